@@ -1,0 +1,1 @@
+"""The client side of swpks: channels, typed h-calls and the emulated consumers of a partition."""
