@@ -1,0 +1,236 @@
+"""Bytes to frames and back.
+
+HELLO, OPEN, OPENED and GOODBYE pass once a session and go through interpreted Construct.  HCALL
+and HRETURN pass all the time and go through `struct` codecs derived from the same Construct
+definitions (`hcall_abi.layout`); `decode_by_definition` is the slow road for them too, and a
+property test proves both roads equal on any bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from struct import Struct
+from typing import Any
+
+from construct import Construct, ConstructError
+
+from hcall_abi.errors import PeerError
+from hcall_abi.frames import (
+    BODIES,
+    GOODBYE,
+    HCALL_HEAD,
+    HEADER,
+    HELLO,
+    HRETURN_HEAD,
+    MAGIC,
+    OPEN,
+    OPENED,
+    SEGMENT,
+    VERSION,
+    WRITE,
+    Access,
+    Frame,
+    FrameType,
+    Goodbye,
+    HCall,
+    Hello,
+    HReturn,
+    Open,
+    Opened,
+    Segment,
+    Write,
+    overlapping,
+)
+from hcall_abi.layout import FixedLayout, repeated
+
+HEADER_LAYOUT = FixedLayout(HEADER)
+_HCALL_HEAD = FixedLayout(HCALL_HEAD)
+_HRETURN_HEAD = FixedLayout(HRETURN_HEAD)
+_SEGMENT = FixedLayout(SEGMENT)
+_WRITE = FixedLayout(WRITE)
+
+_IN, _OUT = int(Access.IN), int(Access.OUT)
+_READABLE = (int(Access.IN), int(Access.BOTH))
+
+
+class ProtocolError(PeerError):
+    """The peer sent bytes that the protocol does not allow."""
+
+
+def malformed(frame: str, rule: str) -> ProtocolError:
+    """Return the error for a body that breaks `rule`."""
+    return ProtocolError(f"malformed {frame}", rule=rule, section=f"spec/protocol.md#{frame.lower()}")
+
+
+@lru_cache(maxsize=64)
+def _segments(count: int) -> Struct:
+    return repeated(_SEGMENT, count)
+
+
+@lru_cache(maxsize=64)
+def _writes(count: int) -> Struct:
+    return repeated(_WRITE, count)
+
+
+def decode(kind: int, tag: int, data: bytes, start: int, end: int) -> Frame:
+    """Return the frame whose body is `data[start:end]`.
+
+    `kind` is one of `FrameType`.  Raises ProtocolError for a body that its definition refuses.
+    """
+    if kind == FrameType.HCALL:
+        return decode_hcall(tag, data, start, end)
+    if kind == FrameType.HRETURN:
+        return decode_hreturn(tag, data, start, end)
+    return decode_by_definition(kind, tag, data[start:end])
+
+
+def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
+    """Return the HCALL in `data[start:end]`; ProtocolError where its definition refuses it."""
+    table = start + _HCALL_HEAD.size
+    if table > end:
+        raise malformed("HCALL", "the body holds ten registers and a segment count")
+    values = _HCALL_HEAD.unpack_raw(data, start)
+    count = values[10]
+    if values[11] or values[12]:
+        raise malformed("HCALL", "reserved fields are 0")
+    offset = table + count * _SEGMENT.size
+    if offset > end:
+        raise malformed("HCALL", "the body holds as many segments as it counts")
+    raw = _segments(count).unpack_from(data, table)
+    segments = []
+    previous = 0
+    ordered = True
+    for n in range(0, 3 * count, 3):
+        address, length, access = raw[n : n + 3]
+        if access == _OUT:
+            piece = b""
+        elif access in _READABLE:
+            piece = data[offset : offset + length]
+            offset += length
+        else:
+            raise malformed("HCALL", "the access of a segment is 1, 2 or 3")
+        if address < previous:
+            ordered = False
+        previous = address + length
+        segments.append(Segment(address, length, access, piece))
+    if offset != end:
+        raise malformed("HCALL", "the bytes of all readable segments follow, no fewer and no more")
+    # Segments in ascending order, the usual case, have just been seen to lie apart.
+    if not (ordered and previous <= 1 << 64) and overlapping([piece[:2] for piece in segments]):
+        raise malformed("HCALL", "segments lie apart and inside the address space")
+    return HCall(tag, values[0], values[1:10], tuple(segments))
+
+
+def decode_hreturn(tag: int, data: bytes, start: int, end: int) -> HReturn:
+    """Return the HRETURN in `data[start:end]`; ProtocolError where its definition refuses it."""
+    table = start + _HRETURN_HEAD.size
+    if table > end:
+        raise malformed("HRETURN", "the body holds ten registers and a write count")
+    values = _HRETURN_HEAD.unpack_raw(data, start)
+    count = values[10]
+    if values[11] or values[12]:
+        raise malformed("HRETURN", "reserved fields are 0")
+    offset = table + count * _WRITE.size
+    if offset > end:
+        raise malformed("HRETURN", "the body holds as many writes as it counts")
+    raw = _writes(count).unpack_from(data, table)
+    writes = []
+    for n in range(0, 3 * count, 3):
+        address, length, reserved = raw[n : n + 3]
+        if reserved:
+            raise malformed("HRETURN", "reserved fields are 0")
+        writes.append(Write(address, data[offset : offset + length]))
+        offset += length
+    if offset != end:
+        raise malformed("HRETURN", "the written bytes follow, no fewer and no more")
+    return HReturn(tag, values[0], values[1:10], tuple(writes))
+
+
+def _read_hcall(tag: int, body: Any) -> HCall:
+    segments, offset = [], 0
+    for item in body.segments:
+        length = item.length if item.access & _IN else 0
+        segments.append(Segment(item.address, item.length, item.access, body.data[offset : offset + length]))
+        offset += length
+    return HCall(tag, body.head.opcode, tuple(body.head.registers), tuple(segments))
+
+
+def _read_hreturn(tag: int, body: Any) -> HReturn:
+    writes, offset = [], 0
+    for item in body.writes:
+        writes.append(Write(item.address, body.data[offset : offset + item.length]))
+        offset += item.length
+    return HReturn(tag, body.head.status, tuple(body.head.registers), tuple(writes))
+
+
+_READERS: dict[int, Callable[[int, Any], Frame]] = {
+    FrameType.HELLO: lambda tag, b: Hello(b.lowest, b.highest, b.max_body, b.features, b.nonce, b.name),
+    FrameType.OPEN: lambda tag, b: Open(tag, b.partition, int(b.proof_kind), b.nonce, b.proof, b.name),
+    FrameType.OPENED: lambda tag, b: Opened(tag, b.status, b.partition, b.ipl_count, b.proof, b.level),
+    FrameType.HCALL: _read_hcall,
+    FrameType.HRETURN: _read_hreturn,
+    FrameType.GOODBYE: lambda tag, b: Goodbye(b.reason, b.text),
+}
+
+
+def decode_by_definition(kind: int, tag: int, body: bytes) -> Frame:
+    """Return the frame in `body`, by interpreted Construct alone; ProtocolError where that refuses."""
+    name = FrameType(kind).name
+    try:
+        return _READERS[kind](tag, BODIES[FrameType(kind)].parse(body))
+    except (ConstructError, UnicodeDecodeError) as error:
+        rule = f"the body is as its definition says ({type(error).__name__})"
+        raise malformed(name, rule) from None
+
+
+def _framed(kind: FrameType, tag: int, body: bytes) -> bytes:
+    return HEADER_LAYOUT.pack(VERSION, int(kind), tag, len(body)) + body
+
+
+def _built(kind: FrameType, definition: Construct[Any, Any], frame: Any, tag: int = 0) -> bytes:
+    return _framed(kind, tag, definition.build(frame._asdict()))
+
+
+def encode(frame: Frame) -> bytes:
+    """Return the whole frame, header included, as bytes."""
+    match frame:
+        case HReturn():
+            return encode_hreturn(frame)
+        case HCall():
+            return encode_hcall(frame)
+        case Hello():
+            return _built(FrameType.HELLO, HELLO, frame)
+        case Open():
+            return _built(FrameType.OPEN, OPEN, frame, frame.tag)
+        case Opened():
+            return _built(FrameType.OPENED, OPENED, frame, frame.tag)
+        case Goodbye():
+            return _built(FrameType.GOODBYE, GOODBYE, frame)
+
+
+_HRETURN_FRAME = Struct(HEADER_LAYOUT.format + _HRETURN_HEAD.format[1:])
+_HCALL_FRAME = Struct(HEADER_LAYOUT.format + _HCALL_HEAD.format[1:])
+
+
+def encode_hreturn(frame: HReturn) -> bytes:
+    """Return an HRETURN frame as bytes."""
+    tag, status, registers, writes = frame
+    size = _HRETURN_HEAD.size
+    parts = [b""]
+    for address, data in writes:
+        parts.append(_WRITE.pack_raw(address, len(data), 0))
+        size += _WRITE.size + len(data)
+    parts += [data for _, data in writes]
+    parts[0] = _HRETURN_FRAME.pack(MAGIC, VERSION, 5, 0, tag, size, status, *registers, len(writes), 0, 0)
+    return b"".join(parts)
+
+
+def encode_hcall(frame: HCall) -> bytes:
+    """Return an HCALL frame as bytes."""
+    tag, opcode, registers, segments = frame
+    table = b"".join([_SEGMENT.pack_raw(*segment[:3]) for segment in segments])
+    data = b"".join([segment.data for segment in segments])
+    size = _HCALL_HEAD.size + len(table) + len(data)
+    head = _HCALL_FRAME.pack(MAGIC, VERSION, 4, 0, tag, size, opcode, *registers, len(segments), 0, 0)
+    return b"".join((head, table, data))

@@ -1,0 +1,109 @@
+"""Strict `struct` codecs derived from Construct definitions.
+
+Construct is the one truth of every layout here, but an interpreted Construct parse costs tens of
+microseconds and its compiled form accepts truncated input, so neither belongs on the path of
+every frame.  `FixedLayout` walks a Construct `Struct` whose fields are all of fixed size and
+turns it into one `struct.Struct` plus a list of the constants that it must find.  It refuses,
+when it is made, any construct that it does not understand: a layout is never guessed.
+
+Supported: big-endian integers, `Bytes(n)` with a number, `Const` of those, nested `Struct`, and
+`Array(n, ...)` of one integer.  Property tests hold every derived codec equal to its Construct
+definition on valid, damaged, truncated and over-long input.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import construct
+
+
+class LayoutMismatch(ValueError):
+    """Bytes do not have the constants that their layout demands."""
+
+
+@dataclass(frozen=True)
+class _Field:
+    """One run of equal struct items: where it belongs, its format, and its constant if it has one."""
+
+    name: str | None
+    code: str
+    count: int = 1
+    constant: Any = None
+
+
+def _fields(con: Any, name: str | None = None) -> Iterator[_Field]:
+    """Yield the fields of `con`, in order; TypeError for a construct without a fixed layout."""
+    match con:
+        case construct.Renamed():
+            yield from _fields(con.subcon, con.name)
+        case construct.FormatField(fmtstr=code) if code[0] == ">":
+            yield _Field(name, code[1:])
+        case construct.Bytes(length=int(length)):
+            yield _Field(name, f"{length}s")
+        case construct.Const():
+            (inner,) = _fields(con.subcon)
+            yield _Field(name, inner.code, constant=con.value)
+        case construct.Array(count=int(count)):
+            (inner,) = _fields(con.subcon)
+            yield _Field(name, inner.code, count)
+        case construct.Struct():
+            for subcon in con.subcons:
+                yield from _fields(subcon)
+        case _:
+            raise TypeError(f"no fixed layout for {con!r}")
+
+
+class FixedLayout:
+    """A fixed-size Construct `Struct` as one `struct.Struct`.
+
+    `names` are the named fields that are not constants, in order; an array counts once in `names`
+    and takes as many places of the value tuple as it has items.  `size` is in bytes.
+    """
+
+    def __init__(self, con: Any) -> None:
+        fields = list(_fields(con))
+        codes = [field.code if field.count == 1 else f"{field.count}{field.code}" for field in fields]
+        self.format = ">" + "".join(codes)
+        self._struct = struct.Struct(self.format)
+        self.size = self._struct.size
+        self.names = tuple(field.name for field in fields if field.name and field.constant is None)
+        self._constants: list[tuple[int, Any]] = []
+        self._template: list[Any] = []
+        for field in fields:
+            if field.constant is not None:
+                self._constants.append((len(self._template), field.constant))
+            self._template += [field.constant] * field.count
+        self._holes = [n for n, value in enumerate(self._template) if value is None]
+        self.unpack_raw: Callable[..., tuple[Any, ...]] = self._struct.unpack_from
+        """Unpack at an offset, constants included and unchecked: for callers that check them."""
+        self.pack_raw: Callable[..., bytes] = self._struct.pack
+        """Pack all items, constants included."""
+
+    def unpack(self, data: bytes, offset: int = 0) -> tuple[Any, ...]:
+        """Return the values at `offset`, without the constants.
+
+        Raises LayoutMismatch when the bytes are too few or a constant is not what it must be.
+        """
+        if len(data) - offset < self.size:
+            raise LayoutMismatch(f"{len(data) - offset} bytes where the layout has {self.size}")
+        values = self._struct.unpack_from(data, offset)
+        for index, constant in self._constants:
+            if values[index] != constant:
+                raise LayoutMismatch(f"a fixed field differs from {constant!r}")
+        return tuple(values[n] for n in self._holes)
+
+    def pack(self, *values: Any) -> bytes:
+        """Return the bytes for `values`, which are in the order of `unpack`."""
+        items = list(self._template)
+        for index, value in zip(self._holes, values, strict=True):
+            items[index] = value
+        return self._struct.pack(*items)
+
+
+def repeated(layout: FixedLayout, count: int) -> struct.Struct:
+    """Return one `struct.Struct` for `count` records of a layout back to back."""
+    return struct.Struct(">" + layout.format[1:] * count)

@@ -1,0 +1,99 @@
+"""Firmware levels as data: what each emulated level answers, and its limits (R-74).
+
+A level never changes code: dispatch refuses the calls that a level lacks, GET_CONFIG is filled
+from these numbers, and the management rules take their sizes from here.  Which numbers are
+public and which are our choice is told in spec/choices.md#levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from hcall_abi.calls import Opcode
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class FirmwareLevel:
+    """The calls, limits and masks of one firmware level.
+
+    Sizes of passwords, labels and objects are in bytes, those of stores in KiB.  `max_object_size`
+    is an upper bound: a partition whose whole store is smaller tells the smaller figure where
+    `config_version` is below 3.  A `max_large_object_size` of 0 means that the level has no
+    objects of 64 KiB or more.
+    """
+
+    name: str
+    calls: frozenset[Opcode]
+    config_version: int
+    max_password_size: int
+    max_label_size: int
+    max_object_size: int
+    max_large_object_size: int
+    object_overhead: int
+    supported_policies: int
+    signed_update_algorithms: int
+    wrapping_features: int
+    min_kbytes: int
+    max_kbytes: int
+    system_total_kbytes: int
+
+
+_FIRST_CALLS = frozenset(
+    {
+        Opcode.GET_CONFIG,
+        Opcode.SET_PASSWORD,
+        Opcode.GEN_PASSWORD,
+        Opcode.GET_OBJECTLABELS,
+        Opcode.WRITE_OBJECT,
+        Opcode.GEN_KEY,
+        Opcode.READ_OBJECT,
+        Opcode.REMOVE_OBJECT,
+        Opcode.CONFIRM_OBJECT_FLUSHED,
+    }
+)
+_WRAPPING_CALLS = frozenset({Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT})
+
+FW950 = FirmwareLevel(
+    name="FW950",
+    calls=_FIRST_CALLS,
+    config_version=1,
+    max_password_size=32,
+    max_label_size=255,
+    max_object_size=0xFFFF,
+    max_large_object_size=0,
+    object_overhead=32,
+    supported_policies=0x7F000000,
+    signed_update_algorithms=0,
+    wrapping_features=0,
+    min_kbytes=4,
+    max_kbytes=64,
+    system_total_kbytes=1024,
+)
+"""The first level with a keystore (POWER9, 2020)."""
+
+FW1110 = FirmwareLevel(
+    name="FW1110",
+    calls=_FIRST_CALLS | _WRAPPING_CALLS | {Opcode.SIGNED_UPDATE},
+    config_version=3,
+    max_password_size=64,
+    max_label_size=255,
+    max_object_size=0xFFFF,
+    max_large_object_size=128 * KIB,
+    object_overhead=32,
+    supported_policies=0x7F800000,
+    signed_update_algorithms=0xC000000000000000,
+    wrapping_features=0x8000000000000000,
+    min_kbytes=4,
+    max_kbytes=128,
+    system_total_kbytes=16 * KIB,
+)
+"""Power11, with key wrapping and stores of up to 128 KiB."""
+
+LEVELS: Mapping[str, FirmwareLevel] = MappingProxyType({level.name: level for level in (FW950, FW1110)})
+"""Every emulated firmware level by name."""
+
+DEFAULT_LEVEL = FW1110

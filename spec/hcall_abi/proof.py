@@ -1,0 +1,36 @@
+"""Proof of possession of a partition's access key (spec/protocol.md#proof).
+
+Both ends prove that they hold the key and neither sends it: each signs both nonces and the
+partition id with HMAC-SHA256, under a text of its own so that one proof is never the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+_CLIENT_TEXT = b"swpks open 1"
+_SERVER_TEXT = b"swpks opened 1"
+
+NO_PROOF = bytes(32)
+"""What the proof field holds where no proof is given."""
+
+
+def _proof(text: bytes, key: bytes, server_nonce: bytes, client_nonce: bytes, partition: int) -> bytes:
+    message = text + server_nonce + client_nonce + partition.to_bytes(2, "big")
+    return hmac.digest(key, message, hashlib.sha256)
+
+
+def client_proof(key: bytes, server_nonce: bytes, client_nonce: bytes, partition: int) -> bytes:
+    """Return the 32 bytes that a client puts into OPEN."""
+    return _proof(_CLIENT_TEXT, key, server_nonce, client_nonce, partition)
+
+
+def server_proof(key: bytes, server_nonce: bytes, client_nonce: bytes, partition: int) -> bytes:
+    """Return the 32 bytes that the server puts into OPENED."""
+    return _proof(_SERVER_TEXT, key, server_nonce, client_nonce, partition)
+
+
+def proofs_equal(given: bytes, expected: bytes) -> bool:
+    """Compare two proofs in constant time."""
+    return hmac.compare_digest(given, expected)

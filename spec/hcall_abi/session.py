@@ -1,0 +1,290 @@
+"""The data channel as a state machine without I/O: bytes in, events out; frames in, bytes out.
+
+Both ends use it.  A session goes through the states below; the table says, for each state, which
+frame each role may send and where that leads.  GOODBYE ends a session from every state.
+
+    state       who may send     frame     leads to
+    START       server           HELLO     GREETED
+    GREETED     client           OPEN      OPENING
+    OPENING     server           OPENED    OPEN, or REFUSED for a status other than 0
+    OPEN        client           HCALL     OPEN
+                server           HRETURN   OPEN
+    any         either           GOODBYE   CLOSED
+
+The engine takes bytes in any pieces.  It holds at most one unfinished frame plus the last piece
+that it was given: memory is bounded by the header, the largest body and the size of one receive.
+Each byte is copied a fixed number of times, however small the pieces are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+from typing import NamedTuple
+
+from hcall_abi.codec import (
+    HEADER_LAYOUT,
+    ProtocolError,
+    decode,
+    decode_hcall,
+    encode,
+    encode_hreturn,
+)
+from hcall_abi.frames import (
+    MAGIC,
+    MAX_BODY,
+    VERSION,
+    Frame,
+    FrameType,
+    Goodbye,
+    HCall,
+    Hello,
+    HReturn,
+    Open,
+    Opened,
+)
+
+
+class Role(Enum):
+    """Which end of the channel a session speaks for."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    START = "start"
+    GREETED = "greeted"
+    OPENING = "opening"
+    OPEN = "open"
+    REFUSED = "refused"
+    CLOSED = "closed"
+
+
+_ENDINGS: dict[tuple[State, Role, int], State] = {
+    (state, role, FrameType.GOODBYE): State.CLOSED
+    for state in State
+    if state is not State.CLOSED
+    for role in Role
+}
+_TABLE: dict[tuple[State, Role, int], State] = {
+    (State.START, Role.SERVER, FrameType.HELLO): State.GREETED,
+    (State.GREETED, Role.CLIENT, FrameType.OPEN): State.OPENING,
+    (State.OPENING, Role.SERVER, FrameType.OPENED): State.OPEN,
+    (State.OPEN, Role.CLIENT, FrameType.HCALL): State.OPEN,
+    (State.OPEN, Role.SERVER, FrameType.HRETURN): State.OPEN,
+    **_ENDINGS,
+}
+
+_TYPES: dict[type, FrameType] = {
+    Hello: FrameType.HELLO,
+    Open: FrameType.OPEN,
+    Opened: FrameType.OPENED,
+    HCall: FrameType.HCALL,
+    HReturn: FrameType.HRETURN,
+    Goodbye: FrameType.GOODBYE,
+}
+_KNOWN_TYPES = frozenset(int(kind) for kind in FrameType)
+_TAGGED = frozenset({FrameType.OPEN, FrameType.OPENED, FrameType.HCALL, FrameType.HRETURN})
+_HEADER_SIZE = HEADER_LAYOUT.size
+_HCALL_START = (MAGIC, VERSION, int(FrameType.HCALL), 0)
+
+
+class OtherVersion(NamedTuple):
+    """An OPEN in a protocol version that this end does not speak; its body was skipped."""
+
+    tag: int
+    version: int
+
+
+Event = Frame | OtherVersion
+
+
+class LocalProtocolError(Exception):
+    """This end tried to send a frame that the protocol does not allow now: a bug here, not there."""
+
+
+class Session:
+    """One end of one data channel.
+
+    `max_body` is the largest body in bytes that this end accepts.  Give received bytes to
+    `receive_data`, then take events from `events`; a ProtocolError from there is final: say
+    GOODBYE 1 and close.
+    """
+
+    def __init__(self, role: Role, *, max_body: int = MAX_BODY) -> None:
+        self.role = role
+        self.peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
+        self.state = State.START
+        self.max_body = max_body
+        self._data = b""
+        self._position = 0
+        self._partial = bytearray()
+        self._needed = _HEADER_SIZE
+        self._pending: deque[int] = deque()
+        self._hcall_expected = False
+
+    def __repr__(self) -> str:
+        return f"Session({self.role.value}, {self.state.value})"
+
+    @property
+    def buffered(self) -> int:
+        """How many received bytes wait for the rest of their frame, or to be taken as events."""
+        return len(self._partial) + len(self._data) - self._position
+
+    @property
+    def pending(self) -> int:
+        """How many calls have been sent and not yet answered."""
+        return len(self._pending)
+
+    def receive_data(self, data: bytes) -> None:
+        """Take received bytes; `events` then tells what they mean."""
+        if self._position < len(self._data):
+            self._keep_rest()
+        if not self._partial:
+            self._data = bytes(data)
+            self._position = 0
+            return
+        self._partial += data
+        if len(self._partial) >= self._needed:
+            self._data = bytes(self._partial)
+            self._position = 0
+            self._partial = bytearray()
+
+    def receive_eof(self) -> None:
+        """Take the end of the stream; ProtocolError when it comes inside a frame."""
+        if self.buffered and self.state is not State.CLOSED:
+            raise _violation("the stream ended inside a frame", "frames arrive whole", "framing")
+        self.state = State.CLOSED
+
+    def events(self) -> Iterator[Event]:
+        """Yield one event for each whole frame received.
+
+        Each event is checked against the state at the moment it is taken, so answer an OPEN
+        before taking the next one.
+        """
+        while self.state is not State.CLOSED and (event := self._next_event()) is not None:
+            yield event
+
+    def send(self, frame: Frame) -> bytes:
+        """Return the bytes of `frame`; LocalProtocolError when it may not be sent now."""
+        kind = _TYPES[type(frame)]
+        state = _TABLE.get((self.state, self.role, kind))
+        if state is None:
+            raise LocalProtocolError(f"{self.role.value} may not send {kind.name} in {self.state.value}")
+        match frame:
+            case HReturn():
+                self._answer(frame.tag)
+                return encode_hreturn(frame)
+            case HCall():
+                self._pending.append(frame.tag)
+            case Open():
+                self._pending.append(frame.tag)
+            case Opened():
+                self._answer(frame.tag)
+                state = State.REFUSED if frame.status else State.OPEN
+            case _:
+                pass
+        self._enter(state)
+        return encode(frame)
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._hcall_expected = state is State.OPEN and self.role is Role.SERVER
+
+    def _answer(self, tag: int) -> None:
+        """Note that the oldest pending call is answered; calls are answered in order."""
+        if not self._pending or self._pending.popleft() != tag:
+            raise LocalProtocolError("an answer must carry the tag of the oldest call")
+
+    def _keep_rest(self) -> None:
+        """Move what is left of the last piece to where the rest of its frame will be added."""
+        self._partial = bytearray(self._data[self._position :])
+        self._data = b""
+        self._position = 0
+
+    def _next_event(self) -> Event | None:
+        data, start = self._data, self._position
+        body = start + _HEADER_SIZE
+        if len(data) < body:
+            self._wait_for(_HEADER_SIZE)
+            return None
+        magic, version, kind, flags, tag, length = HEADER_LAYOUT.unpack_raw(data, start)
+        if length > self.max_body:
+            raise _violation(f"a body of {length} bytes", f"at most {self.max_body} bytes", "framing")
+        end = body + length
+        if self._hcall_expected and (magic, version, kind, flags) == _HCALL_START:
+            if len(data) < end:
+                self._wait_for(_HEADER_SIZE + length)
+                return None
+            self._position = end
+            self._pending.append(tag)
+            return decode_hcall(tag, data, body, end)
+        _check_header(magic, flags)
+        if len(data) < end:
+            self._wait_for(_HEADER_SIZE + length)
+            return None
+        self._position = end
+        if version != VERSION:
+            return self._other_version(version, kind, tag)
+        _check_kind(kind, tag)
+        return self._accept(decode(kind, tag, data, body, end), kind)
+
+    def _wait_for(self, size: int) -> None:
+        """Put an unfinished frame aside until `size` bytes of it have come."""
+        self._needed = size
+        if self._position < len(self._data):
+            self._keep_rest()
+
+    def _other_version(self, version: int, kind: int, tag: int) -> Event:
+        if self.state is State.GREETED and self.role is Role.SERVER and kind == FrameType.OPEN:
+            self._pending.append(tag)
+            self._enter(State.OPENING)
+            return OtherVersion(tag, version)
+        raise _violation(f"a frame of version {version}", f"the version is {VERSION}", "frame-header")
+
+    def _accept(self, frame: Frame, kind: int) -> Event:
+        """Follow the table for a frame from the peer."""
+        state = _TABLE.get((self.state, self.peer, kind))
+        if state is None:
+            name = FrameType(kind).name
+            rule = f"no {name} from the {self.peer.value} in state {self.state.value}"
+            raise _violation(f"unexpected {name}", rule, "states")
+        match frame:
+            case HReturn():
+                self._match(frame.tag)
+            case Opened():
+                self._match(frame.tag)
+                state = State.REFUSED if frame.status else State.OPEN
+            case Open() | HCall():
+                self._pending.append(frame.tag)
+            case _:
+                pass
+        self._enter(state)
+        return frame
+
+    def _match(self, tag: int) -> None:
+        if not self._pending or self._pending.popleft() != tag:
+            rule = "answers come in the order of the calls and echo their tags"
+            raise _violation("an answer with an unexpected tag", rule, "tags")
+
+
+def _violation(message: str, rule: str, heading: str) -> ProtocolError:
+    return ProtocolError(message, rule=rule, section=f"spec/protocol.md#{heading}")
+
+
+def _check_header(magic: bytes, flags: int) -> None:
+    if magic != MAGIC:
+        raise _violation("bad magic", "a frame starts with HCAL", "frame-header")
+    if flags:
+        raise _violation("unknown flags", "flags are 0", "frame-header")
+
+
+def _check_kind(kind: int, tag: int) -> None:
+    if kind not in _KNOWN_TYPES:
+        raise _violation(f"unknown frame type {kind}", "frame types are 1 to 6", "frame-header")
+    if tag and kind not in _TAGGED:
+        raise _violation("a tag where there is none", "HELLO and GOODBYE have tag 0", "frame-header")
