@@ -1,0 +1,14 @@
+"""What every test shares: the hypothesis profiles.
+
+`HYPOTHESIS_PROFILE=thorough make test PYTEST_ARGS=tests/test_session.py` looks much longer at one file.
+No profile has a deadline: a busy machine would fail it, and it would test the machine instead of the code.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("dev", deadline=None)
+settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", parent=settings.get_profile("ci"), max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))

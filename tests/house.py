@@ -1,0 +1,226 @@
+"""The machinery behind test_house.py: read modules with `ast`, say in plain words which rule each one breaks.
+
+Nothing here knows the project's rules; they are tables in test_house.py. Every finding is one line
+"file:line: what is wrong", so that a failed test reads like a linter's output.
+"""
+
+import ast
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "bind", "msg"}
+Rooms = Mapping[str, Collection[str]]
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file: its import name, where it is (for messages), and its tree."""
+
+    name: str
+    where: str
+    source: str
+    tree: ast.Module
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name, absolute: `from a.b import c` gives `a.b.c`; not `at_run` under TYPE_CHECKING."""
+
+    name: str
+    line: int
+    top_level: bool
+    at_run: bool
+
+
+def parse(name: str, source: str, where: str | None = None) -> Module:
+    """A module from source text; a test gives it broken ones."""
+    return Module(name, where or name.replace(".", "/") + ".py", source, ast.parse(source))
+
+
+def load(root: Path, base: str, top: str) -> list[Module]:
+    """Every module under root/base/top; base is the folder that is on the import path ("" or "spec")."""
+    modules = []
+    for path in sorted((root / base / top).rglob("*.py")):
+        parts = path.relative_to(root / base).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        modules.append(parse(name, path.read_text("utf-8"), path.relative_to(root).as_posix()))
+    return modules
+
+
+def within(name: str, prefix: str) -> bool:
+    """Whether a dotted name is the prefix or lies below it."""
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def longest(name: str, prefixes: Collection[str]) -> str | None:
+    """The most exact of the prefixes that the name lies within."""
+    return max((p for p in prefixes if within(name, p)), key=len, default=None)
+
+
+def imports(module: Module) -> Iterator[Import]:
+    """Every import of a module: of functions, of TYPE_CHECKING blocks, relative ones too."""
+    yield from _imports(module, module.tree, top_level=True, at_run=True)
+
+
+def _imports(module: Module, node: ast.AST, *, top_level: bool, at_run: bool) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield Import(alias.name, node.lineno, top_level, at_run)
+    elif isinstance(node, ast.ImportFrom):
+        source = _absolute(module, node)
+        for alias in node.names:
+            yield Import(f"{source}.{alias.name}".rstrip(".*"), node.lineno, top_level, at_run)
+    elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        for child in node.body:
+            yield from _imports(module, child, top_level=top_level, at_run=False)
+        for child in node.orelse:
+            yield from _imports(module, child, top_level=top_level, at_run=at_run)
+    else:
+        inside = top_level and not isinstance(node, FunctionNode | ast.Lambda)
+        for below in ast.iter_child_nodes(node):
+            yield from _imports(module, below, top_level=inside, at_run=at_run)
+
+
+def _absolute(module: Module, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    package = module.name.split(".") if module.where.endswith("__init__.py") else module.name.split(".")[:-1]
+    return ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+
+
+def wrong_arrows(module: Module, rooms: Rooms, ours: Collection[str]) -> Iterator[str]:
+    """Imports of our own packages that the room's row does not allow; a room may always import itself."""
+    room = longest(module.name, rooms)
+    if room is None:
+        yield f"{module.where}:1: {module.name} belongs to no room; give it a row in the table of rooms"
+        return
+    for found in imports(module):
+        if found.name.split(".")[0] not in ours or longest(found.name, rooms) == room:
+            continue
+        if not any(within(found.name, allowed) for allowed in rooms[room]):
+            arrows = ", ".join(sorted(rooms[room])) or "none"
+            yield f"{module.where}:{found.line}: {room} may not import {found.name}; its arrows: {arrows}"
+
+
+def forbidden_imports(module: Module, forbidden: Collection[str], why: str) -> Iterator[str]:
+    """Imports of (or from) any of the forbidden modules."""
+    for found in imports(module):
+        if any(within(found.name, name) for name in forbidden):
+            yield f"{module.where}:{found.line}: {module.name} may not import {found.name}: {why}"
+
+
+def eager_imports(module: Module, package: str) -> Iterator[str]:
+    """Run-time imports of a package outside of functions, where only lazy ones are allowed."""
+    for found in imports(module):
+        if within(found.name, package) and found.top_level and found.at_run:
+            yield f"{module.where}:{found.line}: {found.name} has to be imported lazily, inside a function"
+
+
+def undeclared_imports(module: Module, known: Collection[str]) -> Iterator[str]:
+    """Imports of modules that are not ours, not Python's and of no declared dependency."""
+    for found in imports(module):
+        if found.name.split(".")[0] not in known:
+            yield f"{module.where}:{found.line}: {found.name} comes from no declared dependency"
+
+
+def long_file(module: Module, limit: int) -> Iterator[str]:
+    """A file that has reached the limit of lines."""
+    lines = len(module.source.splitlines())
+    if lines >= limit:
+        yield f"{module.where}:1: the file has {lines} lines; it has to be under {limit}"
+
+
+def long_functions(module: Module, limit: int) -> Iterator[str]:
+    """Functions that have reached the limit of lines, docstring and all."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, FunctionNode) and node.end_lineno is not None:
+            lines = node.end_lineno - node.lineno + 1
+            if lines >= limit:
+                where = f"{module.where}:{node.lineno}"
+                yield f"{where}: {node.name} has {lines} lines; it has to be under {limit}"
+
+
+def missing_docstrings(module: Module) -> Iterator[str]:
+    """Public modules, classes, functions and methods that nobody described."""
+    if any(part.startswith("_") for part in module.name.split(".")):
+        return
+    if not ast.get_docstring(module.tree):
+        yield f"{module.where}:1: the module has no docstring"
+    yield from _undescribed(module, module.tree.body, "")
+
+
+def _undescribed(module: Module, body: list[ast.stmt], outer: str) -> Iterator[str]:
+    for node in body:
+        if not isinstance(node, FunctionNode | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        if not ast.get_docstring(node) and not _described_elsewhere(node):
+            yield f"{module.where}:{node.lineno}: {outer}{node.name} has no docstring"
+        if isinstance(node, ast.ClassDef):
+            yield from _undescribed(module, node.body, f"{outer}{node.name}.")
+
+
+def _described_elsewhere(node: FunctionNode | ast.ClassDef) -> bool:
+    """An overload or an overriding method says its word at the original; a setter at its property."""
+    names = {ast.unparse(each).rpartition(".")[2] for each in node.decorator_list}
+    return bool(names & {"overload", "override", "setter", "deleter"})
+
+
+def prints(module: Module) -> Iterator[str]:
+    """Calls of print: a library has no standard output."""
+    for call in _calls(module):
+        if isinstance(call.func, ast.Name) and call.func.id == "print":
+            yield f"{module.where}:{call.lineno}: print() belongs to the command line alone"
+
+
+def asserts(module: Module) -> Iterator[str]:
+    """Assert statements: python -O removes them, so they check nothing at run time."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Assert):
+            yield f"{module.where}:{node.lineno}: assert checks nothing under python -O; raise an error"
+
+
+def opened_files(module: Module) -> Iterator[str]:
+    """Calls of the builtins that reach outside: a pure room has no files and no terminal."""
+    for call in _calls(module):
+        if isinstance(call.func, ast.Name) and call.func.id in {"open", "input"}:
+            yield f"{module.where}:{call.lineno}: {call.func.id}() in a pure room; go through a seam"
+
+
+def logged_secrets(module: Module, words: Collection[str]) -> Iterator[str]:
+    """Log calls that are handed something named like a secret: a keyword, a name or an attribute."""
+    for call in _calls(module):
+        if not (isinstance(call.func, ast.Attribute) and call.func.attr in LOG_METHODS):
+            continue
+        values = [*call.args, *(keyword.value for keyword in call.keywords)]
+        names = {keyword.arg or "" for keyword in call.keywords} | {_last_name(value) for value in values}
+        for name in sorted(names & set(words)):
+            yield f"{module.where}:{call.lineno}: a log call is handed {name!r}; secrets never reach the log"
+
+
+def _last_name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _calls(module: Module) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(module.tree) if isinstance(node, ast.Call))
+
+
+def named_rows(modules: Collection[Module]) -> set[str]:
+    """The requirement rows that docstrings of tests name (test functions, test classes, state machines)."""
+    rows: set[str] = set()
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if _is_test(node) and isinstance(node, FunctionNode | ast.ClassDef):
+                rows.update(re.findall(r"\bR-\d\d\b", ast.get_docstring(node) or ""))
+    return rows
+
+
+def _is_test(node: ast.AST) -> bool:
+    if isinstance(node, FunctionNode):
+        return node.name.startswith("test_")
+    if not isinstance(node, ast.ClassDef):
+        return False
+    return node.name.startswith("Test") or any("StateMachine" in ast.unparse(base) for base in node.bases)

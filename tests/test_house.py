@@ -1,0 +1,233 @@
+"""The house rules: which room may import which, what is pure, how big things get, what has to be said.
+
+The rules are the tables at the top. A new room needs a row; to change a row is to decide about the design,
+and ARCHITECTURE.md tells it too.
+"""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hcall_server
+from tests import house
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("hcall_abi", "hcall_server", "hcall_client")
+
+_ABI = {"hcall_abi"}
+_ENGINE = {"hcall_server.keystore", "hcall_server.hcalls", "hcall_server.platform"}
+_AT_REST = {"hcall_server.sealing", "hcall_server.nvram", "hcall_server.writeback"}
+
+# room -> what it may import beside itself. A finer row (hcall_client.testing) beats the room around it.
+ROOMS: dict[str, set[str]] = {
+    "hcall_abi": set(),
+    "hcall_server": set(),  # the package itself: its version, nothing else
+    "hcall_server.keystore": _ABI,
+    "hcall_server.hcalls": {"hcall_server.keystore"} | _ABI,
+    "hcall_server.platform": {"hcall_server.keystore"} | _ABI,
+    "hcall_server.sealing": {"hcall_server.keystore"} | _ABI,
+    "hcall_server.nvram": {"hcall_abi.errors"},
+    "hcall_server.writeback": (_AT_REST | _ENGINE | _ABI) - {"hcall_server.hcalls"},
+    "hcall_server.net": _ENGINE | _AT_REST | _ABI | {"hcall_server.__version__"},
+    "hcall_server.cli": {"hcall_server", "hcall_client"} | _ABI,
+    "hcall_client": _ABI,
+    "hcall_client.testing": {"hcall_server", "hcall_client"} | _ABI,
+    "hcall_client.pytest_plugin": {"hcall_server", "hcall_client"} | _ABI,
+}
+
+LAZY_SERVER = ("hcall_client.testing", "hcall_client.pytest_plugin")
+
+# What reads the clock, chance, files, threads or the network, or writes a log: all of it is behind the seams.
+WORLD = {
+    "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "select", "selectors", "signal",
+    "socket", "sqlite3", "structlog", "subprocess", "tempfile", "threading", "time", "trio", "uuid",
+}  # fmt: skip
+PURE = ("hcall_abi", "hcall_server.sealing", *sorted(_ENGINE))
+SEAMS = ("hcall_server.platform.anchor_card",)
+WITHOUT_TRIO = ("hcall_client.blocking", "hcall_client.calls")
+
+# importing the module (first) must not load any of these (second): really tried, in a new process
+NEVER_LOADED = [
+    ("hcall_client.blocking", {"trio", "hcall_server"}),
+    ("hcall_client.calls", {"trio", "hcall_server"}),
+    ("hcall_client.pytest_plugin", {"trio", "hcall_server"}),
+    ("hcall_server.hcalls", {"trio", "sqlite3", "structlog", "cryptography"}),
+    ("hcall_server.platform", {"trio", "sqlite3", "structlog"}),
+    ("hcall_server.sealing", {"trio", "sqlite3", "structlog"}),
+    ("hcall_server.net.server", {"starlette", "hypercorn", "httpx", "prometheus_client"}),
+    ("hcall_server.cli.main", {"starlette", "hypercorn", "httpx", "prometheus_client", "matplotlib"}),
+]
+
+FILE_LINES = 400
+FUNCTION_LINES = 50
+SECRETS = {
+    "access_key", "ciphertext", "data", "key", "new_password", "object_data", "old_password", "partition_key",
+    "password", "plaintext", "proof", "root_key", "secret",
+}  # fmt: skip
+
+ROWS = {
+    *(f"R-{n:02}" for n in (*range(1, 9), *range(10, 16), 17)),
+    *(f"R-{n}" for n in (*range(20, 24), *range(30, 36), 74, 76)),
+}
+
+PACKAGES = [m for base, top in (("spec", "hcall_abi"), ("", "hcall_server"), ("", "hcall_client"))
+            for m in house.load(ROOT, base, top)]  # fmt: skip
+TESTS = house.load(ROOT, "", "tests")
+EVERYTHING = PACKAGES + TESTS + house.load(ROOT, "", "bench") + house.load(ROOT, "", "tools")
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def expect_none(findings: Iterator[str], rule: str) -> None:
+    """Fail with the rule and every finding, one a line."""
+    found = list(findings)
+    if found:
+        pytest.fail("\n".join([rule, *found]), pytrace=False)
+
+
+def over(modules: list[house.Module], check: Callable[[house.Module], Iterator[str]]) -> Iterator[str]:
+    """One check over many modules."""
+    return (finding for module in modules for finding in check(module))
+
+
+def in_rooms(*rooms: str) -> list[house.Module]:
+    """The modules of some rooms."""
+    return [module for module in PACKAGES if any(house.within(module.name, room) for room in rooms)]
+
+
+def test_arrows_point_one_way() -> None:
+    """Imports between rooms follow the table, in functions and under TYPE_CHECKING as well."""
+    expect_none(over(PACKAGES, lambda m: house.wrong_arrows(m, ROOMS, OURS)), "Arrows are fixed.")
+
+
+def test_the_server_is_imported_lazily_by_test_helpers() -> None:
+    """A program under test that uses our fixtures pays for the server only when it starts one."""
+    modules = in_rooms(*LAZY_SERVER)
+    expect_none(over(modules, lambda m: house.eager_imports(m, "hcall_server")), "Load the server lazily.")
+
+
+def test_pure_rooms_touch_nothing_outside() -> None:
+    """The engine has no clock, no chance, no files, no threads: those come in through the five seams."""
+    modules = [module for module in in_rooms(*PURE) if module.name not in SEAMS]
+    why = "this room is pure; take it through a seam"
+    expect_none(over(modules, lambda m: house.forbidden_imports(m, WORLD, why)), "Pure rooms stay pure.")
+    expect_none(over(modules, house.opened_files), "Pure rooms open nothing.")
+
+
+def test_the_blocking_client_needs_no_trio() -> None:
+    """Neither the blocking channel nor the typed calls name Trio."""
+    modules = in_rooms(*WITHOUT_TRIO)
+    expect_none(over(modules, lambda m: house.forbidden_imports(m, {"trio"}, "it is plain")), "No Trio here.")
+
+
+@pytest.mark.parametrize("module,unwanted", NEVER_LOADED, ids=[row[0] for row in NEVER_LOADED])
+def test_importing_loads_nothing_unwanted(module: str, unwanted: set[str]) -> None:
+    """Really imported in a new process: what the module promises not to need is not loaded."""
+    code = f"import sys, {module}; print(*sorted({unwanted!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, f"import {module} failed:\n{done.stderr}"
+    assert done.stdout.split() == [], f"import {module} loads {done.stdout.strip()}"
+
+
+def test_files_are_small() -> None:
+    """A file that nobody can read in one sitting is two files."""
+    expect_none(over(EVERYTHING, lambda m: house.long_file(m, FILE_LINES)), "Files stay small.")
+
+
+def test_functions_are_small() -> None:
+    """A function that does not fit a screen is two functions."""
+    expect_none(over(EVERYTHING, lambda m: house.long_functions(m, FUNCTION_LINES)), "Functions stay small.")
+
+
+def test_public_names_are_described() -> None:
+    """Every public module, class, function and method of the packages has its docstring."""
+    expect_none(over(PACKAGES, house.missing_docstrings), "Public names are described.")
+
+
+def test_no_prints_in_the_libraries() -> None:
+    """Only the command line writes to standard output."""
+    modules = [module for module in PACKAGES if not house.within(module.name, "hcall_server.cli")]
+    expect_none(over(modules, house.prints), "No print() here.")
+
+
+def test_no_asserts_in_the_packages() -> None:
+    """A run-time check has to work under python -O and to name its rule."""
+    expect_none(over(PACKAGES, house.asserts), "No assert here.")
+
+
+def test_no_secret_is_handed_to_a_log() -> None:
+    """The habit that leaks: a log call with a password, a key or object content."""
+    expect_none(over(PACKAGES, lambda m: house.logged_secrets(m, SECRETS)), "Secrets never reach the log.")
+
+
+def test_every_requirement_row_is_named_by_a_test() -> None:
+    """Each row that is delivered so far is proven by at least one test, which names it."""
+    missing = sorted(ROWS - house.named_rows(TESTS))
+    assert not missing, "rows that no test's docstring names: " + ", ".join(missing)
+
+
+def distribution(requirement: str) -> str:
+    """The name out of a requirement: `hypercorn[trio]>=0.17` is hypercorn."""
+    return re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower()
+
+
+def declared(*, everything: bool) -> set[str]:
+    """The distributions that pyproject.toml names: for run time, or with the build's and the developers'."""
+    project = list(PYPROJECT["project"]["dependencies"])
+    tools = PYPROJECT["build-system"]["requires"] + PYPROJECT["dependency-groups"]["dev"]
+    return {distribution(each) for each in (project + tools if everything else project)}
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """docs/dependencies.md has one line a dependency, and none for what is not one any more."""
+    page = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
+    explained = set(re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE))
+    assert explained == declared(everything=True)
+
+
+def test_imports_come_from_declared_dependencies() -> None:
+    """What the packages import at run time is Python's, ours, or declared; fixtures may use pytest."""
+    modules = {name.replace("-", "_") for name in declared(everything=False)}
+    known = modules | set(sys.stdlib_module_names) | set(OURS)
+    fixtures = in_rooms(*LAZY_SERVER)
+    findings = (
+        finding
+        for module in PACKAGES
+        for finding in house.undeclared_imports(module, known | {"pytest"} if module in fixtures else known)
+    )
+    expect_none(findings, "Declare what you import.")
+
+
+def test_every_declared_dependency_is_used() -> None:
+    """A dependency that nothing imports any more is only a risk."""
+    used = {found.name.split(".")[0] for module in PACKAGES for found in house.imports(module)}
+    assert {name.replace("-", "_") for name in declared(everything=False)} - used == set()
+
+
+def test_the_lock_is_whole_and_says_nothing_of_a_machine() -> None:
+    """Every declared distribution is locked with hashes; no index, host or path is in the file."""
+    lock = (ROOT / "requirements-dev.lock").read_text("utf-8")
+    pins = dict(re.findall(r"^([a-z0-9-]+)==[^\n]*\\\n    --hash=(\w+):", lock, re.MULTILINE))
+    assert declared(everything=True) - pins.keys() == set()
+    assert set(pins.values()) == {"sha256"}
+    assert re.findall(r"^.*(?:://|--index|--find|--trusted|^/|\s/).*$", lock, re.MULTILINE) == []
+
+
+def test_one_version_everywhere() -> None:
+    """The package, pyproject.toml and the top of CHANGELOG.md agree."""
+    assert hcall_server.__version__ == PYPROJECT["project"]["version"]
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    found = re.search(r"^## \[(\d[^\]]*)\]", changes, re.MULTILINE)
+    assert found is not None
+    assert found[1] == hcall_server.__version__
+
+
+@pytest.mark.parametrize("package", ["spec/hcall_abi", "hcall_server", "hcall_client"])
+def test_packages_say_that_they_are_typed(package: str) -> None:
+    """Type checkers of other projects read our annotations."""
+    assert (ROOT / package / "py.typed").is_file()

@@ -1,0 +1,137 @@
+"""The house rules' own test: each bad fake module is caught, each good one passes."""
+
+from collections.abc import Iterator
+
+from tests import house
+
+ROOMS: dict[str, set[str]] = {
+    "abi": set(),
+    "server": set(),
+    "server.engine": {"abi"},
+    "server.net": {"server.engine", "abi"},
+    "client": {"abi"},
+    "client.testing": {"server", "abi"},
+}
+OURS = ("abi", "server", "client")
+
+
+def arrows(name: str, source: str) -> list[str]:
+    return list(house.wrong_arrows(house.parse(name, source), ROOMS, OURS))
+
+
+def one(findings: Iterator[str]) -> str:
+    (found,) = findings
+    return found
+
+
+def test_a_wrong_arrow_is_named_with_file_and_line() -> None:
+    (found,) = arrows("server.engine.store", "import struct\nfrom server.net import stream\n")
+    where, _, what = found.partition(": ")
+    assert where == "server/engine/store.py:2"
+    assert what == "server.engine may not import server.net.stream; its arrows: abi"
+
+
+def test_arrows_are_found_wherever_they_hide() -> None:
+    assert arrows("server.engine.a", "def f():\n    import server.net.stream\n")
+    assert arrows("server.engine.a", "if TYPE_CHECKING:\n    from server.net import stream\n")
+    assert arrows("server.engine.a", "if typing.TYPE_CHECKING:\n    pass\nelse:\n    import client\n")
+    assert arrows("server.engine.a", "try:\n    import client\nexcept ImportError:\n    pass\n")
+    assert arrows("server.engine.a", "from ..net import stream\n")
+    assert arrows("server.engine.a", "from .. import net\n")
+    assert arrows("server.engine.a", "from server import net\n")
+    assert arrows("server.engine.a", "from client import *\n")
+    assert arrows("server.engine.a", "class C:\n    import client\n")
+
+
+def test_right_arrows_pass() -> None:
+    assert arrows("server.engine.a", "import abi.frames\nfrom . import b\n") == []
+    assert arrows("server.engine.a", "from server.engine.c import d\n") == []
+    assert arrows("server.net.a", "from server.engine import store\nimport trio, json\n") == []
+    assert arrows("client.a", "from client.b import c\nimport abi\n") == []
+
+
+def test_a_finer_row_beats_its_room() -> None:
+    assert arrows("client.testing", "import server.net\n") == []
+    assert arrows("client.channel", "import server.net\n")
+    assert arrows("client.channel", "import client.testing\n"), "nobody may depend on the helpers"
+
+
+def test_a_module_without_a_room_is_caught() -> None:
+    assert "belongs to no room" in arrows("stranger.module", "")[0]
+
+
+def test_a_like_named_package_is_not_confused() -> None:
+    assert arrows("server.engine.a", "import clients, abi2, serverless\n") == []
+    assert not house.within("server.engineering", "server.engine")
+
+
+def test_relative_imports_of_a_package_are_resolved() -> None:
+    package = house.parse("server.engine", "from .store import Store\n", "server/engine/__init__.py")
+    assert [found.name for found in house.imports(package)] == ["server.engine.store.Store"]
+
+
+def test_impure_imports_are_caught() -> None:
+    bad = house.parse("server.engine.a", "from os import urandom\n")
+    assert one(house.forbidden_imports(bad, {"os"}, "pure")).endswith("may not import os.urandom: pure")
+    assert list(house.forbidden_imports(house.parse("m", "import ossaudiodev2\n"), {"os"}, "pure")) == []
+    assert one(house.opened_files(house.parse("m", "open('x')\n")))
+
+
+def test_an_eager_import_is_told_from_a_lazy_one() -> None:
+    lazy = "if TYPE_CHECKING:\n    import server\ndef f():\n    import server.net\n"
+    assert list(house.eager_imports(house.parse("m", lazy), "server")) == []
+    eager = "try:\n    import server.net\nfinally:\n    pass\n"
+    assert one(house.eager_imports(house.parse("m", eager), "server"))
+
+
+def test_an_undeclared_import_is_caught() -> None:
+    module = house.parse("m", "import json\nimport requests.adapters\n")
+    assert "requests.adapters comes from no declared dependency" in one(
+        house.undeclared_imports(module, {"json"})
+    )
+
+
+def test_sizes_are_counted() -> None:
+    module = house.parse("m", "def f():\n" + "    x = 1\n" * 9)
+    assert one(house.long_file(module, 10)).startswith("m.py:1: the file has 10 lines")
+    assert one(house.long_functions(module, 10)).startswith("m.py:1: f has 10 lines")
+    assert list(house.long_file(module, 11)) == list(house.long_functions(module, 11)) == []
+
+
+def test_missing_docstrings_are_caught() -> None:
+    source = "class C:\n  '''.'''\n  def m(self): ...\n  def _p(self): ...\n  def __len__(self): ...\n"
+    source += "async def f(): ...\nclass _D:\n  def x(self): ...\n"
+    found = list(house.missing_docstrings(house.parse("m", source)))
+    assert [line.split(": ")[1] for line in found] == [
+        "the module has no docstring",
+        "C.m has no docstring",
+        "f has no docstring",
+    ]
+
+
+def test_a_setter_and_an_overload_need_no_words() -> None:
+    source = "'''.'''\n@typing.overload\ndef f(): ...\n"
+    source += "class C:\n  '''.'''\n  @x.setter\n  def x(self, v): ...\n"
+    assert list(house.missing_docstrings(house.parse("m", source))) == []
+    assert list(house.missing_docstrings(house.parse("_private.m", "x = 1\n"))) == []
+
+
+def test_prints_and_asserts_are_caught() -> None:
+    module = house.parse("m", "x = 1\nassert x\nprint(x)\n")
+    assert one(house.asserts(module)).startswith("m.py:2:")
+    assert one(house.prints(module)).startswith("m.py:3:")
+
+
+def test_secrets_in_log_calls_are_caught() -> None:
+    words = {"password", "key"}
+    for call in ("log.info('x', password=1)", "self.log.error('x', k=self.key)", "log.bind(key)"):
+        assert one(house.logged_secrets(house.parse("m", call), words)).startswith("m.py:1:")
+    for call in ("log.info('the password was refused', partition=1)", "cipher.encrypt(key)"):
+        assert list(house.logged_secrets(house.parse("m", call), words)) == []
+
+
+def test_only_tests_name_rows() -> None:
+    source = "'''R-01'''\ndef test_a():\n  '''R-02, R-03.'''\ndef helper():\n  '''R-04'''\n"
+    classes = "class TestX:\n  '''R-05'''\nclass Model(RuleBasedStateMachine):\n  '''R-06'''\n"
+    rows = house.named_rows([house.parse("m", source), house.parse("n", classes)])
+    assert rows == {"R-02", "R-03", "R-05", "R-06"}
