@@ -61,9 +61,9 @@ class Kind(Enum):
 class Arg:
     """One argument of an h-call.
 
-    `register` is 4 to 12; a row of the table sets it from the argument's place.  `length` names the LENGTH argument of a buffer.  `one_page` says that
-    the buffer must not cross a 4 KiB page, and `alignment` what its address is a multiple of,
-    where memory is strict (R-76).
+    `register` is 4 to 12; a row of the table sets it from the argument's place.  `length` names
+    the LENGTH argument of a buffer.  `one_page` says that the buffer must not cross a 4 KiB page,
+    and `alignment` what its address is a multiple of, where memory is strict (R-76).
     """
 
     name: str
