@@ -1,0 +1,125 @@
+"""The authorisation decision: who may do what to which object, now.
+
+`authorise` is one pure function over (call, consumer, policy of the object, password state,
+secure-boot mode).  Everything it knows is in two small tables: what each call demands, and when
+each policy bit is met.  The generated matrix in the tests holds every combination against rules
+that were written down independently (R-17).
+
+`refused_word` is its sibling for the policy word of a new object: which words a call refuses
+whoever asks (R-15, R-17).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from hcall_abi.calls import Opcode
+from hcall_abi.consumers import Consumer, SecureBoot
+from hcall_abi.policies import STATUS_BITS, Policy
+
+
+class PasswordState(Enum):
+    """The consumer's password in this IPL, against the one that the call presents."""
+
+    UNSET = "none is set and none is presented"
+    UNSET_PRESENTED = "none is set but one is presented"
+    MATCHED = "the one that is set is presented"
+    MISSING = "one is set but none is presented"
+    WRONG = "another than the one that is set is presented"
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the consumer has a password in this IPL."""
+        return self in _SET
+
+
+_SET = frozenset({PasswordState.MATCHED, PasswordState.MISSING, PasswordState.WRONG})
+_AUTHENTIC = frozenset({PasswordState.UNSET, PasswordState.MATCHED})
+
+
+class Verdict(Enum):
+    """The answer to an authorisation question; the value of a refusal is the rule it stands for."""
+
+    ALLOWED = "allowed"
+    PASSWORD = "once a consumer's password is set it is demanded, and until then it is NULL"  # noqa: S105
+    PASSWORD_SET = "a PWSET object is out of reach until its owner's password has been set"  # noqa: S105
+    SECURE_BOOT = "the object's policy asks for a higher secure-boot mode than the partition has"
+    WRAPPING_KEY = "a wrapping key is never read"
+    IMMUTABLE = "an immutable object is never removed"
+
+
+_AUDIT = int(Policy.OSSECBOOTAUDIT)
+_ENFORCE = int(Policy.OSSECBOOTENFORCE)
+_PWSET = int(Policy.PWSET)
+_WORLD = int(Policy.WORLDREADABLE)
+_WRAPPING = int(Policy.WRAPPINGKEY)
+_IMMUTABLE = int(Policy.IMMUTABLE)
+_ACCESS = _PWSET | _AUDIT | _ENFORCE
+
+
+@dataclass(frozen=True)
+class _Demand:
+    """What a call asks of a caller: `free` bits lift the password, `heeded` bits can refuse."""
+
+    heeded: int
+    free: int = 0
+
+
+_DEMANDS: Mapping[Opcode, _Demand] = {
+    Opcode.WRITE_OBJECT: _Demand(_ACCESS),
+    Opcode.READ_OBJECT: _Demand(_ACCESS | _WRAPPING, free=_WORLD),
+    Opcode.REMOVE_OBJECT: _Demand(_IMMUTABLE),
+    Opcode.CONFIRM_OBJECT_FLUSHED: _Demand(0),
+    Opcode.GET_OBJECTLABELS: _Demand(0),
+}
+
+
+def authorise(
+    call: Opcode,
+    consumer: Consumer,
+    policy: int | None,
+    password: PasswordState,
+    secure_boot: SecureBoot,
+) -> Verdict:
+    """Decide whether `call` may go on.
+
+    `consumer` owns the object and `password` is about that consumer; `policy` is the object's
+    policy word, or None where there is no object (then only the password counts).  All three
+    consumers have the same rights, each over its own objects.
+    """
+    demand = _DEMANDS[call]
+    word = policy or 0
+    if password not in _AUTHENTIC and not word & demand.free:
+        return Verdict.PASSWORD
+    heeded = word & demand.heeded
+    return _policy_verdict(heeded, password, secure_boot) if heeded else Verdict.ALLOWED
+
+
+def _policy_verdict(heeded: int, password: PasswordState, secure_boot: SecureBoot) -> Verdict:
+    if heeded & _PWSET and not password.is_set:
+        return Verdict.PASSWORD_SET
+    if heeded & _AUDIT and secure_boot < SecureBoot.AUDIT:
+        return Verdict.SECURE_BOOT
+    if heeded & _ENFORCE and secure_boot < SecureBoot.ENFORCE:
+        return Verdict.SECURE_BOOT
+    if heeded & _WRAPPING:
+        return Verdict.WRAPPING_KEY
+    if heeded & _IMMUTABLE:
+        return Verdict.IMMUTABLE
+    return Verdict.ALLOWED
+
+
+_NOT_BY_WRITE = int(Policy.SIGNEDUPDATE | Policy.WRAPPINGKEY)
+
+
+def refused_word(policy: int, supported: int) -> str | None:
+    """Return the rule that a policy word breaks in WRITE, or None for a word that may be written."""
+    if policy & STATUS_BITS:
+        return "status bits are reported by the hypervisor, never asked for"
+    if policy & ~supported:
+        return "a policy bit that the firmware level does not support is refused"
+    if policy & _NOT_BY_WRITE:
+        return "signed-update objects and wrapping keys are made by their own h-calls"
+    return None

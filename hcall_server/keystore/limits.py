@@ -1,0 +1,41 @@
+"""The sizes that one partition's keystore keeps to, in bytes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hcall_abi.levels import KIB, FirmwareLevel
+
+LARGE_OBJECTS_SINCE = 3
+"""Config version from which objects of 64 KiB and more exist, and with them the fixed 0xFFFF."""
+
+
+class Limits(NamedTuple):
+    """What fits into a keystore.
+
+    `max_object_size` is what GET_CONFIG tells (16 bits); `largest_object` is what WRITE accepts.
+    """
+
+    total_size: int
+    object_overhead: int
+    max_object_size: int
+    largest_object: int
+    max_label_size: int
+    max_password_size: int
+    supported_policies: int
+
+
+def limits_of(level: FirmwareLevel, kbytes: int) -> Limits:
+    """Return the limits of a keystore of `kbytes` KiB on a firmware level (spec/levels.md)."""
+    total = kbytes * KIB
+    large = level.config_version >= LARGE_OBJECTS_SINCE and level.max_large_object_size > 0
+    max_object = level.max_object_size if large else min(total, level.max_object_size)
+    return Limits(
+        total_size=total,
+        object_overhead=level.object_overhead,
+        max_object_size=max_object,
+        largest_object=level.max_large_object_size if large else max_object,
+        max_label_size=level.max_label_size,
+        max_password_size=level.max_password_size,
+        supported_policies=level.supported_policies,
+    )

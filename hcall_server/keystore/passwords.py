@@ -1,0 +1,57 @@
+"""The ephemeral passwords of the three consumers (R-04).
+
+    state   event                     leads to
+    unset   set or generate           set
+    set     set or generate           set, refused with H_IN_USE
+    any     IPL                       unset
+
+There is no way back from set to unset but an IPL, and nothing here is ever persisted.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from hcall_abi.consumers import Consumer
+from hcall_abi.statuses import Status
+from hcall_server.keystore.authority import PasswordState
+from hcall_server.keystore.refusal import Refusal
+
+
+class Passwords:
+    """The passwords of one partition in one IPL."""
+
+    def __init__(self) -> None:
+        self._passwords: dict[int, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"Passwords(set for {sorted(self._passwords)})"
+
+    def is_set(self, consumer: Consumer) -> bool:
+        """Whether the consumer has set a password in this IPL."""
+        return consumer in self._passwords
+
+    def state(self, consumer: Consumer, presented: bytes) -> PasswordState:
+        """Compare what a call presents with what is set, in constant time; empty means none."""
+        actual = self._passwords.get(consumer)
+        if actual is None:
+            return PasswordState.UNSET_PRESENTED if presented else PasswordState.UNSET
+        if not presented:
+            return PasswordState.MISSING
+        equal = hmac.compare_digest(presented, actual)
+        return PasswordState.MATCHED if equal else PasswordState.WRONG
+
+    def set(self, consumer: Consumer, password: bytes) -> None:
+        """Set a consumer's password; Refusal (H_IN_USE) when it has one in this IPL."""
+        if consumer in self._passwords:
+            raise Refusal(
+                Status.H_IN_USE,
+                f"the {consumer.name} consumer already has a password",
+                rule="a consumer's password is set once in an IPL",
+                section="spec/policies.md#passwords",
+            )
+        self._passwords[consumer] = password
+
+    def reset(self) -> None:
+        """Forget all passwords, as every IPL does."""
+        self._passwords.clear()
