@@ -120,6 +120,7 @@ class Session:
         self.peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
         self.state = State.START
         self.max_body = max_body
+        self._peer_max_body = MAX_BODY
         self._data = b""
         self._position = 0
         self._partial = bytearray()
@@ -141,18 +142,20 @@ class Session:
         return len(self._pending)
 
     def receive_data(self, data: bytes) -> None:
-        """Take received bytes; `events` then tells what they mean."""
-        if self._position < len(self._data):
-            self._keep_rest()
-        if not self._partial:
-            self._data = bytes(data)
-            self._position = 0
+        """Take received bytes; `events` then tells what they mean.
+
+        Take all events before giving more bytes: what is left over has to be moved.  Bytes after
+        the end of the session are dropped.
+        """
+        if self.state is State.CLOSED:
             return
-        self._partial += data
-        if len(self._partial) >= self._needed:
-            self._data = bytes(self._partial)
-            self._position = 0
-            self._partial = bytearray()
+        if self._position < len(self._data):
+            self._wait_for(_HEADER_SIZE)
+        if self._partial:
+            self._partial += data
+            return
+        self._data = bytes(data)
+        self._position = 0
 
     def receive_eof(self) -> None:
         """Take the end of the stream; ProtocolError when it comes inside a frame."""
@@ -175,11 +178,15 @@ class Session:
         state = _TABLE.get((self.state, self.role, kind))
         if state is None:
             raise LocalProtocolError(f"{self.role.value} may not send {kind.name} in {self.state.value}")
+        if isinstance(frame, HReturn):
+            data = encode_hreturn(frame)
+            self._answer(frame.tag)
+            return data
+        data = encode(frame)
         match frame:
-            case HReturn():
-                self._answer(frame.tag)
-                return encode_hreturn(frame)
             case HCall():
+                if len(data) - _HEADER_SIZE > self._peer_max_body:
+                    raise LocalProtocolError(f"the server takes bodies of {self._peer_max_body} bytes")
                 self._pending.append(frame.tag)
             case Open():
                 self._pending.append(frame.tag)
@@ -189,7 +196,7 @@ class Session:
             case _:
                 pass
         self._enter(state)
-        return encode(frame)
+        return data
 
     def _enter(self, state: State) -> None:
         self.state = state
@@ -197,62 +204,77 @@ class Session:
 
     def _answer(self, tag: int) -> None:
         """Note that the oldest pending call is answered; calls are answered in order."""
-        if not self._pending or self._pending.popleft() != tag:
+        if not self._pending or self._pending[0] != tag:
             raise LocalProtocolError("an answer must carry the tag of the oldest call")
-
-    def _keep_rest(self) -> None:
-        """Move what is left of the last piece to where the rest of its frame will be added."""
-        self._partial = bytearray(self._data[self._position :])
-        self._data = b""
-        self._position = 0
+        self._pending.popleft()
 
     def _next_event(self) -> Event | None:
         data, start = self._data, self._position
         body = start + _HEADER_SIZE
         if len(data) < body:
-            self._wait_for(_HEADER_SIZE)
-            return None
+            return self._resume()
         magic, version, kind, flags, tag, length = HEADER_LAYOUT.unpack_raw(data, start)
+        usual = self._hcall_expected and (magic, version, kind, flags) == _HCALL_START
+        if not usual:
+            self._check_header(magic, version, kind, flags, tag)
         if length > self.max_body:
             raise _violation(f"a body of {length} bytes", f"at most {self.max_body} bytes", "framing")
         end = body + length
-        if self._hcall_expected and (magic, version, kind, flags) == _HCALL_START:
-            if len(data) < end:
-                self._wait_for(_HEADER_SIZE + length)
-                return None
-            self._position = end
-            self._pending.append(tag)
-            return decode_hcall(tag, data, body, end)
-        _check_header(magic, flags)
         if len(data) < end:
             self._wait_for(_HEADER_SIZE + length)
             return None
+        event: Event
+        if usual:
+            event = decode_hcall(tag, data, body, end)
+            self._pending.append(tag)
+        elif version != VERSION:
+            event = self._other_version(version, tag)
+        else:
+            event = self._accept(decode(kind, tag, data, body, end), kind)
         self._position = end
-        if version != VERSION:
-            return self._other_version(version, kind, tag)
-        _check_kind(kind, tag)
-        return self._accept(decode(kind, tag, data, body, end), kind)
+        return event
 
     def _wait_for(self, size: int) -> None:
         """Put an unfinished frame aside until `size` bytes of it have come."""
         self._needed = size
         if self._position < len(self._data):
-            self._keep_rest()
+            self._partial = bytearray(self._data[self._position :])
+            self._data = b""
+            self._position = 0
 
-    def _other_version(self, version: int, kind: int, tag: int) -> Event:
-        if self.state is State.GREETED and self.role is Role.SERVER and kind == FrameType.OPEN:
-            self._pending.append(tag)
-            self._enter(State.OPENING)
-            return OtherVersion(tag, version)
-        raise _violation(f"a frame of version {version}", f"the version is {VERSION}", "frame-header")
+    def _resume(self) -> Event | None:
+        """Go on with the frame that was put aside, once enough of it has come."""
+        if not self._partial:
+            self._wait_for(_HEADER_SIZE)
+        if len(self._partial) < self._needed:
+            return None
+        self._data = bytes(self._partial)
+        self._position = 0
+        self._partial = bytearray()
+        return self._next_event()
 
-    def _accept(self, frame: Frame, kind: int) -> Event:
-        """Follow the table for a frame from the peer."""
-        state = _TABLE.get((self.state, self.peer, kind))
-        if state is None:
+    def _check_header(self, magic: bytes, version: int, kind: int, flags: int, tag: int) -> None:
+        """Refuse a frame by its header alone, before its body has come."""
+        if magic != MAGIC:
+            raise _violation("bad magic", "a frame starts with HCAL", "frame-header")
+        if version != VERSION:
+            if (self.state, self.role, kind) != (State.GREETED, Role.SERVER, FrameType.OPEN):
+                raise _violation(f"a frame of version {version}", f"the version is {VERSION}", "frame-header")
+            return
+        _check_fields(kind, flags, tag)
+        if (self.state, self.peer, kind) not in _TABLE:
             name = FrameType(kind).name
             rule = f"no {name} from the {self.peer.value} in state {self.state.value}"
             raise _violation(f"unexpected {name}", rule, "states")
+
+    def _other_version(self, version: int, tag: int) -> OtherVersion:
+        self._pending.append(tag)
+        self._enter(State.OPENING)
+        return OtherVersion(tag, version)
+
+    def _accept(self, frame: Frame, kind: int) -> Event:
+        """Follow the table for a frame from the peer that its header check has found there."""
+        state = _TABLE[self.state, self.peer, kind]
         match frame:
             case HReturn():
                 self._match(frame.tag)
@@ -261,29 +283,27 @@ class Session:
                 state = State.REFUSED if frame.status else State.OPEN
             case Open() | HCall():
                 self._pending.append(frame.tag)
+            case Hello():
+                self._peer_max_body = frame.max_body
             case _:
                 pass
         self._enter(state)
         return frame
 
     def _match(self, tag: int) -> None:
-        if not self._pending or self._pending.popleft() != tag:
+        if not self._pending or self._pending[0] != tag:
             rule = "answers come in the order of the calls and echo their tags"
             raise _violation("an answer with an unexpected tag", rule, "tags")
+        self._pending.popleft()
 
 
 def _violation(message: str, rule: str, heading: str) -> ProtocolError:
     return ProtocolError(message, rule=rule, section=f"spec/protocol.md#{heading}")
 
 
-def _check_header(magic: bytes, flags: int) -> None:
-    if magic != MAGIC:
-        raise _violation("bad magic", "a frame starts with HCAL", "frame-header")
+def _check_fields(kind: int, flags: int, tag: int) -> None:
     if flags:
         raise _violation("unknown flags", "flags are 0", "frame-header")
-
-
-def _check_kind(kind: int, tag: int) -> None:
     if kind not in _KNOWN_TYPES:
         raise _violation(f"unknown frame type {kind}", "frame types are 1 to 6", "frame-header")
     if tag and kind not in _TAGGED:
