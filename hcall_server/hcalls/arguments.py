@@ -1,0 +1,247 @@
+"""Argument checks, made from the table of h-calls: one checker an argument, in register order.
+
+A checker turns what is in a register (and behind it, in guest memory) into the value that the
+operation takes, or raises the status of that argument's position.  What an argument's kind
+demands follows from the table; what only one call demands of one argument is in `_RULES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from hcall_abi.calls import Arg, HCallSpec, Kind, Opcode
+from hcall_abi.consumers import Consumer
+from hcall_abi.frames import Segment
+from hcall_abi.layout import LayoutMismatch
+from hcall_abi.structures import AUTH_LAYOUT, CONFIG_MIN_SIZE
+from hcall_server.hcalls.memory import crosses_page, readable, writable
+from hcall_server.keystore.authority import refused_word
+from hcall_server.keystore.limits import Limits
+from hcall_server.keystore.listings import Listings
+from hcall_server.keystore.refusal import Refusal
+
+MIN_GENERATED_PASSWORD = 32
+"""Shortest password that GEN_PASSWORD makes, in bytes: the least maximum that the ABI allows."""
+
+CONSUMERS: Mapping[int, Consumer] = {int(consumer): consumer for consumer in Consumer}
+
+
+class Authorization(NamedTuple):
+    """An authorization block as it was read; an empty password means none was given."""
+
+    consumer: Consumer
+    password: bytes
+
+    def __repr__(self) -> str:
+        return f"Authorization({self.consumer.name})"
+
+
+class Buffer(NamedTuple):
+    """A place in guest memory that the call may write; `length` in bytes."""
+
+    address: int
+    length: int
+
+
+class Context(NamedTuple):
+    """What checkers may look at besides the call itself."""
+
+    limits: Limits
+    listings: Listings
+    strict: bool
+
+
+Registers = tuple[int, ...]
+Values = list[Any]
+Checker = Callable[[Registers, tuple[Segment, ...], Context, Values], None]
+"""Appends the argument's value to the list, or raises Refusal."""
+
+Refuse = Callable[[str], Refusal]
+
+
+def checkers(spec: HCallSpec) -> tuple[Checker, ...]:
+    """Return the checkers of a call's arguments, in register order.
+
+    A buffer gives one value and its length argument none: the length is part of the buffer.
+    """
+    return tuple(_checker(spec, arg) for arg in spec.args)
+
+
+def _checker(spec: HCallSpec, arg: Arg) -> Checker:
+    section = f"spec/hcalls/{spec.opcode.name.lower()}.md#checks"
+
+    def refuse(rule: str) -> Refusal:
+        message = f"bad argument {arg.name} in r{arg.register}"
+        return Refusal(arg.status, message, rule=rule, section=section, argument=arg.name)
+
+    index = arg.register - 4
+    match arg.kind:
+        case Kind.VALUE:
+            return _value(spec.opcode, arg, index, refuse)
+        case Kind.LENGTH:
+            return _length(spec.opcode, arg, index, refuse)
+        case Kind.AUTHORIZATION:
+            return _authorization(arg, index, refuse)
+        case Kind.OUTPUT:
+            return _output(arg, index, _length_index(spec, arg), refuse)
+        case Kind.LABEL | Kind.INPUT | Kind.PASSWORD:
+            return _input(arg, index, _length_index(spec, arg), refuse)
+
+
+def _length_index(spec: HCallSpec, arg: Arg) -> int:
+    return spec.arg(arg.length or "").register - 4
+
+
+def _misplaced(arg: Arg, address: int, length: int, strict: bool) -> str | None:
+    """Return the strict rule that a buffer breaks, or None."""
+    if strict and address % arg.alignment:
+        return f"the address is a multiple of {arg.alignment}"
+    if strict and arg.one_page and crosses_page(address, length):
+        return "the buffer lies within one 4 KiB page"
+    return None
+
+
+def _authorization(arg: Arg, index: int, refuse: Refuse) -> Checker:
+    size = AUTH_LAYOUT.size
+
+    def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
+        address = registers[index]
+        if rule := _misplaced(arg, address, size, context.strict):
+            raise refuse(rule)
+        head = readable(segments, address, size)
+        if head is None:
+            raise refuse("the authorization block lies in one readable segment")
+        try:
+            number, length = AUTH_LAYOUT.unpack(head)
+        except LayoutMismatch:
+            raise refuse("an authorization block has version 1 and reserved bytes 0") from None
+        consumer = CONSUMERS.get(number)
+        if consumer is None:
+            raise refuse("the consumer is 1, 2 or 3")
+        if length > context.limits.max_password_size:
+            raise refuse("the password is no longer than the maximum")
+        if rule := _misplaced(arg, address, size + length, context.strict):
+            raise refuse(rule)
+        password = readable(segments, address + size, length)
+        if password is None:
+            raise refuse("the authorization block lies in one readable segment")
+        values.append(Authorization(consumer, password))
+
+    return check
+
+
+def _input(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
+    def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
+        address, length = registers[index], registers[length_index]
+        data = readable(segments, address, length)
+        if data is None:
+            raise refuse("the buffer lies in one readable segment")
+        if length and (rule := _misplaced(arg, address, length, context.strict)):
+            raise refuse(rule)
+        values.append(data)
+
+    return check
+
+
+def _output(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
+    def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
+        address, length = registers[index], registers[length_index]
+        if not writable(segments, address, length):
+            raise refuse("the buffer lies in one writable segment")
+        if length and (rule := _misplaced(arg, address, length, context.strict)):
+            raise refuse(rule)
+        values.append(Buffer(address, length))
+
+    return check
+
+
+def _value(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker:
+    broken = _RULES.get((opcode, arg.name), _no_rule)
+    top = 1 << arg.bits
+
+    def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
+        value = registers[index]
+        if value >= top:
+            raise refuse(f"the value has {arg.bits} bits")
+        if rule := broken(value, context, values):
+            raise refuse(rule)
+        values.append(value)
+
+    return check
+
+
+def _length(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker:
+    broken = _RULES.get((opcode, arg.name)) or _RULES_BY_NAME.get(arg.name, _no_rule)
+
+    def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
+        if rule := broken(registers[index], context, values):
+            raise refuse(rule)
+
+    return check
+
+
+# Rules of single arguments: (value, context, values before it) -> the rule that is broken, or None.
+
+_Rule = Callable[[int, Context, Values], str | None]
+
+
+def _no_rule(value: int, context: Context, values: Values) -> str | None:
+    return None
+
+
+def _consumer(value: int, context: Context, values: Values) -> str | None:
+    return None if value in CONSUMERS else "the consumer is 1, 2 or 3"
+
+
+def _zero(value: int, context: Context, values: Values) -> str | None:
+    return "the register is 0" if value else None
+
+
+def _config_length(value: int, context: Context, values: Values) -> str | None:
+    return None if value >= CONFIG_MIN_SIZE else f"the buffer has at least {CONFIG_MIN_SIZE} bytes"
+
+
+def _set_length(value: int, context: Context, values: Values) -> str | None:
+    top = context.limits.max_password_size
+    return None if 1 <= value <= top else f"a password has 1 to {top} bytes"
+
+
+def _generated_length(value: int, context: Context, values: Values) -> str | None:
+    top = context.limits.max_password_size
+    fits = MIN_GENERATED_PASSWORD <= value <= top
+    return None if fits else f"a generated password has {MIN_GENERATED_PASSWORD} to {top} bytes"
+
+
+def _label_length(value: int, context: Context, values: Values) -> str | None:
+    top = context.limits.max_label_size
+    return None if 1 <= value <= top else f"a label has 1 to {top} bytes"
+
+
+def _data_length(value: int, context: Context, values: Values) -> str | None:
+    top = context.limits.largest_object
+    return None if 1 <= value <= top else f"an object has 1 to {top} bytes"
+
+
+def _policy(value: int, context: Context, values: Values) -> str | None:
+    return refused_word(value, context.limits.supported_policies)
+
+
+def _token(value: int, context: Context, values: Values) -> str | None:
+    known = not value or (values[0].consumer, value) in context.listings
+    return None if known else "the token is 0 or the one that the last call for this consumer returned"
+
+
+_RULES: Mapping[tuple[Opcode, str], _Rule] = {
+    (Opcode.GET_CONFIG, "config_length"): _config_length,
+    (Opcode.SET_PASSWORD, "consumer"): _consumer,
+    (Opcode.SET_PASSWORD, "reserved"): _zero,
+    (Opcode.SET_PASSWORD, "password_length"): _set_length,
+    (Opcode.GEN_PASSWORD, "consumer"): _consumer,
+    (Opcode.GEN_PASSWORD, "reserved"): _zero,
+    (Opcode.GEN_PASSWORD, "password_length"): _generated_length,
+    (Opcode.GET_OBJECTLABELS, "token"): _token,
+    (Opcode.WRITE_OBJECT, "policy"): _policy,
+    (Opcode.WRITE_OBJECT, "data_length"): _data_length,
+}
+_RULES_BY_NAME: Mapping[str, _Rule] = {"label_length": _label_length}

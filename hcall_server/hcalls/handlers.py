@@ -1,0 +1,139 @@
+"""What each h-call does once its arguments have passed: a keystore operation and its results.
+
+A handler gets the keystore's partition, then the values of the arguments in register order, and
+returns the status, the values of r4, r5, ... and what is to be written to guest memory.  To add
+an h-call, add its handler to `HANDLERS`; its arguments are already in `hcall_abi.calls`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from hcall_abi.calls import Opcode
+from hcall_abi.frames import Write
+from hcall_abi.levels import FirmwareLevel
+from hcall_abi.statuses import Status
+from hcall_abi.structures import (
+    FLAG_REVOKING,
+    FLAG_WRAPPING,
+    Config,
+    build_config,
+    build_label_entry,
+)
+from hcall_server.hcalls.arguments import CONSUMERS, Authorization, Buffer
+from hcall_server.keystore.refusal import Refusal
+from hcall_server.keystore.store import Keystore
+
+Outcome = tuple[int, tuple[int, ...], tuple[Write, ...]]
+Handler = Callable[..., Outcome]
+
+_SUCCESS = int(Status.H_SUCCESS)
+_DONE: Outcome = (_SUCCESS, (), ())
+
+
+def config_of(keystore: Keystore, level: FirmwareLevel) -> Config:
+    """Return what GET_CONFIG tells: limits, space, and only features whose calls are served."""
+    limits, served = keystore.limits, served_calls(level)
+    flags = (FLAG_WRAPPING if Opcode.WRAP_OBJECT in served else 0) | (
+        FLAG_REVOKING if Opcode.REVOKE_OBJECT in served else 0
+    )
+    return Config(
+        version=level.config_version,
+        flags=flags,
+        object_overhead=limits.object_overhead,
+        max_password_size=limits.max_password_size,
+        max_label_size=limits.max_label_size,
+        max_object_size=limits.max_object_size,
+        total_size=limits.total_size,
+        used_space=keystore.used,
+        supported_policies=limits.supported_policies,
+        max_large_object_size=level.max_large_object_size,
+        signed_update_algorithms=level.signed_update_algorithms if Opcode.SIGNED_UPDATE in served else 0,
+        wrapping_features=level.wrapping_features if Opcode.WRAP_OBJECT in served else 0,
+    )
+
+
+def _get_config(keystore: Keystore, level: FirmwareLevel, buffer: Buffer) -> Outcome:
+    block = build_config(config_of(keystore, level))
+    return _SUCCESS, (), (Write(buffer.address, block[: buffer.length]),)
+
+
+def _set_password(
+    keystore: Keystore, level: FirmwareLevel, consumer: int, reserved: int, password: bytes
+) -> Outcome:
+    keystore.passwords.set(CONSUMERS[consumer], password)
+    return _DONE
+
+
+def _gen_password(
+    keystore: Keystore, level: FirmwareLevel, consumer: int, reserved: int, buffer: Buffer
+) -> Outcome:
+    password = keystore.generate_password(CONSUMERS[consumer], buffer.length)
+    return _SUCCESS, (), (Write(buffer.address, password),)
+
+
+def _entry_size(label: bytes) -> int:
+    return len(build_label_entry(label))
+
+
+def _get_objectlabels(
+    keystore: Keystore, level: FirmwareLevel, auth: Authorization, token: int, buffer: Buffer
+) -> Outcome:
+    labels, more = keystore.labels(auth.consumer, auth.password, token, buffer.length, _entry_size)
+    listed = b"".join(build_label_entry(label) for label in labels)
+    status = Status.H_CONTINUE if more else Status.H_SUCCESS
+    writes = (Write(buffer.address, listed),) if listed else ()
+    return int(status), (len(labels), more), writes
+
+
+def _write_object(
+    keystore: Keystore, level: FirmwareLevel, auth: Authorization, label: bytes, policy: int, data: bytes
+) -> Outcome:
+    keystore.write(auth.consumer, auth.password, label, policy, data)
+    return _DONE
+
+
+def _read_object(
+    keystore: Keystore, level: FirmwareLevel, auth: Authorization, label: bytes, buffer: Buffer
+) -> Outcome:
+    held = keystore.read(auth.consumer, auth.password, label)
+    data = held.data
+    if len(data) > buffer.length:
+        raise Refusal(
+            Status.H_TOO_BIG,
+            f"the object has {len(data)} bytes and the buffer {buffer.length}",
+            rule="the whole object fits into the buffer",
+            section="spec/hcalls/read_object.md#checks",
+            argument="data_length",
+            outputs=(len(data), held.policy),
+        )
+    return _SUCCESS, (len(data), held.policy), (Write(buffer.address, data),)
+
+
+def _remove_object(keystore: Keystore, level: FirmwareLevel, auth: Authorization, label: bytes) -> Outcome:
+    keystore.remove(auth.consumer, auth.password, label)
+    return _DONE
+
+
+def _confirm_object_flushed(
+    keystore: Keystore, level: FirmwareLevel, auth: Authorization, label: bytes
+) -> Outcome:
+    return _SUCCESS, (int(keystore.confirm(auth.consumer, auth.password, label)),), ()
+
+
+HANDLERS: Mapping[Opcode, Handler] = {
+    Opcode.GET_CONFIG: _get_config,
+    Opcode.SET_PASSWORD: _set_password,
+    Opcode.GEN_PASSWORD: _gen_password,
+    Opcode.GET_OBJECTLABELS: _get_objectlabels,
+    Opcode.WRITE_OBJECT: _write_object,
+    Opcode.READ_OBJECT: _read_object,
+    Opcode.REMOVE_OBJECT: _remove_object,
+    Opcode.CONFIRM_OBJECT_FLUSHED: _confirm_object_flushed,
+}
+"""The calls that this emulator answers, where the firmware level has them."""
+
+
+def served_calls(level: FirmwareLevel) -> frozenset[Opcode]:
+    """Return the calls that a level has and that this emulator answers; all others: H_FUNCTION."""
+    return level.calls & HANDLERS.keys()

@@ -1,0 +1,174 @@
+"""A managed system: its partitions, and the console's rules about them (R-30 to R-35).
+
+The rules are functions from what is asked to an OperatorError or nothing; a refusal changes
+nothing.  Where the real console has a message number for a refusal, the error carries it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import OperatorError
+from hcall_abi.levels import FirmwareLevel
+from hcall_server.keystore.store import Entropy
+from hcall_server.platform.partition import Partition, PartitionProfile
+
+SIZES = "spec/control.md#sizes"
+POWER = "spec/control.md#power"
+NAMES = "spec/control.md#names"
+
+IN_USE_CODE = "HSCL0DC8"
+"""The console's message when a keystore that holds objects is to be switched off."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
+_RESERVED_NAMES = frozenset({"control", "tcp"})
+_MAX_NUMBER = 0xFFFF
+
+
+class ConsoleRefusal(OperatorError):
+    """The management console refuses; `code` is its message number where it has one."""
+
+    def __init__(self, message: str, *, rule: str, section: str, code: str | None = None) -> None:
+        super().__init__(f"{code}: {message}" if code else message, rule=rule, section=section)
+        self.code = code
+
+
+class ManagedSystem:
+    """The partitions of one system on one firmware level.
+
+    `total_kbytes` bounds the sizes of all keystores together, in KiB; None takes the level's own
+    figure.  `entropy` is handed to every keystore.
+    """
+
+    def __init__(
+        self,
+        level: FirmwareLevel,
+        system_id: bytes,
+        entropy: Entropy,
+        *,
+        total_kbytes: int | None = None,
+        strict_memory: bool = True,
+    ) -> None:
+        self.level = level
+        self.system_id = system_id
+        self.total_kbytes = level.system_total_kbytes if total_kbytes is None else total_kbytes
+        self.strict_memory = strict_memory
+        self.partitions: dict[str, Partition] = {}
+        self._entropy = entropy
+
+    def __repr__(self) -> str:
+        return f"ManagedSystem({self.level.name}, {len(self.partitions)} partitions)"
+
+    def find(self, name: str) -> Partition:
+        """Return the partition called `name`; ConsoleRefusal when there is none."""
+        if name not in self.partitions:
+            raise ConsoleRefusal(f"no partition {name!r}", rule="the partition exists", section=NAMES)
+        return self.partitions[name]
+
+    def by_number(self, number: int) -> Partition | None:
+        """Return the partition with a partition id, or None."""
+        return next((found for found in self.partitions.values() if found.number == number), None)
+
+    def adopt(self, profile: PartitionProfile) -> Partition:
+        """Take in a partition as it was stored, without asking the rules, and without its keystore."""
+        partition = Partition(profile, self.level, self._entropy)
+        partition.strict_memory = self.strict_memory
+        self.partitions[profile.name] = partition
+        return partition
+
+    def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
+        """Make a partition, powered off; its keystore is off unless `kbytes` says otherwise (R-30)."""
+        if not _NAME.fullmatch(name) or name in _RESERVED_NAMES:
+            rule = "a name is 1 to 31 letters, digits, dots, dashes or underscores, not control or tcp"
+            raise ConsoleRefusal(f"{name!r} is no name for a partition", rule=rule, section=NAMES)
+        if name in self.partitions:
+            raise ConsoleRefusal(f"there is a partition {name!r}", rule="names differ", section=NAMES)
+        self.check_size(kbytes, before=0)
+        profile = PartitionProfile(self._free_number(), name, kbytes, 0, SecureBoot.OFF, auto_start, 0)
+        partition = self.adopt(profile)
+        partition.provide_keystore()
+        return partition
+
+    def resize(self, name: str, kbytes: int) -> Partition:
+        """Change a keystore's size; 0 switches it off (R-31 to R-34)."""
+        partition = self.find(name)
+        if kbytes != partition.kbytes:
+            self._check_change(partition, kbytes)
+            partition.set_kbytes(kbytes)
+        return partition
+
+    def power_on(self, name: str) -> Partition:
+        """Activate a partition, which is an IPL."""
+        partition = self.find(name)
+        if partition.running:
+            raise ConsoleRefusal(f"{name} is running", rule="only a stopped partition starts", section=POWER)
+        partition.ipl()
+        return partition
+
+    def power_off(self, name: str) -> Partition:
+        """Stop a running partition."""
+        partition = self._running(name)
+        partition.power_off()
+        return partition
+
+    def ipl(self, name: str) -> Partition:
+        """Restart a running partition."""
+        partition = self._running(name)
+        partition.ipl()
+        return partition
+
+    def set_secure_boot(self, name: str, mode: SecureBoot) -> Partition:
+        """Set the secure-boot mode that the next IPL takes."""
+        partition = self.find(name)
+        partition.next_secure_boot = mode
+        return partition
+
+    def check_size(self, kbytes: int, *, before: int) -> None:
+        """Hold a size against level and system total; `before` is what the partition has now."""
+        level = self.level
+        if kbytes and not level.min_kbytes <= kbytes <= level.max_kbytes:
+            raise ConsoleRefusal(
+                f"{kbytes} KiB is no size for a keystore",
+                rule=f"0, or {level.min_kbytes} to {level.max_kbytes} KiB on {level.name}",
+                section=SIZES,
+            )
+        taken = sum(partition.kbytes for partition in self.partitions.values()) - before
+        if taken + kbytes > self.total_kbytes:
+            raise ConsoleRefusal(
+                f"{kbytes} KiB do not fit: {taken} of {self.total_kbytes} KiB are taken",
+                rule="all keystores of a system stay within its total",
+                section=SIZES,
+            )
+
+    def _running(self, name: str) -> Partition:
+        partition = self.find(name)
+        if not partition.running:
+            rule = "only a running partition is stopped or restarted"
+            raise ConsoleRefusal(f"{name} is powered off", rule=rule, section=POWER)
+        return partition
+
+    def _check_change(self, partition: Partition, kbytes: int) -> None:
+        keystore, name = partition.keystore, partition.name
+        if partition.refused:
+            rule = "a keystore that could not be opened keeps its size"
+            raise ConsoleRefusal(f"the keystore of {name} was refused", rule=rule, section=SIZES)
+        if not kbytes:
+            if keystore and keystore.object_count:
+                message, rule = f"the keystore of {name} is in use", "only an empty keystore is disabled"
+                raise ConsoleRefusal(message, rule=rule, section=SIZES, code=IN_USE_CODE)
+            return
+        if kbytes < partition.kbytes:
+            rule = "a keystore never shrinks, except to 0"
+            raise ConsoleRefusal(f"{kbytes} KiB is less than it has", rule=rule, section=SIZES)
+        if partition.running:
+            rule = "a keystore is enabled or grown while the partition is powered off"
+            raise ConsoleRefusal(f"{name} is running", rule=rule, section=SIZES)
+        self.check_size(kbytes, before=partition.kbytes)
+
+    def _free_number(self) -> int:
+        taken = {partition.number for partition in self.partitions.values()}
+        number = next((n for n in range(1, _MAX_NUMBER + 1) if n not in taken), None)
+        if number is None:
+            raise ConsoleRefusal("no partition id is left", rule="65535 partitions at most", section=NAMES)
+        return number
