@@ -1,0 +1,175 @@
+"""The protected anchor card: the component of a managed system that keeps the PKS root key.
+
+It is a file of its own folder, and this module is the only one that touches it.  Later components
+(service-processor NVRAM with a TPM) stand behind the same `RootKeyComponent` interface (R-40).
+Layout and checks: spec/sealed.md#anchor-card.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from construct import Bytes, Const, ConstructError, Int8ub, Int16ub, Struct, Terminated
+
+from hcall_abi.errors import OperatorError, StorageError
+
+CARD_LEVEL = 1
+SYSTEM_ID_SIZE = 16
+ROOT_KEY_SIZE = 32
+CHECK_SIZE = 32
+
+CARD_BODY = Struct(
+    "magic" / Const(b"SPKA"),
+    "level" / Const(CARD_LEVEL, Int8ub),
+    "reserved" / Const(0, Int8ub),
+    "reserved2" / Const(0, Int16ub),
+    "system_id" / Bytes(SYSTEM_ID_SIZE),
+    "root_key" / Bytes(ROOT_KEY_SIZE),
+)
+"""The card without its check value, 56 bytes."""
+
+CARD = Struct("body" / Bytes(CARD_BODY.sizeof()), "check" / Bytes(CHECK_SIZE), Terminated)
+"""The whole file, 88 bytes: `check` is the SHA-256 of `body` and finds damage, not forgery."""
+
+CARD_SIZE: int = CARD_BODY.sizeof() + CHECK_SIZE
+
+_SECTION = "spec/sealed.md#anchor-card"
+
+
+class SystemIdentity(NamedTuple):
+    """Who a managed system is: its public id (16 bytes) and its PKS root key (32 bytes, never shown)."""
+
+    system_id: bytes
+    root_key: bytes
+
+    @classmethod
+    def make(cls, entropy: Callable[[int], bytes]) -> SystemIdentity:
+        """Return the identity of a new system; `entropy(n)` returns `n` random bytes."""
+        return cls(entropy(SYSTEM_ID_SIZE), entropy(ROOT_KEY_SIZE))
+
+    def __repr__(self) -> str:
+        return f"SystemIdentity(system_id={self.system_id.hex()}, root_key=<hidden>)"
+
+
+class RootKeyComponent(Protocol):
+    """A part of the machine that keeps a copy of the root key."""
+
+    @property
+    def name(self) -> str:
+        """What people call the component."""
+
+    def read(self) -> SystemIdentity | None:
+        """Return what the component holds, None when it is new; raises when it is damaged."""
+
+    def write(self, identity: SystemIdentity) -> None:
+        """Replace what the component holds; durable on return."""
+
+
+class AnchorCard:
+    """The anchor card as the file `anchor-card` (mode 0600) in a folder of its own (mode 0700)."""
+
+    name = "anchor card"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = folder / "anchor-card"
+        self._new = folder / "anchor-card.new"
+
+    def __repr__(self) -> str:
+        return f"AnchorCard({str(self._folder)!r})"
+
+    def read(self) -> SystemIdentity | None:
+        """Return the identity on the card, None when there is no card yet.
+
+        Raises OperatorError when others may read the card, StorageError when it is damaged.
+        """
+        try:
+            descriptor = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._damaged(f"can't be opened: {error.strerror}") from None
+        with os.fdopen(descriptor, "rb") as card:
+            self._check_private(os.fstat(descriptor))
+            return self._decoded(card.read(CARD_SIZE + 1))
+
+    def write(self, identity: SystemIdentity) -> None:
+        """Put `identity` on the card, all or nothing, durable on return.
+
+        Raises StorageError when that fails; the card is then the old one or the new one, whole.
+        """
+        try:
+            self._make_folder()
+            self._write_new(_encoded(identity))
+            self._new.replace(self._file)
+            _sync_folder(self._folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._new.unlink(missing_ok=True)
+            raise self._damaged(f"can't be written: {error.strerror}") from None
+
+    def _make_folder(self) -> None:
+        if not self._folder.is_dir():
+            self._folder.mkdir(mode=0o700)
+            _sync_folder(self._folder.parent)
+        self._folder.chmod(0o700)
+
+    def _write_new(self, content: bytes) -> None:
+        """Write the replacement beside the card; a power cut leaves the old card or the new one."""
+        self._new.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(self._new, flags, 0o600), "wb") as card:
+            card.write(content)
+            card.flush()
+            os.fsync(card.fileno())
+
+    def _check_private(self, card: os.stat_result) -> None:
+        """Refuse a card that is no plain file, or one that others than its owner may use."""
+        if not stat.S_ISREG(card.st_mode):
+            raise self._damaged("is not a plain file")
+        for path, mode in ((self._file, card.st_mode), (self._folder, self._folder.stat().st_mode)):
+            if stat.S_IMODE(mode) & 0o077:
+                raise OperatorError(
+                    f"anchor card: {path} has mode {stat.S_IMODE(mode):04o}, open to more than its owner",
+                    rule="the anchor card is a file of mode 0600 in a folder of mode 0700",
+                    section=_SECTION,
+                )
+
+    def _decoded(self, content: bytes) -> SystemIdentity:
+        """Return the identity in a card's bytes, after the check value and then every field."""
+        try:
+            card = CARD.parse(content)
+            if hashlib.sha256(card.body).digest() != card.check:
+                raise self._damaged("is damaged: its check value is wrong")
+            body = CARD_BODY.parse(card.body)
+        except ConstructError:
+            reason = f"does not have the layout of level {CARD_LEVEL} ({len(content)} bytes read)"
+            raise self._damaged(reason) from None
+        return SystemIdentity(body.system_id, body.root_key)
+
+    def _damaged(self, reason: str) -> StorageError:
+        return StorageError(
+            f"anchor card: {self._file} {reason}",
+            rule="the anchor card is whole, of a known level, and its check value is right",
+            section=_SECTION,
+        )
+
+
+def _encoded(identity: SystemIdentity) -> bytes:
+    body = CARD_BODY.build(identity._asdict())
+    return bytes(CARD.build({"body": body, "check": hashlib.sha256(body).digest()}))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

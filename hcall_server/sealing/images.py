@@ -1,0 +1,101 @@
+"""The partition image: the whole store of one partition as one plaintext (spec/sealed.md#partition-image).
+
+Encoding runs at every flush, so both directions use `struct` codecs derived from the Construct
+definitions in `formats`, which stay the truth; a property test holds the two equal.
+"""
+
+from __future__ import annotations
+
+from hcall_abi.consumers import Consumer
+from hcall_abi.layout import FixedLayout
+from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.sealing.errors import PlaintextError, UndecodableError
+from hcall_server.sealing.formats import IMAGE_HEADER, IMAGE_LEVEL, OBJECT_HEADER, SealedKind
+from hcall_server.sealing.sealer import Sealer
+
+_HEADER = FixedLayout(IMAGE_HEADER)
+_OBJECT = FixedLayout(OBJECT_HEADER)
+_CONSUMERS = frozenset(int(consumer) for consumer in Consumer)
+
+
+def encode_image(image: StoreImage) -> bytes:
+    """Return the plaintext of an image, without its generation, which stands in the envelope."""
+    pack = _OBJECT.pack_raw
+    parts = [_HEADER.pack(len(image.objects))]
+    for consumer, label, policy, data in image.objects:
+        parts += (pack(consumer, 0, len(label), policy, len(data)), label, data)
+    return b"".join(parts)
+
+
+def decode_image(plaintext: bytes, generation: int) -> StoreImage:
+    """Return the image that `plaintext` holds, as of `generation`.
+
+    Any bytes give either an image or a PlaintextError.
+    """
+    count = _object_count(plaintext)
+    objects: dict[tuple[int, bytes], StoredObject] = {}
+    offset = _HEADER.size
+    for number in range(count):
+        found, offset = _object(plaintext, offset, number)
+        if (found.consumer, found.label) in objects:
+            raise _refused(f"object {number} has a label that its consumer already has", "labels are unique")
+        objects[found.consumer, found.label] = found
+    if offset != len(plaintext):
+        raise _refused(
+            f"{len(plaintext) - offset} bytes after the last object", "nothing follows the objects"
+        )
+    return StoreImage(generation, tuple(objects.values()))
+
+
+def seal_image(sealer: Sealer, partition: int, image: StoreImage) -> bytes:
+    """Return the sealed blob of one partition's image."""
+    return sealer.seal(SealedKind.PARTITION_IMAGE, partition, image.generation, encode_image(image))
+
+
+def open_image(sealer: Sealer, partition: int, blob: bytes) -> StoreImage:
+    """Return the image in a sealed blob; raises SealingError with the reason."""
+    generation, plaintext = sealer.open(SealedKind.PARTITION_IMAGE, partition, blob)
+    try:
+        return decode_image(plaintext, generation)
+    except PlaintextError as error:
+        raise UndecodableError(SealedKind.PARTITION_IMAGE, partition, error) from None
+
+
+def _refused(reason: str, rule: str) -> PlaintextError:
+    return PlaintextError(reason, rule=rule, heading="partition-image")
+
+
+def _object_count(plaintext: bytes) -> int:
+    """Return the number of objects from an image's header, bounded by the bytes that are there."""
+    if len(plaintext) < _HEADER.size:
+        raise _refused("truncated in its header", "an image has a header of 8 bytes")
+    level, reserved, count = _HEADER.unpack_raw(plaintext)
+    if level != IMAGE_LEVEL:
+        raise _refused(
+            f"image level {level} where level {IMAGE_LEVEL} is known", "the image level is a known one"
+        )
+    if reserved:
+        raise _refused(f"reserved bytes hold 0x{reserved:04x}", "reserved bytes are zero")
+    if count > (len(plaintext) - _HEADER.size) // _OBJECT.size:
+        raise _refused(
+            f"{count} objects can't be in {len(plaintext)} bytes", "every object has a header of 12 bytes"
+        )
+    return int(count)
+
+
+def _object(plaintext: bytes, offset: int, number: int) -> tuple[StoredObject, int]:
+    """Return the object at `offset` and the offset behind it."""
+    if len(plaintext) - offset < _OBJECT.size:
+        raise _refused(f"truncated in the header of object {number}", "an object has a header of 12 bytes")
+    consumer, reserved, label_length, policy, data_length = _OBJECT.unpack_raw(plaintext, offset)
+    if consumer not in _CONSUMERS or reserved:
+        raise _refused(
+            f"object {number} has consumer {consumer} and reserved byte {reserved}",
+            "a consumer is 1, 2 or 3 and the reserved byte is zero",
+        )
+    label_end = offset + _OBJECT.size + label_length
+    data_end = label_end + data_length
+    if data_end > len(plaintext):
+        raise _refused(f"truncated in object {number}", "an object has the lengths that its header states")
+    label = plaintext[label_end - label_length : label_end]
+    return StoredObject(consumer, label, policy, plaintext[label_end:data_end]), data_end

@@ -1,0 +1,153 @@
+"""Plaintexts: the derived codec equals the Construct definition, and any bytes give a record or an error."""
+
+import os
+import struct
+
+import pytest
+from construct import ConstructError
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.platform.anchor_card import SystemIdentity
+from hcall_server.sealing import (
+    PlaintextError,
+    SealedKind,
+    Sealer,
+    UndecodableError,
+    decode_image,
+    encode_image,
+    open_image,
+    seal_image,
+)
+from hcall_server.sealing.formats import IMAGE
+
+objects = st.builds(
+    StoredObject,
+    consumer=st.integers(1, 3),
+    label=st.binary(max_size=12),
+    policy=st.integers(0, 2**32 - 1),
+    data=st.binary(max_size=40),
+)
+images = st.builds(
+    StoreImage,
+    generation=st.integers(0, 2**64 - 1),
+    objects=st.lists(objects, max_size=5, unique_by=lambda o: (o.consumer, o.label)).map(tuple),
+)
+
+
+def by_construct(image: StoreImage) -> bytes:
+    """The oracle's encoder."""
+    fields = [
+        {
+            "header": {"consumer": o.consumer, "policy": o.policy, "label_length": len(o.label),
+                       "data_length": len(o.data)},
+            "label": o.label,
+            "data": o.data,
+        }
+        for o in image.objects
+    ]  # fmt: skip
+    return bytes(IMAGE.build({"header": {"count": len(fields)}, "objects": fields}))
+
+
+def read_by_construct(plaintext: bytes) -> tuple[StoredObject, ...] | None:
+    """The oracle's decoder: Construct, then the two rules that Construct can't say."""
+    try:
+        found = IMAGE.parse(plaintext).objects
+    except ConstructError:
+        return None
+    stored = tuple(StoredObject(o.header.consumer, o.label, o.header.policy, o.data) for o in found)
+    names = {(o.consumer, o.label) for o in stored}
+    known = all(o.consumer in {1, 2, 3} for o in stored)
+    return stored if known and len(names) == len(stored) else None
+
+
+def read(plaintext: bytes) -> tuple[StoredObject, ...] | None:
+    try:
+        return decode_image(plaintext, 0).objects
+    except PlaintextError:
+        return None
+
+
+@given(images)
+def test_an_image_comes_back_and_has_the_documented_layout(image: StoreImage) -> None:
+    """R-02, R-22: decoding gives the very image, and the bytes are those of the Construct definition."""
+    plaintext = encode_image(image)
+    assert plaintext == by_construct(image)
+    assert decode_image(plaintext, image.generation) == image
+
+
+@given(images, st.data())
+def test_damaged_plaintext_is_judged_as_construct_judges_it(image: StoreImage, data: st.DataObject) -> None:
+    """R-02: flipped, truncated, extended or spliced: both decoders accept and refuse the same."""
+    plaintext = bytearray(encode_image(image))
+    at = data.draw(st.integers(0, len(plaintext)))
+    junk = data.draw(st.binary(max_size=6))
+    match data.draw(st.sampled_from(["flip", "cut", "insert", "overwrite"])):
+        case "flip" if at < len(plaintext):
+            plaintext[at] ^= 1 << data.draw(st.integers(0, 7))
+        case "cut":
+            del plaintext[at:]
+        case "insert":
+            plaintext[at:at] = junk
+        case "overwrite":
+            plaintext[at : at + len(junk)] = junk
+    assert read(bytes(plaintext)) == read_by_construct(bytes(plaintext))
+
+
+@given(st.binary(max_size=120))
+@example(b"")
+@example(struct.pack(">HHI", 1, 0, 0xFFFFFFFF))
+def test_any_bytes_give_an_image_or_an_error(junk: bytes) -> None:
+    """R-02: decoding is total; a count of four thousand million objects costs nothing."""
+    for plaintext in junk, struct.pack(">HHI", 1, 0, junk.count(0)) + junk:
+        assert read(plaintext) == read_by_construct(plaintext)
+
+
+HEADER = struct.pack(">HHI", 1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "plaintext,reason",
+    [
+        (HEADER[:7], "truncated in its header"),
+        (struct.pack(">HHI", 2, 0, 0), "image level 2 where level 1 is known"),
+        (struct.pack(">HHI", 1, 3, 0), "reserved bytes hold 0x0003"),
+        (struct.pack(">HHI", 1, 0, 2) + bytes(12), "2 objects can't be in 20 bytes"),
+        (HEADER + struct.pack(">BBHII", 4, 0, 0, 0, 0), "object 0 has consumer 4"),
+        (HEADER + struct.pack(">BBHII", 1, 1, 0, 0, 0), "reserved byte 1"),
+        (HEADER + struct.pack(">BBHII", 1, 0, 1, 0, 0), "truncated in object 0"),
+        (HEADER + struct.pack(">BBHII", 1, 0, 0, 0, 0) + b"x", "1 bytes after the last object"),
+        (struct.pack(">HHI", 1, 0, 2) + 2 * struct.pack(">BBHII", 1, 0, 0, 0, 0), "label that its consumer"),
+        (struct.pack(">HHI", 1, 0, 2) + struct.pack(">BBHII12x", 1, 0, 1, 0, 0), "header of object 1"),
+    ],
+)
+def test_each_rule_of_the_image_has_its_words(plaintext: bytes, reason: str) -> None:
+    """R-02: a refused plaintext names its rule, and once sealed also its partition."""
+    with pytest.raises(PlaintextError, match=reason):
+        decode_image(plaintext, 1)
+    sealer = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
+    blob = sealer.seal(SealedKind.PARTITION_IMAGE, 6, 1, plaintext)
+    with pytest.raises(
+        UndecodableError, match=f"the image of partition 6: authentic but unreadable: .*{reason}"
+    ):
+        open_image(sealer, 6, blob)
+
+
+@given(images, st.integers(0, 0xFFFF))
+def test_a_sealed_image_keeps_its_generation(image: StoreImage, partition: int) -> None:
+    """R-02, R-22: the generation travels in the envelope and comes back with the objects."""
+    sealer = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
+    assert open_image(sealer, partition, seal_image(sealer, partition, image)) == image
+
+
+@given(images)
+def test_no_error_shows_object_data(image: StoreImage) -> None:
+    """R-02: an unreadable image says where it is wrong, never what it holds."""
+    canary = StoredObject(1, b"", 0, b"CANARY" * 3)
+    assume(all(o.label for o in image.objects))
+    plaintext = encode_image(StoreImage(1, (*image.objects, canary)))
+    for wrong in plaintext[:-1], plaintext + b"CANARY":
+        with pytest.raises(PlaintextError) as caught:
+            decode_image(wrong, 1)
+        assert "CANARY" not in str(caught.value) + repr(caught.value)

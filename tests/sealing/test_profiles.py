@@ -1,0 +1,99 @@
+"""The small records: partition profiles and the system record."""
+
+import contextlib
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcall_server.platform.anchor_card import SystemIdentity
+from hcall_server.sealing import (
+    PlaintextError,
+    ProfileRecord,
+    SealedKind,
+    Sealer,
+    SystemRecord,
+    UndecodableError,
+    WrongKindError,
+    decode_profile,
+    decode_system,
+    encode_profile,
+    encode_system,
+    open_profile,
+    open_system,
+    seal_profile,
+    seal_system,
+)
+
+SEALER = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
+names = st.text("az-0 äé漢😀", min_size=1, max_size=60)
+profiles = st.builds(
+    ProfileRecord,
+    number=st.integers(1, 0xFFFF),
+    name=names,
+    kbytes=st.integers(0, 2**32 - 1),
+    ipl_count=st.integers(0, 2**32 - 1),
+    secure_boot=st.integers(0, 2),
+    auto_start=st.booleans(),
+)
+systems = st.builds(SystemRecord, firmware=names, total_kbytes=st.integers(0, 2**32 - 1))
+PROFILE = ProfileRecord(4, "lpar4", 64, 3, 2, True)
+
+
+@given(profiles, systems)
+def test_records_come_back(profile: ProfileRecord, system: SystemRecord) -> None:
+    """R-21: what is known of a partition and of the system survives sealing."""
+    assert open_profile(SEALER, profile.number, seal_profile(SEALER, profile)) == profile
+    assert open_system(SEALER, seal_system(SEALER, system)) == system
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
+    """R-02: decoding is total, and only what encoding writes is accepted."""
+    for plaintext in junk, b"\0\1\0\0" + junk:
+        with contextlib.suppress(PlaintextError):
+            assert encode_profile(decode_profile(plaintext)) == plaintext
+        with contextlib.suppress(PlaintextError):
+            assert encode_system(decode_system(plaintext)) == plaintext
+
+
+def test_every_changed_bit_of_a_profile_gives_another_profile_or_an_error() -> None:
+    """R-02: no bit of the layout is ignored."""
+    plaintext = encode_profile(PROFILE)
+    for bit in range(8 * len(plaintext)):
+        changed = bytearray(plaintext)
+        changed[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(PlaintextError):
+            assert decode_profile(bytes(changed)) != PROFILE
+
+
+@pytest.mark.parametrize("length", range(len(encode_profile(PROFILE))))
+def test_a_truncated_profile_is_refused(length: int) -> None:
+    """R-02: at every length."""
+    with pytest.raises(PlaintextError):
+        decode_profile(encode_profile(PROFILE)[:length])
+
+
+@pytest.mark.parametrize("wrong", [PROFILE._replace(secure_boot=3), PROFILE._replace(name="")])
+def test_values_outside_their_range_are_refused(wrong: ProfileRecord) -> None:
+    """R-02: a secure-boot mode and a name that no release writes."""
+    with pytest.raises(PlaintextError, match="outside its range"):
+        decode_profile(encode_profile(wrong))
+
+
+def test_a_profile_is_that_of_its_partition() -> None:
+    """R-01: an authentic profile whose number is another partition's is refused and named."""
+    blob = SEALER.seal(SealedKind.PARTITION_PROFILE, 5, 0, encode_profile(PROFILE))
+    with pytest.raises(
+        UndecodableError, match=r"the profile of partition 5: .*is the profile of partition 4"
+    ):
+        open_profile(SEALER, 5, blob)
+
+
+def test_the_system_record_is_named() -> None:
+    """R-02: an unreadable or misplaced system record is called the system record."""
+    with pytest.raises(UndecodableError, match="the system record: authentic but unreadable"):
+        open_system(SEALER, SEALER.seal(SealedKind.SYSTEM_RECORD, 0, 0, b"\0\2"))
+    with pytest.raises(WrongKindError, match="the system record: says that it is the profile"):
+        open_system(SEALER, seal_profile(SEALER, PROFILE))

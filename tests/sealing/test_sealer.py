@@ -1,0 +1,224 @@
+"""Sealed blobs: they open whole, unchanged and in their own place, or not at all, and they say why."""
+
+import itertools
+import os
+import traceback
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcall_server.platform.anchor_card import SystemIdentity
+from hcall_server.sealing import (
+    NotAuthenticError,
+    NotSealedError,
+    Opened,
+    SealedKind,
+    SealedLengthError,
+    Sealer,
+    SealingError,
+    SwappedError,
+    UnknownLevelError,
+    WrongKindError,
+)
+from hcall_server.sealing.formats import ASSOCIATED_DATA, ENVELOPE, ENVELOPE_HEADER
+
+IMAGE = SealedKind.PARTITION_IMAGE
+IDENTITY = SystemIdentity(bytes(range(16)), bytes(range(100, 132)))
+PLAINTEXT = b"objects of a partition " * 12
+
+
+def sealer(identity: SystemIdentity = IDENTITY) -> Sealer:
+    return Sealer(identity, os.urandom)
+
+
+def flipped(blob: bytes, bit: int) -> bytes:
+    changed = bytearray(blob)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+@given(
+    kind=st.sampled_from(SealedKind), partition=st.integers(0, 0xFFFF), generation=st.integers(0, 2**64 - 1),
+    plaintext=st.binary(max_size=300),
+)  # fmt: skip
+def test_a_sealed_blob_opens_in_its_place(
+    kind: int, partition: int, generation: int, plaintext: bytes
+) -> None:
+    """R-02: what was sealed comes back with its generation; a restarted system opens it as well."""
+    blob = sealer().seal(kind, partition, generation, plaintext)
+    assert sealer().open(kind, partition, blob) == Opened(generation, plaintext)
+
+
+def test_nothing_of_the_plaintext_shows() -> None:
+    """R-02: the store at rest is encrypted."""
+    blob = sealer().seal(IMAGE, 1, 1, PLAINTEXT)
+    assert not any(PLAINTEXT[n : n + 8] in blob for n in range(len(PLAINTEXT) - 8))
+
+
+def test_every_sealing_has_a_key_of_its_own() -> None:
+    """R-02: the same plaintext sealed twice differs in salt, ciphertext and tag."""
+    one, two = (ENVELOPE.parse(sealer().seal(IMAGE, 1, 1, PLAINTEXT)) for _ in range(2))
+    assert one.header.salt != two.header.salt
+    assert not any(a == b for a, b in zip(blocks(one.sealed), blocks(two.sealed), strict=True))
+
+
+def blocks(data: bytes) -> list[bytes]:
+    return [data[n : n + 16] for n in range(0, len(data) - 15, 16)]
+
+
+def test_every_flipped_bit_is_detected() -> None:
+    """R-02: no single bit of a sealed blob, header included, can change unseen."""
+    mine = sealer()
+    blob = mine.seal(IMAGE, 4, 3, PLAINTEXT)
+    for bit in range(8 * len(blob)):
+        with pytest.raises(SealingError, match="the image of partition 4: "):
+            mine.open(IMAGE, 4, flipped(blob, bit))
+
+
+def test_every_changed_byte_of_a_large_image_is_detected() -> None:
+    """R-02: each byte of a 4 KiB image in turn."""
+    mine = sealer()
+    blob = mine.seal(IMAGE, 4, 3, os.urandom(4096))
+    for byte in range(len(blob)):
+        with pytest.raises(SealingError):
+            mine.open(IMAGE, 4, flipped(blob, 8 * byte + byte % 8))
+
+
+def test_truncation_and_extension_are_named() -> None:
+    """R-02: at every length but its own a blob is refused for its length, before any key is used."""
+    mine = sealer()
+    blob = mine.seal(IMAGE, 4, 3, PLAINTEXT)
+    for length in range(len(blob)):
+        with pytest.raises(SealedLengthError, match=r"partition 4: truncated"):
+            mine.open(IMAGE, 4, blob[:length])
+    with pytest.raises(SealedLengthError, match="3 bytes too many"):
+        mine.open(IMAGE, 4, blob + b"abc")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused_with_a_reason(junk: bytes) -> None:
+    """R-02: bytes that nobody sealed give a SealingError and nothing else."""
+    for blob in junk, b"SPKS" + junk, b"SPKS\x01\x01\x00\x00" + junk:
+        with pytest.raises(SealingError):
+            sealer().open(IMAGE, 4, blob)
+
+
+@pytest.mark.parametrize(
+    "offset,value,error,reason",
+    [
+        (0, b"HCAL", NotSealedError, "not a sealed blob"),
+        (4, b"\x02", UnknownLevelError, "format level 2 where this release knows level 1"),
+        (5, b"\x02", WrongKindError, "says that it is the profile of partition 4"),
+        (5, b"\x09", WrongKindError, "says that it is a record of unknown kind 9"),
+        (6, b"\x00\x01", NotSealedError, "reserved bytes hold 0x0001"),
+        (8, bytes(32), NotAuthenticError, "does not authenticate"),
+        (40, b"\xff" * 8, NotAuthenticError, "does not authenticate"),
+        (48, bytes(4), SealedLengthError, "bytes too many"),
+        (48, b"\xff" * 4, SealedLengthError, "truncated"),
+    ],
+)
+def test_the_error_names_the_reason(
+    offset: int, value: bytes, error: type[SealingError], reason: str
+) -> None:
+    """R-02: each field of the header has its own check and its own words; the error carries where."""
+    blob = sealer().seal(IMAGE, 4, 3, PLAINTEXT)
+    with pytest.raises(error, match=reason) as caught:
+        sealer().open(IMAGE, 4, blob[:offset] + value + blob[offset + len(value) :])
+    assert (caught.value.kind, caught.value.partition) == (IMAGE, 4)
+    assert caught.value.section.startswith("spec/sealed.md#")
+
+
+OTHER_SYSTEM = SystemIdentity(bytes(16), IDENTITY.root_key)
+OTHER_KEY = SystemIdentity(IDENTITY.system_id, bytes(32))
+
+
+@pytest.mark.parametrize("identity", [OTHER_SYSTEM, OTHER_KEY], ids=["other system", "other root key"])
+def test_a_foreign_blob_never_opens(identity: SystemIdentity) -> None:
+    """R-02: neither a blob of another system nor one under another root key opens."""
+    with pytest.raises(NotAuthenticError):
+        sealer().open(IMAGE, 4, sealer(identity).seal(IMAGE, 4, 3, PLAINTEXT))
+
+
+def test_a_blob_opens_for_its_own_kind_partition_and_generation_alone() -> None:
+    """R-02: with the header rewritten to lie about kind or generation the tag still knows."""
+    places = list(itertools.product(SealedKind, (0, 1, 4, 0x0400), (0, 3)))
+    mine = sealer()
+    for made, asked in itertools.product(places, places):
+        blob = rewritten(mine.seal(*made, PLAINTEXT), asked)
+        if made == asked:
+            assert mine.open(*asked[:2], blob) == Opened(asked[2], PLAINTEXT)
+        else:
+            with pytest.raises(NotAuthenticError):
+                mine.open(*asked[:2], blob)
+
+
+def rewritten(blob: bytes, asked: tuple[int, int, int]) -> bytes:
+    kind, _, generation = asked
+    return blob[:5] + bytes([kind]) + blob[6:40] + generation.to_bytes(8, "big") + blob[48:]
+
+
+def test_a_swapped_blob_is_named_as_such() -> None:
+    """R-02: the image of partition 4 found in the place of partition 2 is called just that."""
+    mine = sealer()
+    blob = mine.seal(IMAGE, 4, 3, PLAINTEXT)
+    with pytest.raises(NotAuthenticError) as caught:
+        mine.open(IMAGE, 2, blob)
+    told = mine.explain(caught.value, blob, others=range(1, 9))
+    assert isinstance(told, SwappedError)
+    assert told.owner == 4
+    assert "the image of partition 2: swapped: this is the image of partition 4" in str(told)
+
+
+def test_what_is_merely_damaged_is_not_called_swapped() -> None:
+    """The diagnosis keeps the first error when no other partition opens the blob."""
+    mine = sealer()
+    blob = flipped(mine.seal(IMAGE, 4, 3, PLAINTEXT), 700)
+    for wrong in blob, blob[:-1]:
+        with pytest.raises(SealingError) as caught:
+            mine.open(IMAGE, 4, wrong)
+        assert mine.explain(caught.value, wrong, others=range(9)) is caught.value
+
+
+def test_the_associated_data_is_the_documented_layout() -> None:
+    """The hot path joins what `formats.ASSOCIATED_DATA` describes."""
+    mine = sealer()
+    header = mine.seal(IMAGE, 4, 3, PLAINTEXT)[: ENVELOPE_HEADER.sizeof()]
+    fields = {"header": header, "system_id": IDENTITY.system_id, "partition": 4}
+    assert mine._associated(header, 4) == ASSOCIATED_DATA.build(fields)
+
+
+def test_a_poor_entropy_source_is_refused() -> None:
+    """A salt shorter than 32 bytes would be padded with zeros: it is refused instead."""
+    with pytest.raises(ValueError, match="too few bytes"):
+        Sealer(IDENTITY, lambda count: bytes(count - 1)).seal(IMAGE, 1, 1, PLAINTEXT)
+
+
+@pytest.mark.parametrize("identity", [SystemIdentity(b"", bytes(32)), SystemIdentity(bytes(16), bytes(31))])
+def test_an_identity_of_the_wrong_size_is_refused(identity: SystemIdentity) -> None:
+    """A short root key is a mistake of the caller, not a weaker key."""
+    with pytest.raises(ValueError, match="32 bytes of root key"):
+        sealer(identity)
+
+
+CANARY = b"CANARY-root-key-0123456789abcdef"
+
+
+def shown(thing: Any) -> str:
+    return f"{thing} {thing!r} {getattr(thing, '__dict__', '')}"
+
+
+def test_keys_and_plaintext_never_show() -> None:
+    """R-02: no repr, str, exception or traceback holds the root key, a derived key or plaintext."""
+    identity = SystemIdentity(bytes(16), CANARY)
+    mine = sealer(identity)
+    blob = mine.seal(IMAGE, 4, 3, b"CANARY-plaintext")
+    text = shown(identity) + shown(mine) + shown(mine.open(IMAGE, 4, blob))
+    for wrong in flipped(blob, 500), blob[:-1], b"CANARY" + blob:
+        with pytest.raises(SealingError) as caught:
+            mine.open(IMAGE, 4, wrong)
+        text += shown(caught.value) + "".join(traceback.format_exception(caught.value))
+    secrets = [CANARY, mine._partition_key(4), *mine._fresh_key(4, blob[8:40])]
+    assert "CANARY" not in text
+    assert not any(secret.hex() in text or repr(secret)[2:-1] in text for secret in secrets)
