@@ -90,14 +90,11 @@ class AnchorCard:
         Raises OperatorError when others may read the card, StorageError when it is damaged.
         """
         try:
-            descriptor = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            return self._decoded(self._content())
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._damaged(f"can't be opened: {error.strerror}") from None
-        with os.fdopen(descriptor, "rb") as card:
-            self._check_private(os.fstat(descriptor))
-            return self._decoded(card.read(CARD_SIZE + 1))
+            raise self._damaged(f"can't be read: {error.strerror}") from None
 
     def write(self, identity: SystemIdentity) -> None:
         """Put `identity` on the card, all or nothing, durable on return.
@@ -113,6 +110,15 @@ class AnchorCard:
             with contextlib.suppress(OSError):
                 self._new.unlink(missing_ok=True)
             raise self._damaged(f"can't be written: {error.strerror}") from None
+
+    def _content(self) -> bytes:
+        """Return the file's bytes, one more than a card has at most, if it is a private plain file."""
+        descriptor = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            self._check_private(os.fstat(descriptor))
+            return os.read(descriptor, CARD_SIZE + 1)
+        finally:
+            os.close(descriptor)
 
     def _make_folder(self) -> None:
         if not self._folder.is_dir():
