@@ -2,7 +2,7 @@
 
 The Construct definitions are the truth (spec/protocol.md shows the same bytes as tables): every
 reserved field is checked, every frame ends where its body ends.  The values are plain named
-tuples; what may hold a password or object data never shows in a `repr`.
+tuples; what may hold a password, a proof or object data never shows in a `repr`.
 
 `hcall_abi.codec` turns one into the other.
 """
@@ -112,6 +112,11 @@ class Open(NamedTuple):
     proof: bytes
     name: str
 
+    def __repr__(self) -> str:
+        return (
+            f"Open(tag={self.tag}, partition={self.partition}, proof_kind={self.proof_kind}, {self.name!r})"
+        )
+
 
 class Opened(NamedTuple):
     """OPENED: the answer to OPEN; after a status other than 0 the server closes."""
@@ -122,6 +127,12 @@ class Opened(NamedTuple):
     ipl_count: int
     proof: bytes
     level: str
+
+    def __repr__(self) -> str:
+        return (
+            f"Opened(tag={self.tag}, status={self.status}, partition={self.partition}, "
+            f"ipl_count={self.ipl_count}, level={self.level!r})"
+        )
 
 
 class Segment(NamedTuple):

@@ -20,6 +20,8 @@ from typing import Any
 
 import construct
 
+_INTEGERS = frozenset("bBhHlLqQ")
+
 
 class LayoutMismatch(ValueError):
     """Bytes do not have the constants that their layout demands."""
@@ -40,21 +42,27 @@ def _fields(con: Any, name: str | None = None) -> Iterator[_Field]:
     match con:
         case construct.Renamed():
             yield from _fields(con.subcon, con.name)
-        case construct.FormatField(fmtstr=code) if code[0] == ">":
+        case construct.FormatField(fmtstr=code) if code[0] == ">" and code[1:] in _INTEGERS:
             yield _Field(name, code[1:])
         case construct.Bytes(length=int(length)):
             yield _Field(name, f"{length}s")
         case construct.Const():
-            (inner,) = _fields(con.subcon)
-            yield _Field(name, inner.code, constant=con.value)
-        case construct.Array(count=int(count)):
-            (inner,) = _fields(con.subcon)
-            yield _Field(name, inner.code, count)
+            yield _Field(name, _plain(con).code, constant=con.value)
+        case construct.Array(count=int(count)) if (code := _plain(con).code) in _INTEGERS:
+            yield _Field(name, code, count)
         case construct.Struct():
             for subcon in con.subcons:
                 yield from _fields(subcon)
         case _:
             raise TypeError(f"no fixed layout for {con!r}")
+
+
+def _plain(con: Any) -> _Field:
+    """Return the one field inside a `Const` or an `Array`; TypeError when it is not that simple."""
+    inner = list(_fields(con.subcon))
+    if len(inner) != 1 or inner[0].count != 1 or inner[0].constant is not None:
+        raise TypeError(f"no fixed layout for {con!r}")
+    return inner[0]
 
 
 class FixedLayout:
@@ -71,13 +79,12 @@ class FixedLayout:
         self._struct = struct.Struct(self.format)
         self.size = self._struct.size
         self.names = tuple(field.name for field in fields if field.name and field.constant is None)
-        self._constants: list[tuple[int, Any]] = []
         self._template: list[Any] = []
         for field in fields:
-            if field.constant is not None:
-                self._constants.append((len(self._template), field.constant))
             self._template += [field.constant] * field.count
         self._holes = [n for n, value in enumerate(self._template) if value is None]
+        self._fixed = [n for n, value in enumerate(self._template) if value is not None]
+        self._constants = [self._template[n] for n in self._fixed]
         self.unpack_raw: Callable[..., tuple[Any, ...]] = self._struct.unpack_from
         """Unpack at an offset, constants included and unchecked: for callers that check them."""
         self.pack_raw: Callable[..., bytes] = self._struct.pack
@@ -91,10 +98,9 @@ class FixedLayout:
         if len(data) - offset < self.size:
             raise LayoutMismatch(f"{len(data) - offset} bytes where the layout has {self.size}")
         values = self._struct.unpack_from(data, offset)
-        for index, constant in self._constants:
-            if values[index] != constant:
-                raise LayoutMismatch(f"a fixed field differs from {constant!r}")
-        return tuple(values[n] for n in self._holes)
+        if [values[n] for n in self._fixed] != self._constants:
+            raise LayoutMismatch("a fixed field differs from its constant")
+        return tuple([values[n] for n in self._holes])
 
     def pack(self, *values: Any) -> bytes:
         """Return the bytes for `values`, which are in the order of `unpack`."""
