@@ -93,11 +93,16 @@ def _length_index(spec: HCallSpec, arg: Arg) -> int:
     return spec.arg(arg.length or "").register - 4
 
 
-def _misplaced(arg: Arg, address: int, length: int, strict: bool) -> str | None:
+def _has_place(arg: Arg) -> bool:
+    """Say whether strict memory has a rule for where this buffer lies."""
+    return arg.one_page or arg.alignment > 1
+
+
+def _misplaced(arg: Arg, address: int, length: int) -> str | None:
     """Return the strict rule that a buffer breaks, or None."""
-    if strict and address % arg.alignment:
+    if address % arg.alignment:
         return f"the address is a multiple of {arg.alignment}"
-    if strict and arg.one_page and crosses_page(address, length):
+    if arg.one_page and crosses_page(address, length):
         return "the buffer lies within one 4 KiB page"
     return None
 
@@ -107,7 +112,7 @@ def _authorization(arg: Arg, index: int, refuse: Refuse) -> Checker:
 
     def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
         address = registers[index]
-        if rule := _misplaced(arg, address, size, context.strict):
+        if context.strict and (rule := _misplaced(arg, address, size)):
             raise refuse(rule)
         head = readable(segments, address, size)
         if head is None:
@@ -121,8 +126,8 @@ def _authorization(arg: Arg, index: int, refuse: Refuse) -> Checker:
             raise refuse("the consumer is 1, 2 or 3")
         if length > context.limits.max_password_size:
             raise refuse("the password is no longer than the maximum")
-        if rule := _misplaced(arg, address, size + length, context.strict):
-            raise refuse(rule)
+        if context.strict and crosses_page(address, size + length):
+            raise refuse("the block lies within one 4 KiB page")
         password = readable(segments, address + size, length)
         if password is None:
             raise refuse("the authorization block lies in one readable segment")
@@ -132,12 +137,14 @@ def _authorization(arg: Arg, index: int, refuse: Refuse) -> Checker:
 
 
 def _input(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
+    placed = _has_place(arg)
+
     def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
         address, length = registers[index], registers[length_index]
         data = readable(segments, address, length)
         if data is None:
             raise refuse("the buffer lies in one readable segment")
-        if length and (rule := _misplaced(arg, address, length, context.strict)):
+        if placed and context.strict and length and (rule := _misplaced(arg, address, length)):
             raise refuse(rule)
         values.append(data)
 
@@ -145,11 +152,13 @@ def _input(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
 
 
 def _output(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
+    placed = _has_place(arg)
+
     def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
         address, length = registers[index], registers[length_index]
         if not writable(segments, address, length):
             raise refuse("the buffer lies in one writable segment")
-        if length and (rule := _misplaced(arg, address, length, context.strict)):
+        if placed and context.strict and length and (rule := _misplaced(arg, address, length)):
             raise refuse(rule)
         values.append(Buffer(address, length))
 

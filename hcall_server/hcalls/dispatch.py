@@ -64,6 +64,7 @@ class HypervisorCalls:
         self._partition = partition
         self._on_refusal = on_refusal
         served = served_calls(partition.level)
+        self._context: Context | None = None
         self._rows = {int(opcode): row for opcode, row in _ROWS.items() if opcode in served}
 
     def execute(self, call: HCall) -> HReturn:
@@ -86,7 +87,9 @@ class HypervisorCalls:
         if not partition.running:
             raise _not_activated()
         checks, handler = row
-        context = Context(keystore.limits, keystore.listings, partition.strict_memory)
+        context = self._context
+        if context is None or context.limits is not keystore.limits:
+            context = self._context = Context(keystore.limits, keystore.listings, partition.strict_memory)
         values: Values = []
         for check in checks:
             check(registers, segments, context, values)

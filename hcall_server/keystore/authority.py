@@ -32,11 +32,7 @@ class PasswordState(Enum):
     @property
     def is_set(self) -> bool:
         """Whether the consumer has a password in this IPL."""
-        return self in _SET
-
-
-_SET = frozenset({PasswordState.MATCHED, PasswordState.MISSING, PasswordState.WRONG})
-_AUTHENTIC = frozenset({PasswordState.UNSET, PasswordState.MATCHED})
+        return self not in (PasswordState.UNSET, PasswordState.UNSET_PRESENTED)
 
 
 class Verdict(Enum):
@@ -91,7 +87,8 @@ def authorise(
     """
     demand = _DEMANDS[call]
     word = policy or 0
-    if password not in _AUTHENTIC and not word & demand.free:
+    authentic = password is PasswordState.MATCHED or password is PasswordState.UNSET
+    if not authentic and not word & demand.free:
         return Verdict.PASSWORD
     heeded = word & demand.heeded
     return _policy_verdict(heeded, password, secure_boot) if heeded else Verdict.ALLOWED

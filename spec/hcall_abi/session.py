@@ -79,14 +79,20 @@ _TABLE: dict[tuple[State, Role, int], State] = {
     **_ENDINGS,
 }
 
-_TYPES: dict[type, FrameType] = {
-    Hello: FrameType.HELLO,
-    Open: FrameType.OPEN,
-    Opened: FrameType.OPENED,
-    HCall: FrameType.HCALL,
-    HReturn: FrameType.HRETURN,
-    Goodbye: FrameType.GOODBYE,
+_TYPES: dict[type, int] = {
+    Hello: int(FrameType.HELLO),
+    Open: int(FrameType.OPEN),
+    Opened: int(FrameType.OPENED),
+    HCall: int(FrameType.HCALL),
+    HReturn: int(FrameType.HRETURN),
+    Goodbye: int(FrameType.GOODBYE),
 }
+_MOVES: dict[tuple[State, Role], dict[int, State]] = {
+    (state, role): {int(kind): to for (at, who, kind), to in _TABLE.items() if (at, who) == (state, role)}
+    for state in State
+    for role in Role
+}
+"""The table by state and role, so that a session looks its row up once a state and not once a frame."""
 _KNOWN_TYPES = frozenset(int(kind) for kind in FrameType)
 _TAGGED = frozenset({FrameType.OPEN, FrameType.OPENED, FrameType.HCALL, FrameType.HRETURN})
 _HEADER_SIZE = HEADER_LAYOUT.size
@@ -118,7 +124,7 @@ class Session:
     def __init__(self, role: Role, *, max_body: int = MAX_BODY) -> None:
         self.role = role
         self.peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
-        self.state = State.START
+        self._enter(State.START)
         self.max_body = max_body
         self._peer_max_body = MAX_BODY
         self._data = b""
@@ -126,7 +132,6 @@ class Session:
         self._partial = bytearray()
         self._needed = _HEADER_SIZE
         self._pending: deque[int] = deque()
-        self._hcall_expected = False
 
     def __repr__(self) -> str:
         return f"Session({self.role.value}, {self.state.value})"
@@ -161,7 +166,7 @@ class Session:
         """Take the end of the stream; ProtocolError when it comes inside a frame."""
         if self.buffered and self.state is not State.CLOSED:
             raise _violation("the stream ended inside a frame", "frames arrive whole", "framing")
-        self.state = State.CLOSED
+        self._enter(State.CLOSED)
 
     def events(self) -> Iterator[Event]:
         """Yield one event for each whole frame received.
@@ -175,9 +180,10 @@ class Session:
     def send(self, frame: Frame) -> bytes:
         """Return the bytes of `frame`; LocalProtocolError when it may not be sent now."""
         kind = _TYPES[type(frame)]
-        state = _TABLE.get((self.state, self.role, kind))
+        state = self._may_send.get(kind)
         if state is None:
-            raise LocalProtocolError(f"{self.role.value} may not send {kind.name} in {self.state.value}")
+            name = FrameType(kind).name
+            raise LocalProtocolError(f"{self.role.value} may not send {name} in {self.state.value}")
         if isinstance(frame, HReturn):
             data = encode_hreturn(frame)
             self._answer(frame.tag)
@@ -200,7 +206,8 @@ class Session:
 
     def _enter(self, state: State) -> None:
         self.state = state
-        self._hcall_expected = state is State.OPEN and self.role is Role.SERVER
+        self._may_send = _MOVES[state, self.role]
+        self._may_receive = _MOVES[state, self.peer]
 
     def _answer(self, tag: int) -> None:
         """Note that the oldest pending call is answered; calls are answered in order."""
@@ -214,7 +221,7 @@ class Session:
         if len(data) < body:
             return self._resume()
         magic, version, kind, flags, tag, length = HEADER_LAYOUT.unpack_raw(data, start)
-        usual = self._hcall_expected and (magic, version, kind, flags) == _HCALL_START
+        usual = (magic, version, kind, flags) == _HCALL_START and kind in self._may_receive
         if not usual:
             self._check_header(magic, version, kind, flags, tag)
         if length > self.max_body:
@@ -262,7 +269,7 @@ class Session:
                 raise _violation(f"a frame of version {version}", f"the version is {VERSION}", "frame-header")
             return
         _check_fields(kind, flags, tag)
-        if (self.state, self.peer, kind) not in _TABLE:
+        if kind not in self._may_receive:
             name = FrameType(kind).name
             rule = f"no {name} from the {self.peer.value} in state {self.state.value}"
             raise _violation(f"unexpected {name}", rule, "states")
@@ -274,7 +281,7 @@ class Session:
 
     def _accept(self, frame: Frame, kind: int) -> Event:
         """Follow the table for a frame from the peer that its header check has found there."""
-        state = _TABLE[self.state, self.peer, kind]
+        state = self._may_receive[kind]
         match frame:
             case HReturn():
                 self._match(frame.tag)
