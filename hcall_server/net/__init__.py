@@ -1,0 +1,1 @@
+"""The service: sockets, sessions, deadlines, the state folder and the running machine."""

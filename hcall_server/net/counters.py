@@ -1,0 +1,38 @@
+"""What the server counts: plain integers, read by the metrics of the control channel."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from hcall_abi.calls import Opcode
+
+OTHER_CALL = 0
+"""Stands for every opcode that is no h-call of the keystore: guests must not grow the table."""
+
+_KNOWN = frozenset(int(opcode) for opcode in Opcode)
+
+
+@dataclass
+class Counters:
+    """Totals since the start of the server.
+
+    `calls` is by (opcode, status), `opens` by the status of OPENED, `goodbyes` by the reason of
+    those that the server said; sizes are in bytes.
+    """
+
+    connections: int = 0
+    calls: defaultdict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
+    opens: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
+    goodbyes: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
+    batches: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    lost: int = 0
+    """Connections that ended without a GOODBYE from either end."""
+    crashed: int = 0
+    """Connections that a bug in the server ended."""
+
+    def call(self, opcode: int, status: int) -> None:
+        """Count one answered call."""
+        self.calls[opcode if opcode in _KNOWN else OTHER_CALL, status] += 1

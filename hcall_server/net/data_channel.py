@@ -1,0 +1,269 @@
+"""One connection of the data channel: HELLO, OPEN, then calls until somebody says GOODBYE.
+
+One task serves a connection.  It wakes up once for whatever a receive brings, runs every whole
+call in it and answers with one send; no task, lock, channel or timeout is made per call.  The
+reaper (`hcall_server.net.reaper`) watches the deadlines from outside.
+
+Memory of a connection (spec/protocol.md#sessions): received, one unfinished frame of at most
+header + `MAX_BODY` and one receive of `RECEIVE_SIZE`; to be sent, `FLUSH_SIZE` plus one answer of
+at most `MAX_BODY`.  That is under 1 MiB, and while an answer is being sent nothing is received.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+from trio.abc import Stream
+
+from hcall_abi.calls import Opcode
+from hcall_abi.codec import ProtocolError
+from hcall_abi.frames import (
+    MAX_BODY,
+    NONCE_SIZE,
+    VERSION,
+    Goodbye,
+    GoodbyeReason,
+    HCall,
+    Hello,
+    Open,
+    Opened,
+    OpenStatus,
+)
+from hcall_abi.session import Event, OtherVersion, Role, Session, State
+from hcall_server import __version__
+from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.net import logs
+from hcall_server.net.opening import SECTION, Door, Judged, answer, judge, refusal
+from hcall_server.net.stream import RECEIVE_SIZE, SocketStream
+
+if TYPE_CHECKING:
+    from hcall_server.keystore.refusal import Refusal
+    from hcall_server.net.machine import Machine
+    from hcall_server.platform.partition import Partition
+
+FLUSH_SIZE = 256 * 1024
+"""Answers of a batch are sent early once they are this many bytes."""
+
+SERVER_NAME = f"swpks {__version__}"
+
+
+async def serve_stream(
+    machine: Machine, stream: Stream, partition: Partition | None, *, demand_proof: bool
+) -> None:
+    """Serve one connection to its end, whatever the peer does.
+
+    `partition` is the one whose private listener the connection came in by, None for a listener
+    of all partitions; `demand_proof` is for listeners that anybody may reach.
+    """
+    await Connection(machine, stream, Door(partition, demand_proof)).run()
+
+
+class Connection:
+    """A connection and where it stands; see `hcall_server.net.sessions.Connected`."""
+
+    def __init__(self, machine: Machine, stream: Stream, door: Door) -> None:
+        self.accepted_at = self.since = trio.current_time()
+        self.progress = 0
+        self.sending = False
+        self.mark = 0
+        self.ending: Goodbye | None = None
+        self.partition: Partition | None = None
+        self._ipl_count = 0
+        self._calls: HypervisorCalls | None = None
+        self._machine = machine
+        self._counters = machine.counters
+        self._counters.connections += 1
+        self._stream = stream
+        self._door = door
+        self._nonce = machine.entropy(NONCE_SIZE)
+        self._session = Session(Role.SERVER)
+        self._scope = trio.CancelScope()
+        self._log = logs.Log(connection=self._counters.connections)
+
+    def __repr__(self) -> str:
+        return f"Connection({self.partition}, {self._session.state.value})"
+
+    def end(self, reason: GoodbyeReason, text: str) -> None:
+        """Say GOODBYE and close, soon; the first reason counts.  Nothing of the peer runs after this."""
+        if self.ending is None:
+            self.ending = Goodbye(int(reason), text)
+            self._scope.cancel()
+
+    async def run(self) -> None:
+        """Serve the connection to its end."""
+        self._machine.sessions.admit(self)
+        try:
+            with self._scope:
+                await self._talk()
+            await self._say_goodbye()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._counters.lost += 1
+            self._log.info("connection.lost")
+        except* Exception:
+            # A bug of ours: it ends this connection, with a trace in the log, and no other.
+            self._counters.crashed += 1
+            self._log.error("connection.crashed", exc_info=True)
+        finally:
+            self._note_changes()
+            number = self.partition.number if self.partition else None
+            self._machine.sessions.remove(self, number)
+            await trio.aclose_forcefully(self._stream)
+
+    # The conversation
+
+    async def _talk(self) -> None:
+        hello = Hello(VERSION, VERSION, MAX_BODY, 0, self._nonce, SERVER_NAME)
+        await self._send(self._session.send(hello))
+        while self._alive():
+            data = await self._stream.receive_some(RECEIVE_SIZE)
+            self.progress += 1
+            if self._alive():
+                await self._take(bytes(data))
+
+    def _alive(self) -> bool:
+        """Whether calls may run: nobody ended the session, and its IPL is still the current one."""
+        if self.ending is not None or self._session.state in (State.CLOSED, State.REFUSED):
+            return False
+        if self.partition is not None and self.partition.ipl_count != self._ipl_count:
+            self.end(GoodbyeReason.IPL_OR_POWER_OFF, "a new IPL has begun")
+            return False
+        return True
+
+    async def _take(self, data: bytes) -> None:
+        """Run what one receive brought and send the answers."""
+        answers: list[bytes] = []
+        try:
+            if data:
+                self._counters.bytes_received += len(data)
+                self._session.receive_data(data)
+                await self._run_batch(answers)
+            else:
+                self._log.debug("connection.closed")
+                self._session.receive_eof()
+        except ProtocolError as error:
+            self._log.warning("protocol.error", **logs.explained(error))
+            self.ending = Goodbye(
+                int(GoodbyeReason.PROTOCOL_ERROR), _shortened(f"{error.message}: {error.rule}")
+            )
+        if answers:
+            await self._flush(answers)
+
+    async def _run_batch(self, answers: list[bytes]) -> None:
+        """Run each whole frame; sends early only when the answers pass FLUSH_SIZE."""
+        session, size, count = self._session, 0, self._counters.call
+        for event in session.events():
+            if type(event) is HCall and self._calls is not None:
+                returned = self._calls.execute(event)
+                count(event.opcode, returned.status)
+                frame = session.send(returned)
+                answers.append(frame)
+                size += len(frame)
+                if size >= FLUSH_SIZE:
+                    await self._flush(answers)
+                    size = 0
+                    if not self._alive():
+                        break
+            else:
+                answers += self._other(event)
+
+    def _other(self, event: Event) -> list[bytes]:
+        """Handle the frames that pass once a session; returns the answer, if there is one."""
+        if isinstance(event, Open):
+            return [self._session.send(self._open(event))]
+        if isinstance(event, OtherVersion):
+            self._refused(Judged(OpenStatus.VERSION_NOT_SUPPORTED), "")
+            return [self._session.send(refusal(event.tag, OpenStatus.VERSION_NOT_SUPPORTED))]
+        if isinstance(event, Goodbye):
+            self._log.debug("session.goodbye", reason=event.reason, text=event.text)
+        return []
+
+    async def _flush(self, answers: list[bytes]) -> None:
+        """Send the answers so far; what they changed is handed to the encryptor first."""
+        self._counters.batches += 1
+        self._note_changes()
+        data = b"".join(answers) if len(answers) > 1 else answers[0]
+        answers.clear()
+        await self._send(data)
+
+    def _note_changes(self) -> None:
+        partition = self.partition
+        if partition is not None and partition.keystore is not None and partition.keystore.dirty:
+            self._machine.encryptor.changed(partition)
+
+    async def _send(self, data: bytes) -> None:
+        self._counters.bytes_sent += len(data)
+        self.progress += 1
+        self.sending = True
+        await self._stream.send_all(data)
+        self.sending = False
+
+    # OPEN
+
+    def _open(self, frame: Open) -> Opened:
+        machine = self._machine
+        key_of, has_room = machine.access_key, machine.sessions.has_room
+        judged = judge(frame, self._door, machine.system, self._nonce, key_of, has_room)
+        self._counters.opens[int(judged.status)] += 1
+        if judged.partition is None:
+            self._refused(judged, frame.name)
+        else:
+            self._opened(judged.partition, frame.name)
+        return answer(frame, judged, self._nonce)
+
+    def _opened(self, partition: Partition, client: str) -> None:
+        self.partition = partition
+        self._ipl_count = partition.ipl_count
+        self._calls = HypervisorCalls(partition, self._log_refusal)
+        self._machine.sessions.move(self, partition.number)
+        self._log = self._log.bind(partition=partition.name)
+        self._log.info("session.opened", client=client, ipl_count=partition.ipl_count)
+
+    def _refused(self, judged: Judged, client: str) -> None:
+        status = judged.status.name.lower()
+        self._log.warning("session.refused", status=status, client=client, rule=judged.rule, section=SECTION)
+
+    def _log_refusal(self, refusal: Refusal, call: HCall) -> None:
+        self._log.info(
+            "hcall.refused",
+            hcall=call_name(call.opcode),
+            status=refusal.status.name,
+            argument=refusal.argument,
+            **logs.explained(refusal),
+        )
+
+    # The end
+
+    async def _say_goodbye(self) -> None:
+        """Send GOODBYE where this end ends the session, as far as the peer takes it in short time."""
+        goodbye = self.ending
+        if goodbye is None or self._session.state in (State.CLOSED, State.REFUSED):
+            return
+        self._counters.goodbyes[goodbye.reason] += 1
+        reason = GoodbyeReason(goodbye.reason).name.lower()
+        self._log.info("session.ended", reason=reason, text=goodbye.text)
+        rest = self._unsent()
+        if rest is None:
+            return
+        frame = self._session.send(goodbye)
+        with trio.move_on_after(self._machine.limits.goodbye_seconds, shield=True):
+            await self._stream.send_all(bytes(rest) + frame)
+
+    def _unsent(self) -> bytes | memoryview | None:
+        """Return what has to go out before the next frame; None when the stream is torn inside a frame."""
+        if not self.sending:
+            return b""
+        return self._stream.unsent if isinstance(self._stream, SocketStream) else None
+
+
+def call_name(opcode: int) -> str:
+    """Return the name of an h-call, or its number in hex where it has none here."""
+    try:
+        return Opcode(opcode).name
+    except ValueError:
+        return f"0x{opcode:X}"
+
+
+def _shortened(text: str) -> str:
+    """Return as much of a text as fits a GOODBYE: 255 bytes of UTF-8."""
+    return text.encode()[:255].decode(errors="ignore")

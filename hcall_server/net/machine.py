@@ -1,0 +1,145 @@
+"""The running whole of a process: the managed system with its sessions, sockets and encryptor.
+
+The rules are those of `hcall_server.platform.system`; a refused request raises its error and
+changes nothing.  What is added here is what the outside sees of it: the partition's socket opens
+and closes, its sessions end with GOODBYE 2, and what has to outlive the process is handed to the
+encryptor.  Between a rule and the end of the sessions nothing waits, so no call of an old IPL can
+run in the new one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import SwpksError
+from hcall_abi.frames import GoodbyeReason
+from hcall_server.net import logs
+from hcall_server.net.counters import Counters
+from hcall_server.net.sessions import Sessions
+from hcall_server.net.settings import Limits
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.system import ManagedSystem
+
+
+class Doors(Protocol):
+    """The sockets by which partitions are reached."""
+
+    def open(self, partition: Partition) -> None:
+        """Listen for a partition; OperatorError when its socket can't be made."""
+
+    def close(self, partition: Partition) -> None:
+        """Stop listening for a partition."""
+
+
+class NoDoors:
+    """For a machine that is reached over memory streams only."""
+
+    def open(self, partition: Partition) -> None:
+        """Do nothing."""
+
+    def close(self, partition: Partition) -> None:
+        """Do nothing."""
+
+
+class ChangeTaker(Protocol):
+    """The encryptor, as far as the data channel and the console's requests need it."""
+
+    def changed(self, partition: Partition) -> None:
+        """Take note that a keystore has changes to flush; cheap."""
+
+    def profile_changed(self, partition: Partition) -> None:
+        """Take note that what is persisted of a partition besides its store has changed."""
+
+
+class Machine:
+    """A managed system that runs.  One task at a time calls its functions, those of the event loop.
+
+    `access_key` returns the key that a partition's clients prove themselves with; `entropy` makes
+    nonces.
+    """
+
+    def __init__(
+        self,
+        system: ManagedSystem,
+        encryptor: ChangeTaker,
+        *,
+        limits: Limits | None = None,
+        doors: Doors | None = None,
+        access_key: Callable[[Partition], bytes] | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.system = system
+        self.encryptor = encryptor
+        self.limits = limits or Limits()
+        self.doors: Doors = doors or NoDoors()
+        self.access_key = access_key or _no_key
+        self.entropy = entropy
+        self.counters = Counters()
+        self.sessions = Sessions(self.limits)
+        self._log = logs.Log()
+
+    def __repr__(self) -> str:
+        return f"Machine({self.system!r}, {len(self.sessions)} connections)"
+
+    async def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
+        """Make a partition, powered off."""
+        partition = self.system.create(name, kbytes, auto_start=auto_start)
+        self.access_key(partition)
+        self._tell("partition.created", partition, kbytes=kbytes)
+        return partition
+
+    async def resize(self, name: str, kbytes: int) -> Partition:
+        """Set the size of a keystore in KiB; 0 switches it off."""
+        partition = self.system.resize(name, kbytes)
+        self._tell("partition.resized", partition, kbytes=kbytes)
+        return partition
+
+    async def power_on(self, name: str) -> Partition:
+        """Activate a partition and listen for it."""
+        partition = self.system.power_on(name)
+        try:
+            self.doors.open(partition)
+        except SwpksError:
+            self.system.power_off(name)
+            raise
+        self._tell("partition.activated", partition, ipl_count=partition.ipl_count)
+        return partition
+
+    async def power_off(self, name: str) -> Partition:
+        """Stop a partition, its sessions and its socket."""
+        partition = self.system.power_off(name)
+        self._end_sessions(partition, "the partition was powered off")
+        self.doors.close(partition)
+        self._tell("partition.stopped", partition)
+        return partition
+
+    async def ipl(self, name: str) -> Partition:
+        """Restart a partition, which ends its sessions: passwords never outlive an IPL (R-04)."""
+        partition = self.system.ipl(name)
+        self._end_sessions(partition, "the partition was restarted")
+        self._tell("partition.restarted", partition, ipl_count=partition.ipl_count)
+        return partition
+
+    async def set_secure_boot(self, name: str, mode: SecureBoot) -> Partition:
+        """Set the secure-boot mode that the next IPL takes."""
+        partition = self.system.set_secure_boot(name, mode)
+        self._tell("partition.secure_boot", partition, mode=mode.name.lower())
+        return partition
+
+    def _end_sessions(self, partition: Partition, text: str) -> None:
+        self.sessions.end_partition(partition.number, GoodbyeReason.IPL_OR_POWER_OFF, text)
+
+    def _tell(self, event: str, partition: Partition, **fields: Any) -> None:
+        """Hand what has changed to the encryptor and to the log."""
+        self.encryptor.profile_changed(partition)
+        if partition.keystore is not None and partition.keystore.dirty:
+            self.encryptor.changed(partition)
+        self._log.info(event, partition=partition.name, **fields)
+
+
+def _no_key(_partition: Partition) -> bytes:
+    """For a machine without access keys: no proof is ever right."""
+    return b""

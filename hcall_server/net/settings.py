@@ -1,0 +1,103 @@
+"""What an operator may choose, with the defaults and the ranges.
+
+The same values come from the command line and from a TOML file (`hcall_server.net.config`).  Each
+class refuses what makes no sense with a ValueError; who reads the input says where it stood.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from hcall_abi.levels import LEVELS
+
+SECURE_BOOT = ("off", "audit", "enforce")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Deadlines in seconds and bounds in connections, of the whole server unless they say else.
+
+    `open_seconds`: from the connection to a good OPEN.  `idle_seconds`: without any byte from the
+    client; 0 means no such limit.  `send_seconds`: for the answers to one batch of calls.
+    `goodbye_seconds`: how long a last frame may take to leave.  `drain_seconds`: for the last
+    flush when the server stops.  `max_unopened`: connections without a session; one more ends the
+    oldest.  `max_sessions`: sessions of one partition.  `max_connections`: all connections.
+    """
+
+    open_seconds: float = 10.0
+    idle_seconds: float = 3600.0
+    send_seconds: float = 10.0
+    goodbye_seconds: float = 1.0
+    drain_seconds: float = 10.0
+    max_unopened: int = 64
+    max_sessions: int = 256
+    max_connections: int = 1024
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1_000_000 or (value == 0 and name != "idle_seconds"):
+                raise ValueError(f"limits.{name} = {value}: a limit is above 0 and at most 1000000")
+
+
+@dataclass(frozen=True)
+class PartitionSettings:
+    """A partition that shall exist: made at first start, remembered, grown when more is asked."""
+
+    name: str
+    keystore_kbytes: int = 0
+    auto_start: bool = True
+    secure_boot: str | None = None
+    """The mode from the next IPL on; None leaves what is remembered, "off" at first."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keystore_kbytes <= 0xFFFF:
+            raise ValueError(f"partition {self.name}: keystore_kbytes = {self.keystore_kbytes} is no size")
+        if self.secure_boot is not None and self.secure_boot not in SECURE_BOOT:
+            raise ValueError(f"partition {self.name}: secure_boot is one of {', '.join(SECURE_BOOT)}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole server.  None means: as remembered, or the default at first start.
+
+    `system_total_kbytes`: PKS total of the system in KiB.  `flush_delay_ms`: how long a change may
+    wait for others before it is written (milliseconds).  `listen`: TCP listeners, "tcp:HOST:PORT".
+    """
+
+    firmware: str | None = None
+    system_total_kbytes: int | None = None
+    strict_memory: bool = True
+    flush_delay_ms: float = 50.0
+    listen: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    partition: tuple[PartitionSettings, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.firmware is not None and self.firmware not in LEVELS:
+            raise ValueError(f"firmware {self.firmware!r}: known levels are {', '.join(sorted(LEVELS))}")
+        if not 0 <= self.flush_delay_ms <= 60_000:
+            raise ValueError(f"flush_delay_ms = {self.flush_delay_ms}: a delay is 0 to 60000 ms")
+        if self.system_total_kbytes is not None and not 1 <= self.system_total_kbytes <= 1 << 20:
+            raise ValueError(f"system_total_kbytes = {self.system_total_kbytes} is no size")
+        for address in self.listen:
+            parse_listen(address)
+        names = [each.name for each in self.partition]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a partition is named twice: {', '.join(names)}")
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Return host and port of "tcp:HOST:PORT" ("tcp:[::1]:0" for IPv6); ValueError if it is not so."""
+    match = re.fullmatch(r"tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 0xFFFF:
+        raise ValueError(f"listen {text!r}: a listener is tcp:HOST:PORT, port 0 for a free one")
+    return match[1] or match[2], int(match[3])
+
+
+def parse_partition(text: str) -> PartitionSettings:
+    """Return the settings in "NAME:KBYTES" (or "NAME": no keystore); ValueError if it is not so."""
+    name, _, size = text.partition(":")
+    if size and not re.fullmatch(r"[0-9]{1,5}", size):
+        raise ValueError(f"partition {text!r}: a partition is NAME:KBYTES")
+    return PartitionSettings(name, int(size or 0))

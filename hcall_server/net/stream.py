@@ -1,0 +1,106 @@
+"""A stream over a plain non-blocking socket, for the data channel's hot path.
+
+Trio's own SocketStream takes a lock, checks a closed flag and passes a checkpoint on each
+operation.  One task owns each connection here, so none of that is needed: `recv` and `send` are
+called directly and the task waits only when the kernel says that it has to.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import trio
+from trio.abc import Stream
+from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
+
+RECEIVE_SIZE = 64 * 1024
+"""How many bytes one receive takes at most: the largest batch of calls."""
+
+
+class SocketStream(Stream):
+    """A connected stream socket, Unix or TCP, used by one task.
+
+    `receive_some` always lets other tasks run; `send_all` only when it has to wait, which is
+    enough for a task that does both in turn.  A peer that is gone raises
+    `trio.BrokenResourceError`, as with any Trio stream.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._recv = sock.recv
+        self._send = sock.send
+        self._drained = True
+        self.unsent: bytes | memoryview = b""
+        """What a `send_all` that was cancelled did not send: the rest of some frame."""
+
+    def __repr__(self) -> str:
+        return f"SocketStream({self._socket.fileno()})"
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return what has arrived, at most `max_bytes`; b"" at the end of the stream."""
+        size = max_bytes or RECEIVE_SIZE
+        try:
+            data = await self._receive(size)
+        except OSError as error:
+            raise _broken(error) from error
+        # A short read emptied the socket, so that trying at once again would only cost a call.
+        self._drained = len(data) < size
+        return data
+
+    async def _receive(self, size: int) -> bytes:
+        if self._drained:
+            await wait_readable(self._socket)
+        else:
+            await checkpoint()
+        while True:
+            try:
+                return self._recv(size)
+            except BlockingIOError:
+                await wait_readable(self._socket)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`; waits only while the socket takes no more."""
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise _broken(error) from error
+        if sent != len(data):
+            await self._send_rest(memoryview(data)[sent:])
+
+    async def _send_rest(self, rest: memoryview) -> None:
+        while rest:
+            self.unsent = rest
+            try:
+                await wait_writable(self._socket)
+                rest = rest[self._send(rest) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise _broken(error) from error
+        self.unsent = b""
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return when the socket takes bytes again."""
+        try:
+            await wait_writable(self._socket)
+        except OSError as error:
+            raise _broken(error) from error
+
+    def close(self) -> None:
+        """Close the socket at once; a task that waits for it gets `trio.ClosedResourceError`."""
+        if self._socket.fileno() >= 0:
+            notify_closing(self._socket)
+            self._socket.close()
+
+    async def aclose(self) -> None:
+        """Close the socket, then let other tasks run."""
+        self.close()
+        await checkpoint()
+
+
+def _broken(error: OSError) -> trio.BrokenResourceError:
+    """Return Trio's name for a connection that is gone."""
+    return trio.BrokenResourceError(f"the connection is gone: {error.strerror}")
