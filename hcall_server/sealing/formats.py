@@ -13,11 +13,12 @@ from construct import (
     Array,
     Bytes,
     Const,
+    GreedyBytes,
     Int8ub,
     Int16ub,
     Int32ub,
     Int64ub,
-    PascalString,
+    Prefixed,
     Struct,
     Terminated,
     this,
@@ -98,7 +99,7 @@ IMAGE = Struct(
 )
 """The plaintext of a partition image (spec/sealed.md#partition-image)."""
 
-PROFILE = Struct(
+PROFILE_HEADER = Struct(
     "level" / Const(PROFILE_LEVEL, Int16ub),
     "reserved" / Const(0, Int16ub),
     "number" / Int16ub,
@@ -106,7 +107,13 @@ PROFILE = Struct(
     "auto_start" / Int8ub,
     "kbytes" / Int32ub,
     "ipl_count" / Int32ub,
-    "name" / PascalString(Int8ub, "utf8"),
+    "image_generation" / Int64ub,
+    "name_length" / Int8ub,
+)
+
+PROFILE = Struct(
+    "header" / PROFILE_HEADER,
+    "name" / Bytes(this.header.name_length),
     Terminated,
 )
 """The plaintext of a partition profile (spec/sealed.md#partition-profile)."""
@@ -115,7 +122,7 @@ SYSTEM = Struct(
     "level" / Const(SYSTEM_LEVEL, Int16ub),
     "reserved" / Const(0, Int16ub),
     "total_kbytes" / Int32ub,
-    "firmware" / PascalString(Int8ub, "utf8"),
+    "firmware" / Prefixed(Int8ub, GreedyBytes),
     Terminated,
 )
 """The plaintext of the system record (spec/sealed.md#system-record)."""

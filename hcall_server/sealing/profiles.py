@@ -1,6 +1,7 @@
 """The small records: a partition's profile and the system's own record (spec/sealed.md).
 
-They are written seldom and read at start, so Construct itself parses and builds them.
+A profile goes with every flush, so it is built by the codec derived from its Construct definition.
+All are read at start only, by Construct itself.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from typing import Any, NamedTuple, Protocol
 
 from construct import ConstructError
 
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.layout import FixedLayout
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
-from hcall_server.sealing.formats import PROFILE, SYSTEM, SealedKind
+from hcall_server.sealing.formats import PROFILE, PROFILE_HEADER, SYSTEM, SealedKind
 from hcall_server.sealing.sealer import Sealer
 
-_SECURE_BOOT_MODES = (0, 1, 2)
+_PROFILE_HEADER = FixedLayout(PROFILE_HEADER)
+_SECURE_BOOT_MODES = frozenset(int(mode) for mode in SecureBoot)
 
 
 class Profile(Protocol):
@@ -43,6 +47,10 @@ class Profile(Protocol):
     def auto_start(self) -> bool:
         """Whether it is activated when the system starts."""
 
+    @property
+    def image_generation(self) -> int:
+        """The generation of the image that was committed with it: an older one in its place is noticed."""
+
 
 class ProfileRecord(NamedTuple):
     """A profile as it was read back; the fields are those of `Profile`."""
@@ -53,6 +61,7 @@ class ProfileRecord(NamedTuple):
     ipl_count: int
     secure_boot: int
     auto_start: bool
+    image_generation: int
 
 
 class SystemRecord(NamedTuple):
@@ -64,23 +73,38 @@ class SystemRecord(NamedTuple):
 
 def encode_profile(profile: Profile) -> bytes:
     """Return the plaintext of a profile."""
-    fields = {field: getattr(profile, field) for field in ProfileRecord._fields}
-    return bytes(PROFILE.build(fields))
+    name = profile.name.encode()
+    header = _PROFILE_HEADER.pack(
+        profile.number,
+        profile.secure_boot,
+        int(profile.auto_start),
+        profile.kbytes,
+        profile.ipl_count,
+        profile.image_generation,
+        len(name),
+    )
+    return header + name
 
 
 def decode_profile(plaintext: bytes) -> ProfileRecord:
     """Return the profile that `plaintext` holds; raises PlaintextError for anything else."""
     found = _parsed(PROFILE, plaintext, "partition-profile")
-    record = ProfileRecord(
-        found.number, found.name, found.kbytes, found.ipl_count, found.secure_boot, bool(found.auto_start)
-    )
-    if record.secure_boot not in _SECURE_BOOT_MODES or found.auto_start not in {0, 1} or not record.name:
+    header = found.header
+    if header.secure_boot not in _SECURE_BOOT_MODES or header.auto_start not in {0, 1} or not found.name:
         raise PlaintextError(
             "a field has a value outside its range",
             rule="secure boot is 0 to 2, auto start 0 or 1, and a partition has a name",
             heading="partition-profile",
         )
-    return record
+    return ProfileRecord(
+        header.number,
+        _text(found.name, "partition-profile"),
+        header.kbytes,
+        header.ipl_count,
+        header.secure_boot,
+        bool(header.auto_start),
+        header.image_generation,
+    )
 
 
 def seal_profile(sealer: Sealer, profile: Profile, generation: int = 0) -> bytes:
@@ -107,13 +131,13 @@ def open_profile(sealer: Sealer, partition: int, blob: bytes) -> ProfileRecord:
 
 def encode_system(record: SystemRecord) -> bytes:
     """Return the plaintext of the system record."""
-    return bytes(SYSTEM.build(record._asdict()))
+    return bytes(SYSTEM.build({"total_kbytes": record.total_kbytes, "firmware": record.firmware.encode()}))
 
 
 def decode_system(plaintext: bytes) -> SystemRecord:
     """Return the system record that `plaintext` holds; raises PlaintextError for anything else."""
     found = _parsed(SYSTEM, plaintext, "system-record")
-    return SystemRecord(found.firmware, found.total_kbytes)
+    return SystemRecord(_text(found.firmware, "system-record"), found.total_kbytes)
 
 
 def seal_system(sealer: Sealer, record: SystemRecord, generation: int = 0) -> bytes:
@@ -131,12 +155,20 @@ def open_system(sealer: Sealer, blob: bytes) -> SystemRecord:
 
 
 def _parsed(definition: Any, plaintext: bytes, heading: str) -> Any:
-    """Return what Construct makes of `plaintext`, all of it; names have to be UTF-8."""
+    """Return what Construct makes of `plaintext`, all of it."""
     try:
         return definition.parse(plaintext)
-    except (ConstructError, UnicodeDecodeError) as error:
+    except ConstructError as error:
         raise PlaintextError(
             f"does not have the layout of its level ({type(error).__name__})",
             rule="the plaintext has a known level, zero reserved bytes and no trailing bytes",
             heading=heading,
         ) from None
+
+
+def _text(name: bytes, heading: str) -> str:
+    """Return a stored name as text; raises PlaintextError when it is not UTF-8."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise PlaintextError("a name is not UTF-8", rule="names are UTF-8", heading=heading) from None

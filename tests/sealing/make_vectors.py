@@ -45,7 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
     "profile": {
         "kind": 2, "partition": 4, "generation": 9,
         "profile": {"number": 4, "name": "zwölf-büros", "kbytes": 64, "ipl_count": 12, "secure_boot": 2,
-                    "auto_start": True},
+                    "auto_start": True, "image_generation": 77},
     },
     "system": {"kind": 3, "partition": 0, "generation": 2,
                "system": {"firmware": "FW1110", "total_kbytes": 4096}},
@@ -58,8 +58,8 @@ def plaintext_of(case: dict[str, Any]) -> bytes:
     if "profile" in case:
         p = case["profile"]
         name = p["name"].encode()
-        numbers = (p["number"], p["secure_boot"], p["auto_start"], p["kbytes"], p["ipl_count"], len(name))
-        return struct.pack(">HHHBBIIB", 1, 0, *numbers) + name
+        numbers = (p["number"], p["secure_boot"], p["auto_start"], p["kbytes"], p["ipl_count"])
+        return struct.pack(">HHHBBIIQB", 1, 0, *numbers, p["image_generation"], len(name)) + name
     firmware = case["system"]["firmware"].encode()
     return struct.pack(">HHIB", 1, 0, case["system"]["total_kbytes"], len(firmware)) + firmware
 

@@ -36,9 +36,10 @@ profiles = st.builds(
     ipl_count=st.integers(0, 2**32 - 1),
     secure_boot=st.integers(0, 2),
     auto_start=st.booleans(),
+    image_generation=st.integers(0, 2**64 - 1),
 )
 systems = st.builds(SystemRecord, firmware=names, total_kbytes=st.integers(0, 2**32 - 1))
-PROFILE = ProfileRecord(4, "lpar4", 64, 3, 2, True)
+PROFILE = ProfileRecord(4, "lpar4", 64, 3, 2, True, 99)
 
 
 @given(profiles, systems)
