@@ -1,0 +1,22 @@
+"""NVRAM: where sealed records rest (spec/sealed.md#nvram).
+
+`Nvram` is the seam; `SqliteNvram` is the default behind it, `MemoryNvram` and `FaultyNvram` are its
+simulated twins.  What is stored is sealed already: NVRAM knows names and bytes, never a key.
+
+The back ends are imported from their own modules, so that a simulation does not load SQLite.
+"""
+
+from hcall_server.nvram.names import SYSTEM, RecordName, image_name, parse_name, profile_name
+from hcall_server.nvram.seam import Nvram, NvramError, NvramInUseError, Trouble
+
+__all__ = [
+    "SYSTEM",
+    "Nvram",
+    "NvramError",
+    "NvramInUseError",
+    "RecordName",
+    "Trouble",
+    "image_name",
+    "parse_name",
+    "profile_name",
+]

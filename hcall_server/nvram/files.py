@@ -1,0 +1,46 @@
+"""The file work around NVRAM: private, durable, and never touching a file that somebody has locked."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from hcall_abi.errors import OperatorError
+from hcall_server.nvram.seam import NvramError
+
+
+def make_private_file(path: Path) -> None:
+    """Make the file with mode 0600 if it is new, or give it that mode.
+
+    An existing file is not opened here: closing a descriptor of a file drops the locks that this
+    process holds on it, and another `SqliteNvram` may hold some.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if not path.is_file():
+            raise unusable(path, "it is not a plain file") from None
+        path.chmod(0o600)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise NvramError("full", f"NVRAM: {path}: {error.strerror}") from None
+        raise unusable(path, str(error.strerror)) from None
+
+
+def unusable(path: Path, reason: str) -> OperatorError:
+    """Return the error for a file that the operator has to make usable."""
+    return OperatorError(
+        f"NVRAM: {path} can't be used: {reason}",
+        rule="the state's folder exists and belongs to the server",
+        section="spec/sealed.md#nvram",
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,30 @@
+"""NVRAM that lives as long as its object: for tests and for systems that need not survive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class MemoryNvram:
+    """Records in a dictionary.
+
+    It outlives the system that uses it, so a simulated power cut is: drop the system, keep this.
+    """
+
+    def __init__(self, records: Mapping[str, bytes] | None = None) -> None:
+        self.records: dict[str, bytes] = dict(records or {})
+        self.commits = 0
+        """How many commits took effect."""
+
+    def load(self) -> dict[str, bytes]:
+        """Return a copy of every record."""
+        return dict(self.records)
+
+    def commit(self, changes: Mapping[str, bytes | None]) -> None:
+        """Put or remove records, all at once."""
+        changed = {**self.records, **changes}
+        self.records = {name: blob for name, blob in changed.items() if blob is not None}
+        self.commits += 1
+
+    def close(self) -> None:
+        """Do nothing: the records stay for the next system."""

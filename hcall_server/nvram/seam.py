@@ -1,0 +1,52 @@
+"""The NVRAM seam: what a place for sealed records has to do, and how it says that it can't."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+from hcall_abi.errors import OperatorError, StorageError
+
+Trouble = Literal["full", "io", "busy", "corrupt"]
+"""What is wrong: no space, an I/O error, held by somebody else, or what is stored is damaged."""
+
+_SECTION = "spec/sealed.md#nvram"
+
+
+class NvramError(StorageError):
+    """NVRAM could not do what it was asked; `kind` says why.
+
+    After a failed commit the old records or the new ones are there, never a mixture, and the same
+    commit may simply be tried again: it puts the same bytes under the same names.
+    """
+
+    def __init__(self, kind: Trouble, message: str, *, rule: str = "", section: str = _SECTION) -> None:
+        super().__init__(message, rule=rule or "a commit is all or nothing and durable", section=section)
+        self.kind: Trouble = kind
+
+
+class NvramInUseError(OperatorError):
+    """Another server has the same NVRAM open."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"another server uses this state: {place} is held",
+            rule="one state belongs to one server at a time",
+            section=_SECTION,
+        )
+
+
+class Nvram(Protocol):
+    """A place for sealed records, by name.
+
+    Used by one thread at a time, not always the same.  Everything raises NvramError on trouble.
+    """
+
+    def load(self) -> dict[str, bytes]:
+        """Return every record."""
+
+    def commit(self, changes: Mapping[str, bytes | None]) -> None:
+        """Put these records, or remove those that are None: all or nothing, durable on return."""
+
+    def close(self) -> None:
+        """Let go of the place; a second close does nothing."""

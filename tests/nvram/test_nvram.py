@@ -1,0 +1,89 @@
+"""What every NVRAM does, whichever back end is behind the seam."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hcall_server.nvram import Nvram
+from hcall_server.nvram.faulty import FaultyNvram
+from hcall_server.nvram.memory import MemoryNvram
+from hcall_server.nvram.sqlite import SqliteNvram
+
+Maker = Callable[[], Nvram]
+
+
+@pytest.fixture(params=["memory", "sqlite", "faulty"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
+    """Opens the same place each time it is called."""
+    memory = MemoryNvram()
+    makers: dict[str, Maker] = {
+        "memory": lambda: memory,
+        "sqlite": lambda: SqliteNvram(tmp_path / "nvram.db"),
+        "faulty": lambda: FaultyNvram(memory),
+    }
+    return makers[request.param]
+
+
+def test_a_new_nvram_is_empty(make: Maker) -> None:
+    """There is nothing in it, not even bookkeeping."""
+    nvram = make()
+    assert nvram.load() == {}
+    nvram.close()
+
+
+def test_records_are_put_replaced_and_removed_in_one_commit(make: Maker) -> None:
+    """R-20: one commit changes many records; one that is not there may be removed."""
+    nvram = make()
+    nvram.commit({"system": b"s", "partition/00001/image": b"one", "partition/00002/image": b""})
+    nvram.commit({"partition/00001/image": b"two" * 50_000, "partition/00002/image": None, "absent": None})
+    nvram.commit({})
+    assert nvram.load() == {"system": b"s", "partition/00001/image": b"two" * 50_000}
+    nvram.close()
+
+
+def test_records_survive_closing(make: Maker) -> None:
+    """R-21: what was committed is there when NVRAM is opened again; closing twice is harmless."""
+    nvram = make()
+    nvram.commit({"system": bytes(range(256)) * 300})
+    nvram.close()
+    nvram.close()
+    again = make()
+    assert again.load() == {"system": bytes(range(256)) * 300}
+    again.close()
+
+
+def test_what_was_loaded_is_a_copy(make: Maker) -> None:
+    """Changing it changes nothing."""
+    nvram = make()
+    nvram.commit({"system": b"s"})
+    nvram.load().clear()
+    assert nvram.load() == {"system": b"s"}
+    nvram.close()
+
+
+changes = st.dictionaries(
+    st.sampled_from(["system", "partition/00001/image", "partition/00001/profile", "partition/00002/image"]),
+    st.none() | st.binary(max_size=20) | st.integers(4000, 9000).map(bytes),
+)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=st.lists(st.tuples(changes, st.booleans()), max_size=6))
+def test_any_history_ends_in_what_it_says(
+    make: Maker, history: list[tuple[dict[str, bytes | None], bool]]
+) -> None:
+    """R-22: after any commits and re-openings the records are those of a plain dictionary."""
+    nvram = make()
+    nvram.commit(dict.fromkeys(nvram.load()))
+    expected: dict[str, bytes | None] = {}
+    for change, reopen in history:
+        nvram.commit(change)
+        expected |= change
+        if reopen:
+            nvram.close()
+            nvram = make()
+        assert nvram.load() == {name: blob for name, blob in expected.items() if blob is not None}
+    nvram.close()

@@ -1,0 +1,245 @@
+"""The SQLite back end: private, owned by one server, and honest about a disk that gives no more."""
+
+import contextlib
+import resource
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.errors import OperatorError, StorageError
+from hcall_server.nvram import NvramError, NvramInUseError
+from hcall_server.nvram.sqlite import CHECKPOINT_PAGES, SqliteNvram
+
+BLOB = bytes(range(256)) * 256
+
+
+@pytest.fixture
+def nvram(tmp_path: Path) -> Iterator[SqliteNvram]:
+    opened = SqliteNvram(tmp_path / "nvram.db")
+    yield opened
+    opened.close()
+
+
+def test_every_file_is_private(tmp_path: Path, nvram: SqliteNvram) -> None:
+    """R-02: mode 0600 for the file, its log and its mark; a file that was open to others is closed."""
+    nvram.commit({"a": BLOB})
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"nvram.db": 0o600, "nvram.db-wal": 0o600, "nvram.db-mark": 0o600}
+    nvram.close()
+    (tmp_path / "nvram.db").chmod(0o644)
+    SqliteNvram(tmp_path / "nvram.db").close()
+    assert stat.S_IMODE((tmp_path / "nvram.db").stat().st_mode) == 0o600
+
+
+def test_a_commit_is_synced_before_it_returns(nvram: SqliteNvram) -> None:
+    """R-21: durable on return, by SQLite's own word for it."""
+    settings = {name: nvram._pragma(name) for name in ("journal_mode", "synchronous", "locking_mode")}
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "locking_mode": "exclusive"}
+
+
+def test_a_second_server_is_refused(tmp_path: Path, nvram: SqliteNvram) -> None:
+    """One owner: in this process and from another one, and trying does not loosen the owner's hold."""
+    path = tmp_path / "nvram.db"
+    for _ in range(2):
+        with pytest.raises(NvramInUseError, match=f"another server uses this state: {path}"):
+            SqliteNvram(path)
+        assert "NvramInUseError: another server uses this state" in opened_elsewhere(path)
+    nvram.commit({"a": b"1"})
+    nvram.close()
+    assert opened_elsewhere(path) == ""
+
+
+def opened_elsewhere(path: Path) -> str:
+    return in_another_process(f"SqliteNvram(Path({str(path)!r}))").stderr
+
+
+def in_another_process(code: str) -> subprocess.CompletedProcess[str]:
+    imports = "import os; from pathlib import Path; from hcall_server.nvram.sqlite import SqliteNvram; "
+    return subprocess.run([sys.executable, "-c", imports + code], capture_output=True, text=True, check=False)
+
+
+def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
+    """R-21: the lock goes with the process, and what it committed is there."""
+    path = tmp_path / "nvram.db"
+    code = f"n = SqliteNvram(Path({str(path)!r})); n.commit({{'a': b'1'}}); os.kill(os.getpid(), 9)"
+    assert in_another_process(code).returncode == -9
+    again = SqliteNvram(path)
+    assert again.load() == {"a": b"1"}
+    again.close()
+
+
+def test_the_log_does_not_grow_without_bound(tmp_path: Path, nvram: SqliteNvram) -> None:
+    """R-23: a server that runs for years keeps a log of some megabytes."""
+    for _ in range(300):
+        nvram.commit({"partition/00001/image": BLOB})
+    one_commit = 2 * len(BLOB)
+    assert (tmp_path / "nvram.db-wal").stat().st_size < CHECKPOINT_PAGES * 4120 + one_commit
+    assert (tmp_path / "nvram.db").stat().st_size < 4 * len(BLOB)
+
+
+def test_it_can_be_used_by_one_thread_after_another(nvram: SqliteNvram) -> None:
+    """R-20: opened by the server's thread, committed to by a worker."""
+    worker = threading.Thread(target=nvram.commit, args=({"a": BLOB},))
+    worker.start()
+    worker.join(10)
+    assert nvram.load() == {"a": BLOB}
+
+
+def keeps_everything_through_trouble(
+    nvram: SqliteNvram, kind: str, trouble: contextlib.AbstractContextManager
+) -> None:
+    """R-23: commits fail with `kind`, change nothing, may be retried, and succeed when the trouble ends."""
+    before = {"small": b"1", "large": BLOB}
+    nvram.commit(dict(before))
+    with trouble:
+        for _ in range(3):
+            with pytest.raises(NvramError) as caught:
+                nvram.commit({"small": None, "large": BLOB * 40, "new": BLOB})
+            assert caught.value.kind == kind
+            assert nvram.load() == before
+    nvram.commit({"small": None, "new": BLOB})
+    assert nvram.load() == {"large": BLOB, "new": BLOB}
+
+
+@contextlib.contextmanager
+def few_pages(nvram: SqliteNvram) -> Iterator[None]:
+    nvram._pragma(f"max_page_count = {nvram._pragma('page_count') + 2}")
+    yield
+    nvram._pragma("max_page_count = 1000000")
+
+
+@contextlib.contextmanager
+def small_files() -> Iterator[None]:
+    """The kernel lets no file grow beyond 256 KiB (EFBIG, which SQLite calls an I/O error)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_database_loses_nothing(nvram: SqliteNvram) -> None:
+    """R-23: the file may not grow; what was there stays, and the same connection goes on afterwards."""
+    keeps_everything_through_trouble(nvram, "full", few_pages(nvram))
+
+
+def test_an_io_error_loses_nothing(tmp_path: Path, nvram: SqliteNvram) -> None:
+    """R-23: writing fails in the middle of a commit; what was there stays, also for the next server."""
+    keeps_everything_through_trouble(nvram, "io", small_files())
+    nvram.close()
+    again = SqliteNvram(tmp_path / "nvram.db")
+    assert again.load() == {"large": BLOB, "new": BLOB}
+    again.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 1 MiB, where this process may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "swpks-test", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("mounting a file system is not allowed here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def full(disk: Path) -> Iterator[None]:
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    yield
+    ballast.unlink()
+
+
+def test_a_really_full_disk_loses_nothing(small_disk: Path) -> None:
+    """R-23: ENOSPC from the kernel; room is made, and the same commit succeeds."""
+    nvram = SqliteNvram(small_disk / "nvram.db")
+    keeps_everything_through_trouble(nvram, "full", full(small_disk))
+    with full(small_disk):
+        nvram.close()
+        again = SqliteNvram(small_disk / "nvram.db")
+        assert again.load() == {"large": BLOB, "new": BLOB}
+        again.close()
+
+
+def test_a_full_disk_at_the_first_start_is_named(small_disk: Path) -> None:
+    """R-23: a new NVRAM that does not fit says so, and the next start makes it."""
+    with full(small_disk), pytest.raises(NvramError, match=r"nvram\.db") as caught:
+        SqliteNvram(small_disk / "nvram.db")
+    assert caught.value.kind == "full"
+    SqliteNvram(small_disk / "nvram.db").close()
+
+
+def test_a_bug_in_a_caller_leaves_the_connection_usable(nvram: SqliteNvram) -> None:
+    """R-23: an error of any sort in the middle of a transaction rolls it back."""
+    with pytest.raises(NvramError):
+        nvram.commit({"a": b"1", "b": object()})  # type: ignore[dict-item]
+    nvram.commit({"c": b"3"})
+    assert nvram.load() == {"c": b"3"}
+
+
+def test_use_after_closing_is_an_error_and_no_crash(nvram: SqliteNvram) -> None:
+    """R-23: a late commit is refused, not lost silently."""
+    nvram.close()
+    with pytest.raises(NvramError):
+        nvram.commit({"a": b"1"})
+
+
+@pytest.mark.parametrize(
+    "statement,reason",
+    [
+        ("PRAGMA application_id = 7", "it is not an NVRAM file"),
+        ("PRAGMA user_version = 2", "it has level 2 where this release knows level 1"),
+        ("CREATE TABLE extra (a)", "its tables are not those of its level"),
+        ("DROP TABLE record", "its tables are not those of its level"),
+        ("DELETE FROM commits", "it has no commit number"),
+        ("UPDATE commits SET number = 'x'", "it has no commit number"),
+    ],
+)
+def test_another_database_is_refused(tmp_path: Path, nvram: SqliteNvram, statement: str, reason: str) -> None:
+    """R-02: a SQLite file that is not ours, or of a later level, is left alone and named."""
+    nvram.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "nvram.db")) as connection, connection:
+        connection.execute(statement)
+    with pytest.raises(NvramError, match=f"nvram.db is damaged: {reason}") as caught:
+        SqliteNvram(tmp_path / "nvram.db")
+    assert caught.value.kind == "corrupt"
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 100, bytes(8192)])
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    """R-02: named as damaged, and left as it is."""
+    path = tmp_path / "nvram.db"
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=f"{path} is damaged"):
+        SqliteNvram(path)
+    assert path.read_bytes() == content
+
+
+def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    """A missing folder or a folder in the file's place is the operator's to change."""
+    (tmp_path / "folder").mkdir()
+    for path in tmp_path / "missing" / "nvram.db", tmp_path / "folder":
+        with pytest.raises(OperatorError, match=f"{path} can't be used"):
+            SqliteNvram(path)
+
+
+def test_a_record_of_a_wrong_type_is_refused(tmp_path: Path, nvram: SqliteNvram) -> None:
+    """R-02: a number where a blob should be is damage."""
+    nvram._connection.execute("INSERT INTO record VALUES ('system', 7)")
+    with pytest.raises(NvramError, match="wrong types"):
+        nvram.load()
