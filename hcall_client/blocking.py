@@ -1,0 +1,255 @@
+"""The data channel over plain sockets: one thread, no event loop, nothing of Trio.
+
+    with BlockingChannel.connect("state/run/lpar1.sock", timeout=5) as channel:
+        config = channel.call(get_config())
+
+While it sends, the channel also receives, so a pipeline larger than the socket's buffers cannot
+deadlock.  A channel belongs to one thread at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import socket
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self, TypeVar
+
+from hcall_abi.errors import PeerError
+from hcall_abi.frames import Opened
+from hcall_abi.structures import Config
+from hcall_client.calls import get_config
+from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket
+from hcall_client.errors import ConnectionLost, HcallError
+from hcall_client.request import Request
+
+T = TypeVar("T")
+
+Target = str | os.PathLike[str] | tuple[str, int] | socket.socket
+"""Where the server is: a Unix socket's path, a TCP host and port, or a socket that is connected."""
+
+GOODBYE_PATIENCE = 0.5
+"""Seconds that a closing channel waits to send its GOODBYE."""
+
+
+class BlockingChannel:
+    """An open session with one partition; made by `connect`.
+
+    `timeout` is how many seconds each call, pipeline or the opening may take (None: for ever);
+    TimeoutError tells that it was not enough.  After one the call may or may not have run; the
+    channel stays usable, and late answers are dropped.
+    """
+
+    def __init__(self, sock: socket.socket, ticket: Ticket, timeout: float | None = None) -> None:
+        self.timeout = timeout
+        self._socket = sock
+        self._conversation = Conversation(ticket)
+        self._poll = select.poll()
+        self._limits: Config | None = None
+        sock.setblocking(False)
+        self._opened = self._greet()
+
+    @classmethod
+    def connect(
+        cls,
+        target: Target,
+        *,
+        partition: int = 0,
+        access_key: bytes | None = None,
+        name: str = "hcall_client",
+        timeout: float | None = None,
+    ) -> Self:
+        """Connect and open a session.
+
+        `partition` 0 is the listener's only one.  With `access_key` both ends prove that they hold
+        the key.  Raises OpenRefused with the server's status, another PeerError for a server that
+        breaks the protocol, and OSError (TimeoutError too) where there is no server.
+        """
+        ticket = Ticket(partition, access_key, name)
+        sock = _connect(target, timeout)
+        try:
+            return cls(sock, ticket, timeout)
+        except BaseException:
+            sock.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"BlockingChannel(partition {self.partition}, {'over' if self.ended else 'open'})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def partition(self) -> int:
+        """The partition's id."""
+        return self._opened.partition
+
+    @property
+    def ipl_count(self) -> int:
+        """How many IPLs the partition has had, this one included."""
+        return self._opened.ipl_count
+
+    @property
+    def level(self) -> str:
+        """The emulated firmware level's name, such as FW1110."""
+        return self._opened.level
+
+    @property
+    def ended(self) -> Exception | None:
+        """What ended the session, or None while it lasts."""
+        return self._conversation.ended
+
+    def call(self, request: Request[T]) -> T:
+        """Make one h-call and return its result; HcallError where it is refused."""
+        deadline = self._deadline()
+        pending = self._conversation.submit(request)
+        self._settle(pending, deadline)
+        return self._parse(request, pending)
+
+    def pipeline(self, requests: Iterable[Request[T]]) -> list[T | HcallError]:
+        """Make many h-calls without waiting in between; they run in the order given.
+
+        Returns a result or the refusal for each.  What ends the session is raised.
+        """
+        deadline = self._deadline()
+        sent: list[tuple[Request[T], Pending]] = []
+        for request in requests:
+            sent.append((request, self._conversation.submit(request)))
+            while len(self._conversation.outgoing) > HIGH_WATER and not self.ended:
+                self._step(deadline)
+        if sent:
+            self._settle(sent[-1][1], deadline)
+        return list(itertools.starmap(self._parse_either, sent))
+
+    def limits(self) -> Config:
+        """Return GET_CONFIG's answer, asked for once; `used_space` is the one of that moment."""
+        if self._limits is None:
+            self._limits = self.call(get_config())
+        return self._limits
+
+    def close(self) -> None:
+        """Say GOODBYE, if the server takes it soon, and close the socket."""
+        if self._socket.fileno() < 0:
+            return
+        self._conversation.goodbye()
+        deadline = time.monotonic() + GOODBYE_PATIENCE
+        try:
+            while self._conversation.outgoing:
+                self._step(deadline)
+        except TimeoutError:
+            pass
+        self._socket.close()
+
+    def _greet(self) -> Opened:
+        deadline = self._deadline()
+        conversation = self._conversation
+        while conversation.opened is None and conversation.ended is None:
+            self._step(deadline)
+        if conversation.opened is None or conversation.ended is not None:
+            self._flush_complaint()
+            raise conversation.ended or ConnectionLost()
+        return conversation.opened
+
+    def _parse(self, request: Request[T], pending: Pending) -> T:
+        try:
+            return request.parse(pending.result())
+        except PeerError as error:
+            self._conversation.complain(error)
+            self._flush_complaint()
+            raise
+
+    def _parse_either(self, request: Request[T], pending: Pending) -> T | HcallError:
+        try:
+            return self._parse(request, pending)
+        except HcallError as error:
+            return error
+
+    def _settle(self, pending: Pending, deadline: float | None) -> None:
+        while not pending.done:
+            self._step(deadline)
+
+    def _deadline(self) -> float | None:
+        return None if self.timeout is None else time.monotonic() + self.timeout
+
+    def _step(self, deadline: float | None) -> None:
+        """Wait until the socket can send or has received something, and do that."""
+        waiting = select.POLLOUT if self._conversation.outgoing else 0
+        self._poll.register(self._socket, select.POLLIN | waiting)
+        ready = self._poll.poll(_milliseconds(deadline))
+        if not ready:
+            raise TimeoutError("the server did not answer in time")
+        try:
+            if ready[0][1] & ~select.POLLOUT:
+                self._receive()
+            if ready[0][1] & select.POLLOUT:
+                self._send()
+        except OSError as error:
+            self._lose(error)
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return
+        if not data:
+            self._conversation.outgoing.clear()
+        self._conversation.receive(data)
+
+    def _send(self) -> None:
+        outgoing = self._conversation.outgoing
+        try:
+            sent = self._socket.send(memoryview(outgoing)[:HIGH_WATER])
+        except BlockingIOError:
+            return
+        del outgoing[:sent]
+
+    def _lose(self, error: OSError) -> None:
+        """Note that the connection broke, after what the server said before it did."""
+        self._conversation.outgoing.clear()
+        try:
+            while not self._conversation.ended and (data := self._socket.recv(RECEIVE_SIZE)):
+                self._conversation.receive(data)
+        except OSError:
+            pass
+        self._conversation.end(ConnectionLost(f"the connection broke ({error.strerror})"))
+
+    def _flush_complaint(self) -> None:
+        """Send what the server should still hear, if its buffer takes it at once."""
+        try:
+            if self._conversation.outgoing:
+                self._send()
+        except OSError:
+            pass
+        self._conversation.outgoing.clear()
+
+
+def _milliseconds(deadline: float | None) -> int | None:
+    """Return the time left in whole milliseconds, rounded up; None waits for ever."""
+    if deadline is None:
+        return None
+    return max(0, int((deadline - time.monotonic()) * 1000) + 1)
+
+
+def _connect(target: Target, timeout: float | None) -> socket.socket:
+    if isinstance(target, socket.socket):
+        return target
+    if isinstance(target, tuple):
+        sock = socket.create_connection(target, timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(os.fspath(target))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

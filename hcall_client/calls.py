@@ -1,0 +1,194 @@
+"""Typed h-calls without I/O: each function returns a `Request` for a channel to carry.
+
+    config = await channel.call(get_config())
+    read = channel.call(read_object(Authorization(Consumer.OPERATING_SYSTEM, password), label))
+
+Arguments are sent as they are given: what is too long or not allowed is the hypervisor's to
+refuse, and `raw_call` sends what these functions cannot make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from hcall_abi.calls import Opcode
+from hcall_abi.frames import HReturn, Segment
+from hcall_abi.policies import Policy
+from hcall_abi.statuses import Status
+from hcall_abi.structures import CONFIG_SIZE, Config, parse_config, parse_label_list
+from hcall_client.errors import HcallError
+from hcall_client.request import Authorization, Request, build, check_registers, refused, untrue
+
+__all__ = [
+    "Authorization",
+    "Confirmation",
+    "HcallError",
+    "Labels",
+    "ObjectRead",
+    "Request",
+    "confirm_object_flushed",
+    "gen_password",
+    "get_config",
+    "get_object_labels",
+    "raw_call",
+    "read_object",
+    "remove_object",
+    "set_password",
+    "write_object",
+]
+
+LARGEST_PLAIN_OBJECT = 0xFFFF
+"""Largest object in bytes that READ as Linux issues it can take: the usual length of its buffer."""
+LABEL_LIST_SIZE = 4096
+"""Length in bytes of the buffer with which Linux asks for labels."""
+
+
+class ObjectRead(NamedTuple):
+    """What READ_OBJECT delivers: the object's data and its policy word."""
+
+    data: bytes
+    policy: Policy
+
+    def __repr__(self) -> str:
+        return f"ObjectRead({len(self.data)} bytes, {self.policy!r})"
+
+
+class Labels(NamedTuple):
+    """One part of a list of labels; while there is `more`, ask again with `token`."""
+
+    labels: tuple[bytes, ...]
+    token: int
+    more: bool
+
+
+class Confirmation(NamedTuple):
+    """The answer to "is it durable?": whether it is flushed, and whether the object exists."""
+
+    flushed: bool
+    present: bool
+
+
+def get_config(size: int = CONFIG_SIZE) -> Request[Config]:
+    """Ask what the keystore can do and how full it is; `size` is the buffer's length (24 to 520)."""
+    return build(Opcode.GET_CONFIG, lambda _, written: parse_config(written), config=size)
+
+
+def set_password(consumer: int, password: bytes) -> Request[Authorization]:
+    """Set a consumer's password for the rest of this IPL; the result is what later calls need."""
+    return build(
+        Opcode.SET_PASSWORD,
+        lambda *_: Authorization(consumer, password),
+        consumer=consumer,
+        reserved=0,
+        password=password,
+    )
+
+
+def gen_password(consumer: int, length: int) -> Request[Authorization]:
+    """Have the hypervisor make and set a random password of `length` bytes."""
+
+    def read(_: HReturn, written: bytes) -> Authorization:
+        if len(written) != length:
+            raise untrue(f"a password of {len(written)} bytes", f"all {length} bytes asked for")
+        return Authorization(consumer, written)
+
+    return build(Opcode.GEN_PASSWORD, read, consumer=consumer, reserved=0, password=length)
+
+
+def get_object_labels(
+    authorization: Authorization, token: int = 0, size: int = LABEL_LIST_SIZE
+) -> Request[Labels]:
+    """List a consumer's labels, as many as fit into `size` bytes; a list begins with token 0."""
+    return build(
+        Opcode.GET_OBJECTLABELS,
+        _read_labels,
+        also={Status.H_CONTINUE},
+        authorization=authorization,
+        token=token,
+        labels=size,
+    )
+
+
+def _read_labels(answer: HReturn, written: bytes) -> Labels:
+    count, token = answer.registers[:2]
+    more = answer.status == Status.H_CONTINUE
+    if more and not (count and token):
+        raise untrue("an unfinished list without label or token", "H_CONTINUE comes with both")
+    if count * 2 > len(written):
+        raise untrue(f"{count} labels in {len(written)} bytes", "a label takes 2 bytes and more")
+    return Labels(tuple(parse_label_list(written, count)), token, more)
+
+
+def write_object(authorization: Authorization, label: bytes, data: bytes, policy: int = 0) -> Request[None]:
+    """Make a new object; it acts at once and becomes durable later (`confirm_object_flushed`)."""
+    return build(
+        Opcode.WRITE_OBJECT, _nothing, authorization=authorization, label=label, policy=policy, data=data
+    )
+
+
+def read_object(
+    authorization: Authorization, label: bytes, size: int = LARGEST_PLAIN_OBJECT
+) -> Request[ObjectRead]:
+    """Read an object of at most `size` bytes; the authorization names its owner."""
+    return build(Opcode.READ_OBJECT, _read_data, authorization=authorization, label=label, data=size)
+
+
+def _read_data(answer: HReturn, written: bytes) -> ObjectRead:
+    size, policy = answer.registers[:2]
+    if size > len(written):
+        raise untrue(f"{size} bytes, of which {len(written)} came", "r4 tells what is in the buffer")
+    if policy >> 32:
+        raise untrue(f"a policy word of 0x{policy:X}", "policy words have 32 bits")
+    return ObjectRead(written[:size], Policy(policy))
+
+
+def remove_object(authorization: Authorization, label: bytes) -> Request[None]:
+    """Remove an object; like a write, this acts at once and becomes durable later."""
+    return build(Opcode.REMOVE_OBJECT, _nothing, authorization=authorization, label=label)
+
+
+def confirm_object_flushed(authorization: Authorization, label: bytes) -> Request[Confirmation]:
+    """Ask whether the newest change to a label is durable.
+
+    A durable removal is `Confirmation(flushed=True, present=False)`.
+    """
+    return build(
+        Opcode.CONFIRM_OBJECT_FLUSHED,
+        _read_flushed,
+        also={Status.H_NOT_FOUND},
+        authorization=authorization,
+        label=label,
+    )
+
+
+def _read_flushed(answer: HReturn, _: bytes) -> Confirmation:
+    """Read r4, of which the low byte counts (spec/hcalls/confirm_object_flushed.md)."""
+    flushed = answer.registers[0] & 0xFF == 1
+    if answer.status == Status.H_SUCCESS:
+        return Confirmation(flushed, present=True)
+    if flushed:
+        return Confirmation(flushed, present=False)
+    raise refused(Opcode.CONFIRM_OBJECT_FLUSHED, answer)
+
+
+def raw_call(
+    opcode: int, registers: Iterable[int] = (), segments: Iterable[Segment] = ()
+) -> Request[HReturn]:
+    """Return any call at all, right or wrong: up to nine registers from r4 on, and guest memory.
+
+    The result is the answer as it came, whatever its status; only writes outside the writable
+    segments are refused.  ValueError for what a frame has no room for.
+    """
+    memory = tuple(segments)
+    if not 0 <= opcode < 1 << 64 or len(memory) > 0xFFFF:
+        raise ValueError("an opcode has 64 bits, and a call at most 65535 segments")
+    if any(
+        not (0 <= s.address < 1 << 64 and 0 <= s.length < 1 << 32 and 0 <= s.access < 1 << 32) for s in memory
+    ):
+        raise ValueError("a segment has an address of 64 bits, a length and an access of 32")
+    return Request(opcode, check_registers(registers), memory, lambda answer, _: answer, accepts=None)
+
+
+def _nothing(_: HReturn, __: bytes) -> None:
+    return None

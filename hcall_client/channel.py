@@ -1,0 +1,261 @@
+"""The asynchronous data channel (Trio): calls from many tasks over one stream.
+
+    async with open_channel("state/run/lpar1.sock") as channel:
+        config = await channel.call(get_config())
+
+Two tasks belong to the channel: one sends what waits, one receives.  So a caller can be cancelled
+at any moment without cutting a frame in two, and a pipeline larger than every buffer between the
+two ends cannot deadlock: while one end's answers wait to be read, they are being read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import trio
+
+from hcall_abi.errors import PeerError
+from hcall_abi.frames import Opened
+from hcall_abi.structures import Config
+from hcall_client.calls import get_config
+from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket
+from hcall_client.errors import ConnectionLost, HcallError
+from hcall_client.request import Request
+
+T = TypeVar("T")
+
+Target = str | os.PathLike[str] | tuple[str, int] | trio.abc.Stream
+"""Where the server is: a Unix socket's path, a TCP host and port, or a stream that is connected."""
+
+PATIENCE = 0.5
+"""Seconds that a closing channel waits to send its last bytes, and a broken one for a GOODBYE."""
+
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+
+
+class Channel:
+    """An open session with one partition; made by `open_channel`.
+
+    Every call raises HcallError where it is refused, and the error that ended the session (a
+    PeerError such as SessionEnded) when there is none any more.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, conversation: Conversation, opened: Opened) -> None:
+        self._stream = stream
+        self._conversation = conversation
+        self._opened = opened
+        self._work = trio.Event()
+        self._taken = trio.Event()
+        self._over = trio.Event()
+        self._sent = trio.Event()
+        self._sender = trio.CancelScope(shield=True)
+        self._receiver = trio.CancelScope(shield=True)
+        self._limits: Config | None = None
+
+    def __repr__(self) -> str:
+        return f"Channel(partition {self.partition}, {'over' if self.ended else 'open'})"
+
+    @property
+    def partition(self) -> int:
+        """The partition's id."""
+        return self._opened.partition
+
+    @property
+    def ipl_count(self) -> int:
+        """How many IPLs the partition has had, this one included."""
+        return self._opened.ipl_count
+
+    @property
+    def level(self) -> str:
+        """The emulated firmware level's name, such as FW1110."""
+        return self._opened.level
+
+    @property
+    def ended(self) -> Exception | None:
+        """What ended the session, or None while it lasts."""
+        return self._conversation.ended
+
+    async def wait_ended(self) -> Exception | None:
+        """Wait until the session is over and return what ended it."""
+        await self._over.wait()
+        return self.ended
+
+    async def call(self, request: Request[T]) -> T:
+        """Make one h-call and return its result.
+
+        Cancelled, the call may or may not have run; the channel stays usable.
+        """
+        pending = self._conversation.submit(request)
+        self._work.set()
+        await _settled(pending)
+        return self._parse(request, pending)
+
+    async def pipeline(self, requests: Iterable[Request[T]]) -> list[T | HcallError]:
+        """Make many h-calls without waiting in between; they run in the order given.
+
+        Returns a result or the refusal for each.  What ends the session is raised.
+        """
+        sent: list[tuple[Request[T], Pending]] = []
+        for request in requests:
+            await self._room()
+            sent.append((request, self._conversation.submit(request)))
+            self._work.set()
+        if sent:
+            await _settled(sent[-1][1])
+        return list(itertools.starmap(self._parse_either, sent))
+
+    async def limits(self) -> Config:
+        """Return GET_CONFIG's answer, asked for once; `used_space` is the one of that moment."""
+        if self._limits is None:
+            self._limits = await self.call(get_config())
+        return self._limits
+
+    def _parse(self, request: Request[T], pending: Pending) -> T:
+        try:
+            return request.parse(pending.result())
+        except PeerError as error:
+            self._conversation.complain(error)
+            self._note()
+            raise
+
+    def _parse_either(self, request: Request[T], pending: Pending) -> T | HcallError:
+        try:
+            return self._parse(request, pending)
+        except HcallError as error:
+            return error
+
+    async def _room(self) -> None:
+        while len(self._conversation.outgoing) > HIGH_WATER and not self._conversation.ended:
+            await self._taken.wait()
+
+    def _note(self) -> None:
+        """Wake whom a change of the conversation concerns."""
+        if self._conversation.outgoing:
+            self._work.set()
+        if self._conversation.ended:
+            self._over.set()
+            self._work.set()
+            self._taken.set()
+
+    # The channel's two tasks; what goes wrong in them ends the conversation, never the caller.
+    # Both are shielded: no cancellation from outside may cut a frame in two.  `_close` ends them.
+
+    async def _send_all(self) -> None:
+        with self._sender:
+            while self._conversation.outgoing or not self._conversation.ended:
+                if not self._conversation.outgoing:
+                    await self._work.wait()
+                self._work = trio.Event()
+                data = self._conversation.take_outgoing()
+                self._taken.set()
+                self._taken = trio.Event()
+                try:
+                    await self._stream.send_all(data)
+                except _BROKEN:
+                    await self._await_goodbye()
+        self._sent.set()
+
+    async def _await_goodbye(self) -> None:
+        """After a failed send: what the server said before it closed is still to be read."""
+        with trio.move_on_after(PATIENCE):
+            await self._over.wait()
+        self._conversation.outgoing.clear()
+        self._conversation.end(ConnectionLost("the connection broke while sending"))
+        self._note()
+
+    async def _receive_all(self) -> None:
+        with self._receiver:
+            while not self._conversation.ended:
+                try:
+                    self._conversation.receive(bytes(await self._stream.receive_some(RECEIVE_SIZE)))
+                except _BROKEN:
+                    self._conversation.end(ConnectionLost("the connection broke while receiving"))
+                self._note()
+
+    async def _close(self) -> None:
+        """Say GOODBYE, if the server takes it soon, and end the two tasks."""
+        self._conversation.goodbye()
+        self._note()
+        with trio.move_on_after(PATIENCE, shield=True):
+            await self._sent.wait()
+        self._sender.cancel()
+        self._receiver.cancel()
+
+
+async def _settled(pending: Pending) -> None:
+    if pending.done:
+        await trio.lowlevel.checkpoint()
+        return
+    done = trio.Event()
+    pending.on_done = done.set
+    await done.wait()
+
+
+async def _connect(target: Target) -> trio.abc.Stream:
+    if isinstance(target, trio.abc.Stream):
+        return target
+    if isinstance(target, tuple):
+        return await trio.open_tcp_stream(*target)
+    return await trio.open_unix_socket(os.fspath(target))
+
+
+async def _greet(stream: trio.abc.Stream, conversation: Conversation) -> Opened:
+    """Do what comes before the first call; raises what ended the session instead."""
+    while conversation.opened is None and conversation.ended is None:
+        try:
+            conversation.receive(bytes(await stream.receive_some(RECEIVE_SIZE)))
+            await stream.send_all(conversation.take_outgoing())
+        except _BROKEN:
+            conversation.end(ConnectionLost("the connection broke while it was being opened"))
+    if conversation.opened is None or conversation.ended is not None:
+        raise conversation.ended or ConnectionLost()
+    return conversation.opened
+
+
+@asynccontextmanager
+async def open_channel(
+    target: Target,
+    *,
+    partition: int = 0,
+    access_key: bytes | None = None,
+    name: str = "hcall_client",
+) -> AsyncIterator[Channel]:
+    """Connect, open a session with a partition, and close it at the end of the block.
+
+    `partition` 0 is the listener's only one.  With `access_key` the client proves that it holds
+    the key, and a server that cannot prove the same is refused (ServerNotProven).  Raises
+    OpenRefused with the server's status, another PeerError for a server that breaks the protocol,
+    and OSError where there is no server.
+    """
+    conversation = Conversation(Ticket(partition, access_key, name))
+    stream = await _connect(target)
+    try:
+        channel = Channel(stream, conversation, await _greet(stream, conversation))
+        async with _tasks(channel):
+            yield channel
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+@asynccontextmanager
+async def _tasks(channel: Channel) -> AsyncIterator[None]:
+    """Run the channel's two tasks around a block.
+
+    What the block raises comes out as it is: that the channel has tasks is its own affair, so
+    nobody has to unpack an exception group for it.
+    """
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel._receive_all)
+        nursery.start_soon(channel._send_all)
+        try:
+            yield
+        except BaseException as error:
+            failure = error
+        await channel._close()
+    if failure is not None:
+        raise failure

@@ -1,0 +1,205 @@
+"""The client's end of one data channel without I/O: greeting, proof, calls and their answers.
+
+Both channels (`hcall_client.channel` and `hcall_client.blocking`) are a stream around one of
+these: received bytes go into `receive`, and what lies in `outgoing` is to be sent.  Answers come
+in the order of the calls, so the calls that wait are a queue.  A call whose caller has gone away
+keeps its place in it: its answer is taken and dropped.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from hcall_abi.errors import PeerError, SwpksError
+from hcall_abi.frames import (
+    HCALL_HEAD,
+    NONCE_SIZE,
+    SEGMENT,
+    VERSION,
+    Access,
+    Goodbye,
+    GoodbyeReason,
+    Hello,
+    HReturn,
+    Open,
+    Opened,
+    OpenStatus,
+    ProofKind,
+)
+from hcall_abi.proof import NO_PROOF, client_proof, proofs_equal, server_proof
+from hcall_abi.session import Event, Role, Session, State
+from hcall_client.errors import CallTooLarge, ConnectionLost, OpenRefused, ServerNotProven, SessionEnded
+from hcall_client.request import Request
+
+HIGH_WATER = 64 * 1024
+"""Bytes that may wait to be sent before a pipeline waits for room."""
+RECEIVE_SIZE = 64 * 1024
+"""How many bytes a channel asks its stream for at a time."""
+
+_HEAD_SIZE: int = HCALL_HEAD.sizeof()
+_SEGMENT_SIZE: int = SEGMENT.sizeof()
+
+
+class Ticket(NamedTuple):
+    """Which partition a client wants, and how it shows that it may.
+
+    Partition 0 is the listener's only one.  With an access key the client proves that it holds it
+    and demands the same of the server.
+    """
+
+    partition: int = 0
+    access_key: bytes | None = None
+    name: str = "hcall_client"
+
+    def __repr__(self) -> str:
+        return f"Ticket(partition={self.partition}, name={self.name!r})"
+
+
+class Pending:
+    """A call that waits for its answer; `on_done`, if set, is called when it has one."""
+
+    __slots__ = ("answer", "error", "on_done")
+
+    def __init__(self) -> None:
+        self.answer: HReturn | None = None
+        self.error: SwpksError | None = None
+        self.on_done: Callable[[], object] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an answer, or there never will be one."""
+        return self.answer is not None or self.error is not None
+
+    def finish(self, answer: HReturn | None, error: SwpksError | None = None) -> None:
+        """Note the answer, or why there is none."""
+        self.answer, self.error = answer, error
+        if self.on_done is not None:
+            self.on_done()
+
+    def result(self) -> HReturn:
+        """Return the answer, or raise why there is none."""
+        if self.answer is None:
+            raise self.error or ConnectionLost("the call was not answered")
+        return self.answer
+
+
+class Conversation:
+    """One session from the client's side; see the module.
+
+    `opened` is the server's OPENED once the session is open.  `ended` is the error that ended the
+    session: from then on every call raises it.
+    """
+
+    def __init__(self, ticket: Ticket) -> None:
+        if ticket.access_key == b"" or len(ticket.name.encode()) > 255 or not 0 <= ticket.partition < 1 << 16:
+            raise ValueError(
+                "a ticket has a key that is not empty, a name of 255 bytes, a 16-bit partition id"
+            )
+        self.ticket = ticket
+        self.outgoing = bytearray()
+        self.opened: Opened | None = None
+        self.ended: SwpksError | None = None
+        self._session = Session(Role.CLIENT)
+        self._hello: Hello | None = None
+        self._nonce = secrets.token_bytes(NONCE_SIZE)
+        self._pending: deque[Pending] = deque()
+        self._tag = 0
+
+    def receive(self, data: bytes) -> None:
+        """Take received bytes, none of them at the end of the stream; never raises."""
+        if self.ended is not None:
+            return
+        try:
+            if data:
+                self._session.receive_data(data)
+                for event in self._session.events():
+                    self._take(event)
+            else:
+                self._session.receive_eof()
+                self.end(ConnectionLost())
+        except PeerError as error:
+            self.complain(error)
+
+    def submit(self, request: Request[Any]) -> Pending:
+        """Queue a call for sending; raises what ended the session, or CallTooLarge."""
+        if self.ended is not None:
+            raise self.ended
+        size = _body_size(request)
+        if self._hello is not None and size > self._hello.max_body:
+            raise CallTooLarge(size, self._hello.max_body)
+        self._tag = (self._tag + 1) & 0xFFFFFFFF
+        self.outgoing += self._session.send(request.frame(self._tag))
+        pending = Pending()
+        self._pending.append(pending)
+        return pending
+
+    def take_outgoing(self) -> bytes:
+        """Return the bytes that wait to be sent; they wait no longer."""
+        data = bytes(self.outgoing)
+        self.outgoing.clear()
+        return data
+
+    def complain(self, error: SwpksError) -> None:
+        """End the session because the server broke a rule, and tell it so."""
+        self._say(Goodbye(GoodbyeReason.PROTOCOL_ERROR, "the server broke the protocol"))
+        self.end(error)
+
+    def goodbye(self) -> None:
+        """End the session because all is done."""
+        self._say(Goodbye(GoodbyeReason.DONE, ""))
+        self.end(SessionEnded(GoodbyeReason.DONE, "closed by this end"))
+
+    def end(self, error: SwpksError) -> None:
+        """End the session: every call that waits, and every later one, raises `error`."""
+        if self.ended is None:
+            self.ended = error
+            while self._pending:
+                self._pending.popleft().finish(None, error)
+
+    def _say(self, goodbye: Goodbye) -> None:
+        if self.ended is None and self._session.state is not State.CLOSED:
+            self.outgoing += self._session.send(goodbye)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case HReturn():
+                self._pending.popleft().finish(event)
+            case Hello():
+                self._greet(event)
+            case Opened():
+                self._admit(event)
+            case Goodbye():
+                self.end(SessionEnded(event.reason, event.text))
+            case _:
+                pass
+
+    def _greet(self, hello: Hello) -> None:
+        """Answer HELLO with OPEN."""
+        self._hello = hello
+        if not hello.lowest <= VERSION <= hello.highest:
+            self.end(OpenRefused(OpenStatus.VERSION_NOT_SUPPORTED))
+            return
+        partition, key, name = self.ticket
+        proof = client_proof(key, hello.nonce, self._nonce, partition) if key else NO_PROOF
+        kind = ProofKind.HMAC_SHA256 if key else ProofKind.NONE
+        self.outgoing += self._session.send(Open(1, partition, kind, self._nonce, proof, name))
+
+    def _admit(self, opened: Opened) -> None:
+        """Take OPENED; a server that cannot prove itself is refused."""
+        if opened.status != OpenStatus.OPENED:
+            self.end(OpenRefused(opened.status))
+            return
+        partition, key, _ = self.ticket
+        if key and self._hello:
+            expected = server_proof(key, self._hello.nonce, self._nonce, partition)
+            if not proofs_equal(opened.proof, expected):
+                raise ServerNotProven
+        self.opened = opened
+
+
+def _body_size(request: Request[Any]) -> int:
+    carried = sum(len(segment.data) for segment in request.segments if segment.access & Access.IN)
+    return _HEAD_SIZE + _SEGMENT_SIZE * len(request.segments) + carried

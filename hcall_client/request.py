@@ -1,0 +1,181 @@
+"""An h-call before it is sent: registers, guest memory, and how to read the answer.
+
+Nobody writes the memory of a call by hand: `build` walks the call's row of the table
+(`hcall_abi.calls.CALLS`) and gives every buffer pages of its own in a made-up guest memory, so
+that each rule on alignment and page crossing is kept by construction.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
+
+from hcall_abi.calls import CALLS, Arg, HCallSpec, Kind, Opcode
+from hcall_abi.errors import PeerError
+from hcall_abi.frames import Access, HCall, HReturn, Segment, Write
+from hcall_abi.statuses import FIRST_ARGUMENT_REGISTER, Status
+from hcall_abi.structures import build_auth
+from hcall_client.errors import HcallError
+
+T = TypeVar("T")
+
+PAGE = 4096
+"""Size of a guest page in bytes, the unit in which buffers are placed."""
+FIRST_ADDRESS = 0x0010_0000
+"""Where the made-up guest memory of a call begins."""
+REGISTERS = 9
+"""How many argument registers there are: r4 to r12."""
+
+_ADDRESSES = 1 << 64
+_SUCCESS = frozenset({int(Status.H_SUCCESS)})
+
+
+class Authorization(NamedTuple):
+    """Whose objects are meant, and that consumer's password (empty: none is given)."""
+
+    consumer: int
+    password: bytes = b""
+
+    def __repr__(self) -> str:
+        given = "given" if self.password else "none"
+        return f"Authorization(consumer={int(self.consumer)}, password {given})"
+
+
+Value = int | bytes | Authorization
+"""An argument of `build`: a number, the length of an output buffer, bytes to be read, or who asks."""
+
+Reader = Callable[[HReturn, bytes], T]
+"""Makes the result out of an answer and the bytes written from the start of the output buffer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[T]):
+    """One h-call, ready to be sent: `registers` are r4 to r12.
+
+    `accepts` are the statuses that count as a result (None: all of them); `output` is the address
+    of the buffer that the reader is given.
+    """
+
+    opcode: int
+    registers: tuple[int, ...] = field(repr=False)
+    segments: tuple[Segment, ...]
+    reader: Reader[T] = field(repr=False)
+    accepts: frozenset[int] | None = field(default=_SUCCESS, repr=False)
+    output: int = field(default=0, repr=False)
+
+    def frame(self, tag: int) -> HCall:
+        """Return the HCALL frame that carries this call."""
+        return HCall(tag, self.opcode, self.registers, self.segments)
+
+    def parse(self, answer: HReturn) -> T:
+        """Return the result that an answer stands for.
+
+        Raises HcallError for a refusal, and PeerError for an answer that no honest server gives:
+        writes outside the call's output buffers above all.
+        """
+        for write in answer.writes:
+            self._check_write(write)
+        if self.accepts is not None and answer.status not in self.accepts:
+            raise refused(self.opcode, answer)
+        return self.reader(answer, self._written(answer.writes))
+
+    def _check_write(self, write: Write) -> None:
+        end = write.address + len(write.data)
+        for address, length, access, _ in self.segments:
+            if access & Access.OUT and address <= write.address and end <= address + length:
+                return
+        message = f"a write of {len(write.data)} bytes at 0x{write.address:X}"
+        raise untrue(message, "a call writes into its own output buffers alone")
+
+    def _written(self, writes: Iterable[Write]) -> bytes:
+        """Return what was written from the start of the output buffer up to the first gap."""
+        parts, end = [], self.output
+        for address, data in sorted(writes):
+            if address == end:
+                parts.append(data)
+                end += len(data)
+        return b"".join(parts)
+
+
+def refused(opcode: int, answer: HReturn) -> HcallError:
+    """Return the exception for an answer that refuses a call."""
+    return HcallError(answer.status, opcode, answer.registers)
+
+
+def untrue(message: str, rule: str) -> PeerError:
+    """Return the exception for an answer that breaks `rule`."""
+    return PeerError(f"an answer that cannot be: {message}", rule=rule, section="spec/protocol.md#hreturn")
+
+
+class _Memory:
+    """The made-up guest memory of one call: every buffer starts a page of its own."""
+
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
+        self._free = FIRST_ADDRESS
+
+    def place(self, value: int | bytes) -> int:
+        """Return the address of a new buffer: bytes to be read, or room for as many as told."""
+        address = self._free
+        if isinstance(value, int):
+            segment = Segment.written(address, value)
+        else:
+            segment = Segment.read(address, bytes(value))
+        self.segments.append(segment)
+        self._free += max(1, -(-segment.length // PAGE)) * PAGE
+        return address
+
+
+def build(opcode: Opcode, reader: Reader[T], *, also: Iterable[int] = (), **values: Value) -> Request[T]:
+    """Return the request for an h-call of the table.
+
+    `values` has every argument by name but the lengths, which follow from their buffers.  `also`
+    are statuses beside H_SUCCESS that the reader takes.  ValueError for a value that fits no
+    register, KeyError for one that is missing.
+    """
+    spec = CALLS[opcode]
+    memory = _Memory()
+    registers = [0] * REGISTERS
+    output = 0
+    for arg in spec.args:
+        if arg.kind is Kind.LENGTH:
+            continue
+        number = _place(arg, values[arg.name], memory)
+        registers[arg.register - FIRST_ARGUMENT_REGISTER] = number
+        output = number if arg.kind is Kind.OUTPUT else output
+        _set_length(spec, arg, memory, registers)
+    accepts = _SUCCESS.union(map(int, also)) if also else _SUCCESS
+    checked = check_registers(registers)
+    return Request(int(opcode), checked, tuple(memory.segments), reader, accepts, output)
+
+
+def _place(arg: Arg, value: Value, memory: _Memory) -> int:
+    """Return what goes into the argument's register, with its buffer put into memory."""
+    if isinstance(value, Authorization):
+        return memory.place(_auth_block(value))
+    if arg.kind is Kind.VALUE:
+        return int(value)
+    return memory.place(value)
+
+
+def _auth_block(who: Authorization) -> bytes:
+    try:
+        return build_auth(who.consumer, who.password)
+    except struct.error:
+        raise ValueError("a consumer is a byte, a password has at most 65535 bytes") from None
+
+
+def _set_length(spec: HCallSpec, arg: Arg, memory: _Memory, registers: list[int]) -> None:
+    if arg.length:
+        place = spec.arg(arg.length).register - FIRST_ARGUMENT_REGISTER
+        registers[place] = memory.segments[-1].length
+
+
+def check_registers(registers: Iterable[int]) -> tuple[int, ...]:
+    """Return r4 to r12, filled up with zeros; ValueError for what registers cannot hold."""
+    given = tuple(map(int, registers))
+    if len(given) > REGISTERS or any(not 0 <= value < _ADDRESSES for value in given):
+        raise ValueError("at most nine unsigned 64-bit numbers go into r4 to r12")
+    return given + (0,) * (REGISTERS - len(given))
