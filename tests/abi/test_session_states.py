@@ -1,0 +1,265 @@
+"""The state table of the data channel: every state, role and frame type, on both sides."""
+
+import itertools
+
+import pytest
+
+from hcall_abi.codec import ProtocolError, encode
+from hcall_abi.errors import Fault
+from hcall_abi.frames import Frame, FrameType, HCall, Hello, Open, Opened, Segment
+from hcall_abi.session import LocalProtocolError, OtherVersion, Role, Session, State
+from tests.abi import sessions
+from tests.abi.sessions import ANSWER, CALL, FRAMES, OPEN, OPENED, TABLE, ZEROS, at, fed, pair
+from tests.abi.strategies import framed, header
+
+EVERY = list(itertools.product(State, Role, FrameType))
+NAMES = [f"{state.value}-{role.value}-{kind.name}" for state, role, kind in EVERY]
+
+
+@pytest.mark.parametrize("state,role,kind", EVERY, ids=NAMES)
+def test_sending(state: State, role: Role, kind: FrameType) -> None:
+    """A frame is sent where the table has it; elsewhere it is a bug of this end, and nothing changes."""
+    session = at(role, state, pending=True)
+    follows = TABLE[state].get((role, kind))
+    if follows is None:
+        with pytest.raises(LocalProtocolError):
+            session.send(FRAMES[kind])
+        assert session.state is state
+    else:
+        assert session.send(FRAMES[kind]) == encode(FRAMES[kind])
+        assert session.state is follows
+
+
+@pytest.mark.parametrize("state,role,kind", EVERY, ids=NAMES)
+def test_receiving(state: State, role: Role, kind: FrameType) -> None:
+    """A frame is taken where the table has it; elsewhere its header is an error; a closed end is deaf."""
+    peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
+    session = at(role, state, pending=True)
+    follows = TABLE[state].get((peer, kind))
+    session.receive_data(encode(FRAMES[kind]))
+    if state is State.CLOSED:
+        assert list(session.events()) == []
+        assert session.buffered == 0
+    elif follows is None:
+        for _ in range(2):  # the error is final: asking again gives it again
+            with pytest.raises(ProtocolError) as caught:
+                list(session.events())
+            assert caught.value.section == "spec/protocol.md#states"
+            assert caught.value.fault is Fault.PEER
+        assert session.state is state
+    else:
+        assert list(session.events()) == [FRAMES[kind]]
+        assert session.state is follows
+
+
+@pytest.mark.parametrize("kind", [FrameType.HCALL, FrameType.OPENED])
+def test_a_forbidden_frame_is_refused_before_its_body(kind: FrameType) -> None:
+    """In GREETED the server refuses an HCALL or OPENED by its first 16 bytes."""
+    server = at(Role.SERVER, State.GREETED)
+    server.receive_data(header(kind, 1, 100_000))
+    with pytest.raises(ProtocolError, match=r"no (HCALL|OPENED) from the client"):
+        list(server.events())
+
+
+@pytest.mark.parametrize("status", [1, 2, 3, 4, 5, -1, 2**31 - 1, -(2**31)])
+def test_any_other_status_refuses(status: int) -> None:
+    """OPENED with a status other than 0 leads both ends to REFUSED, where only GOODBYE may follow."""
+    server, client = pair(State.OPENING)
+    frame = OPENED._replace(status=status)
+    assert fed(client, [server.send(frame)]) == [frame]
+    assert server.state is client.state is State.REFUSED
+    with pytest.raises(LocalProtocolError):
+        client.send(CALL)
+    assert fed(client, [server.send(sessions.BYE)]) == [sessions.BYE]
+
+
+def test_each_event_sees_the_state_of_its_moment() -> None:
+    """An HCALL that came right behind the OPEN is taken when the OPEN has been answered by then."""
+    server = at(Role.SERVER, State.GREETED)
+    server.receive_data(encode(OPEN) + encode(CALL))
+    events = server.events()
+    assert next(events) == OPEN
+    server.send(OPENED)
+    assert next(events) == CALL
+
+
+def test_nothing_after_a_goodbye() -> None:
+    """Frames behind a GOODBYE are dropped, in the same piece or a later one."""
+    server = at(Role.SERVER, State.OPEN)
+    assert fed(server, [encode(sessions.BYE) + encode(CALL), encode(CALL), b"junk" * 8]) == [sessions.BYE]
+    assert server.state is State.CLOSED
+
+
+# Tags
+
+
+def calls(*tags: int) -> list[HCall]:
+    return [CALL._replace(tag=tag) for tag in tags]
+
+
+def test_answers_in_order_with_their_tags() -> None:
+    """Calls in flight are answered in the order sent; tags may repeat, they belong to the client."""
+    server, client = pair()
+    sent = calls(5, 0, 5, 2**32 - 1)
+    assert fed(server, [b"".join(client.send(call) for call in sent)]) == sent
+    assert server.pending == client.pending == 4
+    answers = [ANSWER._replace(tag=call.tag) for call in sent]
+    assert fed(client, [server.send(answer) for answer in answers]) == answers
+    assert server.pending == client.pending == 0
+
+
+def test_the_server_may_not_answer_out_of_order() -> None:
+    """Nor twice, nor unasked; the refused attempt changes nothing."""
+    server, client = pair()
+    fed(server, [client.send(call) for call in calls(1, 2)])
+    with pytest.raises(LocalProtocolError):
+        server.send(ANSWER._replace(tag=2))
+    server.send(ANSWER._replace(tag=1))
+    server.send(ANSWER._replace(tag=2))
+    with pytest.raises(LocalProtocolError):
+        server.send(ANSWER._replace(tag=2))
+
+
+@pytest.mark.parametrize("sent,answered", [((1, 2), 2), ((1,), 0), ((), 1)])
+def test_a_client_refuses_a_wrong_tag(sent: tuple[int, ...], answered: int) -> None:
+    """An answer that nobody asked for, or out of turn."""
+    _, client = pair()
+    for call in calls(*sent):
+        client.send(call)
+    client.receive_data(encode(ANSWER._replace(tag=answered)))
+    for _ in range(2):
+        with pytest.raises(ProtocolError) as caught:
+            list(client.events())
+        assert caught.value.section == "spec/protocol.md#tags"
+    assert client.pending == len(sent)
+
+
+def test_opened_echoes_the_tag_of_open() -> None:
+    """On both sides."""
+    server, client = pair(State.OPENING)
+    with pytest.raises(LocalProtocolError):
+        server.send(OPENED._replace(tag=9))
+    client.receive_data(encode(OPENED._replace(tag=9)))
+    with pytest.raises(ProtocolError, match="unexpected tag"):
+        list(client.events())
+
+
+@pytest.mark.parametrize("role,kind", [(Role.CLIENT, FrameType.HELLO), (Role.SERVER, FrameType.GOODBYE)])
+def test_no_tag_where_none_belongs(role: Role, kind: FrameType) -> None:
+    """HELLO and GOODBYE have tag 0."""
+    session = Session(role)
+    session.receive_data(header(kind, 1, 0))
+    with pytest.raises(ProtocolError, match="a tag where there is none"):
+        list(session.events())
+
+
+# Versions
+
+
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_an_open_of_another_version_is_an_event(version: int) -> None:
+    """Its body is skipped unread, its flags are not judged, and it can be answered with status 4."""
+    server = at(Role.SERVER, State.GREETED)
+    body = b"a body of some later version"
+    frame = header(FrameType.OPEN, 99, len(body), version=version, flags=0x8000) + body
+    assert fed(server, [bytes([byte]) for byte in frame]) == [OtherVersion(99, version)]
+    answer = Opened(99, 4, 0, 0, bytes(32), "")
+    assert server.send(answer) == encode(answer)
+    assert server.state is State.REFUSED
+
+
+@pytest.mark.parametrize(
+    "role,state,kind",
+    [
+        (Role.SERVER, State.START, FrameType.OPEN),
+        (Role.SERVER, State.OPENING, FrameType.OPEN),
+        (Role.SERVER, State.GREETED, FrameType.HCALL),
+        (Role.SERVER, State.OPEN, FrameType.HCALL),
+        (Role.CLIENT, State.START, FrameType.HELLO),
+        (Role.CLIENT, State.GREETED, FrameType.OPEN),
+        (Role.CLIENT, State.OPEN, FrameType.HRETURN),
+        (Role.SERVER, State.OPEN, FrameType.GOODBYE),
+    ],
+)
+def test_any_other_frame_of_another_version_is_an_error(role: Role, state: State, kind: FrameType) -> None:
+    """Only OPEN, and only where an OPEN is due."""
+    session = at(role, state)
+    session.receive_data(header(kind, 0, 0, version=2))
+    with pytest.raises(ProtocolError, match="version 2"):
+        list(session.events())
+
+
+# What a client may send
+
+
+def test_a_client_heeds_the_servers_largest_body() -> None:
+    """A call larger than HELLO allows is refused before it is sent; one of just that size goes out."""
+    client = Session(Role.CLIENT)
+    hello = Hello(1, 1, 200, 0, bytes(32), "")
+    fed(client, [encode(hello)])
+    client.send(OPEN)
+    fed(client, [encode(OPENED)])
+    fits = HCall(1, 0, ZEROS, (Segment.read(0, b"x" * (200 - 88 - 16)),))
+    assert len(client.send(fits)) == 16 + 200
+    with pytest.raises(LocalProtocolError, match="200"):
+        client.send(fits._replace(segments=(Segment.read(0, b"x" * (201 - 88 - 16)),)))
+    assert client.pending == 1
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        CALL._replace(opcode=2**64),
+        CALL._replace(tag=-1),
+        CALL._replace(registers=(0,) * 8),
+        CALL._replace(segments=(Segment.written(-1, 1),)),
+    ],
+)
+def test_a_frame_that_cannot_be_encoded_changes_nothing(frame: Frame) -> None:
+    """A bug of the caller raises and leaves no pending call behind."""
+    _, client = pair()
+    with pytest.raises(Exception, match=r"."):
+        client.send(frame)
+    assert client.pending == 0
+
+
+def test_garbage_is_named_by_its_magic() -> None:
+    """An HTTP request on the data channel is told apart from a frame that is too long."""
+    server = at(Role.SERVER, State.OPEN)
+    server.receive_data(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+    with pytest.raises(ProtocolError, match="bad magic"):
+        list(server.events())
+
+
+@pytest.mark.parametrize("kind", [0, 7, 255])
+def test_unknown_frame_types(kind: int) -> None:
+    """An unknown type is refused by its header."""
+    server = at(Role.SERVER, State.OPEN)
+    server.receive_data(header(kind, 0, 10))
+    with pytest.raises(ProtocolError, match="unknown frame type"):
+        list(server.events())
+
+
+@pytest.mark.parametrize("flag", range(16))
+def test_unknown_flags(flag: int) -> None:
+    """No flag bit has a meaning yet."""
+    server = at(Role.SERVER, State.OPEN)
+    server.receive_data(header(FrameType.HCALL, 1, 88, flags=1 << flag))
+    with pytest.raises(ProtocolError, match="flags"):
+        list(server.events())
+
+
+def test_a_hello_that_contradicts_itself() -> None:
+    """The lowest version is not above the highest."""
+    client = Session(Role.CLIENT)
+    client.receive_data(framed(FrameType.HELLO, bytes([2, 1]) + bytes(47)))
+    with pytest.raises(ProtocolError) as caught:
+        list(client.events())
+    assert caught.value.section == "spec/protocol.md#hello"
+
+
+def test_isinstance_of_events() -> None:
+    """Events are the frames themselves, so a caller can match on their types."""
+    server = at(Role.SERVER, State.GREETED)
+    (event,) = fed(server, [encode(OPEN)])
+    assert isinstance(event, Open)
