@@ -1,0 +1,37 @@
+"""The proof of possession, against HMAC-SHA256 done by hand."""
+
+import hashlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcall_abi.proof import NO_PROOF, client_proof, proofs_equal, server_proof
+from tests.abi.strategies import nonces, u16
+
+keys = st.binary(min_size=1, max_size=80)
+
+
+def by_hand(key: bytes, message: bytes) -> bytes:
+    """HMAC as RFC 2104 writes it."""
+    padded = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+    inner = hashlib.sha256(bytes(b ^ 0x36 for b in padded) + message).digest()
+    return hashlib.sha256(bytes(b ^ 0x5C for b in padded) + inner).digest()
+
+
+@given(keys, nonces, nonces, u16)
+def test_both_proofs(key: bytes, server: bytes, client: bytes, partition: int) -> None:
+    """Text, server nonce, client nonce, partition id; the two texts keep the two proofs apart."""
+    rest = server + client + partition.to_bytes(2, "big")
+    assert client_proof(key, server, client, partition) == by_hand(key, b"swpks open 1" + rest)
+    assert server_proof(key, server, client, partition) == by_hand(key, b"swpks opened 1" + rest)
+    assert not proofs_equal(client_proof(key, server, client, partition), NO_PROOF)
+    assert proofs_equal(bytes(32), NO_PROOF)
+
+
+@given(keys, nonces, nonces, u16, st.integers(0, 8 * 66 - 1))
+def test_every_field_counts(key: bytes, server: bytes, client: bytes, partition: int, bit: int) -> None:
+    """One flipped bit in a nonce or the partition id gives another proof."""
+    fields = bytearray(server + client + partition.to_bytes(2, "big"))
+    fields[bit // 8] ^= 1 << bit % 8
+    other = client_proof(key, bytes(fields[:32]), bytes(fields[32:64]), int.from_bytes(fields[64:], "big"))
+    assert not proofs_equal(other, client_proof(key, server, client, partition))

@@ -1,0 +1,79 @@
+"""No password, proof or object data ever shows in the text of a frame or an error."""
+
+import pytest
+
+from hcall_abi.codec import ProtocolError, decode, encode
+from hcall_abi.errors import Fault, OperatorError, PeerError, StorageError, SwpksError
+from hcall_abi.frames import Frame, FrameType, Goodbye, HCall, HReturn, Open, Opened, Segment, Write
+from hcall_abi.structures import build_auth, parse_config, parse_label_list
+from tests.abi.sessions import HELLO, ZEROS, pair
+
+CANARY = b"Canary-in-the-coal-mine-32-bytes"
+SECRET_FRAMES: list[Frame] = [
+    Open(1, 1, 1, CANARY, CANARY, "client"),
+    Opened(1, 0, 1, 1, CANARY, "FW1110"),
+    HCall(1, 0x42C, (int.from_bytes(CANARY[:8], "big"),) * 9, (Segment.read(0x1000, build_auth(3, CANARY)),)),
+    HReturn(1, 0, ZEROS, (Write(0x1000, CANARY),)),
+]
+
+
+def hides(text: str) -> bool:
+    """Whether a text shows no part of the canary, as text, escapes, hex or decimal."""
+    shapes = (CANARY[:8].decode(), CANARY[:8].hex(), str(int.from_bytes(CANARY[:8], "big")), "43616e61")
+    return not any(shape.lower() in text.lower() for shape in shapes)
+
+
+@pytest.mark.parametrize("frame", SECRET_FRAMES, ids=[type(frame).__name__ for frame in SECRET_FRAMES])
+def test_frames(frame: Frame) -> None:
+    """In repr, str and format, alone and inside a list."""
+    for text in (repr(frame), str(frame), f"{frame}", repr([frame])):
+        assert hides(text)
+    parts = [*getattr(frame, "segments", ()), *getattr(frame, "writes", ())]
+    assert all(hides(repr(part)) for part in parts)
+    assert type(frame).__name__ in repr(frame)
+
+
+@pytest.mark.parametrize("frame", SECRET_FRAMES, ids=[type(frame).__name__ for frame in SECRET_FRAMES])
+def test_errors_of_damaged_frames(frame: Frame) -> None:
+    """A refused body is told by its rule, never by its bytes; nor is the cause shown."""
+    kind, body = FrameType[type(frame).__name__.upper()], encode(frame)[16:]
+    for damaged in (body[:-1], body + CANARY, body[:40] + CANARY + body[40:]):
+        with pytest.raises(ProtocolError) as caught:
+            decode(kind, 1, damaged, 0, len(damaged))
+        assert hides(str(caught.value))
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_sessions() -> None:
+    """A session that holds half a secret frame does not show it."""
+    server, client = pair()
+    server.receive_data(client.send(SECRET_FRAMES[2])[:-3])
+    assert list(server.events()) == []
+    assert hides(repr(server))
+    server.receive_data(CANARY)
+    assert hides(repr(server))
+
+
+def test_structures() -> None:
+    """Unreadable config blocks and label lists."""
+    for read in (lambda: parse_config(CANARY), lambda: parse_label_list(CANARY, 3)):
+        with pytest.raises(PeerError) as caught:
+            read()
+        assert hides(str(caught.value))
+
+
+def test_the_shape_of_errors() -> None:
+    """Whose fault, which rule, which page: as attributes and in the text."""
+    faults = {PeerError: Fault.PEER, OperatorError: Fault.OPERATOR, StorageError: Fault.STORAGE}
+    for kind, fault in faults.items():
+        error: SwpksError = kind("what", rule="the rule", section="spec/protocol.md#framing")
+        assert (error.fault, error.message, error.rule) == (fault, "what", "the rule")
+        assert str(error) == f"what [{fault.value} fault; rule: the rule; see spec/protocol.md#framing]"
+    assert {fault.value for fault in Fault} == {"guest", "peer", "operator", "storage"}
+
+
+def test_what_is_public_is_shown() -> None:
+    """Names and reasons are there for the reader."""
+    assert "server" in repr(HELLO)
+    assert "stopping" in repr(Goodbye(4, "stopping"))

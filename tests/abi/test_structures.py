@@ -1,0 +1,186 @@
+"""What h-calls read from and write to guest memory: each structure against plain `struct`, and damaged."""
+
+import struct
+
+import pytest
+from construct import ConstructError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcall_abi.errors import PeerError
+from hcall_abi.layout import LayoutMismatch
+from hcall_abi.structures import (
+    AUTH_BLOCK,
+    AUTH_LAYOUT,
+    LABEL_HEADER,
+    Config,
+    build_auth,
+    build_config,
+    build_label_entry,
+    parse_config,
+    parse_label_list,
+)
+from tests.abi.strategies import damaged, u8, u16, u32, u64
+
+configs = st.builds(Config, st.sampled_from([1, 2, 3]), u8, u16, u16, u16, u16, u32, u32, u32, u32, u64, u64)
+SINCE = {
+    "object_overhead": 2,
+    "max_large_object_size": 3,
+    "signed_update_algorithms": 3,
+    "wrapping_features": 3,
+}
+
+
+def told(config: Config) -> Config:
+    """What the block of a config version can tell: later fields read as 0."""
+    missing = {name: 0 for name, since in SINCE.items() if config.version < since}
+    return config._replace(**missing)
+
+
+def plain(config: Config) -> bytes:
+    """The block by plain struct: fields at 0, 1, 4, 6, 8, 10, 12, 16, 20, 24, 28, 36; zeros from 44 to 520."""
+    return struct.pack(">BBHHHHHIIIIQQ476x", *config[:2], 0, *config[2:])
+
+
+@given(configs)
+def test_config_block(config: Config) -> None:
+    """Versions 1, 2 and 3 as plain struct makes them, and back."""
+    block = build_config(config)
+    assert block == plain(told(config))
+    assert len(block) == 520
+    assert parse_config(block) == told(config)
+
+
+@pytest.mark.parametrize("length", [24, 32, 44, 512, 520])
+@given(config=configs)
+def test_config_buffers_that_callers_use(length: int, config: Config) -> None:
+    """A block cut to 32, 512 or 520 bytes reads the same but for the fields beyond its end."""
+    read = parse_config(build_config(config)[:length])
+    assert read == (
+        told(config) if length >= 44 else parse_config(plain(told(config))[:length].ljust(520, b"\0"))
+    )
+    assert read[:9] == told(config)[:9]
+
+
+def test_golden_config_blocks() -> None:
+    """Byte by byte, one of each version."""
+    config = Config(3, 0x10, 32, 64, 255, 0xFFFF, 65536, 1234, 0x7F800000, 131072, 0xC << 60, 8 << 60)
+    head = (
+        "0310 0000 0020 0040 00ff ffff 00010000 000004d2 7f800000 00020000 c000000000000000 8000000000000000"
+    )
+    assert build_config(config)[:44].hex() == head.replace(" ", "")
+    assert build_config(config)[44:] == bytes(476)
+    second = "0210 0000 0020 0040 00ff ffff 00010000 000004d2 7f800000"
+    assert build_config(config._replace(version=2))[:24].hex() == second.replace(" ", "")
+    assert build_config(config._replace(version=2))[24:] == bytes(496)
+    first = "0110 0000 0000 0040 00ff ffff 00010000 000004d2 7f800000"
+    assert build_config(config._replace(version=1))[:24].hex() == first.replace(" ", "")
+
+
+@pytest.mark.parametrize("length", [0, 1, 23, 521])
+def test_config_lengths_out_of_range(length: int) -> None:
+    """Below the fields of version 1, or more than there is."""
+    with pytest.raises(PeerError):
+        parse_config(bytes([3]).ljust(length, b"\0")[:length])
+
+
+@pytest.mark.parametrize("version", [0, 4, 255])
+def test_unknown_config_versions(version: int) -> None:
+    """A version that nobody has described is not guessed at."""
+    with pytest.raises(PeerError, match="config block"):
+        parse_config(bytes([version]).ljust(520, b"\0"))
+
+
+RESERVED = {1: [2, 3, 4, 5, *range(24, 520)], 2: [2, 3, *range(24, 520)], 3: [2, 3, *range(44, 520)]}
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_every_reserved_byte_of_the_config_block(version: int) -> None:
+    """Reserved bytes are 0, each of them checked, and every other byte means something."""
+    block = build_config(Config(version, *[0] * 11))
+    for at in range(1, 520):
+        injured = block[:at] + b"\1" + block[at + 1 :]
+        if at in RESERVED[version]:
+            with pytest.raises(PeerError):
+                parse_config(injured)
+        else:
+            assert parse_config(injured) != parse_config(block)
+
+
+@given(damaged(configs.map(build_config)))
+def test_damaged_config_blocks(data: bytes) -> None:
+    """A damaged block is refused or is exactly what its fields say."""
+    try:
+        config = parse_config(data)
+    except PeerError:
+        return
+    assert build_config(config)[: len(data)] == data
+
+
+# Authorization block
+
+
+@given(u8, st.binary(max_size=80))
+def test_authorization_block(consumer: int, password: bytes) -> None:
+    """Version 1, consumer, 12 reserved bytes, password length, password."""
+    block = build_auth(consumer, password)
+    assert block == struct.pack(">BB12xH", 1, consumer, len(password)) + password
+    read = AUTH_BLOCK.parse(block)
+    assert (read.head.consumer, read.password) == (consumer, password)
+    assert AUTH_LAYOUT.unpack(block) == (consumer, len(password))
+
+
+@pytest.mark.parametrize("at", [0, *range(2, 14)])
+def test_reserved_bytes_of_the_authorization_block(at: int) -> None:
+    """Another version, or a reserved byte that is not 0, is refused by both roads."""
+    block = bytearray(build_auth(3, b"secret"))
+    block[at] ^= 0x40
+    with pytest.raises(ConstructError):
+        AUTH_BLOCK.parse(bytes(block))
+    with pytest.raises(LayoutMismatch):
+        AUTH_LAYOUT.unpack(bytes(block))
+
+
+@pytest.mark.parametrize("block", [build_auth(3, b"secret")[:-1], build_auth(3, b"secret") + b"x", b""])
+def test_lengths_of_the_authorization_block(block: bytes) -> None:
+    """The block ends where its password ends."""
+    with pytest.raises(ConstructError):
+        AUTH_BLOCK.parse(block)
+
+
+# Labels
+
+
+def test_label_header() -> None:
+    """Prefix, version 0, OS, length 16, five zeros, as Linux writes it."""
+    golden = b"PLPKSWR\0" + bytes([0, 0x02, 16]) + bytes(5)
+    assert LABEL_HEADER.build({"prefix": b"PLPKSWR\0", "os": 2}) == golden
+    read = LABEL_HEADER.parse(golden)
+    assert (read.prefix, read.os, read.length) == (b"PLPKSWR\0", 2, 16)
+    for at in (8, 10, *range(11, 16)):
+        with pytest.raises(ConstructError):
+            LABEL_HEADER.parse(golden[:at] + b"\7" + golden[at + 1 :])
+    with pytest.raises(ConstructError):
+        LABEL_HEADER.parse(golden[:-1])
+
+
+labels = st.lists(st.binary(max_size=255), max_size=12)
+
+
+@given(labels)
+def test_label_list(items: list[bytes]) -> None:
+    """Entries back to back, each a 16-bit length and a label, without padding."""
+    data = b"".join(struct.pack(">H", len(item)) + item for item in items)
+    assert b"".join(map(build_label_entry, items)) == data
+    assert parse_label_list(data, len(items)) == items
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=5), st.integers(1, 30))
+def test_broken_label_lists(items: list[bytes], cut: int) -> None:
+    """Too few bytes, too many, a wrong count: all refused."""
+    data = b"".join(map(build_label_entry, items))
+    for broken, count in ((data[:-cut], len(items)), (data + b"x", len(items)), (data, len(items) + 1)):
+        with pytest.raises(PeerError, match="label list"):
+            parse_label_list(broken, count)
+    with pytest.raises(PeerError):
+        parse_label_list(data, len(items) - 1)
