@@ -34,8 +34,8 @@ class Power(Enum):
 class PartitionProfile(NamedTuple):
     """What is persisted of a partition besides its store: sizes in KiB, modes as numbers.
 
-    `image_generation` is the generation of the store image that was committed with this profile,
-    so that an older image put in its place is noticed.
+    `image_generation` is the generation of the image that is committed with the profile, 0 where
+    there is none, so that an older image in its place is noticed.
     """
 
     number: int
@@ -51,7 +51,8 @@ class Partition:
     """One partition of a managed system.
 
     `keystore` is None while the keystore is off (0 KiB, R-35) or refused: `refused` then says why
-    what NVRAM holds could not be opened, and the partition does not start.
+    what NVRAM holds could not be opened, and the partition does not start.  `name_unknown` says
+    that even its profile could not be read, so that `name` only stands in for the real one.
     """
 
     def __init__(self, profile: PartitionProfile, level: FirmwareLevel, entropy: Entropy) -> None:
@@ -67,6 +68,7 @@ class Partition:
         self.strict_memory = True
         self.keystore: Keystore | None = None
         self.refused: SwpksError | None = None
+        self.name_unknown = False
         self._entropy = entropy
 
     def __repr__(self) -> str:

@@ -84,6 +84,9 @@ class ManagedSystem:
             raise ConsoleRefusal(f"{name!r} is no name for a partition", rule=rule, section=NAMES)
         if name in self.partitions:
             raise ConsoleRefusal(f"there is a partition {name!r}", rule="names differ", section=NAMES)
+        if any(partition.name_unknown for partition in self.partitions.values()):
+            rule = "no partition is made while the name of a stored one cannot be read: it may be this one"
+            raise ConsoleRefusal(f"{name} may exist already", rule=rule, section=NAMES)
         self.check_size(kbytes, before=0)
         profile = PartitionProfile(self._free_number(), name, kbytes, 0, SecureBoot.OFF, auto_start, 0)
         partition = self.adopt(profile)

@@ -1,0 +1,208 @@
+"""The write-behind encryptor: takes what is dirty, seals it, commits it, and says it is flushed.
+
+One flush covers all dirty partitions and is one NVRAM transaction.  A partition's records are its
+profile and, where its keystore is on, its image; the profile names the generation of the image, so
+neither goes back without the other.
+
+    a partition changes   -> dirty; the encryptor waits `delay` for company
+    a CONFIRM waits       -> it goes at once
+    the commit returns    -> the snapshot's generation counts as flushed
+    the commit fails      -> everything stays dirty and is tried again, later and later
+
+Nothing is ever reported as flushed before its commit has returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import trio
+
+from hcall_server.keystore.store import Keystore
+from hcall_server.nvram.names import SYSTEM, image_name, profile_name
+from hcall_server.nvram.seam import Nvram, NvramError
+from hcall_server.platform.partition import Partition
+from hcall_server.sealing import Sealer, SystemRecord, seal_image, seal_profile, seal_system
+from hcall_server.writeback.health import FlushState, Health
+from hcall_server.writeback.worker import Worker
+
+DEFAULT_DELAY = 0.05
+"""Seconds that a change waits for company when no CONFIRM asks for it."""
+FIRST_RETRY = 0.05
+LAST_RETRY = 5.0
+"""Seconds between tries while NVRAM refuses: doubling from the first to the last."""
+STALL = 2.0
+"""Seconds after which a commit that has not returned counts as stalled."""
+
+OnTrouble = Callable[[NvramError | None], None]
+Records = dict[str, bytes | None]
+
+
+class _Snapshot(NamedTuple):
+    """What of one partition goes into a flush."""
+
+    partition: Partition
+    keystore: Keystore | None
+    generation: int
+
+
+class Encryptor:
+    """Makes changes durable behind the writers' backs.
+
+    `delay` is in seconds.  `on_trouble` is called with each failure, and with None when NVRAM
+    works again.  Times are those of the trio clock.
+    """
+
+    def __init__(
+        self,
+        nvram: Nvram,
+        sealer: Sealer,
+        worker: Worker,
+        *,
+        delay: float = DEFAULT_DELAY,
+        on_trouble: OnTrouble = lambda error: None,
+    ) -> None:
+        self._nvram = nvram
+        self._sealer = sealer
+        self._worker = worker
+        self._delay = delay
+        self._on_trouble = on_trouble
+        self._dirty: dict[int, Partition] = {}
+        self._loose: Records = {}
+        self._dirty_since = 0.0
+        self._work = trio.Event()
+        self._hurry = trio.Event()
+        self._turn = trio.Lock()
+        self._commit_since: float | None = None
+        self._retry = 0.0
+        self._error: NvramError | None = None
+        self._commits = 0
+        self._failures = 0
+
+    def changed(self, partition: Partition) -> None:
+        """Note that a partition has something to make durable; cheap, call it after every batch."""
+        if partition.number not in self._dirty:
+            self._note_work()
+            self._dirty[partition.number] = partition
+        keystore = partition.keystore
+        if keystore is not None and keystore.awaited > keystore.flushed:
+            self._hurry.set()
+
+    def system_changed(self, record: SystemRecord) -> None:
+        """Note that the system's own record is to be written."""
+        self._note_work()
+        self._loose[SYSTEM] = seal_system(self._sealer, record)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Flush whatever becomes dirty, until cancelled."""
+        task_status.started()
+        while True:
+            await self._work.wait()
+            with trio.move_on_after(self._delay):
+                await self._hurry.wait()
+            if not await self.flush():
+                await trio.sleep(self._retry)
+
+    async def flush(self) -> bool:
+        """Make everything durable that is dirty now; False when NVRAM refused, nothing is lost then."""
+        async with self._turn:
+            batch, loose = self._take()
+            if not batch and not loose:
+                return True
+            since, self._commit_since = self._dirty_since, trio.current_time()
+            try:
+                await self._commit(batch, loose)
+            except NvramError as error:
+                self._put_back(batch, loose, since)
+                self._note_failure(error)
+                return False
+            except BaseException:
+                self._put_back(batch, loose, since)
+                raise
+            finally:
+                self._commit_since = None
+            self._note_success(batch)
+            return True
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is not durable."""
+        return bool(self._dirty or self._loose) or self._commit_since is not None
+
+    @property
+    def health(self) -> Health:
+        """How it is doing now."""
+        dirty = len(self._dirty)
+        return Health(
+            state=self._state(),
+            last_error=self._error.message if self._error else None,
+            pending=dirty,
+            oldest_pending=trio.current_time() - self._dirty_since if dirty else 0.0,
+            commits=self._commits,
+            failures=self._failures,
+        )
+
+    def _state(self) -> FlushState:
+        if self._commit_since is not None and trio.current_time() - self._commit_since > STALL:
+            return "stalled"
+        if self._error:
+            return "retrying"
+        if self._commit_since is not None:
+            return "flushing"
+        return "waiting" if self._dirty or self._loose else "idle"
+
+    def _note_work(self) -> None:
+        if not self._dirty and not self._loose:
+            self._dirty_since = trio.current_time()
+        self._work.set()
+
+    def _take(self) -> tuple[list[_Snapshot], Records]:
+        """Take over what is dirty; from here on a new change counts as dirty again."""
+        batch = [
+            _Snapshot(
+                partition, partition.keystore, partition.keystore.generation if partition.keystore else 0
+            )
+            for partition in self._dirty.values()
+        ]
+        loose = self._loose
+        self._dirty, self._loose = {}, {}
+        self._work, self._hurry = trio.Event(), trio.Event()
+        return batch, loose
+
+    async def _commit(self, batch: list[_Snapshot], loose: Records) -> None:
+        records = dict(loose)
+        for snapshot in batch:
+            records.update(self._sealed(snapshot))
+        await self._worker.run(partial(self._nvram.commit, records))
+
+    def _sealed(self, snapshot: _Snapshot) -> Records:
+        """Seal a partition as it is now; nothing has run since the snapshot was taken."""
+        partition, keystore, _ = snapshot
+        number = partition.number
+        image = seal_image(self._sealer, number, keystore.snapshot()) if keystore else None
+        profile = seal_profile(self._sealer, partition.profile())
+        return {profile_name(number): profile, image_name(number): image}
+
+    def _put_back(self, batch: list[_Snapshot], loose: Records, since: float) -> None:
+        for snapshot in batch:
+            self._dirty[snapshot.partition.number] = snapshot.partition
+        self._loose = loose | self._loose
+        self._dirty_since = since
+        self._work.set()
+
+    def _note_failure(self, error: NvramError) -> None:
+        self._failures += 1
+        self._error = error
+        self._retry = min(max(2 * self._retry, FIRST_RETRY), LAST_RETRY)
+        self._on_trouble(error)
+
+    def _note_success(self, batch: list[_Snapshot]) -> None:
+        self._commits += 1
+        for snapshot in batch:
+            if snapshot.keystore:
+                snapshot.keystore.mark_flushed(snapshot.generation)
+        if self._error:
+            self._error, self._retry = None, 0.0
+            self._on_trouble(None)

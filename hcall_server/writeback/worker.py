@@ -1,0 +1,93 @@
+"""Where NVRAM commits run: in one thread of their own, or inline in simulations.
+
+A commit blocks for as long as the disk takes, so it may not run on the loop.  One dedicated
+thread costs half the hop of a thread pool and keeps commits in order.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import outcome
+import trio
+
+Job = Callable[[], None]
+
+
+class Worker(Protocol):
+    """Runs blocking jobs for a trio task, one at a time."""
+
+    async def run(self, job: Job) -> None:
+        """Run `job` and return when it is done; what it raises is raised here.
+
+        When the caller is cancelled the job is left to itself: whether it took effect is unknown.
+        """
+
+    def close(self) -> None:
+        """Take no more jobs."""
+
+
+class InlineWorker:
+    """Runs jobs at once on the loop: for tests and for simulations on a virtual clock."""
+
+    async def run(self, job: Job) -> None:
+        """Run `job`."""
+        await trio.lowlevel.checkpoint()
+        job()
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+
+class _Errand:
+    """A job on its way to the thread and its outcome on the way back."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def run(self) -> None:
+        """Do the job, in the thread, and send its outcome to the loop."""
+        result = outcome.capture(self._job)
+        try:
+            self._token.run_sync_soon(self._deliver, result)
+        except trio.RunFinishedError:
+            return  # the loop is gone, and with it whoever asked
+
+    def abandon(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        """Let the waiting task go; the outcome will find nobody."""
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _deliver(self, result: outcome.Outcome[None]) -> None:
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task, result)
+
+
+class ThreadWorker:
+    """Runs jobs in one daemon thread, started with the first job."""
+
+    def __init__(self) -> None:
+        self._errands: queue.SimpleQueue[_Errand | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def run(self, job: Job) -> None:
+        """Run `job` in the thread."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="swpks-nvram", daemon=True)
+            self._thread.start()
+        errand = _Errand(job)
+        self._errands.put(errand)
+        await trio.lowlevel.wait_task_rescheduled(errand.abandon)
+
+    def close(self) -> None:
+        """End the thread after the jobs that it has."""
+        self._errands.put(None)
+
+    def _work(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            errand.run()
