@@ -1,0 +1,118 @@
+"""What firmware and boot loader have in common: a stage of the boot that locks its objects.
+
+An early stage reads and writes its objects, then sets a password that only it knows and hands
+over.  Whoever runs later meets the lock (R-03, R-04); at the next IPL it is gone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import ClassVar, Protocol, TypeVar
+
+from hcall_abi.consumers import Consumer
+from hcall_abi.policies import Policy
+from hcall_abi.statuses import Status
+from hcall_abi.structures import Config
+from hcall_client.calls import (
+    Authorization,
+    Confirmation,
+    HcallError,
+    Labels,
+    ObjectRead,
+    Request,
+    confirm_object_flushed,
+    get_object_labels,
+    read_object,
+    remove_object,
+    set_password,
+    write_object,
+)
+
+T = TypeVar("T")
+
+
+class Caller(Protocol):
+    """Something that makes h-calls: an open `Channel`."""
+
+    async def call(self, request: Request[T]) -> T:
+        """Make one h-call and return its result."""
+
+    async def limits(self) -> Config:
+        """Return GET_CONFIG's answer, asked for once."""
+
+
+class Stage:
+    """One stage of the boot acting as its consumer.
+
+    `entropy` returns that many random bytes; the password is made of it.  Every operation raises
+    HcallError where the keystore refuses it.
+    """
+
+    consumer: ClassVar[Consumer]
+
+    def __init__(self, channel: Caller, entropy: Callable[[int], bytes] = secrets.token_bytes) -> None:
+        self._channel = channel
+        self._entropy = entropy
+        self._authorization = Authorization(self.consumer)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'locked' if self.locked else 'not locked'})"
+
+    @property
+    def locked(self) -> bool:
+        """Whether this stage has set its password."""
+        return bool(self._authorization.password)
+
+    async def lock(self) -> None:
+        """Set a random password of the greatest length; nobody else can act for it in this IPL."""
+        size = (await self._channel.limits()).max_password_size
+        self._authorization = await self._channel.call(set_password(self.consumer, self._entropy(size)))
+
+    async def write(self, label: bytes, data: bytes, policy: int = 0) -> None:
+        """Make a new object of this consumer."""
+        await self._channel.call(write_object(self._authorization, label, data, policy))
+
+    async def read(self, label: bytes, owner: int | None = None) -> ObjectRead:
+        """Read an object of this consumer, or of another `owner` without authorization."""
+        other = owner is not None and owner != self.consumer
+        who = Authorization(owner) if other and owner is not None else self._authorization
+        size = (await self._channel.limits()).max_object_size
+        return await self._channel.call(read_object(who, label, size))
+
+    async def remove(self, label: bytes) -> None:
+        """Remove an object of this consumer."""
+        await self._channel.call(remove_object(self._authorization, label))
+
+    async def confirm(self, label: bytes) -> Confirmation:
+        """Ask whether the newest change to a label of this consumer is durable."""
+        return await self._channel.call(confirm_object_flushed(self._authorization, label))
+
+    async def labels(self) -> list[bytes]:
+        """List all labels of this consumer."""
+        found: list[bytes] = []
+        part = Labels((), 0, more=True)
+        while part.more:
+            part = await self._channel.call(get_object_labels(self._authorization, part.token))
+            found += part.labels
+        return found
+
+    async def provide(self, label: bytes, data: bytes, policy: int = 0) -> bool:
+        """See to it that an object exists with this data and policy; say whether that took a write.
+
+        An IPL finds what the last one left, so an object that is right already is left alone, and
+        another is removed first: a write never overwrites (R-08).
+        """
+        try:
+            if await self.read(label) == (data, policy):
+                return False
+            await self.remove(label)
+        except HcallError as error:
+            if error.status != Status.H_NOT_FOUND:
+                raise
+        await self.write(label, data, policy)
+        return True
+
+    async def publish_key(self, label: bytes, key: bytes, policy: int = 0) -> bool:
+        """See to it that a public key is there for all to read; only its owner can change it (R-11)."""
+        return await self.provide(label, key, policy | Policy.WORLDREADABLE)
