@@ -38,7 +38,7 @@ def told(config: Config) -> Config:
 
 
 def plain(config: Config) -> bytes:
-    """The block by plain struct: fields at 0, 1, 4, 6, 8, 10, 12, 16, 20, 24, 28, 36; zeros from 44 to 520."""
+    """The block by plain struct: fields at 0, 1, 4, 6, 8, 10, 12, 16, 20, 24, 28, 36; zeros to 520."""
     return struct.pack(">BBHHHHHIIIIQQ476x", *config[:2], 0, *config[2:])
 
 
