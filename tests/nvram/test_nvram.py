@@ -35,7 +35,7 @@ def test_a_new_nvram_is_empty(make: Maker) -> None:
 
 
 def test_records_are_put_replaced_and_removed_in_one_commit(make: Maker) -> None:
-    """R-20: one commit changes many records; one that is not there may be removed."""
+    """R-22: one commit changes many records; one that is not there may be removed."""
     nvram = make()
     nvram.commit({"system": b"s", "partition/00001/image": b"one", "partition/00002/image": b""})
     nvram.commit({"partition/00001/image": b"two" * 50_000, "partition/00002/image": None, "absent": None})

@@ -84,7 +84,7 @@ def test_the_log_does_not_grow_without_bound(tmp_path: Path, nvram: SqliteNvram)
 
 
 def test_it_can_be_used_by_one_thread_after_another(nvram: SqliteNvram) -> None:
-    """R-20: opened by the server's thread, committed to by a worker."""
+    """Opened by the server's thread, committed to by a worker."""
     worker = threading.Thread(target=nvram.commit, args=({"a": BLOB},))
     worker.start()
     worker.join(10)
