@@ -1,0 +1,197 @@
+"""Who may do what: the authorisation rules a second time, as sentences in order, each with its condition.
+
+Written from the public record and the choices of the project, not from the engine: the matrix tests
+(R-17) compare the two row by row.  The first sentence whose condition holds gives the answer; when
+none does, the call is granted.  Numbers stand here as numbers, so that a wrong constant in the contract shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+AUDIT_OR_ENFORCE, ENFORCE_ONLY, PASSWORD_FIRST = 0x4000_0000, 0x2000_0000, 0x1000_0000
+WORLD, FOR_EVER, UNTIL_IPL = 0x0800_0000, 0x0400_0000, 0x0200_0000
+SIGNED_ONLY, WRAPPING_KEY = 0x0100_0000, 0x0080_0000
+MADE_BY_HYPERVISOR, REVOKED = 0x8, 0x2
+
+CALLERS_BITS = (
+    0x4000_0000,
+    0x2000_0000,
+    0x1000_0000,
+    0x0800_0000,
+    0x0400_0000,
+    0x0200_0000,
+    0x0100_0000,
+    0x0080_0000,
+)
+REPORTED_BITS = (MADE_BY_HYPERVISOR, REVOKED)
+
+GRANTED, NOT_FOUND, AUTHORITY, RESOURCE, BAD_POLICY, IN_USE = 0, -7, -10, -16, -57, -77
+
+
+class Call(Enum):
+    """The calls that ask for authority, by their names."""
+
+    SET_PASSWORD = "SET_PASSWORD"  # noqa: S105
+    GEN_PASSWORD = "GEN_PASSWORD"  # noqa: S105
+    LIST = "GET_OBJECTLABELS"
+    WRITE = "WRITE_OBJECT"
+    READ = "READ_OBJECT"
+    REMOVE = "REMOVE_OBJECT"
+    CONFIRM = "CONFIRM_OBJECT_FLUSHED"
+
+
+class Presented(Enum):
+    """What stands in the authorization block, in relation to the owner's password of this IPL."""
+
+    NOTHING = "none"
+    RIGHT = "the owner's"
+    WRONG = "another of the same length"
+    SHORTER = "a prefix of the owner's"
+    LONGER = "the owner's and one byte"
+    ANOTHERS = "another consumer's"
+
+
+class Row(NamedTuple):
+    """One row of the matrix.
+
+    `word` is the policy of the object that the call names, or the one that a WRITE asks for.  `owner` is
+    the consumer in the authorization block (1 to 3), `mode` the secure-boot mode (0 off, 1 audit, 2 enforce).
+    """
+
+    call: Call
+    owner: int
+    word: int
+    password_set: bool
+    presented: Presented
+    mode: int
+    exists: bool
+    supported: int
+
+
+class Answer(NamedTuple):
+    """The status, and the policy that READ shows in r5 with it."""
+
+    status: int
+    shown: int = 0
+
+
+class Rule(NamedTuple):
+    """A sentence of the reference or of our choices, when it applies, and what it answers."""
+
+    words: str
+    applies: Callable[[Row], bool]
+    status: int
+    shows_policy: bool = False
+
+
+def _names_object(row: Row) -> bool:
+    return row.call in {Call.READ, Call.REMOVE, Call.CONFIRM}
+
+
+def _authenticates(row: Row) -> bool:
+    world_read = row.call is Call.READ and row.exists and row.word & WORLD
+    return row.call not in {Call.SET_PASSWORD, Call.GEN_PASSWORD} and not world_read
+
+
+def _heeds(row: Row, bit: int) -> bool:
+    return row.call in {Call.WRITE, Call.READ} and row.word & bit == bit
+
+
+RULES = (
+    Rule(
+        "a password, once made in this IPL, is neither made again nor changed",
+        lambda row: row.call in {Call.SET_PASSWORD, Call.GEN_PASSWORD} and row.password_set,
+        IN_USE,
+    ),
+    Rule(
+        "a policy bit that the firmware level does not offer cannot be asked for",
+        lambda row: row.call is Call.WRITE and row.word & ~row.supported != 0,
+        BAD_POLICY,
+    ),
+    Rule(
+        "an object that only signed updates change is made by a signed update, not by WRITE",
+        lambda row: row.call is Call.WRITE and row.word & SIGNED_ONLY != 0,
+        BAD_POLICY,
+    ),
+    Rule(
+        "a wrapping key is made by GEN_KEY, not by WRITE",
+        lambda row: row.call is Call.WRITE and row.word & WRAPPING_KEY != 0,
+        BAD_POLICY,
+    ),
+    Rule(
+        "while the owner has no password, nothing but the NULL password is right",
+        lambda row: _authenticates(row) and not row.password_set and row.presented is not Presented.NOTHING,
+        AUTHORITY,
+    ),
+    Rule(
+        "once the owner has a password, it and nothing else opens the owner's objects",
+        lambda row: _authenticates(row) and row.password_set and row.presented is not Presented.RIGHT,
+        AUTHORITY,
+    ),
+    Rule(
+        "a write never overwrites: the label is taken",
+        lambda row: row.call is Call.WRITE and row.exists,
+        RESOURCE,
+    ),
+    Rule(
+        "there is no object of that label",
+        lambda row: _names_object(row) and not row.exists,
+        NOT_FOUND,
+    ),
+    Rule(
+        "a wrapping key's bytes never leave the hypervisor",
+        lambda row: row.call is Call.READ and row.word & WRAPPING_KEY != 0,
+        AUTHORITY,
+        shows_policy=True,
+    ),
+    Rule(
+        "a revoked object is not to be had",
+        lambda row: row.call is Call.READ and row.word & REVOKED != 0,
+        AUTHORITY,
+        shows_policy=True,
+    ),
+    Rule(
+        "no access before the owner's password has been set",
+        lambda row: _heeds(row, PASSWORD_FIRST) and not row.password_set,
+        AUTHORITY,
+        shows_policy=True,
+    ),
+    Rule(
+        "only while OS secure boot audits or enforces",
+        lambda row: _heeds(row, AUDIT_OR_ENFORCE) and row.mode not in {1, 2},
+        AUTHORITY,
+        shows_policy=True,
+    ),
+    Rule(
+        "only while OS secure boot enforces",
+        lambda row: _heeds(row, ENFORCE_ONLY) and row.mode != 2,
+        AUTHORITY,
+        shows_policy=True,
+    ),
+    Rule(
+        "once written it stays",
+        lambda row: row.call is Call.REMOVE and row.word & FOR_EVER != 0,
+        AUTHORITY,
+    ),
+)
+
+
+def deciding_rule(row: Row) -> Rule | None:
+    """Return the first sentence that refuses the row, or None."""
+    return next((rule for rule in RULES if rule.applies(row)), None)
+
+
+def answer(row: Row) -> Answer:
+    """Return what the platform answers to the row, space and arguments being in order.
+
+    A granted READ shows the policy; a refused one shows it when a policy was the reason.
+    """
+    rule = deciding_rule(row)
+    if row.call is not Call.READ:
+        return Answer(rule.status if rule else GRANTED)
+    if rule is None:
+        return Answer(GRANTED, row.word)
+    return Answer(rule.status, row.word if rule.shows_policy else 0)
