@@ -15,7 +15,7 @@ from hcall_abi.consumers import Consumer
 from hcall_abi.frames import Segment
 from hcall_abi.layout import LayoutMismatch
 from hcall_abi.structures import AUTH_LAYOUT, CONFIG_MIN_SIZE
-from hcall_server.hcalls.memory import crosses_page, readable, writable
+from hcall_server.hcalls.memory import crosses_page, readable, readable_from, writable
 from hcall_server.keystore.authority import refused_word
 from hcall_server.keystore.limits import Limits
 from hcall_server.keystore.listings import Listings
@@ -25,23 +25,6 @@ MIN_GENERATED_PASSWORD = 32
 """Shortest password that GEN_PASSWORD makes, in bytes: the least maximum that the ABI allows."""
 
 CONSUMERS: Mapping[int, Consumer] = {int(consumer): consumer for consumer in Consumer}
-
-
-class Authorization(NamedTuple):
-    """An authorization block as it was read; an empty password means none was given."""
-
-    consumer: Consumer
-    password: bytes
-
-    def __repr__(self) -> str:
-        return f"Authorization({self.consumer.name})"
-
-
-class Buffer(NamedTuple):
-    """A place in guest memory that the call may write; `length` in bytes."""
-
-    address: int
-    length: int
 
 
 class Context(NamedTuple):
@@ -55,7 +38,7 @@ class Context(NamedTuple):
 Registers = tuple[int, ...]
 Values = list[Any]
 Checker = Callable[[Registers, tuple[Segment, ...], Context, Values], None]
-"""Appends the argument's value to the list, or raises Refusal."""
+"""Adds what the argument stands for to the values, or raises Refusal."""
 
 Refuse = Callable[[str], Refusal]
 
@@ -63,12 +46,15 @@ Refuse = Callable[[str], Refusal]
 def checkers(spec: HCallSpec) -> tuple[Checker, ...]:
     """Return the checkers of a call's arguments, in register order.
 
-    A buffer gives one value and its length argument none: the length is part of the buffer.
+    What they add to the values: an authorization block its consumer and password, an output
+    buffer its address and length, any other buffer its bytes, a number itself, a length nothing.
+    An argument without any rule of its own has no checker.
     """
-    return tuple(_checker(spec, arg) for arg in spec.args)
+    made = (_checker(spec, arg) for arg in spec.args)
+    return tuple(checker for checker in made if checker is not None)
 
 
-def _checker(spec: HCallSpec, arg: Arg) -> Checker:
+def _checker(spec: HCallSpec, arg: Arg) -> Checker | None:
     section = f"spec/hcalls/{spec.opcode.name.lower()}.md#checks"
 
     def refuse(rule: str) -> Refusal:
@@ -108,30 +94,28 @@ def _misplaced(arg: Arg, address: int, length: int) -> str | None:
 
 
 def _authorization(arg: Arg, index: int, refuse: Refuse) -> Checker:
-    size = AUTH_LAYOUT.size
+    size, alignment = AUTH_LAYOUT.size, arg.alignment
 
     def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
         address = registers[index]
-        if context.strict and (rule := _misplaced(arg, address, size)):
-            raise refuse(rule)
-        head = readable(segments, address, size)
-        if head is None:
+        if context.strict and address % alignment:
+            raise refuse(f"the address is a multiple of {alignment}")
+        block = readable_from(segments, address)
+        if len(block) < size:
             raise refuse("the authorization block lies in one readable segment")
         try:
-            number, length = AUTH_LAYOUT.unpack(head)
+            consumer, length = AUTH_LAYOUT.unpack(block)
         except LayoutMismatch:
             raise refuse("an authorization block has version 1 and reserved bytes 0") from None
-        consumer = CONSUMERS.get(number)
-        if consumer is None:
+        if consumer not in CONSUMERS:
             raise refuse("the consumer is 1, 2 or 3")
         if length > context.limits.max_password_size:
             raise refuse("the password is no longer than the maximum")
         if context.strict and crosses_page(address, size + length):
             raise refuse("the block lies within one 4 KiB page")
-        password = readable(segments, address + size, length)
-        if password is None:
+        if len(block) < size + length:
             raise refuse("the authorization block lies in one readable segment")
-        values.append(Authorization(consumer, password))
+        values += (CONSUMERS[consumer], block[size : size + length])
 
     return check
 
@@ -160,7 +144,7 @@ def _output(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
             raise refuse("the buffer lies in one writable segment")
         if placed and context.strict and length and (rule := _misplaced(arg, address, length)):
             raise refuse(rule)
-        values.append(Buffer(address, length))
+        values += (address, length)
 
     return check
 
@@ -180,8 +164,10 @@ def _value(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker:
     return check
 
 
-def _length(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker:
-    broken = _RULES.get((opcode, arg.name)) or _RULES_BY_NAME.get(arg.name, _no_rule)
+def _length(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker | None:
+    broken = _RULES.get((opcode, arg.name)) or _RULES_BY_NAME.get(arg.name)
+    if broken is None:
+        return None
 
     def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
         if rule := broken(registers[index], context, values):
@@ -237,7 +223,7 @@ def _policy(value: int, context: Context, values: Values) -> str | None:
 
 
 def _token(value: int, context: Context, values: Values) -> str | None:
-    known = not value or (values[0].consumer, value) in context.listings
+    known = not value or (values[0], value) in context.listings
     return None if known else "the token is 0 or the one that the last call for this consumer returned"
 
 

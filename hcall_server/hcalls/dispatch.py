@@ -26,7 +26,6 @@ OnRefusal = Callable[[Refusal, HCall], None]
 _ROWS: dict[Opcode, tuple[tuple[Checker, ...], Handler]] = {
     opcode: (checkers(CALLS[opcode]), handler) for opcode, handler in HANDLERS.items()
 }
-_NO_OUTPUTS = (0,) * 9
 _PADDING = tuple((0,) * (9 - n) for n in range(10))
 
 
@@ -69,31 +68,26 @@ class HypervisorCalls:
 
     def execute(self, call: HCall) -> HReturn:
         """Run one call and return its answer."""
-        try:
-            return self._run(call)
-        except Refusal as refusal:
-            self._on_refusal(refusal, call)
-            outputs = refusal.outputs
-            registers = outputs + _PADDING[len(outputs)] if outputs else _NO_OUTPUTS
-            return HReturn(call.tag, int(refusal.status), registers, ())
-
-    def _run(self, call: HCall) -> HReturn:
         tag, opcode, registers, segments = call
         partition = self._partition
         keystore = partition.keystore
         row = self._rows.get(opcode)
-        if keystore is None or row is None:
-            raise _no_function(keystore)
-        if not partition.running:
-            raise _not_activated()
-        checks, handler = row
-        context = self._context
-        if context is None or context.limits is not keystore.limits:
-            context = self._context = Context(keystore.limits, keystore.listings, partition.strict_memory)
-        values: Values = []
-        for check in checks:
-            check(registers, segments, context, values)
-        status, outputs, writes = handler(keystore, partition.level, *values)
+        try:
+            if keystore is None or row is None:
+                raise _no_function(keystore)
+            if not partition.running:
+                raise _not_activated()
+            checks, handler = row
+            context = self._context
+            if context is None or context.limits is not keystore.limits:
+                context = self._context = Context(keystore.limits, keystore.listings, partition.strict_memory)
+            values: Values = []
+            for check in checks:
+                check(registers, segments, context, values)
+            status, outputs, writes = handler(keystore, partition.level, *values)
+        except Refusal as refusal:
+            self._on_refusal(refusal, call)
+            status, outputs, writes = int(refusal.status), refusal.outputs, ()
         return HReturn(tag, status, outputs + _PADDING[len(outputs)], writes)
 
 

@@ -1,8 +1,9 @@
 """What each h-call does once its arguments have passed: a keystore operation and its results.
 
-A handler gets the keystore's partition, then the values of the arguments in register order, and
-returns the status, the values of r4, r5, ... and what is to be written to guest memory.  To add
-an h-call, add its handler to `HANDLERS`; its arguments are already in `hcall_abi.calls`.
+A handler gets the keystore, its firmware level and the values that the argument checks gave
+(`hcall_server.hcalls.arguments.checkers`).  It returns the status, the values of r4, r5, ... and
+what is to be written to guest memory.  To add an h-call, add its handler to `HANDLERS`; its
+arguments are already in `hcall_abi.calls`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hcall_abi.calls import Opcode
+from hcall_abi.consumers import Consumer
 from hcall_abi.frames import Write
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.statuses import Status
@@ -20,7 +22,7 @@ from hcall_abi.structures import (
     build_config,
     build_label_entry,
 )
-from hcall_server.hcalls.arguments import CONSUMERS, Authorization, Buffer
+from hcall_server.hcalls.arguments import CONSUMERS
 from hcall_server.keystore.refusal import Refusal
 from hcall_server.keystore.store import Keystore
 
@@ -53,23 +55,23 @@ def config_of(keystore: Keystore, level: FirmwareLevel) -> Config:
     )
 
 
-def _get_config(keystore: Keystore, level: FirmwareLevel, buffer: Buffer) -> Outcome:
+def _get_config(keystore: Keystore, level: FirmwareLevel, address: int, length: int) -> Outcome:
     block = build_config(config_of(keystore, level))
-    return _SUCCESS, (), (Write(buffer.address, block[: buffer.length]),)
+    return _SUCCESS, (), (Write(address, block[:length]),)
 
 
 def _set_password(
-    keystore: Keystore, level: FirmwareLevel, consumer: int, reserved: int, password: bytes
+    keystore: Keystore, level: FirmwareLevel, number: int, reserved: int, password: bytes
 ) -> Outcome:
-    keystore.passwords.set(CONSUMERS[consumer], password)
+    keystore.passwords.set(CONSUMERS[number], password)
     return _DONE
 
 
 def _gen_password(
-    keystore: Keystore, level: FirmwareLevel, consumer: int, reserved: int, buffer: Buffer
+    keystore: Keystore, level: FirmwareLevel, number: int, reserved: int, address: int, length: int
 ) -> Outcome:
-    password = keystore.generate_password(CONSUMERS[consumer], buffer.length)
-    return _SUCCESS, (), (Write(buffer.address, password),)
+    password = keystore.generate_password(CONSUMERS[number], length)
+    return _SUCCESS, (), (Write(address, password),)
 
 
 def _entry_size(label: bytes) -> int:
@@ -77,48 +79,68 @@ def _entry_size(label: bytes) -> int:
 
 
 def _get_objectlabels(
-    keystore: Keystore, level: FirmwareLevel, auth: Authorization, token: int, buffer: Buffer
+    keystore: Keystore,
+    level: FirmwareLevel,
+    consumer: Consumer,
+    password: bytes,
+    token: int,
+    address: int,
+    length: int,
 ) -> Outcome:
-    labels, more = keystore.labels(auth.consumer, auth.password, token, buffer.length, _entry_size)
+    labels, more = keystore.labels(consumer, password, token, length, _entry_size)
     listed = b"".join(build_label_entry(label) for label in labels)
     status = Status.H_CONTINUE if more else Status.H_SUCCESS
-    writes = (Write(buffer.address, listed),) if listed else ()
+    writes = (Write(address, listed),) if listed else ()
     return int(status), (len(labels), more), writes
 
 
 def _write_object(
-    keystore: Keystore, level: FirmwareLevel, auth: Authorization, label: bytes, policy: int, data: bytes
+    keystore: Keystore,
+    level: FirmwareLevel,
+    consumer: Consumer,
+    password: bytes,
+    label: bytes,
+    policy: int,
+    data: bytes,
 ) -> Outcome:
-    keystore.write(auth.consumer, auth.password, label, policy, data)
+    keystore.write(consumer, password, label, policy, data)
     return _DONE
 
 
 def _read_object(
-    keystore: Keystore, level: FirmwareLevel, auth: Authorization, label: bytes, buffer: Buffer
+    keystore: Keystore,
+    level: FirmwareLevel,
+    consumer: Consumer,
+    password: bytes,
+    label: bytes,
+    address: int,
+    length: int,
 ) -> Outcome:
-    held = keystore.read(auth.consumer, auth.password, label)
+    held = keystore.read(consumer, password, label)
     data = held.data
-    if len(data) > buffer.length:
+    if len(data) > length:
         raise Refusal(
             Status.H_TOO_BIG,
-            f"the object has {len(data)} bytes and the buffer {buffer.length}",
+            f"the object has {len(data)} bytes and the buffer {length}",
             rule="the whole object fits into the buffer",
             section="spec/hcalls/read_object.md#checks",
             argument="data_length",
             outputs=(len(data), held.policy),
         )
-    return _SUCCESS, (len(data), held.policy), (Write(buffer.address, data),)
+    return _SUCCESS, (len(data), held.policy), (Write(address, data),)
 
 
-def _remove_object(keystore: Keystore, level: FirmwareLevel, auth: Authorization, label: bytes) -> Outcome:
-    keystore.remove(auth.consumer, auth.password, label)
+def _remove_object(
+    keystore: Keystore, level: FirmwareLevel, consumer: Consumer, password: bytes, label: bytes
+) -> Outcome:
+    keystore.remove(consumer, password, label)
     return _DONE
 
 
 def _confirm_object_flushed(
-    keystore: Keystore, level: FirmwareLevel, auth: Authorization, label: bytes
+    keystore: Keystore, level: FirmwareLevel, consumer: Consumer, password: bytes, label: bytes
 ) -> Outcome:
-    return _SUCCESS, (int(keystore.confirm(auth.consumer, auth.password, label)),), ()
+    return _SUCCESS, (int(keystore.confirm(consumer, password, label)),), ()
 
 
 HANDLERS: Mapping[Opcode, Handler] = {

@@ -25,6 +25,15 @@ def readable(segments: tuple[Segment, ...], address: int, length: int) -> bytes 
     return None
 
 
+def readable_from(segments: tuple[Segment, ...], address: int) -> bytes:
+    """Return the bytes from `address` to the end of the readable segment around it, if there is one."""
+    for start, size, access, data in segments:
+        offset = address - start
+        if 0 <= offset < size and access & _IN:
+            return data[offset:]
+    return b""
+
+
 def writable(segments: tuple[Segment, ...], address: int, length: int) -> bool:
     """Say whether one segment lets the call write all of the buffer."""
     for start, size, access, _ in segments:
