@@ -1,0 +1,32 @@
+"""What the demo asks of a disk: a file that only its key opens."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+
+class DiskError(Exception):
+    """A disk could not be made, opened, written or read."""
+
+
+class WrongKeyError(DiskError):
+    """The key does not open the disk."""
+
+
+class Disk(Protocol):
+    """An encrypted disk in a file."""
+
+    kind: str
+    """What it is, in words."""
+
+    def write(self, key: bytes, data: bytes) -> None:
+        """Unlock the disk and write to its beginning; WrongKeyError when the key is not the disk's."""
+
+    def read(self, key: bytes, size: int) -> bytes:
+        """Unlock the disk and return its first `size` bytes; WrongKeyError as for `write`."""
+
+
+def digest(secret: bytes) -> str:
+    """Return what may be shown of a secret: enough to recognise it, nothing to find it by."""
+    return hashlib.sha256(secret).hexdigest()[:8]

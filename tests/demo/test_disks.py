@@ -1,0 +1,157 @@
+"""The demo's disks: each kind for real, wherever the machine has what it takes."""
+
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+from base64 import b64decode
+from pathlib import Path
+
+import pytest
+
+from hcall_server.cli.demo import luks
+from hcall_server.cli.demo.aes_file import AesFile
+from hcall_server.cli.demo.best_disk import make_disk
+from hcall_server.cli.demo.disk import Disk, DiskError, WrongKeyError
+
+KEY = secrets.token_bytes(64)
+NOTE = b"a note that is longer than one sector: " + bytes(range(256)) * 5
+
+CRYPTSETUP = luks.find_cryptsetup()
+needs_cryptsetup = pytest.mark.skipif(CRYPTSETUP is None, reason="cryptsetup is not installed")
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> luks.Container:
+    assert CRYPTSETUP is not None
+    return luks.Container.make(CRYPTSETUP, tmp_path / "disk", KEY)
+
+
+def hold(disk: Disk, file: Path) -> None:
+    """What every kind of disk promises."""
+    disk.write(KEY, NOTE)
+    assert disk.read(KEY, len(NOTE)) == NOTE
+    assert disk.read(KEY, 5) == NOTE[:5]
+    assert NOTE[:16] not in file.read_bytes()
+    for wrong in (secrets.token_bytes(64), KEY[:-1], KEY + b"\0"):
+        with pytest.raises(WrongKeyError):
+            disk.read(wrong, 1)
+        with pytest.raises(WrongKeyError):
+            disk.write(wrong, b"overwritten")
+    assert disk.read(KEY, len(NOTE)) == NOTE
+
+
+def test_an_aes_file_opens_with_its_key_alone(tmp_path: Path) -> None:
+    hold(AesFile.make(tmp_path / "disk", KEY), tmp_path / "disk")
+
+
+def test_an_aes_file_notices_damage(tmp_path: Path) -> None:
+    disk = AesFile.make(tmp_path / "disk", KEY)
+    disk.write(KEY, NOTE)
+    content = bytearray((tmp_path / "disk").read_bytes())
+    content[40] ^= 1
+    (tmp_path / "disk").write_bytes(content)
+    with pytest.raises(WrongKeyError):
+        disk.read(KEY, 1)
+
+
+@needs_cryptsetup
+def test_an_unmapped_container_opens_with_its_key_alone(container: luks.Container, tmp_path: Path) -> None:
+    hold(luks.UnmappedDisk(container), tmp_path / "disk")
+
+
+@needs_cryptsetup
+def test_the_volume_key_is_the_one_that_the_header_vouches_for(
+    container: luks.Container, tmp_path: Path
+) -> None:
+    """LUKS2 keeps a PBKDF2 digest of the volume key; computed here, without cryptsetup."""
+    dumped = subprocess.run(
+        [str(CRYPTSETUP), "luksDump", "--dump-json-metadata", str(tmp_path / "disk")],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    told = json.loads(dumped.stdout)["digests"]["0"]
+    volume_key = container.volume_key(KEY)
+    found = hashlib.pbkdf2_hmac(told["hash"], volume_key, b64decode(told["salt"]), told["iterations"])
+    assert len(volume_key) == 64
+    assert found == b64decode(told["digest"])
+
+
+@needs_cryptsetup
+def test_cryptsetup_itself_decrypts_what_was_written_unmapped(
+    container: luks.Container, tmp_path: Path
+) -> None:
+    """The sectors are those of a genuine LUKS2 disk: cryptsetup turns it into a plain one, offline."""
+    luks.UnmappedDisk(container).write(KEY, NOTE)
+    done = subprocess.run(
+        [str(CRYPTSETUP), "reencrypt", "--decrypt", "--force-offline-reencrypt", "--batch-mode",
+         "--header", str(tmp_path / "header"), "--key-file", "-", str(tmp_path / "disk")],
+        input=KEY, capture_output=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"this cryptsetup decrypts nothing without device-mapper: {done.stderr!r}")
+    assert NOTE in (tmp_path / "disk").read_bytes()
+
+
+@needs_cryptsetup
+def test_a_mapped_container_opens_with_its_key_alone(container: luks.Container, tmp_path: Path) -> None:
+    obstacle = luks.mapping_obstacle(container, KEY)
+    if obstacle is not None:
+        pytest.skip(f"no mapping here: {obstacle}")
+    hold(luks.MappedDisk(container), tmp_path / "disk")
+    unmapped = luks.UnmappedDisk(container)
+    assert unmapped.read(KEY, len(NOTE)) == NOTE, "mapped or not, it is the same disk"
+
+
+@needs_cryptsetup
+def test_an_obstacle_to_mapping_is_named(container: luks.Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert luks.mapping_obstacle(container, KEY) == "only root may map"
+
+
+@needs_cryptsetup
+def test_a_file_that_is_no_container_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    broken = luks.UnmappedDisk(luks.Container(str(CRYPTSETUP), tmp_path / "disk"))
+    with pytest.raises(DiskError, match="not a valid LUKS"):
+        broken.read(KEY, 1)
+
+
+def test_without_cryptsetup_the_disk_is_an_aes_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    made = make_disk(tmp_path / "disk", KEY)
+    assert isinstance(made.disk, AesFile)
+    assert "not installed" in made.why
+
+
+def test_where_cryptsetup_fails_the_disk_is_an_aes_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "cryptsetup"
+    script.write_text("#!/bin/sh\necho 'no such luck.' >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:/usr/bin:/bin")
+    made = make_disk(tmp_path / "disk", KEY)
+    assert isinstance(made.disk, AesFile)
+    assert "no such luck" in made.why
+    hold(made.disk, tmp_path / "disk")
+
+
+@needs_cryptsetup
+def test_the_best_disk_says_why_it_is_what_it_is(tmp_path: Path) -> None:
+    made = make_disk(tmp_path / "disk", KEY)
+    hold(made.disk, tmp_path / "disk")
+    if isinstance(made.disk, luks.UnmappedDisk):
+        assert "device-mapper does not: " in made.why
+    else:
+        assert isinstance(made.disk, luks.MappedDisk)
+
+
+def test_cryptsetup_is_found_beside_the_search_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian keeps it in /usr/sbin, which is not on everybody's path."""
+    (tmp_path / "sbin").mkdir()
+    program = tmp_path / "sbin" / "cryptsetup"
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert luks.find_cryptsetup() == str(program)
