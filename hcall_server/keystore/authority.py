@@ -43,6 +43,7 @@ class Verdict(Enum):
     PASSWORD_SET = "a PWSET object is out of reach until its owner's password has been set"  # noqa: S105
     SECURE_BOOT = "the object's policy asks for a higher secure-boot mode than the partition has"
     WRAPPING_KEY = "a wrapping key is never read"
+    REVOKED = "a revoked object is not read until it is unrevoked"
     IMMUTABLE = "an immutable object is never removed"
 
 
@@ -52,6 +53,7 @@ _PWSET = int(Policy.PWSET)
 _WORLD = int(Policy.WORLDREADABLE)
 _WRAPPING = int(Policy.WRAPPINGKEY)
 _IMMUTABLE = int(Policy.IMMUTABLE)
+_REVOKED = int(Policy.REVOKED)
 _ACCESS = _PWSET | _AUDIT | _ENFORCE
 
 
@@ -65,7 +67,7 @@ class _Demand:
 
 _DEMANDS: Mapping[Opcode, _Demand] = {
     Opcode.WRITE_OBJECT: _Demand(_ACCESS),
-    Opcode.READ_OBJECT: _Demand(_ACCESS | _WRAPPING, free=_WORLD),
+    Opcode.READ_OBJECT: _Demand(_ACCESS | _WRAPPING | _REVOKED, free=_WORLD),
     Opcode.REMOVE_OBJECT: _Demand(_IMMUTABLE),
     Opcode.CONFIRM_OBJECT_FLUSHED: _Demand(0),
     Opcode.GET_OBJECTLABELS: _Demand(0),
@@ -97,12 +99,13 @@ def authorise(
 def _policy_verdict(heeded: int, password: PasswordState, secure_boot: SecureBoot) -> Verdict:
     if heeded & _PWSET and not password.is_set:
         return Verdict.PASSWORD_SET
-    if heeded & _AUDIT and secure_boot < SecureBoot.AUDIT:
-        return Verdict.SECURE_BOOT
-    if heeded & _ENFORCE and secure_boot < SecureBoot.ENFORCE:
+    wanted = SecureBoot.ENFORCE if heeded & _ENFORCE else SecureBoot.AUDIT
+    if heeded & (_AUDIT | _ENFORCE) and secure_boot < wanted:
         return Verdict.SECURE_BOOT
     if heeded & _WRAPPING:
         return Verdict.WRAPPING_KEY
+    if heeded & _REVOKED:
+        return Verdict.REVOKED
     if heeded & _IMMUTABLE:
         return Verdict.IMMUTABLE
     return Verdict.ALLOWED
