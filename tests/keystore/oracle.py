@@ -2,7 +2,8 @@
 
 Written from the public record and the choices of the project, not from the engine: the matrix tests
 (R-17) compare the two row by row.  The first sentence whose condition holds gives the answer; when
-none does, the call is granted.  Numbers stand here as numbers, so that a wrong constant in the contract shows.
+none does, the call is granted.  Numbers stand here as numbers, so that a wrong constant in the
+contract shows.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ GRANTED, NOT_FOUND, AUTHORITY, RESOURCE, BAD_POLICY, IN_USE = 0, -7, -10, -16, -
 class Call(Enum):
     """The calls that ask for authority, by their names."""
 
-    SET_PASSWORD = "SET_PASSWORD"  # noqa: S105
-    GEN_PASSWORD = "GEN_PASSWORD"  # noqa: S105
+    SET_PASSWORD = "SET_PASSWORD"
+    GEN_PASSWORD = "GEN_PASSWORD"
     LIST = "GET_OBJECTLABELS"
     WRITE = "WRITE_OBJECT"
     READ = "READ_OBJECT"
@@ -84,7 +85,7 @@ class Rule(NamedTuple):
     words: str
     applies: Callable[[Row], bool]
     status: int
-    shows_policy: bool = False
+    by_policy: bool = False
 
 
 def _names_object(row: Row) -> bool:
@@ -145,36 +146,37 @@ RULES = (
         "a wrapping key's bytes never leave the hypervisor",
         lambda row: row.call is Call.READ and row.word & WRAPPING_KEY != 0,
         AUTHORITY,
-        shows_policy=True,
+        by_policy=True,
     ),
     Rule(
         "a revoked object is not to be had",
         lambda row: row.call is Call.READ and row.word & REVOKED != 0,
         AUTHORITY,
-        shows_policy=True,
+        by_policy=True,
     ),
     Rule(
         "no access before the owner's password has been set",
         lambda row: _heeds(row, PASSWORD_FIRST) and not row.password_set,
         AUTHORITY,
-        shows_policy=True,
+        by_policy=True,
     ),
     Rule(
         "only while OS secure boot audits or enforces",
         lambda row: _heeds(row, AUDIT_OR_ENFORCE) and row.mode not in {1, 2},
         AUTHORITY,
-        shows_policy=True,
+        by_policy=True,
     ),
     Rule(
         "only while OS secure boot enforces",
         lambda row: _heeds(row, ENFORCE_ONLY) and row.mode != 2,
         AUTHORITY,
-        shows_policy=True,
+        by_policy=True,
     ),
     Rule(
         "once written it stays",
         lambda row: row.call is Call.REMOVE and row.word & FOR_EVER != 0,
         AUTHORITY,
+        by_policy=True,
     ),
 )
 
@@ -194,4 +196,4 @@ def answer(row: Row) -> Answer:
         return Answer(rule.status if rule else GRANTED)
     if rule is None:
         return Answer(GRANTED, row.word)
-    return Answer(rule.status, row.word if rule.shows_policy else 0)
+    return Answer(rule.status, row.word if rule.by_policy else 0)

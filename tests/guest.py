@@ -1,0 +1,243 @@
+"""A guest's side of an h-call, by hand: buffers in guest memory, registers, and the answer taken apart.
+
+Independent of `hcall_client`, so that a mistake there cannot hide one in the server.  Every argument
+of a call has a page-aligned place of its own, found by its register.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hcall_abi.calls import CALLS, Arg, Kind, Opcode
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.frames import HCall, HReturn, Segment
+from hcall_abi.levels import LEVELS
+from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.keystore.refusal import Refusal
+from hcall_server.platform.partition import Partition, PartitionProfile
+
+FIRMWARE, BOOT_LOADER, SYSTEM = 1, 2, 3
+CONSUMERS = (FIRMWARE, BOOT_LOADER, SYSTEM)
+OVERHEAD = 32
+TAG = 0xC0FFEE
+IN, OUT, BOTH = 1, 2, 3
+
+
+class Chance:
+    """Entropy that is the same in every run."""
+
+    def __init__(self, seed: bytes = b"") -> None:
+        self._seed, self._count = seed, 0
+
+    def __call__(self, length: int) -> bytes:
+        self._count += 1
+        return hashlib.shake_256(self._seed + self._count.to_bytes(8, "big")).digest(length)
+
+
+def make_partition(
+    level: str = "FW1110",
+    kbytes: int = 64,
+    *,
+    objects: Iterable[StoredObject] | None = None,
+    mode: int = 0,
+    running: bool = True,
+    strict: bool = True,
+    number: int = 1,
+) -> Partition:
+    """Return a partition in its first IPL, in secure-boot `mode`, with `objects` as NVRAM would hold them."""
+    profile = PartitionProfile(number, f"lpar{number}", kbytes, 0, mode, False, 0)
+    partition = Partition(profile, LEVELS[level], Chance(bytes([number])))
+    partition.strict_memory = strict
+    if running:
+        partition.ipl()
+    partition.provide_keystore(None if objects is None else StoreImage(1, tuple(objects)))
+    return partition
+
+
+def auth_block(consumer: int, password: bytes = b"", *, version: int = 1, length: int | None = None) -> bytes:
+    """Return an authorization block; `length` lies about the password's."""
+    return struct.pack(">BB12xH", version, consumer, len(password) if length is None else length) + password
+
+
+@dataclass
+class Layout:
+    """An h-call in the making: registers and segments by the name of the argument they are for."""
+
+    opcode: Opcode
+    registers: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, Segment] = field(default_factory=dict)
+
+    def readable(self, name: str, data: bytes, address: int | None = None) -> None:
+        """Put `data` behind a buffer argument."""
+        self._place(name, Segment(self._at(name, address), len(data), IN, data))
+
+    def writable(self, name: str, length: int, address: int | None = None) -> None:
+        """Give a buffer argument room to be written."""
+        self._place(name, Segment(self._at(name, address), length, OUT, b""))
+
+    def frame(self) -> HCall:
+        """Return the frame as the data channel would hand it on."""
+        registers = [0] * 9
+        for arg in CALLS[self.opcode].args:
+            registers[arg.register - 4] = self.registers[arg.name]
+        segments = tuple(segment for segment in self.memory.values() if segment.length)
+        return HCall(TAG, int(self.opcode), tuple(registers), segments)
+
+    def _at(self, name: str, address: int | None) -> int:
+        return CALLS[self.opcode].arg(name).register << 20 if address is None else address
+
+    def _place(self, name: str, segment: Segment) -> None:
+        self.memory[name] = segment
+        self.registers[name] = segment.address
+        length = CALLS[self.opcode].arg(name).length
+        if length is not None:
+            self.registers[length] = segment.length
+
+
+def lay_out(opcode: Opcode, **values: int | bytes) -> Layout:
+    """Lay out a call: bytes for a buffer that is read, a length for one that is written, else a number."""
+    layout = Layout(opcode)
+    for arg in CALLS[opcode].args:
+        if arg.kind is not Kind.LENGTH:
+            _lay(layout, arg, values.pop(arg.name, 0))
+    assert not values, f"{opcode.name} has no arguments {sorted(values)}"
+    return layout
+
+
+def _lay(layout: Layout, arg: Arg, value: int | bytes) -> None:
+    if isinstance(value, bytes):
+        layout.readable(arg.name, value)
+    elif arg.kind is Kind.OUTPUT:
+        layout.writable(arg.name, value)
+    else:
+        layout.registers[arg.name] = value
+
+
+class Answer(NamedTuple):
+    """What came back: r3, the registers that a call of the keystore uses, and what it wrote."""
+
+    status: int
+    r4: int = 0
+    r5: int = 0
+    written: bytes = b""
+
+
+class Config(NamedTuple):
+    """The config block, taken apart by hand."""
+
+    version: int
+    flags: int
+    overhead: int
+    password: int
+    label: int
+    object: int
+    total: int
+    used: int
+    policies: int
+    large: int = 0
+    algorithms: int = 0
+    wrapping: int = 0
+
+
+def parse_config(block: bytes) -> Config:
+    """Take a config block of 24 to 520 bytes apart; what it is too short for is 0."""
+    version, flags, *rest = struct.unpack(">BBxxHHHHIIIIQQ476x", block.ljust(520, b"\0"))
+    return Config(version, flags, *rest)
+
+
+def parse_labels(listed: bytes) -> list[bytes]:
+    """Take a label list apart."""
+    labels = []
+    while listed:
+        end = 2 + int.from_bytes(listed[:2], "big")
+        labels.append(listed[2:end])
+        assert len(listed) >= end
+        listed = listed[end:]
+    return labels
+
+
+class Guest:
+    """Calls of one partition's guest; `refusals` are those that the log would be told of."""
+
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        self.refusals: list[Refusal] = []
+        self._calls = HypervisorCalls(partition, lambda refusal, call: self.refusals.append(refusal))
+
+    def send(self, call: HCall) -> Answer:
+        """Run a frame as it is."""
+        answer: HReturn = self._calls.execute(call)
+        assert answer.tag == call.tag
+        assert len(answer.registers) == 9
+        assert not any(answer.registers[2:])
+        assert len(answer.writes) <= 1
+        written = b"".join(data for _, data in answer.writes)
+        return Answer(answer.status, answer.registers[0], answer.registers[1], written)
+
+    def do(self, opcode: Opcode, **values: int | bytes) -> Answer:
+        """Lay out a call and run it."""
+        return self.send(lay_out(opcode, **values).frame())
+
+    def config(self, length: int = 520) -> Config:
+        """GET_CONFIG, which has to succeed."""
+        status, _, _, block = self.do(Opcode.GET_CONFIG, config=length)
+        assert (status, len(block)) == (0, min(length, 520))
+        return parse_config(block)
+
+    def set_password(self, consumer: int, password: bytes) -> Answer:
+        """SET_PASSWORD."""
+        return self.do(Opcode.SET_PASSWORD, consumer=consumer, password=password)
+
+    def gen_password(self, consumer: int, length: int = 32) -> Answer:
+        """GEN_PASSWORD; the password is in `written`."""
+        return self.do(Opcode.GEN_PASSWORD, consumer=consumer, password=length)
+
+    def write(
+        self, consumer: int, label: bytes, data: bytes, *, policy: int = 0, password: bytes = b""
+    ) -> Answer:
+        """WRITE_OBJECT."""
+        auth = auth_block(consumer, password)
+        return self.do(Opcode.WRITE_OBJECT, authorization=auth, label=label, policy=policy, data=data)
+
+    def read(self, consumer: int, label: bytes, *, room: int = 0xFFFF, password: bytes = b"") -> Answer:
+        """READ_OBJECT."""
+        return self.do(
+            Opcode.READ_OBJECT, authorization=auth_block(consumer, password), label=label, data=room
+        )
+
+    def remove(self, consumer: int, label: bytes, *, password: bytes = b"") -> Answer:
+        """REMOVE_OBJECT."""
+        return self.do(Opcode.REMOVE_OBJECT, authorization=auth_block(consumer, password), label=label)
+
+    def confirm(self, consumer: int, label: bytes, *, password: bytes = b"") -> Answer:
+        """CONFIRM_OBJECT_FLUSHED."""
+        auth = auth_block(consumer, password)
+        return self.do(Opcode.CONFIRM_OBJECT_FLUSHED, authorization=auth, label=label)
+
+    def labels(self, consumer: int, *, token: int = 0, room: int = 4096, password: bytes = b"") -> Answer:
+        """GET_OBJECTLABELS, one call of it."""
+        auth = auth_block(consumer, password)
+        return self.do(Opcode.GET_OBJECTLABELS, authorization=auth, token=token, labels=room)
+
+    def all_labels(self, consumer: int, *, room: int = 4096, password: bytes = b"") -> list[bytes]:
+        """GET_OBJECTLABELS as often as it takes."""
+        found: list[bytes] = []
+        status, token = 18, 0
+        while status == 18:
+            status, count, token, listed = self.labels(consumer, token=token, room=room, password=password)
+            part = parse_labels(listed)
+            assert status in {0, 18}
+            assert count == len(part)
+            assert bool(token) == (status == 18)
+            found += part
+        return found
+
+    def ipl(self, mode: int = 0) -> None:
+        """Restart the partition."""
+        self.partition.next_secure_boot = SecureBoot(mode)
+        self.partition.ipl()
