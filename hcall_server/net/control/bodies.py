@@ -1,0 +1,154 @@
+"""What travels in requests and answers, as msgspec structs: validation and JSON schema from one source.
+
+Sizes of keystores as the console sets them are in KiB (`kbytes`), what is in them in bytes.  Attribute
+names are those of the real console where it has them (`keystore_kbytes`, `secure_boot`,
+`curr_secure_boot`).  Nothing here holds a password, a key or object data.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import Fault
+
+SecureBootMode = Literal["off", "audit", "enforce"]
+"""A secure-boot mode by name; `ibm,secure-boot` has 0, 1 and 2 for it."""
+
+_MODES: dict[SecureBoot, SecureBootMode] = {
+    SecureBoot.OFF: "off",
+    SecureBoot.AUDIT: "audit",
+    SecureBoot.ENFORCE: "enforce",
+}
+
+Kbytes = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF, description="KiB; 0 is a keystore that is off")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, description="name of a partition")]
+FaultName = Literal["guest", "peer", "operator", "storage", "internal"]
+
+
+def mode_name(mode: SecureBoot) -> SecureBootMode:
+    """Return the name of a secure-boot mode."""
+    return _MODES[mode]
+
+
+def mode_of(name: SecureBootMode) -> SecureBoot:
+    """Return the secure-boot mode that a name stands for."""
+    return SecureBoot[name.upper()]
+
+
+def fault_name(fault: Fault) -> FaultName:
+    """Return the word for who has to change something."""
+    return fault.value
+
+
+class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The base of every struct on the control channel: unknown fields are refused."""
+
+
+class NewPartition(Body):
+    """A partition to create. It is powered off, and its keystore is off unless a size is given (R-30)."""
+
+    name: Name
+    keystore_kbytes: Kbytes = 0
+    auto_start: Annotated[bool, msgspec.Meta(description="powered on when the server starts")] = True
+
+
+class SecureBootSetting(Body):
+    """The secure-boot mode that the next IPL takes."""
+
+    mode: SecureBootMode
+
+
+class KeystoreSize(Body):
+    """The size that a keystore is to have."""
+
+    kbytes: Kbytes
+
+
+class KeystoreView(Body):
+    """A keystore that is on: bytes in all and taken, objects, and how far NVRAM is behind."""
+
+    total_bytes: int
+    used_bytes: int
+    objects: int
+    generation: Annotated[int, msgspec.Meta(description="counts every change that belongs in NVRAM")]
+    flushed: Annotated[int, msgspec.Meta(description="the generation known to be durable")]
+
+
+class Trouble(Body):
+    """Why something does not work: what happened, the rule, the page that has it."""
+
+    detail: str
+    rule: str
+    section: str
+
+
+class PartitionView(Body):
+    """A partition as the console shows it.
+
+    `secure_boot` is what the console has set, `curr_secure_boot` what this IPL runs with; `keystore`
+    is null while it is off or could not be opened, and `refused` then says why it could not.
+    """
+
+    number: int
+    name: str
+    power: Literal["off", "running"]
+    ipl_count: int
+    auto_start: bool
+    secure_boot: SecureBootMode
+    curr_secure_boot: SecureBootMode
+    keystore_kbytes: int
+    keystore: KeystoreView | None
+    refused: Trouble | None
+
+
+class SystemView(Body):
+    """A managed system with its partitions; `system_id` is 32 hex digits and no secret."""
+
+    system_id: str
+    firmware_level: str
+    total_kbytes: int
+    assigned_kbytes: int
+    partitions: list[PartitionView]
+
+
+class WritebackView(Body):
+    """How writing to NVRAM goes: partitions waiting, commits and failures, age of the oldest change."""
+
+    state: str
+    pending: int
+    commits: int
+    failures: int
+    oldest_pending_seconds: float
+    last_error: str | None
+
+
+class HealthView(Body):
+    """Whether all is well; `reasons` has a sentence for each thing that is not."""
+
+    ok: bool
+    reasons: list[str]
+    version: str
+    firmware_level: str
+    partitions: int
+    running: int
+    writeback: WritebackView
+
+
+class Problem(Body, omit_defaults=True):
+    """A refusal or an error (RFC 9457, `application/problem+json`).
+
+    `fault` tells who has to change something, `rule` which rule was broken, `section` the page that
+    has it; `code` is the real console's message number where it has one.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    fault: FaultName
+    rule: str
+    section: str
+    code: str | None = None

@@ -1,0 +1,101 @@
+"""From the machine's own objects to what the control channel shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hcall_abi.errors import SwpksError
+from hcall_server import __version__
+from hcall_server.keystore.store import Keystore
+from hcall_server.net.control.bodies import (
+    HealthView,
+    KeystoreView,
+    PartitionView,
+    SystemView,
+    Trouble,
+    WritebackView,
+    mode_name,
+)
+from hcall_server.net.control.controlled import ControlledMachine
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.system import ManagedSystem
+from hcall_server.writeback.health import Health
+
+
+def partition_view(partition: Partition) -> PartitionView:
+    """Return a partition as the console shows it."""
+    return PartitionView(
+        number=partition.number,
+        name=partition.name,
+        power=partition.power.value,
+        ipl_count=partition.ipl_count,
+        auto_start=partition.auto_start,
+        secure_boot=mode_name(partition.next_secure_boot),
+        curr_secure_boot=mode_name(partition.secure_boot),
+        keystore_kbytes=partition.kbytes,
+        keystore=_keystore_view(partition.keystore),
+        refused=_trouble(partition.refused),
+    )
+
+
+def system_view(system: ManagedSystem) -> SystemView:
+    """Return a managed system with its partitions, in the order of their numbers."""
+    partitions = sorted(system.partitions.values(), key=lambda partition: partition.number)
+    return SystemView(
+        system_id=system.system_id.hex(),
+        firmware_level=system.level.name,
+        total_kbytes=system.total_kbytes,
+        assigned_kbytes=sum(partition.kbytes for partition in partitions),
+        partitions=[partition_view(partition) for partition in partitions],
+    )
+
+
+def health_view(machine: ControlledMachine) -> HealthView:
+    """Return whether all is well, and what is not."""
+    partitions = machine.system.partitions.values()
+    writeback = machine.encryptor.health
+    reasons = list(_reasons(machine.system, writeback))
+    return HealthView(
+        ok=not reasons,
+        reasons=reasons,
+        version=__version__,
+        firmware_level=machine.system.level.name,
+        partitions=len(partitions),
+        running=sum(partition.running for partition in partitions),
+        writeback=_writeback_view(writeback),
+    )
+
+
+def _reasons(system: ManagedSystem, writeback: Health) -> Iterator[str]:
+    if not writeback.ok:
+        yield f"NVRAM ({writeback.state}): {writeback.last_error or 'changes wait too long'}"
+    for partition in system.partitions.values():
+        if partition.refused:
+            yield f"partition {partition.name}: {partition.refused.message}"
+
+
+def _keystore_view(keystore: Keystore | None) -> KeystoreView | None:
+    if keystore is None:
+        return None
+    return KeystoreView(
+        total_bytes=keystore.limits.total_size,
+        used_bytes=keystore.used,
+        objects=keystore.object_count,
+        generation=keystore.generation,
+        flushed=keystore.flushed,
+    )
+
+
+def _trouble(error: SwpksError | None) -> Trouble | None:
+    return Trouble(detail=error.message, rule=error.rule, section=error.section) if error else None
+
+
+def _writeback_view(health: Health) -> WritebackView:
+    return WritebackView(
+        state=health.state,
+        pending=health.pending,
+        commits=health.commits,
+        failures=health.failures,
+        oldest_pending_seconds=round(health.oldest_pending, 3),
+        last_error=health.last_error,
+    )
