@@ -109,6 +109,11 @@ class LinuxKernel:
         """Whether this kernel can act for its consumer."""
         return bool(self._authorization.password)
 
+    @property
+    def password(self) -> bytes:
+        """The operating system's password, empty where this kernel has none."""
+        return self._authorization.password
+
     async def init(self) -> None:
         """Initialise the driver; LinuxError where there is no keystore or its limits make no sense."""
         try:

@@ -1,0 +1,261 @@
+"""`swpks lpar`: the command's arguments, output, files and exit statuses, against the real server code."""
+
+import argparse
+import io
+import json
+import socket
+from dataclasses import replace
+
+import pytest
+import trio
+
+from hcall_client.linux import LINUX_7_0
+from hcall_client.testing import emulated_partition
+from hcall_server.cli import lpar, lpar_verbs
+from hcall_server.net.data_channel import serve_stream
+
+
+class Command:
+    """Runs `swpks lpar lpar1 ...` in a thread, while the server runs in trio."""
+
+    def __init__(self, state, capture, monkeypatch, emulated) -> None:
+        self.state = state
+        self.emulated = emulated
+        self._capture = capture
+        self._monkeypatch = monkeypatch
+        self.err = ""
+
+    async def __call__(self, *arguments, status=0, data=b"", name="lpar1"):
+        """Return standard output; the exit status is checked, standard error kept."""
+        self._monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        words = ["lpar", "--state", str(self.state), name, *map(str, arguments)]
+        got = await trio.to_thread.run_sync(execute, words)
+        out, err = self._capture.readouterr()
+        self.err = err.decode()
+        assert got == status, self.err
+        return out
+
+    async def json(self, *arguments):
+        return json.loads(await self(*arguments, "--json"))
+
+
+def execute(words):
+    """What main() does, for this one command."""
+    parser = argparse.ArgumentParser("swpks")
+    lpar.add_parser(parser.add_subparsers(required=True))
+    try:
+        args = parser.parse_args(words)
+    except SystemExit as stop:
+        return stop.code
+    return args.run(args)
+
+
+@pytest.fixture
+async def command(tmp_path, capsysbinary, monkeypatch):
+    """A command against a partition that is served on the socket where a state folder has it."""
+    monkeypatch.delenv("SWPKS_STATE", raising=False)
+    state = tmp_path / "state"
+    (state / "run").mkdir(parents=True)
+    listener = trio.socket.socket(socket.AF_UNIX)
+    await listener.bind(str(state / "run" / "lpar1.sock"))
+    listener.listen(5)
+    async with emulated_partition() as emulated, trio.open_nursery() as nursery:
+
+        async def serve(stream):
+            await serve_stream(emulated.machine, stream, emulated.partition, demand_proof=False)
+
+        await nursery.start(trio.serve_listeners, serve, [trio.SocketListener(listener)])
+        yield Command(state, capsysbinary, monkeypatch, emulated)
+        nursery.cancel_scope.cancel()
+
+
+async def test_config_for_people_and_programs(command):
+    """R-07: sizes and used space, as text and as JSON."""
+    text = (await command("config")).decode()
+    assert "firmware                   FW1110" in text
+    assert "OSSECBOOTAUDIT|" in text
+    told = await command.json("config")
+    assert (told["total_size"], told["used_space"], told["ipl_count"]) == (65536, 0, 1)
+
+
+async def test_objects_go_through_files_byte_for_byte(command, tmp_path):
+    """Binary-safe both ways: every byte value through files, standard input and standard output."""
+    data = bytes(range(256)) * 3
+    (tmp_path / "in").write_bytes(data)
+    await command("write", "a", "--in", tmp_path / "in")
+    assert await command("read", "a") == data
+    await command("read", "a", "--out", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == data
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
+    await command("write", "b", data=data[::-1])
+    assert await command("read", "b", "--out", "-") == data[::-1]
+    told = await command.json("read", "b")
+    assert bytes.fromhex(told["data_hex"]) == data[::-1]
+
+
+async def test_write_confirm_remove(command):
+    """R-08, R-20: a second write is refused; --wait returns when the change is durable."""
+    await command("write", "x", "--wait", "--policy", "worldreadable,transient", data=b"1")
+    assert await command("confirm", "x") == b"flushed\n"
+    await command("write", "x", data=b"2", status=1)
+    assert "H_PKS_WRITE_OBJECT was refused with H_RESOURCE" in command.err
+    assert "rule: a write never overwrites" in command.err
+    await command("rm", "x", "--wait")
+    assert await command("confirm", "x") == b"flushed, removed\n"
+    assert await command.json("confirm", "x", "--wait") == {"flushed": True, "present": False}
+    await command("read", "x", status=1)
+    assert "H_NOT_FOUND" in command.err
+
+
+async def test_a_flush_that_does_not_come(command, monkeypatch):
+    """R-23: the change acts, and the command says that it is not durable."""
+    command.emulated.encryptor.changed = lambda partition: None
+    monkeypatch.setattr(lpar_verbs, "LINUX_7_0", replace(LINUX_7_0, poll_limit=0))
+    await command("write", "x", "--wait", data=b"1", status=1)
+    assert "was not durable within 0 s" in command.err
+    assert await command("confirm", "x") == b"pending\n"
+
+
+async def test_labels_of_every_kind(command):
+    """Text, bytes in hexadecimal, and the header of operating systems."""
+    await command("write", "plain", data=b"1")
+    await command("write", "hex:00ff", data=b"2")
+    await command("write", "--os-label", "sed-opal:disk", "--os-flag", "common", data=b"3")
+    await command("write", "--os-label", ":hex:50004b00", data=b"4")
+    lines = (await command("ls")).decode().splitlines()
+    assert lines == ["plain", "hex:00ff", "sed-opal:disk (common)", ":hex:50004b00 (Linux)"]
+    listed = (await command.json("ls"))["labels"]
+    assert listed[1] == {"label": "hex:00ff", "hex": "00ff"}
+    assert (listed[2]["component"], listed[2]["os"]) == ("sed-opal", 4)
+    assert await command("read", "--os-label", ":hex:50004b00") == b"4"
+    assert await command("ls", "--consumer", "firmware") == b""
+
+
+async def test_passwords_travel_in_files_only(command, tmp_path):
+    """R-04, R-05: generated and chosen passwords; without the file objects are out of reach."""
+    made, chosen = tmp_path / "made", tmp_path / "chosen"
+    assert await command("gen-password", "--out", made) == b""
+    assert len(made.read_bytes()) == 64
+    assert made.stat().st_mode & 0o777 == 0o600
+    await command("write", "x", "--password-file", made, data=b"1")
+    await command("read", "x", status=1)
+    assert "H_AUTHORITY" in command.err
+    assert await command("--password-file", made, "read", "x") == b"1"
+    chosen.write_bytes(b"correct horse battery staple 32b")
+    await command("set-password", "--consumer", "boot-loader", "--new-password-file", chosen)
+    await command("set-password", "--consumer", "2", "--new-password-file", chosen, status=1)
+    assert "H_IN_USE" in command.err
+    await command("--consumer", "boot-loader", "write", "y", "--password-file", chosen, data=b"1")
+
+
+async def test_boot_locks_everything(command, tmp_path):
+    """R-03: the emulated chain by hand; the kernel's password can be kept to go on with."""
+    text = (await command("boot", "--out", tmp_path / "pw")).decode()
+    assert "boot loader  dynamic keys" in text
+    assert "plpks: POWER LPAR Platform KeyStore initialized successfully" in text
+    assert await command("read", "SB_VERSION", "--consumer", "firmware") == b"\1"
+    await command("write", "x", "--password-file", tmp_path / "pw", data=b"1")
+    await command("write", "x", data=b"1", status=1)
+    await command("boot", status=1)
+    assert "H_PKS_SET_PASSWORD was refused with H_IN_USE" in command.err
+    await command.emulated.ipl()
+    assert (await command.json("boot"))["ipl_count"] == 2
+
+
+async def test_policies_are_told_with_refusals(command):
+    """R-13: the policy that forbids the read is in the error."""
+    await command("gen-password", "--out", "-")
+    await command("write", "x", "--consumer", "firmware", "--policy", "0x08000000", data=b"1")
+    assert await command("read", "x", "--consumer", "firmware") == b"1"
+    told = await command.json("read", "x", "--consumer", "firmware")
+    assert (told["policy"], told["policy_word"], told["size"]) == ("WORLDREADABLE", 0x08000000, 1)
+    await command("read", "x", "--consumer", "firmware", "--size", "0", status=1)
+    assert "the object has 1 bytes; policy of the object: WORLDREADABLE" in command.err
+
+
+async def test_raw_calls(command, tmp_path):
+    """Anything can be sent, also what is wrong; the answer is shown as it came."""
+    arguments = ["raw", "0x41C", "--register", "r4=0x1000", "--register", "r5=32"]
+    text = (await command(*arguments, "--segment", "0x1000:out:32")).decode()
+    assert text.startswith("H_PKS_GET_CONFIG: H_SUCCESS (0)\nwritten at 0x1000: 03")
+    told = await command.json(*arguments)
+    assert (told["status"], told["r3"], told["writes"]) == ("H_PARAMETER", -4, [])
+    assert "h-call 0x999: H_FUNCTION (-2)" in (await command("raw", "0x999")).decode()
+    (tmp_path / "auth").write_bytes(bytes.fromhex("0103" + "00" * 14))
+    memory = ["--segment", f"0x2000:in:@{tmp_path / 'auth'}", "--segment", "0x3000:in:label"]
+    place = ["--register", "r4=0x2000", "--register", "r5=0x3000", "--register", "r6=5"]
+    assert "H_NOT_FOUND" in (await command("raw", "0x438", *place, *memory)).decode()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["read"],
+        ["read", "x", "--os-label", "a:b"],
+        ["read", "--os-label", "too-long-a-name:b"],
+        ["read", "--os-label", "nocolon"],
+        ["read", "hex:0"],
+        ["write", "x", "--policy", "worldreadable,nonsense"],
+        ["write", "x", "--in", "/nonexistent"],
+        ["read", "x", "--password-file", "/nonexistent"],
+        ["read", "x", "--consumer", "hypervisor"],
+        ["raw", "0x41C", "--register", "r3=1"],
+        ["raw", "0x41C", "--segment", "0:io:1"],
+        ["raw", "0x41C", "--segment", "0:in:@/nonexistent"],
+        ["config", "--tcp", "localhost"],
+        ["config", "--tcp", "localhost:1", "--socket", "/x"],
+        ["config", "--tcp", "localhost:1", "--access-key-file", "/nonexistent"],
+        ["nonsense"],
+        [],
+    ],
+)
+async def test_a_command_line_without_sense_is_2(command, arguments):
+    await command(*arguments, status=2)
+    assert command.err
+
+
+async def test_no_server_is_3(command, tmp_path):
+    await command("config", "--socket", tmp_path / "nobody", status=3)
+    assert "cannot reach the partition: No such file" in command.err
+    await command("boot", "--socket", tmp_path / "nobody", status=3)
+    await command("config", name="lpar2", status=3)
+
+
+async def test_a_partition_that_is_off_is_3(command):
+    await command.emulated.power_off()
+    await command("config", status=3)
+    assert "NOT_ACTIVATED" in command.err
+
+
+async def test_tcp_proves_both_ends(command, tmp_path):
+    """Over TCP the key is named, or found in the state; a wrong one opens nothing."""
+    key = bytes(range(32))
+    command.emulated.machine.access_key = lambda partition: key
+    (command.state / "access-keys").mkdir()
+    (command.state / "access-keys" / "lpar1.key").write_text(key.hex() + "\n")
+    wrong, no_key = tmp_path / "wrong", tmp_path / "none"
+    wrong.write_text("00" * 32)
+    no_key.write_text("zz")
+
+    async def serve(stream):
+        await serve_stream(command.emulated.machine, stream, None, demand_proof=True)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, serve, 0)
+        where = ["--tcp", f"localhost:{listeners[0].socket.getsockname()[1]}", "--partition", 1]
+        assert (await command.json("config", *where))["partition"] == 1
+        assert (await command.json("boot", *where))["partition"] == 1
+        await command("config", *where, "--access-key-file", wrong, status=3)
+        assert "NOT_AUTHORISED" in command.err
+        await command("config", *where, "--access-key-file", no_key, status=2)
+        nursery.cancel_scope.cancel()
+
+
+async def test_without_any_place(capsysbinary, monkeypatch):
+    """The state comes from SWPKS_STATE where no option names it; without either it is asked for."""
+    monkeypatch.delenv("SWPKS_STATE", raising=False)
+    assert execute(["lpar", "lpar1", "config"]) == 2
+    assert b"--state DIR (or SWPKS_STATE)" in capsysbinary.readouterr().err
+    assert execute(["lpar", "lpar1", "config", "--tcp", "localhost:1"]) == 2
+    monkeypatch.setenv("SWPKS_STATE", "/nonexistent")
+    assert execute(["lpar", "lpar1", "config"]) == 3
