@@ -22,6 +22,7 @@ from hcall_server.net.sessions import Sessions
 from hcall_server.net.settings import Limits
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.system import ManagedSystem
+from hcall_server.writeback.health import Health
 
 
 class Doors(Protocol):
@@ -48,10 +49,11 @@ class ChangeTaker(Protocol):
     """The encryptor, as far as the data channel and the console's requests need it."""
 
     def changed(self, partition: Partition) -> None:
-        """Take note that a keystore has changes to flush; cheap."""
+        """Take note that a partition has something to make durable; cheap."""
 
-    def profile_changed(self, partition: Partition) -> None:
-        """Take note that what is persisted of a partition besides its store has changed."""
+    @property
+    def health(self) -> Health:
+        """How write-behind is doing."""
 
 
 class Machine:
@@ -134,9 +136,7 @@ class Machine:
 
     def _tell(self, event: str, partition: Partition, **fields: Any) -> None:
         """Hand what has changed to the encryptor and to the log."""
-        self.encryptor.profile_changed(partition)
-        if partition.keystore is not None and partition.keystore.dirty:
-            self.encryptor.changed(partition)
+        self.encryptor.changed(partition)
         self._log.info(event, partition=partition.name, **fields)
 
 

@@ -42,16 +42,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class PartitionSettings:
-    """A partition that shall exist: made at first start, remembered, grown when more is asked."""
+    """A partition that shall exist: made at first start, remembered, grown when more is asked.
+
+    None leaves what is remembered.  At first: no keystore, started with the server, secure boot
+    off.  `secure_boot` is the mode from the next IPL on, so that of this start too.
+    """
 
     name: str
-    keystore_kbytes: int = 0
-    auto_start: bool = True
+    keystore_kbytes: int | None = None
+    auto_start: bool | None = None
     secure_boot: str | None = None
-    """The mode from the next IPL on; None leaves what is remembered, "off" at first."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.keystore_kbytes <= 0xFFFF:
+        if not 0 <= (self.keystore_kbytes or 0) <= 0xFFFF:
             raise ValueError(f"partition {self.name}: keystore_kbytes = {self.keystore_kbytes} is no size")
         if self.secure_boot is not None and self.secure_boot not in SECURE_BOOT:
             raise ValueError(f"partition {self.name}: secure_boot is one of {', '.join(SECURE_BOOT)}")
@@ -96,8 +99,8 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 
 def parse_partition(text: str) -> PartitionSettings:
-    """Return the settings in "NAME:KBYTES" (or "NAME": no keystore); ValueError if it is not so."""
+    """Return the settings in "NAME:KBYTES" (or "NAME": as it is); ValueError if not so."""
     name, _, size = text.partition(":")
     if size and not re.fullmatch(r"[0-9]{1,5}", size):
         raise ValueError(f"partition {text!r}: a partition is NAME:KBYTES")
-    return PartitionSettings(name, int(size or 0))
+    return PartitionSettings(name, int(size) if size else None)

@@ -1,0 +1,143 @@
+"""From a state folder and settings to a managed system that is ready to be powered on.
+
+The order: lock, NVRAM, anchor card, recovery, what the settings ask for.  None of it needs the
+event loop.  Whatever is refused leaves the state as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import StorageError
+from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
+from hcall_server.net.settings import PartitionSettings, Settings
+from hcall_server.net.state import ACCESS_KEY_SIZE, State
+from hcall_server.nvram.seam import Nvram
+from hcall_server.nvram.sqlite import SqliteNvram
+from hcall_server.platform.anchor_card import AnchorCard, RootKeyComponent, SystemIdentity
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.system import ManagedSystem
+from hcall_server.sealing import Sealer, SystemRecord
+from hcall_server.writeback.recover import recover_partitions, recover_system
+
+Entropy = Callable[[int], bytes]
+
+
+class Booted(NamedTuple):
+    """A system before its first power-on.  `record` is what is to be remembered of the system."""
+
+    state: State
+    nvram: Nvram
+    sealer: Sealer
+    system: ManagedSystem
+    record: SystemRecord
+    remembered: bool
+    """Whether NVRAM holds `record` already."""
+    touched: list[Partition]
+    """Partitions that the settings made or changed."""
+
+
+def boot(folder: Path, settings: Settings, entropy: Entropy) -> Booted:
+    """Lock a state folder, recover what it holds and do what the settings ask for.
+
+    Raises OperatorError for a state in use or an impossible wish, StorageError when the system as a
+    whole can't be opened.  A partition that can't be is in the system, with `refused` set.
+    """
+    state = State(folder)
+    nvram = SqliteNvram(state.nvram)
+    records = nvram.load()
+    identity = identity_of(AnchorCard(state.anchor_card), records, entropy)
+    sealer = Sealer(identity, entropy)
+    stored = recover_system(records, sealer)
+    if stored is None and records:
+        raise _lost("the system record is missing", records)
+    record = _record(stored, settings)
+    system = ManagedSystem(
+        LEVELS[record.firmware],
+        identity.system_id,
+        entropy,
+        total_kbytes=record.total_kbytes,
+        strict_memory=settings.strict_memory,
+    )
+    recover_partitions(system, records, sealer)
+    touched = [found for wish in settings.partition if (found := _provide(system, wish))]
+    _provide_keys(state, system, entropy)
+    return Booted(state, nvram, sealer, system, record, record == stored, touched)
+
+
+def identity_of(card: RootKeyComponent, records: Mapping[str, bytes], entropy: Entropy) -> SystemIdentity:
+    """Return who the system is; a new system makes its identity.
+
+    StorageError when NVRAM holds records and the card that could open them is gone: a new root key
+    would only bury them.
+    """
+    identity = card.read()
+    if identity is None:
+        if records:
+            raise _lost(f"the {card.name} is missing", records)
+        identity = SystemIdentity.make(entropy)
+        card.write(identity)
+    return identity
+
+
+def _lost(what: str, records: Mapping[str, bytes]) -> StorageError:
+    return StorageError(
+        f"{what}, and NVRAM holds {len(records)} records",
+        rule="the records of a system are opened by its own root key and its own record",
+        section="spec/sealed.md#anchor-card",
+    )
+
+
+def _record(stored: SystemRecord | None, settings: Settings) -> SystemRecord:
+    """Return the level and total that count now: as asked for, else as stored, else the defaults."""
+    firmware = settings.firmware or (stored.firmware if stored else DEFAULT_LEVEL.name)
+    if firmware not in LEVELS:
+        raise StorageError(
+            f"the stored system has firmware level {firmware!r}",
+            rule=f"this release knows the levels {', '.join(sorted(LEVELS))}",
+            section="spec/choices.md#levels",
+        )
+    if stored and stored.firmware == firmware:
+        total = settings.system_total_kbytes or stored.total_kbytes
+    else:
+        total = settings.system_total_kbytes or LEVELS[firmware].system_total_kbytes
+    return SystemRecord(firmware, total)
+
+
+def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None:
+    """Make or change a partition as the settings say; None when there was nothing to do.
+
+    A partition whose store was refused is left alone: it is told of elsewhere, and the others serve.
+    """
+    found = system.partitions.get(wish.name)
+    if found is None:
+        found = system.create(wish.name, wish.keystore_kbytes or 0, auto_start=wish.auto_start is not False)
+        before = None
+    elif found.refused:
+        return None
+    else:
+        before = found.profile()
+        system.resize(wish.name, found.kbytes if wish.keystore_kbytes is None else wish.keystore_kbytes)
+    if wish.auto_start is not None:
+        found.auto_start = wish.auto_start
+    if wish.secure_boot is not None:
+        system.set_secure_boot(wish.name, SecureBoot[wish.secure_boot.upper()])
+    return None if found.profile() == before else found
+
+
+def _provide_keys(state: State, system: ManagedSystem, entropy: Entropy) -> None:
+    """Make an access key for every partition that has none."""
+    for name in system.partitions:
+        provide_key(state, name, entropy)
+
+
+def provide_key(state: State, name: str, entropy: Entropy) -> bytes:
+    """Return a partition's access key, a new one where there is none."""
+    key = state.access_key(name)
+    if key is None:
+        key = entropy(ACCESS_KEY_SIZE)
+        state.keep_access_key(name, key)
+    return key

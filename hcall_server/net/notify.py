@@ -1,0 +1,25 @@
+"""What a service manager is told: the notification socket of sd_notify(3).
+
+There is no channel back and nobody has to listen, so nothing that goes wrong here matters.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def notify(message: str) -> None:
+    """Send a line such as "READY=1" to the service manager, if there is one."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.setblocking(False)
+            channel.connect(address)
+            channel.send(message.encode())
+    except OSError:
+        pass
