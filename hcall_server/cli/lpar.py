@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         return _fail(args, error, USAGE)
     except (HcallError, CallTooLarge, LinuxError, NotFlushed) as error:
         return _fail(args, error, REFUSED)
+    except BrokenPipeError:
+        raise  # nobody reads our output any more: that is not about the server
     except (SwpksError, OSError) as error:
         return _fail(args, error, UNREACHABLE)
 

@@ -1,0 +1,124 @@
+"""The client's end without I/O: bytes in any pieces, and any bytes at all."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcall_abi.errors import PeerError, SwpksError
+from hcall_abi.frames import HCall, Hello, Open, Opened
+from hcall_abi.session import LocalProtocolError, Role, Session
+from hcall_client.calls import raw_call
+from hcall_client.conversation import Conversation, Ticket
+from hcall_client.errors import ConnectionLost
+from tests.client.peer import HELLO, KEY, READ, answer, read_answer
+
+OPENED = Opened(1, 0, 7, 3, bytes(32), "FW1110")
+
+
+def opened_pair():
+    """A conversation that is open, and the server's session at the other end."""
+    client, server = Conversation(Ticket()), Session(Role.SERVER)
+    client.receive(server.send(HELLO))
+    server.receive_data(client.take_outgoing())
+    assert isinstance(next(server.events()), Open)
+    client.receive(server.send(OPENED))
+    assert client.opened == OPENED
+    return client, server
+
+
+def calls_at(server, client):
+    server.receive_data(client.take_outgoing())
+    return [event for event in server.events() if isinstance(event, HCall)]
+
+
+@given(st.lists(st.integers(0, 300), max_size=30))
+def test_answers_may_come_in_any_pieces(cuts):
+    """However the stream is cut, the same answers reach the same calls."""
+    client, server = opened_pair()
+    waiting = [client.submit(READ) for _ in range(3)]
+    replies = [read_answer(call, bytes([65 + n])) for n, call in enumerate(calls_at(server, client))]
+    stream = b"".join(server.send(reply) for reply in replies)
+    places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
+    for start, end in itertools.pairwise(places):
+        client.receive(stream[start:end])
+    assert [READ.parse(pending.result()).data for pending in waiting] == [b"A", b"B", b"C"]
+
+
+@given(st.binary(min_size=1, max_size=400), st.booleans())
+def test_any_bytes_are_an_answer_or_a_clean_end(data, opened):
+    """`receive` never raises: what is not the protocol ends the session with an error that says so."""
+    client = opened_pair()[0] if opened else Conversation(Ticket())
+    client.receive(data)
+    client.receive(b"")
+    assert isinstance(client.ended, SwpksError)
+    with pytest.raises(type(client.ended)):
+        client.submit(READ)
+    before = client.ended
+    client.receive(data)
+    client.goodbye()
+    assert client.ended is before
+
+
+def test_tags_go_round():
+    client, server = opened_pair()
+    client._tag = 0xFFFFFFFE
+    for _ in range(3):
+        client.submit(READ)
+    assert [call.tag for call in calls_at(server, client)] == [0xFFFFFFFF, 0, 1]
+
+
+def test_no_call_before_the_session_is_open():
+    with pytest.raises(LocalProtocolError):
+        Conversation(Ticket()).submit(READ)
+
+
+def test_the_end_of_the_stream_ends_every_call():
+    client, _ = opened_pair()
+    done = []
+    pending = client.submit(READ)
+    pending.on_done = lambda: done.append(pending)
+    client.receive(b"")
+    assert done == [pending]
+    with pytest.raises(ConnectionLost):
+        pending.result()
+
+
+def test_a_hello_with_a_range_of_versions_is_fine():
+    client, server = Conversation(Ticket()), Session(Role.SERVER)
+    client.receive(server.send(Hello(0, 9, 1 << 20, 5, bytes(32), "newer")))
+    assert client.ended is None
+    assert client.outgoing
+
+
+def test_keys_and_nonces_are_not_shown():
+    ticket = Ticket(3, KEY)
+    assert repr(ticket) == "Ticket(partition=3, name='hcall_client')"
+    assert "x00" not in repr(Conversation(ticket))
+
+
+def test_each_session_has_its_own_nonce():
+    """A proof that was recorded opens nothing later."""
+    nonces = set()
+    for _ in range(5):
+        client, server = Conversation(Ticket(access_key=KEY)), Session(Role.SERVER)
+        client.receive(server.send(HELLO))
+        server.receive_data(client.take_outgoing())
+        asked = next(server.events())
+        assert isinstance(asked, Open)
+        nonces.add(asked.nonce)
+    assert len(nonces) == 5
+
+
+def test_a_wrong_answer_is_a_peer_error():
+    client, server = opened_pair()
+    pending = client.submit(raw_call(1))
+    (call,) = calls_at(server, client)
+    frame = bytearray(server.send(answer(call)))
+    frame[11] ^= 1
+    client.receive(bytes(frame))
+    with pytest.raises(PeerError, match="unexpected tag"):
+        pending.result()
+    server.receive_data(client.take_outgoing())
+    assert [getattr(event, "reason", None) for event in server.events()] == [1]

@@ -1,0 +1,90 @@
+"""The process fixture: a real server on a real socket, through both channels, killed and started again."""
+
+import signal
+
+import pytest
+
+from hcall_client.boot import boot
+from hcall_client.calls import Authorization, confirm_object_flushed, read_object, write_object
+from hcall_client.consumers.kernel import Name
+from hcall_client.errors import SessionEnded
+from hcall_client.testing import ServerFailed, ServerProcess
+
+pytestmark = pytest.mark.process
+
+OS = Authorization(3)
+KEY = Name("sed-opal", "disk")
+
+
+def test_a_real_server_and_the_blocking_channel(swpks_server):
+    """R-07: write and read over the real socket; a pipeline too."""
+    with swpks_server.connect_blocking() as channel:
+        channel.call(write_object(OS, b"x", b"data"))
+        assert channel.call(read_object(OS, b"x")).data == b"data"
+        results = channel.pipeline([read_object(OS, b"x")] * 200)
+        assert {result.data for result in results} == {b"data"}
+    assert swpks_server.ready
+    assert str(swpks_server.pid) in repr(swpks_server)
+
+
+async def test_what_was_confirmed_survives_kill(swpks_server):
+    """R-21: what the kernel's write has returned for, SIGKILL does not take away; R-04: passwords it does."""
+    async with swpks_server.connect() as channel:
+        chain = await boot(channel)
+        await chain.kernel.write(KEY, b"disk key")
+        swpks_server.kill()
+        await channel.wait_ended()
+    assert swpks_server.pid is None
+    swpks_server.start()
+    async with swpks_server.connect() as channel:
+        chain = await boot(channel)
+        assert (await chain.kernel.read(KEY)).data == b"disk key"
+        assert await chain.kernel.dynamic_keys()
+
+
+def test_stop_flushes_and_says_goodbye(swpks_server):
+    """R-20: what was never confirmed is flushed by an orderly stop, too."""
+    channel = swpks_server.connect_blocking()
+    channel.call(write_object(OS, b"x", b"data"))
+    assert swpks_server.stop() == 0
+    with pytest.raises(SessionEnded, match="stopping"):
+        channel.call(read_object(OS, b"x"))
+    channel.close()
+    swpks_server.restart()
+    with swpks_server.connect_blocking() as channel:
+        assert channel.call(confirm_object_flushed(OS, b"x")) == (True, True)
+    swpks_server.restart()
+
+
+@pytest.mark.swpks_server(partitions=["a:4", "b:8"], options=["--firmware", "FW950"])
+def test_a_mark_says_how_it_is_started(swpks_server):
+    """R-01, R-74: two partitions of another level, each with its own store."""
+    with swpks_server.connect_blocking("a") as a, swpks_server.connect_blocking("b") as b:
+        assert (a.limits().total_size, b.limits().total_size, a.level) == (4096, 8192, "FW950")
+        a.call(write_object(OS, b"x", b"a's"))
+        b.call(write_object(OS, b"x", b"b's"))
+        assert a.call(read_object(OS, b"x")).data == b"a's"
+
+
+@pytest.mark.swpks_server(options=["--listen", "tcp:127.0.0.1:0"])
+def test_the_command_line_against_the_same_state(swpks_server):
+    """The other commands find the state by SWPKS_STATE; the key of a TCP listener lies in it."""
+    done = swpks_server.run("lpar", "lpar1", "write", "x", "--wait", data=b"\0binary\xff")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert swpks_server.run("lpar", "lpar1", "read", "x").stdout == b"\0binary\xff"
+    assert len(swpks_server.access_key()) == 32
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path):
+    server = ServerProcess(tmp_path / "state", options=["--no-such-option"])
+    with pytest.raises(ServerFailed, match="no-such-option"):
+        server.start()
+    assert server.pid is None
+    with pytest.raises(ServerFailed, match="never started"):
+        ServerProcess(tmp_path / "state").stop()
+
+
+def test_a_second_start_is_refused(swpks_server):
+    with pytest.raises(ServerFailed, match="runs already"):
+        swpks_server.start()
+    assert swpks_server.stop() in (0, -signal.SIGTERM)
