@@ -1,0 +1,292 @@
+"""Fill the tables of spec/ from the contract's code, between markers in the pages.
+
+    python tools/spec_tables.py --check     name the pages whose tables differ from the code
+    python tools/spec_tables.py --write     put the tables of the code into the pages
+
+A page says where a table goes:  <!-- table: NAME ARGUMENT -->  ...  <!-- end of table -->
+"""
+
+import errno
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from hcall_abi.calls import CALLS, Arg, HCallSpec, Kind, Opcode
+from hcall_abi.consumers import Consumer, SecureBoot
+from hcall_abi.frames import MAX_BODY, FrameType, GoodbyeReason, OpenStatus
+from hcall_abi.levels import LEVELS
+from hcall_abi.policies import STATUS_BITS, Policy
+from hcall_abi.statuses import Status, blamed_register
+from hcall_client.linux import ERRNO
+from hcall_server.hcalls.handlers import HANDLERS
+from hcall_server.keystore.authority import PasswordState, Verdict, authorise, refused_word
+from hcall_server.net.settings import Limits
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = ROOT / "spec"
+MARK = re.compile(r"(<!-- table: (\S+)(?: (\S+))? -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
+JUDGED = (Opcode.GET_OBJECTLABELS, Opcode.WRITE_OBJECT, Opcode.READ_OBJECT, Opcode.REMOVE_OBJECT,
+          Opcode.CONFIRM_OBJECT_FLUSHED)  # fmt: skip
+
+
+def rows(head: str, lines: Iterable[Iterable[object]]) -> str:
+    """A Markdown table; the head is its cells divided by bars."""
+    cells = head.split("|")
+    text = [f"| {' | '.join(cell.strip() for cell in cells)} |", f"|{' --- |' * len(cells)}"]
+    text += [f"| {' | '.join(str(cell) for cell in line)} |" for line in lines]
+    return "\n".join(text) + "\n"
+
+
+def page(opcode: Opcode) -> str:
+    return f"{opcode.name.lower()}.md"
+
+
+def hcalls() -> str:
+    """All h-calls: number, levels, and whether this version answers them."""
+    names = {opcode: [name for name, level in LEVELS.items() if opcode in level.calls] for opcode in CALLS}
+    return rows(
+        "h-call | r3 | arguments | results | changes the store | levels | answered",
+        (
+            (
+                f"[{spec.name}]({page(opcode)})",
+                f"0x{opcode:03X}",
+                len(spec.args),
+                ", ".join(f"r{out.register} {out.name}" for out in spec.outputs) or "-",
+                "yes" if spec.modifies else "no",
+                ", ".join(names[opcode]) or "none yet",
+                "yes" if opcode in HANDLERS else "H_FUNCTION",
+            )
+            for opcode, spec in CALLS.items()
+        ),
+    )
+
+
+def registers() -> str:
+    """The argument of every h-call in every register."""
+    lines = []
+    for opcode, spec in CALLS.items():
+        names = [arg.name.replace("_", " ") for arg in spec.args]
+        lines.append((f"[{opcode.name}]({page(opcode)})", *names, *["-"] * (9 - len(names))))
+    return rows("h-call|r4|r5|r6|r7|r8|r9|r10|r11|r12", lines)
+
+
+def _spec(name: str) -> HCallSpec:
+    return CALLS[Opcode[name]]
+
+
+def _strict(arg: Arg) -> str:
+    rules = [f"multiple of {arg.alignment}"] if arg.alignment > 1 else []
+    rules += ["within one 4 KiB page"] if arg.one_page else []
+    return ", ".join(rules) or "-"
+
+
+def _holds(arg: Arg) -> str:
+    match arg.kind:
+        case Kind.VALUE:
+            return f"number of {arg.bits} bits"
+        case Kind.LENGTH:
+            return "length in bytes"
+        case Kind.AUTHORIZATION:
+            return "address of an [authorization block](../structures.md#authorization-block)"
+        case Kind.OUTPUT:
+            return "address of a buffer that the call may write"
+        case _:
+            return "address of bytes that the call reads"
+
+
+def parameters(name: str) -> str:
+    """The arguments of one h-call."""
+    lines = (
+        (f"r{arg.register}", arg.name, _holds(arg), _strict(arg), arg.status.name) for arg in _spec(name).args
+    )
+    return rows("register | argument | holds | strict memory | when it is bad", lines)
+
+
+def results(name: str) -> str:
+    """The registers that come back with a meaning."""
+    spec = _spec(name)
+    lines = [("r3", "status")] + [(f"r{out.register}", out.name) for out in spec.outputs]
+    return rows("register | result", lines)
+
+
+def statuses(name: str) -> str:
+    """Every status that a call may return by its definition."""
+    listed = sorted(_spec(name).statuses, key=lambda status: (status < 0, abs(status)))
+    return "`" + "`, `".join(status.name for status in listed) + "`\n"
+
+
+def numbers() -> str:
+    """All return codes."""
+    lines = []
+    for status in Status:
+        register = blamed_register(status)
+        used = sum(status in spec.statuses for spec in CALLS.values())
+        meaning = f"argument in r{register}" if register else ""
+        lines.append((status.name, int(status), meaning or "-", f"{used} of {len(CALLS)}"))
+    return rows("name | value | blames | listed for", lines)
+
+
+def policies() -> str:
+    """The policy bits by IBM number, and which words WRITE takes."""
+    lines = []
+    for bit in Policy:
+        number = 31 - bit.bit_length() + 1
+        levels = [name for name, level in LEVELS.items() if level.supported_policies & bit]
+        written = "yes" if refused_word(int(bit), ~STATUS_BITS) is None else "no"
+        lines.append((number, f"0x{int(bit):08X}", bit.name, ", ".join(levels) or "status only", written))
+    return rows("bit | mask | name | supported by | may be written by WRITE_OBJECT", lines)
+
+
+def verdicts() -> str:
+    """What each policy bit does to each call, asked of the decision itself."""
+    lines = [["none", *(_effect(call, 0) for call in JUDGED)]]
+    lines += [[bit.name or "", *(_effect(call, int(bit)) for call in JUDGED)] for bit in Policy]
+    return rows("policy bit |" + "|".join(call.name for call in JUDGED), lines)
+
+
+def _effect(call: Opcode, policy: int) -> str:
+    def asked(password: PasswordState, mode: SecureBoot) -> Verdict:
+        return authorise(call, Consumer.OPERATING_SYSTEM, policy, password, mode)
+
+    if call is Opcode.WRITE_OBJECT and refused_word(policy, ~STATUS_BITS):
+        return "H_P4"
+    best = asked(PasswordState.MATCHED, SecureBoot.ENFORCE)
+    if best is not Verdict.ALLOWED:
+        return "refused"
+    effects = []
+    if asked(PasswordState.WRONG, SecureBoot.ENFORCE) is Verdict.ALLOWED:
+        effects.append("no password")
+    if asked(PasswordState.UNSET, SecureBoot.ENFORCE) is not Verdict.ALLOWED:
+        effects.append("password must be set")
+    if asked(PasswordState.MATCHED, SecureBoot.AUDIT) is not Verdict.ALLOWED:
+        effects.append("enforce mode")
+    elif asked(PasswordState.MATCHED, SecureBoot.OFF) is not Verdict.ALLOWED:
+        effects.append("audit or enforce mode")
+    return ", ".join(effects) or "password"
+
+
+def passwords() -> str:
+    """The password rule for a call that demands one."""
+    call = Opcode.REMOVE_OBJECT
+    lines = []
+    for state in PasswordState:
+        verdict = authorise(call, Consumer.OPERATING_SYSTEM, 0, state, SecureBoot.OFF)
+        lines.append((state.value, "goes on" if verdict is Verdict.ALLOWED else "H_AUTHORITY"))
+    return rows("the consumer's password | the call", lines)
+
+
+def levels() -> str:
+    """The firmware levels as data."""
+    lines = []
+    for field in fields(next(iter(LEVELS.values()))):
+        if field.name in ("name", "calls"):
+            continue
+        values = [getattr(level, field.name) for level in LEVELS.values()]
+        hexadecimal = field.name in ("supported_policies", "signed_update_algorithms", "wrapping_features")
+        shown = [f"0x{value:X}" if hexadecimal else value for value in values]
+        lines.append((f"`{field.name}`", *shown))
+    for opcode, spec in CALLS.items():
+        lines.append((spec.name, *("yes" if opcode in level.calls else "-" for level in LEVELS.values())))
+    return rows("|".join(["", *LEVELS]), lines)
+
+
+def errnos() -> str:
+    """What Linux makes of each status."""
+    lines = [
+        (f"-{errno.errorcode[-number]}" if number else "0", Status(status).name)
+        for status, number in ERRNO.items()
+    ]
+    grouped: dict[str, list[str]] = {}
+    for name, status in lines:
+        grouped.setdefault(name, []).append(status)
+    grouped["-EINVAL"].append("every other one")
+    return rows("errno | statuses", ((name, ", ".join(found)) for name, found in grouped.items()))
+
+
+LIMITS = {
+    "open_seconds": "from the connection to an OPEN that was accepted, in seconds: GOODBYE 5",
+    "idle_seconds": "without any byte from the client, in seconds (0: no limit): GOODBYE 5",
+    "send_seconds": "for the peer to take what is being sent, in seconds: GOODBYE 6",
+    "goodbye_seconds": "for the GOODBYE itself to leave, in seconds",
+    "drain_seconds": "for the last flush when the server stops, in seconds",
+    "max_unopened": "connections without a session; one more ends the oldest of them: GOODBYE 5",
+    "max_sessions": "sessions of one partition: OPENED status 5",
+    "max_connections": "all connections; further ones wait in the listener's queue",
+}
+
+
+def limits() -> str:
+    """Deadlines and bounds of the server."""
+    lines = [(f"`{name}`", value, LIMITS[name]) for name, value in vars(Limits()).items()]
+    return rows(
+        "name | default | meaning", [("largest body", MAX_BODY, "of a frame, in bytes: GOODBYE 1"), *lines]
+    )
+
+
+def session() -> str:
+    """The worked session as a hexdump, out of the golden frames."""
+    steps = json.loads((SPEC / "vectors" / "frames" / "session.json").read_text("utf-8"))
+    parts = []
+    for step in steps:
+        arrow = "S->C" if step["from"] == "server" else "C->S"
+        data = bytes.fromhex(step["hex"])
+        dump = [f"  {at:04x}  {data[at : at + 16].hex(' ', -4)}" for at in range(0, len(data), 16)]
+        parts.append("\n".join([f"{arrow}  {step['what']}", *dump]))
+    return "```\n" + "\n\n".join(parts) + "\n```\n"
+
+
+def numbered(numbers: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """Number and name of an enumeration's members."""
+    for number in numbers:
+        yield int(number), getattr(number, "name", "")
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "hcalls": hcalls,
+    "registers": registers,
+    "parameters": parameters,
+    "results": results,
+    "statuses": statuses,
+    "numbers": numbers,
+    "policies": policies,
+    "verdicts": verdicts,
+    "passwords": passwords,
+    "levels": levels,
+    "limits": limits,
+    "session": session,
+    "errno": errnos,
+    "frame-types": lambda: rows("type | frame", numbered(FrameType)),
+    "open-statuses": lambda: rows("status | name", numbered(OpenStatus)),
+    "goodbye-reasons": lambda: rows("reason | name", numbered(GoodbyeReason)),
+}
+
+
+def filled(text: str) -> str:
+    """The page with every table as the code has it."""
+
+    def table(match: re.Match[str]) -> str:
+        start, name, argument, _, end = match.groups()
+        make = TABLES[name]
+        return start + (make(argument) if argument else make()) + end
+
+    return MARK.sub(table, text)
+
+
+def main() -> None:
+    """Check or write all pages."""
+    different = []
+    for path in sorted(SPEC.rglob("*.md")):
+        text = path.read_text("utf-8")
+        if filled(text) != text:
+            different.append(path.relative_to(ROOT).as_posix())
+            if "--write" in sys.argv:
+                path.write_text(filled(text), "utf-8")
+    if different and "--write" not in sys.argv:
+        sys.exit("tables differ from the code; run tools/spec_tables.py --write for: " + ", ".join(different))
+
+
+if __name__ == "__main__":
+    main()
