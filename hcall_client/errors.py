@@ -77,8 +77,8 @@ class HcallError(SwpksError):
         self.argument = _argument(spec, self.register)
         self.policy = _policy(spec, status, outputs)
         self.size = outputs[0] if status == Status.H_TOO_BIG and outputs else None
-        page = spec.opcode.name.lower() if spec else "index"
-        super().__init__(self._describe(), rule=self._rule(), section=f"spec/hcalls/{page}.md#checks")
+        place = f"{spec.opcode.name.lower()}.md#checks" if spec else "index.md#order-of-checks"
+        super().__init__(self._describe(), rule=self._rule(), section=f"spec/hcalls/{place}")
 
     def _describe(self) -> str:
         text = f"{self.hcall} was refused with {status_name(self.status)}"

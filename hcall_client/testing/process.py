@@ -142,6 +142,20 @@ class ServerProcess:
             command, input=data, capture_output=True, env=environment, check=False, timeout=60
         )
 
+    def hmc(self, *arguments: str) -> str:
+        """Do what the console does, such as ``hmc("power", "lpar1", "off")``, and return what it says.
+
+        ServerFailed when it refuses.
+        """
+        done = self.run("hmc", *arguments)
+        if done.returncode:
+            raise ServerFailed(f"swpks hmc {' '.join(arguments)}: {done.stderr.decode()}")
+        return done.stdout.decode()
+
+    def ipl(self, name: str = "lpar1") -> None:
+        """Restart a partition, which ends its sessions and forgets its passwords."""
+        self.hmc("ipl", name)
+
     def _spawn(self, ready_fd: int) -> subprocess.Popen[bytes]:
         command = [*_COMMAND, "serve", "--state", str(self.state), "--ready-fd", str(ready_fd)]
         for partition in self.partitions:

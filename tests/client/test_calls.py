@@ -134,7 +134,7 @@ def test_refusal_tells_what_its_registers_tell(status, registers, policy, size, 
 def test_refusal_of_an_unknown_call():
     error = HcallError(Status.H_FUNCTION, 0x999)
     assert str(error).startswith("h-call 0x999 was refused with H_FUNCTION [")
-    assert error.section == "spec/hcalls/index.md#checks"
+    assert error.section == "spec/hcalls/index.md#order-of-checks"
 
 
 def _lies() -> list:

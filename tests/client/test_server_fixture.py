@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from hcall_client.boot import boot
-from hcall_client.calls import Authorization, confirm_object_flushed, read_object, write_object
+from hcall_client.calls import Authorization, confirm_object_flushed, gen_password, read_object, write_object
 from hcall_client.consumers.kernel import Name
 from hcall_client.errors import SessionEnded
 from hcall_client.testing import ServerFailed, ServerProcess
@@ -54,6 +54,22 @@ def test_stop_flushes_and_says_goodbye(swpks_server):
     with swpks_server.connect_blocking() as channel:
         assert channel.call(confirm_object_flushed(OS, b"x")) == (True, True)
     swpks_server.restart()
+
+
+def test_an_ipl_by_the_console(swpks_server):
+    """R-04: the console restarts the partition; its session ends with GOODBYE 2, its password is gone."""
+    channel = swpks_server.connect_blocking()
+    made = channel.call(gen_password(3, 64))
+    channel.call(write_object(made, b"x", b"data"))
+    swpks_server.ipl()
+    with pytest.raises(SessionEnded, match="IPL or power-off"):
+        channel.call(read_object(made, b"x"))
+    channel.close()
+    with swpks_server.connect_blocking() as channel:
+        assert channel.call(read_object(OS, b"x")).data == b"data"
+    assert "lpar1" in swpks_server.hmc("status")
+    with pytest.raises(ServerFailed, match="hmc ipl nobody"):
+        swpks_server.ipl("nobody")
 
 
 @pytest.mark.swpks_server(partitions=["a:4", "b:8"], options=["--firmware", "FW950"])
