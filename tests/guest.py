@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hcall_abi.calls import CALLS, Arg, Kind, Opcode
+from hcall_abi.calls import CALLS, Kind, Opcode
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import HCall, HReturn, Segment
 from hcall_abi.levels import LEVELS
@@ -64,37 +63,49 @@ def auth_block(consumer: int, password: bytes = b"", *, version: int = 1, length
     return struct.pack(">BB12xH", version, consumer, len(password) if length is None else length) + password
 
 
-@dataclass
+class Place(NamedTuple):
+    """Where an argument goes: the address of its memory, the name of its length, its kind."""
+
+    address: int
+    length: str | None
+    kind: Kind
+
+
+PLACES = {
+    opcode: {arg.name: Place(arg.register << 20, arg.length, arg.kind) for arg in spec.args}
+    for opcode, spec in CALLS.items()
+}
+
+
 class Layout:
     """An h-call in the making: registers and segments by the name of the argument they are for."""
 
-    opcode: Opcode
-    registers: dict[str, int] = field(default_factory=dict)
-    memory: dict[str, Segment] = field(default_factory=dict)
+    def __init__(self, opcode: Opcode) -> None:
+        self.opcode = opcode
+        self.places = PLACES[opcode]
+        self.registers = dict.fromkeys(self.places, 0)
+        self.memory: dict[str, Segment] = {}
 
     def readable(self, name: str, data: bytes, address: int | None = None) -> None:
         """Put `data` behind a buffer argument."""
-        self._place(name, Segment(self._at(name, address), len(data), IN, data))
+        at = self.places[name].address if address is None else address
+        self._place(name, Segment(at, len(data), IN, data))
 
     def writable(self, name: str, length: int, address: int | None = None) -> None:
         """Give a buffer argument room to be written."""
-        self._place(name, Segment(self._at(name, address), length, OUT, b""))
+        at = self.places[name].address if address is None else address
+        self._place(name, Segment(at, length, OUT, b""))
 
     def frame(self) -> HCall:
         """Return the frame as the data channel would hand it on."""
-        registers = [0] * 9
-        for arg in CALLS[self.opcode].args:
-            registers[arg.register - 4] = self.registers[arg.name]
-        segments = tuple(segment for segment in self.memory.values() if segment.length)
-        return HCall(TAG, int(self.opcode), tuple(registers), segments)
-
-    def _at(self, name: str, address: int | None) -> int:
-        return CALLS[self.opcode].arg(name).register << 20 if address is None else address
+        registers = (*self.registers.values(), 0, 0, 0, 0, 0, 0, 0, 0)[:9]
+        segments = tuple([segment for segment in self.memory.values() if segment.length])
+        return HCall(TAG, int(self.opcode), registers, segments)
 
     def _place(self, name: str, segment: Segment) -> None:
         self.memory[name] = segment
         self.registers[name] = segment.address
-        length = CALLS[self.opcode].arg(name).length
+        length = self.places[name].length
         if length is not None:
             self.registers[length] = segment.length
 
@@ -102,20 +113,14 @@ class Layout:
 def lay_out(opcode: Opcode, **values: int | bytes) -> Layout:
     """Lay out a call: bytes for a buffer that is read, a length for one that is written, else a number."""
     layout = Layout(opcode)
-    for arg in CALLS[opcode].args:
-        if arg.kind is not Kind.LENGTH:
-            _lay(layout, arg, values.pop(arg.name, 0))
-    assert not values, f"{opcode.name} has no arguments {sorted(values)}"
+    for name, value in values.items():
+        if isinstance(value, bytes):
+            layout.readable(name, value)
+        elif layout.places[name].kind is Kind.OUTPUT:
+            layout.writable(name, value)
+        else:
+            layout.registers[name] = value
     return layout
-
-
-def _lay(layout: Layout, arg: Arg, value: int | bytes) -> None:
-    if isinstance(value, bytes):
-        layout.readable(arg.name, value)
-    elif arg.kind is Kind.OUTPUT:
-        layout.writable(arg.name, value)
-    else:
-        layout.registers[arg.name] = value
 
 
 class Answer(NamedTuple):

@@ -50,8 +50,10 @@ def words(call: Call) -> list[int]:
     match call:
         case Call.WRITE:
             return WRITTEN_WORDS
-        case Call.READ | Call.REMOVE | Call.CONFIRM:
+        case Call.READ | Call.REMOVE:
             return STORED_WORDS
+        case Call.CONFIRM:
+            return [0, *CALLERS_BITS, *REPORTED_WORDS]
         case _:
             return [0]
 

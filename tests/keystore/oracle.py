@@ -89,22 +89,22 @@ class Rule(NamedTuple):
 
 
 def _names_object(row: Row) -> bool:
-    return row.call in {Call.READ, Call.REMOVE, Call.CONFIRM}
+    return row.call in (Call.READ, Call.REMOVE, Call.CONFIRM)
 
 
 def _authenticates(row: Row) -> bool:
     world_read = row.call is Call.READ and row.exists and row.word & WORLD
-    return row.call not in {Call.SET_PASSWORD, Call.GEN_PASSWORD} and not world_read
+    return row.call not in (Call.SET_PASSWORD, Call.GEN_PASSWORD) and not world_read
 
 
 def _heeds(row: Row, bit: int) -> bool:
-    return row.call in {Call.WRITE, Call.READ} and row.word & bit == bit
+    return row.call in (Call.WRITE, Call.READ) and row.word & bit == bit
 
 
 RULES = (
     Rule(
         "a password, once made in this IPL, is neither made again nor changed",
-        lambda row: row.call in {Call.SET_PASSWORD, Call.GEN_PASSWORD} and row.password_set,
+        lambda row: row.call in (Call.SET_PASSWORD, Call.GEN_PASSWORD) and row.password_set,
         IN_USE,
     ),
     Rule(

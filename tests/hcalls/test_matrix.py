@@ -1,0 +1,198 @@
+"""The authorisation matrix end to end: real frames, guest memory, a real partition; every row a call."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from hcall_abi.calls import Opcode
+from hcall_server.keystore.image import StoredObject, StoreImage
+from tests.guest import CONSUMERS, Answer, Guest, auth_block, make_partition
+from tests.keystore.matrix import MODES, OWNERS, SHAPES, STORED_WORDS, rows
+from tests.keystore.oracle import BAD_POLICY, NOT_FOUND, UNTIL_IPL, Call, Presented, Row, answer
+
+PASSWORD = {1: b"the firmware's password", 2: b"the boot loader's word", 3: b"o" * 24}
+DATA = b"what is kept"
+PLAIN = (Presented.NOTHING, Presented.RIGHT, Presented.WRONG)
+READ_ALIKE = (Call.READ, Call.CONFIRM)
+CASES = [
+    (call, level, owner, mode)
+    for call, level in SHAPES
+    for owner in (OWNERS if level == "FW1110" else OWNERS[:1])
+    for mode in MODES
+]
+
+
+def label_of(word: int) -> bytes:
+    return b"policy %08x" % word
+
+
+@dataclass
+class World:
+    """A partition whose owner has an object of every word, and what has to be left of it."""
+
+    guest: Guest
+    objects: dict[bytes, StoredObject]
+    gone: set[bytes] = field(default_factory=set)
+    written: dict[bytes, StoredObject] = field(default_factory=dict)
+
+    def counts(self) -> tuple[int, int, int]:
+        store = self.guest.partition.keystore
+        assert store is not None
+        return store.used, store.generation, store.object_count
+
+    def image(self) -> StoreImage:
+        store = self.guest.partition.keystore
+        assert store is not None
+        return store.snapshot()
+
+    def expected(self) -> set[StoredObject]:
+        """What has to be in NVRAM after the calls so far."""
+        left = {label: held for label, held in self.objects.items() if label not in self.gone}
+        return {held for held in (left | self.written).values() if not held.policy & UNTIL_IPL}
+
+
+def frames(kind: Call, level: str, owner: int, mode: int) -> Iterator[Row]:
+    """The rows that are sent: of words that WRITE refuses only enough to show that nothing else counts."""
+    for row in rows(kind, level, owner, mode):
+        refused = kind is Call.WRITE and answer(row).status == BAD_POLICY
+        if not refused or (row.presented in PLAIN and not row.exists):
+            yield row
+
+
+def build(level: str, owner: int, mode: int, *, password_set: bool) -> World:
+    """Make a world; the other two consumers have their passwords in any case."""
+    objects = {label_of(word): StoredObject(owner, label_of(word), word, DATA) for word in STORED_WORDS}
+    guest = Guest(make_partition(level, objects=objects.values(), mode=mode))
+    for consumer in CONSUMERS:
+        if consumer != owner or password_set:
+            assert guest.set_password(consumer, PASSWORD[consumer]).status == 0
+    return World(guest, objects)
+
+
+def presented(row: Row) -> bytes:
+    """The bytes that stand in the authorization block."""
+    own = PASSWORD[row.owner]
+    match row.presented:
+        case Presented.NOTHING:
+            return b""
+        case Presented.RIGHT:
+            return own
+        case Presented.WRONG:
+            return own[:-1] + b"?"
+        case Presented.SHORTER:
+            return own[:-1]
+        case Presented.LONGER:
+            return own + b"\0"
+        case Presented.ANOTHERS:
+            return PASSWORD[row.owner % 3 + 1]
+
+
+def call(guest: Guest, row: Row) -> Answer:
+    """Send the row as a frame; where nothing is to exist, the label is a new one."""
+    label = label_of(row.word) if row.exists else b"new %08x" % row.word
+    password = presented(row)
+    match row.call:
+        case Call.SET_PASSWORD:
+            return guest.set_password(row.owner, b"a new password")
+        case Call.GEN_PASSWORD:
+            return guest.gen_password(row.owner)
+        case Call.LIST:
+            return guest.labels(row.owner, password=password, room=65536)
+        case Call.WRITE:
+            return guest.write(row.owner, label, DATA, policy=row.word, password=password)
+        case Call.READ:
+            return guest.read(row.owner, label, password=password)
+        case Call.REMOVE:
+            return guest.remove(row.owner, label, password=password)
+        case Call.CONFIRM:
+            return guest.confirm(row.owner, label, password=password)
+
+
+def expected(row: Row, got: Answer) -> Answer:
+    """What the frame's answer has to be; only a granted call may write to guest memory."""
+    status, shown = answer(row)
+    match row.call:
+        case Call.READ if status == 0:
+            return Answer(0, len(DATA), shown, DATA)
+        case Call.CONFIRM:
+            return Answer(status, int(status in {0, NOT_FOUND}))
+        case Call.LIST if status == 0:
+            return Answer(0, len(STORED_WORDS), 0, got.written)
+        case Call.GEN_PASSWORD if status == 0:
+            return Answer(0, 0, 0, got.written)
+    return Answer(status, 0, shown)
+
+
+def note(world: World, row: Row, status: int, before: tuple[int, int, int]) -> bool:
+    """Keep the book of what a granted call changed; say whether the counts are right after the call."""
+    used, generation, count = before
+    persistent = int(not row.word & UNTIL_IPL)
+    if status == 0 and row.call is Call.WRITE:
+        label = b"new %08x" % row.word
+        world.written[label] = StoredObject(row.owner, label, row.word, DATA)
+        return world.counts() == (used + len(label) + len(DATA) + 32, generation + persistent, count + 1)
+    if status == 0 and row.call is Call.REMOVE:
+        label = label_of(row.word)
+        world.gone.add(label)
+        return world.counts() == (used - len(label) - len(DATA) - 32, generation + persistent, count - 1)
+    return world.counts() == before
+
+
+@pytest.mark.parametrize(
+    "kind,level,owner,mode", CASES, ids=[f"{c[0].name}-{c[1]}-{c[2]}-{c[3]}" for c in CASES]
+)
+def test_every_row_is_answered_as_the_oracle_says(kind: Call, level: str, owner: int, mode: int) -> None:
+    """R-17, R-03, R-08, R-10, R-11, R-12, R-13, R-15: the right answer, and a refusal changes nothing."""
+    wrong: list[object] = []
+    worlds: dict[object, World] = {}
+    for row in frames(kind, level, owner, mode):
+        key = (row.password_set, None if kind in READ_ALIKE else row.presented)
+        if key not in worlds or "PASSWORD" in kind.name:
+            worlds[key] = build(level, owner, mode, password_set=row.password_set)
+        world = worlds[key]
+        before = world.counts()
+        got = call(world.guest, row)
+        if got != expected(row, got) or not note(world, row, got.status, before):
+            wrong.append((row, got))
+    assert wrong == []
+    for world in worlds.values():
+        assert set(world.image().objects) == world.expected()
+
+
+def test_every_row_of_the_matrix_is_a_frame() -> None:
+    """R-17: thousands of frames, and the store that they meet has an object of every policy word."""
+    assert sum(1 for case in CASES for _ in frames(*case)) > 40_000
+    world = build("FW1110", 3, 0, password_set=True)
+    assert len(world.image().objects) == sum(not word & UNTIL_IPL for word in STORED_WORDS)
+
+
+@pytest.mark.parametrize("word", [0, 0x0400_0000, 0x0200_0000, 0x0100_0000, 0x0080_0000])
+def test_no_write_overwrites_whatever_the_policies(word: int) -> None:
+    """R-08, R-12: a taken label is taken, whatever the object there allows and the new one asks for."""
+    held = StoredObject(3, b"taken", word, DATA)
+    guest = Guest(make_partition(objects=[held], mode=2))
+    for asked in (0, 0x0800_0000, 0x0200_0000, 0x0400_0000):
+        assert guest.write(3, b"taken", b"other", policy=asked) == Answer(-16)
+    assert guest.config().used == len(b"taken") + len(DATA) + 32
+
+
+def test_a_refused_policy_word_is_told_before_the_password() -> None:
+    """R-17: argument shapes come first, so a wrong password and a bad word answer H_P4."""
+    guest = Guest(make_partition())
+    guest.set_password(3, PASSWORD[3])
+    for word in (0x0100_0000, 0x0080_0000, 0x8000_0000, 0x1, 0x8, 0x2):
+        assert guest.write(3, b"x", b"y", policy=word, password=b"wrong") == Answer(-57)
+        assert guest.refusals[-1].argument == "policy"
+
+
+def test_the_caller_is_not_the_owner_of_what_it_reads() -> None:
+    """R-11: a world-readable object of firmware is read with firmware's number and no password."""
+    guest = Guest(make_partition())
+    guest.set_password(1, PASSWORD[1])
+    guest.write(1, b"open", b"for all", policy=0x0800_0000, password=PASSWORD[1])
+    block = auth_block(1)
+    got = guest.do(Opcode.READ_OBJECT, authorization=block, label=b"open", data=64)
+    assert got == Answer(0, 7, 0x0800_0000, b"for all")
+    assert guest.remove(1, b"open") == Answer(-10)
+    assert guest.write(1, b"another", b"x") == Answer(-10)
