@@ -10,7 +10,8 @@ structlog is loaded by the first line that is really written, after the server i
 from __future__ import annotations
 
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from hcall_abi.errors import SwpksError
@@ -26,6 +27,7 @@ class _Sink:
     format: str | None = None
     stream: TextIO | None = None
     logger: Any = None
+    held: list[tuple[str, str, dict[str, Any]]] | None = None
 
 
 class Log:
@@ -60,10 +62,10 @@ class Log:
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         if LEVELS[level] < _Sink.level:
             return
-        try:
-            getattr(_Sink.logger or _make_logger(), level)(event, **(self._context | fields))
-        except (OSError, ValueError):  # a log that nobody can take any more must not stop the service
-            pass
+        if _Sink.held is not None:
+            _Sink.held.append((level, event, self._context | fields))
+        else:
+            _emit(level, event, self._context | fields)
 
 
 def configure(*, level: str = "info", style: str | None = None, stream: TextIO | None = None) -> None:
@@ -74,9 +76,28 @@ def configure(*, level: str = "info", style: str | None = None, stream: TextIO |
     _Sink.logger = None
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Keep lines back until the block ends: structlog takes a while to load, and a start is in a hurry."""
+    _Sink.held = []
+    try:
+        yield
+    finally:
+        lines, _Sink.held = _Sink.held, None
+        for line in lines:
+            _emit(*line)
+
+
 def explained(error: SwpksError) -> dict[str, str]:
     """Return the fields that tell about one of our errors."""
     return {"error": error.message, "fault": error.fault.value, "rule": error.rule, "section": error.section}
+
+
+def _emit(level: str, event: str, fields: dict[str, Any]) -> None:
+    try:
+        getattr(_Sink.logger or _make_logger(), level)(event, **fields)
+    except (OSError, ValueError):  # a log that nobody can take any more must not stop the service
+        pass
 
 
 def _make_logger() -> Any:

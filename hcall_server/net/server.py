@@ -84,9 +84,10 @@ class Server:
                 listeners = Listeners(nursery, self._booted.state.run)
                 machine = self._machine(listeners)
                 try:
-                    ready = await self._start(nursery, listeners, machine)
-                    announce(ready)
-                    notify("READY=1")
+                    with logs.held():
+                        ready = await self._start(nursery, listeners, machine)
+                        announce(ready)
+                        notify("READY=1")
                     _log.info("server.ready", **ready)
                     await self._until_stopped(signals, listeners, machine)
                 finally:
