@@ -195,13 +195,10 @@ def levels() -> str:
 
 def errnos() -> str:
     """What Linux makes of each status."""
-    lines = [
-        (f"-{errno.errorcode[-number]}" if number else "0", Status(status).name)
-        for status, number in ERRNO.items()
-    ]
+    words = {number: f"-{errno.errorcode[-number]}" if number else "0" for number in ERRNO.values()}
     grouped: dict[str, list[str]] = {}
-    for name, status in lines:
-        grouped.setdefault(name, []).append(status)
+    for status, number in ERRNO.items():
+        grouped.setdefault(words[number], []).append(Status(status).name)
     grouped["-EINVAL"].append("every other one")
     return rows("errno | statuses", ((name, ", ".join(found)) for name, found in grouped.items()))
 

@@ -1,0 +1,66 @@
+"""Every page and heading that the code or a page refers to is there."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from hcall_abi.calls import Opcode
+from hcall_abi.frames import FrameType
+from tests.spec.markdown import ROOT, SPEC, anchors, broken, links
+
+FOLDERS = ["spec/hcall_abi", "hcall_server", "hcall_client", "tools", "bench"]
+SOURCES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+PAGES = [*SPEC.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+NAMED = re.compile(r"spec/([\w/]+\.md)(?:#([\w-]*)(\{)?)?")
+MADE = re.compile(r"spec/hcalls/\{[^}]+\}\.md#([\w-]+)")
+
+
+def missing(page: str, anchor: str | None, where: str) -> Iterator[str]:
+    """What is wrong with a reference from code."""
+    path = SPEC / page
+    if not path.is_file():
+        yield f"{where}: spec/{page}: no such page"
+    elif anchor and anchor not in anchors(path):
+        yield f"{where}: spec/{page}#{anchor}: no such heading"
+
+
+def references() -> Iterator[str]:
+    """Every broken reference in the sources."""
+    for source in SOURCES:
+        text = source.read_text("utf-8")
+        where = source.relative_to(ROOT).as_posix()
+        for match in NAMED.finditer(text):
+            yield from missing(match[1], None if match[3] else match[2], where)
+        for match in MADE.finditer(text):
+            for opcode in Opcode:
+                yield from missing(f"hcalls/{opcode.name.lower()}.md", match[1], where)
+
+
+def test_pages_and_headings_that_code_names() -> None:
+    """Docstrings, error sections, logs: `spec/page.md#heading` exists."""
+    assert sorted(set(references())) == []
+
+
+def test_headings_that_code_puts_together() -> None:
+    """Sections made from a frame's name, and the headings that the session engine names."""
+    found = anchors(SPEC / "protocol.md")
+    assert {kind.name.lower() for kind in FrameType} <= found
+    engine = (SPEC / "hcall_abi" / "session.py").read_text("utf-8")
+    named = set(re.findall(r'_violation\([^()]*(?:\([^()]*\)[^()]*)*"([\w-]+)"\)', engine))
+    assert len(named) >= 4
+    assert named <= found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.relative_to(ROOT).as_posix() for page in PAGES])
+def test_links_between_pages(page) -> None:
+    """Every relative link leads to a file, and to a heading of it."""
+    assert [why for target in links(page) if (why := broken(target, page))] == []
+
+
+def test_nothing_private_in_the_pages() -> None:
+    """Pages name public sources and no path of anybody's machine."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        assert not re.search(r"(?<![\w.])/(?:work|tmp|home|root)/", text), page
+        assert "pks-abi" not in text, page

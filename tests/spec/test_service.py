@@ -1,0 +1,25 @@
+"""The server's page: its example is a configuration that is accepted, with every field there is."""
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+from hcall_server.net.config import read_config
+from hcall_server.net.settings import PartitionSettings, Settings
+from tests.spec.markdown import SPEC
+
+PAGE = (SPEC / "service.md").read_text("utf-8")
+
+
+def test_the_example_configuration(tmp_path: Path) -> None:
+    """It is read without complaint and names every field of the server's and a partition's settings."""
+    match = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert match
+    file = tmp_path / "swpks.toml"
+    file.write_text(match[1], "utf-8")
+    settings = read_config(file)
+    assert settings.partition[0].name == "lpar1"
+    content = tomllib.loads(match[1])
+    assert set(content) == {field.name for field in dataclasses.fields(Settings)}
+    assert set(content["partition"][0]) == {field.name for field in dataclasses.fields(PartitionSettings)}

@@ -1,0 +1,181 @@
+"""Tables in the pages against the code: generated ones are fresh, bytes are as Construct has them."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import construct as cs
+import pytest
+
+from hcall_abi import frames, structures
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.session import State
+from hcall_abi.statuses import Status, blamed_register
+from hcall_server.hcalls.handlers import HANDLERS
+from tests.abi.sessions import TABLE
+from tests.spec.markdown import ROOT, SPEC, anchors, section, tables, text_of
+
+
+def test_generated_tables_are_fresh() -> None:
+    """`tools/spec_tables.py --check`: no page differs from the code."""
+    command = [sys.executable, str(ROOT / "tools" / "spec_tables.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_drift_is_noticed(tmp_path: Path) -> None:
+    """A page whose table was changed by hand is named."""
+    page = (SPEC / "policies.md").read_text("utf-8")
+    (tmp_path / "policies.md").write_text(page.replace("0x40000000", "0x40000001"), "utf-8")
+    code = (
+        "import sys; sys.path.insert(0, 'tools'); import spec_tables, pathlib;"
+        f"spec_tables.SPEC = pathlib.Path({str(tmp_path)!r}); spec_tables.ROOT = spec_tables.SPEC;"
+        "sys.argv = ['x', '--check']; spec_tables.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert "policies.md" in done.stderr
+
+
+# Tables of bytes
+
+Row = tuple[int | None, int | None, str]
+
+
+def described(con: Any, offset: int | None = 0, name: str = "") -> Iterator[Row]:
+    """Offset, size and name of every field of a Construct definition; None where the bytes decide."""
+    match con:
+        case cs.Renamed():
+            yield from described(con.subcon, offset, con.name)
+        case cs.Struct():
+            for inner in con.subcons:
+                for row in described(inner, offset):
+                    yield row
+                    offset = None if row[1] is None or offset is None else offset + row[1]
+        case cs.Check() | cs.Terminated.__class__():
+            return
+        case cs.Const() if not name:
+            yield offset, con.sizeof(), "reserved"
+        case _:
+            yield offset, size_of(con), name
+
+
+def size_of(con: Any) -> int | None:
+    """The fixed size of a construct, None where there is none."""
+    try:
+        return int(con.sizeof())
+    except cs.SizeofError:
+        return None
+
+
+def printed(page: str, heading: str, number: int = 0) -> list[Row]:
+    """The rows of a table of bytes in a page."""
+    table = tables(section(SPEC / page, heading))[number]
+    assert table[0][:3] == ["offset", "size", "field"]
+    return [(number_or_none(row[0]), number_or_none(row[1]), row[2]) for row in table[1:]]
+
+
+def number_or_none(cell: str) -> int | None:
+    """A number, None for what depends on the bytes."""
+    return int(cell) if cell.isdigit() else None
+
+
+LAYOUTS = [
+    ("protocol.md", "Frame header", 0, frames.HEADER),
+    ("protocol.md", "HELLO", 0, frames.HELLO),
+    ("protocol.md", "OPEN", 0, frames.OPEN),
+    ("protocol.md", "OPENED", 0, frames.OPENED),
+    ("protocol.md", "HCALL", 0, frames.HCALL),
+    ("protocol.md", "HCALL", 1, frames.SEGMENT),
+    ("protocol.md", "HRETURN", 0, frames.HRETURN),
+    ("protocol.md", "HRETURN", 1, frames.WRITE),
+    ("protocol.md", "GOODBYE", 0, frames.GOODBYE),
+    ("structures.md", "Config block", 0, structures.CONFIG_BLOCKS[3]),
+    ("structures.md", "Authorization block", 0, structures.AUTH_BLOCK),
+    ("structures.md", "Label", 0, structures.LABEL_HEADER),
+]
+
+
+@pytest.mark.parametrize("page,heading,number,definition", LAYOUTS, ids=[f"{r[1]}-{r[2]}" for r in LAYOUTS])
+def test_tables_of_bytes(page: str, heading: str, number: int, definition: Any) -> None:
+    """Offset, size and name of every field, in order, are those of the definition."""
+    table, rows = printed(page, heading, number), list(described(definition))
+    if heading == "Label":
+        assert table.pop() == (16, None, "name")  # what follows the header
+    assert [name for _, _, name in table] == [name for _, _, name in rows]
+    assert table == [
+        row if row[0] is not None else (at[0], *row[1:]) for row, at in zip(rows, table, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_since_version_of_the_config_block(version: int) -> None:
+    """A field is reserved in every config version before its own."""
+    table = tables(section(SPEC / "structures.md", "Config block"))[0][1:]
+    rows = list(described(structures.CONFIG_BLOCKS[version]))
+    for cells, (_, _, name) in zip(table, rows, strict=True):
+        assert (name == "reserved") == (int(cells[3]) > version or cells[2] == "reserved"), cells
+
+
+def test_the_state_table() -> None:
+    """The rows of protocol.md are the table that the session tests are driven by."""
+    expected = {
+        (state.value, role.value, kind.name, follows.value)
+        for state, row in TABLE.items()
+        for (role, kind), follows in row.items()
+        if kind.name != "GOODBYE"
+    }
+    rows = tables(section(SPEC / "protocol.md", "States"))[0][1:]
+    told = {(state, who, frame, leads.split(",")[0]) for state, who, frame, leads in rows}
+    assert told - {("any but closed", "either", "GOODBYE", "closed")} == expected
+    assert ("any but closed", "either", "GOODBYE", "closed") in told
+    for state in State:
+        assert f"{state.value}" in section(SPEC / "protocol.md", "States")
+
+
+# Pages of the h-calls
+
+HEADINGS = ["parameters", "results", "checks", "policies", "public-and-chosen"]
+
+
+def checks(opcode: Opcode) -> list[Status]:
+    """The statuses in a page's list of checks, in order."""
+    text = section(SPEC / "hcalls" / f"{opcode.name.lower()}.md", "Checks")
+    return [Status[name] for name in re.findall(r"^\d+\. (H_\w+):", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("opcode", Opcode, ids=[opcode.name for opcode in Opcode])
+def test_pages_of_the_hcalls(opcode: Opcode) -> None:
+    """A page a call, with its sections; checks in register order first, each with a status of the call."""
+    path = SPEC / "hcalls" / f"{opcode.name.lower()}.md"
+    assert set(HEADINGS) <= anchors(path)
+    listed = checks(opcode)
+    assert set(listed) <= CALLS[opcode].statuses
+    positions = [register for status in listed if (register := blamed_register(status))]
+    if opcode is Opcode.GET_OBJECTLABELS:  # its room is judged once there is something to tell
+        assert listed[-1] is Status.H_P4
+    else:
+        assert positions == sorted(positions)
+        assert listed[: len(positions)] == [s for s in listed if blamed_register(s)]
+    answered = "This version does not answer" not in text_of(path)
+    assert answered == (opcode in HANDLERS)
+
+
+def test_numbers_of_choices() -> None:
+    """Choices are numbered without gaps, and pages refer to none that is not there."""
+    rows = tables(section(SPEC / "choices.md", "Choices"))[0][1:]
+    keys = [row[0] for row in rows]
+    assert keys == [*map(str, range(1, 38)), *"ABCDEFGHIJKLMNO"]
+    assert all(row[3] for row in rows)
+    cited: set[str] = set()
+    for page in SPEC.rglob("*.md"):
+        for group in re.findall(r"\(choices? ([^)]*)\)", text_of(page)):
+            cited.update(re.findall(r"\b(\d+|[A-Z])\b", group))
+        if page.parent.name == "hcalls" and page.name != "index.md":
+            text = section(page, "Public and chosen").partition("Chosen")[2]
+            cited.update(re.findall(r"(?<=[( ])(\d+|[A-Z])(?=[,).])", text))
+    assert cited <= set(keys)
+    assert len(cited) > 20
