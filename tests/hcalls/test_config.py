@@ -1,0 +1,83 @@
+"""GET_CONFIG: what it tells, in buffers of every length, on every level."""
+
+import pytest
+
+from hcall_abi.calls import Opcode
+from hcall_abi.levels import LEVELS
+from tests.guest import OVERHEAD, Answer, Config, Guest, lay_out, make_partition, parse_config
+
+FULL = Guest(make_partition("FW1110")).do(Opcode.GET_CONFIG, config=520).written
+
+
+@pytest.mark.parametrize("length", [24, 25, 32, 44, 512, 519, 520, 521, 4096])
+def test_a_buffer_gets_what_fits_and_no_more(length: int) -> None:
+    """R-07: the real callers' 32, 512 and 520 among them; nothing beyond byte 520 is touched."""
+    status, _, _, block = Guest(make_partition()).do(Opcode.GET_CONFIG, config=length)
+    assert (status, block) == (0, FULL[:length])
+    assert len(FULL) == 520
+
+
+@pytest.mark.parametrize("length", [0, 1, 23])
+def test_a_buffer_below_version_1_is_refused(length: int) -> None:
+    guest = Guest(make_partition())
+    assert guest.do(Opcode.GET_CONFIG, config=length) == Answer(-55)
+    assert guest.refusals[-1].argument == "config_length"
+
+
+@pytest.mark.parametrize("offset,status", [(0, 0), (4096 - 520, 0), (4096 - 519, -4), (4095, -4)])
+def test_the_buffer_lies_in_one_page(offset: int, status: int) -> None:
+    """R-76: strict memory refuses a crossing; relaxed memory takes it; no alignment is asked for."""
+    layout = lay_out(Opcode.GET_CONFIG)
+    layout.writable("config", 520, 0x7000 + offset)
+    assert Guest(make_partition()).send(layout.frame()).status == status
+    assert Guest(make_partition(strict=False)).send(layout.frame()).status == 0
+
+
+def test_a_buffer_longer_than_a_page_crosses_one() -> None:
+    """R-76: more than 4096 bytes cannot lie in one page."""
+    assert Guest(make_partition()).do(Opcode.GET_CONFIG, config=4097) == Answer(-4)
+    assert Guest(make_partition(strict=False)).do(Opcode.GET_CONFIG, config=4097).status == 0
+
+
+def test_version_1_tells_the_first_fields_alone() -> None:
+    """R-74: FW950 has neither overhead nor large objects nor signed updates to tell of."""
+    told = Guest(make_partition("FW950", 64)).config()
+    assert told == Config(1, 0, 0, 32, 255, 0xFFFF, 65536, 0, 0x7F00_0000)
+
+
+def test_version_3_tells_large_objects_and_overhead() -> None:
+    """R-74: on FW1110 objects may have 64 KiB and more, so the 16-bit size is 0xFFFF exactly."""
+    told = Guest(make_partition("FW1110", 4)).config()
+    assert told == Config(3, 0, OVERHEAD, 64, 255, 0xFFFF, 4096, 0, 0x7F80_0000, 128 * 1024)
+
+
+def test_features_are_told_with_their_calls_only() -> None:
+    """R-74: no flag, algorithm or wrapping feature for calls that answer H_FUNCTION."""
+    guest = Guest(make_partition("FW1110"))
+    told = guest.config()
+    assert (told.flags, told.algorithms, told.wrapping) == (0, 0, 0)
+    for opcode in (Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT, Opcode.REVOKE_OBJECT, Opcode.SIGNED_UPDATE):
+        assert guest.send(lay_out(opcode).frame()) == Answer(-2)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("kbytes", [4, 5, 63, 64])
+def test_linux_finds_the_config_sane(level: str, kbytes: int) -> None:
+    """R-07, R-74: the four tests that the driver makes at boot, and the size that the console gave."""
+    told = Guest(make_partition(level, kbytes)).config()
+    assert told.password >= 32
+    assert 255 <= told.label <= 0x7FFF
+    assert told.total == kbytes * 1024 >= 4096
+    if told.version >= 3 and told.large >= 65536:
+        assert told.object == 0xFFFF
+    else:
+        assert told.object == min(told.total, 0xFFFF)
+
+
+def test_a_short_block_is_the_start_of_the_long_one() -> None:
+    """R-07: used space stands in the first 24 bytes, which every caller sees."""
+    guest = Guest(make_partition())
+    guest.write(3, b"label", b"12345678")
+    for length in (24, 32, 512, 520):
+        block = guest.do(Opcode.GET_CONFIG, config=length).written
+        assert parse_config(block).used == 5 + 8 + OVERHEAD

@@ -1,0 +1,134 @@
+"""SET_PASSWORD and GEN_PASSWORD, and the life of a password."""
+
+import pytest
+
+from hcall_abi.calls import Opcode
+from hcall_abi.levels import LEVELS
+from tests.guest import CONSUMERS, Answer, Guest, make_partition
+
+H_AUTHORITY, H_IN_USE = -10, -77
+LONGEST = {name: level.max_password_size for name, level in LEVELS.items()}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_chosen_password_has_1_to_the_maximum_bytes(level: str) -> None:
+    """R-05: the shortest and the longest are taken and demanded."""
+    for password in (b"x", b"y" * LONGEST[level]):
+        guest = Guest(make_partition(level))
+        assert guest.set_password(3, password) == Answer(0)
+        assert guest.write(3, b"label", b"data", password=password) == Answer(0)
+        assert guest.write(3, b"another", b"data") == Answer(H_AUTHORITY)
+    for password in (b"", b"z" * (LONGEST[level] + 1)):
+        guest = Guest(make_partition(level))
+        assert guest.set_password(3, password) == Answer(-57)
+        assert guest.write(3, b"label", b"data") == Answer(0)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_generated_password_fills_the_whole_length(level: str) -> None:
+    """R-05: 32 bytes to the maximum; Linux takes exactly as many as it asked for."""
+    for length in {32, LONGEST[level] - 1, LONGEST[level]} - {31}:
+        guest = Guest(make_partition(level))
+        status, r4, r5, password = guest.gen_password(3, length)
+        assert (status, r4, r5, len(password)) == (0, 0, 0, length)
+        assert guest.write(3, b"label", b"data", password=password) == Answer(0)
+        assert guest.read(3, b"label") == Answer(H_AUTHORITY)
+    for length in (0, 1, 31, LONGEST[level] + 1):
+        assert Guest(make_partition(level)).gen_password(3, length) == Answer(-57)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.SET_PASSWORD, Opcode.GEN_PASSWORD])
+@pytest.mark.parametrize("consumer", [0, 4, 255, 256 + 3, 2**32 + 3, 2**64 - 1])
+def test_there_are_three_consumers(opcode: Opcode, consumer: int) -> None:
+    """R-03: any other number in r4 is H_PARAMETER, also one whose low byte would do."""
+    value: int | bytes = b"p" * 32 if opcode is Opcode.SET_PASSWORD else 32
+    assert Guest(make_partition()).do(opcode, consumer=consumer, password=value) == Answer(-4)
+
+
+@pytest.mark.parametrize("reserved", [1, 1 << 63])
+def test_r5_is_zero(reserved: int) -> None:
+    """What r5 means is not public; anything but 0 is H_P2."""
+    guest = Guest(make_partition())
+    assert guest.do(Opcode.SET_PASSWORD, consumer=3, reserved=reserved, password=b"p") == Answer(-55)
+    assert guest.do(Opcode.GEN_PASSWORD, consumer=3, reserved=reserved, password=32) == Answer(-55)
+    assert guest.write(3, b"label", b"data") == Answer(0)
+
+
+@pytest.mark.parametrize("first", ["set", "generate"])
+def test_a_password_is_made_once_in_an_ipl(first: str) -> None:
+    """R-04, R-05: the second call answers H_IN_USE and the first password stays the right one."""
+    guest = Guest(make_partition())
+    password = b"chosen" if first == "set" else guest.gen_password(3).written
+    if first == "set":
+        assert guest.set_password(3, password) == Answer(0)
+    for again in (guest.set_password(3, b"another"), guest.set_password(3, password), guest.gen_password(3)):
+        assert again == Answer(H_IN_USE)
+    assert guest.write(3, b"label", b"data", password=b"another") == Answer(H_AUTHORITY)
+    assert guest.write(3, b"label", b"data", password=password) == Answer(0)
+
+
+def test_each_consumer_has_its_own_password() -> None:
+    """R-03: one consumer's password neither opens nor locks the others' objects."""
+    guest = Guest(make_partition())
+    for consumer in CONSUMERS:
+        assert guest.set_password(consumer, b"word of %d" % consumer) == Answer(0)
+        for other in CONSUMERS:
+            password = b"word of %d" % other if other <= consumer else b""
+            assert guest.write(other, b"label %d" % consumer, b"data", password=password) == Answer(0)
+            stranger = b"word of %d" % (other % 3 + 1)
+            assert guest.read(other, b"label %d" % consumer, password=stranger) == Answer(H_AUTHORITY)
+
+
+def test_an_ipl_resets_all_three_passwords() -> None:
+    """R-04: the NULL password is right again, the old ones are wrong, and new ones may be made."""
+    guest = Guest(make_partition())
+    for consumer in CONSUMERS:
+        guest.set_password(consumer, b"old")
+        guest.write(consumer, b"label", b"data", password=b"old")
+    guest.ipl()
+    for consumer in CONSUMERS:
+        assert guest.read(consumer, b"label", password=b"old") == Answer(H_AUTHORITY)
+        assert guest.read(consumer, b"label") == Answer(0, 4, 0, b"data")
+        assert guest.set_password(consumer, b"new") == Answer(0)
+        assert guest.read(consumer, b"label", password=b"new").status == 0
+
+
+def test_a_power_cycle_is_an_ipl() -> None:
+    """R-04: off and on again has no password either."""
+    guest = Guest(make_partition())
+    guest.set_password(3, b"old")
+    guest.partition.power_off()
+    guest.partition.ipl()
+    assert guest.write(3, b"label", b"data") == Answer(0)
+
+
+def test_kexec_is_no_ipl() -> None:
+    """R-06: a new kernel that was handed the password goes on with it; one that was not is locked out."""
+    guest = Guest(make_partition())
+    handed_on = guest.gen_password(3).written
+    guest.write(3, b"label", b"data", password=handed_on)
+    after_kexec = Guest(guest.partition)
+    assert after_kexec.gen_password(3) == Answer(H_IN_USE)
+    assert after_kexec.read(3, b"label") == Answer(H_AUTHORITY)
+    assert after_kexec.read(3, b"label", password=handed_on) == Answer(0, 4, 0, b"data")
+
+
+def test_generated_passwords_differ() -> None:
+    """R-05: no two are alike, of three consumers in two IPLs."""
+    guest = Guest(make_partition())
+    made = {guest.gen_password(consumer).written for consumer in CONSUMERS}
+    guest.ipl()
+    made |= {guest.gen_password(consumer).written for consumer in CONSUMERS}
+    assert len(made) == 6
+
+
+def test_a_password_reaches_no_image() -> None:
+    """R-04: nothing about passwords belongs to what is persisted, and setting one is no change to it."""
+    guest = Guest(make_partition())
+    store = guest.partition.keystore
+    assert store is not None
+    before = (store.snapshot(), guest.partition.profile())
+    guest.set_password(1, b"firmware's word")
+    guest.gen_password(3)
+    assert (store.snapshot(), guest.partition.profile()) == before
+    assert not store.dirty
