@@ -78,9 +78,9 @@ class HypervisorCalls:
             if not partition.running:
                 raise _not_activated()
             checks, handler = row
-            context = self._context
-            if context is None or context.limits is not keystore.limits:
-                context = self._context = Context(keystore.limits, keystore.listings, partition.strict_memory)
+            context, strict = self._context, partition.strict_memory
+            if context is None or context.limits is not keystore.limits or context.strict is not strict:
+                context = self._context = Context(keystore.limits, keystore.listings, strict)
             values: Values = []
             for check in checks:
                 check(registers, segments, context, values)
