@@ -1,0 +1,189 @@
+"""Every way in which one argument of an h-call can be wrong, by the argument's kind, from the table of calls.
+
+`STRICT` damages are those that relaxed memory forgives (R-76).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from hcall_abi.calls import CALLS, Arg, Kind, Opcode
+from hcall_abi.frames import Segment
+from tests.guest import IN, OUT, SYSTEM, Layout, auth_block, lay_out
+
+PASSWORD = b"the right password, of 32 bytes."
+LABEL = b"label"
+GOOD: dict[Opcode, dict[str, int | bytes]] = {
+    Opcode.GET_CONFIG: {"config": 520},
+    Opcode.SET_PASSWORD: {"consumer": 1, "password": PASSWORD},
+    Opcode.GEN_PASSWORD: {"consumer": 1, "password": 32},
+    Opcode.GET_OBJECTLABELS: {"labels": 4096},
+    Opcode.WRITE_OBJECT: {"label": b"new", "data": b"data"},
+    Opcode.READ_OBJECT: {"label": LABEL, "data": 4096},
+    Opcode.REMOVE_OBJECT: {"label": LABEL},
+    Opcode.CONFIRM_OBJECT_FLUSHED: {"label": LABEL},
+}
+"""Arguments that each call takes, in a partition that has set `PASSWORD` for the system and holds `LABEL`."""
+
+Hurt = Callable[[Layout], None]
+
+
+class Damage(NamedTuple):
+    """One argument made wrong in one way."""
+
+    opcode: Opcode
+    arg: Arg
+    what: str
+    hurt: Hurt
+    strict: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.opcode.name}-{self.arg.name}-{self.what.replace(' ', '_')}"
+
+
+def good(opcode: Opcode, password: bytes = PASSWORD) -> Layout:
+    """Lay out a call that succeeds."""
+    values = dict(GOOD[opcode])
+    if any(arg.kind is Kind.AUTHORIZATION for arg in CALLS[opcode].args):
+        values["authorization"] = auth_block(SYSTEM, password)
+    return lay_out(opcode, **values)
+
+
+def damages() -> Iterator[Damage]:
+    """Yield every damage of every argument of every call."""
+    for opcode in GOOD:
+        for arg in CALLS[opcode].args:
+            for what, hurt, strict in _ways(opcode, arg):
+                yield Damage(opcode, arg, what, hurt, strict)
+
+
+Way = tuple[str, Hurt, bool]
+
+
+def _ways(opcode: Opcode, arg: Arg) -> Iterator[Way]:
+    match arg.kind:
+        case Kind.AUTHORIZATION:
+            yield from _memory_ways(arg, IN)
+            yield from _block_ways(arg)
+        case Kind.LABEL | Kind.INPUT | Kind.PASSWORD:
+            yield from _memory_ways(arg, IN)
+        case Kind.OUTPUT:
+            yield from _memory_ways(arg, OUT)
+        case Kind.LENGTH:
+            yield from _length_ways(opcode, arg)
+        case Kind.VALUE:
+            yield from _value_ways(arg)
+
+
+def _segment(layout: Layout, name: str, **changed: int | bytes) -> None:
+    layout.memory[name] = layout.memory[name]._replace(**changed)  # type: ignore[arg-type]
+
+
+def _memory_ways(arg: Arg, access: int) -> Iterator[Way]:
+    name = arg.name
+
+    def nowhere(layout: Layout) -> None:
+        del layout.memory[name]
+
+    def wrong_access(layout: Layout) -> None:
+        start, length, _, _ = layout.memory[name]
+        other = OUT if access == IN else IN
+        layout.memory[name] = Segment(start, length, other, bytes(length) if other == IN else b"")
+
+    def too_short(layout: Layout) -> None:
+        _, length, _, data = layout.memory[name]
+        _segment(layout, name, length=length - 1, data=data[:-1])
+
+    def begins_before(layout: Layout) -> None:
+        _segment(layout, name, address=layout.memory[name].address + 16)
+
+    def in_two(layout: Layout) -> None:
+        start, length, _, data = layout.memory[name]
+        cut = length - 1
+        layout.memory[name] = Segment(start, cut, access, data[:cut])
+        layout.memory[name + " tail"] = Segment(start + cut, 1, access, data[cut:])
+
+    yield "nowhere", nowhere, False
+    yield "wrong access", wrong_access, False
+    yield "too short", too_short, False
+    yield "begins before", begins_before, False
+    yield "in two segments", in_two, False
+    if arg.one_page:
+        yield "crosses a page", lambda layout: _move(layout, name, 4096 - 16), True
+    if arg.alignment > 1:
+        yield "misaligned by 1", lambda layout: _move(layout, name, 1), True
+        yield "misaligned by half", lambda layout: _move(layout, name, arg.alignment // 2), True
+
+
+def _move(layout: Layout, name: str, offset: int) -> None:
+    """Move a buffer to this offset in its page; a short one grows, so that it does cross."""
+    start, length, access, data = layout.memory[name]
+    if offset + length <= 4096 and offset > 4000:
+        length, data = 32, data.ljust(32, b"x") if data else data
+        layout.registers[layout.places[name].length or name] = length
+    layout.memory[name] = Segment(start + offset, length, access, data)
+    layout.registers[name] = start + offset
+
+
+def _block_ways(arg: Arg) -> Iterator[Way]:
+    def put(block: bytes) -> Hurt:
+        return lambda layout: layout.readable(arg.name, block)
+
+    right = auth_block(SYSTEM, PASSWORD)
+    for version in (0, 2, 255):
+        yield f"version {version}", put(auth_block(SYSTEM, PASSWORD, version=version)), False
+    for consumer in (0, 4, 255):
+        yield f"consumer {consumer}", put(auth_block(consumer, PASSWORD)), False
+    for reserved in range(2, 14):
+        yield f"reserved byte {reserved}", put(right[:reserved] + b"\1" + right[reserved + 1 :]), False
+    yield "password too long", put(auth_block(SYSTEM, PASSWORD + bytes(33))), False
+    yield "password beyond the segment", put(auth_block(SYSTEM, PASSWORD, length=33)), False
+    yield "head alone", put(right[:16]), False
+    yield "head and password in two segments", _split_block, False
+
+
+def _split_block(layout: Layout) -> None:
+    start, length, access, data = layout.memory["authorization"]
+    layout.memory["authorization"] = Segment(start, 16, access, data[:16])
+    layout.memory["password"] = Segment(start + 16, length - 16, access, data[16:])
+
+
+BAD_LENGTHS = {
+    (Opcode.GET_CONFIG, "config_length"): (0, 23),
+    (Opcode.SET_PASSWORD, "password_length"): (0, 65),
+    (Opcode.GEN_PASSWORD, "password_length"): (0, 31, 65),
+    (Opcode.GET_OBJECTLABELS, "labels_length"): (0, 2 + len(LABEL) - 1),
+    (Opcode.WRITE_OBJECT, "data_length"): (0, 128 * 1024 + 1),
+    (Opcode.READ_OBJECT, "data_length"): (),  # too short is H_TOO_BIG, which blames the object
+}
+
+
+def _length_ways(opcode: Opcode, arg: Arg) -> Iterator[Way]:
+    buffer = next(each for each in CALLS[opcode].args if each.length == arg.name)
+    bad = (0, 256) if arg.name == "label_length" else BAD_LENGTHS[opcode, arg.name]
+
+    def resize(length: int) -> Hurt:
+        if buffer.kind is Kind.OUTPUT:
+            return lambda layout: layout.writable(buffer.name, length)
+        return lambda layout: layout.readable(buffer.name, b"x" * length)
+
+    for length in bad:
+        yield f"length {length}", resize(length), False
+
+
+BAD_VALUES = {
+    "consumer": (0, 4, 256 + 1, 1 << 63),
+    "reserved": (1, 1 << 63),
+    "token": (1, 99, (1 << 64) - 1),
+    "policy": (0x1, 0x2, 0x8, 0x100_0000, 0x80_0000, 0x8000_0000, 1 << 32, (1 << 32) + 0x800_0000),
+}
+
+
+def _value_ways(arg: Arg) -> Iterator[Way]:
+    for value in BAD_VALUES[arg.name]:
+        yield (
+            f"value {value:#x}",
+            lambda layout, value=value: layout.registers.update({arg.name: value}),
+            False,
+        )

@@ -1,0 +1,189 @@
+"""Positional statuses: every argument of every call, wrong in every way, alone and together (R-76)."""
+
+import re
+from itertools import groupby
+
+import pytest
+
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.frames import Segment
+from tests.guest import BOTH, SYSTEM, Answer, Guest, make_partition
+from tests.hcalls.damage import GOOD, LABEL, PASSWORD, Damage, damages, good
+
+DAMAGES = list(damages())
+POSITIONS = {4: -4, 5: -55, 6: -56, 7: -57, 8: -58, 9: -59}
+CALL_NAMES = [opcode.name for opcode in GOOD]
+
+
+def guest(*, strict: bool = True) -> Guest:
+    """A guest whose system consumer has its password and one flushed object."""
+    found = Guest(make_partition("FW1110", 128, strict=strict))
+    assert found.write(SYSTEM, LABEL, b"its data") == Answer(0)
+    assert found.set_password(SYSTEM, PASSWORD) == Answer(0)
+    store = found.partition.keystore
+    assert store is not None
+    store.mark_flushed(store.generation)
+    return found
+
+
+def picture(found: Guest) -> object:
+    store = found.partition.keystore
+    assert store is not None
+    words = [store.passwords.is_set(consumer) for consumer in (1, 2, 3)]  # type: ignore[arg-type]
+    return store.snapshot(), store.used, store.generation, words
+
+
+@pytest.mark.parametrize("name", CALL_NAMES)
+def test_the_undamaged_call_succeeds(name: str) -> None:
+    """The damages below are the only reason for the refusals below."""
+    for strict in (True, False):
+        assert guest(strict=strict).send(good(Opcode[name]).frame()).status == 0
+
+
+def test_every_argument_of_every_call_is_damaged() -> None:
+    """R-76: the table of calls is the list; only READ's length has no wrong value of its own."""
+    arguments = {(opcode, arg.name) for opcode in GOOD for arg in CALLS[opcode].args}
+    damaged = {(damage.opcode, damage.arg.name) for damage in DAMAGES}
+    assert arguments - damaged == {(Opcode.READ_OBJECT, "data_length")}
+    assert len(DAMAGES) > 150
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=str)
+def test_a_wrong_argument_is_named_by_its_position(damage: Damage) -> None:
+    """R-76: r4 is H_PARAMETER, r5 H_P2 and so on; nothing changes; the log is told the rule and the page."""
+    found = guest()
+    before = picture(found)
+    layout = good(damage.opcode)
+    damage.hurt(layout)
+    assert found.send(layout.frame()) == Answer(POSITIONS[damage.arg.register])
+    assert picture(found) == before
+    refusal = found.refusals[-1]
+    assert refusal.argument == damage.arg.name
+    assert refusal.rule
+    assert re.fullmatch(r"spec/hcalls/[a-z_]+\.md#[a-z-]+", refusal.section)
+
+
+@pytest.mark.parametrize("damage", [each for each in DAMAGES if each.strict], ids=str)
+def test_relaxed_memory_forgives_places(damage: Damage) -> None:
+    """R-76: alignment and page crossing count in strict memory alone."""
+    layout = good(damage.opcode)
+    damage.hurt(layout)
+    status = guest(strict=False).send(layout.frame()).status
+    assert status in {0, -7}  # a label that had to grow to cross a page is another label
+
+
+@pytest.mark.parametrize("damage", [each for each in DAMAGES if not each.strict], ids=str)
+def test_relaxed_memory_forgives_nothing_else(damage: Damage) -> None:
+    """R-76: shapes, bounds and access are checked in any memory."""
+    layout = good(damage.opcode)
+    damage.hurt(layout)
+    assert guest(strict=False).send(layout.frame()) == Answer(POSITIONS[damage.arg.register])
+
+
+def one_each(opcode: Opcode) -> list[Damage]:
+    """One damage of every argument; for a length the greatest, as it does not excuse the buffer."""
+    own = [damage for damage in DAMAGES if damage.opcode is opcode]
+    return [list(each)[-1] for _, each in groupby(own, key=lambda damage: damage.arg)]
+
+
+PAIRS = [
+    (first, second)
+    for opcode in GOOD
+    for first in one_each(opcode)
+    for second in one_each(opcode)
+    if first.arg.register < second.arg.register and first.arg.length != second.arg.name
+]
+
+
+@pytest.mark.parametrize("first,second", PAIRS, ids=[f"{a}+{b.arg.name}" for a, b in PAIRS])
+def test_of_two_wrong_arguments_the_first_is_named(first: Damage, second: Damage) -> None:
+    """The order of checks is that of the registers, whichever was spoilt first."""
+    for order in ((first, second), (second, first)):
+        layout = good(first.opcode)
+        for damage in order:
+            damage.hurt(layout)
+        assert guest().send(layout.frame()) == Answer(POSITIONS[first.arg.register])
+
+
+@pytest.mark.parametrize("damage", [d for d in DAMAGES if d.arg.register > 4], ids=str)
+def test_shapes_are_judged_before_the_password(damage: Damage) -> None:
+    """A wrong password is found only when every argument is in shape."""
+    if "authorization" in good(damage.opcode).registers and damage.arg.name != "labels_length":
+        layout = good(damage.opcode, password=b"wrong")
+        damage.hurt(layout)
+        assert guest().send(layout.frame()) == Answer(POSITIONS[damage.arg.register])
+
+
+def test_the_room_for_one_label_is_judged_after_the_password() -> None:
+    """How long the labels are is nobody's business without the password."""
+    assert guest().labels(SYSTEM, room=1, password=b"wrong") == Answer(-10)
+    assert guest().labels(SYSTEM, room=1, password=PASSWORD) == Answer(-57)
+
+
+def test_a_bad_address_of_nothing_is_no_bad_address() -> None:
+    """A buffer of length 0 needs no memory: the length is what is wrong."""
+    for opcode, name in ((Opcode.WRITE_OBJECT, "label"), (Opcode.WRITE_OBJECT, "data")):
+        layout = good(opcode)
+        layout.readable(name, b"", address=0xDEAD_0000)
+        blamed = CALLS[opcode].arg(f"{name}_length")
+        assert guest().send(layout.frame()) == Answer(POSITIONS[blamed.register])
+
+
+def test_addresses_and_lengths_of_64_bits_wrap_nowhere() -> None:
+    """An address and a length that sum to more than 64 bits lie in no segment."""
+    top = (1 << 64) - 1
+    for opcode in GOOD:
+        for name, place in good(opcode).places.items():
+            if name in good(opcode).memory:
+                layout = good(opcode)
+                layout.registers[name] = top
+                register = CALLS[opcode].arg(name).register
+                assert guest().send(layout.frame()) == Answer(POSITIONS[register])
+                if place.length is not None:
+                    layout = good(opcode)
+                    layout.registers[place.length] = top
+                    assert guest().send(layout.frame()) == Answer(POSITIONS[register])
+
+
+@pytest.mark.parametrize("name", CALL_NAMES)
+def test_one_segment_may_serve_every_argument(name: str) -> None:
+    """A guest may hand over one large readable and writable piece of its memory."""
+    layout = good(Opcode[name])
+    if not layout.memory:
+        return
+    memory, offset = bytearray(65536), 0
+    for argument, segment in list(layout.memory.items()):
+        layout.registers[argument] = 0x10_0000 + offset
+        memory[offset : offset + len(segment.data)] = segment.data
+        offset += 8192
+    frame = layout.frame()._replace(segments=(_whole(bytes(memory)),))
+    assert guest().send(frame).status == 0
+
+
+def _whole(memory: bytes) -> Segment:
+    return Segment(0x10_0000, len(memory), BOTH, memory)
+
+
+def test_data_may_cross_pages() -> None:
+    """R-76: only auth block, label, password and config lie in one page; data needs no alignment either."""
+    data = bytes(range(256)) * 40
+    for offset in (0, 1, 4095):
+        found = guest()
+        layout = good(Opcode.WRITE_OBJECT)
+        layout.readable("data", data, 0x5000 + offset)
+        assert found.send(layout.frame()) == Answer(0)
+        layout = good(Opcode.READ_OBJECT)
+        layout.readable("label", b"new")
+        layout.writable("data", len(data), 0x5000 + offset)
+        assert found.send(layout.frame()) == Answer(0, len(data), 0, data)
+
+
+def test_memory_rules_can_be_switched_while_the_guest_runs() -> None:
+    """R-76: the switch of the partition counts at the next call."""
+    found = guest()
+    crossing = next(d for d in DAMAGES if d.strict and d.opcode is Opcode.CONFIRM_OBJECT_FLUSHED)
+    layout = good(crossing.opcode)
+    crossing.hurt(layout)
+    for strict, status in ((True, -4), (False, 0), (True, -4)):
+        found.partition.strict_memory = strict
+        assert found.send(layout.frame()).status == status
