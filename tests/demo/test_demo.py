@@ -1,0 +1,186 @@
+"""The demo as people run it: a process of its own, its output in a pipe."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hcall_server.cli.demo import story
+
+COMMAND = [sys.executable, "-m", "hcall_server.cli.main", "demo"]
+LIMIT = 60
+"""Seconds until a demo that hangs is given up; it takes about five, on a busy machine more."""
+
+STEPS = [
+    "The machine is switched on",
+    "First IPL: every stage locks its objects away",
+    "The kernel makes a disk key and stores it",
+    "The kernel encrypts a disk with it",
+    "The neighbour sees nothing of it",
+    "The power fails (kill -9)",
+    "Power is back, the next IPL: passwords are gone",
+    "The kernel gets its key back and opens the disk",
+    "The boot loader's public keys: for all to read, for nobody to change",
+    "An immutable object stays",
+    "Secure boot is switched off",
+    "Secure boot is enforced again",
+    "One bit of NVRAM is flipped",
+]
+
+# The whole story and then a step that notes what must never be told, so that the test can look for it.
+SPY = """
+import json, sys, argparse
+from hcall_server.cli import demo
+from hcall_server.cli.demo import story
+
+async def spy(play):
+    with open({path!r}, "w") as file:
+        json.dump([play.disk_key.hex(), repr(play.disk_key), play.note.decode()], file)
+
+sys.exit(demo.run(argparse.Namespace(state=None, keep=False), (*story.STEPS, spy)))
+"""
+
+# The first two steps with one of the test's own between them.
+SHORT = """
+import sys, argparse
+from hcall_server.cli import demo
+from hcall_server.cli.demo import story
+
+async def ours(play):
+    {step}
+
+first, second, *_ = story.STEPS
+sys.exit(demo.run(argparse.Namespace(state=None, keep=False), (first, ours, second)))
+"""
+
+
+def play(
+    folder: Path, *options: str, command: list[str] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a demo with `folder` for its temporary files."""
+    return subprocess.run(
+        [*(command or COMMAND), *options], capture_output=True, text=True, encoding="utf-8", timeout=LIMIT,
+        check=False, env={**os.environ, "TMPDIR": str(folder), **environment},
+    )  # fmt: skip
+
+
+def steps_of(output: str) -> list[str]:
+    return re.findall(r"^ ?\d+\. (.*)$", output, re.MULTILINE)
+
+
+def servers_in(folder: Path) -> list[str]:
+    """Command lines of the processes that work in a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().decode("utf-8", "replace")
+        except OSError:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+def nothing_left(folder: Path) -> None:
+    assert list(folder.iterdir()) == [], "the temporary folder is gone"
+    assert servers_in(folder) == [], "the server is gone"
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_all_of_it_holds_and_nothing_secret_is_told(tmp_path: Path) -> None:
+    """Every step is there and every claim holds; the output is plain and has no secret in it.
+
+    R-01 to R-04, R-08, R-10 to R-13 and R-21, shown on a real server that is killed and started again.
+    """
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    secrets_file = tmp_path / "secrets"
+    spy = SPY.format(path=str(secrets_file))
+    done = play(temporary, command=[sys.executable, "-c", spy])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert steps_of(done.stdout) == STEPS
+    assert "✗" not in done.stdout
+    assert re.search(r"^all \d+ checks held, 13 steps, ", done.stdout, re.MULTILINE)
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""
+    for hidden in json.loads(secrets_file.read_text()):
+        assert len(hidden) > 64
+        assert not any(hidden[at : at + 12] in done.stdout for at in range(40, len(hidden) - 12))
+    nothing_left(temporary)
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_without_cryptsetup_it_plays_with_an_aes_file_in_a_folder_that_it_keeps(tmp_path: Path) -> None:
+    """A named folder is there to be looked at afterwards: state, disk and log."""
+    temporary, folder = tmp_path / "t", tmp_path / "new" / "folder"
+    temporary.mkdir()
+    done = play(temporary, "--state", str(folder), PATH="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert steps_of(done.stdout) == STEPS
+    assert "the disk is an AES-256-GCM file, because cryptsetup is not installed here" in done.stdout
+    assert f"kept: {folder}" in done.stdout
+    assert {"state", "state.log", "disk.img"} <= {path.name for path in folder.iterdir()}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert servers_in(folder) == []
+    nothing_left(temporary)
+
+
+@pytest.mark.process
+def test_one_claim_that_does_not_hold_makes_the_exit_status_1(tmp_path: Path) -> None:
+    failing = SHORT.format(step="play.stage.check('the moon is a cheese', held=False)")
+    done = play(tmp_path, command=[sys.executable, "-c", failing])
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "✗ the moon is a cheese" in done.stdout
+    assert "\n1 of " in done.stdout
+    assert steps_of(done.stdout) == STEPS[:2], "the story goes on"
+    nothing_left(tmp_path)
+
+
+@pytest.mark.process
+def test_a_step_that_breaks_ends_the_story_with_1(tmp_path: Path) -> None:
+    """The second step finds its server gone."""
+    breaking = SHORT.format(step="play.server.kill()")
+    done = play(tmp_path, command=[sys.executable, "-c", breaking])
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "✗ the step could be played to its end (ConnectionLost: " in done.stdout
+    assert steps_of(done.stdout) == STEPS[:2]
+    nothing_left(tmp_path)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """The signal comes while the server runs; the demo still ends it and removes its folder."""
+    running = subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert running.stdout is not None
+    for line in running.stdout:
+        if STEPS[1] in line:
+            break
+    running.send_signal(number)
+    _, complaints = running.communicate(timeout=LIMIT)
+    assert running.returncode == 130, complaints
+    assert complaints == "swpks demo: interrupted\n"
+    nothing_left(tmp_path)
+
+
+@pytest.mark.process
+def test_a_folder_that_is_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    done = play(tmp_path, "--state", str(tmp_path))
+    assert done.returncode == 2
+    assert "is not empty" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_story_is_the_one_that_is_tested() -> None:
+    assert len(story.STEPS) == len(STEPS)
