@@ -229,15 +229,17 @@ async def test_metrics(machine, client) -> None:
     partition = machine.system.create("a", 8)
     await machine.power_on("a")
     put_object(machine, "a")
-    machine.counters.call(0x41C, 0)
-    machine.counters.call(0xDEAD, -2)
-    machine.counters.call(0xBEEF, -2)
+    machine.counters.calls[0x41C, 0] += 1
+    machine.counters.calls[0xDEAD, -2] += 1
+    machine.counters.calls[0xBEEF, -2] += 1
     machine.counters.opens[0] += 1
-    machine.counters.goodbyes[99] += 2
+    machine.counters.goodbyes[98] += 1
+    machine.counters.goodbyes[99] += 1
     answer = await client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     lines = set(answer.text.splitlines())
+    assert len(lines) == len(answer.text.splitlines())
     used = float(partition.keystore.used)
     assert {
         'swpks_hcalls_total{hcall="GET_CONFIG",status="H_SUCCESS"} 1.0',

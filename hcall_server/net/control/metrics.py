@@ -6,6 +6,7 @@ Labels are bounded: partitions by name (the operator's), h-calls and statuses by
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum
 
@@ -50,8 +51,11 @@ class MachineCollector(Collector):
 
     def _calls(self) -> Iterator[Metric]:
         family = CounterMetricFamily("swpks_hcalls", "answered h-calls", labels=["hcall", "status"])
-        for (opcode, status), count in sorted(self._machine.counters.calls.items()):
-            family.add_metric([_named(Opcode, opcode), _named(Status, status)], count)
+        counts: Counter[tuple[str, str]] = Counter()
+        for (opcode, status), count in self._machine.counters.calls.items():
+            counts[_named(Opcode, opcode), _named(Status, status)] += count
+        for names, count in sorted(counts.items()):
+            family.add_metric(names, count)
         yield family
 
     def _connections(self) -> Iterator[Metric]:
@@ -112,8 +116,11 @@ def _per_partition(
 
 def _by_number(name: str, told: str, label: str, names: type[IntEnum], counts: Mapping[int, int]) -> Metric:
     family = CounterMetricFamily(name, told, labels=[label])
-    for number, count in sorted(counts.items()):
-        family.add_metric([_named(names, number)], count)
+    by_name: Counter[str] = Counter()
+    for number, count in counts.items():
+        by_name[_named(names, number)] += count
+    for each, count in sorted(by_name.items()):
+        family.add_metric([each], count)
     return family
 
 

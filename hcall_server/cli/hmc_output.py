@@ -1,0 +1,84 @@
+"""What `swpks hmc` shows a person: answers of the control channel as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Answer = dict[str, Any]
+"""A decoded answer (spec/control.md#answers)."""
+
+Show = Callable[[Answer], str]
+
+_HEAD = ("PARTITION", "ID", "POWER", "IPLS", "KEYSTORE", "USED", "OBJECTS", "SECURE BOOT")
+
+
+def system(answer: Answer) -> str:
+    """Return the system in one line and its partitions as a table."""
+    head = (
+        f"system {answer['system_id']}, {answer['firmware_level']}, "
+        f"{answer['assigned_kbytes']} of {answer['total_kbytes']} KiB assigned"
+    )
+    partitions = answer["partitions"]
+    if not partitions:
+        return f"{head}\nno partitions"
+    notes = [
+        f"{each['name']} is REFUSED: {each['refused']['detail']}" for each in partitions if each["refused"]
+    ]
+    return "\n".join([head, "", *_table([_HEAD, *map(_row, partitions)]), *notes])
+
+
+def partition(answer: Answer) -> str:
+    """Return one partition as a table of one row, and why it was refused."""
+    lines = _table([_HEAD, _row(answer)])
+    if refused := answer["refused"]:
+        lines += [
+            f"REFUSED: {refused['detail']}",
+            f"  rule: {refused['rule']}",
+            f"  see: {refused['section']}",
+        ]
+    return "\n".join(lines)
+
+
+def health(answer: Answer) -> str:
+    """Return whether all is well, or each thing that is not."""
+    writeback = answer["writeback"]
+    lines = ["healthy"] if answer["ok"] else ["NOT healthy", *(f"  {reason}" for reason in answer["reasons"])]
+    lines.append(
+        f"swpks {answer['version']}, {answer['running']} of {answer['partitions']} partitions running"
+    )
+    lines.append(
+        f"NVRAM {writeback['state']}: {writeback['commits']} commits, {writeback['failures']} failures, "
+        f"{writeback['pending']} partitions to be written"
+    )
+    return "\n".join(lines)
+
+
+def problem(answer: Answer) -> str:
+    """Return a refusal with the console's message number, the rule, and where it is written."""
+    code = answer.get("code")
+    detail = answer["detail"]
+    if code and code not in detail:
+        detail = f"{code}: {detail}"
+    return f"{detail}\n  rule: {answer['rule']}\n  see: {answer['section']} ({answer['fault']} fault)"
+
+
+def _row(answer: Answer) -> tuple[str, ...]:
+    keystore = answer["keystore"]
+    size = f"{answer['keystore_kbytes']} KiB" if answer["keystore_kbytes"] else "off"
+    used, objects = (str(keystore["used_bytes"]), str(keystore["objects"])) if keystore else ("-", "-")
+    number, ipls = str(answer["number"]), str(answer["ipl_count"])
+    return (answer["name"], number, answer["power"], ipls, size, used, objects, _secure_boot(answer))
+
+
+def _secure_boot(answer: Answer) -> str:
+    current, following = answer["curr_secure_boot"], answer["secure_boot"]
+    return str(current) if current == following else f"{current}, {following} at the next IPL"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines whose columns are as wide as they need to be."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
