@@ -26,6 +26,9 @@ from hcall_server.keystore.refusal import Refusal
 Entropy = Callable[[int], bytes]
 """Returns that many random bytes: the seam through which all randomness comes."""
 
+MAX_PENDING_REMOVALS = 4096
+"""How many removals are pending by name; beyond it every absent label is pending until the next flush."""
+
 _TRANSIENT = int(Policy.TRANSIENT)
 _Key = tuple[int, bytes]
 
@@ -62,6 +65,7 @@ class Keystore:
         self._entropy = entropy
         self._objects: dict[_Key, Held] = {}
         self._removed: dict[_Key, int] = {}
+        self._unnamed_removals = 0
         for consumer, label, policy, data in image.objects if image else ():
             self._objects[consumer, label] = Held(policy, data, self.generation)
             self.used += self._cost(label, data)
@@ -163,7 +167,7 @@ class Keystore:
         self._drop(key)
         if not held.policy & _TRANSIENT:
             self.generation += 1
-            self._removed[key] = self.generation
+            self._note_removal(key)
 
     def confirm(self, consumer: Consumer, password: bytes, label: bytes) -> bool:
         """Say whether the newest change to a label is durable.
@@ -174,7 +178,7 @@ class Keystore:
         self._authenticate(Opcode.CONFIRM_OBJECT_FLUSHED, consumer, password)
         key = (int(consumer), label)
         held = self._objects.get(key)
-        changed = self._removed.get(key, 0)
+        changed = self._removed.get(key, self._unnamed_removals)
         if held is not None and not held.policy & _TRANSIENT:
             changed = held.generation
         if changed > self.flushed:
@@ -212,6 +216,13 @@ class Keystore:
 
     def _cost(self, label: bytes, data: bytes) -> int:
         return len(label) + len(data) + self.limits.object_overhead
+
+    def _note_removal(self, key: _Key) -> None:
+        """Remember a removal until it is flushed, in bounded memory however long that takes."""
+        if len(self._removed) >= MAX_PENDING_REMOVALS:
+            self._removed.clear()
+            self._unnamed_removals = self.generation
+        self._removed[key] = self.generation
 
     def _drop(self, key: _Key) -> None:
         held = self._objects.pop(key)
