@@ -181,9 +181,8 @@ BAD_VALUES = {
 
 
 def _value_ways(arg: Arg) -> Iterator[Way]:
+    def put(value: int) -> Hurt:
+        return lambda layout: layout.registers.__setitem__(arg.name, value)
+
     for value in BAD_VALUES[arg.name]:
-        yield (
-            f"value {value:#x}",
-            lambda layout, value=value: layout.registers.update({arg.name: value}),
-            False,
-        )
+        yield f"value {value:#x}", put(value), False

@@ -1,0 +1,179 @@
+"""CONFIRM_OBJECT_FLUSHED, as far as the store decides it: what is pending, durable, gone, or never goes."""
+
+import pytest
+
+from hcall_server.keystore.store import MAX_PENDING_REMOVALS, Keystore
+from tests.guest import SYSTEM, Answer, Guest, make_partition
+
+PENDING, FLUSHED = Answer(0, 0), Answer(0, 1)
+GONE = Answer(-7, 1)
+TRANSIENT = 0x0200_0000
+
+
+def store_of(guest: Guest) -> Keystore:
+    store = guest.partition.keystore
+    assert store is not None
+    return store
+
+
+def flush(guest: Guest) -> None:
+    store = store_of(guest)
+    store.mark_flushed(store.snapshot().generation)
+
+
+def test_a_write_is_pending_until_it_is_flushed() -> None:
+    """R-20: the object is read at once, and confirmed only when it is durable."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"label", b"data")
+    assert guest.read(SYSTEM, b"label").status == 0
+    assert guest.confirm(SYSTEM, b"label") == guest.confirm(SYSTEM, b"label") == PENDING
+    flush(guest)
+    assert guest.confirm(SYSTEM, b"label") == FLUSHED
+
+
+def test_a_removal_is_pending_until_it_is_flushed() -> None:
+    """R-20: 0 while it is pending, then H_NOT_FOUND with 1; never H_NOT_FOUND with 0."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"label", b"data")
+    flush(guest)
+    guest.remove(SYSTEM, b"label")
+    assert guest.read(SYSTEM, b"label") == Answer(-7)
+    assert guest.confirm(SYSTEM, b"label") == PENDING
+    flush(guest)
+    assert guest.confirm(SYSTEM, b"label") == GONE
+
+
+def test_what_never_was_is_durably_absent() -> None:
+    """R-20: H_NOT_FOUND with r4 = 1, whatever else is pending."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"label", b"data")
+    assert guest.confirm(SYSTEM, b"another") == GONE
+
+
+def test_an_object_that_was_removed_before_any_flush_is_pending_too() -> None:
+    """R-20: whether the write reached NVRAM is not known, so the removal has to."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"label", b"data")
+    guest.remove(SYSTEM, b"label")
+    assert guest.confirm(SYSTEM, b"label") == PENDING
+    flush(guest)
+    assert guest.confirm(SYSTEM, b"label") == GONE
+
+
+def test_a_new_object_in_the_place_of_a_removed_one_is_pending() -> None:
+    """R-20: the flush of the removal does not stand for the flush of what came after it."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"label", b"old")
+    guest.remove(SYSTEM, b"label")
+    after_removal = store_of(guest).generation
+    guest.write(SYSTEM, b"label", b"new")
+    store_of(guest).mark_flushed(after_removal)
+    assert guest.confirm(SYSTEM, b"label") == PENDING
+    flush(guest)
+    assert guest.confirm(SYSTEM, b"label") == FLUSHED
+
+
+def test_a_flush_covers_what_was_there_when_it_began() -> None:
+    """R-20: what is written while the commit runs waits for the next one."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"before", b"data")
+    snapshot = store_of(guest).snapshot()
+    guest.write(SYSTEM, b"after", b"data")
+    store_of(guest).mark_flushed(snapshot.generation)
+    assert guest.confirm(SYSTEM, b"before") == FLUSHED
+    assert guest.confirm(SYSTEM, b"after") == PENDING
+    assert [held.label for held in snapshot.objects] == [b"before"]
+
+
+def test_an_older_flush_takes_nothing_back() -> None:
+    """R-21: a late word of an earlier commit does not make flushed objects pending."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"label", b"data")
+    flush(guest)
+    store_of(guest).mark_flushed(0)
+    assert guest.confirm(SYSTEM, b"label") == FLUSHED
+
+
+def test_transient_objects_are_confirmed_at_once() -> None:
+    """R-14: there is nothing to wait for; gone, they are gone at once."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"label", b"data", policy=TRANSIENT)
+    assert not store_of(guest).dirty
+    assert guest.confirm(SYSTEM, b"label") == FLUSHED
+    guest.remove(SYSTEM, b"label")
+    assert not store_of(guest).dirty
+    assert guest.confirm(SYSTEM, b"label") == GONE
+
+
+def test_a_transient_object_does_not_hide_a_pending_removal() -> None:
+    """R-14, R-20: until the removal is durable, a power cut brings the old object back."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"label", b"old")
+    flush(guest)
+    guest.remove(SYSTEM, b"label")
+    guest.write(SYSTEM, b"label", b"new", policy=TRANSIENT)
+    assert guest.confirm(SYSTEM, b"label") == PENDING
+    guest.ipl()
+    assert guest.confirm(SYSTEM, b"label") == PENDING
+    flush(guest)
+    assert guest.confirm(SYSTEM, b"label") == GONE
+
+
+def test_an_ipl_ends_transient_objects_and_no_others() -> None:
+    """R-14: their space is free again, and what is persisted does not change."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"stays", b"data")
+    flush(guest)
+    before = (store_of(guest).snapshot(), guest.config().used)
+    for consumer in (1, 2, 3):
+        guest.write(consumer, b"goes", b"data", policy=TRANSIENT)
+    assert store_of(guest).snapshot() == before[0]
+    guest.ipl()
+    assert (store_of(guest).snapshot(), guest.config().used) == before
+    assert guest.read(SYSTEM, b"goes") == Answer(-7)
+    assert guest.read(SYSTEM, b"stays").status == 0
+
+
+def test_a_transient_immutable_object_goes_as_well() -> None:
+    """R-12, R-14: immutable for this IPL, transient beyond it."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"label", b"data", policy=TRANSIENT | 0x0400_0000)
+    assert guest.remove(SYSTEM, b"label") == Answer(-10)
+    guest.ipl()
+    assert guest.write(SYSTEM, b"label", b"data") == Answer(0)
+
+
+def test_confirm_asks_for_the_password_first() -> None:
+    """R-04: what is pending and what exists is told to the owner alone, also of world-readable objects."""
+    guest = Guest(make_partition())
+    guest.set_password(SYSTEM, b"right")
+    guest.write(SYSTEM, b"label", b"data", policy=0x0800_0000, password=b"right")
+    for password in (b"", b"wrong"):
+        for label in (b"label", b"absent"):
+            assert guest.confirm(SYSTEM, label, password=password) == Answer(-10)
+    assert guest.confirm(SYSTEM, b"label", password=b"right") == PENDING
+
+
+@pytest.mark.parametrize("power_off", [True, False])
+def test_a_restart_keeps_what_is_pending(power_off: bool) -> None:
+    """R-20: an IPL loses no change that has not been flushed yet, nor does it call it flushed."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"label", b"data")
+    if power_off:
+        guest.partition.power_off()
+    guest.ipl()
+    assert guest.confirm(SYSTEM, b"label") == PENDING
+    assert store_of(guest).dirty
+
+
+def test_many_pending_removals_are_all_pending_and_bounded() -> None:
+    """R-20, R-23: while NVRAM is away, removals cost no memory without end, and none is called flushed."""
+    guest = Guest(make_partition("FW1110", 4))
+    labels = [b"label %d" % n for n in range(6000)]
+    for label in labels:
+        assert guest.write(SYSTEM, label, b"x") == guest.remove(SYSTEM, label) == Answer(0)
+    assert len(store_of(guest)._removed) <= MAX_PENDING_REMOVALS < 6000
+    assert {guest.confirm(SYSTEM, label) for label in labels[::500]} == {PENDING}
+    flush(guest)
+    assert {guest.confirm(SYSTEM, label) for label in labels[::500]} == {GONE}
+    assert guest.confirm(SYSTEM, b"never") == GONE
