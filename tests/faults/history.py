@@ -1,0 +1,209 @@
+"""What one partition's keystore must be, from the calls of its only writer: the judge of every crash.
+
+The writer makes each call through a `History`, which foretells its answer by rules of its own (no
+code of the engine is used), and notes every state that the durable part of the store passes
+through.  Calls run in order, so after a crash the store found has to be one of these states, and
+none before the last that a CONFIRM has called flushed (R-21, R-22).
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, NamedTuple
+
+from hcall_abi.policies import Policy
+from hcall_abi.statuses import Status
+from hcall_client import calls
+from hcall_client.calls import Authorization, Confirmation, HcallError, ObjectRead, Request
+
+OVERHEAD = 32
+CONSUMERS = (1, 2, 3)
+LABELS = tuple(b"label %d" % n + b"." * (n * 9) for n in range(7))
+WRONG = b"not the password"
+
+TRANSIENT = int(Policy.TRANSIENT)
+IMMUTABLE = int(Policy.IMMUTABLE)
+PWSET = int(Policy.PWSET)
+POLICIES = (0, 0, 0, 0, int(Policy.WORLDREADABLE), PWSET, TRANSIENT, TRANSIENT | PWSET)
+
+Key = tuple[int, bytes]
+State = dict[Key, tuple[int, bytes]]
+
+
+class Foretold(NamedTuple):
+    """What a call has to answer: a status, the object that a READ brings; `at` is for a CONFIRM.
+
+    `at` is the number of the state in which the label last changed.
+    """
+
+    request: Request[Any]
+    status: Status
+    found: tuple[int, bytes] | None = None
+    at: int | None = None
+    present: bool = False
+
+
+def used(objects: State) -> int:
+    """Bytes that objects take, as GET_CONFIG has to tell them."""
+    return sum(len(label) + len(data) + OVERHEAD for (_, label), (_, data) in objects.items())
+
+
+class History:
+    """One partition of `kbytes` KiB and its writer, who does what `chance` says."""
+
+    def __init__(self, chance: Random, kbytes: int) -> None:
+        self.memory: State = {}
+        self.states: list[State] = [{}]
+        self.confirmed = 0
+        self.facts = 0
+        """How many CONFIRMs were answered "flushed" in all."""
+        self.passwords: dict[int, bytes] = {}
+        self.lost_passwords: dict[int, bytes] = {}
+        self._changed: dict[Key, int] = {}
+        self._chance = chance
+        self._room = kbytes * 1024
+
+    def anything(self) -> Foretold:
+        """Any call that the writer may make next; it counts as made."""
+        kind = self._chance.choices(_KINDS, _WEIGHTS)[0]
+        return kind(self, self._chance.choice(CONSUMERS), self._chance.choice(LABELS))
+
+    def batch(self, longest: int) -> list[Foretold]:
+        """Up to `longest` calls, to be sent at once."""
+        return [self.anything() for _ in range(self._chance.randint(1, longest))]
+
+    def write(self, consumer: int, label: bytes, *, policy: int | None = None, size: int = 0) -> Foretold:
+        chance, key = self._chance, (consumer, label)
+        if policy is None:
+            policy = IMMUTABLE if chance.random() < 0.02 else chance.choice(POLICIES)
+        data = chance.randbytes(size or chance.choice((1, 20, 64, 300, 3000)))
+        request = calls.write_object(self._whose(consumer), label, data, policy)
+        if key in self.memory:
+            return Foretold(request, Status.H_RESOURCE)
+        if policy & PWSET and consumer not in self.passwords:
+            return Foretold(request, Status.H_AUTHORITY)
+        if used(self.memory) + used({key: (policy, data)}) > self._room:
+            return Foretold(request, Status.H_NO_MEM)
+        self._become({**self.memory, key: (policy, data)}, key, durable=not policy & TRANSIENT)
+        return Foretold(request, Status.H_SUCCESS)
+
+    def remove(self, consumer: int, label: bytes) -> Foretold:
+        request, key = calls.remove_object(self._whose(consumer), label), (consumer, label)
+        if key not in self.memory:
+            return Foretold(request, Status.H_NOT_FOUND)
+        policy = self.memory[key][0]
+        if policy & IMMUTABLE:
+            return Foretold(request, Status.H_AUTHORITY)
+        rest = {other: held for other, held in self.memory.items() if other != key}
+        self._become(rest, key, durable=not policy & TRANSIENT)
+        return Foretold(request, Status.H_SUCCESS)
+
+    def read(self, consumer: int, label: bytes) -> Foretold:
+        request = calls.read_object(self._whose(consumer), label)
+        held = self.memory.get((consumer, label))
+        if held is None:
+            return Foretold(request, Status.H_NOT_FOUND)
+        if held[0] & PWSET and consumer not in self.passwords:
+            return Foretold(request, Status.H_AUTHORITY)
+        return Foretold(request, Status.H_SUCCESS, found=held)
+
+    def confirm(self, consumer: int, label: bytes) -> Foretold:
+        request, key = calls.confirm_object_flushed(self._whose(consumer), label), (consumer, label)
+        return Foretold(request, Status.H_SUCCESS, at=self._changed.get(key, 0), present=key in self.memory)
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything that was written is known to be flushed."""
+        return self.confirmed == len(self.states) - 1
+
+    def newest_confirm(self) -> Foretold:
+        """A CONFIRM of the newest change."""
+        return self.confirm(*max(self._changed, key=lambda key: self._changed[key]))
+
+    def set_password(self, consumer: int, label: bytes) -> Foretold:
+        password = self._chance.randbytes(self._chance.randint(1, 64))
+        request = calls.set_password(consumer, password)
+        if consumer in self.passwords:
+            return Foretold(request, Status.H_IN_USE)
+        self.passwords[consumer] = password
+        return Foretold(request, Status.H_SUCCESS)
+
+    def intrude(self, consumer: int, label: bytes) -> Foretold:
+        """A change that the password forbids: it must leave no trace."""
+        who = Authorization(consumer, WRONG)
+        request = self._chance.choice((calls.write_object(who, label, b"x"), calls.remove_object(who, label)))
+        return Foretold(request, Status.H_AUTHORITY)
+
+    def check(self, foretold: Foretold, result: Any) -> None:
+        """Hold the result of a call, or the HcallError that it raised, against what was foretold."""
+        if isinstance(result, HcallError):
+            assert result.status == foretold.status, (foretold, result)
+            return
+        assert foretold.status == Status.H_SUCCESS, (foretold, result)
+        if isinstance(result, ObjectRead):
+            assert (int(result.policy), result.data) == foretold.found
+        elif isinstance(result, Confirmation):
+            assert foretold.at is not None
+            self._learn(foretold.at, foretold.present, result)
+
+    def found(self, state: State) -> int:
+        """Take what is there after a crash; returns how many of the newest states were lost.
+
+        Fails unless it is a state that was there, and none older than the last one confirmed.
+        """
+        numbers = [n for n, each in enumerate(self.states) if each == state]
+        assert numbers, f"a state that never was: {self._difference(state)}"
+        assert numbers[-1] >= self.confirmed, f"{state.keys()} is older than state {self.confirmed}"
+        lost = len(self.states) - 1 - numbers[-1]
+        self.memory, self.states, self.confirmed = dict(state), [dict(state)], 0
+        self._changed = {}
+        self._forget_passwords()
+        return lost
+
+    def opened_with(self, password: bytes) -> None:
+        """Every consumer has this password now."""
+        self.passwords = dict.fromkeys(CONSUMERS, password)
+
+    def ipl(self) -> None:
+        """The partition was restarted: passwords and TRANSIENT objects are gone, nothing else is."""
+        self.memory = {key: held for key, held in self.memory.items() if not held[0] & TRANSIENT}
+        self._forget_passwords()
+
+    def all_flushed(self) -> None:
+        """The server has ended in good order: the newest state is durable (R-20)."""
+        self.confirmed = len(self.states) - 1
+
+    def _forget_passwords(self) -> None:
+        self.lost_passwords, self.passwords = self.passwords, {}
+
+    def _learn(self, at: int, present: bool, told: Confirmation) -> None:
+        if not told.flushed:
+            assert at > self.confirmed, "flushed once, it is not pending again"
+            return
+        assert told.present == present
+        self.facts += 1
+        self.confirmed = max(self.confirmed, at)
+
+    def _whose(self, consumer: int) -> Authorization:
+        return Authorization(consumer, self.passwords.get(consumer, b""))
+
+    def _become(self, memory: State, key: Key, *, durable: bool) -> None:
+        self.memory = memory
+        if durable:
+            self.states.append({key: held for key, held in memory.items() if not held[0] & TRANSIENT})
+            self._changed[key] = len(self.states) - 1
+
+    def _difference(self, state: State) -> str:
+        nearest = min(self.states, key=lambda each: len(set(each.items()) ^ set(state.items())))
+        return f"beside the nearest one there are {set(state) ^ set(nearest)} or other contents"
+
+
+_KINDS = (
+    History.write,
+    History.remove,
+    History.confirm,
+    History.read,
+    History.set_password,
+    History.intrude,
+)
+_WEIGHTS = (8, 6, 6, 2, 0.4, 0.6)
