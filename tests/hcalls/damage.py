@@ -17,7 +17,7 @@ LABEL = b"label"
 GOOD: dict[Opcode, dict[str, int | bytes]] = {
     Opcode.GET_CONFIG: {"config": 520},
     Opcode.SET_PASSWORD: {"consumer": 1, "password": PASSWORD},
-    Opcode.GEN_PASSWORD: {"consumer": 1, "password": 32},
+    Opcode.GEN_PASSWORD: {"consumer": 2, "password": 32},
     Opcode.GET_OBJECTLABELS: {"labels": 4096},
     Opcode.WRITE_OBJECT: {"label": b"new", "data": b"data"},
     Opcode.READ_OBJECT: {"label": LABEL, "data": 4096},

@@ -1,0 +1,100 @@
+"""Which calls are answered: by firmware level, keystore size and power."""
+
+import pytest
+
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.frames import HCall
+from hcall_abi.levels import LEVELS
+from hcall_server.keystore.refusal import Refusal
+from tests.guest import Answer, Guest, make_partition
+from tests.hcalls.damage import GOOD, good
+
+H_FUNCTION, H_STATE = Answer(-2), Answer(-75)
+ALL_OPCODES = [int(opcode) for opcode in CALLS]
+UNSERVED = sorted(set(CALLS) - set(GOOD))
+
+
+def bare(opcode: int) -> HCall:
+    """A call with nothing in its registers."""
+    return HCall(1, opcode, (0,) * 9, ())
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_calls_of_the_first_level_are_served_by_every_level(level: str) -> None:
+    """R-74: the eight calls of this release belong to every level."""
+    guest = Guest(make_partition(level))
+    guest.write(3, b"label", b"data")
+    for opcode in GOOD:
+        assert opcode in LEVELS[level].calls
+        assert guest.send(good(opcode, password=b"").frame()).status == 0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("opcode", UNSERVED, ids=lambda opcode: opcode.name)
+def test_calls_that_the_level_or_the_emulator_lacks(level: str, opcode: Opcode) -> None:
+    """R-74: H_FUNCTION, whatever the arguments."""
+    guest = Guest(make_partition(level))
+    assert guest.send(bare(opcode)) == H_FUNCTION
+    assert "level" in guest.refusals[-1].rule
+
+
+@pytest.mark.parametrize(
+    "opcode", [0, 0x418, 0x41D, 0x440, 0x444, 0x498, 0x4B4, 1 << 63, (1 << 64) - 1, 0x1_0000_041C]
+)
+def test_unknown_opcodes(opcode: int) -> None:
+    """R-74: H_FUNCTION, also for a known number with more bits above it."""
+    assert Guest(make_partition()).send(bare(opcode)) == H_FUNCTION
+
+
+@pytest.mark.parametrize("opcode", [*ALL_OPCODES, 0x444])
+@pytest.mark.parametrize("running", [True, False])
+def test_nothing_is_answered_while_the_keystore_is_off(opcode: int, running: bool) -> None:
+    """R-30, R-35: GET_CONFIG and every other call answer H_FUNCTION where the size is 0."""
+    guest = Guest(make_partition(kbytes=0, running=running))
+    assert guest.send(bare(opcode)) == H_FUNCTION
+    assert guest.refusals[-1].section.startswith("spec/")
+
+
+@pytest.mark.parametrize("opcode", GOOD, ids=lambda opcode: opcode.name)
+def test_a_stopped_partition_is_answered_nothing(opcode: Opcode) -> None:
+    """The order of checks: enabled, then state, then the arguments, which here are all wrong."""
+    guest = Guest(make_partition(running=False))
+    assert guest.send(bare(opcode)) == H_STATE
+    assert guest.send(bare(0x444)) == H_FUNCTION
+    guest.partition.ipl()
+    assert guest.send(bare(opcode)).status not in {-2, -75}
+    guest.partition.power_off()
+    assert guest.send(bare(opcode)) == H_STATE
+
+
+def test_switching_the_keystore_on_and_off_shows_at_the_next_call() -> None:
+    """R-33, R-35: a guest that is connected meets H_FUNCTION, and a new and empty store after that."""
+    guest = Guest(make_partition())
+    guest.set_password(3, b"old")
+    guest.partition.set_kbytes(0)
+    assert guest.send(good(Opcode.GET_CONFIG).frame()) == H_FUNCTION
+    guest.partition.power_off()
+    guest.partition.set_kbytes(8)
+    guest.partition.ipl()
+    told = guest.config()
+    assert (told.total, told.used) == (8192, 0)
+    assert guest.write(3, b"label", b"data") == Answer(0)
+
+
+def test_refusals_are_optional_listening() -> None:
+    """A partition that nobody logs answers as well."""
+    from hcall_server.hcalls.dispatch import HypervisorCalls
+
+    assert HypervisorCalls(make_partition()).execute(bare(0)).status == -2
+
+
+def test_the_log_hears_of_refusals_only() -> None:
+    """H_CONTINUE and a pending CONFIRM are answers, not refusals."""
+    guest = Guest(make_partition())
+    for label in (b"one", b"two"):
+        guest.write(3, label, b"data")
+    assert guest.labels(3, room=5).status == 18
+    assert guest.confirm(3, b"one") == Answer(0, 0)
+    assert guest.refusals == []
+    assert guest.read(3, b"three").status == -7
+    assert [type(refusal) for refusal in guest.refusals] == [Refusal]
