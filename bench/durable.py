@@ -1,0 +1,53 @@
+"""The other ceiling: durable commits of the same NVRAM back end, one after the other, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from bench.loadgen import Measured
+from bench.programs import filled_partition
+from hcall_server.nvram.names import image_name
+from hcall_server.nvram.sqlite import SqliteNvram
+from hcall_server.platform.anchor_card import SystemIdentity
+from hcall_server.sealing import Sealer, seal_image
+
+BLOBS = 8
+"""Blobs to commit in turn, so that each commit changes what is stored."""
+
+
+def image_size() -> int:
+    """Return the size in bytes of the sealed image that the measured server commits."""
+    keystore = filled_partition().keystore
+    if keystore is None:
+        raise RuntimeError("the benchmark's partition has a keystore")
+    sealer = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
+    return len(seal_image(sealer, 1, keystore.snapshot()))
+
+
+class BareCommits:
+    """An NVRAM of its own beside the server's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._nvram = SqliteNvram(folder / "bare.sqlite")
+        self._blobs = [os.urandom(image_size()) for _ in range(BLOBS)]
+
+    def run(self, seconds: float) -> Measured:
+        """Commit for some seconds in this process."""
+        took: list[float] = []
+        cpu = time.process_time()
+        began = now = time.perf_counter()
+        while now - began < seconds:
+            self._nvram.commit({image_name(1): self._blobs[len(took) % BLOBS]})
+            before, now = now, time.perf_counter()
+            took.append(1e6 * (now - before))
+        count = len(took)
+        took.sort()
+        cpu = 1e6 * (time.process_time() - cpu) / count
+        p50, p99 = took[count // 2], took[int(0.99 * (count - 1))]
+        return Measured(count / (now - began), p50, p99, cpu, 0.0, 0.0)
+
+    def close(self) -> None:
+        """Let go of the NVRAM."""
+        self._nvram.close()

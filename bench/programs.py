@@ -1,0 +1,166 @@
+"""What the load generator sends: frames computed beforehand, with the answers that they get.
+
+The calls are those of the client library.  The answers come from the engine itself, asked here in
+this process, so that the echo server sends frames of exactly the sizes that swpks sends.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hcall_abi.codec import encode
+from hcall_abi.consumers import Consumer
+from hcall_abi.frames import HCall, Open
+from hcall_abi.levels import DEFAULT_LEVEL
+from hcall_abi.proof import NO_PROOF
+from hcall_client.calls import confirm_object_flushed, read_object, remove_object, set_password, write_object
+from hcall_client.request import Authorization, Request
+from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.system import ManagedSystem
+
+POLL, START, END = 1, 2, 4
+"""Flags of a step, as in load.c: repeat until r4 is 1; an operation begins; it ends here."""
+
+OWNER = Authorization(Consumer.OPERATING_SYSTEM, bytes(range(100, 132)))
+"""The consumer of all objects here, with its password of 32 bytes: every call is authenticated."""
+KBYTES = 64
+OBJECT_SIZE = 4000
+FILL = [(b"fill-%02d" % n, bytes([n]) * OBJECT_SIZE) for n in range(13)]
+"""Objects that make the partition's image nearly 64 KiB, as it would be in earnest."""
+SMALL, LARGE = b"small", b"large one"
+OBJECTS = [(SMALL, bytes(64)), (LARGE, bytes(OBJECT_SIZE)), *FILL]
+_NUMBER = struct.Struct("=I")
+
+
+class Step(NamedTuple):
+    """Frames that go out together; `answers` are the whole frames that come back, None where unknown.
+
+    `awaited` is how many they are; `units` is how many operations end with an END step.
+    """
+
+    frames: bytes
+    awaited: int
+    answers: tuple[bytes, ...] | None = None
+    flags: int = 0
+    units: int = 0
+
+
+class Program(NamedTuple):
+    """What one connection sends: the opening of a session once, then its steps over and over."""
+
+    opening: tuple[Step, ...]
+    steps: tuple[Step, ...]
+
+
+Workload = list[Program]
+"""Programs for the connections to share out among them."""
+
+_SESSION = (Step(b"", 1), Step(encode(Open(1, 0, 0, bytes(32), NO_PROOF, "bench")), 1))
+
+
+def filled_partition() -> Partition:
+    """Return a running partition in this process, filled as the measured one is."""
+    system = ManagedSystem(DEFAULT_LEVEL, bytes(16), bytes)
+    system.create("bench", KBYTES)
+    partition = system.power_on("bench")
+    calls = HypervisorCalls(partition)
+    for request in preparation():
+        answer(calls, request.frame(1))
+    return partition
+
+
+def engine() -> HypervisorCalls:
+    """Return the h-calls of a filled partition."""
+    return HypervisorCalls(filled_partition())
+
+
+def preparation(objects: Iterable[tuple[bytes, bytes]] = OBJECTS) -> list[Request[Any]]:
+    """Return the calls that bring a fresh partition to where every measurement begins."""
+    first: list[Request[Any]] = [set_password(OWNER.consumer, OWNER.password)]
+    return first + [write_object(OWNER, label, data) for label, data in objects]
+
+
+def answer(calls: HypervisorCalls, call: HCall) -> bytes:
+    """Return the frame that answers a call; RuntimeError when it is refused."""
+    returned = calls.execute(call)
+    if returned.status:
+        raise RuntimeError(f"a call of the benchmark is refused: status {returned.status}")
+    return encode(returned)
+
+
+def _step(calls: HypervisorCalls, requests: Iterable[Request[Any]], flags: int = START | END) -> Step:
+    frames = [request.frame(tag) for tag, request in enumerate(requests, 1)]
+    answers = tuple(answer(calls, frame) for frame in frames)
+    return Step(b"".join(map(encode, frames)), len(frames), answers, flags, len(frames))
+
+
+def reads(label: bytes, size: int, depth: int = 1) -> Workload:
+    """READ of one object over and over, `depth` calls in flight."""
+    step = _step(engine(), [read_object(OWNER, label, size)] * depth)
+    return [Program(_SESSION, (step,))]
+
+
+def writes_and_removes(connections: int = 1) -> Workload:
+    """WRITE of a new object of 64 bytes, then its REMOVE; each call counts."""
+    calls, workload = engine(), []
+    for label in _labels(connections):
+        write = _step(calls, [write_object(OWNER, label, bytes(64))])
+        workload.append(Program(_SESSION, (write, _step(calls, [remove_object(OWNER, label)]))))
+    return workload
+
+
+def confirmed_writes(connections: int) -> Workload:
+    """WRITE, then CONFIRM until it says flushed: one unit.  A REMOVE then makes room and is not counted.
+
+    One call in flight: a call goes out when the answer to the one before it has come.
+    """
+    calls, workload = engine(), []
+    for label in _labels(connections):
+        write = _step(calls, [write_object(OWNER, label, bytes(64))], START)
+        confirm = _step(calls, [confirm_object_flushed(OWNER, label)], POLL | END)
+        remove = _step(calls, [remove_object(OWNER, label)], 0)
+        workload.append(Program(_SESSION, (write, confirm, remove)))
+    return workload
+
+
+def _labels(count: int) -> list[bytes]:
+    return [b"bench-%03d" % n for n in range(count)]
+
+
+def echoed(workload: Workload) -> Workload:
+    """Return the same workload for the echo server, which has no sessions."""
+    return [Program((), program.steps) for program in workload]
+
+
+def answers_by_size(workload: Workload) -> dict[int, bytes]:
+    """Return what the echo server answers to a frame of each size in bytes."""
+    found: dict[int, bytes] = {}
+    for program in workload:
+        for step in program.steps:
+            size = len(step.frames) // step.awaited
+            expected = (step.answers or (b"",))[0]
+            if len(found.setdefault(size, expected)) != len(expected):
+                raise ValueError(f"frames of {size} bytes have answers of two sizes")
+    return found
+
+
+def write_answers(path: Path, answers: dict[int, bytes]) -> None:
+    """Write the echo server's table: size of the request, size of the answer, the answer."""
+    rows = (_NUMBER.pack(size) + _NUMBER.pack(len(frame)) + frame for size, frame in answers.items())
+    path.write_bytes(b"".join(rows))
+
+
+def write_workload(path: Path, workload: Workload) -> None:
+    """Write the load generator's program file; load.c has its layout."""
+    parts = [b"SPKL", _NUMBER.pack(len(workload))]
+    for opening, steps in workload:
+        parts += [_NUMBER.pack(len(opening)), _NUMBER.pack(len(steps))]
+        for step in (*opening, *steps):
+            size = sum(map(len, step.answers or ()))
+            numbers = (step.flags, step.awaited, step.units, size, len(step.frames))
+            parts += [*map(_NUMBER.pack, numbers), step.frames]
+    path.write_bytes(b"".join(parts))
