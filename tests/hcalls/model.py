@@ -1,0 +1,93 @@
+"""A partition's keystore as a plain model: dictionaries, the oracle's answers, and what is not flushed.
+
+It knows neither generations nor registers; the state machine compares every answer of the real one with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tests.guest import OVERHEAD
+from tests.keystore.oracle import GRANTED, UNTIL_IPL, Call, Presented, Row, answer
+
+NO_MEM, TOO_BIG = -9, -64
+Key = tuple[int, bytes]
+
+
+@dataclass
+class Model:
+    """One partition; `total` in bytes, `supported` the mask of its level."""
+
+    total: int
+    supported: int
+    mode: int = 0
+    objects: dict[Key, tuple[int, bytes]] = field(default_factory=dict)
+    passwords: dict[int, bytes] = field(default_factory=dict)
+    unflushed: list[Key] = field(default_factory=list)
+    """What each change since the last flush was about, oldest first."""
+
+    @property
+    def used(self) -> int:
+        return sum(len(label) + len(data) + OVERHEAD for (_, label), (_, data) in self.objects.items())
+
+    @property
+    def persistent(self) -> dict[Key, tuple[int, bytes]]:
+        return {key: held for key, held in self.objects.items() if not held[0] & UNTIL_IPL}
+
+    def set_password(self, owner: int, password: bytes) -> int:
+        status = self._judge(Call.SET_PASSWORD, owner, b"", b"")[0]
+        if status == GRANTED:
+            self.passwords[owner] = password
+        return status
+
+    def write(self, owner: int, label: bytes, data: bytes, policy: int, password: bytes) -> int:
+        status = self._judge(Call.WRITE, owner, label, password, asked=policy)[0]
+        if status == GRANTED and self.used + len(label) + len(data) + OVERHEAD > self.total:
+            status = NO_MEM
+        if status == GRANTED:
+            self.objects[owner, label] = policy, data
+            self._changed((owner, label), policy)
+        return status
+
+    def read(self, owner: int, label: bytes, room: int, password: bytes) -> tuple[int, int, int, bytes]:
+        status, shown = self._judge(Call.READ, owner, label, password)
+        if status != GRANTED:
+            return status, 0, shown, b""
+        policy, data = self.objects[owner, label]
+        fits = len(data) <= room
+        return GRANTED if fits else TOO_BIG, len(data), policy, data if fits else b""
+
+    def remove(self, owner: int, label: bytes, password: bytes) -> int:
+        status = self._judge(Call.REMOVE, owner, label, password)[0]
+        if status == GRANTED:
+            policy, _ = self.objects.pop((owner, label))
+            self._changed((owner, label), policy)
+        return status
+
+    def confirm(self, owner: int, label: bytes, password: bytes) -> tuple[int, int]:
+        status = self._judge(Call.CONFIRM, owner, label, password)[0]
+        if status == -10:
+            return status, 0
+        return (GRANTED, 0) if (owner, label) in self.unflushed else (status, 1)
+
+    def labels(self, owner: int, password: bytes) -> list[bytes] | None:
+        if self._judge(Call.LIST, owner, b"", password)[0] != GRANTED:
+            return None
+        return [label for consumer, label in self.objects if consumer == owner]
+
+    def ipl(self, mode: int) -> None:
+        self.objects, self.passwords, self.mode = self.persistent, {}, mode
+
+    def _changed(self, key: Key, policy: int) -> None:
+        if not policy & UNTIL_IPL:
+            self.unflushed.append(key)
+
+    def _judge(
+        self, call: Call, owner: int, label: bytes, password: bytes, asked: int | None = None
+    ) -> tuple[int, int]:
+        held = self.objects.get((owner, label))
+        word = asked if asked is not None else held[0] if held else 0
+        right = self.passwords.get(owner)
+        shown = Presented.RIGHT if password == right else Presented.WRONG if password else Presented.NOTHING
+        row = Row(call, owner, word, right is not None, shown, self.mode, held is not None, self.supported)
+        return answer(row)
