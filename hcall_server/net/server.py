@@ -16,7 +16,7 @@ from typing import Any
 
 import trio
 
-from hcall_abi.errors import StorageError
+from hcall_abi.errors import StorageError, SwpksError
 from hcall_abi.frames import GoodbyeReason
 from hcall_server import __version__
 from hcall_server.net import logs
@@ -55,7 +55,7 @@ def run(folder: Path, settings: Settings, announce: Announce, entropy: Entropy =
     worker.close()
     if not server.flushed:
         raise StorageError(
-            f"not everything was flushed: {encryptor.health.last_error or 'NVRAM did not answer in time'}",
+            f"not everything was flushed: {server.trouble or 'NVRAM did not answer in time'}",
             rule="what is dirty is flushed before the server ends",
             section="spec/service.md#stopping",
         )
@@ -69,6 +69,8 @@ class Server:
     def __init__(self, booted: Booted, settings: Settings, encryptor: Encryptor, entropy: Entropy) -> None:
         self.flushed = False
         """Whether everything was durable at the end."""
+        self.trouble: str | None = None
+        """What NVRAM said last, if it refused."""
         self._booted = booted
         self._settings = settings
         self._encryptor = encryptor
@@ -78,7 +80,8 @@ class Server:
         return f"Server({self._booted.system!r})"
 
     async def serve(self, announce: Announce) -> None:
-        """Serve until a signal says stop."""
+        """Serve until a signal says stop; raises what makes a start impossible."""
+        failure: SwpksError | None = None
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 listeners = Listeners(nursery, self._booted.state.run)
@@ -90,9 +93,13 @@ class Server:
                         notify("READY=1")
                     _log.info("server.ready", **ready)
                     await self._until_stopped(signals, listeners, machine)
+                except SwpksError as error:
+                    failure = error
                 finally:
                     listeners.close_all()
                 nursery.cancel_scope.cancel()
+        if failure is not None:  # raised here, where no nursery wraps it into a group
+            raise failure
 
     def _machine(self, listeners: Listeners) -> Machine:
         booted = self._booted
@@ -139,18 +146,21 @@ class Server:
         _log.info(
             "server.stopping", signal=signal.Signals(number).name, sessions=machine.sessions.session_count
         )
+        limits = self._settings.limits
+        deadline = trio.current_time() + limits.drain_seconds
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
             listeners.close_all()
-            with trio.move_on_after(self._settings.limits.drain_seconds):
+            with trio.CancelScope(deadline=deadline):
                 await drain(self._encryptor)
             machine.sessions.end_all(GoodbyeReason.SERVER_STOPPING, "the server stops")
-            with trio.move_on_after(self._settings.limits.goodbye_seconds + 1):
+            with trio.move_on_after(limits.goodbye_seconds + 1):
                 await machine.sessions.wait_empty()
-            with trio.move_on_after(self._settings.limits.drain_seconds):
+            with trio.CancelScope(deadline=deadline):
                 await drain(self._encryptor)
             nursery.cancel_scope.cancel()
         self.flushed = not self._encryptor.pending
+        self.trouble = self._encryptor.health.last_error
         _log.info("server.stopped", flushed=self.flushed)
 
 

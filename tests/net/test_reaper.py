@@ -1,11 +1,14 @@
 """Deadlines and floods, on a virtual clock (spec/protocol.md#sessions)."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hcall_abi.frames import GoodbyeReason, Hello, HReturn
-from hcall_server.net.data_channel import FLUSH_SIZE
+from hcall_server.net.data_channel import FLUSH_SIZE, WINDOW
 from hcall_server.net.reaper import pause, reap
 from hcall_server.net.settings import Limits
 from hcall_server.net.stream import SocketStream
@@ -14,11 +17,23 @@ from tests.net.support import Peer, Service, make_machine, read, write
 IDLE, TOO_SLOW = GoodbyeReason.IDLE_TOO_LONG, GoodbyeReason.TOO_SLOW_TO_READ
 
 
-def reaped(nursery: trio.Nursery, **limits: float) -> Service:
-    """A machine with a reaper."""
-    service = Service(nursery, make_machine("alpha", "beta", limits=Limits(**limits)))  # type: ignore[arg-type]
-    nursery.start_soon(reap, service.machine.sessions, service.machine.limits)
-    return service
+Make = Callable[..., Service]
+
+
+@pytest.fixture
+def reaped(nursery: trio.Nursery) -> Iterator[Make]:
+    """Makes a machine with a reaper, with limits of its own."""
+    made: list[Service] = []
+
+    def make(**limits: Any) -> Service:
+        service = Service(nursery, make_machine("alpha", "beta", limits=Limits(**limits)))
+        nursery.start_soon(reap, service.machine.sessions, service.machine.limits)
+        made.append(service)
+        return service
+
+    yield make
+    for service in made:
+        service.close()
 
 
 async def pass_time(clock: MockClock, seconds: float) -> None:
@@ -35,9 +50,9 @@ def clock(mock_clock: MockClock) -> MockClock:
     return mock_clock
 
 
-async def test_who_opens_no_session_is_sent_away(nursery: trio.Nursery, clock: MockClock) -> None:
+async def test_who_opens_no_session_is_sent_away(reaped: Make, clock: MockClock) -> None:
     """10 seconds from the connection, whatever dribbles in meanwhile."""
-    service = reaped(nursery)
+    service = reaped()
     silent, dribbling = service.connect(), service.connect()
     for peer in (silent, dribbling):
         await peer.expect(Hello)
@@ -52,9 +67,9 @@ async def test_who_opens_no_session_is_sent_away(nursery: trio.Nursery, clock: M
     await session.call(write(b"a"))
 
 
-async def test_an_idle_session_ends(nursery: trio.Nursery, clock: MockClock) -> None:
+async def test_an_idle_session_ends(reaped: Make, clock: MockClock) -> None:
     """Half-open peers look idle too; every call starts the time anew."""
-    service = reaped(nursery, idle_seconds=60)
+    service = reaped(idle_seconds=60)
     idle, busy = await service.session(), await service.session()
     await pass_time(clock, 50)
     await busy.call(write(b"a"))
@@ -65,9 +80,9 @@ async def test_an_idle_session_ends(nursery: trio.Nursery, clock: MockClock) -> 
     assert await busy.goodbye() == IDLE
 
 
-async def test_no_idle_limit(nursery: trio.Nursery, clock: MockClock) -> None:
+async def test_no_idle_limit(reaped: Make, clock: MockClock) -> None:
     """0 means that a session may be silent for ever."""
-    service = reaped(nursery, idle_seconds=0)
+    service = reaped(idle_seconds=0)
     idle = await service.session()
     await pass_time(clock, 2 * 3600)
     await idle.call(write(b"a"))
@@ -83,9 +98,9 @@ async def blocked_reader(service: Service) -> Peer:
     return peer
 
 
-async def test_who_does_not_read_is_sent_away(nursery: trio.Nursery, clock: MockClock) -> None:
+async def test_who_does_not_read_is_sent_away(reaped: Make, clock: MockClock) -> None:
     """GOODBYE 6 after 10 seconds, whole, behind the answer that was under way; a neighbour is not delayed."""
-    service = reaped(nursery)
+    service = reaped()
     slow, neighbour = await blocked_reader(service), await service.session()
     await pass_time(clock, 9.5)
     await neighbour.call(read(b"big"))
@@ -94,44 +109,40 @@ async def test_who_does_not_read_is_sent_away(nursery: trio.Nursery, clock: Mock
     await wait_all_tasks_blocked()
     assert await slow.goodbye() == TOO_SLOW
     await neighbour.call(read(b"big"))
-    service.close()
 
 
-async def test_who_never_reads_is_dropped(nursery: trio.Nursery, clock: MockClock) -> None:
+async def test_who_never_reads_is_dropped(reaped: Make, clock: MockClock) -> None:
     """The GOODBYE is best effort: a peer that does not take it does not hold the connection."""
-    service = reaped(nursery)
+    service = reaped()
     await blocked_reader(service)
     await pass_time(clock, 14)
     assert len(service.machine.sessions) == 0
     assert service.machine.counters.goodbyes == {TOO_SLOW: 1}
-    service.close()
 
 
-async def test_a_slow_reader_holds_bounded_memory(nursery: trio.Nursery, clock: MockClock) -> None:
+async def test_a_slow_reader_holds_bounded_memory(reaped: Make, clock: MockClock) -> None:
     """While answers are not read nothing more is received or run: 100 answers of 60 kB are not all made."""
-    service = reaped(nursery)
+    service = reaped()
     await blocked_reader(service)
     made = service.machine.counters.bytes_sent
     assert made < FLUSH_SIZE + 3 * 60_100
-    assert sum(service.machine.counters.calls.values()) < 10
-    service.close()
+    assert sum(service.machine.counters.calls.values()) <= 1 + WINDOW
 
 
-async def test_a_slow_but_steady_reader_gets_everything(nursery: trio.Nursery, clock: MockClock) -> None:
+async def test_a_slow_but_steady_reader_gets_everything(reaped: Make, clock: MockClock) -> None:
     """It has 10 seconds for each piece of at most FLUSH_SIZE and one answer, not for all of them."""
-    service = reaped(nursery)
+    service = reaped()
     peer = await blocked_reader(service)
     for _ in range(100):
         assert (await peer.expect(HReturn)).status == 0
         clock.jump(0.9)
         await wait_all_tasks_blocked()
     await peer.call(read(b"big"))
-    service.close()
 
 
-async def test_a_flood_of_connections_ends_the_oldest(nursery: trio.Nursery, clock: MockClock) -> None:
+async def test_a_flood_of_connections_ends_the_oldest(reaped: Make, clock: MockClock) -> None:
     """Connections without a session are bounded; sessions are not touched by the flood."""
-    service = reaped(nursery, max_unopened=4)
+    service = reaped(max_unopened=4)
     session = await service.session()
     flood = []
     for _ in range(10):
