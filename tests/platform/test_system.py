@@ -1,0 +1,336 @@
+"""The management console's rules about partitions: sizes, totals, power, names."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import Fault, OperatorError, StorageError
+from hcall_abi.levels import LEVELS
+from hcall_server.platform.partition import Partition, PartitionProfile, Power
+from hcall_server.platform.system import IN_USE_CODE, ConsoleRefusal, ManagedSystem
+from tests.guest import Answer, Chance, Guest
+
+
+def make_system(level: str = "FW950", total: int | None = None) -> ManagedSystem:
+    return ManagedSystem(LEVELS[level], bytes(16), Chance(), total_kbytes=total)
+
+
+def picture(system: ManagedSystem) -> object:
+    """All that a refused request must leave as it is."""
+    return [
+        (each.profile(), each.power, each.secure_boot, each.keystore) for each in system.partitions.values()
+    ]
+
+
+def refused(system: ManagedSystem, request: Callable[[], object]) -> ConsoleRefusal:
+    """Make a request that is refused: with a rule, a page, the operator's fault, and nothing changed."""
+    before = picture(system)
+    with pytest.raises(ConsoleRefusal) as caught:
+        request()
+    assert picture(system) == before
+    assert caught.value.fault is Fault.OPERATOR
+    assert caught.value.rule
+    assert re.fullmatch(r"spec/control\.md#[a-z]+", caught.value.section)
+    return caught.value
+
+
+def test_the_keystore_of_a_new_partition_is_off() -> None:
+    """R-30, R-35: until a size is given, every call answers H_FUNCTION."""
+    system = make_system()
+    partition = system.create("lpar1")
+    assert (partition.kbytes, partition.keystore, partition.power) == (0, None, Power.OFF)
+    system.power_on("lpar1")
+    assert Guest(partition).gen_password(3) == Answer(-2)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_it_is_enabled_at_creation_or_later(later: bool) -> None:
+    """R-30: both ways lead to an empty store of that size."""
+    system = make_system()
+    partition = system.create("lpar1", 0 if later else 16)
+    if later:
+        system.resize("lpar1", 16)
+    system.power_on("lpar1")
+    told = Guest(partition).config()
+    assert (told.total, told.used) == (16 * 1024, 0)
+
+
+SIZES = [("FW950", size, size == 0 or 4 <= size <= 64) for size in (0, 1, 3, 4, 5, 63, 64, 65, 128, -1, -64)]
+SIZES += [("FW1110", size, size == 0 or 4 <= size <= 128) for size in (0, 3, 4, 64, 65, 127, 128, 129, -4)]
+
+
+@pytest.mark.parametrize("level,kbytes,fine", SIZES)
+def test_sizes(level: str, kbytes: int, fine: bool) -> None:
+    """R-31: 4 to 64 KiB in steps of 1 KiB, up to 128 on Power11; anything else is refused with the range."""
+    system = make_system(level)
+    if fine:
+        assert system.create("lpar1", kbytes).kbytes == kbytes
+        system.create("lpar2")
+        assert system.resize("lpar2", kbytes).kbytes == kbytes
+    else:
+        system.create("there")
+        for request in (lambda: system.create("lpar1", kbytes), lambda: system.resize("there", kbytes)):
+            refused(system, request)
+        if kbytes > 0:
+            rule = f"0, or 4 to {LEVELS[level].max_kbytes} KiB on {level}"
+            assert refused(system, lambda: system.resize("there", kbytes)).rule == rule
+
+
+GROWING = [
+    # size now, size asked for, running, permitted
+    (0, 4, False, True),
+    (0, 4, True, False),
+    (4, 5, False, True),
+    (4, 64, False, True),
+    (4, 5, True, False),
+    (8, 7, False, False),
+    (8, 4, True, False),
+    (8, 8, True, True),
+    (0, 0, True, True),
+    (8, 0, False, True),
+    (8, 0, True, True),
+]
+
+
+@pytest.mark.parametrize("now,asked,running,permitted", GROWING)
+def test_growing_needs_a_stopped_partition_and_shrinking_is_never(
+    now: int, asked: int, running: bool, permitted: bool
+) -> None:
+    """R-32, R-33: the table of permitted changes; to 0 also while it runs."""
+    system = make_system()
+    system.create("lpar1", now)
+    if running:
+        system.power_on("lpar1")
+    if permitted:
+        partition = system.resize("lpar1", asked)
+        assert partition.kbytes == asked
+        assert (partition.keystore is not None) == bool(asked)
+    else:
+        refused(system, lambda: system.resize("lpar1", asked))
+
+
+@pytest.mark.parametrize("policy", [0, 0x0200_0000])
+@pytest.mark.parametrize("running", [True, False])
+def test_a_keystore_in_use_is_not_disabled(policy: int, running: bool) -> None:
+    """R-33: refused with HSCL0DC8 while any object exists, be it transient; allowed once it is empty."""
+    system = make_system()
+    guest = Guest(system.create("lpar1", 8))
+    system.power_on("lpar1")
+    assert guest.write(1, b"label", b"data", policy=policy) == Answer(0)
+    refusal = refused(system, lambda: system.resize("lpar1", 0))
+    assert refusal.code == IN_USE_CODE == "HSCL0DC8"
+    assert "HSCL0DC8" in str(refusal)
+    assert guest.read(1, b"label").status == 0
+    assert guest.remove(1, b"label") == Answer(0)
+    if not running:
+        system.power_off("lpar1")
+    system.resize("lpar1", 0)
+    assert guest.read(1, b"label").status in {-2, -75}
+
+
+def test_once_disabled_it_waits_for_power_off() -> None:
+    """R-33, R-35: disabled while running, it is not enabled again before the partition is stopped."""
+    system = make_system()
+    guest = Guest(system.create("lpar1", 8))
+    system.power_on("lpar1")
+    system.resize("lpar1", 0)
+    assert guest.gen_password(3) == Answer(-2)
+    refused(system, lambda: system.resize("lpar1", 8))
+    system.ipl("lpar1")
+    refused(system, lambda: system.resize("lpar1", 8))
+    system.power_off("lpar1")
+    system.resize("lpar1", 4)
+    system.power_on("lpar1")
+    assert guest.config().total == 4096
+
+
+def test_disabling_takes_pending_removals_and_passwords_with_it() -> None:
+    """R-33, R-04: a store that is enabled again begins anew."""
+    system = make_system()
+    guest = Guest(system.create("lpar1", 8))
+    system.power_on("lpar1")
+    guest.write(3, b"label", b"data")
+    guest.remove(3, b"label")
+    guest.set_password(3, b"old")
+    system.resize("lpar1", 0)
+    system.power_off("lpar1")
+    system.resize("lpar1", 8)
+    system.power_on("lpar1")
+    assert guest.confirm(3, b"label") == Answer(-7, 1)
+    assert guest.set_password(3, b"new") == Answer(0)
+
+
+def test_growing_keeps_the_objects() -> None:
+    """R-32: what was written in the smaller store is in the larger one."""
+    system = make_system()
+    guest = Guest(system.create("lpar1", 4))
+    system.power_on("lpar1")
+    guest.write(3, b"label", bytes(4000))
+    system.power_off("lpar1")
+    system.resize("lpar1", 64)
+    system.power_on("lpar1")
+    assert guest.read(3, b"label").r4 == 4000
+    assert guest.config().total == 65536
+
+
+def test_all_keystores_stay_within_the_total() -> None:
+    """R-34: 1 MiB on FW950 is sixteen of 64 KiB; the seventeenth, and any growth, is refused."""
+    system = make_system()
+    for n in range(16):
+        system.create(f"lpar{n}", 64 if n else 60)
+    assert refused(system, lambda: system.create("more", 5)).message.startswith("5 KiB do not fit: 1020")
+    system.create("more", 4)
+    system.create("none")
+    for name in ("lpar0", "none"):
+        refused(system, lambda name=name: system.resize(name, 64))  # type: ignore[misc]
+    system.resize("lpar5", 0)
+    assert system.resize("lpar0", 64).kbytes == 64
+    assert system.resize("none", 60).kbytes == 60
+    refused(system, lambda: system.resize("lpar5", 4))
+
+
+@pytest.mark.parametrize("level,total", [("FW950", 1024), ("FW1110", 16384)])
+def test_the_total_is_the_levels_unless_it_is_configured(level: str, total: int) -> None:
+    """R-34: configurable for each emulated system; a growing store counts once."""
+    assert make_system(level).total_kbytes == total
+    system = make_system(level, total=10)
+    system.create("lpar1", 6)
+    refused(system, lambda: system.create("lpar2", 5))
+    assert system.resize("lpar1", 10).kbytes == 10
+    refused(system, lambda: system.resize("lpar1", 11))
+    system.create("lpar2", 0)
+
+
+POWER = [
+    # state, request, state after it; None where it is refused
+    (Power.OFF, "power_on", Power.RUNNING),
+    (Power.OFF, "power_off", None),
+    (Power.OFF, "ipl", None),
+    (Power.RUNNING, "power_on", None),
+    (Power.RUNNING, "power_off", Power.OFF),
+    (Power.RUNNING, "ipl", Power.RUNNING),
+]
+
+
+@pytest.mark.parametrize("state,request_name,after", POWER)
+def test_power(state: Power, request_name: str, after: Power | None) -> None:
+    """The power table: every request in every state; each way into RUNNING counts as an IPL."""
+    system = make_system()
+    partition = system.create("lpar1", 8)
+    if state is Power.RUNNING:
+        system.power_on("lpar1")
+    count = partition.ipl_count
+    if after is None:
+        refused(system, lambda: getattr(system, request_name)("lpar1"))
+    else:
+        assert getattr(system, request_name)("lpar1") is partition
+        assert partition.power is after
+        assert partition.ipl_count == count + (after is Power.RUNNING)
+
+
+def test_the_secure_boot_mode_takes_effect_at_the_next_ipl() -> None:
+    """R-10: set while it runs, it counts only from the next IPL on, by restart or by power."""
+    system = make_system()
+    partition = system.create("lpar1", 8)
+    system.set_secure_boot("lpar1", SecureBoot.ENFORCE)
+    assert partition.secure_boot is SecureBoot.OFF
+    system.power_on("lpar1")
+    guest = Guest(partition)
+    assert guest.write(3, b"label", b"data", policy=0x2000_0000) == Answer(0)
+    system.set_secure_boot("lpar1", SecureBoot.AUDIT)
+    assert guest.read(3, b"label").status == 0
+    system.ipl("lpar1")
+    assert guest.read(3, b"label") == Answer(-10, 0, 0x2000_0000)
+    system.set_secure_boot("lpar1", SecureBoot.ENFORCE)
+    system.power_off("lpar1")
+    system.power_on("lpar1")
+    assert guest.read(3, b"label").written == b"data"
+
+
+GOOD_NAMES = ["a", "0", "lpar1", "a.b-c_d", "x" * 31, "Control", "tcp1"]
+BAD_NAMES = ["", "x" * 32, ".a", "-a", "_a", "a/b", "a b", "a\n", "é", "..", "control", "tcp", "a\0"]
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES + BAD_NAMES)
+def test_names(name: str) -> None:
+    """R-30: a name becomes a socket's and a file's, so it has plain letters and no reserved word."""
+    system = make_system()
+    if name in BAD_NAMES:
+        refused(system, lambda: system.create(name))
+    else:
+        assert system.create(name) is system.find(name)
+        refused(system, lambda: system.create(name))
+
+
+def test_unknown_partitions_are_named_in_the_refusal() -> None:
+    """R-30: every request about a partition that does not exist is refused alike."""
+    system = make_system()
+    for request in (system.find, system.power_on, system.power_off, system.ipl):
+        assert "'nobody'" in refused(system, lambda request=request: request("nobody")).message  # type: ignore[misc]
+    refused(system, lambda: system.resize("nobody", 4))
+    refused(system, lambda: system.set_secure_boot("nobody", SecureBoot.AUDIT))
+
+
+def test_numbers_are_the_lowest_that_are_free() -> None:
+    """R-01: every partition has a number of its own, by which it is found; 0 is nobody's."""
+    system = make_system()
+    system.adopt(PartitionProfile(2, "stored", 0, 0, 0, True, 0))
+    assert [system.create(name).number for name in "abc"] == [1, 3, 4]
+    assert system.by_number(2) is system.find("stored")
+    assert system.by_number(0) is system.by_number(5) is None
+
+
+def test_a_refused_partition_neither_starts_nor_changes() -> None:
+    """R-22: what could not be opened stays as it is, and keeps its space and number."""
+    system = make_system(total=20)
+    partition = system.adopt(PartitionProfile(1, "damaged", 16, 3, 0, True, 9))
+    partition.refused = StorageError("the image is damaged", rule="rule", section="spec/sealed.md#refusals")
+    with pytest.raises(OperatorError, match="damaged cannot start: the image is damaged"):
+        system.power_on("damaged")
+    assert (partition.power, partition.ipl_count) == (Power.OFF, 3)
+    for kbytes in (0, 17):
+        refused(system, lambda kbytes=kbytes: system.resize("damaged", kbytes))  # type: ignore[misc]
+    refused(system, lambda: system.create("other", 5))
+    assert system.create("other", 4).number == 2
+
+
+def test_nothing_is_created_while_a_name_is_unknown() -> None:
+    """R-22: the new partition's name could be that of the one whose profile cannot be read."""
+    system = make_system()
+    system.create("known", 4)
+    system.adopt(PartitionProfile(7, "stand-in", 0, 0, 0, False, 0)).name_unknown = True
+    refused(system, lambda: system.create("lpar1"))
+    assert system.power_on("known").running
+    assert system.resize("known", 0).kbytes == 0
+
+
+def test_partitions_of_two_systems_and_of_one_share_nothing() -> None:
+    """R-01: same names, same numbers, same labels; each has its own."""
+    guests = []
+    for system in (make_system(), make_system()):
+        for name in ("lpar1", "lpar2"):
+            guests.append(Guest(system.create(name, 8)))
+            system.power_on(name)
+    for n, guest in enumerate(guests):
+        assert guest.write(3, b"label", b"data %d" % n) == Answer(0)
+        assert guest.set_password(3, b"word %d" % n) == Answer(0)
+    for n, guest in enumerate(guests):
+        assert guest.read(3, b"label", password=b"word %d" % n).written == b"data %d" % n
+        assert guest.read(3, b"label", password=b"word %d" % (n - 1)) == Answer(-10)
+
+
+def test_strict_memory_is_the_systems_choice() -> None:
+    """R-76: on by default, and partitions take it from their system."""
+    assert make_system().create("lpar1").strict_memory
+    relaxed = ManagedSystem(LEVELS["FW950"], bytes(16), Chance(), strict_memory=False)
+    assert not relaxed.create("lpar1").strict_memory
+
+
+def test_texts_show_names_and_sizes_only() -> None:
+    """R-02: neither a system nor a partition shows what it holds."""
+    system = make_system()
+    partition: Partition = system.create("lpar1", 8)
+    assert repr(partition) == "Partition(1, 'lpar1', 8 KiB, off)"
+    assert repr(system) == "ManagedSystem(FW950, 1 partitions)"
