@@ -23,7 +23,7 @@ import trio
 from hcall_server.keystore.store import Keystore
 from hcall_server.nvram.names import SYSTEM, image_name, profile_name
 from hcall_server.nvram.seam import Nvram, NvramError
-from hcall_server.platform.partition import Partition
+from hcall_server.platform.partition import Partition, PartitionProfile
 from hcall_server.sealing import Sealer, SystemRecord, seal_image, seal_profile, seal_system
 from hcall_server.writeback.health import FlushState, Health
 from hcall_server.writeback.worker import Worker
@@ -41,11 +41,15 @@ Records = dict[str, bytes | None]
 
 
 class _Snapshot(NamedTuple):
-    """What of one partition goes into a flush."""
+    """What of one partition goes into a flush; its profile names the generation of its image."""
 
     partition: Partition
     keystore: Keystore | None
-    generation: int
+    profile: PartitionProfile
+
+    def covers(self, partition: Partition) -> bool:
+        """Whether nothing that is persisted of the partition has changed since."""
+        return self.keystore is partition.keystore and self.profile == partition.profile()
 
 
 class Encryptor:
@@ -72,6 +76,8 @@ class Encryptor:
         self._dirty: dict[int, Partition] = {}
         self._loose: Records = {}
         self._dirty_since = 0.0
+        self._flying: dict[int, _Snapshot] = {}
+        self._flying_since = 0.0
         self._work = trio.Event()
         self._hurry = trio.Event()
         self._turn = trio.Lock()
@@ -83,6 +89,9 @@ class Encryptor:
 
     def changed(self, partition: Partition) -> None:
         """Note that a partition has something to make durable; cheap, call it after every batch."""
+        flying = self._flying.get(partition.number)
+        if flying is not None and flying.covers(partition):
+            return  # all of it is on its way; whoever polls meanwhile causes no second commit
         if partition.number not in self._dirty:
             self._note_work()
             self._dirty[partition.number] = partition
@@ -111,18 +120,19 @@ class Encryptor:
             batch, loose = self._take()
             if not batch and not loose:
                 return True
-            since, self._commit_since = self._dirty_since, trio.current_time()
+            self._flying = {snapshot.partition.number: snapshot for snapshot in batch}
+            self._flying_since, self._commit_since = self._dirty_since, trio.current_time()
             try:
                 await self._commit(batch, loose)
             except NvramError as error:
-                self._put_back(batch, loose, since)
+                self._put_back(loose)
                 self._note_failure(error)
                 return False
             except BaseException:
-                self._put_back(batch, loose, since)
+                self._put_back(loose)
                 raise
             finally:
-                self._commit_since = None
+                self._flying, self._commit_since = {}, None
             self._note_success(batch)
             return True
 
@@ -134,12 +144,13 @@ class Encryptor:
     @property
     def health(self) -> Health:
         """How it is doing now."""
-        dirty = len(self._dirty)
+        pending = len(self._dirty.keys() | self._flying.keys())
+        since = self._flying_since if self._flying else self._dirty_since
         return Health(
             state=self._state(),
             last_error=self._error.message if self._error else None,
-            pending=dirty,
-            oldest_pending=trio.current_time() - self._dirty_since if dirty else 0.0,
+            pending=pending,
+            oldest_pending=trio.current_time() - since if pending else 0.0,
             commits=self._commits,
             failures=self._failures,
         )
@@ -161,9 +172,7 @@ class Encryptor:
     def _take(self) -> tuple[list[_Snapshot], Records]:
         """Take over what is dirty; from here on a new change counts as dirty again."""
         batch = [
-            _Snapshot(
-                partition, partition.keystore, partition.keystore.generation if partition.keystore else 0
-            )
+            _Snapshot(partition, partition.keystore, partition.profile())
             for partition in self._dirty.values()
         ]
         loose = self._loose
@@ -179,17 +188,16 @@ class Encryptor:
 
     def _sealed(self, snapshot: _Snapshot) -> Records:
         """Seal a partition as it is now; nothing has run since the snapshot was taken."""
-        partition, keystore, _ = snapshot
+        partition, keystore, profile = snapshot
         number = partition.number
         image = seal_image(self._sealer, number, keystore.snapshot()) if keystore else None
-        profile = seal_profile(self._sealer, partition.profile())
-        return {profile_name(number): profile, image_name(number): image}
+        return {profile_name(number): seal_profile(self._sealer, profile), image_name(number): image}
 
-    def _put_back(self, batch: list[_Snapshot], loose: Records, since: float) -> None:
-        for snapshot in batch:
-            self._dirty[snapshot.partition.number] = snapshot.partition
+    def _put_back(self, loose: Records) -> None:
+        for number, snapshot in self._flying.items():
+            self._dirty[number] = snapshot.partition
         self._loose = loose | self._loose
-        self._dirty_since = since
+        self._dirty_since = self._flying_since
         self._work.set()
 
     def _note_failure(self, error: NvramError) -> None:
@@ -202,7 +210,7 @@ class Encryptor:
         self._commits += 1
         for snapshot in batch:
             if snapshot.keystore:
-                snapshot.keystore.mark_flushed(snapshot.generation)
+                snapshot.keystore.mark_flushed(snapshot.profile.image_generation)
         if self._error:
             self._error, self._retry = None, 0.0
             self._on_trouble(None)
