@@ -1,0 +1,150 @@
+"""A managed system with its encryptor on NVRAM in memory; a power cut: drop it, recover from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import trio
+
+from hcall_abi.levels import LEVELS
+from hcall_server.keystore.image import StoreImage
+from hcall_server.keystore.store import Keystore
+from hcall_server.nvram import NvramError
+from hcall_server.nvram.faulty import FaultyNvram, Planned
+from hcall_server.nvram.memory import MemoryNvram
+from hcall_server.nvram.names import parse_name
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.system import ManagedSystem
+from hcall_server.sealing import Sealer, SystemRecord, open_image
+from hcall_server.writeback.encryptor import Encryptor
+from hcall_server.writeback.recover import recover_partitions
+from hcall_server.writeback.worker import InlineWorker, Job, Worker
+from tests.guest import Chance, Guest
+
+PENDING, FLUSHED, GONE = (0, 0), (0, 1), (-7, 1)
+"""What CONFIRM answers: status and r4."""
+RECORD = SystemRecord("FW1110", 16384)
+
+
+class Identity(NamedTuple):
+    """What a sealer knows of its system."""
+
+    system_id: bytes = bytes(range(16))
+    root_key: bytes = bytes(range(32))
+
+
+def make_sealer(identity: Identity | None = None) -> Sealer:
+    return Sealer(identity or Identity(), Chance(b"sealer"))
+
+
+class Journal(MemoryNvram):
+    """NVRAM that remembers every commit that took effect."""
+
+    def __init__(self, records: Mapping[str, bytes] | None = None) -> None:
+        super().__init__(records)
+        self.journal: list[dict[str, bytes | None]] = []
+
+    def commit(self, changes: Mapping[str, bytes | None]) -> None:
+        super().commit(changes)
+        self.journal.append(dict(changes))
+
+    def images(self) -> Iterable[StoreImage]:
+        """Open every partition image that was ever committed."""
+        for changes in self.journal:
+            for name, blob in changes.items():
+                found = parse_name(name)
+                if found is not None and found.what == "image" and blob is not None:
+                    yield open_image(make_sealer(), found.partition, blob)
+
+
+class ParkedWorker:
+    """Holds every job until it is let go: a commit that takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self._gate = trio.Event()
+
+    async def run(self, job: Job) -> None:
+        self.jobs.append(job)
+        gate = self._gate
+        await gate.wait()
+        job()
+
+    def let_go(self) -> None:
+        self._gate.set()
+        self._gate = trio.Event()
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+class Rig:
+    """Running partitions lpar1, lpar2, ..., each with its guest, and what makes their changes durable."""
+
+    def __init__(
+        self,
+        partitions: int = 1,
+        *,
+        records: Mapping[str, bytes] | None = None,
+        plan: Iterable[Planned] = (),
+        worker: Worker | None = None,
+        kbytes: int = 64,
+    ) -> None:
+        self.journal = Journal(records)
+        self.nvram = FaultyNvram(self.journal, plan)
+        self.sealer = make_sealer()
+        self.system = ManagedSystem(LEVELS["FW1110"], Identity().system_id, Chance())
+        self.told: list[NvramError | None] = []
+        self.encryptor = Encryptor(
+            self.nvram, self.sealer, worker or InlineWorker(), on_trouble=self.told.append
+        )
+        self.refused = recover_partitions(self.system, self.nvram.load(), self.sealer)
+        for n in range(len(self.system.partitions), partitions):
+            self.system.create(f"lpar{n + 1}", kbytes)
+        self.guests = [Guest(partition) for partition in self.system.partitions.values()]
+        for partition in self.system.partitions.values():
+            if not partition.refused:
+                partition.ipl()
+
+    def partition(self, n: int = 0) -> Partition:
+        return list(self.system.partitions.values())[n]
+
+    def store(self, n: int = 0) -> Keystore:
+        store = self.partition(n).keystore
+        assert store is not None
+        return store
+
+    def write(self, label: bytes, data: bytes = b"data", *, n: int = 0, policy: int = 0) -> None:
+        """Write an object and tell the encryptor, as the data channel does after a batch."""
+        assert self.guests[n].write(3, label, data, policy=policy).status == 0
+        self.tell(n)
+
+    def remove(self, label: bytes, *, n: int = 0) -> None:
+        """Remove an object and tell the encryptor."""
+        assert self.guests[n].remove(3, label).status == 0
+        self.tell(n)
+
+    def confirm(self, label: bytes, *, n: int = 0) -> tuple[int, int]:
+        """CONFIRM an object, and tell the encryptor that somebody waits."""
+        status, flushed, _, _ = self.guests[n].confirm(3, label)
+        self.tell(n)
+        return status, flushed
+
+    def tell(self, n: int = 0) -> None:
+        """What the data channel does at the end of a batch."""
+        if self.store(n).dirty:
+            self.encryptor.changed(self.partition(n))
+
+    def changed(self, *numbers: int) -> None:
+        """What the control channel does after a request."""
+        for n in numbers or range(len(self.guests)):
+            self.encryptor.changed(self.partition(n))
+
+    def power_cut(self) -> Rig:
+        """Return the system that comes up from what NVRAM holds."""
+        return Rig(0, records=self.journal.records)
+
+    def objects(self, n: int = 0) -> dict[bytes, bytes]:
+        """What would be found after a power cut if NVRAM held all: labels and data."""
+        return {held.label: held.data for held in self.store(n).snapshot().objects}

@@ -1,0 +1,252 @@
+"""The encryptor while NVRAM works: company, hurry, confirmation, and what goes into a commit."""
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from hcall_server.nvram.names import SYSTEM, image_name, profile_name
+from hcall_server.sealing import open_profile, open_system
+from hcall_server.writeback.encryptor import DEFAULT_DELAY
+from tests.writeback.rig import FLUSHED, GONE, PENDING, RECORD, ParkedWorker, Rig
+
+TRANSIENT = 0x0200_0000
+CANARY = b"canary canary canary canary"
+
+
+async def test_changes_of_many_partitions_are_one_commit(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """R-20: they wait for company a short while, then go together: profile and image of each."""
+    rig = Rig(20)
+    await nursery.start(rig.encryptor.run)
+    for n in range(20):
+        rig.write(b"label", n=n)
+    await trio.sleep(DEFAULT_DELAY * 0.9)
+    assert rig.journal.journal == []
+    await trio.sleep(DEFAULT_DELAY * 0.2)
+    assert [set(changes) for changes in rig.journal.journal] == [
+        {name(n) for n in range(1, 21) for name in (image_name, profile_name)}
+    ]
+    assert not any(rig.store(n).dirty for n in range(20))
+
+
+async def test_a_waiting_confirm_hurries(mock_clock: MockClock, nursery: trio.Nursery) -> None:
+    """R-20: somebody polls, so the flush does not wait for company: no time passes at all."""
+    rig = Rig(2)
+    await nursery.start(rig.encryptor.run)
+    rig.write(b"label")
+    rig.write(b"label", n=1)
+    await wait_all_tasks_blocked()
+    assert rig.journal.commits == 0
+    assert rig.confirm(b"label") == PENDING
+    await wait_all_tasks_blocked()
+    assert (rig.confirm(b"label"), rig.confirm(b"label", n=1)) == (FLUSHED, FLUSHED)
+    assert (rig.journal.commits, trio.current_time()) == (1, 0.0)
+
+
+async def test_confirm_says_0_then_1() -> None:
+    """R-20: for a write, and for a removal, which ends in H_NOT_FOUND with 1."""
+    rig = Rig()
+    rig.write(b"label")
+    assert rig.confirm(b"label") == PENDING
+    assert await rig.encryptor.flush()
+    assert rig.confirm(b"label") == FLUSHED
+    rig.remove(b"label")
+    assert rig.confirm(b"label") == PENDING
+    assert await rig.encryptor.flush()
+    assert rig.confirm(b"label") == GONE
+
+
+async def test_nothing_is_flushed_before_its_commit_returns(nursery: trio.Nursery) -> None:
+    """R-21: sealed and on its way is not durable, however often the guest asks."""
+    worker = ParkedWorker()
+    rig = Rig(worker=worker)
+    rig.write(b"label")
+    nursery.start_soon(rig.encryptor.flush)
+    await wait_all_tasks_blocked()
+    assert len(worker.jobs) == 1
+    assert [rig.confirm(b"label") for _ in range(3)] == [PENDING] * 3
+    worker.let_go()
+    await wait_all_tasks_blocked()
+    assert rig.confirm(b"label") == FLUSHED
+
+
+async def test_asking_during_a_commit_costs_no_second_one(nursery: trio.Nursery) -> None:
+    """R-20: everything that is asked for is on its way, so there is nothing more to write."""
+    worker = ParkedWorker()
+    rig = Rig(worker=worker)
+    await nursery.start(rig.encryptor.run)
+    rig.write(b"label")
+    rig.confirm(b"label")
+    await wait_all_tasks_blocked()
+    assert [rig.confirm(b"label") for _ in range(3)] == [PENDING] * 3
+    worker.let_go()
+    await wait_all_tasks_blocked()
+    assert rig.confirm(b"label") == FLUSHED
+    assert (len(worker.jobs), rig.encryptor.pending) == (1, False)
+
+
+async def test_a_change_during_a_commit_takes_the_next_one(nursery: trio.Nursery) -> None:
+    """R-20: it is not in the sealed image, so it stays pending and is not forgotten."""
+    worker = ParkedWorker()
+    rig = Rig(worker=worker)
+    rig.write(b"first")
+    nursery.start_soon(rig.encryptor.flush)
+    await wait_all_tasks_blocked()
+    rig.write(b"second")
+    rig.remove(b"first")
+    worker.let_go()
+    await wait_all_tasks_blocked()
+    assert (rig.confirm(b"first"), rig.confirm(b"second")) == (PENDING, PENDING)
+    assert rig.power_cut().objects() == {b"first": b"data"}
+    nursery.start_soon(rig.encryptor.flush)
+    await wait_all_tasks_blocked()
+    worker.let_go()
+    await wait_all_tasks_blocked()
+    assert (rig.confirm(b"first"), rig.confirm(b"second")) == (GONE, FLUSHED)
+    assert rig.power_cut().objects() == {b"second": b"data"}
+
+
+async def test_a_profile_that_changes_during_a_commit_takes_the_next_one(nursery: trio.Nursery) -> None:
+    """R-20: an IPL changes no object, but its count is to be persisted."""
+    worker = ParkedWorker()
+    rig = Rig(worker=worker)
+    rig.write(b"label")
+    nursery.start_soon(rig.encryptor.flush)
+    await wait_all_tasks_blocked()
+    rig.guests[0].ipl()
+    rig.changed()
+    worker.let_go()
+    await wait_all_tasks_blocked()
+    assert rig.encryptor.pending
+    nursery.start_soon(rig.encryptor.flush)
+    await wait_all_tasks_blocked()
+    worker.let_go()
+    await wait_all_tasks_blocked()
+    assert rig.power_cut().partition().ipl_count == rig.partition().ipl_count + 1
+
+
+async def test_transient_objects_never_reach_nvram() -> None:
+    """R-14: no image that was ever committed holds one, nor does its being there cause a commit."""
+    rig = Rig()
+    rig.write(b"transient", policy=TRANSIENT)
+    assert await rig.encryptor.flush()
+    assert rig.journal.journal == []
+    for n in range(4):
+        rig.write(b"label %d" % n)
+        rig.write(b"transient %d" % n, policy=TRANSIENT)
+        assert await rig.encryptor.flush()
+    images = list(rig.journal.images())
+    assert [len(image.objects) for image in images] == [1, 2, 3, 4]
+    assert not any(held.policy & TRANSIENT for image in images for held in image.objects)
+    assert rig.power_cut().objects() == {b"label %d" % n: b"data" for n in range(4)}
+
+
+async def test_what_is_at_rest_is_sealed_anew_each_time() -> None:
+    """R-02, R-04: neither data nor label nor password can be seen, and no two blobs are alike."""
+    rig = Rig()
+    rig.guests[0].set_password(2, CANARY)
+    rig.write(CANARY + b" label", CANARY * 9)
+    for _ in range(3):
+        rig.changed()
+        assert await rig.encryptor.flush()
+    blobs = [blob for changes in rig.journal.journal for blob in changes.values() if blob]
+    assert len(set(blobs)) == len(blobs) == 6
+    assert not any(CANARY in blob or b"lpar1" in blob for blob in blobs)
+
+
+async def test_a_partition_without_a_keystore_has_a_profile_alone() -> None:
+    """R-30: what is persisted of it is its profile; there is no image."""
+    rig = Rig(1, kbytes=0)
+    rig.changed()
+    assert await rig.encryptor.flush()
+    assert set(rig.journal.records) == {profile_name(1)}
+    found = open_profile(rig.sealer, 1, rig.journal.records[profile_name(1)])
+    assert tuple(found) == tuple(rig.partition().profile())
+
+
+async def test_disabling_deletes_the_image() -> None:
+    """R-33: after the flush nothing of the old store is left, and the partition comes back without one."""
+    rig = Rig()
+    rig.write(b"label")
+    assert await rig.encryptor.flush()
+    rig.remove(b"label")
+    rig.system.resize("lpar1", 0)
+    rig.changed()
+    assert await rig.encryptor.flush()
+    assert set(rig.journal.records) == {profile_name(1)}
+    assert rig.power_cut().partition().keystore is None
+
+
+async def test_a_store_that_was_enabled_again_does_not_inherit_the_flush(nursery: trio.Nursery) -> None:
+    """R-21, R-33: the commit of the old store's image says nothing about objects of the new one."""
+    worker = ParkedWorker()
+    rig = Rig(worker=worker)
+    for label in (b"one", b"two"):
+        rig.write(label)
+    nursery.start_soon(rig.encryptor.flush)
+    await wait_all_tasks_blocked()
+    for label in (b"one", b"two"):
+        rig.remove(label)
+    rig.system.resize("lpar1", 0)
+    rig.system.power_off("lpar1")
+    rig.system.resize("lpar1", 8)
+    rig.system.power_on("lpar1")
+    rig.changed()
+    rig.write(b"new")
+    worker.let_go()
+    await wait_all_tasks_blocked()
+    assert rig.confirm(b"new") == PENDING
+    nursery.start_soon(rig.encryptor.flush)
+    await wait_all_tasks_blocked()
+    worker.let_go()
+    await wait_all_tasks_blocked()
+    assert rig.confirm(b"new") == FLUSHED
+    assert rig.power_cut().objects() == {b"new": b"data"}
+
+
+async def test_the_systems_record_goes_with_the_partitions() -> None:
+    """R-20: one commit for all that is dirty."""
+    rig = Rig()
+    rig.encryptor.system_changed(RECORD)
+    rig.write(b"label")
+    assert await rig.encryptor.flush()
+    assert [set(changes) for changes in rig.journal.journal] == [{SYSTEM, profile_name(1), image_name(1)}]
+    assert open_system(rig.sealer, rig.journal.records[SYSTEM]) == RECORD
+
+
+async def test_nothing_to_do_is_no_commit() -> None:
+    """R-20: a flush of a clean system touches no NVRAM."""
+    rig = Rig(3)
+    assert await rig.encryptor.flush()
+    assert (rig.nvram.counts["commit"], rig.encryptor.health.state) == (0, "idle")
+
+
+async def test_flushes_take_turns(nursery: trio.Nursery) -> None:
+    """R-22: a second flush waits for the first, so an older image never overtakes a newer one."""
+    worker = ParkedWorker()
+    rig = Rig(worker=worker)
+    rig.write(b"first")
+    nursery.start_soon(rig.encryptor.flush)
+    await wait_all_tasks_blocked()
+    rig.write(b"second")
+    nursery.start_soon(rig.encryptor.flush)
+    await wait_all_tasks_blocked()
+    assert len(worker.jobs) == 1
+    for _ in range(2):
+        worker.let_go()
+        await wait_all_tasks_blocked()
+    assert [len(image.objects) for image in rig.journal.images()] == [1, 2]
+
+
+async def test_every_consumers_objects_come_back() -> None:
+    """R-01, R-03, R-20: partitions and consumers keep apart what they have through a power cut."""
+    rig = Rig(3)
+    for n, guest in enumerate(rig.guests):
+        for consumer in (1, 2, 3):
+            guest.write(consumer, b"label", b"%d of %d" % (consumer, n), policy=0x0800_0000)
+    rig.changed()
+    assert await rig.encryptor.flush()
+    for n, guest in enumerate(rig.power_cut().guests):
+        for consumer in (1, 2, 3):
+            assert guest.read(consumer, b"label") == (0, 6, 0x0800_0000, b"%d of %d" % (consumer, n))
+            assert guest.confirm(consumer, b"label")[:2] == FLUSHED
