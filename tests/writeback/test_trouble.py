@@ -1,0 +1,269 @@
+"""The encryptor while NVRAM fails: nothing is lost, nothing is called flushed, all can see it (R-23)."""
+
+from collections.abc import Callable
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from hcall_server.nvram import Trouble
+from hcall_server.nvram.faulty import Fail, Planned
+from hcall_server.sealing import open_system
+from hcall_server.writeback.encryptor import FIRST_RETRY, LAST_RETRY, STALL
+from hcall_server.writeback.worker import InlineWorker, Job
+from tests.writeback.rig import FLUSHED, GONE, PENDING, RECORD, ParkedWorker, Rig
+
+KINDS: list[Trouble] = ["full", "io", "busy", "corrupt"]
+
+
+def step(rig: Rig, n: int) -> None:
+    """Change something: a write, and from the third step on a removal as well."""
+    rig.write(b"label %d" % n)
+    if n > 2:
+        rig.remove(b"label %d" % (n - 2))
+
+
+async def history(rig: Rig, steps: int) -> list[bool]:
+    """Change something and flush, again and again; return how the flushes went, checking after each."""
+    went = []
+    for n in range(1, steps + 1):
+        step(rig, n)
+        before = rig.objects()
+        went.append(await rig.encryptor.flush())
+        assert rig.objects() == before
+        assert rig.confirm(b"label %d" % n) == (FLUSHED if went[-1] else PENDING)
+        if went[-1]:
+            assert rig.power_cut().objects() == rig.objects()
+    return went
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("nth", range(1, 7))
+async def test_any_commit_may_fail(nth: int, kind: Trouble, after: bool) -> None:
+    """R-23, R-21: the n-th commit fails before or after it took effect; the next one makes good for it."""
+    rig = Rig(plan=[Planned("commit", nth, Fail(kind, after=after))])
+    went = await history(rig, 6)
+    assert went == [n != nth for n in range(1, 7)]
+    assert await rig.encryptor.flush()
+    assert rig.confirm(b"label 6") == FLUSHED
+    assert rig.confirm(b"label 4") == GONE
+    assert rig.power_cut().objects() == rig.objects() == {b"label 5": b"data", b"label 6": b"data"}
+    assert [error.kind if error else None for error in rig.told] == [kind, None]
+
+
+async def test_everything_of_a_failed_flush_is_tried_again() -> None:
+    """R-23: several partitions, a profile alone, and the system's record: none is forgotten."""
+    rig = Rig(3, plan=[Planned("commit", 1, Fail("full"))])
+    rig.encryptor.system_changed(RECORD)
+    rig.write(b"label")
+    rig.write(b"label", n=1)
+    rig.changed(2)
+    assert not await rig.encryptor.flush()
+    assert (rig.journal.records, rig.encryptor.pending) == ({}, True)
+    assert await rig.encryptor.flush()
+    assert len(rig.journal.records) == 7
+    assert [each.objects() for each in (rig.power_cut(),)] == [{b"label": b"data"}]
+
+
+async def test_the_newest_system_record_wins() -> None:
+    """R-23: a record that failed does not come back over the one that replaced it."""
+    rig = Rig(0, plan=[Planned("commit", 1, Fail("io"))])
+    rig.encryptor.system_changed(RECORD)
+    assert not await rig.encryptor.flush()
+    rig.encryptor.system_changed(RECORD._replace(total_kbytes=99))
+    assert await rig.encryptor.flush()
+    assert open_system(rig.sealer, rig.journal.records["system"]).total_kbytes == 99
+
+
+class Watch(InlineWorker):
+    """Notes when each commit was tried."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    async def run(self, job: Job) -> None:
+        self.times.append(trio.current_time())
+        await super().run(job)
+
+
+async def test_tries_come_later_and_later(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """R-23: pauses double up to five seconds, and begin anew once NVRAM has worked again."""
+    watch = Watch()
+    rig = Rig(worker=watch)
+    rig.nvram.trouble(Fail("full"))
+    await nursery.start(rig.encryptor.run)
+    rig.write(b"label")
+    await trio.sleep(60)
+    pauses = [round(later - earlier, 3) for earlier, later in zip(watch.times, watch.times[1:], strict=False)]
+    assert pauses == sorted(pauses)
+    assert FIRST_RETRY <= pauses[0] < 3 * FIRST_RETRY
+    assert LAST_RETRY <= pauses[-1] < 1.1 * LAST_RETRY
+    assert 12 < len(watch.times) < 25
+    assert len(rig.told) == rig.encryptor.health.failures == len(watch.times)
+    rig.nvram.heal()
+    await trio.sleep(6)
+    assert rig.confirm(b"label") == FLUSHED
+    rig.nvram.trouble(Fail("full"))
+    rig.write(b"another")
+    tried = len(watch.times)
+    await trio.sleep(0.5)
+    assert len(watch.times) >= tried + 3
+
+
+async def test_changes_go_on_while_nvram_is_away(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """R-23: the guest reads and writes as ever, is told 0 all the time, and all is there in the end."""
+    rig = Rig()
+    rig.nvram.trouble(Fail("io"))
+    await nursery.start(rig.encryptor.run)
+    for n in range(1, 30):
+        step(rig, n)
+        assert rig.guests[0].read(3, b"label %d" % n).status == 0
+        assert rig.confirm(b"label %d" % n) == PENDING
+        await trio.sleep(0.3)
+    assert rig.journal.journal == []
+    rig.nvram.heal()
+    await trio.sleep(2 * LAST_RETRY)
+    assert rig.confirm(b"label 29") == FLUSHED
+    assert rig.confirm(b"label 3") == GONE
+    assert rig.power_cut().objects() == rig.objects()
+    assert len(rig.journal.journal) == 1
+
+
+async def test_health_tells_the_whole_story(mock_clock: MockClock, nursery: trio.Nursery) -> None:
+    """R-23: idle, waiting, flushing, stalled, retrying, idle; what is pending and for how long."""
+    worker = ParkedWorker()
+    rig = Rig(2, worker=worker, plan=[Planned("commit", 1, Fail("full"))])
+    encryptor = rig.encryptor
+    story: list[tuple[object, ...]] = []
+
+    def look() -> None:
+        health = encryptor.health
+        story.append((health.state, health.ok, health.pending, health.oldest_pending))
+
+    look()
+    rig.write(b"label")
+    mock_clock.jump(1)
+    rig.write(b"label", n=1)
+    look()
+    nursery.start_soon(encryptor.flush)
+    await wait_all_tasks_blocked()
+    look()
+    mock_clock.jump(STALL + 1)
+    look()
+    rig.write(b"another")
+    look()
+    worker.let_go()
+    await wait_all_tasks_blocked()
+    look()
+    assert encryptor.health.last_error == "NVRAM: full (a planned fault)"
+    nursery.start_soon(encryptor.flush)
+    await wait_all_tasks_blocked()
+    look()
+    worker.let_go()
+    await wait_all_tasks_blocked()
+    look()
+    assert story == [
+        ("idle", True, 0, 0.0),
+        ("waiting", True, 2, 1.0),
+        ("flushing", True, 2, 1.0),
+        ("stalled", False, 2, STALL + 2),
+        ("stalled", False, 2, STALL + 2),
+        ("retrying", False, 2, STALL + 2),
+        ("retrying", False, 2, STALL + 2),
+        ("idle", True, 0, 0.0),
+    ]
+    health = encryptor.health
+    assert (health.commits, health.failures) == (1, 1)
+    assert health._replace(last_error=None) == health
+
+
+async def test_a_stall_ends_by_itself(mock_clock: MockClock, nursery: trio.Nursery) -> None:
+    """R-23: the commit that hung is the one that confirms; nothing is written twice."""
+    worker = ParkedWorker()
+    rig = Rig(worker=worker)
+    await nursery.start(rig.encryptor.run)
+    rig.write(b"label")
+    rig.confirm(b"label")
+    await wait_all_tasks_blocked()
+    mock_clock.jump(60)
+    await wait_all_tasks_blocked()
+    assert (rig.encryptor.health.state, rig.confirm(b"label")) == ("stalled", PENDING)
+    worker.let_go()
+    await wait_all_tasks_blocked()
+    assert (rig.encryptor.health.state, rig.confirm(b"label")) == ("idle", FLUSHED)
+    assert rig.journal.commits == 1
+
+
+def keep(job: Job) -> None:
+    """The commit never happened."""
+
+
+def do(job: Job) -> None:
+    """The commit happened, and nobody learnt of it."""
+    job()
+
+
+@pytest.mark.parametrize("fate", [keep, do])
+async def test_a_cancelled_flush_keeps_things_dirty(fate: Callable[[Job], None]) -> None:
+    """R-21, R-23: whether the commit took effect is unknown: not flushed, and done again."""
+    worker = ParkedWorker()
+    rig = Rig(2, worker=worker)
+    rig.encryptor.system_changed(RECORD)
+    rig.write(b"label")
+    rig.changed(1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.encryptor.flush)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    fate(worker.jobs[0])
+    assert rig.encryptor.pending
+    assert rig.encryptor.health.pending == 2
+    assert rig.confirm(b"label") == PENDING
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.encryptor.flush)
+        await wait_all_tasks_blocked()
+        worker.let_go()
+    assert rig.confirm(b"label") == FLUSHED
+    assert len(rig.journal.records) == 5
+    assert not rig.encryptor.pending
+
+
+async def test_a_cancelled_pause_loses_nothing(autojump_clock: MockClock) -> None:
+    """R-23: stopped while it waits for the next try, the encryptor can still flush at the end."""
+    rig = Rig(plan=[Planned("commit", 1, Fail("busy"))])
+    rig.write(b"label")
+    with trio.move_on_after(FIRST_RETRY * 1.5):
+        await rig.encryptor.run()
+    assert (rig.encryptor.health.failures, rig.encryptor.pending) == (1, True)
+    assert await rig.encryptor.flush()
+    assert rig.power_cut().objects() == {b"label": b"data"}
+
+
+async def test_errors_that_are_no_nvram_trouble_are_not_swallowed() -> None:
+    """R-23: a fault of ours ends the task with its error, and even then nothing counts as flushed."""
+
+    class Broken(InlineWorker):
+        async def run(self, job: Job) -> None:
+            raise ZeroDivisionError
+
+    rig = Rig(worker=Broken())
+    rig.write(b"label")
+    with pytest.raises(ZeroDivisionError):
+        await rig.encryptor.flush()
+    assert (rig.encryptor.pending, rig.confirm(b"label")) == (True, PENDING)
+
+
+async def test_trouble_is_told_once_it_is_over() -> None:
+    """R-23: each failure with its error, then None; and no word of what already worked."""
+    rig = Rig()
+    troubles: list[Trouble | None] = [None, "full", "io", None, None, "busy", None]
+    for trouble in troubles:
+        if trouble:
+            rig.nvram.trouble(Fail(trouble))
+        else:
+            rig.nvram.heal()
+        rig.write(b"label %d" % len(rig.objects()))
+        await rig.encryptor.flush()
+    assert [error.kind if error else None for error in rig.told] == ["full", "io", None, "busy", None]
+    assert all(error.rule and error.section for error in rig.told if error)
