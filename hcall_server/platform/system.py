@@ -124,6 +124,9 @@ class ManagedSystem:
     def set_secure_boot(self, name: str, mode: SecureBoot) -> Partition:
         """Set the secure-boot mode that the next IPL takes."""
         partition = self.find(name)
+        if partition.refused:
+            rule = "a partition whose stored keystore could not be opened stays as it was stored"
+            raise ConsoleRefusal(f"the keystore of {name} was refused", rule=rule, section=POWER)
         partition.next_secure_boot = mode
         return partition
 

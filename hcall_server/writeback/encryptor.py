@@ -88,7 +88,12 @@ class Encryptor:
         self._failures = 0
 
     def changed(self, partition: Partition) -> None:
-        """Note that a partition has something to make durable; cheap, call it after every batch."""
+        """Note that a partition has something to make durable; cheap, call it after every batch.
+
+        The records of a refused partition stay as they are, for whoever can repair them.
+        """
+        if partition.refused:
+            return
         flying = self._flying.get(partition.number)
         if flying is not None and flying.covers(partition):
             return  # all of it is on its way; whoever polls meanwhile causes no second commit

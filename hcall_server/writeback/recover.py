@@ -97,8 +97,11 @@ class _Recovery:
             )
 
     def _stand_in(self, number: int, reason: SwpksError) -> None:
-        """Keep the number of a partition whose profile is lost taken, under a name that says so."""
-        profile = PartitionProfile(number, f"unreadable-{number}", 0, 0, 0, False, 0)
+        """Keep the number of a partition whose profile is lost taken, under a name that says so.
+
+        No partition can be given such a name, so it never hides another one.
+        """
+        profile = PartitionProfile(number, f"unreadable:{number}", 0, 0, 0, False, 0)
         partition = self._system.adopt(profile)
         partition.name_unknown = True
         partition.refused = reason
