@@ -111,8 +111,11 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
     """Make or change a partition as the settings say; None when there was nothing to do.
 
     A partition whose store was refused is left alone: it is told of elsewhere, and the others serve.
+    So is one that is not there while the name of a refused one can't be read: it may be that one.
     """
     found = system.partitions.get(wish.name)
+    if found is None and any(each.name_unknown for each in system.partitions.values()):
+        return None
     if found is None:
         found = system.create(wish.name, wish.keystore_kbytes or 0, auto_start=wish.auto_start is not False)
         before = None
@@ -129,9 +132,10 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
 
 
 def _provide_keys(state: State, system: ManagedSystem, entropy: Entropy) -> None:
-    """Make an access key for every partition that has none."""
-    for name in system.partitions:
-        provide_key(state, name, entropy)
+    """Make an access key for every partition that has none, stand-ins left out."""
+    for name, partition in system.partitions.items():
+        if not partition.name_unknown:
+            provide_key(state, name, entropy)
 
 
 def provide_key(state: State, name: str, entropy: Entropy) -> bytes:
