@@ -153,7 +153,9 @@ class History:
         """
         numbers = [n for n, each in enumerate(self.states) if each == state]
         assert numbers, f"a state that never was: {self._difference(state)}"
-        assert numbers[-1] >= self.confirmed, f"{state.keys()} is older than state {self.confirmed}"
+        assert numbers[-1] >= self.confirmed, (
+            f"state {numbers[-1]} of {len(self.states)}, but {self.confirmed} was confirmed"
+        )
         lost = len(self.states) - 1 - numbers[-1]
         self.memory, self.states, self.confirmed = dict(state), [dict(state)], 0
         self._changed = {}

@@ -102,7 +102,7 @@ class Torment:
         for name, history in self.histories.items():
             channel = channels[name] = stack.enter_context(self.server.connect_blocking(name))
             assert channel.ipl_count > self.ipls[name], "an IPL of which something was confirmed is counted"
-            self.lost[history.found(writer.look(channel, history)) > 0] += 1
+            self.lost[history.found(writer.have(channel, writer.look(history))) > 0] += 1
             history.opened_with(writer.LOOK)
         return channels
 

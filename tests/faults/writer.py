@@ -1,20 +1,109 @@
-"""The writer of a partition in a real server process: works until the server dies, then looks around."""
+"""What the writer of a partition does besides working: it looks at the whole store, it waits for its flush.
+
+Both are conversations without I/O: they yield requests and are sent their results, so that the same code
+judges a real process over a blocking channel and a simulated machine over an asynchronous one.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Protocol, TypeVar
 
 from hcall_abi.statuses import Status
 from hcall_client import calls
 from hcall_client.blocking import BlockingChannel
-from hcall_client.calls import Authorization, HcallError
+from hcall_client.calls import Authorization, HcallError, Request
 from tests.faults.history import CONSUMERS, History, State, used
+
+T = TypeVar("T")
+
+Talk = Generator[list[Request[Any]], list[Any], T]
+"""Yields requests, is sent the result or the HcallError of each, and returns something in the end."""
 
 PATIENCE = 20.0
 """Seconds within which a healthy server has flushed; generous, because test machines are busy."""
 
 LOOK = b"look"
 """The password of every consumer after `look`."""
+
+
+def look(history: History) -> Talk[State]:
+    """Read the whole store of a fresh IPL: its passwords are gone (R-04), it is as full as it tells (R-07).
+
+    Every consumer gets a new password, so that what PWSET guards can be read too.
+    """
+    state: State = {}
+    for consumer in CONSUMERS:
+        if consumer in history.lost_passwords:
+            lost = Authorization(consumer, history.lost_passwords[consumer])
+            (refused,) = yield [calls.get_object_labels(lost)]
+            assert isinstance(refused, HcallError)
+            assert refused.status == Status.H_AUTHORITY
+        null = Authorization(consumer)
+        _good((yield [calls.get_object_labels(null), calls.set_password(consumer, LOOK)]))
+        state |= yield from _objects(Authorization(consumer, LOOK))
+    (config,) = _good((yield [calls.get_config()]))
+    assert config.used_space == used(state)
+    return state
+
+
+def settle(history: History, now: Callable[[], float] = time.monotonic) -> Talk[None]:
+    """Ask until everything that was written is flushed; what is not by then never will be."""
+    deadline = now() + PATIENCE
+    while not history.settled:
+        assert now() < deadline, "not flushed"
+        foretold = history.newest_confirm()
+        (result,) = yield [foretold.request]
+        history.check(foretold, result)
+
+
+def _objects(who: Authorization) -> Talk[State]:
+    """Every object of one consumer."""
+    labels: list[bytes] = []
+    token, more = 0, True
+    while more:
+        (part,) = _good((yield [calls.get_object_labels(who, token, 256)]))
+        labels += part.labels
+        token, more = part.token, part.more
+    assert len(set(labels)) == len(labels)
+    reads = _good((yield [calls.read_object(who, label) for label in labels]))
+    found = zip(labels, reads, strict=True)
+    return {(who.consumer, label): (int(read.policy), read.data) for label, read in found}
+
+
+def _good(results: list[Any]) -> list[Any]:
+    assert not any(isinstance(result, HcallError) for result in results), results
+    return results
+
+
+def have(channel: BlockingChannel, talk: Talk[T]) -> T:
+    """Have a conversation over a blocking channel."""
+    try:
+        requests = next(talk)
+        while True:
+            requests = talk.send(channel.pipeline(requests))
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+class Asynchronous(Protocol):
+    """A session that carries calls, as `hcall_client.channel.Channel` does."""
+
+    async def pipeline(self, requests: Iterable[Request[Any]]) -> list[Any]:
+        """Make calls, one after the other, and return the result or the refusal of each."""
+
+
+async def have_async(channel: Asynchronous, talk: Talk[T]) -> T:
+    """Have a conversation over an asynchronous channel."""
+    try:
+        requests = next(talk)
+        while True:
+            requests = talk.send(await channel.pipeline(requests))
+    except StopIteration as end:
+        value: T = end.value
+        return value
 
 
 def work(channel: BlockingChannel, history: History, longest: int) -> None:
@@ -24,51 +113,8 @@ def work(channel: BlockingChannel, history: History, longest: int) -> None:
         history.check(foretold, result)
 
 
-def confirm_all(channel: BlockingChannel, history: History) -> None:
-    """Ask until everything that was written is flushed; what is not by then never will be."""
-    deadline = time.monotonic() + PATIENCE
-    while not history.settled:
-        assert time.monotonic() < deadline, "not flushed"
-        foretold = history.newest_confirm()
-        history.check(foretold, channel.call(foretold.request))
-
-
-def look(channel: BlockingChannel, history: History) -> State:
-    """Read the whole store of a fresh IPL: its passwords are gone (R-04), and it is as full as it tells.
-
-    Every consumer gets a new password, so that what PWSET guards can be read too.
-    """
-    state: State = {}
-    for consumer in CONSUMERS:
-        if consumer in history.lost_passwords:
-            lost = Authorization(consumer, history.lost_passwords[consumer])
-            assert status_of(channel, calls.get_object_labels(lost)) == Status.H_AUTHORITY
-        channel.call(calls.get_object_labels(Authorization(consumer)))
-        channel.call(calls.set_password(consumer, LOOK))
-        state |= _objects(channel, Authorization(consumer, LOOK))
-    assert channel.call(calls.get_config()).used_space == used(state)
-    return state
-
-
-def status_of(channel: BlockingChannel, request: calls.Request[object]) -> int:
-    """The status of a call."""
-    try:
-        channel.call(request)
-    except HcallError as error:
-        return error.status
-    return 0
-
-
-def _objects(channel: BlockingChannel, who: Authorization) -> State:
-    """Every object of one consumer."""
-    token, more, labels = 0, True, []
-    while more:
-        part = channel.call(calls.get_object_labels(who, token, 256))
-        labels += part.labels
-        token, more = part.token, part.more
-    assert len(set(labels)) == len(labels)
-    state: State = {}
-    for label in labels:
-        read = channel.call(calls.read_object(who, label))
-        state[who.consumer, label] = (int(read.policy), read.data)
-    return state
+async def work_async(channel: Asynchronous, history: History, longest: int) -> None:
+    """Do the same over an asynchronous channel."""
+    batch = history.batch(longest)
+    for foretold, result in zip(batch, await channel.pipeline(each.request for each in batch), strict=True):
+        history.check(foretold, result)

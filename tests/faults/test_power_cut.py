@@ -1,0 +1,156 @@
+"""The power is cut at every operation of NVRAM, before its effect and after it, in thousands of places.
+
+A machine works on a virtual clock; at each commit its records are judged twice, as a cut there would
+leave them, and every so often the power is really cut and the next life goes on from there.
+`SWPKS_FAULT_SEED` repeats the choices of a run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from random import Random
+
+import pytest
+import trio.testing
+
+from hcall_server.nvram.faulty import Fail, Planned
+from tests.faults import writer
+from tests.faults.history import History, State
+from tests.faults.simulation import Life, Simulation
+
+SEED = os.environ.get("SWPKS_FAULT_SEED") or str(int.from_bytes(os.urandom(4), "big"))
+NAMES = ("a", "b")
+KBYTES = 8
+
+
+class Trial:
+    """A simulation, the histories of its partitions, and the judgement of every place for a cut."""
+
+    def __init__(self, seed: str, *, trouble: bool = False) -> None:
+        self.chance = Random(seed)
+        planned = troubles(self.chance) if trouble else []
+        self.simulation = Simulation(self.chance, NAMES, KBYTES, planned)
+        self.histories = {name: History(self.chance, KBYTES) for name in NAMES}
+        self.bases = dict.fromkeys(NAMES, 0)
+        self.ipls = dict.fromkeys(NAMES, 0)
+        self._left_by: Mapping[str, bytes] | None = None
+        self._left: dict[str, tuple[int, State]] = {}
+        self.judged = 0
+        self.lost = 0
+        self.simulation.nvram.watch = self.judge
+
+    def judge(self, records: Mapping[str, bytes]) -> None:
+        """Hold what a cut at this moment would leave against what was."""
+        self.judged += 1
+        for name, (generation, state) in self.left(records).items():
+            history, number = self.histories[name], generation - self.bases[name]
+            assert history.confirmed <= number
+            assert history.states[number] == state
+            self.lost += number < len(history.states) - 1
+
+    def left(self, records: Mapping[str, bytes]) -> dict[str, tuple[int, State]]:
+        """Generation and store of each partition that a start on these records would find."""
+        if records is not self._left_by:  # the same records are judged after a commit and before the next
+            self._left_by, self._left = records, dict.fromkeys(NAMES, (0, {}))
+            for name, partition in self.simulation.recovered(records).partitions.items():
+                assert partition.keystore is not None
+                generation, objects = partition.keystore.snapshot()
+                assert len(objects) == partition.keystore.object_count, "nothing TRANSIENT was stored"
+                state = {(consumer, label): (policy, data) for consumer, label, policy, data in objects}
+                self._left[name] = generation, state
+        return self._left
+
+    async def live(self, batches: int, delay: float) -> None:
+        """One life, until each guest has done so many batches or the power is cut."""
+
+        async def body(life: Life) -> None:
+            async with trio.open_nursery() as guests:
+                for name in NAMES:
+                    guests.start_soon(self.guest, life, name, batches)
+
+        await self.simulation.live(delay, body)
+
+    async def guest(self, life: Life, name: str, batches: int) -> None:
+        """A partition's writer: looks, works, lets time pass; restarts now and then."""
+        chance, history = self.chance, self.histories[name]
+        await self.look(life, name, first=True)
+        while batches:
+            async with life.session(name) as channel:
+                some = chance.randint(1, batches)
+                for _ in range(some):
+                    await writer.work_async(channel, history, longest=chance.choice((2, 12)))
+                    await trio.sleep(chance.choice((0, 0.02, 0.2)))
+                batches -= some
+            if batches:
+                await life.machine.ipl(name)
+                history.ipl()
+                await self.look(life, name, first=False)
+
+    async def look(self, life: Life, name: str, *, first: bool) -> None:
+        """Read the whole store and judge it; after a cut it is what the cut has left."""
+        history, partition = self.histories[name], life.system.find(name)
+        async with life.session(name) as channel:
+            assert channel.ipl_count > self.ipls[name] or first
+            self.ipls[name] = channel.ipl_count
+            state: State = await writer.have_async(channel, writer.look(history))
+            if first:
+                history.found(state)
+                assert partition.keystore is not None
+                self.bases[name] = partition.keystore.generation
+            else:
+                assert state == history.memory
+            history.opened_with(writer.LOOK)
+
+    async def torment(self, lives: int) -> int:
+        """Some lives, each of which a power cut ends if it is long enough; returns how many did."""
+        chance, nvram, cuts = self.chance, self.simulation.nvram, 0
+        for _ in range(lives):
+            nvram.operations, nvram.at = 0, chance.randint(1, 60)
+            nvram.after = chance.random() < 0.5
+            await self.live(batches=40, delay=chance.choice((0, 0.005, 0.05)))
+            cuts += nvram.operations >= nvram.at
+        return cuts
+
+
+def troubles(chance: Random) -> list[Planned]:
+    """Commits that NVRAM refuses, one in five; of some the effect was there and the answer got lost."""
+    numbers = [n for n in range(1, 2000) if chance.random() < 0.2]
+    return [
+        Planned("commit", n, Fail(chance.choice(("full", "io")), after=chance.random() < 0.3))
+        for n in numbers
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trials, through_channel", [(4, True), (16, False)], ids=["sessions", "direct"])
+async def test_a_cut_at_any_commit_of_a_long_history(
+    autojump_clock: trio.testing.MockClock, trials: int, through_channel: bool
+) -> None:
+    """R-04, R-14, R-20 to R-23: thousands of places for a cut; every other machine has failing NVRAM too."""
+    print(f"SWPKS_FAULT_SEED={SEED}")
+    all_trials = [Trial(f"{SEED} {n}", trouble=bool(n % 2)) for n in range(trials)]
+    cuts = 0
+    for trial in all_trials:
+        trial.simulation.through_channel = through_channel
+        cuts += await trial.torment(lives=5)
+    judged, lost = sum(trial.judged for trial in all_trials), sum(trial.lost for trial in all_trials)
+    facts = sum(history.facts for trial in all_trials for history in trial.histories.values())
+    print(f"{judged} places for a cut judged, {cuts} cuts, {facts} facts confirmed, {lost} stores lost news")
+    assert judged > 100 * trials
+    assert min(lost, facts, cuts) >= trials // 2
+
+
+async def test_a_cut_at_every_operation_of_a_short_history(autojump_clock: trio.testing.MockClock) -> None:
+    """R-21, R-22: the n-th operation for every n, the loading at start among them, and a life after it."""
+    nth, after, ended = 1, False, False
+    while not ended:
+        trial = Trial(f"{SEED} short")
+        nvram = trial.simulation.nvram
+        nvram.at, nvram.after = nth, after
+        await trial.live(batches=10, delay=0)
+        ended = nvram.operations < nth
+        nvram.at = 0
+        await trial.live(batches=2, delay=0)
+        nth, after = nth + after, not after
+    assert nth > 10
