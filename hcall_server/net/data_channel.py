@@ -11,6 +11,8 @@ at most `MAX_BODY`.  That is under 1 MiB, and while an answer is being sent noth
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import trio
@@ -26,6 +28,7 @@ from hcall_abi.frames import (
     GoodbyeReason,
     HCall,
     Hello,
+    HReturn,
     Open,
     Opened,
     OpenStatus,
@@ -47,6 +50,8 @@ FLUSH_SIZE = 256 * 1024
 
 WINDOW = 16
 """How many calls are decoded before they run; their answers refer to objects, and copy nothing."""
+
+_OVER = (State.CLOSED, State.REFUSED)
 
 SERVER_NAME = f"swpks {__version__}"
 
@@ -74,6 +79,8 @@ class Connection:
         self.partition: Partition | None = None
         self._ipl_count = 0
         self._calls: HypervisorCalls | None = None
+        self._window: Iterator[HReturn] | None = None
+        self._more = False
         self._machine = machine
         self._counters = machine.counters
         self._counters.connections += 1
@@ -118,81 +125,117 @@ class Connection:
     async def _talk(self) -> None:
         hello = Hello(VERSION, VERSION, MAX_BODY, 0, self._nonce, SERVER_NAME)
         await self._send(self._session.send(hello))
-        while self._alive():
-            data = await self._stream.receive_some(RECEIVE_SIZE)
+        receive = self._stream.receive_some
+        while self.ending is None and self._session.state not in _OVER:
+            data = await receive(RECEIVE_SIZE)
             self.progress += 1
-            if self._alive():
-                await self._take(bytes(data))
+            if not self._alive():
+                return
+            if not data:
+                self._take_end()
+                return
+            self._counters.bytes_received += len(data)
+            self._session.receive_data(data)  # type: ignore[arg-type]  # it copes with a bytearray
+            while piece := self._next_piece():
+                self._note_changes()
+                await self._send(piece)
+                if not self._more or not self._alive():
+                    break
 
     def _alive(self) -> bool:
         """Whether calls may run: nobody ended the session, and its IPL is still the current one."""
-        if self.ending is not None or self._session.state in (State.CLOSED, State.REFUSED):
+        if self.ending is not None or self._session.state in _OVER:
             return False
         if self.partition is not None and self.partition.ipl_count != self._ipl_count:
             self.end(GoodbyeReason.IPL_OR_POWER_OFF, "a new IPL has begun")
             return False
         return True
 
-    async def _take(self, data: bytes) -> None:
-        """Run what one receive brought and send the answers."""
-        answers: list[bytes] = []
+    def _take_end(self) -> None:
+        """Take the end of the stream."""
+        self._log.debug("connection.closed")
         try:
-            if data:
-                self._counters.bytes_received += len(data)
-                self._session.receive_data(data)
-                await self._run_batch(answers)
-            else:
-                self._log.debug("connection.closed")
-                self._session.receive_eof()
+            self._session.receive_eof()
         except ProtocolError as error:
-            self._log.warning("protocol.error", **logs.explained(error))
-            self.ending = Goodbye(
-                int(GoodbyeReason.PROTOCOL_ERROR), _shortened(f"{error.message}: {error.rule}")
-            )
-        if answers:
-            await self._flush(answers)
+            self._violated(error)
 
-    async def _run_batch(self, answers: list[bytes]) -> None:
-        """Run each whole frame, calls a window at a time; good calls before a bad frame still count."""
-        calls: list[HCall] = []
-        try:
-            for event in self._session.events():
-                if type(event) is HCall:
-                    calls.append(event)
-                    if len(calls) == WINDOW:
-                        await self._answer(calls, answers)
-                else:
-                    await self._answer(calls, answers)
-                    answers += self._other(event)
-        except ProtocolError:
-            await self._answer(calls, answers)
-            raise
-        await self._answer(calls, answers)
+    def _next_piece(self) -> bytes:
+        """Run what has come and return the answers, b"" if there are none; `_more` says if that was all.
 
-    async def _answer(self, calls: list[HCall], answers: list[bytes]) -> None:
-        """Run calls, then encode their answers; sends early when the answers pass FLUSH_SIZE.
+        Stops early when the answers pass FLUSH_SIZE: the rest is for the next piece.  A call alone,
+        as clients that wait for each answer send it, takes the short way.
+        """
+        session = self._session
+        first: Event | None = None
+        if self._window is None and self.ending is None:
+            try:
+                first = next(session.events(), None)
+            except ProtocolError as error:
+                self._violated(error)
+            if type(first) is HCall and self._calls is not None and not session.buffered:
+                self._more = False
+                returned = self._calls.execute(first)
+                self._counters.call(first.opcode, returned.status)
+                return session.send(returned)
+        return self._next_answers(first)
 
-        Decoding, running and encoding each go over the whole window: a processor does many alike
+    def _next_answers(self, first: Event | None) -> bytes:
+        """Run and answer whole windows, beginning with the event that was taken out already."""
+        answers: list[bytes] = []
+        size, send = 0, self._session.send
+        self._more = True
+        while self._more:
+            for returned in self._window or ():
+                frame = send(returned)
+                answers.append(frame)
+                size += len(frame)
+                if size >= FLUSH_SIZE:
+                    return b"".join(answers)
+            self._window = None
+            self._more = self._run_window(first, answers)
+            first = None
+        return b"".join(answers)
+
+    def _run_window(self, first: Event | None, answers: list[bytes]) -> bool:
+        """Run the next calls, WINDOW at most; False when no answer is left to be encoded.
+
+        Decoding, running and encoding each go over a whole window: a processor does many alike
         things faster than a few unlike ones in turn.
         """
-        if not calls or self._calls is None or not self._alive():
-            calls.clear()
-            return
-        execute, send, count = self._calls.execute, self._session.send, self._counters.call
+        calls = self._next_calls(first, answers)
+        if not calls or self._calls is None:
+            return False
+        execute, count = self._calls.execute, self._counters.call
         returns = [execute(call) for call in calls]
         for call, returned in zip(calls, returns, strict=True):
             count(call.opcode, returned.status)
-        calls.clear()
-        size = sum(map(len, answers))
-        for returned in returns:
-            frame = send(returned)
-            answers.append(frame)
-            size += len(frame)
-            if size >= FLUSH_SIZE:
-                await self._flush(answers)
-                size = 0
-                if not self._alive():
-                    return
+        if self._session.state is State.CLOSED:
+            return False  # the client has said GOODBYE behind them and wants no answers
+        self._window = iter(returns)
+        return True
+
+    def _next_calls(self, first: Event | None, answers: list[bytes]) -> list[HCall]:
+        """Take the next calls out of the session; other frames are answered on the way."""
+        calls: list[HCall] = []
+        if self.ending is not None:
+            return calls
+        events = self._session.events()
+        try:
+            for event in events if first is None else itertools.chain((first,), events):
+                if type(event) is HCall:
+                    calls.append(event)
+                    if len(calls) == WINDOW:
+                        break
+                else:
+                    answers += self._other(event)
+        except ProtocolError as error:
+            self._violated(error)
+        return calls
+
+    def _violated(self, error: ProtocolError) -> None:
+        """Note that the peer broke the protocol: GOODBYE 1, after the answers that are due."""
+        self._log.warning("protocol.error", **logs.explained(error))
+        self.ending = Goodbye(int(GoodbyeReason.PROTOCOL_ERROR), _shortened(f"{error.message}: {error.rule}"))
 
     def _other(self, event: Event) -> list[bytes]:
         """Handle the frames that pass once a session; returns the answer, if there is one."""
@@ -205,21 +248,16 @@ class Connection:
             self._log.debug("session.goodbye", reason=event.reason, text=event.text)
         return []
 
-    async def _flush(self, answers: list[bytes]) -> None:
-        """Send the answers so far; what they changed is handed to the encryptor first."""
-        self._counters.batches += 1
-        self._note_changes()
-        data = b"".join(answers) if len(answers) > 1 else answers[0]
-        answers.clear()
-        await self._send(data)
-
     def _note_changes(self) -> None:
+        """Hand what was changed to the encryptor."""
         partition = self.partition
         if partition is not None and partition.keystore is not None and partition.keystore.dirty:
             self._machine.encryptor.changed(partition)
 
     async def _send(self, data: bytes) -> None:
-        self._counters.bytes_sent += len(data)
+        counters = self._counters
+        counters.batches += 1
+        counters.bytes_sent += len(data)
         self.progress += 1
         self.sending = True
         await self._stream.send_all(data)
@@ -264,7 +302,7 @@ class Connection:
     async def _say_goodbye(self) -> None:
         """Send GOODBYE where this end ends the session, as far as the peer takes it in short time."""
         goodbye = self.ending
-        if goodbye is None or self._session.state in (State.CLOSED, State.REFUSED):
+        if goodbye is None or self._session.state in _OVER:
             return
         self._counters.goodbyes[goodbye.reason] += 1
         reason = GoodbyeReason(goodbye.reason).name.lower()

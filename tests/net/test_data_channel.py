@@ -205,6 +205,17 @@ async def test_goodbye_from_the_client_closes(service: Service) -> None:
         await (await service.session()).call(read(b"late"))
 
 
+async def test_calls_before_a_goodbye_run_and_are_not_answered(service: Service) -> None:
+    """A client that leaves in the same breath wants no answers, and is no reason to stumble."""
+    peer = await service.session()
+    calls = [encode(write(bytes([65 + n])).frame(n + 1)) for n in range(20)]
+    await peer.stream.send_all(b"".join(calls) + encode(Goodbye(0, "")))
+    while await peer.stream.receive_some():
+        pass
+    assert service.machine.counters.crashed == 0
+    assert (await (await service.session()).call(read(b"A"))).data == b"x"
+
+
 @pytest.mark.parametrize("verb", ["ipl", "power_off"])
 async def test_an_ipl_ends_every_session_of_its_partition(service: Service, verb: str) -> None:
     """R-04: passwords never outlive an IPL; the other partition's sessions do."""
