@@ -75,18 +75,17 @@ class Request(Generic[T]):
         Raises HcallError for a refusal, and PeerError for an answer that no honest server gives:
         writes outside the call's output buffers above all.
         """
-        for write in answer.writes:
-            self._check_write(write)
+        for address, data in answer.writes:
+            self._check_write(address, len(data))
         if self.accepts is not None and answer.status not in self.accepts:
             raise refused(self.opcode, answer)
         return self.reader(answer, self._written(answer.writes))
 
-    def _check_write(self, write: Write) -> None:
-        end = write.address + len(write.data)
+    def _check_write(self, start: int, size: int) -> None:
         for address, length, access, _ in self.segments:
-            if access & Access.OUT and address <= write.address and end <= address + length:
+            if access & Access.OUT and address <= start and start + size <= address + length:
                 return
-        message = f"a write of {len(write.data)} bytes at 0x{write.address:X}"
+        message = f"a write of {size} bytes at 0x{start:X}"
         raise untrue(message, "a call writes into its own output buffers alone")
 
     def _written(self, writes: Iterable[Write]) -> bytes:

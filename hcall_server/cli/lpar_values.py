@@ -106,7 +106,8 @@ def chosen_label(args: argparse.Namespace) -> bytes:
     if args.os_label is None:
         return bytes(args.label)
     try:
-        return os_label(*args.os_label, args.os_flag)
+        component, name = args.os_label
+        return os_label(component, name, args.os_flag)
     except ValueError as error:
         raise UsageError(str(error)) from None
 

@@ -161,12 +161,12 @@ def raw(channel: BlockingChannel, args: argparse.Namespace) -> int:
         "status": status_name(answer.status),
         "r3": answer.status,
         **{f"r{4 + n}": value for n, value in enumerate(answer.registers)},
-        "writes": [{"address": w.address, "data_hex": w.data.hex()} for w in answer.writes],
+        "writes": [{"address": address, "data_hex": data.hex()} for address, data in answer.writes],
     }
     name = CALLS[Opcode(args.opcode)].name if args.opcode in CALLS else f"h-call 0x{args.opcode:X}"
     lines = [f"{name}: {status_name(answer.status)} ({answer.status})"]
     lines += [f"r{4 + n:<2} 0x{value:016X}" for n, value in enumerate(answer.registers) if value]
-    lines += [f"written at 0x{w.address:X}: {w.data.hex()}" for w in answer.writes]
+    lines += [f"written at 0x{address:X}: {data.hex()}" for address, data in answer.writes]
     show(args, told, lines)
     return OK
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from hcall_abi.calls import Arg, HCallSpec, Kind, Opcode
 from hcall_abi.consumers import Consumer
-from hcall_abi.frames import Segment
+from hcall_abi.frames import ADDRESS_SPACE, Piece
 from hcall_abi.layout import LayoutMismatch
 from hcall_abi.structures import AUTH_LAYOUT, CONFIG_MIN_SIZE
-from hcall_server.hcalls.memory import crosses_page, readable, readable_from, writable
+from hcall_server.hcalls.memory import PAGE, readable, readable_from, writable
 from hcall_server.keystore.authority import refused_word
 from hcall_server.keystore.limits import Limits
 from hcall_server.keystore.listings import Listings
@@ -37,7 +37,7 @@ class Context(NamedTuple):
 
 Registers = tuple[int, ...]
 Values = list[Any]
-Checker = Callable[[Registers, tuple[Segment, ...], Context, Values], None]
+Checker = Callable[[Registers, tuple[Piece, ...], Context, Values], None]
 """Adds what the argument stands for to the values, or raises Refusal."""
 
 Refuse = Callable[[str], Refusal]
@@ -79,71 +79,71 @@ def _length_index(spec: HCallSpec, arg: Arg) -> int:
     return spec.arg(arg.length or "").register - 4
 
 
-def _has_place(arg: Arg) -> bool:
-    """Say whether strict memory has a rule for where this buffer lies."""
-    return arg.one_page or arg.alignment > 1
+def _room(arg: Arg) -> int:
+    """Return how far a buffer may reach beyond the start of its page, in strict memory."""
+    return PAGE if arg.one_page else ADDRESS_SPACE
 
 
-def _misplaced(arg: Arg, address: int, length: int) -> str | None:
-    """Return the strict rule that a buffer breaks, or None."""
-    if address % arg.alignment:
-        return f"the address is a multiple of {arg.alignment}"
-    if arg.one_page and crosses_page(address, length):
-        return "the buffer lies within one 4 KiB page"
-    return None
+def _misplaced(arg: Arg) -> str:
+    """Return the rule of strict memory about where this buffer lies."""
+    rules = [f"at a multiple of {arg.alignment}"] if arg.alignment > 1 else []
+    rules += ["within one 4 KiB page"] if arg.one_page else []
+    return f"the buffer lies {' and '.join(rules)}"
 
 
 def _authorization(arg: Arg, index: int, refuse: Refuse) -> Checker:
     size, alignment = AUTH_LAYOUT.size, arg.alignment
+    unpack = AUTH_LAYOUT.unpack
 
-    def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
+    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
         address = registers[index]
-        if context.strict and address % alignment:
-            raise refuse(f"the address is a multiple of {alignment}")
         block = readable_from(segments, address)
+        if context.strict and address % alignment:
+            raise refuse(_misplaced(arg))
         if len(block) < size:
             raise refuse("the authorization block lies in one readable segment")
         try:
-            consumer, length = AUTH_LAYOUT.unpack(block)
+            consumer, length = unpack(block)
         except LayoutMismatch:
             raise refuse("an authorization block has version 1 and reserved bytes 0") from None
         if consumer not in CONSUMERS:
             raise refuse("the consumer is 1, 2 or 3")
         if length > context.limits.max_password_size:
             raise refuse("the password is no longer than the maximum")
-        if context.strict and crosses_page(address, size + length):
-            raise refuse("the block lies within one 4 KiB page")
-        if len(block) < size + length:
+        end = size + length
+        if context.strict and address % PAGE + end > PAGE:
+            raise refuse(_misplaced(arg))
+        if len(block) < end:
             raise refuse("the authorization block lies in one readable segment")
-        values += (CONSUMERS[consumer], block[size : size + length])
+        values += (CONSUMERS[consumer], block[size:end])
 
     return check
 
 
 def _input(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
-    placed = _has_place(arg)
+    alignment, room = arg.alignment, _room(arg)
 
-    def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
+    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
         address, length = registers[index], registers[length_index]
         data = readable(segments, address, length)
         if data is None:
             raise refuse("the buffer lies in one readable segment")
-        if placed and context.strict and length and (rule := _misplaced(arg, address, length)):
-            raise refuse(rule)
+        if context.strict and length and (address % alignment or address % PAGE + length > room):
+            raise refuse(_misplaced(arg))
         values.append(data)
 
     return check
 
 
 def _output(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
-    placed = _has_place(arg)
+    alignment, room = arg.alignment, _room(arg)
 
-    def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
+    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
         address, length = registers[index], registers[length_index]
         if not writable(segments, address, length):
             raise refuse("the buffer lies in one writable segment")
-        if placed and context.strict and length and (rule := _misplaced(arg, address, length)):
-            raise refuse(rule)
+        if context.strict and length and (address % alignment or address % PAGE + length > room):
+            raise refuse(_misplaced(arg))
         values += (address, length)
 
     return check
@@ -153,7 +153,7 @@ def _value(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker:
     broken = _RULES.get((opcode, arg.name), _no_rule)
     top = 1 << arg.bits
 
-    def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
+    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
         value = registers[index]
         if value >= top:
             raise refuse(f"the value has {arg.bits} bits")
@@ -169,7 +169,7 @@ def _length(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker | N
     if broken is None:
         return None
 
-    def check(registers: Registers, segments: tuple[Segment, ...], context: Context, values: Values) -> None:
+    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
         if rule := broken(registers[index], context, values):
             raise refuse(rule)
 

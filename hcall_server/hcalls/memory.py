@@ -7,14 +7,14 @@ memory.  The strict rules (alignment, one page) are those that PowerVM is report
 
 from __future__ import annotations
 
-from hcall_abi.frames import Access, Segment
+from hcall_abi.frames import Access, Piece
 
 PAGE = 4096
 _IN = int(Access.IN)
 _OUT = int(Access.OUT)
 
 
-def readable(segments: tuple[Segment, ...], address: int, length: int) -> bytes | None:
+def readable(segments: tuple[Piece, ...], address: int, length: int) -> bytes | None:
     """Return the bytes at `address`, or None where no one segment has them all."""
     if not length:
         return b""
@@ -25,7 +25,7 @@ def readable(segments: tuple[Segment, ...], address: int, length: int) -> bytes 
     return None
 
 
-def readable_from(segments: tuple[Segment, ...], address: int) -> bytes:
+def readable_from(segments: tuple[Piece, ...], address: int) -> bytes:
     """Return the bytes from `address` to the end of the readable segment around it, if there is one."""
     for start, size, access, data in segments:
         offset = address - start
@@ -34,14 +34,9 @@ def readable_from(segments: tuple[Segment, ...], address: int) -> bytes:
     return b""
 
 
-def writable(segments: tuple[Segment, ...], address: int, length: int) -> bool:
+def writable(segments: tuple[Piece, ...], address: int, length: int) -> bool:
     """Say whether one segment lets the call write all of the buffer."""
     for start, size, access, _ in segments:
         if start <= address and address + length <= start + size and access & _OUT:
             return True
     return not length
-
-
-def crosses_page(address: int, length: int) -> bool:
-    """Say whether a buffer reaches over a 4 KiB boundary."""
-    return address % PAGE + length > PAGE

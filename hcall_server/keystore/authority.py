@@ -57,6 +57,9 @@ _REVOKED = int(Policy.REVOKED)
 _ACCESS = _PWSET | _AUDIT | _ENFORCE
 
 
+_MATCHED, _UNSET, _ALLOWED = PasswordState.MATCHED, PasswordState.UNSET, Verdict.ALLOWED
+
+
 @dataclass(frozen=True)
 class _Demand:
     """What a call asks of a caller: `free` bits lift the password, `heeded` bits can refuse."""
@@ -89,11 +92,11 @@ def authorise(
     """
     demand = _DEMANDS[call]
     word = policy or 0
-    authentic = password is PasswordState.MATCHED or password is PasswordState.UNSET
+    authentic = password is _MATCHED or password is _UNSET
     if not authentic and not word & demand.free:
         return Verdict.PASSWORD
     heeded = word & demand.heeded
-    return _policy_verdict(heeded, password, secure_boot) if heeded else Verdict.ALLOWED
+    return _policy_verdict(heeded, password, secure_boot) if heeded else _ALLOWED
 
 
 def _policy_verdict(heeded: int, password: PasswordState, secure_boot: SecureBoot) -> Verdict:

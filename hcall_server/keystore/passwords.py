@@ -17,6 +17,10 @@ from hcall_abi.statuses import Status
 from hcall_server.keystore.authority import PasswordState
 from hcall_server.keystore.refusal import Refusal
 
+# Looking a member up on its class costs more than calling a function, and this is on every call's way.
+_UNSET, _UNSET_PRESENTED = PasswordState.UNSET, PasswordState.UNSET_PRESENTED
+_MATCHED, _MISSING, _WRONG = PasswordState.MATCHED, PasswordState.MISSING, PasswordState.WRONG
+
 
 class Passwords:
     """The passwords of one partition in one IPL."""
@@ -35,11 +39,11 @@ class Passwords:
         """Compare what a call presents with what is set, in constant time; empty means none."""
         actual = self._passwords.get(consumer)
         if actual is None:
-            return PasswordState.UNSET_PRESENTED if presented else PasswordState.UNSET
+            return _UNSET_PRESENTED if presented else _UNSET
         if not presented:
-            return PasswordState.MISSING
+            return _MISSING
         equal = hmac.compare_digest(presented, actual)
-        return PasswordState.MATCHED if equal else PasswordState.WRONG
+        return _MATCHED if equal else _WRONG
 
     def set(self, consumer: Consumer, password: bytes) -> None:
         """Set a consumer's password; Refusal (H_IN_USE) when it has one in this IPL."""

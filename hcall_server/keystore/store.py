@@ -30,6 +30,8 @@ MAX_PENDING_REMOVALS = 4096
 """How many removals are pending by name; beyond it every absent label is pending until the next flush."""
 
 _TRANSIENT = int(Policy.TRANSIENT)
+_READ = Opcode.READ_OBJECT
+_ALLOWED = Verdict.ALLOWED
 _Key = tuple[int, bytes]
 
 
@@ -150,10 +152,9 @@ class Keystore:
     def read(self, consumer: Consumer, password: bytes, label: bytes) -> Held:
         """Return an object that the caller may read."""
         held = self._objects.get((consumer, label))
+        self._authorise(_READ, consumer, held.policy if held else None, password)
         if held is None:
-            self._authenticate(Opcode.READ_OBJECT, consumer, password)
             raise _not_found(Opcode.READ_OBJECT)
-        self._authorise(Opcode.READ_OBJECT, consumer, held.policy, password)
         return held
 
     def remove(self, consumer: Consumer, password: bytes, label: bytes) -> None:
@@ -234,7 +235,7 @@ class Keystore:
     def _authorise(self, call: Opcode, consumer: Consumer, policy: int | None, password: bytes) -> None:
         state = self.passwords.state(consumer, password)
         verdict = authorise(call, consumer, policy, state, self.secure_boot)
-        if verdict is not Verdict.ALLOWED:
+        if verdict is not _ALLOWED:
             raise _forbidden(call, verdict, policy)
 
 

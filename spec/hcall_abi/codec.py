@@ -9,7 +9,6 @@ property test proves both roads equal on any bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -17,6 +16,7 @@ from construct import Construct, ConstructError
 
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import (
+    ADDRESS_SPACE,
     BODIES,
     GOODBYE,
     HCALL_HEAD,
@@ -38,11 +38,10 @@ from hcall_abi.frames import (
     HReturn,
     Open,
     Opened,
-    Segment,
     Write,
     overlapping,
 )
-from hcall_abi.layout import FixedLayout, repeated
+from hcall_abi.layout import FixedLayout
 
 HEADER_LAYOUT = FixedLayout(HEADER)
 _HCALL_HEAD = FixedLayout(HCALL_HEAD)
@@ -62,16 +61,6 @@ class ProtocolError(PeerError):
 def malformed(frame: str, rule: str) -> ProtocolError:
     """Return the error for a body that breaks `rule`."""
     return ProtocolError(f"malformed {frame}", rule=rule, section=f"spec/protocol.md#{frame.lower()}")
-
-
-@lru_cache(maxsize=64)
-def _segments(count: int) -> Struct:
-    return repeated(_SEGMENT, count)
-
-
-@lru_cache(maxsize=64)
-def _writes(count: int) -> Struct:
-    return repeated(_WRITE, count)
 
 
 def decode(kind: int, tag: int, data: bytes, start: int, end: int) -> Frame:
@@ -98,29 +87,26 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
     offset = table + count * _SEGMENT.size
     if offset > end:
         raise malformed("HCALL", "the body holds as many segments as it counts")
-    raw = _segments(count).unpack_from(data, table)
     segments = []
     previous = 0
     ordered = True
-    for n in range(0, 3 * count, 3):
-        address, length, access = raw[n : n + 3]
+    for address, length, access in _SEGMENT.iterate(data[table:offset]):
         if access == _OUT:
-            piece = b""
+            segments.append((address, length, access, b""))
         elif access in _READABLE:
-            piece = data[offset : offset + length]
+            segments.append((address, length, access, data[offset : offset + length]))
             offset += length
         else:
             raise malformed("HCALL", "the access of a segment is 1, 2 or 3")
         if address < previous:
             ordered = False
         previous = address + length
-        segments.append(_new(Segment, (address, length, access, piece)))
     if offset != end:
         raise malformed("HCALL", "the bytes of all readable segments follow, no fewer and no more")
     # Segments in ascending order, the usual case, have just been seen to lie apart.
-    if not (ordered and previous <= 1 << 64) and overlapping([piece[:2] for piece in segments]):
+    if not (ordered and previous <= ADDRESS_SPACE) and overlapping([piece[:2] for piece in segments]):
         raise malformed("HCALL", "segments lie apart and inside the address space")
-    return _new(HCall, (tag, values[0], values[1:10], tuple(segments)))
+    return HCall(tag, values[0], values[1:10], tuple(segments))
 
 
 def decode_hreturn(tag: int, data: bytes, start: int, end: int) -> HReturn:
@@ -135,10 +121,8 @@ def decode_hreturn(tag: int, data: bytes, start: int, end: int) -> HReturn:
     offset = table + count * _WRITE.size
     if offset > end:
         raise malformed("HRETURN", "the body holds as many writes as it counts")
-    raw = _writes(count).unpack_from(data, table)
     writes = []
-    for n in range(0, 3 * count, 3):
-        address, length, reserved = raw[n : n + 3]
+    for address, length, reserved in _WRITE.iterate(data[table:offset]):
         if reserved:
             raise malformed("HRETURN", "reserved fields are 0")
         writes.append(Write(address, data[offset : offset + length]))
@@ -152,7 +136,7 @@ def _read_hcall(tag: int, body: Any) -> HCall:
     segments, offset = [], 0
     for item in body.segments:
         length = item.length if item.access & _IN else 0
-        segments.append(Segment(item.address, item.length, item.access, body.data[offset : offset + length]))
+        segments.append((item.address, item.length, item.access, body.data[offset : offset + length]))
         offset += length
     return HCall(tag, body.head.opcode, tuple(body.head.registers), tuple(segments))
 
@@ -217,21 +201,20 @@ _HCALL_FRAME = Struct(HEADER_LAYOUT.format + _HCALL_HEAD.format[1:])
 def encode_hreturn(frame: HReturn) -> bytes:
     """Return an HRETURN frame as bytes."""
     tag, status, registers, writes = frame
-    size = _HRETURN_HEAD.size
-    parts = [b""]
-    for address, data in writes:
-        parts.append(_WRITE.pack_raw(address, len(data), 0))
-        size += _WRITE.size + len(data)
-    parts += [data for _, data in writes]
-    parts[0] = _HRETURN_FRAME.pack(MAGIC, VERSION, 5, 0, tag, size, status, *registers, len(writes), 0, 0)
-    return b"".join(parts)
+    size, table, data = _HRETURN_HEAD.size, [], []
+    for address, written in writes:
+        table.append(_WRITE.pack_raw(address, len(written), 0))
+        data.append(written)
+        size += _WRITE.size + len(written)
+    head = _HRETURN_FRAME.pack(MAGIC, VERSION, 5, 0, tag, size, status, *registers, len(writes), 0, 0)
+    return b"".join((head, *table, *data))
 
 
 def encode_hcall(frame: HCall) -> bytes:
     """Return an HCALL frame as bytes."""
     tag, opcode, registers, segments = frame
-    table = b"".join([_SEGMENT.pack_raw(*segment[:3]) for segment in segments])
-    data = b"".join([segment.data for segment in segments])
+    table = b"".join([_SEGMENT.pack_raw(*piece[:3]) for piece in segments])
+    data = b"".join([piece[3] for piece in segments])
     size = _HCALL_HEAD.size + len(table) + len(data)
     head = _HCALL_FRAME.pack(MAGIC, VERSION, 4, 0, tag, size, opcode, *registers, len(segments), 0, 0)
     return b"".join((head, table, data))

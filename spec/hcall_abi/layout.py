@@ -13,7 +13,6 @@ definition on valid, damaged, truncated and over-long input.
 
 from __future__ import annotations
 
-import operator
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,6 +35,16 @@ class _Field:
     code: str
     count: int = 1
     constant: Any = None
+
+    @property
+    def packed(self) -> str:
+        """The format of the whole run."""
+        return self.code if self.count == 1 else f"{self.count}{self.code}"
+
+    @property
+    def size(self) -> int:
+        """The size of the run in bytes."""
+        return struct.calcsize(">" + self.packed)
 
 
 def _fields(con: Any, name: str | None = None) -> Iterator[_Field]:
@@ -66,15 +75,20 @@ def _plain(con: Any) -> _Field:
     return inner[0]
 
 
-def _picker(indices: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """Return a function that picks these items of a tuple, as a tuple, at the speed of C."""
-    match indices:
-        case []:
-            return lambda values: ()
-        case [index]:
-            return lambda values: (values[index],)
-        case _:
-            return operator.itemgetter(*indices)
+def _constant_runs(fields: list[_Field]) -> list[tuple[int, int, bytes]]:
+    """Return (start, end, bytes) of each stretch of constants, so that one comparison checks it."""
+    runs: list[tuple[int, int, bytes]] = []
+    at = 0
+    for field in fields:
+        end = at + field.size
+        if field.constant is not None:
+            constant = struct.pack(">" + field.packed, field.constant)
+            if runs and runs[-1][1] == at:
+                start, _, before = runs.pop()
+                at, constant = start, before + constant
+            runs.append((at, end, constant))
+        at = end
+    return runs
 
 
 class FixedLayout:
@@ -86,23 +100,21 @@ class FixedLayout:
 
     def __init__(self, con: Any) -> None:
         fields = list(_fields(con))
-        codes = [field.code if field.count == 1 else f"{field.count}{field.code}" for field in fields]
-        self.format = ">" + "".join(codes)
+        self.format = ">" + "".join(field.packed for field in fields)
         self._struct = struct.Struct(self.format)
         self.size = self._struct.size
         self.names = tuple(field.name for field in fields if field.name and field.constant is None)
-        self._template: list[Any] = []
-        for field in fields:
-            self._template += [field.constant] * field.count
+        self._template = [field.constant for field in fields for _ in range(field.count)]
         self._holes = [n for n, value in enumerate(self._template) if value is None]
-        fixed = [n for n, value in enumerate(self._template) if value is not None]
-        self._values = _picker(self._holes)
-        self._fixed = _picker(fixed)
-        self._constants = tuple(self._template[n] for n in fixed)
+        self._runs = _constant_runs(fields)
+        skipping = [field.packed if field.constant is None else f"{field.size}x" for field in fields]
+        self._values = struct.Struct(">" + "".join(skipping))
         self.unpack_raw: Callable[..., tuple[Any, ...]] = self._struct.unpack_from
         """Unpack at an offset, constants included and unchecked: for callers that check them."""
         self.pack_raw: Callable[..., bytes] = self._struct.pack
         """Pack all items, constants included."""
+        self.iterate: Callable[[bytes], Iterator[tuple[Any, ...]]] = self._struct.iter_unpack
+        """Unpack records back to back, constants included and unchecked; whole records only."""
 
     def unpack(self, data: bytes, offset: int = 0) -> tuple[Any, ...]:
         """Return the values at `offset`, without the constants.
@@ -111,10 +123,10 @@ class FixedLayout:
         """
         if len(data) - offset < self.size:
             raise LayoutMismatch(f"{len(data) - offset} bytes where the layout has {self.size}")
-        values = self._struct.unpack_from(data, offset)
-        if self._fixed(values) != self._constants:
-            raise LayoutMismatch("a fixed field differs from its constant")
-        return self._values(values)
+        for start, end, constant in self._runs:
+            if data[offset + start : offset + end] != constant:
+                raise LayoutMismatch("a fixed field differs from its constant")
+        return self._values.unpack_from(data, offset)
 
     def pack(self, *values: Any) -> bytes:
         """Return the bytes for `values`, which are in the order of `unpack`."""
@@ -122,8 +134,3 @@ class FixedLayout:
         for index, value in zip(self._holes, values, strict=True):
             items[index] = value
         return self._struct.pack(*items)
-
-
-def repeated(layout: FixedLayout, count: int) -> struct.Struct:
-    """Return one `struct.Struct` for `count` records of a layout back to back."""
-    return struct.Struct(">" + layout.format[1:] * count)

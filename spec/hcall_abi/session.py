@@ -96,7 +96,8 @@ _MOVES: dict[tuple[State, Role], dict[int, State]] = {
 _KNOWN_TYPES = frozenset(int(kind) for kind in FrameType)
 _TAGGED = frozenset({FrameType.OPEN, FrameType.OPENED, FrameType.HCALL, FrameType.HRETURN})
 _HEADER_SIZE = HEADER_LAYOUT.size
-_HCALL_START = (MAGIC, VERSION, int(FrameType.HCALL), 0)
+_HCALL_START = HEADER_LAYOUT.pack(VERSION, int(FrameType.HCALL), 0, 0)[:8]
+"""Magic, version, type and flags of every HCALL frame: the header that passes all the time."""
 
 
 class OtherVersion(NamedTuple):
@@ -179,15 +180,15 @@ class Session:
 
     def send(self, frame: Frame) -> bytes:
         """Return the bytes of `frame`; LocalProtocolError when it may not be sent now."""
+        if self._serving and type(frame) is HReturn:
+            data = encode_hreturn(frame)
+            self._answer(frame.tag)
+            return data
         kind = _TYPES[type(frame)]
         state = self._may_send.get(kind)
         if state is None:
             name = FrameType(kind).name
             raise LocalProtocolError(f"{self.role.value} may not send {name} in {self.state.value}")
-        if isinstance(frame, HReturn):
-            data = encode_hreturn(frame)
-            self._answer(frame.tag)
-            return data
         data = encode(frame)
         match frame:
             case HCall():
@@ -208,6 +209,7 @@ class Session:
         self.state = state
         self._may_send = _MOVES[state, self.role]
         self._may_receive = _MOVES[state, self.peer]
+        self._serving = state is State.OPEN and self.role is Role.SERVER
 
     def _answer(self, tag: int) -> None:
         """Note that the oldest pending call is answered; calls are answered in order."""
@@ -221,7 +223,7 @@ class Session:
         if len(data) < body:
             return self._resume()
         magic, version, kind, flags, tag, length = HEADER_LAYOUT.unpack_raw(data, start)
-        usual = (magic, version, kind, flags) == _HCALL_START and kind in self._may_receive
+        usual = self._serving and data.startswith(_HCALL_START, start)
         if not usual:
             self._check_header(magic, version, kind, flags, tag)
         if length > self.max_body:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hcall_abi.codec import HEADER_LAYOUT
 from hcall_abi.frames import HCALL_HEAD, HEADER, HRETURN_HEAD, SEGMENT, WRITE
-from hcall_abi.layout import FixedLayout, LayoutMismatch, repeated
+from hcall_abi.layout import FixedLayout, LayoutMismatch
 from hcall_abi.structures import AUTH_HEAD
 from tests.abi.strategies import damaged, s64, u8, u16, u32, u64
 
@@ -117,7 +117,7 @@ def test_offsets_and_repetition() -> None:
         HEADER_LAYOUT.unpack(data, 20)
     with pytest.raises(LayoutMismatch):
         HEADER_LAYOUT.unpack(data, 4)
-    assert repeated(FixedLayout(SEGMENT), 3).size == 48
+    assert len(list(FixedLayout(SEGMENT).iterate(bytes(48)))) == 3
 
 
 def test_names_are_the_fields_without_the_constants() -> None:

@@ -41,7 +41,7 @@ def answer(call: HCall, status: int = 0, *registers: int, writes: tuple[Write, .
 
 def out(call: HCall) -> Segment:
     """The segment that the call may write."""
-    return next(segment for segment in call.segments if segment.access & 2)
+    return next(Segment(*piece) for piece in call.segments if piece[2] & 2)
 
 
 class Peer:
