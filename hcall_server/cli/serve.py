@@ -94,13 +94,13 @@ def _merged(
     filed: tuple[PartitionSettings, ...], given: list[PartitionSettings]
 ) -> tuple[PartitionSettings, ...]:
     """Return the partitions of the file with the sizes that the command line gives instead."""
-    sizes = {each.name: each.keystore_kbytes for each in given}
-    names = {each.name for each in filed}
+    sizes = {each.name: each.keystore_kbytes for each in given if each.keystore_kbytes is not None}
+    known = {each.name for each in filed}
     kept = [
         dataclasses.replace(each, keystore_kbytes=sizes.get(each.name, each.keystore_kbytes))
         for each in filed
     ]
-    return (*kept, *(each for each in given if each.name not in names))
+    return (*kept, *(each for each in given if each.name not in known))
 
 
 def _announce(ready: dict[str, Any], descriptor: int | None) -> None:

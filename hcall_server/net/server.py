@@ -71,6 +71,7 @@ class Server:
         """Whether everything was durable at the end."""
         self.trouble: str | None = None
         """What NVRAM said last, if it refused."""
+        self.machine: Machine | None = None
         self._booted = booted
         self._settings = settings
         self._encryptor = encryptor
@@ -111,7 +112,7 @@ class Server:
             access_key=lambda partition: provide_key(booted.state, partition.name, self._entropy),
             entropy=self._entropy,
         )
-        listeners.machine = machine
+        self.machine = listeners.machine = machine
         return machine
 
     async def _start(self, nursery: trio.Nursery, listeners: Listeners, machine: Machine) -> dict[str, Any]:
