@@ -7,6 +7,7 @@ event loop.  Whatever is refused leaves the state as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,10 +45,21 @@ def boot(folder: Path, settings: Settings, entropy: Entropy) -> Booted:
     """Lock a state folder, recover what it holds and do what the settings ask for.
 
     Raises OperatorError for a state in use or an impossible wish, StorageError when the system as a
-    whole can't be opened.  A partition that can't be is in the system, with `refused` set.
+    whole can't be opened; the state is then free for the next try.  A partition that can't be opened
+    is in the system, with `refused` set.
     """
-    state = State(folder)
-    nvram = SqliteNvram(state.nvram)
+    with ExitStack() as undo:
+        state = State(folder)
+        undo.callback(state.close)
+        nvram = SqliteNvram(state.nvram)
+        undo.callback(nvram.close)
+        booted = _recovered(state, nvram, settings, entropy)
+        undo.pop_all()
+        return booted
+
+
+def _recovered(state: State, nvram: Nvram, settings: Settings, entropy: Entropy) -> Booted:
+    """Recover what NVRAM holds and do what the settings ask for."""
     records = nvram.load()
     identity = identity_of(AnchorCard(state.anchor_card), records, entropy)
     sealer = Sealer(identity, entropy)

@@ -51,8 +51,10 @@ class State:
         return f"State({str(self.folder)!r})"
 
     def close(self) -> None:
-        """Let another server have the state."""
-        os.close(self._lock)
+        """Let another server have the state; a second close does nothing."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
 
     def access_key(self, name: str) -> bytes | None:
         """Return a partition's access key (32 bytes), None when it has none.
