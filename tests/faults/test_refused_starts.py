@@ -1,0 +1,123 @@
+"""Damage to what the whole system hangs on: the start is refused, says why, and writes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hcall_client.testing import ServerProcess
+from hcall_server.cli.main import main
+from hcall_server.net import logs
+from hcall_server.nvram.names import SYSTEM
+from tests.faults.conftest import Serve
+from tests.faults.damage import contents, copy_of, flipped, make_state, put, records, serves
+
+OPERATOR, STORAGE = 2, 3
+CARD = Path("anchor-card/anchor-card")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state in good order."""
+    return make_state(tmp_path_factory.mktemp("sound"), ["lpar1", "lpar2"])
+
+
+def put_file(path: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Damage to one file of a state."""
+
+    def damage(state: Path) -> None:
+        file = state / path
+        file.write_bytes(change(file.read_bytes()))
+
+    return damage
+
+
+def put_system(blob: bytes | None) -> Callable[[Path], None]:
+    """Damage to the system record."""
+    return lambda state: put(state, {SYSTEM: blob})
+
+
+CASES = {
+    "card missing": (lambda state: (state / CARD).unlink(), STORAGE, "the anchor card is missing"),
+    "card folder missing": (
+        lambda state: [(state / CARD).unlink(), (state / CARD).parent.rmdir()],
+        STORAGE,
+        "the anchor card is missing",
+    ),
+    "card damaged": (put_file(str(CARD), lambda card: flipped(card, 30)), STORAGE, "anchor card: .* damaged"),
+    "card truncated": (put_file(str(CARD), lambda card: card[:40]), STORAGE, "anchor card: .*40 bytes"),
+    "card empty": (put_file(str(CARD), lambda card: b""), STORAGE, "anchor card: "),
+    "card open to the group": (lambda state: (state / CARD).chmod(0o640), OPERATOR, "anchor card: .*0640"),
+    "card folder open": (lambda state: (state / CARD).parent.chmod(0o755), OPERATOR, "anchor card: .*0755"),
+    "card a link": (
+        lambda state: (state / CARD).rename(state / "card") and (state / CARD).symlink_to(state / "card"),
+        STORAGE,
+        "anchor card: ",
+    ),
+    "system record missing": (put_system(None), STORAGE, "the system record is missing"),
+    "system record damaged": (put_system(b"SPKS" + bytes(100)), STORAGE, "the system record: "),
+    "nvram truncated": (
+        put_file("nvram.sqlite", lambda nvram: nvram[:5000]),
+        STORAGE,
+        "nvram.sqlite is damaged",
+    ),
+    "nvram no database": (put_file("nvram.sqlite", lambda nvram: b"x" * 8192), STORAGE, "is damaged"),
+    "mark damaged": (
+        put_file("nvram.sqlite-mark", lambda mark: flipped(mark, 9)),
+        STORAGE,
+        "-mark is damaged",
+    ),
+    "state open to others": (lambda state: state.chmod(0o755), OPERATOR, "mode 0755"),
+}
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Put the log's settings back, which a command in this process changes."""
+    yield
+    logs.configure(level="warning")
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("quiet")
+def test_a_start_on_a_wrecked_system(
+    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """R-02, R-22: exit status and message say whose affair it is; not one byte of the state has changed.
+
+    The command runs in this process, twice: a start that was refused holds on to nothing.
+    """
+    damage, status, message = CASES[name]
+    state = copy_of(sound, tmp_path / "state")
+    damage(state)
+    before = contents(state)
+    for _ in range(2):
+        assert main(["serve", "--state", str(state), "--partition", "lpar3:4"]) == status
+        error = capsys.readouterr().err
+        assert re.fullmatch(rf"swpks: .*{message}.* \[.*; rule: .*; see spec/.*\]\n", error), error
+        assert contents(state) == before
+
+
+@pytest.mark.process
+def test_the_card_of_another_system(serve: Serve, sound: Path, tmp_path: Path) -> None:
+    """R-02: nothing opens under a foreign root key, and nothing is touched; with its own card all is well."""
+    state = copy_of(sound, tmp_path / "state")
+    (tmp_path / "other").mkdir()
+    other = make_state(tmp_path / "other", ["lpar1"])
+    own, foreign = (state / CARD).read_bytes(), (other / CARD).read_bytes()
+    (state / CARD).write_bytes(foreign)
+    before = contents(state)
+    done = ServerProcess(state).run("serve", "--state", str(state))
+    assert done.returncode == STORAGE
+    assert b"the system record: does not authenticate" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert contents(state) == before
+    (state / CARD).write_bytes(own)
+    server = serve(state)
+    assert serves(server, "lpar1")
+    assert serves(server, "lpar2")
+    assert server.stop() == 0
+    assert records(state).keys() == records(sound).keys()
