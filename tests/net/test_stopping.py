@@ -63,6 +63,8 @@ class Whole:
 
     def close(self) -> None:
         self.worker.close()
+        if self.worker._thread is not None:  # a job that was left to itself still uses NVRAM
+            self.worker._thread.join()
         self.booted.nvram.close()
         self.booted.state.close()
 
