@@ -1,0 +1,188 @@
+"""A real server whose NVRAM can't be written: it serves on, tells the truth about it, and recovers by itself.
+
+The disk refuses in two ways: a limit on the size of files, set on the running process from outside,
+which works everywhere; and a file system that is really full, where one may be mounted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hcall_client.blocking import BlockingChannel
+from hcall_client.calls import confirm_object_flushed, read_object, remove_object, write_object
+from hcall_client.testing import ServerFailed, ServerProcess
+from tests.faults.conftest import Serve
+from tests.faults.damage import OS, Console, logged
+
+pytestmark = pytest.mark.process
+
+PATIENCE = 20.0
+"""Seconds for what takes milliseconds on an idle machine."""
+UNLIMITED = resource.RLIM_INFINITY
+STORAGE = 3
+
+
+def until(what: Callable[[], Any]) -> Any:
+    """Ask until the answer is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not (answer := what()):
+        assert time.monotonic() < deadline, "it never came true"
+    return answer
+
+
+def flushed(channel: BlockingChannel, label: bytes) -> bool:
+    return channel.call(confirm_object_flushed(OS, label)).flushed
+
+
+def forbid_growth(server: ServerProcess) -> None:
+    """Let no file of the server grow beyond what its log of commits has now."""
+    size = (server.state / "nvram.sqlite-wal").stat().st_size
+    assert server.pid is not None
+    assert len(server.log) < size, "its own log can still be written"
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, UNLIMITED))
+
+
+def allow_growth(server: ServerProcess) -> None:
+    assert server.pid is not None
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (UNLIMITED, UNLIMITED))
+
+
+def fill_log(channel: BlockingChannel) -> None:
+    """Make the log of commits larger than anything else that the server writes."""
+    for n in range(6):
+        channel.call(write_object(OS, b"%d" % n, bytes(20_000)))
+        until(lambda n=n: flushed(channel, b"%d" % n))  # type: ignore[misc]
+        channel.call(remove_object(OS, b"%d" % n))
+    channel.call(write_object(OS, b"old", b"old data"))
+    until(lambda: flushed(channel, b"old"))
+
+
+def in_trouble(console: Console) -> dict[str, Any] | None:
+    """The health page, once it tells of trouble more than once."""
+    status, health = console.ask("GET", "/health")
+    assert (status == 503) == (not health["ok"])
+    told: dict[str, Any] = health
+    return told if status == 503 and health["writeback"]["failures"] > 1 else None
+
+
+def stays_honest(server: ServerProcess, channel: BlockingChannel) -> None:
+    """While NVRAM refuses: calls work, memory keeps everything, and nothing new counts as flushed."""
+    channel.call(write_object(OS, b"new", b"new data"))
+    channel.call(remove_object(OS, b"old"))
+    with Console(server) as console:
+        health = until(lambda: in_trouble(console))
+        assert health["writeback"]["state"] == "retrying"
+        assert health["writeback"]["last_error"] in health["reasons"][0]
+        for _ in range(50):
+            assert channel.call(confirm_object_flushed(OS, b"new")) == (False, True)
+            assert channel.call(confirm_object_flushed(OS, b"old")) == (False, True)
+        assert channel.call(read_object(OS, b"new")).data == b"new data"
+        with server.connect_blocking() as another:
+            assert another.call(read_object(OS, b"new")).data == b"new data"
+
+
+def recovers(server: ServerProcess, channel: BlockingChannel) -> None:
+    """Once NVRAM works again, everything is flushed without anybody's help."""
+    until(lambda: flushed(channel, b"new"))
+    assert channel.call(confirm_object_flushed(OS, b"old")) == (True, False)
+    with Console(server) as console:
+        status, health = console.ask("GET", "/health")
+    assert (status, health["ok"], health["writeback"]["last_error"]) == (200, True, None)
+    assert "healthy" in server.hmc("health")
+    assert logged(server, "nvram.recovered")
+
+
+def test_files_that_may_not_grow(serve: Serve, tmp_path: Path) -> None:
+    """R-20, R-21, R-23: visible in log, health and exit status of `swpks hmc health`; nothing is lost."""
+    server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "1"])
+    with server.connect_blocking() as channel:
+        fill_log(channel)
+        forbid_growth(server)
+        stays_honest(server, channel)
+        with pytest.raises(ServerFailed, match="hmc health"):
+            server.hmc("health")
+        (trouble, *_) = logged(server, "nvram.trouble")
+        assert (trouble["kind"], trouble["fault"]) == ("io", "storage")
+        allow_growth(server)
+        recovers(server, channel)
+    server.kill()
+    server.start()
+    with server.connect_blocking() as channel:
+        assert channel.call(read_object(OS, b"new")).data == b"new data"
+        assert channel.call(confirm_object_flushed(OS, b"old")) == (True, False)
+
+
+def test_sigterm_while_nvram_refuses(serve: Serve, tmp_path: Path) -> None:
+    """R-21, R-22, R-23: it tries for a while, then says plainly what is lost: not what was confirmed."""
+    config = tmp_path / "swpks.toml"
+    config.write_text("[limits]\ndrain_seconds = 0.3\n")
+    server = serve(tmp_path / "state", ["lpar1:64"], ["--flush-delay", "1", "--config", str(config)])
+    with server.connect_blocking() as channel:
+        fill_log(channel)
+        forbid_growth(server)
+        stays_honest(server, channel)
+        assert server.stop() == STORAGE
+    last = server.log.splitlines()[-1]
+    assert last.startswith("swpks: not everything was flushed: NVRAM: ")
+    assert "spec/service.md#stopping" in last
+    server.start()
+    with server.connect_blocking() as channel:
+        assert channel.call(read_object(OS, b"old")).data == b"old data"
+        assert channel.call(confirm_object_flushed(OS, b"new")) == (True, False)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 600 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k,mode=0700", "swpks-test", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no file system may be mounted here; the limit on file sizes is tested all the same")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the space that is left."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+def test_a_full_disk(disk: Path, tmp_path: Path) -> None:
+    """R-20 to R-23: while running, at SIGTERM, and at a start on it; once there is space, all is flushed."""
+    server = ServerProcess(disk / "state", ["lpar1:64"], ["--flush-delay", "1"])
+    server.log_path = tmp_path / "log"
+    try:
+        server.start()
+        with server.connect_blocking() as channel:
+            channel.call(write_object(OS, b"old", b"old data"))
+            until(lambda: flushed(channel, b"old"))
+            filler = fill(disk)
+            channel.call(write_object(OS, b"large", bytes(40_000)))
+            stays_honest(server, channel)
+            assert logged(server, "nvram.trouble")[0]["kind"] == "full"
+            filler.unlink()
+            recovers(server, channel)
+        assert server.stop() == 0
+        fill(disk)
+        server.start()
+        with server.connect_blocking() as channel:
+            assert channel.call(read_object(OS, b"new")).data == b"new data"
+        filler.unlink()
+        assert server.stop() == 0
+    finally:
+        server.kill()
