@@ -17,7 +17,7 @@ import os
 import stat
 from pathlib import Path
 
-from hcall_abi.errors import OperatorError
+from hcall_abi.errors import OperatorError, StorageError
 
 ACCESS_KEY_SIZE = 32
 _SECTION = "spec/service.md#state"
@@ -81,7 +81,18 @@ class State:
         return key
 
     def keep_access_key(self, name: str, key: bytes) -> None:
-        """Store a partition's new access key: all or nothing, durable, readable by the owner alone."""
+        """Store a partition's new access key: all or nothing, durable, readable by the owner alone.
+
+        Raises StorageError when it can't be written.
+        """
+        try:
+            self._write_key(name, key)
+        except OSError as error:
+            rule = "every partition has an access key in the state"
+            message = f"the access key of {name} can't be written: {error.strerror}"
+            raise StorageError(message, rule=rule, section=_SECTION) from None
+
+    def _write_key(self, name: str, key: bytes) -> None:
         path = self._keys / f"{name}.key"
         new = self._keys / f"{name}.key.new"
         new.unlink(missing_ok=True)

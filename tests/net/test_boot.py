@@ -151,6 +151,9 @@ def test_access_keys_are_made_and_kept(tmp_path: Path) -> None:
     key = provide_key(state, "a", os.urandom)
     path = state.folder / "access-keys" / "a.key"
     assert provide_key(state, "a", os.urandom) == key == bytes.fromhex(path.read_text())
+    path.with_name("b.key.new").mkdir()
+    with pytest.raises(StorageError, match="the access key of b can't be written"):
+        provide_key(state, "b", os.urandom)
     path.chmod(0o640)
     with pytest.raises(OperatorError, match="readable by others"):
         state.access_key("a")
