@@ -5,9 +5,9 @@
  * that nothing but success is ever counted.
  *
  * The program file (bench/programs.py writes it; all numbers u32 in the machine's own byte order):
- *   "SPKL", number of programs; then for each program: number of opening steps, number of steps, then those steps.
+ *   "SPKL", number of programs; then for each program: number of opening, repeated and closing steps, then all of them.
  *   A step: flags, answers, units, bytes of all answers (0: not checked), bytes to send, then those bytes.
- * Connection n runs program n modulo their number: its opening once, then its steps over and over.
+ * Connection n runs program n modulo their number: its opening once, the repeated steps over and over, its closing once.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,12 +25,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { POLL = 1, START = 2, END = 4 }; /* flags of a step; see bench/programs.py */
+enum { POLL = 1, START = 2, END = 4, LATER = 8 }; /* flags of a step; see bench/programs.py */
 enum { HEADER = 16, HELLO = 1, OPENED = 3, HRETURN = 5, R3 = 16, R4_LAST = 31 };
 enum { MOST_CONNECTIONS = 1024, MOST_SAMPLES = 8 << 20 };
 
 struct step { uint32_t flags, answers, units, answer_bytes, size; const uint8_t *bytes; };
-struct program { uint32_t openings, steps; struct step *step; };
+struct program { uint32_t openings, loop_end, steps; struct step *step; }; /* opening, loop, closing in a row */
 struct connection {
   int fd;
   const struct program *program;
@@ -87,9 +87,10 @@ static struct program *read_programs(const char *path, uint32_t *count) {
   for (uint32_t n = 0; n < *count; n++) {
     struct program *program = &programs[n];
     program->openings = take(&p);
-    program->steps = take(&p);
-    program->step = calloc(program->openings + program->steps, sizeof *program->step);
-    for (uint32_t s = 0; s < program->openings + program->steps; s++) {
+    program->loop_end = program->openings + take(&p);
+    program->steps = program->loop_end + take(&p);
+    program->step = calloc(program->steps, sizeof *program->step);
+    for (uint32_t s = 0; s < program->steps; s++) {
       struct step *step = &program->step[s];
       step->flags = take(&p);
       step->answers = take(&p);
@@ -116,6 +117,11 @@ static void send_step(struct connection *c) {
   }
 }
 
+static void nap(struct connection *c) {
+  if (nap_ns) c->wake = now() + nap_ns;
+  else send_step(c);
+}
+
 static void check(const uint8_t *frame, uint32_t size) {
   int type = frame[5];
   errno = 0;
@@ -133,19 +139,18 @@ static void finish_step(struct connection *c) {
   if (step->answer_bytes && c->answer_bytes != step->answer_bytes) fail("answers of another size than foretold");
   if (step->flags & POLL && c->last_r4 != 1) {
     polls += measuring;
-    if (nap_ns) c->wake = now() + nap_ns;
-    else send_step(c);
+    nap(c);
     return;
   }
   if (step->flags & END && measuring) {
     if (samples_used < MOST_SAMPLES) samples[samples_used++] = (uint32_t)(now() - c->since);
     units += step->units;
   }
-  if (++c->at == c->program->openings + c->program->steps) {
-    c->at = c->program->openings;
-    if (stopping) { running--; return; } /* what the steps made they have also removed */
-  }
-  send_step(c);
+  c->at++;
+  if (c->at == c->program->loop_end && !stopping) c->at = c->program->openings;
+  if (c->at == c->program->steps) running--;
+  else if (c->program->step[c->at].flags & LATER) nap(c);
+  else send_step(c);
 }
 
 /* Take what has arrived; returns 0 when a non-blocking socket has nothing. */

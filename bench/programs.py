@@ -6,6 +6,7 @@ this process, so that the echo server sends frames of exactly the sizes that swp
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,8 +23,8 @@ from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.system import ManagedSystem
 
-POLL, START, END = 1, 2, 4
-"""Flags of a step, as in load.c: repeat until r4 is 1; an operation begins; it ends here."""
+POLL, START, END, LATER = 1, 2, 4, 8
+"""Flags of a step, as in load.c: repeat until r4 is 1; an operation begins; it ends here; nap before it."""
 
 OWNER = Authorization(Consumer.OPERATING_SYSTEM, bytes(range(100, 132)))
 """The consumer of all objects here, with its password of 32 bytes: every call is authenticated."""
@@ -50,10 +51,11 @@ class Step(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What one connection sends: the opening of a session once, then its steps over and over."""
+    """What one connection sends: its opening once, its steps over and over, its closing once."""
 
     opening: tuple[Step, ...]
     steps: tuple[Step, ...]
+    closing: tuple[Step, ...] = ()
 
 
 Workload = list[Program]
@@ -114,16 +116,20 @@ def writes_and_removes(connections: int = 1) -> Workload:
 
 
 def confirmed_writes(connections: int) -> Workload:
-    """WRITE, then CONFIRM until it says flushed: one unit.  A REMOVE then makes room and is not counted.
+    """WRITE, then CONFIRM until it says flushed: one unit.
 
-    One call in flight: a call goes out when the answer to the one before it has come.
+    WRITE and the first CONFIRM, which tells the server to hurry, go out together, and with them the
+    REMOVE of the object before.  Then the client waits for its nap and asks again.
     """
     calls, workload = engine(), []
     for label in _labels(connections):
-        write = _step(calls, [write_object(OWNER, label, bytes(64))], START)
-        confirm = _step(calls, [confirm_object_flushed(OWNER, label)], POLL | END)
-        remove = _step(calls, [remove_object(OWNER, label)], 0)
-        workload.append(Program(_SESSION, (write, confirm, remove)))
+        write, remove = write_object(OWNER, label, bytes(64)), remove_object(OWNER, label)
+        confirm = confirm_object_flushed(OWNER, label)
+        first = _step(calls, [write], 0)
+        again = _step(calls, [remove, write, confirm], START)
+        flushed = _step(calls, [confirm], POLL | END | LATER)
+        last = _step(calls, [remove], 0)
+        workload.append(Program((*_SESSION, first), (again, flushed._replace(units=1)), (last,)))
     return workload
 
 
@@ -157,9 +163,9 @@ def write_answers(path: Path, answers: dict[int, bytes]) -> None:
 def write_workload(path: Path, workload: Workload) -> None:
     """Write the load generator's program file; load.c has its layout."""
     parts = [b"SPKL", _NUMBER.pack(len(workload))]
-    for opening, steps in workload:
-        parts += [_NUMBER.pack(len(opening)), _NUMBER.pack(len(steps))]
-        for step in (*opening, *steps):
+    for program in workload:
+        parts += [_NUMBER.pack(len(steps)) for steps in program]
+        for step in itertools.chain(*program):
             size = sum(map(len, step.answers or ()))
             numbers = (step.flags, step.awaited, step.units, size, len(step.frames))
             parts += [*map(_NUMBER.pack, numbers), step.frames]

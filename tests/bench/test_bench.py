@@ -73,12 +73,13 @@ def test_programs_hold_the_protocol(case: object) -> None:
 
 
 def test_a_confirmed_write_counts_once() -> None:
-    """WRITE begins it, the CONFIRM that says flushed ends it, REMOVE counts for nothing."""
+    """One send removes the last object, writes the next and asks; the CONFIRM that says flushed counts."""
     workload: list[Program] = confirmed_writes(3)
     assert len({program.steps for program in workload}) == 3
     for program in workload:
+        assert [step.awaited for step in program.steps] == [3, 1]
         assert [step.units for step in program.steps if step.flags & END] == [1]
-        assert [bool(step.flags & POLL) for step in program.steps] == [False, True, False]
+        assert [bool(step.flags & POLL) for step in program.steps] == [False, True]
 
 
 def test_goals_are_judged_by_ratio_or_by_value() -> None:
