@@ -166,10 +166,14 @@ class Server:
 
 
 async def drain(encryptor: Encryptor) -> None:
-    """Return when everything is durable; the caller bounds how long that may take."""
-    while encryptor.pending:
-        if not await encryptor.flush():
-            await trio.sleep(0.05)
+    """Return when everything is durable that is dirty now; the caller bounds how long that may take.
+
+    Sessions may go on: waiting until nothing at all is dirty would let a busy guest hold up the stop.
+    """
+    while True:
+        if await encryptor.flush():
+            return
+        await trio.sleep(0.05)
 
 
 async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
