@@ -83,13 +83,14 @@ class CutNvram:
 class SlowWorker:
     """A worker whose jobs wait a while before and after, so that calls run in between."""
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, waits: tuple[float, ...]) -> None:
         self._chance = chance
+        self._waits = waits
 
     async def run(self, job: Job) -> None:
-        await trio.sleep(self._chance.choice((0, 0.001, 0.03)))
+        await trio.sleep(self._chance.choice(self._waits))
         job()
-        await trio.sleep(self._chance.choice((0, 0.001, 0.03)))
+        await trio.sleep(self._chance.choice(self._waits))
 
     def close(self) -> None:
         raise AssertionError("a power cut closes nothing")
@@ -131,6 +132,8 @@ class Simulation:
         self.memory = MemoryNvram()
         self.nvram = CutNvram(FaultyNvram(self.memory, troubles), self.memory)
         self.through_channel = True
+        self.waits: tuple[float, ...] = (0, 0.001, 0.03)
+        """Seconds that NVRAM may take before and after its effect."""
         self._names = names
         self._kbytes = kbytes
         self._entropy = Chance(chance.randbytes(8))
@@ -174,7 +177,7 @@ class Life:
         self, simulation: Simulation, nursery: trio.Nursery, records: Mapping[str, bytes], delay: float
     ) -> None:
         self.system = simulation.start(records)
-        worker = SlowWorker(simulation.chance)
+        worker = SlowWorker(simulation.chance, simulation.waits)
         self.encryptor = Encryptor(simulation.nvram, simulation.sealer(), worker, delay=delay)
         self.machine = Machine(self.system, self.encryptor)
         self.nursery = nursery

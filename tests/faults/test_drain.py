@@ -1,0 +1,65 @@
+"""The last flush of a stopping server, on a virtual clock: slow NVRAM and guests that go on writing."""
+
+from __future__ import annotations
+
+from random import Random
+
+import trio
+import trio.testing
+
+from hcall_client.calls import Authorization, remove_object, write_object
+from hcall_server.net.server import drain
+from hcall_server.nvram.faulty import Fail
+from tests.faults.simulation import Life, Simulation
+
+OS = Authorization(3)
+
+
+async def write_on(life: Life, gap: float) -> None:
+    """A guest that changes something every so many seconds, for ever."""
+    async with life.session("a") as session:
+        while True:
+            await session.pipeline([write_object(OS, b"x", b"data"), remove_object(OS, b"x")])
+            await trio.sleep(gap)
+
+
+async def test_a_guest_that_goes_on_writing_does_not_hold_up_the_stop(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """R-20: what was dirty when it began is durable, although there is something new after every commit."""
+    simulation = Simulation(Random(1), ("a",), 8)
+    simulation.waits = (0.03,)
+
+    async def body(life: Life) -> None:
+        life.nursery.start_soon(write_on, life, 0.001)
+        await trio.sleep(1)
+        keystore = life.system.find("a").keystore
+        assert keystore is not None
+        generation = keystore.generation
+        with trio.fail_after(1):
+            await drain(life.encryptor)
+        assert keystore.flushed >= generation
+        assert keystore.dirty
+
+    await simulation.live(0.05, body)
+
+
+async def test_trouble_is_tried_again_until_it_is_over(autojump_clock: trio.testing.MockClock) -> None:
+    """R-23: a refusal is no end; the caller bounds how long it is tried."""
+    simulation = Simulation(Random(1), ("a",), 8)
+
+    async def body(life: Life) -> None:
+        faulty = simulation.nvram.inner
+        faulty.trouble(Fail("full"))
+        async with life.session("a") as session:
+            await session.pipeline([write_object(OS, b"x", b"data")])
+        with trio.move_on_after(3) as limit:
+            await drain(life.encryptor)
+        assert limit.cancelled_caught
+        assert life.encryptor.pending
+        faulty.heal()
+        with trio.fail_after(1):
+            await drain(life.encryptor)
+        assert not life.encryptor.pending
+
+    await simulation.live(60, body)

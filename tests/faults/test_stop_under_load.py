@@ -1,0 +1,80 @@
+"""SIGTERM while every partition is being written to as fast as it goes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from hcall_abi.frames import GoodbyeReason
+from hcall_client.calls import get_config
+from hcall_client.errors import SessionEnded
+from hcall_client.testing import ServerProcess
+from tests.faults import writer
+from tests.faults.conftest import Serve
+from tests.faults.history import History
+
+pytestmark = pytest.mark.process
+
+NAMES = ("a", "b", "c")
+SOON = 8.0
+"""Seconds in which it has stopped: less than the 10 that it would give to NVRAM in trouble."""
+
+
+class Load:
+    """A writer and a reader of each partition, each in a thread, until the server ends their sessions."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self.server = server
+        self.histories = {name: History(Random(name), 64) for name in NAMES}
+        self.at_work = threading.Barrier(2 * len(NAMES) + 1, timeout=20)
+
+    def write(self, name: str) -> int:
+        """Work; returns the reason of the GOODBYE.  What was answered by then counts as confirmed."""
+        history = self.histories[name]
+        with self.server.connect_blocking(name) as channel:
+            writer.work(channel, history, longest=10)
+            self.at_work.wait()
+            while True:
+                answered = len(history.states) - 1
+                try:
+                    writer.work(channel, history, longest=10)
+                except SessionEnded as ended:
+                    history.confirmed = max(answered, history.confirmed)
+                    return ended.reason
+
+    def read(self, name: str) -> int:
+        """Ask all the time; returns the reason of the GOODBYE."""
+        with self.server.connect_blocking(name) as channel:
+            self.at_work.wait()
+            while True:
+                try:
+                    channel.pipeline([get_config()] * 10)
+                except SessionEnded as ended:
+                    return ended.reason
+
+
+@pytest.mark.parametrize("delay", [0, 1000])
+def test_everything_that_was_answered_is_flushed(serve: Serve, tmp_path: Path, delay: int) -> None:
+    """R-20, R-21, R-22: GOODBYE 4 to everybody, exit status 0, soon; every answered change is there."""
+    server = serve(tmp_path / "state", [f"{name}:64" for name in NAMES], ["--flush-delay", str(delay)])
+    load = Load(server)
+    with ThreadPoolExecutor(2 * len(NAMES)) as pool:
+        peers = [pool.submit(act, name) for name in NAMES for act in (load.write, load.read)]
+        load.at_work.wait()
+        began = time.monotonic()
+        assert server.stop() == 0, server.log
+        assert time.monotonic() - began < SOON
+        assert {peer.result() for peer in peers} == {GoodbyeReason.SERVER_STOPPING}
+    assert not list((server.state / "run").glob("?.sock"))
+    server.start()
+    for name, history in load.histories.items():
+        with server.connect_blocking(name) as channel:
+            history.found(writer.have(channel, writer.look(history)))
+    assert server.stop() == 0
+    assert signal.SIGTERM.name in server.log
