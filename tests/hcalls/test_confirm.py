@@ -85,6 +85,18 @@ def test_a_flush_covers_what_was_there_when_it_began() -> None:
     assert [held.label for held in snapshot.objects] == [b"before"]
 
 
+def test_a_flush_covers_no_removal_that_came_after_it_began() -> None:
+    """R-20: the removal is the very next change; the old object is still in NVRAM."""
+    guest = Guest(make_partition())
+    guest.write(SYSTEM, b"label", b"data")
+    snapshot = store_of(guest).snapshot()
+    guest.remove(SYSTEM, b"label")
+    store_of(guest).mark_flushed(snapshot.generation)
+    assert guest.confirm(SYSTEM, b"label") == PENDING
+    flush(guest)
+    assert guest.confirm(SYSTEM, b"label") == GONE
+
+
 def test_an_older_flush_takes_nothing_back() -> None:
     """R-21: a late word of an earlier commit does not make flushed objects pending."""
     guest = Guest(make_partition())
