@@ -37,6 +37,9 @@ Announce = Callable[[dict[str, Any]], None]
 
 _log = logs.Log()
 
+ANNOUNCE_PATIENCE = 1.0
+"""Seconds that a start waits for its own changes (IPL counts, new partitions) to become durable."""
+
 
 def run(folder: Path, settings: Settings, announce: Announce, entropy: Entropy = os.urandom) -> None:
     """Serve a state folder until SIGTERM or SIGINT.
@@ -76,6 +79,7 @@ class Server:
         self._settings = settings
         self._encryptor = encryptor
         self._entropy = entropy
+        self._control = trio.CancelScope()
 
     def __repr__(self) -> str:
         return f"Server({self._booted.system!r})"
@@ -135,8 +139,22 @@ class Server:
             await _power_on(machine, partition)
         nursery.start_soon(reap, machine.sessions, machine.limits)
         control = control or listen_unix(booted.state.run / "control.sock")
-        await nursery.start(_serve_control, machine, control)
+        await nursery.start(self._serve_control, machine, control)
+        with trio.move_on_after(ANNOUNCE_PATIENCE):  # NVRAM in trouble must not hold up the start
+            await self._encryptor.flush()
         return _ready(machine, listeners, common, control)
+
+    async def _serve_control(
+        self, machine: Machine, control: socket.socket, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Serve the control channel; its module is loaded here and its HTTP stack by the first request."""
+        from hcall_server.net.control.serve import serve_control
+
+        try:
+            with self._control:
+                await serve_control(machine, control, task_status=task_status)
+        finally:
+            control.close()
 
     async def _until_stopped(
         self, signals: AsyncIterator[int], listeners: Listeners, machine: Machine
@@ -151,6 +169,7 @@ class Server:
         deadline = trio.current_time() + limits.drain_seconds
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
+            self._control.cancel()  # no verb may be answered, and then be lost, after the last flush
             listeners.close_all()
             with trio.CancelScope(deadline=deadline):
                 await drain(self._encryptor)
@@ -180,18 +199,6 @@ async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope
     number = await anext(aiter(signals))
     _log.warning("server.stops_at_once", signal=signal.Signals(number).name)
     scope.cancel()
-
-
-async def _serve_control(
-    machine: Machine, control: socket.socket, *, task_status: trio.TaskStatus[None]
-) -> None:
-    """Serve the control channel; its module is loaded here and its HTTP stack by the first request."""
-    from hcall_server.net.control.serve import serve_control
-
-    try:
-        await serve_control(machine, control, task_status=task_status)
-    finally:
-        control.close()
 
 
 async def _power_on(machine: Machine, partition: Partition) -> None:
