@@ -95,7 +95,7 @@ CONFIRMS = (
         "free",
         Goal(0.8),
         "Redis (always fsync) 3,700/s; etcd 1,500/s; OpenBao 770/s",
-        nap=100.0,
+        nap=200.0,
         confirms=True,
     ),
     Case(
@@ -106,7 +106,7 @@ CONFIRMS = (
         "free",
         None,
         "Redis (always fsync) 27,000/s; etcd 5,100/s",
-        nap=300.0,
+        nap=1000.0,
         confirms=True,
     ),
     Case(
@@ -117,7 +117,7 @@ CONFIRMS = (
         "free",
         Goal(8.0),
         "Redis at 50 (always fsync): 44,000/s",
-        nap=500.0,
+        nap=6000.0,
         confirms=True,
     ),
 )

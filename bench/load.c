@@ -34,7 +34,7 @@ struct program { uint32_t openings, loop_end, steps; struct step *step; }; /* op
 struct connection {
   int fd;
   const struct program *program;
-  uint32_t at, answers, answer_bytes, have;
+  uint32_t at, answers, answer_bytes, have, naps;
   uint8_t last_r4;
   uint64_t since, wake; /* ns: when this operation began; when to poll again, 0 for not waiting */
   uint8_t *buffer;
@@ -117,8 +117,9 @@ static void send_step(struct connection *c) {
   }
 }
 
+/* Each nap of one wait is twice as long as the one before it, up to sixteen times the first. */
 static void nap(struct connection *c) {
-  if (nap_ns) c->wake = now() + nap_ns;
+  if (nap_ns) c->wake = now() + (nap_ns << (c->naps < 4 ? c->naps++ : 4));
   else send_step(c);
 }
 
@@ -147,6 +148,7 @@ static void finish_step(struct connection *c) {
     units += step->units;
   }
   c->at++;
+  c->naps = 0;
   if (c->at == c->program->loop_end && !stopping) c->at = c->program->openings;
   if (c->at == c->program->steps) running--;
   else if (c->program->step[c->at].flags & LATER) nap(c);
