@@ -53,21 +53,26 @@ class Keystore:
     """The objects and passwords of one partition.
 
     `entropy` makes generated passwords.  `image`, if given, is what NVRAM held; it counts as
-    flushed.
+    flushed.  Without one the store is empty, and `replaces` is the generation of the store that
+    this partition had before (0: none): until the empty store is durable, what that one held may
+    come back, so the absence of every label is pending.
     """
 
-    def __init__(self, limits: Limits, entropy: Entropy, image: StoreImage | None = None) -> None:
+    def __init__(
+        self, limits: Limits, entropy: Entropy, image: StoreImage | None = None, *, replaces: int = 0
+    ) -> None:
         self.limits = limits
         self.secure_boot = SecureBoot.OFF
         self.passwords = Passwords()
         self.listings = Listings()
-        self.generation = self.flushed = image.generation if image else 0
+        self.flushed = image.generation if image else replaces
+        self.generation = self.flushed + (1 if replaces and not image else 0)
         self.awaited = 0
         self.used = 0
         self._entropy = entropy
         self._objects: dict[_Key, Held] = {}
         self._removed: dict[_Key, int] = {}
-        self._unnamed_removals = 0
+        self._unnamed_removals = self.generation if not image else 0
         for consumer, label, policy, data in image.objects if image else ():
             self._objects[consumer, label] = Held(policy, data, self.generation)
             self.used += self._cost(label, data)

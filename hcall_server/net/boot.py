@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hcall_abi.consumers import SecureBoot
-from hcall_abi.errors import StorageError
+from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
 from hcall_server.net.settings import PartitionSettings, Settings
 from hcall_server.net.state import ACCESS_KEY_SIZE, State
@@ -39,6 +39,7 @@ class Booted(NamedTuple):
     """Whether NVRAM holds `record` already."""
     touched: list[Partition]
     """Partitions that the settings made or changed."""
+    access_keys: AccessKeys
 
 
 def boot(folder: Path, settings: Settings, entropy: Entropy) -> Booted:
@@ -75,9 +76,23 @@ def _recovered(state: State, nvram: Nvram, settings: Settings, entropy: Entropy)
         strict_memory=settings.strict_memory,
     )
     recover_partitions(system, records, sealer)
+    _check_total(system)
     touched = [found for wish in settings.partition if (found := _provide(system, wish))]
-    _provide_keys(state, system, entropy)
-    return Booted(state, nvram, sealer, system, record, record == stored, touched)
+    keys = AccessKeys(state, entropy)
+    for partition in system.partitions.values():
+        keys(partition)
+    return Booted(state, nvram, sealer, system, record, record == stored, touched, keys)
+
+
+def _check_total(system: ManagedSystem) -> None:
+    """Refuse a start whose level or total is too small for what is stored (R-34)."""
+    taken = sum(partition.kbytes for partition in system.partitions.values())
+    if taken > system.total_kbytes:
+        raise OperatorError(
+            f"the stored keystores take {taken} KiB, and the system's total is {system.total_kbytes}",
+            rule="all keystores of a system stay within its total",
+            section="spec/control.md#sizes",
+        )
 
 
 def identity_of(card: RootKeyComponent, records: Mapping[str, bytes], entropy: Entropy) -> SystemIdentity:
@@ -143,11 +158,25 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
     return None if found.profile() == before else found
 
 
-def _provide_keys(state: State, system: ManagedSystem, entropy: Entropy) -> None:
-    """Make an access key for every partition that has none, stand-ins left out."""
-    for name, partition in system.partitions.items():
-        if not partition.name_unknown:
-            provide_key(state, name, entropy)
+class AccessKeys:
+    """The access keys of all partitions, read or made once: no OPEN of a stranger touches a file."""
+
+    def __init__(self, state: State, entropy: Entropy) -> None:
+        self._state = state
+        self._entropy = entropy
+        self._keys: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"AccessKeys({sorted(self._keys)})"
+
+    def __call__(self, partition: Partition) -> bytes:
+        """Return a partition's key; empty, with which nothing is proven, for a stand-in."""
+        if partition.name_unknown:
+            return b""
+        name = partition.name
+        if name not in self._keys:
+            self._keys[name] = provide_key(self._state, name, self._entropy)
+        return self._keys[name]
 
 
 def provide_key(state: State, name: str, entropy: Entropy) -> bytes:

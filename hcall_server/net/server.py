@@ -20,7 +20,7 @@ from hcall_abi.errors import StorageError, SwpksError
 from hcall_abi.frames import GoodbyeReason
 from hcall_server import __version__
 from hcall_server.net import logs
-from hcall_server.net.boot import Booted, Entropy, boot, provide_key
+from hcall_server.net.boot import Booted, Entropy, boot
 from hcall_server.net.listeners import Listeners, assign
 from hcall_server.net.machine import Machine
 from hcall_server.net.notify import notify
@@ -113,7 +113,7 @@ class Server:
             self._encryptor,
             limits=self._settings.limits,
             doors=listeners,
-            access_key=lambda partition: provide_key(booted.state, partition.name, self._entropy),
+            access_key=booted.access_keys,
             entropy=self._entropy,
         )
         self.machine = listeners.machine = machine

@@ -18,6 +18,7 @@ import stat
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError, StorageError
+from hcall_server.nvram.files import sync_folder
 
 ACCESS_KEY_SIZE = 32
 _SECTION = "spec/service.md#state"
@@ -102,6 +103,7 @@ class State:
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
+        sync_folder(self._keys)
 
     def _take_folder(self) -> None:
         if not self.folder.exists():

@@ -37,8 +37,8 @@ _RUNNING = Power.RUNNING  # a member looked up on its class costs twice a call
 class PartitionProfile(NamedTuple):
     """What is persisted of a partition besides its store: sizes in KiB, modes as numbers.
 
-    `image_generation` is the generation of the image that is committed with the profile, 0 where
-    there is none, so that an older image in its place is noticed.
+    `image_generation` is the generation of the image that is committed with the profile, so that an
+    older image in its place is noticed; while the keystore is off, that of the last image there was.
     """
 
     number: int
@@ -73,6 +73,7 @@ class Partition:
         self.refused: SwpksError | None = None
         self.name_unknown = False
         self._entropy = entropy
+        self._last_generation = profile.image_generation
 
     def __repr__(self) -> str:
         return f"Partition({self.number}, {self.name!r}, {self.kbytes} KiB, {self.power.value})"
@@ -91,19 +92,24 @@ class Partition:
             ipl_count=self.ipl_count,
             secure_boot=int(self.next_secure_boot),
             auto_start=self.auto_start,
-            image_generation=self.keystore.generation if self.keystore else 0,
+            image_generation=self.keystore.generation if self.keystore else self._last_generation,
         )
 
     def provide_keystore(self, image: StoreImage | None = None) -> None:
-        """Make the keystore that `kbytes` asks for, empty or from what NVRAM held."""
+        """Make the keystore that `kbytes` asks for, empty or from what NVRAM held.
+
+        An empty one goes on counting where the last one ended: no generation ever names two images.
+        """
         if self.kbytes:
-            self.keystore = Keystore(limits_of(self.level, self.kbytes), self._entropy, image)
+            limits = limits_of(self.level, self.kbytes)
+            self.keystore = Keystore(limits, self._entropy, image, replaces=self._last_generation)
             self.keystore.secure_boot = self.secure_boot
 
     def set_kbytes(self, kbytes: int) -> None:
         """Take a new size that the system has found permissible; 0 takes the keystore away."""
         self.kbytes = kbytes
         if not kbytes:
+            self._last_generation = self.profile().image_generation
             self.keystore = None
         elif self.keystore:
             self.keystore.grow(limits_of(self.level, kbytes))

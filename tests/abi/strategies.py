@@ -82,8 +82,8 @@ goodbyes = st.builds(Goodbye, u32, names)
 
 def hcall_bytes(frame: HCall) -> bytes:
     """An HCALL frame by plain struct."""
-    table = [(s.address, s.length, s.access) for s in frame.segments]
-    data = b"".join(s.data for s in frame.segments)
+    table = [piece[:3] for piece in frame.segments]
+    data = b"".join(data for *_, data in frame.segments)
     return framed(HCALL, raw_hcall(frame.opcode, frame.registers, table, data), frame.tag)
 
 

@@ -92,6 +92,23 @@ def test_a_flipped_bit_before_a_real_start(serve: Serve, state: Path, start: int
     assert {name: after[name] for name in damaged} == damaged, "what was refused is left as it is"
 
 
+def wreckage(blobs: dict[str, bytes], foreign: dict[str, bytes], older: bytes) -> dict[str, bytes | None]:
+    """Every sort of damage but a flipped bit, one to a partition."""
+    return {
+        image_name(1): blobs[image_name(2)],
+        image_name(2): blobs[image_name(1)],
+        image_name(3): blobs[image_name(3)][:-7],
+        image_name(4): blobs[image_name(4)] + b"x",
+        image_name(5): blobs[profile_name(5)],
+        image_name(6): foreign[image_name(1)],
+        image_name(7): older,
+        image_name(8): None,
+        profile_name(9): None,
+        profile_name(10): blobs[profile_name(11)],
+        image_name(12): b"",
+    }
+
+
 @pytest.mark.process
 def test_every_other_sort_of_damage(serve: Serve, state: Path, tmp_path: Path) -> None:
     """R-01, R-02, R-22: swapped, truncated, extended, foreign, older, missing: each with its reason."""
@@ -103,22 +120,7 @@ def test_every_other_sort_of_damage(serve: Serve, state: Path, tmp_path: Path) -
         channel.call(write_object(OS, b"newer", b"x"))
     assert server.stop() == 0
     blobs = records(state)
-    put(
-        state,
-        {
-            image_name(1): blobs[image_name(2)],
-            image_name(2): blobs[image_name(1)],
-            image_name(3): blobs[image_name(3)][:-7],
-            image_name(4): blobs[image_name(4)] + b"x",
-            image_name(5): blobs[profile_name(5)],
-            image_name(6): foreign[image_name(1)],
-            image_name(7): older,
-            image_name(8): None,
-            profile_name(9): None,
-            profile_name(10): blobs[profile_name(11)],
-            image_name(12): b"",
-        },
-    )
+    put(state, wreckage(blobs, foreign, older))
     wrecked = records(state)
     reasons = {
         NAMES[0]: "the image of partition 1: swapped: this is the image of partition 2",

@@ -237,3 +237,23 @@ def test_passed_sockets_are_sorted_by_name() -> None:
         assign([("control", made[0]), ("control", made[1])], partitions("alpha"))
     for each in made:
         each.close()
+
+
+def test_an_open_touches_no_key_file(booted: Boot) -> None:
+    """R-01: keys are read at start: a file spoiled later costs no connection, and a stand-in has no key."""
+    found = booted(PartitionSettings("a", 8))
+    partition = found.system.find("a")
+    key = found.access_keys(partition)
+    (found.state.folder / "access-keys" / "a.key").chmod(0o644)
+    assert found.access_keys(partition) == key
+    assert key.hex() not in repr(found.access_keys)
+    partition.name_unknown = True
+    assert found.access_keys(partition) == b""
+
+
+def test_a_total_below_what_is_stored_stops_the_start(booted: Boot) -> None:
+    """R-34: neither a smaller total nor a smaller level lets the keystores outgrow the system."""
+    persist(booted(PartitionSettings("a", 64), PartitionSettings("b", 64)))
+    with pytest.raises(OperatorError, match="take 128 KiB, and the system's total is 100"):
+        booted(system_total_kbytes=100)
+    assert booted(system_total_kbytes=128).system.total_kbytes == 128
