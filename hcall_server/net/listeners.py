@@ -40,6 +40,7 @@ class Listeners:
         self._own: dict[str, tuple[socket.socket, trio.CancelScope]] = {}
         self._passed: set[str] = set()
         self._common: list[tuple[socket.socket, trio.CancelScope]] = []
+        self._closed = False
 
     def path(self, name: str) -> Path:
         """Return where a partition's private socket is."""
@@ -51,7 +52,16 @@ class Listeners:
         return {name: str(self.path(name)) for name in self._own}
 
     def open(self, partition: Partition) -> None:
-        """Make a partition's private socket and serve it; a passed socket takes its place."""
+        """Make a partition's private socket and serve it; a passed socket takes its place.
+
+        OperatorError once the server stops, and where the socket can't be made.
+        """
+        if self._closed:
+            raise OperatorError(
+                f"{partition.name} cannot be reached: the server stops",
+                rule="a server that stops opens no more sockets",
+                section="spec/service.md#stopping",
+            )
         if partition.name in self._own or partition.name in self._passed:
             return
         listener = listen_unix(self.path(partition.name))
@@ -74,7 +84,8 @@ class Listeners:
         self._common.append((listener, self._start(listener, None)))
 
     def close_all(self) -> None:
-        """Stop accepting anywhere and remove the private sockets."""
+        """Stop accepting anywhere, for good, and remove the private sockets."""
+        self._closed = True
         for listener, scope in [*self._own.values(), *self._common]:
             _stop(listener, scope)
         for name in self._own:
@@ -102,6 +113,8 @@ class Listeners:
                 except (BlockingIOError, ConnectionError):
                     continue
                 except OSError as error:
+                    if scope.cancel_called:
+                        return
                     _log.error("connection.not_accepted", reason=error.strerror)
                     await trio.sleep(PAUSE)
                     continue
@@ -109,10 +122,20 @@ class Listeners:
 
     async def _serve(self, machine: Machine, accepted: socket.socket, partition: Partition | None) -> None:
         private = accepted.family == socket.AF_UNIX and partition is not None
-        if accepted.family != socket.AF_UNIX:
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if accepted.family != socket.AF_UNIX and not _tuned(accepted):
+            accepted.close()
+            return
         await serve_stream(machine, SocketStream(accepted), partition, demand_proof=not private)
+
+
+def _tuned(accepted: socket.socket) -> bool:
+    """Set a TCP connection up for small frames; False when it is gone already."""
+    try:
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    except OSError:
+        return False
+    return True
 
 
 def _stop(listener: socket.socket, scope: trio.CancelScope) -> None:

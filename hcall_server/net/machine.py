@@ -89,7 +89,11 @@ class Machine:
     async def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
         """Make a partition, powered off."""
         partition = self.system.create(name, kbytes, auto_start=auto_start)
-        self.access_key(partition)
+        try:
+            self.access_key(partition)
+        except SwpksError:
+            del self.system.partitions[name]  # a refused request changes nothing
+            raise
         self._tell("partition.created", partition, kbytes=kbytes)
         return partition
 

@@ -80,6 +80,7 @@ class Server:
         self._encryptor = encryptor
         self._entropy = entropy
         self._control = trio.CancelScope()
+        self._control_ended = trio.Event()
 
     def __repr__(self) -> str:
         return f"Server({self._booted.system!r})"
@@ -155,6 +156,7 @@ class Server:
                 await serve_control(machine, control, task_status=task_status)
         finally:
             control.close()
+            self._control_ended.set()
 
     async def _until_stopped(
         self, signals: AsyncIterator[int], listeners: Listeners, machine: Machine
@@ -169,13 +171,14 @@ class Server:
         deadline = trio.current_time() + limits.drain_seconds
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
-            self._control.cancel()  # no verb may be answered, and then be lost, after the last flush
+            self._control.cancel()  # no verb may be answered after the last flush, and then be lost
             listeners.close_all()
             with trio.CancelScope(deadline=deadline):
                 await drain(self._encryptor)
             machine.sessions.end_all(GoodbyeReason.SERVER_STOPPING, "the server stops")
             with trio.move_on_after(limits.goodbye_seconds + 1):
                 await machine.sessions.wait_empty()
+            await self._control_ended.wait()  # its grace for requests under way is bounded
             with trio.CancelScope(deadline=deadline):
                 await drain(self._encryptor)
             nursery.cancel_scope.cancel()

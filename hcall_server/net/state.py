@@ -17,7 +17,7 @@ import os
 import stat
 from pathlib import Path
 
-from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_server.nvram.files import sync_folder
 
 ACCESS_KEY_SIZE = 32
@@ -37,6 +37,7 @@ class State:
         self.anchor_card = self.folder / "anchor-card"
         self.run = self.folder / "run"
         self._keys = self.folder / "access-keys"
+        self._lock = -1
         try:
             self._take_folder()
             self._lock = self._take_lock()
@@ -44,9 +45,13 @@ class State:
                 inner.mkdir(mode=0o700, exist_ok=True)
                 _check_private(inner)
         except OSError as error:
+            self.close()
             raise self._refused(
                 f"{error.filename}: {error.strerror}", "the server may write its state"
             ) from None
+        except SwpksError:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         return f"State({str(self.folder)!r})"

@@ -47,6 +47,11 @@ class _Snapshot(NamedTuple):
     keystore: Keystore | None
     profile: PartitionProfile
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a CONFIRM waits for what is in it."""
+        return self.keystore is not None and self.keystore.awaited > self.keystore.flushed
+
     def covers(self, partition: Partition) -> bool:
         """Whether nothing that is persisted of the partition has changed since."""
         return self.keystore is partition.keystore and self.profile == partition.profile()
@@ -122,9 +127,9 @@ class Encryptor:
     async def flush(self) -> bool:
         """Make everything durable that is dirty now; False when NVRAM refused, nothing is lost then."""
         async with self._turn:
-            batch, loose = self._take()
-            if not batch and not loose:
+            if not self._dirty and not self._loose:
                 return True
+            batch, loose = self._take()
             self._flying = {snapshot.partition.number: snapshot for snapshot in batch}
             self._flying_since, self._commit_since = self._dirty_since, trio.current_time()
             try:
@@ -182,6 +187,7 @@ class Encryptor:
         ]
         loose = self._loose
         self._dirty, self._loose = {}, {}
+        self._hurry.set()  # run may be waiting for it, and would not hear of the new one
         self._work, self._hurry = trio.Event(), trio.Event()
         return batch, loose
 
@@ -204,6 +210,8 @@ class Encryptor:
         self._loose = loose | self._loose
         self._dirty_since = self._flying_since
         self._work.set()
+        if any(snapshot.awaited for snapshot in self._flying.values()):
+            self._hurry.set()
 
     def _note_failure(self, error: NvramError) -> None:
         self._failures += 1

@@ -250,3 +250,16 @@ async def test_every_consumers_objects_come_back() -> None:
         for consumer in (1, 2, 3):
             assert guest.read(consumer, b"label") == (0, 6, 0x0800_0000, b"%d of %d" % (consumer, n))
             assert guest.confirm(consumer, b"label")[:2] == FLUSHED
+
+
+async def test_a_flush_with_nothing_to_do_does_not_deafen_the_encryptor(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """R-20: what changes after an idle flush is flushed as ever."""
+    rig = Rig()
+    await nursery.start(rig.encryptor.run)
+    await wait_all_tasks_blocked()
+    assert await rig.encryptor.flush()
+    rig.write(b"label")
+    await trio.sleep(DEFAULT_DELAY * 2)
+    assert not rig.store().dirty
