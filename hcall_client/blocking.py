@@ -34,6 +34,8 @@ Target = str | os.PathLike[str] | tuple[str, int] | socket.socket
 GOODBYE_PATIENCE = 0.5
 """Seconds that a closing channel waits to send its GOODBYE."""
 
+_TOO_LATE = "the server did not answer in time"
+
 
 class BlockingChannel:
     """An open session with one partition; made by `connect`.
@@ -180,12 +182,15 @@ class BlockingChannel:
         return None if self.timeout is None else time.monotonic() + self.timeout
 
     def _step(self, deadline: float | None) -> None:
-        """Wait until the socket can send or has received something, and do that."""
+        """Wait until the socket can send or has received something, and do that.
+
+        Raises TimeoutError once the deadline has passed, whatever the socket is ready for.
+        """
         waiting = select.POLLOUT if self._conversation.outgoing else 0
         self._poll.register(self._socket, select.POLLIN | waiting)
         ready = self._poll.poll(_milliseconds(deadline))
         if not ready:
-            raise TimeoutError("the server did not answer in time")
+            raise TimeoutError(_TOO_LATE)
         try:
             if ready[0][1] & ~select.POLLOUT:
                 self._receive()
@@ -232,10 +237,16 @@ class BlockingChannel:
 
 
 def _milliseconds(deadline: float | None) -> int | None:
-    """Return the time left in whole milliseconds, rounded up; None waits for ever."""
+    """Return the time left in whole milliseconds, rounded up; None waits for ever.
+
+    Raises TimeoutError when none is left: a poll would not, as long as there is something to read.
+    """
     if deadline is None:
         return None
-    return max(0, int((deadline - time.monotonic()) * 1000) + 1)
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError(_TOO_LATE)
+    return int(left * 1000) + 1
 
 
 def _connect(target: Target, timeout: float | None) -> socket.socket:

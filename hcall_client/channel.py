@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 import trio
@@ -238,7 +238,9 @@ async def open_channel(
         async with _tasks(channel):
             yield channel
     finally:
-        await trio.aclose_forcefully(stream)
+        # Where an outer scope is cancelled, closing would raise Cancelled in place of the block's error.
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(stream)
 
 
 @asynccontextmanager
@@ -248,14 +250,16 @@ async def _tasks(channel: Channel) -> AsyncIterator[None]:
     What the block raises comes out as it is: that the channel has tasks is its own affair, so
     nobody has to unpack an exception group for it.
     """
-    failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
+    tasks = AsyncExitStack()
+    with trio.CancelScope() as cover:
+        nursery = await tasks.enter_async_context(trio.open_nursery())
+        tasks.push_async_callback(channel._close)
         nursery.start_soon(channel._receive_all)
         nursery.start_soon(channel._send_all)
         try:
             yield
-        except BaseException as error:
-            failure = error
-        await channel._close()
-    if failure is not None:
-        raise failure
+        finally:
+            # The block is over, and what it raised is on its way out.  From here nothing may raise
+            # Cancelled in its place; nor is it shown to the nursery, which would wrap it in a group.
+            cover.shield = True
+            await tasks.aclose()

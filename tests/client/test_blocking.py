@@ -107,6 +107,56 @@ def test_a_timeout_leaves_the_channel_usable():
         assert channel.call(raw_call(2)).registers[0] == 2
 
 
+class Clock:
+    """Stands in for the module `time`: each look at it takes `step` seconds."""
+
+    def __init__(self, step: float = 0) -> None:
+        self.now = 0.0
+        self.step = step
+
+    def monotonic(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@pytest.mark.parametrize("calls,piece", [(1, 1), (30, 104)])
+def test_the_timeout_is_a_deadline(monkeypatch, calls, piece):
+    """An answer that trickles in, or many answers that each come in time, do not put it off."""
+
+    async def script(peer):
+        await peer.greet()
+        while isinstance(call := await peer.next(), HCall):
+            await peer.send(answer(call, 0, call.opcode))
+
+    with against(script) as channel:
+        with monkeypatch.context() as slow:
+            slow.setattr("hcall_client.blocking.time", Clock(1))
+            slow.setattr("hcall_client.blocking.RECEIVE_SIZE", piece)
+            with pytest.raises(TimeoutError, match="in time"):
+                channel.pipeline([raw_call(1)] * calls)
+        assert channel.call(raw_call(2)).registers[0] == 2
+        assert channel.ended is None
+
+
+def test_an_answer_that_is_there_counts(monkeypatch):
+    """The deadline passes while the last bytes are taken: the call is done, so it is not too late."""
+
+    async def script(peer):
+        await peer.greet()
+        await peer.send(read_answer(await peer.call()))
+        await peer.goodbye()
+
+    def receive_late():
+        receive()
+        clock.now = 1000
+
+    with against(script) as channel:
+        receive, clock = channel._receive, Clock()
+        monkeypatch.setattr("hcall_client.blocking.time", clock)
+        monkeypatch.setattr(channel, "_receive", receive_late)
+        assert channel.call(READ).data == b"data"
+
+
 def test_nobody_says_hello():
     """The opening has its limit in time as well."""
     ours, theirs = socket.socketpair()

@@ -145,6 +145,50 @@ async def test_what_the_block_raises_comes_out_as_it_is():
                 raise KeyError("mine")
 
 
+async def test_a_cancellation_does_not_replace_what_the_block_raises():
+    """The scope around the channel is cancelled: the block's own error comes out all the same."""
+
+    async def script(peer):
+        await peer.greet()
+        assert (await peer.goodbye()).reason == GoodbyeReason.DONE
+
+    def fail(scope):
+        scope.cancel()
+        raise mine
+
+    mine = ValueError("mine")
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(script, Peer(theirs))
+        with trio.CancelScope() as scope, pytest.raises(ValueError, match="mine") as caught:
+            async with open_channel(ours):
+                fail(scope)
+    assert caught.value is mine
+
+
+async def test_closing_swallows_no_cancellation():
+    """What the cancelled block raises is Cancelled itself, in no group, and its own scope catches it."""
+
+    async def script(peer):
+        await peer.greet()
+        await peer.goodbye()
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    came_out: list[type[BaseException]] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(script, Peer(theirs))
+        with trio.CancelScope() as scope:
+            try:
+                async with open_channel(ours):
+                    scope.cancel()
+                    await trio.sleep_forever()
+            except BaseException as error:
+                came_out.append(type(error))
+                raise
+    assert came_out == [trio.Cancelled]
+    assert scope.cancelled_caught
+
+
 async def test_cancelling_the_block_closes_the_channel():
     async def script(peer):
         await peer.greet()
