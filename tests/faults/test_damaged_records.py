@@ -21,6 +21,21 @@ from tests.faults.damage import OS, Console, copy_of, flipped, logged, make_stat
 NAMES = [f"lpar{number}" for number in range(1, 17)]
 GOOD = NAMES[-1]
 
+REASONS = {
+    NAMES[0]: "the image of partition 1: swapped: this is the image of partition 2",
+    NAMES[1]: "the image of partition 2: swapped: this is the image of partition 1",
+    NAMES[2]: "the image of partition 3: truncated",
+    NAMES[3]: "the image of partition 4: 1 bytes too many",
+    NAMES[4]: "the image of partition 5: says that it is the profile of partition 5",
+    NAMES[5]: "the image of partition 6: does not authenticate",
+    NAMES[6]: f"the image of partition {NAMES[6]} is of generation 1 and its profile goes with 2",
+    NAMES[7]: f"the image of partition {NAMES[7]} is missing",
+    "unreadable:9": "the profile of partition 9 is missing",
+    "unreadable:10": "the profile of partition 10: swapped: this is the profile of partition 11",
+    NAMES[11]: "the image of partition 12: truncated",
+}
+"""What a start says of each sort of damage that `test_every_other_sort_of_damage` does."""
+
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -122,23 +137,10 @@ def test_every_other_sort_of_damage(serve: Serve, state: Path, tmp_path: Path) -
     blobs = records(state)
     put(state, wreckage(blobs, foreign, older))
     wrecked = records(state)
-    reasons = {
-        NAMES[0]: "the image of partition 1: swapped: this is the image of partition 2",
-        NAMES[1]: "the image of partition 2: swapped: this is the image of partition 1",
-        NAMES[2]: "the image of partition 3: truncated",
-        NAMES[3]: "the image of partition 4: 1 bytes too many",
-        NAMES[4]: "the image of partition 5: says that it is the profile of partition 5",
-        NAMES[5]: "the image of partition 6: does not authenticate",
-        NAMES[6]: f"the image of partition {NAMES[6]} is of generation 1 and its profile goes with 2",
-        NAMES[7]: f"the image of partition {NAMES[7]} is missing",
-        "unreadable:9": "the profile of partition 9 is missing",
-        "unreadable:10": "the profile of partition 10: swapped: this is the profile of partition 11",
-        NAMES[11]: "the image of partition 12: truncated",
-    }
     server.start()
     refused = server.ready["refused"]
-    assert refused.keys() == reasons.keys()
-    assert {name: reason for name, reason in reasons.items() if reason not in refused[name]} == {}
+    assert refused.keys() == REASONS.keys()
+    assert {name: reason for name, reason in REASONS.items() if reason not in refused[name]} == {}
     for name in server.ready["running"]:
         assert serves(server, name)
     assert server.stop() == 0

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 import trio
 import trio.testing
 
-from hcall_client.calls import Authorization, remove_object, write_object
+from hcall_client.calls import (
+    Authorization,
+    confirm_object_flushed,
+    remove_object,
+    write_object,
+)
 from hcall_server.net.server import drain
 from hcall_server.nvram.faulty import Fail
+from tests.faults import writer
 from tests.faults.simulation import Life, Simulation
 
 OS = Authorization(3)
@@ -63,3 +70,38 @@ async def test_trouble_is_tried_again_until_it_is_over(autojump_clock: trio.test
         assert not life.encryptor.pending
 
     await simulation.live(60, body)
+
+
+async def soon_flushed(session: writer.Asynchronous, label: bytes) -> bool:
+    """Ask every 10 ms for a second whether a label is flushed, as a kernel does."""
+    for _ in range(100):
+        (told,) = await session.pipeline([confirm_object_flushed(OS, label)])
+        if told.flushed:
+            return True
+        await trio.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("delay", [0, 0.05, 60])
+async def test_a_flush_from_outside_puts_nothing_to_sleep(
+    autojump_clock: trio.testing.MockClock, delay: float
+) -> None:
+    """R-20: whoever else flushes, with or without anything to flush, a CONFIRM gets its answer soon."""
+    simulation = Simulation(Random(1), ("a",), 8)
+
+    async def body(life: Life) -> None:
+        async with life.session("a") as session:
+            for n in range(200):
+                await trio.sleep(simulation.chance.choice((0, 0.001, 0.04, 0.1)))
+                label = b"%d" % n
+                await session.pipeline([write_object(OS, label, b"data")])
+                if n % 2:
+                    life.nursery.start_soon(drain, life.encryptor)
+                await trio.sleep(simulation.chance.choice((0, 0.001, 0.04)))
+                assert await soon_flushed(session, label)
+                await session.pipeline([remove_object(OS, label)])
+                if n % 3:
+                    await drain(life.encryptor)
+                    await drain(life.encryptor)
+
+    await simulation.live(delay, body)
