@@ -76,11 +76,10 @@ class Connection:
         self.sending = False
         self.mark = 0
         self.ending: Goodbye | None = None
+        self._violation: Goodbye | None = None
         self.partition: Partition | None = None
         self._ipl_count = 0
         self._calls: HypervisorCalls | None = None
-        self._window: Iterator[HReturn] | None = None
-        self._more = False
         self._machine = machine
         self._counters = machine.counters
         self._counters.connections += 1
@@ -95,7 +94,10 @@ class Connection:
         return f"Connection({self.partition}, {self._session.state.value})"
 
     def end(self, reason: GoodbyeReason, text: str) -> None:
-        """Say GOODBYE and close, soon; the first reason counts.  Nothing of the peer runs after this."""
+        """Say GOODBYE and close, soon; the first reason counts.  Nothing of the peer runs after this.
+
+        It counts before a protocol error whose GOODBYE still waits for answers to leave: those are cut off.
+        """
         if self.ending is None:
             self.ending = Goodbye(int(reason), text)
             self._scope.cancel()
@@ -126,7 +128,7 @@ class Connection:
         hello = Hello(VERSION, VERSION, MAX_BODY, 0, self._nonce, SERVER_NAME)
         await self._send(self._session.send(hello))
         receive = self._stream.receive_some
-        while self.ending is None and self._session.state not in _OVER:
+        while self._violation is None and self.ending is None and self._session.state not in _OVER:
             data = await receive(RECEIVE_SIZE)
             self.progress += 1
             if not self._alive():
@@ -136,14 +138,15 @@ class Connection:
                 return
             self._counters.bytes_received += len(data)
             self._session.receive_data(data)  # type: ignore[arg-type]  # it copes with a bytearray
-            while piece := self._next_piece():
+            for piece in self._pieces():
                 self._note_changes()
                 await self._send(piece)
-                if not self._more or not self._alive():
-                    break
 
     def _alive(self) -> bool:
-        """Whether calls may run: nobody ended the session, and its IPL is still the current one."""
+        """Whether calls may run and be answered: nobody ended the session, its IPL is the current one.
+
+        A protocol error leaves it alive until the answers that are due have left.
+        """
         if self.ending is not None or self._session.state in _OVER:
             return False
         if self.partition is not None and self.partition.ipl_count != self._ipl_count:
@@ -159,69 +162,67 @@ class Connection:
         except ProtocolError as error:
             self._violated(error)
 
-    def _next_piece(self) -> bytes:
-        """Run what has come and return the answers, b"" if there are none; `_more` says if that was all.
+    def _pieces(self) -> Iterator[bytes]:
+        """Run what has come and yield the answers, joined to pieces of less than FLUSH_SIZE plus one answer.
 
-        Stops early when the answers pass FLUSH_SIZE: the rest is for the next piece.  A call alone,
-        as clients that wait for each answer send it, takes the short way.
+        A call alone, as clients that wait for each answer send it, takes the short way.
         """
-        session = self._session
-        first: Event | None = None
-        if self._window is None and self.ending is None:
-            try:
-                first = next(session.events(), None)
-            except ProtocolError as error:
-                self._violated(error)
-            if type(first) is HCall and self._calls is not None and not session.buffered:
-                self._more = False
-                returned = self._calls.execute(first)
-                self._counters.call(first.opcode, returned.status)
-                return session.send(returned)
-        return self._next_answers(first)
+        session, events = self._session, self._session.events()
+        try:
+            first = next(events, None)
+        except ProtocolError as error:
+            self._violated(error)
+            return
+        if type(first) is HCall and self._calls is not None and not session.buffered:
+            returned = self._calls.execute(first)
+            self._counters.call(first.opcode, returned.status)
+            yield session.send(returned)
+        elif first is not None:
+            yield from self._pieces_of(itertools.chain((first,), events))
 
-    def _next_answers(self, first: Event | None) -> bytes:
-        """Run and answer whole windows, beginning with the event that was taken out already."""
-        answers: list[bytes] = []
-        size, send = 0, self._session.send
-        self._more = True
-        while self._more:
-            for returned in self._window or ():
-                frame = send(returned)
-                answers.append(frame)
-                size += len(frame)
-                if size >= FLUSH_SIZE:
-                    return b"".join(answers)
-            self._window = None
-            self._more = self._run_window(first, answers)
-            first = None
-        return b"".join(answers)
-
-    def _run_window(self, first: Event | None, answers: list[bytes]) -> bool:
-        """Run the next calls, WINDOW at most; False when no answer is left to be encoded.
+    def _pieces_of(self, events: Iterator[Event]) -> Iterator[bytes]:
+        """Run and answer whole windows; stops where the session was ended while a piece was being sent.
 
         Decoding, running and encoding each go over a whole window: a processor does many alike
         things faster than a few unlike ones in turn.
         """
-        calls = self._next_calls(first, answers)
-        if not calls or self._calls is None:
-            return False
+        answers: list[bytes] = []
+        size, send = 0, self._session.send
+        while calls := self._next_calls(events, answers):
+            returns = self._run(calls)
+            if self._session.state is State.CLOSED:
+                break  # the client has said GOODBYE behind them and wants no answers
+            for returned in returns:
+                frame = send(returned)
+                answers.append(frame)
+                size += len(frame)
+                if size >= FLUSH_SIZE:
+                    yield b"".join(answers)
+                    if not self._alive():
+                        return
+                    answers.clear()
+                    size = 0
+        if answers:
+            yield b"".join(answers)
+
+    def _run(self, calls: list[HCall]) -> list[HReturn]:
+        """Run the calls of a window, and count them."""
+        if self._calls is None:
+            return []  # never so: the states allow no call before the session is open
         execute, count = self._calls.execute, self._counters.call
         returns = [execute(call) for call in calls]
         for call, returned in zip(calls, returns, strict=True):
             count(call.opcode, returned.status)
-        if self._session.state is State.CLOSED:
-            return False  # the client has said GOODBYE behind them and wants no answers
-        self._window = iter(returns)
-        return True
+        return returns
 
-    def _next_calls(self, first: Event | None, answers: list[bytes]) -> list[HCall]:
-        """Take the next calls out of the session; other frames are answered on the way."""
+    def _next_calls(self, events: Iterator[Event], answers: list[bytes]) -> list[HCall]:
+        """Take the next calls, WINDOW at most and none at the end; other frames are answered on the way.
+
+        A protocol error is the end of `events`: the calls before it still run.
+        """
         calls: list[HCall] = []
-        if self.ending is not None:
-            return calls
-        events = self._session.events()
         try:
-            for event in events if first is None else itertools.chain((first,), events):
+            for event in events:
                 if type(event) is HCall:
                     calls.append(event)
                     if len(calls) == WINDOW:
@@ -235,7 +236,8 @@ class Connection:
     def _violated(self, error: ProtocolError) -> None:
         """Note that the peer broke the protocol: GOODBYE 1, after the answers that are due."""
         self._log.warning("protocol.error", **logs.explained(error))
-        self.ending = Goodbye(int(GoodbyeReason.PROTOCOL_ERROR), _shortened(f"{error.message}: {error.rule}"))
+        text = _shortened(f"{error.message}: {error.rule}")
+        self._violation = Goodbye(int(GoodbyeReason.PROTOCOL_ERROR), text)
 
     def _other(self, event: Event) -> list[bytes]:
         """Handle the frames that pass once a session; returns the answer, if there is one."""
@@ -262,6 +264,7 @@ class Connection:
         self.sending = True
         await self._stream.send_all(data)
         self.sending = False
+        self.progress += 1
 
     # OPEN
 
@@ -301,7 +304,7 @@ class Connection:
 
     async def _say_goodbye(self) -> None:
         """Send GOODBYE where this end ends the session, as far as the peer takes it in short time."""
-        goodbye = self.ending
+        goodbye = self.ending or self._violation
         if goodbye is None or self._session.state in _OVER:
             return
         self._counters.goodbyes[goodbye.reason] += 1

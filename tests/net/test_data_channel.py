@@ -178,6 +178,34 @@ async def test_answers_due_leave_before_the_goodbye(service: Service) -> None:
     assert goodbye == (PROTOCOL_ERROR, "bad magic: a frame starts with HCAL")
 
 
+@pytest.mark.parametrize("count", [10, 2 * data_channel.WINDOW, 2 * data_channel.WINDOW + 10])
+async def test_all_answers_due_leave_before_the_goodbye(service: Service, count: int) -> None:
+    """Also when they take several sends: what ran before the bad frame is answered."""
+    peer, stream = await counted(service)
+    await peer.call(write(b"big", bytes(60_000)))
+    stream.sent.clear()
+    calls = peer.frames([read(b"big")] * count)
+    await peer.stream.send_all(b"".join(map(peer.session.send, calls)) + BAD["magic"][0])
+    assert [each.tag for each in await answers(peer, count)] == [call.tag for call in calls]
+    assert await peer.goodbye() == PROTOCOL_ERROR
+    assert len(stream.sent) > 2
+    assert service.machine.counters.goodbyes == {PROTOCOL_ERROR: 1}
+
+
+async def test_nothing_runs_behind_a_bad_frame(service: Service) -> None:
+    """Not even while the answers before it are being sent."""
+    peer = await service.session()
+    await peer.call(write(b"big", bytes(60_000)))
+    calls = b"".join(map(peer.session.send, peer.frames([read(b"big")] * 10)))
+    late = peer.session.send(peer.frames([write(b"late")])[0])
+    await peer.stream.send_all(calls + BAD["magic"][0] + late)
+    await answers(peer, 10)
+    assert await peer.goodbye() == PROTOCOL_ERROR
+    with pytest.raises(HcallError) as caught:
+        await (await service.session()).call(read(b"late"))
+    assert caught.value.status == Status.H_NOT_FOUND
+
+
 async def test_an_end_inside_a_frame_is_a_protocol_error(service: Service) -> None:
     """Half a frame and then silence."""
     peer = await service.session()
@@ -259,6 +287,22 @@ async def test_an_ipl_reaches_those_who_do_not_read(service: Service) -> None:
     await peer.send(*peer.frames([read(b"big")] * 20))
     await trio.testing.wait_all_tasks_blocked()
     await service.machine.ipl("alpha")
+    assert service.machine.sessions.count(1) == 0
+    assert await peer.goodbye() == IPL
+
+
+@pytest.mark.parametrize("verb", ["ipl", "power_off"])
+async def test_an_ipl_reaches_those_who_broke_the_protocol_and_do_not_read(
+    service: Service, verb: str
+) -> None:
+    """R-04: answers that are due after a protocol error hold no session open."""
+    peer = service.connect_socket()
+    await peer.open()
+    await peer.call(write(b"big", bytes(60_000)))
+    calls = b"".join(map(peer.session.send, peer.frames([read(b"big")] * 10)))
+    await peer.stream.send_all(calls + BAD["magic"][0])
+    await trio.testing.wait_all_tasks_blocked()
+    await getattr(service.machine, verb)("alpha")
     assert service.machine.sessions.count(1) == 0
     assert await peer.goodbye() == IPL
 

@@ -88,12 +88,28 @@ async def test_no_idle_limit(reaped: Make, clock: MockClock) -> None:
     await idle.call(write(b"a"))
 
 
-async def blocked_reader(service: Service) -> Peer:
-    """A session that has asked for much and reads nothing."""
+async def test_the_idle_time_begins_when_a_send_ends(reaped: Make, clock: MockClock) -> None:
+    """Who takes its time over a large answer has the whole of the idle time after it."""
+    service = reaped(idle_seconds=12)
     peer = service.connect_socket()
     await peer.open()
     await peer.call(write(b"big", bytes(60_000)))
-    await peer.send(*peer.frames([read(b"big")] * 100))
+    await peer.send(*peer.frames([read(b"big")]))
+    await pass_time(clock, 9)
+    await peer.expect(HReturn)
+    await pass_time(clock, 9)
+    await peer.call(read(b"big"))
+    await pass_time(clock, 14)
+    assert await peer.goodbye() == IDLE
+
+
+async def blocked_reader(service: Service, count: int = 100, behind: bytes = b"") -> Peer:
+    """A session that has asked for much and reads nothing; the same send brings what is `behind`."""
+    peer = service.connect_socket()
+    await peer.open()
+    await peer.call(write(b"big", bytes(60_000)))
+    calls = map(peer.session.send, peer.frames([read(b"big")] * count))
+    await peer.stream.send_all(b"".join(calls) + behind)
     await wait_all_tasks_blocked()
     return peer
 
@@ -115,6 +131,19 @@ async def test_who_never_reads_is_dropped(reaped: Make, clock: MockClock) -> Non
     """The GOODBYE is best effort: a peer that does not take it does not hold the connection."""
     service = reaped()
     await blocked_reader(service)
+    await pass_time(clock, 14)
+    assert len(service.machine.sessions) == 0
+    assert service.machine.counters.goodbyes == {TOO_SLOW: 1}
+
+
+async def test_who_breaks_the_protocol_and_does_not_read_is_sent_away(reaped: Make, clock: MockClock) -> None:
+    """The answers that are due keep their deadline after a protocol error."""
+    service = reaped()
+    peer = await blocked_reader(service, WINDOW - 1, b"garbage, and enough of it")
+    await pass_time(clock, 11)
+    assert await peer.goodbye() == TOO_SLOW
+    service = reaped()
+    await blocked_reader(service, WINDOW - 1, b"garbage, and enough of it")
     await pass_time(clock, 14)
     assert len(service.machine.sessions) == 0
     assert service.machine.counters.goodbyes == {TOO_SLOW: 1}
