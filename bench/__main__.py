@@ -14,7 +14,7 @@ from bench.measure import Bench, Effort
 from bench.plot import draw
 from bench.processes import ROOT, Server
 from bench.report import markdown, table
-from bench.results import Row, about, as_json, many_rows, memory_rows, row, start_row
+from bench.results import Row, about, as_json, many_rows, memory_rows, row, start_rows
 
 MANY = 64
 FULL, QUICK = Effort(), Effort(rounds=1, seconds=0.1, starts=1)
@@ -47,7 +47,7 @@ def measure(folder: Path, out: Path, effort: Effort, only: set[str]) -> list[Row
             rows += [row(case, found[case.key]) for case in cases]
         loaded = server.resident()
     if not only or "start" in only:
-        rows.append(start_row(bench.starts(state)))
+        rows += start_rows(bench.starts(state))
     if not only or "memory" in only:
         rows += memory_rows(ready, loaded)
     if not only or "many" in only:

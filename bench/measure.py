@@ -78,12 +78,12 @@ class Bench:
         bare.close()
         return found
 
-    def starts(self, state: Path) -> list[float]:
-        """Start a server on an existing state again and again; returns the seconds to ready of each."""
+    def starts(self, state: Path) -> list[tuple[float, float]]:
+        """Start a server on an existing state again and again; returns seconds to ready and of CPU."""
         found = []
         for _ in self._rounds("starts", self._effort.starts):
             with Server(state) as server:
-                found.append(server.seconds_to_ready)
+                found.append((server.seconds_to_ready, server.cpu_to_ready))
         return found
 
     def many_partitions(self, count: int) -> dict[str, float]:
@@ -122,6 +122,15 @@ class Bench:
 def median(rounds: list[Measured]) -> Measured:
     """Return the median of each figure."""
     return Measured(*(statistics.median(column) for column in zip(*rounds, strict=True)))
+
+
+def work_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:
+    """Return the median of the ratios of the CPU that an operation takes, server and client together.
+
+    On one core with nobody else on it this is the ratio of the rates; others on the core don't change it.
+    """
+    pairs = zip(ours, ceiling, strict=True)
+    return statistics.median((b.server_cpu + b.load_cpu) / (a.server_cpu + a.load_cpu) for a, b in pairs)
 
 
 def paired_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:

@@ -6,7 +6,20 @@ from typing import Any
 
 from bench.results import Row
 
-_HEADINGS = ("case", "cores", "swpks", "p50 us", "p99 us", "CPU us", "ceiling", "ratio", "plain", "goal", "")
+_HEADINGS = (
+    "case",
+    "cores",
+    "swpks",
+    "p50 us",
+    "p99 us",
+    "CPU us",
+    "ceiling",
+    "ratio",
+    "work",
+    "plain",
+    "goal",
+    "",
+)
 
 
 def _number(value: float | None, digits: int = 1) -> str:
@@ -26,7 +39,7 @@ def _verdict(row: Row) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     ceiling = f"{row.ceiling:,.0f} {row.ceiling_name}" if row.ceiling else ""
     figures = (_number(row.p50), _number(row.p99), _number(row.cpu), ceiling)
-    ratios = (_number(row.ratio, 2), _number(row.plain, 2))
+    ratios = (_number(row.ratio, 2), _number(row.work, 2), _number(row.plain, 2))
     return (row.title, row.where, _value(row), *figures, *ratios, row.goal, _verdict(row))
 
 
@@ -51,9 +64,10 @@ def _peers(rows: list[Row]) -> str:
 
 LEGEND = (
     "CPU: of the server, an operation. ratio: to the echo server over Trio's stream, or to bare durable\n"
-    "commits; plain: to the echo server over the stream that swpks itself uses. Medians of interleaved\n"
-    "rounds; a ratio is the median of the ratios of the rounds. With 16 in flight, p50 and p99 are those\n"
-    "of the 16 together."
+    "commits; work: the same from the CPU time of server and client alone, which others on the machine\n"
+    "disturb less; plain: to the echo server over the stream that swpks itself uses. Medians of\n"
+    "interleaved rounds; a ratio is the median of the ratios of the rounds. With 16 in flight, p50 and\n"
+    "p99 are those of the 16 together."
 )
 
 

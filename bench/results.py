@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from bench.cases import MEMORY_GOAL, MEMORY_PEERS, START_GOAL, START_PEERS, Case, Goal
-from bench.measure import Effort, Rounds, median, paired_ratio
+from bench.measure import Effort, Rounds, median, paired_ratio, work_ratio
 
 
 @dataclass
@@ -20,7 +20,8 @@ class Row:
     """One figure.
 
     `value` is in `unit`; p50, p99 and CPU of the server are in microseconds, the last one an
-    operation.  `ratio` is to `ceiling`; `plain` is the ratio to the echo over swpks' own stream.
+    operation.  `ratio` is to `ceiling`; `work` is the same from the CPU alone; `plain` is the ratio to
+    the echo over swpks' own stream.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Row:
     ceiling: float | None = None
     ceiling_name: str = ""
     ratio: float | None = None
+    work: float | None = None
     plain: float | None = None
     goal: str = ""
     met: bool | None = None
@@ -58,6 +60,7 @@ def row(case: Case, rounds: Rounds) -> Row:
         ceiling=ceiling.rate,
         ceiling_name="bare commits" if case.confirms else "echo",
         ratio=ratio,
+        work=None if case.confirms else work_ratio(rounds["swpks"], rounds["echo"]),
         plain=None if case.confirms else paired_ratio(rounds["swpks"], rounds["plain"]),
         goal=str(case.goal or ""),
         met=case.goal.met(ours.rate, ratio) if case.goal else None,
@@ -71,16 +74,20 @@ def _figure(key: str, title: str, value: float, unit: str, goal: Goal | None = N
     return Row(key, title, value, unit, goal=str(goal or ""), met=met, peers=peers)
 
 
-def start_row(seconds: list[float]) -> Row:
-    """Return the row of the time from start to ready."""
-    return _figure("start", "start to ready", statistics.median(seconds), "s", START_GOAL, START_PEERS)
+def start_rows(starts: list[tuple[float, float]]) -> list[Row]:
+    """Return the rows of the time from start to ready, and of the CPU time in it."""
+    seconds, cpu = map(statistics.median, zip(*starts, strict=True))
+    return [
+        _figure("start", "start to ready", seconds, "s", START_GOAL, START_PEERS),
+        _figure("start-cpu", "start to ready, its CPU time", cpu, "s"),
+    ]
 
 
 def memory_rows(ready: float, loaded: float) -> list[Row]:
     """Return the rows of the memory with one partition, in MB."""
     return [
-        _figure("memory-ready", "memory, 1 partition, ready", ready, "MB"),
-        _figure("memory", "memory, 1 partition, after all load", loaded, "MB", MEMORY_GOAL, MEMORY_PEERS),
+        _figure("memory", "memory, 1 partition of 64 KiB, filled", ready, "MB", MEMORY_GOAL, MEMORY_PEERS),
+        _figure("memory-loaded", "memory, the same after all of the load", loaded, "MB"),
     ]
 
 
@@ -105,7 +112,7 @@ def about(effort: Effort) -> dict[str, Any]:
         "kernel": platform.release(),
         "processor": model.partition(":")[2].strip(),
         "cores": len(os.sched_getaffinity(0)),
-        "load_average": os.getloadavg()[0],
+        "load_average": round(os.getloadavg()[0], 2),
         **effort._asdict(),
     }
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench.cases import CALLS, CONFIRMS, Goal
 from bench.loadgen import Measured
-from bench.measure import paired_ratio
+from bench.measure import paired_ratio, work_ratio
 from bench.programs import END, POLL, Program, answers_by_size, confirmed_writes
 from hcall_abi.frames import HCall, HReturn
 from hcall_abi.session import Role, Session, State
@@ -30,7 +30,7 @@ def test_a_quick_run_reports_everything(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = {row["key"]: row for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
-    assert set(rows) == {"read64", "confirm-1", "start", "memory-ready", "memory"}
+    assert set(rows) == {"read64", "confirm-1", "start", "start-cpu", "memory", "memory-loaded"}
     for key in ("read64", "confirm-1"):
         assert min(rows[key][name] for name in ("value", "p50", "p99", "ceiling", "ratio")) > 0
     assert set(rows["read64"]["rounds"]) == {"swpks", "echo", "plain"}
@@ -95,6 +95,12 @@ def test_ratios_are_those_of_one_round() -> None:
         [Measured(rate, 1, 1, 1, 1, 0) for rate in rates] for rates in ([8, 24, 8], [10, 30, 10])
     )
     assert paired_ratio(ours, ceiling) == pytest.approx(0.8)
+
+
+def test_work_counts_both_ends() -> None:
+    """Twice the server's CPU beside the same client is no ratio of a half."""
+    ours, ceiling = [Measured(1, 1, 1, 20, 10, 0)], [Measured(1, 1, 1, 10, 10, 0)]
+    assert work_ratio(ours, ceiling) == pytest.approx(20 / 30)
 
 
 def frames(data: bytes, role: Role) -> list[object]:
