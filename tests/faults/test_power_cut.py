@@ -148,7 +148,7 @@ async def test_a_cut_at_every_operation_of_a_short_history(autojump_clock: trio.
         trial = Trial(f"{SEED} short")
         nvram = trial.simulation.nvram
         nvram.at, nvram.after = nth, after
-        await trial.live(batches=10, delay=0)
+        await trial.live(batches=20, delay=0)
         ended = nvram.operations < nth
         nvram.at = 0
         await trial.live(batches=2, delay=0)
