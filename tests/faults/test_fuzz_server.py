@@ -17,11 +17,11 @@ from tests.faults.history import History
 pytestmark = pytest.mark.process
 
 SEED = os.environ.get("SWPKS_FAULT_SEED") or str(int.from_bytes(os.urandom(4), "big"))
-CONNECTIONS = 3000
+CONNECTIONS = 2500
 WARM = 500
 """Connections after which the server has loaded and allocated what it needs."""
 GROWTH = 6 << 20
-"""Bytes by which it may grow with six times as many connections."""
+"""Bytes by which it may grow with five times as many connections."""
 
 
 def memory_of(server: ServerProcess) -> int:

@@ -33,7 +33,7 @@ KILLS = int(os.environ.get("SWPKS_KILLS") or 100)
 MACHINES = 2
 """Machines that are tormented at once, to use two processors."""
 KBYTES = 16
-ENDS = {"work": 6, "start": 2, "drain": 3, "stop": 1}
+ENDS = {"work": 6, "start": 4, "drain": 3, "stop": 0.6}
 """How a round ends, and how often."""
 
 
