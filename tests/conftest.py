@@ -1,6 +1,6 @@
 """What every test shares: the hypothesis profiles.
 
-`HYPOTHESIS_PROFILE=thorough make test PYTEST_ARGS=tests/abi/test_session_stream.py` looks much longer at one file.
+`HYPOTHESIS_PROFILE=thorough make test PYTEST_ARGS=tests/abi/test_layout.py` looks much longer at one file.
 No profile has a deadline: a busy machine would fail it, and it would test the machine instead of the code.
 """
 
