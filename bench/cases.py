@@ -37,7 +37,7 @@ class Goal:
 class Case:
     """One workload on one placement of server and load generator.
 
-    `where`: "same" core, "split" over two, or "free" (the scheduler decides).  `nap` is how many
+    `where`: "same" core, "split" over two.  `nap` is how many
     microseconds a client waits before it asks CONFIRM again.  `confirms` says that the ceiling is
     bare durable commits and not the echo.
     """
@@ -92,7 +92,7 @@ CONFIRMS = (
         "WRITE + CONFIRM, 1 client",
         lambda: confirmed_writes(1),
         1,
-        "free",
+        "split",
         Goal(0.8),
         "Redis (always fsync) 3,700/s; etcd 1,500/s; OpenBao 770/s",
         nap=200.0,
@@ -103,7 +103,7 @@ CONFIRMS = (
         "WRITE + CONFIRM, 16 clients",
         lambda: confirmed_writes(16),
         16,
-        "free",
+        "split",
         None,
         "Redis (always fsync) 27,000/s; etcd 5,100/s",
         nap=1000.0,
@@ -114,7 +114,7 @@ CONFIRMS = (
         "WRITE + CONFIRM, 64 clients",
         lambda: confirmed_writes(64),
         64,
-        "free",
+        "split",
         Goal(8.0),
         "Redis at 50 (always fsync): 44,000/s",
         nap=6000.0,

@@ -26,14 +26,13 @@ class Placement:
 
     def __init__(self) -> None:
         cores = sorted(os.sched_getaffinity(0))
-        self.all = cores
         self.server = cores[0]
         self.same = cores[0]
         self.split = cores[-1]
 
-    def load(self, where: str) -> int | None:
-        """Return the load generator's core: "same", "split", or None for "free"."""
-        return {"same": self.same, "split": self.split}.get(where)
+    def load(self, where: str) -> int:
+        """Return the load generator's core: "same" as the server's, or "split"."""
+        return {"same": self.same, "split": self.split}[where]
 
 
 class Process:

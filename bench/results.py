@@ -109,7 +109,7 @@ def about(effort: Effort) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "trio": trio.__version__,
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "processor": model.partition(":")[2].strip(),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": round(os.getloadavg()[0], 2),
