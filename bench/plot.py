@@ -42,7 +42,7 @@ def _bars(axis: Any, group: list[Row], goals: dict[str, float]) -> None:
     axis.invert_yaxis()
     for place, row in zip(places, group, strict=True):
         text = f" {row.ratio or 0:.2f}  ({row.value:,.0f}/s of {row.ceiling or 0:,.0f}/s)"
-        axis.text(ratios[place], place, text, va="center", fontsize=8)
+        axis.text(max(ratios[place], goals.get(row.key, 0.0)), place, text, va="center", fontsize=8)
         if row.key in goals:
             axis.plot([goals[row.key]] * 2, [place - 0.4, place + 0.4], color=GOAL, linewidth=2)
     axis.set_xlim(0, 1.45 * max(*ratios, *(goals.get(row.key, 0.1) for row in group)))
