@@ -18,7 +18,24 @@ from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
 from hcall_abi.structures import CONFIG_SIZE, Config, parse_config, parse_label_list
 from hcall_client.errors import HcallError
-from hcall_client.request import Authorization, Request, build, check_registers, refused, untrue
+from hcall_client.keys import (
+    gen_key,
+    gen_wrapping_key,
+    revoke_object,
+    unrevoke_object,
+    unwrap_object,
+    wrap_object,
+)
+from hcall_client.request import (
+    Authorization,
+    Request,
+    build,
+    check_registers,
+    nothing,
+    read_policy,
+    refused,
+    untrue,
+)
 
 __all__ = [
     "Authorization",
@@ -28,13 +45,20 @@ __all__ = [
     "ObjectRead",
     "Request",
     "confirm_object_flushed",
+    "gen_key",
     "gen_password",
+    "gen_wrapping_key",
     "get_config",
     "get_object_labels",
     "raw_call",
     "read_object",
     "remove_object",
+    "revoke_object",
     "set_password",
+    "signed_update",
+    "unrevoke_object",
+    "unwrap_object",
+    "wrap_object",
     "write_object",
 ]
 
@@ -123,7 +147,7 @@ def _read_labels(answer: HReturn, written: bytes) -> Labels:
 def write_object(authorization: Authorization, label: bytes, data: bytes, policy: int = 0) -> Request[None]:
     """Make a new object; it acts at once and becomes durable later (`confirm_object_flushed`)."""
     return build(
-        Opcode.WRITE_OBJECT, _nothing, authorization=authorization, label=label, policy=policy, data=data
+        Opcode.WRITE_OBJECT, nothing, authorization=authorization, label=label, policy=policy, data=data
     )
 
 
@@ -138,14 +162,31 @@ def _read_data(answer: HReturn, written: bytes) -> ObjectRead:
     size, policy = answer.registers[:2]
     if size > len(written):
         raise untrue(f"{size} bytes, of which {len(written)} came", "r4 tells what is in the buffer")
-    if policy >> 32:
-        raise untrue(f"a policy word of 0x{policy:X}", "policy words have 32 bits")
-    return ObjectRead(written[:size], Policy(policy))
+    return ObjectRead(written[:size], read_policy(policy))
 
 
 def remove_object(authorization: Authorization, label: bytes) -> Request[None]:
     """Remove an object; like a write, this acts at once and becomes durable later."""
-    return build(Opcode.REMOVE_OBJECT, _nothing, authorization=authorization, label=label)
+    return build(Opcode.REMOVE_OBJECT, nothing, authorization=authorization, label=label)
+
+
+def signed_update(
+    authorization: Authorization, label: bytes, data: bytes, policy: int, flags: int = 0, token: int = 0
+) -> Request[None]:
+    """Change a signed-update object by an authenticated payload; flag 1 appends.
+
+    A busy answer's token goes on (`hcall_client.busy`).
+    """
+    return build(
+        Opcode.SIGNED_UPDATE,
+        nothing,
+        authorization=authorization,
+        label=label,
+        policy=policy,
+        flags=flags,
+        data=data,
+        token=token,
+    )
 
 
 def confirm_object_flushed(authorization: Authorization, label: bytes) -> Request[Confirmation]:
@@ -188,7 +229,3 @@ def raw_call(
     ):
         raise ValueError("a segment has an address of 64 bits, a length and an access of 32")
     return Request(opcode, check_registers(registers), memory, lambda answer, _: answer, accepts=None)
-
-
-def _nothing(_: HReturn, __: bytes) -> None:
-    return None

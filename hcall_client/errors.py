@@ -13,8 +13,21 @@ from hcall_abi.frames import GoodbyeReason, OpenStatus
 from hcall_abi.policies import Policy, describe
 from hcall_abi.statuses import FIRST_ARGUMENT_REGISTER, Status, blamed_register, status_name
 
+_AGAIN = "a busy hypervisor is asked again later"
+
+RETRY_AFTER = {
+    Status.H_BUSY: 0.001,
+    Status.H_LONG_BUSY_ORDER_1_MSEC: 0.001,
+    Status.H_LONG_BUSY_ORDER_10_MSEC: 0.01,
+    Status.H_LONG_BUSY_ORDER_100_MSEC: 0.1,
+    Status.H_LONG_BUSY_ORDER_1_SEC: 1.0,
+    Status.H_LONG_BUSY_ORDER_10_SEC: 10.0,
+    Status.H_LONG_BUSY_ORDER_100_SEC: 100.0,
+}
+"""Seconds to wait before asking again, by busy status; H_BUSY hints none, and Linux takes 1 ms."""
+
 RULES = {
-    Status.H_BUSY: "a busy hypervisor is asked again later",
+    **dict.fromkeys(RETRY_AFTER, _AGAIN),
     Status.H_FUNCTION: "the partition has a keystore, and its firmware level has this h-call",
     Status.H_STATE: "the partition is activated",
     Status.H_R_STATE: "nothing is modified while the partition's state forbids it",
@@ -25,6 +38,9 @@ RULES = {
     Status.H_RESOURCE: "a write never overwrites; remove the object first",
     Status.H_TOO_BIG: "the object fits into the buffer",
     Status.H_IN_USE: "a consumer's password is set once in an IPL",
+    Status.H_UNSUPPORTED: "the wrapped object has a format that this hypervisor knows",
+    Status.H_BAD_DATA: "the wrapped object is as WRAP made it, to the bit",
+    Status.H_INVALID_KEY: "the key fits the wrapping algorithm",
     Status.H_CONTINUE: "a list is asked for with the token of its last part",
 }
 """What each status says was not so, as a rule; the server's log tells the exact one."""
@@ -63,7 +79,8 @@ class HcallError(SwpksError):
     `status` is r3 and `opcode` the h-call.  Where the status blames an argument by its position,
     `register` (4 to 12) and `argument` (its name in the table) say which.  `policy` is the
     object's policy word where the answer tells it, and `size` the size of the object in bytes
-    with H_TOO_BIG; both are None elsewhere.
+    with H_TOO_BIG; both are None elsewhere.  With a busy status `retry_after` is the hinted wait in
+    seconds, and `token` what the next call goes on with where the h-call has a token.
     """
 
     fault = Fault.GUEST
@@ -77,6 +94,8 @@ class HcallError(SwpksError):
         self.argument = _argument(spec, self.register)
         self.policy = _policy(spec, status, outputs)
         self.size = outputs[0] if status == Status.H_TOO_BIG and outputs else None
+        self.retry_after = RETRY_AFTER.get(Status(status)) if status in RETRY_AFTER else None
+        self.token = _output(spec, "token", outputs) if self.retry_after is not None else None
         place = f"{spec.opcode.name.lower()}.md#checks" if spec else "index.md#order-of-checks"
         super().__init__(self._describe(), rule=self._rule(), section=f"spec/hcalls/{place}")
 
@@ -108,13 +127,19 @@ def _argument(spec: HCallSpec | None, register: int | None) -> str | None:
     return names.get(register) if register is not None else None
 
 
+def _output(spec: HCallSpec | None, name: str, outputs: Sequence[int]) -> int | None:
+    """Return the result called `name`, or None where the h-call or the answer has none."""
+    for output in spec.outputs if spec else ():
+        place = output.register - FIRST_ARGUMENT_REGISTER
+        if output.name == name and place < len(outputs):
+            return outputs[place]
+    return None
+
+
 def _policy(spec: HCallSpec | None, status: int, outputs: Sequence[int]) -> Policy | None:
     """Return the policy word that goes with a refusal; a word of 0 tells nothing."""
-    for output in spec.outputs if spec and status in _TELLS_POLICY else ():
-        place = output.register - FIRST_ARGUMENT_REGISTER
-        if output.name == "policy" and place < len(outputs) and outputs[place]:
-            return Policy(outputs[place] & 0xFFFFFFFF)
-    return None
+    word = _output(spec, "policy", outputs) if status in _TELLS_POLICY else None
+    return Policy(word & 0xFFFFFFFF) if word else None
 
 
 class CallTooLarge(SwpksError):

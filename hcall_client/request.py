@@ -15,6 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 from hcall_abi.calls import CALLS, Arg, HCallSpec, Kind, Opcode
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import Access, HCall, HReturn, Segment, Write
+from hcall_abi.policies import Policy
 from hcall_abi.statuses import FIRST_ARGUMENT_REGISTER, Status
 from hcall_abi.structures import build_auth
 from hcall_client.errors import HcallError
@@ -106,6 +107,18 @@ def refused(opcode: int, answer: HReturn) -> HcallError:
 def untrue(message: str, rule: str) -> PeerError:
     """Return the exception for an answer that breaks `rule`."""
     return PeerError(f"an answer that cannot be: {message}", rule=rule, section="spec/protocol.md#hreturn")
+
+
+def nothing(_: HReturn, __: bytes) -> None:
+    """Read an answer that has nothing to tell but its status."""
+    return
+
+
+def read_policy(word: int) -> Policy:
+    """Return the policy word in a register; PeerError for more than 32 bits."""
+    if word >> 32:
+        raise untrue(f"a policy word of 0x{word:X}", "policy words have 32 bits")
+    return Policy(word)
 
 
 class _Memory:

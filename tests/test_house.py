@@ -50,7 +50,7 @@ WORLD = {
 }  # fmt: skip
 PURE = ("hcall_abi", "hcall_server.sealing", *sorted(_ENGINE))
 SEAMS = ("hcall_server.platform.anchor_card",)
-WITHOUT_TRIO = ("hcall_client.blocking", "hcall_client.calls")
+WITHOUT_TRIO = ("hcall_client.blocking", "hcall_client.busy", "hcall_client.calls", "hcall_client.keys")
 
 # importing the module (first) must not load any of these (second): really tried, in a new process
 NEVER_LOADED = [

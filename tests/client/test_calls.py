@@ -31,6 +31,12 @@ SAMPLES: dict[Opcode, Request] = {
     Opcode.READ_OBJECT: calls.read_object(WHO, b"label"),
     Opcode.REMOVE_OBJECT: calls.remove_object(WHO, b"label"),
     Opcode.CONFIRM_OBJECT_FLUSHED: calls.confirm_object_flushed(WHO, b"label"),
+    Opcode.GEN_KEY: calls.gen_key(WHO, b"label", 48),
+    Opcode.SIGNED_UPDATE: calls.signed_update(WHO, b"label", SECRET, 0x09000000, 1, 7),
+    Opcode.WRAP_OBJECT: calls.wrap_object(WHO, b"label", SECRET, token=7),
+    Opcode.UNWRAP_OBJECT: calls.unwrap_object(WHO, SECRET * 40, token=7),
+    Opcode.REVOKE_OBJECT: calls.revoke_object(WHO, b"label"),
+    Opcode.UNREVOKE_OBJECT: calls.unrevoke_object(WHO, b"label"),
 }
 
 
@@ -68,6 +74,11 @@ def test_memory_keeps_the_rules_by_construction(password, label, data, policy):
         end = segment.address + segment.length
     assert [segment.data for segment in request.segments[1:]] == [label, data]
     assert request.registers[3] == policy
+
+
+def test_every_call_has_its_function():
+    """R-71, R-72: all 14, each with the argument registers of the table."""
+    assert set(SAMPLES) == set(CALLS)
 
 
 def test_secrets_never_show():

@@ -1,0 +1,76 @@
+"""Going on after "busy": repeat a call with the token that came back, as the Linux driver does.
+
+    blob = until_done(channel.call, lambda token: wrap_object(who, label, data, token=token), time.sleep)
+
+Each busy status hints how long to wait; the sleep is handed in, so a test needs no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from hcall_client.errors import HcallError
+from hcall_client.request import Request
+
+T = TypeVar("T")
+
+PATIENCE = 5.0
+"""Sum of sleeps in seconds after which Linux gives a signed update up."""
+
+Make = Callable[[int], Request[T]]
+"""Makes the call with a continue token; 0 begins."""
+
+
+class _Waits:
+    """The token to go on with, and how long it took so far."""
+
+    def __init__(self, patience: float) -> None:
+        self.token = 0
+        self.patience = patience
+
+    def heed(self, error: HcallError) -> float:
+        """Return the seconds to sleep after a refusal; one that is not "busy" is raised."""
+        if error.retry_after is None:
+            raise error
+        self.token = error.token or 0
+        self.patience -= error.retry_after
+        return error.retry_after
+
+
+def until_done(
+    call: Callable[[Request[T]], T],
+    make: Make[T],
+    sleep: Callable[[float], object],
+    patience: float = PATIENCE,
+) -> T:
+    """Repeat a call through `call`, such as `BlockingChannel.call`, until it is not busy any more.
+
+    `sleep` is given seconds.  Raises the last busy HcallError once the sleeps sum up to `patience`
+    (`math.inf`: never, as Linux does for WRAP and UNWRAP), and every other refusal at once.
+    """
+    waits = _Waits(patience)
+    while True:
+        try:
+            return call(make(waits.token))
+        except HcallError as error:
+            sleep(waits.heed(error))
+            if waits.patience <= 0:
+                raise
+
+
+async def until_done_async(
+    call: Callable[[Request[T]], Awaitable[T]],
+    make: Make[T],
+    sleep: Callable[[float], Awaitable[object]],
+    patience: float = PATIENCE,
+) -> T:
+    """Do what `until_done` does over an async channel: `channel.call` and `trio.sleep`."""
+    waits = _Waits(patience)
+    while True:
+        try:
+            return await call(make(waits.token))
+        except HcallError as error:
+            await sleep(waits.heed(error))
+            if waits.patience <= 0:
+                raise

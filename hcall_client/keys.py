@@ -1,0 +1,115 @@
+"""Typed calls about keys: making them, wrapping with them, revoking them.
+
+Like those of `hcall_client.calls`, which has them all by name, each returns a `Request`.  WRAP and
+UNWRAP may be answered "busy" with a token to go on with; `hcall_client.busy` repeats them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.frames import HReturn
+from hcall_abi.policies import Policy
+from hcall_abi.statuses import FIRST_ARGUMENT_REGISTER
+from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WRAP_OVERHEAD, WRAPPING_KEY_SIZE
+from hcall_client.request import Authorization, Request, build, nothing, read_policy, untrue
+
+
+def gen_key(authorization: Authorization, label: bytes, length: int, policy: int = 0) -> Request[bytes]:
+    """Make a new object of `length` random bytes; the result is the key, which the hypervisor keeps too."""
+
+    def read(_: HReturn, written: bytes) -> bytes:
+        if len(written) != length:
+            raise untrue(f"a key of {len(written)} bytes", f"all {length} bytes asked for")
+        return written
+
+    return build(Opcode.GEN_KEY, read, authorization=authorization, label=label, policy=policy, key=length)
+
+
+def gen_wrapping_key(
+    authorization: Authorization, label: bytes, policy: int = int(Policy.WRAPPINGKEY)
+) -> Request[None]:
+    """Make a wrapping key, which never leaves the hypervisor: no buffer, and the length of an AES-256 key."""
+    call = build(Opcode.GEN_KEY, nothing, authorization=authorization, label=label, policy=policy, key=b"")
+    return _with_register(call, "key_length", WRAPPING_KEY_SIZE, without="key")
+
+
+def wrap_object(
+    authorization: Authorization,
+    label: bytes,
+    data: bytes,
+    flags: int = DEFAULT_WRAP_FLAGS,
+    token: int = 0,
+) -> Request[bytes]:
+    """Encrypt `data` under the wrapping key `label`; the wrapped object is 1024 bytes longer.
+
+    `flags` are `hcall_abi.wrapping.WrapFlag` bits and the algorithm; `token` goes on after a busy
+    answer.
+    """
+    return build(
+        Opcode.WRAP_OBJECT,
+        _read_output,
+        authorization=authorization,
+        label=label,
+        flags=flags,
+        input=data,
+        output=len(data) + WRAP_OVERHEAD,
+        token=token,
+    )
+
+
+def unwrap_object(
+    authorization: Authorization, wrapped: bytes, flags: int = 0, token: int = 0, size: int | None = None
+) -> Request[bytes]:
+    """Decrypt a wrapped object, which names its wrapping key itself.
+
+    `size` is the room for the result in bytes; the length that Linux computes when left out.
+    """
+    return build(
+        Opcode.UNWRAP_OBJECT,
+        _read_output,
+        authorization=authorization,
+        flags=flags,
+        input=wrapped,
+        output=max(0, len(wrapped) - WRAP_OVERHEAD) if size is None else size,
+        token=token,
+    )
+
+
+def _read_output(answer: HReturn, written: bytes) -> bytes:
+    size = answer.registers[1]
+    if size > len(written):
+        raise untrue(f"{size} bytes, of which {len(written)} came", "r5 tells what is in the buffer")
+    return written[:size]
+
+
+def revoke_object(authorization: Authorization, label: bytes, flags: int = 0) -> Request[Policy]:
+    """Take a wrapping key out of use; the result is its policy word afterwards."""
+    return _change_use(Opcode.REVOKE_OBJECT, authorization, label, flags)
+
+
+def unrevoke_object(authorization: Authorization, label: bytes, flags: int = 0) -> Request[Policy]:
+    """Put a revoked wrapping key into use again; the result is its policy word afterwards."""
+    return _change_use(Opcode.UNREVOKE_OBJECT, authorization, label, flags)
+
+
+def _change_use(opcode: Opcode, authorization: Authorization, label: bytes, flags: int) -> Request[Policy]:
+    return build(
+        opcode,
+        lambda answer, _: read_policy(answer.registers[0]),
+        authorization=authorization,
+        label=label,
+        flags=flags,
+    )
+
+
+def _with_register(call: Request[None], name: str, value: int, *, without: str) -> Request[None]:
+    """Return a call with one argument set, and with address 0 and no memory for the buffer `without`."""
+    spec = CALLS[Opcode(call.opcode)]
+    registers = list(call.registers)
+    registers[spec.arg(name).register - FIRST_ARGUMENT_REGISTER] = value
+    place = spec.arg(without).register - FIRST_ARGUMENT_REGISTER
+    segments = tuple(each for each in call.segments if each.address != registers[place])
+    registers[place] = 0
+    return replace(call, registers=tuple(registers), segments=segments)

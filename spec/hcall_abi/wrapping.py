@@ -1,0 +1,33 @@
+"""The numbers of key wrapping: wrap flags, the algorithm, and the sizes that callers rely on.
+
+Bits and sizes are those of the public Linux driver (spec/hcalls/wrap_object.md).
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+WRAPPING_KEY_SIZE = 32
+"""Length in bytes that GEN_KEY takes for a wrapping key: AES-256."""
+WRAP_OVERHEAD = 1024
+"""How many bytes a wrapped object has beyond its input; Linux computes with it in both directions."""
+
+ALGORITHM_MASK = 0xF
+"""The bits of the wrap flags that name the wrapping algorithm."""
+AES_256_GCM = 1
+"""The only wrapping algorithm."""
+
+
+class WrapFlag(IntFlag):
+    """The policy in the wrap flags, 64 bits: when the wrapped object may be unwrapped."""
+
+    OSSECBOOTAUDIT = 1 << 62
+    """Only while OS secure boot is in audit or enforce mode."""
+    OSSECBOOTENFORCE = 1 << 61
+    """Only while OS secure boot is in enforce mode."""
+    PWSET = 1 << 60
+    """Only once the consumer's password has been set; every caller has to ask for it."""
+
+
+DEFAULT_WRAP_FLAGS = int(WrapFlag.PWSET) | AES_256_GCM
+"""The least that WRAP takes, and what Linux sends without options."""
