@@ -1,0 +1,137 @@
+"""Files out of Debian packages with an apt that is played: what it is asked, what is kept or refused."""
+
+import os
+import subprocess
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from tests.debian.reporting import reported
+from tools.debian_archive import Archive, Package, Unavailable
+
+SHOWN = """Package: linux-image-powerpc64le
+Version: 6.12.95-1
+Architecture: ppc64el
+Depends: linux-base (>= 4), linux-image-6.12.95-powerpc64le (= 6.12.95-1) | linux-image-spare
+Description: not a package: what follows
+
+Package: linux-image-powerpc64le
+Version: 6.1.1-1
+"""
+SOURCE = Package("linux-source-9", "9.1", "all")
+
+
+class PlayedApt(Archive):
+    """An archive whose apt answers from here; `asked` has the commands, `down` says that the network is."""
+
+    def __init__(self, cache: Path, *, shown: str = SHOWN, deb: Path | None = None) -> None:
+        super().__init__("sid", "ppc64el", cache)
+        self.asked: list[str] = []
+        self.down = False
+        self._shown = shown
+        self._deb = deb
+
+    def _mirrors(self) -> list[str]:
+        return ["http://mirror.example/debian"]
+
+    def _run(self, program: str, *arguments: str, cwd: str | None = None) -> str:
+        self.asked.append(" ".join([program, *arguments]))
+        if self.down and program == "apt-get":
+            raise Unavailable("no network")
+        if arguments[0] == "download" and cwd and self._deb:
+            Path(cwd, "it.deb").write_bytes(self._deb.read_bytes())
+        return self._shown
+
+
+@pytest.fixture
+def deb(tmp_path: Path) -> Path:
+    """A package with a file, a link and a source archive."""
+    inner = BytesIO()
+    with tarfile.open(fileobj=inner, mode="w:xz") as tar:
+        for name in ("linux-9/a/plpks.c", "linux-9/b/plpks.h", "linux-9/c/other.c"):
+            info = tarfile.TarInfo(name)
+            info.size = len(name)
+            tar.addfile(info, BytesIO(name.encode()))
+    root = tmp_path / "root"
+    for path, content in {
+        "boot/vmlinux-9": b"kernel",
+        "usr/src/linux-9.tar.xz": inner.getvalue(),
+        "DEBIAN/control": b"Package: p\nVersion: 1\nArchitecture: all\nMaintainer: nobody <n@example.org>\n"
+        b"Description: d\n",
+    }.items():
+        root.joinpath(path).parent.mkdir(parents=True, exist_ok=True)
+        root.joinpath(path).write_bytes(content)
+    root.joinpath("boot/vmlinux").symlink_to("vmlinux-9")
+    built = tmp_path / "p.deb"
+    with reported():
+        if not Path("/usr/bin/dpkg-deb").exists():
+            raise Unavailable("dpkg-deb is not installed: this is not a Debian machine")
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", root, built], check=True, capture_output=True)
+    return built
+
+
+def test_newest_version_and_what_it_depends_on(tmp_path: Path) -> None:
+    archive = PlayedApt(tmp_path)
+    meta = archive.package("linux-image-powerpc64le")
+    assert (meta.version, meta.architecture) == ("6.12.95-1", "ppc64el")
+    assert meta.depends == ("linux-base", "linux-image-6.12.95-powerpc64le", "linux-image-spare")
+    with pytest.raises(Unavailable, match="depends on nothing called busybox"):
+        archive.dependency(meta, "busybox")
+    with pytest.raises(Unavailable, match=r"no package linux-image-6\.12\.95"):
+        archive.dependency(meta, "linux-image-")
+
+
+def test_files_come_in_the_order_asked_for_and_are_kept(tmp_path: Path, deb: Path) -> None:
+    archive = PlayedApt(tmp_path / "cache", deb=deb)
+    wanted = ["*/plpks.h", "*/plpks.c"]
+    header, source = archive.files(SOURCE, wanted, inside="usr/src/linux-*.tar.xz")
+    assert header.read_text() == "linux-9/b/plpks.h"
+    assert source.read_text() == "linux-9/a/plpks.c"
+    assert archive.asked[-1] == "apt-get download -- linux-source-9=9.1"
+    asked = len(archive.asked)
+    assert archive.files(SOURCE, wanted, inside="usr/src/linux-*.tar.xz") == [header, source]
+    assert len(archive.asked) == asked
+
+
+def test_file_of_the_package_itself(tmp_path: Path, deb: Path) -> None:
+    (kernel,) = PlayedApt(tmp_path / "cache", deb=deb).files(SOURCE, ["boot/vmlinux*"])
+    assert kernel.read_bytes() == b"kernel"
+
+
+def test_missing_file_is_named_and_nothing_is_kept(tmp_path: Path, deb: Path) -> None:
+    archive = PlayedApt(tmp_path / "cache", deb=deb)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"holds no boot/initrd$"):
+            archive.files(SOURCE, ["boot/vmlinux-*", "boot/initrd"])
+    assert not list((tmp_path / "cache/debian/files").iterdir())
+
+
+def test_index_is_asked_for_once_and_an_old_one_serves(tmp_path: Path) -> None:
+    first = PlayedApt(tmp_path)
+    first.package("linux-image-powerpc64le")
+    first.package("linux-image-powerpc64le")
+    assert sum("update" in command for command in first.asked) == 1
+    stamp = tmp_path / "debian/sid_ppc64el/asked"
+    os.utime(stamp, (0, 0))
+    later = PlayedApt(tmp_path)
+    later.down = True
+    assert later.package("linux-image-powerpc64le").version == "6.12.95-1"
+    assert "apt-get update --error-on=any" in later.asked
+
+
+def test_no_network_and_no_index_is_a_reason(tmp_path: Path) -> None:
+    archive = PlayedApt(tmp_path)
+    archive.down = True
+    with pytest.raises(Unavailable, match="no network"):
+        archive.package("linux-image-powerpc64le")
+
+
+def test_reason_fails_in_ci_and_is_reported_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no network"), reported():
+        raise Unavailable("no network")
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="not run: no network"), reported():
+        raise Unavailable("no network")

@@ -1,0 +1,256 @@
+"""Single files out of Debian packages, fetched by apt into a cache of this user's own.
+
+    kernels = Archive("bookworm-backports", "ppc64el")
+    image = kernels.dependency(kernels.package("linux-image-powerpc64le"), "linux-image-")
+    vmlinux, = kernels.files(image, ["boot/vmlinux-*"])
+
+Apt does the work: it checks the archive's signature with the keyring of this machine and each package
+against the signed index. Its lists, downloads and sources lie in the cache folder, so no root is needed,
+nothing of the machine changes, and no foreign architecture has to be added. The mirror is the one that this
+machine's own apt uses.
+
+The cache is `$SWPKS_CACHE`, else `$XDG_CACHE_HOME/swpks`, else `~/.cache/swpks`; files in it are kept by
+package and version. The index is asked for again after some hours; without a network the last one serves.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from pathlib import Path
+from typing import IO
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+INDEX_AGE = 6 * 3600
+"""Seconds that an index is good for."""
+PATIENCE = 300
+"""Seconds that one command of apt may take."""
+
+
+class Unavailable(Exception):
+    """The package can't be had here; the text says what was tried and what apt said."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of an archive's index: what `Archive.files` takes out of it is kept by these three."""
+
+    name: str
+    version: str
+    architecture: str
+    depends: tuple[str, ...] = ()
+    """The names of the packages that it depends on, in order, alternatives after each other."""
+
+
+def cache_folder() -> Path:
+    """The folder that everything lies in; made when first used."""
+    own = os.environ.get("SWPKS_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(own) if own else Path(base) / "swpks"
+
+
+class Archive:
+    """One suite of Debian's archive for one architecture; nothing happens before the first question.
+
+    `suite` is a name such as bookworm-backports, `architecture` such as ppc64el; `cache` is for tests. Every
+    method raises Unavailable for what can't be had.
+    """
+
+    def __init__(self, suite: str, architecture: str = "amd64", cache: Path | None = None) -> None:
+        self.suite = suite
+        self.architecture = architecture
+        self._cache = (cache or cache_folder()) / "debian"
+        self._state = self._cache / f"{suite}_{architecture}"
+        self._fresh = False
+
+    def package(self, name: str) -> Package:
+        """The newest version of a package in the suite."""
+        stanza = self._apt("apt-cache", "show", "--no-all-versions", "--", name).split("\n\n")[0]
+        fields = dict(re.findall(r"^([\w-]+): (.*)$", stanza, re.MULTILINE))
+        if fields.get("Package") != name:
+            raise Unavailable(f"{self.suite} has no package {name} for {self.architecture}")
+        depends = re.findall(r"(?:^|[,|]\s*)([\w.+-]+)", fields.get("Depends", ""))
+        return Package(name, fields["Version"], fields["Architecture"], tuple(depends))
+
+    def dependency(self, package: Package, prefix: str) -> Package:
+        """The package that `package` depends on whose name starts so; Debian's kernels are named by it."""
+        for name in package.depends:
+            if name.startswith(prefix) and name != package.name:
+                return self.package(name)
+        raise Unavailable(f"{package.name} {package.version} depends on nothing called {prefix}...")
+
+    def files(self, package: Package, wanted: Sequence[str], inside: str | None = None) -> list[Path]:
+        """The first file of the package that each pattern of `wanted` matches, in that order, unpacked.
+
+        Patterns are those of the shell, for a whole path without leading slash. With `inside` they are paths
+        within the one tar archive of the package whose path `inside` matches.
+        """
+        key = sha256(repr((*wanted, inside)).encode()).hexdigest()[:12]
+        folder = self._cache / "files" / f"{package.name}_{package.version}_{package.architecture}_{key}"
+        with _locked(self._cache):
+            if not folder.is_dir():
+                self._unpack(package, wanted, inside, folder)
+        return [folder / path for path in (folder / "contents").read_text("utf-8").splitlines()]
+
+    def _unpack(self, package: Package, wanted: Sequence[str], inside: str | None, folder: Path) -> None:
+        """Download, take the files out, and put the finished folder into its place."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+            asked = f"{package.name}:{package.architecture}={package.version}"
+            self._apt("apt-get", "download", "--", asked.replace(":all=", "="), cwd=work)
+            (deb,) = Path(work).glob("*.deb")
+            out = Path(work, "out")
+            found = _extract(deb, wanted, inside, out)
+            Path(out, "contents").write_text("\n".join(found), "utf-8")
+            out.rename(folder)
+
+    def _apt(self, *command: str, cwd: str | None = None) -> str:
+        with _locked(self._cache):
+            if not self._fresh:
+                self._refresh()
+            return self._run(*command, cwd=cwd)
+
+    def _refresh(self) -> None:
+        """Ask for the index if there is none that is young enough; an old one is better than none."""
+        stamp = self._state / "asked"
+        if not stamp.exists() or time.time() - stamp.stat().st_mtime > INDEX_AGE:
+            try:
+                self._update()
+            except Unavailable:
+                if not stamp.exists():
+                    raise
+            else:
+                stamp.touch()
+        self._fresh = True
+
+    def _update(self) -> None:
+        """Fetch the index from the first of the machine's mirrors that has the suite, signed by Debian."""
+        for folder in ("lists/partial", "cache/archives/partial"):
+            (self._state / folder).mkdir(parents=True, exist_ok=True)
+        (self._state / "status").touch()
+        failures = []
+        for mirror in self._mirrors():
+            source = f"deb [signed-by={KEYRING}] {mirror} {self.suite} main\n"
+            (self._state / "sources.list").write_text(source, "utf-8")
+            try:
+                self._run("apt-get", "update", "--error-on=any")
+            except Unavailable as error:
+                failures.append(str(error))
+            else:
+                return
+        raise Unavailable("\n".join(failures) or "this machine's apt has no mirror of Debian")
+
+    def _mirrors(self) -> list[str]:
+        """The addresses that the machine's own apt takes packages from, the likeliest ones first."""
+        template = "$(LABEL) $(COMPONENT) $(REPO_URI)"
+        lines = _output(
+            ["apt-get", "indextargets", "--format", template, "Created-By: Packages"]
+        ).splitlines()
+        likely = sorted(lines, key=lambda line: not line.startswith("Debian main "))
+        return list(dict.fromkeys(line.split()[-1] for line in likely if " main " in line))
+
+    def _run(self, program: str, *arguments: str, cwd: str | None = None) -> str:
+        """Run a program of apt on the private state."""
+        state = self._state
+        settings = {
+            "APT::Architecture": self.architecture,
+            "APT::Architectures": self.architecture,
+            "APT::Sandbox::User": "",
+            "Acquire::Languages": "none",
+            "Dir::Cache": state / "cache",
+            "Dir::Etc::sourcelist": state / "sources.list",
+            "Dir::Etc::sourceparts": "-",
+            "Dir::State": state,
+            "Dir::State::status": state / "status",
+        }
+        options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+        return _output([program, "-q", *options, *arguments], cwd)
+
+
+def _output(command: Sequence[str], cwd: str | None = None) -> str:
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, check=True, capture_output=True, text=True, timeout=PATIENCE,
+            stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise Unavailable(f"{command[0]} is not installed: this is not a Debian machine") from None
+    except subprocess.CalledProcessError as error:
+        raise Unavailable(f"{command[0]} {command[-1]}: {error.stderr.strip()}") from None
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"{command[0]} {command[-1]} took longer than {PATIENCE} s") from None
+    return done.stdout
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One user of the cache at a time, also among processes; the one that holds it may take it again."""
+    if folder in _HELD:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with Path(folder, "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _HELD.add(folder)
+        try:
+            yield
+        finally:
+            _HELD.discard(folder)
+
+
+_HELD: set[Path] = set()
+
+
+def _extract(deb: Path, wanted: Sequence[str], inside: str | None, out: Path) -> list[str]:
+    """Write the wanted files under `out` and return their paths; reading stops once all are found."""
+    command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as unpacker:
+        assert unpacker.stdout is not None
+        try:
+            with tarfile.open(fileobj=unpacker.stdout, mode="r|") as tar:
+                return _take(_inner(tar, inside) if inside else _members(tar), wanted, out, deb.name)
+        finally:
+            unpacker.kill()  # it may wait for a reader of the rest, which nobody needs
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
+    """Path and content of each plain file; a content can be read until the next one is asked for."""
+    for member in tar:
+        content = tar.extractfile(member) if member.isfile() else None
+        if content is not None:
+            yield member.name.removeprefix("./"), content
+
+
+def _inner(tar: tarfile.TarFile, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
+    for path, content in _members(tar):
+        if fnmatchcase(path, inside):
+            with tarfile.open(fileobj=content, mode="r|*") as inner:
+                yield from _members(inner)
+            return
+
+
+def _take(
+    members: Iterable[tuple[str, IO[bytes]]], wanted: Sequence[str], out: Path, source: str
+) -> list[str]:
+    found: dict[str, str] = {}
+    for path, content in members:
+        for pattern in wanted:
+            if pattern not in found and fnmatchcase(path, pattern):
+                found[pattern] = path
+                target = out / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+        if len(found) == len(set(wanted)):
+            return [found[pattern] for pattern in wanted]
+    missing = [pattern for pattern in wanted if pattern not in found]
+    raise Unavailable(f"{source} holds no {' and no '.join(missing)}")
