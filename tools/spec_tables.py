@@ -135,7 +135,7 @@ def policies() -> str:
     for bit in Policy:
         number = 31 - bit.bit_length() + 1
         levels = [name for name, level in LEVELS.items() if level.supported_policies & bit]
-        written = "yes" if refused_word(int(bit), ~STATUS_BITS) is None else "no"
+        written = "yes" if refused_word(Opcode.WRITE_OBJECT, int(bit), ~STATUS_BITS) is None else "no"
         lines.append((number, f"0x{int(bit):08X}", bit.name, ", ".join(levels) or "status only", written))
     return rows("bit | mask | name | supported by | may be written by WRITE_OBJECT", lines)
 
@@ -151,7 +151,7 @@ def _effect(call: Opcode, policy: int) -> str:
     def asked(password: PasswordState, mode: SecureBoot) -> Verdict:
         return authorise(call, Consumer.OPERATING_SYSTEM, policy, password, mode)
 
-    if call is Opcode.WRITE_OBJECT and refused_word(policy, ~STATUS_BITS):
+    if call is Opcode.WRITE_OBJECT and refused_word(Opcode.WRITE_OBJECT, policy, ~STATUS_BITS):
         return "H_P4"
     best = asked(PasswordState.MATCHED, SecureBoot.ENFORCE)
     if best is not Verdict.ALLOWED:

@@ -218,8 +218,11 @@ def _data_length(value: int, context: Context, values: Values) -> str | None:
     return None if 1 <= value <= top else f"an object has 1 to {top} bytes"
 
 
-def _policy(value: int, context: Context, values: Values) -> str | None:
-    return refused_word(value, context.limits.supported_policies)
+def _policy_of(call: Opcode) -> _Rule:
+    def policy(value: int, context: Context, values: Values) -> str | None:
+        return refused_word(call, value, context.limits.supported_policies)
+
+    return policy
 
 
 def _token(value: int, context: Context, values: Values) -> str | None:
@@ -236,7 +239,7 @@ _RULES: Mapping[tuple[Opcode, str], _Rule] = {
     (Opcode.GEN_PASSWORD, "reserved"): _zero,
     (Opcode.GEN_PASSWORD, "password_length"): _generated_length,
     (Opcode.GET_OBJECTLABELS, "token"): _token,
-    (Opcode.WRITE_OBJECT, "policy"): _policy,
+    (Opcode.WRITE_OBJECT, "policy"): _policy_of(Opcode.WRITE_OBJECT),
     (Opcode.WRITE_OBJECT, "data_length"): _data_length,
 }
 _RULES_BY_NAME: Mapping[str, _Rule] = {"label_length": _label_length}

@@ -43,8 +43,10 @@ class Verdict(Enum):
     PASSWORD_SET = "a PWSET object is out of reach until its owner's password has been set"  # noqa: S105
     SECURE_BOOT = "the object's policy asks for a higher secure-boot mode than the partition has"
     WRAPPING_KEY = "a wrapping key is never read"
-    REVOKED = "a revoked object is not read until it is unrevoked"
-    IMMUTABLE = "an immutable object is never removed"
+    REVOKED = "a revoked object is neither read nor used until it is unrevoked"
+    IMMUTABLE = "an immutable object is never changed and never removed"
+    PROVIDED = "what the hypervisor provides no guest removes or changes"
+    NO_WRAPPING_KEY = "only a wrapping key is revoked or unrevoked"
 
 
 _AUDIT = int(Policy.OSSECBOOTAUDIT)
@@ -54,6 +56,8 @@ _WORLD = int(Policy.WORLDREADABLE)
 _WRAPPING = int(Policy.WRAPPINGKEY)
 _IMMUTABLE = int(Policy.IMMUTABLE)
 _REVOKED = int(Policy.REVOKED)
+_PROVIDED = int(Policy.HVPROVISIONED)
+_SIGNED = int(Policy.SIGNEDUPDATE)
 _ACCESS = _PWSET | _AUDIT | _ENFORCE
 
 
@@ -62,18 +66,25 @@ _MATCHED, _UNSET, _ALLOWED = PasswordState.MATCHED, PasswordState.UNSET, Verdict
 
 @dataclass(frozen=True)
 class _Demand:
-    """What a call asks of a caller: `free` bits lift the password, `heeded` bits can refuse."""
+    """What a call asks: `free` bits lift the password, `heeded` bits can refuse, a `needed` bit is there."""
 
     heeded: int
     free: int = 0
+    needed: int = 0
 
 
 _DEMANDS: Mapping[Opcode, _Demand] = {
     Opcode.WRITE_OBJECT: _Demand(_ACCESS),
     Opcode.READ_OBJECT: _Demand(_ACCESS | _WRAPPING | _REVOKED, free=_WORLD),
-    Opcode.REMOVE_OBJECT: _Demand(_IMMUTABLE),
+    Opcode.REMOVE_OBJECT: _Demand(_IMMUTABLE | _PROVIDED),
     Opcode.CONFIRM_OBJECT_FLUSHED: _Demand(0),
     Opcode.GET_OBJECTLABELS: _Demand(0),
+    Opcode.GEN_KEY: _Demand(_ACCESS),
+    Opcode.SIGNED_UPDATE: _Demand(_ACCESS | _IMMUTABLE | _PROVIDED),
+    Opcode.WRAP_OBJECT: _Demand(_ACCESS | _REVOKED),
+    Opcode.UNWRAP_OBJECT: _Demand(_ACCESS | _REVOKED),
+    Opcode.REVOKE_OBJECT: _Demand(0, needed=_WRAPPING),
+    Opcode.UNREVOKE_OBJECT: _Demand(0, needed=_WRAPPING),
 }
 
 
@@ -95,8 +106,19 @@ def authorise(
     authentic = password is _MATCHED or password is _UNSET
     if not authentic and not word & demand.free:
         return Verdict.PASSWORD
+    if demand.needed and policy is not None and not word & demand.needed:
+        return Verdict.NO_WRAPPING_KEY
     heeded = word & demand.heeded
     return _policy_verdict(heeded, password, secure_boot) if heeded else _ALLOWED
+
+
+_REFUSING = (
+    (_WRAPPING, Verdict.WRAPPING_KEY),
+    (_REVOKED, Verdict.REVOKED),
+    (_IMMUTABLE, Verdict.IMMUTABLE),
+    (_PROVIDED, Verdict.PROVIDED),
+)
+"""Bits that refuse whatever the state of the partition, where they are heeded."""
 
 
 def _policy_verdict(heeded: int, password: PasswordState, secure_boot: SecureBoot) -> Verdict:
@@ -105,24 +127,37 @@ def _policy_verdict(heeded: int, password: PasswordState, secure_boot: SecureBoo
     wanted = SecureBoot.ENFORCE if heeded & _ENFORCE else SecureBoot.AUDIT
     if heeded & (_AUDIT | _ENFORCE) and secure_boot < wanted:
         return Verdict.SECURE_BOOT
-    if heeded & _WRAPPING:
-        return Verdict.WRAPPING_KEY
-    if heeded & _REVOKED:
-        return Verdict.REVOKED
-    if heeded & _IMMUTABLE:
-        return Verdict.IMMUTABLE
-    return Verdict.ALLOWED
+    return next((verdict for bit, verdict in _REFUSING if heeded & bit), _ALLOWED)
 
 
-_NOT_BY_WRITE = int(Policy.SIGNEDUPDATE | Policy.WRAPPINGKEY)
+_MAKERS: Mapping[Opcode, tuple[int, int, str]] = {
+    Opcode.WRITE_OBJECT: (
+        _SIGNED | _WRAPPING,
+        0,
+        "signed-update objects and wrapping keys are made by their own h-calls",
+    ),
+    Opcode.GEN_KEY: (_SIGNED, 0, "a signed-update object is made by SIGNED_UPDATE"),
+    Opcode.SIGNED_UPDATE: (
+        _WRAPPING,
+        _SIGNED,
+        "a signed-update object has SIGNEDUPDATE and is no wrapping key",
+    ),
+}
+"""The calls that make objects: the bits that each refuses, the bits it demands, and that rule."""
 
 
-def refused_word(policy: int, supported: int) -> str | None:
-    """Return the rule that a policy word breaks in WRITE, or None for a word that may be written."""
+def refused_word(call: Opcode, policy: int, supported: int) -> str | None:
+    """Return the rule that a policy word breaks in a call that makes objects, or None for a good word.
+
+    `supported` are the bits that the firmware level offers (spec/policies.md#words-that-are-refused).
+    """
+    refused, demanded, rule = _MAKERS[call]
     if policy & STATUS_BITS:
         return "status bits are reported by the hypervisor, never asked for"
     if policy & ~supported:
         return "a policy bit that the firmware level does not support is refused"
-    if policy & _NOT_BY_WRITE:
-        return "signed-update objects and wrapping keys are made by their own h-calls"
+    if policy & refused or ~policy & demanded:
+        return rule
+    if policy & _WRAPPING and policy & _WORLD:
+        return "a wrapping key is never readable, least of all by everybody"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hcall_abi.consumers import Consumer
+from hcall_server.keystore.continuations import new_token
 
 MAX_OPEN = 16
 """How many unfinished lists are kept; the oldest is dropped for a new one, its token goes stale."""
@@ -13,17 +14,17 @@ Labels = Sequence[bytes]
 
 
 class Listings:
-    """The unfinished label lists of one partition."""
+    """The unfinished label lists of one partition; `entropy` makes the tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._entropy = entropy
         self._open: dict[int, tuple[Consumer, Labels]] = {}
-        self._last_token = 0
 
     def __contains__(self, key: tuple[Consumer, int]) -> bool:
         consumer, token = key
         return token in self._open and self._open[token][0] is consumer
 
-    def take(self, consumer: Consumer, token: int) -> Labels:
+    def take(self, token: int) -> Labels:
         """Return the labels left under a token that `in` has confirmed."""
         return self._open[token][1]
 
@@ -34,9 +35,9 @@ class Listings:
             return 0
         if len(self._open) >= MAX_OPEN:
             del self._open[next(iter(self._open))]
-        self._last_token += 1
-        self._open[self._last_token] = (consumer, rest)
-        return self._last_token
+        token = new_token(self._entropy, self._open)
+        self._open[token] = (consumer, rest)
+        return token
 
     def clear(self) -> None:
         """Drop every unfinished list, as an IPL does."""

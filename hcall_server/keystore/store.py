@@ -1,11 +1,8 @@
 """The keystore of one partition: every operation on objects, at once and in memory.
 
 Each operation runs to its end without waiting, so calls have one order and none sees half of
-another.  The order of checks is fixed: password, existence, policy, space; argument shapes have
-been checked by then.  A refused operation raises `Refusal` and changes nothing.
-
-`generation` counts the changes that belong in NVRAM.  Write-behind seals a `snapshot`, commits it
-and tells `mark_flushed`; until then an object whose generation is newer is pending (R-20).
+another.  The book-keeping is in `contents`, the guard before it in `guard`; here are the operations
+on plain objects, and in `keys` and `signed` those on keys and on signed-update objects.
 """
 
 from __future__ import annotations
@@ -13,115 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hcall_abi.calls import Opcode
-from hcall_abi.consumers import Consumer, SecureBoot
-from hcall_abi.policies import Policy
+from hcall_abi.consumers import Consumer
 from hcall_abi.statuses import Status
-from hcall_server.keystore.authority import Verdict, authorise
-from hcall_server.keystore.image import StoredObject, StoreImage
-from hcall_server.keystore.limits import Limits
-from hcall_server.keystore.listings import Listings, fitting
-from hcall_server.keystore.passwords import Passwords
+from hcall_server.keystore.contents import MAX_PENDING_REMOVALS, VOLATILE, Held
+from hcall_server.keystore.guard import Entropy, not_found, taken
+from hcall_server.keystore.keys import KeyOperations
+from hcall_server.keystore.listings import fitting
 from hcall_server.keystore.refusal import Refusal
+from hcall_server.keystore.signed import SignedUpdates
 
-Entropy = Callable[[int], bytes]
-"""Returns that many random bytes: the seam through which all randomness comes."""
+__all__ = ["MAX_PENDING_REMOVALS", "Entropy", "Held", "Keystore"]
 
-MAX_PENDING_REMOVALS = 4096
-"""How many removals are pending by name; beyond it every absent label is pending until the next flush."""
-
-_TRANSIENT = int(Policy.TRANSIENT)
 _READ = Opcode.READ_OBJECT
-_ALLOWED = Verdict.ALLOWED
-_Key = tuple[int, bytes]
 
 
-class Held:
-    """An object in memory, with the generation at which it was written."""
-
-    __slots__ = ("data", "generation", "policy")
-
-    def __init__(self, policy: int, data: bytes, generation: int) -> None:
-        self.policy = policy
-        self.data = data
-        self.generation = generation
-
-    def __repr__(self) -> str:
-        return f"Held(policy=0x{self.policy:08X}, {len(self.data)} bytes, generation {self.generation})"
-
-
-class Keystore:
+class Keystore(KeyOperations, SignedUpdates):
     """The objects and passwords of one partition.
 
-    `entropy` makes generated passwords.  `image`, if given, is what NVRAM held; it counts as
-    flushed.  Without one the store is empty, and `replaces` is the generation of the store that
-    this partition had before (0: none): until the empty store is durable, what that one held may
-    come back, so the absence of every label is pending.
+    `limits`, `image` and `replaces` are as in `Contents`; `entropy` makes passwords, keys and tokens.
     """
-
-    def __init__(
-        self, limits: Limits, entropy: Entropy, image: StoreImage | None = None, *, replaces: int = 0
-    ) -> None:
-        self.limits = limits
-        self.secure_boot = SecureBoot.OFF
-        self.passwords = Passwords()
-        self.listings = Listings()
-        self.flushed = image.generation if image else replaces
-        self.generation = self.flushed + (1 if replaces and not image else 0)
-        self.awaited = 0
-        self.used = 0
-        self._entropy = entropy
-        self._objects: dict[_Key, Held] = {}
-        self._removed: dict[_Key, int] = {}
-        self._unnamed_removals = self.generation if not image else 0
-        for consumer, label, policy, data in image.objects if image else ():
-            self._objects[consumer, label] = Held(policy, data, self.generation)
-            self.used += self._cost(label, data)
-
-    def __repr__(self) -> str:
-        return f"Keystore({len(self._objects)} objects, {self.used} of {self.limits.total_size} bytes)"
-
-    @property
-    def dirty(self) -> bool:
-        """Whether something in memory is not known to be durable."""
-        return self.generation != self.flushed
-
-    @property
-    def object_count(self) -> int:
-        """How many objects there are, of all consumers."""
-        return len(self._objects)
-
-    # Life of the store
-
-    def ipl(self, secure_boot: SecureBoot) -> None:
-        """Start a new IPL: passwords and TRANSIENT objects are gone, the secure-boot mode counts."""
-        self.secure_boot = secure_boot
-        self.passwords.reset()
-        self.listings.clear()
-        for key, held in list(self._objects.items()):
-            if held.policy & _TRANSIENT:
-                self._drop(key)
-
-    def grow(self, limits: Limits) -> None:
-        """Take new limits; the caller has checked that the store does not shrink."""
-        self.limits = limits
-
-    def snapshot(self) -> StoreImage:
-        """Return what belongs in NVRAM now: every object but TRANSIENT ones."""
-        return StoreImage(
-            self.generation,
-            tuple(
-                StoredObject(consumer, label, held.policy, held.data)
-                for (consumer, label), held in self._objects.items()
-                if not held.policy & _TRANSIENT
-            ),
-        )
-
-    def mark_flushed(self, generation: int) -> None:
-        """Note that the snapshot of `generation` is durable."""
-        self.flushed = max(self.flushed, generation)
-        self._removed = {key: when for key, when in self._removed.items() if when > self.flushed}
-
-    # Operations of the h-calls
 
     def generate_password(self, consumer: Consumer, length: int) -> bytes:
         """Make, set and return a random password of `length` bytes (R-05)."""
@@ -134,22 +41,11 @@ class Keystore:
         self._authenticate(Opcode.WRITE_OBJECT, consumer, password)
         key = (int(consumer), label)
         if key in self._objects:
-            raise Refusal(
-                Status.H_RESOURCE,
-                "the label is taken",
-                rule="a write never overwrites; remove the object first",
-                section="spec/hcalls/write_object.md#checks",
-            )
+            raise taken(Opcode.WRITE_OBJECT)
         self._authorise(Opcode.WRITE_OBJECT, consumer, policy, password)
         cost = self._cost(label, data)
-        if self.used + cost > self.limits.total_size:
-            raise Refusal(
-                Status.H_NO_MEM,
-                f"{cost} bytes do not fit: {self.used} of {self.limits.total_size} are used",
-                rule="label, data and overhead of all objects stay within the store",
-                section="spec/policies.md#space",
-            )
-        if not policy & _TRANSIENT:
+        self._demand_space(cost)
+        if not policy & VOLATILE:
             self.generation += 1
         self._objects[key] = Held(policy, data, self.generation)
         self.used += cost
@@ -159,21 +55,14 @@ class Keystore:
         held = self._objects.get((consumer, label))
         self._authorise(_READ, consumer, held.policy if held else None, password)
         if held is None:
-            raise _not_found(Opcode.READ_OBJECT)
+            raise not_found(_READ)
         return held
 
     def remove(self, consumer: Consumer, password: bytes, label: bytes) -> None:
         """Remove an object; the removal too is pending until it is flushed."""
-        self._authenticate(Opcode.REMOVE_OBJECT, consumer, password)
-        key = (int(consumer), label)
-        held = self._objects.get(key)
-        if held is None:
-            raise _not_found(Opcode.REMOVE_OBJECT)
+        held = self._find(Opcode.REMOVE_OBJECT, consumer, password, label)
         self._authorise(Opcode.REMOVE_OBJECT, consumer, held.policy, password)
-        self._drop(key)
-        if not held.policy & _TRANSIENT:
-            self.generation += 1
-            self._note_removal(key)
+        self._remove((int(consumer), label))
 
     def confirm(self, consumer: Consumer, password: bytes, label: bytes) -> bool:
         """Say whether the newest change to a label is durable.
@@ -184,14 +73,10 @@ class Keystore:
         self._authenticate(Opcode.CONFIRM_OBJECT_FLUSHED, consumer, password)
         key = (int(consumer), label)
         held = self._objects.get(key)
-        changed = self._removed.get(key, self._unnamed_removals)
-        if held is not None and not held.policy & _TRANSIENT:
-            changed = held.generation
-        if changed > self.flushed:
-            self.awaited = max(self.awaited, changed)
+        if self._pending(key, held):
             return False
         if held is None:
-            raise _not_found(Opcode.CONFIRM_OBJECT_FLUSHED, outputs=(1,))
+            raise not_found(Opcode.CONFIRM_OBJECT_FLUSHED, outputs=(1,))
         return True
 
     def labels(
@@ -204,7 +89,7 @@ class Keystore:
         """
         self._authenticate(Opcode.GET_OBJECTLABELS, consumer, password)
         if token:
-            labels = self.listings.take(consumer, token)
+            labels = self.listings.take(token)
         else:
             labels = [label for owner, label in self._objects if owner == consumer]
         count = fitting(labels, room, size)
@@ -217,52 +102,3 @@ class Keystore:
                 argument="labels_length",
             )
         return labels[:count], self.listings.keep(consumer, token, labels[count:])
-
-    # Inside
-
-    def _cost(self, label: bytes, data: bytes) -> int:
-        return len(label) + len(data) + self.limits.object_overhead
-
-    def _note_removal(self, key: _Key) -> None:
-        """Remember a removal until it is flushed, in bounded memory however long that takes."""
-        if len(self._removed) >= MAX_PENDING_REMOVALS:
-            self._removed.clear()
-            self._unnamed_removals = self.generation
-        self._removed[key] = self.generation
-
-    def _drop(self, key: _Key) -> None:
-        held = self._objects.pop(key)
-        self.used -= self._cost(key[1], held.data)
-
-    def _authenticate(self, call: Opcode, consumer: Consumer, password: bytes) -> None:
-        self._authorise(call, consumer, None, password)
-
-    def _authorise(self, call: Opcode, consumer: Consumer, policy: int | None, password: bytes) -> None:
-        state = self.passwords.state(consumer, password)
-        verdict = authorise(call, consumer, policy, state, self.secure_boot)
-        if verdict is not _ALLOWED:
-            raise _forbidden(call, verdict, policy)
-
-
-def _forbidden(call: Opcode, verdict: Verdict, policy: int | None) -> Refusal:
-    """Return H_AUTHORITY; r5 of a READ tells the policy where the policy is the reason."""
-    by_policy = verdict is not Verdict.PASSWORD
-    tells = by_policy and call is Opcode.READ_OBJECT
-    return Refusal(
-        Status.H_AUTHORITY,
-        "the policy of the object forbids it" if by_policy else "the password does not fit",
-        rule=verdict.value,
-        section="spec/policies.md#verdicts" if by_policy else "spec/policies.md#passwords",
-        outputs=(0, policy or 0) if tells else (),
-    )
-
-
-def _not_found(call: Opcode, outputs: tuple[int, ...] = ()) -> Refusal:
-    return Refusal(
-        Status.H_NOT_FOUND,
-        "no such object",
-        rule="the label names an object of this consumer",
-        section=f"spec/hcalls/{call.name.lower()}.md#checks",
-        argument="label",
-        outputs=outputs,
-    )

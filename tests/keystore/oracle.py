@@ -178,6 +178,12 @@ RULES = (
         AUTHORITY,
         by_policy=True,
     ),
+    Rule(
+        "what the hypervisor put there it alone takes away",
+        lambda row: row.call is Call.REMOVE and row.word & MADE_BY_HYPERVISOR != 0,
+        AUTHORITY,
+        by_policy=True,
+    ),
 )
 
 

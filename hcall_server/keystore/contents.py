@@ -1,0 +1,180 @@
+"""What is in a keystore, and the book kept of it: objects by label, space, generations, removals.
+
+Nothing here asks who may do what; that is `hcall_server.keystore.guard` and what stands on it.
+
+Three sorts of objects: those that belong in NVRAM, TRANSIENT ones, which end with the IPL, and
+those that the hypervisor provides, which every IPL makes anew.  `generation` counts the changes of
+the first sort.  Write-behind seals a `snapshot`, commits it and tells `mark_flushed`; until then an
+object whose generation is newer is pending (R-20).
+"""
+
+from __future__ import annotations
+
+from hcall_abi.consumers import Consumer
+from hcall_abi.policies import Policy
+from hcall_abi.statuses import Status
+from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.keystore.limits import Limits
+from hcall_server.keystore.refusal import Refusal
+
+MAX_PENDING_REMOVALS = 4096
+"""How many removals are pending by name; beyond it every absent label is pending until the next flush."""
+
+PROVIDED = int(Policy.HVPROVISIONED)
+VOLATILE = int(Policy.TRANSIENT | Policy.HVPROVISIONED)
+"""Policy bits of objects that never reach NVRAM and end with the IPL."""
+
+Key = tuple[int, bytes]
+"""What names an object: its owner's number and its label."""
+
+
+class Held:
+    """An object in memory, with the generation at which it was last changed."""
+
+    __slots__ = ("data", "generation", "policy")
+
+    def __init__(self, policy: int, data: bytes, generation: int) -> None:
+        self.policy = policy
+        self.data = data
+        self.generation = generation
+
+    def __repr__(self) -> str:
+        return f"Held(policy=0x{self.policy:08X}, {len(self.data)} bytes, generation {self.generation})"
+
+
+class Contents:
+    """The objects of one partition.
+
+    `image`, if given, is what NVRAM held; it counts as flushed.  Without one the store is empty, and
+    `replaces` is the generation of the store that this partition had before (0: none): until the
+    empty store is durable, what that one held may come back, so the absence of every label is
+    pending.
+    """
+
+    def __init__(self, limits: Limits, image: StoreImage | None = None, *, replaces: int = 0) -> None:
+        self.limits = limits
+        self.flushed = image.generation if image else replaces
+        self.generation = self.flushed + (1 if replaces and not image else 0)
+        self.awaited = 0
+        self.used = 0
+        self._objects: dict[Key, Held] = {}
+        self._removed: dict[Key, int] = {}
+        self._unnamed_removals = self.generation if not image else 0
+        for consumer, label, policy, data in image.objects if image else ():
+            self._objects[consumer, label] = Held(policy, data, self.generation)
+            self.used += self._cost(label, data)
+
+    def __repr__(self) -> str:
+        return f"Keystore({len(self._objects)} objects, {self.used} of {self.limits.total_size} bytes)"
+
+    @property
+    def dirty(self) -> bool:
+        """Whether something in memory is not known to be durable."""
+        return self.generation != self.flushed
+
+    @property
+    def object_count(self) -> int:
+        """How many objects there are, of all consumers, without those that the hypervisor provides."""
+        return sum(1 for held in self._objects.values() if not held.policy & PROVIDED)
+
+    def grow(self, limits: Limits) -> None:
+        """Take new limits; the caller has checked that the store does not shrink."""
+        self.limits = limits
+
+    def snapshot(self) -> StoreImage:
+        """Return what belongs in NVRAM now: every object but the volatile ones."""
+        return StoreImage(
+            self.generation,
+            tuple(
+                StoredObject(consumer, label, held.policy, held.data)
+                for (consumer, label), held in self._objects.items()
+                if not held.policy & VOLATILE
+            ),
+        )
+
+    def mark_flushed(self, generation: int) -> None:
+        """Note that the snapshot of `generation` is durable."""
+        self.flushed = max(self.flushed, generation)
+        self._removed = {key: when for key, when in self._removed.items() if when > self.flushed}
+
+    # Objects that the hypervisor provides
+
+    def provide(self, consumer: Consumer, label: bytes, policy: int, data: bytes) -> None:
+        """Put an object of the hypervisor's own into a consumer's name space until the next IPL.
+
+        The policy word gets HVPROVISIONED.  Such an object takes no space of the partition, is not
+        counted, and never reaches NVRAM: whoever provides it does so after every IPL
+        (spec/policies.md#objects-of-the-hypervisor).  An object that a consumer had made under the
+        label gives way, as if it had been removed.
+        """
+        key = (int(consumer), label)
+        if key in self._objects:
+            self._remove(key)
+        self._objects[key] = Held(policy | PROVIDED, data, self.generation)
+
+    # Changes; each has been allowed by then
+
+    def _cost(self, label: bytes, data: bytes) -> int:
+        return len(label) + len(data) + self.limits.object_overhead
+
+    def _demand_space(self, cost: int) -> None:
+        """Refuse (H_NO_MEM) what needs more bytes than there are; `cost` counts what a change adds."""
+        if self.used + cost > self.limits.total_size:
+            raise Refusal(
+                Status.H_NO_MEM,
+                f"{cost} bytes do not fit: {self.used} of {self.limits.total_size} are used",
+                rule="label, data and overhead of all objects stay within the store",
+                section="spec/policies.md#space",
+            )
+
+    def _put(self, key: Key, policy: int, data: bytes) -> None:
+        """Make or replace an object, if there is space for it."""
+        held = self._objects.get(key)
+        freed = self._cost(key[1], held.data) if held else 0
+        cost = self._cost(key[1], data) - freed
+        self._demand_space(cost)
+        if not policy & VOLATILE:
+            self.generation += 1
+        self._objects[key] = Held(policy, data, self.generation)
+        self.used += cost
+
+    def _remove(self, key: Key) -> None:
+        """Remove an object; that of one in NVRAM is pending until it is flushed."""
+        if not self._drop(key).policy & VOLATILE:
+            self.generation += 1
+            self._note_removal(key)
+
+    def _set_policy(self, held: Held, policy: int) -> None:
+        """Give an object another policy word, which counts as a change of it."""
+        held.policy = policy
+        if not policy & VOLATILE:
+            self.generation += 1
+            held.generation = self.generation
+
+    def _drop(self, key: Key) -> Held:
+        held = self._objects.pop(key)
+        if not held.policy & PROVIDED:
+            self.used -= self._cost(key[1], held.data)
+        return held
+
+    def _drop_volatile(self) -> None:
+        for key, held in list(self._objects.items()):
+            if held.policy & VOLATILE:
+                self._drop(key)
+
+    def _note_removal(self, key: Key) -> None:
+        """Remember a removal until it is flushed, in bounded memory however long that takes."""
+        if len(self._removed) >= MAX_PENDING_REMOVALS:
+            self._removed.clear()
+            self._unnamed_removals = self.generation
+        self._removed[key] = self.generation
+
+    def _pending(self, key: Key, held: Held | None) -> bool:
+        """Say whether the newest change to a label is not durable yet; then somebody waits for it."""
+        changed = self._removed.get(key, self._unnamed_removals)
+        if held is not None and not held.policy & VOLATILE:
+            changed = held.generation
+        if changed <= self.flushed:
+            return False
+        self.awaited = max(self.awaited, changed)
+        return True

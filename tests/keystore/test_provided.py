@@ -1,0 +1,72 @@
+"""Objects that the hypervisor puts into a keystore: no space, no NVRAM, no guest's business (R-16)."""
+
+from hcall_abi.consumers import Consumer
+from tests.guest import FIRMWARE, OVERHEAD, SYSTEM, Answer, Guest, make_partition
+
+WORLD, HVPROVISIONED = 0x0800_0000, 0x8
+LABEL = b"SB_VERSION"
+
+
+def provided(guest: Guest | None = None) -> Guest:
+    """A guest whose firmware has an object of the hypervisor's."""
+    found = guest or Guest(make_partition())
+    store = found.partition.keystore
+    assert store is not None
+    store.provide(Consumer.FIRMWARE, LABEL, WORLD, b"\1")
+    return found
+
+
+def test_it_is_read_with_its_status_bit() -> None:
+    """R-16: any consumer reads it without a password, and its policy tells who put it there."""
+    guest = provided()
+    guest.set_password(FIRMWARE, b"its password")
+    assert guest.read(FIRMWARE, LABEL) == Answer(0, 1, WORLD | HVPROVISIONED, b"\1")
+    assert guest.read(SYSTEM, LABEL) == Answer(-7)
+    assert guest.all_labels(FIRMWARE, password=b"its password") == [LABEL]
+
+
+def test_no_guest_removes_or_overwrites_it() -> None:
+    """R-16: not even its owner."""
+    guest = provided()
+    assert guest.remove(FIRMWARE, LABEL) == Answer(-10)
+    assert guest.write(FIRMWARE, LABEL, b"\0") == Answer(-16)
+    assert guest.read(FIRMWARE, LABEL).written == b"\1"
+
+
+def test_it_takes_no_space_and_is_no_object_of_the_partition() -> None:
+    """R-07, R-33: a store with nothing else is empty, whatever is provided, and however full it is."""
+    guest = provided()
+    store = guest.partition.keystore
+    assert store is not None
+    assert (guest.config().used, store.object_count, store.dirty) == (0, 0, False)
+    full = Guest(make_partition(kbytes=4))
+    assert full.write(SYSTEM, b"all", bytes(4096 - OVERHEAD - 3)) == Answer(0)
+    assert provided(full).config().used == 4096
+
+
+def test_it_never_reaches_nvram_and_ends_with_the_ipl() -> None:
+    """R-16: every IPL starts without it; CONFIRM has nothing to wait for."""
+    guest = provided()
+    store = guest.partition.keystore
+    assert store is not None
+    assert store.snapshot().objects == ()
+    assert guest.confirm(FIRMWARE, LABEL) == Answer(0, 1)
+    guest.ipl()
+    assert guest.read(FIRMWARE, LABEL) == Answer(-7)
+    assert provided(guest).read(FIRMWARE, LABEL).status == 0
+
+
+def test_an_object_of_the_guest_gives_way() -> None:
+    """R-16: a guest can't keep the hypervisor from its label, nor does anything stay counted."""
+    guest = Guest(make_partition())
+    guest.write(FIRMWARE, LABEL, b"\0" * 100)
+    store = guest.partition.keystore
+    assert store is not None
+    store.mark_flushed(store.generation)
+    provided(guest)
+    assert guest.read(FIRMWARE, LABEL).written == b"\1"
+    assert (guest.config().used, store.object_count, store.dirty) == (0, 0, True)
+    assert guest.confirm(FIRMWARE, LABEL) == Answer(0, 0)
+    provided(guest)
+    store.mark_flushed(store.generation)
+    assert guest.confirm(FIRMWARE, LABEL) == Answer(0, 1)

@@ -1,0 +1,102 @@
+"""What SIGNED_UPDATE finds in a keystore, and its atomic change there (R-15)."""
+
+import pytest
+
+from hcall_abi.consumers import Consumer, SecureBoot
+from hcall_abi.statuses import Status
+from hcall_server.keystore.refusal import Refusal
+from hcall_server.keystore.store import Keystore
+from tests.guest import OVERHEAD, make_partition
+
+OS, FIRMWARE = Consumer.OPERATING_SYSTEM, Consumer.FIRMWARE
+SIGNED, WORLD, IMMUTABLE, PWSET, ENFORCE = 0x0100_0000, 0x0800_0000, 0x0400_0000, 0x1000_0000, 0x2000_0000
+
+
+def store() -> Keystore:
+    keystore = make_partition(kbytes=4).keystore
+    assert keystore is not None
+    return keystore
+
+
+def update(keystore: Keystore, label: bytes, data: bytes | None, policy: int = SIGNED) -> bytes | None:
+    """A whole signed update, whatever was signed."""
+    before = keystore.begin_signed_update(OS, b"", label, policy)
+    keystore.update_signed(OS, label, policy, data)
+    return before
+
+
+def refused(keystore: Keystore, label: bytes, policy: int, password: bytes = b"") -> Status:
+    with pytest.raises(Refusal) as caught:
+        keystore.begin_signed_update(OS, password, label, policy)
+    return caught.value.status
+
+
+def test_an_update_makes_replaces_and_removes() -> None:
+    """R-15: each sees what the one before left; space and generations are those of the object now there."""
+    keystore = store()
+    assert update(keystore, b"db", b"first", WORLD | SIGNED) is None
+    assert update(keystore, b"db", b"a longer second", WORLD | SIGNED) == b"first"
+    assert keystore.used == 2 + 15 + OVERHEAD
+    assert keystore.read(OS, b"", b"db").policy == WORLD | SIGNED
+    assert update(keystore, b"db", None, WORLD | SIGNED) == b"a longer second"
+    assert (keystore.used, keystore.object_count, keystore.generation) == (0, 0, 3)
+    assert keystore.confirm(OS, b"", b"db") is False
+    keystore.mark_flushed(3)
+    with pytest.raises(Refusal):
+        keystore.confirm(OS, b"", b"db")
+
+
+def test_removing_what_is_not_there_changes_nothing() -> None:
+    keystore = store()
+    assert update(keystore, b"db", None) is None
+    assert not keystore.dirty
+
+
+def test_space_is_that_of_the_difference() -> None:
+    """R-07: what the object takes now is free for the new contents, and a refusal leaves it as it was."""
+    keystore = store()
+    room = 4096 - OVERHEAD - 2
+    update(keystore, b"db", bytes(room))
+    update(keystore, b"db", bytes(room - 1))
+    generation = keystore.generation
+    with pytest.raises(Refusal) as caught:
+        keystore.update_signed(OS, b"db", SIGNED, bytes(room + 1))
+    assert caught.value.status is Status.H_NO_MEM
+    assert (keystore.signed_data(OS, b"db"), keystore.generation) == (bytes(room - 1), generation)
+
+
+def test_the_policy_word_stays() -> None:
+    """R-15: another word than the object's is H_P4, also for an object that WRITE has made."""
+    keystore = store()
+    update(keystore, b"db", b"x", SIGNED)
+    keystore.write(OS, b"", b"plain", WORLD, b"x")
+    assert refused(keystore, b"db", SIGNED | WORLD) is Status.H_P4
+    assert refused(keystore, b"plain", SIGNED | WORLD) is Status.H_P4
+    assert keystore.signed_data(OS, b"plain") is None
+
+
+def test_what_may_be_tried() -> None:
+    """R-10, R-12, R-13: password first, then the policy of the object, or of the one to be made."""
+    keystore = store()
+    assert refused(keystore, b"db", SIGNED | PWSET) is Status.H_AUTHORITY
+    assert refused(keystore, b"db", SIGNED | ENFORCE) is Status.H_AUTHORITY
+    keystore.secure_boot = SecureBoot.ENFORCE
+    assert keystore.begin_signed_update(OS, b"", b"db", SIGNED | ENFORCE) is None
+    update(keystore, b"fixed", b"x", SIGNED | IMMUTABLE)
+    assert refused(keystore, b"fixed", SIGNED | IMMUTABLE) is Status.H_AUTHORITY
+    keystore.passwords.set(OS, b"right")
+    assert refused(keystore, b"fixed", SIGNED, b"wrong") is Status.H_AUTHORITY
+    assert keystore.begin_signed_update(OS, b"right", b"db", SIGNED | PWSET) is None
+
+
+def test_delete_everything_takes_one_consumers_signed_objects() -> None:
+    """R-15: whatever their policies; plain objects and those of other consumers stay."""
+    keystore = store()
+    for label, policy in ((b"PK", SIGNED), (b"db", SIGNED | WORLD), (b"fixed", SIGNED | IMMUTABLE)):
+        update(keystore, label, b"x", policy)
+    keystore.update_signed(FIRMWARE, b"PK", SIGNED, b"x")
+    keystore.write(OS, b"", b"plain", 0, b"x")
+    assert keystore.remove_signed(OS) == 3
+    assert keystore.object_count == 2
+    assert keystore.confirm(OS, b"", b"PK") is False
+    assert keystore.remove_signed(OS) == 0
