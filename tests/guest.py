@@ -18,6 +18,7 @@ from hcall_abi.levels import LEVELS
 from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.keystore.refusal import Refusal
+from hcall_server.platform.attributes import Attributes
 from hcall_server.platform.partition import Partition, PartitionProfile
 
 FIRMWARE, BOOT_LOADER, SYSTEM = 1, 2, 3
@@ -38,6 +39,9 @@ class Chance:
         return hashlib.shake_256(self._seed + self._count.to_bytes(8, "big")).digest(length)
 
 
+ALL_CALLS = Attributes(signed_updates=True)
+
+
 def make_partition(
     level: str = "FW1110",
     kbytes: int = 64,
@@ -47,9 +51,13 @@ def make_partition(
     running: bool = True,
     strict: bool = True,
     number: int = 1,
+    attributes: Attributes = ALL_CALLS,
 ) -> Partition:
-    """Return a partition in its first IPL, in secure-boot `mode`, with `objects` as NVRAM would hold them."""
-    profile = PartitionProfile(number, f"lpar{number}", kbytes, 0, mode, False, 0)
+    """Return a partition in its first IPL, in secure-boot `mode`, with `objects` as NVRAM would hold them.
+
+    By the default of `attributes` it has every call of its level.
+    """
+    profile = PartitionProfile(number, f"lpar{number}", kbytes, 0, mode, False, 0, *attributes)
     partition = Partition(profile, LEVELS[level], Chance(bytes([number])))
     partition.strict_memory = strict
     if running:

@@ -7,8 +7,9 @@ Only sockets, disk and the NVRAM thread are replaced, so it starts in a few mill
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import trio
@@ -125,13 +126,17 @@ async def emulated_partition(
     secure_boot: SecureBoot = SecureBoot.OFF,
     strict_memory: bool = True,
     flush_delay: float = FLUSH_DELAY,
+    attributes: Mapping[str, int] = MappingProxyType({}),
 ) -> AsyncIterator[EmulatedPartition]:
     """Run a fresh, powered-on partition for the length of a block.
 
     `level` is a firmware level's name, `kbytes` the size of the keystore in KiB (0: none),
-    `flush_delay` the seconds that a change may wait before it is made durable.
+    `flush_delay` the seconds that a change may wait before it is made durable, `attributes` more of
+    the console's attributes by their names, such as ``{"keystore_signed_updates": 1}``
+    (spec/control.md#attributes).
     """
     emulated = _make(name, level, kbytes, strict_memory, flush_delay)
+    emulated.machine.system.set_attributes(name, attributes)
     emulated.machine.system.set_secure_boot(name, secure_boot)
     emulated.machine.system.power_on(name)
     async with emulated._served():

@@ -77,6 +77,10 @@ class Contents:
         """How many objects there are, of all consumers, without those that the hypervisor provides."""
         return sum(1 for held in self._objects.values() if not held.policy & PROVIDED)
 
+    def touch(self) -> None:
+        """Count a change of what is committed with the image, so that the next flush takes it along."""
+        self.generation += 1
+
     def grow(self, limits: Limits) -> None:
         """Take new limits; the caller has checked that the store does not shrink."""
         self.limits = limits

@@ -25,6 +25,11 @@ _IMMUTABLE = int(Policy.IMMUTABLE)
 class SignedUpdates(GuardedContents):
     """The part of a keystore that holds signed-update objects (R-15)."""
 
+    @property
+    def signed_count(self) -> int:
+        """How many objects only SIGNED_UPDATE may change."""
+        return sum(1 for held in self._objects.values() if held.policy & _SIGNED)
+
     def begin_signed_update(
         self, consumer: Consumer, password: bytes, label: bytes, policy: int
     ) -> bytes | None:

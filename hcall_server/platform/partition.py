@@ -14,14 +14,21 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from hcall_abi.consumers import SecureBoot
+from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.levels import FirmwareLevel
+from hcall_abi.policies import Policy
 from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.limits import limits_of
 from hcall_server.keystore.store import Entropy, Keystore
+from hcall_server.platform.attributes import Attributes, ConsoleAttributes, effective_level
 
 IPL_COUNT_LIMIT = 1 << 32
+
+SB_VERSION = b"SB_VERSION"
+"""Label of the object that tells the guest where secure boot takes its keys from; firmware's, no header."""
+DYNAMIC_KEYS = b"\x01"
+"""What SB_VERSION holds: keys come from the keystore."""
 
 
 class Power(Enum):
@@ -48,10 +55,21 @@ class PartitionProfile(NamedTuple):
     secure_boot: int
     auto_start: bool
     image_generation: int
+    signed_updates: bool = False
+    without_verification: bool = False
+    dynamic_keys: bool = False
+
+    @property
+    def attributes(self) -> Attributes:
+        """What the console has set about signed updates."""
+        return Attributes(self.signed_updates, self.without_verification, self.dynamic_keys)
 
 
 class Partition:
     """One partition of a managed system.
+
+    `level` is what the partition has of its system's firmware level: without SIGNED_UPDATE while
+    the console has signed updates off.  `attributes` are those that the console has set.
 
     `keystore` is None while the keystore is off (0 KiB, R-35) or refused: `refused` then says why
     what NVRAM holds could not be opened, and the partition does not start.  `name_unknown` says
@@ -65,13 +83,15 @@ class Partition:
         self.ipl_count = profile.ipl_count
         self.next_secure_boot = SecureBoot(profile.secure_boot)
         self.auto_start = profile.auto_start
-        self.level = level
+        self.attributes = profile.attributes
+        self.level = effective_level(level, profile.attributes)
         self.power = Power.OFF
         self.secure_boot = SecureBoot.OFF
         self.strict_memory = True
         self.keystore: Keystore | None = None
         self.refused: SwpksError | None = None
         self.name_unknown = False
+        self._firmware = level
         self._entropy = entropy
         self._last_generation = profile.image_generation
 
@@ -93,7 +113,16 @@ class Partition:
             secure_boot=int(self.next_secure_boot),
             auto_start=self.auto_start,
             image_generation=self.keystore.generation if self.keystore else self._last_generation,
+            signed_updates=self.attributes.signed_updates,
+            without_verification=self.attributes.without_verification,
+            dynamic_keys=self.attributes.dynamic_keys,
         )
+
+    def console_attributes(self) -> ConsoleAttributes:
+        """Return what the console has set, under its own names."""
+        updates, without_verification, dynamic = map(int, self.attributes)
+        mode = int(self.next_secure_boot)
+        return ConsoleAttributes(self.kbytes, updates, without_verification, dynamic, mode)
 
     def provide_keystore(self, image: StoreImage | None = None) -> None:
         """Make the keystore that `kbytes` asks for, empty or from what NVRAM held.
@@ -111,10 +140,27 @@ class Partition:
         if not kbytes:
             self._last_generation = self.profile().image_generation
             self.keystore = None
+            self.set_attributes(Attributes())
         elif self.keystore:
             self.keystore.grow(limits_of(self.level, kbytes))
         else:
             self.provide_keystore()
+
+    def set_attributes(self, attributes: Attributes) -> None:
+        """Take attributes that the system has found permissible; a session that is open goes on as it is."""
+        self.attributes = attributes
+        self.level = effective_level(self._firmware, attributes)
+
+    def disarm_without_verification(self) -> None:
+        """Clear the one-shot latch after it has let a PK in unverified; nothing when it is not armed.
+
+        It counts as a change of the keystore, so profile and image are committed together: a PK that
+        is durable has used up its latch, also where the power fails next.
+        """
+        if self.attributes.without_verification:
+            self.attributes = self.attributes._replace(without_verification=False)
+            if self.keystore:
+                self.keystore.touch()
 
     def ipl(self) -> None:
         """Start the partition anew; OperatorError when its store was refused."""
@@ -129,6 +175,12 @@ class Partition:
         self.secure_boot = self.next_secure_boot
         if self.keystore:
             self.keystore.ipl(self.secure_boot)
+            self._provision(self.keystore)
+
+    def _provision(self, keystore: Keystore) -> None:
+        """Put the hypervisor's own objects into the keystore, as every IPL does anew (spec/policies.md)."""
+        if self.attributes.dynamic_keys:
+            keystore.provide(Consumer.FIRMWARE, SB_VERSION, int(Policy.WORLDREADABLE), DYNAMIC_KEYS)
 
     def power_off(self) -> None:
         """Stop the partition.  Its passwords end with it."""

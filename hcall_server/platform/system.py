@@ -1,4 +1,4 @@
-"""A managed system: its partitions, and the console's rules about them (R-30 to R-35).
+"""A managed system: its partitions, and the console's rules about them (R-30 to R-36).
 
 The rules are functions from what is asked to an OperatorError or nothing; a refusal changes
 nothing.  Where the real console has a message number for a refusal, the error carries it.
@@ -7,31 +7,23 @@ nothing.  Where the real console has a message number for a refusal, the error c
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from hcall_abi.consumers import SecureBoot
-from hcall_abi.errors import OperatorError
 from hcall_abi.levels import FirmwareLevel
 from hcall_server.keystore.store import Entropy
+from hcall_server.platform import attributes
+from hcall_server.platform.attributes import Change
 from hcall_server.platform.partition import Partition, PartitionProfile
+from hcall_server.platform.refusal import IN_USE_CODE, ConsoleRefusal
 
 SIZES = "spec/control.md#sizes"
 POWER = "spec/control.md#power"
 NAMES = "spec/control.md#names"
 
-IN_USE_CODE = "HSCL0DC8"
-"""The console's message when a keystore that holds objects is to be switched off."""
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
 _RESERVED_NAMES = frozenset({"control", "tcp"})
 _MAX_NUMBER = 0xFFFF
-
-
-class ConsoleRefusal(OperatorError):
-    """The management console refuses; `code` is its message number where it has one."""
-
-    def __init__(self, message: str, *, rule: str, section: str, code: str | None = None) -> None:
-        super().__init__(f"{code}: {message}" if code else message, rule=rule, section=section)
-        self.code = code
 
 
 class ManagedSystem:
@@ -101,6 +93,27 @@ class ManagedSystem:
             partition.set_kbytes(kbytes)
         return partition
 
+    def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
+        """Change console attributes by their names, all of them or none (R-36).
+
+        Attributes that have their value already are no change and never refused.
+        """
+        partition = self.find(name)
+        before = partition.console_attributes()
+        after = attributes.wished(before, changes)
+        if after == before:
+            return partition
+        self._check_stored(partition)
+        if after.keystore_kbytes != before.keystore_kbytes:
+            self._check_change(partition, after.keystore_kbytes)
+        signed = partition.keystore.signed_count if partition.keystore else 0
+        attributes.check(Change(self.level, partition.running, signed, before, after))
+        if after.keystore_kbytes != before.keystore_kbytes:
+            partition.set_kbytes(after.keystore_kbytes)
+        partition.set_attributes(after.signed)
+        partition.next_secure_boot = SecureBoot(after.secure_boot)
+        return partition
+
     def power_on(self, name: str) -> Partition:
         """Activate a partition, which is an IPL."""
         partition = self.find(name)
@@ -124,9 +137,7 @@ class ManagedSystem:
     def set_secure_boot(self, name: str, mode: SecureBoot) -> Partition:
         """Set the secure-boot mode that the next IPL takes."""
         partition = self.find(name)
-        if partition.refused:
-            rule = "a partition whose stored keystore could not be opened stays as it was stored"
-            raise ConsoleRefusal(f"the keystore of {name} was refused", rule=rule, section=POWER)
+        self._check_stored(partition)
         partition.next_secure_boot = mode
         return partition
 
@@ -153,6 +164,12 @@ class ManagedSystem:
             rule = "only a running partition is stopped or restarted"
             raise ConsoleRefusal(f"{name} is powered off", rule=rule, section=POWER)
         return partition
+
+    def _check_stored(self, partition: Partition) -> None:
+        if partition.refused:
+            rule = "a partition whose stored keystore could not be opened stays as it was stored"
+            message = f"the keystore of {partition.name} was refused"
+            raise ConsoleRefusal(message, rule=rule, section=POWER)
 
     def _check_change(self, partition: Partition, kbytes: int) -> None:
         keystore, name = partition.keystore, partition.name

@@ -34,7 +34,7 @@ KEY_SIZE = 32
 NONCE_SIZE = 12
 
 IMAGE_LEVEL = 1
-PROFILE_LEVEL = 1
+PROFILE_LEVEL = 2
 SYSTEM_LEVEL = 1
 
 
@@ -44,6 +44,14 @@ class SealedKind(IntEnum):
     PARTITION_IMAGE = 1
     PARTITION_PROFILE = 2
     SYSTEM_RECORD = 3
+
+
+class ProfileAttribute(IntEnum):
+    """The bits of `attributes` in a partition profile."""
+
+    SIGNED_UPDATES = 1
+    WITHOUT_VERIFICATION = 2
+    DYNAMIC_KEYS = 4
 
 
 ENVELOPE_HEADER = Struct(
@@ -99,9 +107,7 @@ IMAGE = Struct(
 )
 """The plaintext of a partition image (spec/sealed.md#partition-image)."""
 
-PROFILE_HEADER = Struct(
-    "level" / Const(PROFILE_LEVEL, Int16ub),
-    "reserved" / Const(0, Int16ub),
+_PROFILE_FIELDS = (
     "number" / Int16ub,
     "secure_boot" / Int8ub,
     "auto_start" / Int8ub,
@@ -111,12 +117,31 @@ PROFILE_HEADER = Struct(
     "name_length" / Int8ub,
 )
 
+PROFILE_HEADER = Struct(
+    "level" / Const(PROFILE_LEVEL, Int16ub),
+    "attributes" / Int16ub,
+    *_PROFILE_FIELDS,
+)
+
 PROFILE = Struct(
     "header" / PROFILE_HEADER,
     "name" / Bytes(this.header.name_length),
     Terminated,
 )
 """The plaintext of a partition profile (spec/sealed.md#partition-profile)."""
+
+PROFILE_1_HEADER = Struct(
+    "level" / Const(1, Int16ub),
+    "reserved" / Const(0, Int16ub),
+    *_PROFILE_FIELDS,
+)
+
+PROFILE_1 = Struct(
+    "header" / PROFILE_1_HEADER,
+    "name" / Bytes(this.header.name_length),
+    Terminated,
+)
+"""The plaintext of a profile of level 1, which knew no attributes: it is only read any more."""
 
 SYSTEM = Struct(
     "level" / Const(SYSTEM_LEVEL, Int16ub),

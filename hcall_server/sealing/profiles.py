@@ -13,10 +13,19 @@ from construct import ConstructError
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.layout import FixedLayout
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
-from hcall_server.sealing.formats import PROFILE, PROFILE_HEADER, SYSTEM, SealedKind
+from hcall_server.sealing.formats import (
+    PROFILE,
+    PROFILE_1,
+    PROFILE_HEADER,
+    SYSTEM,
+    ProfileAttribute,
+    SealedKind,
+)
 from hcall_server.sealing.sealer import Sealer
 
 _PROFILE_HEADER = FixedLayout(PROFILE_HEADER)
+_PROFILE_1_START = (1).to_bytes(2, "big")
+_ALL_ATTRIBUTES = sum(ProfileAttribute)
 _SECURE_BOOT_MODES = frozenset(int(mode) for mode in SecureBoot)
 
 
@@ -51,9 +60,24 @@ class Profile(Protocol):
     def image_generation(self) -> int:
         """The generation of the image that was committed with it: an older one in its place is noticed."""
 
+    @property
+    def signed_updates(self) -> bool:
+        """Whether it may use signed updates."""
+
+    @property
+    def without_verification(self) -> bool:
+        """Whether one PK is to be taken without verification."""
+
+    @property
+    def dynamic_keys(self) -> bool:
+        """Whether its secure boot takes keys from the keystore."""
+
 
 class ProfileRecord(NamedTuple):
-    """A profile as it was read back; the fields are those of `Profile`."""
+    """A profile as it was read back; the fields are those of `Profile`.
+
+    Level 1 had no attributes: a record of it says that all are off.
+    """
 
     number: int
     name: str
@@ -62,6 +86,9 @@ class ProfileRecord(NamedTuple):
     secure_boot: int
     auto_start: bool
     image_generation: int
+    signed_updates: bool = False
+    without_verification: bool = False
+    dynamic_keys: bool = False
 
 
 class SystemRecord(NamedTuple):
@@ -75,6 +102,7 @@ def encode_profile(profile: Profile) -> bytes:
     """Return the plaintext of a profile."""
     name = profile.name.encode()
     header = _PROFILE_HEADER.pack(
+        _attributes(profile),
         profile.number,
         profile.secure_boot,
         int(profile.auto_start),
@@ -87,15 +115,12 @@ def encode_profile(profile: Profile) -> bytes:
 
 
 def decode_profile(plaintext: bytes) -> ProfileRecord:
-    """Return the profile that `plaintext` holds; raises PlaintextError for anything else."""
-    found = _parsed(PROFILE, plaintext, "partition-profile")
+    """Return the profile that `plaintext` holds, of any level; raises PlaintextError for anything else."""
+    old = plaintext.startswith(_PROFILE_1_START)
+    found = _parsed(PROFILE_1 if old else PROFILE, plaintext, "partition-profile")
     header = found.header
-    if header.secure_boot not in _SECURE_BOOT_MODES or header.auto_start not in {0, 1} or not found.name:
-        raise PlaintextError(
-            "a field has a value outside its range",
-            rule="secure boot is 0 to 2, auto start 0 or 1, and a partition has a name",
-            heading="partition-profile",
-        )
+    attributes = 0 if old else header.attributes
+    _check_ranges(header, found.name, attributes)
     return ProfileRecord(
         header.number,
         _text(found.name, "partition-profile"),
@@ -104,6 +129,27 @@ def decode_profile(plaintext: bytes) -> ProfileRecord:
         header.secure_boot,
         bool(header.auto_start),
         header.image_generation,
+        *(bool(attributes & bit) for bit in ProfileAttribute),
+    )
+
+
+def _attributes(profile: Profile) -> int:
+    return (
+        profile.signed_updates * ProfileAttribute.SIGNED_UPDATES
+        | profile.without_verification * ProfileAttribute.WITHOUT_VERIFICATION
+        | profile.dynamic_keys * ProfileAttribute.DYNAMIC_KEYS
+    )
+
+
+def _check_ranges(header: Any, name: bytes, attributes: int) -> None:
+    modes, switches = _SECURE_BOOT_MODES, {0, 1}
+    known = attributes & ~_ALL_ATTRIBUTES == 0
+    if header.secure_boot in modes and header.auto_start in switches and name and known:
+        return
+    raise PlaintextError(
+        "a field has a value outside its range",
+        rule="secure boot is 0 to 2, auto start 0 or 1, attributes are known, and a partition has a name",
+        heading="partition-profile",
     )
 
 

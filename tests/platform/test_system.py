@@ -9,7 +9,8 @@ from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import Fault, OperatorError, StorageError
 from hcall_abi.levels import LEVELS
 from hcall_server.platform.partition import Partition, PartitionProfile, Power
-from hcall_server.platform.system import IN_USE_CODE, ConsoleRefusal, ManagedSystem
+from hcall_server.platform.refusal import IN_USE_CODE, ConsoleRefusal
+from hcall_server.platform.system import ManagedSystem
 from tests.guest import Answer, Chance, Guest
 
 

@@ -1,8 +1,9 @@
 """Writes the golden sealed records of format level 1: `python -m tests.sealing.make_vectors FOLDER`.
 
 It uses the second implementation alone, so the package is tested against bytes that it did not make.
-A golden file is never made anew: it is what an old release left behind.  For a new format level,
-add a folder beside `spec/vectors/sealed/level-1`.
+A golden file is never made anew: it is what an old release left behind.  For a new level of the
+envelope, add a folder beside `spec/vectors/sealed/level-1`; for a new level of a plaintext, a case
+below, and keep its file alone.
 """
 
 import hashlib
@@ -47,6 +48,12 @@ CASES: dict[str, dict[str, Any]] = {
         "profile": {"number": 4, "name": "zwölf-büros", "kbytes": 64, "ipl_count": 12, "secure_boot": 2,
                     "auto_start": True, "image_generation": 77},
     },
+    "profile-level-2": {
+        "kind": 2, "partition": 7, "generation": 3,
+        "profile": {"number": 7, "name": "zwölf-büros", "kbytes": 128, "ipl_count": 13, "secure_boot": 1,
+                    "auto_start": False, "image_generation": 78, "signed_updates": True,
+                    "without_verification": False, "dynamic_keys": True},
+    },
     "system": {"kind": 3, "partition": 0, "generation": 2,
                "system": {"firmware": "FW1110", "total_kbytes": 4096}},
 }  # fmt: skip
@@ -59,9 +66,15 @@ def plaintext_of(case: dict[str, Any]) -> bytes:
         p = case["profile"]
         name = p["name"].encode()
         numbers = (p["number"], p["secure_boot"], p["auto_start"], p["kbytes"], p["ipl_count"])
-        return struct.pack(">HHHBBIIQB", 1, 0, *numbers, p["image_generation"], len(name)) + name
+        start = (2, attribute_bits(p)) if "signed_updates" in p else (1, 0)
+        return struct.pack(">HHHBBIIQB", *start, *numbers, p["image_generation"], len(name)) + name
     firmware = case["system"]["firmware"].encode()
     return struct.pack(">HHIB", 1, 0, case["system"]["total_kbytes"], len(firmware)) + firmware
+
+
+def attribute_bits(profile: dict[str, Any]) -> int:
+    names = ("signed_updates", "without_verification", "dynamic_keys")
+    return sum(1 << bit for bit, name in enumerate(names) if profile[name])
 
 
 def object_bytes(found: dict[str, Any]) -> bytes:

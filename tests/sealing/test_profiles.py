@@ -37,9 +37,12 @@ profiles = st.builds(
     secure_boot=st.integers(0, 2),
     auto_start=st.booleans(),
     image_generation=st.integers(0, 2**64 - 1),
+    signed_updates=st.booleans(),
+    without_verification=st.booleans(),
+    dynamic_keys=st.booleans(),
 )
 systems = st.builds(SystemRecord, firmware=names, total_kbytes=st.integers(0, 2**32 - 1))
-PROFILE = ProfileRecord(4, "lpar4", 64, 3, 2, True, 99)
+PROFILE = ProfileRecord(4, "lpar4", 64, 3, 2, True, 99, True, False, True)
 
 
 @given(profiles, systems)
@@ -52,9 +55,10 @@ def test_records_come_back(profile: ProfileRecord, system: SystemRecord) -> None
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
     """R-02: decoding is total, and only what encoding writes is accepted."""
-    for plaintext in junk, b"\0\1\0\0" + junk:
+    for plaintext in junk, b"\0\2\0\0" + junk:
         with contextlib.suppress(PlaintextError):
-            assert encode_profile(decode_profile(plaintext)) == plaintext
+            assert encode_profile(decode_profile(plaintext)) in (plaintext, b"\0\2" + plaintext[2:])
+    for plaintext in junk, b"\0\1\0\0" + junk:
         with contextlib.suppress(PlaintextError):
             assert encode_system(decode_system(plaintext)) == plaintext
 
@@ -67,6 +71,22 @@ def test_every_changed_bit_of_a_profile_gives_another_profile_or_an_error() -> N
         changed[bit // 8] ^= 1 << bit % 8
         with contextlib.suppress(PlaintextError):
             assert decode_profile(bytes(changed)) != PROFILE
+
+
+@pytest.mark.parametrize("bit", range(16))
+def test_unknown_attributes_are_refused(bit: int) -> None:
+    """R-02, R-36: a release that knows more attributes is not guessed at; level 1 has none of them."""
+    plaintext = bytearray(encode_profile(PROFILE))
+    plaintext[2:4] = (1 << bit).to_bytes(2, "big")
+    if bit < 3:
+        known = decode_profile(bytes(plaintext))
+        assert (known.signed_updates, known.without_verification, known.dynamic_keys).index(True) == bit
+    else:
+        with pytest.raises(PlaintextError, match="outside its range"):
+            decode_profile(bytes(plaintext))
+    plaintext[:2] = b"\0\1"
+    with pytest.raises(PlaintextError, match="layout of its level"):
+        decode_profile(bytes(plaintext))
 
 
 @pytest.mark.parametrize("length", range(len(encode_profile(PROFILE))))

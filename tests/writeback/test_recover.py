@@ -12,7 +12,8 @@ from hcall_abi.levels import LEVELS
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.nvram.names import image_name, profile_name
 from hcall_server.platform.partition import Power
-from hcall_server.platform.system import ConsoleRefusal, ManagedSystem
+from hcall_server.platform.refusal import ConsoleRefusal
+from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import SealedKind, SealingError, encode_image, seal_image
 from hcall_server.writeback.recover import recover_partitions, recover_system
 from tests.guest import Answer, Chance

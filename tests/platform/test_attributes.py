@@ -1,0 +1,252 @@
+"""The console's attributes: what may be set when, and what the guest sees of it."""
+
+import itertools
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from hcall_abi.calls import Opcode
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import Fault, StorageError
+from hcall_abi.levels import LEVELS
+from hcall_abi.policies import Policy
+from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.platform.attributes import VALUES, Attributes
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.refusal import ConsoleRefusal
+from hcall_server.platform.system import ManagedSystem
+from tests.guest import Answer, Chance, Guest
+
+UPDATES = "keystore_signed_updates"
+LATCH = "keystore_signed_updates_without_verification"
+DYNAMIC = "linux_dynamic_key_secure_boot"
+ON = {"keystore_kbytes": 16}
+ALL_ON = {"keystore_kbytes": 16, UPDATES: 1, LATCH: 1, DYNAMIC: 1}
+SIGNED = StoredObject(3, b"PK", int(Policy.SIGNEDUPDATE), b"\0" * 8)
+PLAIN = StoredObject(3, b"disk key", 0, b"\0" * 32)
+
+
+def make_system(attributes: Mapping[str, int] | None = None, level: str = "FW1110") -> ManagedSystem:
+    """A system with one partition, `lpar1`, powered off, whose attributes were set from the console."""
+    system = ManagedSystem(LEVELS[level], bytes(16), Chance())
+    system.create("lpar1")
+    system.set_attributes("lpar1", attributes or {})
+    return system
+
+
+def hold(system: ManagedSystem, *objects: StoredObject) -> Partition:
+    """Put objects into the keystore of `lpar1`, as a restart would find them."""
+    partition = system.find("lpar1")
+    partition.provide_keystore(StoreImage(1, objects))
+    return partition
+
+
+def refused(system: ManagedSystem, **changes: int) -> ConsoleRefusal:
+    """Ask for attributes that are refused: by the operator's fault, and with nothing changed."""
+    partition = system.find("lpar1")
+    before = partition.profile(), partition.level, partition.keystore
+    with pytest.raises(ConsoleRefusal) as caught:
+        system.set_attributes("lpar1", changes)
+    assert (partition.profile(), partition.level, partition.keystore) == before
+    assert caught.value.fault is Fault.OPERATOR
+    return caught.value
+
+
+def test_all_are_off_at_first() -> None:
+    """R-30, R-36: a new partition has no keystore, and nothing that needs one."""
+    partition = ManagedSystem(LEVELS["FW1110"], bytes(16), Chance()).create("lpar1")
+    assert partition.console_attributes() == (0, 0, 0, 0, 0)
+    assert partition.attributes == Attributes(False, False, False)
+
+
+def test_all_can_be_set_at_once() -> None:
+    """R-36: as the console's chsyscfg sets them, in one request."""
+    partition = make_system(ALL_ON | {"secure_boot": 2}).find("lpar1")
+    assert partition.console_attributes() == (16, 1, 1, 1, 2)
+    assert (partition.kbytes, partition.next_secure_boot) == (16, SecureBoot.ENFORCE)
+
+
+def sensible(kbytes: int, updates: int, latch: int, dynamic: int) -> bool:
+    """The combinations that spec/control.md#attributes leaves."""
+    return bool((kbytes and updates) or not (updates or latch or dynamic))
+
+
+@pytest.mark.parametrize("wish", list(itertools.product((0, 16), (0, 1), (0, 1), (0, 1))))
+def test_combinations_without_sense_are_refused(wish: tuple[int, int, int, int]) -> None:
+    """R-36: each of the sixteen, asked for at once; a refusal names the attribute that is missing."""
+    changes = dict(zip(VALUES, wish, strict=False))
+    system = make_system()
+    if sensible(*wish):
+        assert system.set_attributes("lpar1", changes).console_attributes() == (*wish, 0)
+    else:
+        assert "need" in refused(system, **changes).rule
+
+
+@pytest.mark.parametrize("start", [(0, 0, 0, 0), (16, 0, 0, 0), (16, 1, 0, 0), (16, 1, 1, 1)])
+@pytest.mark.parametrize("running", [False, True])
+def test_no_way_leads_to_a_combination_without_sense(start: tuple[int, int, int, int], running: bool) -> None:
+    """R-36: whatever is asked for in whatever state, the outcome makes sense or nothing has changed."""
+    for wish in itertools.product((None, 0, 16), (None, 0, 1), (None, 0, 1), (None, 0, 1)):
+        system = make_system(dict(zip(VALUES, start, strict=False)))
+        if running:
+            system.power_on("lpar1")
+        changes = {name: value for name, value in zip(VALUES, wish, strict=False) if value is not None}
+        try:
+            system.set_attributes("lpar1", changes)
+        except ConsoleRefusal:
+            assert system.find("lpar1").console_attributes()[:4] == start
+        else:
+            assert sensible(*system.find("lpar1").console_attributes()[:4])
+
+
+@pytest.mark.parametrize("name", [UPDATES, LATCH, DYNAMIC])
+def test_they_change_only_while_the_partition_is_off(name: str) -> None:
+    """R-36: the latch too: what was used up is armed again with the partition powered off, or not at all."""
+    system = make_system(ALL_ON)
+    system.set_attributes("lpar1", {LATCH: 0, DYNAMIC: 0})
+    system.power_on("lpar1")
+    value = 0 if name == UPDATES else 1
+    assert "powered off" in refused(system, **{name: value}).rule
+    assert system.set_attributes("lpar1", {name: 1 - value, UPDATES: 1}).running
+    system.power_off("lpar1")
+    assert system.set_attributes("lpar1", {name: value}).console_attributes()[1:4].count(1) == 2 * value
+
+
+def test_secure_boot_waits_for_the_next_ipl() -> None:
+    """R-36: it is set at any time, and the running IPL keeps its mode."""
+    system = make_system(ON)
+    partition = system.power_on("lpar1")
+    system.set_attributes("lpar1", {"secure_boot": 2})
+    assert (partition.secure_boot, partition.next_secure_boot) == (SecureBoot.OFF, SecureBoot.ENFORCE)
+    system.ipl("lpar1")
+    assert partition.secure_boot is SecureBoot.ENFORCE
+
+
+@pytest.mark.parametrize("changes", [{"secure_boot": 3}, {UPDATES: 2}, {LATCH: -1}, {"keystore_kbytes": -1}])
+def test_values_that_no_attribute_has_are_refused(changes: dict[str, int]) -> None:
+    """R-36: the refusal tells the range."""
+    assert "is 0 to" in refused(make_system(ON), **changes).rule
+
+
+def test_unknown_attributes_are_refused_and_the_known_ones_named() -> None:
+    """R-36: all of a request or nothing."""
+    error = refused(make_system(), keystore_kbytes=16, keystore_magic=1)
+    assert "'keystore_magic'" in error.message
+    assert DYNAMIC in error.rule
+
+
+def test_sizes_keep_their_rules() -> None:
+    """R-31, R-32: whichever verb they come by."""
+    system = make_system(ON)
+    assert refused(system, keystore_kbytes=8).rule == "a keystore never shrinks, except to 0"
+    assert refused(system, keystore_kbytes=3, keystore_signed_updates=1).rule
+    system.power_on("lpar1")
+    assert "powered off" in refused(system, keystore_kbytes=32).rule
+
+
+def test_a_level_without_signed_updates_refuses_them() -> None:
+    """R-36, R-74: what the firmware does not have can't be switched on."""
+    system = make_system(ON, "FW950")
+    assert "firmware level" in refused(system, **{UPDATES: 1}).rule
+
+
+@pytest.mark.parametrize("name", [UPDATES, DYNAMIC])
+def test_zeroing_attributes_of_a_store_in_use_is_hscl0dc8(name: str) -> None:
+    """R-36: the console's message, while there are objects that only SIGNED_UPDATE may change."""
+    system = make_system(ALL_ON)
+    hold(system, SIGNED, PLAIN)
+    zeroed = {UPDATES: 0, LATCH: 0, DYNAMIC: 0} if name == UPDATES else {DYNAMIC: 0}
+    assert refused(system, **zeroed).code == "HSCL0DC8"
+    everything = refused(system, keystore_kbytes=0, **zeroed)
+    assert (everything.code, everything.rule) == ("HSCL0DC8", "only an empty keystore is disabled")
+    assert not system.set_attributes("lpar1", {LATCH: 0}).attributes.without_verification
+    hold(system, PLAIN)
+    zeroed.pop(LATCH, None)
+    assert system.set_attributes("lpar1", zeroed).console_attributes()[0] == 16
+
+
+def test_disabling_takes_the_attributes_along() -> None:
+    """R-33, R-36: an empty keystore is disabled while the partition runs, by whichever verb."""
+    verbs: list[Callable[[ManagedSystem], object]] = [
+        lambda system: system.resize("lpar1", 0),
+        lambda system: system.set_attributes("lpar1", {"keystore_kbytes": 0}),
+    ]
+    for verb in verbs:
+        system = make_system(ALL_ON)
+        partition = system.power_on("lpar1")
+        verb(system)
+        assert partition.console_attributes() == (0, 0, 0, 0, 0)
+        system.power_off("lpar1")
+        assert system.set_attributes("lpar1", {"keystore_kbytes": 16}).attributes == Attributes()
+
+
+def test_a_refused_partition_keeps_its_attributes() -> None:
+    """R-22: what could not be opened stays as it was stored."""
+    system = make_system(ALL_ON)
+    refusal = StorageError("the image is damaged", rule="rule", section="spec/sealed.md#refusals")
+    system.find("lpar1").refused = refusal
+    assert "stays as it was stored" in refused(system, **{LATCH: 0}).rule
+    assert system.set_attributes("lpar1", {LATCH: 1}).refused is refusal
+
+
+def test_the_latch_is_cleared_once_and_takes_the_image_along() -> None:
+    """R-36: clearing it is a change like an object's, so PK and latch are durable together."""
+    system = make_system(ALL_ON)
+    partition = system.power_on("lpar1")
+    keystore = partition.keystore
+    assert keystore
+    keystore.mark_flushed(keystore.generation)
+    partition.disarm_without_verification()
+    generation = keystore.generation
+    assert keystore.dirty
+    assert partition.profile().without_verification is False
+    assert partition.profile().image_generation == generation
+    partition.disarm_without_verification()
+    assert keystore.generation == generation
+
+
+def test_without_signed_updates_the_call_does_not_exist() -> None:
+    """R-36: every guest may ask; the answer is H_FUNCTION, before any other check."""
+    system = make_system(ON)
+    partition = system.power_on("lpar1")
+    guest = Guest(partition)
+    assert guest.config().algorithms == 0
+    assert guest.do(Opcode.SIGNED_UPDATE) == Answer(-2)
+    assert guest.refusals[0].rule.startswith("the firmware level has the call")
+
+
+SB_VERSION = b"SB_VERSION"
+WORLD_READABLE_AND_PROVIDED = 0x08000008
+
+
+@pytest.mark.parametrize("consumer_password", [b"", b"firmware has locked its objects"])
+def test_dynamic_keys_make_sb_version(consumer_password: bytes) -> None:
+    """R-36: one byte 1 of the firmware's, for everybody to read without a password, at every IPL."""
+    system = make_system(ON | {UPDATES: 1})
+    partition = system.power_on("lpar1")
+    assert Guest(partition).read(1, SB_VERSION) == Answer(-7)
+    system.power_off("lpar1")
+    system.set_attributes("lpar1", {DYNAMIC: 1})
+    for start in (system.power_on, system.ipl, system.ipl):
+        guest = Guest(start("lpar1"))
+        if consumer_password:
+            assert guest.set_password(1, consumer_password) == Answer(0)
+        assert guest.read(1, SB_VERSION) == Answer(0, 1, WORLD_READABLE_AND_PROVIDED, b"\x01")
+        assert guest.read(3, SB_VERSION) == Answer(-7)
+        assert guest.config().used == 0
+        assert guest.remove(1, SB_VERSION, password=consumer_password).status == -10
+        assert guest.write(1, SB_VERSION, b"0", password=consumer_password).status == -16
+    system.power_off("lpar1")
+    system.set_attributes("lpar1", {DYNAMIC: 0})
+    system.power_on("lpar1")
+    assert Guest(partition).read(1, SB_VERSION) == Answer(-7)
+
+
+def test_sb_version_is_no_use_of_the_store() -> None:
+    """R-33, R-36: a keystore that holds nothing else is empty, and may be disabled while it runs."""
+    system = make_system(ALL_ON)
+    partition = system.power_on("lpar1")
+    assert partition.keystore
+    assert partition.keystore.object_count == 0
+    assert partition.keystore.snapshot().objects == ()
+    assert system.resize("lpar1", 0).console_attributes() == (0, 0, 0, 0, 0)
