@@ -29,7 +29,8 @@ ROOMS: dict[str, set[str]] = {
     "hcall_abi": set(),
     "hcall_server": set(),  # the package itself: its version, nothing else
     "hcall_server.keystore": _ABI,
-    "hcall_server.hcalls": {"hcall_server.keystore"} | _ABI,
+    "hcall_server.secvar": _ABI,
+    "hcall_server.hcalls": {"hcall_server.keystore", "hcall_server.secvar"} | _ABI,
     "hcall_server.platform": {"hcall_server.keystore"} | _ABI,
     "hcall_server.sealing": {"hcall_server.keystore"} | _ABI,
     "hcall_server.nvram": {"hcall_abi.errors"},
@@ -48,7 +49,7 @@ WORLD = {
     "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "select", "selectors", "signal",
     "socket", "sqlite3", "structlog", "subprocess", "tempfile", "threading", "time", "trio", "uuid",
 }  # fmt: skip
-PURE = ("hcall_abi", "hcall_server.sealing", *sorted(_ENGINE))
+PURE = ("hcall_abi", "hcall_server.sealing", "hcall_server.secvar", *sorted(_ENGINE))
 SEAMS = ("hcall_server.platform.anchor_card",)
 WITHOUT_TRIO = ("hcall_client.blocking", "hcall_client.busy", "hcall_client.calls", "hcall_client.keys")
 
@@ -58,6 +59,8 @@ NEVER_LOADED = [
     ("hcall_client.calls", {"trio", "hcall_server"}),
     ("hcall_client.pytest_plugin", {"trio", "hcall_server"}),
     ("hcall_server.hcalls", {"trio", "sqlite3", "structlog", "cryptography"}),
+    ("hcall_server.secvar.update", {"trio", "cryptography"}),
+    ("hcall_client.authvar", {"trio", "hcall_server", "cryptography"}),
     ("hcall_server.platform", {"trio", "sqlite3", "structlog"}),
     ("hcall_server.sealing", {"trio", "sqlite3", "structlog"}),
     ("hcall_server.net.server", {"starlette", "hypercorn", "httpx", "prometheus_client"}),
@@ -73,7 +76,7 @@ SECRETS = {
 
 ROWS = {
     *(f"R-{n:02}" for n in (*range(1, 9), *range(10, 16), 17)),
-    *(f"R-{n}" for n in (*range(20, 24), *range(30, 36), 74, 76)),
+    *(f"R-{n}" for n in (*range(20, 24), *range(30, 36), 70, 74, 76)),
 }
 
 PACKAGES = [m for base, top in (("spec", "hcall_abi"), ("", "hcall_server"), ("", "hcall_client"))

@@ -10,6 +10,7 @@ import errno
 import json
 import re
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,8 @@ from hcall_abi.frames import MAX_BODY, FrameType, GoodbyeReason, OpenStatus
 from hcall_abi.levels import LEVELS
 from hcall_abi.policies import STATUS_BITS, Policy
 from hcall_abi.statuses import Status, blamed_register
+from hcall_abi.update_rules import UpdateRule
+from hcall_abi.variables import POLICIES, vendor_of, wide
 from hcall_client.linux import ERRNO
 from hcall_server.hcalls.handlers import HANDLERS
 from hcall_server.keystore.authority import PasswordState, Verdict, authorise, refused_word
@@ -235,6 +238,22 @@ def session() -> str:
     return "```\n" + "\n\n".join(parts) + "\n```\n"
 
 
+def variables() -> str:
+    """The secure-boot variables: vendor and Linux's policy word."""
+    lines = [
+        (f"`{name}`", uuid.UUID(bytes_le=vendor_of(wide(name))), f"0x{policy:08X}")
+        for name, policy in POLICIES.items()
+    ]
+    return rows("name | signed under | policy word", lines)
+
+
+def update_rules() -> str:
+    """The rules of a signed update with their statuses."""
+    return rows(
+        "status | rule | in the log", ((r.status.name, f"`{r.name}`", r.sentence) for r in UpdateRule)
+    )
+
+
 def numbered(numbers: Iterable[int]) -> Iterator[tuple[int, str]]:
     """Number and name of an enumeration's members."""
     for number in numbers:
@@ -254,6 +273,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "levels": levels,
     "limits": limits,
     "session": session,
+    "variables": variables,
+    "update-rules": update_rules,
     "errno": errnos,
     "frame-types": lambda: rows("type | frame", numbered(FrameType)),
     "open-statuses": lambda: rows("status | name", numbered(OpenStatus)),

@@ -10,7 +10,7 @@ from typing import Any
 import construct as cs
 import pytest
 
-from hcall_abi import frames, structures
+from hcall_abi import efi, frames, structures
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.session import State
 from hcall_abi.statuses import Status, blamed_register
@@ -96,6 +96,10 @@ LAYOUTS = [
     ("structures.md", "Config block", 0, structures.CONFIG_BLOCKS[3]),
     ("structures.md", "Authorization block", 0, structures.AUTH_BLOCK),
     ("structures.md", "Label", 0, structures.LABEL_HEADER),
+    ("secure-boot-variables.md", "Payload", 0, efi.TIME),
+    ("secure-boot-variables.md", "Payload", 1, efi.CERTIFICATE_PART),
+    ("secure-boot-variables.md", "Signature lists", 0, efi.LIST_HEADER),
+    ("secure-boot-variables.md", "Stored form", 0, efi.STORED_HEADER),
 ]
 
 
@@ -168,7 +172,7 @@ def test_numbers_of_choices() -> None:
     """Choices are numbered without gaps, and pages refer to none that is not there."""
     rows = tables(section(SPEC / "choices.md", "Choices"))[0][1:]
     keys = [row[0] for row in rows]
-    assert keys == [*map(str, range(1, 38)), *"ABCDEFGHIJKLMNOPQ"]
+    assert keys == [*map(str, range(1, 38)), *"ABCDEFGHIJKLMNOPQRSTUVWX"]
     assert all(row[3] for row in rows)
     cited: set[str] = set()
     for page in SPEC.rglob("*.md"):

@@ -1,0 +1,1 @@
+"""Signed updates of secure-boot variables: who may change what, decided without I/O or a clock."""

@@ -1,0 +1,34 @@
+"""Appending to signature lists: what is there already is not added again."""
+
+from __future__ import annotations
+
+from hcall_abi.efi import SignatureList
+
+
+def merge(stored: list[SignatureList], added: list[SignatureList]) -> list[SignatureList]:
+    """Return the stored lists with what is new in `added`; in linear time.
+
+    A signature that a list of its type has already, byte for byte with its owner, is not added.
+    A new one joins the first list of its type with signatures of its length and the same header;
+    where there is none it gets a list of its own, after the others.
+    """
+    merged: dict[tuple[bytes, bytes, int, int], list[bytes]] = {}
+    present: set[tuple[bytes, bytes]] = set()
+    first: dict[tuple[bytes, bytes, int], tuple[bytes, bytes, int, int]] = {}
+    for number, each in enumerate(stored):
+        shape = _shape(each)
+        merged[*shape, number] = list(each.signatures)
+        first.setdefault(shape, (*shape, number))
+        present.update((each.type, signature) for signature in each.signatures)
+    for number, each in enumerate(added, len(stored)):
+        shape = _shape(each)
+        place = merged.setdefault(first.setdefault(shape, (*shape, number)), [])
+        for signature in each.signatures:
+            if (each.type, signature) not in present:
+                present.add((each.type, signature))
+                place.append(signature)
+    return [SignatureList(key[0], key[1], tuple(kept)) for key, kept in merged.items() if kept]
+
+
+def _shape(each: SignatureList) -> tuple[bytes, bytes, int]:
+    return each.type, each.header, len(each.signatures[0])

@@ -1,0 +1,45 @@
+"""Label and flags of an update: the rules that need nothing but the arguments."""
+
+from __future__ import annotations
+
+from construct import ConstructError
+
+from hcall_abi.structures import LABEL_HEADER
+from hcall_abi.update_rules import UpdateRule
+from hcall_abi.variables import FLAG_APPEND, PK
+
+HEADER_SIZE: int = LABEL_HEADER.sizeof()
+_NO_PREFIX = bytes(8)
+
+
+def broken_by_label(label: bytes) -> UpdateRule | None:
+    """Return the rule that a label breaks as that of a variable."""
+    try:
+        header = LABEL_HEADER.parse(label)
+    except ConstructError:
+        return UpdateRule.LABEL_HEADER
+    if header.prefix != _NO_PREFIX:
+        return UpdateRule.LABEL_HEADER
+    name = name_of(label)
+    if not name or len(name) % 2:
+        return UpdateRule.NAME_WIDE
+    if any(not name[n] and not name[n + 1] for n in range(0, len(name), 2)):
+        return UpdateRule.NAME_NUL
+    return None
+
+
+def broken_by_flags(flags: int, label: bytes) -> UpdateRule | None:
+    """Return the rule that the flags of an update break, for the variable of this label."""
+    if flags & ~FLAG_APPEND:
+        return UpdateRule.FLAGS_KNOWN
+    return UpdateRule.PK_APPEND if flags and name_of(label) == PK else None
+
+
+def name_of(label: bytes) -> bytes:
+    """Return the variable's name, in UTF-16, out of its label."""
+    return label[HEADER_SIZE:]
+
+
+def sibling(label: bytes, name: bytes) -> bytes:
+    """Return the label under which the same operating system keeps another variable."""
+    return label[:HEADER_SIZE] + name

@@ -1,0 +1,189 @@
+"""PKCS#7 SignedData: its shape, and whether a key that is trusted made one of its signatures.
+
+The shape is declared below and DER is read by `cryptography`, strictly and without recursion: a
+part that no declaration opens is never looked into, so nesting in it costs nothing.  Both forms
+that public tools make are read: SignedData in a ContentInfo (openssl) and bare (efitools,
+sbsigntools), with signed attributes and without.
+
+Certificates that come along, and the way a signer is named, decide nothing: only a key out of PK
+or KEK is trusted, and it is tried on every signature (spec/secure-boot-variables.md#signature).
+
+This module loads `cryptography`; import it where an update is judged, not before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Annotated, NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509 import ObjectIdentifier
+
+from hcall_abi.update_rules import MAX_SIGNERS, RuleBroken, UpdateRule
+
+SIGNED_DATA = ObjectIdentifier("1.2.840.113549.1.7.2")
+SHA_256 = ObjectIdentifier("2.16.840.1.101.3.4.2.1")
+CONTENT_TYPE = ObjectIdentifier("1.2.840.113549.1.9.3")
+MESSAGE_DIGEST = ObjectIdentifier("1.2.840.113549.1.9.4")
+RSA_PKCS1 = frozenset({ObjectIdentifier("1.2.840.113549.1.1.1"), ObjectIdentifier("1.2.840.113549.1.1.11")})
+"""rsaEncryption and sha256WithRSAEncryption: signers use either name for the same signature."""
+
+_DIGEST_OF_SHA256 = Prehashed(SHA256())
+
+
+Algorithm = list[asn1.TLV]
+"""AlgorithmIdentifier: a SEQUENCE of the algorithm and, mostly, parameters, which are not looked into."""
+
+
+@asn1.sequence
+class IssuerAndSerial:
+    """A signer named by its certificate's issuer and serial number."""
+
+    issuer: list[asn1.TLV]
+    serial: int
+
+
+@asn1.sequence
+class Attribute:
+    """A signed attribute; its values are opened where its type is known."""
+
+    type: ObjectIdentifier
+    values: asn1.SetOf[asn1.TLV]
+
+
+@asn1.sequence
+class SignerInfo:
+    """One signature and how it was made."""
+
+    version: int
+    signer: IssuerAndSerial | Annotated[bytes, asn1.Implicit(0)]
+    digest: Algorithm
+    signed_attributes: Annotated[asn1.SetOf[Attribute] | None, asn1.Implicit(0)]
+    signature_algorithm: Algorithm
+    signature: bytes
+    unsigned_attributes: Annotated[list[asn1.TLV] | None, asn1.Implicit(1)]
+
+
+@asn1.sequence
+class Content:
+    """EncapsulatedContentInfo: what is signed, by type and, if it is not detached, by value."""
+
+    type: ObjectIdentifier
+    content: Annotated[list[asn1.TLV] | None, asn1.Implicit(0)]
+
+
+@asn1.sequence
+class SignedData:
+    """SignedData as it stands in a payload, bare.
+
+    OpenSSL does not sort the certificates, so they are read as a list.
+    """
+
+    version: int
+    digests: asn1.SetOf[Algorithm]
+    content: Content
+    certificates: Annotated[list[asn1.TLV] | None, asn1.Implicit(0)]
+    crls: Annotated[list[asn1.TLV] | None, asn1.Implicit(1)]
+    signers: asn1.SetOf[SignerInfo]
+
+
+@asn1.sequence
+class ContentInfo:
+    """SignedData with its type around it."""
+
+    type: ObjectIdentifier
+    content: Annotated[SignedData, asn1.Explicit(0)]
+
+
+class Signature(NamedTuple):
+    """A signature by one signer.
+
+    Without signed attributes it is over the update's SHA-256 digest.  With them it is over the digest
+    `attributes`, and they tell the update's digest in turn: `told`.
+    """
+
+    value: bytes
+    attributes: bytes | None = None
+    told: bytes | None = None
+
+
+def read_signatures(der: bytes) -> tuple[Signature, ...]:
+    """Read SignedData in DER, bare or in a ContentInfo; RuleBroken names what is wrong with it."""
+    data = _signed_data(der)
+    signers = data.signers.as_list()
+    if data.content.content is not None:
+        raise RuleBroken(UpdateRule.PKCS7_DETACHED, "the SignedData has content")
+    if not 1 <= len(signers) <= MAX_SIGNERS:
+        raise RuleBroken(UpdateRule.PKCS7_SIGNERS, f"the SignedData has {len(signers)} signers")
+    digests = [*data.digests.as_list(), *(signer.digest for signer in signers)]
+    if any(_algorithm(each) != SHA_256 for each in digests):
+        raise RuleBroken(UpdateRule.PKCS7_DIGEST, "a digest algorithm is another than SHA-256")
+    if any(_algorithm(signer.signature_algorithm) not in RSA_PKCS1 for signer in signers):
+        raise RuleBroken(UpdateRule.PKCS7_SIGNATURE, "a signature algorithm is another")
+    return tuple(_signature(signer, data.content.type) for signer in signers)
+
+
+def made_by(key: RSAPublicKey, signatures: Iterable[Signature], update: bytes) -> bool:
+    """Whether `key` made one of the signatures over an update with this SHA-256 digest."""
+    return any(_verifies(key, each, update) for each in signatures)
+
+
+def _verifies(key: RSAPublicKey, signature: Signature, update: bytes) -> bool:
+    value, attributes, told = signature
+    if told is not None and told != update:
+        return False
+    try:
+        key.verify(value, attributes or update, PKCS1v15(), _DIGEST_OF_SHA256)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _signed_data(der: bytes) -> SignedData:
+    try:
+        return asn1.decode_der(SignedData, der)
+    except ValueError:
+        pass
+    try:
+        info = asn1.decode_der(ContentInfo, der)
+    except ValueError:
+        raise RuleBroken(UpdateRule.PKCS7_DER, "the certificate part cannot be read") from None
+    if info.type != SIGNED_DATA:
+        raise RuleBroken(UpdateRule.PKCS7_DER, "the certificate part holds something else than SignedData")
+    return info.content
+
+
+def _algorithm(identifier: Algorithm) -> ObjectIdentifier:
+    """Return which algorithm is meant."""
+    try:
+        found: ObjectIdentifier = identifier[0].parse(ObjectIdentifier)
+    except (IndexError, ValueError):
+        raise RuleBroken(UpdateRule.PKCS7_DER, "an algorithm without a name") from None
+    return found
+
+
+def _signature(signer: SignerInfo, content_type: ObjectIdentifier) -> Signature:
+    if signer.signed_attributes is None:
+        return Signature(signer.signature)
+    attributes = signer.signed_attributes.as_list()
+    try:
+        kind = _single(attributes, CONTENT_TYPE).parse(ObjectIdentifier)
+        told = _single(attributes, MESSAGE_DIGEST).parse(bytes)
+    except ValueError:
+        raise RuleBroken(UpdateRule.PKCS7_ATTRIBUTES, "a signed attribute is missing or malformed") from None
+    if kind != content_type:
+        raise RuleBroken(UpdateRule.PKCS7_ATTRIBUTES, "the signed content type is another")
+    as_set = asn1.encode_der(signer.signed_attributes)
+    return Signature(signer.signature, hashlib.sha256(as_set).digest(), told)
+
+
+def _single(attributes: list[Attribute], kind: ObjectIdentifier) -> asn1.TLV:
+    """Return the one value of the one attribute of a type; ValueError where there is not just one."""
+    (value,) = [tlv for each in attributes if each.type == kind for tlv in each.values.as_list()]
+    return value

@@ -1,0 +1,216 @@
+"""The decision about a signed update: what becomes of the variable, or which rule refuses it (R-70).
+
+`decide` is pure: it is handed the payload and what is stored, and says what is to be stored then.
+Its rules are `hcall_abi.update_rules`, checked in this order; the first that is broken is told.
+
+    payload      the header, its fixed fields, the length of its certificate part
+    authority    PK's holder may sign every variable, holders of KEK's keys all but PK and KEK;
+                 an update of PK is not verified while that is armed, its PKCS#7 not even read
+    time         later than that of the variable; not asked of the first update, of an append,
+                 nor of an update of PK without verification
+    contents     append adds lists, without doubles to the databases and at the end of the rest;
+                 "delete everything" counts only while armed; PK and KEK hold usable certificates
+    result       no contents: PK's holder deletes the variable, KEK's leave it empty; an append
+                 keeps the later of both times; all must fit into an object
+
+Cryptography is loaded at the first update that has to be verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from hcall_abi.efi import (
+    LIST_HEADER_SIZE,
+    OWNER_SIZE,
+    EfiTime,
+    SignedUpdate,
+    StoredVariable,
+    build_lists,
+    build_stored,
+    parse_lists,
+    parse_stored,
+    parse_update,
+)
+from hcall_abi.update_rules import RuleBroken, UpdateRule
+from hcall_abi.variables import KEK, PK, VENDOR_SECURITY, WIPE_SENTENCE, signed_bytes, vendor_of
+from hcall_server.secvar.merge import merge
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+
+_BEFORE_SENTENCE = LIST_HEADER_SIZE + OWNER_SIZE
+"""Bytes of a signature list's head and an owner, which nobody looks at before the sentence."""
+
+
+class UpdateRequest(NamedTuple):
+    """An update and what it is judged by.
+
+    `name` is in UTF-16; `stored`, `platform_key` (PK) and `exchange_keys` (KEK) are variables as
+    they are stored, None where there is none.  `unverified` says that an update of PK without
+    verification is armed; it concerns no other variable.  `largest` is the most bytes that the
+    stored variable may have.
+    """
+
+    name: bytes
+    payload: bytes
+    append: bool
+    stored: bytes | None
+    platform_key: bytes | None
+    exchange_keys: bytes | None
+    unverified: bool
+    largest: int
+
+    def __repr__(self) -> str:
+        name = self.name.decode("utf-16-le", "replace")
+        return f"UpdateRequest({name!r}, {len(self.payload)} bytes, append={self.append})"
+
+
+class Replace(NamedTuple):
+    """The variable is to be stored like this."""
+
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"Replace({len(self.data)} bytes)"
+
+
+class Delete(NamedTuple):
+    """The variable is to be removed, if it is there."""
+
+
+class DeleteEverything(NamedTuple):
+    """All variables are to be removed: keys are static again."""
+
+
+class Refused(NamedTuple):
+    """Nothing is to be changed, because the update breaks this rule; `message` says how."""
+
+    rule: UpdateRule
+    message: str
+
+
+Decision = Replace | Delete | DeleteEverything | Refused
+
+
+class Authority(Enum):
+    """Who vouches for an update."""
+
+    PLATFORM_KEY = "PK"
+    EXCHANGE_KEY = "KEK"
+
+
+def decide(request: UpdateRequest) -> Decision:
+    """Judge an update whose label and flags have been found good (`hcall_server.secvar.names`)."""
+    try:
+        return _decide(request)
+    except RuleBroken as error:
+        return Refused(error.broken, error.message)
+
+
+def _decide(request: UpdateRequest) -> Decision:
+    update = parse_update(request.payload)
+    unverified = request.unverified and request.name == PK
+    authority = Authority.PLATFORM_KEY if unverified else _authority(request, update)
+    stored = parse_stored(request.stored) if request.stored is not None else None
+    if stored and not request.append and not unverified and update.time <= stored.time:
+        raise RuleBroken(UpdateRule.TIME_LATER, f"{update.time} is not after {stored.time}")
+    if request.append:
+        return _pack(request, _appended(request, update, stored))
+    if not update.contents:
+        empty = StoredVariable(update.time, b"")
+        return Delete() if authority is Authority.PLATFORM_KEY else _pack(request, empty)
+    if request.name == PK and update.contents[_BEFORE_SENTENCE:] == WIPE_SENTENCE:
+        return _everything(armed=unverified)
+    return _pack(request, StoredVariable(update.time, update.contents))
+
+
+def _everything(*, armed: bool) -> DeleteEverything:
+    if not armed:
+        raise RuleBroken(UpdateRule.WIPE_ARMED, "an update without verification is not armed")
+    return DeleteEverything()
+
+
+# Authority
+
+
+def _authority(request: UpdateRequest, update: SignedUpdate) -> Authority:
+    """Return who signed the update; RuleBroken when nobody did who may."""
+    from hcall_server.secvar.pkcs7 import made_by, read_signatures
+
+    signatures = read_signatures(update.pkcs7)
+    message = signed_bytes(request.name, update.time, update.contents, append=request.append)
+    digest = hashlib.sha256(message).digest()
+    for authority, key in _trusted(request):
+        if made_by(key, signatures, digest):
+            return authority
+    rule = UpdateRule.SIGNED_BY_PK if request.name in (PK, KEK) else UpdateRule.SIGNED_BY_PK_OR_KEK
+    raise RuleBroken(rule, "no trusted key made a signature over this update")
+
+
+def _trusted(request: UpdateRequest) -> Iterator[tuple[Authority, RSAPublicKey]]:
+    """Yield the keys that may sign an update, PK's first; one that cannot be read ends the search."""
+    for key in _keys(request.platform_key):
+        yield Authority.PLATFORM_KEY, key
+    if request.name not in (PK, KEK):
+        for key in _keys(request.exchange_keys):
+            yield Authority.EXCHANGE_KEY, key
+
+
+def _keys(variable: bytes | None) -> Iterator[RSAPublicKey]:
+    from hcall_server.secvar.certificates import certificates, rsa_key
+
+    if variable is None:
+        return
+    stored = parse_stored(variable)
+    if stored is None:
+        raise RuleBroken(UpdateRule.TRUSTED_KEYS, "PK or KEK is not stored as a variable")
+    for certificate in certificates(parse_lists(stored.contents, UpdateRule.TRUSTED_KEYS)):
+        key = rsa_key(certificate)
+        if key is None:
+            raise RuleBroken(UpdateRule.TRUSTED_KEYS, "a certificate in PK or KEK cannot be used")
+        yield key
+
+
+# Contents
+
+
+def _appended(request: UpdateRequest, update: SignedUpdate, stored: StoredVariable | None) -> StoredVariable:
+    """Return the variable with the update's lists added; the later of both times stays."""
+    if not update.contents:
+        raise RuleBroken(UpdateRule.APPEND_LISTS, "an append without contents")
+    if request.stored is not None and stored is None:
+        raise RuleBroken(UpdateRule.STORED_LISTS, "what is stored is not a variable")
+    before = stored or StoredVariable(EfiTime(0, 0, 0), b"")
+    contents = before.contents + update.contents
+    if before.contents and vendor_of(request.name) == VENDOR_SECURITY:
+        added = parse_lists(update.contents, UpdateRule.APPEND_LISTS)
+        contents = build_lists(merge(parse_lists(before.contents, UpdateRule.STORED_LISTS), added))
+    return StoredVariable(max(before.time, update.time), contents)
+
+
+def _pack(request: UpdateRequest, variable: StoredVariable) -> Replace:
+    """Return the variable to be stored, when its contents are allowed and fit."""
+    if request.name == PK:
+        _check_keys(variable.contents, UpdateRule.PK_CONTENTS, exactly_one=True)
+    elif request.name == KEK:
+        _check_keys(variable.contents, UpdateRule.KEK_CONTENTS, exactly_one=False)
+    data = build_stored(variable)
+    if len(data) > request.largest:
+        raise RuleBroken(UpdateRule.VARIABLE_FITS, f"{len(data)} bytes, {request.largest} are the most")
+    return Replace(data)
+
+
+def _check_keys(contents: bytes, rule: UpdateRule, *, exactly_one: bool) -> None:
+    from hcall_server.secvar.certificates import certificates, rsa_key
+
+    lists = parse_lists(contents, rule)
+    found = list(certificates(lists))
+    if exactly_one and not len(lists) == len(found) == 1:
+        raise RuleBroken(rule, f"{len(found)} signatures in {len(lists)} lists")
+    if not all(rsa_key(each) for each in found):
+        raise RuleBroken(rule, "a signature is not a usable certificate")

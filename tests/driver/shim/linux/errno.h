@@ -1,2 +1,0 @@
-/* The C library's errno.h comes here as well. */
-#include <asm-generic/errno.h>

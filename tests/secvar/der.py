@@ -1,0 +1,91 @@
+"""DER written by hand, so that the reader of PKCS#7 meets what no library would write."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from tests.secvar.keys import Holder
+
+OIDS = {
+    "data": "2a864886f70d010701",
+    "signed data": "2a864886f70d010702",
+    "content type": "2a864886f70d010903",
+    "message digest": "2a864886f70d010904",
+    "SHA-1": "2b0e03021a",
+    "SHA-256": "608648016503040201",
+    "RSA": "2a864886f70d010101",
+    "RSA with SHA-256": "2a864886f70d01010b",
+    "RSASSA-PSS": "2a864886f70d01010a",
+}
+
+
+def tlv(tag: int, *parts: bytes) -> bytes:
+    """A tag, the shortest length, and the parts."""
+    body = b"".join(parts)
+    if len(body) < 0x80:
+        return bytes([tag, len(body)]) + body
+    size = (len(body).bit_length() + 7) // 8
+    return bytes([tag, 0x80 | size]) + len(body).to_bytes(size, "big") + body
+
+
+def sequence(*parts: bytes) -> bytes:
+    """A SEQUENCE."""
+    return tlv(0x30, *parts)
+
+
+def set_of(*parts: bytes) -> bytes:
+    """A SET OF, in order."""
+    return tlv(0x31, *sorted(parts))
+
+
+def oid(name: str) -> bytes:
+    """An OBJECT IDENTIFIER."""
+    return tlv(6, bytes.fromhex(OIDS[name]))
+
+
+def algorithm(name: str, parameters: bytes = b"\5\0") -> bytes:
+    """An AlgorithmIdentifier."""
+    return sequence(oid(name), parameters)
+
+
+NAME = sequence(set_of(sequence(tlv(6, b"\x55\x04\x03"), tlv(12, b"anybody"))))
+
+
+def signer_info(
+    value: bytes,
+    *,
+    who: bytes = sequence(NAME, b"\2\1\1"),
+    digest: bytes = algorithm("SHA-256"),
+    attributes: bytes = b"",
+    how: bytes = algorithm("RSA"),
+    after: bytes = b"",
+) -> bytes:
+    """A SignerInfo; `attributes` is the content of the SET."""
+    signed = tlv(0xA0, attributes) if attributes else b""
+    return sequence(b"\2\1\1", who, digest, signed, how, tlv(4, value), after)
+
+
+def signed_data(
+    *signers: bytes,
+    digests: bytes = set_of(algorithm("SHA-256")),
+    content: bytes = sequence(oid("data")),
+    extra: bytes = b"",
+) -> bytes:
+    """A bare SignedData."""
+    return sequence(b"\2\1\1", digests, content, extra, set_of(*signers))
+
+
+def content_info(data: bytes, kind: str = "signed data") -> bytes:
+    """A ContentInfo around it."""
+    return sequence(oid(kind), tlv(0xA0, data))
+
+
+def signature(data: bytes, signer: Holder) -> bytes:
+    """What an RSA key makes of SHA-256 over `data`."""
+    return signer.key.sign(data, PKCS1v15(), SHA256())
+
+
+def attribute(name: str, *values: bytes) -> bytes:
+    """An Attribute."""
+    return sequence(oid(name), set_of(*values))

@@ -1,0 +1,107 @@
+"""Keys and certificates for signed updates, made once a run; RSA takes its time."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
+
+from hcall_abi.efi import EfiTime, StoredVariable, build_stored
+from hcall_client import authvar
+
+BEFORE = EfiTime(2024, 1, 1)
+NOW = EfiTime(2024, 2, 3, 4, 5, 6)
+
+
+class Holder(NamedTuple):
+    """Somebody with a private key and a certificate for it."""
+
+    key: rsa.RSAPrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def der(self) -> bytes:
+        """The certificate in DER."""
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def lists(self) -> bytes:
+        """A signature list of the certificate."""
+        return authvar.certificate_lists([self.der])
+
+    @property
+    def variable(self) -> bytes:
+        """A stored variable with that list, of an early time."""
+        return build_stored(StoredVariable(BEFORE, self.lists))
+
+    def files(self, folder) -> tuple[str, str]:
+        """The key and the certificate as files in PEM."""
+        key = self.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        (folder / "key.pem").write_bytes(key)
+        (folder / "certificate.pem").write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
+        return str(folder / "key.pem"), str(folder / "certificate.pem")
+
+
+@functools.cache
+def holder(name: str, bits: int = 2048) -> Holder:
+    """A holder of an RSA key; always the same one for a name."""
+    key = rsa.generate_private_key(65537, bits)
+    return Holder(key, certificate(name, key))
+
+
+def certificate(name: str, key, issuer_key=None) -> x509.Certificate:
+    """A certificate of version 3 for any kind of key, signed by itself or by another."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    start = datetime.datetime(2000, 1, 1)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=1))  # validity is not looked at
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(issuer_key or key, SHA256())
+    )
+
+
+@functools.cache
+def elliptic() -> bytes:
+    """A certificate for a key that is no RSA key, in DER."""
+    made = certificate("elliptic", ec.generate_private_key(ec.SECP256R1()))
+    return made.public_bytes(serialization.Encoding.DER)
+
+
+def pk() -> Holder:
+    """The holder of PK."""
+    return holder("PK")
+
+
+def kek() -> Holder:
+    """The holder of a key in KEK."""
+    return holder("KEK")
+
+
+def stranger() -> Holder:
+    """Somebody whose key stands nowhere."""
+    return holder("stranger")
+
+
+def update(
+    name: str, contents: bytes, signer: Holder | None = None, *, time: EfiTime = NOW, append: bool = False
+) -> bytes:
+    """A payload signed by somebody, by PK's holder if nobody is named."""
+    who = signer or pk()
+    pkcs7 = authvar.sign(authvar.to_sign(name, contents, time, append=append), who.key, who.certificate)
+    return authvar.payload(time, pkcs7, contents)

@@ -1,0 +1,179 @@
+"""Hostile payloads: never taken, always refused by a rule, in bounded time and memory."""
+
+import functools
+import hashlib
+import random
+import struct
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hcall_abi.efi import SignatureList, build_lists
+from hcall_abi.update_rules import UpdateRule
+from hcall_client import authvar
+from hcall_server.secvar.update import Refused, Replace
+from tests.secvar import der
+from tests.secvar.judge import judge
+from tests.secvar.keys import NOW, elliptic, kek, pk, update
+
+CONTENTS = b"contents"
+LARGEST_PAYLOAD = 0xFFFF
+
+
+@functools.cache
+def good() -> bytes:
+    """An update with signed attributes in a ContentInfo, which has the most to damage."""
+    message = authvar.to_sign("db", CONTENTS, NOW)
+    digest = der.attribute("message digest", der.tlv(4, hashlib.sha256(message).digest()))
+    joined = b"".join(sorted([der.attribute("content type", der.oid("data")), digest]))
+    info = der.signer_info(der.signature(der.tlv(0x31, joined), pk()), attributes=joined)
+    return authvar.payload(NOW, der.content_info(der.signed_data(info)), CONTENTS)
+
+
+def refused(payload: bytes, **changes) -> UpdateRule:
+    """The rule by which a payload is refused; anything else is a failure."""
+    decision = judge("db", payload, **changes)
+    assert isinstance(decision, Refused), decision
+    return decision.rule
+
+
+def test_the_good_one_is_good() -> None:
+    """Or the rest of this page would prove nothing."""
+    assert isinstance(judge("db", good()), Replace)
+
+
+def test_cut_at_every_byte() -> None:
+    """R-70: no beginning of an update is an update."""
+    for end in range(len(good())):
+        refused(good()[:end])
+
+
+def test_every_bit_counts() -> None:
+    """R-70: a flipped bit anywhere is refused, but for those that nobody signs and nobody heeds."""
+    data, heedless = good(), set()
+    for at in range(len(data)):
+        for bit in range(8) if at < 60 else (at % 8,):
+            flipped = data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
+            if not isinstance(judge("db", flipped), Refused):
+                heedless.add(at)
+    unheeded = [data.index(der.NAME) + n for n in range(len(der.NAME))]  # a signer's name
+    versions = [n for n in range(40, len(data) - 2) if data[n : n + 2] == b"\2\1"]
+    numbers = [n + 2 for n in versions]  # versions and the serial number
+    parameters = [n for n in range(40, len(data) - 1) if data[n : n + 2] == b"\5\0"]
+    names = [data.rindex(bytes.fromhex(der.OIDS["RSA"])) + 8]  # another name of the same algorithm
+    assert heedless <= {*unheeded, *numbers, *parameters, *names}
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_random_damage(data: st.DataObject) -> None:
+    """R-70: bytes overwritten, removed, put in: refused, and nothing but a decision comes out."""
+    payload = bytearray(good())
+    at = data.draw(st.integers(16, 100))
+    cut = data.draw(st.integers(0, 8))
+    payload[at : at + cut] = data.draw(st.binary(min_size=1, max_size=8))
+    if bytes(payload) != good():
+        judge("db", bytes(payload))
+        refused(bytes(payload) + b"\0")
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200))
+def test_random_bytes(noise: bytes) -> None:
+    """R-70: as a whole payload, as its PKCS#7, and as a certificate of PK."""
+    refused(noise)
+    refused(authvar.payload(NOW, noise or b"\0", CONTENTS))
+    if noise:
+        refused(good(), platform_key=bytes(8) + authvar.certificate_lists([noise]))
+
+
+def nested(tag: int, depth: int) -> bytes:
+    """DER as deep as it goes, with lengths that are right."""
+    inner = b""
+    while len(inner) < depth:
+        inner = der.tlv(tag, inner)
+    return inner
+
+
+DEEP = LARGEST_PAYLOAD - 200
+BOMBS = {
+    "sequences": lambda: nested(0x30, DEEP),
+    "sets": lambda: nested(0x31, DEEP),
+    "explicit tags": lambda: nested(0xA0, DEEP),
+    "indefinite lengths": lambda: b"\x30\x80" * (DEEP // 2),
+    "a huge length": lambda: b"\x30\x84\xff\xff\xff\xff" + bytes(100),
+    "a length of 127 bytes": lambda: b"\x30\xff" + b"\xff" * 127,
+    "a long tag": lambda: b"\x3f" + b"\xff" * DEEP,
+    "deep in the content": lambda: der.signed_data(content=der.sequence(der.oid("data"), nested(0xA0, DEEP))),
+    "deep in the certificates": lambda: der.signed_data(der.signer_info(b"x"), extra=nested(0xA0, DEEP)),
+    "many certificates": lambda: der.signed_data(extra=der.tlv(0xA0, b"\5\0" * 32_000)),
+    "many digests": lambda: der.signed_data(digests=der.tlv(0x31, der.algorithm("SHA-256") * 4000)),
+    "many signers": lambda: der.signed_data(*[der.signer_info(b"x")] * 700),
+    "a huge number": lambda: der.signed_data(
+        der.signer_info(b"x", who=der.sequence(der.NAME, der.tlv(2, b"\x7f" * 60_000)))
+    ),
+    "a huge signature": lambda: der.signed_data(der.signer_info(b"\xff" * 60_000)),
+    "a huge name": lambda: der.sequence(der.tlv(6, b"\x81" * 60_000 + b"\1")),
+    "many attributes": lambda: der.signed_data(
+        der.signer_info(b"x", attributes=der.attribute("SHA-1", b"\5\0") * 3000)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name: str) -> None:
+    """R-70: nesting, lengths and numbers of things: refused, within a few megabytes and no recursion."""
+    bomb = authvar.payload(NOW, BOMBS[name](), b"")
+    assert len(bomb) <= LARGEST_PAYLOAD
+    tracemalloc.start()
+    refused(bomb)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+def test_the_most_work_there_is() -> None:
+    """R-70: as many signers and trusted keys as fit; none signed, so all are tried."""
+    signers = [der.signer_info(random.Random(n).randbytes(256)) for n in range(16)]
+    keys = authvar.certificate_lists([kek().der] * (60_000 // len(kek().lists)))
+    payload = authvar.payload(NOW, der.signed_data(*signers), b"")
+    assert refused(payload, exchange_keys=bytes(8) + keys) is UpdateRule.SIGNED_BY_PK_OR_KEK
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_damaged_certificates(at: int, value: int) -> None:
+    """R-70: a PK with a damaged certificate lets nobody in who holds another key."""
+    certificate = bytearray(pk().der)
+    certificate[at % len(certificate)] = value
+    decision = judge(
+        "db", update_by_kek(), platform_key=bytes(8) + authvar.certificate_lists([bytes(certificate)]),
+        exchange_keys=None,
+    )  # fmt: skip
+    assert isinstance(decision, Refused)
+
+
+@functools.cache
+def update_by_kek() -> bytes:
+    """An update by a holder of KEK."""
+    return update("db", CONTENTS, kek())
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=64), st.integers(0, 0xFFFF_FFFF), st.integers(0, 0xFFFF_FFFF), st.integers(0, 64))
+def test_hostile_lists(noise: bytes, size: int, signature: int, header: int) -> None:
+    """R-70: in PK, in KEK, in what is appended and in what is stored."""
+    hostile = b"t" * 16 + struct.pack("<III", size, header, signature) + noise
+    armed = authvar.payload(NOW, b"-", hostile)
+    assert isinstance(judge("PK", armed, unverified=True), Refused)
+    assert refused(good(), platform_key=bytes(8) + hostile) is UpdateRule.TRUSTED_KEYS
+
+
+def test_a_certificate_of_a_key_that_does_not_count_signs_nothing() -> None:
+    """R-70: KEK stops at it, even if a good one follows."""
+    lists = build_lists([SignatureList(b"x" * 16, b"", (bytes(17),))])
+    for bad in (authvar.certificate_lists([elliptic()]), lists):
+        keys = {"exchange_keys": bytes(8) + bad + kek().lists}
+        assert refused(update_by_kek(), **keys) is UpdateRule.TRUSTED_KEYS

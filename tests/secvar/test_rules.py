@@ -1,0 +1,262 @@
+"""Every rule of a signed update broken alone: its status, its words, and nothing else is wrong."""
+
+import hashlib
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hcall_abi.efi import StoredVariable, build_stored
+from hcall_abi.statuses import Status
+from hcall_abi.update_rules import MAX_SIGNERS, UpdateRule
+from hcall_abi.variables import PK, POLICIES, WIPE_SENTENCE, wide
+from hcall_client import authvar
+from hcall_server.secvar.names import broken_by_flags, broken_by_label
+from hcall_server.secvar.update import Refused, Replace
+from tests.secvar import der
+from tests.secvar.judge import judge
+from tests.secvar.keys import BEFORE, NOW, elliptic, holder, kek, pk, stranger, update
+
+CONTENTS = b"what db is to hold"
+R = UpdateRule
+
+
+def payload(pkcs7: bytes | None = None, contents: bytes = CONTENTS) -> bytes:
+    """An update of db, by PK's holder if no PKCS#7 is given."""
+    return update("db", contents) if pkcs7 is None else authvar.payload(NOW, pkcs7, contents)
+
+
+def patched(at: int, data: bytes) -> bytes:
+    """A good payload with other bytes at an offset."""
+    good = payload()
+    return good[:at] + data + good[at + len(data) :]
+
+
+def message(contents: bytes = CONTENTS) -> bytes:
+    """What the updates of this table are signed over."""
+    return authvar.to_sign("db", contents, NOW)
+
+
+def by_pk(**changes: bytes) -> bytes:
+    """A SignerInfo with the signature of PK's holder."""
+    return der.signer_info(der.signature(message(), pk()), **changes)
+
+
+def with_attributes(*attributes: bytes, signer=pk) -> bytes:
+    """A SignedData whose signature is over these attributes."""
+    joined = b"".join(sorted(attributes))
+    value = der.signature(der.tlv(0x31, joined), signer())
+    return der.signed_data(der.signer_info(value, attributes=joined))
+
+
+TYPE = der.attribute("content type", der.oid("data"))
+
+
+def digest(data: bytes | None = None) -> bytes:
+    """A message digest attribute, of the update if of nothing else."""
+    return der.attribute("message digest", der.tlv(4, hashlib.sha256(data or message()).digest()))
+
+
+def old(contents: bytes) -> bytes:
+    """A stored variable of an early time."""
+    return build_stored(StoredVariable(BEFORE, contents))
+
+
+def length(value: int) -> bytes:
+    """The length field of the certificate part."""
+    return struct.pack("<I", value)
+
+
+Case = tuple[UpdateRule, str, Callable[[], bytes], dict[str, Any]]
+"""The rule, the variable, its payload, and fields of the request (or what makes them: keys take time)."""
+
+CASES: list[Case] = [
+    (R.HEADER_WHOLE, "db", lambda: b"", {}),
+    (R.HEADER_WHOLE, "db", lambda: payload()[:39], {}),
+    *((R.TIME_RESERVED, "db", lambda at=at: patched(at, b"\1"), {}) for at in range(7, 16)),
+    *((R.PART_LENGTH, "db", lambda n=n: patched(16, length(n)), {}) for n in (0, 23, 24)),
+    (R.PART_WITHIN, "db", lambda: patched(16, length(len(payload()) - 15)), {}),
+    (R.PART_WITHIN, "db", lambda: patched(16, length(0xFFFF_FFFF)), {}),
+    (R.PART_REVISION, "db", lambda: patched(20, b"\0\1"), {}),
+    (R.PART_TYPE, "db", lambda: patched(22, b"\2\0"), {}),
+    (R.PART_GUID, "db", lambda: patched(39, b"\0"), {}),
+    (R.PKCS7_DER, "db", lambda: payload(b"0"), {}),
+    (R.PKCS7_DER, "db", lambda: payload(der.signed_data(by_pk()) + b"\0"), {}),
+    (R.PKCS7_DER, "db", lambda: payload(der.content_info(der.signed_data(by_pk())) + b"\0"), {}),
+    (R.PKCS7_DER, "db", lambda: payload(der.content_info(der.signed_data(by_pk()), "data")), {}),
+    (R.PKCS7_DER, "db", lambda: payload(der.signed_data(by_pk(digest=der.sequence()))), {}),
+    (R.PKCS7_DER, "db", lambda: payload(der.signed_data(by_pk(how=der.sequence(b"\5\0")))), {}),
+    (
+        R.PKCS7_DETACHED,
+        "db",
+        lambda: payload(
+            der.signed_data(
+                by_pk(), content=der.sequence(der.oid("data"), der.tlv(0xA0, der.tlv(4, message())))
+            )
+        ),
+        {},
+    ),
+    (R.PKCS7_SIGNERS, "db", lambda: payload(der.signed_data()), {}),
+    (R.PKCS7_SIGNERS, "db", lambda: payload(der.signed_data(*[by_pk()] * (MAX_SIGNERS + 1))), {}),
+    (R.PKCS7_DIGEST, "db", lambda: payload(der.signed_data(by_pk(digest=der.algorithm("SHA-1")))), {}),
+    (
+        R.PKCS7_DIGEST,
+        "db",
+        lambda: payload(der.signed_data(by_pk(), digests=der.set_of(der.algorithm("SHA-1")))),
+        {},
+    ),
+    (R.PKCS7_SIGNATURE, "db", lambda: payload(der.signed_data(by_pk(how=der.algorithm("RSASSA-PSS")))), {}),
+    (R.PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(TYPE)), {}),
+    (R.PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(digest())), {}),
+    (R.PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(TYPE, digest(), digest(b"x"))), {}),
+    (R.PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(TYPE, TYPE, digest())), {}),
+    (
+        R.PKCS7_ATTRIBUTES,
+        "db",
+        lambda: payload(with_attributes(der.attribute("content type", der.oid("signed data")), digest())),
+        {},
+    ),
+    (
+        R.PKCS7_ATTRIBUTES,
+        "db",
+        lambda: payload(with_attributes(TYPE, der.attribute("message digest", der.tlv(12, b"text")))),
+        {},
+    ),
+    (R.TRUSTED_KEYS, "db", payload, {"platform_key": lambda: b"\1" + pk().variable[1:]}),
+    (R.TRUSTED_KEYS, "db", payload, {"platform_key": lambda: old(pk().lists[:-1])}),
+    (R.TRUSTED_KEYS, "db", payload, {"platform_key": lambda: old(authvar.certificate_lists([elliptic()]))}),
+    (R.TRUSTED_KEYS, "db", payload, {"platform_key": lambda: old(b"\0" * 16 + pk().lists[16:])}),
+    (
+        R.TRUSTED_KEYS,
+        "db",
+        lambda: update("db", CONTENTS, kek()),
+        {"exchange_keys": lambda: old(authvar.certificate_lists([elliptic()]) + kek().lists)},
+    ),
+    (R.SIGNED_BY_PK, "PK", lambda: update("PK", kek().lists, stranger()), {}),
+    (R.SIGNED_BY_PK, "KEK", lambda: update("KEK", kek().lists, kek()), {}),
+    (R.SIGNED_BY_PK_OR_KEK, "db", lambda: update("db", CONTENTS, stranger()), {}),
+    (R.SIGNED_BY_PK_OR_KEK, "db", lambda: payload(with_attributes(TYPE, digest(b"another update"))), {}),
+    (
+        R.SIGNED_BY_PK_OR_KEK,
+        "db",
+        lambda: payload(with_attributes(TYPE, digest(), signer=stranger)),
+        {},
+    ),
+    (R.TIME_LATER, "db", payload, {"stored": lambda: build_stored(StoredVariable(NOW, b""))}),
+    (R.APPEND_LISTS, "db", lambda: update("db", b"", append=True),
+     {"append": True, "stored": lambda: old(pk().lists)}),
+    (R.APPEND_LISTS, "KEK", lambda: update("KEK", b"", append=True), {"append": True}),
+    (R.APPEND_LISTS, "db", lambda: update("db", pk().lists[:-1], append=True),
+     {"append": True, "stored": lambda: old(pk().lists)}),
+    (R.STORED_LISTS, "db", lambda: update("db", pk().lists, append=True),
+     {"append": True, "stored": lambda: old(CONTENTS)}),
+    (R.WIPE_ARMED, "PK", lambda: update("PK", bytes(44) + WIPE_SENTENCE), {}),
+    (R.PK_CONTENTS, "PK", lambda: update("PK", pk().lists * 2), {}),
+    (R.PK_CONTENTS, "PK", lambda: update("PK", pk().lists + b"\0"), {}),
+    (R.PK_CONTENTS, "PK", lambda: update("PK", pk().der), {}),
+    (R.PK_CONTENTS, "PK", lambda: update("PK", authvar.certificate_lists([elliptic()])), {}),
+    (R.PK_CONTENTS, "PK", lambda: update("PK", authvar.certificate_lists([holder("long", 3072).der])), {}),
+    (R.PK_CONTENTS, "PK", lambda: update("PK", authvar.certificate_lists([pk().der + b"\0"])), {}),
+    (R.PK_CONTENTS, "PK", lambda: update("PK", b"\0" * 16 + pk().lists[16:]), {}),
+    (R.KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists + b"\0"), {}),
+    (R.KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists + authvar.certificate_lists([b"x"])), {}),
+    (R.KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists, append=True),
+     {"append": True, "stored": lambda: old(CONTENTS)}),
+    (R.VARIABLE_FITS, "db", payload, {"largest": 8 + len(CONTENTS) - 1}),
+]  # fmt: skip
+
+STATUSES = {
+    "PART": Status.H_P6, "HEADER": Status.H_P6, "PKCS7": Status.H_P6, "APPEND": Status.H_P6,
+    "STORED": Status.H_P6, "KEK": Status.H_P6, "TRUSTED": Status.H_AUTHORITY, "SIGNED": Status.H_AUTHORITY,
+    "WIPE": Status.H_AUTHORITY, "VARIABLE": Status.H_NO_MEM, "LABEL": Status.H_P2, "NAME": Status.H_P2,
+    "FLAGS": Status.H_P5,
+}  # fmt: skip
+EXACT = {
+    R.TIME_RESERVED: Status.H_P6,
+    R.TIME_LATER: Status.H_AUTHORITY,
+    R.PK_APPEND: Status.H_P5,
+    R.PK_CONTENTS: Status.H_P6,
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{n}-{case[0].name}" for n, case in enumerate(CASES)])
+def test_a_broken_rule(case: Case) -> None:
+    """R-70: the refusal names this very rule, and says in words what was found."""
+    rule, name, make, changes = case
+    made = {field: value() if callable(value) else value for field, value in changes.items()}
+    decision = judge(name, make(), **made)
+    assert isinstance(decision, Refused)
+    assert decision.rule is rule
+    assert decision.message
+
+
+HEADER = bytes(9) + b"\2\x10" + bytes(5)
+LABELS = [
+    (R.LABEL_HEADER, PK),
+    (R.LABEL_HEADER, HEADER[:15]),
+    (R.LABEL_HEADER, b"p" + HEADER[1:] + PK),
+    (R.LABEL_HEADER, HEADER[:8] + b"\1" + HEADER[9:] + PK),
+    (R.LABEL_HEADER, HEADER[:10] + b"\x11" + HEADER[11:] + PK),
+    (R.LABEL_HEADER, HEADER[:15] + b"\1" + PK),
+    (R.NAME_WIDE, HEADER),
+    (R.NAME_WIDE, HEADER + b"PK\0"),
+    (R.NAME_NUL, HEADER + PK + bytes(2)),
+    (R.NAME_NUL, HEADER + bytes(2) + PK),
+    (R.NAME_NUL, HEADER + b"P\0\0\0K\0"),
+]
+
+
+@pytest.mark.parametrize("rule,label", LABELS)
+def test_a_bad_label(rule: UpdateRule, label: bytes) -> None:
+    """R-70: the header is that of the operating systems, the name is UTF-16 without NUL."""
+    assert broken_by_label(label) is rule
+
+
+def test_good_labels() -> None:
+    """R-70: the nine, and any other name in UTF-16, a byte of 0 in two characters included."""
+    for name in (*POLICIES, "x", "\u0100\u0041", "é" * 100):
+        assert broken_by_label(authvar.variable_label(name)) is None
+    assert authvar.variable_label("PK") == HEADER + PK
+
+
+def test_bad_flags() -> None:
+    """R-70: append is the only flag, and PK has none."""
+    label, other = authvar.variable_label("PK"), authvar.variable_label("db")
+    for flags in (2, 3, 1 << 63, 1 << 32):
+        assert broken_by_flags(flags, other) is broken_by_flags(flags, label) is R.FLAGS_KNOWN
+    assert broken_by_flags(1, label) is R.PK_APPEND
+    assert [broken_by_flags(flags, other) for flags in (0, 1)] == [None, None]
+    assert broken_by_flags(0, label) is None
+    assert broken_by_flags(1, HEADER + wide("PK ")) is None
+
+
+def test_every_rule_is_broken_here() -> None:
+    """R-70: no row of the table of rules is without its test, and each has its status."""
+    tested = {case[0] for case in CASES} | {rule for rule, _ in LABELS} | {R.FLAGS_KNOWN, R.PK_APPEND}
+    assert tested == set(UpdateRule)
+    for rule in UpdateRule:
+        assert rule.status is EXACT.get(rule, STATUSES.get(rule.name.partition("_")[0])), rule
+    assert len({rule.sentence for rule in UpdateRule}) == len(UpdateRule)
+
+
+GOOD: list[tuple[str, Callable[[], bytes]]] = [
+    ("bare", lambda: der.signed_data(by_pk())),
+    ("in a ContentInfo", lambda: der.content_info(der.signed_data(by_pk()))),
+    ("algorithm without parameters", lambda: der.signed_data(by_pk(digest=der.algorithm("SHA-256", b"")))),
+    ("other name of the algorithm", lambda: der.signed_data(by_pk(how=der.algorithm("RSA with SHA-256")))),
+    ("named by its key", lambda: der.signed_data(by_pk(who=der.tlv(0x80, b"identifier")))),
+    ("unsigned attributes", lambda: der.signed_data(by_pk(after=der.tlv(0xA1, digest(b"x"))))),
+    ("a certificate that is none", lambda: der.signed_data(by_pk(), extra=der.tlv(0xA0, der.sequence()))),
+    ("a revocation list", lambda: der.signed_data(by_pk(), extra=der.tlv(0xA1, der.sequence()))),
+    ("signed attributes", lambda: with_attributes(TYPE, digest())),
+    ("more signed attributes", lambda: with_attributes(TYPE, digest(), der.attribute("SHA-1", b"\5\0"))),
+    ("two signers", lambda: der.signed_data(der.signer_info(der.signature(message(), stranger())), by_pk())),
+    ("as many as may be", lambda: der.signed_data(*[der.signer_info(b"x")] * (MAX_SIGNERS - 1), by_pk())),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [make for _, make in GOOD], ids=[name for name, _ in GOOD])
+def test_what_breaks_no_rule(make: Callable[[], bytes]) -> None:
+    """R-70: forms of PKCS#7 that say the same are taken alike; who is named as signer decides nothing."""
+    assert judge("db", payload(make())) == Replace(build_stored(StoredVariable(NOW, CONTENTS)))

@@ -1,0 +1,190 @@
+"""What becomes of a variable: authority, time, append, deletion, and the update without verification."""
+
+import struct
+
+import pytest
+
+from hcall_abi.efi import GUID_SHA256, EfiTime, SignatureList, StoredVariable, build_lists, build_stored
+from hcall_abi.update_rules import UpdateRule
+from hcall_abi.variables import POLICIES, WIPE_SENTENCE
+from hcall_client import authvar
+from hcall_server.secvar.update import Delete, DeleteEverything, Refused, Replace
+from tests.secvar.judge import judge, stored
+from tests.secvar.keys import BEFORE, NOW, holder, kek, pk, stranger, update
+
+OTHERS = [name for name in POLICIES if name not in ("PK", "KEK")]
+LATER = NOW._replace(second=NOW.second + 1)
+DIGESTS = build_lists([SignatureList(GUID_SHA256, b"", (b"o" * 16 + b"1" * 32, b"o" * 16 + b"2" * 32))])
+
+
+def broken(decision) -> UpdateRule:
+    """The rule that refused."""
+    assert isinstance(decision, Refused), decision
+    return decision.rule
+
+
+def old(contents: bytes, time: EfiTime = BEFORE) -> bytes:
+    """A stored variable."""
+    return build_stored(StoredVariable(time, contents))
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_pk_signs_every_variable(name: str) -> None:
+    """R-70: all nine; stored are 8 bytes of version and time, then the contents as they came."""
+    got = stored(name, update(name, kek().lists))
+    assert got == struct.pack("<BHBBBBB", 0, *NOW) + kek().lists
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_kek_signs_all_but_pk_and_kek(name: str) -> None:
+    """R-70: the seven databases, and any other name."""
+    assert stored(name, update(name, DIGESTS, kek()))[8:] == DIGESTS
+    assert stored("mine", update("mine", DIGESTS, kek()))[8:] == DIGESTS
+    for private in ("PK", "KEK"):
+        assert broken(judge(private, update(private, kek().lists, kek()))) is UpdateRule.SIGNED_BY_PK
+    assert broken(judge(name, update(name, DIGESTS, stranger()))) is UpdateRule.SIGNED_BY_PK_OR_KEK
+
+
+def test_every_key_of_kek_signs() -> None:
+    """R-70: the second list of KEK counts as the first; RSA-4096 as RSA-2048."""
+    big = holder("big", 4096)
+    keys = {"exchange_keys": old(kek().lists + big.lists), "platform_key": None}
+    for who in (kek(), big):
+        assert isinstance(judge("db", update("db", DIGESTS, who), **keys), Replace)
+    assert isinstance(judge("KEK", update("KEK", kek().lists, big), platform_key=old(big.lists)), Replace)
+
+
+def test_without_pk_nobody_signs() -> None:
+    """R-70: an empty store takes no signature at all."""
+    nothing = {"platform_key": None, "exchange_keys": None}
+    for name in POLICIES:
+        assert broken(judge(name, update(name, pk().lists), **nothing)).status == -10
+
+
+def test_a_signature_is_for_one_name_time_and_kind() -> None:
+    """R-70: the name, the time, the contents and append are all signed."""
+    for name, payload, append in (
+        ("dbx", update("db", DIGESTS), False),
+        ("db", update("db", DIGESTS), True),
+        ("db", update("db", DIGESTS, append=True), False),
+        ("db", update("db", DIGESTS) + b"\0", False),
+        ("db", update("db", DIGESTS)[:-1], False),
+        ("db", b"\xe9" + update("db", DIGESTS)[1:], False),
+    ):
+        assert broken(judge(name, payload, append=append)) is UpdateRule.SIGNED_BY_PK_OR_KEK
+
+
+@pytest.mark.parametrize("field", range(6))
+def test_time_goes_forward(field: int) -> None:
+    """R-70: every field counts, the year most; the same moment is not later."""
+    earlier = EfiTime(*[value - (n == field) for n, value in enumerate(NOW)])
+    payload = update("db", DIGESTS)
+    assert isinstance(judge("db", payload, stored=old(b"", earlier)), Replace)
+    assert broken(judge("db", payload, stored=old(b"", NOW))) is UpdateRule.TIME_LATER
+    later = EfiTime(*[value + (n == field) for n, value in enumerate(NOW)])
+    assert broken(judge("db", payload, stored=old(b"", later))) is UpdateRule.TIME_LATER
+
+
+def test_an_append_keeps_the_later_time() -> None:
+    """R-70: its own time is not compared, but never sets the variable's back."""
+    payload = update("dbx", DIGESTS, append=True)
+    for before in (BEFORE, NOW, LATER):
+        got = stored("dbx", payload, append=True, stored=old(kek().lists, before))
+        assert got[:8] == old(b"", max(before, NOW))
+        got = stored("dbx", payload, append=True, stored=old(b"", before))
+        assert got == old(DIGESTS, max(before, NOW))
+    assert stored("dbx", payload, append=True) == old(DIGESTS, NOW)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_databases_hold_nothing_twice(name: str) -> None:
+    """R-70: appending what is there changes nothing; what is new joins the list of its type."""
+    third = b"o" * 16 + b"3" * 32
+    both = build_lists([SignatureList(GUID_SHA256, b"", (third, b"o" * 16 + b"1" * 32))])
+    payload = update(name, DIGESTS, append=True)
+    assert stored(name, payload, append=True, stored=old(DIGESTS))[8:] == DIGESTS
+    payload = update(name, both + kek().lists, append=True)
+    lists = (b"o" * 16 + b"1" * 32, b"o" * 16 + b"2" * 32, third)
+    expected = build_lists([SignatureList(GUID_SHA256, b"", lists)]) + kek().lists
+    assert stored(name, payload, append=True, stored=old(DIGESTS))[8:] == expected
+
+
+@pytest.mark.parametrize("name", ["KEK", "mine"])
+def test_other_variables_are_appended_to_as_they_are(name: str) -> None:
+    """R-70: KEK and unknown names get the new bytes at the end, doubles too."""
+    payload = update(name, kek().lists, append=True)
+    assert stored(name, payload, append=True, stored=old(kek().lists))[8:] == kek().lists * 2
+
+
+def test_no_contents() -> None:
+    """R-70: PK's holder deletes the variable, a holder of KEK leaves it empty."""
+    for name in POLICIES:
+        assert judge(name, update(name, b""), stored=old(kek().lists)) == Delete()
+        assert judge(name, update(name, b"")) == Delete()
+    assert stored("db", update("db", b"", kek()), stored=old(DIGESTS)) == old(b"", NOW)
+
+
+def test_pk_is_replaced_by_its_holder() -> None:
+    """R-70: then the new one signs and the old one does not."""
+    new = stored("PK", update("PK", stranger().lists), stored=pk().variable)
+    assert isinstance(judge("db", update("db", DIGESTS, stranger()), platform_key=new), Replace)
+    assert broken(judge("db", update("db", DIGESTS), platform_key=new)) is UpdateRule.SIGNED_BY_PK_OR_KEK
+
+
+def test_pk_without_verification() -> None:
+    """R-36, R-70: neither signature nor time are looked at, not even whether there is a PKCS#7."""
+    nobody = {"platform_key": None, "exchange_keys": None, "unverified": True}
+    payload = authvar.payload(BEFORE, b"no PKCS#7", stranger().lists)
+    for before in (None, pk().variable, old(pk().lists, NOW)):
+        assert stored("PK", payload, **nobody, stored=before)[8:] == stranger().lists
+        assert stored("PK", payload, unverified=True, stored=before)[8:] == stranger().lists
+    assert judge("PK", authvar.payload(BEFORE, b"-", b""), unverified=True, stored=pk().variable) == Delete()
+    assert broken(judge("PK", payload)) is UpdateRule.PKCS7_DER
+    for other in ("KEK", *OTHERS):
+        assert broken(judge(other, payload, unverified=True)) is UpdateRule.PKCS7_DER
+
+
+def test_everything_is_deleted_by_a_sentence() -> None:
+    """R-36, R-70: while armed, whatever stands before the sentence; else not even with PK's signature."""
+    for head in (bytes(44), b"x" * 44):
+        contents = head + WIPE_SENTENCE
+        armed = authvar.payload(BEFORE, b"-", contents)
+        assert judge("PK", armed, unverified=True, stored=pk().variable) == DeleteEverything()
+        assert broken(judge("PK", update("PK", contents))) is UpdateRule.WIPE_ARMED
+        assert stored("db", update("db", contents))[8:] == contents
+    for near in (bytes(43) + WIPE_SENTENCE, bytes(44) + WIPE_SENTENCE[:-1], bytes(45) + WIPE_SENTENCE):
+        payload = authvar.payload(BEFORE, b"-", near)
+        assert broken(judge("PK", payload, unverified=True)) is UpdateRule.PK_CONTENTS
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "mine"])
+def test_contents_of_other_variables_are_their_own_affair(name: str) -> None:
+    """R-70: what no rule speaks of is stored byte for byte."""
+    for contents in (b"x", bytes(27), b"\xff" * 1000, DIGESTS + b"trailing"):
+        assert stored(name, update(name, contents))[8:] == contents
+
+
+def test_the_largest_variable() -> None:
+    """R-70: the 8 bytes of its header count."""
+    payload = update("db", bytes(1000))
+    assert len(stored("db", payload, largest=1008)) == 1008
+    assert broken(judge("db", payload, largest=1007)) is UpdateRule.VARIABLE_FITS
+
+
+def test_what_is_stored_and_no_variable_gives_way() -> None:
+    """An object of another form under the label is replaced, never appended to."""
+    assert stored("db", update("db", DIGESTS), stored=b"\1other") == old(DIGESTS, NOW)
+    payload = update("db", DIGESTS, append=True)
+    assert broken(judge("db", payload, append=True, stored=b"\1other")) is UpdateRule.STORED_LISTS
+
+
+def test_nothing_of_the_contents_shows() -> None:
+    """A request, a payload and a decision can go into a log."""
+    from hcall_abi.efi import parse_update
+    from hcall_server.secvar.update import UpdateRequest
+
+    payload = update("db", b"canary" * 10)
+    request = UpdateRequest(b"d\0b\0", payload, False, payload, payload, payload, False, 1)
+    for thing in (request, parse_update(payload), judge("db", payload), StoredVariable(NOW, payload)):
+        assert "canary" not in repr(thing)
+        assert payload[60:70].hex() not in repr(thing)
