@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hcall_abi.calls import Opcode
+from hcall_abi.frames import HCall, HReturn
 
 OTHER_CALL = 0
 """Stands for every opcode that is no h-call of the keystore: guests must not grow the table."""
@@ -33,6 +35,8 @@ class Counters:
     crashed: int = 0
     """Connections that a bug in the server ended."""
 
-    def call(self, opcode: int, status: int) -> None:
-        """Count one answered call."""
-        self.calls[opcode if opcode in _KNOWN else OTHER_CALL, status] += 1
+    def answered(self, calls: Iterable[HCall], returns: Iterable[HReturn]) -> None:
+        """Count calls with their answers."""
+        counts = self.calls
+        for (_, opcode, _, _), (_, status, _, _) in zip(calls, returns, strict=True):
+            counts[opcode if opcode in _KNOWN else OTHER_CALL, status] += 1

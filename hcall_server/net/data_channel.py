@@ -11,7 +11,6 @@ at most `MAX_BODY`.  That is under 1 MiB, and while an answer is being sent noth
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -51,7 +50,8 @@ FLUSH_SIZE = 256 * 1024
 WINDOW = 16
 """How many calls are decoded before they run; their answers refer to objects, and copy nothing."""
 
-_OVER = (State.CLOSED, State.REFUSED)
+_CLOSED = State.CLOSED
+_OVER = (_CLOSED, State.REFUSED)
 
 SERVER_NAME = f"swpks {__version__}"
 
@@ -165,37 +165,19 @@ class Connection:
     def _pieces(self) -> Iterator[bytes]:
         """Run what has come and yield the answers, joined to pieces of less than FLUSH_SIZE plus one answer.
 
-        A call alone, as clients that wait for each answer send it, takes the short way.
-        """
-        session, events = self._session, self._session.events()
-        try:
-            first = next(events, None)
-        except ProtocolError as error:
-            self._violated(error)
-            return
-        if type(first) is HCall and self._calls is not None and not session.buffered:
-            returned = self._calls.execute(first)
-            self._counters.call(first.opcode, returned.status)
-            yield session.send(returned)
-        elif first is not None:
-            yield from self._pieces_of(itertools.chain((first,), events))
-
-    def _pieces_of(self, events: Iterator[Event]) -> Iterator[bytes]:
-        """Run and answer whole windows; stops where the session was ended while a piece was being sent.
-
         Decoding, running and encoding each go over a whole window: a processor does many alike
-        things faster than a few unlike ones in turn.
+        things faster than a few unlike ones in turn.  It stops where the session was ended while a
+        piece was being sent.
         """
         answers: list[bytes] = []
-        size, send = 0, self._session.send
-        while calls := self._next_calls(events, answers):
+        size, session = 0, self._session
+        while calls := self._next_calls(answers):
             returns = self._run(calls)
-            if self._session.state is State.CLOSED:
+            if session.state is _CLOSED:
                 break  # the client has said GOODBYE behind them and wants no answers
-            for returned in returns:
-                frame = send(returned)
-                answers.append(frame)
-                size += len(frame)
+            for head, data in session.answers(returns):
+                answers += (head, data)
+                size += len(head) + len(data)
                 if size >= FLUSH_SIZE:
                     yield b"".join(answers)
                     if not self._alive():
@@ -209,28 +191,28 @@ class Connection:
         """Run the calls of a window, and count them."""
         if self._calls is None:
             return []  # never so: the states allow no call before the session is open
-        execute, count = self._calls.execute, self._counters.call
+        execute = self._calls.execute
         returns = [execute(call) for call in calls]
-        for call, returned in zip(calls, returns, strict=True):
-            count(call.opcode, returned.status)
+        self._counters.answered(calls, returns)
         return returns
 
-    def _next_calls(self, events: Iterator[Event], answers: list[bytes]) -> list[HCall]:
+    def _next_calls(self, answers: list[bytes]) -> list[HCall]:
         """Take the next calls, WINDOW at most and none at the end; other frames are answered on the way.
 
-        A protocol error is the end of `events`: the calls before it still run.
+        After a protocol error there is no next call.
         """
-        calls: list[HCall] = []
+        session = self._session
         try:
-            for event in events:
+            while not (calls := session.calls(WINDOW)):
+                event = session.next_event()
+                if event is None:
+                    return []
                 if type(event) is HCall:
-                    calls.append(event)
-                    if len(calls) == WINDOW:
-                        break
-                else:
-                    answers += self._other(event)
+                    return [event]  # it came in pieces
+                answers += self._other(event)
         except ProtocolError as error:
             self._violated(error)
+            return []
         return calls
 
     def _violated(self, error: ProtocolError) -> None:

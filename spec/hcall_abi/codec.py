@@ -49,9 +49,10 @@ _HRETURN_HEAD = FixedLayout(HRETURN_HEAD)
 _SEGMENT = FixedLayout(SEGMENT)
 _WRITE = FixedLayout(WRITE)
 
-_IN, _OUT = int(Access.IN), int(Access.OUT)
-_new = tuple.__new__  # what a named tuple's own constructor calls, at half its price
-_READABLE = (int(Access.IN), int(Access.BOTH))
+_IN, _OUT, _BOTH = int(Access.IN), int(Access.OUT), int(Access.BOTH)
+# Every h-call passes these: a name of the module is found faster than an attribute.
+_HCALL_HEAD_SIZE, _unpack_hcall_head = _HCALL_HEAD.size, _HCALL_HEAD.unpack_raw
+_SEGMENT_SIZE, _unpack_segments = _SEGMENT.size, _SEGMENT.iterate
 
 
 class ProtocolError(PeerError):
@@ -77,23 +78,22 @@ def decode(kind: int, tag: int, data: bytes, start: int, end: int) -> Frame:
 
 def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
     """Return the HCALL in `data[start:end]`; ProtocolError where its definition refuses it."""
-    table = start + _HCALL_HEAD.size
+    table = start + _HCALL_HEAD_SIZE
     if table > end:
         raise malformed("HCALL", "the body holds ten registers and a segment count")
-    values = _HCALL_HEAD.unpack_raw(data, start)
-    count = values[10]
+    values = _unpack_hcall_head(data, start)
     if values[11] or values[12]:
         raise malformed("HCALL", "reserved fields are 0")
-    offset = table + count * _SEGMENT.size
+    offset = table + values[10] * _SEGMENT_SIZE
     if offset > end:
         raise malformed("HCALL", "the body holds as many segments as it counts")
     segments = []
     previous = 0
     ordered = True
-    for address, length, access in _SEGMENT.iterate(data[table:offset]):
+    for address, length, access in _unpack_segments(data[table:offset]):
         if access == _OUT:
             segments.append((address, length, access, b""))
-        elif access in _READABLE:
+        elif access == _IN or access == _BOTH:
             segments.append((address, length, access, data[offset : offset + length]))
             offset += length
         else:
@@ -194,20 +194,32 @@ def encode(frame: Frame) -> bytes:
             return _built(FrameType.GOODBYE, GOODBYE, frame)
 
 
-_HRETURN_FRAME = Struct(HEADER_LAYOUT.format + _HRETURN_HEAD.format[1:])
 _HCALL_FRAME = Struct(HEADER_LAYOUT.format + _HCALL_HEAD.format[1:])
+_HRETURN_FRAME = Struct(HEADER_LAYOUT.format + _HRETURN_HEAD.format[1:])
+_HRETURN_ONE_WRITE = Struct(_HRETURN_FRAME.format + _WRITE.format[1:])
+_pack_hreturn, _pack_hreturn_one_write = _HRETURN_FRAME.pack, _HRETURN_ONE_WRITE.pack
+_HRETURN_SIZE, _WRITE_SIZE = _HRETURN_HEAD.size, _WRITE.size
+
+
+def hreturn_parts(frame: HReturn) -> tuple[bytes, bytes]:
+    """Return an HRETURN frame as its fixed part and what was written, so that joining a batch copies once."""
+    tag, status, registers, writes = frame
+    if len(writes) == 1:  # the answer to most reads
+        ((address, data),) = writes
+        length = len(data)
+        size = _HRETURN_SIZE + _WRITE_SIZE + length
+        head = (MAGIC, VERSION, 5, 0, tag, size, status, *registers, 1, 0, 0, address, length, 0)
+        return _pack_hreturn_one_write(*head), data
+    table = b"".join([_WRITE.pack_raw(address, len(data), 0) for address, data in writes])
+    data = b"".join([data for _, data in writes])
+    size = _HRETURN_SIZE + len(table) + len(data)
+    head = (MAGIC, VERSION, 5, 0, tag, size, status, *registers, len(writes), 0, 0)
+    return _pack_hreturn(*head) + table, data
 
 
 def encode_hreturn(frame: HReturn) -> bytes:
     """Return an HRETURN frame as bytes."""
-    tag, status, registers, writes = frame
-    size, table, data = _HRETURN_HEAD.size, [], []
-    for address, written in writes:
-        table.append(_WRITE.pack_raw(address, len(written), 0))
-        data.append(written)
-        size += _WRITE.size + len(written)
-    head = _HRETURN_FRAME.pack(MAGIC, VERSION, 5, 0, tag, size, status, *registers, len(writes), 0, 0)
-    return b"".join((head, *table, *data))
+    return b"".join(hreturn_parts(frame))
 
 
 def encode_hcall(frame: HCall) -> bytes:
