@@ -88,6 +88,11 @@ _DEMANDS: Mapping[Opcode, _Demand] = {
 }
 
 
+def heeded_bits(call: Opcode) -> int:
+    """Return the policy bits that can refuse `call`: without them the password decides alone."""
+    return _DEMANDS[call].heeded
+
+
 def authorise(
     call: Opcode,
     consumer: Consumer,

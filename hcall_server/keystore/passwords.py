@@ -10,7 +10,7 @@ There is no way back from set to unset but an IPL, and nothing here is ever pers
 
 from __future__ import annotations
 
-import hmac
+from hmac import compare_digest
 
 from hcall_abi.consumers import Consumer
 from hcall_abi.statuses import Status
@@ -35,6 +35,10 @@ class Passwords:
         """Whether the consumer has set a password in this IPL."""
         return consumer in self._passwords
 
+    def fits(self, consumer: Consumer, presented: bytes) -> bool:
+        """Whether a call presents the password that is set, or none where none is set."""
+        return compare_digest(self._passwords.get(consumer, b""), presented)
+
     def state(self, consumer: Consumer, presented: bytes) -> PasswordState:
         """Compare what a call presents with what is set, in constant time; empty means none."""
         actual = self._passwords.get(consumer)
@@ -42,7 +46,7 @@ class Passwords:
             return _UNSET_PRESENTED if presented else _UNSET
         if not presented:
             return _MISSING
-        equal = hmac.compare_digest(presented, actual)
+        equal = compare_digest(presented, actual)
         return _MATCHED if equal else _WRONG
 
     def set(self, consumer: Consumer, password: bytes) -> None:

@@ -184,6 +184,8 @@ class Connection:
                         return
                     answers.clear()
                     size = 0
+            if not session.buffered:
+                break
         if answers:
             yield b"".join(answers)
 

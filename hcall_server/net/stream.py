@@ -41,23 +41,16 @@ class SocketStream(Stream):
         """Return what has arrived, at most `max_bytes`; b"" at the end of the stream."""
         size = max_bytes or RECEIVE_SIZE
         try:
-            data = await self._receive(size)
+            await (wait_readable(self._socket) if self._drained else checkpoint())
+            data = self._recv(size)
+        except BlockingIOError:
+            self._drained = True
+            return await self.receive_some(size)
         except OSError as error:
             raise _broken(error) from error
         # A short read emptied the socket, so that trying at once again would only cost a call.
         self._drained = len(data) < size
         return data
-
-    async def _receive(self, size: int) -> bytes:
-        if self._drained:
-            await wait_readable(self._socket)
-        else:
-            await checkpoint()
-        while True:
-            try:
-                return self._recv(size)
-            except BlockingIOError:
-                await wait_readable(self._socket)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`; waits only while the socket takes no more."""

@@ -75,19 +75,19 @@ def _plain(con: Any) -> _Field:
     return inner[0]
 
 
-def _constant_runs(fields: list[_Field]) -> list[tuple[int, int, bytes]]:
-    """Return (start, end, bytes) of each stretch of constants, so that one comparison checks it."""
-    runs: list[tuple[int, int, bytes]] = []
+def _constant_runs(fields: list[_Field]) -> list[tuple[int, bytes]]:
+    """Return (start, bytes) of each stretch of constants, so that one comparison checks it."""
+    runs: list[tuple[int, bytes]] = []
     at = 0
     for field in fields:
-        end = at + field.size
         if field.constant is not None:
             constant = struct.pack(">" + field.packed, field.constant)
-            if runs and runs[-1][1] == at:
-                start, _, before = runs.pop()
-                at, constant = start, before + constant
-            runs.append((at, end, constant))
-        at = end
+            if runs and runs[-1][0] + len(runs[-1][1]) == at:
+                start, before = runs.pop()
+                runs.append((start, before + constant))
+            else:
+                runs.append((at, constant))
+        at += field.size
     return runs
 
 
@@ -108,7 +108,7 @@ class FixedLayout:
         self._holes = [n for n, value in enumerate(self._template) if value is None]
         self._runs = _constant_runs(fields)
         skipping = [field.packed if field.constant is None else f"{field.size}x" for field in fields]
-        self._values = struct.Struct(">" + "".join(skipping))
+        self._unpack_values = struct.Struct(">" + "".join(skipping)).unpack_from
         self.unpack_raw: Callable[..., tuple[Any, ...]] = self._struct.unpack_from
         """Unpack at an offset, constants included and unchecked: for callers that check them."""
         self.pack_raw: Callable[..., bytes] = self._struct.pack
@@ -123,10 +123,10 @@ class FixedLayout:
         """
         if len(data) - offset < self.size:
             raise LayoutMismatch(f"{len(data) - offset} bytes where the layout has {self.size}")
-        for start, end, constant in self._runs:
-            if data[offset + start : offset + end] != constant:
+        for start, constant in self._runs:
+            if not data.startswith(constant, offset + start):
                 raise LayoutMismatch("a fixed field differs from its constant")
-        return self._values.unpack_from(data, offset)
+        return self._unpack_values(data, offset)
 
     def pack(self, *values: Any) -> bytes:
         """Return the bytes for `values`, which are in the order of `unpack`."""
