@@ -54,7 +54,8 @@ class GuardedContents(Contents):
         self._drop_volatile()
 
     def _authenticate(self, call: Opcode, consumer: Consumer, password: bytes) -> None:
-        self._authorise(call, consumer, None, password)
+        if not self.passwords.fits(consumer, password):
+            self._authorise(call, consumer, None, password)
 
     def _authorise(self, call: Opcode, consumer: Consumer, policy: int | None, password: bytes) -> None:
         state = self.passwords.state(consumer, password)

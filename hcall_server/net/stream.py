@@ -41,7 +41,10 @@ class SocketStream(Stream):
         """Return what has arrived, at most `max_bytes`; b"" at the end of the stream."""
         size = max_bytes or RECEIVE_SIZE
         try:
-            await (wait_readable(self._socket) if self._drained else checkpoint())
+            if self._drained:
+                await wait_readable(self._socket)
+            else:
+                await checkpoint()
             data = self._recv(size)
         except BlockingIOError:
             self._drained = True
