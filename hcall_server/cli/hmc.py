@@ -3,6 +3,7 @@
     swpks hmc status
     swpks hmc power lpar1 on
     swpks hmc secure-boot lpar1 enforce && swpks hmc ipl lpar1
+    swpks hmc set lpar1 keystore_signed_updates=1 linux_dynamic_key_secure_boot=1
 
 Exit status: 0 done, or healthy; 1 refused by a rule, or not healthy; 2 the command line makes no
 sense; 3 the server cannot be reached or does not speak as spec/control.md says.
@@ -129,6 +130,15 @@ def _kbytes(text: str) -> int:
     return int(text)
 
 
+def _attribute(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if name == "secure_boot" and value in MODES:
+        return name, MODES.index(value)
+    if not (name and value.isascii() and value.isdigit() and len(value) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is not ATTRIBUTE=NUMBER")
+    return name, int(value)
+
+
 def _add_where(parser: argparse.ArgumentParser, default: Any) -> None:
     """Add what every verb takes; given before the verb or after it, the last one counts."""
     group = parser.add_argument_group("where the server is, and how it is told")
@@ -186,6 +196,20 @@ _VERBS = {
         "set the size of a partition's keystore",
         {"name": _NAME, "kbytes": _SIZE},
         lambda args, path: Ask("PUT", f"{path}/keystore", {"kbytes": args.kbytes}),
+    ),
+    "set": _Verb(
+        "set attributes of a partition, all of them or none",
+        {
+            "name": _NAME,
+            "attributes": {
+                "metavar": "ATTRIBUTE=VALUE",
+                "nargs": "+",
+                "type": _attribute,
+                "help": "the console's names and numbers, such as keystore_signed_updates=1; "
+                "secure_boot takes off, audit and enforce too",
+            },
+        },
+        lambda args, path: Ask("PATCH", f"{path}/attributes", dict(args.attributes)),
     ),
     "health": _Verb("tell whether all is well", {}, lambda *_: Ask("GET", "/health", shown=output.health)),
     "metrics": _Verb("show the figures for Prometheus", {}, lambda *_: Ask("GET", "/metrics")),

@@ -10,6 +10,11 @@ Answer = dict[str, Any]
 
 Show = Callable[[Answer], str]
 
+_ATTRIBUTES = (
+    "keystore_signed_updates",
+    "keystore_signed_updates_without_verification",
+    "linux_dynamic_key_secure_boot",
+)
 _HEAD = ("PARTITION", "ID", "POWER", "IPLS", "KEYSTORE", "USED", "OBJECTS", "SECURE BOOT")
 
 
@@ -29,8 +34,8 @@ def system(answer: Answer) -> str:
 
 
 def partition(answer: Answer) -> str:
-    """Return one partition as a table of one row, and why it was refused."""
-    lines = _table([_HEAD, _row(answer)])
+    """Return one partition as a table of one row, its further attributes, and why it was refused."""
+    lines = _table([_HEAD, _row(answer)]) + [f"{name}={answer[name]}" for name in _ATTRIBUTES]
     if refused := answer["refused"]:
         lines += [
             f"REFUSED: {refused['detail']}",

@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--partition",
         action="append",
         default=[],
-        metavar="NAME:KBYTES",
+        metavar="NAME:KBYTES[,ATTRIBUTE=VALUE...]",
         help="a partition that shall exist, with the size of its keystore; remembered (repeat for more)",
     )
     add(
@@ -93,14 +93,16 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _merged(
     filed: tuple[PartitionSettings, ...], given: list[PartitionSettings]
 ) -> tuple[PartitionSettings, ...]:
-    """Return the partitions of the file with the sizes that the command line gives instead."""
-    sizes = {each.name: each.keystore_kbytes for each in given if each.keystore_kbytes is not None}
+    """Return the partitions of the file, with what the command line says of them instead."""
+    told = {each.name: _told(each) for each in given}
     known = {each.name for each in filed}
-    kept = [
-        dataclasses.replace(each, keystore_kbytes=sizes.get(each.name, each.keystore_kbytes))
-        for each in filed
-    ]
+    kept = [dataclasses.replace(each, **told.get(each.name, {})) for each in filed]
     return (*kept, *(each for each in given if each.name not in known))
+
+
+def _told(settings: PartitionSettings) -> dict[str, Any]:
+    """Return the fields that are set."""
+    return {name: value for name, value in vars(settings).items() if value is not None}
 
 
 def _announce(ready: dict[str, Any], descriptor: int | None) -> None:

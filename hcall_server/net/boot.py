@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
 from hcall_server.net.settings import PartitionSettings, Settings
@@ -23,6 +22,8 @@ from hcall_server.platform.partition import Partition
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import Sealer, SystemRecord
 from hcall_server.writeback.recover import recover_partitions, recover_system
+
+LATCH = "keystore_signed_updates_without_verification"
 
 Entropy = Callable[[int], bytes]
 
@@ -143,6 +144,7 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
     found = system.partitions.get(wish.name)
     if found is None and any(each.name_unknown for each in system.partitions.values()):
         return None
+    attributes = wish.attributes
     if found is None:
         found = system.create(wish.name, wish.keystore_kbytes or 0, auto_start=wish.auto_start is not False)
         before = None
@@ -150,11 +152,10 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
         return None
     else:
         before = found.profile()
-        system.resize(wish.name, found.kbytes if wish.keystore_kbytes is None else wish.keystore_kbytes)
+        attributes.pop(LATCH, None)  # a restart must not arm again what was used up
     if wish.auto_start is not None:
         found.auto_start = wish.auto_start
-    if wish.secure_boot is not None:
-        system.set_secure_boot(wish.name, SecureBoot[wish.secure_boot.upper()])
+    system.set_attributes(wish.name, attributes)
     return None if found.profile() == before else found
 
 

@@ -10,7 +10,7 @@ run in the new one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from hcall_abi.consumers import SecureBoot
@@ -105,11 +105,13 @@ class Machine:
 
     async def power_on(self, name: str) -> Partition:
         """Activate a partition and listen for it."""
+        before = self.system.find(name).ipl_count
         partition = self.system.power_on(name)
         try:
             self.doors.open(partition)
         except SwpksError:
             self.system.power_off(name)
+            partition.ipl_count = before  # no session was opened in it: what is refused changes nothing
             raise
         self._tell("partition.activated", partition, ipl_count=partition.ipl_count)
         return partition
@@ -133,6 +135,12 @@ class Machine:
         """Set the secure-boot mode that the next IPL takes."""
         partition = self.system.set_secure_boot(name, mode)
         self._tell("partition.secure_boot", partition, mode=mode.name.lower())
+        return partition
+
+    async def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
+        """Set console attributes by their names, all of them or none (spec/control.md#attributes)."""
+        partition = self.system.set_attributes(name, changes)
+        self._tell("partition.attributes", partition, **changes)
         return partition
 
     def _end_sessions(self, partition: Partition, text: str) -> None:

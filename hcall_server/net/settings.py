@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from hcall_abi.levels import LEVELS
+from hcall_server.platform.attributes import VALUES as ATTRIBUTES
 
 SECURE_BOOT = ("off", "audit", "enforce")
 
@@ -45,19 +47,37 @@ class PartitionSettings:
     """A partition that shall exist: made at first start, remembered, grown when more is asked.
 
     None leaves what is remembered.  At first: no keystore, started with the server, secure boot
-    off.  `secure_boot` is the mode from the next IPL on, so that of this start too.
+    off, all attributes of signed updates 0.  `secure_boot` is the mode from the next IPL on, so that
+    of this start too.  The latch for updates without verification is armed with a new partition
+    only: what was used up is armed again by the console, never by a restart.
     """
 
     name: str
     keystore_kbytes: int | None = None
     auto_start: bool | None = None
     secure_boot: str | None = None
+    keystore_signed_updates: int | None = None
+    keystore_signed_updates_without_verification: int | None = None
+    linux_dynamic_key_secure_boot: int | None = None
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        """The attributes that are asked for, by the console's names and in its numbers."""
+        mode = None if self.secure_boot is None else SECURE_BOOT.index(self.secure_boot)
+        return {
+            name: value
+            for name in ATTRIBUTES
+            if (value := mode if name == "secure_boot" else getattr(self, name)) is not None
+        }
 
     def __post_init__(self) -> None:
         if not 0 <= (self.keystore_kbytes or 0) <= 0xFFFF:
             raise ValueError(f"partition {self.name}: keystore_kbytes = {self.keystore_kbytes} is no size")
         if self.secure_boot is not None and self.secure_boot not in SECURE_BOOT:
             raise ValueError(f"partition {self.name}: secure_boot is one of {', '.join(SECURE_BOOT)}")
+        for name, value in self.attributes.items():
+            if value not in ATTRIBUTES[name]:
+                raise ValueError(f"partition {self.name}: {name} is 0 to {ATTRIBUTES[name][-1]}")
 
 
 @dataclass(frozen=True)
@@ -99,8 +119,18 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 
 def parse_partition(text: str) -> PartitionSettings:
-    """Return the settings in "NAME:KBYTES" (or "NAME": as it is); ValueError if not so."""
-    name, _, size = text.partition(":")
-    if size and not re.fullmatch(r"[0-9]{1,5}", size):
-        raise ValueError(f"partition {text!r}: a partition is NAME:KBYTES")
-    return PartitionSettings(name, int(size) if size else None)
+    """Return the settings in "NAME[:KBYTES][,ATTRIBUTE=VALUE...]"; ValueError if not so.
+
+    What is not given is as it was.
+    """
+    start, *rest = text.split(",")
+    name, _, size = start.partition(":")
+    attributes = dict(each.split("=", 1) for each in rest if "=" in each)
+    numbers = [value for name, value in attributes.items() if name != "secure_boot"]
+    known = attributes.keys() <= ATTRIBUTES.keys() - {"keystore_kbytes"} and len(attributes) == len(rest)
+    if not known or not all(re.fullmatch(r"[0-9]{1,5}", number) for number in (size or "0", *numbers)):
+        raise ValueError(f"partition {text!r}: a partition is NAME:KBYTES,ATTRIBUTE=VALUE,...")
+    wishes: dict[str, Any] = {
+        name: value if name == "secure_boot" else int(value) for name, value in attributes.items()
+    }
+    return PartitionSettings(name, int(size) if size else None, **wishes)

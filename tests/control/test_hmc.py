@@ -80,6 +80,11 @@ def test_a_day_at_the_console(hmc, state) -> None:
     problem = json.loads(hmc("keystore", "lpar2", "32", "--json", status=1).stderr)
     assert problem["rule"] == "a keystore never shrinks, except to 0"
     assert 'swpks_hcalls_total{hcall="WRITE_OBJECT",status="H_SUCCESS"} 1.0' in hmc("metrics").stdout
+    refused = hmc("set", "lpar2", "keystore_signed_updates=1", status=1)
+    assert "keystore_signed_updates needs a firmware level with SIGNED_UPDATE" in refused.stderr
+    assert (
+        "off, audit at the next IPL" in hmc("set", "lpar2", "keystore_kbytes=64", "secure_boot=audit").stdout
+    )
     assert "no partition 'nobody'" in hmc("status", "nobody", status=1).stderr
     assert json.loads(hmc("status", "lpar2", "--json").stdout)["keystore_kbytes"] == 64
 
@@ -104,6 +109,10 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ["keystore", "lpar1", "-1"],
         ["keystore", "lpar1", "4k"],
         ["reboot", "lpar1"],
+        ["set", "lpar1"],
+        ["set", "lpar1", "keystore_kbytes"],
+        ["set", "lpar1", "secure_boot=on"],
+        ["set", "lpar1", "=1"],
     ],
 )
 def test_usage(words) -> None:
@@ -151,6 +160,9 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
         "secure_boot": "audit",
         "curr_secure_boot": "off",
         "keystore_kbytes": 8,
+        "keystore_signed_updates": 1,
+        "keystore_signed_updates_without_verification": 0,
+        "linux_dynamic_key_secure_boot": 0,
         "keystore": None,
         "refused": {"detail": "its image is damaged", "rule": "it is whole", "section": "spec/sealed.md"},
     }
@@ -165,6 +177,7 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
     assert "lpar1 is REFUSED: its image is damaged" in shown
     assert "off, audit at the next IPL" in shown
     assert "rule: it is whole" in hmc_output.partition(row)
+    assert "\nkeystore_signed_updates=1\n" in hmc_output.partition(row)
     assert hmc_output.system(system | {"partitions": []}).endswith("no partitions")
 
 

@@ -123,7 +123,8 @@ COMMANDS = table("command | request")
 @pytest.mark.parametrize("command,request_line", COMMANDS, ids=[row[0] for row in COMMANDS])
 def test_the_command_asks_what_the_page_says(command, request_line) -> None:
     """Each command of the page parses, and asks for a verb of the table with a body of its struct."""
-    words = re.sub(r"[\[\]]", "", command).replace("\\|", "|").split()[2:]
+    example = command.replace("ATTRIBUTE=VALUE ...", "keystore_signed_updates=1 secure_boot=audit")
+    words = re.sub(r"[\[\]]", "", example).replace("\\|", "|").split()[2:]
     ask = hmc.request_of(parsed(*(word.split("|")[0].replace("KBYTES", "8") for word in words)))
     assert f"{ask.method} {ask.path.replace('NAME', '{name}')}" == request_line
     verb = next(v for v in VERBS if f"{v.method} {v.path}" == request_line)
@@ -197,6 +198,7 @@ async def test_answers_are_as_described() -> None:
             "createPartition": {"name": "a"},
             "setSecureBoot": {"mode": "audit"},
             "setKeystoreSize": {"kbytes": 0},
+            "setAttributes": {"secure_boot": 1},
         }
         order = ("createPartition", "powerOn", "ipl", "setSecureBoot", "setKeystoreSize", "powerOff")
         for verb in sorted(VERBS, key=lambda v: order.index(v.operation) if v.operation in order else 99):
@@ -215,6 +217,7 @@ def test_sections_named_by_the_rules_are_there() -> None:
     source = Path(__file__).parents[2] / "hcall_server"
     text = "".join(path.read_text("utf-8") for path in (source / "net" / "control").glob("*.py"))
     text += (source / "platform" / "system.py").read_text("utf-8")
+    text += (source / "platform" / "attributes.py").read_text("utf-8")
     named_sections = set(re.findall(r"spec/control\.md#([\w-]+)", text))
     headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", PAGE, re.MULTILINE)}
     assert named_sections <= headings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hcall_abi.consumers import Consumer
-from hcall_abi.errors import StorageError
+from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.levels import FW1110
 from tests.control.rig import HEALTHY, in_process, make_machine
 
@@ -53,6 +53,9 @@ async def test_a_new_partition_has_no_keystore(machine, client) -> None:
         "secure_boot": "off",
         "curr_secure_boot": "off",
         "keystore_kbytes": 0,
+        "keystore_signed_updates": 0,
+        "keystore_signed_updates_without_verification": 0,
+        "linux_dynamic_key_secure_boot": 0,
         "keystore": None,
         "refused": None,
     }
@@ -255,3 +258,74 @@ async def test_metrics(machine, client) -> None:
         "swpks_nvram_commits_total 3.0",
     } <= lines
     assert "label" not in answer.text
+
+
+SIGNED_UPDATES = {
+    "keystore_signed_updates": 1,
+    "keystore_signed_updates_without_verification": 1,
+    "linux_dynamic_key_secure_boot": 1,
+}
+
+
+async def test_attributes_are_set_together_and_shown() -> None:
+    """R-36: by the console's names and numbers, all of them or none, and handed to write-behind."""
+    machine = make_machine(FW1110)
+    async with in_process(machine) as client:
+        await client.post("/v1/partitions", json={"name": "lpar1"})
+        noted = vars(machine.encryptor)["noted"]
+        noted.clear()
+        wish = SIGNED_UPDATES | {"keystore_kbytes": 64, "secure_boot": 2}
+        shown = (await client.patch("/v1/partitions/lpar1/attributes", json=wish)).json()
+        assert {name: shown[name] for name in wish} == wish | {"secure_boot": "enforce"}
+        assert noted == ["lpar1"]
+        less = {"linux_dynamic_key_secure_boot": 0}
+        shown = (await client.patch("/v1/partitions/lpar1/attributes", json=less)).json()
+        assert {name: shown[name] for name in SIGNED_UPDATES} == SIGNED_UPDATES | less
+        wrong = {"linux_dynamic_key_secure_boot": 1, "keystore_signed_updates": 0}
+        problem = await refused(client.patch("/v1/partitions/lpar1/attributes", json=wrong))
+        assert problem["section"] == "spec/control.md#attributes"
+        assert (await client.get("/v1/partitions/lpar1")).json() == shown
+
+
+async def test_attributes_of_a_running_partition_are_refused() -> None:
+    """R-36: changes wait for power-off, also the latch that is to be armed again."""
+    machine = make_machine(FW1110)
+    async with in_process(machine) as client:
+        await client.post("/v1/partitions", json={"name": "lpar1", "keystore_kbytes": 8})
+        await client.post("/v1/partitions/lpar1/power-on")
+        problem = await refused(client.patch("/v1/partitions/lpar1/attributes", json=SIGNED_UPDATES))
+        assert "powered off" in problem["rule"]
+        assert (await client.patch("/v1/partitions/lpar1/attributes", json={})).json()["power"] == "running"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"keystore": 1},
+        {"secure_boot": 3},
+        {"secure_boot": "off"},
+        {"keystore_signed_updates": True},
+        {"x": 0},
+    ],
+)
+async def test_attributes_have_their_types(client, wrong) -> None:
+    """R-36: numbers as the console has them."""
+    await client.post("/v1/partitions", json={"name": "lpar1"})
+    await refused(client.patch("/v1/partitions/lpar1/attributes", json=wrong), 400)
+
+
+async def test_a_power_on_that_fails_is_no_ipl(machine, client) -> None:
+    """R-30: where the partition's socket can't be made, nothing has happened, not even an IPL."""
+
+    class Shut:
+        """No socket can be made."""
+
+        def open(self, partition) -> None:
+            raise OperatorError("no room for a socket", rule="sockets", section="spec/service.md#sockets")
+
+    await client.post("/v1/partitions", json={"name": "lpar1", "keystore_kbytes": 8})
+    before = (await client.get("/v1/partitions/lpar1")).json()
+    machine.doors = Shut()
+    answer = await client.post("/v1/partitions/lpar1/power-on")
+    assert (answer.status_code, answer.json()["section"]) == (409, "spec/service.md#sockets")
+    assert (await client.get("/v1/partitions/lpar1")).json() == before

@@ -9,6 +9,7 @@ import pytest
 
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
+from hcall_abi.levels import LEVELS
 from hcall_server.net.boot import Booted, boot, identity_of, provide_key
 from hcall_server.net.listeners import assign
 from hcall_server.net.settings import PartitionSettings, Settings
@@ -16,6 +17,7 @@ from hcall_server.net.sockets import listen_unix, passed_sockets, remove_stale
 from hcall_server.net.state import State
 from hcall_server.nvram.names import SYSTEM, image_name, profile_name
 from hcall_server.platform.anchor_card import SystemIdentity
+from hcall_server.platform.attributes import Attributes
 from hcall_server.platform.partition import Partition
 from hcall_server.sealing import seal_image, seal_profile, seal_system
 from tests.net.support import make_machine
@@ -96,6 +98,21 @@ def test_an_impossible_wish_stops_the_start(booted: Boot, wish: PartitionSetting
     booted(PartitionSettings("a", 8))
     with pytest.raises(OperatorError, match=rule):
         booted(wish)
+
+
+def test_attributes_are_remembered(booted: Boot) -> None:
+    """R-36: what the settings do not name stays; a restart never arms the used-up latch again."""
+    armed = PartitionSettings(
+        "a", 8, keystore_signed_updates=1, keystore_signed_updates_without_verification=1
+    )
+    assert booted(armed).system.find("a").attributes == Attributes(True, True, False)
+    again = booted(PartitionSettings("a", linux_dynamic_key_secure_boot=1))
+    partition = again.system.find("a")
+    assert partition.attributes == Attributes(True, True, True)
+    partition.disarm_without_verification()
+    partition = booted(armed).system.find("a")
+    assert partition.attributes == Attributes(True, False, True)
+    assert partition.level.calls == LEVELS["FW1110"].calls
 
 
 def test_the_level_and_the_total_are_remembered(booted: Boot) -> None:

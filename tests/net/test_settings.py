@@ -60,6 +60,33 @@ def test_partitions_have_a_name_and_perhaps_a_size() -> None:
     assert parse_partition("a") == parse_partition("a:") == PartitionSettings("a", None)
 
 
+def test_partitions_have_attributes_of_the_console() -> None:
+    """R-36: after the size, by the console's names."""
+    text = "a:64,keystore_signed_updates=1,linux_dynamic_key_secure_boot=1,secure_boot=enforce"
+    found = parse_partition(text)
+    assert found == PartitionSettings(
+        "a", 64, secure_boot="enforce", keystore_signed_updates=1, linux_dynamic_key_secure_boot=1
+    )
+    assert found.attributes == {
+        "keystore_kbytes": 64,
+        "keystore_signed_updates": 1,
+        "linux_dynamic_key_secure_boot": 1,
+        "secure_boot": 2,
+    }
+    assert parse_partition("a,keystore_signed_updates=0").attributes == {"keystore_signed_updates": 0}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a:4,", "a:4,x=1", "a:4,keystore_kbytes=8", "a:4,secure_boot", "a:4,secure_boot=2",
+     "a:4,keystore_signed_updates=", "a:4,keystore_signed_updates=2", "a:4,keystore_signed_updates=on"],
+)  # fmt: skip
+def test_other_attributes_are_refused(text: str) -> None:
+    """R-36: unknown names, and values that the attribute does not have."""
+    with pytest.raises(ValueError, match="partition"):
+        parse_partition(text)
+
+
 @pytest.mark.parametrize("text", ["a:b", "a:-1", "a:1:2", "a:99999", "a:4k"])
 def test_other_sizes_are_refused(text: str) -> None:
     """KiB as a number."""
@@ -83,6 +110,8 @@ def test_limits_have_ranges() -> None:
         ('[[partition]]\nname = "a"\nkbytes = 1', "unknown field partition.kbytes"),
         ('[[partition]]\nname = "a"\nkeystore_kbytes = "4"', "$.partition[0].keystore_kbytes"),
         ('[[partition]]\nname = "a"\nsecure_boot = "on"', "secure_boot is one of off, audit, enforce"),
+        ('[[partition]]\nname = "a"\nkeystore_signed_updates = 2', "keystore_signed_updates is 0 to 1"),
+        ('[[partition]]\nname = "a"\nkeystore_signed_updates = true', "keystore_signed_updates"),
         ("[[partition]]\nkeystore_kbytes = 4", "missing required field `name`"),
         ('[[partition]]\nname = "a"\n[[partition]]\nname = "a"', "named twice"),
         ('firmware = "FW1"', "known levels are FW1110, FW950"),
@@ -119,11 +148,12 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
         tmp_path,
         'firmware = "FW950"\nflush_delay_ms = 1\nlisten = ["tcp:a:1"]\n'
         '[[partition]]\nname = "one"\nkeystore_kbytes = 4\nsecure_boot = "audit"\n'
+        "keystore_signed_updates = 1\n"
         '[[partition]]\nname = "two"\n',
     )
     settings = parsed(
         "--config", str(path), "--firmware", "FW1110", "--listen", "tcp:b:2", "--partition", "one:8",
-        "--partition", "three:16", "--relaxed-memory", "--flush-delay", "2.5",
+        "--partition", "three:16,secure_boot=off", "--relaxed-memory", "--flush-delay", "2.5",
     )  # fmt: skip
     assert settings == Settings(
         firmware="FW1110",
@@ -131,9 +161,9 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
         flush_delay_ms=2.5,
         listen=("tcp:a:1", "tcp:b:2"),
         partition=(
-            PartitionSettings("one", 8, secure_boot="audit"),
+            PartitionSettings("one", 8, secure_boot="audit", keystore_signed_updates=1),
             PartitionSettings("two"),
-            PartitionSettings("three", 16),
+            PartitionSettings("three", 16, secure_boot="off"),
         ),
     )
 

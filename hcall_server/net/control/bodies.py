@@ -24,6 +24,8 @@ _MODES: dict[SecureBoot, SecureBootMode] = {
 }
 
 Kbytes = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF, description="KiB; 0 is a keystore that is off")]
+Switch = Annotated[int, msgspec.Meta(ge=0, le=1, description="1: on")]
+ModeNumber = Annotated[int, msgspec.Meta(ge=0, le=2, description="0 off, 1 audit, 2 enforce")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, description="name of a partition")]
 FaultName = Literal["guest", "peer", "operator", "storage", "internal"]
 
@@ -67,6 +69,16 @@ class KeystoreSize(Body):
     kbytes: Kbytes
 
 
+class AttributeChanges(Body):
+    """Attributes to set, all of them or none; what is not named stays as it is."""
+
+    keystore_kbytes: Kbytes | msgspec.UnsetType = msgspec.UNSET
+    keystore_signed_updates: Switch | msgspec.UnsetType = msgspec.UNSET
+    keystore_signed_updates_without_verification: Switch | msgspec.UnsetType = msgspec.UNSET
+    linux_dynamic_key_secure_boot: Switch | msgspec.UnsetType = msgspec.UNSET
+    secure_boot: ModeNumber | msgspec.UnsetType = msgspec.UNSET
+
+
 class KeystoreView(Body):
     """A keystore that is on: bytes in all and taken, objects, and how far NVRAM is behind."""
 
@@ -100,6 +112,9 @@ class PartitionView(Body):
     secure_boot: SecureBootMode
     curr_secure_boot: SecureBootMode
     keystore_kbytes: int
+    keystore_signed_updates: int
+    keystore_signed_updates_without_verification: int
+    linux_dynamic_key_secure_boot: int
     keystore: KeystoreView | None
     refused: Trouble | None
 

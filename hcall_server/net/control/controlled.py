@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from hcall_abi.consumers import SecureBoot
@@ -59,3 +60,6 @@ class ControlledMachine(Protocol):
 
     async def set_secure_boot(self, name: str, mode: SecureBoot) -> object:
         """Set the mode of the next IPL."""
+
+    async def set_attributes(self, name: str, changes: Mapping[str, int]) -> object:
+        """Set console attributes by their names."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from hcall_server.net.control import verbs
 from hcall_server.net.control.bodies import (
+    AttributeChanges,
     Body,
     HealthView,
     KeystoreSize,
@@ -84,6 +85,8 @@ VERBS: tuple[Verb, ...] = (
          verbs.set_secure_boot, _SHOWN, SecureBootSetting, _CHANGE),
     Verb("PUT", "/v1/partitions/{name}/keystore", "setKeystoreSize", "set the size of a keystore, 0 for off",
          verbs.set_keystore_size, _SHOWN, KeystoreSize, _CHANGE),
+    Verb("PATCH", "/v1/partitions/{name}/attributes", "setAttributes", "set attributes, all of them or none",
+         verbs.set_attributes, _SHOWN, AttributeChanges, _CHANGE),
     Verb("GET", "/health", "showHealth", "tell whether all is well: 200, or 503 with the reasons",
          verbs.show_health, {200: HealthView, 503: HealthView}),
     Verb("GET", "/metrics", "showMetrics", "figures for Prometheus",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import msgspec
 import trio
 
 from hcall_server.net.control.bodies import (
@@ -99,6 +100,12 @@ async def set_keystore_size(call: Call) -> PartitionView:
     """Set the size of a keystore."""
     body: KeystoreSize = call.body
     await call.machine.resize(call.name, body.kbytes)
+    return _shown(call.machine, call.name)
+
+
+async def set_attributes(call: Call) -> PartitionView:
+    """Set some of the attributes."""
+    await call.machine.set_attributes(call.name, msgspec.to_builtins(call.body))
     return _shown(call.machine, call.name)
 
 

@@ -33,6 +33,9 @@ def partition_view(partition: Partition) -> PartitionView:
         secure_boot=mode_name(partition.next_secure_boot),
         curr_secure_boot=mode_name(partition.secure_boot),
         keystore_kbytes=partition.kbytes,
+        keystore_signed_updates=int(partition.attributes.signed_updates),
+        keystore_signed_updates_without_verification=int(partition.attributes.without_verification),
+        linux_dynamic_key_secure_boot=int(partition.attributes.dynamic_keys),
         keystore=_keystore_view(partition.keystore),
         refused=_trouble(partition.refused),
     )
