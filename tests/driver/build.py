@@ -1,0 +1,91 @@
+"""Linux's keystore driver as a shared library of user space, for each kernel that Debian has the source of.
+
+The driver is GPL-2.0-only. It and what is built from it stay in the user's cache; nothing of it comes into
+the repository, and nothing of it is changed: what the driver expects of a kernel is in `shim/`.
+"""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from tools.debian_archive import Archive, Unavailable, cache_folder
+
+SHIM = Path(__file__).with_name("shim")
+DRIVER = "arch/powerpc/platforms/pseries/plpks.c"
+HEADERS = "arch/powerpc/include"
+FLAGS = (
+    "-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-D__KERNEL__", "-DCONFIG_PSERIES_PLPKS",
+    "-Wall", "-Werror",
+    "-Wno-int-conversion",  # a null pointer in a register
+    "-Wno-pointer-sign", "-Wno-unused",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Build:
+    """A driver that can be loaded: the kernel that it is from and the library."""
+
+    kernel: tuple[int, int]
+    package: str
+    library: Path
+
+    @property
+    def of_2022(self) -> bool:
+        """Whether it is the first merged driver: without signed updates and kexec, with warts of its own."""
+        return self.kernel < (6, 3)
+
+
+@cache
+def driver_of(suite: str) -> Build:
+    """The driver of the newest kernel in a suite of Debian; Unavailable where it can't be had."""
+    archive = Archive(suite)
+    source = archive.dependency(archive.package("linux-source"), "linux-source-")
+    wanted = [f"*/{DRIVER}", f"*/{HEADERS}/asm/plpks.h", f"*/{HEADERS}/asm/hvcall.h"]
+    driver, *_ = archive.files(source, wanted, inside="usr/src/linux-source-*.tar.*")
+    major, minor = source.name.removeprefix("linux-source-").split(".")
+    return Build((int(major), int(minor)), f"{source.name} {source.version}", _compiled(driver))
+
+
+def _compiled(driver: Path) -> Path:
+    """The library made from a driver; made once for each driver and shim."""
+    tree = Path(str(driver).removesuffix(DRIVER))
+    key = sha256(repr(FLAGS).encode())
+    for part in (driver, *sorted(path for path in SHIM.rglob("*") if path.is_file())):
+        key.update(part.read_bytes())
+    library = cache_folder() / "driver" / f"{tree.name}-{key.hexdigest()[:16]}.so"
+    if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as work:
+            _empty_headers([driver, *(tree / HEADERS).rglob("*.h")], tree, Path(work, "empty"))
+            _compile(driver, tree, Path(work, "empty"), Path(work, library.name))
+            Path(work, library.name).rename(library)
+    return library
+
+
+def _empty_headers(sources: list[Path], tree: Path, folder: Path) -> None:
+    """Make an empty file for each header that the sources name and nobody has."""
+    for source in sources:
+        for name in re.findall(r"^#include <(.+)>", source.read_text("utf-8"), re.MULTILINE):
+            if not (SHIM / name).exists() and not (tree / HEADERS / name).exists():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).touch()
+
+
+def _compile(driver: Path, tree: Path, empty: Path, library: Path) -> None:
+    if shutil.which("gcc") is None or not Path("/usr/include/libfdt.h").exists():
+        raise Unavailable(
+            "the driver needs gcc and libfdt's header: apt-get install gcc libc6-dev libfdt-dev"
+        )
+    folders = [f"-I{folder}" for folder in (SHIM, tree / HEADERS, empty)]
+    command = [
+        "gcc", *FLAGS, "-include", str(SHIM / "kernel.h"), *folders,
+        str(driver), str(SHIM / "shim.c"), "-lfdt", "-o", str(library),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssertionError(f"{tree.name}'s driver does not compile against our shim:\n{done.stderr}")

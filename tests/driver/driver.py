@@ -1,0 +1,346 @@
+"""Linux's keystore driver from Python: its functions, the h-calls that it makes, its sleep and its log.
+
+Every `Driver` is a kernel of its own, as after a boot: the library is loaded from a copy, so its static
+variables are its own. What its functions return is returned as it is, 0 or a negative errno.
+"""
+
+import _ctypes
+import ctypes
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    byref,
+    c_char_p,
+    c_int,
+    c_long,
+    c_uint8,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_ulong,
+    c_void_p,
+)
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from hcall_abi.frames import HReturn
+from hcall_abi.statuses import Status
+from hcall_client.marshal import deliver, marshal
+from hcall_client.request import Request
+from tests.driver.build import Build
+
+COMMON, LINUX = 4, 2
+FIRMWARE, BOOT_LOADER, SYSTEM = 1, 2, 3
+FEATURE_LPAR, FEATURE_PLPKS = 1, 2
+PAGE = 4096
+ADDRESSES = 1 << 47
+
+_WIDTHS: dict[str, type] = {
+    "version": c_uint8,
+    **dict.fromkeys(["totalsize", "usedspace", "supportedpolicies", "maxlargeobjectsize"], c_uint32),
+    **dict.fromkeys(["signedupdatealgorithms", "wrappingfeatures"], c_uint64),
+}
+
+_HCALL = CFUNCTYPE(c_long, c_ulong, POINTER(c_ulong), c_ulong, POINTER(c_ulong))
+_SLEEP = CFUNCTYPE(None, c_ulong)
+_PRINT = CFUNCTYPE(None, c_int, c_char_p)
+_VERIFY = CFUNCTYPE(None)
+
+
+class Hypervisor(Protocol):
+    """Who answers the driver's h-calls: a blocking channel, an engine, a script."""
+
+    def call(self, request: Request[HReturn], /) -> HReturn: ...
+
+
+class ProcessMemory:
+    """Guest memory that is the memory of this process; where there is none is an answer, not a crash."""
+
+    def __init__(self) -> None:
+        self._memory = os.open("/proc/self/mem", os.O_RDWR)
+
+    def close(self) -> None:
+        os.close(self._memory)
+
+    def holds(self, address: int, length: int) -> bool:
+        if address + length > ADDRESSES:
+            return False
+        try:
+            return len(os.pread(self._memory, length, address)) == length
+        except OSError:
+            return False
+
+    def read(self, address: int, length: int) -> bytes:
+        return os.pread(self._memory, length, address)
+
+    def write(self, address: int, data: bytes) -> None:
+        assert os.pwrite(self._memory, data, address) == len(data)
+
+
+class _Shim(ctypes.Structure):
+    _fields_ = (
+        ("hcall", _HCALL), ("sleep", _SLEEP), ("print", _PRINT), ("verify_fdt", _VERIFY), ("fdt", c_void_p),
+        ("features", c_ulong), ("allocations_left", c_long), ("allocated", c_long),
+    )  # fmt: skip
+
+
+class _Variable(ctypes.Structure):
+    """The driver's `struct plpks_var`."""
+
+    _fields_ = (
+        ("component", c_char_p), ("name", c_void_p), ("data", c_void_p), ("policy", c_uint32),
+        ("namelen", c_uint16), ("datalen", c_uint16), ("os", c_uint8),
+    )  # fmt: skip
+
+
+class _Name(ctypes.Structure):
+    """The driver's `struct plpks_var_name`."""
+
+    _fields_ = (("name", c_void_p), ("namelen", c_uint16))
+
+
+class Object(NamedTuple):
+    """What a read gave: the driver's answer, the size that it told, the bytes that it copied, the policy."""
+
+    error: int
+    size: int = 0
+    data: bytes = b""
+    policy: int = 0
+
+
+class Answered(NamedTuple):
+    """One h-call of the driver: r3, the arguments that it gave, and what came back."""
+
+    opcode: int
+    arguments: tuple[int, ...]
+    status: int
+
+
+def no_sleep(microseconds: int) -> None:
+    """A clock that nobody looks at."""
+
+
+class Driver:
+    """A booted kernel's driver; `init` is its initcall. `calls` and `log` tell what it did."""
+
+    def __init__(
+        self,
+        build: Build,
+        hypervisor: Hypervisor,
+        *,
+        sleep: Callable[[int], None] = no_sleep,
+        features: int = FEATURE_LPAR | FEATURE_PLPKS,
+    ) -> None:
+        self.build = build
+        self.hypervisor = hypervisor
+        self.calls: list[Answered] = []
+        self.log: list[tuple[int, str]] = []
+        self.slept = 0
+        self.checked_fdts = 0
+        self._sleep = sleep
+        self._failure: BaseException | None = None
+        self._memory = ProcessMemory()
+        self._lib = _load(build.library)
+        self.shim = _Shim.in_dll(self._lib, "shim")
+        self.shim.features = features
+        self.shim.allocations_left = -1
+        self._hooks = (
+            _HCALL(self._on_hcall),
+            _SLEEP(self._on_sleep),
+            _PRINT(self._on_print),
+            _VERIFY(self._on_fdt),
+        )
+        self.shim.hcall, self.shim.sleep, self.shim.print, self.shim.verify_fdt = self._hooks
+        for allocator in (self._lib.kzalloc, self._lib.kfree):
+            allocator.restype = c_void_p
+            allocator.argtypes = (c_void_p, c_int)[: 2 if allocator is self._lib.kzalloc else 1]
+
+    def close(self) -> None:
+        """Unload it, as a machine that is switched off."""
+        self._memory.close()
+        _ctypes.dlclose(self._lib._handle)
+
+    def knows(self, function: str) -> bool:
+        """Whether this version of the driver has a function."""
+        return hasattr(self._lib, function)
+
+    def init(self) -> int:
+        """Run the initcall."""
+        return self._run("shim_initcall")
+
+    def number(self, function: str, restype: type = c_ulong) -> int:
+        """Call one of the functions that return a number and take nothing."""
+        return self._run(function, restype=restype)
+
+    def config(self, field: str) -> int:
+        """What the driver took from the config block, by the end of its function's name."""
+        return self.number(f"plpks_get_{field}", _WIDTHS.get(field, c_uint16))
+
+    def opcodes(self) -> list[int]:
+        """The h-calls since this was last asked."""
+        opcodes = [call.opcode for call in self.calls]
+        self.calls.clear()
+        return opcodes
+
+    @property
+    def allocated(self) -> int:
+        """How many blocks of memory the driver holds."""
+        return int(self.shim.allocated)
+
+    def is_available(self) -> bool:
+        return bool(self.number("plpks_is_available", ctypes.c_bool))
+
+    def write(
+        self,
+        name: bytes | None,
+        data: bytes | None,
+        *,
+        policy: int = 0,
+        component: bytes | None = b"sed-opal",
+        os: int = COMMON,
+    ) -> int:
+        with self._variable(name, data, policy=policy, component=component, os=os) as variable:
+            return self._run("plpks_write_var", variable)
+
+    def signed_update(
+        self, name: bytes, data: bytes | None, flags: int = 0, *, policy: int = 0x01000000,
+        component: bytes | None = None, os: int = LINUX,
+    ) -> int:  # fmt: skip
+        with self._variable(name, data, policy=policy, component=component, os=os) as variable:
+            return self._run("plpks_signed_update_var", byref(variable), c_ulong(flags))
+
+    def remove(self, name: bytes | None, *, component: bytes | None = b"sed-opal", os: int = COMMON) -> int:
+        with self._block(name) as block:
+            vname = _Name(block, len(name or b""))
+            return self._run("plpks_remove_var", c_char_p(component), c_uint8(os), vname)
+
+    def read(
+        self, name: bytes | None, room: int | None = None, *, owner: int = SYSTEM,
+        component: bytes | None = b"sed-opal", os: int = COMMON, policy: int = 0,
+    ) -> Object:  # fmt: skip
+        """Read into a buffer of `room` bytes; None asks for the size alone (that of 2022: for all)."""
+        function = {FIRMWARE: "fw", BOOT_LOADER: "bootloader", SYSTEM: "os"}[owner]
+        space = None if room is None or self.build.of_2022 else bytes(room)
+        with self._variable(name, space, policy=policy, component=component, os=os) as variable:
+            variable.datalen = room or 0
+            ours = variable.data
+            error = self._run(f"plpks_read_{function}_var", byref(variable))
+            if error:
+                return Object(error, variable.datalen)
+            data = ctypes.string_at(variable.data, variable.datalen) if variable.data else b""
+            if variable.data != ours:
+                self._free(variable.data)
+                variable.data = ours
+            return Object(0, variable.datalen, data, variable.policy)
+
+    def gen_wrapping_key(self) -> int:
+        return self._run("plpks_gen_wrapping_key")
+
+    def wrap(self, data: bytes, flags: int = 0) -> tuple[int, bytes]:
+        with self._page_buffer(data) as block:
+            return self._with_output("plpks_wrap_object", byref(block), c_uint32(len(data)), c_uint16(flags))
+
+    def unwrap(self, wrapped: bytes) -> tuple[int, bytes]:
+        with self._page_buffer(wrapped) as block:
+            return self._with_output("plpks_unwrap_object", byref(block), c_uint32(len(wrapped)))
+
+    def early_init(self, tree: ctypes.Array) -> None:
+        """What early boot does with a flattened device tree."""
+        self.shim.fdt = ctypes.addressof(tree)
+        self._run("plpks_early_init_devtree", restype=None)
+        self.shim.fdt = None
+
+    def populate(self, tree: ctypes.Array) -> int:
+        """What kexec does with the next kernel's flattened device tree."""
+        return self._run("plpks_populate_fdt", tree)
+
+    def _with_output(self, function: str, *arguments: object) -> tuple[int, bytes]:
+        output, length = c_void_p(), c_uint32()
+        error = self._run(function, *arguments, byref(output), byref(length))
+        assert error == 0 or output.value is None
+        data = ctypes.string_at(output.value, length.value) if output.value else b""
+        self._free(output.value)
+        return error, data
+
+    def _run(self, function: str, *arguments: object, restype: type | None = c_int) -> int:
+        entry = self._lib[function]
+        entry.restype = restype
+        result = entry(*arguments)
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return result
+
+    @contextmanager
+    def _variable(
+        self, name: bytes | None, data: bytes | None, *, policy: int, component: bytes | None, os: int
+    ) -> Iterator[_Variable]:
+        with self._block(name) as name_block, self._block(data) as data_block:
+            lengths = len(name or b""), len(data or b"")
+            yield _Variable(component, name_block, data_block, policy, *lengths, os)
+
+    @contextmanager
+    def _page_buffer(self, data: bytes) -> Iterator[c_void_p]:
+        """A buffer that begins a page, as the callers of the wrapping functions have to give it."""
+        with self._block(data.ljust(-(-len(data) // PAGE) * PAGE or PAGE, b"\0")) as block:
+            yield c_void_p(block)
+
+    @contextmanager
+    def _block(self, data: bytes | None) -> Iterator[int | None]:
+        """Kernel memory with `data` and a zero behind it, for log lines; NULL for None."""
+        if data is None:
+            yield None
+            return
+        left, self.shim.allocations_left = self.shim.allocations_left, -1
+        block = self._lib.kzalloc(len(data) + 1, 0)
+        self.shim.allocations_left = left
+        ctypes.memmove(block, data, len(data))
+        try:
+            yield block
+        finally:
+            self._free(block)
+
+    def _free(self, block: int | None) -> None:
+        self._lib.kfree(block)
+
+    def _on_hcall(self, opcode: int, arguments: object, count: int, returned: object) -> int:
+        try:
+            return self._hcall(opcode, arguments, count, returned)
+        except (
+            BaseException
+        ) as failure:  # C can't pass it on: it is raised when the driver's function is back
+            self._failure = self._failure or failure
+            return int(Status.H_HARDWARE)
+
+    def _hcall(self, opcode: int, arguments, count: int, returned) -> int:
+        registers = arguments[:9]
+        answer = self.hypervisor.call(marshal(opcode, registers, self._memory))
+        deliver(answer, self._memory)
+        for index, value in enumerate(answer.registers):
+            returned[index] = value
+        self.calls.append(Answered(opcode, tuple(registers[:count]), answer.status))
+        return answer.status
+
+    def _on_sleep(self, microseconds: int) -> None:
+        self.slept += microseconds
+        try:
+            self._sleep(microseconds)
+        except BaseException as failure:
+            self._failure = self._failure or failure
+
+    def _on_print(self, level: int, line: bytes) -> None:
+        self.log.append((level, line.decode("utf-8", "replace").rstrip("\n")))
+
+    def _on_fdt(self) -> None:
+        self.checked_fdts += 1
+
+
+def _load(library: Path) -> ctypes.CDLL:
+    """Load a copy: the loader would give the same variables for the same file."""
+    with tempfile.TemporaryDirectory() as folder:
+        return ctypes.CDLL(str(shutil.copy(library, folder)))

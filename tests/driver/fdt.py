@@ -1,0 +1,36 @@
+"""Flattened device trees, made and read with libfdt as kexec and early boot do it."""
+
+import ctypes
+from ctypes import byref, c_char_p, c_int, c_void_p
+from functools import cache
+
+SIZE = 4096
+PASSWORD = b"ibm,plpks-pw"
+
+
+@cache
+def _libfdt() -> ctypes.CDLL:
+    library = ctypes.CDLL("libfdt.so.1")
+    library.fdt_getprop.restype = c_void_p
+    return library
+
+
+def make(*, chosen: bool = True, password: bytes | None = None) -> ctypes.Array:
+    """A tree with a /chosen node, and the password that an old kernel has put there."""
+    tree = ctypes.create_string_buffer(SIZE)
+    fdt = _libfdt()
+    assert fdt.fdt_create_empty_tree(tree, SIZE) == 0
+    if chosen:
+        node = fdt.fdt_add_subnode(tree, 0, b"chosen")
+        assert node > 0
+        if password is not None:
+            assert fdt.fdt_setprop(tree, node, c_char_p(PASSWORD), password, len(password)) == 0
+    return tree
+
+
+def password(tree: ctypes.Array) -> bytes | None:
+    """The password in the tree, None where there is none."""
+    fdt, length = _libfdt(), c_int()
+    node = fdt.fdt_path_offset(tree, b"/chosen")
+    found = fdt.fdt_getprop(tree, node, c_char_p(PASSWORD), byref(length))
+    return ctypes.string_at(found, length.value) if found else None

@@ -1,0 +1,62 @@
+"""Who answers the driver besides a server: the real engine under a virtual clock, and scripts over it."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from hcall_abi.frames import HReturn
+from hcall_client.request import Request
+from tests.client.engine import Engine
+
+
+class Machine(Engine):
+    """A partition of the real engine whose changes are durable after `flush_after` microseconds of sleep.
+
+    0 is at once, None never.
+    """
+
+    def __init__(
+        self, level: str = "FW1110", kbytes: int = 64, secure_boot: int = 0, flush_after: int | None = 0
+    ) -> None:
+        super().__init__(level, kbytes, secure_boot)
+        self.flush_after = flush_after
+        self.clock = 0
+
+    def answer(self, request: Request[HReturn]) -> HReturn:
+        """Answer one h-call."""
+        answer = self.do(request)
+        if self.flush_after == 0 and self.partition.keystore:
+            self.flush()
+        return answer
+
+    def sleep(self, microseconds: int) -> None:
+        """Let virtual time pass."""
+        self.clock += microseconds
+        if self.flush_after is not None and self.clock >= self.flush_after:
+            self.flush()
+
+
+class Script(NamedTuple):
+    """What to answer instead: the status and r4 and on."""
+
+    status: int
+    registers: tuple[int, ...] = ()
+
+
+class Scripted:
+    """A machine whose next answers to some calls are scripted; everything else it answers itself."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._scripts: dict[int, list[Script]] = {}
+
+    def next(self, opcode: int, *scripts: Script | Iterable[int] | int) -> None:
+        """Script the next answers to a call: a status alone or with registers."""
+        made = [script if isinstance(script, Script) else Script(int(script)) for script in scripts]  # type: ignore[arg-type]
+        self._scripts[int(opcode)] = made
+
+    def call(self, request: Request[HReturn], /) -> HReturn:
+        scripts = self._scripts.get(request.opcode)
+        if not scripts:
+            return self.machine.answer(request)
+        status, registers = scripts.pop(0)
+        return HReturn(1, status, (*registers, *(0,) * (9 - len(registers))), ())
