@@ -34,3 +34,8 @@ def password(tree: ctypes.Array) -> bytes | None:
     node = fdt.fdt_path_offset(tree, b"/chosen")
     found = fdt.fdt_getprop(tree, node, c_char_p(PASSWORD), byref(length))
     return ctypes.string_at(found, length.value) if found else None
+
+
+def shrink(tree: ctypes.Array) -> bool:
+    """Leave no room in the tree."""
+    return bool(_libfdt().fdt_pack(tree) == 0)

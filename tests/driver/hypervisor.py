@@ -1,6 +1,5 @@
 """Who answers the driver besides a server: the real engine under a virtual clock, and scripts over it."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from hcall_abi.frames import HReturn
@@ -43,20 +42,24 @@ class Script(NamedTuple):
 
 
 class Scripted:
-    """A machine whose next answers to some calls are scripted; everything else it answers itself."""
+    """A machine whose answers to some calls are scripted; everything else it answers itself."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._scripts: dict[int, list[Script]] = {}
+        self._always: dict[int, Script] = {}
 
-    def next(self, opcode: int, *scripts: Script | Iterable[int] | int) -> None:
-        """Script the next answers to a call: a status alone or with registers."""
-        made = [script if isinstance(script, Script) else Script(int(script)) for script in scripts]  # type: ignore[arg-type]
-        self._scripts[int(opcode)] = made
+    def next(self, opcode: int, *scripts: Script) -> None:
+        """Script the next answers to a call."""
+        self._scripts[int(opcode)] = list(scripts)
+
+    def always(self, opcode: int, script: Script) -> None:
+        """Script every answer to a call, after those of `next`."""
+        self._always[int(opcode)] = script
 
     def call(self, request: Request[HReturn], /) -> HReturn:
         scripts = self._scripts.get(request.opcode)
-        if not scripts:
+        script = scripts.pop(0) if scripts else self._always.get(request.opcode)
+        if script is None:
             return self.machine.answer(request)
-        status, registers = scripts.pop(0)
-        return HReturn(1, status, (*registers, *(0,) * (9 - len(registers))), ())
+        return HReturn(1, script.status, (*script.registers, *(0,) * (9 - len(script.registers))), ())

@@ -20,7 +20,7 @@ from tests.driver.driver import (
     Driver,
     Object,
 )
-from tests.driver.hypervisor import Machine, Scripted
+from tests.driver.hypervisor import Machine, Script, Scripted
 
 GETTERS = (
     "version", "objoverhead", "maxpwsize", "maxobjectsize", "maxobjectlabelsize", "totalsize", "usedspace",
@@ -157,7 +157,7 @@ def test_used_space_is_asked_for_each_time(build, boot, hypervisor):
     assert driver.config("usedspace") == before + 100 + 16 + 4 + driver.config("objoverhead")
     driver.remove(b"name")
     assert driver.config("usedspace") == before
-    hypervisor.next(Opcode.GET_CONFIG, -2)
+    hypervisor.next(Opcode.GET_CONFIG, Script(Status.H_FUNCTION))
     assert driver.config("usedspace") == 0
     assert "Couldn't get config, rc: -6" in errors(driver)[-1]
 

@@ -6,6 +6,7 @@
 
 #define REGISTERS 9
 #define LARGEST_BLOCK (4UL << 20) /* what kmalloc can give with pages of 4 KiB */
+#define NO_MEMORY ((void *)16) /* what kmalloc gives to who asks for nothing */
 #define UNUSED 0xDEADBEEFDEADBEEFUL /* what nobody has set in a register is not zero on the machine either */
 
 struct shim shim;
@@ -25,6 +26,8 @@ void *kzalloc(size_t size, gfp_t flags)
 	size_t room;
 	void *block;
 
+	if (size == 0)
+		return NO_MEMORY;
 	if (size > LARGEST_BLOCK)
 		return NULL;
 	room = roundup_pow_of_two(size < 16 ? 16 : size);
@@ -40,14 +43,15 @@ void *kzalloc(size_t size, gfp_t flags)
 
 void kfree(const void *block)
 {
-	if (block)
-		shim.allocated--;
+	if (!block || block == NO_MEMORY)
+		return;
+	shim.allocated--;
 	free((void *)block);
 }
 
 void kfree_sensitive(const void *block)
 {
-	if (block)
+	if (block && block != NO_MEMORY)
 		explicit_bzero((void *)block, malloc_usable_size((void *)block));
 	kfree(block);
 }

@@ -1,0 +1,98 @@
+"""R-04: the password's way through kexec, in real device trees: kexec is no IPL, so it has to stay."""
+
+import errno
+
+from hcall_abi.calls import Opcode
+from hcall_abi.statuses import Status
+from tests.driver import fdt
+from tests.driver.driver import Driver
+
+NO_NODE = -1
+NO_SPACE = -3
+
+
+def hand_over(old: Driver, new: Driver) -> None:
+    """What kexec_file does: the old kernel fills the new one's tree, the new one takes the password out."""
+    tree = fdt.make()
+    assert old.populate(tree) == 0
+    new.early_init(tree)
+    assert fdt.password(tree) is None
+    assert new.checked_fdts == 1
+
+
+def test_the_next_kernel_has_the_password(newer, boot, load):
+    """Three kernels in one IPL: each reads and writes; GEN_PASSWORD is called by the first alone."""
+    old = boot(newer)
+    assert old.write(b"key", b"secret") == 0
+    for _ in range(2):
+        new = load(newer)
+        hand_over(old, new)
+        assert new.init() == 0
+        assert new.opcodes() == [Opcode.GET_CONFIG]
+        assert new.config("passwordlen") == 64
+        assert new.read(b"key", 64).data == b"secret"
+        assert new.remove(b"key") == 0
+        assert new.write(b"key", b"secret") == 0
+        old = new
+
+
+def test_the_tree_holds_the_password_and_nothing_of_it_stays(newer, boot, load):
+    """The property is the password's bytes; early boot leaves none of them in the tree."""
+    tree = fdt.make()
+    assert boot(newer).populate(tree) == 0
+    password = fdt.password(tree)
+    assert password
+    assert len(password) == 64
+    load(newer).early_init(tree)
+    assert password not in tree.raw
+    assert not any(password[n : n + 8] in tree.raw for n in range(57))
+
+
+def test_without_the_password_the_next_kernel_is_locked_out(newer, boot, load):
+    """A plain kexec hands nothing over: H_IN_USE, and what is not world readable is closed."""
+    assert boot(newer).write(b"key", b"secret") == 0
+    for tree in (fdt.make(), fdt.make(chosen=False)):
+        new = load(newer)
+        new.early_init(tree)
+        assert new.checked_fdts == 0
+        assert new.init() == 0
+        assert new.calls[-1].status == Status.H_IN_USE
+        assert new.read(b"key", 64).error == -errno.EPERM
+
+
+def test_an_ipl_between_the_two_makes_the_password_wrong(newer, boot, load, machine):
+    """A password of an older IPL opens nothing, and the driver does not ask for a new one."""
+    old = boot(newer)
+    assert old.write(b"key", b"secret") == 0
+    new = load(newer)
+    hand_over(old, new)
+    machine.ipl()
+    assert new.init() == 0
+    assert new.read(b"key", 64).error == -errno.EPERM
+    assert new.write(b"other", b"secret") == -errno.EPERM
+    fresh = boot(newer)
+    assert fresh.read(b"key", 64).data == b"secret"
+
+
+def test_trees_that_cannot_take_it(newer, boot):
+    """No /chosen node, and no room left: libfdt's own errors."""
+    driver = boot(newer)
+    assert driver.populate(fdt.make(chosen=False)) == NO_NODE
+    assert driver.log[-1][1].startswith("plpks: Can't find chosen node: FDT_ERR_NOTFOUND")
+    assert driver.populate(fdt.make(password=bytes(fdt.SIZE - 200))) == 0
+    full = fdt.make()
+    assert fdt.shrink(full)
+    assert driver.populate(full) == NO_SPACE
+
+
+def test_no_memory_for_the_password_in_early_boot(newer, boot, load):
+    """It is out of the tree all the same, and the start goes on without it."""
+    tree = fdt.make()
+    assert boot(newer).populate(tree) == 0
+    new = load(newer)
+    new.shim.allocations_left = 0
+    new.early_init(tree)
+    assert fdt.password(tree) is None
+    new.shim.allocations_left = -1
+    assert new.init() == 0
+    assert new.config("passwordlen") == 0
