@@ -5,7 +5,7 @@
 
 A mark says what a test wants otherwise:
 
-    @pytest.mark.pks_partition(level="FW950", kbytes=8)
+    @pytest.mark.pks_partition(level="FW950", kbytes=8, faults=["READ_OBJECT=H_BUSY,times=3"])
     @pytest.mark.swpks_server(partitions=["a:4", "b:64"], options=["--firmware", "FW950"])
 
 This module loads nothing but pytest; what a fixture needs is loaded by the first test that uses it.

@@ -16,6 +16,7 @@ from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import HCall, HReturn, Segment
 from hcall_abi.levels import LEVELS
 from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.hcalls.faults import Calls
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.keystore.refusal import Refusal
 from hcall_server.platform.attributes import Attributes
@@ -180,7 +181,7 @@ class Guest:
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.refusals: list[Refusal] = []
-        self._calls = HypervisorCalls(partition, lambda refusal, call: self.refusals.append(refusal))
+        self._calls: Calls = HypervisorCalls(partition, lambda refusal, call: self.refusals.append(refusal))
 
     def send(self, call: HCall) -> Answer:
         """Run a frame as it is."""

@@ -7,7 +7,7 @@ Only sockets, disk and the NVRAM thread are replaced, so it starts in a few mill
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -63,6 +63,16 @@ class EmulatedPartition:
             await self.machine.set_secure_boot(name, secure_boot)
         await (self.machine.ipl if self.partition.running else self.machine.power_on)(name)
         return await self._open()
+
+    async def set_faults(self, *faults: str) -> None:
+        """Give the partition a fault plan from its next call on; none of them takes the plan away.
+
+        Each is "HCALL=STATUS[,nth=N][,times=K|,seconds=S]", such as "WRITE_OBJECT=H_BUSY,times=2"
+        (spec/faults.md); seconds are those of the trio clock, so of a MockClock where one runs.
+        """
+        from hcall_server.hcalls.faults import parse_fault
+
+        await self.machine.set_faults(self.partition.name, map(parse_fault, faults))
 
     async def power_off(self) -> None:
         """Stop the partition; its sessions end with GOODBYE 2."""
@@ -127,18 +137,20 @@ async def emulated_partition(
     strict_memory: bool = True,
     flush_delay: float = FLUSH_DELAY,
     attributes: Mapping[str, int] = MappingProxyType({}),
+    faults: Sequence[str] = (),
 ) -> AsyncIterator[EmulatedPartition]:
     """Run a fresh, powered-on partition for the length of a block.
 
     `level` is a firmware level's name, `kbytes` the size of the keystore in KiB (0: none),
     `flush_delay` the seconds that a change may wait before it is made durable, `attributes` more of
     the console's attributes by their names, such as ``{"keystore_signed_updates": 1}``
-    (spec/control.md#attributes).
+    (spec/control.md#attributes), `faults` a plan as for `EmulatedPartition.set_faults`.
     """
     emulated = _make(name, level, kbytes, strict_memory, flush_delay)
     emulated.machine.system.set_attributes(name, attributes)
     emulated.machine.system.set_secure_boot(name, secure_boot)
     emulated.machine.system.power_on(name)
+    await emulated.set_faults(*faults)
     async with emulated._served():
         yield emulated
 

@@ -156,6 +156,10 @@ class ServerProcess:
         """Restart a partition, which ends its sessions and forgets its passwords."""
         self.hmc("ipl", name)
 
+    def set_faults(self, *faults: str, name: str = "lpar1") -> None:
+        """Give a partition a fault plan, such as ``set_faults("READ_OBJECT=H_BUSY,nth=2")``; none ends it."""
+        self.hmc("faults", name, *faults)
+
     def _spawn(self, ready_fd: int) -> subprocess.Popen[bytes]:
         command = [*_COMMAND, "serve", "--state", str(self.state), "--ready-fd", str(ready_fd)]
         for partition in self.partitions:

@@ -170,6 +170,18 @@ def _create(args: argparse.Namespace, _path: str) -> Ask:
     return Ask("POST", "/v1/partitions", body)
 
 
+def _faults(args: argparse.Namespace, path: str) -> Ask:
+    from hcall_server.hcalls.faults import parse_fault
+
+    faults = [parse_fault(text) for text in args.faults]
+    body = [
+        {"hcall": each.call.name, "status": each.status.name, "nth": each.nth}
+        | ({"seconds": each.seconds} if each.times is None else {"times": each.times})
+        for each in faults
+    ]
+    return Ask("PUT", f"{path}/faults", {"faults": body})
+
+
 _NAME: dict[str, Any] = {"metavar": "NAME", "help": "the partition's name"}
 _SIZE: dict[str, Any] = {"metavar": "KBYTES", "type": _kbytes, "help": "KiB, 0 for off"}
 _STAY_OFF = {"dest": "auto_start", "action": "store_false", "help": "leave it off when the server starts"}
@@ -210,6 +222,18 @@ _VERBS = {
             },
         },
         lambda args, path: Ask("PATCH", f"{path}/attributes", dict(args.attributes)),
+    ),
+    "faults": _Verb(
+        "set the busy answers of a partition's h-calls; without a fault there are none any more",
+        {
+            "name": _NAME,
+            "faults": {
+                "metavar": "FAULT",
+                "nargs": "*",
+                "help": "HCALL=STATUS[,nth=N][,times=K|,seconds=S], such as WRITE_OBJECT=H_BUSY,nth=2",
+            },
+        },
+        _faults,
     ),
     "health": _Verb("tell whether all is well", {}, lambda *_: Ask("GET", "/health", shown=output.health)),
     "metrics": _Verb("show the figures for Prometheus", {}, lambda *_: Ask("GET", "/metrics")),

@@ -36,6 +36,7 @@ def system(answer: Answer) -> str:
 def partition(answer: Answer) -> str:
     """Return one partition as a table of one row, its further attributes, and why it was refused."""
     lines = _table([_HEAD, _row(answer)]) + [f"{name}={answer[name]}" for name in _ATTRIBUTES]
+    lines += map(_fault, answer["faults"])
     if refused := answer["refused"]:
         lines += [
             f"REFUSED: {refused['detail']}",
@@ -66,6 +67,13 @@ def problem(answer: Answer) -> str:
     if code and code not in detail:
         detail = f"{code}: {detail}"
     return f"{detail}\n  rule: {answer['rule']}\n  see: {answer['section']} ({answer['fault']} fault)"
+
+
+def _fault(answer: Answer) -> str:
+    lasting = f"for {answer['seconds']:g} s" if answer["times"] is None else f"{answer['times']} times"
+    state = "spent" if answer["spent"] else f"{answer['answered']} so far"
+    what = f"{answer['hcall']} answers {answer['status']}"
+    return f"fault: {what} from call {answer['nth']} on, {lasting}: {state}"
 
 
 def _row(answer: Answer) -> tuple[str, ...]:

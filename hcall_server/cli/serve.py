@@ -102,7 +102,7 @@ def _merged(
 
 def _told(settings: PartitionSettings) -> dict[str, Any]:
     """Return the fields that are set."""
-    return {name: value for name, value in vars(settings).items() if value is not None}
+    return {name: value for name, value in vars(settings).items() if value not in (None, ())}
 
 
 def _announce(ready: dict[str, Any], descriptor: int | None) -> None:

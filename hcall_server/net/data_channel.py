@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import trio
 from trio.abc import Stream
 
-from hcall_abi.calls import Opcode
 from hcall_abi.codec import ProtocolError
 from hcall_abi.frames import (
     MAX_BODY,
@@ -34,9 +33,10 @@ from hcall_abi.frames import (
 )
 from hcall_abi.session import Event, OtherVersion, Role, Session, State
 from hcall_server import __version__
-from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.hcalls.faults import Calls, executor_of
 from hcall_server.net import logs
 from hcall_server.net.opening import SECTION, Door, Judged, answer, judge, refusal
+from hcall_server.net.refusals import Refusals
 from hcall_server.net.stream import RECEIVE_SIZE, SocketStream
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Connection:
         self._violation: Goodbye | None = None
         self.partition: Partition | None = None
         self._ipl_count = 0
-        self._calls: HypervisorCalls | None = None
+        self._calls: Calls | None = None
         self._machine = machine
         self._counters = machine.counters
         self._counters.connections += 1
@@ -89,6 +89,7 @@ class Connection:
         self._session = Session(Role.SERVER)
         self._scope = trio.CancelScope()
         self._log = logs.Log(connection=self._counters.connections)
+        self._refusals = Refusals()
 
     def __repr__(self) -> str:
         return f"Connection({self.partition}, {self._session.state.value})"
@@ -101,6 +102,12 @@ class Connection:
         if self.ending is None:
             self.ending = Goodbye(int(reason), text)
             self._scope.cancel()
+
+    def refit(self) -> None:
+        """Answer calls by the partition's fault plan where it has one; see `hcall_server.hcalls.faults`."""
+        if self.partition is not None:
+            plan = self._machine.faults.get(self.partition.number)
+            self._calls = executor_of(self.partition, plan, self._log_refusal)
 
     async def run(self) -> None:
         """Serve the connection to its end."""
@@ -266,7 +273,7 @@ class Connection:
     def _opened(self, partition: Partition, client: str) -> None:
         self.partition = partition
         self._ipl_count = partition.ipl_count
-        self._calls = HypervisorCalls(partition, self._log_refusal)
+        self.refit()
         self._machine.sessions.move(self, partition.number)
         self._log = self._log.bind(partition=partition.name)
         self._log.info("session.opened", client=client, ipl_count=partition.ipl_count)
@@ -276,13 +283,7 @@ class Connection:
         self._log.warning("session.refused", status=status, client=client, rule=judged.rule, section=SECTION)
 
     def _log_refusal(self, refusal: Refusal, call: HCall) -> None:
-        self._log.info(
-            "hcall.refused",
-            hcall=call_name(call.opcode),
-            status=refusal.status.name,
-            argument=refusal.argument,
-            **logs.explained(refusal),
-        )
+        self._refusals.tell(self._log, refusal, call.opcode)
 
     # The end
 
@@ -306,14 +307,6 @@ class Connection:
         if not self.sending:
             return b""
         return self._stream.unsent if isinstance(self._stream, SocketStream) else None
-
-
-def call_name(opcode: int) -> str:
-    """Return the name of an h-call, or its number in hex where it has none here."""
-    try:
-        return Opcode(opcode).name
-    except ValueError:
-        return f"0x{opcode:X}"
 
 
 def _shortened(text: str) -> str:

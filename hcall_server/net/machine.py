@@ -10,12 +10,15 @@ run in the new one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
+
+import trio
 
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import SwpksError
 from hcall_abi.frames import GoodbyeReason
+from hcall_server.hcalls.faults import BusyFault, FaultPlan
 from hcall_server.net import logs
 from hcall_server.net.counters import Counters
 from hcall_server.net.sessions import Sessions
@@ -81,6 +84,8 @@ class Machine:
         self.entropy = entropy
         self.counters = Counters()
         self.sessions = Sessions(self.limits)
+        self.faults: dict[int, FaultPlan] = {}
+        """The fault plans of partitions that have one, by number."""
         self._log = logs.Log()
 
     def __repr__(self) -> str:
@@ -141,6 +146,20 @@ class Machine:
         """Set console attributes by their names, all of them or none (spec/control.md#attributes)."""
         partition = self.system.set_attributes(name, changes)
         self._tell("partition.attributes", partition, **changes)
+        return partition
+
+    async def set_faults(self, name: str, faults: Iterable[BusyFault]) -> Partition:
+        """Give a partition a new fault plan, from its next call on; no faults take the plan away (R-75).
+
+        A plan is never remembered: it ends with the server.  Times are those of the trio clock.
+        """
+        partition = self.system.find(name)
+        plan = FaultPlan(faults, trio.current_time)
+        self.faults.pop(partition.number, None)
+        if plan.planned:
+            self.faults[partition.number] = plan
+        self.sessions.refit(partition.number)
+        self._log.info("partition.faults", partition=name, faults=[str(each.fault) for each in plan.planned])
         return partition
 
     def _end_sessions(self, partition: Partition, text: str) -> None:

@@ -19,6 +19,7 @@ import trio
 from hcall_abi.errors import StorageError, SwpksError
 from hcall_abi.frames import GoodbyeReason
 from hcall_server import __version__
+from hcall_server.hcalls.faults import parse_fault
 from hcall_server.net import logs
 from hcall_server.net.boot import Booted, Entropy, boot
 from hcall_server.net.listeners import Listeners, assign
@@ -136,6 +137,9 @@ class Server:
             self._encryptor.system_changed(booted.record)
         for partition in booted.touched:
             self._encryptor.changed(partition)
+        for wish in settings.partition:
+            if wish.faults and wish.name in booted.system.partitions:
+                await machine.set_faults(wish.name, map(parse_fault, wish.faults))
         for partition in partitions:
             await _power_on(machine, partition)
         nursery.start_soon(reap, machine.sessions, machine.limits)

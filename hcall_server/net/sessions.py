@@ -32,6 +32,9 @@ class Connected(Protocol):
     def end(self, reason: GoodbyeReason, text: str) -> None:
         """Say GOODBYE and close, soon; does not wait."""
 
+    def refit(self) -> None:
+        """Take the partition's fault plan, or the lack of one, from the next call on."""
+
 
 class Sessions:
     """All connections of a server, in the order of their arrival."""
@@ -95,6 +98,11 @@ class Sessions:
                 self.opened.pop(partition, None)
         if not len(self):
             self._empty.set()
+
+    def refit(self, partition: int) -> None:
+        """Have every session of a partition look for its fault plan anew."""
+        for connection in self.opened.get(partition, ()):
+            connection.refit()
 
     def end_partition(self, partition: int, reason: GoodbyeReason, text: str) -> int:
         """End every session of a partition and forget it at once; returns how many there were."""

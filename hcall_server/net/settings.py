@@ -10,7 +10,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from hcall_abi.errors import OperatorError
 from hcall_abi.levels import LEVELS
+from hcall_server.hcalls.faults import parse_fault
 from hcall_server.platform.attributes import VALUES as ATTRIBUTES
 
 SECURE_BOOT = ("off", "audit", "enforce")
@@ -49,7 +51,8 @@ class PartitionSettings:
     None leaves what is remembered.  At first: no keystore, started with the server, secure boot
     off, all attributes of signed updates 0.  `secure_boot` is the mode from the next IPL on, so that
     of this start too.  The latch for updates without verification is armed with a new partition
-    only: what was used up is armed again by the console, never by a restart.
+    only: what was used up is armed again by the console, never by a restart.  `faults` is the fault
+    plan of this start (spec/faults.md), each as "HCALL=STATUS[,nth=N][,times=K|,seconds=S]".
     """
 
     name: str
@@ -59,6 +62,7 @@ class PartitionSettings:
     keystore_signed_updates: int | None = None
     keystore_signed_updates_without_verification: int | None = None
     linux_dynamic_key_secure_boot: int | None = None
+    faults: tuple[str, ...] = ()
 
     @property
     def attributes(self) -> dict[str, int]:
@@ -78,6 +82,11 @@ class PartitionSettings:
         for name, value in self.attributes.items():
             if value not in ATTRIBUTES[name]:
                 raise ValueError(f"partition {self.name}: {name} is 0 to {ATTRIBUTES[name][-1]}")
+        for text in self.faults:
+            try:
+                parse_fault(text)
+            except OperatorError as error:
+                raise ValueError(f"partition {self.name}: {error.message}: {error.rule}") from None
 
 
 @dataclass(frozen=True)

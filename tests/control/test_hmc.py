@@ -164,6 +164,7 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
         "keystore_signed_updates_without_verification": 0,
         "linux_dynamic_key_secure_boot": 0,
         "keystore": None,
+        "faults": [],
         "refused": {"detail": "its image is damaged", "rule": "it is whole", "section": "spec/sealed.md"},
     }
     system = {

@@ -124,6 +124,7 @@ COMMANDS = table("command | request")
 def test_the_command_asks_what_the_page_says(command, request_line) -> None:
     """Each command of the page parses, and asks for a verb of the table with a body of its struct."""
     example = command.replace("ATTRIBUTE=VALUE ...", "keystore_signed_updates=1 secure_boot=audit")
+    example = example.replace("[FAULT ...]", "READ_OBJECT=H_BUSY WRAP_OBJECT=H_BUSY,seconds=2")
     words = re.sub(r"[\[\]]", "", example).replace("\\|", "|").split()[2:]
     ask = hmc.request_of(parsed(*(word.split("|")[0].replace("KBYTES", "8") for word in words)))
     assert f"{ask.method} {ask.path.replace('NAME', '{name}')}" == request_line
@@ -199,6 +200,7 @@ async def test_answers_are_as_described() -> None:
             "setSecureBoot": {"mode": "audit"},
             "setKeystoreSize": {"kbytes": 0},
             "setAttributes": {"secure_boot": 1},
+            "setFaults": {"faults": [{"hcall": "READ_OBJECT", "status": "H_BUSY"}]},
         }
         order = ("createPartition", "powerOn", "ipl", "setSecureBoot", "setKeystoreSize", "powerOff")
         for verb in sorted(VERBS, key=lambda v: order.index(v.operation) if v.operation in order else 99):

@@ -58,6 +58,7 @@ async def test_a_new_partition_has_no_keystore(machine, client) -> None:
         "linux_dynamic_key_secure_boot": 0,
         "keystore": None,
         "refused": None,
+        "faults": [],
     }
     assert machine.encryptor.noted == ["lpar1"]
 

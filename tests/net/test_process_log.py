@@ -104,6 +104,7 @@ def test_every_refusal_names_its_rule(server: ServerProcess) -> None:
         ("READ_OBJECT", "H_NOT_FOUND"),
         ("SET_PASSWORD", "H_PARAMETER"),
     ]
+    assert ["argument" in line for line in refused] == [True, True]
     for line in refused:
         assert line["partition"] == "alpha"
         assert line["fault"] == "guest"

@@ -112,6 +112,7 @@ def test_limits_have_ranges() -> None:
         ('[[partition]]\nname = "a"\nsecure_boot = "on"', "secure_boot is one of off, audit, enforce"),
         ('[[partition]]\nname = "a"\nkeystore_signed_updates = 2', "keystore_signed_updates is 0 to 1"),
         ('[[partition]]\nname = "a"\nkeystore_signed_updates = true', "keystore_signed_updates"),
+        ('[[partition]]\nname = "a"\nfaults = ["READ_OBJECT=H_STATE"]', "never answers H_STATE"),
         ("[[partition]]\nkeystore_kbytes = 4", "missing required field `name`"),
         ('[[partition]]\nname = "a"\n[[partition]]\nname = "a"', "named twice"),
         ('firmware = "FW1"', "known levels are FW1110, FW950"),

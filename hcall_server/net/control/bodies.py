@@ -26,6 +26,7 @@ _MODES: dict[SecureBoot, SecureBootMode] = {
 Kbytes = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF, description="KiB; 0 is a keystore that is off")]
 Switch = Annotated[int, msgspec.Meta(ge=0, le=1, description="1: on")]
 ModeNumber = Annotated[int, msgspec.Meta(ge=0, le=2, description="0 off, 1 audit, 2 enforce")]
+Count = Annotated[int, msgspec.Meta(ge=1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, description="name of a partition")]
 FaultName = Literal["guest", "peer", "operator", "storage", "internal"]
 
@@ -79,6 +80,38 @@ class AttributeChanges(Body):
     secure_boot: ModeNumber | msgspec.UnsetType = msgspec.UNSET
 
 
+class FaultSetting(Body):
+    """A busy answer on demand: which call, which status, from the n-th call on, and for how long.
+
+    It lasts `times` calls in a row or `seconds` from the first; once, where neither is given.
+    """
+
+    hcall: Annotated[str, msgspec.Meta(description="such as WRITE_OBJECT")]
+    status: Annotated[str, msgspec.Meta(description="H_BUSY, or an H_LONG_BUSY_ORDER_* of the call")]
+    nth: Count = 1
+    times: Count | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
+class FaultPlanSetting(Body):
+    """The faults that a partition is to have, in the place of those that it has."""
+
+    faults: list[FaultSetting]
+
+
+class FaultView(Body):
+    """A fault of the plan, the calls of its sort since the plan was set, and those it has answered."""
+
+    hcall: str
+    status: str
+    nth: int
+    times: int | None
+    seconds: float | None
+    seen: int
+    answered: int
+    spent: bool
+
+
 class KeystoreView(Body):
     """A keystore that is on: bytes in all and taken, objects, and how far NVRAM is behind."""
 
@@ -101,7 +134,8 @@ class PartitionView(Body):
     """A partition as the console shows it.
 
     `secure_boot` is what the console has set, `curr_secure_boot` what this IPL runs with; `keystore`
-    is null while it is off or could not be opened, and `refused` then says why it could not.
+    is null while it is off or could not be opened, and `refused` then says why it could not; `faults`
+    is its fault plan.
     """
 
     number: int
@@ -117,6 +151,7 @@ class PartitionView(Body):
     linux_dynamic_key_secure_boot: int
     keystore: KeystoreView | None
     refused: Trouble | None
+    faults: list[FaultView]
 
 
 class SystemView(Body):

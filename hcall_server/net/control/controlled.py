@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from hcall_abi.consumers import SecureBoot
+from hcall_server.hcalls.faults import BusyFault, FaultPlan
 from hcall_server.net.counters import Counters
 from hcall_server.net.sessions import Sessions
 from hcall_server.platform.system import ManagedSystem
@@ -43,6 +44,10 @@ class ControlledMachine(Protocol):
     def sessions(self) -> Sessions:
         """The connections there are."""
 
+    @property
+    def faults(self) -> Mapping[int, FaultPlan]:
+        """The fault plans of partitions, by number."""
+
     async def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> object:
         """Make a partition, powered off."""
 
@@ -63,3 +68,6 @@ class ControlledMachine(Protocol):
 
     async def set_attributes(self, name: str, changes: Mapping[str, int]) -> object:
         """Set console attributes by their names."""
+
+    async def set_faults(self, name: str, faults: Iterable[BusyFault]) -> object:
+        """Give a partition a fault plan in the place of the one that it has."""

@@ -12,6 +12,7 @@ from hcall_server.net.control import verbs
 from hcall_server.net.control.bodies import (
     AttributeChanges,
     Body,
+    FaultPlanSetting,
     HealthView,
     KeystoreSize,
     NewPartition,
@@ -87,6 +88,8 @@ VERBS: tuple[Verb, ...] = (
          verbs.set_keystore_size, _SHOWN, KeystoreSize, _CHANGE),
     Verb("PATCH", "/v1/partitions/{name}/attributes", "setAttributes", "set attributes, all of them or none",
          verbs.set_attributes, _SHOWN, AttributeChanges, _CHANGE),
+    Verb("PUT", "/v1/partitions/{name}/faults", "setFaults", "set a fault plan, or end it with no faults",
+         verbs.set_faults, _SHOWN, FaultPlanSetting, _CHANGE),
     Verb("GET", "/health", "showHealth", "tell whether all is well: 200, or 503 with the reasons",
          verbs.show_health, {200: HealthView, 503: HealthView}),
     Verb("GET", "/metrics", "showMetrics", "figures for Prometheus",

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 import trio
 
+from hcall_server.hcalls.faults import busy_fault
 from hcall_server.net.control.bodies import (
     Body,
+    FaultPlanSetting,
     HealthView,
     KeystoreSize,
     NewPartition,
@@ -56,7 +58,7 @@ Answer = Body | Text | Reply
 
 async def show_system(call: Call) -> SystemView:
     """List the partitions."""
-    return system_view(call.machine.system)
+    return system_view(call.machine)
 
 
 async def show_partition(call: Call) -> PartitionView:
@@ -109,6 +111,14 @@ async def set_attributes(call: Call) -> PartitionView:
     return _shown(call.machine, call.name)
 
 
+async def set_faults(call: Call) -> PartitionView:
+    """Give a partition a fault plan."""
+    body: FaultPlanSetting = call.body
+    faults = [busy_fault(each.hcall, each.status, each.nth, each.times, each.seconds) for each in body.faults]
+    await call.machine.set_faults(call.name, faults)
+    return _shown(call.machine, call.name)
+
+
 async def show_health(call: Call) -> HealthView | Reply:
     """Tell whether all is well."""
     view = health_view(call.machine)
@@ -129,4 +139,4 @@ def _load_metrics() -> Any:
 
 
 def _shown(machine: ControlledMachine, name: str) -> PartitionView:
-    return partition_view(machine.system.find(name))
+    return partition_view(machine, machine.system.find(name))

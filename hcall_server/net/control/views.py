@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from hcall_abi.errors import SwpksError
 from hcall_server import __version__
+from hcall_server.hcalls.faults import Planned
 from hcall_server.keystore.store import Keystore
 from hcall_server.net.control.bodies import (
+    FaultView,
     HealthView,
     KeystoreView,
     PartitionView,
@@ -22,8 +24,9 @@ from hcall_server.platform.system import ManagedSystem
 from hcall_server.writeback.health import Health
 
 
-def partition_view(partition: Partition) -> PartitionView:
+def partition_view(machine: ControlledMachine, partition: Partition) -> PartitionView:
     """Return a partition as the console shows it."""
+    plan = machine.faults.get(partition.number)
     return PartitionView(
         number=partition.number,
         name=partition.name,
@@ -38,18 +41,20 @@ def partition_view(partition: Partition) -> PartitionView:
         linux_dynamic_key_secure_boot=int(partition.attributes.dynamic_keys),
         keystore=_keystore_view(partition.keystore),
         refused=_trouble(partition.refused),
+        faults=[_fault_view(planned) for planned in plan.planned] if plan else [],
     )
 
 
-def system_view(system: ManagedSystem) -> SystemView:
+def system_view(machine: ControlledMachine) -> SystemView:
     """Return a managed system with its partitions, in the order of their numbers."""
+    system = machine.system
     partitions = sorted(system.partitions.values(), key=lambda partition: partition.number)
     return SystemView(
         system_id=system.system_id.hex(),
         firmware_level=system.level.name,
         total_kbytes=system.total_kbytes,
         assigned_kbytes=sum(partition.kbytes for partition in partitions),
-        partitions=[partition_view(partition) for partition in partitions],
+        partitions=[partition_view(machine, partition) for partition in partitions],
     )
 
 
@@ -86,6 +91,20 @@ def _keystore_view(keystore: Keystore | None) -> KeystoreView | None:
         objects=keystore.object_count,
         generation=keystore.generation,
         flushed=keystore.flushed,
+    )
+
+
+def _fault_view(planned: Planned) -> FaultView:
+    fault = planned.fault
+    return FaultView(
+        hcall=fault.call.name,
+        status=fault.status.name,
+        nth=fault.nth,
+        times=fault.times,
+        seconds=fault.seconds,
+        seen=planned.seen,
+        answered=planned.answered,
+        spent=planned.spent,
     )
 
 
