@@ -218,7 +218,8 @@ def _add_raw(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=values.segment,
         metavar="SEG",
-        help="guest memory: ADDRESS:in:TEXT, ADDRESS:in:hex:..., ADDRESS:in:@FILE or ADDRESS:out:LENGTH",
+        help="guest memory: ADDRESS:in:TEXT, ADDRESS:in:hex:..., ADDRESS:in:@FILE or ADDRESS:out:LENGTH; "
+        "a block with a password goes by @FILE, because others can read this command line",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -15,16 +15,25 @@ OTHER_CALL = 0
 _KNOWN = frozenset(int(opcode) for opcode in Opcode)
 
 
+class CallCounts(Counter[tuple[int, int]]):
+    """Answered calls of one partition, by (opcode, status)."""
+
+    def answered(self, calls: Iterable[HCall], returns: Iterable[HReturn]) -> None:
+        """Count calls with their answers."""
+        for (_, opcode, _, _), (_, status, _, _) in zip(calls, returns, strict=True):
+            self[opcode if opcode in _KNOWN else OTHER_CALL, status] += 1
+
+
 @dataclass
 class Counters:
     """Totals since the start of the server.
 
-    `calls` is by (opcode, status), `opens` by the status of OPENED, `goodbyes` by the reason of
+    `calls` is by partition number, `opens` by the status of OPENED, `goodbyes` by the reason of
     those that the server said; sizes are in bytes.
     """
 
     connections: int = 0
-    calls: defaultdict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
+    calls: defaultdict[int, CallCounts] = field(default_factory=lambda: defaultdict(CallCounts))
     opens: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     goodbyes: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     batches: int = 0
@@ -34,9 +43,3 @@ class Counters:
     """Connections that ended without a GOODBYE from either end."""
     crashed: int = 0
     """Connections that a bug in the server ended."""
-
-    def answered(self, calls: Iterable[HCall], returns: Iterable[HReturn]) -> None:
-        """Count calls with their answers."""
-        counts = self.calls
-        for (_, opcode, _, _), (_, status, _, _) in zip(calls, returns, strict=True):
-            counts[opcode if opcode in _KNOWN else OTHER_CALL, status] += 1

@@ -35,6 +35,7 @@ from hcall_abi.session import Event, OtherVersion, Role, Session, State
 from hcall_server import __version__
 from hcall_server.hcalls.faults import Calls, executor_of
 from hcall_server.net import logs
+from hcall_server.net.counters import CallCounts
 from hcall_server.net.opening import SECTION, Door, Judged, answer, judge, refusal
 from hcall_server.net.refusals import Refusals
 from hcall_server.net.stream import RECEIVE_SIZE, SocketStream
@@ -90,6 +91,7 @@ class Connection:
         self._scope = trio.CancelScope()
         self._log = logs.Log(connection=self._counters.connections)
         self._refusals = Refusals()
+        self._count = CallCounts().answered  # that of the partition, once a session is open
 
     def __repr__(self) -> str:
         return f"Connection({self.partition}, {self._session.state.value})"
@@ -202,7 +204,7 @@ class Connection:
             return []  # never so: the states allow no call before the session is open
         execute = self._calls.execute
         returns = [execute(call) for call in calls]
-        self._counters.answered(calls, returns)
+        self._count(calls, returns)
         return returns
 
     def _next_calls(self, answers: list[bytes]) -> list[HCall]:
@@ -273,6 +275,7 @@ class Connection:
     def _opened(self, partition: Partition, client: str) -> None:
         self.partition = partition
         self._ipl_count = partition.ipl_count
+        self._count = self._counters.calls[partition.number].answered
         self.refit()
         self._machine.sessions.move(self, partition.number)
         self._log = self._log.bind(partition=partition.name)

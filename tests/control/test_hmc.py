@@ -79,7 +79,8 @@ def test_a_day_at_the_console(hmc, state) -> None:
     assert "64 KiB" in hmc("keystore", "lpar2", "64").stdout
     problem = json.loads(hmc("keystore", "lpar2", "32", "--json", status=1).stderr)
     assert problem["rule"] == "a keystore never shrinks, except to 0"
-    assert 'swpks_hcalls_total{hcall="WRITE_OBJECT",status="H_SUCCESS"} 1.0' in hmc("metrics").stdout
+    sample = 'swpks_hcalls_total{hcall="WRITE_OBJECT",partition="lpar1",status="H_SUCCESS"} 1.0'
+    assert sample in hmc("metrics").stdout
     refused = hmc("set", "lpar2", "keystore_signed_updates=1", status=1)
     assert "keystore_signed_updates needs a firmware level with SIGNED_UPDATE" in refused.stderr
     assert (

@@ -94,7 +94,7 @@ async def test_the_page_has_every_metric() -> None:
     """Name, labels and figure of every family, whatever its number of samples."""
     machine = make_machine()
     machine.system.create("a", 8)
-    machine.counters.calls[0x41C, 0] += 1
+    machine.counters.calls[1][0x41C, 0] += 1
     machine.counters.opens[0] += 1
     machine.counters.goodbyes[0] += 1
     async with in_process(machine) as client:

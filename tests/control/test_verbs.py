@@ -233,9 +233,9 @@ async def test_metrics(machine, client) -> None:
     partition = machine.system.create("a", 8)
     await machine.power_on("a")
     put_object(machine, "a")
-    machine.counters.calls[0x41C, 0] += 1
-    machine.counters.calls[0xDEAD, -2] += 1
-    machine.counters.calls[0xBEEF, -2] += 1
+    machine.counters.calls[1][0x41C, 0] += 1
+    machine.counters.calls[1][0xDEAD, -2] += 1
+    machine.counters.calls[1][0xBEEF, -2] += 1
     machine.counters.opens[0] += 1
     machine.counters.goodbyes[98] += 1
     machine.counters.goodbyes[99] += 1
@@ -246,8 +246,8 @@ async def test_metrics(machine, client) -> None:
     assert len(lines) == len(answer.text.splitlines())
     used = float(partition.keystore.used)
     assert {
-        'swpks_hcalls_total{hcall="GET_CONFIG",status="H_SUCCESS"} 1.0',
-        'swpks_hcalls_total{hcall="OTHER",status="H_FUNCTION"} 2.0',
+        'swpks_hcalls_total{hcall="GET_CONFIG",partition="a",status="H_SUCCESS"} 1.0',
+        'swpks_hcalls_total{hcall="OTHER",partition="a",status="H_FUNCTION"} 2.0',
         'swpks_opens_total{status="OPENED"} 1.0',
         'swpks_goodbyes_total{reason="OTHER"} 2.0',
         'swpks_partition_running{partition="a"} 1.0',

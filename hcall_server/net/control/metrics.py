@@ -50,10 +50,12 @@ class MachineCollector(Collector):
         yield from self._writeback()
 
     def _calls(self) -> Iterator[Metric]:
-        family = CounterMetricFamily("swpks_hcalls", "answered h-calls", labels=["hcall", "status"])
-        counts: Counter[tuple[str, str]] = Counter()
-        for (opcode, status), count in self._machine.counters.calls.items():
-            counts[_named(Opcode, opcode), _named(Status, status)] += count
+        labels = ["partition", "hcall", "status"]
+        family = CounterMetricFamily("swpks_hcalls", "answered h-calls", labels=labels)
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for partition in self._machine.system.partitions.values():
+            for (opcode, status), count in self._machine.counters.calls[partition.number].items():
+                counts[partition.name, _named(Opcode, opcode), _named(Status, status)] += count
         for names, count in sorted(counts.items()):
             family.add_metric(names, count)
         yield family
