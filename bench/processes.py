@@ -17,6 +17,8 @@ from hcall_client.blocking import BlockingChannel
 
 ROOT = Path(__file__).resolve().parent.parent
 SWPKS = Path(sys.executable).with_name("swpks")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""An installed program finds its modules compiled: a start that compiles them anew measures something else."""
 PATIENCE = 30.0
 """Seconds that a process may take to start or to end."""
 
@@ -50,7 +52,13 @@ class Process:
             began = time.perf_counter()
             # A session of its own: an interrupt from the terminal is the benchmark's to handle.
             self._child = subprocess.Popen(
-                command, pass_fds=[theirs], stdout=out, stderr=out, cwd=ROOT, start_new_session=True
+                command,
+                pass_fds=[theirs],
+                stdout=out,
+                stderr=out,
+                cwd=ROOT,
+                env=ENVIRONMENT,
+                start_new_session=True,
             )
         os.close(theirs)
         self._log = log

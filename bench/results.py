@@ -107,7 +107,7 @@ def about(effort: Effort) -> dict[str, Any]:
         (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
     )
     return {
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()}, {platform.python_compiler()}, {platform.python_build()[1]}",
         "trio": trio.__version__,
         "kernel": platform.release().partition("-")[0],
         "processor": model.partition(":")[2].strip(),

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hcall_abi.calls import CALLS, Opcode
-from hcall_abi.frames import HCall, HReturn
+from hcall_abi.frames import HCall, HReturn, new_tuple
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.statuses import Status
 from hcall_server.hcalls.arguments import Checker, Context, Values, checkers
@@ -88,7 +88,7 @@ class HypervisorCalls:
         except Refusal as refusal:
             self._on_refusal(refusal, call)
             status, outputs, writes = int(refusal.status), refusal.outputs, ()
-        return HReturn(tag, status, outputs + _PADDING[len(outputs)], writes)
+        return new_tuple(HReturn, (tag, status, outputs + _PADDING[len(outputs)], writes))
 
 
 def _no_function(keystore: Keystore | None) -> Refusal:

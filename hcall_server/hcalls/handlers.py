@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
-from hcall_abi.frames import Write
+from hcall_abi.frames import Write, new_tuple
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.statuses import Status
 from hcall_abi.structures import (
@@ -127,7 +127,7 @@ def _read_object(
             argument="data_length",
             outputs=(len(data), held.policy),
         )
-    return _SUCCESS, (len(data), held.policy), (Write(address, data),)
+    return _SUCCESS, (len(data), held.policy), (new_tuple(Write, (address, data)),)
 
 
 def _remove_object(

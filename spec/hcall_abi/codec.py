@@ -39,6 +39,7 @@ from hcall_abi.frames import (
     Open,
     Opened,
     Write,
+    new_tuple,
     overlapping,
 )
 from hcall_abi.layout import FixedLayout
@@ -106,7 +107,7 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
     # Segments in ascending order, the usual case, have just been seen to lie apart.
     if not (ordered and previous <= ADDRESS_SPACE) and overlapping([piece[:2] for piece in segments]):
         raise malformed("HCALL", "segments lie apart and inside the address space")
-    return HCall(tag, values[0], values[1:10], tuple(segments))
+    return new_tuple(HCall, (tag, values[0], values[1:10], tuple(segments)))
 
 
 def decode_hreturn(tag: int, data: bytes, start: int, end: int) -> HReturn:

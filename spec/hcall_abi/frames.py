@@ -102,6 +102,10 @@ class Hello(NamedTuple):
     name: str
 
 
+new_tuple = tuple.__new__
+"""Makes a named tuple from the tuple of its values: for the frames of every h-call, at half the price."""
+
+
 class Open(NamedTuple):
     """OPEN: which partition the client wants, with its proof."""
 
