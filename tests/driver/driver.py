@@ -114,11 +114,13 @@ class Object(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """One h-call of the driver: r3, the arguments that it gave, and what came back."""
+    """One h-call of the driver: r3 and the arguments that it gave; r3, r4 to r12 and how much was written."""
 
     opcode: int
     arguments: tuple[int, ...]
     status: int
+    registers: tuple[int, ...]
+    written: int
 
 
 def no_sleep(microseconds: int) -> None:
@@ -323,7 +325,9 @@ class Driver:
         deliver(answer, self._memory)
         for index, value in enumerate(answer.registers):
             returned[index] = value
-        self.calls.append(Answered(opcode, tuple(registers[:count]), answer.status))
+        written = sum(len(data) for _, data in answer.writes)
+        made = Answered(opcode, tuple(registers[:count]), answer.status, answer.registers, written)
+        self.calls.append(made)
         return answer.status
 
     def _on_sleep(self, microseconds: int) -> None:

@@ -1,0 +1,163 @@
+"""R-73: what Linux relies on, line by line, shown by the driver itself in every version that has the code.
+
+The numbers are those of the list that the project keeps; the same facts are in spec/linux.md. Two have no
+caller in a released kernel (12, listing labels, and 13, revocation); 15, `hcall-pks`, needs a whole machine.
+"""
+
+import errno
+from collections.abc import Iterable
+
+import pytest
+
+from hcall_abi.calls import Opcode
+from hcall_abi.levels import LEVELS
+from hcall_abi.statuses import Status
+from hcall_client.calls import Authorization, set_password, write_object
+from tests.driver import fdt
+from tests.driver.driver import FIRMWARE, LINUX, Answered, Driver
+from tests.driver.hypervisor import Machine, Scripted
+from tests.driver.model import AUDIT, ENFORCE, WORLD
+
+AUTHORITY = -errno.EPERM
+
+
+def last(driver: Driver, opcode: int) -> Answered:
+    """The newest call of that kind."""
+    return next(call for call in reversed(driver.calls) if call.opcode == opcode)
+
+
+def statuses(calls: Iterable[Answered], opcode: int) -> list[int]:
+    return [call.status for call in calls if call.opcode == opcode]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("kbytes", [4, 64])
+def test_1_the_config_block_passes_the_sanity_tests(build, load, level, kbytes):
+    """Line 1: lengths 512 and 520 are accepted, and every level's figures satisfy the driver's four tests."""
+    driver = load(build, Scripted(Machine(level, kbytes)))
+    assert driver.init() == 0
+    asked = last(driver, Opcode.GET_CONFIG)
+    assert asked.arguments[1] == (520 if build.kernel >= (7, 0) else 512)
+    assert asked.written == asked.arguments[1]
+    assert driver.config("maxpwsize") >= 32
+    assert 255 <= driver.config("maxobjectlabelsize") <= 0x7FFF
+    assert driver.config("totalsize") == kbytes * 1024
+    if driver.config("version") >= 3 and driver.config("maxlargeobjectsize") >= 65536:
+        assert driver.config("maxobjectsize") == 0xFFFF
+    assert not [line for severity, line in driver.log if severity == 3]
+
+
+def test_2_the_password_fills_its_buffer(build, boot, load):
+    """Line 2: GEN_PASSWORD writes exactly r7 bytes; a second one in the same IPL answers H_IN_USE."""
+    driver = load(build)
+    assert driver.init() == 0
+    made = last(driver, Opcode.GEN_PASSWORD)
+    assert made.arguments[:2] == (3, 0)
+    assert made.arguments[3] == made.written == driver.config("maxpwsize")
+    second = load(build)
+    assert second.init() == 0
+    refused = last(second, Opcode.GEN_PASSWORD)
+    assert (refused.status, refused.written) == (Status.H_IN_USE, 0)
+
+
+def test_3_the_password_lives_as_long_as_the_ipl(newer, boot, load, machine):
+    """Line 3: it survives kexec and is gone at an IPL."""
+    tree, old = fdt.make(), boot(newer)
+    assert old.write(b"name", b"data") == 0
+    assert old.populate(tree) == 0
+    new = load(newer)
+    new.early_init(tree)
+    assert new.init() == 0
+    assert new.read(b"name", 4).data == b"data"
+    machine.ipl()
+    assert new.read(b"name", 4).error == AUTHORITY
+    assert boot(newer).read(b"name", 4).data == b"data"
+
+
+@pytest.mark.parametrize("consumer", [1, 2])
+def test_4_other_consumers_objects_need_no_password(build, boot, machine, consumer):
+    """Line 4: consumer 1 or 2, password length 0, a raw label; what is world readable is read."""
+    machine.do(write_object(Authorization(consumer), b"SB_VERSION", b"\1", WORLD))
+    machine.do(write_object(Authorization(consumer), b"hidden", b"\1"))
+    machine.do(set_password(consumer, b"of that consumer"))
+    driver = boot(build)
+    assert driver.read(b"SB_VERSION", 1, owner=consumer).data == b"\1"
+    assert last(driver, Opcode.READ_OBJECT).arguments[2] == len("SB_VERSION")
+    assert driver.read(b"hidden", 1, owner=consumer).error == AUTHORITY
+
+
+def test_5_nothing_is_overwritten(build, boot):
+    """Line 5: H_RESOURCE where the label exists, and the object stays as it was."""
+    driver = boot(build)
+    assert driver.write(b"name", b"first") == 0
+    assert driver.write(b"name", b"other") == -errno.EEXIST
+    assert last(driver, Opcode.WRITE_OBJECT).status == Status.H_RESOURCE
+    assert driver.read(b"name", 5).data == b"first"
+
+
+def test_6_a_read_tells_size_and_policy(build, boot, load):
+    """Line 6: r4 and r5 with H_SUCCESS; r5 with H_AUTHORITY when it was the policy that refused."""
+    machine = Machine(secure_boot=1)
+    driver = boot(build, Scripted(machine))
+    assert driver.write(b"name", b"x" * 4000, policy=AUDIT) == 0
+    assert driver.read(b"name", 4000).size == 4000
+    found = last(driver, Opcode.READ_OBJECT)
+    assert found.registers[:2] == (4000, AUDIT)
+    assert found.registers[0] <= found.arguments[4]
+    machine.system.set_secure_boot("lpar1", machine.partition.secure_boot.OFF)
+    machine.ipl()
+    driver = boot(build, Scripted(machine))
+    assert driver.read(b"name", 4000).error == AUTHORITY
+    assert last(driver, Opcode.READ_OBJECT).registers[:2] == (0, AUDIT)
+    locked = load(build, Scripted(machine))
+    assert locked.init() == 0
+    assert locked.read(b"name", 4000).error == AUTHORITY
+    assert last(locked, Opcode.READ_OBJECT).registers[:2] == (0, 0)
+
+
+def test_7_what_is_missing_is_not_found(build, boot):
+    """Line 7: H_NOT_FOUND, for the boot's own questions as well."""
+    driver = boot(build)
+    assert driver.read(b"SB_VERSION", 1, owner=FIRMWARE).error == -errno.ENOENT
+    assert driver.read(b"name", 1).error == -errno.ENOENT
+    assert driver.remove(b"name") == -errno.ENOENT
+    assert driver.read(b"name", 1, os=LINUX).error == -errno.ENOENT
+
+
+@pytest.mark.parametrize("flush_after", [0, 10_000, 4_000_000])
+def test_8_a_confirmation_is_truthful_and_never_busy(build, boot, machine, flush_after):
+    """Line 8: pending is H_SUCCESS with 0, done is 1; after a removal H_NOT_FOUND with 1, never with 0."""
+    machine.flush_after = flush_after
+    driver = boot(build)
+    for act, end in ((lambda: driver.write(b"name", b"x"), 0), (lambda: driver.remove(b"name"), -7)):
+        machine.clock = 0
+        driver.calls.clear()
+        assert act() == 0
+        asked = [call for call in driver.calls if call.opcode == Opcode.CONFIRM_OBJECT_FLUSHED]
+        answers = [(call.status, call.registers[0]) for call in asked]
+        assert answers == [(0, 0)] * (flush_after // 10_000) + [(end, 1)]
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2])
+@pytest.mark.parametrize("policy, wanted", [(AUDIT, 1), (ENFORCE, 2), (AUDIT | ENFORCE, 2)])
+def test_policies_of_secure_boot_as_the_driver_meets_them(build, boot, mode, policy, wanted):
+    """R-17: what the partition's mode does not allow can neither be made nor read."""
+    driver = boot(build, Scripted(Machine(secure_boot=mode)))
+    expected = 0 if mode >= wanted else AUTHORITY
+    assert driver.write(b"name", b"x", policy=policy) == expected
+    assert driver.read(b"name", 1).error == (expected and -errno.ENOENT)
+
+
+def test_14_used_space_moves(build, boot, load):
+    """Line 14: up with an object, down without it; what does not fit is -ENOMEM and costs nothing."""
+    driver = load(build, Scripted(Machine(kbytes=4)))
+    assert driver.init() == 0
+    empty = driver.config("usedspace")
+    assert driver.write(b"a", b"x" * 2500) == 0
+    one = driver.config("usedspace")
+    assert one > empty + 2500
+    assert driver.write(b"b", b"x" * 2500) == -errno.ENOMEM
+    assert driver.config("usedspace") == one
+    assert driver.remove(b"a") == 0
+    assert driver.config("usedspace") == empty
+    assert driver.write(b"b", b"x" * 2500) == 0
