@@ -25,6 +25,7 @@ from hcall_server.platform.partition import Partition, PartitionProfile
 FIRMWARE, BOOT_LOADER, SYSTEM = 1, 2, 3
 CONSUMERS = (FIRMWARE, BOOT_LOADER, SYSTEM)
 OVERHEAD = 32
+WRAPPING = 0x0080_0000
 TAG = 0xC0FFEE
 IN, OUT, BOTH = 1, 2, 3
 
@@ -250,6 +251,60 @@ class Guest:
             assert bool(token) == (status == 18)
             found += part
         return found
+
+    def gen_key(
+        self, consumer: int, label: bytes, *, policy: int = WRAPPING, length: int = 32, password: bytes = b""
+    ) -> Answer:
+        """GEN_KEY; a wrapping key has no buffer, any other is in `written`."""
+        values = {"authorization": auth_block(consumer, password), "label": label, "policy": policy}
+        layout = lay_out(Opcode.GEN_KEY, **values)  # type: ignore[arg-type]
+        if policy & WRAPPING:
+            layout.registers["key_length"] = length
+        else:
+            layout.writable("key", length)
+        return self.send(layout.frame())
+
+    def wrap(
+        self,
+        consumer: int,
+        label: bytes,
+        data: bytes,
+        *,
+        flags: int = 0x1000_0000_0000_0001,
+        token: int = 0,
+        password: bytes = b"",
+    ) -> Answer:
+        """WRAP_OBJECT into a buffer of just the size."""
+        return self.do(
+            Opcode.WRAP_OBJECT,
+            authorization=auth_block(consumer, password),
+            label=label,
+            flags=flags,
+            input=data,
+            output=len(data) + 1024,
+            token=token,
+        )
+
+    def unwrap(self, consumer: int, wrapped: bytes, *, token: int = 0, password: bytes = b"") -> Answer:
+        """UNWRAP_OBJECT into a buffer of just the size."""
+        auth, room = auth_block(consumer, password), max(0, len(wrapped) - 1024)
+        return self.do(Opcode.UNWRAP_OBJECT, authorization=auth, input=wrapped, output=room, token=token)
+
+    def revoke(self, consumer: int, label: bytes, *, flags: int = 0, password: bytes = b"") -> Answer:
+        """REVOKE_OBJECT."""
+        auth = auth_block(consumer, password)
+        return self.do(Opcode.REVOKE_OBJECT, authorization=auth, label=label, flags=flags)
+
+    def unrevoke(self, consumer: int, label: bytes, *, flags: int = 0, password: bytes = b"") -> Answer:
+        """UNREVOKE_OBJECT."""
+        auth = auth_block(consumer, password)
+        return self.do(Opcode.UNREVOKE_OBJECT, authorization=auth, label=label, flags=flags)
+
+    def flush(self) -> None:
+        """What write-behind does in the end."""
+        store = self.partition.keystore
+        assert store is not None
+        store.mark_flushed(store.generation)
 
     def ipl(self, mode: int = 0) -> None:
         """Restart the partition."""

@@ -30,7 +30,8 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server": set(),  # the package itself: its version, nothing else
     "hcall_server.keystore": _ABI,
     "hcall_server.secvar": _ABI,
-    "hcall_server.hcalls": {"hcall_server.keystore", "hcall_server.secvar"} | _ABI,
+    "hcall_server.wrapping": _ABI,
+    "hcall_server.hcalls": {"hcall_server.keystore", "hcall_server.secvar", "hcall_server.wrapping"} | _ABI,
     "hcall_server.platform": {"hcall_server.keystore"} | _ABI,
     "hcall_server.sealing": {"hcall_server.keystore"} | _ABI,
     "hcall_server.nvram": {"hcall_abi.errors"},
@@ -49,7 +50,7 @@ WORLD = {
     "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "select", "selectors", "signal",
     "socket", "sqlite3", "structlog", "subprocess", "tempfile", "threading", "time", "trio", "uuid",
 }  # fmt: skip
-PURE = ("hcall_abi", "hcall_server.sealing", "hcall_server.secvar", *sorted(_ENGINE))
+PURE = ("hcall_abi", "hcall_server.sealing", "hcall_server.secvar", "hcall_server.wrapping", *sorted(_ENGINE))
 SEAMS = ("hcall_server.platform.anchor_card",)
 WITHOUT_TRIO = ("hcall_client.blocking", "hcall_client.busy", "hcall_client.calls", "hcall_client.keys")
 
@@ -58,7 +59,8 @@ NEVER_LOADED = [
     ("hcall_client.blocking", {"trio", "hcall_server"}),
     ("hcall_client.calls", {"trio", "hcall_server"}),
     ("hcall_client.pytest_plugin", {"trio", "hcall_server"}),
-    ("hcall_server.hcalls", {"trio", "sqlite3", "structlog", "cryptography"}),
+    ("hcall_server.keystore.store", {"trio", "sqlite3", "structlog", "cryptography"}),
+    ("hcall_server.hcalls.dispatch", {"trio", "sqlite3", "structlog"}),
     ("hcall_server.secvar.update", {"trio", "cryptography"}),
     ("hcall_client.authvar", {"trio", "hcall_server", "cryptography"}),
     ("hcall_server.platform", {"trio", "sqlite3", "structlog"}),

@@ -31,8 +31,9 @@ from hcall_server.net.settings import Limits
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
 MARK = re.compile(r"(<!-- table: (\S+)(?: (\S+))? -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
-JUDGED = (Opcode.GET_OBJECTLABELS, Opcode.WRITE_OBJECT, Opcode.READ_OBJECT, Opcode.REMOVE_OBJECT,
-          Opcode.CONFIRM_OBJECT_FLUSHED)  # fmt: skip
+MAKERS = (Opcode.WRITE_OBJECT, Opcode.GEN_KEY, Opcode.SIGNED_UPDATE)
+USERS = (Opcode.READ_OBJECT, Opcode.REMOVE_OBJECT, Opcode.GET_OBJECTLABELS, Opcode.CONFIRM_OBJECT_FLUSHED)
+KEY_USERS = (Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT, Opcode.REVOKE_OBJECT, Opcode.UNREVOKE_OBJECT)
 
 
 def rows(head: str, lines: Iterable[Iterable[object]]) -> str:
@@ -133,32 +134,49 @@ def numbers() -> str:
 
 
 def policies() -> str:
-    """The policy bits by IBM number, and which words WRITE takes."""
+    """The policy bits by IBM number, and which words the calls that make objects take."""
     lines = []
     for bit in Policy:
         number = 31 - bit.bit_length() + 1
         levels = [name for name, level in LEVELS.items() if level.supported_policies & bit]
-        written = "yes" if refused_word(Opcode.WRITE_OBJECT, int(bit), ~STATUS_BITS) is None else "no"
-        lines.append((number, f"0x{int(bit):08X}", bit.name, ", ".join(levels) or "status only", written))
-    return rows("bit | mask | name | supported by | may be written by WRITE_OBJECT", lines)
+        since = (
+            "every level" if len(levels) == len(LEVELS) else f"since {levels[0]}" if levels else "status only"
+        )
+        made = [
+            call.name for call in MAKERS if refused_word(call, _asked(call, int(bit)), ~STATUS_BITS) is None
+        ]
+        lines.append((number, f"0x{int(bit):08X}", bit.name, since, ", ".join(made) or "-"))
+    return rows("bit | mask | name | supported by | may be asked for in", lines)
 
 
-def verdicts() -> str:
-    """What each policy bit does to each call, asked of the decision itself."""
-    lines = [["none", *(_effect(call, 0) for call in JUDGED)]]
-    lines += [[bit.name or "", *(_effect(call, int(bit)) for call in JUDGED)] for bit in Policy]
-    return rows("policy bit |" + "|".join(call.name for call in JUDGED), lines)
+def _asked(call: Opcode, policy: int) -> int:
+    """The word with which a call asks for a bit: a signed update has its own bit in any case."""
+    return policy | int(Policy.SIGNEDUPDATE) if call is Opcode.SIGNED_UPDATE else policy
+
+
+def verdicts(group: str) -> str:
+    """What each policy bit does to each call of a group, asked of the decision itself."""
+    calls = {"make": MAKERS, "use": USERS, "keys": KEY_USERS}[group]
+    base = int(Policy.WRAPPINGKEY) if group == "keys" else 0
+    lines = [["none", *(_effect(call, 0) for call in calls)]]
+    for bit in Policy:
+        lines.append([bit.name or "", *(_effect(call, int(bit) | base) for call in calls)])
+    return rows("policy bit |" + "|".join(call.name for call in calls), lines)
 
 
 def _effect(call: Opcode, policy: int) -> str:
     def asked(password: PasswordState, mode: SecureBoot) -> Verdict:
         return authorise(call, Consumer.OPERATING_SYSTEM, policy, password, mode)
 
-    if call is Opcode.WRITE_OBJECT and refused_word(Opcode.WRITE_OBJECT, policy, ~STATUS_BITS):
+    if call in MAKERS and refused_word(call, _asked(call, policy), ~STATUS_BITS):
         return "H_P4"
+    if call is Opcode.WRAP_OBJECT and not policy & Policy.WRAPPINGKEY:
+        return "H_INVALID_KEY"
+    if call is Opcode.UNWRAP_OBJECT and not policy & Policy.WRAPPINGKEY:
+        return "H_NOT_FOUND"
     best = asked(PasswordState.MATCHED, SecureBoot.ENFORCE)
     if best is not Verdict.ALLOWED:
-        return "refused"
+        return "refused once it exists" if call is Opcode.SIGNED_UPDATE else "refused"
     effects = []
     if asked(PasswordState.WRONG, SecureBoot.ENFORCE) is Verdict.ALLOWED:
         effects.append("no password")

@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="FILE",
         help="a TOML file that says the same as these options, and more",
     )
-    add("--firmware", choices=sorted(LEVELS), help="firmware level (default: as remembered, FW1110 at first)")
+    add("--firmware", choices=list(LEVELS), help="firmware level (default: as remembered, FW1110 at first)")
     add(
         "--partition",
         action="append",
@@ -45,6 +45,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
     add("--flush-delay", type=float, metavar="MS", help="how long a change waits for others (default: 50 ms)")
+    add("--relaxed-wrapping", action="store_true", help="do not enforce that wrap buffers start at a page")
     add("--relaxed-memory", action="store_true", help="do not enforce alignment and page crossing of buffers")
     add(
         "--log-level",
@@ -84,6 +85,8 @@ def _settings(options: argparse.Namespace) -> Settings:
             changes["flush_delay_ms"] = options.flush_delay
         if options.relaxed_memory:
             changes["strict_memory"] = False
+        if options.relaxed_wrapping:
+            changes["strict_wrapping"] = False
         return dataclasses.replace(settings, **changes)
     except ValueError as error:
         rule, section = "options have the documented forms and ranges", "spec/service.md#configuration"

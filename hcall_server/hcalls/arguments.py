@@ -2,7 +2,7 @@
 
 A checker turns what is in a register (and behind it, in guest memory) into the value that the
 operation takes, or raises the status of that argument's position.  What an argument's kind
-demands follows from the table; what only one call demands of one argument is in `_RULES`.
+demands follows from the table; what only one call demands of one argument is in `rules`.
 
 Guest memory is the segments that came with the call and nothing else.  A buffer has to lie inside
 one segment with the right access; a buffer of length 0 needs no memory.  The strict rules
@@ -12,41 +12,29 @@ to relax them.  Every call goes through this, so the searches stand where they a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 from hcall_abi.calls import Arg, HCallSpec, Kind, Opcode
-from hcall_abi.consumers import Consumer
 from hcall_abi.frames import ADDRESS_SPACE, Access, Piece
 from hcall_abi.layout import LayoutMismatch
-from hcall_abi.structures import AUTH_LAYOUT, CONFIG_MIN_SIZE
-from hcall_server.keystore.authority import refused_word
-from hcall_server.keystore.limits import Limits
-from hcall_server.keystore.listings import Listings
+from hcall_abi.structures import AUTH_LAYOUT
+from hcall_server.hcalls.rules import (
+    CONSUMERS,
+    POLICY_PLACE,
+    RULES,
+    RULES_BY_NAME,
+    WRAPPING,
+    Context,
+    Values,
+    no_rule,
+)
 from hcall_server.keystore.refusal import Refusal
 
 PAGE = 4096
 """Size in bytes of the page that a buffer of one page may not leave."""
 _IN, _OUT = int(Access.IN), int(Access.OUT)
 
-MIN_GENERATED_PASSWORD = 32
-"""Shortest password that GEN_PASSWORD makes, in bytes: the least maximum that the ABI allows."""
-
-CONSUMERS: Mapping[int, Consumer] = {int(consumer): consumer for consumer in Consumer}
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What checkers may look at besides the call itself."""
-
-    limits: Limits
-    listings: Listings
-    strict: bool
-
-
 Registers = tuple[int, ...]
-Values = list[Any]
 Checker = Callable[[Registers, tuple[Piece, ...], Context, Values], None]
 """Adds what the argument stands for to the values, or raises Refusal."""
 
@@ -79,6 +67,8 @@ def _checker(spec: HCallSpec, arg: Arg) -> Checker | None:
             return _length(spec.opcode, arg, index, refuse)
         case Kind.AUTHORIZATION:
             return _authorization(arg, index, refuse)
+        case Kind.OUTPUT if spec.opcode is Opcode.GEN_KEY:
+            return _key_output(arg, index, _length_index(spec, arg), refuse)
         case Kind.OUTPUT:
             return _output(arg, index, _length_index(spec, arg), refuse)
         case Kind.LABEL | Kind.INPUT | Kind.PASSWORD:
@@ -92,6 +82,11 @@ def _length_index(spec: HCallSpec, arg: Arg) -> int:
 def _room(arg: Arg) -> int:
     """Return how far a buffer may reach beyond the start of its page, in strict memory."""
     return PAGE if arg.one_page else ADDRESS_SPACE
+
+
+def _forgiven(context: Context, alignment: int) -> bool:
+    """Say whether this is a buffer of WRAP or UNWRAP, and those may lie anywhere."""
+    return alignment == PAGE and not context.page_aligned
 
 
 def _misplaced(arg: Arg) -> str:
@@ -152,7 +147,8 @@ def _input(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
                 break
         else:
             raise refuse("the buffer lies in one readable segment")
-        if context.strict and (address % alignment or address % PAGE + length > room):
+        misplaced = context.strict and (address % alignment or address % PAGE + length > room)
+        if misplaced and not _forgiven(context, alignment):
             raise refuse(_misplaced(arg))
 
     return check
@@ -169,15 +165,31 @@ def _output(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
         else:
             if length:
                 raise refuse("the buffer lies in one writable segment")
-        if context.strict and length and (address % alignment or address % PAGE + length > room):
+        misplaced = context.strict and length and (address % alignment or address % PAGE + length > room)
+        if misplaced and not _forgiven(context, alignment):
             raise refuse(_misplaced(arg))
         values += (address, length)
 
     return check
 
 
+def _key_output(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
+    """Return the checker of GEN_KEY's buffer: a wrapping key has none, as it never leaves the hypervisor."""
+    plain = _output(arg, index, length_index, refuse)
+
+    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
+        if not values[POLICY_PLACE] & WRAPPING:
+            plain(registers, segments, context, values)
+        elif registers[index]:
+            raise refuse("a wrapping key is not written to memory: the address is 0")
+        else:
+            values += (0, registers[length_index])
+
+    return check
+
+
 def _value(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker:
-    broken = _RULES.get((opcode, arg.name), _no_rule)
+    broken = RULES.get((opcode, arg.name), no_rule)
     top = 1 << arg.bits
 
     def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
@@ -192,7 +204,7 @@ def _value(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker:
 
 
 def _length(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker | None:
-    broken = _RULES.get((opcode, arg.name)) or _RULES_BY_NAME.get(arg.name)
+    broken = RULES.get((opcode, arg.name)) or RULES_BY_NAME.get(arg.name)
     if broken is None:
         return None
 
@@ -201,72 +213,3 @@ def _length(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker | N
             raise refuse(rule)
 
     return check
-
-
-# Rules of single arguments: (value, context, values before it) -> the rule that is broken, or None.
-
-_Rule = Callable[[int, Context, Values], str | None]
-
-
-def _no_rule(value: int, context: Context, values: Values) -> str | None:
-    return None
-
-
-def _consumer(value: int, context: Context, values: Values) -> str | None:
-    return None if value in CONSUMERS else "the consumer is 1, 2 or 3"
-
-
-def _zero(value: int, context: Context, values: Values) -> str | None:
-    return "the register is 0" if value else None
-
-
-def _config_length(value: int, context: Context, values: Values) -> str | None:
-    return None if value >= CONFIG_MIN_SIZE else f"the buffer has at least {CONFIG_MIN_SIZE} bytes"
-
-
-def _set_length(value: int, context: Context, values: Values) -> str | None:
-    top = context.limits.max_password_size
-    return None if 1 <= value <= top else f"a password has 1 to {top} bytes"
-
-
-def _generated_length(value: int, context: Context, values: Values) -> str | None:
-    top = context.limits.max_password_size
-    fits = MIN_GENERATED_PASSWORD <= value <= top
-    return None if fits else f"a generated password has {MIN_GENERATED_PASSWORD} to {top} bytes"
-
-
-def _label_length(value: int, context: Context, values: Values) -> str | None:
-    top = context.limits.max_label_size
-    return None if 1 <= value <= top else f"a label has 1 to {top} bytes"
-
-
-def _data_length(value: int, context: Context, values: Values) -> str | None:
-    top = context.limits.largest_object
-    return None if 1 <= value <= top else f"an object has 1 to {top} bytes"
-
-
-def _policy_of(call: Opcode) -> _Rule:
-    def policy(value: int, context: Context, values: Values) -> str | None:
-        return refused_word(call, value, context.limits.supported_policies)
-
-    return policy
-
-
-def _token(value: int, context: Context, values: Values) -> str | None:
-    known = not value or (values[0], value) in context.listings
-    return None if known else "the token is 0 or the one that the last call for this consumer returned"
-
-
-_RULES: Mapping[tuple[Opcode, str], _Rule] = {
-    (Opcode.GET_CONFIG, "config_length"): _config_length,
-    (Opcode.SET_PASSWORD, "consumer"): _consumer,
-    (Opcode.SET_PASSWORD, "reserved"): _zero,
-    (Opcode.SET_PASSWORD, "password_length"): _set_length,
-    (Opcode.GEN_PASSWORD, "consumer"): _consumer,
-    (Opcode.GEN_PASSWORD, "reserved"): _zero,
-    (Opcode.GEN_PASSWORD, "password_length"): _generated_length,
-    (Opcode.GET_OBJECTLABELS, "token"): _token,
-    (Opcode.WRITE_OBJECT, "policy"): _policy_of(Opcode.WRITE_OBJECT),
-    (Opcode.WRITE_OBJECT, "data_length"): _data_length,
-}
-_RULES_BY_NAME: Mapping[str, _Rule] = {"label_length": _label_length}

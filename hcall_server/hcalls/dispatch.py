@@ -16,8 +16,10 @@ from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import HCall, HReturn, new_tuple
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.statuses import Status
-from hcall_server.hcalls.arguments import Checker, Context, Values, checkers
-from hcall_server.hcalls.handlers import HANDLERS, Handler, served_calls
+from hcall_server.hcalls.arguments import Checker, checkers
+from hcall_server.hcalls.handlers import HANDLERS, served_calls
+from hcall_server.hcalls.outcome import Handler
+from hcall_server.hcalls.rules import Context, Values
 from hcall_server.keystore.refusal import Refusal
 from hcall_server.keystore.store import Keystore
 
@@ -52,6 +54,10 @@ class Caller(Protocol):
     def strict_memory(self) -> bool:
         """Whether alignment and page-crossing rules hold (R-76)."""
 
+    @property
+    def strict_wrapping(self) -> bool:
+        """Whether, in strict memory, the buffers of WRAP and UNWRAP start at a page."""
+
 
 class HypervisorCalls:
     """The h-calls of one partition.
@@ -80,7 +86,13 @@ class HypervisorCalls:
             checks, handler = row
             context, strict = self._context, partition.strict_memory
             if context is None or context.limits is not keystore.limits or context.strict is not strict:
-                context = self._context = Context(keystore.limits, keystore.listings, strict)
+                context = self._context = Context(
+                    keystore.limits,
+                    keystore.listings,
+                    strict,
+                    strict and partition.strict_wrapping,
+                    keystore.continuations,
+                )
             values: Values = []
             for check in checks:
                 check(registers, segments, context, values)

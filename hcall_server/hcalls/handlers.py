@@ -8,7 +8,7 @@ arguments are already in `hcall_abi.calls`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
@@ -22,15 +22,11 @@ from hcall_abi.structures import (
     build_config,
     build_label_entry,
 )
-from hcall_server.hcalls.arguments import CONSUMERS
+from hcall_server.hcalls.keys import gen_key, revoke_object, unrevoke_object, unwrap_object, wrap_object
+from hcall_server.hcalls.outcome import DONE, SUCCESS, Handler, Outcome
+from hcall_server.hcalls.rules import CONSUMERS
 from hcall_server.keystore.refusal import Refusal
 from hcall_server.keystore.store import Keystore
-
-Outcome = tuple[int, tuple[int, ...], tuple[Write, ...]]
-Handler = Callable[..., Outcome]
-
-_SUCCESS = int(Status.H_SUCCESS)
-_DONE: Outcome = (_SUCCESS, (), ())
 
 
 def config_of(keystore: Keystore, level: FirmwareLevel) -> Config:
@@ -57,21 +53,21 @@ def config_of(keystore: Keystore, level: FirmwareLevel) -> Config:
 
 def _get_config(keystore: Keystore, level: FirmwareLevel, address: int, length: int) -> Outcome:
     block = build_config(config_of(keystore, level))
-    return _SUCCESS, (), (Write(address, block[:length]),)
+    return SUCCESS, (), (Write(address, block[:length]),)
 
 
 def _set_password(
     keystore: Keystore, level: FirmwareLevel, number: int, reserved: int, password: bytes
 ) -> Outcome:
     keystore.passwords.set(CONSUMERS[number], password)
-    return _DONE
+    return DONE
 
 
 def _gen_password(
     keystore: Keystore, level: FirmwareLevel, number: int, reserved: int, address: int, length: int
 ) -> Outcome:
     password = keystore.generate_password(CONSUMERS[number], length)
-    return _SUCCESS, (), (Write(address, password),)
+    return SUCCESS, (), (Write(address, password),)
 
 
 def _entry_size(label: bytes) -> int:
@@ -104,7 +100,7 @@ def _write_object(
     data: bytes,
 ) -> Outcome:
     keystore.write(consumer, password, label, policy, data)
-    return _DONE
+    return DONE
 
 
 def _read_object(
@@ -127,20 +123,20 @@ def _read_object(
             argument="data_length",
             outputs=(len(data), held.policy),
         )
-    return _SUCCESS, (len(data), held.policy), (new_tuple(Write, (address, data)),)
+    return SUCCESS, (len(data), held.policy), (new_tuple(Write, (address, data)),)
 
 
 def _remove_object(
     keystore: Keystore, level: FirmwareLevel, consumer: Consumer, password: bytes, label: bytes
 ) -> Outcome:
     keystore.remove(consumer, password, label)
-    return _DONE
+    return DONE
 
 
 def _confirm_object_flushed(
     keystore: Keystore, level: FirmwareLevel, consumer: Consumer, password: bytes, label: bytes
 ) -> Outcome:
-    return _SUCCESS, (int(keystore.confirm(consumer, password, label)),), ()
+    return SUCCESS, (int(keystore.confirm(consumer, password, label)),), ()
 
 
 HANDLERS: Mapping[Opcode, Handler] = {
@@ -152,6 +148,11 @@ HANDLERS: Mapping[Opcode, Handler] = {
     Opcode.READ_OBJECT: _read_object,
     Opcode.REMOVE_OBJECT: _remove_object,
     Opcode.CONFIRM_OBJECT_FLUSHED: _confirm_object_flushed,
+    Opcode.GEN_KEY: gen_key,
+    Opcode.WRAP_OBJECT: wrap_object,
+    Opcode.UNWRAP_OBJECT: unwrap_object,
+    Opcode.REVOKE_OBJECT: revoke_object,
+    Opcode.UNREVOKE_OBJECT: unrevoke_object,
 }
 """The calls that this emulator answers, where the firmware level has them."""
 

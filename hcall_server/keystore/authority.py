@@ -45,7 +45,7 @@ class Verdict(Enum):
     WRAPPING_KEY = "a wrapping key is never read"
     REVOKED = "a revoked object is neither read nor used until it is unrevoked"
     IMMUTABLE = "an immutable object is never changed and never removed"
-    PROVIDED = "what the hypervisor provides no guest removes or changes"
+    PROVIDED = "what the hypervisor provides no guest removes"
     NO_WRAPPING_KEY = "only a wrapping key is revoked or unrevoked"
 
 
@@ -80,7 +80,7 @@ _DEMANDS: Mapping[Opcode, _Demand] = {
     Opcode.CONFIRM_OBJECT_FLUSHED: _Demand(0),
     Opcode.GET_OBJECTLABELS: _Demand(0),
     Opcode.GEN_KEY: _Demand(_ACCESS),
-    Opcode.SIGNED_UPDATE: _Demand(_ACCESS | _IMMUTABLE | _PROVIDED),
+    Opcode.SIGNED_UPDATE: _Demand(_ACCESS | _IMMUTABLE),
     Opcode.WRAP_OBJECT: _Demand(_ACCESS | _REVOKED),
     Opcode.UNWRAP_OBJECT: _Demand(_ACCESS | _REVOKED),
     Opcode.REVOKE_OBJECT: _Demand(0, needed=_WRAPPING),

@@ -53,6 +53,14 @@ class GuardedContents(Contents):
         self.continuations.clear()
         self._drop_volatile()
 
+    def random(self, length: int) -> bytes:
+        """Return `length` random bytes, for what an h-call makes outside of the store."""
+        return self._entropy(length)
+
+    def demand_password(self, call: Opcode, consumer: Consumer, password: bytes) -> None:
+        """Refuse (H_AUTHORITY) whoever does not have the consumer's password."""
+        self._authenticate(call, consumer, password)
+
     def _authenticate(self, call: Opcode, consumer: Consumer, password: bytes) -> None:
         if not self.passwords.fits(consumer, password):
             self._authorise(call, consumer, None, password)

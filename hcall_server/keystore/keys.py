@@ -38,7 +38,7 @@ class WrappingKey(NamedTuple):
 
 
 def key_id_of(key: bytes) -> bytes:
-    """Return the id of a wrapping key: one way, from the key alone."""
+    """Return the id of a wrapping key: one way, from the key alone (spec/wrapped.md#the-key-id)."""
     return hmac.digest(key, _KEY_ID_INFO, "sha256")[:KEY_ID_SIZE]
 
 

@@ -75,6 +75,7 @@ def _recovered(state: State, nvram: Nvram, settings: Settings, entropy: Entropy)
         entropy,
         total_kbytes=record.total_kbytes,
         strict_memory=settings.strict_memory,
+        strict_wrapping=settings.strict_wrapping,
     )
     recover_partitions(system, records, sealer)
     _check_total(system)

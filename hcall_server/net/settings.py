@@ -93,6 +93,7 @@ class PartitionSettings:
 class Settings:
     """A whole server.  None means: as remembered, or the default at first start.
 
+    `strict_wrapping`: with strict memory, wrap buffers start at a page.
     `system_total_kbytes`: PKS total of the system in KiB.  `flush_delay_ms`: how long a change may
     wait for others before it is written (milliseconds).  `listen`: TCP listeners, "tcp:HOST:PORT".
     """
@@ -100,6 +101,7 @@ class Settings:
     firmware: str | None = None
     system_total_kbytes: int | None = None
     strict_memory: bool = True
+    strict_wrapping: bool = True
     flush_delay_ms: float = 50.0
     listen: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -107,7 +109,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.firmware is not None and self.firmware not in LEVELS:
-            raise ValueError(f"firmware {self.firmware!r}: known levels are {', '.join(sorted(LEVELS))}")
+            raise ValueError(f"firmware {self.firmware!r}: known levels are {', '.join(LEVELS)}")
         if not 0 <= self.flush_delay_ms <= 60_000:
             raise ValueError(f"flush_delay_ms = {self.flush_delay_ms}: a delay is 0 to 60000 ms")
         if self.system_total_kbytes is not None and not 1 <= self.system_total_kbytes <= 1 << 20:

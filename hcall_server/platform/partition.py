@@ -88,6 +88,7 @@ class Partition:
         self.power = Power.OFF
         self.secure_boot = SecureBoot.OFF
         self.strict_memory = True
+        self.strict_wrapping = True
         self.keystore: Keystore | None = None
         self.refused: SwpksError | None = None
         self.name_unknown = False

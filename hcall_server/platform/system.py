@@ -41,11 +41,13 @@ class ManagedSystem:
         *,
         total_kbytes: int | None = None,
         strict_memory: bool = True,
+        strict_wrapping: bool = True,
     ) -> None:
         self.level = level
         self.system_id = system_id
         self.total_kbytes = level.system_total_kbytes if total_kbytes is None else total_kbytes
         self.strict_memory = strict_memory
+        self.strict_wrapping = strict_wrapping
         self.partitions: dict[str, Partition] = {}
         self._entropy = entropy
 
@@ -66,6 +68,7 @@ class ManagedSystem:
         """Take in a partition as it was stored, without asking the rules, and without its keystore."""
         partition = Partition(profile, self.level, self._entropy)
         partition.strict_memory = self.strict_memory
+        partition.strict_wrapping = self.strict_wrapping
         self.partitions[profile.name] = partition
         return partition
 

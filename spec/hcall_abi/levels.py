@@ -8,7 +8,7 @@ public and which are our choice is told in spec/choices.md#levels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from hcall_abi.calls import Opcode
@@ -56,6 +56,7 @@ _FIRST_CALLS = frozenset(
     }
 )
 _WRAPPING_CALLS = frozenset({Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT})
+_REVOKING_CALLS = frozenset({Opcode.REVOKE_OBJECT, Opcode.UNREVOKE_OBJECT})
 
 FW950 = FirmwareLevel(
     name="FW950",
@@ -75,25 +76,42 @@ FW950 = FirmwareLevel(
 )
 """The first level with a keystore (POWER9, 2020)."""
 
-FW1110 = FirmwareLevel(
-    name="FW1110",
-    calls=_FIRST_CALLS | _WRAPPING_CALLS | {Opcode.SIGNED_UPDATE},
+FW1010 = replace(FW950, name="FW1010", config_version=2, max_password_size=64, system_total_kbytes=4 * KIB)
+"""The first of Power10: tells the object overhead, and takes longer passwords."""
+
+FW1030 = replace(
+    FW1010,
+    name="FW1030",
+    calls=FW1010.calls | {Opcode.SIGNED_UPDATE},
     config_version=3,
-    max_password_size=64,
-    max_label_size=255,
-    max_object_size=0xFFFF,
-    max_large_object_size=128 * KIB,
-    object_overhead=32,
-    supported_policies=0x7F800000,
     signed_update_algorithms=0xC000000000000000,
+)
+"""Signed updates, and the fields of config version 3."""
+
+FW1050 = replace(FW1030, name="FW1050", max_large_object_size=64 * KIB)
+"""Objects of 64 KiB, as far as a store of 64 KiB has room."""
+
+FW1060 = replace(FW1050, name="FW1060")
+"""The last of Power10 alone; to a guest as FW1050."""
+
+FW1110 = replace(
+    FW1060,
+    name="FW1110",
+    calls=FW1060.calls | _WRAPPING_CALLS,
+    max_large_object_size=128 * KIB,
+    supported_policies=0x7F800000,
     wrapping_features=0x8000000000000000,
-    min_kbytes=4,
     max_kbytes=128,
     system_total_kbytes=16 * KIB,
 )
 """Power11, with key wrapping and stores of up to 128 KiB."""
 
-LEVELS: Mapping[str, FirmwareLevel] = MappingProxyType({level.name: level for level in (FW950, FW1110)})
-"""Every emulated firmware level by name."""
+NEXT = replace(FW1110, name="NEXT", calls=FW1110.calls | _REVOKING_CALLS)
+"""What follows FW1110, with revocation.  No release of real firmware has this name."""
+
+LEVELS: Mapping[str, FirmwareLevel] = MappingProxyType(
+    {level.name: level for level in (FW950, FW1010, FW1030, FW1050, FW1060, FW1110, NEXT)}
+)
+"""Every emulated firmware level by name, oldest first."""
 
 DEFAULT_LEVEL = FW1110

@@ -10,10 +10,15 @@ from typing import NamedTuple
 
 from hcall_abi.calls import CALLS, Arg, Kind, Opcode
 from hcall_abi.frames import Segment
-from tests.guest import IN, OUT, SYSTEM, Layout, auth_block, lay_out
+from hcall_server.keystore.image import StoredObject
+from tests.guest import IN, OUT, SYSTEM, WRAPPING, Layout, auth_block, lay_out
+from tests.wrapping.second import LEAST_FLAGS, wrap
 
 PASSWORD = b"the right password, of 32 bytes."
 LABEL = b"label"
+KEY_LABEL = b"wrapping key"
+KEY = bytes(range(32))
+KEY_OBJECT = StoredObject(SYSTEM, KEY_LABEL, WRAPPING, KEY)
 GOOD: dict[Opcode, dict[str, int | bytes]] = {
     Opcode.GET_CONFIG: {"config": 520},
     Opcode.SET_PASSWORD: {"consumer": 1, "password": PASSWORD},
@@ -23,8 +28,14 @@ GOOD: dict[Opcode, dict[str, int | bytes]] = {
     Opcode.READ_OBJECT: {"label": LABEL, "data": 4096},
     Opcode.REMOVE_OBJECT: {"label": LABEL},
     Opcode.CONFIRM_OBJECT_FLUSHED: {"label": LABEL},
+    Opcode.GEN_KEY: {"label": b"new key", "key": 48},
+    Opcode.WRAP_OBJECT: {"label": KEY_LABEL, "flags": LEAST_FLAGS, "input": b"secret", "output": 1030},
+    Opcode.UNWRAP_OBJECT: {"input": wrap(KEY, b"secret"), "output": 6},
+    Opcode.REVOKE_OBJECT: {"label": KEY_LABEL},
+    Opcode.UNREVOKE_OBJECT: {"label": KEY_LABEL},
 }
-"""Arguments that each call takes, in a partition that has set `PASSWORD` for the system and holds `LABEL`."""
+"""Arguments that each call takes, in a partition that has set `PASSWORD` for the system and holds `LABEL`
+and `KEY_OBJECT`."""
 
 Hurt = Callable[[Layout], None]
 
@@ -73,7 +84,7 @@ def _ways(opcode: Opcode, arg: Arg) -> Iterator[Way]:
         case Kind.LENGTH:
             yield from _length_ways(opcode, arg)
         case Kind.VALUE:
-            yield from _value_ways(arg)
+            yield from _value_ways(opcode, arg)
 
 
 def _segment(layout: Layout, name: str, **changed: int | bytes) -> None:
@@ -155,6 +166,11 @@ BAD_LENGTHS = {
     (Opcode.GEN_PASSWORD, "password_length"): (0, 31, 65),
     (Opcode.GET_OBJECTLABELS, "labels_length"): (0, 2 + len(LABEL) - 1),
     (Opcode.WRITE_OBJECT, "data_length"): (0, 128 * 1024 + 1),
+    (Opcode.GEN_KEY, "key_length"): (0, 128 * 1024 + 1),
+    (Opcode.WRAP_OBJECT, "input_length"): (0, 0x10000),
+    (Opcode.WRAP_OBJECT, "output_length"): (0, 1029),
+    (Opcode.UNWRAP_OBJECT, "input_length"): (0, 1024, 0x10000 + 1024),
+    (Opcode.UNWRAP_OBJECT, "output_length"): (0, 5),
     (Opcode.READ_OBJECT, "data_length"): (),  # too short is H_TOO_BIG, which blames the object
 }
 
@@ -172,7 +188,18 @@ def _length_ways(opcode: Opcode, arg: Arg) -> Iterator[Way]:
         yield f"length {length}", resize(length), False
 
 
+BAD_WRAP_FLAGS = (
+    0,
+    LEAST_FLAGS & ~0xF,
+    LEAST_FLAGS + 1,
+    LEAST_FLAGS + 0x10,
+    LEAST_FLAGS & 0xF,
+    LEAST_FLAGS | 0x8000_0000_0000_0000,
+    LEAST_FLAGS | 0x0800_0000_0000_0000,
+    LEAST_FLAGS | 0x6000_0000_0000_0000,
+)
 BAD_VALUES = {
+    "flags": (1, 1 << 63),
     "consumer": (0, 4, 256 + 1, 1 << 63),
     "reserved": (1, 1 << 63),
     "token": (1, 99, (1 << 64) - 1),
@@ -180,9 +207,14 @@ BAD_VALUES = {
 }
 
 
-def _value_ways(arg: Arg) -> Iterator[Way]:
+def _value_ways(opcode: Opcode, arg: Arg) -> Iterator[Way]:
     def put(value: int) -> Hurt:
         return lambda layout: layout.registers.__setitem__(arg.name, value)
 
-    for value in BAD_VALUES[arg.name]:
+    bad = BAD_VALUES[arg.name]
+    if opcode is Opcode.WRAP_OBJECT and arg.name == "flags":
+        bad = BAD_WRAP_FLAGS
+    if opcode is Opcode.GEN_KEY and arg.name == "policy":
+        bad = (*(value for value in bad if value != WRAPPING), WRAPPING | 0x800_0000)
+    for value in bad:
         yield f"value {value:#x}", put(value), False

@@ -8,16 +8,16 @@ import pytest
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import Segment
 from tests.guest import BOTH, SYSTEM, Answer, Guest, make_partition
-from tests.hcalls.damage import GOOD, LABEL, PASSWORD, Damage, damages, good
+from tests.hcalls.damage import GOOD, KEY_OBJECT, LABEL, PASSWORD, Damage, damages, good
 
 DAMAGES = list(damages())
-POSITIONS = {4: -4, 5: -55, 6: -56, 7: -57, 8: -58, 9: -59}
+POSITIONS = {4: -4, 5: -55, 6: -56, 7: -57, 8: -58, 9: -59, 10: -60, 11: -61, 12: -62}
 CALL_NAMES = [opcode.name for opcode in GOOD]
 
 
 def guest(*, strict: bool = True) -> Guest:
-    """A guest whose system consumer has its password and one flushed object."""
-    found = Guest(make_partition("FW1110", 128, strict=strict))
+    """A guest whose system consumer has its password, a wrapping key and one object, all flushed."""
+    found = Guest(make_partition("NEXT", 128, strict=strict, objects=[KEY_OBJECT]))
     assert found.write(SYSTEM, LABEL, b"its data") == Answer(0)
     assert found.set_password(SYSTEM, PASSWORD) == Answer(0)
     store = found.partition.keystore

@@ -1,17 +1,32 @@
 """Which calls are answered: by firmware level, keystore size and power."""
 
+from itertools import pairwise
+
 import pytest
 
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import HCall
 from hcall_abi.levels import LEVELS
+from hcall_server.hcalls.handlers import HANDLERS
+from hcall_server.keystore.image import StoredObject
 from hcall_server.keystore.refusal import Refusal
 from tests.guest import Answer, Guest, make_partition
-from tests.hcalls.damage import GOOD, good
+from tests.hcalls.damage import GOOD, KEY_OBJECT, LABEL, PASSWORD, good
 
 H_FUNCTION, H_STATE = Answer(-2), Answer(-75)
 ALL_OPCODES = [int(opcode) for opcode in CALLS]
-UNSERVED = sorted(set(CALLS) - set(GOOD))
+UNSERVED = sorted(set(CALLS) - set(HANDLERS))
+FIRST = frozenset(range(0x41C, 0x440, 4))
+SINCE = {
+    "FW950": FIRST,
+    "FW1010": FIRST,
+    "FW1030": FIRST | {0x454},
+    "FW1050": FIRST | {0x454},
+    "FW1060": FIRST | {0x454},
+    "FW1110": FIRST | {0x454, 0x490, 0x494},
+    "NEXT": FIRST | {0x454, 0x490, 0x494, 0x4AC, 0x4B0},
+}
+"""The opcodes of each level."""
 
 
 def bare(opcode: int) -> HCall:
@@ -20,18 +35,32 @@ def bare(opcode: int) -> HCall:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_the_calls_of_the_first_level_are_served_by_every_level(level: str) -> None:
-    """R-74: the eight calls of this release belong to every level."""
-    guest = Guest(make_partition(level))
-    guest.write(3, b"label", b"data")
+def test_a_level_serves_the_calls_that_it_has(level: str) -> None:
+    """R-74: each call of the level succeeds, and every later one is H_FUNCTION whatever its arguments."""
     for opcode in GOOD:
-        assert opcode in LEVELS[level].calls
-        assert guest.send(good(opcode, password=b"").frame()).status == 0
+        guest = Guest(make_partition(level, objects=[KEY_OBJECT, StoredObject(3, LABEL, 0, b"data")]))
+        assert guest.set_password(3, PASSWORD) == Answer(0)
+        expected = Answer(0) if opcode in SINCE[level] else H_FUNCTION
+        for call in (
+            (good(opcode).frame(), bare(opcode)) if expected == H_FUNCTION else (good(opcode).frame(),)
+        ):
+            assert guest.send(call).status == expected.status
+
+
+def test_each_level_has_what_the_one_before_had() -> None:
+    """R-74: calls only come, sizes only grow, and the table is that of the levels themselves."""
+    for level, calls in SINCE.items():
+        assert LEVELS[level].calls == calls
+    for older, newer in pairwise(LEVELS.values()):
+        assert older.calls <= newer.calls
+        assert older.config_version <= newer.config_version
+        assert older.max_kbytes <= newer.max_kbytes
+        assert older.supported_policies & ~newer.supported_policies == 0
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("opcode", UNSERVED, ids=lambda opcode: opcode.name)
-def test_calls_that_the_level_or_the_emulator_lacks(level: str, opcode: Opcode) -> None:
+def test_calls_that_the_emulator_lacks(level: str, opcode: Opcode) -> None:
     """R-74: H_FUNCTION, whatever the arguments."""
     guest = Guest(make_partition(level))
     assert guest.send(bare(opcode)) == H_FUNCTION
@@ -58,7 +87,7 @@ def test_nothing_is_answered_while_the_keystore_is_off(opcode: int, running: boo
 @pytest.mark.parametrize("opcode", GOOD, ids=lambda opcode: opcode.name)
 def test_a_stopped_partition_is_answered_nothing(opcode: Opcode) -> None:
     """The order of checks: enabled, then state, then the arguments, which here are all wrong."""
-    guest = Guest(make_partition(running=False))
+    guest = Guest(make_partition("NEXT", running=False))
     assert guest.send(bare(opcode)) == H_STATE
     assert guest.send(bare(0x444)) == H_FUNCTION
     guest.partition.ipl()

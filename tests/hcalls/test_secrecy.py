@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 from hcall_abi.calls import Opcode
 from hcall_abi.frames import HCall, HReturn, Segment
 from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.keystore.image import StoredObject
 from hcall_server.keystore.refusal import Refusal
-from tests.guest import SYSTEM, Guest, auth_block, lay_out, make_partition
-from tests.hcalls.damage import GOOD, PASSWORD, damages, good
+from tests.guest import SYSTEM, WRAPPING, Guest, auth_block, lay_out, make_partition
+from tests.hcalls.damage import GOOD, KEY_LABEL, PASSWORD, damages, good
+from tests.wrapping.second import wrap
 
 CANARY = b"canary canary canary canary 0123"
 DAMAGES = list(damages())
@@ -26,7 +28,9 @@ class Overheard:
     """A partition's calls with everything that a log could be given of them."""
 
     def __init__(self) -> None:
-        self.partition = make_partition("FW1110", 128)
+        self.partition = make_partition(
+            "NEXT", 128, objects=[StoredObject(SYSTEM, KEY_LABEL, WRAPPING, CANARY)]
+        )
         self.heard: list[object] = [self.partition, self.partition.keystore]
         self._calls = HypervisorCalls(
             self.partition, lambda refusal, call: self.heard.extend((refusal, call))
@@ -47,6 +51,10 @@ def with_canaries(opcode: Opcode, password: bytes = CANARY) -> HCall:
         values["authorization"] = auth_block(SYSTEM, password)
     if opcode is Opcode.WRITE_OBJECT:
         values["data"] = CANARY * 3
+    if opcode is Opcode.WRAP_OBJECT:
+        values |= {"input": CANARY, "output": len(CANARY) + 1024}
+    if opcode is Opcode.UNWRAP_OBJECT:
+        values |= {"input": wrap(CANARY, CANARY), "output": len(CANARY)}
     return lay_out(opcode, **values).frame()
 
 

@@ -115,7 +115,7 @@ def test_limits_have_ranges() -> None:
         ('[[partition]]\nname = "a"\nfaults = ["READ_OBJECT=H_STATE"]', "never answers H_STATE"),
         ("[[partition]]\nkeystore_kbytes = 4", "missing required field `name`"),
         ('[[partition]]\nname = "a"\n[[partition]]\nname = "a"', "named twice"),
-        ('firmware = "FW1"', "known levels are FW1110, FW950"),
+        ('firmware = "FW1"', "known levels are FW950, FW1010, FW1030, FW1050, FW1060, FW1110, NEXT"),
         ("flush_delay_ms = -1", "a delay is 0 to 60000 ms"),
         ("system_total_kbytes = 0", "is no size"),
         ('listen = ["tcp:x"]', "a listener is tcp:HOST:PORT"),
@@ -154,11 +154,13 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
     )
     settings = parsed(
         "--config", str(path), "--firmware", "FW1110", "--listen", "tcp:b:2", "--partition", "one:8",
-        "--partition", "three:16,secure_boot=off", "--relaxed-memory", "--flush-delay", "2.5",
+        "--partition", "three:16,secure_boot=off", "--relaxed-memory", "--relaxed-wrapping",
+        "--flush-delay", "2.5",
     )  # fmt: skip
     assert settings == Settings(
         firmware="FW1110",
         strict_memory=False,
+        strict_wrapping=False,
         flush_delay_ms=2.5,
         listen=("tcp:a:1", "tcp:b:2"),
         partition=(

@@ -327,6 +327,8 @@ def test_strict_memory_is_the_systems_choice() -> None:
     assert make_system().create("lpar1").strict_memory
     relaxed = ManagedSystem(LEVELS["FW950"], bytes(16), Chance(), strict_memory=False)
     assert not relaxed.create("lpar1").strict_memory
+    unaligned = ManagedSystem(LEVELS["FW1110"], bytes(16), Chance(), strict_wrapping=False).create("lpar1")
+    assert (unaligned.strict_memory, unaligned.strict_wrapping) == (True, False)
 
 
 def test_texts_show_names_and_sizes_only() -> None:

@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
 from hcall_server.hcalls.handlers import HANDLERS
 from hcall_server.keystore.image import StoredObject
-from tests.guest import SYSTEM, Answer, Guest, auth_block, lay_out, make_partition
+from tests.guest import SYSTEM, WRAPPING, Answer, Guest, auth_block, lay_out, make_partition
 from tests.spec.test_tables import checks
+from tests.wrapping.second import LEAST_FLAGS, wrap
 
 PASSWORD = b"p" * 32
 NOWHERE = 0x7F_0000
+KEY = bytes(range(32))
 ENFORCE = int(Policy.OSSECBOOTENFORCE)
 IMMUTABLE = int(Policy.IMMUTABLE)
 Walk = Callable[[], Iterator[Answer]]
@@ -52,8 +55,8 @@ class Broken:
 
 
 def guest(*objects: StoredObject, mode: int = 0, kbytes: int = 4) -> Guest:
-    """A guest whose operating system has set its password."""
-    made = Guest(make_partition(kbytes=kbytes, objects=objects, mode=mode))
+    """A guest of the newest level, whose operating system has set its password."""
+    made = Guest(make_partition("NEXT", kbytes, objects=objects, mode=mode))
     assert made.set_password(SYSTEM, PASSWORD).status == 0
     return made
 
@@ -159,6 +162,102 @@ def confirm_object_flushed() -> Iterator[Answer]:
     yield call.now()
 
 
+def gen_key() -> Iterator[Answer]:
+    user = guest(StoredObject(SYSTEM, b"n" * 255, 0, b"d" * 3000))
+    call, answers = _labelled(Opcode.GEN_KEY, user, policy=1, key_length=131_073)
+    yield from answers
+    yield call.mend("policy", ENFORCE)
+    yield call.mend("key", 131_073)
+    yield call.mend("key_length", 4000)
+    yield call.mend("authorization", auth_block(SYSTEM, PASSWORD))
+    call.layout.readable("label", b"m" * 255)
+    yield call.now()
+    _enforce(user)
+    yield call.now()
+    yield call.mend("key_length", 400)
+
+
+def _enforce(user: Guest) -> None:
+    """Another IPL, in which policies of secure boot are met."""
+    user.ipl(2)
+    assert user.set_password(SYSTEM, PASSWORD).status == 0
+
+
+def wrap_object() -> Iterator[Answer]:
+    objects = (
+        StoredObject(SYSTEM, b"m" * 255, ENFORCE, b"d"),
+        StoredObject(SYSTEM, b"o" * 255, ENFORCE | WRAPPING, KEY),
+    )
+    user = guest(*objects)
+    call, answers = _labelled(
+        Opcode.WRAP_OBJECT, user, flags=1, input_length=65_536, output_length=1123, token=7
+    )
+    yield from answers
+    yield call.mend("flags", LEAST_FLAGS)
+    yield call.mend("input", bytes(65_536))
+    yield call.mend("input_length", 100)
+    yield call.mend("output", 1124)
+    yield call.mend("output_length", 1124)
+    yield call.mend("token", 0)
+    yield call.mend("authorization", auth_block(SYSTEM, PASSWORD))
+    for label in (b"m" * 255, b"o" * 255):
+        call.layout.readable("label", label)
+        yield call.now()
+    _enforce(user)
+    yield call.now()
+
+
+def unwrap_object() -> Iterator[Answer]:
+    user = guest(StoredObject(SYSTEM, b"key", ENFORCE | WRAPPING, KEY))
+    wrapped = wrap(KEY, b"secret", LEAST_FLAGS | 0x4000_0000_0000_0000)
+    call = Broken(Opcode.UNWRAP_OBJECT, user, flags=1, input_length=1024, output_length=5, token=7)
+    yield call.now()
+    yield call.mend("authorization", auth_block(SYSTEM, b"wrong"))
+    yield call.mend("flags", 0)
+    yield call.mend("input", b"?" * 1030)
+    yield call.mend("input_length", 1030)
+    yield call.mend("output", 6)
+    yield call.mend("output_length", 6)
+    yield call.mend("token", 0)
+    yield call.mend("authorization", auth_block(SYSTEM, PASSWORD))
+    for wrong in (wrapped[:5] + b"?" + wrapped[6:], wrap(bytes(32), b"secret"), wrapped[:-1] + b"?"):
+        yield call.mend("input", wrong)
+    yield from _from_key_to_object(call, wrapped)
+
+
+def _from_key_to_object(call: Broken, wrapped: bytes) -> Iterator[Answer]:
+    """The last steps of UNWRAP: the key's policy is met, the object sound, and then its own policy is met."""
+    keystore = call.guest.partition.keystore
+    assert keystore is not None
+    keystore.update_signed(Consumer.OPERATING_SYSTEM, b"key", WRAPPING, KEY)  # the same key, without a policy
+    yield call.now()
+    yield call.mend("input", wrapped)
+    _enforce(call.guest)
+    yield call.now()
+
+
+def _revocation(opcode: Opcode) -> Iterator[Answer]:
+    objects = (
+        StoredObject(SYSTEM, b"m" * 255, 0, b"d"),
+        StoredObject(SYSTEM, b"o" * 255, WRAPPING, KEY),
+    )
+    call, answers = _labelled(opcode, guest(*objects), flags=1)
+    yield from answers
+    yield call.mend("flags", 0)
+    yield call.mend("authorization", auth_block(SYSTEM, PASSWORD))
+    for label in (b"m" * 255, b"o" * 255):
+        call.layout.readable("label", label)
+        yield call.now()
+
+
+def revoke_object() -> Iterator[Answer]:
+    return _revocation(Opcode.REVOKE_OBJECT)
+
+
+def unrevoke_object() -> Iterator[Answer]:
+    return _revocation(Opcode.UNREVOKE_OBJECT)
+
+
 WALKS: dict[Opcode, Walk] = {
     Opcode.GET_CONFIG: get_config,
     Opcode.SET_PASSWORD: set_password,
@@ -168,6 +267,11 @@ WALKS: dict[Opcode, Walk] = {
     Opcode.READ_OBJECT: read_object,
     Opcode.REMOVE_OBJECT: remove_object,
     Opcode.CONFIRM_OBJECT_FLUSHED: confirm_object_flushed,
+    Opcode.GEN_KEY: gen_key,
+    Opcode.WRAP_OBJECT: wrap_object,
+    Opcode.UNWRAP_OBJECT: unwrap_object,
+    Opcode.REVOKE_OBJECT: revoke_object,
+    Opcode.UNREVOKE_OBJECT: unrevoke_object,
 }
 
 
@@ -183,5 +287,5 @@ def test_before_all_of_them() -> None:
     for opcode in Opcode:
         off = Broken(opcode, Guest(make_partition(kbytes=0)))
         assert off.now().status == Status.H_FUNCTION
-        idle = Broken(opcode, Guest(make_partition(running=False)))
+        idle = Broken(opcode, Guest(make_partition("NEXT", running=False)))
         assert idle.now().status == (Status.H_STATE if opcode in HANDLERS else Status.H_FUNCTION)

@@ -15,6 +15,7 @@ from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.session import State
 from hcall_abi.statuses import Status, blamed_register
 from hcall_server.hcalls.handlers import HANDLERS
+from hcall_server.wrapping import formats
 from tests.abi.sessions import TABLE
 from tests.spec.markdown import ROOT, SPEC, anchors, section, tables, text_of
 
@@ -93,6 +94,7 @@ LAYOUTS = [
     ("protocol.md", "HRETURN", 0, frames.HRETURN),
     ("protocol.md", "HRETURN", 1, frames.WRITE),
     ("protocol.md", "GOODBYE", 0, frames.GOODBYE),
+    ("wrapped.md", "The object", 0, formats.WRAPPED_OBJECT),
     ("structures.md", "Config block", 0, structures.CONFIG_BLOCKS[3]),
     ("structures.md", "Authorization block", 0, structures.AUTH_BLOCK),
     ("structures.md", "Label", 0, structures.LABEL_HEADER),
@@ -172,7 +174,7 @@ def test_numbers_of_choices() -> None:
     """Choices are numbered without gaps, and pages refer to none that is not there."""
     rows = tables(section(SPEC / "choices.md", "Choices"))[0][1:]
     keys = [row[0] for row in rows]
-    assert keys == [*map(str, range(1, 38)), *"ABCDEFGHIJKLMNOPQRSTUVWX"]
+    assert keys == [*map(str, range(1, 45)), *"ABCDEFGHIJKLMNOPQRSTUVWX"]
     assert all(row[3] for row in rows)
     cited: set[str] = set()
     for page in SPEC.rglob("*.md"):
