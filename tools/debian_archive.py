@@ -106,12 +106,20 @@ class Archive:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as work:
             asked = f"{package.name}:{package.architecture}={package.version}"
-            self._apt("apt-get", "download", "--", asked.replace(":all=", "="), cwd=work)
+            self._download(asked.replace(":all=", "="), work)
             (deb,) = Path(work).glob("*.deb")
             out = Path(work, "out")
             found = _extract(deb, wanted, inside, out)
             Path(out, "contents").write_text("\n".join(found), "utf-8")
             out.rename(folder)
+
+    def _download(self, asked: str, folder: str) -> None:
+        """Let apt download a package; when it can't, the index may be too old: next time a new one is got."""
+        try:
+            self._apt("apt-get", "download", "--", asked, cwd=folder)
+        except Unavailable:
+            (self._state / "asked").unlink(missing_ok=True)
+            raise
 
     def _apt(self, *command: str, cwd: str | None = None) -> str:
         with _locked(self._cache):

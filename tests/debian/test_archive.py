@@ -121,6 +121,18 @@ def test_index_is_asked_for_once_and_an_old_one_serves(tmp_path: Path) -> None:
     assert "apt-get update --error-on=any" in later.asked
 
 
+def test_a_package_that_is_gone_makes_the_index_stale(tmp_path: Path) -> None:
+    """A mirror keeps no old versions, so after a failed download the next run asks for the index again."""
+    archive = PlayedApt(tmp_path)
+    archive.package("linux-image-powerpc64le")
+    archive.down = True
+    with pytest.raises(Unavailable, match="no network"):
+        archive.files(SOURCE, ["boot/vmlinux"])
+    later = PlayedApt(tmp_path)
+    later.package("linux-image-powerpc64le")
+    assert "apt-get update --error-on=any" in later.asked
+
+
 def test_no_network_and_no_index_is_a_reason(tmp_path: Path) -> None:
     archive = PlayedApt(tmp_path)
     archive.down = True

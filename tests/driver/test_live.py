@@ -14,6 +14,7 @@ import pytest
 from hcall_abi.calls import Opcode
 from hcall_abi.statuses import Status
 from hcall_client.errors import SessionEnded
+from hcall_client.linux import LINUX_7_0
 from hcall_client.testing import ServerProcess
 from tests.driver.build import Build
 from tests.driver.driver import FIRMWARE, Driver
@@ -76,6 +77,19 @@ def test_an_old_level_and_two_partitions(newest, swpks_server):
         if a.knows("plpks_signed_update_var"):
             assert a.signed_update(b"P\0K\0", b"payload") == -errno.ENXIO
         assert a.read(b"SB_VERSION", 1, owner=FIRMWARE).error == -errno.ENOENT
+
+
+def test_busy_answers_of_a_fault_plan(newest, swpks_server):
+    """R-75: a plan of the running server; the driver tries nothing again, its poll takes busy for an end."""
+    plan = [f"{call}=H_BUSY" for call in ("WRITE_OBJECT", "READ_OBJECT", "REMOVE_OBJECT")]
+    with booted(newest, swpks_server) as driver:
+        swpks_server.set_faults(*plan, "CONFIRM_OBJECT_FLUSHED=H_BUSY")
+        assert driver.write(DISK, b"key") == -errno.EBUSY
+        assert driver.write(DISK, b"key") == LINUX_7_0.poll_result(-errno.EBUSY) == -errno.EEXIST
+        assert driver.read(DISK, 3).error == -errno.EBUSY
+        assert driver.read(DISK, 3).data == b"key"
+        assert driver.remove(DISK) == -errno.EBUSY
+        assert driver.remove(DISK) == 0
 
 
 @pytest.mark.swpks_server(partitions=["lpar1:8"])
