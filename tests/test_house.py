@@ -39,6 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server.net": _ENGINE | _AT_REST | _ABI | {"hcall_server.__version__"},
     "hcall_server.cli": {"hcall_server", "hcall_client"} | _ABI,
     "hcall_client": _ABI,
+    "hcall_client.qemu": {"hcall_client"} | _ABI,
     "hcall_client.testing": {"hcall_server", "hcall_client"} | _ABI,
     "hcall_client.pytest_plugin": {"hcall_server", "hcall_client"} | _ABI,
 }
@@ -52,6 +53,8 @@ WORLD = {
 }  # fmt: skip
 PURE = ("hcall_abi", "hcall_server.sealing", "hcall_server.secvar", "hcall_server.wrapping", *sorted(_ENGINE))
 SEAMS = ("hcall_server.platform.anchor_card",)
+# the parts of the bridge to QEMU that are plain functions of bytes
+BYTES_ONLY = tuple(f"hcall_client.qemu.{name}" for name in ("rsp", "registers", "callsites", "devicetree"))
 WITHOUT_TRIO = ("hcall_client.blocking", "hcall_client.busy", "hcall_client.calls", "hcall_client.keys")
 
 # importing the module (first) must not load any of these (second): really tried, in a new process
@@ -67,7 +70,10 @@ NEVER_LOADED = [
     ("hcall_server.sealing", {"trio", "sqlite3", "structlog"}),
     ("hcall_server.net.server", {"starlette", "hypercorn", "httpx", "prometheus_client"}),
     ("hcall_server.cli.main", {"starlette", "hypercorn", "httpx", "prometheus_client", "matplotlib"}),
+    ("hcall_client.qemu.run", {"elftools", "httpx", "hcall_server"}),
 ]
+
+_IMPORTED_AS = {"pyelftools": "elftools"}
 
 FILE_LINES = 400
 FUNCTION_LINES = 50
@@ -122,6 +128,13 @@ def test_pure_rooms_touch_nothing_outside() -> None:
     why = "this room is pure; take it through a seam"
     expect_none(over(modules, lambda m: house.forbidden_imports(m, WORLD, why)), "Pure rooms stay pure.")
     expect_none(over(modules, house.opened_files), "Pure rooms open nothing.")
+
+
+def test_the_formats_of_the_bridge_touch_nothing_outside() -> None:
+    """Packets, register maps, code and device trees are bytes in and values out."""
+    why = "this module is sans-I/O; the transport is another one"
+    findings = over(in_rooms(*BYTES_ONLY), lambda m: house.forbidden_imports(m, WORLD, why))
+    expect_none(findings, "Formats are sans-I/O.")
 
 
 def test_the_blocking_client_needs_no_trio() -> None:
@@ -181,6 +194,11 @@ def distribution(requirement: str) -> str:
     return re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower()
 
 
+def modules_of(distributions: set[str]) -> set[str]:
+    """The import names of distributions; few are called otherwise than they are imported."""
+    return {_IMPORTED_AS.get(name, name.replace("-", "_")) for name in distributions}
+
+
 def declared(*, everything: bool) -> set[str]:
     """The distributions that pyproject.toml names: for run time, or with the build's and the developers'."""
     project = list(PYPROJECT["project"]["dependencies"])
@@ -197,7 +215,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 def test_imports_come_from_declared_dependencies() -> None:
     """What the packages import at run time is Python's, ours, or declared; fixtures may use pytest."""
-    modules = {name.replace("-", "_") for name in declared(everything=False)}
+    modules = modules_of(declared(everything=False))
     known = modules | set(sys.stdlib_module_names) | set(OURS)
     fixtures = in_rooms(*LAZY_SERVER)
     findings = (
@@ -211,7 +229,7 @@ def test_imports_come_from_declared_dependencies() -> None:
 def test_every_declared_dependency_is_used() -> None:
     """A dependency that nothing imports any more is only a risk."""
     used = {found.name.split(".")[0] for module in PACKAGES for found in house.imports(module)}
-    assert {name.replace("-", "_") for name in declared(everything=False)} - used == set()
+    assert modules_of(declared(everything=False)) - used == set()
 
 
 def test_the_lock_is_whole_and_says_nothing_of_a_machine() -> None:

@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": "serve a managed system: one socket a partition, one for the console",
     "lpar": "make h-calls as a partition, by hand",
     "hmc": "do what the management console does: power, IPL, secure boot",
+    "qemu": "run a Linux kernel in QEMU with a partition's keystore",
     "demo": "watch a partition boot, lock its secrets away, lose power and come back",
 }
 """Each command is a module or package beside this one whose `add_parser(subparsers)` sets a default `run`."""

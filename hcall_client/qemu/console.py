@@ -1,0 +1,83 @@
+"""Power and IPL of one partition, over the control channel of swpks (spec/control.md#power).
+
+A machine that is reset is a partition with an IPL; one that ends is a partition without power.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import trio
+
+from hcall_client.qemu.errors import PartitionUnusable
+
+if TYPE_CHECKING:
+    import httpx
+
+PATIENCE = 60.0
+"""Seconds that a server may be away, being started again, before this gives up."""
+PAUSE = 0.1
+"""Seconds between two tries."""
+
+
+class Console:
+    """The management console of one partition; raises PartitionUnusable with what the server says."""
+
+    def __init__(self, socket: Path, name: str, patience: float = PATIENCE) -> None:
+        self.socket = socket
+        self.name = name
+        self.patience = patience
+
+    def __repr__(self) -> str:
+        return f"Console({self.socket}, {self.name!r})"
+
+    async def ipl(self) -> None:
+        """Restart the partition, or start it where it is off."""
+        view = await self._ask("GET", "")
+        await self._ask("POST", "/ipl" if view.get("power") == "running" else "/power-on")
+
+    async def power_off(self) -> None:
+        """Stop the partition where it runs; a server that is away is not waited for."""
+        if (await self._ask("GET", "", patience=0)).get("power") == "running":
+            await self._ask("POST", "/power-off", patience=0)
+
+    async def _ask(self, method: str, verb: str, patience: float | None = None) -> dict[str, Any]:
+        """Send a request, again and again for some seconds while nobody serves the socket."""
+        import httpx
+
+        path = f"/v1/partitions/{quote(self.name, safe='')}{verb}"
+        deadline = trio.current_time() + (self.patience if patience is None else patience)
+        while True:
+            try:
+                async with _client(self.socket) as client:
+                    return _content(await client.request(method, path))
+            except httpx.TransportError as error:
+                if trio.current_time() >= deadline:
+                    raise PartitionUnusable(f"no server at {self.socket}: {error}") from None
+            await trio.sleep(PAUSE)
+
+
+def _client(socket: Path) -> httpx.AsyncClient:
+    import ssl
+
+    import httpx
+
+    # There is no TLS on a Unix socket; an empty context only spares the loading of all the world's roots.
+    no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    transport = httpx.AsyncHTTPTransport(uds=os.fspath(socket), verify=no_tls, trust_env=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://swpks", timeout=30.0, trust_env=False)
+
+
+def _content(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        content = answer.json()
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise PartitionUnusable(f"the control channel answers {answer.status_code} without saying more")
+    if not answer.is_success:
+        raise PartitionUnusable(str(content.get("detail") or content.get("title") or answer.status_code))
+    return content

@@ -1,0 +1,64 @@
+"""Guest memory for code that cannot wait: what has been read so far, and a note of what is wanted next.
+
+`hcall_client.marshal` asks for memory in plain calls, but reading it through a stub takes time.  So
+the call is marshalled again and again: each time it asks for memory that nobody has read yet,
+`NotRead` says which, and the bridge reads it.  A call has five buffers at most, so this ends soon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from hcall_abi.frames import HReturn
+from hcall_client.marshal import marshal
+from hcall_client.request import Request
+
+ReadMemory = Callable[[int, int], Awaitable[bytes]]
+"""Reads guest memory: an address and a length in bytes."""
+
+
+class NotRead(Exception):
+    """Memory is wanted that has not been read yet."""
+
+    def __init__(self, address: int, length: int) -> None:
+        super().__init__(f"{length} bytes at 0x{address:X}")
+        self.address = address
+        self.length = length
+
+
+class SeenMemory:
+    """Pieces of the memory of a guest that has `size` bytes of it, from address 0 on."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pieces: dict[tuple[int, int], bytes] = {}
+
+    def holds(self, address: int, length: int) -> bool:
+        """Say whether the guest has all of this memory."""
+        return address + length <= self._size
+
+    def read(self, address: int, length: int) -> bytes:
+        """Return bytes that have been seen; NotRead for others."""
+        try:
+            return self._pieces[address, length]
+        except KeyError:
+            raise NotRead(address, length) from None
+
+    def write(self, address: int, data: bytes) -> None:
+        """Take a change of a piece, as if it had been read so."""
+        self.see(address, data)
+
+    def see(self, address: int, data: bytes) -> None:
+        """Take a piece that has been read."""
+        self._pieces[address, len(data)] = data
+
+
+async def marshal_slowly(
+    opcode: int, registers: tuple[int, ...], memory: SeenMemory, read: ReadMemory
+) -> Request[HReturn]:
+    """Return the call that a guest makes, reading from its memory what that takes."""
+    while True:
+        try:
+            return marshal(opcode, registers, memory)
+        except NotRead as wanted:
+            memory.see(wanted.address, await read(wanted.address, wanted.length))

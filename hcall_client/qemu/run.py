@@ -1,0 +1,70 @@
+"""All of it together: a kernel in QEMU, served by a partition until the machine ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from hcall_client.channel import Target
+from hcall_client.qemu.bridge import Bridge, OnCall
+from hcall_client.qemu.console import PATIENCE, Console
+from hcall_client.qemu.elf import KernelImage
+from hcall_client.qemu.errors import MachineFailed, StubError
+from hcall_client.qemu.machine import END_SECONDS, Machine, Wires, start
+from hcall_client.qemu.partition import ServedPartition, partition_of
+from hcall_client.qemu.qmp import Qmp
+from hcall_client.qemu.stub import Stub
+
+Prepare = Callable[[Bridge], None]
+"""Called with the bridge before the guest runs: the place to put hooks."""
+
+
+async def run_kernel(
+    machine: Machine,
+    image: KernelImage,
+    target: Target,
+    console: Console,
+    *,
+    on_call: OnCall | None = None,
+    prepare: Prepare | None = None,
+    patience: float = PATIENCE,
+    **streams: Any,
+) -> None:
+    """Run a kernel until its machine ends, and stop the partition then.
+
+    `image` is what `elf.load` made of the machine's kernel; `target` is the partition's data channel;
+    `patience` the seconds that a server may be away in between; `streams` are those of
+    `machine.start`.  Raises MachineFailed with QEMU's exit status if that is not 0, and the errors of
+    `hcall_client.qemu.errors` for what makes serving impossible.
+    """
+    async with start(machine, **streams) as wires, partition_of(target, console, patience) as partition:
+        try:
+            bridge = await _attach(wires, image, partition, on_call)
+            if prepare:
+                prepare(bridge)
+            await bridge.run()
+        except StubError as error:
+            await _blame(wires.process, error)
+        if await wires.process.wait():
+            raise MachineFailed(f"QEMU ended with status {wires.process.returncode}; what it said is above")
+        await partition.power_off()
+
+
+async def _attach(
+    wires: Wires, image: KernelImage, partition: ServedPartition, on_call: OnCall | None
+) -> Bridge:
+    stub, monitor = Stub(wires.stub), Qmp(wires.monitor)
+    bridge = Bridge(stub, monitor, image, partition, on_call)
+    await monitor.start()
+    await stub.start()
+    return bridge
+
+
+async def _blame(process: trio.Process, error: StubError) -> None:
+    """Raise a stub's error, unless QEMU has ended: then its exit status says more."""
+    with trio.move_on_after(END_SECONDS):
+        await process.wait()
+    if process.returncode is None:
+        raise error

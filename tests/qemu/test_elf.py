@@ -1,0 +1,115 @@
+"""Symbols, code and call sites of kernels: one made by hand, and files that are none."""
+
+from pathlib import Path
+
+import pytest
+
+from hcall_client.qemu.callsites import find_callsites
+from hcall_client.qemu.elf import Symbol, load
+from hcall_client.qemu.errors import KernelUnsuitable
+from tests.qemu.assemble import BLR, LABEL, NOP, SC1, Kernel, branch, with_gates
+
+
+def a_kernel() -> Kernel:
+    """Gates before and behind the driver, calls to both entries, and calls that are not the driver's."""
+    kernel = with_gates(Kernel())
+    kernel.function("plpks_one", NOP, ("plpar_hcall", True), ("plpar_hcall9", False), BLR)
+    kernel.function("_plpks_two", ("plpar_hcall9", True), ("helper", True), BLR, local=False)
+    here = 0xC000000000000000 + 4 * len(kernel.words)
+    kernel.function("plpks_three", branch(here, kernel.symbols["plpar_hcall"][0], link=True), BLR)
+    kernel.function("helper", ("plpar_hcall", True), SC1, BLR)
+    kernel.function("plpks_data_label", ("plpar_hcall", True), kind=LABEL)
+    return kernel
+
+
+def test_symbols_and_code(tmp_path: Path) -> None:
+    image = load(a_kernel().write(tmp_path / "vmlinux"))
+    one, gate = image.find("plpks_one"), image.find("plpar_hcall")
+    assert image.code(one)[:4] == NOP.to_bytes(4, "little")
+    assert len(image.code(one)) == one.size == 16
+    assert gate.local_entry == gate.address + 8
+    assert one.local_entry == one.address
+
+
+@pytest.mark.parametrize("other,offset", [(0, 0), (1 << 5, 0), (2 << 5, 4), (3 << 5, 8), (6 << 5, 64)])
+def test_local_entries(other: int, offset: int) -> None:
+    """What the three highest bits of st_other say, by the ELFv2 ABI."""
+    assert Symbol("f", 0x1000, 0, other, True).local_entry == 0x1000 + offset
+
+
+def test_assembly_ends_at_the_next_function_past_its_labels(tmp_path: Path) -> None:
+    image = load(a_kernel().write(tmp_path / "vmlinux"))
+    assert len(image.code(image.find("plpar_hcall"))) == 4 * 8
+
+
+def test_call_sites(tmp_path: Path) -> None:
+    """R-73: the driver's calls of both gates, at either entry, and nobody else's."""
+    kernel = a_kernel()
+    image = load(kernel.write(tmp_path / "vmlinux"))
+    sites = find_callsites(image)
+    found = {(image_name(image, at), gate.name) for at, gate in sites.calls.items()}
+    assert found == {
+        ("plpks_one", "plpar_hcall"),
+        ("_plpks_two", "plpar_hcall9"),
+        ("plpks_three", "plpar_hcall"),
+    }
+    gate = sites.gates[0]
+    start = image.find("plpar_hcall").address
+    assert gate.entry == start + 8
+    assert gate.hypervisor_calls == (start + 12, start + 24)
+
+
+def image_name(image, address: int) -> str:
+    """Whose instruction this is."""
+    return next(f.name for f in image.functions("") if f.address <= address < f.address + f.size)
+
+
+def test_a_stripped_kernel(tmp_path: Path) -> None:
+    with pytest.raises(KernelUnsuitable, match="stripped"):
+        load(a_kernel().write(tmp_path / "vmlinux", stripped=1))
+
+
+@pytest.mark.parametrize("change", [{"machine": 62}, {"machine": 20}, {"data": 2}], ids=repr)
+def test_another_architecture(tmp_path: Path, change: dict[str, int]) -> None:
+    with pytest.raises(KernelUnsuitable, match="ELF"):
+        load(a_kernel().write(tmp_path / "vmlinux", **change))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x7fELF", b"\x1f\x8b\x08 compressed", b"\x7fELF" + bytes(200)], ids=repr
+)
+def test_what_is_no_elf_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(content)
+    with pytest.raises(KernelUnsuitable, match="vmlinuz"):
+        load(path)
+
+
+def test_a_file_cut_off_anywhere(tmp_path: Path) -> None:
+    whole = a_kernel().write(tmp_path / "vmlinux").read_bytes()
+    cut = tmp_path / "cut"
+    for length in range(0, len(whole), 7):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(KernelUnsuitable):
+            find_callsites(load(cut))
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(KernelUnsuitable, match="No such file"):
+        load(tmp_path / "vmlinux")
+
+
+def test_a_kernel_without_the_driver(tmp_path: Path) -> None:
+    kernel = with_gates(Kernel())
+    kernel.function("helper", ("plpar_hcall", True), BLR)
+    with pytest.raises(KernelUnsuitable, match="CONFIG_PSERIES_PLPKS"):
+        find_callsites(load(kernel.write(tmp_path / "vmlinux")))
+
+
+def test_a_driver_without_gates_or_calls(tmp_path: Path) -> None:
+    kernel = Kernel()
+    kernel.function("plpks_one", BLR)
+    with pytest.raises(KernelUnsuitable, match="no plpar_hcall"):
+        find_callsites(load(kernel.write(tmp_path / "vmlinux")))
+    with pytest.raises(KernelUnsuitable, match="makes no h-call"):
+        find_callsites(load(with_gates(kernel).write(tmp_path / "vmlinux")))

@@ -1,0 +1,197 @@
+"""The rest: memory on demand, QEMU's monitor and process, a partition that comes back, what goes wrong."""
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from hcall_abi.calls import Opcode
+from hcall_abi.frames import HReturn
+from hcall_abi.statuses import Status
+from hcall_abi.structures import build_auth
+from hcall_client.calls import raw_call
+from hcall_client.qemu.console import Console
+from hcall_client.qemu.errors import MachineFailed, PartitionUnusable, StubError
+from hcall_client.qemu.machine import Machine, command_line, start
+from hcall_client.qemu.memory import SeenMemory, marshal_slowly
+from hcall_client.qemu.partition import partition_of
+from hcall_client.qemu.qmp import Qmp
+from hcall_client.testing import ServerProcess
+from hcall_server.cli.main import main
+from tests.qemu.assemble import BLR, Kernel, with_gates
+
+
+async def test_memory_is_read_once_and_only_where_it_is_wanted() -> None:
+    asked = []
+    block = build_auth(3, b"p" * 20)
+
+    async def read(address: int, length: int) -> bytes:
+        asked.append((address, length))
+        return (block if address == 0x1000 else b"label")[:length]
+
+    registers = (0x1000, 0x2000, 5, 0x3000, 64, 0, 0, 0, 0)
+    request = await marshal_slowly(Opcode.READ_OBJECT, registers, SeenMemory(1 << 20), read)
+    assert asked == [(0x1000, 16), (0x1000, 36), (0x2000, 5)]
+    assert [(s.address, s.length) for s in request.segments] == [(0x1000, 36), (0x2000, 5), (0x3000, 64)]
+
+
+async def test_memory_that_the_machine_does_not_have_is_not_read() -> None:
+    async def read(address: int, length: int) -> bytes:
+        raise AssertionError((address, length))
+
+    request = await marshal_slowly(Opcode.REMOVE_OBJECT, (1 << 40, 1 << 41, 5), SeenMemory(1 << 20), read)
+    assert request.segments == ()
+
+
+async def _monitor(*lines: bytes) -> Qmp:
+    ours, theirs = trio.testing.memory_stream_pair()
+    for line in lines:
+        await theirs.send_all(line + b"\n")
+    await theirs.send_stream.aclose()
+    return Qmp(ours)
+
+
+async def test_resets_are_counted_up_to_the_answer() -> None:
+    """The event of a reset precedes the answer to whatever was asked later; other events are skipped."""
+    monitor = await _monitor(
+        b'{"QMP": {}}',
+        b'{"event": "NIC_RX_FILTER_CHANGED"}',
+        b'{"return": {}}',
+        b'{"event": "RESET", "data": {"guest": true}}',
+        b'{"return": {"status": "paused"}}',
+        b'{"return": {"base-memory": 4096, "plugged-memory": 1}}',
+    )
+    await monitor.start()
+    assert await monitor.resets() == 1
+    assert await monitor.memory_size() == 4097
+    with pytest.raises(StubError, match="gone"):
+        await monitor.resets()
+
+
+@pytest.mark.parametrize("line", [b'{"error": {"desc": "no"}}', b"hello", b"[]"])
+async def test_a_monitor_that_makes_no_sense(line: bytes) -> None:
+    monitor = await _monitor(line)
+    with pytest.raises(StubError, match=r"monitor|refuses"):
+        await monitor.start()
+
+
+def test_the_command_line_of_qemu() -> None:
+    """The user's options come last; stub and monitor are inherited descriptors, no port and no path."""
+    machine = Machine(Path("vmlinux"), Path("initrd"), "quiet", ["-smp", "2"])
+    line = command_line(machine, 7, 9)
+    assert line[0] == "qemu-system-ppc64"
+    assert line[-2:] == ["-smp", "2"]
+    for pair in (
+        ("-kernel", "vmlinux"),
+        ("-initrd", "initrd"),
+        ("-append", "quiet"),
+        ("-serial", "mon:stdio"),
+    ):
+        assert line[line.index(pair[0]) + 1] == pair[1]
+    assert "socket,id=swpks-stub,fd=7" in line
+    assert "socket,id=swpks-monitor,fd=9" in line
+    assert "-initrd" not in command_line(Machine(Path("vmlinux")), 7, 9)
+
+
+async def test_no_qemu(tmp_path: Path) -> None:
+    with pytest.raises(MachineFailed, match="not installed"):
+        async with start(Machine(tmp_path, program="qemu-system-that-nobody-has")):
+            pass
+
+
+async def test_qemu_is_ended_with_the_block(tmp_path: Path) -> None:
+    kernel = tmp_path / "kernel"
+    kernel.touch()
+    program = tmp_path / "qemu"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o700)
+    async with start(Machine(kernel, program=str(program))) as wires:
+        assert wires.process.returncode is None
+    assert wires.process.returncode is not None
+
+
+async def test_a_missing_initrd(tmp_path: Path) -> None:
+    (tmp_path / "kernel").touch()
+    with pytest.raises(MachineFailed, match="initrd is no file"):
+        async with start(Machine(tmp_path / "kernel", tmp_path / "initrd", program="sh")):
+            pass
+
+
+async def test_no_server_in_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """R-73: a server that stays away is a clear error, after as long as was asked for."""
+    console = Console(tmp_path / "control.sock", "lpar1", patience=30)
+    with pytest.raises(PartitionUnusable, match="no server"):
+        await console.ipl()
+    assert 30 <= trio.current_time() < 31
+    async with partition_of(tmp_path / "lpar1.sock", console, 30) as partition:
+        with pytest.raises(PartitionUnusable, match="no session"):
+            await partition.call(raw_call(Opcode.GET_CONFIG))
+    with pytest.raises(PartitionUnusable):
+        await console.power_off()
+    assert trio.current_time() < 62
+
+
+@pytest.mark.process
+async def test_a_server_that_comes_back(swpks_server: ServerProcess) -> None:
+    """R-73, R-04: calls go on after an IPL, a power-off, and a kill of the server; each is an IPL."""
+    console = Console(swpks_server.control_socket, "lpar1")
+    call = raw_call(Opcode.GEN_PASSWORD, (3, 0, 0x1000, 32), ())
+    with trio.fail_after(60):
+        async with partition_of(swpks_server.socket(), console) as partition:
+
+            async def status() -> int:
+                answer: HReturn = await partition.call(call)
+                return answer.status
+
+            assert await status() == Status.H_P3
+            await partition.ipl()
+            assert await status() == Status.H_P3
+            swpks_server.kill()
+            await trio.to_thread.run_sync(swpks_server.start)
+            found = [await status(), await status()]
+            assert found in ([Status.H_P3] * 2, [Status.H_ABORTED, Status.H_P3])
+            await partition.power_off()
+            assert "off" in await trio.to_thread.run_sync(swpks_server.hmc, "status")
+            await partition.power_off()
+            await partition.ipl()
+            assert await status() == Status.H_P3
+
+
+@pytest.mark.process
+async def test_a_partition_that_is_not_there(swpks_server: ServerProcess) -> None:
+    with pytest.raises(PartitionUnusable, match="nobody"):
+        await Console(swpks_server.control_socket, "nobody").ipl()
+
+
+def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    status = main(["qemu", "--partition", "lpar1", *arguments])
+    return status, capsys.readouterr().err
+
+
+def test_kernels_that_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """R-73: stripped, without the driver, or no kernel at all: exit status 2 and a sentence that says so."""
+    without = with_gates(Kernel())
+    without.function("helper", BLR)
+    for kernel, says in (
+        (tmp_path / "missing", "No such file"),
+        (without.write(tmp_path / "plain"), "CONFIG_PSERIES_PLPKS"),
+        (without.write(tmp_path / "stripped", stripped=1), "stripped"),
+    ):
+        status, text = _run(capsys, "--kernel", str(kernel), "--state", str(tmp_path / "state"))
+        assert (status, says in text) == (2, True), text
+
+
+def test_a_command_without_qemu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = with_gates(Kernel())
+    kernel.function("plpks_one", ("plpar_hcall", True), BLR)
+    kernel.function("early_setup", BLR)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status, text = _run(
+        capsys, "--kernel", str(kernel.write(tmp_path / "k")), "--state", str(tmp_path / "state")
+    )
+    assert status == 2
+    assert "qemu-system-ppc64 is not installed" in text
+    assert not (tmp_path / "state").exists()
