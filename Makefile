@@ -8,6 +8,7 @@
 #   make lock    renew requirements-dev.lock (needs `uv` on the path)
 #
 # PYTHON chooses the interpreter (3.11 or newer); PYTEST_ARGS goes to pytest, BENCH_ARGS to the benchmark.
+# PYTEST_ARGS='--numprocesses 0' runs the tests one after the other, for a debugger.
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
@@ -43,7 +44,7 @@ typecheck: setup
 
 test: lint typecheck
 	@tools/debian-packages test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 
 bench: setup
 	@tools/debian-packages bench

@@ -18,7 +18,7 @@ from hcall_client.blocking import BlockingChannel
 ROOT = Path(__file__).resolve().parent.parent
 SWPKS = Path(sys.executable).with_name("swpks")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-"""An installed program finds its modules compiled: a start that compiles them anew measures something else."""
+"""An installed program finds its modules compiled; a start that compiles them anew is something else."""
 PATIENCE = 30.0
 """Seconds that a process may take to start or to end."""
 

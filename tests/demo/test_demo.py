@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,13 @@ def servers_in(folder: Path) -> list[str]:
 def nothing_left(folder: Path) -> None:
     assert list(folder.iterdir()) == [], "the temporary folder is gone"
     assert servers_in(folder) == [], "the server is gone"
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short name, unlike pytest's own: a socket's path in it has at most 107 bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.mark.process
