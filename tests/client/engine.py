@@ -8,6 +8,7 @@ from hcall_abi.levels import LEVELS
 from hcall_abi.structures import Config
 from hcall_client.calls import Request, get_config
 from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.hcalls.faults import Calls
 from hcall_server.platform.system import ManagedSystem
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ class Engine:
         self.partition = self.system.create("lpar1", kbytes)
         self.system.set_secure_boot("lpar1", SecureBoot(secure_boot))
         self.system.power_on("lpar1")
-        self.calls = HypervisorCalls(self.partition)
+        self.calls: Calls = HypervisorCalls(self.partition)
         self.opcodes: list[int] = []
 
     def ipl(self) -> None:

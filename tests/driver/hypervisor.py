@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from hcall_abi.frames import HReturn
 from hcall_client.request import Request
+from hcall_server.hcalls.faults import FaultPlan, executor_of, parse_fault
 from tests.client.engine import Engine
 
 
@@ -26,6 +27,11 @@ class Machine(Engine):
         if self.flush_after == 0 and self.partition.keystore:
             self.flush()
         return answer
+
+    def set_faults(self, *faults: str) -> None:
+        """Give the partition a fault plan; its seconds are those of the virtual clock."""
+        plan = FaultPlan(map(parse_fault, faults), lambda: self.clock / 1_000_000)
+        self.calls = executor_of(self.partition, plan, lambda refusal, call: None)
 
     def sleep(self, microseconds: int) -> None:
         """Let virtual time pass."""

@@ -61,10 +61,8 @@ class Life(RuleBasedStateMachine):
         self.model = Model(config.total_size, config.used_space, config.object_overhead)
         self.driver = self._load()
         assert self.driver.init() == 0
-        self.wraps = bool(
-            self.driver.knows("plpks_wrap_object")
-            and self.driver.number("plpks_wrapping_is_supported", c_bool)
-        )
+        self.wraps = self.build.kernel >= (7, 0)
+        assert not self.wraps or self.driver.number("plpks_wrapping_is_supported", c_bool)
 
     def _load(self) -> Driver:
         return Driver(self.build, Scripted(self.machine), sleep=self.machine.sleep)
