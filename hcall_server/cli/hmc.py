@@ -235,6 +235,16 @@ _VERBS = {
         },
         _faults,
     ),
+    "nvram": _Verb(
+        "trouble NVRAM: refuse its next commits, or let the next one hang until the trouble is ended",
+        {
+            "trouble": {"choices": ("none", "full", "io", "stall"), "help": "none ends it"},
+            "commits": {"nargs": "?", "type": int, "default": 1, "help": "so many are refused; 1 without it"},
+        },
+        lambda args, _: Ask(
+            "PUT", "/v1/nvram/fault", {"trouble": args.trouble, "commits": args.commits}, output.writeback
+        ),
+    ),
     "health": _Verb("tell whether all is well", {}, lambda *_: Ask("GET", "/health", shown=output.health)),
     "metrics": _Verb("show the figures for Prometheus", {}, lambda *_: Ask("GET", "/metrics")),
 }

@@ -48,16 +48,21 @@ def partition(answer: Answer) -> str:
 
 def health(answer: Answer) -> str:
     """Return whether all is well, or each thing that is not."""
-    writeback = answer["writeback"]
     lines = ["healthy"] if answer["ok"] else ["NOT healthy", *(f"  {reason}" for reason in answer["reasons"])]
     lines.append(
         f"swpks {answer['version']}, {answer['running']} of {answer['partitions']} partitions running"
     )
-    lines.append(
-        f"NVRAM {writeback['state']}: {writeback['commits']} commits, {writeback['failures']} failures, "
-        f"{writeback['pending']} partitions to be written"
-    )
+    lines.append(writeback(answer["writeback"]))
     return "\n".join(lines)
+
+
+def writeback(answer: Answer) -> str:
+    """Return how writing to NVRAM goes, and the trouble that was asked for."""
+    fault = f"; fault: {answer['fault']}" if answer["fault"] else ""
+    return (
+        f"NVRAM {answer['state']}: {answer['commits']} commits, {answer['failures']} failures, "
+        f"{answer['pending']} partitions to be written{fault}"
+    )
 
 
 def problem(answer: Answer) -> str:

@@ -15,6 +15,7 @@ from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
 from hcall_server.net.settings import PartitionSettings, Settings
 from hcall_server.net.state import ACCESS_KEY_SIZE, State
+from hcall_server.nvram.faulty import FaultyNvram
 from hcall_server.nvram.seam import Nvram
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.platform.anchor_card import AnchorCard, RootKeyComponent, SystemIdentity
@@ -32,7 +33,8 @@ class Booted(NamedTuple):
     """A system before its first power-on.  `record` is what is to be remembered of the system."""
 
     state: State
-    nvram: Nvram
+    nvram: FaultyNvram
+    """The real one, with the troubles that the console may ask for before it (spec/faults.md#nvram)."""
     sealer: Sealer
     system: ManagedSystem
     record: SystemRecord
@@ -83,7 +85,7 @@ def _recovered(state: State, nvram: Nvram, settings: Settings, entropy: Entropy)
     keys = AccessKeys(state, entropy)
     for partition in system.partitions.values():
         keys(partition)
-    return Booted(state, nvram, sealer, system, record, record == stored, touched, keys)
+    return Booted(state, FaultyNvram(nvram), sealer, system, record, record == stored, touched, keys)
 
 
 def _check_total(system: ManagedSystem) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import trio
 
@@ -23,7 +23,9 @@ from hcall_server.net import logs
 from hcall_server.net.counters import Counters
 from hcall_server.net.sessions import Sessions
 from hcall_server.net.settings import Limits
+from hcall_server.nvram.faulty import Fail, FaultyNvram, Stall
 from hcall_server.platform.partition import Partition
+from hcall_server.platform.refusal import ConsoleRefusal
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.writeback.health import Health
 
@@ -59,11 +61,18 @@ class ChangeTaker(Protocol):
         """How write-behind is doing."""
 
 
+class NvramFault(NamedTuple):
+    """A trouble of NVRAM: the next `commits` are refused, or the next one hangs until it is ended."""
+
+    trouble: Literal["full", "io", "stall"]
+    commits: int = 1
+
+
 class Machine:
     """A managed system that runs.  One task at a time calls its functions, those of the event loop.
 
     `access_key` returns the key that a partition's clients prove themselves with; `entropy` makes
-    nonces.
+    nonces; `nvram` is what `set_nvram_fault` troubles.
     """
 
     def __init__(
@@ -75,6 +84,7 @@ class Machine:
         doors: Doors | None = None,
         access_key: Callable[[Partition], bytes] | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
+        nvram: FaultyNvram | None = None,
     ) -> None:
         self.system = system
         self.encryptor = encryptor
@@ -82,6 +92,7 @@ class Machine:
         self.doors: Doors = doors or NoDoors()
         self.access_key = access_key or _no_key
         self.entropy = entropy
+        self.nvram = nvram
         self.counters = Counters()
         self.sessions = Sessions(self.limits)
         self.faults: dict[int, FaultPlan] = {}
@@ -161,6 +172,17 @@ class Machine:
         self.sessions.refit(partition.number)
         self._log.info("partition.faults", partition=name, faults=[str(each.fault) for each in plan.planned])
         return partition
+
+    async def set_nvram_fault(self, fault: NvramFault | None) -> None:
+        """Trouble NVRAM, or (None) end the trouble; ConsoleRefusal where there is no NVRAM for it (R-75)."""
+        if self.nvram is None:
+            rule = "the machine has an NVRAM that can be troubled"
+            raise ConsoleRefusal("there is no such NVRAM", rule=rule, section="spec/faults.md#nvram")
+        self.nvram.heal()
+        if fault is not None:
+            trouble = Stall() if fault.trouble == "stall" else Fail(fault.trouble)
+            self.nvram.trouble(trouble, times=None if fault.trouble == "stall" else fault.commits)
+        self._log.info("nvram.fault", trouble=fault.trouble if fault else "none")
 
     def _end_sessions(self, partition: Partition, text: str) -> None:
         self.sessions.end_partition(partition.number, GoodbyeReason.IPL_OR_POWER_OFF, text)

@@ -116,6 +116,7 @@ class Server:
             limits=self._settings.limits,
             doors=listeners,
             access_key=booted.access_keys,
+            nvram=booted.nvram,
             entropy=self._entropy,
         )
         self.machine = listeners.machine = machine

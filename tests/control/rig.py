@@ -12,6 +12,8 @@ import trio
 from hcall_abi.levels import FW950, FirmwareLevel
 from hcall_server.net.control.app import make_app
 from hcall_server.net.machine import Machine
+from hcall_server.nvram.faulty import FaultyNvram
+from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.writeback.health import Health
@@ -46,7 +48,7 @@ def make_machine(level: FirmwareLevel = FW950, *, total_kbytes: int | None = Non
     """Return a machine without partitions."""
     entropy = counting_entropy()
     system = ManagedSystem(level, bytes(range(16)), entropy, total_kbytes=total_kbytes)
-    return Machine(system, StillEncryptor(), entropy=entropy)
+    return Machine(system, StillEncryptor(), entropy=entropy, nvram=FaultyNvram(MemoryNvram()))
 
 
 def in_process(machine) -> httpx.AsyncClient:

@@ -185,7 +185,7 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
 
 def test_a_health_that_is_bad() -> None:
     """Each reason has its line."""
-    writeback = {"state": "stalled", "commits": 1, "failures": 2, "pending": 3}
+    writeback = {"state": "stalled", "commits": 1, "failures": 2, "pending": 3, "fault": None}
     shown = hmc_output.health(
         {
             "ok": False,

@@ -126,7 +126,8 @@ def test_the_command_asks_what_the_page_says(command, request_line) -> None:
     example = command.replace("ATTRIBUTE=VALUE ...", "keystore_signed_updates=1 secure_boot=audit")
     example = example.replace("[FAULT ...]", "READ_OBJECT=H_BUSY WRAP_OBJECT=H_BUSY,seconds=2")
     words = re.sub(r"[\[\]]", "", example).replace("\\|", "|").split()[2:]
-    ask = hmc.request_of(parsed(*(word.split("|")[0].replace("KBYTES", "8") for word in words)))
+    values = {"KBYTES": "8", "COMMITS": "3"}
+    ask = hmc.request_of(parsed(*(values.get(word, word).split("|")[0] for word in words)))
     assert f"{ask.method} {ask.path.replace('NAME', '{name}')}" == request_line
     verb = next(v for v in VERBS if f"{v.method} {v.path}" == request_line)
     assert (ask.body is None) == (verb.body is None)
@@ -200,6 +201,7 @@ async def test_answers_are_as_described() -> None:
             "setSecureBoot": {"mode": "audit"},
             "setKeystoreSize": {"kbytes": 0},
             "setAttributes": {"secure_boot": 1},
+            "setNvramFault": {"trouble": "none"},
             "setFaults": {"faults": [{"hcall": "READ_OBJECT", "status": "H_BUSY"}]},
         }
         order = ("createPartition", "powerOn", "ipl", "setSecureBoot", "setKeystoreSize", "powerOff")

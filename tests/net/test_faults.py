@@ -91,7 +91,7 @@ def test_the_console_sets_and_shows_a_plan(swpks_server: ServerProcess) -> None:
     shown = swpks_server.hmc("status", "lpar1")
     assert "fault: GET_CONFIG answers H_BUSY from call 2 on, 1 times: spent" in shown
     assert "fault: READ_OBJECT answers H_BUSY from call 1 on, for 30 s: 0 so far" in shown
-    assert 'hcall="GET_CONFIG",status="H_BUSY"' in swpks_server.hmc("metrics")
+    assert 'hcall="GET_CONFIG",partition="lpar1",status="H_BUSY"' in swpks_server.hmc("metrics")
     assert "busy by plan: GET_CONFIG=H_BUSY,nth=2,times=1" in swpks_server.log
     refused = swpks_server.run("hmc", "faults", "lpar1", "READ_OBJECT=H_STATE")
     assert (refused.returncode, b"never answers H_STATE" in refused.stderr) == (2, True)
@@ -113,3 +113,25 @@ def test_a_file_sets_a_plan(tmp_path: Path) -> None:
             channel.call(get_config())
     finally:
         server.kill()
+
+
+@pytest.mark.process
+def test_nvram_refuses_or_hangs_on_demand(swpks_server: ServerProcess) -> None:
+    """R-23, R-75: pending for the guest while it lasts, shown and logged, durable when it is over."""
+    confirm = confirm_object_flushed(OS, b"x")
+    swpks_server.hmc("nvram", "stall")
+    with swpks_server.connect_blocking() as channel:
+        channel.call(write_object(OS, b"x", b"data"))
+        assert not any(channel.call(confirm).flushed for _ in range(50))
+        assert "fault: stall until it is ended" in swpks_server.hmc("nvram", "stall")
+        assert "2 commits to go" in swpks_server.hmc("nvram", "full", "2")
+        while not channel.call(confirm).flushed:
+            pass  # the commit that hung has gone on, and meets no second trouble
+        channel.call(write_object(OS, b"y", b"data"))
+        while not channel.call(confirm_object_flushed(OS, b"y")).flushed:
+            pass
+    assert "swpks_nvram_failures_total 2.0" in swpks_server.hmc("metrics")
+    assert json.loads(swpks_server.hmc("nvram", "none", "--json"))["fault"] is None
+    assert '"trouble": "full"' in swpks_server.log
+    assert "nvram.recovered" in swpks_server.log
+    assert swpks_server.stop() == 0

@@ -61,3 +61,31 @@ def test_a_stalled_commit_goes_on_when_it_is_released() -> None:
     stall.release.set()
     worker.join(10)
     assert nvram.load() == {"a": b"1"}
+
+
+def test_trouble_may_last_for_so_many_commits() -> None:
+    """R-75: what is left of it can be looked at; loading is not concerned."""
+    nvram = FaultyNvram(MemoryNvram())
+    nvram.trouble(Fail("io"), times=2)
+    for left in (2, 1):
+        lasting = nvram.lasting()
+        assert lasting
+        assert (lasting.trouble, lasting.left) == (Fail("io"), left)
+        with pytest.raises(NvramError):
+            nvram.commit({"a": b"1"})
+        assert nvram.load() == {}
+    assert nvram.lasting() is None
+    nvram.commit({"a": b"1"})
+
+
+def test_healing_lets_go_what_hangs() -> None:
+    """R-75: the commit that hung goes on, later ones meet nothing."""
+    nvram, stall = FaultyNvram(MemoryNvram()), Stall()
+    nvram.trouble(stall)
+    worker = threading.Thread(target=nvram.commit, args=({"a": b"1"},))
+    worker.start()
+    assert stall.entered.wait(10)
+    nvram.heal()
+    worker.join(10)
+    nvram.commit({"b": b"2"})
+    assert nvram.load() == {"a": b"1", "b": b"2"}

@@ -99,6 +99,13 @@ class FaultPlanSetting(Body):
     faults: list[FaultSetting]
 
 
+class NvramFaultSetting(Body):
+    """A trouble of NVRAM: the next `commits` are refused as full or by an I/O error, or one hangs."""
+
+    trouble: Literal["none", "full", "io", "stall"]
+    commits: Count = 1
+
+
 class FaultView(Body):
     """A fault of the plan, the calls of its sort since the plan was set, and those it has answered."""
 
@@ -165,7 +172,10 @@ class SystemView(Body):
 
 
 class WritebackView(Body):
-    """How writing to NVRAM goes: partitions waiting, commits and failures, age of the oldest change."""
+    """How writing to NVRAM goes: partitions waiting, commits and failures, age of the oldest change.
+
+    `fault` is the trouble that was asked for, if it is not over.
+    """
 
     state: str
     pending: int
@@ -173,6 +183,7 @@ class WritebackView(Body):
     failures: int
     oldest_pending_seconds: float
     last_error: str | None
+    fault: str | None
 
 
 class HealthView(Body):

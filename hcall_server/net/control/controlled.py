@@ -8,7 +8,9 @@ from typing import Protocol
 from hcall_abi.consumers import SecureBoot
 from hcall_server.hcalls.faults import BusyFault, FaultPlan
 from hcall_server.net.counters import Counters
+from hcall_server.net.machine import NvramFault
 from hcall_server.net.sessions import Sessions
+from hcall_server.nvram.faulty import FaultyNvram
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.writeback.health import Health
 
@@ -35,6 +37,10 @@ class ControlledMachine(Protocol):
     @property
     def encryptor(self) -> Writeback:
         """The write-behind encryptor."""
+
+    @property
+    def nvram(self) -> FaultyNvram | None:
+        """NVRAM, as far as it can be troubled."""
 
     @property
     def counters(self) -> Counters:
@@ -71,3 +77,6 @@ class ControlledMachine(Protocol):
 
     async def set_faults(self, name: str, faults: Iterable[BusyFault]) -> object:
         """Give a partition a fault plan in the place of the one that it has."""
+
+    async def set_nvram_fault(self, fault: NvramFault | None) -> None:
+        """Trouble NVRAM, or end what trouble was asked for."""

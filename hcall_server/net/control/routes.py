@@ -16,9 +16,11 @@ from hcall_server.net.control.bodies import (
     HealthView,
     KeystoreSize,
     NewPartition,
+    NvramFaultSetting,
     PartitionView,
     SecureBootSetting,
     SystemView,
+    WritebackView,
 )
 from hcall_server.net.control.problems import Kind
 
@@ -90,6 +92,8 @@ VERBS: tuple[Verb, ...] = (
          verbs.set_attributes, _SHOWN, AttributeChanges, _CHANGE),
     Verb("PUT", "/v1/partitions/{name}/faults", "setFaults", "set a fault plan, or end it with no faults",
          verbs.set_faults, _SHOWN, FaultPlanSetting, _CHANGE),
+    Verb("PUT", "/v1/nvram/fault", "setNvramFault", "trouble NVRAM, or end it",
+         verbs.set_nvram_fault, {200: WritebackView}, NvramFaultSetting, (Kind.REFUSED,)),
     Verb("GET", "/health", "showHealth", "tell whether all is well: 200, or 503 with the reasons",
          verbs.show_health, {200: HealthView, 503: HealthView}),
     Verb("GET", "/metrics", "showMetrics", "figures for Prometheus",

@@ -18,14 +18,17 @@ from hcall_server.net.control.bodies import (
     HealthView,
     KeystoreSize,
     NewPartition,
+    NvramFaultSetting,
     PartitionView,
     SecureBootSetting,
     SystemView,
+    WritebackView,
     mode_of,
 )
 from hcall_server.net.control.controlled import ControlledMachine
 from hcall_server.net.control.loading import beside_the_loop
-from hcall_server.net.control.views import health_view, partition_view, system_view
+from hcall_server.net.control.views import health_view, partition_view, system_view, writeback_view
+from hcall_server.net.machine import NvramFault
 
 
 class Call(NamedTuple):
@@ -117,6 +120,14 @@ async def set_faults(call: Call) -> PartitionView:
     faults = [busy_fault(each.hcall, each.status, each.nth, each.times, each.seconds) for each in body.faults]
     await call.machine.set_faults(call.name, faults)
     return _shown(call.machine, call.name)
+
+
+async def set_nvram_fault(call: Call) -> WritebackView:
+    """Trouble NVRAM, or end it."""
+    body: NvramFaultSetting = call.body
+    fault = None if body.trouble == "none" else NvramFault(body.trouble, body.commits)
+    await call.machine.set_nvram_fault(fault)
+    return writeback_view(call.machine)
 
 
 async def show_health(call: Call) -> HealthView | Reply:

@@ -19,6 +19,7 @@ from hcall_server.net.control.bodies import (
     mode_name,
 )
 from hcall_server.net.control.controlled import ControlledMachine
+from hcall_server.nvram.faulty import Fail, FaultyNvram
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.writeback.health import Health
@@ -70,7 +71,7 @@ def health_view(machine: ControlledMachine) -> HealthView:
         firmware_level=machine.system.level.name,
         partitions=len(partitions),
         running=sum(partition.running for partition in partitions),
-        writeback=_writeback_view(writeback),
+        writeback=writeback_view(machine),
     )
 
 
@@ -112,7 +113,9 @@ def _trouble(error: SwpksError | None) -> Trouble | None:
     return Trouble(detail=error.message, rule=error.rule, section=error.section) if error else None
 
 
-def _writeback_view(health: Health) -> WritebackView:
+def writeback_view(machine: ControlledMachine) -> WritebackView:
+    """Return how writing to NVRAM goes."""
+    health = machine.encryptor.health
     return WritebackView(
         state=health.state,
         pending=health.pending,
@@ -120,4 +123,15 @@ def _writeback_view(health: Health) -> WritebackView:
         failures=health.failures,
         oldest_pending_seconds=round(health.oldest_pending, 3),
         last_error=health.last_error,
+        fault=_nvram_fault(machine.nvram),
     )
+
+
+def _nvram_fault(nvram: FaultyNvram | None) -> str | None:
+    """Return in words what trouble is asked for."""
+    lasting = nvram.lasting() if nvram else None
+    if lasting is None:
+        return None
+    if isinstance(lasting.trouble, Fail):
+        return f"{lasting.trouble.kind}, {lasting.left} commits to go"
+    return "stall until it is ended"
