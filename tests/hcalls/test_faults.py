@@ -11,7 +11,9 @@ from hcall_server.hcalls.handlers import HANDLERS
 from hcall_server.keystore.refusal import Refusal
 from tests.guest import Answer, Guest, make_partition
 
+WORD = b"the word of the operating system"
 WITH_TOKEN = ("SIGNED_UPDATE", "WRAP_OBJECT", "UNWRAP_OBJECT")
+SERVED_WITH_TOKEN = [name for name in WITH_TOKEN if Opcode[name] in HANDLERS]
 LONG = [status.name for status in Status if status.name.startswith("H_LONG_BUSY")]
 
 
@@ -28,7 +30,7 @@ class Clock:
 class FaultyGuest(Guest):
     """A guest whose partition has a fault plan."""
 
-    def __init__(self, *faults: str, level: str = "FW1110", running: bool = True, kbytes: int = 64) -> None:
+    def __init__(self, *faults: str, level: str = "NEXT", running: bool = True, kbytes: int = 64) -> None:
         super().__init__(make_partition(level, kbytes, running=running))
         self.clock = Clock()
         self.plan = FaultPlan(map(parse_fault, faults), self.clock)
@@ -75,7 +77,7 @@ def test_for_so_long() -> None:
 def test_every_call_can_be_busy_and_goes_on_as_if_nothing_had_been(name: str) -> None:
     """R-75: the arguments are not looked at, nothing changes, the log has the rule; CONFIRM by its name."""
     opcode = Opcode[name]
-    guest, plain = FaultyGuest(f"{name}=H_BUSY"), Guest(make_partition())
+    guest, plain = FaultyGuest(f"{name}=H_BUSY"), Guest(make_partition("NEXT"))
     answer = guest.do(opcode)
     assert answer.status == Status.H_BUSY
     assert bool(answer.r4) == (name in WITH_TOKEN)
@@ -84,6 +86,42 @@ def test_every_call_can_be_busy_and_goes_on_as_if_nothing_had_been(name: str) ->
     assert (told.status, told.section) == (Status.H_BUSY, "spec/faults.md#busy-answers")
     assert guest.do(opcode) == plain.do(opcode)
     assert guest.partition.profile() == plain.partition.profile()
+
+
+@pytest.mark.parametrize("name", SERVED_WITH_TOKEN)
+@pytest.mark.parametrize("status", ["H_BUSY", *LONG])
+def test_a_busy_call_keeps_its_token(name: str, status: str) -> None:
+    """R-75: the same one while it lasts; then the call is judged as any other."""
+    opcode = Opcode[name]
+    guest, plain = FaultyGuest(f"{name}={status},times=3"), Guest(make_partition("NEXT"))
+    first = guest.do(opcode)
+    assert (first.status, bool(first.r4)) == (Status[status], True)
+    assert guest.do(opcode, token=first.r4) == guest.do(opcode, token=first.r4) == first
+    assert guest.do(opcode, token=first.r4) == plain.do(opcode)
+
+
+def test_wrap_and_unwrap_go_on_with_their_tokens() -> None:
+    """R-71, R-75: the token is good once the fault is over, for its own call, and only once."""
+    guest = FaultyGuest("WRAP_OBJECT=H_BUSY,times=2", "UNWRAP_OBJECT=H_LONG_BUSY_ORDER_10_MSEC")
+    assert guest.set_password(3, WORD) == guest.gen_key(3, b"key", password=WORD) == Answer(0)
+    status, token, _, _ = guest.wrap(3, b"key", b"secret", password=WORD)
+    assert (status, guest.wrap(3, b"key", b"secret", token=token, password=WORD).r4) == (1, token)
+    assert guest.unwrap(3, bytes(1030), token=token, password=WORD).status == Status.H_P7
+    wrapped = guest.wrap(3, b"key", b"secret", token=token, password=WORD)
+    assert (wrapped.status, wrapped.r5) == (0, 1030)
+    assert guest.wrap(3, b"key", b"secret", token=token, password=WORD).status == Status.H_P9
+    busy = guest.unwrap(3, wrapped.written, password=WORD)
+    assert busy.status == 9901
+    assert guest.unwrap(3, wrapped.written, token=busy.r4, password=WORD).written == b"secret"
+
+
+@pytest.mark.parametrize("name", SERVED_WITH_TOKEN)
+def test_a_token_that_was_never_given_out_is_not_busy(name: str) -> None:
+    """R-75: it is judged by the argument checks, and counts for no fault; so does another call's token."""
+    opcode = Opcode[name]
+    guest, plain = FaultyGuest(f"{name}=H_BUSY,times=5"), Guest(make_partition("NEXT"))
+    assert guest.do(opcode, token=77) == plain.do(opcode, token=77)
+    assert guest.plan.planned[0].seen == 0
 
 
 def test_function_and_state_come_first() -> None:
