@@ -188,12 +188,14 @@ def test_consumers_and_secure_boot() -> None:
 
 def test_firmware_levels() -> None:
     """R-74: each level has only the calls, config version, sizes and policies that it had."""
-    assert set(LEVELS) == {"FW950", "FW1110"}
+    assert list(LEVELS) == ["FW950", "FW1010", "FW1030", "FW1050", "FW1060", "FW1110", "NEXT"]
+    assert [level.name for level in LEVELS.values()] == list(LEVELS)
     assert DEFAULT_LEVEL is LEVELS["FW1110"]
     first, newest = LEVELS["FW950"], LEVELS["FW1110"]
     assert {opcode for opcode in Opcode if opcode <= 0x43C} == first.calls
     assert {opcode for opcode in Opcode if opcode <= 0x494} == newest.calls
-    assert (first.config_version, newest.config_version) == (1, 3)
+    assert set(Opcode) == LEVELS["NEXT"].calls
+    assert [level.config_version for level in LEVELS.values()] == [1, 2, 3, 3, 3, 3, 3]
     assert (first.min_kbytes, first.max_kbytes, first.system_total_kbytes) == (4, 64, 1024)
     assert (newest.min_kbytes, newest.max_kbytes, newest.system_total_kbytes) == (4, 128, 16384)
     assert first.supported_policies == 0x7F000000
@@ -202,7 +204,7 @@ def test_firmware_levels() -> None:
     assert (first.max_large_object_size, newest.max_large_object_size) == (0, 131072)
 
 
-@pytest.mark.parametrize("name", ["FW950", "FW1110"])
+@pytest.mark.parametrize("name", LEVELS)
 def test_levels_pass_the_drivers_sanity_tests(name: str) -> None:
     """The four tests of the config block that the Linux driver makes before it uses a keystore (R-74)."""
     level = LEVELS[name]

@@ -16,10 +16,10 @@ Key = tuple[int, bytes]
 
 @dataclass
 class Model:
-    """One partition; `total` in bytes, `supported` the mask of its level."""
+    """One partition; `total` in bytes, `level` the name of its firmware level."""
 
     total: int
-    supported: int
+    level: str
     mode: int = 0
     objects: dict[Key, tuple[int, bytes]] = field(default_factory=dict)
     passwords: dict[int, bytes] = field(default_factory=dict)
@@ -89,5 +89,5 @@ class Model:
         word = asked if asked is not None else held[0] if held else 0
         right = self.passwords.get(owner)
         shown = Presented.RIGHT if password == right else Presented.WRONG if password else Presented.NOTHING
-        row = Row(call, owner, word, right is not None, shown, self.mode, held is not None, self.supported)
+        row = Row(call, owner, word, right is not None, shown, self.mode, held is not None, self.level)
         return answer(row)

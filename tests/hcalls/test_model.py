@@ -11,7 +11,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hcall_server.keystore.store import Keystore
 from tests.guest import CONSUMERS, Guest, make_partition
 from tests.hcalls.model import Model
-from tests.keystore.matrix import SUPPORTED
 from tests.keystore.oracle import CALLERS_BITS
 
 KBYTES = 4
@@ -42,7 +41,7 @@ class Side(NamedTuple):
 def side(number: int) -> Side:
     level = ("FW950", "FW1110")[number]
     guest = Guest(make_partition(level, KBYTES, number=number + 1))
-    return Side(guest, Model(KBYTES * 1024, SUPPORTED[level]))
+    return Side(guest, Model(KBYTES * 1024, level))
 
 
 class TwoPartitions(RuleBasedStateMachine):

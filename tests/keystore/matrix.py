@@ -1,15 +1,35 @@
-"""The rows of the authorisation matrix: every call, consumer, policy word, password state and mode (R-17)."""
+"""The rows of the authorisation matrix: call, consumer, policy word, password state, mode and level (R-17).
+
+All of it on the newest level; on every other one the words of one bit each and one consumer, because a level
+only takes calls and bits away.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
 
-from tests.keystore.oracle import CALLERS_BITS, MADE_BY_HYPERVISOR, REVOKED, Call, Presented, Row
+from tests.keystore.oracle import (
+    AUDIT_OR_ENFORCE,
+    CALLERS_BITS,
+    ENFORCE_ONLY,
+    FOR_EVER,
+    LEVELS,
+    MADE_BY_HYPERVISOR,
+    MAKERS,
+    NAMING,
+    PASSWORD_FIRST,
+    REVOCATION,
+    REVOKED,
+    WRAPPING_KEY,
+    Call,
+    Presented,
+    Row,
+)
 
-SUPPORTED = {"FW950": 0x7F00_0000, "FW1110": 0x7F80_0000}
 OWNERS = (1, 2, 3)
 MODES = (0, 1, 2)
+NEWEST = LEVELS[-1]
 WITHOUT = (Presented.NOTHING, Presented.WRONG, Presented.ANOTHERS)
 WITH = tuple(Presented)
 PASSWORDS = [(False, shown) for shown in WITHOUT] + [(True, shown) for shown in WITH]
@@ -38,30 +58,53 @@ UNKNOWN_WORDS = [
 ]
 """Words with a bit that no public text names."""
 
-SHAPES = [(call, "FW1110") for call in Call] + [(Call.WRITE, "FW950")]
-"""Which call on which level: only a WRITE sees what a level supports."""
-
 STORED_WORDS = POSSIBLE_WORDS + REPORTED_WORDS
 WRITTEN_WORDS = STORED_WORDS + UNKNOWN_WORDS
+SINGLE_WORDS = [0, *CALLERS_BITS, *REPORTED_WORDS]
+
+KEY_WORDS = [word for word in STORED_WORDS if word & WRAPPING_KEY]
+"""Words of wrapping keys."""
+
+UNWRAPPING_WORDS = [
+    WRAPPING_KEY + word + revoked
+    for word in _sums((AUDIT_OR_ENFORCE, ENFORCE_ONLY, PASSWORD_FIRST, FOR_EVER))
+    for revoked in (0, REVOKED)
+]
+"""Words of the keys that UNWRAP is tried with: every combination of what could matter to it."""
+
+WRAPPED_WORDS = (PASSWORD_FIRST, PASSWORD_FIRST + AUDIT_OR_ENFORCE, PASSWORD_FIRST + ENFORCE_ONLY)
+"""The policies that WRAP lets an object have."""
+
+SHAPES = [(call, level) for level in LEVELS for call in Call]
+"""Which call on which level: all of both."""
 
 
-def words(call: Call) -> list[int]:
+def owners(level: str) -> tuple[int, ...]:
+    """The consumers that a level is tried with."""
+    return OWNERS if level == NEWEST else OWNERS[2:]
+
+
+def words(call: Call, level: str) -> list[int]:
     """The policy words that mean something to a call."""
-    match call:
-        case Call.WRITE:
-            return WRITTEN_WORDS
-        case Call.READ | Call.REMOVE:
-            return STORED_WORDS
-        case Call.CONFIRM:
-            return [0, *CALLERS_BITS, *REPORTED_WORDS]
-        case _:
-            return [0]
+    if call is Call.UNWRAP:
+        return UNWRAPPING_WORDS
+    if call not in NAMING and call not in MAKERS:
+        return [0]
+    if level != NEWEST or call is Call.CONFIRM:
+        return SINGLE_WORDS
+    if call in MAKERS:
+        return WRITTEN_WORDS
+    if call is Call.WRAP or call in REVOCATION:
+        return sorted({*KEY_WORDS, *SINGLE_WORDS})
+    return STORED_WORDS
 
 
 def rows(call: Call, level: str, owner: int, mode: int) -> Iterator[Row]:
     """Every row of one call of one consumer in one secure-boot mode."""
-    existing = (True, False) if call in {Call.WRITE, Call.READ, Call.REMOVE, Call.CONFIRM} else (False,)
+    existing = (True, False) if call in NAMING or call in MAKERS else (False,)
+    wrapped_words = WRAPPED_WORDS if call is Call.UNWRAP else (0,)
     for password_set, presented in PASSWORDS:
         for exists in existing:
-            for word in words(call) if exists or call is Call.WRITE else [0]:
-                yield Row(call, owner, word, password_set, presented, mode, exists, SUPPORTED[level])
+            for word in words(call, level) if exists or call in MAKERS else [0]:
+                for wrapped in wrapped_words:
+                    yield Row(call, owner, word, password_set, presented, mode, exists, level, wrapped)

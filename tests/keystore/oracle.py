@@ -29,19 +29,46 @@ CALLERS_BITS = (
 )
 REPORTED_BITS = (MADE_BY_HYPERVISOR, REVOKED)
 
-GRANTED, NOT_FOUND, AUTHORITY, RESOURCE, BAD_POLICY, IN_USE = 0, -7, -10, -16, -57, -77
+GRANTED, NO_SUCH_CALL, NOT_FOUND, AUTHORITY, RESOURCE = 0, -2, -7, -10, -16
+BAD_POLICY, IN_USE, INVALID_KEY = -57, -77, -78
 
 
 class Call(Enum):
-    """The calls that ask for authority, by their names."""
+    """The calls, by their names."""
 
+    CONFIG = "GET_CONFIG"
     SET_PASSWORD = "SET_PASSWORD"
     GEN_PASSWORD = "GEN_PASSWORD"
     LIST = "GET_OBJECTLABELS"
     WRITE = "WRITE_OBJECT"
+    KEY = "GEN_KEY"
     READ = "READ_OBJECT"
     REMOVE = "REMOVE_OBJECT"
     CONFIRM = "CONFIRM_OBJECT_FLUSHED"
+    SIGNED = "SIGNED_UPDATE"
+    WRAP = "WRAP_OBJECT"
+    UNWRAP = "UNWRAP_OBJECT"
+    REVOKE = "REVOKE_OBJECT"
+    UNREVOKE = "UNREVOKE_OBJECT"
+
+
+MAKERS = (Call.WRITE, Call.KEY, Call.SIGNED)
+"""The calls that ask for a policy word."""
+
+LEVELS = ("FW950", "FW1010", "FW1030", "FW1050", "FW1060", "FW1110", "NEXT")
+"""The firmware levels, oldest first."""
+
+NEWER = {
+    Call.SIGNED: "FW1030",
+    Call.WRAP: "FW1110",
+    Call.UNWRAP: "FW1110",
+    Call.REVOKE: "NEXT",
+    Call.UNREVOKE: "NEXT",
+}
+"""The first level that has a call, of those that came after the first level."""
+
+OFFERED = {level: 0x7F80_0000 if level in ("FW1110", "NEXT") else 0x7F00_0000 for level in LEVELS}
+"""The policy bits that each level offers."""
 
 
 class Presented(Enum):
@@ -58,8 +85,9 @@ class Presented(Enum):
 class Row(NamedTuple):
     """One row of the matrix.
 
-    `word` is the policy of the object that the call names, or the one that a WRITE asks for.  `owner` is
-    the consumer in the authorization block (1 to 3), `mode` the secure-boot mode (0 off, 1 audit, 2 enforce).
+    `word` is the policy of the object that the call names, of the key that UNWRAP finds, or the one that
+    a call asks for.  `owner` is the consumer in the authorization block (1 to 3), `mode` the secure-boot
+    mode (0 off, 1 audit, 2 enforce), `wrapped` the policy in what UNWRAP is given.
     """
 
     call: Call
@@ -69,11 +97,12 @@ class Row(NamedTuple):
     presented: Presented
     mode: int
     exists: bool
-    supported: int
+    level: str
+    wrapped: int = 0
 
 
 class Answer(NamedTuple):
-    """The status, and the policy that READ shows in r5 with it."""
+    """The status, and the policy shown with it: in r5 of READ, in r4 of REVOKE and UNREVOKE."""
 
     status: int
     shown: int = 0
@@ -89,19 +118,40 @@ class Rule(NamedTuple):
 
 
 def _names_object(row: Row) -> bool:
-    return row.call in (Call.READ, Call.REMOVE, Call.CONFIRM)
+    return row.call in NAMING
+
+
+NAMING = (Call.READ, Call.REMOVE, Call.CONFIRM, Call.WRAP, Call.UNWRAP, Call.REVOKE, Call.UNREVOKE)
+"""The calls that are about an object that has to be there."""
+
+REVOCATION = (Call.REVOKE, Call.UNREVOKE)
+REACHING = (*MAKERS, Call.READ, Call.WRAP, Call.UNWRAP)
+"""The calls that reach for what is in an object, or make one that they could reach for."""
+
+
+def _lacks_call(row: Row) -> bool:
+    return row.call in NEWER and LEVELS.index(row.level) < LEVELS.index(NEWER[row.call])
 
 
 def _authenticates(row: Row) -> bool:
     world_read = row.call is Call.READ and row.exists and row.word & WORLD
-    return row.call not in (Call.SET_PASSWORD, Call.GEN_PASSWORD) and not world_read
+    return row.call not in (Call.CONFIG, Call.SET_PASSWORD, Call.GEN_PASSWORD) and not world_read
 
 
 def _heeds(row: Row, bit: int) -> bool:
-    return row.call in (Call.WRITE, Call.READ) and row.word & bit == bit
+    return row.call in REACHING and row.word & bit == bit
+
+
+def _wrapped_with(row: Row, bit: int) -> bool:
+    return row.call is Call.UNWRAP and row.wrapped & bit == bit
 
 
 RULES = (
+    Rule(
+        "what a level does not have it does not answer",
+        _lacks_call,
+        NO_SUCH_CALL,
+    ),
     Rule(
         "a password, once made in this IPL, is neither made again nor changed",
         lambda row: row.call in (Call.SET_PASSWORD, Call.GEN_PASSWORD) and row.password_set,
@@ -109,17 +159,27 @@ RULES = (
     ),
     Rule(
         "a policy bit that the firmware level does not offer cannot be asked for",
-        lambda row: row.call is Call.WRITE and row.word & ~row.supported != 0,
+        lambda row: row.call in MAKERS and row.word & ~OFFERED[row.level] != 0,
         BAD_POLICY,
     ),
     Rule(
-        "an object that only signed updates change is made by a signed update, not by WRITE",
-        lambda row: row.call is Call.WRITE and row.word & SIGNED_ONLY != 0,
+        "an object that only signed updates change is made by a signed update and by nothing else",
+        lambda row: row.call in (Call.WRITE, Call.KEY) and row.word & SIGNED_ONLY != 0,
         BAD_POLICY,
     ),
     Rule(
-        "a wrapping key is made by GEN_KEY, not by WRITE",
-        lambda row: row.call is Call.WRITE and row.word & WRAPPING_KEY != 0,
+        "a signed update makes and changes no other objects",
+        lambda row: row.call is Call.SIGNED and row.word & SIGNED_ONLY == 0,
+        BAD_POLICY,
+    ),
+    Rule(
+        "a wrapping key is made by GEN_KEY and by nothing else",
+        lambda row: row.call in (Call.WRITE, Call.SIGNED) and row.word & WRAPPING_KEY != 0,
+        BAD_POLICY,
+    ),
+    Rule(
+        "a key that nobody reads is not readable by the world",
+        lambda row: row.call is Call.KEY and row.word & WRAPPING_KEY != 0 and row.word & WORLD != 0,
         BAD_POLICY,
     ),
     Rule(
@@ -133,8 +193,8 @@ RULES = (
         AUTHORITY,
     ),
     Rule(
-        "a write never overwrites: the label is taken",
-        lambda row: row.call is Call.WRITE and row.exists,
+        "neither a write nor a new key overwrites: the label is taken",
+        lambda row: row.call in (Call.WRITE, Call.KEY) and row.exists,
         RESOURCE,
     ),
     Rule(
@@ -143,14 +203,25 @@ RULES = (
         NOT_FOUND,
     ),
     Rule(
+        "what is not a wrapping key wraps nothing",
+        lambda row: row.call is Call.WRAP and row.word & WRAPPING_KEY == 0,
+        INVALID_KEY,
+    ),
+    Rule(
+        "only wrapping keys are revoked and unrevoked",
+        lambda row: row.call in REVOCATION and row.word & WRAPPING_KEY == 0,
+        AUTHORITY,
+        by_policy=True,
+    ),
+    Rule(
         "a wrapping key's bytes never leave the hypervisor",
         lambda row: row.call is Call.READ and row.word & WRAPPING_KEY != 0,
         AUTHORITY,
         by_policy=True,
     ),
     Rule(
-        "a revoked object is not to be had",
-        lambda row: row.call is Call.READ and row.word & REVOKED != 0,
+        "a revoked object is neither read nor used",
+        lambda row: row.call in (Call.READ, Call.WRAP, Call.UNWRAP) and row.word & REVOKED != 0,
         AUTHORITY,
         by_policy=True,
     ),
@@ -179,6 +250,30 @@ RULES = (
         by_policy=True,
     ),
     Rule(
+        "once written it stays as it is",
+        lambda row: row.call is Call.SIGNED and row.exists and row.word & FOR_EVER != 0,
+        AUTHORITY,
+        by_policy=True,
+    ),
+    Rule(
+        "what was wrapped opens only once the password has been set",
+        lambda row: _wrapped_with(row, PASSWORD_FIRST) and not row.password_set,
+        AUTHORITY,
+        by_policy=True,
+    ),
+    Rule(
+        "what was wrapped so opens only while OS secure boot audits or enforces",
+        lambda row: _wrapped_with(row, AUDIT_OR_ENFORCE) and row.mode not in {1, 2},
+        AUTHORITY,
+        by_policy=True,
+    ),
+    Rule(
+        "what was wrapped so opens only while OS secure boot enforces",
+        lambda row: _wrapped_with(row, ENFORCE_ONLY) and row.mode != 2,
+        AUTHORITY,
+        by_policy=True,
+    ),
+    Rule(
         "what the hypervisor put there it alone takes away",
         lambda row: row.call is Call.REMOVE and row.word & MADE_BY_HYPERVISOR != 0,
         AUTHORITY,
@@ -195,11 +290,19 @@ def deciding_rule(row: Row) -> Rule | None:
 def answer(row: Row) -> Answer:
     """Return what the platform answers to the row, space and arguments being in order.
 
-    A granted READ shows the policy; a refused one shows it when a policy was the reason.
+    A granted READ shows the policy, and so do REVOKE and UNREVOKE, as it is afterwards; a refused one of
+    them shows it when a policy was the reason.
     """
     rule = deciding_rule(row)
-    if row.call is not Call.READ:
+    if row.call is not Call.READ and row.call not in REVOCATION:
         return Answer(rule.status if rule else GRANTED)
-    if rule is None:
-        return Answer(GRANTED, row.word)
-    return Answer(rule.status, row.word if rule.by_policy else 0)
+    if rule is not None:
+        return Answer(rule.status, row.word if rule.by_policy else 0)
+    return Answer(GRANTED, afterwards(row))
+
+
+def afterwards(row: Row) -> int:
+    """Return the policy of the row's object after the call, when it is granted."""
+    if row.call is Call.REVOKE:
+        return row.word | REVOKED
+    return row.word & ~REVOKED if row.call is Call.UNREVOKE else row.word

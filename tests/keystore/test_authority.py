@@ -7,11 +7,16 @@ import pytest
 from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_server.keystore.authority import PasswordState, Verdict, authorise, refused_word
-from tests.keystore.matrix import MODES, OWNERS, SHAPES, SUPPORTED, WRITTEN_WORDS, rows
+from tests.keystore.matrix import MODES, NEWEST, SHAPES, WRITTEN_WORDS, owners, rows
 from tests.keystore.oracle import (
     AUTHORITY,
     BAD_POLICY,
     CALLERS_BITS,
+    FOR_EVER,
+    LEVELS,
+    MAKERS,
+    NO_SUCH_CALL,
+    OFFERED,
     RULES,
     Call,
     Presented,
@@ -20,7 +25,9 @@ from tests.keystore.oracle import (
     deciding_rule,
 )
 
-DECIDED = [shape for shape in SHAPES if "PASSWORD" not in shape[0].name]
+UNDECIDED = (Call.CONFIG, Call.SET_PASSWORD, Call.GEN_PASSWORD)
+DECIDED = [shape for shape in SHAPES if shape[0] not in UNDECIDED]
+CASES = [(call, level, owner) for call, level in DECIDED for owner in owners(level)]
 
 
 def password_state(row: Row) -> PasswordState:
@@ -38,8 +45,17 @@ def password_state(row: Row) -> PasswordState:
 
 
 def verdict(row: Row) -> Verdict:
-    """What the engine decides about the row."""
-    word = row.word if row.exists or row.call is Call.WRITE else None
+    """What the engine decides about the row; UNWRAP asks twice, for the key and for what was wrapped."""
+    word = row.word if row.exists or row.call in MAKERS else None
+    if row.call is Call.SIGNED and not row.exists:
+        word = row.word & ~FOR_EVER
+    first = _decision(row, word)
+    if row.call is Call.UNWRAP and first is Verdict.ALLOWED:
+        return _decision(row, row.wrapped)
+    return first
+
+
+def _decision(row: Row, word: int | None) -> Verdict:
     opcode = Opcode[row.call.value]
     return authorise(opcode, Consumer(row.owner), word, password_state(row), SecureBoot(row.mode))
 
@@ -54,8 +70,7 @@ def agrees(row: Row) -> bool:
     return verdict(row) is not Verdict.ALLOWED and (verdict(row) is not Verdict.PASSWORD) == rule.by_policy
 
 
-@pytest.mark.parametrize("owner", OWNERS)
-@pytest.mark.parametrize("call,level", DECIDED, ids=[f"{call.name}-{level}" for call, level in DECIDED])
+@pytest.mark.parametrize("call,level,owner", CASES, ids=[f"{c[0].name}-{c[1]}-{c[2]}" for c in CASES])
 def test_the_decision_is_the_oracles(call: Call, level: str, owner: int) -> None:
     """R-17, R-10, R-11, R-12, R-13: every row of the matrix, judged by the pure function alone."""
     matrix = [row for mode in MODES for row in rows(call, level, owner, mode)]
@@ -67,23 +82,24 @@ def test_the_matrix_has_thousands_of_rows_and_uses_every_rule() -> None:
     matrix = [
         row
         for call, level in SHAPES
-        for owner in OWNERS
+        for owner in owners(level)
         for mode in MODES
         for row in rows(call, level, owner, mode)
     ]
-    assert len(matrix) == len(set(matrix)) > 50_000
+    assert len(matrix) == len(set(matrix)) > 200_000
     decided = Counter(deciding_rule(row) for row in matrix)
     assert set(decided) == {None, *RULES}
-    assert min(decided.values()) >= 27
+    assert min(decided.values()) >= 12
 
 
-@pytest.mark.parametrize("level", SUPPORTED)
-def test_every_policy_word_of_a_new_object_is_judged_as_the_oracle_does(level: str) -> None:
-    """R-15, R-17: unknown, unsupported, reported bits and those of other calls are refused in WRITE."""
+@pytest.mark.parametrize("call", MAKERS, ids=lambda call: call.name)
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_policy_word_of_a_new_object_is_judged_as_the_oracle_does(level: str, call: Call) -> None:
+    """R-15, R-16, R-17: unknown, unsupported, reported bits and those of other calls are refused."""
     for word in WRITTEN_WORDS:
-        row = Row(Call.WRITE, 3, word, False, Presented.NOTHING, 2, False, SUPPORTED[level])
-        refused = refused_word(Opcode.WRITE_OBJECT, word, SUPPORTED[level]) is not None
-        assert refused == (answer(row).status == BAD_POLICY), f"{word:#010x}"
+        status = answer(Row(call, 3, word, False, Presented.NOTHING, 2, False, level)).status
+        refused = refused_word(Opcode[call.value], word, OFFERED[level]) is not None
+        assert refused == (status == BAD_POLICY) or status == NO_SUCH_CALL, f"{word:#010x}"
 
 
 def test_the_six_writable_bits_may_stand_together() -> None:
@@ -97,6 +113,10 @@ def test_the_six_writable_bits_may_stand_together() -> None:
 def test_every_verdict_is_reached() -> None:
     """R-17: the engine has no verdict that nothing leads to."""
     reached = {
-        verdict(row) for call, level in DECIDED for mode in MODES for row in rows(call, level, 3, mode)
+        verdict(row)
+        for call, level in DECIDED
+        if level == NEWEST
+        for mode in MODES
+        for row in rows(call, level, 3, mode)
     }
-    assert reached == set(Verdict) - {Verdict.NO_WRAPPING_KEY}  # of calls that have no handler yet
+    assert reached == set(Verdict)

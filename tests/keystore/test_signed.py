@@ -4,9 +4,12 @@ import pytest
 
 from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_abi.statuses import Status
+from hcall_server.keystore.image import StoredObject
 from hcall_server.keystore.refusal import Refusal
 from hcall_server.keystore.store import Keystore
 from tests.guest import OVERHEAD, make_partition
+from tests.keystore.matrix import MODES, NEWEST, OWNERS, rows
+from tests.keystore.oracle import BAD_POLICY, Call, Presented, Row, answer
 
 OS, FIRMWARE = Consumer.OPERATING_SYSTEM, Consumer.FIRMWARE
 SIGNED, WORLD, IMMUTABLE, PWSET, ENFORCE = 0x0100_0000, 0x0800_0000, 0x0400_0000, 0x1000_0000, 0x2000_0000
@@ -100,3 +103,36 @@ def test_delete_everything_takes_one_consumers_signed_objects() -> None:
     assert keystore.object_count == 2
     assert keystore.confirm(OS, b"", b"PK") is False
     assert keystore.remove_signed(OS) == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("owner", OWNERS)
+def test_every_row_of_the_matrix(owner: int, mode: int) -> None:
+    """R-17, R-15: whether an update may be tried at all, for every word, password and mode."""
+    for row in rows(Call.SIGNED, NEWEST, owner, mode):
+        if answer(row).status != BAD_POLICY:
+            assert tried(row) == answer(row).status, row
+
+
+def tried(row: Row) -> int:
+    """The status with which an update of the row's object begins."""
+    objects = [StoredObject(row.owner, b"db", row.word, b"x")] if row.exists else []
+    keystore = make_partition(NEWEST, objects=objects, mode=row.mode).keystore
+    assert keystore is not None
+    for consumer in Consumer:
+        if consumer != row.owner or row.password_set:
+            keystore.passwords.set(consumer, b"password %d" % consumer)
+    own = b"password %d" % row.owner
+    shown = {
+        Presented.NOTHING: b"",
+        Presented.RIGHT: own,
+        Presented.WRONG: own[:-1] + b"?",
+        Presented.SHORTER: own[:-1],
+        Presented.LONGER: own + b"x",
+        Presented.ANOTHERS: b"password %d" % (row.owner % 3 + 1),
+    }[row.presented]
+    try:
+        keystore.begin_signed_update(Consumer(row.owner), shown, b"db", row.word)
+    except Refusal as refusal:
+        return int(refusal.status)
+    return 0
