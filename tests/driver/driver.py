@@ -6,7 +6,6 @@ variables are its own. What its functions return is returned as it is, 0 or a ne
 
 import _ctypes
 import ctypes
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,12 +32,12 @@ from hcall_abi.statuses import Status
 from hcall_client.marshal import deliver, marshal
 from hcall_client.request import Request
 from tests.driver.build import Build
+from tests.driver.memory import ProcessMemory
 
 COMMON, LINUX = 4, 2
 FIRMWARE, BOOT_LOADER, SYSTEM = 1, 2, 3
 FEATURE_LPAR, FEATURE_PLPKS = 1, 2
 PAGE = 4096
-ADDRESSES = 1 << 47
 
 _WIDTHS: dict[str, type] = {
     "version": c_uint8,
@@ -56,30 +55,6 @@ class Hypervisor(Protocol):
     """Who answers the driver's h-calls: a blocking channel, an engine, a script."""
 
     def call(self, request: Request[HReturn], /) -> HReturn: ...
-
-
-class ProcessMemory:
-    """Guest memory that is the memory of this process; where there is none is an answer, not a crash."""
-
-    def __init__(self) -> None:
-        self._memory = os.open("/proc/self/mem", os.O_RDWR)
-
-    def close(self) -> None:
-        os.close(self._memory)
-
-    def holds(self, address: int, length: int) -> bool:
-        if address + length > ADDRESSES:
-            return False
-        try:
-            return len(os.pread(self._memory, length, address)) == length
-        except OSError:
-            return False
-
-    def read(self, address: int, length: int) -> bytes:
-        return os.pread(self._memory, length, address)
-
-    def write(self, address: int, data: bytes) -> None:
-        assert os.pwrite(self._memory, data, address) == len(data)
 
 
 class _Shim(ctypes.Structure):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from hcall_abi.frames import HReturn
 from hcall_client.request import Request
+from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.hcalls.faults import FaultPlan, executor_of, parse_fault
 from tests.client.engine import Engine
 
@@ -27,6 +28,11 @@ class Machine(Engine):
         if self.flush_after == 0 and self.partition.keystore:
             self.flush()
         return answer
+
+    def ipl(self) -> None:
+        """Restart the partition: a session ends, so what answers is made anew, without a fault plan."""
+        super().ipl()
+        self.calls = HypervisorCalls(self.partition)
 
     def set_faults(self, *faults: str) -> None:
         """Give the partition a fault plan; its seconds are those of the virtual clock."""
