@@ -12,6 +12,7 @@ from hcall_abi.statuses import Status
 from hcall_client import calls
 from hcall_client.busy import until_done, until_done_async
 from hcall_client.calls import Authorization, HcallError
+from tests.client.engine import Engine
 from tests.client.peer import answer, out
 
 WHO = Authorization(3, b"its password")
@@ -159,3 +160,43 @@ async def test_what_is_not_busy_is_raised_at_once(way):
     with pytest.raises(HcallError, match="H_P6"):
         await server.finish(way)
     assert server.slept == [0.001]
+
+
+# Against the engine
+
+
+def test_the_calls_and_the_engine_agree():
+    """R-71, R-72: the life of a wrapping key, through the engine and back."""
+    engine = Engine("NEXT")
+    who = engine.do(calls.set_password(3, b"its password"))
+    engine.do(calls.gen_wrapping_key(who, LABEL))
+    blob = engine.do(calls.wrap_object(who, LABEL, DATA))
+    assert len(blob) == len(DATA) + 1024
+    assert engine.do(calls.unwrap_object(who, blob)) == DATA
+    assert engine.do(calls.revoke_object(who, LABEL)) == Policy.WRAPPINGKEY | Policy.REVOKED
+    with pytest.raises(HcallError, match="H_AUTHORITY") as caught:
+        engine.do(calls.read_object(who, LABEL))
+    assert caught.value.policy == Policy.WRAPPINGKEY | Policy.REVOKED
+    assert engine.do(calls.unrevoke_object(who, LABEL)) == Policy.WRAPPINGKEY
+    key = engine.do(calls.gen_key(who, b"plain", 48))
+    assert engine.do(calls.read_object(who, b"plain")).data == key
+
+
+@pytest.mark.parametrize(
+    "make,argument",
+    [
+        (lambda who: calls.gen_wrapping_key(who, LABEL, 0x0880_0000), "policy"),
+        (lambda who: calls.gen_key(who, LABEL, 0), "key_length"),
+        (lambda who: calls.wrap_object(who, LABEL, DATA, 1), "flags"),
+        (lambda who: calls.wrap_object(who, LABEL, b""), "input_length"),
+        (lambda who: calls.wrap_object(who, LABEL, DATA, token=9), "token"),
+        (lambda who: calls.unwrap_object(who, bytes(1024)), "input_length"),
+        (lambda who: calls.unwrap_object(who, bytes(1030), size=5), "output_length"),
+        (lambda who: calls.unwrap_object(who, bytes(1030), flags=1), "flags"),
+        (lambda who: calls.revoke_object(who, LABEL, 1), "flags"),
+    ],
+)
+def test_the_engine_blames_the_argument_that_we_name(make, argument):
+    with pytest.raises(HcallError) as caught:
+        Engine("NEXT").do(make(Authorization(3)))
+    assert caught.value.argument == argument

@@ -55,3 +55,27 @@ def test_a_damaged_partition_does_not_stop_the_others_from_starting(tmp_path: Pa
     assert not any(each.refused for each in whole.system.partitions.values())
     assert [each.number for each in whole.system.partitions.values()] == [1, 2, 3]
     end(whole)
+
+
+def test_wrapping_keys_and_their_revocation_outlive_the_server(tmp_path: Path) -> None:
+    """R-71, R-72, R-21: what was wrapped before opens after, once the key is in use again."""
+    settings = Settings(firmware="NEXT", partition=(PartitionSettings("lpar1", 8),))
+    booted = boot(tmp_path, settings, Chance())
+    partition = booted.system.find("lpar1")
+    partition.ipl()
+    guest = Guest(partition)
+    guest.set_password(3, b"password")
+    assert guest.gen_key(3, b"key", password=b"password").status == 0
+    wrapped = guest.wrap(3, b"key", b"secret", password=b"password").written
+    assert guest.revoke(3, b"key", password=b"password").r4 == 0x0080_0002
+    trio.run(live, booted)
+    end(booted)
+    again = boot(tmp_path, settings, Chance(b"again"))
+    guest = Guest(again.system.find("lpar1"))
+    guest.ipl()
+    guest.set_password(3, b"password")
+    assert guest.read(3, b"key", password=b"password").r5 == 0x0080_0002
+    assert guest.unwrap(3, wrapped, password=b"password").status == -10
+    assert guest.unrevoke(3, b"key", password=b"password").r4 == 0x0080_0000
+    assert guest.unwrap(3, wrapped, password=b"password").written == b"secret"
+    end(again)

@@ -1,0 +1,191 @@
+"""Every call's registers and buffers: random ones, truncated ones, good ones with bits flipped (hypothesis).
+
+Whatever comes, the answer is one of the call's documented statuses, a refusal has changed nothing and
+written nothing, and what is written lies in memory that the call may write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.frames import HCall, HReturn, Segment
+from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.hcalls.handlers import served_calls
+from hcall_server.keystore.store import Keystore
+from hcall_server.platform.partition import Partition
+from tests.guest import IN, OUT, SYSTEM, Guest, Layout, auth_block, lay_out, make_partition
+from tests.hcalls.damage import GOOD, KEY_OBJECT, LABEL, PASSWORD, good
+from tests.wrapping.second import LEAST_FLAGS
+
+DONE = {0, 18}
+UPDATE: dict[str, int | bytes] = {
+    "label": bytes(8) + b"\0\2\x10\0\0\0\0\0" + "db".encode("utf-16-le"),
+    "policy": 0x0900_0000,
+    "data": bytes.fromhex("e807 0101 0000 0000") + bytes(8) + bytes.fromhex("1c000000 0002 f10e") + b"?" * 40,
+}
+"""A signed update that is one only from afar."""
+
+Change = Callable[[Layout], None]
+
+
+def base(opcode: Opcode) -> Layout:
+    """A call that succeeds, or for a signed update one that comes near."""
+    if opcode in GOOD:
+        return good(opcode)
+    return lay_out(opcode, authorization=auth_block(SYSTEM, PASSWORD), **UPDATE)
+
+
+def partition() -> Partition:
+    """A partition of the newest level with a password, a wrapping key and a plain object, all durable."""
+    made = make_partition("NEXT", 128, objects=[KEY_OBJECT])
+    guest = Guest(made)
+    assert guest.set_password(SYSTEM, PASSWORD).status == 0
+    assert guest.write(SYSTEM, LABEL, b"its data", password=PASSWORD).status == 0
+    guest.flush()
+    return made
+
+
+def picture(store: Keystore) -> object:
+    """Everything that a call could change and that outlives it."""
+    words = dict(store.passwords._passwords)
+    return store.snapshot(), store.used, store.generation, store.object_count, words
+
+
+def register(name: str, value: int) -> Change:
+    """Put a number into a register."""
+    return lambda layout: layout.registers.__setitem__(name, value)
+
+
+def flipped(name: str, bits: list[int]) -> Change:
+    """Flip bits of what stands in a buffer."""
+
+    def change(layout: Layout) -> None:
+        start, length, access, data = layout.memory[name]
+        spoilt = bytearray(data)
+        for bit in bits if data else ():
+            spoilt[bit // 8 % length] ^= 1 << bit % 8
+        layout.memory[name] = Segment(start, length, access, bytes(spoilt))
+
+    return change
+
+
+def replaced(name: str, data: bytes, *, told: bool) -> Change:
+    """Put other bytes into a buffer; its length register is told of it or is not."""
+
+    def change(layout: Layout) -> None:
+        start = layout.memory[name].address
+        layout.memory[name] = Segment(start, len(data), IN, data)
+        length = layout.places[name].length
+        if length and told:
+            layout.registers[length] = len(data)
+
+    return change
+
+
+def cut(name: str, size: int, *, told: bool) -> Change:
+    """Leave only the beginning of a buffer."""
+
+    def change(layout: Layout) -> None:
+        start, length, access, data = layout.memory[name]
+        kept = size % (length + 1)
+        layout.memory[name] = Segment(start, kept, access, data[:kept])
+        register_of_length = layout.places[name].length
+        if register_of_length and told:
+            layout.registers[register_of_length] = kept
+
+    return change
+
+
+NUMBERS = st.sampled_from(
+    [0, 1, 3, 16, 32, 1024, 4096, 0xFFFF, 0x1_0000, LEAST_FLAGS, 1 << 63]
+) | st.integers(0, (1 << 64) - 1)
+
+
+@st.composite
+def changes(draw: st.DrawFn, opcode: Opcode) -> list[Change]:
+    """One to three changes of a call."""
+    layout = base(opcode)
+    buffers = list(layout.memory)
+    readable = [name for name, segment in layout.memory.items() if segment.access == IN] or buffers
+
+    def one() -> Change:
+        told = draw(st.booleans())
+        match draw(st.integers(0, 3)):
+            case 0:
+                return register(draw(st.sampled_from(list(layout.registers))), draw(NUMBERS))
+            case 1:
+                bits = draw(st.lists(st.integers(0, 20_000), min_size=1, max_size=4))
+                return flipped(draw(st.sampled_from(readable)), bits)
+            case 2:
+                return replaced(draw(st.sampled_from(readable)), draw(st.binary(max_size=1500)), told=told)
+        return cut(draw(st.sampled_from(buffers)), draw(st.integers(0, 5000)), told=told)
+
+    return [one() for _ in range(draw(st.integers(1, 3)))]
+
+
+def judge(made: Partition, call: HCall, answer: HReturn, before: object) -> None:
+    """Hold an answer against the row of its call and the store against what it was."""
+    row = CALLS[Opcode(call.opcode)]
+    store = made.keystore
+    assert store is not None
+    assert answer.status in row.statuses if call.opcode in served_calls(made.level) else answer.status == -2
+    if answer.status not in DONE or not row.modifies:
+        assert picture(store) == before
+    if answer.status not in DONE:
+        assert answer.writes == ()
+    for address, data in answer.writes:
+        assert any(
+            access & OUT and start <= address and address + len(data) <= start + length
+            for start, length, access, _ in call.segments
+        )
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "relaxed"])
+@pytest.mark.parametrize("opcode", Opcode, ids=[opcode.name for opcode in Opcode])
+def test_spoilt_calls(opcode: Opcode, strict: bool) -> None:
+    """R-17, R-71, R-72, R-76: near misses of a good call, a hundred of them on one store."""
+    made = partition()
+    made.strict_memory = strict
+    engine = HypervisorCalls(made)
+    store = made.keystore
+    assert store is not None
+
+    @settings(max_examples=100, suppress_health_check=list(HealthCheck))
+    @given(spoilt=changes(opcode))
+    @example(spoilt=[])
+    def spoil(spoilt: list[Change]) -> None:
+        layout = base(opcode)
+        for change in spoilt:
+            change(layout)
+        call, before = layout.frame(), picture(store)
+        judge(made, call, engine.execute(call), before)
+
+    spoil()
+
+
+SEGMENTS = st.lists(
+    st.tuples(st.integers(1, 8), st.binary(max_size=300), st.sampled_from([1, 2, 3])), max_size=5
+).map(lambda found: tuple(Segment(at << 12, len(data), access, data) for at, data, access in found))
+
+
+@pytest.mark.parametrize("opcode", Opcode, ids=[opcode.name for opcode in Opcode])
+def test_random_calls(opcode: Opcode) -> None:
+    """R-17: registers that point at pages with anything in them, or nowhere."""
+    made = partition()
+    engine = HypervisorCalls(made)
+    store = made.keystore
+    assert store is not None
+    pages = st.integers(0, 9).map(lambda page: page << 12)
+
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
+    @given(st.lists(pages | st.integers(0, 300) | NUMBERS, min_size=9, max_size=9), SEGMENTS)
+    def send(registers: list[int], segments: tuple[Segment, ...]) -> None:
+        call, before = HCall(1, int(opcode), tuple(registers), segments), picture(store)
+        judge(made, call, engine.execute(call), before)
+
+    send()
