@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tests.guest import OVERHEAD
-from tests.keystore.oracle import GRANTED, UNTIL_IPL, Call, Presented, Row, answer
+from tests.keystore.oracle import GRANTED, UNTIL_IPL, WRAPPING_KEY, Call, Presented, Row, answer
 
 NO_MEM, TOO_BIG = -9, -64
 Key = tuple[int, bytes]
@@ -25,6 +25,8 @@ class Model:
     passwords: dict[int, bytes] = field(default_factory=dict)
     unflushed: list[Key] = field(default_factory=list)
     """What each change since the last flush was about, oldest first."""
+    made: int = 0
+    """How many wrapping keys were made; its 32 bytes stand for the key, which nobody sees."""
 
     @property
     def used(self) -> int:
@@ -48,6 +50,45 @@ class Model:
             self.objects[owner, label] = policy, data
             self._changed((owner, label), policy)
         return status
+
+    def gen_key(self, owner: int, label: bytes, policy: int, password: bytes) -> int:
+        """A wrapping key, or a key of 32 bytes whose bytes `returned` tells afterwards."""
+        status = self._judge(Call.KEY, owner, label, password, asked=policy)[0]
+        if status == GRANTED and self.used + len(label) + 32 + OVERHEAD > self.total:
+            status = NO_MEM
+        if status == GRANTED:
+            self.made += 1
+            self.objects[owner, label] = policy, self.made.to_bytes(32, "big")
+            self._changed((owner, label), policy)
+        return status
+
+    def returned(self, owner: int, label: bytes, key: bytes) -> None:
+        """Note what a key is that is not for wrapping."""
+        policy, _ = self.objects[owner, label]
+        self.objects[owner, label] = policy, key
+
+    def set_revoked(self, call: Call, owner: int, label: bytes, password: bytes) -> tuple[int, int]:
+        status, shown = self._judge(call, owner, label, password)
+        if status == GRANTED:
+            policy, data = self.objects[owner, label]
+            self.objects[owner, label] = shown, data
+            if shown != policy:
+                self._changed((owner, label), policy)
+        return status, shown
+
+    def wrap(self, owner: int, label: bytes, password: bytes) -> tuple[int, bytes]:
+        """The status, and what stands for the key."""
+        status = self._judge(Call.WRAP, owner, label, password)[0]
+        return status, self.objects[owner, label][1] if status == GRANTED else b""
+
+    def unwrap(self, owner: int, key: bytes, wrapped: int, password: bytes) -> int:
+        """The status for what was wrapped with a key under a policy."""
+        found = [
+            label
+            for (consumer, label), (policy, data) in self.objects.items()
+            if consumer == owner and policy & WRAPPING_KEY and data == key
+        ]
+        return self._judge(Call.UNWRAP, owner, found[0] if found else b"", password, wrapped=wrapped)[0]
 
     def read(self, owner: int, label: bytes, room: int, password: bytes) -> tuple[int, int, int, bytes]:
         status, shown = self._judge(Call.READ, owner, label, password)
@@ -83,11 +124,19 @@ class Model:
             self.unflushed.append(key)
 
     def _judge(
-        self, call: Call, owner: int, label: bytes, password: bytes, asked: int | None = None
+        self,
+        call: Call,
+        owner: int,
+        label: bytes,
+        password: bytes,
+        asked: int | None = None,
+        wrapped: int = 0,
     ) -> tuple[int, int]:
         held = self.objects.get((owner, label))
         word = asked if asked is not None else held[0] if held else 0
         right = self.passwords.get(owner)
         shown = Presented.RIGHT if password == right else Presented.WRONG if password else Presented.NOTHING
-        row = Row(call, owner, word, right is not None, shown, self.mode, held is not None, self.level)
+        row = Row(
+            call, owner, word, right is not None, shown, self.mode, held is not None, self.level, wrapped
+        )
         return answer(row)
