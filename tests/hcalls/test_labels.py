@@ -1,5 +1,7 @@
 """GET_OBJECTLABELS: whole lists, lists in parts, tokens, and lists that change meanwhile."""
 
+from itertools import pairwise
+
 import pytest
 
 from hcall_abi.consumers import SecureBoot
@@ -103,6 +105,16 @@ def test_a_token_is_used_once() -> None:
     assert guest.labels(SYSTEM, token=second).status == 0
     assert guest.labels(SYSTEM, token=second) == Answer(H_P2)
     assert guest.refusals[-1].argument == "token"
+
+
+def test_tokens_are_not_counted_up() -> None:
+    """R-03: they are judged before the password, so that one tells nothing of the next."""
+    guest = filled()
+    tokens = [guest.labels(SYSTEM, room=ENTRY).r5 for _ in range(10)]
+    assert min(tokens) > 1 << 40
+    assert len({after - before for before, after in pairwise(tokens)}) == 9
+    for token in tokens:
+        assert guest.labels(SYSTEM, token=token + 1) == Answer(H_P2)
 
 
 def test_a_token_belongs_to_its_consumer_and_partition() -> None:
