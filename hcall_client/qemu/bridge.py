@@ -68,7 +68,7 @@ class Bridge:
     ) -> None:
         self.stub = stub
         self.image = image
-        self._qmp = qmp
+        self.monitor = qmp
         self._partition = partition
         self._on_call = on_call
         self._sites: CallSites = find_callsites(image)
@@ -84,7 +84,7 @@ class Bridge:
 
     async def run(self) -> Ended:
         """Serve the guest until its machine ends; GuestStopped where it stops and cannot go on."""
-        self._memory_size = await self._qmp.memory_size()
+        self._memory_size = await self.monitor.memory_size()
         for address in (*self._places, *self._hooks):
             if not self._is_gate(address):
                 await self.stub.set_breakpoint(address)
@@ -124,7 +124,7 @@ class Bridge:
 
         A kernel that was started by kexec comes here as well; it has no IPL.
         """
-        resets = await self._qmp.resets()
+        resets = await self.monitor.resets()
         if resets != self._resets:
             self._resets = resets
             await self._partition.ipl()

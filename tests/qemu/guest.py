@@ -1,0 +1,113 @@
+"""Debian's kernels as guests: what is fetched, what they run, and what they have said and called."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from hcall_abi.calls import Opcode
+from hcall_abi.frames import HReturn
+from hcall_client.qemu.bridge import Bridge, real
+from hcall_client.qemu.console import Console
+from hcall_client.qemu.elf import KernelImage, load
+from hcall_client.qemu.inferior import call_function
+from hcall_client.qemu.machine import Machine
+from hcall_client.qemu.run import run_kernel
+from hcall_client.qemu.stub import Stop
+from hcall_client.testing import ServerProcess
+from tests.qemu import initramfs
+from tools.debian_archive import Archive
+
+META = "linux-image-powerpc64le"
+PAGE_MAKERS = ("get_zeroed_page_noprof", "get_zeroed_page")
+GFP_KERNEL = 0xCC0
+PATIENCE = 300
+"""Seconds that a boot may take on a machine that is busy with other things."""
+INIT = """
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox cat /proc/keys
+for f in /sys/firmware/plpks/config/*; do /bin/busybox echo "config ${f##*/} $(/bin/busybox cat $f)"; done
+/bin/busybox reboot -f
+"""
+
+
+def busybox() -> Path:
+    """A statically linked busybox for ppc64le."""
+    archive = Archive("bookworm", "ppc64el")
+    (path,) = archive.files(archive.package("busybox-static"), ["bin/busybox"])
+    return path
+
+
+def backports_kernel() -> Path:
+    """The kernel of bookworm-backports, whatever it is called today."""
+    archive = Archive("bookworm-backports", "ppc64el")
+    image = archive.dependency(archive.package(META), "linux-image-")
+    (path,) = archive.files(image, ["boot/vmlinux-*"])
+    return path
+
+
+def newest_kernel() -> Path:
+    """The kernel of sid; there the image is in a package of its own."""
+    archive = Archive("sid", "ppc64el")
+    image = archive.dependency(archive.package(META), "linux-image-")
+    (path,) = archive.files(archive.dependency(image, "linux-binary-"), ["usr/lib/modules/*/vmlinuz"])
+    return path
+
+
+class Called(NamedTuple):
+    """An h-call that the guest has made."""
+
+    name: str
+    status: int
+    answer: HReturn
+
+
+class Guest:
+    """A kernel with one partition of a real server: it says what it has to say, and reboots, for ever."""
+
+    def __init__(self, folder: Path, kernel: Path, server: ServerProcess) -> None:
+        self.server = server
+        self.kernel = kernel
+        self.image: KernelImage = load(kernel)
+        self.initrd = initramfs.write(folder / "initrd", busybox(), INIT)
+        self.log = folder / "console"
+        self.calls: list[Called] = []
+        self.bridge: Bridge
+
+    @property
+    def console(self) -> str:
+        """All that the guest has written to its console."""
+        return self.log.read_text("utf-8", "replace")
+
+    def note(self, opcode: int, answer: HReturn) -> None:
+        self.calls.append(Called(Opcode(opcode).name, answer.status, answer))
+
+    async def run(self, prepare: Callable[[Bridge], None]) -> None:
+        """Run the machine until it ends; `prepare` puts hooks."""
+        machine = Machine(self.kernel, self.initrd, "console=hvc0 panic=-1", serial=f"file:{self.log}")
+
+        def prepared(bridge: Bridge) -> None:
+            self.bridge = bridge
+            prepare(bridge)
+
+        console = Console(self.server.control_socket, "lpar1")
+        with trio.fail_after(PATIENCE):
+            await run_kernel(
+                machine, self.image, self.server.socket(), console, on_call=self.note, prepare=prepared
+            )
+
+    async def page(self, stop: Stop) -> int:
+        """A page of the kernel's memory, zeroed; its virtual address."""
+        maker = next(name for name in PAGE_MAKERS if name in self.image.symbols)
+        return await call_function(self.bridge, stop, maker, GFP_KERNEL)
+
+    async def put(self, address: int, data: bytes) -> int:
+        """Write into the kernel's linear mapping; returns the address."""
+        await self.bridge.stub.write_memory(real(address), data)
+        return address
+
+    async def get(self, address: int, length: int) -> bytes:
+        """Read from the kernel's linear mapping."""
+        return await self.bridge.stub.read_memory(real(address), length)
