@@ -1,6 +1,7 @@
 """R-73: Debian's kernels, as they are in their packages, with swpks as their keystore."""
 
 import itertools
+import struct
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,32 @@ async def test_a_stock_kernel_keeps_a_key(stock: Guest) -> None:
     assert "WRITE_OBJECT" not in [call.name for calls in by_boot[1:] for call in calls]
 
 
+async def wrap_round_trip(guest: Guest, stop: Stop, secret: bytes) -> dict[str, object]:
+    """Have the driver wrap a secret and unwrap it again; what its functions returned, and the bytes."""
+
+    async def call(name: str, *arguments: int) -> int:
+        return await call_function(guest.bridge, stop, name, *arguments) & 0xFFFFFFFF
+
+    async def result(cells: int) -> bytes:
+        """What a pointer and a length behind it say."""
+        address, length = struct.unpack("<QI", await guest.get(cells, 12))
+        return await guest.get(address, length)
+
+    cells, plain = await guest.page(stop), await guest.page(stop)
+    await guest.put(plain, secret)
+    await guest.put(cells, plain.to_bytes(8, "little"))
+    wrapped, out = cells + 16, cells + 32
+    found: dict[str, object] = {
+        "supported": await call("plpks_wrapping_is_supported") & 0xFF,
+        "key": await call("plpks_gen_wrapping_key"),
+        "wrap": await call("plpks_wrap_object", cells, len(secret), 0, wrapped, wrapped + 8),
+    }
+    found["wrapped"] = blob = await result(wrapped)
+    found["unwrap"] = await call("plpks_unwrap_object", wrapped, len(blob), out, out + 8)
+    found["secret"] = await result(out)
+    return found
+
+
 async def test_the_newest_kernel_wraps(newest: Guest) -> None:
     """R-73, R-71: sysfs shows what GET_CONFIG says, and a secret comes back out of its wrapping."""
     secret = bytes(range(7, 71))
@@ -102,22 +129,7 @@ async def test_the_newest_kernel_wraps(newest: Guest) -> None:
 
     def prepare(bridge: Bridge) -> None:
         async def late(stop: Stop) -> None:
-            async def call(name: str, *arguments: int) -> int:
-                return await call_function(bridge, stop, name, *arguments) & 0xFFFFFFFF
-
-            cells, plain = await newest.page(stop), await newest.page(stop)
-            await newest.put(plain, secret)
-            results["supported"] = await call("plpks_wrapping_is_supported") & 0xFF
-            results["key"] = await call("plpks_gen_wrapping_key")
-            await newest.put(cells, plain.to_bytes(8, "little"))
-            results["wrap"] = await call("plpks_wrap_object", cells, len(secret), 0, cells + 8, cells + 16)
-            blob = int.from_bytes(await newest.get(cells + 8, 8), "little")
-            size = int.from_bytes(await newest.get(cells + 16, 4), "little")
-            results["wrapped"] = await newest.get(blob, size)
-            results["unwrap"] = await call("plpks_unwrap_object", cells + 8, size, cells + 24, cells + 32)
-            out = int.from_bytes(await newest.get(cells + 24, 8), "little")
-            length = int.from_bytes(await newest.get(cells + 32, 4), "little")
-            results["secret"] = await newest.get(out, length)
+            results.update(await wrap_round_trip(newest, stop, secret))
 
         async def reboot(_stop: Stop) -> None:
             await bridge.monitor.quit()
