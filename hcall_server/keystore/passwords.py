@@ -40,7 +40,10 @@ class Passwords:
         return compare_digest(self._passwords.get(consumer, b""), presented)
 
     def state(self, consumer: Consumer, presented: bytes) -> PasswordState:
-        """Compare what a call presents with what is set, in constant time; empty means none."""
+        """Compare what a call presents with what is set; empty means none.
+
+        The time tells nothing of the bytes; it may tell whether the length is right.
+        """
         actual = self._passwords.get(consumer)
         if actual is None:
             return _UNSET_PRESENTED if presented else _UNSET

@@ -1,7 +1,7 @@
 """From a state folder and settings to a managed system that is ready to be powered on.
 
 The order: lock, NVRAM, anchor card, recovery, what the settings ask for.  None of it needs the
-event loop.  Whatever is refused leaves the state as it was.
+event loop.  Whatever is refused leaves the records of every partition as they were.
 """
 
 from __future__ import annotations

@@ -295,12 +295,12 @@ class Connection:
         goodbye = self.ending or self._violation
         if goodbye is None or self._session.state in _OVER:
             return
-        self._counters.goodbyes[goodbye.reason] += 1
         reason = GoodbyeReason(goodbye.reason).name.lower()
         self._log.info("session.ended", reason=reason, text=goodbye.text)
         rest = self._unsent()
         if rest is None:
             return
+        self._counters.goodbyes[goodbye.reason] += 1
         frame = self._session.send(goodbye)
         with trio.move_on_after(self._machine.limits.goodbye_seconds, shield=True):
             await self._stream.send_all(bytes(rest) + frame)
