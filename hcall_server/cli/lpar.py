@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from hcall_abi.consumers import Consumer
 from hcall_abi.errors import SwpksError
+from hcall_abi.variables import POLICIES
 from hcall_client.blocking import BlockingChannel
 from hcall_client.errors import CallTooLarge, HcallError
 from hcall_client.linux import LinuxError
@@ -196,6 +197,15 @@ def _add_write(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_update(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("variable", metavar="VAR", help=f"one of {', '.join(POLICIES)}; or any other name")
+    parser.add_argument(
+        "--auth", type=Path, metavar="F", help="8 bytes of flags, then the signed payload (default: stdin)"
+    )
+    parser.add_argument("--policy", type=values.policy, metavar="P", help="another policy word than Linux's")
+    parser.add_argument("--wait", action="store_true", help="until it is durable, 5 s at most")
+
+
 def _add_gen_password(parser: argparse.ArgumentParser) -> None:
     _add_output(parser, "where the password goes; - is standard output", required=True)
     parser.add_argument("--length", type=values.number, metavar="N", help="bytes (default: the maximum)")
@@ -228,6 +238,7 @@ _VERB_OPTIONS = {
     "ls": lambda parser: None,
     "read": _add_read,
     "write": _add_write,
+    "update": _add_update,
     "rm": _add_wait,
     "confirm": _add_wait,
     "gen-password": _add_gen_password,
@@ -240,6 +251,7 @@ _HELP = {
     "ls": "list a consumer's labels",
     "read": "read an object",
     "write": "make a new object",
+    "update": "change a secure-boot variable by an auth file, signed by its owner",
     "rm": "remove an object",
     "confirm": "tell whether the newest change to a label is durable",
     "gen-password": "have a password made and set for this IPL",

@@ -14,12 +14,13 @@ from typing import Any
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.policies import describe
 from hcall_abi.statuses import status_name
-from hcall_client import calls
+from hcall_client import authvar, calls
 from hcall_client.blocking import BlockingChannel
-from hcall_client.calls import Authorization
+from hcall_client.busy import until_done
+from hcall_client.calls import Authorization, Request
 from hcall_client.labels import describe_label, parse_label
 from hcall_client.linux import LINUX_7_0
-from hcall_server.cli.lpar_values import chosen_label, read_file, write_file
+from hcall_server.cli.lpar_values import UsageError, chosen_label, read_file, write_file
 
 OK = 0
 REFUSED = 1
@@ -95,6 +96,22 @@ def write(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Make an object out of a file or standard input."""
     label, authorization = chosen_label(args), who(args)
     channel.call(calls.write_object(authorization, label, read_file(args.input), args.policy))
+    return _flushed(channel, authorization, label) if args.wait else OK
+
+
+def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """Change a secure-boot variable by an auth file, as Linux does with what is written to `update`."""
+    try:
+        flags, payload = authvar.parse_auth_file(read_file(args.auth))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    label, authorization = authvar.variable_label(args.variable), who(args)
+    policy = authvar.variable_policy(args.variable) if args.policy is None else args.policy
+
+    def make(token: int) -> Request[None]:
+        return calls.signed_update(authorization, label, payload, policy, flags, token)
+
+    until_done(channel.call, make, time.sleep)
     return _flushed(channel, authorization, label) if args.wait else OK
 
 
@@ -176,6 +193,7 @@ VERBS: Mapping[str, Callable[[BlockingChannel, argparse.Namespace], int]] = {
     "ls": ls,
     "read": read,
     "write": write,
+    "update": update,
     "rm": rm,
     "confirm": confirm,
     "gen-password": gen_password,

@@ -20,6 +20,7 @@ from hcall_abi.layout import LayoutMismatch
 from hcall_abi.structures import AUTH_LAYOUT
 from hcall_server.hcalls.rules import (
     CONSUMERS,
+    LABEL_PLACE,
     POLICY_PLACE,
     RULES,
     RULES_BY_NAME,
@@ -29,6 +30,7 @@ from hcall_server.hcalls.rules import (
     no_rule,
 )
 from hcall_server.keystore.refusal import Refusal
+from hcall_server.secvar.names import broken_by_label
 
 PAGE = 4096
 """Size in bytes of the page that a buffer of one page may not leave."""
@@ -72,7 +74,9 @@ def _checker(spec: HCallSpec, arg: Arg) -> Checker | None:
         case Kind.OUTPUT:
             return _output(arg, index, _length_index(spec, arg), refuse)
         case Kind.LABEL | Kind.INPUT | Kind.PASSWORD:
-            return _input(arg, index, _length_index(spec, arg), refuse)
+            plain = _input(arg, index, _length_index(spec, arg), refuse)
+            of_variable = arg.kind is Kind.LABEL and spec.opcode is Opcode.SIGNED_UPDATE
+            return _variable_label(plain, refuse) if of_variable else plain
 
 
 def _length_index(spec: HCallSpec, arg: Arg) -> int:
@@ -150,6 +154,18 @@ def _input(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
         misplaced = context.strict and (address % alignment or address % PAGE + length > room)
         if misplaced and not _forgiven(context, alignment):
             raise refuse(_misplaced(arg))
+
+    return check
+
+
+def _variable_label(plain: Checker, refuse: Refuse) -> Checker:
+    """Return the checker of a variable's label; one of a wrong length is left to its length to blame."""
+
+    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
+        plain(registers, segments, context, values)
+        label = values[LABEL_PLACE]
+        if 0 < len(label) <= context.limits.max_label_size and (rule := broken_by_label(label)):
+            raise refuse(rule.sentence)
 
     return check
 

@@ -25,6 +25,7 @@ from hcall_abi.structures import (
 from hcall_server.hcalls.keys import gen_key, revoke_object, unrevoke_object, unwrap_object, wrap_object
 from hcall_server.hcalls.outcome import DONE, SUCCESS, Handler, Outcome
 from hcall_server.hcalls.rules import CONSUMERS
+from hcall_server.hcalls.signed import signed_update
 from hcall_server.keystore.refusal import Refusal
 from hcall_server.keystore.store import Keystore
 
@@ -153,6 +154,7 @@ HANDLERS: Mapping[Opcode, Handler] = {
     Opcode.UNWRAP_OBJECT: unwrap_object,
     Opcode.REVOKE_OBJECT: revoke_object,
     Opcode.UNREVOKE_OBJECT: unrevoke_object,
+    Opcode.SIGNED_UPDATE: signed_update,
 }
 """The calls that this emulator answers, where the firmware level has them."""
 

@@ -20,6 +20,7 @@ from hcall_server.keystore.authority import refused_word
 from hcall_server.keystore.continuations import Continuations
 from hcall_server.keystore.limits import Limits
 from hcall_server.keystore.listings import Listings
+from hcall_server.secvar.names import broken_by_flags
 
 MIN_GENERATED_PASSWORD = 32
 """Shortest password that GEN_PASSWORD makes, in bytes: the least maximum that the ABI allows."""
@@ -31,6 +32,8 @@ _WRAP_BITS = sum(WrapFlag) | ALGORITHM_MASK
 WRAPPING = int(Policy.WRAPPINGKEY)
 """The bit of a policy word that makes a wrapping key."""
 
+LABEL_PLACE = 2
+"""Where in the values of a call its label is."""
 POLICY_PLACE = 3
 """Where in the values of GEN_KEY its policy word is."""
 _WRAP_INPUT_PLACE = 4
@@ -132,6 +135,16 @@ def _unwrap_room(value: int, context: Context, values: Values) -> str | None:
     return None if value >= least else f"the output has room for the input without its {WRAP_OVERHEAD} bytes"
 
 
+def _update_flags(value: int, context: Context, values: Values) -> str | None:
+    rule = broken_by_flags(value, values[LABEL_PLACE])
+    return rule.sentence if rule else None
+
+
+def _update_length(value: int, context: Context, values: Values) -> str | None:
+    top = context.limits.max_object_size
+    return None if 1 <= value <= top else f"a signed update has 1 to {top} bytes"
+
+
 def _continue_token(call: Opcode) -> Rule:
     def token(value: int, context: Context, values: Values) -> str | None:
         due = not value or (call, value) in context.continuations
@@ -166,6 +179,8 @@ RULES: Mapping[tuple[Opcode, str], Rule] = {
     (Opcode.GEN_KEY, "policy"): _policy_of(Opcode.GEN_KEY),
     (Opcode.GEN_KEY, "key_length"): _key_length,
     (Opcode.SIGNED_UPDATE, "policy"): _policy_of(Opcode.SIGNED_UPDATE),
+    (Opcode.SIGNED_UPDATE, "flags"): _update_flags,
+    (Opcode.SIGNED_UPDATE, "data_length"): _update_length,
     (Opcode.SIGNED_UPDATE, "token"): _continue_token(Opcode.SIGNED_UPDATE),
     (Opcode.WRAP_OBJECT, "flags"): _wrap_flags,
     (Opcode.WRAP_OBJECT, "input_length"): _wrap_length,

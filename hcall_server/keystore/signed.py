@@ -11,6 +11,8 @@ Nothing else happens between the first and the last step, because an h-call runs
 
 from __future__ import annotations
 
+from typing import ClassVar, Protocol
+
 from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
@@ -22,8 +24,34 @@ _SIGNED = int(Policy.SIGNEDUPDATE)
 _IMMUTABLE = int(Policy.IMMUTABLE)
 
 
+class UpdateLatch(Protocol):
+    """The console's one-shot permission to update PK without verification (R-36).
+
+    It belongs to the partition, which puts its own into its keystore, because a change of PK and
+    the end of the permission are one change.
+    """
+
+    @property
+    def armed(self) -> bool:
+        """Whether the next update of PK is not verified."""
+
+    def disarm(self) -> None:
+        """Take the permission back, in the same commit as what has just been changed."""
+
+
+class NoLatch:
+    """The latch of a keystore that nobody gave one: never armed."""
+
+    armed: ClassVar[bool] = False
+
+    def disarm(self) -> None:
+        """Do nothing."""
+
+
 class SignedUpdates(GuardedContents):
     """The part of a keystore that holds signed-update objects (R-15)."""
+
+    latch: UpdateLatch = NoLatch()
 
     @property
     def signed_count(self) -> int:

@@ -134,6 +134,7 @@ class Partition:
             limits = limits_of(self.level, self.kbytes)
             self.keystore = Keystore(limits, self._entropy, image, replaces=self._last_generation)
             self.keystore.secure_boot = self.secure_boot
+            self.keystore.latch = _Latch(self)
 
     def set_kbytes(self, kbytes: int) -> None:
         """Take a new size that the system has found permissible; 0 takes the keystore away."""
@@ -188,3 +189,19 @@ class Partition:
         self.power = Power.OFF
         if self.keystore:
             self.keystore.ipl(SecureBoot.OFF)
+
+
+class _Latch:
+    """What SIGNED_UPDATE sees of the attribute that lets one PK in without verification."""
+
+    def __init__(self, partition: Partition) -> None:
+        self._partition = partition
+
+    @property
+    def armed(self) -> bool:
+        """Whether it is set."""
+        return self._partition.attributes.without_verification
+
+    def disarm(self) -> None:
+        """Clear it."""
+        self._partition.disarm_without_verification()

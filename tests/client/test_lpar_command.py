@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import socket
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -50,8 +51,8 @@ def execute(words):
     return args.run(args)
 
 
-@pytest.fixture
-async def command(tmp_path, capsysbinary, monkeypatch):
+@asynccontextmanager
+async def serving(tmp_path, capture, monkeypatch, **how):
     """A command against a partition that is served on the socket where a state folder has it."""
     monkeypatch.delenv("SWPKS_STATE", raising=False)
     state = tmp_path / "state"
@@ -59,14 +60,21 @@ async def command(tmp_path, capsysbinary, monkeypatch):
     listener = trio.socket.socket(socket.AF_UNIX)
     await listener.bind(str(state / "run" / "lpar1.sock"))
     listener.listen(5)
-    async with emulated_partition() as emulated, trio.open_nursery() as nursery:
+    async with emulated_partition(**how) as emulated, trio.open_nursery() as nursery:
 
         async def serve(stream):
             await serve_stream(emulated.machine, stream, emulated.partition, demand_proof=False)
 
         await nursery.start(trio.serve_listeners, serve, [trio.SocketListener(listener)])
-        yield Command(state, capsysbinary, monkeypatch, emulated)
+        yield Command(state, capture, monkeypatch, emulated)
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def command(tmp_path, capsysbinary, monkeypatch):
+    """A command against a partition as it usually is."""
+    async with serving(tmp_path, capsysbinary, monkeypatch) as found:
+        yield found
 
 
 async def test_config_for_people_and_programs(command):

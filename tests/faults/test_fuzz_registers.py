@@ -20,6 +20,7 @@ from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.hcalls.handlers import served_calls
 from hcall_server.keystore.image import StoredObject
 from tests.guest import auth_block, make_partition
+from tests.hcalls.damage import NO_PK, PK_LABEL
 from tests.wrapping.second import LEAST_FLAGS, wrap
 
 SEED = os.environ.get("SWPKS_FAULT_SEED") or str(int.from_bytes(os.urandom(4), "big"))
@@ -44,11 +45,13 @@ class Picture(NamedTuple):
     used: int
     flushed: int
     passwords: dict[int, bytes]
+    attributes: Any
 
 
 def picture(partition: Any) -> Picture:
     keystore = partition.keystore
-    return Picture(keystore.snapshot(), keystore.used, keystore.flushed, dict(keystore.passwords._passwords))
+    passwords = dict(keystore.passwords._passwords)
+    return Picture(keystore.snapshot(), keystore.used, keystore.flushed, passwords, partition.attributes)
 
 
 def good_call(chance: Random) -> HCall:
@@ -74,6 +77,7 @@ def good_call(chance: Random) -> HCall:
         calls.unwrap_object(owner, BLOBS[0]),
         calls.revoke_object(owner, chance.choice((b"key", label))),
         calls.unrevoke_object(owner, chance.choice((b"key", label))),
+        calls.signed_update(who, PK_LABEL, NO_PK, 0x01000000),
     )
     return chance.choice(requests).frame(7)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -19,6 +20,10 @@ LABEL = b"label"
 KEY_LABEL = b"wrapping key"
 KEY = bytes(range(32))
 KEY_OBJECT = StoredObject(SYSTEM, KEY_LABEL, WRAPPING, KEY)
+GUID = "9dd2af4adf68ee498aa9347d375665a7"
+PK_LABEL = bytes(9) + b"\2\x10" + bytes(5) + b"P\0K\0"
+NO_PK = bytes(16) + struct.pack("<IHH", 25, 0x0200, 0x0EF1) + bytes.fromhex(GUID) + b"?"
+"""An update that deletes PK, unsigned as the armed latch takes it."""
 GOOD: dict[Opcode, dict[str, int | bytes]] = {
     Opcode.GET_CONFIG: {"config": 520},
     Opcode.SET_PASSWORD: {"consumer": 1, "password": PASSWORD},
@@ -33,6 +38,7 @@ GOOD: dict[Opcode, dict[str, int | bytes]] = {
     Opcode.UNWRAP_OBJECT: {"input": wrap(KEY, b"secret"), "output": 6},
     Opcode.REVOKE_OBJECT: {"label": KEY_LABEL},
     Opcode.UNREVOKE_OBJECT: {"label": KEY_LABEL},
+    Opcode.SIGNED_UPDATE: {"label": PK_LABEL, "policy": 0x0100_0000, "data": NO_PK},
 }
 """Arguments that each call takes, in a partition that has set `PASSWORD` for the system and holds `LABEL`
 and `KEY_OBJECT`."""
@@ -171,6 +177,7 @@ BAD_LENGTHS = {
     (Opcode.WRAP_OBJECT, "output_length"): (0, 1029),
     (Opcode.UNWRAP_OBJECT, "input_length"): (0, 1024, 0x10000 + 1024),
     (Opcode.UNWRAP_OBJECT, "output_length"): (0, 5),
+    (Opcode.SIGNED_UPDATE, "data_length"): (0, 0x1_0000),
     (Opcode.READ_OBJECT, "data_length"): (),  # too short is H_TOO_BIG, which blames the object
 }
 
@@ -205,6 +212,10 @@ BAD_VALUES = {
     "token": (1, 99, (1 << 64) - 1),
     "policy": (0x1, 0x2, 0x8, 0x100_0000, 0x80_0000, 0x8000_0000, 1 << 32, (1 << 32) + 0x800_0000),
 }
+BAD_UPDATE_VALUES = {
+    "flags": (1, 2, 1 << 63),
+    "policy": (0, 0x180_0000, 0x100_0001, 0x100_0008, (1 << 32) + 0x100_0000),
+}
 
 
 def _value_ways(opcode: Opcode, arg: Arg) -> Iterator[Way]:
@@ -214,6 +225,8 @@ def _value_ways(opcode: Opcode, arg: Arg) -> Iterator[Way]:
     bad = BAD_VALUES[arg.name]
     if opcode is Opcode.WRAP_OBJECT and arg.name == "flags":
         bad = BAD_WRAP_FLAGS
+    if opcode is Opcode.SIGNED_UPDATE:
+        bad = BAD_UPDATE_VALUES.get(arg.name, bad)
     if opcode is Opcode.GEN_KEY and arg.name == "policy":
         bad = (*(value for value in bad if value != WRAPPING), WRAPPING | 0x800_0000)
     for value in bad:

@@ -69,7 +69,8 @@ def test_relaxed_memory_forgives_places(damage: Damage) -> None:
     layout = good(damage.opcode)
     damage.hurt(layout)
     status = guest(strict=False).send(layout.frame()).status
-    assert status in {0, -7}  # a label that had to grow to cross a page is another label
+    allowed = {0, -59} if damage.opcode is Opcode.SIGNED_UPDATE else {0, -7}
+    assert status in allowed  # a label that had to grow to cross a page is another label
 
 
 @pytest.mark.parametrize("damage", [each for each in DAMAGES if not each.strict], ids=str)

@@ -15,6 +15,7 @@ from hcall_abi.statuses import Status
 from hcall_server.hcalls.handlers import HANDLERS
 from hcall_server.keystore.image import StoredObject
 from tests.guest import SYSTEM, WRAPPING, Answer, Guest, auth_block, lay_out, make_partition
+from tests.hcalls.damage import NO_PK, PK_LABEL
 from tests.spec.test_tables import checks
 from tests.wrapping.second import LEAST_FLAGS, wrap
 
@@ -258,6 +259,23 @@ def unrevoke_object() -> Iterator[Answer]:
     return _revocation(Opcode.UNREVOKE_OBJECT)
 
 
+def signed_update() -> Iterator[Answer]:
+    lengths = {"label_length": 256, "data_length": 65_536}
+    call = Broken(Opcode.SIGNED_UPDATE, guest(), policy=1, flags=2, token=7, **lengths)
+    yield call.now()
+    yield call.mend("authorization", auth_block(SYSTEM, b"wrong"))
+    yield call.mend("label", PK_LABEL[:16] + b"x\0" * 120)
+    yield call.mend("label_length", 254)
+    yield call.mend("policy", int(Policy.SIGNEDUPDATE))
+    yield call.mend("flags", 0)
+    yield call.mend("data", bytes(65_536))
+    yield call.mend("data_length", 65_535)
+    yield call.mend("token", 0)
+    call.layout.readable("label", PK_LABEL)
+    call.layout.readable("data", NO_PK)
+    yield call.mend("authorization", auth_block(SYSTEM, PASSWORD))
+
+
 WALKS: dict[Opcode, Walk] = {
     Opcode.GET_CONFIG: get_config,
     Opcode.SET_PASSWORD: set_password,
@@ -272,6 +290,7 @@ WALKS: dict[Opcode, Walk] = {
     Opcode.UNWRAP_OBJECT: unwrap_object,
     Opcode.REVOKE_OBJECT: revoke_object,
     Opcode.UNREVOKE_OBJECT: unrevoke_object,
+    Opcode.SIGNED_UPDATE: signed_update,
 }
 
 

@@ -1,0 +1,86 @@
+"""`swpks lpar NAME update`: auth files by the command line; signed updates of a real server process."""
+
+import pytest
+
+from hcall_client import authvar
+from hcall_client.calls import Authorization, confirm_object_flushed, read_object, signed_update
+from hcall_client.errors import HcallError
+from tests.client.test_lpar_command import serving
+from tests.secvar.keys import BEFORE, NOW, kek, pk, stranger, update
+
+OS = Authorization(3)
+ARMED = {"keystore_signed_updates": 1, "keystore_signed_updates_without_verification": 1}
+
+
+def first_pk():
+    """The payload of a PK that nobody signed."""
+    return authvar.payload(BEFORE, b"-", pk().lists)
+
+
+@pytest.fixture
+async def command(tmp_path, capsysbinary, monkeypatch):
+    """A command against a partition that takes signed updates, and one PK unverified."""
+    async with serving(tmp_path, capsysbinary, monkeypatch, attributes=ARMED) as found:
+        yield found
+
+
+async def contents(command, name):
+    """What a variable holds, without the 8 bytes before it."""
+    return (await command("read", f"hex:{authvar.variable_label(name).hex()}"))[8:]
+
+
+async def test_auth_files(command, tmp_path):
+    """R-70: from a file and from standard input; the file has the flags; --wait also for a deletion."""
+    (tmp_path / "PK.auth").write_bytes(authvar.auth_file(first_pk()))
+    await command("update", "PK", "--auth", tmp_path / "PK.auth", "--wait")
+    assert await contents(command, "PK") == pk().lists
+    await command("update", "dbx", data=authvar.auth_file(update("dbx", kek().lists)))
+    more = update("dbx", stranger().lists, append=True)
+    await command("update", "dbx", data=authvar.auth_file(more), status=1)
+    assert "H_PKS_SIGNED_UPDATE was refused with H_AUTHORITY" in command.err
+    await command("update", "dbx", data=authvar.auth_file(more, append=True))
+    assert stranger().der in await contents(command, "dbx")
+    nothing = update("dbx", b"", time=NOW._replace(year=2030))
+    await command("update", "dbx", "--wait", data=authvar.auth_file(nothing))
+    await command("read", f"hex:{authvar.variable_label('dbx').hex()}", status=1)
+
+
+async def test_what_the_command_refuses_itself(command):
+    """A file without a payload is nothing to send; another policy word is the caller's affair."""
+    await command("update", "PK", data=bytes(8), status=2)
+    assert "8 bytes of flags" in command.err
+    await command("update", "PK", "--policy", "worldreadable", data=authvar.auth_file(first_pk()), status=1)
+    assert "H_P4" in command.err
+    policy = "worldreadable,signedupdate"
+    await command("update", "PK", "--policy", policy, data=authvar.auth_file(first_pk()))
+
+
+def send(channel, name, payload):
+    """SIGNED_UPDATE as Linux sends it, and then until it is durable."""
+    label, policy = authvar.variable_label(name), authvar.variable_policy(name)
+    channel.call(signed_update(OS, label, payload, policy))
+    while not channel.call(confirm_object_flushed(OS, label)).flushed:
+        pass  # asking hurries the flush
+
+
+@pytest.mark.process
+def test_keys_survive_a_kill(swpks_server):
+    """R-21, R-36, R-70: what was confirmed is there after SIGKILL, and the latch is used up there too."""
+    swpks_server.hmc("power", "lpar1", "off")
+    swpks_server.hmc("set", "lpar1", *(f"{name}={value}" for name, value in ARMED.items()))
+    swpks_server.hmc("power", "lpar1", "on")
+    with swpks_server.connect_blocking() as channel:
+        send(channel, "PK", first_pk())
+        send(channel, "db", update("db", kek().lists))
+    swpks_server.kill()
+    swpks_server.start()
+    with swpks_server.connect_blocking() as channel:
+        assert channel.call(read_object(OS, authvar.variable_label("PK"))).data[8:] == pk().lists
+        assert channel.call(read_object(OS, authvar.variable_label("db"))).data[8:] == kek().lists
+        with pytest.raises(HcallError, match="H_P6"):
+            send(channel, "PK", first_pk())
+        with pytest.raises(HcallError, match="H_AUTHORITY"):
+            send(channel, "dbx", update("dbx", b"canary contents", stranger()))
+    assert "a variable is updated by the holder of PK or of a key in KEK" in swpks_server.log
+    assert "spec/hcalls/signed_update.md#rules" in swpks_server.log
+    assert "canary" not in swpks_server.log

@@ -1,0 +1,70 @@
+"""The operating system of a partition whose console has switched signed updates on."""
+
+from __future__ import annotations
+
+from hcall_abi.calls import Opcode
+from hcall_client import authvar
+from hcall_server.platform.attributes import Attributes
+from tests.guest import SYSTEM, Answer, Guest, auth_block, make_partition
+from tests.secvar.keys import BEFORE, kek, pk, update
+
+PASSWORD = b"the right password, of 32 bytes."
+H_NOT_FOUND = -7
+ARMED = Attributes(signed_updates=True, without_verification=True)
+
+
+def first_pk() -> bytes:
+    """An update of PK that nobody signed."""
+    return authvar.payload(BEFORE, b"no PKCS#7", pk().lists)
+
+
+class Owner(Guest):
+    """The operating system, with its password set."""
+
+    def __init__(self, attributes: Attributes = ARMED, **how) -> None:
+        super().__init__(make_partition(attributes=attributes, **how))
+        assert self.set_password(SYSTEM, PASSWORD) == Answer(0)
+
+    def update(
+        self, name: str, payload: bytes, *, flags: int = 0, policy: int | None = None, **other
+    ) -> Answer:
+        """SIGNED_UPDATE as Linux sends it; `other` are arguments in the place of Linux's."""
+        usual = {
+            "authorization": auth_block(SYSTEM, PASSWORD),
+            "label": authvar.variable_label(name),
+            "policy": authvar.variable_policy(name) if policy is None else policy,
+            "flags": flags,
+            "data": payload,
+            "token": 0,
+        }
+        return self.do(Opcode.SIGNED_UPDATE, **{**usual, **other})
+
+    def stored(self, name: str) -> bytes | None:
+        """What READ delivers, None where there is nothing."""
+        answer = self.read(SYSTEM, authvar.variable_label(name), password=PASSWORD)
+        assert answer.status in {0, H_NOT_FOUND}
+        return None if answer.status else answer.written
+
+    def confirmed(self, name: str) -> Answer:
+        """CONFIRM_OBJECT_FLUSHED of a variable."""
+        return self.confirm(SYSTEM, authvar.variable_label(name), password=PASSWORD)
+
+    def flush(self) -> None:
+        """Everything is durable."""
+        keystore = self.partition.keystore
+        assert keystore is not None
+        keystore.mark_flushed(keystore.generation)
+
+    def picture(self) -> object:
+        """Everything that a refusal must leave alone."""
+        keystore = self.partition.keystore
+        assert keystore is not None
+        return keystore.snapshot(), keystore.used, keystore.generation, self.partition.attributes
+
+
+def set_up() -> Owner:
+    """A guest with PK and KEK; the latch is used up."""
+    guest = Owner()
+    assert guest.update("PK", first_pk()) == Answer(0)
+    assert guest.update("KEK", update("KEK", kek().lists)) == Answer(0)
+    return guest
