@@ -176,8 +176,10 @@ class Bridge:
 
     async def _disarm(self, gate: Gate, *, all_of_them: bool = False) -> None:
         """One call is over; the breakpoints go with the last one."""
+        if not self._under_way[gate]:
+            return  # the machine was reset while this processor stood here
         self._under_way[gate] -= self._under_way[gate] if all_of_them else 1
-        if self._under_way[gate] <= 0:
+        if not self._under_way[gate]:
             del self._under_way[gate]
             for at in gate.hypervisor_calls:
                 await self.stub.clear_breakpoint(at)

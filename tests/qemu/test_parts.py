@@ -1,5 +1,6 @@
 """The rest: memory on demand, QEMU's monitor and process, a partition that comes back, what goes wrong."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -182,16 +183,57 @@ def test_kernels_that_the_command_refuses(tmp_path: Path, capsys: pytest.Capture
         assert (status, says in text) == (2, True), text
 
 
-def test_a_command_without_qemu(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _bootable(folder: Path) -> str:
+    """A kernel that has all that the command looks for."""
     kernel = with_gates(Kernel())
     kernel.function("plpks_one", ("plpar_hcall", True), BLR)
     kernel.function("early_setup", BLR)
+    return str(kernel.write(folder / "kernel"))
+
+
+def test_a_command_without_qemu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-73: what cannot work is said before a server is started for it."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    status, text = _run(
-        capsys, "--kernel", str(kernel.write(tmp_path / "k")), "--state", str(tmp_path / "state")
-    )
+    status, text = _run(capsys, "--kernel", _bootable(tmp_path), "--state", str(tmp_path / "state"))
     assert status == 2
     assert "qemu-system-ppc64 is not installed" in text
     assert not (tmp_path / "state").exists()
+
+
+@pytest.fixture
+def broken_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A QEMU that ends at once, as the real one does with options that it does not know."""
+    program = tmp_path / "bin" / "qemu-system-ppc64"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("broken_qemu")
+def test_a_server_of_its_own_is_stopped_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R-73: QEMU's exit status is told, and the server that was started for it does not stay behind."""
+    state = tmp_path / "state"
+    status, text = _run(capsys, "--kernel", _bootable(tmp_path), "--state", str(state))
+    assert (status, "QEMU ended with status 3" in text) == (2, True), text
+    assert state.is_dir()
+    with pytest.raises(OSError, match=r"No such file|refused"):
+        ServerProcess(state).connect_blocking()
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("broken_qemu")
+def test_a_running_server_is_used_and_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], swpks_server: ServerProcess
+) -> None:
+    """R-73: two servers never share a state folder; who started one ends it."""
+    status, text = _run(capsys, "--kernel", _bootable(tmp_path), "--state", str(swpks_server.state))
+    assert (status, "QEMU ended with status 3" in text) == (2, True), text
+    assert swpks_server.pid is not None
+    with swpks_server.connect_blocking() as channel:
+        assert channel.limits().total_size == 65536
