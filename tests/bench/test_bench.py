@@ -14,15 +14,15 @@ from bench.measure import paired_ratio, work_ratio
 from bench.programs import END, POLL, Program, answers_by_size, confirmed_writes
 from hcall_abi.frames import HCall, HReturn
 from hcall_abi.session import Role, Session, State
+from tests.debian.reporting import needed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-COMPILER = shutil.which("cc") or shutil.which("gcc")
 
 
 @pytest.mark.process
-@pytest.mark.skipif(COMPILER is None, reason="the load generator needs a C compiler")
 def test_a_quick_run_reports_everything(tmp_path: Path) -> None:
     """Real servers, a real load: one case against the echo, one against bare commits."""
+    needed("gcc", shutil.which("cc") or shutil.which("gcc"))
     command = [sys.executable, "-m", "bench", "--quick", "--seconds", "0.05", "--out", str(tmp_path)]
     done = subprocess.run(
         [*command, "--only", "read64", "confirm-1", "start", "memory"],

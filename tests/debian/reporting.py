@@ -1,4 +1,4 @@
-"""What becomes of a test whose Debian package can't be had."""
+"""What becomes of a test whose Debian package, or a command out of one, can't be had."""
 
 import os
 from collections.abc import Iterator
@@ -18,3 +18,12 @@ def reported() -> Iterator[None]:
         if os.environ.get("CI"):
             pytest.fail(f"in CI this test has to run, but a package can't be had: {error}", pytrace=False)
         pytest.skip(f"not run: {error}")
+
+
+def needed(name: str, found: str | None) -> str:
+    """Return `found`, the path of a command that tools/debian-packages installs, or None without it."""
+    with reported():
+        if found is None:
+            raise Unavailable(f"{name} is not installed")
+        return found
+    raise AssertionError("a test that lacks a command has ended by now")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.debian.reporting import reported
+from tests.debian.reporting import needed, reported
 from tools.debian_archive import Archive, Package, Unavailable
 
 SHOWN = """Package: linux-image-powerpc64le
@@ -144,6 +144,11 @@ def test_reason_fails_in_ci_and_is_reported_elsewhere(monkeypatch: pytest.Monkey
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="no network"), reported():
         raise Unavailable("no network")
+    with pytest.raises(pytest.fail.Exception, match="tool is not installed"):
+        needed("tool", None)
     monkeypatch.delenv("CI")
     with pytest.raises(pytest.skip.Exception, match="not run: no network"), reported():
         raise Unavailable("no network")
+    with pytest.raises(pytest.skip.Exception, match="not run: tool is not installed"):
+        needed("tool", None)
+    assert needed("tool", "/bin/tool") == "/bin/tool"

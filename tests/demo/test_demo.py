@@ -49,7 +49,7 @@ sys.exit(demo.run(argparse.Namespace(state=None, keep=False), (*story.STEPS, spy
 
 # The first two steps with one of the test's own between them.
 SHORT = """
-import sys, argparse
+import sys, argparse, trio
 from hcall_server.cli import demo
 from hcall_server.cli.demo import story
 
@@ -166,15 +166,15 @@ def test_a_step_that_breaks_ends_the_story_with_1(tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    """The signal comes while the server runs; the demo still ends it and removes its folder."""
+    """The signal comes while the server runs and a step waits; the demo ends it and removes its folder."""
+    waiting = SHORT.format(step="print('waiting', flush=True); await trio.sleep_forever()")
     running = subprocess.Popen(
-        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        [sys.executable, "-c", waiting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        encoding="utf-8", env={**os.environ, "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert running.stdout is not None
-    for line in running.stdout:
-        if STEPS[1] in line:
-            break
+    assert "waiting\n" in running.stdout
+    assert servers_in(tmp_path) != []
     running.send_signal(number)
     _, complaints = running.communicate(timeout=LIMIT)
     assert running.returncode == 130, complaints

@@ -14,18 +14,21 @@ from hcall_server.cli.demo import luks
 from hcall_server.cli.demo.aes_file import AesFile
 from hcall_server.cli.demo.best_disk import make_disk
 from hcall_server.cli.demo.disk import Disk, DiskError, WrongKeyError
+from tests.debian.reporting import needed
 
 KEY = secrets.token_bytes(64)
 NOTE = b"a note that is longer than one sector: " + bytes(range(256)) * 5
 
-CRYPTSETUP = luks.find_cryptsetup()
-needs_cryptsetup = pytest.mark.skipif(CRYPTSETUP is None, reason="cryptsetup is not installed")
+
+@pytest.fixture
+def cryptsetup() -> str:
+    """The command; without it the test fails in CI."""
+    return needed("cryptsetup", luks.find_cryptsetup())
 
 
 @pytest.fixture
-def container(tmp_path: Path) -> luks.Container:
-    assert CRYPTSETUP is not None
-    return luks.Container.make(CRYPTSETUP, tmp_path / "disk", KEY)
+def container(cryptsetup: str, tmp_path: Path) -> luks.Container:
+    return luks.Container.make(cryptsetup, tmp_path / "disk", KEY)
 
 
 def hold(disk: Disk, file: Path) -> None:
@@ -56,18 +59,16 @@ def test_an_aes_file_notices_damage(tmp_path: Path) -> None:
         disk.read(KEY, 1)
 
 
-@needs_cryptsetup
 def test_an_unmapped_container_opens_with_its_key_alone(container: luks.Container, tmp_path: Path) -> None:
     hold(luks.UnmappedDisk(container), tmp_path / "disk")
 
 
-@needs_cryptsetup
 def test_the_volume_key_is_the_one_that_the_header_vouches_for(
-    container: luks.Container, tmp_path: Path
+    cryptsetup: str, container: luks.Container, tmp_path: Path
 ) -> None:
     """LUKS2 keeps a PBKDF2 digest of the volume key; computed here, without cryptsetup."""
     dumped = subprocess.run(
-        [str(CRYPTSETUP), "luksDump", "--dump-json-metadata", str(tmp_path / "disk")],
+        [cryptsetup, "luksDump", "--dump-json-metadata", str(tmp_path / "disk")],
         capture_output=True, check=True,
     )  # fmt: skip
     told = json.loads(dumped.stdout)["digests"]["0"]
@@ -77,14 +78,13 @@ def test_the_volume_key_is_the_one_that_the_header_vouches_for(
     assert found == b64decode(told["digest"])
 
 
-@needs_cryptsetup
 def test_cryptsetup_itself_decrypts_what_was_written_unmapped(
-    container: luks.Container, tmp_path: Path
+    cryptsetup: str, container: luks.Container, tmp_path: Path
 ) -> None:
     """The sectors are those of a genuine LUKS2 disk: cryptsetup turns it into a plain one, offline."""
     luks.UnmappedDisk(container).write(KEY, NOTE)
     done = subprocess.run(
-        [str(CRYPTSETUP), "reencrypt", "--decrypt", "--force-offline-reencrypt", "--batch-mode",
+        [cryptsetup, "reencrypt", "--decrypt", "--force-offline-reencrypt", "--batch-mode",
          "--header", str(tmp_path / "header"), "--key-file", "-", str(tmp_path / "disk")],
         input=KEY, capture_output=True, check=False,
     )  # fmt: skip
@@ -93,7 +93,6 @@ def test_cryptsetup_itself_decrypts_what_was_written_unmapped(
     assert NOTE in (tmp_path / "disk").read_bytes()
 
 
-@needs_cryptsetup
 def test_a_mapped_container_opens_with_its_key_alone(container: luks.Container, tmp_path: Path) -> None:
     obstacle = luks.mapping_obstacle(container, KEY)
     if obstacle is not None:
@@ -103,16 +102,14 @@ def test_a_mapped_container_opens_with_its_key_alone(container: luks.Container, 
     assert unmapped.read(KEY, len(NOTE)) == NOTE, "mapped or not, it is the same disk"
 
 
-@needs_cryptsetup
 def test_an_obstacle_to_mapping_is_named(container: luks.Container, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert luks.mapping_obstacle(container, KEY) == "only root may map"
 
 
-@needs_cryptsetup
-def test_a_file_that_is_no_container_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_no_container_is_an_error(cryptsetup: str, tmp_path: Path) -> None:
     (tmp_path / "disk").write_bytes(bytes(1 << 20))
-    broken = luks.UnmappedDisk(luks.Container(str(CRYPTSETUP), tmp_path / "disk"))
+    broken = luks.UnmappedDisk(luks.Container(cryptsetup, tmp_path / "disk"))
     with pytest.raises(DiskError, match="not a valid LUKS"):
         broken.read(KEY, 1)
 
@@ -138,7 +135,7 @@ def test_where_cryptsetup_fails_the_disk_is_an_aes_file(
     hold(made.disk, tmp_path / "disk")
 
 
-@needs_cryptsetup
+@pytest.mark.usefixtures("cryptsetup")
 def test_the_best_disk_says_why_it_is_what_it_is(tmp_path: Path) -> None:
     made = make_disk(tmp_path / "disk", KEY)
     hold(made.disk, tmp_path / "disk")
