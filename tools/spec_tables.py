@@ -24,7 +24,6 @@ from hcall_abi.statuses import Status, blamed_register
 from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import POLICIES, vendor_of, wide
 from hcall_client.linux import ERRNO
-from hcall_server.hcalls.handlers import HANDLERS
 from hcall_server.keystore.authority import PasswordState, Verdict, authorise, refused_word
 from hcall_server.net.settings import Limits
 
@@ -49,10 +48,10 @@ def page(opcode: Opcode) -> str:
 
 
 def hcalls() -> str:
-    """All h-calls: number, levels, and whether this version answers them."""
+    """All h-calls: number, arguments, results and levels."""
     names = {opcode: [name for name, level in LEVELS.items() if opcode in level.calls] for opcode in CALLS}
     return rows(
-        "h-call | r3 | arguments | results | changes the store | levels | answered",
+        "h-call | r3 | arguments | results | changes the store | levels",
         (
             (
                 f"[{spec.name}]({page(opcode)})",
@@ -61,7 +60,6 @@ def hcalls() -> str:
                 ", ".join(f"r{out.register} {out.name}" for out in spec.outputs) or "-",
                 "yes" if spec.modifies else "no",
                 ", ".join(names[opcode]) or "none yet",
-                "yes" if opcode in HANDLERS else "H_FUNCTION",
             )
             for opcode, spec in CALLS.items()
         ),
