@@ -1,5 +1,7 @@
 """Symbols, code and call sites of kernels: one made by hand, and files that are none."""
 
+import random
+import struct
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,62 @@ def test_a_file_cut_off_anywhere(tmp_path: Path) -> None:
         cut.write_bytes(whole[:length])
         with pytest.raises(KernelUnsuitable):
             find_callsites(load(cut))
+
+
+HEADERS = 5 * 64
+"""Bytes of the section headers, which end the file."""
+
+
+@pytest.mark.parametrize("size", [24 << 8, 24 << 36, 24 << 57, 24 << 59])
+@pytest.mark.parametrize("field", [24, 32], ids=["sh_offset", "sh_size"])
+@pytest.mark.parametrize("section", [1, 2, 3], ids=["code", "symbols", "names"])
+def test_a_section_that_claims_more_than_the_file_has(
+    tmp_path: Path, section: int, field: int, size: int
+) -> None:
+    """What a header claims is held against the file before anything is read, or made room for."""
+    path = a_kernel().write(tmp_path / "vmlinux")
+    damaged = bytearray(path.read_bytes())
+    struct.pack_into("<Q", damaged, len(damaged) - HEADERS + 64 * section + field, size)
+    path.write_bytes(damaged)
+    with pytest.raises(KernelUnsuitable, match="damaged"):
+        load(path)
+
+
+def test_endless_section_headers(tmp_path: Path) -> None:
+    """A count of 0 in the file's header says that the first section's header has the count."""
+    path = a_kernel().write(tmp_path / "vmlinux")
+    for entry_size in (0, 64):
+        damaged = bytearray(path.read_bytes())
+        struct.pack_into("<2H", damaged, 58, entry_size, 0)
+        struct.pack_into("<Q", damaged, len(damaged) - HEADERS + 32, 1 << 62)
+        path.write_bytes(damaged)
+        with pytest.raises(KernelUnsuitable, match="damaged"):
+            load(path)
+
+
+def test_damage_is_told_or_harmless(tmp_path: Path) -> None:
+    """R-73: whatever is damaged in a kernel's file, there is no other exception than ours."""
+    chance = random.Random(73)
+    whole = a_kernel().write(tmp_path / "vmlinux").read_bytes()
+    damaged, told = tmp_path / "damaged", 0
+    for _ in range(500):
+        damaged.write_bytes(_damaged(whole, chance))
+        try:
+            find_callsites(load(damaged))
+        except KernelUnsuitable:
+            told += 1
+    assert 100 < told < 500
+
+
+def _damaged(whole: bytes, chance: random.Random) -> bytes:
+    """Change some bytes at up to four places, headers more often than the rest."""
+    out = bytearray(whole)
+    for _ in range(chance.randint(1, 4)):
+        start, end = chance.choice([(0, 64), (len(out) - HEADERS, len(out)), (0, len(out))])
+        size = chance.choice([1, 2, 4, 8])
+        at = chance.randrange(start, end - size)
+        out[at : at + size] = chance.choice([bytes(size), b"\xff" * size, chance.randbytes(size)])
+    return bytes(out)
 
 
 def test_no_such_file(tmp_path: Path) -> None:
