@@ -32,6 +32,8 @@ DEFAULT_TIMEOUT = 30.0
 """Seconds that a command waits: the first request to a busy server loads its HTTP stack."""
 
 MODES = ("off", "audit", "enforce")
+COUNTED = ("full", "io")
+"""Troubles of NVRAM that last for a number of commits."""
 
 
 class Ask(NamedTuple):
@@ -130,13 +132,38 @@ def _kbytes(text: str) -> int:
     return int(text)
 
 
+def _commits(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of commits from 1 on")
+    return int(text)
+
+
 def _attribute(text: str) -> tuple[str, int]:
-    name, _, value = text.partition("=")
+    """Return an attribute and its number, both of them such as the console has at all."""
+    from hcall_server.platform.attributes import VALUES
+
+    name, equals, value = text.partition("=")
+    if not equals or name not in VALUES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} sets no attribute; it is ATTRIBUTE=VALUE, and the attributes are {', '.join(VALUES)}"
+        )
     if name == "secure_boot" and value in MODES:
         return name, MODES.index(value)
-    if not (name and value.isascii() and value.isdigit() and len(value) < 10):
-        raise argparse.ArgumentTypeError(f"{text!r} is not ATTRIBUTE=NUMBER")
+    if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) in VALUES[name]):
+        words = f", or {', '.join(MODES)}" if name == "secure_boot" else ""
+        raise argparse.ArgumentTypeError(f"{name} is 0 to {VALUES[name][-1]}{words}, not {value!r}")
     return name, int(value)
+
+
+class _EachOnce(argparse.Action):
+    """Takes pairs of name and value; a name that is given twice is an error, whatever its values."""
+
+    def __call__(self, _parser: Any, namespace: Any, values: Any, _option: Any = None) -> None:
+        names = [name for name, _ in values]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise argparse.ArgumentError(self, f"{twice} is given twice")
+        setattr(namespace, self.dest, dict(values))
 
 
 def _add_where(parser: argparse.ArgumentParser, default: Any) -> None:
@@ -182,6 +209,17 @@ def _faults(args: argparse.Namespace, path: str) -> Ask:
     return Ask("PUT", f"{path}/faults", {"faults": body})
 
 
+def _nvram(args: argparse.Namespace, _path: str) -> Ask:
+    from hcall_abi.errors import OperatorError
+
+    counted = {} if args.commits is None else {"commits": args.commits}
+    if counted and args.trouble not in COUNTED:
+        message = f"{args.trouble} takes no number of commits"
+        rule = f"a number of commits goes with {' and '.join(COUNTED)}"
+        raise OperatorError(message, rule=rule, section="spec/faults.md#nvram")
+    return Ask("PUT", "/v1/nvram/fault", {"trouble": args.trouble, **counted}, output.writeback)
+
+
 _NAME: dict[str, Any] = {"metavar": "NAME", "help": "the partition's name"}
 _SIZE: dict[str, Any] = {"metavar": "KBYTES", "type": _kbytes, "help": "KiB, 0 for off"}
 _STAY_OFF = {"dest": "auto_start", "action": "store_false", "help": "leave it off when the server starts"}
@@ -217,11 +255,12 @@ _VERBS = {
                 "metavar": "ATTRIBUTE=VALUE",
                 "nargs": "+",
                 "type": _attribute,
+                "action": _EachOnce,
                 "help": "the console's names and numbers, such as keystore_signed_updates=1; "
                 "secure_boot takes off, audit and enforce too",
             },
         },
-        lambda args, path: Ask("PATCH", f"{path}/attributes", dict(args.attributes)),
+        lambda args, path: Ask("PATCH", f"{path}/attributes", args.attributes),
     ),
     "faults": _Verb(
         "set the busy answers of a partition's h-calls; without a fault there are none any more",
@@ -239,11 +278,14 @@ _VERBS = {
         "trouble NVRAM: refuse its next commits, or let the next one hang until the trouble is ended",
         {
             "trouble": {"choices": ("none", "full", "io", "stall"), "help": "none ends it"},
-            "commits": {"nargs": "?", "type": int, "default": 1, "help": "so many are refused; 1 without it"},
+            "commits": {
+                "nargs": "?",
+                "metavar": "COMMITS",
+                "type": _commits,
+                "help": "with full and io: so many are refused; 1 without it",
+            },
         },
-        lambda args, _: Ask(
-            "PUT", "/v1/nvram/fault", {"trouble": args.trouble, "commits": args.commits}, output.writeback
-        ),
+        _nvram,
     ),
     "health": _Verb("tell whether all is well", {}, lambda *_: Ask("GET", "/health", shown=output.health)),
     "metrics": _Verb("show the figures for Prometheus", {}, lambda *_: Ask("GET", "/metrics")),

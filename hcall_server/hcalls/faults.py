@@ -53,9 +53,10 @@ class Calls(Protocol):
 class BusyFault:
     """Answer `call` with `status` from its `nth` time on, counted from when the plan was set.
 
-    `times` in a row, or as long as `seconds`; exactly one of them is given.  OperatorError for what no
-    guest could meet: a status that the call does not have (H_BUSY of CONFIRM excepted, which Linux
-    takes for the end of its poll), counts and times out of range.
+    `times` in a row, or as long as `seconds`; exactly one of them is given.  A status is H_BUSY or one
+    of the call's H_LONG_BUSY_ORDER_*; H_BUSY is allowed to every call, so to CONFIRM too, whose row of
+    the table does not have it (spec/faults.md#busy-answers).  OperatorError for any other status, and
+    for counts and times out of range.
     """
 
     call: Opcode

@@ -114,6 +114,10 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ["set", "lpar1", "keystore_kbytes"],
         ["set", "lpar1", "secure_boot=on"],
         ["set", "lpar1", "=1"],
+        ["nvram", "full", "0"],
+        ["nvram", "io", "-1"],
+        ["nvram", "stall", "3", "--socket", "nobody"],
+        ["nvram", "none", "1", "--socket", "nobody"],
     ],
 )
 def test_usage(words) -> None:
@@ -121,6 +125,26 @@ def test_usage(words) -> None:
     done = run(*words)
     assert done.returncode == 2
     assert done.stderr
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "attributes,says",
+    [
+        (["foo=1"], "the attributes are keystore_kbytes, keystore_signed_updates, "),
+        (["secure_boot=3"], "secure_boot is 0 to 2, or off, audit, enforce, not '3'"),
+        (["keystore_signed_updates=2"], "keystore_signed_updates is 0 to 1, not '2'"),
+        (["keystore_kbytes=65536"], "keystore_kbytes is 0 to 65535, not '65536'"),
+        (["secure_boot=1", "secure_boot=2"], "secure_boot is given twice"),
+        (["secure_boot=1", "keystore_kbytes=8", "secure_boot=audit"], "secure_boot is given twice"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_attributes_that_make_no_sense(attributes, says) -> None:
+    """R-36: names and values are checked before a server is asked, and what is allowed is named."""
+    done = run("set", "lpar1", *attributes, "--socket", "nobody")
+    assert done.returncode == 2
+    assert says in done.stderr
 
 
 @pytest.mark.process

@@ -153,3 +153,21 @@ async def test_an_error_of_ours_shows_nothing(machine, client, monkeypatch) -> N
     assert answer.json()["fault"] == "internal"
     assert "secret" not in answer.text
     assert (await client.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body,status",
+    [
+        ({"trouble": "stall", "commits": 3}, 400),
+        ({"trouble": "none", "commits": 1}, 400),
+        ({"trouble": "full", "commits": 0}, 400),
+        ({"trouble": "full", "commits": 3}, 200),
+        ({"trouble": "io"}, 200),
+        ({"trouble": "stall"}, 200),
+    ],
+    ids=repr,
+)
+async def test_a_number_of_commits_goes_with_what_counts_them(client, body, status) -> None:
+    """R-75: a field that would be ignored is an error of the caller."""
+    assert (await client.put("/v1/nvram/fault", json=body)).status_code == status
+    assert (await client.put("/v1/nvram/fault", json={"trouble": "none"})).status_code == 200

@@ -100,10 +100,17 @@ class FaultPlanSetting(Body):
 
 
 class NvramFaultSetting(Body):
-    """A trouble of NVRAM: the next `commits` are refused as full or by an I/O error, or one hangs."""
+    """A trouble of NVRAM: the next `commits` are refused as full or by an I/O error, or one hangs.
+
+    `commits` goes with `full` and `io`, and is 1 if it is left away.
+    """
 
     trouble: Literal["none", "full", "io", "stall"]
-    commits: Count = 1
+    commits: Count | msgspec.UnsetType = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        if self.commits is not msgspec.UNSET and self.trouble not in {"full", "io"}:
+            raise ValueError(f"{self.trouble} takes no number of commits")
 
 
 class FaultView(Body):

@@ -125,7 +125,7 @@ async def set_faults(call: Call) -> PartitionView:
 async def set_nvram_fault(call: Call) -> WritebackView:
     """Trouble NVRAM, or end it."""
     body: NvramFaultSetting = call.body
-    fault = None if body.trouble == "none" else NvramFault(body.trouble, body.commits)
+    fault = None if body.trouble == "none" else NvramFault(body.trouble, body.commits or 1)
     await call.machine.set_nvram_fault(fault)
     return writeback_view(call.machine)
 
