@@ -11,6 +11,7 @@ machine's own apt uses.
 
 The cache is `$SWPKS_CACHE`, else `$XDG_CACHE_HOME/swpks`, else `~/.cache/swpks`; files in it are kept by
 package and version. The index is asked for again after some hours; without a network the last one serves.
+A suite that can't be had is asked for once in a process, however many archives there are of it.
 """
 
 import fcntl
@@ -131,14 +132,20 @@ class Archive:
         """Ask for the index if there is none that is young enough; an old one is better than none."""
         stamp = self._state / "asked"
         if not stamp.exists() or time.time() - stamp.stat().st_mtime > INDEX_AGE:
-            try:
-                self._update()
-            except Unavailable:
-                if not stamp.exists():
-                    raise
-            else:
-                stamp.touch()
+            if self._state not in _FAILED:
+                self._try_update(stamp)
+            if not stamp.exists():
+                raise Unavailable(_FAILED[self._state])
         self._fresh = True
+
+    def _try_update(self, stamp: Path) -> None:
+        """Update the index; a failure is kept, so that this process doesn't wait for it once more."""
+        try:
+            self._update()
+        except Unavailable as error:
+            _FAILED[self._state] = str(error)
+        else:
+            stamp.touch()
 
     def _update(self) -> None:
         """Fetch the index from the first of the machine's mirrors that has the suite, signed by Debian."""
@@ -160,9 +167,8 @@ class Archive:
     def _mirrors(self) -> list[str]:
         """The addresses that the machine's own apt takes packages from, the likeliest ones first."""
         template = "$(LABEL) $(COMPONENT) $(REPO_URI)"
-        lines = _output(
-            ["apt-get", "indextargets", "--format", template, "Created-By: Packages"]
-        ).splitlines()
+        command = ["apt-get", "indextargets", "--format", template, "Created-By: Packages"]
+        lines = _output(command, "the mirrors of this machine's apt").splitlines()
         likely = sorted(lines, key=lambda line: not line.startswith("Debian main "))
         return list(dict.fromkeys(line.split()[-1] for line in likely if " main " in line))
 
@@ -182,10 +188,12 @@ class Archive:
             "Dir::State::status": state / "status",
         }
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-        return _output([program, "-q", *options, *arguments], cwd)
+        asked = " ".join([program, *(word for word in arguments if not word.startswith("-"))])
+        return _output([program, "-q", *options, *arguments], f"{self.suite}: {asked}", cwd)
 
 
-def _output(command: Sequence[str], cwd: str | None = None) -> str:
+def _output(command: Sequence[str], asked: str, cwd: str | None = None) -> str:
+    """What a command prints; Unavailable with `asked`, what it was run for, where it fails."""
     try:
         done = subprocess.run(
             command, cwd=cwd, check=True, capture_output=True, text=True, timeout=PATIENCE,
@@ -194,9 +202,9 @@ def _output(command: Sequence[str], cwd: str | None = None) -> str:
     except FileNotFoundError:
         raise Unavailable(f"{command[0]} is not installed: this is not a Debian machine") from None
     except subprocess.CalledProcessError as error:
-        raise Unavailable(f"{command[0]} {command[-1]}: {error.stderr.strip()}") from None
+        raise Unavailable(f"{asked}: {error.stderr.strip()}") from None
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{command[0]} {command[-1]} took longer than {PATIENCE} s") from None
+        raise Unavailable(f"{asked} took longer than {PATIENCE} s") from None
     return done.stdout
 
 
@@ -217,6 +225,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 _HELD: set[Path] = set()
+_FAILED: dict[Path, str] = {}
+"""Why the index of a suite, by its folder, can't be had; asked for once in the life of a process."""
 
 
 def _extract(deb: Path, wanted: Sequence[str], inside: str | None, out: Path) -> list[str]:
@@ -254,8 +264,8 @@ def _take(
     for path, content in members:
         for pattern in wanted:
             if pattern not in found and fnmatchcase(path, pattern):
+                target = _within(out, path, source)
                 found[pattern] = path
-                target = out / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("wb") as file:
                     shutil.copyfileobj(content, file)
@@ -263,3 +273,10 @@ def _take(
             return [found[pattern] for pattern in wanted]
     missing = [pattern for pattern in wanted if pattern not in found]
     raise Unavailable(f"{source} holds no {' and no '.join(missing)}")
+
+
+def _within(out: Path, path: str, source: str) -> Path:
+    """Where a file goes; a path of an archive that may lead out of the folder is refused."""
+    if ".." in Path(path).parts or not (out / path).is_relative_to(out):
+        raise Unavailable(f"{source} holds {path!r}, which leads out of its folder")
+    return out / path

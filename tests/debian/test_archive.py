@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.debian.reporting import needed, reported
-from tools.debian_archive import Archive, Package, Unavailable
+from tools.debian_archive import Archive, Package, Unavailable, _take
 
 SHOWN = """Package: linux-image-powerpc64le
 Version: 6.12.95-1
@@ -138,6 +138,54 @@ def test_no_network_and_no_index_is_a_reason(tmp_path: Path) -> None:
     archive.down = True
     with pytest.raises(Unavailable, match="no network"):
         archive.package("linux-image-powerpc64le")
+
+
+def test_a_suite_that_cant_be_had_is_asked_for_once_in_a_process(tmp_path: Path) -> None:
+    """A mirror that doesn't answer takes its time: many tests of one suite wait for it once."""
+    asked = []
+    for _ in range(3):
+        archive = PlayedApt(tmp_path)
+        archive.down = True
+        with pytest.raises(Unavailable, match="no network"):
+            archive.package("linux-image-powerpc64le")
+        asked += archive.asked
+    assert len(asked) == 1
+    assert PlayedApt(tmp_path / "other").package("linux-image-powerpc64le").version == "6.12.95-1"
+
+
+def test_an_old_index_serves_without_asking_twice(tmp_path: Path) -> None:
+    PlayedApt(tmp_path).package("linux-image-powerpc64le")
+    os.utime(tmp_path / "debian/sid_ppc64el/asked", (0, 0))
+    asked = []
+    for _ in range(2):
+        archive = PlayedApt(tmp_path)
+        archive.down = True
+        assert archive.package("linux-image-powerpc64le").version == "6.12.95-1"
+        asked += archive.asked
+    assert sum("update" in command for command in asked) == 1
+
+
+@pytest.mark.parametrize("path", ["../../x", "a/../../x", "/proc/x", "b/../x"])
+def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path: Path, path: str) -> None:
+    """Patterns match slashes and dots alike, so what an archive names is no place to write to as it is."""
+    out = tmp_path / "in" / "out"
+    with pytest.raises(Unavailable, match="leads out of its folder"):
+        _take([(path, BytesIO(b"content"))], ["*"], out, "p.deb")
+    assert list(tmp_path.rglob("x")) == []
+    assert _take([("b/x", BytesIO(b"content"))], ["*/x"], out, "p.deb") == ["b/x"]
+    assert (out / "b/x").read_bytes() == b"content"
+
+
+def test_failures_say_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "apt-get"
+    program.write_text("#!/bin/sh\necho 'E: nobody answers' >&2\nexit 100\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    archive = Archive("sid", "ppc64el", tmp_path)
+    with pytest.raises(Unavailable, match=r"^sid: apt-get update: E: nobody answers$"):
+        archive._run("apt-get", "update", "--error-on=any")
+    with pytest.raises(Unavailable, match=r"^the mirrors of this machine's apt: E: nobody answers$"):
+        archive._mirrors()
 
 
 def test_reason_fails_in_ci_and_is_reported_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
