@@ -14,6 +14,7 @@ from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
 from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.keystore.key_ids import KeyIds
 from hcall_server.keystore.limits import Limits
 from hcall_server.keystore.refusal import Refusal
 
@@ -23,6 +24,7 @@ MAX_PENDING_REMOVALS = 4096
 PROVIDED = int(Policy.HVPROVISIONED)
 VOLATILE = int(Policy.TRANSIENT | Policy.HVPROVISIONED)
 """Policy bits of objects that never reach NVRAM and end with the IPL."""
+_WRAPPING = int(Policy.WRAPPINGKEY)
 
 Key = tuple[int, bytes]
 """What names an object: its owner's number and its label."""
@@ -58,10 +60,11 @@ class Contents:
         self.awaited = 0
         self.used = 0
         self._objects: dict[Key, Held] = {}
+        self._key_ids = KeyIds()
         self._removed: dict[Key, int] = {}
         self._unnamed_removals = self.generation if not image else 0
         for consumer, label, policy, data in image.objects if image else ():
-            self._objects[consumer, label] = Held(policy, data, self.generation)
+            self._hold((consumer, label), Held(policy, data, self.generation))
             self.used += self._cost(label, data)
 
     def __repr__(self) -> str:
@@ -114,7 +117,7 @@ class Contents:
         key = (int(consumer), label)
         if key in self._objects:
             self._remove(key)
-        self._objects[key] = Held(policy | PROVIDED, data, self.generation)
+        self._hold(key, Held(policy | PROVIDED, data, self.generation))
 
     # Changes; each has been allowed by then
 
@@ -139,8 +142,17 @@ class Contents:
         self._demand_space(cost)
         if not policy & VOLATILE:
             self.generation += 1
-        self._objects[key] = Held(policy, data, self.generation)
+        self._hold(key, Held(policy, data, self.generation))
         self.used += cost
+
+    def _hold(self, key: Key, held: Held) -> None:
+        """Take an object in; the one that it replaces is no more."""
+        before = self._objects.get(key)
+        if before is not None and before.policy & _WRAPPING:
+            self._key_ids.drop(*key)
+        self._objects[key] = held
+        if held.policy & _WRAPPING:
+            self._key_ids.add(*key, held.data)
 
     def _remove(self, key: Key) -> None:
         """Remove an object; that of one in NVRAM is pending until it is flushed."""
@@ -157,6 +169,8 @@ class Contents:
 
     def _drop(self, key: Key) -> Held:
         held = self._objects.pop(key)
+        if held.policy & _WRAPPING:
+            self._key_ids.drop(*key)
         if not held.policy & PROVIDED:
             self.used -= self._cost(key[1], held.data)
         return held

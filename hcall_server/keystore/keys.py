@@ -2,13 +2,11 @@
 
 A wrapping key is an object like any other but for its policy bit: its data is the key, which no
 operation hands to a guest (R-16).  What is wrapped names its key by an id that is computed from the
-key itself, so nothing more has to be kept, and a new key under an old label opens nothing of the
-old one's.
+key itself (`key_ids`), so a new key under an old label opens nothing of the old one's.
 """
 
 from __future__ import annotations
 
-import hmac
 from typing import NamedTuple
 
 from hcall_abi.calls import Opcode
@@ -18,12 +16,8 @@ from hcall_abi.statuses import Status
 from hcall_server.keystore.guard import GuardedContents, taken
 from hcall_server.keystore.refusal import Refusal
 
-KEY_ID_SIZE = 16
-"""Length of a wrapping key's id in bytes."""
-
 _WRAPPING = int(Policy.WRAPPINGKEY)
 _REVOKED = int(Policy.REVOKED)
-_KEY_ID_INFO = b"swpks wrapping key id 1"
 
 
 class WrappingKey(NamedTuple):
@@ -35,11 +29,6 @@ class WrappingKey(NamedTuple):
 
     def __repr__(self) -> str:
         return f"WrappingKey(id={self.key_id.hex()}, policy=0x{self.policy:08X})"
-
-
-def key_id_of(key: bytes) -> bytes:
-    """Return the id of a wrapping key: one way, from the key alone (spec/wrapped.md#the-key-id)."""
-    return hmac.digest(key, _KEY_ID_INFO, "sha256")[:KEY_ID_SIZE]
 
 
 class KeyOperations(GuardedContents):
@@ -73,7 +62,7 @@ class KeyOperations(GuardedContents):
                 argument="label",
             )
         self._authorise(Opcode.WRAP_OBJECT, consumer, held.policy, password)
-        return WrappingKey(key_id_of(held.data), held.policy, held.data)
+        return WrappingKey(self._key_ids.id_of(int(consumer), label), held.policy, held.data)
 
     def unwrapping_key(self, consumer: Consumer, password: bytes, key_id: bytes) -> WrappingKey:
         """Return the key of an id for UNWRAP; its policy has been met.
@@ -81,17 +70,18 @@ class KeyOperations(GuardedContents):
         Raises Refusal (H_NOT_FOUND) where the consumer has no key of this id any more.
         """
         self._authenticate(Opcode.UNWRAP_OBJECT, consumer, password)
-        for (owner, _), held in self._objects.items():
-            if owner == consumer and held.policy & _WRAPPING and key_id_of(held.data) == key_id:
-                self._authorise(Opcode.UNWRAP_OBJECT, consumer, held.policy, password)
-                return WrappingKey(key_id, held.policy, held.data)
-        raise Refusal(
-            Status.H_NOT_FOUND,
-            "the wrapping key is no more, or never was this consumer's",
-            rule="the key with which the object was wrapped is in the keystore",
-            section="spec/hcalls/unwrap_object.md#checks",
-            argument="input",
-        )
+        label = self._key_ids.label_of(int(consumer), key_id)
+        if label is None:
+            raise Refusal(
+                Status.H_NOT_FOUND,
+                "the wrapping key is no more, or never was this consumer's",
+                rule="the key with which the object was wrapped is in the keystore",
+                section="spec/hcalls/unwrap_object.md#checks",
+                argument="input",
+            )
+        held = self._objects[int(consumer), label]
+        self._authorise(Opcode.UNWRAP_OBJECT, consumer, held.policy, password)
+        return WrappingKey(key_id, held.policy, held.data)
 
     def demand_access(self, consumer: Consumer, password: bytes, policy: int) -> None:
         """Refuse (H_AUTHORITY) unless the policy in a wrapped object is met now."""

@@ -49,6 +49,7 @@ class Keystore(KeyOperations, SignedUpdates):
         self._demand_space(cost)
         if not policy & VOLATILE:
             self.generation += 1
+        # Never a wrapping key, which would have an id: such a policy has been refused as an argument.
         self._objects[key] = Held(policy, data, self.generation)
         self.used += cost
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcall_server import wrapping
-from hcall_server.keystore.keys import WrappingKey, key_id_of
+from hcall_server.keystore.key_ids import key_id_of
+from hcall_server.keystore.keys import WrappingKey
 from hcall_server.wrapping import DamagedObject, UnknownFormat, WrappedObjectError
 from tests.wrapping import second
 from tests.wrapping.second import LEAST_FLAGS

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hcall_server import wrapping
-from hcall_server.keystore.keys import key_id_of
+from hcall_server.keystore.key_ids import key_id_of
 from tests.debian.reporting import needed
 from tests.wrapping import make_vectors, second
 

@@ -1,0 +1,52 @@
+"""The ids of wrapping keys, by which UNWRAP finds the key that a wrapped object names.
+
+An id is a function of the key (spec/wrapped.md#the-key-id) and is kept nowhere at rest.  It is derived
+once, when a key enters the keystore, so that no call becomes slower by the keys that there are.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+KEY_ID_SIZE = 16
+"""Length of a wrapping key's id in bytes."""
+
+_KEY_ID_INFO = b"swpks wrapping key id 1"
+
+
+def key_id_of(key: bytes) -> bytes:
+    """Return the id of a wrapping key: one way, from the key alone (spec/wrapped.md#the-key-id)."""
+    return hmac.digest(key, _KEY_ID_INFO, "sha256")[:KEY_ID_SIZE]
+
+
+class KeyIds:
+    """Which wrapping keys there are: their ids by owner and label, and their labels by owner and id."""
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[int, bytes], bytes] = {}
+        self._labels: dict[tuple[int, bytes], list[bytes]] = {}
+
+    def __repr__(self) -> str:
+        return f"KeyIds({len(self._ids)} keys)"
+
+    def add(self, owner: int, label: bytes, key: bytes) -> None:
+        """Take a key in; its label must have none."""
+        self._ids[owner, label] = key_id = key_id_of(key)
+        self._labels.setdefault((owner, key_id), []).append(label)
+
+    def drop(self, owner: int, label: bytes) -> None:
+        """Forget the key of a label; another label may have the same key, and keeps it."""
+        key_id = self._ids.pop((owner, label))
+        labels = self._labels[owner, key_id]
+        labels.remove(label)
+        if not labels:
+            del self._labels[owner, key_id]
+
+    def id_of(self, owner: int, label: bytes) -> bytes:
+        """Return the id of a label's key, which there must be."""
+        return self._ids[owner, label]
+
+    def label_of(self, owner: int, key_id: bytes) -> bytes | None:
+        """Return the label of an owner's key with this id, the oldest of several, or None."""
+        labels = self._labels.get((owner, key_id))
+        return labels[0] if labels else None
