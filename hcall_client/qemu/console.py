@@ -34,6 +34,15 @@ class Console:
     def __repr__(self) -> str:
         return f"Console({self.socket}, {self.name!r})"
 
+    async def check(self, kbytes: int | None = None) -> None:
+        """Look whether there is such a partition, with a keystore of `kbytes` KiB if that is given."""
+        view = await self._ask("GET", "")
+        if refused := view.get("refused"):
+            raise PartitionUnusable(f"{self.name} is refused: {refused['detail']}", refused["rule"])
+        if kbytes not in (None, view.get("keystore_kbytes")):
+            message = f"the keystore of {self.name} has {view.get('keystore_kbytes')} KiB, not {kbytes}"
+            raise PartitionUnusable(message, "the sizes at a running server are set by its console")
+
     async def ipl(self) -> None:
         """Restart the partition, or start it where it is off."""
         view = await self._ask("GET", "")

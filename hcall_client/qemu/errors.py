@@ -47,8 +47,9 @@ class GuestStopped(PeerError):
 
 
 class PartitionUnusable(OperatorError):
-    """The control channel refused an IPL, a power-on or a power-off, or nobody serves it."""
+    """The partition is not as it was asked for, or the control channel refused it or is not served."""
 
-    def __init__(self, message: str) -> None:
-        rule = "the partition exists, and its control channel is served"
-        super().__init__(message, rule=rule, section="spec/qemu.md#ipl")
+    def __init__(
+        self, message: str, rule: str = "the partition exists, and its control channel is served"
+    ) -> None:
+        super().__init__(message, rule=rule, section="spec/qemu.md#the-partition")

@@ -26,7 +26,10 @@ _MAY_PASS = (OpenStatus.TOO_MANY_SESSIONS, OpenStatus.NOT_ACTIVATED)
 
 
 class ServedPartition:
-    """A partition of a running server; made by `partition_of`."""
+    """A partition of a running server; made by `partition_of`.
+
+    `started` says whether it has had an IPL from here, or may have had it.
+    """
 
     def __init__(self, nursery: trio.Nursery, target: Target, console: Console, patience: float) -> None:
         self._nursery = nursery
@@ -34,6 +37,7 @@ class ServedPartition:
         self._console = console
         self._patience = patience
         self._channel: Channel | None = None
+        self.started = False
 
     async def call(self, request: Request[HReturn]) -> HReturn:
         """Make a guest's h-call; PartitionUnusable when no server came back in time."""
@@ -45,6 +49,7 @@ class ServedPartition:
 
     async def ipl(self) -> None:
         """Restart the partition: passwords are forgotten, and the session is a new one."""
+        self.started = True
         await self._console.ipl()
         self._channel = None
 

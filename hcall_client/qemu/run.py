@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
@@ -11,11 +12,14 @@ from hcall_client.channel import Target
 from hcall_client.qemu.bridge import Bridge, OnCall
 from hcall_client.qemu.console import PATIENCE, Console
 from hcall_client.qemu.elf import KernelImage
-from hcall_client.qemu.errors import MachineFailed, StubError
+from hcall_client.qemu.errors import MachineFailed, PartitionUnusable, StubError
 from hcall_client.qemu.machine import END_SECONDS, Machine, Wires, start
 from hcall_client.qemu.partition import ServedPartition, partition_of
 from hcall_client.qemu.qmp import Qmp
 from hcall_client.qemu.stub import Stub
+
+POWER_OFF_SECONDS = 10.0
+"""How long the power-off at the end may take, whatever ended the machine."""
 
 Prepare = Callable[[Bridge], None]
 """Called with the bridge before the guest runs: the place to put hooks."""
@@ -36,10 +40,16 @@ async def run_kernel(
 
     `image` is what `elf.load` made of the machine's kernel; `target` is the partition's data channel;
     `patience` the seconds that a server may be away in between; `streams` are those of
-    `machine.start`.  Raises MachineFailed with QEMU's exit status if that is not 0, and the errors of
-    `hcall_client.qemu.errors` for what makes serving impossible.
+    `machine.start`.  The console is asked for the partition before QEMU starts; a partition that was
+    started is stopped also when this fails or is cancelled.  Raises MachineFailed with QEMU's exit status
+    if that is not 0, and the errors of `hcall_client.qemu.errors` for what makes serving impossible.
     """
-    async with start(machine, **streams) as wires, partition_of(target, console, patience) as partition:
+    await console.check()
+    async with (
+        partition_of(target, console, patience) as partition,
+        _stopped_at_the_end(partition),
+        start(machine, **streams) as wires,
+    ):
         try:
             bridge = await _attach(wires, image, partition, on_call)
             if prepare:
@@ -49,7 +59,26 @@ async def run_kernel(
             await _blame(wires.process, error)
         if await wires.process.wait():
             raise MachineFailed(f"QEMU ended with status {wires.process.returncode}; what it said is above")
-        await partition.power_off()
+
+
+@asynccontextmanager
+async def _stopped_at_the_end(partition: ServedPartition) -> AsyncIterator[None]:
+    """Stop the partition, if it was started, when the block ends; what ended the block is told first."""
+    try:
+        yield
+    except BaseException:
+        with suppress(PartitionUnusable):
+            await _stop(partition)
+        raise
+    await _stop(partition)
+
+
+async def _stop(partition: ServedPartition) -> None:
+    if partition.started:
+        with trio.move_on_after(POWER_OFF_SECONDS, shield=True) as limit:
+            await partition.power_off()
+        if limit.cancelled_caught:
+            raise PartitionUnusable(f"the power-off was not answered within {POWER_OFF_SECONDS:g} s")
 
 
 async def _attach(

@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hcall_abi.calls import Opcode
 from hcall_abi.errors import OperatorError
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from hcall_abi.frames import HReturn
 
 DEFAULT_KBYTES = 64
+
+
+class Wanted(NamedTuple):
+    """The partition of the command line, and the size of its keystore in KiB if it is given."""
+
+    name: str
+    kbytes: int | None
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -49,9 +56,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--partition",
+        type=_wanted,
         required=True,
         metavar="NAME[:KBYTES]",
-        help="whose keystore; 64 KiB in a new state folder",
+        help="whose keystore, and its size where a server is started for it; 64 KiB in a new state folder",
     )
     add("--kernel", type=Path, required=True, metavar="FILE", help="vmlinux for ppc64le, with its symbols")
     add("--initrd", type=Path, metavar="FILE", help="the initramfs")
@@ -95,17 +103,32 @@ def run(options: argparse.Namespace) -> int:
     image = load(options.kernel)
     find_callsites(image)
     check(machine)
-    name = options.partition.partition(":")[0]
+    name, kbytes = options.partition
     with _state(options.state) as state, _server(state, options.partition):
         console = Console(state / "run" / "control.sock", name, options.patience)
 
         async def main() -> None:
             target = state / "run" / f"{name}.sock"
             told = _tell if options.trace else None
+            await console.check(kbytes)
             await run_kernel(machine, image, target, console, on_call=told, patience=options.patience)
 
         trio.run(main)
     return 0
+
+
+def _wanted(text: str) -> Wanted:
+    """Return what NAME[:KBYTES] says, by the server's own rule for names."""
+    from hcall_server.platform.system import check_name
+
+    name, colon, size = text.partition(":")
+    if colon and not (size.isascii() and size.isdigit() and len(size) < 6):
+        raise argparse.ArgumentTypeError(f"{size!r} is no number of KiB")
+    try:
+        check_name(name)
+    except OperatorError as error:
+        raise argparse.ArgumentTypeError(f"{error.message}: {error.rule}") from None
+    return Wanted(name, int(size) if colon else None)
 
 
 @contextmanager
@@ -120,15 +143,17 @@ def _state(wanted: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _server(state: Path, partition: str) -> Iterator[None]:
+def _server(state: Path, wanted: Wanted) -> Iterator[None]:
     """Have a server for the length of a block: the one that runs on the state, or one of our own."""
     from hcall_client.testing import ServerFailed, ServerProcess
 
     if _is_served(state / "run" / "control.sock"):
         yield
         return
-    sized = ":" in partition or (state.is_dir() and any(state.iterdir()))
-    server = ServerProcess(state, [partition if sized else f"{partition}:{DEFAULT_KBYTES}"])
+    name, kbytes = wanted
+    if kbytes is None and not (state.is_dir() and any(state.iterdir())):
+        kbytes = DEFAULT_KBYTES
+    server = ServerProcess(state, [name if kbytes is None else f"{name}:{kbytes}"])
     try:
         server.start()
     except ServerFailed as error:

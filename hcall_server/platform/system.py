@@ -26,6 +26,16 @@ _RESERVED_NAMES = frozenset({"control", "tcp"})
 _MAX_NUMBER = 0xFFFF
 
 
+def check_name(name: str) -> None:
+    """Refuse what no partition can be called, with ConsoleRefusal (spec/control.md#names)."""
+    if not _NAME.fullmatch(name) or name in _RESERVED_NAMES:
+        rule = (
+            "a name is 1 to 31 letters, digits, dots, dashes or underscores, starts with a letter or digit, "
+            "and is not control or tcp"
+        )
+        raise ConsoleRefusal(f"{name!r} is no name for a partition", rule=rule, section=NAMES)
+
+
 class ManagedSystem:
     """The partitions of one system on one firmware level.
 
@@ -74,9 +84,7 @@ class ManagedSystem:
 
     def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
         """Make a partition, powered off; its keystore is off unless `kbytes` says otherwise (R-30)."""
-        if not _NAME.fullmatch(name) or name in _RESERVED_NAMES:
-            rule = "a name is 1 to 31 letters, digits, dots, dashes or underscores, not control or tcp"
-            raise ConsoleRefusal(f"{name!r} is no name for a partition", rule=rule, section=NAMES)
+        check_name(name)
         if name in self.partitions:
             raise ConsoleRefusal(f"there is a partition {name!r}", rule="names differ", section=NAMES)
         if any(partition.name_unknown for partition in self.partitions.values()):

@@ -202,6 +202,22 @@ def test_a_command_without_qemu(
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["../x", "", "control", "-x", "lpar1:", "lpar1:64k", "lpar1:64,secure_boot=1"]
+)
+def test_partitions_that_the_command_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """R-73: by the server's own rule for names, before anything is started."""
+    state = tmp_path / "state"
+    with pytest.raises(SystemExit) as ended:
+        main(["qemu", f"--partition={name}", "--kernel", _bootable(tmp_path), "--state", str(state)])
+    text = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "a name is 1 to 31 letters" in text or "is no number of KiB" in text, text
+    assert not state.exists()
+
+
 @pytest.fixture
 def broken_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A QEMU that ends at once, as the real one does with options that it does not know."""
@@ -237,3 +253,21 @@ def test_a_running_server_is_used_and_stays(
     assert swpks_server.pid is not None
     with swpks_server.connect_blocking() as channel:
         assert channel.limits().total_size == 65536
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("broken_qemu")
+@pytest.mark.parametrize(
+    "partition,says", [("nosuch", "no partition 'nosuch'"), ("lpar1:32", "has 64 KiB, not 32")]
+)
+def test_a_running_server_is_asked_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], swpks_server: ServerProcess, partition: str, says: str
+) -> None:
+    """R-73: QEMU is not started for a partition that is not there, or not of the size that was named."""
+    words = ["--kernel", _bootable(tmp_path), "--state", str(swpks_server.state)]
+    assert main(["qemu", "--partition", partition, *words]) == 2
+    text = capsys.readouterr().err
+    assert says in text, text
+    assert "QEMU ended" not in text
+    assert main(["qemu", "--partition", "lpar1:64", *words]) == 2
+    assert "QEMU ended with status 3" in capsys.readouterr().err

@@ -1,0 +1,162 @@
+"""A whole run with a machine that is played and a real server: the partition is stopped however it ends."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from hcall_client.qemu import run
+from hcall_client.qemu.console import Console
+from hcall_client.qemu.elf import load
+from hcall_client.qemu.errors import GuestStopped, PartitionUnusable, StubError
+from hcall_client.qemu.machine import Machine, Wires
+from hcall_client.qemu.partition import partition_of
+from hcall_client.testing import ServerProcess
+from tests.qemu.assemble import IDLE, POWER_OFF
+from tests.qemu.fake import FakeMachine, FakeStub, monitor
+from tests.qemu.test_bridge import GET_CONFIG, with_driver
+from tests.qemu.tree import MACHINE, flatten
+
+pytestmark = pytest.mark.process
+
+
+class PlayedProcess:
+    """QEMU's process as far as a run looks at it; it does not end by itself when its stub is at fault."""
+
+    def __init__(self, returncode: int | None) -> None:
+        self.returncode = returncode
+
+    async def wait(self) -> int | None:
+        return self.returncode
+
+
+class Played:
+    """A machine and what `start` makes of it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, end: int = POWER_OFF) -> None:
+        self.kernel = with_driver(*GET_CONFIG, end=end)
+        self.path = self.kernel.write(folder / "vmlinux")
+        self.machine = FakeMachine(self.kernel, flatten(MACHINE), self.kernel.symbols["start"][0])
+        self.starts = 0
+        self.returncode: int | None = 0
+        monkeypatch.setattr(run, "start", self.start)
+
+    @asynccontextmanager
+    async def start(self, _machine: Machine, **_streams: Any) -> AsyncIterator[Wires]:
+        self.starts += 1
+        ours, theirs = trio.testing.memory_stream_pair()
+        our_monitor, their_monitor = trio.testing.memory_stream_pair()
+        failure: BaseException | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(FakeStub(self.machine, theirs).serve)
+            nursery.start_soon(monitor, self.machine, their_monitor)
+            try:
+                yield Wires(ours, our_monitor, PlayedProcess(self.returncode))  # type: ignore[arg-type]
+            except BaseException as error:
+                failure = error  # as it is, not in the nursery's group
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def run(self, server: ServerProcess, name: str = "lpar1", **options: Any) -> None:
+        console = Console(server.control_socket, name)
+        with trio.fail_after(60):
+            await run.run_kernel(
+                Machine(self.path), load(self.path), server.socket(), console, patience=20, **options
+            )
+
+
+async def shown(server: ServerProcess) -> tuple[str, int]:
+    """Power of the partition, and its IPLs."""
+    text = await trio.to_thread.run_sync(server.hmc, "status", "lpar1", "--json")
+    view = json.loads(text)
+    return view["power"], view["ipl_count"]
+
+
+async def test_a_clean_end(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
+    played = Played(tmp_path, monkeypatch)
+    assert await shown(swpks_server) == ("running", 1)
+    calls = []
+    await played.run(swpks_server, on_call=lambda opcode, answer: calls.append(answer.status))
+    assert (await shown(swpks_server), calls) == (("off", 2), [0])
+
+
+async def test_a_guest_that_stops(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
+    """R-73: no partition is left running without a machine behind it."""
+    with pytest.raises(GuestStopped):
+        await Played(tmp_path, monkeypatch, end=IDLE).run(swpks_server)
+    assert await shown(swpks_server) == ("off", 2)
+
+
+async def test_a_stub_at_fault(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
+    """R-73: also where it is QEMU that fails."""
+    played = Played(tmp_path, monkeypatch)
+    played.machine.odd[b"M"] = b"E14"
+    played.returncode = None
+    with pytest.raises(StubError):
+        await played.run(swpks_server)
+    assert await shown(swpks_server) == ("off", 2)
+
+
+async def test_a_cancelled_run(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
+    """R-73: also where its user has had enough; the power-off is not cancelled with the rest."""
+    with trio.CancelScope() as scope:
+        await Played(tmp_path, monkeypatch).run(swpks_server, on_call=lambda *_: scope.cancel())
+    assert scope.cancelled_caught
+    assert await shown(swpks_server) == ("off", 2)
+
+
+async def test_a_machine_that_never_started(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
+    """R-73: a partition that was left alone so far is left alone."""
+    played = Played(tmp_path, monkeypatch)
+    played.machine.odd[b"?"] = b"E01"
+    played.machine.odd[b"qSupported"] = b"E01"
+    played.returncode = None
+    with pytest.raises(StubError):
+        await played.run(swpks_server)
+    assert (await shown(swpks_server), played.starts) == (("running", 1), 1)
+
+
+async def test_a_partition_that_is_not_there_starts_nothing(
+    tmp_path: Path, monkeypatch, swpks_server: ServerProcess
+) -> None:
+    """R-73: the console is asked before QEMU is started."""
+    played = Played(tmp_path, monkeypatch)
+    with pytest.raises(PartitionUnusable, match="there is no partition 'nosuch'"):
+        await played.run(swpks_server, name="nosuch")
+    assert played.starts == 0
+
+
+async def test_the_first_trouble_is_told(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A server that is gone too does not hide why a run has ended."""
+    console = Console(tmp_path / "control.sock", "lpar1", patience=1)
+    async with partition_of(tmp_path / "lpar1.sock", console) as partition:
+        partition.started = True
+        with pytest.raises(GuestStopped, match="first"):
+            async with run._stopped_at_the_end(partition):
+                raise GuestStopped("first")
+        with pytest.raises(PartitionUnusable, match="no server"):
+            async with run._stopped_at_the_end(partition):
+                pass
+
+
+async def test_a_power_off_that_nobody_answers(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The end is bounded, whatever the server does."""
+    listener = trio.socket.socket(trio.socket.AF_UNIX)
+    await listener.bind(str(tmp_path / "control.sock"))
+    listener.listen()
+    console = Console(tmp_path / "control.sock", "lpar1")
+    with listener:
+        async with partition_of(tmp_path / "lpar1.sock", console) as partition:
+            partition.started = True
+            with pytest.raises(PartitionUnusable, match="not answered within 10 s"):
+                async with run._stopped_at_the_end(partition):
+                    pass
+    assert 10 <= trio.current_time() < 11
