@@ -45,6 +45,8 @@ RULES = {
 }
 """What each status says was not so, as a rule; the server's log tells the exact one."""
 
+_UPDATE_RULE = f"{RULES[Status.H_AUTHORITY]}; or the update breaks a rule, which the server's log names"
+
 OPEN_RULES = {
     OpenStatus.NO_SUCH_PARTITION: "the partition id is 0 or one that this listener serves",
     OpenStatus.NOT_AUTHORISED: "a proof with the partition's access key, where one is demanded",
@@ -96,7 +98,9 @@ class HcallError(SwpksError):
         self.size = outputs[0] if status == Status.H_TOO_BIG and outputs else None
         self.retry_after = RETRY_AFTER.get(Status(status)) if status in RETRY_AFTER else None
         self.token = _output(spec, "token", outputs) if self.retry_after is not None else None
-        place = f"{spec.opcode.name.lower()}.md#checks" if spec else "index.md#order-of-checks"
+        self._of_update = status == Status.H_AUTHORITY and opcode == Opcode.SIGNED_UPDATE
+        anchor = "rules" if self._of_update else "checks"
+        place = f"{spec.opcode.name.lower()}.md#{anchor}" if spec else "index.md#order-of-checks"
         super().__init__(self._describe(), rule=self._rule(), section=f"spec/hcalls/{place}")
 
     def _describe(self) -> str:
@@ -110,6 +114,8 @@ class HcallError(SwpksError):
         return text
 
     def _rule(self) -> str:
+        if self._of_update:
+            return _UPDATE_RULE
         if self.register is not None:
             return f"{self.argument or 'every argument'} is what the page of the h-call says"
         return RULES.get(Status(self.status), _UNKNOWN) if self.status in RULES else _UNKNOWN

@@ -12,9 +12,10 @@ from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import FLAG_APPEND, KEK, PK
 from hcall_server.hcalls.outcome import SUCCESS, Outcome
 from hcall_server.keystore.refusal import Refusal
+from hcall_server.keystore.signed import LatchUse
 from hcall_server.keystore.store import Keystore
-from hcall_server.secvar.names import name_of, sibling
-from hcall_server.secvar.update import DeleteEverything, Refused, Replace, UpdateRequest, decide
+from hcall_server.secvar.names import is_platform_key, name_of, sibling
+from hcall_server.secvar.update import Decision, DeleteEverything, Refused, Replace, UpdateRequest, decide
 
 _BLAMED = {Status.H_P2: "label", Status.H_P5: "flags", Status.H_P6: "data"}
 
@@ -36,6 +37,7 @@ def signed_update(
     refusal changes nothing.
     """
     stored = keystore.begin_signed_update(consumer, password, label, policy)
+    unverified = keystore.latch.armed and is_platform_key(consumer, label)
     request = UpdateRequest(
         name=name_of(label),
         payload=payload,
@@ -43,7 +45,7 @@ def signed_update(
         stored=stored,
         platform_key=keystore.signed_data(consumer, sibling(label, PK)),
         exchange_keys=keystore.signed_data(consumer, sibling(label, KEK)),
-        unverified=keystore.latch.armed,
+        unverified=unverified,
         largest=keystore.limits.max_object_size,
     )
     decision = decide(request)
@@ -54,10 +56,16 @@ def signed_update(
     else:
         data = decision.data if isinstance(decision, Replace) else None
         keystore.update_signed(consumer, label, policy, data)
-    if request.name == PK:
-        keystore.latch.disarm()
+    if unverified:
+        keystore.latch.disarm(_use(decision))
     keystore.continuations.retire(token)
     return SUCCESS, (0,), ()
+
+
+def _use(decision: Decision) -> LatchUse:
+    if isinstance(decision, DeleteEverything):
+        return LatchUse.ALL_DELETED
+    return LatchUse.PK_TAKEN if isinstance(decision, Replace) else LatchUse.PK_DELETED
 
 
 def refusal(rule: UpdateRule, message: str) -> Refusal:

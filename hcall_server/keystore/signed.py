@@ -11,6 +11,7 @@ Nothing else happens between the first and the last step, because an h-call runs
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import ClassVar, Protocol
 
 from hcall_abi.calls import Opcode
@@ -24,6 +25,14 @@ _SIGNED = int(Policy.SIGNEDUPDATE)
 _IMMUTABLE = int(Policy.IMMUTABLE)
 
 
+class LatchUse(Enum):
+    """What the operating system has used up the latch for, as words for the log."""
+
+    PK_TAKEN = "PK taken without verification"
+    PK_DELETED = "PK deleted without verification"
+    ALL_DELETED = "all signed-update objects deleted without verification"
+
+
 class UpdateLatch(Protocol):
     """The console's one-shot permission to update PK without verification (R-36).
 
@@ -35,7 +44,7 @@ class UpdateLatch(Protocol):
     def armed(self) -> bool:
         """Whether the next update of PK is not verified."""
 
-    def disarm(self) -> None:
+    def disarm(self, use: LatchUse) -> None:
         """Take the permission back, in the same commit as what has just been changed."""
 
 
@@ -44,7 +53,7 @@ class NoLatch:
 
     armed: ClassVar[bool] = False
 
-    def disarm(self) -> None:
+    def disarm(self, use: LatchUse) -> None:
         """Do nothing."""
 
 

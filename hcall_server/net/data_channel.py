@@ -18,6 +18,7 @@ import trio
 from trio.abc import Stream
 
 from hcall_abi.codec import ProtocolError
+from hcall_abi.consumers import Consumer
 from hcall_abi.frames import (
     MAX_BODY,
     NONCE_SIZE,
@@ -244,10 +245,13 @@ class Connection:
         return []
 
     def _note_changes(self) -> None:
-        """Hand what was changed to the encryptor."""
+        """Hand what was changed to the encryptor, and tell the log of an update without verification."""
         partition = self.partition
         if partition is not None and partition.keystore is not None and partition.keystore.dirty:
             self._machine.encryptor.changed(partition)
+            if use := partition.take_latch_use():
+                consumer = Consumer.OPERATING_SYSTEM.name.lower()
+                self._log.info("signed_update.unverified", what=use.value, consumer=consumer)
 
     async def _send(self, data: bytes) -> None:
         counters = self._counters

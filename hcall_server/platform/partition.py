@@ -20,6 +20,7 @@ from hcall_abi.levels import FirmwareLevel
 from hcall_abi.policies import Policy
 from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.limits import limits_of
+from hcall_server.keystore.signed import LatchUse
 from hcall_server.keystore.store import Entropy, Keystore
 from hcall_server.platform.attributes import Attributes, ConsoleAttributes, effective_level
 
@@ -95,6 +96,7 @@ class Partition:
         self._firmware = level
         self._entropy = entropy
         self._last_generation = profile.image_generation
+        self._latch_use: LatchUse | None = None
 
     def __repr__(self) -> str:
         return f"Partition({self.number}, {self.name!r}, {self.kbytes} KiB, {self.power.value})"
@@ -153,7 +155,7 @@ class Partition:
         self.attributes = attributes
         self.level = effective_level(self._firmware, attributes)
 
-    def disarm_without_verification(self) -> None:
+    def disarm_without_verification(self, use: LatchUse) -> None:
         """Clear the one-shot latch after it has let a PK in unverified; nothing when it is not armed.
 
         It counts as a change of the keystore, so profile and image are committed together: a PK that
@@ -161,8 +163,14 @@ class Partition:
         """
         if self.attributes.without_verification:
             self.attributes = self.attributes._replace(without_verification=False)
+            self._latch_use = use
             if self.keystore:
                 self.keystore.touch()
+
+    def take_latch_use(self) -> LatchUse | None:
+        """Return what the latch has been used up for since the last time that somebody asked."""
+        use, self._latch_use = self._latch_use, None
+        return use
 
     def ipl(self) -> None:
         """Start the partition anew; OperatorError when its store was refused."""
@@ -202,6 +210,6 @@ class _Latch:
         """Whether it is set."""
         return self._partition.attributes.without_verification
 
-    def disarm(self) -> None:
+    def disarm(self, use: LatchUse) -> None:
         """Clear it."""
-        self._partition.disarm_without_verification()
+        self._partition.disarm_without_verification(use)

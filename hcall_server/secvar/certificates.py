@@ -1,4 +1,4 @@
-"""X.509 certificates in signature lists: which keys count (RSA-2048 and RSA-4096, version 3).
+"""X.509 certificates in signature lists: which keys count (RSA-2048 and RSA-4096, small exponent, version 3).
 
 Neither validity nor a chain is looked at, as PowerVM's library does not: a key counts because its
 certificate stands in PK or KEK.  This module loads `cryptography`; import it where an update is
@@ -15,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from hcall_abi.efi import GUID_X509, OWNER_SIZE, SignatureList
+from hcall_abi.update_rules import EXPONENT_BITS
 
 KEY_SIZES = frozenset({2048, 4096})
 """Lengths in bits of the RSA keys that count."""
@@ -40,4 +41,9 @@ def rsa_key(der: bytes | None) -> RSAPublicKey | None:
         return None
     if certificate.version is not x509.Version.v3 or not isinstance(key, RSAPublicKey):
         return None
-    return key if key.key_size in KEY_SIZES else None
+    return key if key.key_size in KEY_SIZES and _is_small(key.public_numbers().e) else None
+
+
+def _is_small(exponent: int) -> bool:
+    """Whether a public exponent makes a verification cheap; an even one, or 1, is none of RSA's."""
+    return exponent >= 3 and exponent % 2 == 1 and exponent.bit_length() <= EXPONENT_BITS

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from construct import ConstructError
 
-from hcall_abi.structures import LABEL_HEADER
+from hcall_abi.consumers import Consumer
+from hcall_abi.structures import LABEL_HEADER, OS_LINUX
 from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import FLAG_APPEND, PK
 
 HEADER_SIZE: int = LABEL_HEADER.sizeof()
 _NO_PREFIX = bytes(8)
+_PLATFORM_KEY = (
+    LABEL_HEADER.build({"prefix": _NO_PREFIX, "version": 0, "os": OS_LINUX, "length": HEADER_SIZE}) + PK
+)
 
 
 def broken_by_label(label: bytes) -> UpdateRule | None:
@@ -38,6 +42,14 @@ def broken_by_flags(flags: int, label: bytes) -> UpdateRule | None:
 def name_of(label: bytes) -> bytes:
     """Return the variable's name, in UTF-16, out of its label."""
     return label[HEADER_SIZE:]
+
+
+def is_platform_key(consumer: Consumer, label: bytes) -> bool:
+    """Whether this is the PK that Linux boots by, the only one that gets in without verification.
+
+    A PK of another consumer, or under another flag in its header, is an object as any other.
+    """
+    return consumer is Consumer.OPERATING_SYSTEM and label == _PLATFORM_KEY
 
 
 def sibling(label: bytes, name: bytes) -> bytes:

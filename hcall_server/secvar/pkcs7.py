@@ -14,18 +14,18 @@ This module loads `cryptography`; import it where an update is judged, not befor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import ObjectIdentifier
 
-from hcall_abi.update_rules import MAX_SIGNERS, RuleBroken, UpdateRule
+from hcall_abi.update_rules import MAX_SIGNERS, MAX_TRIALS, RuleBroken, UpdateRule
 
 SIGNED_DATA = ObjectIdentifier("1.2.840.113549.1.7.2")
 SHA_256 = ObjectIdentifier("2.16.840.1.101.3.4.2.1")
@@ -129,20 +129,47 @@ def read_signatures(der: bytes) -> tuple[Signature, ...]:
     return tuple(_signature(signer, data.content.type) for signer in signers)
 
 
-def made_by(key: RSAPublicKey, signatures: Iterable[Signature], update: bytes) -> bool:
-    """Whether `key` made one of the signatures over an update with this SHA-256 digest."""
-    return any(_verifies(key, each, update) for each in signatures)
-
-
-def _verifies(key: RSAPublicKey, signature: Signature, update: bytes) -> bool:
-    value, attributes, told = signature
-    if told is not None and told != update:
-        return False
+def verifies(key: RSAPublicKey, value: bytes, digest: bytes) -> bool:
+    """Whether `key` made the signature `value` over a SHA-256 digest: the one costly step."""
     try:
-        key.verify(value, attributes or update, PKCS1v15(), _DIGEST_OF_SHA256)
+        key.verify(value, digest, PKCS1v15(), _DIGEST_OF_SHA256)
     except InvalidSignature:
         return False
     return True
+
+
+Verify = Callable[[RSAPublicKey, bytes, bytes], bool]
+"""`verifies`, or what a test puts in its place to count."""
+
+
+class Trials:
+    """The search for a key that made one of an update's signatures.
+
+    A key is tried once, on signatures of its length that speak of this update (by its SHA-256
+    digest), and no more than MAX_TRIALS pairs are tried in all.
+    """
+
+    def __init__(self, signatures: Iterable[Signature], update: bytes, verify: Verify = verifies) -> None:
+        distinct = dict.fromkeys(signatures)
+        self._signatures = [each for each in distinct if each.told is None or each.told == update]
+        self._update = update
+        self._verify = verify
+        self._tried: set[RSAPublicNumbers] = set()
+        self._left = MAX_TRIALS
+
+    def made_by(self, key: RSAPublicKey) -> bool:
+        """Whether `key` made one of the signatures; RuleBroken once there have been too many trials."""
+        numbers, size = key.public_numbers(), key.key_size // 8
+        if numbers in self._tried:
+            return False
+        self._tried.add(numbers)
+        return any(self._fits(key, each) for each in self._signatures if len(each.value) == size)
+
+    def _fits(self, key: RSAPublicKey, signature: Signature) -> bool:
+        if not self._left:
+            raise RuleBroken(UpdateRule.SIGNATURE_TRIALS, f"none of {MAX_TRIALS} trials has succeeded")
+        self._left -= 1
+        return self._verify(key, signature.value, signature.attributes or self._update)
 
 
 def _signed_data(der: bytes) -> SignedData:

@@ -42,6 +42,7 @@ from hcall_server.secvar.merge import merge
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+    from hcall_server.secvar.pkcs7 import Verify
 
 _BEFORE_SENTENCE = LIST_HEADER_SIZE + OWNER_SIZE
 """Bytes of a signature list's head and an owner, which nobody looks at before the sentence."""
@@ -104,18 +105,21 @@ class Authority(Enum):
     EXCHANGE_KEY = "KEK"
 
 
-def decide(request: UpdateRequest) -> Decision:
-    """Judge an update whose label and flags have been found good (`hcall_server.secvar.names`)."""
+def decide(request: UpdateRequest, verify: Verify | None = None) -> Decision:
+    """Judge an update whose label and flags have been found good (`hcall_server.secvar.names`).
+
+    `verify` stands in for RSA (`hcall_server.secvar.pkcs7.verifies`); it is how work is counted.
+    """
     try:
-        return _decide(request)
+        return _decide(request, verify)
     except RuleBroken as error:
         return Refused(error.broken, error.message)
 
 
-def _decide(request: UpdateRequest) -> Decision:
+def _decide(request: UpdateRequest, verify: Verify | None) -> Decision:
     update = parse_update(request.payload)
     unverified = request.unverified and request.name == PK
-    authority = Authority.PLATFORM_KEY if unverified else _authority(request, update)
+    authority = Authority.PLATFORM_KEY if unverified else _authority(request, update, verify)
     stored = parse_stored(request.stored) if request.stored is not None else None
     if stored and not request.append and not unverified and update.time <= stored.time:
         raise RuleBroken(UpdateRule.TIME_LATER, f"{update.time} is not after {stored.time}")
@@ -138,15 +142,15 @@ def _everything(*, armed: bool) -> DeleteEverything:
 # Authority
 
 
-def _authority(request: UpdateRequest, update: SignedUpdate) -> Authority:
+def _authority(request: UpdateRequest, update: SignedUpdate, verify: Verify | None) -> Authority:
     """Return who signed the update; RuleBroken when nobody did who may."""
-    from hcall_server.secvar.pkcs7 import made_by, read_signatures
+    from hcall_server.secvar.pkcs7 import Trials, read_signatures, verifies
 
     signatures = read_signatures(update.pkcs7)
     message = signed_bytes(request.name, update.time, update.contents, append=request.append)
-    digest = hashlib.sha256(message).digest()
+    trials = Trials(signatures, hashlib.sha256(message).digest(), verify or verifies)
     for authority, key in _trusted(request):
-        if made_by(key, signatures, digest):
+        if trials.made_by(key):
             return authority
     rule = UpdateRule.SIGNED_BY_PK if request.name in (PK, KEK) else UpdateRule.SIGNED_BY_PK_OR_KEK
     raise RuleBroken(rule, "no trusted key made a signature over this update")

@@ -16,6 +16,14 @@ from hcall_abi.statuses import Status
 MAX_SIGNERS = 16
 """Most signers of one update; more are refused, so that judging one takes bounded time."""
 
+MAX_TRIALS = 128
+"""Most pairs of a trusted key and a signature that are tried for one update, for the same reason."""
+
+EXPONENT_BITS = 32
+"""Longest public exponent of a key that counts, in bits: a verification takes time by its length."""
+
+_KEYS = f"RSA-2048 or RSA-4096 keys of exponents of {EXPONENT_BITS} bits or less"
+
 _LABEL = Status.H_P2
 _FLAGS = Status.H_P5
 _PAYLOAD = Status.H_P6
@@ -53,15 +61,19 @@ class UpdateRule(Enum):
         _PAYLOAD,
         "signed attributes hold the content type of the SignedData and one message digest",
     )
-    TRUSTED_KEYS = _AUTHORITY, "PK and KEK hold X.509 v3 certificates with RSA-2048 or RSA-4096 keys"
+    TRUSTED_KEYS = _AUTHORITY, f"PK and KEK hold X.509 v3 certificates with {_KEYS}"
+    SIGNATURE_TRIALS = (
+        _AUTHORITY,
+        f"one of the first {MAX_TRIALS} pairs of a trusted key and a signature of its length fits",
+    )
     SIGNED_BY_PK = _AUTHORITY, "PK and KEK are updated by the holder of PK"
     SIGNED_BY_PK_OR_KEK = _AUTHORITY, "a variable is updated by the holder of PK or of a key in KEK"
     TIME_LATER = _AUTHORITY, "the time is later than that of the variable"
     APPEND_LISTS = _PAYLOAD, "what is appended is whole signature lists, at least one"
     STORED_LISTS = _PAYLOAD, "what is appended to is whole signature lists"
     WIPE_ARMED = _AUTHORITY, "everything is deleted only while an update of PK without verification is armed"
-    PK_CONTENTS = _PAYLOAD, "PK is one list of one X.509 v3 certificate with an RSA-2048 or RSA-4096 key"
-    KEK_CONTENTS = _PAYLOAD, "KEK is lists of X.509 v3 certificates with RSA-2048 or RSA-4096 keys"
+    PK_CONTENTS = _PAYLOAD, "PK is one list of one X.509 v3 certificate with a key as those of KEK"
+    KEK_CONTENTS = _PAYLOAD, f"KEK is lists of X.509 v3 certificates with {_KEYS}"
     VARIABLE_FITS = _SPACE, "the variable with its header fits into the largest object that READ can deliver"
 
     @property

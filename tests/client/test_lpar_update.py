@@ -38,6 +38,8 @@ async def test_auth_files(command, tmp_path):
     more = update("dbx", stranger().lists, append=True)
     await command("update", "dbx", data=authvar.auth_file(more), status=1)
     assert "H_PKS_SIGNED_UPDATE was refused with H_AUTHORITY" in command.err
+    assert "or the update breaks a rule, which the server's log names" in command.err
+    assert "see spec/hcalls/signed_update.md#rules" in command.err
     await command("update", "dbx", data=authvar.auth_file(more, append=True))
     assert stranger().der in await contents(command, "dbx")
     nothing = update("dbx", b"", time=NOW._replace(year=2030))
@@ -83,4 +85,8 @@ def test_keys_survive_a_kill(swpks_server):
             send(channel, "dbx", update("dbx", b"canary contents", stranger()))
     assert "a variable is updated by the holder of PK or of a key in KEK" in swpks_server.log
     assert "spec/hcalls/signed_update.md#rules" in swpks_server.log
+    told = [line for line in swpks_server.log.splitlines() if "signed_update.unverified" in line]
+    assert len(told) == 1
+    for word in ("PK taken without verification", "lpar1", "operating_system", '"info"'):
+        assert word in told[0]
     assert "canary" not in swpks_server.log

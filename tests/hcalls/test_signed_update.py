@@ -53,49 +53,6 @@ def test_who_may_read_variables() -> None:
         assert guest.read(SYSTEM, authvar.variable_label(name), password=PASSWORD).r5 == policy
 
 
-def test_the_latch_is_for_one_pk() -> None:
-    """R-36: the second update of PK has to be signed; the console arms the latch again."""
-    guest = Owner()
-    assert guest.update("PK", first_pk()) == Answer(0)
-    assert not guest.partition.attributes.without_verification
-    assert guest.update("PK", first_pk()) == Answer(H_P6)
-    assert guest.update("PK", update("PK", stranger().lists, stranger())) == Answer(H_AUTHORITY)
-    assert guest.update("PK", update("PK", stranger().lists)) == Answer(0)
-    guest.partition.set_attributes(ARMED)
-    assert guest.update("PK", first_pk()) == Answer(0)
-    assert guest.stored("PK") == struct.pack("<BHBBBBB", 0, *BEFORE) + pk().lists
-
-
-def test_the_latch_stays_armed_until_a_pk_gets_in() -> None:
-    """R-36: neither a refused PK nor another variable uses it up."""
-    guest = Owner()
-    for payload in (b"", first_pk()[:39], authvar.payload(BEFORE, b"-", b"no list")):
-        assert guest.update("PK", payload).status < 0
-    assert guest.update("KEK", update("KEK", kek().lists)) == Answer(H_AUTHORITY)
-    assert guest.update("PK", first_pk(), policy=0x0900_0000) == Answer(0)  # any policy of a new object
-    assert guest.update("PK", first_pk()) == Answer(H_P4)
-    assert not guest.partition.attributes.without_verification
-
-
-def test_pk_and_latch_are_one_change() -> None:
-    """R-22, R-36: what the profile and the image of one commit hold is before both or after both."""
-    guest = Owner()
-    guest.flush()
-    assert guest.update("PK", first_pk()) == Answer(0)
-    keystore = guest.partition.keystore
-    assert keystore is not None
-    assert guest.partition.profile().image_generation == keystore.generation == keystore.snapshot().generation
-    assert not guest.partition.profile().without_verification
-
-
-def test_a_refused_space_keeps_the_latch() -> None:
-    """R-36: a PK that does not fit was not let in."""
-    guest = Owner(kbytes=4)
-    guest.write(SYSTEM, b"big", bytes(3700), password=PASSWORD)
-    assert guest.update("PK", first_pk()) == Answer(H_NO_MEM)
-    assert guest.partition.attributes.without_verification
-
-
 def test_confirm_after_updates() -> None:
     """R-20: pending until flushed, like a write; a deletion like a removal."""
     guest = set_up()

@@ -10,6 +10,7 @@ import pytest
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.levels import LEVELS
+from hcall_server.keystore.signed import LatchUse
 from hcall_server.net.boot import Booted, boot, identity_of, provide_key
 from hcall_server.net.listeners import assign
 from hcall_server.net.settings import PartitionSettings, Settings
@@ -109,7 +110,7 @@ def test_attributes_are_remembered(booted: Boot) -> None:
     again = booted(PartitionSettings("a", linux_dynamic_key_secure_boot=1))
     partition = again.system.find("a")
     assert partition.attributes == Attributes(True, True, True)
-    partition.disarm_without_verification()
+    partition.disarm_without_verification(LatchUse.PK_TAKEN)
     partition = booted(armed).system.find("a")
     assert partition.attributes == Attributes(True, False, True)
     assert partition.level.calls == LEVELS["FW1110"].calls

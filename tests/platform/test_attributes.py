@@ -11,6 +11,7 @@ from hcall_abi.errors import Fault, StorageError
 from hcall_abi.levels import LEVELS
 from hcall_abi.policies import Policy
 from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.keystore.signed import LatchUse
 from hcall_server.platform.attributes import VALUES, Attributes
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.refusal import ConsoleRefusal
@@ -196,13 +197,15 @@ def test_the_latch_is_cleared_once_and_takes_the_image_along() -> None:
     keystore = partition.keystore
     assert keystore
     keystore.mark_flushed(keystore.generation)
-    partition.disarm_without_verification()
+    partition.disarm_without_verification(LatchUse.PK_TAKEN)
     generation = keystore.generation
     assert keystore.dirty
     assert partition.profile().without_verification is False
     assert partition.profile().image_generation == generation
-    partition.disarm_without_verification()
+    assert partition.take_latch_use() is LatchUse.PK_TAKEN
+    partition.disarm_without_verification(LatchUse.PK_DELETED)
     assert keystore.generation == generation
+    assert partition.take_latch_use() is None
 
 
 def test_without_signed_updates_the_call_does_not_exist() -> None:

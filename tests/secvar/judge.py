@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from hcall_abi.variables import wide
+from hcall_server.secvar.pkcs7 import Verify
 from hcall_server.secvar.update import Decision, Replace, UpdateRequest, decide
 from tests.secvar.keys import kek, pk
 
@@ -18,8 +19,8 @@ def trusted() -> dict[str, bytes]:
     return {"platform_key": pk().variable, "exchange_keys": kek().variable}
 
 
-def judge(name: str, payload: bytes, **changes: Any) -> Decision:
-    """The decision about a payload; `changes` are fields of the request."""
+def judge(name: str, payload: bytes, *, verify: Verify | None = None, **changes: Any) -> Decision:
+    """The decision about a payload; `changes` are fields of the request, `verify` stands in for RSA."""
     fields = {
         "append": False,
         "stored": None,
@@ -28,7 +29,7 @@ def judge(name: str, payload: bytes, **changes: Any) -> Decision:
         **trusted(),
         **changes,
     }
-    return decide(UpdateRequest(wide(name), payload, **fields))
+    return decide(UpdateRequest(wide(name), payload, **fields), verify)
 
 
 def stored(name: str, payload: bytes, **changes: Any) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import functools
+import random
+from types import SimpleNamespace
 from typing import NamedTuple
 
 from cryptography import x509
@@ -74,6 +76,14 @@ def certificate(name: str, key, issuer_key=None) -> x509.Certificate:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(issuer_key or key, SHA256())
     )
+
+
+def public_key(bits: int, exponent: int, number: int = 0) -> bytes:
+    """A certificate for an RSA key that nobody holds, in DER; another one for every `number`."""
+    modulus = random.Random(number).getrandbits(bits) | 1 << bits - 1 | 1
+    key = SimpleNamespace(public_key=rsa.RSAPublicNumbers(exponent, modulus).public_key)
+    made = certificate("nobody", key, pk().key)
+    return made.public_bytes(serialization.Encoding.DER)
 
 
 @functools.cache

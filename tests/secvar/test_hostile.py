@@ -5,18 +5,21 @@ import hashlib
 import random
 import struct
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcall_abi.efi import SignatureList, build_lists
 from hcall_abi.update_rules import UpdateRule
 from hcall_client import authvar
+from hcall_server.secvar import pkcs7
 from hcall_server.secvar.update import Refused, Replace
 from tests.secvar import der
 from tests.secvar.judge import judge
-from tests.secvar.keys import NOW, elliptic, kek, pk, update
+from tests.secvar.keys import NOW, elliptic, kek, pk, public_key, stranger, update
 
 CONTENTS = b"contents"
 LARGEST_PAYLOAD = 0xFFFF
@@ -134,12 +137,135 @@ def test_bombs(name: str) -> None:
     assert peak < 16 << 20
 
 
-def test_the_most_work_there_is() -> None:
-    """R-70: as many signers and trusted keys as fit; none signed, so all are tried."""
-    signers = [der.signer_info(random.Random(n).randbytes(256)) for n in range(16)]
-    keys = authvar.certificate_lists([kek().der] * (60_000 // len(kek().lists)))
-    payload = authvar.payload(NOW, der.signed_data(*signers), b"")
-    assert refused(payload, exchange_keys=bytes(8) + keys) is UpdateRule.SIGNED_BY_PK_OR_KEK
+class Counted:
+    """RSA as the engine does it, with a count of how often and for which keys."""
+
+    def __init__(self) -> None:
+        self.trials: list[tuple[int, int, bytes]] = []
+
+    def __call__(self, key: RSAPublicKey, value: bytes, digest: bytes) -> bool:
+        numbers = key.public_numbers()
+        assert numbers.e < 1 << 32
+        assert len(value) * 8 == key.key_size
+        self.trials.append((numbers.n, numbers.e, value))
+        return pkcs7.verifies(key, value, digest)
+
+
+def many(count: int, size: int = 256) -> list[bytes]:
+    """Signers whose signatures nobody made; in a SET they stand before those that somebody made."""
+    return [der.signer_info(bytes(8) + random.Random(n).randbytes(size - 8)) for n in range(count)]
+
+
+@functools.cache
+def as_many_as_fit(bits: int, exponent: int) -> list[bytes]:
+    """Certificates of different keys, that fill a KEK."""
+    size = len(authvar.certificate_lists([public_key(bits, exponent)]))
+    return [public_key(bits, exponent, number) for number in range(LARGEST_PAYLOAD // size)]
+
+
+SMALL, LARGE, HUGE = 65537, (1 << 32) - 1, (1 << 2047) - 1
+WORK: list[tuple[str, Callable[[], list[bytes]], Callable[[], list[bytes]], UpdateRule, int | None]] = [
+    (
+        "distinct keys",
+        lambda: as_many_as_fit(2048, SMALL),
+        lambda: many(16),
+        UpdateRule.SIGNATURE_TRIALS,
+        128,
+    ),
+    (
+        "longest keys",
+        lambda: as_many_as_fit(4096, LARGE),
+        lambda: many(16, 512),
+        UpdateRule.SIGNATURE_TRIALS,
+        128,
+    ),
+    (
+        "one signer",
+        lambda: as_many_as_fit(2048, SMALL),
+        lambda: many(1),
+        UpdateRule.SIGNED_BY_PK_OR_KEK,
+        None,
+    ),
+    (
+        "one key again and again",
+        lambda: [kek().der] * 60,
+        lambda: many(16),
+        UpdateRule.SIGNED_BY_PK_OR_KEK,
+        32,
+    ),
+    (
+        "one signature again and again",
+        lambda: [kek().der],
+        lambda: many(1) * 16,
+        UpdateRule.SIGNED_BY_PK_OR_KEK,
+        2,
+    ),
+    (
+        "signatures of no key's length",
+        lambda: [kek().der],
+        lambda: many(16, 255),
+        UpdateRule.SIGNED_BY_PK_OR_KEK,
+        0,
+    ),
+    ("a huge exponent", lambda: as_many_as_fit(2048, HUGE), lambda: many(16), UpdateRule.TRUSTED_KEYS, 16),
+    (
+        "a long exponent",
+        lambda: as_many_as_fit(4096, LARGE + 2),
+        lambda: many(16, 512),
+        UpdateRule.TRUSTED_KEYS,
+        0,
+    ),
+]
+"""What KEK holds, the signers, the rule that ends it, and the verifications (None: one a key, PK's too)."""
+
+
+@pytest.mark.parametrize("_name,keys,signers,rule,cost", WORK, ids=[row[0] for row in WORK])
+def test_the_most_work_there_is(
+    _name: str,
+    keys: Callable[[], list[bytes]],
+    signers: Callable[[], list[bytes]],
+    rule: UpdateRule,
+    cost: int | None,
+) -> None:
+    """R-70: nobody signed, so all is tried: a key once, on what could be its signatures, and not for ever."""
+    counted = Counted()
+    payload = authvar.payload(NOW, der.signed_data(*signers()), b"")
+    exchange_keys = bytes(8) + authvar.certificate_lists(keys())
+    cost = 1 + len(keys()) if cost is None else cost
+    assert max(len(payload), len(exchange_keys)) <= LARGEST_PAYLOAD
+    assert refused(payload, exchange_keys=exchange_keys, verify=counted) is rule
+    assert len(counted.trials) == cost
+    assert len(set(counted.trials)) == cost
+
+
+def test_the_last_trial_counts() -> None:
+    """R-70: the 128th trial is made and may succeed; with one more stranger before it, it is not made."""
+    keys = as_many_as_fit(2048, SMALL)
+    good_one = der.signer_info(der.signature(authvar.to_sign("db", CONTENTS, NOW), kek()))
+    payload = authvar.payload(NOW, der.signed_data(*many(15), good_one), CONTENTS)
+    for strangers, taken in ((6, True), (7, False)):  # 16 trials each, as many for PK
+        lists = authvar.certificate_lists([*keys[:strangers], kek().der])
+        counted = Counted()
+        decision = judge("db", payload, exchange_keys=bytes(8) + lists, verify=counted)
+        assert isinstance(decision, Replace) is taken
+        assert len(counted.trials) == 128
+
+
+def test_exponents() -> None:
+    """R-70: odd, at least 3, at most 32 bits; else the certificate does not count, in KEK as in a new one."""
+    for exponent, counts in (
+        (3, True),
+        (17, True),
+        (65537, True),
+        (LARGE, True),
+        (LARGE + 2, False),
+        (HUGE, False),
+    ):
+        lists = authvar.certificate_lists([public_key(2048, exponent)])
+        made = judge("KEK", update("KEK", lists))
+        assert isinstance(made, Replace) is counts
+        ending = refused(update("db", CONTENTS, stranger()), exchange_keys=bytes(8) + lists)
+        assert ending is (UpdateRule.SIGNED_BY_PK_OR_KEK if counts else UpdateRule.TRUSTED_KEYS)
 
 
 @settings(max_examples=200)

@@ -16,7 +16,7 @@ from hcall_server.secvar.names import broken_by_flags, broken_by_label
 from hcall_server.secvar.update import Refused, Replace
 from tests.secvar import der
 from tests.secvar.judge import judge
-from tests.secvar.keys import BEFORE, NOW, elliptic, holder, kek, pk, stranger, update
+from tests.secvar.keys import BEFORE, NOW, elliptic, holder, kek, pk, public_key, stranger, update
 
 CONTENTS = b"what db is to hold"
 R = UpdateRule
@@ -133,6 +133,12 @@ CASES: list[Case] = [
         lambda: update("db", CONTENTS, kek()),
         {"exchange_keys": lambda: old(authvar.certificate_lists([elliptic()]) + kek().lists)},
     ),
+    (
+        R.SIGNATURE_TRIALS,
+        "db",
+        lambda: payload(der.signed_data(*[der.signer_info(bytes(255) + bytes([n])) for n in range(16)])),
+        {"exchange_keys": lambda: old(authvar.certificate_lists([public_key(2048, 3, n) for n in range(8)]))},
+    ),
     (R.SIGNED_BY_PK, "PK", lambda: update("PK", kek().lists, stranger()), {}),
     (R.SIGNED_BY_PK, "KEK", lambda: update("KEK", kek().lists, kek()), {}),
     (R.SIGNED_BY_PK_OR_KEK, "db", lambda: update("db", CONTENTS, stranger()), {}),
@@ -169,7 +175,8 @@ CASES: list[Case] = [
 STATUSES = {
     "PART": Status.H_P6, "HEADER": Status.H_P6, "PKCS7": Status.H_P6, "APPEND": Status.H_P6,
     "STORED": Status.H_P6, "KEK": Status.H_P6, "TRUSTED": Status.H_AUTHORITY, "SIGNED": Status.H_AUTHORITY,
-    "WIPE": Status.H_AUTHORITY, "VARIABLE": Status.H_NO_MEM, "LABEL": Status.H_P2, "NAME": Status.H_P2,
+    "WIPE": Status.H_AUTHORITY, "SIGNATURE": Status.H_AUTHORITY,
+    "VARIABLE": Status.H_NO_MEM, "LABEL": Status.H_P2, "NAME": Status.H_P2,
     "FLAGS": Status.H_P5,
 }  # fmt: skip
 EXACT = {

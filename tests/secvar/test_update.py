@@ -48,9 +48,10 @@ def test_kek_signs_all_but_pk_and_kek(name: str) -> None:
 def test_every_key_of_kek_signs() -> None:
     """R-70: the second list of KEK counts as the first; RSA-4096 as RSA-2048."""
     big = holder("big", 4096)
-    keys = {"exchange_keys": old(kek().lists + big.lists), "platform_key": None}
+    keys = old(kek().lists + big.lists)
     for who in (kek(), big):
-        assert isinstance(judge("db", update("db", DIGESTS, who), **keys), Replace)
+        payload = update("db", DIGESTS, who)
+        assert isinstance(judge("db", payload, exchange_keys=keys, platform_key=None), Replace)
     assert isinstance(judge("KEK", update("KEK", kek().lists, big), platform_key=old(big.lists)), Replace)
 
 

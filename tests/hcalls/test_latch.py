@@ -1,0 +1,142 @@
+"""The one-shot latch that lets a PK in without verification, and what a signed update can be replayed for."""
+
+import struct
+from typing import Any
+
+import pytest
+
+from hcall_abi.consumers import Consumer
+from hcall_abi.update_rules import UpdateRule
+from hcall_abi.variables import WIPE_SENTENCE
+from hcall_client import authvar
+from hcall_server.keystore.signed import LatchUse
+from tests.guest import BOOT_LOADER, FIRMWARE, SYSTEM, Answer, auth_block
+from tests.hcalls.owner import ARMED, PASSWORD, Owner, first_pk, set_up
+from tests.secvar.keys import BEFORE, NOW, kek, pk, stranger, update
+
+H_AUTHORITY, H_NO_MEM = -10, -9
+H_P4, H_P6 = -57, -59
+LATER = NOW._replace(minute=59)
+
+
+def test_the_latch_is_for_one_pk() -> None:
+    """R-36: the second update of PK has to be signed; the console arms the latch again."""
+    guest = Owner()
+    assert guest.update("PK", first_pk()) == Answer(0)
+    assert not guest.partition.attributes.without_verification
+    assert guest.update("PK", first_pk()) == Answer(H_P6)
+    assert guest.update("PK", update("PK", stranger().lists, stranger())) == Answer(H_AUTHORITY)
+    assert guest.update("PK", update("PK", stranger().lists)) == Answer(0)
+    guest.partition.set_attributes(ARMED)
+    assert guest.update("PK", first_pk()) == Answer(0)
+    assert guest.stored("PK") == struct.pack("<BHBBBBB", 0, *BEFORE) + pk().lists
+
+
+def test_the_latch_stays_armed_until_a_pk_gets_in() -> None:
+    """R-36: neither a refused PK nor another variable uses it up."""
+    guest = Owner()
+    for payload in (b"", first_pk()[:39], authvar.payload(BEFORE, b"-", b"no list")):
+        assert guest.update("PK", payload).status < 0
+    assert guest.update("KEK", update("KEK", kek().lists)) == Answer(H_AUTHORITY)
+    assert guest.update("PK", first_pk(), policy=0x0900_0000) == Answer(0)  # any policy of a new object
+    assert guest.update("PK", first_pk()) == Answer(H_P4)
+    assert not guest.partition.attributes.without_verification
+
+
+def test_pk_and_latch_are_one_change() -> None:
+    """R-22, R-36: what the profile and the image of one commit hold is before both or after both."""
+    guest = Owner()
+    guest.flush()
+    assert guest.update("PK", first_pk()) == Answer(0)
+    keystore = guest.partition.keystore
+    assert keystore is not None
+    assert guest.partition.profile().image_generation == keystore.generation == keystore.snapshot().generation
+    assert not guest.partition.profile().without_verification
+
+
+def test_a_refused_space_keeps_the_latch() -> None:
+    """R-36: a PK that does not fit was not let in."""
+    guest = Owner(kbytes=4)
+    guest.write(SYSTEM, b"big", bytes(3700), password=PASSWORD)
+    assert guest.update("PK", first_pk()) == Answer(H_NO_MEM)
+    assert guest.partition.attributes.without_verification
+
+
+WIPE = authvar.payload(BEFORE, b"-", bytes(44) + WIPE_SENTENCE)
+COMMON_PK = authvar.variable_label("PK").replace(b"\2\x10", b"\4\x10")
+NOT_LINUX: list[dict[str, Any]] = [
+    {"authorization": auth_block(BOOT_LOADER)},
+    {"authorization": auth_block(FIRMWARE)},
+    {"label": COMMON_PK},
+    {"label": COMMON_PK, "authorization": auth_block(BOOT_LOADER)},
+]
+"""Whose PK another one is: arguments in the place of Linux's."""
+
+
+@pytest.mark.parametrize("other", NOT_LINUX)
+def test_the_latch_is_for_linux_alone(other: dict[str, Any]) -> None:
+    """R-03, R-36: any other PK is verified, as if nothing were armed; the system's own still gets in."""
+    guest = Owner()
+    before = guest.picture()
+    signed, unsigned = update("PK", pk().lists), authvar.payload(NOW, b"-", b"")
+    for payload, status in ((first_pk(), H_P6), (WIPE, H_P6), (unsigned, H_P6), (signed, H_AUTHORITY)):
+        assert guest.update("PK", payload, **other) == Answer(status)
+        assert guest.picture() == before
+    assert guest.partition.take_latch_use() is None
+    assert guest.update("PK", first_pk()) == Answer(0)
+    assert guest.partition.take_latch_use() is LatchUse.PK_TAKEN
+
+
+@pytest.mark.parametrize("other", NOT_LINUX)
+def test_a_verified_update_of_another_pk_leaves_the_latch(other: dict[str, Any]) -> None:
+    """R-36, R-70: one whose PK has keys may change it, signed; the sentence is refused even so."""
+    guest = Owner()
+    consumer = other.get("authorization", auth_block(SYSTEM))[1]
+    label = other.get("label", authvar.variable_label("PK"))
+    store = guest.partition.keystore
+    assert store is not None
+    store.update_signed(Consumer(consumer), label, 0x0100_0000, pk().variable)
+    assert guest.update("PK", update("PK", bytes(44) + WIPE_SENTENCE), **other) == Answer(H_AUTHORITY)
+    assert guest.refusals[-1].rule == UpdateRule.WIPE_ARMED.sentence
+    assert guest.update("PK", update("PK", stranger().lists), **other) == Answer(0)
+    assert guest.partition.attributes.without_verification
+    assert guest.update("PK", WIPE) == Answer(0)
+    left = store.signed_data(Consumer(consumer), label)
+    assert (left is None) == (consumer == SYSTEM)
+
+
+def test_what_the_latch_was_used_for() -> None:
+    """R-36: a PK, none, or everything gone; the log is told once."""
+    guest = Owner()
+    nothing = authvar.payload(NOW, b"-", b"")
+    for payload, use in (
+        (first_pk(), LatchUse.PK_TAKEN), (nothing, LatchUse.PK_DELETED), (WIPE, LatchUse.ALL_DELETED)
+    ):  # fmt: skip
+        guest.partition.set_attributes(ARMED)
+        assert guest.update("PK", payload) == Answer(0)
+        assert guest.partition.take_latch_use() is use
+        assert guest.partition.take_latch_use() is None
+
+
+def test_a_replayed_append_to_kek() -> None:
+    """R-70: it adds the same keys again each time, until they do not fit; nothing is lost by that."""
+    guest = Owner(kbytes=4)
+    assert guest.update("PK", first_pk()) == Answer(0)
+    payload = update("KEK", kek().lists, append=True)
+    times = 0
+    while (answer := guest.update("KEK", payload, flags=1)) == Answer(0):
+        times += 1
+        assert guest.stored("KEK") == struct.pack("<BHBBBBB", 0, *NOW) + kek().lists * times
+    assert answer == Answer(H_NO_MEM)
+    assert times > 1
+    assert guest.update("db", update("db", b"x", kek())) == Answer(0)
+
+
+def test_a_rollback_by_removal() -> None:
+    """R-70: an old update is refused by its time, and taken again once the variable has been removed."""
+    guest = set_up()
+    old, new = update("db", b"old"), update("db", b"new", time=LATER)
+    assert [guest.update("db", payload) for payload in (old, new)] == [Answer(0)] * 2
+    assert guest.update("db", old) == Answer(H_AUTHORITY)
+    assert guest.remove(SYSTEM, authvar.variable_label("db"), password=PASSWORD) == Answer(0)
+    assert guest.update("db", old) == Answer(0)
