@@ -1,5 +1,6 @@
 """The authorisation matrix end to end: real frames, guest memory, a real partition; every row a call."""
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,15 +9,27 @@ import pytest
 
 from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
+from hcall_abi.efi import StoredVariable, build_stored
+from hcall_client.authvar import variable_label
 from hcall_server.keystore.image import StoredObject, StoreImage
 from tests.guest import CONSUMERS, Answer, Guest, auth_block, make_partition
-from tests.keystore.matrix import MODES, NEWEST, SHAPES, STORED_WORDS, UNWRAPPING_WORDS, owners, rows
+from tests.keystore.matrix import (
+    MODES,
+    NEWEST,
+    POSSIBLE_WORDS,
+    SHAPES,
+    STORED_WORDS,
+    UNWRAPPING_WORDS,
+    owners,
+    rows,
+)
 from tests.keystore.oracle import (
     BAD_POLICY,
     MADE_BY_HYPERVISOR,
     MAKERS,
     NOT_FOUND,
     REVOCATION,
+    SIGNED_ONLY,
     UNTIL_IPL,
     WRAPPING_KEY,
     Call,
@@ -25,6 +38,7 @@ from tests.keystore.oracle import (
     afterwards,
     answer,
 )
+from tests.secvar.keys import BEFORE, NOW, pk, update
 from tests.wrapping import second
 
 NOT_STORED = UNTIL_IPL | MADE_BY_HYPERVISOR
@@ -33,13 +47,8 @@ DATA = b"what is kept"
 HELD_WORDS = sorted({*STORED_WORDS, *UNWRAPPING_WORDS})
 PLAIN = (Presented.NOTHING, Presented.RIGHT, Presented.WRONG)
 READ_ALIKE = (Call.CONFIG, Call.READ, Call.CONFIRM, Call.WRAP, Call.UNWRAP)
-CASES = [
-    (call, level, owner, mode)
-    for call, level in SHAPES
-    if call is not Call.SIGNED  # what it signs decides too; test_signed has its rows
-    for owner in owners(level)
-    for mode in MODES
-]
+SIGNED_WORDS = [word for word in POSSIBLE_WORDS if word & SIGNED_ONLY and not word & WRAPPING_KEY]
+CASES = [(call, level, owner, mode) for call, level in SHAPES for owner in owners(level) for mode in MODES]
 
 
 def label_of(word: int) -> bytes:
@@ -49,6 +58,25 @@ def label_of(word: int) -> bytes:
 def data_of(word: int) -> bytes:
     """What an object of this policy holds: a wrapping key of its own, or the same bytes as all others."""
     return hashlib.sha256(label_of(word)).digest() if word & WRAPPING_KEY else DATA
+
+
+def variable(word: int, *, exists: bool) -> str:
+    """The name of the secure-boot variable with this policy."""
+    return f"policy {word:08x}" if exists else f"new {word:08x}"
+
+
+@functools.cache
+def signed(name: str) -> bytes:
+    """An update of a variable, signed by the holder of PK; once, because RSA takes its time."""
+    return update(name, DATA)
+
+
+def variables(owner: int) -> list[StoredObject]:
+    """A PK, and a variable of every policy that one can have."""
+    old = build_stored(StoredVariable(BEFORE, DATA))
+    made = [(variable(word, exists=True), word, old) for word in SIGNED_WORDS]
+    made.append(("PK", SIGNED_ONLY, pk().variable))
+    return [StoredObject(owner, variable_label(name), word, data) for name, word, data in made]
 
 
 @dataclass
@@ -88,11 +116,10 @@ def frames(kind: Call, level: str, owner: int, mode: int) -> Iterator[Row]:
             yield row
 
 
-def build(level: str, owner: int, mode: int, *, password_set: bool) -> World:
+def build(kind: Call, level: str, owner: int, mode: int, *, password_set: bool) -> World:
     """Make a world; the other two consumers have their passwords in any case."""
-    objects = {
-        label_of(word): StoredObject(owner, label_of(word), word, data_of(word)) for word in HELD_WORDS
-    }
+    plain = [StoredObject(owner, label_of(word), word, data_of(word)) for word in HELD_WORDS]
+    objects = {held.label: held for held in (variables(owner) if kind is Call.SIGNED else plain)}
     stored = [held for held in objects.values() if not held.policy & MADE_BY_HYPERVISOR]
     guest = Guest(make_partition(level, objects=stored, mode=mode))
     store = guest.partition.keystore
@@ -150,8 +177,21 @@ def call(guest: Guest, row: Row) -> Answer:
     return call_about_keys(guest, row, label, password)
 
 
+def call_signed(guest: Guest, row: Row, password: bytes) -> Answer:
+    """Send an update of a variable that nothing but its row's conditions can stop."""
+    name = variable(row.word, exists=row.exists)
+    auth, label = auth_block(row.owner, password), variable_label(name)
+    values: dict[str, int | bytes] = {
+        "authorization": auth,
+        "label": label,
+        "policy": row.word,
+        "data": signed(name),
+    }
+    return guest.do(Opcode.SIGNED_UPDATE, **values)
+
+
 def call_about_keys(guest: Guest, row: Row, label: bytes, password: bytes) -> Answer:
-    """Send the row of a call that uses or changes a wrapping key."""
+    """Send the row of a call that uses or changes a wrapping key, or a signed update."""
     match row.call:
         case Call.WRAP:
             return guest.wrap(row.owner, label, DATA, password=password)
@@ -161,6 +201,8 @@ def call_about_keys(guest: Guest, row: Row, label: bytes, password: bytes) -> An
             return guest.unwrap(row.owner, wrapped, password=password)
         case Call.REVOKE:
             return guest.revoke(row.owner, label, password=password)
+        case Call.SIGNED:
+            return call_signed(guest, row, password)
     return guest.unrevoke(row.owner, label, password=password)
 
 
@@ -199,6 +241,12 @@ def note(world: World, row: Row, status: int, before: tuple[int, int, int]) -> b
         world.written[label] = StoredObject(row.owner, label, row.word, data)
         size = len(DATA) if row.call is Call.WRITE else 32
         return world.counts() == (used + len(label) + size + 32, generation + persistent, count + 1)
+    if status == 0 and row.call is Call.SIGNED:
+        label = variable_label(variable(row.word, exists=row.exists))
+        data = build_stored(StoredVariable(NOW, DATA))
+        world.written[label] = StoredObject(row.owner, label, row.word, data)
+        size = 0 if row.exists else len(label) + len(data) + 32
+        return world.counts() == (used + size, generation + persistent, count + (not row.exists))
     if status == 0 and row.call is Call.REMOVE:
         label = label_of(row.word)
         world.gone.add(label)
@@ -222,7 +270,7 @@ def test_every_row_is_answered_as_the_oracle_says(kind: Call, level: str, owner:
     for row in frames(kind, level, owner, mode):
         key = (row.password_set, None if kind in READ_ALIKE else row.presented)
         if key not in worlds or "PASSWORD" in kind.name:
-            worlds[key] = build(level, owner, mode, password_set=row.password_set)
+            worlds[key] = build(kind, level, owner, mode, password_set=row.password_set)
         world = worlds[key]
         before = world.counts()
         got = call(world.guest, row)
@@ -236,7 +284,7 @@ def test_every_row_is_answered_as_the_oracle_says(kind: Call, level: str, owner:
 def test_every_row_of_the_matrix_is_a_frame() -> None:
     """R-17: thousands of frames, and the store that they meet has an object of every policy word."""
     assert sum(1 for case in CASES for _ in frames(*case)) > 40_000
-    world = build(NEWEST, 3, 0, password_set=True)
+    world = build(Call.READ, NEWEST, 3, 0, password_set=True)
     assert len(world.image().objects) == sum(not word & NOT_STORED for word in HELD_WORDS)
 
 
