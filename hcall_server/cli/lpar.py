@@ -2,6 +2,7 @@
 
     swpks lpar lpar1 config
     swpks lpar lpar1 write SB_VERSION --consumer firmware --policy worldreadable --in version.bin
+    swpks lpar lpar1 wrap my-key --password-file pw --in plain.bin --out wrapped.bin
     swpks lpar lpar1 read --os-label sed-opal:disk --password-file pw --out key.bin
 
 Exit status: 0 done; 1 the h-call was refused; 2 the command line makes no sense; 3 the server
@@ -19,10 +20,12 @@ from typing import Any, NamedTuple
 from hcall_abi.consumers import Consumer
 from hcall_abi.errors import SwpksError
 from hcall_abi.variables import POLICIES
+from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS
 from hcall_client.blocking import BlockingChannel
 from hcall_client.errors import CallTooLarge, HcallError
 from hcall_client.linux import LinuxError
 from hcall_server.cli import lpar_values as values
+from hcall_server.cli.lpar_keys import KEY_VERBS
 from hcall_server.cli.lpar_values import UsageError
 from hcall_server.cli.lpar_verbs import REFUSED, VERBS, NotFlushed
 
@@ -89,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
         name="swpks lpar",
         timeout=args.timeout,
     ) as channel:
-        return VERBS[args.verb](channel, args)
+        return (VERBS | KEY_VERBS)[args.verb](channel, args)
 
 
 def _fail(args: argparse.Namespace, error: Exception, status: int) -> int:
@@ -206,6 +209,34 @@ def _add_update(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="until it is durable, 5 s at most")
 
 
+def _add_gen_key(parser: argparse.ArgumentParser) -> None:
+    _add_wait(parser)
+    parser.add_argument(
+        "--length", type=values.number, metavar="N", help="a plain key of N bytes, which is given out"
+    )
+    parser.add_argument(
+        "--policy", type=values.policy, default=0, metavar="P", help="without --length, beside wrappingkey"
+    )
+    _add_output(parser, "where a plain key goes (default: standard output)")
+
+
+def _add_wrap(parser: argparse.ArgumentParser) -> None:
+    _add_label(parser)
+    parser.add_argument(
+        "--flags",
+        type=values.wrap_flags,
+        default=DEFAULT_WRAP_FLAGS,
+        metavar="W",
+        help="when it may be unwrapped: ossecbootaudit or ossecbootenforce (default: any mode), or 0x...",
+    )
+    _add_through(parser)
+
+
+def _add_through(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--in", dest="input", type=Path, metavar="F", help="the bytes (default: stdin)")
+    _add_output(parser, "where the result goes (default: standard output)")
+
+
 def _add_gen_password(parser: argparse.ArgumentParser) -> None:
     _add_output(parser, "where the password goes; - is standard output", required=True)
     parser.add_argument("--length", type=values.number, metavar="N", help="bytes (default: the maximum)")
@@ -241,6 +272,11 @@ _VERB_OPTIONS = {
     "update": _add_update,
     "rm": _add_wait,
     "confirm": _add_wait,
+    "gen-key": _add_gen_key,
+    "wrap": _add_wrap,
+    "unwrap": _add_through,
+    "revoke": _add_wait,
+    "unrevoke": _add_wait,
     "gen-password": _add_gen_password,
     "set-password": _add_set_password,
     "boot": lambda parser: _add_output(parser, "keep the kernel's password in a file, to go on by hand"),
@@ -254,6 +290,11 @@ _HELP = {
     "update": "change a secure-boot variable by an auth file, signed by its owner",
     "rm": "remove an object",
     "confirm": "tell whether the newest change to a label is durable",
+    "gen-key": "have a key made: for wrapping, or (--length) a plain one",
+    "wrap": "encrypt bytes under a wrapping key",
+    "unwrap": "decrypt a wrapped object, which names its key itself",
+    "revoke": "take a wrapping key out of use",
+    "unrevoke": "put a revoked wrapping key into use again",
     "gen-password": "have a password made and set for this IPL",
     "set-password": "set a password for this IPL",
     "boot": "run firmware, boot loader and kernel, each locking its objects",

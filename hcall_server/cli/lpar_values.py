@@ -11,6 +11,7 @@ from hcall_abi.consumers import Consumer
 from hcall_abi.frames import Segment
 from hcall_abi.policies import Policy
 from hcall_abi.structures import OS_COMMON, OS_LINUX
+from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WrapFlag
 from hcall_client.labels import os_label
 
 CONSUMERS = {
@@ -73,6 +74,19 @@ def policy(text: str) -> int:
             raise argparse.ArgumentTypeError(f"unknown policy {name!r}; known are {known}")
         word |= found
     return word
+
+
+def wrap_flags(text: str) -> int:
+    """Return wrap flags: names joined by commas beside what WRAP demands anyway, or a number as it is."""
+    if text[:1].isdigit():
+        return number(text)
+    flags = DEFAULT_WRAP_FLAGS
+    for name in filter(None, text.upper().split(",")):
+        if name not in WrapFlag.__members__:
+            known = ", ".join(WrapFlag.__members__).lower()
+            raise argparse.ArgumentTypeError(f"unknown wrap flag {name.lower()!r}; known are {known}")
+        flags |= WrapFlag[name]
+    return flags
 
 
 def register(text: str) -> tuple[int, int]:

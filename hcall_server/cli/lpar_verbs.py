@@ -37,6 +37,17 @@ def show(args: argparse.Namespace, told: Mapping[str, Any], lines: list[str]) ->
     print(json.dumps(dict(told), indent=2) if args.json else "\n".join(lines))
 
 
+def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> None:
+    """Give bytes out: to the file named or standard output; `about` them as JSON, where that was asked for.
+
+    JSON has the bytes too, unless they go to a file.
+    """
+    if args.json:
+        print(json.dumps({**about, **({} if args.output else {"data_hex": data.hex()})}, indent=2))
+    if args.output or not args.json:
+        write_file(args.output, data)
+
+
 def config(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Show what the keystore can do and how full it is."""
     block = channel.limits()
@@ -85,10 +96,7 @@ def read(channel: BlockingChannel, args: argparse.Namespace) -> int:
         size = max(limits.max_object_size, limits.max_large_object_size)
     found = channel.call(calls.read_object(who(args), label, size))
     about = {"size": len(found.data), "policy": describe(found.policy), "policy_word": int(found.policy)}
-    if args.json:
-        print(json.dumps(about | ({} if args.output else {"data_hex": found.data.hex()}), indent=2))
-    if args.output or not args.json:
-        write_file(args.output, found.data)
+    give(args, about, found.data)
     return OK
 
 
@@ -96,7 +104,7 @@ def write(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Make an object out of a file or standard input."""
     label, authorization = chosen_label(args), who(args)
     channel.call(calls.write_object(authorization, label, read_file(args.input), args.policy))
-    return _flushed(channel, authorization, label) if args.wait else OK
+    return wait_flushed(channel, authorization, label) if args.wait else OK
 
 
 def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
@@ -112,20 +120,20 @@ def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
         return calls.signed_update(authorization, label, payload, policy, flags, token)
 
     until_done(channel.call, make, time.sleep)
-    return _flushed(channel, authorization, label) if args.wait else OK
+    return wait_flushed(channel, authorization, label) if args.wait else OK
 
 
 def rm(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Remove an object."""
     label, authorization = chosen_label(args), who(args)
     channel.call(calls.remove_object(authorization, label))
-    return _flushed(channel, authorization, label) if args.wait else OK
+    return wait_flushed(channel, authorization, label) if args.wait else OK
 
 
 def confirm(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Tell whether the newest change to a label is durable."""
     label, authorization = chosen_label(args), who(args)
-    if args.wait and _flushed(channel, authorization, label) != OK:
+    if args.wait and wait_flushed(channel, authorization, label) != OK:
         return REFUSED
     answer = channel.call(calls.confirm_object_flushed(authorization, label))
     words = ("flushed" if answer.flushed else "pending") + ("" if answer.present else ", removed")
@@ -133,7 +141,7 @@ def confirm(channel: BlockingChannel, args: argparse.Namespace) -> int:
     return OK
 
 
-def _flushed(channel: BlockingChannel, authorization: Authorization, label: bytes) -> int:
+def wait_flushed(channel: BlockingChannel, authorization: Authorization, label: bytes) -> int:
     """Poll until a change is durable, as often and as long as Linux does."""
     end = time.monotonic() + LINUX_7_0.poll_limit
     while not channel.call(calls.confirm_object_flushed(authorization, label)).flushed:
@@ -188,7 +196,7 @@ def raw(channel: BlockingChannel, args: argparse.Namespace) -> int:
     return OK
 
 
-VERBS: Mapping[str, Callable[[BlockingChannel, argparse.Namespace], int]] = {
+VERBS: dict[str, Callable[[BlockingChannel, argparse.Namespace], int]] = {
     "config": config,
     "ls": ls,
     "read": read,
@@ -200,4 +208,4 @@ VERBS: Mapping[str, Callable[[BlockingChannel, argparse.Namespace], int]] = {
     "set-password": set_password,
     "raw": raw,
 }
-"""Every verb that works over one blocking session; `boot` has its own (hcall_server.cli.lpar_boot)."""
+"""Verbs over one blocking session; keys and `boot` have modules of their own (lpar_keys, lpar_boot)."""
