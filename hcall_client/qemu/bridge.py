@@ -1,6 +1,6 @@
 """Between a guest in QEMU and its partition: what happens wherever the guest stops.
 
-The kernel starts          a machine that was reset has an IPL; the device tree gets ``hcall-pks``
+The kernel starts          a machine that was reset has an IPL; the device tree is completed
 The driver calls a gate    the ``sc 1`` instructions of the gate become breakpoints, the call goes on
 A hypervisor call          one of ours goes to the partition; any other is left to QEMU
 
@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from hcall_abi.calls import CALLS
+from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import HReturn
 from hcall_client.qemu import devicetree
 from hcall_client.qemu.callsites import CallSites, Gate, find_callsites
@@ -30,6 +31,8 @@ KERNEL_ENTRY = "early_setup"
 FUNCTIONS = ("/rtas", "ibm,hypertas-functions")
 ADVERTISED = b"hcall-pks"
 """The string that says that there is a keystore (spec/linux.md)."""
+SECURE_BOOT = "ibm,secure-boot"
+"""The root's property with the secure-boot mode of the current IPL, in four bytes."""
 ARGUMENTS = tuple(f"r{number}" for number in range(4, 13))
 
 _REAL = (1 << 60) - 1
@@ -44,6 +47,9 @@ class Partition(Protocol):
 
     async def ipl(self) -> None:
         """Restart the partition."""
+
+    async def secure_boot(self) -> SecureBoot:
+        """Return the secure-boot mode of the current IPL."""
 
 
 OnCall = Callable[[int, HReturn], None]
@@ -120,7 +126,7 @@ class Bridge:
         return any(address in gate.hypervisor_calls for gate in self._sites.gates)
 
     async def _kernel_starts(self, stop: Stop, _address: int) -> None:
-        """Take note of a reset, and say in the device tree that there is a keystore.
+        """Take note of a reset, and complete the device tree.
 
         A kernel that was started by kexec comes here as well; it has no IPL.
         """
@@ -139,6 +145,9 @@ class Bridge:
         size = devicetree.tree_size(await self.stub.read_memory(at, devicetree.HEADER_SIZE))
         before = await self.stub.read_memory(at, size)
         after = devicetree.with_string(before, *FUNCTIONS, ADVERTISED)
+        mode = await self._partition.secure_boot()
+        if mode != SecureBoot.OFF:  # to Linux a tree without the property says the same
+            after = devicetree.with_root_property(after, SECURE_BOOT, mode.to_bytes(4, "big"))
         changed = [n for n in range(size) if before[n] != after[n]]
         if changed:
             await self.stub.write_memory(at + changed[0], after[changed[0] : changed[-1] + 1])

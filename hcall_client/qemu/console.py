@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import trio
 
+from hcall_abi.consumers import SecureBoot
 from hcall_client.qemu.errors import PartitionUnusable
 
 if TYPE_CHECKING:
@@ -47,6 +48,14 @@ class Console:
         """Restart the partition, or start it where it is off."""
         view = await self._ask("GET", "")
         await self._ask("POST", "/ipl" if view.get("power") == "running" else "/power-on")
+
+    async def secure_boot(self) -> SecureBoot:
+        """Return the secure-boot mode of the current IPL."""
+        mode = (await self._ask("GET", "")).get("curr_secure_boot")
+        try:
+            return SecureBoot[str(mode).upper()]
+        except KeyError:
+            raise PartitionUnusable(f"the control channel tells a secure-boot mode {mode!r}") from None
 
     async def power_off(self) -> None:
         """Stop the partition where it runs; a server that is away is not waited for."""

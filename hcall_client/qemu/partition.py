@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import HReturn, OpenStatus
 from hcall_abi.statuses import Status
@@ -52,6 +53,10 @@ class ServedPartition:
         self.started = True
         await self._console.ipl()
         self._channel = None
+
+    async def secure_boot(self) -> SecureBoot:
+        """Return the secure-boot mode of the current IPL."""
+        return await self._console.secure_boot()
 
     async def power_off(self) -> None:
         """Stop the partition."""

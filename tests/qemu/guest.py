@@ -29,6 +29,7 @@ INIT = """
 /bin/busybox mount -t sysfs sysfs /sys
 /bin/busybox cat /proc/keys
 for f in /sys/firmware/plpks/config/*; do /bin/busybox echo "config ${f##*/} $(/bin/busybox cat $f)"; done
+/bin/busybox echo "mode $(/bin/busybox hexdump -C /proc/device-tree/ibm,secure-boot)"
 /bin/busybox reboot -f
 """
 

@@ -123,7 +123,8 @@ async def wrap_round_trip(guest: Guest, stop: Stop, secret: bytes) -> dict[str, 
 
 
 async def test_the_newest_kernel_wraps(newest: Guest) -> None:
-    """R-73, R-71: sysfs shows what GET_CONFIG says, and a secret comes back out of its wrapping."""
+    """R-73, R-71, R-35: sysfs shows what GET_CONFIG says, the device tree the secure-boot mode, and a secret
+    comes back out of its wrapping."""
     secret = bytes(range(7, 71))
     results: dict[str, object] = {}
 
@@ -137,7 +138,9 @@ async def test_the_newest_kernel_wraps(newest: Guest) -> None:
         bridge.hook(LATE, late)
         bridge.hook(REBOOT, reboot)
 
+    await trio.to_thread.run_sync(newest.server.hmc, "secure-boot", "lpar1", "enforce")
     await newest.run(prepare)
+    assert "mode 00000000  00 00 00 02 " in newest.console
     wrapped = results.pop("wrapped")
     assert results == {"supported": 1, "key": 0, "wrap": 0, "unwrap": 0, "secret": secret}
     assert isinstance(wrapped, bytes)

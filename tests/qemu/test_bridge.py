@@ -10,11 +10,12 @@ import trio
 import trio.testing
 
 from hcall_abi.calls import Opcode
+from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import HReturn
 from hcall_abi.statuses import Status
 from hcall_abi.structures import build_auth
 from hcall_client.qemu.bridge import Bridge
-from hcall_client.qemu.devicetree import string_list
+from hcall_client.qemu.devicetree import property_of, string_list
 from hcall_client.qemu.elf import load
 from hcall_client.qemu.errors import GuestStopped, TreeUnsuitable
 from hcall_client.qemu.inferior import call_function
@@ -49,6 +50,7 @@ class Loopback:
     def __init__(self) -> None:
         self.engine = Engine()
         self.ipls = 0
+        self.mode = SecureBoot.OFF
 
     async def call(self, request: Request[HReturn]) -> HReturn:
         return self.engine.do(request)
@@ -56,6 +58,9 @@ class Loopback:
     async def ipl(self) -> None:
         self.ipls += 1
         self.engine.ipl()
+
+    async def secure_boot(self) -> SecureBoot:
+        return self.mode
 
 
 class Rig:
@@ -150,6 +155,26 @@ async def test_the_device_tree_is_completed_and_the_start_is_an_ipl(tmp_path: Pa
     await rig.run()
     assert string_list(bytes(rig.machine.memory[TREE:]), *PLACE)[-1] == b"hcall-pks"
     assert rig.partition.ipls == 1
+
+
+@pytest.mark.parametrize("mode", [SecureBoot.AUDIT, SecureBoot.ENFORCE])
+async def test_the_secure_boot_mode_is_told(tmp_path: Path, mode: SecureBoot) -> None:
+    """R-35: where Linux looks for it; off is a tree without it."""
+    rig = Rig(tmp_path, with_driver(*GET_CONFIG))
+    rig.machine.tree = flatten(MACHINE, gap=32)
+    rig.machine.boot()
+    rig.partition.mode = mode
+    await rig.run()
+    tree = bytes(rig.machine.memory[TREE:])
+    assert property_of(tree, "/", "ibm,secure-boot") == bytes([0, 0, 0, mode])
+    assert string_list(tree, *PLACE)[-1] == b"hcall-pks"
+
+
+async def test_a_mode_that_is_off_changes_nothing(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, with_driver(*GET_CONFIG))
+    await rig.run()
+    with pytest.raises(TreeUnsuitable, match="has no /"):
+        property_of(bytes(rig.machine.memory[TREE:]), "/", "ibm,secure-boot")
 
 
 async def test_a_reset_is_an_ipl_and_a_kexec_is_none(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcall_client.qemu.devicetree import string_list, tree_size, with_string
+from hcall_client.qemu.devicetree import property_of, string_list, tree_size, with_root_property, with_string
 from hcall_client.qemu.errors import TreeUnsuitable
 from tests.qemu.tree import MACHINE, RTAS, flatten
 
@@ -62,5 +62,54 @@ def test_damage_is_told_or_harmless(at: int, value: bytes) -> None:
     tree[at : at + len(value)] = value
     try:
         with_string(bytes(tree), *PLACE, b"hcall-pks")
+    except TreeUnsuitable:
+        pass
+
+
+MODE = "ibm,secure-boot"
+ENFORCE = b"\0\0\0\2"
+
+
+@pytest.mark.parametrize("version,strings_last", SHAPES)
+def test_a_property_of_the_root(version: int, strings_last: bool) -> None:
+    """R-35: it is there, everything else is as it was, and the tree has its size."""
+    before = flatten(MACHINE, version=version, strings_last=strings_last, gap=20)
+    after = with_root_property(with_string(before, *PLACE, b"hcall-pks"), MODE, ENFORCE)
+    assert len(after) == len(before) == tree_size(after)
+    assert property_of(after, "/", MODE) == ENFORCE
+    assert string_list(after, *PLACE)[-1] == b"hcall-pks"
+    for path, name in (("/", "model"), ("/rtas", "rtas-size"), ("/chosen", "bootargs")):
+        assert property_of(after, path, name) == property_of(before, path, name)
+    assert with_root_property(after, MODE, ENFORCE) == after
+    assert property_of(with_root_property(after, MODE, bytes(4)), "/", MODE) == bytes(4)
+
+
+def test_a_name_that_is_there_takes_no_room() -> None:
+    tree = flatten({**MACHINE, "chosen": {MODE: b"another node's"}})
+    after = with_root_property(tree, MODE, ENFORCE)
+    assert property_of(after, "/", MODE) == ENFORCE
+    assert property_of(after, "/chosen", MODE) == b"another node's"
+
+
+def test_no_room_for_a_property_is_told() -> None:
+    with pytest.raises(TreeUnsuitable, match="no room for 16 more bytes of strings"):
+        with_root_property(flatten(MACHINE, gap=8), MODE, ENFORCE)
+    with pytest.raises(TreeUnsuitable, match="no room for 16 more bytes of the structure"):
+        with_root_property(flatten(MACHINE, gap=32, padding=12), MODE, ENFORCE)
+    with pytest.raises(TreeUnsuitable, match="14 bytes, not 4"):
+        with_root_property(flatten({**MACHINE, MODE: b"something else"}), MODE, ENFORCE)
+
+
+def test_a_root_without_properties() -> None:
+    with pytest.raises(TreeUnsuitable, match="root has no properties"):
+        with_root_property(flatten({"rtas": RTAS}, gap=32), MODE, ENFORCE)
+
+
+@given(at=st.integers(0, 300), value=st.binary(min_size=1, max_size=8))
+def test_damage_to_the_root_is_told_or_harmless(at: int, value: bytes) -> None:
+    tree = bytearray(flatten(MACHINE, gap=32))
+    tree[at : at + len(value)] = value
+    try:
+        with_root_property(bytes(tree), MODE, ENFORCE)
     except TreeUnsuitable:
         pass

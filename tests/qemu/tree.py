@@ -6,8 +6,10 @@ from collections.abc import Mapping
 Node = Mapping[str, "Node | bytes"]
 
 
-def flatten(root: Node, *, version: int = 17, padding: int = 64, strings_last: bool = False) -> bytes:
-    """The tree's bytes; `padding` bytes are free behind the structure block."""
+def flatten(
+    root: Node, *, version: int = 17, padding: int = 64, strings_last: bool = False, gap: int = 0
+) -> bytes:
+    """The tree's bytes; `padding` bytes are free behind the structure block, `gap` behind the strings."""
     names: dict[str, int] = {}
     structure = _node("", root, names) + struct.pack(">I", 9)
     strings = b"".join(name.encode() + b"\0" for name in names)
@@ -15,9 +17,9 @@ def flatten(root: Node, *, version: int = 17, padding: int = 64, strings_last: b
     room = structure + bytes(padding)
     at = 40 + len(reservations)
     if strings_last:
-        structure_at, strings_at, body = at, at + len(room), room + strings
+        structure_at, strings_at, body = at, at + len(room), room + strings + bytes(gap)
     else:
-        gap = -len(strings) % 4
+        gap += -(len(strings) + gap) % 4
         strings_at, structure_at, body = at, at + len(strings) + gap, strings + bytes(gap) + room
     size = len(structure) if version >= 17 else 0
     head = struct.pack(
