@@ -30,7 +30,7 @@ KERNEL_ENTRY = "early_setup"
 """The first function of the kernel that has the device tree, in r3, and the last before it is read."""
 FUNCTIONS = ("/rtas", "ibm,hypertas-functions")
 ADVERTISED = b"hcall-pks"
-"""The string that says that there is a keystore (spec/linux.md)."""
+"""The string that says that there is a keystore (spec/qemu.md#the-device-tree)."""
 SECURE_BOOT = "ibm,secure-boot"
 """The root's property with the secure-boot mode of the current IPL, in four bytes."""
 ARGUMENTS = tuple(f"r{number}" for number in range(4, 13))

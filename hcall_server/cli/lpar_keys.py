@@ -16,7 +16,7 @@ from hcall_client import keys
 from hcall_client.blocking import BlockingChannel
 from hcall_client.busy import Make, until_done
 from hcall_client.calls import Authorization, Request
-from hcall_server.cli.lpar_values import chosen_label, read_file
+from hcall_server.cli.lpar_values import UsageError, chosen_label, read_file
 from hcall_server.cli.lpar_verbs import OK, give, show, wait_flushed, who
 
 T = TypeVar("T")
@@ -26,6 +26,8 @@ def gen_key(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Have a key made: one for wrapping, which nobody ever sees, or a plain one, which is given out."""
     label, authorization = chosen_label(args), who(args)
     if args.length is None:
+        if args.output:
+            raise UsageError("--out goes with --length: a wrapping key is never given out")
         policy = args.policy | Policy.WRAPPINGKEY
         _done(channel, lambda _: keys.gen_wrapping_key(authorization, label, policy))
     else:

@@ -156,9 +156,9 @@ HANDLERS: Mapping[Opcode, Handler] = {
     Opcode.UNREVOKE_OBJECT: unrevoke_object,
     Opcode.SIGNED_UPDATE: signed_update,
 }
-"""The calls that this emulator answers, where the firmware level has them."""
+"""What answers each h-call, where the firmware level has it."""
 
 
 def served_calls(level: FirmwareLevel) -> frozenset[Opcode]:
-    """Return the calls that a level has and that this emulator answers; all others: H_FUNCTION."""
+    """Return the calls that a level has; all others: H_FUNCTION."""
     return level.calls & HANDLERS.keys()

@@ -69,7 +69,7 @@ class UpdateRule(Enum):
     SIGNED_BY_PK = _AUTHORITY, "PK and KEK are updated by the holder of PK"
     SIGNED_BY_PK_OR_KEK = _AUTHORITY, "a variable is updated by the holder of PK or of a key in KEK"
     TIME_LATER = _AUTHORITY, "the time is later than that of the variable"
-    APPEND_LISTS = _PAYLOAD, "what is appended is whole signature lists, at least one"
+    APPEND_LISTS = _PAYLOAD, "what is appended to contents is whole signature lists, at least one"
     STORED_LISTS = _PAYLOAD, "what is appended to is whole signature lists"
     WIPE_ARMED = _AUTHORITY, "everything is deleted only while an update of PK without verification is armed"
     PK_CONTENTS = _PAYLOAD, "PK is one list of one X.509 v3 certificate with a key as those of KEK"

@@ -101,7 +101,13 @@ async def test_busy_answers_are_gone_on_after(command, password):
 
 
 @pytest.mark.parametrize(
-    "words", [["wrap"], ["revoke", "k", "--os-label", "a:b"], ["gen-key", "k", "--length"]]
+    "words",
+    [
+        ["wrap"],
+        ["revoke", "k", "--os-label", "a:b"],
+        ["gen-key", "k", "--length"],
+        ["gen-key", "k", "--out", "never"],
+    ],
 )
 async def test_a_command_line_without_sense_is_2(command, words):
     await command(*words, status=2)

@@ -163,11 +163,20 @@ def test_a_step_that_breaks_ends_the_story_with_1(tmp_path: Path) -> None:
     nothing_left(tmp_path)
 
 
+DEFAULT = {
+    signal.SIGINT: "default_int_handler",
+    signal.SIGTERM: "SIG_DFL",
+    signal.SIGHUP: "SIG_DFL",
+}
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """The signal comes while the server runs and a step waits; the demo ends it and removes its folder."""
     waiting = SHORT.format(step="print('waiting', flush=True); await trio.sleep_forever()")
+    # The test itself may run where a hang-up is ignored, as under nohup.
+    waiting = f"import signal; signal.signal(signal.{number.name}, signal.{DEFAULT[number]})\n{waiting}"
     running = subprocess.Popen(
         [sys.executable, "-c", waiting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         encoding="utf-8", env={**os.environ, "TMPDIR": str(tmp_path)},
@@ -176,7 +185,10 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signa
     assert "waiting\n" in running.stdout
     assert servers_in(tmp_path) != []
     running.send_signal(number)
-    _, complaints = running.communicate(timeout=LIMIT)
+    try:
+        _, complaints = running.communicate(timeout=LIMIT)
+    finally:
+        running.kill()
     assert running.returncode == 130, complaints
     assert complaints == "swpks demo: interrupted\n"
     nothing_left(tmp_path)
