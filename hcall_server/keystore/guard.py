@@ -12,7 +12,7 @@ from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_abi.statuses import Status
 from hcall_server.keystore.authority import Verdict, authorise
-from hcall_server.keystore.contents import Contents, Held
+from hcall_server.keystore.contents import Contents, Held, Key
 from hcall_server.keystore.continuations import Continuations
 from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.limits import Limits
@@ -78,6 +78,15 @@ class GuardedContents(Contents):
         if held is None:
             raise not_found(call)
         return held
+
+    def _vacant(self, call: Opcode, consumer: Consumer, password: bytes, label: bytes, policy: int) -> Key:
+        """Return where a new object goes, to somebody who may make one with this policy (R-08)."""
+        self._authenticate(call, consumer, password)
+        key = (int(consumer), label)
+        if key in self._objects:
+            raise taken(call)
+        self._authorise(call, consumer, policy, password)
+        return key
 
 
 def forbidden(call: Opcode, verdict: Verdict, policy: int | None) -> Refusal:

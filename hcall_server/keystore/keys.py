@@ -13,7 +13,7 @@ from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
-from hcall_server.keystore.guard import GuardedContents, taken
+from hcall_server.keystore.guard import GuardedContents
 from hcall_server.keystore.refusal import Refusal
 
 _WRAPPING = int(Policy.WRAPPINGKEY)
@@ -21,14 +21,13 @@ _REVOKED = int(Policy.REVOKED)
 
 
 class WrappingKey(NamedTuple):
-    """A wrapping key: the id that wrapped objects carry, its policy word, and its 32 bytes."""
+    """A wrapping key: the id that wrapped objects carry, and its 32 bytes."""
 
     key_id: bytes
-    policy: int
     secret: bytes
 
     def __repr__(self) -> str:
-        return f"WrappingKey(id={self.key_id.hex()}, policy=0x{self.policy:08X})"
+        return f"WrappingKey(id={self.key_id.hex()})"
 
 
 class KeyOperations(GuardedContents):
@@ -38,13 +37,9 @@ class KeyOperations(GuardedContents):
         self, consumer: Consumer, password: bytes, label: bytes, policy: int, length: int
     ) -> bytes:
         """Make an object of `length` random bytes and return them; a wrapping key is not to be passed on."""
-        self._authenticate(Opcode.GEN_KEY, consumer, password)
-        key = (int(consumer), label)
-        if key in self._objects:
-            raise taken(Opcode.GEN_KEY)
-        self._authorise(Opcode.GEN_KEY, consumer, policy, password)
+        place = self._vacant(Opcode.GEN_KEY, consumer, password, label, policy)
         made = self._entropy(length)
-        self._put(key, policy, made)
+        self._put(place, policy, made)
         return made
 
     def wrapping_key(self, consumer: Consumer, password: bytes, label: bytes) -> WrappingKey:
@@ -62,7 +57,7 @@ class KeyOperations(GuardedContents):
                 argument="label",
             )
         self._authorise(Opcode.WRAP_OBJECT, consumer, held.policy, password)
-        return WrappingKey(self._key_ids.id_of(int(consumer), label), held.policy, held.data)
+        return WrappingKey(self._key_ids.id_of(int(consumer), label), held.data)
 
     def unwrapping_key(self, consumer: Consumer, password: bytes, key_id: bytes) -> WrappingKey:
         """Return the key of an id for UNWRAP; its policy has been met.
@@ -81,7 +76,7 @@ class KeyOperations(GuardedContents):
             )
         held = self._objects[int(consumer), label]
         self._authorise(Opcode.UNWRAP_OBJECT, consumer, held.policy, password)
-        return WrappingKey(key_id, held.policy, held.data)
+        return WrappingKey(key_id, held.data)
 
     def demand_access(self, consumer: Consumer, password: bytes, policy: int) -> None:
         """Refuse (H_AUTHORITY) unless the policy in a wrapped object is met now."""

@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hcall_abi.consumers import Consumer
-from hcall_server.keystore.continuations import new_token
-
-MAX_OPEN = 16
-"""How many unfinished lists are kept; the oldest is dropped for a new one, its token goes stale."""
+from hcall_server.keystore.tokens import Tokens
 
 Labels = Sequence[bytes]
 
 
-class Listings:
-    """The unfinished label lists of one partition; `entropy` makes the tokens."""
-
-    def __init__(self, entropy: Callable[[int], bytes]) -> None:
-        self._entropy = entropy
-        self._open: dict[int, tuple[Consumer, Labels]] = {}
+class Listings(Tokens[tuple[Consumer, Labels]]):
+    """The unfinished label lists of one partition."""
 
     def __contains__(self, key: tuple[Consumer, int]) -> bool:
         consumer, token = key
@@ -30,18 +23,8 @@ class Listings:
 
     def keep(self, consumer: Consumer, used: int, rest: Labels) -> int:
         """Retire the token `used` and return one for `rest`, 0 when nothing is left."""
-        self._open.pop(used, None)
-        if not rest:
-            return 0
-        if len(self._open) >= MAX_OPEN:
-            del self._open[next(iter(self._open))]
-        token = new_token(self._entropy, self._open)
-        self._open[token] = (consumer, rest)
-        return token
-
-    def clear(self) -> None:
-        """Drop every unfinished list, as an IPL does."""
-        self._open.clear()
+        self.retire(used)
+        return self.issue((consumer, rest)) if rest else 0
 
 
 def fitting(labels: Labels, room: int, size: Callable[[bytes], int]) -> int:

@@ -13,8 +13,8 @@ from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
 from hcall_abi.statuses import Status
 from hcall_server.keystore.authority import heeded_bits
-from hcall_server.keystore.contents import MAX_PENDING_REMOVALS, VOLATILE, Held
-from hcall_server.keystore.guard import Entropy, not_found, taken
+from hcall_server.keystore.contents import MAX_PENDING_REMOVALS, Held
+from hcall_server.keystore.guard import Entropy, not_found
 from hcall_server.keystore.keys import KeyOperations
 from hcall_server.keystore.listings import fitting
 from hcall_server.keystore.refusal import Refusal
@@ -40,18 +40,7 @@ class Keystore(KeyOperations, SignedUpdates):
 
     def write(self, consumer: Consumer, password: bytes, label: bytes, policy: int, data: bytes) -> None:
         """Make a new object; an existing label is never overwritten (R-08)."""
-        self._authenticate(Opcode.WRITE_OBJECT, consumer, password)
-        key = (int(consumer), label)
-        if key in self._objects:
-            raise taken(Opcode.WRITE_OBJECT)
-        self._authorise(Opcode.WRITE_OBJECT, consumer, policy, password)
-        cost = self._cost(label, data)
-        self._demand_space(cost)
-        if not policy & VOLATILE:
-            self.generation += 1
-        # Never a wrapping key, which would have an id: such a policy has been refused as an argument.
-        self._objects[key] = Held(policy, data, self.generation)
-        self.used += cost
+        self._put(self._vacant(Opcode.WRITE_OBJECT, consumer, password, label, policy), policy, data)
 
     def read(self, consumer: Consumer, password: bytes, label: bytes) -> Held:
         """Return an object that the caller may read."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from hcall_abi.consumers import SecureBoot
-from hcall_server.keystore.listings import MAX_OPEN
+from hcall_server.keystore.tokens import MAX_OPEN
 from tests.guest import CONSUMERS, FIRMWARE, SYSTEM, Answer, Guest, make_partition, parse_labels
 
 H_CONTINUE, H_P2, H_P4, H_AUTHORITY = 18, -55, -57, -10

@@ -85,7 +85,7 @@ def test_each_salt_makes_another_key() -> None:
 
 def test_no_text_shows_a_secret() -> None:
     """R-71: neither the key, in any spelling, nor what was wrapped."""
-    key = WrappingKey(key_id_of(KEY), 0x0080_0000, KEY)
+    key = WrappingKey(key_id_of(KEY), KEY)
     texts = [repr(key), str(key)]
     for wrong in (b"", WRAPPED[:-1], WRAPPED[:-1] + b"?"):
         with pytest.raises(WrappedObjectError) as caught:
