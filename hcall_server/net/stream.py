@@ -40,20 +40,21 @@ class SocketStream(Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has arrived, at most `max_bytes`; b"" at the end of the stream."""
         size = max_bytes or RECEIVE_SIZE
-        try:
-            if self._drained:
-                await wait_readable(self._socket)
-            else:
-                await checkpoint()
-            data = self._recv(size)
-        except BlockingIOError:
-            self._drained = True
-            return await self.receive_some(size)
-        except OSError as error:
-            raise _broken(error) from error
-        # A short read emptied the socket, so that trying at once again would only cost a call.
-        self._drained = len(data) < size
-        return data
+        while True:
+            try:
+                if self._drained:
+                    await wait_readable(self._socket)
+                else:
+                    await checkpoint()
+                data = self._recv(size)
+            except BlockingIOError:
+                self._drained = True
+                continue
+            except OSError as error:
+                raise _broken(error) from error
+            # A short read emptied the socket, so that trying at once again would only cost a call.
+            self._drained = len(data) < size
+            return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`; waits only while the socket takes no more."""
