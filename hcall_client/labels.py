@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 from construct import ConstructError
 
-from hcall_abi.structures import LABEL_HEADER, OS_COMMON, OS_LINUX
+from hcall_abi.structures import LABEL_HEADER, LABEL_HEADER_SIZE, OS_COMMON, OS_LINUX
 
-HEADER_SIZE: int = LABEL_HEADER.sizeof()
-"""Bytes of the header before the name: 16."""
 COMPONENT_SIZE = 8
 """Most bytes that a component's name may have."""
 SB_VERSION = b"SB_VERSION"
@@ -49,7 +47,7 @@ def parse_label(label: bytes) -> OsLabel | None:
         fields = LABEL_HEADER.parse(label)
     except ConstructError:
         return None
-    return OsLabel(fields.prefix.rstrip(b"\0"), fields.os, label[HEADER_SIZE:])
+    return OsLabel(fields.prefix.rstrip(b"\0"), fields.os, label[LABEL_HEADER_SIZE:])
 
 
 def describe_label(label: bytes) -> str:

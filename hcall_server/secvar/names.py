@@ -5,15 +5,12 @@ from __future__ import annotations
 from construct import ConstructError
 
 from hcall_abi.consumers import Consumer
-from hcall_abi.structures import LABEL_HEADER, OS_LINUX
+from hcall_abi.structures import LABEL_HEADER, LABEL_HEADER_SIZE, OS_LINUX
 from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import FLAG_APPEND, PK
 
-HEADER_SIZE: int = LABEL_HEADER.sizeof()
 _NO_PREFIX = bytes(8)
-_PLATFORM_KEY = (
-    LABEL_HEADER.build({"prefix": _NO_PREFIX, "version": 0, "os": OS_LINUX, "length": HEADER_SIZE}) + PK
-)
+_PLATFORM_KEY = LABEL_HEADER.build({"prefix": _NO_PREFIX, "os": OS_LINUX}) + PK
 
 
 def broken_by_label(label: bytes) -> UpdateRule | None:
@@ -41,7 +38,7 @@ def broken_by_flags(flags: int, label: bytes) -> UpdateRule | None:
 
 def name_of(label: bytes) -> bytes:
     """Return the variable's name, in UTF-16, out of its label."""
-    return label[HEADER_SIZE:]
+    return label[LABEL_HEADER_SIZE:]
 
 
 def is_platform_key(consumer: Consumer, label: bytes) -> bool:
@@ -54,4 +51,4 @@ def is_platform_key(consumer: Consumer, label: bytes) -> bool:
 
 def sibling(label: bytes, name: bytes) -> bytes:
     """Return the label under which the same operating system keeps another variable."""
-    return label[:HEADER_SIZE] + name
+    return label[:LABEL_HEADER_SIZE] + name

@@ -133,7 +133,9 @@ LABEL_HEADER = Struct(
     "length" / Const(16, Int8ub),
     Const(bytes(5)),
 )
-"""The attribute header with which operating systems start a label; no h-call looks into it."""
+"""The attribute header with which operating systems start a label; only SIGNED_UPDATE looks into it."""
+LABEL_HEADER_SIZE: int = LABEL_HEADER.sizeof()
+"""Bytes of the header before the name: 16."""
 
 
 def label_list(count: int) -> Struct:
