@@ -5,7 +5,6 @@ A machine that is reset is a partition with an IPL; one that ends is a partition
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -79,14 +78,12 @@ class Console:
 
 
 def _client(socket: Path) -> httpx.AsyncClient:
-    import ssl
-
     import httpx
 
-    # There is no TLS on a Unix socket; an empty context only spares the loading of all the world's roots.
-    no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    transport = httpx.AsyncHTTPTransport(uds=os.fspath(socket), verify=no_tls, trust_env=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://swpks", timeout=30.0, trust_env=False)
+    from hcall_client.control_socket import BASE_URL, transport_options
+
+    transport = httpx.AsyncHTTPTransport(**transport_options(socket))
+    return httpx.AsyncClient(transport=transport, base_url=BASE_URL, timeout=30.0, trust_env=False)
 
 
 def _content(answer: httpx.Response) -> dict[str, Any]:

@@ -92,16 +92,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _answer(socket: Path, ask: Ask, timeout: float) -> httpx.Response:
     """Send one request and return the answer."""
-    import ssl
-
     import httpx
 
-    # There is no TLS on a Unix socket; an empty context only spares the loading of all the world's roots.
-    no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    transport = httpx.HTTPTransport(uds=os.fspath(socket), verify=no_tls, trust_env=False)
-    with httpx.Client(
-        transport=transport, base_url="http://swpks", timeout=timeout, trust_env=False
-    ) as client:
+    from hcall_client.control_socket import BASE_URL, transport_options
+
+    transport = httpx.HTTPTransport(**transport_options(socket))
+    with httpx.Client(transport=transport, base_url=BASE_URL, timeout=timeout, trust_env=False) as client:
         return client.request(ask.method, ask.path, json=ask.body)
 
 
