@@ -16,7 +16,7 @@ BENCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CODE := hcall_server hcall_client spec/hcall_abi tests $(wildcard bench tools)
+CODE := hcall_server hcall_client swpks spec/hcall_abi tests $(wildcard bench tools)
 
 .DELETE_ON_ERROR:
 .PHONY: bench clean demo format lint lock setup test typecheck

@@ -71,7 +71,7 @@ def stream_of(kind: str, peer: trio.socket.SocketType) -> trio.abc.Stream:
     """Return the kind of stream that is asked for."""
     if kind == "trio":
         return trio.SocketStream(peer)
-    from hcall_server.net.stream import SocketStream
+    from hcall_server.data_channel.stream import SocketStream
 
     return SocketStream(socket.socket(fileno=peer.detach()))
 

@@ -8,6 +8,7 @@ import ast
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "bind", "msg"}
@@ -103,6 +104,49 @@ def wrong_arrows(module: Module, rooms: Rooms, ours: Collection[str]) -> Iterato
         if not any(within(found.name, allowed) for allowed in rooms[room]):
             arrows = ", ".join(sorted(rooms[room])) or "none"
             yield f"{module.where}:{found.line}: {room} may not import {found.name}; its arrows: {arrows}"
+
+
+def graph(modules: Collection[Module]) -> dict[str, set[str]]:
+    """The modules that each module imports at run time, in functions as well, among those given."""
+    names = {module.name for module in modules}
+    return {
+        module.name: {
+            target
+            for found in imports(module)
+            if found.at_run and (target := longest(found.name, names)) and target != module.name
+        }
+        for module in modules
+    }
+
+
+def circles(modules: Collection[Module]) -> list[str]:
+    """One line for each import circle: `a > b > a`."""
+    arrows = graph(modules)
+    found: list[str] = []
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            found.append(" > ".join((*path[path.index(name) :], name)))
+        elif name not in done:
+            for target in sorted(arrows[name]):
+                walk(target, (*path, name))
+            done.add(name)
+
+    for name in sorted(arrows):
+        walk(name, ())
+    return found
+
+
+def longest_chain(modules: Collection[Module]) -> tuple[str, ...]:
+    """The longest chain of imports, each module importing the next; the modules have no circle."""
+    arrows = graph(modules)
+
+    @cache
+    def below(name: str) -> tuple[str, ...]:
+        return (name, *max(map(below, sorted(arrows[name])), key=len, default=()))
+
+    return max(map(below, sorted(arrows)), key=len)
 
 
 def forbidden_imports(module: Module, forbidden: Collection[str], why: str) -> Iterator[str]:

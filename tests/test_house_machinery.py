@@ -70,6 +70,15 @@ def test_relative_imports_of_a_package_are_resolved() -> None:
     assert [found.name for found in house.imports(package)] == ["server.engine.store.Store"]
 
 
+def test_circles_and_chains_are_found() -> None:
+    sources = {"a": "import b\nif TYPE_CHECKING:\n    import c\n", "b": "def f():\n    import c.d\n", "c": ""}
+    modules = [house.parse(name, source) for name, source in sources.items()]
+    assert house.circles(modules) == []
+    assert house.longest_chain(modules) == ("a", "b", "c")
+    modules[2] = house.parse("c", "from a import x\n")
+    assert house.circles(modules) == ["a > b > c > a"]
+
+
 def test_impure_imports_are_caught() -> None:
     bad = house.parse("server.engine.a", "from os import urandom\n")
     assert one(house.forbidden_imports(bad, {"os"}, "pure")).endswith("may not import os.urandom: pure")

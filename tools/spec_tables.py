@@ -23,9 +23,9 @@ from hcall_abi.policies import STATUS_BITS, Policy
 from hcall_abi.statuses import Status, blamed_register
 from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import POLICIES, vendor_of, wide
-from hcall_client.linux import ERRNO
+from hcall_client.guests.linux import ERRNO
 from hcall_server.keystore.authority import PasswordState, Verdict, authorise, refused_word
-from hcall_server.net.settings import Limits
+from hcall_server.service.settings import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"

@@ -1,8 +1,16 @@
-"""The three consumers of a partition's keystore, emulated: each owns its password and its objects."""
+"""Old name of `hcall_client.guests`; stays for one release."""
 
-from hcall_client.consumers.boot_loader import BootLoader
-from hcall_client.consumers.common import Caller, Stage
-from hcall_client.consumers.firmware import PartitionFirmware
-from hcall_client.consumers.kernel import KexecHandover, LinuxKernel
+from hcall_client._moved import moved
 
-__all__ = ["BootLoader", "Caller", "KexecHandover", "LinuxKernel", "PartitionFirmware", "Stage"]
+_MODULES = ("boot_loader", "common", "firmware", "kernel")
+
+boot_loader, common, firmware, kernel = moved(
+    "hcall_client.consumers",
+    "hcall_client.guests",
+    {f"hcall_client.consumers.{name}": f"hcall_client.guests.{name}" for name in _MODULES},
+)
+
+BootLoader = boot_loader.BootLoader
+Caller, Stage = common.Caller, common.Stage
+PartitionFirmware = firmware.PartitionFirmware
+KexecHandover, LinuxKernel = kernel.KexecHandover, kernel.LinuxKernel

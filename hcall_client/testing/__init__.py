@@ -1,9 +1,14 @@
-"""Partitions for tests: one inside the process over memory streams, one served by a real process.
+"""Old name of `swpks.testing`; stays for one release."""
 
-The pytest plugin makes fixtures of them; other test frameworks use them as they are.
-"""
+from hcall_client._moved import moved
 
-from hcall_client.testing.partition import EmulatedPartition, emulated_partition
-from hcall_client.testing.process import ServerFailed, ServerProcess
+_MODULES = ("partition", "process")
 
-__all__ = ["EmulatedPartition", "ServerFailed", "ServerProcess", "emulated_partition"]
+partition, process = moved(
+    "hcall_client.testing",
+    "swpks.testing",
+    {f"hcall_client.testing.{name}": f"swpks.testing.{name}" for name in _MODULES},
+)
+
+EmulatedPartition, emulated_partition = partition.EmulatedPartition, partition.emulated_partition
+ServerFailed, ServerProcess = process.ServerFailed, process.ServerProcess

@@ -7,8 +7,8 @@ from hcall_abi.consumers import SecureBoot
 from hcall_abi.levels import LEVELS
 from hcall_abi.structures import Config
 from hcall_client.calls import Request, get_config
+from hcall_server.faults.busy import Calls
 from hcall_server.hcalls.dispatch import HypervisorCalls
-from hcall_server.hcalls.faults import Calls
 from hcall_server.platform.system import ManagedSystem
 
 T = TypeVar("T")

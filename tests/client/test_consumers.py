@@ -6,11 +6,12 @@ from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
-from hcall_client.boot import boot
 from hcall_client.calls import Authorization, HcallError, read_object, remove_object, write_object
-from hcall_client.consumers import BootLoader, LinuxKernel, PartitionFirmware
-from hcall_client.consumers.kernel import Name
-from hcall_client.labels import SB_VERSION
+from hcall_client.guests.boot import boot
+from hcall_client.guests.boot_loader import BootLoader
+from hcall_client.guests.firmware import PartitionFirmware
+from hcall_client.guests.kernel import LinuxKernel, Name
+from hcall_client.guests.labels import SB_VERSION
 from tests.client.engine import Engine
 
 STAGES = [PartitionFirmware, BootLoader]

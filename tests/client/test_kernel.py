@@ -9,9 +9,9 @@ from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
-from hcall_client import linux
 from hcall_client.calls import Authorization, HcallError, read_object, set_password, write_object
-from hcall_client.consumers.kernel import (
+from hcall_client.guests import linux
+from hcall_client.guests.kernel import (
     INITIALISED,
     NOT_SUPPORTED,
     PASSWORD_IN_USE,
@@ -19,7 +19,7 @@ from hcall_client.consumers.kernel import (
     LinuxKernel,
     Name,
 )
-from hcall_client.linux import LinuxError
+from hcall_client.guests.linux import LinuxError
 from tests.client.engine import Engine
 
 KEY = Name("sed-opal", "disk")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hcall_abi.levels import FW950, FW1110
 from hcall_abi.statuses import Status
 from hcall_abi.structures import OS_COMMON, OS_LINUX, Config
-from hcall_client import linux
-from hcall_client.labels import OsLabel, describe_label, os_label, parse_label
+from hcall_client.guests import linux
+from hcall_client.guests.labels import OsLabel, describe_label, os_label, parse_label
 from tests.client.engine import Engine
 
 CONFIG = Config(3, 0, 32, 64, 255, 0xFFFF, 65536, 0, 0x7F800000, 1 << 17, 3 << 62, 1 << 63)

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 import trio
 
-from hcall_client.linux import LINUX_7_0
-from hcall_client.testing import emulated_partition
-from hcall_server.cli import lpar, lpar_verbs
-from hcall_server.net.data_channel import serve_stream
+from hcall_client.guests.linux import LINUX_7_0
+from hcall_server.data_channel.connection import serve_stream
+from swpks.cli import lpar, lpar_verbs
+from swpks.testing import emulated_partition
 
 
 class Command:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from hcall_client import authvar
 from hcall_client.calls import Authorization, confirm_object_flushed, read_object, signed_update
 from hcall_client.errors import HcallError
+from hcall_client.guests import authvar
 from tests.client.test_lpar_command import serving
 from tests.secvar.keys import BEFORE, NOW, kek, pk, stranger, update
 

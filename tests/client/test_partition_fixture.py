@@ -7,7 +7,6 @@ import pytest
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import GoodbyeReason
 from hcall_abi.policies import Policy
-from hcall_client.boot import boot
 from hcall_client.calls import (
     Authorization,
     HcallError,
@@ -16,10 +15,10 @@ from hcall_client.calls import (
     remove_object,
     write_object,
 )
-from hcall_client.consumers import LinuxKernel
-from hcall_client.consumers.kernel import Name
 from hcall_client.errors import OpenRefused, SessionEnded
-from hcall_client.testing import emulated_partition
+from hcall_client.guests.boot import boot
+from hcall_client.guests.kernel import LinuxKernel, Name
+from swpks.testing import emulated_partition
 
 OS = Authorization(3)
 KEY = Name("sed-opal", "disk")

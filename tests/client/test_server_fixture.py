@@ -4,11 +4,11 @@ import signal
 
 import pytest
 
-from hcall_client.boot import boot
 from hcall_client.calls import Authorization, confirm_object_flushed, gen_password, read_object, write_object
-from hcall_client.consumers.kernel import Name
 from hcall_client.errors import SessionEnded
-from hcall_client.testing import ServerFailed, ServerProcess
+from hcall_client.guests.boot import boot
+from hcall_client.guests.kernel import Name
+from swpks.testing import ServerFailed, ServerProcess
 
 pytestmark = pytest.mark.process
 

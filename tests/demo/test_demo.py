@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from hcall_server.cli.demo import story
+from swpks.demo import story
 
-COMMAND = [sys.executable, "-m", "hcall_server.cli.main", "demo"]
+COMMAND = [sys.executable, "-m", "swpks", "demo"]
 LIMIT = 60
 """Seconds until a demo that hangs is given up; it takes about five, on a busy machine more."""
 
@@ -36,28 +36,28 @@ STEPS = [
 
 # The whole story and then a step that notes what must never be told, so that the test can look for it.
 SPY = """
-import json, sys, argparse
-from hcall_server.cli import demo
-from hcall_server.cli.demo import story
+import json, sys
+from swpks.demo import story
+from swpks.demo.run import play
 
-async def spy(play):
+async def spy(run):
     with open({path!r}, "w") as file:
-        json.dump([play.disk_key.hex(), repr(play.disk_key), play.note.decode()], file)
+        json.dump([run.disk_key.hex(), repr(run.disk_key), run.note.decode()], file)
 
-sys.exit(demo.run(argparse.Namespace(state=None, keep=False), (*story.STEPS, spy)))
+sys.exit(play(steps=(*story.STEPS, spy)))
 """
 
 # The first two steps with one of the test's own between them.
 SHORT = """
-import sys, argparse, trio
-from hcall_server.cli import demo
-from hcall_server.cli.demo import story
+import sys, trio
+from swpks.demo import story
+from swpks.demo.run import play
 
 async def ours(play):
     {step}
 
 first, second, *_ = story.STEPS
-sys.exit(demo.run(argparse.Namespace(state=None, keep=False), (first, ours, second)))
+sys.exit(play(steps=(first, ours, second)))
 """
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hcall_server.cli.demo import luks
-from hcall_server.cli.demo.aes_file import AesFile
-from hcall_server.cli.demo.best_disk import make_disk
-from hcall_server.cli.demo.disk import Disk, DiskError, WrongKeyError
+from swpks.demo import luks
+from swpks.demo.aes_file import AesFile
+from swpks.demo.best_disk import make_disk
+from swpks.demo.disk import Disk, DiskError, WrongKeyError
 from tests.debian.reporting import needed
 
 KEY = secrets.token_bytes(64)

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from hcall_server.cli.demo.stage import WIDTH, Stage, StepBroken, wants_colour
+from swpks.demo.stage import WIDTH, Stage, StepBroken, wants_colour
 
 
 class Terminal(io.StringIO):

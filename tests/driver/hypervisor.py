@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from hcall_abi.frames import HReturn
 from hcall_client.request import Request
+from hcall_server.faults.busy import FaultPlan, executor_of, parse_fault
 from hcall_server.hcalls.dispatch import HypervisorCalls
-from hcall_server.hcalls.faults import FaultPlan, executor_of, parse_fault
 from tests.client.engine import Engine
 
 

@@ -1,7 +1,7 @@
 """R-73: every errno that Linux's driver makes of a status, from the driver itself.
 
-`hcall_client.linux` states the same as data; here both are held to the real code. Each test goes through all
-statuses that there are, and through numbers that nobody has defined.
+`hcall_client.guests.linux` states the same as data; here both are held to the real code. Each test goes
+through all statuses that there are, and through numbers that nobody has defined.
 """
 
 import errno
@@ -10,7 +10,7 @@ import pytest
 
 from hcall_abi.calls import Opcode
 from hcall_abi.statuses import Status
-from hcall_client.linux import LINUX_6_19, LINUX_7_0
+from hcall_client.guests.linux import LINUX_6_19, LINUX_7_0
 from tests.driver.build import Build
 from tests.driver.driver import BOOT_LOADER, FIRMWARE, SYSTEM
 from tests.driver.hypervisor import Script

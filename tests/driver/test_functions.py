@@ -8,7 +8,7 @@ import pytest
 from hcall_abi.calls import Opcode
 from hcall_abi.statuses import Status
 from hcall_client.calls import Authorization, get_config, set_password, write_object
-from hcall_client.linux import MAX_DATA_SIZE, MAX_NAME_SIZE
+from hcall_client.guests.linux import MAX_DATA_SIZE, MAX_NAME_SIZE
 from tests.driver.driver import (
     BOOT_LOADER,
     COMMON,

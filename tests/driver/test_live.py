@@ -14,8 +14,8 @@ import pytest
 from hcall_abi.calls import Opcode
 from hcall_abi.statuses import Status
 from hcall_client.errors import SessionEnded
-from hcall_client.linux import LINUX_7_0
-from hcall_client.testing import ServerProcess
+from hcall_client.guests.linux import LINUX_7_0
+from swpks.testing import ServerProcess
 from tests.driver.build import Build
 from tests.driver.driver import FIRMWARE, Driver
 from tests.driver.model import Model

@@ -9,7 +9,7 @@ from hcall_abi.calls import Opcode
 from hcall_abi.efi import StoredVariable, build_stored
 from hcall_abi.statuses import Status
 from hcall_abi.variables import FLAG_APPEND, POLICIES, wide
-from hcall_client import authvar
+from hcall_client.guests import authvar
 from hcall_server.platform.attributes import Attributes
 from tests.driver.driver import FIRMWARE, LINUX, Driver, Object
 from tests.driver.hypervisor import Machine

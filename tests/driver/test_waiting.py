@@ -6,7 +6,7 @@ import pytest
 
 from hcall_abi.calls import Opcode
 from hcall_abi.statuses import Status
-from hcall_client.linux import LINUX_7_0, poll_step
+from hcall_client.guests.linux import LINUX_7_0, poll_step
 from tests.driver.driver import Driver
 from tests.driver.hypervisor import Script
 from tests.driver.test_errnos import BUSY, FAILURES, errno_of

@@ -9,7 +9,7 @@ from hcall_abi.consumers import SecureBoot
 from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
 from hcall_client.calls import Authorization, revoke_object, unrevoke_object
-from hcall_client.labels import os_label
+from hcall_client.guests.labels import os_label
 from tests.driver import fdt
 from tests.driver.driver import LINUX, Driver
 from tests.driver.hypervisor import Machine, Scripted

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hcall_client.testing import ServerProcess
+from swpks.testing import ServerProcess
 
 Serve = Callable[..., ServerProcess]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hcall_client.calls import Authorization, read_object, write_object
-from hcall_client.testing import ServerProcess
+from swpks.testing import ServerProcess
 
 OS = Authorization(3)
 LABEL = b"canary"

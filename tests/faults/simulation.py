@@ -18,12 +18,12 @@ import trio.testing
 from hcall_abi.levels import LEVELS
 from hcall_client.calls import HcallError, Request
 from hcall_client.channel import Channel, open_channel
+from hcall_server.components.anchor_card import SystemIdentity
+from hcall_server.data_channel.connection import serve_stream
+from hcall_server.faults.nvram import FaultyNvram, Planned
 from hcall_server.hcalls.dispatch import HypervisorCalls
-from hcall_server.net.data_channel import serve_stream
-from hcall_server.net.machine import Machine
-from hcall_server.nvram.faulty import FaultyNvram, Planned
+from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
-from hcall_server.platform.anchor_card import SystemIdentity
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import Sealer, SystemRecord
 from hcall_server.writeback.encryptor import Encryptor

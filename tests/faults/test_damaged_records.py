@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from hcall_client.calls import write_object
-from hcall_server.net.boot import boot
-from hcall_server.net.settings import Settings
 from hcall_server.nvram.names import image_name, profile_name
+from hcall_server.service.boot import boot
+from hcall_server.service.settings import Settings
 from tests.faults.conftest import Serve
 from tests.faults.damage import OS, Console, copy_of, flipped, logged, make_state, put, records, serves
 

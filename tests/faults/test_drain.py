@@ -14,8 +14,8 @@ from hcall_client.calls import (
     remove_object,
     write_object,
 )
-from hcall_server.net.server import drain
-from hcall_server.nvram.faulty import Fail
+from hcall_server.faults.nvram import Fail
+from hcall_server.service.server import drain
 from tests.faults import writer
 from tests.faults.simulation import Life, Simulation
 

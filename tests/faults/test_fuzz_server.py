@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from hcall_client.testing import ServerProcess
+from swpks.testing import ServerProcess
 from tests.faults import raw, writer
 from tests.faults.conftest import Serve
 from tests.faults.damage import Console, logged

@@ -22,7 +22,7 @@ import pytest
 
 from hcall_client.blocking import BlockingChannel
 from hcall_client.errors import ConnectionLost, SessionEnded
-from hcall_client.testing import ServerFailed, ServerProcess
+from swpks.testing import ServerFailed, ServerProcess
 from tests.faults import writer
 from tests.faults.history import History
 

@@ -18,7 +18,7 @@ import pytest
 
 from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import confirm_object_flushed, read_object, remove_object, write_object
-from hcall_client.testing import ServerFailed, ServerProcess
+from swpks.testing import ServerFailed, ServerProcess
 from tests.faults.conftest import Serve
 from tests.faults.damage import OS, Console, logged
 

@@ -14,7 +14,7 @@ import pytest
 from hcall_abi.frames import GoodbyeReason
 from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import read_object, write_object
-from hcall_client.testing import ServerProcess
+from swpks.testing import ServerProcess
 from tests.faults import raw
 from tests.faults.conftest import Serve
 from tests.faults.damage import OS, logged

@@ -14,7 +14,7 @@ from random import Random
 import pytest
 import trio.testing
 
-from hcall_server.nvram.faulty import Fail, Planned
+from hcall_server.faults.nvram import Fail, Planned
 from tests.faults import writer
 from tests.faults.history import History, State
 from tests.faults.simulation import Life, Simulation

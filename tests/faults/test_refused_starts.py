@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hcall_client.testing import ServerProcess
-from hcall_server.cli.main import main
-from hcall_server.net import logs
+from hcall_server.machine import logs
 from hcall_server.nvram.names import SYSTEM
+from swpks.cli.main import main
+from swpks.testing import ServerProcess
 from tests.faults.conftest import Serve
 from tests.faults.damage import contents, copy_of, flipped, make_state, put, records, serves
 

@@ -14,7 +14,7 @@ import pytest
 from hcall_abi.frames import GoodbyeReason
 from hcall_client.calls import get_config
 from hcall_client.errors import SessionEnded
-from hcall_client.testing import ServerProcess
+from swpks.testing import ServerProcess
 from tests.faults import writer
 from tests.faults.conftest import Serve
 from tests.faults.history import History

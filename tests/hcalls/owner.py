@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hcall_abi.calls import Opcode
-from hcall_client import authvar
+from hcall_client.guests import authvar
 from hcall_server.platform.attributes import Attributes
 from tests.guest import SYSTEM, Answer, Guest, auth_block, make_partition
 from tests.secvar.keys import BEFORE, kek, pk, update

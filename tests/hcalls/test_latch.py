@@ -8,7 +8,7 @@ import pytest
 from hcall_abi.consumers import Consumer
 from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import WIPE_SENTENCE
-from hcall_client import authvar
+from hcall_client.guests import authvar
 from hcall_server.keystore.signed import LatchUse
 from tests.guest import BOOT_LOADER, FIRMWARE, SYSTEM, Answer, auth_block
 from tests.hcalls.owner import ARMED, PASSWORD, Owner, first_pk, set_up

@@ -10,7 +10,7 @@ import pytest
 from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
 from hcall_abi.efi import StoredVariable, build_stored
-from hcall_client.authvar import variable_label
+from hcall_client.guests.authvar import variable_label
 from hcall_server.keystore.image import StoredObject, StoreImage
 from tests.guest import CONSUMERS, Answer, Guest, auth_block, make_partition
 from tests.keystore.matrix import (

@@ -12,7 +12,7 @@ from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import Segment
 from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import POLICIES, WIPE_SENTENCE
-from hcall_client import authvar
+from hcall_client.guests import authvar
 from hcall_server.platform.attributes import Attributes
 from tests.guest import (
     BOOT_LOADER,

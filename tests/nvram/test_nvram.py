@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.nvram import Nvram
-from hcall_server.nvram.faulty import FaultyNvram
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.nvram.sqlite import SqliteNvram
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 import trio
 
-from hcall_client.qemu import rsp
-from hcall_client.qemu.rsp import Sign
+from swpks.qemu import rsp
+from swpks.qemu.rsp import Sign
 from tests.qemu.assemble import BASE, BLR, IDLE, NOP, POWER_OFF, RESET, SC1, TO_VIRTUAL, Kernel
 
 LITTLE, BIG = 0x8000000000001033, 0x8000000000001032

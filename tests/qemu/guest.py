@@ -8,14 +8,14 @@ import trio
 
 from hcall_abi.calls import Opcode
 from hcall_abi.frames import HReturn
-from hcall_client.qemu.bridge import Bridge, real
-from hcall_client.qemu.console import Console
-from hcall_client.qemu.elf import KernelImage, load
-from hcall_client.qemu.inferior import call_function
-from hcall_client.qemu.machine import Machine
-from hcall_client.qemu.run import run_kernel
-from hcall_client.qemu.stub import Stop
-from hcall_client.testing import ServerProcess
+from swpks.qemu.bridge import Bridge, real
+from swpks.qemu.console import Console
+from swpks.qemu.elf import KernelImage, load
+from swpks.qemu.inferior import call_function
+from swpks.qemu.machine import Machine
+from swpks.qemu.run import run_kernel
+from swpks.qemu.stub import Stop
+from swpks.testing import ServerProcess
 from tests.qemu import initramfs
 from tools.debian_archive import Archive
 

@@ -9,12 +9,12 @@ import trio
 
 from hcall_abi.statuses import Status
 from hcall_abi.structures import parse_config
-from hcall_client.qemu.bridge import Bridge
-from hcall_client.qemu.errors import MachineFailed
-from hcall_client.qemu.inferior import call_function
-from hcall_client.qemu.machine import Machine, check
-from hcall_client.qemu.stub import Stop
-from hcall_client.testing import ServerProcess
+from swpks.qemu.bridge import Bridge
+from swpks.qemu.errors import MachineFailed
+from swpks.qemu.inferior import call_function
+from swpks.qemu.machine import Machine, check
+from swpks.qemu.stub import Stop
+from swpks.testing import ServerProcess
 from tests.debian.reporting import reported
 from tests.qemu.guest import Guest, backports_kernel, newest_kernel
 from tools.debian_archive import Unavailable

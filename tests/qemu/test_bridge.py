@@ -14,14 +14,14 @@ from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import HReturn
 from hcall_abi.statuses import Status
 from hcall_abi.structures import build_auth
-from hcall_client.qemu.bridge import Bridge
-from hcall_client.qemu.devicetree import property_of, string_list
-from hcall_client.qemu.elf import load
-from hcall_client.qemu.errors import GuestStopped, TreeUnsuitable
-from hcall_client.qemu.inferior import call_function
-from hcall_client.qemu.qmp import Qmp
-from hcall_client.qemu.stub import Ended, Stop, Stub
 from hcall_client.request import Request
+from swpks.qemu.bridge import Bridge
+from swpks.qemu.devicetree import property_of, string_list
+from swpks.qemu.elf import load
+from swpks.qemu.errors import GuestStopped, TreeUnsuitable
+from swpks.qemu.inferior import call_function
+from swpks.qemu.qmp import Qmp
+from swpks.qemu.stub import Ended, Stop, Stub
 from tests.client.engine import Engine
 from tests.qemu.assemble import (
     BASE,

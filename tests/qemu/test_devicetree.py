@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcall_client.qemu.devicetree import property_of, string_list, tree_size, with_root_property, with_string
-from hcall_client.qemu.errors import TreeUnsuitable
+from swpks.qemu.devicetree import property_of, string_list, tree_size, with_root_property, with_string
+from swpks.qemu.errors import TreeUnsuitable
 from tests.qemu.tree import MACHINE, RTAS, flatten
 
 PLACE = ("/rtas", "ibm,hypertas-functions")

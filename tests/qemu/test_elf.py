@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hcall_client.qemu.callsites import find_callsites
-from hcall_client.qemu.elf import Symbol, load
-from hcall_client.qemu.errors import KernelUnsuitable
+from swpks.qemu.callsites import find_callsites
+from swpks.qemu.elf import Symbol, load
+from swpks.qemu.errors import KernelUnsuitable
 from tests.qemu.assemble import BLR, LABEL, NOP, SC1, Kernel, branch, with_gates
 
 

@@ -12,14 +12,14 @@ from hcall_abi.frames import HReturn
 from hcall_abi.statuses import Status
 from hcall_abi.structures import build_auth
 from hcall_client.calls import raw_call
-from hcall_client.qemu.console import Console
-from hcall_client.qemu.errors import MachineFailed, PartitionUnusable, StubError
-from hcall_client.qemu.machine import Machine, command_line, start
-from hcall_client.qemu.memory import SeenMemory, marshal_slowly
-from hcall_client.qemu.partition import partition_of
-from hcall_client.qemu.qmp import Qmp
-from hcall_client.testing import ServerProcess
-from hcall_server.cli.main import main
+from swpks.cli.main import main
+from swpks.qemu.console import Console
+from swpks.qemu.errors import MachineFailed, PartitionUnusable, StubError
+from swpks.qemu.machine import Machine, command_line, start
+from swpks.qemu.memory import SeenMemory, marshal_slowly
+from swpks.qemu.partition import partition_of
+from swpks.qemu.qmp import Qmp
+from swpks.testing import ServerProcess
 from tests.qemu.assemble import BLR, Kernel, with_gates
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hcall_client.qemu.errors import StubError
-from hcall_client.qemu.registers import Register, included, is_little_endian, register_map
+from swpks.qemu.errors import StubError
+from swpks.qemu.registers import Register, included, is_little_endian, register_map
 
 TARGET = b"""<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd"><target>
 <architecture>powerpc:common64</architecture><xi:include href="core.xml"/>

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcall_client.qemu.errors import StubError
-from hcall_client.qemu.rsp import MAX_PACKET, Decoder, Sign, checksum, encode, expand
+from swpks.qemu.errors import StubError
+from swpks.qemu.rsp import MAX_PACKET, Decoder, Sign, checksum, encode, expand
 
 # The first five are as QEMU 7.2 sent them.
 GOLDEN = [

@@ -10,13 +10,13 @@ import pytest
 import trio
 import trio.testing
 
-from hcall_client.qemu import run
-from hcall_client.qemu.console import Console
-from hcall_client.qemu.elf import load
-from hcall_client.qemu.errors import GuestStopped, PartitionUnusable, StubError
-from hcall_client.qemu.machine import Machine, Wires
-from hcall_client.qemu.partition import partition_of
-from hcall_client.testing import ServerProcess
+from swpks.qemu import run
+from swpks.qemu.console import Console
+from swpks.qemu.elf import load
+from swpks.qemu.errors import GuestStopped, PartitionUnusable, StubError
+from swpks.qemu.machine import Machine, Wires
+from swpks.qemu.partition import partition_of
+from swpks.testing import ServerProcess
 from tests.qemu.assemble import IDLE, POWER_OFF
 from tests.qemu.fake import FakeMachine, FakeStub, monitor
 from tests.qemu.test_bridge import GET_CONFIG, with_driver

@@ -7,9 +7,9 @@ import pytest
 import trio
 import trio.testing
 
-from hcall_client.qemu.errors import StubError
-from hcall_client.qemu.rsp import encode
-from hcall_client.qemu.stub import Ended, Stop, Stub
+from swpks.qemu.errors import StubError
+from swpks.qemu.rsp import encode
+from swpks.qemu.stub import Ended, Stop, Stub
 from tests.qemu.assemble import BASE, NOP, POWER_OFF, Kernel, li
 from tests.qemu.fake import BIG, FakeMachine, FakeStub
 

@@ -8,8 +8,8 @@ import pytest
 from construct import SizeofError
 
 from hcall_server import sealing
+from hcall_server.components import anchor_card
 from hcall_server.nvram import SYSTEM, image_name, mark, profile_name, sqlite
-from hcall_server.platform import anchor_card
 from hcall_server.sealing import formats, sealer
 
 PAGE = (Path(__file__).resolve().parents[2] / "spec" / "sealed.md").read_text("utf-8")

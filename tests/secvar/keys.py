@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
 from hcall_abi.efi import EfiTime, StoredVariable, build_stored
-from hcall_client import authvar
+from hcall_client.guests import authvar
 
 BEFORE = EfiTime(2024, 1, 1)
 NOW = EfiTime(2024, 2, 3, 4, 5, 6)

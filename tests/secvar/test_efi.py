@@ -11,7 +11,7 @@ from hcall_abi import efi, variables
 from hcall_abi.efi import EfiTime, SignatureList, SignedUpdate, StoredVariable
 from hcall_abi.update_rules import RuleBroken, UpdateRule
 from hcall_abi.variables import POLICIES, signed_bytes, vendor_of, wide
-from hcall_client import authvar
+from hcall_client.guests import authvar
 from hcall_server.secvar.merge import merge
 
 BYTE, GUID = st.integers(0, 255), st.binary(min_size=16, max_size=16)

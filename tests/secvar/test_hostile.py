@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hcall_abi.efi import SignatureList, build_lists
 from hcall_abi.update_rules import UpdateRule
-from hcall_client import authvar
+from hcall_client.guests import authvar
 from hcall_server.secvar import pkcs7
 from hcall_server.secvar.update import Refused, Replace
 from tests.secvar import der

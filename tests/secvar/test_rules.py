@@ -11,7 +11,7 @@ from hcall_abi.efi import StoredVariable, build_stored
 from hcall_abi.statuses import Status
 from hcall_abi.update_rules import MAX_SIGNERS, UpdateRule
 from hcall_abi.variables import PK, POLICIES, WIPE_SENTENCE, wide
-from hcall_client import authvar
+from hcall_client.guests import authvar
 from hcall_server.secvar.names import broken_by_flags, broken_by_label
 from hcall_server.secvar.update import Refused, Replace
 from tests.secvar import der

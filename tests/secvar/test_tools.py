@@ -13,7 +13,7 @@ import pytest
 from hcall_abi.efi import EfiTime, StoredVariable, build_lists, build_stored, parse_lists, parse_update
 from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import POLICIES
-from hcall_client import authvar
+from hcall_client.guests import authvar
 from hcall_server.secvar.update import Delete, Refused, Replace
 from tests.secvar.judge import judge, stored
 from tests.secvar.keys import BEFORE, NOW, Holder, holder, kek, pk, stranger

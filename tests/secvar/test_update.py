@@ -7,7 +7,7 @@ import pytest
 from hcall_abi.efi import GUID_SHA256, EfiTime, SignatureList, StoredVariable, build_lists, build_stored
 from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import POLICIES, WIPE_SENTENCE
-from hcall_client import authvar
+from hcall_client.guests import authvar
 from hcall_server.secvar.update import Delete, DeleteEverything, Refused, Replace
 from tests.secvar.judge import judge, stored
 from tests.secvar.keys import BEFORE, NOW, holder, kek, pk, stranger, update

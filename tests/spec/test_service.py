@@ -5,8 +5,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from hcall_server.net.config import read_config
-from hcall_server.net.settings import PartitionSettings, Settings
+from hcall_server.service.config import read_config
+from hcall_server.service.settings import PartitionSettings, Settings
 from tests.spec.markdown import SPEC
 
 PAGE = (SPEC / "service.md").read_text("utf-8")

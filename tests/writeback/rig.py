@@ -8,10 +8,10 @@ from typing import NamedTuple
 import trio
 
 from hcall_abi.levels import LEVELS
+from hcall_server.faults.nvram import FaultyNvram, Planned
 from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.store import Keystore
 from hcall_server.nvram import NvramError
-from hcall_server.nvram.faulty import FaultyNvram, Planned
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.nvram.names import parse_name
 from hcall_server.platform.partition import Partition

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from hcall_server.net.boot import Booted, boot
-from hcall_server.net.settings import PartitionSettings, Settings
 from hcall_server.nvram.names import image_name, profile_name
+from hcall_server.service.boot import Booted, boot
+from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.writeback.encryptor import Encryptor
 from hcall_server.writeback.worker import InlineWorker
 from tests.guest import Chance, Guest

@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from hcall_server.faults.nvram import Fail, Planned
 from hcall_server.nvram import Trouble
-from hcall_server.nvram.faulty import Fail, Planned
 from hcall_server.sealing import open_system
 from hcall_server.writeback.encryptor import FIRST_RETRY, LAST_RETRY, STALL
 from hcall_server.writeback.worker import InlineWorker, Job

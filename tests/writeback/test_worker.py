@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from hcall_server.nvram.faulty import Planned, Stall
+from hcall_server.faults.nvram import Planned, Stall
 from hcall_server.writeback.encryptor import STALL
 from hcall_server.writeback.worker import InlineWorker, ThreadWorker
 from tests.writeback.rig import FLUSHED, PENDING, Rig

@@ -1,0 +1,90 @@
+"""Auth files: signed updates of secure-boot variables, made and taken apart (R-70).
+
+What is written to `/sys/firmware/secvar/vars/NAME/update`: 8 bytes of flags, then the payload.  A
+signature may come from here or from any tool that makes a detached PKCS#7 over `to_sign`:
+
+    contents = certificate_lists([certificate])
+    pkcs7 = sign(to_sign("db", contents, time), key, certificate)
+    file = auth_file(payload(time, pkcs7, contents))
+
+or, for the middle line, `openssl cms -sign -binary -noattr -md sha256 -outform DER ...`.
+Layouts: spec/secure-boot-variables.md#auth-file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from hcall_abi.efi import GUID_X509, EfiTime, SignatureList, SignedUpdate, build_lists, build_update
+from hcall_abi.variables import FLAG_APPEND, POLICIES, SIGNED_ONLY, signed_bytes, wide
+from hcall_client.guests.labels import os_label
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.x509 import Certificate
+
+FLAGS_SIZE = 8
+"""Bytes of flags before the payload, big-endian as the rest of what Linux sends."""
+
+
+class AuthFile(NamedTuple):
+    """An auth file taken apart: the flags of the call, and its data."""
+
+    flags: int
+    payload: bytes
+
+
+def variable_label(name: str) -> bytes:
+    """Return the label under which Linux keeps a secure-boot variable."""
+    return os_label(b"", wide(name))
+
+
+def variable_policy(name: str) -> int:
+    """Return the policy word that Linux sends for a variable; any other name counts as private."""
+    return POLICIES.get(name, SIGNED_ONLY)
+
+
+def efi_time(moment: datetime) -> EfiTime:
+    """Return a moment as updates carry it: whole seconds, in the time zone that it is given in."""
+    return EfiTime(*moment.timetuple()[:6])
+
+
+def certificate_lists(certificates: Iterable[bytes], owner: bytes = bytes(16)) -> bytes:
+    """Return signature lists of certificates in DER, each in a list of its own."""
+    return build_lists(SignatureList(GUID_X509, b"", (owner + each,)) for each in certificates)
+
+
+def to_sign(name: str, contents: bytes, time: EfiTime, *, append: bool = False) -> bytes:
+    """Return the bytes that the signature of an update is over."""
+    return signed_bytes(wide(name), time, contents, append=append)
+
+
+def sign(data: bytes, key: RSAPrivateKey, certificate: Certificate) -> bytes:
+    """Return a detached PKCS#7 over `data` in DER, as EFI tools make it: SHA-256, no signed attributes."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
+
+    builder = PKCS7SignatureBuilder().set_data(data).add_signer(certificate, key, SHA256())
+    options = [PKCS7Options.DetachedSignature, PKCS7Options.Binary, PKCS7Options.NoAttributes]
+    return builder.sign(Encoding.DER, options)
+
+
+def payload(time: EfiTime, pkcs7: bytes, contents: bytes) -> bytes:
+    """Put an update together: the data of a SIGNED_UPDATE."""
+    return build_update(SignedUpdate(time, pkcs7, contents))
+
+
+def auth_file(data: bytes, *, append: bool = False) -> bytes:
+    """Return the auth file of a payload."""
+    return (FLAG_APPEND if append else 0).to_bytes(FLAGS_SIZE, "big") + data
+
+
+def parse_auth_file(data: bytes) -> AuthFile:
+    """Take an auth file apart as Linux does; ValueError for one that has no room for its flags."""
+    if len(data) <= FLAGS_SIZE:
+        raise ValueError(f"an auth file has {FLAGS_SIZE} bytes of flags and then a payload")
+    return AuthFile(int.from_bytes(data[:FLAGS_SIZE], "big"), data[FLAGS_SIZE:])

@@ -1,0 +1,56 @@
+"""The boot of a partition: firmware, boot loader, kernel, each locking its objects before the next.
+
+    async with open_channel(path) as channel:
+        chain = await boot(channel)
+
+All three run on the partition's own processors, one after the other, so they share one session.
+What they do not share is a password: each makes its own (R-03, R-04).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeVar
+
+from hcall_client.guests.boot_loader import BootLoader
+from hcall_client.guests.common import Caller
+from hcall_client.guests.firmware import PartitionFirmware
+from hcall_client.guests.kernel import LinuxKernel
+from hcall_client.guests.linux import LINUX_7_0, Driver
+
+S = TypeVar("S")
+Step = Callable[[S], Awaitable[object]]
+"""What a stage does before it locks: stores, reads, publishes."""
+
+
+class BootedChain(NamedTuple):
+    """A booted partition: the kernel runs; the stages before it are kept for tests to look at."""
+
+    firmware: PartitionFirmware
+    boot_loader: BootLoader
+    kernel: LinuxKernel
+
+
+async def boot(
+    channel: Caller,
+    *,
+    firmware: Step[PartitionFirmware] | None = None,
+    boot_loader: Step[BootLoader] | None = None,
+    driver: Driver = LINUX_7_0,
+) -> BootedChain:
+    """Boot a partition after an IPL and return what runs then.
+
+    `firmware` and `boot_loader` are what those stages do before they lock; by default firmware
+    stores SB_VERSION and the boot loader looks whether it is there.  Raises HcallError where a
+    stage is refused, for instance with H_IN_USE when there has been no IPL, and LinuxError where
+    the kernel's driver does not start.
+    """
+    first = PartitionFirmware(channel)
+    await (firmware or PartitionFirmware.store_sb_version)(first)
+    await first.lock()
+    second = BootLoader(channel)
+    await (boot_loader or BootLoader.dynamic_keys)(second)
+    await second.lock()
+    kernel = LinuxKernel(channel, driver)
+    await kernel.init()
+    return BootedChain(first, second, kernel)

@@ -1,0 +1,1 @@
+"""The replaceable parts of a managed system that keep its root key, behind seams."""

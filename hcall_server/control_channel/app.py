@@ -1,0 +1,157 @@
+"""The ASGI application: the table of verbs behind Starlette's router.
+
+What any request meets is here: methods, query, body (size, time, type, shape), the existence of
+the partition in the path, and every error turned into a problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import trio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hcall_abi.errors import SwpksError
+from hcall_server.control_channel import openapi
+from hcall_server.control_channel.bodies import Body
+from hcall_server.control_channel.controlled import ControlledMachine
+from hcall_server.control_channel.problems import Kind, ProblemError, problem_of
+from hcall_server.control_channel.routes import JSON, PROBLEM_JSON, VERBS, Verb
+from hcall_server.control_channel.verbs import Answer, Call, Reply, Text
+from hcall_server.machine.logs import Log, explained
+from hcall_server.platform.system import NAMES
+
+MAX_BODY = 64 * 1024
+"""The largest body of a request, in bytes."""
+
+BODY_SECONDS = 10.0
+"""How long a body may take to arrive."""
+
+_log = Log()
+
+
+def make_app(machine: ControlledMachine) -> Starlette:
+    """Return the application that controls `machine`."""
+    paths: dict[str, dict[str, Verb]] = {}
+    for verb in VERBS:
+        paths.setdefault(verb.path, {})[verb.method] = verb
+    routes = [Route(path, _Path(machine, verbs)) for path, verbs in paths.items()]
+    routes.append(Route(openapi.PATH, _Description()))
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _not_routed})
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Path:
+    """The verbs of one path, as an ASGI application."""
+
+    def __init__(self, machine: ControlledMachine, verbs: Mapping[str, Verb]) -> None:
+        self._machine = machine
+        self._verbs = verbs
+        self._decoders = {
+            method: msgspec.json.Decoder(verb.body) for method, verb in verbs.items() if verb.body
+        }
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # the door stays open, whatever happens behind it
+            response = _refused(request, error)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        verb = self._verb(request)
+        name = request.path_params.get("name", "")
+        if "name" in request.path_params and name not in self._machine.system.partitions:
+            raise ProblemError(Kind.NOT_FOUND, f"there is no partition {name!r}", section=NAMES)
+        body = await self._body(request, verb)
+        return _response(verb, await verb.perform(Call(self._machine, name, body)))
+
+    def _verb(self, request: Request) -> Verb:
+        # HEAD is GET whose body the server leaves away.
+        verb = self._verbs.get("GET" if request.method == "HEAD" else request.method)
+        if verb is None:
+            allowed = ", ".join(sorted(self._verbs))
+            raise ProblemError(Kind.NO_METHOD, f"{request.method} is not one of {allowed}", allow=allowed)
+        if request.url.query:
+            raise ProblemError(Kind.MALFORMED, f"{verb.operation} takes no query")
+        return verb
+
+    async def _body(self, request: Request, verb: Verb) -> Body | None:
+        content = await _content(request)
+        decoder = self._decoders.get(verb.method)
+        if decoder is None:
+            if content:
+                raise ProblemError(Kind.MALFORMED, f"{verb.operation} takes no body")
+            return None
+        if request.headers.get("content-type", "").split(";")[0].strip().lower() != JSON:
+            raise ProblemError(Kind.NOT_JSON, f"{verb.operation} takes {JSON}")
+        try:
+            return decoder.decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ProblemError(Kind.MALFORMED, str(error)) from None
+
+
+class _Description:
+    """The OpenAPI description, encoded when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._encoded = b""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        if request.method not in {"GET", "HEAD"}:
+            error = ProblemError(Kind.NO_METHOD, f"{request.method} is not GET", allow="GET")
+            response = _refused(request, error)
+        else:
+            self._encoded = self._encoded or msgspec.json.encode(openapi.description())
+            response = Response(self._encoded, media_type=JSON)
+        await response(scope, receive, send)
+
+
+async def _content(request: Request) -> bytes:
+    """Return the body, whole and within its bounds of size and time."""
+    content = bytearray()
+    with trio.move_on_after(BODY_SECONDS) as limit:
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                content += chunk
+                if len(content) > MAX_BODY:
+                    raise ProblemError(Kind.TOO_LARGE, f"the body has more than {MAX_BODY} bytes")
+    if limit.cancelled_caught:
+        raise ProblemError(Kind.TOO_SLOW, f"the body was not here within {BODY_SECONDS:.0f} seconds")
+    return bytes(content)
+
+
+def _response(verb: Verb, answer: Answer) -> Response:
+    if isinstance(answer, Text):
+        return Response(answer.content, media_type=answer.media_type)
+    status, body = answer if isinstance(answer, Reply) else (next(iter(verb.answers)), answer)
+    return Response(msgspec.json.encode(body), status, media_type=JSON)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """Log an error by its rule, and turn it into a problem."""
+    problem = problem_of(error)
+    log = _log.bind(method=request.method, path=request.url.path, status=problem.status)
+    if isinstance(error, SwpksError):
+        log.info("control.refused", **explained(error))
+    else:
+        log.error("control.failed", exc_info=error)
+    headers = {"allow": error.allow} if isinstance(error, ProblemError) and error.allow else None
+    return Response(msgspec.json.encode(problem), problem.status, headers, media_type=PROBLEM_JSON)
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    """Answer what no path of the table matches."""
+    return _refused(request, ProblemError(Kind.NOT_FOUND, f"no verb has the path {request.url.path!r}"))

@@ -1,0 +1,110 @@
+"""HTTP on one connection, by Hypercorn; imported when the first request comes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ConnectionState
+
+from hcall_server.control_channel.app import make_app
+from hcall_server.control_channel.controlled import ControlledMachine
+
+HEADER_BYTES = 16 * 1024
+"""The most that a request line and its headers may take."""
+
+
+SEND_SECONDS = 10.0
+"""How long a client may take to read one piece of an answer."""
+
+
+class Http:
+    """Speaks HTTP for one machine: `converse` with each connection, `stop` at the end."""
+
+    def __init__(self, machine: ControlledMachine) -> None:
+        self._app = ASGIWrapper(cast(ASGIFramework, make_app(machine)))
+        self._config = _config()
+        self._contexts: set[WorkerContext] = set()
+
+    async def converse(self, stream: trio.SocketStream) -> None:
+        """Answer the requests of one connection, until it is closed."""
+        # Hypercorn has one context for all; with one for each it can be told that this connection idles
+        # no more.  Without that it would keep a connection for 5 seconds after the client has gone.
+        context = WorkerContext(None)
+        self._contexts.add(context)
+        bounded = BoundedStream(stream, context.terminated.set)
+        # Hypercorn asks of a stream what this one has, whatever its annotation says.
+        connection = cast("trio.SSLStream[trio.SocketStream]", bounded)
+        try:
+            await TCPServer(self._app, self._config, context, ConnectionState({}), connection).run()
+        finally:
+            self._contexts.remove(context)
+
+    async def stop(self) -> None:
+        """Close idle connections, and the others after the answer that they wait for; does not wait."""
+        for context in self._contexts:
+            await context.terminated.set()
+
+
+class BoundedStream(trio.abc.HalfCloseableStream):
+    """A socket stream as Hypercorn needs it: sends have a deadline, and the end of the requests is told.
+
+    Hypercorn shields its sends, so that nothing but the stream itself can end them.  One that takes
+    longer than `SEND_SECONDS` closes the stream and raises `trio.BrokenResourceError`.
+    """
+
+    def __init__(self, stream: trio.SocketStream, ended: Callable[[], Awaitable[None]]) -> None:
+        self._stream = stream
+        self._ended = ended
+        self.socket = stream.socket
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`, in time."""
+        with trio.move_on_after(SEND_SECONDS) as limit:
+            await self._stream.send_all(data)
+        if limit.cancelled_caught:
+            await trio.aclose_forcefully(self._stream)
+            raise trio.BrokenResourceError("the client does not read its answer")
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return what has arrived; b"" at the end of the requests."""
+        data: bytes | bytearray = b""
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        finally:
+            if not data:
+                await self._ended()
+        return data
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return when the socket takes bytes again."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """Say that no more is sent."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = None
+    config.h11_max_incomplete_size = HEADER_BYTES
+    config.h2_max_header_list_size = HEADER_BYTES
+    config.h2_max_concurrent_streams = 8
+    config.websocket_max_message_size = HEADER_BYTES
+    # With a bound, a body that nobody reads any more would block the answer to it.  Bytes are few all the
+    # same: the application reads at once, or answers, and then the rest is dropped.
+    config.max_app_queue_size = cast(int, math.inf)
+    return config

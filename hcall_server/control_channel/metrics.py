@@ -1,0 +1,131 @@
+"""Figures for Prometheus, read from the machine's own counters when they are asked for.
+
+Labels are bounded: partitions by name (the operator's), h-calls and statuses by the tables of
+`hcall_abi`.  Labels of objects, passwords and the like are never among them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import IntEnum
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from hcall_abi.calls import Opcode
+from hcall_abi.frames import GoodbyeReason, OpenStatus
+from hcall_abi.statuses import Status
+from hcall_server import __version__
+from hcall_server.control_channel.controlled import ControlledMachine
+from hcall_server.platform.partition import Partition
+
+MEDIA_TYPE = CONTENT_TYPE_LATEST
+"""The media type of the exposition format."""
+
+
+def exposition(machine: ControlledMachine) -> bytes:
+    """Return all figures of `machine` in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(MachineCollector(machine))
+    return generate_latest(registry)
+
+
+class MachineCollector(Collector):
+    """Reads a machine; holds nothing itself."""
+
+    def __init__(self, machine: ControlledMachine) -> None:
+        self._machine = machine
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family of figures, whether it has samples yet or not."""
+        yield InfoMetricFamily(
+            "swpks", "the server", {"version": __version__, "level": self._machine.system.level.name}
+        )
+        yield from self._calls()
+        yield from self._connections()
+        yield from self._partitions()
+        yield from self._writeback()
+
+    def _calls(self) -> Iterator[Metric]:
+        labels = ["partition", "hcall", "status"]
+        family = CounterMetricFamily("swpks_hcalls", "answered h-calls", labels=labels)
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for partition in self._machine.system.partitions.values():
+            for (opcode, status), count in self._machine.counters.calls[partition.number].items():
+                counts[partition.name, _named(Opcode, opcode), _named(Status, status)] += count
+        for names, count in sorted(counts.items()):
+            family.add_metric(names, count)
+        yield family
+
+    def _connections(self) -> Iterator[Metric]:
+        counters = self._machine.counters
+        for name, told, value in (
+            ("swpks_connections", "accepted connections", counters.connections),
+            ("swpks_connections_lost", "connections that ended without a GOODBYE", counters.lost),
+            ("swpks_connections_crashed", "connections that an error in the server ended", counters.crashed),
+            ("swpks_batches", "reads that brought at least one frame", counters.batches),
+            ("swpks_received_bytes", "bytes received on data channels", counters.bytes_received),
+            ("swpks_sent_bytes", "bytes sent on data channels", counters.bytes_sent),
+        ):
+            yield CounterMetricFamily(name, told, value=value)
+        yield _by_number("swpks_opens", "answers to OPEN", "status", OpenStatus, counters.opens)
+        yield _by_number("swpks_goodbyes", "GOODBYEs said", "reason", GoodbyeReason, counters.goodbyes)
+
+    def _partitions(self) -> Iterator[Metric]:
+        partitions = list(self._machine.system.partitions.values())
+        sessions = self._machine.sessions
+        rows: tuple[tuple[str, str, Callable[[Partition], float]], ...] = (
+            ("swpks_partition_running", "1 while it is activated", lambda p: p.running),
+            ("swpks_partition_ipls", "its IPL count", lambda p: p.ipl_count),
+            (
+                "swpks_partition_refused",
+                "1 when its store could not be opened",
+                lambda p: p.refused is not None,
+            ),
+            ("swpks_partition_sessions", "open sessions", lambda p: sessions.count(p.number)),
+            ("swpks_keystore_bytes", "size of its keystore", lambda p: p.kbytes * 1024),
+            ("swpks_keystore_used_bytes", "bytes taken", lambda p: p.keystore.used if p.keystore else 0),
+            (
+                "swpks_keystore_objects",
+                "objects",
+                lambda p: p.keystore.object_count if p.keystore else 0,
+            ),
+        )
+        for name, told, figure in rows:
+            yield _per_partition(name, told, partitions, figure)
+
+    def _writeback(self) -> Iterator[Metric]:
+        health = self._machine.encryptor.health
+        yield GaugeMetricFamily("swpks_nvram_ok", "1 while commits work", value=health.ok)
+        yield GaugeMetricFamily("swpks_nvram_pending", "partitions to be written", value=health.pending)
+        age = health.oldest_pending
+        yield GaugeMetricFamily("swpks_nvram_oldest_pending_seconds", "age of the oldest change", value=age)
+        yield CounterMetricFamily("swpks_nvram_commits", "commits", value=health.commits)
+        yield CounterMetricFamily("swpks_nvram_failures", "failed commits", value=health.failures)
+
+
+def _per_partition(
+    name: str, told: str, partitions: Iterable[Partition], figure: Callable[[Partition], float]
+) -> Metric:
+    family = GaugeMetricFamily(name, told, labels=["partition"])
+    for partition in partitions:
+        family.add_metric([partition.name], figure(partition))
+    return family
+
+
+def _by_number(name: str, told: str, label: str, names: type[IntEnum], counts: Mapping[int, int]) -> Metric:
+    family = CounterMetricFamily(name, told, labels=[label])
+    by_name: Counter[str] = Counter()
+    for number, count in counts.items():
+        by_name[_named(names, number)] += count
+    for each, count in sorted(by_name.items()):
+        family.add_metric([each], count)
+    return family
+
+
+def _named(names: type[IntEnum], number: int) -> str:
+    """Return the name of a number; everything unknown shares one name, so that labels stay few."""
+    return names(number).name if number in names._value2member_map_ else "OTHER"

@@ -1,0 +1,95 @@
+"""The OpenAPI 3.1 description of the control channel, made from the table of verbs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from hcall_server import __version__
+from hcall_server.control_channel.bodies import Body, Problem
+from hcall_server.control_channel.problems import Kind
+from hcall_server.control_channel.routes import (
+    ALWAYS,
+    JSON,
+    PARAMETERS,
+    PROBLEM_JSON,
+    PROMETHEUS,
+    VERBS,
+    WITH_BODY,
+    Verb,
+)
+
+PATH = "/openapi.json"
+_REFERENCE = "#/components/schemas/{name}"
+
+
+def description() -> dict[str, Any]:
+    """Return the whole description, ready for JSON."""
+    paths: dict[str, dict[str, Any]] = {}
+    for verb in VERBS:
+        paths.setdefault(verb.path, {})[verb.method.lower()] = _operation(verb)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "swpks control channel",
+            "version": __version__,
+            "description": "The management console's door to an emulated system; see spec/control.md.",
+        },
+        "paths": paths,
+        "components": {"schemas": _schemas()},
+    }
+
+
+def problems_of(verb: Verb) -> list[Kind]:
+    """Return every kind of problem that a verb may answer, in the order of their statuses."""
+    kinds = {*ALWAYS, *verb.problems, *(WITH_BODY if verb.body else ())}
+    return sorted(kinds, key=lambda kind: kind.status)
+
+
+def _operation(verb: Verb) -> dict[str, Any]:
+    operation: dict[str, Any] = {"operationId": verb.operation, "summary": verb.summary}
+    if names := re.findall(r"{(\w+)}", verb.path):
+        operation["parameters"] = [_parameter(name) for name in names]
+    if verb.body:
+        operation["requestBody"] = {"required": True, "content": _content(JSON, verb.body)}
+    operation["responses"] = _responses(verb)
+    return operation
+
+
+def _parameter(name: str) -> dict[str, Any]:
+    found = PARAMETERS[name]
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": found.description,
+        "schema": dict(found.schema),
+    }
+
+
+def _responses(verb: Verb) -> dict[str, Any]:
+    answers = {
+        str(status): {
+            "description": verb.summary,
+            "content": _content(JSON, body) if body else {PROMETHEUS: {"schema": {"type": "string"}}},
+        }
+        for status, body in verb.answers.items()
+    }
+    problems = {
+        str(kind.status): {"description": kind.title, "content": _content(PROBLEM_JSON, Problem)}
+        for kind in problems_of(verb)
+    }
+    return problems | answers
+
+
+def _content(media_type: str, body: type[Body]) -> dict[str, Any]:
+    return {media_type: {"schema": {"$ref": _REFERENCE.format(name=body.__name__)}}}
+
+
+def _schemas() -> dict[str, Any]:
+    types: list[type[Body]] = [Problem]
+    for verb in VERBS:
+        types += [body for body in (verb.body, *verb.answers.values()) if body]
+    return msgspec.json.schema_components(types, ref_template=_REFERENCE)[1]

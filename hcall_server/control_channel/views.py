@@ -1,0 +1,137 @@
+"""From the machine's own objects to what the control channel shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hcall_abi.errors import SwpksError
+from hcall_server import __version__
+from hcall_server.control_channel.bodies import (
+    FaultView,
+    HealthView,
+    KeystoreView,
+    PartitionView,
+    SystemView,
+    Trouble,
+    WritebackView,
+    mode_name,
+)
+from hcall_server.control_channel.controlled import ControlledMachine
+from hcall_server.faults.busy import Planned
+from hcall_server.faults.nvram import Fail, FaultyNvram
+from hcall_server.keystore.store import Keystore
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.system import ManagedSystem
+from hcall_server.writeback.health import Health
+
+
+def partition_view(machine: ControlledMachine, partition: Partition) -> PartitionView:
+    """Return a partition as the console shows it."""
+    plan = machine.faults.get(partition.number)
+    return PartitionView(
+        number=partition.number,
+        name=partition.name,
+        power=partition.power.value,
+        ipl_count=partition.ipl_count,
+        auto_start=partition.auto_start,
+        secure_boot=mode_name(partition.next_secure_boot),
+        curr_secure_boot=mode_name(partition.secure_boot),
+        keystore_kbytes=partition.kbytes,
+        keystore_signed_updates=int(partition.attributes.signed_updates),
+        keystore_signed_updates_without_verification=int(partition.attributes.without_verification),
+        linux_dynamic_key_secure_boot=int(partition.attributes.dynamic_keys),
+        keystore=_keystore_view(partition.keystore),
+        refused=_trouble(partition.refused),
+        faults=[_fault_view(planned) for planned in plan.planned] if plan else [],
+    )
+
+
+def system_view(machine: ControlledMachine) -> SystemView:
+    """Return a managed system with its partitions, in the order of their numbers."""
+    system = machine.system
+    partitions = sorted(system.partitions.values(), key=lambda partition: partition.number)
+    return SystemView(
+        system_id=system.system_id.hex(),
+        firmware_level=system.level.name,
+        total_kbytes=system.total_kbytes,
+        assigned_kbytes=sum(partition.kbytes for partition in partitions),
+        partitions=[partition_view(machine, partition) for partition in partitions],
+    )
+
+
+def health_view(machine: ControlledMachine) -> HealthView:
+    """Return whether all is well, and what is not."""
+    partitions = machine.system.partitions.values()
+    writeback = machine.encryptor.health
+    reasons = list(_reasons(machine.system, writeback))
+    return HealthView(
+        ok=not reasons,
+        reasons=reasons,
+        version=__version__,
+        firmware_level=machine.system.level.name,
+        partitions=len(partitions),
+        running=sum(partition.running for partition in partitions),
+        writeback=writeback_view(machine),
+    )
+
+
+def _reasons(system: ManagedSystem, writeback: Health) -> Iterator[str]:
+    if not writeback.ok:
+        yield f"NVRAM ({writeback.state}): {writeback.last_error or 'changes wait too long'}"
+    for partition in system.partitions.values():
+        if partition.refused:
+            yield f"partition {partition.name}: {partition.refused.message}"
+
+
+def _keystore_view(keystore: Keystore | None) -> KeystoreView | None:
+    if keystore is None:
+        return None
+    return KeystoreView(
+        total_bytes=keystore.limits.total_size,
+        used_bytes=keystore.used,
+        objects=keystore.object_count,
+        generation=keystore.generation,
+        flushed=keystore.flushed,
+    )
+
+
+def _fault_view(planned: Planned) -> FaultView:
+    fault = planned.fault
+    return FaultView(
+        hcall=fault.call.name,
+        status=fault.status.name,
+        nth=fault.nth,
+        times=fault.times,
+        seconds=fault.seconds,
+        seen=planned.seen,
+        answered=planned.answered,
+        spent=planned.spent,
+    )
+
+
+def _trouble(error: SwpksError | None) -> Trouble | None:
+    return Trouble(detail=error.message, rule=error.rule, section=error.section) if error else None
+
+
+def writeback_view(machine: ControlledMachine) -> WritebackView:
+    """Return how writing to NVRAM goes."""
+    health = machine.encryptor.health
+    return WritebackView(
+        state=health.state,
+        pending=health.pending,
+        commits=health.commits,
+        failures=health.failures,
+        oldest_pending_seconds=round(health.oldest_pending, 3),
+        last_error=health.last_error,
+        fault=_nvram_fault(machine.nvram),
+    )
+
+
+def _nvram_fault(nvram: FaultyNvram | None) -> str | None:
+    """Return in words what trouble is asked for."""
+    lasting = nvram.lasting() if nvram else None
+    if lasting is None:
+        return None
+    if isinstance(lasting.trouble, Fail):
+        return f"{lasting.trouble.kind}, {lasting.left} commits to go"
+    return "stall until it is ended"

@@ -1,0 +1,172 @@
+"""Accepting connections: one small task a listening socket.
+
+A partition's own socket is made when it is powered on and removed when it is powered off.  Sockets
+that a service manager passed stay open for as long as the server runs; a powered-off partition then
+answers OPEN with status 3.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import trio
+from trio.lowlevel import wait_readable
+
+from hcall_abi.errors import OperatorError
+from hcall_server.data_channel.connection import serve_stream
+from hcall_server.data_channel.sockets import listen_unix
+from hcall_server.data_channel.stream import SocketStream
+from hcall_server.machine import logs
+from hcall_server.machine.machine import Machine
+from hcall_server.platform.partition import Partition
+
+PAUSE = 0.1
+"""Seconds to wait when the system gives no more descriptors or connections are too many."""
+
+_log = logs.Log()
+
+
+class Listeners:
+    """The listening sockets of a server; `hcall_server.machine.machine.Doors` is one of its faces.
+
+    `folder` is where private sockets are made.  Everything runs in `nursery`.
+    """
+
+    def __init__(self, nursery: trio.Nursery, folder: Path) -> None:
+        self.machine: Machine | None = None
+        self._nursery = nursery
+        self._folder = folder
+        self._own: dict[str, tuple[socket.socket, trio.CancelScope]] = {}
+        self._passed: set[str] = set()
+        self._common: list[tuple[socket.socket, trio.CancelScope]] = []
+        self._closed = False
+
+    def path(self, name: str) -> Path:
+        """Return where a partition's private socket is."""
+        return self._folder / f"{name}.sock"
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The private sockets that are open, by partition."""
+        return {name: str(self.path(name)) for name in self._own}
+
+    def open(self, partition: Partition) -> None:
+        """Make a partition's private socket and serve it; a passed socket takes its place.
+
+        OperatorError once the server stops, and where the socket can't be made.
+        """
+        if self._closed:
+            raise OperatorError(
+                f"{partition.name} cannot be reached: the server stops",
+                rule="a server that stops opens no more sockets",
+                section="spec/service.md#stopping",
+            )
+        if partition.name in self._own or partition.name in self._passed:
+            return
+        listener = listen_unix(self.path(partition.name))
+        self._own[partition.name] = (listener, self._start(listener, partition))
+
+    def close(self, partition: Partition) -> None:
+        """Stop serving a partition's private socket and remove it."""
+        found = self._own.pop(partition.name, None)
+        if found:
+            _stop(*found)
+            self.path(partition.name).unlink(missing_ok=True)
+
+    def adopt(self, listener: socket.socket, partition: Partition) -> None:
+        """Serve a socket that was passed for one partition."""
+        self._passed.add(partition.name)
+        self._common.append((listener, self._start(listener, partition)))
+
+    def share(self, listener: socket.socket) -> None:
+        """Serve a socket by which all partitions are reached, each by its proof."""
+        self._common.append((listener, self._start(listener, None)))
+
+    def close_all(self) -> None:
+        """Stop accepting anywhere, for good, and remove the private sockets."""
+        self._closed = True
+        for listener, scope in [*self._own.values(), *self._common]:
+            _stop(listener, scope)
+        for name in self._own:
+            self.path(name).unlink(missing_ok=True)
+        self._own.clear()
+        self._common.clear()
+
+    def _start(self, listener: socket.socket, partition: Partition | None) -> trio.CancelScope:
+        scope = trio.CancelScope()
+        self._nursery.start_soon(self._accept, listener, partition, scope)
+        return scope
+
+    async def _accept(
+        self, listener: socket.socket, partition: Partition | None, scope: trio.CancelScope
+    ) -> None:
+        """Accept connections until the scope is cancelled."""
+        with scope:
+            while True:
+                await wait_readable(listener)
+                if self.machine is None or self.machine.sessions.full:
+                    await trio.sleep(PAUSE)
+                    continue
+                try:
+                    accepted, _ = listener.accept()
+                except (BlockingIOError, ConnectionError):
+                    continue
+                except OSError as error:
+                    if scope.cancel_called:
+                        return
+                    _log.error("connection.not_accepted", reason=error.strerror)
+                    await trio.sleep(PAUSE)
+                    continue
+                self._nursery.start_soon(self._serve, self.machine, accepted, partition)
+
+    async def _serve(self, machine: Machine, accepted: socket.socket, partition: Partition | None) -> None:
+        private = accepted.family == socket.AF_UNIX and partition is not None
+        if accepted.family != socket.AF_UNIX and not _tuned(accepted):
+            accepted.close()
+            return
+        await serve_stream(machine, SocketStream(accepted), partition, demand_proof=not private)
+
+
+def _tuned(accepted: socket.socket) -> bool:
+    """Set a TCP connection up for small frames; False when it is gone already."""
+    try:
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    except OSError:
+        return False
+    return True
+
+
+def _stop(listener: socket.socket, scope: trio.CancelScope) -> None:
+    scope.cancel()
+    trio.lowlevel.notify_closing(listener)
+    listener.close()
+
+
+def assign(
+    passed: list[tuple[str, socket.socket]], partitions: list[Partition]
+) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
+    """Sort passed sockets by their names: those of partitions, common ones ("tcp"), and "control".
+
+    A single socket without a name goes to the only partition.  OperatorError for any other name.
+    """
+    private: dict[str, socket.socket] = {}
+    common: list[socket.socket] = []
+    control: socket.socket | None = None
+    names = {partition.name for partition in partitions}
+    for name, listener in passed:
+        owner = partitions[0].name if not name and len(passed) == len(partitions) == 1 else name
+        if owner == "control" and control is None:
+            control = listener
+        elif owner == "tcp":
+            common.append(listener)
+        elif owner in names and owner not in private:
+            private[owner] = listener
+        else:
+            raise OperatorError(
+                f"a socket was passed under the name {name!r}",
+                rule="its name is that of a partition, 'tcp' or 'control'; one alone needs none",
+                section="spec/service.md#sockets",
+            )
+    return private, common, control

@@ -1,0 +1,1 @@
+"""One managed system that runs: its sessions, counters, fault plans and log."""

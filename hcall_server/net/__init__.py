@@ -1,1 +1,0 @@
-"""The service: sockets, sessions, deadlines, the state folder and the running machine."""

@@ -1,0 +1,123 @@
+"""swpks, the PowerVM Platform KeyStore in software: the names that a program or a test uses first.
+
+    async with swpks.emulated_partition() as partition:                 # a partition in this process
+        config = await partition.channel.call(swpks.get_config())
+
+    with swpks.BlockingChannel.connect("state/run/lpar1.sock") as channel:     # or a running server
+        config = channel.call(swpks.get_config())
+
+Each name is loaded at its first use, so that `import swpks` costs nothing.  The modules behind them have
+more: `hcall_client` for whatever calls, `hcall_abi` for the tables of the contract, `hcall_server` for
+whatever serves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hcall_server import __version__
+from swpks._lazy import lazily
+
+if TYPE_CHECKING:
+    from hcall_abi.calls import Opcode
+    from hcall_abi.consumers import Consumer, SecureBoot
+    from hcall_abi.policies import Policy
+    from hcall_abi.statuses import Status
+    from hcall_client.blocking import BlockingChannel
+    from hcall_client.busy import until_done, until_done_async
+    from hcall_client.calls import (
+        Authorization,
+        confirm_object_flushed,
+        gen_key,
+        gen_password,
+        gen_wrapping_key,
+        get_config,
+        get_object_labels,
+        raw_call,
+        read_object,
+        remove_object,
+        revoke_object,
+        set_password,
+        signed_update,
+        unrevoke_object,
+        unwrap_object,
+        wrap_object,
+        write_object,
+    )
+    from hcall_client.channel import Channel, open_channel
+    from hcall_client.errors import HcallError
+    from hcall_client.guests.boot import BootedChain, boot
+    from hcall_client.guests.boot_loader import BootLoader
+    from hcall_client.guests.firmware import PartitionFirmware
+    from hcall_client.guests.kernel import KexecHandover, LinuxKernel, Name
+    from swpks.testing.partition import EmulatedPartition, emulated_partition
+    from swpks.testing.process import ServerFailed, ServerProcess
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "hcall_abi.calls": "Opcode",
+            "hcall_abi.consumers": "Consumer SecureBoot",
+            "hcall_abi.policies": "Policy",
+            "hcall_abi.statuses": "Status",
+            "hcall_client.blocking": "BlockingChannel",
+            "hcall_client.busy": "until_done until_done_async",
+            "hcall_client.calls": (
+                "Authorization confirm_object_flushed gen_key gen_password gen_wrapping_key "
+                "get_config get_object_labels raw_call read_object remove_object revoke_object "
+                "set_password signed_update unrevoke_object unwrap_object wrap_object "
+                "write_object"
+            ),
+            "hcall_client.channel": "Channel open_channel",
+            "hcall_client.errors": "HcallError",
+            "hcall_client.guests.boot": "BootedChain boot",
+            "hcall_client.guests.boot_loader": "BootLoader",
+            "hcall_client.guests.firmware": "PartitionFirmware",
+            "hcall_client.guests.kernel": "KexecHandover LinuxKernel Name",
+            "swpks.testing.partition": "EmulatedPartition emulated_partition",
+            "swpks.testing.process": "ServerFailed ServerProcess",
+        },
+    )
+
+__all__ = [
+    "Authorization",
+    "BlockingChannel",
+    "BootLoader",
+    "BootedChain",
+    "Channel",
+    "Consumer",
+    "EmulatedPartition",
+    "HcallError",
+    "KexecHandover",
+    "LinuxKernel",
+    "Name",
+    "Opcode",
+    "PartitionFirmware",
+    "Policy",
+    "SecureBoot",
+    "ServerFailed",
+    "ServerProcess",
+    "Status",
+    "__version__",
+    "boot",
+    "confirm_object_flushed",
+    "emulated_partition",
+    "gen_key",
+    "gen_password",
+    "gen_wrapping_key",
+    "get_config",
+    "get_object_labels",
+    "open_channel",
+    "raw_call",
+    "read_object",
+    "remove_object",
+    "revoke_object",
+    "set_password",
+    "signed_update",
+    "unrevoke_object",
+    "until_done",
+    "until_done_async",
+    "unwrap_object",
+    "wrap_object",
+    "write_object",
+]

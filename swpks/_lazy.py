@@ -1,0 +1,30 @@
+"""Names of a package that load their modules at first use (PEP 562).
+
+`import swpks` must be quick: a user of the blocking client does not pay for Trio, and a user of the
+client does not pay for the server.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` of a package whose names live in other modules.
+
+    `homes` maps a module to its names, with spaces between them.  A loaded name is stored in the
+    package, so that the next use is an ordinary attribute.
+    """
+    home_of = {name: module for module, names in homes.items() for name in names.split()}
+    loaded = sys.modules[package].__dict__
+
+    def get(name: str) -> Any:
+        if name not in home_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = loaded[name] = getattr(importlib.import_module(home_of[name]), name)
+        return value
+
+    return get, lambda: sorted({*loaded, *home_of})

@@ -1,0 +1,226 @@
+"""`swpks lpar`: be a partition's firmware, boot loader or operating system by hand.
+
+    swpks lpar lpar1 config
+    swpks lpar lpar1 write SB_VERSION --consumer firmware --policy worldreadable --in version.bin
+    swpks lpar lpar1 wrap my-key --password-file pw --in plain.bin --out wrapped.bin
+    swpks lpar lpar1 read --os-label sed-opal:disk --password-file pw --out key.bin
+
+Exit status: 0 done; 1 the h-call was refused; 2 the command line makes no sense; 3 the server
+cannot be reached, does not open a session, or breaks the protocol.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from hcall_abi.errors import SwpksError
+from hcall_abi.variables import POLICIES
+from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS
+from hcall_client.blocking import BlockingChannel
+from hcall_client.errors import CallTooLarge, HcallError
+from hcall_client.guests.linux import LinuxError
+from swpks.cli import lpar_values as values
+from swpks.cli.lpar_keys import KEY_VERBS
+from swpks.cli.lpar_values import UsageError
+from swpks.cli.lpar_verbs import REFUSED, VERBS, NotFlushed
+from swpks.cli.lpar_where import add_where, where_of
+
+USAGE = 2
+UNREACHABLE = 3
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add `lpar` to the command's subparsers; the result has `run` as its default `run`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "lpar",
+        help="be a partition's firmware, boot loader or operating system by hand",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("name", metavar="NAME", help="the partition's name")
+    add_where(parser, default=None)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, add in _VERB_OPTIONS.items():
+        verb = verbs.add_parser(name, help=_HELP[name], description=_HELP[name])
+        add_where(verb, default=argparse.SUPPRESS)
+        add(verb)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out a parsed command line and return the exit status; errors go to standard error."""
+    try:
+        return _run(args)
+    except UsageError as error:
+        return _fail(args, error, USAGE)
+    except (HcallError, CallTooLarge, LinuxError, NotFlushed) as error:
+        return _fail(args, error, REFUSED)
+    except BrokenPipeError:
+        raise  # nobody reads our output any more: that is not about the server
+    except (SwpksError, OSError) as error:
+        return _fail(args, error, UNREACHABLE)
+
+
+def _run(args: argparse.Namespace) -> int:
+    where = where_of(args)
+    if args.verb == "boot":
+        from swpks.cli.lpar_boot import boot
+
+        return boot(where, args)
+    with BlockingChannel.connect(
+        where.target,
+        partition=where.partition,
+        access_key=where.access_key,
+        name="swpks lpar",
+        timeout=args.timeout,
+    ) as channel:
+        return (VERBS | KEY_VERBS)[args.verb](channel, args)
+
+
+def _fail(args: argparse.Namespace, error: Exception, status: int) -> int:
+    text = str(error)
+    if isinstance(error, OSError) and not isinstance(error, LinuxError):
+        text = f"cannot reach the partition: {error.strerror or error}"
+    print(f"swpks lpar {args.name} {args.verb}: {text}", file=sys.stderr)
+    return status
+
+
+def _add_label(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("label", nargs="?", type=values.plain_label, metavar="LABEL", help="text or hex:...")
+    parser.add_argument("--os-label", type=values.headed_label, metavar="COMPONENT:NAME", help="with header")
+    parser.add_argument(
+        "--os-flag",
+        type=values.os_flag,
+        default="linux",
+        metavar="OS",
+        help="whose label: linux (default), common or a number",
+    )
+
+
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    _add_label(parser)
+    parser.add_argument("--wait", action="store_true", help="until it is durable, 5 s at most")
+
+
+def _add_output(parser: argparse.ArgumentParser, text: str, *, required: bool = False) -> None:
+    parser.add_argument("--out", dest="output", type=Path, metavar="F", required=required, help=text)
+
+
+def _add_read(parser: argparse.ArgumentParser) -> None:
+    _add_label(parser)
+    _add_output(parser, "where the object's bytes go (default: standard output)")
+    parser.add_argument("--size", type=values.number, metavar="N", help="length of the buffer in bytes")
+
+
+def _add_write(parser: argparse.ArgumentParser) -> None:
+    _add_wait(parser)
+    parser.add_argument("--in", dest="input", type=Path, metavar="F", help="the data (default: stdin)")
+    parser.add_argument(
+        "--policy", type=values.policy, default=0, metavar="P", help="worldreadable,immutable,... or 0x..."
+    )
+
+
+def _add_update(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("variable", metavar="VAR", help=f"one of {', '.join(POLICIES)}; or any other name")
+    parser.add_argument(
+        "--auth", type=Path, metavar="F", help="8 bytes of flags, then the signed payload (default: stdin)"
+    )
+    parser.add_argument("--policy", type=values.policy, metavar="P", help="another policy word than Linux's")
+    parser.add_argument("--wait", action="store_true", help="until it is durable, 5 s at most")
+
+
+def _add_gen_key(parser: argparse.ArgumentParser) -> None:
+    _add_wait(parser)
+    parser.add_argument(
+        "--length", type=values.number, metavar="N", help="a plain key of N bytes, which is given out"
+    )
+    parser.add_argument(
+        "--policy", type=values.policy, default=0, metavar="P", help="without --length, beside wrappingkey"
+    )
+    _add_output(parser, "where a plain key goes (default: standard output)")
+
+
+def _add_wrap(parser: argparse.ArgumentParser) -> None:
+    _add_label(parser)
+    parser.add_argument(
+        "--flags",
+        type=values.wrap_flags,
+        default=DEFAULT_WRAP_FLAGS,
+        metavar="W",
+        help="when it may be unwrapped: ossecbootaudit or ossecbootenforce (default: any mode), or 0x...",
+    )
+    _add_through(parser)
+
+
+def _add_through(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--in", dest="input", type=Path, metavar="F", help="the bytes (default: stdin)")
+    _add_output(parser, "where the result goes (default: standard output)")
+
+
+def _add_gen_password(parser: argparse.ArgumentParser) -> None:
+    _add_output(parser, "where the password goes; - is standard output", required=True)
+    parser.add_argument("--length", type=values.number, metavar="N", help="bytes (default: the maximum)")
+
+
+def _add_set_password(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--new-password-file", type=Path, metavar="F", required=True, help="the password: all bytes of F"
+    )
+
+
+def _add_raw(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("opcode", type=values.number, metavar="OPCODE", help="r3, such as 0x434")
+    parser.add_argument(
+        "--register", action="append", default=[], type=values.register, metavar="rN=V", help="r4 to r12"
+    )
+    parser.add_argument(
+        "--segment",
+        action="append",
+        default=[],
+        type=values.segment,
+        metavar="SEG",
+        help="guest memory: ADDRESS:in:TEXT, ADDRESS:in:hex:..., ADDRESS:in:@FILE or ADDRESS:out:LENGTH; "
+        "a block with a password goes by @FILE, because others can read this command line",
+    )
+
+
+_VERB_OPTIONS = {
+    "config": lambda parser: None,
+    "ls": lambda parser: None,
+    "read": _add_read,
+    "write": _add_write,
+    "update": _add_update,
+    "rm": _add_wait,
+    "confirm": _add_wait,
+    "gen-key": _add_gen_key,
+    "wrap": _add_wrap,
+    "unwrap": _add_through,
+    "revoke": _add_wait,
+    "unrevoke": _add_wait,
+    "gen-password": _add_gen_password,
+    "set-password": _add_set_password,
+    "boot": lambda parser: _add_output(parser, "keep the kernel's password in a file, to go on by hand"),
+    "raw": _add_raw,
+}
+_HELP = {
+    "config": "show what the keystore can do and how full it is",
+    "ls": "list a consumer's labels",
+    "read": "read an object",
+    "write": "make a new object",
+    "update": "change a secure-boot variable by an auth file, signed by its owner",
+    "rm": "remove an object",
+    "confirm": "tell whether the newest change to a label is durable",
+    "gen-key": "have a key made: for wrapping, or (--length) a plain one",
+    "wrap": "encrypt bytes under a wrapping key",
+    "unwrap": "decrypt a wrapped object, which names its key itself",
+    "revoke": "take a wrapping key out of use",
+    "unrevoke": "put a revoked wrapping key into use again",
+    "gen-password": "have a password made and set for this IPL",
+    "set-password": "set a password for this IPL",
+    "boot": "run firmware, boot loader and kernel, each locking its objects",
+    "raw": "send any h-call at all",
+}

@@ -1,0 +1,53 @@
+"""`swpks lpar NAME boot`: the emulated firmware, boot loader and kernel, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import trio
+
+from hcall_client.channel import open_channel
+from hcall_client.guests.boot import BootedChain
+from hcall_client.guests.boot import boot as run_boot
+from swpks.cli.lpar_values import write_file
+from swpks.cli.lpar_verbs import OK, show
+from swpks.cli.lpar_where import Where
+
+
+def boot(where: Where, args: argparse.Namespace) -> int:
+    """Boot the chain in the partition's current IPL and tell how it went.
+
+    The passwords go with this command; the kernel's can be kept in a file, to go on by hand.
+    """
+    try:
+        chain, told = trio.run(_boot, where, args.timeout)
+    except trio.TooSlowError:
+        raise TimeoutError("the server did not answer in time") from None
+    if args.output:
+        write_file(args.output, chain.kernel.password)
+    lines = [
+        f"partition {told['partition']} ({told['firmware']}), IPL {told['ipl_count']}",
+        "firmware     SB_VERSION is published; its objects are locked",
+        f"boot loader  {'dynamic' if told['dynamic_keys'] else 'static'} keys; its objects are locked",
+        *(f"kernel       plpks: {message}" for message in chain.kernel.messages),
+    ]
+    show(args, told, lines)
+    return OK
+
+
+async def _boot(where: Where, seconds: float) -> tuple[BootedChain, dict[str, Any]]:
+    with trio.fail_after(seconds):
+        async with open_channel(
+            where.target, partition=where.partition, access_key=where.access_key, name="swpks lpar"
+        ) as channel:
+            chain = await run_boot(channel)
+            told = {
+                "partition": channel.partition,
+                "ipl_count": channel.ipl_count,
+                "firmware": channel.level,
+                "dynamic_keys": await chain.kernel.dynamic_keys(),
+                "kernel_has_password": chain.kernel.has_password,
+                "messages": chain.kernel.messages,
+            }
+            return chain, told

@@ -1,0 +1,150 @@
+"""What `swpks lpar` takes from its command line, as values: labels, policies, consumers, files."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from hcall_abi.consumers import Consumer
+from hcall_abi.frames import Segment
+from hcall_abi.policies import Policy
+from hcall_abi.structures import OS_COMMON, OS_LINUX
+from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WrapFlag
+from hcall_client.guests.labels import os_label
+
+CONSUMERS = {
+    "firmware": Consumer.FIRMWARE,
+    "boot-loader": Consumer.BOOT_LOADER,
+    "os": Consumer.OPERATING_SYSTEM,
+}
+OS_FLAGS = {"linux": OS_LINUX, "common": OS_COMMON}
+
+
+class UsageError(Exception):
+    """The command line cannot be carried out as it stands; nothing was sent."""
+
+
+def number(text: str) -> int:
+    """Return a number in decimal, or in hexadecimal with 0x."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number (decimal or 0x...)") from None
+
+
+def consumer(text: str) -> int:
+    """Return a consumer by its name, or any number for what is wrong on purpose."""
+    return CONSUMERS[text] if text in CONSUMERS else number(text)
+
+
+def plain_label(text: str) -> bytes:
+    """Return a label: text, or `hex:` and its bytes."""
+    if not text.startswith("hex:"):
+        return os.fsencode(text)
+    try:
+        return bytes.fromhex(text[4:])
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not in hexadecimal") from None
+
+
+def headed_label(text: str) -> tuple[str, bytes]:
+    """Return component and name out of COMPONENT:NAME; the name may be `hex:` and its bytes."""
+    component, colon, name = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} is not COMPONENT:NAME")
+    return component, plain_label(name)
+
+
+def os_flag(text: str) -> int:
+    """Return the operating system's flag in a label's header: linux, common, or a number."""
+    return OS_FLAGS[text] if text in OS_FLAGS else number(text)
+
+
+def policy(text: str) -> int:
+    """Return a policy word: names joined by commas, or a number."""
+    if text[:1].isdigit():
+        return number(text)
+    word = 0
+    for name in filter(None, text.lower().split(",")):
+        found = {bit.name.lower(): bit for bit in Policy if bit.name}.get(name)
+        if found is None:
+            known = ", ".join(bit.name.lower() for bit in Policy if bit.name)
+            raise argparse.ArgumentTypeError(f"unknown policy {name!r}; known are {known}")
+        word |= found
+    return word
+
+
+def wrap_flags(text: str) -> int:
+    """Return wrap flags: names joined by commas beside what WRAP demands anyway, or a number as it is."""
+    if text[:1].isdigit():
+        return number(text)
+    flags = DEFAULT_WRAP_FLAGS
+    for name in filter(None, text.upper().split(",")):
+        if name not in WrapFlag.__members__:
+            known = ", ".join(WrapFlag.__members__).lower()
+            raise argparse.ArgumentTypeError(f"unknown wrap flag {name.lower()!r}; known are {known}")
+        flags |= WrapFlag[name]
+    return flags
+
+
+def register(text: str) -> tuple[int, int]:
+    """Return number and value out of rN=VALUE, N from 4 to 12."""
+    name, _, value = text.partition("=")
+    if name not in {f"r{n}" for n in range(4, 13)}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not rN=VALUE with r4 to r12")
+    return int(name[1:]), number(value)
+
+
+def segment(text: str) -> Segment:
+    """Return guest memory out of ADDRESS:in:BYTES (hex:.. or @FILE) or ADDRESS:out:LENGTH."""
+    parts = text.split(":", 2)
+    if len(parts) != 3 or parts[1] not in ("in", "out"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither ADDRESS:in:BYTES nor ADDRESS:out:LENGTH")
+    address, access, rest = parts
+    if access == "out":
+        return Segment.written(number(address), number(rest))
+    if not rest.startswith("@"):
+        return Segment.read(number(address), plain_label(rest))
+    try:
+        return Segment.read(number(address), read_file(Path(rest[1:])))
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def chosen_label(args: argparse.Namespace) -> bytes:
+    """Return the label that a verb is about: the plain one, or the one with a header."""
+    if (args.label is None) == (args.os_label is None):
+        raise UsageError("give either LABEL or --os-label COMPONENT:NAME")
+    if args.os_label is None:
+        return bytes(args.label)
+    try:
+        component, name = args.os_label
+        return os_label(component, name, args.os_flag)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def read_file(path: Path | None) -> bytes:
+    """Return a file's bytes, those of standard input where there is no path or it is `-`."""
+    if path is None or str(path) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+
+
+def write_file(path: Path | None, data: bytes) -> None:
+    """Write bytes to a file that only its owner can read, or to standard output."""
+    if path is None or str(path) == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None

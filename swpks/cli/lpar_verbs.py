@@ -1,0 +1,212 @@
+"""What each verb of `swpks lpar` does with an open session, and what it prints.
+
+A verb returns the exit status; a refused call raises HcallError.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.policies import describe
+from hcall_abi.statuses import status_name
+from hcall_client import calls
+from hcall_client.blocking import BlockingChannel
+from hcall_client.busy import until_done
+from hcall_client.calls import Authorization, Request
+from hcall_client.guests import authvar
+from hcall_client.guests.labels import describe_label, parse_label
+from hcall_client.guests.linux import LINUX_7_0
+from swpks.cli.lpar_values import UsageError, chosen_label, read_file, write_file
+
+OK = 0
+REFUSED = 1
+
+
+def who(args: argparse.Namespace) -> Authorization:
+    """Return whose objects are meant, with the password from the file that was named."""
+    password = read_file(args.password_file) if args.password_file else b""
+    return Authorization(args.consumer, password)
+
+
+def show(args: argparse.Namespace, told: Mapping[str, Any], lines: list[str]) -> None:
+    """Print a result: as JSON where that was asked for, else as lines."""
+    print(json.dumps(dict(told), indent=2) if args.json else "\n".join(lines))
+
+
+def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> None:
+    """Give bytes out: to the file named or standard output; `about` them as JSON, where that was asked for.
+
+    JSON has the bytes too, unless they go to a file.
+    """
+    if args.json:
+        print(json.dumps({**about, **({} if args.output else {"data_hex": data.hex()})}, indent=2))
+    if args.output or not args.json:
+        write_file(args.output, data)
+
+
+def config(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """Show what the keystore can do and how full it is."""
+    block = channel.limits()
+    told: dict[str, Any] = {
+        "partition": channel.partition,
+        "ipl_count": channel.ipl_count,
+        "firmware": channel.level,
+        **block._asdict(),
+    }
+    words = {**told, "supported_policies": describe(block.supported_policies)}
+    for name in ("flags", "signed_update_algorithms", "wrapping_features"):
+        words[name] = f"0x{told[name]:X}"
+    show(args, told, [f"{name.replace('_', ' '):26} {value}" for name, value in words.items()])
+    return OK
+
+
+def ls(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """List the labels of a consumer."""
+    authorization = who(args)
+    labels: list[bytes] = []
+    part = calls.Labels((), 0, more=True)
+    while part.more:
+        part = channel.call(calls.get_object_labels(authorization, part.token))
+        labels += part.labels
+    told = {"labels": [_described(label) for label in labels]}
+    lines = [describe_label(label) for label in labels]
+    if args.json or lines:
+        show(args, told, lines)
+    return OK
+
+
+def _described(label: bytes) -> dict[str, Any]:
+    parts = parse_label(label)
+    told: dict[str, Any] = {"label": describe_label(label), "hex": label.hex()}
+    if parts:
+        told |= {"component": parts.component.decode("ascii", "replace"), "os": parts.os}
+        told["name_hex"] = parts.name.hex()
+    return told
+
+
+def read(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """Read an object: its bytes to a file or standard output, or all about it as JSON."""
+    label, size = chosen_label(args), args.size
+    if size is None:
+        limits = channel.limits()
+        size = max(limits.max_object_size, limits.max_large_object_size)
+    found = channel.call(calls.read_object(who(args), label, size))
+    about = {"size": len(found.data), "policy": describe(found.policy), "policy_word": int(found.policy)}
+    give(args, about, found.data)
+    return OK
+
+
+def write(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """Make an object out of a file or standard input."""
+    label, authorization = chosen_label(args), who(args)
+    channel.call(calls.write_object(authorization, label, read_file(args.input), args.policy))
+    return wait_flushed(channel, authorization, label) if args.wait else OK
+
+
+def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """Change a secure-boot variable by an auth file, as Linux does with what is written to `update`."""
+    try:
+        flags, payload = authvar.parse_auth_file(read_file(args.auth))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    label, authorization = authvar.variable_label(args.variable), who(args)
+    policy = authvar.variable_policy(args.variable) if args.policy is None else args.policy
+
+    def make(token: int) -> Request[None]:
+        return calls.signed_update(authorization, label, payload, policy, flags, token)
+
+    until_done(channel.call, make, time.sleep)
+    return wait_flushed(channel, authorization, label) if args.wait else OK
+
+
+def rm(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """Remove an object."""
+    label, authorization = chosen_label(args), who(args)
+    channel.call(calls.remove_object(authorization, label))
+    return wait_flushed(channel, authorization, label) if args.wait else OK
+
+
+def confirm(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """Tell whether the newest change to a label is durable."""
+    label, authorization = chosen_label(args), who(args)
+    if args.wait and wait_flushed(channel, authorization, label) != OK:
+        return REFUSED
+    answer = channel.call(calls.confirm_object_flushed(authorization, label))
+    words = ("flushed" if answer.flushed else "pending") + ("" if answer.present else ", removed")
+    show(args, answer._asdict(), [words])
+    return OK
+
+
+def wait_flushed(channel: BlockingChannel, authorization: Authorization, label: bytes) -> int:
+    """Poll until a change is durable, as often and as long as Linux does."""
+    end = time.monotonic() + LINUX_7_0.poll_limit
+    while not channel.call(calls.confirm_object_flushed(authorization, label)).flushed:
+        if time.monotonic() > end:
+            raise NotFlushed
+        time.sleep(LINUX_7_0.poll_interval)
+    return OK
+
+
+class NotFlushed(Exception):
+    """A change was made, and was not durable in time."""
+
+    def __init__(self) -> None:
+        seconds = LINUX_7_0.poll_limit
+        super().__init__(
+            f"the change acts but was not durable within {seconds:g} s: NVRAM may be in trouble, "
+            "see `swpks hmc status`"
+        )
+
+
+def gen_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """Have a password made and set; it goes to a file that only its owner can read."""
+    length = channel.limits().max_password_size if args.length is None else args.length
+    made = channel.call(calls.gen_password(args.consumer, length))
+    write_file(args.output, made.password)
+    return OK
+
+
+def set_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """Set a password that a file holds."""
+    channel.call(calls.set_password(args.consumer, read_file(args.new_password_file)))
+    return OK
+
+
+def raw(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """Send any call at all and show what came back; a refusal is an answer like any other here."""
+    registers = [0] * 9
+    for place, value in args.register:
+        registers[place - 4] = value
+    answer = channel.call(calls.raw_call(args.opcode, registers, args.segment))
+    told = {
+        "status": status_name(answer.status),
+        "r3": answer.status,
+        **{f"r{4 + n}": value for n, value in enumerate(answer.registers)},
+        "writes": [{"address": address, "data_hex": data.hex()} for address, data in answer.writes],
+    }
+    name = CALLS[Opcode(args.opcode)].name if args.opcode in CALLS else f"h-call 0x{args.opcode:X}"
+    lines = [f"{name}: {status_name(answer.status)} ({answer.status})"]
+    lines += [f"r{4 + n:<2} 0x{value:016X}" for n, value in enumerate(answer.registers) if value]
+    lines += [f"written at 0x{address:X}: {data.hex()}" for address, data in answer.writes]
+    show(args, told, lines)
+    return OK
+
+
+VERBS: dict[str, Callable[[BlockingChannel, argparse.Namespace], int]] = {
+    "config": config,
+    "ls": ls,
+    "read": read,
+    "write": write,
+    "update": update,
+    "rm": rm,
+    "confirm": confirm,
+    "gen-password": gen_password,
+    "set-password": set_password,
+    "raw": raw,
+}
+"""Verbs over one blocking session; keys and `boot` have modules of their own (lpar_keys, lpar_boot)."""

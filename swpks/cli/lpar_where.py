@@ -1,0 +1,88 @@
+"""Where the partition of a `swpks lpar` command is reached, and as whom it asks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hcall_abi.consumers import Consumer
+from swpks.cli import lpar_values as values
+from swpks.cli.lpar_values import UsageError
+
+DEFAULT_TIMEOUT = 10.0
+"""Seconds that a command waits for the server."""
+
+
+class Where(NamedTuple):
+    """Where a partition is reached, and how."""
+
+    target: Path | tuple[str, int]
+    partition: int = 0
+    access_key: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"Where({self.target})"
+
+
+def where_of(args: argparse.Namespace) -> Where:
+    """Work out which socket is meant; UsageError when the options do not say so."""
+    if args.socket and args.tcp:
+        raise UsageError("--socket and --tcp exclude each other")
+    if args.tcp:
+        return Where(_address(args.tcp), args.partition, _key(args))
+    if args.socket:
+        key = _read_key(args.access_key_file) if args.access_key_file else None
+        return Where(args.socket, args.partition, key)
+    if args.state is None:
+        raise UsageError("say where the server is: --state DIR (or SWPKS_STATE), --socket or --tcp")
+    return Where(args.state / "run" / f"{args.name}.sock", args.partition)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit():
+        raise UsageError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _key(args: argparse.Namespace) -> bytes:
+    """Return the access key that TCP demands: from the file named, or from the server's state."""
+    if args.access_key_file:
+        return _read_key(args.access_key_file)
+    if args.state:
+        return _read_key(args.state / "access-keys" / f"{args.name}.key")
+    raise UsageError("--tcp needs --access-key-file, or --state to find the key in")
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        return bytes.fromhex(values.read_file(path).decode("ascii"))
+    except ValueError:
+        raise UsageError(f"{path} does not hold a key in hexadecimal") from None
+
+
+def add_where(parser: argparse.ArgumentParser, default: Any) -> None:
+    """Add what every verb takes; given before the verb or after it, the last one counts."""
+    group = parser.add_argument_group("where the partition is, and who asks")
+    found = os.environ.get("SWPKS_STATE")
+
+    def add(name: str, fallback: Any, **options: Any) -> None:
+        group.add_argument(name, default=fallback if default is None else default, **options)
+
+    add("--state", Path(found) if found else None, type=Path, metavar="DIR", help="the server's state folder")
+    add("--socket", None, type=Path, metavar="PATH", help="the partition's Unix socket")
+    add("--tcp", None, metavar="HOST:PORT", help="a TCP listener; needs the partition's access key")
+    add("--access-key-file", None, type=Path, metavar="F", help="the access key in hexadecimal")
+    add("--partition", 0, type=values.number, metavar="N", help="partition id at a listener of several")
+    add("--timeout", DEFAULT_TIMEOUT, type=float, metavar="S", help="seconds to wait for the server")
+    add("--json", False, action="store_true", help="print JSON")
+    add(
+        "--consumer",
+        Consumer.OPERATING_SYSTEM,
+        type=values.consumer,
+        metavar="C",
+        help="firmware, boot-loader or os (default); also whose objects are meant",
+    )
+    add("--password-file", None, type=Path, metavar="F", help="the consumer's password: all bytes of F")

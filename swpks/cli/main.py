@@ -1,0 +1,57 @@
+"""`swpks`: the command line.  A subcommand's module is loaded only when it is chosen."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from hcall_abi.errors import Fault, SwpksError
+from hcall_server import __version__
+
+COMMANDS = {
+    "serve": "serve a managed system: one socket a partition, one for the console",
+    "lpar": "make h-calls as a partition, by hand",
+    "hmc": "do what the management console does: power, IPL, secure boot",
+    "qemu": "run a Linux kernel in QEMU with a partition's keystore",
+    "demo": "watch a partition boot, lock its secrets away, lose power and come back",
+}
+"""Each command is a module or package beside this one whose `add_parser(subparsers)` sets a default `run`."""
+
+EXIT_STATUS = {Fault.GUEST: 1, Fault.PEER: 1, Fault.OPERATOR: 2, Fault.STORAGE: 3}
+"""Exit statuses by whose fault it is; 0 is success, 130 an interrupt."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        options = _parsed(given)
+        return int(options.run(options) or 0)
+    except SwpksError as error:
+        print(f"swpks: {error}", file=sys.stderr)
+        return EXIT_STATUS[error.fault]
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _parsed(given: list[str]) -> argparse.Namespace:
+    """Parse the arguments; only the module of the command that was named is loaded."""
+    parser = argparse.ArgumentParser(prog="swpks", description="A software PowerVM Platform KeyStore.")
+    parser.add_argument("--version", action="version", version=f"swpks {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((argument for argument in given if not argument.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        if name == chosen:
+            importlib.import_module(f"swpks.cli.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary)
+    return parser.parse_args(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""`swpks serve`: run a managed system."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.levels import LEVELS
+from hcall_server.machine import logs
+from hcall_server.service.settings import PartitionSettings, Settings, parse_partition
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add `serve` to the command's subparsers; the result has `run` as its default `run`."""
+    summary = "serve a managed system: a socket for each partition, one for the console"
+    parser: argparse.ArgumentParser = subparsers.add_parser("serve", help=summary, description=summary)
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add("--state", type=Path, required=True, metavar="DIR", help="the state folder; made if it is not there")
+    add(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file that says the same as these options, and more",
+    )
+    add("--firmware", choices=list(LEVELS), help="firmware level (default: as remembered, FW1110 at first)")
+    add(
+        "--partition",
+        action="append",
+        default=[],
+        metavar="NAME:KBYTES[,ATTRIBUTE=VALUE...]",
+        help="a partition that shall exist, with the size of its keystore; remembered (repeat for more)",
+    )
+    add(
+        "--listen",
+        action="append",
+        default=[],
+        metavar="tcp:HOST:PORT",
+        help="listen on TCP too; clients need DIR/access-keys/NAME.key (repeat for more)",
+    )
+    add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
+    add("--flush-delay", type=float, metavar="MS", help="how long a change waits for others (default: 50 ms)")
+    add("--relaxed-wrapping", action="store_true", help="do not enforce that wrap buffers start at a page")
+    add("--relaxed-memory", action="store_true", help="do not enforce alignment and page crossing of buffers")
+    add(
+        "--log-level",
+        choices=list(logs.LEVELS),
+        default="info",
+        help="least level that is logged (default: info)",
+    )
+    add("--log-format", choices=logs.FORMATS, help="default: console on a terminal, json elsewhere")
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal says stop."""
+    logs.configure(level=options.log_level, style=options.log_format)
+    settings = _settings(options)
+    from hcall_server.service import server
+
+    server.run(options.state, settings, lambda ready: _announce(ready, options.ready_fd))
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Return the settings of the file, if there is one, with those of the command line on top."""
+    settings = Settings()
+    if options.config:
+        from hcall_server.service.config import read_config
+
+        settings = read_config(options.config)
+    try:
+        given = [parse_partition(text) for text in options.partition]
+        changes: dict[str, Any] = {"partition": _merged(settings.partition, given)}
+        if options.firmware:
+            changes["firmware"] = options.firmware
+        if options.listen:
+            changes["listen"] = (*settings.listen, *options.listen)
+        if options.flush_delay is not None:
+            changes["flush_delay_ms"] = options.flush_delay
+        if options.relaxed_memory:
+            changes["strict_memory"] = False
+        if options.relaxed_wrapping:
+            changes["strict_wrapping"] = False
+        return dataclasses.replace(settings, **changes)
+    except ValueError as error:
+        rule, section = "options have the documented forms and ranges", "spec/service.md#configuration"
+        raise OperatorError(str(error), rule=rule, section=section) from None
+
+
+def _merged(
+    filed: tuple[PartitionSettings, ...], given: list[PartitionSettings]
+) -> tuple[PartitionSettings, ...]:
+    """Return the partitions of the file, with what the command line says of them instead."""
+    told = {each.name: _told(each) for each in given}
+    known = {each.name for each in filed}
+    kept = [dataclasses.replace(each, **told.get(each.name, {})) for each in filed]
+    return (*kept, *(each for each in given if each.name not in known))
+
+
+def _told(settings: PartitionSettings) -> dict[str, Any]:
+    """Return the fields that are set."""
+    return {name: value for name, value in vars(settings).items() if value not in (None, ())}
+
+
+def _announce(ready: dict[str, Any], descriptor: int | None) -> None:
+    """Say that every socket listens: a line for people, and one of JSON for programs."""
+    sockets = ", ".join(f"{name} at {path}" for name, path in ready["sockets"].items()) or "no partition runs"
+    tcp = "".join(f"; tcp {address}" for address in ready["tcp"])
+    refused = "".join(f"; {name} is REFUSED" for name in ready["refused"])
+    print(f"swpks {ready['version']} ({ready['firmware']}) is ready: {sockets}{tcp}{refused}", flush=True)
+    if descriptor is not None:
+        try:
+            with os.fdopen(descriptor, "w") as channel:
+                channel.write(json.dumps(ready) + "\n")
+        except OSError as error:
+            rule = "--ready-fd is a descriptor open for writing"
+            message = f"descriptor {descriptor}: {error.strerror}"
+            raise OperatorError(message, rule=rule, section="spec/service.md#ready") from None

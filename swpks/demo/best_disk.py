@@ -1,0 +1,39 @@
+"""The most real disk that can be had where the demo runs.
+
+1. A LUKS2 container, mapped by cryptsetup and device-mapper: what a machine does with its disk.
+2. A LUKS2 container, made and unlocked by cryptsetup, its sectors written by the demo itself:
+   device-mapper is the kernel's and many containers have none.  The file is just as real.
+3. An AES-256-GCM file, where there is no cryptsetup.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from swpks.demo import luks
+from swpks.demo.aes_file import AesFile
+from swpks.demo.disk import Disk, DiskError
+
+
+class MadeDisk(NamedTuple):
+    """A disk, and why it is of this kind and not of a better one."""
+
+    disk: Disk
+    why: str
+
+
+def make_disk(path: Path, key: bytes) -> MadeDisk:
+    """Make a disk in a new file, locked by `key`: the best kind that works here."""
+    program = luks.find_cryptsetup()
+    if program is None:
+        return MadeDisk(AesFile.make(path, key), "cryptsetup is not installed here")
+    try:
+        container = luks.Container.make(program, path, key)
+    except DiskError as error:
+        return MadeDisk(AesFile.make(path, key), f"cryptsetup does not work here: {error}")
+    obstacle = luks.mapping_obstacle(container, key)
+    if obstacle is None:
+        return MadeDisk(luks.MappedDisk(container), "cryptsetup and device-mapper both work here")
+    why = f"cryptsetup works here, device-mapper does not: {obstacle}"
+    return MadeDisk(luks.UnmappedDisk(container), why)

@@ -1,0 +1,202 @@
+"""LUKS2 containers by cryptsetup, with device-mapper or without.
+
+A key never stands on a command line, where every user of the machine could read it, nor in a file:
+it goes to cryptsetup through its standard input, and the volume key comes back through a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from swpks.demo.disk import DiskError, WrongKeyError
+
+SIZE = 20 << 20
+"""Bytes of the container; cryptsetup takes 16 MiB of them for its header."""
+SECTOR = 512
+PATIENCE = 10
+"""Seconds that cryptsetup may take; it needs less than half of one."""
+
+_NO_KEY = 2  # cryptsetup(8): wrong key
+_CIPHER = "aes-xts-plain64"
+# The disk key is 64 random bytes, so stretching it adds nothing: as few rounds as the format allows.
+_FORMAT = (
+    *("--type", "luks2", "--cipher", _CIPHER, "--key-size", "512", "--sector-size", str(SECTOR)),
+    *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"),
+)
+_CONTROL = Path("/dev/mapper/control")
+
+
+def find_cryptsetup() -> str | None:
+    """Return the path of cryptsetup; it is found beside a `bin` of the search path, too."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    beside = [str(Path(folder).with_name("sbin")) for folder in folders if Path(folder).name == "bin"]
+    return shutil.which("cryptsetup", path=os.pathsep.join([*folders, *beside]))
+
+
+class Container:
+    """A LUKS2 container in a plain file."""
+
+    def __init__(self, program: str, path: Path) -> None:
+        self._program = program
+        self._path = path
+
+    @classmethod
+    def make(cls, program: str, path: Path, key: bytes) -> Container:
+        """Make a container in a new file, locked by `key`."""
+        container = cls(program, path)
+        with path.open("xb") as file:
+            file.truncate(SIZE)
+        container.run("luksFormat", *_FORMAT, str(path), key=key)
+        return container
+
+    def run(self, action: str, *arguments: str, key: bytes = b"") -> bytes:
+        """Run cryptsetup and return its output; WrongKeyError or DiskError when it refuses."""
+        command = [self._program, action, "--batch-mode", *(["--key-file=-"] if key else []), *arguments]
+        done = self._finish(command, key)
+        if done.returncode == _NO_KEY:
+            raise WrongKeyError(f"cryptsetup {action}: {_first_line(done.stderr)}")
+        if done.returncode:
+            raise DiskError(f"cryptsetup {action}: {_first_line(done.stderr)}")
+        return done.stdout
+
+    @contextlib.contextmanager
+    def mapped(self, key: bytes) -> Iterator[Path]:
+        """Map the container for a block and give the block device with its plain content."""
+        name = f"swpks-demo-{secrets.token_hex(4)}"
+        try:
+            self.run("open", "--type", "luks2", str(self._path), name, key=key)
+            yield _CONTROL.with_name(name)
+        finally:
+            if _CONTROL.with_name(name).exists():
+                self.run("close", name)
+
+    def volume_key(self, key: bytes) -> bytes:
+        """Return the key that the sectors are encrypted with, which only `key` unlocks."""
+        text = self.run("luksDump", "--dump-volume-key", str(self._path), key=key).decode()
+        found = re.search(r"(?:MK|Volume key) dump:((?:\s+[0-9a-f]{2})+)", text)
+        if found is None:
+            raise DiskError("cryptsetup luksDump: the volume key is not where it used to be")
+        return bytes.fromhex(found[1])
+
+    def payload(self) -> tuple[Path, int]:
+        """Return the file and the offset in bytes at which its encrypted sectors begin."""
+        text = self.run("luksDump", "--dump-json-metadata", str(self._path))
+        segment: dict[str, Any] = json.loads(text)["segments"]["0"]
+        if (segment["encryption"], segment["sector_size"], segment["iv_tweak"]) != (_CIPHER, SECTOR, "0"):
+            raise DiskError("cryptsetup made another kind of payload than it was asked for")
+        return self._path, int(segment["offset"])
+
+    def _finish(self, command: list[str], key: bytes) -> subprocess.CompletedProcess[bytes]:
+        try:
+            return subprocess.run(
+                command,
+                input=key,
+                capture_output=True,
+                timeout=PATIENCE,
+                check=False,
+                env=_environment(),
+                start_new_session=True,  # an interrupted demo ends its mapping itself
+            )
+        except subprocess.TimeoutExpired:
+            raise DiskError(f"cryptsetup {command[1]} took more than {PATIENCE} s") from None
+
+
+def mapping_obstacle(container: Container, key: bytes) -> str | None:
+    """Say why a container can't be mapped here, by trying; None where it can."""
+    if os.geteuid() != 0:
+        return "only root may map"
+    try:
+        os.close(os.open(_CONTROL, os.O_RDWR))
+    except OSError as error:
+        return f"{_CONTROL}: {error.strerror}"
+    try:
+        with container.mapped(key):
+            return None
+    except DiskError as error:
+        return str(error)
+
+
+class MappedDisk:
+    """A LUKS2 container that the kernel decrypts."""
+
+    kind = "a LUKS2 container, mapped through device-mapper"
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+
+    def write(self, key: bytes, data: bytes) -> None:
+        """Write to the beginning of the mapped disk."""
+        with self._container.mapped(key) as device, device.open("r+b") as plain:
+            plain.write(data)
+            plain.flush()
+            os.fsync(plain.fileno())
+
+    def read(self, key: bytes, size: int) -> bytes:
+        """Return the first bytes of the mapped disk."""
+        with self._container.mapped(key) as device, device.open("rb") as plain:
+            return plain.read(size)
+
+
+class UnmappedDisk:
+    """A LUKS2 container whose sectors are decrypted here, with the volume key that cryptsetup unlocks.
+
+    Every sector of 512 bytes is AES-XTS with its number as the tweak (plain64), as dm-crypt has it:
+    a machine with device-mapper can map the file and read the same.
+    """
+
+    kind = "a LUKS2 container made and unlocked by cryptsetup, its sectors written without device-mapper"
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+
+    def write(self, key: bytes, data: bytes) -> None:
+        """Write to the first sectors; the last one is filled up with zeros."""
+        volume_key = self._container.volume_key(key)
+        path, offset = self._container.payload()
+        padded = data.ljust(-(-len(data) // SECTOR) * SECTOR, b"\0")
+        with path.open("r+b") as file:
+            file.seek(offset)
+            for number in range(len(padded) // SECTOR):
+                encryptor = _sector_cipher(volume_key, number).encryptor()
+                file.write(encryptor.update(padded[number * SECTOR : (number + 1) * SECTOR]))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self, key: bytes, size: int) -> bytes:
+        """Return the first bytes."""
+        volume_key = self._container.volume_key(key)
+        path, offset = self._container.payload()
+        plain = bytearray()
+        with path.open("rb") as file:
+            file.seek(offset)
+            for number in range(-(-size // SECTOR)):
+                plain += _sector_cipher(volume_key, number).decryptor().update(file.read(SECTOR))
+        return bytes(plain[:size])
+
+
+def _sector_cipher(volume_key: bytes, number: int) -> Cipher[modes.XTS]:
+    return Cipher(algorithms.AES(volume_key), modes.XTS(number.to_bytes(16, "little")))
+
+
+def _environment() -> dict[str, str]:
+    """Return cryptsetup's environment: plain messages, and no waiting for a udev that does not run."""
+    environment = os.environ | {"LC_ALL": "C"}
+    if not Path("/run/udev/control").exists():
+        environment["DM_DISABLE_UDEV"] = "1"
+    return environment
+
+
+def _first_line(text: bytes) -> str:
+    lines = text.decode("utf-8", "replace").strip().splitlines()
+    return lines[0].strip().rstrip(".") if lines else "no reason given"

@@ -1,0 +1,122 @@
+"""The IPLs after the power cut: what was confirmed is there, and nobody gets what is not due to him."""
+
+from __future__ import annotations
+
+import trio
+
+from hcall_abi.consumers import Consumer
+from hcall_abi.frames import GoodbyeReason
+from hcall_abi.policies import Policy
+from hcall_abi.statuses import Status
+from hcall_client.calls import Authorization, read_object, remove_object, write_object
+from hcall_client.errors import SessionEnded
+from hcall_client.guests.kernel import LinuxKernel
+from swpks.demo.disk import digest
+from swpks.demo.first_ipl import (
+    DISK_KEY,
+    DISK_KEY_POLICY,
+    FLOOR,
+    PUBLIC_KEYS,
+    ROLLBACK_FLOOR,
+    SOON,
+    boot_chain,
+    make_public_key,
+)
+from swpks.demo.play import PARTITION, Play
+
+
+async def lose_passwords(play: Play) -> None:
+    """Start again; nobody's old password is worth anything, and everybody can set a new one."""
+    shows = "Passwords live in hypervisor memory for one IPL; only what is in NVRAM comes back."
+    with play.stage.step("Power is back, the next IPL: passwords are gone", shows):
+        play.server.start()
+        channel = await play.connect()
+        play.stage.check(f"{PARTITION} is in IPL {channel.ipl_count}", channel.ipl_count == 2)
+        stale = await LinuxKernel.from_kexec(channel, play.chain.kernel.kexec())
+        wanted = "reading the disk key with the password of the last IPL"
+        await play.refused(wanted, stale.read(DISK_KEY), Status.H_AUTHORITY)
+        attempt = channel.call(read_object(Authorization(Consumer.OPERATING_SYSTEM), DISK_KEY.label))
+        wanted = "reading it before its owner has set a password"
+        await play.refused(wanted, attempt, Status.H_AUTHORITY, policy=Policy.PWSET)
+        await boot_chain(play)
+        play.stage.check("all three stages could set new ones", play.locked)
+
+
+async def open_disk_again(play: Play) -> None:
+    """The kernel reads its key and opens the disk that it wrote before the power cut."""
+    shows = "What was confirmed as flushed has survived; the disk opens and holds what was written."
+    with play.stage.step("The kernel gets its key back and opens the disk", shows):
+        read = await play.chain.kernel.read(DISK_KEY)
+        play.stage.check(f"the key is the same, SHA-256 {digest(read.data)}...", read.data == play.disk_key)
+        plain = play.disk.read(read.data, len(play.note))
+        play.stage.check("the disk opens and the note from before the power cut is there", plain == play.note)
+
+
+async def read_public_keys(play: Play) -> None:
+    """The boot loader's public keys can be read by all and changed by nobody else."""
+    shows = "WORLDREADABLE: any consumer reads without authentication; only the owner writes or removes."
+    with play.stage.step("The boot loader's public keys: for all to read, for nobody to change", shows):
+        read = await play.chain.kernel.read_boot_loader(PUBLIC_KEYS)
+        play.stage.check(
+            "the kernel reads them without a password", read == (play.public_key, Policy.WORLDREADABLE)
+        )
+        outsider = Authorization(Consumer.BOOT_LOADER)
+        forged = write_object(outsider, PUBLIC_KEYS, make_public_key(), Policy.WORLDREADABLE)
+        await play.refused("putting a forged key there", play.channel.call(forged), Status.H_AUTHORITY)
+        removal = remove_object(outsider, PUBLIC_KEYS)
+        await play.refused("removing the keys", play.channel.call(removal), Status.H_AUTHORITY)
+        after = await play.chain.kernel.read_boot_loader(PUBLIC_KEYS)
+        play.stage.check("they are as they were", after == read)
+
+
+async def keep_immutable(play: Play) -> None:
+    """Not even the owner, with its password, gets rid of an immutable object."""
+    shows = "IMMUTABLE: firmware keeps its rollback floor there; even with its password it can't go back."
+    with play.stage.step("An immutable object stays", shows):
+        firmware = play.chain.firmware
+        await play.refused("removing it, by its owner", firmware.remove(ROLLBACK_FLOOR), Status.H_AUTHORITY)
+        attempt = firmware.write(ROLLBACK_FLOOR, b"\x00\x06")
+        await play.refused("writing a lower one, by its owner", attempt, Status.H_RESOURCE)
+        read = await firmware.read(ROLLBACK_FLOOR)
+        play.stage.check("it is as it was", read == (FLOOR, Policy.IMMUTABLE))
+
+
+async def switch_secure_boot_off(play: Play) -> None:
+    """Without secure boot the disk key is withheld, and the answer says why."""
+    shows = (
+        "The console changes the mode for the next IPL. A system that nobody vouches for gets no disk key."
+    )
+    with play.stage.step("Secure boot is switched off", shows):
+        await _next_ipl(play, "off")
+        await play.refused("reading the disk key", play.chain.kernel.read(DISK_KEY),
+                           Status.H_AUTHORITY, policy=Policy.OSSECBOOTENFORCE)  # fmt: skip
+        read = await play.chain.kernel.read_boot_loader(PUBLIC_KEYS)
+        play.stage.check("what has no such policy is given as before", read.data == play.public_key)
+
+
+async def switch_secure_boot_on(play: Play) -> None:
+    """With secure boot enforced again the key is there: withheld is not lost."""
+    shows = "Withheld is not lost."
+    with play.stage.step("Secure boot is enforced again", shows):
+        await _next_ipl(play, "enforce")
+        read = await play.chain.kernel.read(DISK_KEY)
+        play.stage.check("the kernel gets the disk key", read == (play.disk_key, DISK_KEY_POLICY))
+        plain = play.disk.read(read.data, len(play.note))
+        play.stage.check("the disk opens", plain == play.note)
+
+
+async def _next_ipl(play: Play, secure_boot: str) -> None:
+    """Set the secure-boot mode, restart the partition, and boot it."""
+    before = play.channel.ipl_count
+    play.console("secure-boot", PARTITION, secure_boot)
+    play.console("ipl", PARTITION)
+    with trio.move_on_after(SOON):
+        await play.channel.wait_ended()
+    ended = play.channel.ended
+    told = isinstance(ended, SessionEnded) and ended.reason == GoodbyeReason.IPL_OR_POWER_OFF
+    play.stage.check("the IPL ended the old session with GOODBYE 2", told)
+    await play.connect()
+    mode = play.partition(PARTITION)["curr_secure_boot"]
+    held = mode == secure_boot and play.channel.ipl_count == before + 1
+    play.stage.check(f"IPL {play.channel.ipl_count} runs with secure boot {mode}", held)
+    await boot_chain(play)

@@ -1,0 +1,147 @@
+"""What the steps of the demo share: the server process, the session, and what was kept from earlier steps."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from hcall_abi.policies import describe
+from hcall_abi.statuses import status_name
+from hcall_client.channel import Channel
+from hcall_client.errors import HcallError
+from hcall_client.guests.boot import BootedChain
+from hcall_client.guests.linux import LinuxError
+from swpks.demo.disk import Disk
+from swpks.demo.stage import Stage
+from swpks.testing import ServerProcess
+
+PARTITION = "lpar1"
+"""The partition whose story is told."""
+NEIGHBOUR = "lpar2"
+"""Another partition of the same system."""
+SECURE_BOOT = "enforce"
+"""How the partition boots at first."""
+
+_CONFIG = f"""\
+firmware = "FW1110"
+
+[[partition]]
+name = "{PARTITION}"
+keystore_kbytes = 64
+secure_boot = "{SECURE_BOOT}"
+
+[[partition]]
+name = "{NEIGHBOUR}"
+keystore_kbytes = 16
+"""
+
+
+class ConsoleFailed(Exception):
+    """A `swpks hmc` command did not do what it was asked."""
+
+
+class Play:
+    """A run of the demo in `folder`, which holds the state, the disk and the server's log.
+
+    `channel` is the open session with the partition, `chain` what booted in it.
+    """
+
+    channel: Channel
+    chain: BootedChain
+    disk: Disk
+
+    def __init__(self, stage: Stage, folder: Path) -> None:
+        self.stage = stage
+        self.folder = folder
+        self.server = ServerProcess(folder / "state", (), ("--config", str(self._write_config())))
+        self.disk_path = folder / "disk.img"
+        self.disk_key = b""
+        self.public_key = b""
+        self.note = f"written before the power cut: {secrets.token_hex(400)}".encode()
+        self._session = contextlib.AsyncExitStack()
+
+    @property
+    def locked(self) -> bool:
+        """Whether all stages of the boot have set their passwords."""
+        firmware, boot_loader, kernel = self.chain
+        return firmware.locked and boot_loader.locked and kernel.has_password
+
+    async def connect(self) -> Channel:
+        """Open a session with the partition; the last one is closed first."""
+        await self.disconnect()
+        self.channel = await self._session.enter_async_context(self.server.connect(PARTITION))
+        return self.channel
+
+    async def disconnect(self) -> None:
+        """Close the session, if there is one."""
+        await self._session.aclose()
+
+    def console(self, *command: str) -> None:
+        """Run `swpks hmc ...`; ConsoleFailed when it ends with an error."""
+        self.stage.say(f"swpks hmc {' '.join(command)}")
+        done = self.server.run("hmc", *command)
+        if done.returncode:
+            text = done.stderr.decode("utf-8", "replace").strip()
+            raise ConsoleFailed(f"swpks hmc {' '.join(command)}: {text}")
+
+    def partition(self, name: str) -> dict[str, Any]:
+        """Return what the console shows of a partition (spec/control.md)."""
+        connection = _ControlChannel(self.server.control_socket)
+        with contextlib.closing(connection):
+            connection.request("GET", f"/v1/partitions/{name}")
+            shown: dict[str, Any] = json.loads(connection.getresponse().read())
+        return shown
+
+    async def refused(self, claim: str, attempt: Awaitable[Any], *statuses: int, policy: int = 0) -> None:
+        """Give a verdict on an attempt that has to end with one of `statuses`.
+
+        With `policy` the answer has to tell these bits of the object's policy in r5 as well.
+        """
+        error = await refusal(attempt)
+        found = "NOT refused" if error is None else f"refused with {status_name(error.status)}"
+        if policy and error is not None:
+            found += f", r5 tells why: {describe(error.policy or 0)}"
+        held = error is not None and error.status in statuses and (error.policy or 0) & policy == policy
+        self.stage.check(f"{claim}: {found}", held)
+
+    def _write_config(self) -> Path:
+        path = self.folder / "swpks.toml"
+        path.write_text(_CONFIG, "utf-8")
+        return path
+
+
+class _ControlChannel(http.client.HTTPConnection):
+    """HTTP on the control channel's Unix socket: what `swpks hmc` does, without starting a process."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("swpks", timeout=20)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the Unix socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+Step = Callable[[Play], Awaitable[None]]
+"""One step of the story."""
+
+
+async def refusal(attempt: Awaitable[Any]) -> HcallError | None:
+    """Return how the keystore refused an attempt, None when it did not."""
+    try:
+        await attempt
+    except HcallError as error:
+        return error
+    except LinuxError as error:
+        if isinstance(error.__cause__, HcallError):
+            return error.__cause__
+        raise
+    return None

@@ -1,0 +1,95 @@
+"""The whole demo: a partition boots, locks its secrets away, loses power and comes back.
+
+Everything is real: a server process of its own, its Unix sockets, `swpks hmc`, kill -9, and a disk
+as real as the machine allows.  Nothing but the demo's own folder is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from hcall_abi.errors import OperatorError
+
+if TYPE_CHECKING:
+    from swpks.demo.play import Step
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, SIGTERM or a terminal that is gone."""
+
+
+def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step] | None = None) -> int:
+    """Play the demo; 0 when all that it claims held, 1 when not, 130 when it was interrupted.
+
+    `state` is a new or empty folder to play in, which is kept; None takes a temporary one, kept if `keep`
+    says so.  `steps` are other ones than those of the story.
+    """
+    import trio
+
+    from swpks.demo.stage import Stage
+    from swpks.demo.story import STEPS, perform
+
+    stage = Stage(sys.stdout)
+    try:
+        with _signals_interrupt(), _folder(state, keep=keep) as folder:
+            return 0 if trio.run(perform, stage, folder, steps or STEPS) else 1
+    except (KeyboardInterrupt, BaseExceptionGroup) as error:
+        if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt) is None:
+            raise
+        print("swpks demo: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _folder(wanted: Path | None, *, keep: bool) -> Iterator[Path]:
+    """Give the folder of the demo for a block; one that the user has named is not ours to remove."""
+    folder = Path(tempfile.mkdtemp(prefix="swpks-demo-")) if wanted is None else _named(wanted)
+    try:
+        yield folder
+    finally:
+        if wanted is None and not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            print(f"kept: {folder}; to look at it: swpks serve --state {folder / 'state'}")
+
+
+def _named(wanted: Path) -> Path:
+    folder = wanted.absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise _refused(f"{folder}: {error.strerror}") from None
+    if taken:
+        raise _refused(f"{folder} is not empty")
+    return folder
+
+
+def _refused(message: str) -> OperatorError:
+    rule, section = "the demo plays in a folder that is new or empty", "spec/service.md#state"
+    return OperatorError(message, rule=rule, section=section)
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM and a lost terminal end a block as Ctrl-C does: with everything cleaned up."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: interrupt}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        wanted[signal.SIGHUP] = interrupt
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

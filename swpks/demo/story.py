@@ -1,0 +1,49 @@
+"""The story that the demo plays, step by step, and the playing of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from swpks.demo import first_ipl, next_ipls, tampering
+from swpks.demo.play import Play, Step
+from swpks.demo.stage import Stage, StepBroken
+
+TITLE = "swpks demo: a partition boots, locks its secrets away, loses power and comes back"
+
+STEPS: Sequence[Step] = (
+    first_ipl.power_on,
+    first_ipl.lock_all_stages,
+    first_ipl.make_disk_key,
+    first_ipl.encrypt_disk,
+    first_ipl.isolate_neighbour,
+    first_ipl.cut_power,
+    next_ipls.lose_passwords,
+    next_ipls.open_disk_again,
+    next_ipls.read_public_keys,
+    next_ipls.keep_immutable,
+    next_ipls.switch_secure_boot_off,
+    next_ipls.switch_secure_boot_on,
+    tampering.tamper,
+)
+
+
+async def perform(stage: Stage, folder: Path, steps: Sequence[Step]) -> bool:
+    """Play the steps in an empty folder; say whether all that they claim held.
+
+    A step that breaks off ends the story.  The server is gone when this returns, however it does.
+    """
+    play = Play(stage, folder)
+    began = time.monotonic()
+    stage.title(TITLE)
+    try:
+        with contextlib.suppress(StepBroken):
+            for step in steps:
+                await step(play)
+    finally:
+        play.server.kill()
+        await play.disconnect()
+    stage.end(time.monotonic() - began)
+    return stage.held

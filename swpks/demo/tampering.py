@@ -1,0 +1,61 @@
+"""The last step: somebody changes one bit of what is at rest."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from hcall_client.channel import open_channel
+from hcall_client.errors import OpenRefused
+from hcall_client.guests.kernel import LinuxKernel
+from hcall_server.nvram.names import image_name
+from swpks.demo.first_ipl import NEIGHBOURS_DATA, NEIGHBOURS_OBJECT
+from swpks.demo.play import NEIGHBOUR, PARTITION, Play
+
+
+async def tamper(play: Play) -> None:
+    """Flip a bit in the partition's image; the next start has to find it, and to hurt nobody else."""
+    shows = "The server is stopped; somebody flips one bit of one partition's image in the NVRAM file."
+    with play.stage.step("One bit of NVRAM is flipped", shows):
+        record = image_name(play.channel.partition)
+        await play.disconnect()
+        play.stage.check("SIGTERM: the server flushes and ends with status 0", play.server.stop() == 0)
+        place = flip_bit(play.server.state / "nvram.sqlite", record)
+        play.stage.say(f"record {record}, {place}")
+        play.server.start()
+        named = list(play.server.ready["refused"])
+        play.stage.check(f"the next start refuses {' and '.join(named) or 'nothing'}", named == [PARTITION])
+        refused = play.partition(PARTITION)["refused"]
+        play.stage.check(f"the reason: {refused and refused['detail']}", bool(refused))
+        play.stage.check(f"{PARTITION} is not served", not await _answers(play, PARTITION))
+        whole = await _neighbours_data(play) == NEIGHBOURS_DATA
+        play.stage.check(f"{NEIGHBOUR} is served as before and has its object", whole)
+
+
+def flip_bit(nvram: Path, record: str) -> str:
+    """Flip the lowest bit of the byte in the middle of a record in an NVRAM file; say where that was."""
+    with contextlib.closing(sqlite3.connect(nvram)) as connection, connection:
+        row, size = connection.execute(
+            "SELECT rowid, length(blob) FROM record WHERE name = ?", (record,)
+        ).fetchone()
+        middle = size // 2
+        with connection.blobopen("record", "blob", row) as blob:
+            blob[middle] ^= 1
+    return f"bit 0 of byte {middle} of {size}"
+
+
+async def _answers(play: Play, name: str) -> bool:
+    """Say whether a session with a partition can be opened."""
+    try:
+        async with open_channel(play.server.socket(name), name="demo"):
+            return True
+    except (OSError, OpenRefused):
+        return False
+
+
+async def _neighbours_data(play: Play) -> bytes:
+    async with open_channel(play.server.socket(NEIGHBOUR), name="demo") as channel:
+        kernel = LinuxKernel(channel)
+        await kernel.init()
+        return (await kernel.read(NEIGHBOURS_OBJECT)).data

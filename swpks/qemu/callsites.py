@@ -1,0 +1,89 @@
+"""Where a kernel's keystore driver makes its h-calls.
+
+The driver calls `plpar_hcall` and `plpar_hcall9`, as the rest of the kernel does; those make the
+h-call with ``sc 1``.  Both are found in the code itself: the driver's functions are those with
+"plpks" in their names, and a call is a ``bl`` to one of the two functions' entries.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from swpks.qemu.elf import KernelImage, Symbol
+from swpks.qemu.errors import KernelUnsuitable
+
+DRIVER = "plpks"
+"""What the names of the driver's functions have in common."""
+GATES = ("plpar_hcall", "plpar_hcall9")
+"""The functions that make h-calls."""
+TRACED = "_trace"
+"""What is behind a gate's name where the kernel makes traced calls in a function of their own."""
+HYPERVISOR_CALL = 0x44000022
+"""The instruction ``sc 1``."""
+
+_BRANCH, _BRANCH_MASK = 0x48000001, 0xFC000003
+_OFFSET, _SIGN = 0x03FFFFFC, 0x02000000
+
+
+class Gate(NamedTuple):
+    """A function that makes h-calls: where a ``bl`` arrives, and its ``sc 1`` instructions."""
+
+    name: str
+    entry: int
+    hypervisor_calls: tuple[int, ...]
+
+
+class CallSites(NamedTuple):
+    """`calls` is where the driver calls a gate, and which; `gates` are all of them."""
+
+    calls: Mapping[int, Gate]
+    gates: tuple[Gate, ...]
+
+
+def find_callsites(image: KernelImage) -> CallSites:
+    """Find the driver's h-calls; KernelUnsuitable for a kernel without the driver."""
+    if not any(image.functions(DRIVER)):
+        raise KernelUnsuitable("the kernel has no keystore driver (CONFIG_PSERIES_PLPKS)")
+    gates = tuple(_gate(image, name) for name in GATES)
+    targets = {address: gate for gate in gates for address in _entries(image, gate.name)}
+    calls = {
+        address: targets[target]
+        for function in image.functions(DRIVER)
+        for address, target in calls_of(image, function)
+        if target in targets
+    }
+    if not calls:
+        raise KernelUnsuitable("the kernel's keystore driver makes no h-call")
+    return CallSites(calls, gates)
+
+
+def calls_of(image: KernelImage, function: Symbol) -> Iterator[tuple[int, int]]:
+    """Yield each ``bl`` of a function and where it goes."""
+    for address, word in _words(image, function):
+        if word & _BRANCH_MASK == _BRANCH:
+            offset = word & _OFFSET
+            yield address, address + offset - ((offset & _SIGN) << 1)
+
+
+def _gate(image: KernelImage, name: str) -> Gate:
+    bodies = [image.find(name), *filter(None, [image.symbols.get(name + TRACED)])]
+    words = (pair for body in bodies for pair in _words(image, body))
+    calls = {address for address, word in words if word == HYPERVISOR_CALL}
+    if not calls:
+        raise KernelUnsuitable(f"{name} has no sc 1")
+    return Gate(name, image.find(name).local_entry, tuple(sorted(calls)))
+
+
+def _entries(image: KernelImage, name: str) -> set[int]:
+    """Return both entries of a function: callers with another r2 go to the first."""
+    symbol = image.find(name)
+    return {symbol.address, symbol.local_entry}
+
+
+def _words(image: KernelImage, function: Symbol) -> Iterator[tuple[int, int]]:
+    """Yield the address and the value of each instruction of a function."""
+    code = image.code(function)
+    for number, (word,) in enumerate(struct.iter_unpack("<I", code[: len(code) & ~3])):
+        yield function.address + 4 * number, word

@@ -1,0 +1,146 @@
+"""A kernel's ELF file: its symbols by name, and the code of its functions.
+
+pyelftools reads headers and sections.  The symbol table itself is a plain array of 24-byte records
+and a kernel has over 100,000 of them, so `struct` goes over it: 0.05 s in place of some seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from swpks.qemu.errors import KernelUnsuitable
+
+_SYMBOL = struct.Struct("<IBBHQQ")
+_ALLOCATED_CODE = 0x2 | 0x4
+_FUNCTION, _UNTYPED = 2, 0
+_UNDEFINED = 0
+_SECTION_HEADER = 64
+"""Bytes of a section's header."""
+
+
+class Symbol(NamedTuple):
+    """A symbol: where it begins, how many bytes it has (0: not said), its `st_other`, and what it is.
+
+    Labels of assembly, such as plpar_hcall_trace, are no `function` and have no size.
+    """
+
+    name: str
+    address: int
+    size: int
+    other: int
+    function: bool
+
+    @property
+    def local_entry(self) -> int:
+        """The address that calls from the same module go to.
+
+        The ELFv2 ABI puts it behind the instructions that set up r2; the three highest bits of
+        `st_other` say how many: 2 to the power of their value in bytes, none for 0 and 1.
+        """
+        power = self.other >> 5
+        return self.address + ((1 << power) if power > 1 else 0)
+
+
+class KernelImage:
+    """The symbols of a kernel and its code."""
+
+    def __init__(self, symbols: Mapping[str, Symbol], code: Mapping[int, bytes]) -> None:
+        self.symbols = symbols
+        self._code = dict(code)
+        self._starts = sorted(self._code)
+        self._functions = sorted({symbol.address for symbol in symbols.values() if symbol.function})
+
+    def __repr__(self) -> str:
+        return f"KernelImage({len(self.symbols)} symbols)"
+
+    def functions(self, part: str) -> Iterator[Symbol]:
+        """Yield the functions with `part` in their names."""
+        return (symbol for name, symbol in self.symbols.items() if symbol.function and part in name)
+
+    def code(self, symbol: Symbol) -> bytes:
+        """Return the instructions from a symbol on; none for what is no code.
+
+        One without a size, as assembly leaves it, ends where the next function begins.
+        """
+        at = bisect_right(self._starts, symbol.address) - 1
+        if at < 0:
+            return b""
+        start = self._starts[at]
+        return self._code[start][symbol.address - start :][: symbol.size or self._room(symbol)]
+
+    def _room(self, symbol: Symbol) -> int:
+        after = bisect_right(self._functions, symbol.address)
+        return self._functions[after] - symbol.address if after < len(self._functions) else 0
+
+    def find(self, name: str) -> Symbol:
+        """Return a symbol by its name; KernelUnsuitable when there is none."""
+        try:
+            return self.symbols[name]
+        except KeyError:
+            raise KernelUnsuitable(f"the kernel has no {name}") from None
+
+
+def load(path: Path) -> KernelImage:
+    """Read a kernel's file; KernelUnsuitable with the reason for what cannot be served."""
+    try:
+        with path.open("rb") as stream:
+            return _load(stream)
+    except OSError as error:
+        raise KernelUnsuitable(f"{path}: {error.strerror}") from None
+    except KernelUnsuitable as error:
+        raise KernelUnsuitable(f"{path}: {error.message}") from None
+
+
+def _load(stream: Any) -> KernelImage:
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    try:
+        size = stream.seek(0, os.SEEK_END)
+        elf = ELFFile(stream)
+        if elf.elfclass != 64 or not elf.little_endian or elf["e_machine"] != "EM_PPC64":
+            raise KernelUnsuitable("an ELF file, but not for ppc64le")
+        return _image(elf, size)
+    except (ELFError, struct.error, ValueError, OverflowError, RecursionError, OSError) as error:
+        raise KernelUnsuitable(
+            f"not an ELF file that can be read ({type(error).__name__}: {error})"
+        ) from None
+
+
+def _image(elf: Any, size: int) -> KernelImage:
+    """Return what a file of `size` bytes has; headers are held against that before anything is read."""
+    if elf["e_shentsize"] != _SECTION_HEADER or elf["e_shoff"] + elf.num_sections() * _SECTION_HEADER > size:
+        raise KernelUnsuitable("damaged: the section headers do not lie within the file")
+    table = elf.get_section_by_name(".symtab")
+    if table is None or not table["sh_size"]:
+        raise KernelUnsuitable("stripped: it has no symbol table")
+    names = _content(elf.get_section(table["sh_link"]), size)
+    symbols = {symbol.name: symbol for symbol in _symbols(_content(table, size), names)}
+    code = {
+        section["sh_addr"]: _content(section, size)
+        for section in elf.iter_sections("SHT_PROGBITS")
+        if section["sh_flags"] & _ALLOCATED_CODE == _ALLOCATED_CODE
+    }
+    return KernelImage(symbols, code)
+
+
+def _content(section: Any, size: int) -> bytes:
+    """Return a section's bytes as they are in the file, and only where the file has them all."""
+    start, length = section["sh_offset"], section["sh_size"]
+    if start + length > size:
+        raise KernelUnsuitable("damaged: a section does not lie within the file")
+    section.stream.seek(start)
+    return bytes(section.stream.read(length))
+
+
+def _symbols(table: bytes, names: bytes) -> Iterator[Symbol]:
+    """Yield the defined symbols that may be functions."""
+    for name, info, other, section, address, size in _SYMBOL.iter_unpack(table):
+        if info & 0xF in (_FUNCTION, _UNTYPED) and section != _UNDEFINED and name:
+            text = names[name : names.index(b"\0", name)].decode()
+            yield Symbol(text, address, size, other, info & 0xF == _FUNCTION)

@@ -1,0 +1,52 @@
+"""Calling a function of the kernel from outside, as a debugger does with an inferior call.
+
+A hook stands at a function's start, where the processor's state is simple: whatever the function may
+change may be changed.  The call borrows that moment: the callee gets arguments, and returns to where
+the hook stands; then the registers are put back and the borrowed function runs as if nothing had been.
+"""
+
+from __future__ import annotations
+
+from swpks.qemu.bridge import Bridge
+from swpks.qemu.errors import GuestStopped
+from swpks.qemu.stub import Ended, Stop
+
+FIRST_ARGUMENT = 3
+MOST_ARGUMENTS = 8
+"""As many arguments go into registers, r3 to r10."""
+
+_SAVED = (*(f"r{number}" for number in range(13)), "lr", "pc")
+"""What a callee may change; r13 is the processor's own, and the task may come back on another one."""
+_WORD = (1 << 64) - 1
+
+
+async def call_function(bridge: Bridge, stop: Stop, name: str, *arguments: int) -> int:
+    """Call a function of the kernel where a hook has stopped it; returns r3, unsigned.
+
+    The guest goes on in between, and its h-calls are served.  KernelUnsuitable where the kernel has no
+    such function, GuestStopped where the machine ends in it.
+    """
+    function = bridge.image.find(name)
+    if len(arguments) > MOST_ARGUMENTS:
+        raise ValueError(f"{len(arguments)} arguments: at most {MOST_ARGUMENTS} go into registers")
+    await bridge.stub.select(stop.thread)
+    saved = dict(zip(_SAVED, await bridge.stub.read(*_SAVED), strict=True))
+    given = {f"r{FIRST_ARGUMENT + n}": value & _WORD for n, value in enumerate(arguments)}
+    entry = {"r12": function.address, "lr": saved["pc"], "pc": function.address}
+    await bridge.stub.write({**given, **entry})
+    await _until(bridge, saved["pc"], saved["r1"])
+    (result,) = await bridge.stub.read("r3")
+    await bridge.stub.write(saved)
+    return result
+
+
+async def _until(bridge: Bridge, address: int, stack: int) -> None:
+    """Serve the guest until it is at an address with a stack pointer."""
+    while True:
+        stop = await bridge.stub.resume()
+        if isinstance(stop, Ended):
+            raise GuestStopped("the machine has ended in the middle of a call from outside")
+        await bridge.stub.select(stop.thread)
+        if await bridge.stub.read("pc", "r1") == [address, stack]:
+            return
+        await bridge.handle(stop)

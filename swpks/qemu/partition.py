@@ -1,0 +1,98 @@
+"""The partition behind a machine: its session, opened again whenever it is over, and its console.
+
+The server may go away and come back while the guest runs: the next call finds it.  A call that was
+under way when the connection broke may or may not have been carried out; the guest is told
+H_ABORTED, as a hypervisor tells of an error while it processed a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import PeerError
+from hcall_abi.frames import HReturn, OpenStatus
+from hcall_abi.statuses import Status
+from hcall_client.channel import Channel, Target, open_channel
+from hcall_client.errors import CallTooLarge, OpenRefused
+from hcall_client.request import Request
+from swpks.qemu.console import PATIENCE, PAUSE, Console
+from swpks.qemu.errors import PartitionUnusable
+
+_MAY_PASS = (OpenStatus.TOO_MANY_SESSIONS, OpenStatus.NOT_ACTIVATED)
+"""Refusals that time may heal: a server that starts, sessions that end."""
+
+
+class ServedPartition:
+    """A partition of a running server; made by `partition_of`.
+
+    `started` says whether it has had an IPL from here, or may have had it.
+    """
+
+    def __init__(self, nursery: trio.Nursery, target: Target, console: Console, patience: float) -> None:
+        self._nursery = nursery
+        self._target = target
+        self._console = console
+        self._patience = patience
+        self._channel: Channel | None = None
+        self.started = False
+
+    async def call(self, request: Request[HReturn]) -> HReturn:
+        """Make a guest's h-call; PartitionUnusable when no server came back in time."""
+        channel = await self._session()
+        try:
+            return await channel.call(request)
+        except (PeerError, CallTooLarge):
+            return HReturn(0, Status.H_ABORTED, request.registers, ())
+
+    async def ipl(self) -> None:
+        """Restart the partition: passwords are forgotten, and the session is a new one."""
+        self.started = True
+        await self._console.ipl()
+        self._channel = None
+
+    async def secure_boot(self) -> SecureBoot:
+        """Return the secure-boot mode of the current IPL."""
+        return await self._console.secure_boot()
+
+    async def power_off(self) -> None:
+        """Stop the partition."""
+        await self._console.power_off()
+
+    async def _session(self) -> Channel:
+        """Return an open session, waiting for a server if need be."""
+        deadline = trio.current_time() + self._patience
+        while self._channel is None or self._channel.ended:
+            try:
+                self._channel = await self._nursery.start(self._hold)
+            except (OSError, PeerError, OpenRefused) as error:
+                refused = isinstance(error, OpenRefused) and error.status not in _MAY_PASS
+                if refused or trio.current_time() >= deadline:
+                    raise PartitionUnusable(f"no session with the partition: {error}") from None
+                await trio.sleep(PAUSE)
+        return self._channel
+
+    async def _hold(self, *, task_status: trio.TaskStatus[Channel]) -> None:
+        """Keep a session open, in a task of its own, for as long as it lasts."""
+        async with open_channel(self._target, name="swpks qemu") as channel:
+            task_status.started(channel)
+            await channel.wait_ended()
+
+
+@asynccontextmanager
+async def partition_of(
+    target: Target, console: Console, patience: float = PATIENCE
+) -> AsyncIterator[ServedPartition]:
+    """Be a partition's machine for the length of a block."""
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            yield ServedPartition(nursery, target, console, patience)
+        except BaseException as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

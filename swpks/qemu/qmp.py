@@ -1,0 +1,91 @@
+"""QEMU's own channel (QMP), as much as a bridge needs: has the machine been reset, how much memory has it.
+
+QMP is lines of JSON: a greeting, answers to commands, and events whenever they happen.  QEMU sends
+an event before it answers a later command, so an answer is also a fence: all that happened before
+it has been told.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import trio
+
+from swpks.qemu.errors import StubError
+
+LONGEST_LINE = 1 << 20
+"""Longest message in bytes that is taken."""
+
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+
+
+class Qmp:
+    """QEMU's monitor over a stream.  Raises StubError where QEMU is gone."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+        self._resets = 0
+        self._turn = trio.Lock()
+
+    async def start(self) -> None:
+        """Take the greeting and leave the state in which nothing but that can be done."""
+        if "QMP" not in await self._message():
+            raise StubError("QEMU's monitor does not greet")
+        await self.command("qmp_capabilities")
+
+    async def memory_size(self) -> int:
+        """Return the guest's memory in bytes."""
+        told = await self.command("query-memory-size-summary")
+        return int(told["base-memory"]) + int(told.get("plugged-memory", 0))
+
+    async def resets(self) -> int:
+        """Return how often the machine has been reset so far, by the guest or from outside."""
+        await self.command("query-status")
+        return self._resets
+
+    async def reset(self) -> None:
+        """Reset the machine, as its console would."""
+        await self.command("system_reset")
+
+    async def quit(self) -> None:
+        """End QEMU."""
+        await self.command("quit")
+
+    async def command(self, name: str) -> Any:
+        """Carry out a command without arguments and return what it says."""
+        async with self._turn:
+            return await self._command(name)
+
+    async def _command(self, name: str) -> Any:
+        try:
+            await self._stream.send_all(json.dumps({"execute": name}).encode() + b"\n")
+        except _BROKEN:
+            raise StubError("QEMU's monitor is gone") from None
+        while True:
+            message = await self._message()
+            if "return" in message:
+                return message["return"]
+            if "error" in message:
+                raise StubError(f"QEMU refuses {name}: {message['error'].get('desc')}")
+            self._resets += message.get("event") == "RESET"
+
+    async def _message(self) -> dict[str, Any]:
+        while b"\n" not in self._buffer:
+            try:
+                data = await self._stream.receive_some(65536)
+            except _BROKEN:
+                data = b""
+            if not data or len(self._buffer) > LONGEST_LINE:
+                raise StubError("QEMU's monitor is gone" if not data else "an endless line of QEMU's monitor")
+            self._buffer += data
+        line, _, rest = self._buffer.partition(b"\n")
+        self._buffer = rest
+        try:
+            message = json.loads(line)
+        except ValueError:
+            raise StubError("QEMU's monitor does not speak JSON") from None
+        if not isinstance(message, dict):
+            raise StubError("QEMU's monitor sends what is no message")
+        return message

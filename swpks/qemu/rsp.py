@@ -1,0 +1,107 @@
+"""Packets of the GDB remote serial protocol, without I/O.
+
+A packet is ``$payload#cc``; `cc` is the sum of the payload's bytes modulo 256 in two hexadecimal
+digits.  ``}`` escapes the byte after it (xor 0x20), and in answers ``*`` repeats the byte before it.
+Every packet is acknowledged with ``+`` or refused with ``-``, until both ends agree to leave that out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import Enum
+
+from swpks.qemu.errors import StubError
+
+MAX_PACKET = 1 << 20
+"""Longest packet in bytes that is received; QEMU's are some 4 KiB."""
+
+_ESCAPE, _REPEAT = 0x7D, 0x2A
+_SPECIAL = re.compile(rb"[$#}*]")
+_REPEAT_BIAS = 29
+"""A repeat count is sent as a printable byte: the count of further copies plus this number."""
+
+
+class Sign(Enum):
+    """What stands between packets."""
+
+    ACK = b"+"
+    NACK = b"-"
+    DAMAGED = b""
+    """A packet came whose checksum does not hold; the other end is to send it again."""
+
+
+Event = bytes | Sign
+"""The payload of a packet, or a sign."""
+
+
+def checksum(raw: bytes) -> bytes:
+    """Return the two hexadecimal digits that close a packet."""
+    return b"%02x" % (sum(raw) & 0xFF)
+
+
+def encode(payload: bytes) -> bytes:
+    """Return a packet with its frame; bytes that would disturb it are escaped."""
+    raw = _SPECIAL.sub(lambda found: bytes((_ESCAPE, found[0][0] ^ 0x20)), payload)
+    return b"$" + raw + b"#" + checksum(raw)
+
+
+def expand(raw: bytes) -> bytes:
+    """Undo escapes and repeats; StubError for a packet in which they make no sense."""
+    out = bytearray()
+    rest = iter(raw)
+    try:
+        for byte in rest:
+            if byte == _ESCAPE:
+                out.append(next(rest) ^ 0x20)
+            elif byte == _REPEAT:
+                out += out[-1:] * _repeats(next(rest), len(out))
+            else:
+                out.append(byte)
+    except StopIteration:
+        raise StubError("a packet ends in the middle of an escape or a repeat") from None
+    return bytes(out)
+
+
+def _repeats(byte: int, before: int) -> int:
+    count = byte - _REPEAT_BIAS
+    if count < 1 or not before:
+        raise StubError(f"a packet repeats {'nothing' if not before else f'a byte {count} times'}")
+    return count
+
+
+class Decoder:
+    """Finds signs and packets in a stream of bytes, however it is cut."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def receive(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        self._buffer += data
+
+    def events(self) -> Iterator[Event]:
+        """Yield what is complete; bytes that belong to no packet are skipped, as the protocol says."""
+        while self._buffer:
+            first = bytes(self._buffer[:1])
+            if first in {b"+", b"-"}:
+                del self._buffer[:1]
+                yield Sign(first)
+            elif first == b"$":
+                event = self._packet()
+                if event is None:
+                    return
+                yield event
+            else:
+                del self._buffer[:1]
+
+    def _packet(self) -> Event | None:
+        """Take the packet at the start of the buffer; None while it is not whole."""
+        end = self._buffer.find(b"#")
+        if max(end, 0 if end >= 0 else len(self._buffer)) > MAX_PACKET:
+            raise StubError(f"a packet of more than {MAX_PACKET} bytes")
+        if end < 0 or len(self._buffer) < end + 3:
+            return None
+        raw, digits = bytes(self._buffer[1:end]), bytes(self._buffer[end + 1 : end + 3])
+        del self._buffer[: end + 3]
+        return expand(raw) if digits.lower() == checksum(raw) else Sign.DAMAGED

@@ -1,0 +1,174 @@
+"""A fresh partition inside the process: the real server over memory streams, NVRAM in memory.
+
+Nothing of it is a mock: the same engine, session, write-behind and sealing as in `swpks serve`.
+Only sockets, disk and the NVRAM thread are replaced, so it starts in a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import trio
+import trio.testing
+
+from hcall_abi.consumers import SecureBoot
+from hcall_client.channel import Channel, open_channel
+
+if TYPE_CHECKING:
+    from hcall_server.machine.machine import Machine
+    from hcall_server.nvram.memory import MemoryNvram
+    from hcall_server.platform.partition import Partition
+    from hcall_server.writeback.encryptor import Encryptor
+
+FLUSH_DELAY = 0.0
+"""Seconds that a change waits for company before it is flushed: none, tests wait for nothing."""
+
+
+class EmulatedPartition:
+    """A running partition with an open session.
+
+    `channel` is a session of the current IPL; `partition`, `machine`, `encryptor` and `nvram` are
+    the server's own objects, to be looked at.
+    """
+
+    channel: Channel
+
+    def __init__(
+        self, machine: Machine, partition: Partition, encryptor: Encryptor, nvram: MemoryNvram
+    ) -> None:
+        self.machine = machine
+        self.partition = partition
+        self.encryptor = encryptor
+        self.nvram = nvram
+        self._nursery: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        return f"EmulatedPartition({self.partition!r})"
+
+    def connect(self) -> AbstractAsyncContextManager[Channel]:
+        """Open one more session with the partition, for the length of a block."""
+        return open_channel(self._stream(), name="test")
+
+    async def ipl(self, secure_boot: SecureBoot | None = None) -> Channel:
+        """Restart the partition, with another secure-boot mode if one is given.
+
+        Every session ends with GOODBYE 2; `channel` is a new one, which is also returned.
+        """
+        name = self.partition.name
+        if secure_boot is not None:
+            await self.machine.set_secure_boot(name, secure_boot)
+        await (self.machine.ipl if self.partition.running else self.machine.power_on)(name)
+        return await self._open()
+
+    async def set_faults(self, *faults: str) -> None:
+        """Give the partition a fault plan from its next call on; none of them takes the plan away.
+
+        Each is "HCALL=STATUS[,nth=N][,times=K|,seconds=S]", such as "WRITE_OBJECT=H_BUSY,times=2"
+        (spec/faults.md); seconds are those of the trio clock, so of a MockClock where one runs.
+        """
+        from hcall_server.faults.busy import parse_fault
+
+        await self.machine.set_faults(self.partition.name, map(parse_fault, faults))
+
+    async def power_off(self) -> None:
+        """Stop the partition; its sessions end with GOODBYE 2."""
+        await self.machine.power_off(self.partition.name)
+
+    async def flush(self) -> bool:
+        """Make everything durable now; False when NVRAM refused."""
+        return await self.encryptor.flush()
+
+    def _stream(self) -> trio.abc.Stream:
+        """Return the client's end of a stream that is served."""
+        from hcall_server.data_channel.connection import serve_stream
+
+        ours, theirs = trio.testing.memory_stream_pair()
+
+        async def serve() -> None:
+            await serve_stream(self.machine, theirs, self.partition, demand_proof=False)
+
+        self._running().start_soon(serve)
+        return ours
+
+    async def _open(self) -> Channel:
+        """Open the session of an IPL in a task of its own: it lives as long as the partition."""
+        self.channel = await self._running().start(self._hold)
+        return self.channel
+
+    async def _hold(self, *, task_status: trio.TaskStatus[Channel]) -> None:
+        async with self.connect() as channel:
+            task_status.started(channel)
+            await channel.wait_ended()
+
+    def _running(self) -> trio.Nursery:
+        if self._nursery is None:
+            raise RuntimeError("the partition is not served any more")
+        return self._nursery
+
+    @asynccontextmanager
+    async def _served(self) -> AsyncIterator[None]:
+        """Serve the partition around a block; what the block raises comes out as it is."""
+        failure: BaseException | None = None
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self.encryptor.run)
+            await self._open()
+            try:
+                yield
+            except BaseException as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+            self._nursery = None
+        if failure is not None:
+            raise failure
+
+
+@asynccontextmanager
+async def emulated_partition(
+    name: str = "lpar1",
+    *,
+    level: str = "FW1110",
+    kbytes: int = 64,
+    secure_boot: SecureBoot = SecureBoot.OFF,
+    strict_memory: bool = True,
+    flush_delay: float = FLUSH_DELAY,
+    attributes: Mapping[str, int] = MappingProxyType({}),
+    faults: Sequence[str] = (),
+) -> AsyncIterator[EmulatedPartition]:
+    """Run a fresh, powered-on partition for the length of a block.
+
+    `level` is a firmware level's name, `kbytes` the size of the keystore in KiB (0: none),
+    `flush_delay` the seconds that a change may wait before it is made durable, `attributes` more of
+    the console's attributes by their names, such as ``{"keystore_signed_updates": 1}``
+    (spec/control.md#attributes), `faults` a plan as for `EmulatedPartition.set_faults`.
+    """
+    emulated = _make(name, level, kbytes, strict_memory, flush_delay)
+    emulated.machine.system.set_attributes(name, attributes)
+    emulated.machine.system.set_secure_boot(name, secure_boot)
+    emulated.machine.system.power_on(name)
+    await emulated.set_faults(*faults)
+    async with emulated._served():
+        yield emulated
+
+
+def _make(name: str, level: str, kbytes: int, strict_memory: bool, flush_delay: float) -> EmulatedPartition:
+    """Build a system of one partition; the server is loaded here, by the first who needs it."""
+    from hcall_abi.levels import LEVELS
+    from hcall_server.components.anchor_card import SystemIdentity
+    from hcall_server.machine.machine import Machine
+    from hcall_server.nvram.memory import MemoryNvram
+    from hcall_server.platform.system import ManagedSystem
+    from hcall_server.sealing import Sealer
+    from hcall_server.writeback.encryptor import Encryptor
+    from hcall_server.writeback.worker import InlineWorker
+
+    identity = SystemIdentity.make(os.urandom)
+    system = ManagedSystem(LEVELS[level], identity.system_id, os.urandom, strict_memory=strict_memory)
+    nvram = MemoryNvram()
+    encryptor = Encryptor(nvram, Sealer(identity, os.urandom), InlineWorker(), delay=flush_delay)
+    machine = Machine(system, encryptor)
+    return EmulatedPartition(machine, system.create(name, kbytes), encryptor, nvram)

@@ -1,0 +1,173 @@
+"""The anchor card: whole and private, or refused with the reason; never a guess, never a leak."""
+
+import hashlib
+import os
+import stat
+import struct
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.errors import OperatorError, StorageError
+from hcall_server.components.anchor_card import AnchorCard, RootKeyComponent, SystemIdentity
+
+IDENTITY = SystemIdentity(bytes(range(16)), b"CANARY-root-key-0123456789abcdef")
+OTHER = SystemIdentity(bytes(16), bytes(32))
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> AnchorCard:
+    return AnchorCard(tmp_path / "anchor")
+
+
+@pytest.fixture
+def file(card: AnchorCard, tmp_path: Path) -> Path:
+    """The file of a card that was written."""
+    card.write(IDENTITY)
+    return tmp_path / "anchor" / "anchor-card"
+
+
+def test_a_new_system_has_no_card(card: AnchorCard) -> None:
+    """Reading makes nothing: neither folder nor key appears by looking."""
+    assert card.read() is None
+    card.write(IDENTITY)
+    assert card.read() == IDENTITY
+
+
+def test_a_card_is_a_root_key_component(card: AnchorCard) -> None:
+    """Later components stand behind the same interface."""
+    component: RootKeyComponent = card
+    component.write(IDENTITY)
+    assert (component.name, component.read()) == ("anchor card", IDENTITY)
+
+
+def test_another_process_reads_the_same_card(card: AnchorCard, file: Path) -> None:
+    """R-21: what was written is there after a restart; writing again replaces it whole."""
+    assert AnchorCard(file.parent).read() == IDENTITY
+    card.write(OTHER)
+    assert AnchorCard(file.parent).read() == OTHER
+    assert [path.name for path in file.parent.iterdir()] == ["anchor-card"]
+
+
+def test_the_file_has_the_documented_layout(file: Path) -> None:
+    """spec/sealed.md#anchor-card, taken apart by hand."""
+    content = file.read_bytes()
+    body = struct.pack(">4sBBH16s32s", b"SPKA", 1, 0, 0, *IDENTITY)
+    assert content == body + hashlib.sha256(body).digest()
+
+
+def test_nobody_else_can_read_it(file: Path) -> None:
+    """The card is 0600 in a folder of 0700, whatever the umask."""
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (file, file.parent)] == [0o600, 0o700]
+
+
+@pytest.mark.parametrize(
+    "which,mode", [("file", 0o640), ("file", 0o604), ("folder", 0o750), ("folder", 0o701)]
+)
+def test_a_card_open_to_others_is_refused(card: AnchorCard, file: Path, which: str, mode: int) -> None:
+    """The operator learns which path has the wrong mode and which mode it should have."""
+    path = file if which == "file" else file.parent
+    path.chmod(mode)
+    with pytest.raises(OperatorError, match=f"{path} has mode {mode:04o}") as caught:
+        card.read()
+    assert "mode 0600 in a folder of mode 0700" in caught.value.rule
+
+
+def test_every_flipped_bit_is_found(card: AnchorCard, file: Path) -> None:
+    """R-02: a damaged root key is never used."""
+    good = file.read_bytes()
+    for bit in range(8 * len(good)):
+        changed = bytearray(good)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        with pytest.raises(StorageError, match=r"anchor card: .* is damaged"):
+            card.read()
+
+
+def test_every_other_length_is_refused(card: AnchorCard, file: Path) -> None:
+    """Truncated, empty or extended: named as damage of this file."""
+    good = file.read_bytes()
+    for length in range(len(good)):
+        file.write_bytes(good[:length])
+        with pytest.raises(StorageError, match=str(file)):
+            card.read()
+    file.write_bytes(good + b"x")
+    with pytest.raises(StorageError, match="layout of level 1"):
+        card.read()
+
+
+def test_a_card_of_a_later_level_is_refused(card: AnchorCard, file: Path) -> None:
+    """A card that checks out but has another level is not read as level 1."""
+    body = file.read_bytes()[:4] + b"\x02" + file.read_bytes()[5:56]
+    file.write_bytes(body + hashlib.sha256(body).digest())
+    with pytest.raises(StorageError, match="layout of level 1"):
+        card.read()
+
+
+@pytest.mark.parametrize("what", ["folder", "link", "pipe"])
+def test_a_card_that_is_no_plain_file_is_refused(card: AnchorCard, file: Path, what: str) -> None:
+    """Nothing but a plain file in its own place is read, and reading never hangs."""
+    moved = file.rename(file.with_name("elsewhere"))
+    match what:
+        case "folder":
+            file.mkdir()
+        case "link":
+            file.symlink_to(moved)
+        case "pipe":
+            os.mkfifo(file, 0o600)
+    with pytest.raises(StorageError, match=r"can't be read|is not a plain file"):
+        card.read()
+
+
+def test_a_power_cut_while_writing_leaves_the_old_card(card: AnchorCard, file: Path) -> None:
+    """R-21: an unfinished replacement is ignored by reading and cleared away by the next write."""
+    unfinished = file.with_name("anchor-card.new")
+    unfinished.write_bytes(file.read_bytes()[:40])
+    assert card.read() == IDENTITY
+    card.write(OTHER)
+    assert card.read() == OTHER
+    assert not unfinished.exists()
+
+
+def test_a_card_that_cannot_be_written_stays_what_it_was(card: AnchorCard, file: Path) -> None:
+    """The old card is kept and the file is named when its replacement can't be made."""
+    file.with_name("anchor-card.new").mkdir()
+    with pytest.raises(StorageError, match=f"{file} can't be written"):
+        card.write(OTHER)
+    assert card.read() == IDENTITY
+
+
+def test_a_card_that_cannot_be_renamed_leaves_no_second_copy(
+    card: AnchorCard, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed write no file with the new root key is left over."""
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(StorageError, match="No space left"):
+        card.write(OTHER)
+    assert card.read() == IDENTITY
+    assert [path.name for path in file.parent.iterdir()] == ["anchor-card"]
+
+
+def test_the_root_key_never_shows(card: AnchorCard, file: Path) -> None:
+    """No repr or error holds the key."""
+    text = f"{IDENTITY} {IDENTITY!r} {card!r} {[IDENTITY]}"
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(StorageError) as caught:
+        card.read()
+    assert "CANARY" not in text + str(caught.value) + repr(caught.value)
+
+
+def test_a_new_identity_is_made_of_entropy_alone() -> None:
+    """Sixteen bytes of id and thirty-two of key, in that order, from the seam."""
+    asked: list[int] = []
+
+    def entropy(count: int) -> bytes:
+        asked.append(count)
+        return bytes([len(asked)]) * count
+
+    assert SystemIdentity.make(entropy) == (b"\x01" * 16, b"\x02" * 32)
+    assert asked == [16, 32]

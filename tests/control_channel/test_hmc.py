@@ -1,0 +1,223 @@
+"""`swpks hmc` against a real server process, and what it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.statuses import Status
+from hcall_client.blocking import BlockingChannel
+from hcall_client.calls import get_config, write_object
+from hcall_client.errors import HcallError
+from hcall_client.request import Authorization
+from swpks.cli import hmc_output
+
+OS = Authorization(3)
+SWPKS = [sys.executable, "-m", "swpks.cli.main"]
+Hmc = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    """The state folder of a running server with the partition lpar1."""
+    folder = tmp_path / "state"
+    reading, writing = os.pipe()
+    command = [*SWPKS, "serve", "--state", str(folder), "--firmware", "FW950", "--partition", "lpar1:8"]
+    command += ["--ready-fd", str(writing), "--log-level", "error"]
+    with subprocess.Popen(command, pass_fds=[writing], stdout=subprocess.DEVNULL) as server:
+        os.close(writing)
+        with os.fdopen(reading) as ready:
+            assert json.loads(ready.readline())["running"] == ["lpar1"]
+        yield folder
+        server.terminate()
+        assert server.wait(30) == 0
+
+
+@pytest.fixture
+def hmc(state: Path) -> Hmc:
+    """Runs the command; the state folder comes from the environment."""
+
+    def run(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"SWPKS_STATE": str(state)}
+        done = subprocess.run(
+            [*SWPKS, "hmc", *words], capture_output=True, text=True, check=False, env=environment, timeout=60
+        )
+        assert done.returncode == status, done.stderr
+        assert (done.stderr == "") == (status == 0 or done.stdout != "")
+        return done
+
+    return run
+
+
+@pytest.mark.process
+def test_a_day_at_the_console(hmc, state) -> None:
+    """R-30 to R-33, R-35: every verb of the command against a real server, with the effects a guest sees."""
+    assert "lpar1      1   running  1" in hmc("status").stdout
+    assert hmc("health").stdout.startswith("healthy\n")
+    with BlockingChannel.connect(state / "run" / "lpar1.sock") as channel:
+        channel.call(write_object(OS, b"key", b"data"))
+        refused = hmc("keystore", "lpar1", "0", status=1)
+        assert "HSCL0DC8" in refused.stderr
+        assert "see: spec/control.md#sizes" in refused.stderr
+    shown = json.loads(hmc("--json", "secure-boot", "lpar1", "enforce").stdout)
+    assert (shown["secure_boot"], shown["curr_secure_boot"]) == ("enforce", "off")
+    assert "enforce" in hmc("ipl", "lpar1").stdout
+    assert "off" in hmc("create", "lpar2", "--no-auto-start").stdout
+    hmc("power", "lpar2", "on")
+    with BlockingChannel.connect(state / "run" / "lpar2.sock") as channel, pytest.raises(HcallError) as off:
+        channel.call(get_config())
+    assert off.value.status == Status.H_FUNCTION
+    hmc("power", "lpar2", "off")
+    assert not (state / "run" / "lpar2.sock").exists()
+    assert "64 KiB" in hmc("keystore", "lpar2", "64").stdout
+    problem = json.loads(hmc("keystore", "lpar2", "32", "--json", status=1).stderr)
+    assert problem["rule"] == "a keystore never shrinks, except to 0"
+    sample = 'swpks_hcalls_total{hcall="WRITE_OBJECT",partition="lpar1",status="H_SUCCESS"} 1.0'
+    assert sample in hmc("metrics").stdout
+    refused = hmc("set", "lpar2", "keystore_signed_updates=1", status=1)
+    assert "keystore_signed_updates needs a firmware level with SIGNED_UPDATE" in refused.stderr
+    assert (
+        "off, audit at the next IPL" in hmc("set", "lpar2", "keystore_kbytes=64", "secure_boot=audit").stdout
+    )
+    assert "no partition 'nobody'" in hmc("status", "nobody", status=1).stderr
+    assert json.loads(hmc("status", "lpar2", "--json").stdout)["keystore_kbytes"] == 64
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command without a server."""
+    env = {name: value for name, value in os.environ.items() if name != "SWPKS_STATE"} | environment
+    return subprocess.run(
+        [*SWPKS, "hmc", *words], capture_output=True, text=True, check=False, env=env, timeout=60
+    )
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        [],
+        ["power", "lpar1"],
+        ["power", "lpar1", "cycle"],
+        ["secure-boot", "lpar1", "on"],
+        ["keystore", "lpar1", "-1"],
+        ["keystore", "lpar1", "4k"],
+        ["reboot", "lpar1"],
+        ["set", "lpar1"],
+        ["set", "lpar1", "keystore_kbytes"],
+        ["set", "lpar1", "secure_boot=on"],
+        ["set", "lpar1", "=1"],
+        ["nvram", "full", "0"],
+        ["nvram", "io", "-1"],
+        ["nvram", "stall", "3", "--socket", "nobody"],
+        ["nvram", "none", "1", "--socket", "nobody"],
+    ],
+)
+def test_usage(words) -> None:
+    """Exit status 2 for a command line that makes no sense, `status` without a server's name among them."""
+    done = run(*words)
+    assert done.returncode == 2
+    assert done.stderr
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "attributes,says",
+    [
+        (["foo=1"], "the attributes are keystore_kbytes, keystore_signed_updates, "),
+        (["secure_boot=3"], "secure_boot is 0 to 2, or off, audit, enforce, not '3'"),
+        (["keystore_signed_updates=2"], "keystore_signed_updates is 0 to 1, not '2'"),
+        (["keystore_kbytes=65536"], "keystore_kbytes is 0 to 65535, not '65536'"),
+        (["secure_boot=1", "secure_boot=2"], "secure_boot is given twice"),
+        (["secure_boot=1", "keystore_kbytes=8", "secure_boot=audit"], "secure_boot is given twice"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_attributes_that_make_no_sense(attributes, says) -> None:
+    """R-36: names and values are checked before a server is asked, and what is allowed is named."""
+    done = run("set", "lpar1", *attributes, "--socket", "nobody")
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+@pytest.mark.process
+def test_nobody_there(tmp_path) -> None:
+    """Exit status 3, and which socket it was."""
+    done = run("status", "--state", str(tmp_path))
+    assert done.returncode == 3
+    assert str(tmp_path / "run" / "control.sock") in done.stderr
+
+
+@pytest.mark.process
+def test_somebody_else_there(tmp_path) -> None:
+    """Exit status 3 when what listens is not the control channel, and no traceback."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        command = [*SWPKS, "hmc", "--socket", str(path), "status"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as asking:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+            _, told = asking.communicate(timeout=60)
+    assert asking.returncode == 3
+    assert "spec/control.md" in told
+    assert "Traceback" not in told
+
+
+def test_refused_partitions_and_reasons_are_shown() -> None:
+    """What is wrong stands where a person looks first."""
+    row = {
+        "number": 1,
+        "name": "lpar1",
+        "power": "off",
+        "ipl_count": 0,
+        "auto_start": True,
+        "secure_boot": "audit",
+        "curr_secure_boot": "off",
+        "keystore_kbytes": 8,
+        "keystore_signed_updates": 1,
+        "keystore_signed_updates_without_verification": 0,
+        "linux_dynamic_key_secure_boot": 0,
+        "keystore": None,
+        "faults": [],
+        "refused": {"detail": "its image is damaged", "rule": "it is whole", "section": "spec/sealed.md"},
+    }
+    system = {
+        "system_id": "00",
+        "firmware_level": "FW950",
+        "total_kbytes": 1024,
+        "assigned_kbytes": 8,
+        "partitions": [row],
+    }
+    shown = hmc_output.system(system)
+    assert "lpar1 is REFUSED: its image is damaged" in shown
+    assert "off, audit at the next IPL" in shown
+    assert "rule: it is whole" in hmc_output.partition(row)
+    assert "\nkeystore_signed_updates=1\n" in hmc_output.partition(row)
+    assert hmc_output.system(system | {"partitions": []}).endswith("no partitions")
+
+
+def test_a_health_that_is_bad() -> None:
+    """Each reason has its line."""
+    writeback = {"state": "stalled", "commits": 1, "failures": 2, "pending": 3, "fault": None}
+    shown = hmc_output.health(
+        {
+            "ok": False,
+            "reasons": ["NVRAM (stalled): disk full"],
+            "version": "0",
+            "running": 0,
+            "partitions": 1,
+            "writeback": writeback,
+        }
+    )
+    assert shown.splitlines()[:2] == ["NOT healthy", "  NVRAM (stalled): disk full"]

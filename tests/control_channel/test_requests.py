@@ -1,0 +1,173 @@
+"""What any request meets: paths, methods, queries, bodies, and errors that nobody foresaw."""
+
+from __future__ import annotations
+
+import pytest
+
+from hcall_abi.errors import StorageError
+from tests.control_channel.rig import in_process, make_machine
+
+
+@pytest.fixture
+def machine():
+    machine = make_machine()
+    machine.system.create("a", 8)
+    return machine
+
+
+@pytest.fixture
+async def client(machine):
+    async with in_process(machine) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/partitions/", "/v2/system", "/v1/partitions/a/", "/v1/partitions/a/b", "/docs"]
+)
+async def test_unknown_paths(client, path) -> None:
+    """Nothing is answered, or redirected, but what the table has."""
+    answer = await client.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("name", ["b", "A", "%00", "..%2f..", "%F0%9F%A6%8A", "a%20"])
+async def test_unknown_partitions(client, name) -> None:
+    """The partition is looked for before the body is looked at."""
+    for call in (
+        client.get(f"/v1/partitions/{name}"),
+        client.post(f"/v1/partitions/{name}/ipl", content=b"{"),
+    ):
+        assert (await call).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "method,path,allowed",
+    [
+        ("DELETE", "/v1/partitions/a", "GET"),
+        ("GET", "/v1/partitions", "POST"),
+        ("GET", "/v1/partitions/a/ipl", "POST"),
+        ("POST", "/v1/partitions/a/secure-boot", "PUT"),
+        ("OPTIONS", "/health", "GET"),
+        ("POST", "/openapi.json", "GET"),
+    ],
+)
+async def test_methods(client, method, path, allowed) -> None:
+    """Another method than the table has is refused, and the right one named."""
+    answer = await client.request(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+
+
+async def test_head_is_get(client) -> None:
+    """A monitor that only wants the status may ask with HEAD."""
+    assert (await client.head("/health")).status_code == 200
+    assert (await client.head("/openapi.json")).status_code == 200
+
+
+async def test_queries_are_refused(client) -> None:
+    """A parameter that would be ignored is an error of the caller."""
+    assert (await client.get("/v1/system?verbose=1")).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"off"',
+        b"{}",
+        b'{"mode": "on"}',
+        b'{"mode": 1}',
+        b'{"mode": null}',
+        b'{"mode": "off", "now": true}',
+        b'{"mode": "off"} {}',
+        b'{"mode": "off\xff"}',
+        b'{"MODE": "off"}',
+    ],
+)
+async def test_bodies_that_are_not_as_the_table_says(machine, client, body) -> None:
+    """Unknown fields, wrong types and broken JSON are refused, and nothing happens."""
+    answer = await client.put(
+        "/v1/partitions/a/secure-boot", content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["section"] == "spec/control.md#requests"
+    assert machine.encryptor.noted == []
+
+
+@pytest.mark.parametrize("kbytes", [-1, 2**32, 10**400, 8.0, "8", True, None])
+async def test_sizes_that_are_no_numbers(client, kbytes) -> None:
+    """R-31: a size is a number of KiB, not a word for one."""
+    answer = await client.put("/v1/partitions/a/keystore", json={"kbytes": kbytes})
+    assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "application/json5", None]
+)
+async def test_other_media_types(client, kind) -> None:
+    """A form of a web page can't be sent here by accident."""
+    headers = {"content-type": kind} if kind else {}
+    answer = await client.put("/v1/partitions/a/secure-boot", content=b'{"mode":"off"}', headers=headers)
+    assert answer.status_code == 415
+
+
+async def test_a_charset_is_allowed(client) -> None:
+    """Many clients add it."""
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    answer = await client.put("/v1/partitions/a/secure-boot", content=b'{"mode":"off"}', headers=headers)
+    assert answer.status_code == 200
+
+
+async def test_a_body_where_none_belongs(machine, client) -> None:
+    """It would look as if it had meant something."""
+    answer = await client.post("/v1/partitions/a/power-on", json={"secure_boot": "enforce"})
+    assert answer.status_code == 400
+    assert machine.encryptor.noted == []
+
+
+async def test_trouble_with_storage_is_told(machine, client, monkeypatch) -> None:
+    """What the machine's storage refuses is not the caller's fault."""
+
+    async def fail(name):
+        raise StorageError("the disk is full", rule="there is room", section="spec/sealed.md#nvram")
+
+    monkeypatch.setattr(machine, "power_on", fail)
+    answer = await client.post("/v1/partitions/a/power-on")
+    assert answer.status_code == 503
+    assert (answer.json()["fault"], answer.json()["detail"]) == ("storage", "the disk is full")
+
+
+async def test_an_error_of_ours_shows_nothing(machine, client, monkeypatch) -> None:
+    """A bug answers 500 without its text, which might hold anything; the next request is served."""
+
+    async def fail(name):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(machine, "power_on", fail)
+    answer = await client.post("/v1/partitions/a/power-on")
+    assert answer.status_code == 500
+    assert answer.json()["fault"] == "internal"
+    assert "secret" not in answer.text
+    assert (await client.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body,status",
+    [
+        ({"trouble": "stall", "commits": 3}, 400),
+        ({"trouble": "none", "commits": 1}, 400),
+        ({"trouble": "full", "commits": 0}, 400),
+        ({"trouble": "full", "commits": 3}, 200),
+        ({"trouble": "io"}, 200),
+        ({"trouble": "stall"}, 200),
+    ],
+    ids=repr,
+)
+async def test_a_number_of_commits_goes_with_what_counts_them(client, body, status) -> None:
+    """R-75: a field that would be ignored is an error of the caller."""
+    assert (await client.put("/v1/nvram/fault", json=body)).status_code == status
+    assert (await client.put("/v1/nvram/fault", json={"trouble": "none"})).status_code == 200

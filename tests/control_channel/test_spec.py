@@ -1,0 +1,227 @@
+"""The page, the table of verbs, the description and the command tell the same."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from hcall_server.control_channel import app, bodies, http, serve
+from hcall_server.control_channel.bodies import Body
+from hcall_server.control_channel.problems import Kind
+from hcall_server.control_channel.routes import PARAMETERS, VERBS
+from swpks.cli import hmc
+from tests.control_channel.rig import in_process, make_machine
+
+PAGE = (Path(__file__).parents[2] / "spec" / "control.md").read_text("utf-8")
+
+
+def table(head: str) -> list[list[str]]:
+    """The rows of every table of the page with this head, without code marks."""
+    found, inside = [], False
+    for line in PAGE.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        inside = " | ".join(cells) == head or (inside and line.startswith("|"))
+        if inside and set("".join(cells)) != {"-"}:
+            found.append([cell.replace("`", "") for cell in cells])
+    return [row for row in found if " | ".join(row) != head]
+
+
+def named(body: type[Body] | None) -> str:
+    """How the page calls a struct, or what is none."""
+    return body.__name__ if body else "text"
+
+
+def test_the_page_has_every_verb() -> None:
+    """Method, path, operation, body, answers and summary, in the same order."""
+    rows = [
+        [
+            verb.method,
+            verb.path,
+            verb.operation,
+            verb.body.__name__ if verb.body else "-",
+            ", ".join(f"{status} {named(body)}" for status, body in verb.answers.items()),
+            verb.summary,
+        ]
+        for verb in VERBS
+    ]
+    assert table("method | path | operation | body | answer | what it does") == rows
+
+
+def test_the_page_has_every_problem() -> None:
+    """Status, type and title of each kind."""
+    assert table("status | type | title") == [[str(kind.status), kind.type, kind.title] for kind in Kind]
+    assert len({kind.status for kind in Kind}) == len(Kind)
+
+
+def test_the_page_has_every_field() -> None:
+    """Every struct that travels, with every field of it, and no other."""
+    told: dict[str, list[str]] = defaultdict(list)
+    for row in table("struct | field | type | meaning") + table("struct | field | meaning"):
+        told[row[0]] += row[1].split(", ")
+    structs = [each for each in vars(bodies).values() if isinstance(each, type) and issubclass(each, Body)]
+    there = {
+        each.__name__: sorted(field.name for field in msgspec.structs.fields(each))
+        for each in structs
+        if each is not Body
+    }
+    assert {name: sorted(fields) for name, fields in told.items()} == there
+
+
+def test_the_page_has_the_bounds() -> None:
+    """Sizes and seconds as they are in the code."""
+    text = " ".join(PAGE.split())
+    config = http._config()
+    for words in (
+        f"at most {app.MAX_BODY} bytes",
+        f"within {app.BODY_SECONDS:.0f} seconds of its header",
+        f"at most {http.HEADER_BYTES // 1024} KiB or",
+        f"closed after {config.keep_alive_timeout:.0f} seconds",
+        f"for {http.SEND_SECONDS:.0f} seconds as well",
+        f"longer than {serve.LIFETIME_SECONDS / 60:.0f} minutes",
+        f"{serve.MAX_CONNECTIONS} connections are",
+        f"have {serve.GRACE_SECONDS:.0f} seconds",
+    ):
+        assert words in text, words
+
+
+async def test_the_page_has_every_metric() -> None:
+    """Name, labels and figure of every family, whatever its number of samples."""
+    machine = make_machine()
+    machine.system.create("a", 8)
+    machine.counters.calls[1][0x41C, 0] += 1
+    machine.counters.opens[0] += 1
+    machine.counters.goodbyes[0] += 1
+    async with in_process(machine) as client:
+        lines = (await client.get("/metrics")).text.splitlines()
+    samples = [re.fullmatch(r"(\w+)(?:{(.*)})? \S+", line) for line in lines if not line.startswith("#")]
+    labels = {found[1]: sorted(re.findall(r'(\w+)="', found[2] or "")) for found in samples if found}
+    assert None not in samples
+    told = dict(line.split(" ", 3)[2:] for line in lines if line.startswith("# HELP "))
+    rows = table("metric | labels | figure")
+    assert {row[0]: [] if row[1] == "-" else sorted(row[1].split(", ")) for row in rows} == labels
+    assert {row[0]: row[2] for row in rows if row[0] != "swpks_info"} == {
+        name: text for name, text in told.items() if name != "swpks_info"
+    }
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    """A command line of the console."""
+    parser = argparse.ArgumentParser()
+    hmc.add_parser(parser.add_subparsers())
+    return parser.parse_args(["hmc", *words])
+
+
+COMMANDS = table("command | request")
+
+
+@pytest.mark.parametrize("command,request_line", COMMANDS, ids=[row[0] for row in COMMANDS])
+def test_the_command_asks_what_the_page_says(command, request_line) -> None:
+    """Each command of the page parses, and asks for a verb of the table with a body of its struct."""
+    example = command.replace("ATTRIBUTE=VALUE ...", "keystore_signed_updates=1 secure_boot=audit")
+    example = example.replace("[FAULT ...]", "READ_OBJECT=H_BUSY WRAP_OBJECT=H_BUSY,seconds=2")
+    words = re.sub(r"[\[\]]", "", example).replace("\\|", "|").split()[2:]
+    values = {"KBYTES": "8", "COMMITS": "3"}
+    ask = hmc.request_of(parsed(*(values.get(word, word).split("|")[0] for word in words)))
+    assert f"{ask.method} {ask.path.replace('NAME', '{name}')}" == request_line
+    verb = next(v for v in VERBS if f"{v.method} {v.path}" == request_line)
+    assert (ask.body is None) == (verb.body is None)
+    if verb.body:
+        msgspec.convert(ask.body, verb.body)
+
+
+def test_every_verb_has_a_command() -> None:
+    """What the server can do, the command can ask for."""
+    assert {row[1] for row in COMMANDS} == {f"{verb.method} {verb.path}" for verb in VERBS}
+    assert {row[0].split()[2] for row in COMMANDS} == set(hmc._VERBS)
+
+
+@pytest.fixture
+async def description() -> dict:
+    async with in_process(make_machine()) as client:
+        answer = await client.get("/openapi.json")
+    assert answer.headers["content-type"] == "application/json"
+    return answer.json()
+
+
+def references(node) -> set[str]:
+    """Every $ref below a node."""
+    if isinstance(node, dict):
+        own = {node["$ref"]} if "$ref" in node else set()
+        return own.union(*map(references, node.values()))
+    return set().union(*map(references, node)) if isinstance(node, list) else set()
+
+
+async def test_the_description_is_whole(description) -> None:
+    """OpenAPI 3.1: required fields, unique operations, parameters of every path, no dangling reference."""
+    assert re.fullmatch(r"3\.1\.\d+", description["openapi"])
+    assert {"title", "version"} <= description["info"].keys()
+    operations = [
+        (path, method, operation)
+        for path, item in description["paths"].items()
+        for method, operation in item.items()
+    ]
+    assert [(m.upper(), p, o["operationId"]) for p, m, o in operations] == [
+        (verb.method, verb.path, verb.operation) for verb in sorted(VERBS, key=lambda v: _first(v.path))
+    ]
+    for path, _, operation in operations:
+        names = {each["name"] for each in operation.get("parameters", [])}
+        assert names == set(re.findall(r"{(\w+)}", path))
+        assert names <= PARAMETERS.keys()
+        assert all(each["in"] == "path" and each["required"] for each in operation.get("parameters", []))
+        assert all(re.fullmatch(r"[1-5]\d\d", status) for status in operation["responses"])
+        assert all(each["description"] for each in operation["responses"].values())
+    there = {f"#/components/schemas/{name}" for name in description["components"]["schemas"]}
+    assert references(description) == there
+
+
+def _first(path: str) -> int:
+    """Where a path comes first in the table: verbs of one path stand together in the description."""
+    return next(place for place, verb in enumerate(VERBS) if verb.path == path)
+
+
+async def test_the_description_is_strict(description) -> None:
+    """Every struct says that it has no other fields, as the server does."""
+    for name, schema in description["components"]["schemas"].items():
+        assert schema["additionalProperties"] is False, name
+        assert schema["description"], name
+
+
+async def test_answers_are_as_described() -> None:
+    """Every answer of a round of all verbs decodes strictly as the struct of its status."""
+    machine = make_machine()
+    async with in_process(machine) as client:
+        bodies_of: dict[str, object] = {
+            "createPartition": {"name": "a"},
+            "setSecureBoot": {"mode": "audit"},
+            "setKeystoreSize": {"kbytes": 0},
+            "setAttributes": {"secure_boot": 1},
+            "setNvramFault": {"trouble": "none"},
+            "setFaults": {"faults": [{"hcall": "READ_OBJECT", "status": "H_BUSY"}]},
+        }
+        order = ("createPartition", "powerOn", "ipl", "setSecureBoot", "setKeystoreSize", "powerOff")
+        for verb in sorted(VERBS, key=lambda v: order.index(v.operation) if v.operation in order else 99):
+            path = verb.path.replace("{name}", "a")
+            answer = await client.request(verb.method, path, json=bodies_of.get(verb.operation))
+            struct = verb.answers[answer.status_code]
+            if struct:
+                msgspec.json.decode(answer.content, type=struct)
+        problem = await client.post("/v1/partitions/a/ipl")
+        assert problem.status_code == httpx.codes.CONFLICT
+        msgspec.json.decode(problem.content, type=bodies.Problem)
+
+
+def test_sections_named_by_the_rules_are_there() -> None:
+    """Every page and heading that a rule of the console or a request names exists."""
+    source = Path(__file__).parents[2] / "hcall_server"
+    text = "".join(path.read_text("utf-8") for path in (source / "net" / "control").glob("*.py"))
+    text += (source / "platform" / "system.py").read_text("utf-8")
+    text += (source / "platform" / "attributes.py").read_text("utf-8")
+    named_sections = set(re.findall(r"spec/control\.md#([\w-]+)", text))
+    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", PAGE, re.MULTILINE)}
+    assert named_sections <= headings

@@ -1,0 +1,332 @@
+"""The verbs and the console's rules, through the application."""
+
+from __future__ import annotations
+
+import pytest
+
+from hcall_abi.consumers import Consumer
+from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.levels import FW1110
+from tests.control_channel.rig import HEALTHY, in_process, make_machine
+
+
+@pytest.fixture
+def machine():
+    return make_machine()
+
+
+@pytest.fixture
+async def client(machine):
+    async with in_process(machine) as client:
+        yield client
+
+
+async def refused(call, status=409):
+    """The problem that a call answers, whose fields every problem has."""
+    answer = await call
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["type"].startswith("urn:swpks:problem:")
+    assert problem["detail"]
+    assert problem["rule"]
+    assert problem["section"].startswith("spec/control.md#")
+    return problem
+
+
+def put_object(machine, name):
+    """An object of the operating system in a partition's keystore."""
+    machine.system.find(name).keystore.write(Consumer.OPERATING_SYSTEM, b"", b"label", 0, b"data")
+
+
+async def test_a_new_partition_has_no_keystore(machine, client) -> None:
+    """R-30: PKS is off for a new partition, R-35: so there is nothing that a guest could reach."""
+    answer = await client.post("/v1/partitions", json={"name": "lpar1"})
+    assert answer.status_code == 201
+    assert answer.json() == {
+        "number": 1,
+        "name": "lpar1",
+        "power": "off",
+        "ipl_count": 0,
+        "auto_start": True,
+        "secure_boot": "off",
+        "curr_secure_boot": "off",
+        "keystore_kbytes": 0,
+        "keystore_signed_updates": 0,
+        "keystore_signed_updates_without_verification": 0,
+        "linux_dynamic_key_secure_boot": 0,
+        "keystore": None,
+        "refused": None,
+        "faults": [],
+    }
+    assert machine.encryptor.noted == ["lpar1"]
+
+
+async def test_a_keystore_is_enabled_at_creation_or_later(client) -> None:
+    """R-30: both ways end in the same keystore."""
+    first = await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8, "auto_start": False})
+    await client.post("/v1/partitions", json={"name": "b"})
+    later = await client.put("/v1/partitions/b/keystore", json={"kbytes": 8})
+    assert first.json()["keystore"] == later.json()["keystore"]
+    assert later.json()["keystore"]["total_bytes"] == 8192
+    assert first.json()["auto_start"] is False
+
+
+@pytest.mark.parametrize("kbytes", [1, 3, 65, 128, 0xFFFFFFFF])
+async def test_sizes_out_of_range_are_refused(client, kbytes) -> None:
+    """R-31: 4 to 64 KiB on FW950, anything else is refused with a reason."""
+    problem = await refused(client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": kbytes}))
+    assert problem["rule"] == "0, or 4 to 64 KiB on FW950"
+    assert problem["fault"] == "operator"
+    assert problem["section"] == "spec/control.md#sizes"
+    assert (await client.get("/v1/system")).json()["partitions"] == []
+
+
+@pytest.mark.parametrize("kbytes,status", [(128, 201), (129, 409)])
+async def test_power11_has_larger_keystores(kbytes, status) -> None:
+    """R-31: up to 128 KiB on Power11."""
+    async with in_process(make_machine(FW1110)) as client:
+        answer = await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": kbytes})
+        assert answer.status_code == status
+
+
+async def test_growing_waits_for_power_off(client) -> None:
+    """R-32: growing only while the partition is powered off."""
+    await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8})
+    await client.post("/v1/partitions/a/power-on")
+    problem = await refused(client.put("/v1/partitions/a/keystore", json={"kbytes": 16}))
+    assert "powered off" in problem["rule"]
+    await client.post("/v1/partitions/a/power-off")
+    answer = await client.put("/v1/partitions/a/keystore", json={"kbytes": 16})
+    assert answer.json()["keystore_kbytes"] == 16
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_shrinking_is_refused(client, running) -> None:
+    """R-32: shrinking never."""
+    await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8})
+    if running:
+        await client.post("/v1/partitions/a/power-on")
+    problem = await refused(client.put("/v1/partitions/a/keystore", json={"kbytes": 4}))
+    assert "never shrinks" in problem["rule"]
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_a_keystore_in_use_is_not_disabled(machine, client, running) -> None:
+    """R-33: size 0 is refused while any object exists, with the console's own message number."""
+    await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8})
+    if running:
+        await client.post("/v1/partitions/a/power-on")
+    put_object(machine, "a")
+    problem = await refused(client.put("/v1/partitions/a/keystore", json={"kbytes": 0}))
+    assert problem["code"] == "HSCL0DC8"
+    assert "HSCL0DC8" in problem["detail"]
+    assert (await client.get("/v1/partitions/a")).json()["keystore"]["objects"] == 1
+
+
+async def test_disabling_while_running_and_enabling_again(client) -> None:
+    """R-33: an empty keystore is disabled while running; enabling it again waits for power-off."""
+    await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8})
+    await client.post("/v1/partitions/a/power-on")
+    assert (await client.put("/v1/partitions/a/keystore", json={"kbytes": 0})).json()["keystore"] is None
+    await refused(client.put("/v1/partitions/a/keystore", json={"kbytes": 8}))
+    await client.post("/v1/partitions/a/power-off")
+    assert (await client.put("/v1/partitions/a/keystore", json={"kbytes": 4})).json()["keystore_kbytes"] == 4
+
+
+async def test_the_system_total_is_kept() -> None:
+    """R-34: the sizes together stay within the system's PKS total, at creation and when growing."""
+    async with in_process(make_machine(total_kbytes=20)) as client:
+        await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 16})
+        problem = await refused(client.post("/v1/partitions", json={"name": "b", "keystore_kbytes": 5}))
+        assert "total" in problem["rule"]
+        await client.post("/v1/partitions", json={"name": "b", "keystore_kbytes": 4})
+        await refused(client.put("/v1/partitions/b/keystore", json={"kbytes": 5}))
+        system = (await client.get("/v1/system")).json()
+        assert (system["total_kbytes"], system["assigned_kbytes"]) == (20, 20)
+
+
+async def test_the_total_of_fw950(machine) -> None:
+    """R-34: 1 MiB on FW950 unless the model is told otherwise."""
+    async with in_process(machine) as client:
+        assert (await client.get("/v1/system")).json()["total_kbytes"] == 1024
+
+
+async def test_the_same_size_again_changes_nothing(client) -> None:
+    """A script may set what is set already, also while the partition runs."""
+    await client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": 8})
+    await client.post("/v1/partitions/a/power-on")
+    assert (await client.put("/v1/partitions/a/keystore", json={"kbytes": 8})).status_code == 200
+
+
+async def test_power_and_ipl(client) -> None:
+    """Power-on is an IPL, an IPL restarts; what does not fit the power state is refused."""
+    await client.post("/v1/partitions", json={"name": "a"})
+    await refused(client.post("/v1/partitions/a/ipl"))
+    await refused(client.post("/v1/partitions/a/power-off"))
+    assert (await client.post("/v1/partitions/a/power-on")).json()["ipl_count"] == 1
+    problem = await refused(client.post("/v1/partitions/a/power-on"))
+    assert problem["section"] == "spec/control.md#power"
+    assert (await client.post("/v1/partitions/a/ipl")).json()["ipl_count"] == 2
+    assert (await client.post("/v1/partitions/a/power-off")).json()["power"] == "off"
+
+
+async def test_secure_boot_takes_effect_at_the_next_ipl(client) -> None:
+    """The mode of the console is one thing, that of the running IPL another."""
+    await client.post("/v1/partitions", json={"name": "a"})
+    await client.post("/v1/partitions/a/power-on")
+    shown = (await client.put("/v1/partitions/a/secure-boot", json={"mode": "enforce"})).json()
+    assert (shown["secure_boot"], shown["curr_secure_boot"]) == ("enforce", "off")
+    shown = (await client.post("/v1/partitions/a/ipl")).json()
+    assert (shown["secure_boot"], shown["curr_secure_boot"]) == ("enforce", "enforce")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "-a", "control", "tcp", "a" * 32, "ä", "a b", "..", "a" * 300])
+async def test_names_that_are_none(client, name) -> None:
+    """A name becomes the name of a socket: it can lead nowhere else."""
+    answer = await client.post("/v1/partitions", json={"name": name})
+    assert answer.status_code in {400, 409}
+    assert answer.json()["rule"]
+
+
+async def test_a_name_is_given_once(client) -> None:
+    """Two partitions never share a name."""
+    await client.post("/v1/partitions", json={"name": "a"})
+    problem = await refused(client.post("/v1/partitions", json={"name": "a"}))
+    assert problem["section"] == "spec/control.md#names"
+
+
+async def test_health_of_a_sound_machine(client) -> None:
+    """200 and no reasons."""
+    await client.post("/v1/partitions", json={"name": "a"})
+    await client.post("/v1/partitions/a/power-on")
+    answer = await client.get("/health")
+    assert answer.status_code == 200
+    health = answer.json()
+    assert (health["ok"], health["reasons"], health["partitions"], health["running"]) == (True, [], 1, 1)
+    assert health["writeback"]["commits"] == 3
+
+
+async def test_health_tells_what_is_wrong(machine, client) -> None:
+    """503 with a reason for NVRAM and for each partition whose store was refused."""
+    machine.encryptor.health = HEALTHY._replace(state="retrying", last_error="disk full", pending=1)
+    partition = machine.system.create("a", 8)
+    partition.refused = StorageError(
+        "its image is damaged", rule="blobs are whole", section="spec/sealed.md#x"
+    )
+    partition.keystore = None
+    answer = await client.get("/health")
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == ["NVRAM (retrying): disk full", "partition a: its image is damaged"]
+    shown = (await client.get("/v1/partitions/a")).json()
+    assert shown["refused"] == {
+        "detail": "its image is damaged",
+        "rule": "blobs are whole",
+        "section": "spec/sealed.md#x",
+    }
+    assert (await client.post("/v1/partitions/a/power-on")).status_code == 409
+
+
+async def test_metrics(machine, client) -> None:
+    """Every figure with its labels, and unknown numbers under one name."""
+    partition = machine.system.create("a", 8)
+    await machine.power_on("a")
+    put_object(machine, "a")
+    machine.counters.calls[1][0x41C, 0] += 1
+    machine.counters.calls[1][0xDEAD, -2] += 1
+    machine.counters.calls[1][0xBEEF, -2] += 1
+    machine.counters.opens[0] += 1
+    machine.counters.goodbyes[98] += 1
+    machine.counters.goodbyes[99] += 1
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    lines = set(answer.text.splitlines())
+    assert len(lines) == len(answer.text.splitlines())
+    used = float(partition.keystore.used)
+    assert {
+        'swpks_hcalls_total{hcall="GET_CONFIG",partition="a",status="H_SUCCESS"} 1.0',
+        'swpks_hcalls_total{hcall="OTHER",partition="a",status="H_FUNCTION"} 2.0',
+        'swpks_opens_total{status="OPENED"} 1.0',
+        'swpks_goodbyes_total{reason="OTHER"} 2.0',
+        'swpks_partition_running{partition="a"} 1.0',
+        'swpks_partition_ipls{partition="a"} 1.0',
+        'swpks_keystore_bytes{partition="a"} 8192.0',
+        f'swpks_keystore_used_bytes{{partition="a"}} {used}',
+        'swpks_keystore_objects{partition="a"} 1.0',
+        "swpks_nvram_ok 1.0",
+        "swpks_nvram_commits_total 3.0",
+    } <= lines
+    assert "label" not in answer.text
+
+
+SIGNED_UPDATES = {
+    "keystore_signed_updates": 1,
+    "keystore_signed_updates_without_verification": 1,
+    "linux_dynamic_key_secure_boot": 1,
+}
+
+
+async def test_attributes_are_set_together_and_shown() -> None:
+    """R-36: by the console's names and numbers, all of them or none, and handed to write-behind."""
+    machine = make_machine(FW1110)
+    async with in_process(machine) as client:
+        await client.post("/v1/partitions", json={"name": "lpar1"})
+        noted = vars(machine.encryptor)["noted"]
+        noted.clear()
+        wish = SIGNED_UPDATES | {"keystore_kbytes": 64, "secure_boot": 2}
+        shown = (await client.patch("/v1/partitions/lpar1/attributes", json=wish)).json()
+        assert {name: shown[name] for name in wish} == wish | {"secure_boot": "enforce"}
+        assert noted == ["lpar1"]
+        less = {"linux_dynamic_key_secure_boot": 0}
+        shown = (await client.patch("/v1/partitions/lpar1/attributes", json=less)).json()
+        assert {name: shown[name] for name in SIGNED_UPDATES} == SIGNED_UPDATES | less
+        wrong = {"linux_dynamic_key_secure_boot": 1, "keystore_signed_updates": 0}
+        problem = await refused(client.patch("/v1/partitions/lpar1/attributes", json=wrong))
+        assert problem["section"] == "spec/control.md#attributes"
+        assert (await client.get("/v1/partitions/lpar1")).json() == shown
+
+
+async def test_attributes_of_a_running_partition_are_refused() -> None:
+    """R-36: changes wait for power-off, also the latch that is to be armed again."""
+    machine = make_machine(FW1110)
+    async with in_process(machine) as client:
+        await client.post("/v1/partitions", json={"name": "lpar1", "keystore_kbytes": 8})
+        await client.post("/v1/partitions/lpar1/power-on")
+        problem = await refused(client.patch("/v1/partitions/lpar1/attributes", json=SIGNED_UPDATES))
+        assert "powered off" in problem["rule"]
+        assert (await client.patch("/v1/partitions/lpar1/attributes", json={})).json()["power"] == "running"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"keystore": 1},
+        {"secure_boot": 3},
+        {"secure_boot": "off"},
+        {"keystore_signed_updates": True},
+        {"x": 0},
+    ],
+)
+async def test_attributes_have_their_types(client, wrong) -> None:
+    """R-36: numbers as the console has them."""
+    await client.post("/v1/partitions", json={"name": "lpar1"})
+    await refused(client.patch("/v1/partitions/lpar1/attributes", json=wrong), 400)
+
+
+async def test_a_power_on_that_fails_is_no_ipl(machine, client) -> None:
+    """R-30: where the partition's socket can't be made, nothing has happened, not even an IPL."""
+
+    class Shut:
+        """No socket can be made."""
+
+        def open(self, partition) -> None:
+            raise OperatorError("no room for a socket", rule="sockets", section="spec/service.md#sockets")
+
+    await client.post("/v1/partitions", json={"name": "lpar1", "keystore_kbytes": 8})
+    before = (await client.get("/v1/partitions/lpar1")).json()
+    machine.doors = Shut()
+    answer = await client.post("/v1/partitions/lpar1/power-on")
+    assert (answer.status_code, answer.json()["section"]) == (409, "spec/service.md#sockets")
+    assert (await client.get("/v1/partitions/lpar1")).json() == before

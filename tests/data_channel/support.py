@@ -1,0 +1,162 @@
+"""What the tests of the service share: a machine without files, and a peer that speaks raw frames."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import trio
+
+from hcall_abi.frames import Frame, Goodbye, HCall, Hello, HReturn, Open, Opened
+from hcall_abi.levels import LEVELS
+from hcall_abi.proof import NO_PROOF
+from hcall_abi.session import Event, Role, Session
+from hcall_client.calls import Request, read_object, write_object
+from hcall_client.request import Authorization
+from hcall_server.data_channel.connection import serve_stream
+from hcall_server.data_channel.stream import SocketStream
+from hcall_server.machine.limits import Limits
+from hcall_server.machine.machine import Machine
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.system import ManagedSystem
+from hcall_server.writeback.health import Health
+
+KEY = bytes(range(32))
+OS = Authorization(3)
+
+
+class Flusher:
+    """Stands for the encryptor: notes who was reported, flushes nothing."""
+
+    def __init__(self) -> None:
+        self.changes: Counter[str] = Counter()
+
+    def changed(self, partition: Partition) -> None:
+        self.changes[partition.name] += 1
+
+    @property
+    def health(self) -> Health:
+        return Health("idle", None, 0, 0.0, 0, 0)
+
+
+def make_machine(*names: str, limits: Limits | None = None, kbytes: int = 64) -> Machine:
+    """A running machine: a partition for each name, all powered on."""
+    counter = iter(range(1 << 30))
+    system = ManagedSystem(LEVELS["FW1110"], bytes(16), lambda n: next(counter).to_bytes(n, "big"))
+    for name in names or ("alpha",):
+        system.create(name, kbytes)
+        system.power_on(name)
+    return Machine(system, Flusher(), limits=limits, access_key=lambda _: KEY)
+
+
+class Peer:
+    """A client that says exactly what it is told to say."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.session = Session(Role.CLIENT)
+        self.hello: Hello | None = None
+        self._tag = 0
+
+    async def event(self) -> Event | None:
+        """The next frame from the server, None at the end of the stream."""
+        while (event := next(self.session.events(), None)) is None:
+            data = await self.stream.receive_some(1 << 16)
+            if not data:
+                return None
+            self.session.receive_data(bytes(data))
+        return event
+
+    async def expect(self, kind: type[Any]) -> Any:
+        """The next frame, which has to be of one kind."""
+        event = await self.event()
+        assert isinstance(event, kind), event
+        if isinstance(event, Hello):
+            self.hello = event
+        return event
+
+    async def send(self, *frames: Frame) -> None:
+        """Send frames with one send."""
+        await self.stream.send_all(b"".join(self.session.send(frame) for frame in frames))
+
+    async def open(self, partition: int = 0, kind: int = 0, proof: bytes = NO_PROOF) -> Opened:
+        """Say OPEN, after HELLO has come; returns the answer."""
+        if self.hello is None:
+            await self.expect(Hello)
+        await self.send(Open(7, partition, kind, bytes(32), proof, "test"))
+        opened: Opened = await self.expect(Opened)
+        return opened
+
+    def frames(self, requests: Iterable[Request[Any]]) -> list[HCall]:
+        """HCALL frames with tags of their own."""
+        found = []
+        for request in requests:
+            self._tag += 1
+            found.append(request.frame(self._tag))
+        return found
+
+    async def call(self, request: Request[Any]) -> Any:
+        """Send one call; returns its result."""
+        await self.send(*self.frames([request]))
+        return request.parse(await self.expect(HReturn))
+
+    async def goodbye(self) -> int:
+        """Skip to the end of the session; returns the reason of the GOODBYE, the last frame."""
+        while not isinstance(event := await self.event(), Goodbye):
+            assert event is not None, "closed without GOODBYE"
+        assert await self.event() is None
+        return event.reason
+
+
+class Service:
+    """A machine that serves memory streams or sockets in a nursery."""
+
+    def __init__(self, nursery: trio.Nursery, machine: Machine) -> None:
+        self.nursery = nursery
+        self.machine = machine
+        self._sockets: list[socket.socket] = []
+
+    def close(self) -> None:
+        """Close the test's own ends."""
+        for each in self._sockets:
+            each.close()
+
+    def serve(self, stream: trio.abc.Stream, name: str | None, *, demand_proof: bool = False) -> None:
+        partition = self.machine.system.find(name) if name else None
+
+        async def run() -> None:
+            await serve_stream(self.machine, stream, partition, demand_proof=demand_proof)
+
+        self.nursery.start_soon(run)
+
+    def connect(self, name: str | None = "alpha", *, demand_proof: bool = False) -> Peer:
+        """A new connection over memory streams, by the private listener of `name` (None: a common one)."""
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.serve(theirs, name, demand_proof=demand_proof)
+        return Peer(ours)
+
+    def connect_socket(self, name: str = "alpha") -> Peer:
+        """A new connection over a pair of real sockets with small buffers."""
+        ours, theirs = socket.socketpair()
+        self._sockets.append(ours)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.serve(SocketStream(theirs), name)
+        return Peer(SocketStream(ours))
+
+    async def session(self, name: str = "alpha") -> Peer:
+        """A connection with an open session."""
+        peer = self.connect(name)
+        assert (await peer.open()).status == 0
+        return peer
+
+
+def write(label: bytes, data: bytes = b"x") -> Request[None]:
+    """A WRITE_OBJECT for the operating system."""
+    return write_object(OS, label, data)
+
+
+def read(label: bytes) -> Request[Any]:
+    """A READ_OBJECT for the operating system."""
+    return read_object(OS, label)

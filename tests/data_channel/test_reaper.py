@@ -1,0 +1,203 @@
+"""Deadlines and floods, on a virtual clock (spec/protocol.md#sessions)."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from hcall_abi.frames import GoodbyeReason, Hello, HReturn
+from hcall_server.data_channel.connection import FLUSH_SIZE, WINDOW
+from hcall_server.data_channel.reaper import pause, reap
+from hcall_server.data_channel.stream import SocketStream
+from hcall_server.machine.limits import Limits
+from tests.data_channel.support import Peer, Service, make_machine, read, write
+
+IDLE, TOO_SLOW = GoodbyeReason.IDLE_TOO_LONG, GoodbyeReason.TOO_SLOW_TO_READ
+
+
+Make = Callable[..., Service]
+
+
+@pytest.fixture
+def reaped(nursery: trio.Nursery) -> Iterator[Make]:
+    """Makes a machine with a reaper, with limits of its own."""
+    made: list[Service] = []
+
+    def make(**limits: Any) -> Service:
+        service = Service(nursery, make_machine("alpha", "beta", limits=Limits(**limits)))
+        nursery.start_soon(reap, service.machine.sessions, service.machine.limits)
+        made.append(service)
+        return service
+
+    yield make
+    for service in made:
+        service.close()
+
+
+async def pass_time(clock: MockClock, seconds: float) -> None:
+    """Let virtual time pass, in steps small enough for the reaper to look around in each."""
+    await wait_all_tasks_blocked()
+    for _ in range(round(seconds * 2)):
+        clock.jump(0.5)
+        await wait_all_tasks_blocked()
+
+
+@pytest.fixture
+def clock(mock_clock: MockClock) -> MockClock:
+    """The virtual clock of the test."""
+    return mock_clock
+
+
+async def test_who_opens_no_session_is_sent_away(reaped: Make, clock: MockClock) -> None:
+    """10 seconds from the connection, whatever dribbles in meanwhile."""
+    service = reaped()
+    silent, dribbling = service.connect(), service.connect()
+    for peer in (silent, dribbling):
+        await peer.expect(Hello)
+    for byte in b"HCAL":
+        await pass_time(clock, 2.0)
+        await dribbling.stream.send_all(bytes([byte]))
+    session = await service.session()
+    assert len(service.machine.sessions) == 3
+    await pass_time(clock, 3.5)
+    assert await silent.goodbye() == IDLE
+    assert await dribbling.goodbye() == IDLE
+    await session.call(write(b"a"))
+
+
+async def test_an_idle_session_ends(reaped: Make, clock: MockClock) -> None:
+    """Half-open peers look idle too; every call starts the time anew."""
+    service = reaped(idle_seconds=60)
+    idle, busy = await service.session(), await service.session()
+    await pass_time(clock, 50)
+    await busy.call(write(b"a"))
+    await pass_time(clock, 12)
+    assert await idle.goodbye() == IDLE
+    await busy.call(read(b"a"))
+    await pass_time(clock, 62)
+    assert await busy.goodbye() == IDLE
+
+
+async def test_no_idle_limit(reaped: Make, clock: MockClock) -> None:
+    """0 means that a session may be silent for ever."""
+    service = reaped(idle_seconds=0)
+    idle = await service.session()
+    await pass_time(clock, 2 * 3600)
+    await idle.call(write(b"a"))
+
+
+async def test_the_idle_time_begins_when_a_send_ends(reaped: Make, clock: MockClock) -> None:
+    """Who takes its time over a large answer has the whole of the idle time after it."""
+    service = reaped(idle_seconds=12)
+    peer = service.connect_socket()
+    await peer.open()
+    await peer.call(write(b"big", bytes(60_000)))
+    await peer.send(*peer.frames([read(b"big")]))
+    await pass_time(clock, 9)
+    await peer.expect(HReturn)
+    await pass_time(clock, 9)
+    await peer.call(read(b"big"))
+    await pass_time(clock, 14)
+    assert await peer.goodbye() == IDLE
+
+
+async def blocked_reader(service: Service, count: int = 100, behind: bytes = b"") -> Peer:
+    """A session that has asked for much and reads nothing; the same send brings what is `behind`."""
+    peer = service.connect_socket()
+    await peer.open()
+    await peer.call(write(b"big", bytes(60_000)))
+    calls = map(peer.session.send, peer.frames([read(b"big")] * count))
+    await peer.stream.send_all(b"".join(calls) + behind)
+    await wait_all_tasks_blocked()
+    return peer
+
+
+async def test_who_does_not_read_is_sent_away(reaped: Make, clock: MockClock) -> None:
+    """GOODBYE 6 after 10 seconds, whole, behind the answer that was under way; a neighbour is not delayed."""
+    service = reaped()
+    slow, neighbour = await blocked_reader(service), await service.session()
+    await pass_time(clock, 9.5)
+    await neighbour.call(read(b"big"))
+    assert service.machine.sessions.count(1) == 2
+    clock.jump(1.5)
+    await wait_all_tasks_blocked()
+    assert await slow.goodbye() == TOO_SLOW
+    await neighbour.call(read(b"big"))
+
+
+async def test_who_never_reads_is_dropped(reaped: Make, clock: MockClock) -> None:
+    """The GOODBYE is best effort: a peer that does not take it does not hold the connection."""
+    service = reaped()
+    await blocked_reader(service)
+    await pass_time(clock, 14)
+    assert len(service.machine.sessions) == 0
+    assert service.machine.counters.goodbyes == {TOO_SLOW: 1}
+
+
+async def test_who_breaks_the_protocol_and_does_not_read_is_sent_away(reaped: Make, clock: MockClock) -> None:
+    """The answers that are due keep their deadline after a protocol error."""
+    service = reaped()
+    peer = await blocked_reader(service, WINDOW - 1, b"garbage, and enough of it")
+    await pass_time(clock, 11)
+    assert await peer.goodbye() == TOO_SLOW
+    service = reaped()
+    await blocked_reader(service, WINDOW - 1, b"garbage, and enough of it")
+    await pass_time(clock, 14)
+    assert len(service.machine.sessions) == 0
+    assert service.machine.counters.goodbyes == {TOO_SLOW: 1}
+
+
+async def test_a_slow_reader_holds_bounded_memory(reaped: Make, clock: MockClock) -> None:
+    """While answers are not read nothing more is received or run: 100 answers of 60 kB are not all made."""
+    service = reaped()
+    await blocked_reader(service)
+    made = service.machine.counters.bytes_sent
+    assert made < FLUSH_SIZE + 3 * 60_100
+    assert service.machine.counters.calls[1].total() <= 1 + WINDOW
+
+
+async def test_a_slow_but_steady_reader_gets_everything(reaped: Make, clock: MockClock) -> None:
+    """It has 10 seconds for each piece of at most FLUSH_SIZE and one answer, not for all of them."""
+    service = reaped()
+    peer = await blocked_reader(service)
+    for _ in range(100):
+        assert (await peer.expect(HReturn)).status == 0
+        clock.jump(0.9)
+        await wait_all_tasks_blocked()
+    await peer.call(read(b"big"))
+
+
+async def test_a_flood_of_connections_ends_the_oldest(reaped: Make, clock: MockClock) -> None:
+    """Connections without a session are bounded; sessions are not touched by the flood."""
+    service = reaped(max_unopened=4)
+    session = await service.session()
+    flood = []
+    for _ in range(10):
+        flood.append(service.connect())
+        await flood[-1].expect(Hello)
+    assert len(service.machine.sessions.unopened) == 4
+    assert [await peer.goodbye() for peer in flood[:6]] == [IDLE] * 6
+    assert (await flood[9].open()).status == 0
+    await session.call(write(b"a"))
+
+
+def test_the_pause_follows_the_shortest_deadline() -> None:
+    """A deadline is met to within a tenth of it, a second at most."""
+    assert pause(Limits()) == 1.0
+    assert pause(Limits(send_seconds=0.5)) == 0.05
+    assert pause(Limits(idle_seconds=0)) == 1.0
+
+
+async def test_the_stream_reports_a_peer_that_is_gone() -> None:
+    """Trio's own exception, whatever the kernel calls it."""
+    import socket
+
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    stream = SocketStream(ours)
+    with pytest.raises(trio.BrokenResourceError):
+        await stream.send_all(b"x")
+    await stream.aclose()
+    await stream.aclose()

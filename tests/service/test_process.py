@@ -1,0 +1,187 @@
+"""The server as a process: its folder, its signals, its second start (spec/service.md)."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.frames import OpenStatus
+from hcall_client.calls import (
+    Request,
+    confirm_object_flushed,
+    gen_password,
+    get_config,
+    write_object,
+)
+from hcall_client.errors import HcallError, OpenRefused, SessionEnded
+from hcall_client.request import Authorization
+from hcall_server.nvram.names import image_name
+from hcall_server.nvram.sqlite import SqliteNvram
+from swpks.testing import ServerProcess
+from tests.data_channel.support import read, write
+from tests.service.processes import mode, serve
+
+pytestmark = pytest.mark.process
+
+
+def write_with(who: Authorization, label: bytes) -> Request[None]:
+    """A WRITE_OBJECT of a consumer that has a password."""
+    return write_object(who, label, b"x")
+
+
+def test_everything_is_private(server: ServerProcess) -> None:
+    """R-01: the socket is the identity, so nobody else may reach it; nor anything else of the state."""
+    before = os.umask(0)
+    try:
+        server.start()
+    finally:
+        os.umask(before)
+    state = server.state
+    folders = [state, state / "run", state / "access-keys", state / "anchor-card"]
+    assert [mode(folder) for folder in folders] == [0o700] * 4
+    files = [path for path in state.rglob("*") if not path.is_dir()]
+    assert {path.name for path in files} >= {"alpha.sock", "beta.sock", "control.sock", "alpha.key", "lock"}
+    assert {path.name: oct(mode(path)) for path in files if mode(path) != 0o600} == {}
+
+
+def test_a_second_server_is_refused(server: ServerProcess) -> None:
+    """One state belongs to one server; the first one is not disturbed."""
+    server.start()
+    done = serve("--state", str(server.state), "--partition", "gamma:4")
+    assert done.returncode == 2
+    assert f"another server (process {server.pid}) serves" in done.stderr
+    assert "spec/service.md#state" in done.stderr
+    assert done.stdout == ""
+    with server.connect_blocking("alpha") as channel:
+        channel.call(write(b"still here"))
+    assert not server.socket("gamma").exists()
+
+
+def test_a_killed_server_is_replaced(server: ServerProcess) -> None:
+    """R-21, R-04: stale sockets and lock do not hinder; what was confirmed is there, passwords are not."""
+    server.start()
+    with server.connect_blocking("alpha") as channel:
+        os_with_password = channel.call(gen_password(3, 32))
+        channel.call(write_with(os_with_password, b"label"))
+        while not channel.call(confirm_object_flushed(os_with_password, b"label")).flushed:
+            pass
+        server.kill()
+    assert server.socket("alpha").is_socket()
+    server.start()
+    with server.connect_blocking("alpha") as channel:
+        assert channel.ipl_count == 2
+        assert channel.call(read(b"label")).data == b"x"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_flushes_and_says_goodbye(server: ServerProcess, number: int) -> None:
+    """R-20: what is dirty is flushed, sessions hear GOODBYE 4, the sockets are gone, the status is 0."""
+    server.options = ["--flush-delay", "60000"]
+    server.start()
+    channel = server.connect_blocking("alpha")
+    channel.call(write(b"not confirmed"))
+    assert server._process is not None
+    server._process.send_signal(number)
+    assert server._process.wait(20) == 0
+    with pytest.raises(SessionEnded) as ended:
+        channel.call(read(b"not confirmed"))
+    assert ended.value.reason == 4
+    channel.close()
+    assert list((server.state / "run").iterdir()) == [server.control_socket]
+    server.start()
+    with server.connect_blocking("alpha") as channel:
+        assert channel.call(read(b"not confirmed")).data == b"x"
+
+
+def test_partitions_are_remembered_and_grow(server: ServerProcess) -> None:
+    """R-32: what is asked for on the command line is made, remembered, grown, and never shrunk."""
+    server.start().stop()
+    server.partitions = ["beta:8"]
+    server.restart()
+    with server.connect_blocking("alpha") as alpha, server.connect_blocking("beta") as beta:
+        assert alpha.call(get_config()).total_size == 64 * 1024
+        assert beta.call(get_config()).total_size == 8 * 1024
+    server.stop()
+    done = serve("--state", str(server.state), "--partition", "beta:4")
+    assert done.returncode == 2
+    assert "never shrinks" in done.stderr
+
+
+def test_a_partition_without_a_keystore_answers_h_function(server: ServerProcess) -> None:
+    """R-30, R-35: PKS is off unless a size is asked for."""
+    server.partitions = ["plain"]
+    server.start()
+    with server.connect_blocking("plain") as channel, pytest.raises(HcallError) as caught:
+        channel.call(get_config())
+    assert caught.value.status == -2
+
+
+def test_a_configuration_file_says_the_same_and_more(server: ServerProcess, tmp_path: Path) -> None:
+    """R-74: level, sizes, limits; the command line adds to it and wins."""
+    config = tmp_path / "swpks.toml"
+    config.write_text(
+        'firmware = "FW950"\nflush_delay_ms = 0\nlisten = ["tcp:127.0.0.1:0"]\n[limits]\nmax_sessions = 1\n'
+        '[[partition]]\nname = "filed"\nkeystore_kbytes = 8\nsecure_boot = "enforce"\n'
+        '[[partition]]\nname = "later"\nauto_start = false\n'
+    )
+    server.partitions, server.options = ["filed:16"], ["--config", str(config)]
+    ready = server.start().ready
+    assert (ready["firmware"], ready["running"]) == ("FW950", ["filed"])
+    assert ready["tcp_port"]
+    with server.connect_blocking("filed") as channel:
+        assert channel.level == "FW950"
+        assert channel.call(get_config()).total_size == 16 * 1024
+        with pytest.raises(OpenRefused) as refused:
+            server.connect_blocking("filed")
+        assert refused.value.status == OpenStatus.TOO_MANY_SESSIONS
+    server.partitions, server.options = [], []
+    assert server.restart().ready["firmware"] == "FW950"
+
+
+def test_a_damaged_image_leaves_the_others_serving(server: ServerProcess) -> None:
+    """R-02: one flipped bit is detected, named with partition and reason, and hurts nobody else."""
+    server.start().stop()
+    nvram = SqliteNvram(server.state / "nvram.sqlite")
+    blob = bytearray(nvram.load()[image_name(1)])
+    blob[-1] ^= 1
+    nvram.commit({image_name(1): bytes(blob)})
+    nvram.close()
+    ready = server.start().ready
+    assert (ready["running"], list(ready["sockets"])) == (["beta"], ["beta"])
+    assert "alpha" in ready["refused"]
+    with server.connect_blocking("beta") as channel:
+        channel.call(write(b"a"))
+    assert server.stop() == 0
+    assert "partition.refused" in server.log
+    server.start()
+    assert "alpha" in server.ready["refused"]
+
+
+def test_a_lost_anchor_card_stops_the_server(server: ServerProcess) -> None:
+    """R-02: a new root key would bury what NVRAM holds, so none is made."""
+    server.start().stop()
+    (server.state / "anchor-card" / "anchor-card").unlink()
+    done = serve("--state", str(server.state))
+    assert done.returncode == 3
+    assert "the anchor card is missing" in done.stderr
+    assert not (server.state / "anchor-card" / "anchor-card").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    """Nobody's files are mixed with a state, and no modes of theirs are changed."""
+    (tmp_path / "thesis.tex").write_text("")
+    tmp_path.chmod(0o755)
+    done = serve("--state", str(tmp_path))
+    assert done.returncode == 2
+    assert "holds other things" in done.stderr
+    assert mode(tmp_path) == 0o755
+
+
+def test_a_state_that_others_may_enter_is_refused(server: ServerProcess) -> None:
+    """R-02: what was private once stays private or is not served."""
+    server.start().stop()
+    server.state.chmod(0o750)
+    done = serve("--state", str(server.state))
+    assert done.returncode == 2
+    assert "mode 0750" in done.stderr

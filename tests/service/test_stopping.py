@@ -1,0 +1,183 @@
+"""The server as a whole inside the test's process: how it starts and stops when NVRAM gives trouble."""
+
+import dataclasses
+import io
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from hcall_abi.errors import OperatorError
+from hcall_client.channel import open_channel
+from hcall_client.errors import SessionEnded
+from hcall_server.faults.nvram import Fail, FaultyNvram, Stall
+from hcall_server.machine import logs
+from hcall_server.machine.limits import Limits
+from hcall_server.service.boot import boot
+from hcall_server.service.server import Server
+from hcall_server.service.settings import PartitionSettings, Settings
+from hcall_server.writeback.encryptor import Encryptor
+from hcall_server.writeback.worker import ThreadWorker
+from tests.data_channel.support import read, write
+
+SETTINGS = Settings(partition=(PartitionSettings("alpha", 64),), limits=Limits(drain_seconds=0.3))
+
+
+class Whole:
+    """A server on a state folder, over NVRAM that can be made to fail."""
+
+    def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
+        booted = boot(folder, SETTINGS, os.urandom)
+        self.nvram = FaultyNvram(booted.nvram)
+        self.booted = booted._replace(nvram=self.nvram)
+        self.worker = ThreadWorker()
+        self.encryptor = Encryptor(self.nvram, booted.sealer, self.worker, delay=0.001)
+        self.settings = SETTINGS
+        self.server: Server | None = None
+        self.nursery = nursery
+        self.done = trio.Event()
+        self.failure: Exception | None = None
+
+    async def start(self) -> dict[str, Any]:
+        """Run it; returns what it announced."""
+        self.server = server = Server(self.booted, self.settings, self.encryptor, os.urandom)
+        sender, receiver = trio.open_memory_channel[dict[str, Any]](1)
+
+        async def run() -> None:
+            try:
+                await server.serve(sender.send_nowait)
+            except OperatorError as error:
+                self.failure = error
+            self.done.set()
+
+        self.nursery.start_soon(run)
+        return await receiver.receive()
+
+    @property
+    def flushed(self) -> bool:
+        return self.server is not None and self.server.flushed
+
+    def close(self) -> None:
+        self.worker.close()
+        if self.worker._thread is not None:  # a job that was left to itself still uses NVRAM
+            self.worker._thread.join()
+        self.booted.nvram.close()
+        self.booted.state.close()
+
+
+@pytest.fixture
+def whole(tmp_path: Path, nursery: trio.Nursery) -> Iterator[Whole]:
+    """A server that is not started yet."""
+    made = Whole(tmp_path / "state", nursery)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """The lines that are logged."""
+    stream = io.StringIO()
+    logs.configure(level="debug", style="json", stream=stream)
+    yield stream
+    logs.configure(level="warning")
+
+
+def events(log: io.StringIO) -> list[str]:
+    """The names of the logged events, in order."""
+    return [json.loads(line)["event"] for line in log.getvalue().splitlines()]
+
+
+def stop(number: int = signal.SIGTERM) -> None:
+    """The signal that an operator sends."""
+    os.kill(os.getpid(), number)
+
+
+async def test_a_stop_flushes_what_is_dirty(whole: Whole, log: io.StringIO) -> None:
+    """R-20: at the end everything is durable, sessions have heard GOODBYE 4, and the log tells the story."""
+    ready = await whole.start()
+    async with open_channel(ready["sockets"]["alpha"]) as channel:
+        await channel.call(write(b"a"))
+        stop()
+        await whole.done.wait()
+        with pytest.raises(SessionEnded) as ended:
+            await channel.call(read(b"a"))
+    assert ended.value.reason == 4
+    assert whole.flushed
+    assert not whole.encryptor.pending
+    told = events(log)
+    assert told[:2] == ["partition.activated", "server.ready"]
+    assert told[-1] == "server.stopped"
+    assert set(told) >= {"session.opened", "server.stopping", "session.ended"}
+
+
+async def test_a_stop_says_when_nvram_refuses(whole: Whole, log: io.StringIO) -> None:
+    """R-23: it is tried for a bounded time; that it failed is told, never hidden."""
+    ready = await whole.start()
+    await whole.encryptor.flush()
+    whole.nvram.trouble(Fail("full"))
+    async with open_channel(ready["sockets"]["alpha"]) as channel:
+        await channel.call(write(b"a"))
+        stop()
+        await whole.done.wait()
+    assert not whole.flushed
+    assert whole.server is not None
+    assert whole.server.trouble
+
+
+async def test_a_stop_waits_for_a_stalled_nvram_no_longer_than_it_should(whole: Whole) -> None:
+    """R-23: a commit that never returns can't keep the server from ending."""
+    ready = await whole.start()
+    await whole.encryptor.flush()
+    stalled = Stall()
+    whole.nvram.trouble(stalled)
+    async with open_channel(ready["sockets"]["alpha"]) as channel:
+        await channel.call(write(b"a"))
+        stop()
+        with trio.fail_after(20):
+            await whole.done.wait()
+    assert not whole.flushed
+    whole.nvram.heal()
+    stalled.release.set()
+
+
+async def test_a_second_signal_stops_the_waiting(whole: Whole, log: io.StringIO) -> None:
+    """An operator who asks twice does not want to wait for NVRAM."""
+    whole.settings = dataclasses.replace(SETTINGS, limits=Limits(drain_seconds=600))
+    ready = await whole.start()
+    await whole.encryptor.flush()
+    whole.nvram.trouble(Fail("io"))
+    async with open_channel(ready["sockets"]["alpha"]) as channel:
+        await channel.call(write(b"a"))
+        stop()
+        while "server.stopping" not in events(log):
+            await trio.lowlevel.checkpoint()
+        stop(signal.SIGINT)
+        with trio.fail_after(20):
+            await whole.done.wait()
+    assert "server.stops_at_once" in events(log)
+    assert not whole.flushed
+
+
+async def test_the_machine_opens_and_closes_sockets(whole: Whole) -> None:
+    """A partition's socket is there while it is powered on."""
+    ready = await whole.start()
+    path = Path(ready["sockets"]["alpha"])
+    assert whole.server is not None
+    machine = whole.server.machine
+    assert machine is not None
+    await machine.power_off("alpha")
+    assert not path.exists()
+    await machine.power_on("alpha")
+    async with open_channel(path) as channel:
+        assert channel.ipl_count == 2
+        await machine.ipl("alpha")
+        await channel.wait_ended()
+    assert path.exists()
+    stop()
+    await whole.done.wait()
+    assert not path.exists()

@@ -1,0 +1,67 @@
+"""`import swpks`: the names are there, typed, loaded when they are used, and old import paths still work."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import swpks
+import swpks.testing
+
+MOVED = [
+    ("hcall_client.boot", "hcall_client.guests.boot", "boot"),
+    ("hcall_client.consumers", "hcall_client.guests.kernel", "LinuxKernel"),
+    ("hcall_client.consumers.kernel", "hcall_client.guests.kernel", "Name"),
+    ("hcall_client.testing", "swpks.testing", "emulated_partition"),
+    ("hcall_client.testing.process", "swpks.testing.process", "ServerProcess"),
+]
+
+
+def typed_names(package) -> dict[str, str]:
+    """The names that type checkers see, from the block under TYPE_CHECKING, with their modules."""
+    tree = ast.parse(Path(package.__file__).read_text("utf-8"))
+    (block,) = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module or "" for node in imports for alias in node.names}
+
+
+@pytest.mark.parametrize("package", [swpks, swpks.testing], ids=lambda package: package.__name__)
+def test_every_name_is_what_its_module_has(package):
+    """What a type checker is told and what a program gets are the same objects."""
+    typed = typed_names(package)
+    assert set(package.__all__) - {"__version__"} == set(typed)
+    for name, module in typed.items():
+        assert getattr(package, name) is getattr(importlib.import_module(module), name)
+    assert set(package.__all__) <= set(dir(package))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'swpks' has no attribute 'nonsense'"):
+        _ = getattr(swpks, "nonsense")  # noqa: B009 - mypy knows that it is not there
+
+
+def test_the_module_is_the_command():
+    """`python -m swpks` is `swpks`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "swpks", "--version"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"swpks {swpks.__version__}\n", done.stderr
+
+
+@pytest.mark.parametrize("old,new,name", MOVED, ids=[row[0] for row in MOVED])
+def test_an_old_import_path_works_and_names_the_new_place(old, new, name):
+    """One release long: the same object by its old path, and a warning at the line that imports it."""
+    code = (
+        f"import warnings\nwith warnings.catch_warnings(record=True) as told:\n"
+        f"    warnings.simplefilter('always')\n    from {old} import {name}\n"
+        f"import importlib\nassert getattr(importlib.import_module({new!r}), {name!r}) is {name}\n"
+        f"(warning,) = told\nprint(warning.category.__name__, warning.filename, warning.message)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    category, where, text = done.stdout.split(maxsplit=2)
+    assert (category, where) == ("DeprecationWarning", "<string>")
+    assert new.startswith(text.strip().rpartition(" has moved to ")[2])
