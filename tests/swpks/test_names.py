@@ -48,7 +48,7 @@ def test_the_module_is_the_command():
     done = subprocess.run(
         [sys.executable, "-m", "swpks", "--version"], capture_output=True, text=True, check=False
     )
-    assert done.stdout == f"swpks {swpks.__version__}\n", done.stderr
+    assert done.stdout == f"swpks {swpks.__version__}\n"
 
 
 @pytest.mark.parametrize("old,new,name", MOVED, ids=[row[0] for row in MOVED])
