@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bench.loadgen import Measured
 from bench.programs import filled_partition
-from hcall_server.components.anchor_card import SystemIdentity
 from hcall_server.nvram.names import image_name
 from hcall_server.nvram.sqlite import SqliteNvram
+from hcall_server.platform.identity import SystemIdentity
 from hcall_server.sealing import Sealer, seal_image
 
 BLOBS = 8

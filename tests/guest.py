@@ -15,12 +15,12 @@ from hcall_abi.calls import CALLS, Kind, Opcode
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import HCall, HReturn, Segment
 from hcall_abi.levels import LEVELS
-from hcall_server.faults.busy import Calls
-from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.hcalls.dispatch import Calls, HypervisorCalls
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.keystore.refusal import Refusal
 from hcall_server.platform.attributes import Attributes
-from hcall_server.platform.partition import Partition, PartitionProfile
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.profile import PartitionProfile
 
 FIRMWARE, BOOT_LOADER, SYSTEM = 1, 2, 3
 CONSUMERS = (FIRMWARE, BOOT_LOADER, SYSTEM)

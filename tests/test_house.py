@@ -21,37 +21,50 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = ("hcall_abi", "hcall_server", "hcall_client", "swpks")
 
 _ABI = {"hcall_abi"}
-_ENGINE = {"hcall_server.keystore", "hcall_server.hcalls", "hcall_server.platform"}
-_AT_REST = {"hcall_server.sealing", "hcall_server.nvram", "hcall_server.writeback"}
-_MACHINE = _ENGINE | {"hcall_server.faults", "hcall_server.writeback", "hcall_server.machine"}
 _VERSION = {"hcall_server.__version__"}
+
+
+def _server(*rooms: str) -> set[str]:
+    """Rooms of the server, and the contract."""
+    return {f"hcall_server.{room}" for room in rooms} | _ABI
+
 
 # room -> what it may import beside itself. A finer row (hcall_client.guests) beats the room around it.
 ROOMS: dict[str, set[str]] = {
     "hcall_abi": set(),
     "hcall_server": set(),  # the package itself: its version, nothing else
+    "hcall_server.files": set(),
+    # pure
     "hcall_server.keystore": _ABI,
     "hcall_server.secvar": _ABI,
     "hcall_server.wrapping": _ABI,
-    "hcall_server.hcalls": {"hcall_server.keystore", "hcall_server.secvar", "hcall_server.wrapping"} | _ABI,
-    "hcall_server.platform": {"hcall_server.keystore"} | _ABI,
-    "hcall_server.components": _ABI,
-    "hcall_server.sealing": {"hcall_server.keystore"} | _ABI,
-    "hcall_server.nvram": {"hcall_abi.errors"},
-    "hcall_server.faults": {"hcall_server.keystore", "hcall_server.hcalls", "hcall_server.nvram"} | _ABI,
-    "hcall_server.writeback": (_AT_REST | _ENGINE | _ABI) - {"hcall_server.hcalls"},
-    "hcall_server.machine": _MACHINE | _ABI,
-    "hcall_server.data_channel": _MACHINE | _ABI | _VERSION,
-    "hcall_server.control_channel": _MACHINE | _ABI | _VERSION,
-    "hcall_server.service": _MACHINE
-    | _AT_REST
-    | _ABI
-    | _VERSION
-    | {
-        "hcall_server.components",
-        "hcall_server.data_channel",
-        "hcall_server.control_channel",
-    },
+    "hcall_server.platform": _server("keystore"),
+    "hcall_server.hcalls": _server("keystore", "secvar", "wrapping", "platform"),
+    "hcall_server.sealing": _server("keystore", "platform"),
+    # the seams and what stands before them
+    "hcall_server.components": _server("files", "platform"),
+    "hcall_server.nvram": {"hcall_abi.errors", "hcall_server.files"},
+    "hcall_server.faults": _server("keystore", "platform", "hcalls", "nvram"),
+    "hcall_server.writeback": _server("keystore", "platform", "sealing", "nvram"),
+    # what runs
+    "hcall_server.machine": _server("keystore", "platform", "hcalls", "nvram", "faults", "writeback"),
+    "hcall_server.data_channel": _server("keystore", "platform", "hcalls", "machine") | _VERSION,
+    "hcall_server.control_channel": _server("keystore", "platform", "nvram", "faults", "writeback", "machine")
+    | _VERSION,
+    "hcall_server.service": _server(
+        "files",
+        "keystore",
+        "platform",
+        "sealing",
+        "components",
+        "nvram",
+        "faults",
+        "writeback",
+        "machine",
+        "data_channel",
+        "control_channel",
+    )
+    | _VERSION,
     "hcall_client": _ABI,
     "hcall_client.guests": {"hcall_client"} | _ABI,
     # old import paths, for one release (CHANGELOG.md)
@@ -72,7 +85,10 @@ WORLD = {
     "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "select", "selectors", "signal",
     "socket", "sqlite3", "structlog", "subprocess", "tempfile", "threading", "time", "trio", "uuid",
 }  # fmt: skip
-PURE = ("hcall_abi", "hcall_server.sealing", "hcall_server.secvar", "hcall_server.wrapping", *sorted(_ENGINE))
+PURE = (
+    "hcall_abi",
+    *(f"hcall_server.{room}" for room in ("keystore", "secvar", "wrapping", "platform", "hcalls", "sealing")),
+)
 SEAMS = ("hcall_server.components.anchor_card",)
 # the parts of the bridge to QEMU that are plain functions of bytes
 BYTES_ONLY = tuple(f"swpks.qemu.{name}" for name in ("rsp", "registers", "callsites", "devicetree"))

@@ -1,27 +1,23 @@
 """The protected anchor card: the component of a managed system that keeps the PKS root key.
 
-It is a file of its own folder, and this module is the only one that touches it.  Later components
-(service-processor NVRAM with a TPM) stand behind the same `RootKeyComponent` interface (R-40).
-Layout and checks: spec/sealed.md#anchor-card.
+It is a file of its own folder, and this module is the only one that touches it.  Layout and checks:
+spec/sealed.md#anchor-card.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from construct import Bytes, Const, ConstructError, Int8ub, Int16ub, Struct, Terminated
 
 from hcall_abi.errors import OperatorError, StorageError
+from hcall_server.files import replace_private, sync_folder
+from hcall_server.platform.identity import ROOT_KEY_SIZE, SYSTEM_ID_SIZE, SystemIdentity
 
 CARD_LEVEL = 1
-SYSTEM_ID_SIZE = 16
-ROOT_KEY_SIZE = 32
 CHECK_SIZE = 32
 
 CARD_BODY = Struct(
@@ -42,35 +38,6 @@ CARD_SIZE: int = CARD_BODY.sizeof() + CHECK_SIZE
 _SECTION = "spec/sealed.md#anchor-card"
 
 
-class SystemIdentity(NamedTuple):
-    """Who a managed system is: its public id (16 bytes) and its PKS root key (32 bytes, never shown)."""
-
-    system_id: bytes
-    root_key: bytes
-
-    @classmethod
-    def make(cls, entropy: Callable[[int], bytes]) -> SystemIdentity:
-        """Return the identity of a new system; `entropy(n)` returns `n` random bytes."""
-        return cls(entropy(SYSTEM_ID_SIZE), entropy(ROOT_KEY_SIZE))
-
-    def __repr__(self) -> str:
-        return f"SystemIdentity(system_id={self.system_id.hex()}, root_key=<hidden>)"
-
-
-class RootKeyComponent(Protocol):
-    """A part of the machine that keeps a copy of the root key."""
-
-    @property
-    def name(self) -> str:
-        """What people call the component."""
-
-    def read(self) -> SystemIdentity | None:
-        """Return what the component holds, None when it is new; raises when it is damaged."""
-
-    def write(self, identity: SystemIdentity) -> None:
-        """Replace what the component holds; durable on return."""
-
-
 class AnchorCard:
     """The anchor card as the file `anchor-card` (mode 0600) in a folder of its own (mode 0700)."""
 
@@ -79,7 +46,6 @@ class AnchorCard:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file = folder / "anchor-card"
-        self._new = folder / "anchor-card.new"
 
     def __repr__(self) -> str:
         return f"AnchorCard({str(self._folder)!r})"
@@ -103,12 +69,8 @@ class AnchorCard:
         """
         try:
             self._make_folder()
-            self._write_new(_encoded(identity))
-            self._new.replace(self._file)
-            _sync_folder(self._folder)
+            replace_private(self._file, _encoded(identity))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                self._new.unlink(missing_ok=True)
             raise self._damaged(f"can't be written: {error.strerror}") from None
 
     def _content(self) -> bytes:
@@ -123,17 +85,8 @@ class AnchorCard:
     def _make_folder(self) -> None:
         if not self._folder.is_dir():
             self._folder.mkdir(mode=0o700)
-            _sync_folder(self._folder.parent)
+            sync_folder(self._folder.parent)
         self._folder.chmod(0o700)
-
-    def _write_new(self, content: bytes) -> None:
-        """Write the replacement beside the card; a power cut leaves the old card or the new one."""
-        self._new.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(self._new, flags, 0o600), "wb") as card:
-            card.write(content)
-            card.flush()
-            os.fsync(card.fileno())
 
     def _check_private(self, card: os.stat_result) -> None:
         """Refuse a card that is no plain file, or one that others than its owner may use."""
@@ -170,12 +123,3 @@ class AnchorCard:
 def _encoded(identity: SystemIdentity) -> bytes:
     body = CARD_BODY.build(identity._asdict())
     return bytes(CARD.build({"body": body, "check": hashlib.sha256(body).digest()}))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

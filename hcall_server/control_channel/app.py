@@ -21,11 +21,11 @@ from starlette.routing import Route
 from hcall_abi.errors import SwpksError
 from hcall_server.control_channel import openapi
 from hcall_server.control_channel.bodies import Body
-from hcall_server.control_channel.controlled import ControlledMachine
 from hcall_server.control_channel.problems import Kind, ProblemError, problem_of
 from hcall_server.control_channel.routes import JSON, PROBLEM_JSON, VERBS, Verb
 from hcall_server.control_channel.verbs import Answer, Call, Reply, Text
 from hcall_server.machine.logs import Log, explained
+from hcall_server.machine.machine import Machine
 from hcall_server.platform.system import NAMES
 
 MAX_BODY = 64 * 1024
@@ -37,7 +37,7 @@ BODY_SECONDS = 10.0
 _log = Log()
 
 
-def make_app(machine: ControlledMachine) -> Starlette:
+def make_app(machine: Machine) -> Starlette:
     """Return the application that controls `machine`."""
     paths: dict[str, dict[str, Verb]] = {}
     for verb in VERBS:
@@ -52,7 +52,7 @@ def make_app(machine: ControlledMachine) -> Starlette:
 class _Path:
     """The verbs of one path, as an ASGI application."""
 
-    def __init__(self, machine: ControlledMachine, verbs: Mapping[str, Verb]) -> None:
+    def __init__(self, machine: Machine, verbs: Mapping[str, Verb]) -> None:
         self._machine = machine
         self._verbs = verbs
         self._decoders = {
@@ -75,7 +75,9 @@ class _Path:
         if "name" in request.path_params and name not in self._machine.system.partitions:
             raise ProblemError(Kind.NOT_FOUND, f"there is no partition {name!r}", section=NAMES)
         body = await self._body(request, verb)
-        return _response(verb, await verb.perform(Call(self._machine, name, body)))
+        if verb.load:
+            await trio.to_thread.run_sync(verb.load)
+        return _response(verb, verb.perform(Call(self._machine, name, body)))
 
     def _verb(self, request: Request) -> Verb:
         # HEAD is GET whose body the server leaves away.

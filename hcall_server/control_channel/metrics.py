@@ -19,14 +19,14 @@ from hcall_abi.calls import Opcode
 from hcall_abi.frames import GoodbyeReason, OpenStatus
 from hcall_abi.statuses import Status
 from hcall_server import __version__
-from hcall_server.control_channel.controlled import ControlledMachine
+from hcall_server.machine.machine import Machine
 from hcall_server.platform.partition import Partition
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 """The media type of the exposition format."""
 
 
-def exposition(machine: ControlledMachine) -> bytes:
+def exposition(machine: Machine) -> bytes:
     """Return all figures of `machine` in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(MachineCollector(machine))
@@ -36,7 +36,7 @@ def exposition(machine: ControlledMachine) -> bytes:
 class MachineCollector(Collector):
     """Reads a machine; holds nothing itself."""
 
-    def __init__(self, machine: ControlledMachine) -> None:
+    def __init__(self, machine: Machine) -> None:
         self._machine = machine
 
     def collect(self) -> Iterator[Metric]:

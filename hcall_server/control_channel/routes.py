@@ -5,7 +5,7 @@ spec/control.md has the same table for people; tests/control_channel/test_spec.p
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from hcall_server.control_channel import verbs
@@ -24,7 +24,7 @@ from hcall_server.control_channel.bodies import (
 )
 from hcall_server.control_channel.problems import Kind
 
-Perform = Callable[[verbs.Call], Awaitable[verbs.Answer]]
+Perform = Callable[[verbs.Call], verbs.Answer]
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
@@ -36,7 +36,7 @@ class Verb(NamedTuple):
 
     `operation` is its id in the description; `body` is None for a verb that takes none; `answers` has
     the struct of each status, None where the answer is plain text; `problems` are those of this verb
-    beside the ones that any request may meet.
+    beside the ones that any request may meet.  `load`, in a thread, imports what `perform` needs.
     """
 
     method: str
@@ -47,6 +47,7 @@ class Verb(NamedTuple):
     answers: Mapping[int, type[Body] | None]
     body: type[Body] | None = None
     problems: tuple[Kind, ...] = ()
+    load: Callable[[], object] | None = None
 
 
 class Parameter(NamedTuple):
@@ -97,6 +98,6 @@ VERBS: tuple[Verb, ...] = (
     Verb("GET", "/health", "showHealth", "tell whether all is well: 200, or 503 with the reasons",
          verbs.show_health, {200: HealthView, 503: HealthView}),
     Verb("GET", "/metrics", "showMetrics", "figures for Prometheus",
-         verbs.show_metrics, {200: None}),
+         verbs.show_metrics, {200: None}, load=verbs.load_metrics),
 )  # fmt: skip
 """Every verb, in the order of the description."""

@@ -9,14 +9,17 @@ the number of connections has no bound.
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import wait_readable
 
-from hcall_server.control_channel.controlled import ControlledMachine
 from hcall_server.control_channel.loading import beside_the_loop
 from hcall_server.machine.logs import Log
+from hcall_server.machine.machine import Machine
+
+if TYPE_CHECKING:
+    from hcall_server.control_channel.http import Http
 
 MAX_CONNECTIONS = 32
 """Connections served at once; the next ones wait in the socket's queue."""
@@ -34,7 +37,7 @@ _log = Log()
 
 
 async def serve_control(
-    machine: ControlledMachine,
+    machine: Machine,
     listen_socket: socket.socket,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -58,7 +61,7 @@ async def serve_control(
             await _Listener(listen_socket, http).run()
 
 
-def _load(machine: ControlledMachine) -> Conversation:
+def _load(machine: Machine) -> Http:
     """Import the stack; runs in a thread."""
     with beside_the_loop():
         from hcall_server.control_channel.http import Http
@@ -73,20 +76,10 @@ def _hang_up(listen_socket: socket.socket) -> None:
         return
 
 
-class Conversation(Protocol):
-    """HTTP, as far as it is known before it is loaded."""
-
-    async def converse(self, stream: trio.SocketStream) -> None:
-        """Answer the requests of one connection, until it is closed."""
-
-    async def stop(self) -> None:
-        """Close idle connections, and the others after the answer that they wait for; does not wait."""
-
-
 class _Listener:
     """Accepts connections, and holds each of them to its bounds."""
 
-    def __init__(self, listen_socket: socket.socket, http: Conversation) -> None:
+    def __init__(self, listen_socket: socket.socket, http: Http) -> None:
         self._socket = listen_socket
         self._http = http
         self._room = trio.Semaphore(MAX_CONNECTIONS)

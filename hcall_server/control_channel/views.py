@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hcall_abi.errors import SwpksError
+from hcall_abi.faults import BusyFault
 from hcall_server import __version__
 from hcall_server.control_channel.bodies import (
     FaultView,
@@ -16,16 +17,16 @@ from hcall_server.control_channel.bodies import (
     WritebackView,
     mode_name,
 )
-from hcall_server.control_channel.controlled import ControlledMachine
-from hcall_server.faults.busy import Planned
-from hcall_server.faults.nvram import Fail, FaultyNvram
+from hcall_server.faults.nvram import FaultyNvram
+from hcall_server.faults.plan import Planned
 from hcall_server.keystore.store import Keystore
+from hcall_server.machine.machine import Machine
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.writeback.health import Health
 
 
-def partition_view(machine: ControlledMachine, partition: Partition) -> PartitionView:
+def partition_view(machine: Machine, partition: Partition) -> PartitionView:
     """Return a partition as the console shows it."""
     plan = machine.faults.get(partition.number)
     return PartitionView(
@@ -46,7 +47,7 @@ def partition_view(machine: ControlledMachine, partition: Partition) -> Partitio
     )
 
 
-def system_view(machine: ControlledMachine) -> SystemView:
+def system_view(machine: Machine) -> SystemView:
     """Return a managed system with its partitions, in the order of their numbers."""
     system = machine.system
     partitions = sorted(system.partitions.values(), key=lambda partition: partition.number)
@@ -59,7 +60,7 @@ def system_view(machine: ControlledMachine) -> SystemView:
     )
 
 
-def health_view(machine: ControlledMachine) -> HealthView:
+def health_view(machine: Machine) -> HealthView:
     """Return whether all is well, and what is not."""
     partitions = machine.system.partitions.values()
     writeback = machine.encryptor.health
@@ -95,7 +96,7 @@ def _keystore_view(keystore: Keystore | None) -> KeystoreView | None:
     )
 
 
-def _fault_view(planned: Planned) -> FaultView:
+def _fault_view(planned: Planned[BusyFault]) -> FaultView:
     fault = planned.fault
     return FaultView(
         hcall=fault.call.name,
@@ -113,7 +114,7 @@ def _trouble(error: SwpksError | None) -> Trouble | None:
     return Trouble(detail=error.message, rule=error.rule, section=error.section) if error else None
 
 
-def writeback_view(machine: ControlledMachine) -> WritebackView:
+def writeback_view(machine: Machine) -> WritebackView:
     """Return how writing to NVRAM goes."""
     health = machine.encryptor.health
     return WritebackView(
@@ -127,11 +128,12 @@ def writeback_view(machine: ControlledMachine) -> WritebackView:
     )
 
 
-def _nvram_fault(nvram: FaultyNvram | None) -> str | None:
+def _nvram_fault(nvram: FaultyNvram) -> str | None:
     """Return in words what trouble is asked for."""
-    lasting = nvram.lasting() if nvram else None
-    if lasting is None:
+    planned = nvram.active()
+    if planned is None:
         return None
-    if isinstance(lasting.trouble, Fail):
-        return f"{lasting.trouble.kind}, {lasting.left} commits to go"
-    return "stall until it is ended"
+    fault = planned.fault
+    if fault.times is None:
+        return f"{fault.trouble} until it is ended"
+    return f"{fault.trouble}, {fault.times - planned.answered} commits to go"

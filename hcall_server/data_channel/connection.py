@@ -18,7 +18,6 @@ import trio
 from trio.abc import Stream
 
 from hcall_abi.codec import ProtocolError
-from hcall_abi.consumers import Consumer
 from hcall_abi.frames import (
     MAX_BODY,
     NONCE_SIZE,
@@ -37,9 +36,9 @@ from hcall_server import __version__
 from hcall_server.data_channel.opening import SECTION, Door, Judged, answer, judge, refusal
 from hcall_server.data_channel.refusals import Refusals
 from hcall_server.data_channel.stream import RECEIVE_SIZE, SocketStream
-from hcall_server.faults.busy import Calls, executor_of
 from hcall_server.machine import logs
 from hcall_server.machine.counters import CallCounts
+from hcall_server.machine.sessions import Link
 
 if TYPE_CHECKING:
     from hcall_server.keystore.refusal import Refusal
@@ -70,18 +69,13 @@ async def serve_stream(
 
 
 class Connection:
-    """A connection and where it stands; see `hcall_server.machine.sessions.Connected`."""
+    """A connection and where it stands; its `link` is what the rest of the machine sees of it."""
 
     def __init__(self, machine: Machine, stream: Stream, door: Door) -> None:
-        self.accepted_at = self.since = trio.current_time()
-        self.progress = 0
-        self.sending = False
-        self.mark = 0
-        self.ending: Goodbye | None = None
+        self._scope = trio.CancelScope()
+        self.link = Link(machine.clock(), self._scope)
         self._violation: Goodbye | None = None
-        self.partition: Partition | None = None
         self._ipl_count = 0
-        self._calls: Calls | None = None
         self._machine = machine
         self._counters = machine.counters
         self._counters.connections += 1
@@ -89,32 +83,16 @@ class Connection:
         self._door = door
         self._nonce = machine.entropy(NONCE_SIZE)
         self._session = Session(Role.SERVER)
-        self._scope = trio.CancelScope()
         self._log = logs.Log(connection=self._counters.connections)
         self._refusals = Refusals()
         self._count = CallCounts().answered  # that of the partition, once a session is open
 
     def __repr__(self) -> str:
-        return f"Connection({self.partition}, {self._session.state.value})"
-
-    def end(self, reason: GoodbyeReason, text: str) -> None:
-        """Say GOODBYE and close, soon; the first reason counts.  Nothing of the peer runs after this.
-
-        It counts before a protocol error whose GOODBYE still waits for answers to leave: those are cut off.
-        """
-        if self.ending is None:
-            self.ending = Goodbye(int(reason), text)
-            self._scope.cancel()
-
-    def refit(self) -> None:
-        """Answer calls by the partition's fault plan where it has one; see `hcall_server.faults.busy`."""
-        if self.partition is not None:
-            plan = self._machine.faults.get(self.partition.number)
-            self._calls = executor_of(self.partition, plan, self._log_refusal)
+        return f"Connection({self.link.partition}, {self._session.state.value})"
 
     async def run(self) -> None:
         """Serve the connection to its end."""
-        self._machine.sessions.admit(self)
+        self._machine.sessions.admit(self.link)
         try:
             with self._scope:
                 await self._talk()
@@ -128,8 +106,7 @@ class Connection:
             self._log.error("connection.crashed", exc_info=True)
         finally:
             self._note_changes()
-            number = self.partition.number if self.partition else None
-            self._machine.sessions.remove(self, number)
+            self._machine.sessions.remove(self.link)
             await trio.aclose_forcefully(self._stream)
 
     # The conversation
@@ -138,9 +115,9 @@ class Connection:
         hello = Hello(VERSION, VERSION, MAX_BODY, 0, self._nonce, SERVER_NAME)
         await self._send(self._session.send(hello))
         receive = self._stream.receive_some
-        while self._violation is None and self.ending is None and self._session.state not in _OVER:
+        while self._violation is None and self.link.ending is None and self._session.state not in _OVER:
             data = await receive(RECEIVE_SIZE)
-            self.progress += 1
+            self.link.progress += 1
             if not self._alive():
                 return
             if not data:
@@ -157,10 +134,11 @@ class Connection:
 
         A protocol error leaves it alive until the answers that are due have left.
         """
-        if self.ending is not None or self._session.state in _OVER:
+        link = self.link
+        if link.ending is not None or self._session.state in _OVER:
             return False
-        if self.partition is not None and self.partition.ipl_count != self._ipl_count:
-            self.end(GoodbyeReason.IPL_OR_POWER_OFF, "a new IPL has begun")
+        if link.partition is not None and link.partition.ipl_count != self._ipl_count:
+            link.end(GoodbyeReason.IPL_OR_POWER_OFF, "a new IPL has begun")
             return False
         return True
 
@@ -201,9 +179,9 @@ class Connection:
 
     def _run(self, calls: list[HCall]) -> list[HReturn]:
         """Run the calls of a window, and count them."""
-        if self._calls is None:
+        if self.link.calls is None:
             return []  # never so: the states allow no call before the session is open
-        execute = self._calls.execute
+        execute = self.link.calls.execute
         returns = [execute(call) for call in calls]
         self._count(calls, returns)
         return returns
@@ -245,29 +223,25 @@ class Connection:
         return []
 
     def _note_changes(self) -> None:
-        """Hand what was changed to the encryptor, and tell the log of an update without verification."""
-        partition = self.partition
-        if partition is not None and partition.keystore is not None and partition.keystore.dirty:
-            self._machine.encryptor.changed(partition)
-            if use := partition.take_latch_use():
-                consumer = Consumer.OPERATING_SYSTEM.name.lower()
-                self._log.info("signed_update.unverified", what=use.value, consumer=consumer)
+        """End a batch of calls, before its answers leave."""
+        if self.link.partition is not None:
+            self._machine.after_calls(self.link.partition, self._log)
 
     async def _send(self, data: bytes) -> None:
-        counters = self._counters
+        counters, link = self._counters, self.link
         counters.batches += 1
         counters.bytes_sent += len(data)
-        self.progress += 1
-        self.sending = True
+        link.progress += 1
+        link.sending = True
         await self._stream.send_all(data)
-        self.sending = False
-        self.progress += 1
+        link.sending = False
+        link.progress += 1
 
     # OPEN
 
     def _open(self, frame: Open) -> Opened:
         machine = self._machine
-        key_of, has_room = machine.access_key, machine.sessions.has_room
+        key_of, has_room = machine.transport.access_key, machine.sessions.has_room
         judged = judge(frame, self._door, machine.system, self._nonce, key_of, has_room)
         self._counters.opens[int(judged.status)] += 1
         if judged.partition is None:
@@ -277,11 +251,9 @@ class Connection:
         return answer(frame, judged, self._nonce)
 
     def _opened(self, partition: Partition, client: str) -> None:
-        self.partition = partition
         self._ipl_count = partition.ipl_count
         self._count = self._counters.calls[partition.number].answered
-        self.refit()
-        self._machine.sessions.move(self, partition.number)
+        self._machine.open_session(self.link, partition, self._log_refusal)
         self._log = self._log.bind(partition=partition.name)
         self._log.info("session.opened", client=client, ipl_count=partition.ipl_count)
 
@@ -296,7 +268,7 @@ class Connection:
 
     async def _say_goodbye(self) -> None:
         """Send GOODBYE where this end ends the session, as far as the peer takes it in short time."""
-        goodbye = self.ending or self._violation
+        goodbye = self.link.ending or self._violation
         if goodbye is None or self._session.state in _OVER:
             return
         reason = GoodbyeReason(goodbye.reason).name.lower()
@@ -311,7 +283,7 @@ class Connection:
 
     def _unsent(self) -> bytes | memoryview | None:
         """Return what has to go out before the next frame; None when the stream is torn inside a frame."""
-        if not self.sending:
+        if not self.link.sending:
             return b""
         return self._stream.unsent if isinstance(self._stream, SocketStream) else None
 

@@ -8,6 +8,7 @@ answers OPEN with status 3.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -15,6 +16,7 @@ from trio.lowlevel import wait_readable
 
 from hcall_abi.errors import OperatorError
 from hcall_server.data_channel.connection import serve_stream
+from hcall_server.data_channel.reaper import reap
 from hcall_server.data_channel.sockets import listen_unix
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine import logs
@@ -28,19 +30,35 @@ _log = logs.Log()
 
 
 class Listeners:
-    """The listening sockets of a server; `hcall_server.machine.machine.Doors` is one of its faces.
+    """The listening sockets of a server: the transport of a machine (`hcall_server.machine.transport`).
 
-    `folder` is where private sockets are made.  Everything runs in `nursery`.
+    `folder` is where private sockets are made, `access_key` returns the key of a partition.  Sockets
+    that `adopt` and `share` hand over before `run` are served from then on.
     """
 
-    def __init__(self, nursery: trio.Nursery, folder: Path) -> None:
-        self.machine: Machine | None = None
-        self._nursery = nursery
+    def __init__(self, folder: Path, access_key: Callable[[Partition], bytes]) -> None:
         self._folder = folder
-        self._own: dict[str, tuple[socket.socket, trio.CancelScope]] = {}
+        self._access_key = access_key
+        self._serving: tuple[trio.Nursery, Machine] | None = None
+        self._own: dict[str, _Listener] = {}
         self._passed: set[str] = set()
-        self._common: list[tuple[socket.socket, trio.CancelScope]] = []
+        self._common: list[_Listener] = []
         self._closed = False
+
+    def access_key(self, partition: Partition) -> bytes:
+        """Return the key that a partition's clients prove themselves with."""
+        return self._access_key(partition)
+
+    async def run(
+        self, machine: Machine, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Accept and serve connections, and end those past their deadline, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._serving = nursery, machine
+            for listener in self._common:
+                self._start(listener)
+            nursery.start_soon(reap, machine)
+            task_status.started()
 
     def path(self, name: str) -> Path:
         """Return where a partition's private socket is."""
@@ -64,68 +82,85 @@ class Listeners:
             )
         if partition.name in self._own or partition.name in self._passed:
             return
-        listener = listen_unix(self.path(partition.name))
-        self._own[partition.name] = (listener, self._start(listener, partition))
+        listener = _Listener(listen_unix(self.path(partition.name)), partition)
+        self._own[partition.name] = listener
+        self._start(listener)
 
     def close(self, partition: Partition) -> None:
         """Stop serving a partition's private socket and remove it."""
         found = self._own.pop(partition.name, None)
         if found:
-            _stop(*found)
+            found.stop()
             self.path(partition.name).unlink(missing_ok=True)
 
-    def adopt(self, listener: socket.socket, partition: Partition) -> None:
+    def adopt(self, passed: socket.socket, partition: Partition) -> None:
         """Serve a socket that was passed for one partition."""
         self._passed.add(partition.name)
-        self._common.append((listener, self._start(listener, partition)))
+        self._common.append(_Listener(passed, partition))
 
-    def share(self, listener: socket.socket) -> None:
+    def share(self, common: socket.socket) -> None:
         """Serve a socket by which all partitions are reached, each by its proof."""
-        self._common.append((listener, self._start(listener, None)))
+        self._common.append(_Listener(common, None))
 
     def close_all(self) -> None:
         """Stop accepting anywhere, for good, and remove the private sockets."""
         self._closed = True
-        for listener, scope in [*self._own.values(), *self._common]:
-            _stop(listener, scope)
+        for listener in [*self._own.values(), *self._common]:
+            listener.stop()
         for name in self._own:
             self.path(name).unlink(missing_ok=True)
         self._own.clear()
         self._common.clear()
 
-    def _start(self, listener: socket.socket, partition: Partition | None) -> trio.CancelScope:
-        scope = trio.CancelScope()
-        self._nursery.start_soon(self._accept, listener, partition, scope)
-        return scope
+    def _start(self, listener: _Listener) -> None:
+        if self._serving:
+            nursery, machine = self._serving
+            nursery.start_soon(listener.accept, nursery, machine)
 
-    async def _accept(
-        self, listener: socket.socket, partition: Partition | None, scope: trio.CancelScope
-    ) -> None:
-        """Accept connections until the scope is cancelled."""
-        with scope:
-            while True:
-                await wait_readable(listener)
-                if self.machine is None or self.machine.sessions.full:
+
+class _Listener:
+    """One listening socket: of one partition, or (None) of all of them."""
+
+    def __init__(self, listening: socket.socket, partition: Partition | None) -> None:
+        self._socket = listening
+        self._partition = partition
+        self._scope = trio.CancelScope()
+
+    def stop(self) -> None:
+        """Accept no more, and close the socket."""
+        self._scope.cancel()
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+
+    def _is_closed(self) -> bool:
+        return self._socket.fileno() < 0
+
+    async def accept(self, nursery: trio.Nursery, machine: Machine) -> None:
+        """Accept connections until `stop`, each served by a task of its own."""
+        with self._scope:
+            while not self._is_closed():  # it may be, before this task has begun
+                await wait_readable(self._socket)
+                if machine.sessions.full:
                     await trio.sleep(PAUSE)
                     continue
                 try:
-                    accepted, _ = listener.accept()
+                    accepted, _ = self._socket.accept()
                 except (BlockingIOError, ConnectionError):
                     continue
                 except OSError as error:
-                    if scope.cancel_called:
+                    if self._is_closed():
                         return
                     _log.error("connection.not_accepted", reason=error.strerror)
                     await trio.sleep(PAUSE)
                     continue
-                self._nursery.start_soon(self._serve, self.machine, accepted, partition)
+                nursery.start_soon(self._serve, machine, accepted)
 
-    async def _serve(self, machine: Machine, accepted: socket.socket, partition: Partition | None) -> None:
-        private = accepted.family == socket.AF_UNIX and partition is not None
+    async def _serve(self, machine: Machine, accepted: socket.socket) -> None:
+        private = accepted.family == socket.AF_UNIX and self._partition is not None
         if accepted.family != socket.AF_UNIX and not _tuned(accepted):
             accepted.close()
             return
-        await serve_stream(machine, SocketStream(accepted), partition, demand_proof=not private)
+        await serve_stream(machine, SocketStream(accepted), self._partition, demand_proof=not private)
 
 
 def _tuned(accepted: socket.socket) -> bool:
@@ -136,12 +171,6 @@ def _tuned(accepted: socket.socket) -> bool:
     except OSError:
         return False
     return True
-
-
-def _stop(listener: socket.socket, scope: trio.CancelScope) -> None:
-    scope.cancel()
-    trio.lowlevel.notify_closing(listener)
-    listener.close()
 
 
 def assign(

@@ -11,7 +11,8 @@ import trio
 
 from hcall_abi.frames import GoodbyeReason
 from hcall_server.machine.limits import Limits
-from hcall_server.machine.sessions import Connected, Sessions
+from hcall_server.machine.machine import Machine
+from hcall_server.machine.sessions import Link, Sessions
 
 LONGEST_PAUSE = 1.0
 """Seconds between two looks at most."""
@@ -23,28 +24,28 @@ def pause(limits: Limits) -> float:
     return min(LONGEST_PAUSE, min(deadlines) / 10)
 
 
-async def reap(sessions: Sessions, limits: Limits) -> None:
+async def reap(machine: Machine) -> None:
     """End connections past their deadline, for ever."""
-    seconds = pause(limits)
+    seconds = pause(machine.limits)
     while True:
         await trio.sleep(seconds)
-        sweep(sessions, limits, trio.current_time())
+        sweep(machine.sessions, machine.limits, machine.clock())
 
 
 def sweep(sessions: Sessions, limits: Limits, now: float) -> None:
     """Look at every connection once."""
-    for connection in sessions:
-        if connection.mark != connection.progress:
-            connection.mark, connection.since = connection.progress, now
-        judge(connection, connection in sessions.unopened, limits, now)
+    for link in sessions:
+        if link.mark != link.progress:
+            link.mark, link.since = link.progress, now
+        judge(link, link in sessions.unopened, limits, now)
 
 
-def judge(connection: Connected, unopened: bool, limits: Limits, now: float) -> None:
+def judge(link: Link, unopened: bool, limits: Limits, now: float) -> None:
     """End a connection whose deadline is over."""
-    still = now - connection.since
-    if unopened and now - connection.accepted_at >= limits.open_seconds:
-        connection.end(GoodbyeReason.IDLE_TOO_LONG, f"no session within {limits.open_seconds:g} s")
-    elif connection.sending and still >= limits.send_seconds:
-        connection.end(GoodbyeReason.TOO_SLOW_TO_READ, f"answers not read within {limits.send_seconds:g} s")
-    elif not connection.sending and limits.idle_seconds and still >= limits.idle_seconds:
-        connection.end(GoodbyeReason.IDLE_TOO_LONG, f"nothing received for {limits.idle_seconds:g} s")
+    still = now - link.since
+    if unopened and now - link.accepted_at >= limits.open_seconds:
+        link.end(GoodbyeReason.IDLE_TOO_LONG, f"no session within {limits.open_seconds:g} s")
+    elif link.sending and still >= limits.send_seconds:
+        link.end(GoodbyeReason.TOO_SLOW_TO_READ, f"answers not read within {limits.send_seconds:g} s")
+    elif not link.sending and limits.idle_seconds and still >= limits.idle_seconds:
+        link.end(GoodbyeReason.IDLE_TOO_LONG, f"nothing received for {limits.idle_seconds:g} s")

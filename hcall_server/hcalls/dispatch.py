@@ -14,7 +14,6 @@ from typing import Protocol
 
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import HCall, HReturn, new_tuple
-from hcall_abi.levels import FirmwareLevel
 from hcall_abi.statuses import Status
 from hcall_server.hcalls.arguments import Checker, checkers
 from hcall_server.hcalls.handlers import HANDLERS, served_calls
@@ -22,6 +21,7 @@ from hcall_server.hcalls.outcome import Handler
 from hcall_server.hcalls.rules import Context, Values
 from hcall_server.keystore.refusal import Refusal
 from hcall_server.keystore.store import Keystore
+from hcall_server.platform.partition import Partition
 
 OnRefusal = Callable[[Refusal, HCall], None]
 
@@ -35,28 +35,11 @@ def _ignore(refusal: Refusal, call: HCall) -> None:
     """The default for `on_refusal`: nobody wants to know."""
 
 
-class Caller(Protocol):
-    """What dispatch needs to know of the partition that calls."""
+class Calls(Protocol):
+    """What answers the h-calls of a partition: `HypervisorCalls`, or a fault plan before them."""
 
-    @property
-    def keystore(self) -> Keystore | None:
-        """The partition's keystore, None while it is off."""
-
-    @property
-    def level(self) -> FirmwareLevel:
-        """The firmware level of its system."""
-
-    @property
-    def running(self) -> bool:
-        """Whether the partition is activated."""
-
-    @property
-    def strict_memory(self) -> bool:
-        """Whether alignment and page-crossing rules hold (R-76)."""
-
-    @property
-    def strict_wrapping(self) -> bool:
-        """Whether, in strict memory, the buffers of WRAP and UNWRAP start at a page."""
+    def execute(self, call: HCall) -> HReturn:
+        """Run one call and return its answer."""
 
 
 class HypervisorCalls:
@@ -65,7 +48,7 @@ class HypervisorCalls:
     `on_refusal` is told of every refusal, with the call, for the log; it must not raise.
     """
 
-    def __init__(self, partition: Caller, on_refusal: OnRefusal = _ignore) -> None:
+    def __init__(self, partition: Partition, on_refusal: OnRefusal = _ignore) -> None:
         self._partition = partition
         self._on_refusal = on_refusal
         served = served_calls(partition.level)

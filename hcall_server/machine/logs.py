@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from hcall_abi.errors import SwpksError
+from hcall_server.nvram.seam import NvramError
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FORMATS = ("console", "json")
@@ -91,6 +92,14 @@ def held() -> Iterator[None]:
 def explained(error: SwpksError) -> dict[str, str]:
     """Return the fields that tell about one of our errors."""
     return {"error": error.message, "fault": error.fault.value, "rule": error.rule, "section": error.section}
+
+
+def log_trouble(error: NvramError | None) -> None:
+    """Log trouble with NVRAM, and (None) its end (R-23)."""
+    if error is None:
+        Log().info("nvram.recovered")
+    else:
+        Log().error("nvram.trouble", kind=error.kind, **explained(error))
 
 
 def _emit(level: str, event: str, fields: dict[str, Any]) -> None:

@@ -35,12 +35,3 @@ def unusable(path: Path, reason: str) -> OperatorError:
         rule="the state's folder exists and belongs to the server",
         section="spec/sealed.md#nvram",
     )
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

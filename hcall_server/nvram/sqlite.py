@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hcall_server.nvram.files import make_private_file, sync_folder, unusable
+from hcall_server.files import sync_folder
+from hcall_server.nvram.files import make_private_file, unusable
 from hcall_server.nvram.mark import HighWaterMark
 from hcall_server.nvram.seam import NvramError, NvramInUseError, Trouble
 

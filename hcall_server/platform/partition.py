@@ -12,7 +12,6 @@ secure-boot mode that the console has set takes effect.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
 
 from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_abi.errors import OperatorError, SwpksError
@@ -23,6 +22,7 @@ from hcall_server.keystore.limits import limits_of
 from hcall_server.keystore.signed import LatchUse
 from hcall_server.keystore.store import Entropy, Keystore
 from hcall_server.platform.attributes import Attributes, ConsoleAttributes, effective_level
+from hcall_server.platform.profile import PartitionProfile
 
 IPL_COUNT_LIMIT = 1 << 32
 
@@ -40,30 +40,6 @@ class Power(Enum):
 
 
 _RUNNING = Power.RUNNING  # a member looked up on its class costs twice a call
-
-
-class PartitionProfile(NamedTuple):
-    """What is persisted of a partition besides its store: sizes in KiB, modes as numbers.
-
-    `image_generation` is the generation of the image that is committed with the profile, so that an
-    older image in its place is noticed; while the keystore is off, that of the last image there was.
-    """
-
-    number: int
-    name: str
-    kbytes: int
-    ipl_count: int
-    secure_boot: int
-    auto_start: bool
-    image_generation: int
-    signed_updates: bool = False
-    without_verification: bool = False
-    dynamic_keys: bool = False
-
-    @property
-    def attributes(self) -> Attributes:
-        """What the console has set about signed updates."""
-        return Attributes(self.signed_updates, self.without_verification, self.dynamic_keys)
 
 
 class Partition:

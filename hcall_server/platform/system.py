@@ -14,7 +14,8 @@ from hcall_abi.levels import FirmwareLevel
 from hcall_server.keystore.store import Entropy
 from hcall_server.platform import attributes
 from hcall_server.platform.attributes import Change
-from hcall_server.platform.partition import Partition, PartitionProfile
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.profile import PartitionProfile
 from hcall_server.platform.refusal import IN_USE_CODE, ConsoleRefusal
 
 SIZES = "spec/control.md#sizes"
@@ -96,14 +97,6 @@ class ManagedSystem:
         partition.provide_keystore()
         return partition
 
-    def resize(self, name: str, kbytes: int) -> Partition:
-        """Change a keystore's size; 0 switches it off (R-31 to R-34)."""
-        partition = self.find(name)
-        if kbytes != partition.kbytes:
-            self._check_change(partition, kbytes)
-            partition.set_kbytes(kbytes)
-        return partition
-
     def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
         """Change console attributes by their names, all of them or none (R-36).
 
@@ -145,13 +138,6 @@ class ManagedSystem:
         partition.ipl()
         return partition
 
-    def set_secure_boot(self, name: str, mode: SecureBoot) -> Partition:
-        """Set the secure-boot mode that the next IPL takes."""
-        partition = self.find(name)
-        self._check_stored(partition)
-        partition.next_secure_boot = mode
-        return partition
-
     def check_size(self, kbytes: int, *, before: int) -> None:
         """Hold a size against level and system total; `before` is what the partition has now."""
         level = self.level
@@ -184,9 +170,6 @@ class ManagedSystem:
 
     def _check_change(self, partition: Partition, kbytes: int) -> None:
         keystore, name = partition.keystore, partition.name
-        if partition.refused:
-            rule = "a keystore that could not be opened keeps its size"
-            raise ConsoleRefusal(f"the keystore of {name} was refused", rule=rule, section=SIZES)
         if not kbytes:
             if keystore and keystore.object_count:
                 message, rule = f"the keystore of {name} is in use", "only an empty keystore is disabled"

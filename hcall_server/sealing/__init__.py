@@ -18,7 +18,6 @@ from hcall_server.sealing.errors import (
 from hcall_server.sealing.formats import SealedKind
 from hcall_server.sealing.images import decode_image, encode_image, open_image, seal_image
 from hcall_server.sealing.profiles import (
-    ProfileRecord,
     SystemRecord,
     decode_profile,
     decode_system,
@@ -36,7 +35,6 @@ __all__ = [
     "NotSealedError",
     "Opened",
     "PlaintextError",
-    "ProfileRecord",
     "SealedKind",
     "SealedLengthError",
     "Sealer",

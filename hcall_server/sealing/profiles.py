@@ -6,12 +6,13 @@ All are read at start only, by Construct itself.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from construct import ConstructError
 
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.layout import FixedLayout
+from hcall_server.platform.profile import PartitionProfile
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
 from hcall_server.sealing.formats import (
     PROFILE,
@@ -29,68 +30,6 @@ _ALL_ATTRIBUTES = sum(ProfileAttribute)
 _SECURE_BOOT_MODES = frozenset(int(mode) for mode in SecureBoot)
 
 
-class Profile(Protocol):
-    """What a profile record keeps of a partition: `platform.partition.PartitionProfile` is one."""
-
-    @property
-    def number(self) -> int:
-        """The partition's number, 1 to 65535."""
-
-    @property
-    def name(self) -> str:
-        """Its name, at most 255 bytes of UTF-8."""
-
-    @property
-    def kbytes(self) -> int:
-        """The size of its keystore in KiB, 0 when PKS is off."""
-
-    @property
-    def ipl_count(self) -> int:
-        """How often it was IPLed."""
-
-    @property
-    def secure_boot(self) -> int:
-        """Its secure-boot mode, a `hcall_abi.consumers.SecureBoot`."""
-
-    @property
-    def auto_start(self) -> bool:
-        """Whether it is activated when the system starts."""
-
-    @property
-    def image_generation(self) -> int:
-        """The generation of the image that was committed with it: an older one in its place is noticed."""
-
-    @property
-    def signed_updates(self) -> bool:
-        """Whether it may use signed updates."""
-
-    @property
-    def without_verification(self) -> bool:
-        """Whether one PK is to be taken without verification."""
-
-    @property
-    def dynamic_keys(self) -> bool:
-        """Whether its secure boot takes keys from the keystore."""
-
-
-class ProfileRecord(NamedTuple):
-    """A profile as it was read back; the fields are those of `Profile`.
-
-    Level 1 had no attributes: a record of it says that all are off.
-    """
-
-    number: int
-    name: str
-    kbytes: int
-    ipl_count: int
-    secure_boot: int
-    auto_start: bool
-    image_generation: int
-    signed_updates: bool = False
-    without_verification: bool = False
-    dynamic_keys: bool = False
-
-
 class SystemRecord(NamedTuple):
     """What is kept of the managed system: the name of its firmware level and its PKS total in KiB."""
 
@@ -98,7 +37,7 @@ class SystemRecord(NamedTuple):
     total_kbytes: int
 
 
-def encode_profile(profile: Profile) -> bytes:
+def encode_profile(profile: PartitionProfile) -> bytes:
     """Return the plaintext of a profile."""
     name = profile.name.encode()
     header = _PROFILE_HEADER.pack(
@@ -114,14 +53,17 @@ def encode_profile(profile: Profile) -> bytes:
     return header + name
 
 
-def decode_profile(plaintext: bytes) -> ProfileRecord:
-    """Return the profile that `plaintext` holds, of any level; raises PlaintextError for anything else."""
+def decode_profile(plaintext: bytes) -> PartitionProfile:
+    """Return the profile that `plaintext` holds, of any level; raises PlaintextError for anything else.
+
+    Level 1 had no attributes of signed updates: in such a profile all of them are off.
+    """
     old = plaintext.startswith(_PROFILE_1_START)
     found = _parsed(PROFILE_1 if old else PROFILE, plaintext, "partition-profile")
     header = found.header
     attributes = 0 if old else header.attributes
     _check_ranges(header, found.name, attributes)
-    return ProfileRecord(
+    return PartitionProfile(
         header.number,
         _text(found.name, "partition-profile"),
         header.kbytes,
@@ -133,7 +75,7 @@ def decode_profile(plaintext: bytes) -> ProfileRecord:
     )
 
 
-def _attributes(profile: Profile) -> int:
+def _attributes(profile: PartitionProfile) -> int:
     return (
         profile.signed_updates * ProfileAttribute.SIGNED_UPDATES
         | profile.without_verification * ProfileAttribute.WITHOUT_VERIFICATION
@@ -153,12 +95,12 @@ def _check_ranges(header: Any, name: bytes, attributes: int) -> None:
     )
 
 
-def seal_profile(sealer: Sealer, profile: Profile, generation: int = 0) -> bytes:
+def seal_profile(sealer: Sealer, profile: PartitionProfile, generation: int = 0) -> bytes:
     """Return the sealed blob of a partition's profile."""
     return sealer.seal(SealedKind.PARTITION_PROFILE, profile.number, generation, encode_profile(profile))
 
 
-def open_profile(sealer: Sealer, partition: int, blob: bytes) -> ProfileRecord:
+def open_profile(sealer: Sealer, partition: int, blob: bytes) -> PartitionProfile:
     """Return the profile in a sealed blob; raises SealingError with the reason."""
     kind = SealedKind.PARTITION_PROFILE
     _, plaintext = sealer.open(kind, partition, blob)

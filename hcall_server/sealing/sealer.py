@@ -8,7 +8,7 @@ restore or a clone.  Every layout, derivation and check: spec/sealed.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hcall_abi.layout import FixedLayout
+from hcall_server.platform.identity import SystemIdentity
 from hcall_server.sealing.errors import (
     NotAuthenticError,
     NotSealedError,
@@ -43,18 +44,6 @@ _HEADER = FixedLayout(ENVELOPE_HEADER)
 _SHA256 = SHA256()
 
 
-class Identity(Protocol):
-    """What a sealer needs to know of its system: `platform.anchor_card.SystemIdentity` is one."""
-
-    @property
-    def system_id(self) -> bytes:
-        """The system's public name, 16 random bytes."""
-
-    @property
-    def root_key(self) -> bytes:
-        """The system's PKS root key, 32 bytes."""
-
-
 class Opened(NamedTuple):
     """What came out of a sealed blob: the generation it was sealed with, and the plaintext."""
 
@@ -73,7 +62,7 @@ class Sealer:
 
     __slots__ = ("_entropy", "_partition_keys", "_root_key", "_system_id")
 
-    def __init__(self, identity: Identity, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, identity: SystemIdentity, entropy: Callable[[int], bytes]) -> None:
         if len(identity.system_id) != SYSTEM_ID_SIZE or len(identity.root_key) != KEY_SIZE:
             raise ValueError("a system identity is 16 bytes of system id and 32 bytes of root key")
         self._system_id = identity.system_id

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hcall_abi.errors import OperatorError
+from hcall_abi.faults import parse_fault
 from hcall_abi.levels import LEVELS
-from hcall_server.faults.busy import parse_fault
 from hcall_server.machine.limits import Limits
 from hcall_server.platform.attributes import VALUES as ATTRIBUTES
 

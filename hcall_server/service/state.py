@@ -15,12 +15,19 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 from pathlib import Path
 
-from hcall_abi.errors import OperatorError, StorageError, SwpksError
-from hcall_server.nvram.files import sync_folder
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_server.components.anchor_card import AnchorCard
+from hcall_server.components.seam import Components
+from hcall_server.data_channel.listeners import Listeners
+from hcall_server.keystore.store import Entropy
+from hcall_server.nvram.sqlite import SqliteNvram
+from hcall_server.service.access_keys import AccessKeys
+from hcall_server.service.assembly import Seams
+from hcall_server.writeback.worker import ThreadWorker
 
-ACCESS_KEY_SIZE = 32
 _SECTION = "spec/service.md#state"
 
 
@@ -31,12 +38,12 @@ class State:
     somebody else's altogether.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, entropy: Entropy = os.urandom) -> None:
         self.folder = folder.absolute()
-        self.nvram = self.folder / "nvram.sqlite"
-        self.anchor_card = self.folder / "anchor-card"
         self.run = self.folder / "run"
         self._keys = self.folder / "access-keys"
+        self.listeners = Listeners(self.run, AccessKeys(self._keys, entropy))
+        self._entropy = entropy
         self._lock = -1
         try:
             self._take_folder()
@@ -62,53 +69,19 @@ class State:
         if lock >= 0:
             os.close(lock)
 
-    def access_key(self, name: str) -> bytes | None:
-        """Return a partition's access key (32 bytes), None when it has none.
+    def seams(self) -> Seams:
+        """Open the parts of the machine that lie in the folder; return them with the other real seams.
 
-        Raises OperatorError when the file is not private or does not hold a key.
+        Raises what opening NVRAM raises (`SqliteNvram`).  The caller closes NVRAM, and then the state.
         """
-        path = self._keys / f"{name}.key"
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            if os.fstat(descriptor).st_mode & 0o077:
-                raise self._refused(f"{path} is readable by others", "an access key has mode 0600")
-            text = file.read(2 * ACCESS_KEY_SIZE + 2).strip()
-        try:
-            key = bytes.fromhex(text.decode("ascii"))
-        except ValueError:
-            key = b""
-        if len(key) != ACCESS_KEY_SIZE:
-            raise self._refused(
-                f"{path} holds no access key", f"an access key is {ACCESS_KEY_SIZE} bytes in hex"
-            )
-        return key
-
-    def keep_access_key(self, name: str, key: bytes) -> None:
-        """Store a partition's new access key: all or nothing, durable, readable by the owner alone.
-
-        Raises StorageError when it can't be written.
-        """
-        try:
-            self._write_key(name, key)
-        except OSError as error:
-            rule = "every partition has an access key in the state"
-            message = f"the access key of {name} can't be written: {error.strerror}"
-            raise StorageError(message, rule=rule, section=_SECTION) from None
-
-    def _write_key(self, name: str, key: bytes) -> None:
-        path = self._keys / f"{name}.key"
-        new = self._keys / f"{name}.key.new"
-        new.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
-            file.write(key.hex().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        sync_folder(self._keys)
+        return Seams(
+            entropy=self._entropy,
+            clock=time.monotonic,
+            nvram=SqliteNvram(self.folder / "nvram.sqlite"),
+            components=Components(anchor_card=AnchorCard(self.folder / "anchor-card")),
+            worker=ThreadWorker(),
+            transport=self.listeners,
+        )
 
     def _take_folder(self) -> None:
         if not self.folder.exists():

@@ -23,7 +23,8 @@ import trio
 from hcall_server.keystore.store import Keystore
 from hcall_server.nvram.names import SYSTEM, image_name, profile_name
 from hcall_server.nvram.seam import Nvram, NvramError
-from hcall_server.platform.partition import Partition, PartitionProfile
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.profile import PartitionProfile
 from hcall_server.sealing import Sealer, SystemRecord, seal_image, seal_profile, seal_system
 from hcall_server.writeback.health import FlushState, Health
 from hcall_server.writeback.worker import Worker
@@ -36,6 +37,8 @@ LAST_RETRY = 5.0
 STALL = 2.0
 """Seconds after which a commit that has not returned counts as stalled."""
 
+Clock = Callable[[], float]
+"""Seconds since some moment; never goes back."""
 OnTrouble = Callable[[NvramError | None], None]
 Records = dict[str, bytes | None]
 
@@ -61,7 +64,7 @@ class Encryptor:
     """Makes changes durable behind the writers' backs.
 
     `delay` is in seconds.  `on_trouble` is called with each failure, and with None when NVRAM
-    works again.  Times are those of the trio clock.
+    works again.  `clock` tells how old changes are and since when a commit hangs.
     """
 
     def __init__(
@@ -70,14 +73,16 @@ class Encryptor:
         sealer: Sealer,
         worker: Worker,
         *,
+        clock: Clock,
         delay: float = DEFAULT_DELAY,
         on_trouble: OnTrouble = lambda error: None,
     ) -> None:
         self._nvram = nvram
         self._sealer = sealer
         self._worker = worker
+        self.on_trouble = on_trouble
+        self._clock = clock
         self._delay = delay
-        self._on_trouble = on_trouble
         self._dirty: dict[int, Partition] = {}
         self._loose: Records = {}
         self._dirty_since = 0.0
@@ -131,7 +136,7 @@ class Encryptor:
                 return True
             batch, loose = self._take()
             self._flying = {snapshot.partition.number: snapshot for snapshot in batch}
-            self._flying_since, self._commit_since = self._dirty_since, trio.current_time()
+            self._flying_since, self._commit_since = self._dirty_since, self._clock()
             try:
                 await self._commit(batch, loose)
             except NvramError as error:
@@ -160,13 +165,13 @@ class Encryptor:
             state=self._state(),
             last_error=self._error.message if self._error else None,
             pending=pending,
-            oldest_pending=trio.current_time() - since if pending else 0.0,
+            oldest_pending=self._clock() - since if pending else 0.0,
             commits=self._commits,
             failures=self._failures,
         )
 
     def _state(self) -> FlushState:
-        if self._commit_since is not None and trio.current_time() - self._commit_since > STALL:
+        if self._commit_since is not None and self._clock() - self._commit_since > STALL:
             return "stalled"
         if self._error:
             return "retrying"
@@ -176,7 +181,7 @@ class Encryptor:
 
     def _note_work(self) -> None:
         if not self._dirty and not self._loose:
-            self._dirty_since = trio.current_time()
+            self._dirty_since = self._clock()
         self._work.set()
 
     def _take(self) -> tuple[list[_Snapshot], Records]:
@@ -217,7 +222,7 @@ class Encryptor:
         self._failures += 1
         self._error = error
         self._retry = min(max(2 * self._retry, FIRST_RETRY), LAST_RETRY)
-        self._on_trouble(error)
+        self.on_trouble(error)
 
     def _note_success(self, batch: list[_Snapshot]) -> None:
         self._commits += 1
@@ -226,4 +231,4 @@ class Encryptor:
                 snapshot.keystore.mark_flushed(snapshot.profile.image_generation)
         if self._error:
             self._error, self._retry = None, 0.0
-            self._on_trouble(None)
+            self.on_trouble(None)

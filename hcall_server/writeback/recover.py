@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_server.keystore.image import StoreImage
 from hcall_server.nvram.names import SYSTEM, image_name, parse_name, profile_name
-from hcall_server.platform.partition import Partition, PartitionProfile
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.profile import PartitionProfile
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import (
     Sealer,
@@ -69,7 +70,7 @@ class _Recovery:
         blob = self._records.get(profile_name(number))
         if blob is None:
             raise _missing(f"partition {number}", "profile")
-        return PartitionProfile(*open_profile(self._sealer, number, blob))
+        return open_profile(self._sealer, number, blob)
 
     def _image(self, partition: Partition, generation: int) -> StoreImage | None:
         if not partition.kbytes:

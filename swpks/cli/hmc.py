@@ -194,7 +194,7 @@ def _create(args: argparse.Namespace, _path: str) -> Ask:
 
 
 def _faults(args: argparse.Namespace, path: str) -> Ask:
-    from hcall_server.faults.busy import parse_fault
+    from hcall_abi.faults import parse_fault
 
     faults = [parse_fault(text) for text in args.faults]
     body = [

@@ -6,19 +6,20 @@ Only sockets, disk and the NVRAM thread are replaced, so it starts in a few mill
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import trio
-import trio.testing
 
 from hcall_abi.consumers import SecureBoot
+from hcall_abi.faults import parse_fault
 from hcall_client.channel import Channel, open_channel
+from swpks.testing.seams import simulated_seams
 
 if TYPE_CHECKING:
+    from hcall_server.data_channel.memory import MemoryTransport
     from hcall_server.machine.machine import Machine
     from hcall_server.nvram.memory import MemoryNvram
     from hcall_server.platform.partition import Partition
@@ -38,12 +39,13 @@ class EmulatedPartition:
     channel: Channel
 
     def __init__(
-        self, machine: Machine, partition: Partition, encryptor: Encryptor, nvram: MemoryNvram
+        self, machine: Machine, partition: Partition, transport: MemoryTransport, nvram: MemoryNvram
     ) -> None:
         self.machine = machine
         self.partition = partition
-        self.encryptor = encryptor
+        self.encryptor: Encryptor = machine.encryptor
         self.nvram = nvram
+        self._transport = transport
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
@@ -51,7 +53,7 @@ class EmulatedPartition:
 
     def connect(self) -> AbstractAsyncContextManager[Channel]:
         """Open one more session with the partition, for the length of a block."""
-        return open_channel(self._stream(), name="test")
+        return open_channel(self._transport.connect(self.partition.name), name="test")
 
     async def ipl(self, secure_boot: SecureBoot | None = None) -> Channel:
         """Restart the partition, with another secure-boot mode if one is given.
@@ -60,8 +62,8 @@ class EmulatedPartition:
         """
         name = self.partition.name
         if secure_boot is not None:
-            await self.machine.set_secure_boot(name, secure_boot)
-        await (self.machine.ipl if self.partition.running else self.machine.power_on)(name)
+            self.machine.set_attributes(name, {"secure_boot": secure_boot})
+        (self.machine.ipl if self.partition.running else self.machine.power_on)(name)
         return await self._open()
 
     async def set_faults(self, *faults: str) -> None:
@@ -70,33 +72,23 @@ class EmulatedPartition:
         Each is "HCALL=STATUS[,nth=N][,times=K|,seconds=S]", such as "WRITE_OBJECT=H_BUSY,times=2"
         (spec/faults.md); seconds are those of the trio clock, so of a MockClock where one runs.
         """
-        from hcall_server.faults.busy import parse_fault
-
-        await self.machine.set_faults(self.partition.name, map(parse_fault, faults))
+        self.machine.set_faults(self.partition.name, map(parse_fault, faults))
+        await trio.lowlevel.checkpoint()
 
     async def power_off(self) -> None:
         """Stop the partition; its sessions end with GOODBYE 2."""
-        await self.machine.power_off(self.partition.name)
+        self.machine.power_off(self.partition.name)
+        await trio.lowlevel.checkpoint()
 
     async def flush(self) -> bool:
         """Make everything durable now; False when NVRAM refused."""
         return await self.encryptor.flush()
 
-    def _stream(self) -> trio.abc.Stream:
-        """Return the client's end of a stream that is served."""
-        from hcall_server.data_channel.connection import serve_stream
-
-        ours, theirs = trio.testing.memory_stream_pair()
-
-        async def serve() -> None:
-            await serve_stream(self.machine, theirs, self.partition, demand_proof=False)
-
-        self._running().start_soon(serve)
-        return ours
-
     async def _open(self) -> Channel:
         """Open the session of an IPL in a task of its own: it lives as long as the partition."""
-        self.channel = await self._running().start(self._hold)
+        if self._nursery is None:
+            raise RuntimeError("the partition is not served any more")
+        self.channel = await self._nursery.start(self._hold)
         return self.channel
 
     async def _hold(self, *, task_status: trio.TaskStatus[Channel]) -> None:
@@ -104,18 +96,14 @@ class EmulatedPartition:
             task_status.started(channel)
             await channel.wait_ended()
 
-    def _running(self) -> trio.Nursery:
-        if self._nursery is None:
-            raise RuntimeError("the partition is not served any more")
-        return self._nursery
-
     @asynccontextmanager
     async def _served(self) -> AsyncIterator[None]:
         """Serve the partition around a block; what the block raises comes out as it is."""
         failure: BaseException | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            await nursery.start(self.encryptor.run)
+            await nursery.start(self.machine.run)
+            self.machine.start()
             await self._open()
             try:
                 yield
@@ -146,29 +134,21 @@ async def emulated_partition(
     the console's attributes by their names, such as ``{"keystore_signed_updates": 1}``
     (spec/control.md#attributes), `faults` a plan as for `EmulatedPartition.set_faults`.
     """
-    emulated = _make(name, level, kbytes, strict_memory, flush_delay)
-    emulated.machine.system.set_attributes(name, attributes)
-    emulated.machine.system.set_secure_boot(name, secure_boot)
-    emulated.machine.system.power_on(name)
-    await emulated.set_faults(*faults)
+    # The server is loaded here, by the first who needs it.
+    from hcall_server.data_channel.memory import MemoryTransport
+    from hcall_server.nvram.memory import MemoryNvram
+    from hcall_server.service.assembly import assemble
+    from hcall_server.service.settings import PartitionSettings, Settings
+
+    transport, nvram = MemoryTransport(), MemoryNvram()
+    settings = Settings(
+        firmware=level,
+        strict_memory=strict_memory,
+        flush_delay_ms=flush_delay * 1000,
+        partition=(PartitionSettings(name, kbytes, faults=tuple(faults)),),
+    )
+    machine = assemble(simulated_seams(nvram=nvram, transport=transport), settings)
+    machine.set_attributes(name, {"secure_boot": secure_boot, **attributes})
+    emulated = EmulatedPartition(machine, machine.system.find(name), transport, nvram)
     async with emulated._served():
         yield emulated
-
-
-def _make(name: str, level: str, kbytes: int, strict_memory: bool, flush_delay: float) -> EmulatedPartition:
-    """Build a system of one partition; the server is loaded here, by the first who needs it."""
-    from hcall_abi.levels import LEVELS
-    from hcall_server.components.anchor_card import SystemIdentity
-    from hcall_server.machine.machine import Machine
-    from hcall_server.nvram.memory import MemoryNvram
-    from hcall_server.platform.system import ManagedSystem
-    from hcall_server.sealing import Sealer
-    from hcall_server.writeback.encryptor import Encryptor
-    from hcall_server.writeback.worker import InlineWorker
-
-    identity = SystemIdentity.make(os.urandom)
-    system = ManagedSystem(LEVELS[level], identity.system_id, os.urandom, strict_memory=strict_memory)
-    nvram = MemoryNvram()
-    encryptor = Encryptor(nvram, Sealer(identity, os.urandom), InlineWorker(), delay=flush_delay)
-    machine = Machine(system, encryptor)
-    return EmulatedPartition(machine, system.create(name, kbytes), encryptor, nvram)

@@ -7,8 +7,7 @@ from hcall_abi.consumers import SecureBoot
 from hcall_abi.levels import LEVELS
 from hcall_abi.structures import Config
 from hcall_client.calls import Request, get_config
-from hcall_server.faults.busy import Calls
-from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.hcalls.dispatch import Calls, HypervisorCalls
 from hcall_server.platform.system import ManagedSystem
 
 T = TypeVar("T")
@@ -23,7 +22,7 @@ class Engine:
             LEVELS[level], bytes(16), lambda size: next(counter).to_bytes(2, "big") * (size // 2)
         )
         self.partition = self.system.create("lpar1", kbytes)
-        self.system.set_secure_boot("lpar1", SecureBoot(secure_boot))
+        self.system.set_attributes("lpar1", {"secure_boot": SecureBoot(secure_boot)})
         self.system.power_on("lpar1")
         self.calls: Calls = HypervisorCalls(self.partition)
         self.opcodes: list[int] = []

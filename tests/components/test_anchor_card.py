@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from hcall_abi.errors import OperatorError, StorageError
-from hcall_server.components.anchor_card import AnchorCard, RootKeyComponent, SystemIdentity
+from hcall_server.components.anchor_card import AnchorCard
+from hcall_server.components.seam import RootKeyComponent
+from hcall_server.platform.identity import SystemIdentity
 
 IDENTITY = SystemIdentity(bytes(range(16)), b"CANARY-root-key-0123456789abcdef")
 OTHER = SystemIdentity(bytes(16), bytes(32))

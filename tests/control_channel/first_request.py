@@ -18,28 +18,17 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "spec")]
 
 import trio  # noqa: E402
-import trio.testing  # noqa: E402
 
-from hcall_abi.levels import FW1110  # noqa: E402
 from hcall_client.calls import get_config  # noqa: E402
 from hcall_client.channel import open_channel  # noqa: E402
 from hcall_server.control_channel.serve import serve_control  # noqa: E402
-from hcall_server.data_channel.connection import serve_stream  # noqa: E402
-from hcall_server.machine.machine import Machine  # noqa: E402
-from hcall_server.platform.system import ManagedSystem  # noqa: E402
-from hcall_server.writeback.health import Health  # noqa: E402
+from hcall_server.data_channel.memory import MemoryTransport  # noqa: E402
+from hcall_server.service.assembly import assemble  # noqa: E402
+from hcall_server.service.settings import PartitionSettings, Settings  # noqa: E402
+from swpks.testing.seams import simulated_seams  # noqa: E402
 
 STACK = {"starlette", "hypercorn", "msgspec", "anyio", "h2", "httpx", "prometheus_client"}
 REQUEST = b"GET %s HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-
-
-class Still:
-    """An encryptor with nothing to do."""
-
-    health = Health("idle", None, 0, 0.0, 0, 0)
-
-    def changed(self, partition: object) -> None:
-        """Nothing."""
 
 
 def memory() -> float:
@@ -77,17 +66,16 @@ class Caller:
 
 async def measure(listener: socket.socket, path: str) -> dict[str, object]:
     """The figures."""
-    system = ManagedSystem(FW1110, bytes(16), bytes)
-    machine = Machine(system, Still())
-    partition = system.create("a", 64)
-    system.power_on("a")
+    transport = MemoryTransport()
+    settings = Settings(partition=(PartitionSettings("a", 64),))
+    machine = assemble(simulated_seams(transport=transport), settings)
     caller = Caller()
-    ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
+        await nursery.start(machine.run)
+        machine.start()
         await nursery.start(serve_control, machine, listener)
-        nursery.start_soon(lambda: serve_stream(machine, theirs, partition, demand_proof=False))
         if "quiet" not in sys.argv:
-            nursery.start_soon(caller.run, ours)
+            nursery.start_soon(caller.run, transport.connect("a"))
             while caller.calls < 100:
                 await trio.lowlevel.checkpoint()
         before, memory_before, loaded = caller.calls, memory(), sorted(STACK & sys.modules.keys())

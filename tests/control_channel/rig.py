@@ -1,8 +1,8 @@
-"""A machine to control: the real rules and sessions, without sockets of partitions and without NVRAM."""
+"""A machine to control: assembled of simulated parts, and not running."""
 
 from __future__ import annotations
 
-import itertools
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,44 +11,32 @@ import trio
 
 from hcall_abi.levels import FW950, FirmwareLevel
 from hcall_server.control_channel.app import make_app
-from hcall_server.faults.nvram import FaultyNvram
+from hcall_server.control_channel.serve import serve_control
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
-from hcall_server.platform.partition import Partition
-from hcall_server.platform.system import ManagedSystem
-from hcall_server.writeback.health import Health
+from hcall_server.nvram.names import parse_name
+from hcall_server.service.assembly import assemble
+from hcall_server.service.settings import Settings
+from swpks.testing.seams import simulated_seams
+from tests.guest import Chance
 
 BASE = "http://swpks"
-HEALTHY = Health(state="idle", last_error=None, pending=0, oldest_pending=0.0, commits=3, failures=0)
-
-
-class StillEncryptor:
-    """Takes notes of changes and writes nothing."""
-
-    def __init__(self) -> None:
-        self.health = HEALTHY
-        self.noted: list[str] = []
-
-    def changed(self, partition: Partition) -> None:
-        """Note a changed keystore."""
-        self.noted.append(partition.name)
-
-    def profile_changed(self, partition: Partition) -> None:
-        """Note a changed profile."""
-        self.noted.append(partition.name)
-
-
-def counting_entropy():
-    """Entropy that is the same in every run."""
-    numbers = itertools.count(1)
-    return lambda size: next(numbers).to_bytes(8, "big") * (size // 8) + bytes(size % 8)
 
 
 def make_machine(level: FirmwareLevel = FW950, *, total_kbytes: int | None = None) -> Machine:
-    """Return a machine without partitions."""
-    entropy = counting_entropy()
-    system = ManagedSystem(level, bytes(range(16)), entropy, total_kbytes=total_kbytes)
-    return Machine(system, StillEncryptor(), entropy=entropy, nvram=FaultyNvram(MemoryNvram()))
+    """Return a machine without partitions; time stands still in it."""
+    seams = simulated_seams(entropy=Chance(), clock=lambda: 0.0)
+    return assemble(seams, Settings(firmware=level.name, system_total_kbytes=total_kbytes))
+
+
+async def flushed(machine: Machine) -> set[int]:
+    """Make everything durable; returns the numbers of the partitions that had been changed."""
+    memory = machine.nvram.inner
+    assert isinstance(memory, MemoryNvram)
+    before = memory.records
+    assert await machine.encryptor.flush()
+    changed = {name for name, blob in memory.records.items() if before.get(name) != blob}
+    return {found.partition for name in changed if (found := parse_name(name))} - {0}
 
 
 def in_process(machine) -> httpx.AsyncClient:
@@ -64,10 +52,6 @@ def over_socket(path: str) -> httpx.AsyncClient:
 @asynccontextmanager
 async def served(machine, path) -> AsyncIterator[str]:
     """The control channel of `machine` on a Unix socket; cancelled at the end."""
-    import socket
-
-    from hcall_server.control_channel.serve import serve_control
-
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hcall_abi.errors import StorageError
-from tests.control_channel.rig import in_process, make_machine
+from tests.control_channel.rig import flushed, in_process, make_machine
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_bodies_that_are_not_as_the_table_says(machine, client, body) -> N
     )
     assert answer.status_code == 400, answer.text
     assert answer.json()["section"] == "spec/control.md#requests"
-    assert machine.encryptor.noted == []
+    assert await flushed(machine) == set()
 
 
 @pytest.mark.parametrize("kbytes", [-1, 2**32, 10**400, 8.0, "8", True, None])
@@ -126,13 +126,13 @@ async def test_a_body_where_none_belongs(machine, client) -> None:
     """It would look as if it had meant something."""
     answer = await client.post("/v1/partitions/a/power-on", json={"secure_boot": "enforce"})
     assert answer.status_code == 400
-    assert machine.encryptor.noted == []
+    assert await flushed(machine) == set()
 
 
 async def test_trouble_with_storage_is_told(machine, client, monkeypatch) -> None:
     """What the machine's storage refuses is not the caller's fault."""
 
-    async def fail(name):
+    def fail(name):
         raise StorageError("the disk is full", rule="there is room", section="spec/sealed.md#nvram")
 
     monkeypatch.setattr(machine, "power_on", fail)
@@ -144,7 +144,7 @@ async def test_trouble_with_storage_is_told(machine, client, monkeypatch) -> Non
 async def test_an_error_of_ours_shows_nothing(machine, client, monkeypatch) -> None:
     """A bug answers 500 without its text, which might hold anything; the next request is served."""
 
-    async def fail(name):
+    def fail(name):
         raise RuntimeError("secret")
 
     monkeypatch.setattr(machine, "power_on", fail)

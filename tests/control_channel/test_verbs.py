@@ -6,8 +6,9 @@ import pytest
 
 from hcall_abi.consumers import Consumer
 from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.faults import NvramFault
 from hcall_abi.levels import FW1110
-from tests.control_channel.rig import HEALTHY, in_process, make_machine
+from tests.control_channel.rig import flushed, in_process, make_machine
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ async def test_a_new_partition_has_no_keystore(machine, client) -> None:
         "refused": None,
         "faults": [],
     }
-    assert machine.encryptor.noted == ["lpar1"]
+    assert await flushed(machine) == {1}
 
 
 async def test_a_keystore_is_enabled_at_creation_or_later(client) -> None:
@@ -197,20 +198,22 @@ async def test_a_name_is_given_once(client) -> None:
     assert problem["section"] == "spec/control.md#names"
 
 
-async def test_health_of_a_sound_machine(client) -> None:
+async def test_health_of_a_sound_machine(machine, client) -> None:
     """200 and no reasons."""
     await client.post("/v1/partitions", json={"name": "a"})
     await client.post("/v1/partitions/a/power-on")
+    await flushed(machine)
     answer = await client.get("/health")
     assert answer.status_code == 200
     health = answer.json()
     assert (health["ok"], health["reasons"], health["partitions"], health["running"]) == (True, [], 1, 1)
-    assert health["writeback"]["commits"] == 3
+    assert (health["writeback"]["state"], health["writeback"]["commits"]) == ("idle", 1)
 
 
 async def test_health_tells_what_is_wrong(machine, client) -> None:
     """503 with a reason for NVRAM and for each partition whose store was refused."""
-    machine.encryptor.health = HEALTHY._replace(state="retrying", last_error="disk full", pending=1)
+    machine.set_nvram_fault(NvramFault("full"))
+    assert not await machine.encryptor.flush()
     partition = machine.system.create("a", 8)
     partition.refused = StorageError(
         "its image is damaged", rule="blobs are whole", section="spec/sealed.md#x"
@@ -218,7 +221,10 @@ async def test_health_tells_what_is_wrong(machine, client) -> None:
     partition.keystore = None
     answer = await client.get("/health")
     assert answer.status_code == 503
-    assert answer.json()["reasons"] == ["NVRAM (retrying): disk full", "partition a: its image is damaged"]
+    assert answer.json()["reasons"] == [
+        "NVRAM (retrying): NVRAM: full (a planned fault)",
+        "partition a: its image is damaged",
+    ]
     shown = (await client.get("/v1/partitions/a")).json()
     assert shown["refused"] == {
         "detail": "its image is damaged",
@@ -231,7 +237,7 @@ async def test_health_tells_what_is_wrong(machine, client) -> None:
 async def test_metrics(machine, client) -> None:
     """Every figure with its labels, and unknown numbers under one name."""
     partition = machine.system.create("a", 8)
-    await machine.power_on("a")
+    machine.power_on("a")
     put_object(machine, "a")
     machine.counters.calls[1][0x41C, 0] += 1
     machine.counters.calls[1][0xDEAD, -2] += 1
@@ -239,6 +245,7 @@ async def test_metrics(machine, client) -> None:
     machine.counters.opens[0] += 1
     machine.counters.goodbyes[98] += 1
     machine.counters.goodbyes[99] += 1
+    await flushed(machine)
     answer = await client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -256,7 +263,7 @@ async def test_metrics(machine, client) -> None:
         f'swpks_keystore_used_bytes{{partition="a"}} {used}',
         'swpks_keystore_objects{partition="a"} 1.0',
         "swpks_nvram_ok 1.0",
-        "swpks_nvram_commits_total 3.0",
+        "swpks_nvram_commits_total 1.0",
     } <= lines
     assert "label" not in answer.text
 
@@ -273,12 +280,11 @@ async def test_attributes_are_set_together_and_shown() -> None:
     machine = make_machine(FW1110)
     async with in_process(machine) as client:
         await client.post("/v1/partitions", json={"name": "lpar1"})
-        noted = vars(machine.encryptor)["noted"]
-        noted.clear()
+        await flushed(machine)
         wish = SIGNED_UPDATES | {"keystore_kbytes": 64, "secure_boot": 2}
         shown = (await client.patch("/v1/partitions/lpar1/attributes", json=wish)).json()
         assert {name: shown[name] for name in wish} == wish | {"secure_boot": "enforce"}
-        assert noted == ["lpar1"]
+        assert await flushed(machine) == {1}
         less = {"linux_dynamic_key_secure_boot": 0}
         shown = (await client.patch("/v1/partitions/lpar1/attributes", json=less)).json()
         assert {name: shown[name] for name in SIGNED_UPDATES} == SIGNED_UPDATES | less
@@ -326,7 +332,7 @@ async def test_a_power_on_that_fails_is_no_ipl(machine, client) -> None:
 
     await client.post("/v1/partitions", json={"name": "lpar1", "keystore_kbytes": 8})
     before = (await client.get("/v1/partitions/lpar1")).json()
-    machine.doors = Shut()
+    machine.transport = Shut()
     answer = await client.post("/v1/partitions/lpar1/power-on")
     assert (answer.status_code, answer.json()["section"]) == (409, "spec/service.md#sockets")
     assert (await client.get("/v1/partitions/lpar1")).json() == before

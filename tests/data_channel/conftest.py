@@ -1,6 +1,6 @@
 """Fixtures for the tests of the data channel."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -9,8 +9,8 @@ from tests.data_channel.support import Service, make_machine
 
 
 @pytest.fixture
-def service(nursery: trio.Nursery) -> Iterator[Service]:
+async def service(nursery: trio.Nursery) -> AsyncIterator[Service]:
     """A machine with the partitions alpha and beta."""
-    made = Service(nursery, make_machine("alpha", "beta"))
+    made = await Service.start(nursery, make_machine("alpha", "beta"))
     yield made
     made.close()

@@ -3,52 +3,36 @@
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import trio
 
 from hcall_abi.frames import Frame, Goodbye, HCall, Hello, HReturn, Open, Opened
-from hcall_abi.levels import LEVELS
 from hcall_abi.proof import NO_PROOF
 from hcall_abi.session import Event, Role, Session
 from hcall_client.calls import Request, read_object, write_object
 from hcall_client.request import Authorization
-from hcall_server.data_channel.connection import serve_stream
+from hcall_server.data_channel.memory import MemoryTransport
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.machine import Machine
-from hcall_server.platform.partition import Partition
-from hcall_server.platform.system import ManagedSystem
-from hcall_server.writeback.health import Health
+from hcall_server.service.assembly import assemble
+from hcall_server.service.settings import PartitionSettings, Settings
+from swpks.testing.seams import simulated_seams
+from tests.guest import Chance
 
 KEY = bytes(range(32))
 OS = Authorization(3)
 
 
-class Flusher:
-    """Stands for the encryptor: notes who was reported, flushes nothing."""
-
-    def __init__(self) -> None:
-        self.changes: Counter[str] = Counter()
-
-    def changed(self, partition: Partition) -> None:
-        self.changes[partition.name] += 1
-
-    @property
-    def health(self) -> Health:
-        return Health("idle", None, 0, 0.0, 0, 0)
-
-
 def make_machine(*names: str, limits: Limits | None = None, kbytes: int = 64) -> Machine:
-    """A running machine: a partition for each name, all powered on."""
-    counter = iter(range(1 << 30))
-    system = ManagedSystem(LEVELS["FW1110"], bytes(16), lambda n: next(counter).to_bytes(n, "big"))
-    for name in names or ("alpha",):
-        system.create(name, kbytes)
-        system.power_on(name)
-    return Machine(system, Flusher(), limits=limits, access_key=lambda _: KEY)
+    """A machine over memory streams with a partition for each name, all powered on; nothing is flushed."""
+    wishes = tuple(PartitionSettings(name, kbytes) for name in names or ("alpha",))
+    settings = Settings(limits=limits or Limits(), partition=wishes)
+    machine = assemble(simulated_seams(transport=MemoryTransport(KEY), entropy=Chance()), settings)
+    machine.start()
+    return machine
 
 
 class Peer:
@@ -111,38 +95,39 @@ class Peer:
 
 
 class Service:
-    """A machine that serves memory streams or sockets in a nursery."""
+    """A machine that serves memory streams or sockets in a nursery; what it changes is not flushed."""
 
-    def __init__(self, nursery: trio.Nursery, machine: Machine) -> None:
-        self.nursery = nursery
+    def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._sockets: list[socket.socket] = []
+
+    @classmethod
+    async def start(cls, nursery: trio.Nursery, machine: Machine) -> Service:
+        """Serve in a nursery."""
+        made = cls(machine)
+        await nursery.start(made.transport.run, machine)
+        return made
+
+    @property
+    def transport(self) -> MemoryTransport:
+        assert isinstance(self.machine.transport, MemoryTransport)
+        return self.machine.transport
 
     def close(self) -> None:
         """Close the test's own ends."""
         for each in self._sockets:
             each.close()
 
-    def serve(self, stream: trio.abc.Stream, name: str | None, *, demand_proof: bool = False) -> None:
-        partition = self.machine.system.find(name) if name else None
-
-        async def run() -> None:
-            await serve_stream(self.machine, stream, partition, demand_proof=demand_proof)
-
-        self.nursery.start_soon(run)
-
     def connect(self, name: str | None = "alpha", *, demand_proof: bool = False) -> Peer:
         """A new connection over memory streams, by the private listener of `name` (None: a common one)."""
-        ours, theirs = trio.testing.memory_stream_pair()
-        self.serve(theirs, name, demand_proof=demand_proof)
-        return Peer(ours)
+        return Peer(self.transport.connect(name, demand_proof=demand_proof))
 
     def connect_socket(self, name: str = "alpha") -> Peer:
         """A new connection over a pair of real sockets with small buffers."""
         ours, theirs = socket.socketpair()
         self._sockets.append(ours)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        self.serve(SocketStream(theirs), name)
+        self.transport.serve(SocketStream(theirs), name)
         return Peer(SocketStream(ours))
 
     async def session(self, name: str = "alpha") -> Peer:

@@ -1,5 +1,7 @@
 """Sessions: batches, isolation, the ends that the protocol names (spec/protocol.md#sessions)."""
 
+from collections import Counter
+
 import pytest
 import trio
 
@@ -10,7 +12,7 @@ from hcall_abi.statuses import Status
 from hcall_client.calls import raw_call, remove_object, set_password
 from hcall_client.errors import HcallError
 from hcall_server.data_channel import connection as data_channel
-from tests.data_channel.support import OS, Flusher, Peer, Service, read, write
+from tests.data_channel.support import OS, Peer, Service, read, write
 
 PROTOCOL_ERROR, IPL, STOPPING = 1, 2, 4
 
@@ -40,7 +42,7 @@ async def counted(service: Service) -> tuple[Peer, CountingStream]:
     """A session whose server end counts its sends from now on."""
     ours, theirs = trio.testing.memory_stream_pair()
     stream = CountingStream(theirs)
-    service.serve(stream, "alpha")
+    service.transport.serve(stream, "alpha")
     peer = Peer(ours)
     await peer.open()
     stream.sent.clear()
@@ -91,18 +93,20 @@ async def test_pieces_of_any_size_make_the_same_calls(service: Service) -> None:
     assert [each.status for each in await answers(peer, 2)] == [0, 0]
 
 
-async def test_what_a_batch_changed_is_reported_once(service: Service) -> None:
+async def test_what_a_batch_changed_is_reported_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """R-20: the encryptor hears of changes after the batch; a batch that changes nothing is silent."""
-    flusher = service.machine.encryptor
-    assert isinstance(flusher, Flusher)
+    changed = Counter[str]()
+    monkeypatch.setattr(service.machine.encryptor, "changed", lambda each: changed.update([each.name]))
     peer = await service.session()
     await peer.send(*peer.frames([read(b"a")] * 8))
     await answers(peer, 8)
-    assert flusher.changes["alpha"] == 0
+    assert changed["alpha"] == 0
     await peer.send(*peer.frames([write(b"a"), write(b"b"), write(b"c")]))
     await answers(peer, 3)
-    assert flusher.changes["alpha"] == 1
-    assert flusher.changes["beta"] == 0
+    assert changed["alpha"] == 1
+    assert changed["beta"] == 0
 
 
 async def test_partitions_do_not_see_each_other(service: Service) -> None:
@@ -125,7 +129,7 @@ async def test_calls_of_two_sessions_of_a_partition_meet(service: Service) -> No
 
 async def test_a_keystore_that_is_off_answers_h_function(service: Service) -> None:
     """R-35: while PKS is off every call answers H_FUNCTION, and the session goes on."""
-    await service.machine.resize("alpha", 0)
+    service.machine.set_attributes("alpha", {"keystore_kbytes": 0})
     peer = await service.session()
     for _ in range(2):
         await peer.send(*peer.frames([read(b"a")]))
@@ -251,10 +255,10 @@ async def test_an_ipl_ends_every_session_of_its_partition(service: Service, verb
     beta = await service.session("beta")
     await sessions[0].call(set_password(3, b"a password"))
     await beta.call(set_password(3, b"of beta"))
-    await getattr(service.machine, verb)("alpha")
+    getattr(service.machine, verb)("alpha")
     assert [await each.goodbye() for each in sessions] == [IPL] * 3
     if verb == "power_off":
-        await service.machine.power_on("alpha")
+        service.machine.power_on("alpha")
     opened = await service.connect().open()
     assert (opened.status, opened.ipl_count) == (0, 2)
     await (await service.session()).call(write(b"no password needed"))
@@ -265,7 +269,7 @@ async def test_an_ipl_ends_every_session_of_its_partition(service: Service, verb
 async def test_an_ipl_inside_a_batch_stops_the_batch(service: Service) -> None:
     """R-04: when an IPL comes while answers are being sent, what has not run yet does not run."""
     ours, theirs = trio.testing.lockstep_stream_pair()
-    service.serve(theirs, "alpha")
+    service.transport.serve(theirs, "alpha")
     peer = Peer(ours)
     await peer.open()
     await peer.call(write(b"big", bytes(30_000)))
@@ -273,7 +277,7 @@ async def test_an_ipl_inside_a_batch_stops_the_batch(service: Service) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(peer.send, *peer.frames(calls))
         await trio.testing.wait_all_tasks_blocked()
-        await service.machine.ipl("alpha")
+        service.machine.ipl("alpha")
     with pytest.raises(HcallError) as caught:
         await (await service.session()).call(read(b"of the old IPL"))
     assert caught.value.status == Status.H_NOT_FOUND
@@ -286,7 +290,7 @@ async def test_an_ipl_reaches_those_who_do_not_read(service: Service) -> None:
     await peer.call(write(b"big", bytes(60_000)))
     await peer.send(*peer.frames([read(b"big")] * 20))
     await trio.testing.wait_all_tasks_blocked()
-    await service.machine.ipl("alpha")
+    service.machine.ipl("alpha")
     assert service.machine.sessions.count(1) == 0
     assert await peer.goodbye() == IPL
 
@@ -302,7 +306,7 @@ async def test_an_ipl_reaches_those_who_broke_the_protocol_and_do_not_read(
     calls = b"".join(map(peer.session.send, peer.frames([read(b"big")] * 10)))
     await peer.stream.send_all(calls + BAD["magic"][0])
     await trio.testing.wait_all_tasks_blocked()
-    await getattr(service.machine, verb)("alpha")
+    getattr(service.machine, verb)("alpha")
     assert service.machine.sessions.count(1) == 0
     assert await peer.goodbye() == IPL
 

@@ -52,7 +52,8 @@ async def test_a_proof_opens_a_common_listener(service: Service) -> None:
 
 async def test_id_0_on_a_common_listener_means_the_only_partition(nursery: trio.Nursery) -> None:
     """With one partition 0 means it, and the proofs of both ends hold the 0 as it was sent."""
-    peer = Service(nursery, make_machine("solo")).connect(None, demand_proof=True)
+    service = await Service.start(nursery, make_machine("solo"))
+    peer = service.connect(None, demand_proof=True)
     opened = await prove(peer, 0)
     assert peer.hello is not None
     assert (opened.status, opened.partition) == (0, 1)
@@ -92,14 +93,14 @@ async def test_a_proof_for_another_partition_or_connection_is_refused(service: S
 
 async def test_without_an_access_key_no_proof_is_right(service: Service) -> None:
     """A partition whose key is missing can't be opened with an HMAC under the empty key."""
-    service.machine.access_key = lambda _: b""
+    service.transport.key = b""
     peer = service.connect(None, demand_proof=True)
     assert (await prove(peer, 1, key=b"")).status == OpenStatus.NOT_AUTHORISED
 
 
 async def test_a_powered_off_partition_is_not_opened(service: Service) -> None:
     """Status 3, but only to those who may know."""
-    await service.machine.power_off("alpha")
+    service.machine.power_off("alpha")
     assert (await service.connect("alpha").open()).status == OpenStatus.NOT_ACTIVATED
     stranger = service.connect(None, demand_proof=True)
     assert (await prove(stranger, 1, key=bytes(32))).status == OpenStatus.NOT_AUTHORISED
@@ -120,7 +121,7 @@ async def test_another_version_is_refused(service: Service, version: int) -> Non
 
 async def test_a_partition_has_so_many_sessions(nursery: trio.Nursery) -> None:
     """Status 5; a session that ends makes room, and other partitions are not affected (R-01)."""
-    service = Service(nursery, make_machine("alpha", "beta", limits=Limits(max_sessions=2)))
+    service = await Service.start(nursery, make_machine("alpha", "beta", limits=Limits(max_sessions=2)))
     first = await service.session()
     await service.session()
     assert (await service.connect().open()).status == OpenStatus.TOO_MANY_SESSIONS

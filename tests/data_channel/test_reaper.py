@@ -1,6 +1,6 @@
 """Deadlines and floods, on a virtual clock (spec/protocol.md#sessions)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hcall_abi.frames import GoodbyeReason, Hello, HReturn
 from hcall_server.data_channel.connection import FLUSH_SIZE, WINDOW
-from hcall_server.data_channel.reaper import pause, reap
+from hcall_server.data_channel.reaper import pause
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine.limits import Limits
 from tests.data_channel.support import Peer, Service, make_machine, read, write
@@ -17,17 +17,16 @@ from tests.data_channel.support import Peer, Service, make_machine, read, write
 IDLE, TOO_SLOW = GoodbyeReason.IDLE_TOO_LONG, GoodbyeReason.TOO_SLOW_TO_READ
 
 
-Make = Callable[..., Service]
+Make = Callable[..., Awaitable[Service]]
 
 
 @pytest.fixture
 def reaped(nursery: trio.Nursery) -> Iterator[Make]:
-    """Makes a machine with a reaper, with limits of its own."""
+    """Makes a machine with limits of its own."""
     made: list[Service] = []
 
-    def make(**limits: Any) -> Service:
-        service = Service(nursery, make_machine("alpha", "beta", limits=Limits(**limits)))
-        nursery.start_soon(reap, service.machine.sessions, service.machine.limits)
+    async def make(**limits: Any) -> Service:
+        service = await Service.start(nursery, make_machine("alpha", "beta", limits=Limits(**limits)))
         made.append(service)
         return service
 
@@ -52,7 +51,7 @@ def clock(mock_clock: MockClock) -> MockClock:
 
 async def test_who_opens_no_session_is_sent_away(reaped: Make, clock: MockClock) -> None:
     """10 seconds from the connection, whatever dribbles in meanwhile."""
-    service = reaped()
+    service = await reaped()
     silent, dribbling = service.connect(), service.connect()
     for peer in (silent, dribbling):
         await peer.expect(Hello)
@@ -69,7 +68,7 @@ async def test_who_opens_no_session_is_sent_away(reaped: Make, clock: MockClock)
 
 async def test_an_idle_session_ends(reaped: Make, clock: MockClock) -> None:
     """Half-open peers look idle too; every call starts the time anew."""
-    service = reaped(idle_seconds=60)
+    service = await reaped(idle_seconds=60)
     idle, busy = await service.session(), await service.session()
     await pass_time(clock, 50)
     await busy.call(write(b"a"))
@@ -82,7 +81,7 @@ async def test_an_idle_session_ends(reaped: Make, clock: MockClock) -> None:
 
 async def test_no_idle_limit(reaped: Make, clock: MockClock) -> None:
     """0 means that a session may be silent for ever."""
-    service = reaped(idle_seconds=0)
+    service = await reaped(idle_seconds=0)
     idle = await service.session()
     await pass_time(clock, 2 * 3600)
     await idle.call(write(b"a"))
@@ -90,7 +89,7 @@ async def test_no_idle_limit(reaped: Make, clock: MockClock) -> None:
 
 async def test_the_idle_time_begins_when_a_send_ends(reaped: Make, clock: MockClock) -> None:
     """Who takes its time over a large answer has the whole of the idle time after it."""
-    service = reaped(idle_seconds=12)
+    service = await reaped(idle_seconds=12)
     peer = service.connect_socket()
     await peer.open()
     await peer.call(write(b"big", bytes(60_000)))
@@ -116,7 +115,7 @@ async def blocked_reader(service: Service, count: int = 100, behind: bytes = b""
 
 async def test_who_does_not_read_is_sent_away(reaped: Make, clock: MockClock) -> None:
     """GOODBYE 6 after 10 seconds, whole, behind the answer that was under way; a neighbour is not delayed."""
-    service = reaped()
+    service = await reaped()
     slow, neighbour = await blocked_reader(service), await service.session()
     await pass_time(clock, 9.5)
     await neighbour.call(read(b"big"))
@@ -129,7 +128,7 @@ async def test_who_does_not_read_is_sent_away(reaped: Make, clock: MockClock) ->
 
 async def test_who_never_reads_is_dropped(reaped: Make, clock: MockClock) -> None:
     """The GOODBYE is best effort: a peer that does not take it does not hold the connection."""
-    service = reaped()
+    service = await reaped()
     await blocked_reader(service)
     await pass_time(clock, 14)
     assert len(service.machine.sessions) == 0
@@ -138,11 +137,11 @@ async def test_who_never_reads_is_dropped(reaped: Make, clock: MockClock) -> Non
 
 async def test_who_breaks_the_protocol_and_does_not_read_is_sent_away(reaped: Make, clock: MockClock) -> None:
     """The answers that are due keep their deadline after a protocol error."""
-    service = reaped()
+    service = await reaped()
     peer = await blocked_reader(service, WINDOW - 1, b"garbage, and enough of it")
     await pass_time(clock, 11)
     assert await peer.goodbye() == TOO_SLOW
-    service = reaped()
+    service = await reaped()
     await blocked_reader(service, WINDOW - 1, b"garbage, and enough of it")
     await pass_time(clock, 14)
     assert len(service.machine.sessions) == 0
@@ -151,7 +150,7 @@ async def test_who_breaks_the_protocol_and_does_not_read_is_sent_away(reaped: Ma
 
 async def test_a_slow_reader_holds_bounded_memory(reaped: Make, clock: MockClock) -> None:
     """While answers are not read nothing more is received or run: 100 answers of 60 kB are not all made."""
-    service = reaped()
+    service = await reaped()
     await blocked_reader(service)
     made = service.machine.counters.bytes_sent
     assert made < FLUSH_SIZE + 3 * 60_100
@@ -160,7 +159,7 @@ async def test_a_slow_reader_holds_bounded_memory(reaped: Make, clock: MockClock
 
 async def test_a_slow_but_steady_reader_gets_everything(reaped: Make, clock: MockClock) -> None:
     """It has 10 seconds for each piece of at most FLUSH_SIZE and one answer, not for all of them."""
-    service = reaped()
+    service = await reaped()
     peer = await blocked_reader(service)
     for _ in range(100):
         assert (await peer.expect(HReturn)).status == 0
@@ -171,7 +170,7 @@ async def test_a_slow_but_steady_reader_gets_everything(reaped: Make, clock: Moc
 
 async def test_a_flood_of_connections_ends_the_oldest(reaped: Make, clock: MockClock) -> None:
     """Connections without a session are bounded; sessions are not touched by the flood."""
-    service = reaped(max_unopened=4)
+    service = await reaped(max_unopened=4)
     session = await service.session()
     flood = []
     for _ in range(10):

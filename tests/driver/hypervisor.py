@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
+from hcall_abi.faults import parse_fault
 from hcall_abi.frames import HReturn
 from hcall_client.request import Request
-from hcall_server.faults.busy import FaultPlan, executor_of, parse_fault
+from hcall_server.faults.busy import BusyCalls
+from hcall_server.faults.plan import Plan
 from hcall_server.hcalls.dispatch import HypervisorCalls
 from tests.client.engine import Engine
 
@@ -36,8 +38,10 @@ class Machine(Engine):
 
     def set_faults(self, *faults: str) -> None:
         """Give the partition a fault plan; its seconds are those of the virtual clock."""
-        plan = FaultPlan(map(parse_fault, faults), lambda: self.clock / 1_000_000)
-        self.calls = executor_of(self.partition, plan, lambda refusal, call: None)
+        inner, plan = HypervisorCalls(self.partition), Plan(map(parse_fault, faults))
+        self.calls = BusyCalls(
+            inner, self.partition, plan, lambda: self.clock / 1_000_000, lambda refusal, call: None
+        )
 
     def sleep(self, microseconds: int) -> None:
         """Let virtual time pass."""

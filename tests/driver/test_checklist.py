@@ -104,7 +104,7 @@ def test_6_a_read_tells_size_and_policy(build, boot, load):
     found = last(driver, Opcode.READ_OBJECT)
     assert found.registers[:2] == (4000, AUDIT)
     assert found.registers[0] <= found.arguments[4]
-    machine.system.set_secure_boot("lpar1", machine.partition.secure_boot.OFF)
+    machine.system.set_attributes("lpar1", {"secure_boot": machine.partition.secure_boot.OFF})
     machine.ipl()
     driver = boot(build, Scripted(machine))
     assert driver.read(b"name", 4000).error == AUTHORITY

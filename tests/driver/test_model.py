@@ -96,7 +96,7 @@ class Life(RuleBasedStateMachine):
     def ipl(self, mode, flush_after):
         self.machine.flush()
         self.machine.clock, self.machine.flush_after = 0, flush_after
-        self.machine.system.set_secure_boot("lpar1", SecureBoot(mode))
+        self.machine.system.set_attributes("lpar1", {"secure_boot": SecureBoot(mode)})
         self.machine.ipl()
         self.model.ipl(mode)
         self._replace(self._load())

@@ -95,7 +95,7 @@ def test_the_policy_of_a_blob_counts_when_it_is_unwrapped(newest, boot, machine,
     error, blob = driver.wrap(SECRET, flags)
     assert error == 0
     for mode in SecureBoot:
-        machine.system.set_secure_boot("lpar1", mode)
+        machine.system.set_attributes("lpar1", {"secure_boot": mode})
         machine.ipl()
         opened = boot(newest).unwrap(blob)
         assert opened == ((0, SECRET) if mode >= wanted else (-errno.EPERM, b""))

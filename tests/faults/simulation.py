@@ -1,6 +1,6 @@
 """A whole managed system on a virtual clock, whose power can be cut at any operation of its NVRAM.
 
-Everything but the five seams is real: sessions over memory streams, dispatch, keystore, encryptor,
+Everything but the six seams is real: sessions over memory streams, dispatch, keystore, encryptor,
 sealing, recovery.  A life runs from power-on to power cut; what lies in the `MemoryNvram` then is all
 that the next life gets, besides the anchor card.
 """
@@ -13,22 +13,24 @@ from random import Random
 from typing import Any
 
 import trio
-import trio.testing
 
-from hcall_abi.levels import LEVELS
+from hcall_abi.faults import NvramFault
 from hcall_client.calls import HcallError, Request
 from hcall_client.channel import Channel, open_channel
-from hcall_server.components.anchor_card import SystemIdentity
-from hcall_server.data_channel.connection import serve_stream
-from hcall_server.faults.nvram import FaultyNvram, Planned
+from hcall_server.components.memory import MemoryCard
+from hcall_server.data_channel.memory import MemoryTransport
+from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.machine.logs import Log
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
+from hcall_server.nvram.seam import Nvram
+from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.system import ManagedSystem
-from hcall_server.sealing import Sealer, SystemRecord
-from hcall_server.writeback.encryptor import Encryptor
-from hcall_server.writeback.recover import recover_partitions, recover_system
+from hcall_server.service.assembly import Seams, assemble
+from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.writeback.worker import Job
+from swpks.testing.seams import simulated_seams
 from tests.guest import Chance
 
 LEVEL = "FW1110"
@@ -51,6 +53,8 @@ class CutNvram:
         self.after = False
         self.operations = 0
         self.watch: Callable[[Mapping[str, bytes]], None] = lambda records: None
+        self.switch_off: Callable[[], None] = lambda: None
+        """Ends every task at once, so that none sees another one end."""
 
     def load(self) -> dict[str, bytes]:
         self._begin()
@@ -73,11 +77,15 @@ class CutNvram:
     def _begin(self) -> None:
         self.operations += 1
         if self.operations == self.at and not self.after:
-            raise PowerCut
+            self._cut()
 
     def _end(self) -> None:
         if self.at and self.operations == self.at:
-            raise PowerCut
+            self._cut()
+
+    def _cut(self) -> None:
+        self.switch_off()
+        raise PowerCut
 
 
 class SlowWorker:
@@ -108,9 +116,7 @@ class Direct:
     async def pipeline(self, requests: Iterable[Request[Any]]) -> list[Any]:
         """Run calls, then do what a connection does after each batch."""
         results = [self._call(request) for request in requests]
-        keystore = self._partition.keystore
-        if keystore is not None and keystore.dirty:
-            self._machine.encryptor.changed(self._partition)
+        self._machine.after_calls(self._partition, Log())
         await trio.lowlevel.checkpoint()
         return results
 
@@ -125,82 +131,61 @@ class Simulation:
     """A system with the partitions `names`, its NVRAM and its anchor card."""
 
     def __init__(
-        self, chance: Random, names: tuple[str, ...], kbytes: int, troubles: Iterable[Planned] = ()
+        self, chance: Random, names: tuple[str, ...], kbytes: int, faults: Iterable[NvramFault] = ()
     ) -> None:
         self.chance = chance
-        self.identity = SystemIdentity.make(Chance(b"identity"))
         self.memory = MemoryNvram()
-        self.nvram = CutNvram(FaultyNvram(self.memory, troubles), self.memory)
+        self.nvram = CutNvram(FaultyNvram(self.memory, faults), self.memory)
+        self.card = MemoryCard(SystemIdentity.make(Chance(b"identity")))
         self.through_channel = True
         self.waits: tuple[float, ...] = (0, 0.001, 0.03)
         """Seconds that NVRAM may take before and after its effect."""
-        self._names = names
-        self._kbytes = kbytes
+        self._wishes = tuple(PartitionSettings(name, kbytes) for name in names)
         self._entropy = Chance(chance.randbytes(8))
-
-    def sealer(self) -> Sealer:
-        """A sealer that knows nothing but the anchor card."""
-        return Sealer(self.identity, self._entropy)
 
     def recovered(self, records: Mapping[str, bytes]) -> ManagedSystem:
         """The system that a start on these records finds; fails where any of it is refused."""
-        system = ManagedSystem(LEVELS[LEVEL], self.identity.system_id, self._entropy)
-        recover_system(records, self.sealer())
-        assert not recover_partitions(system, records, self.sealer())
-        return system
+        machine = assemble(self._seams(MemoryNvram(records)), Settings(firmware=LEVEL))
+        assert not any(partition.refused for partition in machine.system.partitions.values())
+        return machine.system
 
     async def live(self, delay: float, body: Callable[[Life], Awaitable[None]]) -> None:
         """Switch the machine on and run `body` in it, to its end or to a power cut, wherever that is."""
         try:
             async with trio.open_nursery() as nursery:
-                life = Life(self, nursery, self.nvram.load(), delay)
-                await nursery.start(life.encryptor.run)
-                await life.power_on()
-                await body(life)
+                settings = Settings(firmware=LEVEL, flush_delay_ms=delay * 1000, partition=self._wishes)
+                self.nvram.switch_off = nursery.cancel_scope.cancel
+                machine = assemble(self._seams(self.nvram), settings)
+                await nursery.start(machine.run)
+                machine.start()
+                await body(Life(machine, nursery, through_channel=self.through_channel))
                 nursery.cancel_scope.cancel()
         except* PowerCut:
             pass
 
-    def start(self, records: Mapping[str, bytes]) -> ManagedSystem:
-        """Recover what there is and make what there is not, as the server does."""
-        system = self.recovered(records)
-        for name in self._names:
-            if name not in system.partitions:
-                system.create(name, self._kbytes)
-        return system
+    def _seams(self, nvram: Nvram) -> Seams:
+        worker = SlowWorker(self.chance, self.waits)
+        return simulated_seams(nvram=nvram, card=self.card, worker=worker, entropy=self._entropy)
 
 
 class Life:
     """A system between power-on and power cut."""
 
-    def __init__(
-        self, simulation: Simulation, nursery: trio.Nursery, records: Mapping[str, bytes], delay: float
-    ) -> None:
-        self.system = simulation.start(records)
-        worker = SlowWorker(simulation.chance, simulation.waits)
-        self.encryptor = Encryptor(simulation.nvram, simulation.sealer(), worker, delay=delay)
-        self.machine = Machine(self.system, self.encryptor)
+    def __init__(self, machine: Machine, nursery: trio.Nursery, *, through_channel: bool) -> None:
+        self.machine = machine
+        self.system = machine.system
+        self.encryptor = machine.encryptor
         self.nursery = nursery
-        self._through_channel = simulation.through_channel
-        if not records:
-            self.encryptor.system_changed(SystemRecord(LEVEL, self.system.total_kbytes))
-
-    async def power_on(self) -> None:
-        for name in self.system.partitions:
-            await self.machine.power_on(name)
+        self._through_channel = through_channel
 
     @asynccontextmanager
     async def session(self, name: str) -> AsyncIterator[Channel | Direct]:
         """A session with a partition, through the data channel or straight to its h-calls."""
+        transport = self.machine.transport
+        assert isinstance(transport, MemoryTransport)
         if not self._through_channel:
             yield Direct(self.machine, name)
             return
-        ours, theirs = trio.testing.memory_stream_pair()
-        partition = self.system.find(name)
-
-        async def serve() -> None:
-            await serve_stream(self.machine, theirs, partition, demand_proof=False)
-
-        self.nursery.start_soon(serve)
-        async with open_channel(ours) as channel:
+        await trio.lowlevel.checkpoint()  # where the power is gone, nothing is connected any more
+        async with open_channel(transport.connect(name)) as channel:
             yield channel

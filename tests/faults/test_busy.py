@@ -4,11 +4,15 @@ import pytest
 
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.errors import OperatorError
+from hcall_abi.faults import BusyFault, checked_plan, parse_fault
+from hcall_abi.frames import HCall
 from hcall_abi.statuses import Status
-from hcall_server.faults.busy import BusyFault, FaultPlan, FaultyCalls, executor_of, parse_fault
+from hcall_server.faults.busy import BusyCalls
+from hcall_server.faults.plan import Plan
 from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.hcalls.handlers import HANDLERS
 from hcall_server.keystore.refusal import Refusal
+from tests.data_channel.support import make_machine
 from tests.guest import Answer, Guest, make_partition
 
 WORD = b"the word of the operating system"
@@ -33,8 +37,11 @@ class FaultyGuest(Guest):
     def __init__(self, *faults: str, level: str = "NEXT", running: bool = True, kbytes: int = 64) -> None:
         super().__init__(make_partition(level, kbytes, running=running))
         self.clock = Clock()
-        self.plan = FaultPlan(map(parse_fault, faults), self.clock)
-        self._calls = executor_of(self.partition, self.plan, lambda told, call: self.refusals.append(told))
+        self.plan = Plan(map(parse_fault, faults))
+        self._calls = BusyCalls(self._calls, self.partition, self.plan, self.clock, self._note)
+
+    def _note(self, told: Refusal, call: HCall) -> None:
+        self.refusals.append(told)
 
     def pattern(self, calls: int) -> str:
         """READ an absent object so often: B for each busy answer, a dot for each real one."""
@@ -133,12 +140,15 @@ def test_function_and_state_come_first() -> None:
     assert guest.plan.planned[0].seen == 0
 
 
-def test_without_a_plan_nothing_stands_in_the_way() -> None:
+async def test_without_a_plan_nothing_stands_in_the_way() -> None:
     """R-75: the engine itself answers, so no plan costs nothing."""
-    partition = make_partition()
-    assert type(executor_of(partition, None, lambda *_: None)) is HypervisorCalls
-    plan = FaultPlan([parse_fault("READ_OBJECT=H_BUSY")], Clock())
-    assert type(executor_of(partition, plan, lambda *_: None)) is FaultyCalls
+    machine = make_machine("a")
+    partition = machine.system.find("a")
+    assert type(machine.calls_of(partition, lambda *_: None)) is HypervisorCalls
+    machine.set_faults("a", [parse_fault("READ_OBJECT=H_BUSY")])
+    assert type(machine.calls_of(partition, lambda *_: None)) is BusyCalls
+    machine.set_faults("a", [])
+    assert type(machine.calls_of(partition, lambda *_: None)) is HypervisorCalls
 
 
 @pytest.mark.parametrize("opcode", list(Opcode))
@@ -190,4 +200,4 @@ def test_a_fault_lasts_so_often_or_so_long() -> None:
         with pytest.raises(OperatorError, match="how long"):
             BusyFault(Opcode.READ_OBJECT, Status.H_BUSY, 1, times, seconds)
     with pytest.raises(OperatorError, match="65 faults"):
-        FaultPlan([parse_fault("READ_OBJECT=H_BUSY")] * 65, Clock())
+        checked_plan([parse_fault("READ_OBJECT=H_BUSY")] * 65)

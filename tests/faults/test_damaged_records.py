@@ -6,17 +6,15 @@ real server for some dozens of bytes and for each other sort of damage.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from hcall_client.calls import write_object
 from hcall_server.nvram.names import image_name, profile_name
-from hcall_server.service.boot import boot
-from hcall_server.service.settings import Settings
 from tests.faults.conftest import Serve
 from tests.faults.damage import OS, Console, copy_of, flipped, logged, make_state, put, records, serves
+from tests.service.folder import assembled
 
 NAMES = [f"lpar{number}" for number in range(1, 17)]
 GOOD = NAMES[-1]
@@ -51,15 +49,11 @@ def state(sound: Path, tmp_path: Path) -> Path:
 
 def refused_at_boot(state: Path) -> dict[str, str]:
     """Which partitions a start refuses, and why; every other one has its object."""
-    booted = boot(state, Settings(), os.urandom)
-    try:
-        partitions = booted.system.partitions.values()
+    with assembled(state) as machine:
+        partitions = machine.system.partitions.values()
         assert all(each.keystore is not None or each.refused for each in partitions)
-        assert not booted.touched
+        assert not machine.encryptor.pending
         return {each.name: each.refused.message for each in partitions if each.refused}
-    finally:
-        booted.nvram.close()
-        booted.state.close()
 
 
 @pytest.mark.parametrize("record", [image_name(2), profile_name(2)], ids=["image", "profile"])

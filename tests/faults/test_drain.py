@@ -8,13 +8,13 @@ import pytest
 import trio
 import trio.testing
 
+from hcall_abi.faults import NvramFault
 from hcall_client.calls import (
     Authorization,
     confirm_object_flushed,
     remove_object,
     write_object,
 )
-from hcall_server.faults.nvram import Fail
 from hcall_server.service.server import drain
 from tests.faults import writer
 from tests.faults.simulation import Life, Simulation
@@ -57,14 +57,14 @@ async def test_trouble_is_tried_again_until_it_is_over(autojump_clock: trio.test
 
     async def body(life: Life) -> None:
         faulty = simulation.nvram.inner
-        faulty.trouble(Fail("full"))
+        faulty.set_faults(NvramFault("full", times=None))
         async with life.session("a") as session:
             await session.pipeline([write_object(OS, b"x", b"data")])
         with trio.move_on_after(3) as limit:
             await drain(life.encryptor)
         assert limit.cancelled_caught
         assert life.encryptor.pending
-        faulty.heal()
+        faulty.set_faults()
         with trio.fail_after(1):
             await drain(life.encryptor)
         assert not life.encryptor.pending

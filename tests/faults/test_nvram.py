@@ -4,7 +4,9 @@ import threading
 
 import pytest
 
-from hcall_server.faults.nvram import Fail, FaultyNvram, Planned, Stall
+from hcall_abi.errors import OperatorError
+from hcall_abi.faults import NvramFault
+from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.nvram import NvramError, Trouble
 from hcall_server.nvram.memory import MemoryNvram
 
@@ -12,7 +14,7 @@ from hcall_server.nvram.memory import MemoryNvram
 @pytest.mark.parametrize("kind", ["full", "io", "busy", "corrupt"])
 def test_the_planned_commit_fails_before_it_takes_effect(kind: Trouble) -> None:
     """R-23: the second commit fails with its kind and changes nothing; the third is fine again."""
-    nvram = FaultyNvram(MemoryNvram(), [Planned("commit", 2, Fail(kind))])
+    nvram = FaultyNvram(MemoryNvram(), [NvramFault(kind, nth=2)])
     nvram.commit({"a": b"1"})
     with pytest.raises(NvramError, match="a planned fault") as caught:
         nvram.commit({"a": b"2"})
@@ -24,7 +26,7 @@ def test_the_planned_commit_fails_before_it_takes_effect(kind: Trouble) -> None:
 
 def test_a_commit_can_fail_after_it_took_effect() -> None:
     """R-23: the answer is lost, the change is not: as when the power goes between the two."""
-    nvram = FaultyNvram(MemoryNvram(), [Planned("commit", 1, Fail("io", after=True))])
+    nvram = FaultyNvram(MemoryNvram(), [NvramFault("io", after=True)])
     with pytest.raises(NvramError):
         nvram.commit({"a": b"1"})
     assert nvram.load() == {"a": b"1"}
@@ -32,7 +34,7 @@ def test_a_commit_can_fail_after_it_took_effect() -> None:
 
 def test_loading_can_fail() -> None:
     """R-23: at start as well."""
-    nvram = FaultyNvram(MemoryNvram({"a": b"1"}), [Planned("load", 1, Fail("corrupt"))])
+    nvram = FaultyNvram(MemoryNvram({"a": b"1"}), [NvramFault("corrupt", operation="load")])
     with pytest.raises(NvramError):
         nvram.load()
     assert nvram.load() == {"a": b"1"}
@@ -41,24 +43,23 @@ def test_loading_can_fail() -> None:
 def test_trouble_lasts_until_it_is_healed() -> None:
     """R-23: a full disk stays full until somebody makes room."""
     nvram = FaultyNvram(MemoryNvram())
-    nvram.trouble(Fail("full"))
+    nvram.set_faults(NvramFault("full", times=None))
     for _ in range(3):
         with pytest.raises(NvramError):
             nvram.commit({"a": b"1"})
-    nvram.heal()
+    nvram.set_faults()
     nvram.commit({"a": b"1"})
     assert nvram.load() == {"a": b"1"}
 
 
 def test_a_stalled_commit_goes_on_when_it_is_released() -> None:
     """R-23: a stall neither fails nor takes effect until it ends."""
-    stall = Stall()
-    nvram = FaultyNvram(MemoryNvram(), [Planned("commit", 1, stall)])
+    nvram = FaultyNvram(MemoryNvram(), [NvramFault("stall")])
     worker = threading.Thread(target=nvram.commit, args=({"a": b"1"},))
     worker.start()
-    assert stall.entered.wait(10)
+    assert nvram.stalled.wait(10)
     assert nvram.load() == {}
-    stall.release.set()
+    nvram.set_faults()
     worker.join(10)
     assert nvram.load() == {"a": b"1"}
 
@@ -66,26 +67,34 @@ def test_a_stalled_commit_goes_on_when_it_is_released() -> None:
 def test_trouble_may_last_for_so_many_commits() -> None:
     """R-75: what is left of it can be looked at; loading is not concerned."""
     nvram = FaultyNvram(MemoryNvram())
-    nvram.trouble(Fail("io"), times=2)
-    for left in (2, 1):
-        lasting = nvram.lasting()
-        assert lasting
-        assert (lasting.trouble, lasting.left) == (Fail("io"), left)
+    nvram.set_faults(NvramFault("io", times=2))
+    for answered in (0, 1):
+        active = nvram.active()
+        assert active
+        assert (active.fault, active.answered) == (NvramFault("io", times=2), answered)
         with pytest.raises(NvramError):
             nvram.commit({"a": b"1"})
         assert nvram.load() == {}
-    assert nvram.lasting() is None
+    assert nvram.active() is None
     nvram.commit({"a": b"1"})
 
 
 def test_healing_lets_go_what_hangs() -> None:
     """R-75: the commit that hung goes on, later ones meet nothing."""
-    nvram, stall = FaultyNvram(MemoryNvram()), Stall()
-    nvram.trouble(stall)
+    nvram = FaultyNvram(MemoryNvram())
+    nvram.set_faults(NvramFault("stall", times=None))
     worker = threading.Thread(target=nvram.commit, args=({"a": b"1"},))
     worker.start()
-    assert stall.entered.wait(10)
-    nvram.heal()
+    assert nvram.stalled.wait(10)
+    nvram.set_faults()
     worker.join(10)
     nvram.commit({"b": b"2"})
     assert nvram.load() == {"a": b"1", "b": b"2"}
+
+
+def test_a_fault_that_makes_no_sense_is_refused() -> None:
+    """R-75: the words of the contract, before anything is troubled."""
+    for wrong in ({"trouble": "fire"}, {"trouble": "io", "nth": 0}, {"trouble": "io", "times": 0}):
+        with pytest.raises(OperatorError) as caught:
+            NvramFault(**wrong)
+        assert caught.value.section == "spec/faults.md#nvram"

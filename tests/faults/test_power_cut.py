@@ -14,7 +14,7 @@ from random import Random
 import pytest
 import trio.testing
 
-from hcall_server.faults.nvram import Fail, Planned
+from hcall_abi.faults import NvramFault
 from tests.faults import writer
 from tests.faults.history import History, State
 from tests.faults.simulation import Life, Simulation
@@ -83,7 +83,7 @@ class Trial:
                     await trio.sleep(chance.choice((0, 0.02, 0.2)))
                 batches -= some
             if batches:
-                await life.machine.ipl(name)
+                life.machine.ipl(name)
                 history.ipl()
                 await self.look(life, name, first=False)
 
@@ -113,13 +113,10 @@ class Trial:
         return cuts
 
 
-def troubles(chance: Random) -> list[Planned]:
+def troubles(chance: Random) -> list[NvramFault]:
     """Commits that NVRAM refuses, one in five; of some the effect was there and the answer got lost."""
     numbers = [n for n in range(1, 2000) if chance.random() < 0.2]
-    return [
-        Planned("commit", n, Fail(chance.choice(("full", "io")), after=chance.random() < 0.3))
-        for n in numbers
-    ]
+    return [NvramFault(chance.choice(("full", "io")), nth=n, after=chance.random() < 0.3) for n in numbers]
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hcall_abi.errors import StorageError
-from hcall_server.components.anchor_card import SystemIdentity
 from hcall_server.nvram import SYSTEM, image_name, profile_name
 from hcall_server.nvram.sqlite import SqliteNvram
+from hcall_server.platform.identity import SystemIdentity
 from hcall_server.sealing import SealedKind, Sealer, SealingError
 
 FILES = ("nvram.db", "nvram.db-wal", "nvram.db-mark")

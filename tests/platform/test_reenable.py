@@ -23,9 +23,9 @@ def test_what_the_old_store_held_is_pending_until_the_new_one_is_durable() -> No
     store.mark_flushed(store.generation)
     store.remove(OS, b"", b"x")
     before = store.generation
-    system.resize("a", 0)
+    system.set_attributes("a", {"keystore_kbytes": 0})
     assert partition.profile().image_generation == before
-    system.resize("a", 64)
+    system.set_attributes("a", {"keystore_kbytes": 64})
     again = partition.keystore
     assert again is not None
     assert again.generation > before

@@ -52,7 +52,7 @@ def test_it_is_enabled_at_creation_or_later(later: bool) -> None:
     system = make_system()
     partition = system.create("lpar1", 0 if later else 16)
     if later:
-        system.resize("lpar1", 16)
+        system.set_attributes("lpar1", {"keystore_kbytes": 16})
     system.power_on("lpar1")
     told = Guest(partition).config()
     assert (told.total, told.used) == (16 * 1024, 0)
@@ -69,14 +69,21 @@ def test_sizes(level: str, kbytes: int, fine: bool) -> None:
     if fine:
         assert system.create("lpar1", kbytes).kbytes == kbytes
         system.create("lpar2")
-        assert system.resize("lpar2", kbytes).kbytes == kbytes
+        assert system.set_attributes("lpar2", {"keystore_kbytes": kbytes}).kbytes == kbytes
     else:
         system.create("there")
-        for request in (lambda: system.create("lpar1", kbytes), lambda: system.resize("there", kbytes)):
+        sized = {"keystore_kbytes": kbytes}
+        for request in (
+            lambda: system.create("lpar1", kbytes),
+            lambda: system.set_attributes("there", sized),
+        ):
             refused(system, request)
         if kbytes > 0:
             rule = f"0, or 4 to {LEVELS[level].max_kbytes} KiB on {level}"
-            assert refused(system, lambda: system.resize("there", kbytes)).rule == rule
+            assert (
+                refused(system, lambda: system.set_attributes("there", {"keystore_kbytes": kbytes})).rule
+                == rule
+            )
 
 
 GROWING = [
@@ -105,11 +112,11 @@ def test_growing_needs_a_stopped_partition_and_shrinking_is_never(
     if running:
         system.power_on("lpar1")
     if permitted:
-        partition = system.resize("lpar1", asked)
+        partition = system.set_attributes("lpar1", {"keystore_kbytes": asked})
         assert partition.kbytes == asked
         assert (partition.keystore is not None) == bool(asked)
     else:
-        refused(system, lambda: system.resize("lpar1", asked))
+        refused(system, lambda: system.set_attributes("lpar1", {"keystore_kbytes": asked}))
 
 
 @pytest.mark.parametrize("policy", [0, 0x0200_0000])
@@ -120,14 +127,14 @@ def test_a_keystore_in_use_is_not_disabled(policy: int, running: bool) -> None:
     guest = Guest(system.create("lpar1", 8))
     system.power_on("lpar1")
     assert guest.write(1, b"label", b"data", policy=policy) == Answer(0)
-    refusal = refused(system, lambda: system.resize("lpar1", 0))
+    refusal = refused(system, lambda: system.set_attributes("lpar1", {"keystore_kbytes": 0}))
     assert refusal.code == IN_USE_CODE == "HSCL0DC8"
     assert "HSCL0DC8" in str(refusal)
     assert guest.read(1, b"label").status == 0
     assert guest.remove(1, b"label") == Answer(0)
     if not running:
         system.power_off("lpar1")
-    system.resize("lpar1", 0)
+    system.set_attributes("lpar1", {"keystore_kbytes": 0})
     assert guest.read(1, b"label").status in {-2, -75}
 
 
@@ -136,13 +143,13 @@ def test_once_disabled_it_waits_for_power_off() -> None:
     system = make_system()
     guest = Guest(system.create("lpar1", 8))
     system.power_on("lpar1")
-    system.resize("lpar1", 0)
+    system.set_attributes("lpar1", {"keystore_kbytes": 0})
     assert guest.gen_password(3) == Answer(-2)
-    refused(system, lambda: system.resize("lpar1", 8))
+    refused(system, lambda: system.set_attributes("lpar1", {"keystore_kbytes": 8}))
     system.ipl("lpar1")
-    refused(system, lambda: system.resize("lpar1", 8))
+    refused(system, lambda: system.set_attributes("lpar1", {"keystore_kbytes": 8}))
     system.power_off("lpar1")
-    system.resize("lpar1", 4)
+    system.set_attributes("lpar1", {"keystore_kbytes": 4})
     system.power_on("lpar1")
     assert guest.config().total == 4096
 
@@ -155,9 +162,9 @@ def test_disabling_takes_passwords_with_it_but_confirms_nothing() -> None:
     guest.write(3, b"label", b"data")
     guest.remove(3, b"label")
     guest.set_password(3, b"old")
-    system.resize("lpar1", 0)
+    system.set_attributes("lpar1", {"keystore_kbytes": 0})
     system.power_off("lpar1")
-    system.resize("lpar1", 8)
+    system.set_attributes("lpar1", {"keystore_kbytes": 8})
     system.power_on("lpar1")
     assert guest.confirm(3, b"label") == Answer(0, 0)
     assert guest.set_password(3, b"new") == Answer(0)
@@ -170,7 +177,7 @@ def test_growing_keeps_the_objects() -> None:
     system.power_on("lpar1")
     guest.write(3, b"label", bytes(4000))
     system.power_off("lpar1")
-    system.resize("lpar1", 64)
+    system.set_attributes("lpar1", {"keystore_kbytes": 64})
     system.power_on("lpar1")
     assert guest.read(3, b"label").r4 == 4000
     assert guest.config().total == 65536
@@ -185,11 +192,11 @@ def test_all_keystores_stay_within_the_total() -> None:
     system.create("more", 4)
     system.create("none")
     for name in ("lpar0", "none"):
-        refused(system, lambda name=name: system.resize(name, 64))  # type: ignore[misc]
-    system.resize("lpar5", 0)
-    assert system.resize("lpar0", 64).kbytes == 64
-    assert system.resize("none", 60).kbytes == 60
-    refused(system, lambda: system.resize("lpar5", 4))
+        refused(system, lambda name=name: system.set_attributes(name, {"keystore_kbytes": 64}))  # type: ignore[misc]
+    system.set_attributes("lpar5", {"keystore_kbytes": 0})
+    assert system.set_attributes("lpar0", {"keystore_kbytes": 64}).kbytes == 64
+    assert system.set_attributes("none", {"keystore_kbytes": 60}).kbytes == 60
+    refused(system, lambda: system.set_attributes("lpar5", {"keystore_kbytes": 4}))
 
 
 @pytest.mark.parametrize("level,total", [("FW950", 1024), ("FW1110", 16384)])
@@ -199,8 +206,8 @@ def test_the_total_is_the_levels_unless_it_is_configured(level: str, total: int)
     system = make_system(level, total=10)
     system.create("lpar1", 6)
     refused(system, lambda: system.create("lpar2", 5))
-    assert system.resize("lpar1", 10).kbytes == 10
-    refused(system, lambda: system.resize("lpar1", 11))
+    assert system.set_attributes("lpar1", {"keystore_kbytes": 10}).kbytes == 10
+    refused(system, lambda: system.set_attributes("lpar1", {"keystore_kbytes": 11}))
     system.create("lpar2", 0)
 
 
@@ -235,16 +242,16 @@ def test_the_secure_boot_mode_takes_effect_at_the_next_ipl() -> None:
     """R-10: set while it runs, it counts only from the next IPL on, by restart or by power."""
     system = make_system()
     partition = system.create("lpar1", 8)
-    system.set_secure_boot("lpar1", SecureBoot.ENFORCE)
+    system.set_attributes("lpar1", {"secure_boot": SecureBoot.ENFORCE})
     assert partition.secure_boot is SecureBoot.OFF
     system.power_on("lpar1")
     guest = Guest(partition)
     assert guest.write(3, b"label", b"data", policy=0x2000_0000) == Answer(0)
-    system.set_secure_boot("lpar1", SecureBoot.AUDIT)
+    system.set_attributes("lpar1", {"secure_boot": SecureBoot.AUDIT})
     assert guest.read(3, b"label").status == 0
     system.ipl("lpar1")
     assert guest.read(3, b"label") == Answer(-10, 0, 0x2000_0000)
-    system.set_secure_boot("lpar1", SecureBoot.ENFORCE)
+    system.set_attributes("lpar1", {"secure_boot": SecureBoot.ENFORCE})
     system.power_off("lpar1")
     system.power_on("lpar1")
     assert guest.read(3, b"label").written == b"data"
@@ -270,8 +277,8 @@ def test_unknown_partitions_are_named_in_the_refusal() -> None:
     system = make_system()
     for request in (system.find, system.power_on, system.power_off, system.ipl):
         assert "'nobody'" in refused(system, lambda request=request: request("nobody")).message  # type: ignore[misc]
-    refused(system, lambda: system.resize("nobody", 4))
-    refused(system, lambda: system.set_secure_boot("nobody", SecureBoot.AUDIT))
+    refused(system, lambda: system.set_attributes("nobody", {"keystore_kbytes": 4}))
+    refused(system, lambda: system.set_attributes("nobody", {"secure_boot": SecureBoot.AUDIT}))
 
 
 def test_numbers_are_the_lowest_that_are_free() -> None:
@@ -292,7 +299,8 @@ def test_a_refused_partition_neither_starts_nor_changes() -> None:
         system.power_on("damaged")
     assert (partition.power, partition.ipl_count) == (Power.OFF, 3)
     for kbytes in (0, 17):
-        refused(system, lambda kbytes=kbytes: system.resize("damaged", kbytes))  # type: ignore[misc]
+        change = {"keystore_kbytes": kbytes}
+        refused(system, lambda change=change: system.set_attributes("damaged", change))  # type: ignore[misc]
     refused(system, lambda: system.create("other", 5))
     assert system.create("other", 4).number == 2
 
@@ -304,7 +312,7 @@ def test_nothing_is_created_while_a_name_is_unknown() -> None:
     system.adopt(PartitionProfile(7, "stand-in", 0, 0, 0, False, 0)).name_unknown = True
     refused(system, lambda: system.create("lpar1"))
     assert system.power_on("known").running
-    assert system.resize("known", 0).kbytes == 0
+    assert system.set_attributes("known", {"keystore_kbytes": 0}).kbytes == 0
 
 
 def test_partitions_of_two_systems_and_of_one_share_nothing() -> None:

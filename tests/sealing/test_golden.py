@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hcall_server import sealing
-from hcall_server.components.anchor_card import SystemIdentity
 from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.platform.identity import SystemIdentity
 from hcall_server.sealing import Sealer
 from tests.debian.reporting import needed
 from tests.sealing import second

@@ -8,8 +8,8 @@ from construct import ConstructError
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from hcall_server.components.anchor_card import SystemIdentity
 from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.platform.identity import SystemIdentity
 from hcall_server.sealing import (
     PlaintextError,
     SealedKind,

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcall_server.components.anchor_card import SystemIdentity
+from hcall_server.platform.identity import SystemIdentity
+from hcall_server.platform.profile import PartitionProfile
 from hcall_server.sealing import (
     PlaintextError,
-    ProfileRecord,
     SealedKind,
     Sealer,
     SystemRecord,
@@ -29,7 +29,7 @@ from hcall_server.sealing import (
 SEALER = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
 names = st.text("az-0 äé漢😀", min_size=1, max_size=60)
 profiles = st.builds(
-    ProfileRecord,
+    PartitionProfile,
     number=st.integers(1, 0xFFFF),
     name=names,
     kbytes=st.integers(0, 2**32 - 1),
@@ -42,11 +42,11 @@ profiles = st.builds(
     dynamic_keys=st.booleans(),
 )
 systems = st.builds(SystemRecord, firmware=names, total_kbytes=st.integers(0, 2**32 - 1))
-PROFILE = ProfileRecord(4, "lpar4", 64, 3, 2, True, 99, True, False, True)
+PROFILE = PartitionProfile(4, "lpar4", 64, 3, 2, True, 99, True, False, True)
 
 
 @given(profiles, systems)
-def test_records_come_back(profile: ProfileRecord, system: SystemRecord) -> None:
+def test_records_come_back(profile: PartitionProfile, system: SystemRecord) -> None:
     """R-21: what is known of a partition and of the system survives sealing."""
     assert open_profile(SEALER, profile.number, seal_profile(SEALER, profile)) == profile
     assert open_system(SEALER, seal_system(SEALER, system)) == system
@@ -97,7 +97,7 @@ def test_a_truncated_profile_is_refused(length: int) -> None:
 
 
 @pytest.mark.parametrize("wrong", [PROFILE._replace(secure_boot=3), PROFILE._replace(name="")])
-def test_values_outside_their_range_are_refused(wrong: ProfileRecord) -> None:
+def test_values_outside_their_range_are_refused(wrong: PartitionProfile) -> None:
     """R-02: a secure-boot mode and a name that no release writes."""
     with pytest.raises(PlaintextError, match="outside its range"):
         decode_profile(encode_profile(wrong))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcall_server.components.anchor_card import SystemIdentity
+from hcall_server.platform.identity import SystemIdentity
 from hcall_server.sealing import (
     NotAuthenticError,
     NotSealedError,

@@ -13,15 +13,15 @@ import pytest
 import trio
 
 from hcall_abi.errors import OperatorError
+from hcall_abi.faults import NvramFault
 from hcall_client.channel import open_channel
 from hcall_client.errors import SessionEnded
-from hcall_server.faults.nvram import Fail, FaultyNvram, Stall
 from hcall_server.machine import logs
 from hcall_server.machine.limits import Limits
-from hcall_server.service.boot import boot
+from hcall_server.service.assembly import assemble
 from hcall_server.service.server import Server
 from hcall_server.service.settings import PartitionSettings, Settings
-from hcall_server.writeback.encryptor import Encryptor
+from hcall_server.service.state import State
 from hcall_server.writeback.worker import ThreadWorker
 from tests.data_channel.support import read, write
 
@@ -32,11 +32,11 @@ class Whole:
     """A server on a state folder, over NVRAM that can be made to fail."""
 
     def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
-        booted = boot(folder, SETTINGS, os.urandom)
-        self.nvram = FaultyNvram(booted.nvram)
-        self.booted = booted._replace(nvram=self.nvram)
-        self.worker = ThreadWorker()
-        self.encryptor = Encryptor(self.nvram, booted.sealer, self.worker, delay=0.001)
+        self.state = State(folder)
+        self.seams = self.state.seams()
+        self.machine = assemble(self.seams, dataclasses.replace(SETTINGS, flush_delay_ms=1))
+        self.nvram = self.machine.nvram
+        self.encryptor = self.machine.encryptor
         self.settings = SETTINGS
         self.server: Server | None = None
         self.nursery = nursery
@@ -45,7 +45,7 @@ class Whole:
 
     async def start(self) -> dict[str, Any]:
         """Run it; returns what it announced."""
-        self.server = server = Server(self.booted, self.settings, self.encryptor, os.urandom)
+        self.server = server = Server(self.machine, self.state, self.settings)
         sender, receiver = trio.open_memory_channel[dict[str, Any]](1)
 
         async def run() -> None:
@@ -63,11 +63,13 @@ class Whole:
         return self.server is not None and self.server.flushed
 
     def close(self) -> None:
-        self.worker.close()
-        if self.worker._thread is not None:  # a job that was left to itself still uses NVRAM
-            self.worker._thread.join()
-        self.booted.nvram.close()
-        self.booted.state.close()
+        worker = self.seams.worker
+        worker.close()
+        assert isinstance(worker, ThreadWorker)
+        if worker._thread is not None:  # a job that was left to itself still uses NVRAM
+            worker._thread.join()
+        self.seams.nvram.close()
+        self.state.close()
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ async def test_a_stop_says_when_nvram_refuses(whole: Whole, log: io.StringIO) ->
     """R-23: it is tried for a bounded time; that it failed is told, never hidden."""
     ready = await whole.start()
     await whole.encryptor.flush()
-    whole.nvram.trouble(Fail("full"))
+    whole.nvram.set_faults(NvramFault("full", times=None))
     async with open_channel(ready["sockets"]["alpha"]) as channel:
         await channel.call(write(b"a"))
         stop()
@@ -133,16 +135,14 @@ async def test_a_stop_waits_for_a_stalled_nvram_no_longer_than_it_should(whole: 
     """R-23: a commit that never returns can't keep the server from ending."""
     ready = await whole.start()
     await whole.encryptor.flush()
-    stalled = Stall()
-    whole.nvram.trouble(stalled)
+    whole.nvram.set_faults(NvramFault("stall", times=None))
     async with open_channel(ready["sockets"]["alpha"]) as channel:
         await channel.call(write(b"a"))
         stop()
         with trio.fail_after(20):
             await whole.done.wait()
     assert not whole.flushed
-    whole.nvram.heal()
-    stalled.release.set()
+    whole.nvram.set_faults()
 
 
 async def test_a_second_signal_stops_the_waiting(whole: Whole, log: io.StringIO) -> None:
@@ -150,7 +150,7 @@ async def test_a_second_signal_stops_the_waiting(whole: Whole, log: io.StringIO)
     whole.settings = dataclasses.replace(SETTINGS, limits=Limits(drain_seconds=600))
     ready = await whole.start()
     await whole.encryptor.flush()
-    whole.nvram.trouble(Fail("io"))
+    whole.nvram.set_faults(NvramFault("io", times=None))
     async with open_channel(ready["sockets"]["alpha"]) as channel:
         await channel.call(write(b"a"))
         stop()
@@ -168,14 +168,13 @@ async def test_the_machine_opens_and_closes_sockets(whole: Whole) -> None:
     ready = await whole.start()
     path = Path(ready["sockets"]["alpha"])
     assert whole.server is not None
-    machine = whole.server.machine
-    assert machine is not None
-    await machine.power_off("alpha")
+    machine = whole.machine
+    machine.power_off("alpha")
     assert not path.exists()
-    await machine.power_on("alpha")
+    machine.power_on("alpha")
     async with open_channel(path) as channel:
         assert channel.ipl_count == 2
-        await machine.ipl("alpha")
+        machine.ipl("alpha")
         await channel.wait_ended()
     assert path.exists()
     stop()

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 import trio
 
-from hcall_abi.levels import LEVELS
-from hcall_server.faults.nvram import FaultyNvram, Planned
+from hcall_abi.faults import NvramFault
+from hcall_server.components.memory import MemoryCard
+from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.store import Keystore
-from hcall_server.nvram import NvramError
+from hcall_server.machine.logs import Log
+from hcall_server.nvram import SYSTEM, Nvram, NvramError, image_name, profile_name
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.nvram.names import parse_name
+from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.partition import Partition
-from hcall_server.platform.system import ManagedSystem
-from hcall_server.sealing import Sealer, SystemRecord, open_image
-from hcall_server.writeback.encryptor import Encryptor
-from hcall_server.writeback.recover import recover_partitions
-from hcall_server.writeback.worker import InlineWorker, Job, Worker
+from hcall_server.sealing import Sealer, SystemRecord, open_image, seal_image, seal_profile, seal_system
+from hcall_server.service.assembly import Seams, assemble
+from hcall_server.service.settings import PartitionSettings, Settings
+from hcall_server.writeback.worker import Job, Worker
+from swpks.testing.seams import simulated_seams
 from tests.guest import Chance, Guest
 
 PENDING, FLUSHED, GONE = (0, 0), (0, 1), (-7, 1)
@@ -27,15 +29,35 @@ PENDING, FLUSHED, GONE = (0, 0), (0, 1), (-7, 1)
 RECORD = SystemRecord("FW1110", 16384)
 
 
-class Identity(NamedTuple):
-    """What a sealer knows of its system."""
-
-    system_id: bytes = bytes(range(16))
-    root_key: bytes = bytes(range(32))
+IDENTITY = SystemIdentity(bytes(range(16)), bytes(range(32)))
 
 
-def make_sealer(identity: Identity | None = None) -> Sealer:
-    return Sealer(identity or Identity(), Chance(b"sealer"))
+def make_sealer(identity: SystemIdentity = IDENTITY) -> Sealer:
+    return Sealer(identity, Chance(b"sealer"))
+
+
+def first_records(partitions: int, kbytes: int) -> dict[str, bytes]:
+    """What the first start of a system with these partitions leaves in NVRAM."""
+    wishes = tuple(PartitionSettings(f"lpar{n + 1}", kbytes) for n in range(partitions))
+    machine = assemble(_seams(MemoryNvram()), Settings(partition=wishes))
+    sealer = make_sealer()
+    records = {SYSTEM: seal_system(sealer, RECORD)}
+    for partition in machine.system.partitions.values():
+        records[profile_name(partition.number)] = seal_profile(sealer, partition.profile())
+        if partition.keystore:
+            image = seal_image(sealer, partition.number, partition.keystore.snapshot())
+            records[image_name(partition.number)] = image
+    return records
+
+
+def _seams(nvram: Nvram, worker: Worker | None = None) -> Seams:
+    card = MemoryCard(IDENTITY)
+    return simulated_seams(nvram=nvram, card=card, worker=worker, entropy=Chance(), clock=_now)
+
+
+def _now() -> float:
+    """The time of the loop; before there is one, the beginning of time."""
+    return trio.current_time() if trio.lowlevel.in_trio_run() else 0.0
 
 
 class Journal(MemoryNvram):
@@ -87,25 +109,27 @@ class Rig:
         partitions: int = 1,
         *,
         records: Mapping[str, bytes] | None = None,
-        plan: Iterable[Planned] = (),
+        plan: Iterable[NvramFault] = (),
         worker: Worker | None = None,
         kbytes: int = 64,
     ) -> None:
-        self.journal = Journal(records)
+        self.journal = Journal(first_records(partitions, kbytes) if records is None else records)
         self.nvram = FaultyNvram(self.journal, plan)
         self.sealer = make_sealer()
-        self.system = ManagedSystem(LEVELS["FW1110"], Identity().system_id, Chance())
+        self.machine = assemble(_seams(self.nvram, worker), Settings())
+        self.system = self.machine.system
+        self.encryptor = self.machine.encryptor
         self.told: list[NvramError | None] = []
-        self.encryptor = Encryptor(
-            self.nvram, self.sealer, worker or InlineWorker(), on_trouble=self.told.append
-        )
-        self.refused = recover_partitions(self.system, self.nvram.load(), self.sealer)
-        for n in range(len(self.system.partitions), partitions):
-            self.system.create(f"lpar{n + 1}", kbytes)
+        self.encryptor.on_trouble = self.told.append
         self.guests = [Guest(partition) for partition in self.system.partitions.values()]
         for partition in self.system.partitions.values():
             if not partition.refused:
                 partition.ipl()
+
+    @property
+    def refused(self) -> list[Partition]:
+        """Partitions whose records could not be opened."""
+        return [partition for partition in self.system.partitions.values() if partition.refused]
 
     def partition(self, n: int = 0) -> Partition:
         return list(self.system.partitions.values())[n]
@@ -133,8 +157,7 @@ class Rig:
 
     def tell(self, n: int = 0) -> None:
         """What the data channel does at the end of a batch."""
-        if self.store(n).dirty:
-            self.encryptor.changed(self.partition(n))
+        self.machine.after_calls(self.partition(n), Log())
 
     def changed(self, *numbers: int) -> None:
         """What the control channel does after a request."""
@@ -143,7 +166,7 @@ class Rig:
 
     def power_cut(self) -> Rig:
         """Return the system that comes up from what NVRAM holds."""
-        return Rig(0, records=self.journal.records)
+        return Rig(records=self.journal.records)
 
     def objects(self, n: int = 0) -> dict[bytes, bytes]:
         """What would be found after a power cut if NVRAM held all: labels and data."""

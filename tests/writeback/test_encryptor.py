@@ -159,7 +159,8 @@ async def test_a_partition_without_a_keystore_has_a_profile_alone() -> None:
     rig = Rig(1, kbytes=0)
     rig.changed()
     assert await rig.encryptor.flush()
-    assert set(rig.journal.records) == {profile_name(1)}
+    assert rig.journal.journal[0].keys() == {profile_name(1), image_name(1)}
+    assert set(rig.journal.records) == {SYSTEM, profile_name(1)}
     found = open_profile(rig.sealer, 1, rig.journal.records[profile_name(1)])
     assert tuple(found) == tuple(rig.partition().profile())
 
@@ -170,10 +171,10 @@ async def test_disabling_deletes_the_image() -> None:
     rig.write(b"label")
     assert await rig.encryptor.flush()
     rig.remove(b"label")
-    rig.system.resize("lpar1", 0)
+    rig.system.set_attributes("lpar1", {"keystore_kbytes": 0})
     rig.changed()
     assert await rig.encryptor.flush()
-    assert set(rig.journal.records) == {profile_name(1)}
+    assert set(rig.journal.records) == {SYSTEM, profile_name(1)}
     assert rig.power_cut().partition().keystore is None
 
 
@@ -187,9 +188,9 @@ async def test_a_store_that_was_enabled_again_does_not_inherit_the_flush(nursery
     await wait_all_tasks_blocked()
     for label in (b"one", b"two"):
         rig.remove(label)
-    rig.system.resize("lpar1", 0)
+    rig.system.set_attributes("lpar1", {"keystore_kbytes": 0})
     rig.system.power_off("lpar1")
-    rig.system.resize("lpar1", 8)
+    rig.system.set_attributes("lpar1", {"keystore_kbytes": 8})
     rig.system.power_on("lpar1")
     rig.changed()
     rig.write(b"new")

@@ -17,10 +17,10 @@ from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import SealedKind, SealingError, encode_image, seal_image
 from hcall_server.writeback.recover import recover_partitions, recover_system
 from tests.guest import Answer, Chance
-from tests.writeback.rig import FLUSHED, RECORD, Identity, Rig, make_sealer
+from tests.writeback.rig import FLUSHED, IDENTITY, RECORD, Rig, make_sealer
 
-FOREIGN = make_sealer(Identity(system_id=b"another system.."))
-OTHER_KEY = make_sealer(Identity(root_key=b"another root key, of 32 bytes..."))
+FOREIGN = make_sealer(IDENTITY._replace(system_id=b"another system.."))
+OTHER_KEY = make_sealer(IDENTITY._replace(root_key=b"another root key, of 32 bytes..."))
 Records = dict[str, bytes]
 
 
@@ -222,7 +222,7 @@ def test_two_images_that_changed_places_are_both_named() -> None:
 
 def test_another_systems_records_open_nowhere() -> None:
     """R-02: without the right root key all partitions are refused, and the system's record as well."""
-    system = ManagedSystem(LEVELS["FW1110"], Identity().system_id, Chance())
+    system = ManagedSystem(LEVELS["FW1110"], IDENTITY.system_id, Chance())
     assert len(recover_partitions(system, STORED, OTHER_KEY)) == 3
     with pytest.raises(SealingError):
         recover_system(STORED, OTHER_KEY)
@@ -247,9 +247,9 @@ async def test_what_was_refused_is_never_overwritten(record: str) -> None:
     rig = Rig(0, records=records)
     name, system = rig.refused[0].name, rig.system
     with pytest.raises(OperatorError):
-        system.resize(name, 4)
+        system.set_attributes(name, {"keystore_kbytes": 4})
     with pytest.raises(OperatorError):
-        system.set_secure_boot(name, SecureBoot.ENFORCE)
+        system.set_attributes(name, {"secure_boot": SecureBoot.ENFORCE})
     rig.changed(0, 1, 2)
     the_others_serve(rig)
     assert await rig.encryptor.flush()
@@ -264,7 +264,7 @@ async def test_what_was_refused_is_never_overwritten(record: str) -> None:
 def test_a_level_with_smaller_stores_refuses_the_larger() -> None:
     """R-31, R-74: 128 KiB do not exist on FW950; the partition waits for the level that it was made on."""
     records = stored(1, kbytes=128)
-    system = ManagedSystem(LEVELS["FW950"], Identity().system_id, Chance())
+    system = ManagedSystem(LEVELS["FW950"], IDENTITY.system_id, Chance())
     (partition,) = recover_partitions(system, records, make_sealer())
     assert partition.refused is not None
     assert "128 KiB" in partition.refused.message

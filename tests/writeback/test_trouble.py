@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from hcall_server.faults.nvram import Fail, Planned
+from hcall_abi.faults import NvramFault
 from hcall_server.nvram import Trouble
 from hcall_server.sealing import open_system
 from hcall_server.writeback.encryptor import FIRST_RETRY, LAST_RETRY, STALL
@@ -42,7 +42,7 @@ async def history(rig: Rig, steps: int) -> list[bool]:
 @pytest.mark.parametrize("nth", range(1, 7))
 async def test_any_commit_may_fail(nth: int, kind: Trouble, after: bool) -> None:
     """R-23, R-21: the n-th commit fails before or after it took effect; the next one makes good for it."""
-    rig = Rig(plan=[Planned("commit", nth, Fail(kind, after=after))])
+    rig = Rig(plan=[NvramFault(kind, after=after, nth=nth)])
     went = await history(rig, 6)
     assert went == [n != nth for n in range(1, 7)]
     assert await rig.encryptor.flush()
@@ -54,21 +54,21 @@ async def test_any_commit_may_fail(nth: int, kind: Trouble, after: bool) -> None
 
 async def test_everything_of_a_failed_flush_is_tried_again() -> None:
     """R-23: several partitions, a profile alone, and the system's record: none is forgotten."""
-    rig = Rig(3, plan=[Planned("commit", 1, Fail("full"))])
+    rig = Rig(3, plan=[NvramFault("full")])
     rig.encryptor.system_changed(RECORD)
     rig.write(b"label")
     rig.write(b"label", n=1)
     rig.changed(2)
     assert not await rig.encryptor.flush()
-    assert (rig.journal.records, rig.encryptor.pending) == ({}, True)
+    assert (rig.journal.journal, rig.encryptor.pending) == ([], True)
     assert await rig.encryptor.flush()
-    assert len(rig.journal.records) == 7
+    assert len(rig.journal.journal[0]) == 7
     assert [each.objects() for each in (rig.power_cut(),)] == [{b"label": b"data"}]
 
 
 async def test_the_newest_system_record_wins() -> None:
     """R-23: a record that failed does not come back over the one that replaced it."""
-    rig = Rig(0, plan=[Planned("commit", 1, Fail("io"))])
+    rig = Rig(0, plan=[NvramFault("io")])
     rig.encryptor.system_changed(RECORD)
     assert not await rig.encryptor.flush()
     rig.encryptor.system_changed(RECORD._replace(total_kbytes=99))
@@ -91,7 +91,7 @@ async def test_tries_come_later_and_later(autojump_clock: MockClock, nursery: tr
     """R-23: pauses double up to five seconds, and begin anew once NVRAM has worked again."""
     watch = Watch()
     rig = Rig(worker=watch)
-    rig.nvram.trouble(Fail("full"))
+    rig.nvram.set_faults(NvramFault("full", times=None))
     await nursery.start(rig.encryptor.run)
     rig.write(b"label")
     await trio.sleep(60)
@@ -101,10 +101,10 @@ async def test_tries_come_later_and_later(autojump_clock: MockClock, nursery: tr
     assert LAST_RETRY <= pauses[-1] < 1.1 * LAST_RETRY
     assert 12 < len(watch.times) < 25
     assert len(rig.told) == rig.encryptor.health.failures == len(watch.times)
-    rig.nvram.heal()
+    rig.nvram.set_faults()
     await trio.sleep(6)
     assert rig.confirm(b"label") == FLUSHED
-    rig.nvram.trouble(Fail("full"))
+    rig.nvram.set_faults(NvramFault("full", times=None))
     rig.write(b"another")
     tried = len(watch.times)
     await trio.sleep(0.5)
@@ -114,7 +114,7 @@ async def test_tries_come_later_and_later(autojump_clock: MockClock, nursery: tr
 async def test_changes_go_on_while_nvram_is_away(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """R-23: the guest reads and writes as ever, is told 0 all the time, and all is there in the end."""
     rig = Rig()
-    rig.nvram.trouble(Fail("io"))
+    rig.nvram.set_faults(NvramFault("io", times=None))
     await nursery.start(rig.encryptor.run)
     for n in range(1, 30):
         step(rig, n)
@@ -122,7 +122,7 @@ async def test_changes_go_on_while_nvram_is_away(autojump_clock: MockClock, nurs
         assert rig.confirm(b"label %d" % n) == PENDING
         await trio.sleep(0.3)
     assert rig.journal.journal == []
-    rig.nvram.heal()
+    rig.nvram.set_faults()
     await trio.sleep(2 * LAST_RETRY)
     assert rig.confirm(b"label 29") == FLUSHED
     assert rig.confirm(b"label 3") == GONE
@@ -133,7 +133,7 @@ async def test_changes_go_on_while_nvram_is_away(autojump_clock: MockClock, nurs
 async def test_health_tells_the_whole_story(mock_clock: MockClock, nursery: trio.Nursery) -> None:
     """R-23: idle, waiting, flushing, stalled, retrying, idle; what is pending and for how long."""
     worker = ParkedWorker()
-    rig = Rig(2, worker=worker, plan=[Planned("commit", 1, Fail("full"))])
+    rig = Rig(2, worker=worker, plan=[NvramFault("full")])
     encryptor = rig.encryptor
     story: list[tuple[object, ...]] = []
 
@@ -231,7 +231,7 @@ async def test_a_cancelled_flush_keeps_things_dirty(fate: Callable[[Job], None])
 
 async def test_a_cancelled_pause_loses_nothing(autojump_clock: MockClock) -> None:
     """R-23: stopped while it waits for the next try, the encryptor can still flush at the end."""
-    rig = Rig(plan=[Planned("commit", 1, Fail("busy"))])
+    rig = Rig(plan=[NvramFault("busy")])
     rig.write(b"label")
     with trio.move_on_after(FIRST_RETRY * 1.5):
         await rig.encryptor.run()
@@ -260,9 +260,9 @@ async def test_trouble_is_told_once_it_is_over() -> None:
     troubles: list[Trouble | None] = [None, "full", "io", None, None, "busy", None]
     for trouble in troubles:
         if trouble:
-            rig.nvram.trouble(Fail(trouble))
+            rig.nvram.set_faults(NvramFault(trouble, times=None))
         else:
-            rig.nvram.heal()
+            rig.nvram.set_faults()
         rig.write(b"label %d" % len(rig.objects()))
         await rig.encryptor.flush()
     assert [error.kind if error else None for error in rig.told] == ["full", "io", None, "busy", None]

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from hcall_server.faults.nvram import Planned, Stall
+from hcall_abi.faults import NvramFault
 from hcall_server.writeback.encryptor import STALL
 from hcall_server.writeback.worker import InlineWorker, ThreadWorker
 from tests.writeback.rig import FLUSHED, PENDING, Rig
@@ -93,20 +93,19 @@ def test_closing_a_worker_that_never_ran_is_fine() -> None:
 
 async def test_a_disk_that_hangs_stops_nobody_but_the_flush(mock_clock: MockClock) -> None:
     """R-23: the guest goes on, health says stalled, and the commit confirms in the end."""
-    stall = Stall()
     worker = ThreadWorker()
-    rig = Rig(worker=worker, plan=[Planned("commit", 1, stall)])
+    rig = Rig(worker=worker, plan=[NvramFault("stall")])
     rig.write(b"label")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.encryptor.flush)
-        await trio.to_thread.run_sync(stall.entered.wait)
+        await trio.to_thread.run_sync(rig.nvram.stalled.wait)
         await wait_all_tasks_blocked()
         mock_clock.jump(STALL + 1)
         assert rig.encryptor.health.state == "stalled"
         assert rig.confirm(b"label") == PENDING
         rig.write(b"another")
         assert rig.guests[0].read(3, b"another").status == 0
-        stall.release.set()
+        rig.nvram.set_faults()
     assert rig.confirm(b"label") == FLUSHED
     assert rig.confirm(b"another") == PENDING
     assert await rig.encryptor.flush()

@@ -1,77 +1,86 @@
-"""From a state folder and settings to a managed system that is ready to be powered on.
+"""The assembly: the only place where parts become a machine.
 
-The order: lock, NVRAM, anchor card, recovery, what the settings ask for.  None of it needs the
-event loop.  Whatever is refused leaves the records of every partition as they were.
+    assemble(State(folder).seams(), settings)                    # a server
+    assemble(Seams(chance, clock, MemoryNvram(), ...), settings)    # a simulation
+
+The order: anchor card, system record, partitions, then the changes that the settings ask for.  None of it
+needs an event loop, reads time or waits.  Whatever is refused leaves the records of every partition as
+they were.  A power cut, in a test, is `assemble` again over what NVRAM and the components hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.faults import parse_fault
 from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
-from hcall_server.components.anchor_card import AnchorCard, RootKeyComponent, SystemIdentity
+from hcall_server.components.seam import Components, RootKeyComponent
 from hcall_server.faults.nvram import FaultyNvram
+from hcall_server.keystore.store import Entropy
+from hcall_server.machine.logs import log_trouble
+from hcall_server.machine.machine import Machine
+from hcall_server.machine.transport import Transport
 from hcall_server.nvram.seam import Nvram
-from hcall_server.nvram.sqlite import SqliteNvram
+from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import Sealer, SystemRecord
 from hcall_server.service.settings import PartitionSettings, Settings
-from hcall_server.service.state import ACCESS_KEY_SIZE, State
+from hcall_server.writeback.encryptor import Clock, Encryptor
 from hcall_server.writeback.recover import recover_partitions, recover_system
+from hcall_server.writeback.worker import Worker
 
 LATCH = "keystore_signed_updates_without_verification"
 
-Entropy = Callable[[int], bytes]
 
+class Seams(NamedTuple):
+    """What a machine has of the world outside it; each seam has a real and a simulated side.
 
-class Booted(NamedTuple):
-    """A system before its first power-on.  `record` is what is to be remembered of the system."""
-
-    state: State
-    nvram: FaultyNvram
-    """The real one, with the troubles that the console may ask for before it (spec/faults.md#nvram)."""
-    sealer: Sealer
-    system: ManagedSystem
-    record: SystemRecord
-    remembered: bool
-    """Whether NVRAM holds `record` already."""
-    touched: list[Partition]
-    """Partitions that the settings made or changed."""
-    access_keys: AccessKeys
-
-
-def boot(folder: Path, settings: Settings, entropy: Entropy) -> Booted:
-    """Lock a state folder, recover what it holds and do what the settings ask for.
-
-    Raises OperatorError for a state in use or an impossible wish, StorageError when the system as a
-    whole can't be opened; the state is then free for the next try.  A partition that can't be opened
-    is in the system, with `refused` set.
+    `entropy` returns random bytes; `clock` returns seconds; `nvram` holds sealed records; `components`
+    hold the root key; `worker` runs NVRAM commits; `transport` carries the data channel.
     """
-    with ExitStack() as undo:
-        state = State(folder)
-        undo.callback(state.close)
-        nvram = SqliteNvram(state.nvram)
-        undo.callback(nvram.close)
-        booted = _recovered(state, nvram, settings, entropy)
-        undo.pop_all()
-        return booted
+
+    entropy: Entropy
+    clock: Clock
+    nvram: Nvram
+    components: Components
+    worker: Worker
+    transport: Transport
 
 
-def _recovered(state: State, nvram: Nvram, settings: Settings, entropy: Entropy) -> Booted:
-    """Recover what NVRAM holds and do what the settings ask for."""
-    records = nvram.load()
-    identity = identity_of(AnchorCard(state.anchor_card), records, entropy)
-    sealer = Sealer(identity, entropy)
+def assemble(seams: Seams, settings: Settings) -> Machine:
+    """Make a machine of its parts: recover what NVRAM holds, and do what the settings ask for.
+
+    Raises OperatorError for an impossible wish, StorageError when the system as a whole can't be
+    opened.  A partition that can't be opened is in the system, with `refused` set.  No partition is
+    activated yet: `Machine.start` does that.
+    """
+    records = seams.nvram.load()
+    identity = identity_of(seams.components.anchor_card, records, seams.entropy)
+    sealer = Sealer(identity, seams.entropy)
     stored = recover_system(records, sealer)
     if stored is None and records:
         raise _lost("the system record is missing", records)
     record = _record(stored, settings)
-    system = ManagedSystem(
+    system = _system(record, identity, seams.entropy, settings)
+    recover_partitions(system, records, sealer)
+    _check_total(system)
+    machine = _machine(system, sealer, seams, settings)
+    if record != stored:
+        machine.encryptor.system_changed(record)
+    for wish in settings.partition:
+        _fulfil(machine, wish)
+    for partition in system.partitions.values():
+        seams.transport.access_key(partition)
+    return machine
+
+
+def _system(
+    record: SystemRecord, identity: SystemIdentity, entropy: Entropy, settings: Settings
+) -> ManagedSystem:
+    return ManagedSystem(
         LEVELS[record.firmware],
         identity.system_id,
         entropy,
@@ -79,13 +88,27 @@ def _recovered(state: State, nvram: Nvram, settings: Settings, entropy: Entropy)
         strict_memory=settings.strict_memory,
         strict_wrapping=settings.strict_wrapping,
     )
-    recover_partitions(system, records, sealer)
-    _check_total(system)
-    touched = [found for wish in settings.partition if (found := _provide(system, wish))]
-    keys = AccessKeys(state, entropy)
-    for partition in system.partitions.values():
-        keys(partition)
-    return Booted(state, FaultyNvram(nvram), sealer, system, record, record == stored, touched, keys)
+
+
+def _machine(system: ManagedSystem, sealer: Sealer, seams: Seams, settings: Settings) -> Machine:
+    nvram = FaultyNvram(seams.nvram)
+    encryptor = Encryptor(
+        nvram,
+        sealer,
+        seams.worker,
+        clock=seams.clock,
+        delay=settings.flush_delay_ms / 1000,
+        on_trouble=log_trouble,
+    )
+    return Machine(
+        system,
+        encryptor,
+        nvram=nvram,
+        transport=seams.transport,
+        entropy=seams.entropy,
+        clock=seams.clock,
+        limits=settings.limits,
+    )
 
 
 def _check_total(system: ManagedSystem) -> None:
@@ -138,6 +161,15 @@ def _record(stored: SystemRecord | None, settings: Settings) -> SystemRecord:
     return SystemRecord(firmware, total)
 
 
+def _fulfil(machine: Machine, wish: PartitionSettings) -> None:
+    """Make or change a partition as the settings say, and give it their fault plan."""
+    changed = _provide(machine.system, wish)
+    if changed:
+        machine.encryptor.changed(changed)
+    if wish.faults and wish.name in machine.system.partitions:
+        machine.set_faults(wish.name, map(parse_fault, wish.faults))
+
+
 def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None:
     """Make or change a partition as the settings say; None when there was nothing to do.
 
@@ -160,33 +192,3 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
         found.auto_start = wish.auto_start
     system.set_attributes(wish.name, attributes)
     return None if found.profile() == before else found
-
-
-class AccessKeys:
-    """The access keys of all partitions, read or made once: no OPEN of a stranger touches a file."""
-
-    def __init__(self, state: State, entropy: Entropy) -> None:
-        self._state = state
-        self._entropy = entropy
-        self._keys: dict[str, bytes] = {}
-
-    def __repr__(self) -> str:
-        return f"AccessKeys({sorted(self._keys)})"
-
-    def __call__(self, partition: Partition) -> bytes:
-        """Return a partition's key; empty, with which nothing is proven, for a stand-in."""
-        if partition.name_unknown:
-            return b""
-        name = partition.name
-        if name not in self._keys:
-            self._keys[name] = provide_key(self._state, name, self._entropy)
-        return self._keys[name]
-
-
-def provide_key(state: State, name: str, entropy: Entropy) -> bytes:
-    """Return a partition's access key, a new one where there is none."""
-    key = state.access_key(name)
-    if key is None:
-        key = entropy(ACCESS_KEY_SIZE)
-        state.keep_access_key(name, key)
-    return key

@@ -1,0 +1,68 @@
+"""Connections over memory streams: the transport of simulations and in-process fixtures."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from hcall_server.data_channel.connection import serve_stream
+from hcall_server.data_channel.reaper import reap
+from hcall_server.machine.machine import Machine
+from hcall_server.platform.partition import Partition
+
+
+class MemoryTransport:
+    """The transport of a machine without sockets.
+
+    `connect` works while `run` does, and finds partitions that are powered off as well: they refuse
+    the OPEN, as a listener of all partitions would have it.
+    """
+
+    def __init__(self, key: bytes = b"") -> None:
+        self.key = key
+        """The access key of all partitions."""
+        self._serving: tuple[trio.Nursery, Machine] | None = None
+
+    async def run(
+        self, machine: Machine, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve connections, and end those past their deadline, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._serving = nursery, machine
+            nursery.start_soon(reap, machine)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._serving = None
+
+    def open(self, partition: Partition) -> None:
+        """Do nothing: `connect` needs no listener."""
+
+    def close(self, partition: Partition) -> None:
+        """Do nothing."""
+
+    def access_key(self, partition: Partition) -> bytes:
+        """Return the access key of a partition."""
+        return self.key
+
+    def connect(self, name: str | None, *, demand_proof: bool = False) -> trio.abc.Stream:
+        """Return the client's end of a new connection."""
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.serve(theirs, name, demand_proof=demand_proof)
+        return ours
+
+    def serve(self, stream: trio.abc.Stream, name: str | None, *, demand_proof: bool = False) -> None:
+        """Serve a connected stream, as if it had come in by the listener of partition `name` (None: of all).
+
+        RuntimeError where the machine does not run.
+        """
+        if self._serving is None:
+            raise RuntimeError("the machine does not run: its connections are not served")
+        nursery, machine = self._serving
+        partition = machine.system.find(name) if name else None
+
+        async def run() -> None:
+            await serve_stream(machine, stream, partition, demand_proof=demand_proof)
+
+        nursery.start_soon(run)

@@ -1,0 +1,61 @@
+"""How far a fault plan has come: which of its faults answers the next operation.
+
+The same for h-calls and for NVRAM; what a fault is, is data of the contract (`hcall_abi.faults`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from hcall_abi.faults import BusyFault, NvramFault
+
+F = TypeVar("F", BusyFault, NvramFault)
+
+
+@dataclass
+class Planned(Generic[F]):
+    """A fault of a plan: operations `seen`, operations `answered`, and when it ends if it has begun."""
+
+    fault: F
+    seen: int = 0
+    answered: int = 0
+    until: float | None = None
+    spent: bool = False
+
+    def meets(self, now: float) -> bool:
+        """Count an operation, and say whether this fault answers it; `now` is in seconds."""
+        self.seen += 1
+        fault = self.fault
+        if self.seen < fault.nth or self.spent:
+            return False
+        if fault.seconds is None:
+            self.spent = fault.times is not None and self.seen + 1 >= fault.nth + fault.times
+            return True
+        if self.until is None:
+            self.until = now + fault.seconds
+        self.spent = now >= self.until
+        return not self.spent
+
+
+class Plan(Generic[F]):
+    """The faults of one partition or of NVRAM, in order; the first that meets an operation answers it.
+
+    Every fault counts every operation of its kind, also those that another fault answers.
+    """
+
+    def __init__(self, faults: Iterable[F] = ()) -> None:
+        self.planned: list[Planned[F]] = [Planned(fault) for fault in faults]
+
+    def __repr__(self) -> str:
+        return f"Plan({[str(planned.fault) for planned in self.planned]})"
+
+    def met_by(self, kind: object, now: float = 0.0) -> F | None:
+        """Count an operation of a kind and return the fault that answers it, if one does."""
+        met = None
+        for planned in self.planned:
+            if planned.fault.kind == kind and planned.meets(now) and met is None:
+                planned.answered += 1
+                met = planned.fault
+        return met

@@ -1,0 +1,151 @@
+"""Faults on demand: the words of a fault plan, for server, clients and command line (spec/faults.md).
+
+A fault answers operations of its kind, counted from when the plan was set: from the `nth` one on,
+`times` in a row or for `seconds`.  Busy answers count the calls of one h-call; NVRAM faults count commits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.errors import OperatorError
+from hcall_abi.statuses import Status
+
+BUSY_ANSWERS = "spec/faults.md#busy-answers"
+NVRAM = "spec/faults.md#nvram"
+
+MAX_FAULTS = 64
+"""Faults in one plan."""
+MAX_COUNT = 1_000_000
+MAX_SECONDS = 3600.0
+
+NvramTrouble = Literal["full", "io", "busy", "corrupt", "stall"]
+"""What NVRAM does: it refuses a commit for want of space, an I/O error, a lock or damage, or hangs."""
+NvramOperation = Literal["load", "commit"]
+
+CONSOLE_TROUBLES = ("full", "io", "stall")
+"""The troubles that the console can ask for; the others are for simulations."""
+COUNTED_TROUBLES = ("full", "io")
+"""Those of them that last for a number of commits."""
+
+_LONG_BUSY = frozenset(status for status in Status if status.name.startswith("H_LONG_BUSY_ORDER"))
+_TEXT = re.compile(
+    r"(?P<hcall>\w+)=(?P<status>\w+)(,nth=(?P<nth>\d{1,7}))?"
+    r"(,times=(?P<times>\d{1,7})|,seconds=(?P<seconds>\d{1,4}(\.\d{1,6})?))?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class BusyFault:
+    """Answer `call` with `status` from its `nth` time on, counted from when the plan was set.
+
+    `times` in a row, or as long as `seconds`; exactly one of them is given.  A status is H_BUSY or one
+    of the call's H_LONG_BUSY_ORDER_*; H_BUSY is allowed to every call, so to CONFIRM too, whose row of
+    the table does not have it (spec/faults.md#busy-answers).  OperatorError for any other status, and
+    for counts and times out of range.
+    """
+
+    call: Opcode
+    status: Status
+    nth: int = 1
+    times: int | None = 1
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        allowed = (CALLS[self.call].statuses & _LONG_BUSY) | {Status.H_BUSY}
+        if self.status not in allowed:
+            names = ", ".join(status.name for status in sorted(allowed))
+            raise _refused(f"{self.call.name} never answers {self.status.name}", f"its busy answers: {names}")
+        if (self.times is None) == (self.seconds is None):
+            raise _refused("how long?", "a fault lasts a number of times or of seconds, not both")
+        if not 1 <= self.nth <= MAX_COUNT or (self.times is not None and not 1 <= self.times <= MAX_COUNT):
+            raise _refused("a count is out of range", f"nth and times are 1 to {MAX_COUNT}")
+        if self.seconds is not None and not 0 < self.seconds <= MAX_SECONDS:
+            rule = f"seconds are above 0 and at most {MAX_SECONDS:g}: no guest waits for ever"
+            raise _refused("a time is out of range", rule)
+
+    def __str__(self) -> str:
+        lasting = f"seconds={self.seconds:g}" if self.times is None else f"times={self.times}"
+        return f"{self.call.name}={self.status.name},nth={self.nth},{lasting}"
+
+    @property
+    def kind(self) -> Opcode:
+        """The operations that it counts: the calls of one h-call."""
+        return self.call
+
+
+@dataclass(frozen=True)
+class NvramFault:
+    """Meet commits of NVRAM with `trouble`, from the `nth` on, counted from when the fault was set.
+
+    `times` in a row; None until the fault is ended, as a stall always is.  `after` lets the commit
+    take effect first, so that only its answer is lost; `operation` counts loads instead of commits.
+    Both are for simulations.
+    """
+
+    trouble: NvramTrouble
+    nth: int = 1
+    times: int | None = 1
+    after: bool = False
+    operation: NvramOperation = "commit"
+
+    seconds: ClassVar[float | None] = None
+    """NVRAM faults are counted, never timed."""
+
+    def __post_init__(self) -> None:
+        if self.trouble not in get_args(NvramTrouble):
+            raise _refused(
+                f"no trouble {self.trouble!r}", f"troubles are {', '.join(get_args(NvramTrouble))}", NVRAM
+            )
+        if not 1 <= self.nth <= MAX_COUNT or (self.times is not None and not 1 <= self.times <= MAX_COUNT):
+            raise _refused("a count is out of range", f"nth and times are 1 to {MAX_COUNT}", NVRAM)
+
+    @property
+    def kind(self) -> NvramOperation:
+        """The operations that it counts."""
+        return self.operation
+
+
+def busy_fault(
+    hcall: str, status: str, nth: int = 1, times: int | None = None, seconds: float | None = None
+) -> BusyFault:
+    """Return the fault with these names, once unless it says how long; OperatorError if there is none."""
+    if hcall not in Opcode.__members__:
+        raise _refused(f"no h-call {hcall!r}", f"the h-calls are {', '.join(Opcode.__members__)}")
+    if status not in Status.__members__:
+        raise _refused(f"no status {status!r}", "a busy status is H_BUSY or one of H_LONG_BUSY_ORDER_*")
+    if times is None and seconds is None:
+        times = 1
+    return BusyFault(Opcode[hcall], Status[status], nth, times, seconds)
+
+
+def parse_fault(text: str) -> BusyFault:
+    """Return the fault in "HCALL=STATUS[,nth=N][,times=K|,seconds=S]"; OperatorError if it is none."""
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        raise _refused(f"{text!r} is no fault", "a fault is HCALL=STATUS[,nth=N][,times=K|,seconds=S]")
+    times, seconds = match["times"], match["seconds"]
+    return busy_fault(
+        match["hcall"],
+        match["status"],
+        int(match["nth"] or 1),
+        int(times) if times else None,
+        float(seconds) if seconds else None,
+    )
+
+
+def checked_plan(faults: Iterable[BusyFault]) -> tuple[BusyFault, ...]:
+    """Return a partition's plan; OperatorError when it has more than `MAX_FAULTS` faults."""
+    plan = tuple(faults)
+    if len(plan) > MAX_FAULTS:
+        raise _refused(f"{len(plan)} faults", f"a plan has at most {MAX_FAULTS} faults")
+    return plan
+
+
+def _refused(message: str, rule: str, section: str = BUSY_ANSWERS) -> OperatorError:
+    return OperatorError(message, rule=rule, section=section)

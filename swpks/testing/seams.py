@@ -1,0 +1,53 @@
+"""The simulated side of every seam: a machine without sockets, disk and threads.
+
+nvram, card = MemoryNvram(), MemoryCard()
+machine = assemble(simulated_seams(nvram=nvram, card=card), settings)
+...                                                     # a power cut: drop the machine
+machine = assemble(simulated_seams(nvram=nvram, card=card), settings)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from hcall_server.components.seam import RootKeyComponent
+    from hcall_server.machine.transport import Transport
+    from hcall_server.nvram.seam import Nvram
+    from hcall_server.service.assembly import Seams
+    from hcall_server.writeback.worker import Worker
+
+
+def simulated_seams(
+    *,
+    nvram: Nvram | None = None,
+    card: RootKeyComponent | None = None,
+    worker: Worker | None = None,
+    transport: Transport | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+    clock: Callable[[], float] = trio.current_time,
+) -> Seams:
+    """Return seams for `hcall_server.service.assembly.assemble`: those given, and simulated ones.
+
+    By default NVRAM and anchor card are new and in memory, commits run on the loop, connections are
+    memory streams, and time is that of the trio loop, so of a MockClock where one runs.
+    """
+    from hcall_server.components.memory import MemoryCard
+    from hcall_server.components.seam import Components
+    from hcall_server.data_channel.memory import MemoryTransport
+    from hcall_server.nvram.memory import MemoryNvram
+    from hcall_server.service.assembly import Seams
+    from hcall_server.writeback.worker import InlineWorker
+
+    return Seams(
+        entropy=entropy,
+        clock=clock,
+        nvram=nvram or MemoryNvram(),
+        components=Components(card or MemoryCard()),
+        worker=worker or InlineWorker(),
+        transport=transport or MemoryTransport(),
+    )

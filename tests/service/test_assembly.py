@@ -1,0 +1,271 @@
+"""Assembly: what settings make of what is remembered; the state folder, access keys, passed sockets."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import OperatorError, StorageError, SwpksError
+from hcall_abi.levels import LEVELS
+from hcall_server.components.memory import MemoryCard
+from hcall_server.data_channel.listeners import assign
+from hcall_server.data_channel.sockets import listen_unix, passed_sockets, remove_stale
+from hcall_server.keystore.signed import LatchUse
+from hcall_server.machine.machine import Machine
+from hcall_server.nvram.memory import MemoryNvram
+from hcall_server.nvram.names import SYSTEM, image_name, profile_name
+from hcall_server.platform.attributes import Attributes
+from hcall_server.platform.partition import Partition
+from hcall_server.service.access_keys import AccessKeys
+from hcall_server.service.assembly import assemble
+from hcall_server.service.settings import PartitionSettings, Settings
+from hcall_server.service.state import State
+from swpks.testing.seams import simulated_seams
+
+
+class Stored:
+    """A system whose NVRAM and anchor card outlive its machines, which are assembled again and again."""
+
+    def __init__(self) -> None:
+        self.nvram = MemoryNvram()
+        self.card = MemoryCard()
+
+    async def start(self, *wishes: PartitionSettings, **fields: Any) -> Machine:
+        """Assemble a machine; `written` are then the records that the start has changed."""
+        seams = simulated_seams(nvram=self.nvram, card=self.card)
+        machine = assemble(seams, Settings(partition=wishes, **fields))
+        before = self.nvram.records
+        assert await machine.encryptor.flush()
+        after = self.nvram.records
+        self.written = {name for name in after if before.get(name) != after[name]}
+        return machine
+
+
+@pytest.fixture
+def stored() -> Stored:
+    """A system that has never been started."""
+    return Stored()
+
+
+async def test_a_new_system_is_made_once(stored: Stored) -> None:
+    """R-30: a partition asked for is made and remembered; the identity of the system stays."""
+    first = await stored.start(PartitionSettings("a", 8), PartitionSettings("plain"))
+    assert stored.written == {SYSTEM, profile_name(1), image_name(1), profile_name(2)}
+    assert first.system.find("plain").keystore is None
+    second = await stored.start(PartitionSettings("a", 8))
+    assert stored.written == set()
+    assert list(second.system.partitions) == ["a", "plain"]
+    assert second.system.system_id == first.system.system_id
+
+
+async def test_wishes_change_what_is_remembered(stored: Stored) -> None:
+    """R-32: growing, the mode of the next IPL, whether it starts by itself."""
+    await stored.start(PartitionSettings("a", 8), PartitionSettings("b", 8))
+    again = await stored.start(PartitionSettings("a", 16, auto_start=False, secure_boot="enforce"))
+    found = again.system.find("a")
+    assert stored.written == {profile_name(1), image_name(1)}
+    assert (found.kbytes, found.auto_start, found.next_secure_boot) == (16, False, SecureBoot.ENFORCE)
+    kept = (await stored.start(PartitionSettings("a"))).system.find("a")
+    assert (kept.kbytes, kept.auto_start, kept.next_secure_boot) == (16, False, SecureBoot.ENFORCE)
+
+
+@pytest.mark.parametrize(
+    "wish,rule",
+    [
+        (PartitionSettings("a", 4), "never shrinks"),
+        (PartitionSettings("b", 3), "4 to 128 KiB"),
+        (PartitionSettings("b", 129), "4 to 128 KiB"),
+        (PartitionSettings("control", 4), "name"),
+        (PartitionSettings("../b", 4), "name"),
+    ],
+)
+async def test_an_impossible_wish_stops_the_start(stored: Stored, wish: PartitionSettings, rule: str) -> None:
+    """R-31, R-32: the console's own refusals, and nothing is changed."""
+    await stored.start(PartitionSettings("a", 8))
+    before = dict(stored.nvram.records)
+    with pytest.raises(OperatorError, match=rule):
+        await stored.start(wish)
+    assert stored.nvram.records == before
+
+
+async def test_attributes_are_remembered(stored: Stored) -> None:
+    """R-36: what the settings do not name stays; a restart never arms the used-up latch again."""
+    armed = PartitionSettings(
+        "a", 8, keystore_signed_updates=1, keystore_signed_updates_without_verification=1
+    )
+    assert (await stored.start(armed)).system.find("a").attributes == Attributes(True, True, False)
+    again = await stored.start(PartitionSettings("a", linux_dynamic_key_secure_boot=1))
+    partition = again.system.find("a")
+    assert partition.attributes == Attributes(True, True, True)
+    partition.disarm_without_verification(LatchUse.PK_TAKEN)
+    again.encryptor.changed(partition)
+    assert await again.encryptor.flush()
+    partition = (await stored.start(armed)).system.find("a")
+    assert partition.attributes == Attributes(True, False, True)
+    assert partition.level.calls == LEVELS["FW1110"].calls
+
+
+async def test_the_level_and_the_total_are_remembered(stored: Stored) -> None:
+    """R-34, R-74: a system keeps its level; another level brings its own total."""
+
+    async def found(**fields: Any) -> tuple[str, int]:
+        system = (await stored.start(**fields)).system
+        return system.level.name, system.total_kbytes
+
+    assert await found(firmware="FW950") == ("FW950", 1024)
+    assert await found(system_total_kbytes=512) == ("FW950", 512)
+    assert await found() == ("FW950", 512)
+    assert await found(firmware="FW1110") == ("FW1110", 16 * 1024)
+
+
+async def test_a_lost_system_record_stops_the_start(stored: Stored) -> None:
+    """What is missing is not made up while other records are there."""
+    await stored.start(PartitionSettings("a", 8))
+    stored.nvram.commit({SYSTEM: None})
+    with pytest.raises(StorageError, match="the system record is missing"):
+        await stored.start()
+
+
+async def test_a_root_key_is_made_only_for_an_empty_nvram(stored: Stored) -> None:
+    """R-02: what another key sealed is not buried under a new one."""
+    stored.nvram.commit({"system": b""})
+    with pytest.raises(StorageError, match="the anchor card is missing, and NVRAM holds 1 records"):
+        await stored.start()
+    assert stored.card.read() is None
+    stored.nvram.commit({"system": None})
+    await stored.start()
+    made = stored.card.read()
+    assert made
+    await stored.start()
+    assert stored.card.read() is made
+    assert made.root_key.hex() not in repr(made)
+
+
+async def test_a_total_below_what_is_stored_stops_the_start(stored: Stored) -> None:
+    """R-34: neither a smaller total nor a smaller level lets the keystores outgrow the system."""
+    await stored.start(PartitionSettings("a", 64), PartitionSettings("b", 64))
+    with pytest.raises(OperatorError, match="take 128 KiB, and the system's total is 100"):
+        await stored.start(system_total_kbytes=100)
+    assert (await stored.start(system_total_kbytes=128)).system.total_kbytes == 128
+
+
+async def test_a_fault_plan_of_the_settings_is_there_from_the_first_call(stored: Stored) -> None:
+    """R-75: as the console would set it, for partitions that there are."""
+    machine = await stored.start(PartitionSettings("a", 8, faults=("READ_OBJECT=H_BUSY",)))
+    assert [str(each.fault) for each in machine.faults[1].planned] == ["READ_OBJECT=H_BUSY,nth=1,times=1"]
+
+
+def test_access_keys_are_made_and_kept(tmp_path: Path) -> None:
+    """One for each partition, 32 random bytes; a damaged or readable file is refused, not replaced."""
+    keys = AccessKeys(tmp_path, os.urandom)
+    a, b = partitions("a", "b")
+    key = keys(a)
+    path = tmp_path / "a.key"
+    assert AccessKeys(tmp_path, os.urandom)(a) == key == bytes.fromhex(path.read_text())
+    assert key.hex() not in repr(keys)
+    path.with_name("b.key.new").mkdir()
+    with pytest.raises(StorageError, match="the access key of b can't be written"):
+        keys(b)
+    path.chmod(0o640)
+    with pytest.raises(OperatorError, match="readable by others"):
+        AccessKeys(tmp_path, os.urandom)(a)
+    path.chmod(0o600)
+    for content in (b"", b"zz" * 32, b"00" * 31, b"00" * 33, b"\xff" * 64):
+        path.write_bytes(content)
+        with pytest.raises(OperatorError, match="holds no access key"):
+            AccessKeys(tmp_path, os.urandom)(a)
+
+
+def test_an_open_touches_no_key_file(tmp_path: Path) -> None:
+    """R-01: keys are read at start: a file spoiled later costs no connection, and a stand-in has no key."""
+    state = State(tmp_path / "state")
+    seams = state.seams()
+    machine = assemble(seams, Settings(partition=(PartitionSettings("a", 8),)))
+    partition = machine.system.find("a")
+    path = state.folder / "access-keys" / "a.key"
+    assert path.exists()
+    path.chmod(0o644)
+    assert seams.transport.access_key(partition) == bytes.fromhex(path.read_text())
+    partition.name_unknown = True
+    assert seams.transport.access_key(partition) == b""
+    seams.nvram.close()
+    state.close()
+
+
+def test_one_state_has_one_server(tmp_path: Path) -> None:
+    """The second one is told the process of the first; after its end the state is free."""
+    first = State(tmp_path / "state")
+    with pytest.raises(OperatorError, match=f"process {os.getpid()}"):
+        State(tmp_path / "state")
+    first.close()
+    State(tmp_path / "state").close()
+
+
+def test_a_state_that_can_not_be_written(tmp_path: Path) -> None:
+    """A file where the folder should be."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SwpksError):
+        State(tmp_path / "file")
+    with pytest.raises(SwpksError):
+        State(tmp_path / "file" / "state")
+
+
+def test_only_sockets_are_cleared_away(tmp_path: Path) -> None:
+    """A file in a socket's place is somebody's mistake, and stays."""
+    path = tmp_path / "a.sock"
+    listen_unix(path).close()
+    listen_unix(path).close()
+    remove_stale(path)
+    remove_stale(path)
+    path.write_text("precious")
+    with pytest.raises(OperatorError, match="is in the way"):
+        listen_unix(path)
+    assert path.read_text() == "precious"
+
+
+def test_sockets_passed_to_another_process_are_not_ours() -> None:
+    """LISTEN_PID tells for whom they are."""
+    assert passed_sockets({"LISTEN_PID": "1", "LISTEN_FDS": "1"}, 2) == []
+    assert passed_sockets({}, 2) == []
+    assert passed_sockets({"LISTEN_PID": "2", "LISTEN_FDS": "0"}, 2) == []
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LISTEN_FDS": "many"},
+        {},
+        {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "a:b"},
+        {"LISTEN_FDS": "1000"},
+    ],
+)
+def test_a_confused_service_manager_is_refused(environment: dict[str, str]) -> None:
+    """An error of whoever starts the server; no descriptor is guessed at."""
+    with pytest.raises(OperatorError):
+        passed_sockets(environment | {"LISTEN_PID": "2"}, 2)
+
+
+def partitions(*names: str) -> list[Partition]:
+    """Some partitions."""
+    settings = Settings(partition=tuple(PartitionSettings(name) for name in names))
+    machine = assemble(simulated_seams(clock=lambda: 0.0), settings)
+    return list(machine.system.partitions.values())
+
+
+def test_passed_sockets_are_sorted_by_name() -> None:
+    """That of a partition, `tcp` for all of them, `control`; one alone needs no name."""
+    made = [socket.socket() for _ in range(4)]
+    names = ["beta", "tcp", "control", "tcp"]
+    private, common, control = assign(list(zip(names, made, strict=True)), partitions("alpha", "beta"))
+    assert (private, common, control) == ({"beta": made[0]}, [made[1], made[3]], made[2])
+    assert assign([("", made[0])], partitions("alpha"))[0] == {"alpha": made[0]}
+    for wrong in ([("", made[0])], [("gamma", made[0])], [("beta", made[0]), ("beta", made[1])]):
+        with pytest.raises(OperatorError):
+            assign(wrong, partitions("alpha", "beta"))
+    with pytest.raises(OperatorError):
+        assign([("control", made[0]), ("control", made[1])], partitions("alpha"))
+    for each in made:
+        each.close()
