@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         write_object,
     )
     from hcall_client.channel import Channel, open_channel
+    from hcall_client.console import BlockingConsole, Console
     from hcall_client.errors import HcallError
     from hcall_client.guests.boot import BootedChain, boot
     from hcall_client.guests.boot_loader import BootLoader
@@ -69,6 +70,7 @@ else:
                 "write_object"
             ),
             "hcall_client.channel": "Channel open_channel",
+            "hcall_client.console": "BlockingConsole Console",
             "hcall_client.errors": "HcallError",
             "hcall_client.guests.boot": "BootedChain boot",
             "hcall_client.guests.boot_loader": "BootLoader",
@@ -82,9 +84,11 @@ else:
 __all__ = [
     "Authorization",
     "BlockingChannel",
+    "BlockingConsole",
     "BootLoader",
     "BootedChain",
     "Channel",
+    "Console",
     "Consumer",
     "EmulatedPartition",
     "HcallError",

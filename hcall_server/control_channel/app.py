@@ -18,12 +18,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Kind, Verb
+from hcall_abi.control_bodies import Body
 from hcall_abi.errors import SwpksError
 from hcall_server.control_channel import openapi
-from hcall_server.control_channel.bodies import Body
-from hcall_server.control_channel.problems import Kind, ProblemError, problem_of
-from hcall_server.control_channel.routes import JSON, PROBLEM_JSON, VERBS, Verb
-from hcall_server.control_channel.verbs import Answer, Call, Reply, Text
+from hcall_server.control_channel.problems import ProblemError, problem_of
+from hcall_server.control_channel.verbs import PERFORMED, Answer, Call, Reply, Text
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
 from hcall_server.platform.system import NAMES
@@ -75,9 +75,10 @@ class _Path:
         if "name" in request.path_params and name not in self._machine.system.partitions:
             raise ProblemError(Kind.NOT_FOUND, f"there is no partition {name!r}", section=NAMES)
         body = await self._body(request, verb)
-        if verb.load:
-            await trio.to_thread.run_sync(verb.load)
-        return _response(verb, verb.perform(Call(self._machine, name, body)))
+        perform, load = PERFORMED[verb.operation]
+        if load:
+            await trio.to_thread.run_sync(load)
+        return _response(verb, perform(Call(self._machine, name, body)))
 
     def _verb(self, request: Request) -> Verb:
         # HEAD is GET whose body the server leaves away.

@@ -7,10 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hcall_server import __version__
-from hcall_server.control_channel.bodies import Body, Problem
-from hcall_server.control_channel.problems import Kind
-from hcall_server.control_channel.routes import (
+from hcall_abi.control import (
     ALWAYS,
     JSON,
     PARAMETERS,
@@ -18,8 +15,11 @@ from hcall_server.control_channel.routes import (
     PROMETHEUS,
     VERBS,
     WITH_BODY,
+    Kind,
     Verb,
 )
+from hcall_abi.control_bodies import Body, Problem, View
+from hcall_server import __version__
 
 PATH = "/openapi.json"
 _REFERENCE = "#/components/schemas/{name}"
@@ -84,12 +84,12 @@ def _responses(verb: Verb) -> dict[str, Any]:
     return problems | answers
 
 
-def _content(media_type: str, body: type[Body]) -> dict[str, Any]:
+def _content(media_type: str, body: type[Body | View]) -> dict[str, Any]:
     return {media_type: {"schema": {"$ref": _REFERENCE.format(name=body.__name__)}}}
 
 
 def _schemas() -> dict[str, Any]:
-    types: list[type[Body]] = [Problem]
+    types: list[type[Body | View]] = [Problem]
     for verb in VERBS:
         types += [body for body in (verb.body, *verb.answers.values()) if body]
     return msgspec.json.schema_components(types, ref_template=_REFERENCE)[1]

@@ -1,41 +1,12 @@
-"""From an error to `application/problem+json`: every kind of refusal once, as a row of `Kind`."""
+"""From an error to `application/problem+json`: its kind is a row of `hcall_abi.control.Kind`."""
 
 from __future__ import annotations
 
-from enum import Enum
-
+from hcall_abi.control import Kind
+from hcall_abi.control_bodies import FaultName, Problem
 from hcall_abi.errors import Fault, StorageError, SwpksError
-from hcall_server.control_channel.bodies import FaultName, Problem, fault_name
 
 REQUESTS = "spec/control.md#requests"
-
-
-class Kind(Enum):
-    """A kind of problem: its HTTP status, its title and, for what HTTP itself refuses, the rule."""
-
-    MALFORMED = (
-        400,
-        "Malformed request",
-        "a body has the fields of its verb, and no verb takes a query",
-    )
-    NOT_FOUND = (404, "Not found", "the path names a verb and a partition that exist")
-    NO_METHOD = (405, "Method not allowed", "a path answers the methods of its verbs")
-    TOO_SLOW = (408, "Request too slow", "a body is here within 10 seconds of its header")
-    REFUSED = (409, "Refused by a rule", "the rules of the console hold")
-    TOO_LARGE = (413, "Body too large", "a body has at most 65536 bytes")
-    NOT_JSON = (415, "Not JSON", "a body is application/json")
-    INTERNAL = (500, "Internal error", "no request ends in an error of the server")
-    STORAGE = (503, "Storage trouble", "what was stored can be read and written")
-
-    def __init__(self, status: int, title: str, rule: str) -> None:
-        self.status = status
-        self.title = title
-        self.rule = rule
-
-    @property
-    def type(self) -> str:
-        """The problem type's URI."""
-        return f"urn:swpks:problem:{self.name.lower().replace('_', '-')}"
 
 
 class ProblemError(SwpksError):
@@ -55,7 +26,7 @@ class ProblemError(SwpksError):
 def problem_of(error: Exception) -> Problem:
     """Return what a client is told of `error`; what is not ours is told without its text."""
     if isinstance(error, SwpksError):
-        return _problem(_kind_of(error), error.message, fault_name(error.fault), error)
+        return _problem(_kind_of(error), error.message, error.fault.value, error)
     return _problem(Kind.INTERNAL, "the server failed; its log has the reason", "internal", None)
 
 

@@ -1,4 +1,4 @@
-"""What each verb does: from a call to the answer that its row in the table promises.
+"""What each verb does: from a call to the answer that its row in `hcall_abi.control.VERBS` promises.
 
 A function returns a struct, or raises what becomes a problem.  The rules themselves are the managed
 system's; here a call only finds its partition and shows what has become of it.
@@ -6,25 +6,23 @@ system's; here a call only finds its partition and shows what has become of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import msgspec
 
-from hcall_abi.faults import NvramFault, busy_fault
-from hcall_server.control_channel.bodies import (
-    Body,
+from hcall_abi.control_bodies import (
     FaultPlanSetting,
     HealthView,
-    KeystoreSize,
     NewPartition,
     NvramFaultSetting,
     PartitionView,
-    SecureBootSetting,
     SystemView,
+    View,
     WritebackView,
-    mode_of,
 )
+from hcall_abi.faults import NvramFault, busy_fault
 from hcall_server.control_channel.loading import beside_the_loop
 from hcall_server.control_channel.views import health_view, partition_view, system_view, writeback_view
 from hcall_server.machine.machine import Machine
@@ -52,10 +50,10 @@ class Reply(NamedTuple):
     """An answer with another status than the row's first."""
 
     status: int
-    body: Body
+    body: View
 
 
-Answer = Body | Text | Reply
+Answer = View | Text | Reply
 
 
 def show_system(call: Call) -> SystemView:
@@ -90,20 +88,6 @@ def power_off(call: Call) -> PartitionView:
 def ipl(call: Call) -> PartitionView:
     """Restart a partition."""
     call.machine.ipl(call.name)
-    return _shown(call.machine, call.name)
-
-
-def set_secure_boot(call: Call) -> PartitionView:
-    """Set the secure-boot mode of the next IPL."""
-    body: SecureBootSetting = call.body
-    call.machine.set_attributes(call.name, {"secure_boot": mode_of(body.mode)})
-    return _shown(call.machine, call.name)
-
-
-def set_keystore_size(call: Call) -> PartitionView:
-    """Set the size of a keystore."""
-    body: KeystoreSize = call.body
-    call.machine.set_attributes(call.name, {"keystore_kbytes": body.kbytes})
     return _shown(call.machine, call.name)
 
 
@@ -150,3 +134,26 @@ def load_metrics() -> ModuleType:
 
 def _shown(machine: Machine, name: str) -> PartitionView:
     return partition_view(machine, machine.system.find(name))
+
+
+class Performed(NamedTuple):
+    """How a verb is performed; `load` imports what `perform` needs, in a thread."""
+
+    perform: Callable[[Call], Answer]
+    load: Callable[[], object] | None = None
+
+
+PERFORMED: Mapping[str, Performed] = {
+    "showSystem": Performed(show_system),
+    "createPartition": Performed(create_partition),
+    "showPartition": Performed(show_partition),
+    "powerOn": Performed(power_on),
+    "powerOff": Performed(power_off),
+    "ipl": Performed(ipl),
+    "setAttributes": Performed(set_attributes),
+    "setFaults": Performed(set_faults),
+    "setNvramFault": Performed(set_nvram_fault),
+    "showHealth": Performed(show_health),
+    "showMetrics": Performed(show_metrics, load_metrics),
+}
+"""By the operation of the verb."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hcall_abi.errors import SwpksError
-from hcall_abi.faults import BusyFault
-from hcall_server import __version__
-from hcall_server.control_channel.bodies import (
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.control_bodies import (
     FaultView,
     HealthView,
     KeystoreView,
     PartitionView,
+    SecureBootMode,
     SystemView,
     Trouble,
     WritebackView,
-    mode_name,
 )
+from hcall_abi.errors import SwpksError
+from hcall_abi.faults import BusyFault
+from hcall_server import __version__
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.faults.plan import Planned
 from hcall_server.keystore.store import Keystore
@@ -35,8 +36,8 @@ def partition_view(machine: Machine, partition: Partition) -> PartitionView:
         power=partition.power.value,
         ipl_count=partition.ipl_count,
         auto_start=partition.auto_start,
-        secure_boot=mode_name(partition.next_secure_boot),
-        curr_secure_boot=mode_name(partition.secure_boot),
+        secure_boot=_mode_name(partition.next_secure_boot),
+        curr_secure_boot=_mode_name(partition.secure_boot),
         keystore_kbytes=partition.kbytes,
         keystore_signed_updates=int(partition.attributes.signed_updates),
         keystore_signed_updates_without_verification=int(partition.attributes.without_verification),
@@ -108,6 +109,11 @@ def _fault_view(planned: Planned[BusyFault]) -> FaultView:
         answered=planned.answered,
         spent=planned.spent,
     )
+
+
+def _mode_name(mode: SecureBoot) -> SecureBootMode:
+    name: SecureBootMode = mode.name.lower()  # type: ignore[assignment]  # the enum has just these
+    return name
 
 
 def _trouble(error: SwpksError | None) -> Trouble | None:

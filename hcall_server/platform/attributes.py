@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from hcall_abi.calls import Opcode
+from hcall_abi.console import ATTRIBUTES, IN_USE_CODE
 from hcall_abi.levels import FirmwareLevel
-from hcall_server.platform.refusal import IN_USE_CODE, ConsoleRefusal
+from hcall_server.platform.refusal import ConsoleRefusal
 
 SECTION = "spec/control.md#attributes"
 
@@ -44,16 +45,6 @@ class ConsoleAttributes(NamedTuple):
     def signed(self) -> Attributes:
         """Those about signed updates."""
         return Attributes(*map(bool, self[1:4]))
-
-
-VALUES: Mapping[str, range] = {
-    "keystore_kbytes": range(0x10000),
-    "keystore_signed_updates": range(2),
-    "keystore_signed_updates_without_verification": range(2),
-    "linux_dynamic_key_secure_boot": range(2),
-    "secure_boot": range(3),
-}
-"""The values that an attribute may have at all; what a keystore may have is told by its level."""
 
 
 class Change(NamedTuple):
@@ -129,11 +120,11 @@ def wished(before: ConsoleAttributes, changes: Mapping[str, int]) -> ConsoleAttr
     Switching the keystore off takes the attributes of signed updates with it, unless they are named.
     """
     for name, value in changes.items():
-        if name not in VALUES:
-            rule = f"the attributes are {', '.join(VALUES)}"
+        if name not in ATTRIBUTES:
+            rule = f"the attributes are {', '.join(ATTRIBUTES)}"
             raise ConsoleRefusal(f"no attribute {name!r}", rule=rule, section=SECTION)
-        if value not in VALUES[name]:
-            rule = f"{name} is 0 to {VALUES[name][-1]}"
+        if value not in ATTRIBUTES[name]:
+            rule = f"{name} is 0 to {ATTRIBUTES[name][-1]}"
             raise ConsoleRefusal(f"{name} cannot be {value}", rule=rule, section=SECTION)
     after = before._replace(**changes)
     if before.keystore_kbytes and not after.keystore_kbytes:

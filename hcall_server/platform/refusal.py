@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from hcall_abi.errors import OperatorError
 
-IN_USE_CODE = "HSCL0DC8"
-"""The console's message when what a keystore in use depends on is to be switched off."""
-
 
 class ConsoleRefusal(OperatorError):
     """The management console refuses; `code` is its message number where it has one."""

@@ -6,9 +6,9 @@ nothing.  Where the real console has a message number for a refusal, the error c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
+from hcall_abi.console import IN_USE_CODE, NAME_RULE, is_partition_name
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.levels import FirmwareLevel
 from hcall_server.keystore.store import Entropy
@@ -16,25 +16,19 @@ from hcall_server.platform import attributes
 from hcall_server.platform.attributes import Change
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.profile import PartitionProfile
-from hcall_server.platform.refusal import IN_USE_CODE, ConsoleRefusal
+from hcall_server.platform.refusal import ConsoleRefusal
 
 SIZES = "spec/control.md#sizes"
 POWER = "spec/control.md#power"
 NAMES = "spec/control.md#names"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
-_RESERVED_NAMES = frozenset({"control", "tcp"})
 _MAX_NUMBER = 0xFFFF
 
 
 def check_name(name: str) -> None:
     """Refuse what no partition can be called, with ConsoleRefusal (spec/control.md#names)."""
-    if not _NAME.fullmatch(name) or name in _RESERVED_NAMES:
-        rule = (
-            "a name is 1 to 31 letters, digits, dots, dashes or underscores, starts with a letter or digit, "
-            "and is not control or tcp"
-        )
-        raise ConsoleRefusal(f"{name!r} is no name for a partition", rule=rule, section=NAMES)
+    if not is_partition_name(name):
+        raise ConsoleRefusal(f"{name!r} is no name for a partition", rule=NAME_RULE, section=NAMES)
 
 
 class ManagedSystem:

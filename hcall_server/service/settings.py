@@ -10,13 +10,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import parse_fault
 from hcall_abi.levels import LEVELS
 from hcall_server.machine.limits import Limits
-from hcall_server.platform.attributes import VALUES as ATTRIBUTES
-
-SECURE_BOOT = ("off", "audit", "enforce")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class PartitionSettings:
     @property
     def attributes(self) -> dict[str, int]:
         """The attributes that are asked for, by the console's names and in its numbers."""
-        mode = None if self.secure_boot is None else SECURE_BOOT.index(self.secure_boot)
+        mode = None if self.secure_boot is None else SECURE_BOOT_MODES.index(self.secure_boot)
         return {
             name: value
             for name in ATTRIBUTES
@@ -52,8 +50,8 @@ class PartitionSettings:
     def __post_init__(self) -> None:
         if not 0 <= (self.keystore_kbytes or 0) <= 0xFFFF:
             raise ValueError(f"partition {self.name}: keystore_kbytes = {self.keystore_kbytes} is no size")
-        if self.secure_boot is not None and self.secure_boot not in SECURE_BOOT:
-            raise ValueError(f"partition {self.name}: secure_boot is one of {', '.join(SECURE_BOOT)}")
+        if self.secure_boot is not None and self.secure_boot not in SECURE_BOOT_MODES:
+            raise ValueError(f"partition {self.name}: secure_boot is one of {', '.join(SECURE_BOOT_MODES)}")
         for name, value in self.attributes.items():
             if value not in ATTRIBUTES[name]:
                 raise ValueError(f"partition {self.name}: {name} is 0 to {ATTRIBUTES[name][-1]}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-Answer = dict[str, Any]
-"""A decoded answer (spec/control.md#answers)."""
-
-Show = Callable[[Answer], str]
+from hcall_abi.control_bodies import (
+    FaultView,
+    HealthView,
+    PartitionView,
+    Problem,
+    SystemView,
+    WritebackView,
+)
 
 _ATTRIBUTES = (
     "keystore_signed_updates",
@@ -18,80 +21,75 @@ _ATTRIBUTES = (
 _HEAD = ("PARTITION", "ID", "POWER", "IPLS", "KEYSTORE", "USED", "OBJECTS", "SECURE BOOT")
 
 
-def system(answer: Answer) -> str:
+def system(answer: SystemView) -> str:
     """Return the system in one line and its partitions as a table."""
     head = (
-        f"system {answer['system_id']}, {answer['firmware_level']}, "
-        f"{answer['assigned_kbytes']} of {answer['total_kbytes']} KiB assigned"
+        f"system {answer.system_id}, {answer.firmware_level}, "
+        f"{answer.assigned_kbytes} of {answer.total_kbytes} KiB assigned"
     )
-    partitions = answer["partitions"]
+    partitions = answer.partitions
     if not partitions:
         return f"{head}\nno partitions"
-    notes = [
-        f"{each['name']} is REFUSED: {each['refused']['detail']}" for each in partitions if each["refused"]
-    ]
+    notes = [f"{each.name} is REFUSED: {each.refused.detail}" for each in partitions if each.refused]
     return "\n".join([head, "", *_table([_HEAD, *map(_row, partitions)]), *notes])
 
 
-def partition(answer: Answer) -> str:
+def partition(answer: PartitionView) -> str:
     """Return one partition as a table of one row, its further attributes, and why it was refused."""
-    lines = _table([_HEAD, _row(answer)]) + [f"{name}={answer[name]}" for name in _ATTRIBUTES]
-    lines += map(_fault, answer["faults"])
-    if refused := answer["refused"]:
+    lines = _table([_HEAD, _row(answer)]) + [f"{name}={getattr(answer, name)}" for name in _ATTRIBUTES]
+    lines += map(_fault, answer.faults)
+    if refused := answer.refused:
         lines += [
-            f"REFUSED: {refused['detail']}",
-            f"  rule: {refused['rule']}",
-            f"  see: {refused['section']}",
+            f"REFUSED: {refused.detail}",
+            f"  rule: {refused.rule}",
+            f"  see: {refused.section}",
         ]
     return "\n".join(lines)
 
 
-def health(answer: Answer) -> str:
+def health(answer: HealthView) -> str:
     """Return whether all is well, or each thing that is not."""
-    lines = ["healthy"] if answer["ok"] else ["NOT healthy", *(f"  {reason}" for reason in answer["reasons"])]
-    lines.append(
-        f"swpks {answer['version']}, {answer['running']} of {answer['partitions']} partitions running"
-    )
-    lines.append(writeback(answer["writeback"]))
+    lines = ["healthy"] if answer.ok else ["NOT healthy", *(f"  {reason}" for reason in answer.reasons)]
+    lines.append(f"swpks {answer.version}, {answer.running} of {answer.partitions} partitions running")
+    lines.append(writeback(answer.writeback))
     return "\n".join(lines)
 
 
-def writeback(answer: Answer) -> str:
+def writeback(answer: WritebackView) -> str:
     """Return how writing to NVRAM goes, and the trouble that was asked for."""
-    fault = f"; fault: {answer['fault']}" if answer["fault"] else ""
+    fault = f"; fault: {answer.fault}" if answer.fault else ""
     return (
-        f"NVRAM {answer['state']}: {answer['commits']} commits, {answer['failures']} failures, "
-        f"{answer['pending']} partitions to be written{fault}"
+        f"NVRAM {answer.state}: {answer.commits} commits, {answer.failures} failures, "
+        f"{answer.pending} partitions to be written{fault}"
     )
 
 
-def problem(answer: Answer) -> str:
+def problem(answer: Problem) -> str:
     """Return a refusal with the console's message number, the rule, and where it is written."""
-    code = answer.get("code")
-    detail = answer["detail"]
+    code, detail = answer.code, answer.detail
     if code and code not in detail:
         detail = f"{code}: {detail}"
-    return f"{detail}\n  rule: {answer['rule']}\n  see: {answer['section']} ({answer['fault']} fault)"
+    return f"{detail}\n  rule: {answer.rule}\n  see: {answer.section} ({answer.fault} fault)"
 
 
-def _fault(answer: Answer) -> str:
-    lasting = f"for {answer['seconds']:g} s" if answer["times"] is None else f"{answer['times']} times"
-    state = "spent" if answer["spent"] else f"{answer['answered']} so far"
-    what = f"{answer['hcall']} answers {answer['status']}"
-    return f"fault: {what} from call {answer['nth']} on, {lasting}: {state}"
+def _fault(answer: FaultView) -> str:
+    lasting = f"for {answer.seconds:g} s" if answer.times is None else f"{answer.times} times"
+    state = "spent" if answer.spent else f"{answer.answered} so far"
+    what = f"{answer.hcall} answers {answer.status}"
+    return f"fault: {what} from call {answer.nth} on, {lasting}: {state}"
 
 
-def _row(answer: Answer) -> tuple[str, ...]:
-    keystore = answer["keystore"]
-    size = f"{answer['keystore_kbytes']} KiB" if answer["keystore_kbytes"] else "off"
-    used, objects = (str(keystore["used_bytes"]), str(keystore["objects"])) if keystore else ("-", "-")
-    number, ipls = str(answer["number"]), str(answer["ipl_count"])
-    return (answer["name"], number, answer["power"], ipls, size, used, objects, _secure_boot(answer))
+def _row(answer: PartitionView) -> tuple[str, ...]:
+    keystore = answer.keystore
+    size = f"{answer.keystore_kbytes} KiB" if answer.keystore_kbytes else "off"
+    used, objects = (str(keystore.used_bytes), str(keystore.objects)) if keystore else ("-", "-")
+    number, ipls = str(answer.number), str(answer.ipl_count)
+    return (answer.name, number, answer.power, ipls, size, used, objects, _secure_boot(answer))
 
 
-def _secure_boot(answer: Answer) -> str:
-    current, following = answer["curr_secure_boot"], answer["secure_boot"]
-    return str(current) if current == following else f"{current}, {following} at the next IPL"
+def _secure_boot(answer: PartitionView) -> str:
+    current, following = answer.curr_secure_boot, answer.secure_boot
+    return current if current == following else f"{current}, {following} at the next IPL"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hcall_abi.calls import Opcode
+from hcall_abi.console import NAME_RULE, is_partition_name
 from hcall_abi.errors import OperatorError
 from hcall_abi.statuses import status_name
 
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     import trio
 
     from swpks.qemu.callsites import find_callsites
-    from swpks.qemu.console import Console
+    from swpks.qemu.console import PatientConsole
     from swpks.qemu.elf import load
     from swpks.qemu.machine import Machine, check
     from swpks.qemu.run import run_kernel
@@ -105,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     check(machine)
     name, kbytes = options.partition
     with _state(options.state) as state, _server(state, options.partition):
-        console = Console(state / "run" / "control.sock", name, options.patience)
+        console = PatientConsole(state / "run" / "control.sock", name, options.patience)
 
         async def main() -> None:
             target = state / "run" / f"{name}.sock"
@@ -118,16 +119,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _wanted(text: str) -> Wanted:
-    """Return what NAME[:KBYTES] says, by the server's own rule for names."""
-    from hcall_server.platform.system import check_name
-
+    """Return what NAME[:KBYTES] says, by the rule of the contract for names."""
     name, colon, size = text.partition(":")
     if colon and not (size.isascii() and size.isdigit() and len(size) < 6):
         raise argparse.ArgumentTypeError(f"{size!r} is no number of KiB")
-    try:
-        check_name(name)
-    except OperatorError as error:
-        raise argparse.ArgumentTypeError(f"{error.message}: {error.rule}") from None
+    if not is_partition_name(name):
+        raise argparse.ArgumentTypeError(f"{name!r} is no name for a partition: {NAME_RULE}")
     return Wanted(name, int(size) if colon else None)
 
 

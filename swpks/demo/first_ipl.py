@@ -66,7 +66,7 @@ async def power_on(play: Play) -> None:
             f"{PARTITION} answers: {channel.level}, IPL {channel.ipl_count}", channel.ipl_count == 1
         )
         play.stage.check(
-            "its secure boot is enforced", play.partition(PARTITION)["curr_secure_boot"] == "enforce"
+            "its secure boot is enforced", play.partition(PARTITION).curr_secure_boot == "enforce"
         )
 
 
@@ -102,9 +102,9 @@ async def make_disk_key(play: Play) -> None:
             f"64 random bytes, SHA-256 {digest(play.disk_key)}..., policy {describe(DISK_KEY_POLICY)}"
         )
         play.stage.say(f"the hypervisor confirmed it after {milliseconds:.0f} ms")
-        keystore = play.partition(PARTITION)["keystore"]
-        play.stage.check("the console agrees: all changes are in NVRAM",
-                         keystore["flushed"] == keystore["generation"])  # fmt: skip
+        keystore = play.partition(PARTITION).keystore
+        flushed = keystore is not None and keystore.flushed == keystore.generation
+        play.stage.check("the console agrees: all changes are in NVRAM", flushed)
         play.stage.check(f"GET_CONFIG tells of {used} more bytes in use", used > len(play.disk_key))
         read = await play.chain.kernel.read(DISK_KEY)
         play.stage.check("it reads back as it was written", read == (play.disk_key, DISK_KEY_POLICY))

@@ -116,7 +116,7 @@ async def _next_ipl(play: Play, secure_boot: str) -> None:
     told = isinstance(ended, SessionEnded) and ended.reason == GoodbyeReason.IPL_OR_POWER_OFF
     play.stage.check("the IPL ended the old session with GOODBYE 2", told)
     await play.connect()
-    mode = play.partition(PARTITION)["curr_secure_boot"]
+    mode = play.partition(PARTITION).curr_secure_boot
     held = mode == secure_boot and play.channel.ipl_count == before + 1
     play.stage.check(f"IPL {play.channel.ipl_count} runs with secure boot {mode}", held)
     await boot_chain(play)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from hcall_abi.control_bodies import PartitionView
 from hcall_abi.policies import describe
 from hcall_abi.statuses import status_name
 from hcall_client.channel import Channel
+from hcall_client.console import show_partition
 from hcall_client.errors import HcallError
 from hcall_client.guests.boot import BootedChain
 from hcall_client.guests.linux import LinuxError
@@ -90,13 +89,9 @@ class Play:
             text = done.stderr.decode("utf-8", "replace").strip()
             raise ConsoleFailed(f"swpks hmc {' '.join(command)}: {text}")
 
-    def partition(self, name: str) -> dict[str, Any]:
+    def partition(self, name: str) -> PartitionView:
         """Return what the console shows of a partition (spec/control.md)."""
-        connection = _ControlChannel(self.server.control_socket)
-        with contextlib.closing(connection):
-            connection.request("GET", f"/v1/partitions/{name}")
-            shown: dict[str, Any] = json.loads(connection.getresponse().read())
-        return shown
+        return self.server.console.call(show_partition(name))
 
     async def refused(self, claim: str, attempt: Awaitable[Any], *statuses: int, policy: int = 0) -> None:
         """Give a verdict on an attempt that has to end with one of `statuses`.
@@ -114,20 +109,6 @@ class Play:
         path = self.folder / "swpks.toml"
         path.write_text(_CONFIG, "utf-8")
         return path
-
-
-class _ControlChannel(http.client.HTTPConnection):
-    """HTTP on the control channel's Unix socket: what `swpks hmc` does, without starting a process."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("swpks", timeout=20)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the Unix socket."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 Step = Callable[[Play], Awaitable[None]]

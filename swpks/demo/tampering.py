@@ -26,8 +26,8 @@ async def tamper(play: Play) -> None:
         play.server.start()
         named = list(play.server.ready["refused"])
         play.stage.check(f"the next start refuses {' and '.join(named) or 'nothing'}", named == [PARTITION])
-        refused = play.partition(PARTITION)["refused"]
-        play.stage.check(f"the reason: {refused and refused['detail']}", bool(refused))
+        refused = play.partition(PARTITION).refused
+        play.stage.check(f"the reason: {refused and refused.detail}", bool(refused))
         play.stage.check(f"{PARTITION} is not served", not await _answers(play, PARTITION))
         whole = await _neighbours_data(play) == NEIGHBOURS_DATA
         play.stage.check(f"{NEIGHBOUR} is served as before and has its object", whole)

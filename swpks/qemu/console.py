@@ -1,4 +1,4 @@
-"""Power and IPL of one partition, over the control channel of swpks (spec/control.md#power).
+"""Power and IPL of one partition, by a console that waits for a server which is away.
 
 A machine that is reset is a partition with an IPL; one that ends is a partition without power.
 """
@@ -6,16 +6,21 @@ A machine that is reset is a partition with an IPL; one that ends is a partition
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import trio
 
+from hcall_abi.console import SECURE_BOOT_MODES
 from hcall_abi.consumers import SecureBoot
+from hcall_abi.control_bodies import PartitionView
+from hcall_client import console
+from hcall_client.console import (
+    Console,
+    ConsoleMisspoken,
+    ConsoleRefused,
+    ConsoleRequest,
+    ConsoleUnreachable,
+)
 from swpks.qemu.errors import PartitionUnusable
-
-if TYPE_CHECKING:
-    import httpx
 
 PATIENCE = 60.0
 """Seconds that a server may be away, being started again, before this gives up."""
@@ -23,76 +28,54 @@ PAUSE = 0.1
 """Seconds between two tries."""
 
 
-class Console:
-    """The management console of one partition; raises PartitionUnusable with what the server says."""
+class PatientConsole:
+    """The console of one partition; raises PartitionUnusable with what its system says."""
 
     def __init__(self, socket: Path, name: str, patience: float = PATIENCE) -> None:
-        self.socket = socket
         self.name = name
         self.patience = patience
+        self._console = Console(socket)
 
     def __repr__(self) -> str:
-        return f"Console({self.socket}, {self.name!r})"
+        return f"PatientConsole({self._console.target}, {self.name!r})"
 
     async def check(self, kbytes: int | None = None) -> None:
-        """Look whether there is such a partition, with a keystore of `kbytes` KiB if that is given."""
-        view = await self._ask("GET", "")
-        if refused := view.get("refused"):
-            raise PartitionUnusable(f"{self.name} is refused: {refused['detail']}", refused["rule"])
-        if kbytes not in (None, view.get("keystore_kbytes")):
-            message = f"the keystore of {self.name} has {view.get('keystore_kbytes')} KiB, not {kbytes}"
+        """Check that there is such a partition, with a keystore of `kbytes` KiB if that is given."""
+        view = await self._view()
+        if view.refused:
+            raise PartitionUnusable(f"{self.name} is refused: {view.refused.detail}", view.refused.rule)
+        if kbytes not in (None, view.keystore_kbytes):
+            message = f"the keystore of {self.name} has {view.keystore_kbytes} KiB, not {kbytes}"
             raise PartitionUnusable(message, "the sizes at a running server are set by its console")
 
     async def ipl(self) -> None:
         """Restart the partition, or start it where it is off."""
-        view = await self._ask("GET", "")
-        await self._ask("POST", "/ipl" if view.get("power") == "running" else "/power-on")
+        running = (await self._view()).power == "running"
+        await self._call((console.ipl if running else console.power_on)(self.name), self.patience)
 
     async def secure_boot(self) -> SecureBoot:
         """Return the secure-boot mode of the current IPL."""
-        mode = (await self._ask("GET", "")).get("curr_secure_boot")
-        try:
-            return SecureBoot[str(mode).upper()]
-        except KeyError:
-            raise PartitionUnusable(f"the control channel tells a secure-boot mode {mode!r}") from None
+        return SecureBoot(SECURE_BOOT_MODES.index((await self._view()).curr_secure_boot))
 
     async def power_off(self) -> None:
         """Stop the partition where it runs; a server that is away is not waited for."""
-        if (await self._ask("GET", "", patience=0)).get("power") == "running":
-            await self._ask("POST", "/power-off", patience=0)
+        view = await self._call(console.show_partition(self.name), patience=0)
+        if view.power == "running":
+            await self._call(console.power_off(self.name), patience=0)
 
-    async def _ask(self, method: str, verb: str, patience: float | None = None) -> dict[str, Any]:
-        """Send a request, again and again for some seconds while nobody serves the socket."""
-        import httpx
+    async def _view(self) -> PartitionView:
+        return await self._call(console.show_partition(self.name), self.patience)
 
-        path = f"/v1/partitions/{quote(self.name, safe='')}{verb}"
-        deadline = trio.current_time() + (self.patience if patience is None else patience)
+    async def _call(self, request: ConsoleRequest[PartitionView], patience: float) -> PartitionView:
+        """Make a request, again and again for some seconds while the control channel is not served."""
+        deadline = trio.current_time() + patience
         while True:
             try:
-                async with _client(self.socket) as client:
-                    return _content(await client.request(method, path))
-            except httpx.TransportError as error:
+                return await self._console.call(request)
+            except (ConsoleRefused, ConsoleMisspoken) as error:
+                raise PartitionUnusable(error.message) from None
+            except ConsoleUnreachable as error:
                 if trio.current_time() >= deadline:
-                    raise PartitionUnusable(f"no server at {self.socket}: {error}") from None
+                    message = f"no server at {self._console.target}: {error.reason}"
+                    raise PartitionUnusable(message) from None
             await trio.sleep(PAUSE)
-
-
-def _client(socket: Path) -> httpx.AsyncClient:
-    import httpx
-
-    from hcall_client.control_socket import BASE_URL, transport_options
-
-    transport = httpx.AsyncHTTPTransport(**transport_options(socket))
-    return httpx.AsyncClient(transport=transport, base_url=BASE_URL, timeout=30.0, trust_env=False)
-
-
-def _content(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        content = answer.json()
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise PartitionUnusable(f"the control channel answers {answer.status_code} without saying more")
-    if not answer.is_success:
-        raise PartitionUnusable(str(content.get("detail") or content.get("title") or answer.status_code))
-    return content

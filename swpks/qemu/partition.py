@@ -19,7 +19,7 @@ from hcall_abi.statuses import Status
 from hcall_client.channel import Channel, Target, open_channel
 from hcall_client.errors import CallTooLarge, OpenRefused
 from hcall_client.request import Request
-from swpks.qemu.console import PATIENCE, PAUSE, Console
+from swpks.qemu.console import PATIENCE, PAUSE, PatientConsole
 from swpks.qemu.errors import PartitionUnusable
 
 _MAY_PASS = (OpenStatus.TOO_MANY_SESSIONS, OpenStatus.NOT_ACTIVATED)
@@ -32,7 +32,9 @@ class ServedPartition:
     `started` says whether it has had an IPL from here, or may have had it.
     """
 
-    def __init__(self, nursery: trio.Nursery, target: Target, console: Console, patience: float) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, target: Target, console: PatientConsole, patience: float
+    ) -> None:
         self._nursery = nursery
         self._target = target
         self._console = console
@@ -84,7 +86,7 @@ class ServedPartition:
 
 @asynccontextmanager
 async def partition_of(
-    target: Target, console: Console, patience: float = PATIENCE
+    target: Target, console: PatientConsole, patience: float = PATIENCE
 ) -> AsyncIterator[ServedPartition]:
     """Be a partition's machine for the length of a block."""
     failure: BaseException | None = None

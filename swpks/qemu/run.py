@@ -10,7 +10,7 @@ import trio
 
 from hcall_client.channel import Target
 from swpks.qemu.bridge import Bridge, OnCall
-from swpks.qemu.console import PATIENCE, Console
+from swpks.qemu.console import PATIENCE, PatientConsole
 from swpks.qemu.elf import KernelImage
 from swpks.qemu.errors import MachineFailed, PartitionUnusable, StubError
 from swpks.qemu.machine import END_SECONDS, Machine, Wires, start
@@ -29,7 +29,7 @@ async def run_kernel(
     machine: Machine,
     image: KernelImage,
     target: Target,
-    console: Console,
+    console: PatientConsole,
     *,
     on_call: OnCall | None = None,
     prepare: Prepare | None = None,

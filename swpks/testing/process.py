@@ -17,9 +17,14 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hcall_abi.errors import SwpksError
+from hcall_abi.faults import parse_fault
+
 if TYPE_CHECKING:
+    from hcall_abi.control_bodies import PartitionView
     from hcall_client.blocking import BlockingChannel
     from hcall_client.channel import Channel
+    from hcall_client.console import BlockingConsole, ConsoleRequest
 
 START_SECONDS = 20.0
 """Longest wait for a server to become ready; generous, because test machines are busy."""
@@ -152,13 +157,31 @@ class ServerProcess:
             raise ServerFailed(f"swpks hmc {' '.join(arguments)}: {done.stderr.decode()}")
         return done.stdout.decode()
 
+    @property
+    def console(self) -> BlockingConsole:
+        """The management console of the server, such as ``console.call(power_off("lpar1"))``."""
+        from hcall_client.console import BlockingConsole
+
+        return BlockingConsole(self.control_socket)
+
     def ipl(self, name: str = "lpar1") -> None:
         """Restart a partition, which ends its sessions and forgets its passwords."""
-        self.hmc("ipl", name)
+        from hcall_client.console import ipl
+
+        self._ask(ipl(name))
 
     def set_faults(self, *faults: str, name: str = "lpar1") -> None:
         """Give a partition a fault plan, such as ``set_faults("READ_OBJECT=H_BUSY,nth=2")``; none ends it."""
-        self.hmc("faults", name, *faults)
+        from hcall_client.console import set_faults
+
+        self._ask(set_faults(name, map(parse_fault, faults)))
+
+    def _ask(self, request: ConsoleRequest[PartitionView]) -> None:
+        """Make a request of the console; ServerFailed when it is refused."""
+        try:
+            self.console.call(request)
+        except SwpksError as error:
+            raise ServerFailed(f"{request.verb.operation} {request.name}: {error}") from None
 
     def _spawn(self, ready_fd: int) -> subprocess.Popen[bytes]:
         command = [*_COMMAND, "serve", "--state", str(self.state), "--ready-fd", str(ready_fd)]

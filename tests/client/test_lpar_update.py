@@ -3,6 +3,7 @@
 import pytest
 
 from hcall_client.calls import Authorization, confirm_object_flushed, read_object, signed_update
+from hcall_client.console import power_off, power_on, set_attributes
 from hcall_client.errors import HcallError
 from hcall_client.guests import authvar
 from tests.client.test_lpar_command import serving
@@ -68,9 +69,8 @@ def send(channel, name, payload):
 @pytest.mark.process
 def test_keys_survive_a_kill(swpks_server):
     """R-21, R-36, R-70: what was confirmed is there after SIGKILL, and the latch is used up there too."""
-    swpks_server.hmc("power", "lpar1", "off")
-    swpks_server.hmc("set", "lpar1", *(f"{name}={value}" for name, value in ARMED.items()))
-    swpks_server.hmc("power", "lpar1", "on")
+    for request in (power_off("lpar1"), set_attributes("lpar1", ARMED), power_on("lpar1")):
+        swpks_server.console.call(request)
     with swpks_server.connect_blocking() as channel:
         send(channel, "PK", first_pk())
         send(channel, "db", update("db", kek().lists))

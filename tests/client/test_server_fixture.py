@@ -68,7 +68,7 @@ def test_an_ipl_by_the_console(swpks_server):
     with swpks_server.connect_blocking() as channel:
         assert channel.call(read_object(OS, b"x")).data == b"data"
     assert "lpar1" in swpks_server.hmc("status")
-    with pytest.raises(ServerFailed, match="hmc ipl nobody"):
+    with pytest.raises(ServerFailed, match="ipl nobody"):
         swpks_server.ipl("nobody")
 
 

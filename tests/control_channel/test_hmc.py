@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from hcall_abi.control_bodies import HealthView, PartitionView, SystemView, WritebackView
 from hcall_abi.statuses import Status
 from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import get_config, write_object
@@ -20,7 +22,7 @@ from hcall_client.request import Authorization
 from swpks.cli import hmc_output
 
 OS = Authorization(3)
-SWPKS = [sys.executable, "-m", "swpks.cli.main"]
+SWPKS = [sys.executable, "-m", "swpks"]
 Hmc = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -199,25 +201,35 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
         "assigned_kbytes": 8,
         "partitions": [row],
     }
-    shown = hmc_output.system(system)
+    shown = hmc_output.system(msgspec.convert(system, SystemView))
     assert "lpar1 is REFUSED: its image is damaged" in shown
     assert "off, audit at the next IPL" in shown
-    assert "rule: it is whole" in hmc_output.partition(row)
-    assert "\nkeystore_signed_updates=1\n" in hmc_output.partition(row)
-    assert hmc_output.system(system | {"partitions": []}).endswith("no partitions")
+    assert "rule: it is whole" in hmc_output.partition(msgspec.convert(row, PartitionView))
+    assert "\nkeystore_signed_updates=1\n" in hmc_output.partition(msgspec.convert(row, PartitionView))
+    assert hmc_output.system(msgspec.convert(system | {"partitions": []}, SystemView)).endswith(
+        "no partitions"
+    )
 
 
 def test_a_health_that_is_bad() -> None:
     """Each reason has its line."""
-    writeback = {"state": "stalled", "commits": 1, "failures": 2, "pending": 3, "fault": None}
-    shown = hmc_output.health(
-        {
-            "ok": False,
-            "reasons": ["NVRAM (stalled): disk full"],
-            "version": "0",
-            "running": 0,
-            "partitions": 1,
-            "writeback": writeback,
-        }
+    writeback = WritebackView(
+        state="stalled",
+        pending=3,
+        commits=1,
+        failures=2,
+        oldest_pending_seconds=1.0,
+        last_error="disk full",
+        fault=None,
     )
+    health = HealthView(
+        ok=False,
+        reasons=["NVRAM (stalled): disk full"],
+        version="0",
+        firmware_level="FW950",
+        partitions=1,
+        running=0,
+        writeback=writeback,
+    )
+    shown = hmc_output.health(health)
     assert shown.splitlines()[:2] == ["NOT healthy", "  NVRAM (stalled): disk full"]

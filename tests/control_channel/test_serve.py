@@ -281,7 +281,7 @@ async def test_an_ipl_through_the_door(machine, path, nursery) -> None:
             await channel.call(write_object(locked, b"mine", b"data"))
             with pytest.raises(HcallError):
                 await channel.call(read_object(os, b"mine"))
-            await client.put("/v1/partitions/a/secure-boot", json={"mode": "enforce"})
+            await client.patch("/v1/partitions/a/attributes", json={"secure_boot": 2})
             assert (await client.post("/v1/partitions/a/ipl")).json()["ipl_count"] == 2
             with pytest.raises(SessionEnded) as ended:
                 await channel.call(read_object(locked, b"mine"))

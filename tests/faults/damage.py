@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import shutil
-import socket
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from hcall_abi.control_bodies import Problem
 from hcall_client.calls import Authorization, read_object, write_object
+from hcall_client.console import ConsoleRefused, ConsoleRequest
 from swpks.testing import ServerProcess
 
 OS = Authorization(3)
@@ -74,27 +76,12 @@ def serves(server: ServerProcess, name: str) -> bool:
         return channel.call(read_object(OS, LABEL)).data == secret(name)
 
 
-class Console:
-    """The control channel over one connection, without the client that belongs to it."""
-
-    def __init__(self, server: ServerProcess) -> None:
-        self._connection = http.client.HTTPConnection("swpks")
-        self._connection.sock = socket.socket(socket.AF_UNIX)
-        self._connection.sock.connect(str(server.control_socket))
-
-    def __enter__(self) -> Console:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Status and decoded answer of one request."""
-        headers = {"content-type": "application/json"} if body is not None else {}
-        content = json.dumps(body) if body is not None else None
-        self._connection.request(method, path, content, headers)
-        answer = self._connection.getresponse()
-        return answer.status, json.loads(answer.read())
+def refused(server: ServerProcess, request: ConsoleRequest[Any]) -> Problem:
+    """What the console answers to a request that a rule forbids."""
+    with pytest.raises(ConsoleRefused) as caught:
+        server.console.call(request)
+    assert caught.value.problem.status == 409
+    return caught.value.problem
 
 
 def logged(server: ServerProcess, event: str) -> list[dict[str, Any]]:

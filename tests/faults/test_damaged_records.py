@@ -11,9 +11,18 @@ from pathlib import Path
 import pytest
 
 from hcall_client.calls import write_object
+from hcall_client.console import (
+    create_partition,
+    ipl,
+    power_off,
+    power_on,
+    set_attributes,
+    show_health,
+    show_partition,
+)
 from hcall_server.nvram.names import image_name, profile_name
 from tests.faults.conftest import Serve
-from tests.faults.damage import OS, Console, copy_of, flipped, logged, make_state, put, records, serves
+from tests.faults.damage import OS, copy_of, flipped, logged, make_state, put, records, refused, serves
 from tests.service.folder import assembled
 
 NAMES = [f"lpar{number}" for number in range(1, 17)]
@@ -91,11 +100,8 @@ def test_a_flipped_bit_before_a_real_start(serve: Serve, state: Path, start: int
     told = {line["partition"]: line for line in logged(server, "partition.refused")}
     assert {name: line["error"] for name, line in told.items()} == server.ready["refused"]
     assert {line["fault"] for line in told.values()} == {"storage"}
-    with Console(server) as console:
-        for name in NAMES[:-1]:
-            status, problem = console.ask("POST", f"/v1/partitions/{name}/power-on")
-            assert status == 409
-            assert server.ready["refused"][name] in problem["detail"]
+    for name in NAMES[:-1]:
+        assert server.ready["refused"][name] in refused(server, power_on(name)).detail
     assert server.stop() == 0
     after = records(state)
     assert {name: after[name] for name in damaged} == damaged, "what was refused is left as it is"
@@ -151,18 +157,17 @@ def test_the_console_leaves_a_refused_partition_as_it_is(serve: Serve, state: Pa
     wrecked = records(state)
     sizes = [f"{NAMES[0]}:8", f"{NAMES[2]}:0"]
     server = serve(state, sizes)
-    refused = list(server.ready["refused"])
-    assert refused == [NAMES[0], "unreadable:2", NAMES[2]]
-    with Console(server) as console:
-        for name in refused:
-            path = f"/v1/partitions/{name}"
-            for verb in ("power-on", "power-off", "ipl"):
-                assert console.ask("POST", f"{path}/{verb}")[0] == 409
-            assert console.ask("PUT", f"{path}/secure-boot", {"mode": "enforce"})[0] == 409
-            for kbytes in (0, 4, 64):
-                assert console.ask("PUT", f"{path}/keystore", {"kbytes": kbytes})[0] in (200, 409)
-        assert console.ask("POST", "/v1/partitions", {"name": NAMES[1]})[0] == 409
-        assert console.ask("GET", "/health")[0] == 503
+    assert list(server.ready["refused"]) == [NAMES[0], "unreadable:2", NAMES[2]]
+    for name in server.ready["refused"]:
+        for verb in (power_on, power_off, ipl):
+            assert refused(server, verb(name)).rule
+        assert refused(server, set_attributes(name, {"secure_boot": 2})).rule
+        stored = server.console.call(show_partition(name)).keystore_kbytes
+        for kbytes in {0, 4, 64} - {stored}:
+            assert refused(server, set_attributes(name, {"keystore_kbytes": kbytes})).rule
+        assert server.console.call(set_attributes(name, {"keystore_kbytes": stored})).refused
+    assert refused(server, create_partition(NAMES[1])).rule
+    assert not server.console.call(show_health()).ok
     assert server.stop() == 0
     left = records(state)
     hit = [name for name in wrecked if name[10:15] in {"00001", "00002", "00003"}]

@@ -8,10 +8,11 @@ from random import Random
 
 import pytest
 
+from hcall_client.console import show_health
 from swpks.testing import ServerProcess
 from tests.faults import raw, writer
 from tests.faults.conftest import Serve
-from tests.faults.damage import Console, logged
+from tests.faults.damage import logged
 from tests.faults.history import History
 
 pytestmark = pytest.mark.process
@@ -62,8 +63,7 @@ def test_damaged_conversations_hurt_nobody_else(serve: Serve, tmp_path: Path) ->
     print(f"{ends}, {warm / 2**20:.1f} MiB after {WARM}, {memory_of(server) / 2**20:.1f} MiB after all")
     assert min(ends["goodbye"], ends["answers"]) > CONNECTIONS / 50
     assert not logged(server, "connection.crashed")
-    with Console(server) as console:
-        assert console.ask("GET", "/health")[0] == 200
+    assert server.console.call(show_health()).ok
     assert server.stop() == 0
     server.start()
     with server.connect_blocking("good") as channel:

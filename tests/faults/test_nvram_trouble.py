@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
+from hcall_abi.control_bodies import HealthView
 from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import confirm_object_flushed, read_object, remove_object, write_object
+from hcall_client.console import show_health
 from swpks.testing import ServerFailed, ServerProcess
 from tests.faults.conftest import Serve
-from tests.faults.damage import OS, Console, logged
+from tests.faults.damage import OS, logged
 
 pytestmark = pytest.mark.process
 
@@ -65,37 +67,33 @@ def fill_log(channel: BlockingChannel) -> None:
     until(lambda: flushed(channel, b"old"))
 
 
-def in_trouble(console: Console) -> dict[str, Any] | None:
+def in_trouble(server: ServerProcess) -> HealthView | None:
     """The health page, once it tells of trouble more than once."""
-    status, health = console.ask("GET", "/health")
-    assert (status == 503) == (not health["ok"])
-    told: dict[str, Any] = health
-    return told if status == 503 and health["writeback"]["failures"] > 1 else None
+    health = server.console.call(show_health())
+    return health if not health.ok and health.writeback.failures > 1 else None
 
 
 def stays_honest(server: ServerProcess, channel: BlockingChannel) -> None:
     """While NVRAM refuses: calls work, memory keeps everything, and nothing new counts as flushed."""
     channel.call(write_object(OS, b"new", b"new data"))
     channel.call(remove_object(OS, b"old"))
-    with Console(server) as console:
-        health = until(lambda: in_trouble(console))
-        assert health["writeback"]["state"] == "retrying"
-        assert health["writeback"]["last_error"] in health["reasons"][0]
-        for _ in range(50):
-            assert channel.call(confirm_object_flushed(OS, b"new")) == (False, True)
-            assert channel.call(confirm_object_flushed(OS, b"old")) == (False, True)
-        assert channel.call(read_object(OS, b"new")).data == b"new data"
-        with server.connect_blocking() as another:
-            assert another.call(read_object(OS, b"new")).data == b"new data"
+    health = until(lambda: in_trouble(server))
+    assert health.writeback.state == "retrying"
+    assert health.writeback.last_error in health.reasons[0]
+    for _ in range(50):
+        assert channel.call(confirm_object_flushed(OS, b"new")) == (False, True)
+        assert channel.call(confirm_object_flushed(OS, b"old")) == (False, True)
+    assert channel.call(read_object(OS, b"new")).data == b"new data"
+    with server.connect_blocking() as another:
+        assert another.call(read_object(OS, b"new")).data == b"new data"
 
 
 def recovers(server: ServerProcess, channel: BlockingChannel) -> None:
     """Once NVRAM works again, everything is flushed without anybody's help."""
     until(lambda: flushed(channel, b"new"))
     assert channel.call(confirm_object_flushed(OS, b"old")) == (True, False)
-    with Console(server) as console:
-        status, health = console.ask("GET", "/health")
-    assert (status, health["ok"], health["writeback"]["last_error"]) == (200, True, None)
+    health = server.console.call(show_health())
+    assert (health.ok, health.writeback.last_error) == (True, None)
     assert "healthy" in server.hmc("health")
     assert logged(server, "nvram.recovered")
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from hcall_abi.calls import Opcode
+from hcall_abi.console import ATTRIBUTES
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import Fault, StorageError
 from hcall_abi.levels import LEVELS
 from hcall_abi.policies import Policy
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.keystore.signed import LatchUse
-from hcall_server.platform.attributes import VALUES, Attributes
+from hcall_server.platform.attributes import Attributes
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.refusal import ConsoleRefusal
 from hcall_server.platform.system import ManagedSystem
@@ -75,7 +76,7 @@ def sensible(kbytes: int, updates: int, latch: int, dynamic: int) -> bool:
 @pytest.mark.parametrize("wish", list(itertools.product((0, 16), (0, 1), (0, 1), (0, 1))))
 def test_combinations_without_sense_are_refused(wish: tuple[int, int, int, int]) -> None:
     """R-36: each of the sixteen, asked for at once; a refusal names the attribute that is missing."""
-    changes = dict(zip(VALUES, wish, strict=False))
+    changes = dict(zip(ATTRIBUTES, wish, strict=False))
     system = make_system()
     if sensible(*wish):
         assert system.set_attributes("lpar1", changes).console_attributes() == (*wish, 0)
@@ -88,10 +89,10 @@ def test_combinations_without_sense_are_refused(wish: tuple[int, int, int, int])
 def test_no_way_leads_to_a_combination_without_sense(start: tuple[int, int, int, int], running: bool) -> None:
     """R-36: whatever is asked for in whatever state, the outcome makes sense or nothing has changed."""
     for wish in itertools.product((None, 0, 16), (None, 0, 1), (None, 0, 1), (None, 0, 1)):
-        system = make_system(dict(zip(VALUES, start, strict=False)))
+        system = make_system(dict(zip(ATTRIBUTES, start, strict=False)))
         if running:
             system.power_on("lpar1")
-        changes = {name: value for name, value in zip(VALUES, wish, strict=False) if value is not None}
+        changes = {name: value for name, value in zip(ATTRIBUTES, wish, strict=False) if value is not None}
         try:
             system.set_attributes("lpar1", changes)
         except ConsoleRefusal:

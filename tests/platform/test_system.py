@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
+from hcall_abi.console import IN_USE_CODE
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import Fault, OperatorError, StorageError
 from hcall_abi.levels import LEVELS
 from hcall_server.platform.partition import Partition, Power
 from hcall_server.platform.profile import PartitionProfile
-from hcall_server.platform.refusal import IN_USE_CODE, ConsoleRefusal
+from hcall_server.platform.refusal import ConsoleRefusal
 from hcall_server.platform.system import ManagedSystem
 from tests.guest import Answer, Chance, Guest
 

@@ -9,7 +9,7 @@ import trio
 from hcall_abi.calls import Opcode
 from hcall_abi.frames import HReturn
 from swpks.qemu.bridge import Bridge, real
-from swpks.qemu.console import Console
+from swpks.qemu.console import PatientConsole
 from swpks.qemu.elf import KernelImage, load
 from swpks.qemu.inferior import call_function
 from swpks.qemu.machine import Machine
@@ -93,7 +93,7 @@ class Guest:
             self.bridge = bridge
             prepare(bridge)
 
-        console = Console(self.server.control_socket, "lpar1")
+        console = PatientConsole(self.server.control_socket, "lpar1")
         with trio.fail_after(PATIENCE):
             await run_kernel(
                 machine, self.image, self.server.socket(), console, on_call=self.note, prepare=prepared

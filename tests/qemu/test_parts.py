@@ -13,7 +13,7 @@ from hcall_abi.statuses import Status
 from hcall_abi.structures import build_auth
 from hcall_client.calls import raw_call
 from swpks.cli.main import main
-from swpks.qemu.console import Console
+from swpks.qemu.console import PatientConsole
 from swpks.qemu.errors import MachineFailed, PartitionUnusable, StubError
 from swpks.qemu.machine import Machine, command_line, start
 from swpks.qemu.memory import SeenMemory, marshal_slowly
@@ -121,7 +121,7 @@ async def test_a_missing_initrd(tmp_path: Path) -> None:
 
 async def test_no_server_in_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     """R-73: a server that stays away is a clear error, after as long as was asked for."""
-    console = Console(tmp_path / "control.sock", "lpar1", patience=30)
+    console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=30)
     with pytest.raises(PartitionUnusable, match="no server"):
         await console.ipl()
     assert 30 <= trio.current_time() < 31
@@ -136,7 +136,7 @@ async def test_no_server_in_time(tmp_path: Path, autojump_clock: trio.testing.Mo
 @pytest.mark.process
 async def test_a_server_that_comes_back(swpks_server: ServerProcess) -> None:
     """R-73, R-04: calls go on after an IPL, a power-off, and a kill of the server; each is an IPL."""
-    console = Console(swpks_server.control_socket, "lpar1")
+    console = PatientConsole(swpks_server.control_socket, "lpar1")
     call = raw_call(Opcode.GEN_PASSWORD, (3, 0, 0x1000, 32), ())
     with trio.fail_after(60):
         async with partition_of(swpks_server.socket(), console) as partition:
@@ -162,7 +162,7 @@ async def test_a_server_that_comes_back(swpks_server: ServerProcess) -> None:
 @pytest.mark.process
 async def test_a_partition_that_is_not_there(swpks_server: ServerProcess) -> None:
     with pytest.raises(PartitionUnusable, match="nobody"):
-        await Console(swpks_server.control_socket, "nobody").ipl()
+        await PatientConsole(swpks_server.control_socket, "nobody").ipl()
 
 
 def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from swpks.qemu import run
-from swpks.qemu.console import Console
+from swpks.qemu.console import PatientConsole
 from swpks.qemu.elf import load
 from swpks.qemu.errors import GuestStopped, PartitionUnusable, StubError
 from swpks.qemu.machine import Machine, Wires
@@ -64,7 +64,7 @@ class Played:
             raise failure
 
     async def run(self, server: ServerProcess, name: str = "lpar1", **options: Any) -> None:
-        console = Console(server.control_socket, name)
+        console = PatientConsole(server.control_socket, name)
         with trio.fail_after(60):
             await run.run_kernel(
                 Machine(self.path), load(self.path), server.socket(), console, patience=20, **options
@@ -134,7 +134,7 @@ async def test_a_partition_that_is_not_there_starts_nothing(
 
 async def test_the_first_trouble_is_told(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     """A server that is gone too does not hide why a run has ended."""
-    console = Console(tmp_path / "control.sock", "lpar1", patience=1)
+    console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=1)
     async with partition_of(tmp_path / "lpar1.sock", console) as partition:
         partition.started = True
         with pytest.raises(GuestStopped, match="first"):
@@ -152,7 +152,7 @@ async def test_a_power_off_that_nobody_answers(
     listener = trio.socket.socket(trio.socket.AF_UNIX)
     await listener.bind(str(tmp_path / "control.sock"))
     listener.listen()
-    console = Console(tmp_path / "control.sock", "lpar1")
+    console = PatientConsole(tmp_path / "control.sock", "lpar1")
     with listener:
         async with partition_of(tmp_path / "lpar1.sock", console) as partition:
             partition.started = True

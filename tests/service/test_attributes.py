@@ -1,12 +1,12 @@
 """Attributes on a real server: set by option and console, seen by the guest, kept over SIGKILL."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from hcall_abi.statuses import Status
 from hcall_client.calls import get_config, raw_call, read_object
+from hcall_client.console import ConsoleRefused, power_off, power_on, set_attributes, show_partition
 from hcall_client.errors import HcallError
 from hcall_client.request import Authorization
 from swpks.testing import ServerProcess
@@ -23,15 +23,15 @@ NAMES = (
 
 def attributes(server: ServerProcess) -> list[int]:
     """What the console shows."""
-    view = json.loads(server.hmc("status", "lpar1", "--json"))
-    return [view[name] for name in NAMES]
+    view = server.console.call(show_partition("lpar1"))
+    return [getattr(view, name) for name in NAMES]
 
 
-def refused(server: ServerProcess, *words: str) -> str:
-    """What the console says to a request that it refuses."""
-    done = server.run("hmc", *words)
-    assert done.returncode == 1
-    return done.stderr.decode()
+def refused(server: ServerProcess, **changes: int) -> str:
+    """The rule that a change of attributes breaks."""
+    with pytest.raises(ConsoleRefused) as caught:
+        server.console.call(set_attributes("lpar1", changes))
+    return caught.value.rule
 
 
 @pytest.mark.process
@@ -49,17 +49,17 @@ def test_attributes_outlive_the_server(tmp_path: Path) -> None:
         with server.start().connect_blocking() as channel:
             assert channel.call(SB_VERSION).data == b"\x01"
         assert attributes(server) == [1, 0, 1]
-        assert "powered off" in refused(server, "set", "lpar1", "linux_dynamic_key_secure_boot=0")
-        server.hmc("power", "lpar1", "off")
-        server.hmc("set", "lpar1", *(f"{name}=0" for name in NAMES), "secure_boot=off")
-        server.hmc("power", "lpar1", "on")
+        assert "powered off" in refused(server, linux_dynamic_key_secure_boot=0)
+        server.console.call(power_off("lpar1"))
+        server.console.call(set_attributes("lpar1", {**dict.fromkeys(NAMES, 0), "secure_boot": 0}))
+        server.console.call(power_on("lpar1"))
         with server.connect_blocking() as channel, pytest.raises(HcallError) as absent:
             channel.call(SB_VERSION)
         assert absent.value.status == Status.H_NOT_FOUND
         with server.connect_blocking() as channel:
             assert channel.call(raw_call(SIGNED_UPDATE)).status == Status.H_FUNCTION
-        server.hmc("keystore", "lpar1", "0")
-        assert "need a keystore_kbytes above 0" in refused(server, "set", "lpar1", f"{NAMES[0]}=1")
+        server.console.call(set_attributes("lpar1", {"keystore_kbytes": 0}))
+        assert "need a keystore_kbytes above 0" in refused(server, keystore_signed_updates=1)
         assert server.stop() == 0
     finally:
         server.kill()

@@ -1,6 +1,5 @@
 """Fault plans of a running server: set while sessions are open, on the virtual clock, shown and logged."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from hcall_abi.control_bodies import FaultView
 from hcall_abi.errors import OperatorError
 from hcall_abi.statuses import Status
 from hcall_client.calls import confirm_object_flushed, get_config, read_object, write_object
+from hcall_client.console import set_nvram_fault, show_metrics, show_partition
 from hcall_client.errors import HcallError
 from hcall_client.request import Authorization
 from swpks.testing import ServerProcess, emulated_partition
@@ -83,21 +84,20 @@ def test_the_console_sets_and_shows_a_plan(swpks_server: ServerProcess) -> None:
         channel.call(get_config())
         with pytest.raises(HcallError, match="H_BUSY"):
             channel.call(get_config())
-    view = json.loads(swpks_server.hmc("status", "lpar1", "--json"))
-    assert view["faults"][0] == {
-        "hcall": "GET_CONFIG", "status": "H_BUSY", "nth": 2, "times": 1, "seconds": None,
-        "seen": 2, "answered": 1, "spent": True,
-    }  # fmt: skip
+    view = swpks_server.console.call(show_partition("lpar1"))
+    assert view.faults[0] == FaultView(
+        hcall="GET_CONFIG", status="H_BUSY", nth=2, times=1, seconds=None, seen=2, answered=1, spent=True
+    )
     shown = swpks_server.hmc("status", "lpar1")
     assert "fault: GET_CONFIG answers H_BUSY from call 2 on, 1 times: spent" in shown
     assert "fault: READ_OBJECT answers H_BUSY from call 1 on, for 30 s: 0 so far" in shown
-    assert 'hcall="GET_CONFIG",partition="lpar1",status="H_BUSY"' in swpks_server.hmc("metrics")
+    assert 'hcall="GET_CONFIG",partition="lpar1",status="H_BUSY"' in swpks_server.console.call(show_metrics())
     assert "busy by plan: GET_CONFIG=H_BUSY,nth=2,times=1" in swpks_server.log
     refused = swpks_server.run("hmc", "faults", "lpar1", "READ_OBJECT=H_STATE")
     assert (refused.returncode, b"never answers H_STATE" in refused.stderr) == (2, True)
     swpks_server.kill()
     swpks_server.start()
-    assert json.loads(swpks_server.hmc("status", "lpar1", "--json"))["faults"] == []
+    assert swpks_server.console.call(show_partition("lpar1")).faults == []
 
 
 @pytest.mark.process
@@ -119,19 +119,20 @@ def test_a_file_sets_a_plan(tmp_path: Path) -> None:
 def test_nvram_refuses_or_hangs_on_demand(swpks_server: ServerProcess) -> None:
     """R-23, R-75: pending for the guest while it lasts, shown and logged, durable when it is over."""
     confirm = confirm_object_flushed(OS, b"x")
-    swpks_server.hmc("nvram", "stall")
+    console = swpks_server.console
+    console.call(set_nvram_fault("stall"))
     with swpks_server.connect_blocking() as channel:
         channel.call(write_object(OS, b"x", b"data"))
         assert not any(channel.call(confirm).flushed for _ in range(50))
         assert "fault: stall until it is ended" in swpks_server.hmc("nvram", "stall")
-        assert "2 commits to go" in swpks_server.hmc("nvram", "full", "2")
+        assert console.call(set_nvram_fault("full", 2)).fault == "full, 2 commits to go"
         while not channel.call(confirm).flushed:
             pass  # the commit that hung has gone on, and meets no second trouble
         channel.call(write_object(OS, b"y", b"data"))
         while not channel.call(confirm_object_flushed(OS, b"y")).flushed:
             pass
-    assert "swpks_nvram_failures_total 2.0" in swpks_server.hmc("metrics")
-    assert json.loads(swpks_server.hmc("nvram", "none", "--json"))["fault"] is None
+    assert "swpks_nvram_failures_total 2.0" in swpks_server.console.call(show_metrics())
+    assert console.call(set_nvram_fault("none")).fault is None
     assert '"trouble": "full"' in swpks_server.log
     assert "nvram.recovered" in swpks_server.log
     assert swpks_server.stop() == 0

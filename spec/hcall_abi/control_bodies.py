@@ -1,4 +1,4 @@
-"""What travels in requests and answers, as msgspec structs: validation and JSON schema from one source.
+"""What travels on the control channel, as msgspec structs: validation and JSON schema from one definition.
 
 Sizes of keystores as the console sets them are in KiB (`kbytes`), what is in them in bytes.  Attribute
 names are those of the real console where it has them (`keystore_kbytes`, `secure_boot`,
@@ -11,19 +11,15 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from hcall_abi.consumers import SecureBoot
-from hcall_abi.errors import Fault
+from hcall_abi.console import ATTRIBUTES
 
 SecureBootMode = Literal["off", "audit", "enforce"]
 """A secure-boot mode by name; `ibm,secure-boot` has 0, 1 and 2 for it."""
 
-_MODES: dict[SecureBoot, SecureBootMode] = {
-    SecureBoot.OFF: "off",
-    SecureBoot.AUDIT: "audit",
-    SecureBoot.ENFORCE: "enforce",
-}
-
-Kbytes = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF, description="KiB; 0 is a keystore that is off")]
+_LARGEST_KBYTES = ATTRIBUTES["keystore_kbytes"][-1]
+Kbytes = Annotated[
+    int, msgspec.Meta(ge=0, le=_LARGEST_KBYTES, description="KiB; 0 is a keystore that is off")
+]
 Switch = Annotated[int, msgspec.Meta(ge=0, le=1, description="1: on")]
 ModeNumber = Annotated[int, msgspec.Meta(ge=0, le=2, description="0 off, 1 audit, 2 enforce")]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -31,23 +27,12 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, description="na
 FaultName = Literal["guest", "peer", "operator", "storage", "internal"]
 
 
-def mode_name(mode: SecureBoot) -> SecureBootMode:
-    """Return the name of a secure-boot mode."""
-    return _MODES[mode]
-
-
-def mode_of(name: SecureBootMode) -> SecureBoot:
-    """Return the secure-boot mode that a name stands for."""
-    return SecureBoot[name.upper()]
-
-
-def fault_name(fault: Fault) -> FaultName:
-    """Return the word for who has to change something."""
-    return fault.value
-
-
 class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The base of every struct on the control channel: unknown fields are refused."""
+    """The base of every struct in a request: unknown fields are refused."""
+
+
+class View(msgspec.Struct, kw_only=True):
+    """The base of every struct in an answer: a later version may add fields."""
 
 
 class NewPartition(Body):
@@ -56,18 +41,6 @@ class NewPartition(Body):
     name: Name
     keystore_kbytes: Kbytes = 0
     auto_start: Annotated[bool, msgspec.Meta(description="powered on when the server starts")] = True
-
-
-class SecureBootSetting(Body):
-    """The secure-boot mode that the next IPL takes."""
-
-    mode: SecureBootMode
-
-
-class KeystoreSize(Body):
-    """The size that a keystore is to have."""
-
-    kbytes: Kbytes
 
 
 class AttributeChanges(Body):
@@ -113,7 +86,7 @@ class NvramFaultSetting(Body):
             raise ValueError(f"{self.trouble} takes no number of commits")
 
 
-class FaultView(Body):
+class FaultView(View):
     """A fault of the plan, the calls of its sort since the plan was set, and those it has answered."""
 
     hcall: str
@@ -126,7 +99,7 @@ class FaultView(Body):
     spent: bool
 
 
-class KeystoreView(Body):
+class KeystoreView(View):
     """A keystore that is on: bytes in all and taken, objects, and how far NVRAM is behind."""
 
     total_bytes: int
@@ -136,7 +109,7 @@ class KeystoreView(Body):
     flushed: Annotated[int, msgspec.Meta(description="the generation known to be durable")]
 
 
-class Trouble(Body):
+class Trouble(View):
     """Why something does not work: what happened, the rule, the page that has it."""
 
     detail: str
@@ -144,7 +117,7 @@ class Trouble(Body):
     section: str
 
 
-class PartitionView(Body):
+class PartitionView(View):
     """A partition as the console shows it.
 
     `secure_boot` is what the console has set, `curr_secure_boot` what this IPL runs with; `keystore`
@@ -168,7 +141,7 @@ class PartitionView(Body):
     faults: list[FaultView]
 
 
-class SystemView(Body):
+class SystemView(View):
     """A managed system with its partitions; `system_id` is 32 hex digits and no secret."""
 
     system_id: str
@@ -178,7 +151,7 @@ class SystemView(Body):
     partitions: list[PartitionView]
 
 
-class WritebackView(Body):
+class WritebackView(View):
     """How writing to NVRAM goes: partitions waiting, commits and failures, age of the oldest change.
 
     `fault` is the trouble that was asked for, if it is not over.
@@ -193,7 +166,7 @@ class WritebackView(Body):
     fault: str | None
 
 
-class HealthView(Body):
+class HealthView(View):
     """Whether all is well; `reasons` has a sentence for each thing that is not."""
 
     ok: bool
@@ -205,7 +178,7 @@ class HealthView(Body):
     writeback: WritebackView
 
 
-class Problem(Body, omit_defaults=True):
+class Problem(View, omit_defaults=True):
     """A refusal or an error (RFC 9457, `application/problem+json`).
 
     `fault` tells who has to change something, `rule` which rule was broken, `section` the page that

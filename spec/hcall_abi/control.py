@@ -1,30 +1,57 @@
-"""The table of verbs: from it come the server's routes and the OpenAPI description.
+"""The control channel as data: every verb, and every kind of problem (spec/control.md).
 
-spec/control.md has the same table for people; tests/control_channel/test_spec.py holds the two together.
+The server's routes, the OpenAPI description, the typed client (`hcall_client.console`) and the tables of
+the page are made from `VERBS` or checked against it.  A new verb is a row here, its bodies in
+`control_bodies`, its function in `hcall_server.control_channel.verbs` and its request in the client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from enum import Enum
 from typing import Any, NamedTuple
 
-from hcall_server.control_channel import verbs
-from hcall_server.control_channel.bodies import (
+from hcall_abi.control_bodies import (
     AttributeChanges,
     Body,
     FaultPlanSetting,
     HealthView,
-    KeystoreSize,
     NewPartition,
     NvramFaultSetting,
     PartitionView,
-    SecureBootSetting,
     SystemView,
+    View,
     WritebackView,
 )
-from hcall_server.control_channel.problems import Kind
 
-Perform = Callable[[verbs.Call], verbs.Answer]
+
+class Kind(Enum):
+    """A kind of problem: its HTTP status, its title and, for what HTTP itself refuses, the rule."""
+
+    MALFORMED = (
+        400,
+        "Malformed request",
+        "a body has the fields of its verb, and no verb takes a query",
+    )
+    NOT_FOUND = (404, "Not found", "the path names a verb and a partition that exist")
+    NO_METHOD = (405, "Method not allowed", "a path answers the methods of its verbs")
+    TOO_SLOW = (408, "Request too slow", "a body is here within 10 seconds of its header")
+    REFUSED = (409, "Refused by a rule", "the rules of the console hold")
+    TOO_LARGE = (413, "Body too large", "a body has at most 65536 bytes")
+    NOT_JSON = (415, "Not JSON", "a body is application/json")
+    INTERNAL = (500, "Internal error", "no request ends in an error of the server")
+    STORAGE = (503, "Storage trouble", "what was stored can be read and written")
+
+    def __init__(self, status: int, title: str, rule: str) -> None:
+        self.status = status
+        self.title = title
+        self.rule = rule
+
+    @property
+    def type(self) -> str:
+        """The problem type's URI."""
+        return f"urn:swpks:problem:{self.name.lower().replace('_', '-')}"
+
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
@@ -36,18 +63,16 @@ class Verb(NamedTuple):
 
     `operation` is its id in the description; `body` is None for a verb that takes none; `answers` has
     the struct of each status, None where the answer is plain text; `problems` are those of this verb
-    beside the ones that any request may meet.  `load`, in a thread, imports what `perform` needs.
+    beside the ones that any request may meet.
     """
 
     method: str
     path: str
     operation: str
     summary: str
-    perform: Perform
-    answers: Mapping[int, type[Body] | None]
+    answers: Mapping[int, type[View] | None]
     body: type[Body] | None = None
     problems: tuple[Kind, ...] = ()
-    load: Callable[[], object] | None = None
 
 
 class Parameter(NamedTuple):
@@ -74,30 +99,26 @@ _SHOWN = {200: PartitionView}
 
 VERBS: tuple[Verb, ...] = (
     Verb("GET", "/v1/system", "showSystem", "show the system and list its partitions",
-         verbs.show_system, {200: SystemView}),
+         {200: SystemView}),
     Verb("POST", "/v1/partitions", "createPartition", "create a partition, powered off",
-         verbs.create_partition, {201: PartitionView}, NewPartition, (Kind.REFUSED, Kind.STORAGE)),
+         {201: PartitionView}, NewPartition, (Kind.REFUSED, Kind.STORAGE)),
     Verb("GET", "/v1/partitions/{name}", "showPartition", "show a partition",
-         verbs.show_partition, _SHOWN, None, _ONE),
+         _SHOWN, None, _ONE),
     Verb("POST", "/v1/partitions/{name}/power-on", "powerOn", "activate a stopped partition: an IPL",
-         verbs.power_on, _SHOWN, None, _CHANGE),
+         _SHOWN, None, _CHANGE),
     Verb("POST", "/v1/partitions/{name}/power-off", "powerOff", "stop a running partition, end its sessions",
-         verbs.power_off, _SHOWN, None, _CHANGE),
+         _SHOWN, None, _CHANGE),
     Verb("POST", "/v1/partitions/{name}/ipl", "ipl", "restart a running partition, end its sessions",
-         verbs.ipl, _SHOWN, None, _CHANGE),
-    Verb("PUT", "/v1/partitions/{name}/secure-boot", "setSecureBoot", "set the mode that the next IPL takes",
-         verbs.set_secure_boot, _SHOWN, SecureBootSetting, _CHANGE),
-    Verb("PUT", "/v1/partitions/{name}/keystore", "setKeystoreSize", "set the size of a keystore, 0 for off",
-         verbs.set_keystore_size, _SHOWN, KeystoreSize, _CHANGE),
+         _SHOWN, None, _CHANGE),
     Verb("PATCH", "/v1/partitions/{name}/attributes", "setAttributes", "set attributes, all of them or none",
-         verbs.set_attributes, _SHOWN, AttributeChanges, _CHANGE),
+         _SHOWN, AttributeChanges, _CHANGE),
     Verb("PUT", "/v1/partitions/{name}/faults", "setFaults", "set a fault plan, or end it with no faults",
-         verbs.set_faults, _SHOWN, FaultPlanSetting, _CHANGE),
+         _SHOWN, FaultPlanSetting, _CHANGE),
     Verb("PUT", "/v1/nvram/fault", "setNvramFault", "trouble NVRAM, or end it",
-         verbs.set_nvram_fault, {200: WritebackView}, NvramFaultSetting, (Kind.REFUSED,)),
+         {200: WritebackView}, NvramFaultSetting, (Kind.REFUSED,)),
     Verb("GET", "/health", "showHealth", "tell whether all is well: 200, or 503 with the reasons",
-         verbs.show_health, {200: HealthView, 503: HealthView}),
+         {200: HealthView, 503: HealthView}),
     Verb("GET", "/metrics", "showMetrics", "figures for Prometheus",
-         verbs.show_metrics, {200: None}, load=verbs.load_metrics),
+         {200: None}),
 )  # fmt: skip
 """Every verb, in the order of the description."""

@@ -1,0 +1,287 @@
+"""The typed client of the control channel: what a management console asks of a system (spec/control.md).
+
+    console = BlockingConsole("state/run/control.sock")
+    console.call(set_attributes("lpar1", {"secure_boot": 2}))
+    view = console.call(ipl("lpar1"))                     # a PartitionView
+
+    console = Console("state/run/control.sock")           # the same with Trio
+    view = await console.call(show_partition("lpar1"))
+
+Each function returns a `ConsoleRequest` without I/O, as the typed h-calls do; both consoles carry it.
+The verbs and their structs are those of `hcall_abi.control`.  `Console` loads httpx at its first call.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Verb
+from hcall_abi.control_bodies import (
+    AttributeChanges,
+    Body,
+    FaultPlanSetting,
+    FaultSetting,
+    HealthView,
+    NewPartition,
+    NvramFaultSetting,
+    PartitionView,
+    Problem,
+    SystemView,
+    WritebackView,
+)
+from hcall_abi.errors import OperatorError, PeerError
+from hcall_abi.faults import BusyFault
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds that a call waits: the first request to a busy server loads its HTTP stack."""
+_HOST = "swpks"
+"""What HTTP wants as a host; the server does not look at it."""
+_VERBS = {verb.operation: verb for verb in VERBS}
+
+
+class ConsoleRefused(OperatorError):
+    """The system refused a request; `problem` is what it answered, with the console's message number."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail, rule=problem.rule, section=problem.section)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.problem.fault} fault; rule: {self.rule}; see {self.section}]"
+
+
+class ConsoleUnreachable(OperatorError):
+    """Nothing serves the control channel at this place, or it does not answer in time; `reason` says more."""
+
+    def __init__(self, target: object, reason: str) -> None:
+        rule, section = "a server runs and serves its control channel there", "spec/service.md#sockets"
+        super().__init__(f"cannot reach the server at {target}: {reason}", rule=rule, section=section)
+        self.reason = reason
+
+
+class ConsoleMisspoken(PeerError):
+    """Something answers at the control channel, but not as spec/control.md says."""
+
+    def __init__(self, operation: str, reason: str) -> None:
+        rule, section = "an answer is one of those of its verb", "spec/control.md#verbs"
+        super().__init__(f"{operation} was answered with {reason}", rule=rule, section=section)
+
+
+@dataclass(frozen=True)
+class ConsoleRequest(Generic[T]):
+    """One request: its verb, the name in its path ("" for none), its body, and the type of its answer."""
+
+    verb: Verb
+    answer: type[T]
+    name: str = ""
+    body: Body | None = None
+
+    @property
+    def path(self) -> str:
+        """The path with the partition's name in it."""
+        return self.verb.path.replace("{name}", quote(self.name, safe=""))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that belong to the body."""
+        return {"content-type": JSON} if self.body else {}
+
+    @property
+    def content(self) -> bytes | None:
+        """The body, encoded."""
+        return msgspec.json.encode(self.body) if self.body else None
+
+    def parse(self, status: int, media_type: str, content: bytes) -> T:
+        """Return what was answered; ConsoleRefused for a problem, ConsoleMisspoken for anything else."""
+        try:
+            if media_type.split(";", maxsplit=1)[0].strip() == PROBLEM_JSON:
+                raise ConsoleRefused(msgspec.json.decode(content, type=Problem))
+            if status not in self.verb.answers:
+                raise ConsoleMisspoken(self.verb.operation, f"status {status}")
+            if self.verb.answers[status] is None:
+                return self.answer(content.decode())  # type: ignore[call-arg]  # it is str
+            return msgspec.json.decode(content, type=self.answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ConsoleMisspoken(self.verb.operation, f"a body of another shape ({error})") from None
+
+
+def show_system() -> ConsoleRequest[SystemView]:
+    """Show the system and its partitions."""
+    return ConsoleRequest(_VERBS["showSystem"], SystemView)
+
+
+def show_partition(name: str) -> ConsoleRequest[PartitionView]:
+    """Show a partition."""
+    return _about("showPartition", name)
+
+
+def create_partition(name: str, kbytes: int = 0, *, auto_start: bool = True) -> ConsoleRequest[PartitionView]:
+    """Create a partition, powered off; its keystore has `kbytes` KiB, 0 for none."""
+    body = NewPartition(name=name, keystore_kbytes=kbytes, auto_start=auto_start)
+    return ConsoleRequest(_VERBS["createPartition"], PartitionView, body=body)
+
+
+def power_on(name: str) -> ConsoleRequest[PartitionView]:
+    """Activate a stopped partition, which is an IPL."""
+    return _about("powerOn", name)
+
+
+def power_off(name: str) -> ConsoleRequest[PartitionView]:
+    """Stop a running partition and end its sessions."""
+    return _about("powerOff", name)
+
+
+def ipl(name: str) -> ConsoleRequest[PartitionView]:
+    """Restart a running partition and end its sessions."""
+    return _about("ipl", name)
+
+
+def set_attributes(name: str, changes: Mapping[str, int]) -> ConsoleRequest[PartitionView]:
+    """Set attributes by their names (`hcall_abi.console.ATTRIBUTES`), all of them or none.
+
+    OperatorError for a name or a number that no partition has; what this one may not have is refused
+    by its system.
+    """
+    try:
+        body = msgspec.convert(dict(changes), AttributeChanges)
+    except msgspec.ValidationError as error:
+        rule, section = "attributes have their names and numbers", "spec/control.md#attributes"
+        raise OperatorError(str(error), rule=rule, section=section) from None
+    return _about("setAttributes", name, body)
+
+
+def set_faults(name: str, faults: Iterable[BusyFault] = ()) -> ConsoleRequest[PartitionView]:
+    """Give a partition a fault plan; no faults take the plan away."""
+    settings = [
+        FaultSetting(
+            hcall=each.call.name,
+            status=each.status.name,
+            nth=each.nth,
+            times=each.times,
+            seconds=each.seconds,
+        )
+        for each in faults
+    ]
+    return _about("setFaults", name, FaultPlanSetting(faults=settings))
+
+
+def set_nvram_fault(
+    trouble: Literal["none", "full", "io", "stall"], commits: int | None = None
+) -> ConsoleRequest[WritebackView]:
+    """Trouble NVRAM, or ("none") end it; OperatorError where no number of commits belongs.
+
+    `commits` goes with "full" and "io": so many are refused, one without it.
+    """
+    try:
+        body = NvramFaultSetting(trouble=trouble, commits=msgspec.UNSET if commits is None else commits)
+    except ValueError as error:
+        rule = "a number of commits goes with full and io"
+        raise OperatorError(str(error), rule=rule, section="spec/faults.md#nvram") from None
+    return ConsoleRequest(_VERBS["setNvramFault"], WritebackView, body=body)
+
+
+def show_health() -> ConsoleRequest[HealthView]:
+    """Show whether all is well; an answer, not an error, also when it is not."""
+    return ConsoleRequest(_VERBS["showHealth"], HealthView)
+
+
+def show_metrics() -> ConsoleRequest[str]:
+    """Show the figures for Prometheus, in its text format."""
+    return ConsoleRequest(_VERBS["showMetrics"], str)
+
+
+class BlockingConsole:
+    """A console of one system, over the control channel's Unix socket; each call is a connection of its own.
+
+    A call raises ConsoleRefused where a rule forbids it, ConsoleUnreachable, and ConsoleMisspoken.
+    `timeout` is in seconds.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) -> None:
+        self.socket = os.fspath(path)
+        self.timeout = timeout
+
+    def __repr__(self) -> str:
+        return f"BlockingConsole({self.socket!r})"
+
+    def call(self, request: ConsoleRequest[T]) -> T:
+        """Make one request and return its answer."""
+        with closing(_UnixConnection(self.socket, self.timeout)) as connection:
+            try:
+                connection.request(request.verb.method, request.path, request.content, request.headers)
+                answer = connection.getresponse()
+                status, kind, content = answer.status, answer.headers.get("content-type", ""), answer.read()
+            except (HTTPException, OSError) as error:
+                raise ConsoleUnreachable(self.socket, str(error) or type(error).__name__) from None
+        return request.parse(status, kind, content)
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP of Python's own library, over a Unix socket: a command starts faster than with httpx."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__(_HOST, timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the Unix socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Console:
+    """`BlockingConsole` for Trio.
+
+    `target` is a path, or a transport of httpx that reaches a system some other way.
+    """
+
+    def __init__(
+        self, target: str | os.PathLike[str] | httpx.AsyncBaseTransport, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
+        self.target = target
+        self.timeout = timeout
+
+    def __repr__(self) -> str:
+        return f"Console({self.target!r})"
+
+    async def call(self, request: ConsoleRequest[T]) -> T:
+        """Make one request and return its answer."""
+        import httpx
+
+        target = transport = self.target
+        if isinstance(transport, str | os.PathLike):
+            # There is no TLS on a Unix socket; an empty context spares the loading of all the world's roots.
+            no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            uds = os.fspath(transport)
+            transport = httpx.AsyncHTTPTransport(uds=uds, verify=no_tls, trust_env=False)
+        try:
+            async with httpx.AsyncClient(
+                transport=transport, base_url=f"http://{_HOST}", timeout=self.timeout, trust_env=False
+            ) as client:
+                answer = await client.request(
+                    request.verb.method, request.path, content=request.content, headers=request.headers
+                )
+        except (httpx.HTTPError, OSError) as error:
+            raise ConsoleUnreachable(target, str(error) or type(error).__name__) from None
+        return request.parse(answer.status_code, answer.headers.get("content-type", ""), answer.content)
+
+
+def _about(operation: str, name: str, body: Body | None = None) -> ConsoleRequest[PartitionView]:
+    """Return a request about one partition, which is answered with its view."""
+    return ConsoleRequest(_VERBS[operation], PartitionView, name, body)

@@ -1,0 +1,153 @@
+"""The typed client of the control channel: requests without I/O, and the two consoles that carry them."""
+
+import inspect
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from hcall_abi.control import PROBLEM_JSON, VERBS
+from hcall_abi.errors import OperatorError
+from hcall_abi.faults import parse_fault
+from hcall_client import console
+from hcall_client.console import (
+    BlockingConsole,
+    Console,
+    ConsoleMisspoken,
+    ConsoleRefused,
+    ConsoleRequest,
+    ConsoleUnreachable,
+)
+from tests.control_channel.rig import make_machine
+
+REQUESTS: tuple[ConsoleRequest[Any], ...] = (
+    console.show_system(),
+    console.create_partition("lpar1", 8, auto_start=False),
+    console.show_partition("lpar1"),
+    console.power_on("lpar1"),
+    console.ipl("lpar1"),
+    console.power_off("lpar1"),
+    console.set_attributes("lpar1", {"secure_boot": 2, "keystore_kbytes": 16}),
+    console.set_faults("lpar1", [parse_fault("READ_OBJECT=H_BUSY,nth=2")]),
+    console.set_nvram_fault("full", 2),
+    console.set_nvram_fault("none"),
+    console.show_health(),
+    console.show_metrics(),
+)
+"""Every request, in an order in which a system without partitions grants each of them."""
+
+
+@pytest.fixture
+def system() -> Console:
+    """A console of a system without partitions, in this process."""
+    from hcall_server.control_channel.app import make_app
+
+    return Console(httpx.ASGITransport(make_app(make_machine())))
+
+
+def answering(status: int, content: bytes, kind: str = "application/json") -> Console:
+    """A console of something that answers always the same."""
+    answer = httpx.Response(status, content=content, headers={"content-type": kind})
+    return Console(httpx.MockTransport(lambda _: answer))
+
+
+def test_every_verb_has_a_request() -> None:
+    """No verb of the contract lacks its function, and no function sends another body than its verb takes."""
+    assert {request.verb.operation for request in REQUESTS} == {verb.operation for verb in VERBS}
+    for request in REQUESTS:
+        assert type(request.body) is (request.verb.body or type(None))
+        assert "{" not in request.path
+    functions = [each for name, each in vars(console).items() if inspect.isfunction(each) and name[0] != "_"]
+    assert len([each for each in functions if each.__module__ == console.__name__]) == len(VERBS)
+
+
+async def test_every_answer_is_typed(system: Console) -> None:
+    """R-30, R-36, R-75: each request is granted and comes back as its own struct."""
+    for request in REQUESTS:
+        answer = await system.call(request)
+        assert isinstance(answer, request.answer)
+    view = await system.call(console.show_partition("lpar1"))
+    assert (view.power, view.keystore_kbytes, view.secure_boot) == ("off", 16, "enforce")
+    assert [(fault.hcall, fault.nth) for fault in view.faults] == [("READ_OBJECT", 2)]
+
+
+async def test_a_refusal_has_the_rule_and_the_number(system: Console) -> None:
+    """R-31, R-36: what the system answers comes out as an error, whole."""
+    await system.call(console.create_partition("lpar1", 8))
+    with pytest.raises(ConsoleRefused) as caught:
+        await system.call(console.set_attributes("lpar1", {"keystore_kbytes": 4}))
+    error = caught.value
+    assert (error.rule, error.section) == ("a keystore never shrinks, except to 0", "spec/control.md#sizes")
+    assert (error.problem.status, error.problem.fault, error.problem.code) == (409, "operator", None)
+    assert str(error).endswith("[operator fault; rule: " + error.rule + "; see " + error.section + "]")
+    with pytest.raises(ConsoleRefused, match="there is no partition 'a b'"):
+        await system.call(console.show_partition("a b"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"foo": 1}, {"secure_boot": 3}, {"keystore_kbytes": 65536}, {"keystore_signed_updates": -1}]
+)
+def test_attributes_that_no_partition_has_are_not_sent(changes: dict[str, int]) -> None:
+    """R-36: names and ranges are those of the contract."""
+    with pytest.raises(OperatorError) as caught:
+        console.set_attributes("lpar1", changes)
+    assert caught.value.section == "spec/control.md#attributes"
+
+
+def test_a_stall_has_no_number_of_commits() -> None:
+    """R-75: it lasts until it is ended."""
+    with pytest.raises(OperatorError, match="stall takes no number of commits"):
+        console.set_nvram_fault("stall", 2)
+
+
+async def test_a_field_of_a_later_version_is_no_error() -> None:
+    """spec/control.md: a later version may add fields to an answer."""
+    view = {"system_id": "", "firmware_level": "", "total_kbytes": 1, "assigned_kbytes": 0, "partitions": []}
+    later = msgspec.json.encode(view | {"tomorrow": [1]})
+    assert (await answering(200, later).call(console.show_system())).total_kbytes == 1
+
+
+@pytest.mark.parametrize(
+    "request_,status,content,kind",
+    [
+        (console.show_system(), 200, b"{}", "application/json"),
+        (console.show_system(), 200, b"\xff", "text/html"),
+        (console.show_system(), 204, b"", "application/json"),
+        (console.show_health(), 500, b"<html>", "text/html"),
+        (console.show_metrics(), 200, b"\xff", "text/plain"),
+        (console.ipl("a"), 409, b'{"detail": 1}', PROBLEM_JSON),
+    ],
+)
+async def test_an_answer_that_is_none(
+    request_: ConsoleRequest[Any],
+    status: int,
+    content: bytes,
+    kind: str,
+) -> None:
+    """Something else listens there: an error that names the page, never a traceback from inside."""
+    with pytest.raises(ConsoleMisspoken) as caught:
+        await answering(status, content, kind).call(request_)
+    assert caught.value.section == "spec/control.md#verbs"
+    assert request_.verb.operation in caught.value.message
+
+
+async def test_nobody_there(tmp_path) -> None:
+    """Both consoles say where they looked."""
+    for path in (tmp_path / "control.sock", tmp_path):
+        with pytest.raises(ConsoleUnreachable, match=str(path)) as blocking:
+            BlockingConsole(path).call(console.show_system())
+        with pytest.raises(ConsoleUnreachable, match=str(path)):
+            await Console(path).call(console.show_system())
+        assert blocking.value.reason
+    assert "control.sock" in repr(BlockingConsole(tmp_path / "control.sock"))
+
+
+@pytest.mark.process
+async def test_both_consoles_reach_a_server(swpks_server) -> None:
+    """The same requests over a real socket, blocking and with Trio."""
+    blocking, other = swpks_server.console, Console(swpks_server.control_socket)
+    assert blocking.call(console.ipl("lpar1")).ipl_count == 2
+    assert (await other.call(console.ipl("lpar1"))).ipl_count == 3
+    assert blocking.call(console.show_health()).ok
+    assert "swpks_info" in await other.call(console.show_metrics())
