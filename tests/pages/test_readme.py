@@ -1,0 +1,32 @@
+"""README.md is true: its first session, and its programs after that session, again and again."""
+
+import sys
+
+import pytest
+
+from tests.pages.sessions import ROOT, blocks, run, shows, steps
+
+README = ROOT / "README.md"
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_the_first_session_and_the_program_after_it(tmp_path) -> None:
+    """R-04, R-06, R-10, R-13: each command of the page answers as shown; then the program runs, twice."""
+    session = [step for block in blocks(README, "A first session") for step in steps(block)]
+    (program,) = (block for block in blocks(README, "From your own code", "python") if "trio.run" in block)
+    (tmp_path / "program.py").write_text(program)
+    again = f"{sys.executable} program.py; {sys.executable} program.py"
+    *written, last = run(tmp_path, [command for command, _ in session], again)
+    assert len(session) > 10
+    for (command, shown), told in zip(session, written, strict=True):
+        assert shows(shown, told), f"$ {command}\n{told}"
+    assert last.split() == ["b'secret'", "b'secret'"]
+
+
+async def test_the_test_of_the_page(pks_partition) -> None:
+    """The example of the fixture is a test that passes."""
+    (example,) = (block for block in blocks(README, "From your own code", "python") if "def test_" in block)
+    names: dict = {}
+    exec(example, names)
+    await names["test_my_boot_code"](pks_partition)
