@@ -10,7 +10,10 @@ nothing of the machine changes, and no foreign architecture has to be added. The
 machine's own apt uses.
 
 The cache is `$SWPKS_CACHE`, else `$XDG_CACHE_HOME/swpks`, else `~/.cache/swpks`; files in it are kept by
-package and version. The index is asked for again after some hours; without a network the last one serves.
+package, version and `LAYOUT`. Files of an older layout are left alone, because an older checkout may be using
+them; the whole cache can be deleted at any time. A file has the permission bits that it has in its package,
+but the owner can always read and write it, nobody else can write it, and it is never setuid, setgid or
+sticky. The index is asked for again after some hours; without a network the last one serves.
 A suite that can't be had is asked for once in a process, however many archives there are of it.
 """
 
@@ -28,13 +31,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 INDEX_AGE = 6 * 3600
 """Seconds that an index is good for."""
 PATIENCE = 300
 """Seconds that one command of apt may take."""
+LAYOUT = 2
+"""The layout of unpacked files; a new number has every file fetched anew. 1: without permission bits."""
+PERMISSIONS = 0o755
+"""The permission bits that a file keeps: an executable stays one, and only its owner can write it."""
 
 
 class Unavailable(Exception):
@@ -57,6 +64,17 @@ def cache_folder() -> Path:
     own = os.environ.get("SWPKS_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(own) if own else Path(base) / "swpks"
+
+
+class Member(NamedTuple):
+    """A file of a package; the content can be read until the next member is asked for."""
+
+    path: str
+    mode: int
+    content: IO[bytes] | None
+    """None for a link, symbolic or hard: links are not unpacked."""
+    target: str
+    """The path that a link leads to, as it stands in the archive."""
 
 
 class Archive:
@@ -93,9 +111,10 @@ class Archive:
         """The first file of the package that each pattern of `wanted` matches, in that order, unpacked.
 
         Patterns are those of the shell, for a whole path without leading slash. With `inside` they are paths
-        within the one tar archive of the package whose path `inside` matches.
+        within the one tar archive of the package whose path `inside` matches. Links are passed over, and
+        Unavailable names them where nothing else matches.
         """
-        key = sha256(repr((*wanted, inside)).encode()).hexdigest()[:12]
+        key = sha256(repr((LAYOUT, *wanted, inside)).encode()).hexdigest()[:12]
         folder = self._cache / "files" / f"{package.name}_{package.version}_{package.architecture}_{key}"
         with _locked(self._cache):
             if not folder.is_dir():
@@ -241,38 +260,48 @@ def _extract(deb: Path, wanted: Sequence[str], inside: str | None, out: Path) ->
             unpacker.kill()  # it may wait for a reader of the rest, which nobody needs
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
-    """Path and content of each plain file; a content can be read until the next one is asked for."""
+def _members(tar: tarfile.TarFile) -> Iterator[Member]:
+    """Each plain file and each link of an archive, in its order."""
     for member in tar:
-        content = tar.extractfile(member) if member.isfile() else None
-        if content is not None:
-            yield member.name.removeprefix("./"), content
+        if member.isfile() or member.issym() or member.islnk():
+            content = tar.extractfile(member) if member.isfile() else None
+            yield Member(member.name.removeprefix("./"), member.mode, content, member.linkname)
 
 
-def _inner(tar: tarfile.TarFile, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
-    for path, content in _members(tar):
-        if fnmatchcase(path, inside):
-            with tarfile.open(fileobj=content, mode="r|*") as inner:
+def _inner(tar: tarfile.TarFile, inside: str) -> Iterator[Member]:
+    for member in _members(tar):
+        if member.content is not None and fnmatchcase(member.path, inside):
+            with tarfile.open(fileobj=member.content, mode="r|*") as inner:
                 yield from _members(inner)
             return
 
 
-def _take(
-    members: Iterable[tuple[str, IO[bytes]]], wanted: Sequence[str], out: Path, source: str
-) -> list[str]:
+def _take(members: Iterable[Member], wanted: Sequence[str], out: Path, source: str) -> list[str]:
+    """Write the first file that each pattern matches; a file that two patterns match is written once."""
     found: dict[str, str] = {}
-    for path, content in members:
-        for pattern in wanted:
-            if pattern not in found and fnmatchcase(path, pattern):
-                target = _within(out, path, source)
-                found[pattern] = path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("wb") as file:
-                    shutil.copyfileobj(content, file)
+    links: dict[str, Member] = {}
+    for member in members:
+        new = [pattern for pattern in wanted if pattern not in found and fnmatchcase(member.path, pattern)]
+        if member.content is None:
+            links.update(dict.fromkeys(new, member))
+        elif new:
+            _write(_within(out, member.path, source), member.content, member.mode)
+            found.update(dict.fromkeys(new, member.path))
         if len(found) == len(set(wanted)):
             return [found[pattern] for pattern in wanted]
-    missing = [pattern for pattern in wanted if pattern not in found]
+    missing = [_missing(pattern, links.get(pattern)) for pattern in wanted if pattern not in found]
     raise Unavailable(f"{source} holds no {' and no '.join(missing)}")
+
+
+def _write(target: Path, content: IO[bytes], mode: int) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        shutil.copyfileobj(content, file)
+    target.chmod(mode & PERMISSIONS | 0o600)
+
+
+def _missing(pattern: str, link: Member | None) -> str:
+    return f"{pattern} that is a file: {link.path} is a link to {link.target}" if link else pattern
 
 
 def _within(out: Path, path: str, source: str) -> Path:

@@ -1,15 +1,17 @@
 """Files out of Debian packages with an apt that is played: what it is asked, what is kept or refused."""
 
 import os
+import stat
 import subprocess
 import tarfile
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from tests.debian.reporting import needed, reported
-from tools.debian_archive import Archive, Package, Unavailable, _take
+from tools.debian_archive import Archive, Member, Package, Unavailable, _take
 
 SHOWN = """Package: linux-image-powerpc64le
 Version: 6.12.95-1
@@ -47,23 +49,30 @@ class PlayedApt(Archive):
 
 @pytest.fixture
 def deb(tmp_path: Path) -> Path:
-    """A package with a file, a link and a source archive."""
+    """A package with a kernel, a program, a link of each kind and a source archive."""
     inner = BytesIO()
     with tarfile.open(fileobj=inner, mode="w:xz") as tar:
-        for name in ("linux-9/a/plpks.c", "linux-9/b/plpks.h", "linux-9/c/other.c"):
+        for name in ("linux-9/a/plpks.c", "linux-9/b/plpks.h", "linux-9/c/other.c", "linux-9/run.sh"):
             info = tarfile.TarInfo(name)
+            info.mode = 0o775 if name.endswith(".sh") else 0o664
             info.size = len(name)
             tar.addfile(info, BytesIO(name.encode()))
     root = tmp_path / "root"
     for path, content in {
         "boot/vmlinux-9": b"kernel",
+        "bin/busybox": b"program",
+        "bin/su": b"program",
+        "bin/perl": b"program",
         "usr/src/linux-9.tar.xz": inner.getvalue(),
         "DEBIAN/control": b"Package: p\nVersion: 1\nArchitecture: all\nMaintainer: nobody <n@example.org>\n"
         b"Description: d\n",
     }.items():
         root.joinpath(path).parent.mkdir(parents=True, exist_ok=True)
         root.joinpath(path).write_bytes(content)
+    for path, mode in {"boot/vmlinux-9": 0o600, "bin/busybox": 0o755, "bin/su": 0o6777}.items():
+        root.joinpath(path).chmod(mode)
     root.joinpath("boot/vmlinux").symlink_to("vmlinux-9")
+    root.joinpath("bin/perl5").hardlink_to(root / "bin/perl")
     built = tmp_path / "p.deb"
     with reported():
         if not Path("/usr/bin/dpkg-deb").exists():
@@ -98,6 +107,50 @@ def test_files_come_in_the_order_asked_for_and_are_kept(tmp_path: Path, deb: Pat
 def test_file_of_the_package_itself(tmp_path: Path, deb: Path) -> None:
     (kernel,) = PlayedApt(tmp_path / "cache", deb=deb).files(SOURCE, ["boot/vmlinux*"])
     assert kernel.read_bytes() == b"kernel"
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_files_keep_the_permission_bits_that_are_safe_to_keep(tmp_path: Path, deb: Path) -> None:
+    """A program of the package is one in the cache, whatever the umask; setuid and setgid are dropped."""
+    archive = PlayedApt(tmp_path / "cache", deb=deb)
+    before = os.umask(0o077)
+    try:
+        busybox, su, kernel = archive.files(SOURCE, ["bin/busybox", "bin/su", "boot/vmlinux-*"])
+        script, source = archive.files(SOURCE, ["*.sh", "*/plpks.c"], inside="usr/src/linux-*.tar.xz")
+    finally:
+        os.umask(before)
+    assert [mode_of(path) for path in (busybox, su, kernel)] == [0o755, 0o755, 0o600]
+    assert [mode_of(path) for path in (script, source)] == [0o755, 0o644]
+
+
+def test_a_cache_of_an_older_layout_is_not_used(tmp_path: Path, deb: Path) -> None:
+    """Files that were unpacked without their permission bits are fetched anew, and left alone."""
+    key = sha256(repr(("bin/busybox", None)).encode()).hexdigest()[:12]
+    old = tmp_path / "cache/debian/files" / f"linux-source-9_9.1_all_{key}" / "bin/busybox"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"program")
+    old.parent.with_name("contents").write_text("bin/busybox")
+    (busybox,) = PlayedApt(tmp_path / "cache", deb=deb).files(SOURCE, ["bin/busybox"])
+    assert (busybox.read_bytes(), mode_of(busybox)) == (b"program", 0o755)
+    assert mode_of(old) & 0o111 == 0
+
+
+def test_a_link_is_no_file_and_is_named(tmp_path: Path, deb: Path) -> None:
+    """What a link leads to may have another name or lie in another package; the caller asks for that."""
+    archive = PlayedApt(tmp_path / "cache", deb=deb)
+    with pytest.raises(Unavailable, match=r"no boot/vmlinux that is a file: .* is a link to vmlinux-9$"):
+        archive.files(SOURCE, ["boot/vmlinux"])
+    with pytest.raises(Unavailable, match=r"that is a file: bin/perl5? is a link to \S*bin/perl5?$"):
+        archive.files(SOURCE, ["bin/perl", "bin/perl5"])
+
+
+def test_a_file_that_two_patterns_match_is_whole(tmp_path: Path, deb: Path) -> None:
+    first, second = PlayedApt(tmp_path / "cache", deb=deb).files(SOURCE, ["boot/*", "*/vmlinux-9"])
+    assert first == second
+    assert first.read_bytes() == b"kernel"
 
 
 def test_missing_file_is_named_and_nothing_is_kept(tmp_path: Path, deb: Path) -> None:
@@ -170,9 +223,9 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path: Path, path: st
     """Patterns match slashes and dots alike, so what an archive names is no place to write to as it is."""
     out = tmp_path / "in" / "out"
     with pytest.raises(Unavailable, match="leads out of its folder"):
-        _take([(path, BytesIO(b"content"))], ["*"], out, "p.deb")
+        _take([Member(path, 0o644, BytesIO(b"content"), "")], ["*"], out, "p.deb")
     assert list(tmp_path.rglob("x")) == []
-    assert _take([("b/x", BytesIO(b"content"))], ["*/x"], out, "p.deb") == ["b/x"]
+    assert _take([Member("b/x", 0o644, BytesIO(b"content"), "")], ["*/x"], out, "p.deb") == ["b/x"]
     assert (out / "b/x").read_bytes() == b"content"
 
 

@@ -11,13 +11,14 @@ from hcall_abi.frames import HReturn
 from swpks.qemu.bridge import Bridge, real
 from swpks.qemu.console import PatientConsole
 from swpks.qemu.elf import KernelImage, load
+from swpks.qemu.errors import MachineFailed
 from swpks.qemu.inferior import call_function
-from swpks.qemu.machine import Machine
+from swpks.qemu.machine import Machine, check
 from swpks.qemu.run import run_kernel
 from swpks.qemu.stub import Stop
 from swpks.testing import ServerProcess
 from tests.qemu import initramfs
-from tools.debian_archive import Archive
+from tools.debian_archive import Archive, Unavailable
 
 META = "linux-image-powerpc64le"
 PAGE_MAKERS = ("get_zeroed_page_noprof", "get_zeroed_page")
@@ -55,6 +56,14 @@ def newest_kernel() -> Path:
     image = archive.dependency(archive.package(META), "linux-image-")
     (path,) = archive.files(archive.dependency(image, "linux-binary-"), ["usr/lib/modules/*/vmlinuz"])
     return path
+
+
+def need_qemu(kernel: Path) -> None:
+    """QEMU is one of the packages that the test command installs; without it there is nothing to test."""
+    try:
+        check(Machine(kernel))
+    except MachineFailed as error:
+        raise Unavailable(str(error)) from None
 
 
 class Called(NamedTuple):

@@ -10,14 +10,11 @@ import trio
 from hcall_abi.statuses import Status
 from hcall_abi.structures import parse_config
 from swpks.qemu.bridge import Bridge
-from swpks.qemu.errors import MachineFailed
 from swpks.qemu.inferior import call_function
-from swpks.qemu.machine import Machine, check
 from swpks.qemu.stub import Stop
 from swpks.testing import ServerProcess
 from tests.debian.reporting import reported
-from tests.qemu.guest import Guest, backports_kernel, newest_kernel
-from tools.debian_archive import Unavailable
+from tests.qemu.guest import Guest, backports_kernel, need_qemu, newest_kernel
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 
@@ -29,20 +26,12 @@ SUCCESS_LINE = "plpks: POWER LPAR Platform KeyStore initialized successfully"
 SED_OBJECT = (64, 0x08000000)
 
 
-def need_qemu(guest: Guest) -> None:
-    """QEMU is one of the packages that the test command installs; without it there is nothing to test."""
-    try:
-        check(Machine(guest.kernel))
-    except MachineFailed as error:
-        raise Unavailable(str(error)) from None
-
-
 @pytest.fixture
 def stock(tmp_path: Path, swpks_server: ServerProcess) -> Guest:
     """The kernel of bookworm-backports."""
     with reported():
         guest = Guest(tmp_path, backports_kernel(), swpks_server)
-        need_qemu(guest)
+        need_qemu(guest.kernel)
     return guest
 
 
@@ -51,7 +40,7 @@ def newest(tmp_path: Path, swpks_server: ServerProcess) -> Guest:
     """The kernel of sid."""
     with reported():
         guest = Guest(tmp_path, newest_kernel(), swpks_server)
-        need_qemu(guest)
+        need_qemu(guest.kernel)
     return guest
 
 

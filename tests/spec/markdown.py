@@ -1,9 +1,11 @@
-"""Reading the pages: headings as anchors, tables, links."""
+"""Reading the pages: headings as anchors, tables, links, and the terminal sessions of recipes."""
 
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = ROOT / "spec"
@@ -61,3 +63,45 @@ def broken(target: str, base: Path) -> str | None:
     if anchor and anchor not in anchors(path):
         return f"{base.relative_to(ROOT)}: {target}: no such heading"
     return None
+
+
+class Session(NamedTuple):
+    """The terminal sessions under a heading: shell commands, commands in the guest, and what is printed."""
+
+    commands: list[str]
+    guest: list[str]
+    output: list[str]
+
+
+def session(path: Path, heading: str) -> Session:
+    """Read the code blocks between a heading and the next one.
+
+    A command stands behind the prompt "$ ", one of the guest behind "/ # ". A command goes on after a
+    backslash at the end of its line, and to the end of its here document. All other lines are output.
+    """
+    text = path.read_text("utf-8")
+    below = re.search(rf"^#+ {re.escape(heading)}$\n(.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert below, f"{path.name} has no heading {heading!r}"
+    blocks = re.findall(r"^```\n(.*?)^```$", below[1], re.MULTILINE | re.DOTALL)
+    found = Session([], [], [])
+    lines = iter("".join(blocks).splitlines())
+    for line in lines:
+        if line.startswith("$ "):
+            found.commands.append(_whole(line[2:], lines))
+        elif line.startswith("/ # "):
+            found.guest.append(line[4:])
+        else:
+            found.output.append(line)
+    return found
+
+
+def _whole(first: str, lines: Iterator[str]) -> str:
+    """A command that may go on in the next lines, which are taken."""
+    command = first
+    while command.endswith("\\"):
+        command += "\n" + next(lines)
+    here = re.search(r"<<'?(\w+)", command)
+    if here:
+        document = takewhile(lambda line: line != here[1], lines)
+        command = "\n".join([command, *document, here[1]])
+    return command

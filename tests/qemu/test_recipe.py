@@ -1,0 +1,127 @@
+"""The five-minute recipe of docs/kernel.md: its commands are taken out of the page and run as they stand."""
+
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.debian.reporting import needed, reported
+from tests.qemu.guest import PATIENCE, backports_kernel, busybox, need_qemu
+from tests.spec.markdown import ROOT, Session, session
+
+APT = """#!/bin/sh
+for last; do :; done
+name=${last%%:*}
+case " $* " in
+  *" indextargets "*) echo "Debian main http://mirror.example/debian" ;;
+  *" show "*) dpkg-deb -f "$DEBS/$name.deb" ;;
+  *" download "*) cp "$DEBS/$name.deb" . ;;
+esac
+"""
+"""An apt that finds its packages in a folder; it takes the place of apt-get and of apt-cache."""
+TIME = re.compile(r"\[ *\d+\.\d+\] ")
+"""What the kernel puts before a message: the seconds since its start, which differ from boot to boot."""
+
+
+@pytest.fixture
+def recipe() -> Session:
+    """What the page tells the reader to type, and what it shows."""
+    return session(ROOT / "docs" / "kernel.md", "Five minutes: a stock kernel")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the tools of the repository, as the page expects it."""
+    needed("cpio", shutil.which("cpio"))
+    work = tmp_path / "work"
+    work.mkdir()
+    work.joinpath("tools").symlink_to(ROOT / "tools")
+    return work
+
+
+def make_package(debs: Path, name: str, path: str, mode: int, depends: str = "") -> None:
+    """Build a package with one file, whose content is its own name."""
+    root = debs / name
+    root.joinpath("DEBIAN").mkdir(parents=True)
+    root.joinpath("DEBIAN/control").write_text(
+        f"Package: {name}\nVersion: 1\nArchitecture: ppc64el\nMaintainer: nobody <n@example.org>\n"
+        + (f"Depends: {depends}\n" if depends else "")
+        + "Description: d\n"
+    )
+    root.joinpath(path).parent.mkdir(parents=True)
+    root.joinpath(path).write_text(name)
+    root.joinpath(path).chmod(mode)
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", root, debs], check=True, capture_output=True)
+    next(debs.glob(f"{name}_*.deb")).rename(debs / f"{name}.deb")
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> dict[str, str]:
+    """An environment whose apt has packages of the recipe's names, and whose cache is empty."""
+    needed("dpkg-deb", shutil.which("dpkg-deb"))
+    debs, programs = tmp_path / "debs", tmp_path / "programs"
+    make_package(debs, "busybox-static", "bin/busybox", 0o755)
+    make_package(debs, "linux-image-powerpc64le", "usr/share/doc/readme", 0o644, "linux-image-9")
+    make_package(debs, "linux-image-9", "boot/vmlinux-9", 0o644)
+    programs.mkdir()
+    for name in ("apt-get", "apt-cache"):
+        programs.joinpath(name).write_text(APT)
+        programs.joinpath(name).chmod(0o755)
+    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "DEBS": str(debs), "SWPKS_CACHE": str(tmp_path / "cache")}
+
+
+def shell(commands: list[str], folder: Path, environment: dict[str, str], typed: str = "") -> str:
+    """Run commands as one script; the first one that fails ends it. Returns what they print.
+
+    timeout(1) ends the machine as well: it signals all processes that the script has started.
+    """
+    done = subprocess.run(
+        ["timeout", "--kill-after=10", str(PATIENCE), "bash", "-euo", "pipefail", "-c", "\n".join(commands)],
+        cwd=folder, env=environment, input=typed, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def test_the_recipe_packs_an_initramfs_that_starts(
+    recipe: Session, folder: Path, offline: dict[str, str], tmp_path: Path
+) -> None:
+    """All commands before the boot: the kernel finds an init that it can run, and a shell for it."""
+    *prepare, boot = recipe.commands
+    assert boot.startswith("swpks qemu ")
+    kernel = shell([*prepare, 'echo "$kernel"'], folder, offline).strip()
+    assert Path(kernel).read_text() == "linux-image-9"
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    archive = gzip.decompress(folder.joinpath("initrd.gz").read_bytes())
+    subprocess.run(["cpio", "-id", "--quiet"], cwd=unpacked, input=archive, check=True)
+    init = unpacked / "init"
+    interpreter = unpacked / init.read_text().split()[0].removeprefix("#!/")
+    assert interpreter.read_text() == "busybox-static"
+    assert os.access(init, os.X_OK)
+    assert os.access(interpreter, os.X_OK), "the kernel panics: it can't run the shell of init"
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_the_recipe_boots_and_prints_what_the_page_shows(recipe: Session, folder: Path) -> None:
+    """R-73: the page as a whole, with Debian's packages: all that it shows is printed, in its order."""
+    with reported():
+        busybox()
+        need_qemu(backports_kernel())
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {name: value for name, value in os.environ.items() if name != "SWPKS_STATE"}
+    typed = "".join(f"{command}\n" for command in recipe.guest)
+    printed = TIME.sub("", shell(recipe.commands, folder, {**environment, "PATH": path}, typed))
+    assert len(recipe.output) > 4
+    place = 0
+    for line in recipe.output:
+        place = printed.find(TIME.sub("", line), place)
+        assert place >= 0, f"{line!r} is not printed, or not in this place:\n{printed[-4000:]}"
