@@ -1,7 +1,7 @@
 """The machinery behind test_house.py: read modules with `ast`, say in plain words which rule each one breaks.
 
-Nothing here knows the project's rules; they are tables in test_house.py. Every finding is one line
-"file:line: what is wrong", so that a failed test reads like a linter's output.
+Nothing here knows the project's rules; they are tables in test_house.py, and rows of spec/requirements.md.
+Every finding is one line "file:line: what is wrong", so that a failed test reads like a linter's output.
 """
 
 import ast
@@ -252,13 +252,17 @@ def _calls(module: Module) -> Iterator[ast.Call]:
     return (node for node in ast.walk(module.tree) if isinstance(node, ast.Call))
 
 
-def named_rows(modules: Collection[Module]) -> set[str]:
-    """The requirement rows that docstrings of tests name (test functions, test classes, state machines)."""
-    rows: set[str] = set()
+def named_rows(modules: Collection[Module]) -> dict[str, str]:
+    """The requirement rows that docstrings of tests name, each with "file:line" of the first such test.
+
+    Tests are test functions, test classes and state machines.
+    """
+    rows: dict[str, str] = {}
     for module in modules:
         for node in ast.walk(module.tree):
             if _is_test(node) and isinstance(node, FunctionNode | ast.ClassDef):
-                rows.update(re.findall(r"\bR-\d\d\b", ast.get_docstring(node) or ""))
+                for row in re.findall(r"\bR-\d\d\b", ast.get_docstring(node) or ""):
+                    rows.setdefault(row, f"{module.where}:{node.lineno}")
     return rows
 
 
@@ -268,3 +272,48 @@ def _is_test(node: ast.AST) -> bool:
     if not isinstance(node, ast.ClassDef):
         return False
     return node.name.startswith("Test") or any("StateMachine" in ast.unparse(base) for base in node.bases)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One row of the page of requirements; `number` is the id without the plus sign that may follow it."""
+
+    number: str
+    state: str
+    text: str
+    where: str
+
+
+def requirements(page: str, where: str) -> list[Requirement]:
+    """The rows of all tables of a page: id, state, behaviour; heads and rulers are left out."""
+    rows = []
+    for line, content in enumerate(page.splitlines(), 1):
+        if content.startswith("|") and not re.match(r"\| *(id|-+) *\|", content):
+            number, state, text = [*map(str.strip, content.strip("| ").split("|", 2)), "", ""][:3]
+            rows.append(Requirement(number.removesuffix("+"), state, text, f"{where}:{line}"))
+    return rows
+
+
+def wrong_requirements(rows: Collection[Requirement], named: Mapping[str, str]) -> Iterator[str]:
+    """Rows whose state is not true to the tests, and tests that name a row that is not there."""
+    known: set[str] = set()
+    for row in rows:
+        yield from (f"{row.where}: {row.number} {what}" for what in _wrong(row, named))
+        if row.number in known:
+            yield f"{row.where}: {row.number} is there twice"
+        known.add(row.number)
+    for number in sorted(named.keys() - known):
+        yield f"{named[number]}: a test names {number}, which is no row of the page"
+
+
+def _wrong(row: Requirement, named: Mapping[str, str]) -> Iterator[str]:
+    if not re.fullmatch(r"R-\d\d", row.number):
+        yield "is no id of a row"
+    if row.state not in {"built", "partly", "not yet"}:
+        yield f"has the state {row.state!r}; there are built, partly and not yet"
+    if (row.state == "partly") != ("**Not yet:**" in row.text):
+        yield "has to say after **Not yet:** what is missing if, and only if, it is built partly"
+    if row.state == "not yet" and row.number in named:
+        yield f"is not built yet, but {named[row.number]} names it"
+    if row.state != "not yet" and row.number not in named:
+        yield f"is {row.state}, but no test's docstring names it"

@@ -143,4 +143,51 @@ def test_only_tests_name_rows() -> None:
     source = "'''R-01'''\ndef test_a():\n  '''R-02, R-03.'''\ndef helper():\n  '''R-04'''\n"
     classes = "class TestX:\n  '''R-05'''\nclass Model(RuleBasedStateMachine):\n  '''R-06'''\n"
     rows = house.named_rows([house.parse("m", source), house.parse("n", classes)])
-    assert rows == {"R-02", "R-03", "R-05", "R-06"}
+    assert rows == {"R-02": "m.py:2", "R-03": "m.py:2", "R-05": "n.py:1", "R-06": "n.py:3"}
+
+
+PAGE = """
+| id | state | behaviour |
+| --- | --- | --- |
+| R-01 | built | a |
+| R-16+ | partly | b. **Not yet:** c |
+| R-40+ | not yet | d |
+"""
+NAMED = {"R-01": "m.py:1", "R-16": "m.py:2"}
+
+
+def wrong(page: str, named: dict[str, str]) -> list[str]:
+    return list(house.wrong_requirements(house.requirements(page, "page.md"), named))
+
+
+def test_rows_of_the_page_are_read() -> None:
+    rows = house.requirements(PAGE, "page.md")
+    assert [(row.number, row.state) for row in rows] == [
+        ("R-01", "built"),
+        ("R-16", "partly"),
+        ("R-40", "not yet"),
+    ]
+    assert (rows[1].text, rows[1].where) == ("b. **Not yet:** c", "page.md:5")
+    assert wrong(PAGE, NAMED) == []
+
+
+def test_rows_that_are_not_true_are_caught() -> None:
+    (unproven,) = wrong(PAGE, {"R-01": "m.py:1"})
+    assert unproven == "page.md:5: R-16 is partly, but no test's docstring names it"
+    (early,) = wrong(PAGE, NAMED | {"R-40": "m.py:3"})
+    assert early == "page.md:6: R-40 is not built yet, but m.py:3 names it"
+    (unknown,) = wrong(PAGE, NAMED | {"R-99": "m.py:4"})
+    assert unknown == "m.py:4: a test names R-99, which is no row of the page"
+
+
+def test_rows_that_are_badly_written_are_caught() -> None:
+    for line, what in {
+        "| R-01 | built | a |": "is there twice",
+        "| R-02 | built | a. **Not yet:** b |": "if, and only if, it is built partly",
+        "| R-02 | partly | a |": "if, and only if, it is built partly",
+        "| R-02 | not built | a |": "has the state 'not built'",
+        "| R-2 | built | a |": "is no id of a row",
+        "|R-02||": "has the state ''",
+    }.items():
+        found = wrong(PAGE + line, NAMED | {"R-02": "m.py:3", "R-2": "m.py:3"})
+        assert any("page.md:7" in finding and what in finding for finding in found), line

@@ -16,6 +16,7 @@ from hcall_client.calls import (
 )
 from hcall_client.errors import HcallError, OpenRefused, SessionEnded
 from hcall_client.request import Authorization
+from hcall_server.components.anchor_card import AnchorCard
 from swpks.testing import ServerProcess
 from tests.data_channel.support import read, write
 from tests.service.processes import MAIN, serve
@@ -57,11 +58,13 @@ def test_nonsense_is_refused(tmp_path: Path, options: tuple[str, str]) -> None:
 
 
 def test_no_secret_is_ever_written_down(server: ServerProcess) -> None:
-    """R-42's habit from the start: no password, object, key or proof in log, arguments or error text."""
+    """R-42: no root key, password, object, access key or proof in log, arguments or error text."""
     password, canary = b"canary-password-7391", b"canary-object-5527"
     server.options = ["--log-level", "debug", "--listen", "tcp:127.0.0.1:0"]
     server.start()
     key = server.access_key("alpha")
+    card = AnchorCard(server.state / "anchor-card").read()
+    assert card
     with pytest.raises(OpenRefused):
         BlockingChannel.connect(
             ("127.0.0.1", server.ready["tcp_port"]), partition=1, access_key=bytes(32), timeout=20
@@ -86,8 +89,9 @@ def test_no_secret_is_ever_written_down(server: ServerProcess) -> None:
     log = server.log
     assert "hcall.refused" in log
     assert "protocol.error" in log
-    for secret in (b"canary", password, key, key.hex().encode(), password.hex().encode()):
+    for secret in (b"canary", password, key, card.root_key):
         assert secret not in log.encode() + arguments
+        assert secret.hex().encode() not in log.encode() + arguments
 
 
 def test_every_refusal_names_its_rule(server: ServerProcess) -> None:
