@@ -1,4 +1,4 @@
-"""Shell sessions and programs out of a page, so that a test does what the page tells its reader."""
+"""Doing what a page tells its reader to type."""
 
 import os
 import re
@@ -6,28 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120
 """Longest time that a session may take, on a busy machine."""
 
 _MARK = "#next#"
 _READY = "until swpks hmc health >/dev/null 2>&1; do :; done"
 """What follows a command in the background: it is a server, and the reader waits for its line."""
-
-
-def blocks(page: Path, heading: str, language: str = "") -> list[str]:
-    """The code blocks of one language under a heading, down to the next heading of its depth."""
-    text = page.read_text("utf-8")
-    depth = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
-    assert depth, f"{page.name} has no heading {heading!r}"
-    part = re.split(rf"^{depth[1]} ", text[depth.end() :], maxsplit=1, flags=re.MULTILINE)[0]
-    return re.findall(rf"^```{language}\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
-
-
-def steps(session: str) -> list[tuple[str, str]]:
-    """The commands of a session, each with what the page shows of its output."""
-    found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE)
-    return [(command, shown) for command, shown in found]
 
 
 def run(folder: Path, commands: list[str], then: str = "") -> list[str]:

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from tests.pages.sessions import ROOT, blocks, run, shows, steps
+from tests.pages.sessions import run, shows
+from tests.spec.markdown import ROOT, blocks, session
 
 README = ROOT / "README.md"
 
@@ -13,13 +14,13 @@ README = ROOT / "README.md"
 @pytest.mark.slow
 def test_the_first_session_and_the_program_after_it(tmp_path) -> None:
     """R-04, R-06, R-10, R-13: each command of the page answers as shown; then the program runs, twice."""
-    session = [step for block in blocks(README, "A first session") for step in steps(block)]
+    first = session(README, "A first session")
     (program,) = (block for block in blocks(README, "From your own code", "python") if "trio.run" in block)
     (tmp_path / "program.py").write_text(program)
     again = f"{sys.executable} program.py; {sys.executable} program.py"
-    *written, last = run(tmp_path, [command for command, _ in session], again)
-    assert len(session) > 10
-    for (command, shown), told in zip(session, written, strict=True):
+    *written, last = run(tmp_path, first.commands, again)
+    assert len(first.commands) > 10
+    for command, shown, told in zip(first.commands, first.shown, written, strict=True):
         assert shows(shown, told), f"$ {command}\n{told}"
     assert last.split() == ["b'secret'", "b'secret'"]
 

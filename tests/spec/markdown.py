@@ -66,11 +66,15 @@ def broken(target: str, base: Path) -> str | None:
 
 
 class Session(NamedTuple):
-    """The terminal sessions under a heading: shell commands, commands in the guest, and what is printed."""
+    """The terminal sessions under a heading: shell commands, commands in the guest, and what is printed.
+
+    `shown` is the output between each shell command and the next one, `output` all lines of it.
+    """
 
     commands: list[str]
     guest: list[str]
     output: list[str]
+    shown: list[str]
 
 
 def session(path: Path, heading: str) -> Session:
@@ -79,19 +83,32 @@ def session(path: Path, heading: str) -> Session:
     A command stands behind the prompt "$ ", one of the guest behind "/ # ". A command goes on after a
     backslash at the end of its line, and to the end of its here document. All other lines are output.
     """
-    text = path.read_text("utf-8")
-    below = re.search(rf"^#+ {re.escape(heading)}$\n(.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert below, f"{path.name} has no heading {heading!r}"
-    blocks = re.findall(r"^```\n(.*?)^```$", below[1], re.MULTILINE | re.DOTALL)
-    found = Session([], [], [])
-    lines = iter("".join(blocks).splitlines())
+    found = Session([], [], [], [])
+    lines = iter("".join(blocks(path, heading)).splitlines())
     for line in lines:
         if line.startswith("$ "):
             found.commands.append(_whole(line[2:], lines))
+            found.shown.append("")
         elif line.startswith("/ # "):
             found.guest.append(line[4:])
         else:
             found.output.append(line)
+            found.shown[-1] += f"{line}\n"
+    return found
+
+
+def blocks(path: Path, heading: str, language: str = "") -> list[str]:
+    """The code blocks of a language between a heading and the next one; comments in them are no headings."""
+    text = path.read_text("utf-8")
+    begin = re.search(rf"^#+ {re.escape(heading)}$", text, re.MULTILINE)
+    assert begin, f"{path.name} has no heading {heading!r}"
+    pieces = re.split(r"^```(\w*)\n(.*?)^```$", text[begin.end() :], flags=re.MULTILINE | re.DOTALL)
+    found = []
+    for prose, kind, code in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=False):
+        if re.search(r"^#+ ", prose, re.MULTILINE):
+            break
+        if kind == language:
+            found.append(code)
     return found
 
 
