@@ -1,7 +1,7 @@
 # The commands of a work day. Each one sets up what it needs first; a second run of the set-up costs nothing.
 #
 #   make demo    a partition boots, locks its secrets away, loses power and comes back
-#   make test    linters, types, then every test
+#   make test    linters, types, every test, and how much of the code they reach
 #   make bench   the data channel beside its ceilings: table, JSON and plot in bench/out
 #   make lint    linters and types alone          make format  put the code into shape
 #   make setup   the environment alone            make clean   remove all that make made
@@ -12,6 +12,8 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# Coverage is measured and held when all tests run; some of them say nothing about it.
+MEASURED := $(if $(strip $(PYTEST_ARGS)),,-m coverage run)
 BENCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,7 +46,9 @@ typecheck: setup
 
 test: lint typecheck
 	@tools/debian-packages test
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
+	$(if $(MEASURED),@$(BIN)/coverage erase)
+	$(BIN)/python $(MEASURED) -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
+	$(if $(MEASURED),@tools/coverage-gates $(BIN))
 
 bench: setup
 	@tools/debian-packages bench
@@ -60,5 +64,5 @@ lock:
 	  --no-emit-index-url --no-emit-find-links --upgrade --group dev pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis bench/out
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage bench/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

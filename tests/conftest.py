@@ -1,14 +1,33 @@
-"""What every test shares: the hypothesis profiles.
+"""What every test shares: the hypothesis profiles, and a fixture against measurements.
 
 `HYPOTHESIS_PROFILE=thorough make test PYTEST_ARGS=tests/abi/test_layout.py` looks much longer at one file.
 No profile has a deadline: a busy machine would fail it, and it would test the machine instead of the code.
 """
 
 import os
+from collections.abc import Iterator
 
+import coverage
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", parent=settings.get_profile("ci"), max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture
+def not_measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave a test and the processes that it starts out of coverage.
+
+    For tests that repeat the same branches a hundred thousand times, which other tests reach: measuring
+    makes them four times slower.  And for processes in which measuring would load modules or write files.
+    """
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    measured = coverage.Coverage.current()
+    if measured:
+        measured.stop()
+    yield
+    if measured:
+        measured.start()

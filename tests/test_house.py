@@ -150,6 +150,24 @@ def test_arrows_point_one_way() -> None:
     expect_none(over(PACKAGES, lambda m: house.wrong_arrows(m, ROOMS, OURS)), "Arrows are fixed.")
 
 
+def test_the_page_has_the_table_of_rooms() -> None:
+    """ARCHITECTURE.md has the same arrows; the server's rooms stand there by their short names."""
+    rows = re.findall(
+        r"^\| (`.*`) \| .* \| (.*) \|$", (ROOT / "ARCHITECTURE.md").read_text("utf-8"), re.MULTILINE
+    )
+    told = {
+        _whole(room): {_whole(name) for name in re.findall(r"`([^`]+)`", arrows)}
+        for rooms, arrows in rows
+        for room in re.findall(r"`([^`]+)`", rooms)
+    }
+    assert told == ROOMS
+
+
+def _whole(name: str) -> str:
+    """The import name of a room that the page names."""
+    return f"hcall_server.{name}" if f"hcall_server.{name}" in ROOMS else name
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """A circle has no bottom: nobody can read one of its modules without the others."""
     assert house.circles(PACKAGES) == []
@@ -189,6 +207,7 @@ def test_the_blocking_client_needs_no_trio() -> None:
     expect_none(over(modules, lambda m: house.forbidden_imports(m, {"trio"}, "it is plain")), "No Trio here.")
 
 
+@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("module,unwanted", NEVER_LOADED, ids=[row[0] for row in NEVER_LOADED])
 def test_importing_loads_nothing_unwanted(module: str, unwanted: set[str]) -> None:
     """Really imported in a new process: what the module promises not to need is not loaded."""

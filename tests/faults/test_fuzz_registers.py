@@ -23,6 +23,8 @@ from tests.guest import auth_block, make_partition
 from tests.hcalls.damage import NO_PK, PK_LABEL
 from tests.wrapping.second import LEAST_FLAGS, wrap
 
+pytestmark = pytest.mark.usefixtures("not_measured")
+
 SEED = os.environ.get("SWPKS_FAULT_SEED") or str(int.from_bytes(os.urandom(4), "big"))
 PAGE = 4096
 PASSWORD = b"p" * 8

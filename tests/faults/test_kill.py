@@ -26,7 +26,7 @@ from swpks.testing import ServerFailed, ServerProcess
 from tests.faults import writer
 from tests.faults.history import History
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.usefixtures("not_measured")]
 
 SEED = os.environ.get("SWPKS_FAULT_SEED") or str(int.from_bytes(os.urandom(4), "big"))
 KILLS = int(os.environ.get("SWPKS_KILLS") or 100)

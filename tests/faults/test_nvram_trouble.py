@@ -24,7 +24,7 @@ from swpks.testing import ServerFailed, ServerProcess
 from tests.faults.conftest import Serve
 from tests.faults.damage import OS, logged
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 PATIENCE = 20.0
 """Seconds for what takes milliseconds on an idle machine."""

@@ -19,6 +19,8 @@ from tests.faults import writer
 from tests.faults.history import History, State
 from tests.faults.simulation import Life, Simulation
 
+pytestmark = pytest.mark.usefixtures("not_measured")
+
 SEED = os.environ.get("SWPKS_FAULT_SEED") or str(int.from_bytes(os.urandom(4), "big"))
 NAMES = ("a", "b")
 KBYTES = 8

@@ -21,6 +21,8 @@ from tests.guest import ALL_CALLS, IN, OUT, SYSTEM, Guest, Layout, make_partitio
 from tests.hcalls.damage import KEY_OBJECT, LABEL, PASSWORD, good
 from tests.wrapping.second import LEAST_FLAGS
 
+pytestmark = pytest.mark.usefixtures("not_measured")
+
 DONE = {0, 18}
 
 Change = Callable[[Layout], None]

@@ -41,6 +41,8 @@ from tests.keystore.oracle import (
 from tests.secvar.keys import BEFORE, NOW, pk, update
 from tests.wrapping import second
 
+pytestmark = pytest.mark.usefixtures("not_measured")
+
 NOT_STORED = UNTIL_IPL | MADE_BY_HYPERVISOR
 PASSWORD = {1: b"the firmware's password", 2: b"the boot loader's word", 3: b"o" * 24}
 DATA = b"what is kept"
