@@ -106,22 +106,22 @@ def wrong_arrows(module: Module, rooms: Rooms, ours: Collection[str]) -> Iterato
             yield f"{module.where}:{found.line}: {room} may not import {found.name}; its arrows: {arrows}"
 
 
-def graph(modules: Collection[Module]) -> dict[str, set[str]]:
-    """The modules that each module imports at run time, in functions as well, among those given."""
+def graph(modules: Collection[Module], *, at_run: bool) -> dict[str, set[str]]:
+    """The modules that each module imports among those given, also in functions; `at_run`: not for types."""
     names = {module.name for module in modules}
     return {
         module.name: {
             target
             for found in imports(module)
-            if found.at_run and (target := longest(found.name, names)) and target != module.name
+            if found.at_run >= at_run and (target := longest(found.name, names)) and target != module.name
         }
         for module in modules
     }
 
 
 def circles(modules: Collection[Module]) -> list[str]:
-    """One line for each import circle: `a > b > a`."""
-    arrows = graph(modules)
+    """One line for each import circle, those of types included: `a > b > a`."""
+    arrows = graph(modules, at_run=False)
     found: list[str] = []
     done: set[str] = set()
 
@@ -139,8 +139,8 @@ def circles(modules: Collection[Module]) -> list[str]:
 
 
 def longest_chain(modules: Collection[Module]) -> tuple[str, ...]:
-    """The longest chain of imports, each module importing the next; the modules have no circle."""
-    arrows = graph(modules)
+    """The longest chain of imports at run time, each module importing the next; there is no circle."""
+    arrows = graph(modules, at_run=True)
 
     @cache
     def below(name: str) -> tuple[str, ...]:
@@ -210,6 +210,20 @@ def _described_elsewhere(node: FunctionNode | ast.ClassDef) -> bool:
     """An overload or an overriding method says its word at the original; a setter at its property."""
     names = {ast.unparse(each).rpartition(".")[2] for each in node.decorator_list}
     return bool(names & {"overload", "override", "setter", "deleter"})
+
+
+def idle_coroutines(module: Module, allowed: Collection[str]) -> Iterator[str]:
+    """Async functions that await nothing; those of a Protocol only say how others are called."""
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.AsyncFunctionDef) or node.name in allowed or _is_signature(node):
+            continue
+        waits = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield)
+        if not any(isinstance(each, waits) for each in ast.walk(node)):
+            yield f"{module.where}:{node.lineno}: {node.name} awaits nothing and must not be async"
+
+
+def _is_signature(node: ast.AsyncFunctionDef) -> bool:
+    return all(isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) for each in node.body)
 
 
 def prints(module: Module) -> Iterator[str]:

@@ -113,6 +113,8 @@ NEVER_LOADED = [
 
 _IMPORTED_AS = {"pyelftools": "elftools"}
 
+CALLED_AS_ASYNC = {"_not_routed", "encrypt_disk"}  # a handler of Starlette, a step of the demo
+
 SERVER_CHAIN = 16
 FILE_LINES = 400
 FUNCTION_LINES = 50
@@ -187,7 +189,7 @@ def test_the_server_is_imported_lazily_by_test_helpers() -> None:
 
 
 def test_pure_rooms_touch_nothing_outside() -> None:
-    """The engine has no clock, no chance, no files, no threads: those come in through the five seams."""
+    """The engine has no clock, no chance, no files, no threads: those come in through the seams."""
     modules = in_rooms(*PURE)
     why = "this room is pure; take it through a seam"
     expect_none(over(modules, lambda m: house.forbidden_imports(m, WORLD, why)), "Pure rooms stay pure.")
@@ -231,6 +233,12 @@ def test_functions_are_small() -> None:
 def test_public_names_are_described() -> None:
     """Every public module, class, function and method of the packages has its docstring."""
     expect_none(over(PACKAGES, house.missing_docstrings), "Public names are described.")
+
+
+def test_no_function_is_async_for_nothing() -> None:
+    """What awaits nothing runs to its end at once, and its callers may know that."""
+    modules = in_rooms("hcall_server", "hcall_client", "swpks")
+    expect_none(over(modules, lambda m: house.idle_coroutines(m, CALLED_AS_ASYNC)), "Nothing is awaited.")
 
 
 def test_no_prints_in_the_libraries() -> None:

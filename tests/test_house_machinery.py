@@ -76,7 +76,15 @@ def test_circles_and_chains_are_found() -> None:
     assert house.circles(modules) == []
     assert house.longest_chain(modules) == ("a", "b", "c")
     modules[2] = house.parse("c", "from a import x\n")
-    assert house.circles(modules) == ["a > b > c > a"]
+    assert house.circles(modules)[0] == "a > b > c > a"
+    types = "if TYPE_CHECKING:\n    import b\n"
+    assert house.circles([house.parse("a", types), house.parse("b", "import a\n")]) == ["a > b > a"]
+
+
+def test_idle_coroutines_are_found() -> None:
+    source = "async def f():\n    return 1\nasync def g():\n    await h()\nasync def p():\n    'words'\n"
+    assert one(house.idle_coroutines(house.parse("m", source), ())).startswith("m.py:1: f awaits nothing")
+    assert list(house.idle_coroutines(house.parse("m", source), ("f",))) == []
 
 
 def test_impure_imports_are_caught() -> None:

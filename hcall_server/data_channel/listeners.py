@@ -30,7 +30,7 @@ _log = logs.Log()
 
 
 class Listeners:
-    """The listening sockets of a server: the transport of a machine (`hcall_server.machine.transport`).
+    """The listening sockets of a server; the `Transport` of its machine.
 
     `folder` is where private sockets are made, `access_key` returns the key of a partition.  Sockets
     that `adopt` and `share` hand over before `run` are served from then on.

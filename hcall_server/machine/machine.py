@@ -11,7 +11,7 @@ a rule and the end of the sessions nothing waits, so no call of an old IPL can r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -28,10 +28,32 @@ from hcall_server.machine import logs
 from hcall_server.machine.counters import Counters
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.sessions import Link, Sessions
-from hcall_server.machine.transport import Transport
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.writeback.encryptor import Clock, Encryptor
+
+
+class Transport(Protocol):
+    """The transport seam: how partitions are reached.  Sockets in a server, memory streams in simulations.
+
+    Everything but `access_key` is called on the event loop.
+    """
+
+    async def run(self, machine: Machine, *, task_status: trio.TaskStatus[None]) -> None:
+        """Serve connections of `machine`, and end those past their deadline, until cancelled."""
+
+    def open(self, partition: Partition) -> None:
+        """Listen for a partition that has been activated; OperatorError when that is impossible."""
+
+    def close(self, partition: Partition) -> None:
+        """Stop listening for a partition."""
+
+    def access_key(self, partition: Partition) -> bytes:
+        """Return the key that a partition's clients prove themselves with; empty: nobody can.
+
+        Called for each partition before it is activated; raises SwpksError when there is no such key
+        and none can be made.
+        """
 
 
 class Machine:

@@ -20,8 +20,7 @@ from hcall_server.components.seam import Components, RootKeyComponent
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine.logs import log_trouble
-from hcall_server.machine.machine import Machine
-from hcall_server.machine.transport import Transport
+from hcall_server.machine.machine import Machine, Transport
 from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.partition import Partition

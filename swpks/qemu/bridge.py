@@ -12,17 +12,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from hcall_abi.calls import CALLS
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import HReturn
-from hcall_client.request import Request
 from swpks.qemu import devicetree
 from swpks.qemu.callsites import CallSites, Gate, find_callsites
 from swpks.qemu.elf import KernelImage
 from swpks.qemu.errors import GuestStopped
 from swpks.qemu.memory import SeenMemory, marshal_slowly
+from swpks.qemu.partition import ServedPartition
 from swpks.qemu.qmp import Qmp
 from swpks.qemu.stub import Ended, Stop, Stub
 
@@ -37,19 +36,6 @@ ARGUMENTS = tuple(f"r{number}" for number in range(4, 13))
 
 _REAL = (1 << 60) - 1
 _WORD = (1 << 64) - 1
-
-
-class Partition(Protocol):
-    """What the bridge needs of a partition; `partition.ServedPartition` is one."""
-
-    async def call(self, request: Request[HReturn]) -> HReturn:
-        """Make an h-call."""
-
-    async def ipl(self) -> None:
-        """Restart the partition."""
-
-    async def secure_boot(self) -> SecureBoot:
-        """Return the secure-boot mode of the current IPL."""
 
 
 OnCall = Callable[[int, HReturn], None]
@@ -70,7 +56,12 @@ class Bridge:
     """
 
     def __init__(
-        self, stub: Stub, qmp: Qmp, image: KernelImage, partition: Partition, on_call: OnCall | None = None
+        self,
+        stub: Stub,
+        qmp: Qmp,
+        image: KernelImage,
+        partition: ServedPartition,
+        on_call: OnCall | None = None,
     ) -> None:
         self.stub = stub
         self.image = image

@@ -16,7 +16,7 @@ import trio
 
 if TYPE_CHECKING:
     from hcall_server.components.seam import RootKeyComponent
-    from hcall_server.machine.transport import Transport
+    from hcall_server.machine.machine import Transport
     from hcall_server.nvram.seam import Nvram
     from hcall_server.service.assembly import Seams
     from hcall_server.writeback.worker import Worker

@@ -20,6 +20,7 @@ from swpks.qemu.devicetree import property_of, string_list
 from swpks.qemu.elf import load
 from swpks.qemu.errors import GuestStopped, TreeUnsuitable
 from swpks.qemu.inferior import call_function
+from swpks.qemu.partition import ServedPartition
 from swpks.qemu.qmp import Qmp
 from swpks.qemu.stub import Ended, Stop, Stub
 from tests.client.engine import Engine
@@ -44,7 +45,7 @@ GET_CONFIG = (li(3, Opcode.GET_CONFIG), li(4, BUFFER), li(5, 512))
 PLACE = ("/rtas", "ibm,hypertas-functions")
 
 
-class Loopback:
+class Loopback(ServedPartition):
     """A partition without a server: the engine itself, and a count of its IPLs."""
 
     def __init__(self) -> None:
