@@ -99,6 +99,7 @@ NEVER_LOADED = [
     ("hcall_client.blocking", {"trio", "hcall_server"}),
     ("hcall_client.calls", {"trio", "hcall_server"}),
     ("hcall_client.console", {"trio", "httpx", "hcall_server"}),
+    ("swpks", {"trio", "hcall_abi", "hcall_client", "hcall_server.*"}),
     ("swpks.testing.pytest_plugin", {"trio", "hcall_client", "hcall_server.*"}),
     ("hcall_server.keystore.store", {"trio", "sqlite3", "structlog", "cryptography"}),
     ("hcall_server.hcalls.dispatch", {"trio", "sqlite3", "structlog"}),

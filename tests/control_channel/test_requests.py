@@ -97,6 +97,13 @@ async def test_bodies_that_are_not_as_the_table_says(machine, client, body) -> N
     assert await flushed(machine) == set()
 
 
+async def test_a_field_without_a_default_is_needed(machine, client) -> None:
+    """A body that lacks one is refused as a whole."""
+    answer = await client.post("/v1/partitions", json={})
+    assert (answer.status_code, answer.json()["section"]) == (400, "spec/control.md#requests")
+    assert await flushed(machine) == set()
+
+
 @pytest.mark.parametrize("kbytes", [-1, 2**16, 10**400, 8.0, "8", True, None])
 async def test_sizes_that_are_no_numbers(client, kbytes) -> None:
     """R-31: a size is a number of KiB, not a word for one."""
