@@ -1,9 +1,9 @@
 """Old name of `hcall_client.guests.boot`; stays for one release."""
 
-from hcall_client._moved import moved
+import warnings
 
-(_boot,) = moved(
-    "hcall_client.boot", "hcall_client.guests.boot", {"hcall_client.boot": "hcall_client.guests.boot"}
-)
+from hcall_client.guests.boot import BootedChain, boot
 
-BootedChain, boot = _boot.BootedChain, _boot.boot
+__all__ = ["BootedChain", "boot"]
+
+warnings.warn("hcall_client.boot has moved to hcall_client.guests.boot", DeprecationWarning, stacklevel=2)

@@ -40,7 +40,8 @@ from hcall_abi.control_bodies import (
     WritebackView,
 )
 from hcall_abi.errors import OperatorError, PeerError
-from hcall_abi.faults import BusyFault
+from hcall_abi.faults import COUNTED_TROUBLES, BusyFault, ConsoleTrouble
+from hcall_client.errors import printable
 
 if TYPE_CHECKING:
     import httpx
@@ -48,7 +49,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT = 30.0
-"""Seconds that a call waits: the first request to a busy server loads its HTTP stack."""
+"""Seconds that a call waits for each step, such as the next piece of an answer.
+
+Half a minute, because the first request to a busy server loads its HTTP stack."""
+LONGEST_TIMEOUT = 86400.0
+LONGEST_NAME = 255
+"""Characters of a partition's name, as the body of a new partition bounds it."""
 _HOST = "swpks"
 """What HTTP wants as a host; the server does not look at it."""
 _VERBS = {verb.operation: verb for verb in VERBS}
@@ -70,8 +76,8 @@ class ConsoleUnreachable(OperatorError):
 
     def __init__(self, target: object, reason: str) -> None:
         rule, section = "a server runs and serves its control channel there", "spec/service.md#sockets"
-        super().__init__(f"cannot reach the server at {target}: {reason}", rule=rule, section=section)
-        self.reason = reason
+        self.reason = printable(reason)
+        super().__init__(f"cannot reach the server at {target}: {self.reason}", rule=rule, section=section)
 
 
 class ConsoleMisspoken(PeerError):
@@ -116,7 +122,7 @@ class ConsoleRequest(Generic[T]):
             if self.verb.answers[status] is None:
                 return self.answer(content.decode())  # type: ignore[call-arg]  # it is str
             return msgspec.json.decode(content, type=self.answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConsoleMisspoken(self.verb.operation, f"a body of another shape ({error})") from None
 
 
@@ -132,7 +138,7 @@ def show_partition(name: str) -> ConsoleRequest[PartitionView]:
 
 def create_partition(name: str, kbytes: int = 0, *, auto_start: bool = True) -> ConsoleRequest[PartitionView]:
     """Create a partition, powered off; its keystore has `kbytes` KiB, 0 for none."""
-    body = NewPartition(name=name, keystore_kbytes=kbytes, auto_start=auto_start)
+    body = NewPartition(name=_checked(name), keystore_kbytes=kbytes, auto_start=auto_start)
     return ConsoleRequest(_VERBS["createPartition"], PartitionView, body=body)
 
 
@@ -181,7 +187,7 @@ def set_faults(name: str, faults: Iterable[BusyFault] = ()) -> ConsoleRequest[Pa
 
 
 def set_nvram_fault(
-    trouble: Literal["none", "full", "io", "stall"], commits: int | None = None
+    trouble: Literal["none", ConsoleTrouble], commits: int | None = None
 ) -> ConsoleRequest[WritebackView]:
     """Trouble NVRAM, or ("none") end it; OperatorError where no number of commits belongs.
 
@@ -190,7 +196,7 @@ def set_nvram_fault(
     try:
         body = NvramFaultSetting(trouble=trouble, commits=msgspec.UNSET if commits is None else commits)
     except ValueError as error:
-        rule = "a number of commits goes with full and io"
+        rule = f"a number of commits goes with {' and '.join(COUNTED_TROUBLES)}"
         raise OperatorError(str(error), rule=rule, section="spec/faults.md#nvram") from None
     return ConsoleRequest(_VERBS["setNvramFault"], WritebackView, body=body)
 
@@ -213,8 +219,8 @@ class BlockingConsole:
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) -> None:
-        self.socket = os.fspath(path)
-        self.timeout = timeout
+        self.socket = os.fsdecode(path)
+        self.timeout = _checked_timeout(timeout)
 
     def __repr__(self) -> str:
         return f"BlockingConsole({self.socket!r})"
@@ -255,7 +261,7 @@ class Console:
         self, target: str | os.PathLike[str] | httpx.AsyncBaseTransport, timeout: float = DEFAULT_TIMEOUT
     ) -> None:
         self.target = target
-        self.timeout = timeout
+        self.timeout = _checked_timeout(timeout)
 
     def __repr__(self) -> str:
         return f"Console({self.target!r})"
@@ -284,4 +290,27 @@ class Console:
 
 def _about(operation: str, name: str, body: Body | None = None) -> ConsoleRequest[PartitionView]:
     """Return a request about one partition, which is answered with its view."""
-    return ConsoleRequest(_VERBS[operation], PartitionView, name, body)
+    return ConsoleRequest(_VERBS[operation], PartitionView, _checked(name), body)
+
+
+def _checked(name: str) -> str:
+    """Return a name that can stand in a path; OperatorError for any other.
+
+    Whether there is such a partition is for its system to say, and whether there can be one.
+    """
+    encodable = name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+    if name in ("", ".", "..") or not encodable or len(name) > LONGEST_NAME:
+        rule = f"a name is text of 1 to {LONGEST_NAME} characters, and no step of a path"
+        message = f"{name[:40]!r} is no name for a partition"
+        raise OperatorError(message, rule=rule, section="spec/control.md#names")
+    return name
+
+
+def _checked_timeout(seconds: float) -> float:
+    """Return a timeout that a socket can have; OperatorError for any other."""
+    if not 0 < seconds <= LONGEST_TIMEOUT:
+        rule = f"a timeout is above 0 and at most {LONGEST_TIMEOUT:.0f} seconds"
+        raise OperatorError(
+            f"a timeout of {seconds} seconds", rule=rule, section="spec/control.md#the-command"
+        )
+    return seconds

@@ -27,4 +27,4 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
         value = loaded[name] = getattr(importlib.import_module(home_of[name]), name)
         return value
 
-    return get, lambda: sorted({*loaded, *home_of})
+    return get, lambda: sorted({*home_of, *(name for name in loaded if name.startswith("__"))})

@@ -106,6 +106,13 @@ def wrong_arrows(module: Module, rooms: Rooms, ours: Collection[str]) -> Iterato
             yield f"{module.where}:{found.line}: {room} may not import {found.name}; its arrows: {arrows}"
 
 
+def unused_arrows(modules: Collection[Module], room: str, rooms: Rooms) -> set[str]:
+    """The arrows that a room's row allows and none of its modules takes."""
+    own = [module for module in modules if longest(module.name, rooms) == room]
+    taken = {longest(found.name, rooms[room]) for module in own for found in imports(module)}
+    return {arrow for arrow in rooms[room] if arrow not in taken}
+
+
 def graph(modules: Collection[Module], *, at_run: bool) -> dict[str, set[str]]:
     """The modules that each module imports among those given, also in functions; `at_run`: not for types."""
     names = {module.name for module in modules}

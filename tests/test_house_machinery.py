@@ -81,6 +81,11 @@ def test_circles_and_chains_are_found() -> None:
     assert house.circles([house.parse("a", types), house.parse("b", "import a\n")]) == ["a > b > a"]
 
 
+def test_an_arrow_that_nobody_takes_is_found() -> None:
+    module = house.parse("client.testing", "import server.engine\n")
+    assert house.unused_arrows([module], "client.testing", ROOMS) == {"abi"}
+
+
 def test_idle_coroutines_are_found() -> None:
     source = "async def f():\n    return 1\nasync def g():\n    await h()\nasync def p():\n    'words'\n"
     assert one(house.idle_coroutines(house.parse("m", source), ())).startswith("m.py:1: f awaits nothing")

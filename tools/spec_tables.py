@@ -25,7 +25,7 @@ from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import POLICIES, vendor_of, wide
 from hcall_client.guests.linux import ERRNO
 from hcall_server.keystore.authority import PasswordState, Verdict, authorise, refused_word
-from hcall_server.service.settings import Limits
+from hcall_server.machine.limits import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"

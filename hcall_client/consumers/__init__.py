@@ -1,16 +1,12 @@
 """Old name of `hcall_client.guests`; stays for one release."""
 
-from hcall_client._moved import moved
+import warnings
 
-_MODULES = ("boot_loader", "common", "firmware", "kernel")
+from hcall_client.guests.boot_loader import BootLoader
+from hcall_client.guests.common import Caller, Stage
+from hcall_client.guests.firmware import PartitionFirmware
+from hcall_client.guests.kernel import KexecHandover, LinuxKernel
 
-boot_loader, common, firmware, kernel = moved(
-    "hcall_client.consumers",
-    "hcall_client.guests",
-    {f"hcall_client.consumers.{name}": f"hcall_client.guests.{name}" for name in _MODULES},
-)
+__all__ = ["BootLoader", "Caller", "KexecHandover", "LinuxKernel", "PartitionFirmware", "Stage"]
 
-BootLoader = boot_loader.BootLoader
-Caller, Stage = common.Caller, common.Stage
-PartitionFirmware = firmware.PartitionFirmware
-KexecHandover, LinuxKernel = kernel.KexecHandover, kernel.LinuxKernel
+warnings.warn("hcall_client.consumers has moved to hcall_client.guests", DeprecationWarning, stacklevel=2)

@@ -1,14 +1,9 @@
 """Old name of `swpks.testing`; stays for one release."""
 
-from hcall_client._moved import moved
+import warnings
 
-_MODULES = ("partition", "process")
+from swpks.testing import EmulatedPartition, ServerFailed, ServerProcess, emulated_partition
 
-partition, process = moved(
-    "hcall_client.testing",
-    "swpks.testing",
-    {f"hcall_client.testing.{name}": f"swpks.testing.{name}" for name in _MODULES},
-)
+__all__ = ["EmulatedPartition", "ServerFailed", "ServerProcess", "emulated_partition"]
 
-EmulatedPartition, emulated_partition = partition.EmulatedPartition, partition.emulated_partition
-ServerFailed, ServerProcess = process.ServerFailed, process.ServerProcess
+warnings.warn("hcall_client.testing has moved to swpks.testing", DeprecationWarning, stacklevel=2)

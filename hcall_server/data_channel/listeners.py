@@ -32,8 +32,8 @@ _log = logs.Log()
 class Listeners:
     """The listening sockets of a server; the `Transport` of its machine.
 
-    `folder` is where private sockets are made, `access_key` returns the key of a partition.  Sockets
-    that `adopt` and `share` hand over before `run` are served from then on.
+    `folder` is where private sockets are made, `access_key` returns the key of a partition.  A socket
+    that exists before `run` is served from `run` on.
     """
 
     def __init__(self, folder: Path, access_key: Callable[[Partition], bytes]) -> None:
@@ -55,10 +55,14 @@ class Listeners:
         """Accept and serve connections, and end those past their deadline, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._serving = nursery, machine
-            for listener in self._common:
+            for listener in [*self._own.values(), *self._common]:
                 self._start(listener)
             nursery.start_soon(reap, machine)
             task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._serving = None
 
     def path(self, name: str) -> Path:
         """Return where a partition's private socket is."""
@@ -96,11 +100,11 @@ class Listeners:
     def adopt(self, passed: socket.socket, partition: Partition) -> None:
         """Serve a socket that was passed for one partition."""
         self._passed.add(partition.name)
-        self._common.append(_Listener(passed, partition))
+        self._share(_Listener(passed, partition))
 
     def share(self, common: socket.socket) -> None:
         """Serve a socket by which all partitions are reached, each by its proof."""
-        self._common.append(_Listener(common, None))
+        self._share(_Listener(common, None))
 
     def close_all(self) -> None:
         """Stop accepting anywhere, for good, and remove the private sockets."""
@@ -111,6 +115,10 @@ class Listeners:
             self.path(name).unlink(missing_ok=True)
         self._own.clear()
         self._common.clear()
+
+    def _share(self, listener: _Listener) -> None:
+        self._common.append(listener)
+        self._start(listener)
 
     def _start(self, listener: _Listener) -> None:
         if self._serving:
@@ -187,6 +195,12 @@ def assign(
     for name, listener in passed:
         owner = partitions[0].name if not name and len(passed) == len(partitions) == 1 else name
         if owner == "control" and control is None:
+            if listener.family != socket.AF_UNIX:
+                raise OperatorError(
+                    "the socket passed as 'control' is none of Unix",
+                    rule="the control channel is a Unix socket: who may open it is the operator",
+                    section="spec/service.md#sockets",
+                )
             control = listener
         elif owner == "tcp":
             common.append(listener)

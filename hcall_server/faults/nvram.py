@@ -65,9 +65,10 @@ class FaultyNvram:
         with self._lock:
             self.counts[operation] += 1
             fault = self._plan.met_by(operation)
-            released = self._released
-        if fault is not None and fault.trouble == "stall":
-            self.stalled.set()
+            stalled, released = fault is not None and fault.trouble == "stall", self._released
+            if stalled:
+                self.stalled.set()
+        if stalled:
             released.wait()
         elif fault is not None and not fault.after:
             raise _planned_error(fault)
@@ -80,5 +81,5 @@ def _fail_after(fault: NvramFault | None) -> None:
 
 
 def _planned_error(fault: NvramFault) -> NvramError:
-    kind = "io" if fault.trouble == "stall" else fault.trouble
+    kind = "io" if fault.trouble == "stall" else fault.trouble  # a stall raises nothing
     return NvramError(kind, f"NVRAM: {kind} (a planned fault)")

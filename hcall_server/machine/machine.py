@@ -49,7 +49,7 @@ class Transport(Protocol):
         """Stop listening for a partition."""
 
     def access_key(self, partition: Partition) -> bytes:
-        """Return the key that a partition's clients prove themselves with; empty: nobody can.
+        """Return the key that a partition's clients prove themselves with; b"" where no proof is right.
 
         Called for each partition before it is activated; raises SwpksError when there is no such key
         and none can be made.
@@ -147,13 +147,15 @@ class Machine:
 
     def power_on(self, name: str) -> Partition:
         """Activate a partition and listen for it."""
-        before = self.system.find(name).ipl_count
+        found = self.system.find(name)
+        before = found.ipl_count, found.secure_boot
         partition = self.system.power_on(name)
         try:
             self.transport.open(partition)
-        except SwpksError:
+        except BaseException:
             self.system.power_off(name)
-            partition.ipl_count = before  # no session was opened in it: what is refused changes nothing
+            # No session was opened in it, and what is refused changes nothing.
+            partition.ipl_count, partition.secure_boot = before
             raise
         self._tell("partition.activated", partition, ipl_count=partition.ipl_count)
         return partition

@@ -136,4 +136,4 @@ class Sessions:
 
 
 def _ignore(*_: object) -> None:
-    """Nobody wants to know."""
+    """The default of `on_refusal`: do nothing."""

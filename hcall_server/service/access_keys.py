@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError, StorageError
@@ -46,13 +47,20 @@ class AccessKeys:
         """Return the key in a file, None where there is no file."""
         path = self._path(name)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
-        with os.fdopen(descriptor, "rb") as file:
-            if os.fstat(descriptor).st_mode & 0o077:
+        except OSError as error:
+            raise _refused(f"{path}: {error.strerror}", "an access key is a plain file") from None
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise _refused(f"{path} is no plain file", "an access key is a plain file")
+            if found.st_mode & 0o077:
                 raise _refused(f"{path} is readable by others", "an access key has mode 0600")
-            text = file.read(2 * ACCESS_KEY_SIZE + 2).strip()
+            text = os.read(descriptor, 2 * ACCESS_KEY_SIZE + 2).strip()
+        finally:
+            os.close(descriptor)
         try:
             key = bytes.fromhex(text.decode("ascii"))
         except ValueError:

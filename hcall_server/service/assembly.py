@@ -4,7 +4,7 @@
     assemble(Seams(chance, clock, MemoryNvram(), ...), settings)    # a simulation
 
 The order: anchor card, system record, partitions, then the changes that the settings ask for.  None of it
-needs an event loop, reads time or waits.  Whatever is refused leaves the records of every partition as
+needs an event loop or waits.  Whatever is refused leaves the records of every partition as
 they were.  A power cut, in a test, is `assemble` again over what NVRAM and the components hold.
 """
 
@@ -172,8 +172,8 @@ def _fulfil(machine: Machine, wish: PartitionSettings) -> None:
 def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None:
     """Make or change a partition as the settings say; None when there was nothing to do.
 
-    A partition whose store was refused is left alone: it is told of elsewhere, and the others serve.
-    So is one that is not there while the name of a refused one can't be read: it may be that one.
+    A partition whose store was refused stays as it is; `Machine.start` logs it.  While the name of a
+    refused partition can't be read, no partition is made: it may be that one.
     """
     found = system.partitions.get(wish.name)
     if found is None and any(each.name_unknown for each in system.partitions.values()):

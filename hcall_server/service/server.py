@@ -76,7 +76,7 @@ class Server:
         """What NVRAM said last, if it refused."""
         self.machine = machine
         self._listeners = state.listeners
-        self._sockets = state.run
+        self._sockets = state.run_folder
         self._settings = settings
         self._control = trio.CancelScope()
         self._control_ended = trio.Event()

@@ -48,8 +48,6 @@ class PartitionSettings:
         }
 
     def __post_init__(self) -> None:
-        if not 0 <= (self.keystore_kbytes or 0) <= 0xFFFF:
-            raise ValueError(f"partition {self.name}: keystore_kbytes = {self.keystore_kbytes} is no size")
         if self.secure_boot is not None and self.secure_boot not in SECURE_BOOT_MODES:
             raise ValueError(f"partition {self.name}: secure_boot is one of {', '.join(SECURE_BOOT_MODES)}")
         for name, value in self.attributes.items():

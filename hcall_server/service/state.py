@@ -40,15 +40,15 @@ class State:
 
     def __init__(self, folder: Path, entropy: Entropy = os.urandom) -> None:
         self.folder = folder.absolute()
-        self.run = self.folder / "run"
+        self.run_folder = self.folder / "run"
         self._keys = self.folder / "access-keys"
-        self.listeners = Listeners(self.run, AccessKeys(self._keys, entropy))
+        self.listeners = Listeners(self.run_folder, AccessKeys(self._keys, entropy))
         self._entropy = entropy
         self._lock = -1
         try:
             self._take_folder()
             self._lock = self._take_lock()
-            for inner in (self.run, self._keys):
+            for inner in (self.run_folder, self._keys):
                 inner.mkdir(mode=0o700, exist_ok=True)
                 _check_private(inner)
         except OSError as error:

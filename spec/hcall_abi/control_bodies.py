@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from hcall_abi.console import ATTRIBUTES
+from hcall_abi.faults import COUNTED_TROUBLES, ConsoleTrouble
 
 SecureBootMode = Literal["off", "audit", "enforce"]
 """A secure-boot mode by name; `ibm,secure-boot` has 0, 1 and 2 for it."""
@@ -20,8 +21,10 @@ _LARGEST_KBYTES = ATTRIBUTES["keystore_kbytes"][-1]
 Kbytes = Annotated[
     int, msgspec.Meta(ge=0, le=_LARGEST_KBYTES, description="KiB; 0 is a keystore that is off")
 ]
-Switch = Annotated[int, msgspec.Meta(ge=0, le=1, description="1: on")]
-ModeNumber = Annotated[int, msgspec.Meta(ge=0, le=2, description="0 off, 1 audit, 2 enforce")]
+_LARGEST_SWITCH = ATTRIBUTES["keystore_signed_updates"][-1]
+Switch = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST_SWITCH, description="1: on")]
+_LARGEST_MODE = ATTRIBUTES["secure_boot"][-1]
+ModeNumber = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST_MODE, description="0 off, 1 audit, 2 enforce")]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, description="name of a partition")]
 FaultName = Literal["guest", "peer", "operator", "storage", "internal"]
@@ -78,11 +81,11 @@ class NvramFaultSetting(Body):
     `commits` goes with `full` and `io`, and is 1 if it is left away.
     """
 
-    trouble: Literal["none", "full", "io", "stall"]
+    trouble: Literal["none", ConsoleTrouble]
     commits: Count | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
-        if self.commits is not msgspec.UNSET and self.trouble not in {"full", "io"}:
+        if self.commits is not msgspec.UNSET and self.trouble not in COUNTED_TROUBLES:
             raise ValueError(f"{self.trouble} takes no number of commits")
 
 

@@ -27,7 +27,7 @@ NvramTrouble = Literal["full", "io", "busy", "corrupt", "stall"]
 """What NVRAM does: it refuses a commit for want of space, an I/O error, a lock or damage, or hangs."""
 NvramOperation = Literal["load", "commit"]
 
-CONSOLE_TROUBLES = ("full", "io", "stall")
+ConsoleTrouble = Literal["full", "io", "stall"]
 """The troubles that the console can ask for; the others are for simulations."""
 COUNTED_TROUBLES = ("full", "io")
 """Those of them that last for a number of commits."""
@@ -83,7 +83,7 @@ class BusyFault:
 class NvramFault:
     """Meet commits of NVRAM with `trouble`, from the `nth` on, counted from when the fault was set.
 
-    `times` in a row; None until the fault is ended, as a stall always is.  `after` lets the commit
+    `times` in a row; None until the fault is ended, which a stall needs.  `after` lets the commit
     take effect first, so that only its answer is lost; `operation` counts loads instead of commits.
     Both are for simulations.
     """
@@ -102,6 +102,8 @@ class NvramFault:
             raise _refused(
                 f"no trouble {self.trouble!r}", f"troubles are {', '.join(get_args(NvramTrouble))}", NVRAM
             )
+        if self.trouble == "stall" and (self.times is not None or self.after):
+            raise _refused("a stall with a number or an effect", "a stall lasts until it is ended", NVRAM)
         if self.nth < 1 or (self.times is not None and self.times < 1):
             raise _refused("a count is out of range", "nth and times are 1 or more", NVRAM)
 

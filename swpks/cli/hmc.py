@@ -17,13 +17,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
 from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
 from hcall_abi.control_bodies import HealthView, View
-from hcall_abi.faults import CONSOLE_TROUBLES, parse_fault
+from hcall_abi.faults import ConsoleTrouble, parse_fault
 from hcall_client import console
 from hcall_client.console import (
     BlockingConsole,
@@ -80,9 +80,9 @@ def run(args: argparse.Namespace) -> int:
     socket = args.socket or (args.state / "run" / "control.sock" if args.state else None)
     if socket is None:
         return _fail(args, "say where the server is: --state DIR (or SWPKS_STATE), or --socket", USAGE)
-    request, shown = ask_of(args)
+    (request, shown), system = ask_of(args), BlockingConsole(socket, args.timeout)
     try:
-        answer = BlockingConsole(socket, args.timeout).call(request)
+        answer = system.call(request)
     except ConsoleRefused as error:
         return _refused(args, error)
     except (ConsoleUnreachable, ConsoleMisspoken) as error:
@@ -259,7 +259,10 @@ _VERBS = {
     ),
     "nvram": _Verb(
         "trouble NVRAM: refuse its next commits, or let the next one hang until the trouble is ended",
-        {"trouble": {"choices": ("none", *CONSOLE_TROUBLES), "help": "none ends it"}, "commits": _COMMITS},
+        {
+            "trouble": {"choices": ("none", *get_args(ConsoleTrouble)), "help": "none ends it"},
+            "commits": _COMMITS,
+        },
         _nvram,
     ),
     "health": _Verb("tell whether all is well", {}, lambda _: Ask(console.show_health(), output.health)),

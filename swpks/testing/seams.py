@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from hcall_server.writeback.worker import Worker
 
 
+def loop_time() -> float:
+    """Return the time of the trio loop, so of a MockClock where one runs; 0 where there is no loop yet."""
+    return trio.current_time() if trio.lowlevel.in_trio_run() else 0.0
+
+
 def simulated_seams(
     *,
     nvram: Nvram | None = None,
@@ -29,12 +34,12 @@ def simulated_seams(
     worker: Worker | None = None,
     transport: Transport | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
-    clock: Callable[[], float] = trio.current_time,
+    clock: Callable[[], float] = loop_time,
 ) -> Seams:
-    """Return seams for `hcall_server.service.assembly.assemble`: those given, and simulated ones.
+    """Return seams for `hcall_server.service.assembly.assemble`: those given, else simulated ones.
 
-    By default NVRAM and anchor card are new and in memory, commits run on the loop, connections are
-    memory streams, and time is that of the trio loop, so of a MockClock where one runs.
+    By default NVRAM and anchor card are new and in memory.  Commits run on the loop, connections are
+    memory streams, and the clock is `loop_time`.
     """
     from hcall_server.components.memory import MemoryCard
     from hcall_server.components.seam import Components

@@ -1,6 +1,5 @@
 """The real engine behind the sans-I/O calls: no socket, no task, one function call an h-call."""
 
-import itertools
 from typing import TypeVar
 
 from hcall_abi.consumers import SecureBoot
@@ -9,6 +8,7 @@ from hcall_abi.structures import Config
 from hcall_client.calls import Request, get_config
 from hcall_server.hcalls.dispatch import Calls, HypervisorCalls
 from hcall_server.platform.system import ManagedSystem
+from tests.guest import Chance
 
 T = TypeVar("T")
 
@@ -17,10 +17,7 @@ class Engine:
     """A running partition; `call` as a channel has it, and at once."""
 
     def __init__(self, level: str = "FW1110", kbytes: int = 64, secure_boot: int = 0) -> None:
-        counter = itertools.count(1)
-        self.system = ManagedSystem(
-            LEVELS[level], bytes(16), lambda size: next(counter).to_bytes(2, "big") * (size // 2)
-        )
+        self.system = ManagedSystem(LEVELS[level], bytes(16), Chance())
         self.partition = self.system.create("lpar1", kbytes)
         self.system.set_attributes("lpar1", {"secure_boot": SecureBoot(secure_boot)})
         self.system.power_on("lpar1")

@@ -1,6 +1,8 @@
 """The typed client of the control channel: requests without I/O, and the two consoles that carry them."""
 
 import inspect
+import socket
+import threading
 from typing import Any
 
 import httpx
@@ -95,6 +97,15 @@ def test_attributes_that_no_partition_has_are_not_sent(changes: dict[str, int]) 
     assert caught.value.section == "spec/control.md#attributes"
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "\udcff", "x" * 256])
+def test_names_that_cannot_stand_in_a_path_are_not_sent(name: str) -> None:
+    """Neither console asks for another path than it was told, or fails to encode one."""
+    for make in (console.show_partition, console.power_on, console.create_partition):
+        with pytest.raises(OperatorError) as caught:
+            make(name)
+        assert caught.value.section == "spec/control.md#names"
+
+
 def test_a_stall_has_no_number_of_commits() -> None:
     """R-75: it lasts until it is ended."""
     with pytest.raises(OperatorError, match="stall takes no number of commits"):
@@ -114,6 +125,7 @@ async def test_a_field_of_a_later_version_is_no_error() -> None:
         (console.show_system(), 200, b"{}", "application/json"),
         (console.show_system(), 200, b"\xff", "text/html"),
         (console.show_system(), 204, b"", "application/json"),
+        (console.show_system(), 200, b'{"x":' + b"[" * 200_000, "application/json"),
         (console.show_health(), 500, b"<html>", "text/html"),
         (console.show_metrics(), 200, b"\xff", "text/plain"),
         (console.ipl("a"), 409, b'{"detail": 1}', PROBLEM_JSON),
@@ -130,6 +142,38 @@ async def test_an_answer_that_is_none(
         await answering(status, content, kind).call(request_)
     assert caught.value.section == "spec/control.md#verbs"
     assert request_.verb.operation in caught.value.message
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e30])
+def test_timeouts_that_no_socket_has(seconds: float) -> None:
+    """Both consoles say so before they are used."""
+    for make in (BlockingConsole, Console):
+        with pytest.raises(OperatorError, match="a timeout of"):
+            make("control.sock", seconds)
+
+
+def test_what_is_no_http_is_told_in_one_harmless_line(tmp_path) -> None:
+    """Something else listens there, and speaks first: its bytes do not reach a terminal."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(str(tmp_path / "s"))
+            served, _ = listener.accept()
+            served.close()
+
+        def speak() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"\x1b[31mHCAL\0\r\n\r\n")
+                connection.recv(4096)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        with pytest.raises(ConsoleUnreachable) as caught:
+            BlockingConsole(tmp_path / "s").call(console.show_system())
+        thread.join()
+    assert caught.value.reason.isprintable()
 
 
 async def test_nobody_there(tmp_path) -> None:

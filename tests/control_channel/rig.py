@@ -24,9 +24,10 @@ BASE = "http://swpks"
 
 
 def make_machine(level: FirmwareLevel = FW950, *, total_kbytes: int | None = None) -> Machine:
-    """Return a machine without partitions; time stands still in it."""
-    seams = simulated_seams(entropy=Chance(), clock=lambda: 0.0)
-    return assemble(seams, Settings(firmware=level.name, system_total_kbytes=total_kbytes))
+    """Return a machine without partitions."""
+    return assemble(
+        simulated_seams(entropy=Chance()), Settings(firmware=level.name, system_total_kbytes=total_kbytes)
+    )
 
 
 async def flushed(machine: Machine) -> set[int]:

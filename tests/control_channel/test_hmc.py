@@ -120,6 +120,11 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ["nvram", "io", "-1"],
         ["nvram", "stall", "3", "--socket", "nobody"],
         ["nvram", "none", "1", "--socket", "nobody"],
+        ["status", "\udcff", "--socket", "nobody"],
+        ["create", "..", "--socket", "nobody"],
+        ["status", "--socket", "nobody", "--timeout", "-1"],
+        ["status", "--socket", "nobody", "--timeout", "nan"],
+        ["status", "--socket", "nobody", "--timeout", "1e30"],
     ],
 )
 def test_usage(words) -> None:

@@ -6,13 +6,15 @@ import argparse
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import msgspec
 import pytest
 
+from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
 from hcall_abi.control import PARAMETERS, VERBS, Kind
-from hcall_abi.control_bodies import Body, Problem, View
+from hcall_abi.control_bodies import AttributeChanges, Body, Problem, SecureBootMode, View
 from hcall_server.control_channel import app, http, serve
 from swpks.cli import hmc
 from tests.control_channel.rig import in_process, make_machine
@@ -66,6 +68,15 @@ def test_the_page_has_every_field() -> None:
     structs = {*Body.__subclasses__(), *View.__subclasses__()}
     there = {each.__name__: sorted(field.name for field in msgspec.structs.fields(each)) for each in structs}
     assert {name: sorted(fields) for name, fields in told.items()} == there
+
+
+def test_attributes_travel_as_the_vocabulary_has_them() -> None:
+    """R-36: the names of the body are those of the console, and each number has the attribute's range."""
+    schema = msgspec.json.schema(AttributeChanges)["$defs"]["AttributeChanges"]["properties"]
+    assert schema.keys() == ATTRIBUTES.keys()
+    for name, values in ATTRIBUTES.items():
+        assert (schema[name]["minimum"], schema[name]["maximum"]) == (values[0], values[-1])
+    assert get_args(SecureBootMode) == SECURE_BOOT_MODES
 
 
 def test_the_page_has_the_bounds() -> None:

@@ -336,6 +336,7 @@ async def test_a_power_on_that_fails_is_no_ipl(machine, client) -> None:
             raise OperatorError("no room for a socket", rule="sockets", section="spec/service.md#sockets")
 
     await client.post("/v1/partitions", json={"name": "lpar1", "keystore_kbytes": 8})
+    await client.patch("/v1/partitions/lpar1/attributes", json={"secure_boot": 2})
     before = (await client.get("/v1/partitions/lpar1")).json()
     machine.transport = Shut()
     answer = await client.post("/v1/partitions/lpar1/power-on")

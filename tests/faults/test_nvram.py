@@ -54,10 +54,11 @@ def test_trouble_lasts_until_it_is_healed() -> None:
 
 def test_a_stalled_commit_goes_on_when_it_is_released() -> None:
     """R-23: a stall neither fails nor takes effect until it ends."""
-    nvram = FaultyNvram(MemoryNvram(), [NvramFault("stall")])
+    nvram = FaultyNvram(MemoryNvram(), [NvramFault("stall", times=None)])
     worker = threading.Thread(target=nvram.commit, args=({"a": b"1"},))
     worker.start()
     assert nvram.stalled.wait(10)
+    assert nvram.active()
     assert nvram.load() == {}
     nvram.set_faults()
     worker.join(10)
@@ -94,7 +95,13 @@ def test_healing_lets_go_what_hangs() -> None:
 
 def test_a_fault_that_makes_no_sense_is_refused() -> None:
     """R-75: the words of the contract, before anything is troubled."""
-    for wrong in ({"trouble": "fire"}, {"trouble": "io", "nth": 0}, {"trouble": "io", "times": 0}):
+    for wrong in (
+        {"trouble": "fire"},
+        {"trouble": "io", "nth": 0},
+        {"trouble": "io", "times": 0},
+        {"trouble": "stall"},
+        {"trouble": "stall", "times": None, "after": True},
+    ):
         with pytest.raises(OperatorError) as caught:
             NvramFault(**wrong)
         assert caught.value.section == "spec/faults.md#nvram"

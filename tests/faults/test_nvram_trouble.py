@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from hcall_abi.control_bodies import HealthView
@@ -73,11 +74,18 @@ def in_trouble(server: ServerProcess) -> HealthView | None:
     return health if not health.ok and health.writeback.failures > 1 else None
 
 
+def health_status(server: ServerProcess) -> int:
+    """The HTTP status of the health page, for those who look at nothing else."""
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(server.control_socket))) as client:
+        return client.get("http://swpks/health").status_code
+
+
 def stays_honest(server: ServerProcess, channel: BlockingChannel) -> None:
     """While NVRAM refuses: calls work, memory keeps everything, and nothing new counts as flushed."""
     channel.call(write_object(OS, b"new", b"new data"))
     channel.call(remove_object(OS, b"old"))
     health = until(lambda: in_trouble(server))
+    assert health_status(server) == 503
     assert health.writeback.state == "retrying"
     assert health.writeback.last_error in health.reasons[0]
     for _ in range(50):
@@ -94,6 +102,7 @@ def recovers(server: ServerProcess, channel: BlockingChannel) -> None:
     assert channel.call(confirm_object_flushed(OS, b"old")) == (True, False)
     health = server.console.call(show_health())
     assert (health.ok, health.writeback.last_error) == (True, None)
+    assert health_status(server) == 200
     assert "healthy" in server.hmc("health")
     assert logged(server, "nvram.recovered")
 

@@ -85,10 +85,11 @@ async def test_wishes_change_what_is_remembered(stored: Stored) -> None:
 async def test_an_impossible_wish_stops_the_start(stored: Stored, wish: PartitionSettings, rule: str) -> None:
     """R-31, R-32: the console's own refusals, and nothing is changed."""
     await stored.start(PartitionSettings("a", 8))
-    before = dict(stored.nvram.records)
     with pytest.raises(OperatorError, match=rule):
         await stored.start(wish)
-    assert stored.nvram.records == before
+    again = await stored.start()
+    assert stored.written == set()
+    assert [(each.name, each.kbytes) for each in again.system.partitions.values()] == [("a", 8)]
 
 
 async def test_attributes_are_remembered(stored: Stored) -> None:
@@ -158,6 +159,13 @@ async def test_a_fault_plan_of_the_settings_is_there_from_the_first_call(stored:
     assert [str(each.fault) for each in machine.faults[1].planned] == ["READ_OBJECT=H_BUSY,nth=1,times=1"]
 
 
+def test_a_machine_is_assembled_outside_of_any_loop() -> None:
+    """Its changes wait in memory until it runs."""
+    machine = assemble(simulated_seams(), Settings(partition=(PartitionSettings("a", 8),)))
+    assert machine.encryptor.pending
+    assert not machine.system.find("a").running
+
+
 def test_access_keys_are_made_and_kept(tmp_path: Path) -> None:
     """One for each partition, 32 random bytes; a damaged or readable file is refused, not replaced."""
     keys = AccessKeys(tmp_path, os.urandom)
@@ -173,6 +181,11 @@ def test_access_keys_are_made_and_kept(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="readable by others"):
         AccessKeys(tmp_path, os.urandom)(a)
     path.chmod(0o600)
+    (tmp_path / "c.key").mkdir(mode=0o700)
+    (tmp_path / "d.key").symlink_to(tmp_path / "nothing")
+    for spoilt in partitions("c", "d"):
+        with pytest.raises(OperatorError, match=f"{spoilt.name}.key"):
+            keys(spoilt)
     for content in (b"", b"zz" * 32, b"00" * 31, b"00" * 33, b"\xff" * 64):
         path.write_bytes(content)
         with pytest.raises(OperatorError, match="holds no access key"):
@@ -251,13 +264,13 @@ def test_a_confused_service_manager_is_refused(environment: dict[str, str]) -> N
 def partitions(*names: str) -> list[Partition]:
     """Some partitions."""
     settings = Settings(partition=tuple(PartitionSettings(name) for name in names))
-    machine = assemble(simulated_seams(clock=lambda: 0.0), settings)
+    machine = assemble(simulated_seams(), settings)
     return list(machine.system.partitions.values())
 
 
 def test_passed_sockets_are_sorted_by_name() -> None:
     """That of a partition, `tcp` for all of them, `control`; one alone needs no name."""
-    made = [socket.socket() for _ in range(4)]
+    made = [socket.socket(), socket.socket(), socket.socket(socket.AF_UNIX), socket.socket()]
     names = ["beta", "tcp", "control", "tcp"]
     private, common, control = assign(list(zip(names, made, strict=True)), partitions("alpha", "beta"))
     assert (private, common, control) == ({"beta": made[0]}, [made[1], made[3]], made[2])
@@ -266,6 +279,8 @@ def test_passed_sockets_are_sorted_by_name() -> None:
         with pytest.raises(OperatorError):
             assign(wrong, partitions("alpha", "beta"))
     with pytest.raises(OperatorError):
-        assign([("control", made[0]), ("control", made[1])], partitions("alpha"))
+        assign([("control", made[2]), ("control", made[2])], partitions("alpha"))
+    with pytest.raises(OperatorError, match="none of Unix"):
+        assign([("control", made[0])], partitions("alpha"))
     for each in made:
         each.close()

@@ -11,6 +11,7 @@ import pytest
 import swpks
 import swpks.testing
 
+ROOT = Path(__file__).resolve().parents[2]
 MOVED = [
     ("hcall_client.boot", "hcall_client.guests.boot", "boot"),
     ("hcall_client.consumers", "hcall_client.guests.kernel", "LinuxKernel"),
@@ -36,6 +37,30 @@ def test_every_name_is_what_its_module_has(package):
     for name, module in typed.items():
         assert getattr(package, name) is getattr(importlib.import_module(module), name)
     assert set(package.__all__) <= set(dir(package))
+
+
+def test_old_import_paths_are_typed(tmp_path):
+    """A type checker sees the same classes, and no name that is not there."""
+    (tmp_path / "old.py").write_text(
+        "from hcall_client.consumers.kernel import Name\n"
+        "from hcall_client.testing import ServerProcess, emulated_partition\n"
+        "from hcall_client.testing.process import ServerFailed\n"
+        "from hcall_client.boot import boot\n"
+        "class Mine(ServerProcess): ...\n"
+        "reveal_type((Name, ServerFailed, boot, emulated_partition))\n"
+        "import hcall_client.testing\nhcall_client.testing.typo\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(tmp_path / "old.py")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    revealed, typo = done.stdout.splitlines()
+    for name in (
+        "guests.kernel.Name",
+        "process.ServerFailed",
+        "boot.BootedChain",
+        "partition.EmulatedPartition",
+    ):
+        assert name in revealed
+    assert 'has no attribute "typo"' in typo
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -52,12 +52,7 @@ def first_records(partitions: int, kbytes: int) -> dict[str, bytes]:
 
 def _seams(nvram: Nvram, worker: Worker | None = None) -> Seams:
     card = MemoryCard(IDENTITY)
-    return simulated_seams(nvram=nvram, card=card, worker=worker, entropy=Chance(), clock=_now)
-
-
-def _now() -> float:
-    """The time of the loop; before there is one, the beginning of time."""
-    return trio.current_time() if trio.lowlevel.in_trio_run() else 0.0
+    return simulated_seams(nvram=nvram, card=card, worker=worker, entropy=Chance())
 
 
 class Journal(MemoryNvram):

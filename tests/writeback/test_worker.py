@@ -94,7 +94,7 @@ def test_closing_a_worker_that_never_ran_is_fine() -> None:
 async def test_a_disk_that_hangs_stops_nobody_but_the_flush(mock_clock: MockClock) -> None:
     """R-23: the guest goes on, health says stalled, and the commit confirms in the end."""
     worker = ThreadWorker()
-    rig = Rig(worker=worker, plan=[NvramFault("stall")])
+    rig = Rig(worker=worker, plan=[NvramFault("stall", times=None)])
     rig.write(b"label")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.encryptor.flush)

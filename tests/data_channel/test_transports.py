@@ -1,0 +1,94 @@
+"""The transport seam: sockets and memory streams behave alike, in whatever order they are used."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.frames import Hello
+from hcall_server.data_channel.listeners import Listeners
+from hcall_server.data_channel.memory import MemoryTransport
+from hcall_server.machine.machine import Machine
+from hcall_server.service.assembly import assemble
+from hcall_server.service.settings import PartitionSettings, Settings
+from swpks.testing.seams import simulated_seams
+from tests.data_channel.support import Peer
+
+SETTINGS = Settings(partition=(PartitionSettings("alpha", 8, auto_start=False),))
+
+
+class Reached:
+    """A machine whose one partition is reached by one kind of transport."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.transport = Listeners(folder, lambda _: b"") if kind == "sockets" else MemoryTransport()
+        self.machine: Machine = assemble(simulated_seams(transport=self.transport), SETTINGS)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the machine for a block."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.machine.run)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def greeted(self) -> bool:
+        """Connect to the partition; whether HELLO comes."""
+        if isinstance(self.transport, MemoryTransport):
+            return isinstance(await Peer(self.transport.connect("alpha")).event(), Hello)
+        stream = await trio.open_unix_socket(self.transport.path("alpha"))
+        async with stream:
+            return isinstance(await Peer(stream).event(), Hello)
+
+
+@pytest.fixture(params=["sockets", "memory"])
+async def reached(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Reached]:
+    """A machine behind each transport."""
+    made = Reached(request.param, tmp_path)
+    yield made
+    if isinstance(made.transport, Listeners):
+        made.transport.close_all()
+
+
+async def test_a_partition_that_is_activated_first_is_served_once_the_machine_runs(reached: Reached) -> None:
+    """A caller may call `start` before `run`."""
+    reached.machine.power_on("alpha")
+    async with reached.running():
+        assert await reached.greeted()
+
+
+async def test_power_may_go_and_come_without_a_pause(reached: Reached) -> None:
+    """A listener that is closed before its task begins ends that task, and nothing else."""
+    async with reached.running():
+        reached.machine.power_on("alpha")
+        reached.machine.power_off("alpha")
+        reached.machine.power_on("alpha")
+        assert await reached.greeted()
+
+
+async def test_a_machine_that_has_ended_can_run_again(reached: Reached) -> None:
+    """The end of a run leaves nothing behind that a later one would trip over."""
+    async with reached.running():
+        reached.machine.power_on("alpha")
+        assert await reached.greeted()
+    reached.machine.power_off("alpha")
+    reached.machine.power_on("alpha")
+    async with reached.running():
+        assert await reached.greeted()
+
+
+async def test_listeners_that_were_closed_open_no_more(tmp_path: Path) -> None:
+    """A power-on that comes with the stop is refused, and changes nothing."""
+    reached = Reached("sockets", tmp_path)
+    async with reached.running():
+        reached.machine.power_on("alpha")
+        assert isinstance(reached.transport, Listeners)
+        reached.transport.close_all()
+        reached.machine.power_off("alpha")
+        with pytest.raises(OperatorError, match="the server stops"):
+            reached.machine.power_on("alpha")
+    assert not reached.machine.system.find("alpha").running
+    assert list(tmp_path.iterdir()) == []
