@@ -176,7 +176,7 @@ class _Verb(NamedTuple):
 
 
 def _status(args: argparse.Namespace) -> Ask:
-    if args.name:
+    if args.name is not None:
         return Ask(console.show_partition(args.name))
     return Ask(console.show_system(), output.system)
 

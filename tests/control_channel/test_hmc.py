@@ -122,6 +122,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ["nvram", "none", "1", "--socket", "nobody"],
         ["status", "\udcff", "--socket", "nobody"],
         ["create", "..", "--socket", "nobody"],
+        ["status", "", "--socket", "nobody"],
         ["status", "--socket", "nobody", "--timeout", "-1"],
         ["status", "--socket", "nobody", "--timeout", "nan"],
         ["status", "--socket", "nobody", "--timeout", "1e30"],
