@@ -2,8 +2,8 @@
 
 The rules are those of `hcall_server.platform.system`; a refused request raises its error and
 changes nothing.  What is added here is what the outside sees of it: the transport opens and closes,
-sessions end with GOODBYE 2, and what has to outlive the process is handed to the encryptor.  Between
-a rule and the end of the sessions nothing waits, so no call of an old IPL can run in the new one.
+sessions end with GOODBYE 2, and what has to outlive the process is handed to the encryptor.  Nothing
+waits between a rule and the end of the sessions.  So no call of an old IPL can run in the new one.
 
 `hcall_server.service.assembly` makes a machine.  All its functions are called on one event loop.
 """

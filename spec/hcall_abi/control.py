@@ -1,7 +1,7 @@
 """The control channel as data: every verb, and every kind of problem (spec/control.md).
 
-The server's routes, the OpenAPI description, the typed client (`hcall_client.console`) and the tables of
-the page are made from `VERBS` or checked against it.  A new verb is a row here, its bodies in
+The server's routes, the OpenAPI description and the typed client (`hcall_client.console`) are made from
+`VERBS`.  The tables of the page are checked against it.  A new verb is a row here, its bodies in
 `control_bodies`, its function in `hcall_server.control_channel.verbs` and its request in the client.
 """
 
