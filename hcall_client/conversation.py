@@ -30,7 +30,7 @@ from hcall_abi.frames import (
     ProofKind,
 )
 from hcall_abi.proof import NO_PROOF, client_proof, proofs_equal, server_proof
-from hcall_abi.session import Event, Role, Session, State
+from hcall_abi.session import Event, Role, Session, SessionState
 from hcall_client.errors import CallTooLarge, ConnectionLost, OpenRefused, ServerNotProven, SessionEnded
 from hcall_client.request import Request
 
@@ -160,7 +160,7 @@ class Conversation:
                 self._pending.popleft().finish(None, error)
 
     def _say(self, goodbye: Goodbye) -> None:
-        if self.ended is None and self._session.state is not State.CLOSED:
+        if self.ended is None and self._session.state is not SessionState.CLOSED:
             self.outgoing += self._session.send(goodbye)
 
     def _take(self, event: Event) -> None:

@@ -233,6 +233,16 @@ def _is_signature(node: ast.AsyncFunctionDef) -> bool:
     return all(isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) for each in node.body)
 
 
+def classes_of_one_name(modules: Collection[Module]) -> dict[str, list[str]]:
+    """The class names that stand more than once, each with the files where they stand."""
+    places: dict[str, list[str]] = {}
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(module.where)
+    return {name: found for name, found in places.items() if len(found) > 1}
+
+
 def prints(module: Module) -> Iterator[str]:
     """Calls of print: a library has no standard output."""
     for call in _calls(module):

@@ -233,6 +233,11 @@ def test_files_are_small() -> None:
     expect_none(over(EVERYTHING, lambda m: house.long_file(m, FILE_LINES)), "Files stay small.")
 
 
+def test_a_class_name_stands_once() -> None:
+    """A reader who meets a name in a traceback knows which class it is."""
+    assert house.classes_of_one_name(PACKAGES) == {}
+
+
 def test_functions_are_small() -> None:
     """A function that does not fit a screen is two functions."""
     expect_none(over(EVERYTHING, lambda m: house.long_functions(m, FUNCTION_LINES)), "Functions stay small.")

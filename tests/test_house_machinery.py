@@ -86,6 +86,11 @@ def test_an_arrow_that_nobody_takes_is_found() -> None:
     assert house.unused_arrows([module], "client.testing", ROOMS) == {"abi"}
 
 
+def test_classes_of_one_name_are_found() -> None:
+    modules = [house.parse("a", "class C:\n    pass\n"), house.parse("b", "class C: ...\nclass D: ...\n")]
+    assert house.classes_of_one_name(modules) == {"C": ["a.py", "b.py"]}
+
+
 def test_idle_coroutines_are_found() -> None:
     source = "async def f():\n    return 1\nasync def g():\n    await h()\nasync def p():\n    'words'\n"
     assert one(house.idle_coroutines(house.parse("m", source), ())).startswith("m.py:1: f awaits nothing")

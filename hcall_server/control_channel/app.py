@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Kind, Verb
+from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, ProblemKind, Verb
 from hcall_abi.control_bodies import Body
 from hcall_abi.errors import SwpksError
 from hcall_server.control_channel import openapi
@@ -73,7 +73,7 @@ class _Path:
         verb = self._verb(request)
         name = request.path_params.get("name", "")
         if "name" in request.path_params and name not in self._machine.system.partitions:
-            raise ProblemError(Kind.NOT_FOUND, f"there is no partition {name!r}", section=NAMES)
+            raise ProblemError(ProblemKind.NOT_FOUND, f"there is no partition {name!r}", section=NAMES)
         body = await self._body(request, verb)
         perform, load = PERFORMED[verb.operation]
         if load:
@@ -85,9 +85,11 @@ class _Path:
         verb = self._verbs.get("GET" if request.method == "HEAD" else request.method)
         if verb is None:
             allowed = ", ".join(sorted(self._verbs))
-            raise ProblemError(Kind.NO_METHOD, f"{request.method} is not one of {allowed}", allow=allowed)
+            raise ProblemError(
+                ProblemKind.NO_METHOD, f"{request.method} is not one of {allowed}", allow=allowed
+            )
         if request.url.query:
-            raise ProblemError(Kind.MALFORMED, f"{verb.operation} takes no query")
+            raise ProblemError(ProblemKind.MALFORMED, f"{verb.operation} takes no query")
         return verb
 
     async def _body(self, request: Request, verb: Verb) -> Body | None:
@@ -95,14 +97,14 @@ class _Path:
         decoder = self._decoders.get(verb.method)
         if decoder is None:
             if content:
-                raise ProblemError(Kind.MALFORMED, f"{verb.operation} takes no body")
+                raise ProblemError(ProblemKind.MALFORMED, f"{verb.operation} takes no body")
             return None
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != JSON:
-            raise ProblemError(Kind.NOT_JSON, f"{verb.operation} takes {JSON}")
+            raise ProblemError(ProblemKind.NOT_JSON, f"{verb.operation} takes {JSON}")
         try:
             return decoder.decode(content)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ProblemError(Kind.MALFORMED, str(error)) from None
+            raise ProblemError(ProblemKind.MALFORMED, str(error)) from None
 
 
 class _Description:
@@ -114,7 +116,7 @@ class _Description:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
         if request.method not in {"GET", "HEAD"}:
-            error = ProblemError(Kind.NO_METHOD, f"{request.method} is not GET", allow="GET")
+            error = ProblemError(ProblemKind.NO_METHOD, f"{request.method} is not GET", allow="GET")
             response = _refused(request, error)
         else:
             self._encoded = self._encoded or msgspec.json.encode(openapi.description())
@@ -130,9 +132,9 @@ async def _content(request: Request) -> bytes:
             async for chunk in chunks:
                 content += chunk
                 if len(content) > MAX_BODY:
-                    raise ProblemError(Kind.TOO_LARGE, f"the body has more than {MAX_BODY} bytes")
+                    raise ProblemError(ProblemKind.TOO_LARGE, f"the body has more than {MAX_BODY} bytes")
     if limit.cancelled_caught:
-        raise ProblemError(Kind.TOO_SLOW, f"the body was not here within {BODY_SECONDS:.0f} seconds")
+        raise ProblemError(ProblemKind.TOO_SLOW, f"the body was not here within {BODY_SECONDS:.0f} seconds")
     return bytes(content)
 
 
@@ -157,4 +159,6 @@ def _refused(request: Request, error: Exception) -> Response:
 
 async def _not_routed(request: Request, error: Exception) -> Response:
     """Answer what no path of the table matches."""
-    return _refused(request, ProblemError(Kind.NOT_FOUND, f"no verb has the path {request.url.path!r}"))
+    return _refused(
+        request, ProblemError(ProblemKind.NOT_FOUND, f"no verb has the path {request.url.path!r}")
+    )

@@ -15,7 +15,7 @@ from hcall_abi.control import (
     PROMETHEUS,
     VERBS,
     WITH_BODY,
-    Kind,
+    ProblemKind,
     Verb,
 )
 from hcall_abi.control_bodies import Body, Problem, View
@@ -42,7 +42,7 @@ def description() -> dict[str, Any]:
     }
 
 
-def problems_of(verb: Verb) -> list[Kind]:
+def problems_of(verb: Verb) -> list[ProblemKind]:
     """Return every kind of problem that a verb may answer, in the order of their statuses."""
     kinds = {*ALWAYS, *verb.problems, *(WITH_BODY if verb.body else ())}
     return sorted(kinds, key=lambda kind: kind.status)

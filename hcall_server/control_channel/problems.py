@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hcall_abi.control import Kind
+from hcall_abi.control import ProblemKind
 from hcall_abi.control_bodies import FaultName, Problem
 from hcall_abi.errors import Fault, StorageError, SwpksError
 
@@ -17,7 +17,7 @@ class ProblemError(SwpksError):
 
     fault = Fault.PEER
 
-    def __init__(self, kind: Kind, message: str, *, section: str = REQUESTS, allow: str = "") -> None:
+    def __init__(self, kind: ProblemKind, message: str, *, section: str = REQUESTS, allow: str = "") -> None:
         super().__init__(message, rule=kind.rule, section=section)
         self.kind = kind
         self.allow = allow
@@ -27,16 +27,16 @@ def problem_of(error: Exception) -> Problem:
     """Return what a client is told of `error`; what is not ours is told without its text."""
     if isinstance(error, SwpksError):
         return _problem(_kind_of(error), error.message, error.fault.value, error)
-    return _problem(Kind.INTERNAL, "the server failed; its log has the reason", "internal", None)
+    return _problem(ProblemKind.INTERNAL, "the server failed; its log has the reason", "internal", None)
 
 
-def _kind_of(error: SwpksError) -> Kind:
+def _kind_of(error: SwpksError) -> ProblemKind:
     if isinstance(error, ProblemError):
         return error.kind
-    return Kind.STORAGE if isinstance(error, StorageError) else Kind.REFUSED
+    return ProblemKind.STORAGE if isinstance(error, StorageError) else ProblemKind.REFUSED
 
 
-def _problem(kind: Kind, detail: str, fault: FaultName, error: SwpksError | None) -> Problem:
+def _problem(kind: ProblemKind, detail: str, fault: FaultName, error: SwpksError | None) -> Problem:
     return Problem(
         type=kind.type,
         title=kind.title,

@@ -58,7 +58,7 @@ async def serve_control(
             _log.error("control.not_loaded", exc_info=error)
             _hang_up(listen_socket)
         else:
-            await _Listener(listen_socket, http).run()
+            await _ControlListener(listen_socket, http).run()
 
 
 def _load(machine: Machine) -> Http:
@@ -76,7 +76,7 @@ def _hang_up(listen_socket: socket.socket) -> None:
         return
 
 
-class _Listener:
+class _ControlListener:
     """Accepts connections, and holds each of them to its bounds."""
 
     def __init__(self, listen_socket: socket.socket, http: Http) -> None:

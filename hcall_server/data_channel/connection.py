@@ -31,7 +31,7 @@ from hcall_abi.frames import (
     Opened,
     OpenStatus,
 )
-from hcall_abi.session import Event, OtherVersion, Role, Session, State
+from hcall_abi.session import Event, OtherVersion, Role, Session, SessionState
 from hcall_server import __version__
 from hcall_server.data_channel.opening import SECTION, Door, Judged, answer, judge, refusal
 from hcall_server.data_channel.refusals import Refusals
@@ -51,8 +51,8 @@ FLUSH_SIZE = 256 * 1024
 WINDOW = 16
 """How many calls are decoded before they run; their answers refer to objects, and copy nothing."""
 
-_CLOSED = State.CLOSED
-_OVER = (_CLOSED, State.REFUSED)
+_CLOSED = SessionState.CLOSED
+_OVER = (_CLOSED, SessionState.REFUSED)
 
 SERVER_NAME = f"swpks {__version__}"
 

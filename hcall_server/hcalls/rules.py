@@ -18,7 +18,7 @@ from hcall_abi.structures import CONFIG_MIN_SIZE
 from hcall_abi.wrapping import AES_256_GCM, ALGORITHM_MASK, WRAP_OVERHEAD, WRAPPING_KEY_SIZE, WrapFlag
 from hcall_server.keystore.authority import refused_word
 from hcall_server.keystore.continuations import Continuations
-from hcall_server.keystore.limits import Limits
+from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.keystore.listings import Listings
 from hcall_server.secvar.names import broken_by_flags
 
@@ -47,7 +47,7 @@ CONSUMERS: Mapping[int, Consumer] = {int(consumer): consumer for consumer in Con
 class Context:
     """What checkers may look at besides the call itself; `page_aligned` is about wrap buffers."""
 
-    limits: Limits
+    limits: KeystoreLimits
     listings: Listings
     strict: bool
     page_aligned: bool

@@ -15,7 +15,7 @@ from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.keystore.key_ids import KeyIds
-from hcall_server.keystore.limits import Limits
+from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.keystore.refusal import Refusal
 
 MAX_PENDING_REMOVALS = 4096
@@ -53,7 +53,7 @@ class Contents:
     pending.
     """
 
-    def __init__(self, limits: Limits, image: StoreImage | None = None, *, replaces: int = 0) -> None:
+    def __init__(self, limits: KeystoreLimits, image: StoreImage | None = None, *, replaces: int = 0) -> None:
         self.limits = limits
         self.flushed = image.generation if image else replaces
         self.generation = self.flushed + (1 if replaces and not image else 0)
@@ -84,7 +84,7 @@ class Contents:
         """Count a change of what is committed with the image, so that the next flush takes it along."""
         self.generation += 1
 
-    def grow(self, limits: Limits) -> None:
+    def grow(self, limits: KeystoreLimits) -> None:
         """Take new limits; the caller has checked that the store does not shrink."""
         self.limits = limits
 

@@ -15,7 +15,7 @@ from hcall_server.keystore.authority import Verdict, authorise
 from hcall_server.keystore.contents import Contents, Held, Key
 from hcall_server.keystore.continuations import Continuations
 from hcall_server.keystore.image import StoreImage
-from hcall_server.keystore.limits import Limits
+from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.keystore.listings import Listings
 from hcall_server.keystore.passwords import Passwords
 from hcall_server.keystore.refusal import Refusal
@@ -36,7 +36,7 @@ class GuardedContents(Contents):
     """The contents with whoever may reach them; `entropy` is where all chance comes from."""
 
     def __init__(
-        self, limits: Limits, entropy: Entropy, image: StoreImage | None = None, *, replaces: int = 0
+        self, limits: KeystoreLimits, entropy: Entropy, image: StoreImage | None = None, *, replaces: int = 0
     ) -> None:
         super().__init__(limits, image, replaces=replaces)
         self.secure_boot = SecureBoot.OFF

@@ -10,7 +10,7 @@ LARGE_OBJECTS_SINCE = 3
 """Config version from which objects of 64 KiB and more exist, and with them the fixed 0xFFFF."""
 
 
-class Limits(NamedTuple):
+class KeystoreLimits(NamedTuple):
     """What fits into a keystore.
 
     `max_object_size` is what GET_CONFIG tells (16 bits); `largest_object` is what WRITE accepts.
@@ -25,12 +25,12 @@ class Limits(NamedTuple):
     supported_policies: int
 
 
-def limits_of(level: FirmwareLevel, kbytes: int) -> Limits:
+def limits_of(level: FirmwareLevel, kbytes: int) -> KeystoreLimits:
     """Return the limits of a keystore of `kbytes` KiB on a firmware level (spec/levels.md)."""
     total = kbytes * KIB
     large = level.config_version >= LARGE_OBJECTS_SINCE and level.max_large_object_size > 0
     max_object = level.max_object_size if large else min(total, level.max_object_size)
-    return Limits(
+    return KeystoreLimits(
         total_size=total,
         object_overhead=level.object_overhead,
         max_object_size=max_object,

@@ -28,12 +28,11 @@ from hcall_server.sealing.profiles import (
     seal_profile,
     seal_system,
 )
-from hcall_server.sealing.sealer import Opened, Sealer
+from hcall_server.sealing.sealer import Sealer, Unsealed
 
 __all__ = [
     "NotAuthenticError",
     "NotSealedError",
-    "Opened",
     "PlaintextError",
     "SealedKind",
     "SealedLengthError",
@@ -43,6 +42,7 @@ __all__ = [
     "SystemRecord",
     "UndecodableError",
     "UnknownLevelError",
+    "Unsealed",
     "WrongKindError",
     "decode_image",
     "decode_profile",

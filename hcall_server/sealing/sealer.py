@@ -44,14 +44,14 @@ _HEADER = FixedLayout(ENVELOPE_HEADER)
 _SHA256 = SHA256()
 
 
-class Opened(NamedTuple):
+class Unsealed(NamedTuple):
     """What came out of a sealed blob: the generation it was sealed with, and the plaintext."""
 
     generation: int
     plaintext: bytes
 
     def __repr__(self) -> str:
-        return f"Opened(generation={self.generation}, plaintext=<{len(self.plaintext)} bytes>)"
+        return f"Unsealed(generation={self.generation}, plaintext=<{len(self.plaintext)} bytes>)"
 
 
 class Sealer:
@@ -82,7 +82,7 @@ class Sealer:
         key, nonce = self._fresh_key(partition, salt)
         return header + AESGCM(key).encrypt(nonce, plaintext, self._associated(header, partition))
 
-    def open(self, kind: int, partition: int, blob: bytes) -> Opened:
+    def open(self, kind: int, partition: int, blob: bytes) -> Unsealed:
         """Return what `blob` holds, if it is a blob of this kind, partition and system.
 
         Raises SealingError, with a subclass for each reason; `explain` may know more.
@@ -95,7 +95,7 @@ class Sealer:
         except InvalidTag:
             reason = "does not authenticate: damaged, or sealed for another partition, system or root key"
             raise NotAuthenticError(kind, partition, reason) from None
-        return Opened(generation, plaintext)
+        return Unsealed(generation, plaintext)
 
     def explain(self, error: SealingError, blob: bytes, others: Iterable[int]) -> SealingError:
         """Return the most telling error for a blob that `open` refused with `error`.

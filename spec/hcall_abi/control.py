@@ -25,7 +25,7 @@ from hcall_abi.control_bodies import (
 )
 
 
-class Kind(Enum):
+class ProblemKind(Enum):
     """A kind of problem: its HTTP status, its title and, for what HTTP itself refuses, the rule."""
 
     MALFORMED = (
@@ -72,7 +72,7 @@ class Verb(NamedTuple):
     summary: str
     answers: Mapping[int, type[View] | None]
     body: type[Body] | None = None
-    problems: tuple[Kind, ...] = ()
+    problems: tuple[ProblemKind, ...] = ()
 
 
 class Parameter(NamedTuple):
@@ -87,21 +87,21 @@ PARAMETERS: Mapping[str, Parameter] = {
 }
 """What stands in braces in the paths."""
 
-ALWAYS = (Kind.MALFORMED, Kind.INTERNAL)
+ALWAYS = (ProblemKind.MALFORMED, ProblemKind.INTERNAL)
 """Problems that any request may meet."""
 
-WITH_BODY = (Kind.TOO_SLOW, Kind.TOO_LARGE, Kind.NOT_JSON)
+WITH_BODY = (ProblemKind.TOO_SLOW, ProblemKind.TOO_LARGE, ProblemKind.NOT_JSON)
 """Problems of every verb that takes a body."""
 
-_ONE = (Kind.NOT_FOUND,)
-_CHANGE = (Kind.NOT_FOUND, Kind.REFUSED, Kind.STORAGE)
+_ONE = (ProblemKind.NOT_FOUND,)
+_CHANGE = (ProblemKind.NOT_FOUND, ProblemKind.REFUSED, ProblemKind.STORAGE)
 _SHOWN = {200: PartitionView}
 
 VERBS: tuple[Verb, ...] = (
     Verb("GET", "/v1/system", "showSystem", "show the system and list its partitions",
          {200: SystemView}),
     Verb("POST", "/v1/partitions", "createPartition", "create a partition, powered off",
-         {201: PartitionView}, NewPartition, (Kind.REFUSED, Kind.STORAGE)),
+         {201: PartitionView}, NewPartition, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
     Verb("GET", "/v1/partitions/{name}", "showPartition", "show a partition",
          _SHOWN, None, _ONE),
     Verb("POST", "/v1/partitions/{name}/power-on", "powerOn", "activate a stopped partition: an IPL",
@@ -115,7 +115,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("PUT", "/v1/partitions/{name}/faults", "setFaults", "set a fault plan, or end it with no faults",
          _SHOWN, FaultPlanSetting, _CHANGE),
     Verb("PUT", "/v1/nvram/fault", "setNvramFault", "trouble NVRAM, or end it",
-         {200: WritebackView}, NvramFaultSetting, (Kind.REFUSED,)),
+         {200: WritebackView}, NvramFaultSetting, (ProblemKind.REFUSED,)),
     Verb("GET", "/health", "showHealth", "tell whether all is well: 200, or 503 with the reasons",
          {200: HealthView, 503: HealthView}),
     Verb("GET", "/metrics", "showMetrics", "figures for Prometheus",

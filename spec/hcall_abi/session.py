@@ -54,7 +54,7 @@ class Role(Enum):
     CLIENT = "client"
 
 
-class State(Enum):
+class SessionState(Enum):
     """Where a session stands."""
 
     START = "start"
@@ -65,18 +65,18 @@ class State(Enum):
     CLOSED = "closed"
 
 
-_ENDINGS: dict[tuple[State, Role, int], State] = {
-    (state, role, FrameType.GOODBYE): State.CLOSED
-    for state in State
-    if state is not State.CLOSED
+_ENDINGS: dict[tuple[SessionState, Role, int], SessionState] = {
+    (state, role, FrameType.GOODBYE): SessionState.CLOSED
+    for state in SessionState
+    if state is not SessionState.CLOSED
     for role in Role
 }
-_TABLE: dict[tuple[State, Role, int], State] = {
-    (State.START, Role.SERVER, FrameType.HELLO): State.GREETED,
-    (State.GREETED, Role.CLIENT, FrameType.OPEN): State.OPENING,
-    (State.OPENING, Role.SERVER, FrameType.OPENED): State.OPEN,
-    (State.OPEN, Role.CLIENT, FrameType.HCALL): State.OPEN,
-    (State.OPEN, Role.SERVER, FrameType.HRETURN): State.OPEN,
+_TABLE: dict[tuple[SessionState, Role, int], SessionState] = {
+    (SessionState.START, Role.SERVER, FrameType.HELLO): SessionState.GREETED,
+    (SessionState.GREETED, Role.CLIENT, FrameType.OPEN): SessionState.OPENING,
+    (SessionState.OPENING, Role.SERVER, FrameType.OPENED): SessionState.OPEN,
+    (SessionState.OPEN, Role.CLIENT, FrameType.HCALL): SessionState.OPEN,
+    (SessionState.OPEN, Role.SERVER, FrameType.HRETURN): SessionState.OPEN,
     **_ENDINGS,
 }
 
@@ -88,9 +88,9 @@ _TYPES: dict[type, int] = {
     HReturn: int(FrameType.HRETURN),
     Goodbye: int(FrameType.GOODBYE),
 }
-_MOVES: dict[tuple[State, Role], dict[int, State]] = {
+_MOVES: dict[tuple[SessionState, Role], dict[int, SessionState]] = {
     (state, role): {int(kind): to for (at, who, kind), to in _TABLE.items() if (at, who) == (state, role)}
-    for state in State
+    for state in SessionState
     for role in Role
 }
 """The table by state and role, so that a session looks its row up once a state and not once a frame."""
@@ -127,7 +127,7 @@ class Session:
     def __init__(self, role: Role, *, max_body: int = MAX_BODY) -> None:
         self.role = role
         self.peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
-        self._enter(State.START)
+        self._enter(SessionState.START)
         self.max_body = max_body
         self._peer_max_body = MAX_BODY
         self._data = b""
@@ -155,7 +155,7 @@ class Session:
         Take all events before giving more bytes: what is left over has to be moved.  Bytes after
         the end of the session are dropped.
         """
-        if self.state is State.CLOSED:
+        if self.state is SessionState.CLOSED:
             return
         if self._position < len(self._data):
             self._wait_for(_HEADER_SIZE)
@@ -167,9 +167,9 @@ class Session:
 
     def receive_eof(self) -> None:
         """Take the end of the stream; ProtocolError when it comes inside a frame."""
-        if self.buffered and self.state is not State.CLOSED:
+        if self.buffered and self.state is not SessionState.CLOSED:
             raise _violation("the stream ended inside a frame", "frames arrive whole", "framing")
-        self._enter(State.CLOSED)
+        self._enter(SessionState.CLOSED)
 
     def events(self) -> Iterator[Event]:
         """Yield one event for each whole frame received.
@@ -182,7 +182,7 @@ class Session:
 
     def next_event(self) -> Event | None:
         """Return the next of the `events`, None when there is no whole frame."""
-        return self._next_event() if self.state is not State.CLOSED else None
+        return self._next_event() if self.state is not SessionState.CLOSED else None
 
     def calls(self, most: int) -> list[HCall]:
         """Take up to `most` calls that wait whole and one behind the other: a short cut for servers.
@@ -239,17 +239,17 @@ class Session:
                 self._answer(frame.tag)
             case Opened():
                 self._answer(frame.tag)
-                state = State.REFUSED if frame.status else State.OPEN
+                state = SessionState.REFUSED if frame.status else SessionState.OPEN
             case _:
                 pass
         self._enter(state)
         return data
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: SessionState) -> None:
         self.state = state
         self._may_send = _MOVES[state, self.role]
         self._may_receive = _MOVES[state, self.peer]
-        self._serving = state is State.OPEN and self.role is Role.SERVER
+        self._serving = state is SessionState.OPEN and self.role is Role.SERVER
 
     def _answer(self, tag: int) -> None:
         """Note that the oldest pending call is answered; calls are answered in order."""
@@ -302,7 +302,7 @@ class Session:
         if magic != MAGIC:
             raise _violation("bad magic", "a frame starts with HCAL", "frame-header")
         if version != VERSION:
-            if (self.state, self.role, kind) != (State.GREETED, Role.SERVER, FrameType.OPEN):
+            if (self.state, self.role, kind) != (SessionState.GREETED, Role.SERVER, FrameType.OPEN):
                 raise _violation(f"a frame of version {version}", f"the version is {VERSION}", "frame-header")
             return
         _check_fields(kind, flags, tag)
@@ -313,7 +313,7 @@ class Session:
 
     def _other_version(self, version: int, tag: int) -> OtherVersion:
         self._pending.append(tag)
-        self._enter(State.OPENING)
+        self._enter(SessionState.OPENING)
         return OtherVersion(tag, version)
 
     def _accept(self, frame: Frame, kind: int) -> Event:
@@ -324,7 +324,7 @@ class Session:
                 self._match(frame.tag)
             case Opened():
                 self._match(frame.tag)
-                state = State.REFUSED if frame.status else State.OPEN
+                state = SessionState.REFUSED if frame.status else SessionState.OPEN
             case Open() | HCall():
                 self._pending.append(frame.tag)
             case Hello():

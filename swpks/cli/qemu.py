@@ -96,11 +96,11 @@ def run(options: argparse.Namespace) -> int:
     from swpks.qemu.callsites import find_callsites
     from swpks.qemu.console import PatientConsole
     from swpks.qemu.elf import load
-    from swpks.qemu.machine import Machine, check
+    from swpks.qemu.machine import QemuMachine, check
     from swpks.qemu.run import run_kernel
 
     # What cannot work is said before a server is started for it.
-    machine = Machine(options.kernel, options.initrd, options.append, options.options)
+    machine = QemuMachine(options.kernel, options.initrd, options.append, options.options)
     image = load(options.kernel)
     find_callsites(image)
     check(machine)

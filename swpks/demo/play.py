@@ -17,7 +17,7 @@ from hcall_client.errors import HcallError
 from hcall_client.guests.boot import BootedChain
 from hcall_client.guests.linux import LinuxError
 from swpks.demo.disk import Disk
-from swpks.demo.stage import Stage
+from swpks.demo.stage import DemoStage
 from swpks.testing import ServerProcess
 
 PARTITION = "lpar1"
@@ -55,7 +55,7 @@ class Play:
     chain: BootedChain
     disk: Disk
 
-    def __init__(self, stage: Stage, folder: Path) -> None:
+    def __init__(self, stage: DemoStage, folder: Path) -> None:
         self.stage = stage
         self.folder = folder
         self.server = ServerProcess(folder / "state", (), ("--config", str(self._write_config())))

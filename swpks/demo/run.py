@@ -33,10 +33,10 @@ def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step]
     """
     import trio
 
-    from swpks.demo.stage import Stage
+    from swpks.demo.stage import DemoStage
     from swpks.demo.story import STEPS, perform
 
-    stage = Stage(sys.stdout)
+    stage = DemoStage(sys.stdout)
     try:
         with _signals_interrupt(), _folder(state, keep=keep) as folder:
             return 0 if trio.run(perform, stage, folder, steps or STEPS) else 1

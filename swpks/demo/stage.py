@@ -29,7 +29,7 @@ class StepBroken(Exception):
     """A step ended early, so those after it have nothing to stand on; the cause has been told."""
 
 
-class Stage:
+class DemoStage:
     """Tells the story on `out`; `colour` None looks for itself.
 
     `checks` counts the verdicts so far and `failed` those among them that did not hold.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from swpks.demo import first_ipl, next_ipls, tampering
 from swpks.demo.play import Play, Step
-from swpks.demo.stage import Stage, StepBroken
+from swpks.demo.stage import DemoStage, StepBroken
 
 TITLE = "swpks demo: a partition boots, locks its secrets away, loses power and comes back"
 
@@ -30,7 +30,7 @@ STEPS: Sequence[Step] = (
 )
 
 
-async def perform(stage: Stage, folder: Path, steps: Sequence[Step]) -> bool:
+async def perform(stage: DemoStage, folder: Path, steps: Sequence[Step]) -> bool:
     """Play the steps in an empty folder; say whether all that they claim held.
 
     A step that breaks off ends the story.  The server is gone when this returns, however it does.

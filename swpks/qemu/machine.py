@@ -32,7 +32,7 @@ END_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Machine:
+class QemuMachine:
     """What to start: a kernel, its initramfs and command line, and options of QEMU's own.
 
     `serial` is QEMU's name of where the console is; `program` is QEMU.
@@ -54,7 +54,7 @@ class Wires(NamedTuple):
     process: trio.Process
 
 
-def command_line(machine: Machine, stub: int, monitor: int) -> list[str]:
+def command_line(machine: QemuMachine, stub: int, monitor: int) -> list[str]:
     """Return QEMU's command line; `stub` and `monitor` are descriptors of connected sockets.
 
     The machine's own options come last, so that they win.
@@ -73,7 +73,7 @@ def command_line(machine: Machine, stub: int, monitor: int) -> list[str]:
     ]
 
 
-def check(machine: Machine) -> None:
+def check(machine: QemuMachine) -> None:
     """Raise MachineFailed where QEMU is not installed, or a file is not there."""
     if shutil.which(machine.program) is None:
         raise MachineFailed(f"{machine.program} is not installed (Debian: apt-get install qemu-system-ppc)")
@@ -83,7 +83,7 @@ def check(machine: Machine) -> None:
 
 
 @asynccontextmanager
-async def start(machine: Machine, **streams: Any) -> AsyncIterator[Wires]:
+async def start(machine: QemuMachine, **streams: Any) -> AsyncIterator[Wires]:
     """Run QEMU, halted before its first instruction, for the length of a block.
 
     `streams` are `stdin`, `stdout` and `stderr` as `subprocess.Popen` takes them; inherited unless

@@ -13,7 +13,7 @@ from swpks.qemu.bridge import Bridge, OnCall
 from swpks.qemu.console import PATIENCE, PatientConsole
 from swpks.qemu.elf import KernelImage
 from swpks.qemu.errors import MachineFailed, PartitionUnusable, StubError
-from swpks.qemu.machine import END_SECONDS, Machine, Wires, start
+from swpks.qemu.machine import END_SECONDS, QemuMachine, Wires, start
 from swpks.qemu.partition import ServedPartition, partition_of
 from swpks.qemu.qmp import Qmp
 from swpks.qemu.stub import Stub
@@ -26,7 +26,7 @@ Prepare = Callable[[Bridge], None]
 
 
 async def run_kernel(
-    machine: Machine,
+    machine: QemuMachine,
     image: KernelImage,
     target: Target,
     console: PatientConsole,

@@ -15,7 +15,7 @@ from hcall_abi.frames import (
     Segment,
     Write,
 )
-from hcall_abi.session import Event, Role, Session, State
+from hcall_abi.session import Event, Role, Session, SessionState
 
 ZEROS = (0,) * 9
 
@@ -39,26 +39,26 @@ FRAMES: dict[FrameType, Frame] = {
 S, C = Role.SERVER, Role.CLIENT
 
 # state -> what may be sent in it, by whom, and the state that follows (the rows of spec/protocol.md#states)
-TABLE: dict[State, dict[tuple[Role, FrameType], State]] = {
-    State.START: {(S, FrameType.HELLO): State.GREETED},
-    State.GREETED: {(C, FrameType.OPEN): State.OPENING},
-    State.OPENING: {(S, FrameType.OPENED): State.OPEN},
-    State.OPEN: {(C, FrameType.HCALL): State.OPEN, (S, FrameType.HRETURN): State.OPEN},
-    State.REFUSED: {},
-    State.CLOSED: {},
+TABLE: dict[SessionState, dict[tuple[Role, FrameType], SessionState]] = {
+    SessionState.START: {(S, FrameType.HELLO): SessionState.GREETED},
+    SessionState.GREETED: {(C, FrameType.OPEN): SessionState.OPENING},
+    SessionState.OPENING: {(S, FrameType.OPENED): SessionState.OPEN},
+    SessionState.OPEN: {(C, FrameType.HCALL): SessionState.OPEN, (S, FrameType.HRETURN): SessionState.OPEN},
+    SessionState.REFUSED: {},
+    SessionState.CLOSED: {},
 }
 for _state, _row in TABLE.items():
-    if _state is not State.CLOSED:
-        _row[S, FrameType.GOODBYE] = _row[C, FrameType.GOODBYE] = State.CLOSED
+    if _state is not SessionState.CLOSED:
+        _row[S, FrameType.GOODBYE] = _row[C, FrameType.GOODBYE] = SessionState.CLOSED
 
 # The frames that lead from START to each state, with who sends them.
-PATHS: dict[State, list[tuple[Role, Frame]]] = {
-    State.START: [],
-    State.GREETED: [(S, HELLO)],
-    State.OPENING: [(S, HELLO), (C, OPEN)],
-    State.OPEN: [(S, HELLO), (C, OPEN), (S, OPENED)],
-    State.REFUSED: [(S, HELLO), (C, OPEN), (S, REFUSED)],
-    State.CLOSED: [(S, BYE)],
+PATHS: dict[SessionState, list[tuple[Role, Frame]]] = {
+    SessionState.START: [],
+    SessionState.GREETED: [(S, HELLO)],
+    SessionState.OPENING: [(S, HELLO), (C, OPEN)],
+    SessionState.OPEN: [(S, HELLO), (C, OPEN), (S, OPENED)],
+    SessionState.REFUSED: [(S, HELLO), (C, OPEN), (S, REFUSED)],
+    SessionState.CLOSED: [(S, BYE)],
 }
 
 
@@ -71,7 +71,7 @@ def fed(session: Session, pieces: Iterable[bytes]) -> list[Event]:
     return events
 
 
-def pair(state: State = State.OPEN) -> tuple[Session, Session]:
+def pair(state: SessionState = SessionState.OPEN) -> tuple[Session, Session]:
     """A server's and a client's session that have talked each other into a state."""
     both = {S: Session(S), C: Session(C)}
     for sender, frame in PATHS[state]:
@@ -81,9 +81,9 @@ def pair(state: State = State.OPEN) -> tuple[Session, Session]:
     return both[S], both[C]
 
 
-def at(role: Role, state: State, *, pending: bool = False) -> Session:
+def at(role: Role, state: SessionState, *, pending: bool = False) -> Session:
     """One end in a state; with `pending`, one call (tag 8) waits for its answer."""
     server, client = pair(state)
-    if pending and state is State.OPEN:
+    if pending and state is SessionState.OPEN:
         fed(server, [client.send(CALL)])
     return server if role is S else client

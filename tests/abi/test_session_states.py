@@ -7,17 +7,17 @@ import pytest
 from hcall_abi.codec import ProtocolError, encode
 from hcall_abi.errors import Fault
 from hcall_abi.frames import Frame, FrameType, HCall, Hello, Open, Opened, Segment
-from hcall_abi.session import LocalProtocolError, OtherVersion, Role, Session, State
+from hcall_abi.session import LocalProtocolError, OtherVersion, Role, Session, SessionState
 from tests.abi import sessions
 from tests.abi.sessions import ANSWER, CALL, FRAMES, OPEN, OPENED, TABLE, ZEROS, at, fed, pair
 from tests.abi.strategies import framed, header
 
-EVERY = list(itertools.product(State, Role, FrameType))
+EVERY = list(itertools.product(SessionState, Role, FrameType))
 NAMES = [f"{state.value}-{role.value}-{kind.name}" for state, role, kind in EVERY]
 
 
 @pytest.mark.parametrize("state,role,kind", EVERY, ids=NAMES)
-def test_sending(state: State, role: Role, kind: FrameType) -> None:
+def test_sending(state: SessionState, role: Role, kind: FrameType) -> None:
     """A frame is sent where the table has it; elsewhere it is a bug of this end, and nothing changes."""
     session = at(role, state, pending=True)
     follows = TABLE[state].get((role, kind))
@@ -31,13 +31,13 @@ def test_sending(state: State, role: Role, kind: FrameType) -> None:
 
 
 @pytest.mark.parametrize("state,role,kind", EVERY, ids=NAMES)
-def test_receiving(state: State, role: Role, kind: FrameType) -> None:
+def test_receiving(state: SessionState, role: Role, kind: FrameType) -> None:
     """A frame is taken where the table has it; elsewhere its header is an error; a closed end is deaf."""
     peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
     session = at(role, state, pending=True)
     follows = TABLE[state].get((peer, kind))
     session.receive_data(encode(FRAMES[kind]))
-    if state is State.CLOSED:
+    if state is SessionState.CLOSED:
         assert list(session.events()) == []
         assert session.buffered == 0
     elif follows is None:
@@ -55,7 +55,7 @@ def test_receiving(state: State, role: Role, kind: FrameType) -> None:
 @pytest.mark.parametrize("kind", [FrameType.HCALL, FrameType.OPENED])
 def test_a_forbidden_frame_is_refused_before_its_body(kind: FrameType) -> None:
     """In GREETED the server refuses an HCALL or OPENED by its first 16 bytes."""
-    server = at(Role.SERVER, State.GREETED)
+    server = at(Role.SERVER, SessionState.GREETED)
     server.receive_data(header(kind, 1, 100_000))
     with pytest.raises(ProtocolError, match=r"no (HCALL|OPENED) from the client"):
         list(server.events())
@@ -64,10 +64,10 @@ def test_a_forbidden_frame_is_refused_before_its_body(kind: FrameType) -> None:
 @pytest.mark.parametrize("status", [1, 2, 3, 4, 5, -1, 2**31 - 1, -(2**31)])
 def test_any_other_status_refuses(status: int) -> None:
     """OPENED with a status other than 0 leads both ends to REFUSED, where only GOODBYE may follow."""
-    server, client = pair(State.OPENING)
+    server, client = pair(SessionState.OPENING)
     frame = OPENED._replace(status=status)
     assert fed(client, [server.send(frame)]) == [frame]
-    assert server.state is client.state is State.REFUSED
+    assert server.state is client.state is SessionState.REFUSED
     with pytest.raises(LocalProtocolError):
         client.send(CALL)
     assert fed(client, [server.send(sessions.BYE)]) == [sessions.BYE]
@@ -75,7 +75,7 @@ def test_any_other_status_refuses(status: int) -> None:
 
 def test_each_event_sees_the_state_of_its_moment() -> None:
     """An HCALL that came right behind the OPEN is taken when the OPEN has been answered by then."""
-    server = at(Role.SERVER, State.GREETED)
+    server = at(Role.SERVER, SessionState.GREETED)
     server.receive_data(encode(OPEN) + encode(CALL))
     events = server.events()
     assert next(events) == OPEN
@@ -85,9 +85,9 @@ def test_each_event_sees_the_state_of_its_moment() -> None:
 
 def test_nothing_after_a_goodbye() -> None:
     """Frames behind a GOODBYE are dropped, in the same piece or a later one."""
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     assert fed(server, [encode(sessions.BYE) + encode(CALL), encode(CALL), b"junk" * 8]) == [sessions.BYE]
-    assert server.state is State.CLOSED
+    assert server.state is SessionState.CLOSED
 
 
 # Tags
@@ -136,7 +136,7 @@ def test_a_client_refuses_a_wrong_tag(sent: tuple[int, ...], answered: int) -> N
 
 def test_opened_echoes_the_tag_of_open() -> None:
     """On both sides."""
-    server, client = pair(State.OPENING)
+    server, client = pair(SessionState.OPENING)
     with pytest.raises(LocalProtocolError):
         server.send(OPENED._replace(tag=9))
     client.receive_data(encode(OPENED._replace(tag=9)))
@@ -159,29 +159,31 @@ def test_no_tag_where_none_belongs(role: Role, kind: FrameType) -> None:
 @pytest.mark.parametrize("version", [0, 2, 255])
 def test_an_open_of_another_version_is_an_event(version: int) -> None:
     """Its body is skipped unread, its flags are not judged, and it can be answered with status 4."""
-    server = at(Role.SERVER, State.GREETED)
+    server = at(Role.SERVER, SessionState.GREETED)
     body = b"a body of some later version"
     frame = header(FrameType.OPEN, 99, len(body), version=version, flags=0x8000) + body
     assert fed(server, [bytes([byte]) for byte in frame]) == [OtherVersion(99, version)]
     answer = Opened(99, 4, 0, 0, bytes(32), "")
     assert server.send(answer) == encode(answer)
-    assert server.state is State.REFUSED
+    assert server.state is SessionState.REFUSED
 
 
 @pytest.mark.parametrize(
     "role,state,kind",
     [
-        (Role.SERVER, State.START, FrameType.OPEN),
-        (Role.SERVER, State.OPENING, FrameType.OPEN),
-        (Role.SERVER, State.GREETED, FrameType.HCALL),
-        (Role.SERVER, State.OPEN, FrameType.HCALL),
-        (Role.CLIENT, State.START, FrameType.HELLO),
-        (Role.CLIENT, State.GREETED, FrameType.OPEN),
-        (Role.CLIENT, State.OPEN, FrameType.HRETURN),
-        (Role.SERVER, State.OPEN, FrameType.GOODBYE),
+        (Role.SERVER, SessionState.START, FrameType.OPEN),
+        (Role.SERVER, SessionState.OPENING, FrameType.OPEN),
+        (Role.SERVER, SessionState.GREETED, FrameType.HCALL),
+        (Role.SERVER, SessionState.OPEN, FrameType.HCALL),
+        (Role.CLIENT, SessionState.START, FrameType.HELLO),
+        (Role.CLIENT, SessionState.GREETED, FrameType.OPEN),
+        (Role.CLIENT, SessionState.OPEN, FrameType.HRETURN),
+        (Role.SERVER, SessionState.OPEN, FrameType.GOODBYE),
     ],
 )
-def test_any_other_frame_of_another_version_is_an_error(role: Role, state: State, kind: FrameType) -> None:
+def test_any_other_frame_of_another_version_is_an_error(
+    role: Role, state: SessionState, kind: FrameType
+) -> None:
     """Only OPEN, and only where an OPEN is due."""
     session = at(role, state)
     session.receive_data(header(kind, 0, 0, version=2))
@@ -225,7 +227,7 @@ def test_a_frame_that_cannot_be_encoded_changes_nothing(frame: Frame) -> None:
 
 def test_garbage_is_named_by_its_magic() -> None:
     """An HTTP request on the data channel is told apart from a frame that is too long."""
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     server.receive_data(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
     with pytest.raises(ProtocolError, match="bad magic"):
         list(server.events())
@@ -234,7 +236,7 @@ def test_garbage_is_named_by_its_magic() -> None:
 @pytest.mark.parametrize("kind", [0, 7, 255])
 def test_unknown_frame_types(kind: int) -> None:
     """An unknown type is refused by its header."""
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     server.receive_data(header(kind, 0, 10))
     with pytest.raises(ProtocolError, match="unknown frame type"):
         list(server.events())
@@ -243,7 +245,7 @@ def test_unknown_frame_types(kind: int) -> None:
 @pytest.mark.parametrize("flag", range(16))
 def test_unknown_flags(flag: int) -> None:
     """No flag bit has a meaning yet."""
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     server.receive_data(header(FrameType.HCALL, 1, 88, flags=1 << flag))
     with pytest.raises(ProtocolError, match="flags"):
         list(server.events())
@@ -260,6 +262,6 @@ def test_a_hello_that_contradicts_itself() -> None:
 
 def test_isinstance_of_events() -> None:
     """Events are the frames themselves, so a caller can match on their types."""
-    server = at(Role.SERVER, State.GREETED)
+    server = at(Role.SERVER, SessionState.GREETED)
     (event,) = fed(server, [encode(OPEN)])
     assert isinstance(event, Open)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hcall_abi.codec import ProtocolError, encode
 from hcall_abi.frames import MAX_BODY, FrameType, Goodbye, HCall, HReturn, Segment, Write
-from hcall_abi.session import Event, LocalProtocolError, Role, Session, State
+from hcall_abi.session import Event, LocalProtocolError, Role, Session, SessionState
 from tests.abi import strategies as wire
 from tests.abi.sessions import ANSWER, CALL, HELLO, OPEN, OPENED, ZEROS, at, fed, pair
 
@@ -31,9 +31,9 @@ def test_any_chunking_gives_the_same_events(frames: list[HCall], where: list[int
     data = b"".join(encode(frame) for frame in frames) + encode(Goodbye(0, "done"))
     expected = [*frames, Goodbye(0, "done")]
     for pieces in ([data], [bytes([byte]) for byte in data], cut(data, where)):
-        server = at(Role.SERVER, State.OPEN)
+        server = at(Role.SERVER, SessionState.OPEN)
         assert fed(server, pieces) == expected
-        assert server.state is State.CLOSED
+        assert server.state is SessionState.CLOSED
         assert server.buffered == 0
 
 
@@ -43,7 +43,7 @@ def test_events_taken_at_any_time(takes: list[int], where: list[int], chance: ra
     frames = [
         CALL._replace(tag=n, segments=(Segment.read(0, bytes(chance.randrange(900))),)) for n in range(8)
     ]
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     seen: list[Event] = []
     for n, piece in enumerate(cut(b"".join(map(encode, frames)), where)):
         server.receive_data(piece)
@@ -69,12 +69,12 @@ def by_windows(server: Session, pieces: list[bytes], most: int) -> list[Event]:
 def test_windows_of_calls_are_the_same_events(frames: list[HCall], where: list[int], most: int) -> None:
     """`calls` is a short cut and nothing else, whatever the pieces; the answers go out in its order."""
     data = b"".join(encode(frame) for frame in frames) + encode(Goodbye(0, "done"))
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     answers = [HReturn(frame.tag, 0, (0,) * 9, ()) for frame in frames]
     assert by_windows(server, cut(data[: -len(encode(Goodbye(0, "done")))], where), most) == frames
     assert [b"".join(parts) for parts in server.answers(answers)] == [encode(answer) for answer in answers]
     assert by_windows(server, [encode(Goodbye(0, "done"))], most) == [Goodbye(0, "done")]
-    assert server.state is State.CLOSED
+    assert server.state is SessionState.CLOSED
 
 
 @given(wire.hcalls, st.binary(min_size=1, max_size=40), st.integers(0, 200), st.integers(1, 5))
@@ -84,7 +84,7 @@ def test_windows_end_before_a_damaged_call(good: HCall, noise: bytes, where: int
     data = frame + frame[:where] + noise + frame[where + len(noise) :]
     ends = []
     for take in (by_windows, lambda server, pieces, most: fed(server, pieces)):
-        server = at(Role.SERVER, State.OPEN)
+        server = at(Role.SERVER, SessionState.OPEN)
         try:
             ends.append(repr(take(server, [data], most)))
         except ProtocolError as error:
@@ -95,7 +95,7 @@ def test_windows_end_before_a_damaged_call(good: HCall, noise: bytes, where: int
 def test_answers_without_a_call_or_in_another_order() -> None:
     """An answer that is not due is a bug of this end, found before a byte is sent."""
     for tags in ([2, 1], [1, 2, 3]):
-        server = at(Role.SERVER, State.OPEN)
+        server = at(Role.SERVER, SessionState.OPEN)
         server.receive_data(encode(CALL._replace(tag=1)) + encode(CALL._replace(tag=2)))
         assert len(server.calls(9)) == 2
         with pytest.raises(LocalProtocolError, match="oldest call"):
@@ -112,7 +112,7 @@ def test_a_client_reads_in_pieces_too(frame: HReturn, where: list[int]) -> None:
 
 def test_other_kinds_of_bytes() -> None:
     """A bytearray or memoryview may be reused by its owner after it was given."""
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     buffer = bytearray(encode(CALL) + encode(CALL)[:50])
     server.receive_data(memoryview(buffer))  # type: ignore[arg-type]  # any buffer will do
     buffer[:] = b"\xee" * len(buffer)
@@ -159,7 +159,7 @@ def test_the_work_is_linear(piece: int) -> None:
 
 def test_many_pieces_without_taking_events() -> None:
     """Pieces that wait are joined once, not at every piece."""
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     data = encode(CALL) * 50
     for byte in data:
         server.receive_data(bytes([byte]))
@@ -169,7 +169,7 @@ def test_many_pieces_without_taking_events() -> None:
 
 def test_many_frames_at_once() -> None:
     """A batch of thousands of frames from one read, and what is left of the last."""
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     frames = [CALL._replace(tag=n) for n in range(3000)]
     data = b"".join(map(encode, frames))
     server.receive_data(data[:-1])
@@ -185,7 +185,7 @@ def test_many_frames_at_once() -> None:
 @pytest.mark.parametrize("version,kind", [(1, 4), (2, 2), (1, 2)])
 def test_too_large_is_refused_by_the_header(length: int, version: int, kind: int) -> None:
     """A body above the limit ends the session before its first byte has come, also in a foreign OPEN."""
-    server = at(Role.SERVER, State.OPEN if kind == FrameType.HCALL else State.GREETED)
+    server = at(Role.SERVER, SessionState.OPEN if kind == FrameType.HCALL else SessionState.GREETED)
     server.receive_data(wire.header(kind, 1, length, version=version))
     with pytest.raises(ProtocolError) as caught:
         list(server.events())
@@ -203,7 +203,7 @@ def test_the_largest_body_is_taken() -> None:
 
 def test_memory_is_bounded_by_one_frame_and_one_piece() -> None:
     """A peer that dribbles the largest frame, over and over, makes only a few copies of it live."""
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     frame = encode(HCall(1, 0x42C, ZEROS, (Segment.read(0, bytes(MAX_BODY - 88 - 16)),)))
     tracemalloc.start()
     try:
@@ -221,7 +221,7 @@ def test_memory_is_bounded_by_one_frame_and_one_piece() -> None:
 
 def test_a_closed_session_holds_nothing() -> None:
     """Bytes that still come after a GOODBYE are not kept."""
-    server = at(Role.SERVER, State.CLOSED)
+    server = at(Role.SERVER, SessionState.CLOSED)
     server.receive_data(bytes(1000))
     assert server.buffered == 0
 
@@ -231,15 +231,15 @@ def test_a_closed_session_holds_nothing() -> None:
 
 def test_an_end_between_frames() -> None:
     """A peer that just goes away has broken nothing."""
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     server.receive_eof()
-    assert server.state is State.CLOSED
+    assert server.state is SessionState.CLOSED
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 120])
 def test_an_end_inside_a_frame(size: int) -> None:
     """Half a header or half a body is an error of the peer."""
-    server = at(Role.SERVER, State.OPEN)
+    server = at(Role.SERVER, SessionState.OPEN)
     assert fed(server, [encode(CALL)[:size]]) == []
     with pytest.raises(ProtocolError, match="ended inside a frame"):
         server.receive_eof()
@@ -248,7 +248,7 @@ def test_an_end_inside_a_frame(size: int) -> None:
 # Any bytes
 
 
-starts = st.sampled_from([(role, state) for role in Role for state in State])
+starts = st.sampled_from([(role, state) for role in Role for state in SessionState])
 parts = st.one_of(
     st.binary(max_size=64),
     wire.damaged(wire.hcalls.map(wire.hcall_bytes)),
@@ -263,14 +263,14 @@ parts = st.one_of(
 @settings(max_examples=400)
 @given(starts, st.lists(parts, max_size=6), places)
 def test_any_bytes_give_events_or_a_protocol_error(
-    start: tuple[Role, State], pieces: list[bytes], where: list[int]
+    start: tuple[Role, SessionState], pieces: list[bytes], where: list[int]
 ) -> None:
     """Nothing else ever comes out, whatever comes in; and the same comes out byte by byte."""
     data = b"".join(pieces)
     assert outcome(start, [data]) == outcome(start, cut(data, where))
 
 
-def outcome(start: tuple[Role, State], pieces: list[bytes]) -> tuple[list[Event], str]:
+def outcome(start: tuple[Role, SessionState], pieces: list[bytes]) -> tuple[list[Event], str]:
     """The events of a fresh session, and how it ended."""
     session = at(*start, pending=True)
     seen: list[Event] = []

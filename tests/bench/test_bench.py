@@ -13,7 +13,7 @@ from bench.loadgen import Measured
 from bench.measure import paired_ratio, work_ratio
 from bench.programs import END, POLL, Program, answers_by_size, confirmed_writes
 from hcall_abi.frames import HCall, HReturn
-from hcall_abi.session import Role, Session, State
+from hcall_abi.session import Role, Session, SessionState
 from tests.debian.reporting import needed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -106,7 +106,7 @@ def test_work_counts_both_ends() -> None:
 def frames(data: bytes, role: Role) -> list[object]:
     """The frames in `data`, as the session engine reads them in an open session."""
     session = Session(role)
-    session._enter(State.OPEN)
+    session._enter(SessionState.OPEN)
     tags = [int.from_bytes(data[8:12], "big")] if role is Role.CLIENT else []
     session._pending.extend(tags)
     session.receive_data(data)

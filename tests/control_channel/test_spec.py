@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
-from hcall_abi.control import PARAMETERS, VERBS, Kind
+from hcall_abi.control import PARAMETERS, VERBS, ProblemKind
 from hcall_abi.control_bodies import AttributeChanges, Body, Problem, SecureBootMode, View
 from hcall_server.control_channel import app, http, serve
 from swpks.cli import hmc
@@ -56,8 +56,10 @@ def test_the_page_has_every_verb() -> None:
 
 def test_the_page_has_every_problem() -> None:
     """Status, type and title of each kind."""
-    assert table("status | type | title") == [[str(kind.status), kind.type, kind.title] for kind in Kind]
-    assert len({kind.status for kind in Kind}) == len(Kind)
+    assert table("status | type | title") == [
+        [str(kind.status), kind.type, kind.title] for kind in ProblemKind
+    ]
+    assert len({kind.status for kind in ProblemKind}) == len(ProblemKind)
 
 
 def test_the_page_has_every_field() -> None:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from swpks.demo.stage import WIDTH, Stage, StepBroken, wants_colour
+from swpks.demo.stage import WIDTH, DemoStage, StepBroken, wants_colour
 
 
 class Terminal(io.StringIO):
@@ -27,7 +27,7 @@ def told(out: io.TextIOWrapper) -> str:
 
 def test_a_pipe_gets_plain_text_with_marks() -> None:
     out = utf8_pipe()
-    stage = Stage(out)
+    stage = DemoStage(out)
     stage.title("the whole")
     with stage.step("first", "what it shows"):
         stage.say("told")
@@ -43,7 +43,7 @@ def test_a_pipe_gets_plain_text_with_marks() -> None:
 
 def test_a_pipe_that_knows_no_marks_gets_words() -> None:
     out = io.TextIOWrapper(io.BytesIO(), "ascii")
-    stage = Stage(out)
+    stage = DemoStage(out)
     stage.check("holds", held=True)
     stage.check("does not", held=False)
     assert told(out) == "    ok: holds\n    FAILED: does not\n"
@@ -64,7 +64,7 @@ def test_a_terminal_gets_colour_unless_it_is_not_wanted(monkeypatch: pytest.Monk
 
 def test_colour_does_not_change_the_words() -> None:
     plain, painted = utf8_pipe(), utf8_pipe()
-    for stage in (Stage(plain, colour=False), Stage(painted, colour=True)):
+    for stage in (DemoStage(plain, colour=False), DemoStage(painted, colour=True)):
         with stage.step("first", "what it shows"):
             stage.check("holds", held=True)
     text = told(painted)
@@ -76,7 +76,7 @@ def test_colour_does_not_change_the_words() -> None:
 
 def test_no_line_is_too_wide() -> None:
     out = utf8_pipe()
-    stage = Stage(out)
+    stage = DemoStage(out)
     with stage.step("first", "word " * 100):
         stage.check("claim " * 100, held=True)
         stage.say("tale " * 100)
@@ -86,12 +86,12 @@ def test_no_line_is_too_wide() -> None:
 
 
 def test_nothing_checked_is_nothing_held() -> None:
-    assert not Stage(io.StringIO()).held
+    assert not DemoStage(io.StringIO()).held
 
 
 def test_an_error_in_a_step_is_a_verdict_and_ends_the_story() -> None:
     out = utf8_pipe()
-    stage = Stage(out)
+    stage = DemoStage(out)
     with pytest.raises(StepBroken), stage.step("first", "what it shows"):
         raise OSError("gone")
     assert not stage.held
@@ -99,7 +99,7 @@ def test_an_error_in_a_step_is_a_verdict_and_ends_the_story() -> None:
 
 
 def test_an_interruption_is_no_verdict() -> None:
-    stage = Stage(io.StringIO())
+    stage = DemoStage(io.StringIO())
     with pytest.raises(KeyboardInterrupt), stage.step("first", "what it shows"):
         raise KeyboardInterrupt
     assert stage.checks == 0

@@ -13,7 +13,7 @@ from swpks.qemu.console import PatientConsole
 from swpks.qemu.elf import KernelImage, load
 from swpks.qemu.errors import MachineFailed
 from swpks.qemu.inferior import call_function
-from swpks.qemu.machine import Machine, check
+from swpks.qemu.machine import QemuMachine, check
 from swpks.qemu.run import run_kernel
 from swpks.qemu.stub import Stop
 from swpks.testing import ServerProcess
@@ -61,7 +61,7 @@ def newest_kernel() -> Path:
 def need_qemu(kernel: Path) -> None:
     """QEMU is one of the packages that the test command installs; without it there is nothing to test."""
     try:
-        check(Machine(kernel))
+        check(QemuMachine(kernel))
     except MachineFailed as error:
         raise Unavailable(str(error)) from None
 
@@ -96,7 +96,7 @@ class Guest:
 
     async def run(self, prepare: Callable[[Bridge], None]) -> None:
         """Run the machine until it ends; `prepare` puts hooks."""
-        machine = Machine(self.kernel, self.initrd, "console=hvc0 panic=-1", serial=f"file:{self.log}")
+        machine = QemuMachine(self.kernel, self.initrd, "console=hvc0 panic=-1", serial=f"file:{self.log}")
 
         def prepared(bridge: Bridge) -> None:
             self.bridge = bridge

@@ -15,7 +15,7 @@ from hcall_client.calls import raw_call
 from swpks.cli.main import main
 from swpks.qemu.console import PatientConsole
 from swpks.qemu.errors import MachineFailed, PartitionUnusable, StubError
-from swpks.qemu.machine import Machine, command_line, start
+from swpks.qemu.machine import QemuMachine, command_line, start
 from swpks.qemu.memory import SeenMemory, marshal_slowly
 from swpks.qemu.partition import partition_of
 from swpks.qemu.qmp import Qmp
@@ -79,7 +79,7 @@ async def test_a_monitor_that_makes_no_sense(line: bytes) -> None:
 
 def test_the_command_line_of_qemu() -> None:
     """The user's options come last; stub and monitor are inherited descriptors, no port and no path."""
-    machine = Machine(Path("vmlinux"), Path("initrd"), "quiet", ["-smp", "2"])
+    machine = QemuMachine(Path("vmlinux"), Path("initrd"), "quiet", ["-smp", "2"])
     line = command_line(machine, 7, 9)
     assert line[0] == "qemu-system-ppc64"
     assert line[-2:] == ["-smp", "2"]
@@ -92,12 +92,12 @@ def test_the_command_line_of_qemu() -> None:
         assert line[line.index(pair[0]) + 1] == pair[1]
     assert "socket,id=swpks-stub,fd=7" in line
     assert "socket,id=swpks-monitor,fd=9" in line
-    assert "-initrd" not in command_line(Machine(Path("vmlinux")), 7, 9)
+    assert "-initrd" not in command_line(QemuMachine(Path("vmlinux")), 7, 9)
 
 
 async def test_no_qemu(tmp_path: Path) -> None:
     with pytest.raises(MachineFailed, match="not installed"):
-        async with start(Machine(tmp_path, program="qemu-system-that-nobody-has")):
+        async with start(QemuMachine(tmp_path, program="qemu-system-that-nobody-has")):
             pass
 
 
@@ -107,7 +107,7 @@ async def test_qemu_is_ended_with_the_block(tmp_path: Path) -> None:
     program = tmp_path / "qemu"
     program.write_text("#!/bin/sh\nexec sleep 1000\n")
     program.chmod(0o700)
-    async with start(Machine(kernel, program=str(program))) as wires:
+    async with start(QemuMachine(kernel, program=str(program))) as wires:
         assert wires.process.returncode is None
     assert wires.process.returncode is not None
 
@@ -115,7 +115,7 @@ async def test_qemu_is_ended_with_the_block(tmp_path: Path) -> None:
 async def test_a_missing_initrd(tmp_path: Path) -> None:
     (tmp_path / "kernel").touch()
     with pytest.raises(MachineFailed, match="initrd is no file"):
-        async with start(Machine(tmp_path / "kernel", tmp_path / "initrd", program="sh")):
+        async with start(QemuMachine(tmp_path / "kernel", tmp_path / "initrd", program="sh")):
             pass
 
 

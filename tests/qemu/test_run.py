@@ -14,7 +14,7 @@ from swpks.qemu import run
 from swpks.qemu.console import PatientConsole
 from swpks.qemu.elf import load
 from swpks.qemu.errors import GuestStopped, PartitionUnusable, StubError
-from swpks.qemu.machine import Machine, Wires
+from swpks.qemu.machine import QemuMachine, Wires
 from swpks.qemu.partition import partition_of
 from swpks.testing import ServerProcess
 from tests.qemu.assemble import IDLE, POWER_OFF
@@ -47,7 +47,7 @@ class Played:
         monkeypatch.setattr(run, "start", self.start)
 
     @asynccontextmanager
-    async def start(self, _machine: Machine, **_streams: Any) -> AsyncIterator[Wires]:
+    async def start(self, _machine: QemuMachine, **_streams: Any) -> AsyncIterator[Wires]:
         self.starts += 1
         ours, theirs = trio.testing.memory_stream_pair()
         our_monitor, their_monitor = trio.testing.memory_stream_pair()
@@ -67,7 +67,7 @@ class Played:
         console = PatientConsole(server.control_socket, name)
         with trio.fail_after(60):
             await run.run_kernel(
-                Machine(self.path), load(self.path), server.socket(), console, patience=20, **options
+                QemuMachine(self.path), load(self.path), server.socket(), console, patience=20, **options
             )
 
 

@@ -13,13 +13,13 @@ from hcall_server.platform.identity import SystemIdentity
 from hcall_server.sealing import (
     NotAuthenticError,
     NotSealedError,
-    Opened,
     SealedKind,
     SealedLengthError,
     Sealer,
     SealingError,
     SwappedError,
     UnknownLevelError,
+    Unsealed,
     WrongKindError,
 )
 from hcall_server.sealing.formats import ASSOCIATED_DATA, ENVELOPE, ENVELOPE_HEADER
@@ -48,7 +48,7 @@ def test_a_sealed_blob_opens_in_its_place(
 ) -> None:
     """R-02: what was sealed comes back with its generation; a restarted system opens it as well."""
     blob = sealer().seal(kind, partition, generation, plaintext)
-    assert sealer().open(kind, partition, blob) == Opened(generation, plaintext)
+    assert sealer().open(kind, partition, blob) == Unsealed(generation, plaintext)
 
 
 def test_nothing_of_the_plaintext_shows() -> None:
@@ -148,7 +148,7 @@ def test_a_blob_opens_for_its_own_kind_partition_and_generation_alone() -> None:
     for made, asked in itertools.product(places, places):
         blob = rewritten(mine.seal(*made, PLAINTEXT), asked)
         if made == asked:
-            assert mine.open(*asked[:2], blob) == Opened(asked[2], PLAINTEXT)
+            assert mine.open(*asked[:2], blob) == Unsealed(asked[2], PLAINTEXT)
         else:
             with pytest.raises(NotAuthenticError):
                 mine.open(*asked[:2], blob)

@@ -12,7 +12,7 @@ import pytest
 
 from hcall_abi import efi, frames, structures
 from hcall_abi.calls import CALLS, Opcode
-from hcall_abi.session import State
+from hcall_abi.session import SessionState
 from hcall_abi.statuses import Status, blamed_register
 from hcall_server.hcalls.handlers import HANDLERS
 from hcall_server.wrapping import formats
@@ -138,7 +138,7 @@ def test_the_state_table() -> None:
     told = {(state, who, frame, leads.split(",")[0]) for state, who, frame, leads in rows}
     assert told - {("any but closed", "either", "GOODBYE", "closed")} == expected
     assert ("any but closed", "either", "GOODBYE", "closed") in told
-    for state in State:
+    for state in SessionState:
         assert f"{state.value}" in section(SPEC / "protocol.md", "States")
 
 

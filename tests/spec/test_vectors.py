@@ -14,7 +14,7 @@ import pytest
 from hcall_abi.codec import ProtocolError, decode, encode
 from hcall_abi.frames import FrameType
 from hcall_abi.proof import client_proof, server_proof
-from hcall_abi.session import Role, Session, State
+from hcall_abi.session import Role, Session, SessionState
 from tests.abi import sessions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,22 +146,24 @@ def test_valid_frames_by_the_session(vector: Vector) -> None:
     data = bytes.fromhex(vector["hex"])
     tag = int.from_bytes(data[8:12], "big")
     role = Role.SERVER if vector["from"] == "client" else Role.CLIENT
-    state = {1: State.START, 2: State.GREETED, 3: State.OPENING}.get(data[5], State.OPEN)
+    state = {1: SessionState.START, 2: SessionState.GREETED, 3: SessionState.OPENING}.get(
+        data[5], SessionState.OPEN
+    )
     session = prepared(role, state, tag)
     (event,) = sessions.fed(session, [data[:20], data[20:]])
     assert encode(event) == data  # type: ignore[arg-type]  # never an OtherVersion here
     assert decode(data[5], tag, data, 16, len(data)) == event
 
 
-def prepared(role: Role, state: State, tag: int) -> Session:
+def prepared(role: Role, state: SessionState, tag: int) -> Session:
     """One end in a state, with an OPEN or a call of that tag waiting where the end is a client."""
-    if role is Role.SERVER or state in (State.START, State.GREETED):
+    if role is Role.SERVER or state in (SessionState.START, SessionState.GREETED):
         return sessions.at(role, state)
-    if state is State.OPENING:
-        client = sessions.at(role, State.GREETED)
+    if state is SessionState.OPENING:
+        client = sessions.at(role, SessionState.GREETED)
         client.send(sessions.OPEN._replace(tag=tag))
     else:
-        client = sessions.at(role, State.OPEN)
+        client = sessions.at(role, SessionState.OPEN)
         client.send(sessions.CALL._replace(tag=tag))
     return client
 
@@ -172,7 +174,7 @@ def test_damaged_frames_by_the_session(vector: Vector) -> None:
     data = bytes.fromhex(vector["hex"])
     tag = 2 if vector["state"] == "open" else 1
     for pieces in ([data], [bytes([byte]) for byte in data]):
-        session = prepared(Role(vector["to"]), State(vector["state"]), tag)
+        session = prepared(Role(vector["to"]), SessionState(vector["state"]), tag)
         with pytest.raises(ProtocolError) as caught:
             sessions.fed(session, pieces)
         assert caught.value.section == vector["section"]
@@ -186,7 +188,7 @@ def test_the_session_of_the_prose() -> None:
         peer = ends["client" if step["from"] == "server" else "server"]
         (event,) = sessions.fed(peer, [data])
         assert ends[step["from"]].send(event) == data, step["what"]  # type: ignore[arg-type]
-    assert ends["server"].state is ends["client"].state is State.CLOSED
+    assert ends["server"].state is ends["client"].state is SessionState.CLOSED
 
 
 def test_the_files_are_what_the_tool_makes() -> None:
