@@ -12,8 +12,9 @@ machine's own apt uses.
 The cache is `$SWPKS_CACHE`, else `$XDG_CACHE_HOME/swpks`, else `~/.cache/swpks`; files in it are kept by
 package, version and `LAYOUT`. Files of an older layout are left alone, because an older checkout may be using
 them; the whole cache can be deleted at any time. A file has the permission bits that it has in its package,
-but the owner can always read and write it, nobody else can write it, and it is never setuid, setgid or
-sticky. The index is asked for again after some hours; without a network the last one serves.
+with these exceptions: the owner can always read and write it, and nobody else can write it. The bits setuid,
+setgid and sticky are never set. The index is asked for again after some hours; without a network the last
+one serves.
 A suite that can't be had is asked for once in a process, however many archives there are of it.
 """
 

@@ -1,4 +1,4 @@
-"""From an error to `application/problem+json`: its kind is a row of `hcall_abi.control.Kind`."""
+"""From an error to `application/problem+json`: its kind is a row of `hcall_abi.control.ProblemKind`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ProblemError(SwpksError):
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return what a client is told of `error`; what is not ours is told without its text."""
+    """Return the problem that a client gets for `error`; only a SwpksError shows its own text."""
     if isinstance(error, SwpksError):
         return _problem(_kind_of(error), error.message, error.fault.value, error)
     return _problem(ProblemKind.INTERNAL, "the server failed; its log has the reason", "internal", None)

@@ -1,13 +1,12 @@
 """What each verb does: from a call to the answer that its row in `hcall_abi.control.VERBS` promises.
 
-A function returns a struct, or raises what becomes a problem.  The rules themselves are the managed
-system's; here a call only finds its partition and shows what has become of it.
+A function returns a struct, or raises an error that becomes a problem.  The managed system checks the
+rules.  A function here calls the machine, and shows the partition afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -121,15 +120,15 @@ def show_health(call: Call) -> HealthView | Reply:
 
 def show_metrics(call: Call) -> Text:
     """Return the figures for Prometheus; `load_metrics` has loaded what makes them."""
-    metrics = load_metrics()
+    from hcall_server.control_channel import metrics
+
     return Text(metrics.MEDIA_TYPE, metrics.exposition(call.machine))
 
 
-def load_metrics() -> ModuleType:
-    """Import Prometheus' library, once; in a thread, so that the data channel goes on meanwhile."""
+def load_metrics() -> None:
+    """Import Prometheus' library; in a thread, so that the data channel goes on meanwhile."""
     with beside_the_loop():
-        from hcall_server.control_channel import metrics
-    return metrics
+        import hcall_server.control_channel.metrics  # noqa: F401
 
 
 def _shown(machine: Machine, name: str) -> PartitionView:

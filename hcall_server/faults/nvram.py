@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from hcall_abi.faults import NvramFault, NvramOperation
 from hcall_server.faults.plan import Plan, Planned
-from hcall_server.nvram.seam import Nvram, NvramError
+from hcall_server.nvram.seam import Nvram, NvramError, Trouble
 
 
 class FaultyNvram:
@@ -61,25 +61,26 @@ class FaultyNvram:
         self.inner.close()
 
     def _begin(self, operation: NvramOperation) -> NvramFault | None:
-        """Count the operation, meet the fault that comes before it, and return what it met."""
+        """Count the operation, apply the fault that comes before it, and return that fault."""
         with self._lock:
             self.counts[operation] += 1
             fault = self._plan.met_by(operation)
-            stalled, released = fault is not None and fault.trouble == "stall", self._released
-            if stalled:
+            released = self._released
+            if fault is not None and fault.trouble == "stall":
                 self.stalled.set()
-        if stalled:
+        if fault is None:
+            return None
+        if fault.trouble == "stall":
             released.wait()
-        elif fault is not None and not fault.after:
-            raise _planned_error(fault)
+        elif not fault.after:
+            raise _planned_error(fault.trouble)
         return fault
 
 
 def _fail_after(fault: NvramFault | None) -> None:
-    if fault is not None and fault.after:
-        raise _planned_error(fault)
+    if fault is not None and fault.after and fault.trouble != "stall":
+        raise _planned_error(fault.trouble)
 
 
-def _planned_error(fault: NvramFault) -> NvramError:
-    kind = "io" if fault.trouble == "stall" else fault.trouble  # a stall raises nothing
+def _planned_error(kind: Trouble) -> NvramError:
     return NvramError(kind, f"NVRAM: {kind} (a planned fault)")

@@ -1,9 +1,9 @@
 """One managed system that runs: its partitions with their sessions, write-behind and fault plans.
 
 The rules are those of `hcall_server.platform.system`; a refused request raises its error and
-changes nothing.  What is added here is what the outside sees of it: the transport opens and closes,
-sessions end with GOODBYE 2, and what has to outlive the process is handed to the encryptor.  Nothing
-waits between a rule and the end of the sessions.  So no call of an old IPL can run in the new one.
+changes nothing.  This module adds the effects: the transport opens and closes, sessions end with
+GOODBYE 2, and changes go to the encryptor, which makes them durable.  Nothing waits between a rule and
+the end of the sessions.  So no call of an old IPL can run in the new one.
 
 `hcall_server.service.assembly` makes a machine.  All its functions are called on one event loop.
 """
@@ -147,9 +147,9 @@ class Machine:
 
     def power_on(self, name: str) -> Partition:
         """Activate a partition and listen for it."""
-        found = self.system.find(name)
-        before = found.ipl_count, found.secure_boot
-        partition = self.system.power_on(name)
+        partition = self.system.find(name)
+        before = partition.ipl_count, partition.secure_boot
+        self.system.power_on(name)
         try:
             self.transport.open(partition)
         except BaseException:

@@ -24,7 +24,7 @@ SECURE_BOOT_MODES = tuple(mode.name.lower() for mode in SecureBoot)
 """Names of the secure-boot modes, in the order of their numbers: off, audit, enforce."""
 
 IN_USE_CODE = "HSCL0DC8"
-"""The console's message when what a keystore in use depends on is to be switched off."""
+"""The console's message number for switching off something that a keystore in use needs."""
 
 NAME_RULE = (
     "a name is 1 to 31 letters, digits, dots, dashes or underscores, starts with a letter or digit, "

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +32,7 @@ from hcall_client.console import (
     ConsoleUnreachable,
 )
 from swpks.cli import hmc_output as output
+from swpks.cli.where import for_every_verb, state_folder
 
 REFUSED = 1
 USAGE = 2
@@ -154,21 +154,15 @@ class _EachOnce(argparse.Action):
 
 
 def _add_where(parser: argparse.ArgumentParser, default: Any) -> None:
-    """Add what every verb takes; given before the verb or after it, the last one counts."""
-    group = parser.add_argument_group("where the server is, and how it is told")
-    found = os.environ.get("SWPKS_STATE")
-
-    def add(name: str, fallback: Any, **options: Any) -> None:
-        group.add_argument(name, default=fallback if default is None else default, **options)
-
-    add("--state", Path(found) if found else None, type=Path, metavar="DIR", help="the server's state folder")
+    add = for_every_verb(parser, "where the server is, and how it is told", default)
+    add("--state", state_folder(), type=Path, metavar="DIR", help="the server's state folder")
     add("--socket", None, type=Path, metavar="PATH", help="the control channel's Unix socket")
     add("--timeout", console.DEFAULT_TIMEOUT, type=float, metavar="S", help="seconds to wait for the server")
     add("--json", False, action="store_true", help="print JSON")
 
 
 class _Verb(NamedTuple):
-    """One verb of the command: what it does, its operands for argparse, and what it asks."""
+    """One verb of the command: summary, operands for argparse, and the function that makes the request."""
 
     summary: str
     operands: dict[str, dict[str, Any]]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hcall_abi.consumers import Consumer
 from swpks.cli import lpar_values as values
 from swpks.cli.lpar_values import UsageError
+from swpks.cli.where import for_every_verb, state_folder
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds that a command waits for the server."""
@@ -64,14 +64,9 @@ def _read_key(path: Path) -> bytes:
 
 
 def add_where(parser: argparse.ArgumentParser, default: Any) -> None:
-    """Add what every verb takes; given before the verb or after it, the last one counts."""
-    group = parser.add_argument_group("where the partition is, and who asks")
-    found = os.environ.get("SWPKS_STATE")
-
-    def add(name: str, fallback: Any, **options: Any) -> None:
-        group.add_argument(name, default=fallback if default is None else default, **options)
-
-    add("--state", Path(found) if found else None, type=Path, metavar="DIR", help="the server's state folder")
+    """Add the options that every verb of `swpks lpar` takes."""
+    add = for_every_verb(parser, "where the partition is, and who asks", default)
+    add("--state", state_folder(), type=Path, metavar="DIR", help="the server's state folder")
     add("--socket", None, type=Path, metavar="PATH", help="the partition's Unix socket")
     add("--tcp", None, metavar="HOST:PORT", help="a TCP listener; needs the partition's access key")
     add("--access-key-file", None, type=Path, metavar="F", help="the access key in hexadecimal")

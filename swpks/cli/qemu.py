@@ -27,6 +27,7 @@ from hcall_abi.calls import Opcode
 from hcall_abi.console import NAME_RULE, is_partition_name
 from hcall_abi.errors import OperatorError
 from hcall_abi.statuses import status_name
+from swpks.cli.where import state_folder
 
 if TYPE_CHECKING:
     from hcall_abi.frames import HReturn
@@ -53,7 +54,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    found = os.environ.get("SWPKS_STATE")
     add = parser.add_argument
     add(
         "--partition",
@@ -73,7 +73,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add(
         "--state",
         type=Path,
-        default=Path(found) if found else None,
+        default=state_folder(),
         metavar="DIR",
         help="the server's state folder (default: SWPKS_STATE, else one that is removed at the end)",
     )

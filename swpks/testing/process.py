@@ -31,7 +31,7 @@ START_SECONDS = 20.0
 STOP_SECONDS = 20.0
 """Longest wait for a server to end after SIGTERM."""
 
-_COMMAND = (sys.executable, "-c", "import sys; from swpks.cli.main import main; sys.exit(main())")
+_COMMAND = (sys.executable, "-m", "swpks")
 
 
 class ServerFailed(Exception):
@@ -42,7 +42,7 @@ class ServerProcess:
     """A `swpks serve` process over one state folder.
 
     `partitions` are NAME:KBYTES as on the command line; `options` are more of its options.
-    `ready` is what the server told when it was ready.
+    `ready` holds the fields that the server wrote to --ready-fd.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class ServerProcess:
         )
 
     def hmc(self, *arguments: str) -> str:
-        """Do what the console does, such as ``hmc("power", "lpar1", "off")``, and return what it says.
+        """Run `swpks hmc` with these words, such as ``hmc("power", "lpar1", "off")``; return its output.
 
         ServerFailed when it refuses.
         """

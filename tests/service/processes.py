@@ -5,12 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-MAIN = "import sys; from swpks.cli.main import main; sys.exit(main())"
-
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a server that is expected to end by itself."""
-    command = [sys.executable, "-c", MAIN, "serve", *arguments]
+    command = [sys.executable, "-m", "swpks", "serve", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 

@@ -19,7 +19,7 @@ from hcall_client.request import Authorization
 from hcall_server.components.anchor_card import AnchorCard
 from swpks.testing import ServerProcess
 from tests.data_channel.support import read, write
-from tests.service.processes import MAIN, serve
+from tests.service.processes import serve
 
 pytestmark = pytest.mark.process
 
@@ -120,7 +120,7 @@ def test_a_log_that_is_closed_does_not_stop_the_server(server: ServerProcess) ->
     """Whoever reads the log may go away."""
     reader, writer = os.pipe()
     ready_reader, ready_writer = os.pipe()
-    command = [sys.executable, "-c", MAIN, "serve", "--state", str(server.state), "--partition", "alpha:4"]
+    command = [sys.executable, "-m", "swpks", "serve", "--state", str(server.state), "--partition", "alpha:4"]
     command += ["--ready-fd", str(ready_writer)]
     process = subprocess.Popen(command, stderr=writer, stdout=subprocess.DEVNULL, pass_fds=[ready_writer])
     os.close(writer)

@@ -17,7 +17,7 @@ from hcall_client.calls import (
 from hcall_client.errors import OpenRefused
 from swpks.testing import ServerFailed, ServerProcess
 from tests.data_channel.support import read, write
-from tests.service.processes import MAIN, serve
+from tests.service.processes import serve
 
 PASS_ON = """
 import os, sys
@@ -74,7 +74,7 @@ class Managed:
         for each, number in zip(sockets, numbers, strict=True):
             os.dup2(each.fileno(), number)
         command = [sys.executable, "-c", PASS_ON, ",".join(map(str, numbers))]
-        command += ["-c", MAIN, "serve", "--state", str(folder / "state"), "--partition", "alpha:4"]
+        command += ["-m", "swpks", "serve", "--state", str(folder / "state"), "--partition", "alpha:4"]
         self.process = subprocess.Popen(command, env=environment, pass_fds=numbers, stderr=subprocess.PIPE)
         for number in numbers:
             os.close(number)

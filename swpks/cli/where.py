@@ -1,0 +1,29 @@
+"""Options of all verbs of a command: where the server is, and how the answer is shown."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def state_folder() -> Path | None:
+    """Return the state folder that SWPKS_STATE names, None where it is not set."""
+    found = os.environ.get("SWPKS_STATE")
+    return Path(found) if found else None
+
+
+def for_every_verb(parser: argparse.ArgumentParser, title: str, default: Any) -> Callable[..., None]:
+    """Return `add(name, fallback, **options)`, which adds an option to a group of `parser`.
+
+    The same options are added to a command (`default` None) and to each of its verbs
+    (`argparse.SUPPRESS`).  So an option may stand before the verb or after it; the last one counts.
+    """
+    group = parser.add_argument_group(title)
+
+    def add(name: str, fallback: Any, **options: Any) -> None:
+        group.add_argument(name, default=fallback if default is None else default, **options)
+
+    return add
