@@ -23,7 +23,7 @@ def image_size() -> int:
     if keystore is None:
         raise RuntimeError("the benchmark's partition has a keystore")
     sealer = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
-    return len(seal_image(sealer, 1, keystore.snapshot()))
+    return len(seal_image(sealer, 1, keystore.contents.snapshot()))
 
 
 class BareCommits:

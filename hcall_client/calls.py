@@ -15,6 +15,7 @@ from typing import NamedTuple
 from hcall_abi.calls import Opcode
 from hcall_abi.frames import HReturn, Segment
 from hcall_abi.policies import Policy
+from hcall_abi.rules import protocol as rules
 from hcall_abi.statuses import Status
 from hcall_abi.structures import CONFIG_SIZE, Config, parse_config, parse_label_list
 from hcall_client.errors import HcallError
@@ -114,7 +115,7 @@ def gen_password(consumer: int, length: int) -> Request[Authorization]:
 
     def read(_: HReturn, written: bytes) -> Authorization:
         if len(written) != length:
-            raise untrue(f"a password of {len(written)} bytes", f"all {length} bytes asked for")
+            raise untrue(rules.ANSWER_WHOLE, f"a password of {len(written)} bytes, not {length}")
         return Authorization(consumer, written)
 
     return build(Opcode.GEN_PASSWORD, read, consumer=consumer, reserved=0, password=length)
@@ -138,9 +139,9 @@ def _read_labels(answer: HReturn, written: bytes) -> Labels:
     count, token = answer.registers[:2]
     more = answer.status == Status.H_CONTINUE
     if more and not (count and token):
-        raise untrue("an unfinished list without label or token", "H_CONTINUE comes with both")
+        raise untrue(rules.ANSWER_CONTINUE, "an unfinished list without label or token")
     if count * 2 > len(written):
-        raise untrue(f"{count} labels in {len(written)} bytes", "a label takes 2 bytes and more")
+        raise untrue(rules.ANSWER_LABELS, f"{count} labels in {len(written)} bytes")
     return Labels(tuple(parse_label_list(written, count)), token, more)
 
 
@@ -161,7 +162,7 @@ def read_object(
 def _read_data(answer: HReturn, written: bytes) -> ObjectRead:
     size, policy = answer.registers[:2]
     if size > len(written):
-        raise untrue(f"{size} bytes, of which {len(written)} came", "r4 tells what is in the buffer")
+        raise untrue(rules.ANSWER_SIZE, f"{size} bytes, of which {len(written)} came")
     return ObjectRead(written[:size], read_policy(policy))
 
 

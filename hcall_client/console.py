@@ -25,6 +25,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from hcall_abi.bounds import LONGEST_NAME, LONGEST_TIMEOUT
+from hcall_abi.console import ATTRIBUTES
 from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Verb
 from hcall_abi.control_bodies import (
     AttributeChanges,
@@ -40,7 +42,9 @@ from hcall_abi.control_bodies import (
     WritebackView,
 )
 from hcall_abi.errors import OperatorError, PeerError
-from hcall_abi.faults import COUNTED_TROUBLES, BusyFault, ConsoleTrouble
+from hcall_abi.faults import BusyFault, ConsoleTrouble
+from hcall_abi.rules import console as rules
+from hcall_abi.rules.rule import Fault, Rule
 from hcall_client.errors import printable
 
 if TYPE_CHECKING:
@@ -52,9 +56,6 @@ DEFAULT_TIMEOUT = 30.0
 """Seconds that a call waits for each step, such as the next piece of an answer.
 
 Half a minute, because the first request to a busy server loads its HTTP stack."""
-LONGEST_TIMEOUT = 86400.0
-LONGEST_NAME = 255
-"""Characters of a partition's name, as the body of a new partition bounds it."""
 _HOST = "swpks"
 """What HTTP wants as a host; the server does not look at it."""
 _VERBS = {verb.operation: verb for verb in VERBS}
@@ -64,28 +65,31 @@ class ConsoleRefused(OperatorError):
     """The system refused a request; `problem` is what it answered, with the console's message number."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.detail, rule=problem.rule, section=problem.section)
+        super().__init__(_rule_of(problem), problem.detail)
         self.problem = problem
 
-    def __str__(self) -> str:
-        return f"{self.message} [{self.problem.fault} fault; rule: {self.rule}; see {self.section}]"
+
+def _rule_of(told: Problem) -> Rule:
+    """Return the row of the rule that a problem names; made from the problem where a newer server has it."""
+    from hcall_abi.rules.catalogue import RULES
+
+    unknown = Rule(told.rule_id, told.rule, told.section, Fault(told.fault), told.code)
+    return RULES.get(told.rule_id, unknown)
 
 
 class ConsoleUnreachable(OperatorError):
     """Nothing serves the control channel at this place, or it does not answer in time; `reason` says more."""
 
     def __init__(self, target: object, reason: str) -> None:
-        rule, section = "a server runs and serves its control channel there", "spec/service.md#sockets"
         self.reason = printable(reason)
-        super().__init__(f"cannot reach the server at {target}: {self.reason}", rule=rule, section=section)
+        super().__init__(rules.CONSOLE_SERVED, f"cannot reach the server at {target}: {self.reason}")
 
 
 class ConsoleMisspoken(PeerError):
     """Something answers at the control channel, but not as spec/control.md says."""
 
     def __init__(self, operation: str, reason: str) -> None:
-        rule, section = "an answer is one of those of its verb", "spec/control.md#verbs"
-        super().__init__(f"{operation} was answered with {reason}", rule=rule, section=section)
+        super().__init__(rules.CONSOLE_ANSWER, f"{operation} was answered with {reason}")
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,9 @@ def set_attributes(name: str, changes: Mapping[str, int]) -> ConsoleRequest[Part
     try:
         body = msgspec.convert(dict(changes), AttributeChanges)
     except msgspec.ValidationError as error:
-        rule, section = "attributes have their names and numbers", "spec/control.md#attributes"
-        raise OperatorError(str(error), rule=rule, section=section) from None
+        known = changes.keys() <= ATTRIBUTES.keys()
+        rule = rules.ATTRIBUTE_RANGE if known else rules.ATTRIBUTE_KNOWN
+        raise OperatorError(rule, str(error)) from None
     return _about("setAttributes", name, body)
 
 
@@ -196,8 +201,7 @@ def set_nvram_fault(
     try:
         body = NvramFaultSetting(trouble=trouble, commits=msgspec.UNSET if commits is None else commits)
     except ValueError as error:
-        rule = f"a number of commits goes with {' and '.join(COUNTED_TROUBLES)}"
-        raise OperatorError(str(error), rule=rule, section="spec/faults.md#nvram") from None
+        raise OperatorError(rules.TROUBLE_COMMITS, str(error)) from None
     return ConsoleRequest(_VERBS["setNvramFault"], WritebackView, body=body)
 
 
@@ -300,17 +304,12 @@ def _checked(name: str) -> str:
     """
     encodable = name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
     if name in ("", ".", "..") or not encodable or len(name) > LONGEST_NAME:
-        rule = f"a name is text of 1 to {LONGEST_NAME} characters, and no step of a path"
-        message = f"{name[:40]!r} is no name for a partition"
-        raise OperatorError(message, rule=rule, section="spec/control.md#names")
+        raise OperatorError(rules.NAME_PATH, f"{name[:40]!r} is no name for a partition")
     return name
 
 
 def _checked_timeout(seconds: float) -> float:
     """Return a timeout that a socket can have; OperatorError for any other."""
     if not 0 < seconds <= LONGEST_TIMEOUT:
-        rule = f"a timeout is above 0 and at most {LONGEST_TIMEOUT:.0f} seconds"
-        raise OperatorError(
-            f"a timeout of {seconds} seconds", rule=rule, section="spec/control.md#the-command"
-        )
+        raise OperatorError(rules.CONSOLE_TIMEOUT, f"a timeout of {seconds} seconds")
     return seconds

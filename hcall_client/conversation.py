@@ -30,7 +30,7 @@ from hcall_abi.frames import (
     ProofKind,
 )
 from hcall_abi.proof import NO_PROOF, client_proof, proofs_equal, server_proof
-from hcall_abi.session import Event, Role, Session, SessionState
+from hcall_abi.session import Event, Role, Session, SessionState, complaint
 from hcall_client.errors import CallTooLarge, ConnectionLost, OpenRefused, ServerNotProven, SessionEnded
 from hcall_client.request import Request
 
@@ -144,7 +144,7 @@ class Conversation:
 
     def complain(self, error: SwpksError) -> None:
         """End the session because the server broke a rule, and tell it so."""
-        self._say(Goodbye(GoodbyeReason.PROTOCOL_ERROR, "the server broke the protocol"))
+        self._say(complaint(error))
         self.end(error)
 
     def goodbye(self) -> None:

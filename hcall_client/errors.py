@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hcall_abi.calls import CALLS, HCallSpec, Opcode
-from hcall_abi.errors import Fault, PeerError, SwpksError
+from hcall_abi.errors import PeerError, SwpksError
 from hcall_abi.frames import GoodbyeReason, OpenStatus
 from hcall_abi.policies import Policy, describe
-from hcall_abi.statuses import FIRST_ARGUMENT_REGISTER, Status, blamed_register, status_name
-
-_AGAIN = "a busy hypervisor is asked again later"
+from hcall_abi.rules import hcalls as calls
+from hcall_abi.rules import protocol
+from hcall_abi.rules.rule import Rule
+from hcall_abi.statuses import Status, blamed_register, status_name
 
 RETRY_AFTER = {
     Status.H_BUSY: 0.001,
@@ -26,35 +27,40 @@ RETRY_AFTER = {
 }
 """Seconds to wait before asking again, by busy status; H_BUSY hints none, and Linux takes 1 ms."""
 
-RULES = {
-    **dict.fromkeys(RETRY_AFTER, _AGAIN),
-    Status.H_FUNCTION: "the partition has a keystore, and its firmware level has this h-call",
-    Status.H_STATE: "the partition is activated",
-    Status.H_R_STATE: "nothing is modified while the partition's state forbids it",
-    Status.H_ABORTED: "the hypervisor could finish the call",
-    Status.H_NOT_FOUND: "the label names an object of this consumer",
-    Status.H_NO_MEM: "label, data and overhead of all objects stay within the store",
-    Status.H_AUTHORITY: "the consumer's password fits, and the policy of the object is met",
-    Status.H_RESOURCE: "a write never overwrites; remove the object first",
-    Status.H_TOO_BIG: "the object fits into the buffer",
-    Status.H_IN_USE: "a consumer's password is set once in an IPL",
-    Status.H_UNSUPPORTED: "the wrapped object has a format that this hypervisor knows",
-    Status.H_BAD_DATA: "the wrapped object is as WRAP made it, to the bit",
-    Status.H_INVALID_KEY: "the key fits the wrapping algorithm",
-    Status.H_CONTINUE: "a list is asked for with the token of its last part",
+STATUS_RULES: Mapping[int, Rule] = {
+    **dict.fromkeys(RETRY_AFTER, calls.CALL_BUSY),
+    Status.H_FUNCTION: calls.FUNCTION,
+    Status.H_STATE: calls.CALL_POWER,
+    Status.H_R_STATE: calls.STATE_MODIFIABLE,
+    Status.H_ABORTED: calls.CALL_FINISHED,
+    Status.H_NOT_FOUND: calls.OBJECT_EXISTS,
+    Status.H_NO_MEM: calls.SPACE,
+    Status.H_AUTHORITY: calls.AUTHORITY,
+    Status.H_RESOURCE: calls.OBJECT_NEW,
+    Status.H_TOO_BIG: calls.OBJECT_FITS_BUFFER,
+    Status.H_IN_USE: calls.PASSWORD_ONCE,
+    Status.H_UNSUPPORTED: calls.WRAPPED_FORMAT,
+    Status.H_BAD_DATA: calls.WRAPPED_INTACT,
+    Status.H_INVALID_KEY: calls.WRAP_KEY,
+    Status.H_CONTINUE: calls.LIST_CONTINUED,
 }
-"""What each status says was not so, as a rule; the server's log tells the exact one."""
+"""The rule that a client shows for a status.
 
-_UPDATE_RULE = f"{RULES[Status.H_AUTHORITY]}; or the update breaks a rule, which the server's log names"
+It is the server's own where the status has only one rule.  Elsewhere it covers all of them, and the server's
+log has the exact one.
+"""
 
-OPEN_RULES = {
-    OpenStatus.NO_SUCH_PARTITION: "the partition id is 0 or one that this listener serves",
-    OpenStatus.NOT_AUTHORISED: "a proof with the partition's access key, where one is demanded",
-    OpenStatus.NOT_ACTIVATED: "the partition is powered on",
-    OpenStatus.VERSION_NOT_SUPPORTED: "both ends speak protocol version 1",
-    OpenStatus.TOO_MANY_SESSIONS: "the partition has a session to spare",
+CALL_RULES: Mapping[tuple[int, int], Rule] = {
+    (Opcode.GET_OBJECTLABELS, Status.H_AUTHORITY): calls.PASSWORD_FITS,
+    (Opcode.CONFIRM_OBJECT_FLUSHED, Status.H_AUTHORITY): calls.PASSWORD_FITS,
+    (Opcode.UNWRAP_OBJECT, Status.H_NOT_FOUND): calls.UNWRAP_KEY,
+    (Opcode.SIGNED_UPDATE, Status.H_AUTHORITY): calls.AUTHORITY_UPDATE,
+    (Opcode.SIGNED_UPDATE, Status.H_NO_MEM): calls.SPACE_UPDATE,
 }
-"""What each answer to OPEN says was not so."""
+"""The rule that a client shows for a status of one h-call, where `STATUS_RULES` has another."""
+
+OPEN_RULES: Mapping[int, Rule] = {int(status): rule for status, rule in protocol.OPEN_RULES.items()}
+"""The rule behind each answer that refuses OPEN."""
 
 GOODBYES = {
     GoodbyeReason.DONE: "done",
@@ -85,8 +91,6 @@ class HcallError(SwpksError):
     seconds, and `token` what the next call goes on with where the h-call has a token.
     """
 
-    fault = Fault.GUEST
-
     def __init__(self, status: int, opcode: int, outputs: Sequence[int] = ()) -> None:
         self.status = status
         self.opcode = opcode
@@ -98,30 +102,25 @@ class HcallError(SwpksError):
         self.size = outputs[0] if status == Status.H_TOO_BIG and outputs else None
         self.retry_after = RETRY_AFTER.get(Status(status)) if status in RETRY_AFTER else None
         self.token = _output(spec, "token", outputs) if self.retry_after is not None else None
-        self._of_update = status == Status.H_AUTHORITY and opcode == Opcode.SIGNED_UPDATE
-        anchor = "rules" if self._of_update else "checks"
-        place = f"{spec.opcode.name.lower()}.md#{anchor}" if spec else "index.md#order-of-checks"
-        super().__init__(self._describe(), rule=self._rule(), section=f"spec/hcalls/{place}")
+        super().__init__(_rule(status, opcode), self._describe(spec))
 
-    def _describe(self) -> str:
+    def _describe(self, spec: HCallSpec | None) -> str:
         text = f"{self.hcall} was refused with {status_name(self.status)}"
         if self.register is not None:
             text += f": {self.argument or 'an argument that the h-call does not have'} in r{self.register}"
+            text += f" (spec/hcalls/{spec.opcode.name.lower()}.md#checks)" if spec else ""
         if self.size is not None:
             text += f"; the object has {self.size} bytes"
         if self.policy is not None:
             text += f"; policy of the object: {describe(self.policy)}"
         return text
 
-    def _rule(self) -> str:
-        if self._of_update:
-            return _UPDATE_RULE
-        if self.register is not None:
-            return f"{self.argument or 'every argument'} is what the page of the h-call says"
-        return RULES.get(Status(self.status), _UNKNOWN) if self.status in RULES else _UNKNOWN
 
-
-_UNKNOWN = "the status is listed on the page of the h-call"
+def _rule(status: int, opcode: int) -> Rule:
+    if blamed_register(status) is not None:
+        return calls.ARGUMENT_RIGHT
+    found = CALL_RULES.get((opcode, status)) or STATUS_RULES.get(status)
+    return found or calls.STATUS_KNOWN
 
 
 def _spec(opcode: int) -> HCallSpec | None:
@@ -136,7 +135,7 @@ def _argument(spec: HCallSpec | None, register: int | None) -> str | None:
 def _output(spec: HCallSpec | None, name: str, outputs: Sequence[int]) -> int | None:
     """Return the result called `name`, or None where the h-call or the answer has none."""
     for output in spec.outputs if spec else ():
-        place = output.register - FIRST_ARGUMENT_REGISTER
+        place = output.place
         if output.name == name and place < len(outputs):
             return outputs[place]
     return None
@@ -151,32 +150,26 @@ def _policy(spec: HCallSpec | None, status: int, outputs: Sequence[int]) -> Poli
 class CallTooLarge(SwpksError):
     """A call was not sent, because the server would refuse its frame."""
 
-    fault = Fault.GUEST
-
     def __init__(self, size: int, limit: int) -> None:
-        rule = f"the body of a frame has at most {limit} bytes at this server"
-        super().__init__(f"an h-call of {size} bytes", rule=rule, section="spec/protocol.md#framing")
+        super().__init__(protocol.CALL_SIZE, f"an h-call of {size} bytes, {limit} are the most")
 
 
 class OpenRefused(SwpksError):
     """The server did not open a session; `status` says why."""
 
-    fault = Fault.OPERATOR
-
     def __init__(self, status: int) -> None:
         known = status in OPEN_RULES
         self.status: int = OpenStatus(status) if known else status
         name = OpenStatus(status).name if known else f"status {status}"
-        rule = OPEN_RULES[OpenStatus(status)] if known else "the status of OPENED is 0 to 5"
-        super().__init__(f"the server refused OPEN: {name}", rule=rule, section="spec/protocol.md#opened")
+        rule = OPEN_RULES.get(status, protocol.OPENED_STATUS)
+        super().__init__(rule, f"the server refused OPEN: {name}")
 
 
 class ServerNotProven(PeerError):
     """The server does not hold the partition's access key."""
 
     def __init__(self) -> None:
-        rule = "a client that gives a proof gets one back"
-        super().__init__("the server's proof is wrong", rule=rule, section="spec/protocol.md#proof")
+        super().__init__(protocol.OPENED_PROOF, "the server's proof is wrong")
 
 
 class SessionEnded(PeerError):
@@ -187,12 +180,11 @@ class SessionEnded(PeerError):
         self.text = printable(text)
         words = GOODBYES[GoodbyeReason(reason)] if reason in GOODBYES else f"reason {reason}"
         message = f"the session has ended: {words}" + (f" ({self.text})" if text else "")
-        super().__init__(message, rule="no frame follows GOODBYE", section="spec/protocol.md#goodbye")
+        super().__init__(protocol.SESSION_OVER, message)
 
 
 class ConnectionLost(PeerError):
     """The connection broke, or was closed, without a GOODBYE."""
 
     def __init__(self, message: str = "the server closed the connection without GOODBYE") -> None:
-        rule = "a session ends with GOODBYE"
-        super().__init__(message, rule=rule, section="spec/protocol.md#goodbye")
+        super().__init__(protocol.SESSION_GOODBYE, message)

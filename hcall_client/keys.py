@@ -11,7 +11,7 @@ from dataclasses import replace
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import HReturn
 from hcall_abi.policies import Policy
-from hcall_abi.statuses import FIRST_ARGUMENT_REGISTER
+from hcall_abi.rules import protocol as rules
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WRAP_OVERHEAD, WRAPPING_KEY_SIZE
 from hcall_client.request import Authorization, Request, build, nothing, read_policy, untrue
 
@@ -21,7 +21,7 @@ def gen_key(authorization: Authorization, label: bytes, length: int, policy: int
 
     def read(_: HReturn, written: bytes) -> bytes:
         if len(written) != length:
-            raise untrue(f"a key of {len(written)} bytes", f"all {length} bytes asked for")
+            raise untrue(rules.ANSWER_WHOLE, f"a key of {len(written)} bytes, not {length}")
         return written
 
     return build(Opcode.GEN_KEY, read, authorization=authorization, label=label, policy=policy, key=length)
@@ -80,7 +80,7 @@ def unwrap_object(
 def _read_output(answer: HReturn, written: bytes) -> bytes:
     size = answer.registers[1]
     if size > len(written):
-        raise untrue(f"{size} bytes, of which {len(written)} came", "r5 tells what is in the buffer")
+        raise untrue(rules.ANSWER_SIZE, f"{size} bytes, of which {len(written)} came")
     return written[:size]
 
 
@@ -108,8 +108,8 @@ def _with_register(call: Request[None], name: str, value: int, *, without: str) 
     """Return a call with one argument set, and with address 0 and no memory for the buffer `without`."""
     spec = CALLS[Opcode(call.opcode)]
     registers = list(call.registers)
-    registers[spec.arg(name).register - FIRST_ARGUMENT_REGISTER] = value
-    place = spec.arg(without).register - FIRST_ARGUMENT_REGISTER
+    registers[spec.arg(name).place] = value
+    place = spec.arg(without).place
     segments = tuple(each for each in call.segments if each.address != registers[place])
     registers[place] = 0
     return replace(call, registers=tuple(registers), segments=segments)

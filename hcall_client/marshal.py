@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from hcall_abi.calls import CALLS, Arg, HCallSpec, Kind
+from hcall_abi.arguments import Arg
+from hcall_abi.calls import CALLS, HCallSpec
 from hcall_abi.frames import ADDRESS_SPACE, MAX_BODY, Access, HReturn, Segment
-from hcall_abi.statuses import FIRST_ARGUMENT_REGISTER
 from hcall_abi.structures import AUTH_LAYOUT
 from hcall_client.calls import raw_call
 from hcall_client.request import Request
@@ -81,11 +81,11 @@ def argument_count(opcode: int) -> int:
 def _ranges(spec: HCallSpec, registers: Sequence[int], memory: GuestMemory) -> Iterator[_Range]:
     """Yield the memory of each buffer of a call, as far as the guest has it and a frame carries it."""
     for arg in spec.args:
-        if arg.kind in {Kind.VALUE, Kind.LENGTH}:
+        if not (arg.kind.readable or arg.kind.writable):
             continue
-        start = registers[arg.register - FIRST_ARGUMENT_REGISTER]
+        start = registers[arg.place]
         length = _length(spec, arg, registers, memory)
-        written = arg.kind is Kind.OUTPUT
+        written = arg.kind.writable
         longest = _LONGEST_OUTPUT if written else LONGEST_INPUT
         if 0 < length <= longest and start + length <= ADDRESS_SPACE and memory.holds(start, length):
             yield _Range(start, start + length, Access.OUT if written else Access.IN)
@@ -93,8 +93,8 @@ def _ranges(spec: HCallSpec, registers: Sequence[int], memory: GuestMemory) -> I
 
 def _length(spec: HCallSpec, arg: Arg, registers: Sequence[int], memory: GuestMemory) -> int:
     if arg.length:
-        return registers[spec.arg(arg.length).register - FIRST_ARGUMENT_REGISTER]
-    return _block_length(registers[arg.register - FIRST_ARGUMENT_REGISTER], memory)
+        return registers[spec.arg(arg.length).place]
+    return _block_length(registers[arg.place], memory)
 
 
 def _block_length(address: int, memory: GuestMemory) -> int:

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-from hcall_abi.calls import CALLS, Arg, HCallSpec, Kind, Opcode
+from hcall_abi.arguments import Arg
+from hcall_abi.calls import CALLS, HCallSpec, Opcode
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import Access, HCall, HReturn, Segment, Write
 from hcall_abi.policies import Policy
-from hcall_abi.statuses import FIRST_ARGUMENT_REGISTER, Status
+from hcall_abi.rules import protocol as rules
+from hcall_abi.rules.rule import Rule
+from hcall_abi.statuses import Status
 from hcall_abi.structures import build_auth
 from hcall_client.errors import HcallError
 
@@ -87,7 +90,7 @@ class Request(Generic[T]):
             if access & Access.OUT and address <= start and start + size <= address + length:
                 return
         message = f"a write of {size} bytes at 0x{start:X}"
-        raise untrue(message, "a call writes into its own output buffers alone")
+        raise untrue(rules.ANSWER_WRITES, message)
 
     def _written(self, writes: Iterable[Write]) -> bytes:
         """Return what was written from the start of the output buffer up to the first gap."""
@@ -104,9 +107,9 @@ def refused(opcode: int, answer: HReturn) -> HcallError:
     return HcallError(answer.status, opcode, answer.registers)
 
 
-def untrue(message: str, rule: str) -> PeerError:
+def untrue(rule: Rule, message: str) -> PeerError:
     """Return the exception for an answer that breaks `rule`."""
-    return PeerError(f"an answer that cannot be: {message}", rule=rule, section="spec/protocol.md#hreturn")
+    return PeerError(rule, f"an answer that cannot be: {message}")
 
 
 def nothing(_: HReturn, __: bytes) -> None:
@@ -117,7 +120,7 @@ def nothing(_: HReturn, __: bytes) -> None:
 def read_policy(word: int) -> Policy:
     """Return the policy word in a register; PeerError for more than 32 bits."""
     if word >> 32:
-        raise untrue(f"a policy word of 0x{word:X}", "policy words have 32 bits")
+        raise untrue(rules.ANSWER_POLICY, f"a policy word of 0x{word:X}")
     return Policy(word)
 
 
@@ -152,11 +155,11 @@ def build(opcode: Opcode, reader: Reader[T], *, also: Iterable[int] = (), **valu
     registers = [0] * REGISTERS
     output = 0
     for arg in spec.args:
-        if arg.kind is Kind.LENGTH:
+        if arg.kind.is_length:
             continue
         number = _place(arg, values[arg.name], memory)
-        registers[arg.register - FIRST_ARGUMENT_REGISTER] = number
-        output = number if arg.kind is Kind.OUTPUT else output
+        registers[arg.place] = number
+        output = number if arg.kind.writable else output
         _set_length(spec, arg, memory, registers)
     accepts = _SUCCESS.union(map(int, also)) if also else _SUCCESS
     checked = check_registers(registers)
@@ -167,7 +170,7 @@ def _place(arg: Arg, value: Value, memory: _Memory) -> int:
     """Return what goes into the argument's register, with its buffer put into memory."""
     if isinstance(value, Authorization):
         return memory.place(_auth_block(value))
-    if arg.kind is Kind.VALUE:
+    if arg.kind.is_number:
         return int(value)
     return memory.place(value)
 
@@ -181,7 +184,7 @@ def _auth_block(who: Authorization) -> bytes:
 
 def _set_length(spec: HCallSpec, arg: Arg, memory: _Memory, registers: list[int]) -> None:
     if arg.length:
-        place = spec.arg(arg.length).register - FIRST_ARGUMENT_REGISTER
+        place = spec.arg(arg.length).place
         registers[place] = memory.segments[-1].length
 
 

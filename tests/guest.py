@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from hcall_abi.calls import CALLS, Kind, Opcode
-from hcall_abi.consumers import SecureBoot
+from hcall_abi.arguments import Kind
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.console import AT_FIRST
 from hcall_abi.frames import HCall, HReturn, Segment
 from hcall_abi.levels import LEVELS
-from hcall_server.hcalls.dispatch import Calls, HypervisorCalls
+from hcall_server.hcalls.answers import Calls
+from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.hcalls.refusals import Refusal
 from hcall_server.keystore.image import StoredObject, StoreImage
-from hcall_server.keystore.refusal import Refusal
-from hcall_server.platform.attributes import Attributes
+from hcall_server.keystore.store import Entropy
+from hcall_server.platform.attributes import wished
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.profile import PartitionProfile
 
@@ -41,7 +44,7 @@ class Chance:
         return hashlib.shake_256(self._seed + self._count.to_bytes(8, "big")).digest(length)
 
 
-ALL_CALLS = Attributes(signed_updates=True, without_verification=True)
+ALL_CALLS = {"keystore_signed_updates": 1, "keystore_signed_updates_without_verification": 1}
 
 
 def make_partition(
@@ -53,19 +56,29 @@ def make_partition(
     running: bool = True,
     strict: bool = True,
     number: int = 1,
-    attributes: Attributes = ALL_CALLS,
+    attributes: Mapping[str, int] = ALL_CALLS,
+    entropy: Entropy | None = None,
 ) -> Partition:
     """Return a partition in its first IPL, in secure-boot `mode`, with `objects` as NVRAM would hold them.
 
     By the default of `attributes` it has every call of its level, and takes a PK that nobody signed.
     """
-    profile = PartitionProfile(number, f"lpar{number}", kbytes, 0, mode, False, 0, *attributes)
-    partition = Partition(profile, LEVELS[level], Chance(bytes([number])))
-    partition.strict_memory = strict
+    numbers = {"keystore_kbytes": kbytes, "secure_boot": mode, **attributes}
+    profile = PartitionProfile(
+        number=number, name=f"lpar{number}", attributes=AT_FIRST.with_numbers(numbers), auto_start=False
+    )
+    chance = entropy or Chance(bytes([number]))
+    partition = Partition(profile, LEVELS[level], chance, strict_memory=strict)
     if running:
-        partition.ipl()
-    partition.provide_keystore(None if objects is None else StoreImage(1, tuple(objects)))
+        partition.power_on()
+    if objects is not None:  # after the IPL, which would end TRANSIENT ones
+        partition.keystore = partition._new_keystore(StoreImage(1, tuple(objects)))
     return partition
+
+
+def console_sets(partition: Partition, changes: Mapping[str, int]) -> None:
+    """Set attributes of the console without asking its rules."""
+    partition.change(wished(partition.attributes, changes))
 
 
 def auth_block(consumer: int, password: bytes = b"", *, version: int = 1, length: int | None = None) -> bytes:
@@ -126,7 +139,7 @@ def lay_out(opcode: Opcode, **values: int | bytes) -> Layout:
     for name, value in values.items():
         if isinstance(value, bytes):
             layout.readable(name, value)
-        elif layout.places[name].kind is Kind.OUTPUT:
+        elif layout.places[name].kind.writable:
             layout.writable(name, value)
         else:
             layout.registers[name] = value
@@ -304,9 +317,9 @@ class Guest:
         """What write-behind does in the end."""
         store = self.partition.keystore
         assert store is not None
-        store.mark_flushed(store.generation)
+        store.contents.mark_flushed(store.contents.generation)
 
     def ipl(self, mode: int = 0) -> None:
         """Restart the partition."""
-        self.partition.next_secure_boot = SecureBoot(mode)
-        self.partition.ipl()
+        console_sets(self.partition, {"secure_boot": mode})
+        (self.partition.ipl if self.partition.running else self.partition.power_on)()

@@ -43,12 +43,12 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server.sealing": _server("keystore", "platform"),
     # the seams and what stands before them
     "hcall_server.components": _server("files", "platform"),
-    "hcall_server.nvram": {"hcall_abi.errors", "hcall_server.files"},
+    "hcall_server.nvram": {"hcall_abi", "hcall_server.files"},
     "hcall_server.faults": _server("keystore", "platform", "hcalls", "nvram"),
     "hcall_server.writeback": _server("keystore", "platform", "sealing", "nvram"),
     # what runs
     "hcall_server.machine": _server("keystore", "platform", "hcalls", "nvram", "faults", "writeback"),
-    "hcall_server.data_channel": _server("keystore", "platform", "machine") | _VERSION,
+    "hcall_server.data_channel": _server("hcalls", "platform", "machine") | _VERSION,
     "hcall_server.control_channel": _server("keystore", "platform", "faults", "writeback", "machine")
     | _VERSION,
     "hcall_server.service": _server(
@@ -92,6 +92,10 @@ PURE = (
 )
 # the parts of the bridge to QEMU that are plain functions of bytes
 BYTES_ONLY = tuple(f"swpks.qemu.{name}" for name in ("rsp", "registers", "callsites", "devicetree"))
+# the server's end of the data channel: bytes in, bytes out
+SANS_IO = tuple(f"hcall_server.data_channel.{name}" for name in ("conversation", "opening"))
+# what every h-call passes: each value has its type
+FULLY_TYPED = ("hcall_server.hcalls", "hcall_server.keystore", "hcall_server.data_channel")
 WITHOUT_TRIO = tuple(f"hcall_client.{name}" for name in ("blocking", "busy", "calls", "console", "keys"))
 
 # importing the module (first) must not load any of these (second, patterns): really tried, in a new process
@@ -106,6 +110,7 @@ NEVER_LOADED = [
     ("hcall_server.secvar.update", {"trio", "cryptography"}),
     ("hcall_client.guests.authvar", {"trio", "hcall_server", "cryptography"}),
     ("hcall_server.platform.system", {"trio", "sqlite3", "structlog"}),
+    ("hcall_server.data_channel.conversation", {"trio", "sqlite3", "structlog"}),
     ("hcall_server.service.assembly", {"sqlite3", "structlog", "httpx", "starlette"}),
     ("hcall_server.sealing", {"trio", "sqlite3", "structlog"}),
     ("hcall_server.service.server", {"starlette", "hypercorn", "httpx", "prometheus_client"}),
@@ -117,7 +122,7 @@ _IMPORTED_AS = {"pyelftools": "elftools"}
 
 CALLED_AS_ASYNC = {"_not_routed", "encrypt_disk"}  # a handler of Starlette, a step of the demo
 
-SERVER_CHAIN = 16
+SERVER_CHAIN = 14
 FILE_LINES = 400
 FUNCTION_LINES = 50
 SECRETS = {
@@ -209,6 +214,21 @@ def test_the_formats_of_the_bridge_touch_nothing_outside() -> None:
     why = "this module is sans-I/O; the transport is another one"
     findings = over(in_rooms(*BYTES_ONLY), lambda m: house.forbidden_imports(m, WORLD, why))
     expect_none(findings, "Formats are sans-I/O.")
+
+
+def test_the_conversation_of_the_server_touches_nothing_outside() -> None:
+    """It waits for nothing, so a test of a session needs no loop, no stream and no clock."""
+    why = "the conversation is sans-I/O; streams and deadlines belong to the connection"
+    findings = over(in_rooms(*SANS_IO), lambda m: house.forbidden_imports(m, WORLD, why))
+    expect_none(findings, "The conversation is sans-I/O.")
+
+
+def test_no_any_on_the_way_of_a_call() -> None:
+    """A value of type Any is not checked by anybody until a guest finds the mistake."""
+    findings = over(
+        in_rooms(*FULLY_TYPED), lambda m: house.forbidden_imports(m, {"typing.Any"}, "name the type")
+    )
+    expect_none(findings, "No Any here.")
 
 
 def test_the_blocking_client_needs_no_trio() -> None:
@@ -343,3 +363,19 @@ def test_one_version_everywhere() -> None:
 def test_packages_say_that_they_are_typed(package: str) -> None:
     """Type checkers of other projects read our annotations."""
     assert (ROOT / package / "py.typed").is_file()
+
+
+FOREIGN_TO_THE_KEYSTORE = {
+    f"hcall_abi.{name}" for name in ("arguments", "errors", "frames", "rules", "statuses", "structures")
+}
+
+
+def test_the_keystore_speaks_of_its_own_matters() -> None:
+    """It refuses in its own words; statuses, registers and arguments are the business of `hcalls`."""
+    keystore = [module for module in PACKAGES if house.within(module.name, "hcall_server.keystore")]
+    assert len(keystore) > 8
+    for module in keystore:
+        why = "a keystore knows no status, no register and no argument"
+        expect_none(
+            house.forbidden_imports(module, FOREIGN_TO_THE_KEYSTORE, why), "The keystore's own words."
+        )

@@ -100,7 +100,7 @@ def valid_returns():
 
 
 def damaged():
-    """(file, name, receiver, its state, heading of spec/protocol.md, the rule it breaks, frame)."""
+    """(file, name, receiver, its state, heading of spec/protocol.md, "rule id: its words", frame)."""
     yield from damaged_headers()
     yield from damaged_greetings()
     yield from damaged_calls()
@@ -111,58 +111,62 @@ def damaged():
 def damaged_headers():
     where = "frame-header", "server", "open"
     rows = [
-        ("bad-magic", "a frame starts with HCAL", {"magic": b"HCAK"}),
-        ("lower-case-magic", "a frame starts with HCAL", {"magic": b"hcal"}),
-        ("version-0", "the version of a call is 1", {"version": 0}),
-        ("version-2", "the version of a call is 1", {"version": 2}),
-        ("type-0", "frame types are 1 to 6", {"type": 0}),
-        ("type-7", "frame types are 1 to 6", {"type": 7}),
-        ("flag-low", "flags are 0", {"flags": 1}),
-        ("flag-high", "flags are 0", {"flags": 0x8000}),
+        ("bad-magic", "frame.magic: a frame starts with HCAL", {"magic": b"HCAK"}),
+        ("lower-case-magic", "frame.magic: a frame starts with HCAL", {"magic": b"hcal"}),
+        ("version-0", "frame.version: the version of a call is 1", {"version": 0}),
+        ("version-2", "frame.version: the version of a call is 1", {"version": 2}),
+        ("type-0", "frame.type: frame types are 1 to 6", {"type": 0}),
+        ("type-7", "frame.type: frame types are 1 to 6", {"type": 7}),
+        ("flag-low", "frame.flags: flags are 0", {"flags": 1}),
+        ("flag-high", "frame.flags: flags are 0", {"flags": 0x8000}),
     ]
     for name, rule, change in rows:
         yield "header", name, *where[1:], where[0], rule, frame(4, READ, 2, **change)
-    rule = "HELLO and GOODBYE have tag 0"
+    rule = "frame.tag: HELLO and GOODBYE have tag 0"
     yield "header", "tag-in-goodbye", "server", "open", "frame-header", rule, frame(6, goodbye(), 1)
     yield "header", "tag-in-hello", "client", "start", "frame-header", rule, frame(1, hello(), 1)
-    rule = "a body is at most 262144 bytes: refused by the header alone"
+    rule = "frame.length: a body is at most 262144 bytes: refused by the header alone"
     for name, size in (("body-too-large", LIMIT + 1), ("body-of-4-gib", 0xFFFFFFFF)):
         yield "header", name, "server", "open", "framing", rule, frame(4, Body(), 2, length=size)
 
 
 def damaged_greetings():
     rows = [
-        ("reserved", "the reserved field is 0", hello(reserved=1)),
-        ("versions", "the lowest version is not above the highest", hello(2, 1)),
-        ("short", "the body has all its fields", cut(hello(), 40)),
-        ("name-too-long", "the name ends inside the body", cut(hello(), 50)),
-        ("name-not-utf8", "the name is UTF-8", hello(name=b"\xff\xfe")),
-        ("left-over", "nothing follows the name", left_over(hello())),
+        ("reserved", "hello.reserved: the reserved field is 0", hello(reserved=1)),
+        ("versions", "hello.versions: the lowest version is not above the highest", hello(2, 1)),
+        ("short", "hello.fields: the body has all its fields", cut(hello(), 40)),
+        ("name-too-long", "hello.fields: the name ends inside the body", cut(hello(), 50)),
+        ("name-not-utf8", "hello.name: the name is UTF-8", hello(name=b"\xff\xfe")),
+        ("left-over", "hello.end: nothing follows the name", left_over(hello())),
     ]
     yield from damaged_rows("hello", 1, "client", "start", rows)
     rows = [
-        ("reserved", "the reserved byte is 0", open_(reserved=1)),
-        ("proof-kind", "the proof kind is 0 or 1", open_(kind=2)),
-        ("proof-without-kind", "the proof of kind 0 is zero", open_(proof=b"\0" * 31 + b"\1")),
-        ("short", "the body has all its fields", cut(open_(), 67)),
-        ("name-too-long", "the name ends inside the body", cut(open_(), 70)),
-        ("name-not-utf8", "the name is UTF-8", open_(name=b"\xc3")),
-        ("left-over", "nothing follows the name", left_over(open_())),
-        ("empty", "the body has all its fields", Body()),
+        ("reserved", "open.reserved: the reserved byte is 0", open_(reserved=1)),
+        ("proof-kind", "open.proof-kind: the proof kind is 0 or 1", open_(kind=2)),
+        (
+            "proof-without-kind",
+            "open.proof-zero: the proof of kind 0 is zero",
+            open_(proof=b"\0" * 31 + b"\1"),
+        ),
+        ("short", "open.fields: the body has all its fields", cut(open_(), 67)),
+        ("name-too-long", "open.fields: the name ends inside the body", cut(open_(), 70)),
+        ("name-not-utf8", "open.name: the name is UTF-8", open_(name=b"\xc3")),
+        ("left-over", "open.end: nothing follows the name", left_over(open_())),
+        ("empty", "open.fields: the body has all its fields", Body()),
     ]
     yield from damaged_rows("open", 2, "server", "greeted", rows)
     rows = [
-        ("reserved", "the reserved field is 0", opened(reserved=0x100)),
-        ("short", "the body has all its fields", cut(opened(), 43)),
-        ("level-not-utf8", "the level is UTF-8", opened(level=b"\x80")),
-        ("left-over", "nothing follows the level", left_over(opened())),
+        ("reserved", "opened.reserved: the reserved field is 0", opened(reserved=0x100)),
+        ("short", "opened.fields: the body has all its fields", cut(opened(), 43)),
+        ("level-not-utf8", "opened.level: the level is UTF-8", opened(level=b"\x80")),
+        ("left-over", "opened.end: nothing follows the level", left_over(opened())),
     ]
     yield from damaged_rows("opened", 3, "client", "opening", rows, tag=1)
     rows = [
-        ("empty", "the body has all its fields", Body()),
-        ("no-text-length", "the body has all its fields", Body().add("u32", "reason", 0)),
-        ("text-not-utf8", "the text is UTF-8", goodbye(1, b"\xf5")),
-        ("left-over", "nothing follows the text", left_over(goodbye())),
+        ("empty", "goodbye.fields: the body has all its fields", Body()),
+        ("no-text-length", "goodbye.fields: the body has all its fields", Body().add("u32", "reason", 0)),
+        ("text-not-utf8", "goodbye.text: the text is UTF-8", goodbye(1, b"\xf5")),
+        ("left-over", "goodbye.end: nothing follows the text", left_over(goodbye())),
     ]
     yield from damaged_rows("goodbye", 6, "server", "open", rows)
 
@@ -174,25 +178,49 @@ def damaged_rows(kind, number, receiver, state, rows, tag=0):
 
 def damaged_calls():
     a, b = (0x1000, 4, 1, b"abcd"), (0x1004, 4, 2, b"")
-    apart = "segments lie apart"
+    apart = "hcall.overlap: segments lie apart"
     rows = [
-        ("empty", "the body has all its fields", Body()),
-        ("short", "the body has all its fields", cut(READ, 87)),
-        ("reserved-16", "reserved fields are 0", hcall(0x434, (), [a], reserved=(1, 0))),
-        ("reserved-32", "reserved fields are 0", hcall(0x434, (), [a], reserved=(0, 1 << 31))),
-        ("count-too-high", "there are as many segments as counted", hcall(0x434, (), (), count=1)),
-        ("count-highest", "there are as many segments as counted", hcall(0x434, (), [a], count=0xFFFF)),
-        ("count-too-low", "nothing is left over", hcall(0x434, (), [a, b], count=1)),
-        ("access-0", "the access is 1, 2 or 3", hcall(0x434, (), [(0x1000, 4, 0, b"")])),
-        ("access-4", "the access is 1, 2 or 3", hcall(0x434, (), [(0x1000, 4, 4, b"")])),
-        ("access-high-bits", "the access is 1, 2 or 3", hcall(0x434, (), [(0x1000, 4, 0x10001, b"abcd")])),
+        ("empty", "hcall.head: the body has all its fields", Body()),
+        ("short", "hcall.head: the body has all its fields", cut(READ, 87)),
+        ("reserved-16", "hcall.reserved: reserved fields are 0", hcall(0x434, (), [a], reserved=(1, 0))),
+        (
+            "reserved-32",
+            "hcall.reserved: reserved fields are 0",
+            hcall(0x434, (), [a], reserved=(0, 1 << 31)),
+        ),
+        (
+            "count-too-high",
+            "hcall.segments: there are as many segments as counted",
+            hcall(0x434, (), (), count=1),
+        ),
+        (
+            "count-highest",
+            "hcall.segments: there are as many segments as counted",
+            hcall(0x434, (), [a], count=0xFFFF),
+        ),
+        ("count-too-low", "hcall.bytes: nothing is left over", hcall(0x434, (), [a, b], count=1)),
+        ("access-0", "hcall.access: the access is 1, 2 or 3", hcall(0x434, (), [(0x1000, 4, 0, b"")])),
+        ("access-4", "hcall.access: the access is 1, 2 or 3", hcall(0x434, (), [(0x1000, 4, 4, b"")])),
+        (
+            "access-high-bits",
+            "hcall.access: the access is 1, 2 or 3",
+            hcall(0x434, (), [(0x1000, 4, 0x10001, b"abcd")]),
+        ),
         ("overlap-by-one", apart, hcall(0x434, (), [a, (0x1003, 1, 2, b"")])),
         ("overlap-unordered", apart, hcall(0x434, (), [b, (0, 0x2000, 2, b"")])),
         ("overlap-same", apart, hcall(0x434, (), [b, b])),
-        ("past-the-end", "a segment ends inside 64 bits", hcall(0x434, (), [(TOP - 1, 2, 2, b"")])),
-        ("bytes-missing", "all bytes are there", hcall(0x434, (), [(0x1000, 4, 1, b"abc")])),
-        ("bytes-left-over", "nothing is left over", hcall(0x434, (), [a], tail=b"\0")),
-        ("bytes-of-an-output", "an output carries no bytes", hcall(0x434, (), [(0x1000, 4, 2, b"abcd")])),
+        (
+            "past-the-end",
+            "hcall.overlap: a segment ends inside 64 bits",
+            hcall(0x434, (), [(TOP - 1, 2, 2, b"")]),
+        ),
+        ("bytes-missing", "hcall.bytes: all bytes are there", hcall(0x434, (), [(0x1000, 4, 1, b"abc")])),
+        ("bytes-left-over", "hcall.bytes: nothing is left over", hcall(0x434, (), [a], tail=b"\0")),
+        (
+            "bytes-of-an-output",
+            "hcall.bytes: an output carries no bytes",
+            hcall(0x434, (), [(0x1000, 4, 2, b"abcd")]),
+        ),
     ]
     yield from damaged_rows("hcall", 4, "server", "open", rows, tag=2)
 
@@ -200,13 +228,21 @@ def damaged_calls():
 def damaged_returns():
     a, b = (0x1000, 4, b"abcd"), (0x1004, 0, b"")
     rows = [
-        ("short", "the body has all its fields", cut(hreturn(0), 87)),
-        ("reserved-16", "reserved fields are 0", hreturn(0, (), [a], reserved=(1, 0, 0))),
-        ("reserved-32", "reserved fields are 0", hreturn(0, (), [a], reserved=(0, 1, 0))),
-        ("reserved-in-write", "reserved fields are 0", hreturn(0, (), [a], reserved=(0, 0, 1))),
-        ("count-too-high", "there are as many writes as counted", hreturn(0, (), [a, b], count=3)),
-        ("bytes-missing", "all bytes are there", hreturn(0, (), [(0x1000, 4, b"abc")])),
-        ("bytes-left-over", "nothing is left over", hreturn(0, (), [a], tail=b"\0")),
+        ("short", "hreturn.head: the body has all its fields", cut(hreturn(0), 87)),
+        ("reserved-16", "hreturn.reserved: reserved fields are 0", hreturn(0, (), [a], reserved=(1, 0, 0))),
+        ("reserved-32", "hreturn.reserved: reserved fields are 0", hreturn(0, (), [a], reserved=(0, 1, 0))),
+        (
+            "reserved-in-write",
+            "hreturn.reserved: reserved fields are 0",
+            hreturn(0, (), [a], reserved=(0, 0, 1)),
+        ),
+        (
+            "count-too-high",
+            "hreturn.writes: there are as many writes as counted",
+            hreturn(0, (), [a, b], count=3),
+        ),
+        ("bytes-missing", "hreturn.bytes: all bytes are there", hreturn(0, (), [(0x1000, 4, b"abc")])),
+        ("bytes-left-over", "hreturn.bytes: nothing is left over", hreturn(0, (), [a], tail=b"\0")),
     ]
     yield from damaged_rows("hreturn", 5, "client", "open", rows, tag=2)
 
@@ -224,8 +260,16 @@ def out_of_turn():
         ("call-from-server", "client", "open", frame(4, READ, 2)),
     ]
     for name, receiver, state, whole in rows:
-        yield "states", name, receiver, state, "states", f"not taken in state {state} from that side", whole
-    rule = "answers come in the order of the calls and echo their tags"
+        yield (
+            "states",
+            name,
+            receiver,
+            state,
+            "states",
+            f"session.state: not taken in state {state} from that side",
+            whole,
+        )
+    rule = "session.tag: answers come in the order of the calls and echo their tags"
     yield "states", "answer-out-of-order", "client", "open", "tags", rule, frame(5, hreturn(0), 3)
     yield "states", "opened-other-tag", "client", "opening", "tags", rule, frame(3, opened(), 9)
 
@@ -255,7 +299,8 @@ def files():
         vector = {"name": name, "valid": True, "from": sender, "hex": data.hex(), "fields": fields}
         kinds.setdefault(kind, []).append(vector)
     for kind, name, receiver, state, heading, rule, (data, fields) in damaged():
-        broken = {"rule": rule, "section": f"spec/protocol.md#{heading}"}
+        rule_id, _, sentence = rule.partition(": ")
+        broken = {"rule": sentence, "rule_id": rule_id, "section": f"spec/protocol.md#{heading}"}
         vector = {"name": name, "valid": False, "to": receiver, "state": state, **broken, "hex": data.hex()}
         kinds.setdefault(kind, []).append(vector | {"fields": fields})
     steps = [{"from": s, "what": what, "hex": data.hex(), "fields": f} for s, what, (data, f) in session()]

@@ -15,22 +15,27 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from hcall_abi.calls import CALLS, Arg, HCallSpec, Kind, Opcode
-from hcall_abi.consumers import Consumer, SecureBoot
+import console_tables
+import rule_tables
+import state_tables
+
+from hcall_abi.arguments import Arg, Kind
+from hcall_abi.calls import CALLS, HCallSpec, Opcode
+from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import MAX_BODY, FrameType, GoodbyeReason, OpenStatus
 from hcall_abi.levels import LEVELS
 from hcall_abi.policies import STATUS_BITS, Policy
 from hcall_abi.statuses import Status, blamed_register
-from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import POLICIES, vendor_of, wide
 from hcall_client.guests.linux import ERRNO
-from hcall_server.keystore.authority import PasswordState, Verdict, authorise, refused_word
+from hcall_server.hcalls.numbers import refused_word
+from hcall_server.keystore.authority import PasswordState, Verdict, authorise
 from hcall_server.machine.limits import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
 MARK = re.compile(r"(<!-- table: (\S+)(?: (\S+))? -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
-MAKERS = (Opcode.WRITE_OBJECT, Opcode.GEN_KEY, Opcode.SIGNED_UPDATE)
+MAKERS = tuple(opcode for opcode, spec in CALLS.items() if any(arg.words for arg in spec.args))
 USERS = (Opcode.READ_OBJECT, Opcode.REMOVE_OBJECT, Opcode.GET_OBJECTLABELS, Opcode.CONFIRM_OBJECT_FLUSHED)
 KEY_USERS = (Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT, Opcode.REVOKE_OBJECT, Opcode.UNREVOKE_OBJECT)
 
@@ -87,13 +92,15 @@ def _strict(arg: Arg) -> str:
 
 def _holds(arg: Arg) -> str:
     match arg.kind:
-        case Kind.VALUE:
-            return f"number of {arg.bits} bits"
-        case Kind.LENGTH:
-            return "length in bytes"
         case Kind.AUTHORIZATION:
             return "address of an [authorization block](../structures.md#authorization-block)"
-        case Kind.OUTPUT:
+        case Kind.RESERVED:
+            return "0"
+        case kind if kind.is_number:
+            return f"{kind.value}, {arg.bits} bits"
+        case kind if kind.is_length:
+            return "length in bytes"
+        case kind if kind.writable:
             return "address of a buffer that the call may write"
         case _:
             return "address of bytes that the call reads"
@@ -164,7 +171,7 @@ def verdicts(group: str) -> str:
 
 def _effect(call: Opcode, policy: int) -> str:
     def asked(password: PasswordState, mode: SecureBoot) -> Verdict:
-        return authorise(call, Consumer.OPERATING_SYSTEM, policy, password, mode)
+        return authorise(call, policy, password, mode)
 
     if call in MAKERS and refused_word(call, _asked(call, policy), ~STATUS_BITS):
         return "H_P4"
@@ -192,7 +199,7 @@ def passwords() -> str:
     call = Opcode.REMOVE_OBJECT
     lines = []
     for state in PasswordState:
-        verdict = authorise(call, Consumer.OPERATING_SYSTEM, 0, state, SecureBoot.OFF)
+        verdict = authorise(call, 0, state, SecureBoot.OFF)
         lines.append((state.value, "goes on" if verdict is Verdict.ALLOWED else "H_AUTHORITY"))
     return rows("the consumer's password | the call", lines)
 
@@ -263,13 +270,6 @@ def variables() -> str:
     return rows("name | signed under | policy word", lines)
 
 
-def update_rules() -> str:
-    """The rules of a signed update with their statuses."""
-    return rows(
-        "status | rule | in the log", ((r.status.name, f"`{r.name}`", r.sentence) for r in UpdateRule)
-    )
-
-
 def numbered(numbers: Iterable[int]) -> Iterator[tuple[int, str]]:
     """Number and name of an enumeration's members."""
     for number in numbers:
@@ -289,9 +289,15 @@ TABLES: dict[str, Callable[..., str]] = {
     "levels": levels,
     "limits": limits,
     "session": session,
+    "states": lambda: rows("state | sender | frame | condition | next state", state_tables.states()),
+    "state-diagram": state_tables.diagram,
+    "tags": lambda: rows("frame | tag", state_tables.tags()),
     "variables": variables,
-    "update-rules": update_rules,
+    "update-rules": lambda: rows("status | rule | sentence", rule_tables.of_updates()),
+    "rules": lambda chapter: rows("rule | sentence | broken | page", rule_tables.of_chapter(chapter)),
     "errno": errnos,
+    "attributes": lambda: rows(console_tables.ATTRIBUTE_HEAD, console_tables.attributes()),
+    "power": lambda: rows("power | verb | becomes", console_tables.powers()),
     "frame-types": lambda: rows("type | frame", numbered(FrameType)),
     "open-statuses": lambda: rows("status | name", numbered(OpenStatus)),
     "goodbye-reasons": lambda: rows("reason | name", numbered(GoodbyeReason)),

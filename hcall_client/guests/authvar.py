@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from hcall_abi.efi import GUID_X509, EfiTime, SignatureList, SignedUpdate, build_lists, build_update
+from hcall_abi.efi import GUID_X509, EfiTime, SignatureList, UpdatePayload, build_lists, build_update
 from hcall_abi.variables import FLAG_APPEND, POLICIES, SIGNED_ONLY, signed_bytes, wide
 from hcall_client.guests.labels import os_label
 
@@ -75,7 +75,7 @@ def sign(data: bytes, key: RSAPrivateKey, certificate: Certificate) -> bytes:
 
 def payload(time: EfiTime, pkcs7: bytes, contents: bytes) -> bytes:
     """Put an update together: the data of a SIGNED_UPDATE."""
-    return build_update(SignedUpdate(time, pkcs7, contents))
+    return build_update(UpdatePayload(time, pkcs7, contents))
 
 
 def auth_file(data: bytes, *, append: bool = False) -> bytes:

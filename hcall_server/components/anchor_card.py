@@ -14,6 +14,7 @@ from pathlib import Path
 from construct import Bytes, Const, ConstructError, Int8ub, Int16ub, Struct, Terminated
 
 from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.rules import storage as rules
 from hcall_server.files import replace_private, sync_folder
 from hcall_server.platform.identity import ROOT_KEY_SIZE, SYSTEM_ID_SIZE, SystemIdentity
 
@@ -34,8 +35,6 @@ CARD = Struct("body" / Bytes(CARD_BODY.sizeof()), "check" / Bytes(CHECK_SIZE), T
 """The whole file, 88 bytes: `check` is the SHA-256 of `body` and finds damage, not forgery."""
 
 CARD_SIZE: int = CARD_BODY.sizeof() + CHECK_SIZE
-
-_SECTION = "spec/sealed.md#anchor-card"
 
 
 class AnchorCard:
@@ -95,9 +94,8 @@ class AnchorCard:
         for path, mode in ((self._file, card.st_mode), (self._folder, self._folder.stat().st_mode)):
             if stat.S_IMODE(mode) & 0o077:
                 raise OperatorError(
+                    rules.CARD_MODE,
                     f"anchor card: {path} has mode {stat.S_IMODE(mode):04o}, open to more than its owner",
-                    rule="the anchor card is a file of mode 0600 in a folder of mode 0700",
-                    section=_SECTION,
                 )
 
     def _decoded(self, content: bytes) -> SystemIdentity:
@@ -114,9 +112,8 @@ class AnchorCard:
 
     def _damaged(self, reason: str) -> StorageError:
         return StorageError(
+            rules.CARD_WHOLE,
             f"anchor card: {self._file} {reason}",
-            rule="the anchor card is whole, of a known level, and its check value is right",
-            section=_SECTION,
         )
 
 

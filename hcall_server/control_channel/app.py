@@ -18,21 +18,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, ProblemKind, Verb
+from hcall_abi.bounds import MAX_REQUEST_BODY, REQUEST_BODY_SECONDS
+from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Verb
 from hcall_abi.control_bodies import Body
 from hcall_abi.errors import SwpksError
+from hcall_abi.rules import console as rules
 from hcall_server.control_channel import openapi
 from hcall_server.control_channel.problems import ProblemError, problem_of
 from hcall_server.control_channel.verbs import PERFORMED, Answer, Call, Reply, Text
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
-from hcall_server.platform.system import NAMES
-
-MAX_BODY = 64 * 1024
-"""The largest body of a request, in bytes."""
-
-BODY_SECONDS = 10.0
-"""How long a body may take to arrive."""
 
 _log = Log()
 
@@ -73,7 +68,7 @@ class _Path:
         verb = self._verb(request)
         name = request.path_params.get("name", "")
         if "name" in request.path_params and name not in self._machine.system.partitions:
-            raise ProblemError(ProblemKind.NOT_FOUND, f"there is no partition {name!r}", section=NAMES)
+            raise ProblemError(rules.REQUEST_PATH, f"there is no partition {name!r}")
         body = await self._body(request, verb)
         perform, load = PERFORMED[verb.operation]
         if load:
@@ -86,10 +81,10 @@ class _Path:
         if verb is None:
             allowed = ", ".join(sorted(self._verbs))
             raise ProblemError(
-                ProblemKind.NO_METHOD, f"{request.method} is not one of {allowed}", allow=allowed
+                rules.REQUEST_METHOD, f"{request.method} is not one of {allowed}", allow=allowed
             )
         if request.url.query:
-            raise ProblemError(ProblemKind.MALFORMED, f"{verb.operation} takes no query")
+            raise ProblemError(rules.REQUEST_FORM, f"{verb.operation} takes no query")
         return verb
 
     async def _body(self, request: Request, verb: Verb) -> Body | None:
@@ -97,14 +92,14 @@ class _Path:
         decoder = self._decoders.get(verb.method)
         if decoder is None:
             if content:
-                raise ProblemError(ProblemKind.MALFORMED, f"{verb.operation} takes no body")
+                raise ProblemError(rules.REQUEST_FORM, f"{verb.operation} takes no body")
             return None
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != JSON:
-            raise ProblemError(ProblemKind.NOT_JSON, f"{verb.operation} takes {JSON}")
+            raise ProblemError(rules.REQUEST_JSON, f"{verb.operation} takes {JSON}")
         try:
             return decoder.decode(content)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ProblemError(ProblemKind.MALFORMED, str(error)) from None
+            raise ProblemError(rules.REQUEST_FORM, str(error)) from None
 
 
 class _Description:
@@ -116,7 +111,7 @@ class _Description:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
         if request.method not in {"GET", "HEAD"}:
-            error = ProblemError(ProblemKind.NO_METHOD, f"{request.method} is not GET", allow="GET")
+            error = ProblemError(rules.REQUEST_METHOD, f"{request.method} is not GET", allow="GET")
             response = _refused(request, error)
         else:
             self._encoded = self._encoded or msgspec.json.encode(openapi.description())
@@ -127,14 +122,16 @@ class _Description:
 async def _content(request: Request) -> bytes:
     """Return the body, whole and within its bounds of size and time."""
     content = bytearray()
-    with trio.move_on_after(BODY_SECONDS) as limit:
+    with trio.move_on_after(REQUEST_BODY_SECONDS) as limit:
         async with aclosing(request.stream()) as chunks:
             async for chunk in chunks:
                 content += chunk
-                if len(content) > MAX_BODY:
-                    raise ProblemError(ProblemKind.TOO_LARGE, f"the body has more than {MAX_BODY} bytes")
+                if len(content) > MAX_REQUEST_BODY:
+                    raise ProblemError(rules.REQUEST_SIZE, f"the body has more than {MAX_REQUEST_BODY} bytes")
     if limit.cancelled_caught:
-        raise ProblemError(ProblemKind.TOO_SLOW, f"the body was not here within {BODY_SECONDS:.0f} seconds")
+        raise ProblemError(
+            rules.REQUEST_TIME, f"the body was not here within {REQUEST_BODY_SECONDS:.0f} seconds"
+        )
     return bytes(content)
 
 
@@ -159,6 +156,4 @@ def _refused(request: Request, error: Exception) -> Response:
 
 async def _not_routed(request: Request, error: Exception) -> Response:
     """Answer what no path of the table matches."""
-    return _refused(
-        request, ProblemError(ProblemKind.NOT_FOUND, f"no verb has the path {request.url.path!r}")
-    )
+    return _refused(request, ProblemError(rules.REQUEST_PATH, f"no verb has the path {request.url.path!r}"))

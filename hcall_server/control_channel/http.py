@@ -13,9 +13,6 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 
-from hcall_server.control_channel.app import make_app
-from hcall_server.machine.machine import Machine
-
 HEADER_BYTES = 16 * 1024
 """The most that a request line and its headers may take."""
 
@@ -25,10 +22,10 @@ SEND_SECONDS = 10.0
 
 
 class Http:
-    """Speaks HTTP for one machine: `converse` with each connection, `stop` at the end."""
+    """Speaks HTTP for an ASGI application: `converse` with each connection, `stop` at the end."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._app = ASGIWrapper(cast(ASGIFramework, make_app(machine)))
+    def __init__(self, app: object) -> None:
+        self._app = ASGIWrapper(cast(ASGIFramework, app))
         self._config = _config()
         self._contexts: set[WorkerContext] = set()
 

@@ -87,11 +87,15 @@ class MachineCollector(Collector):
             ),
             ("swpks_partition_sessions", "open sessions", lambda p: sessions.count(p.number)),
             ("swpks_keystore_bytes", "size of its keystore", lambda p: p.kbytes * 1024),
-            ("swpks_keystore_used_bytes", "bytes taken", lambda p: p.keystore.used if p.keystore else 0),
+            (
+                "swpks_keystore_used_bytes",
+                "bytes taken",
+                lambda p: p.keystore.contents.used if p.keystore else 0,
+            ),
             (
                 "swpks_keystore_objects",
                 "objects",
-                lambda p: p.keystore.object_count if p.keystore else 0,
+                lambda p: p.keystore.contents.object_count if p.keystore else 0,
             ),
         )
         for name, told, figure in rows:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from hcall_abi.console import ATTRIBUTES
 from hcall_abi.control import (
     ALWAYS,
     JSON,
@@ -18,7 +19,7 @@ from hcall_abi.control import (
     ProblemKind,
     Verb,
 )
-from hcall_abi.control_bodies import Body, Problem, View
+from hcall_abi.control_bodies import Answered, Body, PartitionView, Problem
 from hcall_server import __version__
 
 PATH = "/openapi.json"
@@ -84,12 +85,16 @@ def _responses(verb: Verb) -> dict[str, Any]:
     return problems | answers
 
 
-def _content(media_type: str, body: type[Body | View]) -> dict[str, Any]:
+def _content(media_type: str, body: type[Body | Answered]) -> dict[str, Any]:
     return {media_type: {"schema": {"$ref": _REFERENCE.format(name=body.__name__)}}}
 
 
 def _schemas() -> dict[str, Any]:
-    types: list[type[Body | View]] = [Problem]
+    types: list[type[Body | Answered]] = [Problem]
     for verb in VERBS:
         types += [body for body in (verb.body, *verb.answers.values()) if body]
-    return msgspec.json.schema_components(types, ref_template=_REFERENCE)[1]
+    schemas = msgspec.json.schema_components(types, ref_template=_REFERENCE)[1]
+    shown = schemas[PartitionView.__name__]["properties"]
+    for name, row in ATTRIBUTES.items():
+        shown[name]["description"] = row.description
+    return schemas

@@ -3,47 +3,46 @@
 from __future__ import annotations
 
 from hcall_abi.control import ProblemKind
-from hcall_abi.control_bodies import FaultName, Problem
-from hcall_abi.errors import Fault, StorageError, SwpksError
-
-REQUESTS = "spec/control.md#requests"
+from hcall_abi.control_bodies import Problem
+from hcall_abi.errors import SwpksError
+from hcall_abi.rules import console as rules
+from hcall_abi.rules.rule import Fault, Rule
 
 
 class ProblemError(SwpksError):
-    """A request that ends in a problem of the given kind, by the rule of that kind.
+    """A request that HTTP itself refuses, by a rule that belongs to one kind of problem.
 
     `allow` has the methods of a path when none of them was asked for.
     """
 
-    fault = Fault.PEER
-
-    def __init__(self, kind: ProblemKind, message: str, *, section: str = REQUESTS, allow: str = "") -> None:
-        super().__init__(message, rule=kind.rule, section=section)
-        self.kind = kind
+    def __init__(self, rule: Rule, message: str, *, allow: str = "") -> None:
+        super().__init__(rule, message)
         self.allow = allow
+
+
+_KINDS = {kind.rule: kind for kind in ProblemKind if kind.rule}
 
 
 def problem_of(error: Exception) -> Problem:
     """Return the problem that a client gets for `error`; only a SwpksError shows its own text."""
-    if isinstance(error, SwpksError):
-        return _problem(_kind_of(error), error.message, error.fault.value, error)
-    return _problem(ProblemKind.INTERNAL, "the server failed; its log has the reason", "internal", None)
-
-
-def _kind_of(error: SwpksError) -> ProblemKind:
-    if isinstance(error, ProblemError):
-        return error.kind
-    return ProblemKind.STORAGE if isinstance(error, StorageError) else ProblemKind.REFUSED
-
-
-def _problem(kind: ProblemKind, detail: str, fault: FaultName, error: SwpksError | None) -> Problem:
+    if not isinstance(error, SwpksError):
+        error = SwpksError(rules.REQUEST_ANSWERED, "the server failed; its log has the reason")
+    rule, kind = error.rule, kind_of(error.rule)
     return Problem(
         type=kind.type,
         title=kind.title,
         status=kind.status,
-        detail=detail,
-        fault=fault,
-        rule=error.rule if error else kind.rule,
-        section=error.section if error else REQUESTS,
-        code=getattr(error, "code", None),
+        detail=error.message,
+        fault=rule.fault.value,
+        rule_id=rule.id,
+        rule=rule.sentence,
+        section=rule.page,
+        code=rule.code,
     )
+
+
+def kind_of(rule: Rule) -> ProblemKind:
+    """Return the kind of problem that answers a broken rule."""
+    if rule.fault is Fault.STORAGE:
+        return ProblemKind.STORAGE
+    return _KINDS.get(rule, ProblemKind.REFUSED)

@@ -64,8 +64,9 @@ async def serve_control(
 def _load(machine: Machine) -> Http:
     """Import the stack; runs in a thread."""
     with beside_the_loop():
+        from hcall_server.control_channel.app import make_app
         from hcall_server.control_channel.http import Http
-    return Http(machine)
+    return Http(make_app(machine))
 
 
 def _hang_up(listen_socket: socket.socket) -> None:

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hcall_abi.control_bodies import (
+    Answered,
     FaultPlanSetting,
     HealthView,
     NewPartition,
     NvramFaultSetting,
     PartitionView,
     SystemView,
-    View,
     WritebackView,
 )
 from hcall_abi.faults import NvramFault, busy_fault
@@ -49,10 +49,10 @@ class Reply(NamedTuple):
     """An answer with another status than the row's first."""
 
     status: int
-    body: View
+    body: Answered
 
 
-Answer = View | Text | Reply
+Answer = Answered | Text | Reply
 
 
 def show_system(call: Call) -> SystemView:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hcall_abi.consumers import SecureBoot
+from hcall_abi.console import SECURE_BOOT_MODES
 from hcall_abi.control_bodies import (
     FaultView,
     HealthView,
     KeystoreView,
     PartitionView,
-    SecureBootMode,
     SystemView,
     Trouble,
     WritebackView,
@@ -33,18 +32,14 @@ def partition_view(machine: Machine, partition: Partition) -> PartitionView:
     return PartitionView(
         number=partition.number,
         name=partition.name,
-        power=partition.power.value,
+        power="running" if partition.running else "off",
         ipl_count=partition.ipl_count,
         auto_start=partition.auto_start,
-        secure_boot=_mode_name(partition.next_secure_boot),
-        curr_secure_boot=_mode_name(partition.secure_boot),
-        keystore_kbytes=partition.kbytes,
-        keystore_signed_updates=int(partition.attributes.signed_updates),
-        keystore_signed_updates_without_verification=int(partition.attributes.without_verification),
-        linux_dynamic_key_secure_boot=int(partition.attributes.dynamic_keys),
+        curr_secure_boot=SECURE_BOOT_MODES[partition.secure_boot],
         keystore=_keystore_view(partition.keystore),
         refused=_trouble(partition.refused),
         faults=[_fault_view(planned) for planned in plan.planned] if plan else [],
+        **vars(partition.attributes),
     )
 
 
@@ -56,7 +51,7 @@ def system_view(machine: Machine) -> SystemView:
         system_id=system.system_id.hex(),
         firmware_level=system.level.name,
         total_kbytes=system.total_kbytes,
-        assigned_kbytes=sum(partition.kbytes for partition in partitions),
+        assigned_kbytes=system.assigned_kbytes,
         partitions=[partition_view(machine, partition) for partition in partitions],
     )
 
@@ -89,11 +84,11 @@ def _keystore_view(keystore: Keystore | None) -> KeystoreView | None:
     if keystore is None:
         return None
     return KeystoreView(
-        total_bytes=keystore.limits.total_size,
-        used_bytes=keystore.used,
-        objects=keystore.object_count,
-        generation=keystore.generation,
-        flushed=keystore.flushed,
+        total_bytes=keystore.contents.limits.total_size,
+        used_bytes=keystore.contents.used,
+        objects=keystore.contents.object_count,
+        generation=keystore.contents.generation,
+        flushed=keystore.contents.flushed,
     )
 
 
@@ -111,13 +106,17 @@ def _fault_view(planned: Planned[BusyFault]) -> FaultView:
     )
 
 
-def _mode_name(mode: SecureBoot) -> SecureBootMode:
-    name: SecureBootMode = mode.name.lower()  # type: ignore[assignment]  # the enum has just these
-    return name
-
-
 def _trouble(error: SwpksError | None) -> Trouble | None:
-    return Trouble(detail=error.message, rule=error.rule, section=error.section) if error else None
+    return (
+        None
+        if error is None
+        else Trouble(
+            detail=error.message,
+            rule_id=error.rule.id,
+            rule=error.rule.sentence,
+            section=error.rule.page,
+        )
+    )
 
 
 def writeback_view(machine: Machine) -> WritebackView:

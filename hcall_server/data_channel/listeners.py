@@ -10,18 +10,22 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import wait_readable
 
 from hcall_abi.errors import OperatorError
+from hcall_abi.rules import service as rules
 from hcall_server.data_channel.connection import serve_stream
 from hcall_server.data_channel.reaper import reap
 from hcall_server.data_channel.sockets import listen_unix
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine import logs
-from hcall_server.machine.machine import Machine
-from hcall_server.platform.partition import Partition
+
+if TYPE_CHECKING:
+    from hcall_server.machine.machine import Machine
+    from hcall_server.platform.partition import Partition
 
 PAUSE = 0.1
 """Seconds to wait when the system gives no more descriptors or connections are too many."""
@@ -79,11 +83,7 @@ class Listeners:
         OperatorError once the server stops, and where the socket can't be made.
         """
         if self._closed:
-            raise OperatorError(
-                f"{partition.name} cannot be reached: the server stops",
-                rule="a server that stops opens no more sockets",
-                section="spec/service.md#stopping",
-            )
+            raise OperatorError(rules.STOP_SOCKETS, f"{partition.name} cannot be reached: the server stops")
         if partition.name in self._own or partition.name in self._passed:
             return
         listener = _Listener(listen_unix(self.path(partition.name)), partition)
@@ -196,20 +196,12 @@ def assign(
         owner = partitions[0].name if not name and len(passed) == len(partitions) == 1 else name
         if owner == "control" and control is None:
             if listener.family != socket.AF_UNIX:
-                raise OperatorError(
-                    "the socket passed as 'control' is none of Unix",
-                    rule="the control channel is a Unix socket: who may open it is the operator",
-                    section="spec/service.md#sockets",
-                )
+                raise OperatorError(rules.SOCKET_CONTROL, "the socket passed as 'control' is none of Unix")
             control = listener
         elif owner == "tcp":
             common.append(listener)
         elif owner in names and owner not in private:
             private[owner] = listener
         else:
-            raise OperatorError(
-                f"a socket was passed under the name {name!r}",
-                rule="its name is that of a partition, 'tcp' or 'control'; one alone needs none",
-                section="spec/service.md#sockets",
-            )
+            raise OperatorError(rules.SOCKET_OWNER, f"a socket was passed under the name {name!r}")
     return private, common, control

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 import trio.testing
 
 from hcall_server.data_channel.connection import serve_stream
 from hcall_server.data_channel.reaper import reap
-from hcall_server.machine.machine import Machine
-from hcall_server.platform.partition import Partition
+
+if TYPE_CHECKING:
+    from hcall_server.machine.machine import Machine
+    from hcall_server.platform.partition import Partition
 
 
 class MemoryTransport:

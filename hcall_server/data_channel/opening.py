@@ -7,22 +7,16 @@ is itself the proof; where a proof is given it has to be right all the same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hcall_abi.frames import Open, Opened, OpenStatus, ProofKind
 from hcall_abi.proof import NO_PROOF, client_proof, proofs_equal, server_proof
-from hcall_server.platform.partition import Partition
-from hcall_server.platform.system import ManagedSystem
+from hcall_abi.rules import protocol as rules
+from hcall_abi.rules.rule import Rule
 
-_RULES: dict[OpenStatus, str] = {
-    OpenStatus.NO_SUCH_PARTITION: "the id is that of a partition served there, or 0 where there is only one",
-    OpenStatus.NOT_AUTHORISED: "the proof is right; over TCP there has to be one",
-    OpenStatus.NOT_ACTIVATED: "the partition is powered on",
-    OpenStatus.VERSION_NOT_SUPPORTED: "the version is one that HELLO offers",
-    OpenStatus.TOO_MANY_SESSIONS: "a partition has a bounded number of sessions",
-}
-
-SECTION = "spec/protocol.md#open"
+if TYPE_CHECKING:
+    from hcall_server.platform.partition import Partition
+    from hcall_server.platform.system import ManagedSystem
 
 
 class Door(NamedTuple):
@@ -32,20 +26,14 @@ class Door(NamedTuple):
     demand_proof: bool
 
 
-class Judged(NamedTuple):
-    """The outcome of an OPEN: the partition is None unless the status is OPENED."""
+class Admitted(NamedTuple):
+    """An OPEN that is accepted: its partition, and the access key if the client has proven it."""
 
-    status: OpenStatus
-    partition: Partition | None = None
-    key: bytes = b""
+    partition: Partition
+    key: bytes
 
     def __repr__(self) -> str:
-        return f"Judged({self.status.name}, {self.partition})"
-
-    @property
-    def rule(self) -> str:
-        """The rule that a refused OPEN broke; empty when it was not refused."""
-        return _RULES.get(self.status, "")
+        return f"Admitted({self.partition})"
 
 
 def judge(
@@ -55,36 +43,42 @@ def judge(
     nonce: bytes,
     key_of: Callable[[Partition], bytes],
     has_room: Callable[[int], bool],
-) -> Judged:
-    """Decide about an OPEN; `nonce` is that of the HELLO, `key_of` returns a partition's access key."""
+) -> Admitted | Rule:
+    """Decide about an OPEN; return the rule that it breaks, if it breaks one.
+
+    `nonce` is that of the HELLO, `key_of` returns a partition's access key.
+    """
     partition = _wanted(frame.partition, door, system)
     if partition is None:
-        return Judged(OpenStatus.NO_SUCH_PARTITION)
+        return rules.OPEN_PARTITION
     key = key_of(partition) if frame.proof_kind == ProofKind.HMAC_SHA256 else b""
     if not _proven(frame, door, nonce, key):
-        return Judged(OpenStatus.NOT_AUTHORISED)
+        return rules.OPEN_PROOF
     if not partition.running:
-        return Judged(OpenStatus.NOT_ACTIVATED)
+        return rules.OPEN_POWER
     if not has_room(partition.number):
-        return Judged(OpenStatus.TOO_MANY_SESSIONS)
-    return Judged(OpenStatus.OPENED, partition, key)
+        return rules.OPEN_SESSIONS
+    return Admitted(partition, key)
 
 
-def answer(frame: Open, judged: Judged, nonce: bytes) -> Opened:
-    """Return the OPENED for a judged OPEN; it proves that the server has the key too."""
-    partition = judged.partition
-    if partition is None:
-        return refusal(frame.tag, judged.status, frame.partition)
+def accepted(frame: Open, admitted: Admitted, nonce: bytes) -> Opened:
+    """Return the OPENED for an OPEN that is accepted; it proves that the server has the key too."""
+    partition = admitted.partition
     proof = NO_PROOF
     if frame.proof_kind == ProofKind.HMAC_SHA256:
         # "The same fields" as the client signed: the id as it stood in OPEN, be it 0.
-        proof = server_proof(judged.key, nonce, frame.nonce, frame.partition)
+        proof = server_proof(admitted.key, nonce, frame.nonce, frame.partition)
     return Opened(frame.tag, 0, partition.number, partition.ipl_count, proof, partition.level.name)
 
 
-def refusal(tag: int, status: OpenStatus, partition: int = 0) -> Opened:
-    """Return an OPENED that refuses."""
-    return Opened(tag, int(status), partition, 0, NO_PROOF, "")
+def refusal(tag: int, rule: Rule, partition: int = 0) -> Opened:
+    """Return the OPENED for an OPEN that breaks `rule`; its status is the answer of the rule.
+
+    ValueError for a rule that no OPEN can break.
+    """
+    if not isinstance(rule.answer, OpenStatus):
+        raise ValueError(f"rule {rule.id} does not answer OPEN")
+    return Opened(tag, int(rule.answer), partition, 0, NO_PROOF, "")
 
 
 def _wanted(number: int, door: Door, system: ManagedSystem) -> Partition | None:

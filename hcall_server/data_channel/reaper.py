@@ -7,12 +7,16 @@ look, a second at most.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 
 from hcall_abi.frames import GoodbyeReason
-from hcall_server.machine.limits import Limits
-from hcall_server.machine.machine import Machine
-from hcall_server.machine.sessions import Link, Sessions
+
+if TYPE_CHECKING:
+    from hcall_server.machine.limits import Limits
+    from hcall_server.machine.machine import Machine
+    from hcall_server.machine.sessions import Link, Sessions
 
 LONGEST_PAUSE = 1.0
 """Seconds between two looks at most."""

@@ -8,10 +8,9 @@ lines in all, however long it goes on.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from hcall_abi.calls import Opcode
-from hcall_server.keystore.refusal import Refusal
+from hcall_server.hcalls.refusals import Refusal
 from hcall_server.machine import logs
 
 EACH = 16
@@ -32,11 +31,11 @@ class Refusals:
     def tell(self, log: logs.Log, refusal: Refusal, opcode: int) -> None:
         """Write a refusal to the log, or only count it."""
         name = call_name(opcode)
-        sort = _NAMES.get(opcode, OTHER), refusal.rule
+        sort = _NAMES.get(opcode, OTHER), refusal.rule.id
         self._counts[sort] = count = self._counts[sort] + 1
         if count > EACH and count & (count - 1):
             return
-        fields: dict[str, Any] = {"argument": refusal.argument} if refusal.argument else {}
+        fields: dict[str, str | int] = {"argument": refusal.argument} if refusal.argument else {}
         if count > EACH:
             fields["repeated"] = count
         log.info("hcall.refused", hcall=name, status=refusal.status.name, **fields, **logs.explained(refusal))

@@ -12,18 +12,15 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from hcall_abi.bounds import LONGEST_SOCKET_PATH
 from hcall_abi.errors import OperatorError
+from hcall_abi.rules import service as rules
 
 BACKLOG = 128
 """Connections that wait to be accepted."""
 
-LONGEST_PATH = 107
-"""Bytes of a Unix socket's path that the kernel takes."""
-
 FIRST_PASSED = 3
 """Number of the first descriptor that a service manager passes (sd_listen_fds)."""
-
-_SECTION = "spec/service.md#sockets"
 
 
 def listen_unix(path: Path) -> socket.socket:
@@ -32,10 +29,10 @@ def listen_unix(path: Path) -> socket.socket:
     What an earlier server left there is removed: the caller holds the lock of the state, so nobody
     serves it.  Raises OperatorError for a path that is too long or taken by something else.
     """
-    if len(os.fsencode(path)) > LONGEST_PATH:
-        raise _refused(
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        raise OperatorError(
+            rules.SOCKET_PATH,
             f"socket path {path} has {len(os.fsencode(path))} bytes: choose a shorter --state or name",
-            f"the path of a Unix socket has at most {LONGEST_PATH} bytes",
         )
     remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -45,9 +42,7 @@ def listen_unix(path: Path) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise _refused(
-            f"can't listen at {path}: {error.strerror}", "the socket's folder is writable"
-        ) from None
+        raise OperatorError(rules.SOCKET_FOLDER, f"can't listen at {path}: {error.strerror}") from None
     finally:
         os.umask(before)
     listener.setblocking(False)
@@ -61,7 +56,7 @@ def remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise _refused(f"{path} is in the way", "nothing but sockets is kept where sockets are made")
+        raise OperatorError(rules.SOCKET_PLACE, f"{path} is in the way")
     path.unlink()
 
 
@@ -73,9 +68,7 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         listener = socket.create_server(address, family=family, backlog=BACKLOG)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise _refused(
-            f"can't listen at {host}, port {port}: {reason}", "the address is free and ours"
-        ) from None
+        raise OperatorError(rules.SOCKET_ADDRESS, f"can't listen at {host}, port {port}: {reason}") from None
     listener.setblocking(False)
     return listener
 
@@ -90,10 +83,10 @@ def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[s
         return []
     count = environment.get("LISTEN_FDS", "")
     if not re.fullmatch(r"[0-9]{1,4}", count):
-        raise _refused(f"LISTEN_FDS is {count!r}", "LISTEN_FDS is a number")
+        raise OperatorError(rules.SOCKET_COUNT, f"LISTEN_FDS is {count!r}")
     names = environment["LISTEN_FDNAMES"].split(":") if environment.get("LISTEN_FDNAMES") else []
     if len(names) not in (0, int(count)):
-        raise _refused(f"{len(names)} names for {count} sockets", "LISTEN_FDNAMES names every socket")
+        raise OperatorError(rules.SOCKET_NAMES, f"{len(names)} names for {count} sockets")
     names = [name if name != "unknown" else "" for name in names] or [""] * int(count)
     return [(name, _adopt(FIRST_PASSED + n)) for n, name in enumerate(names)]
 
@@ -104,16 +97,10 @@ def _adopt(descriptor: int) -> socket.socket:
         os.set_inheritable(descriptor, False)
         passed = socket.socket(fileno=descriptor)
     except OSError as error:
-        raise _refused(f"descriptor {descriptor}: {error.strerror}", "what is passed are sockets") from None
+        raise OperatorError(rules.SOCKET_PASSED, f"descriptor {descriptor}: {error.strerror}") from None
     listening = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if passed.type != socket.SOCK_STREAM or not listening:
         passed.detach()
-        raise _refused(
-            f"descriptor {descriptor} does not listen", "what is passed are listening stream sockets"
-        )
+        raise OperatorError(rules.SOCKET_LISTENS, f"descriptor {descriptor} does not listen")
     passed.setblocking(False)
     return passed
-
-
-def _refused(message: str, rule: str) -> OperatorError:
-    return OperatorError(message, rule=rule, section=_SECTION)

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hcall_abi.arguments import Kind
 from hcall_abi.calls import CALLS, Opcode
-from hcall_abi.faults import BUSY_ANSWERS, BusyFault
+from hcall_abi.faults import BusyFault
 from hcall_abi.frames import HCall, HReturn
+from hcall_abi.rules import hcalls as rules
 from hcall_server.faults.plan import Plan
-from hcall_server.hcalls.dispatch import Calls, OnRefusal
-from hcall_server.hcalls.handlers import served_calls
-from hcall_server.keystore.refusal import Refusal
+from hcall_server.hcalls.answers import Calls
+from hcall_server.hcalls.refusals import OnRefusal, Refusal
 from hcall_server.keystore.store import Keystore
 from hcall_server.platform.partition import Partition
 
 _TOKEN_AT = {
-    opcode: spec.arg("token").register - 4
+    opcode: arg.place
     for opcode, spec in CALLS.items()
-    if spec.outputs and spec.outputs[0].name == "token"
+    for arg in spec.args
+    if arg.kind is Kind.CONTINUE_TOKEN
 }
 """Calls that go on with a continue token, and the place of its argument."""
 
@@ -56,7 +58,7 @@ class BusyCalls:
 
     def _may_be_busy(self, keystore: Keystore, call: HCall) -> bool:
         """Whether the partition has this call, and its continue token, if there is one, is good."""
-        if call.opcode not in served_calls(self._partition.level):
+        if call.opcode not in self._partition.level.calls:
             return False
         place = _TOKEN_AT.get(Opcode(call.opcode))
         token = 0 if place is None else call.registers[place]
@@ -73,5 +75,4 @@ def _token(keystore: Keystore, call: HCall) -> int:
 
 
 def _busy(fault: BusyFault) -> Refusal:
-    rule = "the partition's fault plan answers this call"
-    return Refusal(fault.status, f"busy by plan: {fault}", rule=rule, section=BUSY_ANSWERS)
+    return Refusal(rules.CALL_BUSY, f"busy by plan: {fault}", status=fault.status)

@@ -1,231 +1,217 @@
-"""Argument checks, made from the table of h-calls: one checker an argument, in register order.
+"""Argument checks, made from the table of h-calls: one check for each field of a call's arguments."""
 
-A checker turns what is in a register (and behind it, in guest memory) into the value that the
-operation takes, or raises the status of that argument's position.  What an argument's kind
-demands follows from the table; what only one call demands of one argument is in `rules`.
-
-Guest memory is the segments that came with the call and nothing else.  A buffer has to lie inside
-one segment with the right access; a buffer of length 0 needs no memory.  The strict rules
-(alignment, one page) are those that PowerVM is reported to enforce (R-76); a partition can be told
-to relax them.  Every call goes through this, so the searches stand where they are needed.
-"""
+# What a check has to guarantee
+#
+# A check turns registers and guest memory into the value of one field.  If that fails, it raises the status
+# of the argument's position.  The order of checks is that of the registers, r4 first, because a guest may
+# rely on it (spec/hcalls/index.md#order-of-checks).  Only the call's own segments are memory.  No check looks
+# at an object.
+#
+# A buffer and its length are two registers and one field.  They stand side by side in every call, so one
+# check judges both, the address first.  A wrong address and a wrong length are blamed on their own registers.
+#
+# Checks are closures, made once from the rows of `hcall_abi.calls`, one for each kind of argument.  They know
+# no call.  Dispatch runs the checks of a call in order and puts their results into the call's own named
+# tuple.  A generated straight function could fill the same tuple: handlers do not see how it is filled.
+#
+# Every call passes here.  So the search for a segment stands in each check that needs it: a shared function
+# would cost as much as the search itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 
-from hcall_abi.calls import Arg, HCallSpec, Kind, Opcode
-from hcall_abi.frames import ADDRESS_SPACE, Access, Piece
-from hcall_abi.layout import LayoutMismatch
-from hcall_abi.structures import AUTH_LAYOUT
-from hcall_server.hcalls.rules import (
-    CONSUMERS,
-    LABEL_PLACE,
-    POLICY_PLACE,
-    RULES,
-    RULES_BY_NAME,
-    WRAPPING,
-    Context,
-    Values,
-    no_rule,
-)
-from hcall_server.keystore.refusal import Refusal
+from hcall_abi.arguments import PAGE, Arg, Bounds, Kind, Limit
+from hcall_abi.calls import HCallSpec
+from hcall_abi.frames import ADDRESS_SPACE, new_tuple
+from hcall_abi.policies import Policy
+from hcall_abi.rules import hcalls as rules
+from hcall_abi.structures import AUTH_LAYOUT, AUTH_RESERVED, AUTH_VERSION
+from hcall_abi.wrapping import WRAPPING_KEY_SIZE
+from hcall_server.hcalls.context import Check, Context
+from hcall_server.hcalls.memory import IN, OUT, Pieces, Place, Registers, readable_at
+from hcall_server.hcalls.numbers import CONSUMERS, number_check
+from hcall_server.hcalls.refusals import bad_argument
+from hcall_server.keystore.access import Credentials
+from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.secvar.names import broken_by_label
 
-PAGE = 4096
-"""Size in bytes of the page that a buffer of one page may not leave."""
-_IN, _OUT = int(Access.IN), int(Access.OUT)
+_WRAPPING = int(Policy.WRAPPINGKEY)
+_WRAP_KINDS = (Kind.WRAP_INPUT, Kind.WRAP_OUTPUT)
 
-Registers = tuple[int, ...]
-Checker = Callable[[Registers, tuple[Piece, ...], Context, Values], None]
-"""Adds what the argument stands for to the values, or raises Refusal."""
-
-Refuse = Callable[[str], Refusal]
+LengthCheck = Callable[[Registers, KeystoreLimits], None]
+"""Raises Refusal for a length that is out of its bounds."""
 
 
-def checkers(spec: HCallSpec) -> tuple[Checker, ...]:
-    """Return the checkers of a call's arguments, in register order.
+def field_checks(spec: HCallSpec) -> Mapping[str, Check]:
+    """Return the checks of a call's arguments by name, in register order.
 
-    What they add to the values: an authorization block its consumer and password, an output
-    buffer its address and length, any other buffer its bytes, a number itself, a length nothing.
-    An argument without any rule of its own has no checker.
+    A length has none of its own.  The results: an authorization block is `Credentials`, an output buffer
+    its `Place`, any other buffer its bytes, a consumer the `Consumer`, a number itself.
     """
-    made = (_checker(spec, arg) for arg in spec.args)
-    return tuple(checker for checker in made if checker is not None)
+    fields = [arg for arg in spec.args if not arg.kind.is_length]
+    return {
+        arg.name: (number_check if arg.kind.is_number else _BUFFERS[arg.kind])(spec, arg) for arg in fields
+    }
 
 
-def _checker(spec: HCallSpec, arg: Arg) -> Checker | None:
-    section = f"spec/hcalls/{spec.opcode.name.lower()}.md#checks"
+def _authorization(spec: HCallSpec, arg: Arg) -> Check:
+    index, alignment = arg.place, arg.alignment
+    size, unpack = AUTH_LAYOUT.size, AUTH_LAYOUT.unpack_raw
 
-    def refuse(rule: str) -> Refusal:
-        message = f"bad argument {arg.name} in r{arg.register}"
-        return Refusal(arg.status, message, rule=rule, section=section, argument=arg.name)
-
-    index = arg.register - 4
-    match arg.kind:
-        case Kind.VALUE:
-            return _value(spec.opcode, arg, index, refuse)
-        case Kind.LENGTH:
-            return _length(spec.opcode, arg, index, refuse)
-        case Kind.AUTHORIZATION:
-            return _authorization(arg, index, refuse)
-        case Kind.OUTPUT if spec.opcode is Opcode.GEN_KEY:
-            return _key_output(arg, index, _length_index(spec, arg), refuse)
-        case Kind.OUTPUT:
-            return _output(arg, index, _length_index(spec, arg), refuse)
-        case Kind.LABEL | Kind.INPUT | Kind.PASSWORD:
-            plain = _input(arg, index, _length_index(spec, arg), refuse)
-            of_variable = arg.kind is Kind.LABEL and spec.opcode is Opcode.SIGNED_UPDATE
-            return _variable_label(plain, refuse) if of_variable else plain
-
-
-def _length_index(spec: HCallSpec, arg: Arg) -> int:
-    return spec.arg(arg.length or "").register - 4
-
-
-def _room(arg: Arg) -> int:
-    """Return how far a buffer may reach beyond the start of its page, in strict memory."""
-    return PAGE if arg.one_page else ADDRESS_SPACE
-
-
-def _forgiven(context: Context, alignment: int) -> bool:
-    """Say whether this is a buffer of WRAP or UNWRAP, and those may lie anywhere."""
-    return alignment == PAGE and not context.page_aligned
-
-
-def _misplaced(arg: Arg) -> str:
-    """Return the rule of strict memory about where this buffer lies."""
-    rules = [f"at a multiple of {arg.alignment}"] if arg.alignment > 1 else []
-    rules += ["within one 4 KiB page"] if arg.one_page else []
-    return f"the buffer lies {' and '.join(rules)}"
-
-
-def _authorization(arg: Arg, index: int, refuse: Refuse) -> Checker:
-    size, alignment = AUTH_LAYOUT.size, arg.alignment
-    unpack = AUTH_LAYOUT.unpack
-
-    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
+    def check(registers: Registers, segments: Pieces, context: Context) -> Credentials:
         address = registers[index]
-        block = _readable_from(segments, address)
+        data, offset = readable_at(segments, address)
         if context.strict and address % alignment:
-            raise refuse(_misplaced(arg))
-        if len(block) < size:
-            raise refuse("the authorization block lies in one readable segment")
-        try:
-            consumer, length = unpack(block)
-        except LayoutMismatch:
-            raise refuse("an authorization block has version 1 and reserved bytes 0") from None
+            raise bad_argument(arg, rules.BUFFER_PLACE)
+        room = len(data) - offset
+        if room < size:
+            raise bad_argument(arg, rules.AUTHORIZATION_READABLE)
+        version, consumer, reserved, zero, length = unpack(data, offset)
+        if version != AUTH_VERSION or reserved != AUTH_RESERVED or zero:
+            raise bad_argument(arg, rules.AUTHORIZATION_LAYOUT)
         if consumer not in CONSUMERS:
-            raise refuse("the consumer is 1, 2 or 3")
+            raise bad_argument(arg, rules.CONSUMER_KNOWN)
         if length > context.limits.max_password_size:
-            raise refuse("the password is no longer than the maximum")
+            raise bad_argument(arg, rules.AUTHORIZATION_PASSWORD, f"{length} bytes")
         end = size + length
         if context.strict and address % PAGE + end > PAGE:
-            raise refuse(_misplaced(arg))
-        if len(block) < end:
-            raise refuse("the authorization block lies in one readable segment")
-        values += (CONSUMERS[consumer], block[size:end])
+            raise bad_argument(arg, rules.BUFFER_PLACE)
+        if room < end:
+            raise bad_argument(arg, rules.AUTHORIZATION_READABLE)
+        return new_tuple(Credentials, (CONSUMERS[consumer], data[offset + size : offset + end]))
 
     return check
 
 
-def _readable_from(segments: tuple[Piece, ...], address: int) -> bytes:
-    """Return the bytes from `address` to the end of the readable segment around it, if there is one."""
-    for start, extent, access, data in segments:
-        if start <= address < start + extent and access & _IN:
-            return data[address - start :]
-    return b""
+def _input(spec: HCallSpec, arg: Arg) -> Callable[[Registers, Pieces, Context], bytes]:
+    index, length_index = arg.place, spec.length_of(arg).place
+    alignment, room = arg.alignment, PAGE if arg.one_page else ADDRESS_SPACE
+    placed, relaxable = arg.one_page or alignment > 1, arg.kind in _WRAP_KINDS
+    check_length = _length_check(spec, arg)
 
-
-def _input(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
-    alignment, room = arg.alignment, _room(arg)
-
-    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
+    def check(registers: Registers, segments: Pieces, context: Context) -> bytes:
         address, length = registers[index], registers[length_index]
-        if not length:
-            values.append(b"")  # a buffer without bytes needs no memory
-            return
-        for start, extent, access, data in segments:
-            if start <= address and address + length <= start + extent and access & _IN:
-                values.append(data[address - start : address - start + length])
-                break
-        else:
-            raise refuse("the buffer lies in one readable segment")
-        misplaced = context.strict and (address % alignment or address % PAGE + length > room)
-        if misplaced and not _forgiven(context, alignment):
-            raise refuse(_misplaced(arg))
+        found = b""  # a buffer without bytes needs no memory
+        if length:
+            for start, extent, access, data in segments:
+                if start <= address and address + length <= start + extent and access & IN:
+                    found = data[address - start : address - start + length]
+                    break
+            else:
+                raise bad_argument(arg, rules.BUFFER_READABLE)
+            misplaced = placed and (address % alignment or address % PAGE + length > room)
+            if misplaced and context.strict and (context.page_aligned or not relaxable):
+                raise bad_argument(arg, rules.BUFFER_PLACE)
+        if check_length:
+            check_length(registers, context.limits)
+        return found
 
     return check
 
 
-def _variable_label(plain: Checker, refuse: Refuse) -> Checker:
-    """Return the checker of a variable's label; one of a wrong length is left to its length to blame."""
+def _variable_label(spec: HCallSpec, arg: Arg) -> Check:
+    plain = _input(spec, arg)
 
-    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
-        plain(registers, segments, context, values)
-        label = values[LABEL_PLACE]
-        if 0 < len(label) <= context.limits.max_label_size and (rule := broken_by_label(label)):
-            raise refuse(rule.sentence)
+    def check(registers: Registers, segments: Pieces, context: Context) -> bytes:
+        label = plain(registers, segments, context)
+        if broken := broken_by_label(label):
+            raise bad_argument(arg, broken)
+        return label
 
     return check
 
 
-def _output(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
-    alignment, room = arg.alignment, _room(arg)
+def _output(spec: HCallSpec, arg: Arg) -> Callable[[Registers, Pieces, Context], Place]:
+    index, length_index = arg.place, spec.length_of(arg).place
+    alignment, room = arg.alignment, PAGE if arg.one_page else ADDRESS_SPACE
+    placed, relaxable = arg.one_page or alignment > 1, arg.kind in _WRAP_KINDS
+    check_length = _length_check(spec, arg)
 
-    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
+    def check(registers: Registers, segments: Pieces, context: Context) -> Place:
         address, length = registers[index], registers[length_index]
-        for start, extent, access, _ in segments:
-            if start <= address and address + length <= start + extent and access & _OUT:
-                break
-        else:
-            if length:
-                raise refuse("the buffer lies in one writable segment")
-        misplaced = context.strict and length and (address % alignment or address % PAGE + length > room)
-        if misplaced and not _forgiven(context, alignment):
-            raise refuse(_misplaced(arg))
-        values += (address, length)
+        if length:
+            for start, extent, access, _ in segments:
+                if start <= address and address + length <= start + extent and access & OUT:
+                    break
+            else:
+                raise bad_argument(arg, rules.BUFFER_WRITABLE)
+            misplaced = placed and (address % alignment or address % PAGE + length > room)
+            if misplaced and context.strict and (context.page_aligned or not relaxable):
+                raise bad_argument(arg, rules.BUFFER_PLACE)
+        if check_length:
+            check_length(registers, context.limits)
+        return new_tuple(Place, (address, length))
 
     return check
 
 
-def _key_output(arg: Arg, index: int, length_index: int, refuse: Refuse) -> Checker:
-    """Return the checker of GEN_KEY's buffer: a wrapping key has none, as it never leaves the hypervisor."""
-    plain = _output(arg, index, length_index, refuse)
+def _key_output(spec: HCallSpec, arg: Arg) -> Check:
+    """Return the check of a key's buffer: a wrapping key has none, as it never leaves the hypervisor."""
+    plain, length_arg = _output(spec, arg), spec.length_of(arg)
+    index, length_index = arg.place, length_arg.place
+    policy = spec.kind(Kind.POLICY).place
 
-    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
-        if not values[POLICY_PLACE] & WRAPPING:
-            plain(registers, segments, context, values)
-        elif registers[index]:
-            raise refuse("a wrapping key is not written to memory: the address is 0")
-        else:
-            values += (0, registers[length_index])
-
-    return check
-
-
-def _value(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker:
-    broken = RULES.get((opcode, arg.name), no_rule)
-    top = 1 << arg.bits
-
-    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
-        value = registers[index]
-        if value >= top:
-            raise refuse(f"the value has {arg.bits} bits")
-        if rule := broken(value, context, values):
-            raise refuse(rule)
-        values.append(value)
+    def check(registers: Registers, segments: Pieces, context: Context) -> Place:
+        if not registers[policy] & _WRAPPING:
+            return plain(registers, segments, context)
+        if registers[index]:
+            raise bad_argument(arg, rules.KEY_ADDRESS)
+        if registers[length_index] != WRAPPING_KEY_SIZE:
+            raise bad_argument(length_arg, rules.KEY_LENGTH, f"{registers[length_index]} bytes")
+        return Place(0, WRAPPING_KEY_SIZE)
 
     return check
 
 
-def _length(opcode: Opcode, arg: Arg, index: int, refuse: Refuse) -> Checker | None:
-    broken = RULES.get((opcode, arg.name)) or RULES_BY_NAME.get(arg.name)
-    if broken is None:
+_BUFFERS: Mapping[Kind, Callable[[HCallSpec, Arg], Check]] = {
+    Kind.AUTHORIZATION: _authorization,
+    Kind.LABEL: _input,
+    Kind.VARIABLE_LABEL: _variable_label,
+    Kind.INPUT: _input,
+    Kind.PASSWORD: _input,
+    Kind.WRAP_INPUT: _input,
+    Kind.OUTPUT: _output,
+    Kind.WRAP_OUTPUT: _output,
+    Kind.KEY_OUTPUT: _key_output,
+}
+
+
+def _length_check(spec: HCallSpec, buffer: Arg) -> LengthCheck | None:
+    arg = spec.length_of(buffer)
+    index, bounds = arg.place, arg.bounds
+    if bounds is None:
         return None
+    return _beyond(spec, arg, bounds) if bounds.beyond else _within(arg, index, bounds)
 
-    def check(registers: Registers, segments: tuple[Piece, ...], context: Context, values: Values) -> None:
-        if rule := broken(registers[index], context, values):
-            raise refuse(rule)
+
+def _within(arg: Arg, index: int, bounds: Bounds) -> LengthCheck:
+    least, longest = bounds.least, _longest(bounds.most)
+
+    def check(registers: Registers, limits: KeystoreLimits) -> None:
+        if not least <= registers[index] <= longest(limits):
+            upper = f" to {longest(limits)}" if bounds.most else " or more"
+            found = f"{registers[index]} bytes, not {least}{upper}"
+            raise bad_argument(arg, bounds.rule, found)
+
+    return check
+
+
+def _longest(most: int | Limit | None) -> Callable[[KeystoreLimits], int]:
+    """Return what tells the upper bound of a length from the limits of a partition."""
+    if isinstance(most, Limit):
+        return attrgetter(most.value)
+    fixed = ADDRESS_SPACE if most is None else most
+    return lambda limits: fixed
+
+
+def _beyond(spec: HCallSpec, arg: Arg, bounds: Bounds) -> LengthCheck:
+    index, least, rule = arg.place, bounds.least, bounds.rule
+    other = spec.arg(bounds.beyond or "").place
+
+    def check(registers: Registers, limits: KeystoreLimits) -> None:
+        if registers[index] < registers[other] + least:
+            raise bad_argument(arg, rule, f"{registers[index]} bytes, not {registers[other] + least} or more")
 
     return check

@@ -4,20 +4,17 @@
 secure-boot mode).  Everything it knows is in two small tables: what each call demands, and when
 each policy bit is met.  The generated matrix in the tests holds every combination against rules
 that were written down independently (R-17).
-
-`refused_word` is its sibling for the policy word of a new object: which words a call refuses
-whoever asks (R-15, R-17).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from hcall_abi.calls import Opcode
-from hcall_abi.consumers import Consumer, SecureBoot
-from hcall_abi.policies import STATUS_BITS, Policy
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.policies import Policy
 
 
 class PasswordState(Enum):
@@ -36,17 +33,25 @@ class PasswordState(Enum):
 
 
 class Verdict(Enum):
-    """The answer to an authorisation question; the value of a refusal is the rule it stands for."""
+    """The answer to an authorisation question; the values are the words of the tables."""
 
     ALLOWED = "allowed"
-    PASSWORD = "once a consumer's password is set it is demanded, and until then it is NULL"  # noqa: S105
-    PASSWORD_SET = "a PWSET object is out of reach until its owner's password has been set"  # noqa: S105
-    SECURE_BOOT = "the object's policy asks for a higher secure-boot mode than the partition has"
-    WRAPPING_KEY = "a wrapping key is never read"
-    REVOKED = "a revoked object is neither read nor used until it is unrevoked"
-    IMMUTABLE = "an immutable object is never changed and never removed"
-    PROVIDED = "what the hypervisor provides no guest removes"
-    NO_WRAPPING_KEY = "only a wrapping key is revoked or unrevoked"
+    PASSWORD = "password"  # noqa: S105 - the name of a verdict
+    """The password does not fit, or one is presented where none is set."""
+    PASSWORD_UNSET = "password unset"  # noqa: S105
+    """The policy has PWSET, and the owner's password is not set."""
+    SECURE_BOOT = "secure boot"
+    """The policy asks for a higher secure-boot mode than the partition has."""
+    WRAPPING_KEY = "wrapping key"
+    """The object is a wrapping key."""
+    REVOKED = "revoked"
+    """The object is revoked."""
+    IMMUTABLE = "immutable"
+    """The object is immutable."""
+    PROVIDED = "provided"
+    """The object is the hypervisor's own."""
+    NOT_A_KEY = "not a key"
+    """The object is no wrapping key."""
 
 
 _AUDIT = int(Policy.OSSECBOOTAUDIT)
@@ -64,9 +69,8 @@ _ACCESS = _PWSET | _AUDIT | _ENFORCE
 _MATCHED, _UNSET, _ALLOWED = PasswordState.MATCHED, PasswordState.UNSET, Verdict.ALLOWED
 
 
-@dataclass(frozen=True)
-class _Demand:
-    """What a call asks: `free` bits lift the password, `heeded` bits can refuse, a `needed` bit is there."""
+class _Demand(NamedTuple):
+    """What a call asks: `heeded` bits can refuse, `free` bits lift the password, `needed` bits are there."""
 
     heeded: int
     free: int = 0
@@ -88,33 +92,22 @@ _DEMANDS: Mapping[Opcode, _Demand] = {
 }
 
 
-def heeded_bits(call: Opcode) -> int:
-    """Return the policy bits that can refuse `call`: without them the password decides alone."""
-    return _DEMANDS[call].heeded
-
-
-def authorise(
-    call: Opcode,
-    consumer: Consumer,
-    policy: int | None,
-    password: PasswordState,
-    secure_boot: SecureBoot,
-) -> Verdict:
+def authorise(call: Opcode, policy: int | None, password: PasswordState, secure_boot: SecureBoot) -> Verdict:
     """Decide whether `call` may go on.
 
-    `consumer` owns the object and `password` is about that consumer; `policy` is the object's
-    policy word, or None where there is no object (then only the password counts).  All three
-    consumers have the same rights, each over its own objects.
+    `password` is about the consumer that owns the object; `policy` is the object's policy word, or None
+    where there is no object (then only the password counts).  All three consumers have the same rights,
+    each over its own objects.
     """
-    demand = _DEMANDS[call]
+    heeded, free, needed = _DEMANDS[call]
     word = policy or 0
     authentic = password is _MATCHED or password is _UNSET
-    if not authentic and not word & demand.free:
+    if not authentic and not word & free:
         return Verdict.PASSWORD
-    if demand.needed and policy is not None and not word & demand.needed:
-        return Verdict.NO_WRAPPING_KEY
-    heeded = word & demand.heeded
-    return _policy_verdict(heeded, password, secure_boot) if heeded else _ALLOWED
+    if needed and policy is not None and not word & needed:
+        return Verdict.NOT_A_KEY
+    refusing = word & heeded
+    return _policy_verdict(refusing, password, secure_boot) if refusing else _ALLOWED
 
 
 _REFUSING = (
@@ -128,41 +121,8 @@ _REFUSING = (
 
 def _policy_verdict(heeded: int, password: PasswordState, secure_boot: SecureBoot) -> Verdict:
     if heeded & _PWSET and not password.is_set:
-        return Verdict.PASSWORD_SET
+        return Verdict.PASSWORD_UNSET
     wanted = SecureBoot.ENFORCE if heeded & _ENFORCE else SecureBoot.AUDIT
     if heeded & (_AUDIT | _ENFORCE) and secure_boot < wanted:
         return Verdict.SECURE_BOOT
     return next((verdict for bit, verdict in _REFUSING if heeded & bit), _ALLOWED)
-
-
-_MAKERS: Mapping[Opcode, tuple[int, int, str]] = {
-    Opcode.WRITE_OBJECT: (
-        _SIGNED | _WRAPPING,
-        0,
-        "signed-update objects and wrapping keys are made by their own h-calls",
-    ),
-    Opcode.GEN_KEY: (_SIGNED, 0, "a signed-update object is made by SIGNED_UPDATE"),
-    Opcode.SIGNED_UPDATE: (
-        _WRAPPING,
-        _SIGNED,
-        "a signed-update object has SIGNEDUPDATE and is no wrapping key",
-    ),
-}
-"""The calls that make objects: the bits that each refuses, the bits it demands, and that rule."""
-
-
-def refused_word(call: Opcode, policy: int, supported: int) -> str | None:
-    """Return the rule that a policy word breaks in a call that makes objects, or None for a good word.
-
-    `supported` are the bits that the firmware level offers (spec/policies.md#words-that-are-refused).
-    """
-    refused, demanded, rule = _MAKERS[call]
-    if policy & STATUS_BITS:
-        return "status bits are reported by the hypervisor, never asked for"
-    if policy & ~supported:
-        return "a policy bit that the firmware level does not support is refused"
-    if policy & refused or ~policy & demanded:
-        return rule
-    if policy & _WRAPPING and policy & _WORLD:
-        return "a wrapping key is never readable, least of all by everybody"
-    return None

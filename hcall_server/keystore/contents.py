@@ -1,6 +1,7 @@
 """What is in a keystore, and the book kept of it: objects by label, space, generations, removals.
 
-Nothing here asks who may do what; that is `hcall_server.keystore.guard` and what stands on it.
+Nothing here asks who may do what; that is `hcall_server.keystore.access`, and the operations in `objects`,
+`keys` and `signed` ask it first.
 
 Three sorts of objects: those that belong in NVRAM, TRANSIENT ones, which end with the IPL, and
 those that the hypervisor provides, which every IPL makes anew.  `generation` counts the changes of
@@ -10,13 +11,14 @@ object whose generation is newer is pending (R-20).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
-from hcall_abi.statuses import Status
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.keystore.key_ids import KeyIds
 from hcall_server.keystore.limits import KeystoreLimits
-from hcall_server.keystore.refusal import Refusal
+from hcall_server.keystore.refusals import NoRoom, NotFound, Taken
 
 MAX_PENDING_REMOVALS = 4096
 """How many removals are pending by name; beyond it every absent label is pending until the next flush."""
@@ -60,7 +62,9 @@ class Contents:
         self.awaited = 0
         self.used = 0
         self._objects: dict[Key, Held] = {}
-        self._key_ids = KeyIds()
+        self.find: Callable[[Key], Held | None] = self._objects.get
+        """Returns the object of a key, None where there is none.  No method wraps it: every READ asks it."""
+        self.key_ids = KeyIds()
         self._removed: dict[Key, int] = {}
         self._unnamed_removals = self.generation if not image else 0
         for consumer, label, policy, data in image.objects if image else ():
@@ -68,7 +72,7 @@ class Contents:
             self.used += self._cost(label, data)
 
     def __repr__(self) -> str:
-        return f"Keystore({len(self._objects)} objects, {self.used} of {self.limits.total_size} bytes)"
+        return f"Contents({len(self._objects)} objects, {self.used} of {self.limits.total_size} bytes)"
 
     @property
     def dirty(self) -> bool:
@@ -83,6 +87,26 @@ class Contents:
     def touch(self) -> None:
         """Count a change of what is committed with the image, so that the next flush takes it along."""
         self.generation += 1
+
+    def get(self, key: Key) -> Held:
+        """Return the object of a key; NotFound where there is none."""
+        held = self._objects.get(key)
+        if held is None:
+            raise NotFound("no such object")
+        return held
+
+    def demand_vacant(self, key: Key) -> None:
+        """Raise Taken where there is an object: a write never overwrites (R-08)."""
+        if key in self._objects:
+            raise Taken("the label is taken")
+
+    def labels(self, consumer: Consumer) -> list[bytes]:
+        """Return the labels of a consumer, the oldest object first."""
+        return [label for owner, label in self._objects if owner == consumer]
+
+    def with_bit(self, bit: int) -> list[Key]:
+        """Return the keys of all objects that have a policy bit."""
+        return [key for key, held in self._objects.items() if held.policy & bit]
 
     def grow(self, limits: KeystoreLimits) -> None:
         """Take new limits; the caller has checked that the store does not shrink."""
@@ -114,9 +138,9 @@ class Contents:
         (spec/policies.md#objects-of-the-hypervisor).  An object that a consumer had made under the
         label gives way, as if it had been removed.
         """
-        key = (int(consumer), label)
+        key = (consumer, label)
         if key in self._objects:
-            self._remove(key)
+            self.remove(key)
         self._hold(key, Held(policy | PROVIDED, data, self.generation))
 
     # Changes; each has been allowed by then
@@ -125,16 +149,12 @@ class Contents:
         return len(label) + len(data) + self.limits.object_overhead
 
     def _demand_space(self, cost: int) -> None:
-        """Refuse (H_NO_MEM) what needs more bytes than there are; `cost` counts what a change adds."""
+        """Raise NoRoom where a change adds more bytes (`cost`) than there are."""
         if self.used + cost > self.limits.total_size:
-            raise Refusal(
-                Status.H_NO_MEM,
-                f"{cost} bytes do not fit: {self.used} of {self.limits.total_size} are used",
-                rule="label, data and overhead of all objects stay within the store",
-                section="spec/policies.md#space",
-            )
+            message = f"{cost} bytes do not fit: {self.used} of {self.limits.total_size} are used"
+            raise NoRoom(message)
 
-    def _put(self, key: Key, policy: int, data: bytes) -> None:
+    def put(self, key: Key, policy: int, data: bytes) -> None:
         """Make or replace an object, if there is space for it."""
         held = self._objects.get(key)
         freed = self._cost(key[1], held.data) if held else 0
@@ -149,18 +169,18 @@ class Contents:
         """Take an object in; the one that it replaces is no more."""
         before = self._objects.get(key)
         if before is not None and before.policy & _WRAPPING:
-            self._key_ids.drop(*key)
+            self.key_ids.drop(*key)
         self._objects[key] = held
         if held.policy & _WRAPPING:
-            self._key_ids.add(*key, held.data)
+            self.key_ids.add(*key, held.data)
 
-    def _remove(self, key: Key) -> None:
+    def remove(self, key: Key) -> None:
         """Remove an object; that of one in NVRAM is pending until it is flushed."""
         if not self._drop(key).policy & VOLATILE:
             self.generation += 1
             self._note_removal(key)
 
-    def _set_policy(self, held: Held, policy: int) -> None:
+    def set_policy(self, held: Held, policy: int) -> None:
         """Give an object another policy word, which counts as a change of it."""
         held.policy = policy
         if not policy & VOLATILE:
@@ -170,12 +190,13 @@ class Contents:
     def _drop(self, key: Key) -> Held:
         held = self._objects.pop(key)
         if held.policy & _WRAPPING:
-            self._key_ids.drop(*key)
+            self.key_ids.drop(*key)
         if not held.policy & PROVIDED:
             self.used -= self._cost(key[1], held.data)
         return held
 
-    def _drop_volatile(self) -> None:
+    def drop_volatile(self) -> None:
+        """End the objects that do not outlive an IPL."""
         for key, held in list(self._objects.items()):
             if held.policy & VOLATILE:
                 self._drop(key)
@@ -187,8 +208,9 @@ class Contents:
             self._unnamed_removals = self.generation
         self._removed[key] = self.generation
 
-    def _pending(self, key: Key, held: Held | None) -> bool:
-        """Say whether the newest change to a label is not durable yet; then somebody waits for it."""
+    def pending(self, key: Key) -> bool:
+        """Return whether the newest change to a label is not durable yet; if so, its flush is awaited."""
+        held = self._objects.get(key)
         changed = self._removed.get(key, self._unnamed_removals)
         if held is not None and not held.policy & VOLATILE:
             changed = held.generation

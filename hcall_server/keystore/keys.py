@@ -1,7 +1,7 @@
-"""Operations on keys that the hypervisor makes: GEN_KEY, what wrapping needs, and revocation.
+"""Operations on wrapping keys: those of WRAP and UNWRAP, and revocation.
 
 A wrapping key is an object like any other but for its policy bit: its data is the key, which no
-operation hands to a guest (R-16).  What is wrapped names its key by an id that is computed from the
+operation hands to a guest (R-16).  A wrapped object names its key by an id that is computed from the
 key itself (`key_ids`), so a new key under an old label opens nothing of the old one's.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hcall_abi.calls import Opcode
-from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
-from hcall_abi.statuses import Status
-from hcall_server.keystore.guard import GuardedContents
-from hcall_server.keystore.refusal import Refusal
+from hcall_server.keystore.access import AccessControl, Credentials
+from hcall_server.keystore.authority import PasswordState
+from hcall_server.keystore.contents import Contents
+from hcall_server.keystore.refusals import NotFound, WrongKind
 
 _WRAPPING = int(Policy.WRAPPINGKEY)
 _REVOKED = int(Policy.REVOKED)
@@ -30,68 +30,47 @@ class WrappingKey(NamedTuple):
         return f"WrappingKey(id={self.key_id.hex()})"
 
 
-class KeyOperations(GuardedContents):
-    """The part of a keystore that has to do with keys."""
+class Keys:
+    """The wrapping keys of one partition."""
 
-    def generate_key(
-        self, consumer: Consumer, password: bytes, label: bytes, policy: int, length: int
-    ) -> bytes:
-        """Make an object of `length` random bytes and return them; a wrapping key is not to be passed on."""
-        place = self._vacant(Opcode.GEN_KEY, consumer, password, label, policy)
-        made = self._entropy(length)
-        self._put(place, policy, made)
-        return made
+    def __init__(self, contents: Contents, access: AccessControl) -> None:
+        self._contents = contents
+        self._access = access
 
-    def wrapping_key(self, consumer: Consumer, password: bytes, label: bytes) -> WrappingKey:
-        """Return the key of a label for WRAP; its policy has been met.
+    def __repr__(self) -> str:
+        return f"Keys({self._contents!r})"
 
-        Raises Refusal (H_INVALID_KEY) for an object that is no wrapping key.
-        """
-        held = self._find(Opcode.WRAP_OBJECT, consumer, password, label)
+    def for_wrapping(self, who: Credentials, label: bytes) -> WrappingKey:
+        """Return the key of a label for WRAP; Forbidden, NotFound, or WrongKind for any other object."""
+        state = self._access.enter(Opcode.WRAP_OBJECT, who)
+        held = self._contents.get((who.consumer, label))
         if not held.policy & _WRAPPING:
-            raise Refusal(
-                Status.H_INVALID_KEY,
-                "the object is no wrapping key",
-                rule="WRAP takes a key that GEN_KEY has made for wrapping",
-                section="spec/hcalls/wrap_object.md#checks",
-                argument="label",
-            )
-        self._authorise(Opcode.WRAP_OBJECT, consumer, held.policy, password)
-        return WrappingKey(self._key_ids.id_of(int(consumer), label), held.data)
+            raise WrongKind("the object is no wrapping key")
+        self._access.demand(Opcode.WRAP_OBJECT, state, held.policy)
+        return WrappingKey(self._contents.key_ids.id_of(who.consumer, label), held.data)
 
-    def unwrapping_key(self, consumer: Consumer, password: bytes, key_id: bytes) -> WrappingKey:
-        """Return the key of an id for UNWRAP; its policy has been met.
+    def for_unwrapping(self, who: Credentials, state: PasswordState, key_id: bytes) -> WrappingKey:
+        """Return the key of an id for UNWRAP, to a caller whose password has the state `state`.
 
-        Raises Refusal (H_NOT_FOUND) where the consumer has no key of this id any more.
+        Raises NotFound where the consumer has no key of this id any more, and Forbidden.
         """
-        self._authenticate(Opcode.UNWRAP_OBJECT, consumer, password)
-        label = self._key_ids.label_of(int(consumer), key_id)
+        label = self._contents.key_ids.label_of(who.consumer, key_id)
         if label is None:
-            raise Refusal(
-                Status.H_NOT_FOUND,
-                "the wrapping key is no more, or never was this consumer's",
-                rule="the key with which the object was wrapped is in the keystore",
-                section="spec/hcalls/unwrap_object.md#checks",
-                argument="input",
-            )
-        held = self._objects[int(consumer), label]
-        self._authorise(Opcode.UNWRAP_OBJECT, consumer, held.policy, password)
+            raise NotFound("the wrapping key is no more, or never was this consumer's")
+        held = self._contents.get((who.consumer, label))
+        self._access.demand(Opcode.UNWRAP_OBJECT, state, held.policy)
         return WrappingKey(key_id, held.data)
 
-    def demand_access(self, consumer: Consumer, password: bytes, policy: int) -> None:
-        """Refuse (H_AUTHORITY) unless the policy in a wrapped object is met now."""
-        self._authorise(Opcode.UNWRAP_OBJECT, consumer, policy, password)
-
-    def set_revoked(self, consumer: Consumer, password: bytes, label: bytes, *, revoked: bool) -> int:
+    def set_revoked(self, who: Credentials, label: bytes, *, revoked: bool) -> int:
         """Revoke a wrapping key or put it into use again; return its policy word afterwards (R-72).
 
-        What is already so changes nothing.  Refusal (H_AUTHORITY) for an object that is no wrapping
-        key, with its policy.
+        A key that is already so stays unchanged.  Raises NotFound, and Forbidden for any other object.
         """
         call = Opcode.REVOKE_OBJECT if revoked else Opcode.UNREVOKE_OBJECT
-        held = self._find(call, consumer, password, label)
-        self._authorise(call, consumer, held.policy, password)
+        state = self._access.enter(call, who)
+        held = self._contents.get((who.consumer, label))
+        self._access.demand(call, state, held.policy)
         wanted = held.policy | _REVOKED if revoked else held.policy & ~_REVOKED
         if wanted != held.policy:
-            self._set_policy(held, wanted)
+            self._contents.set_policy(held, wanted)
         return held.policy

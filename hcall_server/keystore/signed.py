@@ -2,9 +2,9 @@
 
 Who signed what, and what follows from it, is not decided here.  A signed update goes so:
 
-    before = keystore.begin_signed_update(consumer, password, label, policy)   # may it be tried at all?
-    ... verify against `before` and `keystore.signed_data(consumer, PK)`, ...
-    keystore.update_signed(consumer, label, policy, after)                     # or remove_signed(consumer)
+    before = signed.begin(who, label, policy)              # may it be tried at all?
+    ... verify against `before` and `signed.data(consumer, PK)`, ...
+    signed.update(consumer, label, policy, after)          # or signed.remove_all(consumer)
 
 Nothing else happens between the first and the last step, because an h-call runs to its end.
 """
@@ -17,9 +17,9 @@ from typing import ClassVar, Protocol
 from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
-from hcall_abi.statuses import Status
-from hcall_server.keystore.guard import GuardedContents
-from hcall_server.keystore.refusal import Refusal
+from hcall_server.keystore.access import AccessControl, Credentials
+from hcall_server.keystore.contents import Contents
+from hcall_server.keystore.refusals import WrongKind
 
 _SIGNED = int(Policy.SIGNEDUPDATE)
 _IMMUTABLE = int(Policy.IMMUTABLE)
@@ -57,62 +57,56 @@ class NoLatch:
         """Do nothing."""
 
 
-class SignedUpdates(GuardedContents):
-    """The part of a keystore that holds signed-update objects (R-15)."""
+class SignedObjects:
+    """The signed-update objects of one partition (R-15)."""
 
-    latch: UpdateLatch = NoLatch()
+    def __init__(self, contents: Contents, access: AccessControl) -> None:
+        self._contents = contents
+        self._access = access
+
+    def __repr__(self) -> str:
+        return f"SignedObjects({self._contents!r})"
 
     @property
-    def signed_count(self) -> int:
+    def count(self) -> int:
         """How many objects only SIGNED_UPDATE may change."""
-        return sum(1 for held in self._objects.values() if held.policy & _SIGNED)
+        return len(self._contents.with_bit(_SIGNED))
 
-    def begin_signed_update(
-        self, consumer: Consumer, password: bytes, label: bytes, policy: int
-    ) -> bytes | None:
-        """Return what the object holds now, None where there is none yet.
+    def begin(self, who: Credentials, label: bytes, policy: int) -> bytes | None:
+        """Return the data of the object now, None where there is none yet.
 
-        Raises Refusal: H_AUTHORITY for a wrong password and for a policy that is not met (an
-        IMMUTABLE object can be made but not changed); H_P4 where the object has another policy word
-        than the one asked for, which covers objects that other calls have made.
+        Raises Forbidden for a wrong password and for a policy that is not met; an IMMUTABLE object can be
+        made but not changed.  Raises WrongKind where the object has another policy word than `policy`,
+        which covers objects that other calls have made.
         """
-        self._authenticate(Opcode.SIGNED_UPDATE, consumer, password)
-        held = self._objects.get((int(consumer), label))
+        state = self._access.enter(Opcode.SIGNED_UPDATE, who)
+        held = self._contents.find((who.consumer, label))
         if held is not None and held.policy != policy:
-            raise Refusal(
-                Status.H_P4,
-                "the object has another policy",
-                rule="a signed update keeps the policy word of the object",
-                section="spec/hcalls/signed_update.md#checks",
-                argument="policy",
-            )
+            raise WrongKind("the object has another policy")
         heeded = policy & ~_IMMUTABLE if held is None else policy
-        self._authorise(Opcode.SIGNED_UPDATE, consumer, heeded, password)
+        self._access.demand(Opcode.SIGNED_UPDATE, state, heeded)
         return held.data if held else None
 
-    def signed_data(self, consumer: Consumer, label: bytes) -> bytes | None:
-        """Return what a signed-update object holds, None where there is none: the hypervisor's own look."""
-        held = self._objects.get((int(consumer), label))
+    def data(self, consumer: Consumer, label: bytes) -> bytes | None:
+        """Return the data of a signed-update object, None where there is none: the hypervisor's own look."""
+        held = self._contents.find((consumer, label))
         return held.data if held is not None and held.policy & _SIGNED else None
 
-    def update_signed(self, consumer: Consumer, label: bytes, policy: int, data: bytes | None) -> None:
-        """Make, replace or (None) remove a signed-update object that `begin_signed_update` has passed.
+    def update(self, consumer: Consumer, label: bytes, policy: int, data: bytes | None) -> None:
+        """Make, replace or (None) remove a signed-update object that `begin` has passed.
 
-        Raises Refusal (H_NO_MEM) when the new contents do not fit beside all other objects; what the
-        object takes now counts as free.  Removing what is not there changes nothing.
+        Raises NoRoom when the new data do not fit beside all other objects; the bytes that the object
+        takes now count as free.  Removing an absent object changes nothing.
         """
-        key = (int(consumer), label)
+        key = (consumer, label)
         if data is not None:
-            self._put(key, policy, data)
-        elif key in self._objects:
-            self._remove(key)
+            self._contents.put(key, policy, data)
+        elif self._contents.find(key) is not None:
+            self._contents.remove(key)
 
-    def remove_signed(self, consumer: Consumer) -> int:
-        """Remove all signed-update objects of a consumer, and say how many there were.
-
-        This is "delete everything": no policy of an object stands in its way.
-        """
-        doomed = [key for key, held in self._objects.items() if key[0] == consumer and held.policy & _SIGNED]
+    def remove_all(self, consumer: Consumer) -> int:
+        """Remove all signed-update objects of a consumer, whatever their policies; return their number."""
+        doomed = [key for key in self._contents.with_bit(_SIGNED) if key[0] == consumer]
         for key in doomed:
-            self._remove(key)
+            self._contents.remove(key)
         return len(doomed)

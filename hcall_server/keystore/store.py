@@ -1,98 +1,58 @@
-"""The keystore of one partition: every operation on objects, at once and in memory.
+"""The keystore of one partition, put together: contents, access, tokens, and the operations on them.
 
-Each operation runs to its end without waiting, so calls have one order and none sees half of
-another.  The book-keeping is in `contents`, the guard before it in `guard`; here are the operations
-on plain objects, and in `keys` and `signed` those on keys and on signed-update objects.
+Each operation runs to its end without waiting, so calls have one order and none sees half of another.
+An operation that is refused raises a `KeystoreRefusal` and has changed nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from hcall_abi.calls import Opcode
-from hcall_abi.consumers import Consumer
-from hcall_abi.statuses import Status
-from hcall_server.keystore.authority import heeded_bits
-from hcall_server.keystore.contents import MAX_PENDING_REMOVALS, Held
-from hcall_server.keystore.guard import Entropy, not_found
-from hcall_server.keystore.keys import KeyOperations
-from hcall_server.keystore.listings import fitting
-from hcall_server.keystore.refusal import Refusal
-from hcall_server.keystore.signed import SignedUpdates
+from hcall_abi.consumers import Consumer, SecureBoot
+from hcall_server.keystore.access import AccessControl
+from hcall_server.keystore.contents import Contents
+from hcall_server.keystore.image import StoreImage
+from hcall_server.keystore.keys import Keys
+from hcall_server.keystore.limits import KeystoreLimits
+from hcall_server.keystore.objects import Objects
+from hcall_server.keystore.signed import NoLatch, SignedObjects, UpdateLatch
+from hcall_server.keystore.tokens import Continuations, Listings
 
-__all__ = ["MAX_PENDING_REMOVALS", "Entropy", "Held", "Keystore"]
-
-_READ = Opcode.READ_OBJECT
-_READ_HEEDED = heeded_bits(_READ)
+Entropy = Callable[[int], bytes]
+"""Returns that many random bytes: the seam through which all randomness comes."""
 
 
-class Keystore(KeyOperations, SignedUpdates):
+class Keystore:
     """The objects and passwords of one partition.
 
-    `limits`, `image` and `replaces` are as in `Contents`; `entropy` makes passwords, keys and tokens.
+    `entropy` makes passwords, keys and tokens.  `image` and `replaces` are as in `Contents`.
     """
 
+    def __init__(
+        self, limits: KeystoreLimits, entropy: Entropy, image: StoreImage | None = None, *, replaces: int = 0
+    ) -> None:
+        self.contents = Contents(limits, image, replaces=replaces)
+        self.access = AccessControl()
+        self.listings = Listings(entropy)
+        self.continuations = Continuations(entropy)
+        self.objects = Objects(self.contents, self.access, self.listings, entropy)
+        self.keys = Keys(self.contents, self.access)
+        self.signed = SignedObjects(self.contents, self.access)
+        self.latch: UpdateLatch = NoLatch()
+        self.random = entropy
+
+    def __repr__(self) -> str:
+        return f"Keystore({self.contents!r})"
+
+    def ipl(self, secure_boot: SecureBoot) -> None:
+        """Start a new IPL: passwords, tokens and volatile objects end, the secure-boot mode counts."""
+        self.access.ipl(secure_boot)
+        self.listings.clear()
+        self.continuations.clear()
+        self.contents.drop_volatile()
+
     def generate_password(self, consumer: Consumer, length: int) -> bytes:
-        """Make, set and return a random password of `length` bytes (R-05)."""
-        password = self._entropy(length)
-        self.passwords.set(consumer, password)
+        """Make, set and return a random password of `length` bytes (R-05); Taken when there is one."""
+        password = self.random(length)
+        self.access.passwords.set(consumer, password)
         return password
-
-    def write(self, consumer: Consumer, password: bytes, label: bytes, policy: int, data: bytes) -> None:
-        """Make a new object; an existing label is never overwritten (R-08)."""
-        self._put(self._vacant(Opcode.WRITE_OBJECT, consumer, password, label, policy), policy, data)
-
-    def read(self, consumer: Consumer, password: bytes, label: bytes) -> Held:
-        """Return an object that the caller may read."""
-        held = self._objects.get((consumer, label))
-        if held is not None and not held.policy & _READ_HEEDED and self.passwords.fits(consumer, password):
-            return held  # what the tables say of the usual case
-        self._authorise(_READ, consumer, held.policy if held else None, password)
-        if held is None:
-            raise not_found(_READ)
-        return held
-
-    def remove(self, consumer: Consumer, password: bytes, label: bytes) -> None:
-        """Remove an object; the removal too is pending until it is flushed."""
-        held = self._find(Opcode.REMOVE_OBJECT, consumer, password, label)
-        self._authorise(Opcode.REMOVE_OBJECT, consumer, held.policy, password)
-        self._remove((int(consumer), label))
-
-    def confirm(self, consumer: Consumer, password: bytes, label: bytes) -> bool:
-        """Say whether the newest change to a label is durable.
-
-        Raises Refusal (H_NOT_FOUND, r4 = 1) when there is no object and its absence is durable;
-        a pending removal is an answer of False like any other pending change.
-        """
-        self._authenticate(Opcode.CONFIRM_OBJECT_FLUSHED, consumer, password)
-        key = (int(consumer), label)
-        held = self._objects.get(key)
-        if self._pending(key, held):
-            return False
-        if held is None:
-            raise not_found(Opcode.CONFIRM_OBJECT_FLUSHED, outputs=(1,))
-        return True
-
-    def labels(
-        self, consumer: Consumer, password: bytes, token: int, room: int, size: Callable[[bytes], int]
-    ) -> tuple[Sequence[bytes], int]:
-        """Return the next labels that fit into `room` bytes, and the token for the rest (0: none).
-
-        `size` tells the bytes that a label takes in the list.  A token other than 0 must be in
-        `listings`, which the argument checks see to.
-        """
-        self._authenticate(Opcode.GET_OBJECTLABELS, consumer, password)
-        if token:
-            labels = self.listings.take(token)
-        else:
-            labels = [label for owner, label in self._objects if owner == consumer]
-        count = fitting(labels, room, size)
-        if labels and not count:
-            raise Refusal(
-                Status.H_P4,
-                "the buffer has no room for one label",
-                rule="the list holds whole labels, at least one",
-                section="spec/hcalls/get_objectlabels.md#checks",
-                argument="labels_length",
-            )
-        return labels[:count], self.listings.keep(consumer, token, labels[count:])

@@ -1,9 +1,16 @@
-"""Tokens for what goes on in a later call: random, bounded in number, and stale once they are used."""
+"""Tokens for what goes on in a later call: random, bounded in number, and stale once they are used.
+
+Two sorts: a list of labels that takes several calls, and a call that was answered "busy".  A busy answer
+has done nothing yet, so the call that goes on is judged as if it were the first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
+
+from hcall_abi.calls import Opcode
+from hcall_abi.consumers import Consumer
 
 MAX_OPEN = 16
 """How many tokens of a sort are open; the oldest is dropped for a new one and goes stale."""
@@ -27,11 +34,11 @@ class Tokens(Generic[T]):
         return token
 
     def retire(self, token: int) -> None:
-        """Let a token go that was used; 0 is none."""
+        """Drop a token that was used; 0 is none."""
         self._open.pop(token, None)
 
     def clear(self) -> None:
-        """Let all tokens go, as an IPL does."""
+        """Drop all tokens, as an IPL does."""
         self._open.clear()
 
     def _new(self) -> int:
@@ -40,3 +47,28 @@ class Tokens(Generic[T]):
         while not token or token in self._open:
             token = (token + 1) % (1 << 64)
         return token
+
+
+class Continuations(Tokens[Opcode]):
+    """The busy calls of one partition; a token is good for one more call of the same h-call."""
+
+    def __contains__(self, key: tuple[Opcode, int]) -> bool:
+        call, token = key
+        return self._open.get(token) is call
+
+
+class Listings(Tokens[tuple[Consumer, Sequence[bytes]]]):
+    """The unfinished label lists of one partition: a snapshot of the labels that are left."""
+
+    def __contains__(self, key: tuple[Consumer, int]) -> bool:
+        consumer, token = key
+        return token in self._open and self._open[token][0] is consumer
+
+    def take(self, token: int) -> Sequence[bytes]:
+        """Return the labels left under a token that `in` has confirmed."""
+        return self._open[token][1]
+
+    def keep(self, consumer: Consumer, used: int, rest: Sequence[bytes]) -> int:
+        """Retire the token `used` and return one for `rest`, 0 when nothing is left."""
+        self.retire(used)
+        return self.issue((consumer, rest)) if rest else 0

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from hcall_abi.errors import SwpksError
+from hcall_abi.rules.rule import Rule
 from hcall_server.nvram.seam import NvramError
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -91,7 +92,12 @@ def held() -> Iterator[None]:
 
 def explained(error: SwpksError) -> dict[str, str]:
     """Return the fields that tell about one of our errors."""
-    return {"error": error.message, "fault": error.fault.value, "rule": error.rule, "section": error.section}
+    return {"error": error.message, "fault": error.fault.value, **named(error.rule)}
+
+
+def named(rule: Rule) -> dict[str, str]:
+    """Return the fields that name a broken rule."""
+    return {"rule_id": rule.id, "rule": rule.sentence, "section": rule.page}
 
 
 def log_trouble(error: NvramError | None) -> None:

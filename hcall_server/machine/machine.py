@@ -22,13 +22,16 @@ from hcall_abi.frames import GoodbyeReason
 from hcall_server.faults.busy import BusyCalls
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.faults.plan import Plan
-from hcall_server.hcalls.dispatch import Calls, HypervisorCalls, OnRefusal
+from hcall_server.hcalls.answers import Calls
+from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.hcalls.refusals import OnRefusal
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine import logs
 from hcall_server.machine.counters import Counters
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.sessions import Link, Sessions
 from hcall_server.platform.partition import Partition
+from hcall_server.platform.power import PowerEvent
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.writeback.encryptor import Clock, Encryptor
 
@@ -126,7 +129,7 @@ class Machine:
         Every way to make h-calls ends a batch with this, before its answers leave.
         """
         keystore = partition.keystore
-        if keystore is not None and keystore.dirty:
+        if keystore is not None and keystore.contents.dirty:
             self.encryptor.changed(partition)
             if use := partition.take_latch_use():
                 consumer = Consumer.OPERATING_SYSTEM.name.lower()
@@ -148,15 +151,9 @@ class Machine:
     def power_on(self, name: str) -> Partition:
         """Activate a partition and listen for it."""
         partition = self.system.find(name)
-        before = partition.ipl_count, partition.secure_boot
+        partition.next_power(PowerEvent.POWER_ON)
+        self.transport.open(partition)  # before the IPL: what is refused changes nothing
         self.system.power_on(name)
-        try:
-            self.transport.open(partition)
-        except BaseException:
-            self.system.power_off(name)
-            # No session was opened in it, and what is refused changes nothing.
-            partition.ipl_count, partition.secure_boot = before
-            raise
         self._tell("partition.activated", partition, ipl_count=partition.ipl_count)
         return partition
 

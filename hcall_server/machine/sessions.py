@@ -6,14 +6,18 @@ session ends the oldest of them, and a partition takes only so many sessions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import trio
 
 from hcall_abi.frames import Goodbye, GoodbyeReason
-from hcall_server.hcalls.dispatch import Calls, OnRefusal
-from hcall_server.machine.limits import Limits
-from hcall_server.platform.partition import Partition
+
+if TYPE_CHECKING:
+    from hcall_server.hcalls.answers import Calls
+    from hcall_server.hcalls.refusals import OnRefusal
+    from hcall_server.machine.limits import Limits
+    from hcall_server.platform.partition import Partition
 
 
 class Link:
@@ -22,19 +26,22 @@ class Link:
     `progress` changes with every batch received and every send begun or ended; `sending` says
     that a send is under way.  `mark` and `since` belong to the reaper: the progress it last saw,
     and when (seconds of the machine's clock).  With a session there are `partition`, the `calls`
-    that answer its h-calls, and `on_refusal`, which is told of each refusal.
+    that answer its h-calls, and `on_refusal`, which is told of each refusal.  `cancel` wakes the
+    connection's task, wherever it waits.
     """
 
-    def __init__(self, accepted_at: float, scope: trio.CancelScope) -> None:
+    calls: Calls
+    """Set once the session is open: no call comes before that."""
+
+    def __init__(self, accepted_at: float, cancel: Callable[[], None]) -> None:
         self.accepted_at = self.since = accepted_at
         self.progress = 0
         self.sending = False
         self.mark = 0
         self.ending: Goodbye | None = None
         self.partition: Partition | None = None
-        self.calls: Calls | None = None
         self.on_refusal: OnRefusal = _ignore
-        self._scope = scope
+        self._cancel = cancel
 
     def __repr__(self) -> str:
         return f"Link({self.partition}, {self.progress} steps)"
@@ -47,7 +54,7 @@ class Link:
         """
         if self.ending is None:
             self.ending = Goodbye(int(reason), text)
-            self._scope.cancel()
+            self._cancel()
 
 
 class Sessions:

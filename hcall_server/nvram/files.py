@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError
+from hcall_abi.rules import storage as rules
 from hcall_server.nvram.seam import NvramError
 
 
@@ -30,8 +31,4 @@ def make_private_file(path: Path) -> None:
 
 def unusable(path: Path, reason: str) -> OperatorError:
     """Return the error for a file that the operator has to make usable."""
-    return OperatorError(
-        f"NVRAM: {path} can't be used: {reason}",
-        rule="the state's folder exists and belongs to the server",
-        section="spec/sealed.md#nvram",
-    )
+    return OperatorError(rules.NVRAM_WRITABLE, f"NVRAM: {path} can't be used: {reason}")

@@ -13,6 +13,7 @@ import struct
 import zlib
 from pathlib import Path
 
+from hcall_abi.rules import storage as rules
 from hcall_server.nvram.seam import NvramError
 
 _BODY = struct.Struct(">4sBBHQ")
@@ -70,8 +71,7 @@ class HighWaterMark:
         return NvramError(
             "corrupt",
             f"NVRAM: {self._path} is damaged: {reason}",
-            rule="the high-water mark is whole; without the file its check is left out once",
-            section="spec/sealed.md#high-water-mark",
+            rules.NVRAM_MARK,
         )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from hcall_abi.console import LARGEST_PARTITION_ID
+
 SYSTEM = "system"
 """The managed system's own record."""
 
 _PARTITION_RECORD = re.compile(r"partition/([0-9]{5})/(image|profile)", re.ASCII)
-_LARGEST_PARTITION = 0xFFFF
 
 
 class RecordName(NamedTuple):
@@ -35,6 +36,6 @@ def parse_name(name: str) -> RecordName | None:
     if name == SYSTEM:
         return RecordName(0, "system")
     match = _PARTITION_RECORD.fullmatch(name)
-    if match is None or not 1 <= int(match[1]) <= _LARGEST_PARTITION:
+    if match is None or not 1 <= int(match[1]) <= LARGEST_PARTITION_ID:
         return None
     return RecordName(int(match[1]), match[2])

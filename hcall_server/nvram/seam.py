@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.rules import storage as rules
+from hcall_abi.rules.rule import Rule
 
 Trouble = Literal["full", "io", "busy", "corrupt"]
 """What is wrong: no space, an I/O error, held by somebody else, or what is stored is damaged."""
-
-_SECTION = "spec/sealed.md#nvram"
 
 
 class NvramError(StorageError):
@@ -20,8 +20,8 @@ class NvramError(StorageError):
     commit may simply be tried again: it puts the same bytes under the same names.
     """
 
-    def __init__(self, kind: Trouble, message: str, *, rule: str = "", section: str = _SECTION) -> None:
-        super().__init__(message, rule=rule or "a commit is all or nothing and durable", section=section)
+    def __init__(self, kind: Trouble, message: str, rule: Rule = rules.NVRAM_COMMIT) -> None:
+        super().__init__(rule, message)
         self.kind: Trouble = kind
 
 
@@ -29,11 +29,7 @@ class NvramInUseError(OperatorError):
     """Another server has the same NVRAM open."""
 
     def __init__(self, place: str) -> None:
-        super().__init__(
-            f"another server uses this state: {place} is held",
-            rule="one state belongs to one server at a time",
-            section=_SECTION,
-        )
+        super().__init__(rules.STATE_OWNER, f"another server uses this state: {place} is held")
 
 
 class Nvram(Protocol):

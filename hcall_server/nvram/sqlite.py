@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hcall_abi.rules import storage as rules
 from hcall_server.files import sync_folder
 from hcall_server.nvram.files import make_private_file, unusable
 from hcall_server.nvram.mark import HighWaterMark
@@ -210,7 +211,7 @@ class SqliteNvram:
         return NvramError(
             "corrupt",
             f"NVRAM: {self._path} is damaged: {reason}",
-            rule="NVRAM is a sound SQLite file of a known level",
+            rules.NVRAM_FILE,
         )
 
     def _older_than(self, noted: int, mark: Path) -> NvramError:
@@ -218,6 +219,5 @@ class SqliteNvram:
             "corrupt",
             f"NVRAM: {self._path} is damaged or an older copy: its last commit is {self._number}, but "
             f"{noted} was confirmed; removing {mark} accepts it as it is",
-            rule="what is found at start is never older than what was confirmed",
-            section="spec/sealed.md#high-water-mark",
+            rules.NVRAM_AGE,
         )

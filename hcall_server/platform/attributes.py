@@ -1,147 +1,177 @@
-"""The console's attributes of a partition, and the rules about changing them (R-36).
+"""The console's rules about changing the attributes of a partition (R-31 to R-36), as rows.
 
-`ConsoleAttributes` has them all under the real console's names and numbers; `Attributes` are those
-about signed updates, as the rest of the code asks for them.  The rules are rows of `RULES`: each says
-when it is broken and what the console answers then.  Nothing here changes a partition.
+Each row says when a change breaks it and what the console answers then.  The order is that of
+spec/control.md#attributes and #sizes.  Nothing here changes a partition.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from hcall_abi.calls import Opcode
-from hcall_abi.console import ATTRIBUTES, IN_USE_CODE
+from hcall_abi.console import ATTRIBUTES, CALLS_OF, OF_UPDATES, AttributeRow, ConsoleAttributes
 from hcall_abi.levels import FirmwareLevel
-from hcall_server.platform.refusal import ConsoleRefusal
-
-SECTION = "spec/control.md#attributes"
-
-
-class Attributes(NamedTuple):
-    """What the console has set about signed updates; all off for a new partition.
-
-    `signed_updates`: SIGNED_UPDATE is answered.  `without_verification`: a PK is taken without a
-    signature check, once (`Partition.disarm_without_verification`).  `dynamic_keys`: guest secure
-    boot takes its keys from the keystore, which SB_VERSION tells the guest.
-    """
-
-    signed_updates: bool = False
-    without_verification: bool = False
-    dynamic_keys: bool = False
-
-
-class ConsoleAttributes(NamedTuple):
-    """Every attribute by the console's name, in the console's numbers: KiB, 0 or 1, and 0 to 2."""
-
-    keystore_kbytes: int
-    keystore_signed_updates: int
-    keystore_signed_updates_without_verification: int
-    linux_dynamic_key_secure_boot: int
-    secure_boot: int
-
-    @property
-    def signed(self) -> Attributes:
-        """Those about signed updates."""
-        return Attributes(*map(bool, self[1:4]))
+from hcall_abi.rules import console as rules
+from hcall_server.platform.demands import Demand, check
 
 
 class Change(NamedTuple):
-    """A change that is asked for, and what of the partition it depends on.
+    """A change that is asked for, and what of the partition and its system it depends on.
 
-    `signed_objects` is how many objects in the keystore may be changed by SIGNED_UPDATE only.
+    `objects` is how many objects the keystore has, `signed_objects` how many of them may be changed
+    by SIGNED_UPDATE only.  `taken` and `total` are in KiB: what the other partitions have, and the
+    system's total.
     """
 
+    name: str
     level: FirmwareLevel
-    running: bool
-    signed_objects: int
     before: ConsoleAttributes
     after: ConsoleAttributes
+    taken: int
+    total: int
+    refused: bool = False
+    running: bool = False
+    objects: int = 0
+    signed_objects: int = 0
+
+    @property
+    def kbytes(self) -> int:
+        """The size that the keystore is to have."""
+        return self.after.keystore_kbytes
+
+    @property
+    def resized(self) -> bool:
+        """Whether the keystore gets another size."""
+        return self.kbytes != self.before.keystore_kbytes
+
+    @property
+    def sized(self) -> bool:
+        """Whether the keystore gets another size that is not 0."""
+        return self.resized and self.kbytes != 0
+
+    @property
+    def lacks_call(self) -> bool:
+        """Whether an attribute is on whose h-call the firmware level does not have."""
+        return any(
+            getattr(self.after, name) and call not in self.level.calls for name, call in CALLS_OF.items()
+        )
+
+    def lacks_other(self, name: str) -> bool:
+        """Whether this attribute is on, and the other one that it needs is off."""
+        other = str(ATTRIBUTES[name].needs)
+        return bool(getattr(self.after, name)) and not getattr(self.after, other)
+
+    def zeroes(self, *names: str) -> bool:
+        """Whether one of these attributes is switched off."""
+        return any(getattr(self.before, name) and not getattr(self.after, name) for name in names)
 
 
-class Rule(NamedTuple):
-    """One rule: when a change breaks it, and the refusal's message, rule and number."""
+class Wish(NamedTuple):
+    """One attribute that is asked for, by name, and its number."""
 
-    broken: Callable[[Change], bool]
-    message: str
-    rule: str
-    code: str | None = None
+    name: str
+    number: int
+
+    @property
+    def row(self) -> AttributeRow:
+        """The row of the attribute."""
+        return ATTRIBUTES[self.name]
+
+    @property
+    def known(self) -> str:
+        """The names of all attributes."""
+        return ", ".join(ATTRIBUTES)
 
 
-def _zeroed(change: Change) -> bool:
-    """Whether an attribute is switched off that signed objects depend on."""
-    before, after = change.before.signed, change.after.signed
-    return (before.signed_updates and not after.signed_updates) or (
-        before.dynamic_keys and not after.dynamic_keys
-    )
-
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        # Disabling is allowed to a running partition (R-33), and takes these attributes with it.
-        lambda it: it.running and bool(it.after.keystore_kbytes) and it.before.signed != it.after.signed,
-        "the partition is running",
-        "attributes of signed updates change while the partition is powered off",
+WISHES: tuple[Demand[Wish], ...] = (
+    Demand(
+        lambda it: it.name not in ATTRIBUTES,
+        rules.ATTRIBUTE_KNOWN,
+        "no attribute {it.name!r}; there are {it.known}",
     ),
-    Rule(
-        lambda it: it.after.signed.signed_updates and Opcode.SIGNED_UPDATE not in it.level.calls,
-        "the firmware has no signed updates",
-        "keystore_signed_updates needs a firmware level with SIGNED_UPDATE",
-    ),
-    Rule(
-        lambda it: any(it.after.signed) and not it.after.keystore_kbytes,
-        "the partition has no keystore",
-        "attributes of signed updates need a keystore_kbytes above 0",
-    ),
-    Rule(
-        lambda it: it.after.signed.without_verification and not it.after.signed.signed_updates,
-        "signed updates are off",
-        "keystore_signed_updates_without_verification needs keystore_signed_updates",
-    ),
-    Rule(
-        lambda it: it.after.signed.dynamic_keys and not it.after.signed.signed_updates,
-        "signed updates are off",
-        "linux_dynamic_key_secure_boot needs keystore_signed_updates",
-    ),
-    Rule(
-        lambda it: bool(it.signed_objects) and _zeroed(it),
-        "the keystore is in use: it holds objects of signed updates",
-        "signed updates and dynamic keys are switched off while no object of signed updates exists",
-        IN_USE_CODE,
+    Demand(
+        lambda it: it.number not in it.row.numbers,
+        rules.ATTRIBUTE_RANGE,
+        "{it.name} cannot be {it.number}: it is {it.row.span}",
     ),
 )
+"""The rules about each attribute of a request, before anything is known of the partition."""
+
+STORED: Demand[Change] = Demand(
+    lambda it: it.refused, rules.POWER_STORED, "the keystore of {it.name} was refused"
+)
+
+SIZES: tuple[Demand[Change], ...] = (
+    Demand(
+        lambda it: it.resized and not it.kbytes and it.objects > 0,
+        rules.SIZE_IN_USE,
+        "the keystore of {it.name} is in use",
+    ),
+    Demand(
+        lambda it: 0 < it.kbytes < it.before.keystore_kbytes,
+        rules.SIZE_SHRINKS,
+        "{it.kbytes} KiB is less than it has",
+    ),
+    Demand(lambda it: it.sized and it.running, rules.SIZE_RUNNING, "{it.name} is running"),
+    Demand(
+        lambda it: it.sized and not it.level.min_kbytes <= it.kbytes <= it.level.max_kbytes,
+        rules.SIZE_RANGE,
+        "{it.kbytes} KiB is no size for a keystore: "
+        "0, or {it.level.min_kbytes} to {it.level.max_kbytes} KiB on {it.level.name}",
+    ),
+    Demand(
+        lambda it: it.sized and it.taken + it.kbytes > it.total,
+        rules.SIZE_TOTAL,
+        "{it.kbytes} KiB do not fit: {it.taken} of {it.total} KiB are taken",
+    ),
+)
+"""The rules of spec/control.md#sizes, for new partitions as well."""
+
+UPDATES: tuple[Demand[Change], ...] = (
+    Demand(
+        # Disabling is allowed to a running partition (R-33), and takes these attributes with it.
+        lambda it: it.running and it.kbytes != 0 and it.before.of_updates != it.after.of_updates,
+        rules.ATTRIBUTE_RUNNING,
+        "the partition is running",
+    ),
+    Demand(lambda it: it.lacks_call, rules.ATTRIBUTE_LEVEL, "the firmware has no signed updates"),
+    Demand(
+        lambda it: any(it.after.of_updates) and not it.kbytes,
+        rules.ATTRIBUTE_KEYSTORE,
+        "the partition has no keystore",
+    ),
+    Demand(
+        lambda it: it.lacks_other("keystore_signed_updates_without_verification"),
+        rules.ATTRIBUTE_LATCH,
+        "signed updates are off",
+    ),
+    Demand(
+        lambda it: it.lacks_other("linux_dynamic_key_secure_boot"),
+        rules.ATTRIBUTE_DYNAMIC,
+        "signed updates are off",
+    ),
+    Demand(
+        lambda it: (
+            it.signed_objects > 0 and it.zeroes("keystore_signed_updates", "linux_dynamic_key_secure_boot")
+        ),
+        rules.ATTRIBUTE_IN_USE,
+        "the keystore is in use: it holds objects of signed updates",
+    ),
+)
+"""The rules of spec/control.md#attributes about signed updates."""
+
+RULES = (STORED, *SIZES, *UPDATES)
 """In the order in which they are asked; the first that is broken decides."""
 
 
 def wished(before: ConsoleAttributes, changes: Mapping[str, int]) -> ConsoleAttributes:
-    """Return the attributes that `changes` lead to; ConsoleRefusal for an unknown name or value.
+    """Return the attributes that `changes` lead to; OperatorError for an unknown name or value.
 
     Switching the keystore off takes the attributes of signed updates with it, unless they are named.
     """
-    for name, value in changes.items():
-        if name not in ATTRIBUTES:
-            rule = f"the attributes are {', '.join(ATTRIBUTES)}"
-            raise ConsoleRefusal(f"no attribute {name!r}", rule=rule, section=SECTION)
-        if value not in ATTRIBUTES[name]:
-            rule = f"{name} is 0 to {ATTRIBUTES[name][-1]}"
-            raise ConsoleRefusal(f"{name} cannot be {value}", rule=rule, section=SECTION)
-    after = before._replace(**changes)
+    for name, number in changes.items():
+        check(WISHES, Wish(name, number))
+    after = before.with_numbers(changes)
     if before.keystore_kbytes and not after.keystore_kbytes:
-        after = ConsoleAttributes(0, 0, 0, 0, before.secure_boot)._replace(**changes)
+        after = before.with_numbers(dict.fromkeys(OF_UPDATES, 0) | dict(changes))
     return after
-
-
-def check(change: Change) -> None:
-    """Hold a change against the rules; ConsoleRefusal for the first that is broken."""
-    for broken, message, rule, code in RULES:
-        if broken(change):
-            raise ConsoleRefusal(message, rule=rule, section=SECTION, code=code)
-
-
-def effective_level(level: FirmwareLevel, attributes: Attributes) -> FirmwareLevel:
-    """Return what a partition sees of its system's level: with signed updates off, nothing of them."""
-    if attributes.signed_updates:
-        return level
-    calls = level.calls - {Opcode.SIGNED_UPDATE}
-    return dataclasses.replace(level, calls=calls, signed_update_algorithms=0)

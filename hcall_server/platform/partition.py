@@ -1,18 +1,13 @@
-"""A partition: its keystore, its power, its IPLs, and what of it outlives them.
+"""A partition: its profile, its keystore and its power.
 
-    power     event       leads to
-    OFF       power on    RUNNING, by an IPL
-    RUNNING   IPL         RUNNING, with a higher IPL count
-    RUNNING   power off   OFF
-
-Every way into RUNNING is an IPL: passwords and TRANSIENT objects are gone (R-04, R-14) and the
-secure-boot mode that the console has set takes effect.
+A partition is made complete, from its profile and its stored image.  Afterwards the system changes it by
+`change` (attributes), `set_auto_start`, and the events of power.  The guest changes its keystore, and
+uses up the permission for an update without verification.
 """
 
 from __future__ import annotations
 
-from enum import Enum
-
+from hcall_abi.console import ConsoleAttributes
 from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.levels import FirmwareLevel
@@ -21,8 +16,8 @@ from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.limits import limits_of
 from hcall_server.keystore.signed import LatchUse
 from hcall_server.keystore.store import Entropy, Keystore
-from hcall_server.platform.attributes import Attributes, ConsoleAttributes, effective_level
-from hcall_server.platform.profile import PartitionProfile
+from hcall_server.platform.power import OFF, RUNNING, TABLE, Objection, Power, PowerEvent, PowerState
+from hcall_server.platform.profile import PartitionProfile, effective_level
 
 IPL_COUNT_LIMIT = 1 << 32
 
@@ -31,133 +26,100 @@ SB_VERSION = b"SB_VERSION"
 DYNAMIC_KEYS = b"\x01"
 """What SB_VERSION holds: keys come from the keystore."""
 
-
-class Power(Enum):
-    """Whether a partition runs."""
-
-    OFF = "off"
-    RUNNING = "running"
-
-
-_RUNNING = Power.RUNNING  # a member looked up on its class costs twice a call
+LATCH = "keystore_signed_updates_without_verification"
+"""The attribute that lets one update of PK in without verification."""
 
 
 class Partition:
     """One partition of a managed system.
 
-    `level` is what the partition has of its system's firmware level: without SIGNED_UPDATE while
-    the console has signed updates off.  `attributes` are those that the console has set.
+    `firmware` is the level of its system; `level` is what the partition has of it, without
+    SIGNED_UPDATE while the console has signed updates off.  `image` is what NVRAM held of the store,
+    None for an empty one.  `state` is OFF, or `power.refused(...)` if the records could not be opened.
 
-    `keystore` is None while the keystore is off (0 KiB, R-35) or refused: `refused` then says why
-    what NVRAM holds could not be opened, and the partition does not start.  `name_unknown` says
-    that even its profile could not be read, so that `name` only stands in for the real one.
+    `keystore` is None while the keystore is off (0 KiB, R-35) or refused.  `secure_boot` is the mode of
+    this IPL, or of the last one.
     """
 
-    def __init__(self, profile: PartitionProfile, level: FirmwareLevel, entropy: Entropy) -> None:
-        self.number = profile.number
-        self.name = profile.name
-        self.kbytes = profile.kbytes
-        self.ipl_count = profile.ipl_count
-        self.next_secure_boot = SecureBoot(profile.secure_boot)
-        self.auto_start = profile.auto_start
-        self.attributes = profile.attributes
-        self.level = effective_level(level, profile.attributes)
-        self.power = Power.OFF
-        self.secure_boot = SecureBoot.OFF
-        self.strict_memory = True
-        self.strict_wrapping = True
-        self.keystore: Keystore | None = None
-        self.refused: SwpksError | None = None
-        self.name_unknown = False
-        self._firmware = level
+    def __init__(
+        self,
+        profile: PartitionProfile,
+        firmware: FirmwareLevel,
+        entropy: Entropy,
+        *,
+        image: StoreImage | None = None,
+        state: PowerState = OFF,
+        strict_memory: bool = True,
+        strict_wrapping: bool = True,
+    ) -> None:
+        self._profile = profile
+        self._firmware = firmware
         self._entropy = entropy
-        self._last_generation = profile.image_generation
+        self.state = state
         self._latch_use: LatchUse | None = None
+        self.level = effective_level(firmware, profile.attributes)
+        self.strict_memory = strict_memory
+        self.strict_wrapping = strict_wrapping
+        self.secure_boot = SecureBoot.OFF
+        self.keystore = None if state.reason else self._new_keystore(image)
 
     def __repr__(self) -> str:
         return f"Partition({self.number}, {self.name!r}, {self.kbytes} KiB, {self.power.value})"
 
+    # Its power
+
+    @property
+    def power(self) -> Power:
+        """Its state in the power table."""
+        return self.state.power
+
     @property
     def running(self) -> bool:
         """Whether the partition is activated."""
-        return self.power is _RUNNING
+        return self.state is RUNNING
 
-    def profile(self) -> PartitionProfile:
-        """Return what is to be persisted now."""
-        return PartitionProfile(
-            number=self.number,
-            name=self.name,
-            kbytes=self.kbytes,
-            ipl_count=self.ipl_count,
-            secure_boot=int(self.next_secure_boot),
-            auto_start=self.auto_start,
-            image_generation=self.keystore.generation if self.keystore else self._last_generation,
-            signed_updates=self.attributes.signed_updates,
-            without_verification=self.attributes.without_verification,
-            dynamic_keys=self.attributes.dynamic_keys,
-        )
+    @property
+    def refused(self) -> SwpksError | None:
+        """Why its records could not be opened, None where they could."""
+        return self.state.reason
 
-    def console_attributes(self) -> ConsoleAttributes:
-        """Return what the console has set, under its own names."""
-        updates, without_verification, dynamic = map(int, self.attributes)
-        mode = int(self.next_secure_boot)
-        return ConsoleAttributes(self.kbytes, updates, without_verification, dynamic, mode)
+    @property
+    def name_unknown(self) -> bool:
+        """Whether even its profile could not be read: then `name` only stands in for the real one."""
+        return self.state.name_unknown
 
-    def provide_keystore(self, image: StoreImage | None = None) -> None:
-        """Make the keystore that `kbytes` asks for, empty or from what NVRAM held.
+    def next_power(self, event: PowerEvent) -> Power:
+        """Return the state that an event leads to; OperatorError if the table refuses it."""
+        found = TABLE[self.power, event]
+        if isinstance(found, Objection):
+            raise OperatorError(found.rule, found.message.format(it=self))
+        return found
 
-        An empty one goes on counting where the last one ended: no generation ever names two images.
-        """
-        if self.kbytes:
-            limits = limits_of(self.level, self.kbytes)
-            self.keystore = Keystore(limits, self._entropy, image, replaces=self._last_generation)
-            self.keystore.secure_boot = self.secure_boot
-            self.keystore.latch = _Latch(self)
-
-    def set_kbytes(self, kbytes: int) -> None:
-        """Take a new size that the system has found permissible; 0 takes the keystore away."""
-        self.kbytes = kbytes
-        if not kbytes:
-            self._last_generation = self.profile().image_generation
-            self.keystore = None
-            self.set_attributes(Attributes())
-        elif self.keystore:
-            self.keystore.grow(limits_of(self.level, kbytes))
-        else:
-            self.provide_keystore()
-
-    def set_attributes(self, attributes: Attributes) -> None:
-        """Take attributes that the system has found permissible; a session that is open goes on as it is."""
-        self.attributes = attributes
-        self.level = effective_level(self._firmware, attributes)
-
-    def disarm_without_verification(self, use: LatchUse) -> None:
-        """Clear the one-shot latch after it has let a PK in unverified; nothing when it is not armed.
-
-        It counts as a change of the keystore, so profile and image are committed together: a PK that
-        is durable has used up its latch, also where the power fails next.
-        """
-        if self.attributes.without_verification:
-            self.attributes = self.attributes._replace(without_verification=False)
-            self._latch_use = use
-            if self.keystore:
-                self.keystore.touch()
-
-    def take_latch_use(self) -> LatchUse | None:
-        """Return what the latch has been used up for since the last time that somebody asked."""
-        use, self._latch_use = self._latch_use, None
-        return use
+    def power_on(self) -> None:
+        """Activate the partition, which is an IPL."""
+        self._take(PowerEvent.POWER_ON)
 
     def ipl(self) -> None:
-        """Start the partition anew; OperatorError when its store was refused."""
-        if self.refused:
-            raise OperatorError(
-                f"partition {self.name} cannot start: {self.refused.message}",
-                rule="a partition whose stored keystore cannot be opened does not start",
-                section="spec/sealed.md#refusals",
-            )
-        self.power = Power.RUNNING
-        self.ipl_count = (self.ipl_count + 1) % IPL_COUNT_LIMIT
+        """Restart the running partition."""
+        self._take(PowerEvent.IPL)
+
+    def power_off(self) -> None:
+        """Stop the running partition.  Its passwords end with it."""
+        self._take(PowerEvent.POWER_OFF)
+
+    def _take(self, event: PowerEvent) -> None:
+        """Follow the power table; every way into RUNNING is an IPL."""
+        if self.next_power(event) is Power.RUNNING:
+            self.state = RUNNING
+            self._load()
+        else:
+            self.state = OFF
+            if self.keystore:
+                self.keystore.ipl(SecureBoot.OFF)
+
+    def _load(self) -> None:
+        """Begin an IPL: count it, take the mode that the console has set, end what was the last one's."""
+        self._profile = self._profile._replace(ipl_count=(self.ipl_count + 1) % IPL_COUNT_LIMIT)
         self.secure_boot = self.next_secure_boot
         if self.keystore:
             self.keystore.ipl(self.secure_boot)
@@ -165,14 +127,102 @@ class Partition:
 
     def _provision(self, keystore: Keystore) -> None:
         """Put the hypervisor's own objects into the keystore, as every IPL does anew (spec/policies.md)."""
-        if self.attributes.dynamic_keys:
-            keystore.provide(Consumer.FIRMWARE, SB_VERSION, int(Policy.WORLDREADABLE), DYNAMIC_KEYS)
+        if self.attributes.linux_dynamic_key_secure_boot:
+            keystore.contents.provide(Consumer.FIRMWARE, SB_VERSION, int(Policy.WORLDREADABLE), DYNAMIC_KEYS)
 
-    def power_off(self) -> None:
-        """Stop the partition.  Its passwords end with it."""
-        self.power = Power.OFF
-        if self.keystore:
-            self.keystore.ipl(SecureBoot.OFF)
+    # Its profile
+
+    @property
+    def profile(self) -> PartitionProfile:
+        """What is to be persisted now."""
+        if self.keystore is None:
+            return self._profile
+        return self._profile._replace(image_generation=self.keystore.contents.generation)
+
+    @property
+    def number(self) -> int:
+        """Its partition id."""
+        return self._profile.number
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._profile.name
+
+    @property
+    def ipl_count(self) -> int:
+        """How often it was IPLed, modulo 2^32."""
+        return self._profile.ipl_count
+
+    @property
+    def auto_start(self) -> bool:
+        """Whether it is activated when the system starts."""
+        return self._profile.auto_start
+
+    @property
+    def attributes(self) -> ConsoleAttributes:
+        """What the console has set."""
+        return self._profile.attributes
+
+    @property
+    def kbytes(self) -> int:
+        """The size of its keystore in KiB; 0: off."""
+        return self._profile.attributes.keystore_kbytes
+
+    @property
+    def next_secure_boot(self) -> SecureBoot:
+        """The secure-boot mode that the next IPL takes."""
+        return self._profile.attributes.next_mode
+
+    def set_auto_start(self, auto_start: bool) -> None:
+        """Say whether it is activated when the system starts."""
+        self._profile = self._profile._replace(auto_start=auto_start)
+
+    def change(self, attributes: ConsoleAttributes) -> None:
+        """Take attributes that the system has found permissible; a session that is open goes on as it is.
+
+        A size of 0 takes the keystore away.  A new one is empty.
+        """
+        resized = attributes.keystore_kbytes != self.kbytes
+        self._profile = self.profile._replace(attributes=attributes)
+        self.level = effective_level(self._firmware, attributes)
+        if resized and self.keystore and attributes.keystore_kbytes:
+            self.keystore.contents.grow(limits_of(self.level, attributes.keystore_kbytes))
+        elif resized:
+            self.keystore = self._new_keystore()
+
+    def _new_keystore(self, image: StoreImage | None = None) -> Keystore | None:
+        """Return the keystore that `kbytes` asks for, empty or from what NVRAM held; None for 0 KiB.
+
+        An empty one goes on counting where the last one ended: no generation ever names two images.
+        """
+        if not self.kbytes:
+            return None
+        limits, last = limits_of(self.level, self.kbytes), self._profile.image_generation
+        keystore = Keystore(limits, self._entropy, image, replaces=last)
+        keystore.access.secure_boot = self.secure_boot
+        keystore.latch = _Latch(self)
+        return keystore
+
+    # The permission to update PK without verification
+
+    def disarm_without_verification(self, use: LatchUse) -> None:
+        """Clear the one-shot latch after it has let a PK in unverified; nothing when it is not armed.
+
+        It counts as a change of the keystore, so profile and image are committed together: a PK that
+        is durable has used up its latch, also where the power fails next.
+        """
+        if self.attributes.keystore_signed_updates_without_verification:
+            disarmed = self.attributes.with_numbers({LATCH: 0})
+            self._profile = self._profile._replace(attributes=disarmed)
+            self._latch_use = use
+            if self.keystore:
+                self.keystore.contents.touch()
+
+    def take_latch_use(self) -> LatchUse | None:
+        """Return the pending use of the latch, if there is one, and clear it."""
+        use, self._latch_use = self._latch_use, None
+        return use
 
 
 class _Latch:
@@ -184,7 +234,7 @@ class _Latch:
     @property
     def armed(self) -> bool:
         """Whether it is set."""
-        return self._partition.attributes.without_verification
+        return bool(self._partition.attributes.keystore_signed_updates_without_verification)
 
     def disarm(self, use: LatchUse) -> None:
         """Clear it."""

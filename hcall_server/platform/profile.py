@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
-from hcall_server.platform.attributes import Attributes
+from hcall_abi.calls import Opcode
+from hcall_abi.console import AT_FIRST, CALLS_OF, ConsoleAttributes
+from hcall_abi.levels import FirmwareLevel
 
 
 class PartitionProfile(NamedTuple):
-    """What is persisted of a partition besides its store: sizes in KiB, modes as numbers.
+    """What is persisted of a partition besides its store; immutable, changed by `_replace`.
 
-    `image_generation` is the generation of the image that is committed with the profile, so that an
-    older image in its place is noticed; while the keystore is off, that of the last image there was.
+    `attributes` are those that the console has set.  `image_generation` is the generation of the image
+    that is committed with the profile, so that an older image in its place is noticed; while the
+    keystore is off, that of the last image there was.
     """
 
     number: int
     name: str
-    kbytes: int
-    ipl_count: int
-    secure_boot: int
-    auto_start: bool
-    image_generation: int
-    signed_updates: bool = False
-    without_verification: bool = False
-    dynamic_keys: bool = False
+    attributes: ConsoleAttributes = AT_FIRST
+    auto_start: bool = True
+    ipl_count: int = 0
+    image_generation: int = 0
 
-    @property
-    def attributes(self) -> Attributes:
-        """What the console has set about signed updates."""
-        return Attributes(self.signed_updates, self.without_verification, self.dynamic_keys)
+
+def effective_level(level: FirmwareLevel, attributes: ConsoleAttributes) -> FirmwareLevel:
+    """Return what a partition sees of its system's level: nothing of what an attribute has off."""
+    off = {call for name, call in CALLS_OF.items() if not getattr(attributes, name)}
+    if not off:
+        return level
+    algorithms = 0 if Opcode.SIGNED_UPDATE in off else level.signed_update_algorithms
+    return dataclasses.replace(level, calls=level.calls - off, signed_update_algorithms=algorithms)

@@ -1,34 +1,26 @@
-"""A managed system: its partitions, and the console's rules about them (R-30 to R-36).
+"""A managed system: its partitions, and the door to the console's rules about them (R-30 to R-36).
 
-The rules are functions from what is asked to an OperatorError or nothing; a refusal changes
-nothing.  Where the real console has a message number for a refusal, the error carries it.
+The rules are rows of `attributes`, `names` and `power`; a refusal is an OperatorError and changes nothing.
+Where the real console has a message number for a refusal, the error carries it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hcall_abi.console import IN_USE_CODE, NAME_RULE, is_partition_name
-from hcall_abi.consumers import SecureBoot
+from hcall_abi.console import AT_FIRST, LARGEST_PARTITION_ID, ConsoleAttributes
+from hcall_abi.errors import OperatorError
 from hcall_abi.levels import FirmwareLevel
+from hcall_abi.rules import console as rules
+from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.store import Entropy
-from hcall_server.platform import attributes
+from hcall_server.platform import attributes, names
 from hcall_server.platform.attributes import Change
+from hcall_server.platform.demands import check
+from hcall_server.platform.names import NewName
 from hcall_server.platform.partition import Partition
+from hcall_server.platform.power import OFF, PowerState
 from hcall_server.platform.profile import PartitionProfile
-from hcall_server.platform.refusal import ConsoleRefusal
-
-SIZES = "spec/control.md#sizes"
-POWER = "spec/control.md#power"
-NAMES = "spec/control.md#names"
-
-_MAX_NUMBER = 0xFFFF
-
-
-def check_name(name: str) -> None:
-    """Refuse what no partition can be called, with ConsoleRefusal (spec/control.md#names)."""
-    if not is_partition_name(name):
-        raise ConsoleRefusal(f"{name!r} is no name for a partition", rule=NAME_RULE, section=NAMES)
 
 
 class ManagedSystem:
@@ -59,37 +51,48 @@ class ManagedSystem:
     def __repr__(self) -> str:
         return f"ManagedSystem({self.level.name}, {len(self.partitions)} partitions)"
 
+    @property
+    def assigned_kbytes(self) -> int:
+        """What its partitions have of the total, in KiB."""
+        return sum(partition.kbytes for partition in self.partitions.values())
+
     def find(self, name: str) -> Partition:
-        """Return the partition called `name`; ConsoleRefusal when there is none."""
+        """Return the partition called `name`; OperatorError when there is none."""
         if name not in self.partitions:
-            raise ConsoleRefusal(f"no partition {name!r}", rule="the partition exists", section=NAMES)
+            raise OperatorError(rules.NAME_EXISTS, f"no partition {name!r}")
         return self.partitions[name]
 
     def by_number(self, number: int) -> Partition | None:
         """Return the partition with a partition id, or None."""
         return next((found for found in self.partitions.values() if found.number == number), None)
 
-    def adopt(self, profile: PartitionProfile) -> Partition:
-        """Take in a partition as it was stored, without asking the rules, and without its keystore."""
-        partition = Partition(profile, self.level, self._entropy)
-        partition.strict_memory = self.strict_memory
-        partition.strict_wrapping = self.strict_wrapping
+    def adopt(
+        self, profile: PartitionProfile, image: StoreImage | None = None, state: PowerState = OFF
+    ) -> Partition:
+        """Take in a partition as it was stored, without asking the rules."""
+        partition = Partition(
+            profile,
+            self.level,
+            self._entropy,
+            image=image,
+            state=state,
+            strict_memory=self.strict_memory,
+            strict_wrapping=self.strict_wrapping,
+        )
         self.partitions[profile.name] = partition
         return partition
 
     def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
         """Make a partition, powered off; its keystore is off unless `kbytes` says otherwise (R-30)."""
-        check_name(name)
-        if name in self.partitions:
-            raise ConsoleRefusal(f"there is a partition {name!r}", rule="names differ", section=NAMES)
-        if any(partition.name_unknown for partition in self.partitions.values()):
-            rule = "no partition is made while the name of a stored one cannot be read: it may be this one"
-            raise ConsoleRefusal(f"{name} may exist already", rule=rule, section=NAMES)
-        self.check_size(kbytes, before=0)
-        profile = PartitionProfile(self._free_number(), name, kbytes, 0, SecureBoot.OFF, auto_start, 0)
-        partition = self.adopt(profile)
-        partition.provide_keystore()
-        return partition
+        unreadable = any(partition.name_unknown for partition in self.partitions.values())
+        check(names.RULES, NewName(name, name in self.partitions, unreadable))
+        first = AT_FIRST.with_numbers({"keystore_kbytes": kbytes})
+        taken, total = self.assigned_kbytes, self.total_kbytes
+        check(attributes.SIZES, Change(name, self.level, AT_FIRST, first, taken, total))
+        profile = PartitionProfile(
+            number=self._free_number(), name=name, attributes=first, auto_start=auto_start
+        )
+        return self.adopt(profile)
 
     def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
         """Change console attributes by their names, all of them or none (R-36).
@@ -97,89 +100,49 @@ class ManagedSystem:
         Attributes that have their value already are no change and never refused.
         """
         partition = self.find(name)
-        before = partition.console_attributes()
-        after = attributes.wished(before, changes)
-        if after == before:
-            return partition
-        self._check_stored(partition)
-        if after.keystore_kbytes != before.keystore_kbytes:
-            self._check_change(partition, after.keystore_kbytes)
-        signed = partition.keystore.signed_count if partition.keystore else 0
-        attributes.check(Change(self.level, partition.running, signed, before, after))
-        if after.keystore_kbytes != before.keystore_kbytes:
-            partition.set_kbytes(after.keystore_kbytes)
-        partition.set_attributes(after.signed)
-        partition.next_secure_boot = SecureBoot(after.secure_boot)
+        after = attributes.wished(partition.attributes, changes)
+        if after != partition.attributes:
+            check(attributes.RULES, self._change(partition, after))
+            partition.change(after)
         return partition
 
     def power_on(self, name: str) -> Partition:
         """Activate a partition, which is an IPL."""
         partition = self.find(name)
-        if partition.running:
-            raise ConsoleRefusal(f"{name} is running", rule="only a stopped partition starts", section=POWER)
-        partition.ipl()
+        partition.power_on()
         return partition
 
     def power_off(self, name: str) -> Partition:
         """Stop a running partition."""
-        partition = self._running(name)
+        partition = self.find(name)
         partition.power_off()
         return partition
 
     def ipl(self, name: str) -> Partition:
         """Restart a running partition."""
-        partition = self._running(name)
+        partition = self.find(name)
         partition.ipl()
         return partition
 
-    def check_size(self, kbytes: int, *, before: int) -> None:
-        """Hold a size against level and system total; `before` is what the partition has now."""
-        level = self.level
-        if kbytes and not level.min_kbytes <= kbytes <= level.max_kbytes:
-            raise ConsoleRefusal(
-                f"{kbytes} KiB is no size for a keystore",
-                rule=f"0, or {level.min_kbytes} to {level.max_kbytes} KiB on {level.name}",
-                section=SIZES,
-            )
-        taken = sum(partition.kbytes for partition in self.partitions.values()) - before
-        if taken + kbytes > self.total_kbytes:
-            raise ConsoleRefusal(
-                f"{kbytes} KiB do not fit: {taken} of {self.total_kbytes} KiB are taken",
-                rule="all keystores of a system stay within its total",
-                section=SIZES,
-            )
-
-    def _running(self, name: str) -> Partition:
-        partition = self.find(name)
-        if not partition.running:
-            rule = "only a running partition is stopped or restarted"
-            raise ConsoleRefusal(f"{name} is powered off", rule=rule, section=POWER)
-        return partition
-
-    def _check_stored(self, partition: Partition) -> None:
-        if partition.refused:
-            rule = "a partition whose stored keystore could not be opened stays as it was stored"
-            message = f"the keystore of {partition.name} was refused"
-            raise ConsoleRefusal(message, rule=rule, section=POWER)
-
-    def _check_change(self, partition: Partition, kbytes: int) -> None:
-        keystore, name = partition.keystore, partition.name
-        if not kbytes:
-            if keystore and keystore.object_count:
-                message, rule = f"the keystore of {name} is in use", "only an empty keystore is disabled"
-                raise ConsoleRefusal(message, rule=rule, section=SIZES, code=IN_USE_CODE)
-            return
-        if kbytes < partition.kbytes:
-            rule = "a keystore never shrinks, except to 0"
-            raise ConsoleRefusal(f"{kbytes} KiB is less than it has", rule=rule, section=SIZES)
-        if partition.running:
-            rule = "a keystore is enabled or grown while the partition is powered off"
-            raise ConsoleRefusal(f"{name} is running", rule=rule, section=SIZES)
-        self.check_size(kbytes, before=partition.kbytes)
+    def _change(self, partition: Partition, after: ConsoleAttributes) -> Change:
+        """Return a change with all that the rules ask about."""
+        keystore = partition.keystore
+        return Change(
+            name=partition.name,
+            level=self.level,
+            before=partition.attributes,
+            after=after,
+            taken=self.assigned_kbytes - partition.kbytes,
+            total=self.total_kbytes,
+            refused=partition.refused is not None,
+            running=partition.running,
+            objects=keystore.contents.object_count if keystore else 0,
+            signed_objects=keystore.signed.count if keystore else 0,
+        )
 
     def _free_number(self) -> int:
         taken = {partition.number for partition in self.partitions.values()}
-        number = next((n for n in range(1, _MAX_NUMBER + 1) if n not in taken), None)
+        number = next((n for n in range(1, LARGEST_PARTITION_ID + 1) if n not in taken), None)
         if number is None:
-            raise ConsoleRefusal("no partition id is left", rule="65535 partitions at most", section=NAMES)
+            raise OperatorError(rules.PARTITION_ID, "no partition id is left")
         return number

@@ -46,14 +46,6 @@ class SealedKind(IntEnum):
     SYSTEM_RECORD = 3
 
 
-class ProfileAttribute(IntEnum):
-    """The bits of `attributes` in a partition profile."""
-
-    SIGNED_UPDATES = 1
-    WITHOUT_VERIFICATION = 2
-    DYNAMIC_KEYS = 4
-
-
 ENVELOPE_HEADER = Struct(
     "magic" / Const(MAGIC),
     "level" / Const(ENVELOPE_LEVEL, Int8ub),

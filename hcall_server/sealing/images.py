@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hcall_abi.consumers import Consumer
 from hcall_abi.layout import FixedLayout
+from hcall_abi.rules import storage as rules
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
 from hcall_server.sealing.formats import IMAGE_HEADER, IMAGE_LEVEL, OBJECT_HEADER, SealedKind
@@ -38,12 +39,10 @@ def decode_image(plaintext: bytes, generation: int) -> StoreImage:
     for number in range(count):
         found, offset = _object(plaintext, offset, number)
         if (found.consumer, found.label) in objects:
-            raise _refused(f"object {number} has a label that its consumer already has", "labels are unique")
+            raise PlaintextError(rules.IMAGE_LABELS, f"object {number} repeats a label of its consumer")
         objects[found.consumer, found.label] = found
     if offset != len(plaintext):
-        raise _refused(
-            f"{len(plaintext) - offset} bytes after the last object", "nothing follows the objects"
-        )
+        raise PlaintextError(rules.IMAGE_END, f"{len(plaintext) - offset} bytes after the last object")
     return StoreImage(generation, tuple(objects.values()))
 
 
@@ -61,41 +60,32 @@ def open_image(sealer: Sealer, partition: int, blob: bytes) -> StoreImage:
         raise UndecodableError(SealedKind.PARTITION_IMAGE, partition, error) from None
 
 
-def _refused(reason: str, rule: str) -> PlaintextError:
-    return PlaintextError(reason, rule=rule, heading="partition-image")
-
-
 def _object_count(plaintext: bytes) -> int:
     """Return the number of objects from an image's header, bounded by the bytes that are there."""
     if len(plaintext) < _HEADER.size:
-        raise _refused("truncated in its header", "an image has a header of 8 bytes")
+        raise PlaintextError(rules.IMAGE_HEADER, "truncated in its header")
     level, reserved, count = _HEADER.unpack_raw(plaintext)
     if level != IMAGE_LEVEL:
-        raise _refused(
-            f"image level {level} where level {IMAGE_LEVEL} is known", "the image level is a known one"
-        )
+        raise PlaintextError(rules.IMAGE_LEVEL, f"image level {level} where level {IMAGE_LEVEL} is known")
     if reserved:
-        raise _refused(f"reserved bytes hold 0x{reserved:04x}", "reserved bytes are zero")
+        raise PlaintextError(rules.IMAGE_RESERVED, f"reserved bytes hold 0x{reserved:04x}")
     if count > (len(plaintext) - _HEADER.size) // _OBJECT.size:
-        raise _refused(
-            f"{count} objects can't be in {len(plaintext)} bytes", "every object has a header of 12 bytes"
-        )
+        raise PlaintextError(rules.IMAGE_OBJECTS, f"{count} objects can't be in {len(plaintext)} bytes")
     return int(count)
 
 
 def _object(plaintext: bytes, offset: int, number: int) -> tuple[StoredObject, int]:
     """Return the object at `offset` and the offset behind it."""
     if len(plaintext) - offset < _OBJECT.size:
-        raise _refused(f"truncated in the header of object {number}", "an object has a header of 12 bytes")
+        raise PlaintextError(rules.IMAGE_OBJECTS, f"truncated in the header of object {number}")
     consumer, reserved, label_length, policy, data_length = _OBJECT.unpack_raw(plaintext, offset)
     if consumer not in _CONSUMERS or reserved:
-        raise _refused(
-            f"object {number} has consumer {consumer} and reserved byte {reserved}",
-            "a consumer is 1, 2 or 3 and the reserved byte is zero",
+        raise PlaintextError(
+            rules.IMAGE_CONSUMER, f"object {number}: consumer {consumer}, reserved byte {reserved}"
         )
     label_end = offset + _OBJECT.size + label_length
     data_end = label_end + data_length
     if data_end > len(plaintext):
-        raise _refused(f"truncated in object {number}", "an object has the lengths that its header states")
+        raise PlaintextError(rules.IMAGE_LENGTHS, f"truncated in object {number}")
     label = plaintext[label_end - label_length : label_end]
     return StoredObject(consumer, label, policy, plaintext[label_end:data_end]), data_end

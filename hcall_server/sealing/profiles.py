@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from construct import ConstructError
 
-from hcall_abi.consumers import SecureBoot
+from hcall_abi.console import AT_FIRST, ATTRIBUTES, SWITCH
 from hcall_abi.layout import FixedLayout
+from hcall_abi.rules import storage as rules
+from hcall_abi.rules.rule import Rule
 from hcall_server.platform.profile import PartitionProfile
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
 from hcall_server.sealing.formats import (
@@ -19,15 +21,16 @@ from hcall_server.sealing.formats import (
     PROFILE_1,
     PROFILE_HEADER,
     SYSTEM,
-    ProfileAttribute,
     SealedKind,
 )
 from hcall_server.sealing.sealer import Sealer
 
 _PROFILE_HEADER = FixedLayout(PROFILE_HEADER)
 _PROFILE_1_START = (1).to_bytes(2, "big")
-_ALL_ATTRIBUTES = sum(ProfileAttribute)
-_SECURE_BOOT_MODES = frozenset(int(mode) for mode in SecureBoot)
+_FIELDS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, str)}
+"""Console attributes with a field of their own in the header."""
+_BITS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, int)}
+"""Switches of the console, each a bit of the header's `attributes`."""
 
 
 class SystemRecord(NamedTuple):
@@ -39,60 +42,45 @@ class SystemRecord(NamedTuple):
 
 def encode_profile(profile: PartitionProfile) -> bytes:
     """Return the plaintext of a profile."""
-    name = profile.name.encode()
-    header = _PROFILE_HEADER.pack(
-        _attributes(profile),
-        profile.number,
-        profile.secure_boot,
-        int(profile.auto_start),
-        profile.kbytes,
-        profile.ipl_count,
-        profile.image_generation,
-        len(name),
-    )
-    return header + name
+    numbers, name = profile.attributes.numbers, profile.name.encode()
+    fields = {field: numbers[attribute] for attribute, field in _FIELDS.items()} | {
+        "attributes": sum(bit for attribute, bit in _BITS.items() if numbers[attribute]),
+        "number": profile.number,
+        "auto_start": int(profile.auto_start),
+        "ipl_count": profile.ipl_count,
+        "image_generation": profile.image_generation,
+        "name_length": len(name),
+    }
+    return _PROFILE_HEADER.pack(*(fields[field] for field in _PROFILE_HEADER.names)) + name
 
 
 def decode_profile(plaintext: bytes) -> PartitionProfile:
     """Return the profile that `plaintext` holds, of any level; raises PlaintextError for anything else.
 
-    Level 1 had no attributes of signed updates: in such a profile all of them are off.
+    Level 1 had no switches: in such a profile all of them are off.
     """
     old = plaintext.startswith(_PROFILE_1_START)
-    found = _parsed(PROFILE_1 if old else PROFILE, plaintext, "partition-profile")
+    found = _parsed(PROFILE_1 if old else PROFILE, plaintext, rules.PROFILE_LAYOUT)
     header = found.header
-    attributes = 0 if old else header.attributes
-    _check_ranges(header, found.name, attributes)
+    switches = 0 if old else header.attributes
+    numbers = {attribute: getattr(header, field) for attribute, field in _FIELDS.items()}
+    numbers |= {attribute: int(bool(switches & bit)) for attribute, bit in _BITS.items()}
+    _check_ranges(numbers, header.auto_start, found.name, switches)
     return PartitionProfile(
-        header.number,
-        _text(found.name, "partition-profile"),
-        header.kbytes,
-        header.ipl_count,
-        header.secure_boot,
-        bool(header.auto_start),
-        header.image_generation,
-        *(bool(attributes & bit) for bit in ProfileAttribute),
+        number=header.number,
+        name=_text(found.name, rules.PROFILE_NAME),
+        attributes=AT_FIRST.with_numbers(numbers),
+        auto_start=bool(header.auto_start),
+        ipl_count=header.ipl_count,
+        image_generation=header.image_generation,
     )
 
 
-def _attributes(profile: PartitionProfile) -> int:
-    return (
-        profile.signed_updates * ProfileAttribute.SIGNED_UPDATES
-        | profile.without_verification * ProfileAttribute.WITHOUT_VERIFICATION
-        | profile.dynamic_keys * ProfileAttribute.DYNAMIC_KEYS
-    )
-
-
-def _check_ranges(header: Any, name: bytes, attributes: int) -> None:
-    modes, switches = _SECURE_BOOT_MODES, {0, 1}
-    known = attributes & ~_ALL_ATTRIBUTES == 0
-    if header.secure_boot in modes and header.auto_start in switches and name and known:
-        return
-    raise PlaintextError(
-        "a field has a value outside its range",
-        rule="secure boot is 0 to 2, auto start 0 or 1, attributes are known, and a partition has a name",
-        heading="partition-profile",
-    )
+def _check_ranges(numbers: dict[str, int], auto_start: int, name: bytes, switches: int) -> None:
+    known = switches & ~sum(_BITS.values()) == 0
+    inside = all(numbers[attribute] in row.numbers for attribute, row in ATTRIBUTES.items())
+    if not (inside and auto_start in SWITCH and name and known):
+        raise PlaintextError(rules.PROFILE_RANGES, "a field has a value outside its range")
 
 
 def seal_profile(sealer: Sealer, profile: PartitionProfile, generation: int = 0) -> bytes:
@@ -107,11 +95,7 @@ def open_profile(sealer: Sealer, partition: int, blob: bytes) -> PartitionProfil
     try:
         record = decode_profile(plaintext)
         if record.number != partition:
-            raise PlaintextError(
-                f"is the profile of partition {record.number}",
-                rule="a profile names the partition that it is sealed for",
-                heading="partition-profile",
-            )
+            raise PlaintextError(rules.PROFILE_OWNER, f"is the profile of partition {record.number}")
     except PlaintextError as error:
         raise UndecodableError(kind, partition, error) from None
     return record
@@ -124,8 +108,8 @@ def encode_system(record: SystemRecord) -> bytes:
 
 def decode_system(plaintext: bytes) -> SystemRecord:
     """Return the system record that `plaintext` holds; raises PlaintextError for anything else."""
-    found = _parsed(SYSTEM, plaintext, "system-record")
-    return SystemRecord(_text(found.firmware, "system-record"), found.total_kbytes)
+    found = _parsed(SYSTEM, plaintext, rules.SYSTEM_LAYOUT)
+    return SystemRecord(_text(found.firmware, rules.SYSTEM_NAME), found.total_kbytes)
 
 
 def seal_system(sealer: Sealer, record: SystemRecord, generation: int = 0) -> bytes:
@@ -142,21 +126,18 @@ def open_system(sealer: Sealer, blob: bytes) -> SystemRecord:
         raise UndecodableError(SealedKind.SYSTEM_RECORD, 0, error) from None
 
 
-def _parsed(definition: Any, plaintext: bytes, heading: str) -> Any:
+def _parsed(definition: Any, plaintext: bytes, rule: Rule) -> Any:
     """Return what Construct makes of `plaintext`, all of it."""
     try:
         return definition.parse(plaintext)
     except ConstructError as error:
-        raise PlaintextError(
-            f"does not have the layout of its level ({type(error).__name__})",
-            rule="the plaintext has a known level, zero reserved bytes and no trailing bytes",
-            heading=heading,
-        ) from None
+        message = f"does not have the layout of its level ({type(error).__name__})"
+        raise PlaintextError(rule, message) from None
 
 
-def _text(name: bytes, heading: str) -> str:
+def _text(name: bytes, rule: Rule) -> str:
     """Return a stored name as text; raises PlaintextError when it is not UTF-8."""
     try:
         return name.decode()
     except UnicodeDecodeError:
-        raise PlaintextError("a name is not UTF-8", rule="names are UTF-8", heading=heading) from None
+        raise PlaintextError(rule, "a name is not UTF-8") from None

@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from hcall_abi.efi import GUID_X509, OWNER_SIZE, SignatureList
-from hcall_abi.update_rules import EXPONENT_BITS
+from hcall_abi.rules.updates import EXPONENT_BITS
 
 KEY_SIZES = frozenset({2048, 4096})
 """Lengths in bits of the RSA keys that count."""

@@ -5,35 +5,36 @@ from __future__ import annotations
 from construct import ConstructError
 
 from hcall_abi.consumers import Consumer
+from hcall_abi.rules import updates as rules
+from hcall_abi.rules.rule import Rule
 from hcall_abi.structures import LABEL_HEADER, LABEL_HEADER_SIZE, OS_LINUX
-from hcall_abi.update_rules import UpdateRule
 from hcall_abi.variables import FLAG_APPEND, PK
 
 _NO_PREFIX = bytes(8)
 _PLATFORM_KEY = LABEL_HEADER.build({"prefix": _NO_PREFIX, "os": OS_LINUX}) + PK
 
 
-def broken_by_label(label: bytes) -> UpdateRule | None:
+def broken_by_label(label: bytes) -> Rule | None:
     """Return the rule that a label breaks as that of a variable."""
     try:
         header = LABEL_HEADER.parse(label)
     except ConstructError:
-        return UpdateRule.LABEL_HEADER
+        return rules.UPDATE_LABEL
     if header.prefix != _NO_PREFIX:
-        return UpdateRule.LABEL_HEADER
+        return rules.UPDATE_LABEL
     name = name_of(label)
     if not name or len(name) % 2:
-        return UpdateRule.NAME_WIDE
+        return rules.UPDATE_NAME_WIDE
     if any(not name[n] and not name[n + 1] for n in range(0, len(name), 2)):
-        return UpdateRule.NAME_NUL
+        return rules.UPDATE_NAME_NUL
     return None
 
 
-def broken_by_flags(flags: int, label: bytes) -> UpdateRule | None:
+def broken_by_flags(flags: int, label: bytes) -> Rule | None:
     """Return the rule that the flags of an update break, for the variable of this label."""
     if flags & ~FLAG_APPEND:
-        return UpdateRule.FLAGS_KNOWN
-    return UpdateRule.PK_APPEND if flags and name_of(label) == PK else None
+        return rules.UPDATE_FLAGS
+    return rules.UPDATE_PK_APPEND if flags and name_of(label) == PK else None
 
 
 def name_of(label: bytes) -> bytes:

@@ -25,7 +25,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import ObjectIdentifier
 
-from hcall_abi.update_rules import MAX_SIGNERS, MAX_TRIALS, RuleBroken, UpdateRule
+from hcall_abi.errors import RuleBroken
+from hcall_abi.rules import updates as rules
+from hcall_abi.rules.updates import MAX_SIGNERS, MAX_TRIALS
 
 SIGNED_DATA = ObjectIdentifier("1.2.840.113549.1.7.2")
 SHA_256 = ObjectIdentifier("2.16.840.1.101.3.4.2.1")
@@ -118,14 +120,14 @@ def read_signatures(der: bytes) -> tuple[Signature, ...]:
     data = _signed_data(der)
     signers = data.signers.as_list()
     if data.content.content is not None:
-        raise RuleBroken(UpdateRule.PKCS7_DETACHED, "the SignedData has content")
+        raise RuleBroken(rules.UPDATE_PKCS7_DETACHED, "the SignedData has content")
     if not 1 <= len(signers) <= MAX_SIGNERS:
-        raise RuleBroken(UpdateRule.PKCS7_SIGNERS, f"the SignedData has {len(signers)} signers")
+        raise RuleBroken(rules.UPDATE_PKCS7_SIGNERS, f"the SignedData has {len(signers)} signers")
     digests = [*data.digests.as_list(), *(signer.digest for signer in signers)]
     if any(_algorithm(each) != SHA_256 for each in digests):
-        raise RuleBroken(UpdateRule.PKCS7_DIGEST, "a digest algorithm is another than SHA-256")
+        raise RuleBroken(rules.UPDATE_PKCS7_DIGEST, "a digest algorithm is another than SHA-256")
     if any(_algorithm(signer.signature_algorithm) not in RSA_PKCS1 for signer in signers):
-        raise RuleBroken(UpdateRule.PKCS7_SIGNATURE, "a signature algorithm is another")
+        raise RuleBroken(rules.UPDATE_PKCS7_SIGNATURE, "a signature algorithm is another")
     return tuple(_signature(signer, data.content.type) for signer in signers)
 
 
@@ -167,7 +169,7 @@ class Trials:
 
     def _fits(self, key: RSAPublicKey, signature: Signature) -> bool:
         if not self._left:
-            raise RuleBroken(UpdateRule.SIGNATURE_TRIALS, f"none of {MAX_TRIALS} trials has succeeded")
+            raise RuleBroken(rules.UPDATE_TRIALS, f"none of {MAX_TRIALS} trials has succeeded")
         self._left -= 1
         return self._verify(key, signature.value, signature.attributes or self._update)
 
@@ -180,9 +182,9 @@ def _signed_data(der: bytes) -> SignedData:
     try:
         info = asn1.decode_der(ContentInfo, der)
     except ValueError:
-        raise RuleBroken(UpdateRule.PKCS7_DER, "the certificate part cannot be read") from None
+        raise RuleBroken(rules.UPDATE_PKCS7_DER, "the certificate part cannot be read") from None
     if info.type != SIGNED_DATA:
-        raise RuleBroken(UpdateRule.PKCS7_DER, "the certificate part holds something else than SignedData")
+        raise RuleBroken(rules.UPDATE_PKCS7_DER, "the certificate part holds something else than SignedData")
     return info.content
 
 
@@ -191,7 +193,7 @@ def _algorithm(identifier: Algorithm) -> ObjectIdentifier:
     try:
         found: ObjectIdentifier = identifier[0].parse(ObjectIdentifier)
     except (IndexError, ValueError):
-        raise RuleBroken(UpdateRule.PKCS7_DER, "an algorithm without a name") from None
+        raise RuleBroken(rules.UPDATE_PKCS7_DER, "an algorithm without a name") from None
     return found
 
 
@@ -203,9 +205,9 @@ def _signature(signer: SignerInfo, content_type: ObjectIdentifier) -> Signature:
         kind = _single(attributes, CONTENT_TYPE).parse(ObjectIdentifier)
         told = _single(attributes, MESSAGE_DIGEST).parse(bytes)
     except ValueError:
-        raise RuleBroken(UpdateRule.PKCS7_ATTRIBUTES, "a signed attribute is missing or malformed") from None
+        raise RuleBroken(rules.UPDATE_PKCS7_ATTRIBUTES, "a signed attribute is missing or bad") from None
     if kind != content_type:
-        raise RuleBroken(UpdateRule.PKCS7_ATTRIBUTES, "the signed content type is another")
+        raise RuleBroken(rules.UPDATE_PKCS7_ATTRIBUTES, "the signed content type is another")
     as_set = asn1.encode_der(signer.signed_attributes)
     return Signature(signer.signature, hashlib.sha256(as_set).digest(), told)
 

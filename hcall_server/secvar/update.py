@@ -1,7 +1,7 @@
 """The decision about a signed update: what becomes of the variable, or which rule refuses it (R-70).
 
 `decide` is pure: it is handed the payload and what is stored, and says what is to be stored then.
-Its rules are `hcall_abi.update_rules`, checked in this order; the first that is broken is told.
+Its rules are `hcall_abi.rules.updates`, checked in this order; the first that is broken is told.
 
     payload      the header, its fixed fields, the length of its certificate part
     authority    PK's holder may sign every variable, holders of KEK's keys all but PK and KEK;
@@ -27,15 +27,17 @@ from hcall_abi.efi import (
     LIST_HEADER_SIZE,
     OWNER_SIZE,
     EfiTime,
-    SignedUpdate,
     StoredVariable,
+    UpdatePayload,
     build_lists,
     build_stored,
     parse_lists,
     parse_stored,
     parse_update,
 )
-from hcall_abi.update_rules import RuleBroken, UpdateRule
+from hcall_abi.errors import RuleBroken
+from hcall_abi.rules import updates as rules
+from hcall_abi.rules.rule import Rule
 from hcall_abi.variables import KEK, PK, VENDOR_SECURITY, WIPE_SENTENCE, signed_bytes, vendor_of
 from hcall_server.secvar.merge import merge
 
@@ -91,7 +93,7 @@ class DeleteEverything(NamedTuple):
 class Refused(NamedTuple):
     """Nothing is to be changed, because the update breaks this rule; `message` says how."""
 
-    rule: UpdateRule
+    rule: Rule
     message: str
 
 
@@ -113,7 +115,7 @@ def decide(request: UpdateRequest, verify: Verify | None = None) -> Decision:
     try:
         return _decide(request, verify)
     except RuleBroken as error:
-        return Refused(error.broken, error.message)
+        return Refused(error.rule, error.message)
 
 
 def _decide(request: UpdateRequest, verify: Verify | None) -> Decision:
@@ -122,7 +124,7 @@ def _decide(request: UpdateRequest, verify: Verify | None) -> Decision:
     authority = Authority.PLATFORM_KEY if unverified else _authority(request, update, verify)
     stored = parse_stored(request.stored) if request.stored is not None else None
     if stored and not request.append and not unverified and update.time <= stored.time:
-        raise RuleBroken(UpdateRule.TIME_LATER, f"{update.time} is not after {stored.time}")
+        raise RuleBroken(rules.UPDATE_TIME_LATER, f"{update.time} is not after {stored.time}")
     if request.append:
         return _pack(request, _appended(request, update, stored))
     if not update.contents:
@@ -135,14 +137,14 @@ def _decide(request: UpdateRequest, verify: Verify | None) -> Decision:
 
 def _everything(*, armed: bool) -> DeleteEverything:
     if not armed:
-        raise RuleBroken(UpdateRule.WIPE_ARMED, "an update without verification is not armed")
+        raise RuleBroken(rules.UPDATE_WIPE_ARMED, "an update without verification is not armed")
     return DeleteEverything()
 
 
 # Authority
 
 
-def _authority(request: UpdateRequest, update: SignedUpdate, verify: Verify | None) -> Authority:
+def _authority(request: UpdateRequest, update: UpdatePayload, verify: Verify | None) -> Authority:
     """Return who signed the update; RuleBroken when nobody did who may."""
     from hcall_server.secvar.pkcs7 import Trials, read_signatures, verifies
 
@@ -152,7 +154,7 @@ def _authority(request: UpdateRequest, update: SignedUpdate, verify: Verify | No
     for authority, key in _trusted(request):
         if trials.made_by(key):
             return authority
-    rule = UpdateRule.SIGNED_BY_PK if request.name in (PK, KEK) else UpdateRule.SIGNED_BY_PK_OR_KEK
+    rule = rules.UPDATE_BY_PK if request.name in (PK, KEK) else rules.UPDATE_BY_PK_OR_KEK
     raise RuleBroken(rule, "no trusted key made a signature over this update")
 
 
@@ -172,44 +174,44 @@ def _keys(variable: bytes | None) -> Iterator[RSAPublicKey]:
         return
     stored = parse_stored(variable)
     if stored is None:
-        raise RuleBroken(UpdateRule.TRUSTED_KEYS, "PK or KEK is not stored as a variable")
-    for certificate in certificates(parse_lists(stored.contents, UpdateRule.TRUSTED_KEYS)):
+        raise RuleBroken(rules.UPDATE_TRUSTED_KEYS, "PK or KEK is not stored as a variable")
+    for certificate in certificates(parse_lists(stored.contents, rules.UPDATE_TRUSTED_KEYS)):
         key = rsa_key(certificate)
         if key is None:
-            raise RuleBroken(UpdateRule.TRUSTED_KEYS, "a certificate in PK or KEK cannot be used")
+            raise RuleBroken(rules.UPDATE_TRUSTED_KEYS, "a certificate in PK or KEK cannot be used")
         yield key
 
 
 # Contents
 
 
-def _appended(request: UpdateRequest, update: SignedUpdate, stored: StoredVariable | None) -> StoredVariable:
+def _appended(request: UpdateRequest, update: UpdatePayload, stored: StoredVariable | None) -> StoredVariable:
     """Return the variable with the update's lists added; the later of both times stays."""
     if not update.contents:
-        raise RuleBroken(UpdateRule.APPEND_LISTS, "an append without contents")
+        raise RuleBroken(rules.UPDATE_APPEND_LISTS, "an append without contents")
     if request.stored is not None and stored is None:
-        raise RuleBroken(UpdateRule.STORED_LISTS, "what is stored is not a variable")
+        raise RuleBroken(rules.UPDATE_STORED_LISTS, "what is stored is not a variable")
     before = stored or StoredVariable(EfiTime(0, 0, 0), b"")
     contents = before.contents + update.contents
     if before.contents and vendor_of(request.name) == VENDOR_SECURITY:
-        added = parse_lists(update.contents, UpdateRule.APPEND_LISTS)
-        contents = build_lists(merge(parse_lists(before.contents, UpdateRule.STORED_LISTS), added))
+        added = parse_lists(update.contents, rules.UPDATE_APPEND_LISTS)
+        contents = build_lists(merge(parse_lists(before.contents, rules.UPDATE_STORED_LISTS), added))
     return StoredVariable(max(before.time, update.time), contents)
 
 
 def _pack(request: UpdateRequest, variable: StoredVariable) -> Replace:
     """Return the variable to be stored, when its contents are allowed and fit."""
     if request.name == PK:
-        _check_keys(variable.contents, UpdateRule.PK_CONTENTS, exactly_one=True)
+        _check_keys(variable.contents, rules.UPDATE_PK_CONTENTS, exactly_one=True)
     elif request.name == KEK:
-        _check_keys(variable.contents, UpdateRule.KEK_CONTENTS, exactly_one=False)
+        _check_keys(variable.contents, rules.UPDATE_KEK_CONTENTS, exactly_one=False)
     data = build_stored(variable)
     if len(data) > request.largest:
-        raise RuleBroken(UpdateRule.VARIABLE_FITS, f"{len(data)} bytes, {request.largest} are the most")
+        raise RuleBroken(rules.UPDATE_VARIABLE_FITS, f"{len(data)} bytes, {request.largest} are the most")
     return Replace(data)
 
 
-def _check_keys(contents: bytes, rule: UpdateRule, *, exactly_one: bool) -> None:
+def _check_keys(contents: bytes, rule: Rule, *, exactly_one: bool) -> None:
     from hcall_server.secvar.certificates import certificates, rsa_key
 
     lists = parse_lists(contents, rule)

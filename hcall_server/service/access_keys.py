@@ -6,13 +6,12 @@ import os
 import stat
 from pathlib import Path
 
+from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.rules import storage as rules
 from hcall_server.files import replace_private
 from hcall_server.keystore.store import Entropy
 from hcall_server.platform.partition import Partition
-
-ACCESS_KEY_SIZE = 32
-_SECTION = "spec/service.md#state"
 
 
 class AccessKeys:
@@ -51,13 +50,13 @@ class AccessKeys:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _refused(f"{path}: {error.strerror}", "an access key is a plain file") from None
+            raise OperatorError(rules.ACCESS_KEY_FILE, f"{path}: {error.strerror}") from None
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise _refused(f"{path} is no plain file", "an access key is a plain file")
+                raise OperatorError(rules.ACCESS_KEY_FILE, f"{path} is no plain file")
             if found.st_mode & 0o077:
-                raise _refused(f"{path} is readable by others", "an access key has mode 0600")
+                raise OperatorError(rules.ACCESS_KEY_MODE, f"{path} is readable by others")
             text = os.read(descriptor, 2 * ACCESS_KEY_SIZE + 2).strip()
         finally:
             os.close(descriptor)
@@ -66,7 +65,7 @@ class AccessKeys:
         except ValueError:
             key = b""
         if len(key) != ACCESS_KEY_SIZE:
-            raise _refused(f"{path} holds no access key", f"an access key is {ACCESS_KEY_SIZE} bytes in hex")
+            raise OperatorError(rules.ACCESS_KEY_CONTENT, f"{path} holds no access key")
         return key
 
     def _made(self, name: str) -> bytes:
@@ -75,14 +74,9 @@ class AccessKeys:
         try:
             replace_private(self._path(name), key.hex().encode() + b"\n")
         except OSError as error:
-            rule = "every partition has an access key in the state"
             message = f"the access key of {name} can't be written: {error.strerror}"
-            raise StorageError(message, rule=rule, section=_SECTION) from None
+            raise StorageError(rules.ACCESS_KEY_STORED, message) from None
         return key
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.key"
-
-
-def _refused(message: str, rule: str) -> OperatorError:
-    return OperatorError(message, rule=rule, section=_SECTION)

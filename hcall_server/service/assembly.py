@@ -16,6 +16,7 @@ from typing import NamedTuple
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.faults import parse_fault
 from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
+from hcall_abi.rules import console, storage
 from hcall_server.components.seam import Components, RootKeyComponent
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.store import Entropy
@@ -23,15 +24,13 @@ from hcall_server.machine.logs import log_trouble
 from hcall_server.machine.machine import Machine, Transport
 from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.identity import SystemIdentity
-from hcall_server.platform.partition import Partition
+from hcall_server.platform.partition import LATCH, Partition
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import Sealer, SystemRecord
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.writeback.encryptor import Clock, Encryptor
 from hcall_server.writeback.recover import recover_partitions, recover_system
 from hcall_server.writeback.worker import Worker
-
-LATCH = "keystore_signed_updates_without_verification"
 
 
 class Seams(NamedTuple):
@@ -112,13 +111,10 @@ def _machine(system: ManagedSystem, sealer: Sealer, seams: Seams, settings: Sett
 
 def _check_total(system: ManagedSystem) -> None:
     """Refuse a start whose level or total is too small for what is stored (R-34)."""
-    taken = sum(partition.kbytes for partition in system.partitions.values())
+    taken = system.assigned_kbytes
     if taken > system.total_kbytes:
-        raise OperatorError(
-            f"the stored keystores take {taken} KiB, and the system's total is {system.total_kbytes}",
-            rule="all keystores of a system stay within its total",
-            section="spec/control.md#sizes",
-        )
+        message = f"the stored keystores take {taken} KiB, and the system's total is {system.total_kbytes}"
+        raise OperatorError(console.SIZE_TOTAL, message)
 
 
 def identity_of(card: RootKeyComponent, records: Mapping[str, bytes], entropy: Entropy) -> SystemIdentity:
@@ -137,22 +133,16 @@ def identity_of(card: RootKeyComponent, records: Mapping[str, bytes], entropy: E
 
 
 def _lost(what: str, records: Mapping[str, bytes]) -> StorageError:
-    return StorageError(
-        f"{what}, and NVRAM holds {len(records)} records",
-        rule="the records of a system are opened by its own root key and its own record",
-        section="spec/sealed.md#anchor-card",
-    )
+    return StorageError(storage.SYSTEM_KEYS, f"{what}, and NVRAM holds {len(records)} records")
 
 
 def _record(stored: SystemRecord | None, settings: Settings) -> SystemRecord:
     """Return the level and total that count now: as asked for, else as stored, else the defaults."""
     firmware = settings.firmware or (stored.firmware if stored else DEFAULT_LEVEL.name)
     if firmware not in LEVELS:
-        raise StorageError(
-            f"the stored system has firmware level {firmware!r}",
-            rule=f"this release knows the levels {', '.join(sorted(LEVELS))}",
-            section="spec/choices.md#levels",
-        )
+        known = ", ".join(sorted(LEVELS))
+        message = f"the stored system has firmware level {firmware!r}; this release knows {known}"
+        raise StorageError(storage.SYSTEM_FIRMWARE, message)
     if stored and stored.firmware == firmware:
         total = settings.system_total_kbytes or stored.total_kbytes
     else:
@@ -178,16 +168,16 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
     found = system.partitions.get(wish.name)
     if found is None and any(each.name_unknown for each in system.partitions.values()):
         return None
-    attributes = wish.attributes
+    attributes = dict(wish.attributes)
     if found is None:
-        found = system.create(wish.name, wish.keystore_kbytes or 0, auto_start=wish.auto_start is not False)
+        found = system.create(wish.name, attributes.get("keystore_kbytes", 0))
         before = None
     elif found.refused:
         return None
     else:
-        before = found.profile()
+        before = found.profile
         attributes.pop(LATCH, None)  # a restart must not arm again what was used up
     if wish.auto_start is not None:
-        found.auto_start = wish.auto_start
+        found.set_auto_start(wish.auto_start)
     system.set_attributes(wish.name, attributes)
-    return None if found.profile() == before else found
+    return None if found.profile == before else found

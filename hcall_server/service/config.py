@@ -8,17 +8,45 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from hcall_abi.console import ATTRIBUTES
 from hcall_abi.errors import OperatorError
+from hcall_abi.rules import service as rules
 from hcall_server.machine.limits import Limits
 from hcall_server.service.settings import PartitionSettings, Settings
 
-_NESTED: dict[str, Any] = {"limits": Limits, "partition": PartitionSettings}
+_TABLE = msgspec.defstruct(
+    "PartitionTable",
+    [
+        ("name", str),
+        *((name, str if row.words else int, msgspec.UNSET) for name, row in ATTRIBUTES.items()),
+        ("auto_start", bool | None, None),
+        ("faults", tuple[str, ...], ()),
+    ],
+    kw_only=True,
+)
+"""A `[[partition]]` of the file: the types of its fields; `PartitionSettings` holds the ranges."""
+
+
+class _Partitions(msgspec.Struct):
+    """The part of a file that is lists of partitions."""
+
+    partition: list[_TABLE] = []  # type: ignore[valid-type]  # made from the rows of the attributes
+
+
+PARTITION_FIELDS = frozenset(_TABLE.__struct_fields__)
+"""Fields of a `[[partition]]`."""
+
+_FIELDS: Mapping[type, frozenset[str]] = {
+    PartitionSettings: PARTITION_FIELDS,
+    **{cls: frozenset(each.name for each in dataclasses.fields(cls)) for cls in (Settings, Limits)},
+}
+_NESTED: Mapping[str, type] = {"limits": Limits, "partition": PartitionSettings}
 
 
 def read_config(path: Path) -> Settings:
@@ -28,19 +56,21 @@ def read_config(path: Path) -> Settings:
         unknown = ", ".join(_unknown(content, Settings, ""))
         if unknown:
             raise ValueError(f"unknown field {unknown}")
-        return msgspec.convert(content, Settings)
+        tables = msgspec.to_builtins(msgspec.convert(content, _Partitions).partition)
+        partitions = tuple(PartitionSettings(**table) for table in tables)
+        rest = msgspec.convert({**content, "partition": ()}, Settings)
+        return dataclasses.replace(rest, partition=partitions)
     except OSError as error:
         raise _refused(path, f"can't be read: {error.strerror}") from None
     except ValueError as error:  # TOML errors, wrong types and values out of range are ValueErrors too
         raise _refused(path, str(error)) from None
 
 
-def _unknown(table: dict[str, Any], cls: Any, where: str) -> Iterator[str]:
+def _unknown(table: dict[str, Any], cls: type, where: str) -> Iterator[str]:
     """Yield the path of every field that a table has and its class does not."""
-    known = {item.name for item in dataclasses.fields(cls)}
     for name, value in table.items():
         path = f"{where}{name}"
-        if name not in known:
+        if name not in _FIELDS[cls]:
             yield path
         elif name in _NESTED:
             for each in value if isinstance(value, list) else [value]:
@@ -49,8 +79,4 @@ def _unknown(table: dict[str, Any], cls: Any, where: str) -> Iterator[str]:
 
 
 def _refused(path: Path, reason: str) -> OperatorError:
-    return OperatorError(
-        f"{path}: {reason}",
-        rule="the configuration file is TOML with the documented fields and ranges",
-        section="spec/service.md#configuration",
-    )
+    return OperatorError(rules.CONFIG_FILE, f"{path}: {reason}")

@@ -19,6 +19,7 @@ import trio
 
 from hcall_abi.errors import StorageError, SwpksError
 from hcall_abi.frames import GoodbyeReason
+from hcall_abi.rules import service as rules
 from hcall_server import __version__
 from hcall_server.data_channel.listeners import Listeners, assign
 from hcall_server.data_channel.sockets import listen_tcp, listen_unix, passed_sockets
@@ -58,9 +59,8 @@ def run(folder: Path, settings: Settings, announce: Announce) -> None:
     seams.worker.close()
     if not server.flushed:  # the worker thread may still hang in NVRAM: it is not closed under its hands
         raise StorageError(
+            rules.STOP_FLUSHED,
             f"not everything was flushed: {server.trouble or 'NVRAM did not answer in time'}",
-            rule="what is dirty is flushed before the server ends",
-            section="spec/service.md#stopping",
         )
     seams.nvram.close()
     state.close()

@@ -7,57 +7,76 @@ class refuses what makes no sense with a ValueError; who reads the input says wh
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
+from hcall_abi.console import ATTRIBUTES
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import parse_fault
 from hcall_abi.levels import LEVELS
 from hcall_server.machine.limits import Limits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class PartitionSettings:
     """A partition that shall exist: made at first start, remembered, grown when more is asked.
 
-    None leaves what is remembered.  At first: no keystore, started with the server, secure boot
-    off, all attributes of signed updates 0.  `secure_boot` is the mode from the next IPL on, so that
-    of this start too.  The latch for updates without verification is armed with a new partition
-    only: what was used up is armed again by the console, never by a restart.  `faults` is the fault
+        PartitionSettings("lpar1", 64, secure_boot="audit", keystore_signed_updates=1)
+
+    `attributes` are those that are asked for, by the console's names and in its numbers; they are given
+    as a number, or as a word where the attribute has words.  All others stay as they are remembered.
+    At first an attribute is as spec/control.md#attributes says, and the partition starts with the
+    server.  A secure-boot mode is that of this start too.  The latch for updates without verification is
+    armed with a new partition only: a restart never arms it again, the console can.  `faults` is the fault
     plan of this start (spec/faults.md), each as "HCALL=STATUS[,nth=N][,times=K|,seconds=S]".
     """
 
     name: str
-    keystore_kbytes: int | None = None
-    auto_start: bool | None = None
-    secure_boot: str | None = None
-    keystore_signed_updates: int | None = None
-    keystore_signed_updates_without_verification: int | None = None
-    linux_dynamic_key_secure_boot: int | None = None
-    faults: tuple[str, ...] = ()
+    attributes: Mapping[str, int]
+    auto_start: bool | None
+    faults: tuple[str, ...]
 
-    @property
-    def attributes(self) -> dict[str, int]:
-        """The attributes that are asked for, by the console's names and in its numbers."""
-        mode = None if self.secure_boot is None else SECURE_BOOT_MODES.index(self.secure_boot)
-        return {
-            name: value
-            for name in ATTRIBUTES
-            if (value := mode if name == "secure_boot" else getattr(self, name)) is not None
-        }
-
-    def __post_init__(self) -> None:
-        if self.secure_boot is not None and self.secure_boot not in SECURE_BOOT_MODES:
-            raise ValueError(f"partition {self.name}: secure_boot is one of {', '.join(SECURE_BOOT_MODES)}")
-        for name, value in self.attributes.items():
-            if value not in ATTRIBUTES[name]:
-                raise ValueError(f"partition {self.name}: {name} is 0 to {ATTRIBUTES[name][-1]}")
-        for text in self.faults:
+    def __init__(
+        self,
+        name: str,
+        keystore_kbytes: int | str | None = None,
+        *,
+        auto_start: bool | None = None,
+        faults: tuple[str, ...] = (),
+        **attributes: int | str | None,
+    ) -> None:
+        given = {"keystore_kbytes": keystore_kbytes, **attributes}
+        numbers = {each: _number(name, each, value) for each, value in given.items() if value is not None}
+        vars(self).update(name=name, attributes=numbers, auto_start=auto_start, faults=faults)
+        for text in faults:
             try:
                 parse_fault(text)
             except OperatorError as error:
-                raise ValueError(f"partition {self.name}: {error.message}: {error.rule}") from None
+                raise ValueError(f"partition {name}: {error.message}: {error.rule.sentence}") from None
+
+    def overridden(self, other: PartitionSettings) -> PartitionSettings:
+        """Return these settings with whatever other settings of the same partition say instead."""
+        numbers = {**self.attributes, **other.attributes}
+        return PartitionSettings(
+            self.name,
+            auto_start=self.auto_start if other.auto_start is None else other.auto_start,
+            faults=other.faults or self.faults,
+            **{name: ATTRIBUTES[name].shown(number) for name, number in numbers.items()},
+        )
+
+
+def _number(partition: str, name: str, given: int | str) -> int:
+    """Return the number of an attribute; ValueError that names the partition and what is possible."""
+    row = ATTRIBUTES.get(name)
+    if row is None:
+        raise ValueError(f"partition {partition}: no attribute {name}")
+    if row.words and given not in row.words:
+        raise ValueError(f"partition {partition}: {name} is one of {', '.join(row.words)}")
+    try:
+        return row.parse(given)
+    except ValueError as error:
+        raise ValueError(f"partition {partition}: {name} {error}") from None
 
 
 @dataclass(frozen=True)
@@ -107,12 +126,7 @@ def parse_partition(text: str) -> PartitionSettings:
     """
     start, *rest = text.split(",")
     name, _, size = start.partition(":")
-    attributes = dict(each.split("=", 1) for each in rest if "=" in each)
-    numbers = [value for name, value in attributes.items() if name != "secure_boot"]
-    known = attributes.keys() <= ATTRIBUTES.keys() - {"keystore_kbytes"} and len(attributes) == len(rest)
-    if not known or not all(re.fullmatch(r"[0-9]{1,5}", number) for number in (size or "0", *numbers)):
+    attributes: dict[str, Any] = dict(each.split("=", 1) for each in rest if "=" in each)
+    if len(attributes) != len(rest) or not attributes.keys() <= ATTRIBUTES.keys() - {"keystore_kbytes"}:
         raise ValueError(f"partition {text!r}: a partition is NAME:KBYTES,ATTRIBUTE=VALUE,...")
-    wishes: dict[str, Any] = {
-        name: value if name == "secure_boot" else int(value) for name, value in attributes.items()
-    }
-    return PartitionSettings(name, int(size) if size else None, **wishes)
+    return PartitionSettings(name, size or None, **attributes)

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.rules import storage as rules
 from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import Components
 from hcall_server.data_channel.listeners import Listeners
@@ -27,8 +28,6 @@ from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.assembly import Seams
 from hcall_server.writeback.worker import ThreadWorker
-
-_SECTION = "spec/service.md#state"
 
 
 class State:
@@ -53,9 +52,7 @@ class State:
                 _check_private(inner)
         except OSError as error:
             self.close()
-            raise self._refused(
-                f"{error.filename}: {error.strerror}", "the server may write its state"
-            ) from None
+            raise OperatorError(rules.STATE_WRITABLE, f"{error.filename}: {error.strerror}") from None
         except SwpksError:
             self.close()
             raise
@@ -89,9 +86,7 @@ class State:
         elif not any(self.folder.iterdir()):
             self.folder.chmod(0o700)
         elif not (self.folder / "lock").is_file():
-            raise self._refused(
-                f"{self.folder} holds other things", "a new state is made in a folder that is new or empty"
-            )
+            raise OperatorError(rules.STATE_EMPTY, f"{self.folder} holds other things")
         _check_private(self.folder)
 
     def _take_lock(self) -> int:
@@ -102,16 +97,11 @@ class State:
         except BlockingIOError:
             owner = os.read(lock, 32).decode("ascii", "replace").strip()
             os.close(lock)
-            raise self._refused(
-                f"another server (process {owner or 'unknown'}) serves {self.folder}",
-                "one state belongs to one server at a time",
-            ) from None
+            message = f"another server (process {owner or 'unknown'}) serves {self.folder}"
+            raise OperatorError(rules.STATE_OWNER, message) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         return lock
-
-    def _refused(self, message: str, rule: str) -> OperatorError:
-        return OperatorError(message, rule=rule, section=_SECTION)
 
 
 def _check_private(folder: Path) -> None:
@@ -119,7 +109,6 @@ def _check_private(folder: Path) -> None:
     found = folder.stat()
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise OperatorError(
+            rules.STATE_PRIVATE,
             f"{folder} has mode {stat.S_IMODE(found.st_mode):04o} and owner {found.st_uid}",
-            rule="the state and its folders belong to the server's user and have mode 0700",
-            section=_SECTION,
         )

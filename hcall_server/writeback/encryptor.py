@@ -53,11 +53,11 @@ class _Snapshot(NamedTuple):
     @property
     def awaited(self) -> bool:
         """Whether a CONFIRM waits for what is in it."""
-        return self.keystore is not None and self.keystore.awaited > self.keystore.flushed
+        return self.keystore is not None and self.keystore.contents.awaited > self.keystore.contents.flushed
 
     def covers(self, partition: Partition) -> bool:
         """Whether nothing that is persisted of the partition has changed since."""
-        return self.keystore is partition.keystore and self.profile == partition.profile()
+        return self.keystore is partition.keystore and self.profile == partition.profile
 
 
 class Encryptor:
@@ -111,7 +111,7 @@ class Encryptor:
             self._note_work()
             self._dirty[partition.number] = partition
         keystore = partition.keystore
-        if keystore is not None and keystore.awaited > keystore.flushed:
+        if keystore is not None and keystore.contents.awaited > keystore.contents.flushed:
             self._hurry.set()
 
     def system_changed(self, record: SystemRecord) -> None:
@@ -187,8 +187,7 @@ class Encryptor:
     def _take(self) -> tuple[list[_Snapshot], Records]:
         """Take over what is dirty; from here on a new change counts as dirty again."""
         batch = [
-            _Snapshot(partition, partition.keystore, partition.profile())
-            for partition in self._dirty.values()
+            _Snapshot(partition, partition.keystore, partition.profile) for partition in self._dirty.values()
         ]
         loose = self._loose
         self._dirty, self._loose = {}, {}
@@ -206,7 +205,7 @@ class Encryptor:
         """Seal a partition as it is now; nothing has run since the snapshot was taken."""
         partition, keystore, profile = snapshot
         number = partition.number
-        image = seal_image(self._sealer, number, keystore.snapshot()) if keystore else None
+        image = seal_image(self._sealer, number, keystore.contents.snapshot()) if keystore else None
         return {profile_name(number): seal_profile(self._sealer, profile), image_name(number): image}
 
     def _put_back(self, loose: Records) -> None:
@@ -228,7 +227,7 @@ class Encryptor:
         self._commits += 1
         for snapshot in batch:
             if snapshot.keystore:
-                snapshot.keystore.mark_flushed(snapshot.profile.image_generation)
+                snapshot.keystore.contents.mark_flushed(snapshot.profile.image_generation)
         if self._error:
             self._error, self._retry = None, 0.0
             self.on_trouble(None)

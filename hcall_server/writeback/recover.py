@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
+from hcall_abi.rules import storage as rules
 from hcall_server.keystore.image import StoreImage
 from hcall_server.nvram.names import SYSTEM, image_name, parse_name, profile_name
 from hcall_server.platform.partition import Partition
+from hcall_server.platform.power import OFF, PowerState, refused
 from hcall_server.platform.profile import PartitionProfile
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import (
@@ -22,8 +24,6 @@ from hcall_server.sealing import (
     open_profile,
     open_system,
 )
-
-_SECTION = "spec/sealed.md#refusals"
 
 Records = Mapping[str, bytes]
 
@@ -59,12 +59,15 @@ class _Recovery:
         except StorageError as error:
             self._stand_in(number, self._explained(error, profile_name(number)))
             return
-        partition = self._system.adopt(profile)
+        self._system.adopt(profile, *self._store(profile))
+
+    def _store(self, profile: PartitionProfile) -> tuple[StoreImage | None, PowerState]:
+        """Return the image that belongs to a profile, or the state of a partition without one."""
         try:
-            self._check_size(partition)
-            partition.provide_keystore(self._image(partition, profile.image_generation))
+            self._check_size(profile)
+            return self._image(profile), OFF
         except SwpksError as error:
-            partition.refused = self._explained(error, image_name(number))
+            return None, refused(self._explained(error, image_name(profile.number)))
 
     def _profile(self, number: int) -> PartitionProfile:
         blob = self._records.get(profile_name(number))
@@ -72,40 +75,35 @@ class _Recovery:
             raise _missing(f"partition {number}", "profile")
         return open_profile(self._sealer, number, blob)
 
-    def _image(self, partition: Partition, generation: int) -> StoreImage | None:
-        if not partition.kbytes:
+    def _image(self, profile: PartitionProfile) -> StoreImage | None:
+        if not profile.attributes.keystore_kbytes:
             return None
-        blob = self._records.get(image_name(partition.number))
+        blob = self._records.get(image_name(profile.number))
         if blob is None:
-            raise _missing(f"partition {partition.name}", "image")
-        image = open_image(self._sealer, partition.number, blob)
-        if image.generation != generation:
+            raise _missing(f"partition {profile.name}", "image")
+        image = open_image(self._sealer, profile.number, blob)
+        if image.generation != profile.image_generation:
             raise StorageError(
-                f"the image of partition {partition.name} is of generation {image.generation} "
-                f"and its profile goes with {generation}: one of them is an old copy",
-                rule="profile and image of a partition are committed together",
-                section=_SECTION,
+                rules.RECORDS_TOGETHER,
+                f"the image of partition {profile.name} is of generation {image.generation} "
+                f"and its profile goes with {profile.image_generation}: one of them is an old copy",
             )
         return image
 
-    def _check_size(self, partition: Partition) -> None:
-        level = self._system.level
-        if partition.kbytes > level.max_kbytes:
-            raise OperatorError(
-                f"partition {partition.name} has {partition.kbytes} KiB stored",
-                rule=f"a keystore has at most {level.max_kbytes} KiB on {level.name}",
-                section=_SECTION,
-            )
+    def _check_size(self, profile: PartitionProfile) -> None:
+        level, kbytes = self._system.level, profile.attributes.keystore_kbytes
+        if kbytes > level.max_kbytes:
+            message = f"partition {profile.name} has {kbytes} KiB stored"
+            limit = f"{level.name} allows {level.max_kbytes} KiB"
+            raise OperatorError(rules.RECORDS_LEVEL, f"{message}, {limit}")
 
     def _stand_in(self, number: int, reason: SwpksError) -> None:
         """Keep the number of a partition whose profile is lost taken, under a name that says so.
 
         No partition can be given such a name, so it never hides another one.
         """
-        profile = PartitionProfile(number, f"unreadable:{number}", 0, 0, 0, False, 0)
-        partition = self._system.adopt(profile)
-        partition.name_unknown = True
-        partition.refused = reason
+        profile = PartitionProfile(number=number, name=f"unreadable:{number}", auto_start=False)
+        self._system.adopt(profile, state=refused(reason, name_unknown=True))
 
     def _explained(self, error: SwpksError, name: str) -> SwpksError:
         """Return the most telling error: a blob of another partition is named as such."""
@@ -115,8 +113,4 @@ class _Recovery:
 
 
 def _missing(whose: str, what: str) -> StorageError:
-    return StorageError(
-        f"the {what} of {whose} is missing",
-        rule="a partition has a profile and, with its keystore on, an image",
-        section=_SECTION,
-    )
+    return StorageError(rules.RECORDS_WHOLE, f"the {what} of {whose} is missing")

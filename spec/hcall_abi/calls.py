@@ -5,18 +5,22 @@ pages in `spec/hcalls/` and the test matrices, so that a fact about an h-call is
 Facts: opcodes and argument order are those of the public Linux driver (spec/hcalls/index.md);
 SET_PASSWORD's arguments are not public, so they are our choice (spec/choices.md).
 
-A buffer argument is an address in one register; the length that belongs to it is another
-argument of the same call, named by `Arg.length`.  An authorization block tells its own length.
+The shape of an argument is `hcall_abi.arguments.Arg`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, IntEnum
+from enum import IntEnum
 from types import MappingProxyType
 
-from hcall_abi.statuses import Status, positional
+from hcall_abi.arguments import PAGE, Arg, Bounds, Kind, Limit, Words
+from hcall_abi.policies import Policy
+from hcall_abi.rules import hcalls as rules
+from hcall_abi.statuses import FIRST_ARGUMENT_REGISTER, Status
+from hcall_abi.structures import CONFIG_MIN_SIZE
+from hcall_abi.wrapping import MAX_WRAP_INPUT, WRAP_OVERHEAD
 
 
 class Opcode(IntEnum):
@@ -38,54 +42,17 @@ class Opcode(IntEnum):
     UNREVOKE_OBJECT = 0x4B0
 
 
-class Kind(Enum):
-    """What an argument's register holds."""
-
-    VALUE = "value"
-    """A number of `Arg.bits` bits, passed zero-extended."""
-    AUTHORIZATION = "authorization block"
-    """The address of an authorization block, which tells its own length."""
-    LABEL = "label"
-    """The address of a label, read by the hypervisor."""
-    INPUT = "input buffer"
-    """The address of bytes that the hypervisor reads."""
-    PASSWORD = "password"  # noqa: S105 - the name of a kind of argument, not a password
-    """The address of a password that the hypervisor reads."""
-    OUTPUT = "output buffer"
-    """The address of bytes that the hypervisor may write."""
-    LENGTH = "length"
-    """The length in bytes of the buffer whose `Arg.length` names this argument."""
-
-
-@dataclass(frozen=True)
-class Arg:
-    """One argument of an h-call.
-
-    `register` is 4 to 12; a row of the table sets it from the argument's place.  `length` names
-    the LENGTH argument of a buffer.  `one_page` says that the buffer must not cross a 4 KiB page,
-    and `alignment` what its address is a multiple of, where memory is strict (R-76).
-    """
-
-    name: str
-    kind: Kind
-    register: int = 0
-    bits: int = 64
-    length: str | None = None
-    one_page: bool = False
-    alignment: int = 1
-
-    @property
-    def status(self) -> Status:
-        """The status that blames this argument."""
-        return positional(self.register)
-
-
 @dataclass(frozen=True)
 class Output:
     """A result that comes back in a register."""
 
     name: str
     register: int
+
+    @property
+    def place(self) -> int:
+        """Where its value is in the registers of a frame: 0 for r4."""
+        return self.register - FIRST_ARGUMENT_REGISTER
 
 
 @dataclass(frozen=True)
@@ -110,23 +77,52 @@ class HCallSpec:
                 return arg
         raise KeyError(name)
 
+    def kind(self, kind: Kind) -> Arg:
+        """Return the first argument of this kind; KeyError when the call has none."""
+        for arg in self.args:
+            if arg.kind is kind:
+                return arg
+        raise KeyError(kind)
 
-_PAGE = 4096
-_AUTH = Arg("authorization", Kind.AUTHORIZATION, one_page=True, alignment=16)
-_LABEL = (
-    Arg("label", Kind.LABEL, length="label_length", one_page=True),
-    Arg("label_length", Kind.LENGTH),
-)
-_POLICY = Arg("policy", Kind.VALUE, bits=32)
-_FLAGS = Arg("flags", Kind.VALUE)
-_TOKEN = Arg("token", Kind.VALUE)
-_CONSUMER = Arg("consumer", Kind.VALUE, bits=8)
-_RESERVED = Arg("reserved", Kind.VALUE)
+    def length_of(self, buffer: Arg) -> Arg:
+        """Return the argument that is the length of a buffer; KeyError for any other argument."""
+        return self.arg(buffer.length or "")
 
 
-def _buffer(name: str, kind: Kind, *, one_page: bool = False, alignment: int = 1) -> tuple[Arg, Arg]:
+_LABEL_BOUNDS = Bounds(rules.LABEL_LENGTH, 1, Limit.LABEL)
+_OBJECT_BOUNDS = Bounds(rules.OBJECT_LENGTH, 1, Limit.OBJECT)
+_UNWRAP_BOUNDS = Bounds(rules.UNWRAP_LENGTH, WRAP_OVERHEAD + 1, WRAP_OVERHEAD + MAX_WRAP_INPUT)
+
+
+def _buffer(
+    name: str,
+    kind: Kind,
+    bounds: Bounds | None = None,
+    *,
+    one_page: bool = False,
+    alignment: int = 1,
+    length_kind: Kind = Kind.LENGTH,
+) -> tuple[Arg, Arg]:
     length = f"{name}_length"
-    return Arg(name, kind, length=length, one_page=one_page, alignment=alignment), Arg(length, Kind.LENGTH)
+    address = Arg(name, kind, length=length, one_page=one_page, alignment=alignment)
+    return address, Arg(length, length_kind, bounds=bounds)
+
+
+_AUTH = Arg("authorization", Kind.AUTHORIZATION, one_page=True, alignment=16)
+_LABEL = _buffer("label", Kind.LABEL, _LABEL_BOUNDS, one_page=True)
+_PLAIN = Words(rules.POLICY_PLAIN, refused=int(Policy.SIGNEDUPDATE | Policy.WRAPPINGKEY))
+_KEY = Words(rules.POLICY_KEY, refused=int(Policy.SIGNEDUPDATE))
+_SIGNED = Words(rules.POLICY_SIGNED, refused=int(Policy.WRAPPINGKEY), demanded=int(Policy.SIGNEDUPDATE))
+
+
+def _policy(words: Words) -> Arg:
+    return Arg("policy", Kind.POLICY, bits=32, words=words)
+
+
+_NO_FLAGS = Arg("flags", Kind.RESERVED)
+_TOKEN = Arg("token", Kind.CONTINUE_TOKEN)
+_CONSUMER = Arg("consumer", Kind.CONSUMER, bits=8)
+_RESERVED = Arg("reserved", Kind.RESERVED)
 
 
 _COMMON = {Status.H_SUCCESS, Status.H_FUNCTION, Status.H_STATE, Status.H_ABORTED}
@@ -142,8 +138,8 @@ def _spec(
     also: Iterable[Status] = (),
 ) -> HCallSpec:
     """Build a row: arguments and results take the registers from r4 on, in order."""
-    placed = tuple(replace(arg, register=4 + n) for n, arg in enumerate(args))
-    results = tuple(Output(name, 4 + n) for n, name in enumerate(outputs))
+    placed = tuple(replace(arg, register=FIRST_ARGUMENT_REGISTER + n) for n, arg in enumerate(args))
+    results = tuple(Output(name, FIRST_ARGUMENT_REGISTER + n) for n, name in enumerate(outputs))
     state = {Status.H_R_STATE} if modifies else set()
     retry = {Status.H_BUSY} if busy else set()
     statuses = _COMMON | state | retry | {arg.status for arg in placed} | set(also)
@@ -153,13 +149,13 @@ def _spec(
 _ROWS = (
     _spec(
         Opcode.GET_CONFIG,
-        *_buffer("config", Kind.OUTPUT, one_page=True),
+        *_buffer("config", Kind.OUTPUT, Bounds(rules.CONFIG_LENGTH, CONFIG_MIN_SIZE), one_page=True),
     ),
     _spec(
         Opcode.SET_PASSWORD,
         _CONSUMER,
         _RESERVED,
-        *_buffer("password", Kind.PASSWORD, one_page=True),
+        *_buffer("password", Kind.PASSWORD, Bounds(rules.PASSWORD_LENGTH, 1, Limit.PASSWORD), one_page=True),
         modifies=True,
         also={Status.H_IN_USE},
     ),
@@ -167,14 +163,19 @@ _ROWS = (
         Opcode.GEN_PASSWORD,
         _CONSUMER,
         _RESERVED,
-        *_buffer("password", Kind.OUTPUT, one_page=True),
+        *_buffer(
+            "password",
+            Kind.OUTPUT,
+            Bounds(rules.PASSWORD_GENERATED, rules.MIN_GENERATED_PASSWORD, Limit.PASSWORD),
+            one_page=True,
+        ),
         modifies=True,
         also={Status.H_IN_USE},
     ),
     _spec(
         Opcode.GET_OBJECTLABELS,
         _AUTH,
-        _TOKEN,
+        Arg("token", Kind.LIST_TOKEN),
         *_buffer("labels", Kind.OUTPUT),
         outputs=("count", "token"),
         also={Status.H_AUTHORITY, Status.H_CONTINUE},
@@ -183,8 +184,8 @@ _ROWS = (
         Opcode.WRITE_OBJECT,
         _AUTH,
         *_LABEL,
-        _POLICY,
-        *_buffer("data", Kind.INPUT),
+        _policy(_PLAIN),
+        *_buffer("data", Kind.INPUT, _OBJECT_BOUNDS),
         modifies=True,
         also={Status.H_AUTHORITY, Status.H_NO_MEM, Status.H_RESOURCE},
     ),
@@ -192,8 +193,8 @@ _ROWS = (
         Opcode.GEN_KEY,
         _AUTH,
         *_LABEL,
-        _POLICY,
-        *_buffer("key", Kind.OUTPUT),
+        _policy(_KEY),
+        *_buffer("key", Kind.KEY_OUTPUT, _OBJECT_BOUNDS, length_kind=Kind.KEY_LENGTH),
         modifies=True,
         also={Status.H_AUTHORITY, Status.H_NO_MEM, Status.H_RESOURCE},
     ),
@@ -223,10 +224,10 @@ _ROWS = (
     _spec(
         Opcode.SIGNED_UPDATE,
         _AUTH,
-        *_LABEL,
-        _POLICY,
-        _FLAGS,
-        *_buffer("data", Kind.INPUT),
+        *_buffer("label", Kind.VARIABLE_LABEL, _LABEL_BOUNDS, one_page=True),
+        _policy(_SIGNED),
+        Arg("flags", Kind.UPDATE_FLAGS),
+        *_buffer("data", Kind.INPUT, Bounds(rules.UPDATE_LENGTH, 1, Limit.PLAIN_OBJECT)),
         _TOKEN,
         outputs=("token",),
         modifies=True,
@@ -236,9 +237,14 @@ _ROWS = (
         Opcode.WRAP_OBJECT,
         _AUTH,
         *_LABEL,
-        _FLAGS,
-        *_buffer("input", Kind.INPUT, alignment=_PAGE),
-        *_buffer("output", Kind.OUTPUT, alignment=_PAGE),
+        Arg("flags", Kind.WRAP_FLAGS),
+        *_buffer("input", Kind.WRAP_INPUT, Bounds(rules.WRAP_LENGTH, 1, MAX_WRAP_INPUT), alignment=PAGE),
+        *_buffer(
+            "output",
+            Kind.WRAP_OUTPUT,
+            Bounds(rules.WRAP_ROOM, WRAP_OVERHEAD, beyond="input_length"),
+            alignment=PAGE,
+        ),
         _TOKEN,
         outputs=("token", "size"),
         also={
@@ -252,9 +258,14 @@ _ROWS = (
     _spec(
         Opcode.UNWRAP_OBJECT,
         _AUTH,
-        _FLAGS,
-        *_buffer("input", Kind.INPUT, alignment=_PAGE),
-        *_buffer("output", Kind.OUTPUT, alignment=_PAGE),
+        _NO_FLAGS,
+        *_buffer("input", Kind.WRAP_INPUT, _UNWRAP_BOUNDS, alignment=PAGE),
+        *_buffer(
+            "output",
+            Kind.WRAP_OUTPUT,
+            Bounds(rules.UNWRAP_ROOM, -WRAP_OVERHEAD, beyond="input_length"),
+            alignment=PAGE,
+        ),
         _TOKEN,
         outputs=("token", "size"),
         also={
@@ -271,7 +282,7 @@ _ROWS = (
         Opcode.REVOKE_OBJECT,
         _AUTH,
         *_LABEL,
-        _FLAGS,
+        _NO_FLAGS,
         outputs=("policy",),
         modifies=True,
         also={Status.H_AUTHORITY, Status.H_NOT_FOUND},
@@ -280,7 +291,7 @@ _ROWS = (
         Opcode.UNREVOKE_OBJECT,
         _AUTH,
         *_LABEL,
-        _FLAGS,
+        _NO_FLAGS,
         outputs=("policy",),
         modifies=True,
         also={Status.H_AUTHORITY, Status.H_NOT_FOUND},

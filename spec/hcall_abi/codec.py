@@ -14,6 +14,7 @@ from typing import Any
 
 from construct import Construct, ConstructError
 
+from hcall_abi.breaches import breach
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import (
     ADDRESS_SPACE,
@@ -43,6 +44,8 @@ from hcall_abi.frames import (
     overlapping,
 )
 from hcall_abi.layout import FixedLayout
+from hcall_abi.rules import protocol as rules
+from hcall_abi.rules.rule import Rule
 
 HEADER_LAYOUT = FixedLayout(HEADER)
 _HCALL_HEAD = FixedLayout(HCALL_HEAD)
@@ -60,9 +63,9 @@ class ProtocolError(PeerError):
     """The peer sent bytes that the protocol does not allow."""
 
 
-def malformed(frame: str, rule: str) -> ProtocolError:
+def malformed(rule: Rule, frame: str) -> ProtocolError:
     """Return the error for a body that breaks `rule`."""
-    return ProtocolError(f"malformed {frame}", rule=rule, section=f"spec/protocol.md#{frame.lower()}")
+    return ProtocolError(rule, f"malformed {frame}")
 
 
 def decode(kind: int, tag: int, data: bytes, start: int, end: int) -> Frame:
@@ -81,13 +84,13 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
     """Return the HCALL in `data[start:end]`; ProtocolError where its definition refuses it."""
     table = start + _HCALL_HEAD_SIZE
     if table > end:
-        raise malformed("HCALL", "the body holds ten registers and a segment count")
+        raise malformed(rules.HCALL_HEAD, "HCALL")
     values = _unpack_hcall_head(data, start)
     if values[11] or values[12]:
-        raise malformed("HCALL", "reserved fields are 0")
+        raise malformed(rules.HCALL_RESERVED, "HCALL")
     offset = table + values[10] * _SEGMENT_SIZE
     if offset > end:
-        raise malformed("HCALL", "the body holds as many segments as it counts")
+        raise malformed(rules.HCALL_SEGMENTS, "HCALL")
     segments = []
     previous = 0
     ordered = True
@@ -98,15 +101,15 @@ def decode_hcall(tag: int, data: bytes, start: int, end: int) -> HCall:
             segments.append((address, length, access, data[offset : offset + length]))
             offset += length
         else:
-            raise malformed("HCALL", "the access of a segment is 1, 2 or 3")
+            raise malformed(rules.HCALL_ACCESS, "HCALL")
         if address < previous:
             ordered = False
         previous = address + length
     if offset != end:
-        raise malformed("HCALL", "the bytes of all readable segments follow, no fewer and no more")
+        raise malformed(rules.HCALL_BYTES, "HCALL")
     # Segments in ascending order, the usual case, have just been seen to lie apart.
     if not (ordered and previous <= ADDRESS_SPACE) and overlapping([piece[:2] for piece in segments]):
-        raise malformed("HCALL", "segments lie apart and inside the address space")
+        raise malformed(rules.HCALL_OVERLAP, "HCALL")
     return new_tuple(HCall, (tag, values[0], values[1:10], tuple(segments)))
 
 
@@ -114,22 +117,22 @@ def decode_hreturn(tag: int, data: bytes, start: int, end: int) -> HReturn:
     """Return the HRETURN in `data[start:end]`; ProtocolError where its definition refuses it."""
     table = start + _HRETURN_HEAD.size
     if table > end:
-        raise malformed("HRETURN", "the body holds ten registers and a write count")
+        raise malformed(rules.HRETURN_HEAD, "HRETURN")
     values = _HRETURN_HEAD.unpack_raw(data, start)
     count = values[10]
     if values[11] or values[12]:
-        raise malformed("HRETURN", "reserved fields are 0")
+        raise malformed(rules.HRETURN_RESERVED, "HRETURN")
     offset = table + count * _WRITE.size
     if offset > end:
-        raise malformed("HRETURN", "the body holds as many writes as it counts")
+        raise malformed(rules.HRETURN_WRITES, "HRETURN")
     writes = []
     for address, length, reserved in _WRITE.iterate(data[table:offset]):
         if reserved:
-            raise malformed("HRETURN", "reserved fields are 0")
+            raise malformed(rules.HRETURN_RESERVED, "HRETURN")
         writes.append(Write(address, data[offset : offset + length]))
         offset += length
     if offset != end:
-        raise malformed("HRETURN", "the written bytes follow, no fewer and no more")
+        raise malformed(rules.HRETURN_BYTES, "HRETURN")
     return HReturn(tag, values[0], values[1:10], tuple(writes))
 
 
@@ -162,12 +165,11 @@ _READERS: dict[int, Callable[[int, Any], Frame]] = {
 
 def decode_by_definition(kind: int, tag: int, body: bytes) -> Frame:
     """Return the frame in `body`, by interpreted Construct alone; ProtocolError where that refuses."""
-    name = FrameType(kind).name
     try:
         return _READERS[kind](tag, BODIES[FrameType(kind)].parse(body))
     except (ConstructError, UnicodeDecodeError) as error:
-        rule = f"the body is as its definition says ({type(error).__name__})"
-        raise malformed(name, rule) from None
+        # Construct's own texts hold bytes of the frame: neither they nor the cause may be shown.
+        raise ProtocolError(*breach(FrameType(kind), error)) from None
 
 
 def _framed(kind: FrameType, tag: int, body: bytes) -> bytes:

@@ -1,39 +1,186 @@
 """The console's vocabulary: attributes, secure-boot modes, names, message numbers (spec/control.md).
 
-The names and numbers are those of the real console where it has them.  What a partition may have at a
-given moment is decided by its system; here stands what exists at all.
+The names and numbers are those of the real console where it has them.  Each attribute of a partition is
+one field of `ConsoleAttributes`, and the row of the field tells the rest.  Made from the rows are: the
+settings of a server, the bodies and views of the control channel with their OpenAPI schemas, the
+switches of the sealed profile, `swpks hmc set` and its output, and the table of the page.
+
+The verbs are in `hcall_abi.control`, the grammar of fault plans in `hcall_abi.faults`.  The values that a
+partition may have at a given moment are decided by its system; here stands what exists at all.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
+from hcall_abi.calls import Opcode
 from hcall_abi.consumers import SecureBoot
 
-ATTRIBUTES: Mapping[str, range] = {
-    "keystore_kbytes": range(0x10000),
-    "keystore_signed_updates": range(2),
-    "keystore_signed_updates_without_verification": range(2),
-    "linux_dynamic_key_secure_boot": range(2),
-    "secure_boot": range(3),
-}
-"""Attributes and the numbers that each may have at all: KiB, 0 or 1, and secure-boot modes."""
+SecureBootMode = Literal["off", "audit", "enforce"]
+"""A secure-boot mode by name; `ibm,secure-boot` has 0, 1 and 2 for it."""
 
-SECURE_BOOT_MODES = tuple(mode.name.lower() for mode in SecureBoot)
-"""Names of the secure-boot modes, in the order of their numbers: off, audit, enforce."""
+SECURE_BOOT_MODES: tuple[SecureBootMode, ...] = get_args(SecureBootMode)
+"""Names of the secure-boot modes, in the order of their numbers."""
+
+LARGEST_PARTITION_ID = 0xFFFF
+"""Partition ids are 1 to this number; 0 stands for a listener's only partition."""
 
 IN_USE_CODE = "HSCL0DC8"
 """The console's message number for switching off something that a keystore in use needs."""
 
-NAME_RULE = (
-    "a name is 1 to 31 letters, digits, dots, dashes or underscores, starts with a letter or digit, "
-    "and is not control or tcp"
-)
-"""The rule of partition names, as refusals cite it (spec/control.md#names)."""
+SWITCH = range(2)
+"""The numbers of an attribute that is off (0) or on (1)."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
 _RESERVED_NAMES = frozenset({"control", "tcp"})
+_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+class AttributeRow(NamedTuple):
+    """The row of one attribute.
+
+    `numbers` are those that it may have at all.  `sealed` is its place in the sealed profile
+    (spec/sealed.md#partition-profile): the name of a field, or for a switch its bit of `attributes`.
+    `words` are the names of its numbers, from 0 on.  `needs` is the h-call without which a firmware
+    level does not have it, or another attribute without which it cannot be on.  `of_updates` marks
+    attributes of signed updates: they change while the partition is powered off, and go with the keystore.
+    """
+
+    description: str
+    numbers: range
+    sealed: str | int
+    words: tuple[str, ...] = ()
+    default: int = 0
+    needs: Opcode | str | None = None
+    of_updates: bool = False
+
+    @property
+    def span(self) -> str:
+        """Its numbers, in words."""
+        return f"{self.numbers[0]} to {self.numbers[-1]}"
+
+    @property
+    def values(self) -> str:
+        """All that may be given for it: numbers, and words where it has them."""
+        return f"{self.span}, or {', '.join(self.words)}" if self.words else self.span
+
+    @property
+    def legend(self) -> str:
+        """Its numbers with the names that they have, "" where they have none."""
+        return ", ".join(f"{number} {word}" for number, word in enumerate(self.words))
+
+    def shown(self, number: int) -> int | str:
+        """Return a number as views and settings have it: by its name where it has one."""
+        return self.words[number] if self.words else number
+
+    def number_of(self, shown: int | str) -> int:
+        """Return the number of what `shown` has returned."""
+        return self.words.index(shown) if isinstance(shown, str) else shown
+
+    def parse(self, given: int | str) -> int:
+        """Return the number of a word, of digits or of a number; ValueError for all that it cannot be."""
+        if given in self.words:
+            return self.words.index(str(given))
+        number = int(given) if _NUMBER.fullmatch(str(given)) else -1
+        if number not in self.numbers:
+            raise ValueError(f"is {self.values}, not {given!r}")
+        return number
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsoleAttributes:
+    """Every attribute of a partition by the console's name, in the order of the page; immutable.
+
+    A new attribute is a field here, and nothing else: see ARCHITECTURE.md#how-to-add-an-attribute.
+    """
+
+    keystore_kbytes: Annotated[
+        int,
+        AttributeRow(
+            "size of the keystore in KiB; 0 switches it off, and the attributes of signed updates with it",
+            range(0x10000),
+            "kbytes",
+        ),
+    ]
+    keystore_signed_updates: Annotated[
+        int,
+        AttributeRow(
+            "1: SIGNED_UPDATE is answered; 0: H_FUNCTION, and GET_CONFIG shows no algorithms for it",
+            SWITCH,
+            1,
+            needs=Opcode.SIGNED_UPDATE,
+            of_updates=True,
+        ),
+    ]
+    keystore_signed_updates_without_verification: Annotated[
+        int,
+        AttributeRow(
+            "a latch: while it is 1, one update of Linux's PK needs no signature; "
+            "the first that succeeds, a deletion too, sets it back to 0",
+            SWITCH,
+            2,
+            needs="keystore_signed_updates",
+            of_updates=True,
+        ),
+    ]
+    linux_dynamic_key_secure_boot: Annotated[
+        int,
+        AttributeRow(
+            "1: from the next IPL on the keystore has SB_VERSION, "
+            "and the guest's secure boot takes its keys from there",
+            SWITCH,
+            4,
+            needs="keystore_signed_updates",
+            of_updates=True,
+        ),
+    ]
+    secure_boot: Annotated[
+        SecureBootMode,
+        AttributeRow("the mode that the next IPL takes", range(3), "secure_boot", words=SECURE_BOOT_MODES),
+    ]
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """All of them in the console's numbers."""
+        return {name: row.number_of(getattr(self, name)) for name, row in ATTRIBUTES.items()}
+
+    @property
+    def of_updates(self) -> tuple[int, ...]:
+        """The numbers of those about signed updates."""
+        return tuple(getattr(self, name) for name in OF_UPDATES)
+
+    @property
+    def next_mode(self) -> SecureBoot:
+        """The secure-boot mode that the next IPL takes."""
+        return SecureBoot(SECURE_BOOT_MODES.index(self.secure_boot))
+
+    def with_numbers(self, numbers: Mapping[str, int]) -> ConsoleAttributes:
+        """Return these attributes with some changed; the numbers are in range."""
+        shown: dict[str, Any] = {name: ATTRIBUTES[name].shown(number) for name, number in numbers.items()}
+        return replace(self, **shown)
+
+
+def _rows() -> Mapping[str, AttributeRow]:
+    hints = get_type_hints(ConsoleAttributes, include_extras=True)
+    return MappingProxyType({name: get_args(hint)[1] for name, hint in hints.items()})
+
+
+ATTRIBUTES = _rows()
+"""The row of every attribute by its name, in the order of the page."""
+
+CALLS_OF = {name: row.needs for name, row in ATTRIBUTES.items() if isinstance(row.needs, Opcode)}
+"""Attributes that need an h-call; while such an attribute is 0, the partition does not have the call."""
+
+OF_UPDATES = tuple(name for name, row in ATTRIBUTES.items() if row.of_updates)
+"""Names of the attributes of signed updates."""
+
+_DEFAULTS: dict[str, Any] = {name: row.shown(row.default) for name, row in ATTRIBUTES.items()}
+AT_FIRST = ConsoleAttributes(**_DEFAULTS)
+"""The attributes of a new partition."""
 
 
 def is_partition_name(name: str) -> bool:

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from hcall_abi.control_bodies import (
+    Answered,
     AttributeChanges,
     Body,
     FaultPlanSetting,
@@ -20,29 +21,30 @@ from hcall_abi.control_bodies import (
     NvramFaultSetting,
     PartitionView,
     SystemView,
-    View,
     WritebackView,
 )
+from hcall_abi.rules import console as rules
+from hcall_abi.rules.rule import Rule
 
 
 class ProblemKind(Enum):
-    """A kind of problem: its HTTP status, its title and, for what HTTP itself refuses, the rule."""
+    """A kind of problem: its HTTP status, its title, and its rule where the kind has only one."""
 
     MALFORMED = (
         400,
         "Malformed request",
-        "a body has the fields of its verb, and no verb takes a query",
+        rules.REQUEST_FORM,
     )
-    NOT_FOUND = (404, "Not found", "the path names a verb and a partition that exist")
-    NO_METHOD = (405, "Method not allowed", "a path answers the methods of its verbs")
-    TOO_SLOW = (408, "Request too slow", "a body is here within 10 seconds of its header")
-    REFUSED = (409, "Refused by a rule", "the rules of the console hold")
-    TOO_LARGE = (413, "Body too large", "a body has at most 65536 bytes")
-    NOT_JSON = (415, "Not JSON", "a body is application/json")
-    INTERNAL = (500, "Internal error", "no request ends in an error of the server")
-    STORAGE = (503, "Storage trouble", "what was stored can be read and written")
+    NOT_FOUND = (404, "Not found", rules.REQUEST_PATH)
+    NO_METHOD = (405, "Method not allowed", rules.REQUEST_METHOD)
+    TOO_SLOW = (408, "Request too slow", rules.REQUEST_TIME)
+    REFUSED = (409, "Refused by a rule", None)
+    TOO_LARGE = (413, "Body too large", rules.REQUEST_SIZE)
+    NOT_JSON = (415, "Not JSON", rules.REQUEST_JSON)
+    INTERNAL = (500, "Internal error", rules.REQUEST_ANSWERED)
+    STORAGE = (503, "Storage trouble", None)
 
-    def __init__(self, status: int, title: str, rule: str) -> None:
+    def __init__(self, status: int, title: str, rule: Rule | None) -> None:
         self.status = status
         self.title = title
         self.rule = rule
@@ -70,7 +72,7 @@ class Verb(NamedTuple):
     path: str
     operation: str
     summary: str
-    answers: Mapping[int, type[View] | None]
+    answers: Mapping[int, type[Answered] | None]
     body: type[Body] | None = None
     problems: tuple[ProblemKind, ...] = ()
 

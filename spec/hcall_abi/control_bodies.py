@@ -7,26 +7,22 @@ names are those of the real console where it has them (`keystore_kbytes`, `secur
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
-from hcall_abi.console import ATTRIBUTES
+from hcall_abi.bounds import LONGEST_NAME
+from hcall_abi.console import ATTRIBUTES, AttributeRow, ConsoleAttributes, SecureBootMode
 from hcall_abi.faults import COUNTED_TROUBLES, ConsoleTrouble
 
-SecureBootMode = Literal["off", "audit", "enforce"]
-"""A secure-boot mode by name; `ibm,secure-boot` has 0, 1 and 2 for it."""
-
-_LARGEST_KBYTES = ATTRIBUTES["keystore_kbytes"][-1]
+_SIZE = ATTRIBUTES["keystore_kbytes"]
 Kbytes = Annotated[
-    int, msgspec.Meta(ge=0, le=_LARGEST_KBYTES, description="KiB; 0 is a keystore that is off")
+    int,
+    msgspec.Meta(ge=0, le=_SIZE.numbers[-1], description="KiB; 0 is a keystore that is off"),
 ]
-_LARGEST_SWITCH = ATTRIBUTES["keystore_signed_updates"][-1]
-Switch = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST_SWITCH, description="1: on")]
-_LARGEST_MODE = ATTRIBUTES["secure_boot"][-1]
-ModeNumber = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST_MODE, description="0 off, 1 audit, 2 enforce")]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255, description="name of a partition")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME, description="name of a partition")]
 FaultName = Literal["guest", "peer", "operator", "storage", "internal"]
 
 
@@ -42,18 +38,29 @@ class NewPartition(Body):
     """A partition to create. It is powered off, and its keystore is off unless a size is given (R-30)."""
 
     name: Name
-    keystore_kbytes: Kbytes = 0
+    keystore_kbytes: Kbytes = _SIZE.default
     auto_start: Annotated[bool, msgspec.Meta(description="powered on when the server starts")] = True
 
 
-class AttributeChanges(Body):
-    """Attributes to set, all of them or none; what is not named stays as it is."""
+def _change(row: AttributeRow) -> Any:
+    """Return the type of an attribute that may be left away, by its number."""
+    description = row.legend or row.description
+    number = msgspec.Meta(ge=row.numbers[0], le=row.numbers[-1], description=description)
+    return Annotated[int, number] | msgspec.UnsetType
 
-    keystore_kbytes: Kbytes | msgspec.UnsetType = msgspec.UNSET
-    keystore_signed_updates: Switch | msgspec.UnsetType = msgspec.UNSET
-    keystore_signed_updates_without_verification: Switch | msgspec.UnsetType = msgspec.UNSET
-    linux_dynamic_key_secure_boot: Switch | msgspec.UnsetType = msgspec.UNSET
-    secure_boot: ModeNumber | msgspec.UnsetType = msgspec.UNSET
+
+AttributeChanges = cast(
+    type[Body],
+    msgspec.defstruct(
+        "AttributeChanges",
+        [(name, _change(row), msgspec.UNSET) for name, row in ATTRIBUTES.items()],
+        bases=(Body,),
+        module=__name__,
+        kw_only=True,
+        namespace={"__doc__": "Attributes to set, all of them or none; what is not named stays as it is."},
+    ),
+)
+"""A field for each row of `hcall_abi.console.ATTRIBUTES`; bodies have numbers, never words."""
 
 
 class FaultSetting(Body):
@@ -116,29 +123,32 @@ class Trouble(View):
     """Why something does not work: what happened, the rule, the page that has it."""
 
     detail: str
+    rule_id: str
     rule: str
     section: str
 
 
-class PartitionView(View):
-    """A partition as the console shows it.
-
-    `secure_boot` is what the console has set, `curr_secure_boot` what this IPL runs with; `keystore`
-    is null while it is off or could not be opened, and `refused` then says why it could not; `faults`
-    is its fault plan.
-    """
+@dataclass(frozen=True, kw_only=True)
+class PartitionFacts:
+    """What the console shows of a partition before its attributes."""
 
     number: int
     name: str
     power: Literal["off", "running"]
     ipl_count: int
     auto_start: bool
-    secure_boot: SecureBootMode
     curr_secure_boot: SecureBootMode
-    keystore_kbytes: int
-    keystore_signed_updates: int
-    keystore_signed_updates_without_verification: int
-    linux_dynamic_key_secure_boot: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionView(ConsoleAttributes, PartitionFacts):
+    """A partition as the console shows it, with every attribute of `hcall_abi.console`.
+
+    `secure_boot` is what the console has set, `curr_secure_boot` what this IPL runs with; `keystore`
+    is null while it is off or could not be opened, and `refused` then says why it could not; `faults`
+    is its fault plan.  It is a dataclass, which travels as a struct does, because it inherits the attributes.
+    """
+
     keystore: KeystoreView | None
     refused: Trouble | None
     faults: list[FaultView]
@@ -184,8 +194,8 @@ class HealthView(View):
 class Problem(View, omit_defaults=True):
     """A refusal or an error (RFC 9457, `application/problem+json`).
 
-    `fault` tells who has to change something, `rule` which rule was broken, `section` the page that
-    has it; `code` is the real console's message number where it has one.
+    `fault` tells who has to change something, `rule_id` and `rule` which rule was broken (spec/rules.md),
+    `section` the page that has it; `code` is the real console's message number where it has one.
     """
 
     type: str
@@ -193,6 +203,11 @@ class Problem(View, omit_defaults=True):
     status: int
     detail: str
     fault: FaultName
+    rule_id: str
     rule: str
     section: str
     code: str | None = None
+
+
+Answered = View | PartitionView
+"""What an answer holds, where it is not plain text."""

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from construct import Bytes, Const, ConstructError, Int8ul, Int16ul, Int32ul, Struct
 
-from hcall_abi.update_rules import RuleBroken, UpdateRule
+from hcall_abi.errors import RuleBroken
+from hcall_abi.rules import updates as rules
+from hcall_abi.rules.rule import Rule
 
 GUID_PKCS7 = bytes.fromhex("9dd2af4adf68ee498aa9347d375665a7")
 """4aafd29d-68df-49ee-8aa9-347d375665a7 as it lies in memory: the certificate part is PKCS#7."""
@@ -52,9 +54,9 @@ OWNER_SIZE = 16
 """Bytes of the owner's GUID before the data of each signature."""
 
 _PART_RULES = {
-    "revision": UpdateRule.PART_REVISION,
-    "type": UpdateRule.PART_TYPE,
-    "guid": UpdateRule.PART_GUID,
+    "revision": rules.UPDATE_PART_REVISION,
+    "type": rules.UPDATE_PART_TYPE,
+    "guid": rules.UPDATE_PART_GUID,
 }
 
 
@@ -72,7 +74,7 @@ class EfiTime(NamedTuple):
     second: int = 0
 
 
-class SignedUpdate(NamedTuple):
+class UpdatePayload(NamedTuple):
     """A payload taken apart: its time, the PKCS#7 in DER, and the new contents of the variable."""
 
     time: EfiTime
@@ -80,7 +82,7 @@ class SignedUpdate(NamedTuple):
     contents: bytes
 
     def __repr__(self) -> str:
-        return f"SignedUpdate({self.time!r}, {len(self.pkcs7)} bytes signed, {len(self.contents)} bytes)"
+        return f"UpdatePayload({self.time!r}, {len(self.pkcs7)} bytes signed, {len(self.contents)} bytes)"
 
 
 class SignatureList(NamedTuple):
@@ -109,35 +111,35 @@ def build_time(time: EfiTime) -> bytes:
     return _build(TIME, time._asdict())
 
 
-def parse_update(payload: bytes) -> SignedUpdate:
+def parse_update(payload: bytes) -> UpdatePayload:
     """Take a payload apart; RuleBroken names what is wrong with it."""
     if len(payload) < HEADER_SIZE:
-        raise RuleBroken(UpdateRule.HEADER_WHOLE, f"a payload of {len(payload)} bytes")
+        raise RuleBroken(rules.UPDATE_HEADER, f"a payload of {len(payload)} bytes")
     try:
         time = _time(TIME.parse(payload))
     except ConstructError:
-        raise RuleBroken(UpdateRule.TIME_RESERVED, "a reserved field of the time is not 0") from None
+        raise RuleBroken(rules.UPDATE_TIME_RESERVED, "a reserved field of the time is not 0") from None
     length = int.from_bytes(payload[TIME_SIZE : TIME_SIZE + 4], "little")
     end = TIME_SIZE + length
     if length <= PART_SIZE:
-        raise RuleBroken(UpdateRule.PART_LENGTH, f"a certificate part of {length} bytes")
+        raise RuleBroken(rules.UPDATE_PART_LENGTH, f"a certificate part of {length} bytes")
     if end > len(payload):
-        raise RuleBroken(UpdateRule.PART_WITHIN, f"{length} bytes, {len(payload) - TIME_SIZE} are there")
+        raise RuleBroken(rules.UPDATE_PART_WITHIN, f"{length} bytes, {len(payload) - TIME_SIZE} are there")
     try:
         CERTIFICATE_PART.parse(payload[TIME_SIZE:])
     except ConstructError as error:
         name = (error.path or "").rpartition(" ")[2]
         raise RuleBroken(_PART_RULES[name], f"the certificate part's {name} is another") from None
-    return SignedUpdate(time, payload[HEADER_SIZE:end], payload[end:])
+    return UpdatePayload(time, payload[HEADER_SIZE:end], payload[end:])
 
 
-def build_update(update: SignedUpdate) -> bytes:
+def build_update(update: UpdatePayload) -> bytes:
     """Return the payload of an update."""
     part = _build(CERTIFICATE_PART, {"length": PART_SIZE + len(update.pkcs7)})
     return build_time(update.time) + part + update.pkcs7 + update.contents
 
 
-def parse_lists(data: bytes, rule: UpdateRule) -> list[SignatureList]:
+def parse_lists(data: bytes, rule: Rule) -> list[SignatureList]:
     """Take signature lists apart, back to back and nothing after them; none for no bytes.
 
     Every list has at least one signature, and every signature at least one byte after its owner.
@@ -151,7 +153,7 @@ def parse_lists(data: bytes, rule: UpdateRule) -> list[SignatureList]:
     return lists
 
 
-def _parse_list(data: bytes, at: int, rule: UpdateRule) -> tuple[SignatureList, int]:
+def _parse_list(data: bytes, at: int, rule: Rule) -> tuple[SignatureList, int]:
     left = len(data) - at
     if left < LIST_HEADER_SIZE:
         raise RuleBroken(rule, f"{left} bytes where a signature list has {LIST_HEADER_SIZE} and more")

@@ -11,17 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+from hcall_abi.bounds import MAX_COUNT, MAX_FAULTS, MAX_SECONDS
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.errors import OperatorError
+from hcall_abi.rules import console as rules
 from hcall_abi.statuses import Status
-
-BUSY_ANSWERS = "spec/faults.md#busy-answers"
-NVRAM = "spec/faults.md#nvram"
-
-MAX_FAULTS = 64
-"""Faults in one plan."""
-MAX_COUNT = 1_000_000
-MAX_SECONDS = 3600.0
 
 NvramTrouble = Literal["full", "io", "busy", "corrupt", "stall"]
 """What NVRAM does: it refuses a commit for want of space, an I/O error, a lock or damage, or hangs."""
@@ -60,14 +54,14 @@ class BusyFault:
         allowed = (CALLS[self.call].statuses & _LONG_BUSY) | {Status.H_BUSY}
         if self.status not in allowed:
             names = ", ".join(status.name for status in sorted(allowed))
-            raise _refused(f"{self.call.name} never answers {self.status.name}", f"its busy answers: {names}")
+            message = f"{self.call.name} never answers {self.status.name}; its busy answers are {names}"
+            raise OperatorError(rules.FAULT_STATUS, message)
         if (self.times is None) == (self.seconds is None):
-            raise _refused("how long?", "a fault lasts a number of times or of seconds, not both")
+            raise OperatorError(rules.FAULT_LASTING, "a fault with both times and seconds, or neither")
         if not 1 <= self.nth <= MAX_COUNT or (self.times is not None and not 1 <= self.times <= MAX_COUNT):
-            raise _refused("a count is out of range", f"nth and times are 1 to {MAX_COUNT}")
+            raise OperatorError(rules.FAULT_COUNT, f"nth={self.nth} and times={self.times}")
         if self.seconds is not None and not 0 < self.seconds <= MAX_SECONDS:
-            rule = f"seconds are above 0 and at most {MAX_SECONDS:g}: no guest waits for ever"
-            raise _refused("a time is out of range", rule)
+            raise OperatorError(rules.FAULT_SECONDS, f"{self.seconds:g} seconds")
 
     def __str__(self) -> str:
         lasting = f"seconds={self.seconds:g}" if self.times is None else f"times={self.times}"
@@ -99,13 +93,11 @@ class NvramFault:
 
     def __post_init__(self) -> None:
         if self.trouble not in get_args(NvramTrouble):
-            raise _refused(
-                f"no trouble {self.trouble!r}", f"troubles are {', '.join(get_args(NvramTrouble))}", NVRAM
-            )
+            raise OperatorError(rules.TROUBLE_KNOWN, f"no trouble {self.trouble!r}")
         if self.trouble == "stall" and (self.times is not None or self.after):
-            raise _refused("a stall with a number or an effect", "a stall lasts until it is ended", NVRAM)
+            raise OperatorError(rules.TROUBLE_STALL, "a stall with a number or an effect")
         if self.nth < 1 or (self.times is not None and self.times < 1):
-            raise _refused("a count is out of range", "nth and times are 1 or more", NVRAM)
+            raise OperatorError(rules.TROUBLE_COUNT, f"nth={self.nth} and times={self.times}")
 
     @property
     def kind(self) -> NvramOperation:
@@ -118,9 +110,10 @@ def busy_fault(
 ) -> BusyFault:
     """Return the fault with these names, once unless it says how long; OperatorError if there is none."""
     if hcall not in Opcode.__members__:
-        raise _refused(f"no h-call {hcall!r}", f"the h-calls are {', '.join(Opcode.__members__)}")
+        names = ", ".join(Opcode.__members__)
+        raise OperatorError(rules.FAULT_CALL, f"no h-call {hcall!r}; the h-calls are {names}")
     if status not in Status.__members__:
-        raise _refused(f"no status {status!r}", "a busy status is H_BUSY or one of H_LONG_BUSY_ORDER_*")
+        raise OperatorError(rules.FAULT_STATUS, f"no status {status!r}")
     if times is None and seconds is None:
         times = 1
     return BusyFault(Opcode[hcall], Status[status], nth, times, seconds)
@@ -130,7 +123,7 @@ def parse_fault(text: str) -> BusyFault:
     """Return the fault in "HCALL=STATUS[,nth=N][,times=K|,seconds=S]"; OperatorError if it is none."""
     match = _TEXT.fullmatch(text)
     if match is None:
-        raise _refused(f"{text!r} is no fault", "a fault is HCALL=STATUS[,nth=N][,times=K|,seconds=S]")
+        raise OperatorError(rules.FAULT_FORM, f"{text!r} is no fault")
     times, seconds = match["times"], match["seconds"]
     return busy_fault(
         match["hcall"],
@@ -145,9 +138,5 @@ def checked_plan(faults: Iterable[BusyFault]) -> tuple[BusyFault, ...]:
     """Return a partition's plan; OperatorError when it has more than `MAX_FAULTS` faults."""
     plan = tuple(faults)
     if len(plan) > MAX_FAULTS:
-        raise _refused(f"{len(plan)} faults", f"a plan has at most {MAX_FAULTS} faults")
+        raise OperatorError(rules.FAULT_PLAN, f"{len(plan)} faults")
     return plan
-
-
-def _refused(message: str, rule: str, section: str = BUSY_ANSWERS) -> OperatorError:
-    return OperatorError(message, rule=rule, section=section)

@@ -289,8 +289,8 @@ SEGMENT = Struct("address" / Int64ub, "length" / Int32ub, "access" / Int32ub)
 HCALL = Struct(
     "head" / HCALL_HEAD,
     "segments" / Array(this.head.count, SEGMENT),
-    Check(_accesses_known),
-    Check(_segments_apart),
+    "accesses_known" / Check(_accesses_known),
+    "segments_apart" / Check(_segments_apart),
     "data" / Bytes(lambda context: _carried(context.segments)),
     Terminated,
 )

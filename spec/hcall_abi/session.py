@@ -1,15 +1,7 @@
-"""The data channel as a state machine without I/O: bytes in, events out; frames in, bytes out.
+"""A data channel without I/O: bytes in, events out; frames in, bytes out.
 
-Both ends use it.  A session goes through the states below; the table says, for each state, which
-frame each role may send and where that leads.  GOODBYE ends a session from every state.
-
-    state       who may send     frame     leads to
-    START       server           HELLO     GREETED
-    GREETED     client           OPEN      OPENING
-    OPENING     server           OPENED    OPEN, or REFUSED for a status other than 0
-    OPEN        client           HCALL     OPEN
-                server           HRETURN   OPEN
-    any         either           GOODBYE   CLOSED
+Both ends use it.  A session cuts the stream into frames and back.  `hcall_abi.exchange` says which frame
+may come from whom: every event and every frame to be sent takes a step of it.
 
 The engine takes bytes in any pieces.  It holds at most one unfinished frame plus the last piece
 that it was given: memory is bounded by the header, the largest body and the size of one receive.
@@ -18,11 +10,8 @@ Each byte is copied a fixed number of times, however small the pieces are.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from enum import Enum
 from struct import Struct
-from typing import NamedTuple
 
 from hcall_abi.codec import (
     HEADER_LAYOUT,
@@ -32,6 +21,8 @@ from hcall_abi.codec import (
     encode,
     hreturn_parts,
 )
+from hcall_abi.errors import SwpksError
+from hcall_abi.exchange import Event, Exchange, OtherVersion, OutOfTurn, Role, SessionState
 from hcall_abi.frames import (
     MAGIC,
     MAX_BODY,
@@ -39,81 +30,40 @@ from hcall_abi.frames import (
     Frame,
     FrameType,
     Goodbye,
+    GoodbyeReason,
     HCall,
     Hello,
     HReturn,
-    Open,
-    Opened,
 )
+from hcall_abi.rules import protocol as rules
+from hcall_abi.rules.rule import Rule
 
+# Whoever holds a session also needs the names of the exchange that its methods take and return.
+__all__ = ["Event", "LocalProtocolError", "OtherVersion", "Role", "Session", "SessionState", "complaint"]
 
-class Role(Enum):
-    """Which end of the channel a session speaks for."""
-
-    SERVER = "server"
-    CLIENT = "client"
-
-
-class SessionState(Enum):
-    """Where a session stands."""
-
-    START = "start"
-    GREETED = "greeted"
-    OPENING = "opening"
-    OPEN = "open"
-    REFUSED = "refused"
-    CLOSED = "closed"
-
-
-_ENDINGS: dict[tuple[SessionState, Role, int], SessionState] = {
-    (state, role, FrameType.GOODBYE): SessionState.CLOSED
-    for state in SessionState
-    if state is not SessionState.CLOSED
-    for role in Role
-}
-_TABLE: dict[tuple[SessionState, Role, int], SessionState] = {
-    (SessionState.START, Role.SERVER, FrameType.HELLO): SessionState.GREETED,
-    (SessionState.GREETED, Role.CLIENT, FrameType.OPEN): SessionState.OPENING,
-    (SessionState.OPENING, Role.SERVER, FrameType.OPENED): SessionState.OPEN,
-    (SessionState.OPEN, Role.CLIENT, FrameType.HCALL): SessionState.OPEN,
-    (SessionState.OPEN, Role.SERVER, FrameType.HRETURN): SessionState.OPEN,
-    **_ENDINGS,
-}
-
-_TYPES: dict[type, int] = {
-    Hello: int(FrameType.HELLO),
-    Open: int(FrameType.OPEN),
-    Opened: int(FrameType.OPENED),
-    HCall: int(FrameType.HCALL),
-    HReturn: int(FrameType.HRETURN),
-    Goodbye: int(FrameType.GOODBYE),
-}
-_MOVES: dict[tuple[SessionState, Role], dict[int, SessionState]] = {
-    (state, role): {int(kind): to for (at, who, kind), to in _TABLE.items() if (at, who) == (state, role)}
-    for state in SessionState
-    for role in Role
-}
-"""The table by state and role, so that a session looks its row up once a state and not once a frame."""
+_OPEN, _CLOSED = SessionState.OPEN, SessionState.CLOSED
 _KNOWN_TYPES = frozenset(int(kind) for kind in FrameType)
-_TAGGED = frozenset({FrameType.OPEN, FrameType.OPENED, FrameType.HCALL, FrameType.HRETURN})
 _HEADER_SIZE = HEADER_LAYOUT.size
 _HCALL_START = HEADER_LAYOUT.pack(VERSION, int(FrameType.HCALL), 0, 0)[:8]
 """Magic, version, type and flags of every HCALL frame: the header that passes all the time."""
 _TAG_AND_LENGTH = Struct(">II").unpack_from
-
-
-class OtherVersion(NamedTuple):
-    """An OPEN in a protocol version that this end does not speak; its body was skipped."""
-
-    tag: int
-    version: int
-
-
-Event = Frame | OtherVersion
+_LONGEST_TEXT = 255
+"""Bytes of UTF-8 that a GOODBYE takes."""
 
 
 class LocalProtocolError(Exception):
-    """This end tried to send a frame that the protocol does not allow now: a bug here, not there."""
+    """This end tried to send a frame that the protocol does not allow now: a bug here, not of the peer."""
+
+    def __init__(self, rule: Rule, message: str) -> None:
+        super().__init__(f"{message} [rule {rule.id}: {rule.sentence}; see {rule.page}]")
+        self.rule = rule
+
+
+def complaint(error: SwpksError) -> Goodbye:
+    """Return the GOODBYE for a peer that broke the protocol: reason 1, and the rule in its text."""
+    text = f"{error.rule.id}: {error.message}; {error.rule.sentence}"
+    shortened = text.encode()[:_LONGEST_TEXT].decode(errors="ignore")
+    return Goodbye(int(GoodbyeReason.PROTOCOL_ERROR), shortened)
 
 
 class Session:
@@ -127,17 +77,22 @@ class Session:
     def __init__(self, role: Role, *, max_body: int = MAX_BODY) -> None:
         self.role = role
         self.peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
-        self._enter(SessionState.START)
         self.max_body = max_body
+        self._exchange = Exchange()
+        self._serves = role is Role.SERVER
         self._peer_max_body = MAX_BODY
         self._data = b""
         self._position = 0
         self._partial = bytearray()
         self._needed = _HEADER_SIZE
-        self._pending: deque[int] = deque()
 
     def __repr__(self) -> str:
         return f"Session({self.role.value}, {self.state.value})"
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session stands."""
+        return self._exchange.state
 
     @property
     def buffered(self) -> int:
@@ -147,15 +102,15 @@ class Session:
     @property
     def pending(self) -> int:
         """How many calls have been sent and not yet answered."""
-        return len(self._pending)
+        return self._exchange.pending
 
-    def receive_data(self, data: bytes) -> None:
+    def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Take received bytes; `events` then tells what they mean.
 
         Take all events before giving more bytes: what is left over has to be moved.  Bytes after
         the end of the session are dropped.
         """
-        if self.state is SessionState.CLOSED:
+        if self._exchange.state is _CLOSED:
             return
         if self._position < len(self._data):
             self._wait_for(_HEADER_SIZE)
@@ -168,8 +123,8 @@ class Session:
     def receive_eof(self) -> None:
         """Take the end of the stream; ProtocolError when it comes inside a frame."""
         if self.buffered and self.state is not SessionState.CLOSED:
-            raise _violation("the stream ended inside a frame", "frames arrive whole", "framing")
-        self._enter(SessionState.CLOSED)
+            raise ProtocolError(rules.FRAME_WHOLE, "the stream ended inside a frame")
+        self._exchange.end()
 
     def events(self) -> Iterator[Event]:
         """Yield one event for each whole frame received.
@@ -182,7 +137,7 @@ class Session:
 
     def next_event(self) -> Event | None:
         """Return the next of the `events`, None when there is no whole frame."""
-        return self._next_event() if self.state is not SessionState.CLOSED else None
+        return self._next_event() if self._exchange.state is not _CLOSED else None
 
     def calls(self, most: int) -> list[HCall]:
         """Take up to `most` calls that wait whole and one behind the other: a short cut for servers.
@@ -190,9 +145,12 @@ class Session:
         It stops in front of whatever is not plainly the next call; `next_event` tells what that is.
         """
         calls: list[HCall] = []
+        exchange = self._exchange
+        if not self._serves or exchange.state is not _OPEN:
+            return calls
         data, start = self._data, self._position
         size, longest = len(data), self.max_body
-        while self._serving and data.startswith(_HCALL_START, start) and len(calls) < most:
+        while data.startswith(_HCALL_START, start) and len(calls) < most:
             body = start + _HEADER_SIZE
             if body > size:
                 break
@@ -205,8 +163,8 @@ class Session:
             except ProtocolError:
                 break  # the calls before it still count
             calls.append(call)
-            self._pending.append(tag)
             start = self._position = end
+        exchange.ask(calls)
         return calls
 
     def answers(self, returns: list[HReturn]) -> list[tuple[bytes, bytes]]:
@@ -214,48 +172,24 @@ class Session:
 
         LocalProtocolError for answers in another order, or without a call.
         """
-        pending = self._pending
-        for returned in returns:
-            if not self._serving or not pending or pending.popleft() != returned[0]:
-                raise _not_due()
+        try:
+            self._exchange.answer(returns)
+        except OutOfTurn as broken:
+            raise LocalProtocolError(broken.rule, broken.message) from None
         return [hreturn_parts(returned) for returned in returns]
 
     def send(self, frame: Frame) -> bytes:
         """Return the bytes of `frame`; LocalProtocolError when it may not be sent now."""
-        kind = _TYPES[type(frame)]
-        state = self._may_send.get(kind)
-        if state is None:
-            name = FrameType(kind).name
-            raise LocalProtocolError(f"{self.role.value} may not send {name} in {self.state.value}")
         data = encode(frame)
-        match frame:
-            case HCall():
-                if len(data) - _HEADER_SIZE > self._peer_max_body:
-                    raise LocalProtocolError(f"the server takes bodies of {self._peer_max_body} bytes")
-                self._pending.append(frame.tag)
-            case Open():
-                self._pending.append(frame.tag)
-            case HReturn():
-                self._answer(frame.tag)
-            case Opened():
-                self._answer(frame.tag)
-                state = SessionState.REFUSED if frame.status else SessionState.OPEN
-            case _:
-                pass
-        self._enter(state)
+        size = len(data) - _HEADER_SIZE
+        if size > self._peer_max_body and type(frame) is HCall:
+            message = f"a body of {size} bytes, {self._peer_max_body} are the most"
+            raise LocalProtocolError(rules.CALL_SIZE, message)
+        try:
+            self._exchange.step(self.role, frame)
+        except OutOfTurn as broken:
+            raise LocalProtocolError(broken.rule, broken.message) from None
         return data
-
-    def _enter(self, state: SessionState) -> None:
-        self.state = state
-        self._may_send = _MOVES[state, self.role]
-        self._may_receive = _MOVES[state, self.peer]
-        self._serving = state is SessionState.OPEN and self.role is Role.SERVER
-
-    def _answer(self, tag: int) -> None:
-        """Note that the oldest pending call is answered; calls are answered in order."""
-        if not self._pending or self._pending[0] != tag:
-            raise _not_due()
-        self._pending.popleft()
 
     def _next_event(self) -> Event | None:
         data, start = self._data, self._position
@@ -263,18 +197,18 @@ class Session:
         if len(data) < body:
             return self._resume()
         magic, version, kind, flags, tag, length = HEADER_LAYOUT.unpack_raw(data, start)
-        self._check_header(magic, version, kind, flags, tag)
+        try:
+            self._check_header(magic, version, kind, flags, tag)
+        except OutOfTurn as broken:
+            raise ProtocolError(broken.rule, broken.message) from None
         if length > self.max_body:
-            raise _violation(f"a body of {length} bytes", f"at most {self.max_body} bytes", "framing")
+            raise ProtocolError(rules.FRAME_LENGTH, f"a body of {length} bytes, {self.max_body} are the most")
         end = body + length
         if len(data) < end:
             self._wait_for(_HEADER_SIZE + length)
             return None
-        event: Event
-        if version != VERSION:
-            event = self._other_version(version, tag)
-        else:
-            event = self._accept(decode(kind, tag, data, body, end), kind)
+        event = decode(kind, tag, data, body, end) if version == VERSION else OtherVersion(tag, version)
+        self._follow(event)
         self._position = end
         return event
 
@@ -300,59 +234,22 @@ class Session:
     def _check_header(self, magic: bytes, version: int, kind: int, flags: int, tag: int) -> None:
         """Refuse a frame by its header alone, before its body has come."""
         if magic != MAGIC:
-            raise _violation("bad magic", "a frame starts with HCAL", "frame-header")
+            raise ProtocolError(rules.FRAME_MAGIC, "bad magic")
         if version != VERSION:
-            if (self.state, self.role, kind) != (SessionState.GREETED, Role.SERVER, FrameType.OPEN):
-                raise _violation(f"a frame of version {version}", f"the version is {VERSION}", "frame-header")
+            if not self._exchange.skips(self.peer, kind):
+                raise ProtocolError(rules.FRAME_VERSION, f"a frame of version {version}")
             return
-        _check_fields(kind, flags, tag)
-        if kind not in self._may_receive:
-            name = FrameType(kind).name
-            rule = f"no {name} from the {self.peer.value} in state {self.state.value}"
-            raise _violation(f"unexpected {name}", rule, "states")
+        if flags:
+            raise ProtocolError(rules.FRAME_FLAGS, f"flags 0x{flags:04X}")
+        if kind not in _KNOWN_TYPES:
+            raise ProtocolError(rules.FRAME_TYPE, f"frame type {kind}")
+        self._exchange.admit(self.peer, kind, tag)
 
-    def _other_version(self, version: int, tag: int) -> OtherVersion:
-        self._pending.append(tag)
-        self._enter(SessionState.OPENING)
-        return OtherVersion(tag, version)
-
-    def _accept(self, frame: Frame, kind: int) -> Event:
-        """Follow the table for a frame from the peer that its header check has found there."""
-        state = self._may_receive[kind]
-        match frame:
-            case HReturn():
-                self._match(frame.tag)
-            case Opened():
-                self._match(frame.tag)
-                state = SessionState.REFUSED if frame.status else SessionState.OPEN
-            case Open() | HCall():
-                self._pending.append(frame.tag)
-            case Hello():
-                self._peer_max_body = frame.max_body
-            case _:
-                pass
-        self._enter(state)
-        return frame
-
-    def _match(self, tag: int) -> None:
-        if not self._pending or self._pending[0] != tag:
-            rule = "answers come in the order of the calls and echo their tags"
-            raise _violation("an answer with an unexpected tag", rule, "tags")
-        self._pending.popleft()
-
-
-def _not_due() -> LocalProtocolError:
-    return LocalProtocolError("an answer must carry the tag of the oldest call")
-
-
-def _violation(message: str, rule: str, heading: str) -> ProtocolError:
-    return ProtocolError(message, rule=rule, section=f"spec/protocol.md#{heading}")
-
-
-def _check_fields(kind: int, flags: int, tag: int) -> None:
-    if flags:
-        raise _violation("unknown flags", "flags are 0", "frame-header")
-    if kind not in _KNOWN_TYPES:
-        raise _violation(f"unknown frame type {kind}", "frame types are 1 to 6", "frame-header")
-    if tag and kind not in _TAGGED:
-        raise _violation("a tag where there is none", "HELLO and GOODBYE have tag 0", "frame-header")
+    def _follow(self, event: Event) -> None:
+        """Take the step for a frame from the peer that is whole."""
+        try:
+            self._exchange.step(self.peer, event)
+        except OutOfTurn as broken:
+            raise ProtocolError(broken.rule, broken.message) from None
+        if type(event) is Hello:
+            self._peer_max_body = event.max_body

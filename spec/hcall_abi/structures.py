@@ -26,6 +26,7 @@ from construct import (
 
 from hcall_abi.errors import PeerError
 from hcall_abi.layout import FixedLayout
+from hcall_abi.rules import protocol as rules
 
 CONFIG_SIZE = 520
 """Full size of the config block in bytes; callers pass 32, 512 or 520."""
@@ -101,14 +102,18 @@ def parse_config(data: bytes) -> Config:
             raise ConstructError("unknown version or length")
         fields = definition.parse(data.ljust(CONFIG_SIZE, b"\0"))
     except ConstructError:
-        raise _unreadable("config block", "versions 1 to 3, reserved bytes 0") from None
+        raise PeerError(rules.ANSWER_CONFIG, "unreadable config block") from None
     return Config(*(fields.get(name, 0) for name in Config._fields))
 
 
+AUTH_VERSION = 1
+AUTH_RESERVED = bytes(8)
+"""The first reserved field of an authorization block; the second is a number, 0."""
+
 AUTH_HEAD = Struct(
-    "version" / Const(1, Int8ub),
+    "version" / Const(AUTH_VERSION, Int8ub),
     "consumer" / Int8ub,
-    Const(bytes(8)),
+    Const(AUTH_RESERVED),
     Const(0, Int32ub),
     "password_length" / Int16ub,
 )
@@ -153,8 +158,4 @@ def parse_label_list(data: bytes, count: int) -> list[bytes]:
     try:
         return list(label_list(count).parse(data).labels)
     except ConstructError:
-        raise _unreadable("label list", "length and label, count times, nothing after") from None
-
-
-def _unreadable(what: str, rule: str) -> PeerError:
-    return PeerError(f"unreadable {what}", rule=rule, section="spec/structures.md")
+        raise PeerError(rules.ANSWER_LABELS, "unreadable label list") from None

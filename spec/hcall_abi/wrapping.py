@@ -12,6 +12,9 @@ WRAPPING_KEY_SIZE = 32
 WRAP_OVERHEAD = 1024
 """How many bytes a wrapped object has beyond its input; Linux computes with it in both directions."""
 
+MAX_WRAP_INPUT = 0xFFFF
+"""Most bytes that WRAP takes: as many as the largest plain object has (spec/choices.md#choices)."""
+
 ALGORITHM_MASK = 0xF
 """The bits of the wrap flags that name the wrapping algorithm."""
 AES_256_GCM = 1

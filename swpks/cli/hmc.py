@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
-from hcall_abi.control_bodies import HealthView, View
+from hcall_abi.control_bodies import Answered, HealthView
 from hcall_abi.faults import ConsoleTrouble, parse_fault
 from hcall_client import console
 from hcall_client.console import (
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     return _show(args, answer, shown)
 
 
-def _show(args: argparse.Namespace, answer: View | str, shown: Callable[[Any], str]) -> int:
+def _show(args: argparse.Namespace, answer: Answered | str, shown: Callable[[Any], str]) -> int:
     """Print an answer: as JSON where that was asked for; text as it came."""
     if isinstance(answer, str):
         sys.stdout.write(answer)
@@ -112,9 +112,10 @@ def _fail(args: argparse.Namespace, text: str, status: int) -> int:
 
 
 def _kbytes(text: str) -> int:
-    if not _is_number(text) or int(text) not in ATTRIBUTES["keystore_kbytes"]:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of KiB")
-    return int(text)
+    try:
+        return ATTRIBUTES["keystore_kbytes"].parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of KiB") from None
 
 
 def _commits(text: str) -> int:
@@ -130,12 +131,10 @@ def _attribute(text: str) -> tuple[str, int]:
         names = ", ".join(ATTRIBUTES)
         message = f"{text!r} sets no attribute; it is ATTRIBUTE=VALUE, and the attributes are {names}"
         raise argparse.ArgumentTypeError(message)
-    if name == "secure_boot" and value in SECURE_BOOT_MODES:
-        return name, SECURE_BOOT_MODES.index(value)
-    if not (_is_number(value) and int(value) in ATTRIBUTES[name]):
-        words = f", or {', '.join(SECURE_BOOT_MODES)}" if name == "secure_boot" else ""
-        raise argparse.ArgumentTypeError(f"{name} is 0 to {ATTRIBUTES[name][-1]}{words}, not {value!r}")
-    return name, int(value)
+    try:
+        return name, ATTRIBUTES[name].parse(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{name} {error}") from None
 
 
 def _is_number(text: str) -> bool:
@@ -184,7 +183,7 @@ def _power(args: argparse.Namespace) -> Ask:
 
 
 def _secure_boot(args: argparse.Namespace) -> Ask:
-    return Ask(console.set_attributes(args.name, {"secure_boot": SECURE_BOOT_MODES.index(args.mode)}))
+    return Ask(console.set_attributes(args.name, {"secure_boot": ATTRIBUTES["secure_boot"].parse(args.mode)}))
 
 
 def _keystore(args: argparse.Namespace) -> Ask:
@@ -207,8 +206,7 @@ _ATTRIBUTES: dict[str, Any] = {
     "nargs": "+",
     "type": _attribute,
     "action": _EachOnce,
-    "help": "the console's names and numbers, such as keystore_signed_updates=1; "
-    "secure_boot takes off, audit and enforce too",
+    "help": "; ".join(f"{name} is {row.values}" for name, row in ATTRIBUTES.items()),
 }
 _FAULTS: dict[str, Any] = {
     "metavar": "FAULT",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hcall_abi.console import ATTRIBUTES
 from hcall_abi.control_bodies import (
     FaultView,
     HealthView,
@@ -13,11 +14,8 @@ from hcall_abi.control_bodies import (
     WritebackView,
 )
 
-_ATTRIBUTES = (
-    "keystore_signed_updates",
-    "keystore_signed_updates_without_verification",
-    "linux_dynamic_key_secure_boot",
-)
+_IN_TABLE = ("keystore_kbytes", "secure_boot")
+"""Attributes that are columns of the table; all others have a line each."""
 _HEAD = ("PARTITION", "ID", "POWER", "IPLS", "KEYSTORE", "USED", "OBJECTS", "SECURE BOOT")
 
 
@@ -36,12 +34,13 @@ def system(answer: SystemView) -> str:
 
 def partition(answer: PartitionView) -> str:
     """Return one partition as a table of one row, its further attributes, and why it was refused."""
-    lines = _table([_HEAD, _row(answer)]) + [f"{name}={getattr(answer, name)}" for name in _ATTRIBUTES]
+    others = [name for name in ATTRIBUTES if name not in _IN_TABLE]
+    lines = _table([_HEAD, _row(answer)]) + [f"{name}={getattr(answer, name)}" for name in others]
     lines += map(_fault, answer.faults)
     if refused := answer.refused:
         lines += [
             f"REFUSED: {refused.detail}",
-            f"  rule: {refused.rule}",
+            f"  rule: {refused.rule} ({refused.rule_id})",
             f"  see: {refused.section}",
         ]
     return "\n".join(lines)
@@ -69,7 +68,8 @@ def problem(answer: Problem) -> str:
     code, detail = answer.code, answer.detail
     if code and code not in detail:
         detail = f"{code}: {detail}"
-    return f"{detail}\n  rule: {answer.rule}\n  see: {answer.section} ({answer.fault} fault)"
+    rule = f"{answer.rule} ({answer.rule_id})"
+    return f"{detail}\n  rule: {rule}\n  see: {answer.section} ({answer.fault} fault)"
 
 
 def _fault(answer: FaultView) -> str:

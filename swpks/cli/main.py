@@ -7,7 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from hcall_abi.errors import Fault, SwpksError
+from hcall_abi.errors import SwpksError
+from hcall_abi.rules.rule import Fault
 from hcall_server import __version__
 
 COMMANDS = {
@@ -19,7 +20,7 @@ COMMANDS = {
 }
 """Each command is a module or package beside this one whose `add_parser(subparsers)` sets a default `run`."""
 
-EXIT_STATUS = {Fault.GUEST: 1, Fault.PEER: 1, Fault.OPERATOR: 2, Fault.STORAGE: 3}
+EXIT_STATUS = {Fault.GUEST: 1, Fault.PEER: 1, Fault.OPERATOR: 2, Fault.STORAGE: 3, Fault.INTERNAL: 1}
 """Exit statuses by whose fault it is; 0 is success, 130 an interrupt."""
 
 

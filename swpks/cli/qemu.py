@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hcall_abi.calls import Opcode
-from hcall_abi.console import NAME_RULE, is_partition_name
+from hcall_abi.console import is_partition_name
 from hcall_abi.errors import OperatorError
+from hcall_abi.rules import service as rules
+from hcall_abi.rules.console import NAME_FORM
 from hcall_abi.statuses import status_name
 from swpks.cli.where import state_folder
 
@@ -124,7 +126,7 @@ def _wanted(text: str) -> Wanted:
     if colon and not (size.isascii() and size.isdigit() and len(size) < 6):
         raise argparse.ArgumentTypeError(f"{size!r} is no number of KiB")
     if not is_partition_name(name):
-        raise argparse.ArgumentTypeError(f"{name!r} is no name for a partition: {NAME_RULE}")
+        raise argparse.ArgumentTypeError(f"{name!r} is no name for a partition: {NAME_FORM.sentence}")
     return Wanted(name, int(size) if colon else None)
 
 
@@ -154,9 +156,7 @@ def _server(state: Path, wanted: Wanted) -> Iterator[None]:
     try:
         server.start()
     except ServerFailed as error:
-        raise OperatorError(
-            str(error), rule="a server starts on the state folder", section=_SERVICE
-        ) from None
+        raise OperatorError(rules.SERVER_STARTS, str(error)) from None
     try:
         yield
     finally:
@@ -177,6 +177,3 @@ def _tell(opcode: int, answer: HReturn) -> None:
     """Tell of an h-call: its name and status, never what it carried."""
     name = Opcode(opcode).name
     print(f"swpks: H_PKS_{name} -> {status_name(answer.status)}\r", file=sys.stderr, flush=True)
-
-
-_SERVICE = "spec/service.md#state"

@@ -11,6 +11,7 @@ from typing import Any
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.levels import LEVELS
+from hcall_abi.rules import service as rules
 from hcall_server.machine import logs
 from hcall_server.service.settings import PartitionSettings, Settings, parse_partition
 
@@ -89,23 +90,17 @@ def _settings(options: argparse.Namespace) -> Settings:
             changes["strict_wrapping"] = False
         return dataclasses.replace(settings, **changes)
     except ValueError as error:
-        rule, section = "options have the documented forms and ranges", "spec/service.md#configuration"
-        raise OperatorError(str(error), rule=rule, section=section) from None
+        raise OperatorError(rules.CONFIG_OPTIONS, str(error)) from None
 
 
 def _merged(
     filed: tuple[PartitionSettings, ...], given: list[PartitionSettings]
 ) -> tuple[PartitionSettings, ...]:
     """Return the partitions of the file, with what the command line says of them instead."""
-    told = {each.name: _told(each) for each in given}
+    told = {each.name: each for each in given}
     known = {each.name for each in filed}
-    kept = [dataclasses.replace(each, **told.get(each.name, {})) for each in filed]
+    kept = [each.overridden(told[each.name]) if each.name in told else each for each in filed]
     return (*kept, *(each for each in given if each.name not in known))
-
-
-def _told(settings: PartitionSettings) -> dict[str, Any]:
-    """Return the fields that are set."""
-    return {name: value for name, value in vars(settings).items() if value not in (None, ())}
 
 
 def _announce(ready: dict[str, Any], descriptor: int | None) -> None:
@@ -119,6 +114,5 @@ def _announce(ready: dict[str, Any], descriptor: int | None) -> None:
             with os.fdopen(descriptor, "w") as channel:
                 channel.write(json.dumps(ready) + "\n")
         except OSError as error:
-            rule = "--ready-fd is a descriptor open for writing"
             message = f"descriptor {descriptor}: {error.strerror}"
-            raise OperatorError(message, rule=rule, section="spec/service.md#ready") from None
+            raise OperatorError(rules.READY_DESCRIPTOR, message) from None

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from hcall_abi.errors import OperatorError
+from hcall_abi.rules import storage as rules
 
 if TYPE_CHECKING:
     from swpks.demo.play import Step
@@ -66,15 +67,10 @@ def _named(wanted: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         taken = any(folder.iterdir())
     except OSError as error:
-        raise _refused(f"{folder}: {error.strerror}") from None
+        raise OperatorError(rules.STATE_WRITABLE, f"{folder}: {error.strerror}") from None
     if taken:
-        raise _refused(f"{folder} is not empty")
+        raise OperatorError(rules.STATE_EMPTY, f"{folder} is not empty")
     return folder
-
-
-def _refused(message: str) -> OperatorError:
-    rule, section = "the demo plays in a folder that is new or empty", "spec/service.md#state"
-    return OperatorError(message, rule=rule, section=section)
 
 
 @contextlib.contextmanager

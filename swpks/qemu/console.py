@@ -12,6 +12,8 @@ import trio
 from hcall_abi.console import SECURE_BOOT_MODES
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.control_bodies import PartitionView
+from hcall_abi.rules import service as rules
+from hcall_abi.rules.console import POWER_OPENED
 from hcall_client import console
 from hcall_client.console import (
     Console,
@@ -43,10 +45,10 @@ class PatientConsole:
         """Check that there is such a partition, with a keystore of `kbytes` KiB if that is given."""
         view = await self._view()
         if view.refused:
-            raise PartitionUnusable(f"{self.name} is refused: {view.refused.detail}", view.refused.rule)
+            raise PartitionUnusable(f"{self.name} is refused: {view.refused.detail}", POWER_OPENED)
         if kbytes not in (None, view.keystore_kbytes):
             message = f"the keystore of {self.name} has {view.keystore_kbytes} KiB, not {kbytes}"
-            raise PartitionUnusable(message, "the sizes at a running server are set by its console")
+            raise PartitionUnusable(message, rules.PARTITION_SIZE)
 
     async def ipl(self) -> None:
         """Restart the partition, or start it where it is off."""

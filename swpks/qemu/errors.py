@@ -3,53 +3,47 @@
 from __future__ import annotations
 
 from hcall_abi.errors import OperatorError, PeerError
+from hcall_abi.rules import service as rules
+from hcall_abi.rules.rule import Rule
 
 
 class KernelUnsuitable(OperatorError):
     """The kernel's image cannot be served: it has no symbols, no keystore driver, or is not for ppc64le."""
 
     def __init__(self, message: str) -> None:
-        rule = "the kernel is an uncompressed ppc64le ELF file with its symbols and CONFIG_PSERIES_PLPKS"
-        super().__init__(message, rule=rule, section="spec/qemu.md#the-kernel")
+        super().__init__(rules.KERNEL_IMAGE, message)
 
 
 class MachineFailed(OperatorError):
     """QEMU is not installed, or ended otherwise than by the guest's or its user's wish."""
 
-    def __init__(
-        self, message: str, rule: str = "qemu-system-ppc64 runs with the options it was given"
-    ) -> None:
-        super().__init__(message, rule=rule, section="spec/qemu.md#the-machine")
+    def __init__(self, message: str) -> None:
+        super().__init__(rules.MACHINE_RUNS, message)
 
 
 class StubError(PeerError):
     """QEMU's gdb stub is gone, answers with an error, or not at all as the protocol says."""
 
     def __init__(self, message: str) -> None:
-        rule = "the gdb stub answers every request as the remote serial protocol says"
-        super().__init__(message, rule=rule, section="spec/qemu.md#the-stub")
+        super().__init__(rules.STUB_ANSWERS, message)
 
 
 class TreeUnsuitable(PeerError):
     """The guest's flattened device tree is damaged, or has no room for what is to be added."""
 
     def __init__(self, message: str) -> None:
-        rule = "the device tree is well formed, lists the h-call functions, and ends in padding"
-        super().__init__(message, rule=rule, section="spec/qemu.md#the-device-tree")
+        super().__init__(rules.TREE_SOUND, message)
 
 
 class GuestStopped(PeerError):
     """The guest stopped where nobody asked it to, and cannot go on."""
 
     def __init__(self, message: str) -> None:
-        rule = "the guest stops at the bridge's breakpoints alone"
-        super().__init__(message, rule=rule, section="spec/qemu.md#stops")
+        super().__init__(rules.GUEST_STOPS, message)
 
 
 class PartitionUnusable(OperatorError):
     """The partition is not as it was asked for, or the control channel refused it or is not served."""
 
-    def __init__(
-        self, message: str, rule: str = "the partition exists, and its control channel is served"
-    ) -> None:
-        super().__init__(message, rule=rule, section="spec/qemu.md#the-partition")
+    def __init__(self, message: str, rule: Rule = rules.PARTITION_SERVED) -> None:
+        super().__init__(rule, message)

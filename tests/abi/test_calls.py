@@ -6,7 +6,8 @@ codes), and the kernel's papr_hcalls document (statuses of the newer calls).
 
 import pytest
 
-from hcall_abi.calls import CALLS, Kind, Opcode
+from hcall_abi.arguments import Kind
+from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
 from hcall_abi.policies import CALLER_BITS, KNOWN_BITS, STATUS_BITS, Policy, describe
@@ -98,9 +99,9 @@ def test_every_buffer_has_its_length(name: str) -> None:
     """The length argument of a buffer follows it; an authorization block tells its own."""
     spec = CALLS[Opcode[name]]
     for arg in spec.args:
-        if arg.kind in (Kind.LABEL, Kind.INPUT, Kind.OUTPUT, Kind.PASSWORD):
+        if (arg.kind.readable or arg.kind.writable) and arg.kind is not Kind.AUTHORIZATION:
             length = spec.arg(arg.length or "")
-            assert length.kind is Kind.LENGTH
+            assert length.kind.is_length
             assert length.register == arg.register + 1
         else:
             assert arg.length is None

@@ -3,8 +3,11 @@
 import pytest
 
 from hcall_abi.codec import ProtocolError, decode, encode
-from hcall_abi.errors import Fault, OperatorError, PeerError, StorageError, SwpksError
+from hcall_abi.errors import OperatorError, PeerError, StorageError, SwpksError
 from hcall_abi.frames import Frame, FrameType, Goodbye, HCall, HReturn, Open, Opened, Segment, Write
+from hcall_abi.rules import console, protocol, storage
+from hcall_abi.rules.rule import Fault, Rule
+from hcall_abi.session import complaint
 from hcall_abi.structures import build_auth, parse_config, parse_label_list
 from tests.abi.sessions import HELLO, ZEROS, pair
 
@@ -41,8 +44,23 @@ def test_errors_of_damaged_frames(frame: Frame) -> None:
         with pytest.raises(ProtocolError) as caught:
             decode(kind, 1, damaged, 0, len(damaged))
         assert hides(str(caught.value))
+        assert hides(complaint(caught.value).text)
         assert caught.value.__cause__ is None
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "kind,rule", [(2, protocol.OPEN_NAME), (3, protocol.OPENED_LEVEL), (6, protocol.GOODBYE_TEXT)]
+)
+def test_errors_of_texts_that_are_no_utf8(kind: int, rule: Rule) -> None:
+    """Construct's own message has the bytes of the text; ours has the name of its field."""
+    fixed = {2: bytes(68), 3: bytes(44), 6: bytes(4)}[kind]
+    body = fixed + bytes([len(CANARY) + 1]) + CANARY + b"\xff"
+    with pytest.raises(ProtocolError) as caught:
+        decode(kind, 1, body, 0, len(body))
+    assert caught.value.rule is rule
+    assert hides(str(caught.value))
+    assert caught.value.__suppress_context__
 
 
 def test_sessions() -> None:
@@ -65,12 +83,18 @@ def test_structures() -> None:
 
 def test_the_shape_of_errors() -> None:
     """Whose fault, which rule, which page: as attributes and in the text."""
-    faults = {PeerError: Fault.PEER, OperatorError: Fault.OPERATOR, StorageError: Fault.STORAGE}
-    for kind, fault in faults.items():
-        error: SwpksError = kind("what", rule="the rule", section="spec/protocol.md#framing")
-        assert (error.fault, error.message, error.rule) == (fault, "what", "the rule")
-        assert str(error) == f"what [{fault.value} fault; rule: the rule; see spec/protocol.md#framing]"
-    assert {fault.value for fault in Fault} == {"guest", "peer", "operator", "storage"}
+    for kind, rule in (
+        (PeerError, protocol.FRAME_WHOLE),
+        (OperatorError, console.SIZE_SHRINKS),
+        (StorageError, storage.SEALED_KIND),
+    ):
+        error: SwpksError = kind(rule, "what")
+        assert (error.fault, error.message, error.rule) == (rule.fault, "what", rule)
+        reason = f"{rule.fault.value} fault; rule {rule.id}: {rule.sentence}; see {rule.page}"
+        assert str(error) == f"what [{reason}]"
+    assert {fault.value for fault in Fault} == {"guest", "peer", "operator", "storage", "internal"}
+    numbered = OperatorError(console.SIZE_IN_USE, "what")
+    assert str(numbered).startswith("HSCL0DC8: what [operator fault; rule size.in-use: ")
 
 
 def test_what_is_public_is_shown() -> None:

@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from hcall_abi.codec import ProtocolError, encode
-from hcall_abi.errors import Fault
 from hcall_abi.frames import Frame, FrameType, HCall, Hello, Open, Opened, Segment
+from hcall_abi.rules.rule import Fault
 from hcall_abi.session import LocalProtocolError, OtherVersion, Role, Session, SessionState
 from tests.abi import sessions
 from tests.abi.sessions import ANSWER, CALL, FRAMES, OPEN, OPENED, TABLE, ZEROS, at, fed, pair
@@ -44,7 +44,7 @@ def test_receiving(state: SessionState, role: Role, kind: FrameType) -> None:
         for _ in range(2):  # the error is final: asking again gives it again
             with pytest.raises(ProtocolError) as caught:
                 list(session.events())
-            assert caught.value.section == "spec/protocol.md#states"
+            assert caught.value.rule.page == "spec/protocol.md#states"
             assert caught.value.fault is Fault.PEER
         assert session.state is state
     else:
@@ -57,7 +57,7 @@ def test_a_forbidden_frame_is_refused_before_its_body(kind: FrameType) -> None:
     """In GREETED the server refuses an HCALL or OPENED by its first 16 bytes."""
     server = at(Role.SERVER, SessionState.GREETED)
     server.receive_data(header(kind, 1, 100_000))
-    with pytest.raises(ProtocolError, match=r"no (HCALL|OPENED) from the client"):
+    with pytest.raises(ProtocolError, match=r"(HCALL|OPENED) from the client in state greeted"):
         list(server.events())
 
 
@@ -130,7 +130,7 @@ def test_a_client_refuses_a_wrong_tag(sent: tuple[int, ...], answered: int) -> N
     for _ in range(2):
         with pytest.raises(ProtocolError) as caught:
             list(client.events())
-        assert caught.value.section == "spec/protocol.md#tags"
+        assert caught.value.rule.page == "spec/protocol.md#tags"
     assert client.pending == len(sent)
 
 
@@ -149,7 +149,7 @@ def test_no_tag_where_none_belongs(role: Role, kind: FrameType) -> None:
     """HELLO and GOODBYE have tag 0."""
     session = Session(role)
     session.receive_data(header(kind, 1, 0))
-    with pytest.raises(ProtocolError, match="a tag where there is none"):
+    with pytest.raises(ProtocolError, match="with tag 1"):
         list(session.events())
 
 
@@ -238,7 +238,7 @@ def test_unknown_frame_types(kind: int) -> None:
     """An unknown type is refused by its header."""
     server = at(Role.SERVER, SessionState.OPEN)
     server.receive_data(header(kind, 0, 10))
-    with pytest.raises(ProtocolError, match="unknown frame type"):
+    with pytest.raises(ProtocolError, match="frame type"):
         list(server.events())
 
 
@@ -257,7 +257,7 @@ def test_a_hello_that_contradicts_itself() -> None:
     client.receive_data(framed(FrameType.HELLO, bytes([2, 1]) + bytes(47)))
     with pytest.raises(ProtocolError) as caught:
         list(client.events())
-    assert caught.value.section == "spec/protocol.md#hello"
+    assert caught.value.rule.page == "spec/protocol.md#hello"
 
 
 def test_isinstance_of_events() -> None:

@@ -13,7 +13,8 @@ from bench.loadgen import Measured
 from bench.measure import paired_ratio, work_ratio
 from bench.programs import END, POLL, Program, answers_by_size, confirmed_writes
 from hcall_abi.frames import HCall, HReturn
-from hcall_abi.session import Role, Session, SessionState
+from hcall_abi.session import Role, SessionState
+from tests.abi.sessions import CALL, at
 from tests.debian.reporting import needed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -105,9 +106,8 @@ def test_work_counts_both_ends() -> None:
 
 def frames(data: bytes, role: Role) -> list[object]:
     """The frames in `data`, as the session engine reads them in an open session."""
-    session = Session(role)
-    session._enter(SessionState.OPEN)
-    tags = [int.from_bytes(data[8:12], "big")] if role is Role.CLIENT else []
-    session._pending.extend(tags)
+    session = at(role, SessionState.OPEN)
+    if role is Role.CLIENT:
+        session.send(CALL._replace(tag=int.from_bytes(data[8:12], "big")))
     session.receive_data(data)
     return list(session.events())

@@ -6,7 +6,8 @@ from hcall_abi.consumers import SecureBoot
 from hcall_abi.levels import LEVELS
 from hcall_abi.structures import Config
 from hcall_client.calls import Request, get_config
-from hcall_server.hcalls.dispatch import Calls, HypervisorCalls
+from hcall_server.hcalls.answers import Calls
+from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.platform.system import ManagedSystem
 from tests.guest import Chance
 
@@ -31,7 +32,7 @@ class Engine:
         """What write-behind does in the end."""
         keystore = self.partition.keystore
         assert keystore
-        keystore.mark_flushed(keystore.generation)
+        keystore.contents.mark_flushed(keystore.contents.generation)
 
     def do(self, request: Request[T]) -> T:
         self.opcodes.append(request.opcode)

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcall_abi.calls import CALLS, Kind, Opcode
+from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.consumers import Consumer
-from hcall_abi.errors import Fault, PeerError
+from hcall_abi.errors import PeerError
 from hcall_abi.frames import Access, HReturn, Segment, Write
 from hcall_abi.policies import Policy
+from hcall_abi.rules import hcalls as rules
+from hcall_abi.rules.rule import Fault
 from hcall_abi.statuses import Status
 from hcall_client import calls
 from hcall_client.calls import Authorization, HcallError, Request
@@ -49,9 +51,9 @@ def test_every_argument_is_where_the_table_says(opcode):
     assert request.opcode == opcode
     assert len(request.registers) == 9
     for arg in spec.args:
-        if arg.kind not in (Kind.VALUE, Kind.LENGTH):
+        if arg.kind.readable or arg.kind.writable:
             segment = segments.pop(request.registers[arg.register - 4])
-            assert segment.access == (Access.OUT if arg.kind is Kind.OUTPUT else Access.IN)
+            assert segment.access == (Access.OUT if arg.kind.writable else Access.IN)
             if arg.length:
                 assert segment.length == request.registers[spec.arg(arg.length).register - 4]
     assert not segments
@@ -122,7 +124,8 @@ def test_refusal_names_call_status_argument_and_register():
     assert (error.status, error.opcode, error.argument, error.register) == (-56, 0x434, "label_length", 6)
     assert error.fault is Fault.GUEST
     assert "H_PKS_READ_OBJECT was refused with H_P3: label_length in r6" in str(error)
-    assert error.section == "spec/hcalls/read_object.md#checks"
+    assert error.rule is rules.ARGUMENT_RIGHT
+    assert "(spec/hcalls/read_object.md#checks)" in error.message
 
 
 @pytest.mark.parametrize(
@@ -145,7 +148,7 @@ def test_refusal_tells_what_its_registers_tell(status, registers, policy, size, 
 def test_refusal_of_an_unknown_call():
     error = HcallError(Status.H_FUNCTION, 0x999)
     assert str(error).startswith("h-call 0x999 was refused with H_FUNCTION [")
-    assert error.section == "spec/hcalls/index.md#order-of-checks"
+    assert error.rule.page == "spec/hcalls/index.md#order-of-checks"
 
 
 def _lies() -> list:

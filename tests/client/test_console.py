@@ -12,6 +12,7 @@ import pytest
 from hcall_abi.control import PROBLEM_JSON, VERBS
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import parse_fault
+from hcall_abi.rules import console as rules
 from hcall_client import console
 from hcall_client.console import (
     BlockingConsole,
@@ -80,9 +81,11 @@ async def test_a_refusal_has_the_rule_and_the_number(system: Console) -> None:
     with pytest.raises(ConsoleRefused) as caught:
         await system.call(console.set_attributes("lpar1", {"keystore_kbytes": 4}))
     error = caught.value
-    assert (error.rule, error.section) == ("a keystore never shrinks, except to 0", "spec/control.md#sizes")
+    assert error.rule is rules.SIZE_SHRINKS
     assert (error.problem.status, error.problem.fault, error.problem.code) == (409, "operator", None)
-    assert str(error).endswith("[operator fault; rule: " + error.rule + "; see " + error.section + "]")
+    assert str(error).endswith(
+        f"[operator fault; rule size.shrinks: {error.rule.sentence}; see {error.rule.page}]"
+    )
     with pytest.raises(ConsoleRefused, match="there is no partition 'a b'"):
         await system.call(console.show_partition("a b"))
 
@@ -94,7 +97,7 @@ def test_attributes_that_no_partition_has_are_not_sent(changes: dict[str, int]) 
     """R-36: names and ranges are those of the contract."""
     with pytest.raises(OperatorError) as caught:
         console.set_attributes("lpar1", changes)
-    assert caught.value.section == "spec/control.md#attributes"
+    assert caught.value.rule.page == "spec/control.md#attributes"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "\udcff", "x" * 256])
@@ -103,7 +106,7 @@ def test_names_that_cannot_stand_in_a_path_are_not_sent(name: str) -> None:
     for make in (console.show_partition, console.power_on, console.create_partition):
         with pytest.raises(OperatorError) as caught:
             make(name)
-        assert caught.value.section == "spec/control.md#names"
+        assert caught.value.rule.page == "spec/control.md#names"
 
 
 def test_a_stall_has_no_number_of_commits() -> None:
@@ -140,7 +143,7 @@ async def test_an_answer_that_is_none(
     """Something else listens there: an error that names the page, never a traceback from inside."""
     with pytest.raises(ConsoleMisspoken) as caught:
         await answering(status, content, kind).call(request_)
-    assert caught.value.section == "spec/control.md#verbs"
+    assert caught.value.rule.page == "spec/control.md#verbs"
     assert request_.verb.operation in caught.value.message
 
 

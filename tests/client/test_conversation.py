@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcall_abi.errors import PeerError, SwpksError
-from hcall_abi.frames import HCall, Hello, Open, Opened
+from hcall_abi.frames import Goodbye, GoodbyeReason, HCall, Hello, Open, Opened
 from hcall_abi.session import LocalProtocolError, Role, Session
 from hcall_client.calls import raw_call
 from hcall_client.conversation import Conversation, Ticket
@@ -121,4 +121,7 @@ def test_a_wrong_answer_is_a_peer_error():
     with pytest.raises(PeerError, match="unexpected tag"):
         pending.result()
     server.receive_data(client.take_outgoing())
-    assert [getattr(event, "reason", None) for event in server.events()] == [1]
+    (goodbye,) = server.events()
+    assert isinstance(goodbye, Goodbye)
+    assert goodbye.reason == GoodbyeReason.PROTOCOL_ERROR
+    assert goodbye.text.startswith("session.tag: HRETURN with unexpected tag")

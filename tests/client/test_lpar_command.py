@@ -107,7 +107,7 @@ async def test_write_confirm_remove(command):
     assert await command("confirm", "x") == b"flushed\n"
     await command("write", "x", data=b"2", status=1)
     assert "H_PKS_WRITE_OBJECT was refused with H_RESOURCE" in command.err
-    assert "rule: a write never overwrites" in command.err
+    assert "rule object.new: a write never overwrites" in command.err
     await command("rm", "x", "--wait")
     assert await command("confirm", "x") == b"flushed, removed\n"
     assert await command.json("confirm", "x", "--wait") == {"flushed": True, "present": False}

@@ -39,7 +39,7 @@ async def test_auth_files(command, tmp_path):
     more = update("dbx", stranger().lists, append=True)
     await command("update", "dbx", data=authvar.auth_file(more), status=1)
     assert "H_PKS_SIGNED_UPDATE was refused with H_AUTHORITY" in command.err
-    assert "or the update breaks a rule, which the server's log names" in command.err
+    assert "rule authority.update: the password fits" in command.err
     assert "see spec/hcalls/signed_update.md#rules" in command.err
     await command("update", "dbx", data=authvar.auth_file(more, append=True))
     assert stranger().der in await contents(command, "dbx")

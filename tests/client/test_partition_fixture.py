@@ -93,7 +93,7 @@ async def test_the_kernel_writes_through_to_nvram(pks_partition):
     assert commits > 0
     keystore = pks_partition.partition.keystore
     assert keystore is not None
-    assert keystore.generation == keystore.flushed
+    assert keystore.contents.generation == keystore.contents.flushed
     await chain.kernel.remove(KEY)
     assert pks_partition.nvram.commits > commits
 
@@ -125,7 +125,11 @@ async def test_a_flush_by_hand():
         await partition.channel.call(write_object(OS, b"x", b"y"))
         keystore = partition.partition.keystore
         assert keystore is not None
-        assert (keystore.dirty, await partition.flush(), keystore.flushed) == (True, True, 1)
+        assert (keystore.contents.dirty, await partition.flush(), keystore.contents.flushed) == (
+            True,
+            True,
+            1,
+        )
     with pytest.raises(RuntimeError, match="not served"):
         partition.connect()
 

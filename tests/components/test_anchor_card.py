@@ -72,7 +72,7 @@ def test_a_card_open_to_others_is_refused(card: AnchorCard, file: Path, which: s
     path.chmod(mode)
     with pytest.raises(OperatorError, match=f"{path} has mode {mode:04o}") as caught:
         card.read()
-    assert "mode 0600 in a folder of mode 0700" in caught.value.rule
+    assert "mode 0600 in a folder of mode 0700" in caught.value.rule.sentence
 
 
 def test_every_flipped_bit_is_found(card: AnchorCard, file: Path) -> None:

@@ -198,7 +198,12 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
         "linux_dynamic_key_secure_boot": 0,
         "keystore": None,
         "faults": [],
-        "refused": {"detail": "its image is damaged", "rule": "it is whole", "section": "spec/sealed.md"},
+        "refused": {
+            "detail": "its image is damaged",
+            "rule_id": "image.whole",
+            "rule": "it is whole",
+            "section": "spec/sealed.md",
+        },
     }
     system = {
         "system_id": "00",
@@ -210,7 +215,7 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
     shown = hmc_output.system(msgspec.convert(system, SystemView))
     assert "lpar1 is REFUSED: its image is damaged" in shown
     assert "off, audit at the next IPL" in shown
-    assert "rule: it is whole" in hmc_output.partition(msgspec.convert(row, PartitionView))
+    assert "rule: it is whole (image.whole)" in hmc_output.partition(msgspec.convert(row, PartitionView))
     assert "\nkeystore_signed_updates=1\n" in hmc_output.partition(msgspec.convert(row, PartitionView))
     assert hmc_output.system(msgspec.convert(system | {"partitions": []}, SystemView)).endswith(
         "no partitions"

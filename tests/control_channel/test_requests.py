@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hcall_abi.errors import StorageError
+from hcall_abi.rules import storage
 from tests.control_channel.rig import flushed, in_process, make_machine
 
 
@@ -142,7 +143,7 @@ async def test_trouble_with_storage_is_told(machine, client, monkeypatch) -> Non
     """What the machine's storage refuses is not the caller's fault."""
 
     def fail(name):
-        raise StorageError("the disk is full", rule="there is room", section="spec/sealed.md#nvram")
+        raise StorageError(storage.IMAGE_LENGTHS, "the disk is full")
 
     monkeypatch.setattr(machine, "power_on", fail)
     answer = await client.post("/v1/partitions/a/power-on")

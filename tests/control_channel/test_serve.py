@@ -90,7 +90,7 @@ async def test_a_body_over_the_limit(path) -> None:
 
 async def test_a_body_that_does_not_come(path, monkeypatch) -> None:
     """408 when a body takes too long, so that a stalled client holds nothing."""
-    monkeypatch.setattr(app, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(app, "REQUEST_BODY_SECONDS", 0.05)
     head = b"POST /v1/partitions HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{"
     assert (await exchange(path, head)).startswith(b"HTTP/1.1 408 ")
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import get_type_hints
 
 import httpx
 import msgspec
 import pytest
 
+from hcall_abi.bounds import MAX_REQUEST_BODY, REQUEST_BODY_SECONDS
 from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
+from hcall_abi.consumers import SecureBoot
 from hcall_abi.control import PARAMETERS, VERBS, ProblemKind
-from hcall_abi.control_bodies import AttributeChanges, Body, Problem, SecureBootMode, View
-from hcall_server.control_channel import app, http, serve
+from hcall_abi.control_bodies import Answered, AttributeChanges, Body, PartitionView, Problem, View
+from hcall_server.control_channel import http, serve
+from hcall_server.platform.power import PowerEvent
 from swpks.cli import hmc
 from tests.control_channel.rig import in_process, make_machine
 
@@ -33,7 +37,7 @@ def table(head: str) -> list[list[str]]:
     return [row for row in found if " | ".join(row) != head]
 
 
-def named(body: type[View] | None) -> str:
+def named(body: type[Answered] | None) -> str:
     """How the page calls a struct, or what is none."""
     return body.__name__ if body else "text"
 
@@ -67,18 +71,30 @@ def test_the_page_has_every_field() -> None:
     told: dict[str, list[str]] = defaultdict(list)
     for row in table("struct | field | type | meaning") + table("struct | field | meaning"):
         told[row[0]] += row[1].split(", ")
-    structs = {*Body.__subclasses__(), *View.__subclasses__()}
-    there = {each.__name__: sorted(field.name for field in msgspec.structs.fields(each)) for each in structs}
+    structs = {*Body.__subclasses__(), *View.__subclasses__(), PartitionView}
+    there = {each.__name__: sorted(get_type_hints(each).keys()) for each in structs}
+    told = {name: [each for field in fields for each in meant(field)] for name, fields in told.items()}
     assert {name: sorted(fields) for name, fields in told.items()} == there
+
+
+def meant(field: str) -> Sequence[str]:
+    """The fields that a cell means: one, or all attributes where it refers to their table."""
+    return tuple(ATTRIBUTES) if field == "all [attributes](#attributes)" else (field,)
 
 
 def test_attributes_travel_as_the_vocabulary_has_them() -> None:
     """R-36: the names of the body are those of the console, and each number has the attribute's range."""
     schema = msgspec.json.schema(AttributeChanges)["$defs"]["AttributeChanges"]["properties"]
     assert schema.keys() == ATTRIBUTES.keys()
-    for name, values in ATTRIBUTES.items():
-        assert (schema[name]["minimum"], schema[name]["maximum"]) == (values[0], values[-1])
-    assert get_args(SecureBootMode) == SECURE_BOOT_MODES
+    for name, row in ATTRIBUTES.items():
+        assert (schema[name]["minimum"], schema[name]["maximum"]) == (row.numbers[0], row.numbers[-1])
+    assert tuple(mode.name.lower() for mode in SecureBoot) == SECURE_BOOT_MODES
+
+
+def test_every_event_of_power_is_a_verb() -> None:
+    """The power table has the verbs that change power, by the end of their paths."""
+    ends = [verb.path.rpartition("/")[2] for verb in VERBS if verb.method == "POST" and "{name}" in verb.path]
+    assert sorted(ends) == sorted(event.value for event in PowerEvent)
 
 
 def test_the_page_has_the_bounds() -> None:
@@ -86,8 +102,8 @@ def test_the_page_has_the_bounds() -> None:
     text = " ".join(PAGE.split())
     config = http._config()
     for words in (
-        f"at most {app.MAX_BODY} bytes",
-        f"within {app.BODY_SECONDS:.0f} seconds of its header",
+        f"at most {MAX_REQUEST_BODY} bytes",
+        f"within {REQUEST_BODY_SECONDS:.0f} seconds of its header",
         f"at most {http.HEADER_BYTES // 1024} KiB or",
         f"closed after {config.keep_alive_timeout:.0f} seconds",
         f"for {http.SEND_SECONDS:.0f} seconds as well",
@@ -227,7 +243,7 @@ def test_sections_named_by_the_rules_are_there() -> None:
     """Every page and heading that a rule of the console or a request names exists."""
     source = Path(__file__).parents[2] / "hcall_server"
     rooms = (source / "control_channel", source / "platform", source.parent / "spec" / "hcall_abi")
-    text = "".join(path.read_text("utf-8") for room in rooms for path in room.glob("*.py"))
+    text = "".join(path.read_text("utf-8") for room in rooms for path in room.rglob("*.py"))
     named_sections = set(re.findall(r"spec/control\.md#([\w-]+)", text))
     assert len(named_sections) > 4
     headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", PAGE, re.MULTILINE)}

@@ -8,6 +8,10 @@ from hcall_abi.consumers import Consumer
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.faults import NvramFault
 from hcall_abi.levels import FW1110
+from hcall_abi.rules import service, storage
+from hcall_abi.rules.catalogue import RULES
+from hcall_server.keystore.access import Credentials
+from hcall_server.platform import power
 from tests.control_channel.rig import flushed, in_process, make_machine
 
 
@@ -31,7 +35,8 @@ async def refused(call, status=409):
     assert problem["status"] == status
     assert problem["type"].startswith("urn:swpks:problem:")
     assert problem["detail"]
-    assert problem["rule"]
+    rule = RULES[problem["rule_id"]]
+    assert (problem["rule"], problem["section"], problem.get("code")) == (rule.sentence, rule.page, rule.code)
     assert problem["section"].startswith("spec/control.md#")
     return problem
 
@@ -43,7 +48,9 @@ def set_size(client, name, kbytes):
 
 def put_object(machine, name):
     """An object of the operating system in a partition's keystore."""
-    machine.system.find(name).keystore.write(Consumer.OPERATING_SYSTEM, b"", b"label", 0, b"data")
+    machine.system.find(name).keystore.objects.write(
+        Credentials(Consumer.OPERATING_SYSTEM, b""), b"label", 0, b"data"
+    )
 
 
 async def test_a_new_partition_has_no_keystore(machine, client) -> None:
@@ -83,7 +90,8 @@ async def test_a_keystore_is_enabled_at_creation_or_later(client) -> None:
 async def test_sizes_out_of_range_are_refused(client, kbytes) -> None:
     """R-31: 4 to 64 KiB on FW950, anything else is refused with a reason."""
     problem = await refused(client.post("/v1/partitions", json={"name": "a", "keystore_kbytes": kbytes}))
-    assert problem["rule"] == "0, or 4 to 64 KiB on FW950"
+    assert problem["rule_id"] == "size.range"
+    assert "0, or 4 to 64 KiB on FW950" in problem["detail"]
     assert problem["fault"] == "operator"
     assert problem["section"] == "spec/control.md#sizes"
     assert (await client.get("/v1/system")).json()["partitions"] == []
@@ -220,10 +228,8 @@ async def test_health_tells_what_is_wrong(machine, client) -> None:
     machine.set_nvram_fault(NvramFault("full"))
     assert not await machine.encryptor.flush()
     partition = machine.system.create("a", 8)
-    partition.refused = StorageError(
-        "its image is damaged", rule="blobs are whole", section="spec/sealed.md#x"
-    )
-    partition.keystore = None
+    reason = StorageError(storage.IMAGE_LENGTHS, "its image is damaged")
+    machine.system.adopt(partition.profile, state=power.refused(reason))
     answer = await client.get("/health")
     assert answer.status_code == 503
     assert answer.json()["reasons"] == [
@@ -233,8 +239,9 @@ async def test_health_tells_what_is_wrong(machine, client) -> None:
     shown = (await client.get("/v1/partitions/a")).json()
     assert shown["refused"] == {
         "detail": "its image is damaged",
-        "rule": "blobs are whole",
-        "section": "spec/sealed.md#x",
+        "rule_id": "image.lengths",
+        "rule": storage.IMAGE_LENGTHS.sentence,
+        "section": storage.IMAGE_LENGTHS.page,
     }
     assert (await client.post("/v1/partitions/a/power-on")).status_code == 409
 
@@ -256,7 +263,7 @@ async def test_metrics(machine, client) -> None:
     assert answer.headers["content-type"].startswith("text/plain; version=")
     lines = set(answer.text.splitlines())
     assert len(lines) == len(answer.text.splitlines())
-    used = float(partition.keystore.used)
+    used = float(partition.keystore.contents.used)
     assert {
         'swpks_hcalls_total{hcall="GET_CONFIG",partition="a",status="H_SUCCESS"} 1.0',
         'swpks_hcalls_total{hcall="OTHER",partition="a",status="H_FUNCTION"} 2.0',
@@ -333,7 +340,7 @@ async def test_a_power_on_that_fails_is_no_ipl(machine, client) -> None:
         """No socket can be made."""
 
         def open(self, partition) -> None:
-            raise OperatorError("no room for a socket", rule="sockets", section="spec/service.md#sockets")
+            raise OperatorError(service.SOCKET_FOLDER, "no room for a socket")
 
     await client.post("/v1/partitions", json={"name": "lpar1", "keystore_kbytes": 8})
     await client.patch("/v1/partitions/lpar1/attributes", json={"secure_boot": 2})

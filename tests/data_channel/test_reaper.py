@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hcall_abi.frames import GoodbyeReason, Hello, HReturn
-from hcall_server.data_channel.connection import FLUSH_SIZE, WINDOW
+from hcall_server.data_channel.conversation import FLUSH_SIZE, WINDOW
 from hcall_server.data_channel.reaper import pause
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine.limits import Limits

@@ -10,13 +10,15 @@ from hcall_abi.efi import StoredVariable, build_stored
 from hcall_abi.statuses import Status
 from hcall_abi.variables import FLAG_APPEND, POLICIES, wide
 from hcall_client.guests import authvar
-from hcall_server.platform.attributes import Attributes
 from tests.driver.driver import FIRMWARE, LINUX, Driver, Object
 from tests.driver.hypervisor import Machine
 from tests.driver.test_checklist import last
+from tests.guest import console_sets
 from tests.secvar.keys import BEFORE, NOW, Holder, kek, pk, stranger, update
 
-ARMED = Attributes(signed_updates=True, without_verification=True, dynamic_keys=True)
+LATCH = "keystore_signed_updates_without_verification"
+DYNAMIC = "linux_dynamic_key_secure_boot"
+ARMED = {"keystore_signed_updates": 1, LATCH: 1, DYNAMIC: 1}
 LATER = NOW._replace(minute=59)
 DENIED, INVALID, MISSING = -errno.EPERM, -errno.EINVAL, -errno.ENOENT
 ROOM = 0xFFFF
@@ -44,7 +46,7 @@ class Secvar:
 @pytest.fixture
 def secvar(newer, boot, machine: Machine) -> Secvar:
     """A driver on a partition that is armed for its first PK."""
-    machine.partition.set_attributes(ARMED)
+    console_sets(machine.partition, ARMED)
     machine.ipl()
     return Secvar(boot(newer))
 
@@ -56,7 +58,7 @@ def stored(holder: Holder) -> bytes:
 def test_the_driver_finds_dynamic_keys(secvar, boot, newer, machine):
     """R-36: SB_VERSION is there for the boot's question exactly while the console has dynamic keys on."""
     assert secvar.driver.read(b"SB_VERSION", 1, owner=FIRMWARE).data == b"\1"
-    machine.partition.set_attributes(Attributes(signed_updates=True))
+    console_sets(machine.partition, ARMED | {LATCH: 0, DYNAMIC: 0})
     machine.ipl()
     assert boot(newer).read(b"SB_VERSION", 1, owner=FIRMWARE).error == MISSING
 

@@ -42,11 +42,11 @@ async def test_a_guest_that_goes_on_writing_does_not_hold_up_the_stop(
         await trio.sleep(1)
         keystore = life.system.find("a").keystore
         assert keystore is not None
-        generation = keystore.generation
+        generation = keystore.contents.generation
         with trio.fail_after(1):
             await drain(life.encryptor)
-        assert keystore.flushed >= generation
-        assert keystore.dirty
+        assert keystore.contents.flushed >= generation
+        assert keystore.contents.dirty
 
     await simulation.live(0.05, body)
 

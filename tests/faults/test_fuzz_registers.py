@@ -17,7 +17,6 @@ from hcall_abi.statuses import Status
 from hcall_client import calls
 from hcall_client.calls import Authorization
 from hcall_server.hcalls.dispatch import HypervisorCalls
-from hcall_server.hcalls.handlers import served_calls
 from hcall_server.keystore.image import StoredObject
 from tests.guest import auth_block, make_partition
 from tests.hcalls.damage import NO_PK, PK_LABEL
@@ -52,8 +51,9 @@ class Picture(NamedTuple):
 
 def picture(partition: Any) -> Picture:
     keystore = partition.keystore
-    passwords = dict(keystore.passwords._passwords)
-    return Picture(keystore.snapshot(), keystore.used, keystore.flushed, passwords, partition.attributes)
+    passwords = dict(keystore.access.passwords._passwords)
+    contents = keystore.contents
+    return Picture(contents.snapshot(), contents.used, contents.flushed, passwords, partition.attributes)
 
 
 def good_call(chance: Random) -> HCall:
@@ -156,7 +156,7 @@ def test_any_registers(level: str, strict: bool) -> None:
     """R-17, R-74, R-76: a status of that call's row, an answer that can be sent, writes where they may go."""
     print(f"SWPKS_FAULT_SEED={SEED}")
     chance = Random(f"{SEED} {level} {strict}")
-    served = {int(opcode) for opcode in served_calls(LEVELS[level])}
+    served = {int(opcode) for opcode in LEVELS[level].calls}
     engine = HypervisorCalls(make_partition(level, 4, objects=OBJECTS, strict=strict))
     reached = {(call.opcode, engine.execute(call).status) for call in sure_calls()}
     for _ in range(20):

@@ -104,4 +104,4 @@ def test_a_fault_that_makes_no_sense_is_refused() -> None:
     ):
         with pytest.raises(OperatorError) as caught:
             NvramFault(**wrong)
-        assert caught.value.section == "spec/faults.md#nvram"
+        assert caught.value.rule.page == "spec/faults.md#nvram"

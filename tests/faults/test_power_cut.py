@@ -57,8 +57,10 @@ class Trial:
             self._left_by, self._left = records, dict.fromkeys(NAMES, (0, {}))
             for name, partition in self.simulation.recovered(records).partitions.items():
                 assert partition.keystore is not None
-                generation, objects = partition.keystore.snapshot()
-                assert len(objects) == partition.keystore.object_count, "nothing TRANSIENT was stored"
+                generation, objects = partition.keystore.contents.snapshot()
+                assert len(objects) == partition.keystore.contents.object_count, (
+                    "nothing TRANSIENT was stored"
+                )
                 state = {(consumer, label): (policy, data) for consumer, label, policy, data in objects}
                 self._left[name] = generation, state
         return self._left
@@ -99,7 +101,7 @@ class Trial:
             if first:
                 history.found(state)
                 assert partition.keystore is not None
-                self.bases[name] = partition.keystore.generation
+                self.bases[name] = partition.keystore.contents.generation
             else:
                 assert state == history.memory
             history.opened_with(writer.LOOK)

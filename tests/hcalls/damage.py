@@ -9,7 +9,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from hcall_abi.calls import CALLS, Arg, Kind, Opcode
+from hcall_abi.arguments import Arg, Kind
+from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import Segment
 from hcall_server.keystore.image import StoredObject
 from tests.guest import IN, OUT, SYSTEM, WRAPPING, Layout, auth_block, lay_out
@@ -83,13 +84,13 @@ def _ways(opcode: Opcode, arg: Arg) -> Iterator[Way]:
         case Kind.AUTHORIZATION:
             yield from _memory_ways(arg, IN)
             yield from _block_ways(arg)
-        case Kind.LABEL | Kind.INPUT | Kind.PASSWORD:
+        case kind if kind.readable:
             yield from _memory_ways(arg, IN)
-        case Kind.OUTPUT:
+        case kind if kind.writable:
             yield from _memory_ways(arg, OUT)
-        case Kind.LENGTH:
+        case kind if kind.is_length:
             yield from _length_ways(opcode, arg)
-        case Kind.VALUE:
+        case _:
             yield from _value_ways(opcode, arg)
 
 
@@ -187,7 +188,7 @@ def _length_ways(opcode: Opcode, arg: Arg) -> Iterator[Way]:
     bad = (0, 256) if arg.name == "label_length" else BAD_LENGTHS[opcode, arg.name]
 
     def resize(length: int) -> Hurt:
-        if buffer.kind is Kind.OUTPUT:
+        if buffer.kind.writable:
             return lambda layout: layout.writable(buffer.name, length)
         return lambda layout: layout.readable(buffer.name, b"x" * length)
 

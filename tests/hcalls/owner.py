@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hcall_abi.calls import Opcode
 from hcall_client.guests import authvar
-from hcall_server.platform.attributes import Attributes
-from tests.guest import SYSTEM, Answer, Guest, auth_block, make_partition
+from tests.guest import ALL_CALLS, SYSTEM, Answer, Guest, auth_block, make_partition
 from tests.secvar.keys import BEFORE, kek, pk, update
 
 PASSWORD = b"the right password, of 32 bytes."
 H_NOT_FOUND = -7
-ARMED = Attributes(signed_updates=True, without_verification=True)
+ARMED = ALL_CALLS
 
 
 def first_pk() -> bytes:
@@ -21,7 +22,7 @@ def first_pk() -> bytes:
 class Owner(Guest):
     """The operating system, with its password set."""
 
-    def __init__(self, attributes: Attributes = ARMED, **how) -> None:
+    def __init__(self, attributes: Mapping[str, int] = ARMED, **how) -> None:
         super().__init__(make_partition(attributes=attributes, **how))
         assert self.set_password(SYSTEM, PASSWORD) == Answer(0)
 
@@ -53,13 +54,18 @@ class Owner(Guest):
         """Everything is durable."""
         keystore = self.partition.keystore
         assert keystore is not None
-        keystore.mark_flushed(keystore.generation)
+        keystore.contents.mark_flushed(keystore.contents.generation)
 
     def picture(self) -> object:
         """Everything that a refusal must leave alone."""
         keystore = self.partition.keystore
         assert keystore is not None
-        return keystore.snapshot(), keystore.used, keystore.generation, self.partition.attributes
+        return (
+            keystore.contents.snapshot(),
+            keystore.contents.used,
+            keystore.contents.generation,
+            self.partition.attributes,
+        )
 
 
 def set_up() -> Owner:

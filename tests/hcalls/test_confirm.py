@@ -2,7 +2,8 @@
 
 import pytest
 
-from hcall_server.keystore.store import MAX_PENDING_REMOVALS, Keystore
+from hcall_server.keystore.contents import MAX_PENDING_REMOVALS
+from hcall_server.keystore.store import Keystore
 from tests.guest import SYSTEM, Answer, Guest, make_partition
 
 PENDING, FLUSHED = Answer(0, 0), Answer(0, 1)
@@ -18,7 +19,7 @@ def store_of(guest: Guest) -> Keystore:
 
 def flush(guest: Guest) -> None:
     store = store_of(guest)
-    store.mark_flushed(store.snapshot().generation)
+    store.contents.mark_flushed(store.contents.snapshot().generation)
 
 
 def test_a_write_is_pending_until_it_is_flushed() -> None:
@@ -65,9 +66,9 @@ def test_a_new_object_in_the_place_of_a_removed_one_is_pending() -> None:
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"old")
     guest.remove(SYSTEM, b"label")
-    after_removal = store_of(guest).generation
+    after_removal = store_of(guest).contents.generation
     guest.write(SYSTEM, b"label", b"new")
-    store_of(guest).mark_flushed(after_removal)
+    store_of(guest).contents.mark_flushed(after_removal)
     assert guest.confirm(SYSTEM, b"label") == PENDING
     flush(guest)
     assert guest.confirm(SYSTEM, b"label") == FLUSHED
@@ -77,9 +78,9 @@ def test_a_flush_covers_what_was_there_when_it_began() -> None:
     """R-20: what is written while the commit runs waits for the next one."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"before", b"data")
-    snapshot = store_of(guest).snapshot()
+    snapshot = store_of(guest).contents.snapshot()
     guest.write(SYSTEM, b"after", b"data")
-    store_of(guest).mark_flushed(snapshot.generation)
+    store_of(guest).contents.mark_flushed(snapshot.generation)
     assert guest.confirm(SYSTEM, b"before") == FLUSHED
     assert guest.confirm(SYSTEM, b"after") == PENDING
     assert [held.label for held in snapshot.objects] == [b"before"]
@@ -89,9 +90,9 @@ def test_a_flush_covers_no_removal_that_came_after_it_began() -> None:
     """R-20: the removal is the very next change; the old object is still in NVRAM."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
-    snapshot = store_of(guest).snapshot()
+    snapshot = store_of(guest).contents.snapshot()
     guest.remove(SYSTEM, b"label")
-    store_of(guest).mark_flushed(snapshot.generation)
+    store_of(guest).contents.mark_flushed(snapshot.generation)
     assert guest.confirm(SYSTEM, b"label") == PENDING
     flush(guest)
     assert guest.confirm(SYSTEM, b"label") == GONE
@@ -102,7 +103,7 @@ def test_an_older_flush_takes_nothing_back() -> None:
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data")
     flush(guest)
-    store_of(guest).mark_flushed(0)
+    store_of(guest).contents.mark_flushed(0)
     assert guest.confirm(SYSTEM, b"label") == FLUSHED
 
 
@@ -110,10 +111,10 @@ def test_transient_objects_are_confirmed_at_once() -> None:
     """R-14: there is nothing to wait for; gone, they are gone at once."""
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"label", b"data", policy=TRANSIENT)
-    assert not store_of(guest).dirty
+    assert not store_of(guest).contents.dirty
     assert guest.confirm(SYSTEM, b"label") == FLUSHED
     guest.remove(SYSTEM, b"label")
-    assert not store_of(guest).dirty
+    assert not store_of(guest).contents.dirty
     assert guest.confirm(SYSTEM, b"label") == GONE
 
 
@@ -136,12 +137,12 @@ def test_an_ipl_ends_transient_objects_and_no_others() -> None:
     guest = Guest(make_partition())
     guest.write(SYSTEM, b"stays", b"data")
     flush(guest)
-    before = (store_of(guest).snapshot(), guest.config().used)
+    before = (store_of(guest).contents.snapshot(), guest.config().used)
     for consumer in (1, 2, 3):
         guest.write(consumer, b"goes", b"data", policy=TRANSIENT)
-    assert store_of(guest).snapshot() == before[0]
+    assert store_of(guest).contents.snapshot() == before[0]
     guest.ipl()
-    assert (store_of(guest).snapshot(), guest.config().used) == before
+    assert (store_of(guest).contents.snapshot(), guest.config().used) == before
     assert guest.read(SYSTEM, b"goes") == Answer(-7)
     assert guest.read(SYSTEM, b"stays").status == 0
 
@@ -175,7 +176,7 @@ def test_a_restart_keeps_what_is_pending(power_off: bool) -> None:
         guest.partition.power_off()
     guest.ipl()
     assert guest.confirm(SYSTEM, b"label") == PENDING
-    assert store_of(guest).dirty
+    assert store_of(guest).contents.dirty
 
 
 def test_many_pending_removals_are_all_pending_and_bounded() -> None:
@@ -184,7 +185,7 @@ def test_many_pending_removals_are_all_pending_and_bounded() -> None:
     labels = [b"label %d" % n for n in range(6000)]
     for label in labels:
         assert guest.write(SYSTEM, label, b"x") == guest.remove(SYSTEM, label) == Answer(0)
-    assert len(store_of(guest)._removed) <= MAX_PENDING_REMOVALS < 6000
+    assert len(store_of(guest).contents._removed) <= MAX_PENDING_REMOVALS < 6000
     assert {guest.confirm(SYSTEM, label) for label in labels[::500]} == {PENDING}
     flush(guest)
     assert {guest.confirm(SYSTEM, label) for label in labels[::500]} == {GONE}

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import HCall, HReturn, Segment
 from hcall_server.hcalls.dispatch import HypervisorCalls
-from hcall_server.hcalls.handlers import served_calls
 from hcall_server.platform.partition import Partition
-from tests.guest import ALL_CALLS, IN, OUT, SYSTEM, Guest, Layout, make_partition
+from tests.guest import ALL_CALLS, IN, OUT, SYSTEM, Guest, Layout, console_sets, make_partition
 from tests.hcalls.damage import KEY_OBJECT, LABEL, PASSWORD, good
 from tests.wrapping.second import LEAST_FLAGS
 
@@ -42,8 +41,15 @@ def picture(made: Partition) -> object:
     """Everything that a call could change and that outlives it."""
     store = made.keystore
     assert store is not None
-    words = dict(store.passwords._passwords)
-    return store.snapshot(), store.used, store.generation, store.object_count, words, made.attributes
+    words = dict(store.access.passwords._passwords)
+    return (
+        store.contents.snapshot(),
+        store.contents.used,
+        store.contents.generation,
+        store.contents.object_count,
+        words,
+        made.attributes,
+    )
 
 
 def register(name: str, value: int) -> Change:
@@ -121,7 +127,7 @@ def changes(draw: st.DrawFn, opcode: Opcode) -> list[Change]:
 def judge(made: Partition, call: HCall, answer: HReturn, before: object) -> None:
     """Hold an answer against the row of its call and the store against what it was."""
     row = CALLS[Opcode(call.opcode)]
-    assert answer.status in row.statuses if call.opcode in served_calls(made.level) else answer.status == -2
+    assert answer.status in row.statuses if call.opcode in made.level.calls else answer.status == -2
     if answer.status not in DONE or not row.modifies:
         assert picture(made) == before
     if answer.status not in DONE:
@@ -150,7 +156,7 @@ def test_spoilt_calls(opcode: Opcode, strict: bool) -> None:
     @example(spoilt=[])
     def spoil(spoilt: list[Change]) -> None:
         nonlocal succeeded
-        made.set_attributes(ALL_CALLS)
+        console_sets(made, ALL_CALLS)
         layout = good(opcode)
         for change in spoilt:
             change(layout)
@@ -178,7 +184,7 @@ def test_random_calls(opcode: Opcode) -> None:
     @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(st.lists(pages | st.integers(0, 300) | NUMBERS, min_size=9, max_size=9), SEGMENTS)
     def send(registers: list[int], segments: tuple[Segment, ...]) -> None:
-        made.set_attributes(ALL_CALLS)
+        console_sets(made, ALL_CALLS)
         call, before = HCall(1, int(opcode), tuple(registers), segments), picture(made)
         judge(made, call, engine.execute(call), before)
 

@@ -133,11 +133,11 @@ class Keys(RuleBasedStateMachine):
 
     @invariant()
     def what_would_be_persisted_is_the_models(self) -> None:
-        objects = self.store.snapshot().objects
+        objects = self.store.contents.snapshot().objects
         found = {(held.consumer, held.label): seen(*held[2:]) for held in objects}
         assert found == {key: seen(*held) for key, held in self.model.persistent.items()}
-        assert self.store.used == self.model.used
-        assert self.store.dirty == bool(self.model.unflushed)
+        assert self.store.contents.used == self.model.used
+        assert self.store.contents.dirty == bool(self.model.unflushed)
 
 
 def seen(policy: int, data: bytes) -> tuple[int, bytes | int]:

@@ -21,7 +21,7 @@ def test_a_wrapping_key_is_made_and_never_shown() -> None:
 def test_two_keys_are_two_keys() -> None:
     user = guest()
     assert user.gen_key(SYSTEM, b"another", password=PASSWORD) == Answer(0)
-    first, second_ = (held.data for held in store(user).snapshot().objects)
+    first, second_ = (held.data for held in store(user).contents.snapshot().objects)
     assert len(first) == len(second_) == 32
     assert first != second_
 
@@ -110,7 +110,7 @@ def test_revocation_is_flushed_and_a_repeated_one_is_no_change() -> None:
     user.flush()
     assert user.confirm(SYSTEM, LABEL, password=PASSWORD) == Answer(0, 1)
     user.revoke(SYSTEM, LABEL, password=PASSWORD)
-    assert not store(user).dirty
+    assert not store(user).contents.dirty
     user.unrevoke(SYSTEM, LABEL, password=PASSWORD)
     assert user.confirm(SYSTEM, LABEL, password=PASSWORD) == Answer(0, 0)
 

@@ -81,7 +81,7 @@ def test_every_policy_is_listed() -> None:
     guest = Guest(make_partition(mode=2))
     for policy in (0, 0x4000_0000, 0x2000_0000, 0x0400_0000, 0x0200_0000):
         guest.write(SYSTEM, b"%x" % policy, b"x", policy=policy)
-    guest.partition.keystore.secure_boot = SecureBoot.OFF  # type: ignore[union-attr]
+    guest.partition.keystore.access.secure_boot = SecureBoot.OFF  # type: ignore[union-attr]
     assert len(guest.all_labels(SYSTEM)) == 5
 
 

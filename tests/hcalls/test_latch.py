@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from hcall_abi.consumers import Consumer
-from hcall_abi.update_rules import UpdateRule
+from hcall_abi.rules import updates as rules
 from hcall_abi.variables import WIPE_SENTENCE
 from hcall_client.guests import authvar
 from hcall_server.keystore.signed import LatchUse
-from tests.guest import BOOT_LOADER, FIRMWARE, SYSTEM, Answer, auth_block
+from tests.guest import BOOT_LOADER, FIRMWARE, SYSTEM, Answer, auth_block, console_sets
 from tests.hcalls.owner import ARMED, PASSWORD, Owner, first_pk, set_up
 from tests.secvar.keys import BEFORE, NOW, kek, pk, stranger, update
 
@@ -23,11 +23,11 @@ def test_the_latch_is_for_one_pk() -> None:
     """R-36: the second update of PK has to be signed; the console arms the latch again."""
     guest = Owner()
     assert guest.update("PK", first_pk()) == Answer(0)
-    assert not guest.partition.attributes.without_verification
+    assert not guest.partition.attributes.keystore_signed_updates_without_verification
     assert guest.update("PK", first_pk()) == Answer(H_P6)
     assert guest.update("PK", update("PK", stranger().lists, stranger())) == Answer(H_AUTHORITY)
     assert guest.update("PK", update("PK", stranger().lists)) == Answer(0)
-    guest.partition.set_attributes(ARMED)
+    console_sets(guest.partition, ARMED)
     assert guest.update("PK", first_pk()) == Answer(0)
     assert guest.stored("PK") == struct.pack("<BHBBBBB", 0, *BEFORE) + pk().lists
 
@@ -40,7 +40,7 @@ def test_the_latch_stays_armed_until_a_pk_gets_in() -> None:
     assert guest.update("KEK", update("KEK", kek().lists)) == Answer(H_AUTHORITY)
     assert guest.update("PK", first_pk(), policy=0x0900_0000) == Answer(0)  # any policy of a new object
     assert guest.update("PK", first_pk()) == Answer(H_P4)
-    assert not guest.partition.attributes.without_verification
+    assert not guest.partition.attributes.keystore_signed_updates_without_verification
 
 
 def test_pk_and_latch_are_one_change() -> None:
@@ -50,8 +50,12 @@ def test_pk_and_latch_are_one_change() -> None:
     assert guest.update("PK", first_pk()) == Answer(0)
     keystore = guest.partition.keystore
     assert keystore is not None
-    assert guest.partition.profile().image_generation == keystore.generation == keystore.snapshot().generation
-    assert not guest.partition.profile().without_verification
+    assert (
+        guest.partition.profile.image_generation
+        == keystore.contents.generation
+        == keystore.contents.snapshot().generation
+    )
+    assert not guest.partition.profile.attributes.keystore_signed_updates_without_verification
 
 
 def test_a_refused_space_keeps_the_latch() -> None:
@@ -59,7 +63,7 @@ def test_a_refused_space_keeps_the_latch() -> None:
     guest = Owner(kbytes=4)
     guest.write(SYSTEM, b"big", bytes(3700), password=PASSWORD)
     assert guest.update("PK", first_pk()) == Answer(H_NO_MEM)
-    assert guest.partition.attributes.without_verification
+    assert guest.partition.attributes.keystore_signed_updates_without_verification
 
 
 WIPE = authvar.payload(BEFORE, b"-", bytes(44) + WIPE_SENTENCE)
@@ -95,13 +99,13 @@ def test_a_verified_update_of_another_pk_leaves_the_latch(other: dict[str, Any])
     label = other.get("label", authvar.variable_label("PK"))
     store = guest.partition.keystore
     assert store is not None
-    store.update_signed(Consumer(consumer), label, 0x0100_0000, pk().variable)
+    store.signed.update(Consumer(consumer), label, 0x0100_0000, pk().variable)
     assert guest.update("PK", update("PK", bytes(44) + WIPE_SENTENCE), **other) == Answer(H_AUTHORITY)
-    assert guest.refusals[-1].rule == UpdateRule.WIPE_ARMED.sentence
+    assert guest.refusals[-1].rule is rules.UPDATE_WIPE_ARMED
     assert guest.update("PK", update("PK", stranger().lists), **other) == Answer(0)
-    assert guest.partition.attributes.without_verification
+    assert guest.partition.attributes.keystore_signed_updates_without_verification
     assert guest.update("PK", WIPE) == Answer(0)
-    left = store.signed_data(Consumer(consumer), label)
+    left = store.signed.data(Consumer(consumer), label)
     assert (left is None) == (consumer == SYSTEM)
 
 
@@ -112,7 +116,7 @@ def test_what_the_latch_was_used_for() -> None:
     for payload, use in (
         (first_pk(), LatchUse.PK_TAKEN), (nothing, LatchUse.PK_DELETED), (WIPE, LatchUse.ALL_DELETED)
     ):  # fmt: skip
-        guest.partition.set_attributes(ARMED)
+        console_sets(guest.partition, ARMED)
         assert guest.update("PK", payload) == Answer(0)
         assert guest.partition.take_latch_use() is use
         assert guest.partition.take_latch_use() is None

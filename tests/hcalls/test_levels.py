@@ -8,9 +8,9 @@ from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import HCall
 from hcall_abi.levels import LEVELS
 from hcall_server.hcalls.handlers import HANDLERS
+from hcall_server.hcalls.refusals import Refusal
 from hcall_server.keystore.image import StoredObject
-from hcall_server.keystore.refusal import Refusal
-from tests.guest import Answer, Guest, make_partition
+from tests.guest import Answer, Guest, console_sets, make_partition
 from tests.hcalls.damage import GOOD, KEY_OBJECT, LABEL, PASSWORD, good
 
 H_FUNCTION, H_STATE = Answer(-2), Answer(-75)
@@ -77,7 +77,7 @@ def test_nothing_is_answered_while_the_keystore_is_off(opcode: int, running: boo
     """R-30, R-35: GET_CONFIG and every other call answer H_FUNCTION where the size is 0."""
     guest = Guest(make_partition(kbytes=0, running=running))
     assert guest.send(bare(opcode)) == H_FUNCTION
-    assert guest.refusals[-1].section.startswith("spec/")
+    assert guest.refusals[-1].rule.page.startswith("spec/")
 
 
 @pytest.mark.parametrize("opcode", GOOD, ids=lambda opcode: opcode.name)
@@ -86,7 +86,7 @@ def test_a_stopped_partition_is_answered_nothing(opcode: Opcode) -> None:
     guest = Guest(make_partition("NEXT", running=False))
     assert guest.send(bare(opcode)) == H_STATE
     assert guest.send(bare(0x444)) == H_FUNCTION
-    guest.partition.ipl()
+    guest.partition.power_on()
     assert guest.send(bare(opcode)).status not in {-2, -75}
     guest.partition.power_off()
     assert guest.send(bare(opcode)) == H_STATE
@@ -96,11 +96,11 @@ def test_switching_the_keystore_on_and_off_shows_at_the_next_call() -> None:
     """R-33, R-35: a guest that is connected meets H_FUNCTION, and a new and empty store after that."""
     guest = Guest(make_partition())
     guest.set_password(3, b"old")
-    guest.partition.set_kbytes(0)
+    console_sets(guest.partition, {"keystore_kbytes": 0})
     assert guest.send(good(Opcode.GET_CONFIG).frame()) == H_FUNCTION
     guest.partition.power_off()
-    guest.partition.set_kbytes(8)
-    guest.partition.ipl()
+    console_sets(guest.partition, {"keystore_kbytes": 8})
+    guest.partition.power_on()
     told = guest.config()
     assert (told.total, told.used) == (8192, 0)
     assert guest.write(3, b"label", b"data") == Answer(0)

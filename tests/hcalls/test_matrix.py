@@ -93,12 +93,12 @@ class World:
     def counts(self) -> tuple[int, int, int]:
         store = self.guest.partition.keystore
         assert store is not None
-        return store.used, store.generation, store.object_count
+        return store.contents.used, store.contents.generation, store.contents.object_count
 
     def image(self) -> StoreImage:
         store = self.guest.partition.keystore
         assert store is not None
-        return store.snapshot()
+        return store.contents.snapshot()
 
     def data(self, label: bytes) -> bytes:
         """What an object holds that the hypervisor made; nothing where it is not for NVRAM."""
@@ -128,7 +128,7 @@ def build(kind: Call, level: str, owner: int, mode: int, *, password_set: bool) 
     assert store is not None
     for held in objects.values():
         if held.policy & MADE_BY_HYPERVISOR:
-            store.provide(Consumer(owner), *held[1:])
+            store.contents.provide(Consumer(owner), *held[1:])
     for consumer in CONSUMERS:
         if consumer != owner or password_set:
             assert guest.set_password(consumer, PASSWORD[consumer]).status == 0

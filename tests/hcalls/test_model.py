@@ -123,7 +123,7 @@ class TwoPartitions(RuleBasedStateMachine):
         """A snapshot is taken; the calls that follow are not in it."""
         commit = (
             where,
-            self.sides[where].store.snapshot().generation,
+            self.sides[where].store.contents.snapshot().generation,
             len(self.sides[where].model.unflushed),
         )
         self.commits = [each for each in self.commits if each[0] != where] + [commit]
@@ -132,7 +132,7 @@ class TwoPartitions(RuleBasedStateMachine):
     @rule()
     def end_flush(self) -> None:
         where, generation, count = self.commits.pop(0)
-        self.sides[where].store.mark_flushed(generation)
+        self.sides[where].store.contents.mark_flushed(generation)
         del self.sides[where].model.unflushed[:count]
 
     @invariant()
@@ -143,9 +143,9 @@ class TwoPartitions(RuleBasedStateMachine):
     @invariant()
     def what_would_be_persisted_is_the_models(self) -> None:
         for each in self.sides:
-            objects = each.store.snapshot().objects
+            objects = each.store.contents.snapshot().objects
             assert {(held.consumer, held.label): held[2:] for held in objects} == each.model.persistent
-            assert each.store.dirty == bool(each.model.unflushed)
+            assert each.store.contents.dirty == bool(each.model.unflushed)
 
 
 TwoPartitions.TestCase.settings = settings(max_examples=60, stateful_step_count=40)

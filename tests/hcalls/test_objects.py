@@ -3,7 +3,7 @@
 import pytest
 
 from hcall_abi.levels import LEVELS
-from tests.guest import CONSUMERS, FIRMWARE, OVERHEAD, SYSTEM, Answer, Guest, make_partition
+from tests.guest import CONSUMERS, FIRMWARE, OVERHEAD, SYSTEM, Answer, Guest, console_sets, make_partition
 
 H_NOT_FOUND, H_NO_MEM, H_RESOURCE, H_TOO_BIG = -7, -9, -16, -64
 H_P3, H_P6 = -56, -59
@@ -145,8 +145,8 @@ def test_a_grown_store_has_more_room() -> None:
     guest = Guest(make_partition("FW1110", 4))
     guest.write(SYSTEM, b"label", bytes(4000))
     guest.partition.power_off()
-    guest.partition.set_kbytes(5)
-    guest.partition.ipl()
+    console_sets(guest.partition, {"keystore_kbytes": 5})
+    guest.partition.power_on()
     told = guest.config()
     assert (told.total, told.used) == (5 * KIB, 4000 + 5 + OVERHEAD)
     assert guest.write(SYSTEM, b"more", bytes(1000)) == Answer(0)

@@ -98,7 +98,7 @@ def test_a_power_cycle_is_an_ipl() -> None:
     guest = Guest(make_partition())
     guest.set_password(3, b"old")
     guest.partition.power_off()
-    guest.partition.ipl()
+    guest.partition.power_on()
     assert guest.write(3, b"label", b"data") == Answer(0)
 
 
@@ -127,8 +127,8 @@ def test_a_password_reaches_no_image() -> None:
     guest = Guest(make_partition())
     store = guest.partition.keystore
     assert store is not None
-    before = (store.snapshot(), guest.partition.profile())
+    before = (store.contents.snapshot(), guest.partition.profile)
     guest.set_password(1, b"firmware's word")
     guest.gen_password(3)
-    assert (store.snapshot(), guest.partition.profile()) == before
-    assert not store.dirty
+    assert (store.contents.snapshot(), guest.partition.profile) == before
+    assert not store.contents.dirty

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hcall_abi.calls import Opcode
 from hcall_abi.frames import HCall, HReturn, Segment
 from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.hcalls.refusals import Refusal
 from hcall_server.keystore.image import StoredObject
-from hcall_server.keystore.refusal import Refusal
 from tests.guest import SYSTEM, WRAPPING, Guest, auth_block, lay_out, make_partition
 from tests.hcalls.damage import GOOD, KEY_LABEL, PASSWORD, damages, good
 from tests.wrapping.second import wrap
@@ -67,9 +67,12 @@ def test_answers_and_refusals_show_no_secret() -> None:
             overheard.send(with_canaries(opcode, password))
     store = overheard.partition.keystore
     assert store is not None
-    assert CANARY * 3 in [held.data for held in store.snapshot().objects]
-    held = store.snapshot()
-    assert leaks(*overheard.heard, held, held.objects, store.passwords, vars(store)["_objects"]) == []
+    assert CANARY * 3 in [held.data for held in store.contents.snapshot().objects]
+    held = store.contents.snapshot()
+    assert (
+        leaks(*overheard.heard, held, held.objects, store.access.passwords, vars(store.contents)["_objects"])
+        == []
+    )
     assert sum(isinstance(each, Refusal) for each in overheard.heard) > 8
 
 
@@ -90,15 +93,13 @@ def test_refusals_of_damaged_arguments_show_no_secret() -> None:
 
 def test_a_generated_password_shows_in_no_text() -> None:
     """R-05: it is in the guest's memory and nowhere else."""
-    partition = make_partition()
-    partition._entropy = lambda length: CANARY[:length]
-    partition.provide_keystore()
+    partition = make_partition(entropy=lambda length: CANARY[:length])
     calls = HypervisorCalls(partition)
     answer = calls.execute(lay_out(Opcode.GEN_PASSWORD, consumer=3, password=32).frame())
     assert answer.writes[0].data == CANARY
     store = partition.keystore
     assert store is not None
-    assert leaks(answer, answer.writes, partition, store, store.passwords) == []
+    assert leaks(answer, answer.writes, partition, store, store.access.passwords) == []
 
 
 SEGMENTS = st.builds(

@@ -3,7 +3,8 @@
 import pytest
 
 from hcall_abi.calls import CALLS, Opcode
-from hcall_server.keystore.continuations import Continuations
+from hcall_abi.rules import hcalls as rules
+from hcall_server.keystore.tokens import Continuations
 from tests.guest import BOOT_LOADER, SYSTEM, WRAPPING, Answer, Guest, auth_block, make_partition
 from tests.hcalls.damage import KEY_OBJECT, Damage, damages, good
 from tests.hcalls.damage import PASSWORD as SYSTEMS
@@ -35,7 +36,7 @@ def test_wrapping_and_unwrapping(length: int) -> None:
 def test_the_engine_writes_what_the_page_says() -> None:
     """R-71: the second implementation opens it with the key in the store."""
     user = guest()
-    key = store(user).snapshot().objects[0].data
+    key = store(user).contents.snapshot().objects[0].data
     assert second.unwrap(key, wrapped(user, LEAST | ENFORCE << 32)) == (LEAST | ENFORCE << 32, SECRET)
 
 
@@ -51,7 +52,7 @@ def test_wrapping_changes_nothing_in_the_store() -> None:
     user.flush()
     blob = wrapped(user)
     unwrap(user, blob)
-    assert not store(user).dirty
+    assert not store(user).contents.dirty
 
 
 def test_a_new_key_under_an_old_label_opens_nothing() -> None:
@@ -72,7 +73,7 @@ def test_keys_survive_an_ipl_and_a_restart() -> None:
     again(user)
     assert unwrap(user, blob).written == SECRET
     user.revoke(SYSTEM, LABEL, password=PASSWORD)
-    restarted = Guest(make_partition("NEXT", objects=store(user).snapshot().objects))
+    restarted = Guest(make_partition("NEXT", objects=store(user).contents.snapshot().objects))
     again(restarted)
     assert unwrap(restarted, blob) == Answer(-10)
     assert restarted.unrevoke(SYSTEM, LABEL, password=PASSWORD) == Answer(0, WRAPPING)
@@ -117,7 +118,7 @@ def test_an_object_demands_that_a_password_is_set() -> None:
     blob = wrapped(user)
     user.ipl()
     assert user.unwrap(SYSTEM, blob) == Answer(-10)
-    assert "password has been set" in user.refusals[-1].rule
+    assert user.refusals[-1].rule is rules.VERDICT_PWSET
     user.set_password(SYSTEM, PASSWORD)
     assert unwrap(user, blob).written == SECRET
 

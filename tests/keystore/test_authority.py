@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 
 from hcall_abi.calls import Opcode
-from hcall_abi.consumers import Consumer, SecureBoot
-from hcall_server.keystore.authority import PasswordState, Verdict, authorise, refused_word
+from hcall_abi.consumers import SecureBoot
+from hcall_server.hcalls.numbers import refused_word
+from hcall_server.keystore.authority import PasswordState, Verdict, authorise
 from tests.keystore.matrix import MODES, NEWEST, SHAPES, WRITTEN_WORDS, owners, rows
 from tests.keystore.oracle import (
     AUTHORITY,
@@ -57,7 +58,7 @@ def verdict(row: Row) -> Verdict:
 
 def _decision(row: Row, word: int | None) -> Verdict:
     opcode = Opcode[row.call.value]
-    return authorise(opcode, Consumer(row.owner), word, password_state(row), SecureBoot(row.mode))
+    return authorise(opcode, word, password_state(row), SecureBoot(row.mode))
 
 
 def agrees(row: Row) -> bool:

@@ -37,7 +37,7 @@ def with_keys(count: int, objects: tuple[StoredObject, ...] = ()) -> Guest:
 
 def by_search(keystore: Keystore, key_id: bytes) -> list[bytes]:
     """The labels of the system's keys with an id, by looking at every object."""
-    objects = keystore._objects.items()
+    objects = keystore.contents._objects.items()
     return [
         label for (owner, label), held in objects
         if owner == 3 and held.policy & WRAPPING and key_id_of(held.data) == key_id
@@ -66,10 +66,10 @@ def test_a_restart_finds_the_keys_again() -> None:
     """R-71, R-21: ids are not at rest, so a store that is loaded has them by its keys."""
     user = guest()
     blob = wrapped(user)
-    after = with_keys(3, store(user).snapshot().objects)
+    after = with_keys(3, store(user).contents.snapshot().objects)
     assert unwrap(after, blob).written == SECRET
     assert after.revoke(SYSTEM, LABEL, password=PASSWORD).status == 0
-    assert unwrap(with_keys(0, store(after).snapshot().objects), blob) == Answer(-10)
+    assert unwrap(with_keys(0, store(after).contents.snapshot().objects), blob) == Answer(-10)
     assert after.unrevoke(SYSTEM, LABEL, password=PASSWORD).status == 0
     assert unwrap(after, blob).written == SECRET
     assert after.remove(SYSTEM, LABEL, password=PASSWORD) == Answer(0)
@@ -112,10 +112,10 @@ def test_what_gives_way_is_no_key_any_more() -> None:
     """R-16: an object of the hypervisor's takes the label of a key."""
     user = guest()
     blob = wrapped(user)
-    store(user).provide(Consumer.OPERATING_SYSTEM, LABEL, 0, b"not a key")
+    store(user).contents.provide(Consumer.OPERATING_SYSTEM, LABEL, 0, b"not a key")
     assert unwrap(user, blob) == Answer(-7)
     assert by_search(store(user), store_id(blob)) == []
-    store(user).provide(Consumer.OPERATING_SYSTEM, LABEL, WRAPPING, bytes(32))
+    store(user).contents.provide(Consumer.OPERATING_SYSTEM, LABEL, WRAPPING, bytes(32))
     assert by_search(store(user), key_id_of(bytes(32))) == [LABEL]
     again(user)
     assert by_search(store(user), key_id_of(bytes(32))) == []

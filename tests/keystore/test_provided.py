@@ -12,7 +12,7 @@ def provided(guest: Guest | None = None) -> Guest:
     found = guest or Guest(make_partition())
     store = found.partition.keystore
     assert store is not None
-    store.provide(Consumer.FIRMWARE, LABEL, WORLD, b"\1")
+    store.contents.provide(Consumer.FIRMWARE, LABEL, WORLD, b"\1")
     return found
 
 
@@ -38,7 +38,7 @@ def test_it_takes_no_space_and_is_no_object_of_the_partition() -> None:
     guest = provided()
     store = guest.partition.keystore
     assert store is not None
-    assert (guest.config().used, store.object_count, store.dirty) == (0, 0, False)
+    assert (guest.config().used, store.contents.object_count, store.contents.dirty) == (0, 0, False)
     full = Guest(make_partition(kbytes=4))
     assert full.write(SYSTEM, b"all", bytes(4096 - OVERHEAD - 3)) == Answer(0)
     assert provided(full).config().used == 4096
@@ -49,7 +49,7 @@ def test_it_never_reaches_nvram_and_ends_with_the_ipl() -> None:
     guest = provided()
     store = guest.partition.keystore
     assert store is not None
-    assert store.snapshot().objects == ()
+    assert store.contents.snapshot().objects == ()
     assert guest.confirm(FIRMWARE, LABEL) == Answer(0, 1)
     guest.ipl()
     assert guest.read(FIRMWARE, LABEL) == Answer(-7)
@@ -62,11 +62,11 @@ def test_an_object_of_the_guest_gives_way() -> None:
     guest.write(FIRMWARE, LABEL, b"\0" * 100)
     store = guest.partition.keystore
     assert store is not None
-    store.mark_flushed(store.generation)
+    store.contents.mark_flushed(store.contents.generation)
     provided(guest)
     assert guest.read(FIRMWARE, LABEL).written == b"\1"
-    assert (guest.config().used, store.object_count, store.dirty) == (0, 0, True)
+    assert (guest.config().used, store.contents.object_count, store.contents.dirty) == (0, 0, True)
     assert guest.confirm(FIRMWARE, LABEL) == Answer(0, 0)
     provided(guest)
-    store.mark_flushed(store.generation)
+    store.contents.mark_flushed(store.contents.generation)
     assert guest.confirm(FIRMWARE, LABEL) == Answer(0, 1)

@@ -2,10 +2,13 @@
 
 import pytest
 
+from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_abi.statuses import Status
+from hcall_server.hcalls.refusals import refusal_of
+from hcall_server.keystore.access import Credentials
 from hcall_server.keystore.image import StoredObject
-from hcall_server.keystore.refusal import Refusal
+from hcall_server.keystore.refusals import KeystoreRefusal, NoRoom, NotFound
 from hcall_server.keystore.store import Keystore
 from tests.guest import OVERHEAD, make_partition
 from tests.keystore.matrix import MODES, NEWEST, OWNERS, rows
@@ -23,15 +26,15 @@ def store() -> Keystore:
 
 def update(keystore: Keystore, label: bytes, data: bytes | None, policy: int = SIGNED) -> bytes | None:
     """A whole signed update, whatever was signed."""
-    before = keystore.begin_signed_update(OS, b"", label, policy)
-    keystore.update_signed(OS, label, policy, data)
+    before = keystore.signed.begin(Credentials(OS, b""), label, policy)
+    keystore.signed.update(OS, label, policy, data)
     return before
 
 
 def refused(keystore: Keystore, label: bytes, policy: int, password: bytes = b"") -> Status:
-    with pytest.raises(Refusal) as caught:
-        keystore.begin_signed_update(OS, password, label, policy)
-    return caught.value.status
+    with pytest.raises(KeystoreRefusal) as caught:
+        keystore.signed.begin(Credentials(OS, password), label, policy)
+    return refusal_of(Opcode.SIGNED_UPDATE, caught.value).status
 
 
 def test_an_update_makes_replaces_and_removes() -> None:
@@ -39,20 +42,20 @@ def test_an_update_makes_replaces_and_removes() -> None:
     keystore = store()
     assert update(keystore, b"db", b"first", WORLD | SIGNED) is None
     assert update(keystore, b"db", b"a longer second", WORLD | SIGNED) == b"first"
-    assert keystore.used == 2 + 15 + OVERHEAD
-    assert keystore.read(OS, b"", b"db").policy == WORLD | SIGNED
+    assert keystore.contents.used == 2 + 15 + OVERHEAD
+    assert keystore.objects.read(Credentials(OS, b""), b"db").policy == WORLD | SIGNED
     assert update(keystore, b"db", None, WORLD | SIGNED) == b"a longer second"
-    assert (keystore.used, keystore.object_count, keystore.generation) == (0, 0, 3)
-    assert keystore.confirm(OS, b"", b"db") is False
-    keystore.mark_flushed(3)
-    with pytest.raises(Refusal):
-        keystore.confirm(OS, b"", b"db")
+    assert (keystore.contents.used, keystore.contents.object_count, keystore.contents.generation) == (0, 0, 3)
+    assert keystore.objects.confirm(Credentials(OS, b""), b"db") is False
+    keystore.contents.mark_flushed(3)
+    with pytest.raises(NotFound):
+        keystore.objects.confirm(Credentials(OS, b""), b"db")
 
 
 def test_removing_what_is_not_there_changes_nothing() -> None:
     keystore = store()
     assert update(keystore, b"db", None) is None
-    assert not keystore.dirty
+    assert not keystore.contents.dirty
 
 
 def test_space_is_that_of_the_difference() -> None:
@@ -61,21 +64,20 @@ def test_space_is_that_of_the_difference() -> None:
     room = 4096 - OVERHEAD - 2
     update(keystore, b"db", bytes(room))
     update(keystore, b"db", bytes(room - 1))
-    generation = keystore.generation
-    with pytest.raises(Refusal) as caught:
-        keystore.update_signed(OS, b"db", SIGNED, bytes(room + 1))
-    assert caught.value.status is Status.H_NO_MEM
-    assert (keystore.signed_data(OS, b"db"), keystore.generation) == (bytes(room - 1), generation)
+    generation = keystore.contents.generation
+    with pytest.raises(NoRoom):
+        keystore.signed.update(OS, b"db", SIGNED, bytes(room + 1))
+    assert (keystore.signed.data(OS, b"db"), keystore.contents.generation) == (bytes(room - 1), generation)
 
 
 def test_the_policy_word_stays() -> None:
     """R-15: another word than the object's is H_P4, also for an object that WRITE has made."""
     keystore = store()
     update(keystore, b"db", b"x", SIGNED)
-    keystore.write(OS, b"", b"plain", WORLD, b"x")
+    keystore.objects.write(Credentials(OS, b""), b"plain", WORLD, b"x")
     assert refused(keystore, b"db", SIGNED | WORLD) is Status.H_P4
     assert refused(keystore, b"plain", SIGNED | WORLD) is Status.H_P4
-    assert keystore.signed_data(OS, b"plain") is None
+    assert keystore.signed.data(OS, b"plain") is None
 
 
 def test_what_may_be_tried() -> None:
@@ -83,13 +85,13 @@ def test_what_may_be_tried() -> None:
     keystore = store()
     assert refused(keystore, b"db", SIGNED | PWSET) is Status.H_AUTHORITY
     assert refused(keystore, b"db", SIGNED | ENFORCE) is Status.H_AUTHORITY
-    keystore.secure_boot = SecureBoot.ENFORCE
-    assert keystore.begin_signed_update(OS, b"", b"db", SIGNED | ENFORCE) is None
+    keystore.access.secure_boot = SecureBoot.ENFORCE
+    assert keystore.signed.begin(Credentials(OS, b""), b"db", SIGNED | ENFORCE) is None
     update(keystore, b"fixed", b"x", SIGNED | IMMUTABLE)
     assert refused(keystore, b"fixed", SIGNED | IMMUTABLE) is Status.H_AUTHORITY
-    keystore.passwords.set(OS, b"right")
+    keystore.access.passwords.set(OS, b"right")
     assert refused(keystore, b"fixed", SIGNED, b"wrong") is Status.H_AUTHORITY
-    assert keystore.begin_signed_update(OS, b"right", b"db", SIGNED | PWSET) is None
+    assert keystore.signed.begin(Credentials(OS, b"right"), b"db", SIGNED | PWSET) is None
 
 
 def test_delete_everything_takes_one_consumers_signed_objects() -> None:
@@ -97,12 +99,12 @@ def test_delete_everything_takes_one_consumers_signed_objects() -> None:
     keystore = store()
     for label, policy in ((b"PK", SIGNED), (b"db", SIGNED | WORLD), (b"fixed", SIGNED | IMMUTABLE)):
         update(keystore, label, b"x", policy)
-    keystore.update_signed(FIRMWARE, b"PK", SIGNED, b"x")
-    keystore.write(OS, b"", b"plain", 0, b"x")
-    assert keystore.remove_signed(OS) == 3
-    assert keystore.object_count == 2
-    assert keystore.confirm(OS, b"", b"PK") is False
-    assert keystore.remove_signed(OS) == 0
+    keystore.signed.update(FIRMWARE, b"PK", SIGNED, b"x")
+    keystore.objects.write(Credentials(OS, b""), b"plain", 0, b"x")
+    assert keystore.signed.remove_all(OS) == 3
+    assert keystore.contents.object_count == 2
+    assert keystore.objects.confirm(Credentials(OS, b""), b"PK") is False
+    assert keystore.signed.remove_all(OS) == 0
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -121,7 +123,7 @@ def tried(row: Row) -> int:
     assert keystore is not None
     for consumer in Consumer:
         if consumer != row.owner or row.password_set:
-            keystore.passwords.set(consumer, b"password %d" % consumer)
+            keystore.access.passwords.set(consumer, b"password %d" % consumer)
     own = b"password %d" % row.owner
     shown = {
         Presented.NOTHING: b"",
@@ -132,7 +134,7 @@ def tried(row: Row) -> int:
         Presented.ANOTHERS: b"password %d" % (row.owner % 3 + 1),
     }[row.presented]
     try:
-        keystore.begin_signed_update(Consumer(row.owner), shown, b"db", row.word)
-    except Refusal as refusal:
-        return int(refusal.status)
+        keystore.signed.begin(Credentials(Consumer(row.owner), shown), b"db", row.word)
+    except KeystoreRefusal as error:
+        return int(refusal_of(Opcode.SIGNED_UPDATE, error).status)
     return 0

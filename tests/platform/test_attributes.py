@@ -6,16 +6,18 @@ from collections.abc import Mapping
 import pytest
 
 from hcall_abi.calls import Opcode
-from hcall_abi.console import ATTRIBUTES
+from hcall_abi.console import AT_FIRST, ATTRIBUTES
 from hcall_abi.consumers import SecureBoot
-from hcall_abi.errors import Fault, StorageError
+from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.levels import LEVELS
 from hcall_abi.policies import Policy
+from hcall_abi.rules import console as rules
+from hcall_abi.rules import storage
+from hcall_abi.rules.rule import Fault
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.keystore.signed import LatchUse
-from hcall_server.platform.attributes import Attributes
+from hcall_server.platform import power
 from hcall_server.platform.partition import Partition
-from hcall_server.platform.refusal import ConsoleRefusal
 from hcall_server.platform.system import ManagedSystem
 from tests.guest import Answer, Chance, Guest
 
@@ -38,18 +40,21 @@ def make_system(attributes: Mapping[str, int] | None = None, level: str = "FW111
 
 def hold(system: ManagedSystem, *objects: StoredObject) -> Partition:
     """Put objects into the keystore of `lpar1`, as a restart would find them."""
-    partition = system.find("lpar1")
-    partition.provide_keystore(StoreImage(1, objects))
-    return partition
+    return system.adopt(system.find("lpar1").profile._replace(image_generation=1), StoreImage(1, objects))
 
 
-def refused(system: ManagedSystem, **changes: int) -> ConsoleRefusal:
+def numbers(partition: Partition) -> tuple[int, ...]:
+    """All attributes in the console's numbers, in the order of the page."""
+    return tuple(partition.attributes.numbers.values())
+
+
+def refused(system: ManagedSystem, **changes: int) -> OperatorError:
     """Ask for attributes that are refused: by the operator's fault, and with nothing changed."""
     partition = system.find("lpar1")
-    before = partition.profile(), partition.level, partition.keystore
-    with pytest.raises(ConsoleRefusal) as caught:
+    before = partition.profile, partition.level, partition.keystore
+    with pytest.raises(OperatorError) as caught:
         system.set_attributes("lpar1", changes)
-    assert (partition.profile(), partition.level, partition.keystore) == before
+    assert (partition.profile, partition.level, partition.keystore) == before
     assert caught.value.fault is Fault.OPERATOR
     return caught.value
 
@@ -57,14 +62,14 @@ def refused(system: ManagedSystem, **changes: int) -> ConsoleRefusal:
 def test_all_are_off_at_first() -> None:
     """R-30, R-36: a new partition has no keystore, and nothing that needs one."""
     partition = ManagedSystem(LEVELS["FW1110"], bytes(16), Chance()).create("lpar1")
-    assert partition.console_attributes() == (0, 0, 0, 0, 0)
-    assert partition.attributes == Attributes(False, False, False)
+    assert numbers(partition) == (0, 0, 0, 0, 0)
+    assert partition.attributes == AT_FIRST
 
 
 def test_all_can_be_set_at_once() -> None:
     """R-36: as the console's chsyscfg sets them, in one request."""
     partition = make_system(ALL_ON | {"secure_boot": 2}).find("lpar1")
-    assert partition.console_attributes() == (16, 1, 1, 1, 2)
+    assert numbers(partition) == (16, 1, 1, 1, 2)
     assert (partition.kbytes, partition.next_secure_boot) == (16, SecureBoot.ENFORCE)
 
 
@@ -79,9 +84,9 @@ def test_combinations_without_sense_are_refused(wish: tuple[int, int, int, int])
     changes = dict(zip(ATTRIBUTES, wish, strict=False))
     system = make_system()
     if sensible(*wish):
-        assert system.set_attributes("lpar1", changes).console_attributes() == (*wish, 0)
+        assert numbers(system.set_attributes("lpar1", changes)) == (*wish, 0)
     else:
-        assert "need" in refused(system, **changes).rule
+        assert "need" in refused(system, **changes).rule.sentence
 
 
 @pytest.mark.parametrize("start", [(0, 0, 0, 0), (16, 0, 0, 0), (16, 1, 0, 0), (16, 1, 1, 1)])
@@ -95,10 +100,10 @@ def test_no_way_leads_to_a_combination_without_sense(start: tuple[int, int, int,
         changes = {name: value for name, value in zip(ATTRIBUTES, wish, strict=False) if value is not None}
         try:
             system.set_attributes("lpar1", changes)
-        except ConsoleRefusal:
-            assert system.find("lpar1").console_attributes()[:4] == start
+        except OperatorError:
+            assert numbers(system.find("lpar1"))[:4] == start
         else:
-            assert sensible(*system.find("lpar1").console_attributes()[:4])
+            assert sensible(*numbers(system.find("lpar1"))[:4])
 
 
 @pytest.mark.parametrize("name", [UPDATES, LATCH, DYNAMIC])
@@ -108,10 +113,10 @@ def test_they_change_only_while_the_partition_is_off(name: str) -> None:
     system.set_attributes("lpar1", {LATCH: 0, DYNAMIC: 0})
     system.power_on("lpar1")
     value = 0 if name == UPDATES else 1
-    assert "powered off" in refused(system, **{name: value}).rule
+    assert "powered off" in refused(system, **{name: value}).rule.sentence
     assert system.set_attributes("lpar1", {name: 1 - value, UPDATES: 1}).running
     system.power_off("lpar1")
-    assert system.set_attributes("lpar1", {name: value}).console_attributes()[1:4].count(1) == 2 * value
+    assert numbers(system.set_attributes("lpar1", {name: value}))[1:4].count(1) == 2 * value
 
 
 def test_secure_boot_waits_for_the_next_ipl() -> None:
@@ -127,29 +132,32 @@ def test_secure_boot_waits_for_the_next_ipl() -> None:
 @pytest.mark.parametrize("changes", [{"secure_boot": 3}, {UPDATES: 2}, {LATCH: -1}, {"keystore_kbytes": -1}])
 def test_values_that_no_attribute_has_are_refused(changes: dict[str, int]) -> None:
     """R-36: the refusal tells the range."""
-    assert "is 0 to" in refused(make_system(ON), **changes).rule
+    error = refused(make_system(ON), **changes)
+    assert "is 0 to" in error.message
+    assert error.rule is rules.ATTRIBUTE_RANGE
 
 
 def test_unknown_attributes_are_refused_and_the_known_ones_named() -> None:
     """R-36: all of a request or nothing."""
     error = refused(make_system(), keystore_kbytes=16, keystore_magic=1)
     assert "'keystore_magic'" in error.message
-    assert DYNAMIC in error.rule
+    assert DYNAMIC in error.message
+    assert error.rule is rules.ATTRIBUTE_KNOWN
 
 
 def test_sizes_keep_their_rules() -> None:
     """R-31, R-32: whichever verb they come by."""
     system = make_system(ON)
-    assert refused(system, keystore_kbytes=8).rule == "a keystore never shrinks, except to 0"
-    assert refused(system, keystore_kbytes=3, keystore_signed_updates=1).rule
+    assert refused(system, keystore_kbytes=8).rule.sentence == "a keystore never shrinks, except to 0"
+    assert refused(system, keystore_kbytes=3, keystore_signed_updates=1).rule.sentence
     system.power_on("lpar1")
-    assert "powered off" in refused(system, keystore_kbytes=32).rule
+    assert "powered off" in refused(system, keystore_kbytes=32).rule.sentence
 
 
 def test_a_level_without_signed_updates_refuses_them() -> None:
     """R-36, R-74: what the firmware does not have can't be switched on."""
     system = make_system(ON, "FW950")
-    assert "firmware level" in refused(system, **{UPDATES: 1}).rule
+    assert "firmware level" in refused(system, **{UPDATES: 1}).rule.sentence
 
 
 @pytest.mark.parametrize("name", [UPDATES, DYNAMIC])
@@ -158,13 +166,13 @@ def test_zeroing_attributes_of_a_store_in_use_is_hscl0dc8(name: str) -> None:
     system = make_system(ALL_ON)
     hold(system, SIGNED, PLAIN)
     zeroed = {UPDATES: 0, LATCH: 0, DYNAMIC: 0} if name == UPDATES else {DYNAMIC: 0}
-    assert refused(system, **zeroed).code == "HSCL0DC8"
+    assert refused(system, **zeroed).rule.code == "HSCL0DC8"
     everything = refused(system, keystore_kbytes=0, **zeroed)
-    assert (everything.code, everything.rule) == ("HSCL0DC8", "only an empty keystore is disabled")
-    assert not system.set_attributes("lpar1", {LATCH: 0}).attributes.without_verification
+    assert (everything.rule.code, everything.rule.id) == ("HSCL0DC8", "size.in-use")
+    assert numbers(system.set_attributes("lpar1", {LATCH: 0}))[2] == 0
     hold(system, PLAIN)
     zeroed.pop(LATCH, None)
-    assert system.set_attributes("lpar1", zeroed).console_attributes()[0] == 16
+    assert numbers(system.set_attributes("lpar1", zeroed))[0] == 16
 
 
 def test_disabling_takes_the_attributes_along() -> None:
@@ -172,17 +180,17 @@ def test_disabling_takes_the_attributes_along() -> None:
     system = make_system(ALL_ON)
     partition = system.power_on("lpar1")
     system.set_attributes("lpar1", {"keystore_kbytes": 0})
-    assert partition.console_attributes() == (0, 0, 0, 0, 0)
+    assert numbers(partition) == (0, 0, 0, 0, 0)
     system.power_off("lpar1")
-    assert system.set_attributes("lpar1", {"keystore_kbytes": 16}).attributes == Attributes()
+    assert numbers(system.set_attributes("lpar1", {"keystore_kbytes": 16})) == (16, 0, 0, 0, 0)
 
 
 def test_a_refused_partition_keeps_its_attributes() -> None:
     """R-22: what could not be opened stays as it was stored."""
     system = make_system(ALL_ON)
-    refusal = StorageError("the image is damaged", rule="rule", section="spec/sealed.md#refusals")
-    system.find("lpar1").refused = refusal
-    assert "stays as it was stored" in refused(system, **{LATCH: 0}).rule
+    refusal = StorageError(storage.IMAGE_LENGTHS, "the image is damaged")
+    system.adopt(system.find("lpar1").profile, state=power.refused(refusal))
+    assert "stays as it was stored" in refused(system, **{LATCH: 0}).rule.sentence
     assert system.set_attributes("lpar1", {LATCH: 1}).refused is refusal
 
 
@@ -192,15 +200,15 @@ def test_the_latch_is_cleared_once_and_takes_the_image_along() -> None:
     partition = system.power_on("lpar1")
     keystore = partition.keystore
     assert keystore
-    keystore.mark_flushed(keystore.generation)
+    keystore.contents.mark_flushed(keystore.contents.generation)
     partition.disarm_without_verification(LatchUse.PK_TAKEN)
-    generation = keystore.generation
-    assert keystore.dirty
-    assert partition.profile().without_verification is False
-    assert partition.profile().image_generation == generation
+    generation = keystore.contents.generation
+    assert keystore.contents.dirty
+    assert partition.profile.attributes.keystore_signed_updates_without_verification == 0
+    assert partition.profile.image_generation == generation
     assert partition.take_latch_use() is LatchUse.PK_TAKEN
     partition.disarm_without_verification(LatchUse.PK_DELETED)
-    assert keystore.generation == generation
+    assert keystore.contents.generation == generation
     assert partition.take_latch_use() is None
 
 
@@ -211,7 +219,7 @@ def test_without_signed_updates_the_call_does_not_exist() -> None:
     guest = Guest(partition)
     assert guest.config().algorithms == 0
     assert guest.do(Opcode.SIGNED_UPDATE) == Answer(-2)
-    assert guest.refusals[0].rule.startswith("the firmware level has the call")
+    assert guest.refusals[0].rule.id == "call.served"
 
 
 SB_VERSION = b"SB_VERSION"
@@ -246,6 +254,6 @@ def test_sb_version_is_no_use_of_the_store() -> None:
     system = make_system(ALL_ON)
     partition = system.power_on("lpar1")
     assert partition.keystore
-    assert partition.keystore.object_count == 0
-    assert partition.keystore.snapshot().objects == ()
-    assert system.set_attributes("lpar1", {"keystore_kbytes": 0}).console_attributes() == (0, 0, 0, 0, 0)
+    assert partition.keystore.contents.object_count == 0
+    assert partition.keystore.contents.snapshot().objects == ()
+    assert numbers(system.set_attributes("lpar1", {"keystore_kbytes": 0})) == (0, 0, 0, 0, 0)

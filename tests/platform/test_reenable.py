@@ -6,8 +6,8 @@ import pytest
 
 from hcall_abi.consumers import Consumer
 from hcall_abi.levels import FW1110
-from hcall_abi.statuses import Status
-from hcall_server.keystore.refusal import Refusal
+from hcall_server.keystore.access import Credentials
+from hcall_server.keystore.refusals import NotFound
 from hcall_server.platform.system import ManagedSystem
 
 OS = Consumer.OPERATING_SYSTEM
@@ -19,22 +19,21 @@ def test_what_the_old_store_held_is_pending_until_the_new_one_is_durable() -> No
     partition = system.create("a", 64)
     store = partition.keystore
     assert store is not None
-    store.write(OS, b"", b"x", 0, b"data")
-    store.mark_flushed(store.generation)
-    store.remove(OS, b"", b"x")
-    before = store.generation
+    store.objects.write(Credentials(OS, b""), b"x", 0, b"data")
+    store.contents.mark_flushed(store.contents.generation)
+    store.objects.remove(Credentials(OS, b""), b"x")
+    before = store.contents.generation
     system.set_attributes("a", {"keystore_kbytes": 0})
-    assert partition.profile().image_generation == before
+    assert partition.profile.image_generation == before
     system.set_attributes("a", {"keystore_kbytes": 64})
     again = partition.keystore
     assert again is not None
-    assert again.generation > before
-    assert again.dirty
-    assert again.confirm(OS, b"", b"x") is False
-    again.mark_flushed(again.generation)
-    with pytest.raises(Refusal) as gone:
-        again.confirm(OS, b"", b"x")
-    assert (gone.value.status, gone.value.outputs) == (Status.H_NOT_FOUND, (1,))
+    assert again.contents.generation > before
+    assert again.contents.dirty
+    assert again.objects.confirm(Credentials(OS, b""), b"x") is False
+    again.contents.mark_flushed(again.contents.generation)
+    with pytest.raises(NotFound):
+        again.objects.confirm(Credentials(OS, b""), b"x")
 
 
 def test_a_store_that_never_was_has_nothing_pending() -> None:
@@ -42,4 +41,4 @@ def test_a_store_that_never_was_has_nothing_pending() -> None:
     system = ManagedSystem(FW1110, bytes(16), os.urandom)
     store = system.create("a", 4).keystore
     assert store is not None
-    assert not store.dirty
+    assert not store.contents.dirty

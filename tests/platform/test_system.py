@@ -1,17 +1,22 @@
 """The management console's rules about partitions: sizes, totals, power, names."""
 
+import itertools
 import re
 from collections.abc import Callable
 
 import pytest
 
-from hcall_abi.console import IN_USE_CODE
+from hcall_abi.console import AT_FIRST, IN_USE_CODE
 from hcall_abi.consumers import SecureBoot
-from hcall_abi.errors import Fault, OperatorError, StorageError
+from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.levels import LEVELS
-from hcall_server.platform.partition import Partition, Power
+from hcall_abi.rules import console as rules
+from hcall_abi.rules import storage
+from hcall_abi.rules.rule import Fault, Rule
+from hcall_server.platform import power
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.power import Power
 from hcall_server.platform.profile import PartitionProfile
-from hcall_server.platform.refusal import ConsoleRefusal
 from hcall_server.platform.system import ManagedSystem
 from tests.guest import Answer, Chance, Guest
 
@@ -23,19 +28,18 @@ def make_system(level: str = "FW950", total: int | None = None) -> ManagedSystem
 def picture(system: ManagedSystem) -> object:
     """All that a refused request must leave as it is."""
     return [
-        (each.profile(), each.power, each.secure_boot, each.keystore) for each in system.partitions.values()
+        (each.profile, each.power, each.secure_boot, each.keystore) for each in system.partitions.values()
     ]
 
 
-def refused(system: ManagedSystem, request: Callable[[], object]) -> ConsoleRefusal:
+def refused(system: ManagedSystem, request: Callable[[], object]) -> OperatorError:
     """Make a request that is refused: with a rule, a page, the operator's fault, and nothing changed."""
     before = picture(system)
-    with pytest.raises(ConsoleRefusal) as caught:
+    with pytest.raises(OperatorError) as caught:
         request()
     assert picture(system) == before
     assert caught.value.fault is Fault.OPERATOR
-    assert caught.value.rule
-    assert re.fullmatch(r"spec/control\.md#[a-z]+", caught.value.section)
+    assert re.fullmatch(r"spec/control\.md#[a-z]+", caught.value.rule.page)
     return caught.value
 
 
@@ -81,11 +85,8 @@ def test_sizes(level: str, kbytes: int, fine: bool) -> None:
         ):
             refused(system, request)
         if kbytes > 0:
-            rule = f"0, or 4 to {LEVELS[level].max_kbytes} KiB on {level}"
-            assert (
-                refused(system, lambda: system.set_attributes("there", {"keystore_kbytes": kbytes})).rule
-                == rule
-            )
+            error = refused(system, lambda: system.set_attributes("there", {"keystore_kbytes": kbytes}))
+            assert f"0, or 4 to {LEVELS[level].max_kbytes} KiB on {level}" in error.message
 
 
 GROWING = [
@@ -130,7 +131,7 @@ def test_a_keystore_in_use_is_not_disabled(policy: int, running: bool) -> None:
     system.power_on("lpar1")
     assert guest.write(1, b"label", b"data", policy=policy) == Answer(0)
     refusal = refused(system, lambda: system.set_attributes("lpar1", {"keystore_kbytes": 0}))
-    assert refusal.code == IN_USE_CODE == "HSCL0DC8"
+    assert refusal.rule.code == IN_USE_CODE == "HSCL0DC8"
     assert "HSCL0DC8" in str(refusal)
     assert guest.read(1, b"label").status == 0
     assert guest.remove(1, b"label") == Answer(0)
@@ -214,30 +215,46 @@ def test_the_total_is_the_levels_unless_it_is_configured(level: str, total: int)
 
 
 POWER = [
-    # state, request, state after it; None where it is refused
+    # state, request, state after it or the rule that refuses it
     (Power.OFF, "power_on", Power.RUNNING),
-    (Power.OFF, "power_off", None),
-    (Power.OFF, "ipl", None),
-    (Power.RUNNING, "power_on", None),
+    (Power.OFF, "power_off", rules.POWER_RUNNING),
+    (Power.OFF, "ipl", rules.POWER_RUNNING),
+    (Power.RUNNING, "power_on", rules.POWER_STOPPED),
     (Power.RUNNING, "power_off", Power.OFF),
     (Power.RUNNING, "ipl", Power.RUNNING),
+    (Power.REFUSED, "power_on", rules.POWER_OPENED),
+    (Power.REFUSED, "power_off", rules.POWER_RUNNING),
+    (Power.REFUSED, "ipl", rules.POWER_RUNNING),
 ]
+DAMAGED = power.refused(StorageError(storage.IMAGE_LENGTHS, "the image is damaged"))
 
 
 @pytest.mark.parametrize("state,request_name,after", POWER)
-def test_power(state: Power, request_name: str, after: Power | None) -> None:
+def test_power(state: Power, request_name: str, after: Power | Rule) -> None:
     """The power table: every request in every state; each way into RUNNING counts as an IPL."""
     system = make_system()
     partition = system.create("lpar1", 8)
     if state is Power.RUNNING:
         system.power_on("lpar1")
+    elif state is Power.REFUSED:
+        partition = system.adopt(partition.profile, state=DAMAGED)
     count = partition.ipl_count
-    if after is None:
-        refused(system, lambda: getattr(system, request_name)("lpar1"))
+    if isinstance(after, Rule):
+        before = picture(system)
+        with pytest.raises(OperatorError) as caught:
+            getattr(system, request_name)("lpar1")
+        assert (caught.value.rule, caught.value.fault) == (after, Fault.OPERATOR)
+        assert picture(system) == before
     else:
         assert getattr(system, request_name)("lpar1") is partition
         assert partition.power is after
         assert partition.ipl_count == count + (after is Power.RUNNING)
+
+
+def test_the_power_table_is_whole() -> None:
+    """Every event has a row in every state."""
+    assert power.TABLE.keys() == set(itertools.product(Power, power.PowerEvent))
+    assert len(POWER) == len(power.TABLE)
 
 
 def test_the_secure_boot_mode_takes_effect_at_the_next_ipl() -> None:
@@ -286,7 +303,7 @@ def test_unknown_partitions_are_named_in_the_refusal() -> None:
 def test_numbers_are_the_lowest_that_are_free() -> None:
     """R-01: every partition has a number of its own, by which it is found; 0 is nobody's."""
     system = make_system()
-    system.adopt(PartitionProfile(2, "stored", 0, 0, 0, True, 0))
+    system.adopt(PartitionProfile(number=2, name="stored"))
     assert [system.create(name).number for name in "abc"] == [1, 3, 4]
     assert system.by_number(2) is system.find("stored")
     assert system.by_number(0) is system.by_number(5) is None
@@ -295,11 +312,14 @@ def test_numbers_are_the_lowest_that_are_free() -> None:
 def test_a_refused_partition_neither_starts_nor_changes() -> None:
     """R-22: what could not be opened stays as it is, and keeps its space and number."""
     system = make_system(total=20)
-    partition = system.adopt(PartitionProfile(1, "damaged", 16, 3, 0, True, 9))
-    partition.refused = StorageError("the image is damaged", rule="rule", section="spec/sealed.md#refusals")
+    stored = AT_FIRST.with_numbers({"keystore_kbytes": 16})
+    profile = PartitionProfile(number=1, name="damaged", attributes=stored, ipl_count=3, image_generation=9)
+    reason = StorageError(storage.IMAGE_LENGTHS, "the image is damaged")
+    partition = system.adopt(profile, state=power.refused(reason))
     with pytest.raises(OperatorError, match="damaged cannot start: the image is damaged"):
         system.power_on("damaged")
-    assert (partition.power, partition.ipl_count) == (Power.OFF, 3)
+    assert (partition.power, partition.ipl_count, partition.refused) == (Power.REFUSED, 3, reason)
+    assert (partition.profile, partition.keystore) == (profile, None)
     for kbytes in (0, 17):
         change = {"keystore_kbytes": kbytes}
         refused(system, lambda change=change: system.set_attributes("damaged", change))  # type: ignore[misc]
@@ -311,7 +331,8 @@ def test_nothing_is_created_while_a_name_is_unknown() -> None:
     """R-22: the new partition's name could be that of the one whose profile cannot be read."""
     system = make_system()
     system.create("known", 4)
-    system.adopt(PartitionProfile(7, "stand-in", 0, 0, 0, False, 0)).name_unknown = True
+    lost = power.refused(StorageError(storage.RECORDS_WHOLE, "its profile is missing"), name_unknown=True)
+    system.adopt(PartitionProfile(number=7, name="stand-in"), state=lost)
     refused(system, lambda: system.create("lpar1"))
     assert system.power_on("known").running
     assert system.set_attributes("known", {"keystore_kbytes": 0}).kbytes == 0

@@ -11,6 +11,7 @@ import pytest
 from hcall_server import sealing
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.platform.identity import SystemIdentity
+from hcall_server.platform.profile import PartitionProfile
 from hcall_server.sealing import Sealer
 from tests.debian.reporting import needed
 from tests.sealing import second
@@ -20,8 +21,12 @@ GOLDEN: dict[str, dict[str, Any]] = {
     f"{path.parent.name}/{path.stem}": json.loads(path.read_text("utf-8"))
     for path in sorted(FOLDER.glob("level-*/*.json"))
 }
-ATTRIBUTES_OFF = {"signed_updates": False, "without_verification": False, "dynamic_keys": False}
-"""What a profile of level 1 says of what it did not know yet."""
+SWITCHES = {
+    "signed_updates": "keystore_signed_updates",
+    "without_verification": "keystore_signed_updates_without_verification",
+    "dynamic_keys": "linux_dynamic_key_secure_boot",
+}
+"""What the golden records call the switches; a profile of level 1 did not know them: all are off."""
 
 
 @pytest.fixture(params=sorted(GOLDEN))
@@ -55,9 +60,17 @@ def test_older_format_levels_load_for_ever(golden: dict[str, Any]) -> None:
         assert sealing.open_image(sealer_of(golden), partition, blob) == image_of(golden)
     elif "profile" in golden:
         record = sealing.open_profile(sealer_of(golden), partition, blob)
-        assert record._asdict() == ATTRIBUTES_OFF | golden["profile"]
+        assert told_by(record) == dict.fromkeys(SWITCHES, False) | golden["profile"]
     else:
         assert sealing.open_system(sealer_of(golden), blob)._asdict() == golden["system"]
+
+
+def told_by(profile: PartitionProfile) -> dict[str, object]:
+    """A profile in the words of the golden records."""
+    numbers = profile.attributes.numbers
+    fields = profile._asdict() | {"kbytes": numbers["keystore_kbytes"], "secure_boot": numbers["secure_boot"]}
+    del fields["attributes"]
+    return fields | {name: bool(numbers[attribute]) for name, attribute in SWITCHES.items()}
 
 
 def image_of(golden: dict[str, Any]) -> StoreImage:

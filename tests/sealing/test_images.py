@@ -114,11 +114,14 @@ HEADER = struct.pack(">HHI", 1, 0, 1)
         (struct.pack(">HHI", 2, 0, 0), "image level 2 where level 1 is known"),
         (struct.pack(">HHI", 1, 3, 0), "reserved bytes hold 0x0003"),
         (struct.pack(">HHI", 1, 0, 2) + bytes(12), "2 objects can't be in 20 bytes"),
-        (HEADER + struct.pack(">BBHII", 4, 0, 0, 0, 0), "object 0 has consumer 4"),
+        (HEADER + struct.pack(">BBHII", 4, 0, 0, 0, 0), "object 0: consumer 4, reserved byte 0"),
         (HEADER + struct.pack(">BBHII", 1, 1, 0, 0, 0), "reserved byte 1"),
         (HEADER + struct.pack(">BBHII", 1, 0, 1, 0, 0), "truncated in object 0"),
         (HEADER + struct.pack(">BBHII", 1, 0, 0, 0, 0) + b"x", "1 bytes after the last object"),
-        (struct.pack(">HHI", 1, 0, 2) + 2 * struct.pack(">BBHII", 1, 0, 0, 0, 0), "label that its consumer"),
+        (
+            struct.pack(">HHI", 1, 0, 2) + 2 * struct.pack(">BBHII", 1, 0, 0, 0, 0),
+            "object 1 repeats a label of its consumer",
+        ),
         (struct.pack(">HHI", 1, 0, 2) + struct.pack(">BBHII12x", 1, 0, 1, 0, 0), "header of object 1"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hcall_abi.console import AT_FIRST, ATTRIBUTES, SWITCH
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.profile import PartitionProfile
 from hcall_server.sealing import (
@@ -32,17 +33,29 @@ profiles = st.builds(
     PartitionProfile,
     number=st.integers(1, 0xFFFF),
     name=names,
-    kbytes=st.integers(0, 2**32 - 1),
-    ipl_count=st.integers(0, 2**32 - 1),
-    secure_boot=st.integers(0, 2),
+    attributes=st.fixed_dictionaries(
+        {name: st.integers(row.numbers[0], row.numbers[-1]) for name, row in ATTRIBUTES.items()}
+    ).map(AT_FIRST.with_numbers),
     auto_start=st.booleans(),
+    ipl_count=st.integers(0, 2**32 - 1),
     image_generation=st.integers(0, 2**64 - 1),
-    signed_updates=st.booleans(),
-    without_verification=st.booleans(),
-    dynamic_keys=st.booleans(),
 )
 systems = st.builds(SystemRecord, firmware=names, total_kbytes=st.integers(0, 2**32 - 1))
-PROFILE = PartitionProfile(4, "lpar4", 64, 3, 2, True, 99, True, False, True)
+PROFILE = PartitionProfile(
+    number=4,
+    name="lpar4",
+    attributes=AT_FIRST.with_numbers(
+        {
+            "keystore_kbytes": 64,
+            "keystore_signed_updates": 1,
+            "linux_dynamic_key_secure_boot": 1,
+            "secure_boot": 2,
+        }
+    ),
+    ipl_count=3,
+    image_generation=99,
+)
+SWITCHES = [name for name, row in ATTRIBUTES.items() if isinstance(row.sealed, int)]
 
 
 @given(profiles, systems)
@@ -80,7 +93,7 @@ def test_unknown_attributes_are_refused(bit: int) -> None:
     plaintext[2:4] = (1 << bit).to_bytes(2, "big")
     if bit < 3:
         known = decode_profile(bytes(plaintext))
-        assert (known.signed_updates, known.without_verification, known.dynamic_keys).index(True) == bit
+        assert [name for name in SWITCHES if known.attributes.numbers[name]] == [SWITCHES[bit]]
     else:
         with pytest.raises(PlaintextError, match="outside its range"):
             decode_profile(bytes(plaintext))
@@ -96,11 +109,27 @@ def test_a_truncated_profile_is_refused(length: int) -> None:
         decode_profile(encode_profile(PROFILE)[:length])
 
 
-@pytest.mark.parametrize("wrong", [PROFILE._replace(secure_boot=3), PROFILE._replace(name="")])
-def test_values_outside_their_range_are_refused(wrong: PartitionProfile) -> None:
-    """R-02: a secure-boot mode and a name that no release writes."""
+@pytest.mark.parametrize("at,value", [(6, 3), (7, 2), (9, 1)], ids=["secure_boot", "auto_start", "kbytes"])
+def test_values_outside_their_range_are_refused(at: int, value: int) -> None:
+    """R-02: numbers that no release writes."""
+    plaintext = bytearray(encode_profile(PROFILE))
+    plaintext[at] = value
     with pytest.raises(PlaintextError, match="outside its range"):
-        decode_profile(encode_profile(wrong))
+        decode_profile(bytes(plaintext))
+
+
+def test_a_profile_has_a_name() -> None:
+    """R-02: an empty one is out of range too."""
+    with pytest.raises(PlaintextError, match="outside its range"):
+        decode_profile(encode_profile(PROFILE._replace(name="")))
+
+
+def test_the_switches_have_the_bits_of_the_page() -> None:
+    """spec/sealed.md: each switch has a bit of its own, each other attribute a field of its own."""
+    assert [ATTRIBUTES[name].sealed for name in SWITCHES] == [1 << n for n in range(len(SWITCHES))]
+    assert all(ATTRIBUTES[name].numbers == SWITCH for name in SWITCHES)
+    fields = [row.sealed for name, row in ATTRIBUTES.items() if name not in SWITCHES]
+    assert len(set(fields)) == len(fields)
 
 
 def test_a_profile_is_that_of_its_partition() -> None:

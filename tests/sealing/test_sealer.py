@@ -127,7 +127,7 @@ def test_the_error_names_the_reason(
     with pytest.raises(error, match=reason) as caught:
         sealer().open(IMAGE, 4, blob[:offset] + value + blob[offset + len(value) :])
     assert (caught.value.kind, caught.value.partition) == (IMAGE, 4)
-    assert caught.value.section.startswith("spec/sealed.md#")
+    assert caught.value.rule.page.startswith("spec/sealed.md#")
 
 
 OTHER_SYSTEM = SystemIdentity(bytes(16), IDENTITY.root_key)

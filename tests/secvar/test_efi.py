@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcall_abi import efi, variables
-from hcall_abi.efi import EfiTime, SignatureList, SignedUpdate, StoredVariable
-from hcall_abi.update_rules import RuleBroken, UpdateRule
+from hcall_abi.efi import EfiTime, SignatureList, StoredVariable, UpdatePayload
+from hcall_abi.errors import RuleBroken
+from hcall_abi.rules import updates as rules
 from hcall_abi.variables import POLICIES, signed_bytes, vendor_of, wide
 from hcall_client.guests import authvar
 from hcall_server.secvar.merge import merge
@@ -64,7 +65,7 @@ def test_what_is_signed(time: EfiTime, contents: bytes, append: bool) -> None:
 @given(TIMES, st.binary(min_size=1, max_size=40), st.binary(max_size=40))
 def test_payloads(time: EfiTime, pkcs7: bytes, contents: bytes) -> None:
     """R-70: built and taken apart, and laid out as the pages say."""
-    built = efi.build_update(SignedUpdate(time, pkcs7, contents))
+    built = efi.build_update(UpdatePayload(time, pkcs7, contents))
     head = struct.pack("<HBBBBB9x", *time) + struct.pack("<IHH", 24 + len(pkcs7), 0x0200, 0x0EF1)
     assert built == head + efi.GUID_PKCS7 + pkcs7 + contents
     assert efi.parse_update(built) == (time, pkcs7, contents)
@@ -94,12 +95,12 @@ def test_time_is_ordered(one: EfiTime, other: EfiTime) -> None:
 def test_signature_lists(some: list[SignatureList]) -> None:
     """R-70: built and taken apart; cut anywhere but between two lists they are refused."""
     built = efi.build_lists(some)
-    assert efi.parse_lists(built, UpdateRule.KEK_CONTENTS) == some
+    assert efi.parse_lists(built, rules.UPDATE_KEK_CONTENTS) == some
     ends = {len(efi.build_lists(some[:n])) for n in range(len(some) + 1)}
     for end in range(len(built) - 80, len(built)):
         if end > 0 and end not in ends:
             with pytest.raises(RuleBroken, match="KEK is lists"):
-                efi.parse_lists(built[:end], UpdateRule.KEK_CONTENTS)
+                efi.parse_lists(built[:end], rules.UPDATE_KEK_CONTENTS)
 
 
 def test_layout_of_a_list() -> None:
@@ -122,7 +123,7 @@ def test_sizes_of_a_list_that_do_not_agree(size: int, header: int, signature: in
     """R-70: one signature of one byte is 45 bytes; every other number in its place is refused."""
     data = b"t" * 16 + struct.pack("<III", size, header, signature) + b"o" * 16 + b"1"
     with pytest.raises(RuleBroken):
-        efi.parse_lists(data, UpdateRule.APPEND_LISTS)
+        efi.parse_lists(data, rules.UPDATE_APPEND_LISTS)
 
 
 TYPES = st.sampled_from([b"a" * 16, b"b" * 16])
@@ -143,7 +144,7 @@ def test_merging(stored: list[SignatureList], added: list[SignatureList]) -> Non
     assert [each.signatures[: len(old.signatures)] for old, each in zip(stored, merged, strict=False)] == [
         old.signatures for old in stored
     ]
-    assert efi.parse_lists(efi.build_lists(merged), UpdateRule.APPEND_LISTS) == merged
+    assert efi.parse_lists(efi.build_lists(merged), rules.UPDATE_APPEND_LISTS) == merged
     assert merge(merged, added) == merged == merge(merged, stored)
 
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcall_abi.efi import SignatureList, build_lists
-from hcall_abi.update_rules import UpdateRule
+from hcall_abi.rules import updates as rules
+from hcall_abi.rules.rule import Rule
 from hcall_client.guests import authvar
 from hcall_server.secvar import pkcs7
 from hcall_server.secvar.update import Refused, Replace
@@ -35,7 +36,7 @@ def good() -> bytes:
     return authvar.payload(NOW, der.content_info(der.signed_data(info)), CONTENTS)
 
 
-def refused(payload: bytes, **changes) -> UpdateRule:
+def refused(payload: bytes, **changes) -> Rule:
     """The rule by which a payload is refused; anything else is a failure."""
     decision = judge("db", payload, **changes)
     assert isinstance(decision, Refused), decision
@@ -164,55 +165,55 @@ def as_many_as_fit(bits: int, exponent: int) -> list[bytes]:
 
 
 SMALL, LARGE, HUGE = 65537, (1 << 32) - 1, (1 << 2047) - 1
-WORK: list[tuple[str, Callable[[], list[bytes]], Callable[[], list[bytes]], UpdateRule, int | None]] = [
+WORK: list[tuple[str, Callable[[], list[bytes]], Callable[[], list[bytes]], Rule, int | None]] = [
     (
         "distinct keys",
         lambda: as_many_as_fit(2048, SMALL),
         lambda: many(16),
-        UpdateRule.SIGNATURE_TRIALS,
+        rules.UPDATE_TRIALS,
         128,
     ),
     (
         "longest keys",
         lambda: as_many_as_fit(4096, LARGE),
         lambda: many(16, 512),
-        UpdateRule.SIGNATURE_TRIALS,
+        rules.UPDATE_TRIALS,
         128,
     ),
     (
         "one signer",
         lambda: as_many_as_fit(2048, SMALL),
         lambda: many(1),
-        UpdateRule.SIGNED_BY_PK_OR_KEK,
+        rules.UPDATE_BY_PK_OR_KEK,
         None,
     ),
     (
         "one key again and again",
         lambda: [kek().der] * 60,
         lambda: many(16),
-        UpdateRule.SIGNED_BY_PK_OR_KEK,
+        rules.UPDATE_BY_PK_OR_KEK,
         32,
     ),
     (
         "one signature again and again",
         lambda: [kek().der],
         lambda: many(1) * 16,
-        UpdateRule.SIGNED_BY_PK_OR_KEK,
+        rules.UPDATE_BY_PK_OR_KEK,
         2,
     ),
     (
         "signatures of no key's length",
         lambda: [kek().der],
         lambda: many(16, 255),
-        UpdateRule.SIGNED_BY_PK_OR_KEK,
+        rules.UPDATE_BY_PK_OR_KEK,
         0,
     ),
-    ("a huge exponent", lambda: as_many_as_fit(2048, HUGE), lambda: many(16), UpdateRule.TRUSTED_KEYS, 16),
+    ("a huge exponent", lambda: as_many_as_fit(2048, HUGE), lambda: many(16), rules.UPDATE_TRUSTED_KEYS, 16),
     (
         "a long exponent",
         lambda: as_many_as_fit(4096, LARGE + 2),
         lambda: many(16, 512),
-        UpdateRule.TRUSTED_KEYS,
+        rules.UPDATE_TRUSTED_KEYS,
         0,
     ),
 ]
@@ -224,7 +225,7 @@ def test_the_most_work_there_is(
     _name: str,
     keys: Callable[[], list[bytes]],
     signers: Callable[[], list[bytes]],
-    rule: UpdateRule,
+    rule: Rule,
     cost: int | None,
 ) -> None:
     """R-70: nobody signed, so all is tried: a key once, on what could be its signatures, and not for ever."""
@@ -265,7 +266,7 @@ def test_exponents() -> None:
         made = judge("KEK", update("KEK", lists))
         assert isinstance(made, Replace) is counts
         ending = refused(update("db", CONTENTS, stranger()), exchange_keys=bytes(8) + lists)
-        assert ending is (UpdateRule.SIGNED_BY_PK_OR_KEK if counts else UpdateRule.TRUSTED_KEYS)
+        assert ending is (rules.UPDATE_BY_PK_OR_KEK if counts else rules.UPDATE_TRUSTED_KEYS)
 
 
 @settings(max_examples=200)
@@ -294,7 +295,7 @@ def test_hostile_lists(noise: bytes, size: int, signature: int, header: int) -> 
     hostile = b"t" * 16 + struct.pack("<III", size, header, signature) + noise
     armed = authvar.payload(NOW, b"-", hostile)
     assert isinstance(judge("PK", armed, unverified=True), Refused)
-    assert refused(good(), platform_key=bytes(8) + hostile) is UpdateRule.TRUSTED_KEYS
+    assert refused(good(), platform_key=bytes(8) + hostile) is rules.UPDATE_TRUSTED_KEYS
 
 
 def test_a_certificate_of_a_key_that_does_not_count_signs_nothing() -> None:
@@ -302,4 +303,4 @@ def test_a_certificate_of_a_key_that_does_not_count_signs_nothing() -> None:
     lists = build_lists([SignatureList(b"x" * 16, b"", (bytes(17),))])
     for bad in (authvar.certificate_lists([elliptic()]), lists):
         keys = {"exchange_keys": bytes(8) + bad + kek().lists}
-        assert refused(update_by_kek(), **keys) is UpdateRule.TRUSTED_KEYS
+        assert refused(update_by_kek(), **keys) is rules.UPDATE_TRUSTED_KEYS

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from hcall_abi.efi import StoredVariable, build_stored
+from hcall_abi.rules import updates as rules
+from hcall_abi.rules.catalogue import rows_of
+from hcall_abi.rules.rule import Rule
+from hcall_abi.rules.updates import MAX_SIGNERS
 from hcall_abi.statuses import Status
-from hcall_abi.update_rules import MAX_SIGNERS, UpdateRule
 from hcall_abi.variables import PK, POLICIES, WIPE_SENTENCE, wide
 from hcall_client.guests import authvar
 from hcall_server.secvar.names import broken_by_flags, broken_by_label
@@ -19,7 +22,6 @@ from tests.secvar.judge import judge
 from tests.secvar.keys import BEFORE, NOW, elliptic, holder, kek, pk, public_key, stranger, update
 
 CONTENTS = b"what db is to hold"
-R = UpdateRule
 
 
 def payload(pkcs7: bytes | None = None, contents: bytes = CONTENTS) -> bytes:
@@ -68,27 +70,29 @@ def length(value: int) -> bytes:
     return struct.pack("<I", value)
 
 
-Case = tuple[UpdateRule, str, Callable[[], bytes], dict[str, Any]]
+listed = authvar.certificate_lists
+
+Case = tuple[Rule, str, Callable[[], bytes], dict[str, Any]]
 """The rule, the variable, its payload, and fields of the request (or what makes them: keys take time)."""
 
 CASES: list[Case] = [
-    (R.HEADER_WHOLE, "db", lambda: b"", {}),
-    (R.HEADER_WHOLE, "db", lambda: payload()[:39], {}),
-    *((R.TIME_RESERVED, "db", lambda at=at: patched(at, b"\1"), {}) for at in range(7, 16)),
-    *((R.PART_LENGTH, "db", lambda n=n: patched(16, length(n)), {}) for n in (0, 23, 24)),
-    (R.PART_WITHIN, "db", lambda: patched(16, length(len(payload()) - 15)), {}),
-    (R.PART_WITHIN, "db", lambda: patched(16, length(0xFFFF_FFFF)), {}),
-    (R.PART_REVISION, "db", lambda: patched(20, b"\0\1"), {}),
-    (R.PART_TYPE, "db", lambda: patched(22, b"\2\0"), {}),
-    (R.PART_GUID, "db", lambda: patched(39, b"\0"), {}),
-    (R.PKCS7_DER, "db", lambda: payload(b"0"), {}),
-    (R.PKCS7_DER, "db", lambda: payload(der.signed_data(by_pk()) + b"\0"), {}),
-    (R.PKCS7_DER, "db", lambda: payload(der.content_info(der.signed_data(by_pk())) + b"\0"), {}),
-    (R.PKCS7_DER, "db", lambda: payload(der.content_info(der.signed_data(by_pk()), "data")), {}),
-    (R.PKCS7_DER, "db", lambda: payload(der.signed_data(by_pk(digest=der.sequence()))), {}),
-    (R.PKCS7_DER, "db", lambda: payload(der.signed_data(by_pk(how=der.sequence(b"\5\0")))), {}),
+    (rules.UPDATE_HEADER, "db", lambda: b"", {}),
+    (rules.UPDATE_HEADER, "db", lambda: payload()[:39], {}),
+    *((rules.UPDATE_TIME_RESERVED, "db", lambda at=at: patched(at, b"\1"), {}) for at in range(7, 16)),
+    *((rules.UPDATE_PART_LENGTH, "db", lambda n=n: patched(16, length(n)), {}) for n in (0, 23, 24)),
+    (rules.UPDATE_PART_WITHIN, "db", lambda: patched(16, length(len(payload()) - 15)), {}),
+    (rules.UPDATE_PART_WITHIN, "db", lambda: patched(16, length(0xFFFF_FFFF)), {}),
+    (rules.UPDATE_PART_REVISION, "db", lambda: patched(20, b"\0\1"), {}),
+    (rules.UPDATE_PART_TYPE, "db", lambda: patched(22, b"\2\0"), {}),
+    (rules.UPDATE_PART_GUID, "db", lambda: patched(39, b"\0"), {}),
+    (rules.UPDATE_PKCS7_DER, "db", lambda: payload(b"0"), {}),
+    (rules.UPDATE_PKCS7_DER, "db", lambda: payload(der.signed_data(by_pk()) + b"\0"), {}),
+    (rules.UPDATE_PKCS7_DER, "db", lambda: payload(der.content_info(der.signed_data(by_pk())) + b"\0"), {}),
+    (rules.UPDATE_PKCS7_DER, "db", lambda: payload(der.content_info(der.signed_data(by_pk()), "data")), {}),
+    (rules.UPDATE_PKCS7_DER, "db", lambda: payload(der.signed_data(by_pk(digest=der.sequence()))), {}),
+    (rules.UPDATE_PKCS7_DER, "db", lambda: payload(der.signed_data(by_pk(how=der.sequence(b"\5\0")))), {}),
     (
-        R.PKCS7_DETACHED,
+        rules.UPDATE_PKCS7_DETACHED,
         "db",
         lambda: payload(
             der.signed_data(
@@ -97,97 +101,99 @@ CASES: list[Case] = [
         ),
         {},
     ),
-    (R.PKCS7_SIGNERS, "db", lambda: payload(der.signed_data()), {}),
-    (R.PKCS7_SIGNERS, "db", lambda: payload(der.signed_data(*[by_pk()] * (MAX_SIGNERS + 1))), {}),
-    (R.PKCS7_DIGEST, "db", lambda: payload(der.signed_data(by_pk(digest=der.algorithm("SHA-1")))), {}),
+    (rules.UPDATE_PKCS7_SIGNERS, "db", lambda: payload(der.signed_data()), {}),
+    (rules.UPDATE_PKCS7_SIGNERS, "db", lambda: payload(der.signed_data(*[by_pk()] * (MAX_SIGNERS + 1))), {}),
+    (rules.UPDATE_PKCS7_DIGEST, "db",
+     lambda: payload(der.signed_data(by_pk(digest=der.algorithm("SHA-1")))), {}),
     (
-        R.PKCS7_DIGEST,
+        rules.UPDATE_PKCS7_DIGEST,
         "db",
         lambda: payload(der.signed_data(by_pk(), digests=der.set_of(der.algorithm("SHA-1")))),
         {},
     ),
-    (R.PKCS7_SIGNATURE, "db", lambda: payload(der.signed_data(by_pk(how=der.algorithm("RSASSA-PSS")))), {}),
-    (R.PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(TYPE)), {}),
-    (R.PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(digest())), {}),
-    (R.PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(TYPE, digest(), digest(b"x"))), {}),
-    (R.PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(TYPE, TYPE, digest())), {}),
+    (rules.UPDATE_PKCS7_SIGNATURE, "db",
+     lambda: payload(der.signed_data(by_pk(how=der.algorithm("RSASSA-PSS")))), {}),
+    (rules.UPDATE_PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(TYPE)), {}),
+    (rules.UPDATE_PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(digest())), {}),
+    (rules.UPDATE_PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(TYPE, digest(), digest(b"x"))), {}),
+    (rules.UPDATE_PKCS7_ATTRIBUTES, "db", lambda: payload(with_attributes(TYPE, TYPE, digest())), {}),
     (
-        R.PKCS7_ATTRIBUTES,
+        rules.UPDATE_PKCS7_ATTRIBUTES,
         "db",
         lambda: payload(with_attributes(der.attribute("content type", der.oid("signed data")), digest())),
         {},
     ),
     (
-        R.PKCS7_ATTRIBUTES,
+        rules.UPDATE_PKCS7_ATTRIBUTES,
         "db",
         lambda: payload(with_attributes(TYPE, der.attribute("message digest", der.tlv(12, b"text")))),
         {},
     ),
-    (R.TRUSTED_KEYS, "db", payload, {"platform_key": lambda: b"\1" + pk().variable[1:]}),
-    (R.TRUSTED_KEYS, "db", payload, {"platform_key": lambda: old(pk().lists[:-1])}),
-    (R.TRUSTED_KEYS, "db", payload, {"platform_key": lambda: old(authvar.certificate_lists([elliptic()]))}),
-    (R.TRUSTED_KEYS, "db", payload, {"platform_key": lambda: old(b"\0" * 16 + pk().lists[16:])}),
+    (rules.UPDATE_TRUSTED_KEYS, "db", payload, {"platform_key": lambda: b"\1" + pk().variable[1:]}),
+    (rules.UPDATE_TRUSTED_KEYS, "db", payload, {"platform_key": lambda: old(pk().lists[:-1])}),
+    (rules.UPDATE_TRUSTED_KEYS, "db", payload, {"platform_key": lambda: old(listed([elliptic()]))}),
+    (rules.UPDATE_TRUSTED_KEYS, "db", payload, {"platform_key": lambda: old(b"\0" * 16 + pk().lists[16:])}),
     (
-        R.TRUSTED_KEYS,
+        rules.UPDATE_TRUSTED_KEYS,
         "db",
         lambda: update("db", CONTENTS, kek()),
-        {"exchange_keys": lambda: old(authvar.certificate_lists([elliptic()]) + kek().lists)},
+        {"exchange_keys": lambda: old(listed([elliptic()]) + kek().lists)},
     ),
     (
-        R.SIGNATURE_TRIALS,
+        rules.UPDATE_TRIALS,
         "db",
         lambda: payload(der.signed_data(*[der.signer_info(bytes(255) + bytes([n])) for n in range(16)])),
-        {"exchange_keys": lambda: old(authvar.certificate_lists([public_key(2048, 3, n) for n in range(8)]))},
+        {"exchange_keys": lambda: old(listed([public_key(2048, 3, n) for n in range(8)]))},
     ),
-    (R.SIGNED_BY_PK, "PK", lambda: update("PK", kek().lists, stranger()), {}),
-    (R.SIGNED_BY_PK, "KEK", lambda: update("KEK", kek().lists, kek()), {}),
-    (R.SIGNED_BY_PK_OR_KEK, "db", lambda: update("db", CONTENTS, stranger()), {}),
-    (R.SIGNED_BY_PK_OR_KEK, "db", lambda: payload(with_attributes(TYPE, digest(b"another update"))), {}),
+    (rules.UPDATE_BY_PK, "PK", lambda: update("PK", kek().lists, stranger()), {}),
+    (rules.UPDATE_BY_PK, "KEK", lambda: update("KEK", kek().lists, kek()), {}),
+    (rules.UPDATE_BY_PK_OR_KEK, "db", lambda: update("db", CONTENTS, stranger()), {}),
+    (rules.UPDATE_BY_PK_OR_KEK, "db", lambda: payload(with_attributes(TYPE, digest(b"another update"))), {}),
     (
-        R.SIGNED_BY_PK_OR_KEK,
+        rules.UPDATE_BY_PK_OR_KEK,
         "db",
         lambda: payload(with_attributes(TYPE, digest(), signer=stranger)),
         {},
     ),
-    (R.TIME_LATER, "db", payload, {"stored": lambda: build_stored(StoredVariable(NOW, b""))}),
-    (R.APPEND_LISTS, "db", lambda: update("db", b"", append=True),
+    (rules.UPDATE_TIME_LATER, "db", payload, {"stored": lambda: build_stored(StoredVariable(NOW, b""))}),
+    (rules.UPDATE_APPEND_LISTS, "db", lambda: update("db", b"", append=True),
      {"append": True, "stored": lambda: old(pk().lists)}),
-    (R.APPEND_LISTS, "KEK", lambda: update("KEK", b"", append=True), {"append": True}),
-    (R.APPEND_LISTS, "db", lambda: update("db", pk().lists[:-1], append=True),
+    (rules.UPDATE_APPEND_LISTS, "KEK", lambda: update("KEK", b"", append=True), {"append": True}),
+    (rules.UPDATE_APPEND_LISTS, "db", lambda: update("db", pk().lists[:-1], append=True),
      {"append": True, "stored": lambda: old(pk().lists)}),
-    (R.STORED_LISTS, "db", lambda: update("db", pk().lists, append=True),
+    (rules.UPDATE_STORED_LISTS, "db", lambda: update("db", pk().lists, append=True),
      {"append": True, "stored": lambda: old(CONTENTS)}),
-    (R.WIPE_ARMED, "PK", lambda: update("PK", bytes(44) + WIPE_SENTENCE), {}),
-    (R.PK_CONTENTS, "PK", lambda: update("PK", pk().lists * 2), {}),
-    (R.PK_CONTENTS, "PK", lambda: update("PK", pk().lists + b"\0"), {}),
-    (R.PK_CONTENTS, "PK", lambda: update("PK", pk().der), {}),
-    (R.PK_CONTENTS, "PK", lambda: update("PK", authvar.certificate_lists([elliptic()])), {}),
-    (R.PK_CONTENTS, "PK", lambda: update("PK", authvar.certificate_lists([holder("long", 3072).der])), {}),
-    (R.PK_CONTENTS, "PK", lambda: update("PK", authvar.certificate_lists([pk().der + b"\0"])), {}),
-    (R.PK_CONTENTS, "PK", lambda: update("PK", b"\0" * 16 + pk().lists[16:]), {}),
-    (R.KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists + b"\0"), {}),
-    (R.KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists + authvar.certificate_lists([b"x"])), {}),
-    (R.KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists, append=True),
+    (rules.UPDATE_WIPE_ARMED, "PK", lambda: update("PK", bytes(44) + WIPE_SENTENCE), {}),
+    (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", pk().lists * 2), {}),
+    (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", pk().lists + b"\0"), {}),
+    (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", pk().der), {}),
+    (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", listed([elliptic()])), {}),
+    (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", listed([holder("long", 3072).der])), {}),
+    (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", listed([pk().der + b"\0"])), {}),
+    (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", b"\0" * 16 + pk().lists[16:]), {}),
+    (rules.UPDATE_KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists + b"\0"), {}),
+    (rules.UPDATE_KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists + listed([b"x"])), {}),
+    (rules.UPDATE_KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists, append=True),
      {"append": True, "stored": lambda: old(CONTENTS)}),
-    (R.VARIABLE_FITS, "db", payload, {"largest": 8 + len(CONTENTS) - 1}),
+    (rules.UPDATE_VARIABLE_FITS, "db", payload, {"largest": 8 + len(CONTENTS) - 1}),
 ]  # fmt: skip
 
 STATUSES = {
-    "PART": Status.H_P6, "HEADER": Status.H_P6, "PKCS7": Status.H_P6, "APPEND": Status.H_P6,
-    "STORED": Status.H_P6, "KEK": Status.H_P6, "TRUSTED": Status.H_AUTHORITY, "SIGNED": Status.H_AUTHORITY,
-    "WIPE": Status.H_AUTHORITY, "SIGNATURE": Status.H_AUTHORITY,
-    "VARIABLE": Status.H_NO_MEM, "LABEL": Status.H_P2, "NAME": Status.H_P2,
-    "FLAGS": Status.H_P5,
+    "part": Status.H_P6, "header": Status.H_P6, "pkcs7": Status.H_P6, "append": Status.H_P6,
+    "stored": Status.H_P6, "kek": Status.H_P6, "trusted": Status.H_AUTHORITY, "by": Status.H_AUTHORITY,
+    "wipe": Status.H_AUTHORITY, "trials": Status.H_AUTHORITY,
+    "variable": Status.H_NO_MEM, "label": Status.H_P2, "name": Status.H_P2,
+    "flags": Status.H_P5,
 }  # fmt: skip
 EXACT = {
-    R.TIME_RESERVED: Status.H_P6,
-    R.TIME_LATER: Status.H_AUTHORITY,
-    R.PK_APPEND: Status.H_P5,
-    R.PK_CONTENTS: Status.H_P6,
+    rules.UPDATE_TIME_RESERVED: Status.H_P6,
+    rules.UPDATE_TIME_LATER: Status.H_AUTHORITY,
+    rules.UPDATE_PK_APPEND: Status.H_P5,
+    rules.UPDATE_PK_CONTENTS: Status.H_P6,
 }
 
 
-@pytest.mark.parametrize("case", CASES, ids=[f"{n}-{case[0].name}" for n, case in enumerate(CASES)])
+@pytest.mark.parametrize("case", CASES, ids=[f"{n}-{case[0].id}" for n, case in enumerate(CASES)])
 def test_a_broken_rule(case: Case) -> None:
     """R-70: the refusal names this very rule, and says in words what was found."""
     rule, name, make, changes = case
@@ -200,22 +206,22 @@ def test_a_broken_rule(case: Case) -> None:
 
 HEADER = bytes(9) + b"\2\x10" + bytes(5)
 LABELS = [
-    (R.LABEL_HEADER, PK),
-    (R.LABEL_HEADER, HEADER[:15]),
-    (R.LABEL_HEADER, b"p" + HEADER[1:] + PK),
-    (R.LABEL_HEADER, HEADER[:8] + b"\1" + HEADER[9:] + PK),
-    (R.LABEL_HEADER, HEADER[:10] + b"\x11" + HEADER[11:] + PK),
-    (R.LABEL_HEADER, HEADER[:15] + b"\1" + PK),
-    (R.NAME_WIDE, HEADER),
-    (R.NAME_WIDE, HEADER + b"PK\0"),
-    (R.NAME_NUL, HEADER + PK + bytes(2)),
-    (R.NAME_NUL, HEADER + bytes(2) + PK),
-    (R.NAME_NUL, HEADER + b"P\0\0\0K\0"),
+    (rules.UPDATE_LABEL, PK),
+    (rules.UPDATE_LABEL, HEADER[:15]),
+    (rules.UPDATE_LABEL, b"p" + HEADER[1:] + PK),
+    (rules.UPDATE_LABEL, HEADER[:8] + b"\1" + HEADER[9:] + PK),
+    (rules.UPDATE_LABEL, HEADER[:10] + b"\x11" + HEADER[11:] + PK),
+    (rules.UPDATE_LABEL, HEADER[:15] + b"\1" + PK),
+    (rules.UPDATE_NAME_WIDE, HEADER),
+    (rules.UPDATE_NAME_WIDE, HEADER + b"PK\0"),
+    (rules.UPDATE_NAME_NUL, HEADER + PK + bytes(2)),
+    (rules.UPDATE_NAME_NUL, HEADER + bytes(2) + PK),
+    (rules.UPDATE_NAME_NUL, HEADER + b"P\0\0\0K\0"),
 ]
 
 
 @pytest.mark.parametrize("rule,label", LABELS)
-def test_a_bad_label(rule: UpdateRule, label: bytes) -> None:
+def test_a_bad_label(rule: Rule, label: bytes) -> None:
     """R-70: the header is that of the operating systems, the name is UTF-16 without NUL."""
     assert broken_by_label(label) is rule
 
@@ -231,8 +237,8 @@ def test_bad_flags() -> None:
     """R-70: append is the only flag, and PK has none."""
     label, other = authvar.variable_label("PK"), authvar.variable_label("db")
     for flags in (2, 3, 1 << 63, 1 << 32):
-        assert broken_by_flags(flags, other) is broken_by_flags(flags, label) is R.FLAGS_KNOWN
-    assert broken_by_flags(1, label) is R.PK_APPEND
+        assert broken_by_flags(flags, other) is broken_by_flags(flags, label) is rules.UPDATE_FLAGS
+    assert broken_by_flags(1, label) is rules.UPDATE_PK_APPEND
     assert [broken_by_flags(flags, other) for flags in (0, 1)] == [None, None]
     assert broken_by_flags(0, label) is None
     assert broken_by_flags(1, HEADER + wide("PK ")) is None
@@ -240,11 +246,17 @@ def test_bad_flags() -> None:
 
 def test_every_rule_is_broken_here() -> None:
     """R-70: no row of the table of rules is without its test, and each has its status."""
-    tested = {case[0] for case in CASES} | {rule for rule, _ in LABELS} | {R.FLAGS_KNOWN, R.PK_APPEND}
-    assert tested == set(UpdateRule)
-    for rule in UpdateRule:
-        assert rule.status is EXACT.get(rule, STATUSES.get(rule.name.partition("_")[0])), rule
-    assert len({rule.sentence for rule in UpdateRule}) == len(UpdateRule)
+    tested = (
+        {case[0] for case in CASES}
+        | {rule for rule, _ in LABELS}
+        | {rules.UPDATE_FLAGS, rules.UPDATE_PK_APPEND}
+    )
+    assert tested == set(rows_of(rules))
+    for rule in rows_of(rules):
+        assert rule.status is EXACT.get(
+            rule, STATUSES.get(rule.id.removeprefix("update.").partition("-")[0])
+        ), rule
+    assert len({rule.sentence for rule in tested}) == len(tested)
 
 
 GOOD: list[tuple[str, Callable[[], bytes]]] = [

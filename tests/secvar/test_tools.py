@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from hcall_abi.efi import EfiTime, StoredVariable, build_lists, build_stored, parse_lists, parse_update
-from hcall_abi.update_rules import UpdateRule
+from hcall_abi.rules import updates as rules
+from hcall_abi.rules.rule import Rule
 from hcall_abi.variables import POLICIES
 from hcall_client.guests import authvar
 from hcall_server.secvar.update import Delete, Refused, Replace
@@ -63,7 +64,7 @@ def test_openssl(tmp_path: Path, way: str, append: bool) -> None:
         assert stored("db", openssl(tmp_path, signer, *WAYS[way], append=append), append=append) == expected
     decision = judge("db", openssl(tmp_path, stranger(), *WAYS[way], append=append), append=append)
     assert isinstance(decision, Refused)
-    assert decision.rule is UpdateRule.SIGNED_BY_PK_OR_KEK
+    assert decision.rule is rules.UPDATE_BY_PK_OR_KEK
 
 
 def test_openssl_with_a_long_key(tmp_path: Path) -> None:
@@ -85,13 +86,13 @@ def test_openssl_with_other_certificates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words,digest,rule",
     [
-        (("cms",), "sha512", UpdateRule.PKCS7_DIGEST),
-        (("cms", "-noattr"), "sha1", UpdateRule.PKCS7_DIGEST),
-        (("cms", "-nodetach"), "sha256", UpdateRule.PKCS7_DETACHED),
-        (("smime", "-nodetach", "-noattr"), "sha256", UpdateRule.PKCS7_DETACHED),
+        (("cms",), "sha512", rules.UPDATE_PKCS7_DIGEST),
+        (("cms", "-noattr"), "sha1", rules.UPDATE_PKCS7_DIGEST),
+        (("cms", "-nodetach"), "sha256", rules.UPDATE_PKCS7_DETACHED),
+        (("smime", "-nodetach", "-noattr"), "sha256", rules.UPDATE_PKCS7_DETACHED),
     ],
 )
-def test_openssl_otherwise(tmp_path: Path, words: tuple[str, ...], digest: str, rule: UpdateRule) -> None:
+def test_openssl_otherwise(tmp_path: Path, words: tuple[str, ...], digest: str, rule: Rule) -> None:
     """R-70: another digest, content inside."""
     decision = judge("db", openssl(tmp_path, pk(), *words, digest=digest))
     assert isinstance(decision, Refused)
@@ -107,7 +108,7 @@ def test_openssl_with_another_padding(tmp_path: Path) -> None:
     run(tmp_path, *words, *padded)
     decision = judge("db", authvar.payload(NOW, (tmp_path / "pkcs7").read_bytes(), CONTENTS))
     assert isinstance(decision, Refused)
-    assert decision.rule is UpdateRule.PKCS7_SIGNATURE
+    assert decision.rule is rules.UPDATE_PKCS7_SIGNATURE
 
 
 def test_openssl_with_two_signers(tmp_path: Path) -> None:
@@ -140,14 +141,14 @@ def test_efitools(tmp_path: Path, name: str) -> None:
     assert isinstance(refused, Refused)
     late = judge(name, payload, stored=build_stored(StoredVariable(NOW, b"")))
     assert isinstance(late, Refused)
-    assert late.rule is UpdateRule.TIME_LATER
+    assert late.rule is rules.UPDATE_TIME_LATER
 
 
 def test_efitools_appends(tmp_path: Path) -> None:
     """R-70: the attribute of append is signed."""
     payload = efitools(tmp_path, kek(), "dbx", stranger().lists, "-a")
     before = build_stored(StoredVariable(BEFORE, kek().lists))
-    both = build_lists(parse_lists(kek().lists + stranger().lists, UpdateRule.APPEND_LISTS))
+    both = build_lists(parse_lists(kek().lists + stranger().lists, rules.UPDATE_APPEND_LISTS))
     got = stored("dbx", payload, append=True, stored=before)[8:]
     assert len(got) <= len(both)  # one list, if both certificates have the same length
     assert kek().der in got

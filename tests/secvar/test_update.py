@@ -5,7 +5,8 @@ import struct
 import pytest
 
 from hcall_abi.efi import GUID_SHA256, EfiTime, SignatureList, StoredVariable, build_lists, build_stored
-from hcall_abi.update_rules import UpdateRule
+from hcall_abi.rules import updates as rules
+from hcall_abi.rules.rule import Rule
 from hcall_abi.variables import POLICIES, WIPE_SENTENCE
 from hcall_client.guests import authvar
 from hcall_server.secvar.update import Delete, DeleteEverything, Refused, Replace
@@ -17,7 +18,7 @@ LATER = NOW._replace(second=NOW.second + 1)
 DIGESTS = build_lists([SignatureList(GUID_SHA256, b"", (b"o" * 16 + b"1" * 32, b"o" * 16 + b"2" * 32))])
 
 
-def broken(decision) -> UpdateRule:
+def broken(decision) -> Rule:
     """The rule that refused."""
     assert isinstance(decision, Refused), decision
     return decision.rule
@@ -41,8 +42,8 @@ def test_kek_signs_all_but_pk_and_kek(name: str) -> None:
     assert stored(name, update(name, DIGESTS, kek()))[8:] == DIGESTS
     assert stored("mine", update("mine", DIGESTS, kek()))[8:] == DIGESTS
     for private in ("PK", "KEK"):
-        assert broken(judge(private, update(private, kek().lists, kek()))) is UpdateRule.SIGNED_BY_PK
-    assert broken(judge(name, update(name, DIGESTS, stranger()))) is UpdateRule.SIGNED_BY_PK_OR_KEK
+        assert broken(judge(private, update(private, kek().lists, kek()))) is rules.UPDATE_BY_PK
+    assert broken(judge(name, update(name, DIGESTS, stranger()))) is rules.UPDATE_BY_PK_OR_KEK
 
 
 def test_every_key_of_kek_signs() -> None:
@@ -72,7 +73,7 @@ def test_a_signature_is_for_one_name_time_and_kind() -> None:
         ("db", update("db", DIGESTS)[:-1], False),
         ("db", b"\xe9" + update("db", DIGESTS)[1:], False),
     ):
-        assert broken(judge(name, payload, append=append)) is UpdateRule.SIGNED_BY_PK_OR_KEK
+        assert broken(judge(name, payload, append=append)) is rules.UPDATE_BY_PK_OR_KEK
 
 
 @pytest.mark.parametrize("field", range(6))
@@ -81,9 +82,9 @@ def test_time_goes_forward(field: int) -> None:
     earlier = EfiTime(*[value - (n == field) for n, value in enumerate(NOW)])
     payload = update("db", DIGESTS)
     assert isinstance(judge("db", payload, stored=old(b"", earlier)), Replace)
-    assert broken(judge("db", payload, stored=old(b"", NOW))) is UpdateRule.TIME_LATER
+    assert broken(judge("db", payload, stored=old(b"", NOW))) is rules.UPDATE_TIME_LATER
     later = EfiTime(*[value + (n == field) for n, value in enumerate(NOW)])
-    assert broken(judge("db", payload, stored=old(b"", later))) is UpdateRule.TIME_LATER
+    assert broken(judge("db", payload, stored=old(b"", later))) is rules.UPDATE_TIME_LATER
 
 
 def test_an_append_keeps_the_later_time() -> None:
@@ -129,7 +130,7 @@ def test_pk_is_replaced_by_its_holder() -> None:
     """R-70: then the new one signs and the old one does not."""
     new = stored("PK", update("PK", stranger().lists), stored=pk().variable)
     assert isinstance(judge("db", update("db", DIGESTS, stranger()), platform_key=new), Replace)
-    assert broken(judge("db", update("db", DIGESTS), platform_key=new)) is UpdateRule.SIGNED_BY_PK_OR_KEK
+    assert broken(judge("db", update("db", DIGESTS), platform_key=new)) is rules.UPDATE_BY_PK_OR_KEK
 
 
 def test_pk_without_verification() -> None:
@@ -140,9 +141,9 @@ def test_pk_without_verification() -> None:
         assert stored("PK", payload, **nobody, stored=before)[8:] == stranger().lists
         assert stored("PK", payload, unverified=True, stored=before)[8:] == stranger().lists
     assert judge("PK", authvar.payload(BEFORE, b"-", b""), unverified=True, stored=pk().variable) == Delete()
-    assert broken(judge("PK", payload)) is UpdateRule.PKCS7_DER
+    assert broken(judge("PK", payload)) is rules.UPDATE_PKCS7_DER
     for other in ("KEK", *OTHERS):
-        assert broken(judge(other, payload, unverified=True)) is UpdateRule.PKCS7_DER
+        assert broken(judge(other, payload, unverified=True)) is rules.UPDATE_PKCS7_DER
 
 
 def test_everything_is_deleted_by_a_sentence() -> None:
@@ -151,11 +152,11 @@ def test_everything_is_deleted_by_a_sentence() -> None:
         contents = head + WIPE_SENTENCE
         armed = authvar.payload(BEFORE, b"-", contents)
         assert judge("PK", armed, unverified=True, stored=pk().variable) == DeleteEverything()
-        assert broken(judge("PK", update("PK", contents))) is UpdateRule.WIPE_ARMED
+        assert broken(judge("PK", update("PK", contents))) is rules.UPDATE_WIPE_ARMED
         assert stored("db", update("db", contents))[8:] == contents
     for near in (bytes(43) + WIPE_SENTENCE, bytes(44) + WIPE_SENTENCE[:-1], bytes(45) + WIPE_SENTENCE):
         payload = authvar.payload(BEFORE, b"-", near)
-        assert broken(judge("PK", payload, unverified=True)) is UpdateRule.PK_CONTENTS
+        assert broken(judge("PK", payload, unverified=True)) is rules.UPDATE_PK_CONTENTS
 
 
 @pytest.mark.parametrize("name", [*OTHERS, "mine"])
@@ -169,14 +170,14 @@ def test_the_largest_variable() -> None:
     """R-70: the 8 bytes of its header count."""
     payload = update("db", bytes(1000))
     assert len(stored("db", payload, largest=1008)) == 1008
-    assert broken(judge("db", payload, largest=1007)) is UpdateRule.VARIABLE_FITS
+    assert broken(judge("db", payload, largest=1007)) is rules.UPDATE_VARIABLE_FITS
 
 
 def test_what_is_stored_and_no_variable_gives_way() -> None:
     """An object of another form under the label is replaced, never appended to."""
     assert stored("db", update("db", DIGESTS), stored=b"\1other") == old(DIGESTS, NOW)
     payload = update("db", DIGESTS, append=True)
-    assert broken(judge("db", payload, append=True, stored=b"\1other")) is UpdateRule.STORED_LISTS
+    assert broken(judge("db", payload, append=True, stored=b"\1other")) is rules.UPDATE_STORED_LISTS
 
 
 def test_nothing_of_the_contents_shows() -> None:

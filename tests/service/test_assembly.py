@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from hcall_abi.console import AT_FIRST, ATTRIBUTES, ConsoleAttributes
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.levels import LEVELS
+from hcall_abi.rules import storage
 from hcall_server.components.memory import MemoryCard
 from hcall_server.data_channel.listeners import assign
 from hcall_server.data_channel.sockets import listen_unix, passed_sockets, remove_stale
@@ -17,7 +19,7 @@ from hcall_server.keystore.signed import LatchUse
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.nvram.names import SYSTEM, image_name, profile_name
-from hcall_server.platform.attributes import Attributes
+from hcall_server.platform import power
 from hcall_server.platform.partition import Partition
 from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.assembly import assemble
@@ -92,20 +94,25 @@ async def test_an_impossible_wish_stops_the_start(stored: Stored, wish: Partitio
     assert [(each.name, each.kbytes) for each in again.system.partitions.values()] == [("a", 8)]
 
 
+def set_to(*numbers: int) -> ConsoleAttributes:
+    """The first attributes of the page with these numbers."""
+    return AT_FIRST.with_numbers(dict(zip(ATTRIBUTES, numbers, strict=False)))
+
+
 async def test_attributes_are_remembered(stored: Stored) -> None:
     """R-36: what the settings do not name stays; a restart never arms the used-up latch again."""
     armed = PartitionSettings(
         "a", 8, keystore_signed_updates=1, keystore_signed_updates_without_verification=1
     )
-    assert (await stored.start(armed)).system.find("a").attributes == Attributes(True, True, False)
+    assert (await stored.start(armed)).system.find("a").attributes == set_to(8, 1, 1, 0)
     again = await stored.start(PartitionSettings("a", linux_dynamic_key_secure_boot=1))
     partition = again.system.find("a")
-    assert partition.attributes == Attributes(True, True, True)
+    assert partition.attributes == set_to(8, 1, 1, 1)
     partition.disarm_without_verification(LatchUse.PK_TAKEN)
     again.encryptor.changed(partition)
     assert await again.encryptor.flush()
     partition = (await stored.start(armed)).system.find("a")
-    assert partition.attributes == Attributes(True, False, True)
+    assert partition.attributes == set_to(8, 1, 0, 1)
     assert partition.level.calls == LEVELS["FW1110"].calls
 
 
@@ -202,8 +209,9 @@ def test_an_open_touches_no_key_file(tmp_path: Path) -> None:
     assert path.exists()
     path.chmod(0o644)
     assert seams.transport.access_key(partition) == bytes.fromhex(path.read_text())
-    partition.name_unknown = True
-    assert seams.transport.access_key(partition) == b""
+    lost = power.refused(StorageError(storage.RECORDS_WHOLE, "its profile is missing"), name_unknown=True)
+    stand_in = machine.system.adopt(partition.profile, state=lost)
+    assert seams.transport.access_key(stand_in) == b""
     seams.nvram.close()
     state.close()
 

@@ -31,7 +31,7 @@ def refused(server: ServerProcess, **changes: int) -> str:
     """The rule that a change of attributes breaks."""
     with pytest.raises(ConsoleRefused) as caught:
         server.console.call(set_attributes("lpar1", changes))
-    return caught.value.rule
+    return caught.value.rule.sentence
 
 
 @pytest.mark.process

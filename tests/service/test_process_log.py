@@ -47,13 +47,18 @@ def test_the_ready_line_says_where_everything_is(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [("--partition", "a:b"), ("--partition", "control:4"), ("--listen", "udp:1:2")]
+    "options,rule",
+    [
+        (("--partition", "a:b"), "config.options"),
+        (("--partition", "control:4"), "name.form"),
+        (("--listen", "udp:1:2"), "config.options"),
+    ],
 )
-def test_nonsense_is_refused(tmp_path: Path, options: tuple[str, str]) -> None:
+def test_nonsense_is_refused(tmp_path: Path, options: tuple[str, str], rule: str) -> None:
     """An operator's error is told as such, with the rule."""
     done = serve("--state", str(tmp_path / "state"), *options)
     assert done.returncode == 2
-    assert "operator fault; rule: " in done.stderr
+    assert f"operator fault; rule {rule}: " in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -230,7 +230,7 @@ def _from_key_to_object(call: Broken, wrapped: bytes) -> Iterator[Answer]:
     """The last steps of UNWRAP: the key's policy is met, the object sound, and then its own policy is met."""
     keystore = call.guest.partition.keystore
     assert keystore is not None
-    keystore.update_signed(Consumer.OPERATING_SYSTEM, b"key", WRAPPING, KEY)  # the same key, without a policy
+    keystore.signed.update(Consumer.OPERATING_SYSTEM, b"key", WRAPPING, KEY)  # the same key, without a policy
     yield call.now()
     yield call.mend("input", wrapped)
     _enforce(call.guest)

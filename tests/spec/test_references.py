@@ -5,15 +5,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from hcall_abi.calls import Opcode
 from hcall_abi.frames import FrameType
+from hcall_abi.rules.catalogue import RULES
+from hcall_abi.rules.rule import Rule
 from tests.spec.markdown import ROOT, SPEC, anchors, broken, links
 
 FOLDERS = ["spec/hcall_abi", "hcall_server", "hcall_client", "tools", "bench"]
 SOURCES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 PAGES = [*SPEC.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 NAMED = re.compile(r"spec/([\w/]+\.md)(?:#([\w-]*)(\{)?)?")
-MADE = re.compile(r"spec/hcalls/\{[^}]+\}\.md#([\w-]+)")
 
 
 def missing(page: str, anchor: str | None, where: str) -> Iterator[str]:
@@ -32,9 +32,6 @@ def references() -> Iterator[str]:
         where = source.relative_to(ROOT).as_posix()
         for match in NAMED.finditer(text):
             yield from missing(match[1], None if match[3] else match[2], where)
-        for match in MADE.finditer(text):
-            for opcode in Opcode:
-                yield from missing(f"hcalls/{opcode.name.lower()}.md", match[1], where)
 
 
 def test_pages_and_headings_that_code_names() -> None:
@@ -42,14 +39,18 @@ def test_pages_and_headings_that_code_names() -> None:
     assert sorted(set(references())) == []
 
 
-def test_headings_that_code_puts_together() -> None:
-    """Sections made from a frame's name, and the headings that the session engine names."""
-    found = anchors(SPEC / "protocol.md")
-    assert {kind.name.lower() for kind in FrameType} <= found
-    engine = (SPEC / "hcall_abi" / "session.py").read_text("utf-8")
-    named = set(re.findall(r'_violation\([^()]*(?:\([^()]*\)[^()]*)*"([\w-]+)"\)', engine))
-    assert len(named) >= 4
-    assert named <= found
+@pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
+def test_pages_of_rules(rule: Rule) -> None:
+    """Each rule has a page and a heading there: both are in every refusal that names the rule."""
+    match = NAMED.fullmatch(rule.page)
+    assert match, rule.page
+    assert match[2], f"{rule.page} has no heading"
+    assert list(missing(match[1], match[2], rule.id)) == []
+
+
+def test_every_frame_has_its_heading() -> None:
+    """Rules, vectors and readers look for a frame under its name."""
+    assert {kind.name.lower() for kind in FrameType} <= anchors(SPEC / "protocol.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.relative_to(ROOT).as_posix() for page in PAGES])

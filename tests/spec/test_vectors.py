@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import pytest
 from hcall_abi.codec import ProtocolError, decode, encode
 from hcall_abi.frames import FrameType
 from hcall_abi.proof import client_proof, server_proof
+from hcall_abi.rules import protocol
+from hcall_abi.rules.catalogue import rows_of
+from hcall_abi.rules.rule import Fault
 from hcall_abi.session import Role, Session, SessionState
 from tests.abi import sessions
 
@@ -170,14 +174,28 @@ def prepared(role: Role, state: SessionState, tag: int) -> Session:
 
 @named(BROKEN)
 def test_damaged_frames_by_the_session(vector: Vector) -> None:
-    """The receiver refuses it, whole or byte by byte, and names the section that the vector names."""
+    """The receiver refuses it, whole or byte by byte, by the rule and section that the vector names."""
     data = bytes.fromhex(vector["hex"])
     tag = 2 if vector["state"] == "open" else 1
     for pieces in ([data], [bytes([byte]) for byte in data]):
         session = prepared(Role(vector["to"]), SessionState(vector["state"]), tag)
         with pytest.raises(ProtocolError) as caught:
             sessions.fed(session, pieces)
-        assert caught.value.section == vector["section"]
+        assert (caught.value.rule.id, caught.value.rule.page) == (vector["rule_id"], vector["section"])
+
+
+def test_every_rule_of_a_frame_is_broken_by_a_vector() -> None:
+    """Rules of headers, bodies and turns: a peer's author finds bytes that break each."""
+    page = re.compile(
+        r"spec/protocol\.md#(frame-header|framing|hello|open|opened|hcall|hreturn|goodbye|states|tags)"
+    )
+    rules = {
+        rule.id
+        for rule in rows_of(protocol)
+        if rule.answer is Fault.PEER and page.fullmatch(rule.page) and not rule.id.startswith("answer.")
+    }
+    other = {"frame.whole", "session.over", "session.goodbye", "opened.status"}
+    assert rules - other == {vector["rule_id"] for vector in BROKEN}
 
 
 def test_the_session_of_the_prose() -> None:

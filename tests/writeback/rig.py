@@ -43,9 +43,9 @@ def first_records(partitions: int, kbytes: int) -> dict[str, bytes]:
     sealer = make_sealer()
     records = {SYSTEM: seal_system(sealer, RECORD)}
     for partition in machine.system.partitions.values():
-        records[profile_name(partition.number)] = seal_profile(sealer, partition.profile())
+        records[profile_name(partition.number)] = seal_profile(sealer, partition.profile)
         if partition.keystore:
-            image = seal_image(sealer, partition.number, partition.keystore.snapshot())
+            image = seal_image(sealer, partition.number, partition.keystore.contents.snapshot())
             records[image_name(partition.number)] = image
     return records
 
@@ -119,7 +119,13 @@ class Rig:
         self.guests = [Guest(partition) for partition in self.system.partitions.values()]
         for partition in self.system.partitions.values():
             if not partition.refused:
-                partition.ipl()
+                partition.power_on()
+
+    def move(self, number: int) -> None:
+        """Give the only partition another number, and start it."""
+        partition = self.partition()
+        self.system.adopt(partition.profile._replace(number=number)).power_on()
+        self.guests[0] = Guest(self.partition())
 
     @property
     def refused(self) -> list[Partition]:
@@ -165,4 +171,4 @@ class Rig:
 
     def objects(self, n: int = 0) -> dict[bytes, bytes]:
         """What would be found after a power cut if NVRAM held all: labels and data."""
-        return {held.label: held.data for held in self.store(n).snapshot().objects}
+        return {held.label: held.data for held in self.store(n).contents.snapshot().objects}

@@ -134,7 +134,7 @@ class Life:
             assert got in {PENDING, FLUSHED if key in judge.memory else GONE}
             if got != PENDING:
                 judge.note_confirmed(key)
-        if not self.rig.store(step.where).dirty:
+        if not self.rig.store(step.where).contents.dirty:
             judge.confirmed = len(judge.states) - 1
         self.rig.tell(step.where)
 
@@ -165,7 +165,7 @@ def judge_all(records: dict[str, bytes], judges: list[Judge]) -> None:
     found = Rig(0, records=records)
     assert found.refused == []
     for n, judge in enumerate(judges):
-        objects = found.store(n).snapshot().objects
+        objects = found.store(n).contents.snapshot().objects
         state = {(held.consumer, held.label): (held.policy, held.data) for held in objects}
         if state != judge.states[-1]:
             event("something that was not confirmed is lost")

@@ -26,7 +26,7 @@ async def test_changes_of_many_partitions_are_one_commit(
     assert [set(changes) for changes in rig.journal.journal] == [
         {name(n) for n in range(1, 21) for name in (image_name, profile_name)}
     ]
-    assert not any(rig.store(n).dirty for n in range(20))
+    assert not any(rig.store(n).contents.dirty for n in range(20))
 
 
 async def test_a_waiting_confirm_hurries(mock_clock: MockClock, nursery: trio.Nursery) -> None:
@@ -162,7 +162,7 @@ async def test_a_partition_without_a_keystore_has_a_profile_alone() -> None:
     assert rig.journal.journal[0].keys() == {profile_name(1), image_name(1)}
     assert set(rig.journal.records) == {SYSTEM, profile_name(1)}
     found = open_profile(rig.sealer, 1, rig.journal.records[profile_name(1)])
-    assert tuple(found) == tuple(rig.partition().profile())
+    assert tuple(found) == tuple(rig.partition().profile)
 
 
 async def test_disabling_deletes_the_image() -> None:
@@ -263,4 +263,4 @@ async def test_a_flush_with_nothing_to_do_does_not_deafen_the_encryptor(
     assert await rig.encryptor.flush()
     rig.write(b"label")
     await trio.sleep(DEFAULT_DELAY * 2)
-    assert not rig.store().dirty
+    assert not rig.store().contents.dirty

@@ -18,8 +18,9 @@ async def live(machine: Machine) -> None:
     """Make everything durable that the start and the guests have changed."""
     for partition in machine.system.partitions.values():
         if not partition.refused:
-            partition.ipl()
-            Guest(partition).write(3, b"label", partition.name.encode())
+            guest = Guest(partition)
+            guest.ipl()
+            guest.write(3, b"label", partition.name.encode())
         machine.encryptor.changed(partition)
     assert await machine.encryptor.flush()
 
@@ -51,7 +52,7 @@ def test_wrapping_keys_and_their_revocation_outlive_the_server(tmp_path: Path) -
     settings = Settings(firmware="NEXT", partition=(PartitionSettings("lpar1", 8),))
     with assembled(tmp_path, settings, Chance()) as machine:
         partition = machine.system.find("lpar1")
-        partition.ipl()
+        partition.power_on()
         guest = Guest(partition)
         guest.set_password(3, b"password")
         assert guest.gen_key(3, b"key", password=b"password").status == 0

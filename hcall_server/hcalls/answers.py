@@ -1,0 +1,31 @@
+"""The answer of an h-call before it is a frame, and the shape of everything that answers h-calls."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from hcall_abi.frames import HCall, HReturn, Write
+from hcall_abi.statuses import Status
+
+
+class Outcome(NamedTuple):
+    """What a handler returns: the status, the values of r4, r5, ..., and the writes to guest memory."""
+
+    status: int
+    outputs: tuple[int, ...] = ()
+    writes: tuple[Write, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Outcome({self.status}, {self.outputs}, {len(self.writes)} writes)"
+
+
+SUCCESS = int(Status.H_SUCCESS)
+DONE = Outcome(SUCCESS)
+"""Success without a result."""
+
+
+class Calls(Protocol):
+    """What answers the h-calls of a partition: `HypervisorCalls`, or a fault plan before them."""
+
+    def execute(self, call: HCall) -> HReturn:
+        """Run one call and return its answer."""

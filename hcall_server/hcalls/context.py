@@ -1,0 +1,28 @@
+"""What the checks of an argument may look at, besides the call itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hcall_server.hcalls.memory import Pieces, Registers
+from hcall_server.keystore.limits import KeystoreLimits
+from hcall_server.keystore.tokens import Continuations, Listings
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The partition's limits and open tokens, and how strict its memory is.
+
+    `strict` says that alignment and page crossing count (R-76), `page_aligned` that those of wrap buffers do.
+    """
+
+    limits: KeystoreLimits
+    listings: Listings
+    continuations: Continuations
+    strict: bool
+    page_aligned: bool
+
+
+Check = Callable[[Registers, Pieces, Context], object]
+"""Returns what an argument stands for, or raises Refusal with the status of its position."""

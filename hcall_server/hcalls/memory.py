@@ -1,0 +1,29 @@
+"""Guest memory, as far as a call brings it: the segments of its frame, and nothing else."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hcall_abi.frames import Access, Piece
+
+Registers = tuple[int, ...]
+"""r4 to r12."""
+Pieces = tuple[Piece, ...]
+"""The segments of a call."""
+
+IN, OUT = int(Access.IN), int(Access.OUT)
+
+
+class Place(NamedTuple):
+    """An output buffer: its address, and its length in bytes."""
+
+    address: int
+    length: int
+
+
+def readable_at(segments: Pieces, address: int) -> tuple[bytes, int]:
+    """Return the readable segment around `address` and the offset in it; (b"", 0) if there is none."""
+    for start, extent, access, data in segments:
+        if start <= address < start + extent and access & IN:
+            return data, address - start
+    return b"", 0

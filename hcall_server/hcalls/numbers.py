@@ -1,0 +1,137 @@
+"""Checks of arguments that are numbers: consumers, policy words, flags, tokens.
+
+A check that depends on an argument before it reads that argument again: by then it has passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from hcall_abi.arguments import Arg, Kind
+from hcall_abi.calls import CALLS, HCallSpec, Opcode
+from hcall_abi.consumers import Consumer
+from hcall_abi.policies import STATUS_BITS, Policy
+from hcall_abi.rules import hcalls as rules
+from hcall_abi.rules.rule import Rule
+from hcall_abi.structures import AUTH_LAYOUT
+from hcall_abi.wrapping import AES_256_GCM, ALGORITHM_MASK, WrapFlag
+from hcall_server.hcalls.context import Check, Context
+from hcall_server.hcalls.memory import Pieces, Registers, readable_at
+from hcall_server.hcalls.refusals import bad_argument
+from hcall_server.secvar.names import broken_by_flags
+
+CONSUMERS: Mapping[int, Consumer] = {int(consumer): consumer for consumer in Consumer}
+"""The consumers by number."""
+
+_KEY_OF_ALL = int(Policy.WRAPPINGKEY | Policy.WORLDREADABLE)
+_WRAP_BITS = sum(WrapFlag) | ALGORITHM_MASK
+_BOTH_MODES = int(WrapFlag.OSSECBOOTAUDIT | WrapFlag.OSSECBOOTENFORCE)
+
+Judge = Callable[[int, Registers, Pieces, Context], Rule | None]
+"""Returns the rule that a number breaks, None for a good one."""
+
+
+def number_check(spec: HCallSpec, arg: Arg) -> Check:
+    """Return the check of an argument that is a number; it returns the number, or the consumer."""
+    index, top = arg.place, 1 << arg.bits
+    judge = _JUDGES[arg.kind](spec, arg)
+    is_consumer = arg.kind is Kind.CONSUMER
+
+    def check(registers: Registers, segments: Pieces, context: Context) -> object:
+        value = registers[index]
+        if value >= top:
+            raise bad_argument(arg, rules.ARGUMENT_BITS, f"{value:#x} has more than {arg.bits} bits")
+        if broken := judge(value, registers, segments, context):
+            raise bad_argument(arg, broken, f"{value:#x}")
+        return CONSUMERS[value] if is_consumer else value
+
+    return check
+
+
+def refused_word(call: Opcode, policy: int, supported: int) -> Rule | None:
+    """Return the rule that a policy word breaks in a call that makes objects, None for a good word.
+
+    `supported` are the bits that the firmware level offers (spec/policies.md#words-that-are-refused).
+    """
+    words = CALLS[call].arg("policy").words
+    if policy & STATUS_BITS:
+        return rules.POLICY_STATUS_BITS
+    if policy & ~supported:
+        return rules.POLICY_SUPPORTED
+    if words and (policy & words.refused or ~policy & words.demanded):
+        return words.rule
+    return rules.POLICY_WORLD_KEY if policy & _KEY_OF_ALL == _KEY_OF_ALL else None
+
+
+def _consumer(spec: HCallSpec, arg: Arg) -> Judge:
+    return lambda value, *_: None if value in CONSUMERS else rules.CONSUMER_KNOWN
+
+
+def _reserved(spec: HCallSpec, arg: Arg) -> Judge:
+    return lambda value, *_: rules.ARGUMENT_ZERO if value else None
+
+
+def _policy(spec: HCallSpec, arg: Arg) -> Judge:
+    call = spec.opcode
+
+    def judge(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
+        return refused_word(call, value, context.limits.supported_policies)
+
+    return judge
+
+
+def _update_flags(spec: HCallSpec, arg: Arg) -> Judge:
+    label = spec.kind(Kind.VARIABLE_LABEL)
+    address, length = label.place, spec.length_of(label).place
+
+    def judge(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
+        data, start = readable_at(segments, registers[address])
+        return broken_by_flags(value, data[start : start + registers[length]])
+
+    return judge
+
+
+def _wrap_flags(spec: HCallSpec, arg: Arg) -> Judge:
+    return lambda value, *_: _broken_by_wrap_flags(value)
+
+
+def _broken_by_wrap_flags(value: int) -> Rule | None:
+    if value & ~_WRAP_BITS:
+        return rules.WRAP_BITS
+    if value & ALGORITHM_MASK != AES_256_GCM:
+        return rules.WRAP_ALGORITHM
+    if not value & WrapFlag.PWSET:
+        return rules.WRAP_PWSET
+    return rules.WRAP_MODES if value & _BOTH_MODES == _BOTH_MODES else None
+
+
+def _list_token(spec: HCallSpec, arg: Arg) -> Judge:
+    block = spec.kind(Kind.AUTHORIZATION).place
+
+    def judge(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
+        if not value:
+            return None
+        consumer, _ = AUTH_LAYOUT.unpack(*readable_at(segments, registers[block]))
+        return None if (CONSUMERS[consumer], value) in context.listings else rules.LIST_TOKEN
+
+    return judge
+
+
+def _continue_token(spec: HCallSpec, arg: Arg) -> Judge:
+    call = spec.opcode
+
+    def judge(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
+        return None if not value or (call, value) in context.continuations else rules.CONTINUE_TOKEN
+
+    return judge
+
+
+_JUDGES: Mapping[Kind, Callable[[HCallSpec, Arg], Judge]] = {
+    Kind.CONSUMER: _consumer,
+    Kind.RESERVED: _reserved,
+    Kind.POLICY: _policy,
+    Kind.UPDATE_FLAGS: _update_flags,
+    Kind.WRAP_FLAGS: _wrap_flags,
+    Kind.LIST_TOKEN: _list_token,
+    Kind.CONTINUE_TOKEN: _continue_token,
+}

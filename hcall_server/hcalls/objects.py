@@ -1,0 +1,118 @@
+"""WRITE, READ, REMOVE, CONFIRM and GET_OBJECTLABELS: the h-calls about plain objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.frames import Write, new_tuple
+from hcall_abi.levels import FirmwareLevel
+from hcall_abi.rules import hcalls as rules
+from hcall_abi.statuses import Status
+from hcall_abi.structures import build_label_entry
+from hcall_server.hcalls.answers import DONE, SUCCESS, Outcome
+from hcall_server.hcalls.memory import Place
+from hcall_server.hcalls.refusals import Refusal, bad_argument
+from hcall_server.keystore.access import Credentials
+from hcall_server.keystore.store import Keystore
+
+_CONTINUE = int(Status.H_CONTINUE)
+_LABELS_LENGTH = CALLS[Opcode.GET_OBJECTLABELS].arg("labels_length")
+
+
+class WriteObject(NamedTuple):
+    """The arguments of WRITE_OBJECT."""
+
+    authorization: Credentials
+    label: bytes
+    policy: int
+    data: bytes
+
+    def __repr__(self) -> str:
+        return (
+            f"WriteObject({self.authorization}, {self.label!r}, 0x{self.policy:08X}, {len(self.data)} bytes)"
+        )
+
+
+class ReadObject(NamedTuple):
+    """The arguments of READ_OBJECT."""
+
+    authorization: Credentials
+    label: bytes
+    data: Place
+
+
+class RemoveObject(NamedTuple):
+    """The arguments of REMOVE_OBJECT."""
+
+    authorization: Credentials
+    label: bytes
+
+
+class ConfirmObjectFlushed(NamedTuple):
+    """The arguments of CONFIRM_OBJECT_FLUSHED."""
+
+    authorization: Credentials
+    label: bytes
+
+
+class GetObjectLabels(NamedTuple):
+    """The arguments of GET_OBJECTLABELS."""
+
+    authorization: Credentials
+    token: int
+    labels: Place
+
+
+def write_object(keystore: Keystore, level: FirmwareLevel, args: WriteObject) -> Outcome:
+    """Make a new object."""
+    keystore.objects.write(args.authorization, args.label, args.policy, args.data)
+    return DONE
+
+
+def read_object(keystore: Keystore, level: FirmwareLevel, args: ReadObject) -> Outcome:
+    """Write an object to the guest, whole or not at all; its size and policy come back either way."""
+    authorization, label, (address, length) = args
+    held = keystore.objects.read(authorization, label)
+    data = held.data
+    outputs = (len(data), held.policy)
+    if len(data) > length:
+        message = f"the object has {len(data)} bytes and the buffer {length}"
+        raise Refusal(rules.OBJECT_FITS_BUFFER, message, argument="data_length", outputs=outputs)
+    return new_tuple(Outcome, (SUCCESS, outputs, (new_tuple(Write, (address, data)),)))
+
+
+def remove_object(keystore: Keystore, level: FirmwareLevel, args: RemoveObject) -> Outcome:
+    """Remove an object."""
+    keystore.objects.remove(args.authorization, args.label)
+    return DONE
+
+
+def confirm_object_flushed(keystore: Keystore, level: FirmwareLevel, args: ConfirmObjectFlushed) -> Outcome:
+    """Tell whether the newest change to a label is durable: r4 is 1, or 0 for "not yet"."""
+    return Outcome(SUCCESS, (int(keystore.objects.confirm(args.authorization, args.label)),))
+
+
+def get_objectlabels(keystore: Keystore, level: FirmwareLevel, args: GetObjectLabels) -> Outcome:
+    """Write as many whole entries of the list as fit; a token is for those that are left."""
+    labels = keystore.objects.labels(args.authorization, args.token)
+    listed = _fitting(labels, args.labels.length)
+    if labels and not listed:
+        raise bad_argument(_LABELS_LENGTH, rules.LIST_ROOM, f"{args.labels.length} bytes")
+    rest = labels[len(listed) :]
+    token = keystore.listings.keep(args.authorization.consumer, args.token, rest)
+    writes = (Write(args.labels.address, b"".join(listed)),) if listed else ()
+    return Outcome(_CONTINUE if token else SUCCESS, (len(listed), token), writes)
+
+
+def _fitting(labels: Sequence[bytes], room: int) -> list[bytes]:
+    """Return the entries of the first labels, as many as fit into `room` bytes."""
+    entries = []
+    for label in labels:
+        entry = build_label_entry(label)
+        room -= len(entry)
+        if room < 0:
+            break
+        entries.append(entry)
+    return entries

@@ -1,0 +1,126 @@
+"""From a refusal to an answer: which status and registers a guest gets, and the rule behind it.
+
+The keystore refuses in its own words (`hcall_server.keystore.refusals`).  One table here turns the call
+and the refusal into a rule, the blamed argument and the output registers.  The status is that of the rule; a
+positional rule takes the status of the blamed argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from hcall_abi.arguments import Arg
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.errors import SwpksError
+from hcall_abi.frames import HCall
+from hcall_abi.rules import hcalls as rules
+from hcall_abi.rules.rule import Rule
+from hcall_abi.statuses import Status
+from hcall_server.keystore.authority import Verdict
+from hcall_server.keystore.refusals import (
+    Forbidden,
+    KeystoreRefusal,
+    NoRoom,
+    NotFound,
+    Taken,
+    WrongKind,
+)
+
+
+class Refusal(SwpksError):
+    """An h-call is answered with a status other than H_SUCCESS, and nothing was changed.
+
+    `status` is that of the rule, unless another is given.  `argument` is the name of the blamed
+    argument, if there is one; `outputs` are the values of r4, r5, ... that go with the status.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        message: str,
+        *,
+        status: Status | None = None,
+        argument: str | None = None,
+        outputs: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(rule, message)
+        found = rule.status if status is None else status
+        if found is None:
+            raise ValueError(f"rule {rule.id} has no status of its own")
+        self.status = found
+        self.argument = argument
+        self.outputs = outputs
+
+
+OnRefusal = Callable[[Refusal, HCall], None]
+"""Is told of every refusal with its call, for the log; must not raise."""
+
+
+def bad_argument(arg: Arg, rule: Rule, found: str = "") -> Refusal:
+    """Return the refusal of one argument; `found` says what is wrong, without a secret."""
+    message = f"bad argument {arg.name} in r{arg.register}"
+    return Refusal(rule, f"{message}: {found}" if found else message, status=arg.status, argument=arg.name)
+
+
+class Translation(NamedTuple):
+    """How a refusal of the keystore is answered: the rule, the blamed argument, the output registers."""
+
+    rule: Rule
+    argument: str | None = None
+    outputs: tuple[int, ...] = ()
+
+
+REFUSALS: Mapping[type[KeystoreRefusal], Translation] = {
+    NotFound: Translation(rules.OBJECT_EXISTS, "label"),
+    Taken: Translation(rules.OBJECT_NEW),
+    NoRoom: Translation(rules.SPACE),
+}
+"""How every call answers a refusal, if `REFUSALS_OF` has no other row for it."""
+
+REFUSALS_OF: Mapping[tuple[Opcode, type[KeystoreRefusal]], Translation] = {
+    (Opcode.SET_PASSWORD, Taken): Translation(rules.PASSWORD_ONCE),
+    (Opcode.GEN_PASSWORD, Taken): Translation(rules.PASSWORD_ONCE),
+    (Opcode.CONFIRM_OBJECT_FLUSHED, NotFound): Translation(rules.OBJECT_EXISTS, "label", (1,)),
+    (Opcode.WRAP_OBJECT, WrongKind): Translation(rules.WRAP_KEY, "label"),
+    (Opcode.UNWRAP_OBJECT, NotFound): Translation(rules.UNWRAP_KEY, "input"),
+    (Opcode.SIGNED_UPDATE, WrongKind): Translation(rules.UPDATE_POLICY, "policy"),
+}
+"""The rows of single calls.  r4 = 1 of CONFIRM says that the absence of the object is durable."""
+
+VERDICTS: Mapping[Verdict, Rule] = {
+    Verdict.PASSWORD: rules.PASSWORD_FITS,
+    Verdict.PASSWORD_UNSET: rules.VERDICT_PWSET,
+    Verdict.SECURE_BOOT: rules.VERDICT_SECURE_BOOT,
+    Verdict.WRAPPING_KEY: rules.VERDICT_WRAPPING_KEY,
+    Verdict.REVOKED: rules.VERDICT_REVOKED,
+    Verdict.IMMUTABLE: rules.VERDICT_IMMUTABLE,
+    Verdict.PROVIDED: rules.VERDICT_PROVIDED,
+    Verdict.NOT_A_KEY: rules.VERDICT_REVOCABLE,
+}
+"""The rule behind each verdict that forbids."""
+
+OUTPUTS_BEFORE_POLICY: Mapping[Opcode, tuple[int, ...]] = {
+    Opcode.READ_OBJECT: (0,),
+    Opcode.REVOKE_OBJECT: (),
+    Opcode.UNREVOKE_OBJECT: (),
+}
+"""Output registers that precede the policy, for calls that return it with H_AUTHORITY (choice 17)."""
+
+
+def refusal_of(call: Opcode, error: KeystoreRefusal) -> Refusal:
+    """Return the refusal with which `call` answers what its keystore refused."""
+    if isinstance(error, Forbidden):
+        return _forbidden(call, error)
+    kind = type(error)
+    rule, argument, outputs = REFUSALS_OF.get((call, kind)) or REFUSALS[kind]
+    status = rule.status or (CALLS[call].arg(argument).status if argument else None)
+    return Refusal(rule, str(error), status=status, argument=argument, outputs=outputs)
+
+
+def _forbidden(call: Opcode, error: Forbidden) -> Refusal:
+    """Return H_AUTHORITY; the policy goes with it where it is the reason and the call returns it."""
+    by_policy = error.verdict is not Verdict.PASSWORD
+    before = OUTPUTS_BEFORE_POLICY.get(call) if by_policy else None
+    outputs = () if before is None else (*before, error.policy or 0)
+    return Refusal(VERDICTS[error.verdict], str(error), outputs=outputs)

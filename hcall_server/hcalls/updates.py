@@ -1,0 +1,88 @@
+"""SIGNED_UPDATE: the keystore's look at what is there, the decision about the update, one change.
+
+The decision itself is `hcall_server.secvar`; that room knows neither objects nor passwords.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.levels import FirmwareLevel
+from hcall_abi.rules.rule import Rule
+from hcall_abi.statuses import blamed_register
+from hcall_abi.variables import FLAG_APPEND, KEK, PK
+from hcall_server.hcalls.answers import SUCCESS, Outcome
+from hcall_server.hcalls.refusals import Refusal
+from hcall_server.keystore.access import Credentials
+from hcall_server.keystore.signed import LatchUse
+from hcall_server.keystore.store import Keystore
+from hcall_server.secvar.names import is_platform_key, name_of, sibling
+from hcall_server.secvar.update import Decision, DeleteEverything, Refused, Replace, UpdateRequest, decide
+
+_NAMES = {arg.register: arg.name for arg in CALLS[Opcode.SIGNED_UPDATE].args}
+
+
+class SignedUpdate(NamedTuple):
+    """The arguments of SIGNED_UPDATE."""
+
+    authorization: Credentials
+    label: bytes
+    policy: int
+    flags: int
+    data: bytes
+    token: int
+
+    def __repr__(self) -> str:
+        return f"SignedUpdate({self.authorization}, {self.label!r}, {len(self.data)} bytes)"
+
+
+def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) -> Outcome:
+    """Change a secure-boot variable as its update says, or refuse it by the rule that it breaks.
+
+    A success changes everything that it changes at once, the latch of the unverified PK too; a
+    refusal changes nothing.
+    """
+    consumer = args.authorization.consumer
+    stored = keystore.signed.begin(args.authorization, args.label, args.policy)
+    unverified = keystore.latch.armed and is_platform_key(consumer, args.label)
+    decision = decide(_request(keystore, args, stored, unverified=unverified))
+    if isinstance(decision, Refused):
+        raise refusal(decision.rule, decision.message)
+    if isinstance(decision, DeleteEverything):
+        keystore.signed.remove_all(consumer)
+    else:
+        data = decision.data if isinstance(decision, Replace) else None
+        keystore.signed.update(consumer, args.label, args.policy, data)
+    if unverified:
+        keystore.latch.disarm(_use(decision))
+    keystore.continuations.retire(args.token)
+    return Outcome(SUCCESS, (0,))
+
+
+def _request(
+    keystore: Keystore, args: SignedUpdate, stored: bytes | None, *, unverified: bool
+) -> UpdateRequest:
+    consumer, label = args.authorization.consumer, args.label
+    return UpdateRequest(
+        name=name_of(label),
+        payload=args.data,
+        append=bool(args.flags & FLAG_APPEND),
+        stored=stored,
+        platform_key=keystore.signed.data(consumer, sibling(label, PK)),
+        exchange_keys=keystore.signed.data(consumer, sibling(label, KEK)),
+        unverified=unverified,
+        largest=keystore.contents.limits.max_object_size,
+    )
+
+
+def _use(decision: Decision) -> LatchUse:
+    if isinstance(decision, DeleteEverything):
+        return LatchUse.ALL_DELETED
+    return LatchUse.PK_TAKEN if isinstance(decision, Replace) else LatchUse.PK_DELETED
+
+
+def refusal(rule: Rule, message: str) -> Refusal:
+    """Return the refusal of an update that breaks a rule; a positional status blames its argument."""
+    register = blamed_register(rule.status) if rule.status else None
+    return Refusal(rule, message, argument=_NAMES.get(register) if register else None)

@@ -1,0 +1,108 @@
+"""Who may do what: passwords, secure-boot mode, and the one place that asks the authorisation decision."""
+
+# Every operation on objects runs the same steps, in this order:
+#
+#   1. `AccessControl.state` compares the presented password with the one that is set.  That happens once and
+#      first, so the time that it takes depends on no label and no object.
+#   2. The operation looks its object up.
+#   3. `AccessControl.demand` asks `authorise` whether the call may go on, with the policy of the object.
+#   4. The operation changes the contents, which may find no room.
+#
+# An operation demands the password before it reports that an object is absent.  So a caller without the
+# password learns nothing about labels.  READ is the exception: every caller finds a world-readable object, so
+# READ asks once, with the policy of the object if there is one.
+#
+# Passwords are ephemeral (R-04) and never persisted:
+#
+#     state   event                     leads to
+#     unset   set or generate           set
+#     set     set or generate           set; the event is refused
+#     any     IPL                       unset
+
+from __future__ import annotations
+
+from hmac import compare_digest
+from typing import NamedTuple
+
+from hcall_abi.calls import Opcode
+from hcall_abi.consumers import Consumer, SecureBoot
+from hcall_server.keystore.authority import PasswordState, Verdict, authorise
+from hcall_server.keystore.refusals import Forbidden, Taken
+
+_ALLOWED = Verdict.ALLOWED
+# Looking a member up on its class costs more than calling a function, and this is on every call's way.
+_UNSET, _UNSET_PRESENTED = PasswordState.UNSET, PasswordState.UNSET_PRESENTED
+_MATCHED, _MISSING, _WRONG = PasswordState.MATCHED, PasswordState.MISSING, PasswordState.WRONG
+
+
+class Credentials(NamedTuple):
+    """Whose objects are meant, and the password that a call presents for them; empty: none."""
+
+    consumer: Consumer
+    password: bytes
+
+    def __repr__(self) -> str:
+        presented = f"<{len(self.password)} bytes>" if self.password else "none"
+        return f"Credentials({self.consumer.name}, password {presented})"
+
+
+class Passwords:
+    """The passwords of one partition in one IPL."""
+
+    def __init__(self) -> None:
+        self._passwords: dict[int, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"Passwords(set for {sorted(self._passwords)})"
+
+    def state(self, who: Credentials) -> PasswordState:
+        """Compare the password that a call presents with the one that is set; empty means none.
+
+        The time tells nothing of the bytes; it may tell whether the length is right.
+        """
+        consumer, presented = who
+        actual = self._passwords.get(consumer)
+        if actual is None:
+            return _UNSET_PRESENTED if presented else _UNSET
+        if not presented:
+            return _MISSING
+        return _MATCHED if compare_digest(presented, actual) else _WRONG
+
+    def set(self, consumer: Consumer, password: bytes) -> None:
+        """Set a consumer's password; Taken when it has one in this IPL."""
+        if consumer in self._passwords:
+            raise Taken(f"the {consumer.name} consumer already has a password")
+        self._passwords[consumer] = password
+
+    def reset(self) -> None:
+        """Forget all passwords, as every IPL does."""
+        self._passwords.clear()
+
+
+class AccessControl:
+    """The passwords and the secure-boot mode of one IPL, and what they permit."""
+
+    def __init__(self) -> None:
+        self.secure_boot = SecureBoot.OFF
+        self.passwords = Passwords()
+        self.state = self.passwords.state
+
+    def __repr__(self) -> str:
+        return f"AccessControl({self.passwords!r}, {self.secure_boot.name})"
+
+    def ipl(self, secure_boot: SecureBoot) -> None:
+        """Start a new IPL: no passwords, and this secure-boot mode."""
+        self.secure_boot = secure_boot
+        self.passwords.reset()
+
+    def enter(self, call: Opcode, who: Credentials) -> PasswordState:
+        """Return the state of the password; Forbidden unless it permits `call` without any policy."""
+        state = self.state(who)
+        self.demand(call, state, None)
+        return state
+
+    def demand(self, call: Opcode, state: PasswordState, policy: int | None) -> None:
+        """Raise Forbidden unless `call` may go on; `policy` is the word of the object, None without one."""
+        verdict = authorise(call, policy, state, self.secure_boot)
+        if verdict is not _ALLOWED:
+            raise Forbidden(verdict, policy)

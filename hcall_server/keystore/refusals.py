@@ -1,0 +1,41 @@
+"""Why a keystore refuses an operation.  A refusal has changed nothing.
+
+These are the keystore's own words.  Which status and which registers a guest gets for one is a table of
+`hcall_server.hcalls.refusals`.
+"""
+
+from __future__ import annotations
+
+from hcall_server.keystore.authority import Verdict
+
+
+class KeystoreRefusal(Exception):
+    """An operation was refused; the text says what was found."""
+
+
+class Forbidden(KeystoreRefusal):
+    """The password or the policy forbids it; `policy` is the object's policy word, if there is an object."""
+
+    def __init__(self, verdict: Verdict, policy: int | None) -> None:
+        by_password = verdict is Verdict.PASSWORD
+        super().__init__(
+            "the password does not fit" if by_password else "the policy of the object forbids it"
+        )
+        self.verdict = verdict
+        self.policy = policy
+
+
+class NotFound(KeystoreRefusal):
+    """There is no such object of this consumer."""
+
+
+class Taken(KeystoreRefusal):
+    """The place of a new object or password is taken."""
+
+
+class NoRoom(KeystoreRefusal):
+    """The store has too few free bytes."""
+
+
+class WrongKind(KeystoreRefusal):
+    """The object is not of the kind that the operation needs."""

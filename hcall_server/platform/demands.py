@@ -1,0 +1,29 @@
+"""Rules of the console as rows: when a request breaks one, and the message of the refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Generic, NamedTuple, TypeVar
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules.rule import Rule
+
+T = TypeVar("T")
+
+
+class Demand(NamedTuple, Generic[T]):
+    """One row: whether a request breaks the rule, the rule, and the message.
+
+    The message is a format; in it, `it` is the request.  So it can name figures of this request.
+    """
+
+    broken: Callable[[T], bool]
+    rule: Rule
+    message: str
+
+
+def check(demands: Iterable[Demand[T]], it: T) -> None:
+    """Hold a request against rules in their order; OperatorError for the first that is broken."""
+    for broken, rule, message in demands:
+        if broken(it):
+            raise OperatorError(rule, message.format(it=it))

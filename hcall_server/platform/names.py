@@ -1,0 +1,32 @@
+"""The rules about the name of a new partition (spec/control.md#names), as rows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hcall_abi.console import is_partition_name
+from hcall_abi.rules import console as rules
+from hcall_server.platform.demands import Demand
+
+
+class NewName(NamedTuple):
+    """A name that is asked for.
+
+    `taken`: the system has it already.  `unreadable`: the name of some stored partition is not known.
+    """
+
+    name: str
+    taken: bool
+    unreadable: bool
+
+
+RULES: tuple[Demand[NewName], ...] = (
+    Demand(
+        lambda it: not is_partition_name(it.name),
+        rules.NAME_FORM,
+        "{it.name!r} is no name for a partition",
+    ),
+    Demand(lambda it: it.taken, rules.NAME_NEW, "there is a partition {it.name!r}"),
+    Demand(lambda it: it.unreadable, rules.NAME_UNREADABLE, "{it.name} may exist already"),
+)
+"""In the order in which they are asked; the first that is broken decides."""

@@ -1,0 +1,104 @@
+"""The power of a partition as a table of states (spec/control.md#power)."""
+
+# Power: when a partition answers h-calls, and what an IPL means
+#
+# A partition is off, it runs, or it is refused.  Refused means: its records in NVRAM could not be opened, so
+# the partition has no keystore.  The sessions and the console rely on this module for five guarantees:
+#
+#   1. Every way into RUNNING is an IPL.  There is no other: TABLE has two rows that lead there, and
+#      `Partition` performs both by the same function.
+#   2. An IPL ends what belongs to the last one: passwords, TRANSIENT objects, lists that a guest has
+#      begun to read (R-04, R-14).  So does a power-off.
+#   3. An IPL latches the secure-boot mode.  `secure_boot` is the mode of this IPL; `next_secure_boot` is
+#      what the console has set last.  The console never changes the mode of a guest that runs, because
+#      the guest has measured and decided by it (R-10).
+#   4. The IPL count grows with every IPL.  A session knows the count that it was opened in.  So a session
+#      of an old IPL is found even if it has not been ended yet.
+#   5. A refused partition never runs, and its records stay as they are.  Else the first flush would
+#      replace the records that somebody could still repair (R-22).
+#
+# State, reason and lost name are one value, `PowerState`.  They were three attributes once: a flag for
+# running, an error, and a flag for the name.  Then code could set the error of a running partition, and
+# nothing said that this makes no sense.  Now a partition is made with its state: OFF, or the return value
+# of `refused`.
+#
+# REFUSED has no row that leads out of it.  The operator repairs or removes the records and starts the server
+# again.  We dropped an event "repaired": recovery needs all records at once to tell a swapped blob from a
+# damaged one, so it is a matter of the start.
+#
+# TABLE has a row for every pair.  A pair without a next state has the rule that it breaks.  So no request
+# meets a pair that nobody has thought of.  The table of the page is made from it.
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import NamedTuple
+
+from hcall_abi.errors import SwpksError
+from hcall_abi.rules import console as rules
+from hcall_abi.rules.rule import Rule
+
+
+class Power(Enum):
+    """Whether a partition runs, and whether it can."""
+
+    OFF = "off"
+    RUNNING = "running"
+    REFUSED = "refused"
+
+
+class PowerEvent(Enum):
+    """A request that changes power; the value is the verb's name in its path."""
+
+    POWER_ON = "power-on"
+    IPL = "ipl"
+    POWER_OFF = "power-off"
+
+
+class Objection(NamedTuple):
+    """Why an event is refused in a state; `it` is the partition in the format of the message."""
+
+    rule: Rule
+    message: str
+
+
+_RUNS = Objection(rules.POWER_STOPPED, "{it.name} is running")
+_OFF = Objection(rules.POWER_RUNNING, "{it.name} is powered off")
+_UNOPENED = Objection(rules.POWER_OPENED, "partition {it.name} cannot start: {it.refused.message}")
+
+TABLE: Mapping[tuple[Power, PowerEvent], Power | Objection] = MappingProxyType(
+    {
+        (Power.OFF, PowerEvent.POWER_ON): Power.RUNNING,
+        (Power.OFF, PowerEvent.IPL): _OFF,
+        (Power.OFF, PowerEvent.POWER_OFF): _OFF,
+        (Power.RUNNING, PowerEvent.POWER_ON): _RUNS,
+        (Power.RUNNING, PowerEvent.IPL): Power.RUNNING,
+        (Power.RUNNING, PowerEvent.POWER_OFF): Power.OFF,
+        (Power.REFUSED, PowerEvent.POWER_ON): _UNOPENED,
+        (Power.REFUSED, PowerEvent.IPL): _OFF,
+        (Power.REFUSED, PowerEvent.POWER_OFF): _OFF,
+    }
+)
+"""What each event leads to in each state: the next state, or the rule that refuses it."""
+
+
+class PowerState(NamedTuple):
+    """The power of a partition; `reason` and `name_unknown` belong to REFUSED.
+
+    `name_unknown`: even the profile could not be read, so the partition's name only stands in.
+    """
+
+    power: Power
+    reason: SwpksError | None = None
+    name_unknown: bool = False
+
+
+OFF = PowerState(Power.OFF)
+RUNNING = PowerState(Power.RUNNING)
+
+
+def refused(reason: SwpksError, *, name_unknown: bool = False) -> PowerState:
+    """Return the state of a partition whose records could not be opened."""
+    return PowerState(Power.REFUSED, reason, name_unknown)

@@ -1,0 +1,159 @@
+"""The arguments of h-calls as values: what a register holds, and which lengths a buffer may have.
+
+A buffer argument is an address in one register.  The length that belongs to it is the next
+argument of the same call, named by `Arg.length`.  An authorization block tells its own length.
+
+Each argument has a kind, and each kind has one check in the engine.  So engine, client and pages know
+no call by its number: a new h-call is a row of `hcall_abi.calls`, and its handler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from hcall_abi.rules.rule import Rule
+from hcall_abi.statuses import FIRST_ARGUMENT_REGISTER, Status, positional
+
+PAGE = 4096
+"""Size in bytes of the page that a buffer of one page may not leave, and at which wrap buffers begin."""
+
+
+class Kind(Enum):
+    """What an argument's register holds."""
+
+    CONSUMER = "consumer"
+    """The number of a consumer, 1 to 3."""
+    RESERVED = "reserved"
+    """0."""
+    POLICY = "policy word"
+    """The policy word of an object that the call makes, 32 bits."""
+    UPDATE_FLAGS = "update flags"
+    """The flags of a signed update, which depend on the variable."""
+    WRAP_FLAGS = "wrap flags"
+    """The policy of a wrapped object, and the algorithm."""
+    LIST_TOKEN = "list token"  # noqa: S105 - the name of a kind of argument, not a password
+    """0, or the token with which a list of labels continues."""
+    CONTINUE_TOKEN = "continue token"  # noqa: S105
+    """0, or the token with which a busy call continues."""
+    AUTHORIZATION = "authorization block"
+    """The address of an authorization block, which tells its own length."""
+    LABEL = "label"
+    """The address of a label, read by the hypervisor."""
+    VARIABLE_LABEL = "label of a variable"
+    """The address of a label with the operating systems' header and the name of a variable."""
+    INPUT = "input buffer"
+    """The address of bytes that the hypervisor reads."""
+    PASSWORD = "password"  # noqa: S105
+    """The address of a password that the hypervisor reads."""
+    WRAP_INPUT = "page-aligned input buffer"
+    """The address of bytes that WRAP or UNWRAP reads; their alignment can be relaxed alone (R-76)."""
+    OUTPUT = "output buffer"
+    """The address of bytes that the hypervisor may write."""
+    WRAP_OUTPUT = "page-aligned output buffer"
+    """The address of bytes that WRAP or UNWRAP may write; their alignment can be relaxed alone (R-76)."""
+    KEY_OUTPUT = "output buffer of a key"
+    """The address of bytes for a new key; 0 for a wrapping key, which no guest gets."""
+    LENGTH = "length"
+    """The length in bytes of the buffer whose `Arg.length` names this argument."""
+    KEY_LENGTH = "length of a key"
+    """The length in bytes of a new key: that of an object, or 32 for a wrapping key."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether this is the address of bytes that the hypervisor reads."""
+        return self in _READABLE
+
+    @property
+    def writable(self) -> bool:
+        """Whether this is the address of bytes that the hypervisor may write."""
+        return self in _WRITABLE
+
+    @property
+    def is_length(self) -> bool:
+        """Whether this is the length of the buffer before it."""
+        return self in (Kind.LENGTH, Kind.KEY_LENGTH)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the register holds a number that is neither an address nor a length."""
+        return not (self.readable or self.writable or self.is_length)
+
+
+_READABLE = frozenset(
+    {
+        Kind.AUTHORIZATION,
+        Kind.LABEL,
+        Kind.VARIABLE_LABEL,
+        Kind.INPUT,
+        Kind.PASSWORD,
+        Kind.WRAP_INPUT,
+    }
+)
+_WRITABLE = frozenset({Kind.OUTPUT, Kind.WRAP_OUTPUT, Kind.KEY_OUTPUT})
+
+
+class Limit(Enum):
+    """A size in bytes that depends on the partition; the value is its name in the keystore's limits."""
+
+    PASSWORD = "max_password_size"  # noqa: S105 - the name of a size
+    LABEL = "max_label_size"
+    PLAIN_OBJECT = "max_object_size"
+    OBJECT = "largest_object"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long a buffer is: `least` to `most` bytes; `rule` is broken by any other length.
+
+    With `beyond`, the name of another length argument, `least` is counted from that length.
+    """
+
+    rule: Rule
+    least: int = 0
+    most: int | Limit | None = None
+    beyond: str | None = None
+
+
+@dataclass(frozen=True)
+class Words:
+    """Which policy words a call takes for its new object, beside the words that no call takes.
+
+    A word with a bit of `refused`, or without one of `demanded`, breaks `rule`.
+    """
+
+    rule: Rule
+    refused: int = 0
+    demanded: int = 0
+
+
+@dataclass(frozen=True)
+class Arg:
+    """One argument of an h-call.
+
+    `register` is 4 to 12; a row of the table sets it from the argument's place.  `length` names
+    the length argument of a buffer, and `bounds` tells which lengths are right (None: any).
+    `words` tells which policy words are.
+    `one_page` says that the buffer must not cross a 4 KiB page, and `alignment` what its address is a
+    multiple of, where memory is strict (R-76).
+    """
+
+    name: str
+    kind: Kind
+    register: int = 0
+    bits: int = 64
+    length: str | None = None
+    bounds: Bounds | None = None
+    words: Words | None = None
+    one_page: bool = False
+    alignment: int = 1
+
+    @property
+    def place(self) -> int:
+        """Where its value is in the registers of a frame: 0 for r4, up to 8 for r12."""
+        return self.register - FIRST_ARGUMENT_REGISTER
+
+    @property
+    def status(self) -> Status:
+        """The status that blames this argument."""
+        return positional(self.register)

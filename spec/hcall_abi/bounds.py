@@ -1,0 +1,33 @@
+"""Sizes and times that the contract fixes beside the h-calls: requests, fault plans, sockets, keys.
+
+The code that holds a bound and the rule that states it (`hcall_abi.rules`) take it from here.
+"""
+
+from __future__ import annotations
+
+MAX_FAULTS = 64
+"""Most faults in one plan (spec/faults.md#busy-answers)."""
+
+MAX_COUNT = 1_000_000
+"""Largest `nth` and `times` of a fault."""
+
+MAX_SECONDS = 3600.0
+"""Longest `seconds` of a fault: no guest waits for ever."""
+
+MAX_REQUEST_BODY = 64 * 1024
+"""Largest body of a request to the control channel, in bytes (spec/control.md#requests)."""
+
+REQUEST_BODY_SECONDS = 10.0
+"""Longest time from the header of a request to the end of its body, in seconds."""
+
+LONGEST_NAME = 255
+"""Most characters of a partition's name in a request.  Real names are shorter (spec/control.md#names)."""
+
+LONGEST_TIMEOUT = 86400.0
+"""Longest timeout of a client of the control channel, in seconds: a day."""
+
+LONGEST_SOCKET_PATH = 107
+"""Most bytes in the path of a Unix socket: the 108 of Linux without the terminator."""
+
+ACCESS_KEY_SIZE = 32
+"""Length of a partition's access key in bytes (spec/protocol.md#proof)."""

@@ -1,0 +1,94 @@
+"""Which rule a malformed body breaks, told from the error of the Construct definition that refused it.
+
+A peer's author reads the id of a rule and the name of a field.  The error of Construct says the same in
+its own terms: its class is the sort of damage, its path ends in the field.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from construct import CheckError, ConstError, StringError, TerminatedError, ValidationError
+
+from hcall_abi.frames import FrameType
+from hcall_abi.rules import protocol as rules
+from hcall_abi.rules.rule import Rule
+
+
+class _Breach(NamedTuple):
+    """An error of class `error` inside `part` of the body breaks `rule`; "" is any part.
+
+    `told` stands in the message if the error names no field.
+    """
+
+    error: type[Exception] | tuple[type[Exception], ...]
+    part: str
+    rule: Rule
+    told: str
+
+
+_TEXT = (StringError, UnicodeDecodeError)  # which of them depends on the version of Construct
+_RESERVED, _LEFT_OVER = "a reserved field", "bytes left over"
+
+# The first row that fits counts.  The last one of a frame takes what is left: the body ends too early.
+_BREACHES: dict[FrameType, tuple[_Breach, ...]] = {
+    FrameType.HELLO: (
+        _Breach(ConstError, "", rules.HELLO_RESERVED, _RESERVED),
+        _Breach(CheckError, "", rules.HELLO_VERSIONS, "lowest and highest"),
+        _Breach(_TEXT, "", rules.HELLO_NAME, "name"),
+        _Breach(TerminatedError, "", rules.HELLO_END, _LEFT_OVER),
+        _Breach(Exception, "", rules.HELLO_FIELDS, _RESERVED),
+    ),
+    FrameType.OPEN: (
+        _Breach(ConstError, "", rules.OPEN_RESERVED, _RESERVED),
+        _Breach(ValidationError, "", rules.OPEN_PROOF_KIND, "proof_kind"),
+        _Breach(CheckError, "", rules.OPEN_PROOF_ZERO, "proof"),
+        _Breach(_TEXT, "", rules.OPEN_NAME, "name"),
+        _Breach(TerminatedError, "", rules.OPEN_END, _LEFT_OVER),
+        _Breach(Exception, "", rules.OPEN_FIELDS, _RESERVED),
+    ),
+    FrameType.OPENED: (
+        _Breach(ConstError, "", rules.OPENED_RESERVED, _RESERVED),
+        _Breach(_TEXT, "", rules.OPENED_LEVEL, "level"),
+        _Breach(TerminatedError, "", rules.OPENED_END, _LEFT_OVER),
+        _Breach(Exception, "", rules.OPENED_FIELDS, _RESERVED),
+    ),
+    FrameType.HCALL: (
+        _Breach(ConstError, "", rules.HCALL_RESERVED, _RESERVED),
+        _Breach(CheckError, "accesses_known", rules.HCALL_ACCESS, "segments"),
+        _Breach(CheckError, "segments_apart", rules.HCALL_OVERLAP, "segments"),
+        _Breach(TerminatedError, "", rules.HCALL_BYTES, _LEFT_OVER),
+        _Breach(Exception, "data", rules.HCALL_BYTES, "data"),
+        _Breach(Exception, "segments", rules.HCALL_SEGMENTS, "segments"),
+        _Breach(Exception, "", rules.HCALL_HEAD, _RESERVED),
+    ),
+    FrameType.HRETURN: (
+        _Breach(ConstError, "", rules.HRETURN_RESERVED, _RESERVED),
+        _Breach(TerminatedError, "", rules.HRETURN_BYTES, _LEFT_OVER),
+        _Breach(Exception, "data", rules.HRETURN_BYTES, "data"),
+        _Breach(Exception, "writes", rules.HRETURN_WRITES, "writes"),
+        _Breach(Exception, "", rules.HRETURN_HEAD, _RESERVED),
+    ),
+    FrameType.GOODBYE: (
+        _Breach(_TEXT, "", rules.GOODBYE_TEXT, "text"),
+        _Breach(TerminatedError, "", rules.GOODBYE_END, _LEFT_OVER),
+        _Breach(Exception, "", rules.GOODBYE_FIELDS, "reason"),
+    ),
+}
+
+
+def breach(kind: FrameType, error: Exception) -> tuple[Rule, str]:
+    """Return the rule that a body of type `kind` breaks, and a message that names the field.
+
+    The message holds no byte of the body.
+    """
+    fields = _path(error)
+    part, field = (fields[0], fields[-1]) if fields else ("", "")
+    row = next(row for row in _BREACHES[kind] if isinstance(error, row.error) and row.part in ("", part))
+    return row.rule, f"malformed {kind.name}: {field or row.told}"
+
+
+def _path(error: Exception) -> list[str]:
+    """Return the fields on the way to an error; its path is such as "(parsing) -> head -> count"."""
+    path: str | None = getattr(error, "path", None)
+    return path.split(" -> ")[1:] if path else []

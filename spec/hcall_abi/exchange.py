@@ -1,0 +1,271 @@
+"""The session of a data channel: one state table, and one `step` that both ends take for every frame."""
+
+# The session: who may send which frame, and when
+#
+# Two programs share a byte stream. Each of them must know at any moment which frame may come next, and from
+# whom. If their views differ by one frame, an answer reaches the wrong h-call, and a guest gets the data of
+# another object. So the session guarantees four things:
+#
+#   1. After the same frames both ends are in the same state. A frame outside of the table changes nothing.
+#   2. No h-call runs before the server has accepted OPEN, and none after GOODBYE.
+#   3. Every answer belongs to the oldest question that has none. The receiver checks that, and so does the
+#      sender.
+#   4. A broken rule is found at the frame that breaks it, by its header alone where the header shows it.
+#
+# The table has a row for each legal combination of state, sender, frame type and condition. What is not a
+# row cannot happen. `Exchange.step` looks the row up, checks the tag, and enters the next state. An end
+# calls it for the frames that it sends and for those that it receives. There is no second set of rules for
+# sending, so guarantee 1 needs no proof: both ends run the same code over the same frames. The caller
+# decides about the blame. A received frame that breaks a rule is an error of the peer; a frame that this
+# end tries to send is a bug of this end.
+#
+# Frames cross on their way, so the two ends may see them in another order. That is harmless in `open`, the
+# only state in which both may send: an HRETURN answers an HCALL that both have seen, and changes no state.
+# GOODBYE can cross any frame. So an end in `closed` drops what still comes, and does not judge it.
+#
+# A step changes nothing before all its checks have passed. So a refused frame can be refused again, and a
+# caller that catches the error of a bad send has a session that is still whole.
+#
+# Conditions: an OPENED with status 0 opens the session, another status refuses it. An OPEN of a version that
+# the server does not speak leads to `opening` as well, so that OPENED can refuse it. It is the only frame of
+# another version that is legal anywhere.
+#
+# Tags: OPEN and HCALL ask, OPENED and HRETURN answer. Unanswered tags form a queue. An answer must have the
+# tag at its head. A tag is therefore not needed to find the call; it is a check that finds a lost or
+# doubled answer at once. We do not use answers in any order, matched by tag: the server runs the calls of a
+# session one after the other, so it would gain nothing, and every client would need a table instead of a
+# queue.
+#
+# Windows: most frames are HCALL and HRETURN in state `open`. Both rows lead back to `open` and have no
+# condition. A whole window of such frames thus differs from so many steps in one thing only, the queue of
+# tags. `ask` and `answer` change the queue directly, which costs a tenth of the steps. Whatever is not that
+# case they hand to `step`, which refuses it. tests/abi/test_exchange.py holds both ways equal on any
+# sequence of frames.
+#
+# What is not here: bytes, lengths and the largest body (`hcall_abi.session`), and the contents of OPEN (the
+# server). The end of the stream is no frame, but it closes a session as GOODBYE does: see `Exchange.end`.
+#
+# An earlier version had a table without conditions. The rules of OPENED and of the tags stood beside it,
+# once in the code that sends and once in the code that receives. We dropped that: two copies of a rule can
+# differ, and the page could not be drawn from the table.
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum
+from typing import NamedTuple
+
+from hcall_abi.errors import SwpksError
+from hcall_abi.frames import (
+    Frame,
+    FrameType,
+    Goodbye,
+    HCall,
+    Hello,
+    HReturn,
+    Open,
+    Opened,
+)
+from hcall_abi.rules import protocol as rules
+
+
+class Role(Enum):
+    """An end of the channel."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class SessionState(Enum):
+    """Where a session stands."""
+
+    START = "start"
+    GREETED = "greeted"
+    OPENING = "opening"
+    OPEN = "open"
+    REFUSED = "refused"
+    CLOSED = "closed"
+
+
+class Condition(Enum):
+    """Tells rows of the same state, sender and frame type apart; the value is the text in the page."""
+
+    NONE = "-"
+    STATUS_ZERO = "status 0"
+    STATUS_OTHER = "another status"
+    VERSION_OTHER = "a version that the server does not speak"
+
+
+class TagUse(Enum):
+    """What the tag of a frame type means; the value is the text in the page."""
+
+    ZERO = "0"
+    ASKS = "chosen by the sender"
+    ANSWERS = "that of the oldest unanswered frame"
+
+
+class Turn(NamedTuple):
+    """One row of the table: in `state`, `sender` may send `frame` if `condition` holds; `follows` is next."""
+
+    state: SessionState
+    sender: Role
+    frame: FrameType
+    condition: Condition
+    follows: SessionState
+
+
+_START, _GREETED, _OPENING, _OPEN, _REFUSED, _CLOSED = SessionState
+_SERVER, _CLIENT = Role
+
+TABLE: tuple[Turn, ...] = (
+    Turn(_START, _SERVER, FrameType.HELLO, Condition.NONE, _GREETED),
+    Turn(_GREETED, _CLIENT, FrameType.OPEN, Condition.NONE, _OPENING),
+    Turn(_GREETED, _CLIENT, FrameType.OPEN, Condition.VERSION_OTHER, _OPENING),
+    Turn(_OPENING, _SERVER, FrameType.OPENED, Condition.STATUS_ZERO, _OPEN),
+    Turn(_OPENING, _SERVER, FrameType.OPENED, Condition.STATUS_OTHER, _REFUSED),
+    Turn(_OPEN, _CLIENT, FrameType.HCALL, Condition.NONE, _OPEN),
+    Turn(_OPEN, _SERVER, FrameType.HRETURN, Condition.NONE, _OPEN),
+    *(
+        Turn(state, sender, FrameType.GOODBYE, Condition.NONE, _CLOSED)
+        for state in SessionState
+        if state is not _CLOSED
+        for sender in Role
+    ),
+)
+"""Every legal row: what is not here cannot happen."""
+
+TAGS: dict[int, TagUse] = {
+    FrameType.HELLO: TagUse.ZERO,
+    FrameType.OPEN: TagUse.ASKS,
+    FrameType.OPENED: TagUse.ANSWERS,
+    FrameType.HCALL: TagUse.ASKS,
+    FrameType.HRETURN: TagUse.ANSWERS,
+    FrameType.GOODBYE: TagUse.ZERO,
+}
+"""The use of the tag, by frame type."""
+
+_TURNS: dict[SessionState, dict[int, tuple[Turn, ...]]] = {
+    state: {kind: tuple(row for row in TABLE if row[0] is state and row[2] == kind) for kind in FrameType}
+    for state in SessionState
+}
+"""The table by state and frame type.  A step compares senders and conditions: their hashes are slow."""
+
+
+class OtherVersion(NamedTuple):
+    """An OPEN in a protocol version that the server does not speak; its body was skipped."""
+
+    tag: int
+    version: int
+
+
+Event = Frame | OtherVersion
+
+_TYPES: dict[type[Event], FrameType] = {
+    Hello: FrameType.HELLO,
+    Open: FrameType.OPEN,
+    OtherVersion: FrameType.OPEN,
+    Opened: FrameType.OPENED,
+    HCall: FrameType.HCALL,
+    HReturn: FrameType.HRETURN,
+    Goodbye: FrameType.GOODBYE,
+}
+
+
+class OutOfTurn(SwpksError):
+    """A frame breaks a rule of the session; `hcall_abi.session` says whose fault that is."""
+
+
+class Exchange:
+    """A session as both ends see it: its state, and the tags of the frames that have no answer yet."""
+
+    def __init__(self) -> None:
+        self._enter(_START)
+        self._unanswered: deque[int] = deque()
+
+    def __repr__(self) -> str:
+        return f"Exchange({self.state.value}, {self.pending} unanswered)"
+
+    @property
+    def pending(self) -> int:
+        """How many frames wait for their answers."""
+        return len(self._unanswered)
+
+    def step(self, sender: Role, event: Event) -> None:
+        """Follow one frame of `sender`; OutOfTurn where a rule forbids it, and then nothing has changed."""
+        kind = _TYPES[type(event)]
+        turn = self._turn(sender, kind, _condition(event))
+        if not isinstance(event, (Hello, Goodbye)):
+            if TAGS[kind] is TagUse.ASKS:
+                self._unanswered.append(event.tag)
+            else:
+                self._answer(kind, event.tag)
+        if turn.follows is not self.state:
+            self._enter(turn.follows)
+
+    def admit(self, sender: Role, kind: int, tag: int) -> None:
+        """Refuse a frame by its header alone: OutOfTurn if no frame of this type may come from `sender` now.
+
+        `kind` is one of `FrameType`.  `step` still has to follow, once the body has come.
+        """
+        if tag and TAGS[kind] is TagUse.ZERO:
+            raise OutOfTurn(rules.FRAME_TAG, f"{FrameType(kind).name} with tag {tag}")
+        self._turn(sender, kind, None)
+
+    def skips(self, sender: Role, kind: int) -> bool:
+        """Whether a frame of a version that this end does not speak is legal now: its body is skipped."""
+        turns = self._turns.get(kind, ())
+        return any(turn.sender is sender and turn.condition is Condition.VERSION_OTHER for turn in turns)
+
+    def ask(self, calls: Iterable[HCall]) -> None:
+        """Take the step of the client for each of `calls`, a window of them at once."""
+        is_open, wait = self.state is _OPEN, self._unanswered.append
+        for call in calls:
+            if is_open:
+                wait(call[0])
+            else:
+                self.step(_CLIENT, call)
+
+    def answer(self, returns: Iterable[HReturn]) -> None:
+        """Take the step of the server for each of `returns`, a window of them at once."""
+        is_open, unanswered = self.state is _OPEN, self._unanswered
+        for returned in returns:
+            if is_open and unanswered and unanswered[0] == returned[0]:
+                unanswered.popleft()
+            else:
+                self.step(_SERVER, returned)
+
+    def end(self) -> None:
+        """Close the session because the stream has ended, in whatever state it is."""
+        self._enter(_CLOSED)
+
+    def _enter(self, state: SessionState) -> None:
+        self.state = state
+        self._turns = _TURNS[state]
+
+    def _turn(self, sender: Role, kind: int, condition: Condition | None) -> Turn:
+        """Return the row for a frame; a condition of None fits every row."""
+        for turn in self._turns[kind]:
+            if turn.sender is sender and (condition is None or turn.condition is condition):
+                return turn
+        message = f"{FrameType(kind).name} from the {sender.value} in state {self.state.value}"
+        raise OutOfTurn(rules.SESSION_STATE, message)
+
+    def _answer(self, kind: FrameType, tag: int) -> None:
+        """Take the oldest tag off the queue; an answer must have it."""
+        if not self._unanswered:
+            raise OutOfTurn(
+                rules.SESSION_TAG, f"{kind.name} with unexpected tag {tag}: nothing is unanswered"
+            )
+        oldest = self._unanswered[0]
+        if oldest != tag:
+            message = f"{kind.name} with unexpected tag {tag}: the oldest unanswered tag is {oldest}"
+            raise OutOfTurn(rules.SESSION_TAG, message)
+        self._unanswered.popleft()
+
+
+def _condition(event: Event) -> Condition:
+    """Return the condition that holds for a frame; each frame has one."""
+    if type(event) is Opened:
+        return Condition.STATUS_OTHER if event.status else Condition.STATUS_ZERO
+    return Condition.VERSION_OTHER if type(event) is OtherVersion else Condition.NONE

@@ -1,0 +1,23 @@
+"""All rules by chapter and by id: for pages, for clients that show a rule by its id, and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType, ModuleType
+
+from hcall_abi.rules import console, hcalls, protocol, service, storage, updates
+from hcall_abi.rules.rule import Rule
+
+
+def rows_of(chapter: ModuleType) -> tuple[Rule, ...]:
+    """Return the rules of a module of this package, in the order in which they stand there."""
+    return tuple(row for row in vars(chapter).values() if isinstance(row, Rule))
+
+
+CHAPTERS = (protocol, hcalls, updates, console, storage, service)
+"""The modules of rules, in the order of spec/rules.md."""
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {rule.id: rule for chapter in CHAPTERS for rule in rows_of(chapter)}
+)
+"""Every rule by its id."""

@@ -1,0 +1,186 @@
+"""Rules of the management console: names, sizes, attributes, power, requests, faults on demand."""
+
+from __future__ import annotations
+
+from hcall_abi.bounds import (
+    LONGEST_NAME,
+    LONGEST_TIMEOUT,
+    MAX_COUNT,
+    MAX_FAULTS,
+    MAX_REQUEST_BODY,
+    MAX_SECONDS,
+    REQUEST_BODY_SECONDS,
+)
+from hcall_abi.console import IN_USE_CODE, LARGEST_PARTITION_ID
+from hcall_abi.rules.rule import Fault, Rule
+
+_OPERATOR = Fault.OPERATOR
+_PEER = Fault.PEER
+_NAMES = "spec/control.md#names"
+_SIZES = "spec/control.md#sizes"
+_ATTRIBUTES = "spec/control.md#attributes"
+_POWER = "spec/control.md#power"
+_REQUESTS = "spec/control.md#requests"
+_BUSY = "spec/faults.md#busy-answers"
+_NVRAM = "spec/faults.md#nvram"
+
+# Names
+
+NAME_FORM = Rule(
+    "name.form",
+    "a name is 1 to 31 letters, digits, dots, dashes or underscores, starts with a letter or digit, "
+    "and is not control or tcp",
+    _NAMES,
+    _OPERATOR,
+)
+NAME_EXISTS = Rule("name.exists", "the partition exists", _NAMES, _OPERATOR)
+NAME_NEW = Rule("name.new", "no two partitions of a system have the same name", _NAMES, _OPERATOR)
+NAME_UNREADABLE = Rule(
+    "name.unreadable",
+    "no partition is made while the name of a stored one cannot be read",
+    _NAMES,
+    _OPERATOR,
+)
+NAME_PATH = Rule(
+    "name.path",
+    f"a name in a request has 1 to {LONGEST_NAME} characters, and is neither '.' nor '..'",
+    _NAMES,
+    _OPERATOR,
+)
+PARTITION_ID = Rule(
+    "partition.id", f"a system has at most {LARGEST_PARTITION_ID} partitions", _NAMES, _OPERATOR
+)
+
+# Sizes
+
+SIZE_RANGE = Rule("size.range", "a size is 0, or in the range of the firmware level", _SIZES, _OPERATOR)
+SIZE_TOTAL = Rule("size.total", "all keystores of a system stay within its total", _SIZES, _OPERATOR)
+SIZE_IN_USE = Rule("size.in-use", "only an empty keystore is switched off", _SIZES, _OPERATOR, IN_USE_CODE)
+SIZE_SHRINKS = Rule("size.shrinks", "a keystore never shrinks, except to 0", _SIZES, _OPERATOR)
+SIZE_RUNNING = Rule(
+    "size.running",
+    "a keystore is switched on or grown while the partition is powered off",
+    _SIZES,
+    _OPERATOR,
+)
+
+# Attributes
+
+ATTRIBUTE_KNOWN = Rule(
+    "attribute.known", "an attribute has one of the names in the table", _ATTRIBUTES, _OPERATOR
+)
+ATTRIBUTE_RANGE = Rule("attribute.range", "an attribute has a number in its range", _ATTRIBUTES, _OPERATOR)
+ATTRIBUTE_RUNNING = Rule(
+    "attribute.running",
+    "attributes of signed updates change while the partition is powered off",
+    _ATTRIBUTES,
+    _OPERATOR,
+)
+ATTRIBUTE_LEVEL = Rule(
+    "attribute.level",
+    "keystore_signed_updates needs a firmware level with SIGNED_UPDATE",
+    _ATTRIBUTES,
+    _OPERATOR,
+)
+ATTRIBUTE_KEYSTORE = Rule(
+    "attribute.keystore",
+    "attributes of signed updates need a keystore_kbytes above 0",
+    _ATTRIBUTES,
+    _OPERATOR,
+)
+ATTRIBUTE_LATCH = Rule(
+    "attribute.latch",
+    "keystore_signed_updates_without_verification needs keystore_signed_updates",
+    _ATTRIBUTES,
+    _OPERATOR,
+)
+ATTRIBUTE_DYNAMIC = Rule(
+    "attribute.dynamic",
+    "linux_dynamic_key_secure_boot needs keystore_signed_updates",
+    _ATTRIBUTES,
+    _OPERATOR,
+)
+ATTRIBUTE_IN_USE = Rule(
+    "attribute.in-use",
+    "signed updates and dynamic keys are switched off only while no object of signed updates exists",
+    _ATTRIBUTES,
+    _OPERATOR,
+    IN_USE_CODE,
+)
+
+# Power
+
+POWER_STOPPED = Rule("power.stopped", "only a stopped partition is powered on", _POWER, _OPERATOR)
+POWER_RUNNING = Rule("power.running", "only a running partition is stopped or restarted", _POWER, _OPERATOR)
+POWER_OPENED = Rule(
+    "power.opened",
+    "a partition whose stored keystore cannot be opened does not start",
+    "spec/sealed.md#refusals",
+    _OPERATOR,
+)
+POWER_STORED = Rule(
+    "power.stored",
+    "a partition whose stored keystore could not be opened stays as it was stored",
+    _POWER,
+    _OPERATOR,
+)
+
+# Requests of the control channel
+
+REQUEST_FORM = Rule(
+    "request.form", "a body has the fields of its verb, and no verb takes a query", _REQUESTS, _PEER
+)
+REQUEST_PATH = Rule("request.path", "the path names a verb and a partition that exist", _REQUESTS, _PEER)
+REQUEST_METHOD = Rule("request.method", "the method is one of those that the path has", _REQUESTS, _PEER)
+REQUEST_TIME = Rule(
+    "request.time",
+    f"a body arrives within {REQUEST_BODY_SECONDS:.0f} seconds of its header",
+    _REQUESTS,
+    _PEER,
+)
+REQUEST_SIZE = Rule("request.size", f"a body has at most {MAX_REQUEST_BODY} bytes", _REQUESTS, _PEER)
+REQUEST_JSON = Rule("request.json", "the media type of a body is application/json", _REQUESTS, _PEER)
+REQUEST_ANSWERED = Rule(
+    "request.answered", "a request does not fail inside the server", _REQUESTS, Fault.INTERNAL
+)
+
+# Fault plans
+
+FAULT_FORM = Rule("fault.form", "a fault is HCALL=STATUS[,nth=N][,times=K|,seconds=S]", _BUSY, _OPERATOR)
+FAULT_CALL = Rule("fault.call", "a fault names an h-call of the table", _BUSY, _OPERATOR)
+FAULT_STATUS = Rule(
+    "fault.status",
+    "a busy status is H_BUSY or an H_LONG_BUSY_ORDER_* that the h-call may return",
+    _BUSY,
+    _OPERATOR,
+)
+FAULT_LASTING = Rule(
+    "fault.lasting", "a fault lasts a number of times or of seconds, not both", _BUSY, _OPERATOR
+)
+FAULT_COUNT = Rule("fault.count", f"nth and times are 1 to {MAX_COUNT}", _BUSY, _OPERATOR)
+FAULT_SECONDS = Rule("fault.seconds", f"seconds are above 0 and at most {MAX_SECONDS:.0f}", _BUSY, _OPERATOR)
+FAULT_PLAN = Rule("fault.plan", f"a plan has at most {MAX_FAULTS} faults", _BUSY, _OPERATOR)
+TROUBLE_KNOWN = Rule(
+    "trouble.known", "a trouble of NVRAM is full, io, busy, corrupt or stall", _NVRAM, _OPERATOR
+)
+TROUBLE_STALL = Rule("trouble.stall", "a stall lasts until it is ended", _NVRAM, _OPERATOR)
+TROUBLE_COUNT = Rule("trouble.count", "nth and times are 1 or more", _NVRAM, _OPERATOR)
+TROUBLE_COMMITS = Rule("trouble.commits", "only full and io take a number of commits", _NVRAM, _OPERATOR)
+
+# A client of the control channel
+
+CONSOLE_SERVED = Rule(
+    "console.served",
+    "a server serves its control channel at this place",
+    "spec/service.md#sockets",
+    _OPERATOR,
+)
+CONSOLE_ANSWER = Rule(
+    "console.answer", "an answer has a status and a body that its verb lists", "spec/control.md#verbs", _PEER
+)
+CONSOLE_TIMEOUT = Rule(
+    "console.timeout",
+    f"a timeout is above 0 and at most {LONGEST_TIMEOUT:.0f} seconds",
+    "spec/control.md#the-command",
+    _OPERATOR,
+)

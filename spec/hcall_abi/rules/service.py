@@ -1,0 +1,100 @@
+"""Rules of the server process and of `swpks qemu`: configuration, sockets, the kernel, its machine."""
+
+from __future__ import annotations
+
+from hcall_abi.bounds import LONGEST_SOCKET_PATH
+from hcall_abi.rules.rule import Fault, Rule
+
+_OPERATOR = Fault.OPERATOR
+_PEER = Fault.PEER
+_CONFIGURATION = "spec/service.md#configuration"
+_SOCKETS = "spec/service.md#sockets"
+_STOPPING = "spec/service.md#stopping"
+_PARTITION = "spec/qemu.md#the-partition"
+_MACHINE = "spec/qemu.md#the-machine"
+
+# Configuration
+
+CONFIG_FILE = Rule(
+    "config.file",
+    "the configuration file is TOML with the documented fields and ranges",
+    _CONFIGURATION,
+    _OPERATOR,
+)
+CONFIG_OPTIONS = Rule(
+    "config.options", "options have the documented forms and ranges", _CONFIGURATION, _OPERATOR
+)
+
+# Sockets
+
+SOCKET_PATH = Rule(
+    "socket.path", f"the path of a Unix socket has at most {LONGEST_SOCKET_PATH} bytes", _SOCKETS, _OPERATOR
+)
+SOCKET_FOLDER = Rule("socket.folder", "the folder of a socket exists and is writable", _SOCKETS, _OPERATOR)
+SOCKET_PLACE = Rule(
+    "socket.place", "at the path of a socket there is nothing, or an old socket", _SOCKETS, _OPERATOR
+)
+SOCKET_ADDRESS = Rule("socket.address", "the address of a listener is free and local", _SOCKETS, _OPERATOR)
+SOCKET_COUNT = Rule("socket.count", "LISTEN_FDS is a number", _SOCKETS, _OPERATOR)
+SOCKET_NAMES = Rule("socket.names", "LISTEN_FDNAMES names every socket", _SOCKETS, _OPERATOR)
+SOCKET_PASSED = Rule("socket.passed", "passed descriptors are sockets", _SOCKETS, _OPERATOR)
+SOCKET_LISTENS = Rule("socket.listens", "passed sockets are stream sockets that listen", _SOCKETS, _OPERATOR)
+SOCKET_CONTROL = Rule(
+    "socket.control",
+    "the control channel is a Unix socket, which only the operator can open",
+    _SOCKETS,
+    _OPERATOR,
+)
+SOCKET_OWNER = Rule(
+    "socket.owner",
+    "a passed socket is named for a partition, tcp or control, each once; a single socket needs no name",
+    _SOCKETS,
+    _OPERATOR,
+)
+
+# Start and stop
+
+READY_DESCRIPTOR = Rule(
+    "ready.descriptor", "--ready-fd is a descriptor open for writing", "spec/service.md#ready", _OPERATOR
+)
+STOP_SOCKETS = Rule("stop.sockets", "a server that stops opens no more sockets", _STOPPING, _OPERATOR)
+STOP_FLUSHED = Rule(
+    "stop.flushed", "changes in memory are flushed before the server ends", _STOPPING, Fault.STORAGE
+)
+
+# A kernel in QEMU
+
+KERNEL_IMAGE = Rule(
+    "kernel.image",
+    "the kernel is an uncompressed ppc64le ELF file with its symbols and CONFIG_PSERIES_PLPKS",
+    "spec/qemu.md#the-kernel",
+    _OPERATOR,
+)
+MACHINE_RUNS = Rule(
+    "machine.runs",
+    "qemu-system-ppc64 is installed, finds its files, and ends without an error",
+    _MACHINE,
+    _OPERATOR,
+)
+STUB_ANSWERS = Rule(
+    "stub.answers",
+    "the gdb stub answers every request as the remote serial protocol says",
+    "spec/qemu.md#the-stub",
+    _PEER,
+)
+TREE_SOUND = Rule(
+    "tree.sound",
+    "the device tree is well formed, lists the h-call functions, and ends in padding",
+    "spec/qemu.md#the-device-tree",
+    _PEER,
+)
+GUEST_STOPS = Rule(
+    "guest.stops", "the guest stops only at the bridge's breakpoints", "spec/qemu.md#stops", _PEER
+)
+PARTITION_SERVED = Rule(
+    "partition.served", "the partition exists, and its control channel is served", _PARTITION, _OPERATOR
+)
+PARTITION_SIZE = Rule(
+    "partition.size", "a running server keeps the sizes that its console has set", _PARTITION, _OPERATOR
+)
+SERVER_STARTS = Rule("server.starts", "a server starts on the state folder", _PARTITION, _OPERATOR)

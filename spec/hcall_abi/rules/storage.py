@@ -1,0 +1,161 @@
+"""Rules of everything at rest: sealed records, images, profiles, the anchor card, NVRAM, the state folder."""
+
+from __future__ import annotations
+
+from hcall_abi.bounds import ACCESS_KEY_SIZE
+from hcall_abi.rules.rule import Fault, Rule
+
+_OPERATOR = Fault.OPERATOR
+_STORAGE = Fault.STORAGE
+_SEALED = "spec/sealed.md#order-of-checks"
+_IMAGE = "spec/sealed.md#partition-image"
+_PROFILE = "spec/sealed.md#partition-profile"
+_SYSTEM = "spec/sealed.md#system-record"
+_CARD = "spec/sealed.md#anchor-card"
+_NVRAM = "spec/sealed.md#nvram"
+_MARK = "spec/sealed.md#high-water-mark"
+_REFUSALS = "spec/sealed.md#refusals"
+_STATE = "spec/service.md#state"
+
+# Sealed blobs
+
+SEALED_MAGIC = Rule(
+    "sealed.magic", "a sealed blob begins with its magic, and its reserved bytes are zero", _SEALED, _STORAGE
+)
+SEALED_LEVEL = Rule(
+    "sealed.level", "the format level of a sealed blob is one that this release knows", _SEALED, _STORAGE
+)
+SEALED_LENGTH = Rule(
+    "sealed.length", "a sealed blob has the length that its header states", _SEALED, _STORAGE
+)
+SEALED_KIND = Rule("sealed.kind", "a record holds a blob of its own kind", _SEALED, _STORAGE)
+SEALED_AUTHENTIC = Rule(
+    "sealed.authentic",
+    "a sealed blob authenticates under the key of its partition and system",
+    _SEALED,
+    _STORAGE,
+)
+SEALED_OWNER = Rule(
+    "sealed.owner",
+    "a sealed blob opens only for the partition that it was sealed for",
+    _SEALED,
+    _STORAGE,
+)
+
+# Partition images
+
+IMAGE_HEADER = Rule("image.header", "an image has a header of 8 bytes", _IMAGE, _STORAGE)
+IMAGE_LEVEL = Rule("image.level", "the level of an image is one that this release knows", _IMAGE, _STORAGE)
+IMAGE_RESERVED = Rule("image.reserved", "the reserved bytes of an image are zero", _IMAGE, _STORAGE)
+IMAGE_OBJECTS = Rule("image.objects", "each object of an image has a header of 12 bytes", _IMAGE, _STORAGE)
+IMAGE_CONSUMER = Rule(
+    "image.consumer",
+    "the consumer of an object is 1, 2 or 3, and its reserved byte is zero",
+    _IMAGE,
+    _STORAGE,
+)
+IMAGE_LENGTHS = Rule("image.lengths", "an object has the lengths that its header states", _IMAGE, _STORAGE)
+IMAGE_LABELS = Rule("image.labels", "no consumer has two objects of one label", _IMAGE, _STORAGE)
+IMAGE_END = Rule("image.end", "nothing follows the last object of an image", _IMAGE, _STORAGE)
+
+# Partition profiles and the system record
+
+PROFILE_LAYOUT = Rule(
+    "profile.layout",
+    "a profile has a known level, zero reserved bytes and no trailing bytes",
+    _PROFILE,
+    _STORAGE,
+)
+PROFILE_RANGES = Rule(
+    "profile.ranges",
+    "the fields of a profile are in their ranges, and the partition has a name",
+    _PROFILE,
+    _STORAGE,
+)
+PROFILE_NAME = Rule("profile.name", "the name in a profile is UTF-8", _PROFILE, _STORAGE)
+PROFILE_OWNER = Rule(
+    "profile.owner", "a profile names the partition that it is sealed for", _PROFILE, _STORAGE
+)
+SYSTEM_LAYOUT = Rule(
+    "system.layout",
+    "a system record has a known level, zero reserved bytes and no trailing bytes",
+    _SYSTEM,
+    _STORAGE,
+)
+SYSTEM_NAME = Rule("system.name", "the firmware level in a system record is UTF-8", _SYSTEM, _STORAGE)
+SYSTEM_FIRMWARE = Rule(
+    "system.firmware",
+    "the stored firmware level is one that this release knows",
+    "spec/choices.md#levels",
+    _STORAGE,
+)
+SYSTEM_KEYS = Rule(
+    "system.keys",
+    "a system with records has its anchor card and its system record",
+    _CARD,
+    _STORAGE,
+)
+
+# What belongs together
+
+RECORDS_WHOLE = Rule(
+    "records.whole", "a partition has a profile and, with its keystore on, an image", _REFUSALS, _STORAGE
+)
+RECORDS_TOGETHER = Rule(
+    "records.together", "profile and image of a partition are committed together", _REFUSALS, _STORAGE
+)
+RECORDS_LEVEL = Rule(
+    "records.level",
+    "a stored keystore has at most the size that the firmware level allows",
+    _REFUSALS,
+    _OPERATOR,
+)
+
+# The anchor card
+
+CARD_MODE = Rule(
+    "card.mode", "the anchor card is a file of mode 0600 in a folder of mode 0700", _CARD, _OPERATOR
+)
+CARD_WHOLE = Rule(
+    "card.whole",
+    "the anchor card is whole, of a known level, and its check value is right",
+    _CARD,
+    _STORAGE,
+)
+
+# NVRAM
+
+NVRAM_COMMIT = Rule("nvram.commit", "NVRAM stores each commit, whole and durable", _NVRAM, _STORAGE)
+NVRAM_FILE = Rule("nvram.file", "NVRAM is an undamaged SQLite file of a known level", _NVRAM, _STORAGE)
+NVRAM_MARK = Rule(
+    "nvram.mark",
+    "the high-water mark is whole; removing its file leaves the check out once",
+    _MARK,
+    _STORAGE,
+)
+NVRAM_AGE = Rule(
+    "nvram.age", "the records found at start are never older than the last confirmed ones", _MARK, _STORAGE
+)
+NVRAM_WRITABLE = Rule(
+    "nvram.writable", "NVRAM is a plain file that the server may read and write", _NVRAM, _OPERATOR
+)
+
+# The state folder
+
+STATE_OWNER = Rule("state.owner", "one server at a time uses a state", _STATE, _OPERATOR)
+STATE_WRITABLE = Rule("state.writable", "the server may write its state", _STATE, _OPERATOR)
+STATE_EMPTY = Rule("state.empty", "a new state is made in a folder that is new or empty", _STATE, _OPERATOR)
+STATE_PRIVATE = Rule(
+    "state.private",
+    "the state and its folders belong to the server's user and have mode 0700",
+    _STATE,
+    _OPERATOR,
+)
+ACCESS_KEY_FILE = Rule("access-key.file", "an access key is a plain file", _STATE, _OPERATOR)
+ACCESS_KEY_MODE = Rule("access-key.mode", "an access key has mode 0600", _STATE, _OPERATOR)
+ACCESS_KEY_CONTENT = Rule(
+    "access-key.content", f"an access key is {ACCESS_KEY_SIZE} bytes in hexadecimal", _STATE, _OPERATOR
+)
+ACCESS_KEY_STORED = Rule(
+    "access-key.stored", "every partition has its access key in the state", _STATE, _STORAGE
+)

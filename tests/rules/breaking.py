@@ -1,0 +1,82 @@
+"""What every chapter of `tests/rules` shares: the shape of a break, and how the broken rule is found out.
+
+A break is a function that does one wrong thing through a public surface and returns the row that the refusal
+names. It gets an empty folder, which most of them do not need.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from hcall_abi.errors import OperatorError, PeerError, StorageError, SwpksError
+from hcall_abi.rules.catalogue import RULES
+from hcall_abi.rules.rule import Fault, Rule
+from hcall_server.machine import logs
+
+Break = Callable[[Path], Rule]
+Breaks = dict[str, Break]
+"""Breaks by the id of the rule that each is to break."""
+FAULTS: dict[type, Fault] = {
+    PeerError: Fault.PEER,
+    OperatorError: Fault.OPERATOR,
+    StorageError: Fault.STORAGE,
+}
+
+
+def rule_of(error: SwpksError) -> Rule:
+    """The rule that an error names; the class of the error and the row blame the same side."""
+    assert {FAULTS[kind] for kind in type(error).__mro__ if kind in FAULTS} <= {error.fault}
+    return error.rule
+
+
+def refused(function: Callable[..., object], *arguments: Any, **options: Any) -> Rule:
+    """The rule that a call breaks."""
+    with pytest.raises(SwpksError) as caught:
+        function(*arguments, **options)
+    return rule_of(caught.value)
+
+
+def breaks(function: Callable[..., object], *arguments: Any, **options: Any) -> Break:
+    """A break that needs no folder."""
+    return lambda _: refused(function, *arguments, **options)
+
+
+async def refused_late(made: Awaitable[object]) -> Rule:
+    """The rule that an asynchronous call breaks."""
+    with pytest.raises(SwpksError) as caught:
+        await made
+    return rule_of(caught.value)
+
+
+def run(function: Callable[..., Awaitable[Rule]], *arguments: Any) -> Rule:
+    """Run an asynchronous break; its time passes as fast as nobody needs it."""
+    return trio.run(function, *arguments, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@contextmanager
+def logged(event: str) -> Iterator[list[dict[str, Any]]]:
+    """The lines with this event that the block writes; the list is filled at its end."""
+    stream, lines = io.StringIO(), list[dict[str, Any]]()
+    logs.configure(level="debug", style="json", stream=stream)
+    try:
+        yield lines
+    finally:
+        logs.configure(level="warning")
+        lines += [line for line in map(json.loads, stream.getvalue().splitlines()) if line["event"] == event]
+
+
+def row_of(told: dict[str, Any]) -> Rule:
+    """The row that a log line or a problem names; it has the row's sentence, page and fault."""
+    rule = RULES[told["rule_id"]]
+    assert (told["rule"], told["section"]) == (rule.sentence, rule.page)
+    assert told.get("fault", rule.fault.value) == rule.fault.value
+    return rule

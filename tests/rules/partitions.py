@@ -1,0 +1,118 @@
+"""Rules of names, sizes, attributes and power, broken by a console's requests to a managed system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hcall_abi.calls import Opcode
+from hcall_abi.levels import LEVELS
+from hcall_abi.rules.rule import Rule
+from hcall_abi.variables import SIGNED_ONLY
+from hcall_client import console
+from hcall_server.nvram.names import image_name, profile_name
+from hcall_server.platform.system import ManagedSystem
+from tests.guest import SYSTEM, Answer, Chance, Guest, auth_block
+from tests.hcalls.damage import PK_LABEL
+from tests.hcalls.owner import first_pk
+from tests.rules.breaking import Break, Breaks, breaks, refused
+from tests.writeback.rig import Rig, first_records
+
+UPDATES = "keystore_signed_updates"
+LATCH = "keystore_signed_updates_without_verification"
+DYNAMIC = "linux_dynamic_key_secure_boot"
+
+
+def make_system(level: str = "FW1110", kbytes: int = 8) -> ManagedSystem:
+    """A system with a partition that is powered off."""
+    system = ManagedSystem(LEVELS[level], bytes(16), Chance(), total_kbytes=100)
+    system.create("a", kbytes)
+    return system
+
+
+def asked(request: Callable[[ManagedSystem], object], **how) -> Break:
+    """A request to a system."""
+    return lambda _: refused(request, make_system(**how))
+
+
+def asked_on(request: Callable[[ManagedSystem], object], **how) -> Break:
+    """A request while the partition runs."""
+
+    def broken(_: Path) -> Rule:
+        system = make_system(**how)
+        system.power_on("a")
+        return refused(request, system)
+
+    return broken
+
+
+def set_to(**changes: int) -> Callable[[ManagedSystem], object]:
+    """A request that sets attributes."""
+    return lambda system: system.set_attributes("a", changes)
+
+
+def _full(_: Path) -> Rule:
+    system = make_system(kbytes=0)
+    first = system.partitions["a"].profile
+    for number in range(2, 1 << 16):
+        system.adopt(first._replace(number=number, name=str(number)))
+    return refused(system.create, "last")
+
+
+def _holding_an_object(_: Path) -> Rule:
+    system = make_system()
+    system.power_on("a")
+    assert Guest(system.find("a")).write(SYSTEM, b"label", b"data") == Answer(0)
+    return refused(system.set_attributes, "a", {"keystore_kbytes": 0})
+
+
+def _holding_a_variable(_: Path) -> Rule:
+    system = make_system()
+    system.set_attributes("a", {UPDATES: 1, LATCH: 1})
+    system.power_on("a")
+    guest, block = Guest(system.find("a")), auth_block(SYSTEM)
+    answer = guest.do(
+        Opcode.SIGNED_UPDATE, authorization=block, label=PK_LABEL, policy=SIGNED_ONLY, data=first_pk()
+    )
+    assert answer == Answer(0)
+    system.power_off("a")
+    return refused(system.set_attributes, "a", {UPDATES: 0})
+
+
+def _after_damage(record: str, request: Callable[[ManagedSystem], object]) -> Break:
+    """A request to a system in which a record of lpar2 could not be opened."""
+
+    def broken(_: Path) -> Rule:
+        records = {**first_records(2, 8), record: b"damaged"}
+        return refused(request, Rig(0, records=records).system)
+
+    return broken
+
+
+BREAKS: Breaks = {
+    "name.form": asked(lambda system: system.create("control")),
+    "name.exists": asked(lambda system: system.power_on("b")),
+    "name.new": asked(lambda system: system.create("a")),
+    "name.unreadable": _after_damage(profile_name(2), lambda system: system.create("new")),
+    "name.path": breaks(console.power_on, ".."),
+    "partition.id": _full,
+    "size.range": asked(lambda system: system.create("b", 3)),
+    "size.total": asked(lambda system: system.create("b", 93)),
+    "size.in-use": _holding_an_object,
+    "size.shrinks": asked(set_to(keystore_kbytes=7)),
+    "size.running": asked_on(set_to(keystore_kbytes=9)),
+    "attribute.known": asked(set_to(colour=1)),
+    "attribute.range": asked(set_to(secure_boot=3)),
+    "attribute.running": asked_on(set_to(**{UPDATES: 1})),
+    "attribute.level": asked(set_to(**{UPDATES: 1}), level="FW950"),
+    "attribute.keystore": asked(set_to(**{UPDATES: 1}), kbytes=0),
+    "attribute.latch": asked(set_to(**{LATCH: 1})),
+    "attribute.dynamic": asked(set_to(**{DYNAMIC: 1})),
+    "attribute.in-use": _holding_a_variable,
+    "power.stopped": asked_on(lambda system: system.power_on("a")),
+    "power.running": asked(lambda system: system.ipl("a")),
+    "power.opened": _after_damage(image_name(2), lambda system: system.power_on("lpar2")),
+    "power.stored": _after_damage(
+        image_name(2), lambda system: system.set_attributes("lpar2", {"secure_boot": 1})
+    ),
+}

@@ -1,0 +1,124 @@
+"""Rules of the server process: its configuration and sockets, and how it starts and stops."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import socket
+from pathlib import Path
+from unittest import mock
+
+from hcall_abi.rules.catalogue import RULES
+from hcall_abi.rules.rule import Rule
+from hcall_client.console import set_nvram_fault
+from hcall_server.data_channel import sockets
+from hcall_server.data_channel.listeners import assign
+from hcall_server.data_channel.sockets import listen_tcp, listen_unix, passed_sockets
+from hcall_server.machine import logs
+from hcall_server.service.state import State
+from swpks.cli.main import main
+from swpks.testing import ServerProcess
+from tests.data_channel.support import write
+from tests.guest import make_partition
+from tests.rules.breaking import Break, Breaks, breaks, refused
+
+SPREAD = re.MULTILINE | re.DOTALL
+
+
+def told(text: str) -> Rule:
+    """The rule in what a command says on standard error: id, sentence and page are the row's."""
+    found = re.search(
+        r"^swpks: .* \[(\w+) fault; rule ([a-z.-]+): ([^\[]*); see (spec/[^\]]*)\]\Z", text.rstrip(), SPREAD
+    )
+    assert found is not None, text
+    rule = RULES[found[2]]
+    assert (found[1], found[3], found[4]) == (rule.fault.value, rule.sentence, rule.page)
+    return rule
+
+
+def command(*arguments: object) -> Rule:
+    """The rule that a command breaks."""
+    with contextlib.redirect_stderr(io.StringIO()) as error, contextlib.redirect_stdout(io.StringIO()):
+        assert main(list(map(str, arguments))) in {1, 2, 3}
+    logs.configure(level="warning")
+    return told(error.getvalue())
+
+
+def serve(*options: object) -> Break:
+    """A server that is started with these options."""
+    return lambda folder: command("serve", "--state", folder / "state", *options)
+
+
+def passed(names: str = "", count: str = "1") -> Break:
+    """Sockets that a service manager hands over in another way than it should."""
+    environment = {"LISTEN_PID": "7", "LISTEN_FDS": count, "LISTEN_FDNAMES": names}
+    return breaks(passed_sockets, environment, 7)
+
+
+def adopted(folder: Path, *, of_a_socket: bool) -> Rule:
+    """A descriptor in the place of a listening socket: one of a file, or of a socket that does not listen."""
+    with (folder / "file").open("w") as file, socket.socket() as silent:
+        number = silent.fileno() if of_a_socket else file.fileno()
+        with mock.patch.object(sockets, "FIRST_PASSED", number):
+            return refused(passed_sockets, {"LISTEN_PID": "7", "LISTEN_FDS": "1"}, 7)
+
+
+def _configured(folder: Path) -> Rule:
+    (folder / "swpks.toml").write_text("colour = 1\n")
+    return command("serve", "--state", folder / "state", "--config", folder / "swpks.toml")
+
+
+def _in_the_way(folder: Path) -> Rule:
+    (folder / "a.sock").touch()
+    return refused(listen_unix, folder / "a.sock")
+
+
+def _named(name: str) -> Break:
+    def broken(_: Path) -> Rule:
+        with socket.socket() as listener:
+            return refused(assign, [(name, listener)], [])
+
+    return broken
+
+
+def _late(folder: Path) -> Rule:
+    state = State(folder)
+    try:
+        state.listeners.close_all()
+        return refused(state.listeners.open, make_partition())
+    finally:
+        state.close()
+
+
+def _unflushed(folder: Path) -> Rule:
+    config = folder / "swpks.toml"
+    config.write_text("[limits]\ndrain_seconds = 0.1\n")
+    server = ServerProcess(folder / "state", ["a:8"], ["--config", str(config)]).start()
+    try:
+        server.console.call(set_nvram_fault("stall"))
+        with server.connect_blocking("a") as channel:
+            channel.call(write(b"label"))
+        assert server.stop() == 3
+    finally:
+        server.kill()
+    return told(server.log)
+
+
+BREAKS: Breaks = {
+    "config.file": _configured,
+    "config.options": serve("--partition", "a:many"),
+    "socket.path": breaks(listen_unix, Path("/", "d" * 107)),
+    "socket.folder": lambda folder: refused(listen_unix, folder / "nowhere" / "a.sock"),
+    "socket.place": _in_the_way,
+    "socket.address": breaks(listen_tcp, "192.0.2.1", 1),
+    "socket.count": passed(count="some"),
+    "socket.names": passed(names="a:b"),
+    "socket.passed": lambda folder: adopted(folder, of_a_socket=False),
+    "socket.listens": lambda folder: adopted(folder, of_a_socket=True),
+    "socket.control": _named("control"),
+    "socket.owner": _named("nobody"),
+    "ready.descriptor": serve("--ready-fd", 999),
+    "stop.sockets": _late,
+    "stop.flushed": _unflushed,
+}

@@ -1,0 +1,117 @@
+"""Where a rule is shown: in an exception, a line of the log, a problem, a client's error, and GOODBYE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from hcall_abi.control import PROBLEM_JSON
+from hcall_abi.errors import OperatorError
+from hcall_abi.frames import FrameType, Goodbye
+from hcall_abi.rules import console as rows
+from hcall_abi.rules import hcalls, protocol
+from hcall_abi.rules.rule import Rule
+from hcall_client import console
+from hcall_client.console import Console, ConsoleRefused
+from hcall_client.errors import HcallError
+from hcall_server.control_channel.app import make_app
+from tests.control_channel.rig import in_process, make_machine
+from tests.data_channel import support
+from tests.data_channel.support import Service, read
+from tests.rules.breaking import logged, row_of
+from tests.rules.channel import frame
+
+FIELDS = {"rule_id", "rule", "section"}
+
+
+def test_an_exception_says_message_fault_id_sentence_and_page() -> None:
+    """In this order, the message first; a number of the real console leads the message."""
+    error = OperatorError(rows.POWER_STOPPED, "lpar1 is running")
+    row = rows.POWER_STOPPED
+    assert (
+        str(error) == f"lpar1 is running [operator fault; rule power.stopped: {row.sentence}; see {row.page}]"
+    )
+    assert (error.rule, error.fault, error.message) == (row, row.fault, "lpar1 is running")
+    numbered = OperatorError(rows.SIZE_IN_USE, "the keystore is in use")
+    assert rows.SIZE_IN_USE.code
+    assert numbered.message == f"{rows.SIZE_IN_USE.code}: the keystore is in use"
+    assert str(numbered).startswith(numbered.message)
+
+
+async def talk_to_a_machine(say: Callable[[support.Peer], Any]) -> Any:
+    """What a client says in an open session, and what comes of it."""
+    async with trio.open_nursery() as nursery:
+        service = await Service.start(nursery, support.make_machine())
+        result = await say(await service.session())
+        nursery.cancel_scope.cancel()
+    return result
+
+
+async def test_a_refused_h_call_is_logged_by_its_rule() -> None:
+    """Its line has the id, the sentence and the page, and the client's error has the same row."""
+
+    async def ask(peer: support.Peer) -> Rule:
+        with pytest.raises(HcallError) as caught:
+            await peer.call(read(b"absent"))
+        return caught.value.rule
+
+    with logged("hcall.refused") as lines:
+        shown = await talk_to_a_machine(ask)
+    assert row_of(lines[0]) is shown is hcalls.OBJECT_EXISTS
+
+
+async def test_a_goodbye_and_its_line_have_the_sentence() -> None:
+    """A client that breaks the protocol reads why; so does who reads the log."""
+
+    async def damage(peer: support.Peer) -> Goodbye:
+        await peer.stream.send_all(frame(FrameType.HCALL, magic=b"LACH"))
+        goodbye: Goodbye = await peer.expect(Goodbye)
+        return goodbye
+
+    with logged("protocol.error") as lines:
+        goodbye = await talk_to_a_machine(damage)
+    assert row_of(lines[0]) is protocol.FRAME_MAGIC
+    assert protocol.FRAME_MAGIC.sentence in goodbye.text
+
+
+async def test_a_problem_and_its_line_have_the_same_row() -> None:
+    """Over HTTP: `rule_id`, `rule` and `section` of the problem are those of the log."""
+    machine = make_machine()
+    machine.system.create("a", 8)
+    with logged("control.refused") as lines:
+        async with in_process(machine) as client:
+            answer = await client.post("/v1/partitions/a/power-off")
+    problem = answer.json()
+    assert answer.headers["content-type"] == PROBLEM_JSON
+    assert row_of(problem) is row_of(lines[0]) is rows.POWER_RUNNING
+    assert {name: problem[name] for name in FIELDS} == {name: lines[0][name] for name in FIELDS}
+
+
+async def test_a_console_raises_the_row_that_its_system_named() -> None:
+    """The client has the same table: its error has the row itself."""
+    system = Console(httpx.ASGITransport(make_app(make_machine())))
+    await system.call(console.create_partition("a", 8))
+    with pytest.raises(ConsoleRefused) as caught:
+        await system.call(console.create_partition("a", 8))
+    assert caught.value.rule is rows.NAME_NEW
+
+
+async def test_a_rule_of_a_newer_system_is_shown_as_it_was_told() -> None:
+    """A system may know more rules than its console."""
+    body = {
+        "type": "/problems/refused", "title": "Refused by a rule", "status": 409, "detail": "too many moons",
+        "fault": "operator", "rule_id": "moon.count", "rule": "a system has one moon",
+        "section": "spec/control.md#moons", "code": "HSCL0001",
+    }  # fmt: skip
+    answer = httpx.Response(409, json=body, headers={"content-type": PROBLEM_JSON})
+    with pytest.raises(ConsoleRefused) as caught:
+        await Console(httpx.MockTransport(lambda _: answer)).call(console.show_system())
+    error = caught.value
+    assert error.rule == Rule(
+        "moon.count", "a system has one moon", "spec/control.md#moons", error.fault, "HSCL0001"
+    )
+    assert "rule moon.count: a system has one moon; see spec/control.md#moons]" in str(error)

@@ -1,0 +1,38 @@
+"""The rules of spec/rules.md and of signed updates as tables, drawn from `hcall_abi.rules`."""
+
+from collections.abc import Iterator
+
+from hcall_abi.frames import OpenStatus
+from hcall_abi.rules import updates
+from hcall_abi.rules.catalogue import CHAPTERS, rows_of
+from hcall_abi.rules.rule import Positional, Rule
+from hcall_abi.statuses import Status
+
+_CHAPTERS = {each.__name__.rpartition(".")[2]: each for each in CHAPTERS}
+
+Lines = Iterator[tuple[object, ...]]
+
+
+def of_updates() -> Lines:
+    """The rules of a signed update with their statuses."""
+    for rule in rows_of(updates):
+        yield _broken(rule), f"`{rule.id}`", rule.sentence
+
+
+def of_chapter(chapter: str) -> Lines:
+    """The rules of one chapter: id, sentence, answer, page."""
+    for rule in rows_of(_CHAPTERS[chapter]):
+        target = rule.page.removeprefix("spec/")
+        yield f"`{rule.id}`", rule.sentence, _broken(rule), f"[{target.partition('#')[2]}]({target})"
+
+
+def _broken(rule: Rule) -> str:
+    match rule.answer:
+        case Status():
+            return rule.answer.name
+        case OpenStatus():
+            return f"OPENED {rule.answer.value}"
+        case Positional():
+            return "positional"
+        case _:
+            return f"{rule.fault.value} fault"

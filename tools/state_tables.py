@@ -1,0 +1,55 @@
+"""The session of spec/protocol.md as tables and as a diagram, drawn from `hcall_abi.exchange`."""
+
+from collections.abc import Iterator
+
+from hcall_abi.exchange import TABLE, TAGS, Condition, Role, SessionState, Turn
+from hcall_abi.frames import FrameType
+
+Lines = Iterator[tuple[object, ...]]
+
+
+def states() -> Lines:
+    """Every row of the table: state, who sends, frame, condition, next state."""
+    for state, sender, frame, condition, follows in TABLE:
+        yield state.value, sender.value, frame.name, condition.value, follows.value
+
+
+def tags() -> Lines:
+    """The tag of each frame type."""
+    for kind, use in TAGS.items():
+        yield FrameType(kind).name, use.value
+
+
+def diagram() -> str:
+    """The states from top to bottom; what leads back or aside stands right of its state."""
+    rows = [row for row in TABLE if row.frame is not FrameType.GOODBYE]
+    lines = ["```"]
+    state: SessionState | None = next(iter(SessionState))
+    seen: set[SessionState] = set()
+    while state:
+        seen.add(state)
+        here = [row for row in rows if row.state is state]
+        below = next((row.follows for row in here if row.follows not in seen), None)
+        lines.append(state.value)
+        lines += [f"  |--- {_told(row)} --> {row.follows.value}" for row in here if row.follows is not below]
+        lines += [f"  |    {_told(row)}" for row in here if row.follows is below]
+        lines += ["  v"] if below else []
+        state = below
+    return "\n".join([*lines, "", _ending(), "```", ""])
+
+
+def _ending() -> str:
+    """The rows of GOODBYE in one line: the states that lack one of them are named."""
+    ways = {(row.state, row.sender, row.follows) for row in TABLE if row.frame is FrameType.GOODBYE}
+    ends = {follows for _, _, follows in ways}
+    lacking = [
+        s.value for s in SessionState if any((s, role, end) not in ways for role in Role for end in ends)
+    ]
+    arrow = " or ".join(end.value for end in ends)
+    return f"GOODBYE from either end, in any state but {', '.join(lacking)} --> {arrow}"
+
+
+def _told(row: Turn) -> str:
+    """A frame with its sender and its condition."""
+    told = f"{row.frame.name} from the {row.sender.value}"
+    return told if row.condition is Condition.NONE else f"{told}, {row.condition.value}"
