@@ -41,7 +41,7 @@ from hcall_abi.control_bodies import (
     SystemView,
     WritebackView,
 )
-from hcall_abi.errors import OperatorError, PeerError
+from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.faults import BusyFault, ConsoleTrouble
 from hcall_abi.rules import console as rules
 from hcall_abi.rules.rule import Fault, Rule
@@ -61,7 +61,7 @@ _HOST = "swpks"
 _VERBS = {verb.operation: verb for verb in VERBS}
 
 
-class ConsoleRefused(OperatorError):
+class ConsoleRefused(SwpksError):
     """The system refused a request; `problem` is what it answered, with the console's message number."""
 
     def __init__(self, problem: Problem) -> None:

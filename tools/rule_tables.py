@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import OpenStatus
 from hcall_abi.rules import updates
 from hcall_abi.rules.catalogue import CHAPTERS, rows_of
 from hcall_abi.rules.rule import Positional, Rule
 from hcall_abi.statuses import Status
 
+_UPDATE = CALLS[Opcode.SIGNED_UPDATE]
 _CHAPTERS = {each.__name__.rpartition(".")[2]: each for each in CHAPTERS}
 
 Lines = Iterator[tuple[object, ...]]
@@ -16,7 +18,8 @@ Lines = Iterator[tuple[object, ...]]
 def of_updates() -> Lines:
     """The rules of a signed update with their statuses."""
     for rule in rows_of(updates):
-        yield _broken(rule), f"`{rule.id}`", rule.sentence
+        status = _UPDATE.arg(rule.argument).status.name if rule.argument else _broken(rule)
+        yield status, f"`{rule.id}`", rule.sentence
 
 
 def of_chapter(chapter: str) -> Lines:

@@ -183,8 +183,6 @@ class ServerConversation:
                     return [event]  # it came in pieces
                 answers += self._reply(event)
                 self.over = session.state in _OVER
-                if type(event) is Goodbye:
-                    answers.clear()  # the client waits for nothing more
         except ProtocolError as error:
             self._violated(error)
             return []

@@ -10,17 +10,16 @@ from typing import NamedTuple
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.rules.rule import Rule
-from hcall_abi.statuses import blamed_register
 from hcall_abi.variables import FLAG_APPEND, KEK, PK
 from hcall_server.hcalls.answers import SUCCESS, Outcome
-from hcall_server.hcalls.refusals import Refusal
+from hcall_server.hcalls.refusals import Refusal, bad_argument
 from hcall_server.keystore.access import Credentials
 from hcall_server.keystore.signed import LatchUse
 from hcall_server.keystore.store import Keystore
 from hcall_server.secvar.names import is_platform_key, name_of, sibling
 from hcall_server.secvar.update import Decision, DeleteEverything, Refused, Replace, UpdateRequest, decide
 
-_NAMES = {arg.register: arg.name for arg in CALLS[Opcode.SIGNED_UPDATE].args}
+_SPEC = CALLS[Opcode.SIGNED_UPDATE]
 
 
 class SignedUpdate(NamedTuple):
@@ -48,7 +47,7 @@ def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) 
     unverified = keystore.latch.armed and is_platform_key(consumer, args.label)
     decision = decide(_request(keystore, args, stored, unverified=unverified))
     if isinstance(decision, Refused):
-        raise refusal(decision.rule, decision.message)
+        raise _refusal(decision.rule, decision.message)
     if isinstance(decision, DeleteEverything):
         keystore.signed.remove_all(consumer)
     else:
@@ -82,7 +81,8 @@ def _use(decision: Decision) -> LatchUse:
     return LatchUse.PK_TAKEN if isinstance(decision, Replace) else LatchUse.PK_DELETED
 
 
-def refusal(rule: Rule, message: str) -> Refusal:
-    """Return the refusal of an update that breaks a rule; a positional status blames its argument."""
-    register = blamed_register(rule.status) if rule.status else None
-    return Refusal(rule, message, argument=_NAMES.get(register) if register else None)
+def _refusal(rule: Rule, message: str) -> Refusal:
+    """Return the refusal of an update that breaks a rule."""
+    if rule.argument:
+        return bad_argument(_SPEC.arg(rule.argument), rule, message)
+    return Refusal(rule, message)

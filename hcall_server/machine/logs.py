@@ -97,7 +97,8 @@ def explained(error: SwpksError) -> dict[str, str]:
 
 def named(rule: Rule) -> dict[str, str]:
     """Return the fields that name a broken rule."""
-    return {"rule_id": rule.id, "rule": rule.sentence, "section": rule.page}
+    code = {"code": rule.code} if rule.code else {}
+    return {"rule_id": rule.id, "rule": rule.sentence, "section": rule.page, **code}
 
 
 def log_trouble(error: NvramError | None) -> None:

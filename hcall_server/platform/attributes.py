@@ -50,16 +50,19 @@ class Change(NamedTuple):
         return self.resized and self.kbytes != 0
 
     @property
-    def lacks_call(self) -> bool:
-        """Whether an attribute is on whose h-call the firmware level does not have."""
-        return any(
-            getattr(self.after, name) and call not in self.level.calls for name, call in CALLS_OF.items()
-        )
+    def lacks_call(self) -> str:
+        """Which attribute is on without the h-call that it needs, in words; "" if none is."""
+        numbers, calls = self.after.numbers, self.level.calls
+        lacking = [(name, call) for name, call in CALLS_OF.items() if numbers[name] and call not in calls]
+        return "".join(f"{name} needs {call.name}" for name, call in lacking[:1])
 
-    def lacks_other(self, name: str) -> bool:
-        """Whether this attribute is on, and the other one that it needs is off."""
-        other = str(ATTRIBUTES[name].needs)
-        return bool(getattr(self.after, name)) and not getattr(self.after, other)
+    @property
+    def lacks_other(self) -> str:
+        """Which attribute is on without the other one that it needs, in words; "" if none is."""
+        numbers = self.after.numbers
+        needs = [(name, row.needs) for name, row in ATTRIBUTES.items() if isinstance(row.needs, str)]
+        lacking = [(name, other) for name, other in needs if numbers[name] and not numbers[other]]
+        return "".join(f"{name} needs {other}" for name, other in lacking[:1])
 
     def zeroes(self, *names: str) -> bool:
         """Whether one of these attributes is switched off."""
@@ -134,21 +137,20 @@ UPDATES: tuple[Demand[Change], ...] = (
         rules.ATTRIBUTE_RUNNING,
         "the partition is running",
     ),
-    Demand(lambda it: it.lacks_call, rules.ATTRIBUTE_LEVEL, "the firmware has no signed updates"),
+    Demand(
+        lambda it: it.lacks_call != "",
+        rules.ATTRIBUTE_NEEDS,
+        "{it.lacks_call}, which {it.level.name} lacks",
+    ),
     Demand(
         lambda it: any(it.after.of_updates) and not it.kbytes,
         rules.ATTRIBUTE_KEYSTORE,
         "the partition has no keystore",
     ),
     Demand(
-        lambda it: it.lacks_other("keystore_signed_updates_without_verification"),
-        rules.ATTRIBUTE_LATCH,
-        "signed updates are off",
-    ),
-    Demand(
-        lambda it: it.lacks_other("linux_dynamic_key_secure_boot"),
-        rules.ATTRIBUTE_DYNAMIC,
-        "signed updates are off",
+        lambda it: it.lacks_other != "",
+        rules.ATTRIBUTE_NEEDS,
+        "{it.lacks_other}",
     ),
     Demand(
         lambda it: (

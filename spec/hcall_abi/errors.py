@@ -13,13 +13,13 @@ from hcall_abi.rules.rule import Fault, Rule
 class SwpksError(Exception):
     """A broken rule: `rule` is its row, `message` says what happened here.
 
-    The message begins with the message number of the real console, where the rule has one.
+    The text begins with the message number of the real console, where the rule has one.
     """
 
     def __init__(self, rule: Rule, message: str) -> None:
         super().__init__(message)
         self.rule = rule
-        self.message = f"{rule.code}: {message}" if rule.code else message
+        self.message = message
 
     @property
     def fault(self) -> Fault:
@@ -28,7 +28,8 @@ class SwpksError(Exception):
 
     def __str__(self) -> str:
         rule = self.rule
-        return f"{self.message} [{rule.fault.value} fault; rule {rule.id}: {rule.sentence}; see {rule.page}]"
+        told = f"{rule.code}: {self.message}" if rule.code else self.message
+        return f"{told} [{rule.fault.value} fault; rule {rule.id}: {rule.sentence}; see {rule.page}]"
 
 
 class PeerError(SwpksError):

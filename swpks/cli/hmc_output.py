@@ -65,9 +65,7 @@ def writeback(answer: WritebackView) -> str:
 
 def problem(answer: Problem) -> str:
     """Return a refusal with the console's message number, the rule, and where it is written."""
-    code, detail = answer.code, answer.detail
-    if code and code not in detail:
-        detail = f"{code}: {detail}"
+    detail = f"{answer.code}: {answer.detail}" if answer.code else answer.detail
     rule = f"{answer.rule} ({answer.rule_id})"
     return f"{detail}\n  rule: {rule}\n  see: {answer.section} ({answer.fault} fault)"
 

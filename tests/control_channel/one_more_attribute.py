@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "spec"), str(ROOT / "tools")]
 
 NAME = "one_more_switch"
-FIELD = f'    {NAME}: Annotated[int, AttributeRow("what a test has added", SWITCH, 8)]\n'
+FIELD = f"""
+    {NAME}: Annotated[
+        int,
+        AttributeRow("what a test has added", SWITCH, 8, needs="keystore_signed_updates", of_updates=True),
+    ]
+"""
 BEFORE = "    secure_boot: Annotated["
 
 
@@ -40,6 +45,7 @@ add_field()
 import httpx  # noqa: E402
 import trio  # noqa: E402
 
+from hcall_abi.errors import OperatorError  # noqa: E402
 from hcall_client import console  # noqa: E402
 from hcall_client.console import Console  # noqa: E402
 from hcall_server.components.memory import MemoryCard  # noqa: E402
@@ -56,14 +62,16 @@ from swpks.cli import hmc, hmc_output  # noqa: E402
 from swpks.testing.seams import simulated_seams  # noqa: E402
 from tests.guest import Chance  # noqa: E402
 
-ON = PartitionSettings("a", 8, one_more_switch=1)
+FILE = f'[[partition]]\nname = "a"\nkeystore_kbytes = 8\nkeystore_signed_updates = 1\n{NAME} = 1\n'
+ROW = f"| `{NAME}` | 0, 1 | 0 | `keystore_signed_updates` | FW1030 | bit 8 | what a test has added |"
+ON = PartitionSettings("a", 8, keystore_signed_updates=1, one_more_switch=1)
 
 
 def from_file() -> tuple[PartitionSettings, ...]:
     """The settings of a file with the attribute."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "swpks.toml")
-        path.write_text(f'[[partition]]\nname = "a"\nkeystore_kbytes = 8\n{NAME} = 1\n', "utf-8")
+        path.write_text(FILE, "utf-8")
         return read_config(path).partition
 
 
@@ -90,10 +98,10 @@ async def places() -> Mapping[str, bool]:
     nvram, card = MemoryNvram(), MemoryCard(None)
     first = machine(nvram, card, ON)
     found = {
-        "option": parse_partition(f"a:8,{NAME}=1") == ON,
+        "option": parse_partition(f"a:8,keystore_signed_updates=1,{NAME}=1") == ON,
         "file": from_file() == (ON,),
         "start": number(first) == 1,
-        "bit": encode_profile(first.system.find("a").profile)[2:4] == b"\0\x08",
+        "bit": encode_profile(first.system.find("a").profile)[2:4] == b"\0\x09",
     }
     await first.encryptor.flush()
     found["restart"] = number(machine(nvram, card)) == 1
@@ -105,12 +113,22 @@ async def places() -> Mapping[str, bool]:
     found["command"] = getattr(await system.call(request), NAME) == 0
     found["body"] = number(first) == 0
     found["range"] = await out_of_range(system)
+    found["needs"] = refused_alone(machine(MemoryNvram(), MemoryCard(None), PartitionSettings("a", 8)))
     schemas = openapi.description()["components"]["schemas"]
     told = [schemas[struct]["properties"][NAME] for struct in ("AttributeChanges", "PartitionView")]
     found["description"] = [each["description"] for each in told] == 2 * ["what a test has added"]
     page = importlib.import_module("spec_tables").TABLES["attributes"]()
-    found["page"] = f"| `{NAME}` | 0, 1 | 0 | - | FW950 | bit 8 | what a test has added |" in page
+    found["page"] = ROW in page
     return found
+
+
+def refused_alone(found: Machine) -> bool:
+    """Whether the attribute is refused without the one that it needs."""
+    try:
+        found.system.set_attributes("a", {NAME: 1})
+    except OperatorError as error:
+        return error.rule.id == "attribute.needs" and NAME in error.message
+    return False
 
 
 async def out_of_range(system: Console) -> bool:

@@ -84,7 +84,7 @@ def test_a_day_at_the_console(hmc, state) -> None:
     sample = 'swpks_hcalls_total{hcall="WRITE_OBJECT",partition="lpar1",status="H_SUCCESS"} 1.0'
     assert sample in hmc("metrics").stdout
     refused = hmc("set", "lpar2", "keystore_signed_updates=1", status=1)
-    assert "keystore_signed_updates needs a firmware level with SIGNED_UPDATE" in refused.stderr
+    assert "keystore_signed_updates needs SIGNED_UPDATE, which FW950 lacks" in refused.stderr
     assert (
         "off, audit at the next IPL" in hmc("set", "lpar2", "keystore_kbytes=64", "secure_boot=audit").stdout
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 PLACES = (
-    "option", "file", "start", "bit", "restart", "view", "output", "command", "body", "range", "description",
+    "option", "file", "start", "bit", "restart", "view", "output", "command", "body", "range", "needs",
+    "description",
     "page",
 )  # fmt: skip
 

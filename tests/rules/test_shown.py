@@ -9,6 +9,7 @@ import httpx
 import pytest
 import trio
 
+from hcall_abi.consumers import Consumer
 from hcall_abi.control import PROBLEM_JSON
 from hcall_abi.errors import OperatorError
 from hcall_abi.frames import FrameType, Goodbye
@@ -19,6 +20,7 @@ from hcall_client import console
 from hcall_client.console import Console, ConsoleRefused
 from hcall_client.errors import HcallError
 from hcall_server.control_channel.app import make_app
+from hcall_server.keystore.access import Credentials
 from tests.control_channel.rig import in_process, make_machine
 from tests.data_channel import support
 from tests.data_channel.support import Service, read
@@ -38,8 +40,7 @@ def test_an_exception_says_message_fault_id_sentence_and_page() -> None:
     assert (error.rule, error.fault, error.message) == (row, row.fault, "lpar1 is running")
     numbered = OperatorError(rows.SIZE_IN_USE, "the keystore is in use")
     assert rows.SIZE_IN_USE.code
-    assert numbered.message == f"{rows.SIZE_IN_USE.code}: the keystore is in use"
-    assert str(numbered).startswith(numbered.message)
+    assert str(numbered).startswith(f"{rows.SIZE_IN_USE.code}: the keystore is in use [")
 
 
 async def talk_to_a_machine(say: Callable[[support.Peer], Any]) -> Any:
@@ -100,6 +101,21 @@ async def test_a_console_raises_the_row_that_its_system_named() -> None:
     assert caught.value.rule is rows.NAME_NEW
 
 
+async def test_a_console_shows_the_message_number_once() -> None:
+    """R-36: HSCL0DC8 leads the text, as the system's own error has it."""
+    machine = make_machine()
+    system = Console(httpx.ASGITransport(make_app(machine)))
+    await system.call(console.create_partition("a", 8))
+    keystore = machine.system.find("a").keystore
+    assert keystore is not None
+    keystore.objects.write(Credentials(Consumer.FIRMWARE, b""), b"label", 0, b"data")
+    with pytest.raises(ConsoleRefused) as caught:
+        await system.call(console.set_attributes("a", {"keystore_kbytes": 0}))
+    row = rows.SIZE_IN_USE
+    assert str(caught.value).startswith("HSCL0DC8: the keystore of a is in use [operator fault; ")
+    assert (caught.value.rule, caught.value.problem.code) == (row, row.code)
+
+
 async def test_a_rule_of_a_newer_system_is_shown_as_it_was_told() -> None:
     """A system may know more rules than its console."""
     body = {
@@ -114,4 +130,7 @@ async def test_a_rule_of_a_newer_system_is_shown_as_it_was_told() -> None:
     assert error.rule == Rule(
         "moon.count", "a system has one moon", "spec/control.md#moons", error.fault, "HSCL0001"
     )
-    assert "rule moon.count: a system has one moon; see spec/control.md#moons]" in str(error)
+    assert str(error) == (
+        "HSCL0001: too many moons "
+        "[operator fault; rule moon.count: a system has one moon; see spec/control.md#moons]"
+    )

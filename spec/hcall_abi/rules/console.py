@@ -76,27 +76,15 @@ ATTRIBUTE_RUNNING = Rule(
     _ATTRIBUTES,
     _OPERATOR,
 )
-ATTRIBUTE_LEVEL = Rule(
-    "attribute.level",
-    "keystore_signed_updates needs a firmware level with SIGNED_UPDATE",
-    _ATTRIBUTES,
-    _OPERATOR,
-)
 ATTRIBUTE_KEYSTORE = Rule(
     "attribute.keystore",
     "attributes of signed updates need a keystore_kbytes above 0",
     _ATTRIBUTES,
     _OPERATOR,
 )
-ATTRIBUTE_LATCH = Rule(
-    "attribute.latch",
-    "keystore_signed_updates_without_verification needs keystore_signed_updates",
-    _ATTRIBUTES,
-    _OPERATOR,
-)
-ATTRIBUTE_DYNAMIC = Rule(
-    "attribute.dynamic",
-    "linux_dynamic_key_secure_boot needs keystore_signed_updates",
+ATTRIBUTE_NEEDS = Rule(
+    "attribute.needs",
+    "an attribute is on only with the h-call or the attribute that it needs",
     _ATTRIBUTES,
     _OPERATOR,
 )

@@ -50,7 +50,8 @@ class Rule(NamedTuple):
     """One rule: its stable id, the sentence that holds, its place in `spec/`, and the answer if it is broken.
 
     `page` is a page with a heading, such as ``spec/protocol.md#framing``.  `code` is the message number
-    of the real management console, where it has one.
+    of the real management console, where it has one.  `argument` is the name of the argument that a
+    positional rule of one h-call is about.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Rule(NamedTuple):
     page: str
     answer: Answer
     code: str | None = None
+    argument: str | None = None
 
     @property
     def fault(self) -> Fault:

@@ -6,7 +6,7 @@ that reports each rule is not public (spec/choices.md#choices, 18).
 
 from __future__ import annotations
 
-from hcall_abi.rules.rule import Rule
+from hcall_abi.rules.rule import Positional, Rule
 from hcall_abi.statuses import Status
 
 MAX_SIGNERS = 16
@@ -19,14 +19,17 @@ EXPONENT_BITS = 32
 """Longest public exponent of a key that counts, in bits: a verification takes time by its length."""
 
 _KEYS = f"RSA-2048 or RSA-4096 keys of exponents of {EXPONENT_BITS} bits or less"
-_LABEL = Status.H_P2
-_FLAGS = Status.H_P5
-_PAYLOAD = Status.H_P6
+_LABEL, _FLAGS, _PAYLOAD = "label", "flags", "data"
+"""Names of the arguments that the positional rules are about."""
 _AUTHORITY = Status.H_AUTHORITY
 
 
-def _rule(name: str, status: Status, sentence: str) -> Rule:
-    return Rule(f"update.{name}", sentence, "spec/hcalls/signed_update.md#rules", status)
+def _rule(name: str, broken: Status | str, sentence: str) -> Rule:
+    """Return the row of a rule that blames an argument by name, or is answered with a status."""
+    page = "spec/hcalls/signed_update.md#rules"
+    if isinstance(broken, str):
+        return Rule(f"update.{name}", sentence, page, Positional.ARGUMENT, argument=broken)
+    return Rule(f"update.{name}", sentence, page, broken)
 
 
 UPDATE_LABEL = _rule(
