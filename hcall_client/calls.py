@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from hcall_abi.calls import Opcode
+from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import HReturn, Segment
 from hcall_abi.policies import Policy
 from hcall_abi.rules import protocol as rules
@@ -62,6 +62,9 @@ __all__ = [
     "wrap_object",
     "write_object",
 ]
+
+_LABELS, _READ = CALLS[Opcode.GET_OBJECTLABELS], CALLS[Opcode.READ_OBJECT]
+_CONFIRM = CALLS[Opcode.CONFIRM_OBJECT_FLUSHED]
 
 LARGEST_PLAIN_OBJECT = 0xFFFF
 """Largest object in bytes that READ as Linux issues it can take: the usual length of its buffer."""
@@ -136,7 +139,7 @@ def get_object_labels(
 
 
 def _read_labels(answer: HReturn, written: bytes) -> Labels:
-    count, token = answer.registers[:2]
+    count, token = (_LABELS.output(name).of(answer.registers) for name in ("count", "token"))
     more = answer.status == Status.H_CONTINUE
     if more and not (count and token):
         raise untrue(rules.ANSWER_CONTINUE, "an unfinished list without label or token")
@@ -160,7 +163,7 @@ def read_object(
 
 
 def _read_data(answer: HReturn, written: bytes) -> ObjectRead:
-    size, policy = answer.registers[:2]
+    size, policy = (_READ.output(name).of(answer.registers) for name in ("size", "policy"))
     if size > len(written):
         raise untrue(rules.ANSWER_SIZE, f"{size} bytes, of which {len(written)} came")
     return ObjectRead(written[:size], read_policy(policy))
@@ -206,7 +209,7 @@ def confirm_object_flushed(authorization: Authorization, label: bytes) -> Reques
 
 def _read_flushed(answer: HReturn, _: bytes) -> Confirmation:
     """Read r4, of which the low byte counts (spec/hcalls/confirm_object_flushed.md)."""
-    flushed = answer.registers[0] & 0xFF == 1
+    flushed = _CONFIRM.output("flushed").of(answer.registers) & 0xFF == 1
     if answer.status == Status.H_SUCCESS:
         return Confirmation(flushed, present=True)
     if flushed:

@@ -99,7 +99,7 @@ class HcallError(SwpksError):
         self.hcall = spec.name if spec else f"h-call 0x{opcode:X}"
         self.argument = _argument(spec, self.register)
         self.policy = _policy(spec, status, outputs)
-        self.size = outputs[0] if status == Status.H_TOO_BIG and outputs else None
+        self.size = _output(spec, "size", outputs) if status == Status.H_TOO_BIG else None
         self.retry_after = RETRY_AFTER.get(Status(status)) if status in RETRY_AFTER else None
         self.token = _output(spec, "token", outputs) if self.retry_after is not None else None
         super().__init__(_rule(status, opcode), self._describe(spec))

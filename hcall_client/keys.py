@@ -7,8 +7,9 @@ UNWRAP may be answered "busy" with a token to go on with; `hcall_client.busy` re
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
-from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.calls import CALLS, Opcode, Output
 from hcall_abi.frames import HReturn
 from hcall_abi.policies import Policy
 from hcall_abi.rules import protocol as rules
@@ -49,7 +50,7 @@ def wrap_object(
     """
     return build(
         Opcode.WRAP_OBJECT,
-        _read_output,
+        partial(_read_output, CALLS[Opcode.WRAP_OBJECT].output("size")),
         authorization=authorization,
         label=label,
         flags=flags,
@@ -68,7 +69,7 @@ def unwrap_object(
     """
     return build(
         Opcode.UNWRAP_OBJECT,
-        _read_output,
+        partial(_read_output, CALLS[Opcode.UNWRAP_OBJECT].output("size")),
         authorization=authorization,
         flags=flags,
         input=wrapped,
@@ -77,8 +78,8 @@ def unwrap_object(
     )
 
 
-def _read_output(answer: HReturn, written: bytes) -> bytes:
-    size = answer.registers[1]
+def _read_output(told: Output, answer: HReturn, written: bytes) -> bytes:
+    size = told.of(answer.registers)
     if size > len(written):
         raise untrue(rules.ANSWER_SIZE, f"{size} bytes, of which {len(written)} came")
     return written[:size]
@@ -97,7 +98,7 @@ def unrevoke_object(authorization: Authorization, label: bytes, flags: int = 0) 
 def _change_use(opcode: Opcode, authorization: Authorization, label: bytes, flags: int) -> Request[Policy]:
     return build(
         opcode,
-        lambda answer, _: read_policy(answer.registers[0]),
+        lambda answer, _: read_policy(CALLS[opcode].output("policy").of(answer.registers)),
         authorization=authorization,
         label=label,
         flags=flags,

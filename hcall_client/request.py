@@ -12,25 +12,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-from hcall_abi.arguments import Arg
+from hcall_abi.arguments import PAGE, Arg
 from hcall_abi.calls import CALLS, HCallSpec, Opcode
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import Access, HCall, HReturn, Segment, Write
 from hcall_abi.policies import Policy
 from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
-from hcall_abi.statuses import Status
+from hcall_abi.statuses import REGISTERS, Status
 from hcall_abi.structures import build_auth
 from hcall_client.errors import HcallError
 
 T = TypeVar("T")
 
-PAGE = 4096
-"""Size of a guest page in bytes, the unit in which buffers are placed."""
 FIRST_ADDRESS = 0x0010_0000
 """Where the made-up guest memory of a call begins."""
-REGISTERS = 9
-"""How many argument registers there are: r4 to r12."""
 
 _ADDRESSES = 1 << 64
 _SUCCESS = frozenset({int(Status.H_SUCCESS)})

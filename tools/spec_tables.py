@@ -147,9 +147,7 @@ def policies() -> str:
         since = (
             "every level" if len(levels) == len(LEVELS) else f"since {levels[0]}" if levels else "status only"
         )
-        made = [
-            call.name for call in MAKERS if refused_word(call, _asked(call, int(bit)), ~STATUS_BITS) is None
-        ]
+        made = [call.name for call in MAKERS if not _refused(call, int(bit))]
         lines.append((number, f"0x{int(bit):08X}", bit.name, since, ", ".join(made) or "-"))
     return rows("bit | mask | name | supported by | may be asked for in", lines)
 
@@ -157,6 +155,12 @@ def policies() -> str:
 def _asked(call: Opcode, policy: int) -> int:
     """The word with which a call asks for a bit: a signed update has its own bit in any case."""
     return policy | int(Policy.SIGNEDUPDATE) if call is Opcode.SIGNED_UPDATE else policy
+
+
+def _refused(call: Opcode, policy: int) -> bool:
+    """Whether a call that makes objects refuses this word on every level."""
+    words = CALLS[call].arg("policy").words
+    return bool(words and refused_word(words, _asked(call, policy), ~STATUS_BITS))
 
 
 def verdicts(group: str) -> str:
@@ -173,7 +177,7 @@ def _effect(call: Opcode, policy: int) -> str:
     def asked(password: PasswordState, mode: SecureBoot) -> Verdict:
         return authorise(call, policy, password, mode)
 
-    if call in MAKERS and refused_word(call, _asked(call, policy), ~STATUS_BITS):
+    if call in MAKERS and _refused(call, policy):
         return "H_P4"
     if call is Opcode.WRAP_OBJECT and not policy & Policy.WRAPPINGKEY:
         return "H_INVALID_KEY"

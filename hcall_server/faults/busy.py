@@ -14,7 +14,7 @@ from hcall_abi.faults import BusyFault
 from hcall_abi.frames import HCall, HReturn
 from hcall_abi.rules import hcalls as rules
 from hcall_server.faults.plan import Plan
-from hcall_server.hcalls.answers import Calls
+from hcall_server.hcalls.answers import PADDING, Calls
 from hcall_server.hcalls.refusals import OnRefusal, Refusal
 from hcall_server.keystore.store import Keystore
 from hcall_server.platform.partition import Partition
@@ -54,7 +54,8 @@ class BusyCalls:
         if fault is None:
             return self._inner.execute(call)
         self._on_refusal(_busy(fault), call)
-        return HReturn(call.tag, int(fault.status), (_token(keystore, call), 0, 0, 0, 0, 0, 0, 0, 0), ())
+        outputs = _outputs(keystore, call)
+        return HReturn(call.tag, int(fault.status), outputs + PADDING[len(outputs)], ())
 
     def _may_be_busy(self, keystore: Keystore, call: HCall) -> bool:
         """Whether the partition has this call, and its continue token, if there is one, is good."""
@@ -65,13 +66,16 @@ class BusyCalls:
         return not token or (Opcode(call.opcode), token) in keystore.continuations
 
 
-def _token(keystore: Keystore, call: HCall) -> int:
-    """Return the token for r4: the one that the call came with, a new one, or 0 where it has none."""
+def _outputs(keystore: Keystore, call: HCall) -> tuple[int, ...]:
+    """Return the output registers of a busy answer: its token, for a call that goes on with one.
+
+    That is the token that the call came with, or a new one.
+    """
     opcode = Opcode(call.opcode)
     place = _TOKEN_AT.get(opcode)
     if place is None:
-        return 0
-    return call.registers[place] or keystore.continuations.issue(opcode)
+        return ()
+    return CALLS[opcode].results(token=call.registers[place] or keystore.continuations.issue(opcode))
 
 
 def _busy(fault: BusyFault) -> Refusal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from hcall_abi.frames import HCall, HReturn, Write
-from hcall_abi.statuses import Status
+from hcall_abi.statuses import REGISTERS, Status
 
 
 class Outcome(NamedTuple):
@@ -22,6 +22,10 @@ class Outcome(NamedTuple):
 SUCCESS = int(Status.H_SUCCESS)
 DONE = Outcome(SUCCESS)
 """Success without a result."""
+
+
+PADDING = tuple((0,) * (REGISTERS - n) for n in range(REGISTERS + 1))
+"""The zeros that follow so many output registers."""
 
 
 class Calls(Protocol):

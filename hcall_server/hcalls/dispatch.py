@@ -12,6 +12,7 @@ from __future__ import annotations
 from hcall_abi.calls import Opcode
 from hcall_abi.frames import HCall, HReturn, new_tuple
 from hcall_abi.rules import hcalls as rules
+from hcall_server.hcalls.answers import PADDING
 from hcall_server.hcalls.context import Context
 from hcall_server.hcalls.handlers import HANDLERS
 from hcall_server.hcalls.refusals import OnRefusal, Refusal, refusal_of
@@ -19,8 +20,6 @@ from hcall_server.keystore.refusals import KeystoreRefusal
 from hcall_server.keystore.store import Keystore
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import RUNNING
-
-_PADDING = tuple((0,) * (9 - n) for n in range(10))
 
 
 def _ignore(refusal: Refusal, call: HCall) -> None:
@@ -64,7 +63,7 @@ class HypervisorCalls:
             status, outputs, writes = self._refused(refusal, call)
         except KeystoreRefusal as error:
             status, outputs, writes = self._refused(refusal_of(Opcode(opcode), error), call)
-        return new_tuple(HReturn, (tag, status, outputs + _PADDING[len(outputs)], writes))
+        return new_tuple(HReturn, (tag, status, outputs + PADDING[len(outputs)], writes))
 
     def _refused(self, refusal: Refusal, call: HCall) -> tuple[int, tuple[int, ...], tuple[()]]:
         self._on_refusal(refusal, call)

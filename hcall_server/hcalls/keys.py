@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import Write
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.policies import Policy
@@ -13,6 +14,7 @@ from hcall_server.keystore.access import Credentials
 from hcall_server.keystore.store import Keystore
 
 _WRAPPING = int(Policy.WRAPPINGKEY)
+_REVOKE, _UNREVOKE = CALLS[Opcode.REVOKE_OBJECT], CALLS[Opcode.UNREVOKE_OBJECT]
 
 
 class GenKey(NamedTuple):
@@ -49,9 +51,11 @@ def gen_key(keystore: Keystore, level: FirmwareLevel, args: GenKey) -> Outcome:
 
 def revoke_object(keystore: Keystore, level: FirmwareLevel, args: RevokeObject) -> Outcome:
     """Take a wrapping key out of use (R-72); its policy comes back."""
-    return Outcome(SUCCESS, (keystore.keys.set_revoked(args.authorization, args.label, revoked=True),))
+    policy = keystore.keys.set_revoked(args.authorization, args.label, revoked=True)
+    return Outcome(SUCCESS, _REVOKE.results(policy=policy))
 
 
 def unrevoke_object(keystore: Keystore, level: FirmwareLevel, args: UnrevokeObject) -> Outcome:
     """Put a revoked wrapping key into use again (R-72); its policy comes back."""
-    return Outcome(SUCCESS, (keystore.keys.set_revoked(args.authorization, args.label, revoked=False),))
+    policy = keystore.keys.set_revoked(args.authorization, args.label, revoked=False)
+    return Outcome(SUCCESS, _UNREVOKE.results(policy=policy))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from hcall_abi.arguments import Arg, Kind
-from hcall_abi.calls import CALLS, HCallSpec, Opcode
+from hcall_abi.arguments import Arg, Kind, Words
+from hcall_abi.calls import HCallSpec
 from hcall_abi.consumers import Consumer
 from hcall_abi.policies import STATUS_BITS, Policy
 from hcall_abi.rules import hcalls as rules
@@ -24,6 +24,8 @@ CONSUMERS: Mapping[int, Consumer] = {int(consumer): consumer for consumer in Con
 """The consumers by number."""
 
 _KEY_OF_ALL = int(Policy.WRAPPINGKEY | Policy.WORLDREADABLE)
+_ANY_WORD = Words(rules.POLICY_SUPPORTED)
+"""The words of a call that refuses none of its own."""
 _WRAP_BITS = sum(WrapFlag) | ALGORITHM_MASK
 _BOTH_MODES = int(WrapFlag.OSSECBOOTAUDIT | WrapFlag.OSSECBOOTENFORCE)
 
@@ -48,17 +50,17 @@ def number_check(spec: HCallSpec, arg: Arg) -> Check:
     return check
 
 
-def refused_word(call: Opcode, policy: int, supported: int) -> Rule | None:
+def refused_word(words: Words, policy: int, supported: int) -> Rule | None:
     """Return the rule that a policy word breaks in a call that makes objects, None for a good word.
 
-    `supported` are the bits that the firmware level offers (spec/policies.md#words-that-are-refused).
+    `words` are those of the call, `supported` the bits that the firmware level offers
+    (spec/policies.md#words-that-are-refused).
     """
-    words = CALLS[call].arg("policy").words
     if policy & STATUS_BITS:
         return rules.POLICY_STATUS_BITS
     if policy & ~supported:
         return rules.POLICY_SUPPORTED
-    if words and (policy & words.refused or ~policy & words.demanded):
+    if policy & words.refused or ~policy & words.demanded:
         return words.rule
     return rules.POLICY_WORLD_KEY if policy & _KEY_OF_ALL == _KEY_OF_ALL else None
 
@@ -72,10 +74,10 @@ def _reserved(spec: HCallSpec, arg: Arg) -> Judge:
 
 
 def _policy(spec: HCallSpec, arg: Arg) -> Judge:
-    call = spec.opcode
+    words = arg.words or _ANY_WORD
 
     def judge(value: int, registers: Registers, segments: Pieces, context: Context) -> Rule | None:
-        return refused_word(call, value, context.limits.supported_policies)
+        return refused_word(words, value, context.limits.supported_policies)
 
     return judge
 

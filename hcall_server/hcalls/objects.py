@@ -18,7 +18,7 @@ from hcall_server.keystore.access import Credentials
 from hcall_server.keystore.store import Keystore
 
 _CONTINUE = int(Status.H_CONTINUE)
-_LABELS_LENGTH = CALLS[Opcode.GET_OBJECTLABELS].arg("labels_length")
+_LABELS, _CONFIRM = CALLS[Opcode.GET_OBJECTLABELS], CALLS[Opcode.CONFIRM_OBJECT_FLUSHED]
 
 
 class WriteObject(NamedTuple):
@@ -76,7 +76,7 @@ def read_object(keystore: Keystore, level: FirmwareLevel, args: ReadObject) -> O
     authorization, label, (address, length) = args
     held = keystore.objects.read(authorization, label)
     data = held.data
-    outputs = (len(data), held.policy)
+    outputs = (len(data), held.policy)  # as `results` would order them; this is the way of every READ
     if len(data) > length:
         message = f"the object has {len(data)} bytes and the buffer {length}"
         raise Refusal(rules.OBJECT_FITS_BUFFER, message, argument="data_length", outputs=outputs)
@@ -91,7 +91,8 @@ def remove_object(keystore: Keystore, level: FirmwareLevel, args: RemoveObject) 
 
 def confirm_object_flushed(keystore: Keystore, level: FirmwareLevel, args: ConfirmObjectFlushed) -> Outcome:
     """Tell whether the newest change to a label is durable: r4 is 1, or 0 for "not yet"."""
-    return Outcome(SUCCESS, (int(keystore.objects.confirm(args.authorization, args.label)),))
+    flushed = keystore.objects.confirm(args.authorization, args.label)
+    return Outcome(SUCCESS, _CONFIRM.results(flushed=int(flushed)))
 
 
 def get_objectlabels(keystore: Keystore, level: FirmwareLevel, args: GetObjectLabels) -> Outcome:
@@ -99,11 +100,11 @@ def get_objectlabels(keystore: Keystore, level: FirmwareLevel, args: GetObjectLa
     labels = keystore.objects.labels(args.authorization, args.token)
     listed = _fitting(labels, args.labels.length)
     if labels and not listed:
-        raise bad_argument(_LABELS_LENGTH, rules.LIST_ROOM, f"{args.labels.length} bytes")
+        raise bad_argument(_LABELS.arg("labels_length"), rules.LIST_ROOM, f"{args.labels.length} bytes")
     rest = labels[len(listed) :]
     token = keystore.listings.keep(args.authorization.consumer, args.token, rest)
     writes = (Write(args.labels.address, b"".join(listed)),) if listed else ()
-    return Outcome(_CONTINUE if token else SUCCESS, (len(listed), token), writes)
+    return Outcome(_CONTINUE if token else SUCCESS, _LABELS.results(count=len(listed), token=token), writes)
 
 
 def _fitting(labels: Sequence[bytes], room: int) -> list[bytes]:

@@ -71,6 +71,9 @@ class Translation(NamedTuple):
     outputs: tuple[int, ...] = ()
 
 
+_FLUSHED = CALLS[Opcode.CONFIRM_OBJECT_FLUSHED].results(flushed=1)
+"""The absence of the object is durable."""
+
 REFUSALS: Mapping[type[KeystoreRefusal], Translation] = {
     NotFound: Translation(rules.OBJECT_EXISTS, "label"),
     Taken: Translation(rules.OBJECT_NEW),
@@ -81,12 +84,12 @@ REFUSALS: Mapping[type[KeystoreRefusal], Translation] = {
 REFUSALS_OF: Mapping[tuple[Opcode, type[KeystoreRefusal]], Translation] = {
     (Opcode.SET_PASSWORD, Taken): Translation(rules.PASSWORD_ONCE),
     (Opcode.GEN_PASSWORD, Taken): Translation(rules.PASSWORD_ONCE),
-    (Opcode.CONFIRM_OBJECT_FLUSHED, NotFound): Translation(rules.OBJECT_EXISTS, "label", (1,)),
+    (Opcode.CONFIRM_OBJECT_FLUSHED, NotFound): Translation(rules.OBJECT_EXISTS, "label", _FLUSHED),
     (Opcode.WRAP_OBJECT, WrongKind): Translation(rules.WRAP_KEY, "label"),
     (Opcode.UNWRAP_OBJECT, NotFound): Translation(rules.UNWRAP_KEY, "input"),
     (Opcode.SIGNED_UPDATE, WrongKind): Translation(rules.UPDATE_POLICY, "policy"),
 }
-"""The rows of single calls.  r4 = 1 of CONFIRM says that the absence of the object is durable."""
+"""The rows of single calls."""
 
 VERDICTS: Mapping[Verdict, Rule] = {
     Verdict.PASSWORD: rules.PASSWORD_FITS,
@@ -100,12 +103,10 @@ VERDICTS: Mapping[Verdict, Rule] = {
 }
 """The rule behind each verdict that forbids."""
 
-OUTPUTS_BEFORE_POLICY: Mapping[Opcode, tuple[int, ...]] = {
-    Opcode.READ_OBJECT: (0,),
-    Opcode.REVOKE_OBJECT: (),
-    Opcode.UNREVOKE_OBJECT: (),
-}
-"""Output registers that precede the policy, for calls that return it with H_AUTHORITY (choice 17)."""
+_RETURNS_POLICY = frozenset(
+    opcode for opcode, spec in CALLS.items() if any(output.name == "policy" for output in spec.outputs)
+)
+"""Calls that return the policy of an object with H_AUTHORITY, if it is the reason (choice 17)."""
 
 
 def refusal_of(call: Opcode, error: KeystoreRefusal) -> Refusal:
@@ -119,8 +120,7 @@ def refusal_of(call: Opcode, error: KeystoreRefusal) -> Refusal:
 
 
 def _forbidden(call: Opcode, error: Forbidden) -> Refusal:
-    """Return H_AUTHORITY; the policy goes with it where it is the reason and the call returns it."""
-    by_policy = error.verdict is not Verdict.PASSWORD
-    before = OUTPUTS_BEFORE_POLICY.get(call) if by_policy else None
-    outputs = () if before is None else (*before, error.policy or 0)
+    """Return H_AUTHORITY; the policy goes with it where it is the reason and the call returns one."""
+    told = call in _RETURNS_POLICY and error.verdict is not Verdict.PASSWORD
+    outputs = CALLS[call].results(policy=error.policy or 0) if told else ()
     return Refusal(VERDICTS[error.verdict], str(error), outputs=outputs)

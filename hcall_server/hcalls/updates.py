@@ -56,7 +56,7 @@ def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) 
     if unverified:
         keystore.latch.disarm(_use(decision))
     keystore.continuations.retire(args.token)
-    return Outcome(SUCCESS, (0,))
+    return Outcome(SUCCESS, _SPEC.results(token=0))
 
 
 def _request(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hcall_abi.calls import Opcode
+from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import Write
 from hcall_abi.levels import FirmwareLevel
 from hcall_server.hcalls.answers import SUCCESS, Outcome
@@ -53,7 +53,7 @@ def wrap_object(keystore: Keystore, level: FirmwareLevel, args: WrapObject) -> O
     """Encrypt the caller's bytes under a wrapping key."""
     key = keystore.keys.for_wrapping(args.authorization, args.label)
     wrapped = wrap(key.secret, key.key_id, args.flags, keystore.random(SALT_SIZE), args.input)
-    return _written(keystore, args.token, args.output, wrapped)
+    return _written(Opcode.WRAP_OBJECT, keystore, args.token, args.output, wrapped)
 
 
 def unwrap_object(keystore: Keystore, level: FirmwareLevel, args: UnwrapObject) -> Outcome:
@@ -67,9 +67,10 @@ def unwrap_object(keystore: Keystore, level: FirmwareLevel, args: UnwrapObject) 
     except WrappedObjectError as error:
         raise Refusal(error.rule, error.message, argument="input") from None
     keystore.access.demand(_UNWRAP, state, header.flags >> _POLICY_SHIFT)
-    return _written(keystore, args.token, args.output, data)
+    return _written(_UNWRAP, keystore, args.token, args.output, data)
 
 
-def _written(keystore: Keystore, token: int, output: Place, data: bytes) -> Outcome:
+def _written(call: Opcode, keystore: Keystore, token: int, output: Place, data: bytes) -> Outcome:
     keystore.continuations.retire(token)
-    return Outcome(SUCCESS, (0, len(data)), (Write(output.address, data),))
+    results = CALLS[call].results(token=0, size=len(data))
+    return Outcome(SUCCESS, results, (Write(output.address, data),))

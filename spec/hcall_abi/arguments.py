@@ -56,8 +56,6 @@ class Kind(Enum):
     """The address of bytes for a new key; 0 for a wrapping key, which no guest gets."""
     LENGTH = "length"
     """The length in bytes of the buffer whose `Arg.length` names this argument."""
-    KEY_LENGTH = "length of a key"
-    """The length in bytes of a new key: that of an object, or 32 for a wrapping key."""
 
     @property
     def readable(self) -> bool:
@@ -72,7 +70,7 @@ class Kind(Enum):
     @property
     def is_length(self) -> bool:
         """Whether this is the length of the buffer before it."""
-        return self in (Kind.LENGTH, Kind.KEY_LENGTH)
+        return self is Kind.LENGTH
 
     @property
     def is_number(self) -> bool:

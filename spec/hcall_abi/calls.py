@@ -10,7 +10,7 @@ The shape of an argument is `hcall_abi.arguments.Arg`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import MappingProxyType
@@ -54,6 +54,10 @@ class Output:
         """Where its value is in the registers of a frame: 0 for r4."""
         return self.register - FIRST_ARGUMENT_REGISTER
 
+    def of(self, registers: Sequence[int]) -> int:
+        """Return its value from r4 to r12 of an answer."""
+        return registers[self.place]
+
 
 @dataclass(frozen=True)
 class HCallSpec:
@@ -76,6 +80,21 @@ class HCallSpec:
             if arg.name == name:
                 return arg
         raise KeyError(name)
+
+    def output(self, name: str) -> Output:
+        """Return the result called `name`; KeyError when the call has none of that name."""
+        for output in self.outputs:
+            if output.name == name:
+                return output
+        raise KeyError(name)
+
+    def results(self, **values: int) -> tuple[int, ...]:
+        """Return results by name as the values of r4, r5, ...; those that are not named are 0.
+
+        The tuple ends with the last one that is named.  KeyError for a name that the call does not have.
+        """
+        places = {self.output(name).place: value for name, value in values.items()}
+        return tuple(places.get(place, 0) for place in range(max(places) + 1))
 
     def kind(self, kind: Kind) -> Arg:
         """Return the first argument of this kind; KeyError when the call has none."""
@@ -101,11 +120,10 @@ def _buffer(
     *,
     one_page: bool = False,
     alignment: int = 1,
-    length_kind: Kind = Kind.LENGTH,
 ) -> tuple[Arg, Arg]:
     length = f"{name}_length"
     address = Arg(name, kind, length=length, one_page=one_page, alignment=alignment)
-    return address, Arg(length, length_kind, bounds=bounds)
+    return address, Arg(length, Kind.LENGTH, bounds=bounds)
 
 
 _AUTH = Arg("authorization", Kind.AUTHORIZATION, one_page=True, alignment=16)
@@ -194,7 +212,7 @@ _ROWS = (
         _AUTH,
         *_LABEL,
         _policy(_KEY),
-        *_buffer("key", Kind.KEY_OUTPUT, _OBJECT_BOUNDS, length_kind=Kind.KEY_LENGTH),
+        *_buffer("key", Kind.KEY_OUTPUT, _OBJECT_BOUNDS),
         modifies=True,
         also={Status.H_AUTHORITY, Status.H_NO_MEM, Status.H_RESOURCE},
     ),

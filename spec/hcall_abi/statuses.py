@@ -56,6 +56,8 @@ class Status(IntEnum):
 
 FIRST_ARGUMENT_REGISTER = 4
 LAST_ARGUMENT_REGISTER = 12
+REGISTERS = LAST_ARGUMENT_REGISTER - FIRST_ARGUMENT_REGISTER + 1
+"""How many registers go into an h-call besides r3, and come back."""
 
 _POSITIONAL = (
     Status.H_PARAMETER,

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hcall_abi.arguments import PAGE
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.consumers import Consumer
 from hcall_abi.errors import PeerError
@@ -16,7 +17,7 @@ from hcall_abi.rules.rule import Fault
 from hcall_abi.statuses import Status
 from hcall_client import calls
 from hcall_client.calls import Authorization, HcallError, Request
-from hcall_client.request import FIRST_ADDRESS, PAGE
+from hcall_client.request import FIRST_ADDRESS
 from tests.client.engine import Engine
 from tests.client.peer import answer, out
 

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from hcall_abi.calls import Opcode
+from hcall_abi.arguments import Words
+from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.consumers import SecureBoot
 from hcall_server.hcalls.numbers import refused_word
 from hcall_server.keystore.authority import PasswordState, Verdict, authorise
@@ -29,6 +30,13 @@ from tests.keystore.oracle import (
 UNDECIDED = (Call.CONFIG, Call.SET_PASSWORD, Call.GEN_PASSWORD)
 DECIDED = [shape for shape in SHAPES if shape[0] not in UNDECIDED]
 CASES = [(call, level, owner) for call, level in DECIDED for owner in owners(level)]
+
+
+def words_of(opcode: Opcode) -> Words:
+    """The policy words that a call takes."""
+    words = CALLS[opcode].arg("policy").words
+    assert words
+    return words
 
 
 def password_state(row: Row) -> PasswordState:
@@ -99,15 +107,17 @@ def test_every_policy_word_of_a_new_object_is_judged_as_the_oracle_does(level: s
     """R-15, R-16, R-17: unknown, unsupported, reported bits and those of other calls are refused."""
     for word in WRITTEN_WORDS:
         status = answer(Row(call, 3, word, False, Presented.NOTHING, 2, False, level)).status
-        refused = refused_word(Opcode[call.value], word, OFFERED[level]) is not None
+        refused = refused_word(words_of(Opcode[call.value]), word, OFFERED[level]) is not None
         assert refused == (status == BAD_POLICY) or status == NO_SUCH_CALL, f"{word:#010x}"
 
 
 def test_the_six_writable_bits_may_stand_together() -> None:
     """R-17: audit and enforce together are allowed, as is every combination of writable bits."""
     for word in (0x7E00_0000, 0x6000_0000, 0):
-        assert refused_word(Opcode.WRITE_OBJECT, word, 0x7F80_0000) is None
-    writable = [bit for bit in CALLERS_BITS if refused_word(Opcode.WRITE_OBJECT, bit, 0x7F80_0000) is None]
+        assert refused_word(words_of(Opcode.WRITE_OBJECT), word, 0x7F80_0000) is None
+    writable = [
+        bit for bit in CALLERS_BITS if refused_word(words_of(Opcode.WRITE_OBJECT), bit, 0x7F80_0000) is None
+    ]
     assert sum(writable) == 0x7E00_0000
 
 
