@@ -56,7 +56,7 @@ from swpks.cli import hmc, hmc_output  # noqa: E402
 from swpks.testing.seams import simulated_seams  # noqa: E402
 from tests.guest import Chance  # noqa: E402
 
-ON = PartitionSettings("a", 8, one_more_switch=1)
+ON = PartitionSettings.of("a", 8, one_more_switch=1)
 
 
 def from_file() -> tuple[PartitionSettings, ...]:
