@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hcall_abi.bounds import MAX_LIMIT
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import service as rules
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -14,6 +18,7 @@ class Limits:
     `goodbye_seconds`: how long a last frame may take to leave.  `drain_seconds`: for the last
     flush when the server stops.  `max_unopened`: connections without a session; one more ends the
     oldest.  `max_sessions`: sessions of one partition.  `max_connections`: all connections.
+    OperatorError for a limit out of range.
     """
 
     open_seconds: float = 10.0
@@ -27,5 +32,5 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 <= value <= 1_000_000 or (value == 0 and name != "idle_seconds"):
-                raise ValueError(f"limits.{name} = {value}: a limit is above 0 and at most 1000000")
+            if not 0 <= value <= MAX_LIMIT or (value == 0 and name != "idle_seconds"):
+                raise OperatorError(rules.LIMIT_RANGE, f"limits.{name} = {value}")

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from hcall_abi.errors import OperatorError, StorageError
-from hcall_abi.faults import parse_fault
 from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
 from hcall_abi.rules import console, storage
 from hcall_server.components.seam import Components, RootKeyComponent
@@ -156,7 +155,7 @@ def _fulfil(machine: Machine, wish: PartitionSettings) -> None:
     if changed:
         machine.encryptor.changed(changed)
     if wish.faults and wish.name in machine.system.partitions:
-        machine.set_faults(wish.name, map(parse_fault, wish.faults))
+        machine.set_faults(wish.name, wish.faults)
 
 
 def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None:

@@ -18,19 +18,19 @@ from hcall_abi.console import ATTRIBUTES
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
 from hcall_server.machine.limits import Limits
-from hcall_server.service.settings import PartitionSettings, Settings
+from hcall_server.service.settings import PartitionSettings, Settings, located
 
 _TABLE = msgspec.defstruct(
     "PartitionTable",
     [
         ("name", str),
-        *((name, str if row.words else int, msgspec.UNSET) for name, row in ATTRIBUTES.items()),
+        *((name, int | str if row.words else int, msgspec.UNSET) for name, row in ATTRIBUTES.items()),
         ("auto_start", bool | None, None),
         ("faults", tuple[str, ...], ()),
     ],
     kw_only=True,
 )
-"""A `[[partition]]` of the file: the types of its fields; `PartitionSettings` holds the ranges."""
+"""A `[[partition]]` of the file: the types of its fields; `PartitionSettings.of` holds the ranges."""
 
 
 class _Partitions(msgspec.Struct):
@@ -51,19 +51,24 @@ _NESTED: Mapping[str, type] = {"limits": Limits, "partition": PartitionSettings}
 
 def read_config(path: Path) -> Settings:
     """Return the settings in a TOML file; OperatorError when it can't be read or says nonsense."""
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-        unknown = ", ".join(_unknown(content, Settings, ""))
-        if unknown:
-            raise ValueError(f"unknown field {unknown}")
-        tables = msgspec.to_builtins(msgspec.convert(content, _Partitions).partition)
-        partitions = tuple(PartitionSettings(**table) for table in tables)
-        rest = msgspec.convert({**content, "partition": ()}, Settings)
-        return dataclasses.replace(rest, partition=partitions)
-    except OSError as error:
-        raise _refused(path, f"can't be read: {error.strerror}") from None
-    except ValueError as error:  # TOML errors, wrong types and values out of range are ValueErrors too
-        raise _refused(path, str(error)) from None
+    with located(str(path)):
+        try:
+            return _settings(tomllib.loads(path.read_text("utf-8")))
+        except OSError as error:
+            raise OperatorError(rules.CONFIG_FILE, f"can't be read: {error.strerror}") from None
+        except ValueError as error:  # the errors of TOML, of UTF-8 and of types are ValueErrors
+            raise OperatorError(rules.CONFIG_FILE, str(error)) from None
+
+
+def _settings(content: dict[str, Any]) -> Settings:
+    """Return the settings in the content of a file; ValueError for unknown fields and wrong types."""
+    unknown = ", ".join(_unknown(content, Settings, ""))
+    if unknown:
+        raise ValueError(f"unknown field {unknown}")
+    tables = msgspec.to_builtins(msgspec.convert(content, _Partitions).partition)
+    partitions = tuple(PartitionSettings.of(**table) for table in tables)
+    rest = msgspec.convert({**content, "partition": ()}, Settings)
+    return dataclasses.replace(rest, partition=partitions)
 
 
 def _unknown(table: dict[str, Any], cls: type, where: str) -> Iterator[str]:
@@ -76,7 +81,3 @@ def _unknown(table: dict[str, Any], cls: type, where: str) -> Iterator[str]:
             for each in value if isinstance(value, list) else [value]:
                 if isinstance(each, dict):
                     yield from _unknown(each, _NESTED[name], f"{path}.")
-
-
-def _refused(path: Path, reason: str) -> OperatorError:
-    return OperatorError(rules.CONFIG_FILE, f"{path}: {reason}")

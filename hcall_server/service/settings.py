@@ -1,82 +1,72 @@
 """What an operator may choose, with the defaults and the ranges.
 
 The same values come from the command line and from a TOML file (`hcall_server.service.config`).  Each
-class refuses what makes no sense with a ValueError; who reads the input says where it stood.
+class refuses a value out of range with an OperatorError: the rule, the field and the value.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-from hcall_abi.console import ATTRIBUTES
+from hcall_abi.attributes import attribute_number, parse_attributes
+from hcall_abi.bounds import MAX_FLUSH_DELAY_MS, MAX_TOTAL_KBYTES
 from hcall_abi.errors import OperatorError
-from hcall_abi.faults import parse_fault
+from hcall_abi.faults import BusyFault, checked_plan, parse_fault
 from hcall_abi.levels import LEVELS
+from hcall_abi.rules import service as rules
 from hcall_server.machine.limits import Limits
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class PartitionSettings:
     """A partition that shall exist: made at first start, remembered, grown when more is asked.
 
-        PartitionSettings("lpar1", 64, secure_boot="audit", keystore_signed_updates=1)
+        PartitionSettings.of("lpar1", 64, secure_boot="audit", keystore_signed_updates=1)
 
-    `attributes` are those that are asked for, by the console's names and in its numbers; they are given
-    as a number, or as a word where the attribute has words.  All others stay as they are remembered.
-    At first an attribute is as spec/control.md#attributes says, and the partition starts with the
-    server.  A secure-boot mode is that of this start too.  The latch for updates without verification is
-    armed with a new partition only: a restart never arms it again, the console can.  `faults` is the fault
-    plan of this start (spec/faults.md), each as "HCALL=STATUS[,nth=N][,times=K|,seconds=S]".
+    `attributes` are those that are asked for, by the console's names and in its numbers; all others stay
+    as they are remembered.  At first an attribute is as spec/control.md#attributes says, and the partition
+    starts with the server.  A secure-boot mode is that of this start too.  The latch for updates without
+    verification is armed with a new partition only: a restart never arms it again, the console can.
+    `faults` is the fault plan of this start (spec/faults.md).
     """
 
     name: str
-    attributes: Mapping[str, int]
-    auto_start: bool | None
-    faults: tuple[str, ...]
+    attributes: Mapping[str, int] = field(default_factory=dict)
+    auto_start: bool | None = None
+    faults: tuple[BusyFault, ...] = ()
 
-    def __init__(
-        self,
+    @classmethod
+    def of(
+        cls,
         name: str,
         keystore_kbytes: int | str | None = None,
         *,
         auto_start: bool | None = None,
-        faults: tuple[str, ...] = (),
-        **attributes: int | str | None,
-    ) -> None:
-        given = {"keystore_kbytes": keystore_kbytes, **attributes}
-        numbers = {each: _number(name, each, value) for each, value in given.items() if value is not None}
-        vars(self).update(name=name, attributes=numbers, auto_start=auto_start, faults=faults)
-        for text in faults:
-            try:
-                parse_fault(text)
-            except OperatorError as error:
-                raise ValueError(f"partition {name}: {error.message}: {error.rule.sentence}") from None
+        faults: Iterable[str] = (),
+        **attributes: int | str,
+    ) -> PartitionSettings:
+        """Return the settings that an operator has written; OperatorError that names the partition.
+
+        A value is what `AttributeRow.parse` takes: a number, or a word where the attribute has words.
+        A fault is "HCALL=STATUS[,nth=N][,times=K|,seconds=S]".  No size leaves the size as it is.
+        """
+        if keystore_kbytes is not None:
+            attributes["keystore_kbytes"] = keystore_kbytes
+        with located(f"partition {name}"):
+            numbers = {each: attribute_number(each, value) for each, value in attributes.items()}
+            return cls(name, numbers, auto_start, checked_plan(map(_fault, faults)))
 
     def overridden(self, other: PartitionSettings) -> PartitionSettings:
         """Return these settings with whatever other settings of the same partition say instead."""
-        numbers = {**self.attributes, **other.attributes}
         return PartitionSettings(
             self.name,
-            auto_start=self.auto_start if other.auto_start is None else other.auto_start,
-            faults=other.faults or self.faults,
-            **{name: ATTRIBUTES[name].shown(number) for name, number in numbers.items()},
+            {**self.attributes, **other.attributes},
+            self.auto_start if other.auto_start is None else other.auto_start,
+            other.faults or self.faults,
         )
-
-
-def _number(partition: str, name: str, given: int | str) -> int:
-    """Return the number of an attribute; ValueError that names the partition and what is possible."""
-    row = ATTRIBUTES.get(name)
-    if row is None:
-        raise ValueError(f"partition {partition}: no attribute {name}")
-    if row.words and given not in row.words:
-        raise ValueError(f"partition {partition}: {name} is one of {', '.join(row.words)}")
-    try:
-        return row.parse(given)
-    except ValueError as error:
-        raise ValueError(f"partition {partition}: {name} {error}") from None
 
 
 @dataclass(frozen=True)
@@ -99,34 +89,53 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.firmware is not None and self.firmware not in LEVELS:
-            raise ValueError(f"firmware {self.firmware!r}: known levels are {', '.join(LEVELS)}")
-        if not 0 <= self.flush_delay_ms <= 60_000:
-            raise ValueError(f"flush_delay_ms = {self.flush_delay_ms}: a delay is 0 to 60000 ms")
-        if self.system_total_kbytes is not None and not 1 <= self.system_total_kbytes <= 1 << 20:
-            raise ValueError(f"system_total_kbytes = {self.system_total_kbytes} is no size")
+            message = f"firmware = {self.firmware!r}; the levels are {', '.join(LEVELS)}"
+            raise OperatorError(rules.FIRMWARE_KNOWN, message)
+        if not 0 <= self.flush_delay_ms <= MAX_FLUSH_DELAY_MS:
+            raise OperatorError(rules.FLUSH_DELAY_RANGE, f"flush_delay_ms = {self.flush_delay_ms}")
+        total = self.system_total_kbytes
+        if total is not None and not 1 <= total <= MAX_TOTAL_KBYTES:
+            raise OperatorError(rules.TOTAL_RANGE, f"system_total_kbytes = {total}")
         for address in self.listen:
             parse_listen(address)
         names = [each.name for each in self.partition]
         if len(set(names)) != len(names):
-            raise ValueError(f"a partition is named twice: {', '.join(names)}")
+            raise OperatorError(rules.PARTITION_TWICE, f"the partitions are {', '.join(names)}")
 
 
 def parse_listen(text: str) -> tuple[str, int]:
-    """Return host and port of "tcp:HOST:PORT" ("tcp:[::1]:0" for IPv6); ValueError if it is not so."""
+    """Return host and port of "tcp:HOST:PORT" ("tcp:[::1]:0" for IPv6); OperatorError if it is not so."""
     match = re.fullmatch(r"tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 0xFFFF:
-        raise ValueError(f"listen {text!r}: a listener is tcp:HOST:PORT, port 0 for a free one")
+        raise OperatorError(rules.LISTEN_FORM, f"listen {text!r}")
     return match[1] or match[2], int(match[3])
 
 
 def parse_partition(text: str) -> PartitionSettings:
-    """Return the settings in "NAME[:KBYTES][,ATTRIBUTE=VALUE...]"; ValueError if not so.
+    """Return the settings in "NAME[:KBYTES][,ATTRIBUTE=VALUE...]"; OperatorError if not so.
 
     What is not given is as it was.
     """
     start, *rest = text.split(",")
     name, _, size = start.partition(":")
-    attributes: dict[str, Any] = dict(each.split("=", 1) for each in rest if "=" in each)
-    if len(attributes) != len(rest) or not attributes.keys() <= ATTRIBUTES.keys() - {"keystore_kbytes"}:
-        raise ValueError(f"partition {text!r}: a partition is NAME:KBYTES,ATTRIBUTE=VALUE,...")
-    return PartitionSettings(name, size or None, **attributes)
+    with located(f"partition {text!r}"):
+        attributes = parse_attributes(rest)
+        if "keystore_kbytes" in attributes:
+            raise OperatorError(rules.PARTITION_FORM, "the size stands behind the name")
+        if size:
+            attributes["keystore_kbytes"] = attribute_number("keystore_kbytes", size)
+    return PartitionSettings(name, attributes)
+
+
+@contextmanager
+def located(place: str) -> Iterator[None]:
+    """Put a place in front of the message of an OperatorError that leaves the block; its rule stays."""
+    try:
+        yield
+    except OperatorError as error:
+        raise OperatorError(error.rule, f"{place}: {error.message}") from None
+
+
+def _fault(text: str) -> BusyFault:
+    with located(f"fault {text!r}"):
+        return parse_fault(text)

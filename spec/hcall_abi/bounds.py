@@ -1,4 +1,4 @@
-"""Sizes and times that the contract fixes beside the h-calls: requests, fault plans, sockets, keys.
+"""Sizes and times that the contract fixes beside the h-calls: requests, fault plans, settings, sockets, keys.
 
 The code that holds a bound and the rule that states it (`hcall_abi.rules`) take it from here.
 """
@@ -25,6 +25,15 @@ LONGEST_NAME = 255
 
 LONGEST_TIMEOUT = 86400.0
 """Longest timeout of a client of the control channel, in seconds: a day."""
+
+MAX_FLUSH_DELAY_MS = 60_000
+"""Longest time that a change may wait before it is written, in milliseconds: a minute."""
+
+MAX_LIMIT = 1_000_000
+"""Largest limit of sessions and connections, in seconds or as a number (spec/service.md#configuration)."""
+
+MAX_TOTAL_KBYTES = 1 << 20
+"""Largest PKS total of a system in KiB: 1 GiB, far above that of every firmware level."""
 
 LONGEST_SOCKET_PATH = 107
 """Most bytes in the path of a Unix socket: the 108 of Linux without the terminator."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
-from hcall_abi.bounds import LONGEST_NAME
+from hcall_abi.bounds import LONGEST_NAME, MAX_COUNT, MAX_SECONDS
 from hcall_abi.console import ATTRIBUTES, AttributeRow, ConsoleAttributes, SecureBootMode
 from hcall_abi.faults import COUNTED_TROUBLES, ConsoleTrouble
 
@@ -21,7 +21,8 @@ Kbytes = Annotated[
     int,
     msgspec.Meta(ge=0, le=_SIZE.numbers[-1], description="KiB; 0 is a keystore that is off"),
 ]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
+Commits = Annotated[int, msgspec.Meta(ge=1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME, description="name of a partition")]
 FaultName = Literal["guest", "peer", "operator", "storage", "internal"]
 
@@ -73,7 +74,7 @@ class FaultSetting(Body):
     status: Annotated[str, msgspec.Meta(description="H_BUSY, or an H_LONG_BUSY_ORDER_* of the call")]
     nth: Count = 1
     times: Count | None = None
-    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)] | None = None
 
 
 class FaultPlanSetting(Body):
@@ -89,7 +90,7 @@ class NvramFaultSetting(Body):
     """
 
     trouble: Literal["none", ConsoleTrouble]
-    commits: Count | msgspec.UnsetType = msgspec.UNSET
+    commits: Commits | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if self.commits is not msgspec.UNSET and self.trouble not in COUNTED_TROUBLES:

@@ -20,9 +20,12 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
+from hcall_abi.attributes import attribute_number, parse_attributes
+from hcall_abi.console import ATTRIBUTES
 from hcall_abi.control_bodies import Answered, HealthView
+from hcall_abi.errors import OperatorError
 from hcall_abi.faults import ConsoleTrouble, parse_fault
+from hcall_abi.rules import console as rules
 from hcall_client import console
 from hcall_client.console import (
     BlockingConsole,
@@ -112,44 +115,13 @@ def _fail(args: argparse.Namespace, text: str, status: int) -> int:
 
 
 def _kbytes(text: str) -> int:
-    try:
-        return ATTRIBUTES["keystore_kbytes"].parse(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of KiB") from None
+    return attribute_number("keystore_kbytes", text)
 
 
 def _commits(text: str) -> int:
-    if not (_is_number(text) and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of commits from 1 on")
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
+        raise OperatorError(rules.TROUBLE_COUNT, f"{text!r} is no number of commits")
     return int(text)
-
-
-def _attribute(text: str) -> tuple[str, int]:
-    """Return an attribute and its number, both of them such as the console has at all."""
-    name, equals, value = text.partition("=")
-    if not equals or name not in ATTRIBUTES:
-        names = ", ".join(ATTRIBUTES)
-        message = f"{text!r} sets no attribute; it is ATTRIBUTE=VALUE, and the attributes are {names}"
-        raise argparse.ArgumentTypeError(message)
-    try:
-        return name, ATTRIBUTES[name].parse(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{name} {error}") from None
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 10
-
-
-class _EachOnce(argparse.Action):
-    """Takes pairs of name and value; a name that is given twice is an error, whatever its values."""
-
-    def __call__(self, _parser: Any, namespace: Any, values: Any, _option: Any = None) -> None:
-        names = [name for name, _ in values]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice:
-            raise argparse.ArgumentError(self, f"{twice} is given twice")
-        setattr(namespace, self.dest, dict(values))
 
 
 def _add_where(parser: argparse.ArgumentParser, default: Any) -> None:
@@ -175,7 +147,7 @@ def _status(args: argparse.Namespace) -> Ask:
 
 
 def _create(args: argparse.Namespace) -> Ask:
-    return Ask(console.create_partition(args.name, args.kbytes, auto_start=args.auto_start))
+    return Ask(console.create_partition(args.name, _kbytes(args.kbytes), auto_start=args.auto_start))
 
 
 def _power(args: argparse.Namespace) -> Ask:
@@ -183,11 +155,16 @@ def _power(args: argparse.Namespace) -> Ask:
 
 
 def _secure_boot(args: argparse.Namespace) -> Ask:
-    return Ask(console.set_attributes(args.name, {"secure_boot": ATTRIBUTES["secure_boot"].parse(args.mode)}))
+    mode = attribute_number("secure_boot", args.mode)
+    return Ask(console.set_attributes(args.name, {"secure_boot": mode}))
 
 
 def _keystore(args: argparse.Namespace) -> Ask:
-    return Ask(console.set_attributes(args.name, {"keystore_kbytes": args.kbytes}))
+    return Ask(console.set_attributes(args.name, {"keystore_kbytes": _kbytes(args.kbytes)}))
+
+
+def _set(args: argparse.Namespace) -> Ask:
+    return Ask(console.set_attributes(args.name, parse_attributes(args.attributes)))
 
 
 def _faults(args: argparse.Namespace) -> Ask:
@@ -195,17 +172,17 @@ def _faults(args: argparse.Namespace) -> Ask:
 
 
 def _nvram(args: argparse.Namespace) -> Ask:
-    return Ask(console.set_nvram_fault(args.trouble, args.commits), output.writeback)
+    commits = None if args.commits is None else _commits(args.commits)
+    return Ask(console.set_nvram_fault(args.trouble, commits), output.writeback)
 
 
 _NAME: dict[str, Any] = {"metavar": "NAME", "help": "the partition's name"}
-_SIZE: dict[str, Any] = {"metavar": "KBYTES", "type": _kbytes, "help": "KiB, 0 for off"}
+_SIZE: dict[str, Any] = {"metavar": "KBYTES", "help": "KiB, 0 for off"}
 _STAY_OFF = {"dest": "auto_start", "action": "store_false", "help": "leave it off when the server starts"}
+_MODE = {"metavar": "MODE", "help": ATTRIBUTES["secure_boot"].values}
 _ATTRIBUTES: dict[str, Any] = {
     "metavar": "ATTRIBUTE=VALUE",
     "nargs": "+",
-    "type": _attribute,
-    "action": _EachOnce,
     "help": "; ".join(f"{name} is {row.values}" for name, row in ATTRIBUTES.items()),
 }
 _FAULTS: dict[str, Any] = {
@@ -216,7 +193,6 @@ _FAULTS: dict[str, Any] = {
 _COMMITS: dict[str, Any] = {
     "nargs": "?",
     "metavar": "COMMITS",
-    "type": _commits,
     "help": "with full and io: so many are refused; 1 without it",
 }
 
@@ -224,7 +200,7 @@ _VERBS = {
     "status": _Verb("show the system and its partitions", {"name": {**_NAME, "nargs": "?"}}, _status),
     "create": _Verb(
         "create a partition, powered off",
-        {"name": _NAME, "kbytes": {**_SIZE, "nargs": "?", "default": 0}, "--no-auto-start": _STAY_OFF},
+        {"name": _NAME, "kbytes": {**_SIZE, "nargs": "?", "default": "0"}, "--no-auto-start": _STAY_OFF},
         _create,
     ),
     "power": _Verb(
@@ -235,14 +211,14 @@ _VERBS = {
     "ipl": _Verb("restart a partition", {"name": _NAME}, lambda args: Ask(console.ipl(args.name))),
     "secure-boot": _Verb(
         "set the secure-boot mode that the next IPL takes",
-        {"name": _NAME, "mode": {"choices": SECURE_BOOT_MODES, "help": "off, audit or enforce"}},
+        {"name": _NAME, "mode": _MODE},
         _secure_boot,
     ),
     "keystore": _Verb("set the size of a partition's keystore", {"name": _NAME, "kbytes": _SIZE}, _keystore),
     "set": _Verb(
         "set attributes of a partition, all of them or none",
         {"name": _NAME, "attributes": _ATTRIBUTES},
-        lambda args: Ask(console.set_attributes(args.name, args.attributes)),
+        _set,
     ),
     "faults": _Verb(
         "set the busy answers of a partition's h-calls; without a fault there are none any more",

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hcall_abi.attributes import attribute_number
 from hcall_abi.calls import Opcode
 from hcall_abi.console import is_partition_name
 from hcall_abi.errors import OperatorError
@@ -59,7 +60,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--partition",
-        type=_wanted,
         required=True,
         metavar="NAME[:KBYTES]",
         help="whose keystore, and its size where a server is started for it; 64 KiB in a new state folder",
@@ -101,13 +101,13 @@ def run(options: argparse.Namespace) -> int:
     from swpks.qemu.machine import QemuMachine, check
     from swpks.qemu.run import run_kernel
 
+    name, kbytes = wanted = _wanted(options.partition)
     # What cannot work is said before a server is started for it.
     machine = QemuMachine(options.kernel, options.initrd, options.append, options.options)
     image = load(options.kernel)
     find_callsites(image)
     check(machine)
-    name, kbytes = options.partition
-    with _state(options.state) as state, _server(state, options.partition):
+    with _state(options.state) as state, _server(state, wanted):
         console = PatientConsole(state / "run" / "control.sock", name, options.patience)
 
         async def main() -> None:
@@ -121,13 +121,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _wanted(text: str) -> Wanted:
-    """Return what NAME[:KBYTES] says, by the rule of the contract for names."""
+    """Return what NAME[:KBYTES] says; OperatorError by the rules of names and sizes."""
     name, colon, size = text.partition(":")
-    if colon and not (size.isascii() and size.isdigit() and len(size) < 6):
-        raise argparse.ArgumentTypeError(f"{size!r} is no number of KiB")
     if not is_partition_name(name):
-        raise argparse.ArgumentTypeError(f"{name!r} is no name for a partition: {NAME_FORM.sentence}")
-    return Wanted(name, int(size) if colon else None)
+        raise OperatorError(NAME_FORM, f"{name!r} is no name for a partition")
+    return Wanted(name, attribute_number("keystore_kbytes", size) if colon else None)
 
 
 @contextmanager

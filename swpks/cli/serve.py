@@ -75,22 +75,19 @@ def _settings(options: argparse.Namespace) -> Settings:
         from hcall_server.service.config import read_config
 
         settings = read_config(options.config)
-    try:
-        given = [parse_partition(text) for text in options.partition]
-        changes: dict[str, Any] = {"partition": _merged(settings.partition, given)}
-        if options.firmware:
-            changes["firmware"] = options.firmware
-        if options.listen:
-            changes["listen"] = (*settings.listen, *options.listen)
-        if options.flush_delay is not None:
-            changes["flush_delay_ms"] = options.flush_delay
-        if options.relaxed_memory:
-            changes["strict_memory"] = False
-        if options.relaxed_wrapping:
-            changes["strict_wrapping"] = False
-        return dataclasses.replace(settings, **changes)
-    except ValueError as error:
-        raise OperatorError(rules.CONFIG_OPTIONS, str(error)) from None
+    given = [parse_partition(text) for text in options.partition]
+    changes: dict[str, Any] = {"partition": _merged(settings.partition, given)}
+    if options.firmware:
+        changes["firmware"] = options.firmware
+    if options.listen:
+        changes["listen"] = (*settings.listen, *options.listen)
+    if options.flush_delay is not None:
+        changes["flush_delay_ms"] = options.flush_delay
+    if options.relaxed_memory:
+        changes["strict_memory"] = False
+    if options.relaxed_wrapping:
+        changes["strict_wrapping"] = False
+    return dataclasses.replace(settings, **changes)
 
 
 def _merged(

@@ -145,7 +145,7 @@ async def emulated_partition(
         firmware=level,
         strict_memory=strict_memory,
         flush_delay_ms=flush_delay * 1000,
-        partition=(PartitionSettings(name, kbytes, faults=tuple(faults)),),
+        partition=(PartitionSettings.of(name, kbytes, faults=tuple(faults)),),
     )
     machine = assemble(simulated_seams(nvram=nvram, transport=transport), settings)
     machine.set_attributes(name, {"secure_boot": secure_boot, **attributes})

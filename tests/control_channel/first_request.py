@@ -67,7 +67,7 @@ class Caller:
 async def measure(listener: socket.socket, path: str) -> dict[str, object]:
     """The figures."""
     transport = MemoryTransport()
-    settings = Settings(partition=(PartitionSettings("a", 64),))
+    settings = Settings(partition=(PartitionSettings.of("a", 64),))
     machine = assemble(simulated_seams(transport=transport), settings)
     caller = Caller()
     async with trio.open_nursery() as nursery:

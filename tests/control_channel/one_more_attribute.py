@@ -64,7 +64,7 @@ from tests.guest import Chance  # noqa: E402
 
 FILE = f'[[partition]]\nname = "a"\nkeystore_kbytes = 8\nkeystore_signed_updates = 1\n{NAME} = 1\n'
 ROW = f"| `{NAME}` | 0, 1 | 0 | `keystore_signed_updates` | FW1030 | bit 8 | what a test has added |"
-ON = PartitionSettings("a", 8, keystore_signed_updates=1, one_more_switch=1)
+ON = PartitionSettings.of("a", 8, keystore_signed_updates=1, one_more_switch=1)
 
 
 def from_file() -> tuple[PartitionSettings, ...]:
@@ -113,7 +113,7 @@ async def places() -> Mapping[str, bool]:
     found["command"] = getattr(await system.call(request), NAME) == 0
     found["body"] = number(first) == 0
     found["range"] = await out_of_range(system)
-    found["needs"] = refused_alone(machine(MemoryNvram(), MemoryCard(None), PartitionSettings("a", 8)))
+    found["needs"] = refused_alone(machine(MemoryNvram(), MemoryCard(None), PartitionSettings.of("a", 8)))
     schemas = openapi.description()["components"]["schemas"]
     told = [schemas[struct]["properties"][NAME] for struct in ("AttributeChanges", "PartitionView")]
     found["description"] = [each["description"] for each in told] == 2 * ["what a test has added"]

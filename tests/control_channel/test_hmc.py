@@ -108,16 +108,8 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         [],
         ["power", "lpar1"],
         ["power", "lpar1", "cycle"],
-        ["secure-boot", "lpar1", "on"],
-        ["keystore", "lpar1", "-1"],
-        ["keystore", "lpar1", "4k"],
         ["reboot", "lpar1"],
         ["set", "lpar1"],
-        ["set", "lpar1", "keystore_kbytes"],
-        ["set", "lpar1", "secure_boot=on"],
-        ["set", "lpar1", "=1"],
-        ["nvram", "full", "0"],
-        ["nvram", "io", "-1"],
         ["nvram", "stall", "3", "--socket", "nobody"],
         ["nvram", "none", "1", "--socket", "nobody"],
         ["status", "\udcff", "--socket", "nobody"],
@@ -137,22 +129,53 @@ def test_usage(words) -> None:
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "attributes,says",
+    "words,rule,says",
     [
-        (["foo=1"], "the attributes are keystore_kbytes, keystore_signed_updates, "),
-        (["secure_boot=3"], "secure_boot is 0 to 2, or off, audit, enforce, not '3'"),
-        (["keystore_signed_updates=2"], "keystore_signed_updates is 0 to 1, not '2'"),
-        (["keystore_kbytes=65536"], "keystore_kbytes is 0 to 65535, not '65536'"),
-        (["secure_boot=1", "secure_boot=2"], "secure_boot is given twice"),
-        (["secure_boot=1", "keystore_kbytes=8", "secure_boot=audit"], "secure_boot is given twice"),
+        (
+            "set lpar1 foo=1",
+            "attribute.known",
+            "the attributes are keystore_kbytes, keystore_signed_updates, ",
+        ),
+        ("set lpar1 =1", "attribute.known", "no attribute ''"),
+        ("set lpar1 keystore_kbytes", "attribute.form", "'keystore_kbytes' has no value"),
+        ("set lpar1 secure_boot=1 secure_boot=2", "attribute.form", "secure_boot is given twice"),
+        (
+            "set lpar1 secure_boot=1 keystore_kbytes=8 secure_boot=audit",
+            "attribute.form",
+            "secure_boot is given twice",
+        ),
+        (
+            "set lpar1 secure_boot=3",
+            "attribute.range",
+            "secure_boot is 0 to 2, or off, audit, enforce, not '3'",
+        ),
+        ("set lpar1 secure_boot=on", "attribute.range", "off, audit, enforce, not 'on'"),
+        (
+            "set lpar1 keystore_signed_updates=2",
+            "attribute.range",
+            "keystore_signed_updates is 0 to 1, not '2'",
+        ),
+        (
+            "set lpar1 keystore_kbytes=65536",
+            "attribute.range",
+            "keystore_kbytes is 0 to 65535, not '65536'",
+        ),
+        ("secure-boot lpar1 on", "attribute.range", "off, audit, enforce, not 'on'"),
+        ("keystore lpar1 -1", "attribute.range", "keystore_kbytes is 0 to 65535, not '-1'"),
+        ("keystore lpar1 4k", "attribute.range", "keystore_kbytes is 0 to 65535, not '4k'"),
+        ("create lpar1 x", "attribute.range", "keystore_kbytes is 0 to 65535, not 'x'"),
+        ("faults lpar1 bad", "fault.form", "'bad' is no fault"),
+        ("nvram full 0", "trouble.count", "'0' is no number of commits"),
+        ("nvram io -1", "trouble.count", "'-1' is no number of commits"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: value if " " in value else "",
 )
-def test_attributes_that_make_no_sense(attributes, says) -> None:
-    """R-36: names and values are checked before a server is asked, and what is allowed is named."""
-    done = run("set", "lpar1", *attributes, "--socket", "nobody")
+def test_operands_that_make_no_sense(words: str, rule: str, says: str) -> None:
+    """R-36: they are checked before a server is asked; the rule is named, and what is allowed."""
+    done = run(*words.split(), "--socket", "nobody")
     assert done.returncode == 2
     assert says in done.stderr
+    assert f"operator fault; rule {rule}: " in done.stderr
 
 
 @pytest.mark.process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hcall_abi.bounds import MAX_COUNT, MAX_SECONDS
 from hcall_abi.errors import StorageError
 from hcall_abi.rules import storage
 from tests.control_channel.rig import flushed, in_process, make_machine
@@ -181,3 +182,27 @@ async def test_a_number_of_commits_goes_with_what_counts_them(client, body, stat
     """R-75: a field that would be ignored is an error of the caller."""
     assert (await client.put("/v1/nvram/fault", json=body)).status_code == status
     assert (await client.put("/v1/nvram/fault", json={"trouble": "none"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fields,status",
+    [
+        ({"nth": 0}, 400),
+        ({"nth": MAX_COUNT, "times": MAX_COUNT}, 200),
+        ({"nth": MAX_COUNT + 1}, 400),
+        ({"times": 0}, 400),
+        ({"times": MAX_COUNT + 1}, 400),
+        ({"seconds": 0}, 400),
+        ({"seconds": MAX_SECONDS}, 200),
+        ({"seconds": MAX_SECONDS + 0.1}, 400),
+    ],
+    ids=repr,
+)
+async def test_a_fault_keeps_to_the_bounds_of_its_struct(client, fields, status) -> None:
+    """R-75: a number that no fault has is a malformed request, above the range as below it."""
+    fault = {"hcall": "READ_OBJECT", "status": "H_BUSY", **fields}
+    answer = await client.put("/v1/partitions/a/faults", json={"faults": [fault]})
+    assert answer.status_code == status, answer.text
+    if status == 400:
+        assert answer.json()["rule_id"] == "request.form"
+        assert next(iter(fields)) in answer.json()["detail"]

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 
-from hcall_abi.bounds import MAX_REQUEST_BODY, REQUEST_BODY_SECONDS
+from hcall_abi.bounds import MAX_COUNT, MAX_REQUEST_BODY, MAX_SECONDS, REQUEST_BODY_SECONDS
 from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.control import PARAMETERS, VERBS, ProblemKind
@@ -215,6 +215,16 @@ async def test_the_description_is_as_strict_as_the_page(description) -> None:
     for name, schema in description["components"]["schemas"].items():
         assert (schema.get("additionalProperties") is False) == (name in bodies), name
         assert schema["description"], name
+
+
+async def test_the_description_has_the_bounds_of_a_fault(description) -> None:
+    """Whoever makes a client of it knows both ends of each range."""
+    fields = description["components"]["schemas"]["FaultSetting"]["properties"]
+    count = {"type": "integer", "minimum": 1, "maximum": MAX_COUNT}
+    assert fields["nth"] == {**count, "default": 1}
+    assert count in fields["times"]["anyOf"]
+    seconds = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS}
+    assert seconds in fields["seconds"]["anyOf"]
 
 
 async def test_answers_are_as_described() -> None:

@@ -28,7 +28,7 @@ OS = Authorization(3)
 
 def make_machine(*names: str, limits: Limits | None = None, kbytes: int = 64) -> Machine:
     """A machine over memory streams with a partition for each name, all powered on; nothing is flushed."""
-    wishes = tuple(PartitionSettings(name, kbytes) for name in names or ("alpha",))
+    wishes = tuple(PartitionSettings.of(name, kbytes) for name in names or ("alpha",))
     settings = Settings(limits=limits or Limits(), partition=wishes)
     machine = assemble(simulated_seams(transport=MemoryTransport(KEY), entropy=Chance()), settings)
     machine.start()

@@ -17,7 +17,7 @@ from hcall_server.service.settings import PartitionSettings, Settings
 from swpks.testing.seams import simulated_seams
 from tests.data_channel.support import Peer
 
-SETTINGS = Settings(partition=(PartitionSettings("alpha", 8, auto_start=False),))
+SETTINGS = Settings(partition=(PartitionSettings.of("alpha", 8, auto_start=False),))
 
 
 class Reached:

@@ -140,7 +140,7 @@ class Simulation:
         self.through_channel = True
         self.waits: tuple[float, ...] = (0, 0.001, 0.03)
         """Seconds that NVRAM may take before and after its effect."""
-        self._wishes = tuple(PartitionSettings(name, kbytes) for name in names)
+        self._wishes = tuple(PartitionSettings.of(name, kbytes) for name in names)
         self._entropy = Chance(chance.randbytes(8))
 
     def recovered(self, records: Mapping[str, bytes]) -> ManagedSystem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from hcall_abi.attributes import parse_attributes
 from hcall_abi.calls import Opcode
 from hcall_abi.levels import LEVELS
 from hcall_abi.rules.rule import Rule
@@ -102,6 +103,7 @@ BREAKS: Breaks = {
     "size.shrinks": asked(set_to(keystore_kbytes=7)),
     "size.running": asked_on(set_to(keystore_kbytes=9)),
     "attribute.known": asked(set_to(colour=1)),
+    "attribute.form": breaks(parse_attributes, ["secure_boot"]),
     "attribute.range": asked(set_to(secure_boot=3)),
     "attribute.running": asked_on(set_to(**{UPDATES: 1})),
     "attribute.needs": asked(set_to(**{LATCH: 1})),

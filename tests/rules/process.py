@@ -16,6 +16,7 @@ from hcall_server.data_channel import sockets
 from hcall_server.data_channel.listeners import assign
 from hcall_server.data_channel.sockets import listen_tcp, listen_unix, passed_sockets
 from hcall_server.machine import logs
+from hcall_server.service.settings import parse_partition
 from hcall_server.service.state import State
 from swpks.cli.main import main
 from swpks.testing import ServerProcess
@@ -64,9 +65,14 @@ def adopted(folder: Path, *, of_a_socket: bool) -> Rule:
             return refused(passed_sockets, {"LISTEN_PID": "7", "LISTEN_FDS": "1"}, 7)
 
 
-def _configured(folder: Path) -> Rule:
-    (folder / "swpks.toml").write_text("colour = 1\n")
-    return command("serve", "--state", folder / "state", "--config", folder / "swpks.toml")
+def configured(content: str) -> Break:
+    """A server that is started with a configuration file."""
+
+    def broken(folder: Path) -> Rule:
+        (folder / "swpks.toml").write_text(content)
+        return command("serve", "--state", folder / "state", "--config", folder / "swpks.toml")
+
+    return broken
 
 
 def _in_the_way(folder: Path) -> Rule:
@@ -106,8 +112,14 @@ def _unflushed(folder: Path) -> Rule:
 
 
 BREAKS: Breaks = {
-    "config.file": _configured,
-    "config.options": serve("--partition", "a:many"),
+    "config.file": configured("colour = 1"),
+    "firmware.known": configured('firmware = "FW1"'),
+    "total.range": configured("system_total_kbytes = 0"),
+    "flush-delay.range": serve("--flush-delay", 60001),
+    "listen.form": serve("--listen", "udp:host:1"),
+    "limit.range": configured("[limits]\nmax_sessions = 0"),
+    "partition.form": breaks(parse_partition, "a,keystore_kbytes=8"),
+    "partition.twice": serve("--partition", "a:8", "--partition", "a:8"),
     "socket.path": breaks(listen_unix, Path("/", "d" * 107)),
     "socket.folder": lambda folder: refused(listen_unix, folder / "nowhere" / "a.sock"),
     "socket.place": _in_the_way,

@@ -12,7 +12,7 @@ from hcall_server.service.state import State
 from tests.rules.breaking import Break, Breaks, refused
 from tests.service.folder import assembled
 
-SETTINGS = Settings(partition=(PartitionSettings("a", 8),))
+SETTINGS = Settings(partition=(PartitionSettings.of("a", 8),))
 CARD, KEY, NVRAM = "anchor-card/anchor-card", "access-keys/a.key", "nvram.sqlite"
 
 

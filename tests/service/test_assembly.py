@@ -54,10 +54,10 @@ def stored() -> Stored:
 
 async def test_a_new_system_is_made_once(stored: Stored) -> None:
     """R-30: a partition asked for is made and remembered; the identity of the system stays."""
-    first = await stored.start(PartitionSettings("a", 8), PartitionSettings("plain"))
+    first = await stored.start(PartitionSettings.of("a", 8), PartitionSettings.of("plain"))
     assert stored.written == {SYSTEM, profile_name(1), image_name(1), profile_name(2)}
     assert first.system.find("plain").keystore is None
-    second = await stored.start(PartitionSettings("a", 8))
+    second = await stored.start(PartitionSettings.of("a", 8))
     assert stored.written == set()
     assert list(second.system.partitions) == ["a", "plain"]
     assert second.system.system_id == first.system.system_id
@@ -65,28 +65,28 @@ async def test_a_new_system_is_made_once(stored: Stored) -> None:
 
 async def test_wishes_change_what_is_remembered(stored: Stored) -> None:
     """R-32: growing, the mode of the next IPL, whether it starts by itself."""
-    await stored.start(PartitionSettings("a", 8), PartitionSettings("b", 8))
-    again = await stored.start(PartitionSettings("a", 16, auto_start=False, secure_boot="enforce"))
+    await stored.start(PartitionSettings.of("a", 8), PartitionSettings.of("b", 8))
+    again = await stored.start(PartitionSettings.of("a", 16, auto_start=False, secure_boot="enforce"))
     found = again.system.find("a")
     assert stored.written == {profile_name(1), image_name(1)}
     assert (found.kbytes, found.auto_start, found.next_secure_boot) == (16, False, SecureBoot.ENFORCE)
-    kept = (await stored.start(PartitionSettings("a"))).system.find("a")
+    kept = (await stored.start(PartitionSettings.of("a"))).system.find("a")
     assert (kept.kbytes, kept.auto_start, kept.next_secure_boot) == (16, False, SecureBoot.ENFORCE)
 
 
 @pytest.mark.parametrize(
     "wish,rule",
     [
-        (PartitionSettings("a", 4), "never shrinks"),
-        (PartitionSettings("b", 3), "4 to 128 KiB"),
-        (PartitionSettings("b", 129), "4 to 128 KiB"),
-        (PartitionSettings("control", 4), "name"),
-        (PartitionSettings("../b", 4), "name"),
+        (PartitionSettings.of("a", 4), "never shrinks"),
+        (PartitionSettings.of("b", 3), "4 to 128 KiB"),
+        (PartitionSettings.of("b", 129), "4 to 128 KiB"),
+        (PartitionSettings.of("control", 4), "name"),
+        (PartitionSettings.of("../b", 4), "name"),
     ],
 )
 async def test_an_impossible_wish_stops_the_start(stored: Stored, wish: PartitionSettings, rule: str) -> None:
     """R-31, R-32: the console's own refusals, and nothing is changed."""
-    await stored.start(PartitionSettings("a", 8))
+    await stored.start(PartitionSettings.of("a", 8))
     with pytest.raises(OperatorError, match=rule):
         await stored.start(wish)
     again = await stored.start()
@@ -101,11 +101,11 @@ def set_to(*numbers: int) -> ConsoleAttributes:
 
 async def test_attributes_are_remembered(stored: Stored) -> None:
     """R-36: what the settings do not name stays; a restart never arms the used-up latch again."""
-    armed = PartitionSettings(
+    armed = PartitionSettings.of(
         "a", 8, keystore_signed_updates=1, keystore_signed_updates_without_verification=1
     )
     assert (await stored.start(armed)).system.find("a").attributes == set_to(8, 1, 1, 0)
-    again = await stored.start(PartitionSettings("a", linux_dynamic_key_secure_boot=1))
+    again = await stored.start(PartitionSettings.of("a", linux_dynamic_key_secure_boot=1))
     partition = again.system.find("a")
     assert partition.attributes == set_to(8, 1, 1, 1)
     partition.disarm_without_verification(LatchUse.PK_TAKEN)
@@ -131,7 +131,7 @@ async def test_the_level_and_the_total_are_remembered(stored: Stored) -> None:
 
 async def test_a_lost_system_record_stops_the_start(stored: Stored) -> None:
     """What is missing is not made up while other records are there."""
-    await stored.start(PartitionSettings("a", 8))
+    await stored.start(PartitionSettings.of("a", 8))
     stored.nvram.commit({SYSTEM: None})
     with pytest.raises(StorageError, match="the system record is missing"):
         await stored.start()
@@ -154,7 +154,7 @@ async def test_a_root_key_is_made_only_for_an_empty_nvram(stored: Stored) -> Non
 
 async def test_a_total_below_what_is_stored_stops_the_start(stored: Stored) -> None:
     """R-34: neither a smaller total nor a smaller level lets the keystores outgrow the system."""
-    await stored.start(PartitionSettings("a", 64), PartitionSettings("b", 64))
+    await stored.start(PartitionSettings.of("a", 64), PartitionSettings.of("b", 64))
     with pytest.raises(OperatorError, match="take 128 KiB, and the system's total is 100"):
         await stored.start(system_total_kbytes=100)
     assert (await stored.start(system_total_kbytes=128)).system.total_kbytes == 128
@@ -162,13 +162,13 @@ async def test_a_total_below_what_is_stored_stops_the_start(stored: Stored) -> N
 
 async def test_a_fault_plan_of_the_settings_is_there_from_the_first_call(stored: Stored) -> None:
     """R-75: as the console would set it, for partitions that there are."""
-    machine = await stored.start(PartitionSettings("a", 8, faults=("READ_OBJECT=H_BUSY",)))
+    machine = await stored.start(PartitionSettings.of("a", 8, faults=("READ_OBJECT=H_BUSY",)))
     assert [str(each.fault) for each in machine.faults[1].planned] == ["READ_OBJECT=H_BUSY,nth=1,times=1"]
 
 
 def test_a_machine_is_assembled_outside_of_any_loop() -> None:
     """Its changes wait in memory until it runs."""
-    machine = assemble(simulated_seams(), Settings(partition=(PartitionSettings("a", 8),)))
+    machine = assemble(simulated_seams(), Settings(partition=(PartitionSettings.of("a", 8),)))
     assert machine.encryptor.pending
     assert not machine.system.find("a").running
 
@@ -203,7 +203,7 @@ def test_an_open_touches_no_key_file(tmp_path: Path) -> None:
     """R-01: keys are read at start: a file spoiled later costs no connection, and a stand-in has no key."""
     state = State(tmp_path / "state")
     seams = state.seams()
-    machine = assemble(seams, Settings(partition=(PartitionSettings("a", 8),)))
+    machine = assemble(seams, Settings(partition=(PartitionSettings.of("a", 8),)))
     partition = machine.system.find("a")
     path = state.folder / "access-keys" / "a.key"
     assert path.exists()
@@ -271,7 +271,7 @@ def test_a_confused_service_manager_is_refused(environment: dict[str, str]) -> N
 
 def partitions(*names: str) -> list[Partition]:
     """Some partitions."""
-    settings = Settings(partition=tuple(PartitionSettings(name) for name in names))
+    settings = Settings(partition=tuple(PartitionSettings.of(name) for name in names))
     machine = assemble(simulated_seams(), settings)
     return list(machine.system.partitions.values())
 

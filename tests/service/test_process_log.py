@@ -49,9 +49,9 @@ def test_the_ready_line_says_where_everything_is(server: ServerProcess) -> None:
 @pytest.mark.parametrize(
     "options,rule",
     [
-        (("--partition", "a:b"), "config.options"),
+        (("--partition", "a:b"), "attribute.range"),
         (("--partition", "control:4"), "name.form"),
-        (("--listen", "udp:1:2"), "config.options"),
+        (("--listen", "udp:1:2"), "listen.form"),
     ],
 )
 def test_nonsense_is_refused(tmp_path: Path, options: tuple[str, str], rule: str) -> None:

@@ -1,11 +1,16 @@
 """What an operator may ask for: the forms of the command line, the TOML file, and both together."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from hcall_abi.errors import OperatorError
+from hcall_abi.rules import console
+from hcall_abi.rules import service as rules
+from hcall_abi.rules.rule import Rule
 from hcall_server.machine.limits import Limits
 from hcall_server.service.config import read_config
 from hcall_server.service.settings import PartitionSettings, Settings, parse_listen, parse_partition
@@ -19,11 +24,24 @@ def parsed(*arguments: str) -> Settings:
     return serve._settings(parser.parse_args(["serve", "--state", "x", *arguments]))
 
 
+@contextmanager
+def refusal(rule: Rule, says: str | None = None) -> Iterator[pytest.ExceptionInfo[OperatorError]]:
+    """The block is refused by this rule, and says this."""
+    with pytest.raises(OperatorError, match=says) as error:
+        yield error
+    assert error.value.rule is rule
+
+
 def filed(tmp_path: Path, text: str) -> Path:
     """A configuration file."""
     path = tmp_path / "swpks.toml"
     path.write_text(text, "utf-8")
     return path
+
+
+def entry(fields: str) -> str:
+    """A partition with these fields, as a file has it."""
+    return f'[[partition]]\nname = "a"\n{fields}\n'
 
 
 @pytest.mark.parametrize(
@@ -44,22 +62,23 @@ def test_listeners_are_host_and_port(text: str, expected: tuple[str, int]) -> No
 )
 def test_other_listeners_are_refused(text: str) -> None:
     """A typing error is told, not guessed at."""
-    with pytest.raises(ValueError, match="a listener is"):
+    with refusal(rules.LISTEN_FORM) as error:
         parse_listen(text)
+    assert repr(text) in error.value.message
 
 
 def test_partitions_have_a_name_and_perhaps_a_size() -> None:
     """R-30: without a size the keystore stays as it is, which is off at first."""
-    assert parse_partition("a:64") == PartitionSettings("a", 64)
-    assert parse_partition("a:0") == PartitionSettings("a", 0)
-    assert parse_partition("a") == parse_partition("a:") == PartitionSettings("a", None)
+    assert parse_partition("a:64") == PartitionSettings.of("a", 64)
+    assert parse_partition("a:0") == PartitionSettings.of("a", 0)
+    assert parse_partition("a") == parse_partition("a:") == PartitionSettings.of("a", None)
 
 
 def test_partitions_have_attributes_of_the_console() -> None:
     """R-36: after the size, by the console's names."""
     text = "a:64,keystore_signed_updates=1,linux_dynamic_key_secure_boot=1,secure_boot=enforce"
     found = parse_partition(text)
-    assert found == PartitionSettings(
+    assert found == PartitionSettings.of(
         "a", 64, secure_boot="enforce", keystore_signed_updates=1, linux_dynamic_key_secure_boot=1
     )
     assert found.attributes == {
@@ -72,69 +91,108 @@ def test_partitions_have_attributes_of_the_console() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["a:4,", "a:4,x=1", "a:4,keystore_kbytes=8", "a:4,secure_boot", "a:4,secure_boot=2",
-     "a:4,keystore_signed_updates=", "a:4,keystore_signed_updates=2", "a:4,keystore_signed_updates=on"],
-)  # fmt: skip
-def test_other_attributes_are_refused(text: str) -> None:
+    "text,rule",
+    [
+        ("a:4,", console.ATTRIBUTE_FORM),
+        ("a:4,secure_boot", console.ATTRIBUTE_FORM),
+        ("a:4,secure_boot=off,secure_boot=off", console.ATTRIBUTE_FORM),
+        ("a:4,x=1", console.ATTRIBUTE_KNOWN),
+        ("a:4,keystore_kbytes=8", rules.PARTITION_FORM),
+        ("a,keystore_kbytes=8", rules.PARTITION_FORM),
+        ("a:4,secure_boot=3", console.ATTRIBUTE_RANGE),
+        ("a:4,keystore_signed_updates=", console.ATTRIBUTE_RANGE),
+        ("a:4,keystore_signed_updates=2", console.ATTRIBUTE_RANGE),
+        ("a:4,keystore_signed_updates=on", console.ATTRIBUTE_RANGE),
+    ],
+)
+def test_other_attributes_are_refused(text: str, rule: Rule) -> None:
     """R-36: unknown names, and values that the attribute does not have."""
-    with pytest.raises(ValueError, match="partition"):
+    with refusal(rule) as error:
         parse_partition(text)
+    assert error.value.message.startswith(f"partition {text!r}: ")
+
+
+@pytest.mark.parametrize("value", ["enforce", "2"])
+def test_a_word_or_its_number(tmp_path: Path, value: str) -> None:
+    """R-36: settings take what `swpks hmc set` takes; a file may have the number as a number."""
+    wish = PartitionSettings("a", {"secure_boot": 2})
+    assert parse_partition(f"a,secure_boot={value}") == wish
+    assert PartitionSettings.of("a", secure_boot=value) == PartitionSettings.of("a", secure_boot=2) == wish
+    for written in ('"enforce"', "2"):
+        path = filed(tmp_path, f'[[partition]]\nname = "a"\nsecure_boot = {written}')
+        assert read_config(path).partition == (wish,)
 
 
 @pytest.mark.parametrize("text", ["a:b", "a:-1", "a:1:2", "a:99999", "a:4k"])
 def test_other_sizes_are_refused(text: str) -> None:
     """KiB as a number."""
-    with pytest.raises(ValueError, match="partition"):
+    with refusal(console.ATTRIBUTE_RANGE) as error:
         parse_partition(text)
+    assert "keystore_kbytes is 0 to 65535" in error.value.message
 
 
 def test_limits_have_ranges() -> None:
     """Only an idle session may be without a limit."""
     assert Limits(idle_seconds=0).idle_seconds == 0
     for wrong in ({"open_seconds": 0}, {"max_sessions": -1}, {"send_seconds": 1e9}, {"max_unopened": 0}):
-        with pytest.raises(ValueError, match=r"limits\."):
+        with refusal(rules.LIMIT_RANGE) as error:
             Limits(**wrong)
+        assert error.value.message.startswith("limits.")
 
 
 @pytest.mark.parametrize(
-    "text,where",
+    "text,rule,where",
     [
-        ("x = 1", "unknown field x"),
-        ("[limits]\nidle = 1", "unknown field limits.idle"),
-        ('[[partition]]\nname = "a"\nkbytes = 1', "unknown field partition.kbytes"),
-        ('[[partition]]\nname = "a"\nkeystore_kbytes = "4"', "$.partition[0].keystore_kbytes"),
-        ('[[partition]]\nname = "a"\nsecure_boot = "on"', "secure_boot is one of off, audit, enforce"),
-        ('[[partition]]\nname = "a"\nkeystore_signed_updates = 2', "keystore_signed_updates is 0 to 1"),
-        ('[[partition]]\nname = "a"\nkeystore_signed_updates = true', "keystore_signed_updates"),
-        ('[[partition]]\nname = "a"\nfaults = ["READ_OBJECT=H_STATE"]', "never answers H_STATE"),
-        ("[[partition]]\nkeystore_kbytes = 4", "missing required field `name`"),
-        ('[[partition]]\nname = "a"\n[[partition]]\nname = "a"', "named twice"),
-        ('firmware = "FW1"', "known levels are FW950, FW1010, FW1030, FW1050, FW1060, FW1110, NEXT"),
-        ("flush_delay_ms = -1", "a delay is 0 to 60000 ms"),
-        ("system_total_kbytes = 0", "is no size"),
-        ('listen = ["tcp:x"]', "a listener is tcp:HOST:PORT"),
-        ("[limits]\nmax_sessions = 0", "limits.max_sessions = 0"),
-        ("limits = 3", "$.limits"),
-        ("partition = [3]", "$.partition[0]"),
-        ("= 1", "Invalid statement"),
+        ("x = 1", rules.CONFIG_FILE, "unknown field x"),
+        ("[limits]\nidle = 1", rules.CONFIG_FILE, "unknown field limits.idle"),
+        (entry("kbytes = 1"), rules.CONFIG_FILE, "unknown field partition.kbytes"),
+        (entry('keystore_kbytes = "4"'), rules.CONFIG_FILE, "$.partition[0].keystore_kbytes"),
+        (entry("keystore_signed_updates = true"), rules.CONFIG_FILE, "keystore_signed_updates"),
+        ("[[partition]]\nkeystore_kbytes = 4", rules.CONFIG_FILE, "missing required field `name`"),
+        ("limits = 3", rules.CONFIG_FILE, "$.limits"),
+        ("[limits]\nidle_seconds = true", rules.CONFIG_FILE, "$.limits.idle_seconds"),
+        ("partition = [3]", rules.CONFIG_FILE, "$.partition[0]"),
+        ("= 1", rules.CONFIG_FILE, "Invalid statement"),
+        (
+            entry('secure_boot = "on"'),
+            console.ATTRIBUTE_RANGE,
+            "partition a: secure_boot is 0 to 2, or off, audit, enforce, not 'on'",
+        ),
+        (entry("secure_boot = 3"), console.ATTRIBUTE_RANGE, "secure_boot is 0 to 2, or off, audit, enforce"),
+        (entry("keystore_signed_updates = 2"), console.ATTRIBUTE_RANGE, "keystore_signed_updates is 0 to 1"),
+        (entry("keystore_kbytes = -1"), console.ATTRIBUTE_RANGE, "keystore_kbytes is 0 to 65535, not -1"),
+        (entry('faults = ["READ_OBJECT=H_STATE"]'), console.FAULT_STATUS, "never answers H_STATE"),
+        (entry('faults = ["x"]'), console.FAULT_FORM, "partition a: fault 'x': "),
+        (entry('faults = ["READ_OBJECT=H_BUSY,nth=0"]'), console.FAULT_COUNT, "nth=0"),
+        (entry(f"faults = {['READ_OBJECT=H_BUSY'] * 65}"), console.FAULT_PLAN, "partition a: 65 faults"),
+        (entry("") + entry(""), rules.PARTITION_TWICE, "the partitions are a, a"),
+        (
+            'firmware = "FW1"',
+            rules.FIRMWARE_KNOWN,
+            "firmware = 'FW1'; the levels are FW950, FW1010, FW1030, FW1050, FW1060, FW1110, NEXT",
+        ),
+        ("flush_delay_ms = -1", rules.FLUSH_DELAY_RANGE, "flush_delay_ms = -1"),
+        ("system_total_kbytes = 0", rules.TOTAL_RANGE, "system_total_kbytes = 0"),
+        ("system_total_kbytes = 1048577", rules.TOTAL_RANGE, "system_total_kbytes = 1048577"),
+        ('listen = ["tcp:x"]', rules.LISTEN_FORM, "listen 'tcp:x'"),
+        ("[limits]\nmax_sessions = 0", rules.LIMIT_RANGE, "limits.max_sessions = 0"),
     ],
 )
-def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, where: str) -> None:
+def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, rule: Rule, where: str) -> None:
     """An operator's error: file, place, rule."""
     path = filed(tmp_path, text)
-    with pytest.raises(OperatorError) as caught:
+    with refusal(rule) as error:
         read_config(path)
-    assert where in caught.value.message
-    assert str(path) in caught.value.message
+    assert where in error.value.message
+    assert error.value.message.startswith(f"{path}: ")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """And one that is not text."""
-    with pytest.raises(OperatorError, match="No such file"):
+    with refusal(rules.CONFIG_FILE, "No such file"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(OperatorError, match="binary"):
+    with refusal(rules.CONFIG_FILE, "binary"):
         read_config(tmp_path / "binary")
 
 
@@ -159,9 +217,9 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
         flush_delay_ms=2.5,
         listen=("tcp:a:1", "tcp:b:2"),
         partition=(
-            PartitionSettings("one", 8, secure_boot="audit", keystore_signed_updates=1),
-            PartitionSettings("two"),
-            PartitionSettings("three", 16, secure_boot="off"),
+            PartitionSettings.of("one", 8, secure_boot="audit", keystore_signed_updates=1),
+            PartitionSettings.of("two"),
+            PartitionSettings.of("three", 16, secure_boot="off"),
         ),
     )
 
@@ -169,13 +227,17 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
 def test_a_name_alone_does_not_take_the_size_of_the_file_away(tmp_path: Path) -> None:
     """`--partition one` says that it shall exist, and nothing of its size."""
     path = filed(tmp_path, '[[partition]]\nname = "one"\nkeystore_kbytes = 4\n')
-    assert parsed("--config", str(path), "--partition", "one").partition == (PartitionSettings("one", 4),)
+    assert parsed("--config", str(path), "--partition", "one").partition == (PartitionSettings.of("one", 4),)
 
 
 def test_nonsense_on_the_command_line_is_an_operators_error() -> None:
     """The same shape of error as from the file."""
-    for wrong in ("--partition=a:b", "--listen=x", "--flush-delay=-1"):
-        with pytest.raises(OperatorError):
-            parsed(wrong)
-    with pytest.raises(OperatorError):
-        parsed("--partition=a:4", "--partition=a:4")
+    for wrong, rule in (
+        (["--partition=a:b"], console.ATTRIBUTE_RANGE),
+        (["--listen=x"], rules.LISTEN_FORM),
+        (["--flush-delay=-1"], rules.FLUSH_DELAY_RANGE),
+        (["--flush-delay=nan"], rules.FLUSH_DELAY_RANGE),
+        (["--partition=a:4", "--partition=a:4"], rules.PARTITION_TWICE),
+    ):
+        with refusal(rule):
+            parsed(*wrong)

@@ -25,7 +25,7 @@ from hcall_server.service.state import State
 from hcall_server.writeback.worker import ThreadWorker
 from tests.data_channel.support import read, write
 
-SETTINGS = Settings(partition=(PartitionSettings("alpha", 64),), limits=Limits(drain_seconds=0.3))
+SETTINGS = Settings(partition=(PartitionSettings.of("alpha", 64),), limits=Limits(drain_seconds=0.3))
 
 
 class Whole:

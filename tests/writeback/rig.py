@@ -38,7 +38,7 @@ def make_sealer(identity: SystemIdentity = IDENTITY) -> Sealer:
 
 def first_records(partitions: int, kbytes: int) -> dict[str, bytes]:
     """What the first start of a system with these partitions leaves in NVRAM."""
-    wishes = tuple(PartitionSettings(f"lpar{n + 1}", kbytes) for n in range(partitions))
+    wishes = tuple(PartitionSettings.of(f"lpar{n + 1}", kbytes) for n in range(partitions))
     machine = assemble(_seams(MemoryNvram()), Settings(partition=wishes))
     sealer = make_sealer()
     records = {SYSTEM: seal_system(sealer, RECORD)}

@@ -11,7 +11,7 @@ from hcall_server.service.settings import PartitionSettings, Settings
 from tests.guest import Chance, Guest
 from tests.service.folder import assembled
 
-WISHES = Settings(partition=tuple(PartitionSettings(f"lpar{n}", 8) for n in (1, 2, 3)))
+WISHES = Settings(partition=tuple(PartitionSettings.of(f"lpar{n}", 8) for n in (1, 2, 3)))
 
 
 async def live(machine: Machine) -> None:
@@ -49,7 +49,7 @@ def test_a_damaged_partition_does_not_stop_the_others_from_starting(tmp_path: Pa
 
 def test_wrapping_keys_and_their_revocation_outlive_the_server(tmp_path: Path) -> None:
     """R-71, R-72, R-21: what was wrapped before opens after, once the key is in use again."""
-    settings = Settings(firmware="NEXT", partition=(PartitionSettings("lpar1", 8),))
+    settings = Settings(firmware="NEXT", partition=(PartitionSettings.of("lpar1", 8),))
     with assembled(tmp_path, settings, Chance()) as machine:
         partition = machine.system.find("lpar1")
         partition.power_on()

@@ -69,6 +69,9 @@ SIZE_RUNNING = Rule(
 ATTRIBUTE_KNOWN = Rule(
     "attribute.known", "an attribute has one of the names in the table", _ATTRIBUTES, _OPERATOR
 )
+ATTRIBUTE_FORM = Rule(
+    "attribute.form", "an attribute is given once, as ATTRIBUTE=VALUE", _ATTRIBUTES, _OPERATOR
+)
 ATTRIBUTE_RANGE = Rule("attribute.range", "an attribute has a number in its range", _ATTRIBUTES, _OPERATOR)
 ATTRIBUTE_RUNNING = Rule(
     "attribute.running",
@@ -152,7 +155,7 @@ TROUBLE_KNOWN = Rule(
     "trouble.known", "a trouble of NVRAM is full, io, busy, corrupt or stall", _NVRAM, _OPERATOR
 )
 TROUBLE_STALL = Rule("trouble.stall", "a stall lasts until it is ended", _NVRAM, _OPERATOR)
-TROUBLE_COUNT = Rule("trouble.count", "nth and times are 1 or more", _NVRAM, _OPERATOR)
+TROUBLE_COUNT = Rule("trouble.count", "nth, times and commits are 1 or more", _NVRAM, _OPERATOR)
 TROUBLE_COMMITS = Rule("trouble.commits", "only full and io take a number of commits", _NVRAM, _OPERATOR)
 
 # A client of the control channel

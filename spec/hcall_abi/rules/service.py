@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hcall_abi.bounds import LONGEST_SOCKET_PATH
+from hcall_abi.bounds import LONGEST_SOCKET_PATH, MAX_FLUSH_DELAY_MS, MAX_LIMIT, MAX_TOTAL_KBYTES
 from hcall_abi.rules.rule import Fault, Rule
 
 _OPERATOR = Fault.OPERATOR
@@ -17,13 +17,44 @@ _MACHINE = "spec/qemu.md#the-machine"
 
 CONFIG_FILE = Rule(
     "config.file",
-    "the configuration file is TOML with the documented fields and ranges",
+    "the configuration file can be read, and is TOML with the documented fields and types",
     _CONFIGURATION,
     _OPERATOR,
 )
-CONFIG_OPTIONS = Rule(
-    "config.options", "options have the documented forms and ranges", _CONFIGURATION, _OPERATOR
+FIRMWARE_KNOWN = Rule(
+    "firmware.known", "the firmware level is in the table of spec/levels.md", _CONFIGURATION, _OPERATOR
 )
+TOTAL_RANGE = Rule(
+    "total.range",
+    f"the PKS total of a system is 1 to {MAX_TOTAL_KBYTES} KiB",
+    _CONFIGURATION,
+    _OPERATOR,
+)
+FLUSH_DELAY_RANGE = Rule(
+    "flush-delay.range",
+    f"a change waits 0 to {MAX_FLUSH_DELAY_MS} ms before it is written",
+    _CONFIGURATION,
+    _OPERATOR,
+)
+LISTEN_FORM = Rule(
+    "listen.form",
+    "a listener is tcp:HOST:PORT, with brackets around an IPv6 address, and port 0 for a free one",
+    _CONFIGURATION,
+    _OPERATOR,
+)
+LIMIT_RANGE = Rule(
+    "limit.range",
+    f"a limit is above 0 and at most {MAX_LIMIT}; idle_seconds alone may be 0",
+    _CONFIGURATION,
+    _OPERATOR,
+)
+PARTITION_FORM = Rule(
+    "partition.form",
+    "a partition of the command line is NAME[:KBYTES][,ATTRIBUTE=VALUE...]",
+    _CONFIGURATION,
+    _OPERATOR,
+)
+PARTITION_TWICE = Rule("partition.twice", "the settings name each partition once", _CONFIGURATION, _OPERATOR)
 
 # Sockets
 
