@@ -25,8 +25,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from hcall_abi.attributes import attribute_number
 from hcall_abi.bounds import LONGEST_NAME, LONGEST_TIMEOUT
-from hcall_abi.console import ATTRIBUTES
 from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Verb
 from hcall_abi.control_bodies import (
     AttributeChanges,
@@ -167,13 +167,8 @@ def set_attributes(name: str, changes: Mapping[str, int]) -> ConsoleRequest[Part
     OperatorError for a name or a number that no partition has; what this one may not have is refused
     by its system.
     """
-    try:
-        body = msgspec.convert(dict(changes), AttributeChanges)
-    except msgspec.ValidationError as error:
-        known = changes.keys() <= ATTRIBUTES.keys()
-        rule = rules.ATTRIBUTE_RANGE if known else rules.ATTRIBUTE_KNOWN
-        raise OperatorError(rule, str(error)) from None
-    return _about("setAttributes", name, body)
+    numbers = {each: attribute_number(each, value) for each, value in changes.items()}
+    return _about("setAttributes", name, AttributeChanges(**numbers))
 
 
 def set_faults(name: str, faults: Iterable[BusyFault] = ()) -> ConsoleRequest[PartitionView]:

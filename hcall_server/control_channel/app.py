@@ -21,7 +21,7 @@ from starlette.routing import Route
 from hcall_abi.bounds import MAX_REQUEST_BODY, REQUEST_BODY_SECONDS
 from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Verb
 from hcall_abi.control_bodies import Body
-from hcall_abi.errors import SwpksError
+from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import console as rules
 from hcall_server.control_channel import openapi
 from hcall_server.control_channel.problems import ProblemError, problem_of
@@ -68,7 +68,7 @@ class _Path:
         verb = self._verb(request)
         name = request.path_params.get("name", "")
         if "name" in request.path_params and name not in self._machine.system.partitions:
-            raise ProblemError(rules.REQUEST_PATH, f"there is no partition {name!r}")
+            raise OperatorError(rules.NAME_EXISTS, f"there is no partition {name!r}")
         body = await self._body(request, verb)
         perform, load = PERFORMED[verb.operation]
         if load:

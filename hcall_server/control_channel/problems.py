@@ -20,7 +20,8 @@ class ProblemError(SwpksError):
         self.allow = allow
 
 
-_KINDS = {kind.rule: kind for kind in ProblemKind if kind.rule}
+_KINDS = {kind.rule: kind for kind in ProblemKind if kind.rule} | {rules.NAME_EXISTS: ProblemKind.NOT_FOUND}
+"""The kinds of problems that follow from the rule; all other rules follow from whose fault they are."""
 
 
 def problem_of(error: Exception) -> Problem:

@@ -28,7 +28,7 @@ from hcall_abi.rules.rule import Rule
 from hcall_abi.session import Session, complaint
 from hcall_server import __version__
 from hcall_server.data_channel.opening import Door, accepted, judge, refusal
-from hcall_server.data_channel.refusals import Refusals
+from hcall_server.data_channel.refusals import RefusalLog
 from hcall_server.machine import logs
 from hcall_server.machine.counters import CallCounts
 
@@ -66,7 +66,7 @@ class ServerConversation:
         self._nonce = machine.entropy(NONCE_SIZE)
         self._session = Session(Role.SERVER)
         self._violation: Goodbye | None = None
-        self._refusals = Refusals()
+        self._refusals = RefusalLog()
         self._ipl_count = 0
         self._counts = CallCounts()  # those of the partition, once a session is open
 

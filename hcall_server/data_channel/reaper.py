@@ -41,10 +41,10 @@ def sweep(sessions: Sessions, limits: Limits, now: float) -> None:
     for link in sessions:
         if link.mark != link.progress:
             link.mark, link.since = link.progress, now
-        judge(link, link in sessions.unopened, limits, now)
+        end_if_late(link, link in sessions.unopened, limits, now)
 
 
-def judge(link: Link, unopened: bool, limits: Limits, now: float) -> None:
+def end_if_late(link: Link, unopened: bool, limits: Limits, now: float) -> None:
     """End a connection whose deadline is over."""
     still = now - link.since
     if unopened and now - link.accepted_at >= limits.open_seconds:

@@ -22,7 +22,7 @@ OTHER = "other"
 _NAMES = {int(opcode): opcode.name for opcode in Opcode}
 
 
-class Refusals:
+class RefusalLog:
     """What one session was refused so far."""
 
     def __init__(self) -> None:

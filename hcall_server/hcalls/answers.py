@@ -29,7 +29,7 @@ PADDING = tuple((0,) * (REGISTERS - n) for n in range(REGISTERS + 1))
 
 
 class Calls(Protocol):
-    """What answers the h-calls of a partition: `HypervisorCalls`, or a fault plan before them."""
+    """Answers the h-calls of a partition: `HypervisorCalls`, or a fault plan before them."""
 
     def execute(self, call: HCall) -> HReturn:
         """Run one call and return its answer."""

@@ -199,7 +199,7 @@ def _within(arg: Arg, index: int, bounds: Bounds) -> LengthCheck:
 
 
 def _longest(most: int | Limit | None) -> Callable[[KeystoreLimits], int]:
-    """Return what tells the upper bound of a length from the limits of a partition."""
+    """Return the function from the limits of a partition to the upper bound of a length."""
     if isinstance(most, Limit):
         return attrgetter(most.value)
     fixed = ADDRESS_SPACE if most is None else most

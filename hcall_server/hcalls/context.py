@@ -1,4 +1,4 @@
-"""What the checks of an argument may look at, besides the call itself."""
+"""The inputs of argument checks besides the call itself."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ class Context:
 
 
 Check = Callable[[Registers, Pieces, Context], object]
-"""Returns what an argument stands for, or raises Refusal with the status of its position."""
+"""Returns the value of an argument, or raises Refusal with the status of its position."""

@@ -23,7 +23,7 @@ from hcall_server.platform.power import RUNNING
 
 
 def _ignore(refusal: Refusal, call: HCall) -> None:
-    """The default for `on_refusal`: nobody wants to know."""
+    """The default for `on_refusal`: do nothing."""
 
 
 class HypervisorCalls:

@@ -28,7 +28,7 @@ Collect = Callable[[Registers, Pieces, Context], tuple[object, ...]]
 
 
 class Handler(NamedTuple):
-    """How one h-call is answered: `answer` takes `arguments`, made of what `collect` returns."""
+    """How one h-call is answered: `answer` takes `arguments`, made of the results of `collect`."""
 
     opcode: Opcode
     arguments: type[tuple[object, ...]]

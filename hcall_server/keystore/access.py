@@ -82,8 +82,8 @@ class Passwords:
 class AccessControl:
     """The passwords and the secure-boot mode of one IPL, and what they permit."""
 
-    def __init__(self) -> None:
-        self.secure_boot = SecureBoot.OFF
+    def __init__(self, secure_boot: SecureBoot) -> None:
+        self.secure_boot = secure_boot
         self.passwords = Passwords()
         self.state = self.passwords.state
 

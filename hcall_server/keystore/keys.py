@@ -56,7 +56,7 @@ class Keys:
         """
         label = self._contents.key_ids.label_of(who.consumer, key_id)
         if label is None:
-            raise NotFound("the wrapping key is no more, or never was this consumer's")
+            raise NotFound("this consumer has no wrapping key of this id")
         held = self._contents.get((who.consumer, label))
         self._access.demand(Opcode.UNWRAP_OBJECT, state, held.policy)
         return WrappingKey(key_id, held.data)

@@ -26,19 +26,27 @@ class Keystore:
     """The objects and passwords of one partition.
 
     `entropy` makes passwords, keys and tokens.  `image` and `replaces` are as in `Contents`.
+    `secure_boot` is the mode of the current IPL; `latch` belongs to the partition.
     """
 
     def __init__(
-        self, limits: KeystoreLimits, entropy: Entropy, image: StoreImage | None = None, *, replaces: int = 0
+        self,
+        limits: KeystoreLimits,
+        entropy: Entropy,
+        image: StoreImage | None = None,
+        *,
+        replaces: int = 0,
+        secure_boot: SecureBoot = SecureBoot.OFF,
+        latch: UpdateLatch | None = None,
     ) -> None:
         self.contents = Contents(limits, image, replaces=replaces)
-        self.access = AccessControl()
+        self.access = AccessControl(secure_boot)
         self.listings = Listings(entropy)
         self.continuations = Continuations(entropy)
         self.objects = Objects(self.contents, self.access, self.listings, entropy)
         self.keys = Keys(self.contents, self.access)
         self.signed = SignedObjects(self.contents, self.access)
-        self.latch: UpdateLatch = NoLatch()
+        self.latch: UpdateLatch = latch or NoLatch()
         self.random = entropy
 
     def __repr__(self) -> str:

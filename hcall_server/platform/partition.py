@@ -35,7 +35,8 @@ class Partition:
 
     `firmware` is the level of its system; `level` is what the partition has of it, without
     SIGNED_UPDATE while the console has signed updates off.  `image` is what NVRAM held of the store,
-    None for an empty one.  `state` is OFF, or `power.refused(...)` if the records could not be opened.
+    None for an empty one.  `state` is OFF, or `power.refused(...)` if the
+    records could not be opened; only an event of power leads to RUNNING.
 
     `keystore` is None while the keystore is off (0 KiB, R-35) or refused.  `secure_boot` is the mode of
     this IPL, or of the last one.
@@ -118,7 +119,7 @@ class Partition:
                 self.keystore.ipl(SecureBoot.OFF)
 
     def _load(self) -> None:
-        """Begin an IPL: count it, take the mode that the console has set, end what was the last one's."""
+        """Begin an IPL: count it, take the mode of the console, end what belongs to the last IPL."""
         self._profile = self._profile._replace(ipl_count=(self.ipl_count + 1) % IPL_COUNT_LIMIT)
         self.secure_boot = self.next_secure_boot
         if self.keystore:
@@ -134,7 +135,7 @@ class Partition:
 
     @property
     def profile(self) -> PartitionProfile:
-        """What is to be persisted now."""
+        """The profile as a commit stores it now."""
         if self.keystore is None:
             return self._profile
         return self._profile._replace(image_generation=self.keystore.contents.generation)
@@ -199,10 +200,8 @@ class Partition:
         if not self.kbytes:
             return None
         limits, last = limits_of(self.level, self.kbytes), self._profile.image_generation
-        keystore = Keystore(limits, self._entropy, image, replaces=last)
-        keystore.access.secure_boot = self.secure_boot
-        keystore.latch = _Latch(self)
-        return keystore
+        mode, latch = self.secure_boot, _Latch(self)
+        return Keystore(limits, self._entropy, image, replaces=last, secure_boot=mode, latch=latch)
 
     # The permission to update PK without verification
 

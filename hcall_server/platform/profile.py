@@ -27,7 +27,7 @@ class PartitionProfile(NamedTuple):
 
 
 def effective_level(level: FirmwareLevel, attributes: ConsoleAttributes) -> FirmwareLevel:
-    """Return what a partition sees of its system's level: nothing of what an attribute has off."""
+    """Return the level as a partition sees it: without the h-calls that an attribute switches off."""
     off = {call for name, call in CALLS_OF.items() if not getattr(attributes, name)}
     if not off:
         return level

@@ -132,8 +132,8 @@ class Arg:
     `register` is 4 to 12; a row of the table sets it from the argument's place.  `length` names
     the length argument of a buffer, and `bounds` tells which lengths are right (None: any).
     `words` tells which policy words are.
-    `one_page` says that the buffer must not cross a 4 KiB page, and `alignment` what its address is a
-    multiple of, where memory is strict (R-76).
+    `one_page` says that the buffer must not cross a 4 KiB page, and its address is a multiple of
+    `alignment`, where memory is strict (R-76).
     """
 
     name: str

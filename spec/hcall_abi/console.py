@@ -6,7 +6,7 @@ settings of a server, the bodies and views of the control channel with their Ope
 switches of the sealed profile, `swpks hmc set` and its output, and the table of the page.
 
 The verbs are in `hcall_abi.control`, the grammar of fault plans in `hcall_abi.faults`.  The values that a
-partition may have at a given moment are decided by its system; here stands what exists at all.
+partition may have at a given moment are decided by its system; the rows here have all that exist.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class AttributeRow(NamedTuple):
         return self.words[number] if self.words else number
 
     def number_of(self, shown: int | str) -> int:
-        """Return the number of what `shown` has returned."""
+        """Return the number behind a value of `shown`."""
         return self.words.index(shown) if isinstance(shown, str) else shown
 
     def parse(self, given: int | str) -> int:

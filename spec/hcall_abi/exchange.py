@@ -38,8 +38,8 @@
 #
 # Windows: most frames are HCALL and HRETURN in state `open`. Both rows lead back to `open` and have no
 # condition. A whole window of such frames thus differs from so many steps in one thing only, the queue of
-# tags. `ask` and `answer` change the queue directly, which costs a tenth of the steps. Whatever is not that
-# case they hand to `step`, which refuses it. tests/abi/test_exchange.py holds both ways equal on any
+# tags. `ask` and `answer` change the queue directly, which costs a tenth of the steps. They hand every
+# other frame to `step`, which refuses it. tests/abi/test_exchange.py holds both ways equal on any
 # sequence of frames.
 #
 # What is not here: bytes, lengths and the largest body (`hcall_abi.session`), and the contents of OPEN (the

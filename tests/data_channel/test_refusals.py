@@ -6,7 +6,7 @@ from hcall_abi.calls import Opcode
 from hcall_abi.rules import hcalls as rules
 from hcall_abi.rules.rule import Rule
 from hcall_abi.statuses import Status
-from hcall_server.data_channel.refusals import EACH, Refusals
+from hcall_server.data_channel.refusals import EACH, RefusalLog
 from hcall_server.hcalls.refusals import Refusal
 from hcall_server.machine import logs
 
@@ -29,7 +29,7 @@ def refusal(rule: Rule, argument: str | None = None) -> Refusal:
 
 def test_repeats_are_told_ever_more_seldom() -> None:
     """R-76: the first ones each, then every doubling with the number so far."""
-    log, refusals = Lines(), Refusals()
+    log, refusals = Lines(), RefusalLog()
     for _ in range(100_000):
         refusals.tell(log, refusal(rules.LABEL_LENGTH), Opcode.READ_OBJECT)
     repeated = [line.get("repeated") for line in log.lines]
@@ -39,7 +39,7 @@ def test_repeats_are_told_ever_more_seldom() -> None:
 
 def test_every_sort_is_told() -> None:
     """A new rule or another call is not hidden behind the ones that repeat."""
-    log, refusals = Lines(), Refusals()
+    log, refusals = Lines(), RefusalLog()
     for _ in range(1000):
         refusals.tell(log, refusal(rules.LABEL_LENGTH), Opcode.READ_OBJECT)
     seen = len(log.lines)
@@ -55,7 +55,7 @@ def test_every_sort_is_told() -> None:
 
 def test_unknown_numbers_are_one_sort() -> None:
     """A guest that calls every number there is grows neither the log nor the table."""
-    log, refusals = Lines(), Refusals()
+    log, refusals = Lines(), RefusalLog()
     for number in range(100_000, 200_000):
         refusals.tell(log, refusal(rules.CALL_SERVED), number)
     assert len(log.lines) < 2 * EACH

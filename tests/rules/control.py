@@ -72,7 +72,7 @@ def _another_server(_: Path) -> Rule:
 
 BREAKS: Breaks = {
     "request.form": asked("PATCH", ATTRIBUTES, json={"colour": 1}),
-    "request.path": asked("GET", "/v1/partitions/b"),
+    "request.path": asked("GET", "/v1/nothing"),
     "request.method": asked("DELETE", "/v1/partitions/a"),
     "request.time": _too_slow,
     "request.size": _too_long,

@@ -121,7 +121,7 @@ POWER_STORED = Rule(
 REQUEST_FORM = Rule(
     "request.form", "a body has the fields of its verb, and no verb takes a query", _REQUESTS, _PEER
 )
-REQUEST_PATH = Rule("request.path", "the path names a verb and a partition that exist", _REQUESTS, _PEER)
+REQUEST_PATH = Rule("request.path", "the path is that of a verb", _REQUESTS, _PEER)
 REQUEST_METHOD = Rule("request.method", "the method is one of those that the path has", _REQUESTS, _PEER)
 REQUEST_TIME = Rule(
     "request.time",

@@ -259,7 +259,7 @@ WRAPPED_INTACT = Rule(
     Status.H_BAD_DATA,
 )
 
-# What a status alone tells a client
+# Rules that a client shows for a status alone
 
 ARGUMENT_RIGHT = Rule("argument.right", "an argument is as the page of its h-call says", _ORDER, _ARGUMENT)
 FUNCTION = Rule(
