@@ -71,7 +71,8 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
         version, consumer, reserved, zero, length = unpack(data, offset)
         if version != AUTH_VERSION or reserved != AUTH_RESERVED or zero:
             raise bad_argument(arg, rules.AUTHORIZATION_LAYOUT)
-        if consumer not in CONSUMERS:
+        owner = CONSUMERS.get(consumer)
+        if owner is None:
             raise bad_argument(arg, rules.CONSUMER_KNOWN)
         if length > context.limits.max_password_size:
             raise bad_argument(arg, rules.AUTHORIZATION_PASSWORD, f"{length} bytes")
@@ -80,7 +81,7 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
             raise bad_argument(arg, rules.BUFFER_PLACE)
         if room < end:
             raise bad_argument(arg, rules.AUTHORIZATION_READABLE)
-        return new_tuple(Credentials, (CONSUMERS[consumer], data[offset + size : offset + end]))
+        return new_tuple(Credentials, (owner, data[offset + size : offset + end]))
 
     return check
 

@@ -54,6 +54,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from enum import Enum
+from operator import itemgetter
 from typing import NamedTuple
 
 from hcall_abi.errors import SwpksError
@@ -115,6 +116,7 @@ class Turn(NamedTuple):
     follows: SessionState
 
 
+_TAG_OF = itemgetter(HCall._fields.index("tag"))
 _START, _GREETED, _OPENING, _OPEN, _REFUSED, _CLOSED = SessionState
 _SERVER, _CLIENT = Role
 
@@ -219,11 +221,10 @@ class Exchange:
 
     def ask(self, calls: Iterable[HCall]) -> None:
         """Take the step of the client for each of `calls`, a window of them at once."""
-        is_open, wait = self.state is _OPEN, self._unanswered.append
-        for call in calls:
-            if is_open:
-                wait(call[0])
-            else:
+        if self.state is _OPEN:
+            self._unanswered.extend(map(_TAG_OF, calls))
+        else:
+            for call in calls:
                 self.step(_CLIENT, call)
 
     def answer(self, returns: Iterable[HReturn]) -> None:
