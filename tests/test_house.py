@@ -269,7 +269,7 @@ def test_public_names_are_described() -> None:
 
 
 def test_no_function_is_async_for_nothing() -> None:
-    """What awaits nothing runs to its end at once, and its callers may know that."""
+    """A function that awaits nothing runs to its end at once; its callers may rely on that."""
     modules = in_rooms("hcall_server", "hcall_client", "swpks")
     expect_none(over(modules, lambda m: house.idle_coroutines(m, CALLED_AS_ASYNC)), "Nothing is awaited.")
 

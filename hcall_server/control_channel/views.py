@@ -107,16 +107,10 @@ def _fault_view(planned: Planned[BusyFault]) -> FaultView:
 
 
 def _trouble(error: SwpksError | None) -> Trouble | None:
-    return (
-        None
-        if error is None
-        else Trouble(
-            detail=error.message,
-            rule_id=error.rule.id,
-            rule=error.rule.sentence,
-            section=error.rule.page,
-        )
-    )
+    if error is None:
+        return None
+    rule = error.rule
+    return Trouble(detail=error.message, rule_id=rule.id, rule=rule.sentence, section=rule.page)
 
 
 def writeback_view(machine: Machine) -> WritebackView:

@@ -144,10 +144,10 @@ class ServerConversation:
     # Calls
 
     def _pieces(self) -> Iterator[bytes]:
-        """Run what has come and yield the answers, joined to pieces of less than FLUSH_SIZE plus one answer.
+        """Run the calls that have arrived and yield the answers, joined to pieces of about FLUSH_SIZE bytes.
 
-        Decoding, running and encoding each go over a whole window: a processor does many alike things
-        faster than a few unlike ones in turn.
+        A piece is shorter than FLUSH_SIZE plus one answer.  A whole window is decoded, then run, then
+        encoded: a processor repeats one step faster than it alternates between three.
         """
         answers: list[bytes] = []
         size, session = 0, self._session

@@ -1,4 +1,4 @@
-"""SIGNED_UPDATE: the keystore's look at what is there, the decision about the update, one change.
+"""SIGNED_UPDATE: read the present objects, decide about the update, make one change.
 
 The decision itself is `hcall_server.secvar`; that room knows neither objects nor passwords.
 """

@@ -70,7 +70,11 @@ _MATCHED, _UNSET, _ALLOWED = PasswordState.MATCHED, PasswordState.UNSET, Verdict
 
 
 class _Demand(NamedTuple):
-    """What a call asks: `heeded` bits can refuse, `free` bits lift the password, `needed` bits are there."""
+    """The demands of a call on an object's policy.
+
+    A bit of `heeded` that is set can refuse the call.  A bit of `free` that is set makes the password
+    unnecessary.  Every bit of `needed` must be set.
+    """
 
     heeded: int
     free: int = 0

@@ -1,7 +1,7 @@
 """The console's rules about changing the attributes of a partition (R-31 to R-36), as rows.
 
-Each row says when a change breaks it and what the console answers then.  The order is that of
-spec/control.md#attributes and #sizes.  Nothing here changes a partition.
+Each row has the condition under which a change breaks the rule, and the console's answer to it.
+The order is that of spec/control.md#attributes and #sizes.  Nothing here changes a partition.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from hcall_server.platform.demands import Demand, check
 
 
 class Change(NamedTuple):
-    """A change that is asked for, and what of the partition and its system it depends on.
+    """A requested change, with the facts about the partition and its system that the rules need.
 
-    `objects` is how many objects the keystore has, `signed_objects` how many of them may be changed
-    by SIGNED_UPDATE only.  `taken` and `total` are in KiB: what the other partitions have, and the
-    system's total.
+    `objects` is the number of objects in the keystore.  `signed_objects` is the number of those that only
+    SIGNED_UPDATE may change.  `taken` is the memory of the other partitions and `total` that of the
+    system, both in KiB.
     """
 
     name: str

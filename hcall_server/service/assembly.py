@@ -109,7 +109,7 @@ def _machine(system: ManagedSystem, sealer: Sealer, seams: Seams, settings: Sett
 
 
 def _check_total(system: ManagedSystem) -> None:
-    """Refuse a start whose level or total is too small for what is stored (R-34)."""
+    """Refuse a start whose total is too small for the stored keystores (R-34)."""
     taken = system.assigned_kbytes
     if taken > system.total_kbytes:
         message = f"the stored keystores take {taken} KiB, and the system's total is {system.total_kbytes}"

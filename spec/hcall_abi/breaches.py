@@ -1,7 +1,7 @@
-"""Which rule a malformed body breaks, told from the error of the Construct definition that refused it.
+"""The rule that a malformed body breaks, derived from the error of its Construct definition.
 
-A peer's author reads the id of a rule and the name of a field.  The error of Construct says the same in
-its own terms: its class is the sort of damage, its path ends in the field.
+The author of a peer needs the id of a rule and the name of a field.  Both follow from the error of
+Construct: its class is the sort of damage, and its path ends in the field.
 """
 
 from __future__ import annotations

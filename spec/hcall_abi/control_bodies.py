@@ -145,9 +145,9 @@ class PartitionFacts:
 class PartitionView(ConsoleAttributes, PartitionFacts):
     """A partition as the console shows it, with every attribute of `hcall_abi.console`.
 
-    `secure_boot` is what the console has set, `curr_secure_boot` what this IPL runs with; `keystore`
-    is null while it is off or could not be opened, and `refused` then says why it could not; `faults`
-    is its fault plan.  It is a dataclass, which travels as a struct does, because it inherits the attributes.
+    `secure_boot` is the console's setting, and `curr_secure_boot` the one of this IPL.  `keystore` is null
+    while it is off or could not be opened; `refused` then has the reason.  `faults` is its fault plan.
+    It is a dataclass, which travels as a struct does, because it inherits the attributes.
     """
 
     keystore: KeystoreView | None

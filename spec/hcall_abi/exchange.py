@@ -12,8 +12,8 @@
 #      sender.
 #   4. A broken rule is found at the frame that breaks it, by its header alone where the header shows it.
 #
-# The table has a row for each legal combination of state, sender, frame type and condition. What is not a
-# row cannot happen. `Exchange.step` looks the row up, checks the tag, and enters the next state. An end
+# The table has a row for each legal combination of state, sender, frame type and condition. Every other
+# combination is refused. `Exchange.step` looks the row up, checks the tag, and enters the next state. An end
 # calls it for the frames that it sends and for those that it receives. There is no second set of rules for
 # sending, so guarantee 1 needs no proof: both ends run the same code over the same frames. The caller
 # decides about the blame. A received frame that breaks a rule is an error of the peer; a frame that this

@@ -38,7 +38,7 @@ from hcall_abi.frames import (
 from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
 
-# Whoever holds a session also needs the names of the exchange that its methods take and return.
+# The user of a session also needs these names of the exchange: its methods take and return them.
 __all__ = ["Event", "LocalProtocolError", "OtherVersion", "Role", "Session", "SessionState", "complaint"]
 
 _OPEN, _CLOSED = SessionState.OPEN, SessionState.CLOSED

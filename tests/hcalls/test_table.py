@@ -1,4 +1,4 @@
-"""What follows from the table of h-calls alone: tuples of arguments, bounds, translations of refusals."""
+"""The parts derived from the table of h-calls alone: argument tuples, bounds, translations of refusals."""
 
 from typing import get_type_hints
 

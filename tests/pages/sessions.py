@@ -11,7 +11,7 @@ SECONDS = 120
 
 _MARK = "#next#"
 _READY = "until swpks hmc health >/dev/null 2>&1; do :; done"
-"""What follows a command in the background: it is a server, and the reader waits for its line."""
+"""The loop added after a command in the background: that is a server, and the reader waits for it."""
 
 
 def run(folder: Path, commands: list[str], then: str = "") -> list[str]:

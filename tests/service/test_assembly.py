@@ -130,7 +130,7 @@ async def test_the_level_and_the_total_are_remembered(stored: Stored) -> None:
 
 
 async def test_a_lost_system_record_stops_the_start(stored: Stored) -> None:
-    """What is missing is not made up while other records are there."""
+    """A missing record is not made anew while other records are there."""
     await stored.start(PartitionSettings.of("a", 8))
     stored.nvram.commit({SYSTEM: None})
     with pytest.raises(StorageError, match="the system record is missing"):
