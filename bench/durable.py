@@ -8,22 +8,23 @@ from pathlib import Path
 
 from bench.loadgen import Measured
 from bench.programs import filled_partition
-from hcall_server.nvram.names import image_name
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.platform.identity import SystemIdentity
-from hcall_server.sealing import Sealer, seal_image
+from hcall_server.sealing import PartitionRecord, Sealer, seal_partition
 
 BLOBS = 8
 """Blobs to commit in turn, so that each commit changes what is stored."""
 
 
 def image_size() -> int:
-    """Return the size in bytes of the sealed image that the measured server commits."""
-    keystore = filled_partition().keystore
+    """Return the size in bytes of the sealed record that the measured server commits."""
+    partition = filled_partition()
+    keystore = partition.keystore
     if keystore is None:
         raise RuntimeError("the benchmark's partition has a keystore")
     sealer = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
-    return len(seal_image(sealer, 1, keystore.contents.snapshot()))
+    record = PartitionRecord(partition.profile, keystore.contents.snapshot())
+    return len(seal_partition(sealer, record))
 
 
 class BareCommits:
@@ -39,7 +40,7 @@ class BareCommits:
         cpu = time.process_time()
         began = now = time.perf_counter()
         while now - began < seconds:
-            self._nvram.commit({image_name(1): self._blobs[len(took) % BLOBS]})
+            self._nvram.commit({"partition": self._blobs[len(took) % BLOBS]})
             before, now = now, time.perf_counter()
             took.append(1e6 * (now - before))
         count = len(took)

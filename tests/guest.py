@@ -10,6 +10,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+from uuid import UUID
 
 from hcall_abi.arguments import Kind
 from hcall_abi.calls import CALLS, Opcode
@@ -65,7 +66,12 @@ def make_partition(
     """
     numbers = {"keystore_kbytes": kbytes, "secure_boot": mode, **attributes}
     profile = PartitionProfile(
-        number=number, name=f"lpar{number}", attributes=AT_FIRST.with_numbers(numbers), auto_start=False
+        number=number,
+        name=f"lpar{number}",
+        uuid=UUID(int=number, version=4),
+        access_key=bytes(32),
+        attributes=AT_FIRST.with_numbers(numbers),
+        auto_start=False,
     )
     chance = entropy or Chance(bytes([number]))
     partition = Partition(profile, LEVELS[level], chance, strict_memory=strict)

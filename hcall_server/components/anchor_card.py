@@ -11,19 +11,20 @@ import os
 import stat
 from pathlib import Path
 
-from construct import Bytes, Const, ConstructError, Int8ub, Int16ub, Struct, Terminated
+from construct import Bytes, Const, ConstructError, Int8ub, Int16ub, OneOf, Struct, Terminated
 
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import storage as rules
 from hcall_server.files import replace_private, sync_folder
 from hcall_server.platform.identity import ROOT_KEY_SIZE, SYSTEM_ID_SIZE, SystemIdentity
 
-CARD_LEVEL = 1
+CARD_LEVELS = (1, 2)
+"""The level of a card is the sealed level of the records that its key opens (`SystemIdentity`)."""
 CHECK_SIZE = 32
 
 CARD_BODY = Struct(
     "magic" / Const(b"SPKA"),
-    "level" / Const(CARD_LEVEL, Int8ub),
+    "level" / OneOf(Int8ub, CARD_LEVELS),
     "reserved" / Const(0, Int8ub),
     "reserved2" / Const(0, Int16ub),
     "system_id" / Bytes(SYSTEM_ID_SIZE),
@@ -106,9 +107,9 @@ class AnchorCard:
                 raise self._damaged("is damaged: its check value is wrong")
             body = CARD_BODY.parse(card.body)
         except ConstructError:
-            reason = f"does not have the layout of level {CARD_LEVEL} ({len(content)} bytes read)"
+            reason = f"does not have the layout of level 1 or 2 ({len(content)} bytes read)"
             raise self._damaged(reason) from None
-        return SystemIdentity(body.system_id, body.root_key)
+        return SystemIdentity(body.system_id, body.root_key, body.level)
 
     def _damaged(self, reason: str) -> StorageError:
         return StorageError(
@@ -118,5 +119,5 @@ class AnchorCard:
 
 
 def _encoded(identity: SystemIdentity) -> bytes:
-    body = CARD_BODY.build(identity._asdict())
+    body = CARD_BODY.build(identity._asdict() | {"level": identity.sealed_level})
     return bytes(CARD.build({"body": body, "check": hashlib.sha256(body).digest()}))

@@ -90,6 +90,12 @@ def ipl(call: Call) -> PartitionView:
     return _shown(call.machine, call.name)
 
 
+def rotate_key(call: Call) -> PartitionView:
+    """Give a partition a new access key."""
+    call.machine.rotate_key(call.name)
+    return _shown(call.machine, call.name)
+
+
 def set_attributes(call: Call) -> PartitionView:
     """Set some of the attributes."""
     call.machine.set_attributes(call.name, msgspec.to_builtins(call.body))
@@ -149,6 +155,7 @@ PERFORMED: Mapping[str, Performed] = {
     "powerOn": Performed(power_on),
     "powerOff": Performed(power_off),
     "ipl": Performed(ipl),
+    "rotateKey": Performed(rotate_key),
     "setAttributes": Performed(set_attributes),
     "setFaults": Performed(set_faults),
     "setNvramFault": Performed(set_nvram_fault),

@@ -32,6 +32,7 @@ def partition_view(machine: Machine, partition: Partition) -> PartitionView:
     return PartitionView(
         number=partition.number,
         name=partition.name,
+        uuid=str(partition.profile.uuid),
         power="running" if partition.running else "off",
         ipl_count=partition.ipl_count,
         auto_start=partition.auto_start,

@@ -209,8 +209,7 @@ class ServerConversation:
 
     def _open(self, frame: Open) -> bytes:
         machine = self._machine
-        key_of, has_room = machine.transport.access_key, machine.sessions.has_room
-        judged = judge(frame, self._door, machine.system, self._nonce, key_of, has_room)
+        judged = judge(frame, self._door, machine.system, self._nonce, machine.sessions.has_room)
         if isinstance(judged, Rule):
             return self._refuse(judged, frame.tag, frame.partition, frame.name)
         self._opened(judged.partition, frame.name)

@@ -8,9 +8,8 @@ answers OPEN with status 3.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 from trio.lowlevel import wait_readable
@@ -33,25 +32,40 @@ PAUSE = 0.1
 _log = logs.Log()
 
 
+class KeyFiles(Protocol):
+    """Where access keys are left for clients; raises SwpksError where that is impossible."""
+
+    def publish(self, name: str, key: bytes) -> None:
+        """Leave the key of the partition `name`."""
+
+    def known(self, name: str) -> bytes | None:
+        """Return the key that was left for a partition, None where there is none."""
+
+
 class Listeners:
     """The listening sockets of a server; the `Transport` of its machine.
 
-    `folder` is where private sockets are made, `access_key` returns the key of a partition.  A socket
+    `folder` is where private sockets are made, `keys` where access keys are left for clients.  A socket
     that exists before `run` is served from `run` on.
     """
 
-    def __init__(self, folder: Path, access_key: Callable[[Partition], bytes]) -> None:
+    def __init__(self, folder: Path, keys: KeyFiles) -> None:
         self._folder = folder
-        self._access_key = access_key
+        self._keys = keys
         self._serving: tuple[trio.Nursery, Machine] | None = None
         self._own: dict[str, _Listener] = {}
         self._passed: set[str] = set()
         self._common: list[_Listener] = []
         self._closed = False
 
-    def access_key(self, partition: Partition) -> bytes:
-        """Return the key that a partition's clients prove themselves with."""
-        return self._access_key(partition)
+    def publish_key(self, partition: Partition) -> None:
+        """Leave a partition's access key where its clients find it; a stand-in has none."""
+        if partition.access_key:
+            self._keys.publish(partition.name, partition.access_key)
+
+    def known_key(self, name: str) -> bytes | None:
+        """Return the access key that a partition's clients have, None where they have none."""
+        return self._keys.known(name)
 
     async def run(
         self, machine: Machine, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

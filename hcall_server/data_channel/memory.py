@@ -22,9 +22,7 @@ class MemoryTransport:
     the OPEN, as a listener of all partitions would have it.
     """
 
-    def __init__(self, key: bytes = b"") -> None:
-        self.key = key
-        """The access key of all partitions."""
+    def __init__(self) -> None:
         self._serving: tuple[trio.Nursery, Machine] | None = None
 
     async def run(
@@ -46,9 +44,12 @@ class MemoryTransport:
     def close(self, partition: Partition) -> None:
         """Do nothing."""
 
-    def access_key(self, partition: Partition) -> bytes:
-        """Return the access key of a partition."""
-        return self.key
+    def publish_key(self, partition: Partition) -> None:
+        """Do nothing: clients in this process ask the partition."""
+
+    def known_key(self, name: str) -> bytes | None:
+        """Return None: nobody has a key of an earlier release."""
+        return None
 
     def connect(self, name: str | None, *, demand_proof: bool = False) -> trio.abc.Stream:
         """Return the client's end of a new connection."""

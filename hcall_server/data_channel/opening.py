@@ -41,17 +41,16 @@ def judge(
     door: Door,
     system: ManagedSystem,
     nonce: bytes,
-    key_of: Callable[[Partition], bytes],
     has_room: Callable[[int], bool],
 ) -> Admitted | Rule:
     """Decide about an OPEN; return the rule that it breaks, if it breaks one.
 
-    `nonce` is that of the HELLO, `key_of` returns a partition's access key.
+    `nonce` is that of the HELLO.
     """
     partition = _wanted(frame.partition, door, system)
     if partition is None:
         return rules.OPEN_PARTITION
-    key = key_of(partition) if frame.proof_kind == ProofKind.HMAC_SHA256 else b""
+    key = partition.access_key if frame.proof_kind == ProofKind.HMAC_SHA256 else b""
     if not _proven(frame, door, nonce, key):
         return rules.OPEN_PROOF
     if not partition.running:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from hcall_abi.faults import NvramFault, NvramOperation
 from hcall_server.faults.plan import Plan, Planned
-from hcall_server.nvram.seam import Nvram, NvramError, Trouble
+from hcall_server.nvram.seam import Mark, Nvram, NvramError, Trouble
 
 
 class FaultyNvram:
@@ -29,6 +29,11 @@ class FaultyNvram:
         self._plan: Plan[NvramFault] = Plan(faults)
         self._released = threading.Event()
         self._lock = threading.Lock()
+
+    @property
+    def mark(self) -> Mark:
+        """The inner NVRAM's mark."""
+        return self.inner.mark
 
     def set_faults(self, *faults: NvramFault) -> None:
         """Take these faults in the place of those there were, and let go on what hangs."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import trio
 
+from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.consumers import Consumer
 from hcall_abi.errors import SwpksError
 from hcall_abi.faults import BusyFault, NvramFault, checked_plan
@@ -39,7 +40,7 @@ from hcall_server.writeback.encryptor import Clock, Encryptor
 class Transport(Protocol):
     """The transport seam: how partitions are reached.  Sockets in a server, memory streams in simulations.
 
-    Everything but `access_key` is called on the event loop.
+    `open`, `close` and `run` are called on the event loop.
     """
 
     async def run(self, machine: Machine, *, task_status: trio.TaskStatus[None]) -> None:
@@ -51,12 +52,14 @@ class Transport(Protocol):
     def close(self, partition: Partition) -> None:
         """Stop listening for a partition."""
 
-    def access_key(self, partition: Partition) -> bytes:
-        """Return the key that a partition's clients prove themselves with; b"" where no proof is right.
+    def publish_key(self, partition: Partition) -> None:
+        """Leave a partition's access key where its clients find it; SwpksError when that is impossible.
 
-        Called for each partition before it is activated; raises SwpksError when there is no such key
-        and none can be made.
+        Called before a partition is first activated, and whenever its key changes.
         """
+
+    def known_key(self, name: str) -> bytes | None:
+        """Return the key that clients of a partition have from an earlier release, None for none."""
 
 
 class Machine:
@@ -141,10 +144,11 @@ class Machine:
         """Make a partition, powered off."""
         partition = self.system.create(name, kbytes, auto_start=auto_start)
         try:
-            self.transport.access_key(partition)
+            self.transport.publish_key(partition)
         except SwpksError:
             del self.system.partitions[name]  # a refused request changes nothing
             raise
+        self.encryptor.system_changed(self.system)
         self._tell("partition.created", partition, kbytes=kbytes)
         return partition
 
@@ -176,6 +180,18 @@ class Machine:
         """Set console attributes by their names, all of them or none (spec/control.md#attributes)."""
         partition = self.system.set_attributes(name, changes)
         self._tell("partition.attributes", partition, **changes)
+        return partition
+
+    def rotate_key(self, name: str) -> Partition:
+        """Give a partition a new access key; sessions go on, and the next OPEN needs the new key."""
+        before = self.system.find(name).access_key
+        partition = self.system.set_access_key(name, self.entropy(ACCESS_KEY_SIZE))
+        try:
+            self.transport.publish_key(partition)
+        except SwpksError:
+            partition.set_access_key(before)  # a refused request changes nothing
+            raise
+        self._tell("partition.access_key", partition)
         return partition
 
     def set_faults(self, name: str, faults: Iterable[BusyFault]) -> Partition:

@@ -6,17 +6,18 @@ simulated twins.  What is stored is sealed already: NVRAM knows names and bytes,
 The back ends are imported from their own modules, so that a simulation does not load SQLite.
 """
 
-from hcall_server.nvram.names import SYSTEM, RecordName, image_name, parse_name, profile_name
-from hcall_server.nvram.seam import Nvram, NvramError, NvramInUseError, Trouble
+from hcall_server.nvram.names import COMMIT, SYSTEM, parse_partition, partition_name, record_id
+from hcall_server.nvram.seam import Mark, Nvram, NvramError, NvramInUseError, Trouble
 
 __all__ = [
+    "COMMIT",
     "SYSTEM",
+    "Mark",
     "Nvram",
     "NvramError",
     "NvramInUseError",
-    "RecordName",
     "Trouble",
-    "image_name",
-    "parse_name",
-    "profile_name",
+    "parse_partition",
+    "partition_name",
+    "record_id",
 ]

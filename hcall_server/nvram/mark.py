@@ -1,10 +1,27 @@
-"""The high-water mark: which commit was the last one known durable (spec/sealed.md#high-water-mark).
+"""The high-water mark: which commit was the last one known durable (spec/sealed.md#high-water-mark)."""
 
-SQLite answers damage in its write-ahead log by going back to the last commit before it, silently.
-For a keystore that is a wrong answer: a store older than one that was confirmed (R-22).  So the
-number of each durable commit is noted in a file of its own, after the commit and without a sync:
-it can lag behind after a power cut, which says nothing, but it is never ahead of the truth.
-"""
+# SQLite answers damage in its write-ahead log by going back to the last commit before it, silently.  And
+# whoever may write files can put back an older copy of the whole database.  For a keystore both are wrong
+# answers: a store older than one that was confirmed (R-22).  So the number of each durable commit is noted
+# in a file of its own, with a MAC.  At the next start NVRAM may not be older than the mark.
+#
+# What it has to guarantee:
+#
+#   1. It is never ahead of the truth: it is written after the commit has returned.
+#   2. It costs next to nothing: it is written without a sync.  After a power cut it may lag behind.
+#   3. A torn write refuses nothing that is there.  So there are two slots, in different blocks of the
+#      medium, and only one of them is ever being written.  The other one is durable already.
+#   4. A missing mark is not a way around the check.  One slot at least is always durable.  So a state
+#      without any readable slot did not come from a power cut.
+#
+# The slots alternate: after SWITCH commits the written slot is synced, and the other one is written from
+# then on.  So is each start: `settle` makes a slot durable before `note` touches the other one.
+#
+# One slot with a sync for each commit was tried first: it doubles the cost of a confirmed write.  A check
+# value in the place of the MAC finds torn writes as well; but anybody can compute one.
+#
+# Level 1 of the mark, written before sealed level 2, was one slot of 20 bytes with a CRC-32.  It is read
+# once, before the conversion.
 
 from __future__ import annotations
 
@@ -16,47 +33,90 @@ from pathlib import Path
 from hcall_abi.rules import storage as rules
 from hcall_server.nvram.seam import NvramError
 
-_BODY = struct.Struct(">4sBBHQ")
-_CHECK = struct.Struct(">I")
-MAGIC = b"SPKM"
-LEVEL = 1
-SIZE = _BODY.size + _CHECK.size
+SLOTS = (0, 4096)
+"""Where the slots begin in the file, in bytes: no block of a medium holds both."""
+SLOT_SIZE = 48
+SWITCH = 1000
+"""Commits after which the other slot is written."""
+
+OLD_SIZE = 20
+_OLD_BODY = struct.Struct(">4sBBHQ")
+_OLD_CHECK = struct.Struct(">I")
+OLD_MAGIC = b"SPKM"
+OLD_LEVEL = 1
 
 
-class HighWaterMark:
-    """The mark's open file; raises NvramError where it can't be read or written."""
+class MemoryMark:
+    """The mark of NVRAM in memory."""
+
+    def __init__(self) -> None:
+        self.held: list[bytes] = [b"", b""]
+        self._next = 0
+
+    def slots(self) -> tuple[bytes, ...]:
+        """Return what the slots hold."""
+        return tuple(self.held)
+
+    def settle(self, content: bytes, keep: int | None) -> None:
+        """Write the slot that is not to be kept, and the other one from then on."""
+        self._next = keep or 0
+        self.held[1 - self._next] = content
+
+    def note(self, content: bytes) -> None:
+        """Write a slot."""
+        self.held[self._next] = content
+
+
+class FileMark:
+    """The mark in a file of its own, mode 0600; raises NvramError where it can't be read or written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._next = 0
+        self._noted = 0
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._trouble(error) from None
 
-    def read(self) -> int:
-        """Return the number of the last commit known durable, 0 where none was ever noted."""
-        try:
-            content = os.pread(self._descriptor, SIZE + 1, 0)
-        except OSError as error:
-            raise self._trouble(error) from None
-        if not content:
-            return 0
-        if len(content) != SIZE or content[-_CHECK.size :] != _check(content[: _BODY.size]):
-            raise self._damaged("its check value is wrong")
-        magic, level, reserved, reserved2, number = _BODY.unpack_from(content)
-        if (magic, level, reserved, reserved2) != (MAGIC, LEVEL, 0, 0):
-            raise self._damaged(f"it does not have the layout of level {LEVEL}")
-        return int(number)
+    def slots(self) -> tuple[bytes, ...]:
+        """Return what the slots hold."""
+        return tuple(self._read(at, SLOT_SIZE) for at in SLOTS)
 
-    def note(self, number: int, *, sync: bool = False) -> None:
-        """Note a durable commit; with `sync` the file itself is made durable (once, when it is new)."""
-        body = _BODY.pack(MAGIC, LEVEL, 0, 0, number)
-        try:
-            os.pwrite(self._descriptor, body + _check(body), 0)
-            if sync:
-                os.fsync(self._descriptor)
-        except OSError as error:
-            raise self._trouble(error) from None
+    def settle(self, content: bytes, keep: int | None) -> None:
+        """Make a mark durable in the slot that is not to be kept, and write the other one from then on.
+
+        Where no slot is genuine, the second one is written first: a mark of level 1 begins where the first
+        one does, and stays readable until the new one is durable.
+        """
+        self._next = keep or 0
+        self._write(content, 1 - self._next)
+        self._sync()
+        self._noted = 0
+
+    def note(self, content: bytes) -> None:
+        """Note a durable commit, in the other slot once enough of them are noted in this one."""
+        if self._noted == SWITCH:
+            self._sync()
+            self._next, self._noted = 1 - self._next, 0
+        self._write(content, self._next)
+        self._noted += 1
+
+    def old_number(self) -> int | None:
+        """Return the number in a mark of level 1; None where there is no such mark.
+
+        Raises NvramError for a file that is too small for any mark and not empty, and for one whose
+        check value is wrong.
+        """
+        content = self._read(0, OLD_SIZE + 1)
+        if not content or self._read(SLOTS[1], 1):
+            return None
+        if len(content) != OLD_SIZE or content[-_OLD_CHECK.size :] != _old_check(content):
+            raise self._damaged("its check value is wrong")
+        magic, level, reserved, reserved2, number = _OLD_BODY.unpack_from(content)
+        if (magic, level, reserved, reserved2) != (OLD_MAGIC, OLD_LEVEL, 0, 0):
+            raise self._damaged(f"it does not have the layout of level {OLD_LEVEL}")
+        return int(number)
 
     def close(self) -> None:
         """Close the file; a second close does nothing."""
@@ -64,16 +124,30 @@ class HighWaterMark:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _read(self, at: int, size: int) -> bytes:
+        try:
+            return os.pread(self._descriptor, size, at)
+        except OSError as error:
+            raise self._trouble(error) from None
+
+    def _write(self, content: bytes, slot: int) -> None:
+        try:
+            os.pwrite(self._descriptor, content, SLOTS[slot])
+        except OSError as error:
+            raise self._trouble(error) from None
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise self._trouble(error) from None
+
     def _trouble(self, error: OSError) -> NvramError:
         return NvramError("io", f"NVRAM: {self._path}: {error.strerror}")
 
     def _damaged(self, reason: str) -> NvramError:
-        return NvramError(
-            "corrupt",
-            f"NVRAM: {self._path} is damaged: {reason}",
-            rules.NVRAM_MARK,
-        )
+        return NvramError("corrupt", f"NVRAM: {self._path} is damaged: {reason}", rules.NVRAM_MARK)
 
 
-def _check(body: bytes) -> bytes:
-    return _CHECK.pack(zlib.crc32(body))
+def _old_check(content: bytes) -> bytes:
+    return _OLD_CHECK.pack(zlib.crc32(content[: _OLD_BODY.size]))

@@ -4,38 +4,68 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
+from uuid import UUID
 
 from hcall_abi.console import LARGEST_PARTITION_ID
 
 SYSTEM = "system"
 """The managed system's own record."""
+COMMIT = "commit"
+"""The commit record: which records belong together."""
+ID_SIZE = 16
 
-_PARTITION_RECORD = re.compile(r"partition/([0-9]{5})/(image|profile)", re.ASCII)
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_PARTITION = re.compile(rf"partition/({_UUID})", re.ASCII)
+_OLD_RECORD = re.compile(r"partition/([0-9]{5})/(image|profile)", re.ASCII)
 
 
-class RecordName(NamedTuple):
-    """A record's name taken apart: the partition (0 for the system's own) and what is kept of it."""
+def partition_name(uuid: UUID) -> str:
+    """Return the name of a partition's record: ``partition/`` and the UUID."""
+    return f"partition/{uuid}"
+
+
+def parse_partition(name: str) -> UUID | None:
+    """Return the UUID in the name of a partition's record, None for any other name."""
+    match = _PARTITION.fullmatch(name)
+    return UUID(match[1]) if match else None
+
+
+def record_id(name: str) -> bytes:
+    """Return the 16 bytes that stand for a record in the commit record's list.
+
+    A partition's UUID; for any other record its name in ASCII, filled up with zeros.  No UUID of ours
+    looks like that: each has its version in byte 6.  ValueError for a name that is too long.
+    """
+    uuid = parse_partition(name)
+    if uuid is not None:
+        return uuid.bytes
+    encoded = name.encode("ascii")
+    if len(encoded) > ID_SIZE:
+        raise ValueError(f"record name {name!r} has more than {ID_SIZE} characters")
+    return encoded.ljust(ID_SIZE, b"\0")
+
+
+class OldName(NamedTuple):
+    """The name of a partition's record at sealed level 1, taken apart."""
 
     partition: int
     what: str
-    """``system``, ``profile`` or ``image``."""
+    """``profile`` or ``image``."""
 
 
-def image_name(partition: int) -> str:
-    """Return the name of a partition's image record: ``partition/00004/image``."""
+def old_image_name(partition: int) -> str:
+    """Return the name of a partition's image at sealed level 1: ``partition/00004/image``."""
     return f"partition/{partition:05}/image"
 
 
-def profile_name(partition: int) -> str:
-    """Return the name of a partition's profile record: ``partition/00004/profile``."""
+def old_profile_name(partition: int) -> str:
+    """Return the name of a partition's profile at sealed level 1: ``partition/00004/profile``."""
     return f"partition/{partition:05}/profile"
 
 
-def parse_name(name: str) -> RecordName | None:
-    """Return a record's name taken apart, None for a name that no release ever wrote."""
-    if name == SYSTEM:
-        return RecordName(0, "system")
-    match = _PARTITION_RECORD.fullmatch(name)
+def parse_old_name(name: str) -> OldName | None:
+    """Return a name of sealed level 1 taken apart, None for any other name."""
+    match = _OLD_RECORD.fullmatch(name)
     if match is None or not 1 <= int(match[1]) <= LARGEST_PARTITION_ID:
         return None
-    return RecordName(int(match[1]), match[2])
+    return OldName(int(match[1]), match[2])

@@ -32,11 +32,34 @@ class NvramInUseError(OperatorError):
         super().__init__(rules.STATE_OWNER, f"another server uses this state: {place} is held")
 
 
+class Mark(Protocol):
+    """The high-water mark of one NVRAM: two slots of bytes; those who have the key know their meaning.
+
+    Everything raises NvramError on trouble.
+    """
+
+    def slots(self) -> tuple[bytes, ...]:
+        """Return what the slots hold, in order; b"" for one that was never written."""
+
+    def settle(self, content: bytes, keep: int | None) -> None:
+        """Make `content` durable in another slot than `keep`, and write to `keep` from then on.
+
+        `keep` is the slot that holds the newest genuine mark, None where no slot does.
+        """
+
+    def note(self, content: bytes) -> None:
+        """Note a durable commit; returns before the note itself is durable."""
+
+
 class Nvram(Protocol):
     """A place for sealed records, by name.
 
     Used by one thread at a time, not always the same.  Everything raises NvramError on trouble.
     """
+
+    @property
+    def mark(self) -> Mark:
+        """The high-water mark: which commit was the last one known durable."""
 
     def load(self) -> dict[str, bytes]:
         """Return every record."""

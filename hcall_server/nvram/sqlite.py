@@ -18,18 +18,20 @@ from typing import Any
 from hcall_abi.rules import storage as rules
 from hcall_server.files import sync_folder
 from hcall_server.nvram.files import make_private_file, unusable
-from hcall_server.nvram.mark import HighWaterMark
+from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.seam import NvramError, NvramInUseError, Trouble
 
 APPLICATION_ID = 0x53504B53
 """``SPKS``, in the SQLite header: the file is our NVRAM."""
-SCHEMA_LEVEL = 1
+SCHEMA_LEVEL = 2
 CHECKPOINT_PAGES = 1000
 
-_SCHEMA = {
-    "commits": "CREATE TABLE commits (number INTEGER NOT NULL)",
-    "record": "CREATE TABLE record (name TEXT PRIMARY KEY NOT NULL, blob BLOB NOT NULL)",
+_RECORD_TABLE = "CREATE TABLE record (name TEXT PRIMARY KEY NOT NULL, blob BLOB NOT NULL)"
+_SCHEMAS = {
+    1: {"commits": "CREATE TABLE commits (number INTEGER NOT NULL)", "record": _RECORD_TABLE},
+    SCHEMA_LEVEL: {"record": _RECORD_TABLE},
 }
+"""By level.  Level 1 had the number of the last commit in a table; now it is in the commit record."""
 _PRAGMAS = (
     "locking_mode = EXCLUSIVE",  # one owner, and no shared-memory file
     "journal_mode = WAL",
@@ -53,7 +55,6 @@ _NO_CODE = 0
 
 _PUT = "INSERT INTO record VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET blob = excluded.blob"
 _REMOVE = "DELETE FROM record WHERE name = ?"
-_COUNT = "UPDATE commits SET number = ?"
 
 
 class SqliteNvram:
@@ -70,8 +71,9 @@ class SqliteNvram:
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             with self._translated("corrupt", opening=True):
-                self._number = self._take_possession()
-            self._mark = self._open_mark()
+                level = self._take_possession()
+                number = self._old_number() if level == 1 else 0
+            self.mark = self._open_mark(number)
         except BaseException:
             self._connection.close()
             raise
@@ -97,14 +99,12 @@ class SqliteNvram:
             return
         with self._translated("io"):
             self._transaction(changes)
-        self._number += 1
-        self._mark.note(self._number)
 
     def close(self) -> None:
         """Let go of the file; the log is folded into it if that is possible, else at the next open."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
-        self._mark.close()
+        self.mark.close()
 
     def _transaction(self, changes: Mapping[str, bytes | None]) -> None:
         execute = self._connection.execute
@@ -112,7 +112,6 @@ class SqliteNvram:
         try:
             for name, blob in changes.items():
                 execute(_REMOVE, (name,)) if blob is None else execute(_PUT, (name, blob))
-            execute(_COUNT, (self._number + 1,))
             execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -125,58 +124,58 @@ class SqliteNvram:
                 self._connection.execute("ROLLBACK")
 
     def _take_possession(self) -> int:
-        """Lock the file, make or check what is in it, and return the number of its last commit."""
+        """Lock the file, make or check what is in it, and return its level."""
         for pragma in _PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
         found = dict(self._connection.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL"))
         application, level = self._pragma("application_id"), self._pragma("user_version")
         if not found and not application:
             self._make_schema()
+            level = SCHEMA_LEVEL
         elif application != APPLICATION_ID:
             raise self._corrupt("it is not an NVRAM file")
-        elif level != SCHEMA_LEVEL:
+        elif level not in _SCHEMAS:
             raise self._corrupt(f"it has level {level} where this release knows level {SCHEMA_LEVEL}")
-        elif found != _SCHEMA:
+        elif found != _SCHEMAS[level]:
             raise self._corrupt("its tables are not those of its level")
-        return self._checked_number()
+        self._check_integrity()
+        return int(level)
 
     def _make_schema(self) -> None:
         """Make the tables, in the file itself and not only in its log."""
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.values():
-            execute(statement)
-        execute("INSERT INTO commits VALUES (0)")
+        execute(_RECORD_TABLE)
         execute(f"PRAGMA application_id = {APPLICATION_ID}")
         execute(f"PRAGMA user_version = {SCHEMA_LEVEL}")
         execute("COMMIT")
         execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def _checked_number(self) -> int:
-        """Return the number of the last commit, after SQLite has checked the whole file.
+    def _check_integrity(self) -> None:
+        """Have SQLite check the whole file: it finds records that damage made vanish, which no seal can.
 
-        The check finds records that damage made vanish, which no seal can; it takes about as long
-        as loading (1 to 3 ms for 64 images of 64 KiB).
+        It takes about as long as loading (1 to 3 ms for 64 images of 64 KiB).
         """
         verdict = self._pragma("integrity_check(1)")
         if verdict != "ok":
             raise self._corrupt(str(verdict).replace("\n", " "))
+
+    def _old_number(self) -> int:
+        """Return the number of the last commit in a file of level 1."""
         rows = self._connection.execute("SELECT number FROM commits").fetchall()
         if len(rows) != 1 or not isinstance(rows[0][0], int):
             raise self._corrupt("it has no commit number")
         return rows[0][0]
 
-    def _open_mark(self) -> HighWaterMark:
-        """Return the high-water mark after comparing it: the file may not be older than it says."""
+    def _open_mark(self, number: int) -> FileMark:
+        """Return the high-water mark; one of level 1 may not be above `number`, that of the file."""
         path = self._path.with_name(self._path.name + "-mark")
-        mark = HighWaterMark(path)
+        mark = FileMark(path)
         try:
-            noted = mark.read()
-            if noted > self._number:
-                raise self._older_than(noted, path)
-            if noted < self._number or not noted:
-                mark.note(self._number, sync=True)
-                sync_folder(path.parent)
+            noted = mark.old_number()
+            if noted is not None and noted > number:
+                raise self._older_than(noted, number, path)
+            sync_folder(path.parent)
         except BaseException:
             mark.close()
             raise
@@ -214,10 +213,10 @@ class SqliteNvram:
             rules.NVRAM_FILE,
         )
 
-    def _older_than(self, noted: int, mark: Path) -> NvramError:
+    def _older_than(self, noted: int, number: int, mark: Path) -> NvramError:
         return NvramError(
             "corrupt",
-            f"NVRAM: {self._path} is damaged or an older copy: its last commit is {self._number}, but "
+            f"NVRAM: {self._path} is damaged or an older copy: its last commit is {number}, but "
             f"{noted} was confirmed; removing {mark} accepts it as it is",
             rules.NVRAM_AGE,
         )

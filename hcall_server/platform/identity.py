@@ -7,13 +7,19 @@ from typing import NamedTuple
 
 SYSTEM_ID_SIZE = 16
 ROOT_KEY_SIZE = 32
+SEALED_LEVEL = 2
 
 
 class SystemIdentity(NamedTuple):
-    """Who a managed system is: its public id (16 bytes) and its PKS root key (32 bytes, never shown)."""
+    """Who a managed system is: its public id (16 bytes) and its PKS root key (32 bytes, never shown).
+
+    `sealed_level` is that of its records in NVRAM.  From level 2 on there is always a commit record: its
+    absence is a loss, and never a new system.
+    """
 
     system_id: bytes
     root_key: bytes
+    sealed_level: int = SEALED_LEVEL
 
     @classmethod
     def make(cls, entropy: Callable[[int], bytes]) -> SystemIdentity:

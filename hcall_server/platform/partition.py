@@ -151,6 +151,11 @@ class Partition:
         return self._profile.name
 
     @property
+    def access_key(self) -> bytes:
+        """The key that its clients prove themselves with over TCP, 32 bytes; b"": no proof is right."""
+        return self._profile.access_key
+
+    @property
     def ipl_count(self) -> int:
         """How often it was IPLed, modulo 2^32."""
         return self._profile.ipl_count
@@ -178,6 +183,10 @@ class Partition:
     def set_auto_start(self, auto_start: bool) -> None:
         """Say whether it is activated when the system starts."""
         self._profile = self._profile._replace(auto_start=auto_start)
+
+    def set_access_key(self, key: bytes) -> None:
+        """Take another access key: sessions go on, the next OPEN needs the new one."""
+        self._profile = self._profile._replace(access_key=key)
 
     def change(self, attributes: ConsoleAttributes) -> None:
         """Take attributes that the system has found permissible; a session that is open goes on as it is.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.console import AT_FIRST, LARGEST_PARTITION_ID, ConsoleAttributes
 from hcall_abi.errors import OperatorError
 from hcall_abi.levels import FirmwareLevel
@@ -20,7 +21,7 @@ from hcall_server.platform.demands import check
 from hcall_server.platform.names import NewName
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import OFF, PowerState
-from hcall_server.platform.profile import PartitionProfile
+from hcall_server.platform.profile import PartitionProfile, new_uuid
 
 
 class ManagedSystem:
@@ -90,7 +91,12 @@ class ManagedSystem:
         taken, total = self.assigned_kbytes, self.total_kbytes
         check(attributes.SIZES, Change(name, self.level, AT_FIRST, first, taken, total))
         profile = PartitionProfile(
-            number=self._free_number(), name=name, attributes=first, auto_start=auto_start
+            number=self._free_number(),
+            name=name,
+            uuid=new_uuid(self._entropy),
+            access_key=self._entropy(ACCESS_KEY_SIZE),
+            attributes=first,
+            auto_start=auto_start,
         )
         return self.adopt(profile)
 
@@ -104,6 +110,14 @@ class ManagedSystem:
         if after != partition.attributes:
             check(attributes.RULES, self._change(partition, after))
             partition.change(after)
+        return partition
+
+    def set_access_key(self, name: str, key: bytes) -> Partition:
+        """Give a partition another access key; OperatorError where its records could not be opened."""
+        partition = self.find(name)
+        if partition.refused:
+            raise OperatorError(rules.POWER_STORED, f"the keystore of {name} was refused")
+        partition.set_access_key(key)
         return partition
 
     def power_on(self, name: str) -> Partition:

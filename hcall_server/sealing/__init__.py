@@ -1,9 +1,12 @@
 """Sealing: how everything that rests in NVRAM is encrypted, and how it comes back (spec/sealed.md).
 
-`Sealer` makes and opens sealed blobs; `seal_image` and its fellows put the partition image, the
-partition profile and the system record into them.  Pure but for the entropy that is handed in.
+`Sealer` makes and opens sealed blobs; `seal_partition` and its fellows put the partition record and the
+system record into them.  `CommitAuthority` tells which records belong together.  `level_1` reads
+what older releases wrote.  Pure but for the entropy that is handed in.
 """
 
+from hcall_server.sealing.commits import NO_COMMIT, CommitAuthority, CommitRecord
+from hcall_server.sealing.envelope import Unsealed
 from hcall_server.sealing.errors import (
     NotAuthenticError,
     NotSealedError,
@@ -16,23 +19,33 @@ from hcall_server.sealing.errors import (
     WrongKindError,
 )
 from hcall_server.sealing.formats import SealedKind
-from hcall_server.sealing.images import decode_image, encode_image, open_image, seal_image
-from hcall_server.sealing.profiles import (
+from hcall_server.sealing.images import decode_image, encode_image
+from hcall_server.sealing.partitions import (
+    PartitionRecord,
+    decode_partition,
+    encode_partition,
+    open_partition,
+    seal_partition,
+)
+from hcall_server.sealing.sealer import SYSTEM_OWNER, Sealer
+from hcall_server.sealing.system import (
+    Listed,
     SystemRecord,
-    decode_profile,
     decode_system,
-    encode_profile,
     encode_system,
-    open_profile,
     open_system,
-    seal_profile,
     seal_system,
 )
-from hcall_server.sealing.sealer import Sealer, Unsealed
 
 __all__ = [
+    "NO_COMMIT",
+    "SYSTEM_OWNER",
+    "CommitAuthority",
+    "CommitRecord",
+    "Listed",
     "NotAuthenticError",
     "NotSealedError",
+    "PartitionRecord",
     "PlaintextError",
     "SealedKind",
     "SealedLengthError",
@@ -45,15 +58,13 @@ __all__ = [
     "Unsealed",
     "WrongKindError",
     "decode_image",
-    "decode_profile",
+    "decode_partition",
     "decode_system",
     "encode_image",
-    "encode_profile",
+    "encode_partition",
     "encode_system",
-    "open_image",
-    "open_profile",
+    "open_partition",
     "open_system",
-    "seal_image",
-    "seal_profile",
+    "seal_partition",
     "seal_system",
 ]

@@ -6,22 +6,28 @@ All are storage faults.  None of them holds a key, a salt, plaintext or cipherte
 from __future__ import annotations
 
 from typing import ClassVar
+from uuid import UUID
 
 from hcall_abi.errors import StorageError
 from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
 from hcall_server.sealing.formats import SealedKind
 
+Owner = UUID | int
+"""Whose record it is: a partition's UUID, or at sealed level 1 its number; 0 is the system itself."""
 
-def record_name(kind: int, partition: int) -> str:
+
+def record_name(kind: int, owner: Owner) -> str:
     """Return what people call a record: ``the image of partition 4``, ``the system record``."""
     match kind:
+        case SealedKind.PARTITION:
+            return f"the record of partition {owner}"
         case SealedKind.PARTITION_IMAGE:
-            return f"the image of partition {partition}"
+            return f"the image of partition {owner}"
         case SealedKind.PARTITION_PROFILE:
-            return f"the profile of partition {partition}"
+            return f"the profile of partition {owner}"
         case SealedKind.SYSTEM_RECORD:
-            return "the system record" if partition == 0 else f"a system record of partition {partition}"
+            return "the system record" if int(owner) == 0 else f"a system record of partition {owner}"
     return f"a record of unknown kind {kind}"
 
 
@@ -32,15 +38,15 @@ class PlaintextError(StorageError):
 class SealingError(StorageError):
     """A sealed blob was refused.
 
-    `kind` and `partition` are those that were asked for, `reason` is the finding as a phrase.
+    `kind` and `owner` are those that were asked for, `reason` is the finding as a phrase.
     """
 
     broken: ClassVar[Rule]
 
-    def __init__(self, kind: int, partition: int, reason: str, rule: Rule | None = None) -> None:
-        super().__init__(rule or self.broken, f"{record_name(kind, partition)}: {reason}")
+    def __init__(self, kind: int, owner: Owner, reason: str, rule: Rule | None = None) -> None:
+        super().__init__(rule or self.broken, f"{record_name(kind, owner)}: {reason}")
         self.kind = kind
-        self.partition = partition
+        self.owner = owner
         self.reason = reason
 
 
@@ -51,7 +57,7 @@ class NotSealedError(SealingError):
 
 
 class UnknownLevelError(SealingError):
-    """The blob has a format level that this release does not know: damaged, or written by a newer one."""
+    """The blob has another format level: damaged, of an older release, or written by a newer one."""
 
     broken = rules.SEALED_LEVEL
 
@@ -75,17 +81,17 @@ class NotAuthenticError(SealingError):
 
 
 class SwappedError(NotAuthenticError):
-    """The blob is sound but belongs to another partition, whose number is `owner`."""
+    """The blob is sound but belongs to another partition, `real_owner`."""
 
     broken = rules.SEALED_OWNER
 
-    def __init__(self, kind: int, partition: int, owner: int) -> None:
-        super().__init__(kind, partition, f"swapped: this is {record_name(kind, owner)}")
-        self.owner = owner
+    def __init__(self, kind: int, owner: Owner, real_owner: Owner) -> None:
+        super().__init__(kind, owner, f"swapped: this is {record_name(kind, real_owner)}")
+        self.real_owner = real_owner
 
 
 class UndecodableError(SealingError):
     """The blob is authentic, but what it holds can't be read: written by a newer or a faulty release."""
 
-    def __init__(self, kind: int, partition: int, cause: PlaintextError) -> None:
-        super().__init__(kind, partition, f"authentic but unreadable: {cause.message}", cause.rule)
+    def __init__(self, kind: int, owner: Owner, cause: PlaintextError) -> None:
+        super().__init__(kind, owner, f"authentic but unreadable: {cause.message}", cause.rule)

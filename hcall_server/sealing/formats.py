@@ -2,7 +2,8 @@
 
 The envelope goes around every blob and is read before anything is known to be authentic; the
 plaintexts are read only after authentication, and just as strictly.  Where a layout is on a hot
-path its `FixedLayout` is derived from the definition here, never written a second time.
+path its `FixedLayout` is derived from the definition here, never written a second time.  Layouts that
+are only read any more are in `level_1_formats`.
 """
 
 from __future__ import annotations
@@ -19,23 +20,28 @@ from construct import (
     Int32ub,
     Int64ub,
     Prefixed,
+    PrefixedArray,
     Struct,
     Terminated,
     this,
 )
 
+from hcall_abi.bounds import ACCESS_KEY_SIZE
+from hcall_server.platform.identity import SEALED_LEVEL
+
 MAGIC = b"SPKS"
-ENVELOPE_LEVEL = 1
-"""The envelope format that is written; older ones stay readable for ever."""
+ENVELOPE_LEVEL = SEALED_LEVEL
+"""The sealed level that is written; older ones stay readable for ever."""
 SALT_SIZE = 32
 TAG_SIZE = 16
 SYSTEM_ID_SIZE = 16
+UUID_SIZE = 16
 KEY_SIZE = 32
 NONCE_SIZE = 12
 
 IMAGE_LEVEL = 1
-PROFILE_LEVEL = 2
-SYSTEM_LEVEL = 1
+PARTITION_LEVEL = 1
+SYSTEM_LEVEL = 2
 
 
 class SealedKind(IntEnum):
@@ -44,17 +50,23 @@ class SealedKind(IntEnum):
     PARTITION_IMAGE = 1
     PARTITION_PROFILE = 2
     SYSTEM_RECORD = 3
+    PARTITION = 4
 
 
-ENVELOPE_HEADER = Struct(
-    "magic" / Const(MAGIC),
-    "level" / Const(ENVELOPE_LEVEL, Int8ub),
-    "kind" / Int8ub,
-    "reserved" / Const(0, Int16ub),
-    "salt" / Bytes(SALT_SIZE),
-    "generation" / Int64ub,
-    "sealed_length" / Int32ub,
-)
+def envelope_header(level: int) -> Struct:
+    """Return the layout of an envelope's header; all levels have the same fields."""
+    return Struct(
+        "magic" / Const(MAGIC),
+        "level" / Const(level, Int8ub),
+        "kind" / Int8ub,
+        "reserved" / Const(0, Int16ub),
+        "salt" / Bytes(SALT_SIZE),
+        "generation" / Int64ub,
+        "sealed_length" / Int32ub,
+    )
+
+
+ENVELOPE_HEADER = envelope_header(ENVELOPE_LEVEL)
 """The clear part of a sealed blob, 52 bytes; all of it is associated data (spec/sealed.md#the-envelope)."""
 
 ENVELOPE = Struct(
@@ -67,7 +79,7 @@ ENVELOPE = Struct(
 ASSOCIATED_DATA = Struct(
     "header" / Bytes(ENVELOPE_HEADER.sizeof()),
     "system_id" / Bytes(SYSTEM_ID_SIZE),
-    "partition" / Int16ub,
+    "uuid" / Bytes(UUID_SIZE),
 )
 """What is authenticated besides the ciphertext: the clear header, and whose blob it is."""
 
@@ -97,49 +109,49 @@ IMAGE = Struct(
     "objects" / Array(this.header.count, OBJECT),
     Terminated,
 )
-"""The plaintext of a partition image (spec/sealed.md#partition-image)."""
+"""The image in a partition record (spec/sealed.md#partition-image)."""
 
-_PROFILE_FIELDS = (
+LATER_FIELDS = PrefixedArray(
+    Int8ub,
+    Struct("tag" / Int16ub, "value" / Prefixed(Int16ub, GreedyBytes)),
+)
+"""A tagged list: fields that later releases may add (spec/sealed.md#later-fields)."""
+
+PARTITION_HEADER = Struct(
+    "level" / Const(PARTITION_LEVEL, Int16ub),
+    "attributes" / Int16ub,
     "number" / Int16ub,
     "secure_boot" / Int8ub,
     "auto_start" / Int8ub,
     "kbytes" / Int32ub,
     "ipl_count" / Int32ub,
-    "image_generation" / Int64ub,
+    "access_key" / Bytes(ACCESS_KEY_SIZE),
+    "custody" / Int8ub,
     "name_length" / Int8ub,
 )
 
-PROFILE_HEADER = Struct(
-    "level" / Const(PROFILE_LEVEL, Int16ub),
-    "attributes" / Int16ub,
-    *_PROFILE_FIELDS,
-)
-
-PROFILE = Struct(
-    "header" / PROFILE_HEADER,
+PARTITION = Struct(
+    "header" / PARTITION_HEADER,
     "name" / Bytes(this.header.name_length),
-    Terminated,
+    "later" / LATER_FIELDS,
+    "image" / GreedyBytes,
 )
-"""The plaintext of a partition profile (spec/sealed.md#partition-profile)."""
+"""The plaintext of a partition record: profile, then image (spec/sealed.md#partition-record)."""
 
-PROFILE_1_HEADER = Struct(
-    "level" / Const(1, Int16ub),
-    "reserved" / Const(0, Int16ub),
-    *_PROFILE_FIELDS,
+LISTED = Struct(
+    "uuid" / Bytes(UUID_SIZE),
+    "number" / Int16ub,
+    "name" / Prefixed(Int8ub, GreedyBytes),
 )
-
-PROFILE_1 = Struct(
-    "header" / PROFILE_1_HEADER,
-    "name" / Bytes(this.header.name_length),
-    Terminated,
-)
-"""The plaintext of a profile of level 1, which knew no attributes: it is only read any more."""
+"""One partition in the roster of the system record."""
 
 SYSTEM = Struct(
     "level" / Const(SYSTEM_LEVEL, Int16ub),
     "reserved" / Const(0, Int16ub),
     "total_kbytes" / Int32ub,
     "firmware" / Prefixed(Int8ub, GreedyBytes),
+    "roster" / PrefixedArray(Int16ub, LISTED),
+    "later" / LATER_FIELDS,
     Terminated,
 )
 """The plaintext of the system record (spec/sealed.md#system-record)."""

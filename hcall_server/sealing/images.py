@@ -1,4 +1,4 @@
-"""The partition image: the whole store of one partition as one plaintext (spec/sealed.md#partition-image).
+"""The partition image: the whole store of one partition, within its record (spec/sealed.md#partition-image).
 
 Encoding runs at every flush, so both directions use `struct` codecs derived from the Construct
 definitions in `formats`, which stay the truth; a property test holds the two equal.
@@ -10,9 +10,8 @@ from hcall_abi.consumers import Consumer
 from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import storage as rules
 from hcall_server.keystore.image import StoredObject, StoreImage
-from hcall_server.sealing.errors import PlaintextError, UndecodableError
-from hcall_server.sealing.formats import IMAGE_HEADER, IMAGE_LEVEL, OBJECT_HEADER, SealedKind
-from hcall_server.sealing.sealer import Sealer
+from hcall_server.sealing.errors import PlaintextError
+from hcall_server.sealing.formats import IMAGE_HEADER, IMAGE_LEVEL, OBJECT_HEADER
 
 _HEADER = FixedLayout(IMAGE_HEADER)
 _OBJECT = FixedLayout(OBJECT_HEADER)
@@ -20,7 +19,7 @@ _CONSUMERS = frozenset(int(consumer) for consumer in Consumer)
 
 
 def encode_image(image: StoreImage) -> bytes:
-    """Return the plaintext of an image, without its generation, which stands in the envelope."""
+    """Return the bytes of an image, without its generation, which stands in the envelope."""
     pack = _OBJECT.pack_raw
     parts = [_HEADER.pack(len(image.objects))]
     for consumer, label, policy, data in image.objects:
@@ -44,20 +43,6 @@ def decode_image(plaintext: bytes, generation: int) -> StoreImage:
     if offset != len(plaintext):
         raise PlaintextError(rules.IMAGE_END, f"{len(plaintext) - offset} bytes after the last object")
     return StoreImage(generation, tuple(objects.values()))
-
-
-def seal_image(sealer: Sealer, partition: int, image: StoreImage) -> bytes:
-    """Return the sealed blob of one partition's image."""
-    return sealer.seal(SealedKind.PARTITION_IMAGE, partition, image.generation, encode_image(image))
-
-
-def open_image(sealer: Sealer, partition: int, blob: bytes) -> StoreImage:
-    """Return the image in a sealed blob; raises SealingError with the reason."""
-    generation, plaintext = sealer.open(SealedKind.PARTITION_IMAGE, partition, blob)
-    try:
-        return decode_image(plaintext, generation)
-    except PlaintextError as error:
-        raise UndecodableError(SealedKind.PARTITION_IMAGE, partition, error) from None
 
 
 def _object_count(plaintext: bytes) -> int:

@@ -3,20 +3,19 @@
     assemble(State(folder).seams(), settings)                    # a server
     assemble(Seams(chance, clock, MemoryNvram(), ...), settings)    # a simulation
 
-The order: anchor card, system record, partitions, then the changes that the settings ask for.  None of it
-needs an event loop or waits.  Whatever is refused leaves the records of every partition as
-they were.  A power cut, in a test, is `assemble` again over what NVRAM and the components hold.
+The order: what is stored (`service/stored.py`), partitions, then the changes that the settings ask for.
+None of it needs an event loop.  Whatever is refused leaves the records of every partition as they were.
+A power cut, in a test, is `assemble` again over what NVRAM and the components hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
 from hcall_abi.rules import console, storage
-from hcall_server.components.seam import Components, RootKeyComponent
+from hcall_server.components.seam import Components
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine.logs import log_trouble
@@ -25,8 +24,11 @@ from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.partition import LATCH, Partition
 from hcall_server.platform.system import ManagedSystem
-from hcall_server.sealing import Sealer, SystemRecord
+from hcall_server.sealing import SystemRecord
+from hcall_server.sealing.level_1 import OldSealer
 from hcall_server.service.settings import PartitionSettings, Settings
+from hcall_server.service.stored import Opening, Stored
+from hcall_server.writeback.convert import recover_left_over
 from hcall_server.writeback.encryptor import Clock, Encryptor
 from hcall_server.writeback.recover import recover_partitions, recover_system
 from hcall_server.writeback.worker import Worker
@@ -54,23 +56,28 @@ def assemble(seams: Seams, settings: Settings) -> Machine:
     opened.  A partition that can't be opened is in the system, with `refused` set.  No partition is
     activated yet: `Machine.start` does that.
     """
-    records = seams.nvram.load()
-    identity = identity_of(seams.components.anchor_card, records, seams.entropy)
-    sealer = Sealer(identity, seams.entropy)
-    stored = recover_system(records, sealer)
-    if stored is None and records:
-        raise _lost("the system record is missing", records)
-    record = _record(stored, settings)
-    system = _system(record, identity, seams.entropy, settings)
-    recover_partitions(system, records, sealer)
+    nvram = FaultyNvram(seams.nvram)
+    opening = Opening(
+        seams.components.anchor_card,
+        nvram,
+        seams.entropy,
+        seams.transport,
+        accept_older=settings.accept_older,
+    )
+    stored = opening.open(_record(None, settings))
+    before = recover_system(stored.records, stored.commit, stored.sealer)
+    record = _record(before, settings)
+    system = _system(record, stored.identity, seams.entropy, settings)
+    recover_left_over(system, stored.records, OldSealer(stored.identity))
+    recover_partitions(system, stored.records, stored.commit, stored.sealer, before.roster)
     _check_total(system)
-    machine = _machine(system, sealer, seams, settings)
-    if record != stored:
-        machine.encryptor.system_changed(record)
+    machine = _machine(system, nvram, stored, seams, settings)
     for wish in settings.partition:
         _fulfil(machine, wish)
+    if SystemRecord.of(system) != before:
+        machine.encryptor.system_changed(system)
     for partition in system.partitions.values():
-        seams.transport.access_key(partition)
+        seams.transport.publish_key(partition)
     return machine
 
 
@@ -87,11 +94,12 @@ def _system(
     )
 
 
-def _machine(system: ManagedSystem, sealer: Sealer, seams: Seams, settings: Settings) -> Machine:
-    nvram = FaultyNvram(seams.nvram)
+def _machine(
+    system: ManagedSystem, nvram: FaultyNvram, stored: Stored, seams: Seams, settings: Settings
+) -> Machine:
     encryptor = Encryptor(
-        nvram,
-        sealer,
+        stored.commits,
+        stored.sealer,
         seams.worker,
         clock=seams.clock,
         delay=settings.flush_delay_ms / 1000,
@@ -114,25 +122,6 @@ def _check_total(system: ManagedSystem) -> None:
     if taken > system.total_kbytes:
         message = f"the stored keystores take {taken} KiB, and the system's total is {system.total_kbytes}"
         raise OperatorError(console.SIZE_TOTAL, message)
-
-
-def identity_of(card: RootKeyComponent, records: Mapping[str, bytes], entropy: Entropy) -> SystemIdentity:
-    """Return who the system is; a new system makes its identity.
-
-    StorageError when NVRAM holds records and the card that could open them is gone: a new root key
-    would only bury them.
-    """
-    identity = card.read()
-    if identity is None:
-        if records:
-            raise _lost(f"the {card.name} is missing", records)
-        identity = SystemIdentity.make(entropy)
-        card.write(identity)
-    return identity
-
-
-def _lost(what: str, records: Mapping[str, bytes]) -> StorageError:
-    return StorageError(storage.SYSTEM_KEYS, f"{what}, and NVRAM holds {len(records)} records")
 
 
 def _record(stored: SystemRecord | None, settings: Settings) -> SystemRecord:

@@ -41,7 +41,7 @@ class State:
         self.folder = folder.absolute()
         self.run_folder = self.folder / "run"
         self._keys = self.folder / "access-keys"
-        self.listeners = Listeners(self.run_folder, AccessKeys(self._keys, entropy))
+        self.listeners = Listeners(self.run_folder, AccessKeys(self._keys))
         self._entropy = entropy
         self._lock = -1
         try:

@@ -1,8 +1,7 @@
 """The write-behind encryptor: takes what is dirty, seals it, commits it, and says it is flushed.
 
-One flush covers all dirty partitions and is one NVRAM transaction.  A partition's records are its
-profile and, where its keystore is on, its image; the profile names the generation of the image, so
-neither goes back without the other.
+One flush covers all dirty partitions and is one NVRAM transaction.  A partition has one record, with its
+profile and, where its keystore is on, its image.  So neither goes back without the other.
 
     a partition changes   -> dirty; the encryptor waits `delay` for company
     a CONFIRM waits       -> it goes at once
@@ -15,17 +14,18 @@ Nothing is ever reported as flushed before its commit has returned.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import trio
 
 from hcall_server.keystore.store import Keystore
-from hcall_server.nvram.names import SYSTEM, image_name, profile_name
-from hcall_server.nvram.seam import Nvram, NvramError
+from hcall_server.nvram.names import SYSTEM, partition_name
+from hcall_server.nvram.seam import NvramError
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.profile import PartitionProfile
-from hcall_server.sealing import Sealer, SystemRecord, seal_image, seal_profile, seal_system
+from hcall_server.platform.system import ManagedSystem
+from hcall_server.sealing import PartitionRecord, Sealer, SystemRecord, seal_partition, seal_system
+from hcall_server.writeback.commits import Commits
 from hcall_server.writeback.health import FlushState, Health
 from hcall_server.writeback.worker import Worker
 
@@ -69,7 +69,7 @@ class Encryptor:
 
     def __init__(
         self,
-        nvram: Nvram,
+        commits: Commits,
         sealer: Sealer,
         worker: Worker,
         *,
@@ -77,7 +77,7 @@ class Encryptor:
         delay: float = DEFAULT_DELAY,
         on_trouble: OnTrouble = lambda error: None,
     ) -> None:
-        self._nvram = nvram
+        self._commits = commits
         self._sealer = sealer
         self._worker = worker
         self.on_trouble = on_trouble
@@ -94,7 +94,7 @@ class Encryptor:
         self._commit_since: float | None = None
         self._retry = 0.0
         self._error: NvramError | None = None
-        self._commits = 0
+        self._successes = 0
         self._failures = 0
 
     def changed(self, partition: Partition) -> None:
@@ -114,10 +114,10 @@ class Encryptor:
         if keystore is not None and keystore.contents.awaited > keystore.contents.flushed:
             self._hurry.set()
 
-    def system_changed(self, record: SystemRecord) -> None:
+    def system_changed(self, system: ManagedSystem) -> None:
         """Note that the system's own record is to be written."""
         self._note_work()
-        self._loose[SYSTEM] = seal_system(self._sealer, record)
+        self._loose[SYSTEM] = seal_system(self._sealer, SystemRecord.of(system))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush whatever becomes dirty, until cancelled."""
@@ -166,7 +166,7 @@ class Encryptor:
             last_error=self._error.message if self._error else None,
             pending=pending,
             oldest_pending=self._clock() - since if pending else 0.0,
-            commits=self._commits,
+            commits=self._successes,
             failures=self._failures,
         )
 
@@ -198,15 +198,15 @@ class Encryptor:
     async def _commit(self, batch: list[_Snapshot], loose: Records) -> None:
         records = dict(loose)
         for snapshot in batch:
-            records.update(self._sealed(snapshot))
-        await self._worker.run(partial(self._nvram.commit, records))
+            records[partition_name(snapshot.profile.uuid)] = self._sealed(snapshot)
+        commit = self._commits.prepared(records)
+        await self._worker.run(commit.run)
+        self._commits.done(commit)
 
-    def _sealed(self, snapshot: _Snapshot) -> Records:
+    def _sealed(self, snapshot: _Snapshot) -> bytes:
         """Seal a partition as it is now; nothing has run since the snapshot was taken."""
-        partition, keystore, profile = snapshot
-        number = partition.number
-        image = seal_image(self._sealer, number, keystore.contents.snapshot()) if keystore else None
-        return {profile_name(number): seal_profile(self._sealer, profile), image_name(number): image}
+        image = snapshot.keystore.contents.snapshot() if snapshot.keystore else None
+        return seal_partition(self._sealer, PartitionRecord(snapshot.profile, image))
 
     def _put_back(self, loose: Records) -> None:
         for number, snapshot in self._flying.items():
@@ -224,7 +224,7 @@ class Encryptor:
         self.on_trouble(error)
 
     def _note_success(self, batch: list[_Snapshot]) -> None:
-        self._commits += 1
+        self._successes += 1
         for snapshot in batch:
             if snapshot.keystore:
                 snapshot.keystore.contents.mark_flushed(snapshot.profile.image_generation)

@@ -1,116 +1,171 @@
 """Recovery: from the records in NVRAM to partitions, refusing what does not open.
 
-A record that is damaged, swapped, truncated, foreign or missing takes its own partition out of
-service with a reason that names it; every other partition is brought back.  Nothing is deleted.
+A record that is damaged, swapped, truncated, foreign, missing, or not the one of the last commit takes its
+own partition out of service with a reason that names it; every other partition is brought back.  Nothing
+is deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from uuid import UUID
 
+from hcall_abi.console import LARGEST_PARTITION_ID
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import storage as rules
-from hcall_server.keystore.image import StoreImage
-from hcall_server.nvram.names import SYSTEM, image_name, parse_name, profile_name
+from hcall_server.nvram.names import SYSTEM, parse_partition, partition_name, record_id
 from hcall_server.platform.partition import Partition
-from hcall_server.platform.power import OFF, PowerState, refused
+from hcall_server.platform.power import refused
 from hcall_server.platform.profile import PartitionProfile
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import (
+    CommitRecord,
+    Listed,
+    PartitionRecord,
     Sealer,
     SealingError,
     SystemRecord,
-    open_image,
-    open_profile,
+    open_partition,
     open_system,
 )
 
 Records = Mapping[str, bytes]
+_SYSTEM_ID = record_id(SYSTEM)
+_OTHER_COPY = "is genuine, but not the one of the last commit: an older copy, or one from elsewhere"
 
 
-def recover_system(records: Records, sealer: Sealer) -> SystemRecord | None:
-    """Return the system's own record, None where there is none yet; SealingError when it is damaged."""
+def recover_system(records: Records, commit: CommitRecord, sealer: Sealer) -> SystemRecord:
+    """Return the system's own record; StorageError when it is missing, damaged, or not of the last commit."""
     blob = records.get(SYSTEM)
-    return None if blob is None else open_system(sealer, blob)
+    if blob is None:
+        raise lost_system(records)
+    record = open_system(sealer, blob)
+    if not commit.lists(_SYSTEM_ID, blob):
+        raise StorageError(rules.RECORDS_COMMITTED, f"the system record {_OTHER_COPY}")
+    return record
 
 
-def recover_partitions(system: ManagedSystem, records: Records, sealer: Sealer) -> list[Partition]:
-    """Bring every stored partition into `system`; return those with `refused` set."""
-    numbers = sorted({found.partition for name in records if (found := parse_name(name))} - {0})
-    recovery = _Recovery(system, records, sealer, numbers)
-    for number in numbers:
-        recovery.bring_back(number)
+def lost_system(records: Records) -> StorageError:
+    """Return the error for NVRAM without a system record."""
+    message = f"the system record is missing, and NVRAM holds {len(records)} records"
+    return StorageError(rules.SYSTEM_KEYS, message)
+
+
+def recover_partitions(
+    system: ManagedSystem,
+    records: Records,
+    commit: CommitRecord,
+    sealer: Sealer,
+    roster: Iterable[Listed],
+) -> list[Partition]:
+    """Bring every stored partition into `system`; return those with `refused` set.
+
+    `roster` is that of the system record: it names partitions whose own records do not.
+    """
+    listed = {UUID(bytes=record) for record in commit.records if record != _SYSTEM_ID}
+    found = {uuid for name in records if (uuid := parse_partition(name))}
+    recovery = _Recovery(system, records, commit, sealer, listed | found, roster)
+    recovery.bring_back_all()
     return [partition for partition in system.partitions.values() if partition.refused]
+
+
+def stand_in(system: ManagedSystem, name: str, reason: SwpksError, *, number: int, uuid: UUID) -> None:
+    """Show a partition whose own name is lost, as ``unreadable:`` and the name of what is left of it.
+
+    No partition can be given such a name, so it never hides another one.
+    """
+    profile = PartitionProfile(
+        number=number, name=f"unreadable:{name}", uuid=uuid, access_key=b"", auto_start=False
+    )
+    system.adopt(profile, state=refused(reason, name_unknown=True))
 
 
 class _Recovery:
     """One run over the records of all partitions."""
 
-    def __init__(self, system: ManagedSystem, records: Records, sealer: Sealer, numbers: list[int]) -> None:
+    def __init__(
+        self,
+        system: ManagedSystem,
+        records: Records,
+        commit: CommitRecord,
+        sealer: Sealer,
+        uuids: Iterable[UUID],
+        roster: Iterable[Listed],
+    ) -> None:
         self._system = system
         self._records = records
+        self._commit = commit
         self._sealer = sealer
-        self._numbers = numbers
+        self._uuids = sorted(uuids)
+        self._roster = {each.uuid: each for each in roster}
 
-    def bring_back(self, number: int) -> None:
-        """Bring one partition back, whole or refused."""
-        try:
-            profile = self._profile(number)
-        except StorageError as error:
-            self._stand_in(number, self._explained(error, profile_name(number)))
-            return
-        self._system.adopt(profile, *self._store(profile))
+    def bring_back_all(self) -> None:
+        """Bring every partition back, whole or refused.
 
-    def _store(self, profile: PartitionProfile) -> tuple[StoreImage | None, PowerState]:
-        """Return the image that belongs to a profile, or the state of a partition without one."""
-        try:
-            self._check_size(profile)
-            return self._image(profile), OFF
-        except SwpksError as error:
-            return None, refused(self._explained(error, image_name(profile.number)))
-
-    def _profile(self, number: int) -> PartitionProfile:
-        blob = self._records.get(profile_name(number))
-        if blob is None:
-            raise _missing(f"partition {number}", "profile")
-        return open_profile(self._sealer, number, blob)
-
-    def _image(self, profile: PartitionProfile) -> StoreImage | None:
-        if not profile.attributes.keystore_kbytes:
-            return None
-        blob = self._records.get(image_name(profile.number))
-        if blob is None:
-            raise _missing(f"partition {profile.name}", "image")
-        image = open_image(self._sealer, profile.number, blob)
-        if image.generation != profile.image_generation:
-            raise StorageError(
-                rules.RECORDS_TOGETHER,
-                f"the image of partition {profile.name} is of generation {image.generation} "
-                f"and its profile goes with {profile.image_generation}: one of them is an old copy",
-            )
-        return image
-
-    def _check_size(self, profile: PartitionProfile) -> None:
-        level, kbytes = self._system.level, profile.attributes.keystore_kbytes
-        if kbytes > level.max_kbytes:
-            message = f"partition {profile.name} has {kbytes} KiB stored"
-            limit = f"{level.name} allows {level.max_kbytes} KiB"
-            raise OperatorError(rules.RECORDS_LEVEL, f"{message}, {limit}")
-
-    def _stand_in(self, number: int, reason: SwpksError) -> None:
-        """Keep the number of a partition whose profile is lost taken, under a name that says so.
-
-        No partition can be given such a name, so it never hides another one.
+        First those whose records are in order: a copy from elsewhere may claim the number of one of them.
         """
-        profile = PartitionProfile(number=number, name=f"unreadable:{number}", auto_start=False)
-        self._system.adopt(profile, state=refused(reason, name_unknown=True))
+        opened: list[PartitionRecord] = []
+        lost: list[tuple[UUID, StorageError]] = []
+        for uuid in self._uuids:
+            try:
+                opened.append(self._opened(uuid))
+            except StorageError as why:
+                lost.append((uuid, why))
+        for record in sorted(opened, key=lambda each: (not self._fits(each), each.profile.number)):
+            self._adopt(record, lost)
+        for uuid, error in lost:
+            self._stand_in(uuid, error)
 
-    def _explained(self, error: SwpksError, name: str) -> SwpksError:
-        """Return the most telling error: a blob of another partition is named as such."""
-        if isinstance(error, SealingError):
-            return self._sealer.explain(error, self._records[name], self._numbers)
-        return error
+    def _opened(self, uuid: UUID) -> PartitionRecord:
+        blob = self._records.get(partition_name(uuid))
+        if blob is None:
+            raise StorageError(rules.RECORDS_COMMITTED, f"the record of partition {uuid} is missing")
+        try:
+            return open_partition(self._sealer, uuid, blob)
+        except SealingError as error:
+            raise self._sealer.explain(error, blob, self._uuids) from None
 
+    def _adopt(self, record: PartitionRecord, lost: list[tuple[UUID, StorageError]]) -> None:
+        """Take a partition in; one that claims a name or number of another is lost."""
+        profile, image = record
+        objection = self._objection(record)
+        if objection is None:
+            self._system.adopt(profile, image)
+        elif isinstance(objection, StorageError) and self._is_taken(profile.number, profile.name):
+            lost.append((profile.uuid, objection))
+        else:
+            self._system.adopt(profile, state=refused(objection))
 
-def _missing(whose: str, what: str) -> StorageError:
-    return StorageError(rules.RECORDS_WHOLE, f"the {what} of {whose} is missing")
+    def _stand_in(self, uuid: UUID, error: StorageError) -> None:
+        """Show a partition whose record does not open: under its own name, if the roster has it."""
+        known = self._roster.get(uuid)
+        if known is None or self._is_taken(known.number, known.name):
+            stand_in(self._system, str(uuid), error, number=self._largest_free(), uuid=uuid)
+            return
+        profile = PartitionProfile(known.number, known.name, uuid, access_key=b"", auto_start=False)
+        self._system.adopt(profile, state=refused(error))
+
+    def _fits(self, record: PartitionRecord) -> bool:
+        uuid = record.profile.uuid
+        return self._commit.lists(uuid.bytes, self._records[partition_name(uuid)])
+
+    def _objection(self, record: PartitionRecord) -> SwpksError | None:
+        """Return why a record that opens is refused all the same, None if it is not."""
+        profile, level = record.profile, self._system.level
+        if not self._fits(record):
+            message = f"the record of partition {profile.name} ({profile.uuid}) {_OTHER_COPY}"
+            return StorageError(rules.RECORDS_COMMITTED, message)
+        kbytes = profile.attributes.keystore_kbytes
+        if kbytes > level.max_kbytes:
+            limit = f"{level.name} allows {level.max_kbytes} KiB"
+            message = f"partition {profile.name} has {kbytes} KiB stored, {limit}"
+            return OperatorError(rules.RECORDS_LEVEL, message)
+        return None
+
+    def _is_taken(self, number: int, name: str) -> bool:
+        return name in self._system.partitions or self._system.by_number(number) is not None
+
+    def _largest_free(self) -> int:
+        """Return a number for a partition whose own one is lost."""
+        taken = {partition.number for partition in self._system.partitions.values()}
+        return next(number for number in range(LARGEST_PARTITION_ID, 0, -1) if number not in taken)

@@ -44,7 +44,7 @@ class AttributeRow(NamedTuple):
     """The row of one attribute.
 
     `numbers` are those that it may have at all.  `sealed` is its place in the sealed profile
-    (spec/sealed.md#partition-profile): the name of a field, or for a switch its bit of `attributes`.
+    (spec/sealed.md#partition-record): the name of a field, or for a switch its bit of `attributes`.
     `words` are the names of its numbers, from 0 on.  `needs` is the h-call without which a firmware
     level does not have it, or another attribute without which it cannot be on.  `of_updates` marks
     attributes of signed updates: they change while the partition is powered off, and go with the keystore.

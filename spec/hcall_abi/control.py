@@ -112,6 +112,8 @@ VERBS: tuple[Verb, ...] = (
          _SHOWN, None, _CHANGE),
     Verb("POST", "/v1/partitions/{name}/ipl", "ipl", "restart a running partition, end its sessions",
          _SHOWN, None, _CHANGE),
+    Verb("POST", "/v1/partitions/{name}/rotate-key", "rotateKey", "give a partition a new access key for TCP",
+         _SHOWN, None, _CHANGE),
     Verb("PATCH", "/v1/partitions/{name}/attributes", "setAttributes", "set attributes, all of them or none",
          _SHOWN, AttributeChanges, _CHANGE),
     Verb("PUT", "/v1/partitions/{name}/faults", "setFaults", "set a fault plan, or end it with no faults",

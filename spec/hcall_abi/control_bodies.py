@@ -131,10 +131,11 @@ class Trouble(View):
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionFacts:
-    """What the console shows of a partition before its attributes."""
+    """What the console shows of a partition before its attributes; `uuid` names it for life."""
 
     number: int
     name: str
+    uuid: str
     power: Literal["off", "running"]
     ipl_count: int
     auto_start: bool

@@ -209,6 +209,11 @@ _VERBS = {
         _power,
     ),
     "ipl": _Verb("restart a partition", {"name": _NAME}, lambda args: Ask(console.ipl(args.name))),
+    "rotate-key": _Verb(
+        "give a partition a new access key for TCP; it is in access-keys/NAME.key of the state",
+        {"name": _NAME},
+        lambda args: Ask(console.rotate_key(args.name)),
+    ),
     "secure-boot": _Verb(
         "set the secure-boot mode that the next IPL takes",
         {"name": _NAME, "mode": _MODE},

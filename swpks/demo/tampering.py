@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from pathlib import Path
+from uuid import UUID
 
 from hcall_client.channel import open_channel
 from hcall_client.errors import OpenRefused
 from hcall_client.guests.kernel import LinuxKernel
-from hcall_server.nvram.names import image_name
+from hcall_server.nvram.names import partition_name
 from swpks.demo.first_ipl import NEIGHBOURS_DATA, NEIGHBOURS_OBJECT
 from swpks.demo.play import NEIGHBOUR, PARTITION, Play
 
 
 async def tamper(play: Play) -> None:
-    """Flip a bit in the partition's image; the next start has to find it, and to hurt nobody else."""
-    shows = "The server is stopped; somebody flips one bit of one partition's image in the NVRAM file."
+    """Flip a bit in the partition's record; the next start has to find it, and to hurt nobody else."""
+    shows = "The server is stopped; somebody flips one bit of one partition's record in the NVRAM file."
     with play.stage.step("One bit of NVRAM is flipped", shows):
-        record = image_name(play.channel.partition)
+        record = partition_name(UUID(play.partition(PARTITION).uuid))
         await play.disconnect()
         play.stage.check("SIGTERM: the server flushes and ends with status 0", play.server.stop() == 0)
         place = flip_bit(play.server.state / "nvram.sqlite", record)

@@ -12,12 +12,28 @@ from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.store import Keystore
 from hcall_server.machine.logs import Log
-from hcall_server.nvram import SYSTEM, Nvram, NvramError, image_name, profile_name
+from hcall_server.nvram import (
+    COMMIT,
+    SYSTEM,
+    Nvram,
+    NvramError,
+    parse_partition,
+    partition_name,
+    record_id,
+)
 from hcall_server.nvram.memory import MemoryNvram
-from hcall_server.nvram.names import parse_name
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.partition import Partition
-from hcall_server.sealing import Sealer, SystemRecord, open_image, seal_image, seal_profile, seal_system
+from hcall_server.sealing import (
+    NO_COMMIT,
+    CommitAuthority,
+    PartitionRecord,
+    Sealer,
+    SystemRecord,
+    open_partition,
+    seal_partition,
+    seal_system,
+)
 from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.writeback.worker import Job, Worker
@@ -26,10 +42,8 @@ from tests.guest import Chance, Guest
 
 PENDING, FLUSHED, GONE = (0, 0), (0, 1), (-7, 1)
 """What CONFIRM answers: status and r4."""
-RECORD = SystemRecord("FW1110", 16384)
-
-
-IDENTITY = SystemIdentity(bytes(range(16)), bytes(range(32)))
+IDENTITY = SystemIdentity(bytes(range(16)), bytes(range(32)), sealed_level=1)
+"""Level 1: a system that takes records without a mark, because its first start may have been cut short."""
 
 
 def make_sealer(identity: SystemIdentity = IDENTITY) -> Sealer:
@@ -41,13 +55,27 @@ def first_records(partitions: int, kbytes: int) -> dict[str, bytes]:
     wishes = tuple(PartitionSettings.of(f"lpar{n + 1}", kbytes) for n in range(partitions))
     machine = assemble(_seams(MemoryNvram()), Settings(partition=wishes))
     sealer = make_sealer()
-    records = {SYSTEM: seal_system(sealer, RECORD)}
+    records = {SYSTEM: seal_system(sealer, SystemRecord.of(machine.system))}
     for partition in machine.system.partitions.values():
-        records[profile_name(partition.number)] = seal_profile(sealer, partition.profile)
-        if partition.keystore:
-            image = seal_image(sealer, partition.number, partition.keystore.contents.snapshot())
-            records[image_name(partition.number)] = image
-    return records
+        image = partition.keystore.contents.snapshot() if partition.keystore else None
+        record = PartitionRecord(partition.profile, image)
+        records[partition_name(partition.profile.uuid)] = seal_partition(sealer, record)
+    return committed(records)
+
+
+def committed(records: Mapping[str, bytes], identity: SystemIdentity = IDENTITY) -> dict[str, bytes]:
+    """These records with a commit record that lists them all."""
+    blobs = {record_id(name): blob for name, blob in records.items() if name != COMMIT}
+    return {**records, COMMIT: CommitAuthority(identity.root_key).encode(NO_COMMIT.after(blobs))}
+
+
+def nth_record(records: Mapping[str, bytes], number: int) -> str:
+    """The name of the record of the partition with a number."""
+    for name, blob in records.items():
+        uuid = parse_partition(name)
+        if uuid and open_partition(make_sealer(), uuid, blob).profile.number == number:
+            return name
+    raise KeyError(number)
 
 
 def _seams(nvram: Nvram, worker: Worker | None = None) -> Seams:
@@ -70,9 +98,10 @@ class Journal(MemoryNvram):
         """Open every partition image that was ever committed."""
         for changes in self.journal:
             for name, blob in changes.items():
-                found = parse_name(name)
-                if found is not None and found.what == "image" and blob is not None:
-                    yield open_image(make_sealer(), found.partition, blob)
+                uuid = parse_partition(name)
+                image = open_partition(make_sealer(), uuid, blob).image if uuid and blob else None
+                if image is not None:
+                    yield image
 
 
 class ParkedWorker:

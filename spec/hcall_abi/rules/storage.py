@@ -9,11 +9,12 @@ _OPERATOR = Fault.OPERATOR
 _STORAGE = Fault.STORAGE
 _SEALED = "spec/sealed.md#order-of-checks"
 _IMAGE = "spec/sealed.md#partition-image"
-_PROFILE = "spec/sealed.md#partition-profile"
+_PROFILE = "spec/sealed.md#partition-record"
 _SYSTEM = "spec/sealed.md#system-record"
 _CARD = "spec/sealed.md#anchor-card"
 _NVRAM = "spec/sealed.md#nvram"
 _MARK = "spec/sealed.md#high-water-mark"
+_COMMIT = "spec/sealed.md#commit-record"
 _REFUSALS = "spec/sealed.md#refusals"
 _STATE = "spec/service.md#state"
 
@@ -39,6 +40,13 @@ SEALED_OWNER = Rule(
     "sealed.owner",
     "a sealed blob opens only for the partition that it was sealed for",
     _SEALED,
+    _STORAGE,
+)
+
+SEALED_FIELD = Rule(
+    "sealed.field",
+    "each field of a tagged list has a tag that this release knows",
+    "spec/sealed.md#later-fields",
     _STORAGE,
 )
 
@@ -98,6 +106,15 @@ SYSTEM_KEYS = Rule(
 
 # What belongs together
 
+COMMIT_RECORD = Rule(
+    "commit.record",
+    "from sealed level 2 on NVRAM has a commit record that authenticates under the root key",
+    _COMMIT,
+    _STORAGE,
+)
+RECORDS_COMMITTED = Rule(
+    "records.committed", "each record is the one that the last commit has left", _COMMIT, _STORAGE
+)
 RECORDS_WHOLE = Rule(
     "records.whole", "a partition has a profile and, with its keystore on, an image", _REFUSALS, _STORAGE
 )
@@ -129,7 +146,7 @@ NVRAM_COMMIT = Rule("nvram.commit", "NVRAM stores each commit, whole and durable
 NVRAM_FILE = Rule("nvram.file", "NVRAM is an undamaged SQLite file of a known level", _NVRAM, _STORAGE)
 NVRAM_MARK = Rule(
     "nvram.mark",
-    "the high-water mark is whole; removing its file leaves the check out once",
+    "NVRAM has a whole high-water mark of its own system",
     _MARK,
     _STORAGE,
 )

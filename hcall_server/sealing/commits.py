@@ -1,0 +1,169 @@
+"""The commit record: an authenticated list of all records, renewed with every commit.
+
+Page: spec/sealed.md#commit-record.
+
+Each sealed record is genuine for ever.  So without more, an older record could be put back in the place of
+the present one, and nobody would notice: a removed object would return, and enforced secure boot would be
+off again.  The commit record says which records belong together now.  It travels in the same transaction
+as the records that it lists.
+
+    the list fits, all of it            the records are those of the last commit
+    a record does not fit               that record alone was replaced: its partition is refused
+    the record's MAC is wrong           nothing can be said of any record: the start is refused
+    the record is older than the mark   the whole of NVRAM was put back: the start is refused
+
+The list is kept as its bytes, sorted, and an entry is patched in its place: with 1,000 partitions a commit
+costs some 25 microseconds.  A hash tree would save the MAC over the whole list; at this size it gains
+nothing.  The entries hold tags and no digests: a tag of AES-GCM under a key used once is as good a
+name of its blob as a digest, and costs no second pass over 64 KiB.
+"""
+
+from __future__ import annotations
+
+import hmac
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from construct import Bytes, Const, GreedyRange, Int8ub, Int64ub, Struct, Terminated
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from hcall_abi.errors import StorageError
+from hcall_abi.layout import FixedLayout, LayoutMismatch
+from hcall_abi.rules import storage as rules
+from hcall_server.sealing.formats import ENVELOPE_HEADER, KEY_SIZE, TAG_SIZE
+
+COMMIT_INFO = b"swpks commit 1"
+MARK_INFO = b"swpks mark 1"
+COMMIT_MAGIC = b"SPKC"
+MARK_MAGIC = b"SPKM"
+COMMIT_LEVEL = 1
+MARK_LEVEL = 2
+"""Level 1 of the mark had a check value and no MAC (`hcall_server.nvram.mark`)."""
+ID_SIZE = 16
+MAC_SIZE = 32
+
+COMMIT_HEADER = Struct(
+    "magic" / Const(COMMIT_MAGIC),
+    "level" / Const(COMMIT_LEVEL, Int8ub),
+    "reserved" / Const(bytes(3)),
+    "number" / Int64ub,
+    "mac" / Bytes(MAC_SIZE),
+)
+"""The commit record without its list, 48 bytes."""
+
+ENTRY = Struct("record" / Bytes(ID_SIZE), "generation" / Int64ub, "tag" / Bytes(TAG_SIZE))
+"""One record in the list, 40 bytes: its id, and the end of its envelope."""
+
+COMMIT = Struct("header" / COMMIT_HEADER, "entries" / GreedyRange(ENTRY), Terminated)
+"""The whole commit record: the entries stand in the order of their ids."""
+
+MARK = Struct(
+    "magic" / Const(MARK_MAGIC),
+    "level" / Const(MARK_LEVEL, Int8ub),
+    "reserved" / Const(bytes(3)),
+    "number" / Int64ub,
+    "mac" / Bytes(MAC_SIZE),
+)
+"""One slot of the high-water mark, 48 bytes (spec/sealed.md#high-water-mark)."""
+
+_COMMIT = FixedLayout(COMMIT_HEADER)
+_MARK = FixedLayout(MARK)
+MARK_SIZE = _MARK.size
+_ENTRY_SIZE: int = ENTRY.sizeof()
+_GENERATION = slice(ENVELOPE_HEADER.sizeof() - 12, ENVELOPE_HEADER.sizeof() - 4)
+"""Where an envelope has its generation: before the length, which ends the header."""
+_SHA256 = SHA256()
+
+
+class CommitRecord(NamedTuple):
+    """Which records there are: the number of the commit, and the sorted entries as bytes."""
+
+    number: int
+    entries: bytes
+
+    def __repr__(self) -> str:
+        return f"CommitRecord({self.number}, {len(self.entries) // _ENTRY_SIZE} records)"
+
+    def after(self, changes: Mapping[bytes, bytes | None]) -> CommitRecord:
+        """Return the record of the next commit, which puts these blobs by their ids; None removes one."""
+        entries = bytearray(self.entries)
+        for record, blob in changes.items():
+            at = _place(entries, record) * _ENTRY_SIZE
+            there = _ENTRY_SIZE if entries[at : at + ID_SIZE] == record else 0
+            entries[at : at + there] = b"" if blob is None else _entry(record, blob)
+        return CommitRecord(self.number + 1, bytes(entries))
+
+    def lists(self, record: bytes, blob: bytes | None) -> bool:
+        """Whether this blob is what the list has under an id; None: whether the list has nothing there."""
+        at = _place(self.entries, record) * _ENTRY_SIZE
+        listed = self.entries[at : at + _ENTRY_SIZE]
+        if blob is None:
+            return listed[:ID_SIZE] != record
+        return listed == _entry(record, blob)
+
+    @property
+    def records(self) -> list[bytes]:
+        """The ids of all records that there are."""
+        return [self.entries[at : at + ID_SIZE] for at in range(0, len(self.entries), _ENTRY_SIZE)]
+
+
+NO_COMMIT = CommitRecord(0, b"")
+"""What a system has before its first commit."""
+
+
+class CommitAuthority:
+    """Makes and checks the commit records and marks of one system, under keys from its root key."""
+
+    def __init__(self, root_key: bytes) -> None:
+        self._commit_key = HKDFExpand(_SHA256, KEY_SIZE, COMMIT_INFO).derive(root_key)
+        self._mark_key = HKDFExpand(_SHA256, KEY_SIZE, MARK_INFO).derive(root_key)
+
+    def __repr__(self) -> str:
+        return "CommitAuthority(keys hidden)"
+
+    def encode(self, record: CommitRecord) -> bytes:
+        """Return a commit record as it is stored."""
+        return _COMMIT.pack(record.number, self._commit_mac(record)) + record.entries
+
+    def decode(self, blob: bytes) -> CommitRecord:
+        """Return the stored commit record; StorageError when it is damaged or of another system."""
+        try:
+            number, mac = _COMMIT.unpack(blob)
+        except LayoutMismatch as error:
+            raise StorageError(rules.COMMIT_RECORD, f"the commit record is damaged: {error}") from None
+        record = CommitRecord(number, blob[_COMMIT.size :])
+        if len(record.entries) % _ENTRY_SIZE or not hmac.compare_digest(mac, self._commit_mac(record)):
+            reason = "it was changed, or belongs to another system or root key"
+            raise StorageError(rules.COMMIT_RECORD, f"the commit record does not authenticate: {reason}")
+        return record
+
+    def mark(self, number: int) -> bytes:
+        """Return a slot of the high-water mark for a commit that is durable."""
+        return _MARK.pack(number, self._mark_mac(number))
+
+    def marked(self, slot: bytes) -> int | None:
+        """Return the number in a slot of the mark, None for anything that this system did not write."""
+        try:
+            number, mac = _MARK.unpack(slot)
+        except LayoutMismatch:
+            return None
+        genuine = len(slot) == MARK_SIZE and hmac.compare_digest(mac, self._mark_mac(number))
+        return int(number) if genuine else None
+
+    def _commit_mac(self, record: CommitRecord) -> bytes:
+        return hmac.digest(self._commit_key, record.number.to_bytes(8, "big") + record.entries, "sha256")
+
+    def _mark_mac(self, number: int) -> bytes:
+        return hmac.digest(self._mark_key, number.to_bytes(8, "big"), "sha256")
+
+
+def _entry(record: bytes, blob: bytes) -> bytes:
+    return record + blob[_GENERATION] + blob[-TAG_SIZE:]
+
+
+def _place(entries: bytes | bytearray, record: bytes) -> int:
+    """Return the index at which an id stands in the entries, or would stand."""
+    indexes = range(len(entries) // _ENTRY_SIZE)
+    return bisect_left(indexes, record, key=lambda n: bytes(entries[n * _ENTRY_SIZE :][:ID_SIZE]))

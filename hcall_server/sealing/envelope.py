@@ -1,0 +1,100 @@
+"""The envelope of a sealed blob: its clear header, checked in the order of spec/sealed.md#order-of-checks.
+
+Both sealed levels have the same envelope; they differ in their keys and in the associated data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from hcall_abi.layout import FixedLayout
+from hcall_server.sealing.errors import (
+    NotAuthenticError,
+    NotSealedError,
+    Owner,
+    SealedLengthError,
+    UnknownLevelError,
+    WrongKindError,
+    record_name,
+)
+from hcall_server.sealing.formats import ENVELOPE_HEADER, MAGIC, TAG_SIZE
+
+_HEADER = FixedLayout(ENVELOPE_HEADER)
+HEADER_SIZE = _HEADER.size
+
+
+class Unsealed(NamedTuple):
+    """What came out of a sealed blob: the generation it was sealed with, and the plaintext."""
+
+    generation: int
+    plaintext: bytes
+
+    def __repr__(self) -> str:
+        return f"Unsealed(generation={self.generation}, plaintext=<{len(self.plaintext)} bytes>)"
+
+
+class Label(NamedTuple):
+    """What the clear part of a blob says: the salt and the generation."""
+
+    salt: bytes
+    generation: int
+
+
+def sealed(
+    kind: int, generation: int, salt: bytes, plaintext: bytes, keys: tuple[bytes, bytes], bound: bytes
+) -> bytes:
+    """Return a blob: header, ciphertext, tag.  `bound` is authenticated behind the header."""
+    header = _HEADER.pack(kind, salt, generation, len(plaintext) + TAG_SIZE)
+    key, nonce = keys
+    return header + AESGCM(key).encrypt(nonce, plaintext, header + bound)
+
+
+def opened(
+    level: int,
+    kind: int,
+    owner: Owner,
+    blob: bytes,
+    keys_for: Callable[[bytes], tuple[bytes, bytes]],
+    bound: bytes,
+) -> Unsealed:
+    """Return what a blob of a sealed level holds; SealingError with a subclass for each reason.
+
+    `keys_for(salt)` returns key and nonce.
+    """
+    salt, generation = read_label(level, kind, owner, blob)
+    key, nonce = keys_for(salt)
+    try:
+        plaintext = AESGCM(key).decrypt(nonce, blob[HEADER_SIZE:], blob[:HEADER_SIZE] + bound)
+    except InvalidTag:
+        reason = "does not authenticate: damaged, or sealed for another partition, system or root key"
+        raise NotAuthenticError(kind, owner, reason) from None
+    return Unsealed(generation, plaintext)
+
+
+def read_label(level: int, kind: int, owner: Owner, blob: bytes) -> Label:
+    """Return salt and generation from a header that is sound as far as it can be read without a key."""
+    if blob[: len(MAGIC)] != MAGIC[: len(blob)]:
+        raise NotSealedError(kind, owner, "not a sealed blob: the magic is missing")
+    if len(blob) < HEADER_SIZE + TAG_SIZE:
+        raise SealedLengthError(kind, owner, f"truncated: {len(blob)} bytes, fewer than the least possible")
+    _, found_level, found, reserved, salt, generation, length = _HEADER.unpack_raw(blob)
+    if found_level != level:
+        reason = f"format level {found_level} where a record of level {level} belongs"
+        raise UnknownLevelError(kind, owner, reason)
+    if reserved:
+        raise NotSealedError(kind, owner, f"reserved bytes hold 0x{reserved:04x}")
+    if found != kind:
+        raise WrongKindError(kind, owner, f"says that it is {record_name(found, owner)}")
+    _check_length(kind, owner, len(blob), HEADER_SIZE + length)
+    return Label(salt, generation)
+
+
+def _check_length(kind: int, owner: Owner, length: int, stated: int) -> None:
+    if length < stated:
+        raise SealedLengthError(kind, owner, f"truncated: {length} of {stated} bytes")
+    if length > stated:
+        raise SealedLengthError(kind, owner, f"{length - stated} bytes too many after its {stated}")

@@ -1,0 +1,156 @@
+"""Reading sealed level 1: what releases before level 2 left in NVRAM (spec/sealed.md#level-1).
+
+A partition had two records, its image and its profile, named by its number.  Nothing is sealed at this
+level any more: a state is converted at its first start (`hcall_server.writeback.convert`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from construct import ConstructError
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from hcall_abi.console import AT_FIRST, ATTRIBUTES, SWITCH, ConsoleAttributes
+from hcall_abi.rules import storage as rules
+from hcall_abi.rules.rule import Rule
+from hcall_server.keystore.image import StoreImage
+from hcall_server.platform.identity import SystemIdentity
+from hcall_server.sealing.envelope import Unsealed, opened
+from hcall_server.sealing.errors import (
+    NotAuthenticError,
+    PlaintextError,
+    SealingError,
+    SwappedError,
+    UndecodableError,
+)
+from hcall_server.sealing.formats import KEY_SIZE, NONCE_SIZE, SealedKind
+from hcall_server.sealing.images import decode_image
+from hcall_server.sealing.level_1_formats import PROFILE_1, PROFILE_2, SYSTEM_1
+from hcall_server.sealing.system import SystemRecord
+from hcall_server.sealing.text import decoded_text
+
+LEVEL = 1
+PARTITION_KEY_INFO = b"swpks partition key 1"
+SEALING_INFO = b"swpks sealing 1"
+_SHA256 = SHA256()
+_PROFILE_1_START = (1).to_bytes(2, "big")
+_FIELDS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, str)}
+_BITS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, int)}
+
+
+class OldProfile(NamedTuple):
+    """What a profile of level 1 holds: no UUID, no access key."""
+
+    number: int
+    name: str
+    attributes: ConsoleAttributes
+    auto_start: bool
+    ipl_count: int
+    image_generation: int
+
+
+class OldSealer:
+    """Opens the records of level 1 of one managed system; partition 0 stands for the system's own."""
+
+    def __init__(self, identity: SystemIdentity) -> None:
+        self._identity = identity
+
+    def __repr__(self) -> str:
+        return f"OldSealer(system_id={self._identity.system_id.hex()}, keys hidden)"
+
+    def open(self, kind: int, partition: int, blob: bytes) -> Unsealed:
+        """Return what `blob` holds, if it is a blob of this kind, partition and system; SealingError else."""
+        number = partition.to_bytes(2, "big")
+
+        def keys_for(salt: bytes) -> tuple[bytes, bytes]:
+            system_id, root_key = self._identity.system_id, self._identity.root_key
+            key = HKDF(_SHA256, KEY_SIZE, system_id, PARTITION_KEY_INFO + number).derive(root_key)
+            material = HKDF(_SHA256, KEY_SIZE + NONCE_SIZE, salt, SEALING_INFO).derive(key)
+            return material[:KEY_SIZE], material[KEY_SIZE:]
+
+        return opened(LEVEL, kind, partition, blob, keys_for, self._identity.system_id + number)
+
+    def explain(self, error: SealingError, blob: bytes, others: Iterable[int]) -> SealingError:
+        """Return the most telling error, as `Sealer.explain` does."""
+        if type(error) is not NotAuthenticError:
+            return error
+        for other in others:
+            if other != error.owner and self._opens(error.kind, other, blob):
+                return SwappedError(error.kind, error.owner, other)
+        return error
+
+    def _opens(self, kind: int, partition: int, blob: bytes) -> bool:
+        try:
+            self.open(kind, partition, blob)
+        except SealingError:
+            return False
+        return True
+
+
+def open_image(sealer: OldSealer, partition: int, blob: bytes) -> StoreImage:
+    """Return the image in a blob; raises SealingError with the reason."""
+    generation, plaintext = sealer.open(SealedKind.PARTITION_IMAGE, partition, blob)
+    try:
+        return decode_image(plaintext, generation)
+    except PlaintextError as error:
+        raise UndecodableError(SealedKind.PARTITION_IMAGE, partition, error) from None
+
+
+def open_profile(sealer: OldSealer, partition: int, blob: bytes) -> OldProfile:
+    """Return the profile in a blob; raises SealingError with the reason."""
+    kind = SealedKind.PARTITION_PROFILE
+    _, plaintext = sealer.open(kind, partition, blob)
+    try:
+        profile = decode_profile(plaintext)
+        if profile.number != partition:
+            raise PlaintextError(rules.PROFILE_OWNER, f"is the profile of partition {profile.number}")
+    except PlaintextError as error:
+        raise UndecodableError(kind, partition, error) from None
+    return profile
+
+
+def open_system(sealer: OldSealer, blob: bytes) -> SystemRecord:
+    """Return the system record in a blob; raises SealingError with the reason."""
+    _, plaintext = sealer.open(SealedKind.SYSTEM_RECORD, 0, blob)
+    try:
+        found = _parsed(SYSTEM_1, plaintext, rules.SYSTEM_LAYOUT)
+        return SystemRecord(decoded_text(found.firmware, rules.SYSTEM_NAME), found.total_kbytes)
+    except PlaintextError as error:
+        raise UndecodableError(SealedKind.SYSTEM_RECORD, 0, error) from None
+
+
+def decode_profile(plaintext: bytes) -> OldProfile:
+    """Return the profile that `plaintext` holds, of level 1 or 2; raises PlaintextError for anything else.
+
+    Level 1 had no switches: in such a profile all of them are off.
+    """
+    oldest = plaintext.startswith(_PROFILE_1_START)
+    found = _parsed(PROFILE_1 if oldest else PROFILE_2, plaintext, rules.PROFILE_LAYOUT)
+    header = found.header
+    switches = 0 if oldest else header.attributes
+    numbers = {attribute: getattr(header, field) for attribute, field in _FIELDS.items()}
+    numbers |= {attribute: int(bool(switches & bit)) for attribute, bit in _BITS.items()}
+    known = switches & ~sum(_BITS.values()) == 0
+    inside = all(numbers[attribute] in row.numbers for attribute, row in ATTRIBUTES.items())
+    if not (inside and known and header.auto_start in SWITCH and found.name):
+        raise PlaintextError(rules.PROFILE_RANGES, "a field has a value outside its range")
+    return OldProfile(
+        number=header.number,
+        name=decoded_text(found.name, rules.PROFILE_NAME),
+        attributes=AT_FIRST.with_numbers(numbers),
+        auto_start=bool(header.auto_start),
+        ipl_count=header.ipl_count,
+        image_generation=header.image_generation,
+    )
+
+
+def _parsed(definition: Any, plaintext: bytes, rule: Rule) -> Any:
+    """Return what Construct makes of `plaintext`, all of it."""
+    try:
+        return definition.parse(plaintext)
+    except ConstructError as error:
+        message = f"does not have the layout of its level ({type(error).__name__})"
+        raise PlaintextError(rule, message) from None

@@ -1,0 +1,110 @@
+"""The partition record: profile and image of one partition as one blob (spec/sealed.md#partition-record).
+
+One blob, so that a flush seals once and neither part can be replaced without the other.  The envelope's
+generation is that of the image.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from construct import ConstructError
+
+from hcall_abi.console import AT_FIRST, ATTRIBUTES, LARGEST_PARTITION_ID, SWITCH
+from hcall_abi.layout import FixedLayout
+from hcall_abi.rules import storage as rules
+from hcall_server.keystore.image import StoreImage
+from hcall_server.platform.custody import Custody
+from hcall_server.platform.profile import PartitionProfile
+from hcall_server.sealing.errors import PlaintextError, UndecodableError
+from hcall_server.sealing.fields import NO_FIELDS, check_later
+from hcall_server.sealing.formats import PARTITION, PARTITION_HEADER, SealedKind
+from hcall_server.sealing.images import decode_image, encode_image
+from hcall_server.sealing.sealer import Sealer
+from hcall_server.sealing.text import decoded_text
+
+_HEADER = FixedLayout(PARTITION_HEADER)
+_FIELDS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, str)}
+"""Console attributes with a field of their own in the header."""
+_BITS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, int)}
+"""Switches of the console, each a bit of the header's `attributes`."""
+
+
+class PartitionRecord(NamedTuple):
+    """What is at rest of a partition; `image` is None while its keystore is off."""
+
+    profile: PartitionProfile
+    image: StoreImage | None
+
+
+def encode_partition(record: PartitionRecord) -> bytes:
+    """Return the plaintext of a partition record, without its UUID and generation."""
+    profile, image = record
+    numbers, name = profile.attributes.numbers, profile.name.encode()
+    fields = {field: numbers[attribute] for attribute, field in _FIELDS.items()} | {
+        "attributes": sum(bit for attribute, bit in _BITS.items() if numbers[attribute]),
+        "number": profile.number,
+        "auto_start": int(profile.auto_start),
+        "ipl_count": profile.ipl_count,
+        "access_key": profile.access_key,
+        "custody": int(profile.custody),
+        "name_length": len(name),
+    }
+    header = _HEADER.pack(*(fields[field] for field in _HEADER.names))
+    return header + name + NO_FIELDS + (encode_image(image) if image else b"")
+
+
+def decode_partition(plaintext: bytes, uuid: UUID, generation: int) -> PartitionRecord:
+    """Return the record that `plaintext` holds; raises PlaintextError for anything else."""
+    try:
+        found = PARTITION.parse(plaintext)
+    except ConstructError as error:
+        reason = f"does not have the layout of its level ({type(error).__name__})"
+        raise PlaintextError(rules.PROFILE_LAYOUT, reason) from None
+    check_later(found.later)
+    profile = _profile(found.header, found.name, uuid, generation)
+    if bool(found.image) != bool(profile.attributes.keystore_kbytes):
+        raise PlaintextError(rules.RECORDS_WHOLE, "has an image and no keystore, or a keystore and no image")
+    return PartitionRecord(profile, decode_image(found.image, generation) if found.image else None)
+
+
+def seal_partition(sealer: Sealer, record: PartitionRecord) -> bytes:
+    """Return the sealed blob of a partition record."""
+    profile = record.profile
+    return sealer.seal(SealedKind.PARTITION, profile.uuid, profile.image_generation, encode_partition(record))
+
+
+def open_partition(sealer: Sealer, uuid: UUID, blob: bytes) -> PartitionRecord:
+    """Return the partition record in a sealed blob; raises SealingError with the reason."""
+    generation, plaintext = sealer.open(SealedKind.PARTITION, uuid, blob)
+    try:
+        return decode_partition(plaintext, uuid, generation)
+    except PlaintextError as error:
+        raise UndecodableError(SealedKind.PARTITION, uuid, error) from None
+
+
+def _profile(header: Any, name: bytes, uuid: UUID, generation: int) -> PartitionProfile:
+    numbers = {attribute: getattr(header, field) for attribute, field in _FIELDS.items()}
+    numbers |= {attribute: int(bool(header.attributes & bit)) for attribute, bit in _BITS.items()}
+    _check_ranges(header, numbers, name)
+    return PartitionProfile(
+        number=header.number,
+        name=decoded_text(name, rules.PROFILE_NAME),
+        uuid=uuid,
+        access_key=header.access_key,
+        custody=Custody(header.custody),
+        attributes=AT_FIRST.with_numbers(numbers),
+        auto_start=bool(header.auto_start),
+        ipl_count=header.ipl_count,
+        image_generation=generation,
+    )
+
+
+def _check_ranges(header: Any, numbers: dict[str, int], name: bytes) -> None:
+    known = header.attributes & ~sum(_BITS.values()) == 0
+    inside = all(numbers[attribute] in row.numbers for attribute, row in ATTRIBUTES.items())
+    numbered = 1 <= header.number <= LARGEST_PARTITION_ID
+    owned = header.custody in list(Custody)
+    if not (inside and known and numbered and owned and name and header.auto_start in SWITCH):
+        raise PlaintextError(rules.PROFILE_RANGES, "a field has a value outside its range")

@@ -1,0 +1,80 @@
+"""The system record: what is kept of the managed system itself (spec/sealed.md#system-record)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from uuid import UUID
+
+from construct import ConstructError
+
+from hcall_abi.rules import storage as rules
+from hcall_server.platform.system import ManagedSystem
+from hcall_server.sealing.errors import PlaintextError, UndecodableError
+from hcall_server.sealing.fields import check_later
+from hcall_server.sealing.formats import SYSTEM, SealedKind
+from hcall_server.sealing.sealer import SYSTEM_OWNER, Sealer
+from hcall_server.sealing.text import decoded_text
+
+
+class Listed(NamedTuple):
+    """A partition in the roster."""
+
+    uuid: UUID
+    number: int
+    name: str
+
+
+class SystemRecord(NamedTuple):
+    """What is kept of the managed system: the name of its firmware level and its PKS total in KiB.
+
+    `roster` has its partitions.  A partition whose own record does not open is shown under its name by it.
+    """
+
+    firmware: str
+    total_kbytes: int
+    roster: tuple[Listed, ...] = ()
+
+    @classmethod
+    def of(cls, system: ManagedSystem) -> SystemRecord:
+        """Return the record of a system as it is now."""
+        known = (each.profile for each in system.partitions.values() if not each.name_unknown)
+        roster = tuple(Listed(each.uuid, each.number, each.name) for each in known)
+        return cls(system.level.name, system.total_kbytes, roster)
+
+
+def encode_system(record: SystemRecord) -> bytes:
+    """Return the plaintext of the system record."""
+    roster = [
+        {"uuid": each.uuid.bytes, "number": each.number, "name": each.name.encode()} for each in record.roster
+    ]
+    fields = {"total_kbytes": record.total_kbytes, "firmware": record.firmware.encode()}
+    return bytes(SYSTEM.build({**fields, "roster": roster, "later": []}))
+
+
+def decode_system(plaintext: bytes) -> SystemRecord:
+    """Return the system record that `plaintext` holds; raises PlaintextError for anything else."""
+    try:
+        found = SYSTEM.parse(plaintext)
+    except ConstructError as error:
+        reason = f"does not have the layout of its level ({type(error).__name__})"
+        raise PlaintextError(rules.SYSTEM_LAYOUT, reason) from None
+    check_later(found.later)
+    roster = tuple(
+        Listed(UUID(bytes=each.uuid), each.number, decoded_text(each.name, rules.SYSTEM_NAME))
+        for each in found.roster
+    )
+    return SystemRecord(decoded_text(found.firmware, rules.SYSTEM_NAME), found.total_kbytes, roster)
+
+
+def seal_system(sealer: Sealer, record: SystemRecord) -> bytes:
+    """Return the sealed blob of the system record; its generation is 0."""
+    return sealer.seal(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, 0, encode_system(record))
+
+
+def open_system(sealer: Sealer, blob: bytes) -> SystemRecord:
+    """Return the system record in a sealed blob; raises SealingError with the reason."""
+    _, plaintext = sealer.open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, blob)
+    try:
+        return decode_system(plaintext)
+    except PlaintextError as error:
+        raise UndecodableError(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, error) from None

@@ -1,0 +1,60 @@
+"""Commits to NVRAM, each with the commit record that lists all records (spec/sealed.md#commit-record)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hcall_server.nvram.names import COMMIT, record_id
+from hcall_server.nvram.seam import Nvram
+from hcall_server.sealing import NO_COMMIT, CommitAuthority, CommitRecord
+
+Records = Mapping[str, bytes | None]
+
+
+class Commit:
+    """One commit that is ready: `run` blocks until it is durable, in whatever thread.
+
+    `changes` are the records with their commit record, `mark` is what the high-water mark then says.
+    """
+
+    def __init__(self, nvram: Nvram, changes: Records, following: CommitRecord, mark: bytes) -> None:
+        self.changes = changes
+        self.following = following
+        self.mark = mark
+        self._nvram = nvram
+
+    def __repr__(self) -> str:
+        return f"Commit({self.following})"
+
+    def run(self) -> None:
+        """Commit, then note it in the mark; NvramError when either fails."""
+        self._nvram.commit(self.changes)
+        self._nvram.mark.note(self.mark)
+
+
+class Commits:
+    """The commits of one system, from the last one that took effect on.
+
+    Nothing of a commit that failed counts as listed: its changes have to be in the next one.  Its number is
+    not used again all the same, because it may have taken effect.
+    """
+
+    def __init__(self, nvram: Nvram, authority: CommitAuthority, last: CommitRecord = NO_COMMIT) -> None:
+        self.last = last
+        self._nvram = nvram
+        self._authority = authority
+
+    def __repr__(self) -> str:
+        return f"Commits({self.last})"
+
+    def prepared(self, changes: Records) -> Commit:
+        """Return the commit of these records (None removes one), with its commit record."""
+        following = self.last.after({record_id(name): blob for name, blob in changes.items()})
+        self.last = self.last._replace(number=following.number)
+        record = self._authority.encode(following)
+        mark = self._authority.mark(following.number)
+        return Commit(self._nvram, {**changes, COMMIT: record}, following, mark)
+
+    def done(self, commit: Commit) -> None:
+        """Note that a commit took effect."""
+        self.last = commit.following

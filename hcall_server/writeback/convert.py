@@ -1,0 +1,115 @@
+"""Converting a state of sealed level 1, in one commit at its first start (spec/sealed.md#conversion).
+
+Each partition gets its UUID, and one record in the place of its two.  Its access key is taken over from
+the file that its clients have, or made.  Records that cannot be opened stay as they are, under their old
+names: their partition is refused at this start and at every later one, and nothing is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+from hcall_abi.bounds import ACCESS_KEY_SIZE
+from hcall_abi.errors import StorageError
+from hcall_abi.rules import storage as rules
+from hcall_server.keystore.image import StoreImage
+from hcall_server.nvram.names import SYSTEM, old_image_name, old_profile_name, parse_old_name, partition_name
+from hcall_server.platform.profile import PartitionProfile, new_uuid
+from hcall_server.platform.system import ManagedSystem
+from hcall_server.sealing import Listed, PartitionRecord, Sealer, SealingError, seal_partition, seal_system
+from hcall_server.sealing.level_1 import OldProfile, OldSealer, open_image, open_profile, open_system
+from hcall_server.writeback.recover import lost_system, stand_in
+
+Records = Mapping[str, bytes]
+Changes = dict[str, bytes | None]
+Entropy = Callable[[int], bytes]
+KnownKey = Callable[[str], bytes | None]
+"""Returns the access key that the clients of a partition have, None where they have none."""
+
+
+def converted(
+    records: Records, old: OldSealer, sealer: Sealer, entropy: Entropy, known_key: KnownKey
+) -> Changes:
+    """Return the changes that make a state of level 1 one of level 2, all of them for one commit.
+
+    SealingError when the system record does not open.
+    """
+    if SYSTEM not in records:
+        raise lost_system(records)
+    reader = _Reader(records, old)
+    changes: Changes = {}
+    roster: list[Listed] = []
+    for number in reader.numbers:
+        try:
+            profile = reader.profile(number)
+            image = reader.image(profile)
+        except StorageError:
+            continue  # `recover_left_over` tells why
+        key = known_key(profile.name) or entropy(ACCESS_KEY_SIZE)
+        record = PartitionRecord(_renewed(profile, new_uuid(entropy), key), image)
+        roster.append(Listed(record.profile.uuid, number, profile.name))
+        changes[partition_name(record.profile.uuid)] = seal_partition(sealer, record)
+        changes |= {name: None for name in _names(number) if name in records}
+    system = open_system(old, records[SYSTEM])._replace(roster=tuple(roster))
+    return {SYSTEM: seal_system(sealer, system), **changes}
+
+
+def recover_left_over(system: ManagedSystem, records: Records, old: OldSealer) -> None:
+    """Show the partitions whose records of level 1 could not be converted, each refused with its reason."""
+    reader = _Reader(records, old)
+    for number in reader.numbers:
+        try:
+            reader.image(reader.profile(number))
+        except StorageError as error:
+            reason = error
+        else:
+            message = f"the records of partition {number} are of level 1, and this state is of level 2"
+            reason = StorageError(rules.RECORDS_COMMITTED, message)
+        stand_in(system, str(number), reason, number=number, uuid=UUID(int=number))
+
+
+class _Reader:
+    """Reads the records of level 1, two a partition."""
+
+    def __init__(self, records: Records, sealer: OldSealer) -> None:
+        self._records = records
+        self._sealer = sealer
+        self.numbers = sorted({found.partition for name in records if (found := parse_old_name(name))})
+
+    def profile(self, number: int) -> OldProfile:
+        """Return the profile of a partition; StorageError when it is missing or does not open."""
+        blob = self._records.get(old_profile_name(number))
+        if blob is None:
+            raise StorageError(rules.RECORDS_WHOLE, f"the profile of partition {number} is missing")
+        try:
+            return open_profile(self._sealer, number, blob)
+        except SealingError as error:
+            raise self._sealer.explain(error, blob, self.numbers) from None
+
+    def image(self, profile: OldProfile) -> StoreImage | None:
+        """Return the image that goes with a profile; StorageError when there is none."""
+        if not profile.attributes.keystore_kbytes:
+            return None
+        blob = self._records.get(old_image_name(profile.number))
+        if blob is None:
+            raise StorageError(rules.RECORDS_WHOLE, f"the image of partition {profile.name} is missing")
+        try:
+            image = open_image(self._sealer, profile.number, blob)
+        except SealingError as error:
+            raise self._sealer.explain(error, blob, self.numbers) from None
+        if image.generation != profile.image_generation:
+            raise StorageError(
+                rules.RECORDS_TOGETHER,
+                f"the image of partition {profile.name} is of generation {image.generation} "
+                f"and its profile goes with {profile.image_generation}: one of them is an old copy",
+            )
+        return image
+
+
+def _renewed(profile: OldProfile, uuid: UUID, access_key: bytes) -> PartitionProfile:
+    return PartitionProfile(uuid=uuid, access_key=access_key, **profile._asdict())
+
+
+def _names(number: int) -> tuple[str, str]:
+    return old_profile_name(number), old_image_name(number)
