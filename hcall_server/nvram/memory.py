@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hcall_server.nvram.mark import MemoryMark
-from hcall_server.nvram.seam import Mark
 
 
 class MemoryNvram:
@@ -15,7 +14,7 @@ class MemoryNvram:
     """
 
     def __init__(self, records: Mapping[str, bytes] | None = None) -> None:
-        self.mark: Mark = MemoryMark()
+        self.mark = MemoryMark()
         self.records: dict[str, bytes] = dict(records or {})
         self.commits = 0
         """How many commits took effect."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -24,6 +25,9 @@ class Listed(NamedTuple):
     name: str
 
 
+_number = attrgetter("number")
+
+
 class SystemRecord(NamedTuple):
     """What is kept of the managed system: the name of its firmware level and its PKS total in KiB.
 
@@ -38,8 +42,8 @@ class SystemRecord(NamedTuple):
     def of(cls, system: ManagedSystem) -> SystemRecord:
         """Return the record of a system as it is now."""
         known = (each.profile for each in system.partitions.values() if not each.name_unknown)
-        roster = tuple(Listed(each.uuid, each.number, each.name) for each in known)
-        return cls(system.level.name, system.total_kbytes, roster)
+        roster = sorted((Listed(each.uuid, each.number, each.name) for each in known), key=_number)
+        return cls(system.level.name, system.total_kbytes, tuple(roster))
 
 
 def encode_system(record: SystemRecord) -> bytes:

@@ -68,7 +68,7 @@ def assemble(seams: Seams, settings: Settings) -> Machine:
     before = recover_system(stored.records, stored.commit, stored.sealer)
     record = _record(before, settings)
     system = _system(record, stored.identity, seams.entropy, settings)
-    recover_left_over(system, stored.records, OldSealer(stored.identity))
+    recover_left_over(system, stored.records, OldSealer(stored.identity), before.roster)
     recover_partitions(system, stored.records, stored.commit, stored.sealer, before.roster)
     _check_total(system)
     machine = _machine(system, nvram, stored, seams, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hcall_server.nvram.names import COMMIT, record_id
+from hcall_server.nvram.names import COMMIT, parse_old_name, record_id
 from hcall_server.nvram.seam import Nvram
 from hcall_server.sealing import NO_COMMIT, CommitAuthority, CommitRecord
 
@@ -48,8 +48,12 @@ class Commits:
         return f"Commits({self.last})"
 
     def prepared(self, changes: Records) -> Commit:
-        """Return the commit of these records (None removes one), with its commit record."""
-        following = self.last.after({record_id(name): blob for name, blob in changes.items()})
+        """Return the commit of these records (None removes one), with its commit record.
+
+        Records of sealed level 1 are not in its list; a conversion removes them.
+        """
+        listed = {record_id(name): blob for name, blob in changes.items() if not parse_old_name(name)}
+        following = self.last.after(listed)
         self.last = self.last._replace(number=following.number)
         record = self._authority.encode(following)
         mark = self._authority.mark(following.number)

@@ -7,7 +7,7 @@ names: their partition is refused at this start and at every later one, and noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from uuid import UUID
 
 from hcall_abi.bounds import ACCESS_KEY_SIZE
@@ -55,9 +55,14 @@ def converted(
     return {SYSTEM: seal_system(sealer, system), **changes}
 
 
-def recover_left_over(system: ManagedSystem, records: Records, old: OldSealer) -> None:
-    """Show the partitions whose records of level 1 could not be converted, each refused with its reason."""
-    reader = _Reader(records, old)
+def recover_left_over(
+    system: ManagedSystem, records: Records, old: OldSealer, roster: Iterable[Listed]
+) -> None:
+    """Show the partitions whose records of level 1 could not be converted, each refused with its reason.
+
+    `roster` has the others: a record may have come from one of them.
+    """
+    reader = _Reader(records, old, [each.number for each in roster])
     for number in reader.numbers:
         try:
             reader.image(reader.profile(number))
@@ -72,10 +77,11 @@ def recover_left_over(system: ManagedSystem, records: Records, old: OldSealer) -
 class _Reader:
     """Reads the records of level 1, two a partition."""
 
-    def __init__(self, records: Records, sealer: OldSealer) -> None:
+    def __init__(self, records: Records, sealer: OldSealer, others: Iterable[int] = ()) -> None:
         self._records = records
         self._sealer = sealer
         self.numbers = sorted({found.partition for name in records if (found := parse_old_name(name))})
+        self._known = {*self.numbers, *others}
 
     def profile(self, number: int) -> OldProfile:
         """Return the profile of a partition; StorageError when it is missing or does not open."""
@@ -85,7 +91,7 @@ class _Reader:
         try:
             return open_profile(self._sealer, number, blob)
         except SealingError as error:
-            raise self._sealer.explain(error, blob, self.numbers) from None
+            raise self._sealer.explain(error, blob, self._known) from None
 
     def image(self, profile: OldProfile) -> StoreImage | None:
         """Return the image that goes with a profile; StorageError when there is none."""
@@ -97,7 +103,7 @@ class _Reader:
         try:
             image = open_image(self._sealer, profile.number, blob)
         except SealingError as error:
-            raise self._sealer.explain(error, blob, self.numbers) from None
+            raise self._sealer.explain(error, blob, self._known) from None
         if image.generation != profile.image_generation:
             raise StorageError(
                 rules.RECORDS_TOGETHER,

@@ -54,7 +54,7 @@ from hcall_server.control_channel.app import make_app  # noqa: E402
 from hcall_server.machine.machine import Machine  # noqa: E402
 from hcall_server.nvram.memory import MemoryNvram  # noqa: E402
 from hcall_server.nvram.seam import Nvram  # noqa: E402
-from hcall_server.sealing import encode_profile  # noqa: E402
+from hcall_server.sealing import PartitionRecord, encode_partition  # noqa: E402
 from hcall_server.service.assembly import assemble  # noqa: E402
 from hcall_server.service.config import read_config  # noqa: E402
 from hcall_server.service.settings import PartitionSettings, Settings, parse_partition  # noqa: E402
@@ -101,7 +101,7 @@ async def places() -> Mapping[str, bool]:
         "option": parse_partition(f"a:8,keystore_signed_updates=1,{NAME}=1") == ON,
         "file": from_file() == (ON,),
         "start": number(first) == 1,
-        "bit": encode_profile(first.system.find("a").profile)[2:4] == b"\0\x09",
+        "bit": encode_partition(PartitionRecord(first.system.find("a").profile, None))[2:4] == b"\0\x09",
     }
     await first.encryptor.flush()
     found["restart"] = number(machine(nvram, card)) == 1

@@ -14,7 +14,7 @@ from hcall_server.control_channel.app import make_app
 from hcall_server.control_channel.serve import serve_control
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
-from hcall_server.nvram.names import parse_name
+from hcall_server.nvram.names import partition_name
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import Settings
 from swpks.testing.seams import simulated_seams
@@ -37,7 +37,8 @@ async def flushed(machine: Machine) -> set[int]:
     before = memory.records
     assert await machine.encryptor.flush()
     changed = {name for name, blob in memory.records.items() if before.get(name) != blob}
-    return {found.partition for name in changed if (found := parse_name(name))} - {0}
+    profiles = [partition.profile for partition in machine.system.partitions.values()]
+    return {profile.number for profile in profiles if partition_name(profile.uuid) in changed}
 
 
 def in_process(machine) -> httpx.AsyncClient:

@@ -210,6 +210,7 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
     row = {
         "number": 1,
         "name": "lpar1",
+        "uuid": "1b4e28ba-2fa1-41d2-883f-0016d3cca427",
         "power": "off",
         "ipl_count": 0,
         "auto_start": True,

@@ -60,6 +60,7 @@ async def test_a_new_partition_has_no_keystore(machine, client) -> None:
     assert answer.json() == {
         "number": 1,
         "name": "lpar1",
+        "uuid": str(machine.system.find("lpar1").profile.uuid),
         "power": "off",
         "ipl_count": 0,
         "auto_start": True,
@@ -225,6 +226,7 @@ async def test_health_of_a_sound_machine(machine, client) -> None:
 async def test_health_tells_what_is_wrong(machine, client) -> None:
     """503 with a reason for NVRAM and for each partition whose store was refused."""
     machine.set_nvram_fault(NvramFault("full"))
+    machine.encryptor.system_changed(machine.system)
     assert not await machine.encryptor.flush()
     partition = machine.system.create("a", 8)
     reason = StorageError(storage.IMAGE_LENGTHS, "its image is damaged")

@@ -23,6 +23,7 @@ from swpks.testing.seams import simulated_seams
 from tests.guest import Chance
 
 KEY = bytes(range(32))
+"""The access key of every partition."""
 OS = Authorization(3)
 
 
@@ -30,7 +31,9 @@ def make_machine(*names: str, limits: Limits | None = None, kbytes: int = 64) ->
     """A machine over memory streams with a partition for each name, all powered on; nothing is flushed."""
     wishes = tuple(PartitionSettings.of(name, kbytes) for name in names or ("alpha",))
     settings = Settings(limits=limits or Limits(), partition=wishes)
-    machine = assemble(simulated_seams(transport=MemoryTransport(KEY), entropy=Chance()), settings)
+    machine = assemble(simulated_seams(transport=MemoryTransport(), entropy=Chance()), settings)
+    for partition in machine.system.partitions.values():
+        partition.set_access_key(KEY)
     machine.start()
     return machine
 

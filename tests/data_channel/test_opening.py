@@ -93,7 +93,7 @@ async def test_a_proof_for_another_partition_or_connection_is_refused(service: S
 
 async def test_without_an_access_key_no_proof_is_right(service: Service) -> None:
     """A partition whose key is missing can't be opened with an HMAC under the empty key."""
-    service.transport.key = b""
+    service.machine.system.find("alpha").set_access_key(b"")
     peer = service.connect(None, demand_proof=True)
     assert (await prove(peer, 1, key=b"")).status == OpenStatus.NOT_AUTHORISED
 

@@ -12,6 +12,7 @@ from hcall_abi.frames import Hello
 from hcall_server.data_channel.listeners import Listeners
 from hcall_server.data_channel.memory import MemoryTransport
 from hcall_server.machine.machine import Machine
+from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from swpks.testing.seams import simulated_seams
@@ -24,7 +25,7 @@ class Reached:
     """A machine whose one partition is reached by one kind of transport."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        self.transport = Listeners(folder, lambda _: b"") if kind == "sockets" else MemoryTransport()
+        self.transport = Listeners(folder, AccessKeys(folder)) if kind == "sockets" else MemoryTransport()
         self.machine: Machine = assemble(simulated_seams(transport=self.transport), SETTINGS)
 
     @asynccontextmanager

@@ -15,7 +15,9 @@ import pytest
 from hcall_abi.control_bodies import Problem
 from hcall_client.calls import Authorization, read_object, write_object
 from hcall_client.console import ConsoleRefused, ConsoleRequest
+from hcall_server.nvram.names import partition_name
 from swpks.testing import ServerProcess
+from tests.service.folder import assembled
 
 OS = Authorization(3)
 LABEL = b"canary"
@@ -47,6 +49,13 @@ def records(state: Path) -> dict[str, bytes]:
     """Every record, read without the server."""
     with closing(sqlite3.connect(state / "nvram.sqlite")) as nvram:
         return dict(nvram.execute("SELECT name, blob FROM record"))
+
+
+def names(state: Path) -> dict[str, str]:
+    """The name of each partition's record, by the name of the partition."""
+    with assembled(state) as machine:
+        partitions = machine.system.partitions.values()
+        return {each.name: partition_name(each.profile.uuid) for each in partitions}
 
 
 def put(state: Path, changed: dict[str, bytes | None]) -> None:

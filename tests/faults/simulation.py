@@ -24,8 +24,7 @@ from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.machine.logs import Log
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
-from hcall_server.nvram.seam import Nvram
-from hcall_server.platform.identity import SystemIdentity
+from hcall_server.nvram.seam import Mark, Nvram
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.settings import PartitionSettings, Settings
@@ -73,6 +72,10 @@ class CutNvram:
 
     def close(self) -> None:
         raise AssertionError("a power cut closes nothing")
+
+    @property
+    def mark(self) -> Mark:
+        return self.memory.mark
 
     def _begin(self) -> None:
         self.operations += 1
@@ -136,7 +139,7 @@ class Simulation:
         self.chance = chance
         self.memory = MemoryNvram()
         self.nvram = CutNvram(FaultyNvram(self.memory, faults), self.memory)
-        self.card = MemoryCard(SystemIdentity.make(Chance(b"identity")))
+        self.card = MemoryCard()
         self.through_channel = True
         self.waits: tuple[float, ...] = (0, 0.001, 0.03)
         """Seconds that NVRAM may take before and after its effect."""
@@ -145,7 +148,9 @@ class Simulation:
 
     def recovered(self, records: Mapping[str, bytes]) -> ManagedSystem:
         """The system that a start on these records finds; fails where any of it is refused."""
-        machine = assemble(self._seams(MemoryNvram(records)), Settings(firmware=LEVEL))
+        found = MemoryNvram(records)
+        found.mark.held = list(self.memory.mark.held)
+        machine = assemble(self._seams(found, MemoryCard(self.card.held)), Settings(firmware=LEVEL))
         assert not any(partition.refused for partition in machine.system.partitions.values())
         return machine.system
 
@@ -155,7 +160,7 @@ class Simulation:
             async with trio.open_nursery() as nursery:
                 settings = Settings(firmware=LEVEL, flush_delay_ms=delay * 1000, partition=self._wishes)
                 self.nvram.switch_off = nursery.cancel_scope.cancel
-                machine = assemble(self._seams(self.nvram), settings)
+                machine = assemble(self._seams(self.nvram, self.card), settings)
                 await nursery.start(machine.run)
                 machine.start()
                 await body(Life(machine, nursery, through_channel=self.through_channel))
@@ -163,9 +168,9 @@ class Simulation:
         except* PowerCut:
             pass
 
-    def _seams(self, nvram: Nvram) -> Seams:
+    def _seams(self, nvram: Nvram, card: MemoryCard) -> Seams:
         worker = SlowWorker(self.chance, self.waits)
-        return simulated_seams(nvram=nvram, card=self.card, worker=worker, entropy=self._entropy)
+        return simulated_seams(nvram=nvram, card=card, worker=worker, entropy=self._entropy)
 
 
 class Life:

@@ -1,30 +1,62 @@
-"""What the tests of the SQLite back end share: a state as a power cut leaves it, and its judgement."""
+"""What the tests of NVRAM in files share: a state as a power cut leaves it, and its judgement.
+
+NVRAM is opened here as a server opens it: with the commit record checked against the high-water mark.
+"""
+
+from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from hcall_abi.errors import StorageError
-from hcall_server.nvram import SYSTEM, image_name, profile_name
+from hcall_server.components.memory import MemoryCard
+from hcall_server.data_channel.memory import MemoryTransport
+from hcall_server.nvram.names import COMMIT, SYSTEM, partition_name
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.platform.identity import SystemIdentity
-from hcall_server.sealing import SealedKind, Sealer, SealingError
+from hcall_server.sealing import SYSTEM_OWNER, SealedKind, Sealer, SealingError, SystemRecord
+from hcall_server.service.stored import Opening, Stored
+from hcall_server.writeback.commits import Commits
 
 FILES = ("nvram.db", "nvram.db-wal", "nvram.db-mark")
-SEALER = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
+IDENTITY = SystemIdentity(bytes(16), bytes(32))
+SEALER = Sealer(IDENTITY, os.urandom)
+UUIDS = [UUID(int=n, version=4) for n in (1, 2, 3)]
 PLACES = {
-    SYSTEM: (SealedKind.SYSTEM_RECORD, 0),
-    image_name(1): (SealedKind.PARTITION_IMAGE, 1),
-    profile_name(1): (SealedKind.PARTITION_PROFILE, 1),
-    image_name(2): (SealedKind.PARTITION_IMAGE, 2),
+    SYSTEM: (SealedKind.SYSTEM_RECORD, SYSTEM_OWNER),
+    **{partition_name(uuid): (SealedKind.PARTITION, uuid) for uuid in UUIDS},
 }
+Records = dict[str, bytes | None]
 
 
-def records(generation: int, size: int = 1500) -> dict[str, bytes | None]:
-    """A commit: every record sealed anew with this generation."""
-    return {name: SEALER.seal(*place, generation, os.urandom(size)) for name, place in PLACES.items()}
+class Live:
+    """An NVRAM file that a system commits to; its first commit is that of the system record."""
+
+    def __init__(self, path: Path) -> None:
+        self.nvram = SqliteNvram(path)
+        first = MemoryCard(IDENTITY._replace(sealed_level=1))
+        self._commits: Commits = opening(first, self.nvram).open(SystemRecord("FW1110", 1024)).commits
+
+    def commit(self, generation: int, size: int = 1500) -> Records:
+        """Commit every record, sealed anew with this generation; returns them."""
+        changes: Records = {
+            name: SEALER.seal(*place, generation, os.urandom(size)) for name, place in PLACES.items()
+        }
+        commit = self._commits.prepared(changes)
+        commit.run()
+        self._commits.done(commit)
+        return changes
+
+    def close(self) -> None:
+        self.nvram.close()
+
+
+def opening(card: MemoryCard, nvram: SqliteNvram, *, accept_older: bool = False) -> Opening:
+    return Opening(card, nvram, os.urandom, MemoryTransport(), accept_older=accept_older)
 
 
 def power_cut(folder: Path, to: Path) -> Path:
@@ -37,29 +69,33 @@ def power_cut(folder: Path, to: Path) -> Path:
     return to / "nvram.db"
 
 
-def loaded(path: Path) -> dict[str, bytes]:
+def stored(path: Path, *, accept_older: bool = False) -> Stored:
+    """What a server finds in a file of a system that has been started before."""
     nvram = SqliteNvram(path)
     try:
-        return nvram.load()
+        return opening(MemoryCard(IDENTITY), nvram, accept_older=accept_older).open(SystemRecord("", 0))
     finally:
         nvram.close()
 
 
-def never_wrong(path: Path, expected: dict[str, bytes | None]) -> bool:
+def loaded(path: Path, *, accept_older: bool = False) -> Records:
+    """The records that a server finds, without the commit record."""
+    found = stored(path, accept_older=accept_older)
+    return {name: blob for name, blob in found.records.items() if name != COMMIT}
+
+
+def never_wrong(path: Path, expected: Records) -> bool:
     """Whether damage was found; fails where a record is lost or other than it was and nobody notices."""
-    found, refusal = {}, ""
     try:
-        found = loaded(path)
-    except StorageError as error:
-        refusal = str(error)
-    if refusal:
-        assert str(path) in refusal
+        found = stored(path)
+    except StorageError:
         return True
-    assert found.keys() == expected.keys()
-    changed = [name for name, blob in found.items() if blob != expected[name]]
+    records = {name: blob for name, blob in found.records.items() if name != COMMIT}
+    assert records.keys() == expected.keys()
+    changed = [name for name, blob in records.items() if blob != expected[name]]
     for name in changed:
         with pytest.raises(SealingError):
-            SEALER.open(*PLACES[name], found[name])
+            SEALER.open(*PLACES[name], records[name])
     return bool(changed)
 
 

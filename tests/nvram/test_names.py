@@ -1,14 +1,23 @@
 """Record names: made, taken apart, and nothing else accepted."""
 
+from uuid import UUID
+
 import pytest
 
-from hcall_server.nvram import SYSTEM, image_name, parse_name, profile_name
+from hcall_server.nvram import COMMIT, SYSTEM, parse_partition, partition_name, record_id
+from hcall_server.nvram.names import old_image_name, old_profile_name, parse_old_name
+
+A = UUID("1b4e28ba-2fa1-41d2-883f-0016d3cca427")
 
 
 def test_names_are_the_documented_ones() -> None:
-    """spec/sealed.md#record-names."""
-    assert (SYSTEM, image_name(4), profile_name(65535)) == (
+    """R-47, spec/sealed.md#record-names: a partition's record is named by its UUID."""
+    assert (SYSTEM, COMMIT, partition_name(A)) == (
         "system",
+        "commit",
+        "partition/1b4e28ba-2fa1-41d2-883f-0016d3cca427",
+    )
+    assert (old_image_name(4), old_profile_name(65535)) == (
         "partition/00004/image",
         "partition/65535/profile",
     )
@@ -16,16 +25,26 @@ def test_names_are_the_documented_ones() -> None:
 
 def test_names_come_apart_again() -> None:
     """R-01: which partition a record belongs to is read from its name."""
-    assert parse_name(SYSTEM) == (0, "system")
-    assert parse_name(image_name(4)) == (4, "image")
-    assert parse_name(profile_name(65535)) == (65535, "profile")
+    assert parse_partition(partition_name(A)) == A
+    assert parse_old_name(old_image_name(4)) == (4, "image")
+    assert parse_old_name(old_profile_name(65535)) == (65535, "profile")
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", "System", "partition/4/image", "partition/00000/image", "partition/65536/image",
-     "partition/00004/imagf", "partition/00004/image\n", "partition/٠٠٠٠٤/image", "xpartition/00004/image"],
+    ["", "System", "system", "partition/4/image", "partition/00000/image", "partition/65536/image",
+     "partition/00004/imagf", "partition/00004/image\n", "partition/٠٠٠٠٤/image", "xpartition/00004/image",
+     f"partition/{A}/", f"partition/{str(A).upper()}", f"partition/{A.hex}", f"x/{A}", f"partition/{A}\n"],
 )  # fmt: skip
 def test_a_name_that_nobody_wrote_is_not_understood(name: str) -> None:
     """R-02: a damaged name is never taken for another record."""
-    assert parse_name(name) is None
+    assert parse_partition(name) is None
+    assert parse_old_name(name) is None
+
+
+def test_the_commit_record_knows_every_record_by_16_bytes() -> None:
+    """R-47: a partition by its UUID, all others by their name, which may not be too long."""
+    assert record_id(partition_name(A)) == A.bytes
+    assert record_id(SYSTEM) == b"system" + bytes(10)
+    with pytest.raises(ValueError, match="more than 16 characters"):
+        record_id("seventeen letters")

@@ -15,6 +15,7 @@ import pytest
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_server.nvram import NvramError, NvramInUseError
 from hcall_server.nvram.sqlite import CHECKPOINT_PAGES, SqliteNvram
+from tests.service.folder import old_state
 
 BLOB = bytes(range(256)) * 256
 
@@ -203,11 +204,10 @@ def test_use_after_closing_is_an_error_and_no_crash(nvram: SqliteNvram) -> None:
     "statement,reason",
     [
         ("PRAGMA application_id = 7", "it is not an NVRAM file"),
-        ("PRAGMA user_version = 2", "it has level 2 where this release knows level 1"),
+        ("PRAGMA user_version = 3", "it has level 3 where this release knows level 2"),
         ("CREATE TABLE extra (a)", "its tables are not those of its level"),
         ("DROP TABLE record", "its tables are not those of its level"),
-        ("DELETE FROM commits", "it has no commit number"),
-        ("UPDATE commits SET number = 'x'", "it has no commit number"),
+        ("CREATE TABLE commits (number INTEGER NOT NULL)", "its tables are not those of its level"),
     ],
 )
 def test_another_database_is_refused(tmp_path: Path, nvram: SqliteNvram, statement: str, reason: str) -> None:
@@ -243,3 +243,44 @@ def test_a_record_of_a_wrong_type_is_refused(tmp_path: Path, nvram: SqliteNvram)
     nvram._connection.execute("INSERT INTO record VALUES ('system', 7)")
     with pytest.raises(NvramError, match="wrong types"):
         nvram.load()
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """The NVRAM file of a state of level 1, with its mark."""
+    return old_state(tmp_path / "old", "89ecc72", "stopped") / "nvram.sqlite"
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM commits", "UPDATE commits SET number = 'x'"])
+def test_a_file_of_level_1_has_its_commit_number(old: Path, statement: str) -> None:
+    """R-02: without it, the mark of level 1 would say nothing."""
+    with contextlib.closing(sqlite3.connect(old)) as connection, connection:
+        connection.execute(statement)
+    with pytest.raises(NvramError, match="it has no commit number"):
+        SqliteNvram(old)
+
+
+def test_a_file_of_level_1_that_is_older_than_its_mark_is_refused(old: Path) -> None:
+    """R-22: as the release that wrote it would have refused it."""
+    with contextlib.closing(sqlite3.connect(old)) as connection, connection:
+        connection.execute("UPDATE commits SET number = number - 1")
+    with pytest.raises(NvramError, match="is damaged or an older copy: its last commit is"):
+        SqliteNvram(old)
+
+
+def test_a_damaged_mark_of_level_1_is_refused(old: Path) -> None:
+    """R-22: each bit of it counts, and so does its length; the error names that file."""
+    mark = old.with_name("nvram.sqlite-mark")
+    good = mark.read_bytes()
+    for wrong in [*(flipped(good, bit) for bit in range(8 * len(good))), good + b"x", good[:-1]]:
+        mark.write_bytes(wrong)
+        with pytest.raises(NvramError, match=f"{mark} is damaged"):
+            SqliteNvram(old)
+    mark.write_bytes(good)
+    SqliteNvram(old).close()
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)

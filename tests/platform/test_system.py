@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 
@@ -300,10 +301,14 @@ def test_unknown_partitions_are_named_in_the_refusal() -> None:
     refused(system, lambda: system.set_attributes("nobody", {"secure_boot": SecureBoot.AUDIT}))
 
 
+def stored_profile(number: int, name: str) -> PartitionProfile:
+    return PartitionProfile(number, name, UUID(int=number), access_key=bytes(32))
+
+
 def test_numbers_are_the_lowest_that_are_free() -> None:
     """R-01: every partition has a number of its own, by which it is found; 0 is nobody's."""
     system = make_system()
-    system.adopt(PartitionProfile(number=2, name="stored"))
+    system.adopt(stored_profile(2, "stored"))
     assert [system.create(name).number for name in "abc"] == [1, 3, 4]
     assert system.by_number(2) is system.find("stored")
     assert system.by_number(0) is system.by_number(5) is None
@@ -313,7 +318,7 @@ def test_a_refused_partition_neither_starts_nor_changes() -> None:
     """R-22: what could not be opened stays as it is, and keeps its space and number."""
     system = make_system(total=20)
     stored = AT_FIRST.with_numbers({"keystore_kbytes": 16})
-    profile = PartitionProfile(number=1, name="damaged", attributes=stored, ipl_count=3, image_generation=9)
+    profile = stored_profile(1, "damaged")._replace(attributes=stored, ipl_count=3, image_generation=9)
     reason = StorageError(storage.IMAGE_LENGTHS, "the image is damaged")
     partition = system.adopt(profile, state=power.refused(reason))
     with pytest.raises(OperatorError, match="damaged cannot start: the image is damaged"):
@@ -332,7 +337,7 @@ def test_nothing_is_created_while_a_name_is_unknown() -> None:
     system = make_system()
     system.create("known", 4)
     lost = power.refused(StorageError(storage.RECORDS_WHOLE, "its profile is missing"), name_unknown=True)
-    system.adopt(PartitionProfile(number=7, name="stand-in"), state=lost)
+    system.adopt(stored_profile(7, "stand-in"), state=lost)
     refused(system, lambda: system.create("lpar1"))
     assert system.power_on("known").running
     assert system.set_attributes("known", {"keystore_kbytes": 0}).kbytes == 0

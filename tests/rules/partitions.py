@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 from hcall_abi.attributes import parse_attributes
 from hcall_abi.calls import Opcode
@@ -11,13 +12,13 @@ from hcall_abi.levels import LEVELS
 from hcall_abi.rules.rule import Rule
 from hcall_abi.variables import SIGNED_ONLY
 from hcall_client import console
-from hcall_server.nvram.names import image_name, profile_name
+from hcall_server.nvram.names import partition_name
 from hcall_server.platform.system import ManagedSystem
 from tests.guest import SYSTEM, Answer, Chance, Guest, auth_block
 from tests.hcalls.damage import PK_LABEL
 from tests.hcalls.owner import first_pk
 from tests.rules.breaking import Break, Breaks, breaks, refused
-from tests.writeback.rig import Rig, first_records
+from tests.writeback.rig import Rig, committed, first_records, nth_record
 
 UPDATES = "keystore_signed_updates"
 LATCH = "keystore_signed_updates_without_verification"
@@ -80,21 +81,27 @@ def _holding_a_variable(_: Path) -> Rule:
     return refused(system.set_attributes, "a", {UPDATES: 0})
 
 
-def _after_damage(record: str, request: Callable[[ManagedSystem], object]) -> Break:
-    """A request to a system in which a record of lpar2 could not be opened."""
+def _after_damage(request: Callable[[ManagedSystem], object]) -> Break:
+    """A request to a system in which the record of lpar2 could not be opened."""
 
     def broken(_: Path) -> Rule:
-        records = {**first_records(2, 8), record: b"damaged"}
-        return refused(request, Rig(0, records=records).system)
+        records = first_records(2, 8)
+        return refused(request, Rig(0, records={**records, nth_record(records, 2): b"damaged"}).system)
 
     return broken
+
+
+def _beside_a_stranger(_: Path) -> Rule:
+    """A new partition beside a damaged record that nothing names."""
+    records = committed({**first_records(1, 8), partition_name(UUID(int=9, version=4)): b"damaged " * 20})
+    return refused(Rig(0, records=records).system.create, "new")
 
 
 BREAKS: Breaks = {
     "name.form": asked(lambda system: system.create("control")),
     "name.exists": asked(lambda system: system.power_on("b")),
     "name.new": asked(lambda system: system.create("a")),
-    "name.unreadable": _after_damage(profile_name(2), lambda system: system.create("new")),
+    "name.unreadable": _beside_a_stranger,
     "name.path": breaks(console.power_on, ".."),
     "partition.id": _full,
     "size.range": asked(lambda system: system.create("b", 3)),
@@ -111,8 +118,6 @@ BREAKS: Breaks = {
     "attribute.in-use": _holding_a_variable,
     "power.stopped": asked_on(lambda system: system.power_on("a")),
     "power.running": asked(lambda system: system.ipl("a")),
-    "power.opened": _after_damage(image_name(2), lambda system: system.power_on("lpar2")),
-    "power.stored": _after_damage(
-        image_name(2), lambda system: system.set_attributes("lpar2", {"secure_boot": 1})
-    ),
+    "power.opened": _after_damage(lambda system: system.power_on("lpar2")),
+    "power.stored": _after_damage(lambda system: system.set_attributes("lpar2", {"secure_boot": 1})),
 }

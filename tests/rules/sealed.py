@@ -7,51 +7,29 @@ from pathlib import Path
 
 from hcall_abi.faults import NvramFault
 from hcall_abi.rules.rule import Rule
-from hcall_server.nvram.names import SYSTEM, image_name, profile_name
-from hcall_server.sealing import SealedKind, SystemRecord, seal_system
+from hcall_server.nvram.names import COMMIT, SYSTEM, parse_partition
+from hcall_server.sealing import SYSTEM_OWNER, SealedKind, open_partition, seal_partition
 from tests.rules.breaking import Break, Breaks, refused, rule_of, run
-from tests.writeback.rig import Rig, first_records, make_sealer
+from tests.writeback.rig import Rig, committed, first_records, make_sealer, nth_record
 
-IMAGE, PROFILE = image_name(2), profile_name(2)
-KINDS = {
-    IMAGE: (SealedKind.PARTITION_IMAGE, 2),
-    PROFILE: (SealedKind.PARTITION_PROFILE, 2),
-    SYSTEM: (SealedKind.SYSTEM_RECORD, 0),
-}
 Change = Callable[[bytes], bytes]
+EMPTY_IMAGE = b"\0\1\0\0\0\0\0\0"
 LABELLED = b"\3\0\0\5" + bytes(7) + b"\4" + b"labeldata"
 """An object of the system as it is stored in an image."""
 
 
-def sealed(record: str, change: Change, *, later: int = 0) -> Callable[[dict[str, bytes]], bytes]:
-    """Change what a record holds, and seal it again as an honest release would, so many generations later."""
-    kind, partition = KINDS[record]
+def recovered(make: Callable[[dict[str, bytes], str], bytes | None]) -> Break:
+    """The rule for which partition 2 does not come back, while partition 1 does.
 
-    def blob(records: dict[str, bytes]) -> bytes:
-        generation, plaintext = make_sealer().open(kind, partition, records[record])
-        return make_sealer().seal(kind, partition, generation + later, change(plaintext))
-
-    return blob
-
-
-def image(plaintext: bytes) -> Callable[[dict[str, bytes]], bytes]:
-    """An authentic image with this plaintext."""
-    return sealed(IMAGE, lambda _: plaintext)
-
-
-def put(at: int, data: bytes) -> Change:
-    """A change of the bytes from an offset on; one below 0 counts from the end."""
-    return lambda old: old[: at % len(old)] + data + old[at % len(old) + len(data) :]
-
-
-def recovered(record: str, make: Callable[[dict[str, bytes]], bytes | None], kbytes: int = 8) -> Break:
-    """The rule for which partition 2 does not come back, while partition 1 does."""
+    `make` returns the bytes for its record, from all records and the name of this one.
+    """
 
     def broken(_: Path) -> Rule:
-        records = first_records(2, kbytes)
-        blob = make(records)
-        rest = {name: found for name, found in records.items() if name != record}
-        (partition,) = Rig(0, records=rest if blob is None else {**rest, record: blob}).refused
+        records = first_records(2, 8)
+        name = nth_record(records, 2)
+        blob = make(records, name)
+        rest = {each: found for each, found in records.items() if each != name}
+        (partition,) = Rig(0, records=rest if blob is None else {**rest, name: blob}).refused
         assert partition.number == 2
         assert partition.refused is not None
         return rule_of(partition.refused)
@@ -59,26 +37,75 @@ def recovered(record: str, make: Callable[[dict[str, bytes]], bytes | None], kby
     return broken
 
 
-def damaged(change: Change, record: str = IMAGE) -> Break:
-    """The rule for which a partition does not come back when the bytes of a record are changed."""
-    return recovered(record, lambda records: change(records[record]))
+def damaged(change: Change) -> Break:
+    """The rule for which a partition does not come back when the bytes of its record are changed."""
+    return recovered(lambda records, name: change(records[name]))
 
 
-def started(make: Callable[[dict[str, bytes]], bytes | None]) -> Break:
-    """The rule for which a whole system does not start with another system record."""
+def sealed(change: Change) -> Break:
+    """The same when the plaintext is changed, and sealed again as an honest release would."""
+
+    def blob(records: dict[str, bytes], name: str) -> bytes:
+        uuid = parse_partition(name)
+        assert uuid is not None
+        generation, plaintext = make_sealer().open(SealedKind.PARTITION, uuid, records[name])
+        return make_sealer().seal(SealedKind.PARTITION, uuid, generation, change(plaintext))
+
+    return recovered(blob)
+
+
+def image(content: bytes) -> Break:
+    """The same for a record with these bytes in the place of its empty image."""
+    return sealed(lambda plaintext: plaintext.removesuffix(EMPTY_IMAGE) + content)
+
+
+def put(at: int, data: bytes) -> Change:
+    """A change of the bytes from an offset on."""
+    return lambda old: old[:at] + data + old[at + len(data) :]
+
+
+def _an_older_copy(records: dict[str, bytes], name: str) -> bytes:
+    """The record of partition 2 sealed once more: genuine, and not the one of the commit."""
+    uuid = parse_partition(name)
+    assert uuid is not None
+    return seal_partition(make_sealer(), open_partition(make_sealer(), uuid, records[name]))
+
+
+def started(name: str, make: Change | None) -> Break:
+    """The rule for which a whole system does not start without a record, or with another one."""
 
     def broken(_: Path) -> Rule:
         records = first_records(1, 8)
-        blob = make(records)
-        rest = {name: found for name, found in records.items() if name != SYSTEM}
-        return refused(Rig, 0, records=rest if blob is None else {**rest, SYSTEM: blob})
+        blob = records.pop(name)
+        return refused(Rig, 0, records={**records, name: make(blob)} if make else records)
 
     return broken
 
 
+def system(change: Change) -> Break:
+    """The same for a system record whose plaintext was changed."""
+
+    def blob(old: bytes) -> bytes:
+        _, plaintext = make_sealer().open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, old)
+        return make_sealer().seal(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, 0, change(plaintext))
+
+    return started(SYSTEM, blob)
+
+
+def _of_an_unknown_level(_: Path) -> Rule:
+    records = first_records(0, 0)
+    _, plaintext = make_sealer().open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, records[SYSTEM])
+    other = plaintext.replace(b"FW1110", b"FW111?")
+    blob = make_sealer().seal(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, 0, other)
+    return refused(Rig, 0, records=committed({SYSTEM: blob}))
+
+
 def _of_a_larger_level(_: Path) -> Rule:
-    small = seal_system(make_sealer(), SystemRecord("FW950", 16384))
-    (partition,) = Rig(0, records={**first_records(1, 128), SYSTEM: small}).refused
+    records = first_records(1, 128)
+    _, plaintext = make_sealer().open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, records[SYSTEM])
+    small = plaintext.replace(b"\6FW1110", b"\5FW950")
+    blob = make_sealer().seal(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, 0, small)
+    (partition,) = Rig(0, records=committed({**records, SYSTEM: blob})).refused
     assert partition.refused is not None
     return partition.refused.rule
 
@@ -96,27 +123,28 @@ BREAKS: Breaks = {
     "sealed.magic": damaged(put(0, b"HCAL")),
     "sealed.level": damaged(put(4, b"\3")),
     "sealed.length": damaged(lambda blob: blob[:-1]),
-    "sealed.kind": recovered(IMAGE, lambda records: records[PROFILE]),
+    "sealed.kind": recovered(lambda records, _: records[SYSTEM]),
     "sealed.authentic": damaged(lambda blob: blob[:-1] + bytes([blob[-1] ^ 1])),
-    "sealed.owner": recovered(IMAGE, lambda records: records[image_name(1)]),
-    "image.header": recovered(IMAGE, image(bytes(7))),
-    "image.level": recovered(IMAGE, image(b"\0\2" + bytes(6))),
-    "image.reserved": recovered(IMAGE, image(b"\0\1\0\1" + bytes(4))),
-    "image.objects": recovered(IMAGE, image(b"\0\1\0\0\0\0\0\1")),
-    "image.consumer": recovered(IMAGE, image(b"\0\1\0\0\0\0\0\1" + b"\4" + LABELLED[1:])),
-    "image.lengths": recovered(IMAGE, image(b"\0\1\0\0\0\0\0\1" + LABELLED[:-1])),
-    "image.labels": recovered(IMAGE, image(b"\0\1\0\0\0\0\0\2" + LABELLED * 2)),
-    "image.end": recovered(IMAGE, image(b"\0\1\0\0\0\0\0\0" + b"x")),
-    "profile.layout": recovered(PROFILE, sealed(PROFILE, lambda old: old + b"x")),
-    "profile.ranges": recovered(PROFILE, sealed(PROFILE, put(6, b"\3"))),
-    "profile.name": recovered(PROFILE, sealed(PROFILE, put(-1, b"\xff"))),
-    "profile.owner": recovered(PROFILE, sealed(PROFILE, put(4, b"\0\1"))),
-    "system.layout": started(sealed(SYSTEM, lambda old: old + b"x")),
-    "system.name": started(sealed(SYSTEM, put(-1, b"\xff"))),
-    "system.firmware": started(sealed(SYSTEM, put(-1, b"?"))),
-    "system.keys": started(lambda _: None),
-    "records.whole": recovered(IMAGE, lambda _: None),
-    "records.together": recovered(IMAGE, sealed(IMAGE, lambda old: old, later=1)),
+    "sealed.owner": recovered(lambda records, _: records[nth_record(records, 1)]),
+    "sealed.field": sealed(lambda old: old.removesuffix(b"\0" + EMPTY_IMAGE) + b"\1\0\7\0\1x" + EMPTY_IMAGE),
+    "image.header": image(bytes(7)),
+    "image.level": image(b"\0\2" + bytes(6)),
+    "image.reserved": image(b"\0\1\0\1" + bytes(4)),
+    "image.objects": image(b"\0\1\0\0\0\0\0\1"),
+    "image.consumer": image(b"\0\1\0\0\0\0\0\1" + b"\4" + LABELLED[1:]),
+    "image.lengths": image(b"\0\1\0\0\0\0\0\1" + LABELLED[:-1]),
+    "image.labels": image(b"\0\1\0\0\0\0\0\2" + LABELLED * 2),
+    "image.end": image(EMPTY_IMAGE + b"x"),
+    "profile.layout": sealed(lambda old: old[:40]),
+    "profile.ranges": sealed(put(6, b"\3")),
+    "profile.name": sealed(lambda old: old.replace(b"lpar2", b"lpar\xff")),
+    "system.layout": system(lambda old: old + b"x"),
+    "system.name": system(lambda old: old.replace(b"FW1110", b"FW111\xff")),
+    "system.firmware": _of_an_unknown_level,
+    "system.keys": started(SYSTEM, None),
+    "commit.record": started(COMMIT, put(20, b"other")),
+    "records.committed": recovered(_an_older_copy),
+    "records.whole": image(b""),
     "records.level": _of_a_larger_level,
     "nvram.commit": lambda _: run(_refused_commit),
 }

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import trio
+
 from hcall_abi.rules.rule import Rule
+from hcall_server.nvram.names import old_image_name, old_profile_name
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.state import State
-from tests.rules.breaking import Break, Breaks, refused
-from tests.service.folder import assembled
+from tests.rules.breaking import Break, Breaks, refused, rule_of
+from tests.service.folder import assembled, old_state
+from tests.writeback import level_1
+from tests.writeback.rig import Rig
 
 SETTINGS = Settings(partition=(PartitionSettings.of("a", 8),))
 CARD, KEY, NVRAM = "anchor-card/anchor-card", "access-keys/a.key", "nvram.sqlite"
@@ -73,12 +78,36 @@ def _key_cannot_be_made(state: Path) -> None:
     (state / f"{KEY}.new").mkdir()
 
 
+def old_start(damage: Callable[[Path], object]) -> Break:
+    """The first start on a state of an earlier release to which this was done before."""
+
+    def broken(folder: Path) -> Rule:
+        state = old_state(folder / "state", "89ecc72", "stopped")
+        damage(state)
+        return refused(started, state)
+
+    return broken
+
+
 def _older_nvram(folder: Path) -> Rule:
-    nvram = SqliteNvram(folder / NVRAM)
-    nvram.commit({"a": b"1"})
-    nvram.close()
-    (folder / NVRAM).unlink()
-    return refused(SqliteNvram, folder / NVRAM)
+    state = folder / "state"
+    started(state)
+    before = (state / NVRAM).read_bytes()
+    with assembled(state, SETTINGS) as machine:
+        assert trio.run(machine.encryptor.flush)
+    (state / NVRAM).write_bytes(before)
+    return refused(started, state)
+
+
+def converted(name: str, blob: bytes) -> Break:
+    """The rule for which partition 2 of a system of sealed level 1 cannot be converted."""
+
+    def broken(_: Path) -> Rule:
+        (partition,) = Rig(0, records={**level_1.records(), name: blob}).refused
+        assert partition.refused is not None
+        return rule_of(partition.refused)
+
+    return broken
 
 
 BREAKS: Breaks = {
@@ -88,12 +117,16 @@ BREAKS: Breaks = {
     "state.private": start(mode(".", 0o755)),
     "access-key.file": start(_not_a_file),
     "access-key.mode": start(mode(KEY, 0o644)),
-    "access-key.content": start(write(KEY, b"no key")),
+    "access-key.content": old_start(write("access-keys/alpha.key", b"no key")),
     "access-key.stored": start(_key_cannot_be_made),
     "card.mode": start(mode(CARD, 0o640)),
     "card.whole": start(write(CARD, b"no card")),
     "nvram.file": start(write(NVRAM, b"no database" * 1000)),
-    "nvram.mark": start(write(f"{NVRAM}-mark", b"no mark")),
+    "nvram.mark": start(write(f"{NVRAM}-mark", b"no mark" * 1000)),
     "nvram.age": _older_nvram,
+    "profile.owner": converted(
+        old_profile_name(2), level_1.sealed(level_1.PROFILE, 2, 0, level_1.profile(1))
+    ),
+    "records.together": converted(old_image_name(2), level_1.sealed(level_1.IMAGE, 2, 1, level_1.image(2))),
     "nvram.writable": lambda folder: refused(SqliteNvram, folder / "nowhere" / NVRAM),
 }

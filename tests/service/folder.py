@@ -1,6 +1,7 @@
 """A machine assembled of a state folder, in the test's own process and not running."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,3 +27,15 @@ def assembled(
             seams.nvram.close()
     finally:
         state.close()
+
+
+STATES = Path(__file__).resolve().parents[1] / "states"
+"""State folders of earlier commits, by the commit."""
+
+
+def old_state(to: Path, commit: str, what: str) -> Path:
+    """Copy a state folder of an earlier commit, with the modes that git does not keep."""
+    shutil.copytree(STATES / commit / what, to)
+    for path in [to, *to.rglob("*")]:
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    return to

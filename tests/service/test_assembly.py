@@ -6,26 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from hcall_abi.console import AT_FIRST, ATTRIBUTES, ConsoleAttributes
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.levels import LEVELS
-from hcall_abi.rules import storage
 from hcall_server.components.memory import MemoryCard
 from hcall_server.data_channel.listeners import assign
 from hcall_server.data_channel.sockets import listen_unix, passed_sockets, remove_stale
 from hcall_server.keystore.signed import LatchUse
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
-from hcall_server.nvram.names import SYSTEM, image_name, profile_name
-from hcall_server.platform import power
+from hcall_server.nvram.names import COMMIT, SYSTEM, partition_name
 from hcall_server.platform.partition import Partition
 from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.state import State
 from swpks.testing.seams import simulated_seams
+from tests.service.folder import assembled
 
 
 class Stored:
@@ -52,10 +52,14 @@ def stored() -> Stored:
     return Stored()
 
 
+def record_of(machine: Machine, name: str) -> str:
+    return partition_name(machine.system.find(name).profile.uuid)
+
+
 async def test_a_new_system_is_made_once(stored: Stored) -> None:
     """R-30: a partition asked for is made and remembered; the identity of the system stays."""
     first = await stored.start(PartitionSettings.of("a", 8), PartitionSettings.of("plain"))
-    assert stored.written == {SYSTEM, profile_name(1), image_name(1), profile_name(2)}
+    assert stored.written == {SYSTEM, COMMIT, *(record_of(first, name) for name in ("a", "plain"))}
     assert first.system.find("plain").keystore is None
     second = await stored.start(PartitionSettings.of("a", 8))
     assert stored.written == set()
@@ -68,7 +72,7 @@ async def test_wishes_change_what_is_remembered(stored: Stored) -> None:
     await stored.start(PartitionSettings.of("a", 8), PartitionSettings.of("b", 8))
     again = await stored.start(PartitionSettings.of("a", 16, auto_start=False, secure_boot="enforce"))
     found = again.system.find("a")
-    assert stored.written == {profile_name(1), image_name(1)}
+    assert stored.written == {COMMIT, record_of(again, "a")}
     assert (found.kbytes, found.auto_start, found.next_secure_boot) == (16, False, SecureBoot.ENFORCE)
     kept = (await stored.start(PartitionSettings.of("a"))).system.find("a")
     assert (kept.kbytes, kept.auto_start, kept.next_secure_boot) == (16, False, SecureBoot.ENFORCE)
@@ -138,18 +142,40 @@ async def test_a_lost_system_record_stops_the_start(stored: Stored) -> None:
 
 
 async def test_a_root_key_is_made_only_for_an_empty_nvram(stored: Stored) -> None:
-    """R-02: what another key sealed is not buried under a new one."""
-    stored.nvram.commit({"system": b""})
-    with pytest.raises(StorageError, match="the anchor card is missing, and NVRAM holds 1 records"):
+    """R-02, R-41: what another key sealed is not buried under a new one."""
+    await stored.start(PartitionSettings.of("a", 8))
+    stored.card.held = None
+    with pytest.raises(StorageError, match="the anchor card is missing, and NVRAM holds 3 records"):
         await stored.start()
     assert stored.card.read() is None
-    stored.nvram.commit({"system": None})
+    stored.nvram = MemoryNvram()
     await stored.start()
     made = stored.card.read()
     assert made
     await stored.start()
     assert stored.card.read() is made
     assert made.root_key.hex() not in repr(made)
+
+
+async def test_a_first_start_that_is_cut_short_is_done_again(stored: Stored) -> None:
+    """R-40: the card is written last, so before it there is no partition that could be lost."""
+    await stored.start()
+    first, stored.card.held = stored.card.held, None
+    again = await stored.start(PartitionSettings.of("a", 8))
+    assert first
+    assert again.system.system_id != first.system_id
+    assert (await stored.start()).system.find("a").kbytes == 8
+
+
+async def test_a_cleared_nvram_is_never_a_new_system(stored: Stored) -> None:
+    """R-22, R-48: the card promises a commit record, whatever else is there."""
+    await stored.start(PartitionSettings.of("a", 8))
+    whole = stored.nvram.records
+    for kept in ({}, {name: blob for name, blob in whole.items() if name != COMMIT}):
+        stored.nvram.records = kept
+        with pytest.raises(StorageError, match="the commit record is missing") as caught:
+            await stored.start()
+        assert caught.value.rule.id == "commit.record"
 
 
 async def test_a_total_below_what_is_stored_stops_the_start(stored: Stored) -> None:
@@ -173,47 +199,85 @@ def test_a_machine_is_assembled_outside_of_any_loop() -> None:
     assert not machine.system.find("a").running
 
 
-def test_access_keys_are_made_and_kept(tmp_path: Path) -> None:
-    """One for each partition, 32 random bytes; a damaged or readable file is refused, not replaced."""
-    keys = AccessKeys(tmp_path, os.urandom)
-    a, b = partitions("a", "b")
-    key = keys(a)
-    path = tmp_path / "a.key"
-    assert AccessKeys(tmp_path, os.urandom)(a) == key == bytes.fromhex(path.read_text())
+def test_a_key_file_is_a_copy_for_clients(tmp_path: Path) -> None:
+    """It is written where it is missing or holds something else; anything but a private file is refused."""
+    keys, path = AccessKeys(tmp_path), tmp_path / "a.key"
+    key, other = bytes(range(32)), bytes(32)
+    assert keys.known("a") is None
+    keys.publish("a", key)
+    before = path.stat().st_ino
+    keys.publish("a", key)
+    assert (path.stat().st_ino, path.read_text(), keys.known("a")) == (before, key.hex() + "\n", key)
     assert key.hex() not in repr(keys)
-    path.with_name("b.key.new").mkdir()
-    with pytest.raises(StorageError, match="the access key of b can't be written"):
-        keys(b)
-    path.chmod(0o640)
-    with pytest.raises(OperatorError, match="readable by others"):
-        AccessKeys(tmp_path, os.urandom)(a)
-    path.chmod(0o600)
-    (tmp_path / "c.key").mkdir(mode=0o700)
-    (tmp_path / "d.key").symlink_to(tmp_path / "nothing")
-    for spoilt in partitions("c", "d"):
-        with pytest.raises(OperatorError, match=f"{spoilt.name}.key"):
-            keys(spoilt)
+    keys.publish("a", other)
+    assert keys.known("a") == other
+    path.write_bytes(b"damaged")
+    keys.publish("a", key)
+    assert keys.known("a") == key
     for content in (b"", b"zz" * 32, b"00" * 31, b"00" * 33, b"\xff" * 64):
         path.write_bytes(content)
         with pytest.raises(OperatorError, match="holds no access key"):
-            AccessKeys(tmp_path, os.urandom)(a)
+            keys.known("a")
+
+
+@pytest.mark.parametrize("what", ["folder", "link", "fifo", "open to others"])
+def test_what_is_no_private_file_is_never_taken_for_a_key(tmp_path: Path, what: str) -> None:
+    """It is refused by name and left alone, and nobody waits for the other end of a fifo."""
+    keys, path = AccessKeys(tmp_path), tmp_path / "a.key"
+    if what == "folder":
+        path.mkdir(mode=0o700)
+    elif what == "link":
+        path.symlink_to(tmp_path / "nothing")
+    elif what == "fifo":
+        os.mkfifo(path, 0o600)
+    else:
+        path.touch(mode=0o640)
+    for request in (lambda: keys.known("a"), lambda: keys.publish("a", bytes(32))):
+        with pytest.raises(OperatorError, match=r"a\.key"):
+            request()
+
+
+def test_a_key_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """All or nothing: the old file stays."""
+    keys = AccessKeys(tmp_path)
+    keys.publish("a", bytes(32))
+    (tmp_path / "a.key.new").mkdir()
+    with pytest.raises(StorageError, match="the access key of a can't be written"):
+        keys.publish("a", bytes(range(32)))
+    assert keys.known("a") == bytes(32)
 
 
 def test_an_open_touches_no_key_file(tmp_path: Path) -> None:
-    """R-01: keys are read at start: a file spoiled later costs no connection, and a stand-in has no key."""
-    state = State(tmp_path / "state")
-    seams = state.seams()
-    machine = assemble(seams, Settings(partition=(PartitionSettings.of("a", 8),)))
-    partition = machine.system.find("a")
-    path = state.folder / "access-keys" / "a.key"
-    assert path.exists()
-    path.chmod(0o644)
-    assert seams.transport.access_key(partition) == bytes.fromhex(path.read_text())
-    lost = power.refused(StorageError(storage.RECORDS_WHOLE, "its profile is missing"), name_unknown=True)
-    stand_in = machine.system.adopt(partition.profile, state=lost)
-    assert seams.transport.access_key(stand_in) == b""
-    seams.nvram.close()
-    state.close()
+    """R-01: the key is in the record: a file spoiled later costs no connection, and a start mends it."""
+    wishes = Settings(partition=(PartitionSettings.of("a", 8),))
+    path = tmp_path / "state" / "access-keys" / "a.key"
+    with assembled(tmp_path / "state", wishes) as machine:
+        key = machine.system.find("a").access_key
+        assert trio.run(machine.encryptor.flush)
+        assert path.read_text() == key.hex() + "\n"
+        path.unlink()
+    with assembled(tmp_path / "state") as machine:
+        assert machine.system.find("a").access_key == key
+        assert path.read_text() == key.hex() + "\n"
+
+
+async def test_a_rotated_key_replaces_the_old_one(tmp_path: Path) -> None:
+    """Record and file have the new key, also after a restart; without the file nothing is rotated."""
+    wishes = Settings(partition=(PartitionSettings.of("a", 8),))
+    folder = tmp_path / "state" / "access-keys"
+    with assembled(tmp_path / "state", wishes) as machine:
+        first = machine.system.find("a").access_key
+        (folder / "a.key.new").mkdir()
+        with pytest.raises(StorageError, match="the access key of a can't be written"):
+            machine.rotate_key("a")
+        assert machine.system.find("a").access_key == first
+        (folder / "a.key.new").rmdir()
+        second = machine.rotate_key("a").access_key
+        assert second != first
+        assert await machine.encryptor.flush()
+    with assembled(tmp_path / "state") as machine:
+        assert machine.system.find("a").access_key == second
+        assert (folder / "a.key").read_text() == second.hex() + "\n"
 
 
 def test_one_state_has_one_server(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -14,9 +15,10 @@ from hcall_client.calls import (
     get_config,
     write_object,
 )
+from hcall_client.console import show_partition
 from hcall_client.errors import HcallError, OpenRefused, SessionEnded
 from hcall_client.request import Authorization
-from hcall_server.nvram.names import image_name
+from hcall_server.nvram.names import parse_partition
 from hcall_server.nvram.sqlite import SqliteNvram
 from swpks.testing import ServerProcess
 from tests.data_channel.support import read, write
@@ -141,11 +143,12 @@ def test_a_configuration_file_says_the_same_and_more(server: ServerProcess, tmp_
 
 def test_a_damaged_image_leaves_the_others_serving(server: ServerProcess) -> None:
     """R-02: one flipped bit is detected, named with partition and reason, and hurts nobody else."""
-    server.start().stop()
+    server.start()
+    uuid = UUID(server.console.call(show_partition("alpha")).uuid)
+    server.stop()
     nvram = SqliteNvram(server.state / "nvram.sqlite")
-    blob = bytearray(nvram.load()[image_name(1)])
-    blob[-1] ^= 1
-    nvram.commit({image_name(1): bytes(blob)})
+    name, blob = next((name, blob) for name, blob in nvram.load().items() if parse_partition(name) == uuid)
+    nvram.commit({name: blob[:-1] + bytes([blob[-1] ^ 1])})
     nvram.close()
     ready = server.start().ready
     assert (ready["running"], list(ready["sockets"])) == (["beta"], ["beta"])

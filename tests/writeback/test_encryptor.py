@@ -3,19 +3,23 @@
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from hcall_server.nvram.names import SYSTEM, image_name, profile_name
-from hcall_server.sealing import open_profile, open_system
+from hcall_server.nvram.names import COMMIT, SYSTEM, partition_name
+from hcall_server.sealing import SystemRecord, open_partition, open_system
 from hcall_server.writeback.encryptor import DEFAULT_DELAY
-from tests.writeback.rig import FLUSHED, GONE, PENDING, RECORD, ParkedWorker, Rig
+from tests.writeback.rig import FLUSHED, GONE, PENDING, ParkedWorker, Rig
 
 TRANSIENT = 0x0200_0000
 CANARY = b"canary canary canary canary"
 
 
+def record_of(rig: Rig, n: int = 0) -> str:
+    return partition_name(rig.partition(n).profile.uuid)
+
+
 async def test_changes_of_many_partitions_are_one_commit(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: they wait for company a short while, then go together: profile and image of each."""
+    """R-20: they wait for company a short while, then go together, one record of each."""
     rig = Rig(20)
     await nursery.start(rig.encryptor.run)
     for n in range(20):
@@ -24,7 +28,7 @@ async def test_changes_of_many_partitions_are_one_commit(
     assert rig.journal.journal == []
     await trio.sleep(DEFAULT_DELAY * 0.2)
     assert [set(changes) for changes in rig.journal.journal] == [
-        {name(n) for n in range(1, 21) for name in (image_name, profile_name)}
+        {COMMIT, *(record_of(rig, n) for n in range(20))}
     ]
     assert not any(rig.store(n).contents.dirty for n in range(20))
 
@@ -159,10 +163,9 @@ async def test_a_partition_without_a_keystore_has_a_profile_alone() -> None:
     rig = Rig(1, kbytes=0)
     rig.changed()
     assert await rig.encryptor.flush()
-    assert rig.journal.journal[0].keys() == {profile_name(1), image_name(1)}
-    assert set(rig.journal.records) == {SYSTEM, profile_name(1)}
-    found = open_profile(rig.sealer, 1, rig.journal.records[profile_name(1)])
-    assert tuple(found) == tuple(rig.partition().profile)
+    assert rig.journal.journal[0].keys() == {record_of(rig), COMMIT}
+    found = open_partition(rig.sealer, rig.partition().profile.uuid, rig.journal.records[record_of(rig)])
+    assert found == (rig.partition().profile, None)
 
 
 async def test_disabling_deletes_the_image() -> None:
@@ -174,7 +177,8 @@ async def test_disabling_deletes_the_image() -> None:
     rig.system.set_attributes("lpar1", {"keystore_kbytes": 0})
     rig.changed()
     assert await rig.encryptor.flush()
-    assert set(rig.journal.records) == {SYSTEM, profile_name(1)}
+    uuid = rig.partition().profile.uuid
+    assert open_partition(rig.sealer, uuid, rig.journal.records[record_of(rig)]).image is None
     assert rig.power_cut().partition().keystore is None
 
 
@@ -208,11 +212,11 @@ async def test_a_store_that_was_enabled_again_does_not_inherit_the_flush(nursery
 async def test_the_systems_record_goes_with_the_partitions() -> None:
     """R-20: one commit for all that is dirty."""
     rig = Rig()
-    rig.encryptor.system_changed(RECORD)
+    rig.encryptor.system_changed(rig.system)
     rig.write(b"label")
     assert await rig.encryptor.flush()
-    assert [set(changes) for changes in rig.journal.journal] == [{SYSTEM, profile_name(1), image_name(1)}]
-    assert open_system(rig.sealer, rig.journal.records[SYSTEM]) == RECORD
+    assert [set(changes) for changes in rig.journal.journal] == [{SYSTEM, COMMIT, record_of(rig)}]
+    assert open_system(rig.sealer, rig.journal.records[SYSTEM]) == SystemRecord.of(rig.system)
 
 
 async def test_nothing_to_do_is_no_commit() -> None:

@@ -12,7 +12,7 @@ from hcall_server.nvram import Trouble
 from hcall_server.sealing import open_system
 from hcall_server.writeback.encryptor import FIRST_RETRY, LAST_RETRY, STALL
 from hcall_server.writeback.worker import InlineWorker, Job
-from tests.writeback.rig import FLUSHED, GONE, PENDING, RECORD, ParkedWorker, Rig
+from tests.writeback.rig import FLUSHED, GONE, PENDING, ParkedWorker, Rig
 
 KINDS: list[Trouble] = ["full", "io", "busy", "corrupt"]
 
@@ -56,23 +56,24 @@ async def test_any_commit_may_fail(nth: int, kind: Trouble, after: bool) -> None
 async def test_everything_of_a_failed_flush_is_tried_again() -> None:
     """R-23: several partitions, a profile alone, and the system's record: none is forgotten."""
     rig = Rig(3, plan=[NvramFault("full")])
-    rig.encryptor.system_changed(RECORD)
+    rig.encryptor.system_changed(rig.system)
     rig.write(b"label")
     rig.write(b"label", n=1)
     rig.changed(2)
     assert not await rig.encryptor.flush()
     assert (rig.journal.journal, rig.encryptor.pending) == ([], True)
     assert await rig.encryptor.flush()
-    assert len(rig.journal.journal[0]) == 7
+    assert len(rig.journal.journal[0]) == 5
     assert [each.objects() for each in (rig.power_cut(),)] == [{b"label": b"data"}]
 
 
 async def test_the_newest_system_record_wins() -> None:
     """R-23: a record that failed does not come back over the one that replaced it."""
     rig = Rig(0, plan=[NvramFault("io")])
-    rig.encryptor.system_changed(RECORD)
+    rig.encryptor.system_changed(rig.system)
     assert not await rig.encryptor.flush()
-    rig.encryptor.system_changed(RECORD._replace(total_kbytes=99))
+    rig.system.total_kbytes = 99
+    rig.encryptor.system_changed(rig.system)
     assert await rig.encryptor.flush()
     assert open_system(rig.sealer, rig.journal.records["system"]).total_kbytes == 99
 
@@ -210,7 +211,7 @@ async def test_a_cancelled_flush_keeps_things_dirty(fate: Callable[[Job], None])
     """R-21, R-23: whether the commit took effect is unknown: not flushed, and done again."""
     worker = ParkedWorker()
     rig = Rig(2, worker=worker)
-    rig.encryptor.system_changed(RECORD)
+    rig.encryptor.system_changed(rig.system)
     rig.write(b"label")
     rig.changed(1)
     async with trio.open_nursery() as nursery:
@@ -226,7 +227,7 @@ async def test_a_cancelled_flush_keeps_things_dirty(fate: Callable[[Job], None])
         await wait_all_tasks_blocked()
         worker.let_go()
     assert rig.confirm(b"label") == FLUSHED
-    assert len(rig.journal.records) == 5
+    assert len(rig.journal.records) == 4
     assert not rig.encryptor.pending
 
 

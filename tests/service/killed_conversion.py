@@ -1,0 +1,102 @@
+"""Converts copies of a state folder, and is killed at each step in turn.
+
+    python -m tests.service.killed_conversion FOLDER
+
+A step is a call that changes a file, before it and after it.  Prints one line of JSON a kill: how far it
+came, and what the next start found.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hcall_server.nvram.sqlite import SqliteNvram
+from tests.service.folder import assembled, old_state
+
+CALLS = ("pwrite", "fsync", "replace", "rename", "unlink", "mkdir", "chmod", "ftruncate")
+
+
+class Steps:
+    """Kills this process at the step `last`."""
+
+    def __init__(self, last: int) -> None:
+        self.count = 0
+        self.name = ""
+        self._last = last
+
+    def wrapped(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def stepping(*args: Any, **options: Any) -> Any:
+            self._step()
+            result = call(*args, **options)
+            self._step()
+            return result
+
+        return stepping
+
+    def _step(self) -> None:
+        self.count += 1
+        if self.count == self._last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def child(work: Callable[[], None]) -> int:
+    """Run something in a process of its own; returns its wait status."""
+    process = os.fork()
+    if not process:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(process, 0)[1]
+
+
+def convert(state: Path, last: int) -> None:
+    steps = Steps(last)
+    for name in CALLS:
+        setattr(os, name, steps.wrapped(name, getattr(os, name)))
+    SqliteNvram._transaction = steps.wrapped("transaction", SqliteNvram._transaction)  # type: ignore[method-assign]
+    with assembled(state):
+        pass
+
+
+def told(state: Path) -> dict[str, Any]:
+    """What a start finds."""
+    with assembled(state) as machine:
+        partitions = machine.system.partitions.values()
+        return {
+            "refused": [each.name for each in partitions if each.refused],
+            "uuids": {each.name: str(each.profile.uuid) for each in partitions},
+            "keys": {each.name: each.access_key.hex() for each in partitions},
+            "sizes": {each.name: each.kbytes for each in partitions},
+            "objects": {
+                each.name: {
+                    stored.label.decode(): stored.data.decode("latin-1")
+                    for stored in each.keystore.contents.snapshot().objects
+                }
+                for each in partitions
+                if each.keystore
+            },
+        }
+
+
+def show(state: Path, last: int) -> None:
+    first, second = told(state), told(state)
+    print(json.dumps({"step": last, "again": first == second, **first}), flush=True)
+
+
+def main(folder: Path) -> None:
+    for last in range(1, 1000):
+        state = old_state(folder / str(last), "89ecc72", "killed")
+        status = child(lambda state=state, last=last: convert(state, last))  # type: ignore[misc]
+        if child(lambda state=state, last=last: show(state, last)) or not status:  # type: ignore[misc]
+            return
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

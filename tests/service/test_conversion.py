@@ -1,0 +1,102 @@
+"""State folders of earlier commits: they open, converted, with all that they had."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.errors import OperatorError
+from hcall_client.blocking import BlockingChannel
+from hcall_client.calls import Authorization, read_object
+from hcall_client.console import rotate_key
+from hcall_client.errors import OpenRefused
+from swpks.testing import ServerProcess
+from tests.service.folder import STATES, assembled, old_state
+
+OS = Authorization(3)
+ALPHA = {"disk-key": "the data of alpha" * 20, "firmware": "\x01"}
+BETA = {"other": "the data of beta"}
+
+
+def keys_of(what: str) -> dict[str, str]:
+    """The access keys that the clients of an old state have."""
+    folder = STATES / "89ecc72" / what / "access-keys"
+    return {path.stem: path.read_text().strip() for path in folder.iterdir()}
+
+
+def test_a_state_of_89ecc72_opens(tmp_path: Path) -> None:
+    """R-21, R-47: objects, sizes, attributes, modes, IPL counts and access keys of every partition."""
+    with assembled(old_state(tmp_path / "state", "89ecc72", "stopped")) as machine:
+        alpha, beta, gamma = machine.system.partitions.values()
+        assert [each.refused for each in (alpha, beta, gamma)] == [None] * 3
+        assert (alpha.number, alpha.kbytes, alpha.ipl_count) == (1, 64, 3)
+        assert alpha.next_secure_boot == SecureBoot.ENFORCE
+        assert (beta.kbytes, beta.ipl_count, gamma.kbytes) == (8, 3, 0)
+        assert beta.attributes.keystore_signed_updates == beta.attributes.linux_dynamic_key_secure_boot == 1
+        assert {each.name: each.access_key.hex() for each in (alpha, beta, gamma)} == keys_of("stopped")
+        assert alpha.keystore is not None
+        labels = {each.label.decode(): each.data for each in alpha.keystore.contents.snapshot().objects}
+        assert labels.keys() == ALPHA.keys()
+
+
+@pytest.mark.process
+def test_a_server_serves_a_state_of_89ecc72(tmp_path: Path) -> None:
+    """R-21: a confirmed object that only the log had is there; clients open with the key that they have."""
+    state = old_state(tmp_path / "state", "89ecc72", "killed")
+    key = bytes.fromhex(keys_of("killed")["alpha"])
+    server = ServerProcess(state, [], ["--listen", "tcp:127.0.0.1:0"]).start()
+    try:
+        address = ("127.0.0.1", server.ready["tcp_port"])
+        with BlockingChannel.connect(address, partition=1, access_key=key, timeout=20) as channel:
+            assert channel.call(read_object(OS, b"late")).data == b"written before the power cut"
+        server.console.call(rotate_key("alpha"))
+        with pytest.raises(OpenRefused):
+            BlockingChannel.connect(address, partition=1, access_key=key, timeout=20)
+        server.kill()
+        server.start()
+        address = ("127.0.0.1", server.ready["tcp_port"])
+        new = server.access_key("alpha")
+        assert new != key
+        BlockingChannel.connect(address, partition=1, access_key=new, timeout=20).close()
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def kills(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What a start finds after the conversion was killed at each of its steps."""
+    command = [sys.executable, "-m", "tests.service.killed_conversion", str(tmp_path_factory.mktemp("kills"))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.process
+def test_a_conversion_that_is_killed_at_any_step_loses_nothing(kills: list[dict[str, Any]]) -> None:
+    """R-21, R-22: kill -9 before and after each change of a file; the next start has everything."""
+    assert len(kills) > 20
+    for found in kills:
+        assert found["refused"] == [], found["step"]
+        assert found["again"], found["step"]
+        assert found["sizes"] == {"alpha": 64, "beta": 8, "gamma": 0}
+        assert found["keys"] == keys_of("killed")
+        assert found["objects"]["alpha"] == {**ALPHA, "late": "written before the power cut"}
+        assert found["objects"]["beta"] == BETA
+
+
+@pytest.mark.parametrize("content", [b"", b"no key", b"00" * 33])
+def test_a_key_file_that_holds_no_key_stops_the_conversion(tmp_path: Path, content: bytes) -> None:
+    """Nothing is converted until the operator has repaired or removed the file."""
+    state = old_state(tmp_path / "state", "89ecc72", "stopped")
+    path = state / "access-keys" / "alpha.key"
+    good = path.read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(OperatorError, match="holds no access key"), assembled(state):
+        pass
+    path.write_bytes(good)
+    with assembled(state) as machine:
+        assert machine.system.find("alpha").access_key.hex() == good.decode().strip()
