@@ -161,6 +161,11 @@ def ipl(name: str) -> ConsoleRequest[PartitionView]:
     return _about("ipl", name)
 
 
+def rotate_key(name: str) -> ConsoleRequest[PartitionView]:
+    """Give a partition a new access key for TCP; the answer does not hold it, the state's key file does."""
+    return _about("rotateKey", name)
+
+
 def set_attributes(name: str, changes: Mapping[str, int]) -> ConsoleRequest[PartitionView]:
     """Set attributes by their names (`hcall_abi.console.ATTRIBUTES`), all of them or none.
 

@@ -156,10 +156,12 @@ def longest_chain(modules: Collection[Module]) -> tuple[str, ...]:
     return max(map(below, sorted(arrows)), key=len)
 
 
-def forbidden_imports(module: Module, forbidden: Collection[str], why: str) -> Iterator[str]:
-    """Imports of (or from) any of the forbidden modules."""
+def forbidden_imports(
+    module: Module, forbidden: Collection[str], why: str, *, but: Collection[str] = ()
+) -> Iterator[str]:
+    """Imports of (or from) any of the forbidden modules, but for these names."""
     for found in imports(module):
-        if any(within(found.name, name) for name in forbidden):
+        if found.name not in but and any(within(found.name, name) for name in forbidden):
             yield f"{module.where}:{found.line}: {module.name} may not import {found.name}: {why}"
 
 

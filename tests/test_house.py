@@ -86,6 +86,8 @@ WORLD = {
     "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "select", "selectors", "signal",
     "socket", "sqlite3", "structlog", "subprocess", "tempfile", "threading", "time", "trio", "uuid",
 }  # fmt: skip
+# A plain value in a module that can also read the world.
+VALUES = {"uuid.UUID"}
 PURE = (
     "hcall_abi",
     *(f"hcall_server.{room}" for room in ("keystore", "secvar", "wrapping", "platform", "hcalls", "sealing")),
@@ -205,7 +207,7 @@ def test_pure_rooms_touch_nothing_outside() -> None:
     """The engine has no clock, no chance, no files, no threads: those come in through the seams."""
     modules = in_rooms(*PURE)
     why = "this room is pure; take it through a seam"
-    expect_none(over(modules, lambda m: house.forbidden_imports(m, WORLD, why)), "Pure rooms stay pure.")
+    expect_none(over(modules, lambda m: house.forbidden_imports(m, WORLD, why, but=VALUES)), "Pure rooms stay pure.")
     expect_none(over(modules, house.opened_files), "Pure rooms open nothing.")
 
 

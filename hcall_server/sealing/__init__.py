@@ -18,8 +18,8 @@ from hcall_server.sealing.errors import (
     UnknownLevelError,
     WrongKindError,
 )
-from hcall_server.sealing.formats import SealedKind
 from hcall_server.sealing.images import decode_image, encode_image
+from hcall_server.sealing.kinds import SealedKind
 from hcall_server.sealing.partitions import (
     PartitionRecord,
     decode_partition,

@@ -11,7 +11,7 @@ from uuid import UUID
 from hcall_abi.errors import StorageError
 from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
-from hcall_server.sealing.formats import SealedKind
+from hcall_server.sealing.kinds import SealedKind
 
 Owner = UUID | int
 """Whose record it is: a partition's UUID, or at sealed level 1 its number; 0 is the system itself."""

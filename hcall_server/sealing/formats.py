@@ -8,8 +8,6 @@ are only read any more are in `level_1_formats`.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from construct import (
     Array,
     Bytes,
@@ -42,15 +40,6 @@ NONCE_SIZE = 12
 IMAGE_LEVEL = 1
 PARTITION_LEVEL = 1
 SYSTEM_LEVEL = 2
-
-
-class SealedKind(IntEnum):
-    """What a sealed blob holds, one byte of its header and part of what is authenticated."""
-
-    PARTITION_IMAGE = 1
-    PARTITION_PROFILE = 2
-    SYSTEM_RECORD = 3
-    PARTITION = 4
 
 
 def envelope_header(level: int) -> Struct:

@@ -26,8 +26,9 @@ from hcall_server.sealing.errors import (
     SwappedError,
     UndecodableError,
 )
-from hcall_server.sealing.formats import KEY_SIZE, NONCE_SIZE, SealedKind
+from hcall_server.sealing.formats import KEY_SIZE, NONCE_SIZE
 from hcall_server.sealing.images import decode_image
+from hcall_server.sealing.kinds import SealedKind
 from hcall_server.sealing.level_1_formats import PROFILE_1, PROFILE_2, SYSTEM_1
 from hcall_server.sealing.system import SystemRecord
 from hcall_server.sealing.text import decoded_text

@@ -19,8 +19,9 @@ from hcall_server.platform.custody import Custody
 from hcall_server.platform.profile import PartitionProfile
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
 from hcall_server.sealing.fields import NO_FIELDS, check_later
-from hcall_server.sealing.formats import PARTITION, PARTITION_HEADER, SealedKind
+from hcall_server.sealing.formats import PARTITION, PARTITION_HEADER
 from hcall_server.sealing.images import decode_image, encode_image
+from hcall_server.sealing.kinds import SealedKind
 from hcall_server.sealing.sealer import Sealer
 from hcall_server.sealing.text import decoded_text
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from construct import ConstructError
 
 from hcall_abi.rules import storage as rules
-from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
 from hcall_server.sealing.fields import check_later
-from hcall_server.sealing.formats import SYSTEM, SealedKind
+from hcall_server.sealing.formats import SYSTEM
+from hcall_server.sealing.kinds import SealedKind
 from hcall_server.sealing.sealer import SYSTEM_OWNER, Sealer
 from hcall_server.sealing.text import decoded_text
+
+if TYPE_CHECKING:
+    from hcall_server.platform.system import ManagedSystem
 
 
 class Listed(NamedTuple):

@@ -142,7 +142,7 @@ async def test_a_lost_system_record_stops_the_start(stored: Stored) -> None:
 
 
 async def test_a_root_key_is_made_only_for_an_empty_nvram(stored: Stored) -> None:
-    """R-02, R-41: what another key sealed is not buried under a new one."""
+    """R-02: what another key sealed is not buried under a new one."""
     await stored.start(PartitionSettings.of("a", 8))
     stored.card.held = None
     with pytest.raises(StorageError, match="the anchor card is missing, and NVRAM holds 3 records"):
@@ -158,7 +158,7 @@ async def test_a_root_key_is_made_only_for_an_empty_nvram(stored: Stored) -> Non
 
 
 async def test_a_first_start_that_is_cut_short_is_done_again(stored: Stored) -> None:
-    """R-40: the card is written last, so before it there is no partition that could be lost."""
+    """The card is written last, so before it there is no partition that could be lost."""
     await stored.start()
     first, stored.card.held = stored.card.held, None
     again = await stored.start(PartitionSettings.of("a", 8))
@@ -168,7 +168,7 @@ async def test_a_first_start_that_is_cut_short_is_done_again(stored: Stored) -> 
 
 
 async def test_a_cleared_nvram_is_never_a_new_system(stored: Stored) -> None:
-    """R-22, R-48: the card promises a commit record, whatever else is there."""
+    """R-22: the card promises a commit record, whatever else is there."""
     await stored.start(PartitionSettings.of("a", 8))
     whole = stored.nvram.records
     for kept in ({}, {name: blob for name, blob in whole.items() if name != COMMIT}):
