@@ -138,18 +138,27 @@ PARTITION = Struct(
 )
 """The plaintext of a partition record: profile, then image (spec/sealed.md#partition-record)."""
 
-LISTED = Struct(
+LISTED_HEADER = Struct(
     "uuid" / Bytes(UUID_SIZE),
     "number" / Int16ub,
-    "name" / Prefixed(Int8ub, GreedyBytes),
+    "name_length" / Int8ub,
+)
+
+LISTED = Struct(
+    "header" / LISTED_HEADER,
+    "name" / Bytes(this.header.name_length),
 )
 """One partition in the roster of the system record."""
 
-SYSTEM = Struct(
+SYSTEM_HEADER = Struct(
     "level" / Const(SYSTEM_LEVEL, Int16ub),
     "reserved" / Const(0, Int16ub),
     "total_kbytes" / Int32ub,
     "firmware" / Prefixed(Int8ub, GreedyBytes),
+)
+
+SYSTEM = Struct(
+    "header" / SYSTEM_HEADER,
     "roster" / PrefixedArray(Int16ub, LISTED),
     "later" / LATER_FIELDS,
     Terminated,
