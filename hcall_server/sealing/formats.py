@@ -111,10 +111,9 @@ IMAGE = Struct(
 )
 """The image in a partition record (spec/sealed.md#partition-image)."""
 
-LATER_FIELDS = PrefixedArray(
-    Int8ub,
-    Struct("tag" / Int16ub, "value" / Prefixed(Int16ub, GreedyBytes)),
-)
+LATER_FIELD = Struct("tag" / Int16ub, "value" / Prefixed(Int16ub, GreedyBytes))
+
+LATER_FIELDS = PrefixedArray(Int8ub, LATER_FIELD)
 """A tagged list: fields that later releases may add (spec/sealed.md#later-fields)."""
 
 PARTITION_HEADER = Struct(
