@@ -165,5 +165,5 @@ def _entry(record: bytes, blob: bytes) -> bytes:
 
 def _place(entries: bytes | bytearray, record: bytes) -> int:
     """Return the index at which an id stands in the entries, or would stand."""
-    indexes = range(len(entries) // _ENTRY_SIZE)
-    return bisect_left(indexes, record, key=lambda n: bytes(entries[n * _ENTRY_SIZE :][:ID_SIZE]))
+    starts = range(0, len(entries), _ENTRY_SIZE)
+    return bisect_left(starts, record, key=lambda at: bytes(entries[at : at + ID_SIZE]))

@@ -100,10 +100,9 @@ IMAGE = Struct(
 )
 """The image in a partition record (spec/sealed.md#partition-image)."""
 
-LATER_FIELDS = PrefixedArray(
-    Int8ub,
-    Struct("tag" / Int16ub, "value" / Prefixed(Int16ub, GreedyBytes)),
-)
+LATER_FIELD = Struct("tag" / Int16ub, "value" / Prefixed(Int16ub, GreedyBytes))
+
+LATER_FIELDS = PrefixedArray(Int8ub, LATER_FIELD)
 """A tagged list: fields that later releases may add (spec/sealed.md#later-fields)."""
 
 PARTITION_HEADER = Struct(
@@ -127,18 +126,27 @@ PARTITION = Struct(
 )
 """The plaintext of a partition record: profile, then image (spec/sealed.md#partition-record)."""
 
-LISTED = Struct(
+LISTED_HEADER = Struct(
     "uuid" / Bytes(UUID_SIZE),
     "number" / Int16ub,
-    "name" / Prefixed(Int8ub, GreedyBytes),
+    "name_length" / Int8ub,
+)
+
+LISTED = Struct(
+    "header" / LISTED_HEADER,
+    "name" / Bytes(this.header.name_length),
 )
 """One partition in the roster of the system record."""
 
-SYSTEM = Struct(
+SYSTEM_HEADER = Struct(
     "level" / Const(SYSTEM_LEVEL, Int16ub),
     "reserved" / Const(0, Int16ub),
     "total_kbytes" / Int32ub,
     "firmware" / Prefixed(Int8ub, GreedyBytes),
+)
+
+SYSTEM = Struct(
+    "header" / SYSTEM_HEADER,
     "roster" / PrefixedArray(Int16ub, LISTED),
     "later" / LATER_FIELDS,
     Terminated,

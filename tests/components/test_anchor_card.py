@@ -11,9 +11,10 @@ import pytest
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import RootKeyComponent
-from hcall_server.platform.identity import SystemIdentity
+from hcall_server.platform.identity import SEALED_LEVEL, SystemIdentity
 
 IDENTITY = SystemIdentity(bytes(range(16)), b"CANARY-root-key-0123456789abcdef")
+OF_LEVEL_1 = IDENTITY._replace(sealed_level=1)
 OTHER = SystemIdentity(bytes(16), bytes(32))
 
 
@@ -51,11 +52,32 @@ def test_another_process_reads_the_same_card(card: AnchorCard, file: Path) -> No
     assert [path.name for path in file.parent.iterdir()] == ["anchor-card"]
 
 
-def test_the_file_has_the_documented_layout(file: Path) -> None:
-    """spec/sealed.md#anchor-card, taken apart by hand."""
-    content = file.read_bytes()
-    body = struct.pack(">4sBBH16s32s", b"SPKA", 1, 0, 0, *IDENTITY)
-    assert content == body + hashlib.sha256(body).digest()
+@pytest.mark.parametrize("identity", [IDENTITY, OF_LEVEL_1], ids=["level 2", "level 1"])
+def test_the_file_has_the_documented_layout(card: AnchorCard, file: Path, identity: SystemIdentity) -> None:
+    """spec/sealed.md#anchor-card, taken apart by hand: the level is that of the records in NVRAM."""
+    card.write(identity)
+    system_id, root_key, level = identity
+    body = struct.pack(">4sBBH16s32s", b"SPKA", level, 0, 0, system_id, root_key)
+    assert file.read_bytes() == body + hashlib.sha256(body).digest()
+    assert AnchorCard(file.parent).read() == identity
+
+
+def test_a_new_card_has_the_level_that_promises_a_commit_record() -> None:
+    """R-22: level 2, so that the loss of the commit record is never taken for a new system."""
+    assert SystemIdentity.make(bytes).sealed_level == SEALED_LEVEL == 2
+    assert SystemIdentity(bytes(16), bytes(32)).sealed_level == 2
+
+
+def test_a_card_of_level_1_is_read_and_becomes_one_of_level_2(card: AnchorCard, file: Path) -> None:
+    """R-21: an older release's card has the same key; the conversion writes its new level, and only that."""
+    card.write(OF_LEVEL_1)
+    before = file.read_bytes()
+    found = AnchorCard(file.parent).read()
+    assert found == OF_LEVEL_1
+    card.write(found._replace(sealed_level=2))
+    after = file.read_bytes()
+    assert card.read() == IDENTITY
+    assert [at for at in range(56) if before[at] != after[at]] == [4]
 
 
 def test_nobody_else_can_read_it(file: Path) -> None:
@@ -76,7 +98,7 @@ def test_a_card_open_to_others_is_refused(card: AnchorCard, file: Path, which: s
 
 
 def test_every_flipped_bit_is_found(card: AnchorCard, file: Path) -> None:
-    """R-02: a damaged root key is never used."""
+    """R-02, R-22: a damaged root key is never used, and no flipped bit makes level 2 out to be level 1."""
     good = file.read_bytes()
     for bit in range(8 * len(good)):
         changed = bytearray(good)
@@ -94,15 +116,26 @@ def test_every_other_length_is_refused(card: AnchorCard, file: Path) -> None:
         with pytest.raises(StorageError, match=str(file)):
             card.read()
     file.write_bytes(good + b"x")
-    with pytest.raises(StorageError, match="layout of level 1"):
+    with pytest.raises(StorageError, match="layout of level 1 or 2"):
         card.read()
 
 
-def test_a_card_of_a_later_level_is_refused(card: AnchorCard, file: Path) -> None:
-    """A card that checks out but has another level is not read as level 1."""
-    body = file.read_bytes()[:4] + b"\x02" + file.read_bytes()[5:56]
+@pytest.mark.parametrize("level", [0, 3, 255])
+def test_a_card_of_a_later_level_is_refused(card: AnchorCard, file: Path, level: int) -> None:
+    """A card that checks out but has a level that this release does not know is not read as another one."""
+    body = file.read_bytes()[:4] + bytes([level]) + file.read_bytes()[5:56]
     file.write_bytes(body + hashlib.sha256(body).digest())
-    with pytest.raises(StorageError, match="layout of level 1"):
+    with pytest.raises(StorageError, match="layout of level 1 or 2"):
+        card.read()
+
+
+@pytest.mark.parametrize("at", [0, 5, 6, 7])
+def test_reserved_bytes_and_magic_are_checked(card: AnchorCard, file: Path, at: int) -> None:
+    """R-02: a card that checks out but has another magic or a reserved bit is not guessed at."""
+    body = bytearray(file.read_bytes()[:56])
+    body[at] ^= 1
+    file.write_bytes(bytes(body) + hashlib.sha256(body).digest())
+    with pytest.raises(StorageError, match="layout of level 1 or 2"):
         card.read()
 
 
@@ -171,5 +204,5 @@ def test_a_new_identity_is_made_of_entropy_alone() -> None:
         asked.append(count)
         return bytes([len(asked)]) * count
 
-    assert SystemIdentity.make(entropy) == (b"\x01" * 16, b"\x02" * 32)
+    assert SystemIdentity.make(entropy) == SystemIdentity(b"\x01" * 16, b"\x02" * 32)
     assert asked == [16, 32]

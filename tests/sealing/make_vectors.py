@@ -1,21 +1,20 @@
-"""Writes the golden sealed records of format level 1: `python -m tests.sealing.make_vectors FOLDER`.
+"""Writes golden records: `python -m tests.sealing.make_vectors spec/vectors/sealed`.
 
 It uses the second implementation alone, so the package is tested against bytes that it did not make.
-A golden file is never made anew: it is what an old release left behind.  For a new level of the
-envelope, add a folder beside `spec/vectors/sealed/level-1`; for a new level of a plaintext, a case
-below, and keep its file alone.
+A golden file is never made anew: it is what an old release left behind.  Files that are there already are
+left alone.  For a new level of the envelope, add its cases and a folder of theirs; for a new level of a
+plaintext, add a case below.
 """
 
 import hashlib
 import json
-import struct
 import sys
 from pathlib import Path
 from typing import Any
 
-from tests.sealing import second
+from tests.sealing import second, second_records
 
-LEVEL = 1
+Values = dict[str, Any]
 
 
 def fixed(what: str, length: int) -> bytes:
@@ -23,7 +22,7 @@ def fixed(what: str, length: int) -> bytes:
     return hashlib.shake_256(f"swpks golden {what}".encode()).digest(length)
 
 
-def stored(consumer: int, label: bytes, policy: int, data: bytes) -> dict[str, Any]:
+def stored(consumer: int, label: bytes, policy: int, data: bytes) -> Values:
     return {"consumer": consumer, "label": label.hex(), "policy": policy, "data": data.hex()}
 
 
@@ -35,7 +34,7 @@ EVERY_CONSUMER = [
     stored(1, b"disk-key", 0, b"the same label, another consumer"),
 ]
 
-CASES: dict[str, dict[str, Any]] = {
+LEVEL_1: dict[str, Values] = {
     "image-empty": {"kind": 1, "partition": 1, "generation": 0, "objects": []},
     "image-one-object": {"kind": 1, "partition": 4, "generation": 1, "objects": EVERY_CONSUMER[2:3]},
     "image-every-consumer": {"kind": 1, "partition": 4, "generation": 77, "objects": EVERY_CONSUMER},
@@ -59,55 +58,137 @@ CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def plaintext_of(case: dict[str, Any]) -> bytes:
-    if "objects" in case:
-        return struct.pack(">HHI", 1, 0, len(case["objects"])) + b"".join(map(object_bytes, case["objects"]))
-    if "profile" in case:
-        p = case["profile"]
-        name = p["name"].encode()
-        numbers = (p["number"], p["secure_boot"], p["auto_start"], p["kbytes"], p["ipl_count"])
-        start = (2, attribute_bits(p)) if "signed_updates" in p else (1, 0)
-        return struct.pack(">HHHBBIIQB", *start, *numbers, p["image_generation"], len(name)) + name
-    firmware = case["system"]["firmware"].encode()
-    return struct.pack(">HHIB", 1, 0, case["system"]["total_kbytes"], len(firmware)) + firmware
+def uuid_of(number: int) -> bytes:
+    """The UUID (version 4) of a golden partition."""
+    found = bytearray(fixed(f"uuid {number}", 16))
+    found[6], found[8] = found[6] & 0x0F | 0x40, found[8] & 0x3F | 0x80
+    return bytes(found)
 
 
-def attribute_bits(profile: dict[str, Any]) -> int:
-    names = ("signed_updates", "without_verification", "dynamic_keys")
-    return sum(1 << bit for bit, name in enumerate(names) if profile[name])
+def profile(number: int, **others: Any) -> Values:
+    switches = dict.fromkeys(second_records.SWITCHES, False)
+    access_key = fixed(f"access key {number}", 32).hex()
+    return {"number": number, "name": f"lpar{number}", "kbytes": 64, "ipl_count": 0, "secure_boot": 0,
+            "auto_start": True, "access_key": access_key, "custody": 1, **switches, **others}  # fmt: skip
 
 
-def object_bytes(found: dict[str, Any]) -> bytes:
-    label, data = bytes.fromhex(found["label"]), bytes.fromhex(found["data"])
-    return struct.pack(">BBHII", found["consumer"], 0, len(label), found["policy"], len(data)) + label + data
+def partition(number: int, generation: int, objects: list[Values] | None, **others: Any) -> Values:
+    return {"kind": 4, "owner": uuid_of(number).hex(), "generation": generation,
+            "profile": profile(number, **others), "objects": objects}  # fmt: skip
 
 
-def vector(name: str, case: dict[str, Any]) -> dict[str, Any]:
+def system(roster: list[Values], **others: Any) -> Values:
+    found = {"firmware": "FW1110", "total_kbytes": 16384, "roster": roster, **others}
+    return {"kind": 3, "owner": bytes(16).hex(), "generation": 0, "system": found}
+
+
+def listed(number: int, name: str) -> Values:
+    return {"uuid": uuid_of(number).hex(), "number": number, "name": name}
+
+
+LEVEL_2: dict[str, Values] = {
+    "partition-without-keystore": partition(2, 12, None, kbytes=0, auto_start=False),
+    "partition-empty": partition(1, 0, []),
+    "partition-one-object": partition(
+        4, 1, EVERY_CONSUMER[2:3], name="zwölf-büros", secure_boot=1, ipl_count=13, signed_updates=True
+    ),
+    "partition-every-consumer": partition(
+        7, 77, EVERY_CONSUMER, secure_boot=2, without_verification=True, dynamic_keys=True
+    ),
+    "partition-largest-numbers": partition(
+        0xFFFF, 2**64 - 1, [stored(3, b"x" * 255, 0xFFFFFFFF, fixed("large", 4000))],
+        name="n" * 31, kbytes=0xFFFF, ipl_count=2**32 - 1, secure_boot=2,
+        **dict.fromkeys(second_records.SWITCHES, True),
+    ),
+    "system-empty-roster": system([]),
+    "system-with-roster": system(
+        [listed(1, "lpar1"), listed(4, "zwölf-büros"), listed(0xFFFF, "n" * 31)], total_kbytes=2**32 - 1
+    ),
+}  # fmt: skip
+
+COMMITS: dict[str, tuple[int, list[str]]] = {
+    "commit-first": (1, ["system-empty-roster"]),
+    "commit": (
+        1234,
+        ["system-with-roster", "partition-empty", "partition-one-object", "partition-largest-numbers"],
+    ),
+}
+"""The number of a commit, and the golden records that it lists."""
+
+MARKS = {"mark": 1234, "mark-largest-number": 2**64 - 1}
+
+
+def plaintext_of(case: Values) -> bytes:
+    match case["kind"]:
+        case 1:
+            return second_records.image(case["objects"])
+        case 2:
+            return second_records.old_profile(case["profile"])
+        case 3 if "roster" in case["system"]:
+            return second_records.system(case["system"])
+        case 3:
+            return second_records.old_system(case["system"])
+    return second_records.partition(case["profile"], case["objects"])
+
+
+def identity() -> tuple[bytes, bytes]:
+    return fixed("system id", 16), fixed("root key", 32)
+
+
+def in_hex(**values: bytes) -> Values:
+    return {name: value.hex() for name, value in values.items()}
+
+
+def sealed(level: int, name: str, case: Values) -> Values:
     """One golden record with everything that went into it, byte strings in hex."""
-    system_id, root_key, salt = fixed("system id", 16), fixed("root key", 32), fixed(name, 32)
+    system_id, root_key = identity()
+    salt = fixed(name if level == 1 else f"{name} level {level}", 32)
+    owner = case["partition"] if level == 1 else bytes.fromhex(case["owner"])
     plaintext = plaintext_of(case)
-    derived = second.derive(root_key, system_id, case["partition"], salt)
-    blob = second.seal(
-        (system_id, root_key), case["kind"], case["partition"], case["generation"], salt, plaintext
+    steps = second.derive(level, root_key, system_id, owner, salt)._asdict()
+    blob = second.seal(level, identity(), case["kind"], owner, case["generation"], salt, plaintext)
+    inputs = in_hex(system_id=system_id, root_key=root_key, salt=salt)
+    return {"envelope_level": level, **case, **inputs, **in_hex(**steps, plaintext=plaintext, blob=blob)}
+
+
+def record_id(case: Values) -> bytes:
+    return b"system".ljust(16, b"\0") if case["kind"] == 3 else bytes.fromhex(case["owner"])
+
+
+def commit(number: int, names: list[str]) -> Values:
+    _, root_key = identity()
+    cases = {name: LEVEL_2[name] for name in names}
+    blobs = {record_id(case): bytes.fromhex(sealed(2, name, case)["blob"]) for name, case in cases.items()}
+    entries = second_records.entries_of(blobs)
+    blob = second_records.commit_record(root_key, number, entries)
+    key = second_records.commit_key(root_key)
+    return {"commit_level": 1, "number": number, "lists": names,
+            **in_hex(root_key=root_key, key=key, entries=entries, mac=blob[16:48], blob=blob)}  # fmt: skip
+
+
+def mark(number: int) -> Values:
+    _, root_key = identity()
+    blob, key = second_records.mark_slot(root_key, number), second_records.mark_key(root_key)
+    return {"mark_level": 2, "number": number,
+            **in_hex(root_key=root_key, key=key, mac=blob[16:], blob=blob)}  # fmt: skip
+
+
+def every_vector() -> dict[str, Values]:
+    """Every golden record, by folder and name."""
+    return (
+        {f"level-1/{name}": sealed(1, name, case) for name, case in LEVEL_1.items()}
+        | {f"level-2/{name}": sealed(2, name, case) for name, case in LEVEL_2.items()}
+        | {f"level-2/{name}": commit(*case) for name, case in COMMITS.items()}
+        | {f"level-2/{name}": mark(number) for name, number in MARKS.items()}
     )
-    inputs = {"system_id": system_id.hex(), "root_key": root_key.hex(), "salt": salt.hex()}
-    steps = {name: value.hex() for name, value in derived._asdict().items()}
-    return {
-        "envelope_level": LEVEL,
-        **case,
-        **inputs,
-        **steps,
-        "plaintext": plaintext.hex(),
-        "blob": blob.hex(),
-    }
 
 
 def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, case in CASES.items():
-        text = json.dumps(vector(name, case), indent=2, ensure_ascii=False)
-        with (folder / f"{name}.json").open("x", encoding="utf-8") as out:
-            out.write(text + "\n")
+    for name, vector in every_vector().items():
+        path = folder / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(json.dumps(vector, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

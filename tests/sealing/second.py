@@ -1,7 +1,9 @@
 """A second implementation of sealing, written from spec/sealed.md alone: it shares no code with the package.
 
 HKDF is the standard library's HMAC (the tests hold it equal to `openssl kdf` where that command is there);
-AES-256-GCM is plain Python, slow and short; the layouts are taken apart with `struct` by hand.
+AES-256-GCM is plain Python, slow and short.  It seals and opens both sealed levels: the package only
+reads level 1, so the records of level 1 that tests need come from here.  What is inside the records, and
+the commit record, is in `second_records`.
 """
 
 import functools
@@ -12,11 +14,15 @@ from typing import NamedTuple
 
 
 def hkdf_sha256(key: bytes, salt: bytes, info: bytes, length: int) -> bytes:
-    """RFC 5869."""
-    extracted = hmac.digest(salt, key, hashlib.sha256)
+    """RFC 5869, both steps."""
+    return hkdf_expand(hmac.digest(salt, key, hashlib.sha256), info, length)
+
+
+def hkdf_expand(key: bytes, info: bytes, length: int) -> bytes:
+    """RFC 5869, section 2.3: the second step alone, for a key that is uniform already."""
     output = block = b""
     for counter in range(1, -(-length // 32) + 1):
-        block = hmac.digest(extracted, block + info + bytes([counter]), hashlib.sha256)
+        block = hmac.digest(key, block + info + bytes([counter]), hashlib.sha256)
         output += block
     return output[:length]
 
@@ -144,43 +150,51 @@ class Derived(NamedTuple):
     nonce: bytes
 
 
-def derive(root_key: bytes, system_id: bytes, partition: int, salt: bytes) -> Derived:
-    info = b"swpks partition key 1" + struct.pack(">H", partition)
+def owner_of(level: int, owner: int | bytes) -> bytes:
+    """The bytes that stand for an owner: u16 number at level 1, UUID at level 2; 0 is the system itself."""
+    size = {1: 2, 2: 16}[level]
+    found = owner if isinstance(owner, bytes) else owner.to_bytes(size, "big")
+    assert len(found) == size
+    return found
+
+
+def derive(level: int, root_key: bytes, system_id: bytes, owner: int | bytes, salt: bytes) -> Derived:
+    info = b"swpks partition key %d" % level + owner_of(level, owner)
     partition_key = hkdf_sha256(root_key, system_id, info, 32)
-    material = hkdf_sha256(partition_key, salt, b"swpks sealing 1", 44)
+    if level == 1:
+        material = hkdf_sha256(partition_key, salt, b"swpks sealing 1", 44)
+    else:
+        material = hkdf_expand(partition_key, b"swpks sealing 2" + salt, 44)
     return Derived(partition_key, material[:32], material[32:])
 
 
+Identity = tuple[bytes, bytes]
+"""System id and root key."""
+
+
 def seal(
-    identity: tuple[bytes, bytes], kind: int, partition: int, generation: int, salt: bytes, plaintext: bytes
+    level: int,
+    identity: Identity,
+    kind: int,
+    owner: int | bytes,
+    generation: int,
+    salt: bytes,
+    plaintext: bytes,
 ) -> bytes:
     system_id, root_key = identity
-    header = struct.pack(">4sBBH32sQI", b"SPKS", 1, kind, 0, salt, generation, len(plaintext) + 16)
-    derived = derive(root_key, system_id, partition, salt)
-    associated = header + system_id + struct.pack(">H", partition)
+    header = struct.pack(">4sBBH32sQI", b"SPKS", level, kind, 0, salt, generation, len(plaintext) + 16)
+    derived = derive(level, root_key, system_id, owner, salt)
+    associated = header + system_id + owner_of(level, owner)
     return header + Gcm(derived.key, derived.nonce).encrypt(plaintext, associated)
 
 
-def open_blob(identity: tuple[bytes, bytes], kind: int, partition: int, blob: bytes) -> tuple[int, bytes]:
+def open_blob(
+    level: int, identity: Identity, kind: int, owner: int | bytes, blob: bytes
+) -> tuple[int, bytes]:
     """The generation and the plaintext; AssertionError when anything is not as it should be."""
     system_id, root_key = identity
-    magic, level, found, reserved, salt, generation, length = struct.unpack_from(">4sBBH32sQI", blob)
-    assert (magic, level, found, reserved, length) == (b"SPKS", 1, kind, 0, len(blob) - 52)
-    derived = derive(root_key, system_id, partition, salt)
-    associated = blob[:52] + system_id + struct.pack(">H", partition)
+    magic, found_level, found, reserved, salt, generation, length = struct.unpack_from(">4sBBH32sQI", blob)
+    assert (magic, found_level, found, reserved, length) == (b"SPKS", level, kind, 0, len(blob) - 52)
+    derived = derive(level, root_key, system_id, owner, salt)
+    associated = blob[:52] + system_id + owner_of(level, owner)
     return generation, Gcm(derived.key, derived.nonce).decrypt(blob[52:], associated)
-
-
-def objects_of(plaintext: bytes) -> list[dict[str, object]]:
-    """The objects of a partition image's plaintext, as the golden files write them."""
-    level, reserved, count = struct.unpack_from(">HHI", plaintext)
-    assert (level, reserved) == (1, 0)
-    objects, rest = [], plaintext[8:]
-    for _ in range(count):
-        consumer, zero, label_length, policy, data_length = struct.unpack_from(">BBHII", rest)
-        assert zero == 0
-        label, data = rest[12 : 12 + label_length], rest[12 + label_length :][:data_length]
-        objects.append({"consumer": consumer, "label": label.hex(), "policy": policy, "data": data.hex()})
-        rest = rest[12 + label_length + data_length :]
-    assert rest == b""
-    return objects

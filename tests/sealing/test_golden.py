@@ -1,71 +1,128 @@
-"""The golden sealed records: what an old release left behind opens for ever, and means what it meant."""
+"""The golden records at rest: what an old release left behind opens for ever, and means what it meant."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from hcall_server import sealing
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.platform.identity import SystemIdentity
-from hcall_server.platform.profile import PartitionProfile
-from hcall_server.sealing import Sealer
+from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, level_1
 from tests.debian.reporting import needed
-from tests.sealing import second
+from tests.sealing import make_vectors, second, second_records
 
 FOLDER = Path(__file__).resolve().parents[2] / "spec" / "vectors" / "sealed"
 GOLDEN: dict[str, dict[str, Any]] = {
     f"{path.parent.name}/{path.stem}": json.loads(path.read_text("utf-8"))
     for path in sorted(FOLDER.glob("level-*/*.json"))
 }
+SEALED = sorted(name for name, vector in GOLDEN.items() if "envelope_level" in vector)
+COMMITS = sorted(name for name, vector in GOLDEN.items() if "commit_level" in vector)
+MARKS = sorted(name for name, vector in GOLDEN.items() if "mark_level" in vector)
 SWITCHES = {
     "signed_updates": "keystore_signed_updates",
     "without_verification": "keystore_signed_updates_without_verification",
     "dynamic_keys": "linux_dynamic_key_secure_boot",
 }
 """What the golden records call the switches; a profile of level 1 did not know them: all are off."""
+PUBLISHED = "2a9575b7e61cfa212d6e5f60b2e2817d"
+"""The digest of all golden files of level 1, as they were first published."""
 
 
-@pytest.fixture(params=sorted(GOLDEN))
+def in_bytes(vector: dict[str, Any]) -> dict[str, Any]:
+    """A golden record with its byte strings as bytes."""
+    return {name: bytes.fromhex(value) if isinstance(value, str) else value for name, value in vector.items()}
+
+
+@pytest.fixture(params=SEALED)
 def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
-    vector = GOLDEN[request.param]
-    return {name: _from_hex(name, value) for name, value in vector.items()}
-
-
-def _from_hex(name: str, value: Any) -> Any:
-    return bytes.fromhex(value) if isinstance(value, str) else value
+    return in_bytes(GOLDEN[request.param])
 
 
 def no_entropy(count: int) -> bytes:
     raise AssertionError("opening needs no entropy")
 
 
-def sealer_of(golden: dict[str, Any]) -> Sealer:
-    return Sealer(SystemIdentity(golden["system_id"], golden["root_key"]), no_entropy)
+def identity_of(golden: dict[str, Any]) -> SystemIdentity:
+    return SystemIdentity(golden["system_id"], golden["root_key"])
+
+
+def owner_of(golden: dict[str, Any]) -> bytes:
+    """The owner as bytes: a number at level 1, a UUID from level 2 on."""
+    found: bytes = golden["owner"] if "owner" in golden else golden["partition"].to_bytes(2, "big")
+    return found
 
 
 def test_every_level_that_was_ever_written_has_golden_records() -> None:
-    """R-02: each envelope level up to today's is among the golden records, and each kind of level 1."""
-    kinds = {(vector["envelope_level"], vector["kind"]) for vector in GOLDEN.values()}
-    assert {(1, kind) for kind in sealing.SealedKind} <= kinds
+    """R-02: each sealed level up to today's is among the golden records, with each kind that it has."""
+    kinds = {(vector["envelope_level"], vector["kind"]) for vector in map(GOLDEN.get, SEALED) if vector}
+    assert kinds == {(1, 1), (1, 2), (1, 3), (2, 3), (2, 4)}
+    assert {kind for _, kind in kinds} == set(sealing.SealedKind)
+    assert COMMITS
+    assert MARKS
+
+
+def test_golden_files_are_what_the_second_implementation_makes() -> None:
+    """R-02: the maker of the golden files still makes every one of them; none was changed by hand."""
+    assert make_vectors.every_vector() == GOLDEN
+
+
+def test_published_golden_files_never_change() -> None:
+    """R-02: the files of level 1 are those of the first release, byte for byte."""
+    files = sorted((FOLDER / "level-1").iterdir())
+    digest = hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files))
+    assert digest.hexdigest()[:32] == PUBLISHED
 
 
 def test_older_format_levels_load_for_ever(golden: dict[str, Any]) -> None:
     """R-02, R-21: the package opens a golden record and reads in it what was put there."""
-    blob, partition = golden["blob"], golden["partition"]
-    if "objects" in golden:
-        assert sealing.open_image(sealer_of(golden), partition, blob) == image_of(golden)
-    elif "profile" in golden:
-        record = sealing.open_profile(sealer_of(golden), partition, blob)
-        assert told_by(record) == dict.fromkeys(SWITCHES, False) | golden["profile"]
+    if golden["envelope_level"] == 1:
+        assert read_level_1(golden) == told_of(golden)
     else:
-        assert sealing.open_system(sealer_of(golden), blob)._asdict() == golden["system"]
+        assert read_level_2(golden) == told_of(golden)
 
 
-def told_by(profile: PartitionProfile) -> dict[str, object]:
+def told_of(golden: dict[str, Any]) -> dict[str, Any]:
+    """What a golden record says that it holds, but for the keys and bytes of the sealing."""
+    told: dict[str, Any] = {name: golden[name] for name in ("profile", "objects", "system") if name in golden}
+    if "profile" in told and "signed_updates" not in told["profile"]:
+        told["profile"] = dict.fromkeys(SWITCHES, False) | told["profile"]
+    return told
+
+
+def read_level_1(golden: dict[str, Any]) -> dict[str, Any]:
+    """What the package's reader of level 1 finds in a golden record."""
+    old, number, blob = level_1.OldSealer(identity_of(golden)), golden["partition"], golden["blob"]
+    if "objects" in golden:
+        return {"objects": objects_in(level_1.open_image(old, number, blob), golden)}
+    if "profile" in golden:
+        return {"profile": told_by(level_1.open_profile(old, number, blob))}
+    found = level_1.open_system(old, blob)
+    assert found.roster == ()
+    return {"system": {"firmware": found.firmware, "total_kbytes": found.total_kbytes}}
+
+
+def read_level_2(golden: dict[str, Any]) -> dict[str, Any]:
+    """What the package finds in a golden record of level 2."""
+    sealer, blob = Sealer(identity_of(golden), no_entropy), golden["blob"]
+    if "system" in golden:
+        found = sealing.open_system(sealer, blob)
+        roster = [each._asdict() | {"uuid": each.uuid.hex} for each in found.roster]
+        return {"system": found._asdict() | {"roster": roster}}
+    profile, image = sealing.open_partition(sealer, UUID(bytes=golden["owner"]), blob)
+    assert (profile.uuid.bytes, profile.image_generation) == (golden["owner"], golden["generation"])
+    told = told_by(profile) | {"access_key": profile.access_key.hex()}
+    del told["uuid"], told["image_generation"]
+    return {"profile": told, "objects": objects_in(image, golden) if image else None}
+
+
+def told_by(profile: Any) -> dict[str, Any]:
     """A profile in the words of the golden records."""
     numbers = profile.attributes.numbers
     fields = profile._asdict() | {"kbytes": numbers["keystore_kbytes"], "secure_boot": numbers["secure_boot"]}
@@ -73,38 +130,94 @@ def told_by(profile: PartitionProfile) -> dict[str, object]:
     return fields | {name: bool(numbers[attribute]) for name, attribute in SWITCHES.items()}
 
 
-def image_of(golden: dict[str, Any]) -> StoreImage:
-    objects = (
-        StoredObject(o["consumer"], bytes.fromhex(o["label"]), o["policy"], bytes.fromhex(o["data"]))
-        for o in golden["objects"]
-    )
-    return StoreImage(golden["generation"], tuple(objects))
+def objects_in(image: StoreImage, golden: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects of an image in the words of the golden records; its generation is that of the record."""
+    assert image.generation == golden["generation"]
+    return [told_by_object(each) for each in image.objects]
 
 
-def test_sealing_with_the_same_salt_gives_the_golden_bytes(golden: dict[str, Any]) -> None:
-    """R-02: today's writer of level 1 writes, byte for byte, what the second implementation wrote."""
-    identity = SystemIdentity(golden["system_id"], golden["root_key"])
-    sealer = Sealer(identity, lambda count: golden["salt"][:count])
-    blob = sealer.seal(golden["kind"], golden["partition"], golden["generation"], golden["plaintext"])
-    assert blob == golden["blob"]
+def told_by_object(each: StoredObject) -> dict[str, Any]:
+    return each._asdict() | {"label": each.label.hex(), "data": each.data.hex()}
+
+
+@pytest.mark.parametrize("name", [name for name in SEALED if GOLDEN[name]["envelope_level"] == 2])
+def test_sealing_with_the_same_salt_gives_the_golden_bytes(name: str) -> None:
+    """R-02: today's writer writes, byte for byte, what the second implementation wrote."""
+    golden = in_bytes(GOLDEN[name])
+    sealer = Sealer(identity_of(golden), lambda count: golden["salt"][:count])
+    if "system" in golden:
+        assert sealing.seal_system(sealer, sealing.open_system(sealer, golden["blob"])) == golden["blob"]
+        return
+    record = sealing.open_partition(sealer, UUID(bytes=golden["owner"]), golden["blob"])
+    assert sealing.seal_partition(sealer, record) == golden["blob"]
 
 
 def test_the_second_implementation_opens_golden_records(golden: dict[str, Any]) -> None:
     """R-02: code that shares nothing with the package opens the record from the documented bytes alone."""
     identity = golden["system_id"], golden["root_key"]
-    opened = second.open_blob(identity, golden["kind"], golden["partition"], golden["blob"])
+    level, kind = golden["envelope_level"], golden["kind"]
+    opened = second.open_blob(level, identity, kind, owner_of(golden), golden["blob"])
     assert opened == (golden["generation"], golden["plaintext"])
-    if "objects" in golden:
-        assert second.objects_of(golden["plaintext"]) == golden["objects"]
+    match level, kind:
+        case 1, 1:
+            assert second_records.objects_of(golden["plaintext"]) == golden["objects"]
+        case 2, 4:
+            found = second_records.partition_of(golden["plaintext"])
+            assert found == (golden["profile"], golden["objects"])
+        case 2, 3:
+            assert second_records.system_of(golden["plaintext"]) == golden["system"]
+
+
+@pytest.mark.parametrize("name", COMMITS)
+def test_a_golden_commit_record_is_read_and_made_again(name: str) -> None:
+    """R-02: number and list come back; the package lists the golden records and makes the same bytes."""
+    golden = in_bytes({**GOLDEN[name], "lists": None})
+    authority = CommitAuthority(golden["root_key"])
+    blobs = {}
+    for listed in GOLDEN[name]["lists"]:
+        vector = GOLDEN[f"level-2/{listed}"]
+        record = b"system" + bytes(10) if "system" in vector else bytes.fromhex(vector["owner"])
+        blobs[record] = bytes.fromhex(vector["blob"])
+    made = CommitRecord(golden["number"] - 1, b"").after(blobs)
+    assert made == CommitRecord(golden["number"], golden["entries"])
+    assert authority.decode(golden["blob"]) == made
+    assert authority.encode(made) == golden["blob"]
+    assert all(made.lists(record, blob) for record, blob in blobs.items())
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_a_golden_mark_is_read_and_made_again(name: str) -> None:
+    """R-22: the number in a slot of the high-water mark, and the same bytes for it."""
+    golden = in_bytes(GOLDEN[name])
+    authority = CommitAuthority(golden["root_key"])
+    assert authority.marked(golden["blob"]) == golden["number"]
+    assert authority.mark(golden["number"]) == golden["blob"]
 
 
 def test_openssl_derives_the_same_keys(golden: dict[str, Any]) -> None:
     """R-02: `openssl kdf HKDF` makes the partition key from the root key, and key and nonce from that."""
-    info = b"swpks partition key 1" + golden["partition"].to_bytes(2, "big")
-    partition_key = openssl_hkdf(golden["root_key"], golden["system_id"], info, 32)
+    level, owner = golden["envelope_level"], owner_of(golden)
+    info = b"swpks partition key %d" % level + owner
+    partition_key = openssl_hkdf(golden["root_key"], info, 32, salt=golden["system_id"])
     assert partition_key == golden["partition_key"]
-    material = openssl_hkdf(partition_key, golden["salt"], b"swpks sealing 1", 44)
+    if level == 1:
+        material = openssl_hkdf(partition_key, b"swpks sealing 1", 44, salt=golden["salt"])
+    else:
+        material = openssl_hkdf(partition_key, b"swpks sealing 2" + golden["salt"], 44)
     assert material == golden["key"] + golden["nonce"]
+
+
+@pytest.mark.parametrize("name", [*COMMITS, *MARKS])
+def test_openssl_makes_the_same_macs(name: str) -> None:
+    """R-02: `openssl kdf` makes the key of commit records and of marks, `openssl mac` their MACs."""
+    vector = GOLDEN[name]
+    golden = in_bytes({**vector, "lists": None})
+    info = b"swpks commit 1" if "commit_level" in vector else b"swpks mark 1"
+    key = openssl_hkdf(golden["root_key"], info, 32)
+    assert key == golden["key"]
+    counted = golden["number"].to_bytes(8, "big") + golden.get("entries", b"")
+    arguments = ["mac", "-digest", "SHA256", "-macopt", f"hexkey:{key.hex()}", "-binary", "-in", "-", "HMAC"]
+    assert openssl(arguments, counted) == golden["mac"]
 
 
 def test_openssl_deciphers_the_golden_ciphertext(golden: dict[str, Any]) -> None:
@@ -114,8 +227,10 @@ def test_openssl_deciphers_the_golden_ciphertext(golden: dict[str, Any]) -> None
     assert openssl(arguments, golden["blob"][52:-16]) == golden["plaintext"]
 
 
-def openssl_hkdf(key: bytes, salt: bytes, info: bytes, length: int) -> bytes:
-    options = ["digest:SHA256", f"hexkey:{key.hex()}", f"hexsalt:{salt.hex()}", f"hexinfo:{info.hex()}"]
+def openssl_hkdf(key: bytes, info: bytes, length: int, *, salt: bytes | None = None) -> bytes:
+    """HKDF by the command: both steps with a salt, the second step alone without one."""
+    step = [f"hexsalt:{salt.hex()}"] if salt is not None else ["mode:EXPAND_ONLY"]
+    options = ["digest:SHA256", f"hexkey:{key.hex()}", f"hexinfo:{info.hex()}", *step]
     chosen = [word for option in options for word in ("-kdfopt", option)]
     return openssl(["kdf", "-binary", "-keylen", str(length), *chosen, "HKDF"], b"")
 

@@ -1,7 +1,7 @@
-"""Plaintexts: the derived codec equals the Construct definition, and any bytes give a record or an error."""
+"""Partition images: the codec equals the Construct definition; any bytes give an image or an error."""
 
-import os
 import struct
+from uuid import UUID
 
 import pytest
 from construct import ConstructError
@@ -9,31 +9,21 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from hcall_server.keystore.image import StoredObject, StoreImage
-from hcall_server.platform.identity import SystemIdentity
 from hcall_server.sealing import (
+    PartitionRecord,
     PlaintextError,
     SealedKind,
-    Sealer,
     UndecodableError,
     decode_image,
     encode_image,
-    open_image,
-    seal_image,
+    encode_partition,
+    open_partition,
+    seal_partition,
 )
 from hcall_server.sealing.formats import IMAGE
+from tests.sealing.samples import PROFILE, SEALER, images
 
-objects = st.builds(
-    StoredObject,
-    consumer=st.integers(1, 3),
-    label=st.binary(max_size=12),
-    policy=st.integers(0, 2**32 - 1),
-    data=st.binary(max_size=40),
-)
-images = st.builds(
-    StoreImage,
-    generation=st.integers(0, 2**64 - 1),
-    objects=st.lists(objects, max_size=5, unique_by=lambda o: (o.consumer, o.label)).map(tuple),
-)
+SIX = PROFILE._replace(number=6, name="lpar6", uuid=UUID(int=6 << 96))
 
 
 def by_construct(image: StoreImage) -> bytes:
@@ -129,19 +119,18 @@ def test_each_rule_of_the_image_has_its_words(plaintext: bytes, reason: str) -> 
     """R-02: a refused plaintext names its rule, and once sealed also its partition."""
     with pytest.raises(PlaintextError, match=reason):
         decode_image(plaintext, 1)
-    sealer = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
-    blob = sealer.seal(SealedKind.PARTITION_IMAGE, 6, 1, plaintext)
-    with pytest.raises(
-        UndecodableError, match=f"the image of partition 6: authentic but unreadable: .*{reason}"
-    ):
-        open_image(sealer, 6, blob)
+    whole = encode_partition(PartitionRecord(SIX, None)) + plaintext
+    blob = SEALER.seal(SealedKind.PARTITION, SIX.uuid, 1, whole)
+    told = f"the record of partition {SIX.uuid}: authentic but unreadable: .*{reason}"
+    with pytest.raises(UndecodableError, match=told):
+        open_partition(SEALER, SIX.uuid, blob)
 
 
-@given(images, st.integers(0, 0xFFFF))
-def test_a_sealed_image_keeps_its_generation(image: StoreImage, partition: int) -> None:
+@given(images)
+def test_a_sealed_image_keeps_its_generation(image: StoreImage) -> None:
     """R-02, R-22: the generation travels in the envelope and comes back with the objects."""
-    sealer = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
-    assert open_image(sealer, partition, seal_image(sealer, partition, image)) == image
+    record = PartitionRecord(SIX._replace(image_generation=image.generation), image)
+    assert open_partition(SEALER, SIX.uuid, seal_partition(SEALER, record)) == record
 
 
 @given(images)

@@ -3,17 +3,24 @@
 import re
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from construct import SizeofError
 
 from hcall_server import sealing
 from hcall_server.components import anchor_card
-from hcall_server.nvram import SYSTEM, image_name, mark, profile_name, sqlite
-from hcall_server.sealing import formats, sealer
+from hcall_server.nvram import COMMIT, SYSTEM, mark, partition_name, sqlite
+from hcall_server.nvram.names import old_image_name, old_profile_name
+from hcall_server.sealing import commits, formats, level_1, level_1_formats, sealer
 
 PAGE = (Path(__file__).resolve().parents[2] / "spec" / "sealed.md").read_text("utf-8")
-ROOMS = {"formats": formats, "anchor_card": anchor_card}
+ROOMS = {
+    "formats": formats,
+    "level_1_formats": level_1_formats,
+    "commits": commits,
+    "anchor_card": anchor_card,
+}
 LAYOUTS = re.findall(r"^<!-- layout: (\S+) -->$", PAGE, re.MULTILINE)
 
 
@@ -59,14 +66,27 @@ def test_every_layout_has_its_table() -> None:
         "formats.ENVELOPE",
         "formats.IMAGE",
         "formats.OBJECT_HEADER",
-        "formats.PROFILE_HEADER",
-        "formats.PROFILE_1_HEADER",
+        "formats.PARTITION_HEADER",
+        "formats.LISTED_HEADER",
+        "formats.SYSTEM_HEADER",
+        "level_1_formats.ENVELOPE_HEADER",
+        "level_1_formats.PROFILE_1_HEADER",
+        "level_1_formats.PROFILE_2_HEADER",
+        "commits.COMMIT_HEADER",
     }
-    defined = {
-        f"{room}.{name}" for room, module in ROOMS.items() for name, value in vars(module).items()
-        if name.isupper() and hasattr(value, "subcons")
-    }  # fmt: skip
-    assert defined - within == set(LAYOUTS)
+    defined: dict[int, str] = {}
+    for room, module in ROOMS.items():
+        for name, value in vars(module).items():
+            if name.isupper() and hasattr(value, "subcons"):
+                defined.setdefault(id(value), f"{room}.{name}")
+    assert set(defined.values()) == within | set(LAYOUTS)
+    assert within.isdisjoint(LAYOUTS)
+
+
+def test_both_levels_have_one_envelope() -> None:
+    """The page shows the envelope once: the headers of the levels differ in the level alone."""
+    old, new = (fields(room.ENVELOPE_HEADER) for room in (level_1_formats, formats))
+    assert [(name, field.sizeof()) for name, field in old] == [(name, field.sizeof()) for name, field in new]
 
 
 def test_the_page_lists_every_kind() -> None:
@@ -89,15 +109,34 @@ def test_the_page_names_every_error() -> None:
 
 def test_the_page_gives_names_and_numbers_of_the_code() -> None:
     """Record names, derivation labels, magics and limits."""
-    names = [SYSTEM, profile_name(1), image_name(1)]
-    assert [row[0].strip("`") for row in table("names")] == [name.replace("00001", "NNNNN") for name in names]
-    for label in sealer.PARTITION_KEY_INFO, sealer.SEALING_INFO, formats.MAGIC, mark.MAGIC:
+    uuid = UUID(int=1)
+    names = [SYSTEM, COMMIT, partition_name(uuid).replace(str(uuid), "UUID")]
+    assert [row[0].strip("`") for row in table("names")] == names
+    old = [SYSTEM, old_profile_name(1), old_image_name(1)]
+    assert [row[0].strip("`") for row in table("old names")] == [n.replace("00001", "NNNNN") for n in old]
+    labels = [room.PARTITION_KEY_INFO for room in (sealer, level_1)]
+    labels += [room.SEALING_INFO for room in (sealer, level_1)]
+    labels += [commits.COMMIT_INFO, commits.MARK_INFO]
+    for label in *labels, formats.MAGIC, commits.COMMIT_MAGIC, commits.MARK_MAGIC, mark.OLD_MAGIC:
         assert f"`{label.decode()}`" in PAGE
     assert f"0x{sqlite.APPLICATION_ID:08X}" in PAGE
     assert f"checkpoint every {sqlite.CHECKPOINT_PAGES} pages" in PAGE
     assert f"{anchor_card.CARD_SIZE} bytes, no more" in PAGE
     assert f"The smallest blob has {formats.ENVELOPE_HEADER.sizeof() + formats.TAG_SIZE} bytes" in PAGE
-    assert mark.SIZE == 20
+    assert f"user version {sqlite.SCHEMA_LEVEL}" in PAGE
+    assert f"The mark of level 1 has {mark.OLD_SIZE} bytes" in PAGE
+
+
+def test_the_page_gives_the_figures_of_the_mark() -> None:
+    """R-22: slots, their size and places, and the rhythm in which they alternate."""
+    assert mark.SLOT_SIZE == commits.MARK_SIZE == 48
+    first, second = mark.SLOTS
+    page = re.sub(r"\s+", " ", PAGE)
+    assert f"slots of {mark.SLOT_SIZE} bytes, at the offsets {first} and {second}" in re.sub(
+        r"\s+", " ", PAGE
+    )
+    assert f"They lie {second - first} bytes apart" in page
+    assert f"after {mark.SWITCH} commits" in page
 
 
 def test_every_heading_that_an_error_names_is_there() -> None:
@@ -105,10 +144,9 @@ def test_every_heading_that_an_error_names_is_there() -> None:
     headings = {
         re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)", PAGE, re.M)
     }
-    code = "".join(
-        path.read_text("utf-8") for path in (Path(__file__).parents[2] / "hcall_server").rglob("*.py")
-    )
-    named = set(re.findall(r"spec/sealed\.md#([a-z-]+)", code)) | set(
-        re.findall(r'heading ?= ?"([a-z-]+)"', code)
-    )
+    root = Path(__file__).parents[2]
+    sources = [path for room in ("hcall_server", "spec/hcall_abi") for path in (root / room).rglob("*.py")]
+    code = "".join(path.read_text("utf-8") for path in sources)
+    named = set(re.findall(r"spec/sealed\.md#([a-z0-9-]+)", code))
+    assert {"order-of-checks", "commit-record", "later-fields", "level-1"} <= named
     assert named - headings == set()

@@ -4,6 +4,7 @@ import itertools
 import os
 import traceback
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.sealing import (
+    SYSTEM_OWNER,
     NotAuthenticError,
     NotSealedError,
     SealedKind,
@@ -23,9 +25,11 @@ from hcall_server.sealing import (
     WrongKindError,
 )
 from hcall_server.sealing.formats import ASSOCIATED_DATA, ENVELOPE, ENVELOPE_HEADER
+from tests.sealing import second
+from tests.sealing.samples import IDENTITY, flipped
 
-IMAGE = SealedKind.PARTITION_IMAGE
-IDENTITY = SystemIdentity(bytes(range(16)), bytes(range(100, 132)))
+KIND = SealedKind.PARTITION
+TWO, FOUR = UUID(int=2 << 96), UUID(int=4 << 96)
 PLAINTEXT = b"objects of a partition " * 12
 
 
@@ -33,33 +37,42 @@ def sealer(identity: SystemIdentity = IDENTITY) -> Sealer:
     return Sealer(identity, os.urandom)
 
 
-def flipped(blob: bytes, bit: int) -> bytes:
-    changed = bytearray(blob)
-    changed[bit // 8] ^= 1 << bit % 8
-    return bytes(changed)
-
-
 @given(
-    kind=st.sampled_from(SealedKind), partition=st.integers(0, 0xFFFF), generation=st.integers(0, 2**64 - 1),
+    kind=st.sampled_from(SealedKind), owner=st.uuids(), generation=st.integers(0, 2**64 - 1),
     plaintext=st.binary(max_size=300),
 )  # fmt: skip
-def test_a_sealed_blob_opens_in_its_place(
-    kind: int, partition: int, generation: int, plaintext: bytes
-) -> None:
+def test_a_sealed_blob_opens_in_its_place(kind: int, owner: UUID, generation: int, plaintext: bytes) -> None:
     """R-02: what was sealed comes back with its generation; a restarted system opens it as well."""
-    blob = sealer().seal(kind, partition, generation, plaintext)
-    assert sealer().open(kind, partition, blob) == Unsealed(generation, plaintext)
+    blob = sealer().seal(kind, owner, generation, plaintext)
+    assert sealer().open(kind, owner, blob) == Unsealed(generation, plaintext)
+
+
+def test_the_smallest_blob_holds_nothing() -> None:
+    """R-02: header and tag of an empty plaintext, 68 bytes, open; one byte less is refused."""
+    blob = sealer().seal(KIND, FOUR, 0, b"")
+    assert len(blob) == 68
+    assert sealer().open(KIND, FOUR, blob) == Unsealed(0, b"")
+    with pytest.raises(SealedLengthError, match="67 bytes, fewer than the least possible"):
+        sealer().open(KIND, FOUR, blob[:-1])
+
+
+def test_the_second_implementation_opens_what_is_sealed_now() -> None:
+    """R-02, R-47: both implementations agree on every key, nonce, tag and byte, for any partition."""
+    for owner in FOUR, SYSTEM_OWNER, uuid4():
+        blob = sealer().seal(KIND, owner, 9, PLAINTEXT)
+        opened = second.open_blob(2, (IDENTITY.system_id, IDENTITY.root_key), KIND, owner.bytes, blob)
+        assert opened == (9, PLAINTEXT)
 
 
 def test_nothing_of_the_plaintext_shows() -> None:
     """R-02: the store at rest is encrypted."""
-    blob = sealer().seal(IMAGE, 1, 1, PLAINTEXT)
+    blob = sealer().seal(KIND, FOUR, 1, PLAINTEXT)
     assert not any(PLAINTEXT[n : n + 8] in blob for n in range(len(PLAINTEXT) - 8))
 
 
 def test_every_sealing_has_a_key_of_its_own() -> None:
     """R-02: the same plaintext sealed twice differs in salt, ciphertext and tag."""
-    one, two = (ENVELOPE.parse(sealer().seal(IMAGE, 1, 1, PLAINTEXT)) for _ in range(2))
+    one, two = (ENVELOPE.parse(sealer().seal(KIND, FOUR, 1, PLAINTEXT)) for _ in range(2))
     assert one.header.salt != two.header.salt
     assert not any(a == b for a, b in zip(blocks(one.sealed), blocks(two.sealed), strict=True))
 
@@ -71,46 +84,47 @@ def blocks(data: bytes) -> list[bytes]:
 def test_every_flipped_bit_is_detected() -> None:
     """R-02: no single bit of a sealed blob, header included, can change unseen."""
     mine = sealer()
-    blob = mine.seal(IMAGE, 4, 3, PLAINTEXT)
+    blob = mine.seal(KIND, FOUR, 3, PLAINTEXT)
     for bit in range(8 * len(blob)):
-        with pytest.raises(SealingError, match="the image of partition 4: "):
-            mine.open(IMAGE, 4, flipped(blob, bit))
+        with pytest.raises(SealingError, match=f"the record of partition {FOUR}: "):
+            mine.open(KIND, FOUR, flipped(blob, bit))
 
 
 def test_every_changed_byte_of_a_large_image_is_detected() -> None:
     """R-02: each byte of a 4 KiB image in turn."""
     mine = sealer()
-    blob = mine.seal(IMAGE, 4, 3, os.urandom(4096))
+    blob = mine.seal(KIND, FOUR, 3, os.urandom(4096))
     for byte in range(len(blob)):
         with pytest.raises(SealingError):
-            mine.open(IMAGE, 4, flipped(blob, 8 * byte + byte % 8))
+            mine.open(KIND, FOUR, flipped(blob, 8 * byte + byte % 8))
 
 
 def test_truncation_and_extension_are_named() -> None:
     """R-02: at every length but its own a blob is refused for its length, before any key is used."""
     mine = sealer()
-    blob = mine.seal(IMAGE, 4, 3, PLAINTEXT)
+    blob = mine.seal(KIND, FOUR, 3, PLAINTEXT)
     for length in range(len(blob)):
-        with pytest.raises(SealedLengthError, match=r"partition 4: truncated"):
-            mine.open(IMAGE, 4, blob[:length])
+        with pytest.raises(SealedLengthError, match=f"partition {FOUR}: truncated"):
+            mine.open(KIND, FOUR, blob[:length])
     with pytest.raises(SealedLengthError, match="3 bytes too many"):
-        mine.open(IMAGE, 4, blob + b"abc")
+        mine.open(KIND, FOUR, blob + b"abc")
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_with_a_reason(junk: bytes) -> None:
     """R-02: bytes that nobody sealed give a SealingError and nothing else."""
-    for blob in junk, b"SPKS" + junk, b"SPKS\x01\x01\x00\x00" + junk:
+    for blob in junk, b"SPKS" + junk, b"SPKS\x02\x04\x00\x00" + junk:
         with pytest.raises(SealingError):
-            sealer().open(IMAGE, 4, blob)
+            sealer().open(KIND, FOUR, blob)
 
 
 @pytest.mark.parametrize(
     "offset,value,error,reason",
     [
         (0, b"HCAL", NotSealedError, "not a sealed blob"),
-        (4, b"\x02", UnknownLevelError, "format level 2 where this release knows level 1"),
-        (5, b"\x02", WrongKindError, "says that it is the profile of partition 4"),
+        (4, b"\x01", UnknownLevelError, "format level 1 where a record of level 2 belongs"),
+        (4, b"\x03", UnknownLevelError, "format level 3 where a record of level 2 belongs"),
+        (5, b"\x03", WrongKindError, f"says that it is a system record of partition {FOUR}"),
         (5, b"\x09", WrongKindError, "says that it is a record of unknown kind 9"),
         (6, b"\x00\x01", NotSealedError, "reserved bytes hold 0x0001"),
         (8, bytes(32), NotAuthenticError, "does not authenticate"),
@@ -123,10 +137,10 @@ def test_the_error_names_the_reason(
     offset: int, value: bytes, error: type[SealingError], reason: str
 ) -> None:
     """R-02: each field of the header has its own check and its own words; the error carries where."""
-    blob = sealer().seal(IMAGE, 4, 3, PLAINTEXT)
+    blob = sealer().seal(KIND, FOUR, 3, PLAINTEXT)
     with pytest.raises(error, match=reason) as caught:
-        sealer().open(IMAGE, 4, blob[:offset] + value + blob[offset + len(value) :])
-    assert (caught.value.kind, caught.value.partition) == (IMAGE, 4)
+        sealer().open(KIND, FOUR, blob[:offset] + value + blob[offset + len(value) :])
+    assert (caught.value.kind, caught.value.owner) == (KIND, FOUR)
     assert caught.value.rule.page.startswith("spec/sealed.md#")
 
 
@@ -138,12 +152,12 @@ OTHER_KEY = SystemIdentity(IDENTITY.system_id, bytes(32))
 def test_a_foreign_blob_never_opens(identity: SystemIdentity) -> None:
     """R-02: neither a blob of another system nor one under another root key opens."""
     with pytest.raises(NotAuthenticError):
-        sealer().open(IMAGE, 4, sealer(identity).seal(IMAGE, 4, 3, PLAINTEXT))
+        sealer().open(KIND, FOUR, sealer(identity).seal(KIND, FOUR, 3, PLAINTEXT))
 
 
 def test_a_blob_opens_for_its_own_kind_partition_and_generation_alone() -> None:
-    """R-02: with the header rewritten to lie about kind or generation the tag still knows."""
-    places = list(itertools.product(SealedKind, (0, 1, 4, 0x0400), (0, 3)))
+    """R-02, R-47: with the header rewritten to lie about kind or generation the tag still knows."""
+    places = list(itertools.product(SealedKind, (SYSTEM_OWNER, TWO, FOUR, UUID(int=4)), (0, 3)))
     mine = sealer()
     for made, asked in itertools.product(places, places):
         blob = rewritten(mine.seal(*made, PLAINTEXT), asked)
@@ -154,45 +168,45 @@ def test_a_blob_opens_for_its_own_kind_partition_and_generation_alone() -> None:
                 mine.open(*asked[:2], blob)
 
 
-def rewritten(blob: bytes, asked: tuple[int, int, int]) -> bytes:
+def rewritten(blob: bytes, asked: tuple[int, UUID, int]) -> bytes:
     kind, _, generation = asked
     return blob[:5] + bytes([kind]) + blob[6:40] + generation.to_bytes(8, "big") + blob[48:]
 
 
 def test_a_swapped_blob_is_named_as_such() -> None:
-    """R-02: the image of partition 4 found in the place of partition 2 is called just that."""
+    """R-02: the record of one partition found in the place of another one is called just that."""
     mine = sealer()
-    blob = mine.seal(IMAGE, 4, 3, PLAINTEXT)
+    blob = mine.seal(KIND, FOUR, 3, PLAINTEXT)
     with pytest.raises(NotAuthenticError) as caught:
-        mine.open(IMAGE, 2, blob)
-    told = mine.explain(caught.value, blob, others=range(1, 9))
+        mine.open(KIND, TWO, blob)
+    told = mine.explain(caught.value, blob, others=[TWO, FOUR])
     assert isinstance(told, SwappedError)
-    assert told.owner == 4
-    assert "the image of partition 2: swapped: this is the image of partition 4" in str(told)
+    assert told.real_owner == FOUR
+    assert f"the record of partition {TWO}: swapped: this is the record of partition {FOUR}" in str(told)
 
 
 def test_what_is_merely_damaged_is_not_called_swapped() -> None:
     """The diagnosis keeps the first error when no other partition opens the blob."""
     mine = sealer()
-    blob = flipped(mine.seal(IMAGE, 4, 3, PLAINTEXT), 700)
+    blob = flipped(mine.seal(KIND, FOUR, 3, PLAINTEXT), 700)
     for wrong in blob, blob[:-1]:
         with pytest.raises(SealingError) as caught:
-            mine.open(IMAGE, 4, wrong)
-        assert mine.explain(caught.value, wrong, others=range(9)) is caught.value
+            mine.open(KIND, FOUR, wrong)
+        assert mine.explain(caught.value, wrong, others=[TWO, FOUR]) is caught.value
 
 
 def test_the_associated_data_is_the_documented_layout() -> None:
     """The hot path joins what `formats.ASSOCIATED_DATA` describes."""
     mine = sealer()
-    header = mine.seal(IMAGE, 4, 3, PLAINTEXT)[: ENVELOPE_HEADER.sizeof()]
-    fields = {"header": header, "system_id": IDENTITY.system_id, "partition": 4}
-    assert mine._associated(header, 4) == ASSOCIATED_DATA.build(fields)
+    header = mine.seal(KIND, FOUR, 3, PLAINTEXT)[: ENVELOPE_HEADER.sizeof()]
+    fields = {"header": header, "system_id": IDENTITY.system_id, "uuid": FOUR.bytes}
+    assert header + mine._bound(FOUR) == ASSOCIATED_DATA.build(fields)
 
 
 def test_a_poor_entropy_source_is_refused() -> None:
     """A salt shorter than 32 bytes would be padded with zeros: it is refused instead."""
     with pytest.raises(ValueError, match="too few bytes"):
-        Sealer(IDENTITY, lambda count: bytes(count - 1)).seal(IMAGE, 1, 1, PLAINTEXT)
+        Sealer(IDENTITY, lambda count: bytes(count - 1)).seal(KIND, FOUR, 1, PLAINTEXT)
 
 
 @pytest.mark.parametrize("identity", [SystemIdentity(b"", bytes(32)), SystemIdentity(bytes(16), bytes(31))])
@@ -213,12 +227,12 @@ def test_keys_and_plaintext_never_show() -> None:
     """R-02: no repr, str, exception or traceback holds the root key, a derived key or plaintext."""
     identity = SystemIdentity(bytes(16), CANARY)
     mine = sealer(identity)
-    blob = mine.seal(IMAGE, 4, 3, b"CANARY-plaintext")
-    text = shown(identity) + shown(mine) + shown(mine.open(IMAGE, 4, blob))
+    blob = mine.seal(KIND, FOUR, 3, b"CANARY-plaintext")
+    text = shown(identity) + shown(mine) + shown(mine.open(KIND, FOUR, blob))
     for wrong in flipped(blob, 500), blob[:-1], b"CANARY" + blob:
         with pytest.raises(SealingError) as caught:
-            mine.open(IMAGE, 4, wrong)
+            mine.open(KIND, FOUR, wrong)
         text += shown(caught.value) + "".join(traceback.format_exception(caught.value))
-    secrets = [CANARY, mine._partition_key(4), *mine._fresh_key(4, blob[8:40])]
+    secrets = [CANARY, mine._partition_key(FOUR), *mine._fresh_key(FOUR, blob[8:40])]
     assert "CANARY" not in text
     assert not any(secret.hex() in text or repr(secret)[2:-1] in text for secret in secrets)

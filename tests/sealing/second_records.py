@@ -1,0 +1,139 @@
+"""What is inside the records, for the second implementation: plain values to bytes and back, with `struct`.
+
+Written from spec/sealed.md alone.  Values are those of the golden files: byte strings in hex, names as text.
+"""
+
+import hmac
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from tests.sealing.second import hkdf_expand
+
+Values = dict[str, Any]
+SWITCHES = ("signed_updates", "without_verification", "dynamic_keys")
+"""The switches of a profile, the lowest bit first."""
+
+
+def image(objects: list[Values]) -> bytes:
+    """A partition image, the same in both sealed levels."""
+    return struct.pack(">HHI", 1, 0, len(objects)) + b"".join(map(_object, objects))
+
+
+def objects_of(plaintext: bytes) -> list[Values]:
+    """The objects of a partition image."""
+    level, reserved, count = struct.unpack_from(">HHI", plaintext)
+    assert (level, reserved) == (1, 0)
+    objects, rest = [], plaintext[8:]
+    for _ in range(count):
+        consumer, zero, label_length, policy, data_length = struct.unpack_from(">BBHII", rest)
+        assert zero == 0
+        label, data = rest[12 : 12 + label_length], rest[12 + label_length :][:data_length]
+        objects.append({"consumer": consumer, "label": label.hex(), "policy": policy, "data": data.hex()})
+        rest = rest[12 + label_length + data_length :]
+    assert rest == b""
+    return objects
+
+
+def _object(found: Values) -> bytes:
+    label, data = bytes.fromhex(found["label"]), bytes.fromhex(found["data"])
+    return struct.pack(">BBHII", found["consumer"], 0, len(label), found["policy"], len(data)) + label + data
+
+
+def old_profile(p: Values) -> bytes:
+    """A profile of sealed level 1: of profile level 2 if it has switches, else of profile level 1."""
+    start = (2, _bits(p)) if SWITCHES[0] in p else (1, 0)
+    numbers = (p["number"], p["secure_boot"], p["auto_start"], p["kbytes"], p["ipl_count"])
+    name = p["name"].encode()
+    return struct.pack(">HHHBBIIQB", *start, *numbers, p["image_generation"], len(name)) + name
+
+
+def old_system(system: Values) -> bytes:
+    """A system record of sealed level 1."""
+    firmware = system["firmware"].encode()
+    return struct.pack(">HHIB", 1, 0, system["total_kbytes"], len(firmware)) + firmware
+
+
+def partition(p: Values, objects: list[Values] | None) -> bytes:
+    """A partition record: profile, no later fields, then the image; None: the keystore is off."""
+    name = p["name"].encode()
+    header = struct.pack(
+        ">HHHBBII32sBB",
+        *(1, _bits(p), p["number"], p["secure_boot"], p["auto_start"], p["kbytes"], p["ipl_count"]),
+        *(bytes.fromhex(p["access_key"]), p["custody"], len(name)),
+    )
+    return header + name + b"\0" + (b"" if objects is None else image(objects))
+
+
+def partition_of(plaintext: bytes) -> tuple[Values, list[Values] | None]:
+    """The profile and the objects of a partition record."""
+    header = struct.unpack_from(">HHHBBII32sBB", plaintext)
+    level, bits, number, secure_boot, auto_start, kbytes, ipl_count, access_key, custody, length = header
+    name, rest = plaintext[50 : 50 + length], plaintext[50 + length :]
+    assert level == 1
+    assert bits < 8
+    assert rest[:1] == b"\0", "there are later fields"
+    profile = {
+        "number": number, "name": name.decode(), "kbytes": kbytes, "ipl_count": ipl_count,
+        "secure_boot": secure_boot, "auto_start": bool(auto_start), "access_key": access_key.hex(),
+        "custody": custody, **{switch: bool(bits >> n & 1) for n, switch in enumerate(SWITCHES)},
+    }  # fmt: skip
+    return profile, objects_of(rest[1:]) if rest[1:] else None
+
+
+def system(found: Values) -> bytes:
+    """A system record: firmware level, total, roster, no later fields."""
+    firmware = found["firmware"].encode()
+    start = struct.pack(">HHIB", 2, 0, found["total_kbytes"], len(firmware)) + firmware
+    return start + struct.pack(">H", len(found["roster"])) + b"".join(map(_listed, found["roster"])) + b"\0"
+
+
+def system_of(plaintext: bytes) -> Values:
+    """What a system record holds."""
+    level, reserved, total, length = struct.unpack_from(">HHIB", plaintext)
+    assert (level, reserved) == (2, 0)
+    firmware, at = plaintext[9 : 9 + length], 11 + length
+    (count,) = struct.unpack_from(">H", plaintext, at - 2)
+    roster = []
+    for _ in range(count):
+        uuid, number, length = struct.unpack_from(">16sHB", plaintext, at)
+        name = plaintext[at + 19 : at + 19 + length].decode()
+        roster.append({"uuid": uuid.hex(), "number": number, "name": name})
+        at += 19 + length
+    assert plaintext[at:] == b"\0"
+    return {"firmware": firmware.decode(), "total_kbytes": total, "roster": roster}
+
+
+def _listed(each: Values) -> bytes:
+    name = each["name"].encode()
+    return struct.pack(">16sHB", bytes.fromhex(each["uuid"]), each["number"], len(name)) + name
+
+
+def _bits(profile: Values) -> int:
+    return sum(1 << bit for bit, name in enumerate(SWITCHES) if profile[name])
+
+
+def entries_of(blobs: Mapping[bytes, bytes]) -> bytes:
+    """The list of a commit record: id, generation and tag of each record, in the order of the ids."""
+    return b"".join(record + blob[40:48] + blob[-16:] for record, blob in sorted(blobs.items()))
+
+
+def commit_key(root_key: bytes) -> bytes:
+    return hkdf_expand(root_key, b"swpks commit 1", 32)
+
+
+def mark_key(root_key: bytes) -> bytes:
+    return hkdf_expand(root_key, b"swpks mark 1", 32)
+
+
+def commit_record(root_key: bytes, number: int, entries: bytes) -> bytes:
+    """A commit record: header, MAC, list."""
+    counted = struct.pack(">Q", number)
+    mac = hmac.digest(commit_key(root_key), counted + entries, "sha256")
+    return struct.pack(">4sB3x", b"SPKC", 1) + counted + mac + entries
+
+
+def mark_slot(root_key: bytes, number: int) -> bytes:
+    """One slot of the high-water mark."""
+    counted = struct.pack(">Q", number)
+    return struct.pack(">4sB3x", b"SPKM", 2) + counted + hmac.digest(mark_key(root_key), counted, "sha256")

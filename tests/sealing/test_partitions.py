@@ -1,0 +1,219 @@
+"""Partition records: profile and image together, whole and in their ranges, or refused with the reason."""
+
+import contextlib
+import struct
+import traceback
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hcall_abi.console import ATTRIBUTES, SWITCH
+from hcall_abi.rules import storage as rules
+from hcall_server.platform.custody import Custody
+from hcall_server.sealing import (
+    PartitionRecord,
+    PlaintextError,
+    SealedKind,
+    SealingError,
+    UndecodableError,
+    decode_partition,
+    encode_image,
+    encode_partition,
+    open_partition,
+    seal_partition,
+)
+from hcall_server.sealing.formats import PARTITION
+from tests.sealing import second_records
+from tests.sealing.samples import FOUR, OFF, PROFILE, RECORD, SEALER, SWITCHES, flipped, put, records
+
+PLAINTEXT = encode_partition(RECORD)
+LATER = 50 + len(PROFILE.name)
+"""Where the tagged list begins in PLAINTEXT."""
+
+
+def decoded(plaintext: bytes) -> PartitionRecord:
+    return decode_partition(plaintext, FOUR, 99)
+
+
+@given(records)
+def test_a_partition_record_comes_back(record: PartitionRecord) -> None:
+    """R-21, R-22, R-47: profile, image, UUID and generation survive sealing, in one blob."""
+    assert open_partition(SEALER, record.profile.uuid, seal_partition(SEALER, record)) == record
+
+
+@given(records)
+def test_the_plaintext_has_the_documented_layout(record: PartitionRecord) -> None:
+    """R-02: the derived codec writes what the Construct definition and the second implementation read."""
+    plaintext = encode_partition(record)
+    found = PARTITION.parse(plaintext)
+    assert (found.header.number, found.name.decode()) == (record.profile.number, record.profile.name)
+    assert found.image == (encode_image(record.image) if record.image else b"")
+    profile, objects = second_records.partition_of(plaintext)
+    assert second_records.partition(profile, objects) == plaintext
+    assert profile["access_key"] == record.profile.access_key.hex()
+    assert objects is None if record.image is None else len(objects or []) == len(record.image.objects)
+
+
+@given(st.binary(max_size=90))
+@example(b"")
+def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
+    """R-02: decoding is total, and only what encoding writes is accepted."""
+    for plaintext in junk, b"\0\1\0\0\0\4" + junk, PLAINTEXT[:48] + b"\1" + junk, PLAINTEXT[:LATER] + junk:
+        with contextlib.suppress(PlaintextError):
+            assert encode_partition(decoded(plaintext)) == plaintext
+
+
+@pytest.mark.parametrize("record", [RECORD, OFF], ids=["on", "off"])
+def test_every_flipped_bit_gives_another_record_or_an_error(record: PartitionRecord) -> None:
+    """R-02: no bit of the layout is ignored."""
+    plaintext = encode_partition(record)
+    for bit in range(8 * len(plaintext)):
+        with contextlib.suppress(PlaintextError):
+            assert decoded(flipped(plaintext, bit)) != record
+
+
+def test_every_flipped_bit_of_the_blob_is_refused() -> None:
+    """R-02: no bit of profile or image can change unseen; the error names the partition."""
+    blob = seal_partition(SEALER, RECORD)
+    for bit in range(8 * len(blob)):
+        with pytest.raises(SealingError, match=f"the record of partition {FOUR}: "):
+            open_partition(SEALER, FOUR, flipped(blob, bit))
+
+
+@pytest.mark.parametrize("record", [RECORD, OFF], ids=["on", "off"])
+def test_a_truncated_record_is_refused(record: PartitionRecord) -> None:
+    """R-02: at every length, and also with a byte too many."""
+    plaintext = encode_partition(record)
+    for wrong in *(plaintext[:length] for length in range(len(plaintext))), plaintext + b"\0":
+        with pytest.raises(PlaintextError):
+            decoded(wrong)
+
+
+@pytest.mark.parametrize("bit", range(16))
+def test_unknown_attributes_are_refused(bit: int) -> None:
+    """R-02, R-36: a release that knows more attributes is not guessed at."""
+    plaintext = put(PLAINTEXT, 2, (1 << bit).to_bytes(2, "big"))
+    if bit < len(SWITCHES):
+        known = decoded(plaintext).profile.attributes.numbers
+        assert [name for name in SWITCHES if known[name]] == [SWITCHES[bit]]
+        return
+    with pytest.raises(PlaintextError, match="outside its range") as caught:
+        decoded(plaintext)
+    assert caught.value.rule is rules.PROFILE_RANGES
+
+
+@pytest.mark.parametrize(
+    "at,value",
+    [(4, bytes(2)), (6, b"\3"), (7, b"\2"), (8, b"\0\1\0\0"), (48, b"\0"), (48, b"\2"), (48, b"\xff")],
+    ids=["number", "secure_boot", "auto_start", "kbytes", "no custody", "custody 2", "custody 255"],
+)
+def test_values_outside_their_range_are_refused(at: int, value: bytes) -> None:
+    """R-02, R-47: numbers that no release writes; a partition of another custody than OWN is not served."""
+    with pytest.raises(PlaintextError, match="outside its range") as caught:
+        decoded(put(PLAINTEXT, at, value))
+    assert caught.value.rule is rules.PROFILE_RANGES
+
+
+def test_every_number_inside_a_range_is_accepted() -> None:
+    """R-02: the ends of each range are inside it."""
+    for at, value in (
+        (4, b"\xff\xff"),
+        (4, b"\0\1"),
+        (6, b"\0"),
+        (7, b"\0"),
+        (8, b"\0\0\xff\xff"),
+        (48, b"\1"),
+    ):
+        plaintext = put(PLAINTEXT, at, value)
+        assert encode_partition(decoded(plaintext)) == plaintext
+    assert decoded(PLAINTEXT).profile.custody is Custody.OWN
+
+
+def test_a_partition_has_a_name() -> None:
+    """R-02: an empty one is out of range; one that is not UTF-8 has a rule of its own."""
+    nameless = RECORD._replace(profile=PROFILE._replace(name=""))
+    with pytest.raises(PlaintextError, match="outside its range"):
+        decoded(encode_partition(nameless))
+    with pytest.raises(PlaintextError, match="not UTF-8") as caught:
+        decoded(put(PLAINTEXT, 50, b"\xff"))
+    assert caught.value.rule is rules.PROFILE_NAME
+
+
+def test_another_level_of_the_record_is_refused() -> None:
+    """R-02: nothing is guessed of a newer release's records."""
+    for level in 0, 2, 0x0100:
+        with pytest.raises(PlaintextError, match="layout of its level") as caught:
+            decoded(put(PLAINTEXT, 0, level.to_bytes(2, "big")))
+        assert caught.value.rule is rules.PROFILE_LAYOUT
+
+
+def with_later(*fields: tuple[int, bytes]) -> bytes:
+    """PLAINTEXT with fields in its tagged list."""
+    told = b"".join(struct.pack(">HH", tag, len(value)) + value for tag, value in fields)
+    return PLAINTEXT[:LATER] + bytes([len(fields)]) + told + PLAINTEXT[LATER + 1 :]
+
+
+@pytest.mark.parametrize("tag", [0, 1, 300, 0xFFFF])
+def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
+    """R-02: a field that this release does not know may forbid something: the record is refused."""
+    for value in b"", b"CANARY", bytes(300):
+        with pytest.raises(PlaintextError, match=rf"unknown tag {tag}\b") as caught:
+            decoded(with_later((tag, value), (7, b"")))
+        assert caught.value.rule is rules.SEALED_FIELD
+    blob = SEALER.seal(SealedKind.PARTITION, FOUR, 99, with_later((tag, b"CANARY")))
+    with pytest.raises(UndecodableError, match=rf"{FOUR}: authentic but unreadable: .* unknown tag {tag}\b"):
+        open_partition(SEALER, FOUR, blob)
+
+
+def test_a_tagged_list_beyond_the_record_is_refused() -> None:
+    """R-02: lengths that lie about the list are damage of the layout."""
+    for lie in b"\1", b"\1\0\1", b"\1\0\1\0\5abcd", b"\xff" + bytes(3):
+        with pytest.raises(PlaintextError, match="layout of its level"):
+            decoded(PLAINTEXT[:LATER] + lie)
+
+
+def test_keystore_and_image_go_together() -> None:
+    """R-22: an image without a keystore is refused, and so is a keystore without an image."""
+    stray = encode_partition(OFF._replace(image=RECORD.image))
+    for wrong in stray, encode_partition(RECORD._replace(image=None)):
+        with pytest.raises(
+            PlaintextError, match="an image and no keystore, or a keystore and no image"
+        ) as no:
+            decoded(wrong)
+        assert no.value.rule is rules.RECORDS_WHOLE
+
+
+def test_a_record_opens_for_its_own_partition_alone() -> None:
+    """R-01, R-47: the UUID that a record is sealed for is no field of it, so it cannot say another one."""
+    blob = SEALER.seal(SealedKind.PARTITION, FOUR, 5, PLAINTEXT)
+    profile, image = open_partition(SEALER, FOUR, blob)
+    assert (profile.uuid, profile.image_generation, image and image.generation) == (FOUR, 5, 5)
+
+
+def test_the_switches_have_the_bits_of_the_page() -> None:
+    """spec/sealed.md: each switch has a bit of its own, each other attribute a field of its own."""
+    assert [ATTRIBUTES[name].sealed for name in SWITCHES] == [1 << n for n in range(len(SWITCHES))]
+    assert all(ATTRIBUTES[name].numbers == SWITCH for name in SWITCHES)
+    fields = [row.sealed for name, row in ATTRIBUTES.items() if name not in SWITCHES]
+    assert len(set(fields)) == len(fields)
+
+
+def test_access_key_and_data_never_show() -> None:
+    """R-02: no text form of a record, and no error about one, holds the access key or object data."""
+    text = f"{RECORD} {RECORD!r} {PROFILE} {PROFILE!r} {[RECORD]}"
+    blob = seal_partition(SEALER, RECORD)
+    wrongs = [
+        blob[:-1],
+        flipped(blob, 700),
+        SEALER.seal(SealedKind.PARTITION, FOUR, 99, with_later((7, b"CANARY"))),
+        SEALER.seal(SealedKind.PARTITION, FOUR, 99, put(PLAINTEXT, 48, b"\2")),
+        SEALER.seal(SealedKind.PARTITION, FOUR, 99, PLAINTEXT[:30]),
+        SEALER.seal(SealedKind.PARTITION, FOUR, 99, PLAINTEXT + b"CANARY"),
+    ]
+    for wrong in wrongs:
+        with pytest.raises(SealingError) as caught:
+            open_partition(SEALER, FOUR, wrong)
+        text += f"{caught.value!r} {''.join(traceback.format_exception(caught.value))}"
+    assert "CANARY" not in text
+    assert PROFILE.access_key.hex() not in text

@@ -1,0 +1,117 @@
+"""The system record: firmware level, total and roster, whole or refused with the reason."""
+
+import contextlib
+import struct
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcall_abi.rules import storage as rules
+from hcall_server.sealing import (
+    SYSTEM_OWNER,
+    Listed,
+    NotAuthenticError,
+    PlaintextError,
+    SealedKind,
+    SystemRecord,
+    UndecodableError,
+    WrongKindError,
+    decode_system,
+    encode_system,
+    open_system,
+    seal_partition,
+    seal_system,
+)
+from hcall_server.sealing.formats import SYSTEM as LAYOUT
+from tests.sealing import second_records
+from tests.sealing.samples import FOUR, RECORD, SEALER, flipped, names
+
+rosters = st.lists(
+    st.builds(Listed, uuid=st.uuids(), number=st.integers(1, 0xFFFF), name=names), max_size=4
+).map(tuple)
+systems = st.builds(SystemRecord, firmware=names, total_kbytes=st.integers(0, 2**32 - 1), roster=rosters)
+SYSTEM = SystemRecord("FW1110", 4096, (Listed(FOUR, 4, "lpar4"), Listed(UUID(int=7 << 96), 7, "zwölf")))
+PLAINTEXT = encode_system(SYSTEM)
+
+
+@given(systems)
+def test_a_system_record_comes_back(system: SystemRecord) -> None:
+    """R-21, R-47: what is known of the system survives sealing, its roster in the same order."""
+    assert open_system(SEALER, seal_system(SEALER, system)) == system
+
+
+@given(systems)
+def test_the_plaintext_has_the_documented_layout(system: SystemRecord) -> None:
+    """R-02: the second implementation reads what the package ."""
+    plaintext = encode_system(system)
+    found = second_records.system_of(plaintext)
+    assert second_records.system(found) == plaintext
+    parsed = LAYOUT.parse(plaintext)
+    assert bytes(LAYOUT.build(parsed)) == plaintext
+    assert [each.header.uuid for each in parsed.roster] == [each.uuid.bytes for each in system.roster]
+    assert [each["name"] for each in found["roster"]] == [each.name for each in system.roster]
+
+
+def test_a_roster_of_every_partition_that_can_be_fits() -> None:
+    """R-47: the largest number of partitions is no limit of the layout."""
+    plaintext = encode_system(SYSTEM._replace(roster=SYSTEM.roster[:1] * 0xFFFF))
+    assert plaintext[15:17] == b"\xff\xff"
+    assert len(plaintext) == 15 + 2 + 0xFFFF * (16 + 2 + 1 + 5) + 1
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
+    """R-02: decoding is total, and only what encoding writes is accepted."""
+    for plaintext in junk, b"\0\2\0\0" + junk, PLAINTEXT[:15] + junk:
+        with contextlib.suppress(PlaintextError):
+            assert encode_system(decode_system(plaintext)) == plaintext
+
+
+def test_every_flipped_bit_gives_another_record_or_an_error() -> None:
+    """R-02: no bit of the layout is ignored."""
+    for bit in range(8 * len(PLAINTEXT)):
+        with contextlib.suppress(PlaintextError):
+            assert decode_system(flipped(PLAINTEXT, bit)) != SYSTEM
+
+
+def test_a_truncated_system_record_is_refused() -> None:
+    """R-02: at every length, and with a byte too many."""
+    for wrong in *(PLAINTEXT[:length] for length in range(len(PLAINTEXT))), PLAINTEXT + b"\0":
+        with pytest.raises(PlaintextError) as caught:
+            decode_system(wrong)
+        assert caught.value.rule is rules.SYSTEM_LAYOUT
+
+
+@pytest.mark.parametrize("tag", [0, 1, 0xFFFF])
+def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
+    """R-02: a field that this release does not know may forbid something: the record is refused."""
+    later = PLAINTEXT[:-1] + b"\1" + struct.pack(">HH", tag, 6) + b"CANARY"
+    with pytest.raises(PlaintextError, match=rf"unknown tag {tag}\b") as caught:
+        decode_system(later)
+    assert caught.value.rule is rules.SEALED_FIELD
+
+
+@pytest.mark.parametrize("name", [b"FW1110", b"lpar4"])
+def test_names_are_utf_8(name: bytes) -> None:
+    """R-02: that of the firmware level, and each one of the roster."""
+    with pytest.raises(PlaintextError, match="not UTF-8") as caught:
+        decode_system(PLAINTEXT.replace(name, b"\xff" + name[1:]))
+    assert caught.value.rule is rules.SYSTEM_NAME
+
+
+def test_the_system_record_is_named() -> None:
+    """R-02: an unreadable or misplaced system record is called the system record."""
+    with pytest.raises(UndecodableError, match="the system record: authentic but unreadable"):
+        open_system(SEALER, SEALER.seal(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, 0, b"\0\2"))
+    with pytest.raises(WrongKindError, match="the system record: says that it is the record of partition"):
+        open_system(SEALER, seal_partition(SEALER, RECORD))
+
+
+def test_a_system_record_belongs_to_the_system_alone() -> None:
+    """R-02: one that is sealed for a partition does not open as that of the system; its generation is 0."""
+    with pytest.raises(NotAuthenticError, match="the system record: does not authenticate"):
+        open_system(SEALER, SEALER.seal(SealedKind.SYSTEM_RECORD, FOUR, 0, PLAINTEXT))
+    blob = seal_system(SEALER, SYSTEM)
+    assert SEALER.open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, blob) == (0, PLAINTEXT)
