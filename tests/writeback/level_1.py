@@ -14,7 +14,7 @@ OWNER = (IDENTITY.system_id, IDENTITY.root_key)
 def sealed(kind: int, partition: int, generation: int, plaintext: bytes) -> bytes:
     """A blob of level 1; its salt follows from what is in it."""
     salt = hashlib.sha256(repr((kind, partition, generation, plaintext)).encode()).digest()
-    return second.seal(OWNER, kind, partition, generation, salt, plaintext)
+    return second.seal(1, OWNER, kind, partition, generation, salt, plaintext)
 
 
 def profile(number: int, kbytes: int = 8, *, generation: int = 2, ipl_count: int = 5) -> bytes:
