@@ -33,7 +33,7 @@ def _server(*rooms: str) -> set[str]:
 ROOMS: dict[str, set[str]] = {
     "hcall_abi": set(),
     "hcall_server": set(),  # the package itself: its version, nothing else
-    "hcall_server.files": set(),
+    "hcall_server.files": _ABI,
     # pure
     "hcall_server.keystore": _ABI,
     "hcall_server.secvar": _ABI,

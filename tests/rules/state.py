@@ -81,10 +81,25 @@ def _older_nvram(folder: Path) -> Rule:
     return refused(SqliteNvram, folder / NVRAM)
 
 
+def _nvram_taken_away(folder: Path) -> Rule:
+    nvram = SqliteNvram(folder / NVRAM)
+    (folder / NVRAM).unlink()
+    try:
+        return refused(nvram.commit, {"a": b"1"})
+    finally:
+        nvram.close()
+
+
+def _linked(state: Path) -> None:
+    (state / CARD).rename(state / "card")
+    (state / CARD).symlink_to(state / "card")
+
+
 BREAKS: Breaks = {
     "state.owner": _served_twice,
     "state.writable": _below_a_file,
     "state.empty": first_start(lambda folder: (folder / "letter").touch()),
+    "state.link": start(_linked),
     "state.private": start(mode(".", 0o755)),
     "access-key.file": start(_not_a_file),
     "access-key.mode": start(mode(KEY, 0o644)),
@@ -95,5 +110,6 @@ BREAKS: Breaks = {
     "nvram.file": start(write(NVRAM, b"no database" * 1000)),
     "nvram.mark": start(write(f"{NVRAM}-mark", b"no mark")),
     "nvram.age": _older_nvram,
+    "nvram.place": _nvram_taken_away,
     "nvram.writable": lambda folder: refused(SqliteNvram, folder / "nowhere" / NVRAM),
 }
