@@ -13,9 +13,9 @@ from pathlib import Path
 
 from construct import Bytes, Const, ConstructError, Int8ub, Int16ub, OneOf, Struct, Terminated
 
-from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import storage as rules
-from hcall_server.files import replace_private, sync_folder
+from hcall_server.files import InPlace, make_folder, make_private, refuse_link, replace_private
 from hcall_server.platform.identity import ROOT_KEY_SIZE, SYSTEM_ID_SIZE, SystemIdentity
 
 CARD_LEVELS = (1, 2)
@@ -46,6 +46,8 @@ class AnchorCard:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file = folder / "anchor-card"
+        self._held: SystemIdentity | None = None
+        self._place: InPlace | None = None
 
     def __repr__(self) -> str:
         return f"AnchorCard({str(self._folder)!r})"
@@ -53,8 +55,46 @@ class AnchorCard:
     def read(self) -> SystemIdentity | None:
         """Return the identity on the card, None when there is no card yet.
 
-        Raises OperatorError when others may read the card, StorageError when it is damaged.
+        Raises OperatorError when others may read the card or it is a link, StorageError when it is damaged.
         """
+        identity = self._read()
+        if identity is not None:
+            self._hold(identity)
+        return identity
+
+    def write(self, identity: SystemIdentity) -> None:
+        """Put `identity` on the card, all or nothing, durable on return.
+
+        Raises StorageError when that fails; the card is then the old one or the new one, whole.
+        """
+        self._refuse_links()
+        try:
+            make_folder(self._folder)
+            make_private(self._folder)
+            replace_private(self._file, _encoded(identity))
+            self._hold(identity)
+        except OSError as error:
+            raise self._damaged(f"can't be written: {error.strerror}") from None
+
+    def moved(self) -> str | None:
+        """Return in words why the next start would not find this card's identity; None where it would.
+
+        It costs one stat.  A card in another file, or with another time, is read: a copy is as good.
+        """
+        trouble = self._place.trouble() if self._place else None
+        if trouble is None:
+            return None
+        try:
+            found = self._read()
+        except SwpksError as error:
+            return error.message
+        if found is None or found != self._held:
+            return trouble
+        self._hold(found)
+        return None
+
+    def _read(self) -> SystemIdentity | None:
+        self._refuse_links()
         try:
             return self._decoded(self._content())
         except FileNotFoundError:
@@ -62,16 +102,13 @@ class AnchorCard:
         except OSError as error:
             raise self._damaged(f"can't be read: {error.strerror}") from None
 
-    def write(self, identity: SystemIdentity) -> None:
-        """Put `identity` on the card, all or nothing, durable on return.
+    def _hold(self, identity: SystemIdentity) -> None:
+        """Remember what the card has, so that its loss is noticed."""
+        self._place, self._held = InPlace(self._file, ours=True), identity
 
-        Raises StorageError when that fails; the card is then the old one or the new one, whole.
-        """
-        try:
-            self._make_folder()
-            replace_private(self._file, _encoded(identity))
-        except OSError as error:
-            raise self._damaged(f"can't be written: {error.strerror}") from None
+    def _refuse_links(self) -> None:
+        refuse_link(self._folder)
+        refuse_link(self._file)
 
     def _content(self) -> bytes:
         """Return the file's bytes, one more than a card has at most, if it is a private plain file."""
@@ -81,12 +118,6 @@ class AnchorCard:
             return os.read(descriptor, CARD_SIZE + 1)
         finally:
             os.close(descriptor)
-
-    def _make_folder(self) -> None:
-        if not self._folder.is_dir():
-            self._folder.mkdir(mode=0o700)
-            sync_folder(self._folder.parent)
-        self._folder.chmod(0o700)
 
     def _check_private(self, card: os.stat_result) -> None:
         """Refuse a card that is no plain file, or one that others than its owner may use."""

@@ -6,7 +6,7 @@ the partition in the path, and every error turned into a problem.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -73,7 +73,8 @@ class _Path:
         perform, load = PERFORMED[verb.operation]
         if load:
             await trio.to_thread.run_sync(load)
-        return _response(verb, perform(Call(self._machine, name, body)))
+        answer = perform(Call(self._machine, name, body))
+        return _response(verb, await answer if isinstance(answer, Awaitable) else answer)
 
     def _verb(self, request: Request) -> Verb:
         # HEAD is GET whose body the server leaves away.

@@ -1,12 +1,13 @@
 """What each verb does: from a call to the answer that its row in `hcall_abi.control.VERBS` promises.
 
 A function returns a struct, or raises an error that becomes a problem.  The managed system checks the
-rules.  A function here calls the machine, and shows the partition afterwards.
+rules.  A function here calls the machine, and shows the partition afterwards.  One that waits for NVRAM is
+asynchronous.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -72,9 +73,9 @@ def create_partition(call: Call) -> PartitionView:
     return _shown(call.machine, body.name)
 
 
-def power_on(call: Call) -> PartitionView:
-    """Activate a partition."""
-    call.machine.power_on(call.name)
+async def power_on(call: Call) -> PartitionView:
+    """Activate a partition; its IPL is counted durably before."""
+    await call.machine.counted_power_on(call.name)
     return _shown(call.machine, call.name)
 
 
@@ -84,9 +85,9 @@ def power_off(call: Call) -> PartitionView:
     return _shown(call.machine, call.name)
 
 
-def ipl(call: Call) -> PartitionView:
-    """Restart a partition."""
-    call.machine.ipl(call.name)
+async def ipl(call: Call) -> PartitionView:
+    """Restart a partition; its IPL is counted durably before."""
+    await call.machine.counted_ipl(call.name)
     return _shown(call.machine, call.name)
 
 
@@ -144,7 +145,7 @@ def _shown(machine: Machine, name: str) -> PartitionView:
 class Performed(NamedTuple):
     """How a verb is performed; `load` imports what `perform` needs, in a thread."""
 
-    perform: Callable[[Call], Answer]
+    perform: Callable[[Call], Answer | Awaitable[Answer]]
     load: Callable[[], object] | None = None
 
 

@@ -22,7 +22,6 @@ from hcall_server.faults.plan import Planned
 from hcall_server.keystore.store import Keystore
 from hcall_server.machine.machine import Machine
 from hcall_server.platform.partition import Partition
-from hcall_server.platform.system import ManagedSystem
 from hcall_server.writeback.health import Health
 
 
@@ -61,7 +60,7 @@ def health_view(machine: Machine) -> HealthView:
     """Return whether all is well, and what is not."""
     partitions = machine.system.partitions.values()
     writeback = machine.encryptor.health
-    reasons = list(_reasons(machine.system, writeback))
+    reasons = list(_reasons(machine, writeback))
     return HealthView(
         ok=not reasons,
         reasons=reasons,
@@ -73,12 +72,14 @@ def health_view(machine: Machine) -> HealthView:
     )
 
 
-def _reasons(system: ManagedSystem, writeback: Health) -> Iterator[str]:
+def _reasons(machine: Machine, writeback: Health) -> Iterator[str]:
     if not writeback.ok:
         yield f"NVRAM ({writeback.state}): {writeback.last_error or 'changes wait too long'}"
-    for partition in system.partitions.values():
+    for partition in machine.system.partitions.values():
         if partition.refused:
             yield f"partition {partition.name}: {partition.refused.message}"
+    for partition in machine.waiting:
+        yield f"partition {partition.name}: it starts as soon as NVRAM has stored its IPL count"
 
 
 def _keystore_view(keystore: Keystore | None) -> KeystoreView | None:

@@ -8,6 +8,8 @@ answers OPEN with status 3.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
+from os.path import samestat
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -100,7 +102,8 @@ class Listeners:
             raise OperatorError(rules.STOP_SOCKETS, f"{partition.name} cannot be reached: the server stops")
         if partition.name in self._own or partition.name in self._passed:
             return
-        listener = _Listener(listen_unix(self.path(partition.name)), partition)
+        path = self.path(partition.name)
+        listener = _Listener(listen_unix(path), partition, path)
         self._own[partition.name] = listener
         self._start(listener)
 
@@ -108,8 +111,8 @@ class Listeners:
         """Stop serving a partition's private socket and remove it."""
         found = self._own.pop(partition.name, None)
         if found:
+            found.remove()
             found.stop()
-            self.path(partition.name).unlink(missing_ok=True)
 
     def adopt(self, passed: socket.socket, partition: Partition) -> None:
         """Serve a socket that was passed for one partition."""
@@ -124,9 +127,8 @@ class Listeners:
         """Stop accepting anywhere, for good, and remove the private sockets."""
         self._closed = True
         for listener in [*self._own.values(), *self._common]:
+            listener.remove()
             listener.stop()
-        for name in self._own:
-            self.path(name).unlink(missing_ok=True)
         self._own.clear()
         self._common.clear()
 
@@ -141,12 +143,27 @@ class Listeners:
 
 
 class _Listener:
-    """One listening socket: of one partition, or (None) of all of them."""
+    """One listening socket: of one partition, or (None) of all; `path` is that of a socket made here."""
 
-    def __init__(self, listening: socket.socket, partition: Partition | None) -> None:
+    def __init__(
+        self, listening: socket.socket, partition: Partition | None, path: Path | None = None
+    ) -> None:
         self._socket = listening
         self._partition = partition
+        self._path = path
+        self._made = path.lstat() if path else None
         self._scope = trio.CancelScope()
+
+    def remove(self) -> None:
+        """Remove the socket that was made at `path`; call it before `stop`.
+
+        Another socket there stays: the state was moved away, and another server serves a new one.
+        """
+        if self._path is None or self._made is None:
+            return
+        with suppress(OSError):
+            if samestat(self._path.lstat(), self._made):
+                self._path.unlink()
 
     def stop(self) -> None:
         """Accept no more, and close the socket."""

@@ -5,6 +5,9 @@ changes nothing.  This module adds the effects: the transport opens and closes, 
 GOODBYE 2, and changes go to the encryptor, which makes them durable.  Nothing waits between a rule and
 the end of the sessions.  So no call of an old IPL can run in the new one.
 
+`power_on`, `ipl` and `start` take effect at once.  `counted_power_on`, `counted_ipl` and `counted_start`
+first wait until the IPL count is durable (`hcall_server.machine.ipls`): a server uses these.
+
 `hcall_server.service.assembly` makes a machine.  All its functions are called on one event loop.
 """
 
@@ -29,10 +32,12 @@ from hcall_server.hcalls.refusals import OnRefusal
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine import logs
 from hcall_server.machine.counters import Counters
+from hcall_server.machine.ipls import CountedIpls
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.sessions import Link, Sessions
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import PowerEvent
+from hcall_server.platform.profile import PartitionProfile
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.writeback.encryptor import Clock, Encryptor
 
@@ -89,6 +94,7 @@ class Machine:
         self.limits = limits
         self.counters = Counters()
         self.sessions = Sessions(limits)
+        self._ipls = CountedIpls(encryptor)
         self.faults: dict[int, Plan[BusyFault]] = {}
         """The fault plans of partitions that have one, by number."""
         self._log = logs.Log()
@@ -105,12 +111,38 @@ class Machine:
 
     def start(self) -> None:
         """Activate each partition that starts by itself; log one whose store was refused, leave it off."""
-        for partition in list(self.system.partitions.values()):
+        for partition in self._starting():
+            self.power_on(partition.name)
+
+    async def counted_start(self) -> None:
+        """Do the same once their IPL counts are durable; it waits as long as NVRAM refuses them.
+
+        A caller that cancels it goes on with `start_waiting`.
+        """
+        await self._ipls.begin_all(self._starting(), self.power_on)
+
+    @property
+    def waiting(self) -> list[Partition]:
+        """The partitions that start by themselves and are still off, because their IPL is not counted yet."""
+        return list(self._ipls.waiting.values())
+
+    async def start_waiting(self) -> None:
+        """Activate each waiting partition as soon as its count is durable; log one that can't be reached."""
+        await self._ipls.begin_waiting(self._start_late)
+
+    def _start_late(self, name: str) -> None:
+        try:
+            self.power_on(name)
+        except SwpksError as error:  # the server serves already: one partition is no reason to end it
+            self._log.error("partition.not_activated", partition=name, **logs.explained(error))
+
+    def _starting(self) -> list[Partition]:
+        partitions = list(self.system.partitions.values())
+        for partition in partitions:
             if partition.refused:
                 explained = logs.explained(partition.refused)
                 self._log.error("partition.refused", partition=partition.name, **explained)
-            elif partition.auto_start:
-                self.power_on(partition.name)
+        return [each for each in partitions if each.auto_start and not each.refused]
 
     # What the data channel asks for
 
@@ -157,8 +189,16 @@ class Machine:
         partition = self.system.find(name)
         partition.next_power(PowerEvent.POWER_ON)
         self.transport.open(partition)  # before the IPL: what is refused changes nothing
+        self._ipls.waiting.pop(partition.number, None)
+        before = partition.profile
         self.system.power_on(name)
-        self._tell("partition.activated", partition, ipl_count=partition.ipl_count)
+        self._tell("partition.activated", partition, before, ipl_count=partition.ipl_count)
+        return partition
+
+    async def counted_power_on(self, name: str) -> Partition:
+        """Activate a partition once its IPL count is durable; StorageError if NVRAM does not take it."""
+        partition = self.system.find(name)
+        await self._ipls.begin(partition, PowerEvent.POWER_ON, self.power_on)
         return partition
 
     def power_off(self, name: str) -> Partition:
@@ -171,9 +211,20 @@ class Machine:
 
     def ipl(self, name: str) -> Partition:
         """Restart a partition, which ends its sessions: passwords never outlive an IPL (R-04)."""
-        partition = self.system.ipl(name)
+        partition = self.system.find(name)
+        before = partition.profile
+        self.system.ipl(name)
         self._end_sessions(partition, "the partition was restarted")
-        self._tell("partition.restarted", partition, ipl_count=partition.ipl_count)
+        self._tell("partition.restarted", partition, before, ipl_count=partition.ipl_count)
+        return partition
+
+    async def counted_ipl(self, name: str) -> Partition:
+        """Restart a partition once its IPL count is durable; StorageError if NVRAM does not take it.
+
+        The sessions of the old IPL go on until then.
+        """
+        partition = self.system.find(name)
+        await self._ipls.begin(partition, PowerEvent.IPL, self.ipl)
         return partition
 
     def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
@@ -217,7 +268,10 @@ class Machine:
     def _end_sessions(self, partition: Partition, text: str) -> None:
         self.sessions.end_partition(partition.number, GoodbyeReason.IPL_OR_POWER_OFF, text)
 
-    def _tell(self, event: str, partition: Partition, **fields: Any) -> None:
-        """Hand what has changed to the encryptor and to the log."""
-        self.encryptor.changed(partition)
+    def _tell(
+        self, event: str, partition: Partition, before: PartitionProfile | None = None, /, **fields: Any
+    ) -> None:
+        """Hand what has changed to the encryptor and to the log; a profile as `before` has not changed."""
+        if partition.profile != before:
+            self.encryptor.changed(partition)
         self._log.info(event, partition=partition.name, **fields)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import storage as rules
+from hcall_server.files import refuse_link
 from hcall_server.nvram.seam import NvramError
 
 
 def make_private_file(path: Path) -> None:
-    """Make the file with mode 0600 if it is new, or give it that mode.
+    """Make the file with mode 0600 if it is new, or give it that mode; a link is refused.
 
     An existing file is not opened here: closing a descriptor of a file drops the locks that this
     process holds on it, and another `SqliteNvram` may hold some.
@@ -20,6 +21,7 @@ def make_private_file(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
+        refuse_link(path)
         if not path.is_file():
             raise unusable(path, "it is not a plain file") from None
         path.chmod(0o600)

@@ -10,7 +10,7 @@ from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
 
 Trouble = Literal["full", "io", "busy", "corrupt"]
-"""What is wrong: no space, an I/O error, held by somebody else, or what is stored is damaged."""
+"""What is wrong: no space, an I/O error or a lost file, held by another process, or damage."""
 
 
 class NvramError(StorageError):
@@ -65,7 +65,10 @@ class Nvram(Protocol):
         """Return every record."""
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
-        """Put these records, or remove those that are None: all or nothing, durable on return."""
+        """Put these records, or remove those that are None: all or nothing, durable on return.
+
+        A commit without changes only checks that what was committed will be found by the next start.
+        """
 
     def close(self) -> None:
         """Let go of the place; a second close does nothing."""

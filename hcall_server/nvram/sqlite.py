@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hcall_abi.rules import storage as rules
-from hcall_server.files import sync_folder
+from hcall_server.files import InPlace, refuse_link, sync_folder
 from hcall_server.nvram.files import make_private_file, unusable
 from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.seam import NvramError, NvramInUseError, Trouble
@@ -51,7 +51,11 @@ _KINDS: dict[int, Trouble] = {
 }
 _UNUSABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY})
 _NO_CODE = 0
+_BESIDE = ("-wal", "-mark", "-journal", "-shm")
+"""Files beside the database, by the ends of their names; SQLite makes the last two only in passing."""
 
+PlaceCheck = Callable[[], str | None]
+"""Returns in words why a file that NVRAM depends on is no longer in place; None where it is."""
 
 _PUT = "INSERT INTO record VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET blob = excluded.blob"
 _REMOVE = "DELETE FROM record WHERE name = ?"
@@ -61,11 +65,16 @@ class SqliteNvram:
     """Records in the SQLite file `path`, mode 0600, with its high-water mark in `path`-mark.
 
     Raises NvramInUseError when another server has it open, OperatorError when the file can't be
-    used at all, NvramError of kind ``corrupt`` when what is there is damaged.
+    used at all or is a link, NvramError of kind ``corrupt`` when what is there is damaged.
+
+    `beside` checks the other files without which a later start can't use what is committed here.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, beside: Iterable[PlaceCheck] = ()) -> None:
         self._path = path
+        self._beside = tuple(beside)
+        for end in _BESIDE:
+            refuse_link(_beside(path, end))
         make_private_file(path)
         with self._translated("corrupt", opening=True):
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -74,6 +83,7 @@ class SqliteNvram:
                 level = self._take_possession()
                 number = self._old_number() if level == 1 else 0
             self.mark = self._open_mark(number)
+            self._place = _Place(path)
         except BaseException:
             self._connection.close()
             raise
@@ -93,12 +103,20 @@ class SqliteNvram:
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
         """Put or remove records in one transaction; durable on return, all or nothing.
 
-        After an error the connection is ready for the next try.
+        After an error the connection is ready for the next try.  The files have to be in place before
+        and afterwards: SQLite would write on in a file that has lost its name, and report success.
         """
+        self._check_place()
         if not changes:
             return
-        with self._translated("io"):
-            self._transaction(changes)
+        try:
+            with self._translated("io"):
+                self._transaction(changes)
+        finally:
+            moved = self._place.written()
+        if moved:
+            raise self._moved(moved)
+        self._check_beside()
 
     def close(self) -> None:
         """Let go of the file; the log is folded into it if that is possible, else at the next open."""
@@ -116,6 +134,25 @@ class SqliteNvram:
         except BaseException:
             self._roll_back()
             raise
+
+    def _check_place(self) -> None:
+        """Raise NvramError where a later start would not find the files that are open here."""
+        if moved := self._place.trouble():
+            if self._place.only_log_lost:
+                self._fold_log()
+            raise self._moved(moved)
+        self._check_beside()
+
+    def _check_beside(self) -> None:
+        for check in self._beside:
+            if moved := check():
+                raise self._moved(moved)
+
+    def _fold_log(self) -> None:
+        """Bring all commits into the database, so that those that were confirmed outlive the lost log."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._place.written()
 
     def _roll_back(self) -> None:
         """End a failed transaction; some errors have ended it already."""
@@ -169,7 +206,7 @@ class SqliteNvram:
 
     def _open_mark(self, number: int) -> FileMark:
         """Return the high-water mark; one of level 1 may not be above `number`, that of the file."""
-        path = self._path.with_name(self._path.name + "-mark")
+        path = _beside(self._path, "-mark")
         mark = FileMark(path)
         try:
             noted = mark.old_number()
@@ -206,6 +243,13 @@ class SqliteNvram:
             self._corrupt(reason) if kind == "corrupt" else NvramError(kind, f"NVRAM: {self._path}: {reason}")
         )
 
+    def _moved(self, reason: str) -> NvramError:
+        return NvramError(
+            "io",
+            f"NVRAM: {reason}; nothing counts as flushed until the server's own file is back",
+            rules.NVRAM_PLACE,
+        )
+
     def _corrupt(self, reason: str) -> NvramError:
         return NvramError(
             "corrupt",
@@ -220,3 +264,34 @@ class SqliteNvram:
             f"{noted} was confirmed; removing {mark} accepts it as it is",
             rules.NVRAM_AGE,
         )
+
+
+class _Place:
+    """The three files of an open NVRAM under their names.
+
+    The mark is written after each commit and without a sync, so its time may change later.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = InPlace(path, ours=True)
+        self._log = InPlace(_beside(path, "-wal"), ours=True)
+        self._mark = InPlace(_beside(path, "-mark"))
+
+    def trouble(self) -> str | None:
+        """Return why one of them is not as the last commit left it, None where all are."""
+        return self._database.trouble() or self._log.trouble() or self._mark.trouble()
+
+    def written(self) -> str | None:
+        """Note what a commit has written; return why one of the names has another file, or none."""
+        database, log = self._database.written(), self._log.written()
+        return database or log or self._mark.trouble()
+
+    @property
+    def only_log_lost(self) -> bool:
+        """Whether the database is as it was, and the name of its log is gone or has another file."""
+        return self._database.trouble() is None and self._log.lost() is not None
+
+
+def _beside(path: Path, end: str) -> Path:
+    """Return the path of a file beside the database."""
+    return path.with_name(path.name + end)

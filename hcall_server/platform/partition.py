@@ -54,6 +54,7 @@ class Partition:
         strict_wrapping: bool = True,
     ) -> None:
         self._profile = profile
+        self._ipl_count = profile.ipl_count
         self._firmware = firmware
         self._entropy = entropy
         self.state = state
@@ -96,6 +97,15 @@ class Partition:
             raise OperatorError(found.rule, found.message.format(it=self))
         return found
 
+    def count_ipl(self) -> None:
+        """Count the next IPL ahead: the profile has its number now, so that it can be durable before the IPL.
+
+        A second call before that IPL changes nothing.  An IPL that never comes leaves its number to the
+        next one.
+        """
+        if self._profile.ipl_count == self._ipl_count:
+            self._profile = self._profile._replace(ipl_count=(self._ipl_count + 1) % IPL_COUNT_LIMIT)
+
     def power_on(self) -> None:
         """Activate the partition, which is an IPL."""
         self._take(PowerEvent.POWER_ON)
@@ -120,7 +130,8 @@ class Partition:
 
     def _load(self) -> None:
         """Begin an IPL: count it, take the mode of the console, end what belongs to the last IPL."""
-        self._profile = self._profile._replace(ipl_count=(self.ipl_count + 1) % IPL_COUNT_LIMIT)
+        self.count_ipl()
+        self._ipl_count = self._profile.ipl_count
         self.secure_boot = self.next_secure_boot
         if self.keystore:
             self.keystore.ipl(self.secure_boot)
@@ -157,8 +168,8 @@ class Partition:
 
     @property
     def ipl_count(self) -> int:
-        """How often it was IPLed, modulo 2^32."""
-        return self._profile.ipl_count
+        """The number of this IPL, or of the last one, modulo 2^32; the profile may have the next one."""
+        return self._ipl_count
 
     @property
     def auto_start(self) -> bool:

@@ -13,7 +13,8 @@
 #      what the console has set last.  The console never changes the mode of a guest that runs, because
 #      the guest has measured and decided by it.
 #   4. The IPL count grows with every IPL.  A session knows the count that it was opened in.  So a session
-#      of an old IPL is found even if it has not been ended yet.
+#      of an old IPL is found even if it has not been ended yet.  The count can be raised ahead of the IPL
+#      (`Partition.count_ipl`), so that no power cut lets two IPLs have one number.
 #   5. A refused partition never runs, and its records stay as they are.  Else the first flush would
 #      replace the records that somebody could still repair.
 #

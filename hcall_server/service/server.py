@@ -37,7 +37,10 @@ Announce = Callable[[dict[str, Any]], None]
 _log = logs.Log()
 
 ANNOUNCE_PATIENCE = 1.0
-"""Seconds that a start waits for its own changes (IPL counts, new partitions) to become durable."""
+"""Seconds that a start waits for its own changes (IPL counts, new partitions) to become durable.
+
+A partition whose IPL count is not durable by then starts later, as soon as it is.
+"""
 
 
 def run(folder: Path, settings: Settings, announce: Announce) -> None:
@@ -62,6 +65,7 @@ def run(folder: Path, settings: Settings, announce: Announce) -> None:
             rules.STOP_FLUSHED,
             f"not everything was flushed: {server.trouble or 'NVRAM did not answer in time'}",
         )
+    seams.nvram.commit({})  # a state that was taken away after its last commit is not durable either
     seams.nvram.close()
     state.close()
 
@@ -116,11 +120,13 @@ class Server:
         for listener in common:
             listeners.share(listener)
         await nursery.start(machine.run)
-        machine.start()
         control = control or listen_unix(self._sockets / "control.sock")
         await nursery.start(self._serve_control, control)
         with trio.move_on_after(ANNOUNCE_PATIENCE):  # NVRAM in trouble must not hold up the start
-            await machine.encryptor.flush()
+            await machine.counted_start()
+        if machine.waiting:
+            _log.warning("partition.waiting", partitions=[each.name for each in machine.waiting])
+            nursery.start_soon(machine.start_waiting)
         return _ready(machine, listeners, common, control)
 
     async def _serve_control(self, control: socket.socket, *, task_status: trio.TaskStatus[None]) -> None:

@@ -1,6 +1,6 @@
 """The state folder: what is where, who may look at it, and that one server has it at a time.
 
-    DIR/                  0700
+    DIR/                  0700, no link, as nothing below that the server makes
       lock                held (flock) by the server that serves this state
       nvram.sqlite        service-processor NVRAM: sealed records
       anchor-card/        the component that keeps the PKS root key
@@ -23,6 +23,7 @@ from hcall_abi.rules import storage as rules
 from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import Components
 from hcall_server.data_channel.listeners import Listeners
+from hcall_server.files import InPlace, is_empty, make_folder, make_private, refuse_link, sync_folder
 from hcall_server.keystore.store import Entropy
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.access_keys import AccessKeys
@@ -33,8 +34,8 @@ from hcall_server.writeback.worker import ThreadWorker
 class State:
     """The folder of one managed system, locked for this process until it ends.
 
-    Raises OperatorError when another server has it, when it is not private, or when the folder is
-    somebody else's altogether.
+    Raises OperatorError when another server has it, when it is not private, when it is a link, or when
+    the folder is somebody else's altogether.  All that it makes is durable before NVRAM is opened.
     """
 
     def __init__(self, folder: Path, entropy: Entropy = os.urandom) -> None:
@@ -46,10 +47,12 @@ class State:
         self._lock = -1
         try:
             self._take_folder()
-            self._lock = self._take_lock()
+            self._take_lock()
             for inner in (self.run_folder, self._keys):
-                inner.mkdir(mode=0o700, exist_ok=True)
+                refuse_link(inner)
+                make_folder(inner)
                 _check_private(inner)
+            self._in_place = InPlace(self.folder), InPlace(self.folder / "lock")
         except OSError as error:
             self.close()
             raise OperatorError(rules.STATE_WRITABLE, f"{error.filename}: {error.strerror}") from None
@@ -71,42 +74,48 @@ class State:
 
         Raises what opening NVRAM raises (`SqliteNvram`).  The caller closes NVRAM, and then the state.
         """
+        card = AnchorCard(self.folder / "anchor-card")
+        beside = (*(each.trouble for each in self._in_place), card.moved)
         return Seams(
             entropy=self._entropy,
             clock=time.monotonic,
-            nvram=SqliteNvram(self.folder / "nvram.sqlite"),
-            components=Components(anchor_card=AnchorCard(self.folder / "anchor-card")),
+            nvram=SqliteNvram(self.folder / "nvram.sqlite", beside),
+            components=Components(anchor_card=card),
             worker=ThreadWorker(),
             transport=self.listeners,
         )
 
     def _take_folder(self) -> None:
-        if not self.folder.exists():
-            self.folder.mkdir(mode=0o700, parents=True)
-        elif not any(self.folder.iterdir()):
-            self.folder.chmod(0o700)
+        """Make the folder, or take an empty one; any other one has to be a state already."""
+        refuse_link(self.folder)
+        make_folder(self.folder)
+        refuse_link(self.folder / "lock")
+        if is_empty(self.folder):
+            make_private(self.folder)
         elif not (self.folder / "lock").is_file():
             raise OperatorError(rules.STATE_EMPTY, f"{self.folder} holds other things")
         _check_private(self.folder)
 
-    def _take_lock(self) -> int:
+    def _take_lock(self) -> None:
         path = self.folder / "lock"
+        new = not path.exists()
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._lock = lock
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(lock, 32).decode("ascii", "replace").strip()
-            os.close(lock)
             message = f"another server (process {owner or 'unknown'}) serves {self.folder}"
             raise OperatorError(rules.STATE_OWNER, message) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        return lock
+        if new:  # a state without its lock would be taken for a folder of other things
+            sync_folder(self.folder)
 
 
 def _check_private(folder: Path) -> None:
     """Refuse a folder of somebody else, or one that others may enter."""
-    found = folder.stat()
+    found = folder.lstat()
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise OperatorError(
             rules.STATE_PRIVATE,

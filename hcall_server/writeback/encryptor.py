@@ -90,6 +90,7 @@ class Encryptor:
         self._flying_since = 0.0
         self._work = trio.Event()
         self._hurry = trio.Event()
+        self._succeeded = trio.Event()
         self._turn = trio.Lock()
         self._commit_since: float | None = None
         self._retry = 0.0
@@ -150,6 +151,11 @@ class Encryptor:
                 self._flying, self._commit_since = {}, None
             self._note_success(batch)
             return True
+
+    async def durable(self, partition: Partition) -> None:
+        """Return once nothing of a partition waits to be flushed; `run` flushes and tries again meanwhile."""
+        while partition.number in self._dirty or partition.number in self._flying:
+            await self._succeeded.wait()
 
     @property
     def pending(self) -> bool:
@@ -225,6 +231,8 @@ class Encryptor:
 
     def _note_success(self, batch: list[_Snapshot]) -> None:
         self._successes += 1
+        self._succeeded.set()
+        self._succeeded = trio.Event()
         for snapshot in batch:
             if snapshot.keystore:
                 snapshot.keystore.contents.mark_flushed(snapshot.profile.image_generation)

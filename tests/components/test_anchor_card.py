@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import stat
 import struct
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.rules import storage as rules
 from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import RootKeyComponent
 from hcall_server.platform.identity import SEALED_LEVEL, SystemIdentity
@@ -139,19 +141,69 @@ def test_reserved_bytes_and_magic_are_checked(card: AnchorCard, file: Path, at: 
         card.read()
 
 
-@pytest.mark.parametrize("what", ["folder", "link", "pipe"])
+@pytest.mark.parametrize("what", ["folder", "pipe"])
 def test_a_card_that_is_no_plain_file_is_refused(card: AnchorCard, file: Path, what: str) -> None:
     """Nothing but a plain file in its own place is read, and reading never hangs."""
-    moved = file.rename(file.with_name("elsewhere"))
+    file.rename(file.with_name("elsewhere"))
     match what:
         case "folder":
             file.mkdir()
-        case "link":
-            file.symlink_to(moved)
         case "pipe":
             os.mkfifo(file, 0o600)
     with pytest.raises(StorageError, match=r"can't be read|is not a plain file"):
         card.read()
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_link_is_neither_read_nor_written(card: AnchorCard, file: Path, what: str) -> None:
+    """R-02: a card or its folder that is a link is refused; content and mode of the target stay."""
+    path = file if what == "file" else file.parent
+    target = path.rename(path.with_name("elsewhere"))
+    path.symlink_to(target)
+    target.chmod(0o755)
+    before = target.stat()
+    for attempt in (card.read, lambda: card.write(IDENTITY)):
+        with pytest.raises(OperatorError, match=f"{path} is a symbolic link to {target}") as caught:
+            attempt()
+        assert caught.value.rule is rules.STATE_LINK
+    after = target.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize(
+    "loss", ["file deleted", "folder deleted", "other card", "overwritten", "open to others"]
+)
+def test_the_loss_of_a_card_is_told(card: AnchorCard, file: Path, loss: str) -> None:
+    """R-21: the next start could open nothing without it; a card that is back is no loss any more."""
+    assert card.moved() is None
+    content, mode = file.read_bytes(), file.stat().st_mode
+    match loss:
+        case "file deleted":
+            file.unlink()
+        case "folder deleted":
+            shutil.rmtree(file.parent)
+        case "other card":
+            AnchorCard(file.parent).write(OTHER)
+        case "overwritten":
+            file.write_bytes(content[:-1])
+        case "open to others":
+            file.write_bytes(content)
+            file.chmod(0o644)
+    for _ in range(2):
+        assert str(file) in str(card.moved())
+    file.parent.mkdir(exist_ok=True)
+    file.parent.chmod(0o700)
+    file.write_bytes(content)
+    file.chmod(mode)
+    assert card.moved() is None
+    assert card.read() == IDENTITY
+
+
+def test_a_card_that_was_never_read_cannot_be_lost(tmp_path: Path) -> None:
+    """A new system has none yet."""
+    card = AnchorCard(tmp_path / "none")
+    assert card.read() is None
+    assert card.moved() is None
 
 
 def test_a_power_cut_while_writing_leaves_the_old_card(card: AnchorCard, file: Path) -> None:

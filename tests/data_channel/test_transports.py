@@ -1,6 +1,6 @@
 """The transport seam: sockets and memory streams behave alike, in whatever order they are used."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -93,3 +93,22 @@ async def test_listeners_that_were_closed_open_no_more(tmp_path: Path) -> None:
             reached.machine.power_on("alpha")
     assert not reached.machine.system.find("alpha").running
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stop", [Listeners.close_all, lambda listeners: None], ids=["the end", "power-off"])
+async def test_the_socket_of_another_server_stays(tmp_path: Path, stop: Callable[[Listeners], None]) -> None:
+    """R-23: the state was moved away and a new server serves its place: the old one leaves that alone."""
+    state = tmp_path / "state"
+    state.mkdir()
+    old, new = Reached("sockets", state), Reached("sockets", state)
+    old.machine.power_on("alpha")
+    state.rename(tmp_path / "elsewhere")
+    state.mkdir()
+    new.machine.power_on("alpha")
+    assert isinstance(old.transport, Listeners)
+    stop(old.transport)
+    old.machine.power_off("alpha")
+    async with new.running():
+        assert await new.greeted()
+    new.machine.power_off("alpha")
+    assert list(state.iterdir()) == []

@@ -170,7 +170,10 @@ def fill(disk: Path) -> Path:
 
 
 def test_a_full_disk(disk: Path, tmp_path: Path) -> None:
-    """R-20 to R-23: while running, at SIGTERM, and at a start on it; once there is space, all is flushed."""
+    """R-20 to R-23: while running, at SIGTERM, and at a start on it; once there is space, all is flushed.
+
+    A partition that starts on it waits: its IPL count is not durable yet.
+    """
     server = ServerProcess(disk / "state", ["lpar1:64"], ["--flush-delay", "1"])
     server.log_path = tmp_path / "log"
     try:
@@ -187,9 +190,12 @@ def test_a_full_disk(disk: Path, tmp_path: Path) -> None:
         assert server.stop() == 0
         fill(disk)
         server.start()
+        assert server.ready["running"] == []
+        assert "lpar1: it starts as soon as" in "".join(server.console.call(show_health()).reasons)
+        filler.unlink()
+        until(lambda: server.console.call(show_health()).running)
         with server.connect_blocking() as channel:
             assert channel.call(read_object(OS, b"new")).data == b"new data"
-        filler.unlink()
         assert server.stop() == 0
     finally:
         server.kill()

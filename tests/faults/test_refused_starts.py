@@ -54,8 +54,8 @@ CASES = {
     "card folder open": (lambda state: (state / CARD).parent.chmod(0o755), OPERATOR, "anchor card: .*0755"),
     "card a link": (
         lambda state: (state / CARD).rename(state / "card") and (state / CARD).symlink_to(state / "card"),
-        STORAGE,
-        "anchor card: ",
+        OPERATOR,
+        "anchor-card is a symbolic link to ",
     ),
     "system record missing": (put_system(None), STORAGE, "the system record is missing"),
     "system record damaged": (put_system(b"SPKS" + bytes(100)), STORAGE, "the system record: "),

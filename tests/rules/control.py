@@ -60,6 +60,16 @@ def _too_long(folder: Path) -> Rule:
     return trio.run(talk)
 
 
+async def _uncounted() -> Rule:
+    machine = make_machine()
+    machine.create("a", 8)
+    machine.set_nvram_fault(NvramFault("full"))
+    async with in_process(machine) as client:
+        answer = await client.post("/v1/partitions/a/power-on")
+    assert answer.status_code == 503
+    return row_of(answer.json())
+
+
 def _another_server(_: Path) -> Rule:
     async def talk() -> Rule:
         page = httpx.Response(200, content=b"<html>", headers={"content-type": "text/html"})
@@ -78,6 +88,7 @@ BREAKS: Breaks = {
     "request.size": _too_long,
     "request.json": asked("PATCH", ATTRIBUTES, content=b"{}", headers={"content-type": "text/plain"}),
     "request.answered": asked("POST", "/v1/partitions/a/power-on", failure=ZeroDivisionError("a bug")),
+    "power.counted": lambda _: run(_uncounted),
     "fault.form": breaks(parse_fault, "READ_OBJECT"),
     "fault.call": breaks(parse_fault, "PAINT=H_BUSY"),
     "fault.status": breaks(parse_fault, "READ_OBJECT=H_PARAMETER"),

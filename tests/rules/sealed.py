@@ -94,7 +94,7 @@ def system(change: Change) -> Break:
 
 def _of_an_unknown_level(_: Path) -> Rule:
     records = first_records(0, 0)
-    _, plaintext = make_sealer().open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, records[SYSTEM])
+    plaintext = make_sealer().open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, records[SYSTEM]).plaintext
     other = plaintext.replace(b"FW1110", b"FW111?")
     blob = make_sealer().seal(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, 0, other)
     return refused(Rig, 0, records=committed({SYSTEM: blob}))
@@ -102,7 +102,7 @@ def _of_an_unknown_level(_: Path) -> Rule:
 
 def _of_a_larger_level(_: Path) -> Rule:
     records = first_records(1, 128)
-    _, plaintext = make_sealer().open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, records[SYSTEM])
+    plaintext = make_sealer().open(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, records[SYSTEM]).plaintext
     small = plaintext.replace(b"\6FW1110", b"\5FW950")
     blob = make_sealer().seal(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, 0, small)
     (partition,) = Rig(0, records=committed({**records, SYSTEM: blob})).refused

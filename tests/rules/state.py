@@ -110,10 +110,25 @@ def converted(name: str, blob: bytes) -> Break:
     return broken
 
 
+def _nvram_taken_away(folder: Path) -> Rule:
+    nvram = SqliteNvram(folder / NVRAM)
+    (folder / NVRAM).unlink()
+    try:
+        return refused(nvram.commit, {"a": b"1"})
+    finally:
+        nvram.close()
+
+
+def _linked(state: Path) -> None:
+    (state / CARD).rename(state / "card")
+    (state / CARD).symlink_to(state / "card")
+
+
 BREAKS: Breaks = {
     "state.owner": _served_twice,
     "state.writable": _below_a_file,
     "state.empty": first_start(lambda folder: (folder / "letter").touch()),
+    "state.link": start(_linked),
     "state.private": start(mode(".", 0o755)),
     "access-key.file": start(_not_a_file),
     "access-key.mode": start(mode(KEY, 0o644)),
@@ -128,5 +143,6 @@ BREAKS: Breaks = {
         old_profile_name(2), level_1.sealed(level_1.PROFILE, 2, 0, level_1.profile(1))
     ),
     "records.together": converted(old_image_name(2), level_1.sealed(level_1.IMAGE, 2, 1, level_1.image(2))),
+    "nvram.place": _nvram_taken_away,
     "nvram.writable": lambda folder: refused(SqliteNvram, folder / "nowhere" / NVRAM),
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import NvramFault
@@ -18,6 +19,7 @@ from hcall_client.channel import open_channel
 from hcall_client.errors import SessionEnded
 from hcall_server.machine import logs
 from hcall_server.machine.limits import Limits
+from hcall_server.service import server
 from hcall_server.service.assembly import assemble
 from hcall_server.service.server import Server
 from hcall_server.service.settings import PartitionSettings, Settings
@@ -45,12 +47,12 @@ class Whole:
 
     async def start(self) -> dict[str, Any]:
         """Run it; returns what it announced."""
-        self.server = server = Server(self.machine, self.state, self.settings)
+        self.server = made = Server(self.machine, self.state, self.settings)
         sender, receiver = trio.open_memory_channel[dict[str, Any]](1)
 
         async def run() -> None:
             try:
-                await server.serve(sender.send_nowait)
+                await made.serve(sender.send_nowait)
             except OperatorError as error:
                 self.failure = error
             self.done.set()
@@ -161,6 +163,27 @@ async def test_a_second_signal_stops_the_waiting(whole: Whole, log: io.StringIO)
             await whole.done.wait()
     assert "server.stops_at_once" in events(log)
     assert not whole.flushed
+
+
+async def test_a_start_does_not_wait_for_a_stalled_nvram(
+    whole: Whole, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-23: the server is ready without the partition, which starts once its IPL count is durable (R-21)."""
+    monkeypatch.setattr(server, "ANNOUNCE_PATIENCE", 0.05)
+    whole.nvram.set_faults(NvramFault("stall", times=None))
+    ready = await whole.start()
+    assert (ready["sockets"], ready["running"], ready["partitions"]) == ({}, [], ["alpha"])
+    assert [(each.name, each.running) for each in whole.machine.waiting] == [("alpha", False)]
+    whole.nvram.set_faults()
+    with trio.fail_after(20):
+        await whole.encryptor.durable(whole.machine.system.find("alpha"))
+        await trio.testing.wait_all_tasks_blocked()
+    async with open_channel(whole.state.run_folder / "alpha.sock") as channel:
+        assert channel.ipl_count == 1
+    stop()
+    await whole.done.wait()
+    assert whole.flushed
+    assert {"partition.waiting", "partition.activated"} <= set(events(log))
 
 
 async def test_the_machine_opens_and_closes_sockets(whole: Whole) -> None:

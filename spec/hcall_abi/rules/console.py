@@ -103,6 +103,12 @@ ATTRIBUTE_IN_USE = Rule(
 
 POWER_STOPPED = Rule("power.stopped", "only a stopped partition is powered on", _POWER, _OPERATOR)
 POWER_RUNNING = Rule("power.running", "only a running partition is stopped or restarted", _POWER, _OPERATOR)
+POWER_COUNTED = Rule(
+    "power.counted",
+    "an IPL takes effect once NVRAM has stored its IPL count",
+    _POWER,
+    Fault.STORAGE,
+)
 POWER_OPENED = Rule(
     "power.opened",
     "a partition whose stored keystore cannot be opened does not start",

@@ -156,6 +156,12 @@ NVRAM_AGE = Rule(
 NVRAM_WRITABLE = Rule(
     "nvram.writable", "NVRAM is a plain file that the server may read and write", _NVRAM, _OPERATOR
 )
+NVRAM_PLACE = Rule(
+    "nvram.place",
+    "while a server runs, the files of its state stay in place, and only the server writes them",
+    "spec/service.md#files-in-place",
+    _STORAGE,
+)
 
 # The state folder
 
@@ -165,6 +171,12 @@ STATE_EMPTY = Rule("state.empty", "a new state is made in a folder that is new o
 STATE_PRIVATE = Rule(
     "state.private",
     "the state and its folders belong to the server's user and have mode 0700",
+    _STATE,
+    _OPERATOR,
+)
+STATE_LINK = Rule(
+    "state.link",
+    "neither the state folder nor a file or folder of the server in it is a symbolic link",
     _STATE,
     _OPERATOR,
 )

@@ -1,0 +1,89 @@
+"""IPLs whose number is durable before they take effect (spec/control.md#power)."""
+
+# One number, one IPL
+#
+# OPENED tells a client the IPL count, and a client may remember it: its passwords are gone once the number
+# is another one (R-04).  So one number must never name two IPLs, also if the power fails right after a
+# console's verb was answered.
+#
+# The engine is synchronous: `Machine.ipl` counts an IPL and begins it in one step, and the new count is
+# flushed later.  A power cut in between would lose the count and keep the answer.  So this module counts
+# first: the profile gets the next number, the flush is awaited, and only then the IPL begins, under the
+# number that is durable.  It never takes a number back.  If NVRAM refuses, the next IPL takes the number.
+#
+# Other requests run while the flush is awaited.  One lock for each partition keeps two IPLs apart: without
+# it the second one would find the number taken and count again, in memory only.  Power-off takes no lock.
+# So the IPL asks the power table twice: before the wait, to refuse at once, and in the step that begins it.
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import trio
+
+from hcall_abi.errors import StorageError
+from hcall_abi.rules import console as rules
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.power import PowerEvent
+from hcall_server.writeback.encryptor import Encryptor
+
+PATIENCE = 5.0
+"""Seconds that a verb waits for NVRAM: more than a slow disk takes, less than a console waits."""
+
+
+class CountedIpls:
+    """Begins IPLs once their numbers are durable.
+
+    `waiting` has the partitions, by number, whose first IPL of this server waits for its count.
+    """
+
+    def __init__(self, encryptor: Encryptor) -> None:
+        self._encryptor = encryptor
+        self._turns: defaultdict[int, trio.Lock] = defaultdict(trio.Lock)
+        self.waiting: dict[int, Partition] = {}
+
+    async def begin(self, partition: Partition, event: PowerEvent, ipl: Callable[[str], object]) -> None:
+        """Call `ipl` with the partition's name once its next IPL is counted durably.
+
+        Raises OperatorError if the power table refuses the event, StorageError if NVRAM refuses the count
+        or does not take it in time.  Then no IPL has begun, and the partition is as it was.
+        """
+        partition.next_power(event)
+        with trio.move_on_after(PATIENCE):
+            async with self._turns[partition.number]:
+                partition.next_power(event)
+                self._count([partition])
+                if not await self._encryptor.flush():
+                    raise _uncounted(partition, str(self._encryptor.health.last_error))
+                ipl(partition.name)
+                return
+        raise _uncounted(partition, f"NVRAM did not answer within {PATIENCE:g} seconds")
+
+    async def begin_all(self, partitions: Iterable[Partition], ipl: Callable[[str], object]) -> None:
+        """Begin the first IPLs of a server, counted by one flush.
+
+        It waits as long as NVRAM refuses.  A caller that cancels it goes on with `begin_waiting`.
+        """
+        self.waiting = {each.number: each for each in partitions}
+        self._count(self.waiting.values())
+        await self._encryptor.flush()
+        await self.begin_waiting(ipl)
+
+    async def begin_waiting(self, ipl: Callable[[str], object]) -> None:
+        """Call `ipl` for each partition that waits, as soon as its count is durable."""
+        while self.waiting:
+            partition = next(iter(self.waiting.values()))
+            async with self._turns[partition.number]:
+                await self._encryptor.durable(partition)
+                if self.waiting.pop(partition.number, None):
+                    ipl(partition.name)
+
+    def _count(self, partitions: Iterable[Partition]) -> None:
+        for partition in partitions:
+            partition.count_ipl()
+            self._encryptor.changed(partition)
+
+
+def _uncounted(partition: Partition, reason: str) -> StorageError:
+    return StorageError(rules.POWER_COUNTED, f"the IPL of {partition.name} has not begun: {reason}")
