@@ -83,7 +83,7 @@ class State:
     def _take_folder(self) -> None:
         if not self.folder.exists():
             self.folder.mkdir(mode=0o700, parents=True)
-        elif not any(self.folder.iterdir()):
+        elif _is_new(self.folder):
             self.folder.chmod(0o700)
         elif not (self.folder / "lock").is_file():
             raise OperatorError(rules.STATE_EMPTY, f"{self.folder} holds other things")
@@ -102,6 +102,12 @@ class State:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         return lock
+
+
+def _is_new(folder: Path) -> bool:
+    """Return whether a folder holds nothing, or `run` with sockets that a service manager has made."""
+    names = [path.name for path in folder.iterdir()]
+    return not names or (names == ["run"] and all(path.is_socket() for path in (folder / "run").iterdir()))
 
 
 def _check_private(folder: Path) -> None:
