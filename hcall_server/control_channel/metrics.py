@@ -19,6 +19,7 @@ from hcall_abi.calls import Opcode
 from hcall_abi.frames import GoodbyeReason, OpenStatus
 from hcall_abi.statuses import Status
 from hcall_server import __version__
+from hcall_server.machine import logs
 from hcall_server.machine.machine import Machine
 from hcall_server.platform.partition import Partition
 
@@ -48,6 +49,8 @@ class MachineCollector(Collector):
         yield from self._connections()
         yield from self._partitions()
         yield from self._writeback()
+        lines = "log lines that standard error did not take"
+        yield CounterMetricFamily("swpks_log_lines_dropped", lines, value=logs.dropped())
 
     def _calls(self) -> Iterator[Metric]:
         labels = ["partition", "hcall", "status"]

@@ -91,9 +91,9 @@ async def ipl(call: Call) -> PartitionView:
     return _shown(call.machine, call.name)
 
 
-def rotate_key(call: Call) -> PartitionView:
-    """Give a partition a new access key."""
-    call.machine.rotate_key(call.name)
+async def rotate_key(call: Call) -> PartitionView:
+    """Give a partition a new access key, durably."""
+    await call.machine.durable_rotate_key(call.name)
     return _shown(call.machine, call.name)
 
 

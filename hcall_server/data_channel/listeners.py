@@ -20,7 +20,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
 from hcall_server.data_channel.connection import serve_stream
 from hcall_server.data_channel.reaper import reap
-from hcall_server.data_channel.sockets import listen_unix
+from hcall_server.data_channel.sockets import bound_path, listen_unix
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine import logs
 
@@ -56,7 +56,7 @@ class Listeners:
         self._keys = keys
         self._serving: tuple[trio.Nursery, Machine] | None = None
         self._own: dict[str, _Listener] = {}
-        self._passed: set[str] = set()
+        self._passed: dict[str, Path | None] = {}
         self._common: list[_Listener] = []
         self._closed = False
 
@@ -90,8 +90,9 @@ class Listeners:
 
     @property
     def paths(self) -> dict[str, str]:
-        """The private sockets that are open, by partition."""
-        return {name: str(self.path(name)) for name in self._own}
+        """The paths of private sockets that are open, passed ones too, by partition."""
+        passed = {name: str(path) for name, path in self._passed.items() if path}
+        return {name: str(self.path(name)) for name in self._own} | passed
 
     def open(self, partition: Partition) -> None:
         """Make a partition's private socket and serve it; a passed socket takes its place.
@@ -116,7 +117,7 @@ class Listeners:
 
     def adopt(self, passed: socket.socket, partition: Partition) -> None:
         """Serve a socket that was passed for one partition."""
-        self._passed.add(partition.name)
+        self._passed[partition.name] = bound_path(passed)
         self._share(_Listener(passed, partition))
 
     def share(self, common: socket.socket) -> None:
@@ -217,17 +218,18 @@ def assign(
 ) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
     """Sort passed sockets by their names: those of partitions, common ones ("tcp"), and "control".
 
-    A single socket without a name goes to the only partition.  OperatorError for any other name.
+    A name can be that of a systemd unit, as `_owner` says.  OperatorError for any other name.
     """
     private: dict[str, socket.socket] = {}
     common: list[socket.socket] = []
     control: socket.socket | None = None
     names = {partition.name for partition in partitions}
+    alone = partitions[0].name if len(passed) == len(partitions) == 1 else None
     for name, listener in passed:
-        owner = partitions[0].name if not name and len(passed) == len(partitions) == 1 else name
+        owner = _owner(name, names, alone)
         if owner == "control" and control is None:
             if listener.family != socket.AF_UNIX:
-                raise OperatorError(rules.SOCKET_CONTROL, "the socket passed as 'control' is none of Unix")
+                raise OperatorError(rules.SOCKET_CONTROL, f"the socket passed as {name!r} is none of Unix")
             control = listener
         elif owner == "tcp":
             common.append(listener)
@@ -236,3 +238,17 @@ def assign(
         else:
             raise OperatorError(rules.SOCKET_OWNER, f"a socket was passed under the name {name!r}")
     return private, common, control
+
+
+def _owner(name: str, partitions: set[str], alone: str | None) -> str | None:
+    """Return whose socket a name means: a partition, "control" or "tcp"; None if it means none of them.
+
+    These are tried in order: the name itself; without ".socket", which a unit's name ends in; without
+    "swpks-" before it.  No name, and the unit of the service itself (`swpks.socket`), mean the partition
+    that is `alone` with its only socket.
+    """
+    unit = name.removesuffix(".socket")
+    for each in (name, unit, unit.removeprefix("swpks-")):
+        if each in partitions or each in ("control", "tcp"):
+            return each
+    return alone if unit in ("", "swpks") else None

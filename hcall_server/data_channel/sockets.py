@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hcall_abi.bounds import LONGEST_SOCKET_PATH
@@ -77,7 +77,9 @@ def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[s
     """Return the listening sockets that a service manager passed to this process, with their names.
 
     `environment` holds LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds); an unnamed one is
-    called "".  Raises OperatorError for a descriptor that is no listening stream socket.
+    called "".  Raises OperatorError for a descriptor that was not passed, or is no listening stream socket
+    of TCP or with a path.  Call it before anything is opened: a count that is too large would name files
+    of this process.
     """
     if environment.get("LISTEN_PID") != str(process):
         return []
@@ -88,19 +90,76 @@ def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[s
     if len(names) not in (0, int(count)):
         raise OperatorError(rules.SOCKET_NAMES, f"{len(names)} names for {count} sockets")
     names = [name if name != "unknown" else "" for name in names] or [""] * int(count)
-    return [(name, _adopt(FIRST_PASSED + n)) for n, name in enumerate(names)]
+    adopted: list[tuple[str, socket.socket]] = []
+    try:
+        for n, name in enumerate(names):
+            adopted.append((name, _adopt(FIRST_PASSED + n)))
+    except OperatorError:
+        for _, each in adopted:
+            each.detach()
+        raise
+    return adopted
 
 
 def _adopt(descriptor: int) -> socket.socket:
     """Return the listening socket behind a descriptor, no longer inherited by children."""
     try:
-        os.set_inheritable(descriptor, False)
+        if not os.get_inheritable(descriptor):  # opened by this process: exec has closed all such ones
+            message = f"descriptor {descriptor} was not passed to this process"
+            raise OperatorError(rules.SOCKET_PASSED, message)
         passed = socket.socket(fileno=descriptor)
     except OSError as error:
         raise OperatorError(rules.SOCKET_PASSED, f"descriptor {descriptor}: {error.strerror}") from None
-    listening = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    if passed.type != socket.SOCK_STREAM or not listening:
+    unfit = _unfit(passed)
+    if unfit:
         passed.detach()
-        raise OperatorError(rules.SOCKET_LISTENS, f"descriptor {descriptor} does not listen")
+        raise OperatorError(rules.SOCKET_LISTENS, f"descriptor {descriptor} {unfit}")
+    os.set_inheritable(descriptor, False)
     passed.setblocking(False)
     return passed
+
+
+def _unfit(passed: socket.socket) -> str | None:
+    """Return why a passed socket cannot be served, None if it can."""
+    if passed.type != socket.SOCK_STREAM or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "does not listen"
+    if passed.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
+        return f"is of family {passed.family.name}"
+    if passed.family == socket.AF_UNIX and bound_path(passed) is None:
+        return "has an abstract name, which every user of the host can connect to"
+    return None
+
+
+def bound_path(listener: socket.socket) -> Path | None:
+    """Return the path of a Unix socket, None for an abstract name and for other families."""
+    name = listener.getsockname() if listener.family == socket.AF_UNIX else None
+    return Path(name) if isinstance(name, str) and name else None
+
+
+def remove_stale_sockets(folder: Path, passed: Iterable[socket.socket]) -> None:
+    """Remove the sockets in a folder that a killed server left, and none that was passed.
+
+    The caller holds the lock of the state, so no other server listens there.
+    """
+    kept = [path for each in passed if (path := bound_path(each))]
+    for path in folder.iterdir():
+        if path.is_socket() and not any(_is_same(path, each) for each in kept):
+            path.unlink()
+
+
+def check_place(folder: Path, owner: str, passed: socket.socket) -> None:
+    """Refuse a passed socket at the path in `folder` that belongs to the socket of another owner.
+
+    `owner` is the partition that it was passed for, "control" or "tcp".
+    """
+    path = bound_path(passed)
+    if path and path.suffix == ".sock" and path.stem != owner and _is_same(path.parent, folder):
+        message = f"the socket passed for {owner} stands at {path}, the place of the socket of {path.stem}"
+        raise OperatorError(rules.SOCKET_PLACE, message)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is gone
+        return False

@@ -5,21 +5,38 @@ A line is an event name ("hcall.refused") and fields; a refusal names its rule a
 from a peer is escaped, so that it can't draw on a terminal.
 
 structlog is loaded by the first line that is really written, after the server is ready.
+
+A server writes through an `Outlet`: a reader that stops, or a full disk, costs lines and never time.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 from hcall_abi.errors import SwpksError
 from hcall_abi.rules.rule import Rule
+from hcall_server.machine.outlet import Outlet, OutletText
 from hcall_server.nvram.seam import NvramError
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FORMATS = ("console", "json")
+
+
+class Stream(Protocol):
+    """The part of a text stream that a log needs."""
+
+    def write(self, text: str, /) -> int:
+        """Take a line."""
+
+    def flush(self) -> None:
+        """Pass on every line."""
+
+    def isatty(self) -> bool:
+        """Return whether a person looks at the lines."""
 
 
 class _Sink:
@@ -27,8 +44,9 @@ class _Sink:
 
     level = LEVELS["warning"]
     format: str | None = None
-    stream: TextIO | None = None
-    logger: Any = None
+    stream: Stream | None = None
+    outlet: Outlet | None = None
+    rendered: Callable[[str, str, dict[str, Any]], str] | None = None
     held: list[tuple[str, str, dict[str, Any]]] | None = None
 
 
@@ -70,12 +88,38 @@ class Log:
             _emit(level, event, self._context | fields)
 
 
-def configure(*, level: str = "info", style: str | None = None, stream: TextIO | None = None) -> None:
-    """Choose what is written and where; style None means console on a terminal, JSON elsewhere."""
+def configure(*, level: str = "info", style: str | None = None, stream: Stream | None = None) -> None:
+    """Choose what is written and where; style None means console on a terminal, JSON elsewhere.
+
+    Lines go to `stream`, None for standard error, and are written at once by the caller.
+    """
     _Sink.level = LEVELS[level]
     _Sink.format = style
     _Sink.stream = stream
-    _Sink.logger = None
+    _Sink.outlet = None
+    _Sink.rendered = None
+
+
+def write_behind(descriptor: int, encoding: str = "utf-8") -> None:
+    """Write lines to a descriptor from now on, by a thread, so that no caller waits for its reader.
+
+    A line that can't be written is dropped and counted; `log.dropped` tells the number once lines are taken
+    again.
+    """
+    outlet = Outlet(descriptor, lambda lines: _notice(lines, encoding))
+    _Sink.stream = OutletText(outlet, encoding=encoding, terminal=os.isatty(descriptor))
+    _Sink.outlet = outlet
+    _Sink.rendered = None
+
+
+def dropped() -> int:
+    """Return how many lines could not be written since the start."""
+    return _Sink.outlet.dropped if _Sink.outlet else 0
+
+
+def flush(seconds: float) -> bool:
+    """Wait for lines that are not written yet, for a bounded time; return whether none is left."""
+    return _Sink.outlet is None or _Sink.outlet.flush(seconds)
 
 
 @contextmanager
@@ -111,32 +155,47 @@ def log_trouble(error: NvramError | None) -> None:
 
 def _emit(level: str, event: str, fields: dict[str, Any]) -> None:
     try:
-        getattr(_Sink.logger or _make_logger(), level)(event, **fields)
+        stream = _Sink.stream or sys.stderr
+        stream.write(_rendered(level, event, fields))
+        stream.flush()
     except (OSError, ValueError):  # a log that nobody can take any more must not stop the service
         pass
 
 
-def _make_logger() -> Any:
+def _notice(lines: int, encoding: str) -> bytes:
+    return _rendered("warning", "log.dropped", {"lines": lines}).encode(encoding, "backslashreplace")
+
+
+def _rendered(level: str, event: str, fields: dict[str, Any]) -> str:
+    """Return a line as text, with its newline."""
+    render = _Sink.rendered or _load_renderer()
+    return render(level, event, fields)
+
+
+def _load_renderer() -> Callable[[str, str, dict[str, Any]], str]:
     import structlog
 
-    stream = _Sink.stream or sys.stderr
-    style = _Sink.format or ("console" if stream.isatty() else "json")
-    renderer: Any = structlog.processors.JSONRenderer()
+    terminal = (_Sink.stream or sys.stderr).isatty()
+    style = _Sink.format or ("console" if terminal else "json")
+    last: Any = structlog.processors.JSONRenderer()
     if style == "console":
-        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
-    _Sink.logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _harmless,
-            renderer,
-        ],
-        wrapper_class=structlog.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    return _Sink.logger
+        last = structlog.dev.ConsoleRenderer(colors=terminal)
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _harmless,
+        last,
+    ]
+
+    def render(level: str, event: str, fields: dict[str, Any]) -> str:
+        line: Any = {**fields, "event": event}
+        for processor in processors:
+            line = processor(None, level, line)
+        return f"{line}\n"
+
+    _Sink.rendered = render
+    return render
 
 
 def _harmless(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -20,9 +20,10 @@ import trio
 
 from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.consumers import Consumer
-from hcall_abi.errors import SwpksError
+from hcall_abi.errors import StorageError, SwpksError
 from hcall_abi.faults import BusyFault, NvramFault, checked_plan
 from hcall_abi.frames import GoodbyeReason
+from hcall_abi.rules import storage
 from hcall_server.faults.busy import BusyCalls
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.faults.plan import Plan
@@ -32,7 +33,7 @@ from hcall_server.hcalls.refusals import OnRefusal
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine import logs
 from hcall_server.machine.counters import Counters
-from hcall_server.machine.ipls import CountedIpls
+from hcall_server.machine.ipls import PATIENCE, CountedIpls
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.sessions import Link, Sessions
 from hcall_server.platform.partition import Partition
@@ -244,6 +245,18 @@ class Machine:
             raise
         self._tell("partition.access_key", partition)
         return partition
+
+    async def durable_rotate_key(self, name: str) -> Partition:
+        """Give a partition a new access key that outlives a power cut: the old one never counts again.
+
+        StorageError if NVRAM does not store it in time: then it is in force, and stored as soon as possible.
+        """
+        partition = self.rotate_key(name)
+        with trio.move_on_after(PATIENCE):
+            if await self.encryptor.flush():
+                return partition
+        message = f"the new access key of {name} is in force, but NVRAM has not stored it yet"
+        raise StorageError(storage.ACCESS_KEY_STORED, message)
 
     def set_faults(self, name: str, faults: Iterable[BusyFault]) -> Partition:
         """Give a partition a new fault plan, from its next call on; no faults take the plan away (R-75).

@@ -36,7 +36,7 @@ from hcall_server.nvram.seam import NvramError
 SLOTS = (0, 4096)
 """Where the slots begin in the file, in bytes: no block of a medium holds both."""
 SLOT_SIZE = 48
-SWITCH = 1000
+SWITCH = 100
 """Commits after which the other slot is written."""
 
 OLD_SIZE = 20

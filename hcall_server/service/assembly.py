@@ -49,12 +49,15 @@ class Seams(NamedTuple):
     transport: Transport
 
 
-def assemble(seams: Seams, settings: Settings) -> Machine:
+def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) -> Machine:
     """Make a machine of its parts: recover what NVRAM holds, and do what the settings ask for.
 
-    Raises OperatorError for an impossible wish, StorageError when the system as a whole can't be
-    opened.  A partition that can't be opened is in the system, with `refused` set.  No partition is
-    activated yet: `Machine.start` does that.
+    `accept_older`: go on also with NVRAM that is older than its high-water mark, or has none.  That is a
+    decision about one start, and therefore no setting.
+
+    Raises OperatorError for an impossible wish, StorageError when the system as a whole can't be opened.
+    A partition that can't be opened is in the system, with `refused` set.  No partition is activated yet:
+    `Machine.start` does that.
     """
     nvram = FaultyNvram(seams.nvram)
     opening = Opening(
@@ -62,7 +65,7 @@ def assemble(seams: Seams, settings: Settings) -> Machine:
         nvram,
         seams.entropy,
         seams.transport,
-        accept_older=settings.accept_older,
+        accept_older=accept_older,
     )
     stored = opening.open(_record(None, settings))
     before = recover_system(stored.records, stored.commit, stored.sealer)

@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,21 @@ from hcall_abi.frames import GoodbyeReason
 from hcall_abi.rules import service as rules
 from hcall_server import __version__
 from hcall_server.data_channel.listeners import Listeners, assign
-from hcall_server.data_channel.sockets import listen_tcp, listen_unix, passed_sockets
+from hcall_server.data_channel.sockets import check_place, listen_tcp, listen_unix, remove_stale_sockets
 from hcall_server.machine import logs
 from hcall_server.machine.machine import Machine
 from hcall_server.service.assembly import assemble
 from hcall_server.service.notify import notify
 from hcall_server.service.settings import Settings, parse_listen
+from hcall_server.service.signals import HURRY_SIGNALS, stop_signals
 from hcall_server.service.state import State
 from hcall_server.writeback.encryptor import Encryptor
 
 Announce = Callable[[dict[str, Any]], None]
 """Told once, when every socket listens: what `--ready-fd` writes (spec/service.md#ready)."""
+
+Passed = Sequence[tuple[str, socket.socket]]
+"""Listening sockets that a service manager passed, with their names."""
 
 _log = logs.Log()
 
@@ -43,8 +47,17 @@ A partition whose IPL count is not durable by then starts later, as soon as it i
 """
 
 
-def run(folder: Path, settings: Settings, announce: Announce) -> None:
-    """Serve a state folder until SIGTERM or SIGINT.
+def run(
+    folder: Path,
+    settings: Settings,
+    announce: Announce,
+    passed: Passed = (),
+    *,
+    accept_older: bool = False,
+) -> None:
+    """Serve a state folder until a signal says stop, on its own sockets and those that were `passed`.
+
+    `accept_older` is as in `assemble`.
 
     Raises OperatorError and StorageError when it can't start, StorageError when something could not
     be flushed at the end.
@@ -54,10 +67,10 @@ def run(folder: Path, settings: Settings, announce: Announce) -> None:
         undo.callback(state.close)
         seams = state.seams()
         undo.callback(seams.nvram.close)
-        machine = assemble(seams, settings)
+        machine = assemble(seams, settings, accept_older=accept_older)
         undo.pop_all()
     _allow_many_descriptors()
-    server = Server(machine, state, settings)
+    server = Server(machine, state, settings, passed)
     trio.run(server.serve, announce)
     seams.worker.close()
     if not server.flushed:  # the worker thread may still hang in NVRAM: it is not closed under its hands
@@ -73,7 +86,7 @@ def run(folder: Path, settings: Settings, announce: Announce) -> None:
 class Server:
     """A machine on a state folder, with everything that serves it in a process."""
 
-    def __init__(self, machine: Machine, state: State, settings: Settings) -> None:
+    def __init__(self, machine: Machine, state: State, settings: Settings, passed: Passed = ()) -> None:
         self.flushed = False
         """Whether everything was durable at the end."""
         self.trouble: str | None = None
@@ -82,6 +95,7 @@ class Server:
         self._listeners = state.listeners
         self._sockets = state.run_folder
         self._settings = settings
+        self._passed = list(passed)
         self._control = trio.CancelScope()
         self._control_ended = trio.Event()
 
@@ -91,7 +105,7 @@ class Server:
     async def serve(self, announce: Announce) -> None:
         """Serve until a signal says stop; raises what makes a start impossible."""
         failure: SwpksError | None = None
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(*stop_signals()) as signals:
             async with trio.open_nursery() as nursery:
                 try:
                     with logs.held():
@@ -111,9 +125,7 @@ class Server:
     async def _start(self, nursery: trio.Nursery) -> dict[str, Any]:
         """Open every socket, power on what starts by itself; returns what is announced."""
         machine, listeners = self.machine, self._listeners
-        _remove_stale_sockets(self._sockets)
-        passed = passed_sockets(os.environ, os.getpid())
-        private, common, control = assign(passed, list(machine.system.partitions.values()))
+        private, common, control = self._assigned()
         for name, listener in private.items():
             listeners.adopt(listener, machine.system.find(name))
         common += [listen_tcp(*parse_listen(address)) for address in self._settings.listen]
@@ -127,7 +139,18 @@ class Server:
         if machine.waiting:
             _log.warning("partition.waiting", partitions=[each.name for each in machine.waiting])
             nursery.start_soon(machine.start_waiting)
-        return _ready(machine, listeners, common, control)
+        return _ready(machine, listeners, [*common, *private.values()], control)
+
+    def _assigned(self) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
+        """Return the passed sockets by what they serve, and remove what a killed server left beside them."""
+        private, common, control = assign(self._passed, list(self.machine.system.partitions.values()))
+        owners = [*private.items(), *(("tcp", each) for each in common)]
+        if control:
+            owners.append(("control", control))
+        for owner, listener in owners:
+            check_place(self._sockets, owner, listener)
+        remove_stale_sockets(self._sockets, [listener for _, listener in self._passed])
+        return private, common, control
 
     async def _serve_control(self, control: socket.socket, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve the control channel; its module is loaded here and its HTTP stack by the first request."""
@@ -178,23 +201,17 @@ async def drain(encryptor: Encryptor) -> None:
 
 
 async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    number = await anext(aiter(signals))
-    _log.warning("server.stops_at_once", signal=signal.Signals(number).name)
-    scope.cancel()
-
-
-def _remove_stale_sockets(folder: Path) -> None:
-    """Remove the sockets that a killed server left; the lock of the state says that nobody serves them."""
-    for path in folder.iterdir():
-        if path.is_socket():
-            path.unlink()
+    async for number in signals:
+        if number in HURRY_SIGNALS:
+            _log.warning("server.stops_at_once", signal=signal.Signals(number).name)
+            scope.cancel()
 
 
 def _ready(
-    machine: Machine, listeners: Listeners, common: list[socket.socket], control: socket.socket
+    machine: Machine, listeners: Listeners, others: list[socket.socket], control: socket.socket
 ) -> dict[str, Any]:
     system = machine.system
-    tcp = [each.getsockname()[:2] for each in common if each.family != socket.AF_UNIX]
+    tcp = [each.getsockname()[:2] for each in others if each.family != socket.AF_UNIX]
     return {
         "version": __version__,
         "pid": os.getpid(),

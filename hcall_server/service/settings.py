@@ -76,7 +76,7 @@ class Settings:
     `strict_wrapping`: with strict memory, wrap buffers start at a page.
     `system_total_kbytes`: PKS total of the system in KiB.  `flush_delay_ms`: how long a change may
     wait for others before it is written (milliseconds).  `listen`: TCP listeners, "tcp:HOST:PORT".
-    `accept_older`: start also on NVRAM that is older than its high-water mark, or has none.
+    `debuggable`: permit core dumps and debuggers of the server process.
     """
 
     firmware: str | None = None
@@ -85,9 +85,9 @@ class Settings:
     strict_wrapping: bool = True
     flush_delay_ms: float = 50.0
     listen: tuple[str, ...] = ()
+    debuggable: bool = False
     limits: Limits = field(default_factory=Limits)
     partition: tuple[PartitionSettings, ...] = ()
-    accept_older: bool = False
 
     def __post_init__(self) -> None:
         if self.firmware is not None and self.firmware not in LEVELS:

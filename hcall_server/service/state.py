@@ -23,7 +23,7 @@ from hcall_abi.rules import storage as rules
 from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import Components
 from hcall_server.data_channel.listeners import Listeners
-from hcall_server.files import InPlace, is_empty, make_folder, make_private, refuse_link, sync_folder
+from hcall_server.files import InPlace, make_folder, make_private, refuse_link, sync_folder
 from hcall_server.keystore.store import Entropy
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.access_keys import AccessKeys
@@ -90,7 +90,7 @@ class State:
         refuse_link(self.folder)
         make_folder(self.folder)
         refuse_link(self.folder / "lock")
-        if is_empty(self.folder):
+        if _is_new(self.folder):
             make_private(self.folder)
         elif not (self.folder / "lock").is_file():
             raise OperatorError(rules.STATE_EMPTY, f"{self.folder} holds other things")
@@ -111,6 +111,12 @@ class State:
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         if new:  # a state without its lock would be taken for a folder of other things
             sync_folder(self.folder)
+
+
+def _is_new(folder: Path) -> bool:
+    """Return whether a folder holds nothing, or `run` with sockets that a service manager has made."""
+    names = [path.name for path in folder.iterdir()]
+    return not names or (names == ["run"] and all(path.is_socket() for path in (folder / "run").iterdir()))
 
 
 def _check_private(folder: Path) -> None:

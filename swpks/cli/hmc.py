@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -35,6 +34,7 @@ from hcall_client.console import (
     ConsoleUnreachable,
 )
 from swpks.cli import hmc_output as output
+from swpks.cli import streams
 from swpks.cli.where import for_every_verb, state_folder
 
 REFUSED = 1
@@ -96,21 +96,21 @@ def run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace, answer: Answered | str, shown: Callable[[Any], str]) -> int:
     """Print an answer: as JSON where that was asked for; text as it came."""
     if isinstance(answer, str):
-        sys.stdout.write(answer)
+        streams.say(answer.removesuffix("\n"))
         return 0
-    print(json.dumps(msgspec.to_builtins(answer), indent=2) if args.json else shown(answer))
+    streams.say(json.dumps(msgspec.to_builtins(answer), indent=2) if args.json else shown(answer))
     return REFUSED if isinstance(answer, HealthView) and not answer.ok else 0
 
 
 def _refused(args: argparse.Namespace, error: ConsoleRefused) -> int:
     if args.json:
-        print(json.dumps(msgspec.to_builtins(error.problem)), file=sys.stderr)
+        streams.complain(json.dumps(msgspec.to_builtins(error.problem)))
         return REFUSED
     return _fail(args, output.problem(error.problem), REFUSED)
 
 
 def _fail(args: argparse.Namespace, text: str, status: int) -> int:
-    print(f"swpks hmc {args.verb}: {text}", file=sys.stderr)
+    streams.complain(f"swpks hmc {args.verb}: {text}")
     return status
 
 

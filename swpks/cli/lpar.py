@@ -12,17 +12,18 @@ cannot be reached, does not open a session, or breaks the protocol.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from hcall_abi.errors import SwpksError
+from hcall_abi.rules.service import STREAM_OUTPUT
 from hcall_abi.variables import POLICIES
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS
 from hcall_client.blocking import BlockingChannel
 from hcall_client.errors import CallTooLarge, HcallError
 from hcall_client.guests.linux import LinuxError
 from swpks.cli import lpar_values as values
+from swpks.cli import streams
 from swpks.cli.lpar_keys import KEY_VERBS
 from swpks.cli.lpar_values import UsageError
 from swpks.cli.lpar_verbs import REFUSED, VERBS, NotFlushed
@@ -59,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
         return _fail(args, error, USAGE)
     except (HcallError, CallTooLarge, LinuxError, NotFlushed) as error:
         return _fail(args, error, REFUSED)
-    except BrokenPipeError:
-        raise  # nobody reads our output any more: that is not about the server
     except (SwpksError, OSError) as error:
+        if isinstance(error, SwpksError) and error.rule is STREAM_OUTPUT:
+            raise  # the partition is not to blame
         return _fail(args, error, UNREACHABLE)
 
 
@@ -85,7 +86,7 @@ def _fail(args: argparse.Namespace, error: Exception, status: int) -> int:
     text = str(error)
     if isinstance(error, OSError) and not isinstance(error, LinuxError):
         text = f"cannot reach the partition: {error.strerror or error}"
-    print(f"swpks lpar {args.name} {args.verb}: {text}", file=sys.stderr)
+    streams.complain(f"swpks lpar {args.name} {args.verb}: {text}")
     return status
 
 

@@ -13,6 +13,7 @@ from hcall_abi.policies import Policy
 from hcall_abi.structures import OS_COMMON, OS_LINUX
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WrapFlag
 from hcall_client.guests.labels import os_label
+from swpks.cli import streams
 
 CONSUMERS = {
     "firmware": Consumer.FIRMWARE,
@@ -139,8 +140,9 @@ def read_file(path: Path | None) -> bytes:
 def write_file(path: Path | None, data: bytes) -> None:
     """Write bytes to a file that only its owner can read, or to standard output."""
     if path is None or str(path) == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        with streams.output():
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
         return
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

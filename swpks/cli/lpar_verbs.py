@@ -21,6 +21,7 @@ from hcall_client.calls import Authorization, Request
 from hcall_client.guests import authvar
 from hcall_client.guests.labels import describe_label, parse_label
 from hcall_client.guests.linux import LINUX_7_0
+from swpks.cli import streams
 from swpks.cli.lpar_values import UsageError, chosen_label, read_file, write_file
 
 OK = 0
@@ -35,7 +36,7 @@ def who(args: argparse.Namespace) -> Authorization:
 
 def show(args: argparse.Namespace, told: Mapping[str, Any], lines: list[str]) -> None:
     """Print a result: as JSON where that was asked for, else as lines."""
-    print(json.dumps(dict(told), indent=2) if args.json else "\n".join(lines))
+    streams.say(json.dumps(dict(told), indent=2) if args.json else "\n".join(lines))
 
 
 def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> None:
@@ -44,7 +45,7 @@ def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> Non
     JSON has the bytes too, unless they go to a file.
     """
     if args.json:
-        print(json.dumps({**about, **({} if args.output else {"data_hex": data.hex()})}, indent=2))
+        streams.say(json.dumps({**about, **({} if args.output else {"data_hex": data.hex()})}, indent=2))
     if args.output or not args.json:
         write_file(args.output, data)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from hcall_abi.errors import SwpksError
 from hcall_abi.rules.rule import Fault
 from hcall_server import __version__
+from swpks.cli import streams
 
 COMMANDS = {
     "serve": "serve a managed system: one socket a partition, one for the console",
@@ -26,18 +27,27 @@ EXIT_STATUS = {Fault.GUEST: 1, Fault.PEER: 1, Fault.OPERATOR: 2, Fault.STORAGE: 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = _parsed(given)
-        return int(options.run(options) or 0)
+        streams.prepare()
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
     except SwpksError as error:
-        print(f"swpks: {error}", file=sys.stderr)
+        streams.complain(f"swpks: {error}")
         return EXIT_STATUS[error.fault]
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
+    finally:
+        streams.settle(sys.stderr)
+
+
+def _run(given: list[str]) -> int:
+    """Run the command, and flush its output while a failure to do so can still be told."""
+    try:
+        with streams.output():
+            options = _parsed(given)
+        return int(options.run(options) or 0)
+    finally:
+        with streams.output():
+            sys.stdout.flush()
 
 
 def _parsed(given: list[str]) -> argparse.Namespace:

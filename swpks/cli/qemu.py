@@ -19,7 +19,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +30,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
 from hcall_abi.rules.console import NAME_FORM
 from hcall_abi.statuses import status_name
+from swpks.cli import streams
 from swpks.cli.where import state_folder
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _state(wanted: Path | None) -> Iterator[Path]:
         yield wanted.absolute()
         return
     with tempfile.TemporaryDirectory(prefix="swpks-") as folder:
-        print("swpks: no --state: the keystore lasts as long as this command", file=sys.stderr)
+        streams.complain("swpks: no --state: the keystore lasts as long as this command")
         yield Path(folder) / "state"
 
 
@@ -174,4 +175,5 @@ def _is_served(control: Path) -> bool:
 def _tell(opcode: int, answer: HReturn) -> None:
     """Tell of an h-call: its name and status, never what it carried."""
     name = Opcode(opcode).name
-    print(f"swpks: H_PKS_{name} -> {status_name(answer.status)}\r", file=sys.stderr, flush=True)
+    with suppress(OSError):  # the guest goes on without a reader of its trace
+        print(f"swpks: H_PKS_{name} -> {status_name(answer.status)}\r", file=sys.stderr, flush=True)

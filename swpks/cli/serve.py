@@ -6,14 +6,23 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.levels import LEVELS
 from hcall_abi.rules import service as rules
+from hcall_server.data_channel.sockets import passed_sockets
 from hcall_server.machine import logs
+from hcall_server.machine.outlet import give
+from hcall_server.service.hardening import forbid_dumps
+from hcall_server.service.ready import take_descriptor, tell
 from hcall_server.service.settings import PartitionSettings, Settings, parse_partition
+from swpks.cli import streams
+
+STANDARD_OUTPUT = 1
+STANDARD_ERROR = 2
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -55,17 +64,48 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="least level that is logged (default: info)",
     )
     add("--log-format", choices=logs.FORMATS, help="default: console on a terminal, json elsewhere")
+    add(
+        "--debuggable",
+        action="store_true",
+        help="permit core dumps and debuggers, which can read every key and object",
+    )
+    add(
+        "--accept-older",
+        action="store_true",
+        help="start also if NVRAM is older than what was confirmed, or its high-water mark is lost",
+    )
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal says stop."""
+    # Descriptors come first: what is opened before they are checked gets their numbers.
+    passed = passed_sockets(os.environ, os.getpid())
+    ready_to = None if options.ready_fd is None else _ready_descriptor(options.ready_fd)
     logs.configure(level=options.log_level, style=options.log_format)
-    settings = _settings(options)
-    from hcall_server.service import server
+    logs.write_behind(STANDARD_ERROR, sys.stderr.encoding or "utf-8")
+    try:
+        settings = _settings(options)
+        if not (settings.debuggable or forbid_dumps()):
+            logs.Log().warning("process.dumpable", reason="the system refuses PR_SET_DUMPABLE")
+        from hcall_server.service import server
 
-    server.run(options.state, settings, lambda ready: _announce(ready, options.ready_fd))
+        server.run(
+            options.state,
+            settings,
+            lambda ready: _announce(ready, ready_to),
+            passed,
+            accept_older=options.accept_older,
+        )
+    finally:
+        logs.flush(streams.PATIENCE)
     return 0
+
+
+def _ready_descriptor(number: int) -> int:
+    if streams.was_closed(number):
+        raise OperatorError(rules.READY_DESCRIPTOR, f"descriptor {number}: it was closed at start")
+    return take_descriptor(number)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -83,6 +123,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         changes["listen"] = (*settings.listen, *options.listen)
     if options.flush_delay is not None:
         changes["flush_delay_ms"] = options.flush_delay
+    if options.debuggable:
+        changes["debuggable"] = True
     if options.relaxed_memory:
         changes["strict_memory"] = False
     if options.relaxed_wrapping:
@@ -101,15 +143,27 @@ def _merged(
 
 
 def _announce(ready: dict[str, Any], descriptor: int | None) -> None:
-    """Say that every socket listens: a line for people, and one of JSON for programs."""
-    sockets = ", ".join(f"{name} at {path}" for name, path in ready["sockets"].items()) or "no partition runs"
+    """Tell that every socket listens: a line for people, and one of JSON for programs.
+
+    A line that is not taken is logged.  The server serves all the same.
+    """
+    line = f"{_sentence(ready)}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace")
+    failures = {"standard output": give(STANDARD_OUTPUT, line, streams.PATIENCE)}
+    if descriptor is not None:
+        failures["--ready-fd"] = tell(descriptor, json.dumps(ready))
+    for stream, reason in failures.items():
+        if reason:
+            logs.Log().warning("ready.not_told", stream=stream, reason=reason)
+
+
+def _sentence(ready: dict[str, Any]) -> str:
+    """Return the line for people."""
+    sockets, running = ready["sockets"], ready["running"]
+    told = [
+        f"{name} at {path}{'' if name in running else ' (powered off)'}" for name, path in sockets.items()
+    ]
+    told += [f"{name} on tcp" for name in running if name not in sockets]
     tcp = "".join(f"; tcp {address}" for address in ready["tcp"])
     refused = "".join(f"; {name} is REFUSED" for name in ready["refused"])
-    print(f"swpks {ready['version']} ({ready['firmware']}) is ready: {sockets}{tcp}{refused}", flush=True)
-    if descriptor is not None:
-        try:
-            with os.fdopen(descriptor, "w") as channel:
-                channel.write(json.dumps(ready) + "\n")
-        except OSError as error:
-            message = f"descriptor {descriptor}: {error.strerror}"
-            raise OperatorError(rules.READY_DESCRIPTOR, message) from None
+    start = f"swpks {ready['version']} ({ready['firmware']}) is ready"
+    return f"{start}: {', '.join(told) or 'no partition runs'}{tcp}{refused}"

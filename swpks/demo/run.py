@@ -18,23 +18,25 @@ from typing import TYPE_CHECKING
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import storage as rules
+from swpks.demo.stage import DemoStage, Unwatched
 
 if TYPE_CHECKING:
     from swpks.demo.play import Step
 
+UNWATCHED = 1
+"""Exit status when the output takes no more lines."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, SIGTERM or a terminal that is gone."""
 
 
 def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step] | None = None) -> int:
-    """Play the demo; 0 when all that it claims held, 1 when not, 130 when it was interrupted.
+    """Play the demo; 0 when all that it claims held, 1 when not or unwatched, 130 when it was interrupted.
 
     `state` is a new or empty folder to play in, which is kept; None takes a temporary one, kept if `keep`
     says so.  `steps` are other ones than those of the story.
     """
     import trio
 
-    from swpks.demo.stage import DemoStage
     from swpks.demo.story import STEPS, perform
 
     stage = DemoStage(sys.stdout)
@@ -42,10 +44,20 @@ def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step]
         with _signals_interrupt(), _folder(state, keep=keep) as folder:
             return 0 if trio.run(perform, stage, folder, steps or STEPS) else 1
     except (KeyboardInterrupt, BaseExceptionGroup) as error:
-        if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt) is None:
+        if _has(error, Unwatched):
+            return UNWATCHED
+        if not _has(error, KeyboardInterrupt):
             raise
-        print("swpks demo: interrupted", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print("swpks demo: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _has(error: BaseException, kind: type[BaseException]) -> bool:
+    """Return whether an error is of a kind, or a group with one of that kind."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(kind) is not None
+    return isinstance(error, kind)
 
 
 @contextlib.contextmanager
@@ -58,7 +70,8 @@ def _folder(wanted: Path | None, *, keep: bool) -> Iterator[Path]:
         if wanted is None and not keep:
             shutil.rmtree(folder, ignore_errors=True)
         else:
-            print(f"kept: {folder}; to look at it: swpks serve --state {folder / 'state'}")
+            with contextlib.suppress(OSError):
+                print(f"kept: {folder}; to look at it: swpks serve --state {folder / 'state'}")
 
 
 def _named(wanted: Path) -> Path:

@@ -29,6 +29,10 @@ class StepBroken(Exception):
     """A step ended early, so those after it have nothing to stand on; the cause has been told."""
 
 
+class Unwatched(KeyboardInterrupt):
+    """The output takes no more lines: the demo ends as by an interrupt, with everything cleaned up."""
+
+
 class DemoStage:
     """Tells the story on `out`; `colour` None looks for itself.
 
@@ -97,7 +101,10 @@ class DemoStage:
 
     def _line(self, text: str) -> None:
         """Write a line at once: who watches through a pipe wants to see it happen, too."""
-        print(text, file=self._out, flush=True)
+        try:
+            print(text, file=self._out, flush=True)
+        except OSError as error:
+            raise Unwatched from error
 
 
 def _can_write(text: str, out: TextIO) -> bool:

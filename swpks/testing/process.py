@@ -6,6 +6,7 @@ second and waits for the line that the server writes when every socket listens.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -32,6 +33,15 @@ STOP_SECONDS = 20.0
 """Longest wait for a server to end after SIGTERM."""
 
 _COMMAND = (sys.executable, "-m", "swpks")
+
+
+def _pipe() -> tuple[int, int]:
+    """Return a pipe above the standard streams, which the server gets from elsewhere."""
+    low = os.pipe()
+    reader, writer = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in low)
+    for end in low:
+        os.close(end)
+    return reader, writer
 
 
 class ServerFailed(Exception):
@@ -88,7 +98,7 @@ class ServerProcess:
         """Start the server and wait until it is ready; ServerFailed when it is not."""
         if self.pid is not None:
             raise ServerFailed("the server runs already")
-        reader, writer = os.pipe()
+        reader, writer = _pipe()
         try:
             self._process = self._spawn(writer)
         finally:

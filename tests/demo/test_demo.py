@@ -60,6 +60,22 @@ first, second, *_ = story.STEPS
 sys.exit(play(steps=(first, ours, second)))
 """
 
+# The command itself, whose reader leaves after the first step.
+UNWATCHED = """
+import os, sys
+from swpks.cli.main import main
+from swpks.demo import story
+
+async def leave(play):
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 1)
+
+first, second, *_ = story.STEPS
+story.STEPS = (first, leave, second)
+sys.exit(main(["demo"]))
+"""
+
 
 def play(
     folder: Path, *options: str, command: list[str] | None = None, **environment: str
@@ -191,6 +207,15 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signa
         running.kill()
     assert running.returncode == 130, complaints
     assert complaints == "swpks demo: interrupted\n"
+    nothing_left(tmp_path)
+
+
+@pytest.mark.process
+def test_a_demo_that_nobody_watches_ends_and_leaves_nothing(tmp_path: Path) -> None:
+    """As by Ctrl-C, but without a word: `swpks demo | head` is no error of anybody."""
+    done = play(tmp_path, command=[sys.executable, "-c", UNWATCHED])
+    assert (done.returncode, done.stderr) == (1, "")
+    assert steps_of(done.stdout) == STEPS[:1]
     nothing_left(tmp_path)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import socket
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -18,6 +20,7 @@ from hcall_server.data_channel.sockets import listen_tcp, listen_unix, passed_so
 from hcall_server.machine import logs
 from hcall_server.service.settings import parse_partition
 from hcall_server.service.state import State
+from swpks.cli import streams
 from swpks.cli.main import main
 from swpks.testing import ServerProcess
 from tests.data_channel.support import write
@@ -47,8 +50,8 @@ def command(*arguments: object) -> Rule:
 
 
 def serve(*options: object) -> Break:
-    """A server that is started with these options."""
-    return lambda folder: command("serve", "--state", folder / "state", *options)
+    """A server that is started with these options; the tests' own process stays open for a debugger."""
+    return lambda folder: command("serve", "--debuggable", "--state", folder / "state", *options)
 
 
 def passed(names: str = "", count: str = "1") -> Break:
@@ -61,6 +64,7 @@ def adopted(folder: Path, *, of_a_socket: bool) -> Rule:
     """A descriptor in the place of a listening socket: one of a file, or of a socket that does not listen."""
     with (folder / "file").open("w") as file, socket.socket() as silent:
         number = silent.fileno() if of_a_socket else file.fileno()
+        os.set_inheritable(number, True)  # as a passed one is
         with mock.patch.object(sockets, "FIRST_PASSED", number):
             return refused(passed_sockets, {"LISTEN_PID": "7", "LISTEN_FDS": "1"}, 7)
 
@@ -70,7 +74,9 @@ def configured(content: str) -> Break:
 
     def broken(folder: Path) -> Rule:
         (folder / "swpks.toml").write_text(content)
-        return command("serve", "--state", folder / "state", "--config", folder / "swpks.toml")
+        return command(
+            "serve", "--debuggable", "--state", folder / "state", "--config", folder / "swpks.toml"
+        )
 
     return broken
 
@@ -86,6 +92,24 @@ def _named(name: str) -> Break:
             return refused(assign, [(name, listener)], [])
 
     return broken
+
+
+def _null_gone(_: Path) -> Rule:
+    """A command that is started without standard input, where there is no /dev/null."""
+    kept = os.dup(0)
+    os.close(0)
+    try:
+        with mock.patch.object(os, "devnull", "/dev/nowhere/null"):
+            return refused(streams.prepare)
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
+def _output_full(_: Path) -> Rule:
+    """A command whose standard output has no room."""
+    with Path("/dev/full").open("w") as full, mock.patch.object(sys, "stdout", full):
+        return refused(streams.say, "result")
 
 
 def _late(folder: Path) -> Rule:
@@ -131,6 +155,8 @@ BREAKS: Breaks = {
     "socket.control": _named("control"),
     "socket.owner": _named("nobody"),
     "ready.descriptor": serve("--ready-fd", 999),
+    "stream.closed": _null_gone,
+    "stream.output": _output_full,
     "stop.sockets": _late,
     "stop.flushed": _unflushed,
 }

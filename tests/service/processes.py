@@ -1,9 +1,18 @@
 """What the whole-process tests share."""
 
+import json
+import os
+import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from hcall_client.blocking import BlockingChannel
+from hcall_client.console import BlockingConsole, show_metrics
 
 
 def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -15,3 +24,52 @@ def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
 def mode(path: Path) -> int:
     """The permission bits of a file."""
     return stat.S_IMODE(path.stat().st_mode)
+
+
+REDIRECTED = 'exec "$@" {}'
+"""A shell's line: run the command with other standard streams."""
+
+
+@contextmanager
+def served(state: Path, *options: str, streams: str = "", trap: str = "", **popen: Any) -> Iterator["Served"]:
+    """A server for the length of a block, started by a shell with other streams, ready or ended.
+
+    `streams` are redirections, such as ``2>&-``; `trap` is a line of the shell before them.
+    """
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "swpks", "serve", "--state", str(state), "--ready-fd", str(writer)]
+    script = f"{trap}\n{REDIRECTED.format(streams)}"
+    words = ["sh", "-c", script, "sh", *command, "--partition", "alpha:64", *options]
+    process = subprocess.Popen(words, pass_fds=[writer], **popen)
+    os.close(writer)
+    try:
+        with os.fdopen(reader, "rb") as ready:
+            yield Served(state, process, json.loads(ready.read() or b"{}"))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+class Served(NamedTuple):
+    """A server that was started by `served`; `ready` is empty where it has ended instead."""
+
+    state: Path
+    process: subprocess.Popen[bytes]
+    ready: dict[str, Any]
+
+    def connect(self, name: str = "test") -> BlockingChannel:
+        """A session with its partition."""
+        return BlockingChannel.connect(self.state / "run" / "alpha.sock", name=name, timeout=20)
+
+    def metric(self, name: str) -> float:
+        """A figure of its metrics that has no labels."""
+        console = BlockingConsole(self.state / "run" / "control.sock")
+        lines = [line.split(" ") for line in console.call(show_metrics()).splitlines()]
+        return next(
+            float(value) for told, value in (line for line in lines if len(line) == 2) if told == name
+        )
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Its exit status after a signal."""
+        self.process.send_signal(number)
+        return self.process.wait(20)

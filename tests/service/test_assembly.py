@@ -356,3 +356,37 @@ def test_passed_sockets_are_sorted_by_name() -> None:
         assign([("control", made[0])], partitions("alpha"))
     for each in made:
         each.close()
+
+
+@pytest.mark.parametrize(
+    "name,owner",
+    [
+        ("alpha.socket", "alpha"),
+        ("swpks-alpha.socket", "alpha"),
+        ("swpks-alpha", "alpha"),
+        ("swpks-beta.socket", "swpks-beta"),
+        ("b.socket", "b.socket"),
+        ("swpks-tcp.socket", "tcp"),
+        ("control.socket", "control"),
+        ("swpks-control.socket", "control"),
+    ],
+)
+def test_names_of_units_are_understood(name: str, owner: str) -> None:
+    """The name itself comes first: a partition may be called as a unit is."""
+    there = partitions("alpha", "beta", "swpks-beta", "b.socket", "b")
+    with socket.socket(socket.AF_UNIX) as made:
+        private, common, control = assign([(name, made)], there)
+        assert (private, common, control) == (
+            {} if owner in ("tcp", "control") else {owner: made},
+            [made] if owner == "tcp" else [],
+            made if owner == "control" else None,
+        )
+
+
+def test_the_unit_of_the_service_is_the_only_socket_of_the_only_partition() -> None:
+    """`swpks.socket` says nothing where there is a choice."""
+    with socket.socket(socket.AF_UNIX) as made:
+        assert assign([("swpks.socket", made)], partitions("alpha"))[0] == {"alpha": made}
+        for passed, names in ((1, ("alpha", "beta")), (2, ("alpha",))):
+            with pytest.raises(OperatorError):
+                assign([("swpks.socket", made)] * passed, partitions(*names))

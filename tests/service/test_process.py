@@ -22,7 +22,7 @@ from hcall_server.nvram.names import parse_partition
 from hcall_server.nvram.sqlite import SqliteNvram
 from swpks.testing import ServerProcess
 from tests.data_channel.support import read, write
-from tests.service.processes import mode, serve
+from tests.service.processes import mode, serve, served
 
 pytestmark = pytest.mark.process
 
@@ -76,7 +76,7 @@ def test_a_killed_server_is_replaced(server: ServerProcess) -> None:
         assert channel.call(read(b"label")).data == b"x"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_flushes_and_says_goodbye(server: ServerProcess, number: int) -> None:
     """R-20: what is dirty is flushed, sessions hear GOODBYE 4, the sockets are gone, the status is 0."""
     server.options = ["--flush-delay", "60000"]
@@ -94,6 +94,23 @@ def test_a_signal_flushes_and_says_goodbye(server: ServerProcess, number: int) -
     server.start()
     with server.connect_blocking("alpha") as channel:
         assert channel.call(read(b"not confirmed")).data == b"x"
+
+
+def test_nohup_is_respected(tmp_path: Path) -> None:
+    """SIGHUP was ignored at start, and stays so."""
+    with served(tmp_path / "state", trap="trap '' HUP") as server:
+        server.process.send_signal(signal.SIGHUP)
+        with server.connect() as channel:
+            channel.call(write(b"label"))
+        assert "SIGHUP" in ignored(server.ready["pid"])
+        assert server.stop() == 0
+
+
+def ignored(pid: int) -> set[str]:
+    """The signals that a process ignores."""
+    status = Path(f"/proc/{pid}/status").read_text("ascii")
+    mask = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")), 16)
+    return {each.name for each in signal.Signals if mask & 1 << each - 1}
 
 
 def test_partitions_are_remembered_and_grow(server: ServerProcess) -> None:

@@ -1,9 +1,12 @@
 """The sockets of a server process: TCP, those of a service manager, those that can't be had."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
+from configparser import ConfigParser
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,11 +17,13 @@ from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import (
     set_password,
 )
+from hcall_client.console import BlockingConsole, show_health
 from hcall_client.errors import OpenRefused
 from swpks.testing import ServerFailed, ServerProcess
 from tests.data_channel.support import read, write
 from tests.service.processes import serve
 
+ROOT = Path(__file__).resolve().parents[2]
 PASS_ON = """
 import os, sys
 for n, fd in enumerate(sys.argv[1].split(",")):
@@ -63,7 +68,13 @@ def test_a_path_that_is_too_long_is_explained(tmp_path: Path) -> None:
 class Managed:
     """A server started as a service manager does it: with sockets, and a place to be notified."""
 
-    def __init__(self, folder: Path, names: list[str], sockets: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: list[str],
+        sockets: list[socket.socket],
+        words: Sequence[str] = ("serve", "--partition", "alpha:4"),
+    ) -> None:
         self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notices.bind(str(folder / "notify"))
         self.notices.settimeout(20)
@@ -74,8 +85,10 @@ class Managed:
         for each, number in zip(sockets, numbers, strict=True):
             os.dup2(each.fileno(), number)
         command = [sys.executable, "-c", PASS_ON, ",".join(map(str, numbers))]
-        command += ["-m", "swpks", "serve", "--state", str(folder / "state"), "--partition", "alpha:4"]
-        self.process = subprocess.Popen(command, env=environment, pass_fds=numbers, stderr=subprocess.PIPE)
+        command += ["-m", "swpks", *words, "--state", str(folder / "state")]
+        self.process = subprocess.Popen(
+            command, env=environment, pass_fds=numbers, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         for number in numbers:
             os.close(number)
 
@@ -136,6 +149,84 @@ def test_a_passed_socket_for_nobody_is_refused(tmp_path: Path) -> None:
         assert managed.process.wait(20) == 2
         assert managed.process.stderr is not None
         assert b"a socket was passed under the name 'gamma'" in managed.process.stderr.read()
+
+
+def refused(folder: Path, names: list[str], sockets: list[socket.socket]) -> str:
+    """What a server says that does not take the sockets."""
+    with Managed(folder, names, sockets) as managed:
+        _, error = managed.process.communicate(timeout=20)
+        assert managed.process.returncode == 2
+        return error.decode()
+
+
+def test_the_control_channel_is_never_open_to_strangers(tmp_path: Path) -> None:
+    """R-01: it has no proof, so TCP and abstract names are refused."""
+    with socket.create_server(("127.0.0.1", 0)) as tcp:
+        assert "rule socket.control: " in refused(tmp_path, ["control"], [tcp])
+
+
+def test_an_abstract_name_is_refused(tmp_path: Path) -> None:
+    """R-01: it has no mode, so every user of the host could connect without a proof."""
+    with socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind(f"\0swpks-test-{os.getpid()}")
+        abstract.listen()
+        error = refused(tmp_path, ["alpha"], [abstract])
+    assert "rule socket.listens: " in error
+    assert "abstract name" in error
+
+
+def test_a_passed_socket_at_the_place_of_another_is_left_alone(tmp_path: Path) -> None:
+    """The server would have to remove it to make that socket; it is refused instead."""
+    run = tmp_path / "state" / "run"
+    for folder in (run.parent, run):
+        folder.mkdir(mode=0o700)
+    with listening(run / "alpha.sock") as passed:
+        assert "rule socket.place: " in refused(tmp_path, ["tcp"], [passed])
+        assert (run / "alpha.sock").is_socket()
+
+
+def units() -> dict[str, ConfigParser]:
+    """The units of spec/service.md by their names."""
+    page = (ROOT / "spec" / "service.md").read_text("utf-8")
+    found = {}
+    for name, text in re.findall(r"```ini\n# /etc/systemd/system/(\S+)\n(.*?)```", page, re.DOTALL):
+        found[name] = ConfigParser(interpolation=None)
+        found[name].optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
+        found[name].read_string(text)
+    return found
+
+
+def test_the_units_of_the_page(tmp_path: Path) -> None:
+    """As systemd uses them: folders, sockets, names.  The sockets outlive the server, for the next one."""
+    found = units()
+    service = found.pop("swpks.service")["Service"]
+    state = tmp_path / service["StateDirectory"]
+    assert service["Sockets"].split() == list(found)
+    with ExitStack() as stack:
+        sockets = []
+        for unit in found.values():
+            assert unit["Socket"]["Service"] == "swpks.service"
+            path = tmp_path / Path(unit["Socket"]["ListenStream"]).relative_to("/var/lib")
+            for folder in (state, path.parent):
+                folder.mkdir(mode=int(unit["Socket"]["DirectoryMode"], 8), exist_ok=True)
+            sockets.append(stack.enter_context(listening(path)))
+            path.chmod(int(unit["Socket"]["SocketMode"], 8))
+        program, *words = service["ExecStart"].replace("/var/lib/swpks", str(state)).split()
+        assert program == "/usr/bin/swpks"
+        for label in (b"first", b"second"):
+            managed = stack.enter_context(Managed(tmp_path, list(found), sockets, words))
+            assert managed.notices.recv(100) == b"READY=1"
+            with BlockingChannel.connect(state / "run" / "lpar1.sock", timeout=20) as channel:
+                channel.call(write(label))
+            assert BlockingConsole(state / "run" / "control.sock").call(show_health()).ok
+            managed.process.terminate()
+            assert managed.process.wait(20) == 0
+            assert managed.process.stdout is not None
+            line = managed.process.stdout.read().decode()
+            assert f"is ready: lpar1 at {state / 'run' / 'lpar1.sock'}\n" in line
+            managed.notices.close()
+            (tmp_path / "notify").unlink()
+        assert {path.name for path in (state / "run").iterdir()} == {"lpar1.sock", "control.sock"}
 
 
 def test_a_server_that_can_not_listen_says_so(server: ServerProcess) -> None:

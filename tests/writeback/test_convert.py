@@ -112,9 +112,8 @@ def test_an_old_record_that_is_put_back_after_the_conversion_is_refused() -> Non
 
 def start(nvram: MemoryNvram, card: MemoryCard, *, accept_older: bool = False) -> None:
     """Start a system, and stop it in good order."""
-    machine = assemble(
-        simulated_seams(nvram=nvram, card=card, entropy=Chance()), Settings(accept_older=accept_older)
-    )
+    seams = simulated_seams(nvram=nvram, card=card, entropy=Chance())
+    machine = assemble(seams, Settings(), accept_older=accept_older)
     trio.run(machine.encryptor.flush)
 
 

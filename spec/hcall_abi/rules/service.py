@@ -9,6 +9,7 @@ _OPERATOR = Fault.OPERATOR
 _PEER = Fault.PEER
 _CONFIGURATION = "spec/service.md#configuration"
 _SOCKETS = "spec/service.md#sockets"
+_STREAMS = "spec/service.md#streams"
 _STOPPING = "spec/service.md#stopping"
 _PARTITION = "spec/qemu.md#the-partition"
 _MACHINE = "spec/qemu.md#the-machine"
@@ -68,8 +69,15 @@ SOCKET_PLACE = Rule(
 SOCKET_ADDRESS = Rule("socket.address", "the address of a listener is free and local", _SOCKETS, _OPERATOR)
 SOCKET_COUNT = Rule("socket.count", "LISTEN_FDS is a number", _SOCKETS, _OPERATOR)
 SOCKET_NAMES = Rule("socket.names", "LISTEN_FDNAMES names every socket", _SOCKETS, _OPERATOR)
-SOCKET_PASSED = Rule("socket.passed", "passed descriptors are sockets", _SOCKETS, _OPERATOR)
-SOCKET_LISTENS = Rule("socket.listens", "passed sockets are stream sockets that listen", _SOCKETS, _OPERATOR)
+SOCKET_PASSED = Rule(
+    "socket.passed",
+    "LISTEN_FDS is the number of passed descriptors; all are sockets",
+    _SOCKETS,
+    _OPERATOR,
+)
+SOCKET_LISTENS = Rule(
+    "socket.listens", "passed sockets listen for streams, by TCP or at a path", _SOCKETS, _OPERATOR
+)
 SOCKET_CONTROL = Rule(
     "socket.control",
     "the control channel is a Unix socket, which only the operator can open",
@@ -86,8 +94,15 @@ SOCKET_OWNER = Rule(
 # Start and stop
 
 READY_DESCRIPTOR = Rule(
-    "ready.descriptor", "--ready-fd is a descriptor open for writing", "spec/service.md#ready", _OPERATOR
+    "ready.descriptor",
+    "--ready-fd is a descriptor that was passed to the server, open for writing",
+    "spec/service.md#ready",
+    _OPERATOR,
 )
+STREAM_CLOSED = Rule(
+    "stream.closed", "a standard stream that is closed at start is replaced by /dev/null", _STREAMS, _OPERATOR
+)
+STREAM_OUTPUT = Rule("stream.output", "standard output takes the output of a command", _STREAMS, _OPERATOR)
 STOP_SOCKETS = Rule("stop.sockets", "a server that stops opens no more sockets", _STOPPING, _OPERATOR)
 STOP_FLUSHED = Rule(
     "stop.flushed", "changes in memory are flushed before the server ends", _STOPPING, Fault.STORAGE

@@ -1,0 +1,20 @@
+"""No core dump and no debugger of the same user: keys stay in this process (spec/threats.md)."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+
+_PR_SET_DUMPABLE = 4
+
+
+def forbid_dumps() -> bool:
+    """Forbid core dumps and debuggers, for good; return whether the system has done so.
+
+    The memory of a process that is not dumpable can be read by root alone: ptrace, `/proc/PID/mem` and
+    core dumps ask for the same right.  A limit of the core file alone does not stop a program that the
+    system pipes dumps to.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)

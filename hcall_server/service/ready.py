@@ -1,0 +1,68 @@
+"""The descriptor of `--ready-fd`: checked before anything is opened, written when every socket listens.
+
+A number that was not passed would otherwise belong to whatever the server opens next, such as NVRAM.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import service as rules
+from hcall_server.machine.outlet import give
+
+PATIENCE = 1.0
+"""Seconds that a start waits for the readers of the ready lines."""
+
+_STANDARD = 2
+"""The last of the standard streams, which stay open."""
+
+_KINDS = {stat.S_IFREG, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK}
+
+
+def take_descriptor(number: int) -> int:
+    """Return a copy of a descriptor that was passed to this process, for `tell`; close the original.
+
+    The original is left open if it is a standard stream.  OperatorError if it was not passed, or can't be
+    written to; nothing is written then.
+    """
+    try:
+        _check(number)
+        copy: int = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _STANDARD + 1)
+    except (OverflowError, ValueError):  # larger than an int of C, or negative
+        raise _refused(number, "no descriptor has this number") from None
+    except OSError as error:
+        raise _refused(number, error.strerror or str(error)) from None
+    if number > _STANDARD:
+        os.close(number)
+    return copy
+
+
+def tell(descriptor: int, line: str) -> str | None:
+    """Write a line and close the descriptor; return None, or why the line was not taken in time."""
+    return give(descriptor, f"{line}\n".encode(), PATIENCE, close=True)
+
+
+def _check(number: int) -> None:
+    """Refuse a descriptor that was not passed, or can't be written to; OSError if it is closed."""
+    if fcntl.fcntl(number, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
+        raise _refused(number, "this process opened it itself; it was not passed")
+    if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise _refused(number, "it is not open for writing")
+    kind = stat.S_IFMT(os.fstat(number).st_mode)
+    if kind not in _KINDS:
+        raise _refused(number, "it is no file, pipe, terminal or socket")
+    if kind == stat.S_IFSOCK:
+        _check_connected(number)
+
+
+def _check_connected(number: int) -> None:
+    with socket.socket(fileno=os.dup(number)) as copy:
+        copy.getpeername()
+
+
+def _refused(number: int, reason: str) -> OperatorError:
+    return OperatorError(rules.READY_DESCRIPTOR, f"descriptor {number}: {reason}")

@@ -1,0 +1,124 @@
+"""The standard streams of a command: always open, and never the cause of a traceback.
+
+A command can be started while any of them is closed, full, without a reader, or in an encoding that
+lacks characters of what the command prints.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import service as rules
+
+PATIENCE = 1.0
+"""Seconds that a command waits for its last words to be taken."""
+
+UNREAD = 1
+"""Exit status of a command whose reader has left."""
+
+_replaced: set[int] = set()
+
+
+def prepare() -> None:
+    """Open what is closed of the standard streams, and make every character printable.
+
+    It is called before anything else is opened.  The next file would otherwise get the free number, and
+    everything that is printed would go into that file.  OperatorError if /dev/null can't be opened.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if _is_closed(number):
+            _replace(number)
+        if getattr(sys, name) is None:  # Python has no stream for a descriptor that was closed at its start
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def was_closed(number: int) -> bool:
+    """Return whether a standard descriptor was closed when the command began."""
+    return number in _replaced
+
+
+def complain(text: str) -> None:
+    """Write a line to standard error, in `PATIENCE` seconds at most; without a reader there is no line.
+
+    A thread writes it, to the descriptor.  A thread that hangs in the buffer of Python's own stream would
+    abort the interpreter at its end.
+    """
+    try:
+        descriptor = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # none, or one in memory as in tests
+        print(text, file=sys.stderr)
+        return
+    line = f"{text}\n".encode(sys.stderr.encoding, "backslashreplace")
+    thread = threading.Thread(target=_write, args=(descriptor, line), daemon=True)
+    with suppress(RuntimeError):  # no thread is left
+        thread.start()
+        thread.join(PATIENCE)
+
+
+def say(text: str) -> None:
+    """Print a result, at once; ends the command as `output` does."""
+    with output():
+        print(text, flush=True)
+
+
+@contextmanager
+def output() -> Iterator[None]:
+    """Write to standard output in the block.
+
+    What it does not take is dropped.  The command ends then: without a word and with status 1 where the
+    reader has left, else with an OperatorError.
+    """
+    try:
+        yield
+    except OSError as error:
+        settle(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(UNREAD) from None
+        raise OperatorError(rules.STREAM_OUTPUT, f"standard output: {error.strerror}") from None
+
+
+def settle(stream: TextIO) -> None:
+    """Drop what a stream does not take: Python would try it again at its end, and change the exit status."""
+    try:
+        stream.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def _is_closed(number: int) -> bool:
+    try:
+        fcntl.fcntl(number, fcntl.F_GETFD)
+    except OSError:
+        return True
+    return False
+
+
+def _replace(number: int) -> None:
+    """Open /dev/null under a free number; programs that the command starts inherit it."""
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+    except OSError as error:
+        raise OperatorError(rules.STREAM_CLOSED, f"descriptor {number}: {error.strerror}") from None
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)
+    os.set_inheritable(number, True)
+    _replaced.add(number)
+
+
+def _write(descriptor: int, line: bytes) -> None:
+    with suppress(OSError):
+        os.write(descriptor, line)

@@ -1,0 +1,205 @@
+"""Descriptors that a server is given, and those that it is not: nothing is ever written into a wrong one."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import service as rules
+from hcall_client.calls import confirm_object_flushed, gen_password, write_object
+from hcall_server.data_channel.sockets import passed_sockets
+from hcall_server.machine.outlet import give
+from hcall_server.service.ready import take_descriptor, tell
+from swpks.testing import ServerProcess
+from tests.data_channel.support import read
+from tests.service.processes import serve, served
+
+SERVE = [sys.executable, "-m", "swpks", "serve"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a state, by its name."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def wait_all(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit status and standard error of each."""
+    errors = [process.communicate(timeout=30)[1] for process in processes]
+    return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
+
+
+@pytest.mark.process
+def test_a_number_that_was_not_passed_touches_nothing(server: ServerProcess) -> None:
+    """R-21: lock, NVRAM, its mark, log and Trio's own would get these numbers; the state is as it was."""
+    server.start()
+    with server.connect_blocking("alpha") as channel:
+        who = channel.call(gen_password(3, 32))
+        channel.call(write_object(who, b"label", b"x"))
+        while not channel.call(confirm_object_flushed(who, b"label")).flushed:
+            pass
+    server.stop()
+    before = contents(server.state)
+    numbers = ("-1", "3", "5", "8", "99999999999")
+    command = [*SERVE, "--state", str(server.state), "--ready-fd"]
+    started = [subprocess.Popen([*command, number], stderr=subprocess.PIPE, text=True) for number in numbers]
+    for status, error in wait_all(started):
+        assert status == 2
+        assert "rule ready.descriptor: " in error
+        assert "Traceback" not in error
+    assert contents(server.state) == before
+    server.start()
+    with server.connect_blocking("alpha") as channel:
+        assert channel.call(read(b"label")).data == b"x"
+
+
+@pytest.mark.process
+def test_a_wrong_descriptor_is_noticed_first(tmp_path: Path) -> None:
+    """A usage error comes before the state is made, and before a configuration file is read."""
+    done = serve("--state", str(tmp_path / "state"), "--config", "/nowhere", "--ready-fd", "5")
+    assert done.returncode == 2
+    assert "rule ready.descriptor: " in done.stderr
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.process
+def test_a_count_above_what_was_passed_is_refused(tmp_path: Path) -> None:
+    """LISTEN_FDS says three, one socket is there: the next numbers would be files of the server."""
+    code = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        copy = os.dup(listener.fileno())
+        os.set_inheritable(copy, True)
+        command = [sys.executable, "-c", code, str(copy), *SERVE[1:], "--state", str(tmp_path / "state")]
+        environment = os.environ | {"LISTEN_FDS": "3"}
+        done = subprocess.run(
+            command, pass_fds=[copy], env=environment, capture_output=True, text=True, check=False
+        )
+        os.close(copy)
+    assert done.returncode == 2
+    assert "rule socket.passed: " in done.stderr
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.process
+def test_closed_standard_streams_never_become_files_of_the_state(tmp_path: Path) -> None:
+    """R-21: the lock or NVRAM would get number 0, 1 or 2, and the log would be written into it."""
+    options = ("--log-level", "debug", "--debuggable")  # the last one lets this test look into /proc/PID/fd
+    with served(tmp_path / "state", *options, streams="0<&- 1>&- 2>&-") as server:
+        folder = Path(f"/proc/{server.ready['pid']}/fd")
+        assert {str((folder / str(number)).readlink()) for number in range(3)} == {"/dev/null"}
+        with server.connect() as channel:
+            who = channel.call(gen_password(3, 32))
+            channel.call(write_object(who, b"label", b"x"))
+            while not channel.call(confirm_object_flushed(who, b"label")).flushed:
+                pass
+        server.process.kill()
+        server.process.wait()
+    with served(tmp_path / "state") as server, server.connect() as channel:
+        assert channel.call(read(b"label")).data == b"x"
+
+
+@pytest.mark.process
+def test_a_fixture_works_without_standard_streams(tmp_path: Path) -> None:
+    """The pipe that the server gets would have number 0, which standard input of the server replaces."""
+    code = f"from swpks.testing import ServerProcess; from pathlib import Path; import sys; \
+        sys.exit(ServerProcess(Path({str(tmp_path / 'state')!r})).start().stop())"
+    done = subprocess.run(["sh", "-c", 'exec "$@" 0<&- 1>&-', "sh", sys.executable, "-c", code], check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_standard_stream_that_is_closed_is_no_ready_descriptor(tmp_path: Path, number: int) -> None:
+    """What stands in its place was not passed by anybody."""
+    script = f'exec "$@" --ready-fd {number} {number}>&-'
+    done = subprocess.run(["sh", "-c", script, "sh", *SERVE, "--state", str(tmp_path / "state")], check=False)
+    assert done.returncode == 2
+    assert not (tmp_path / "state").exists()
+
+
+def read_only(folder: Path) -> int:
+    """A file that was opened for reading."""
+    (folder / "file").touch()
+    return os.open(folder / "file", os.O_RDONLY)
+
+
+def unconnected(_: Path) -> int:
+    """A socket that listens."""
+    return socket.create_server(("127.0.0.1", 0)).detach()
+
+
+KINDS: dict[str, tuple[Callable[[Path], int], str]] = {
+    "folder": (lambda folder: os.open(folder, os.O_RDONLY), "not open for writing"),
+    "file to read": (read_only, "not open for writing"),
+    "listening socket": (unconnected, "not connected"),
+    "event counter": (lambda _: os.eventfd(0), "no file, pipe, terminal or socket"),
+    "path alone": (lambda folder: os.open(folder, os.O_PATH), "not open for writing"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_descriptor_that_takes_no_line_is_refused(tmp_path: Path, kind: str) -> None:
+    """The reason is told; the descriptor stays open, as it was."""
+    make, reason = KINDS[kind]
+    number = make(tmp_path)
+    try:
+        os.set_inheritable(number, True)
+        with pytest.raises(OperatorError, match=f"descriptor {number}: .*{reason}") as caught:
+            take_descriptor(number)
+        assert caught.value.rule is rules.READY_DESCRIPTOR
+        os.fstat(number)
+    finally:
+        os.close(number)
+
+
+def test_a_descriptor_of_this_process_was_not_passed() -> None:
+    """The kernel closes such ones when a program is started, so nobody can have passed it."""
+    reader, writer = os.pipe()
+    with pytest.raises(OperatorError, match="was not passed"):
+        take_descriptor(writer)
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("socketed", [False, True])
+def test_the_line_arrives_and_the_descriptor_is_closed(*, socketed: bool) -> None:
+    """The reader sees the end: no copy stays open, the original neither."""
+    reader, writer = (each.detach() for each in socket.socketpair()) if socketed else os.pipe()
+    os.set_inheritable(writer, True)
+    copy = take_descriptor(writer)
+    assert not os.get_inheritable(copy)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(writer)
+    assert tell(copy, "{}") is None
+    with os.fdopen(reader, "rb") as end:
+        assert end.read() == b"{}\n"
+
+
+def test_a_line_that_nobody_takes_is_told() -> None:
+    """Without a reader, and with one that does not read: a start waits for neither of them."""
+    reader, writer = os.pipe()
+    copy = os.dup(writer)
+    assert give(writer, bytes(1 << 20), 0.01, close=True) == "nothing was read within 0.01 s"
+    os.close(reader)
+    assert give(copy, b"line", 20, close=True) == "it takes no more"
+
+
+def test_a_refused_socket_leaves_those_before_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever passed them may want them back."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.socket() as other:
+        first = os.dup(one.fileno())
+        os.dup2(first, 200)
+        os.dup2(other.fileno(), 201)
+        os.close(first)
+        monkeypatch.setattr("hcall_server.data_channel.sockets.FIRST_PASSED", 200)
+        with pytest.raises(OperatorError, match="descriptor 201"):
+            passed_sockets({"LISTEN_PID": "7", "LISTEN_FDS": "2"}, 7)
+        for number in (200, 201):
+            os.close(number)

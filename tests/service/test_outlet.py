@@ -1,0 +1,185 @@
+"""The way out of the log: it never makes its caller wait, and tells what it has dropped, and where."""
+
+import fcntl
+import io
+import json
+import os
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from hcall_server.machine import logs
+from hcall_server.machine.outlet import Outlet
+
+LINE = b"x" * 99 + b"\n"
+SMALL = 4096
+"""Bytes in the smallest pipe."""
+
+
+def notice(lines: int) -> bytes:
+    """A line that stands for dropped ones."""
+    return f"dropped {lines}\n".encode()
+
+
+class Pipe(NamedTuple):
+    """A small pipe."""
+
+    reader: int
+    writer: int
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    """A pipe with room for one page; its ends are closed at the end, in the order that frees a writer."""
+    made = Pipe(*os.pipe())
+    fcntl.fcntl(made.writer, fcntl.F_SETPIPE_SZ, SMALL)
+    yield made
+    for descriptor in made:
+        try:
+            os.close(descriptor)
+        except OSError:
+            continue
+
+
+def read_until(reader: int, end: bytes) -> bytes:
+    """What comes until these bytes."""
+    found = b""
+    while not found.endswith(end):
+        found += os.read(reader, 65536)
+    return found
+
+
+def test_lines_arrive_in_order_and_whole(pipe: Pipe) -> None:
+    """Also a line that is longer than the pipe, among short ones."""
+    lines = [b"%d " % n + (b"y" * 9000 if n == 20 else b"") + b"\n" for n in range(40)]
+    made = Outlet(pipe.writer, notice)
+    for line in lines:
+        made.write(line)
+    assert read_until(pipe.reader, lines[-1]) == b"".join(lines)
+    assert made.flush(20)
+    assert made.dropped == 0
+
+
+def test_a_reader_that_stops_costs_lines_and_no_time(pipe: Pipe) -> None:
+    """The gap stands where the lines are missing; what came before and after it is whole."""
+    made = Outlet(pipe.writer, notice, room=20 * len(LINE))
+    for _ in range(500):
+        made.write(LINE)
+    assert not made.flush(0)
+    dropped = made.dropped
+    assert dropped >= 500 - 20 - 2 * SMALL // len(LINE)
+    told = read_until(pipe.reader, notice(dropped))
+    assert told == LINE * (500 - dropped) + notice(dropped)
+    made.write(b"last\n")
+    assert read_until(pipe.reader, b"last\n") == b"last\n"
+    assert made.dropped == dropped
+
+
+def test_a_descriptor_that_refuses_is_tried_with_the_next_line(pipe: Pipe) -> None:
+    """Without a reader, then with one: the gap comes first."""
+    made = Outlet(pipe.writer, notice)
+    os.close(pipe.reader)
+    for _ in range(3):
+        made.write(LINE)
+        assert made.flush(20)
+    assert made.dropped == 3
+    reader, writer = os.pipe()
+    os.dup2(writer, pipe.writer)
+    os.close(writer)
+    made.write(LINE)
+    made.write(b"end\n")
+    assert read_until(reader, b"end\n") == notice(3) + LINE + b"end\n"
+    assert made.dropped == 3
+    os.close(reader)
+
+
+def test_a_torn_line_is_ended_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills up in the middle of a line: the line counts as dropped."""
+    taken: list[bytes] = []
+    room = [150]
+    real = os.write
+
+    def write(descriptor: int, data: memoryview) -> int:
+        if descriptor != 99:
+            return real(descriptor, data)
+        if not room[0]:
+            raise OSError(28, "full")
+        taken.append(bytes(data[: room[0]]))
+        room[0] -= len(taken[-1])
+        return len(taken[-1])
+
+    monkeypatch.setattr(os, "write", write)
+    made = Outlet(99, notice)
+    with made._changed:  # the thread finds both lines at once
+        made._queue.extend([LINE, LINE])
+        made._size = 2 * len(LINE)
+    made.write(LINE)
+    assert made.flush(20)
+    assert made.dropped == 2
+    room[0] = 1000
+    made.write(b"end\n")
+    assert made.flush(20)
+    assert b"".join(taken) == LINE + LINE[:50] + b"\n" + notice(2) + b"end\n"
+
+
+def test_a_descriptor_that_does_not_block_is_waited_for(pipe: Pipe) -> None:
+    """Another owner of a terminal or a pipe may have made it so; no line is lost because of that."""
+    os.set_blocking(pipe.writer, False)
+    made = Outlet(pipe.writer, notice)
+    for _ in range(200):
+        made.write(LINE)
+    made.write(b"end\n")
+    assert read_until(pipe.reader, b"end\n") == LINE * 200 + b"end\n"
+    assert made.dropped == 0
+
+
+def test_without_a_thread_lines_are_dropped(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may have none left; the next line tries again."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    made = Outlet(pipe.writer, notice)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        made.write(LINE)
+    made.write(b"end\n")
+    assert read_until(pipe.reader, b"end\n") == notice(1) + b"end\n"
+    assert made.dropped == 1
+
+
+def test_the_log_tells_the_number_of_dropped_lines(pipe: Pipe) -> None:
+    """`log.dropped` is a line like all others, and the figure is that of the metrics."""
+    logs.configure(style="json")
+    logs.write_behind(pipe.writer)
+    try:
+        count = 0
+        while not logs.dropped():
+            logs.Log().info("event.happened", text="y" * 4000)
+            count += 1
+        found = b""
+        while b"log.dropped" not in found:
+            found += read_until(pipe.reader, b"\n")
+        lines = [json.loads(line) for line in found.splitlines()]
+        assert (lines[-1]["event"], lines[-1]["lines"]) == ("log.dropped", logs.dropped())
+        assert len(lines) - 1 + logs.dropped() == count
+        assert logs.flush(20)
+    finally:
+        logs.configure(level="warning")
+
+
+def test_a_log_on_a_stream_is_written_at_once() -> None:
+    """Programs that use the server as a library give a stream of theirs; nothing is dropped then."""
+    stream = io.StringIO()
+    logs.configure(style="console", stream=stream)
+    try:
+        logs.Log(partition="lpar1").info("event.happened", text="\x1b[2J", data=b"secret")
+    finally:
+        logs.configure(level="warning")
+    assert "event.happened" in stream.getvalue()
+    assert "secret" not in stream.getvalue()
+    assert "\x1b[2J" not in stream.getvalue()
+    assert logs.flush(0)
+    assert logs.dropped() == 0

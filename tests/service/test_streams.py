@@ -1,0 +1,153 @@
+"""A server whose standard output or log is full, closed, unread or too narrow serves all the same."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hcall_client.errors import SessionEnded
+from swpks.cli import streams
+from tests.data_channel.support import read, write
+from tests.service.processes import REDIRECTED, Served, served
+
+SMALL = 4096
+"""Bytes in the smallest pipe."""
+
+
+def serves(server: Served) -> bool:
+    """Whether its partition answers, and it stops in order."""
+    with server.connect() as channel:
+        channel.call(write(b"label"))
+    return server.stop() == 0
+
+
+def small_pipe() -> tuple[int, int]:
+    """A pipe with room for one page."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, SMALL)
+    return reader, writer
+
+
+@pytest.mark.process
+def test_output_that_is_full_in_an_encoding_that_is_too_small(tmp_path: Path) -> None:
+    """The ready line is for people; that nobody gets it is a warning.  The path is written with escapes."""
+    options = ("--log-format", "console")
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    with (
+        (tmp_path / "log").open("wb") as log,
+        served(tmp_path / "état", *options, streams="1>/dev/full", stderr=log, env=ascii_only) as server,
+    ):
+        assert serves(server)
+    printed = (tmp_path / "log").read_text("ascii")
+    assert "ready.not_told" in printed
+    assert r"\xe9tat/run/alpha.sock" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.process
+def test_streams_without_a_reader(tmp_path: Path) -> None:
+    """EPIPE, from the first line on."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with served(tmp_path / "state", stdout=writer, stderr=writer) as server:
+        os.close(writer)
+        assert serves(server)
+
+
+@pytest.mark.process
+def test_a_log_that_nobody_reads_does_not_stop_the_server(tmp_path: Path) -> None:
+    """R-03: hundreds of sessions later everything goes on, lines are counted, and the log tells the gap."""
+    reader, writer = small_pipe()
+    with served(tmp_path / "state", stderr=writer) as server:
+        os.close(writer)
+        while not server.metric("swpks_log_lines_dropped_total"):
+            for _ in range(300):
+                server.connect("\x01" * 255).close()  # the longest line for the least work
+        with os.fdopen(reader, "rb") as log:
+            dropped = next(line for line in map(json.loads, log) if line["event"] == "log.dropped")
+            assert dropped["lines"] > 0
+            server.process.send_signal(signal.SIGTERM)
+            assert [json.loads(line)["event"] for line in log][-1] == "server.stopped"
+        assert server.process.wait(20) == 0
+
+
+@pytest.mark.process
+def test_a_stop_does_not_wait_for_the_reader_of_the_log(tmp_path: Path) -> None:
+    """R-20: everything is flushed, the status is 0, and the lines are gone."""
+    reader, writer = small_pipe()
+    os.write(writer, bytes(SMALL))
+    with served(tmp_path / "state", "--flush-delay", "60000", stderr=writer) as server:
+        os.close(writer)
+        with server.connect() as channel:
+            channel.call(write(b"label"))
+            assert server.stop() == 0
+            with pytest.raises(SessionEnded):
+                channel.call(read(b"label"))
+    os.close(reader)
+
+
+def test_the_last_words_do_not_wait_for_their_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A usage error ends the process, whether anybody reads it or not."""
+    monkeypatch.setattr(streams, "PATIENCE", 0.01)
+    reader, writer = small_pipe()
+    os.write(writer, bytes(SMALL))
+    with os.fdopen(writer, "w") as unread:
+        monkeypatch.setattr("sys.stderr", unread)
+        streams.complain("the state folder is not empty")
+        monkeypatch.undo()
+        os.close(reader)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "streams,status,said",
+    [
+        ("1>/dev/full", 2, b"rule stream.output: "),
+        ("1>&-", 0, b""),
+        ("2>/dev/full", 0, b""),
+    ],
+)
+def test_a_command_whose_output_is_refused(streams: str, status: int, said: bytes) -> None:
+    """The help of argparse, which Python itself would lose without a word or with status 120."""
+    done = run(streams, "hmc", "--help")
+    assert done.returncode == status
+    assert said in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.process
+def test_a_usage_that_nobody_reads() -> None:
+    """The status is that of a usage error, whatever becomes of the usage."""
+    assert run("2>/dev/full", "hmc", "--nonsense").returncode == 2
+
+
+@pytest.mark.process
+def test_commands_do_not_blame_the_server_for_their_output(tmp_path: Path) -> None:
+    """A full disk is told as such; a reader that has left ends the command without a word."""
+    reader, unread = os.pipe()
+    os.close(reader)
+    with served(tmp_path / "state") as server:
+        for command in (("hmc", "--state", str(server.state), "status"), lpar(server, "config")):
+            full = run("1>/dev/full", *command)
+            assert full.returncode == 2
+            assert full.stderr.startswith(b"swpks: standard output: No space left on device [operator fault")
+            left = run("", *command, stdout=unread)
+            assert (left.returncode, left.stderr) == (1, b"")
+    os.close(unread)
+
+
+def lpar(server: Served, *words: str) -> tuple[str, ...]:
+    """A command of its partition."""
+    return ("lpar", "--state", str(server.state), "alpha", *words)
+
+
+def run(streams: str, *words: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
+    """A command with other streams; its output is buffered, as it is for most users."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = ["sh", "-c", REDIRECTED.format(streams), "sh", sys.executable, "-m", "swpks", *words]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env=environment, check=False)
