@@ -19,7 +19,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
 from hcall_server.data_channel.connection import serve_stream
 from hcall_server.data_channel.reaper import reap
-from hcall_server.data_channel.sockets import listen_unix
+from hcall_server.data_channel.sockets import listen_unix, remove_quietly
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine import logs
 
@@ -80,7 +80,8 @@ class Listeners:
     def open(self, partition: Partition) -> None:
         """Make a partition's private socket and serve it; a passed socket takes its place.
 
-        OperatorError once the server stops, and where the socket can't be made.
+        OperatorError once the server stops, and where the socket can't be made; ScarcityError where the
+        host gives too little for it.
         """
         if self._closed:
             raise OperatorError(rules.STOP_SOCKETS, f"{partition.name} cannot be reached: the server stops")
@@ -95,7 +96,7 @@ class Listeners:
         found = self._own.pop(partition.name, None)
         if found:
             found.stop()
-            self.path(partition.name).unlink(missing_ok=True)
+            remove_quietly(self.path(partition.name))
 
     def adopt(self, passed: socket.socket, partition: Partition) -> None:
         """Serve a socket that was passed for one partition."""
@@ -112,7 +113,7 @@ class Listeners:
         for listener in [*self._own.values(), *self._common]:
             listener.stop()
         for name in self._own:
-            self.path(name).unlink(missing_ok=True)
+            remove_quietly(self.path(name))
         self._own.clear()
         self._common.clear()
 

@@ -11,12 +11,12 @@ the end of the sessions.  So no call of an old IPL can run in the new one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import trio
 
 from hcall_abi.consumers import Consumer
-from hcall_abi.errors import SwpksError
 from hcall_abi.faults import BusyFault, NvramFault, checked_plan
 from hcall_abi.frames import GoodbyeReason
 from hcall_server.faults.busy import BusyCalls
@@ -46,10 +46,13 @@ class Transport(Protocol):
         """Serve connections of `machine`, and end those past their deadline, until cancelled."""
 
     def open(self, partition: Partition) -> None:
-        """Listen for a partition that has been activated; OperatorError when that is impossible."""
+        """Listen for a partition that is about to be activated; all or nothing.
+
+        OperatorError if that is impossible, ScarcityError if the host gives too little for it.
+        """
 
     def close(self, partition: Partition) -> None:
-        """Stop listening for a partition."""
+        """Stop listening for a partition; never raises, because a power-off may not fail half-way."""
 
     def access_key(self, partition: Partition) -> bytes:
         """Return the key that a partition's clients prove themselves with; b"" where no proof is right.
@@ -138,22 +141,24 @@ class Machine:
     # What the console asks for
 
     def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
-        """Make a partition, powered off."""
-        partition = self.system.create(name, kbytes, auto_start=auto_start)
-        try:
+        """Make a partition, powered off; any error leaves the system without it."""
+        with ExitStack() as undo:
+            partition = self.system.create(name, kbytes, auto_start=auto_start)
+            undo.callback(self.system.partitions.pop, name)
             self.transport.access_key(partition)
-        except SwpksError:
-            del self.system.partitions[name]  # a refused request changes nothing
-            raise
+            undo.pop_all()
         self._tell("partition.created", partition, kbytes=kbytes)
         return partition
 
     def power_on(self, name: str) -> Partition:
-        """Activate a partition and listen for it."""
+        """Activate a partition and listen for it; any error leaves it off, and without a socket."""
         partition = self.system.find(name)
         partition.next_power(PowerEvent.POWER_ON)
-        self.transport.open(partition)  # before the IPL: what is refused changes nothing
-        self.system.power_on(name)
+        with ExitStack() as undo:
+            self.transport.open(partition)
+            undo.callback(self.transport.close, partition)
+            self.system.power_on(name)
+            undo.pop_all()
         self._tell("partition.activated", partition, ipl_count=partition.ipl_count)
         return partition
 

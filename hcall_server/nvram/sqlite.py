@@ -17,7 +17,7 @@ from typing import Any
 
 from hcall_abi.rules import storage as rules
 from hcall_server.files import sync_folder
-from hcall_server.nvram.files import make_private_file, unusable
+from hcall_server.nvram.files import demand_plain_companions, make_private_file, unusable
 from hcall_server.nvram.mark import HighWaterMark
 from hcall_server.nvram.seam import NvramError, NvramInUseError, Trouble
 
@@ -66,6 +66,7 @@ class SqliteNvram:
     def __init__(self, path: Path) -> None:
         self._path = path
         make_private_file(path)
+        demand_plain_companions(path)
         with self._translated("corrupt", opening=True):
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:

@@ -26,6 +26,7 @@ from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.partition import LATCH, Partition
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import Sealer, SystemRecord
+from hcall_server.service.entropy import checked
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.writeback.encryptor import Clock, Encryptor
 from hcall_server.writeback.recover import recover_partitions, recover_system
@@ -54,6 +55,7 @@ def assemble(seams: Seams, settings: Settings) -> Machine:
     opened.  A partition that can't be opened is in the system, with `refused` set.  No partition is
     activated yet: `Machine.start` does that.
     """
+    seams = seams._replace(entropy=checked(seams.entropy))
     records = seams.nvram.load()
     identity = identity_of(seams.components.anchor_card, records, seams.entropy)
     sealer = Sealer(identity, seams.entropy)

@@ -27,6 +27,7 @@ from hcall_server.keystore.store import Entropy
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.assembly import Seams
+from hcall_server.service.entropy import checked
 from hcall_server.writeback.worker import ThreadWorker
 
 
@@ -41,7 +42,7 @@ class State:
         self.folder = folder.absolute()
         self.run_folder = self.folder / "run"
         self._keys = self.folder / "access-keys"
-        self.listeners = Listeners(self.run_folder, AccessKeys(self._keys, entropy))
+        self.listeners = Listeners(self.run_folder, AccessKeys(self._keys, checked(entropy)))
         self._entropy = entropy
         self._lock = -1
         try:
@@ -76,7 +77,7 @@ class State:
             clock=time.monotonic,
             nvram=SqliteNvram(self.folder / "nvram.sqlite"),
             components=Components(anchor_card=AnchorCard(self.folder / "anchor-card")),
-            worker=ThreadWorker(),
+            worker=ThreadWorker().started(),
             transport=self.listeners,
         )
 

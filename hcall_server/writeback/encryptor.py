@@ -10,6 +10,11 @@ neither goes back without the other.
     the commit fails      -> everything stays dirty and is tried again, later and later
 
 Nothing is ever reported as flushed before its commit has returned.
+
+A flush fails for three kinds of reasons: NVRAM refuses; the host has no entropy, memory or thread; or a bug
+raises any other exception.  All three are handled alike.  An exception that ended the encryptor would end
+the whole server, and with it the changes of all partitions that no commit has taken yet.  A server that goes
+on and says that it is not healthy loses nothing: guests are told "pending", and the operator can act.
 """
 
 from __future__ import annotations
@@ -20,9 +25,12 @@ from typing import NamedTuple
 
 import trio
 
+from hcall_abi.errors import SwpksError
+from hcall_abi.rules import storage as rules
+from hcall_abi.scarcity import scarcity_of
 from hcall_server.keystore.store import Keystore
 from hcall_server.nvram.names import SYSTEM, image_name, profile_name
-from hcall_server.nvram.seam import Nvram, NvramError
+from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.profile import PartitionProfile
 from hcall_server.sealing import Sealer, SystemRecord, seal_image, seal_profile, seal_system
@@ -39,7 +47,7 @@ STALL = 2.0
 
 Clock = Callable[[], float]
 """Seconds since some moment; never goes back."""
-OnTrouble = Callable[[NvramError | None], None]
+OnTrouble = Callable[[SwpksError | None], None]
 Records = dict[str, bytes | None]
 
 
@@ -93,7 +101,7 @@ class Encryptor:
         self._turn = trio.Lock()
         self._commit_since: float | None = None
         self._retry = 0.0
-        self._error: NvramError | None = None
+        self._error: SwpksError | None = None
         self._commits = 0
         self._failures = 0
 
@@ -130,7 +138,7 @@ class Encryptor:
                 await trio.sleep(self._retry)
 
     async def flush(self) -> bool:
-        """Make everything durable that is dirty now; False when NVRAM refused, nothing is lost then."""
+        """Make everything durable that is dirty now; False if that failed, and then nothing is lost."""
         async with self._turn:
             if not self._dirty and not self._loose:
                 return True
@@ -139,9 +147,9 @@ class Encryptor:
             self._flying_since, self._commit_since = self._dirty_since, self._clock()
             try:
                 await self._commit(batch, loose)
-            except NvramError as error:
+            except Exception as error:
                 self._put_back(loose)
-                self._note_failure(error)
+                self._note_failure(flush_error(error))
                 return False
             except BaseException:
                 self._put_back(loose)
@@ -217,7 +225,7 @@ class Encryptor:
         if any(snapshot.awaited for snapshot in self._flying.values()):
             self._hurry.set()
 
-    def _note_failure(self, error: NvramError) -> None:
+    def _note_failure(self, error: SwpksError) -> None:
         self._failures += 1
         self._error = error
         self._retry = min(max(2 * self._retry, FIRST_RETRY), LAST_RETRY)
@@ -231,3 +239,15 @@ class Encryptor:
         if self._error:
             self._error, self._retry = None, 0.0
             self.on_trouble(None)
+
+
+def flush_error(error: Exception) -> SwpksError:
+    """Return why a flush failed, as an error with a rule; its `__cause__` is the exception of a bug."""
+    if isinstance(error, SwpksError):
+        return error
+    found: SwpksError | None = scarcity_of(error, "the flush")
+    if found is None:
+        name = type(error).__name__
+        found = SwpksError(rules.FLUSH_FINISHED, f"a bug ended the flush ({name}): see the trace in the log")
+        found.__cause__ = error
+    return found

@@ -63,7 +63,7 @@ def test_the_page_has_every_problem() -> None:
     assert table("status | type | title") == [
         [str(kind.status), kind.type, kind.title] for kind in ProblemKind
     ]
-    assert len({kind.status for kind in ProblemKind}) == len(ProblemKind)
+    assert len({kind.type for kind in ProblemKind}) == len(ProblemKind)
 
 
 def test_the_page_has_every_field() -> None:

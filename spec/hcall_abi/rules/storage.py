@@ -140,6 +140,10 @@ NVRAM_WRITABLE = Rule(
     "nvram.writable", "NVRAM is a plain file that the server may read and write", _NVRAM, _OPERATOR
 )
 
+FLUSH_FINISHED = Rule(
+    "flush.finished", "a flush does not fail inside the server", "spec/service.md#scarcity", Fault.INTERNAL
+)
+
 # The state folder
 
 STATE_OWNER = Rule("state.owner", "one server at a time uses a state", _STATE, _OPERATOR)
