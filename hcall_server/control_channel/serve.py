@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -17,6 +18,7 @@ from trio.lowlevel import wait_readable
 
 from hcall_abi.scarcity import scarcity_of
 from hcall_server.control_channel.loading import beside_the_loop
+from hcall_server.control_channel.reserve import Reserve
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
 
@@ -56,17 +58,20 @@ async def serve_control(
     accepts no more and gives requests under way `GRACE_SECONDS`.
     """
     listen_socket.setblocking(False)
-    task_status.started()
-    while True:
-        await wait_readable(listen_socket)
-        try:
-            # A thread, so that the data channel goes on meanwhile.
-            http = await trio.to_thread.run_sync(_load, machine)
-        except Exception as error:
-            _log.error("control.not_loaded", **_reason(error))
-            await _turn_away(listen_socket, error)
-        else:
-            await _ControlListener(listen_socket, http).run()
+    with closing(Reserve()) as reserve:
+        task_status.started()
+        while True:
+            reserve.refill()
+            await wait_readable(listen_socket)
+            reserve.give_up()  # the import opens one file at a time
+            try:
+                # A thread, so that the data channel goes on meanwhile.
+                http = await trio.to_thread.run_sync(_load, machine)
+            except Exception as error:
+                _log.error("control.not_loaded", **_reason(error))
+                await _turn_away(listen_socket, error)
+            else:
+                await _ControlListener(listen_socket, http, reserve).run()
 
 
 def _load(machine: Machine) -> Http:
@@ -109,9 +114,11 @@ def _reason(error: Exception) -> dict[str, Any]:
 class _ControlListener:
     """Accepts connections, and holds each of them to its bounds."""
 
-    def __init__(self, listen_socket: socket.socket, http: Http) -> None:
+    def __init__(self, listen_socket: socket.socket, http: Http, reserve: Reserve) -> None:
         self._socket = listen_socket
         self._http = http
+        self._reserve = reserve
+        self._reserve.refill()
         self._room = trio.Semaphore(MAX_CONNECTIONS)
         self._scopes: set[trio.CancelScope] = set()
 
@@ -139,6 +146,8 @@ class _ControlListener:
                 continue
             except OSError as error:
                 # Most likely too many open files: the data channel has them, and gives some back.
+                if self._reserve.give_up():
+                    continue
                 if not logged:  # ten lines a second would say nothing more
                     logged = True
                     _log.warning("control.not_accepted", **_reason(error))
@@ -159,4 +168,5 @@ class _ControlListener:
             finally:
                 self._scopes.discard(scope)
                 stream.socket.close()
+                self._reserve.refill()
                 self._room.release()

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from hcall_client.calls import confirm_object_flushed
-from hcall_client.console import ConsoleRefused, power_on, show_health
+from hcall_client.console import ConsoleRefused, power_off, power_on, show_health
 from swpks.testing import ServerProcess
 from tests.data_channel.support import OS, read, write
 from tests.rules.process import told
@@ -44,9 +44,7 @@ def test_without_a_descriptor_a_verb_is_refused_whole(server: ServerProcess) -> 
     server.partitions = ["alpha:64", "off:8"]
     server.start()
     server.hmc("power", "off", "off")
-    transport = httpx.HTTPTransport(uds=str(server.control_socket))
-    client = httpx.Client(transport=transport, base_url="http://swpks")
-    with client, server.connect_blocking("alpha") as session:
+    with _client(server) as client, server.connect_blocking("alpha") as session:
         system = client.get("/v1/system").json()
         files = _files(server)
         with no_descriptors(server):
@@ -59,9 +57,8 @@ def test_without_a_descriptor_a_verb_is_refused_whole(server: ServerProcess) -> 
             session.call(write(b"label"))
             while not session.call(confirm_object_flushed(OS, b"label")).flushed:
                 pass
-            waiting = socket.socket(socket.AF_UNIX)
-            waiting.connect(str(server.control_socket))
-        waiting.close()
+            assert server.console.call(show_health()).ok
+            server.console.call(power_off("alpha"))
         assert client.post("/v1/partitions/off/power-on").json()["power"] == "running"
         assert client.post("/v1/partitions", json={"name": "new"}).status_code == 201
     assert server.console.call(show_health()).ok
@@ -74,19 +71,30 @@ def _files(server: ServerProcess) -> list[str]:
 
 
 def test_the_first_request_without_a_descriptor(server: ServerProcess) -> None:
-    """The HTTP stack cannot be loaded: no busy loop, and the client that waits is served once it can be."""
+    """The console has descriptors in reserve: for loading its HTTP stack, and for its connection.
+
+    A second console waits, and is served when the first has gone; guests go on meanwhile.
+    """
     server.start()
-    with server.connect_blocking("alpha") as session, socket.socket(socket.AF_UNIX) as waiting:
-        with no_descriptors(server):
-            waiting.connect(str(server.control_socket))
-            waiting.sendall(b"GET /health HTTP/1.1\r\nhost: swpks\r\n\r\n")
+    with server.connect_blocking("alpha") as session, no_descriptors(server):
+        with _client(server) as first, socket.socket(socket.AF_UNIX) as second:
+            assert first.get("/health").json()["ok"]
+            second.settimeout(20)
+            second.connect(str(server.control_socket))
+            second.sendall(b"GET /health HTTP/1.1\r\nhost: swpks\r\n\r\n")
+            assert first.get("/v1/system").is_success
             session.call(write(b"label"))
-        waiting.settimeout(20)
-        answer = waiting.recv(65536)
-        assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 503"))
+            first.close()
+            assert second.recv(65536).startswith(b"HTTP/1.1 200")
+        assert server.console.call(show_health()).ok
         assert session.call(read(b"label")).data == b"x"
-    assert server.console.call(show_health()).ok
     assert server.stop() == 0
+
+
+def _client(server: ServerProcess) -> httpx.Client:
+    """A console that keeps its connection."""
+    transport = httpx.HTTPTransport(uds=str(server.control_socket))
+    return httpx.Client(transport=transport, base_url="http://swpks")
 
 
 NO_THREAD = """
