@@ -58,6 +58,7 @@ async def serve_control(
     accepts no more and gives requests under way `GRACE_SECONDS`.
     """
     listen_socket.setblocking(False)
+    failed = ""
     with closing(Reserve()) as reserve:
         task_status.started()
         while True:
@@ -68,7 +69,8 @@ async def serve_control(
                 # A thread, so that the data channel goes on meanwhile.
                 http = await trio.to_thread.run_sync(_load, machine)
             except Exception as error:
-                _log.error("control.not_loaded", **_reason(error))
+                if failed != (failed := repr(error)):  # without a descriptor it fails ten times a second
+                    _log.error("control.not_loaded", **_reason(error))
                 await _turn_away(listen_socket, error)
             else:
                 await _ControlListener(listen_socket, http, reserve).run()

@@ -19,6 +19,7 @@ from hcall_client.request import Authorization
 from hcall_server.control_channel import app, http, serve
 from hcall_server.data_channel.connection import serve_stream
 from tests.control_channel.rig import make_machine, over_socket, served
+from tests.rules.breaking import logged
 
 
 @pytest.fixture
@@ -254,6 +255,21 @@ async def test_a_silent_caller_of_a_stack_that_does_not_load(machine, tmp_path, 
         async with await connect(path) as stream:
             assert await everything(stream) == b""
         assert (await exchange(path, b"GET /health HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 500 ")
+
+
+async def test_the_same_reason_is_logged_once(machine, tmp_path, monkeypatch) -> None:
+    """Without descriptors the loading fails ten times a second; the log has the rule, and has it once."""
+
+    def broken(machine):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(serve, "_load", broken)
+    with logged("control.not_loaded") as lines:
+        async with served(machine, tmp_path / "control.sock") as path, over_socket(path) as client:
+            for _ in range(3):
+                refused = await client.get("/health")
+                assert (refused.status_code, refused.json()["rule_id"]) == (503, "scarce.descriptors")
+    assert [line["rule_id"] for line in lines] == ["scarce.descriptors"]
 
 
 async def test_the_socket_stays_the_callers(machine, tmp_path) -> None:

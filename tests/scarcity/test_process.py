@@ -116,7 +116,7 @@ sys.exit(main(sys.argv[1:]))
 
 def huge_stacks() -> None:
     """Leave no room for the stack of a thread: what the kernel says then is what it says to RLIMIT_NPROC."""
-    resource.setrlimit(resource.RLIMIT_STACK, (1 << 32, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 32, resource.getrlimit(resource.RLIMIT_STACK)[1]))
     resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
 
 
