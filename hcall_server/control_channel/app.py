@@ -21,10 +21,10 @@ from starlette.routing import Route
 from hcall_abi.bounds import MAX_REQUEST_BODY, REQUEST_BODY_SECONDS
 from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Verb
 from hcall_abi.control_bodies import Body
-from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.errors import OperatorError
 from hcall_abi.rules import console as rules
 from hcall_server.control_channel import openapi
-from hcall_server.control_channel.problems import ProblemError, problem_of
+from hcall_server.control_channel.problems import ProblemError, explained_error, problem_of
 from hcall_server.control_channel.verbs import PERFORMED, Answer, Call, Reply, Text
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
@@ -147,8 +147,9 @@ def _refused(request: Request, error: Exception) -> Response:
     """Log an error by its rule, and turn it into a problem."""
     problem = problem_of(error)
     log = _log.bind(method=request.method, path=request.url.path, status=problem.status)
-    if isinstance(error, SwpksError):
-        log.info("control.refused", **explained(error))
+    found = explained_error(error)
+    if found.rule is not rules.REQUEST_ANSWERED:
+        log.info("control.refused", **explained(found))
     else:
         log.error("control.failed", exc_info=error)
     headers = {"allow": error.allow} if isinstance(error, ProblemError) and error.allow else None

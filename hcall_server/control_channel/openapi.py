@@ -71,18 +71,20 @@ def _parameter(name: str) -> dict[str, Any]:
 
 
 def _responses(verb: Verb) -> dict[str, Any]:
-    answers = {
-        str(status): {
-            "description": verb.summary,
-            "content": _content(JSON, body) if body else {PROMETHEUS: {"schema": {"type": "string"}}},
-        }
-        for status, body in verb.answers.items()
-    }
-    problems = {
-        str(kind.status): {"description": kind.title, "content": _content(PROBLEM_JSON, Problem)}
-        for kind in problems_of(verb)
-    }
-    return problems | answers
+    """Return the answers by status: one status may have several kinds of problems, and an answer too."""
+    told: dict[str, dict[str, Any]] = {}
+    for kind in problems_of(verb):
+        _add(told, kind.status, kind.title, _content(PROBLEM_JSON, Problem))
+    for status, body in verb.answers.items():
+        content = _content(JSON, body) if body else {PROMETHEUS: {"schema": {"type": "string"}}}
+        _add(told, status, verb.summary, content)
+    return told
+
+
+def _add(told: dict[str, dict[str, Any]], status: int, description: str, content: dict[str, Any]) -> None:
+    before = told.get(str(status), {"description": "", "content": {}})
+    words = "; ".join(filter(None, (before["description"], description)))
+    told[str(status)] = {"description": words, "content": before["content"] | content}
 
 
 def _content(media_type: str, body: type[Body | Answered]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from hcall_abi.control import ProblemKind
 from hcall_abi.control_bodies import Problem
 from hcall_abi.errors import SwpksError
 from hcall_abi.rules import console as rules
+from hcall_abi.rules import service
 from hcall_abi.rules.rule import Fault, Rule
+from hcall_abi.scarcity import scarcity_of
 
 
 class ProblemError(SwpksError):
@@ -20,14 +22,24 @@ class ProblemError(SwpksError):
         self.allow = allow
 
 
-_KINDS = {kind.rule: kind for kind in ProblemKind if kind.rule} | {rules.NAME_EXISTS: ProblemKind.NOT_FOUND}
+_SCARCE = (
+    service.SCARCE_DESCRIPTORS,
+    service.SCARCE_ENTROPY,
+    service.SCARCE_MEMORY,
+    service.SCARCE_SPACE,
+    service.SCARCE_THREADS,
+)
+_KINDS = {
+    **{kind.rule: kind for kind in ProblemKind if kind.rule},
+    **dict.fromkeys(_SCARCE, ProblemKind.SCARCITY),
+    rules.NAME_EXISTS: ProblemKind.NOT_FOUND,
+}
 """The kinds of problems that follow from the rule; all other rules follow from whose fault they are."""
 
 
 def problem_of(error: Exception) -> Problem:
     """Return the problem that a client gets for `error`; only a SwpksError shows its own text."""
-    if not isinstance(error, SwpksError):
-        error = SwpksError(rules.REQUEST_ANSWERED, "the server failed; its log has the reason")
+    error = explained_error(error)
     rule, kind = error.rule, kind_of(error.rule)
     return Problem(
         type=kind.type,
@@ -42,8 +54,15 @@ def problem_of(error: Exception) -> Problem:
     )
 
 
+def explained_error(error: Exception) -> SwpksError:
+    """Return an error with a rule: itself, what ran out on the host, or a failure of the server."""
+    if isinstance(error, SwpksError):
+        return error
+    failed = SwpksError(rules.REQUEST_ANSWERED, "the server failed; its log has the reason")
+    return scarcity_of(error) or failed
+
+
 def kind_of(rule: Rule) -> ProblemKind:
     """Return the kind of problem that answers a broken rule."""
-    if rule.fault is Fault.STORAGE:
-        return ProblemKind.STORAGE
-    return _KINDS.get(rule, ProblemKind.REFUSED)
+    other = ProblemKind.STORAGE if rule.fault is Fault.STORAGE else ProblemKind.REFUSED
+    return _KINDS.get(rule, other)

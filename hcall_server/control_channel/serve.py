@@ -8,14 +8,18 @@ the number of connections has no bound.
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import wait_readable
 
+from hcall_abi.scarcity import scarcity_of
 from hcall_server.control_channel.loading import beside_the_loop
-from hcall_server.machine.logs import Log
+from hcall_server.control_channel.reserve import Reserve
+from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
 
 if TYPE_CHECKING:
@@ -33,6 +37,12 @@ GRACE_SECONDS = 2.0
 RETRY_SECONDS = 0.1
 """How long to wait when the system gives no more connections."""
 
+ASKING_SECONDS = 1.0
+"""How long the client of a server that cannot load its HTTP stack may take to send a request."""
+
+REQUEST_BYTES = 128 * 1024
+"""More than a request with its largest body."""
+
 _log = Log()
 
 
@@ -48,17 +58,22 @@ async def serve_control(
     accepts no more and gives requests under way `GRACE_SECONDS`.
     """
     listen_socket.setblocking(False)
-    task_status.started()
-    while True:
-        await wait_readable(listen_socket)
-        try:
-            # A thread, so that the data channel goes on meanwhile.
-            http = await trio.to_thread.run_sync(_load, machine)
-        except Exception as error:
-            _log.error("control.not_loaded", exc_info=error)
-            _hang_up(listen_socket)
-        else:
-            await _ControlListener(listen_socket, http).run()
+    failed = ""
+    with closing(Reserve()) as reserve:
+        task_status.started()
+        while True:
+            reserve.refill()
+            await wait_readable(listen_socket)
+            reserve.give_up()  # the import opens one file at a time
+            try:
+                # A thread, so that the data channel goes on meanwhile.
+                http = await trio.to_thread.run_sync(_load, machine)
+            except Exception as error:
+                if failed != (failed := repr(error)):  # without a descriptor it fails ten times a second
+                    _log.error("control.not_loaded", **_reason(error))
+                await _turn_away(listen_socket, error)
+            else:
+                await _ControlListener(listen_socket, http, reserve).run()
 
 
 def _load(machine: Machine) -> Http:
@@ -69,20 +84,43 @@ def _load(machine: Machine) -> Http:
     return Http(make_app(machine))
 
 
-def _hang_up(listen_socket: socket.socket) -> None:
-    """Close the connection that waits; the next one tries again."""
+async def _turn_away(listen_socket: socket.socket, error: Exception) -> None:
+    """Answer the connection that waits with a problem, without the HTTP stack.  The next one tries again."""
+    answer = _answer(error)
     try:
-        listen_socket.accept()[0].close()
+        accepted, _ = listen_socket.accept()
     except OSError:
+        await trio.sleep(RETRY_SECONDS)  # the connection still waits: without a pause this would spin
         return
+    async with trio.SocketStream(trio.socket.from_stdlib_socket(accepted)) as stream:
+        with trio.move_on_after(ASKING_SECONDS), contextlib.suppress(trio.BrokenResourceError):
+            await stream.receive_some(REQUEST_BYTES)
+            await stream.send_all(answer)
+
+
+def _answer(error: Exception) -> bytes:
+    """Return the answer to a request without the HTTP stack; b"" where even this cannot be loaded."""
+    try:
+        from hcall_server.control_channel.by_hand import answer_by_hand
+    except (OSError, ImportError, MemoryError):
+        return b""
+    return answer_by_hand(error)
+
+
+def _reason(error: Exception) -> dict[str, Any]:
+    """Return the fields of the log that tell of an error: what ran out, else the trace of a bug."""
+    found = scarcity_of(error)
+    return explained(found) if found else {"exc_info": error}
 
 
 class _ControlListener:
     """Accepts connections, and holds each of them to its bounds."""
 
-    def __init__(self, listen_socket: socket.socket, http: Http) -> None:
+    def __init__(self, listen_socket: socket.socket, http: Http, reserve: Reserve) -> None:
         self._socket = listen_socket
         self._http = http
+        self._reserve = reserve
+        self._reserve.refill()
         self._room = trio.Semaphore(MAX_CONNECTIONS)
         self._scopes: set[trio.CancelScope] = set()
 
@@ -101,6 +139,7 @@ class _ControlListener:
 
     async def _next(self) -> trio.SocketStream:
         """Return the next connection; one that is gone before it is accepted does not count."""
+        logged = False
         while True:
             await wait_readable(self._socket)
             try:
@@ -109,7 +148,11 @@ class _ControlListener:
                 continue
             except OSError as error:
                 # Most likely too many open files: the data channel has them, and gives some back.
-                _log.warning("control.not_accepted", reason=error.strerror)
+                if self._reserve.give_up():
+                    continue
+                if not logged:  # ten lines a second would say nothing more
+                    logged = True
+                    _log.warning("control.not_accepted", **_reason(error))
                 await trio.sleep(RETRY_SECONDS)
                 continue
             return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
@@ -127,4 +170,5 @@ class _ControlListener:
             finally:
                 self._scopes.discard(scope)
                 stream.socket.close()
+                self._reserve.refill()
                 self._room.release()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.abc import Stream
 
+from hcall_abi.errors import ScarcityError
 from hcall_server.data_channel.conversation import ServerConversation
 from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.stream import RECEIVE_SIZE, SocketStream
@@ -64,6 +65,9 @@ class Connection:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             self._counters.lost += 1
             self._conversation.log.info("connection.lost")
+        except* ScarcityError as errors:
+            self._counters.lost += 1
+            self._log_scarcity(errors)
         except* Exception:
             # A bug of ours: it ends this connection, with a trace in the log, and no other.
             self._counters.crashed += 1
@@ -72,6 +76,12 @@ class Connection:
             self._conversation.end_batch()
             self._machine.sessions.remove(self.link)
             await trio.aclose_forcefully(self._stream)
+
+    def _log_scarcity(self, errors: ExceptionGroup[ScarcityError]) -> None:
+        """Log why the host could not serve this connection.  It is no bug, and the next one may be served."""
+        for error in errors.exceptions:
+            if isinstance(error, ScarcityError):
+                self._conversation.log.error("connection.failed", **logs.explained(error))
 
     async def _talk(self) -> None:
         conversation, link, receive = self._conversation, self.link, self._stream.receive_some

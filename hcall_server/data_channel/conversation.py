@@ -63,7 +63,7 @@ class ServerConversation:
         self._machine = machine
         self._link = link
         self._door = door
-        self._nonce = machine.entropy(NONCE_SIZE)
+        self._nonce = b""  # until HELLO
         self._session = Session(Role.SERVER)
         self._violation: Goodbye | None = None
         self._refusals = RefusalLog()
@@ -82,7 +82,8 @@ class ServerConversation:
         return None if self._session.state in _OVER else self._link.ending or self._violation
 
     def greet(self) -> bytes:
-        """Return HELLO, the first bytes of a connection."""
+        """Return HELLO, the first bytes of a connection; ScarcityError if there is no nonce for it."""
+        self._nonce = self._machine.entropy(NONCE_SIZE)
         return self._session.send(Hello(VERSION, VERSION, MAX_BODY, 0, self._nonce, SERVER_NAME))
 
     def receive(self, data: bytes | bytearray) -> Iterator[bytes]:

@@ -97,7 +97,8 @@ class Listeners:
     def open(self, partition: Partition) -> None:
         """Make a partition's private socket and serve it; a passed socket takes its place.
 
-        OperatorError once the server stops, and where the socket can't be made.
+        OperatorError once the server stops, and where the socket can't be made; ScarcityError where the
+        host gives too little for it.
         """
         if self._closed:
             raise OperatorError(rules.STOP_SOCKETS, f"{partition.name} cannot be reached: the server stops")

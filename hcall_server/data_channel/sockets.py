@@ -10,11 +10,14 @@ import re
 import socket
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from hcall_abi.bounds import LONGEST_SOCKET_PATH
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
+from hcall_abi.scarcity import scarcity_of
+from hcall_server.machine import logs
 
 BACKLOG = 128
 """Connections that wait to be accepted."""
@@ -22,31 +25,56 @@ BACKLOG = 128
 FIRST_PASSED = 3
 """Number of the first descriptor that a service manager passes (sd_listen_fds)."""
 
+_log = logs.Log()
+
 
 def listen_unix(path: Path) -> socket.socket:
     """Return a listening socket at `path`, mode 0600 from the first moment.
 
     What an earlier server left there is removed: the caller holds the lock of the state, so nobody
-    serves it.  Raises OperatorError for a path that is too long or taken by something else.
+    serves it.  Raises OperatorError for a path that is too long or taken by something else, and
+    ScarcityError if the host gives too little.  After an error there is no socket at the path.
     """
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise OperatorError(
             rules.SOCKET_PATH,
             f"socket path {path} has {len(os.fsencode(path))} bytes: choose a shorter --state or name",
         )
-    remove_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ExitStack() as undo:
+        try:
+            remove_stale(path)
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            undo.callback(listener.close)
+            listener.setblocking(False)
+            _bind_private(listener, path)
+            undo.callback(remove_quietly, path)
+            listener.listen(BACKLOG)
+        except OSError as error:
+            place = f"can't listen at {path}"
+            wrong = OperatorError(rules.SOCKET_FOLDER, f"{place}: {error.strerror}")
+            raise scarcity_of(error, place) or wrong from None
+        undo.pop_all()
+    return listener
+
+
+def _bind_private(listener: socket.socket, path: Path) -> None:
+    """Bind with mode 0600 from the first moment: a chmod afterwards would leave a gap."""
     before = os.umask(0o177)
     try:
         listener.bind(os.fspath(path))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise OperatorError(rules.SOCKET_FOLDER, f"can't listen at {path}: {error.strerror}") from None
     finally:
         os.umask(before)
-    listener.setblocking(False)
-    return listener
+
+
+def remove_quietly(path: Path) -> None:
+    """Remove a socket that has no listener any more; one that cannot be removed is logged.
+
+    It does no harm: a connection to it is refused, and the next `listen_unix` removes it.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("socket.left", path=str(path), reason=error.strerror)
 
 
 def remove_stale(path: Path) -> None:
@@ -66,9 +94,10 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
         listener = socket.create_server(address, family=family, backlog=BACKLOG)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OperatorError(rules.SOCKET_ADDRESS, f"can't listen at {host}, port {port}: {reason}") from None
+    except (OSError, ValueError) as error:  # a name that has no form for DNS is a ValueError
+        place, reason = f"can't listen at {host}, port {port}", getattr(error, "strerror", None) or error
+        wrong = OperatorError(rules.SOCKET_ADDRESS, f"{place}: {reason}")
+        raise scarcity_of(error, place) or wrong from None
     listener.setblocking(False)
     return listener
 

@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 from hcall_abi.arguments import Kind
 from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.errors import ScarcityError
 from hcall_abi.faults import BusyFault
 from hcall_abi.frames import HCall, HReturn
 from hcall_abi.rules import hcalls as rules
 from hcall_server.faults.plan import Plan
 from hcall_server.hcalls.answers import PADDING, Calls
-from hcall_server.hcalls.refusals import OnRefusal, Refusal
+from hcall_server.hcalls.refusals import OnRefusal, Refusal, aborted
 from hcall_server.keystore.store import Keystore
 from hcall_server.platform.partition import Partition
 
@@ -53,9 +54,12 @@ class BusyCalls:
         fault = self._plan.met_by(call.opcode, self._clock())
         if fault is None:
             return self._inner.execute(call)
-        self._on_refusal(_busy(fault), call)
-        outputs = _outputs(keystore, call)
-        return HReturn(call.tag, int(fault.status), outputs + PADDING[len(outputs)], ())
+        try:
+            outputs, refusal = _outputs(keystore, call), _busy(fault)
+        except ScarcityError as error:
+            outputs, refusal = (), aborted(error)
+        self._on_refusal(refusal, call)
+        return HReturn(call.tag, int(refusal.status), outputs + PADDING[len(outputs)], ())
 
     def _may_be_busy(self, keystore: Keystore, call: HCall) -> bool:
         """Whether the partition has this call, and its continue token, if there is one, is good."""

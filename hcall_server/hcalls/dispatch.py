@@ -10,12 +10,13 @@ guest sends: a refusal becomes a status, and `on_refusal` is told why.
 from __future__ import annotations
 
 from hcall_abi.calls import Opcode
+from hcall_abi.errors import ScarcityError
 from hcall_abi.frames import HCall, HReturn, new_tuple
 from hcall_abi.rules import hcalls as rules
 from hcall_server.hcalls.answers import PADDING
 from hcall_server.hcalls.context import Context
 from hcall_server.hcalls.handlers import HANDLERS
-from hcall_server.hcalls.refusals import OnRefusal, Refusal, refusal_of
+from hcall_server.hcalls.refusals import OnRefusal, Refusal, aborted, refusal_of
 from hcall_server.keystore.refusals import KeystoreRefusal
 from hcall_server.keystore.store import Keystore
 from hcall_server.platform.partition import Partition
@@ -63,6 +64,8 @@ class HypervisorCalls:
             status, outputs, writes = self._refused(refusal, call)
         except KeystoreRefusal as error:
             status, outputs, writes = self._refused(refusal_of(Opcode(opcode), error), call)
+        except ScarcityError as error:
+            status, outputs, writes = self._refused(aborted(error), call)
         return new_tuple(HReturn, (tag, status, outputs + PADDING[len(outputs)], writes))
 
     def _refused(self, refusal: Refusal, call: HCall) -> tuple[int, tuple[int, ...], tuple[()]]:

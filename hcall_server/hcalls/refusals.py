@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from hcall_abi.arguments import Arg
 from hcall_abi.calls import CALLS, Opcode
-from hcall_abi.errors import SwpksError
+from hcall_abi.errors import ScarcityError, SwpksError
 from hcall_abi.frames import HCall
 from hcall_abi.rules import hcalls as rules
 from hcall_abi.rules.rule import Rule
@@ -117,6 +117,11 @@ def refusal_of(call: Opcode, error: KeystoreRefusal) -> Refusal:
     rule, argument, outputs = REFUSALS_OF.get((call, kind)) or REFUSALS[kind]
     status = rule.status or (CALLS[call].arg(argument).status if argument else None)
     return Refusal(rule, str(error), status=status, argument=argument, outputs=outputs)
+
+
+def aborted(error: ScarcityError) -> Refusal:
+    """Return the refusal of a call for which the host gives too little: H_ABORTED; nothing was changed."""
+    return Refusal(error.rule, error.message, status=Status.H_ABORTED)
 
 
 def _forbidden(call: Opcode, error: Forbidden) -> Refusal:

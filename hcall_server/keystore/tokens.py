@@ -26,11 +26,9 @@ class Tokens(Generic[T]):
         self._open: dict[int, T] = {}
 
     def issue(self, item: T) -> int:
-        """Return a token for `item`."""
-        if len(self._open) >= MAX_OPEN:
-            del self._open[next(iter(self._open))]
+        """Return a token for `item`.  If the entropy fails, no token is dropped."""
         token = self._new()
-        self._open[token] = item
+        self._place(token, item)
         return token
 
     def retire(self, token: int) -> None:
@@ -40,6 +38,11 @@ class Tokens(Generic[T]):
     def clear(self) -> None:
         """Drop all tokens, as an IPL does."""
         self._open.clear()
+
+    def _place(self, token: int, item: T) -> None:
+        if len(self._open) >= MAX_OPEN:
+            del self._open[next(iter(self._open))]
+        self._open[token] = item
 
     def _new(self) -> int:
         """Return a random token of 64 bits that is neither 0 nor open, so that none can be guessed."""
@@ -69,6 +72,12 @@ class Listings(Tokens[tuple[Consumer, Sequence[bytes]]]):
         return self._open[token][1]
 
     def keep(self, consumer: Consumer, used: int, rest: Sequence[bytes]) -> int:
-        """Retire the token `used` and return one for `rest`, 0 when nothing is left."""
+        """Retire the token `used` and return one for `rest`, 0 when nothing is left.
+
+        If the entropy fails, `used` stays good.
+        """
+        token = self._new() if rest else 0
         self.retire(used)
-        return self.issue((consumer, rest)) if rest else 0
+        if token:
+            self._place(token, (consumer, rest))
+        return token

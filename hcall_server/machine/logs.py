@@ -145,12 +145,18 @@ def named(rule: Rule) -> dict[str, str]:
     return {"rule_id": rule.id, "rule": rule.sentence, "section": rule.page, **code}
 
 
-def log_trouble(error: NvramError | None) -> None:
-    """Log trouble with NVRAM, and (None) its end (R-23)."""
+def log_trouble(error: SwpksError | None) -> None:
+    """Log a failed flush, and (None) the first one that works again (R-23).
+
+    `nvram.trouble` is about NVRAM; `flush.failed` is about the host, or with a trace about a bug.
+    """
     if error is None:
         Log().info("nvram.recovered")
-    else:
+    elif isinstance(error, NvramError):
         Log().error("nvram.trouble", kind=error.kind, **explained(error))
+    else:
+        trace = {"exc_info": error.__cause__} if error.__cause__ else {}
+        Log().error("flush.failed", **explained(error), **trace)
 
 
 def _emit(level: str, event: str, fields: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ first wait until the IPL count is durable (`hcall_server.machine.ipls`): a serve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import trio
@@ -53,10 +54,13 @@ class Transport(Protocol):
         """Serve connections of `machine`, and end those past their deadline, until cancelled."""
 
     def open(self, partition: Partition) -> None:
-        """Listen for a partition that has been activated; OperatorError when that is impossible."""
+        """Listen for a partition that is about to be activated; all or nothing.
+
+        OperatorError if that is impossible, ScarcityError if the host gives too little for it.
+        """
 
     def close(self, partition: Partition) -> None:
-        """Stop listening for a partition."""
+        """Stop listening for a partition; never raises, because a power-off may not fail half-way."""
 
     def publish_key(self, partition: Partition) -> None:
         """Leave a partition's access key where its clients find it; SwpksError when that is impossible.
@@ -174,25 +178,27 @@ class Machine:
     # What the console asks for
 
     def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
-        """Make a partition, powered off."""
-        partition = self.system.create(name, kbytes, auto_start=auto_start)
-        try:
+        """Make a partition, powered off; any error leaves the system without it."""
+        with ExitStack() as undo:
+            partition = self.system.create(name, kbytes, auto_start=auto_start)
+            undo.callback(self.system.partitions.pop, name)
             self.transport.publish_key(partition)
-        except SwpksError:
-            del self.system.partitions[name]  # a refused request changes nothing
-            raise
+            undo.pop_all()
         self.encryptor.system_changed(self.system)
         self._tell("partition.created", partition, kbytes=kbytes)
         return partition
 
     def power_on(self, name: str) -> Partition:
-        """Activate a partition and listen for it."""
+        """Activate a partition and listen for it; any error leaves it off, and without a socket."""
         partition = self.system.find(name)
         partition.next_power(PowerEvent.POWER_ON)
-        self.transport.open(partition)  # before the IPL: what is refused changes nothing
-        self._ipls.waiting.pop(partition.number, None)
         before = partition.profile
-        self.system.power_on(name)
+        with ExitStack() as undo:
+            self.transport.open(partition)
+            undo.callback(self.transport.close, partition)
+            self.system.power_on(name)
+            undo.pop_all()
+        self._ipls.waiting.pop(partition.number, None)
         self._tell("partition.activated", partition, before, ipl_count=partition.ipl_count)
         return partition
 
@@ -237,12 +243,11 @@ class Machine:
     def rotate_key(self, name: str) -> Partition:
         """Give a partition a new access key; sessions go on, and the next OPEN needs the new key."""
         before = self.system.find(name).access_key
-        partition = self.system.set_access_key(name, self.entropy(ACCESS_KEY_SIZE))
-        try:
+        with ExitStack() as undo:
+            partition = self.system.set_access_key(name, self.entropy(ACCESS_KEY_SIZE))
+            undo.callback(partition.set_access_key, before)
             self.transport.publish_key(partition)
-        except SwpksError:
-            partition.set_access_key(before)  # a refused request changes nothing
-            raise
+            undo.pop_all()
         self._tell("partition.access_key", partition)
         return partition
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError
@@ -29,6 +30,14 @@ def make_private_file(path: Path) -> None:
         if error.errno == errno.ENOSPC:
             raise NvramError("full", f"NVRAM: {path}: {error.strerror}") from None
         raise unusable(path, str(error.strerror)) from None
+
+
+def demand_plain_companions(path: Path) -> None:
+    """Refuse a journal or log of SQLite that is no plain file: SQLite would wait for ever at a pipe."""
+    for name in (f"{path.name}-journal", f"{path.name}-wal"):
+        companion = path.with_name(name)
+        if os.path.lexists(companion) and not stat.S_ISREG(companion.lstat().st_mode):
+            raise unusable(companion, "it is not a plain file")
 
 
 def unusable(path: Path, reason: str) -> OperatorError:

@@ -25,6 +25,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
@@ -74,6 +75,7 @@ class FileMark:
         self._path = path
         self._next = 0
         self._noted = 0
+        self._last = b""
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -92,7 +94,7 @@ class FileMark:
         self._next = keep or 0
         self._write(content, 1 - self._next)
         self._sync()
-        self._noted = 0
+        self._noted, self._last = 0, content
 
     def note(self, content: bytes) -> None:
         """Note a durable commit, in the other slot once enough of them are noted in this one."""
@@ -101,6 +103,7 @@ class FileMark:
             self._next, self._noted = 1 - self._next, 0
         self._write(content, self._next)
         self._noted += 1
+        self._last = content
 
     def old_number(self) -> int | None:
         """Return the number in a mark of level 1; None where there is no such mark.
@@ -119,8 +122,15 @@ class FileMark:
         return int(number)
 
     def close(self) -> None:
-        """Close the file; a second close does nothing."""
+        """Close the file, with the last mark in both slots; a second close does nothing.
+
+        So whoever destroys one slot of a stopped system gains nothing by it.
+        """
         if self._descriptor >= 0:
+            if self._last:
+                with contextlib.suppress(NvramError):
+                    self._sync()  # before the durable slot is written
+                    self._write(self._last, 1 - self._next)
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from hcall_abi.rules import storage as rules
 from hcall_server.files import InPlace, refuse_link, sync_folder
-from hcall_server.nvram.files import make_private_file, unusable
+from hcall_server.nvram.files import demand_plain_companions, make_private_file, unusable
 from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.seam import NvramError, NvramInUseError, Trouble
 
@@ -76,12 +76,13 @@ class SqliteNvram:
         for end in _BESIDE:
             refuse_link(_beside(path, end))
         make_private_file(path)
+        demand_plain_companions(path)
         with self._translated("corrupt", opening=True):
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             with self._translated("corrupt", opening=True):
                 level = self._take_possession()
-                number = self._old_number() if level == 1 else 0
+                number = self._old_number() if level == 1 else None
             self.mark = self._open_mark(number)
             self._place = _Place(path)
         except BaseException:
@@ -204,13 +205,16 @@ class SqliteNvram:
             raise self._corrupt("it has no commit number")
         return rows[0][0]
 
-    def _open_mark(self, number: int) -> FileMark:
-        """Return the high-water mark; one of level 1 may not be above `number`, that of the file."""
+    def _open_mark(self, number: int | None) -> FileMark:
+        """Return the high-water mark.
+
+        For a file of level 1, `number` is that of its last commit: a mark of level 1 may not be above it.
+        """
         path = _beside(self._path, "-mark")
         mark = FileMark(path)
         try:
-            noted = mark.old_number()
-            if noted is not None and noted > number:
+            noted = None if number is None else mark.old_number()
+            if number is not None and noted is not None and noted > number:
                 raise self._older_than(noted, number, path)
             sync_folder(path.parent)
         except BaseException:

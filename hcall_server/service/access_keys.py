@@ -9,6 +9,7 @@ from pathlib import Path
 from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import storage as rules
+from hcall_abi.scarcity import scarcity_of
 from hcall_server.files import replace_private
 from hcall_server.machine.logs import Log
 
@@ -42,6 +43,8 @@ class AccessKeys:
         try:
             replace_private(self._path(name), shown)
         except OSError as error:
+            if scarce := scarcity_of(error):
+                raise scarce from None
             message = f"the access key of {name} can't be written: {error.strerror}"
             raise StorageError(rules.ACCESS_KEY_STORED, message) from None
 
@@ -69,6 +72,8 @@ class AccessKeys:
         except FileNotFoundError:
             return None
         except OSError as error:
+            if scarce := scarcity_of(error):
+                raise scarce from None
             raise OperatorError(rules.ACCESS_KEY_FILE, f"{path}: {error.strerror}") from None
         try:
             found = os.fstat(descriptor)

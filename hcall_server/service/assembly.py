@@ -26,6 +26,7 @@ from hcall_server.platform.partition import LATCH, Partition
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import SystemRecord
 from hcall_server.sealing.level_1 import OldSealer
+from hcall_server.service.entropy import checked
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.stored import Opening, Stored
 from hcall_server.writeback.convert import recover_left_over
@@ -59,6 +60,7 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
     A partition that can't be opened is in the system, with `refused` set.  No partition is activated yet:
     `Machine.start` does that.
     """
+    seams = seams._replace(entropy=checked(seams.entropy))
     nvram = FaultyNvram(seams.nvram)
     opening = Opening(
         seams.components.anchor_card,

@@ -7,6 +7,8 @@ or a value out of range is an OperatorError that says where in the file it stand
 from __future__ import annotations
 
 import dataclasses
+import os
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -48,16 +50,36 @@ _FIELDS: Mapping[type, frozenset[str]] = {
 }
 _NESTED: Mapping[str, type] = {"limits": Limits, "partition": PartitionSettings}
 
+LARGEST_FILE = 1 << 20
+"""Bytes of a configuration file: some ten thousand partitions fit."""
+
 
 def read_config(path: Path) -> Settings:
     """Return the settings in a TOML file; OperatorError when it can't be read or says nonsense."""
     with located(str(path)):
         try:
-            return _settings(tomllib.loads(path.read_text("utf-8")))
+            return _settings(tomllib.loads(_content(path).decode()))
+        except RecursionError:
+            raise OperatorError(rules.CONFIG_FILE, "its values are nested too deeply") from None
         except OSError as error:
             raise OperatorError(rules.CONFIG_FILE, f"can't be read: {error.strerror}") from None
         except ValueError as error:  # the errors of TOML, of UTF-8 and of types are ValueErrors
             raise OperatorError(rules.CONFIG_FILE, str(error)) from None
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a plain file; OperatorError for anything else, such as a pipe without a writer."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OperatorError(rules.CONFIG_FILE, "it is not a plain file")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(LARGEST_FILE + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > LARGEST_FILE:
+        raise OperatorError(rules.CONFIG_FILE, f"it has more than {LARGEST_FILE} bytes")
+    return content
 
 
 def _settings(content: dict[str, Any]) -> Settings:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from hcall_abi.addresses import is_host
 from hcall_abi.attributes import attribute_number, parse_attributes
 from hcall_abi.bounds import MAX_FLUSH_DELAY_MS, MAX_TOTAL_KBYTES
 from hcall_abi.errors import OperatorError
@@ -110,7 +111,10 @@ def parse_listen(text: str) -> tuple[str, int]:
     match = re.fullmatch(r"tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 0xFFFF:
         raise OperatorError(rules.LISTEN_FORM, f"listen {text!r}")
-    return match[1] or match[2], int(match[3])
+    host = match[1] or match[2]
+    if not is_host(host):
+        raise OperatorError(rules.LISTEN_FORM, f"listen {text!r}: {host!r} is no name of a host")
+    return host, int(match[3])
 
 
 def parse_partition(text: str) -> PartitionSettings:

@@ -81,7 +81,7 @@ class State:
             clock=time.monotonic,
             nvram=SqliteNvram(self.folder / "nvram.sqlite", beside),
             components=Components(anchor_card=card),
-            worker=ThreadWorker(),
+            worker=ThreadWorker().started(),
             transport=self.listeners,
         )
 

@@ -9,6 +9,11 @@ profile and, where its keystore is on, its image.  So neither goes back without 
     the commit fails      -> everything stays dirty and is tried again, later and later
 
 Nothing is ever reported as flushed before its commit has returned.
+
+A flush fails for three kinds of reasons: NVRAM refuses; the host has no entropy, memory or thread; or a bug
+raises any other exception.  All three are handled alike.  An exception that ended the encryptor would end
+the whole server, and with it the changes of all partitions that no commit has taken yet.  A server that goes
+on and says that it is not healthy loses nothing: guests are told "pending", and the operator can act.
 """
 
 from __future__ import annotations
@@ -18,9 +23,11 @@ from typing import NamedTuple
 
 import trio
 
+from hcall_abi.errors import SwpksError
+from hcall_abi.rules import storage as rules
+from hcall_abi.scarcity import scarcity_of
 from hcall_server.keystore.store import Keystore
 from hcall_server.nvram.names import SYSTEM, partition_name
-from hcall_server.nvram.seam import NvramError
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.profile import PartitionProfile
 from hcall_server.platform.system import ManagedSystem
@@ -39,7 +46,7 @@ STALL = 2.0
 
 Clock = Callable[[], float]
 """Seconds since some moment; never goes back."""
-OnTrouble = Callable[[NvramError | None], None]
+OnTrouble = Callable[[SwpksError | None], None]
 Records = dict[str, bytes | None]
 
 
@@ -84,7 +91,7 @@ class Encryptor:
         self._clock = clock
         self._delay = delay
         self._dirty: dict[int, Partition] = {}
-        self._loose: Records = {}
+        self._system: ManagedSystem | None = None
         self._dirty_since = 0.0
         self._flying: dict[int, _Snapshot] = {}
         self._flying_since = 0.0
@@ -94,7 +101,7 @@ class Encryptor:
         self._turn = trio.Lock()
         self._commit_since: float | None = None
         self._retry = 0.0
-        self._error: NvramError | None = None
+        self._error: SwpksError | None = None
         self._successes = 0
         self._failures = 0
 
@@ -116,9 +123,9 @@ class Encryptor:
             self._hurry.set()
 
     def system_changed(self, system: ManagedSystem) -> None:
-        """Note that the system's own record is to be written."""
+        """Note that the system's own record is to be written, as the system is at the next flush."""
         self._note_work()
-        self._loose[SYSTEM] = seal_system(self._sealer, SystemRecord.of(system))
+        self._system = system
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush whatever becomes dirty, until cancelled."""
@@ -131,21 +138,21 @@ class Encryptor:
                 await trio.sleep(self._retry)
 
     async def flush(self) -> bool:
-        """Make everything durable that is dirty now; False when NVRAM refused, nothing is lost then."""
+        """Make everything durable that is dirty now; False if that failed, and then nothing is lost."""
         async with self._turn:
-            if not self._dirty and not self._loose:
+            if not self._dirty and self._system is None:
                 return True
-            batch, loose = self._take()
+            batch, system = self._take()
             self._flying = {snapshot.partition.number: snapshot for snapshot in batch}
             self._flying_since, self._commit_since = self._dirty_since, self._clock()
             try:
-                await self._commit(batch, loose)
-            except NvramError as error:
-                self._put_back(loose)
-                self._note_failure(error)
+                await self._commit(batch, system)
+            except Exception as error:
+                self._put_back(system)
+                self._note_failure(flush_error(error))
                 return False
             except BaseException:
-                self._put_back(loose)
+                self._put_back(system)
                 raise
             finally:
                 self._flying, self._commit_since = {}, None
@@ -160,7 +167,7 @@ class Encryptor:
     @property
     def pending(self) -> bool:
         """Whether something is not durable."""
-        return bool(self._dirty or self._loose) or self._commit_since is not None
+        return bool(self._dirty) or self._system is not None or self._commit_since is not None
 
     @property
     def health(self) -> Health:
@@ -183,28 +190,28 @@ class Encryptor:
             return "retrying"
         if self._commit_since is not None:
             return "flushing"
-        return "waiting" if self._dirty or self._loose else "idle"
+        return "waiting" if self.pending else "idle"
 
     def _note_work(self) -> None:
-        if not self._dirty and not self._loose:
+        if not self._dirty and self._system is None:
             self._dirty_since = self._clock()
         self._work.set()
 
-    def _take(self) -> tuple[list[_Snapshot], Records]:
+    def _take(self) -> tuple[list[_Snapshot], ManagedSystem | None]:
         """Take over what is dirty; from here on a new change counts as dirty again."""
         batch = [
             _Snapshot(partition, partition.keystore, partition.profile) for partition in self._dirty.values()
         ]
-        loose = self._loose
-        self._dirty, self._loose = {}, {}
+        system = self._system
+        self._dirty, self._system = {}, None
         self._hurry.set()  # run may be waiting for it, and would not hear of the new one
         self._work, self._hurry = trio.Event(), trio.Event()
-        return batch, loose
+        return batch, system
 
-    async def _commit(self, batch: list[_Snapshot], loose: Records) -> None:
-        records = dict(loose)
-        for snapshot in batch:
-            records[partition_name(snapshot.profile.uuid)] = self._sealed(snapshot)
+    async def _commit(self, batch: list[_Snapshot], system: ManagedSystem | None) -> None:
+        records: Records = {partition_name(each.profile.uuid): self._sealed(each) for each in batch}
+        if system is not None:
+            records[SYSTEM] = seal_system(self._sealer, SystemRecord.of(system))
         commit = self._commits.prepared(records)
         await self._worker.run(commit.run)
         self._commits.done(commit)
@@ -214,16 +221,16 @@ class Encryptor:
         image = snapshot.keystore.contents.snapshot() if snapshot.keystore else None
         return seal_partition(self._sealer, PartitionRecord(snapshot.profile, image))
 
-    def _put_back(self, loose: Records) -> None:
+    def _put_back(self, system: ManagedSystem | None) -> None:
         for number, snapshot in self._flying.items():
             self._dirty[number] = snapshot.partition
-        self._loose = loose | self._loose
+        self._system = self._system or system
         self._dirty_since = self._flying_since
         self._work.set()
         if any(snapshot.awaited for snapshot in self._flying.values()):
             self._hurry.set()
 
-    def _note_failure(self, error: NvramError) -> None:
+    def _note_failure(self, error: SwpksError) -> None:
         self._failures += 1
         self._error = error
         self._retry = min(max(2 * self._retry, FIRST_RETRY), LAST_RETRY)
@@ -239,3 +246,15 @@ class Encryptor:
         if self._error:
             self._error, self._retry = None, 0.0
             self.on_trouble(None)
+
+
+def flush_error(error: Exception) -> SwpksError:
+    """Return why a flush failed, as an error with a rule; its `__cause__` is the exception of a bug."""
+    if isinstance(error, SwpksError):
+        return error
+    found: SwpksError | None = scarcity_of(error, "the flush")
+    if found is None:
+        name = type(error).__name__
+        found = SwpksError(rules.FLUSH_FINISHED, f"a bug ended the flush ({name}): see the trace in the log")
+        found.__cause__ = error
+    return found

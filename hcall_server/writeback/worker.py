@@ -9,10 +9,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 import outcome
 import trio
+
+from hcall_abi.scarcity import scarcity_of
 
 Job = Callable[[], None]
 
@@ -69,17 +71,33 @@ class _Errand:
 
 
 class ThreadWorker:
-    """Runs jobs in one daemon thread, started with the first job."""
+    """Runs jobs in one daemon thread, started by `started`, or with the first job."""
 
     def __init__(self) -> None:
         self._errands: queue.SimpleQueue[_Errand | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
+    def started(self) -> Self:
+        """Start the thread, and return this worker; ScarcityError if the system gives no thread.
+
+        A server does it before it serves: then no later shortage of threads can stop its flushes.
+        """
+        self._start()
+        return self
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._work, name="swpks-nvram", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:
+            raise scarcity_of(error, "the thread of NVRAM commits") or error from None
+        self._thread = thread  # only now: a job for a thread that never started would wait for ever
+
     async def run(self, job: Job) -> None:
-        """Run `job` in the thread."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="swpks-nvram", daemon=True)
-            self._thread.start()
+        """Run `job` in the thread; ScarcityError if the system gives no thread."""
+        self._start()
         errand = _Errand(job)
         self._errands.put(errand)
         await trio.lowlevel.wait_task_rescheduled(errand.abandon)

@@ -43,6 +43,7 @@ class ProblemKind(Enum):
     NOT_JSON = (415, "Not JSON", rules.REQUEST_JSON)
     INTERNAL = (500, "Internal error", rules.REQUEST_ANSWERED)
     STORAGE = (503, "Storage trouble", None)
+    SCARCITY = (503, "Resources ran out", None)
 
     def __init__(self, status: int, title: str, rule: Rule | None) -> None:
         self.status = status
@@ -89,7 +90,7 @@ PARAMETERS: Mapping[str, Parameter] = {
 }
 """What stands in braces in the paths."""
 
-ALWAYS = (ProblemKind.MALFORMED, ProblemKind.INTERNAL)
+ALWAYS = (ProblemKind.MALFORMED, ProblemKind.INTERNAL, ProblemKind.SCARCITY)
 """Problems that any request may meet."""
 
 WITH_BODY = (ProblemKind.TOO_SLOW, ProblemKind.TOO_LARGE, ProblemKind.NOT_JSON)

@@ -44,5 +44,12 @@ class StorageError(SwpksError):
     """Something at rest is damaged, missing, foreign or cannot be written."""
 
 
+class ScarcityError(SwpksError):
+    """The host gives too little: descriptors, memory, threads, random bytes or space.  Nothing was changed.
+
+    The same request may succeed later.
+    """
+
+
 class RuleBroken(SwpksError):
     """A signed update breaks one of its rules (`hcall_abi.rules.updates`)."""

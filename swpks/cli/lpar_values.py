@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from hcall_abi.bounds import LONGEST_TIMEOUT
+from hcall_abi.console import LARGEST_PARTITION_ID
 from hcall_abi.consumers import Consumer
 from hcall_abi.frames import Segment
 from hcall_abi.policies import Policy
 from hcall_abi.structures import OS_COMMON, OS_LINUX
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WrapFlag
 from hcall_client.guests.labels import os_label
-from swpks.cli import streams
+from swpks.cli.files import output, read_input
 
 CONSUMERS = {
     "firmware": Consumer.FIRMWARE,
@@ -33,6 +36,25 @@ def number(text: str) -> int:
         return int(text, 0)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no number (decimal or 0x...)") from None
+
+
+def seconds(text: str) -> float:
+    """Return a timeout: above 0 and at most `LONGEST_TIMEOUT` seconds."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= LONGEST_TIMEOUT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no timeout: above 0, at most {LONGEST_TIMEOUT:.0f} s")
+    return found
+
+
+def partition_id(text: str) -> int:
+    """Return the id of a partition: 0 to 65535."""
+    found = number(text)
+    if not 0 <= found <= LARGEST_PARTITION_ID:
+        raise argparse.ArgumentTypeError(f"{text!r} is no partition id: 0 to {LARGEST_PARTITION_ID}")
+    return found
 
 
 def consumer(text: str) -> int:
@@ -129,24 +151,38 @@ def chosen_label(args: argparse.Namespace) -> bytes:
 
 def read_file(path: Path | None) -> bytes:
     """Return a file's bytes, those of standard input where there is no path or it is `-`."""
-    if path is None or str(path) == "-":
-        return sys.stdin.buffer.read()
     try:
-        return path.read_bytes()
+        return read_input(path)
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read {path or 'standard input'}: {error.strerror}") from None
 
 
 def write_file(path: Path | None, data: bytes) -> None:
     """Write bytes to a file that only its owner can read, or to standard output."""
-    if path is None or str(path) == "-":
-        with streams.output():
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-        return
+    with opened_output(path) as put:
+        put(data)
+
+
+@contextmanager
+def opened_output(path: Path | None) -> Iterator[Callable[[bytes], None]]:
+    """Yield a function that writes what a call returns; UsageError before the call if that would be lost."""
+    with ExitStack() as stack:
+        with _writing(path):
+            put = stack.enter_context(output(path))
+
+        def told(data: bytes) -> None:
+            with _writing(path):
+                put(data)
+
+        yield told
+
+
+@contextmanager
+def _writing(path: Path | None) -> Iterator[None]:
+    """Turn an error of the output into a UsageError; a lost reader of standard output stays what it is."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+        raise UsageError(f"cannot write {path or 'standard output'}: {error.strerror}") from None

@@ -22,7 +22,7 @@ from hcall_client.guests import authvar
 from hcall_client.guests.labels import describe_label, parse_label
 from hcall_client.guests.linux import LINUX_7_0
 from swpks.cli import streams
-from swpks.cli.lpar_values import UsageError, chosen_label, read_file, write_file
+from swpks.cli.lpar_values import UsageError, chosen_label, opened_output, read_file, write_file
 
 OK = 0
 REFUSED = 1
@@ -165,10 +165,13 @@ class NotFlushed(Exception):
 
 
 def gen_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Have a password made and set; it goes to a file that only its owner can read."""
+    """Have a password made and set; it goes to a file that only its owner can read.
+
+    The file is opened first: a password that is set and cannot be kept would lock the consumer out.
+    """
     length = channel.limits().max_password_size if args.length is None else args.length
-    made = channel.call(calls.gen_password(args.consumer, length))
-    write_file(args.output, made.password)
+    with opened_output(args.output) as put:
+        put(channel.call(calls.gen_password(args.consumer, length)).password)
     return OK
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hcall_abi.addresses import is_host
+from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.consumers import Consumer
 from swpks.cli import lpar_values as values
 from swpks.cli.lpar_values import UsageError
@@ -13,6 +16,7 @@ from swpks.cli.where import for_every_verb, state_folder
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds that a command waits for the server."""
+LARGEST_PORT = 0xFFFF
 
 
 class Where(NamedTuple):
@@ -42,9 +46,10 @@ def where_of(args: argparse.Namespace) -> Where:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit():
+    host = host.strip("[]")
+    if not is_host(host) or not re.fullmatch("[0-9]{1,5}", port) or int(port) > LARGEST_PORT:
         raise UsageError(f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
+    return host, int(port)
 
 
 def _key(args: argparse.Namespace) -> bytes:
@@ -58,9 +63,12 @@ def _key(args: argparse.Namespace) -> bytes:
 
 def _read_key(path: Path) -> bytes:
     try:
-        return bytes.fromhex(values.read_file(path).decode("ascii"))
+        key = bytes.fromhex(values.read_file(path).decode("ascii"))
     except ValueError:
-        raise UsageError(f"{path} does not hold a key in hexadecimal") from None
+        key = b""
+    if len(key) != ACCESS_KEY_SIZE:
+        raise UsageError(f"{path} does not hold a key: {ACCESS_KEY_SIZE} bytes in hexadecimal")
+    return key
 
 
 def add_where(parser: argparse.ArgumentParser, default: Any) -> None:
@@ -70,8 +78,8 @@ def add_where(parser: argparse.ArgumentParser, default: Any) -> None:
     add("--socket", None, type=Path, metavar="PATH", help="the partition's Unix socket")
     add("--tcp", None, metavar="HOST:PORT", help="a TCP listener; needs the partition's access key")
     add("--access-key-file", None, type=Path, metavar="F", help="the access key in hexadecimal")
-    add("--partition", 0, type=values.number, metavar="N", help="partition id at a listener of several")
-    add("--timeout", DEFAULT_TIMEOUT, type=float, metavar="S", help="seconds to wait for the server")
+    add("--partition", 0, type=values.partition_id, metavar="N", help="partition id at a listener of several")
+    add("--timeout", DEFAULT_TIMEOUT, type=values.seconds, metavar="S", help="seconds to wait for the server")
     add("--json", False, action="store_true", help="print JSON")
     add(
         "--consumer",

@@ -6,9 +6,12 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from hcall_abi.errors import SwpksError
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.rules import service as rules
 from hcall_abi.rules.rule import Fault
+from hcall_abi.scarcity import scarcity_of
 from hcall_server import __version__
 from swpks.cli import streams
 
@@ -31,10 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         streams.prepare()
         return _run(sys.argv[1:] if arguments is None else list(arguments))
     except SwpksError as error:
-        streams.complain(f"swpks: {error}")
-        return EXIT_STATUS[error.fault]
+        return _fail(error)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        scarce = scarcity_of(error)
+        if scarce is None:
+            raise
+        return _fail(scarce)
     finally:
         streams.settle(sys.stderr)
 
@@ -44,10 +51,35 @@ def _run(given: list[str]) -> int:
     try:
         with streams.output():
             options = _parsed(given)
+        _demand_folder(options)
         return int(options.run(options) or 0)
     finally:
         with streams.output():
             sys.stdout.flush()
+
+
+def _fail(error: SwpksError) -> int:
+    """Tell of an error in one line; return the exit status."""
+    streams.complain(f"swpks: {error}")
+    return EXIT_STATUS[error.fault]
+
+
+def _demand_folder(options: argparse.Namespace) -> None:
+    """Raise OperatorError for a relative path if the working directory is gone: it would lead nowhere."""
+    relative = [value for value in vars(options).values() if _is_relative(value)]
+    if not relative:
+        return
+    try:
+        Path.cwd()
+    except OSError as error:
+        message = f"{relative[0]} is relative to the working directory, which is gone ({error.strerror})"
+        advice = "give an absolute path, or change the directory"
+        raise OperatorError(rules.COMMAND_FOLDER, f"{message}: {advice}") from None
+
+
+def _is_relative(value: object) -> bool:
+    """Whether an option is a path that starts at the working directory; "-" is standard input or output."""
+    return isinstance(value, Path) and not value.is_absolute() and str(value) != "-"
 
 
 def _parsed(given: list[str]) -> argparse.Namespace:

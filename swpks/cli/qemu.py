@@ -151,10 +151,10 @@ def _server(state: Path, wanted: Wanted) -> Iterator[None]:
     name, kbytes = wanted
     if kbytes is None and not (state.is_dir() and any(state.iterdir())):
         kbytes = DEFAULT_KBYTES
-    server = ServerProcess(state, [name if kbytes is None else f"{name}:{kbytes}"])
     try:
+        server = ServerProcess(state, [name if kbytes is None else f"{name}:{kbytes}"])
         server.start()
-    except ServerFailed as error:
+    except (ServerFailed, OSError, ValueError) as error:  # the log beside the state may not be writable
         raise OperatorError(rules.SERVER_STARTS, str(error)) from None
     try:
         yield

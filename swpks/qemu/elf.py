@@ -88,12 +88,17 @@ class KernelImage:
 def load(path: Path) -> KernelImage:
     """Read a kernel's file; KernelUnsuitable with the reason for what cannot be served."""
     try:
-        with path.open("rb") as stream:
+        with open(path, "rb", opener=_at_once) as stream:
             return _load(stream)
     except OSError as error:
         raise KernelUnsuitable(f"{path}: {error.strerror}") from None
     except KernelUnsuitable as error:
         raise KernelUnsuitable(f"{path}: {error.message}") from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for the writer of a pipe; a pipe is refused because it has no positions."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _load(stream: Any) -> KernelImage:

@@ -19,6 +19,7 @@ from hcall_client.request import Authorization
 from hcall_server.control_channel import app, http, serve
 from hcall_server.data_channel.connection import serve_stream
 from tests.control_channel.rig import make_machine, over_socket, served
+from tests.rules.breaking import logged
 
 
 @pytest.fixture
@@ -232,7 +233,7 @@ async def test_a_crash_ends_one_connection(path, monkeypatch) -> None:
 
 
 async def test_a_stack_that_does_not_load(machine, tmp_path, monkeypatch) -> None:
-    """The caller is hung up on, the machine runs on, and the next caller finds out whether it loads now."""
+    """The caller gets a problem, the machine runs on, and the next caller finds out whether it loads now."""
     real = serve._load
 
     def broken(machine):
@@ -240,11 +241,35 @@ async def test_a_stack_that_does_not_load(machine, tmp_path, monkeypatch) -> Non
         raise ImportError("half an installation")
 
     monkeypatch.setattr(serve, "_load", broken)
+    async with served(machine, tmp_path / "control.sock") as path, over_socket(path) as client:
+        refused = await client.post("/v1/partitions", json={"name": "a"})
+        assert (refused.status_code, refused.json()["rule_id"]) == (500, "request.answered")
+        assert (await client.get("/health")).status_code == 200
+
+
+async def test_a_silent_caller_of_a_stack_that_does_not_load(machine, tmp_path, monkeypatch) -> None:
+    """A caller that asks nothing is hung up on, so that the next one gets its turn."""
+    monkeypatch.setattr(serve, "ASKING_SECONDS", 0.01)
+    monkeypatch.setattr(serve, "_load", lambda machine: 1 / 0)
     async with served(machine, tmp_path / "control.sock") as path:
         async with await connect(path) as stream:
             assert await everything(stream) == b""
-        async with over_socket(path) as client:
-            assert (await client.get("/health")).status_code == 200
+        assert (await exchange(path, b"GET /health HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 500 ")
+
+
+async def test_the_same_reason_is_logged_once(machine, tmp_path, monkeypatch) -> None:
+    """Without descriptors the loading fails ten times a second; the log has the rule, and has it once."""
+
+    def broken(machine):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(serve, "_load", broken)
+    with logged("control.not_loaded") as lines:
+        async with served(machine, tmp_path / "control.sock") as path, over_socket(path) as client:
+            for _ in range(3):
+                refused = await client.get("/health")
+                assert (refused.status_code, refused.json()["rule_id"]) == (503, "scarce.descriptors")
+    assert [line["rule_id"] for line in lines] == ["scarce.descriptors"]
 
 
 async def test_the_socket_stays_the_callers(machine, tmp_path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hcall_abi.bounds import MAX_COUNT, MAX_REQUEST_BODY, MAX_SECONDS, REQUEST_BODY_SECONDS
 from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
 from hcall_abi.consumers import SecureBoot
-from hcall_abi.control import PARAMETERS, VERBS, ProblemKind
+from hcall_abi.control import JSON, PARAMETERS, PROBLEM_JSON, VERBS, ProblemKind
 from hcall_abi.control_bodies import Answered, AttributeChanges, Body, PartitionView, Problem, View
 from hcall_server.control_channel import http, serve
 from hcall_server.platform.power import PowerEvent
@@ -63,7 +63,7 @@ def test_the_page_has_every_problem() -> None:
     assert table("status | type | title") == [
         [str(kind.status), kind.type, kind.title] for kind in ProblemKind
     ]
-    assert len({kind.status for kind in ProblemKind}) == len(ProblemKind)
+    assert len({kind.type for kind in ProblemKind}) == len(ProblemKind)
 
 
 def test_the_page_has_every_field() -> None:
@@ -202,6 +202,16 @@ async def test_the_description_is_whole(description) -> None:
         assert all(each["description"] for each in operation["responses"].values())
     there = {f"#/components/schemas/{name}" for name in description["components"]["schemas"]}
     assert references(description) == there
+
+
+async def test_one_status_may_have_an_answer_and_problems(description) -> None:
+    """503 of health is the view that says why, or a problem; of a change it is one of two kinds."""
+    health = description["paths"]["/health"]["get"]["responses"]["503"]
+    assert health["content"].keys() == {JSON, PROBLEM_JSON}
+    change = description["paths"]["/v1/partitions"]["post"]["responses"]["503"]
+    assert change["content"].keys() == {PROBLEM_JSON}
+    for kind in (ProblemKind.STORAGE, ProblemKind.SCARCITY):
+        assert kind.title in change["description"]
 
 
 def _first(path: str) -> int:

@@ -26,6 +26,7 @@ from swpks.testing import ServerProcess
 from tests.data_channel.support import write
 from tests.guest import make_partition
 from tests.rules.breaking import Break, Breaks, breaks, refused
+from tests.scarcity.places import gone
 
 SPREAD = re.MULTILINE | re.DOTALL
 
@@ -135,6 +136,11 @@ def _unflushed(folder: Path) -> Rule:
     return told(server.log)
 
 
+def _without_a_folder(folder: Path) -> Rule:
+    with gone(folder / "gone"):
+        return command("serve", "--state", "state")
+
+
 BREAKS: Breaks = {
     "config.file": configured("colour = 1"),
     "firmware.known": configured('firmware = "FW1"'),
@@ -142,6 +148,7 @@ BREAKS: Breaks = {
     "flush-delay.range": serve("--flush-delay", 60001),
     "listen.form": serve("--listen", "udp:host:1"),
     "limit.range": configured("[limits]\nmax_sessions = 0"),
+    "command.folder": _without_a_folder,
     "partition.form": breaks(parse_partition, "a,keystore_kbytes=8"),
     "partition.twice": serve("--partition", "a:8", "--partition", "a:8"),
     "socket.path": breaks(listen_unix, Path("/", "d" * 107)),

@@ -7,10 +7,22 @@ from pathlib import Path
 import pytest
 
 from hcall_abi.rules.catalogue import RULES
-from tests.rules import channel, client, control, hcalls, kernel, partitions, process, sealed, state, updates
+from tests.rules import (
+    channel,
+    client,
+    control,
+    hcalls,
+    kernel,
+    partitions,
+    process,
+    scarce,
+    sealed,
+    state,
+    updates,
+)
 from tests.rules.breaking import Breaks
 
-CHAPTERS = (channel, client, hcalls, updates, partitions, control, sealed, state, process, kernel)
+CHAPTERS = (channel, client, hcalls, updates, partitions, control, sealed, state, process, scarce, kernel)
 BREAKS: Breaks = {rule: broken for chapter in CHAPTERS for rule, broken in chapter.BREAKS.items()}
 PROCESSES = ("stop.flushed",)
 """Rules that only a process of its own breaks."""

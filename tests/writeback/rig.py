@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import trio
 
+from hcall_abi.errors import SwpksError
 from hcall_abi.faults import NvramFault
 from hcall_server.components.memory import MemoryCard
 from hcall_server.faults.nvram import FaultyNvram
@@ -17,6 +18,7 @@ from hcall_server.nvram import (
     SYSTEM,
     Nvram,
     NvramError,
+    Trouble,
     parse_partition,
     partition_name,
     record_id,
@@ -143,12 +145,18 @@ class Rig:
         self.machine = assemble(_seams(self.nvram, worker), Settings())
         self.system = self.machine.system
         self.encryptor = self.machine.encryptor
-        self.told: list[NvramError | None] = []
+        self.told: list[SwpksError | None] = []
         self.encryptor.on_trouble = self.told.append
         self.guests = [Guest(partition) for partition in self.system.partitions.values()]
         for partition in self.system.partitions.values():
             if not partition.refused:
                 partition.power_on()
+
+    @property
+    def kinds(self) -> list[Trouble | None]:
+        """The troubles of NVRAM that were told, and None for the end of one."""
+        assert all(error is None or isinstance(error, NvramError) for error in self.told)
+        return [error.kind if isinstance(error, NvramError) else None for error in self.told]
 
     def move(self, number: int) -> None:
         """Give the only partition another number, and start it."""

@@ -11,6 +11,7 @@ _CONFIGURATION = "spec/service.md#configuration"
 _SOCKETS = "spec/service.md#sockets"
 _STREAMS = "spec/service.md#streams"
 _STOPPING = "spec/service.md#stopping"
+_SCARCITY = "spec/service.md#scarcity"
 _PARTITION = "spec/qemu.md#the-partition"
 _MACHINE = "spec/qemu.md#the-machine"
 
@@ -47,6 +48,12 @@ LIMIT_RANGE = Rule(
     "limit.range",
     f"a limit is above 0 and at most {MAX_LIMIT}; idle_seconds alone may be 0",
     _CONFIGURATION,
+    _OPERATOR,
+)
+COMMAND_FOLDER = Rule(
+    "command.folder",
+    "a command with a relative path runs in a folder that exists",
+    "spec/service.md#files",
     _OPERATOR,
 )
 PARTITION_FORM = Rule(
@@ -106,6 +113,25 @@ STREAM_OUTPUT = Rule("stream.output", "standard output takes the output of a com
 STOP_SOCKETS = Rule("stop.sockets", "a server that stops opens no more sockets", _STOPPING, _OPERATOR)
 STOP_FLUSHED = Rule(
     "stop.flushed", "changes in memory are flushed before the server ends", _STOPPING, Fault.STORAGE
+)
+
+# Scarcity: what the host gives to the process
+
+SCARCE_DESCRIPTORS = Rule(
+    "scarce.descriptors", "the process has a free descriptor for each file and socket", _SCARCITY, _OPERATOR
+)
+SCARCE_MEMORY = Rule("scarce.memory", "the system has memory for each request", _SCARCITY, _OPERATOR)
+SCARCE_THREADS = Rule(
+    "scarce.threads", "the system starts each thread that the server needs", _SCARCITY, _OPERATOR
+)
+SCARCE_ENTROPY = Rule(
+    "scarce.entropy", "the system returns as many random bytes as the server asks for", _SCARCITY, _OPERATOR
+)
+SCARCE_SPACE = Rule(
+    "scarce.space",
+    "the file system of the state has space and takes each write",
+    _SCARCITY,
+    Fault.STORAGE,
 )
 
 # A kernel in QEMU

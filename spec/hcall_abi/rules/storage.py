@@ -163,6 +163,10 @@ NVRAM_PLACE = Rule(
     _STORAGE,
 )
 
+FLUSH_FINISHED = Rule(
+    "flush.finished", "a flush does not fail inside the server", "spec/service.md#scarcity", Fault.INTERNAL
+)
+
 # The state folder
 
 STATE_OWNER = Rule("state.owner", "one server at a time uses a state", _STATE, _OPERATOR)

@@ -1,0 +1,23 @@
+"""An answer of HTTP written by hand: for a server that cannot load its HTTP stack."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+
+from hcall_abi.control import PROBLEM_JSON
+from hcall_server.control_channel.problems import problem_of
+
+
+def answer_by_hand(error: Exception) -> bytes:
+    """Return a whole answer with the problem that `error` is; the connection closes after it."""
+    problem = problem_of(error)
+    content = msgspec.json.encode(problem)
+    head = (
+        f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
+        f"content-type: {PROBLEM_JSON}",
+        f"content-length: {len(content)}",
+        "connection: close",
+    )
+    return "\r\n".join([*head, "", ""]).encode() + content

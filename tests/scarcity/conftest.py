@@ -1,0 +1,16 @@
+"""Fixtures for the tests of what runs out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swpks.testing import ServerProcess
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server process with two partitions that is not started yet; killed at the end."""
+    made = ServerProcess(tmp_path / "state", ["alpha:64", "beta:4"])
+    yield made
+    made.kill()

@@ -1,0 +1,151 @@
+"""Everything that a path may lead to instead of the file that a command expects."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import faulthandler
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+HUGE = 1 << 30
+PATIENCE = 10.0
+"""Seconds after which a command counts as hanging."""
+
+
+def missing(place: Path) -> Path:
+    """Nothing."""
+    return place
+
+
+def below_a_file(place: Path) -> Path:
+    """A path that goes on below a file."""
+    place.touch()
+    return place / "file"
+
+
+def fifo(place: Path) -> Path:
+    """A pipe that has no other end."""
+    os.mkfifo(place)
+    return place
+
+
+def lost_link(place: Path) -> Path:
+    """A link to nothing."""
+    place.symlink_to(place.with_name("nowhere"))
+    return place
+
+
+def loop(place: Path) -> Path:
+    """A link to itself."""
+    place.symlink_to(place)
+    return place
+
+
+def folder(place: Path) -> Path:
+    """A folder with a file in it."""
+    place.mkdir()
+    (place / "file").touch()
+    return place
+
+
+def endless(place: Path) -> Path:
+    """A link to a device that never ends."""
+    place.symlink_to("/dev/zero")
+    return place
+
+
+def full(place: Path) -> Path:
+    """A link to a device that is always full."""
+    place.symlink_to("/dev/full")
+    return place
+
+
+def empty(place: Path) -> Path:
+    """An empty file."""
+    place.touch()
+    return place
+
+
+def huge(place: Path) -> Path:
+    """A file of 1 GiB, which takes no space."""
+    place.touch()
+    os.truncate(place, HUGE)
+    return place
+
+
+def binary(place: Path) -> Path:
+    """A file of bytes that are no text."""
+    place.write_bytes(bytes(range(256)))
+    return place
+
+
+def forbidden(place: Path) -> Path:
+    """A file that may not be opened; the tests may run as root, who may open everything."""
+    place.touch()
+    place.chmod(0)
+    return place
+
+
+def too_long(place: Path) -> Path:
+    """A name that is longer than a file system has."""
+    return place / ("x" * 300)
+
+
+KINDS: tuple[Callable[[Path], Path], ...] = (
+    missing, below_a_file, fifo, lost_link, loop, folder, endless,
+    full, empty, huge, binary, forbidden, too_long,
+)  # fmt: skip
+
+
+@contextmanager
+def made(kind: Callable[[Path], Path], place: Path) -> Iterator[Path]:
+    """The path of a kind, for the length of a block; `forbidden` means it for root as well."""
+    path, real = kind(place), os.open
+
+    def guarded(opened: Any, *arguments: Any, **options: Any) -> int:
+        if os.fspath(opened) == os.fspath(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(opened))
+        return real(opened, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        if kind is forbidden:
+            patched.setattr(os, "open", guarded)
+        yield path
+
+
+@contextmanager
+def gone(place: Path) -> Iterator[None]:
+    """A working directory that was removed, for the length of a block."""
+    place.mkdir()
+    with contextlib.chdir(place):
+        place.rmdir()
+        yield
+
+
+@contextmanager
+def no_hang() -> Iterator[None]:
+    """Fail if the block takes longer than `PATIENCE`; it may hang in a call of the system.
+
+    A library that repeats an interrupted call never lets the test fail: then the process ends with a trace.
+    """
+
+    def late(_number: int, _frame: FrameType | None) -> None:
+        raise AssertionError("the command hangs")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    faulthandler.dump_traceback_later(2 * PATIENCE, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

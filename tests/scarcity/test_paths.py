@@ -1,0 +1,187 @@
+"""Each path that a command takes, with everything that it may lead to: a clear error, no trace, no hang."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from hcall_server.machine import logs
+from swpks.cli.main import main
+from swpks.testing import ServerProcess
+from tests.scarcity.places import (
+    KINDS,
+    below_a_file,
+    fifo,
+    folder,
+    forbidden,
+    gone,
+    loop,
+    made,
+    missing,
+    no_hang,
+    too_long,
+)
+
+AT = "PATH"
+"""Stands for the path in a command line."""
+LPAR = ("lpar", "alpha", "--state", "STATE")
+TCP = ("lpar", "alpha", "--tcp", "TCP")
+
+READ: dict[str, tuple[str, ...]] = {
+    "serve --config": ("serve", "--state", "NEW", "--listen", "udp:nowhere", "--config", AT),
+    "lpar --access-key-file": (*TCP, "config", "--access-key-file", AT),
+    "lpar --password-file": (*LPAR, "write", "label", "--in", "/dev/null", "--password-file", AT),
+    "lpar write --in": (*LPAR, "write", "label", "--in", AT),
+    "lpar update --auth": (*LPAR, "update", "db", "--auth", AT),
+    "lpar wrap --in": (*LPAR, "wrap", "key", "--in", AT),
+    "lpar unwrap --in": (*LPAR, "unwrap", "--in", AT),
+    "lpar set-password": (*LPAR, "set-password", "--consumer", "9", "--new-password-file", AT),
+    "lpar raw": (*LPAR, "raw", "0x43C", "--segment", f"0x1000:in:@{AT}"),
+    "qemu --kernel": ("qemu", "--partition", "a", "--state", "NEW", "--kernel", AT),
+    "qemu --initrd": ("qemu", "--partition", "a", "--state", "NEW", "--kernel", "/dev/null", "--initrd", AT),
+}
+WRITTEN: dict[str, tuple[str, ...]] = {
+    "lpar read --out": (*LPAR, "read", "given", "--out", AT),
+}
+PLACES: dict[str, tuple[str, ...]] = {
+    "serve --state": ("serve", "--listen", "tcp:192.0.2.1:1", "--state", AT),
+    "lpar --state": ("lpar", "alpha", "config", "--state", AT),
+    "lpar --socket": ("lpar", "alpha", "config", "--socket", AT),
+    "hmc --state": ("hmc", "status", "--state", AT),
+    "hmc --socket": ("hmc", "status", "--socket", AT),
+    "qemu --state": ("qemu", "--partition", "a", "--kernel", "/dev/null", "--state", AT),
+    "demo --state": ("demo", "--state", AT),
+}
+COMMANDS = {**READ, **WRITTEN, **PLACES}
+
+
+class Done(NamedTuple):
+    """How a command ended, and its last words."""
+
+    status: int
+    told: str
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What stands for the server in the command lines."""
+    folder = tmp_path_factory.mktemp("places")
+    server = ServerProcess(folder / "state", ["alpha:64"], ["--listen", "tcp:127.0.0.1:0"]).start()
+    assert server.run("lpar", "alpha", "write", "given", data=b"data").returncode == 0
+    yield {
+        "STATE": str(server.state),
+        "TCP": f"127.0.0.1:{server.ready['tcp_port']}",
+        "NEW": str(folder / "new"),
+    }
+    server.kill()
+
+
+def run(command: tuple[str, ...], words: dict[str, str], path: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
+    """Run a command in this process."""
+    error, output = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+    given = [words.get(word, word.replace(AT, str(path))) for word in command]
+    with monkeypatch.context() as patched, no_hang():
+        patched.setattr("sys.stderr", error)
+        patched.setattr("sys.stdout", output)
+        try:
+            status = main(given)
+        except SystemExit as end:  # argparse has told of the usage
+            status = int(end.code or 0)
+        finally:
+            logs.configure(level="warning")
+    error.flush()
+    return Done(status, error.buffer.getvalue().decode())
+
+
+FINE = {
+    "lpar write --in": {"binary"},
+    "lpar raw": {"empty", "binary"},
+    "lpar read --out": {"missing", "lost_link", "endless", "empty", "huge", "binary"},
+}
+"""Where a command may succeed: the kinds of paths that are as good as any."""
+
+
+def cases() -> Iterator[Any]:
+    """Each command with each kind; a folder that is not there is what a demo wants."""
+    for command in COMMANDS:
+        for kind in KINDS:
+            if (command, kind) != ("demo --state", missing):
+                yield pytest.param(command, kind, id=f"{command}-{kind.__name__}")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("command,kind", list(cases()))
+def test_a_path_that_leads_elsewhere(
+    command: str,
+    kind: Callable[[Path], Path],
+    words: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command ends soon, with words and an exit status for what it cannot use."""
+    with made(kind, tmp_path / "place") as path:
+        status, told = run(COMMANDS[command], words, path, monkeypatch)
+    fine = kind.__name__ in FINE.get(command, ())
+    assert (status, told) == (0, "") if fine else status in {1, 2, 3}, told
+    assert fine or re.search(r"^swpks.*: ", told, re.MULTILINE)
+    assert "Traceback" not in told
+
+
+@pytest.mark.process
+def test_no_password_is_made_that_cannot_be_kept(
+    words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-05: a path that cannot be written is refused before GEN_PASSWORD, so that the next try succeeds."""
+    command = (*LPAR, "gen-password", "--consumer", "boot-loader", "--out", AT)
+    for n, kind in enumerate((below_a_file, fifo, loop, folder, forbidden, too_long)):
+        with made(kind, tmp_path / str(n)) as path:
+            assert run(command, words, path, monkeypatch).status == 2
+    kept = tmp_path / "kept"
+    kept.write_bytes(bytes(1000))
+    assert run(command, words, kept, monkeypatch) == (0, "")
+    assert len(kept.read_bytes()) == 64
+    assert run(command, words, kept, monkeypatch).status == 1
+    assert len(kept.read_bytes()) == 64
+
+
+@pytest.mark.process
+def test_a_secret_may_come_through_a_pipe(
+    words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe with a writer is read to its end, whether the writer has written before or writes late."""
+    key = (Path(words["STATE"]) / "access-keys" / "alpha.key").read_bytes()
+    for seconds in (0.0, 0.05):
+        reader, writer = os.pipe()
+        late = threading.Timer(seconds, _send, (writer, key))
+        late.start()
+        if not seconds:
+            late.join()
+        done = run((*TCP, "config", "--access-key-file", AT), words, Path(f"/dev/fd/{reader}"), monkeypatch)
+        late.join()
+        os.close(reader)
+        assert done == (0, "")
+
+
+def _send(writer: int, content: bytes) -> None:
+    os.write(writer, content)
+    os.close(writer)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_relative_path_without_a_working_directory(
+    command: str, words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the path that is relative."""
+    with gone(tmp_path / "gone"):
+        done = run(COMMANDS[command], words, Path("place"), monkeypatch)
+    assert done.status == 2
+    assert "place" in done.told
+    assert "command.folder" in done.told or command == "lpar raw"

@@ -1,0 +1,165 @@
+"""A server process without descriptors or threads: it refuses what it cannot do, and serves all else."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hcall_client.calls import confirm_object_flushed
+from hcall_client.console import ConsoleRefused, power_off, power_on, show_health
+from swpks.testing import ServerProcess
+from tests.data_channel.support import OS, read, write
+from tests.rules.process import told
+
+pytestmark = pytest.mark.process
+
+CRASHES = "Traceback (most recent call last)"
+
+
+@contextmanager
+def no_descriptors(server: ServerProcess) -> Iterator[None]:
+    """Take every free descriptor from a running server for the length of a block."""
+    assert server.pid is not None
+    before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    taken = {int(each.name) for each in Path(f"/proc/{server.pid}/fd").iterdir()}
+    lowest = next(n for n in range(len(taken) + 1) if n not in taken)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_without_a_descriptor_a_verb_is_refused_whole(server: ServerProcess) -> None:
+    """RLIMIT_NOFILE: power on and create are refused and change nothing; sessions and flushes go on."""
+    server.partitions = ["alpha:64", "off:8"]
+    server.start()
+    server.hmc("power", "off", "off")
+    with _client(server) as client, server.connect_blocking("alpha") as session:
+        system = client.get("/v1/system").json()
+        files = _files(server)
+        with no_descriptors(server):
+            refused = client.post("/v1/partitions/off/power-on")
+            assert (refused.status_code, refused.json()["rule_id"]) == (503, "scarce.descriptors")
+            assert "ulimit -n" in refused.json()["detail"]
+            assert client.post("/v1/partitions", json={"name": "new"}).is_error
+            assert client.get("/v1/system").json() == system
+            assert _files(server) == files
+            session.call(write(b"label"))
+            while not session.call(confirm_object_flushed(OS, b"label")).flushed:
+                pass
+            assert server.console.call(show_health()).ok
+            server.console.call(power_off("alpha"))
+        assert client.post("/v1/partitions/off/power-on").json()["power"] == "running"
+        assert client.post("/v1/partitions", json={"name": "new"}).status_code == 201
+    assert server.console.call(show_health()).ok
+    assert CRASHES not in server.log
+    assert server.stop() == 0
+
+
+def _files(server: ServerProcess) -> list[str]:
+    return sorted(str(each.relative_to(server.state)) for each in server.state.rglob("*"))
+
+
+def test_the_first_request_without_a_descriptor(server: ServerProcess) -> None:
+    """The console has descriptors in reserve: for loading its HTTP stack, and for its connection.
+
+    A second console waits, and is served when the first has gone; guests go on meanwhile.
+    """
+    server.start()
+    with server.connect_blocking("alpha") as session, no_descriptors(server):
+        with _client(server) as first, socket.socket(socket.AF_UNIX) as second:
+            assert first.get("/health").json()["ok"]
+            second.settimeout(20)
+            second.connect(str(server.control_socket))
+            second.sendall(b"GET /health HTTP/1.1\r\nhost: swpks\r\n\r\n")
+            assert first.get("/v1/system").is_success
+            session.call(write(b"label"))
+            first.close()
+            assert second.recv(65536).startswith(b"HTTP/1.1 200")
+        assert server.console.call(show_health()).ok
+        assert session.call(read(b"label")).data == b"x"
+    assert server.stop() == 0
+
+
+def _client(server: ServerProcess) -> httpx.Client:
+    """A console that keeps its connection."""
+    transport = httpx.HTTPTransport(uds=str(server.control_socket))
+    return httpx.Client(transport=transport, base_url="http://swpks")
+
+
+NO_THREAD = """
+import sys, threading
+allowed = int(sys.argv.pop(1))
+start = threading.Thread.start
+def starting(self):
+    global allowed
+    allowed -= 1
+    if allowed < 0:
+        raise RuntimeError("can't start new thread")
+    start(self)
+threading.Thread.start = starting
+from swpks.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""The `swpks` command in a process that may start so many threads and no more."""
+
+
+def huge_stacks() -> None:
+    """Leave no room for the stack of a thread: what the kernel says then is what it says to RLIMIT_NPROC."""
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 32, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
+
+
+def few_descriptors() -> None:
+    """Leave too few descriptors for a server."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
+
+
+@pytest.mark.parametrize(
+    "before,rule",
+    [(huge_stacks, "scarce.threads"), (few_descriptors, "scarce.descriptors")],
+    ids=["threads", "descriptors"],
+)
+def test_a_start_without_it_is_explained(before: Callable[[], None], rule: str, tmp_path: Path) -> None:
+    """One line with the rule and the advice, exit status 2, and the state can be served afterwards."""
+    command = [sys.executable, "-m", "swpks", "serve", "--state", str(tmp_path / "state")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, preexec_fn=before)
+    assert (done.returncode, CRASHES in done.stderr) == (2, False), done.stderr
+    assert told(done.stderr.splitlines()[-1]).id == rule
+    server = ServerProcess(tmp_path / "state", ["a:8"]).start()
+    assert server.stop() == 0
+
+
+def test_a_console_without_a_thread_answers_503(tmp_path: Path) -> None:
+    """The thread of NVRAM starts and no other: the data channel serves, and every request is answered 503."""
+    state = tmp_path / "state"
+    reader, writer = os.pipe()
+    command = ["-c", NO_THREAD, "1", "serve", "--state", str(state), "--partition", "a:8"]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--ready-fd", str(writer)], pass_fds=[writer], stderr=subprocess.PIPE
+    )
+    try:
+        os.close(writer)
+        assert os.read(reader, 65536)
+        os.close(reader)
+        server = ServerProcess(state)
+        for _ in range(2):
+            with pytest.raises(ConsoleRefused) as refused:
+                server.console.call(power_on("a"))
+            assert (refused.value.problem.status, refused.value.rule.id) == (503, "scarce.threads")
+        with server.connect_blocking("a") as session:
+            session.call(write(b"label"))
+    finally:
+        process.terminate()
+        log = process.communicate(timeout=20)[1].decode()
+    assert (process.returncode, CRASHES in log) == (0, False)

@@ -1,0 +1,72 @@
+"""Each file of a state, replaced by whatever a path may lead to: the start ends soon, and tells why."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.errors import SwpksError
+from hcall_server.machine.machine import Machine
+from hcall_server.service.settings import PartitionSettings, Settings
+from tests.scarcity.places import binary, empty, endless, fifo, folder, huge, loop, lost_link, no_hang
+from tests.service.folder import assembled
+
+SETTINGS = Settings(partition=(PartitionSettings.of("a", 8),))
+FILES = (
+    "lock",
+    "nvram.sqlite",
+    "nvram.sqlite-mark",
+    "nvram.sqlite-wal",
+    "nvram.sqlite-journal",
+    "anchor-card",
+    "anchor-card/anchor-card",
+    "anchor-card/anchor-card.new",
+    "access-keys",
+    "access-keys/a.key",
+    "access-keys/a.key.new",
+    "run",
+)
+KINDS = (fifo, lost_link, loop, folder, endless, empty, huge, binary)
+DANGEROUS = (fifo, lost_link, loop, folder, endless)
+"""What is never used as a file of the state; an open of the first waits for ever."""
+LEFT = {"nvram.sqlite-journal", "nvram.sqlite-wal", "anchor-card/anchor-card.new", "access-keys/a.key.new"}
+"""Files that a start may do without."""
+FOLDERS = {"anchor-card", "access-keys", "run"}
+
+
+def started(state: Path) -> Machine:
+    """Assemble a machine of a state folder, and let go of the folder."""
+    with no_hang(), assembled(state, SETTINGS) as machine:
+        return machine
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state in good order."""
+    made = tmp_path_factory.mktemp("state") / "state"
+    started(made)
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_the_state_is_something_else(
+    name: str, kind: Callable[[Path], Path], state: Path, tmp_path: Path
+) -> None:
+    """R-22: the start ends with an error that names a rule, or with a machine that has its partition."""
+    here = tmp_path / "state"
+    shutil.copytree(state, here)
+    place = here / name
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    kind(place)
+    fine = kind not in DANGEROUS or name in LEFT or (kind is folder and name in FOLDERS)
+    try:
+        assert "a" in started(here).system.partitions
+    except SwpksError:
+        return
+    assert fine
