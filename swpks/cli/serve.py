@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hcall_abi.errors import OperatorError
+from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.levels import LEVELS
 from hcall_abi.rules import service as rules
 from hcall_server.data_channel.sockets import passed_sockets
@@ -21,6 +21,8 @@ from hcall_server.service.ready import take_descriptor, tell
 from hcall_server.service.settings import PartitionSettings, Settings, parse_partition
 from swpks.cli import streams
 
+CRASHED = 1
+"""Exit status after an error in the server itself."""
 STANDARD_OUTPUT = 1
 STANDARD_ERROR = 2
 
@@ -97,6 +99,12 @@ def run(options: argparse.Namespace) -> int:
             passed,
             accept_older=options.accept_older,
         )
+    except SwpksError:
+        raise
+    except Exception as error:
+        # Python would write the traceback, and wait for ever for a reader that has stopped.
+        logs.Log().error("server.crashed", exc_info=error)
+        return CRASHED
     finally:
         logs.flush(streams.PATIENCE)
     return 0

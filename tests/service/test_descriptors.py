@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,20 @@ def test_a_line_that_nobody_takes_is_told() -> None:
     assert give(writer, bytes(1 << 20), 0.01, close=True) == "nothing was read within 0.01 s"
     os.close(reader)
     assert give(copy, b"line", 20, close=True) == "it takes no more"
+
+
+def test_a_socket_of_another_family_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-01: vsock has neither a mode nor the options of TCP.  Some kernels lack it; TCP stands in here."""
+    monkeypatch.setattr("hcall_server.data_channel.sockets.FIRST_PASSED", 200)
+    made = partial(socket.socket, socket.AF_VSOCK, socket.SOCK_STREAM)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.dup2(listener.fileno(), 200)
+    monkeypatch.setattr("hcall_server.data_channel.sockets.socket.socket", made)
+    with pytest.raises(OperatorError, match="AF_VSOCK") as caught:
+        passed_sockets({"LISTEN_PID": "7", "LISTEN_FDS": "1"}, 7)
+    monkeypatch.undo()
+    assert caught.value.rule is rules.SOCKET_LISTENS
+    os.close(200)
 
 
 def test_a_refused_socket_leaves_those_before_it_open(monkeypatch: pytest.MonkeyPatch) -> None:

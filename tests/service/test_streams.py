@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from hcall_client.errors import SessionEnded
+from hcall_server.machine import logs
+from hcall_server.service import server as server_module
 from swpks.cli import streams
+from swpks.cli.main import main
 from tests.data_channel.support import read, write
 from tests.service.processes import REDIRECTED, Served, served
 
@@ -89,6 +92,24 @@ def test_a_stop_does_not_wait_for_the_reader_of_the_log(tmp_path: Path) -> None:
             with pytest.raises(SessionEnded):
                 channel.call(read(b"label"))
     os.close(reader)
+
+
+def test_a_crash_is_a_line_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Python itself would wait for the reader of the traceback, with the state still locked."""
+
+    def crash(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(server_module, "run", crash)
+    try:
+        assert main(["serve", "--debuggable", "--state", str(tmp_path / "state")]) == 1
+    finally:
+        logs.configure(level="warning")
+    line = json.loads(capfd.readouterr().err)
+    assert (line["event"], line["level"]) == ("server.crashed", "error")
+    assert line["exception"].endswith("RuntimeError: a bug")
 
 
 def test_the_last_words_do_not_wait_for_their_reader(monkeypatch: pytest.MonkeyPatch) -> None:
