@@ -17,6 +17,7 @@ from trio.lowlevel import wait_readable
 from hcall_server.control_channel.loading import beside_the_loop
 from hcall_server.machine.logs import Log
 from hcall_server.machine.machine import Machine
+from hcall_server.machine.noise import CONTROL, PeerLog
 
 if TYPE_CHECKING:
     from hcall_server.control_channel.http import Http
@@ -49,16 +50,17 @@ async def serve_control(
     """
     listen_socket.setblocking(False)
     task_status.started()
+    log = PeerLog(machine.noise.of(CONTROL), _log)
     while True:
         await wait_readable(listen_socket)
         try:
             # A thread, so that the data channel goes on meanwhile.
             http = await trio.to_thread.run_sync(_load, machine)
         except Exception as error:
-            _log.error("control.not_loaded", exc_info=error)
+            log.error("control.not_loaded", exc_info=error)
             _hang_up(listen_socket)
         else:
-            await _ControlListener(listen_socket, http).run()
+            await _ControlListener(listen_socket, http, log).run()
 
 
 def _load(machine: Machine) -> Http:
@@ -80,8 +82,9 @@ def _hang_up(listen_socket: socket.socket) -> None:
 class _ControlListener:
     """Accepts connections, and holds each of them to its bounds."""
 
-    def __init__(self, listen_socket: socket.socket, http: Http) -> None:
+    def __init__(self, listen_socket: socket.socket, http: Http, log: PeerLog) -> None:
         self._socket = listen_socket
+        self._log = log
         self._http = http
         self._room = trio.Semaphore(MAX_CONNECTIONS)
         self._scopes: set[trio.CancelScope] = set()
@@ -109,7 +112,7 @@ class _ControlListener:
                 continue
             except OSError as error:
                 # Most likely too many open files: the data channel has them, and gives some back.
-                _log.warning("control.not_accepted", reason=error.strerror)
+                self._log.warning("control.not_accepted", reason=error.strerror)
                 await trio.sleep(RETRY_SECONDS)
                 continue
             return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
@@ -123,7 +126,7 @@ class _ControlListener:
                 await self._http.converse(stream)
             except Exception as error:
                 # One connection ends here; all others, and the data channel, know nothing of it.
-                _log.error("control.connection_failed", exc_info=error)
+                self._log.error("control.connection_failed", exc_info=error)
             finally:
                 self._scopes.discard(scope)
                 stream.socket.close()

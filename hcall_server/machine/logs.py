@@ -101,6 +101,11 @@ def named(rule: Rule) -> dict[str, str]:
     return {"rule_id": rule.id, "rule": rule.sentence, "section": rule.page, **code}
 
 
+def shown(level: str) -> bool:
+    """Whether lines of this level are written at all."""
+    return LEVELS[level] >= _Sink.level
+
+
 def log_trouble(error: NvramError | None) -> None:
     """Log trouble with NVRAM, and (None) its end (R-23)."""
     if error is None:

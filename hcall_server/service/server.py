@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,7 @@ from hcall_server import __version__
 from hcall_server.data_channel.listeners import Listeners, assign
 from hcall_server.data_channel.sockets import listen_tcp, listen_unix, passed_sockets
 from hcall_server.machine import logs
+from hcall_server.machine.awake import AwakeClock
 from hcall_server.machine.machine import Machine
 from hcall_server.service.assembly import assemble
 from hcall_server.service.notify import notify
@@ -49,13 +51,14 @@ def run(folder: Path, settings: Settings, announce: Announce) -> None:
     with ExitStack() as undo:
         state = State(folder)
         undo.callback(state.close)
-        seams = state.seams()
+        clock = AwakeClock(time.monotonic)
+        seams = state.seams(clock.now)
         undo.callback(seams.nvram.close)
         machine = assemble(seams, settings)
         undo.pop_all()
     _allow_many_descriptors()
     server = Server(machine, state, settings)
-    trio.run(server.serve, announce)
+    trio.run(server.serve, announce, clock=clock)
     seams.worker.close()
     if not server.flushed:  # the worker thread may still hang in NVRAM: it is not closed under its hands
         raise StorageError(
