@@ -9,27 +9,25 @@ from __future__ import annotations
 from hcall_abi.calls import Opcode
 from hcall_server.hcalls.refusals import Refusal
 from hcall_server.machine import logs
-from hcall_server.machine.noise import PeerLog
+from hcall_server.machine.noise import PeerLog, left_out
 
 OTHER = "other"
 """Stands for every number that is no h-call of the keystore: guests must not grow the table."""
+
+EVENT = "hcall.refused"
 
 _NAMES = {int(opcode): opcode.name for opcode in Opcode}
 
 
 def log_refusal(log: PeerLog, refusal: Refusal, opcode: int) -> None:
     """Write a refusal to the log, within the bound of its partition."""
-    sort = f"{_NAMES.get(opcode, OTHER)} {refusal.rule.id}"
-    fields = {"argument": refusal.argument} if refusal.argument else {}
-    status = refusal.status.name
-    log.info(
-        "hcall.refused",
-        sort=sort,
-        hcall=call_name(opcode),
-        status=status,
-        **fields,
-        **logs.explained(refusal),
-    )
+    sort = _NAMES.get(opcode, OTHER), refusal.rule.id
+    missing = log.missing("info", EVENT, sort)
+    if missing is None:
+        return
+    argument = {"argument": refusal.argument} if refusal.argument else {}
+    fields = argument | logs.explained(refusal)
+    log.log.info(EVENT, hcall=call_name(opcode), status=refusal.status.name, **fields, **left_out(missing))
 
 
 def call_name(opcode: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from hcall_server.machine import logs
@@ -45,6 +45,9 @@ CONTROL = "control"
 
 Clock = Callable[[], float]
 
+Sort = tuple[str, Hashable]
+"""An event, and whatever tells its lines apart that must not hide each other."""
+
 
 class Allowance:
     """The lines that one source may still cause; `clock` returns seconds."""
@@ -53,44 +56,42 @@ class Allowance:
         self.left_out: Counter[str] = Counter()
         """How many lines were left out since the start, by event."""
         self._clock = clock
-        self._seen: Counter[tuple[str, str]] = Counter()
-        self._missing: Counter[tuple[str, str]] = Counter()
-        self._untold: Counter[str] = Counter()
+        self._seen: dict[Sort, int] = {}
+        self._missing: Counter[Sort] = Counter()
+        self._told: Counter[str] = Counter()
         self._told_at = self._filled_at = clock()
         self._tokens = float(BURST)
 
-    def take(self, event: str, sort: str = "") -> int | None:
+    def take(self, event: str, sort: Hashable = "") -> int | None:
         """Count a line; return how many of its sort are missing before it, None if it is left out itself.
 
         Sorts of one event must be few: each takes memory.
         """
         key = (event, sort)
-        self._seen[key] = count = self._seen[key] + 1
+        self._seen[key] = count = self._seen.get(key, 0) + 1
         if count > FIRST and not self._pay():
             self._missing[key] += 1
             self.left_out[event] += 1
-            self._untold[event] += 1
             return None
         return self._missing.pop(key, 0)
 
     def summary(self, *, at_once: bool = False) -> dict[str, int]:
         """Return what was left out since the last summary, by event; nothing if it is too early for one."""
         now = self._clock()
-        if not self._untold or (now - self._told_at < TOLD_EVERY and not at_once):
+        untold = self.left_out - self._told
+        if not untold or (now - self._told_at < TOLD_EVERY and not at_once):
             return {}
-        self._told_at = now
-        told, self._untold = dict(self._untold), Counter()
-        return told
+        self._told_at, self._told = now, self.left_out.copy()
+        return dict(untold)
 
     def _pay(self) -> bool:
         """Take a token, if there is one."""
         now = self._clock()
-        self._tokens = min(BURST, self._tokens + (now - self._filled_at) * PER_SECOND)
+        tokens = self._tokens + (now - self._filled_at) * PER_SECOND
+        paid = tokens >= 1
+        self._tokens = min(BURST, tokens) - paid
         self._filled_at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+        return paid
 
 
 class Noise:
@@ -139,11 +140,18 @@ class PeerLog:
         """Write detail of interest to a developer of swpks."""
         self._write("debug", event, "", fields)
 
-    def info(self, event: str, *, sort: str = "", **fields: Any) -> None:
+    def missing(self, level: str, event: str, sort: Hashable = "") -> int | None:
+        """Count a line whose fields are costly to make; return how many are missing before it.
+
+        None if it is not to be written.  Else the caller writes it to `log`.
+        """
+        return self._allowance.take(event, sort) if logs.shown(level) else None
+
+    def info(self, event: str, *, sort: Hashable = "", **fields: Any) -> None:
         """Write an event; `sort` tells lines of one event apart that must not hide each other."""
         self._write("info", event, sort, fields)
 
-    def warning(self, event: str, *, sort: str = "", **fields: Any) -> None:
+    def warning(self, event: str, *, sort: Hashable = "", **fields: Any) -> None:
         """Write a line that needs attention."""
         self._write("warning", event, sort, fields)
 
@@ -151,12 +159,12 @@ class PeerLog:
         """Write a failure."""
         self._write("error", event, "", fields)
 
-    def _write(self, level: str, event: str, sort: str, fields: dict[str, Any]) -> None:
-        if not logs.shown(level):
-            return
-        missing = self._allowance.take(event, sort)
-        if missing is None:
-            return
-        if missing:
-            fields["left_out"] = missing
-        getattr(self.log, level)(event, **fields)
+    def _write(self, level: str, event: str, sort: Hashable, fields: dict[str, Any]) -> None:
+        missing = self.missing(level, event, sort)
+        if missing is not None:
+            getattr(self.log, level)(event, **fields, **left_out(missing))
+
+
+def left_out(missing: int) -> dict[str, int]:
+    """Return the field that says how many lines are missing before this one."""
+    return {"left_out": missing} if missing else {}
