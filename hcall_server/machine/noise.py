@@ -45,8 +45,15 @@ CONTROL = "control"
 
 Clock = Callable[[], float]
 
-Sort = tuple[str, Hashable]
-"""An event, and whatever tells its lines apart that must not hide each other."""
+
+class _Tally:
+    """The lines of one sort: how many came, and how many are missing since the last one."""
+
+    __slots__ = ("missing", "seen")
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.missing = 0
 
 
 class Allowance:
@@ -56,8 +63,7 @@ class Allowance:
         self.left_out: Counter[str] = Counter()
         """How many lines were left out since the start, by event."""
         self._clock = clock
-        self._seen: dict[Sort, int] = {}
-        self._missing: Counter[Sort] = Counter()
+        self._tallies: dict[tuple[str, Hashable], _Tally] = {}
         self._told: Counter[str] = Counter()
         self._told_at = self._filled_at = clock()
         self._tokens = float(BURST)
@@ -67,13 +73,16 @@ class Allowance:
 
         Sorts of one event must be few: each takes memory.
         """
-        key = (event, sort)
-        self._seen[key] = count = self._seen.get(key, 0) + 1
-        if count > FIRST and not self._pay():
-            self._missing[key] += 1
+        tally = self._tallies.get((event, sort))
+        if tally is None:
+            tally = self._tallies[event, sort] = _Tally()
+        tally.seen += 1
+        if tally.seen > FIRST and not self._pay():
+            tally.missing += 1
             self.left_out[event] += 1
             return None
-        return self._missing.pop(key, 0)
+        missing, tally.missing = tally.missing, 0
+        return missing
 
     def summary(self, *, at_once: bool = False) -> dict[str, int]:
         """Return what was left out since the last summary, by event; nothing if it is too early for one."""
