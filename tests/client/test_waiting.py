@@ -306,11 +306,20 @@ def test_a_pause_uses_up_next_to_nothing() -> None:
     spend(patience, time, 5)
 
 
+def test_one_long_wait_is_no_pause() -> None:
+    """A connection over TCP that takes long uses up the time."""
+    time = Time()
+    patience = Patience(10, time)
+    assert patience.rest() == 10
+    time.seconds += 8
+    assert patience.left() == pytest.approx(2)
+
+
 def test_no_timeout_is_for_ever() -> None:
     """And the clock is not even asked for it."""
     patience = Patience(None, Time())
     assert patience.left() is None
-    assert patience.look() is None
+    assert patience.look() is patience.rest() is None
 
 
 def test_attempts_come_ever_more_seldom() -> None:
