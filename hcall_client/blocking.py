@@ -23,8 +23,10 @@ from hcall_abi.frames import Opened
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket
-from hcall_client.errors import ConnectionLost, HcallError
+from hcall_client.errors import ConnectionLost, HcallError, OpenRefused, SessionEnded
+from hcall_client.patience import Attempts, Patience
 from hcall_client.request import Request
+from hcall_client.unix import connect_unix
 
 T = TypeVar("T")
 
@@ -34,25 +36,30 @@ Target = str | os.PathLike[str] | tuple[str, int] | socket.socket
 GOODBYE_PATIENCE = 0.5
 """Seconds that a closing channel waits to send its GOODBYE."""
 
-_TOO_LATE = "the server did not answer in time"
-
 
 class BlockingChannel:
     """An open session with one partition; made by `connect`.
 
     `timeout` is how many seconds each call, pipeline or the opening may take (None: for ever);
     TimeoutError tells that it was not enough.  After one the call may or may not have run; the
-    channel stays usable, and late answers are dropped.
+    channel stays usable, and late answers are dropped.  A pause of this process uses up next to nothing
+    of it (`hcall_client.patience`).
     """
 
-    def __init__(self, sock: socket.socket, ticket: Ticket, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        ticket: Ticket,
+        timeout: float | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         self.timeout = timeout
         self._socket = sock
         self._conversation = Conversation(ticket)
         self._poll = select.poll()
         self._limits: Config | None = None
         sock.setblocking(False)
-        self._opened = self._greet()
+        self._opened = self._greet(patience or self._patience())
 
     @classmethod
     def connect(
@@ -69,11 +76,25 @@ class BlockingChannel:
         `partition` 0 is the listener's only one.  With `access_key` both ends prove that they hold
         the key.  Raises OpenRefused with the server's status, another PeerError for a server that
         breaks the protocol, and OSError (TimeoutError too) where there is no server.
+
+        If the server has no place, the attempt is repeated within `timeout`, and the last refusal is
+        raised when it is over (spec/protocol.md#waiting).  Without a timeout, only a full queue is waited
+        for.  A socket that is connected has one attempt.
         """
-        ticket = Ticket(partition, access_key, name)
-        sock = _connect(target, timeout)
+        ticket, patience = Ticket(partition, access_key, name), Patience(timeout, time.monotonic)
+        attempts = Attempts(patience)
+        while True:
+            try:
+                return cls._open(_connect(target, patience), ticket, timeout, patience)
+            except (OSError, OpenRefused, SessionEnded) as error:
+                if isinstance(target, socket.socket):
+                    raise
+                time.sleep(attempts.pause_after(error))
+
+    @classmethod
+    def _open(cls, sock: socket.socket, ticket: Ticket, timeout: float | None, patience: Patience) -> Self:
         try:
-            return cls(sock, ticket, timeout)
+            return cls(sock, ticket, timeout, patience)
         except BaseException:
             sock.close()
             raise
@@ -111,9 +132,9 @@ class BlockingChannel:
 
     def call(self, request: Request[T]) -> T:
         """Make one h-call and return its result; HcallError where it is refused."""
-        deadline = self._deadline()
+        patience = self._patience()
         pending = self._conversation.submit(request)
-        self._settle(pending, deadline)
+        self._settle(pending, patience)
         return self._parse(request, pending)
 
     def pipeline(self, requests: Iterable[Request[T]]) -> list[T | HcallError]:
@@ -121,14 +142,14 @@ class BlockingChannel:
 
         Returns a result or the refusal for each.  What ends the session is raised.
         """
-        deadline = self._deadline()
+        patience = self._patience()
         sent: list[tuple[Request[T], Pending]] = []
         for request in requests:
             sent.append((request, self._conversation.submit(request)))
             while len(self._conversation.outgoing) > HIGH_WATER and not self.ended:
-                self._step(deadline)
+                self._step(patience)
         if sent:
-            self._settle(sent[-1][1], deadline)
+            self._settle(sent[-1][1], patience)
         return list(itertools.starmap(self._parse_either, sent))
 
     def limits(self) -> Config:
@@ -142,19 +163,18 @@ class BlockingChannel:
         if self._socket.fileno() < 0:
             return
         self._conversation.goodbye()
-        deadline = time.monotonic() + GOODBYE_PATIENCE
+        patience = Patience(GOODBYE_PATIENCE, time.monotonic)
         try:
             while self._conversation.outgoing:
-                self._step(deadline)
+                self._step(patience)
         except TimeoutError:
             pass
         self._socket.close()
 
-    def _greet(self) -> Opened:
-        deadline = self._deadline()
+    def _greet(self, patience: Patience) -> Opened:
         conversation = self._conversation
         while conversation.opened is None and conversation.ended is None:
-            self._step(deadline)
+            self._step(patience)
         if conversation.opened is None or conversation.ended is not None:
             self._flush_complaint()
             raise conversation.ended or ConnectionLost()
@@ -174,30 +194,34 @@ class BlockingChannel:
         except HcallError as error:
             return error
 
-    def _settle(self, pending: Pending, deadline: float | None) -> None:
+    def _settle(self, pending: Pending, patience: Patience) -> None:
         while not pending.done:
-            self._step(deadline)
+            self._step(patience)
 
-    def _deadline(self) -> float | None:
-        return None if self.timeout is None else time.monotonic() + self.timeout
+    def _patience(self) -> Patience:
+        return Patience(self.timeout, time.monotonic)
 
-    def _step(self, deadline: float | None) -> None:
+    def _step(self, patience: Patience) -> None:
         """Wait until the socket can send or has received something, and do that.
 
-        Raises TimeoutError once the deadline has passed, whatever the socket is ready for.
+        Raises TimeoutError once the time is over, whatever the socket is ready for.
         """
-        waiting = select.POLLOUT if self._conversation.outgoing else 0
-        self._poll.register(self._socket, select.POLLIN | waiting)
-        ready = self._poll.poll(_milliseconds(deadline))
-        if not ready:
-            raise TimeoutError(_TOO_LATE)
+        ready = self._wait(patience)
         try:
-            if ready[0][1] & ~select.POLLOUT:
+            if ready & ~select.POLLOUT:
                 self._receive()
-            if ready[0][1] & select.POLLOUT:
+            if ready & select.POLLOUT:
                 self._send()
         except OSError as error:
             self._lose(error)
+
+    def _wait(self, patience: Patience) -> int:
+        """Return the events that the socket is ready for."""
+        waiting = select.POLLOUT if self._conversation.outgoing else 0
+        self._poll.register(self._socket, select.POLLIN | waiting)
+        while True:
+            if ready := self._poll.poll(_milliseconds(patience.look())):
+                return ready[0][1]
 
     def _receive(self) -> None:
         try:
@@ -236,31 +260,16 @@ class BlockingChannel:
         self._conversation.outgoing.clear()
 
 
-def _milliseconds(deadline: float | None) -> int | None:
-    """Return the time left in whole milliseconds, rounded up; None waits for ever.
-
-    Raises TimeoutError when none is left: a poll would not, as long as there is something to read.
-    """
-    if deadline is None:
-        return None
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError(_TOO_LATE)
-    return int(left * 1000) + 1
+def _milliseconds(seconds: float | None) -> int | None:
+    """Return seconds in whole milliseconds, rounded up; None waits for ever."""
+    return None if seconds is None else int(seconds * 1000) + 1
 
 
-def _connect(target: Target, timeout: float | None) -> socket.socket:
+def _connect(target: Target, patience: Patience) -> socket.socket:
     if isinstance(target, socket.socket):
         return target
     if isinstance(target, tuple):
-        sock = socket.create_connection(target, timeout)
+        sock = socket.create_connection(target, patience.rest())
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.settimeout(timeout)
-        sock.connect(os.fspath(target))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return connect_unix(target)

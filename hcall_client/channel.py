@@ -11,9 +11,10 @@ two ends cannot deadlock: while one end's answers wait to be read, they are bein
 from __future__ import annotations
 
 import itertools
+import math
 import os
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import trio
@@ -23,8 +24,10 @@ from hcall_abi.frames import Opened
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket
-from hcall_client.errors import ConnectionLost, HcallError
+from hcall_client.errors import ConnectionLost, HcallError, OpenRefused, SessionEnded
+from hcall_client.patience import TOO_LATE, Attempts, Patience
 from hcall_client.request import Request
+from hcall_client.unix import connect_unix
 
 T = TypeVar("T")
 
@@ -195,20 +198,71 @@ async def _settled(pending: Pending) -> None:
     await done.wait()
 
 
-async def _connect(target: Target) -> trio.abc.Stream:
+async def _connect(target: Target, patience: Patience) -> trio.abc.Stream:
     if isinstance(target, trio.abc.Stream):
         return target
     if isinstance(target, tuple):
-        return await trio.open_tcp_stream(*target)
-    return await trio.open_unix_socket(os.fspath(target))
+        with _within(patience.rest()):
+            return await trio.open_tcp_stream(*target)
+    await trio.lowlevel.checkpoint()
+    return trio.SocketStream(trio.socket.from_stdlib_socket(connect_unix(target)))
 
 
-async def _greet(stream: trio.abc.Stream, conversation: Conversation) -> Opened:
+@contextmanager
+def _within(seconds: float | None) -> Iterator[None]:
+    """Raise TimeoutError if the block takes longer; None is for ever."""
+    with trio.move_on_after(math.inf if seconds is None else seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise TimeoutError(TOO_LATE)
+
+
+async def _receive(stream: trio.abc.Stream, patience: Patience) -> bytes:
+    """Return the next bytes; TimeoutError if none come in time, not counting a pause of this process."""
+    while True:
+        look = patience.look()
+        with trio.move_on_after(math.inf if look is None else look):
+            return bytes(await stream.receive_some(RECEIVE_SIZE))
+
+
+async def _open(target: Target, ticket: Ticket, patience: Patience) -> Channel:
+    """Return a channel whose tasks do not run yet; repeats the attempt while the server has no place."""
+    attempts = Attempts(patience)
+    while True:
+        try:
+            return await _attempt(await _connect(target, patience), ticket, patience)
+        except (OSError, OpenRefused, SessionEnded) as error:
+            if isinstance(target, trio.abc.Stream):
+                raise
+            await trio.sleep(attempts.pause_after(error))
+
+
+async def _attempt(stream: trio.abc.Stream, ticket: Ticket, patience: Patience) -> Channel:
+    """Open a session over a stream, which is closed if that fails."""
+    conversation = Conversation(ticket)
+    try:
+        return Channel(stream, conversation, await _greet(stream, conversation, patience))
+    except BaseException:
+        await _close_at_once(stream)
+        raise
+
+
+async def _close_at_once(stream: trio.abc.Stream) -> None:
+    """Close a stream; if an outer scope is cancelled, this does not raise Cancelled in place of an error."""
+    with trio.CancelScope(shield=True):
+        await trio.aclose_forcefully(stream)
+
+
+async def _greet(stream: trio.abc.Stream, conversation: Conversation, patience: Patience) -> Opened:
     """Do what comes before the first call; raises what ended the session instead."""
     while conversation.opened is None and conversation.ended is None:
         try:
-            conversation.receive(bytes(await stream.receive_some(RECEIVE_SIZE)))
-            await stream.send_all(conversation.take_outgoing())
+            conversation.receive(await _receive(stream, patience))
+            if outgoing := conversation.take_outgoing():
+                with _within(patience.rest()):
+                    await stream.send_all(outgoing)
+        except TimeoutError:
+            raise
         except _BROKEN:
             conversation.end(ConnectionLost("the connection broke while it was being opened"))
     if conversation.opened is None or conversation.ended is not None:
@@ -223,6 +277,7 @@ async def open_channel(
     partition: int = 0,
     access_key: bytes | None = None,
     name: str = "hcall_client",
+    patience: float | None = None,
 ) -> AsyncIterator[Channel]:
     """Connect, open a session with a partition, and close it at the end of the block.
 
@@ -230,17 +285,19 @@ async def open_channel(
     the key, and a server that cannot prove the same is refused (ServerNotProven).  Raises
     OpenRefused with the server's status, another PeerError for a server that breaks the protocol,
     and OSError where there is no server.
+
+    `patience` is how many seconds the opening may take (None: for ever); TimeoutError says that they were
+    too few.  If the server has no place, the attempt is repeated within them, and the last refusal is
+    raised when they are over (spec/protocol.md#waiting).  Without patience, only a full queue is waited
+    for.  A stream that is connected has one attempt.
     """
-    conversation = Conversation(Ticket(partition, access_key, name))
-    stream = await _connect(target)
+    ticket = Ticket(partition, access_key, name)
+    channel = await _open(target, ticket, Patience(patience, trio.current_time))
     try:
-        channel = Channel(stream, conversation, await _greet(stream, conversation))
         async with _tasks(channel):
             yield channel
     finally:
-        # Where an outer scope is cancelled, closing would raise Cancelled in place of the block's error.
-        with trio.CancelScope(shield=True):
-            await trio.aclose_forcefully(stream)
+        await _close_at_once(channel._stream)
 
 
 @asynccontextmanager

@@ -8,17 +8,18 @@
     view = await console.call(show_partition("lpar1"))
 
 Each function returns a `ConsoleRequest` without I/O, as the typed h-calls do; both consoles carry it.
-The verbs and their structs are those of `hcall_abi.control`.  `Console` loads httpx at its first call.
+The verbs and their structs are those of `hcall_abi.control`.  `Console` loads Trio at its first
+call, and httpx if it is given a transport.
 """
 
 from __future__ import annotations
 
 import os
-import socket
-import ssl
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -46,6 +47,8 @@ from hcall_abi.faults import BusyFault, ConsoleTrouble
 from hcall_abi.rules import console as rules
 from hcall_abi.rules.rule import Fault, Rule
 from hcall_client.errors import printable
+from hcall_client.patience import Attempts, Patience
+from hcall_client.unix import connect_unix
 
 if TYPE_CHECKING:
     import httpx
@@ -249,16 +252,23 @@ class _UnixConnection(HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """Connect to the Unix socket."""
-        self.sock = socket.socket(socket.AF_UNIX)
+        """Connect to the Unix socket; while its queue is full, try again within the timeout."""
+        attempts = Attempts(Patience(self.timeout, time.monotonic))
+        while True:
+            try:
+                self.sock = connect_unix(self._path)
+                break
+            except OSError as error:
+                time.sleep(attempts.pause_after(error))
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 class Console:
     """`BlockingConsole` for Trio.
 
-    `target` is a path, or a transport of httpx that reaches a system some other way.
+    `target` is a path, or a transport of httpx that reaches a system some other way.  For a path a worker
+    thread carries the request: httpx connects to Unix sockets by a function of Trio that takes a full queue
+    for a connection.  When the caller is cancelled, the request may or may not be carried out.
     """
 
     def __init__(
@@ -272,24 +282,25 @@ class Console:
 
     async def call(self, request: ConsoleRequest[T]) -> T:
         """Make one request and return its answer."""
+        if isinstance(self.target, str | os.PathLike):
+            return await self._call_in_thread(self.target, request)
         import httpx
 
-        target = transport = self.target
-        if isinstance(transport, str | os.PathLike):
-            # There is no TLS on a Unix socket; an empty context spares the loading of all the world's roots.
-            no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            uds = os.fspath(transport)
-            transport = httpx.AsyncHTTPTransport(uds=uds, verify=no_tls, trust_env=False)
         try:
             async with httpx.AsyncClient(
-                transport=transport, base_url=f"http://{_HOST}", timeout=self.timeout, trust_env=False
+                transport=self.target, base_url=f"http://{_HOST}", timeout=self.timeout, trust_env=False
             ) as client:
                 answer = await client.request(
                     request.verb.method, request.path, content=request.content, headers=request.headers
                 )
         except (httpx.HTTPError, OSError) as error:
-            raise ConsoleUnreachable(target, str(error) or type(error).__name__) from None
+            raise ConsoleUnreachable(self.target, str(error) or type(error).__name__) from None
         return request.parse(answer.status_code, answer.headers.get("content-type", ""), answer.content)
+
+    async def _call_in_thread(self, path: str | os.PathLike[str], request: ConsoleRequest[T]) -> T:
+        from hcall_client.in_thread import in_thread
+
+        return await in_thread(partial(BlockingConsole(path, self.timeout).call, request))
 
 
 def _about(operation: str, name: str, body: Body | None = None) -> ConsoleRequest[PartitionView]:

@@ -239,9 +239,10 @@ LIMITS = {
     "send_seconds": "for the peer to take what is being sent, in seconds: GOODBYE 6",
     "goodbye_seconds": "for the GOODBYE itself to leave, in seconds",
     "drain_seconds": "for the last flush when the server stops, in seconds",
-    "max_unopened": "connections without a session; one more ends the oldest of them: GOODBYE 5",
+    "max_unopened": "connections of one listener without a session; further ones wait in its queue",
     "max_sessions": "sessions of one partition: OPENED status 5",
-    "max_connections": "all connections; further ones wait in the listener's queue",
+    "min_sessions": "of these, sessions that are kept for each partition that runs",
+    "max_connections": "sessions of all partitions together: OPENED status 5",
 }
 
 

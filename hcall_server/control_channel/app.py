@@ -28,6 +28,7 @@ from hcall_server.control_channel.problems import ProblemError, explained_error,
 from hcall_server.control_channel.verbs import PERFORMED, Answer, Call, Reply, Text
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
+from hcall_server.machine.noise import CONTROL, PeerLog
 
 _log = Log()
 
@@ -41,6 +42,7 @@ def make_app(machine: Machine) -> Starlette:
     routes.append(Route(openapi.PATH, _Description()))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _not_routed})
     app.router.redirect_slashes = False
+    app.state.allowance = machine.noise.of(CONTROL)
     return app
 
 
@@ -146,10 +148,11 @@ def _response(verb: Verb, answer: Answer) -> Response:
 def _refused(request: Request, error: Exception) -> Response:
     """Log an error by its rule, and turn it into a problem."""
     problem = problem_of(error)
-    log = _log.bind(method=request.method, path=request.url.path, status=problem.status)
+    context = _log.bind(method=request.method, path=request.url.path, status=problem.status)
+    log = PeerLog(request.app.state.allowance, context)
     found = explained_error(error)
     if found.rule is not rules.REQUEST_ANSWERED:
-        log.info("control.refused", **explained(found))
+        log.info("control.refused", sort=found.rule.id, **explained(found))
     else:
         log.error("control.failed", exc_info=error)
     headers = {"allow": error.allow} if isinstance(error, ProblemError) and error.allow else None

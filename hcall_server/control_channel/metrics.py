@@ -47,6 +47,7 @@ class MachineCollector(Collector):
         )
         yield from self._calls()
         yield from self._connections()
+        yield self._left_out()
         yield from self._partitions()
         yield from self._writeback()
         lines = "log lines that standard error did not take"
@@ -76,6 +77,13 @@ class MachineCollector(Collector):
             yield CounterMetricFamily(name, told, value=value)
         yield _by_number("swpks_opens", "answers to OPEN", "status", OpenStatus, counters.opens)
         yield _by_number("swpks_goodbyes", "GOODBYEs said", "reason", GoodbyeReason, counters.goodbyes)
+
+    def _left_out(self) -> Metric:
+        labels = ["source", "event"]
+        family = CounterMetricFamily("swpks_log_left_out", "lines left out of the log", labels=labels)
+        for source, event, count in self._machine.noise.left_out():
+            family.add_metric([source, event], count)
+        return family
 
     def _partitions(self) -> Iterator[Metric]:
         partitions = list(self._machine.system.partitions.values())

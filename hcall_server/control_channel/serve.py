@@ -21,6 +21,7 @@ from hcall_server.control_channel.loading import beside_the_loop
 from hcall_server.control_channel.reserve import Reserve
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
+from hcall_server.machine.noise import CONTROL, PeerLog
 
 if TYPE_CHECKING:
     from hcall_server.control_channel.http import Http
@@ -59,6 +60,7 @@ async def serve_control(
     """
     listen_socket.setblocking(False)
     failed = ""
+    log = PeerLog(machine.noise.of(CONTROL), _log)
     with closing(Reserve()) as reserve:
         task_status.started()
         while True:
@@ -70,10 +72,10 @@ async def serve_control(
                 http = await trio.to_thread.run_sync(_load, machine)
             except Exception as error:
                 if failed != (failed := repr(error)):  # without a descriptor it fails ten times a second
-                    _log.error("control.not_loaded", **_reason(error))
+                    log.error("control.not_loaded", **_reason(error))
                 await _turn_away(listen_socket, error)
             else:
-                await _ControlListener(listen_socket, http, reserve).run()
+                await _ControlListener(listen_socket, http, reserve, log).run()
 
 
 def _load(machine: Machine) -> Http:
@@ -116,8 +118,9 @@ def _reason(error: Exception) -> dict[str, Any]:
 class _ControlListener:
     """Accepts connections, and holds each of them to its bounds."""
 
-    def __init__(self, listen_socket: socket.socket, http: Http, reserve: Reserve) -> None:
+    def __init__(self, listen_socket: socket.socket, http: Http, reserve: Reserve, log: PeerLog) -> None:
         self._socket = listen_socket
+        self._log = log
         self._http = http
         self._reserve = reserve
         self._reserve.refill()
@@ -152,7 +155,7 @@ class _ControlListener:
                     continue
                 if not logged:  # ten lines a second would say nothing more
                     logged = True
-                    _log.warning("control.not_accepted", **_reason(error))
+                    self._log.warning("control.not_accepted", **_reason(error))
                 await trio.sleep(RETRY_SECONDS)
                 continue
             return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
@@ -166,7 +169,7 @@ class _ControlListener:
                 await self._http.converse(stream)
             except Exception as error:
                 # One connection ends here; all others, and the data channel, know nothing of it.
-                _log.error("control.connection_failed", exc_info=error)
+                self._log.error("control.connection_failed", exc_info=error)
             finally:
                 self._scopes.discard(scope)
                 stream.socket.close()

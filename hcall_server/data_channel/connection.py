@@ -21,7 +21,7 @@ from hcall_server.data_channel.conversation import ServerConversation
 from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.stream import RECEIVE_SIZE, SocketStream
 from hcall_server.machine import logs
-from hcall_server.machine.sessions import Link
+from hcall_server.machine.sessions import Entrance, Link
 
 if TYPE_CHECKING:
     from hcall_server.machine.machine import Machine
@@ -34,30 +34,36 @@ async def serve_stream(
     """Serve one connection to its end, whatever the peer does.
 
     `partition` is the one whose private listener the connection came in by, None for a listener
-    of all partitions; `demand_proof` is for listeners that anybody may reach.
+    of all partitions; `demand_proof` is for listeners that anybody may reach.  The connection waits for no
+    place of an entrance.
     """
     await Connection(machine, stream, Door(partition, demand_proof)).run()
 
 
 class Connection:
-    """A connection and where it stands; its `link` is what the rest of the machine sees of it."""
+    """A connection and where it stands; its `link` is what the rest of the machine sees of it.
 
-    def __init__(self, machine: Machine, stream: Stream, door: Door) -> None:
+    It has its place of the entrance from the moment it is made.  So `run` has to follow, in a task.
+    """
+
+    def __init__(
+        self, machine: Machine, stream: Stream, door: Door, entrance: Entrance | None = None
+    ) -> None:
         self._scope = trio.CancelScope()
-        self.link = Link(machine.clock(), self._scope.cancel)
+        self.link = Link(machine.clock(), self._scope.cancel, entrance)
         self._machine = machine
         self._counters = machine.counters
         self._counters.connections += 1
         self._stream = stream
         log = logs.Log(connection=self._counters.connections)
         self._conversation = ServerConversation(machine, self.link, door, log)
+        machine.sessions.admit(self.link)
 
     def __repr__(self) -> str:
         return f"Connection({self._conversation})"
 
     async def run(self) -> None:
         """Serve the connection to its end."""
-        self._machine.sessions.admit(self.link)
         try:
             with self._scope:
                 await self._talk()

@@ -28,9 +28,10 @@ from hcall_abi.rules.rule import Rule
 from hcall_abi.session import Session, complaint
 from hcall_server import __version__
 from hcall_server.data_channel.opening import Door, accepted, judge, refusal
-from hcall_server.data_channel.refusals import RefusalLog
+from hcall_server.data_channel.refusals import log_refusal
 from hcall_server.machine import logs
 from hcall_server.machine.counters import CallCounts
+from hcall_server.machine.noise import PeerLog
 
 if TYPE_CHECKING:
     from hcall_server.hcalls.refusals import Refusal
@@ -57,7 +58,7 @@ class ServerConversation:
     """
 
     def __init__(self, machine: Machine, link: Link, door: Door, log: logs.Log) -> None:
-        self.log = log
+        self.log = PeerLog(machine.noise.of(door.source), log)
         self.over = False
         """Whether no more bytes are taken: an end has left the session, or the peer broke the protocol."""
         self._machine = machine
@@ -66,7 +67,6 @@ class ServerConversation:
         self._nonce = b""  # until HELLO
         self._session = Session(Role.SERVER)
         self._violation: Goodbye | None = None
-        self._refusals = RefusalLog()
         self._ipl_count = 0
         self._counts = CallCounts()  # those of the partition, once a session is open
 
@@ -104,7 +104,7 @@ class ServerConversation:
     def say(self, goodbye: Goodbye) -> bytes:
         """Return the bytes of a GOODBYE; it ends the session."""
         reason = GoodbyeReason(goodbye.reason).name.lower()
-        self.log.info("session.ended", reason=reason, text=goodbye.text)
+        self.log.info("session.ended", sort=reason, reason=reason, text=goodbye.text)
         return self._session.send(goodbye)
 
     def end_batch(self) -> None:
@@ -113,7 +113,7 @@ class ServerConversation:
         The connection does it once more at its end, for calls that no answer followed.
         """
         if self._link.partition is not None:
-            self._machine.after_calls(self._link.partition, self.log)
+            self._machine.after_calls(self._link.partition, self.log.log)
 
     def _alive(self) -> bool:
         """Whether calls may run and be answered: the machine has not ended the session or begun an IPL.
@@ -138,7 +138,7 @@ class ServerConversation:
 
     def _violated(self, error: ProtocolError) -> None:
         """Owe GOODBYE 1 to a peer that broke the protocol."""
-        self.log.warning("protocol.error", **logs.explained(error))
+        self.log.warning("protocol.error", sort=error.rule.id, **logs.explained(error))
         self.over = True
         self._violation = complaint(error)
 
@@ -210,7 +210,7 @@ class ServerConversation:
 
     def _open(self, frame: Open) -> bytes:
         machine = self._machine
-        judged = judge(frame, self._door, machine.system, self._nonce, machine.sessions.has_room)
+        judged = judge(frame, self._door, machine.system, self._nonce, machine.has_room)
         if isinstance(judged, Rule):
             return self._refuse(judged, frame.tag, frame.partition, frame.name)
         self._opened(judged.partition, frame.name)
@@ -222,15 +222,18 @@ class ServerConversation:
         self._ipl_count = partition.ipl_count
         self._counts = counters.calls[partition.number]
         self._machine.open_session(self._link, partition, self._log_refusal)
-        self.log = self.log.bind(partition=partition.name)
+        self.log = PeerLog(
+            self._machine.noise.of(partition.name), self.log.log.bind(partition=partition.name)
+        )
         self.log.info("session.opened", client=client, ipl_count=partition.ipl_count)
 
     def _refuse(self, rule: Rule, tag: int, partition: int = 0, client: str = "") -> bytes:
         frame = refusal(tag, rule, partition)
         self._machine.counters.opens[frame.status] += 1
         status = OpenStatus(frame.status).name.lower()
-        self.log.warning("session.refused", status=status, client=client, **logs.named(rule))
+        named = logs.named(rule)
+        self.log.warning("session.refused", sort=status, status=status, client=client, **named)
         return self._session.send(frame)
 
     def _log_refusal(self, refused: Refusal, call: HCall) -> None:
-        self._refusals.tell(self.log, refused, call.opcode)
+        log_refusal(self.log, refused, call.opcode)

@@ -18,18 +18,21 @@ from trio.lowlevel import wait_readable
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
-from hcall_server.data_channel.connection import serve_stream
+from hcall_server.data_channel.connection import Connection
+from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.reaper import reap
 from hcall_server.data_channel.sockets import bound_path, listen_unix
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine import logs
+from hcall_server.machine.noise import PeerLog
+from hcall_server.machine.sessions import Entrance
 
 if TYPE_CHECKING:
     from hcall_server.machine.machine import Machine
     from hcall_server.platform.partition import Partition
 
 PAUSE = 0.1
-"""Seconds to wait when the system gives no more descriptors or connections are too many."""
+"""Seconds to wait when the system gives no more descriptors."""
 
 _log = logs.Log()
 
@@ -177,13 +180,16 @@ class _Listener:
         return self._socket.fileno() < 0
 
     async def accept(self, nursery: trio.Nursery, machine: Machine) -> None:
-        """Accept connections until `stop`, each served by a task of its own."""
+        """Accept connections until `stop`, each served by a task of its own.
+
+        While all places of this listener are taken, further connections wait in the kernel's queue.
+        """
+        entrance, door = Entrance(machine.limits.max_unopened), self._door()
+        log = PeerLog(machine.noise.of(door.source), _log)
         with self._scope:
             while not self._is_closed():  # it may be, before this task has begun
                 await wait_readable(self._socket)
-                if machine.sessions.full:
-                    await trio.sleep(PAUSE)
-                    continue
+                await entrance.wait_place()
                 try:
                     accepted, _ = self._socket.accept()
                 except (BlockingIOError, ConnectionError):
@@ -191,17 +197,27 @@ class _Listener:
                 except OSError as error:
                     if self._is_closed():
                         return
-                    _log.error("connection.not_accepted", reason=error.strerror)
+                    log.error("connection.not_accepted", reason=error.strerror)
                     await trio.sleep(PAUSE)
                     continue
-                nursery.start_soon(self._serve, machine, accepted)
+                if accepted.family != socket.AF_UNIX and not _tuned(accepted):
+                    accepted.close()
+                    continue
+                # The connection has its place from here on, before its task runs.
+                nursery.start_soon(Connection(machine, SocketStream(accepted), door, entrance).run)
 
-    async def _serve(self, machine: Machine, accepted: socket.socket) -> None:
-        private = accepted.family == socket.AF_UNIX and self._partition is not None
-        if accepted.family != socket.AF_UNIX and not _tuned(accepted):
-            accepted.close()
-            return
-        await serve_stream(machine, SocketStream(accepted), self._partition, demand_proof=not private)
+    def _door(self) -> Door:
+        private = self._socket.family == socket.AF_UNIX and self._partition is not None
+        return Door(self._partition, demand_proof=not private, listener=_address(self._socket))
+
+
+def _address(listening: socket.socket) -> str:
+    """Return where a socket listens, as the log names it; "closed" if it does no more."""
+    try:
+        address = listening.getsockname()
+    except OSError:
+        return "closed"
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
 
 
 def _tuned(accepted: socket.socket) -> bool:

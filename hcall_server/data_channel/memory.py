@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
-from hcall_server.data_channel.connection import serve_stream
+from hcall_server.data_channel.connection import Connection
+from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.reaper import reap
+from hcall_server.machine.sessions import Entrance
 
 if TYPE_CHECKING:
     from hcall_server.machine.machine import Machine
@@ -24,6 +26,7 @@ class MemoryTransport:
 
     def __init__(self) -> None:
         self._serving: tuple[trio.Nursery, Machine] | None = None
+        self._entrances: dict[str | None, Entrance] = {}
 
     async def run(
         self, machine: Machine, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -60,14 +63,17 @@ class MemoryTransport:
     def serve(self, stream: trio.abc.Stream, name: str | None, *, demand_proof: bool = False) -> None:
         """Serve a connected stream, as if it had come in by the listener of partition `name` (None: of all).
 
-        RuntimeError where the machine does not run.
+        It waits while all places of that listener are taken.  RuntimeError where the machine does not run.
         """
         if self._serving is None:
             raise RuntimeError("the machine does not run: its connections are not served")
         nursery, machine = self._serving
         partition = machine.system.find(name) if name else None
 
+        entrance = self._entrances.setdefault(name, Entrance(machine.limits.max_unopened))
+
         async def run() -> None:
-            await serve_stream(machine, stream, partition, demand_proof=demand_proof)
+            await entrance.wait_place()
+            await Connection(machine, stream, Door(partition, demand_proof), entrance).run()
 
         nursery.start_soon(run)

@@ -20,10 +20,19 @@ if TYPE_CHECKING:
 
 
 class Door(NamedTuple):
-    """Where a connection came in: the one partition served there (None: all), and if it must prove itself."""
+    """Where a connection came in: the one partition served there (None: all), and if it must prove itself.
+
+    `listener` names the listening socket of all partitions, for the log.
+    """
 
     partition: Partition | None
     demand_proof: bool
+    listener: str = "all partitions"
+
+    @property
+    def source(self) -> str:
+        """The source of the log lines of its connections, until they have opened a session."""
+        return self.partition.name if self.partition else self.listener
 
 
 class Admitted(NamedTuple):

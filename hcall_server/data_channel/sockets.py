@@ -19,8 +19,11 @@ from hcall_abi.rules import service as rules
 from hcall_abi.scarcity import scarcity_of
 from hcall_server.machine import logs
 
-BACKLOG = 128
-"""Connections that wait to be accepted."""
+BACKLOG = socket.SOMAXCONN
+"""Connections that wait to be accepted: as many as the system allows (net.core.somaxconn).
+
+A burst waits there for places (spec/protocol.md#sessions).  A connection in the queue costs the server no
+descriptor and no memory."""
 
 FIRST_PASSED = 3
 """Number of the first descriptor that a service manager passes (sd_listen_fds)."""

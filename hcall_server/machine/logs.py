@@ -145,6 +145,11 @@ def named(rule: Rule) -> dict[str, str]:
     return {"rule_id": rule.id, "rule": rule.sentence, "section": rule.page, **code}
 
 
+def shown(level: str) -> bool:
+    """Whether lines of this level are written at all."""
+    return LEVELS[level] >= _Sink.level
+
+
 def log_trouble(error: SwpksError | None) -> None:
     """Log a failed flush, and (None) the first one that works again (R-23).
 

@@ -36,6 +36,7 @@ from hcall_server.machine import logs
 from hcall_server.machine.counters import Counters
 from hcall_server.machine.ipls import PATIENCE, CountedIpls
 from hcall_server.machine.limits import Limits
+from hcall_server.machine.noise import Noise
 from hcall_server.machine.sessions import Link, Sessions
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import PowerEvent
@@ -98,6 +99,7 @@ class Machine:
         self.clock = clock
         self.limits = limits
         self.counters = Counters()
+        self.noise = Noise(clock)
         self.sessions = Sessions(limits)
         self._ipls = CountedIpls(encryptor)
         self.faults: dict[int, Plan[BusyFault]] = {}
@@ -150,6 +152,11 @@ class Machine:
         return [each for each in partitions if each.auto_start and not each.refused]
 
     # What the data channel asks for
+
+    def has_room(self, partition: int) -> bool:
+        """Whether a partition may have one more session."""
+        running = [each.number for each in self.system.partitions.values() if each.running]
+        return self.sessions.has_room(partition, running)
 
     def open_session(self, link: Link, partition: Partition, on_refusal: OnRefusal) -> None:
         """Let a connection make the h-calls of a partition."""

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,7 @@ from hcall_server import __version__
 from hcall_server.data_channel.listeners import Listeners, assign
 from hcall_server.data_channel.sockets import check_place, listen_tcp, listen_unix, remove_stale_sockets
 from hcall_server.machine import logs
+from hcall_server.machine.awake import AwakeClock
 from hcall_server.machine.machine import Machine
 from hcall_server.service.assembly import assemble
 from hcall_server.service.notify import notify
@@ -65,13 +67,14 @@ def run(
     with ExitStack() as undo:
         state = State(folder)
         undo.callback(state.close)
-        seams = state.seams()
+        clock = AwakeClock(time.monotonic)
+        seams = state.seams(clock.now)
         undo.callback(seams.nvram.close)
         machine = assemble(seams, settings, accept_older=accept_older)
         undo.pop_all()
     _allow_many_descriptors()
     server = Server(machine, state, settings, passed)
-    trio.run(server.serve, announce)
+    trio.run(server.serve, announce, clock=clock)
     seams.worker.close()
     if not server.flushed:  # the worker thread may still hang in NVRAM: it is not closed under its hands
         raise StorageError(

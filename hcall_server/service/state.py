@@ -28,6 +28,7 @@ from hcall_server.keystore.store import Entropy
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.assembly import Seams
+from hcall_server.writeback.encryptor import Clock
 from hcall_server.writeback.worker import ThreadWorker
 
 
@@ -69,16 +70,17 @@ class State:
         if lock >= 0:
             os.close(lock)
 
-    def seams(self) -> Seams:
+    def seams(self, clock: Clock = time.monotonic) -> Seams:
         """Open the parts of the machine that lie in the folder; return them with the other real seams.
 
-        Raises what opening NVRAM raises (`SqliteNvram`).  The caller closes NVRAM, and then the state.
+        `clock` is that of the loop which will run the machine.  Raises what opening NVRAM raises
+        (`SqliteNvram`).  The caller closes NVRAM, and then the state.
         """
         card = AnchorCard(self.folder / "anchor-card")
         beside = (*(each.trouble for each in self._in_place), card.moved)
         return Seams(
             entropy=self._entropy,
-            clock=time.monotonic,
+            clock=clock,
             nvram=SqliteNvram(self.folder / "nvram.sqlite", beside),
             components=Components(anchor_card=card),
             worker=ThreadWorker().started(),

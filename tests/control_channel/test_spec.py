@@ -121,6 +121,7 @@ async def test_the_page_has_every_metric() -> None:
     machine.counters.calls[1][0x41C, 0] += 1
     machine.counters.opens[0] += 1
     machine.counters.goodbyes[0] += 1
+    machine.noise.of("a").left_out["session.opened"] += 1
     async with in_process(machine) as client:
         lines = (await client.get("/metrics")).text.splitlines()
     samples = [re.fullmatch(r"(\w+)(?:{(.*)})? \S+", line) for line in lines if not line.startswith("#")]

@@ -168,20 +168,6 @@ async def test_a_slow_but_steady_reader_gets_everything(reaped: Make, clock: Moc
     await peer.call(read(b"big"))
 
 
-async def test_a_flood_of_connections_ends_the_oldest(reaped: Make, clock: MockClock) -> None:
-    """Connections without a session are bounded; sessions are not touched by the flood."""
-    service = await reaped(max_unopened=4)
-    session = await service.session()
-    flood = []
-    for _ in range(10):
-        flood.append(service.connect())
-        await flood[-1].expect(Hello)
-    assert len(service.machine.sessions.unopened) == 4
-    assert [await peer.goodbye() for peer in flood[:6]] == [IDLE] * 6
-    assert (await flood[9].open()).status == 0
-    await session.call(write(b"a"))
-
-
 def test_the_pause_follows_the_shortest_deadline() -> None:
     """A deadline is met to within a tenth of it, a second at most."""
     assert pause(Limits()) == 1.0

@@ -1,25 +1,67 @@
-"""Log lines of refusals: every rule is told, and no guest can fill a disk with them."""
+"""Log lines that peers can cause: every sort is told, and no peer can fill a disk (spec/service.md#log)."""
 
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
 from hcall_abi.calls import Opcode
+from hcall_abi.frames import Open
+from hcall_abi.proof import NO_PROOF
 from hcall_abi.rules import hcalls as rules
 from hcall_abi.rules.rule import Rule
+from hcall_abi.session import Role, Session
 from hcall_abi.statuses import Status
-from hcall_server.data_channel.refusals import EACH, RefusalLog
+from hcall_client.errors import HcallError
+from hcall_server.control_channel.metrics import exposition
+from hcall_server.data_channel.conversation import ServerConversation
+from hcall_server.data_channel.opening import Door
+from hcall_server.data_channel.refusals import log_refusal
 from hcall_server.hcalls.refusals import Refusal
 from hcall_server.machine import logs
+from hcall_server.machine.machine import Machine
+from hcall_server.machine.noise import BURST, FIRST, Allowance, Noise, PeerLog
+from hcall_server.machine.sessions import Link
+from hcall_server.service.assembly import assemble
+from hcall_server.service.settings import PartitionSettings, Settings
+from swpks.testing.seams import simulated_seams
+from tests.control_channel.rig import in_process
+from tests.data_channel.support import Service, make_machine, read
+from tests.rules.breaking import logged
+
+HOUR = 3600
 
 
-class Lines(logs.Log):
-    """A log that keeps its lines."""
+class Time:
+    """The clock of a machine that has no loop."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[dict[str, Any]] = []
+    seconds = 0.0
 
-    def info(self, event: str, **fields: Any) -> None:
-        self.lines.append({"event": event, **fields})
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def time() -> Time:
+    """The clock of the test."""
+    return Time()
+
+
+@pytest.fixture
+def machine(time: Time) -> Machine:
+    """Two partitions that run, without a loop."""
+    wishes = tuple(PartitionSettings.of(name, 8) for name in ("alpha", "beta"))
+    made = assemble(simulated_seams(clock=time), Settings(partition=wishes))
+    made.start()
+    return made
 
 
 def refusal(rule: Rule, argument: str | None = None) -> Refusal:
@@ -27,36 +69,184 @@ def refusal(rule: Rule, argument: str | None = None) -> Refusal:
     return Refusal(rule, "bad", status=Status.H_P2, argument=argument)
 
 
-def test_repeats_are_told_ever_more_seldom() -> None:
-    """R-76: the first ones each, then every doubling with the number so far."""
-    log, refusals = Lines(), RefusalLog()
-    for _ in range(100_000):
-        refusals.tell(log, refusal(rules.LABEL_LENGTH), Opcode.READ_OBJECT)
-    repeated = [line.get("repeated") for line in log.lines]
-    assert repeated[:EACH] == [None] * EACH
-    assert repeated[EACH:] == [32 << n for n in range(12)]
+@contextmanager
+def written() -> Iterator[list[dict[str, Any]]]:
+    """The lines that the block writes, from level info on; the list is filled at its end."""
+    stream, lines = io.StringIO(), list[dict[str, Any]]()
+    logs.configure(level="info", style="json", stream=stream)
+    try:
+        yield lines
+    finally:
+        logs.configure(level="warning")
+        lines += map(json.loads, stream.getvalue().splitlines())
 
 
-def test_every_sort_is_told() -> None:
-    """A new rule or another call is not hidden behind the ones that repeat."""
-    log, refusals = Lines(), RefusalLog()
-    for _ in range(1000):
-        refusals.tell(log, refusal(rules.LABEL_LENGTH), Opcode.READ_OBJECT)
-    seen = len(log.lines)
-    refusals.tell(log, refusal(rules.OBJECT_EXISTS, "label"), Opcode.READ_OBJECT)
-    refusals.tell(log, refusal(rules.LABEL_LENGTH), Opcode.WRITE_OBJECT)
-    assert [(line["hcall"], line["rule_id"]) for line in log.lines[seen:]] == [
+def visit(machine: Machine, name: str | None = "alpha") -> None:
+    """A connection by a partition's listener breaks the protocol; one by that of all (None) has no proof."""
+    link = Link(0.0, lambda: None)
+    machine.sessions.admit(link)
+    door = Door(machine.system.find(name) if name else None, demand_proof=name is None, listener="[::]:7000")
+    server, client = ServerConversation(machine, link, door, logs.Log()), Session(Role.CLIENT)
+    client.receive_data(server.greet())
+    list(client.events())
+    client.receive_data(
+        b"".join(server.receive(client.send(Open(1, int(name is None), 0, bytes(32), NO_PROOF, "guest"))))
+    )
+    list(client.events())
+    if name is not None:
+        list(server.receive(b"this is no frame"))
+        assert server.farewell
+        server.say(server.farewell)
+    machine.sessions.remove(link)
+
+
+def test_the_first_of_each_sort_are_told_whatever_else_happens(time: Time) -> None:
+    """A developer sees a new rule or another call behind any number of others."""
+    log = PeerLog(Allowance(time), logs.Log())
+    with logged("hcall.refused") as lines:
+        for _ in range(10_000):
+            log_refusal(log, refusal(rules.LABEL_LENGTH), Opcode.READ_OBJECT)
+        for _ in range(2 * FIRST):
+            log_refusal(log, refusal(rules.OBJECT_EXISTS, "label"), Opcode.READ_OBJECT)
+            log_refusal(log, refusal(rules.LABEL_LENGTH), Opcode.WRITE_OBJECT)
+    assert len(lines) == 3 * FIRST + BURST
+    assert [(line["hcall"], line["rule_id"]) for line in lines[-2:]] == [
         ("READ_OBJECT", "object.exists"),
         ("WRITE_OBJECT", "label.length"),
     ]
-    assert log.lines[seen]["argument"] == "label"
-    assert "argument" not in log.lines[seen + 1]
+    assert lines[-2]["argument"] == "label"
+    assert "argument" not in lines[-1]
 
 
-def test_unknown_numbers_are_one_sort() -> None:
+def test_unknown_numbers_are_one_sort(time: Time) -> None:
     """A guest that calls every number there is grows neither the log nor the table."""
-    log, refusals = Lines(), RefusalLog()
-    for number in range(100_000, 200_000):
-        refusals.tell(log, refusal(rules.CALL_SERVED), number)
-    assert len(log.lines) < 2 * EACH
-    assert log.lines[0]["hcall"] == "0x186A0"
+    allowance = Allowance(time)
+    with logged("hcall.refused") as lines:
+        for number in range(100_000, 110_000):
+            log_refusal(PeerLog(allowance, logs.Log()), refusal(rules.CALL_SERVED), number)
+    assert len(lines) == FIRST + BURST
+    assert lines[0]["hcall"] == "0x186A0"
+
+
+def test_after_the_noise_a_line_says_what_is_missing(time: Time) -> None:
+    """Tokens come back with time, so that the next experiment is seen again."""
+    log = PeerLog(Allowance(time), logs.Log())
+    with logged("it.happened") as lines:
+        for _ in range(FIRST + BURST + 5):
+            log.info("it.happened")
+        time.seconds += 100
+        for _ in range(2):
+            log.warning("it.happened", figure=1)
+    assert len(lines) == FIRST + BURST + 2
+    assert [line.get("left_out") for line in lines[-3:]] == [None, 5, None]
+    assert lines[-1]["figure"] == 1
+
+
+def test_a_hidden_level_costs_nothing(time: Time) -> None:
+    """Debug lines that nobody reads use up no token of those that are read."""
+    allowance = Allowance(time)
+    with logged("shown.line") as lines:
+        logs.configure(level="warning", style="json", stream=logs._Sink.stream)
+        for _ in range(10_000):
+            PeerLog(allowance, logs.Log()).debug("hidden.line")
+            PeerLog(allowance, logs.Log()).info("hidden.line")
+        PeerLog(allowance, logs.Log()).error("shown.line")
+    assert allowance.left_out == {}
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("name", ["alpha", None])
+def test_a_peer_that_comes_again_and_again_is_bounded(machine: Machine, time: Time, name: str | None) -> None:
+    """Sessions and their ends, broken rules and wrong proofs: bounded for the partition and the listener."""
+    count = 1000
+    with written() as lines:
+        for _ in range(count):
+            time.seconds += 0.001
+            visit(machine, name)
+    sorts = ["session.opened", "protocol.error", "session.ended"] if name else ["session.refused"]
+    told = Counter(line["event"] for line in lines)
+    assert set(told) == set(sorts)
+    assert min(told.values()) >= FIRST
+    assert len(lines) <= len(sorts) * FIRST + BURST + 1
+    left_out = {event: number for _, event, number in machine.noise.left_out()}
+    assert {source for source, _, _ in machine.noise.left_out()} == {name or "[::]:7000"}
+    assert Counter(told) + Counter(left_out) == dict.fromkeys(sorts, count)
+
+
+def test_the_noise_of_one_hides_no_line_of_another(machine: Machine) -> None:
+    """R-01: neither another partition's lines nor those of a listener of all."""
+    with written() as lines:
+        for name in ["alpha"] * 1000 + ["beta"] * FIRST + [None] * FIRST:
+            visit(machine, name)
+    assert [line["event"] for line in lines if line.get("partition") == "beta"] == [
+        "session.opened", "protocol.error", "session.ended"
+    ] * FIRST  # fmt: skip
+    assert len([line for line in lines if line["event"] == "session.refused"]) == FIRST
+
+
+def test_an_hour_of_noise(time: Time) -> None:
+    """One source, some lines a second: one of them is written, so a day has 35 MB where it had 100 GB."""
+    allowance, written_lines = Allowance(time), 0
+    for _ in range(HOUR):
+        written_lines += sum(allowance.take("session.opened") is not None for _ in range(5))
+        time.seconds += 1
+    assert HOUR <= written_lines <= FIRST + BURST + HOUR
+    assert allowance.left_out["session.opened"] == 5 * HOUR - written_lines
+
+
+def test_a_summary_comes_once_a_minute(time: Time) -> None:
+    """And at the end of the server; what was told is not told again."""
+    noise = Noise(time)
+    allowance = noise.of("alpha")
+    logs_left = FIRST + BURST
+    with logged("log.shortened") as lines:
+        noise.sum_up()
+        for _ in range(logs_left + 7):
+            allowance.take("session.opened")
+        noise.sum_up()
+        time.seconds += 60
+        noise.sum_up()
+        noise.sum_up()
+        for _ in range(1000):
+            allowance.take("session.ended", "idle")
+        noise.sum_up()
+        noise.sum_up(at_once=True)
+        noise.sum_up(at_once=True)
+    assert [(line["source"], line["left_out"]) for line in lines] == [
+        ("alpha", {"session.opened": 7}),
+        ("alpha", {"session.ended": 1000 - FIRST - 60}),
+    ]
+
+
+async def test_a_server_sums_up_while_it_runs_and_at_its_end(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    """Its metrics have the totals."""
+    with logged("log.shortened") as lines:
+        async with trio.open_nursery() as running:
+            service = await Service.start(running, make_machine("alpha"))
+            peer = await service.session()
+            for minute in (61, 61, 0):
+                for _ in range(500):
+                    with pytest.raises(HcallError):
+                        await peer.call(read(b"absent"))
+                mock_clock.jump(minute)
+                await wait_all_tasks_blocked()
+            figures = exposition(service.machine).decode()
+            running.cancel_scope.cancel()
+    told = [line["left_out"]["hcall.refused"] for line in lines]
+    assert told == [500 - FIRST - BURST, 500 - 61, 500 - 61]
+    assert {line["source"] for line in lines} == {"alpha"}
+    assert f'swpks_log_left_out_total{{event="hcall.refused",source="alpha"}} {float(sum(told))}' in figures
+
+
+async def test_the_control_channel_is_a_source(machine: Machine) -> None:
+    """A script that asks for nonsense again and again."""
+    with logged("control.refused") as lines:
+        async with in_process(machine) as client:
+            for _ in range(FIRST + BURST + 50):
+                assert (await client.get("/v1/partitions/none")).status_code == 404
+            assert (await client.get("/nowhere")).status_code == 404
+    assert len(lines) == FIRST + BURST + 1
+    assert lines[-1]["rule_id"] == "request.path"
+    assert list(machine.noise.left_out()) == [("control", "control.refused", 50)]

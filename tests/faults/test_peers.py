@@ -64,7 +64,10 @@ def reason(sock: socket.socket) -> int:
 
 
 def test_three_hundred_that_never_open(server: ServerProcess, neighbour: BlockingChannel) -> None:
-    """R-01: too many end the oldest, the rest end by the deadline; half of an OPEN helps nobody to stay."""
+    """R-01: those that hold a place and say nothing make room for those that wait, and all end in time.
+
+    Half of an OPEN helps nobody to stay, and an honest client behind them is served.
+    """
     before = memory_of(server)
     with contextlib.ExitStack() as stack:
         peers = []
@@ -73,12 +76,10 @@ def test_three_hundred_that_never_open(server: ServerProcess, neighbour: Blockin
             sock.sendall(raw.open_frame()[: n % 3 * 20])
             peers.append(sock)
             neighbour.call(read_object(OS, b"x"))
-        for sock in peers[:-64]:
-            assert reason(sock) == GoodbyeReason.IDLE_TOO_LONG
-        assert memory_of(server) - before < 8 * MIB
         with server.connect_blocking("bad") as another:
             another.call(write_object(OS, b"y", b"z"))
-        for sock in peers[-64:]:
+        assert memory_of(server) - before < 8 * MIB
+        for sock in peers:
             assert reason(sock) == GoodbyeReason.IDLE_TOO_LONG
 
 

@@ -105,7 +105,7 @@ OPEN_VERSION = Rule(
 )
 OPEN_SESSIONS = Rule(
     "open.sessions",
-    "a partition has no more sessions than the server's limit",
+    "a session has a place among those of its partition and those of the server",
     "spec/protocol.md#sessions",
     OpenStatus.TOO_MANY_SESSIONS,
 )

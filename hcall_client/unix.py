@@ -1,0 +1,33 @@
+"""Connecting to a Unix socket without waiting in the kernel, so that the caller's own timeout holds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+
+def connect_unix(path: str | os.PathLike[str]) -> socket.socket:
+    """Return a connected, non-blocking socket; never waits.
+
+    Raises OSError: one with EAGAIN (`is_full`) if the queue of the server is full, others if there is no
+    server.  Trio's `open_unix_socket` is not used: it takes EAGAIN for a connection that is being made, and
+    returns a stream that is connected to nothing.
+    """
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.setblocking(False)
+        sock.connect(os.fspath(path))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the queue of a Unix socket was full: the server lives, and nothing of the client is there.
+
+    A Unix socket without a server answers ECONNREFUSED, and a full queue answers EAGAIN.  So ECONNREFUSED is
+    never a reason to wait.
+    """
+    return isinstance(error, OSError) and error.errno == errno.EAGAIN

@@ -1,0 +1,73 @@
+"""A clock that stands still while the server does not run.
+
+A server can be paused: by SIGSTOP, by the freezer of a container, by a debugger, by a machine that has no
+processor for it.  Its peers did nothing wrong in that time, so no deadline may count it.  There are many
+deadlines: of connections, of requests of the console, of the last frames, of a commit that hangs.  All of
+them read one clock, the clock of the loop.  So this is the one place that knows about pauses.
+
+The loop asks the clock how long it may sleep, and reads it when it is awake again.  If it comes back much
+later than it asked for, it did not run meanwhile.  The same holds between two readings without a sleep.  Of
+such a gap only `COUNTED` seconds count.
+
+A gap could count nothing at all.  Then a guest whose calls keep the loop busy for longer than `COUNTED`,
+again and again, would stop the clock, and with it every deadline of every other peer.  So each gap counts a
+little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+COUNTED = 0.25
+"""Seconds of a pause that count; a delay up to this is no pause.  A loaded machine delays a task by less."""
+
+
+class AwakeClock(trio.abc.Clock):
+    """A clock of a Trio loop, in seconds; `now` is the same time for those that have no loop yet.
+
+    `raw` returns seconds that go on during a pause, such as `time.monotonic`.
+    """
+
+    def __init__(self, raw: Callable[[], float]) -> None:
+        self.pauses = 0
+        """How many pauses there were so far."""
+        self._raw = raw
+        self._last = raw()
+        self._expected = COUNTED
+        self._skipped = 0.0
+
+    def __repr__(self) -> str:
+        return f"AwakeClock({self.pauses} pauses, {self._skipped:.1f} s skipped)"
+
+    def now(self) -> float:
+        """Return the seconds that the server has been awake, counted from some moment."""
+        raw = self._raw()
+        gap = raw - self._last
+        if gap > self._expected:
+            self.pauses += 1
+            self._skipped += gap - COUNTED
+        self._last = raw
+        self._expected = COUNTED
+        return raw - self._skipped
+
+    def start_clock(self) -> None:
+        """Do nothing: the clock runs from the moment that it is made."""
+
+    def current_time(self) -> float:
+        """Return `now`."""
+        return self.now()
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """Return the seconds to sleep until a deadline; a sleep of that length is no pause."""
+        left = deadline - self.now()
+        if left > 0:
+            self._expected = left + COUNTED
+        return left
+
+
+def pauses() -> int:
+    """Return how many pauses the clock of this loop has noticed; a virtual clock notices none."""
+    clock = trio.lowlevel.current_clock()
+    return clock.pauses if isinstance(clock, AwakeClock) else 0

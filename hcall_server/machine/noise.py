@@ -1,0 +1,179 @@
+"""Log lines that peers can cause, bounded for each source of them (spec/service.md#log)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+from hcall_server.machine import logs
+
+# Why the log has a bound
+#
+# A guest can open sessions, break rules and leave again as fast as the server lets it.  A stranger can send
+# wrong proofs.  Each of that is a line, so a bound for each session is none: a peer makes new ones.
+#
+# So lines are counted for their source: a partition, with everything that comes in by its private socket;
+# a listener of all partitions, for peers that have not proven anything yet; the control channel.  The noise
+# of one source never hides a line of another.
+#
+# A developer wants to see the first lines of each sort, whatever else happens.  A sort is an event and
+# the rule or h-call that it is about, so there are few.  The first `FIRST` lines of each are always written.
+# Further ones need a token.  A source has `BURST` tokens and gets one a second.  So an interactive session
+# is logged whole, and a flood writes 86,400 lines a day for each source: about 35 MB instead of 100 GB.
+#
+# A line that follows others of its sort that were left out says how many.  Once a minute, and when the
+# server stops, `log.shortened` has the counts of each source.  The metrics have their totals.
+#
+# We dropped doubling distances (each line that doubles the count): after an hour of noise, a developer who
+# starts the next experiment sees no line of it.
+
+FIRST = 16
+"""So many lines of each sort are always written, from each source."""
+
+BURST = 256
+"""Most further lines at once, from each source."""
+
+PER_SECOND = 1.0
+"""Further lines a second in the long run, from each source."""
+
+TOLD_EVERY = 60.0
+"""Seconds between two lines that sum up how many were left out."""
+
+CONTROL = "control"
+"""The source of the control channel's lines: no partition can have this name."""
+
+Clock = Callable[[], float]
+
+
+class _Tally:
+    """The lines of one sort: how many came, and how many are missing since the last one."""
+
+    __slots__ = ("missing", "seen")
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.missing = 0
+
+
+class Allowance:
+    """The lines that one source may still cause; `clock` returns seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.left_out: Counter[str] = Counter()
+        """How many lines were left out since the start, by event."""
+        self._clock = clock
+        self._tallies: dict[tuple[str, Hashable], _Tally] = {}
+        self._told: Counter[str] = Counter()
+        self._told_at = self._filled_at = clock()
+        self._tokens = float(BURST)
+
+    def take(self, event: str, sort: Hashable = "") -> int | None:
+        """Count a line; return how many of its sort are missing before it, None if it is left out itself.
+
+        Sorts of one event must be few: each takes memory.
+        """
+        tally = self._tallies.get((event, sort))
+        if tally is None:
+            tally = self._tallies[event, sort] = _Tally()
+        tally.seen += 1
+        if tally.seen > FIRST and not self._pay():
+            tally.missing += 1
+            self.left_out[event] += 1
+            return None
+        missing, tally.missing = tally.missing, 0
+        return missing
+
+    def summary(self, *, at_once: bool = False) -> dict[str, int]:
+        """Return what was left out since the last summary, by event; nothing if it is too early for one."""
+        now = self._clock()
+        untold = self.left_out - self._told
+        if not untold or (now - self._told_at < TOLD_EVERY and not at_once):
+            return {}
+        self._told_at, self._told = now, self.left_out.copy()
+        return dict(untold)
+
+    def _pay(self) -> bool:
+        """Take a token, if there is one."""
+        now = self._clock()
+        tokens = self._tokens + (now - self._filled_at) * PER_SECOND
+        paid = tokens >= 1
+        self._tokens = min(BURST, tokens) - paid
+        self._filled_at = now
+        return paid
+
+
+class Noise:
+    """The allowances of all sources: partitions by their names, listeners, and the control channel."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sources: dict[str, Allowance] = {}
+        self._log = logs.Log()
+
+    def of(self, source: str) -> Allowance:
+        """Return the allowance of a source."""
+        found = self._sources.get(source)
+        if found is None:
+            found = self._sources[source] = Allowance(self._clock)
+        return found
+
+    def left_out(self) -> Iterator[tuple[str, str, int]]:
+        """Yield source, event and number of the lines that were left out since the start."""
+        for source, allowance in self._sources.items():
+            for event, count in allowance.left_out.items():
+                yield source, event, count
+
+    def sum_up(self, *, at_once: bool = False) -> None:
+        """Log how many lines were left out, for each source whose time has come."""
+        for source, allowance in self._sources.items():
+            if told := allowance.summary(at_once=at_once):
+                self._log.info("log.shortened", source=source, left_out=told)
+
+
+class PeerLog:
+    """A log for lines that a peer can cause at will: each costs the source's allowance.
+
+    A line that its level hides costs nothing.
+    """
+
+    def __init__(self, allowance: Allowance, log: logs.Log) -> None:
+        self.log = log
+        """The same context without a bound, for lines that no peer can cause at will."""
+        self._allowance = allowance
+
+    def __repr__(self) -> str:
+        return f"PeerLog({self.log!r})"
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Write detail of interest to a developer of swpks."""
+        self._write("debug", event, "", fields)
+
+    def missing(self, level: str, event: str, sort: Hashable = "") -> int | None:
+        """Count a line whose fields are costly to make; return how many are missing before it.
+
+        None if it is not to be written.  Else the caller writes it to `log`.
+        """
+        return self._allowance.take(event, sort) if logs.shown(level) else None
+
+    def info(self, event: str, *, sort: Hashable = "", **fields: Any) -> None:
+        """Write an event; `sort` tells lines of one event apart that must not hide each other."""
+        self._write("info", event, sort, fields)
+
+    def warning(self, event: str, *, sort: Hashable = "", **fields: Any) -> None:
+        """Write a line that needs attention."""
+        self._write("warning", event, sort, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Write a failure."""
+        self._write("error", event, "", fields)
+
+    def _write(self, level: str, event: str, sort: Hashable, fields: dict[str, Any]) -> None:
+        missing = self.missing(level, event, sort)
+        if missing is not None:
+            getattr(self.log, level)(event, **fields, **left_out(missing))
+
+
+def left_out(missing: int) -> dict[str, int]:
+    """Return the field that says how many lines are missing before this one."""
+    return {"left_out": missing} if missing else {}

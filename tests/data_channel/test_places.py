@@ -1,0 +1,145 @@
+"""Places for connections and sessions: who waits, who is ended, and which share nobody can take away.
+
+spec/protocol.md#sessions has the arithmetic.
+"""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from hcall_abi.exchange import SessionState
+from hcall_abi.frames import GoodbyeReason, Hello, OpenStatus
+from hcall_server.machine.limits import Limits
+from hcall_server.machine.sessions import Link, Sessions
+from hcall_server.platform.partition import Partition
+from tests.data_channel.support import Peer, Service, make_machine, write
+from tests.data_channel.test_reaper import pass_time
+
+IDLE = GoodbyeReason.IDLE_TOO_LONG
+
+
+async def serving(nursery: trio.Nursery, *names: str, **limits: int) -> Service:
+    """A machine with these partitions and limits."""
+    return await Service.start(nursery, make_machine(*names, limits=Limits(**limits)))
+
+
+class Crowd:
+    """Connections that wait for HELLO at the same time."""
+
+    def __init__(self, nursery: trio.Nursery, service: Service) -> None:
+        self.peers: list[Peer] = []
+        self._nursery = nursery
+        self._service = service
+
+    def connect(self, name: str | None = "alpha") -> Peer:
+        """One more connection; a listener of all partitions (None) demands a proof."""
+        peer = self._service.connect(name, demand_proof=name is None)
+        self.peers.append(peer)
+        self._nursery.start_soon(peer.expect, Hello)
+        return peer
+
+    async def greeted(self) -> list[Peer]:
+        """Those that have got HELLO by now and have not sent OPEN."""
+        await wait_all_tasks_blocked()
+        return [peer for peer in self.peers if peer.session.state is SessionState.GREETED]
+
+
+async def test_a_burst_waits_and_nobody_is_ended(nursery: trio.Nursery) -> None:
+    """R-01: with all places taken the next ones wait; each OPEN lets one of them in."""
+    service = await serving(nursery, "alpha", max_unopened=4)
+    crowd = Crowd(nursery, service)
+    for _ in range(12):
+        crowd.connect()
+    for left in range(12, 0, -1):
+        waiting = await crowd.greeted()
+        assert len(waiting) == len(service.machine.sessions.unopened) == min(4, left)
+        assert (await waiting[0].open()).status == OpenStatus.OPENED
+    for peer in crowd.peers:
+        await peer.call(write(b"%d" % id(peer)))
+    assert service.machine.counters.goodbyes == {}
+
+
+async def test_who_holds_a_place_and_is_silent_makes_room(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    """After a fifth of `open_seconds`, and only if others wait; each of these gets its own time."""
+    service = await serving(nursery, "alpha", max_unopened=4)
+    crowd = Crowd(nursery, service)
+    silent = [crowd.connect() for _ in range(4)]
+    await pass_time(mock_clock, 5)
+    assert await crowd.greeted() == silent
+    late = [crowd.connect() for _ in range(5)]
+    assert await crowd.greeted() == silent
+    await pass_time(mock_clock, 1)
+    assert [await peer.goodbye() for peer in silent] == [IDLE] * 4
+    lucky = await crowd.greeted()
+    assert len(lucky) == 4
+    await pass_time(mock_clock, 1)
+    assert await crowd.greeted() == lucky
+    assert (await lucky[0].open()).status == OpenStatus.OPENED
+    assert len(await crowd.greeted()) == 4
+    await pass_time(mock_clock, 5)
+    assert (await next(peer for peer in late if peer not in lucky).open()).status == OpenStatus.OPENED
+
+
+async def test_each_listener_has_places_of_its_own(nursery: trio.Nursery) -> None:
+    """R-01: strangers at one listener do not delay those at another."""
+    service = await serving(nursery, "alpha", "beta", max_unopened=2)
+    crowd = Crowd(nursery, service)
+    for name in ("alpha", None) * 6:
+        crowd.connect(name)
+    assert len(await crowd.greeted()) == 4
+    assert (await service.connect("beta").open()).status == OpenStatus.OPENED
+
+
+async def test_four_partitions_cannot_lock_a_fifth_out(nursery: trio.Nursery) -> None:
+    """R-01: idle sessions of the others take all that is common, and every partition keeps its share."""
+    names = ["a", "b", "c", "d", "e"]
+    service = await serving(nursery, *names, max_sessions=8, min_sessions=2, max_connections=32)
+    for name in names[:4]:
+        opened = 0
+        while (await service.connect(name).open()).status == OpenStatus.OPENED:
+            opened += 1
+        assert opened == {"d": 6}.get(name, 8)  # 32 places, and 2 of them are kept for the fifth
+    share = [await service.session("e") for _ in range(2)]
+    assert (await service.connect("e").open()).status == OpenStatus.TOO_MANY_SESSIONS
+    for peer in share:
+        await peer.call(write(b"%d" % share.index(peer)))
+
+
+async def test_a_partition_that_is_activated_late_has_its_share(nursery: trio.Nursery) -> None:
+    """R-01: also when the others have taken everything before it was there; none of them is ended."""
+    service = await serving(nursery, "a", max_sessions=8, min_sessions=2, max_connections=8)
+    early = [await service.session("a") for _ in range(8)]
+    service.machine.create("late", 8)
+    service.machine.power_on("late")
+    share = [await service.session("late") for _ in range(2)]
+    assert (await service.connect("late").open()).status == OpenStatus.TOO_MANY_SESSIONS
+    for peer in (*early, *share):
+        await peer.call(write(b"%d" % id(peer)))
+    await early[0].stream.aclose()
+    await wait_all_tasks_blocked()
+    assert (await service.connect("a").open()).status == OpenStatus.TOO_MANY_SESSIONS
+
+
+@pytest.mark.parametrize("running", [1, 5, 40, 200])
+def test_the_sum_of_all_sessions(running: int) -> None:
+    """As the page says: at most max_connections, or the kept places where these are more."""
+    limits = Limits()
+    sessions = Sessions(limits)
+    machine = make_machine(*(f"p{n}" for n in range(1, running + 1)), kbytes=0)
+    partitions = list(machine.system.partitions.values())
+    numbers = [each.number for each in partitions]
+    for greedy in partitions:
+        _fill(sessions, greedy, numbers)
+    assert all(sessions.count(number) >= limits.min_sessions for number in numbers)
+    assert sessions.session_count <= max(limits.max_connections, running * limits.min_sessions)
+    if running >= 4:
+        assert sessions.session_count >= limits.max_connections
+
+
+def _fill(sessions: Sessions, partition: Partition, running: list[int]) -> None:
+    while sessions.has_room(partition.number, running):
+        sessions.open(Link(0.0, lambda: None), partition)

@@ -1,0 +1,126 @@
+"""A burst of clients at a real server: each of them is served within its own timeout, and none is ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from hcall_client.blocking import BlockingChannel
+from hcall_client.calls import get_config
+from hcall_client.channel import open_channel
+from hcall_client.console import BlockingConsole, show_health
+from swpks.testing import ServerProcess
+from tests.faults.damage import logged
+
+pytestmark = pytest.mark.process
+
+NAMES = ("lpar1", "lpar2", "lpar3", "lpar4")
+PATIENCE = 60.0
+"""Seconds that each client of a burst waits at most."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with the bounds that it has by default."""
+    made = ServerProcess(tmp_path_factory.mktemp("burst") / "state", [f"{name}:64" for name in NAMES])
+    try:
+        yield made.start()
+    finally:
+        made.kill()
+
+
+def sockets(server: ServerProcess, count: int, names: tuple[str, ...]) -> list[Path]:
+    """The sockets of so many clients, in turn."""
+    return [server.socket(names[n % len(names)]) for n in range(count)]
+
+
+def with_trio(paths: list[Path], hold: bool) -> int:
+    """Open all sessions at once with the client of Trio; `hold`: none closes before the last is open."""
+    opened = 0
+
+    async def talk(path: Path, all_open: trio.Event) -> None:
+        nonlocal opened
+        async with open_channel(path, patience=PATIENCE) as channel:
+            await channel.call(get_config())
+            opened += 1
+            if opened == len(paths) or not hold:
+                all_open.set()
+            await all_open.wait()
+
+    async def burst() -> None:
+        all_open = trio.Event()
+        async with trio.open_nursery() as nursery:
+            for path in paths:
+                nursery.start_soon(talk, path, all_open)
+
+    trio.run(burst)
+    return opened
+
+
+def with_threads(paths: list[Path], hold: bool) -> int:
+    """The same with the blocking client, a thread for each."""
+    together = threading.Barrier(len(paths) if hold else 1)
+    opened: list[int] = []
+
+    def talk(path: Path) -> None:
+        with BlockingChannel.connect(path, timeout=PATIENCE) as channel:
+            channel.call(get_config())
+            opened.append(channel.partition)
+            together.wait(PATIENCE)
+
+    run_at_once([partial(talk, path) for path in paths])
+    return len(opened)
+
+
+def run_at_once(jobs: list[Callable[[], object]]) -> None:
+    """Run jobs in threads that begin at the same time."""
+    begin = threading.Barrier(len(jobs))
+    stack = threading.stack_size(256 * 1024)
+    threads = [threading.Thread(target=_begin, args=(begin, job)) for job in jobs]
+    threading.stack_size(stack)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+
+def _begin(together: threading.Barrier, job: Callable[[], object]) -> None:
+    together.wait(PATIENCE)
+    job()
+
+
+@pytest.mark.parametrize(
+    "clients,count,names,hold",
+    [
+        (with_trio, 200, NAMES[:1], True),
+        (with_threads, 200, NAMES[:1], True),
+        (with_trio, 1000, NAMES, True),
+        (with_threads, 1000, NAMES, True),
+        (with_threads, 1000, NAMES[:1], False),  # which has 256 places for them
+    ],
+)
+def test_a_burst_is_served(
+    server: ServerProcess,
+    clients: Callable[[list[Path], bool], int],
+    count: int,
+    names: tuple[str, ...],
+    hold: bool,
+) -> None:
+    """Nobody gets an error, and nobody is ended; who is refused for lack of a place tries again."""
+    assert clients(sockets(server, count, names), hold) == count
+    assert not logged(server, "session.ended")
+    assert not logged(server, "connection.crashed")
+
+
+def test_a_burst_of_the_console_is_answered(server: ServerProcess) -> None:
+    """Two hundred requests at once, each with a connection of its own."""
+    answers: list[bool] = []
+    console = BlockingConsole(server.control_socket, PATIENCE)
+    run_at_once([lambda: answers.append(console.call(show_health()).ok)] * 200)
+    assert answers == [True] * 200
+    assert server.run("hmc", "status").returncode == 0
