@@ -10,6 +10,7 @@ import re
 import socket
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from hcall_abi.bounds import LONGEST_SOCKET_PATH
@@ -34,14 +35,15 @@ def listen_unix(path: Path) -> socket.socket:
             rules.SOCKET_PATH,
             f"socket path {path} has {len(os.fsencode(path))} bytes: choose a shorter --state or name",
         )
-    remove_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
-        listener.bind(os.fspath(path))
-        listener.listen(BACKLOG)
+        remove_stale(path)
+        with ExitStack() as undo:
+            listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            listener.bind(os.fspath(path))
+            listener.listen(BACKLOG)
+            undo.pop_all()
     except OSError as error:
-        listener.close()
         raise OperatorError(rules.SOCKET_FOLDER, f"can't listen at {path}: {error.strerror}") from None
     finally:
         os.umask(before)
