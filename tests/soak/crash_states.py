@@ -29,30 +29,32 @@ IN_MEMORY = Path("/dev/shm")
 
 
 class Crash(NamedTuple):
-    """A disk after a power cut behind event number `event`, and the oldest states allowed."""
+    """A disk after a power cut behind event number `event`, the oldest states and IPL counts allowed."""
 
     event: int
     tree: Tree
     floors: dict[str, int]
+    ipls: dict[str, int]
 
 
 def crashes(scenario: Scenario, count: int, chance: Random) -> Iterator[Crash]:
     """Yield about `count` different crash states, spread over a recording."""
     told = list(events(scenario.log))
     places = Counter(chance.choices(range(len(told)), k=count))
-    disk, floors, seen = Disk(chance, ["state"]), dict.fromkeys(NAMES, 0), set[bytes]()
+    disk, floors, ipls = Disk(chance, ["state"]), dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
+    seen = set[bytes]()
     for number, event in enumerate(told):
         if event.kind != "N":
             disk.apply(event)
         elif "life" in event.note:
             disk.restarted()
         else:
-            floors[event.note["name"]] = event.note["floor"]
+            floors[event.note["name"]], ipls[event.note["name"]] = event.note["floor"], event.note["ipls"]
         for _ in range(places[number]):
             tree = next((each for _ in range(8) if _print(each := disk.crash(), floors) not in seen), None)
             if tree is not None:
                 seen.add(_print(tree, floors))
-                yield Crash(number, tree, dict(floors))
+                yield Crash(number, tree, dict(floors), dict(ipls))
     assert disk.seen() == tree_of(scenario.root), "the recording is not faithful"
 
 
@@ -69,11 +71,12 @@ def tree_of(root: Path) -> Tree:
 def judge(crash: Crash, scenario: Scenario, folder: Path) -> str:
     """Start on a crash state; return "lost news" or "whole". AssertionError where a promise is broken."""
     lay_out(crash.tree, folder)
-    found = held(folder / "state")
+    found = stored(folder / "state")
     lost = False
     for name, chronicle in scenario.chronicles.items():
         known, floor = chronicle.everything, crash.floors[name]
-        whole = found.get(name, ABSENT)
+        whole, count = found.get(name, (ABSENT, 0))
+        assert count >= crash.ipls[name], f"{name}: IPL {count}, and the guest was told {crash.ipls[name]}"
         assert name in found or not floor, f"partition {name} is gone"
         assert whole in known, f"{name}: a state that never was: {difference(whole, known)}"
         assert whole in known[floor:], f"{name}: older than state {floor}, which was confirmed"
@@ -82,7 +85,15 @@ def judge(crash: Crash, scenario: Scenario, folder: Path) -> str:
 
 
 def held(folder: Path) -> dict[str, Whole]:
-    """What the server's own start finds in a state folder; AssertionError for whatever it refuses."""
+    """What each partition holds in a state folder."""
+    return {name: whole for name, (whole, _) in stored(folder).items()}
+
+
+def stored(folder: Path) -> dict[str, tuple[Whole, int]]:
+    """What the server's own start finds of each partition: what it holds, and its IPL count.
+
+    AssertionError for whatever the start refuses.
+    """
     folder.mkdir(mode=0o700, exist_ok=True)
     try:
         state = State(folder)
@@ -94,13 +105,13 @@ def held(folder: Path) -> dict[str, Whole]:
             state.close()
     except SwpksError as error:
         raise AssertionError(f"the start is refused: {error}") from None
-    wholes = {}
+    found = {}
     for partition in system.partitions.values():
         assert not partition.refused, f"{partition.name} is refused: {partition.refused}"
         objects = partition.keystore.contents.snapshot().objects if partition.keystore else ()
-        stored = {(each.consumer, each.label): (each.policy, each.data) for each in objects}
-        wholes[partition.name] = Whole(stored, partition.attributes.secure_boot)
-    return wholes
+        held = {(each.consumer, each.label): (each.policy, each.data) for each in objects}
+        found[partition.name] = Whole(held, partition.attributes.secure_boot), partition.ipl_count
+    return found
 
 
 def lay_out(tree: Tree, folder: Path) -> None:

@@ -28,9 +28,7 @@ class Chronicle(History):
         self.everything: list[Whole] = [Whole({}, "off")]
         self.floor = 0
         self.ipls = 0
-        """The highest IPL count that may not be given again."""
-        self.boot = 0
-        """The newest state at the last IPL. If a later state is confirmed, the IPL's count is durable."""
+        """The highest IPL count that anybody was told; it may not be given again."""
         self._first = 0
         self._modes = ["off"]
         self._facts = 0
@@ -50,11 +48,6 @@ class Chronicle(History):
         if self.facts > self._facts or self.confirmed:
             self._facts = self.facts
             self.floor = max(self.floor, self._first + self.confirmed)
-
-    def booted(self) -> None:
-        """An IPL begins now."""
-        self.note()
-        self.boot = len(self.everything) - 1
 
     def allowed(self) -> list[Whole]:
         """Every state that a start may find now."""

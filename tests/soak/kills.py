@@ -84,9 +84,8 @@ class Attack:
         """Hold every partition against its chronicle, as its guest and the console see it."""
         views = {view.name: view for view in self.server.console.call(show_system()).partitions}
         for name, chronicle in self.chronicles.items():
-            assert views[name].ipl_count > chronicle.ipls, (
-                "an IPL of which something was confirmed is counted"
-            )
+            assert views[name].ipl_count > chronicle.ipls, "no number names two IPLs"
+            chronicle.ipls = views[name].ipl_count
             with self.server.connect_blocking(name) as channel:
                 objects = writer.have(channel, writer.look(chronicle))
             lost = chronicle.found_whole(Whole(objects, views[name].secure_boot))
@@ -105,14 +104,10 @@ class Attack:
         chronicle, chance = self.chronicles[name], Random(self.chance.random())
         with ExitStack() as stack, suppress(*LOST if batches == ENDLESS else ()):
             channel = stack.enter_context(self.server.connect_blocking(name))
-            chronicle.booted()
             for _ in range(batches):
                 if chance.random() < 0.15:
                     channel = self._manage(name, channel, chance, stack)
                 writer.work(channel, chronicle, longest=chance.choice((1, 4, 40)))
-                chronicle.note()
-                if chronicle.floor > chronicle.boot:
-                    chronicle.ipls = channel.ipl_count
 
     def _manage(
         self, name: str, channel: BlockingChannel, chance: Random, stack: ExitStack
@@ -126,10 +121,9 @@ class Attack:
             console.call(set_attributes(name, {"secure_boot": mode}))
             self.counts["attributes set"] += 1
             return channel
-        console.call(ipl(name))
+        chronicle.ipls = console.call(ipl(name)).ipl_count
         self.counts["IPLs"] += 1
         chronicle.ipl()
-        chronicle.booted()
         channel = stack.enter_context(self.server.connect_blocking(name))
         assert writer.have(channel, writer.look(chronicle)) == chronicle.memory
         chronicle.opened_with(writer.LOOK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import trio
 
@@ -17,19 +18,25 @@ from swpks.testing.seams import simulated_seams
 from tests.guest import Chance, Guest
 
 NAMES = ("a", "b", "c")
-IDENTITY = SystemIdentity(bytes(range(16)), bytes(range(32)))
 Held = frozenset[tuple[int, bytes, int, bytes]]
 Records = Mapping[str, bytes]
 
 
-@functools.cache
-def _system() -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The records of a system before and after its last commit."""
+class _System(NamedTuple):
+    """A system: its anchor card, its high-water mark, its records before and after the last commit."""
 
-    async def fill() -> tuple[dict[str, bytes], dict[str, bytes]]:
-        nvram, past = MemoryNvram(), dict[str, bytes]()
+    identity: SystemIdentity | None
+    mark: tuple[bytes, ...]
+    past: dict[str, bytes]
+    now: dict[str, bytes]
+
+
+@functools.cache
+def _system() -> _System:
+    async def fill() -> _System:
+        nvram, card, past = MemoryNvram(), MemoryCard(), dict[str, bytes]()
         wishes = tuple(PartitionSettings.of(name, 8, auto_start=True) for name in NAMES)
-        seams = simulated_seams(nvram=nvram, card=MemoryCard(IDENTITY), entropy=Chance(b"records"))
+        seams = simulated_seams(nvram=nvram, card=card, entropy=Chance(b"records"))
         machine = assemble(seams, Settings(partition=wishes))
         for partition in machine.system.partitions.values():
             partition.power_on()
@@ -41,14 +48,14 @@ def _system() -> tuple[dict[str, bytes], dict[str, bytes]]:
                 assert made.status == 0
                 machine.after_calls(partition, Log())
             assert await machine.encryptor.flush()
-        return past, nvram.load()
+        return _System(card.held, nvram.mark.slots(), past, nvram.load())
 
     return trio.run(fill)
 
 
 def sound() -> dict[str, bytes]:
     """The records as the last commit has left them."""
-    return dict(_system()[1])
+    return dict(_system().now)
 
 
 @functools.cache
@@ -62,7 +69,10 @@ def recovered(records: Records) -> dict[str, Held | None]:
 
     A partition whose name could not be read stands under another one.
     """
-    seams = simulated_seams(nvram=MemoryNvram(records), card=MemoryCard(IDENTITY), entropy=Chance(b"start"))
+    nvram = MemoryNvram(records)
+    nvram.mark.held = list(_system().mark)
+    card = MemoryCard(_system().identity)
+    seams = simulated_seams(nvram=nvram, card=card, entropy=Chance(b"start"))
     found: dict[str, Held | None] = {}
     for partition in assemble(seams, Settings()).system.partitions.values():
         if partition.refused:
@@ -76,7 +86,7 @@ def recovered(records: Records) -> dict[str, Held | None]:
 
 def damage(records: Records, data: bytes) -> dict[str, bytes]:
     """Damage records as some bytes say: seven ways, of which several follow each other."""
-    damaged, past, at = dict(records), _system()[0], 0
+    damaged, past, at = dict(records), _system().past, 0
     while len(data) - at >= 4 and damaged:
         way, which, place, value = data[at : at + 4]
         at += 4

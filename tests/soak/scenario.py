@@ -12,9 +12,12 @@ from pathlib import Path
 from random import Random
 
 from hcall_abi.console import SECURE_BOOT_MODES
+from hcall_abi.control_bodies import PartitionView
 from hcall_abi.errors import SwpksError
 from hcall_client.blocking import BlockingChannel
 from hcall_client.console import (
+    ConsoleRefused,
+    ConsoleRequest,
     ConsoleUnreachable,
     create_partition,
     ipl,
@@ -109,13 +112,21 @@ class Scenario:
             if name not in views:
                 call(create_partition(name, KBYTES, auto_start=self.automatic))
             if name not in views or not self.automatic:
-                call(power_on(name))
+                self._insist(power_on(name))
+
+    def _insist(self, request: ConsoleRequest[PartitionView]) -> None:
+        """Ask the console again if NVRAM refuses: a sync may fail, but only once."""
+        with contextlib.suppress(ConsoleRefused):
+            self.server.console.call(request)
+            return
+        self.server.console.call(request)
 
     def _open(self, stack: ExitStack, name: str, *, restarted: bool = False) -> BlockingChannel:
         """Open a session of a fresh IPL; hold the whole store against the chronicle."""
         channel = stack.enter_context(self.server.connect_blocking(name))
         chronicle = self.chronicles[name]
-        assert channel.ipl_count > chronicle.ipls
+        assert channel.ipl_count > chronicle.ipls, "no number names two IPLs"
+        chronicle.ipls = channel.ipl_count
         objects = writer.have(channel, writer.look(chronicle))
         if restarted:
             assert objects == chronicle.memory
@@ -139,7 +150,7 @@ class Scenario:
                 self.server.console.call(set_attributes(name, {"secure_boot": SECURE_BOOT_MODES.index(mode)}))
             chronicle.console_sets(mode)
             return
-        self.server.console.call(ipl(name))
+        self._insist(ipl(name))
         chronicle.ipl()
         channels[name].close()
         channels[name] = self._open(stack, name, restarted=True)
@@ -148,4 +159,4 @@ class Scenario:
         """Write down what may not be lost from here on."""
         for name, chronicle in self.chronicles.items():
             chronicle.note()
-            self.notes.add(name=name, floor=chronicle.floor, known=len(chronicle.everything))
+            self.notes.add(name=name, floor=chronicle.floor, ipls=chronicle.ipls)
