@@ -1,9 +1,10 @@
 """A small program for one kind of power cut: it opens NVRAM, commits, and notes what it has confirmed.
 
-    python -m tests.soak.nvram_program NVRAM RECORDING FIRST COMMITS [close | die]
+    python -m tests.soak.nvram_program NVRAM RECORDING FIRST COMMITS [close | die | mark]
 
 Its records are numbers, from FIRST on. It ends without closing anything, as a killed server does, unless it
-has to close. With "die" it is killed in place of the sync of its last commit.
+has to close. With "die" it is killed in place of the sync of its last commit. With "mark" it uses NVRAM's
+high-water mark alone.
 """
 
 from __future__ import annotations
@@ -13,13 +14,41 @@ import os
 import sys
 from pathlib import Path
 
+from hcall_server.files import sync_folder
+from hcall_server.nvram.mark import SLOT_SIZE, FileMark
 from hcall_server.nvram.seam import NvramError
 from hcall_server.nvram.sqlite import SqliteNvram
 from tests.soak.recording import Notes
 
 
+def use_mark(path: Path, log: Path, first: int, commits: int) -> None:
+    """Make a mark durable as a start does, and note commits as a server does."""
+    notes, mark = Notes(log), FileMark(path)
+    sync_folder(path.parent)
+    slots = mark.slots()
+    newest = slots.index(max(slots)) if any(map(genuine, slots)) else None
+    mark.settle(slot(first), newest)
+    notes.add(confirmed=first)
+    for number in range(first + 1, first + commits):
+        mark.note(slot(number))
+        notes.add(confirmed=first)
+    os._exit(0)
+
+
+def slot(number: int) -> bytes:
+    """The content of a slot."""
+    return b"%0*d" % (SLOT_SIZE, number)
+
+
+def genuine(content: bytes) -> bool:
+    """Whether a slot holds a number."""
+    return len(content) == SLOT_SIZE and content.isdigit()
+
+
 def main(path: Path, log: Path, first: int, commits: int, end: str) -> None:
     """Confirm what is found and each commit that returns; an error of NVRAM ends the program."""
+    if end == "mark":
+        use_mark(path, log, first, commits)
     notes = Notes(log)
     try:
         nvram = SqliteNvram(path)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.sqlite import SqliteNvram
 from tests.soak.crash_states import lay_out
 from tests.soak.disk import Disk
 from tests.soak.nth import ROOT
+from tests.soak.nvram_program import genuine
 from tests.soak.recording import NOTHING, Accident, build, events, recorded
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
@@ -41,23 +44,28 @@ class Story:
             done = subprocess.run([*program, *given], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == (-signal.SIGKILL if end == "die" else 0) or any(accident), done.stderr
 
-    def judge(self, seed: int, states: int = 15) -> int:
-        """Open NVRAM on crash states after each note; return the last number that was confirmed."""
-        chance, confirmed = Random(seed), 0
-        disk = Disk(chance)
+    def crashes(self, seed: int, states: int = 15) -> Iterator[tuple[Path, int]]:
+        """Yield crash states, with the last number that was confirmed."""
+        disk, confirmed = Disk(Random(seed)), 0
         for number, event in enumerate(events(self.log)):
-            if event.kind != "N":
+            if event.kind == "N":
+                confirmed = event.note["confirmed"]
+            else:
                 disk.apply(event)
-                continue
-            confirmed = event.note["confirmed"]
-            for state in range(states):
+            for state in range(states if confirmed else 0):
                 folder = self.folder / f"crash {number} {state}"
                 folder.mkdir()
                 lay_out(disk.crash(), folder)
-                nvram = SqliteNvram(folder / "nvram.sqlite")
-                found = int(nvram.load().get("system", b"0"))
-                nvram.close()
-                assert found >= confirmed, f"{found} is there, and {confirmed} was confirmed"
+                yield folder / "nvram.sqlite", confirmed
+
+    def judge(self, seed: int) -> int:
+        """Open NVRAM on crash states; return the last number that was confirmed."""
+        confirmed = 0
+        for path, confirmed in self.crashes(seed, 8):
+            nvram = SqliteNvram(path)
+            found = int(nvram.load().get("system", b"0"))
+            nvram.close()
+            assert found >= confirmed, f"{found} is there, and {confirmed} was confirmed"
         return confirmed
 
 
@@ -80,3 +88,17 @@ def test_a_folder_that_can_not_be_synced(tmp_path: Path, library: Path, nth: int
     story.process(1, 1, "close")
     story.process(2, 2, accident=Accident(fail_folder_sync=nth))
     story.judge(nth)
+
+
+def test_a_start_keeps_a_slot_of_the_mark(tmp_path: Path, library: Path) -> None:
+    """R-21: the newest slot was read, but a killed server had never synced it; a start wrote the other one.
+
+    A power cut then left neither, and the next start was refused.
+    """
+    story = Story(tmp_path, library)
+    story.process(1, 4, "mark")
+    story.process(9, 4, "mark")
+    for path, confirmed in story.crashes(1):
+        slots = [each for each in FileMark(path).slots() if genuine(each)]
+        assert slots, "no slot is readable"
+        assert max(map(int, slots)) >= confirmed
