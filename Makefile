@@ -3,11 +3,13 @@
 #   make demo    a partition boots, locks its secrets away, loses power and comes back
 #   make test    linters, types, every test, and how much of the code they reach
 #   make bench   the data channel beside its ceilings: table, JSON and plot in bench/out
+#   make soak    kill -9, power cuts, races, faults, fuzzing, in full: docs/evidence.md (takes about an hour)
 #   make lint    linters and types alone          make format  put the code into shape
 #   make setup   the environment alone            make clean   remove all that make made
-#   make lock    renew requirements-dev.lock (needs `uv` on the path)
+#   make lock    renew requirements-dev.lock and requirements-soak.lock (needs `uv` on the path)
 #
 # PYTHON chooses the interpreter (3.11 or newer); PYTEST_ARGS goes to pytest, BENCH_ARGS to the benchmark.
+# SOAK_ARGS goes to the soak: names of parts, and --seed to repeat a run. SOAK_SCALE=0.1 does a tenth of it.
 # PYTEST_ARGS='--numprocesses 0' runs the tests one after the other, for a debugger.
 
 PYTHON ?= python3
@@ -15,13 +17,15 @@ PYTEST_ARGS ?=
 # Coverage is measured and held when all tests run; some of them say nothing about it.
 MEASURED := $(if $(strip $(PYTEST_ARGS)),,-m coverage run)
 BENCH_ARGS ?=
+SOAK_ARGS ?=
+SOAK_SCALE ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := hcall_server hcall_client swpks spec/hcall_abi tests $(wildcard bench tools)
 
 .DELETE_ON_ERROR:
-.PHONY: bench clean demo format lint lock setup test typecheck
+.PHONY: bench clean demo format lint lock setup soak test typecheck
 
 setup: $(STAMP)
 
@@ -54,14 +58,25 @@ bench: setup
 	@tools/debian-packages bench
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
+# atheris is a large binary that nothing else needs, so it is installed here.
+$(VENV)/.soak: requirements-soak.lock $(STAMP)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-soak.lock
+	@touch $@
+
+soak: setup $(VENV)/.soak
+	@tools/debian-packages soak
+	$(BIN)/python -m tests.soak --scale $(SOAK_SCALE) $(SOAK_ARGS)
+
 format: setup
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-# Neither an index nor a path of the machine that made it may get into the lock: it is the same everywhere.
+# Neither an index nor a path of the machine that made it may get into a lock: it is the same everywhere.
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+  --no-emit-index-url --no-emit-find-links --upgrade
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --upgrade --group dev pyproject.toml -o requirements-dev.lock
+	$(LOCK) --group dev pyproject.toml -o requirements-dev.lock
+	$(LOCK) --group soak -o requirements-soak.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage bench/out

@@ -142,6 +142,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Make what was written to a file durable, by whichever process; OSError when that fails."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def is_empty(folder: Path) -> bool:
     """Whether a folder holds nothing."""
     with os.scandir(folder) as entries:

@@ -314,7 +314,8 @@ def modules_of(distributions: set[str]) -> set[str]:
 def declared(*, everything: bool) -> set[str]:
     """The distributions that pyproject.toml names: for run time, or with the build's and the developers'."""
     project = list(PYPROJECT["project"]["dependencies"])
-    tools = PYPROJECT["build-system"]["requires"] + PYPROJECT["dependency-groups"]["dev"]
+    groups = PYPROJECT["dependency-groups"]
+    tools = [*PYPROJECT["build-system"]["requires"], *groups["dev"], *groups["soak"]]
     return {distribution(each) for each in (project + tools if everything else project)}
 
 
@@ -345,8 +346,8 @@ def test_every_declared_dependency_is_used() -> None:
 
 
 def test_the_lock_is_whole_and_says_nothing_of_a_machine() -> None:
-    """Every declared distribution is locked with hashes; no index, host or path is in the file."""
-    lock = (ROOT / "requirements-dev.lock").read_text("utf-8")
+    """Every declared distribution is locked with hashes; no index, host or path is in the files."""
+    lock = "".join((ROOT / f"requirements-{each}.lock").read_text("utf-8") for each in ("dev", "soak"))
     pins = dict(re.findall(r"^([a-z0-9-]+)==[^\n]*\\\n    --hash=(\w+):", lock, re.MULTILINE))
     assert declared(everything=True) - pins.keys() == set()
     assert set(pins.values()) == {"sha256"}

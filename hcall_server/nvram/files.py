@@ -20,12 +20,13 @@ def make_private_file(path: Path) -> None:
     process holds on it, and another `SqliteNvram` may hold some.
     """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        refuse_link(path)
-        if not path.is_file():
-            raise unusable(path, "it is not a plain file") from None
-        path.chmod(0o600)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            refuse_link(path)
+            if not path.is_file():
+                raise unusable(path, "it is not a plain file") from None
+            path.chmod(0o600)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise NvramError("full", f"NVRAM: {path}: {error.strerror}") from None

@@ -92,6 +92,7 @@ class FileMark:
         one does, and stays readable until the new one is durable.
         """
         self._next = keep or 0
+        self._sync()  # the last write to the slot that is kept was without a sync, maybe by a killed server
         self._write(content, 1 - self._next)
         self._sync()
         self._noted, self._last = 0, content

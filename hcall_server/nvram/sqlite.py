@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hcall_abi.rules import storage as rules
-from hcall_server.files import InPlace, refuse_link, sync_folder
+from hcall_server.files import InPlace, refuse_link, sync_file, sync_folder
 from hcall_server.nvram.files import demand_plain_companions, make_private_file, unusable
 from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.seam import NvramError, NvramInUseError, Trouble
@@ -83,6 +83,7 @@ class SqliteNvram:
             with self._translated("corrupt", opening=True):
                 level = self._take_possession()
                 number = self._old_number() if level == 1 else None
+                self._settle()
             self.mark = self._open_mark(number)
             self._place = _Place(path)
         except BaseException:
@@ -179,6 +180,25 @@ class SqliteNvram:
         self._check_integrity()
         return int(level)
 
+    def _settle(self) -> None:
+        """Make durable what was read from the log.
+
+        SQLite reads a log whose last sync a kill has prevented, and a power cut may still take that away.
+        But the mark and every CONFIRM say that it is durable.
+        """
+        with self._synced():
+            sync_file(_beside(self._path, "-wal"))
+        with contextlib.suppress(sqlite3.Error):  # there may be no room; where a sync has failed, it helps
+            self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+
+    @contextlib.contextmanager
+    def _synced(self) -> Iterator[None]:
+        """Turn the error of a sync into ours."""
+        try:
+            yield
+        except OSError as error:
+            raise NvramError("io", f"NVRAM: {error.filename or self._path}: {error.strerror}") from None
+
     def _make_schema(self) -> None:
         """Make the tables, in the file itself and not only in its log."""
         execute = self._connection.execute
@@ -216,7 +236,8 @@ class SqliteNvram:
             noted = None if number is None else mark.old_number()
             if number is not None and noted is not None and noted > number:
                 raise self._older_than(noted, number, path)
-            sync_folder(path.parent)
+            with self._synced():  # the mark's entry, and the log's: SQLite ignores an error there
+                sync_folder(path.parent)
         except BaseException:
             mark.close()
             raise

@@ -82,6 +82,8 @@ class AccessKeys:
             if found.st_mode & 0o077:
                 raise OperatorError(rules.ACCESS_KEY_MODE, f"{path} is readable by others")
             return os.read(descriptor, 2 * ACCESS_KEY_SIZE + 2)
+        except OSError as error:
+            raise OperatorError(rules.ACCESS_KEY_FILE, f"{path}: {error.strerror}") from None
         finally:
             os.close(descriptor)
 

@@ -1,0 +1,68 @@
+"""`make soak`: the attack on the server as the project's own (docs/evidence.md).
+
+    python -m tests.soak [PART ...] [--seed SEED] [--scale SCALE] [--keep FOLDER]
+
+Prints one line of JSON for each part: its figures, its seconds, its seed. The first failure ends the run
+with the seed and the command that repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from tests.soak.crash_states import in_memory
+from tests.soak.parts import PARTS, Place
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """Return the options in a command line; SystemExit for a wrong one."""
+    parser = argparse.ArgumentParser(prog="make soak", description="the attack on the server, in full")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)}; all by default")
+    parser.add_argument(
+        "--seed", default=str(int.from_bytes(os.urandom(4), "big")), help="repeats the choices"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="1 for the full figures")
+    parser.add_argument("--keep", type=Path, help="a folder for what a failure leaves (default: a new one)")
+    given = parser.parse_args(arguments)
+    unknown = set(given.parts) - PARTS.keys()
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    return given
+
+
+def main(arguments: list[str]) -> int:
+    """Run the parts that are asked for, all of them without a name; stop at the first failure."""
+    given = parsed(arguments)
+    keep = given.keep or Path(tempfile.mkdtemp(prefix="swpks-soak-", dir=in_memory()))
+    places = {name: Place(keep / name, given.seed, given.scale) for name in given.parts or PARTS}
+    return 0 if all(run(name, place) for name, place in places.items()) else 1
+
+
+def run(name: str, place: Place) -> bool:
+    """Run one part and print its line; return whether all was well."""
+    place.folder.mkdir(parents=True)
+    begun = time.monotonic()
+    try:
+        figures = PARTS[name](place)
+    except Exception:
+        traceback.print_exc()
+        again = f"make soak SOAK_ARGS='{name} --seed {place.seed}' SOAK_SCALE={place.scale:g}"
+        print(f"{name} FAILED; what it left is in {place.folder}; again: {again}", file=sys.stderr)
+        return False
+    seconds = round(time.monotonic() - begun)
+    told = {"part": name, "seed": place.seed, "scale": place.scale, "seconds": seconds, **figures}
+    print(json.dumps(told), flush=True)
+    shutil.rmtree(place.folder)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

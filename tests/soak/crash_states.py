@@ -1,0 +1,138 @@
+"""Crash states of a system's files: record a run, leave the disk as a power cut may leave it, and start.
+
+The judge opens each state by the server's own assembly. It fails if the start is refused, if a partition is
+refused or missing, or if a partition holds a state that it never had, or one older than confirmed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from hcall_abi.errors import SwpksError
+from hcall_server.service.assembly import assemble
+from hcall_server.service.settings import Settings
+from hcall_server.service.state import State
+from tests.soak.disk import Disk, Tree
+from tests.soak.history import Whole, difference
+from tests.soak.recording import events
+from tests.soak.scenario import NAMES, Scenario
+
+ABSENT = Whole({}, "off")
+"""A partition that was never confirmed may be missing; it counts as its first state."""
+IN_MEMORY = Path("/dev/shm")
+
+
+class Crash(NamedTuple):
+    """A disk after a power cut behind event number `event`, the oldest states and IPL counts allowed."""
+
+    event: int
+    tree: Tree
+    floors: dict[str, int]
+    ipls: dict[str, int]
+
+
+def crashes(scenario: Scenario, count: int, chance: Random) -> Iterator[Crash]:
+    """Yield about `count` different crash states, spread over a recording."""
+    told = list(events(scenario.log))
+    places = Counter(chance.choices(range(len(told)), k=count))
+    disk, floors, ipls = Disk(chance, ["state"]), dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
+    seen = set[bytes]()
+    for number, event in enumerate(told):
+        if event.kind != "N":
+            disk.apply(event)
+        elif "life" in event.note:
+            disk.restarted()
+        else:
+            floors[event.note["name"]], ipls[event.note["name"]] = event.note["floor"], event.note["ipls"]
+        for _ in range(places[number]):
+            tree = next((each for _ in range(8) if _print(each := disk.crash(), floors) not in seen), None)
+            if tree is not None:
+                seen.add(_print(tree, floors))
+                yield Crash(number, tree, dict(floors), dict(ipls))
+    assert disk.seen() == tree_of(scenario.root), "the recording is not faithful"
+
+
+def tree_of(root: Path) -> Tree:
+    """The files below a folder that a recording covers."""
+    found: Tree = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if not path.is_socket() and "/run/" not in name and not name.endswith(".log"):
+            found[name] = path.read_bytes() if path.is_file() else None
+    return found
+
+
+def judge(crash: Crash, scenario: Scenario, folder: Path) -> str:
+    """Start on a crash state; return "lost news" or "whole". AssertionError where a promise is broken."""
+    lay_out(crash.tree, folder)
+    found = stored(folder / "state")
+    lost = False
+    for name, chronicle in scenario.chronicles.items():
+        known, floor = chronicle.everything, crash.floors[name]
+        whole, count = found.get(name, (ABSENT, 0))
+        assert count >= crash.ipls[name], f"{name}: IPL {count}, and the guest was told {crash.ipls[name]}"
+        assert name in found or not floor, f"partition {name} is gone"
+        assert whole in known, f"{name}: a state that never was: {difference(whole, known)}"
+        assert whole in known[floor:], f"{name}: older than state {floor}, which was confirmed"
+        lost |= whole != known[-1]
+    return "lost news" if lost else "whole"
+
+
+def held(folder: Path) -> dict[str, Whole]:
+    """What each partition holds in a state folder."""
+    return {name: whole for name, (whole, _) in stored(folder).items()}
+
+
+def stored(folder: Path) -> dict[str, tuple[Whole, int]]:
+    """What the server's own start finds of each partition: what it holds, and its IPL count.
+
+    AssertionError for whatever the start refuses.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        state = State(folder)
+        seams = state.seams()
+        try:
+            system = assemble(seams, Settings()).system
+        finally:
+            seams.nvram.close()
+            state.close()
+    except SwpksError as error:
+        raise AssertionError(f"the start is refused: {error}") from None
+    found = {}
+    for partition in system.partitions.values():
+        assert not partition.refused, f"{partition.name} is refused: {partition.refused}"
+        objects = partition.keystore.contents.snapshot().objects if partition.keystore else ()
+        held = {(each.consumer, each.label): (each.policy, each.data) for each in objects}
+        found[partition.name] = Whole(held, partition.attributes.secure_boot), partition.ipl_count
+    return found
+
+
+def lay_out(tree: Tree, folder: Path) -> None:
+    """Put the files of a tree into a new folder."""
+    for name, content in tree.items():
+        path = folder / name
+        if content is None:
+            path.mkdir(mode=0o700, parents=True)
+        else:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            os.write(descriptor, content)
+            os.close(descriptor)
+
+
+def in_memory() -> Path | None:
+    """The folder for crash states, of which nothing has to last; None where the usual one has to do."""
+    return IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
+
+
+def _print(tree: Tree, floors: dict[str, int]) -> bytes:
+    found = hashlib.blake2b(repr(sorted(floors.items())).encode())
+    for name, content in tree.items():
+        found.update(f"{name}:{content is None}:{len(content or b'')}:".encode() + (content or b""))
+    return found.digest()

@@ -1,0 +1,195 @@
+"""A disk under a running system, and the states that a power cut may leave on it.
+
+Writes reach the disk's cache at once and the disk at any later time, in any order, sector by sector. A sync
+puts a file's earlier writes, or a folder's earlier entries, on the disk. The model promises nothing else:
+
+- **Sectors** of 512 or 4,096 bytes. A sector holds one of the contents that it had since the last sync.
+  So a write may be torn between sectors, and writes may overtake each other.
+- **Subsets**. Alternatively each write is there or not, even where two share a sector.
+- **Junk**. The bytes that were being written to a sector may hold anything. The other bytes of the sector
+  stay: SQLite relies on that too and calls it powersafe overwrite.
+- **Sizes**. A file may have any size that it had since the last sync; what was never written is zero.
+- **Entries of a folder** appear in the order of the calls, so each folder stops at some point of its own.
+  A file that was synced is lost if its entry was not. A rename has happened or has not.
+- **A failed sync** leaves some of the writes on the disk, and no later sync repeats the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+from tests.soak.recording import Event
+from tests.soak.sectors import Change, enact, replay, torn
+
+Tree = dict[str, "bytes | None"]
+"""A disk's content: paths below the root, with a file's bytes, or None for a folder."""
+PLANS = ("none", "all", "prefix", "until", "subset", "sectors", "junk", "mixed", "mixed", "mixed")
+
+
+@dataclass
+class File:
+    """What is surely on the disk, the changes since, and the content that processes see."""
+
+    durable: bytes = b""
+    content: bytearray = field(default_factory=bytearray)
+    pending: list[Change] = field(default_factory=list)
+    covered: int | None = None
+    """How many of the changes a sync that is under way will cover."""
+
+    def change(self, change: Change) -> None:
+        """Note a change."""
+        self.pending.append(change)
+        enact(self.content, change)
+
+
+@dataclass
+class Folder:
+    """Entries that are surely on the disk, and the changes since, each with its time."""
+
+    durable: dict[str, File | Folder] = field(default_factory=dict)
+    pending: list[tuple[int, dict[str, File | Folder | None]]] = field(default_factory=list)
+    covered: int | None = None
+
+    def entries(self, changes: int | None = None) -> dict[str, File | Folder]:
+        """The entries after some of the pending changes, or after all."""
+        found: dict[str, File | Folder | None] = dict(self.durable)
+        for _, changed in self.pending[:changes]:
+            found.update(changed)
+        return {name: node for name, node in found.items() if node is not None}
+
+
+class Disk:
+    """The files below one folder. `apply` each event, and ask for crash states in between.
+
+    `folders` are those that are there, and durable, from the beginning.
+    """
+
+    def __init__(self, chance: Random, folders: Iterable[str] = ()) -> None:
+        self.root = Folder({name: Folder() for name in folders})
+        self.time = 0
+        self._chance = chance
+        self._files: dict[int, File] = {}
+
+    def apply(self, event: Event) -> None:
+        """Follow one event."""
+        self.time += 1
+        match event.kind:
+            case "W" | "T":
+                data = event.data if event.kind == "W" else None
+                self._files[event.inode].change(Change(self.time, event.offset, data))
+            case "C":
+                self._files[event.inode] = File()
+                self._enter(event.path, self._files[event.inode])
+            case "D":
+                self._enter(event.path, Folder())
+            case "R":
+                self._rename(*event.path.split("\n"))
+            case "U":
+                self._enter(event.path, None)
+            case "S" | "E":
+                node = self._files.get(event.inode) or self._find(event.path)
+                self._sync(node, ended=event.kind == "E", good=bool(event.flag))
+
+    def restarted(self) -> None:
+        """The process is gone, and with it every sync that was under way."""
+        nodes: list[File | Folder] = [*self._files.values(), *self._folders(self.root)]
+        for node in nodes:
+            node.covered = None
+
+    def seen(self) -> Tree:
+        """What processes see now; what a kill leaves."""
+        return dict(self._tree(self.root, "", _Plan("seen", self._chance, self.time)))
+
+    def crash(self) -> Tree:
+        """One of the states that a power cut may leave now."""
+        plan = self._chance.choice(PLANS)
+        return dict(self._tree(self.root, "", _Plan(plan, self._chance, self.time)))
+
+    def _tree(self, folder: Folder, path: str, plan: _Plan) -> Iterator[tuple[str, bytes | None]]:
+        for name, node in folder.entries(plan.entries(folder)).items():
+            if isinstance(node, File):
+                yield path + name, plan.content(node)
+            else:
+                yield path + name, None
+                yield from self._tree(node, f"{path}{name}/", plan)
+
+    def _enter(self, path: str, node: File | Folder | None) -> None:
+        folder, _, name = path.rpartition("/")
+        self._find(folder).pending.append((self.time, {name: node}))
+
+    def _rename(self, old: str, new: str) -> None:
+        folder, _, name = old.rpartition("/")
+        found = self._find(folder)
+        assert new.rpartition("/")[0] == folder, "a rename between folders is not modelled"
+        found.pending.append((self.time, {name: None, new.rpartition("/")[2]: found.entries()[name]}))
+
+    def _find(self, path: str) -> Folder:
+        node: File | Folder = self.root
+        for name in filter(None, path.split("/")):
+            assert isinstance(node, Folder)
+            node = node.entries()[name]
+        assert isinstance(node, Folder)
+        return node
+
+    def _folders(self, folder: Folder) -> Iterator[Folder]:
+        yield folder
+        for node in folder.entries().values():
+            if isinstance(node, Folder):
+                yield from self._folders(node)
+
+    def _sync(self, node: File | Folder, *, ended: bool, good: bool) -> None:
+        if not ended:
+            node.covered = len(node.pending)
+            return
+        count, node.covered = node.covered or 0, None
+        if isinstance(node, Folder):
+            node.durable = node.entries(count) if good else node.durable
+            node.pending = node.pending[count:] if good else node.pending
+            return
+        done = node.pending[:count]
+        node.durable = replay(node.durable, done) if good else torn(node.durable, done, self._chance)
+        node.pending = node.pending[count:]
+
+
+class _Plan:
+    """How much of the pending changes a power cut leaves."""
+
+    def __init__(self, plan: str, chance: Random, now: int) -> None:
+        self._plan = plan
+        self._chance = chance
+        self._until = chance.randint(max(0, now - 40), now)
+
+    def entries(self, folder: Folder) -> int:
+        """How many of a folder's pending changes are there."""
+        match self._plan:
+            case "none":
+                return 0
+            case "all" | "seen":
+                return len(folder.pending)
+            case "until":
+                return sum(time <= self._until for time, _ in folder.pending)
+        return self._chance.randint(0, len(folder.pending))
+
+    def content(self, file: File) -> bytes:
+        """The content of a file."""
+        if self._plan == "seen":
+            return bytes(file.content)
+        if not file.pending:
+            return file.durable
+        plan, chance, changes = self._plan, self._chance, file.pending
+        if plan == "mixed":
+            plan = chance.choice(PLANS[:-3])
+        match plan:
+            case "none":
+                return file.durable
+            case "all":
+                return replay(file.durable, changes)
+            case "until":
+                return replay(file.durable, [each for each in changes if each.time <= self._until])
+            case "prefix":
+                return replay(file.durable, changes[: chance.randint(0, len(changes))])
+            case "subset":
+                return replay(file.durable, [each for each in changes if chance.random() < 0.5])
+        return torn(file.durable, changes, chance, junk=plan == "junk")

@@ -1,0 +1,59 @@
+"""atheris on one target: a process of its own, which stops at the first promise that is broken.
+
+    python -m tests.soak.fuzz TARGET RUNS SEED FOLDER
+
+FOLDER gets the inputs that reached something new, and the input that broke a promise. atheris is Google's
+fuzzer for Python: it measures the coverage of the code under test and keeps what finds more of it. It comes
+with `requirements-soak.lock`, which `make soak` installs.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST = 4096
+"""Bytes of an input at most."""
+PACKAGES = ["hcall_abi", "hcall_server"]
+
+
+class Fuzzed(NamedTuple):
+    """Runs of a target, and how many places in the code they reached."""
+
+    runs: int
+    reached: int
+
+
+def fuzz(name: str, runs: int, seed: int, folder: Path) -> Fuzzed:
+    """Fuzz a target in a new process; AssertionError with its words if a promise is broken."""
+    command = [sys.executable, "-m", __name__, name, str(runs), str(seed), str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = re.search(r"Done (\d+) runs", done.stderr)
+    reached = re.findall(r"cov: (\d+)", done.stderr)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert ended, done.stderr[-4000:]
+    return Fuzzed(int(ended[1]), int(reached[-1]))
+
+
+def main(name: str, runs: int, seed: int, folder: Path) -> None:
+    """Fuzz until so many runs are done; atheris ends the process."""
+    import atheris
+
+    with atheris.instrument_imports(include=PACKAGES):
+        from tests.soak.fuzz_targets import TARGETS
+    target = TARGETS[name]
+    corpus = folder / name
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(target.seeds()):
+        (corpus / f"seed-{number}").write_bytes(data)
+    options = [f"-runs={runs}", f"-seed={seed}", f"-max_len={LONGEST}", f"-artifact_prefix={folder}/"]
+    atheris.Setup([name, *options, str(corpus)], target.run)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))

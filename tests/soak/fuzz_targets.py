@@ -1,0 +1,184 @@
+"""What is fuzzed: functions of any bytes, which raise if a promise about hostile bytes is broken.
+
+`TARGETS` has each with seeds, from which a fuzzer starts. The same functions run under atheris (`fuzz.py`)
+and under the plain mutator of `make test` (`mutator.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hcall_abi.codec import ProtocolError, decode, decode_by_definition, encode
+from hcall_abi.efi import STORED_SIZE
+from hcall_abi.errors import PeerError, SwpksError
+from hcall_abi.frames import (
+    Frame,
+    Goodbye,
+    HCall,
+    Hello,
+    HReturn,
+    Open,
+    Opened,
+    Segment,
+    Write,
+)
+from hcall_abi.session import Role, Session
+from hcall_client.guests import authvar
+from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.sealing import decode_image, encode_image
+from hcall_server.sealing.errors import PlaintextError
+from hcall_server.secvar.update import Decision, Delete, DeleteEverything, Refused, Replace
+from tests.secvar.judge import judge
+from tests.secvar.keys import NOW, update
+from tests.soak import records
+from tests.soak.fixed_keys import holder
+
+HEADER = 16
+CONTENTS = b"contents"
+
+
+class Target(NamedTuple):
+    """A function that is fuzzed; `seeds` makes inputs that get far."""
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+
+
+def codec(data: bytes) -> None:
+    """Both decoders of a body say the same, and what they take is written back to the same bytes.
+
+    The first byte chooses the frame, the next how the stream of a session is cut into pieces.
+    """
+    if len(data) < 2:
+        return
+    kind, piece, body = data[0] % 6 + 1, data[1] + 1, data[2:]
+    slow = _outcome(lambda: decode_by_definition(kind, 7, body))
+    assert _outcome(lambda: decode(kind, 7, b"\xaa" * 3 + body + b"\xbb", 3, 3 + len(body))) == slow
+    if slow is not None:
+        assert encode(slow)[HEADER:] == body
+        assert repr(slow)
+    whole = _events(body, len(body) or 1)
+    assert _events(body, piece) == whole, "a stream means the same in any pieces"
+
+
+def _outcome(read: Callable[[], Frame]) -> Frame | None:
+    try:
+        return read()
+    except ProtocolError:
+        return None
+
+
+def _events(stream: bytes, piece: int) -> list[object]:
+    """What a server's session makes of a stream that arrives in pieces of one size."""
+    session, found = Session(Role.SERVER), list[object]()
+    session.send(Hello(1, 1, 1 << 20, 0, bytes(32), "swpks"))
+    try:
+        for at in range(0, len(stream), piece):
+            session.receive_data(stream[at : at + piece])
+            for event in session.events():
+                found.append(event)  # one by one: those before a broken rule count
+    except PeerError as error:
+        found.append(error.rule.id)
+    return found
+
+
+def _codec_seeds() -> list[bytes]:
+    segments = (Segment(0x1000, 4, 1, b"data"), Segment(0x2000, 8, 2, b""))
+    frames: list[Frame] = [
+        Hello(1, 1, 1 << 20, 0, bytes(32), "swpks"),
+        Open(1, 1, 1, bytes(32), bytes(range(32)), "client"),
+        Opened(1, 0, 1, 3, bytes(32), "FW1110"),
+        HCall(7, 0x434, tuple(range(9)), segments),
+        HReturn(7, -4, tuple(range(9)), (Write(0x2000, b"written"),)),
+        Goodbye(1, "bye"),
+    ]
+    bodies = [bytes([number, 3]) + encode(frame)[HEADER:] for number, frame in enumerate(frames)]
+    return [*bodies, b"\0\7" + encode(frames[1]) + encode(frames[3]) + encode(frames[5])]
+
+
+def image(data: bytes) -> None:
+    """Any plaintext is an image, or refused; an image is written back to the same plaintext."""
+    try:
+        found = decode_image(data, 5)
+    except PlaintextError:
+        return
+    assert encode_image(found) == data
+    assert found.generation == 5
+
+
+def _image_seeds() -> list[bytes]:
+    objects = [
+        StoredObject(consumer, b"label %d" % consumer, 0, bytes(consumer * 20)) for consumer in (1, 2, 3)
+    ]
+    return [encode_image(StoreImage(1, tuple(objects[:count]))) for count in range(4)]
+
+
+def recovery(data: bytes) -> None:
+    """A start on damaged records: each partition is as it was or refused, or the start is refused.
+
+    Nothing that is damaged is taken, and nothing but the server's own errors comes out. The first byte
+    chooses how the rest damages the records.
+    """
+    damaged = records.damage(records.sound(), data)
+    try:
+        found = records.recovered(damaged)
+    except SwpksError:
+        found = None
+    whole = records.contents()
+    if damaged == records.sound():
+        assert found == whole
+    if found is None:
+        return
+    assert len(found) >= len(whole), "a partition is gone without a word"
+    for name, held in found.items():
+        assert held is None or held == whole.get(name), f"{name} holds something else"
+
+
+def updates(data: bytes) -> None:
+    """A signed update in any bytes: refused, or it puts exactly that in place which its holder has signed."""
+    for name in ("db", "PK"):
+        decision = _decided(name, data)
+        assert not isinstance(decision, Delete | DeleteEverything), "nobody has signed a deletion"
+        if isinstance(decision, Replace):
+            assert decision == _decided(name, _good(name)), "other contents than those that were signed"
+        else:
+            assert isinstance(decision, Refused)
+    hostile = judge("db", _good("db"), platform_key=bytes(STORED_SIZE) + data, exchange_keys=None)
+    assert isinstance(hostile, Refused) or _modulus() in data, "a signer whose key stands nowhere"
+
+
+def _decided(name: str, payload: bytes) -> Decision:
+    platform_key, exchange_keys = _trusted()
+    return judge(name, payload, platform_key=platform_key, exchange_keys=exchange_keys)
+
+
+@functools.cache
+def _trusted() -> tuple[bytes, bytes]:
+    return holder("PK").variable, holder("KEK").variable
+
+
+@functools.cache
+def _modulus() -> bytes:
+    return holder("KEK").key.public_key().public_numbers().n.to_bytes(256, "big")
+
+
+@functools.cache
+def _good(name: str) -> bytes:
+    """The only update of a variable that was ever signed."""
+    signer = holder("PK" if name == "PK" else "KEK")
+    return update(name, signer.lists if name == "PK" else CONTENTS, signer)
+
+
+def _update_seeds() -> list[bytes]:
+    lists = holder("PK").lists + holder("KEK").lists
+    return [_good("db"), _good("PK"), authvar.payload(NOW, b"-", CONTENTS), lists]
+
+
+TARGETS = {
+    "codec": Target(codec, _codec_seeds),
+    "image": Target(image, _image_seeds),
+    "recovery": Target(recovery, records.seeds),
+    "updates": Target(updates, _update_seeds),
+}

@@ -1,0 +1,154 @@
+"""kill -9 of a real server under writers, with a console that changes attributes and restarts partitions.
+
+It extends the torment of `tests/faults/test_kill.py`: four partitions at once, of which each has a writer of
+its own thread, and a console. A kill may come at any moment, also in the middle of a request of the console.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from random import Random
+
+from hcall_abi.console import SECURE_BOOT_MODES
+from hcall_client.blocking import BlockingChannel
+from hcall_client.console import ConsoleMisspoken, ConsoleUnreachable, ipl, set_attributes, show_system
+from hcall_client.errors import ConnectionLost, OpenRefused, SessionEnded
+from swpks.testing import ServerFailed, ServerProcess
+from tests.faults import writer
+from tests.soak.history import Chronicle, Whole
+
+NAMES = ("a", "b", "c", "d")
+KBYTES = 16
+ENDS = {"work": 6, "start": 3, "stop": 3, "order": 1}
+"""How a life ends, and how often: killed at work, at its start, at its stop; or stopped in good order."""
+ENDLESS = 1 << 30
+LOST = (ConnectionLost, SessionEnded, OpenRefused, ConsoleUnreachable, ConsoleMisspoken, OSError)
+"""Errors that a client sees when the server was killed."""
+
+
+class Attack:
+    """One system, its writers and its console; `run` kills its server so many times."""
+
+    def __init__(self, folder: Path, chance: Random) -> None:
+        folder.mkdir()
+        self.server = ServerProcess(folder / "state", [f"{name}:{KBYTES}" for name in NAMES])
+        self.chance = chance
+        self.chronicles = {name: Chronicle(Random(chance.random()), KBYTES) for name in NAMES}
+        self.ends: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self._dead = threading.Event()
+
+    def run(self, kills: int) -> None:
+        """Let the server live and die, and look at it a last time."""
+        try:
+            while self.counts["kills"] < kills:
+                end = self.chance.choices(list(ENDS), list(ENDS.values()))[0]
+                self.ends[end] += 1
+                self.server.options = ["--flush-delay", str(self.chance.choice((0, 1, 5, 30)))]
+                if end == "start":
+                    self._killed(0.45, self._start)
+                else:
+                    self._live(end)
+            self._live("order")
+        finally:
+            self.server.kill()
+        assert "Traceback" not in self.server.log
+
+    def _start(self) -> None:
+        try:
+            self.server.start()
+        except ServerFailed:
+            assert self._dead.is_set(), self.server.log[-2000:]
+
+    def _live(self, end: str) -> None:
+        self._dead.clear()
+        self.server.start()
+        assert not self.server.ready["refused"]
+        self._judge()
+        if end == "work":
+            self._killed(0.12, lambda: self._work(ENDLESS))
+            return
+        self._work(self.chance.randint(1, 6))
+        if end == "stop":
+            self._killed(0.012, self._stop)
+        else:
+            self._stop()
+
+    def _judge(self) -> None:
+        """Hold every partition against its chronicle, as its guest and the console see it."""
+        views = {view.name: view for view in self.server.console.call(show_system()).partitions}
+        for name, chronicle in self.chronicles.items():
+            assert views[name].ipl_count > chronicle.ipls, "no number names two IPLs"
+            chronicle.ipls = views[name].ipl_count
+            with self.server.connect_blocking(name) as channel:
+                objects = writer.have(channel, writer.look(chronicle))
+            lost = chronicle.found_whole(Whole(objects, views[name].secure_boot))
+            self.counts["stores judged"] += 1
+            self.counts["stores that lost news"] += lost > 0
+            chronicle.opened_with(writer.LOOK)
+
+    def _work(self, batches: int) -> None:
+        """Let all writers and the console work at once, until they are done or the server is gone."""
+        with ThreadPoolExecutor(len(NAMES)) as pool:
+            for done in [pool.submit(self._write, name, batches) for name in NAMES]:
+                done.result()
+
+    def _write(self, name: str, batches: int) -> None:
+        """One partition's writer, who is its console as well: so each knows the order of both."""
+        chronicle, chance = self.chronicles[name], Random(self.chance.random())
+        with ExitStack() as stack, suppress(*LOST if batches == ENDLESS else ()):
+            channel = stack.enter_context(self.server.connect_blocking(name))
+            for _ in range(batches):
+                if chance.random() < 0.15:
+                    channel = self._manage(name, channel, chance, stack)
+                writer.work(channel, chronicle, longest=chance.choice((1, 4, 40)))
+
+    def _manage(
+        self, name: str, channel: BlockingChannel, chance: Random, stack: ExitStack
+    ) -> BlockingChannel:
+        """Set the secure-boot mode, or restart the partition and look at its whole store."""
+        chronicle, console = self.chronicles[name], self.server.console
+        if chance.random() < 0.6:
+            mode = chance.randrange(len(SECURE_BOOT_MODES))
+            chronicle.note()
+            chronicle.console_sets(SECURE_BOOT_MODES[mode])
+            console.call(set_attributes(name, {"secure_boot": mode}))
+            self.counts["attributes set"] += 1
+            return channel
+        chronicle.ipls = console.call(ipl(name)).ipl_count
+        self.counts["IPLs"] += 1
+        chronicle.ipl()
+        channel = stack.enter_context(self.server.connect_blocking(name))
+        assert writer.have(channel, writer.look(chronicle)) == chronicle.memory
+        chronicle.opened_with(writer.LOOK)
+        return channel
+
+    def _stop(self) -> None:
+        """SIGTERM, and wait for the end: all is flushed then, unless a kill came in between."""
+        status = self.server.stop()
+        assert status in (0, -signal.SIGKILL), self.server.log[-2000:]
+        if status == 0:
+            for chronicle in self.chronicles.values():
+                chronicle.note()
+                chronicle.all_flushed()
+                chronicle.note()
+
+    def _killed(self, within: float, work: Callable[[], None]) -> None:
+        """Do something while a kill comes at any moment of so many seconds."""
+        self._dead.clear()
+        timer = threading.Timer(self.chance.uniform(0, within), self._kill)
+        timer.start()
+        work()
+        timer.join()
+        self.server.kill()
+
+    def _kill(self) -> None:
+        self._dead.set()
+        self.counts["kills"] += self.server.pid is not None
+        self.server.kill()

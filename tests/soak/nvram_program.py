@@ -1,0 +1,69 @@
+"""A small program for one kind of power cut: it opens NVRAM, commits, and notes what it has confirmed.
+
+    python -m tests.soak.nvram_program NVRAM RECORDING FIRST COMMITS [close | die | mark]
+
+Its records are numbers, from FIRST on. It ends without closing anything, as a killed server does, unless it
+has to close. With "die" it is killed in place of the sync of its last commit. With "mark" it uses NVRAM's
+high-water mark alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+from hcall_server.files import sync_folder
+from hcall_server.nvram.mark import SLOT_SIZE, FileMark
+from hcall_server.nvram.seam import NvramError
+from hcall_server.nvram.sqlite import SqliteNvram
+from tests.soak.recording import Notes
+
+
+def use_mark(path: Path, log: Path, first: int, commits: int) -> None:
+    """Make a mark durable as a start does, and note commits as a server does."""
+    notes, mark = Notes(log), FileMark(path)
+    sync_folder(path.parent)
+    slots = mark.slots()
+    newest = slots.index(max(slots)) if any(map(genuine, slots)) else None
+    mark.settle(slot(first), newest)
+    notes.add(confirmed=first)
+    for number in range(first + 1, first + commits):
+        mark.note(slot(number))
+        notes.add(confirmed=first)
+    os._exit(0)
+
+
+def slot(number: int) -> bytes:
+    """The content of a slot."""
+    return b"%0*d" % (SLOT_SIZE, number)
+
+
+def genuine(content: bytes) -> bool:
+    """Whether a slot holds a number."""
+    return len(content) == SLOT_SIZE and content.isdigit()
+
+
+def main(path: Path, log: Path, first: int, commits: int, end: str) -> None:
+    """Confirm what is found and each commit that returns; an error of NVRAM ends the program."""
+    if end == "mark":
+        use_mark(path, log, first, commits)
+    notes = Notes(log)
+    try:
+        nvram = SqliteNvram(path)
+        notes.add(confirmed=int(nvram.load().get("system", b"0")))
+        for number in range(first, first + commits):
+            if end == "die" and number == first + commits - 1:
+                ctypes.CDLL(None).disk_kill_sync(1)
+            nvram.commit({"system": b"%d" % number})
+            notes.add(confirmed=number)
+        if end == "close":
+            nvram.close()
+    except NvramError:
+        os._exit(1)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

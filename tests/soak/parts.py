@@ -1,0 +1,128 @@
+"""The parts of the soak: what each does at full scale, and what it returns."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from tests.soak import nth
+from tests.soak.crash_states import crashes, judge
+from tests.soak.fuzz import fuzz
+from tests.soak.kills import Attack
+from tests.soak.races import race
+from tests.soak.recording import build
+from tests.soak.scenario import Scenario
+
+Figures = dict[str, int]
+AT_ONCE = os.cpu_count() or 1
+KILLS, STATES, ROUNDS = 800, 30_000, 15_000
+STATES_OF_A_RECORDING = 500
+LIVES = 8
+RUNS = {"codec": 2_000_000, "image": 3_000_000, "recovery": 600_000, "updates": 1_000_000}
+
+
+class Place(NamedTuple):
+    """Where and how much: a folder for files, a seed, and a scale (1: the full figures)."""
+
+    folder: Path
+    seed: str
+    scale: float
+
+    def amount(self, full: int) -> int:
+        """The share of a full figure, 1 at least."""
+        return max(1, math.ceil(full * self.scale))
+
+
+def kills(place: Place) -> Figures:
+    """kill -9 of real servers under writers; several systems at once."""
+    shares = _shares(place.amount(KILLS), min(AT_ONCE, math.ceil(place.amount(KILLS) / 50)))
+    attacks = [Attack(place.folder / f"system {n}", Random(f"{place.seed} {n}")) for n in range(len(shares))]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(a.run, share) for a, share in zip(attacks, shares, strict=True)]:
+            done.result()
+    facts = sum(each.facts for attack in attacks for each in attack.chronicles.values())
+    counts = sum((attack.counts for attack in attacks), Counter[str]())
+    assert counts["stores that lost news"] or place.scale < 0.1, "no kill came between a change and its flush"
+    return {**counts, "facts confirmed": facts}
+
+
+def power_cuts(place: Place) -> Figures:
+    """Crash states of recorded disks."""
+    shares = _shares(place.amount(STATES), math.ceil(place.amount(STATES) / STATES_OF_A_RECORDING))
+    lives = LIVES if place.scale >= 0.1 else 4
+    library = build(place.folder)
+    record = partial(_record, place, library, lives)
+    if len(shares) == 1:
+        return record((0, shares[0]))
+    with ProcessPoolExecutor(AT_ONCE) as pool:
+        found = Counter[str]()
+        for figures in pool.map(record, enumerate(shares)):
+            found.update(figures)
+    return dict(found)
+
+
+def _record(place: Place, library: Path, lives: int, numbered: tuple[int, int]) -> Figures:
+    """Make one recording and judge its crash states. A state that breaks a promise stays in its folder."""
+    number, states = numbered
+    folder = place.folder / f"recording {number}"
+    folder.mkdir()
+    scenario = Scenario(folder, library, Random(f"{place.seed} {number}"))
+    scenario.play(lives)
+    counts = Counter({"recordings": 1, "lives": lives})
+    for crash in crashes(scenario, states, Random(f"{place.seed} {number} crashes")):
+        there = folder / "crash"
+        shutil.rmtree(there, ignore_errors=True)
+        there.mkdir()
+        try:
+            counts[f"states: {judge(crash, scenario, there)}"] += 1
+        except AssertionError as error:
+            raise AssertionError(f"event {crash.event} of {folder}: {error}") from None
+    shutil.rmtree(folder)
+    return dict(counts)
+
+
+def linearizability(place: Place) -> Figures:
+    """Racing h-calls on several connections to one partition."""
+    return race(place.folder, Random(place.seed), place.amount(ROUNDS))
+
+
+def nth_faults(place: Place) -> Figures:
+    """Every n-th fault and cancellation in starts and flushes."""
+    return dict(nth.run(place.folder, place.scale))
+
+
+def fuzzing(place: Place) -> Figures:
+    """atheris on each target."""
+    seed = int.from_bytes(place.seed.encode(), "big") % (1 << 31) or 1
+    figures: Figures = {}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        todo = {
+            name: pool.submit(fuzz, name, place.amount(runs), seed, place.folder / name)
+            for name, runs in RUNS.items()
+        }
+        for name, done in todo.items():
+            figures[f"{name}: runs"], figures[f"{name}: places reached"] = done.result()
+    return figures
+
+
+PARTS: dict[str, Callable[[Place], Figures]] = {
+    "kills": kills,
+    "power-cuts": power_cuts,
+    "linearizability": linearizability,
+    "nth-faults": nth_faults,
+    "fuzzing": fuzzing,
+}
+
+
+def _shares(whole: int, parts: int) -> list[int]:
+    """Split a number into so many, as equal as possible."""
+    parts = min(parts, whole)
+    return [whole // parts + (n < whole % parts) for n in range(parts)]

@@ -1,0 +1,162 @@
+"""A system at work on a recorded disk: several lives of a real server, its guests, and its console.
+
+Each life begins with a judgement of what the last one has left, as its guests and the console see it. It
+ends in good order, or the server kills itself in the place of one of its changes to the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+from hcall_abi.console import SECURE_BOOT_MODES
+from hcall_abi.control_bodies import PartitionView
+from hcall_abi.errors import SwpksError
+from hcall_client.blocking import BlockingChannel
+from hcall_client.console import (
+    ConsoleRefused,
+    ConsoleRequest,
+    ConsoleUnreachable,
+    create_partition,
+    ipl,
+    power_on,
+    set_attributes,
+    show_system,
+)
+from hcall_client.errors import ConnectionLost, SessionEnded
+from swpks.testing import ServerFailed, ServerProcess
+from tests.faults import writer
+from tests.soak.history import Chronicle, Whole
+from tests.soak.recording import Accident, Notes, recorded
+
+NAMES = ("a", "b", "c")
+KBYTES = 8
+GONE = (ConnectionLost, SessionEnded, ConsoleUnreachable, ConnectionError, ServerFailed)
+"""Errors that a client sees when the server has killed itself."""
+
+
+class Scenario:
+    """A system whose every change to the disk goes into `folder`/recording.
+
+    In every other scenario no partition starts by itself, so a start commits nothing of its own.
+    """
+
+    def __init__(self, folder: Path, library: Path, chance: Random) -> None:
+        self.chance = chance
+        self.root = folder / "disk"
+        self.log = folder / "recording"
+        self.library = library
+        self.automatic = chance.random() < 0.5
+        self.server = ServerProcess(self.root / "state", ())
+        self.server.state.mkdir(parents=True, mode=0o700)
+        self.chronicles = {name: Chronicle(chance, KBYTES) for name in NAMES}
+        self.notes = Notes(self.log)
+
+    def play(self, lives: int) -> None:
+        """Play some lives, of which the first ends in good order: so there is something to lose."""
+        try:
+            for number in range(lives):
+                self._live(self._accident() if number else Accident())
+        finally:
+            self.server.kill()
+            self.notes.close()
+
+    def _accident(self) -> Accident:
+        """Anything that may happen in one life, nothing included."""
+        random = self.chance.randint
+        return self.chance.choice(
+            (
+                Accident(),
+                Accident(kill=random(1, 90)),
+                Accident(kill_sync=random(1, 20)),
+                Accident(kill_sync=random(1, 6)),
+                Accident(fail_sync=random(2, 12)),
+                Accident(fail_sync=random(2, 12), kill=random(20, 120)),
+                Accident(fail_folder_sync=random(1, 3)),
+            )
+        )
+
+    def _live(self, accident: Accident) -> None:
+        self.notes.add(life=accident._asdict())
+        self.server.options = ["--flush-delay", str(self.chance.choice((0, 1, 5)))]
+        with contextlib.suppress(*GONE if any(accident) else ()):
+            with recorded(self.library, self.root, self.log, accident):
+                self.server.start()
+            self._work()
+            if self.server.stop() == 0:
+                for chronicle in self.chronicles.values():
+                    chronicle.all_flushed()
+                self._note()
+        self.server.kill()
+
+    def _work(self) -> None:
+        self._provide()
+        with ExitStack() as stack:
+            channels = {name: self._open(stack, name) for name in NAMES}
+            for _ in range(self.chance.randint(1, 6)):
+                name = self.chance.choice(NAMES)
+                if self.chance.random() < 0.25:
+                    self._manage(name, channels, stack)
+                writer.work(channels[name], self.chronicles[name], longest=self.chance.choice((1, 4, 16)))
+                self._note()
+
+    def _provide(self) -> None:
+        """Make each partition that is not there, which is wrong if something of it was confirmed."""
+        call = self.server.console.call
+        views = {view.name: view for view in call(show_system()).partitions}
+        assert not self.server.ready["refused"]
+        for name, chronicle in self.chronicles.items():
+            assert name in views or not chronicle.floor
+            if name not in views:
+                call(create_partition(name, KBYTES, auto_start=self.automatic))
+            if name not in views or not self.automatic:
+                self._insist(power_on(name))
+
+    def _insist(self, request: ConsoleRequest[PartitionView]) -> None:
+        """Ask the console again if NVRAM refuses: a sync may fail, but only once."""
+        with contextlib.suppress(ConsoleRefused):
+            self.server.console.call(request)
+            return
+        self.server.console.call(request)
+
+    def _open(self, stack: ExitStack, name: str, *, restarted: bool = False) -> BlockingChannel:
+        """Open a session of a fresh IPL; hold the whole store against the chronicle."""
+        channel = stack.enter_context(self.server.connect_blocking(name))
+        chronicle = self.chronicles[name]
+        assert channel.ipl_count > chronicle.ipls, "no number names two IPLs"
+        chronicle.ipls = channel.ipl_count
+        objects = writer.have(channel, writer.look(chronicle))
+        if restarted:
+            assert objects == chronicle.memory
+        else:
+            chronicle.found_whole(Whole(objects, self._mode(name)))
+            chronicle.note()
+        chronicle.opened_with(writer.LOOK)
+        return channel
+
+    def _mode(self, name: str) -> str:
+        views = {view.name: view for view in self.server.console.call(show_system()).partitions}
+        return views[name].secure_boot
+
+    def _manage(self, name: str, channels: dict[str, BlockingChannel], stack: ExitStack) -> None:
+        """The console changes an attribute, or restarts the partition."""
+        chronicle = self.chronicles[name]
+        if self.chance.random() < 0.5:
+            mode = self.chance.choice(SECURE_BOOT_MODES)
+            chronicle.note()
+            with contextlib.suppress(SwpksError):
+                self.server.console.call(set_attributes(name, {"secure_boot": SECURE_BOOT_MODES.index(mode)}))
+            chronicle.console_sets(mode)
+            return
+        self._insist(ipl(name))
+        chronicle.ipl()
+        channels[name].close()
+        channels[name] = self._open(stack, name, restarted=True)
+
+    def _note(self) -> None:
+        """Write down what may not be lost from here on."""
+        for name, chronicle in self.chronicles.items():
+            chronicle.note()
+            self.notes.add(name=name, floor=chronicle.floor, ipls=chronicle.ipls)

@@ -1,0 +1,104 @@
+"""Faults that the soak has found in the storage, each as its smallest story."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from hcall_server.nvram.mark import FileMark
+from hcall_server.nvram.sqlite import SqliteNvram
+from tests.soak.crash_states import lay_out
+from tests.soak.disk import Disk
+from tests.soak.nth import ROOT
+from tests.soak.nvram_program import genuine
+from tests.soak.recording import NOTHING, Accident, build, events, recorded
+
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recorder."""
+    return build(tmp_path_factory.mktemp("recorder"))
+
+
+class Story:
+    """Processes that use one NVRAM, one after the other, on a recorded disk."""
+
+    def __init__(self, folder: Path, library: Path) -> None:
+        self.folder, self.library = folder, library
+        self.root, self.log = folder / "disk", folder / "recording"
+        self.root.mkdir()
+
+    def process(self, first: int, commits: int, end: str = "", accident: Accident = NOTHING) -> None:
+        """Run a process; it may be killed or end because of the accident."""
+        program = [sys.executable, "-m", "tests.soak.nvram_program"]
+        given = map(str, (self.root / "nvram.sqlite", self.log, first, commits, end))
+        with recorded(self.library, self.root, self.log, accident):
+            done = subprocess.run([*program, *given], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == (-signal.SIGKILL if end == "die" else 0) or any(accident), done.stderr
+
+    def crashes(self, seed: int, states: int = 15) -> Iterator[tuple[Path, int]]:
+        """Yield crash states, with the last number that was confirmed."""
+        disk, confirmed = Disk(Random(seed)), 0
+        for number, event in enumerate(events(self.log)):
+            if event.kind == "N":
+                confirmed = event.note["confirmed"]
+            else:
+                disk.apply(event)
+            for state in range(states if confirmed else 0):
+                folder = self.folder / f"crash {number} {state}"
+                folder.mkdir()
+                lay_out(disk.crash(), folder)
+                yield folder / "nvram.sqlite", confirmed
+
+    def judge(self, seed: int) -> int:
+        """Open NVRAM on crash states; return the last number that was confirmed."""
+        confirmed = 0
+        for path, confirmed in self.crashes(seed, 8):
+            nvram = SqliteNvram(path)
+            found = int(nvram.load().get("system", b"0"))
+            nvram.close()
+            assert found >= confirmed, f"{found} is there, and {confirmed} was confirmed"
+        return confirmed
+
+
+def test_a_start_makes_durable_what_it_has_read(tmp_path: Path, library: Path) -> None:
+    """R-21, R-22: a kill in place of the sync of the log, a start that reads it all the same, a power cut.
+
+    The start confirmed what it had read, and noted it in the high-water mark. The power cut took it away,
+    and the next start refused the file as an older copy.
+    """
+    story = Story(tmp_path, library)
+    story.process(1, 3, "die")
+    story.process(4, 0)
+    assert story.judge(1) == 3, "the start has read what was not durable"
+
+
+@pytest.mark.parametrize("nth", range(1, 3))
+def test_a_folder_that_can_not_be_synced(tmp_path: Path, library: Path, nth: int) -> None:
+    """R-21, R-23: SQLite ignores it, and a power cut took the whole log away with all that was confirmed."""
+    story = Story(tmp_path, library)
+    story.process(1, 1, "close")
+    story.process(2, 2, accident=Accident(fail_folder_sync=nth))
+    story.judge(nth)
+
+
+def test_a_start_keeps_a_slot_of_the_mark(tmp_path: Path, library: Path) -> None:
+    """R-21: the newest slot was read, but a killed server had never synced it; a start wrote the other one.
+
+    A power cut then left neither, and the next start was refused.
+    """
+    story = Story(tmp_path, library)
+    story.process(1, 4, "mark")
+    story.process(9, 4, "mark")
+    for path, confirmed in story.crashes(1):
+        slots = [each for each in FileMark(path).slots() if genuine(each)]
+        assert slots, "no slot is readable"
+        assert max(map(int, slots)) >= confirmed

@@ -1,0 +1,51 @@
+"""A small sample of each part of `make soak`, so that none of them can rot (docs/evidence.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.soak.fuzz_targets import TARGETS
+from tests.soak.mutator import mutated
+from tests.soak.parts import Place, kills, nth_faults, power_cuts
+
+pytestmark = pytest.mark.usefixtures("not_measured")
+RUNS = {"codec": 1000, "image": 2000, "recovery": 400, "updates": 150}
+
+
+@pytest.mark.process
+def test_a_sample_of_kills(tmp_path: Path, soak_seed: str) -> None:
+    """R-01, R-04, R-14, R-20, R-21, R-22: four partitions, a console, kill -9."""
+    figures = kills(Place(tmp_path, soak_seed, 0.0025))
+    assert figures["kills"] >= 2
+    assert figures["stores judged"] >= 4
+
+
+@pytest.mark.process
+def test_a_sample_of_crash_states(tmp_path: Path, soak_seed: str) -> None:
+    """R-20 to R-22: a start on whatever a power cut may leave of a recorded disk."""
+    figures = power_cuts(Place(tmp_path, soak_seed, 0.01))
+    assert figures["states: lost news"] > 50
+
+
+@pytest.mark.process
+def test_a_sample_of_faults_and_cancellations(tmp_path: Path) -> None:
+    """R-21 to R-23: after each of them the next start works, and nothing that was confirmed is lost."""
+    figures = nth_faults(Place(tmp_path, "", 0.04))
+    assert min(figures.values()) >= 1
+    assert figures["flush, os EIO"] > 5, "SQLite's own calls are among them"
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_sample_of_hostile_bytes(name: str, soak_seed: str) -> None:
+    """R-02, R-22, R-70: each fuzz target takes its seeds and their mutations."""
+    target, chance = TARGETS[name], Random(f"{soak_seed} {name}")
+    seeds = target.seeds()
+    for data in (*seeds, *(mutated(seeds, chance) for _ in range(RUNS[name]))):
+        try:
+            target.run(data)
+        except Exception:
+            print(f"the input: {data.hex()}")
+            raise
