@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from random import Random
 
 import httpx
@@ -62,8 +63,7 @@ class System:
 
     def durable(self, name: str = "a") -> int:
         """The IPL count that a power cut would leave now."""
-        copy = MemoryNvram(self.nvram.records)
-        seams = simulated_seams(nvram=copy, card=self.card, entropy=Chance())
+        seams = simulated_seams(nvram=deepcopy(self.nvram), card=self.card, entropy=Chance())
         return assemble(seams, Settings()).system.find(name).ipl_count
 
     def session(self, name: str = "a") -> Link:

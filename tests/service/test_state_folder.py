@@ -12,6 +12,7 @@ import pytest
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import storage as rules
 from hcall_server import files
+from hcall_server.control_channel.metrics import exposition
 from hcall_server.nvram import NvramError
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.state import State
@@ -183,7 +184,7 @@ LOSSES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 async def test_no_flush_succeeds_without_what_a_start_needs(tmp_path: Path, loss) -> None:
-    """R-20, R-23: state, lock, card and NVRAM: the flush fails, and health has the reason."""
+    """R-20, R-23: state, lock, card and NVRAM: the flush fails, health has the reason, metrics show it."""
     folder = tmp_path / "state"
     with assembled(folder, SETTINGS) as machine:
         assert await machine.encryptor.flush()
@@ -193,6 +194,8 @@ async def test_no_flush_succeeds_without_what_a_start_needs(tmp_path: Path, loss
         health = machine.encryptor.health
         assert not health.ok
         assert str(folder) in str(health.last_error)
+        figures = exposition(machine).splitlines()
+        assert {b"swpks_nvram_ok 0.0", b"swpks_nvram_failures_total 1.0"} <= set(figures)
         with pytest.raises(NvramError) as caught:
             machine.nvram.inner.commit({})
         assert caught.value.rule is rules.NVRAM_PLACE
