@@ -198,6 +198,23 @@ def test_a_bad_profile_keeps_number_and_name_taken(record: str, damage: Damage, 
     the_others_serve(rig)
 
 
+def test_the_total_counts_the_sizes_that_are_known() -> None:
+    """R-22, R-34: a partition without its image keeps its KiB; one without its profile takes none.
+
+    So a system that is full to the last KiB starts with a damaged profile, and no other partition loses room.
+    """
+    whole, without_image, without_profile = (
+        Rig(0, records={name: blob for name, blob in STORED.items() if name != lost}).system
+        for lost in ("", IMAGE, PROFILE)
+    )
+    assert [system.assigned_kbytes for system in (whole, without_image, without_profile)] == [192, 192, 128]
+    without_profile.total_kbytes = 129
+    without_profile.power_off("lpar1")
+    with pytest.raises(OperatorError, match="64 of 129 KiB are taken"):
+        without_profile.set_attributes("lpar1", {"keystore_kbytes": 66})
+    assert without_profile.set_attributes("lpar1", {"keystore_kbytes": 65}).kbytes == 65
+
+
 @pytest.mark.parametrize("record", [IMAGE, PROFILE])
 def test_any_flipped_byte_is_noticed(record: str) -> None:
     """R-02, R-22: every byte of a partition's records in turn; each time that partition alone is refused."""
