@@ -30,7 +30,7 @@ def test_the_smallest_blob_has_68_bytes() -> None:
 
 
 def test_only_an_image_tells_how_many_changes_there_were() -> None:
-    """R-02: the generation of a profile and of the system record is 0, in the clear header and for the tag."""
+    """R-02: the generation of a profile and of the system record is 0, in the header too."""
     profile = PartitionProfile(number=4, name="lpar4", image_generation=77, ipl_count=9)
     for kind, number, blob in (
         (SealedKind.SYSTEM_RECORD, 0, seal_system(sealer(), SystemRecord("FW1110", 16384))),

@@ -13,8 +13,17 @@ from tests.secvar import der
 from tests.secvar.judge import judge
 from tests.secvar.keys import BEFORE, elliptic, kek, pk, public_key, update
 
-SIZES = [(1024, False), (2047, False), (2048, True), (2049, False), (3072, False), (4095, False), (4096, True),
-         (4097, False), (8192, False)]  # fmt: skip
+SIZES = [
+    (1024, False),
+    (2047, False),
+    (2048, True),
+    (2049, False),
+    (3072, False),
+    (4095, False),
+    (4096, True),
+    (4097, False),
+    (8192, False),
+]
 
 
 def of_version(number: int | None, good: bytes) -> bytes:
