@@ -2,12 +2,14 @@
 #
 #   make demo    a partition boots, locks its secrets away, loses power and comes back
 #   make test    linters, types, every test, and how much of the code they reach
+#   make mutants changes of the code that no test notices: a seeded sample (MUTANTS_ARGS go to tools/mutants)
 #   make bench   the data channel beside its ceilings: table, JSON and plot in bench/out
 #   make lint    linters and types alone          make format  put the code into shape
 #   make setup   the environment alone            make clean   remove all that make made
 #   make lock    renew requirements-dev.lock (needs `uv` on the path)
 #
-# PYTHON chooses the interpreter (3.11 or newer); PYTEST_ARGS goes to pytest, BENCH_ARGS to the benchmark.
+# PYTHON chooses the interpreter (3.11 or newer); PYTEST_ARGS goes to pytest, BENCH_ARGS to the benchmark,
+# MUTANTS_ARGS to the mutants.
 # PYTEST_ARGS='--numprocesses 0' runs the tests one after the other, for a debugger.
 
 PYTHON ?= python3
@@ -15,13 +17,14 @@ PYTEST_ARGS ?=
 # Coverage is measured and held when all tests run; some of them say nothing about it.
 MEASURED := $(if $(strip $(PYTEST_ARGS)),,-m coverage run)
 BENCH_ARGS ?=
+MUTANTS_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := hcall_server hcall_client swpks spec/hcall_abi tests $(wildcard bench tools)
 
 .DELETE_ON_ERROR:
-.PHONY: bench clean demo format lint lock setup test typecheck
+.PHONY: bench clean demo format lint lock mutants setup test typecheck
 
 setup: $(STAMP)
 
@@ -54,6 +57,9 @@ bench: setup
 	@tools/debian-packages bench
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
+mutants: setup
+	$(BIN)/python -m tools.mutants $(MUTANTS_ARGS)
+
 format: setup
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
@@ -64,5 +70,5 @@ lock:
 	  --no-emit-index-url --no-emit-find-links --upgrade --group dev pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage bench/out
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .mutants bench/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
