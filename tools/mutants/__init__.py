@@ -2,9 +2,9 @@
 
     python -m tools.mutants [--seed N] [--rooms keystore writeback] [--all] [--jobs 2]
 
-A mutant is one small change of one module: `<` for `<=`, a condition negated, a statement removed.  The sample
-is drawn by a seed, so a run can be repeated.  A mutant is killed if a test of its room fails, or no longer ends.
-Survivors stand in `survivors.toml`, each with its reason; any other survivor fails the run.
+A mutant is one small change of one module: `<` for `<=`, a condition negated, a statement removed.  A seed
+draws the sample, so that a run can be repeated.  A mutant is killed if a test of its room fails, or no longer
+ends.  Survivors stand in `survivors.toml`, each with its reason; any other survivor fails the run.
 
     sites.py       the places of a module that can be changed, and the change of each
     operators.py   the changes of expressions and statements
