@@ -109,12 +109,19 @@ def _other_constants(value: object) -> Iterator[Any]:
 
 
 def _call(node: ast.Call) -> Iterator[Change]:
-    plain = not any(isinstance(arg, ast.Starred) for arg in node.args[:2])
-    if len(node.args) >= 2 and plain and ast.dump(node.args[0]) != ast.dump(node.args[1]):
+    if _can_be_swapped(node):
         yield "arguments swapped", _with(node, "args", [node.args[1], node.args[0], *node.args[2:]])
     for place, keyword in enumerate(node.keywords):
         if keyword.arg is not None:
             yield "argument dropped", _without(node, "keywords", place)
+
+
+def _can_be_swapped(node: ast.Call) -> bool:
+    """Whether the first two arguments are two that mean something; a type is there for type checkers."""
+    if len(node.args) < 2 or any(isinstance(arg, ast.Starred) for arg in node.args[:2]):
+        return False
+    typed = isinstance(node.func, ast.Name) and node.func.id in {"cast", "isinstance", "issubclass"}
+    return not typed and ast.dump(node.args[0]) != ast.dump(node.args[1])
 
 
 def _display(node: ast.Dict | ast.Set | ast.List) -> Iterator[Change]:
