@@ -5,14 +5,15 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 
 from tools.mutants.report import report
 from tools.mutants.rooms import ROOMS, ROOT
 from tools.mutants.sample import Mutant, drawn
-from tools.mutants.server import Result, baseline, chosen, try_all
+from tools.mutants.server import Result, Task, baseline, chosen, try_loaded, try_patched
 
 SEED = 20261125
+Show = Callable[[Mutant, Result], None]
 CHUNK = 8
 """Mutants that one server tries: small enough that all cores end at about the same time."""
 
@@ -30,36 +31,56 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chunks(mutants: Iterable[Mutant]) -> list[list[Mutant]]:
-    """Return the mutants in lists of one module each."""
-    made: list[list[Mutant]] = []
-    for mutant in mutants:
-        if not made or made[-1][0].file != mutant.file or len(made[-1]) >= CHUNK:
+def by_room(tasks: list[Task], jobs: int) -> list[list[Task]]:
+    """Return the tasks of each room in as many lists as there are processes."""
+    rooms = [[task for task in tasks if task[0].room == room] for room in ROOMS]
+    return [room[n::jobs] for room in rooms for n in range(jobs) if room[n::jobs]]
+
+
+def by_module(tasks: list[Task]) -> list[list[Task]]:
+    """Return the tasks in lists of one module each, short enough to keep all processes busy."""
+    made: list[list[Task]] = []
+    for task in tasks:
+        if not made or made[-1][0][0].file != task[0].file or len(made[-1]) >= CHUNK:
             made.append([])
-        made[-1].append(mutant)
+        made[-1].append(task)
     return made
 
 
-def run(mutants: list[Mutant], jobs: int, *, verbose: bool) -> dict[Mutant, Result]:
-    """Try all mutants and return the outcome of each."""
+def run(mutants: list[Mutant], jobs: int, show: Show) -> dict[Mutant, Result]:
+    """Try all mutants, first by patching, the rest by loading; return the outcome of each."""
     folders = sorted({folder for mutant in mutants for folder in ROOMS[mutant.room].tests})
+    outcome: dict[Mutant, Result] = {}
+
+    def note(tasks: list[Task], results: list[Result | None] | list[Result]) -> None:
+        for (mutant, _), result in zip(tasks, results, strict=True):
+            if result is not None:
+                outcome[mutant] = result
+                show(mutant, result)
+
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
         reach = dict(zip(folders, pool.map(baseline, folders, chunksize=1), strict=True))
         seconds = [each for folder in reach.values() for each in folder.seconds.values()]
         print(f"{len(seconds)} tests pass on the unchanged code in {sum(seconds):.0f} s", flush=True)
-        tasks = [(chunk, [chosen(mutant, reach) for mutant in chunk]) for chunk in chunks(mutants)]
-        outcome = {}
-        for results in pool.imap_unordered(numbered, enumerate(tasks)):
-            for mutant, result in zip(tasks[results[0]][0], results[1], strict=True):
-                outcome[mutant] = result
-                if verbose or result.killer is None or result.timed_out:
-                    print(f"{result.seconds:5.1f} s  {result.killer or 'survived'}: {mutant}", flush=True)
+        tasks = [(mutant, chosen(mutant, reach)) for mutant in mutants]
+        quick = by_room(tasks, jobs)
+        for part, some in zip(quick, pool.imap(try_patched, quick), strict=True):
+            note(part, some)
+        left = by_module([task for task in tasks if task[0] not in outcome])
+        for part, rest in zip(left, pool.imap(try_loaded, left), strict=True):
+            note(part, rest)
     return outcome
 
 
-def numbered(task: tuple[int, tuple[list[Mutant], list[dict[str, float]]]]) -> tuple[int, list[Result]]:
-    """Try one chunk; the answer says which."""
-    return task[0], try_all(task[1])
+def show_all(mutant: Mutant, result: Result) -> None:
+    """Print the outcome of a mutant."""
+    print(f"{result.seconds:5.1f} s  {result.killer or 'survived'}: {mutant}", flush=True)
+
+
+def show_some(mutant: Mutant, result: Result) -> None:
+    """Print a survivor, and a mutant that time has killed."""
+    if result.killer is None or result.timed_out:
+        show_all(mutant, result)
 
 
 def main() -> int:
@@ -78,7 +99,7 @@ def main() -> int:
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"HYPOTHESIS_PROFILE": "mutants", "HYPOTHESIS_STORAGE_DIRECTORY": folder}
-        outcome = run(sample, wishes.jobs, verbose=wishes.verbose)
+        outcome = run(sample, wishes.jobs, show_all if wishes.verbose else show_some)
     print(f"{len(sample)} mutants, seed {wishes.seed}, {time.monotonic() - started:.0f} s")
     return report(outcome, wishes.rooms)
 

@@ -7,15 +7,19 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import NamedTuple
 
 import coverage
+import pytest
 
+from tools.mutants.patching import Name, loaded_functions, patched
 from tools.mutants.rooms import ROOMS, ROOT
 from tools.mutants.sample import Mutant
-from tools.mutants.trial import Watch, module_name, put_in_place, run_tests
+from tools.mutants.trial import Watch, module_name, put_in_place, run_tests, set_limits
 
 PACKAGES = ("spec/hcall_abi", "hcall_server", "hcall_client")
 TIMED_OUT = {signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU}
@@ -27,6 +31,11 @@ SLOW = 1.0
 """Seconds, under measurement, from which a test is too slow to be run for each mutant."""
 NO_TESTS = 5
 """Pytest's exit status if no test ran."""
+
+
+Task = tuple[Mutant, dict[str, float]]
+"""A mutant, and the tests that can notice it with their usual seconds."""
+Functions = dict[Name, list[FunctionType]]
 
 
 class Result(NamedTuple):
@@ -169,32 +178,89 @@ def chosen(mutant: Mutant, reach: Mapping[str, Reach]) -> dict[str, float]:
     return found
 
 
-def try_all(task: tuple[list[Mutant], list[dict[str, float]]]) -> list[Result]:
-    """Try mutants of one module, one after the other, each with its tests."""
-    load_unchanged(module_name(task[0][0].file))
+class Forks:
+    """A pytest plugin that runs, in the place of the tests, a fork for each mutant that can be patched in.
+
+    A fork has all tests loaded already.  `results` has the outcome of each mutant.  It has None for one that
+    has to be tried again with its module loaded anew: it cannot be patched in, or no test has noticed it.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.tasks = tasks
+        self.results: list[Result | None] = []
+        self._killers: dict[str, list[str]] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Try each mutant."""
+        set_limits(0, 0)
+        functions = loaded_functions()
+        for mutant, usual in self.tasks:
+            killers = self._killers.setdefault(mutant.file, [])
+            work = partial(_run_items, session, mutant, functions, Watch(usual, killers))
+            result = outcome_of(mutant, work)
+            if result.killer in usual:
+                killers.insert(0, result.killer)
+            self.results.append(result if result.killer else None)
+        return True
+
+
+def _run_items(session: pytest.Session, mutant: Mutant, functions: Functions, watch: Watch) -> str | None:
+    """Patch a mutant into this process and run loaded tests until one fails; return that."""
+    if not patched(mutant, functions):
+        return None
+    items = list(session.items)
+    session.config.pluginmanager.register(watch)
+    watch.pytest_collection_modifyitems(items)
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if watch.failed:
+            return watch.failed[0]
+    return None
+
+
+def try_patched(tasks: Sequence[Task]) -> list[Result | None]:
+    """Try mutants in forks that have the tests loaded; None for those that need another trial."""
+
+    def work() -> list[Result | None]:
+        forks = Forks(tasks)
+        run_tests(forks, _files(usual for _, usual in tasks), stop=True)
+        return forks.results
+
+    _, told = in_child(work)
+    return [Result(*each) if each else None for each in json.loads(told)]
+
+
+def try_loaded(tasks: Sequence[Task]) -> list[Result]:
+    """Try mutants of one module, one after the other, each with the module and its tests loaded anew."""
+    load_unchanged(module_name(tasks[0][0].file))
     killers: list[str] = []
     results = []
-    for mutant, usual in zip(*task, strict=True):
-        result = _try(mutant, usual, killers)
+    for mutant, usual in tasks:
+        result = outcome_of(mutant, partial(_load_and_run, mutant, Watch(usual, killers)))
         if result.killer in usual:
-            killers = [str(result.killer), *(each for each in killers if each != result.killer)]
+            killers.insert(0, result.killer)
         results.append(result)
     return results
 
 
-def _try(mutant: Mutant, usual: dict[str, float], killers: Sequence[str]) -> Result:
-    files = list(dict.fromkeys(test.partition("::")[0] for test in usual))
+def _load_and_run(mutant: Mutant, watch: Watch) -> str | None:
+    put_in_place(mutant)
+    try:
+        if run_tests(watch, _files([watch.usual]), stop=True) in (0, NO_TESTS):
+            return None
+    except BaseException as error:
+        return f"loading: {type(error).__name__}"
+    return watch.failed[0] if watch.failed else "loading"
 
-    def work() -> str | None:
-        put_in_place(mutant)
-        watch = Watch(usual, killers)
-        try:
-            if run_tests(watch, files, stop=True) in (0, NO_TESTS):
-                return None
-        except BaseException as error:
-            return f"loading: {type(error).__name__}"
-        return watch.failed[0] if watch.failed else "loading"
 
+def _files(selections: Iterable[Mapping[str, float]]) -> list[str]:
+    """Return the files of tests."""
+    return sorted({test.partition("::")[0] for usual in selections for test in usual})
+
+
+def outcome_of(mutant: Mutant, work: Callable[[], str | None]) -> Result:
+    """Try a mutant in a fork; `work` returns the test that fails, None if there is none."""
     started = time.monotonic()
     status, told = in_child(work)
     seconds = time.monotonic() - started

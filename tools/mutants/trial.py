@@ -131,8 +131,8 @@ def set_limits(cpu: float, clock: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, clock)
 
 
-def run_tests(watch: Watch, tests: Sequence[str], *, stop: bool) -> int:
-    """Run the tests of these folders and return pytest's exit status."""
+def run_tests(plugin: object, tests: Sequence[str], *, stop: bool) -> int:
+    """Run the tests of these folders or files with a plugin of ours, and return pytest's exit status."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -140,7 +140,7 @@ def run_tests(watch: Watch, tests: Sequence[str], *, stop: bool) -> int:
     arguments = ["-q", "-m", "not process", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist"]
     if stop:
         arguments.append("-x")
-    return int(pytest.main([*arguments, *tests], plugins=[watch]))
+    return int(pytest.main([*arguments, *tests], plugins=[plugin]))
 
 
 def put_in_place(mutant: Mutant) -> None:
