@@ -14,7 +14,7 @@ from tools.mutants.server import Result, Task, baseline, chosen, try_loaded, try
 
 SEED = 20261125
 Show = Callable[[Mutant, Result], None]
-CHUNK = 8
+CHUNK = 4
 """Mutants that one server tries: small enough that all cores end at about the same time."""
 
 
@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
 
 def by_room(tasks: list[Task], jobs: int) -> list[list[Task]]:
     """Return the tasks of each room in as many lists as there are processes."""
-    rooms = [[task for task in tasks if task[0].room == room] for room in ROOMS]
+    rooms = [[task for task in tasks if task.mutant.room == room] for room in ROOMS]
     return [room[n::jobs] for room in rooms for n in range(jobs) if room[n::jobs]]
 
 
@@ -41,7 +41,7 @@ def by_module(tasks: list[Task]) -> list[list[Task]]:
     """Return the tasks in lists of one module each, short enough to keep all processes busy."""
     made: list[list[Task]] = []
     for task in tasks:
-        if not made or made[-1][0][0].file != task[0].file or len(made[-1]) >= CHUNK:
+        if not made or made[-1][0].mutant.file != task.mutant.file or len(made[-1]) >= CHUNK:
             made.append([])
         made[-1].append(task)
     return made
@@ -53,20 +53,20 @@ def run(mutants: list[Mutant], jobs: int, show: Show) -> dict[Mutant, Result]:
     outcome: dict[Mutant, Result] = {}
 
     def note(tasks: list[Task], results: list[Result | None] | list[Result]) -> None:
-        for (mutant, _), result in zip(tasks, results, strict=True):
+        for task, result in zip(tasks, results, strict=True):
             if result is not None:
-                outcome[mutant] = result
-                show(mutant, result)
+                outcome[task.mutant] = result
+                show(task.mutant, result)
 
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
         reach = dict(zip(folders, pool.map(baseline, folders, chunksize=1), strict=True))
         seconds = [each for folder in reach.values() for each in folder.seconds.values()]
         print(f"{len(seconds)} tests pass on the unchanged code in {sum(seconds):.0f} s", flush=True)
-        tasks = [(mutant, chosen(mutant, reach)) for mutant in mutants]
+        tasks = [chosen(mutant, reach) for mutant in mutants]
         quick = by_room(tasks, jobs)
         for part, some in zip(quick, pool.imap(try_patched, quick), strict=True):
             note(part, some)
-        left = by_module([task for task in tasks if task[0] not in outcome])
+        left = by_module([task for task in tasks if task.mutant not in outcome])
         for part, rest in zip(left, pool.imap(try_loaded, left), strict=True):
             note(part, rest)
     return outcome

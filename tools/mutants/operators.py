@@ -16,6 +16,9 @@ ARITHMETIC: dict[type[ast.AST], type[ast.operator]] = {
 }  # fmt: skip
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
+IN_ANY_ORDER = {"min", "max", "compare_digest", "cast", "isinstance", "issubclass"}
+"""Functions whose arguments are not swapped: the result is the same, or a type is one of them."""
+
 Change = tuple[str, Any]
 """The name of the operator, and the node that takes the place of the old one."""
 
@@ -117,11 +120,11 @@ def _call(node: ast.Call) -> Iterator[Change]:
 
 
 def _can_be_swapped(node: ast.Call) -> bool:
-    """Whether the first two arguments are two that mean something; a type is there for type checkers."""
+    """Whether the order of the first two arguments means something, and to more than a type checker."""
     if len(node.args) < 2 or any(isinstance(arg, ast.Starred) for arg in node.args[:2]):
         return False
-    typed = isinstance(node.func, ast.Name) and node.func.id in {"cast", "isinstance", "issubclass"}
-    return not typed and ast.dump(node.args[0]) != ast.dump(node.args[1])
+    in_any_order = isinstance(node.func, ast.Name) and node.func.id in IN_ANY_ORDER
+    return not in_any_order and ast.dump(node.args[0]) != ast.dump(node.args[1])
 
 
 def _display(node: ast.Dict | ast.Set | ast.List) -> Iterator[Change]:

@@ -1,8 +1,8 @@
 """Change functions that are loaded already: the quick way to try a mutant, without loading anything again.
 
 A change inside a function is a change of its code object.  All functions that were made from that code get
-the new one: methods, closures, and those behind a decorator.  A change outside of functions cannot be made so,
-nor one of a function's defaults.
+the new one: methods, closures, and those behind a decorator.  A change outside of functions cannot be made
+so, nor one of the defaults of a function.
 """
 
 import ast

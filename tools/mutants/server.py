@@ -27,14 +27,24 @@ TIMED_OUT = {signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU}
 
 KEPT = ROOT / ".mutants"
 """The folder of measurements that are kept between two runs."""
-SLOW = 1.0
-"""Seconds, under measurement, from which a test is too slow to be run for each mutant."""
+BUDGET = 20.0
+"""Seconds, under measurement, of the room's own tests that are run for one mutant, and as many of others."""
+UNPATCHED = "unpatched"
 NO_TESTS = 5
 """Pytest's exit status if no test ran."""
 
 
-Task = tuple[Mutant, dict[str, float]]
-"""A mutant, and the tests that can notice it with their usual seconds."""
+class Task(NamedTuple):
+    """A mutant, and the tests that can notice it with their usual seconds.
+
+    `on_load` says that the changed line runs when its module is loaded, not in a test.
+    """
+
+    mutant: Mutant
+    usual: dict[str, float]
+    on_load: bool
+
+
 Functions = dict[Name, list[FunctionType]]
 
 
@@ -162,19 +172,43 @@ def _tests_by_line(data: coverage.CoverageData, tests: list[str]) -> dict[str, d
     }
 
 
-def chosen(mutant: Mutant, reach: Mapping[str, Reach]) -> dict[str, float]:
-    """Return the tests that can notice a mutant, with their usual seconds.
+def chosen(mutant: Mutant, reach: Mapping[str, Reach]) -> Task:
+    """Return a mutant with the tests that can notice it.
 
     These are the tests that run the line.  A line that runs when its module is loaded can matter to any test.
-    Tests that take long are left out: a room's quick tests have to notice.
+    Only quick tests count: those that fit into a budget, the quickest first.  The room's own tests have one
+    budget, those of all other rooms together have another.
     """
+    own, *others = ROOMS[mutant.room].tests
+    tests, on_load = _reaching(mutant, [own], reach)
+    more, on_load_too = _reaching(mutant, others, reach)
+    return Task(mutant, _quickest(tests) | _quickest(more), on_load and on_load_too)
+
+
+def _reaching(
+    mutant: Mutant, folders: Iterable[str], reach: Mapping[str, Reach]
+) -> tuple[dict[str, float], bool]:
+    """Return the tests of some folders that can notice a mutant, and whether none of them runs its line."""
     found: dict[str, float] = {}
-    for folder in ROOMS[mutant.room].tests:
+    on_load = True
+    for folder in folders:
         bits = reach[folder].lines.get(mutant.file, {}).get(mutant.line, 0)
+        on_load = on_load and not bits
         every = not mutant.scope or mutant.scope.rpartition(".")[2][:1].isupper() or not bits
         for place, (test, usual) in enumerate(reach[folder].seconds.items()):
-            if usual < SLOW and (every or bits >> place & 1):
+            if every or bits >> place & 1:
                 found[test] = usual
+    return found, on_load
+
+
+def _quickest(tests: Mapping[str, float]) -> dict[str, float]:
+    """Return the quickest tests that fit into the budget."""
+    left = BUDGET
+    found = {}
+    for test, usual in sorted(tests.items(), key=lambda pair: pair[1]):
+        left -= usual
+        if left > 0:
+            found[test] = usual
     return found
 
 
@@ -182,7 +216,7 @@ class Forks:
     """A pytest plugin that runs, in the place of the tests, a fork for each mutant that can be patched in.
 
     A fork has all tests loaded already.  `results` has the outcome of each mutant.  It has None for one that
-    has to be tried again with its module loaded anew: it cannot be patched in, or no test has noticed it.
+    has to be tried again with its module loaded anew: it cannot be patched in, or works only on load.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -195,20 +229,21 @@ class Forks:
         """Try each mutant."""
         set_limits(0, 0)
         functions = loaded_functions()
-        for mutant, usual in self.tasks:
+        for mutant, usual, on_load in self.tasks:
             killers = self._killers.setdefault(mutant.file, [])
             work = partial(_run_items, session, mutant, functions, Watch(usual, killers))
             result = outcome_of(mutant, work)
             if result.killer in usual:
                 killers.insert(0, result.killer)
-            self.results.append(result if result.killer else None)
+            again = result.killer == UNPATCHED or (on_load and result.killer is None)
+            self.results.append(None if again else result)
         return True
 
 
 def _run_items(session: pytest.Session, mutant: Mutant, functions: Functions, watch: Watch) -> str | None:
     """Patch a mutant into this process and run loaded tests until one fails; return that."""
     if not patched(mutant, functions):
-        return None
+        return UNPATCHED
     items = list(session.items)
     session.config.pluginmanager.register(watch)
     watch.pytest_collection_modifyitems(items)
@@ -224,7 +259,7 @@ def try_patched(tasks: Sequence[Task]) -> list[Result | None]:
 
     def work() -> list[Result | None]:
         forks = Forks(tasks)
-        run_tests(forks, _files(usual for _, usual in tasks), stop=True)
+        run_tests(forks, _files(task.usual for task in tasks), stop=True)
         return forks.results
 
     _, told = in_child(work)
@@ -233,10 +268,10 @@ def try_patched(tasks: Sequence[Task]) -> list[Result | None]:
 
 def try_loaded(tasks: Sequence[Task]) -> list[Result]:
     """Try mutants of one module, one after the other, each with the module and its tests loaded anew."""
-    load_unchanged(module_name(tasks[0][0].file))
+    load_unchanged(module_name(tasks[0].mutant.file))
     killers: list[str] = []
     results = []
-    for mutant, usual in tasks:
+    for mutant, usual, _ in tasks:
         result = outcome_of(mutant, partial(_load_and_run, mutant, Watch(usual, killers)))
         if result.killer in usual:
             killers.insert(0, result.killer)
