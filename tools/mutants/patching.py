@@ -35,7 +35,7 @@ def patched(mutant: Mutant, functions: dict[Name, list[FunctionType]]) -> bool:
     before = compile(ast.parse(source), str(path), "exec")
     after = compile(changed(source, mutant.number), str(path), "exec")
     pairs = list(_pairs(before, after, functions, reached=False))
-    if not all(reached for _, _, reached in pairs):
+    if not all(reached and len(old.co_freevars) == len(new.co_freevars) for old, new, reached in pairs):
         return False
     for old, new, _ in pairs:
         for function in functions.get(_name(old), []):

@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import FunctionType
 from typing import NamedTuple
 
 import coverage
 import pytest
 
-from tools.mutants.patching import Name, loaded_functions, patched
+from tools.mutants.patching import loaded_functions, patched
 from tools.mutants.rooms import ROOMS, ROOT
 from tools.mutants.sample import Mutant
 from tools.mutants.trial import Watch, module_name, put_in_place, run_tests, set_limits
@@ -29,7 +28,7 @@ KEPT = ROOT / ".mutants"
 """The folder of measurements that are kept between two runs."""
 BUDGET = 20.0
 """Seconds, under measurement, of the room's own tests that are run for one mutant, and as many of others."""
-UNPATCHED = "unpatched"
+UNPATCHED, BROKEN = "unpatched", "broken"
 NO_TESTS = 5
 """Pytest's exit status if no test ran."""
 
@@ -43,9 +42,6 @@ class Task(NamedTuple):
     mutant: Mutant
     usual: dict[str, float]
     on_load: bool
-
-
-Functions = dict[Name, list[FunctionType]]
 
 
 class Result(NamedTuple):
@@ -226,23 +222,36 @@ class Forks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Try each mutant."""
+        """Try each mutant, and in the end the unchanged code against the tests that noticed one."""
         set_limits(0, 0)
         functions = loaded_functions()
         for mutant, usual, on_load in self.tasks:
             killers = self._killers.setdefault(mutant.file, [])
-            work = partial(_run_items, session, mutant, functions, Watch(usual, killers))
-            result = outcome_of(mutant, work)
+            change = partial(patched, mutant, functions)
+            result = outcome_of(partial(_run_items, session, change, Watch(usual, killers)))
             if result.killer in usual:
                 killers.insert(0, result.killer)
-            again = result.killer == UNPATCHED or (on_load and result.killer is None)
+            again = result.killer in (UNPATCHED, BROKEN) or (on_load and result.killer is None)
             self.results.append(None if again else result)
+        self._check(session)
         return True
 
+    def _check(self, session: pytest.Session) -> None:
+        """Make sure that what failed in a fork did so because of its mutant."""
+        usual = {
+            test: task.usual[test]
+            for task in self.tasks
+            for test in self._killers[task.mutant.file]
+            if test in task.usual
+        }
+        result = outcome_of(partial(_run_items, session, lambda: True, Watch(usual)))
+        if result.killer:
+            raise RuntimeError(f"without any mutant: {result.killer}")
 
-def _run_items(session: pytest.Session, mutant: Mutant, functions: Functions, watch: Watch) -> str | None:
-    """Patch a mutant into this process and run loaded tests until one fails; return that."""
-    if not patched(mutant, functions):
+
+def _run_items(session: pytest.Session, change: Callable[[], bool], watch: Watch) -> str | None:
+    """Change the code of this process and run loaded tests until one fails; return that."""
+    if not change():
         return UNPATCHED
     items = list(session.items)
     session.config.pluginmanager.register(watch)
@@ -259,10 +268,14 @@ def try_patched(tasks: Sequence[Task]) -> list[Result | None]:
 
     def work() -> list[Result | None]:
         forks = Forks(tasks)
-        run_tests(forks, _files(task.usual for task in tasks), stop=True)
+        status = run_tests(forks, _files(task.usual for task in tasks), stop=True)
+        if len(forks.results) != len(tasks) or status not in (0, NO_TESTS):
+            raise RuntimeError("the forks of a room broke")
         return forks.results
 
-    _, told = in_child(work)
+    status, told = in_child(work)
+    if status:
+        raise RuntimeError(f"the forks of {tasks[0].mutant.room} broke")
     return [Result(*each) if each else None for each in json.loads(told)]
 
 
@@ -272,7 +285,9 @@ def try_loaded(tasks: Sequence[Task]) -> list[Result]:
     killers: list[str] = []
     results = []
     for mutant, usual, _ in tasks:
-        result = outcome_of(mutant, partial(_load_and_run, mutant, Watch(usual, killers)))
+        result = outcome_of(partial(_load_and_run, mutant, Watch(usual, killers)))
+        if result.killer == BROKEN:
+            raise RuntimeError(f"the trial of {mutant} broke")
         if result.killer in usual:
             killers.insert(0, result.killer)
         results.append(result)
@@ -294,13 +309,11 @@ def _files(selections: Iterable[Mapping[str, float]]) -> list[str]:
     return sorted({test.partition("::")[0] for usual in selections for test in usual})
 
 
-def outcome_of(mutant: Mutant, work: Callable[[], str | None]) -> Result:
+def outcome_of(work: Callable[[], str | None]) -> Result:
     """Try a mutant in a fork; `work` returns the test that fails, None if there is none."""
     started = time.monotonic()
     status, told = in_child(work)
     seconds = time.monotonic() - started
     if os.WIFSIGNALED(status):
         return Result(f"signal {os.WTERMSIG(status)}", seconds, os.WTERMSIG(status) in TIMED_OUT)
-    if status:
-        raise RuntimeError(f"the trial of {mutant} broke")
-    return Result(json.loads(told), seconds)
+    return Result(BROKEN if status else json.loads(told), seconds)
