@@ -8,7 +8,7 @@ so, nor one of the defaults of a function.
 import ast
 import gc
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FunctionType
 
 from tools.mutants.rooms import ROOT
@@ -28,7 +28,7 @@ def loaded_functions() -> dict[Name, list[FunctionType]]:
     return found
 
 
-def patched(mutant: Mutant, functions: dict[Name, list[FunctionType]]) -> bool:
+def patched(mutant: Mutant, functions: Mapping[Name, Sequence[FunctionType]]) -> bool:
     """Give the functions that a mutant changes their new code; False if it changes something else."""
     path = ROOT / mutant.file
     source = path.read_text("utf-8")
@@ -44,7 +44,7 @@ def patched(mutant: Mutant, functions: dict[Name, list[FunctionType]]) -> bool:
 
 
 def _pairs(
-    before: CodeType, after: CodeType, functions: dict[Name, list[FunctionType]], *, reached: bool
+    before: CodeType, after: CodeType, functions: Mapping[Name, Sequence[FunctionType]], *, reached: bool
 ) -> Iterator[tuple[CodeType, CodeType, bool]]:
     """Yield each code object that differs with its new one, and whether a loaded function leads to it."""
     reached = reached or bool(functions.get(_name(before)))

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import NamedTuple
 
 import coverage
 import pytest
 
-from tools.mutants.patching import loaded_functions, patched
+from tools.mutants.patching import Name, loaded_functions, patched
 from tools.mutants.rooms import ROOMS, ROOT
 from tools.mutants.sample import Mutant
 from tools.mutants.trial import Watch, module_name, put_in_place, run_tests, set_limits
@@ -27,21 +28,24 @@ TIMED_OUT = {signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU}
 KEPT = ROOT / ".mutants"
 """The folder of measurements that are kept between two runs."""
 BUDGET = 20.0
-"""Seconds, under measurement, of the room's own tests that are run for one mutant, and as many of others."""
+"""Seconds, under measurement, of the tests that are run for one mutant; as many of other rooms."""
 UNPATCHED, BROKEN = "unpatched", "broken"
 NO_TESTS = 5
 """Pytest's exit status if no test ran."""
 
 
-class Task(NamedTuple):
-    """A mutant, and the tests that can notice it with their usual seconds.
+Functions = Mapping[Name, Sequence[FunctionType]]
 
-    `on_load` says that the changed line runs when its module is loaded, not in a test.
+
+class Task(NamedTuple):
+    """A mutant and the tests that can notice it, with their usual seconds.
+
+    `usual` has those that run its line; `every` has those that may depend on what runs when modules are loaded.
     """
 
     mutant: Mutant
     usual: dict[str, float]
-    on_load: bool
+    every: dict[str, float]
 
 
 class Result(NamedTuple):
@@ -171,30 +175,27 @@ def _tests_by_line(data: coverage.CoverageData, tests: list[str]) -> dict[str, d
 def chosen(mutant: Mutant, reach: Mapping[str, Reach]) -> Task:
     """Return a mutant with the tests that can notice it.
 
-    These are the tests that run the line.  A line that runs when its module is loaded can matter to any test.
     Only quick tests count: those that fit into a budget, the quickest first.  The room's own tests have one
     budget, those of all other rooms together have another.
     """
     own, *others = ROOMS[mutant.room].tests
-    tests, on_load = _reaching(mutant, [own], reach)
-    more, on_load_too = _reaching(mutant, others, reach)
-    return Task(mutant, _quickest(tests) | _quickest(more), on_load and on_load_too)
+    usual = [_quickest(_reaching(mutant, folders, reach)) for folders in ([own], others)]
+    every = [
+        _quickest({test: usual for folder in folders for test, usual in reach[folder].seconds.items()})
+        for folders in ([own], others)
+    ]
+    return Task(mutant, usual[0] | usual[1], every[0] | every[1] | usual[0] | usual[1])
 
 
-def _reaching(
-    mutant: Mutant, folders: Iterable[str], reach: Mapping[str, Reach]
-) -> tuple[dict[str, float], bool]:
-    """Return the tests of some folders that can notice a mutant, and whether none of them runs its line."""
+def _reaching(mutant: Mutant, folders: Iterable[str], reach: Mapping[str, Reach]) -> dict[str, float]:
+    """Return the tests of some folders that run the line of a mutant."""
     found: dict[str, float] = {}
-    on_load = True
     for folder in folders:
         bits = reach[folder].lines.get(mutant.file, {}).get(mutant.line, 0)
-        on_load = on_load and not bits
-        every = not mutant.scope or mutant.scope.rpartition(".")[2][:1].isupper() or not bits
         for place, (test, usual) in enumerate(reach[folder].seconds.items()):
-            if every or bits >> place & 1:
+            if bits >> place & 1:
                 found[test] = usual
-    return found, on_load
+    return found
 
 
 def _quickest(tests: Mapping[str, float]) -> dict[str, float]:
@@ -212,7 +213,7 @@ class Forks:
     """A pytest plugin that runs, in the place of the tests, a fork for each mutant that can be patched in.
 
     A fork has all tests loaded already.  `results` has the outcome of each mutant.  It has None for one that
-    has to be tried again with its module loaded anew: it cannot be patched in, or works only on load.
+    has to be tried again with its module loaded anew: it cannot be patched in, or no test has noticed it so.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -225,14 +226,13 @@ class Forks:
         """Try each mutant, and in the end the unchanged code against the tests that noticed one."""
         set_limits(0, 0)
         functions = loaded_functions()
-        for mutant, usual, on_load in self.tasks:
+        for mutant, usual, _ in self.tasks:
             killers = self._killers.setdefault(mutant.file, [])
-            change = partial(patched, mutant, functions)
+            change = partial(_changed, mutant, usual, functions)
             result = outcome_of(partial(_run_items, session, change, Watch(usual, killers)))
             if result.killer in usual:
                 killers.insert(0, result.killer)
-            again = result.killer in (UNPATCHED, BROKEN) or (on_load and result.killer is None)
-            self.results.append(None if again else result)
+            self.results.append(None if result.killer in (None, UNPATCHED, BROKEN) else result)
         self._check(session)
         return True
 
@@ -247,6 +247,11 @@ class Forks:
         result = outcome_of(partial(_run_items, session, lambda: True, Watch(usual)))
         if result.killer:
             raise RuntimeError(f"without any mutant: {result.killer}")
+
+
+def _changed(mutant: Mutant, usual: Mapping[str, float], functions: Functions) -> bool:
+    """Patch a mutant into this process; False if that changes nothing that a test runs."""
+    return bool(usual) and patched(mutant, functions)
 
 
 def _run_items(session: pytest.Session, change: Callable[[], bool], watch: Watch) -> str | None:
@@ -284,11 +289,11 @@ def try_loaded(tasks: Sequence[Task]) -> list[Result]:
     load_unchanged(module_name(tasks[0].mutant.file))
     killers: list[str] = []
     results = []
-    for mutant, usual, _ in tasks:
-        result = outcome_of(partial(_load_and_run, mutant, Watch(usual, killers)))
+    for mutant, _, every in tasks:
+        result = outcome_of(partial(_load_and_run, mutant, Watch(every, killers)))
         if result.killer == BROKEN:
             raise RuntimeError(f"the trial of {mutant} broke")
-        if result.killer in usual:
+        if result.killer in every:
             killers.insert(0, result.killer)
         results.append(result)
     return results
