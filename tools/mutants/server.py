@@ -40,7 +40,7 @@ Functions = Mapping[Name, Sequence[FunctionType]]
 class Task(NamedTuple):
     """A mutant and the tests that can notice it, with their usual seconds.
 
-    `usual` has those that run its line; `every` has those that may depend on what runs when modules are loaded.
+    `usual` has those that run its line; `every` has those that may depend on what runs on load, too.
     """
 
     mutant: Mutant
