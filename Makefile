@@ -2,14 +2,16 @@
 #
 #   make demo    a partition boots, locks its secrets away, loses power and comes back
 #   make test    linters, types, every test, and how much of the code they reach
+#   make mutants changes of the code that no test notices: a seeded sample, an hour or so
 #   make bench   the data channel beside its ceilings: table, JSON and plot in bench/out
 #   make soak    kill -9, power cuts, races, faults, fuzzing, in full: docs/evidence.md (takes about an hour)
 #   make lint    linters and types alone          make format  put the code into shape
 #   make setup   the environment alone            make clean   remove all that make made
 #   make lock    renew requirements-dev.lock and requirements-soak.lock (needs `uv` on the path)
 #
-# PYTHON chooses the interpreter (3.11 or newer); PYTEST_ARGS goes to pytest, BENCH_ARGS to the benchmark.
-# SOAK_ARGS goes to the soak: names of parts, and --seed to repeat a run. SOAK_SCALE=0.1 does a tenth of it.
+# PYTHON chooses the interpreter (3.11 or newer); PYTEST_ARGS goes to pytest, BENCH_ARGS to the benchmark,
+# MUTANTS_ARGS to the mutants. SOAK_ARGS goes to the soak: names of parts, and --seed to repeat a run.
+# SOAK_SCALE=0.1 does a tenth of it.
 # PYTEST_ARGS='--numprocesses 0' runs the tests one after the other, for a debugger.
 
 PYTHON ?= python3
@@ -19,13 +21,14 @@ MEASURED := $(if $(strip $(PYTEST_ARGS)),,-m coverage run)
 BENCH_ARGS ?=
 SOAK_ARGS ?=
 SOAK_SCALE ?= 1
+MUTANTS_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := hcall_server hcall_client swpks spec/hcall_abi tests $(wildcard bench tools)
 
 .DELETE_ON_ERROR:
-.PHONY: bench clean demo format lint lock setup soak test typecheck
+.PHONY: bench clean demo format lint lock mutants setup soak test typecheck
 
 setup: $(STAMP)
 
@@ -66,6 +69,8 @@ $(VENV)/.soak: requirements-soak.lock $(STAMP)
 soak: setup $(VENV)/.soak
 	@tools/debian-packages soak
 	$(BIN)/python -m tests.soak --scale $(SOAK_SCALE) $(SOAK_ARGS)
+mutants: setup
+	$(BIN)/python -m tools.mutants $(MUTANTS_ARGS)
 
 format: setup
 	$(BIN)/ruff check --fix $(CODE)
@@ -79,5 +84,5 @@ lock:
 	$(LOCK) --group soak -o requirements-soak.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage bench/out
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .mutants bench/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

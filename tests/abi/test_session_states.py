@@ -6,6 +6,7 @@ import pytest
 
 from hcall_abi.codec import ProtocolError, encode
 from hcall_abi.frames import Frame, FrameType, HCall, Hello, Open, Opened, Segment
+from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Fault
 from hcall_abi.session import LocalProtocolError, OtherVersion, Role, Session, SessionState
 from tests.abi import sessions
@@ -50,6 +51,27 @@ def test_receiving(state: SessionState, role: Role, kind: FrameType) -> None:
     else:
         assert list(session.events()) == [FRAMES[kind]]
         assert session.state is follows
+
+
+FIXED_BITS = {
+    # the bits of a header before tag and length, and the rule that a frame with another one breaks
+    **dict.fromkeys(range(32), rules.FRAME_MAGIC),
+    **dict.fromkeys(range(32, 40), rules.FRAME_VERSION),
+    **dict.fromkeys(range(48, 64), rules.FRAME_FLAGS),
+}
+
+
+@pytest.mark.parametrize("bit", FIXED_BITS)
+def test_the_short_cut_for_calls_reads_the_whole_header(bit: int) -> None:
+    """An HCALL with a flag, another magic or another version is no call, though many were taken before it."""
+    server, good = at(Role.SERVER, SessionState.OPEN), encode(CALL)
+    spoilt = bytearray(good)
+    spoilt[bit // 8] ^= 0x80 >> bit % 8
+    server.receive_data(good + bytes(spoilt))
+    assert server.calls(64) == [CALL]
+    with pytest.raises(ProtocolError) as caught:
+        server.next_event()
+    assert caught.value.rule is FIXED_BITS[bit]
 
 
 @pytest.mark.parametrize("kind", [FrameType.HCALL, FrameType.OPENED])

@@ -1,5 +1,6 @@
 """Positional statuses: every argument of every call, wrong in every way, alone and together (R-76)."""
 
+import re
 from itertools import groupby
 
 import pytest
@@ -62,6 +63,37 @@ def test_a_wrong_argument_is_named_by_its_position(damage: Damage) -> None:
     refusal = found.refusals[-1]
     assert refusal.argument == damage.arg.name
     assert refusal.rule.answer is Positional.ARGUMENT or refusal.rule.status == refusal.status
+
+
+FIGURES = [
+    (Opcode.SET_PASSWORD, "consumer", 7, r"^bad argument consumer in r4: 0x7$"),
+    (
+        Opcode.WRITE_OBJECT,
+        "policy",
+        1 << 32,
+        r"^bad argument policy in r7: 0x100000000 has more than 32 bits$",
+    ),
+    (
+        Opcode.GEN_PASSWORD,
+        "password_length",
+        0,
+        r"^bad argument password_length in r7: 0 bytes, not 32 to 64$",
+    ),
+    (Opcode.WRITE_OBJECT, "authorization", 0, r"^bad argument authorization in r4$"),
+]
+
+
+@pytest.mark.parametrize(
+    "opcode,name,value,message", FIGURES, ids=[f"{o.name}-{n}" for o, n, _, _ in FIGURES]
+)
+def test_the_log_is_told_the_figures_of_a_wrong_argument(
+    opcode: Opcode, name: str, value: int, message: str
+) -> None:
+    """R-76: the argument and its register, the number that was found, and the numbers that would do."""
+    found, layout = guest(), good(opcode)
+    layout.registers[name] = value
+    found.send(layout.frame())
+    assert re.search(message, found.refusals[-1].message)
 
 
 @pytest.mark.parametrize("damage", [each for each in DAMAGES if each.strict], ids=str)

@@ -189,6 +189,22 @@ def test_wrap_buffers_have_a_switch_of_their_own(damage: Damage) -> None:
     assert user.send(other.frame()) == Answer(-4)
 
 
+OTHER_DAMAGES = [each for each in damages() if each.strict and each.arg.alignment != 4096]
+
+
+@pytest.mark.parametrize("damage", OTHER_DAMAGES, ids=str)
+def test_relaxed_wrapping_relaxes_no_other_buffer(damage: Damage) -> None:
+    """R-76: labels, data and authorization blocks keep their places, in every call."""
+    partition = make_partition("NEXT", 128, objects=[KEY_OBJECT])
+    partition.strict_wrapping = False
+    user = Guest(partition)
+    user.set_password(SYSTEM, SYSTEMS)
+    assert user.write(SYSTEM, b"label", b"its data", password=SYSTEMS) == Answer(0)
+    layout = good(damage.opcode)
+    damage.hurt(layout)
+    assert user.send(layout.frame()) == Answer(damage.arg.status)
+
+
 # Tokens
 
 

@@ -49,6 +49,30 @@ def algorithm(name: str, parameters: bytes = b"\5\0") -> bytes:
     return sequence(oid(name), parameters)
 
 
+def version(number: int) -> bytes:
+    """The version of a certificate, in its context tag."""
+    return tlv(0xA0, bytes([2, 1, number]))
+
+
+def parts(element: bytes) -> list[bytes]:
+    """The elements in a SEQUENCE."""
+    found, rest = [], _content(element)[0]
+    while rest:
+        size = len(rest) - len(_content(rest)[1])
+        found.append(rest[:size])
+        rest = rest[size:]
+    return found
+
+
+def _content(data: bytes) -> tuple[bytes, bytes]:
+    """The content of the first element of `data`, and what follows the element."""
+    length, start = data[1], 2
+    if length >= 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(data[2:start], "big")
+    return data[start : start + length], data[start + length :]
+
+
 NAME = sequence(set_of(sequence(tlv(6, b"\x55\x04\x03"), tlv(12, b"anybody"))))
 
 

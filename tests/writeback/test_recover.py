@@ -217,6 +217,12 @@ def test_a_record_that_nothing_names_has_a_stand_in() -> None:
     the_others_serve(rig)
 
 
+def test_the_total_counts_the_sizes_that_are_known() -> None:
+    """R-22, R-34: an older copy still tells its partition's size; a record that does not open takes none."""
+    for damage, taken in ((lambda _: EARLY[TWO], 192), (lambda _: None, 128)):
+        assert Rig(0, records=damaged(damage)).system.assigned_kbytes == taken
+
+
 def test_a_record_that_claims_the_name_of_another_partition_is_lost() -> None:
     """R-01: a genuine record with the number and name of a partition that is in order hides nobody."""
     twin = PROFILE_2._replace(uuid=UUID(int=9, version=4))

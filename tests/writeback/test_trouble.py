@@ -113,6 +113,25 @@ async def test_tries_come_later_and_later(autojump_clock: MockClock, nursery: tr
     assert len(watch.times) >= tried + 3
 
 
+@pytest.mark.parametrize(
+    "confirmed,times", [(True, [0.0, 0.05]), (False, [0.05, 0.15])], ids=["a CONFIRM waits", "no CONFIRM"]
+)
+async def test_a_waiting_confirm_hurries_after_a_failure_too(
+    confirmed: bool, times: list[float], autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """R-20, R-23: the next try comes after the pause of 50 ms; it waits for company if no CONFIRM waits."""
+    watch = Watch()
+    rig = Rig(2, worker=watch, plan=[NvramFault("full")])
+    await nursery.start(rig.encryptor.run)
+    rig.write(b"label", n=1)
+    rig.write(b"label")
+    if confirmed:
+        rig.confirm(b"label")
+    await trio.sleep(1)
+    assert watch.times == pytest.approx(times)
+    assert (rig.confirm(b"label"), rig.confirm(b"label", n=1)) == (FLUSHED, FLUSHED)
+
+
 async def test_changes_go_on_while_nvram_is_away(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """R-23: the guest reads and writes as ever, is told 0 all the time, and all is there in the end."""
     rig = Rig()
@@ -178,6 +197,20 @@ async def test_health_tells_the_whole_story(mock_clock: MockClock, nursery: trio
     health = encryptor.health
     assert (health.commits, health.failures) == (1, 1)
     assert health._replace(last_error=None) == health
+
+
+async def test_a_commit_stalls_after_two_seconds(mock_clock: MockClock, nursery: trio.Nursery) -> None:
+    """R-23: at two seconds a commit is only slow; from then on it is stalled, and health is not well."""
+    rig = Rig(worker=ParkedWorker())
+    rig.write(b"label")
+    mock_clock.jump(60)  # a change that has waited long has not stalled
+    nursery.start_soon(rig.encryptor.flush)
+    await wait_all_tasks_blocked()
+    mock_clock.jump(2.0)
+    assert (rig.encryptor.health.state, rig.encryptor.health.ok) == ("flushing", True)
+    mock_clock.jump(0.001)
+    assert (rig.encryptor.health.state, rig.encryptor.health.ok) == ("stalled", False)
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_stall_ends_by_itself(mock_clock: MockClock, nursery: trio.Nursery) -> None:

@@ -1,0 +1,96 @@
+"""The book that a keystore keeps of itself: changes, flushes, removals, space."""
+
+import pytest
+
+from hcall_abi.levels import LEVELS
+from hcall_server.keystore.contents import MAX_PENDING_REMOVALS, Contents
+from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.keystore.limits import limits_of
+
+WRAPPING, TRANSIENT, REVOKED = 0x0000_0100, 0x0200_0000, 0x0001_0000
+LABEL = (3, b"label")
+
+
+def contents(image: StoreImage | None = None, *, replaces: int = 0) -> Contents:
+    """A store of 64 KiB."""
+    return Contents(limits_of(LEVELS["NEXT"], 64), image, replaces=replaces)
+
+
+def test_the_generation_counts_changes() -> None:
+    """R-20: one for each change of what is persisted, of whatever kind; none for a TRANSIENT object."""
+    store = contents(StoreImage(7, ()))
+    changes = [
+        lambda: store.put(LABEL, 0, b"data"),
+        lambda: store.put(LABEL, 0, b"other data"),
+        lambda: store.set_policy(store.get(LABEL), REVOKED),
+        store.touch,
+        lambda: store.remove(LABEL),
+    ]
+    for count, change in enumerate(changes, 8):
+        change()
+        assert (store.generation, store.snapshot().generation, store.dirty) == (count, count, True)
+    store.put(LABEL, TRANSIENT, b"data")
+    store.set_policy(store.get(LABEL), TRANSIENT | REVOKED)
+    store.remove(LABEL)
+    assert store.generation == 12
+
+
+def test_removals_that_are_flushed_take_no_memory() -> None:
+    """R-20: only removals that wait are counted, so a long life makes no absent label pending."""
+    store = contents()
+    for _ in range(MAX_PENDING_REMOVALS):
+        store.put(LABEL, 0, b"")
+        store.remove(LABEL)
+        store.mark_flushed(store.generation)
+    store.put(LABEL, 0, b"")
+    store.remove(LABEL)
+    assert store.pending(LABEL)
+    assert not store.pending((3, b"never there"))
+
+
+def test_beyond_4096_removals_every_absent_label_waits() -> None:
+    """R-20, R-21: until the next flush; none that was removed is ever told to be gone before it is."""
+    store = contents()
+    for n in range(MAX_PENDING_REMOVALS):
+        store.put((3, b"%d" % n), 0, b"")
+        store.remove((3, b"%d" % n))
+    assert MAX_PENDING_REMOVALS == 4096
+    assert store.pending((3, b"0"))
+    assert not store.pending((3, b"never there"))
+    store.put(LABEL, 0, b"")
+    store.remove(LABEL)
+    assert all(store.pending(key) for key in (LABEL, (3, b"0"), (3, b"never there")))
+    store.mark_flushed(store.generation)
+    assert not any(store.pending(key) for key in (LABEL, (3, b"0"), (3, b"never there")))
+
+
+@pytest.mark.parametrize("generation", [0, 1, 2**40])
+def test_an_image_counts_as_flushed(generation: int) -> None:
+    """R-21: what came out of NVRAM is durable, with its absent labels; of any generation."""
+    store = contents(StoreImage(generation, (StoredObject(3, b"label", 0, b"data"),)))
+    assert (store.generation, store.flushed, store.awaited, store.dirty) == (generation, generation, 0, False)
+    assert not store.pending(LABEL)
+    assert not store.pending((3, b"never there"))
+    assert store.awaited == 0
+
+
+def test_an_older_flush_takes_nothing_back() -> None:
+    """R-21: commits are told in any order; the newest counts."""
+    store = contents()
+    for label in (b"a", b"b"):
+        store.put((3, label), 0, b"")
+    store.mark_flushed(2)
+    store.mark_flushed(1)
+    assert (store.flushed, store.dirty) == (2, False)
+    assert not store.pending((3, b"b"))
+
+
+def test_a_store_that_replaces_another_waits_for_its_first_flush() -> None:
+    """R-33: until the empty store is durable, the old objects may come back."""
+    store = contents(replaces=9)
+    assert (store.generation, store.flushed, store.dirty) == (10, 9, True)
+    assert store.pending(LABEL)
+    assert store.awaited == 10
+    store.mark_flushed(10)
+    assert not store.pending(LABEL)
+    assert not contents().dirty

@@ -1,0 +1,68 @@
+"""Change functions that are loaded already: the quick way to try a mutant, without loading anything again.
+
+A change inside a function is a change of its code object.  All functions that were made from that code get
+the new one: methods, closures, and those behind a decorator.  A change outside of functions cannot be made
+so, nor one of the defaults of a function.
+"""
+
+import ast
+import gc
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from types import CodeType, FunctionType
+
+from tools.mutants.rooms import ROOT
+from tools.mutants.sample import Mutant
+from tools.mutants.sites import changed
+
+Name = tuple[str, str, int]
+"""The file of a function, its qualified name, and the line where it begins."""
+
+
+def loaded_functions() -> dict[Name, list[FunctionType]]:
+    """Return all functions of this process."""
+    found = defaultdict(list)
+    for each in gc.get_objects():
+        if type(each) is FunctionType:
+            found[_name(each.__code__)].append(each)
+    return found
+
+
+def patched(mutant: Mutant, functions: Mapping[Name, Sequence[FunctionType]]) -> bool:
+    """Give the functions that a mutant changes their new code; False if it changes something else."""
+    path = ROOT / mutant.file
+    source = path.read_text("utf-8")
+    before = compile(ast.parse(source), str(path), "exec")
+    after = compile(changed(source, mutant.number), str(path), "exec")
+    pairs = list(_pairs(before, after, functions, reached=False))
+    if not all(reached and len(old.co_freevars) == len(new.co_freevars) for old, new, reached in pairs):
+        return False
+    for old, new, _ in pairs:
+        for function in functions.get(_name(old), []):
+            function.__code__ = new
+    return bool(pairs)
+
+
+def _pairs(
+    before: CodeType, after: CodeType, functions: Mapping[Name, Sequence[FunctionType]], *, reached: bool
+) -> Iterator[tuple[CodeType, CodeType, bool]]:
+    """Yield each code object that differs with its new one, and whether a loaded function leads to it."""
+    reached = reached or bool(functions.get(_name(before)))
+    if before != after and (reached or _own(before) != _own(after)):
+        yield before, after, reached
+    for old, new in zip(_inner(before), _inner(after), strict=False):
+        yield from _pairs(old, new, functions, reached=reached)
+
+
+def _inner(code: CodeType) -> list[CodeType]:
+    return [each for each in code.co_consts if isinstance(each, CodeType)]
+
+
+def _own(code: CodeType) -> object:
+    """Return what a code object is without the functions in it."""
+    constants = [repr(each) for each in code.co_consts if not isinstance(each, CodeType)]
+    return code.co_code, code.co_names, constants, len(_inner(code))
+
+
+def _name(code: CodeType) -> Name:
+    return code.co_filename, code.co_qualname, code.co_firstlineno

@@ -1,0 +1,151 @@
+"""One trial, in a process of its own: put the changed module in place, run tests, stop at the first failure.
+
+Hypothesis draws the same examples every time and does not shrink, so a score does not depend on chance.
+Tests that start processes are left out: a started process would load the module as it is on the disk.
+
+A test that needs ten times its usual time is ended by a signal, and the mutant counts as killed by time.  CPU
+time decides first, since it does not depend on how busy the machine is.  Time on the clock decides about a
+test that waits.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import resource
+import signal
+import sys
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import coverage
+import hypothesis
+import pytest
+
+from tools.mutants.rooms import ROOT
+from tools.mutants.sample import Mutant
+from tools.mutants.sites import changed
+
+MEMORY = 6 << 30
+"""Bytes of address space of a trial: a mutant that allocates without end fails."""
+LOADING = 30.0
+"""Seconds that it may take to load the tests."""
+
+hypothesis.settings.register_profile(
+    "mutants",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+
+
+class ChangedModule(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds one module of ours before Python does, and runs its changed code."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        path = ROOT / mutant.file
+        self._path = str(path)
+        self.name = module_name(mutant.file)
+        self._code = compile(changed(path.read_text("utf-8"), mutant.number), self._path, "exec")
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Return the spec of the changed module, None for any other."""
+        if name != self.name:
+            return None
+        return importlib.util.spec_from_file_location(
+            name, self._path, loader=self, submodule_search_locations=self._packages()
+        )
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Leave it to Python."""
+
+    def exec_module(self, module: Any) -> None:
+        """Run the changed code."""
+        exec(self._code, module.__dict__)
+
+    def _packages(self) -> list[str] | None:
+        path = Path(self._path)
+        return [str(path.parent)] if path.name == "__init__.py" else None
+
+
+def module_name(file: str) -> str:
+    """Return the import name of a file: `spec/hcall_abi/codec.py` is hcall_abi.codec."""
+    return file.removeprefix("spec/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+class Watch:
+    """A pytest plugin: order, time-outs, and the tests that failed.
+
+    `usual` has the tests to run, with their seconds; empty: all there are.  `first` are tests to begin with:
+    those that killed a mutant of this module.  `measured`, if given, is told which test runs.
+    """
+
+    def __init__(
+        self,
+        usual: dict[str, float],
+        first: Sequence[str] = (),
+        measured: coverage.Coverage | None = None,
+    ) -> None:
+        self.usual = usual
+        self.measured = measured
+        self.first = {name: place for place, name in enumerate(first)}
+        self.failed: list[str] = []
+        self.seconds: dict[str, float] = {}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Run the likely killers first, then the quick tests."""
+        last = len(self.first)
+        if self.usual:
+            items[:] = [item for item in items if item.nodeid in self.usual]
+        items.sort(key=lambda item: (self.first.get(item.nodeid, last), self.usual.get(item.nodeid, 0.0)))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """End the process when a test takes ten times as long as it should."""
+        usual = self.usual.get(item.nodeid, 5.0)
+        set_limits(10 * usual + 3, 20 * usual + 20)
+        try:
+            if self.measured:
+                self.measured.switch_context(item.nodeid)
+            return (yield)
+        finally:
+            set_limits(LOADING, 4 * LOADING)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note how long a test took, and whether it failed."""
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be loaded kills a mutant too."""
+        if report.failed:
+            self.failed.append(f"loading {report.nodeid}")
+
+
+def set_limits(cpu: float, clock: float) -> None:
+    """End this process by a signal after so many seconds of CPU time, or on the clock."""
+    signal.setitimer(signal.ITIMER_PROF, cpu)
+    signal.setitimer(signal.ITIMER_REAL, clock)
+
+
+def run_tests(plugin: object, tests: Sequence[str], *, stop: bool) -> int:
+    """Run the tests of these folders or files with a plugin of ours, and return pytest's exit status."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    set_limits(LOADING, 4 * LOADING)
+    arguments = ["-q", "-m", "not process", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    if stop:
+        arguments.append("-x")
+    return int(pytest.main([*arguments, *tests], plugins=[plugin]))
+
+
+def put_in_place(mutant: Mutant) -> None:
+    """Let the changed module be loaded instead of the true one, in this process."""
+    finder = ChangedModule(mutant)
+    if finder.name in sys.modules:
+        raise RuntimeError(f"{finder.name} is loaded already")
+    sys.meta_path.insert(0, finder)
