@@ -48,8 +48,9 @@ class SystemRecord(NamedTuple):
 
     @classmethod
     def of(cls, system: ManagedSystem) -> SystemRecord:
-        """Return the record of a system as it is now."""
-        known = (each.profile for each in system.partitions.values() if not each.name_unknown)
+        """Return the record of a system as it is now: records of level 1 have no UUID, and no place in it."""
+        profiles = (each.profile for each in system.partitions.values() if not each.name_unknown)
+        known = (each for each in profiles if each.uuid.version is not None)
         roster = sorted((Listed(each.uuid, each.number, each.name) for each in known), key=_number)
         return cls(system.level.name, system.total_kbytes, tuple(roster))
 

@@ -73,8 +73,8 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
     before = recover_system(stored.records, stored.commit, stored.sealer)
     record = _record(before, settings)
     system = _system(record, stored.identity, seams.entropy, settings)
-    recover_left_over(system, stored.records, OldSealer(stored.identity), before.roster)
     recover_partitions(system, stored.records, stored.commit, stored.sealer, before.roster)
+    recover_left_over(system, stored.records, OldSealer(stored.identity), before.roster)
     _check_total(system)
     machine = _machine(system, nvram, stored, seams, settings)
     for wish in settings.partition:

@@ -15,11 +15,12 @@ from hcall_abi.errors import StorageError
 from hcall_abi.rules import storage as rules
 from hcall_server.keystore.image import StoreImage
 from hcall_server.nvram.names import SYSTEM, old_image_name, old_profile_name, parse_old_name, partition_name
+from hcall_server.platform.power import refused
 from hcall_server.platform.profile import PartitionProfile, new_uuid
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import Listed, PartitionRecord, Sealer, SealingError, seal_partition, seal_system
 from hcall_server.sealing.level_1 import OldProfile, OldSealer, open_image, open_profile, open_system
-from hcall_server.writeback.recover import lost_system, stand_in
+from hcall_server.writeback.recover import largest_free, lost_system, stand_in
 
 Records = Mapping[str, bytes]
 Changes = dict[str, bytes | None]
@@ -60,18 +61,33 @@ def recover_left_over(
 ) -> None:
     """Show the partitions whose records of level 1 could not be converted, each refused with its reason.
 
-    `roster` has the others: a record may have come from one of them.
+    Called when all others are in the system.  `roster` has them: a record may have come from one of them.
     """
     reader = _Reader(records, old, [each.number for each in roster])
     for number in reader.numbers:
+        name = None
         try:
-            reader.image(reader.profile(number))
+            profile = reader.profile(number)
+            name = profile.name
+            reader.image(profile)
         except StorageError as error:
             reason = error
         else:
             message = f"the records of partition {number} are of level 1, and this state is of level 2"
             reason = StorageError(rules.RECORDS_COMMITTED, message)
-        stand_in(system, str(number), reason, number=number, uuid=UUID(int=number))
+        _refuse(system, number, name, reason)
+
+
+def _refuse(system: ManagedSystem, number: int, name: str | None, reason: StorageError) -> None:
+    """Show a partition of level 1 under its name, or under one that stands in for it."""
+    no_uuid = UUID(int=number)
+    taken = system.by_number(number) is not None
+    if name is None or taken or name in system.partitions:
+        shown = largest_free(system) if taken else number
+        stand_in(system, str(number), reason, number=shown, uuid=no_uuid)
+        return
+    profile = PartitionProfile(number, name, no_uuid, access_key=b"", auto_start=False)
+    system.adopt(profile, state=refused(reason))
 
 
 class _Reader:

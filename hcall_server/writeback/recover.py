@@ -80,6 +80,12 @@ def stand_in(system: ManagedSystem, name: str, reason: SwpksError, *, number: in
     system.adopt(profile, state=refused(reason, name_unknown=True))
 
 
+def largest_free(system: ManagedSystem) -> int:
+    """Return a number for a partition whose own one is lost, or is that of another partition."""
+    taken = {partition.number for partition in system.partitions.values()}
+    return next(number for number in range(LARGEST_PARTITION_ID, 0, -1) if number not in taken)
+
+
 class _Recovery:
     """One run over the records of all partitions."""
 
@@ -140,7 +146,7 @@ class _Recovery:
         """Show a partition whose record does not open: under its own name, if the roster has it."""
         known = self._roster.get(uuid)
         if known is None or self._is_taken(known.number, known.name):
-            stand_in(self._system, str(uuid), error, number=self._largest_free(), uuid=uuid)
+            stand_in(self._system, str(uuid), error, number=largest_free(self._system), uuid=uuid)
             return
         profile = PartitionProfile(known.number, known.name, uuid, access_key=b"", auto_start=False)
         self._system.adopt(profile, state=refused(error))
@@ -164,8 +170,3 @@ class _Recovery:
 
     def _is_taken(self, number: int, name: str) -> bool:
         return name in self._system.partitions or self._system.by_number(number) is not None
-
-    def _largest_free(self) -> int:
-        """Return a number for a partition whose own one is lost."""
-        taken = {partition.number for partition in self._system.partitions.values()}
-        return next(number for number in range(LARGEST_PARTITION_ID, 0, -1) if number not in taken)

@@ -90,7 +90,9 @@ def test_what_does_not_open_stays_as_it_is(record: str, damage: Damage, reason: 
     for _ in range(2):
         rig = Rig(0, records=held)
         (partition,) = rig.refused
-        assert (partition.number, partition.name, partition.name_unknown) == (2, "unreadable:2", True)
+        unknown = record == PROFILE
+        name = "unreadable:2" if unknown else "lpar2"
+        assert (partition.number, partition.name, partition.name_unknown) == (2, name, unknown)
         assert partition.refused is not None
         assert re.search(re.escape(reason), partition.refused.message)
         assert rig.objects(list(rig.system.partitions).index("lpar1")) == {b"label": b"data of 1"}
@@ -103,11 +105,15 @@ def test_what_does_not_open_stays_as_it_is(record: str, damage: Damage, reason: 
 def test_an_old_record_that_is_put_back_after_the_conversion_is_refused() -> None:
     """R-22: level 1 has no protection against older copies, so none of its records counts any more."""
     converted = Rig(0, records=level_1.records(1)).journal.records
-    rig = Rig(0, records={**converted, IMAGE: RECORDS[IMAGE], PROFILE: RECORDS[PROFILE]})
-    (partition,) = rig.refused
-    assert partition.refused is not None
-    assert partition.refused.rule.id == "records.committed"
-    assert "are of level 1" in partition.refused.message
+    for number, name, shown in ((2, "lpar2", 2), (1, "unreadable:1", 65535)):
+        old = {each(number): RECORDS[each(number)] for each in (old_image_name, old_profile_name)}
+        rig = Rig(0, records={**converted, **old})
+        (partition,) = rig.refused
+        assert (partition.name, partition.number) == (name, shown)
+        assert partition.refused is not None
+        assert partition.refused.rule.id == "records.committed"
+        assert "are of level 1" in partition.refused.message
+        assert rig.system.find("lpar1").running
 
 
 def start(nvram: MemoryNvram, card: MemoryCard, *, accept_older: bool = False) -> None:
