@@ -269,7 +269,7 @@ def _connect(target: Target, patience: Patience) -> socket.socket:
     if isinstance(target, socket.socket):
         return target
     if isinstance(target, tuple):
-        sock = socket.create_connection(target, patience.left())
+        sock = socket.create_connection(target, patience.rest())
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
     return connect_unix(target)

@@ -202,7 +202,7 @@ async def _connect(target: Target, patience: Patience) -> trio.abc.Stream:
     if isinstance(target, trio.abc.Stream):
         return target
     if isinstance(target, tuple):
-        with _within(patience.left()):
+        with _within(patience.rest()):
             return await trio.open_tcp_stream(*target)
     await trio.lowlevel.checkpoint()
     return trio.SocketStream(trio.socket.from_stdlib_socket(connect_unix(target)))
@@ -258,8 +258,9 @@ async def _greet(stream: trio.abc.Stream, conversation: Conversation, patience: 
     while conversation.opened is None and conversation.ended is None:
         try:
             conversation.receive(await _receive(stream, patience))
-            with _within(patience.left()):
-                await stream.send_all(conversation.take_outgoing())
+            if outgoing := conversation.take_outgoing():
+                with _within(patience.rest()):
+                    await stream.send_all(outgoing)
         except TimeoutError:
             raise
         except _BROKEN:

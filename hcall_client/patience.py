@@ -10,6 +10,7 @@ after these, within its own timeout.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 
@@ -53,27 +54,30 @@ class Patience:
         self._expected = COUNTED
         return max(0.0, self._left)
 
-    def look(self) -> float | None:
+    def look(self, longest: float = LOOK) -> float | None:
         """Return how many seconds to wait before the next look; None is for ever.
 
-        Raises TimeoutError when none are left.
+        Waiting for as long is no pause.  Raises TimeoutError when no time is left.
         """
         left = self.left()
         if left is None:
             return None
         if left <= 0:
             raise TimeoutError(TOO_LATE)
-        wait = min(left, LOOK)
+        wait = min(left, longest)
         self._expected = wait + COUNTED
         return wait
+
+    def rest(self) -> float | None:
+        """Return all seconds that are left, for one wait that cannot be divided; as `look`."""
+        return self.look(math.inf)
 
 
 class Attempts:
     """The attempts to open one session: which failures are worth another one, and when.
 
     A refusal is an answer.  Without a timeout nothing bounds the wait for a better one, so it is raised at
-    once.
-    A full queue is no answer: it is waited for, as the kernel does for a blocking socket.
+    once.  A full queue is no answer: it is waited for, as the kernel does for a blocking socket.
     """
 
     def __init__(self, patience: Patience) -> None:
@@ -103,7 +107,7 @@ class Attempts:
 def may_pass(error: Exception) -> bool:
     """Whether a server refused to open a session for lack of a place, which others may give back.
 
-    To be asked of an error that came before OPENED with status 0: later, GOODBYE 5 ends a session.
+    `error` came while the session was being opened: later, GOODBYE 5 ends a session whose calls have run.
     """
     if isinstance(error, OpenRefused):
         return error.status == OpenStatus.TOO_MANY_SESSIONS

@@ -39,7 +39,11 @@ def boot(where: Where, args: argparse.Namespace) -> int:
 async def _boot(where: Where, seconds: float) -> tuple[BootedChain, dict[str, Any]]:
     with trio.fail_after(seconds):
         async with open_channel(
-            where.target, partition=where.partition, access_key=where.access_key, name="swpks lpar"
+            where.target,
+            partition=where.partition,
+            access_key=where.access_key,
+            name="swpks lpar",
+            patience=seconds,
         ) as channel:
             chain = await run_boot(channel)
             told = {
