@@ -185,20 +185,29 @@ def give(descriptor: int, data: bytes, seconds: float, *, close: bool = False) -
     """
     taken: list[int] = []
 
-    def work() -> None:
-        taken.append(write_all(descriptor, data))
+    def work(write: Callable[[int, bytes], int]) -> None:
+        taken.append(write(descriptor, data))
         if close:
             os.close(descriptor)
 
-    thread = threading.Thread(target=work, name="swpks-give", daemon=True)
+    thread = threading.Thread(target=work, args=(write_all,), name="swpks-give", daemon=True)
     try:
         thread.start()
-    except RuntimeError as error:
-        return str(error)
-    thread.join(seconds)
+    except RuntimeError:  # the system has no thread left
+        work(_write_unblocked)
+    else:
+        thread.join(seconds)
     if thread.is_alive():
         return f"nothing was read within {seconds:g} s"
     return None if taken == [len(data)] else "it takes no more"
+
+
+def _write_unblocked(descriptor: int, data: bytes) -> int:
+    """Write bytes if the descriptor takes them without a wait; return how many it took."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    ready = len(data) <= PIECE and poll.poll(0)
+    return write_all(descriptor, data) if ready else 0
 
 
 def write_all(descriptor: int, data: bytes) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.levels import LEVELS
 from hcall_abi.rules import service as rules
+from hcall_abi.scarcity import scarcity_of
 from hcall_server.data_channel.sockets import passed_sockets
 from hcall_server.machine import logs
 from hcall_server.machine.outlet import give
@@ -102,6 +103,8 @@ def run(options: argparse.Namespace) -> int:
     except SwpksError:
         raise
     except Exception as error:
+        if scarce := scarcity_of(error):
+            raise scarce from None
         # Python would write the traceback, and wait for ever for a reader that has stopped.
         logs.Log().error("server.crashed", exc_info=error)
         return CRASHED

@@ -61,9 +61,12 @@ def complain(text: str) -> None:
         return
     line = f"{text}\n".encode(sys.stderr.encoding, "backslashreplace")
     thread = threading.Thread(target=_write, args=(descriptor, line), daemon=True)
-    with suppress(RuntimeError):  # no thread is left
+    try:
         thread.start()
-        thread.join(PATIENCE)
+    except RuntimeError:  # no thread is left, and the line may say just that
+        _write(descriptor, line)
+        return
+    thread.join(PATIENCE)
 
 
 def say(text: str) -> None:

@@ -31,6 +31,7 @@ REQUESTS: tuple[ConsoleRequest[Any], ...] = (
     console.power_on("lpar1"),
     console.ipl("lpar1"),
     console.power_off("lpar1"),
+    console.rotate_key("lpar1"),
     console.set_attributes("lpar1", {"secure_boot": 2, "keystore_kbytes": 16}),
     console.set_faults("lpar1", [parse_fault("READ_OBJECT=H_BUSY,nth=2")]),
     console.set_nvram_fault("full", 2),

@@ -238,7 +238,7 @@ async def test_a_partition_that_is_off_is_3(command):
 async def test_tcp_proves_both_ends(command, tmp_path):
     """Over TCP the key is named, or found in the state; a wrong one opens nothing."""
     key = bytes(range(32))
-    command.emulated.machine.transport.key = key
+    command.emulated.machine.system.find("lpar1").set_access_key(key)
     (command.state / "access-keys").mkdir()
     (command.state / "access-keys" / "lpar1.key").write_text(key.hex() + "\n")
     wrong, no_key = tmp_path / "wrong", tmp_path / "none"

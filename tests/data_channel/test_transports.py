@@ -25,7 +25,9 @@ class Reached:
     """A machine whose one partition is reached by one kind of transport."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        self.transport = Listeners(folder, AccessKeys(folder)) if kind == "sockets" else MemoryTransport()
+        keys = folder.with_name(f"{folder.name}-keys")
+        keys.mkdir(exist_ok=True)
+        self.transport = Listeners(folder, AccessKeys(keys)) if kind == "sockets" else MemoryTransport()
         self.machine: Machine = assemble(simulated_seams(transport=self.transport), SETTINGS)
 
     @asynccontextmanager

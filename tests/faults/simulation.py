@@ -24,7 +24,7 @@ from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.machine.logs import Log
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
-from hcall_server.nvram.seam import Mark, Nvram
+from hcall_server.nvram.seam import Mark, Nvram, NvramError
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.settings import PartitionSettings, Settings
@@ -160,7 +160,10 @@ class Simulation:
             async with trio.open_nursery() as nursery:
                 settings = Settings(firmware=LEVEL, flush_delay_ms=delay * 1000, partition=self._wishes)
                 self.nvram.switch_off = nursery.cancel_scope.cancel
-                machine = assemble(self._seams(self.nvram, self.card), settings)
+                try:
+                    machine = assemble(self._seams(self.nvram, self.card), settings)
+                except NvramError:
+                    return  # NVRAM refuses a first start: the server ends, and nothing was there
                 await nursery.start(machine.run)
                 machine.start()
                 await body(Life(machine, nursery, through_channel=self.through_channel))
