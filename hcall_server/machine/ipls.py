@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -26,7 +27,9 @@ from hcall_abi.errors import StorageError
 from hcall_abi.rules import console as rules
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import PowerEvent
-from hcall_server.writeback.encryptor import Encryptor
+
+if TYPE_CHECKING:
+    from hcall_server.writeback.encryptor import Encryptor
 
 PATIENCE = 5.0
 """Seconds that a verb waits for NVRAM: more than a slow disk takes, less than a console waits."""

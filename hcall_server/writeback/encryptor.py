@@ -19,7 +19,7 @@ on and says that it is not healthy loses nothing: guests are told "pending", and
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -30,11 +30,13 @@ from hcall_server.keystore.store import Keystore
 from hcall_server.nvram.names import SYSTEM, partition_name
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.profile import PartitionProfile
-from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import PartitionRecord, Sealer, SystemRecord, seal_partition, seal_system
 from hcall_server.writeback.commits import Commits
 from hcall_server.writeback.health import FlushState, Health
 from hcall_server.writeback.worker import Worker
+
+if TYPE_CHECKING:
+    from hcall_server.platform.system import ManagedSystem
 
 DEFAULT_DELAY = 0.05
 """Seconds that a change waits for company when no CONFIRM asks for it."""

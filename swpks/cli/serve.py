@@ -56,6 +56,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="tcp:HOST:PORT",
         help="listen on TCP too; clients need DIR/access-keys/NAME.key (repeat for more)",
     )
+    _add_ways(parser)
+    return parser
+
+
+def _add_ways(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how the server works, and not for whom."""
+    add = parser.add_argument
     add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
     add("--flush-delay", type=float, metavar="MS", help="how long a change waits for others (default: 50 ms)")
     add("--relaxed-wrapping", action="store_true", help="do not enforce that wrap buffers start at a page")
@@ -77,7 +84,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         action="store_true",
         help="start also if NVRAM is older than what was confirmed, or its high-water mark is lost",
     )
-    return parser
 
 
 def run(options: argparse.Namespace) -> int:

@@ -57,9 +57,9 @@ class Served(NamedTuple):
     process: subprocess.Popen[bytes]
     ready: dict[str, Any]
 
-    def connect(self, name: str = "test") -> BlockingChannel:
-        """A session with its partition."""
-        return BlockingChannel.connect(self.state / "run" / "alpha.sock", name=name, timeout=20)
+    def connect(self, name: str = "test", partition: str = "alpha") -> BlockingChannel:
+        """A session with a partition."""
+        return BlockingChannel.connect(self.state / "run" / f"{partition}.sock", name=name, timeout=20)
 
     def metric(self, name: str) -> float:
         """A figure of its metrics that has no labels."""
