@@ -93,7 +93,7 @@ def test_the_exponent_is_odd_and_small(exponent: int, counts: bool) -> None:
 
 
 def test_another_kind_of_key_or_of_bytes_is_no_key() -> None:
-    """R-70: elliptic keys, one of them of a kind that has no size; noise; a signature of another list type."""
+    """R-70: elliptic keys, one of them without a size; noise; a signature of another type."""
     edwards = certificate("edwards", ed25519.Ed25519PrivateKey.generate(), pk().key)
     others = (elliptic(), edwards.public_bytes(Encoding.DER), b"noise", b"", None)
     assert [rsa_key(each) for each in others] == [None] * 5
