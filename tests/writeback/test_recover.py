@@ -198,6 +198,19 @@ def test_a_bad_profile_keeps_number_and_name_taken(record: str, damage: Damage, 
     the_others_serve(rig)
 
 
+@pytest.mark.parametrize(
+    "record,what", [(IMAGE, "the image of partition lpar2"), (PROFILE, "the profile of partition 2")]
+)
+def test_only_what_is_missing_is_refused(record: str, what: str) -> None:
+    """R-22: recovery returns the partitions that are out of service; the reason says which record is gone."""
+    system = ManagedSystem(LEVELS["FW1110"], IDENTITY.system_id, Chance())
+    (lost,) = recover_partitions(system, damaged(record, lambda blob: None), make_sealer())
+    assert len(system.partitions) == 3
+    assert lost is system.by_number(2)
+    assert lost.refused is not None
+    assert lost.refused.message == f"{what} is missing"
+
+
 def test_the_total_counts_the_sizes_that_are_known() -> None:
     """R-22, R-34: a partition without its image keeps its KiB; one without its profile takes none.
 
