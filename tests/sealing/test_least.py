@@ -25,8 +25,10 @@ def test_the_smallest_blob_has_68_bytes() -> None:
     blob = sealer().seal(SealedKind.PARTITION_IMAGE, 3, 5, b"")
     assert len(blob) == 68
     assert sealer().open(SealedKind.PARTITION_IMAGE, 3, blob) == Unsealed(5, b"")
-    with pytest.raises(SealedLengthError, match="truncated: 67 bytes, fewer than the least possible"):
+    with pytest.raises(SealedLengthError) as caught:
         sealer().open(SealedKind.PARTITION_IMAGE, 3, blob[:67])
+    assert (caught.value.kind, caught.value.partition) == (SealedKind.PARTITION_IMAGE, 3)
+    assert caught.value.reason == "truncated: 67 bytes, fewer than the least possible"
 
 
 def test_only_an_image_tells_how_many_changes_there_were() -> None:
