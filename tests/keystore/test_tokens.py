@@ -43,7 +43,7 @@ def test_the_oldest_of_too_many_goes_stale() -> None:
 
 
 def test_a_list_goes_on_where_it_stopped() -> None:
-    """R-11: its token is its consumer's own, is used once, and is 0 when nothing is left."""
+    """R-03: its token is its consumer's own, is used once, and is 0 when nothing is left."""
     made = Listings(Chance())
     first = made.keep(Consumer.FIRMWARE, 0, [b"a", b"b"])
     assert (Consumer.FIRMWARE, first) in made
