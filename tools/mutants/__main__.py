@@ -7,10 +7,12 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from tools.mutants.forking import Result
+from tools.mutants.reach import Task, baseline, chosen
 from tools.mutants.report import report
 from tools.mutants.rooms import ROOMS, ROOT
 from tools.mutants.sample import Mutant, drawn
-from tools.mutants.server import Result, Task, baseline, chosen, try_loaded, try_patched
+from tools.mutants.server import try_loaded, try_patched
 
 SEED = 20261125
 Show = Callable[[Mutant, Result], None]
