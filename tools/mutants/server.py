@@ -98,6 +98,13 @@ def try_patched(tasks: Sequence[Task]) -> list[Result | None]:
 
 def try_loaded(tasks: Sequence[Task]) -> list[Result]:
     """Try mutants of one module, one after the other, each with the module and its tests loaded anew."""
+    status, told = in_child(partial(_try_loaded, tasks))
+    if status:
+        raise RuntimeError(f"the trials of {tasks[0].mutant.file} broke")
+    return [Result(*each) for each in json.loads(told)]
+
+
+def _try_loaded(tasks: Sequence[Task]) -> list[Result]:
     load_unchanged(module_name(tasks[0].mutant.file))
     killers: list[str] = []
     results = []
