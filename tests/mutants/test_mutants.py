@@ -5,10 +5,10 @@ import ast
 import pytest
 
 from tools.mutants import survivors
+from tools.mutants.forking import Result
 from tools.mutants.report import score
 from tools.mutants.rooms import ROOMS
 from tools.mutants.sample import Mutant, drawn, population
-from tools.mutants.server import Result
 from tools.mutants.sites import changed, sites
 from tools.mutants.survivors import Survivor
 

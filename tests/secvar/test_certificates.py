@@ -2,6 +2,8 @@
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from hcall_abi.efi import StoredVariable, build_stored
 from hcall_abi.rules import updates as rules
@@ -11,7 +13,7 @@ from hcall_server.secvar.certificates import rsa_key
 from hcall_server.secvar.update import Decision, Refused, Replace
 from tests.secvar import der
 from tests.secvar.judge import judge
-from tests.secvar.keys import BEFORE, elliptic, kek, pk, public_key, update
+from tests.secvar.keys import BEFORE, certificate, elliptic, kek, pk, public_key, update
 
 SIZES = [
     (1024, False),
@@ -91,5 +93,7 @@ def test_the_exponent_is_odd_and_small(exponent: int, counts: bool) -> None:
 
 
 def test_another_kind_of_key_or_of_bytes_is_no_key() -> None:
-    """R-70: an elliptic key, noise and a signature of another list type."""
-    assert [rsa_key(each) for each in (elliptic(), b"noise", b"", None)] == [None] * 4
+    """R-70: elliptic keys, one of them without a size; noise; a signature of another type."""
+    edwards = certificate("edwards", ed25519.Ed25519PrivateKey.generate(), pk().key)
+    others = (elliptic(), edwards.public_bytes(Encoding.DER), b"noise", b"", None)
+    assert [rsa_key(each) for each in others] == [None] * 5

@@ -268,3 +268,22 @@ async def test_a_flush_with_nothing_to_do_does_not_deafen_the_encryptor(
     rig.write(b"label")
     await trio.sleep(DEFAULT_DELAY * 2)
     assert not rig.store().contents.dirty
+
+
+async def test_the_systems_record_is_flushed_without_any_partition(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """R-20: it is pending from its change on, and a commit of its own makes it durable."""
+    rig = Rig(0)
+    rig.system.total_kbytes = 99
+    await nursery.start(rig.encryptor.run)
+    await trio.sleep(5)
+    assert (rig.journal.journal, rig.encryptor.pending) == ([], False)
+    rig.encryptor.system_changed(rig.system)
+    assert (rig.encryptor.pending, rig.encryptor.health.state) == (True, "waiting")
+    await trio.sleep(DEFAULT_DELAY * 0.9)
+    assert rig.journal.journal == []
+    await trio.sleep(DEFAULT_DELAY * 0.2)
+    assert (rig.encryptor.pending, rig.encryptor.health.state) == (False, "idle")
+    assert [set(changes) for changes in rig.journal.journal] == [{SYSTEM, COMMIT}]
+    assert open_system(rig.sealer, rig.journal.records[SYSTEM]).total_kbytes == 99

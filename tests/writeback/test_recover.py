@@ -217,6 +217,18 @@ def test_a_record_that_nothing_names_has_a_stand_in() -> None:
     the_others_serve(rig)
 
 
+def test_only_what_is_missing_is_refused() -> None:
+    """R-22: recovery returns the partitions that are out of service; the reason says which record is gone."""
+    system = ManagedSystem(LEVELS["FW1110"], IDENTITY.system_id, Chance())
+    roster = recover_system(STORED, COMMIT_OF_STORED, make_sealer()).roster
+    records = damaged(lambda blob: None)
+    (lost,) = recover_partitions(system, records, COMMIT_OF_STORED, make_sealer(), roster)
+    assert len(system.partitions) == 3
+    assert lost is system.by_number(2)
+    assert lost.refused is not None
+    assert lost.refused.message == f"the record of partition {UUID_2} is missing"
+
+
 def test_the_total_counts_the_sizes_that_are_known() -> None:
     """R-22, R-34: an older copy still tells its partition's size; a record that does not open takes none."""
     for damage, taken in ((lambda _: EARLY[TWO], 192), (lambda _: None, 128)):

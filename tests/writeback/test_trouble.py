@@ -132,6 +132,21 @@ async def test_a_waiting_confirm_hurries_after_a_failure_too(
     assert (rig.confirm(b"label"), rig.confirm(b"label", n=1)) == (FLUSHED, FLUSHED)
 
 
+async def test_pauses_double_from_50_ms_to_five_seconds(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """R-23: each pause is twice the one before; a CONFIRM waits, so nothing else is waited for."""
+    watch = Watch()
+    rig = Rig(worker=watch)
+    rig.nvram.set_faults(NvramFault("full", times=None))
+    await nursery.start(rig.encryptor.run)
+    rig.write(b"label")
+    rig.confirm(b"label")
+    await trio.sleep(18)
+    pauses = [later - earlier for earlier, later in zip(watch.times, watch.times[1:], strict=False)]
+    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
+
+
 async def test_changes_go_on_while_nvram_is_away(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """R-23: the guest reads and writes as ever, is told 0 all the time, and all is there in the end."""
     rig = Rig()

@@ -111,3 +111,22 @@ async def test_a_disk_that_hangs_stops_nobody_but_the_flush(mock_clock: MockCloc
     assert await rig.encryptor.flush()
     worker.close()
     assert rig.power_cut().objects() == {b"label": b"data", b"another": b"data"}
+
+
+async def test_the_thread_does_not_keep_the_process_alive() -> None:
+    """R-23: a commit may hang for ever, and the server must still end; a dump shows the thread by name."""
+    before = set(threading.enumerate())
+    worker = ThreadWorker()
+    await worker.run(lambda: None)
+    (made,) = set(threading.enumerate()) - before
+    assert (made.daemon, made.name) == (True, "swpks-nvram")
+    worker.close()
+
+
+async def test_a_job_of_a_cancelled_caller_does_not_run_inline() -> None:
+    """R-22: also in a simulation a caller can be cancelled before its commit."""
+    done: list[int] = []
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await InlineWorker().run(lambda: done.append(1))
+    assert (scope.cancelled_caught, done) == (True, [])

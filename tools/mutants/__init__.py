@@ -10,8 +10,12 @@ ends.  Survivors stand in `survivors.toml`, each with its reason; any other surv
     operators.py   the changes of expressions and statements
     rooms.py       the rooms: modules, tests, how many mutants are drawn, the least score
     sample.py      the seeded choice
-    trial.py       one mutant in a process of its own: the changed module, the tests, the time-outs
-    server.py      forks these processes from one that has loaded all that a mutant does not change
+    reach.py       which tests can notice a mutant: measured once, kept in .mutants/
+    forking.py     work in a forked process
+    patching.py    a mutant in functions that are loaded already
+    loading.py     the modules that a mutant does not change
+    trial.py       a mutant whose module is loaded anew; the run of the tests, the time-outs
+    server.py      the processes that fork one for each mutant
     survivors.py   the file of survivors
     report.py      the scores, and all that fails a run
 """

@@ -7,10 +7,12 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from tools.mutants.forking import Result
+from tools.mutants.reach import Task, baseline, chosen
 from tools.mutants.report import report
 from tools.mutants.rooms import ROOMS, ROOT
 from tools.mutants.sample import Mutant, drawn
-from tools.mutants.server import Result, Task, baseline, chosen, try_loaded, try_patched
+from tools.mutants.server import try_loaded, try_patched
 
 SEED = 20261125
 Show = Callable[[Mutant, Result], None]
@@ -58,7 +60,8 @@ def run(mutants: list[Mutant], jobs: int, show: Show) -> dict[Mutant, Result]:
                 outcome[task.mutant] = result
                 show(task.mutant, result)
 
-    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
+    # Started in the main thread: a process that a daemon thread forks would make all its threads daemons.
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
         reach = dict(zip(folders, pool.map(baseline, folders, chunksize=1), strict=True))
         seconds = [each for folder in reach.values() for each in folder.seconds.values()]
         print(f"{len(seconds)} tests pass on the unchanged code in {sum(seconds):.0f} s", flush=True)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tools.mutants import survivors
+from tools.mutants.forking import Result
 from tools.mutants.rooms import LEAST_OF_ALL, ROOMS
 from tools.mutants.sample import Mutant, population
-from tools.mutants.server import Result
 from tools.mutants.survivors import Survivor
 
 

@@ -1,0 +1,75 @@
+"""The rule that a body breaks, and the field that is named: both roads through the codec say the same."""
+
+import pytest
+
+from hcall_abi.codec import ProtocolError, decode, decode_by_definition, encode
+from hcall_abi.frames import FrameType, HCall, HReturn, Segment, Write
+from hcall_abi.rules import protocol as rules
+from hcall_abi.rules.rule import Rule
+from tests.abi.sessions import FRAMES, OPEN, ZEROS
+
+HEADER, HEAD, ROW = 16, 88, 16
+"""Bytes of a frame's header, of the head of an HCALL or HRETURN, and of a segment or write."""
+LEFT_OVER = {
+    FrameType.HELLO: rules.HELLO_END,
+    FrameType.OPEN: rules.OPEN_END,
+    FrameType.OPENED: rules.OPENED_END,
+    FrameType.HCALL: rules.HCALL_BYTES,
+    FrameType.HRETURN: rules.HRETURN_BYTES,
+    FrameType.GOODBYE: rules.GOODBYE_END,
+}
+CALL = HCall(1, 0x434, ZEROS, (Segment.read(0, b"ab"), Segment.written(16, 4)))
+RETURN = HReturn(1, 0, ZEROS, (Write(0, b"ab"), Write(16, b"c")))
+PARTS = {
+    FrameType.HCALL: (CALL, rules.HCALL_HEAD, rules.HCALL_SEGMENTS, rules.HCALL_BYTES),
+    FrameType.HRETURN: (RETURN, rules.HRETURN_HEAD, rules.HRETURN_WRITES, rules.HRETURN_BYTES),
+}
+
+
+def slow(kind: FrameType, body: bytes) -> ProtocolError:
+    """The error of the road by definition."""
+    with pytest.raises(ProtocolError) as caught:
+        decode_by_definition(kind, 7, body)
+    assert caught.value.message.startswith(f"malformed {kind.name}: ")
+    return caught.value
+
+
+def both(kind: FrameType, body: bytes) -> Rule:
+    """The rule that both roads name."""
+    with pytest.raises(ProtocolError) as caught:
+        decode(kind, 7, body, 0, len(body))
+    assert caught.value.rule is slow(kind, body).rule
+    return caught.value.rule
+
+
+@pytest.mark.parametrize("kind", FrameType)
+def test_bytes_left_over(kind: FrameType) -> None:
+    """Nothing follows the last field of any frame."""
+    body = encode(FRAMES[kind])[HEADER:] + b"\0"
+    assert both(kind, body) is LEFT_OVER[kind]
+    assert slow(kind, body).message == f"malformed {kind.name}: bytes left over"
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_body_that_ends_too_early_is_told_by_the_part_that_is_cut(kind: FrameType) -> None:
+    """The head, the table, or the bytes of guest memory behind it."""
+    frame, *parts = PARTS[kind]
+    body = encode(frame)[HEADER:]  # type: ignore[arg-type]
+    for end in range(len(body)):
+        part = 0 if end < HEAD else 1 if end < HEAD + 2 * ROW else 2
+        assert both(kind, body[:end]) is parts[part], end
+
+
+def test_a_proof_without_a_kind_is_named() -> None:
+    """An OPEN that brings bytes of a proof and says that there is none."""
+    body = encode(OPEN)[HEADER:].replace(OPEN.nonce + bytes(32), OPEN.nonce + bytes(31) + b"\1")
+    error = slow(FrameType.OPEN, body)
+    assert (error.rule, error.message) == (rules.OPEN_PROOF_ZERO, "malformed OPEN: proof")
+
+
+def test_a_reserved_field_of_a_head_is_named() -> None:
+    """Each bit of the reserved fields of an HCALL's and an HRETURN's head."""
+    for kind, rule in ((FrameType.HCALL, rules.HCALL_RESERVED), (FrameType.HRETURN, rules.HRETURN_RESERVED)):
+        good = encode(PARTS[kind][0])[HEADER:]  # type: ignore[arg-type]
+        for at in range(82, HEAD):
+            assert both(kind, good[:at] + b"\1" + good[at + 1 :]) is rule

@@ -1,0 +1,36 @@
+"""The console's contract: what stands in paths, and the bounds of the numbers and names in bodies."""
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+from hcall_abi.bounds import LONGEST_NAME, MAX_COUNT
+from hcall_abi.control import PARAMETERS, VERBS
+from hcall_abi.control_bodies import Commits, Count, Kbytes, Name
+
+BOUNDS = [
+    # a type, the least and the largest value that it takes, and values that it refuses
+    (Kbytes, 0, 65535, [-1, 65536, "4"]),
+    (Count, 1, MAX_COUNT, [0, -1, MAX_COUNT + 1, 1.5]),
+    (Commits, 1, 2**62, [0, -1, None]),
+    (Name, "a", "a" * LONGEST_NAME, ["", "a" * (LONGEST_NAME + 1), 1]),
+]
+
+
+@pytest.mark.parametrize("kind,least,most,wrong", BOUNDS, ids=["Kbytes", "Count", "Commits", "Name"])
+def test_a_value_beyond_its_bounds_is_malformed(kind: Any, least: Any, most: Any, wrong: list[Any]) -> None:
+    """R-36: both ends count, and nothing is converted."""
+    assert [msgspec.convert(value, kind) for value in (least, most)] == [least, most]
+    for value in wrong:
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(value, kind)
+
+
+def test_every_part_of_a_path_is_described() -> None:
+    """What stands in braces is a text that is not empty; nothing else is described."""
+    assert {name for verb in VERBS for name in re.findall(r"\{(\w+)\}", verb.path)} == PARAMETERS.keys()
+    for parameter in PARAMETERS.values():
+        assert parameter.description
+        assert parameter.schema == {"type": "string", "minLength": 1}

@@ -1,0 +1,128 @@
+"""Which tests can notice a mutant: measured once on the unchanged code, with coverage."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import coverage
+
+from tools.mutants.forking import in_child
+from tools.mutants.loading import PACKAGES
+from tools.mutants.rooms import ROOMS, ROOT
+from tools.mutants.sample import Mutant
+from tools.mutants.trial import Watch, run_tests
+
+KEPT = ROOT / ".mutants"
+"""The folder of measurements that are kept between two runs."""
+BUDGET = 20.0
+"""Seconds, under measurement, of the tests that are run for one mutant; as many of other rooms."""
+
+
+class Task(NamedTuple):
+    """A mutant and the tests that can notice it, with their usual seconds.
+
+    `usual` has those that run its line; `every` has those that may depend on what runs on load, too.
+    """
+
+    mutant: Mutant
+    usual: dict[str, float]
+    every: dict[str, float]
+
+
+class Reach(NamedTuple):
+    """The tests of a folder: the seconds of each, and for each line of each file its tests, as bits."""
+
+    seconds: dict[str, float]
+    lines: dict[str, dict[int, int]]
+
+
+def baseline(folder: str) -> Reach:
+    """Return what the tests of a folder run in the code as it is; all of them have to pass.
+
+    The answer is kept in a file until the code, the folder or a helper of the tests changes.
+    """
+    kept = KEPT / f"{folder}-{_state_of(folder)}.json"
+    if not kept.exists():
+        KEPT.mkdir(exist_ok=True)
+        kept.write_text(_measured(folder), "utf-8")
+    _, seconds, lines = json.loads(kept.read_text("utf-8"))
+    return Reach(
+        seconds, {file: {int(line): int(bits, 16) for line, bits in of.items()} for file, of in lines.items()}
+    )
+
+
+def _state_of(folder: str) -> str:
+    """Return a digest of all files that the tests of a folder depend on."""
+    digest = hashlib.sha256()
+    for top in (*PACKAGES, "tests"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            if top != "tests" or folder == path.parent.name or not path.name.startswith("test_"):
+                digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _measured(folder: str) -> str:
+    def work() -> tuple[int, dict[str, float], dict[str, dict[int, str]]]:
+        folders = [f"{ROOT / room.folder}/*" for room in ROOMS.values()]
+        measured = coverage.Coverage(data_file=None, config_file=False, include=folders)
+        watch = Watch({}, measured=measured)
+        measured.start()
+        status = run_tests(watch, [f"tests/{folder}"], stop=False)
+        measured.stop()
+        return status, watch.seconds, _tests_by_line(measured.get_data(), list(watch.seconds))
+
+    status, told = in_child(work)
+    if status or json.loads(told)[0]:
+        raise RuntimeError(f"tests/{folder} fails on the unchanged code: status {status} {told[:300]}")
+    return told
+
+
+def _tests_by_line(data: coverage.CoverageData, tests: list[str]) -> dict[str, dict[int, str]]:
+    """Return for each line of each file the tests that ran it: a hexadecimal number with a bit for each."""
+    bit = {test: 1 << place for place, test in enumerate(tests)}
+    return {
+        Path(file).relative_to(ROOT).as_posix(): {
+            line: f"{sum(bit.get(name, 0) for name in names):x}"
+            for line, names in data.contexts_by_lineno(file).items()
+        }
+        for file in data.measured_files()
+    }
+
+
+def chosen(mutant: Mutant, reach: Mapping[str, Reach]) -> Task:
+    """Return a mutant with the tests that can notice it.
+
+    Only quick tests count: those that fit into a budget, the quickest first.  The room's own tests have one
+    budget, those of all other rooms together have another.
+    """
+    own, *others = ROOMS[mutant.room].tests
+    usual = [_quickest(_reaching(mutant, folders, reach)) for folders in ([own], others)]
+    every = [
+        _quickest({test: usual for folder in folders for test, usual in reach[folder].seconds.items()})
+        for folders in ([own], others)
+    ]
+    return Task(mutant, usual[0] | usual[1], every[0] | every[1] | usual[0] | usual[1])
+
+
+def _reaching(mutant: Mutant, folders: Iterable[str], reach: Mapping[str, Reach]) -> dict[str, float]:
+    """Return the tests of some folders that run the line of a mutant."""
+    found: dict[str, float] = {}
+    for folder in folders:
+        bits = reach[folder].lines.get(mutant.file, {}).get(mutant.line, 0)
+        for place, (test, usual) in enumerate(reach[folder].seconds.items()):
+            if bits >> place & 1:
+                found[test] = usual
+    return found
+
+
+def _quickest(tests: Mapping[str, float]) -> dict[str, float]:
+    """Return the quickest tests that fit into the budget."""
+    left = BUDGET
+    found = {}
+    for test, usual in sorted(tests.items(), key=lambda pair: pair[1]):
+        left -= usual
+        if left > 0:
+            found[test] = usual
+    return found
