@@ -101,6 +101,7 @@ def stored(folder: Path) -> dict[str, tuple[Whole, int]]:
         try:
             system = assemble(seams, Settings()).system
         finally:
+            seams.worker.close()
             seams.nvram.close()
             state.close()
     except SwpksError as error:
