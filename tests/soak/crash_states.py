@@ -41,7 +41,7 @@ def crashes(scenario: Scenario, count: int, chance: Random) -> Iterator[Crash]:
     """Yield about `count` different crash states, spread over a recording."""
     told = list(events(scenario.log))
     places = Counter(chance.choices(range(len(told)), k=count))
-    disk, floors, ipls = Disk(chance, ["state"]), dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
+    disk, floors, ipls = Disk(chance), dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
     seen = set[bytes]()
     for number, event in enumerate(told):
         if event.kind != "N":
