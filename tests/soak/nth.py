@@ -243,11 +243,11 @@ def main(folder: Path, scale: float) -> None:
     stride = max(1, round(1 / scale))
     told: dict[str, int] = {}
     base = base_state(folder / "base")
-    for fault in faults(scale):
+    for number, fault in enumerate(faults(scale)):
         told[f"start, {fault.name}"] = try_starts(folder, fault, base, stride)
         told[f"first start, {fault.name}"] = try_starts(folder, fault, None, stride)
         for prefill in (0, 30) if scale >= 1 else (0,):
-            inner = folder / f"{fault.name} {prefill}"
+            inner = folder / f"{number}-{prefill}"
             inner.mkdir()
             with fault.connections() if isinstance(fault, SqliteFault) else nullcontext():
                 found = trio.run(try_flushes, inner, fault, prefill)

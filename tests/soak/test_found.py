@@ -69,33 +69,33 @@ class Story:
         return confirmed
 
 
-def test_a_start_makes_durable_what_it_has_read(tmp_path: Path, library: Path) -> None:
+def test_a_start_makes_durable_what_it_has_read(soak_folder: Path, library: Path) -> None:
     """R-21, R-22: a kill in place of the sync of the log, a start that reads it all the same, a power cut.
 
     The start confirmed what it had read, and noted it in the high-water mark. The power cut took it away,
     and the next start refused the file as an older copy.
     """
-    story = Story(tmp_path, library)
+    story = Story(soak_folder, library)
     story.process(1, 3, "die")
     story.process(4, 0)
     assert story.judge(1) == 3, "the start has read what was not durable"
 
 
 @pytest.mark.parametrize("nth", range(1, 3))
-def test_a_folder_that_can_not_be_synced(tmp_path: Path, library: Path, nth: int) -> None:
+def test_a_folder_that_can_not_be_synced(soak_folder: Path, library: Path, nth: int) -> None:
     """R-21, R-23: SQLite ignores it, and a power cut took the whole log away with all that was confirmed."""
-    story = Story(tmp_path, library)
+    story = Story(soak_folder, library)
     story.process(1, 1, "close")
     story.process(2, 2, accident=Accident(fail_folder_sync=nth))
     story.judge(nth)
 
 
-def test_a_start_keeps_a_slot_of_the_mark(tmp_path: Path, library: Path) -> None:
+def test_a_start_keeps_a_slot_of_the_mark(soak_folder: Path, library: Path) -> None:
     """R-21: the newest slot was read, but a killed server had never synced it; a start wrote the other one.
 
     A power cut then left neither, and the next start was refused.
     """
-    story = Story(tmp_path, library)
+    story = Story(soak_folder, library)
     story.process(1, 4, "mark")
     story.process(9, 4, "mark")
     for path, confirmed in story.crashes(1):
