@@ -42,7 +42,8 @@ class Story:
         given = map(str, (self.root / "nvram.sqlite", self.log, first, commits, end))
         with recorded(self.library, self.root, self.log, accident):
             done = subprocess.run([*program, *given], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == (-signal.SIGKILL if end == "die" else 0) or any(accident), done.stderr
+        expected = {"die": -signal.SIGKILL, "spoil": 1}.get(end, 0)
+        assert done.returncode == expected or any(accident), done.stderr
 
     def crashes(self, seed: int, states: int = 15) -> Iterator[tuple[Path, int]]:
         """Yield crash states, with the last number that was confirmed."""
@@ -79,6 +80,18 @@ def test_a_start_makes_durable_what_it_has_read(soak_folder: Path, library: Path
     story.process(1, 3, "die")
     story.process(4, 0)
     assert story.judge(1) == 3, "the start has read what was not durable"
+
+
+def test_a_start_does_not_trust_a_log_whose_sync_has_failed(soak_folder: Path, library: Path) -> None:
+    """R-21, R-22: the start reads the commit that failed, and folds it into the file.
+
+    What the disk has of the log ends before it, and hid the newer file after a power cut.
+    """
+    story = Story(soak_folder, library)
+    story.process(1, 1)
+    story.process(2, 2, "spoil")
+    story.process(4, 0)
+    assert story.judge(1) == 3, "the start has read the commit that failed"
 
 
 @pytest.mark.parametrize("nth", range(1, 3))
