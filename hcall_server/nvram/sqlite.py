@@ -128,8 +128,8 @@ class SqliteNvram:
 
     def _transaction(self, changes: Mapping[str, bytes | None]) -> None:
         execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
+        try:  # around BEGIN as well: a transaction that is left open refuses every later commit
+            execute("BEGIN IMMEDIATE")
             for name, blob in changes.items():
                 execute(_REMOVE, (name,)) if blob is None else execute(_PUT, (name, blob))
             execute("COMMIT")

@@ -12,10 +12,12 @@ from random import Random
 import pytest
 
 from hcall_server.nvram.mark import FileMark
+from hcall_server.nvram.seam import NvramError
 from hcall_server.nvram.sqlite import SqliteNvram
 from tests.soak.crash_states import lay_out
 from tests.soak.disk import Disk
 from tests.soak.nth import ROOT
+from tests.soak.nth_faults import SqliteFault
 from tests.soak.nvram_program import genuine
 from tests.soak.recording import NOTHING, Accident, build, events, recorded
 
@@ -115,3 +117,15 @@ def test_a_start_keeps_a_slot_of_the_mark(soak_folder: Path, library: Path) -> N
         slots = [each for each in FileMark(path).slots() if genuine(each)]
         assert slots, "no slot is readable"
         assert max(map(int, slots)) >= confirmed
+
+
+def test_a_commit_that_fails_right_after_its_begin(tmp_path: Path) -> None:
+    """R-23: the transaction was left open, and every later commit was refused."""
+    fault = SqliteFault("SQLITE_IOERR", after=True)
+    with fault.connections():
+        nvram = SqliteNvram(tmp_path / "nvram.sqlite")
+        with fault.armed(1), pytest.raises(NvramError):
+            nvram.commit({"system": b"1"})
+        nvram.commit({"system": b"2"})
+        assert nvram.load() == {"system": b"2"}
+        nvram.close()
