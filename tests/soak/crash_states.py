@@ -25,6 +25,8 @@ from tests.soak.scenario import NAMES, Scenario
 
 ABSENT = Whole({}, "off")
 """A partition that was never confirmed may be missing; it counts as its first state."""
+TRIES = 1.25
+"""States that are made for each one that is new: between two syncs there are not many different ones."""
 IN_MEMORY = Path("/dev/shm")
 
 
@@ -38,9 +40,9 @@ class Crash(NamedTuple):
 
 
 def crashes(scenario: Scenario, count: int, chance: Random) -> Iterator[Crash]:
-    """Yield about `count` different crash states, spread over a recording."""
+    """Yield `count` different crash states or some more, spread over a recording."""
     told = list(events(scenario.log))
-    places = Counter(chance.choices(range(len(told)), k=count))
+    places = Counter(chance.choices(range(len(told)), k=round(count * TRIES)))
     disk, floors, ipls = Disk(chance), dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
     seen = set[bytes]()
     for number, event in enumerate(told):
