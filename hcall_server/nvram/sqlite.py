@@ -128,8 +128,8 @@ class SqliteNvram:
 
     def _transaction(self, changes: Mapping[str, bytes | None]) -> None:
         execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
+        try:  # around BEGIN as well: a transaction that is left open refuses every later commit
+            execute("BEGIN IMMEDIATE")
             for name, blob in changes.items():
                 execute(_REMOVE, (name,)) if blob is None else execute(_PUT, (name, blob))
             execute("COMMIT")
@@ -185,11 +185,18 @@ class SqliteNvram:
 
         SQLite reads a log whose last sync a kill has prevented, and a power cut may still take that away.
         But the mark and every CONFIRM say that it is durable.
+
+        The sync is enough, unless an earlier one has failed: then the system no longer writes those pages.
+        So the log is folded into the file and emptied, if there is room.  It has to be empty: what is left
+        of it would hide the newer pages of the file.
         """
+        log = _beside(self._path, "-wal")
         with self._synced():
-            sync_file(_beside(self._path, "-wal"))
-        with contextlib.suppress(sqlite3.Error):  # there may be no room; where a sync has failed, it helps
-            self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+            sync_file(log)
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with self._synced():
+            sync_file(log)
 
     @contextlib.contextmanager
     def _synced(self) -> Iterator[None]:

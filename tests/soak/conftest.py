@@ -1,8 +1,13 @@
-"""The seed of the samples: `SWPKS_SOAK_SEED` repeats the choices of a run."""
+"""The seed and the folder of the samples: `SWPKS_SOAK_SEED` repeats the choices of a run."""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.soak.crash_states import in_memory
 
 
 @pytest.fixture
@@ -11,3 +16,10 @@ def soak_seed() -> str:
     seed = os.environ.get("SWPKS_SOAK_SEED") or str(int.from_bytes(os.urandom(4), "big"))
     print(f"SWPKS_SOAK_SEED={seed}")
     return seed
+
+
+@pytest.fixture
+def soak_folder() -> Iterator[Path]:
+    """A new folder whose path is short enough for sockets below it, in memory where that is possible."""
+    with tempfile.TemporaryDirectory(prefix="swpks-", dir=in_memory()) as folder:
+        yield Path(folder)

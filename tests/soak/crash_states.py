@@ -25,6 +25,8 @@ from tests.soak.scenario import NAMES, Scenario
 
 ABSENT = Whole({}, "off")
 """A partition that was never confirmed may be missing; it counts as its first state."""
+TRIES = 1.25
+"""States that are made for each one that is new: between two syncs there are not many different ones."""
 IN_MEMORY = Path("/dev/shm")
 
 
@@ -38,10 +40,10 @@ class Crash(NamedTuple):
 
 
 def crashes(scenario: Scenario, count: int, chance: Random) -> Iterator[Crash]:
-    """Yield about `count` different crash states, spread over a recording."""
+    """Yield `count` different crash states or some more, spread over a recording."""
     told = list(events(scenario.log))
-    places = Counter(chance.choices(range(len(told)), k=count))
-    disk, floors, ipls = Disk(chance, ["state"]), dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
+    places = Counter(chance.choices(range(len(told)), k=round(count * TRIES)))
+    disk, floors, ipls = Disk(chance), dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
     seen = set[bytes]()
     for number, event in enumerate(told):
         if event.kind != "N":
@@ -101,6 +103,7 @@ def stored(folder: Path) -> dict[str, tuple[Whole, int]]:
         try:
             system = assemble(seams, Settings()).system
         finally:
+            seams.worker.close()
             seams.nvram.close()
             state.close()
     except SwpksError as error:

@@ -16,7 +16,7 @@ puts a file's earlier writes, or a folder's earlier entries, on the disk. The mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
@@ -61,13 +61,10 @@ class Folder:
 
 
 class Disk:
-    """The files below one folder. `apply` each event, and ask for crash states in between.
+    """The files below one folder. `apply` each event, and ask for crash states in between."""
 
-    `folders` are those that are there, and durable, from the beginning.
-    """
-
-    def __init__(self, chance: Random, folders: Iterable[str] = ()) -> None:
-        self.root = Folder({name: Folder() for name in folders})
+    def __init__(self, chance: Random) -> None:
+        self.root = Folder()
         self.time = 0
         self._chance = chance
         self._files: dict[int, File] = {}

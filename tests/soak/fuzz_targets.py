@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
+from uuid import UUID
 
 from hcall_abi.codec import ProtocolError, decode, decode_by_definition, encode
+from hcall_abi.console import AT_FIRST
 from hcall_abi.efi import STORED_SIZE
 from hcall_abi.errors import PeerError, SwpksError
 from hcall_abi.frames import (
@@ -27,7 +29,18 @@ from hcall_abi.frames import (
 from hcall_abi.session import Role, Session
 from hcall_client.guests import authvar
 from hcall_server.keystore.image import StoredObject, StoreImage
-from hcall_server.sealing import decode_image, encode_image
+from hcall_server.platform.profile import PartitionProfile
+from hcall_server.sealing import (
+    Listed,
+    PartitionRecord,
+    SystemRecord,
+    decode_image,
+    decode_partition,
+    decode_system,
+    encode_image,
+    encode_partition,
+    encode_system,
+)
 from hcall_server.sealing.errors import PlaintextError
 from hcall_server.secvar.update import Decision, Delete, DeleteEverything, Refused, Replace
 from tests.secvar.judge import judge
@@ -37,6 +50,8 @@ from tests.soak.fixed_keys import holder
 
 HEADER = 16
 CONTENTS = b"contents"
+GENERATION = 5
+UUID_OF_ALL = UUID(int=7)
 
 
 class Target(NamedTuple):
@@ -99,20 +114,43 @@ def _codec_seeds() -> list[bytes]:
 
 
 def image(data: bytes) -> None:
-    """Any plaintext is an image, or refused; an image is written back to the same plaintext."""
+    """Any plaintext is a record, or refused; a record is written back to the same plaintext.
+
+    The first byte chooses the kind: a partition image, a partition record with its image, the system record.
+    """
+    way, plaintext = data[:1], data[1:]
     try:
-        found = decode_image(data, 5)
+        match way:
+            case b"\0":
+                again = encode_image(decode_image(plaintext, GENERATION))
+            case b"\1":
+                again = encode_partition(decode_partition(plaintext, UUID_OF_ALL, GENERATION))
+            case b"\2":
+                again = encode_system(decode_system(plaintext))
+            case _:
+                return
     except PlaintextError:
         return
-    assert encode_image(found) == data
-    assert found.generation == 5
+    assert again == plaintext
 
 
 def _image_seeds() -> list[bytes]:
-    objects = [
+    objects = tuple(
         StoredObject(consumer, b"label %d" % consumer, 0, bytes(consumer * 20)) for consumer in (1, 2, 3)
+    )
+    images = [StoreImage(GENERATION, objects[:count]) for count in range(4)]
+    profile = PartitionProfile(
+        number=4, name="lpar4", uuid=UUID_OF_ALL, auto_start=True, image_generation=GENERATION,
+        access_key=bytes(32), attributes=AT_FIRST.with_numbers({"keystore_kbytes": 8}),
+    )  # fmt: skip
+    off = profile._replace(attributes=AT_FIRST, image_generation=0)
+    partitions = [PartitionRecord(profile, images[3]), PartitionRecord(off, None)]
+    system = SystemRecord("FW1110", 16384, (Listed(UUID_OF_ALL, 4, "lpar4"),))
+    return [
+        *(b"\0" + encode_image(each) for each in images),
+        *(b"\1" + encode_partition(each) for each in partitions),
+        b"\2" + encode_system(system),
     ]
-    return [encode_image(StoreImage(1, tuple(objects[:count]))) for count in range(4)]
 
 
 def recovery(data: bytes) -> None:

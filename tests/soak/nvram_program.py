@@ -1,10 +1,10 @@
 """A small program for one kind of power cut: it opens NVRAM, commits, and notes what it has confirmed.
 
-    python -m tests.soak.nvram_program NVRAM RECORDING FIRST COMMITS [close | die | mark]
+    python -m tests.soak.nvram_program NVRAM RECORDING FIRST COMMITS [close | die | spoil | mark]
 
 Its records are numbers, from FIRST on. It ends without closing anything, as a killed server does, unless it
-has to close. With "die" it is killed in place of the sync of its last commit. With "mark" it uses NVRAM's
-high-water mark alone.
+has to close. With "die" it is killed in place of the sync of its last commit; with "spoil" that sync fails.
+With "mark" it uses NVRAM's high-water mark alone.
 """
 
 from __future__ import annotations
@@ -45,6 +45,14 @@ def genuine(content: bytes) -> bool:
     return len(content) == SLOT_SIZE and content.isdigit()
 
 
+def prepare(end: str) -> None:
+    """Let the next sync of a file end the process, or fail."""
+    if end == "die":
+        ctypes.CDLL(None).disk_kill_sync(1)
+    elif end == "spoil":
+        ctypes.CDLL(None).disk_fail_sync(1)
+
+
 def main(path: Path, log: Path, first: int, commits: int, end: str) -> None:
     """Confirm what is found and each commit that returns; an error of NVRAM ends the program."""
     if end == "mark":
@@ -54,8 +62,8 @@ def main(path: Path, log: Path, first: int, commits: int, end: str) -> None:
         nvram = SqliteNvram(path)
         notes.add(confirmed=int(nvram.load().get("system", b"0")))
         for number in range(first, first + commits):
-            if end == "die" and number == first + commits - 1:
-                ctypes.CDLL(None).disk_kill_sync(1)
+            if number == first + commits - 1:
+                prepare(end)
             nvram.commit({"system": b"%d" % number})
             notes.add(confirmed=number)
         if end == "close":

@@ -24,9 +24,9 @@ from tests.soak.scenario import Scenario
 Figures = dict[str, int]
 AT_ONCE = os.cpu_count() or 1
 KILLS, STATES, ROUNDS = 800, 30_000, 15_000
-STATES_OF_A_RECORDING = 500
+STATES_OF_A_RECORDING = 1000
 LIVES = 8
-RUNS = {"codec": 2_000_000, "image": 3_000_000, "recovery": 600_000, "updates": 1_000_000}
+RUNS = {"codec": 1_500_000, "image": 3_500_000, "recovery": 400_000, "updates": 500_000}
 
 
 class Place(NamedTuple):

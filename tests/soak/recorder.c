@@ -13,7 +13,8 @@
  *
  * A program in the same process can call disk_arm(N, error): the N-th call from then on that concerns the
  * folder or makes a socket fails with that errno.  disk_count() returns how many such calls there were.
- * disk_kill_sync(N) does what SWPKS_DISK_KILL_SYNC does, counted from then on.
+ * disk_kill_sync(N) and disk_fail_sync(N) do what SWPKS_DISK_KILL_SYNC and SWPKS_DISK_FAIL_SYNC do, counted
+ * from then on.
  *
  * A write is recorded before it happens, under one lock, and so is every other change.  The start and the
  * end of a sync are two records: it covers the writes before its start.
@@ -83,6 +84,11 @@ EXPORT void disk_arm(long number, int error)
     armed_at = number;
     armed_error = error;
     calls = 0;
+}
+
+EXPORT void disk_fail_sync(long number)
+{
+    fail_sync = syncs + number;
 }
 
 EXPORT void disk_kill_sync(long number)

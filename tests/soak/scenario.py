@@ -50,7 +50,7 @@ class Scenario:
         self.library = library
         self.automatic = chance.random() < 0.5
         self.server = ServerProcess(self.root / "state", ())
-        self.server.state.mkdir(parents=True, mode=0o700)
+        self.root.mkdir()
         self.chronicles = {name: Chronicle(chance, KBYTES) for name in NAMES}
         self.notes = Notes(self.log)
 

@@ -29,23 +29,35 @@ def replay(content: bytes, changes: Iterable[Change]) -> bytes:
 def torn(content: bytes, changes: Sequence[Change], chance: Random, *, junk: bool = False) -> bytes:
     """Return a content of which each sector is as it was after some of the changes that touch it.
 
+    A truncation has happened as a whole or has not: file systems change the size of a file in one step.
     With `junk`, a few of the sectors hold noise in the bytes that were being written.
     """
+    ends = [n for n, change in enumerate(changes) if change.data is None]
+    happened = chance.randint(0, len(ends))
+    at = 0
+    for end in ends[:happened]:
+        content = replay(_torn(content, changes[at:end], chance, junk=False), [changes[end]])
+        at = end + 1
+    last = ends[happened] if happened < len(ends) else len(changes)
+    return _torn(content, changes[at:last], chance, junk=junk)
+
+
+def _torn(content: bytes, writes: Sequence[Change], chance: Random, *, junk: bool) -> bytes:
+    """Return a content of which each sector has seen some of the writes."""
+    writes = [write for write in writes if write.data]
+    if not writes:
+        return content
     size = chance.choice(SECTORS)
-    touches = _touches(content, changes, size)
-    if not touches:
-        return replay(content, changes)
     now, sizes, seen = bytearray(content), [len(content)], Counter[int]()
-    chosen = _chosen(touches, chance)
+    chosen = _chosen(Counter(n for write in writes for n in _touched(write, size)), chance)
     kept: dict[int, bytes] = {}
-    for change in changes:
-        touched = _touched(len(now), change, size)
-        for sector in touched:
+    for write in writes:
+        for sector in _touched(write, size):
             if not seen[sector] and not chosen[sector]:
                 kept[sector] = bytes(now[sector * size : (sector + 1) * size])
-        enact(now, change)
+        enact(now, write)
         sizes.append(len(now))
-        for sector in touched:
+        for sector in _touched(write, size):
             seen[sector] += 1
             if seen[sector] == chosen[sector]:
                 kept[sector] = bytes(now[sector * size : (sector + 1) * size])
@@ -56,7 +68,7 @@ def torn(content: bytes, changes: Sequence[Change], chance: Random, *, junk: boo
         whole = piece.ljust(size, b"\0")[: max(0, length - at)]
         found[at : at + len(whole)] = whole
     if junk:
-        _spoil(found, changes, size, chance)
+        _spoil(found, writes, size, chance)
     return bytes(found)
 
 
@@ -70,23 +82,10 @@ def enact(content: bytearray, change: Change) -> None:
     content[change.offset : change.offset + len(change.data)] = change.data
 
 
-def _touched(length: int, change: Change, size: int) -> range:
-    """The sectors that a change of a file of `length` bytes touches."""
-    if change.data is None:
-        begin, end = sorted((change.offset, length))
-    else:
-        begin, end = change.offset, change.offset + len(change.data)
-    return range(begin // size, (end + size - 1) // size)
-
-
-def _touches(content: bytes, changes: Iterable[Change], size: int) -> Counter[int]:
-    """How many changes touch each sector."""
-    length, touches = len(content), Counter[int]()
-    for change in changes:
-        touches.update(_touched(length, change, size))
-        end = change.offset + len(change.data or b"")
-        length = change.offset if change.data is None else max(length, end)
-    return touches
+def _touched(write: Change, size: int) -> range:
+    """The sectors that a write touches."""
+    end = write.offset + len(write.data or b"")
+    return range(write.offset // size, (end + size - 1) // size)
 
 
 def _chosen(touches: Counter[int], chance: Random) -> dict[int, int]:

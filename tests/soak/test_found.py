@@ -12,10 +12,12 @@ from random import Random
 import pytest
 
 from hcall_server.nvram.mark import FileMark
+from hcall_server.nvram.seam import NvramError
 from hcall_server.nvram.sqlite import SqliteNvram
 from tests.soak.crash_states import lay_out
 from tests.soak.disk import Disk
 from tests.soak.nth import ROOT
+from tests.soak.nth_faults import SqliteFault
 from tests.soak.nvram_program import genuine
 from tests.soak.recording import NOTHING, Accident, build, events, recorded
 
@@ -42,7 +44,8 @@ class Story:
         given = map(str, (self.root / "nvram.sqlite", self.log, first, commits, end))
         with recorded(self.library, self.root, self.log, accident):
             done = subprocess.run([*program, *given], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == (-signal.SIGKILL if end == "die" else 0) or any(accident), done.stderr
+        expected = {"die": -signal.SIGKILL, "spoil": 1}.get(end, 0)
+        assert done.returncode == expected or any(accident), done.stderr
 
     def crashes(self, seed: int, states: int = 15) -> Iterator[tuple[Path, int]]:
         """Yield crash states, with the last number that was confirmed."""
@@ -69,36 +72,60 @@ class Story:
         return confirmed
 
 
-def test_a_start_makes_durable_what_it_has_read(tmp_path: Path, library: Path) -> None:
+def test_a_start_makes_durable_what_it_has_read(soak_folder: Path, library: Path) -> None:
     """R-21, R-22: a kill in place of the sync of the log, a start that reads it all the same, a power cut.
 
     The start confirmed what it had read, and noted it in the high-water mark. The power cut took it away,
     and the next start refused the file as an older copy.
     """
-    story = Story(tmp_path, library)
+    story = Story(soak_folder, library)
     story.process(1, 3, "die")
     story.process(4, 0)
     assert story.judge(1) == 3, "the start has read what was not durable"
 
 
+def test_a_start_does_not_trust_a_log_whose_sync_has_failed(soak_folder: Path, library: Path) -> None:
+    """R-21, R-22: the start reads the commit that failed, and folds it into the file.
+
+    What the disk has of the log ends before it, and hid the newer file after a power cut.
+    """
+    story = Story(soak_folder, library)
+    story.process(1, 1)
+    story.process(2, 2, "spoil")
+    story.process(4, 0)
+    assert story.judge(1) == 3, "the start has read the commit that failed"
+
+
 @pytest.mark.parametrize("nth", range(1, 3))
-def test_a_folder_that_can_not_be_synced(tmp_path: Path, library: Path, nth: int) -> None:
+def test_a_folder_that_can_not_be_synced(soak_folder: Path, library: Path, nth: int) -> None:
     """R-21, R-23: SQLite ignores it, and a power cut took the whole log away with all that was confirmed."""
-    story = Story(tmp_path, library)
+    story = Story(soak_folder, library)
     story.process(1, 1, "close")
     story.process(2, 2, accident=Accident(fail_folder_sync=nth))
     story.judge(nth)
 
 
-def test_a_start_keeps_a_slot_of_the_mark(tmp_path: Path, library: Path) -> None:
+def test_a_start_keeps_a_slot_of_the_mark(soak_folder: Path, library: Path) -> None:
     """R-21: the newest slot was read, but a killed server had never synced it; a start wrote the other one.
 
     A power cut then left neither, and the next start was refused.
     """
-    story = Story(tmp_path, library)
+    story = Story(soak_folder, library)
     story.process(1, 4, "mark")
     story.process(9, 4, "mark")
     for path, confirmed in story.crashes(1):
         slots = [each for each in FileMark(path).slots() if genuine(each)]
         assert slots, "no slot is readable"
         assert max(map(int, slots)) >= confirmed
+
+
+def test_a_commit_that_fails_right_after_its_begin(tmp_path: Path) -> None:
+    """R-23: the transaction was left open, and every later commit was refused."""
+    fault = SqliteFault("SQLITE_IOERR", after=True)
+    with fault.connections():
+        nvram = SqliteNvram(tmp_path / "nvram.sqlite")
+        with fault.armed(1), pytest.raises(NvramError):
+            nvram.commit({"system": b"1"})
+        nvram.commit({"system": b"2"})
+        assert nvram.load() == {"system": b"2"}
+        nvram.close()

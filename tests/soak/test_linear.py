@@ -95,7 +95,7 @@ def test_a_round_may_end_in_several_states() -> None:
 
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
-def test_a_sample_of_racing_calls(tmp_path: Path, soak_seed: str) -> None:
+def test_a_sample_of_racing_calls(soak_folder: Path, soak_seed: str) -> None:
     """R-01, R-04, R-07, R-20: every answer of racing h-calls fits one order of all of them."""
-    figures = linearizability(Place(tmp_path, soak_seed, 0.005))
+    figures = linearizability(Place(soak_folder, soak_seed, 0.005))
     assert figures["pairs that overlap"] > figures["rounds"]

@@ -16,24 +16,24 @@ RUNS = {"codec": 1000, "image": 2000, "recovery": 400, "updates": 150}
 
 
 @pytest.mark.process
-def test_a_sample_of_kills(tmp_path: Path, soak_seed: str) -> None:
+def test_a_sample_of_kills(soak_folder: Path, soak_seed: str) -> None:
     """R-01, R-04, R-14, R-20, R-21, R-22: four partitions, a console, kill -9."""
-    figures = kills(Place(tmp_path, soak_seed, 0.0025))
+    figures = kills(Place(soak_folder, soak_seed, 0.0025))
     assert figures["kills"] >= 2
     assert figures["stores judged"] >= 4
 
 
 @pytest.mark.process
-def test_a_sample_of_crash_states(tmp_path: Path, soak_seed: str) -> None:
+def test_a_sample_of_crash_states(soak_folder: Path, soak_seed: str) -> None:
     """R-20 to R-22: a start on whatever a power cut may leave of a recorded disk."""
-    figures = power_cuts(Place(tmp_path, soak_seed, 0.01))
+    figures = power_cuts(Place(soak_folder, soak_seed, 0.01))
     assert figures["states: lost news"] > 50
 
 
 @pytest.mark.process
-def test_a_sample_of_faults_and_cancellations(tmp_path: Path) -> None:
+def test_a_sample_of_faults_and_cancellations(soak_folder: Path) -> None:
     """R-21 to R-23: after each of them the next start works, and nothing that was confirmed is lost."""
-    figures = nth_faults(Place(tmp_path, "", 0.04))
+    figures = nth_faults(Place(soak_folder, "", 0.04))
     assert min(figures.values()) >= 1
     assert figures["flush, os EIO"] > 5, "SQLite's own calls are among them"
 
