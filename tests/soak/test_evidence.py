@@ -1,0 +1,92 @@
+"""docs/evidence.md is true: its commands are those of the Makefile, its figures those of full runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.soak.__main__ import parsed
+from tests.soak.parts import KILLS, PARTS, ROUNDS, RUNS, STATES
+from tests.spec.markdown import ROOT
+
+PAGE = (ROOT / "docs" / "evidence.md").read_text("utf-8")
+COMMANDS = re.findall(r"^    (make soak[^\n]*?)(?:  .*)?$", PAGE, re.MULTILINE)
+TOLD = {part["part"]: part for part in map(json.loads, re.findall(r'^\{"part".*\}$', PAGE, re.MULTILINE))}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_page(command: str) -> None:
+    """`make` makes a command of each, and that one takes its arguments."""
+    shown = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", *shlex.split(command)[1:]],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    (program,) = (line for line in shown.splitlines() if "-m tests.soak" in line)
+    words = shlex.split(program)
+    given = parsed(words[words.index("tests.soak") + 1 :])
+    assert set(given.parts) <= PARTS.keys()
+    assert 0 < given.scale <= 1
+
+
+def test_every_part_has_its_figures() -> None:
+    """The page has the line of a run of each part, and the command with the seed of that run."""
+    assert TOLD.keys() == PARTS.keys()
+    given = [
+        parsed(shlex.split(shlex.split(command)[2].removeprefix("SOAK_ARGS="))) for command in COMMANDS[3:]
+    ]
+    assert {(*each.parts,) for each in given} == {(name,) for name in PARTS}
+    for each in given:
+        assert each.parts == ["nth-faults"] or TOLD[each.parts[0]]["seed"] == each.seed
+
+
+def test_the_figures_are_those_of_their_scale() -> None:
+    """None of them is smaller than its share of the full figure in the code."""
+    scale = {name: told["scale"] for name, told in TOLD.items()}
+    states = sum(number for name, number in TOLD["power-cuts"].items() if name.startswith("states"))
+    assert TOLD["kills"]["kills"] >= KILLS * scale["kills"]
+    assert states >= STATES * scale["power-cuts"]
+    assert TOLD["linearizability"]["rounds"] == ROUNDS * scale["linearizability"]
+    for name, runs in RUNS.items():
+        assert TOLD["fuzzing"][f"{name}: runs"] >= runs * scale["fuzzing"]
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_a_run_of_the_command(soak_folder: Path) -> None:
+    """A part prints its line and leaves nothing."""
+    command = [sys.executable, "-m", "tests.soak", "linearizability", "--scale", "0.001", "--seed", "9"]
+    done = subprocess.run(
+        [*command, "--keep", str(soak_folder)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    told = json.loads(done.stdout)
+    assert (told["part"], told["rounds"], told["seed"]) == ("linearizability", ROUNDS // 1000, "9")
+    assert list(soak_folder.iterdir()) == []
+
+
+def test_a_part_that_fails_says_how_to_repeat_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The seed, the command, and the place of what it left."""
+    from tests.soak import __main__ as soak
+
+    def broken(place: object) -> dict[str, int]:
+        raise AssertionError("a promise is broken")
+
+    monkeypatch.setitem(PARTS, "kills", broken)
+    assert soak.main(["kills", "linearizability", "--seed", "5", "--keep", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert "a promise is broken" in told
+    assert "make soak SOAK_ARGS='kills --seed 5' SOAK_SCALE=1" in told
+    assert str(tmp_path / "kills") in told
+
+
+def test_a_part_that_is_not_there() -> None:
+    """A wrong name ends the command before anything runs."""
+    with pytest.raises(SystemExit):
+        parsed(["kill"])
