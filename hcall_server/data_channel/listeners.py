@@ -8,7 +8,7 @@ answers OPEN with status 3.
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from os.path import samestat
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +21,7 @@ from hcall_abi.rules import service as rules
 from hcall_server.data_channel.connection import Connection
 from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.reaper import reap
-from hcall_server.data_channel.sockets import bound_path, listen_unix
+from hcall_server.data_channel.sockets import bound_path, listen_unix, remove_quietly
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine import logs
 from hcall_server.machine.noise import PeerLog
@@ -108,7 +108,11 @@ class Listeners:
         if partition.name in self._own or partition.name in self._passed:
             return
         path = self.path(partition.name)
-        listener = _Listener(listen_unix(path), partition, path)
+        with ExitStack() as undo:
+            listening = undo.enter_context(listen_unix(path))
+            undo.callback(remove_quietly, path)
+            listener = _Listener(listening, partition, path)
+            undo.pop_all()
         self._own[partition.name] = listener
         self._start(listener)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -43,6 +44,9 @@ class AccessKeys:
         try:
             replace_private(self._path(name), shown)
         except OSError as error:
+            if found is None:  # a partition that is not made leaves no key
+                with contextlib.suppress(OSError):
+                    self._path(name).unlink(missing_ok=True)
             if scarce := scarcity_of(error):
                 raise scarce from None
             message = f"the access key of {name} can't be written: {error.strerror}"

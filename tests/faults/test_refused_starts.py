@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hcall_server.machine import logs
-from hcall_server.nvram.names import SYSTEM
+from hcall_server.nvram.names import COMMIT, SYSTEM
 from swpks.cli.main import main
 from swpks.testing import ServerProcess
 from tests.faults.conftest import Serve
@@ -66,9 +66,14 @@ CASES = {
     ),
     "nvram no database": (put_file("nvram.sqlite", lambda nvram: b"x" * 8192), STORAGE, "is damaged"),
     "mark damaged": (
-        put_file("nvram.sqlite-mark", lambda mark: flipped(mark, 9)),
+        put_file("nvram.sqlite-mark", lambda mark: bytes(len(mark))),
         STORAGE,
-        "-mark is damaged",
+        "no high-water mark of this system",
+    ),
+    "commit record missing": (
+        lambda state: put(state, {COMMIT: None}),
+        STORAGE,
+        "the commit record is missing",
     ),
     "state open to others": (lambda state: state.chmod(0o755), OPERATOR, "mode 0755"),
 }
@@ -112,7 +117,7 @@ def test_the_card_of_another_system(serve: Serve, sound: Path, tmp_path: Path) -
     before = contents(state)
     done = ServerProcess(state).run("serve", "--state", str(state))
     assert done.returncode == STORAGE
-    assert b"the system record: does not authenticate" in done.stderr
+    assert b"the commit record does not authenticate" in done.stderr
     assert b"Traceback" not in done.stderr
     assert contents(state) == before
     (state / CARD).write_bytes(own)

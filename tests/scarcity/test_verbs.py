@@ -17,6 +17,7 @@ from hcall_abi.rules.catalogue import RULES
 from hcall_server.data_channel.listeners import KeyFiles, Listeners
 from hcall_server.machine.machine import Machine
 from hcall_server.platform.partition import Partition
+from hcall_server.platform.profile import PartitionProfile
 from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
@@ -66,10 +67,10 @@ class Console:
         os.umask(mask)
         return {
             "partitions": {
-                name: (found.power, found.profile, self.plan(found))
+                name: (found.power, found.ipl_count, uncounted(found), self.plan(found))
                 for name, found in machine.system.partitions.items()
             },
-            "sockets": sorted(each.name for each in self._folder.iterdir()),
+            "files": sorted(str(each.relative_to(self._folder)) for each in self._folder.rglob("*")),
             "paths": machine.transport.paths,
             "mask": mask,
         }
@@ -83,7 +84,8 @@ class Console:
 @asynccontextmanager
 async def console(folder: Path, keys: KeyFiles | None = None) -> AsyncIterator[Console]:
     """A console of a machine with the partitions `on` and `off`."""
-    listeners = Listeners(folder, keys or AccessKeys(folder))
+    (folder / "keys").mkdir(exist_ok=True)
+    listeners = Listeners(folder, keys or AccessKeys(folder / "keys"))
     seams = simulated_seams(transport=listeners, entropy=Chance())
     wishes = tuple(PartitionSettings.of(name, 8) for name in ("on", "off"))
     machine = assemble(seams, Settings(firmware="FW1110", partition=wishes))
@@ -142,6 +144,11 @@ async def test_a_socket_that_could_not_be_removed_is_no_obstacle(tmp_path: Path)
         assert (tmp_path / "on.sock").is_socket()
 
 
+def uncounted(partition: Partition) -> PartitionProfile:
+    """The profile but for its count: a number may be left out, and no IPL has it."""
+    return partition.profile._replace(ipl_count=0)
+
+
 class BrokenKeys(AccessKeys):
     """Key files whose folder takes no file of a new partition."""
 
@@ -159,7 +166,8 @@ class BrokenKeys(AccessKeys):
 @pytest.mark.parametrize("number", NUMBERS, ids=[errno.errorcode[each] for each in NUMBERS])
 async def test_a_partition_without_its_key_is_not_made(number: int, tmp_path: Path) -> None:
     """R-30: whatever the access key raises, there is no partition afterwards; its number is free again."""
-    keys = BrokenKeys(tmp_path, number)
+    (tmp_path / "keys").mkdir()
+    keys = BrokenKeys(tmp_path / "keys", number)
     async with console(tmp_path, keys) as there:
         before = there.look()
         demand_problem(await there.ask("create"), NUMBERS[number])
