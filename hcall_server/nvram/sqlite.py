@@ -81,8 +81,7 @@ class SqliteNvram:
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             with self._translated("corrupt", opening=True):
-                level = self._take_possession()
-                number = self._old_number() if level == 1 else None
+                number = self._take_possession()
                 self._settle()
             self.mark = self._open_mark(number)
             self._place = _Place(path)
@@ -162,23 +161,27 @@ class SqliteNvram:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
 
-    def _take_possession(self) -> int:
-        """Lock the file, make or check what is in it, and return its level."""
+    def _take_possession(self) -> int | None:
+        """Lock the file, and make or check what is in it.
+
+        Returns the number that a mark of level 1 may not be above: that of a file of level 1, 0 for a file
+        that was made now.  None for a file of a later level, which has no such mark.
+        """
         for pragma in _PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
         found = dict(self._connection.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL"))
         application, level = self._pragma("application_id"), self._pragma("user_version")
         if not found and not application:
             self._make_schema()
-            level = SCHEMA_LEVEL
-        elif application != APPLICATION_ID:
+            return 0
+        if application != APPLICATION_ID:
             raise self._corrupt("it is not an NVRAM file")
-        elif level not in _SCHEMAS:
+        if level not in _SCHEMAS:
             raise self._corrupt(f"it has level {level} where this release knows level {SCHEMA_LEVEL}")
-        elif found != _SCHEMAS[level]:
+        if found != _SCHEMAS[level]:
             raise self._corrupt("its tables are not those of its level")
         self._check_integrity()
-        return int(level)
+        return self._old_number() if level == 1 else None
 
     def _settle(self) -> None:
         """Make durable what was read from the log.
@@ -235,7 +238,7 @@ class SqliteNvram:
     def _open_mark(self, number: int | None) -> FileMark:
         """Return the high-water mark.
 
-        For a file of level 1, `number` is that of its last commit: a mark of level 1 may not be above it.
+        A mark of level 1 may not be above `number`; None: there is no such mark.
         """
         path = _beside(self._path, "-mark")
         mark = FileMark(path)

@@ -106,6 +106,14 @@ class Partition:
         if self._profile.ipl_count == self._ipl_count:
             self._profile = self._profile._replace(ipl_count=(self._ipl_count + 1) % IPL_COUNT_LIMIT)
 
+    def count_on(self, missing: int) -> None:
+        """Leave out IPL counts that may have been used, and clear the latch: the store is an older one."""
+        self._ipl_count = (self._ipl_count + missing) % IPL_COUNT_LIMIT
+        attributes = self.attributes.with_numbers({LATCH: 0})
+        self._profile = self._profile._replace(ipl_count=self._ipl_count, attributes=attributes)
+        if self.keystore:
+            self.keystore.contents.touch()
+
     def power_on(self) -> None:
         """Activate the partition, which is an IPL."""
         self._take(PowerEvent.POWER_ON)

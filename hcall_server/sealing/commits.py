@@ -13,7 +13,7 @@ as the records that it lists.
     the record is older than the mark   the whole of NVRAM was put back: the start is refused
 
 The list is kept as its bytes, sorted, and an entry is patched in its place: with 1,000 partitions a commit
-costs some 25 microseconds.  A hash tree would save the MAC over the whole list; at this size it gains
+costs some 35 microseconds.  A hash tree would save the MAC over the whole list; at this size it gains
 nothing.  The entries hold tags and no digests: a tag of AES-GCM under a key used once is as good a
 name of its blob as a digest, and costs no second pass over 64 KiB.
 """

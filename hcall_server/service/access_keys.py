@@ -44,13 +44,19 @@ class AccessKeys:
         try:
             replace_private(self._path(name), shown)
         except OSError as error:
-            if found is None:  # a partition that is not made leaves no key
-                with contextlib.suppress(OSError):
-                    self._path(name).unlink(missing_ok=True)
+            self._put_back(name, found)
             if scarce := scarcity_of(error):
                 raise scarce from None
             message = f"the access key of {name} can't be written: {error.strerror}"
             raise StorageError(rules.ACCESS_KEY_STORED, message) from None
+
+    def _put_back(self, name: str, content: bytes | None) -> None:
+        """Undo a write that failed when the file had its name already, such as at the sync of the folder."""
+        with contextlib.suppress(OSError):
+            if content is None:
+                self._path(name).unlink(missing_ok=True)
+            else:
+                replace_private(self._path(name), content)
 
     def known(self, name: str) -> bytes | None:
         """Return the key in the file of a partition, None where there is no file.

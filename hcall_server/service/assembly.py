@@ -77,6 +77,8 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
     recover_left_over(system, stored.records, OldSealer(stored.identity), before.roster)
     _check_total(system)
     machine = _machine(system, nvram, stored, seams, settings)
+    if stored.missing:
+        _count_on(machine, stored.missing)
     for wish in settings.partition:
         _fulfil(machine, wish)
     if SystemRecord.of(system) != before:
@@ -119,6 +121,18 @@ def _machine(
         clock=seams.clock,
         limits=settings.limits,
     )
+
+
+def _count_on(machine: Machine, missing: int) -> None:
+    """Go on with older records: contents went back, counters and the latch never do.
+
+    Each IPL took a commit, so there were at most as many IPLs as commits are missing.
+    """
+    for partition in machine.system.partitions.values():
+        if not partition.refused:
+            partition.count_on(missing)
+            machine.encryptor.changed(partition)
+    machine.encryptor.system_changed(machine.system)
 
 
 def _check_total(system: ManagedSystem) -> None:

@@ -1,9 +1,9 @@
 """What a machine has from its last life: the anchor card and NVRAM, checked against each other.
 
     card     NVRAM                        so it is
-    -        empty                        a new system
+    -        empty                        a new system, if the high-water mark was never written
     -        records of partitions        refused: the card is lost
-    level 1  empty                        a new system whose first start was cut short
+    level 1  empty                        the same: a first start that was cut short
     level 1  records of level 1           converted, in one commit
     level 2  a genuine commit record      gone on with, if it is not older than the high-water mark
     level 2  no commit record             refused: records were lost, and this is never a new system
@@ -26,6 +26,7 @@ from hcall_server.nvram.names import COMMIT, SYSTEM
 from hcall_server.nvram.seam import Nvram, NvramError
 from hcall_server.platform.identity import SEALED_LEVEL, SystemIdentity
 from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, SystemRecord, seal_system
+from hcall_server.sealing.commits import MARK_SIZE
 from hcall_server.sealing.level_1 import OldSealer
 from hcall_server.writeback.commits import Commits
 from hcall_server.writeback.convert import converted
@@ -34,13 +35,22 @@ Records = Mapping[str, bytes]
 _OF_A_FIRST_START = {SYSTEM, COMMIT}
 
 
+UNKNOWN_COMMITS = 1 << 16
+"""Stands for the commits that older records lack, where no mark tells how many there were."""
+
+
 class Stored(NamedTuple):
-    """A system as it is stored: who it is, its records, and what will commit the next ones."""
+    """A system as it is stored: who it is, its records, and what will commit the next ones.
+
+    `missing` is how many commits the records lack, if older ones were accepted; each partition has to count
+    on by as many IPLs before it is served.
+    """
 
     identity: SystemIdentity
     sealer: Sealer
     records: Records
     commits: Commits
+    missing: int = 0
 
     @property
     def commit(self) -> CommitRecord:
@@ -79,15 +89,19 @@ class Opening:
         if identity is None:
             if records.keys() - _OF_A_FIRST_START:
                 raise _lost(f"the {self._card.name} is missing", records)
-            return self._begun(SystemIdentity.make(self._entropy), first)
+            return self._begun(SystemIdentity.make(self._entropy), first, records)
         if COMMIT in records:
             return self._continued(identity, records)
         if identity.sealed_level >= SEALED_LEVEL:
             message = f"the commit record is missing, and NVRAM holds {len(records)} other records"
             raise StorageError(rules.COMMIT_RECORD, message)
-        return self._converted(identity, records) if records else self._begun(identity, first)
+        if records:
+            return self._converted(identity, records)
+        return self._begun(identity, first, records)
 
-    def _begun(self, identity: SystemIdentity, first: SystemRecord) -> Stored:
+    def _begun(self, identity: SystemIdentity, first: SystemRecord, records: Records) -> Stored:
+        if not records:
+            self._demand_no_mark()
         sealer = Sealer(identity, self._entropy)
         return self._committed(identity, sealer, {SYSTEM: seal_system(sealer, first)})
 
@@ -113,37 +127,52 @@ class Opening:
     def _continued(self, identity: SystemIdentity, records: Records) -> Stored:
         authority = CommitAuthority(identity.root_key)
         commits = Commits(self._nvram, authority, authority.decode(records[COMMIT]))
-        self._check_age(identity, authority, commits)
+        missing = self._check_age(identity, authority, commits)
         if identity.sealed_level < SEALED_LEVEL:  # a conversion that was cut short after its commit
             self._card.write(identity._replace(sealed_level=SEALED_LEVEL))
-        return Stored(identity, Sealer(identity, self._entropy), records, commits)
+        return Stored(identity, Sealer(identity, self._entropy), records, commits, missing)
 
-    def _check_age(self, identity: SystemIdentity, authority: CommitAuthority, commits: Commits) -> None:
-        """Compare the last commit with the high-water mark, and make the mark durable again."""
+    def _check_age(self, identity: SystemIdentity, authority: CommitAuthority, commits: Commits) -> int:
+        """Compare the last commit with the high-water mark, and make the mark durable again.
+
+        Returns how many commits are missing, 0 unless older records are accepted.  The mark stays above
+        these until the next commit: a start that is cut short before it is refused again.
+        """
         slots = enumerate(self._nvram.mark.slots())
         marked = {slot: number for slot, each in slots if (number := authority.marked(each)) is not None}
         newest = max(marked, key=marked.__getitem__, default=None)
+        missing = 0
         if newest is None:
-            self._demand_mark(identity)
+            missing = self._unmarked(identity, commits)
         elif marked[newest] > commits.last.number:
-            self._demand_age(marked[newest], commits)
+            missing = self._older(marked[newest], commits)
         self._nvram.mark.settle(authority.mark(commits.last.number), newest)
+        return missing
 
-    def _demand_mark(self, identity: SystemIdentity) -> None:
-        if identity.sealed_level >= SEALED_LEVEL and not self._accept_older:
+    def _demand_no_mark(self) -> None:
+        """Refuse empty NVRAM whose mark was written: its records were lost, and it is no new system."""
+        if any(len(slot) == MARK_SIZE for slot in self._nvram.mark.slots()):
+            reason = "it is empty, but its high-water mark says that there were commits"
+            message = f"NVRAM: {reason}: put NVRAM and its mark back together"
+            raise NvramError("corrupt", message, rules.NVRAM_AGE)
+
+    def _unmarked(self, identity: SystemIdentity, commits: Commits) -> int:
+        if identity.sealed_level < SEALED_LEVEL:
+            return 0  # a conversion that was cut short before its mark
+        if not self._accept_older:
             reason = "it has no high-water mark of this system, so it may be an older copy"
             raise NvramError("corrupt", f"NVRAM: {reason}", rules.NVRAM_MARK)
+        commits.last = commits.last._replace(number=commits.last.number + UNKNOWN_COMMITS)
+        return UNKNOWN_COMMITS
 
-    def _demand_age(self, noted: int, commits: Commits) -> None:
-        """Refuse older records; where they are accepted, count on from the mark: counters never go back."""
+    def _older(self, noted: int, commits: Commits) -> int:
+        """Refuse older records; where they are accepted, count on from the mark."""
         found = commits.last.number
         if not self._accept_older:
             reason = f"its last commit is {found}, but {noted} was confirmed: it is damaged or an older copy"
             raise NvramError("corrupt", f"NVRAM: {reason}", rules.NVRAM_AGE)
         commits.last = commits.last._replace(number=noted)
-        commit = commits.prepared({})
-        self._nvram.commit(commit.changes)
-        commits.done(commit)
+        return noted - found
 
 
 def _lost(what: str, records: Records) -> StorageError:

@@ -62,7 +62,8 @@ def recover_partitions(
 
     `roster` is that of the system record: it names partitions whose own records do not.
     """
-    listed = {UUID(bytes=record) for record in commit.records if record != _SYSTEM_ID}
+    ids = (UUID(bytes=record) for record in commit.records)
+    listed = {each for each in ids if each.version is not None}  # all other records are listed by their names
     found = {uuid for name in records if (uuid := parse_partition(name))}
     recovery = _Recovery(system, records, commit, sealer, listed | found, roster)
     recovery.bring_back_all()

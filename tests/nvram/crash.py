@@ -73,7 +73,10 @@ def stored(path: Path, *, accept_older: bool = False) -> Stored:
     """What a server finds in a file of a system that has been started before."""
     nvram = SqliteNvram(path)
     try:
-        return opening(MemoryCard(IDENTITY), nvram, accept_older=accept_older).open(SystemRecord("", 0))
+        found = opening(MemoryCard(IDENTITY), nvram, accept_older=accept_older).open(SystemRecord("", 0))
+        if found.missing:
+            found.commits.prepared({}).run()
+        return found
     finally:
         nvram.close()
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from hcall_abi.console import AT_FIRST, ATTRIBUTES, ConsoleAttributes
 from hcall_abi.consumers import SecureBoot
@@ -20,12 +19,10 @@ from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.nvram.names import COMMIT, SYSTEM, partition_name
 from hcall_server.platform.partition import Partition
-from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.state import State
 from swpks.testing.seams import simulated_seams
-from tests.service.folder import assembled
 
 
 class Stored:
@@ -178,6 +175,36 @@ async def test_a_cleared_nvram_is_never_a_new_system(stored: Stored) -> None:
         assert caught.value.rule.id == "commit.record"
 
 
+async def test_accepted_older_records_put_back_contents_and_no_counter(stored: Stored) -> None:
+    """R-22: IPL counts go on, the used-up latch stays off, and a start that is cut short is refused again."""
+    latch = "keystore_signed_updates_without_verification"
+    armed = PartitionSettings("a", {"keystore_kbytes": 8, "keystore_signed_updates": 1, latch: 1})
+    machine = await stored.start(armed)
+    older = dict(stored.nvram.records)
+    for _ in range(3):
+        machine.system.power_on("a")
+        machine.encryptor.changed(machine.system.find("a"))
+        assert await machine.encryptor.flush()
+        machine.system.power_off("a")
+    used = machine.system.find("a").ipl_count
+    slots = list(stored.nvram.mark.held)
+    for lost in (False, True):
+        stored.nvram.records = dict(older)
+        stored.nvram.mark.held = [b"", b""] if lost else list(slots)
+        seams = simulated_seams(nvram=stored.nvram, card=stored.card)
+        assemble(seams, Settings(), accept_older=True)  # the power fails before anything is flushed
+        with pytest.raises(StorageError) as caught:
+            await stored.start()
+        assert caught.value.rule.id == "nvram.age"
+        machine = assemble(seams, Settings(), accept_older=True)
+        partition = machine.system.find("a")
+        assert partition.attributes.numbers[latch] == 0
+        partition.power_on()
+        assert partition.ipl_count > used
+        assert await machine.encryptor.flush()
+        assert (await stored.start()).system.find("a").attributes.numbers[latch] == 0
+
+
 async def test_a_total_below_what_is_stored_stops_the_start(stored: Stored) -> None:
     """R-34: neither a smaller total nor a smaller level lets the keystores outgrow the system."""
     await stored.start(PartitionSettings.of("a", 64), PartitionSettings.of("b", 64))
@@ -197,87 +224,6 @@ def test_a_machine_is_assembled_outside_of_any_loop() -> None:
     machine = assemble(simulated_seams(), Settings(partition=(PartitionSettings.of("a", 8),)))
     assert machine.encryptor.pending
     assert not machine.system.find("a").running
-
-
-def test_a_key_file_is_a_copy_for_clients(tmp_path: Path) -> None:
-    """It is written where it is missing or holds something else; anything but a private file is refused."""
-    keys, path = AccessKeys(tmp_path), tmp_path / "a.key"
-    key, other = bytes(range(32)), bytes(32)
-    assert keys.known("a") is None
-    keys.publish("a", key)
-    before = path.stat().st_ino
-    keys.publish("a", key)
-    assert (path.stat().st_ino, path.read_text(), keys.known("a")) == (before, key.hex() + "\n", key)
-    assert key.hex() not in repr(keys)
-    keys.publish("a", other)
-    assert keys.known("a") == other
-    path.write_bytes(b"damaged")
-    keys.publish("a", key)
-    assert keys.known("a") == key
-    for content in (b"", b"zz" * 32, b"00" * 31, b"00" * 33, b"\xff" * 64):
-        path.write_bytes(content)
-        with pytest.raises(OperatorError, match="holds no access key"):
-            keys.known("a")
-
-
-@pytest.mark.parametrize("what", ["folder", "link", "fifo", "open to others"])
-def test_what_is_no_private_file_is_never_taken_for_a_key(tmp_path: Path, what: str) -> None:
-    """It is refused by name and left alone, and nobody waits for the other end of a fifo."""
-    keys, path = AccessKeys(tmp_path), tmp_path / "a.key"
-    if what == "folder":
-        path.mkdir(mode=0o700)
-    elif what == "link":
-        path.symlink_to(tmp_path / "nothing")
-    elif what == "fifo":
-        os.mkfifo(path, 0o600)
-    else:
-        path.touch(mode=0o640)
-    for request in (lambda: keys.known("a"), lambda: keys.publish("a", bytes(32))):
-        with pytest.raises(OperatorError, match=r"a\.key"):
-            request()
-
-
-def test_a_key_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """All or nothing: the old file stays."""
-    keys = AccessKeys(tmp_path)
-    keys.publish("a", bytes(32))
-    (tmp_path / "a.key.new").mkdir()
-    with pytest.raises(StorageError, match="the access key of a can't be written"):
-        keys.publish("a", bytes(range(32)))
-    assert keys.known("a") == bytes(32)
-
-
-def test_an_open_touches_no_key_file(tmp_path: Path) -> None:
-    """R-01: the key is in the record: a file spoiled later costs no connection, and a start mends it."""
-    wishes = Settings(partition=(PartitionSettings.of("a", 8),))
-    path = tmp_path / "state" / "access-keys" / "a.key"
-    with assembled(tmp_path / "state", wishes) as machine:
-        key = machine.system.find("a").access_key
-        assert trio.run(machine.encryptor.flush)
-        assert path.read_text() == key.hex() + "\n"
-        path.unlink()
-    with assembled(tmp_path / "state") as machine:
-        assert machine.system.find("a").access_key == key
-        assert path.read_text() == key.hex() + "\n"
-
-
-async def test_a_rotated_key_replaces_the_old_one(tmp_path: Path) -> None:
-    """Record and file have the new key, also after a restart; without the file nothing is rotated."""
-    wishes = Settings(partition=(PartitionSettings.of("a", 8),))
-    folder = tmp_path / "state" / "access-keys"
-    with assembled(tmp_path / "state", wishes) as machine:
-        first = machine.system.find("a").access_key
-        (folder / "a.key.new").mkdir()
-        with pytest.raises(StorageError, match="the access key of a can't be written"):
-            machine.rotate_key("a")
-        assert machine.system.find("a").access_key == first
-        (folder / "a.key.new").rmdir()
-        second = machine.rotate_key("a").access_key
-        assert second != first
-        assert await machine.encryptor.flush()
-    with assembled(tmp_path / "state") as machine:
-        assert machine.system.find("a").access_key == second
-        assert (folder / "a.key").read_text() == second.hex() + "\n"
 
 
 def test_one_state_has_one_server(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hcall_abi.consumers import SecureBoot
-from hcall_abi.errors import OperatorError
+from hcall_abi.errors import OperatorError, StorageError
 from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import Authorization, read_object
 from hcall_client.console import rotate_key
@@ -100,3 +100,32 @@ def test_a_key_file_that_holds_no_key_stops_the_conversion(tmp_path: Path, conte
     path.write_bytes(good)
     with assembled(state) as machine:
         assert machine.system.find("alpha").access_key.hex() == good.decode().strip()
+
+
+@pytest.mark.parametrize("with_card", [True, False], ids=["card", "no card"])
+@pytest.mark.parametrize("kind", ["level 1", "level 2"])
+def test_a_lost_database_is_no_new_system(tmp_path: Path, kind: str, with_card: bool) -> None:
+    """R-22: the mark says that there were commits; with the database put back, everything is there."""
+    state = old_state(tmp_path / "state", "89ecc72", "stopped")
+    if kind == "level 2":
+        with assembled(state):
+            pass
+    database, card = state / "nvram.sqlite", state / "anchor-card" / "anchor-card"
+    kept = {path: path.read_bytes() for path in (database, card)}
+    database.unlink()
+    if not with_card:
+        card.unlink()
+    for _ in range(2):
+        with pytest.raises(StorageError), assembled(state):
+            pass
+        database.unlink(missing_ok=True)
+    assert not card.exists() or card.read_bytes() == kept[card]
+    for path, content in kept.items():
+        path.write_bytes(content)
+        path.chmod(0o600)
+    with assembled(state) as machine:
+        assert [each.name for each in machine.system.partitions.values() if not each.refused] == [
+            "alpha",
+            "beta",
+            "gamma",
+        ]

@@ -1,0 +1,116 @@
+"""Access keys: in the partition's record, with a copy in a file for clients of TCP."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from hcall_abi.errors import OperatorError, StorageError, SwpksError
+from hcall_server import files
+from hcall_server.service.access_keys import AccessKeys
+from hcall_server.service.settings import PartitionSettings, Settings
+from tests.service.folder import assembled
+
+
+def test_a_key_file_is_a_copy_for_clients(tmp_path: Path) -> None:
+    """It is written where it is missing or holds something else; anything but a private file is refused."""
+    keys, path = AccessKeys(tmp_path), tmp_path / "a.key"
+    key, other = bytes(range(32)), bytes(32)
+    assert keys.known("a") is None
+    keys.publish("a", key)
+    before = path.stat().st_ino
+    keys.publish("a", key)
+    assert (path.stat().st_ino, path.read_text(), keys.known("a")) == (before, key.hex() + "\n", key)
+    assert key.hex() not in repr(keys)
+    keys.publish("a", other)
+    assert keys.known("a") == other
+    path.write_bytes(b"damaged")
+    keys.publish("a", key)
+    assert keys.known("a") == key
+    for content in (b"", b"zz" * 32, b"00" * 31, b"00" * 33, b"\xff" * 64):
+        path.write_bytes(content)
+        with pytest.raises(OperatorError, match="holds no access key"):
+            keys.known("a")
+
+
+@pytest.mark.parametrize("what", ["folder", "link", "fifo", "open to others"])
+def test_what_is_no_private_file_is_never_taken_for_a_key(tmp_path: Path, what: str) -> None:
+    """It is refused by name and left alone, and nobody waits for the other end of a fifo."""
+    keys, path = AccessKeys(tmp_path), tmp_path / "a.key"
+    if what == "folder":
+        path.mkdir(mode=0o700)
+    elif what == "link":
+        path.symlink_to(tmp_path / "nothing")
+    elif what == "fifo":
+        os.mkfifo(path, 0o600)
+    else:
+        path.touch(mode=0o640)
+    for request in (lambda: keys.known("a"), lambda: keys.publish("a", bytes(32))):
+        with pytest.raises(OperatorError, match=r"a\.key"):
+            request()
+
+
+def test_a_key_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """All or nothing: the old file stays."""
+    keys = AccessKeys(tmp_path)
+    keys.publish("a", bytes(32))
+    (tmp_path / "a.key.new").mkdir()
+    with pytest.raises(StorageError, match="the access key of a can't be written"):
+        keys.publish("a", bytes(range(32)))
+    assert keys.known("a") == bytes(32)
+
+
+def test_an_open_touches_no_key_file(tmp_path: Path) -> None:
+    """R-01: the key is in the record: a file spoiled later costs no connection, and a start mends it."""
+    wishes = Settings(partition=(PartitionSettings.of("a", 8),))
+    path = tmp_path / "state" / "access-keys" / "a.key"
+    with assembled(tmp_path / "state", wishes) as machine:
+        key = machine.system.find("a").access_key
+        assert trio.run(machine.encryptor.flush)
+        assert path.read_text() == key.hex() + "\n"
+        path.unlink()
+    with assembled(tmp_path / "state") as machine:
+        assert machine.system.find("a").access_key == key
+        assert path.read_text() == key.hex() + "\n"
+
+
+def test_a_key_file_whose_folder_cannot_be_synced_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rename has happened by then: the old key comes back, and a new partition leaves no key."""
+    keys = AccessKeys(tmp_path)
+    keys.publish("a", bytes(32))
+    calls: list[Path] = []
+
+    def failing_once(folder: Path) -> None:
+        calls.append(folder)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    for name, before in (("a", bytes(32)), ("new", None)):
+        calls.clear()
+        monkeypatch.setattr(files, "sync_folder", failing_once)
+        with pytest.raises(SwpksError):
+            keys.publish(name, bytes(range(32)))
+        assert keys.known(name) == before
+
+
+async def test_a_rotated_key_replaces_the_old_one(tmp_path: Path) -> None:
+    """Record and file have the new key, also after a restart; without the file nothing is rotated."""
+    wishes = Settings(partition=(PartitionSettings.of("a", 8),))
+    folder = tmp_path / "state" / "access-keys"
+    with assembled(tmp_path / "state", wishes) as machine:
+        first = machine.system.find("a").access_key
+        (folder / "a.key.new").mkdir()
+        with pytest.raises(StorageError, match="the access key of a can't be written"):
+            machine.rotate_key("a")
+        assert machine.system.find("a").access_key == first
+        (folder / "a.key.new").rmdir()
+        second = machine.rotate_key("a").access_key
+        assert second != first
+        assert await machine.encryptor.flush()
+    with assembled(tmp_path / "state") as machine:
+        assert machine.system.find("a").access_key == second
+        assert (folder / "a.key").read_text() == second.hex() + "\n"
