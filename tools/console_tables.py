@@ -9,7 +9,7 @@ from hcall_server.platform.power import TABLE, Objection, Power
 
 Lines = Iterator[tuple[object, ...]]
 
-ATTRIBUTE_HEAD = "attribute | values | at first | needs | since | in the sealed profile | what it does"
+ATTRIBUTE_HEAD = "attribute | values | at first | needs | since | in the partition record | what it does"
 
 
 def attributes() -> Lines:

@@ -71,7 +71,8 @@ async def serve_control(
                 # A thread, so that the data channel goes on meanwhile.
                 http = await trio.to_thread.run_sync(_load, machine)
             except Exception as error:
-                if failed != (failed := repr(error)):  # without a descriptor it fails ten times a second
+                before, failed = failed, repr(error)
+                if failed != before:  # without a descriptor it fails ten times a second
                     log.error("control.not_loaded", **_reason(error))
                 await _turn_away(listen_socket, error)
             else:
@@ -142,16 +143,19 @@ class _ControlListener:
 
     async def _next(self) -> trio.SocketStream:
         """Return the next connection; one that is gone before it is accepted does not count."""
-        logged = False
+        logged = given_up = False
         while True:
-            await wait_readable(self._socket)
+            if not given_up:  # else at once: a guest would take the descriptor during a wait
+                await wait_readable(self._socket)
+            given_up = False
             try:
                 accepted, _ = self._socket.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:
                 # Most likely too many open files: the data channel has them, and gives some back.
-                if self._reserve.give_up():
+                given_up = self._reserve.give_up()
+                if given_up:
                     continue
                 if not logged:  # ten lines a second would say nothing more
                     logged = True

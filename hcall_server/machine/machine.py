@@ -14,7 +14,7 @@ first wait until the IPL count is durable (`hcall_server.machine.ipls`): a serve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Protocol
 
 import trio
@@ -105,6 +105,7 @@ class Machine:
         self.faults: dict[int, Plan[BusyFault]] = {}
         """The fault plans of partitions that have one, by number."""
         self._log = logs.Log()
+        self._key_turn = trio.Lock()
 
     def __repr__(self) -> str:
         return f"Machine({self.system!r}, {len(self.sessions)} connections)"
@@ -261,13 +262,19 @@ class Machine:
     async def durable_rotate_key(self, name: str) -> Partition:
         """Give a partition a new access key that outlives a power cut: the old one never counts again.
 
-        StorageError if NVRAM does not store it in time: then it is in force, and stored as soon as possible.
+        StorageError if NVRAM does not store it in time: then the old key is in force, as before.
         """
-        partition = self.rotate_key(name)
-        with trio.move_on_after(PATIENCE):
-            if await self.encryptor.flush():
-                return partition
-        message = f"the new access key of {name} is in force, but NVRAM has not stored it yet"
+        async with self._key_turn:
+            before = self.system.find(name).access_key
+            partition = self.rotate_key(name)
+            with trio.move_on_after(PATIENCE):
+                if await self.encryptor.flush():
+                    return partition
+            partition.set_access_key(before)
+            with suppress(SwpksError):  # the next start mends the file
+                self.transport.publish_key(partition)
+            self._tell("partition.access_key_kept", partition)
+        message = f"NVRAM has not stored a new access key of {name}: the old one is in force"
         raise StorageError(storage.ACCESS_KEY_STORED, message)
 
     def set_faults(self, name: str, faults: Iterable[BusyFault]) -> Partition:

@@ -3,7 +3,7 @@
 The names and numbers are those of the real console where it has them.  Each attribute of a partition is
 one field of `ConsoleAttributes`, and the row of the field tells the rest.  Made from the rows are: the
 settings of a server, the bodies and views of the control channel with their OpenAPI schemas, the
-switches of the sealed profile, `swpks hmc set` and its output, and the table of the page.
+switches of the partition record, `swpks hmc set` and its output, and the table of the page.
 
 The verbs are in `hcall_abi.control`, the grammar of fault plans in `hcall_abi.faults`.  The values that a
 partition may have at a given moment are decided by its system; the rows here have all that exist.
@@ -43,7 +43,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 class AttributeRow(NamedTuple):
     """The row of one attribute.
 
-    `numbers` are those that it may have at all.  `sealed` is its place in the sealed profile
+    `numbers` are those that it may have at all.  `sealed` is its place in the partition record
     (spec/sealed.md#partition-record): the name of a field, or for a switch its bit of `attributes`.
     `words` are the names of its numbers, from 0 on.  `needs` is the h-call without which a firmware
     level does not have it, or another attribute without which it cannot be on.  `of_updates` marks

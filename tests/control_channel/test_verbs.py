@@ -350,3 +350,21 @@ async def test_a_power_on_that_fails_is_no_ipl(machine, client) -> None:
     answer = await client.post("/v1/partitions/lpar1/power-on")
     assert (answer.status_code, answer.json()["section"]) == (409, "spec/service.md#sockets")
     assert (await client.get("/v1/partitions/lpar1")).json() == before
+
+
+async def test_a_key_is_rotated_durably_or_not_at_all(machine, client) -> None:
+    """R-23: the answer comes once the new key is durable; while NVRAM refuses, the old one stays in force."""
+    await client.post("/v1/partitions", json={"name": "a"})
+    first = machine.system.find("a").access_key
+    machine.set_nvram_fault(NvramFault("full"))
+    answer = await client.post("/v1/partitions/a/rotate-key")
+    assert (answer.status_code, answer.json()["rule_id"]) == (503, "access-key.stored")
+    assert machine.system.find("a").access_key == first
+    assert await machine.encryptor.flush()
+    answer = await client.post("/v1/partitions/a/rotate-key")
+    second = machine.system.find("a").access_key
+    assert answer.status_code == 200
+    assert second != first
+    assert second.hex() not in answer.text
+    assert not machine.encryptor.pending
+    assert (await client.post("/v1/partitions/nobody/rotate-key")).status_code == 404

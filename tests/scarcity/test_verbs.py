@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[str, str, Any]] = {
     "power on": ("POST", "/v1/partitions/off/power-on", None),
     "power off": ("POST", "/v1/partitions/on/power-off", None),
     "ipl": ("POST", "/v1/partitions/on/ipl", None),
+    "rotate key": ("POST", "/v1/partitions/off/rotate-key", None),
     "attributes": ("PATCH", "/v1/partitions/off/attributes", {"secure_boot": 2}),
     "faults": ("PUT", "/v1/partitions/on/faults", {"faults": [{"hcall": "READ_OBJECT", "status": "H_BUSY"}]}),
     "nvram": ("PUT", "/v1/nvram/fault", {"trouble": "full"}),
@@ -71,6 +72,7 @@ class Console:
                 for name, found in machine.system.partitions.items()
             },
             "files": sorted(str(each.relative_to(self._folder)) for each in self._folder.rglob("*")),
+            "keys": {each.name: each.read_text() for each in (self._folder / "keys").iterdir()},
             "paths": machine.transport.paths,
             "mask": mask,
         }
