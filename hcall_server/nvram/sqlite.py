@@ -233,6 +233,8 @@ class SqliteNvram:
         rows = self._connection.execute("SELECT number FROM commits").fetchall()
         if len(rows) != 1 or not isinstance(rows[0][0], int):
             raise self._corrupt("it has no commit number")
+        if rows[0][0] and not self._connection.execute("SELECT count(*) FROM record").fetchone()[0]:
+            raise self._corrupt("it has had commits, and its records are gone")
         return rows[0][0]
 
     def _open_mark(self, number: int | None) -> FileMark:

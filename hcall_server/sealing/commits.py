@@ -72,6 +72,8 @@ _COMMIT = FixedLayout(COMMIT_HEADER)
 _MARK = FixedLayout(MARK)
 MARK_SIZE = _MARK.size
 _ENTRY_SIZE: int = ENTRY.sizeof()
+FIRST_SIZE = _COMMIT.size + _ENTRY_SIZE
+"""Bytes of the first commit record of a system: it lists the system record alone."""
 _GENERATION = slice(ENVELOPE_HEADER.sizeof() - 12, ENVELOPE_HEADER.sizeof() - 4)
 """Where an envelope has its generation: before the length, which ends the header."""
 _SHA256 = SHA256()

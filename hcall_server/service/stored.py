@@ -26,13 +26,13 @@ from hcall_server.nvram.names import COMMIT, SYSTEM
 from hcall_server.nvram.seam import Nvram, NvramError
 from hcall_server.platform.identity import SEALED_LEVEL, SystemIdentity
 from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, SystemRecord, seal_system
-from hcall_server.sealing.commits import MARK_SIZE
+from hcall_server.sealing.commits import FIRST_SIZE, MARK_SIZE
 from hcall_server.sealing.level_1 import OldSealer
 from hcall_server.writeback.commits import Commits
 from hcall_server.writeback.convert import converted
 
 Records = Mapping[str, bytes]
-_OF_A_FIRST_START = {SYSTEM, COMMIT}
+_FIRST = {SYSTEM, COMMIT}
 
 
 UNKNOWN_COMMITS = 1 << 16
@@ -87,7 +87,7 @@ class Opening:
         """
         records, identity = self._nvram.load(), self._card.read()
         if identity is None:
-            if records.keys() - _OF_A_FIRST_START:
+            if not _of_a_first_start(records):
                 raise _lost(f"the {self._card.name} is missing", records)
             return self._begun(SystemIdentity.make(self._entropy), first, records)
         if COMMIT in records:
@@ -173,6 +173,11 @@ class Opening:
             raise NvramError("corrupt", f"NVRAM: {reason}", rules.NVRAM_AGE)
         commits.last = commits.last._replace(number=noted)
         return noted - found
+
+
+def _of_a_first_start(records: Records) -> bool:
+    """Whether records can be those of a first start that was cut short: they list no partition."""
+    return not records.keys() - _FIRST and len(records.get(COMMIT, b"")) <= FIRST_SIZE
 
 
 def _lost(what: str, records: Records) -> StorageError:

@@ -260,6 +260,14 @@ def test_a_file_of_level_1_has_its_commit_number(old: Path, statement: str) -> N
         SqliteNvram(old)
 
 
+def test_a_file_of_level_1_does_not_lose_all_its_records(old: Path) -> None:
+    """R-22: a system that has had commits has a system record, so an empty table is no new system."""
+    with contextlib.closing(sqlite3.connect(old)) as connection, connection:
+        connection.execute("DELETE FROM record")
+    with pytest.raises(NvramError, match="its records are gone"):
+        SqliteNvram(old)
+
+
 def test_a_file_of_level_1_that_is_older_than_its_mark_is_refused(old: Path) -> None:
     """R-22: as the release that wrote it would have refused it."""
     with contextlib.closing(sqlite3.connect(old)) as connection, connection:

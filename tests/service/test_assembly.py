@@ -164,6 +164,17 @@ async def test_a_first_start_that_is_cut_short_is_done_again(stored: Stored) -> 
     assert (await stored.start()).system.find("a").kbytes == 8
 
 
+async def test_a_lost_card_with_few_records_left_is_no_new_system(stored: Stored) -> None:
+    """R-22: the commit record still lists a partition, whose record somebody took away."""
+    await stored.start(PartitionSettings.of("a", 8))
+    stored.card.held = None
+    kept = {name: stored.nvram.records[name] for name in (SYSTEM, COMMIT)}
+    stored.nvram.records = kept
+    with pytest.raises(StorageError, match="the anchor card is missing"):
+        await stored.start()
+    assert stored.nvram.records == kept
+
+
 async def test_a_cleared_nvram_is_never_a_new_system(stored: Stored) -> None:
     """R-22: the card promises a commit record, whatever else is there."""
     await stored.start(PartitionSettings.of("a", 8))
