@@ -114,7 +114,7 @@ def _add_output(parser: argparse.ArgumentParser, text: str, *, required: bool = 
 def _add_read(parser: argparse.ArgumentParser) -> None:
     _add_label(parser)
     _add_output(parser, "where the object's bytes go (default: standard output)")
-    parser.add_argument("--size", type=values.number, metavar="N", help="length of the buffer in bytes")
+    parser.add_argument("--size", type=values.length, metavar="N", help="length of the buffer in bytes")
 
 
 def _add_write(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +137,7 @@ def _add_update(parser: argparse.ArgumentParser) -> None:
 def _add_gen_key(parser: argparse.ArgumentParser) -> None:
     _add_wait(parser)
     parser.add_argument(
-        "--length", type=values.number, metavar="N", help="a plain key of N bytes, which is given out"
+        "--length", type=values.length, metavar="N", help="a plain key of N bytes, which is given out"
     )
     parser.add_argument(
         "--policy", type=values.policy, default=0, metavar="P", help="without --length, beside wrappingkey"
@@ -164,7 +164,7 @@ def _add_through(parser: argparse.ArgumentParser) -> None:
 
 def _add_gen_password(parser: argparse.ArgumentParser) -> None:
     _add_output(parser, "where the password goes; - is standard output", required=True)
-    parser.add_argument("--length", type=values.number, metavar="N", help="bytes (default: the maximum)")
+    parser.add_argument("--length", type=values.length, metavar="N", help="bytes (default: the maximum)")
 
 
 def _add_set_password(parser: argparse.ArgumentParser) -> None:

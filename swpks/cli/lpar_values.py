@@ -30,12 +30,20 @@ class UsageError(Exception):
     """The command line cannot be carried out as it stands; nothing was sent."""
 
 
-def number(text: str) -> int:
-    """Return a number in decimal, or in hexadecimal with 0x."""
+def number(text: str, bits: int = 64) -> int:
+    """Return a number in decimal, or in hexadecimal with 0x, that so many bits can hold."""
     try:
-        return int(text, 0)
+        found = int(text, 0)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no number (decimal or 0x...)") from None
+    if not 0 <= found < 1 << bits:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 2^{bits} - 1")
+    return found
+
+
+def length(text: str) -> int:
+    """Return a number of bytes, as a frame can tell it: 32 bits."""
+    return number(text, 32)
 
 
 def seconds(text: str) -> float:
@@ -127,7 +135,7 @@ def segment(text: str) -> Segment:
         raise argparse.ArgumentTypeError(f"{text!r} is neither ADDRESS:in:BYTES nor ADDRESS:out:LENGTH")
     address, access, rest = parts
     if access == "out":
-        return Segment.written(number(address), number(rest))
+        return Segment.written(number(address), length(rest))
     if not rest.startswith("@"):
         return Segment.read(number(address), plain_label(rest))
     try:

@@ -131,3 +131,28 @@ def test_a_key_that_is_no_key(content: str, tmp_path: Path, capsys: pytest.Captu
     told = capsys.readouterr().err
     assert "does not hold a key" in told
     assert len(content) < 60 or content not in told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["gen-password", "--out", "f", "--length", "4294967296"],
+        ["gen-password", "--out", "f", "--length", "-1"],
+        ["gen-key", "k", "--length", "-1"],
+        ["read", "base", "--size", "4294967296"],
+        ["write", "b", "--policy", "0x10000000000000000"],
+        ["raw", "0x10000000000000000"],
+        ["raw", "0x434", "--register", "r4=-1"],
+        ["raw", "0x434", "--segment", "0x1000:out:4294967296"],
+    ],
+)
+def test_a_number_that_no_register_holds(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a usage error, before anything is asked for or written."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["lpar", "--socket", str(tmp_path / "sock"), "a", *words])
+    assert ended.value.code == 2
+    assert "is not between 0 and 2^" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
