@@ -11,6 +11,7 @@ _SEALED = "spec/sealed.md#order-of-checks"
 _IMAGE = "spec/sealed.md#partition-image"
 _PROFILE = "spec/sealed.md#partition-record"
 _SYSTEM = "spec/sealed.md#system-record"
+_LEVEL_1 = "spec/sealed.md#level-1"
 _CARD = "spec/sealed.md#anchor-card"
 _NVRAM = "spec/sealed.md#nvram"
 _MARK = "spec/sealed.md#high-water-mark"
@@ -82,7 +83,7 @@ PROFILE_RANGES = Rule(
 )
 PROFILE_NAME = Rule("profile.name", "the name in a profile is UTF-8", _PROFILE, _STORAGE)
 PROFILE_OWNER = Rule(
-    "profile.owner", "a profile names the partition that it is sealed for", _PROFILE, _STORAGE
+    "profile.owner", "a profile names the partition that it is sealed for", _LEVEL_1, _STORAGE
 )
 SYSTEM_LAYOUT = Rule(
     "system.layout",
@@ -119,7 +120,7 @@ RECORDS_WHOLE = Rule(
     "records.whole", "a partition has a profile and, with its keystore on, an image", _REFUSALS, _STORAGE
 )
 RECORDS_TOGETHER = Rule(
-    "records.together", "profile and image of a partition are committed together", _REFUSALS, _STORAGE
+    "records.together", "profile and image of a partition are committed together", _LEVEL_1, _STORAGE
 )
 RECORDS_LEVEL = Rule(
     "records.level",
