@@ -53,13 +53,14 @@ def output(path: Path | None) -> Iterator[Callable[[bytes], None]]:
     # Without O_NONBLOCK, the open of a pipe without a reader would wait for ever.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     os.set_blocking(descriptor, True)
-    with os.fdopen(descriptor, "wb") as file:
+    with os.fdopen(descriptor, "wb", buffering=0) as file:  # an error comes here, and not at the close
 
         def write(data: bytes) -> None:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 file.truncate(0)
-            file.write(data)
-            file.flush()
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
 
         yield write
 

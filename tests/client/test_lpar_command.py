@@ -267,3 +267,9 @@ async def test_without_any_place(capsysbinary, monkeypatch):
     assert execute(["lpar", "lpar1", "config", "--tcp", "localhost:1"]) == 2
     monkeypatch.setenv("SWPKS_STATE", "/nonexistent")
     assert execute(["lpar", "lpar1", "config"]) == 3
+
+
+async def test_an_output_that_takes_nothing_is_not_the_partitions_fault(command):
+    """It is a usage error that names the file, whatever the verb."""
+    await command("gen-password", "--out", "/dev/full", status=2)
+    assert "cannot write /dev/full: No space left on device" in command.err
