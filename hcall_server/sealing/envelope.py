@@ -5,8 +5,10 @@ Both sealed levels have the same envelope; they differ in their keys and in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -17,6 +19,8 @@ from hcall_server.sealing.errors import (
     NotSealedError,
     Owner,
     SealedLengthError,
+    SealingError,
+    SwappedError,
     UnknownLevelError,
     WrongKindError,
     record_name,
@@ -25,6 +29,7 @@ from hcall_server.sealing.formats import ENVELOPE_HEADER, MAGIC, TAG_SIZE
 
 _HEADER = FixedLayout(ENVELOPE_HEADER)
 HEADER_SIZE = _HEADER.size
+AnyOwner = TypeVar("AnyOwner", UUID, int)
 
 
 class Unsealed(NamedTuple):
@@ -73,6 +78,27 @@ def opened(
         reason = "does not authenticate: damaged, or sealed for another partition, system or root key"
         raise NotAuthenticError(kind, owner, reason) from None
     return Unsealed(generation, plaintext)
+
+
+def explained(
+    open_as: Callable[[int, AnyOwner, bytes], object],
+    error: SealingError,
+    blob: bytes,
+    others: Iterable[AnyOwner],
+) -> SealingError:
+    """Return a SwappedError for a blob that `open_as` opens as that of another owner, else `error`.
+
+    Only a blob that does not authenticate is tried.
+    """
+    if type(error) is not NotAuthenticError:
+        return error
+    for other in others:
+        if other == error.owner:
+            continue
+        with suppress(SealingError):
+            open_as(error.kind, other, blob)
+            return SwappedError(error.kind, error.owner, other)
+    return error
 
 
 def read_label(level: int, kind: int, owner: Owner, blob: bytes) -> Label:

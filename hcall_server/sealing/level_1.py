@@ -13,19 +13,14 @@ from construct import ConstructError
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from hcall_abi.console import AT_FIRST, ATTRIBUTES, SWITCH, ConsoleAttributes
+from hcall_abi.console import AT_FIRST, SWITCH, ConsoleAttributes
 from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
 from hcall_server.keystore.image import StoreImage
 from hcall_server.platform.identity import SystemIdentity
-from hcall_server.sealing.envelope import Unsealed, opened
-from hcall_server.sealing.errors import (
-    NotAuthenticError,
-    PlaintextError,
-    SealingError,
-    SwappedError,
-    UndecodableError,
-)
+from hcall_server.sealing.attributes import numbers_of, out_of_range
+from hcall_server.sealing.envelope import Unsealed, explained, opened
+from hcall_server.sealing.errors import PlaintextError, SealingError, UndecodableError
 from hcall_server.sealing.formats import KEY_SIZE, NONCE_SIZE
 from hcall_server.sealing.images import decode_image
 from hcall_server.sealing.kinds import SealedKind
@@ -38,8 +33,6 @@ PARTITION_KEY_INFO = b"swpks partition key 1"
 SEALING_INFO = b"swpks sealing 1"
 _SHA256 = SHA256()
 _PROFILE_1_START = (1).to_bytes(2, "big")
-_FIELDS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, str)}
-_BITS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, int)}
 
 
 class OldProfile(NamedTuple):
@@ -76,19 +69,7 @@ class OldSealer:
 
     def explain(self, error: SealingError, blob: bytes, others: Iterable[int]) -> SealingError:
         """Return the most telling error, as `Sealer.explain` does."""
-        if type(error) is not NotAuthenticError:
-            return error
-        for other in others:
-            if other != error.owner and self._opens(error.kind, other, blob):
-                return SwappedError(error.kind, error.owner, other)
-        return error
-
-    def _opens(self, kind: int, partition: int, blob: bytes) -> bool:
-        try:
-            self.open(kind, partition, blob)
-        except SealingError:
-            return False
-        return True
+        return explained(self.open, error, blob, others)
 
 
 def open_image(sealer: OldSealer, partition: int, blob: bytes) -> StoreImage:
@@ -131,13 +112,9 @@ def decode_profile(plaintext: bytes) -> OldProfile:
     oldest = plaintext.startswith(_PROFILE_1_START)
     found = _parsed(PROFILE_1 if oldest else PROFILE_2, plaintext, rules.PROFILE_LAYOUT)
     header = found.header
-    switches = 0 if oldest else header.attributes
-    numbers = {attribute: getattr(header, field) for attribute, field in _FIELDS.items()}
-    numbers |= {attribute: int(bool(switches & bit)) for attribute, bit in _BITS.items()}
-    known = switches & ~sum(_BITS.values()) == 0
-    inside = all(numbers[attribute] in row.numbers for attribute, row in ATTRIBUTES.items())
-    if not (inside and known and header.auto_start in SWITCH and found.name):
-        raise PlaintextError(rules.PROFILE_RANGES, "a field has a value outside its range")
+    numbers = numbers_of(header, 0 if oldest else header.attributes)
+    if header.auto_start not in SWITCH or not found.name:
+        raise out_of_range()
     return OldProfile(
         number=header.number,
         name=decoded_text(found.name, rules.PROFILE_NAME),

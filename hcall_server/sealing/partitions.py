@@ -11,12 +11,13 @@ from uuid import UUID
 
 from construct import ConstructError
 
-from hcall_abi.console import AT_FIRST, ATTRIBUTES, LARGEST_PARTITION_ID, SWITCH
+from hcall_abi.console import AT_FIRST, LARGEST_PARTITION_ID, SWITCH
 from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import storage as rules
 from hcall_server.keystore.image import StoreImage
 from hcall_server.platform.custody import Custody
 from hcall_server.platform.profile import PartitionProfile
+from hcall_server.sealing.attributes import BITS, FIELDS, numbers_of, out_of_range
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
 from hcall_server.sealing.fields import NO_FIELDS, check_later
 from hcall_server.sealing.formats import PARTITION, PARTITION_HEADER
@@ -26,10 +27,6 @@ from hcall_server.sealing.sealer import Sealer
 from hcall_server.sealing.text import decoded_text
 
 _HEADER = FixedLayout(PARTITION_HEADER)
-_FIELDS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, str)}
-"""Console attributes with a field of their own in the header."""
-_BITS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, int)}
-"""Switches of the console, each a bit of the header's `attributes`."""
 
 
 class PartitionRecord(NamedTuple):
@@ -43,8 +40,8 @@ def encode_partition(record: PartitionRecord) -> bytes:
     """Return the plaintext of a partition record, without its UUID and generation."""
     profile, image = record
     numbers, name = profile.attributes.numbers, profile.name.encode()
-    fields = {field: numbers[attribute] for attribute, field in _FIELDS.items()} | {
-        "attributes": sum(bit for attribute, bit in _BITS.items() if numbers[attribute]),
+    fields = {field: numbers[attribute] for attribute, field in FIELDS.items()} | {
+        "attributes": sum(bit for attribute, bit in BITS.items() if numbers[attribute]),
         "number": profile.number,
         "auto_start": int(profile.auto_start),
         "ipl_count": profile.ipl_count,
@@ -86,9 +83,8 @@ def open_partition(sealer: Sealer, uuid: UUID, blob: bytes) -> PartitionRecord:
 
 
 def _profile(header: Any, name: bytes, uuid: UUID, generation: int) -> PartitionProfile:
-    numbers = {attribute: getattr(header, field) for attribute, field in _FIELDS.items()}
-    numbers |= {attribute: int(bool(header.attributes & bit)) for attribute, bit in _BITS.items()}
-    _check_ranges(header, numbers, name)
+    numbers = numbers_of(header, header.attributes)
+    _check_ranges(header, name)
     return PartitionProfile(
         number=header.number,
         name=decoded_text(name, rules.PROFILE_NAME),
@@ -102,10 +98,8 @@ def _profile(header: Any, name: bytes, uuid: UUID, generation: int) -> Partition
     )
 
 
-def _check_ranges(header: Any, numbers: dict[str, int], name: bytes) -> None:
-    known = header.attributes & ~sum(_BITS.values()) == 0
-    inside = all(numbers[attribute] in row.numbers for attribute, row in ATTRIBUTES.items())
+def _check_ranges(header: Any, name: bytes) -> None:
     numbered = 1 <= header.number <= LARGEST_PARTITION_ID
     owned = header.custody in list(Custody)
-    if not (inside and known and numbered and owned and name and header.auto_start in SWITCH):
-        raise PlaintextError(rules.PROFILE_RANGES, "a field has a value outside its range")
+    if not (numbered and owned and name and header.auto_start in SWITCH):
+        raise out_of_range()

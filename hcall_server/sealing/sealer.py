@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from hcall_server.platform.identity import SystemIdentity
-from hcall_server.sealing.envelope import Unsealed, opened, sealed
-from hcall_server.sealing.errors import NotAuthenticError, SealingError, SwappedError
+from hcall_server.sealing.envelope import Unsealed, explained, opened, sealed
+from hcall_server.sealing.errors import SealingError
 from hcall_server.sealing.formats import ENVELOPE_LEVEL, KEY_SIZE, NONCE_SIZE, SALT_SIZE, SYSTEM_ID_SIZE
 
 PARTITION_KEY_INFO = b"swpks partition key 2"
@@ -65,19 +65,7 @@ class Sealer:
         A blob that does not authenticate is tried as a record of each of the partitions `others`;
         where one of them opens it, the answer is a SwappedError that names it.
         """
-        if type(error) is not NotAuthenticError:
-            return error
-        for other in others:
-            if other != error.owner and self._opens(error.kind, other, blob):
-                return SwappedError(error.kind, error.owner, other)
-        return error
-
-    def _opens(self, kind: int, owner: UUID, blob: bytes) -> bool:
-        try:
-            self.open(kind, owner, blob)
-        except SealingError:
-            return False
-        return True
+        return explained(self.open, error, blob, others)
 
     def _partition_key(self, owner: UUID) -> bytes:
         """Return the key of one partition, 32 bytes; it never encrypts anything itself."""

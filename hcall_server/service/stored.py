@@ -1,9 +1,9 @@
-"""What a machine has from its last life: the anchor card and NVRAM, checked against each other.
+"""What is stored of a system: its anchor card and its NVRAM, checked against each other.
 
-    card     NVRAM                        so it is
+    card     NVRAM                        start
     -        empty                        a new system, if the high-water mark was never written
     -        records of partitions        refused: the card is lost
-    level 1  empty                        the same: a first start that was cut short
+    level 1  empty                        a new system on the same condition: its first start was cut short
     level 1  records of level 1           converted, in one commit
     level 2  a genuine commit record      gone on with, if it is not older than the high-water mark
     level 2  no commit record             refused: records were lost, and this is never a new system
@@ -30,10 +30,10 @@ from hcall_server.sealing.commits import FIRST_SIZE, MARK_SIZE
 from hcall_server.sealing.level_1 import OldSealer
 from hcall_server.writeback.commits import Commits
 from hcall_server.writeback.convert import converted
+from hcall_server.writeback.recover import loss_of
 
 Records = Mapping[str, bytes]
 _FIRST = {SYSTEM, COMMIT}
-
 
 UNKNOWN_COMMITS = 1 << 16
 """Stands for the commits that older records lack, where no mark tells how many there were."""
@@ -88,7 +88,7 @@ class Opening:
         records, identity = self._nvram.load(), self._card.read()
         if identity is None:
             if not _of_a_first_start(records):
-                raise _lost(f"the {self._card.name} is missing", records)
+                raise loss_of(f"the {self._card.name}", records)
             return self._begun(SystemIdentity.make(self._entropy), first, records)
         if COMMIT in records:
             return self._continued(identity, records)
@@ -178,7 +178,3 @@ class Opening:
 def _of_a_first_start(records: Records) -> bool:
     """Whether records can be those of a first start that was cut short: they list no partition."""
     return not records.keys() - _FIRST and len(records.get(COMMIT, b"")) <= FIRST_SIZE
-
-
-def _lost(what: str, records: Records) -> StorageError:
-    return StorageError(rules.SYSTEM_KEYS, f"{what}, and NVRAM holds {len(records)} records")

@@ -20,7 +20,7 @@ from hcall_server.platform.profile import PartitionProfile, new_uuid
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import Listed, PartitionRecord, Sealer, SealingError, seal_partition, seal_system
 from hcall_server.sealing.level_1 import OldProfile, OldSealer, open_image, open_profile, open_system
-from hcall_server.writeback.recover import largest_free, lost_system, stand_in
+from hcall_server.writeback.recover import largest_free, loss_of, stand_in
 
 Records = Mapping[str, bytes]
 Changes = dict[str, bytes | None]
@@ -37,7 +37,7 @@ def converted(
     SealingError when the system record does not open.
     """
     if SYSTEM not in records:
-        raise lost_system(records)
+        raise loss_of("the system record", records)
     reader = _Reader(records, old)
     changes: Changes = {}
     roster: list[Listed] = []

@@ -38,17 +38,16 @@ def recover_system(records: Records, commit: CommitRecord, sealer: Sealer) -> Sy
     """Return the system's own record; StorageError when it is missing, damaged, or not of the last commit."""
     blob = records.get(SYSTEM)
     if blob is None:
-        raise lost_system(records)
+        raise loss_of("the system record", records)
     record = open_system(sealer, blob)
     if not commit.lists(_SYSTEM_ID, blob):
         raise StorageError(rules.RECORDS_COMMITTED, f"the system record {_OTHER_COPY}")
     return record
 
 
-def lost_system(records: Records) -> StorageError:
-    """Return the error for NVRAM without a system record."""
-    message = f"the system record is missing, and NVRAM holds {len(records)} records"
-    return StorageError(rules.SYSTEM_KEYS, message)
+def loss_of(what: str, records: Records) -> StorageError:
+    """Return the error for a system that has records, and not what they need."""
+    return StorageError(rules.SYSTEM_KEYS, f"{what} is missing, and NVRAM holds {len(records)} records")
 
 
 def recover_partitions(

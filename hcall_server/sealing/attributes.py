@@ -1,0 +1,32 @@
+"""The console's attributes in a sealed record: each has a field of the header, or a bit of its switches.
+
+Profiles of sealed level 1 and partition records have the same fields and bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hcall_abi.console import ATTRIBUTES
+from hcall_abi.rules import storage as rules
+from hcall_server.sealing.errors import PlaintextError
+
+FIELDS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, str)}
+"""Attributes with a field of their own in the header."""
+BITS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, int)}
+"""Attributes that are switches, each a bit of the header's `attributes`."""
+
+
+def out_of_range() -> PlaintextError:
+    """Return the error for a record with a value that no release writes."""
+    return PlaintextError(rules.PROFILE_RANGES, "a field has a value outside its range")
+
+
+def numbers_of(header: Any, switches: int) -> dict[str, int]:
+    """Return the numbers of all attributes; PlaintextError for one out of range, or an unknown switch."""
+    numbers = {attribute: getattr(header, field) for attribute, field in FIELDS.items()}
+    numbers |= {attribute: int(bool(switches & bit)) for attribute, bit in BITS.items()}
+    inside = all(numbers[attribute] in row.numbers for attribute, row in ATTRIBUTES.items())
+    if switches & ~sum(BITS.values()) or not inside:
+        raise out_of_range()
+    return numbers
