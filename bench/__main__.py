@@ -14,11 +14,11 @@ from bench.measure import Bench, Effort
 from bench.plot import draw
 from bench.processes import ROOT, Server
 from bench.report import markdown, table
-from bench.results import Row, about, as_json, many_rows, memory_rows, row, start_rows
+from bench.results import Row, about, as_json, fixture_rows, many_rows, memory_rows, row, start_rows
 
 MANY = 64
 FULL, QUICK = Effort(), Effort(rounds=1, seconds=0.1, starts=1)
-EXTRAS = ("start", "memory", "many")
+EXTRAS = ("start", "fixture", "memory", "many")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,6 +48,8 @@ def measure(folder: Path, out: Path, effort: Effort, only: set[str]) -> list[Row
         loaded = server.resident()
     if not only or "start" in only:
         rows += start_rows(bench.starts(state))
+    if not only or "fixture" in only:
+        rows += fixture_rows(bench.fixtures())
     if not only or "memory" in only:
         rows += memory_rows(ready, loaded)
     if not only or "many" in only:

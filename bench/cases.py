@@ -126,6 +126,8 @@ CONFIRMS = (
 START_GOAL = Goal(below=0.25)
 """Seconds from the start of the process to its ready line."""
 START_PEERS = "swtpm 0.005; FastAPI 0.4; etcd 0.9; OpenBao 10"
+FIXTURE_GOAL = Goal(below=0.005)
+"""Seconds from nothing to a session with a partition in the process of a test."""
 MEMORY_GOAL = Goal(below=45.0)
 """Resident MB (10^6 bytes) with one partition."""
 MEMORY_PEERS = "swtpm 6.5; Redis 20; SoftHSM2 25; FastAPI 49; OpenBao 110; etcd 650"

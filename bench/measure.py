@@ -15,11 +15,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import trio
+
 from bench.cases import Case
 from bench.durable import BareCommits
 from bench.loadgen import Load, Measured, compile_load, run_load
 from bench.processes import Echo, Placement, Server
 from bench.programs import OBJECT_SIZE, answers_by_size, echoed, write_workload
+from swpks.testing import emulated_partition
 
 Progress = Callable[[str], None]
 Rounds = dict[str, list[Measured]]
@@ -85,6 +88,17 @@ class Bench:
             with Server(state) as server:
                 found.append((server.seconds_to_ready, server.cpu_to_ready))
         return found
+
+    def fixtures(self) -> list[float]:
+        """Open and close in-process partitions again and again; returns seconds to the session."""
+        self._progress("test fixtures")
+
+        async def one() -> float:
+            begin = time.perf_counter()
+            async with emulated_partition():
+                return time.perf_counter() - begin
+
+        return [trio.run(one) for _ in range(3 * self._effort.starts)]
 
     def many_partitions(self, count: int) -> dict[str, float]:
         """Return MB and seconds of a server with `count` partitions of 64 KiB, all of them filled."""

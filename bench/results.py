@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from bench.cases import MEMORY_GOAL, MEMORY_PEERS, START_GOAL, START_PEERS, Case, Goal
+from bench.cases import FIXTURE_GOAL, MEMORY_GOAL, MEMORY_PEERS, START_GOAL, START_PEERS, Case, Goal
 from bench.measure import Effort, Rounds, median, paired_ratio, work_ratio
 
 
@@ -80,6 +80,13 @@ def start_rows(starts: list[tuple[float, float]]) -> list[Row]:
     return [
         _figure("start", "start to ready", seconds, "s", START_GOAL, START_PEERS),
         _figure("start-cpu", "start to ready, its CPU time", cpu, "s"),
+    ]
+
+
+def fixture_rows(seconds: list[float]) -> list[Row]:
+    """Return the row of the time in which an in-process partition of the test fixture has a session."""
+    return [
+        _figure("fixture", "test fixture, start to session", statistics.median(seconds), "s", FIXTURE_GOAL)
     ]
 
 

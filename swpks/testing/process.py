@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -31,6 +32,8 @@ START_SECONDS = 20.0
 """Longest wait for a server to become ready; generous, because test machines are busy."""
 STOP_SECONDS = 20.0
 """Longest wait for a server to end after SIGTERM."""
+LOG_SECONDS = 20.0
+"""Longest wait for a line of the log."""
 
 _COMMAND = (sys.executable, "-m", "swpks")
 
@@ -78,8 +81,30 @@ class ServerProcess:
 
     @property
     def log(self) -> str:
-        """What the server has written to its standard error so far."""
+        """What the server has written to its standard error so far.
+
+        A server writes its log behind its answers, so only that of a stopped server is complete: see
+        `log_lines`.  A server that is killed may leave its last lines unwritten.
+        """
         return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
+
+    def log_lines(self, text: str, least: int = 1) -> list[str]:
+        """Wait until the log has at least `least` lines with this text; return all that it has.
+
+        ServerFailed if they do not come in LOG_SECONDS.
+        """
+        deadline = time.monotonic() + LOG_SECONDS
+        while len(found := [line for line in self._whole_lines() if text in line]) < least:
+            if time.monotonic() > deadline:
+                raise ServerFailed(
+                    f"the log has {len(found)} lines with {text!r}, not {least}\n{self._tail()}"
+                )
+            time.sleep(0.002)
+        return found
+
+    def _whole_lines(self) -> list[str]:
+        whole, _, _ = self.log.rpartition("\n")
+        return whole.splitlines()
 
     def socket(self, name: str = "lpar1") -> Path:
         """Return the path of a partition's Unix socket."""

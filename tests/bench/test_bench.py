@@ -26,12 +26,12 @@ def test_a_quick_run_reports_everything(tmp_path: Path) -> None:
     needed("gcc", shutil.which("cc") or shutil.which("gcc"))
     command = [sys.executable, "-m", "bench", "--quick", "--seconds", "0.05", "--out", str(tmp_path)]
     done = subprocess.run(
-        [*command, "--only", "read64", "confirm-1", "start", "memory"],
+        [*command, "--only", "read64", "confirm-1", "start", "fixture", "memory"],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = {row["key"]: row for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
-    assert set(rows) == {"read64", "confirm-1", "start", "start-cpu", "memory", "memory-loaded"}
+    assert set(rows) == {"read64", "confirm-1", "start", "start-cpu", "fixture", "memory", "memory-loaded"}
     for key in ("read64", "confirm-1"):
         assert min(rows[key][name] for name in ("value", "p50", "p99", "ceiling", "ratio")) > 0
     assert set(rows["read64"]["rounds"]) == {"swpks", "echo", "plain"}

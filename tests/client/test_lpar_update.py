@@ -74,6 +74,7 @@ def test_keys_survive_a_kill(swpks_server):
     with swpks_server.connect_blocking() as channel:
         send(channel, "PK", first_pk())
         send(channel, "db", update("db", kek().lists))
+    assert swpks_server.log_lines("signed_update.unverified")
     swpks_server.kill()
     swpks_server.start()
     with swpks_server.connect_blocking() as channel:
@@ -83,9 +84,10 @@ def test_keys_survive_a_kill(swpks_server):
             send(channel, "PK", first_pk())
         with pytest.raises(HcallError, match="H_AUTHORITY"):
             send(channel, "dbx", update("dbx", b"canary contents", stranger()))
+    assert swpks_server.stop() == 0
     assert "a variable is updated by the holder of PK or of a key in KEK" in swpks_server.log
     assert "spec/hcalls/signed_update.md#rules" in swpks_server.log
-    told = [line for line in swpks_server.log.splitlines() if "signed_update.unverified" in line]
+    told = swpks_server.log_lines("signed_update.unverified")
     assert len(told) == 1
     for word in ("PK taken without verification", "lpar1", "operating_system", '"info"'):
         assert word in told[0]

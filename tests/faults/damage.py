@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hcall_abi.control_bodies import Problem
+from hcall_abi.frames import GoodbyeReason
 from hcall_client.calls import Authorization, read_object, write_object
 from hcall_client.console import ConsoleRefused, ConsoleRequest
 from hcall_server.nvram.names import partition_name
@@ -93,11 +94,20 @@ def refused(server: ServerProcess, request: ConsoleRequest[Any]) -> Problem:
     return caught.value.problem
 
 
-def logged(server: ServerProcess, event: str) -> list[dict[str, Any]]:
-    """The lines of the server's log with this event."""
-    lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
-    return [line for line in lines if line["event"] == event]
+def logged(server: ServerProcess, event: str, least: int = 1) -> list[dict[str, Any]]:
+    """The lines of the server's log with this event, once there are so many.
+
+    That there is none is certain only of a server that has stopped.
+    """
+    return [json.loads(line) for line in server.log_lines(f'"event": "{event}"', least)]
 
 
 Damage = Callable[[Path], None]
 """Does something to a state folder."""
+
+
+def ended_by(server: ServerProcess) -> list[dict[str, Any]]:
+    """Stop a server; return the sessions that it had ended before that, for another reason than the stop."""
+    assert server.stop() == 0
+    ends = logged(server, "session.ended", 0)
+    return [line for line in ends if line["reason"] != GoodbyeReason.SERVER_STOPPING.name.lower()]

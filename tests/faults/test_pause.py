@@ -15,7 +15,7 @@ from hcall_client.calls import get_config
 from swpks.testing import ServerProcess
 from tests.faults import raw
 from tests.faults.conftest import Serve
-from tests.faults.damage import logged
+from tests.faults.damage import ended_by
 
 pytestmark = pytest.mark.process
 
@@ -59,4 +59,4 @@ def test_a_stopped_server_blames_nobody(server: ServerProcess) -> None:
             (frame,) = raw.read_frames(sock, 1)
             assert (frame.kind, frame.body[:4]) == (raw.OPENED, bytes(4))
         idle.call(get_config())
-    assert not logged(server, "session.ended")
+    assert not ended_by(server)

@@ -46,7 +46,8 @@ def neighbour(server: ServerProcess) -> Iterator[BlockingChannel]:
         channel.call(write_object(OS, b"x", b"data"))
         yield channel
         assert channel.call(read_object(OS, b"x")).data == b"data"
-        assert not logged(server, "connection.crashed")
+    assert server.stop() == 0
+    assert not logged(server, "connection.crashed", 0)
 
 
 def memory_of(server: ServerProcess) -> int:
@@ -113,5 +114,5 @@ def test_readers_that_never_read(server: ServerProcess, neighbour: BlockingChann
             assert {each.kind for each in frames} <= {raw.HRETURN, raw.GOODBYE}
             assert len(told) < 2 * MIB
         assert most - before < len(peers) * MIB
-    ends = [line["reason"] for line in logged(server, "session.ended")]
+    ends = [line["reason"] for line in logged(server, "session.ended", len(peers))]
     assert ends == ["too_slow_to_read"] * len(peers)

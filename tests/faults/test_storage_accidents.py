@@ -50,7 +50,7 @@ def never_flushed(channel: BlockingChannel) -> None:
 
 def tells(server: ServerProcess) -> None:
     """The log and the end of the server name the rule; the exit status is that of storage trouble."""
-    trouble = until(lambda: logged(server, "nvram.trouble"))[0]
+    trouble = logged(server, "nvram.trouble")[0]
     assert (trouble["rule_id"], trouble["fault"]) == ("nvram.place", "storage")
     assert trouble["section"] == "spec/service.md#files-in-place"
     assert server.stop() == STORAGE

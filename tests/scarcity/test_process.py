@@ -63,8 +63,8 @@ def test_without_a_descriptor_a_verb_is_refused_whole(server: ServerProcess) -> 
         assert client.post("/v1/partitions/off/power-on").json()["power"] == "running"
         assert client.post("/v1/partitions", json={"name": "new"}).status_code == 201
     assert server.console.call(show_health()).ok
-    assert CRASHES not in server.log
     assert server.stop() == 0
+    assert CRASHES not in server.log
 
 
 def _files(server: ServerProcess) -> list[str]:

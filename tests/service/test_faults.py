@@ -92,7 +92,7 @@ def test_the_console_sets_and_shows_a_plan(swpks_server: ServerProcess) -> None:
     assert "fault: GET_CONFIG answers H_BUSY from call 2 on, 1 times: spent" in shown
     assert "fault: READ_OBJECT answers H_BUSY from call 1 on, for 30 s: 0 so far" in shown
     assert 'hcall="GET_CONFIG",partition="lpar1",status="H_BUSY"' in swpks_server.console.call(show_metrics())
-    assert "busy by plan: GET_CONFIG=H_BUSY,nth=2,times=1" in swpks_server.log
+    assert swpks_server.log_lines("busy by plan: GET_CONFIG=H_BUSY,nth=2,times=1")
     refused = swpks_server.run("hmc", "faults", "lpar1", "READ_OBJECT=H_STATE")
     assert (refused.returncode, b"never answers H_STATE" in refused.stderr) == (2, True)
     swpks_server.kill()
@@ -133,6 +133,6 @@ def test_nvram_refuses_or_hangs_on_demand(swpks_server: ServerProcess) -> None:
             pass
     assert "swpks_nvram_failures_total 2.0" in swpks_server.console.call(show_metrics())
     assert console.call(set_nvram_fault("none")).fault is None
-    assert '"trouble": "full"' in swpks_server.log
-    assert "nvram.recovered" in swpks_server.log
+    assert swpks_server.log_lines('"trouble": "full"')
+    assert swpks_server.log_lines("nvram.recovered")
     assert swpks_server.stop() == 0

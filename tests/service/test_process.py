@@ -152,7 +152,7 @@ def test_a_configuration_file_says_the_same_and_more(server: ServerProcess, tmp_
         assert channel.level == "FW950"
         assert channel.call(get_config()).total_size == 16 * 1024
         with pytest.raises(OpenRefused) as refused:
-            server.connect_blocking("filed")
+            server.connect_blocking("filed", timeout=0.2)  # a client library tries again that long
         assert refused.value.status == OpenStatus.TOO_MANY_SESSIONS
     server.partitions, server.options = [], []
     assert server.restart().ready["firmware"] == "FW950"

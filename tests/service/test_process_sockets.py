@@ -54,6 +54,7 @@ def test_tcp_demands_the_proof(server: ServerProcess) -> None:
         channel.call(write(b"over tcp"))
     with server.connect_blocking("alpha") as channel:
         assert channel.call(read(b"over tcp")).data == b"x"
+    assert server.stop() == 0
     assert key.hex() not in server.log
 
 
