@@ -13,15 +13,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import outcome
 import trio
 from trio.abc import Stream
+from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
 from hcall_abi.errors import ScarcityError
 from hcall_server.data_channel.conversation import ServerConversation
+from hcall_server.data_channel.lane import Lane, Seat
 from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.stream import RECEIVE_SIZE, SocketStream
 from hcall_server.machine import logs
 from hcall_server.machine.sessions import Entrance, Link
+from hcall_server.machine.turns import NO_PARTITION, Turn
 
 if TYPE_CHECKING:
     from hcall_server.machine.machine import Machine
@@ -47,7 +51,12 @@ class Connection:
     """
 
     def __init__(
-        self, machine: Machine, stream: Stream, door: Door, entrance: Entrance | None = None
+        self,
+        machine: Machine,
+        stream: Stream,
+        door: Door,
+        entrance: Entrance | None = None,
+        lane: Lane | None = None,
     ) -> None:
         self._scope = trio.CancelScope()
         self.link = Link(machine.clock(), self._scope.cancel, entrance)
@@ -55,6 +64,7 @@ class Connection:
         self._counters = machine.counters
         self._counters.connections += 1
         self._stream = stream
+        self._lane = lane
         log = logs.Log(connection=self._counters.connections)
         self._conversation = ServerConversation(machine, self.link, door, log)
         machine.sessions.admit(self.link)
@@ -90,20 +100,74 @@ class Connection:
                 self._conversation.log.error("connection.failed", **logs.explained(error))
 
     async def _talk(self) -> None:
-        conversation, link, receive = self._conversation, self.link, self._stream.receive_some
+        conversation, link = self._conversation, self.link
         await self._send(conversation.greet())
         while not conversation.over and link.ending is None:
-            data = await receive(RECEIVE_SIZE)
-            link.progress += 1
-            self._counters.bytes_received += len(data)
-            for piece in conversation.receive(data):
-                await self._send(piece)
+            if self._lane is None or link.partition is None or not await self._ride(self._lane):
+                data = await self._stream.receive_some(RECEIVE_SIZE)
+                link.progress += 1
+                self._counters.bytes_received += len(data)
+                conversation.take(data)
+            await self._answer()
+
+    async def _ride(self, lane: Lane) -> bool:
+        """Be served in the lane, and send what it has left unsent; False if there is no place for it."""
+        if not isinstance(self._stream, SocketStream):
+            return False
+        rest = await Seat(self._machine, self.link, self._conversation, self._stream).ride(lane)
+        if rest is None:
+            return False
+        await self._send_all(rest)
+        return True
+
+    async def _answer(self) -> None:
+        """Run the calls that have come, turn by turn, and send the answers of each turn."""
+        conversation = self._conversation
+        while conversation.ready:
+            answers = await self._turn()
+            if answers:
+                await self._send(answers)
+            if conversation.held is not None:
+                await self._landing(conversation.held)
+                conversation.landed()
+
+    async def _turn(self) -> bytes:
+        """Wait for a turn of the partition; return the answers of the calls that ran in it."""
+        waiting = [current_task()]
+
+        def serve(turn: Turn) -> bool:
+            if waiting:
+                reschedule(waiting.pop(), outcome.capture(self._conversation.turn, turn))
+            return False
+
+        def abandon(_: object) -> Abort:
+            waiting.clear()
+            return Abort.SUCCEEDED
+
+        partition = self.link.partition
+        self._machine.turns.ask(partition.number if partition else NO_PARTITION, serve)
+        answers: bytes = await wait_task_rescheduled(abandon)
+        return answers
+
+    async def _landing(self, until: float) -> None:
+        """Wait for the end of a flush, at most until then."""
+        task = current_task()
+        drop = self._machine.encryptor.wait_landing(lambda: reschedule(task), until)
+
+        def abandon(_: object) -> Abort:
+            drop()
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abandon)
 
     async def _send(self, data: bytes) -> None:
-        counters, link = self._counters, self.link
-        counters.batches += 1
-        counters.bytes_sent += len(data)
-        link.progress += 1
+        self._counters.batches += 1
+        self._counters.bytes_sent += len(data)
+        self.link.progress += 1
+        await self._send_all(data)
+
+    async def _send_all(self, data: bytes | memoryview) -> None:
+        link = self.link
         link.sending = True
         await self._stream.send_all(data)
         link.sending = False

@@ -1,12 +1,15 @@
 """The server's end of one data channel without I/O: HELLO, OPEN, then calls until one end says GOODBYE.
 
-A `Connection` is a stream and deadlines around one of these.  It hands received bytes to `receive` and
-sends the pieces that come out.  Nothing here waits: between two pieces, h-calls run to their ends.
+A `Connection` is a stream and deadlines around one of these.  It gives received bytes to `take`, and has
+`turn` called whenever it is the partition's turn.  It sends the answers that come out.  Nothing here waits.
+
+A CONFIRM of a change that is not durable can be held (`Machine.confirm_wait`).  It is run again when a flush
+has ended, as if it had just come: password, session and fault plan are looked at anew.  It is counted and
+logged once, when it is answered.  Calls behind it on the same connection wait, so answers stay in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from hcall_abi.codec import ProtocolError
@@ -17,21 +20,19 @@ from hcall_abi.frames import (
     VERSION,
     Goodbye,
     GoodbyeReason,
-    HCall,
     Hello,
-    HReturn,
     Open,
     OpenStatus,
 )
 from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
-from hcall_abi.session import Session, complaint
+from hcall_abi.session import Session, Span, complaint
 from hcall_server import __version__
 from hcall_server.data_channel.opening import Door, accepted, judge, refusal
 from hcall_server.data_channel.refusals import log_refusal
 from hcall_server.machine import logs
-from hcall_server.machine.counters import CallCounts
 from hcall_server.machine.noise import PeerLog
+from hcall_server.machine.turns import Turn
 
 if TYPE_CHECKING:
     from hcall_server.hcalls.refusals import Refusal
@@ -40,10 +41,13 @@ if TYPE_CHECKING:
     from hcall_server.platform.partition import Partition
 
 FLUSH_SIZE = 256 * 1024
-"""Answers of a batch are sent early once they are this many bytes."""
+"""Bytes of answers after which a turn ends, so that memory is bounded."""
 
-WINDOW = 16
-"""How many calls are decoded before they run.  Answers refer to object data, so a window costs no copies."""
+HEAVY = 4096
+"""Bytes of a call or its answer from which on a call may take long: the clock is read after it."""
+
+LANDINGS = 2
+"""How many ends of a flush a CONFIRM waits for: one may be under way already, the next one has its change."""
 
 SERVER_NAME = f"swpks {__version__}"
 
@@ -61,6 +65,10 @@ class ServerConversation:
         self.log = PeerLog(machine.noise.of(door.source), log)
         self.over = False
         """Whether no more bytes are taken: an end has left the session, or the peer broke the protocol."""
+        self.ready = False
+        """Whether there is something to run."""
+        self.held: float | None = None
+        """Until when a CONFIRM waits for a flush, in seconds of the machine's clock; None if none waits."""
         self._machine = machine
         self._link = link
         self._door = door
@@ -68,7 +76,11 @@ class ServerConversation:
         self._session = Session(Role.SERVER)
         self._violation: Goodbye | None = None
         self._ipl_count = 0
-        self._counts = CallCounts()  # those of the partition, once a session is open
+        self._clock = machine.clock
+        self._spans: list[Span] = []  # calls that were taken and have not run, the next one last
+        self._patient = machine.confirm_wait > 0
+        self._landings = 0  # how many flushes the held CONFIRM has seen end
+        self._deadline = 0.0
 
     def __repr__(self) -> str:
         return f"ServerConversation({self._link.partition}, {self._session.state.value})"
@@ -86,20 +98,43 @@ class ServerConversation:
         self._nonce = self._machine.entropy(NONCE_SIZE)
         return self._session.send(Hello(VERSION, VERSION, MAX_BODY, 0, self._nonce, SERVER_NAME))
 
-    def receive(self, data: bytes | bytearray) -> Iterator[bytes]:
-        """Take received bytes, none of them at the end of the stream; yield the pieces to send.
+    def take(self, data: bytes | bytearray) -> None:
+        """Take received bytes, none of them at the end of the stream; then it may be `ready`.
 
-        Not to be called once the conversation is `over`; nothing comes out once the machine has ended it.
-        The answers that are due come out before `farewell` has a protocol error.  Take the next piece
-        once the one before has been sent: if the session was ended meanwhile, no further call runs.
+        Not to be called while it is `ready` or `held`, or once it is `over`.
         """
         if not self._alive():
-            return iter(())
+            return
         if not data:
             self._take_end()
-            return iter(())
+            return
         self._session.receive_data(data)
-        return self._pieces()
+        self.ready = True
+
+    def turn(self, turn: Turn) -> bytes:
+        """Run the calls that have come, as far as the turn goes; return the answers.
+
+        After it the conversation is `ready` for another turn, or `held`, or waits for bytes.  The answers
+        that are due come out before `farewell` has a protocol error.  No call runs once the machine has
+        ended the session.
+        """
+        answers: list[bytes] = []
+        if self._alive():
+            try:
+                self._run(turn, answers)
+            except ProtocolError as error:
+                self._violated(error)
+            self.end_batch()
+        else:
+            self._drop_calls()
+        return b"".join(answers)
+
+    def landed(self) -> None:
+        """Ask the held CONFIRM again: a flush has ended since, or `held` is over."""
+        self._landings += 1
+        self._patient = self._landings < LANDINGS and self._clock() < self._deadline
+        self.held = None
+        self.ready = True
 
     def say(self, goodbye: Goodbye) -> bytes:
         """Return the bytes of a GOODBYE; it ends the session."""
@@ -108,7 +143,7 @@ class ServerConversation:
         return self._session.send(goodbye)
 
     def end_batch(self) -> None:
-        """Hand over what the calls have changed: `receive` does it before their answers leave.
+        """Hand over what the calls have changed: `turn` does it before their answers leave.
 
         The connection does it once more at its end, for calls that no answer followed.
         """
@@ -141,60 +176,64 @@ class ServerConversation:
         self.log.warning("protocol.error", sort=error.rule.id, **logs.explained(error))
         self.over = True
         self._violation = complaint(error)
+        self._drop_calls()
+
+    def _drop_calls(self) -> None:
+        self._spans, self.ready, self.held = [], False, None
 
     # Calls
 
-    def _pieces(self) -> Iterator[bytes]:
-        """Run the calls that have arrived and yield the answers, joined to pieces of about FLUSH_SIZE bytes.
+    def _run(self, turn: Turn, answers: list[bytes]) -> None:
+        """Run calls, and answer other frames on the way."""
+        size = 0
+        while turn.calls > 0 and size < FLUSH_SIZE:
+            if not self._spans and not self._next_calls(turn.calls, answers):
+                return
+            size = self._run_calls(turn, answers, size)
+            if self._spans:
+                return
 
-        A piece is shorter than FLUSH_SIZE plus one answer.  A whole window is decoded, then run, then
-        encoded: a processor repeats one step faster than it alternates between three.
-        """
-        answers: list[bytes] = []
-        size, session = 0, self._session
-        while calls := self._next_calls(answers):
-            for head, data in session.answers(self._run(calls)):
-                answers += (head, data)
-                size += len(head) + len(data)
-                if size >= FLUSH_SIZE:
-                    self.end_batch()
-                    yield b"".join(answers)
-                    if not self._alive():
-                        return
-                    answers.clear()
-                    size = 0
-            if not session.buffered:
-                break
-        if answers:
-            self.end_batch()
-            yield b"".join(answers)
-
-    def _next_calls(self, answers: list[bytes]) -> list[HCall]:
-        """Take the next calls, WINDOW at most and none at the end; other frames are answered on the way.
-
-        After a protocol error there is no next call.
-        """
+    def _next_calls(self, most: int, answers: list[bytes]) -> bool:
+        """Take the next calls, `most` at most, the first one last; False if no whole frame is left."""
         session = self._session
-        try:
-            while not (calls := session.calls(WINDOW)):
-                event = session.next_event()
-                if event is None:
-                    return []
-                if type(event) is HCall:
-                    return [event]  # it came in pieces
-                answers += self._reply(event)
-                self.over = session.state in _OVER
-        except ProtocolError as error:
-            self._violated(error)
-            return []
-        return calls
+        while not (spans := session.spans(most)):
+            event = session.next_event() if session.buffered and not self.over else None
+            if event is None:
+                self.ready = False
+                return False
+            answers += self._reply(event)
+            self.over = session.state in _OVER
+        spans.reverse()
+        self._spans = spans
+        return True
 
-    def _run(self, calls: list[HCall]) -> list[HReturn]:
-        """Run the calls of a window, and count them."""
-        execute = self._link.calls.execute
-        returns = [execute(call) for call in calls]
-        self._counts.answered(calls, returns)
-        return returns
+    def _run_calls(self, turn: Turn, answers: list[bytes], size: int) -> int:
+        """Run the calls that were taken, as far as the turn goes; add the bytes of their data to `size`."""
+        spans, data = self._spans, self._session.data
+        calls = self._link.calls
+        calls.begin()
+        while spans and turn.calls > 0 and size < FLUSH_SIZE:
+            tag, start, end = spans[-1]
+            parts = calls.answer(tag, data, start, end, self._patient)
+            if parts is None:
+                self._wait_for_flush()
+                return size
+            spans.pop()
+            if self._landings:
+                self._landings, self._patient = 0, True
+            answers += parts
+            turn.calls -= 1
+            written = len(parts[1])
+            size += written
+            if (not turn.calls & 3 or end - start > HEAVY or written > HEAVY) and self._clock() >= turn.until:
+                turn.calls = 0
+        return size
+
+    def _wait_for_flush(self) -> None:
+        """Hold a CONFIRM that would be answered "not yet"; what it has waited counts from its first run."""
+        if not self._landings:
+            self._deadline = self._clock() + self._machine.confirm_wait
+        self.held, self.ready = self._deadline, False
 
     # The frames that pass once a session
 
@@ -220,7 +259,6 @@ class ServerConversation:
         counters = self._machine.counters
         counters.opens[OpenStatus.OPENED] += 1
         self._ipl_count = partition.ipl_count
-        self._counts = counters.calls[partition.number]
         self._machine.open_session(self._link, partition, self._log_refusal)
         self.log = PeerLog(
             self._machine.noise.of(partition.name), self.log.log.bind(partition=partition.name)
@@ -235,5 +273,5 @@ class ServerConversation:
         self.log.warning("session.refused", sort=status, status=status, client=client, **named)
         return self._session.send(frame)
 
-    def _log_refusal(self, refused: Refusal, call: HCall) -> None:
-        log_refusal(self.log, refused, call.opcode)
+    def _log_refusal(self, refused: Refusal, opcode: int) -> None:
+        log_refusal(self.log, refused, opcode)

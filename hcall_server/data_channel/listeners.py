@@ -8,7 +8,7 @@ answers OPEN with status 3.
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from os.path import samestat
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +19,7 @@ from trio.lowlevel import wait_readable
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
 from hcall_server.data_channel.connection import Connection
+from hcall_server.data_channel.lane import Lane
 from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.reaper import reap
 from hcall_server.data_channel.sockets import bound_path, listen_unix, remove_quietly
@@ -57,7 +58,7 @@ class Listeners:
     def __init__(self, folder: Path, keys: KeyFiles) -> None:
         self._folder = folder
         self._keys = keys
-        self._serving: tuple[trio.Nursery, Machine] | None = None
+        self._serving: tuple[trio.Nursery, Machine, Lane] | None = None
         self._own: dict[str, _Listener] = {}
         self._passed: dict[str, Path | None] = {}
         self._common: list[_Listener] = []
@@ -76,11 +77,16 @@ class Listeners:
         self, machine: Machine, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Accept and serve connections, and end those past their deadline, until cancelled."""
+        with closing(Lane(machine.turns)) as lane:
+            await self._run(machine, lane, task_status)
+
+    async def _run(self, machine: Machine, lane: Lane, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            self._serving = nursery, machine
+            self._serving = nursery, machine, lane
             for listener in [*self._own.values(), *self._common]:
                 self._start(listener)
             nursery.start_soon(reap, machine)
+            nursery.start_soon(machine.turns.run)
             task_status.started()
             try:
                 await trio.sleep_forever()
@@ -147,8 +153,8 @@ class Listeners:
 
     def _start(self, listener: _Listener) -> None:
         if self._serving:
-            nursery, machine = self._serving
-            nursery.start_soon(listener.accept, nursery, machine)
+            nursery, machine, lane = self._serving
+            nursery.start_soon(listener.accept, nursery, machine, lane)
 
 
 class _Listener:
@@ -183,7 +189,7 @@ class _Listener:
     def _is_closed(self) -> bool:
         return self._socket.fileno() < 0
 
-    async def accept(self, nursery: trio.Nursery, machine: Machine) -> None:
+    async def accept(self, nursery: trio.Nursery, machine: Machine, lane: Lane) -> None:
         """Accept connections until `stop`, each served by a task of its own.
 
         While all places of this listener are taken, further connections wait in the kernel's queue.
@@ -208,7 +214,8 @@ class _Listener:
                     accepted.close()
                     continue
                 # The connection has its place from here on, before its task runs.
-                nursery.start_soon(Connection(machine, SocketStream(accepted), door, entrance).run)
+                connection = Connection(machine, SocketStream(accepted), door, entrance, lane)
+                nursery.start_soon(connection.run)
 
     def _door(self) -> Door:
         private = self._socket.family == socket.AF_UNIX and self._partition is not None

@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from hcall_server.data_channel.connection import Connection
+from hcall_server.data_channel.lane import Lane
 from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.reaper import reap
 from hcall_server.machine.sessions import Entrance
@@ -25,6 +26,8 @@ class MemoryTransport:
     """
 
     def __init__(self) -> None:
+        self.lane: Lane | None = None
+        """Where connections over sockets are served; None: each in its own task, as memory streams are."""
         self._serving: tuple[trio.Nursery, Machine] | None = None
         self._entrances: dict[str | None, Entrance] = {}
 
@@ -35,6 +38,7 @@ class MemoryTransport:
         async with trio.open_nursery() as nursery:
             self._serving = nursery, machine
             nursery.start_soon(reap, machine)
+            nursery.start_soon(machine.turns.run)
             task_status.started()
             try:
                 await trio.sleep_forever()
@@ -74,6 +78,7 @@ class MemoryTransport:
 
         async def run() -> None:
             await entrance.wait_place()
-            await Connection(machine, stream, Door(partition, demand_proof), entrance).run()
+            door = Door(partition, demand_proof)
+            await Connection(machine, stream, door, entrance, self.lane).run()
 
         nursery.start_soon(run)

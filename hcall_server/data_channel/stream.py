@@ -27,6 +27,7 @@ class SocketStream(Stream):
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
+        self.descriptor = sock.fileno()
         self._socket = sock
         self._recv = sock.recv
         self._send = sock.send
@@ -55,6 +56,24 @@ class SocketStream(Stream):
             # A short read emptied the socket, so that trying at once again would only cost a call.
             self._drained = len(data) < size
             return data
+
+    def receive_now(self) -> bytes | None:
+        """Return what has arrived, at most RECEIVE_SIZE, b"" at the end of the stream; None if nothing has."""
+        try:
+            return self._recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise _broken(error) from error
+
+    def send_now(self, data: bytes) -> int:
+        """Send what the socket takes at once; return how many bytes that is."""
+        try:
+            return self._send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise _broken(error) from error
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`; waits only while the socket takes no more."""

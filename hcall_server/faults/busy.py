@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 from hcall_abi.arguments import Kind
 from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.codec import answer_parts, decode_hcall
 from hcall_abi.errors import ScarcityError
 from hcall_abi.faults import BusyFault
 from hcall_abi.frames import HCall, HReturn
 from hcall_abi.rules import hcalls as rules
 from hcall_server.faults.plan import Plan
-from hcall_server.hcalls.answers import PADDING, Calls
+from hcall_server.hcalls.answers import PADDING, Calls, Counts, Parts
 from hcall_server.hcalls.refusals import OnRefusal, Refusal, aborted
 from hcall_server.keystore.store import Keystore
 from hcall_server.platform.partition import Partition
@@ -30,7 +31,10 @@ _TOKEN_AT = {
 
 
 class BusyCalls:
-    """The h-calls of a partition, with a plan before them; `clock` returns seconds."""
+    """The h-calls of a partition, with a plan before them; `clock` returns seconds.
+
+    A CONFIRM that is held is one operation of the plan, when it is answered.
+    """
 
     def __init__(
         self,
@@ -39,12 +43,34 @@ class BusyCalls:
         plan: Plan[BusyFault],
         clock: Callable[[], float],
         on_refusal: OnRefusal,
+        counts: Counts,
     ) -> None:
         self._inner = inner
         self._partition = partition
         self._plan = plan
         self._clock = clock
         self._on_refusal = on_refusal
+        self._counts = counts
+
+    def begin(self) -> None:
+        """Look at the partition before the calls of one turn."""
+        self._inner.begin()
+
+    def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
+        """Answer the call in `data[start:end]` as a frame, unless the plan has it busy (see `Calls`)."""
+        call = decode_hcall(tag, data, start, end)
+        keystore = self._partition.keystore
+        if keystore is None or not self._partition.running or not self._may_be_busy(keystore, call):
+            return self._inner.answer(tag, data, start, end, hold)
+        now = self._clock()
+        if self._plan.would_meet(call.opcode, now):
+            answer = self.execute(call)
+            self._counts[call.opcode, answer.status] += 1
+            return answer_parts(*answer)
+        parts = self._inner.answer(tag, data, start, end, hold)
+        if parts is not None:
+            self._plan.met_by(call.opcode, now)
+        return parts
 
     def execute(self, call: HCall) -> HReturn:
         """Run one call, unless the plan has it busy, and return its answer."""
@@ -58,7 +84,7 @@ class BusyCalls:
             outputs, refusal = _outputs(keystore, call), _busy(fault)
         except ScarcityError as error:
             outputs, refusal = (), aborted(error)
-        self._on_refusal(refusal, call)
+        self._on_refusal(refusal, call.opcode)
         return HReturn(call.tag, int(refusal.status), outputs + PADDING[len(outputs)], ())
 
     def _may_be_busy(self, keystore: Keystore, call: HCall) -> bool:

@@ -24,6 +24,12 @@ class Planned(Generic[F]):
     until: float | None = None
     spent: bool = False
 
+    def would_meet(self, now: float) -> bool:
+        """Say whether this fault answers the next operation; `now` is in seconds."""
+        if self.seen + 1 < self.fault.nth or self.spent:
+            return False
+        return self.until is None or now < self.until
+
     def meets(self, now: float) -> bool:
         """Count an operation, and say whether this fault answers it; `now` is in seconds."""
         self.seen += 1
@@ -50,6 +56,10 @@ class Plan(Generic[F]):
 
     def __repr__(self) -> str:
         return f"Plan({[str(planned.fault) for planned in self.planned]})"
+
+    def would_meet(self, kind: object, now: float = 0.0) -> bool:
+        """Say whether a fault answers the next operation of a kind; count nothing."""
+        return any(each.fault.kind == kind and each.would_meet(now) for each in self.planned)
 
     def met_by(self, kind: object, now: float = 0.0) -> F | None:
         """Count an operation of a kind and return the fault that answers it, if one does."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import NamedTuple, Protocol
 
+from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import HCall, HReturn, Write
 from hcall_abi.statuses import REGISTERS, Status
 
@@ -22,14 +24,36 @@ class Outcome(NamedTuple):
 SUCCESS = int(Status.H_SUCCESS)
 DONE = Outcome(SUCCESS)
 """Success without a result."""
+NOT_YET = Outcome(SUCCESS, CALLS[Opcode.CONFIRM_OBJECT_FLUSHED].results(flushed=0))
+"""The answer to CONFIRM for a change that is not durable.  It is this very object."""
 
 
 PADDING = tuple((0,) * (REGISTERS - n) for n in range(REGISTERS + 1))
 """The zeros that follow so many output registers."""
 
 
+Parts = tuple[bytes, bytes]
+"""A frame as its fixed part and the data behind it, so that joining many frames copies once."""
+
+OTHER_CALL = 0
+"""Stands for every opcode that is no h-call of the keystore: guests must not grow the table."""
+
+Counts = MutableMapping[tuple[int, int], int]
+"""Answered calls, by opcode and status; a pair that is not there counts as 0."""
+
+
 class Calls(Protocol):
     """Answers the h-calls of a partition: `HypervisorCalls`, or a fault plan before them."""
 
+    def begin(self) -> None:
+        """Look at the partition before the calls of one turn."""
+
+    def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
+        """Run the call whose body is `data[start:end]`; return the frame of its answer, as two parts.
+
+        With `hold`, None for a CONFIRM that would be answered "not yet"; it is asked again as if it were new.
+        ProtocolError for a body that is none.
+        """
+
     def execute(self, call: HCall) -> HReturn:
-        """Run one call and return its answer."""
+        """Run one call and return its answer; it is not counted."""

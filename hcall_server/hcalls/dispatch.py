@@ -9,39 +9,112 @@ guest sends: a refusal becomes a status, and `on_refusal` is told why.
 
 from __future__ import annotations
 
-from hcall_abi.calls import Opcode
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.codec import answer_parts, decode_hcall
 from hcall_abi.errors import ScarcityError
 from hcall_abi.frames import HCall, HReturn, new_tuple
 from hcall_abi.rules import hcalls as rules
-from hcall_server.hcalls.answers import PADDING
+from hcall_server.hcalls.answers import NOT_YET, OTHER_CALL, PADDING, Counts, Outcome, Parts
 from hcall_server.hcalls.context import Context
-from hcall_server.hcalls.handlers import HANDLERS
+from hcall_server.hcalls.express import EXPRESS, Express
+from hcall_server.hcalls.handlers import HANDLERS, Answer
 from hcall_server.hcalls.refusals import OnRefusal, Refusal, aborted, refusal_of
 from hcall_server.keystore.refusals import KeystoreRefusal
 from hcall_server.keystore.store import Keystore
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import RUNNING
 
+_REFUSALS = (Refusal, KeystoreRefusal, ScarcityError)
 
-def _ignore(refusal: Refusal, call: HCall) -> None:
+
+class _Way(NamedTuple):
+    """The express way of one h-call."""
+
+    opcode: int
+    read: Express
+    answer: Answer[tuple[object, ...]]
+
+
+_WAYS: Mapping[Opcode, tuple[bytes, _Way]] = {
+    opcode: (int(opcode).to_bytes(8, "big"), _Way(int(opcode), read, HANDLERS[opcode].answer))
+    for opcode, read in EXPRESS.items()
+}
+_NO_WAYS: Mapping[bytes, _Way] = {}
+
+
+def _ignore(refusal: Refusal, opcode: int) -> None:
     """The default for `on_refusal`: do nothing."""
 
 
 class HypervisorCalls:
     """The h-calls of one partition.
 
-    `on_refusal` is told of every refusal, with the call, for the log; it must not raise.
+    `on_refusal` is told of every refusal, with the opcode of the call, for the log; it must not raise.
+    `counts` counts the calls that `answer` has answered.
     """
 
-    def __init__(self, partition: Partition, on_refusal: OnRefusal = _ignore) -> None:
+    def __init__(
+        self, partition: Partition, on_refusal: OnRefusal = _ignore, counts: Counts | None = None
+    ) -> None:
         self._partition = partition
         self._on_refusal = on_refusal
+        self._counts = defaultdict(int) if counts is None else counts
         self._context: Context | None = None
         self._handlers = {int(opcode): HANDLERS[opcode] for opcode in partition.level.calls}
+        self._ways = dict(_WAYS[opcode] for opcode in _WAYS.keys() & partition.level.calls)
+        self._open_ways = _NO_WAYS
+
+    def begin(self) -> None:
+        """Look at the partition before the calls of one turn: nothing but calls changes it meanwhile."""
+        keystore = self._partition.keystore
+        if keystore is None or self._partition.state is not RUNNING:
+            self._open_ways = _NO_WAYS
+            return
+        self._open_ways = self._ways
+        self._keystore, self._level = keystore, self._partition.level
+        self._limits = keystore.contents.limits
+
+    def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
+        """Run the call whose body is `data[start:end]`; return the frame of its answer, as two parts.
+
+        With `hold`, None for a CONFIRM that would be answered "not yet": then nothing has happened.
+        ProtocolError for a body that is none.  `begin` comes before the first call of a turn.
+        """
+        way = self._open_ways.get(data[start : start + 8])
+        arguments = way.read(data, start, end, self._limits) if way else None
+        if way is None or arguments is None:
+            return self._answer_decoded(decode_hcall(tag, data, start, end), hold)
+        opcode, _, answer = way
+        try:
+            outcome = answer(self._keystore, self._level, arguments)
+        except _REFUSALS as error:
+            outcome = self._refused(error, opcode)
+        if hold and outcome is NOT_YET:
+            return None
+        status, outputs, writes = outcome
+        self._counts[opcode, status] += 1
+        return answer_parts(tag, status, outputs + PADDING[len(outputs)], writes)
 
     def execute(self, call: HCall) -> HReturn:
         """Run one call and return its answer."""
-        tag, opcode, registers, segments = call
+        status, outputs, writes = self._outcome(call)
+        return new_tuple(HReturn, (call.tag, status, outputs + PADDING[len(outputs)], writes))
+
+    def _answer_decoded(self, call: HCall, hold: bool) -> Parts | None:
+        outcome = self._outcome(call)
+        if hold and outcome is NOT_YET:
+            return None
+        status, outputs, writes = outcome
+        self._counts[call.opcode if call.opcode in CALLS else OTHER_CALL, status] += 1
+        return answer_parts(call.tag, status, outputs + PADDING[len(outputs)], writes)
+
+    def _outcome(self, call: HCall) -> Outcome:
+        """Run one call by the ordinary way."""
+        _, opcode, registers, segments = call
         partition = self._partition
         keystore = partition.keystore
         handler = self._handlers.get(opcode)
@@ -50,27 +123,31 @@ class HypervisorCalls:
                 raise _no_function(keystore)
             if partition.state is not RUNNING:
                 raise Refusal(rules.CALL_POWER, "the partition is not activated")
-            context = self._context
-            if (
-                context is None
-                or context.limits is not keystore.contents.limits
-                or context.strict is not partition.strict_memory
-            ):
-                context = self._context = _context(keystore, partition)
             _, arguments, collect, answer = handler
-            args = new_tuple(arguments, collect(registers, segments, context))
-            status, outputs, writes = answer(keystore, partition.level, args)
-        except Refusal as refusal:
-            status, outputs, writes = self._refused(refusal, call)
-        except KeystoreRefusal as error:
-            status, outputs, writes = self._refused(refusal_of(Opcode(opcode), error), call)
-        except ScarcityError as error:
-            status, outputs, writes = self._refused(aborted(error), call)
-        return new_tuple(HReturn, (tag, status, outputs + PADDING[len(outputs)], writes))
+            args = new_tuple(arguments, collect(registers, segments, self._context_of(keystore)))
+            return answer(keystore, partition.level, args)
+        except _REFUSALS as error:
+            return self._refused(error, opcode)
 
-    def _refused(self, refusal: Refusal, call: HCall) -> tuple[int, tuple[int, ...], tuple[()]]:
-        self._on_refusal(refusal, call)
-        return int(refusal.status), refusal.outputs, ()
+    def _context_of(self, keystore: Keystore) -> Context:
+        """Return the context of a call; one that still holds is used again."""
+        context, partition = self._context, self._partition
+        if (
+            context is None
+            or context.limits is not keystore.contents.limits
+            or context.strict is not partition.strict_memory
+        ):
+            context = self._context = _context(keystore, partition)
+        return context
+
+    def _refused(self, error: Refusal | KeystoreRefusal | ScarcityError, opcode: int) -> Outcome:
+        """Tell of a refusal, and return its answer."""
+        if isinstance(error, KeystoreRefusal):
+            refusal = refusal_of(Opcode(opcode), error)
+        else:
+            refusal = aborted(error) if isinstance(error, ScarcityError) else error
+        self._on_refusal(refusal, opcode)
+        return Outcome(int(refusal.status), refusal.outputs)
 
 
 def _context(keystore: Keystore, partition: Partition) -> Context:

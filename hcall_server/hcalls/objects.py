@@ -11,14 +11,15 @@ from hcall_abi.levels import FirmwareLevel
 from hcall_abi.rules import hcalls as rules
 from hcall_abi.statuses import Status
 from hcall_abi.structures import build_label_entry
-from hcall_server.hcalls.answers import DONE, SUCCESS, Outcome
+from hcall_server.hcalls.answers import DONE, NOT_YET, SUCCESS, Outcome
 from hcall_server.hcalls.memory import Place
 from hcall_server.hcalls.refusals import Refusal, bad_argument
 from hcall_server.keystore.access import Credentials
 from hcall_server.keystore.store import Keystore
 
 _CONTINUE = int(Status.H_CONTINUE)
-_LABELS, _CONFIRM = CALLS[Opcode.GET_OBJECTLABELS], CALLS[Opcode.CONFIRM_OBJECT_FLUSHED]
+_LABELS = CALLS[Opcode.GET_OBJECTLABELS]
+_FLUSHED = Outcome(SUCCESS, CALLS[Opcode.CONFIRM_OBJECT_FLUSHED].results(flushed=1))
 
 
 class WriteObject(NamedTuple):
@@ -91,8 +92,7 @@ def remove_object(keystore: Keystore, level: FirmwareLevel, args: RemoveObject) 
 
 def confirm_object_flushed(keystore: Keystore, level: FirmwareLevel, args: ConfirmObjectFlushed) -> Outcome:
     """Tell whether the newest change to a label is durable: r4 is 1, or 0 for "not yet"."""
-    flushed = keystore.objects.confirm(args.authorization, args.label)
-    return Outcome(SUCCESS, _CONFIRM.results(flushed=int(flushed)))
+    return _FLUSHED if keystore.objects.confirm(args.authorization, args.label) else NOT_YET
 
 
 def get_objectlabels(keystore: Keystore, level: FirmwareLevel, args: GetObjectLabels) -> Outcome:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from hcall_abi.arguments import Arg
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.errors import ScarcityError, SwpksError
-from hcall_abi.frames import HCall
 from hcall_abi.rules import hcalls as rules
 from hcall_abi.rules.rule import Rule
 from hcall_abi.statuses import Status
@@ -53,8 +52,8 @@ class Refusal(SwpksError):
         self.outputs = outputs
 
 
-OnRefusal = Callable[[Refusal, HCall], None]
-"""Is told of every refusal with its call, for the log; must not raise."""
+OnRefusal = Callable[[Refusal, int], None]
+"""Is told of every refusal with the opcode of its call, for the log; must not raise."""
 
 
 def bad_argument(arg: Arg, rule: Rule, found: str = "") -> Refusal:

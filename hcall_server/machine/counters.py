@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from hcall_abi.calls import Opcode
-from hcall_abi.frames import HCall, HReturn
-
-OTHER_CALL = 0
-"""Stands for every opcode that is no h-call of the keystore: guests must not grow the table."""
-
-_KNOWN = frozenset(int(opcode) for opcode in Opcode)
 
 
 class CallCounts(Counter[tuple[int, int]]):
     """Answered calls of one partition, by (opcode, status)."""
-
-    def answered(self, calls: Iterable[HCall], returns: Iterable[HReturn]) -> None:
-        """Count calls with their answers."""
-        for (_, opcode, _, _), (_, status, _, _) in zip(calls, returns, strict=True):
-            self[opcode if opcode in _KNOWN else OTHER_CALL, status] += 1
 
 
 @dataclass

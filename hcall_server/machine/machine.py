@@ -38,6 +38,7 @@ from hcall_server.machine.ipls import PATIENCE, CountedIpls
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.noise import Noise
 from hcall_server.machine.sessions import Link, Sessions
+from hcall_server.machine.turns import Turns
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import PowerEvent
 from hcall_server.platform.profile import PartitionProfile
@@ -78,6 +79,7 @@ class Machine:
 
     `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for;
     `entropy` makes nonces; `clock` tells the age of connections and the end of timed faults.
+    `confirm_wait` is how long a CONFIRM may wait for a flush, in seconds; 0: it is answered at once.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Machine:
         entropy: Entropy,
         clock: Clock,
         limits: Limits,
+        confirm_wait: float = 0.0,
     ) -> None:
         self.system = system
         self.encryptor = encryptor
@@ -98,6 +101,8 @@ class Machine:
         self.entropy = entropy
         self.clock = clock
         self.limits = limits
+        self.confirm_wait = confirm_wait
+        self.turns = Turns(clock)
         self.counters = Counters()
         self.noise = Noise(clock)
         self.sessions = Sessions(limits)
@@ -167,9 +172,10 @@ class Machine:
 
     def calls_of(self, partition: Partition, on_refusal: OnRefusal) -> Calls:
         """Return what answers the h-calls of a partition: through its fault plan, if it has one."""
-        calls = HypervisorCalls(partition, on_refusal)
+        counts = self.counters.calls[partition.number]
+        calls = HypervisorCalls(partition, on_refusal, counts)
         plan = self.faults.get(partition.number)
-        return BusyCalls(calls, partition, plan, self.clock, on_refusal) if plan else calls
+        return BusyCalls(calls, partition, plan, self.clock, on_refusal, counts) if plan else calls
 
     def after_calls(self, partition: Partition, log: logs.Log) -> None:
         """Do what follows a batch of calls: hand changes to the encryptor, log a used-up permission.

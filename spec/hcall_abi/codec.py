@@ -48,15 +48,15 @@ from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
 
 HEADER_LAYOUT = FixedLayout(HEADER)
-_HCALL_HEAD = FixedLayout(HCALL_HEAD)
+HCALL_HEAD_LAYOUT = FixedLayout(HCALL_HEAD)
+SEGMENT_LAYOUT = FixedLayout(SEGMENT)
 _HRETURN_HEAD = FixedLayout(HRETURN_HEAD)
-_SEGMENT = FixedLayout(SEGMENT)
 _WRITE = FixedLayout(WRITE)
 
 _IN, _OUT, _BOTH = int(Access.IN), int(Access.OUT), int(Access.BOTH)
 # Every h-call passes these: a name of the module is found faster than an attribute.
-_HCALL_HEAD_SIZE, _unpack_hcall_head = _HCALL_HEAD.size, _HCALL_HEAD.unpack_raw
-_SEGMENT_SIZE, _unpack_segments = _SEGMENT.size, _SEGMENT.iterate
+_HCALL_HEAD_SIZE, _unpack_hcall_head = HCALL_HEAD_LAYOUT.size, HCALL_HEAD_LAYOUT.unpack_raw
+_SEGMENT_SIZE, _unpack_segments = SEGMENT_LAYOUT.size, SEGMENT_LAYOUT.iterate
 
 
 class ProtocolError(PeerError):
@@ -197,7 +197,7 @@ def encode(frame: Frame) -> bytes:
             return _built(FrameType.GOODBYE, GOODBYE, frame)
 
 
-_HCALL_FRAME = Struct(HEADER_LAYOUT.format + _HCALL_HEAD.format[1:])
+_HCALL_FRAME = Struct(HEADER_LAYOUT.format + HCALL_HEAD_LAYOUT.format[1:])
 # Magic, version, type and flags of every HRETURN are the same 8 bytes; packing them as one item is faster.
 _HRETURN_START = HEADER_LAYOUT.pack(VERSION, int(FrameType.HRETURN), 0, 0)[:8]
 _HRETURN_FRAME = Struct(f">{len(_HRETURN_START)}sII" + _HRETURN_HEAD.format[1:])
@@ -206,9 +206,10 @@ _pack_hreturn, _pack_hreturn_one_write = _HRETURN_FRAME.pack, _HRETURN_ONE_WRITE
 _HRETURN_SIZE, _WRITE_SIZE = _HRETURN_HEAD.size, _WRITE.size
 
 
-def hreturn_parts(frame: HReturn) -> tuple[bytes, bytes]:
+def answer_parts(
+    tag: int, status: int, registers: tuple[int, ...], writes: tuple[Write, ...]
+) -> tuple[bytes, bytes]:
     """Return an HRETURN frame as its fixed part and what was written, so that joining a batch copies once."""
-    tag, status, registers, writes = frame
     if len(writes) == 1:  # the answer to most reads
         ((address, data),) = writes
         length = len(data)
@@ -224,14 +225,14 @@ def hreturn_parts(frame: HReturn) -> tuple[bytes, bytes]:
 
 def encode_hreturn(frame: HReturn) -> bytes:
     """Return an HRETURN frame as bytes."""
-    return b"".join(hreturn_parts(frame))
+    return b"".join(answer_parts(*frame))
 
 
 def encode_hcall(frame: HCall) -> bytes:
     """Return an HCALL frame as bytes."""
     tag, opcode, registers, segments = frame
-    table = b"".join([_SEGMENT.pack_raw(*piece[:3]) for piece in segments])
+    table = b"".join([SEGMENT_LAYOUT.pack_raw(*piece[:3]) for piece in segments])
     data = b"".join([piece[3] for piece in segments])
-    size = _HCALL_HEAD.size + len(table) + len(data)
+    size = HCALL_HEAD_LAYOUT.size + len(table) + len(data)
     head = _HCALL_FRAME.pack(MAGIC, VERSION, 4, 0, tag, size, opcode, *registers, len(segments), 0, 0)
     return b"".join((head, table, data))

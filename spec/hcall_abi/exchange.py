@@ -36,11 +36,11 @@
 # session one after the other, so it would gain nothing, and every client would need a table instead of a
 # queue.
 #
-# Windows: most frames are HCALL and HRETURN in state `open`. Both rows lead back to `open` and have no
-# condition. A whole window of such frames thus differs from so many steps in one thing only, the queue of
-# tags. `ask` and `answer` change the queue directly, which costs a tenth of the steps. They hand every
-# other frame to `step`, which refuses it. tests/abi/test_exchange.py holds both ways equal on any
-# sequence of frames.
+# Spans: most frames are HCALL and HRETURN in state `open`. Both rows lead back to `open` and have no
+# condition, so they differ from nothing in one thing only, the queue of tags. A server that answers each call
+# before it looks at the next one needs no queue. It takes calls as spans (`Session.spans`) and answers them
+# in their order, with their own tags, so guarantee 3 holds by construction. It takes no step for them, which
+# would cost a tenth of the call. `spans` stops in front of every other frame, and that one takes its step.
 #
 # What is not here: bytes, lengths and the largest body (`hcall_abi.session`), and the contents of OPEN (the
 # server). The end of the stream is no frame, but it closes a session as GOODBYE does: see `Exchange.end`.
@@ -52,7 +52,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from enum import Enum
 from operator import itemgetter
 from typing import NamedTuple
@@ -218,23 +217,6 @@ class Exchange:
         """Whether a frame of a version that this end does not speak is legal now: its body is skipped."""
         turns = self._turns.get(kind, ())
         return any(turn.sender is sender and turn.condition is Condition.VERSION_OTHER for turn in turns)
-
-    def ask(self, calls: Iterable[HCall]) -> None:
-        """Take the step of the client for each of `calls`, a window of them at once."""
-        if self.state is _OPEN:
-            self._unanswered.extend(map(_TAG_OF, calls))
-        else:
-            for call in calls:
-                self.step(_CLIENT, call)
-
-    def answer(self, returns: Iterable[HReturn]) -> None:
-        """Take the step of the server for each of `returns`, a window of them at once."""
-        is_open, unanswered = self.state is _OPEN, self._unanswered
-        for returned in returns:
-            if is_open and unanswered and unanswered[0] == returned[0]:
-                unanswered.popleft()
-            else:
-                self.step(_SERVER, returned)
 
     def end(self) -> None:
         """Close the session because the stream has ended, in whatever state it is."""

@@ -28,7 +28,7 @@ class LayoutMismatch(ValueError):
 
 
 @dataclass(frozen=True)
-class _Field:
+class Field:
     """One run of equal struct items: where it belongs, its format, and its constant if it has one."""
 
     name: str | None
@@ -47,19 +47,19 @@ class _Field:
         return struct.calcsize(">" + self.packed)
 
 
-def _fields(con: Any, name: str | None = None) -> Iterator[_Field]:
+def _fields(con: Any, name: str | None = None) -> Iterator[Field]:
     """Yield the fields of `con`, in order; TypeError for a construct without a fixed layout."""
     match con:
         case construct.Renamed():
             yield from _fields(con.subcon, con.name)
         case construct.FormatField(fmtstr=code) if code[0] == ">" and code[1:] in _INTEGERS:
-            yield _Field(name, code[1:])
+            yield Field(name, code[1:])
         case construct.Bytes(length=int(length)):
-            yield _Field(name, f"{length}s")
+            yield Field(name, f"{length}s")
         case construct.Const():
-            yield _Field(name, _plain(con).code, constant=con.value)
+            yield Field(name, _plain(con).code, constant=con.value)
         case construct.Array(count=int(count)) if (code := _plain(con).code) in _INTEGERS:
-            yield _Field(name, code, count)
+            yield Field(name, code, count)
         case construct.Struct():
             for subcon in con.subcons:
                 yield from _fields(subcon)
@@ -67,7 +67,7 @@ def _fields(con: Any, name: str | None = None) -> Iterator[_Field]:
             raise TypeError(f"no fixed layout for {con!r}")
 
 
-def _plain(con: Any) -> _Field:
+def _plain(con: Any) -> Field:
     """Return the one field inside a `Const` or an `Array`; TypeError when it is not that simple."""
     inner = list(_fields(con.subcon))
     if len(inner) != 1 or inner[0].count != 1 or inner[0].constant is not None:
@@ -75,7 +75,7 @@ def _plain(con: Any) -> _Field:
     return inner[0]
 
 
-def _constant_runs(fields: list[_Field]) -> list[tuple[int, bytes]]:
+def _constant_runs(fields: list[Field]) -> list[tuple[int, bytes]]:
     """Return (start, bytes) of each stretch of constants, so that one comparison checks it."""
     runs: list[tuple[int, bytes]] = []
     at = 0
@@ -95,7 +95,8 @@ class FixedLayout:
     """A fixed-size Construct `Struct` as one `struct.Struct`.
 
     `names` are the named fields that are not constants, in order; an array counts once in `names`
-    and takes as many places of the value tuple as it has items.  `size` is in bytes.
+    and takes as many places of the value tuple as it has items.  `size` is in bytes.  `fields` are all
+    runs in order, for those who make codecs of their own from a layout.
     """
 
     def __init__(self, con: Any) -> None:
@@ -103,6 +104,7 @@ class FixedLayout:
         self.format = ">" + "".join(field.packed for field in fields)
         self._struct = struct.Struct(self.format)
         self.size = self._struct.size
+        self.fields = tuple(fields)
         self.names = tuple(field.name for field in fields if field.name and field.constant is None)
         self._template = [field.constant for field in fields for _ in range(field.count)]
         self._holes = [n for n, value in enumerate(self._template) if value is None]

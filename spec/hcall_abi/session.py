@@ -17,9 +17,7 @@ from hcall_abi.codec import (
     HEADER_LAYOUT,
     ProtocolError,
     decode,
-    decode_hcall,
     encode,
-    hreturn_parts,
 )
 from hcall_abi.errors import SwpksError
 from hcall_abi.exchange import Event, Exchange, OtherVersion, OutOfTurn, Role, SessionState
@@ -33,7 +31,6 @@ from hcall_abi.frames import (
     GoodbyeReason,
     HCall,
     Hello,
-    HReturn,
 )
 from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
@@ -49,6 +46,10 @@ _HCALL_START = HEADER_LAYOUT.pack(VERSION, int(FrameType.HCALL), 0, 0)[:8]
 _TAG_AND_LENGTH = Struct(">II").unpack_from
 _LONGEST_TEXT = 255
 """Bytes of UTF-8 that a GOODBYE takes."""
+
+
+Span = tuple[int, int, int]
+"""An h-call that waits: its tag, and the start and end of its body in `Session.data`."""
 
 
 class LocalProtocolError(Exception):
@@ -81,7 +82,8 @@ class Session:
         self._exchange = Exchange()
         self._serves = role is Role.SERVER
         self._peer_max_body = MAX_BODY
-        self._data = b""
+        self.data = b""
+        """The received bytes that `spans` point into."""
         self._position = 0
         self._partial = bytearray()
         self._needed = _HEADER_SIZE
@@ -97,7 +99,7 @@ class Session:
     @property
     def buffered(self) -> int:
         """How many received bytes wait for the rest of their frame, or to be taken as events."""
-        return len(self._partial) + len(self._data) - self._position
+        return len(self._partial) + len(self.data) - self._position
 
     @property
     def pending(self) -> int:
@@ -112,12 +114,12 @@ class Session:
         """
         if self._exchange.state is _CLOSED:
             return
-        if self._position < len(self._data):
+        if self._position < len(self.data):
             self._wait_for(_HEADER_SIZE)
         if self._partial:
             self._partial += data
             return
-        self._data = bytes(data)
+        self.data = bytes(data)
         self._position = 0
 
     def receive_eof(self) -> None:
@@ -139,18 +141,21 @@ class Session:
         """Return the next of the `events`, None when there is no whole frame."""
         return self._next_event() if self._exchange.state is not _CLOSED else None
 
-    def calls(self, most: int) -> list[HCall]:
-        """Take up to `most` calls that wait whole and one behind the other: a short cut for servers.
+    def spans(self, most: int) -> list[Span]:
+        """Take up to `most` h-calls that wait whole, one behind the other, without decoding them.
 
-        It stops in front of whatever is not plainly the next call; `next_event` tells what that is.
+        This is for a server, which answers each of them in order: the spans point into `data`, which stays
+        until the next `receive_data`.  It stops in front of whatever is not plainly the next call;
+        `next_event` tells what that is.
         """
-        calls: list[HCall] = []
-        exchange = self._exchange
-        if not self._serves or exchange.state is not _OPEN:
-            return calls
-        data, start = self._data, self._position
+        spans: list[Span] = []
+        if not self._serves or self._exchange.state is not _OPEN:
+            return spans
+        if len(self._partial) >= self._needed:
+            self._take_partial()
+        data, start = self.data, self._position
         size, longest = len(data), self.max_body
-        while data.startswith(_HCALL_START, start) and len(calls) < most:
+        while data.startswith(_HCALL_START, start) and len(spans) < most:
             body = start + _HEADER_SIZE
             if body > size:
                 break
@@ -158,25 +163,10 @@ class Session:
             end = body + length
             if end > size or length > longest:
                 break
-            try:
-                call = decode_hcall(tag, data, body, end)
-            except ProtocolError:
-                break  # the calls before it still count
-            calls.append(call)
-            start = self._position = end
-        exchange.ask(calls)
-        return calls
-
-    def answers(self, returns: list[HReturn]) -> list[tuple[bytes, bytes]]:
-        """Return the frames of the answers to the oldest calls, each as its fixed part and its data.
-
-        LocalProtocolError for answers in another order, or without a call.
-        """
-        try:
-            self._exchange.answer(returns)
-        except OutOfTurn as broken:
-            raise LocalProtocolError(broken.rule, broken.message) from None
-        return [hreturn_parts(returned) for returned in returns]
+            spans.append((tag, body, end))
+            start = end
+        self._position = start
+        return spans
 
     def send(self, frame: Frame) -> bytes:
         """Return the bytes of `frame`; LocalProtocolError when it may not be sent now."""
@@ -192,7 +182,7 @@ class Session:
         return data
 
     def _next_event(self) -> Event | None:
-        data, start = self._data, self._position
+        data, start = self.data, self._position
         body = start + _HEADER_SIZE
         if len(data) < body:
             return self._resume()
@@ -215,9 +205,9 @@ class Session:
     def _wait_for(self, size: int) -> None:
         """Put an unfinished frame aside until `size` bytes of it have come."""
         self._needed = size
-        if self._position < len(self._data):
-            self._partial = bytearray(self._data[self._position :])
-            self._data = b""
+        if self._position < len(self.data):
+            self._partial = bytearray(self.data[self._position :])
+            self.data = b""
             self._position = 0
 
     def _resume(self) -> Event | None:
@@ -226,10 +216,13 @@ class Session:
             self._wait_for(_HEADER_SIZE)
         if len(self._partial) < self._needed:
             return None
-        self._data = bytes(self._partial)
+        self._take_partial()
+        return self._next_event()
+
+    def _take_partial(self) -> None:
+        self.data = bytes(self._partial)
         self._position = 0
         self._partial = bytearray()
-        return self._next_event()
 
     def _check_header(self, magic: bytes, version: int, kind: int, flags: int, tag: int) -> None:
         """Refuse a frame by its header alone, before its body has come."""

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hcall_abi.codec import ProtocolError, encode
+from hcall_abi.codec import ProtocolError, decode_hcall, encode
 from hcall_abi.frames import MAX_BODY, FrameType, Goodbye, HCall, HReturn, Segment, Write
-from hcall_abi.session import Event, LocalProtocolError, Role, Session, SessionState
+from hcall_abi.session import Event, Role, Session, SessionState
 from tests.abi import strategies as wire
 from tests.abi.sessions import ANSWER, CALL, HELLO, OPEN, OPENED, ZEROS, at, fed, pair
 
@@ -52,54 +52,47 @@ def test_events_taken_at_any_time(takes: list[int], where: list[int], chance: ra
     assert [*seen, *server.events()] == frames
 
 
-def by_windows(server: Session, pieces: list[bytes], most: int) -> list[Event]:
-    """What comes out when a server takes its calls by windows, as the data channel does."""
+def calls_of(server: Session, most: int) -> list[Event]:
+    """The calls that a server takes as spans."""
+    spans = server.spans(most)
+    assert len(spans) <= most
+    return [decode_hcall(tag, server.data, start, end) for tag, start, end in spans]
+
+
+def by_spans(server: Session, pieces: list[bytes], most: int) -> list[Event]:
+    """What comes out when a server takes its calls as spans, as the data channel does."""
     seen: list[Event] = []
     for piece in pieces:
         server.receive_data(piece)
-        while calls := server.calls(most):
-            assert len(calls) <= most
-            seen += calls
-        while event := server.next_event():
-            seen += [event, *server.calls(most)]
+        while found := calls_of(server, most) or list(itertools.islice(server.events(), 1)):
+            seen += found
     return seen
 
 
 @given(conversations, places, st.integers(1, 5))
-def test_windows_of_calls_are_the_same_events(frames: list[HCall], where: list[int], most: int) -> None:
-    """`calls` is a short cut and nothing else, whatever the pieces; the answers go out in its order."""
-    data = b"".join(encode(frame) for frame in frames) + encode(Goodbye(0, "done"))
+def test_spans_are_the_same_events(frames: list[HCall], where: list[int], most: int) -> None:
+    """`spans` is a short cut and nothing else, whatever the pieces; a call that came in pieces is one too."""
+    data = b"".join(encode(frame) for frame in frames)
     server = at(Role.SERVER, SessionState.OPEN)
-    answers = [HReturn(frame.tag, 0, (0,) * 9, ()) for frame in frames]
-    assert by_windows(server, cut(data[: -len(encode(Goodbye(0, "done")))], where), most) == frames
-    assert [b"".join(parts) for parts in server.answers(answers)] == [encode(answer) for answer in answers]
-    assert by_windows(server, [encode(Goodbye(0, "done"))], most) == [Goodbye(0, "done")]
+    assert by_spans(server, cut(data, where), most) == frames
+    assert server.pending == 0, "no call came as an event"
+    assert by_spans(server, [encode(Goodbye(0, "done"))], most) == [Goodbye(0, "done")]
     assert server.state is SessionState.CLOSED
 
 
 @given(wire.hcalls, st.binary(min_size=1, max_size=40), st.integers(0, 200), st.integers(1, 5))
-def test_windows_end_before_a_damaged_call(good: HCall, noise: bytes, where: int, most: int) -> None:
+def test_spans_end_before_a_damaged_call(good: HCall, noise: bytes, where: int, most: int) -> None:
     """What comes before the damage still comes; then both roads tell the same error."""
     frame = encode(good)
     data = frame + frame[:where] + noise + frame[where + len(noise) :]
     ends = []
-    for take in (by_windows, lambda server, pieces, most: fed(server, pieces)):
+    for take in (by_spans, lambda server, pieces, most: fed(server, pieces)):
         server = at(Role.SERVER, SessionState.OPEN)
         try:
             ends.append(repr(take(server, [data], most)))
         except ProtocolError as error:
             ends.append(str(error))
     assert ends[0] == ends[1]
-
-
-def test_answers_without_a_call_or_in_another_order() -> None:
-    """An answer that is not due is a bug of this end, found before a byte is sent."""
-    for tags in ([2, 1], [1, 2, 3]):
-        server = at(Role.SERVER, SessionState.OPEN)
-        server.receive_data(encode(CALL._replace(tag=1)) + encode(CALL._replace(tag=2)))
-        assert len(server.calls(9)) == 2
-        with pytest.raises(LocalProtocolError, match="unexpected tag"):
-            server.answers([ANSWER._replace(tag=tag) for tag in tags])
 
 
 @given(wire.hreturns, places)

@@ -8,9 +8,9 @@ import trio
 from tests.data_channel.support import Service, make_machine
 
 
-@pytest.fixture
-async def service(nursery: trio.Nursery) -> AsyncIterator[Service]:
-    """A machine with the partitions alpha and beta."""
-    made = await Service.start(nursery, make_machine("alpha", "beta"))
+@pytest.fixture(params=["task", "lane"])
+async def service(nursery: trio.Nursery, request: pytest.FixtureRequest) -> AsyncIterator[Service]:
+    """A machine with alpha and beta, whose connections have a task each, or are in the lane."""
+    made = await Service.start(nursery, make_machine("alpha", "beta"), lane=request.param == "lane")
     yield made
     made.close()

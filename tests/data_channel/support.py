@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import trio
@@ -13,10 +14,13 @@ from hcall_abi.proof import NO_PROOF
 from hcall_abi.session import Event, Role, Session
 from hcall_client.calls import Request, read_object, write_object
 from hcall_client.request import Authorization
+from hcall_server.data_channel.conversation import ServerConversation
+from hcall_server.data_channel.lane import Lane
 from hcall_server.data_channel.memory import MemoryTransport
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.machine import Machine
+from hcall_server.machine.turns import CALLS, Turn
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from swpks.testing.seams import simulated_seams
@@ -97,17 +101,30 @@ class Peer:
         return event.reason
 
 
-class Service:
-    """A machine that serves memory streams or sockets in a nursery; what it changes is not flushed."""
+def answers(conversation: ServerConversation, data: bytes) -> Iterator[bytes]:
+    """Have these bytes run, turn by turn; yield the answers of each turn."""
+    conversation.take(data)
+    while conversation.ready:
+        if told := conversation.turn(Turn(CALLS, math.inf)):
+            yield told
 
-    def __init__(self, machine: Machine) -> None:
+
+class Service:
+    """A machine that serves memory streams or sockets in a nursery; what it changes is not flushed.
+
+    With `lane`, its connections are sockets that are served in the lane.
+    """
+
+    def __init__(self, machine: Machine, *, lane: bool = False) -> None:
         self.machine = machine
+        self.lane = Lane(machine.turns) if lane else None
+        self.transport.lane = self.lane
         self._sockets: list[socket.socket] = []
 
     @classmethod
-    async def start(cls, nursery: trio.Nursery, machine: Machine) -> Service:
+    async def start(cls, nursery: trio.Nursery, machine: Machine, *, lane: bool = False) -> Service:
         """Serve in a nursery."""
-        made = cls(machine)
+        made = cls(machine, lane=lane)
         await nursery.start(made.transport.run, machine)
         return made
 
@@ -120,18 +137,26 @@ class Service:
         """Close the test's own ends."""
         for each in self._sockets:
             each.close()
+        if self.lane:
+            self.lane.close()
 
     def connect(self, name: str | None = "alpha", *, demand_proof: bool = False) -> Peer:
-        """A new connection over memory streams, by the private listener of `name` (None: a common one)."""
+        """A new connection by the private listener of `name` (None: a common one)."""
+        if self.lane:
+            return self._over_sockets(name, demand_proof)
         return Peer(self.transport.connect(name, demand_proof=demand_proof))
 
     def connect_socket(self, name: str = "alpha") -> Peer:
         """A new connection over a pair of real sockets with small buffers."""
+        return self._over_sockets(name, demand_proof=False, buffer=4096)
+
+    def _over_sockets(self, name: str | None, demand_proof: bool, buffer: int = 0) -> Peer:
         ours, theirs = socket.socketpair()
         self._sockets.append(ours)
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        self.transport.serve(SocketStream(theirs), name)
-        return Peer(SocketStream(ours))
+        if buffer:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+        self.transport.serve(SocketStream(theirs), name, demand_proof=demand_proof)
+        return Peer(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
 
     async def session(self, name: str = "alpha") -> Peer:
         """A connection with an open session."""

@@ -10,7 +10,8 @@ from hcall_abi.frames import MAX_BODY, Goodbye, GoodbyeReason, HCall, Hello, HRe
 from hcall_abi.statuses import Status
 from hcall_client.calls import raw_call, remove_object, set_password
 from hcall_client.errors import HcallError
-from hcall_server.data_channel.conversation import FLUSH_SIZE, WINDOW, ServerConversation
+from hcall_server.data_channel.conversation import FLUSH_SIZE, ServerConversation
+from hcall_server.machine.turns import CALLS
 from tests.data_channel.support import OS, Peer, Service, read, write
 
 PROTOCOL_ERROR, IPL, STOPPING = 1, 2, 4
@@ -63,12 +64,12 @@ async def test_calls_are_answered_in_order(service: Service) -> None:
     assert [each.status for each in found] == [0, 0, Status.H_NOT_FOUND, 0, Status.H_NOT_FOUND]
 
 
-async def test_a_batch_is_answered_by_one_send(service: Service) -> None:
-    """One wake-up a batch: what one receive brings is answered by one send."""
+async def test_a_turn_is_answered_by_one_send(service: Service) -> None:
+    """What one receive brings is answered by one send for each turn."""
     peer, stream = await counted(service)
-    await peer.send(*peer.frames([write(b"a")] + [read(b"a")] * 31))
-    await answers(peer, 32)
-    assert len(stream.sent) == 1
+    await peer.send(*peer.frames([write(b"a")] + [read(b"a")] * (2 * CALLS - 1)))
+    await answers(peer, 2 * CALLS)
+    assert len(stream.sent) == 2
 
 
 async def test_a_large_batch_is_answered_in_bounded_pieces(service: Service) -> None:
@@ -181,7 +182,7 @@ async def test_answers_due_leave_before_the_goodbye(service: Service) -> None:
     assert goodbye == (PROTOCOL_ERROR, "frame.magic: bad magic; a frame begins with HCAL")
 
 
-@pytest.mark.parametrize("count", [10, 2 * WINDOW, 2 * WINDOW + 10])
+@pytest.mark.parametrize("count", [10, 2 * CALLS, 2 * CALLS + 10])
 async def test_all_answers_due_leave_before_the_goodbye(service: Service, count: int) -> None:
     """Also when they take several sends: what ran before the bad frame is answered."""
     peer, stream = await counted(service)
@@ -273,7 +274,7 @@ async def test_an_ipl_inside_a_batch_stops_the_batch(service: Service) -> None:
     peer = Peer(ours)
     await peer.open()
     await peer.call(write(b"big", bytes(30_000)))
-    calls = [read(b"big")] * 2 * WINDOW + [write(b"of the old IPL")]
+    calls = [read(b"big")] * 2 * CALLS + [write(b"of the old IPL")]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(peer.send, *peer.frames(calls))
         await trio.testing.wait_all_tasks_blocked()

@@ -27,14 +27,15 @@ from hcall_abi.rules.rule import Rule
 from hcall_abi.session import Session, complaint
 from hcall_client.conversation import Conversation, Ticket
 from hcall_client.errors import SessionEnded
-from hcall_server.data_channel.conversation import FLUSH_SIZE, WINDOW, ServerConversation
+from hcall_server.data_channel.conversation import FLUSH_SIZE, ServerConversation
 from hcall_server.data_channel.opening import Door, refusal
 from hcall_server.machine import logs
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.machine import Machine
 from hcall_server.machine.sessions import Link
+from hcall_server.machine.turns import CALLS
 from tests.abi import strategies as wire
-from tests.data_channel.support import KEY, make_machine, read, write
+from tests.data_channel.support import KEY, answers, make_machine, read, write
 
 OPEN = Open(7, 0, 0, bytes(32), NO_PROOF, "test")
 
@@ -63,7 +64,7 @@ class End:
 
     def say(self, *frames: Frame) -> list[Event]:
         """Send frames in one piece; returns the answers."""
-        return self.heard(self.conversation.receive(self.sent(*frames)))
+        return self.heard(answers(self.conversation, self.sent(*frames)))
 
     def sent(self, *frames: Frame) -> bytes:
         """The bytes of frames that the client may send."""
@@ -77,7 +78,7 @@ class End:
 
     def run(self, *requests) -> list[Event]:
         """Make calls in one piece; returns the answers."""
-        return self.heard(self.conversation.receive(self.calls(*requests)))
+        return self.heard(answers(self.conversation, self.calls(*requests)))
 
 
 def opened(machine: Machine | None = None) -> End:
@@ -96,13 +97,13 @@ def test_two_conversations_talk_to_each_other() -> None:
     server = ServerConversation(machine, link, Door(None, demand_proof=True), logs.Log())
     client = Conversation(Ticket(access_key=KEY))
     client.receive(server.greet())
-    client.receive(b"".join(server.receive(client.take_outgoing())))
+    client.receive(b"".join(answers(server, client.take_outgoing())))
     assert client.opened is not None
     waiting = [client.submit(request) for request in (write(b"a", b"data"), read(b"a"))]
-    client.receive(b"".join(server.receive(client.take_outgoing())))
+    client.receive(b"".join(answers(server, client.take_outgoing())))
     assert read(b"a").parse(waiting[1].result()).data == b"data"
     client.goodbye()
-    assert list(server.receive(client.take_outgoing())) == []
+    assert list(answers(server, client.take_outgoing())) == []
     assert server.over
     assert server.farewell is None
     assert isinstance(client.ended, SessionEnded)
@@ -121,32 +122,34 @@ def test_pieces_of_any_size_make_the_same_answers(places: list[int]) -> None:
     )
     bounds = sorted({place % len(data) for place in places} | {0, len(data)})
     pieces = [data[start:stop] for start, stop in itertools.pairwise(bounds)]
-    out = b"".join(answer for piece in pieces for answer in end.conversation.receive(piece))
+    out = b"".join(told for piece in pieces for told in answers(end.conversation, piece))
     whole = End()
-    assert out == b"".join(whole.conversation.receive(data))
+    assert out == b"".join(answers(whole.conversation, data))
     assert end.machine.counters.calls == whole.machine.counters.calls
 
 
-def test_a_batch_is_one_piece_and_ends_before_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R-20: what the calls of a batch have changed is handed over before an answer says so."""
+def test_the_answers_of_a_turn_are_one_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """R-20: what the calls of a turn have changed is handed over before an answer says so."""
     end = opened()
     ended: list[str] = []
     monkeypatch.setattr(end.machine, "after_calls", lambda partition, log: ended.append(partition.name))
-    pieces = end.conversation.receive(end.calls(*[write(bytes([65 + n])) for n in range(20)]))
-    piece = next(pieces)
+    pieces = answers(end.conversation, end.calls(*[write(bytes([65 + n])) for n in range(CALLS + 4)]))
+    assert [type(event) for event in end.heard([next(pieces)])] == [HReturn] * CALLS
     assert ended == ["alpha"]
-    assert list(pieces) == []
-    assert [type(event) for event in end.heard([piece])] == [HReturn] * 20
+    assert [type(event) for event in end.heard(pieces)] == [HReturn] * 4
+    assert ended == ["alpha", "alpha"]
 
 
 def test_a_large_batch_comes_in_bounded_pieces() -> None:
     """Answers leave early once they pass FLUSH_SIZE, and the calls behind them wait until they have left."""
     end = opened()
     end.run(write(b"big", bytes(60_000)))
-    pieces = end.conversation.receive(end.calls(*[read(b"big")] * 40))
+    pieces = answers(end.conversation, end.calls(*[read(b"big")] * 40))
     first = next(pieces)
     assert FLUSH_SIZE <= len(first) < FLUSH_SIZE + 60_200
-    assert end.machine.counters.calls[1].total() == 1 + WINDOW
+    assert end.machine.counters.calls[1].total() == 1 + len(first) // 60_000
     sizes = [len(piece) for piece in pieces]
     assert max(sizes) < FLUSH_SIZE + 60_200
     assert end.machine.counters.calls[1].total() == 41
@@ -167,12 +170,13 @@ def test_an_ipl_between_two_pieces_stops_the_batch(verb: str) -> None:
     """R-04: what has not run when the IPL comes does not run."""
     end = opened()
     end.run(write(b"big", bytes(60_000)))
-    pieces = end.conversation.receive(end.calls(*[read(b"big")] * 2 * WINDOW))
-    end.heard([next(pieces)])
+    pieces = answers(end.conversation, end.calls(*[read(b"big")] * CALLS))
+    ran = len(end.heard([next(pieces)]))
     getattr(end.machine, verb)("alpha")
     assert list(pieces) == []
     assert end.woken == 1
-    assert end.machine.counters.calls[1].total() == 1 + WINDOW
+    assert 0 < ran < CALLS
+    assert end.machine.counters.calls[1].total() == 1 + ran
     assert stopped(end).reason == GoodbyeReason.IPL_OR_POWER_OFF
 
 
@@ -188,7 +192,7 @@ def test_an_ipl_that_nobody_told_is_seen_by_its_number() -> None:
 def test_answers_that_are_due_come_before_the_goodbye() -> None:
     """A good call and a bad frame in one piece: the call ran, so it is answered; the text names the rule."""
     end = opened()
-    events = end.heard(end.conversation.receive(end.calls(write(b"a"), write(b"b")) + b"HCAX" + bytes(12)))
+    events = end.heard(answers(end.conversation, end.calls(write(b"a"), write(b"b")) + b"HCAX" + bytes(12)))
     assert [type(event) for event in events] == [HReturn] * 2
     assert stopped(end) == (GoodbyeReason.PROTOCOL_ERROR, "frame.magic: bad magic; a frame begins with HCAL")
 
@@ -196,7 +200,7 @@ def test_answers_that_are_due_come_before_the_goodbye() -> None:
 def test_an_end_by_the_machine_counts_before_a_protocol_error() -> None:
     """The reason of the operator is the one that a client can use."""
     end = opened()
-    list(end.conversation.receive(bytes(16)))
+    list(answers(end.conversation, bytes(16)))
     end.link.end(GoodbyeReason.SERVER_STOPPING, "stopping")
     assert stopped(end) == (GoodbyeReason.SERVER_STOPPING, "stopping")
 
@@ -205,8 +209,7 @@ def test_a_goodbye_of_the_client_is_not_answered() -> None:
     """The calls before it are; they ran."""
     end = opened()
     data = end.calls(write(b"a"), write(b"b")) + end.sent(Goodbye(0, "done"))
-    answers = b"".join(end.conversation.receive(data))
-    assert kinds(answers) == [FrameType.HRETURN] * 2
+    assert kinds(b"".join(answers(end.conversation, data))) == [FrameType.HRETURN] * 2
     assert end.machine.counters.calls[1].total() == 2
     assert end.conversation.over
     assert end.conversation.farewell is None
@@ -218,7 +221,7 @@ def test_a_client_that_leaves_behind_its_open_is_told(partition: int, status: in
     end = End()
     ask = end.sent(OPEN._replace(partition=partition))
     data = ask + encode(Goodbye(0, ""))
-    (answer,) = end.conversation.receive(data)
+    (answer,) = answers(end.conversation, data)
     assert kinds(answer) == [FrameType.OPENED]
     assert end.machine.counters.opens[status] == 1
     assert end.conversation.over
@@ -229,7 +232,7 @@ def test_the_end_of_the_stream(half: bytes, expected: str | None) -> None:
     """Between two frames it ends the session without a word, inside a frame it breaks the protocol."""
     end = opened()
     for data in [half, b""] if half else [b""]:
-        assert list(end.conversation.receive(data)) == []
+        assert list(answers(end.conversation, data)) == []
     assert end.conversation.over
     goodbye = end.conversation.farewell
     assert (goodbye.text.partition(":")[0] if goodbye else None) == expected
@@ -260,7 +263,7 @@ def crowded(end: End) -> list[Event]:
 def of_later_version(end: End) -> list[Event]:
     frame = bytearray(end.sent(OPEN))
     frame[4] = 2
-    return end.heard(end.conversation.receive(bytes(frame)))
+    return end.heard(answers(end.conversation, bytes(frame)))
 
 
 REFUSED: dict[Callable[[End], list[Event]], Rule] = {
@@ -325,7 +328,7 @@ def test_a_malformed_open_names_its_rule_and_its_field(text: str) -> None:
     """The author of a client reads in GOODBYE what is wrong; no byte of the frame is in it."""
     end = End()
     frame = wire.framed(FrameType.OPEN, MALFORMED[text], 7)
-    assert list(end.conversation.receive(frame)) == []
+    assert list(answers(end.conversation, frame)) == []
     assert end.conversation.farewell == (GoodbyeReason.PROTOCOL_ERROR, text)
 
 
@@ -352,7 +355,7 @@ def test_any_bytes_are_answered_or_end_the_session(is_open: bool, pieces: list[b
     """Whole frames go out: one answer for each call that ran, then GOODBYE to a peer that broke a rule."""
     end = opened(MACHINE) if is_open else End(MACHINE)
     before = MACHINE.counters.calls[1].total()
-    out = b"".join(answer for piece in pieces if piece for answer in end.conversation.receive(piece))
+    out = b"".join(told for piece in pieces if piece for told in answers(end.conversation, piece))
     answered, ran = kinds(out), MACHINE.counters.calls[1].total() - before
     assert set(answered) <= {FrameType.OPENED, FrameType.HRETURN}
     if goodbye := end.conversation.farewell:

@@ -8,10 +8,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hcall_abi.frames import GoodbyeReason, Hello, HReturn
-from hcall_server.data_channel.conversation import FLUSH_SIZE, WINDOW
+from hcall_server.data_channel.conversation import FLUSH_SIZE
 from hcall_server.data_channel.reaper import pause
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine.limits import Limits
+from hcall_server.machine.turns import CALLS
 from tests.data_channel.support import Peer, Service, make_machine, read, write
 
 IDLE, TOO_SLOW = GoodbyeReason.IDLE_TOO_LONG, GoodbyeReason.TOO_SLOW_TO_READ
@@ -138,11 +139,11 @@ async def test_who_never_reads_is_dropped(reaped: Make, clock: MockClock) -> Non
 async def test_who_breaks_the_protocol_and_does_not_read_is_sent_away(reaped: Make, clock: MockClock) -> None:
     """The answers that are due keep their deadline after a protocol error."""
     service = await reaped()
-    peer = await blocked_reader(service, WINDOW - 1, b"garbage, and enough of it")
+    peer = await blocked_reader(service, CALLS - 1, b"garbage, and enough of it")
     await pass_time(clock, 11)
     assert await peer.goodbye() == TOO_SLOW
     service = await reaped()
-    await blocked_reader(service, WINDOW - 1, b"garbage, and enough of it")
+    await blocked_reader(service, CALLS - 1, b"garbage, and enough of it")
     await pass_time(clock, 14)
     assert len(service.machine.sessions) == 0
     assert service.machine.counters.goodbyes == {TOO_SLOW: 1}
@@ -154,7 +155,7 @@ async def test_a_slow_reader_holds_bounded_memory(reaped: Make, clock: MockClock
     await blocked_reader(service)
     made = service.machine.counters.bytes_sent
     assert made < FLUSH_SIZE + 3 * 60_100
-    assert service.machine.counters.calls[1].total() <= 1 + WINDOW
+    assert service.machine.counters.calls[1].total() <= 1 + CALLS
 
 
 async def test_a_slow_but_steady_reader_gets_everything(reaped: Make, clock: MockClock) -> None:

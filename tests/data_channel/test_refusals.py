@@ -34,7 +34,7 @@ from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from swpks.testing.seams import simulated_seams
 from tests.control_channel.rig import in_process
-from tests.data_channel.support import Service, make_machine, read
+from tests.data_channel.support import Service, answers, make_machine, read
 from tests.rules.breaking import logged
 
 HOUR = 3600
@@ -90,11 +90,11 @@ def visit(machine: Machine, name: str | None = "alpha") -> None:
     client.receive_data(server.greet())
     list(client.events())
     client.receive_data(
-        b"".join(server.receive(client.send(Open(1, int(name is None), 0, bytes(32), NO_PROOF, "guest"))))
+        b"".join(answers(server, client.send(Open(1, int(name is None), 0, bytes(32), NO_PROOF, "guest"))))
     )
     list(client.events())
     if name is not None:
-        list(server.receive(b"this is no frame"))
+        list(answers(server, b"this is no frame"))
         assert server.farewell
         server.say(server.farewell)
     machine.sessions.remove(link)

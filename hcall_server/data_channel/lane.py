@@ -1,0 +1,237 @@
+"""The lane: ready sockets of open sessions are served in one sweep, without a task switch for each."""
+
+# Why a lane
+#
+# With many connections, Trio and not the engine is the bill.  For each message it registers a wait, changes
+# the epoll set, wakes a task, and runs it.  The lane has an epoll set of its own, in which a socket stays
+# registered (edge-triggered).  One task waits for the whole set, and each ready socket is served there:
+# receive, run, send.  16 connections make twice as many calls so, 64 connections three times as many.
+#
+# What a socket may do in the lane ends at once.  Everything else is the work of the connection's own task,
+# which waits meanwhile: a send that the socket does not take whole, the end of the stream, GOODBYE from
+# either end, an error.  So the rules of ending a connection stand in one place, the task.
+#
+#     state     what is known                        leads to
+#     idle      no bytes wait in the socket          asking: epoll tells of bytes
+#     asking    it is in line for a turn             idle, asking, held, or out
+#     held      a CONFIRM waits for a flush          asking: the flush has ended, or the wait is over
+#     out       its task does the rest               idle: the task comes back
+#
+# Edge-triggered means that epoll tells of bytes once.  So three things must hold:
+#
+#   1. A socket leaves `asking` for `idle` only after a receive that found it empty, or gave less than was
+#      asked for.  An end of the stream may follow such a short receive without another event.  So after an
+#      event that tells of the end, only a receive of nothing counts.
+#   2. An event that comes in any other state than `idle` is remembered.
+#   3. A socket leaves the set before it is closed: its number may be given to another socket at once.
+#
+# An exception in the service of one socket goes to that connection's task, and ends that connection alone.
+
+from __future__ import annotations
+
+import select
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+import outcome
+from trio.lowlevel import Abort, Task, current_task, reschedule, wait_readable, wait_task_rescheduled
+
+from hcall_abi.scarcity import scarcity_of
+from hcall_server.data_channel.stream import RECEIVE_SIZE, SocketStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hcall_server.data_channel.conversation import ServerConversation
+    from hcall_server.machine.machine import Machine
+    from hcall_server.machine.sessions import Link
+    from hcall_server.machine.turns import Turn, Turns
+
+EVENTS = 256
+"""Sockets that one look at the set reports at most."""
+_WANTED = select.EPOLLIN | select.EPOLLET | select.EPOLLRDHUP
+_END = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+class Lane:
+    """The epoll set of the sockets in the lane: a source of turns.  ScarcityError if there can be none."""
+
+    def __init__(self, turns: Turns) -> None:
+        try:
+            self._epoll = select.epoll()
+        except OSError as error:
+            raise scarcity_of(error, "the lane of the data channel") or error from None
+        self._turns = turns
+        self._seats: dict[int, Seat] = {}
+        turns.feed(self)
+
+    def __repr__(self) -> str:
+        return f"Lane({len(self._seats)} sockets)"
+
+    def enter(self, seat: Seat) -> bool:
+        """Serve a socket from now on, beginning with the bytes that are there; False if the set is full."""
+        try:
+            self._epoll.register(seat.descriptor, _WANTED)
+        except OSError:
+            return False
+        self._seats[seat.descriptor] = seat
+        return True
+
+    def leave(self, seat: Seat) -> None:
+        """Serve a socket no more."""
+        if self._seats.pop(seat.descriptor, None):
+            self._epoll.unregister(seat.descriptor)
+
+    async def wait(self) -> None:
+        """Return when a socket has bytes."""
+        await wait_readable(self._epoll.fileno())
+
+    def poll(self) -> int:
+        """Have each socket with bytes ask for a turn of its partition; return how many have."""
+        ready = self._epoll.poll(0, EVENTS)
+        for descriptor, events in ready:
+            self._seats[descriptor].notice(events & _END != 0)
+        return len(ready)
+
+    def close(self) -> None:
+        """Give the descriptor back; sockets that are still in the lane are not served any more."""
+        self._turns.feed(None)
+        self._seats.clear()
+        self._epoll.close()
+
+
+class State(Enum):
+    """Where a socket is; see the essay above."""
+
+    IDLE = auto()
+    ASKING = auto()
+    HELD = auto()
+    OUT = auto()
+
+
+_IDLE, _ASKING, _HELD, _OUT = State
+
+
+class Seat:
+    """The place of one connection in the lane, from the moment its session is open."""
+
+    def __init__(
+        self, machine: Machine, link: Link, conversation: ServerConversation, stream: SocketStream
+    ) -> None:
+        self.descriptor = stream.descriptor
+        self._machine = machine
+        self._link = link
+        self._conversation = conversation
+        self._stream = stream
+        self._state = _OUT
+        self._drained = self._ending = False
+        self._task: Task | None = None
+        self._drop: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"Seat({self._conversation}, {self._state.name})"
+
+    async def ride(self, lane: Lane) -> memoryview | None:
+        """Be served in the lane until something is left for the connection's task.
+
+        Returns what the socket has not taken of the answers; None if the lane has no place.  What ends the
+        connection is raised.
+        """
+        if not lane.enter(self):
+            return None
+        self._state, self._task = _IDLE, current_task()
+        try:
+            rest: memoryview = await wait_task_rescheduled(self._abandon)
+            return rest
+        finally:
+            self._state, self._task = _OUT, None
+            lane.leave(self)
+            if self._drop:
+                self._drop()
+
+    def notice(self, ending: bool) -> None:
+        """Take an event of the set: bytes have come, or, with `ending`, the end of the stream."""
+        self._ending = self._ending or ending
+        if self._state is _IDLE:
+            self._ask()
+        else:
+            self._drained = False
+
+    def serve(self, turn: Turn) -> bool:
+        """Receive, run and send within a turn; return whether to be asked again."""
+        if self._state is _OUT:
+            return False
+        try:
+            return self._serve(turn)
+        except Exception as error:  # it is raised in the connection's own task
+            self._hand_over(outcome.Error(error))
+            return False
+
+    def _ask(self) -> None:
+        partition = self._link.partition
+        if partition is not None:
+            self._state = _ASKING
+            self._machine.turns.ask(partition.number, self.serve)
+
+    def _serve(self, turn: Turn) -> bool:
+        conversation = self._conversation
+        if not conversation.ready and not self._receive():
+            return False
+        answers = conversation.turn(turn)
+        if answers and not self._send(answers):
+            return False
+        if conversation.over or self._link.ending is not None:
+            self._hand_over(outcome.Value(memoryview(b"")))
+            return False
+        if conversation.held is not None:
+            self._state = _HELD
+            self._drop = self._machine.encryptor.wait_landing(self._go_on, conversation.held)
+            return False
+        if conversation.ready or not self._drained:
+            return True
+        self._state = _IDLE
+        return False
+
+    def _receive(self) -> bool:
+        """Receive once; False if nothing has come, or the end of the stream."""
+        data = self._stream.receive_now()
+        if data is None:
+            self._drained, self._state = True, _IDLE
+            return False
+        self._drained = len(data) < RECEIVE_SIZE and not self._ending
+        self._link.progress += 1
+        self._machine.counters.bytes_received += len(data)
+        self._conversation.take(data)
+        if data:
+            return True
+        self._hand_over(outcome.Value(memoryview(b"")))
+        return False
+
+    def _send(self, answers: bytes) -> bool:
+        """Send as much as the socket takes; hand the rest over, and return False, if it does not take all."""
+        counters = self._machine.counters
+        counters.batches += 1
+        counters.bytes_sent += len(answers)
+        self._link.progress += 1
+        sent = self._stream.send_now(answers)
+        if sent == len(answers):
+            return True
+        self._hand_over(outcome.Value(memoryview(answers)[sent:]))
+        return False
+
+    def _go_on(self) -> None:
+        """Run the held CONFIRM again."""
+        self._drop = None
+        self._conversation.landed()
+        self._ask()
+
+    def _hand_over(self, result: outcome.Outcome[memoryview]) -> None:
+        """Let the connection's own task go on."""
+        self._state = _OUT
+        task, self._task = self._task, None
+        if task is not None:
+            reschedule(task, result)
+
+    def _abandon(self, _: object) -> Abort:
+        self._state, self._task = _OUT, None
+        return Abort.SUCCEEDED

@@ -1,0 +1,231 @@
+"""One straight function for each frequent h-call, which turns a frame of the plain shape into arguments."""
+
+# The express way of a call
+#
+# A call costs the engine about 5 us: decode the frame, run the checks of `hcalls.arguments`, run the handler,
+# encode the answer.  More than half of that goes to the pieces between the steps: a tuple for each segment, a
+# closure for each argument, a search for each buffer.  A guest's driver lays out its buffers the same way in
+# every call.  So for this layout, the plain shape, one function can do all of it without pieces:
+#
+#     unpack    one `struct` reads registers, segment table and authorization head
+#     compare   about twenty comparisons in one expression
+#     cut       label, password and data are slices of the frame
+#
+# It returns the call's own tuple of arguments, and the same handler runs that always runs.  It returns None
+# for any other frame.  Then the ordinary way runs from the start: it knows which rule is broken and which
+# status that is.  So nothing is decided here.  Two things must hold, and a property test holds them:
+#
+#   1. For every frame, the result is None or exactly that of the ordinary way.
+#   2. The client library's own frames have the plain shape.  Else this would be dead code.
+#
+# A frame has the plain shape if each buffer lies in a segment of its own, the segments stand in the order of
+# the arguments and at ascending addresses, every buffer is placed as strict memory demands, and every
+# argument passes its check.  A token of a list has to be 0.
+#
+# The functions are written as source text, from the rows of `hcall_abi.calls` that make the checks too.
+# `source_of` returns it, to be read.  No size is a literal: they come from the layouts of the frame.
+#
+# Dropped: to remember plans by the bytes of registers and segment table.  It is faster by a third, but it
+# has state, needs a bound, and depends on a guest that repeats itself.
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hcall_abi.arguments import PAGE, Arg, Kind, Limit
+from hcall_abi.calls import CALLS, HCallSpec, Opcode
+from hcall_abi.codec import HCALL_HEAD_LAYOUT, SEGMENT_LAYOUT
+from hcall_abi.frames import ADDRESS_SPACE, Access, new_tuple
+from hcall_abi.layout import FixedLayout
+from hcall_abi.statuses import REGISTERS
+from hcall_abi.structures import AUTH_LAYOUT
+from hcall_server.hcalls.handlers import HANDLERS
+from hcall_server.hcalls.memory import Place
+from hcall_server.hcalls.numbers import CONSUMERS, refused_word
+from hcall_server.keystore.access import Credentials
+from hcall_server.keystore.limits import KeystoreLimits
+
+Express = Callable[[bytes, int, int, KeystoreLimits], "tuple[object, ...] | None"]
+"""Takes a frame's bytes, the start and the end of its body, and the limits; returns the arguments or None."""
+
+SERVED = (
+    Opcode.READ_OBJECT,
+    Opcode.WRITE_OBJECT,
+    Opcode.REMOVE_OBJECT,
+    Opcode.CONFIRM_OBJECT_FLUSHED,
+    Opcode.GET_OBJECTLABELS,
+)
+"""The h-calls that have an express way: those that a guest makes all the time."""
+
+Target = str | int | bytes | None
+"""Where an item of a frame goes: a variable, a constant that it has to equal, or nowhere."""
+
+
+class _Source:
+    """The function of one call while it is written: what it reads, what it demands, what it returns."""
+
+    def __init__(self, spec: HCallSpec) -> None:
+        self._spec = spec
+        self._buffers = [arg for arg in spec.args if arg.kind.readable or arg.kind.writable]
+        self._format = ">"
+        self._names: list[str] = []
+        self._demands: list[str] = []
+        self._constant = b""
+        self._cuts: list[str] = []
+        self.scope: dict[str, Any] = {
+            "CONSUMERS": CONSUMERS,
+            "Credentials": Credentials,
+            "Place": Place,
+            "arguments": HANDLERS[spec.opcode].arguments,
+            "new": new_tuple,
+            "refused_word": refused_word,
+        }
+
+    def text(self) -> str:
+        """Return the function as Python source."""
+        self._read_frame()
+        self._demand_places()
+        values = [self._value(arg) for arg in self._spec.args if not arg.kind.is_length]
+        begin = HCALL_HEAD_LAYOUT.size + SEGMENT_LAYOUT.size * len(self._buffers) + AUTH_LAYOUT.size
+        self.scope["unpack"] = struct.Struct(self._format).unpack_from
+        size = struct.calcsize(self._format)
+        demands = "\n        and ".join(self._demands)
+        lines = [
+            f"if end - start < {size}:\n        return None",
+            f"{', '.join(self._names)} = unpack(data, start)",
+            f"if not (\n        {demands}\n    ):\n        return None",
+            f"p0 = start + {begin}",
+            *self._cuts,
+            f"return new(arguments, ({', '.join(values)},))",
+        ]
+        head = f"def {self._spec.opcode.name.lower()}(data, start, end, limits):"
+        return "\n    ".join([head, *lines]) + "\n"
+
+    # What is read
+
+    def _read_frame(self) -> None:
+        used = [f"r{arg.register}" for arg in self._spec.args]
+        unused: list[Target] = [None] * (REGISTERS - len(used))
+        self._read(HCALL_HEAD_LAYOUT, opcode=[None], registers=[*used, *unused], count=[len(self._buffers)])
+        for n, arg in enumerate(self._buffers):
+            access = Access.IN if arg.kind.readable else Access.OUT
+            self._read(SEGMENT_LAYOUT, address=[f"a{n}"], length=[f"l{n}"], access=[int(access)])
+        if self._buffers[0].kind is not Kind.AUTHORIZATION:
+            raise TypeError("no express way for a call without an authorization block in front")
+        self._read(AUTH_LAYOUT, consumer=["consumer"], password_length=["n"])
+        self._end_constant()
+
+    def _read(self, layout: FixedLayout, **targets: Sequence[Target]) -> None:
+        """Read the items of a layout; a constant of the layout is demanded."""
+        for field in layout.fields:
+            known = targets[field.name] if field.name in targets else [field.constant] * field.count
+            for target in known:
+                self._take(field.code, target)
+
+    def _take(self, code: str, target: Target) -> None:
+        if isinstance(target, int | bytes):
+            self._constant += struct.pack(">" + code, target)
+            return
+        self._end_constant()
+        if target is None:
+            self._format += f"{struct.calcsize('>' + code)}x"
+        else:
+            self._format += code
+            self._names.append(target)
+
+    def _end_constant(self) -> None:
+        """Demand the constants that stand side by side with one comparison."""
+        constant, self._constant = self._constant, b""
+        if constant:
+            name = f"c{len(self._names)}"
+            self._format += f"{len(constant)}s"
+            self._names.append(name)
+            self._demands.append(f"{name} == {constant!r}")
+
+    # What is demanded
+
+    def _demand_places(self) -> None:
+        """Demand a segment for each buffer, in order and apart, and a body that ends with their bytes."""
+        table = HCALL_HEAD_LAYOUT.size + SEGMENT_LAYOUT.size * len(self._buffers)
+        carried = [f"l{n}" for n, arg in enumerate(self._buffers) if arg.kind.readable]
+        self._demands.append(f"end - start == {' + '.join([str(table), *carried])}")
+        for n, arg in enumerate(self._buffers):
+            limit = f"a{n + 1}" if n + 1 < len(self._buffers) else str(ADDRESS_SPACE)
+            self._demands += [f"a{n} == r{arg.register}", f"a{n} + l{n} <= {limit}"]
+            if arg.alignment > 1:
+                self._demands.append(f"not a{n} % {arg.alignment}")
+            if arg.one_page:
+                self._demands.append(f"a{n} % {PAGE} + l{n} <= {PAGE}")
+
+    def _value(self, arg: Arg) -> str:
+        """Demand what the check of an argument demands; return the expression of its value."""
+        match arg.kind:
+            case Kind.AUTHORIZATION:
+                return self._credentials(arg)
+            case Kind.LABEL | Kind.INPUT:
+                self._demand_length(arg)
+                return self._bytes(f"l{self._buffers.index(arg)}")
+            case Kind.OUTPUT:
+                self._demand_length(arg)
+                return f"new(Place, (r{arg.register}, r{self._spec.length_of(arg).register}))"
+            case Kind.POLICY:
+                return self._policy(arg)
+            case Kind.LIST_TOKEN:
+                self._demands.append(f"not r{arg.register}")
+                return "0"
+            case _:
+                raise TypeError(f"no express way for an argument of kind {arg.kind}")
+
+    def _credentials(self, arg: Arg) -> str:
+        self._demands += [
+            f"l{self._buffers.index(arg)} == {AUTH_LAYOUT.size} + n",
+            "consumer in CONSUMERS",
+            f"n <= limits.{Limit.PASSWORD.value}",
+        ]
+        return f"new(Credentials, (CONSUMERS[consumer], {self._bytes('n')}))"
+
+    def _demand_length(self, arg: Arg) -> None:
+        length = self._spec.length_of(arg)
+        self._demands.append(f"l{self._buffers.index(arg)} == r{length.register}")
+        bounds = length.bounds
+        if bounds is None:
+            return
+        if bounds.beyond:
+            raise TypeError("no express way for a length that depends on another")
+        fixed = str(bounds.most or ADDRESS_SPACE)
+        most = f"limits.{bounds.most.value}" if isinstance(bounds.most, Limit) else fixed
+        self._demands.append(f"{bounds.least} <= r{length.register} <= {most}")
+
+    def _policy(self, arg: Arg) -> str:
+        word = f"r{arg.register}"
+        self.scope["words"] = arg.words
+        self._demands += [
+            f"{word} < {1 << arg.bits}",
+            f"refused_word(words, {word}, limits.supported_policies) is None",
+        ]
+        return word
+
+    def _bytes(self, length: str) -> str:
+        """Return the next bytes that the frame carries."""
+        here = len(self._cuts)
+        self._cuts.append(f"p{here + 1} = p{here} + {length}")
+        return f"data[p{here}:p{here + 1}]"
+
+
+def source_of(spec: HCallSpec) -> str:
+    """Return the function of one call as Python source; TypeError for a call that can't have one."""
+    return _Source(spec).text()
+
+
+def _made(spec: HCallSpec) -> Express:
+    source = _Source(spec)
+    text = source.text()
+    exec(compile(text, f"<express {spec.opcode.name}>", "exec"), source.scope)  # noqa: S102 - our own text
+    made: Express = source.scope[spec.opcode.name.lower()]
+    return made
+
+
+EXPRESS: Mapping[Opcode, Express] = {opcode: _made(CALLS[opcode]) for opcode in SERVED}
+"""The express way of each call that has one."""

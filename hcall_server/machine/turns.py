@@ -1,0 +1,151 @@
+"""Whose turn it is: the h-calls of all connections run in short turns, partition by partition."""
+
+# Turns
+#
+# One event loop runs everything, and an h-call runs to its end.  So a guest that sends calls without pause
+# could hold the loop, and with it every other partition and the console.  It has two ways: many calls in one
+# receive (64 KiB are 600 calls), and many connections.  Two things must hold:
+#
+#   1. A partition waits for at most one turn of each other partition that has calls, however many calls and
+#      connections those have.
+#   2. The rest of the loop, such as the console and the landing of a flush, waits for at most one turn more
+#      than `PASS`.
+#
+# A connection with something to run asks for a turn.  It does not run by itself.  One task runs the turns:
+#
+#     ring      the partitions that ask, in order; the first one has its turn, then goes to the end
+#     queue     for each partition, its connections that ask, in order
+#     turn      up to CALLS h-calls of one partition, from as many of its connections as have them, and no
+#               further call after SECONDS
+#     pass      turns until PASS is over or nobody asks; then every other task of the loop runs once
+#
+# A call that has begun is never cut.  So the bound of a turn is SECONDS and the longest call.  Turns go round
+# partitions and not connections: else a partition would get more of the loop by more connections.
+#
+# Connections without a session have no partition yet.  They share one turn, that of partition 0.
+#
+# Two kinds of connections ask: those whose own task waits for its turn (`hcall_server.data_channel.connection`),
+# and sockets in the lane (`hcall_server.data_channel.lane`), which the task here serves without waking theirs.
+# The lane is a source: it knows which sockets have bytes, and is asked between two turns.
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+CALLS = 16
+"""H-calls of a turn at most."""
+SECONDS = 0.001
+"""Seconds after which a turn begins no further call."""
+PASS = 0.001
+"""Seconds of turns after which all other tasks of the loop run."""
+NO_PARTITION = 0
+"""The number that stands for connections without a session."""
+
+
+class Turn:
+    """What is left of a turn: so many `calls`, and the moment `until` which a call may begin."""
+
+    __slots__ = ("calls", "until")
+
+    def __init__(self, calls: int, until: float) -> None:
+        self.calls = calls
+        self.until = until
+
+    def __repr__(self) -> str:
+        return f"Turn({self.calls} calls left)"
+
+
+Serve = Callable[[Turn], bool]
+"""Runs h-calls of a connection within a turn, and tells whether it asks for another one; must not raise."""
+
+
+class Source(Protocol):
+    """Something that knows which connections have work, besides those that ask by themselves."""
+
+    async def wait(self) -> None:
+        """Return when there may be work."""
+
+    def poll(self) -> int:
+        """Have the connections with work ask for their turns; return how many had."""
+
+
+class _NoSource:
+    """The source of a machine whose connections all ask by themselves."""
+
+    async def wait(self) -> None:
+        """Wait until cancelled."""
+        await trio.sleep_forever()
+
+    def poll(self) -> int:
+        """Return 0."""
+        return 0
+
+
+class Turns:
+    """The turns of one machine; `clock` returns seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._source: Source = _NoSource()
+        self._ring: deque[int] = deque()
+        self._queues: dict[int, deque[Serve]] = {}
+        self._now_served: int | None = None
+        self._sleep = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"Turns({len(self._ring)} partitions ask)"
+
+    def feed(self, source: Source | None) -> None:
+        """Ask this source from now on; None for no source."""
+        self._source = source or _NoSource()
+        self._sleep.cancel()
+
+    def ask(self, partition: int, serve: Serve) -> None:
+        """Have `serve` called in a turn of a partition; it stays in line for as long as it returns True."""
+        queue = self._queues.get(partition)
+        if queue is None:
+            queue = self._queues[partition] = deque()
+        if not queue and partition != self._now_served:
+            self._ring.append(partition)
+        queue.append(serve)
+        self._sleep.cancel()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the turns, until cancelled."""
+        task_status.started()
+        while True:
+            if self._ring:
+                await trio.lowlevel.checkpoint()
+            else:
+                with trio.CancelScope() as self._sleep:
+                    await self._source.wait()
+            self._pass()
+
+    def _pass(self) -> None:
+        end = self._clock() + PASS
+        while True:
+            found = self._source.poll()
+            while self._ring:
+                self._turn(self._ring.popleft())
+                if self._clock() >= end:
+                    return
+                if self._ring:
+                    self._source.poll()
+            if found < 2:  # with more of them, some may be ready again: a look costs less than a pass of Trio
+                return
+
+    def _turn(self, partition: int) -> None:
+        queue = self._queues[partition]
+        turn = Turn(CALLS, self._clock() + SECONDS)
+        self._now_served = partition
+        while queue and turn.calls > 0:
+            serve = queue.popleft()
+            if serve(turn):
+                queue.append(serve)
+        self._now_served = None
+        if queue:
+            self._ring.append(partition)
