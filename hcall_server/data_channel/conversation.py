@@ -203,30 +203,33 @@ class ServerConversation:
                 return False
             answers += self._reply(event)
             self.over = session.state in _OVER
-        spans.reverse()
         self._spans = spans
         return True
 
     def _run_calls(self, turn: Turn, answers: list[bytes], size: int) -> int:
         """Run the calls that were taken, as far as the turn goes; add the bytes of their data to `size`."""
-        spans, data = self._spans, self._session.data
-        calls = self._link.calls
+        spans, data, calls, left = self._spans, self._session.data, self._link.calls, turn.calls
         calls.begin()
-        while spans and turn.calls > 0 and size < FLUSH_SIZE:
-            tag, start, end = spans[-1]
-            parts = calls.answer(tag, data, start, end, self._patient)
+        answer, patient, ran = calls.answer, self._patient, 0
+        for tag, start, end in spans:
+            parts = answer(tag, data, start, end, patient)
             if parts is None:
                 self._wait_for_flush()
-                return size
-            spans.pop()
-            if self._landings:
-                self._landings, self._patient = 0, True
+                break
+            if self._landings:  # that was the held CONFIRM
+                self._landings, patient = 0, True
+                self._patient = True
             answers += parts
-            turn.calls -= 1
+            ran += 1
+            left -= 1
             written = len(parts[1])
             size += written
-            if (not turn.calls & 3 or end - start > HEAVY or written > HEAVY) and self._clock() >= turn.until:
-                turn.calls = 0
+            if (not left & 3 or end - start > HEAVY or written > HEAVY) and self._clock() >= turn.until:
+                left = 0
+            if left <= 0 or size >= FLUSH_SIZE:
+                break
+        del spans[:ran]
+        turn.calls = left
         return size
 
     def _wait_for_flush(self) -> None:

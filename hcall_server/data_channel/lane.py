@@ -29,6 +29,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -61,6 +62,8 @@ class Lane:
             self._epoll = select.epoll()
         except OSError as error:
             raise scarcity_of(error, "the lane of the data channel") or error from None
+        self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._woken, select.EPOLLIN)
         self._turns = turns
         self._seats: dict[int, Seat] = {}
         turns.feed(self)
@@ -83,14 +86,22 @@ class Lane:
             self._epoll.unregister(seat.descriptor)
 
     async def wait(self) -> None:
-        """Return when a socket has bytes."""
-        await wait_readable(self._epoll.fileno())
+        """Return when a socket has bytes, or when it was woken."""
+        await wait_readable(self._epoll)
+
+    def wake(self) -> None:
+        """Have `wait` return."""
+        os.eventfd_write(self._woken, 1)
 
     def poll(self) -> int:
         """Have each socket with bytes ask for a turn of its partition; return how many have."""
         ready = self._epoll.poll(0, EVENTS)
         for descriptor, events in ready:
-            self._seats[descriptor].notice(events & _END != 0)
+            seat = self._seats.get(descriptor)
+            if seat:
+                seat.notice(events & _END != 0)
+            else:
+                os.eventfd_read(self._woken)
         return len(ready)
 
     def close(self) -> None:
@@ -98,6 +109,7 @@ class Lane:
         self._turns.feed(None)
         self._seats.clear()
         self._epoll.close()
+        os.close(self._woken)
 
 
 class State(Enum):

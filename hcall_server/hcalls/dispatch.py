@@ -85,10 +85,12 @@ class HypervisorCalls:
         ProtocolError for a body that is none.  `begin` comes before the first call of a turn.
         """
         way = self._open_ways.get(data[start : start + 8])
-        arguments = way.read(data, start, end, self._limits) if way else None
-        if way is None or arguments is None:
+        if way is None:
             return self._answer_decoded(decode_hcall(tag, data, start, end), hold)
-        opcode, _, answer = way
+        opcode, read, answer = way
+        arguments = read(data, start, end, self._limits)
+        if arguments is None:
+            return self._answer_decoded(decode_hcall(tag, data, start, end), hold)
         try:
             outcome = answer(self._keystore, self._level, arguments)
         except _REFUSALS as error:
@@ -97,7 +99,7 @@ class HypervisorCalls:
             return None
         status, outputs, writes = outcome
         self._counts[opcode, status] += 1
-        return answer_parts(tag, status, outputs + PADDING[len(outputs)], writes)
+        return answer_parts(tag, status, outputs, writes)
 
     def execute(self, call: HCall) -> HReturn:
         """Run one call and return its answer."""
@@ -110,7 +112,7 @@ class HypervisorCalls:
             return None
         status, outputs, writes = outcome
         self._counts[call.opcode if call.opcode in CALLS else OTHER_CALL, status] += 1
-        return answer_parts(call.tag, status, outputs + PADDING[len(outputs)], writes)
+        return answer_parts(call.tag, status, outputs, writes)
 
     def _outcome(self, call: HCall) -> Outcome:
         """Run one call by the ordinary way."""

@@ -67,7 +67,10 @@ class Source(Protocol):
     """Something that knows which connections have work, besides those that ask by themselves."""
 
     async def wait(self) -> None:
-        """Return when there may be work."""
+        """Return when there may be work, or when it was woken."""
+
+    def wake(self) -> None:
+        """Have `wait` return: now if somebody waits, else at once when it is called next."""
 
     def poll(self) -> int:
         """Have the connections with work ask for their turns; return how many had."""
@@ -76,9 +79,17 @@ class Source(Protocol):
 class _NoSource:
     """The source of a machine whose connections all ask by themselves."""
 
+    def __init__(self) -> None:
+        self._woken = trio.Event()
+
     async def wait(self) -> None:
-        """Wait until cancelled."""
-        await trio.sleep_forever()
+        """Wait until woken."""
+        await self._woken.wait()
+        self._woken = trio.Event()
+
+    def wake(self) -> None:
+        """Wake whoever waits."""
+        self._woken.set()
 
     def poll(self) -> int:
         """Return 0."""
@@ -94,15 +105,15 @@ class Turns:
         self._ring: deque[int] = deque()
         self._queues: dict[int, deque[Serve]] = {}
         self._now_served: int | None = None
-        self._sleep = trio.CancelScope()
+        self._sleeping = False
 
     def __repr__(self) -> str:
         return f"Turns({len(self._ring)} partitions ask)"
 
     def feed(self, source: Source | None) -> None:
         """Ask this source from now on; None for no source."""
+        self._wake()
         self._source = source or _NoSource()
-        self._sleep.cancel()
 
     def ask(self, partition: int, serve: Serve) -> None:
         """Have `serve` called in a turn of a partition; it stays in line for as long as it returns True."""
@@ -112,7 +123,8 @@ class Turns:
         if not queue and partition != self._now_served:
             self._ring.append(partition)
         queue.append(serve)
-        self._sleep.cancel()
+        if self._sleeping:
+            self._wake()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the turns, until cancelled."""
@@ -121,26 +133,33 @@ class Turns:
             if self._ring:
                 await trio.lowlevel.checkpoint()
             else:
-                with trio.CancelScope() as self._sleep:
-                    await self._source.wait()
+                self._sleeping = True
+                await self._source.wait()
+                self._sleeping = False
             self._pass()
 
+    def _wake(self) -> None:
+        self._sleeping = False
+        self._source.wake()
+
     def _pass(self) -> None:
-        end = self._clock() + PASS
+        now = self._clock()
+        end = now + PASS
         while True:
             found = self._source.poll()
             while self._ring:
-                self._turn(self._ring.popleft())
-                if self._clock() >= end:
+                self._turn(self._ring.popleft(), now)
+                now = self._clock()
+                if now >= end:
                     return
                 if self._ring:
                     self._source.poll()
             if found < 2:  # with more of them, some may be ready again: a look costs less than a pass of Trio
                 return
 
-    def _turn(self, partition: int) -> None:
+    def _turn(self, partition: int, now: float) -> None:
         queue = self._queues[partition]
-        turn = Turn(CALLS, self._clock() + SECONDS)
+        turn = Turn(CALLS, now + SECONDS)
         self._now_served = partition
         while queue and turn.calls > 0:
             serve = queue.popleft()

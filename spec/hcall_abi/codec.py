@@ -9,7 +9,7 @@ property test proves both roads equal on any bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import Struct
+from struct import Struct, calcsize
 from typing import Any
 
 from construct import Construct, ConstructError
@@ -46,6 +46,7 @@ from hcall_abi.frames import (
 from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
+from hcall_abi.statuses import REGISTERS
 
 HEADER_LAYOUT = FixedLayout(HEADER)
 HCALL_HEAD_LAYOUT = FixedLayout(HCALL_HEAD)
@@ -200,27 +201,42 @@ def encode(frame: Frame) -> bytes:
 _HCALL_FRAME = Struct(HEADER_LAYOUT.format + HCALL_HEAD_LAYOUT.format[1:])
 # Magic, version, type and flags of every HRETURN are the same 8 bytes; packing them as one item is faster.
 _HRETURN_START = HEADER_LAYOUT.pack(VERSION, int(FrameType.HRETURN), 0, 0)[:8]
-_HRETURN_FRAME = Struct(f">{len(_HRETURN_START)}sII" + _HRETURN_HEAD.format[1:])
-_HRETURN_ONE_WRITE = Struct(_HRETURN_FRAME.format + _WRITE.format[1:])
-_pack_hreturn, _pack_hreturn_one_write = _HRETURN_FRAME.pack, _HRETURN_ONE_WRITE.pack
+_HRETURN_FRAME = f">{len(_HRETURN_START)}sII" + _HRETURN_HEAD.format[1:]
+_WRITE_ITEM = _WRITE.format[1:]
 _HRETURN_SIZE, _WRITE_SIZE = _HRETURN_HEAD.size, _WRITE.size
+
+
+def _packs(layout: str) -> tuple[Callable[..., bytes], ...]:
+    """Return the pack functions of an answer with 0, 1, 2, ... registers; the others are zeros."""
+    registers, size = f"{REGISTERS}Q", calcsize(">Q")
+    if registers not in layout:
+        raise TypeError(f"no {registers} in {layout}")
+    fewer = [f"{n}Q{size * (REGISTERS - n)}x" for n in range(REGISTERS + 1)]
+    return tuple(Struct(layout.replace(registers, each)).pack for each in fewer)
+
+
+_pack_answer, _pack_answer_one_write = _packs(_HRETURN_FRAME), _packs(_HRETURN_FRAME + _WRITE_ITEM)
 
 
 def answer_parts(
     tag: int, status: int, registers: tuple[int, ...], writes: tuple[Write, ...]
 ) -> tuple[bytes, bytes]:
-    """Return an HRETURN frame as its fixed part and what was written, so that joining a batch copies once."""
+    """Return an HRETURN frame as its fixed part and what was written, so that joining a batch copies once.
+
+    `registers` are the first ones, from r4 on; those that are left out are 0.
+    """
+    count = len(registers)
     if len(writes) == 1:  # the answer to most reads
         ((address, data),) = writes
         length = len(data)
         size = _HRETURN_SIZE + _WRITE_SIZE + length
         head = (_HRETURN_START, tag, size, status, *registers, 1, 0, 0, address, length, 0)
-        return _pack_hreturn_one_write(*head), data
+        return _pack_answer_one_write[count](*head), data
     table = b"".join([_WRITE.pack_raw(address, len(data), 0) for address, data in writes])
     data = b"".join([data for _, data in writes])
     size = _HRETURN_SIZE + len(table) + len(data)
     head = (_HRETURN_START, tag, size, status, *registers, len(writes), 0, 0)
-    return _pack_hreturn(*head) + table, data
+    return _pack_answer[count](*head) + table, data
 
 
 def encode_hreturn(frame: HReturn) -> bytes:
