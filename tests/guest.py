@@ -201,7 +201,7 @@ class Guest:
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.refusals: list[Refusal] = []
-        self._calls: Calls = HypervisorCalls(partition, lambda refusal, call: self.refusals.append(refusal))
+        self._calls: Calls = HypervisorCalls(partition, lambda refusal, opcode: self.refusals.append(refusal))
 
     def send(self, call: HCall) -> Answer:
         """Run a frame as it is."""

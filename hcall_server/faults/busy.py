@@ -6,6 +6,7 @@ that a plan that is not there costs nothing.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 from hcall_abi.arguments import Kind
@@ -43,14 +44,14 @@ class BusyCalls:
         plan: Plan[BusyFault],
         clock: Callable[[], float],
         on_refusal: OnRefusal,
-        counts: Counts,
+        counts: Counts | None = None,
     ) -> None:
         self._inner = inner
         self._partition = partition
         self._plan = plan
         self._clock = clock
         self._on_refusal = on_refusal
-        self._counts = counts
+        self._counts = defaultdict(int) if counts is None else counts
 
     def begin(self) -> None:
         """Look at the partition before the calls of one turn."""

@@ -40,7 +40,7 @@ class Machine(Engine):
         """Give the partition a fault plan; its seconds are those of the virtual clock."""
         inner, plan = HypervisorCalls(self.partition), Plan(map(parse_fault, faults))
         self.calls = BusyCalls(
-            inner, self.partition, plan, lambda: self.clock / 1_000_000, lambda refusal, call: None
+            inner, self.partition, plan, lambda: self.clock / 1_000_000, lambda refusal, opcode: None
         )
 
     def sleep(self, microseconds: int) -> None:

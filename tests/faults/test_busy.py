@@ -5,7 +5,6 @@ import pytest
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import BusyFault, checked_plan, parse_fault
-from hcall_abi.frames import HCall
 from hcall_abi.statuses import Status
 from hcall_server.faults.busy import BusyCalls
 from hcall_server.faults.plan import Plan
@@ -40,7 +39,7 @@ class FaultyGuest(Guest):
         self.plan = Plan(map(parse_fault, faults))
         self._calls = BusyCalls(self._calls, self.partition, self.plan, self.clock, self._note)
 
-    def _note(self, told: Refusal, call: HCall) -> None:
+    def _note(self, told: Refusal, opcode: int) -> None:
         self.refusals.append(told)
 
     def pattern(self, calls: int) -> str:

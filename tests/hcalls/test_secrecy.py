@@ -33,7 +33,7 @@ class Overheard:
         )
         self.heard: list[object] = [self.partition, self.partition.keystore]
         self._calls = HypervisorCalls(
-            self.partition, lambda refusal, call: self.heard.extend((refusal, call))
+            self.partition, lambda refusal, opcode: self.heard.extend((refusal, opcode))
         )
 
     def send(self, call: HCall) -> HReturn:
