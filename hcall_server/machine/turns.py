@@ -152,8 +152,6 @@ class Turns:
                 now = self._clock()
                 if now >= end:
                     return
-                if self._ring:
-                    self._source.poll()
             if found < 2:  # with more of them, some may be ready again: a look costs less than a pass of Trio
                 return
 
@@ -165,6 +163,8 @@ class Turns:
             serve = queue.popleft()
             if serve(turn):
                 queue.append(serve)
+        if queue or self._ring:
+            self._source.poll()  # a partition whose bytes came in this turn is in front of the next one
         self._now_served = None
         if queue:
             self._ring.append(partition)

@@ -1,0 +1,201 @@
+"""Turns: partitions take them in a ring, however many calls and connections one of them has (R-01)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from hcall_server.machine.turns import CALLS, PASS, SECONDS, Turn, Turns
+
+
+class Clock:
+    """Seconds that pass when a call takes them."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Talker:
+    """A connection with so many calls, each of which takes `seconds`; it notes them in `told`."""
+
+    def __init__(self, name: str, calls: int, clock: Clock, told: list[str], seconds: float = 0.0) -> None:
+        self.name = name
+        self.calls = calls
+        self._clock = clock
+        self._told = told
+        self._seconds = seconds
+
+    def serve(self, turn: Turn) -> bool:
+        """Run calls as a conversation does."""
+        while self.calls and turn.calls > 0:
+            self.calls -= 1
+            turn.calls -= 1
+            self._told.append(self.name)
+            self._clock.now += self._seconds
+            if self._clock.now >= turn.until:
+                turn.calls = 0
+        return self.calls > 0
+
+
+class Ring:
+    """Turns that run in a nursery, on a clock of their own."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.turns = Turns(self.clock)
+        self.told: list[str] = []
+
+    def talk(self, partition: int, name: str, calls: int, seconds: float = 0.0) -> None:
+        """Let a connection of a partition ask."""
+        self.turns.ask(partition, Talker(name, calls, self.clock, self.told, seconds).serve)
+
+    def runs(self) -> list[tuple[str, int]]:
+        """Who ran, and how many calls in a row."""
+        found: list[tuple[str, int]] = []
+        for name in self.told:
+            if found and found[-1][0] == name:
+                found[-1] = name, found[-1][1] + 1
+            else:
+                found.append((name, 1))
+        return found
+
+
+@pytest.fixture
+async def ring(nursery: trio.Nursery) -> AsyncIterator[Ring]:
+    """Turns that run."""
+    made = Ring()
+    await nursery.start(made.turns.run)
+    return made
+
+
+async def test_a_partition_waits_for_one_turn_of_another(ring: Ring) -> None:
+    """600 calls of one receive are no reason to wait longer."""
+    ring.talk(1, "flood", 600)
+    ring.talk(2, "neighbour", 1)
+    await wait_all_tasks_blocked()
+    assert ring.runs() == [("flood", CALLS), ("neighbour", 1), ("flood", 600 - CALLS)]
+
+
+async def test_more_connections_give_no_more_turns(ring: Ring) -> None:
+    """Partition 1 has fifty connections with calls, partition 2 has one: they alternate."""
+    for number in range(50):
+        ring.talk(1, f"flood {number}", CALLS)
+    ring.talk(2, "neighbour", 4 * CALLS)
+    await wait_all_tasks_blocked()
+    assert [name for name, _ in ring.runs()[:7:2]] == [f"flood {number}" for number in range(4)]
+    assert ring.runs()[1:8:2] == [("neighbour", CALLS)] * 4
+
+
+async def test_the_connections_of_a_partition_share_its_turn(ring: Ring) -> None:
+    """Twenty connections with a call each need two turns; each has its own in the order of asking."""
+    for number in range(20):
+        ring.talk(1, f"{number}", 1)
+    ring.talk(2, "neighbour", 1)
+    await wait_all_tasks_blocked()
+    first = [f"{number}" for number in range(CALLS)]
+    assert ring.told == [*first, "neighbour", *(f"{number}" for number in range(CALLS, 20))]
+
+
+async def test_a_connection_that_goes_on_lets_the_others_of_its_partition_pass(ring: Ring) -> None:
+    """Within a partition they take turns too."""
+    ring.talk(1, "long", 40)
+    ring.talk(1, "short", 1)
+    await wait_all_tasks_blocked()
+    assert ring.runs() == [("long", CALLS), ("short", 1), ("long", 40 - CALLS)]
+
+
+async def test_a_turn_begins_no_call_after_its_time(ring: Ring) -> None:
+    """A call that has begun is not cut, however long it takes."""
+    ring.talk(1, "slow", 10, SECONDS * 0.4)
+    ring.talk(2, "neighbour", 1)
+    ring.talk(3, "slower", 2, SECONDS * 50)
+    await wait_all_tasks_blocked()
+    assert ring.runs()[:4] == [("slow", 3), ("neighbour", 1), ("slower", 1), ("slow", 3)]
+
+
+async def test_all_other_tasks_run_between_two_passes(ring: Ring) -> None:
+    """The console and the landing of a flush wait for PASS and a turn at most."""
+    steps: list[int] = []
+
+    async def console() -> None:
+        while len(steps) < 5:
+            steps.append(len(ring.told))
+            await trio.lowlevel.checkpoint()
+
+    per_pass = int(PASS / (SECONDS / 10)) + CALLS
+    async with trio.open_nursery() as nursery:
+        ring.talk(1, "flood", 20 * per_pass, SECONDS / 10)
+        ring.talk(2, "flood too", 20 * per_pass, SECONDS / 10)
+        nursery.start_soon(console)
+    gaps = [after - before for before, after in itertools.pairwise(steps)]
+    assert max(gaps) <= per_pass
+    assert sum(gaps) > 0
+
+
+async def test_who_asks_while_nobody_does_is_served_at_once(ring: Ring) -> None:
+    """The task sleeps then, and is woken; also by who asks in the middle of its own turn."""
+    await wait_all_tasks_blocked()
+    ring.talk(1, "first", 1)
+    await wait_all_tasks_blocked()
+    assert ring.told == ["first"]
+
+    def once_more(_: Turn) -> bool:
+        ring.talk(1, "inside", 1)
+        return False
+
+    ring.turns.ask(1, once_more)
+    await wait_all_tasks_blocked()
+    assert ring.told == ["first", "inside"]
+
+
+class Script:
+    """A source that lets something happen at each look, and wakes once."""
+
+    def __init__(self, *looks: Callable[[], int]) -> None:
+        self.looks = list(looks)
+        self._event = trio.Event()
+
+    async def wait(self) -> None:
+        """Wait until woken."""
+        await self._event.wait()
+        self._event = trio.Event()
+
+    def wake(self) -> None:
+        """Wake up."""
+        self._event.set()
+
+    def poll(self) -> int:
+        """The next step of the script."""
+        return self.looks.pop(0)() if self.looks else 0
+
+
+async def test_the_source_is_asked_between_two_turns(ring: Ring) -> None:
+    """A neighbour whose bytes come during a turn of the flood has the next turn."""
+
+    def comes() -> int:
+        ring.talk(2, "neighbour", 1)
+        return 1
+
+    ring.turns.feed(Script(lambda: 0, comes))
+    ring.talk(1, "flood", 3 * CALLS)
+    await wait_all_tasks_blocked()
+    assert ring.runs() == [("flood", CALLS), ("neighbour", 1), ("flood", 2 * CALLS)]
+
+
+async def test_without_its_source_the_turns_go_on(ring: Ring) -> None:
+    """A lane that is closed takes its sockets away, and nothing else."""
+    ring.turns.feed(Script())
+    await wait_all_tasks_blocked()
+    ring.turns.feed(None)
+    await wait_all_tasks_blocked()
+    ring.talk(1, "still", 1)
+    await wait_all_tasks_blocked()
+    assert ring.told == ["still"]
+    assert repr(ring.turns) == "Turns(0 partitions ask)"
