@@ -166,9 +166,6 @@ class Encryptor:
         while partition.number in self._dirty or partition.number in self._flying:
             await self._succeeded.wait()
 
-    def wait_landing(self, go_on: Callable[[], None], until: float) -> Callable[[], None]:
-        raise NotImplementedError
-
     @property
     def pending(self) -> bool:
         """Whether something is not durable."""
