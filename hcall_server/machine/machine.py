@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -43,7 +43,10 @@ from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import PowerEvent
 from hcall_server.platform.profile import PartitionProfile
 from hcall_server.platform.system import ManagedSystem
-from hcall_server.writeback.encryptor import Clock, Encryptor
+
+if TYPE_CHECKING:
+    from hcall_server.writeback.encryptor import Encryptor
+    from hcall_server.writeback.schedule import Clock
 
 
 class Transport(Protocol):

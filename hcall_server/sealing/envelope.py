@@ -49,13 +49,21 @@ class Label(NamedTuple):
     generation: int
 
 
-def sealed(
-    kind: int, generation: int, salt: bytes, plaintext: bytes, keys: tuple[bytes, bytes], bound: bytes
-) -> bytes:
+class FreshKey(NamedTuple):
+    """The salt of one sealing, and the cipher and nonce that come from it.  Never used twice."""
+
+    salt: bytes
+    cipher: AESGCM
+    nonce: bytes
+
+    def __repr__(self) -> str:
+        return "FreshKey(hidden)"
+
+
+def sealed(kind: int, generation: int, fresh: FreshKey, plaintext: bytes, bound: bytes) -> bytes:
     """Return a blob: header, ciphertext, tag.  `bound` is authenticated behind the header."""
-    header = _HEADER.pack(kind, salt, generation, len(plaintext) + TAG_SIZE)
-    key, nonce = keys
-    return header + AESGCM(key).encrypt(nonce, plaintext, header + bound)
+    header = _HEADER.pack(kind, fresh.salt, generation, len(plaintext) + TAG_SIZE)
+    return header + fresh.cipher.encrypt(fresh.nonce, plaintext, header + bound)
 
 
 def opened(

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from hcall_server.platform.identity import SystemIdentity
-from hcall_server.sealing.envelope import Unsealed, explained, opened, sealed
+from hcall_server.sealing.envelope import FreshKey, Unsealed, explained, opened, sealed
 from hcall_server.sealing.errors import SealingError
 from hcall_server.sealing.formats import ENVELOPE_LEVEL, KEY_SIZE, NONCE_SIZE, SALT_SIZE, SYSTEM_ID_SIZE
 
@@ -31,7 +32,7 @@ class Sealer:
     `entropy(n)` returns `n` random bytes.  An owner is a partition's UUID, or `SYSTEM_OWNER`.
     """
 
-    __slots__ = ("_entropy", "_partition_keys", "_root_key", "_system_id")
+    __slots__ = ("_entropy", "_partition_keys", "_prepared", "_root_key", "_system_id")
 
     def __init__(self, identity: SystemIdentity, entropy: Callable[[int], bytes]) -> None:
         if len(identity.system_id) != SYSTEM_ID_SIZE or len(identity.root_key) != KEY_SIZE:
@@ -40,16 +41,25 @@ class Sealer:
         self._root_key = identity.root_key
         self._entropy = entropy
         self._partition_keys: dict[UUID, bytes] = {}
+        self._prepared: dict[UUID, FreshKey] = {}
 
     def __repr__(self) -> str:
         return f"Sealer(system_id={self._system_id.hex()}, keys hidden)"
 
     def seal(self, kind: int, owner: UUID, generation: int, plaintext: bytes) -> bytes:
         """Return `plaintext` sealed under a fresh key (64 KiB take some ten microseconds)."""
-        salt = self._entropy(SALT_SIZE)
-        if len(salt) != SALT_SIZE:
-            raise ValueError("the entropy source gave too few bytes")
-        return sealed(kind, generation, salt, plaintext, self._fresh_key(owner, salt), self._bound(owner))
+        fresh = self._prepared.pop(owner, None) or self._new_key(owner)
+        return sealed(kind, generation, fresh, plaintext, self._bound(owner))
+
+    def prepare(self, owners: Iterable[UUID]) -> None:
+        """Make the keys of the next sealings of these owners, while no client waits; drop all other ones.
+
+        So a key that is not used, as that of a partition that is gone, is kept until the next call at most.
+        Raises what the entropy source raises.  The keys that were made until then are kept.
+        """
+        before, self._prepared = self._prepared, {}
+        for owner in owners:
+            self._prepared[owner] = before.get(owner) or self._new_key(owner)
 
     def open(self, kind: int, owner: UUID, blob: bytes) -> Unsealed:
         """Return what `blob` holds, if it is a blob of this kind, owner and system.
@@ -74,6 +84,13 @@ class Sealer:
             hkdf = HKDF(_SHA256, KEY_SIZE, self._system_id, PARTITION_KEY_INFO + owner.bytes)
             key = self._partition_keys[owner] = hkdf.derive(self._root_key)
         return key
+
+    def _new_key(self, owner: UUID) -> FreshKey:
+        salt = self._entropy(SALT_SIZE)
+        if len(salt) != SALT_SIZE:
+            raise ValueError("the entropy source gave too few bytes")
+        key, nonce = self._fresh_key(owner, salt)
+        return FreshKey(salt, AESGCM(key), nonce)
 
     def _fresh_key(self, owner: UUID, salt: bytes) -> tuple[bytes, bytes]:
         """Return the key and the nonce of the one sealing that has this salt.

@@ -30,8 +30,9 @@ from hcall_server.service.entropy import checked
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.stored import Opening, Stored
 from hcall_server.writeback.convert import recover_left_over
-from hcall_server.writeback.encryptor import Clock, Encryptor
+from hcall_server.writeback.encryptor import Encryptor
 from hcall_server.writeback.recover import recover_partitions, recover_system
+from hcall_server.writeback.schedule import Clock
 from hcall_server.writeback.worker import Worker
 
 

@@ -28,7 +28,7 @@ from hcall_server.keystore.store import Entropy
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.assembly import Seams
-from hcall_server.writeback.encryptor import Clock
+from hcall_server.writeback.schedule import Clock
 from hcall_server.writeback.worker import ThreadWorker
 
 

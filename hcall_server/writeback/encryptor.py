@@ -1,79 +1,100 @@
-"""The write-behind encryptor: takes what is dirty, seals it, commits it, and says it is flushed.
+"""The write-behind encryptor: takes what is dirty, seals it, commits it, and says it is flushed."""
 
-One flush covers all dirty partitions and is one NVRAM transaction.  A partition has one record, with its
-profile and, where its keystore is on, its image.  So neither goes back without the other.
-
-    a partition changes   -> dirty; the encryptor waits `delay` for company
-    a CONFIRM waits       -> it goes at once
-    the commit returns    -> the snapshot's generation counts as flushed
-    the commit fails      -> everything stays dirty and is tried again, later and later
-
-Nothing is ever reported as flushed before its commit has returned.
-
-A flush fails for three kinds of reasons: NVRAM refuses; the host has no entropy, memory or thread; or a bug
-raises any other exception.  All three are handled alike.  An exception that ended the encryptor would end
-the whole server, and with it the changes of all partitions that no commit has taken yet.  A server that goes
-on and says that it is not healthy loses nothing: guests are told "pending", and the operator can act.
-"""
+# Write-behind: when a change counts as durable, and who waits for it
+#
+# A guest's WRITE changes memory only.  The encryptor makes it durable later.  CONFIRM_OBJECT_FLUSHED tells
+# the guest whether that has happened; with `--confirm-wait` it waits for it.  This must hold:
+#
+#   1. Nothing counts as flushed before the commit that contains it has returned (R-21).
+#   2. After a crash, NVRAM holds a state that each partition really had, none older than the last confirmed
+#      one (R-22).  So there is one flight at a time, and a failed one is never repeated: the next attempt
+#      seals anew.  An old commit that a slow disk completes late would otherwise undo a newer one.
+#   3. No change is forgotten, whatever NVRAM, the host or a bug does (R-23).
+#   4. Each waiter is called exactly once, by a landing or by its patience; or it is dropped, and never
+#      called.
+#
+# A flight is one commit with all that is dirty when it starts.  Its states (`schedule.TABLE`):
+#
+#     IDLE     Nothing flies.  A waiter starts the flight if the company is complete; else a deadline does.
+#     FLYING   The worker has the commit.  All waiters wait for its landing.  If a change came too late for
+#              it, its waiter asks again, and waits for the next one.
+#     LANDED   The outcome is noted, and the waiters are called.  Some ask again in this step.  They are
+#              company of the next flight, which starts when all have been called.
+#     RESTING  The last flight failed.  Waiters start no flight; they wait for the retry.  `flush` does not.
+#
+# Who calls whom: the data channel calls `changed` after a batch, and `wait_landing` for a CONFIRM that
+# would say "not yet".  The start of a flight is synchronous: take, seal, hand to the worker.  So it happens
+# in the CONFIRM's own turn of the loop.  The worker calls the landing back on the loop.  `Flights` does all
+# this without a loop.  Its times come from the clock seam.  `Encryptor` adds what waits: `flush`,
+# `durable`, and one task, `run`.  The task sleeps until the first of these deadlines:
+#
+#     a change that no CONFIRM asks for      `delay` after it came: others may share its commit
+#     a CONFIRM that was answered "not yet"  at once: its guest polls
+#     waiting CONFIRMs                       when the company is complete, GATHERING at most
+#     a failed flight                        its retry, later and later
+#     a waiter                               its patience
+#
+# If `run` is not running, a machine has none of these deadlines.  Then a change waits for `flush` or for a
+# complete company, and a waiter waits for a landing without any bound.  `Machine.run` runs the task, so
+# servers and `emulated_partition` have it.
+#
+# Group commit by company: clients that one landing has served write again at about the same time.  So a
+# flight waits for as many waiters as the last one served, but at most GATHERING.  Then 64 clients share one
+# commit, and a client that is alone waits for no other one.
+#
+# What we dropped:
+#
+#   - A lock around an asynchronous flush.  From CONFIRM to commit it cost three passes of the loop.  A
+#     caller that was cancelled took the outcome of its commit with it.  Now no caller owns a flight, and
+#     every landing counts.
+#   - An event that wakes the task.  It was replaced at each start, and a waiter that had the old one slept
+#     on.  Now the task's cancel scope has the deadline, and there is nothing to replace.
+#   - The commit on the loop.  A client that is alone would be served about 90 us earlier, but a disk that
+#     stalls would stop every partition.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 
-from hcall_abi.errors import SwpksError
-from hcall_abi.rules import storage as rules
-from hcall_abi.scarcity import scarcity_of
-from hcall_server.keystore.store import Keystore
-from hcall_server.nvram.names import SYSTEM, partition_name
-from hcall_server.platform.partition import Partition
-from hcall_server.platform.profile import PartitionProfile
-from hcall_server.sealing import PartitionRecord, Sealer, SystemRecord, seal_partition, seal_system
-from hcall_server.writeback.commits import Commits
-from hcall_server.writeback.health import FlushState, Health
-from hcall_server.writeback.worker import Worker
+from hcall_server.writeback.flights import Flights
+from hcall_server.writeback.schedule import Schedule
 
 if TYPE_CHECKING:
+    from hcall_abi.errors import SwpksError
+    from hcall_server.platform.partition import Partition
     from hcall_server.platform.system import ManagedSystem
+    from hcall_server.sealing import Sealer
+    from hcall_server.writeback.commits import Commits
+    from hcall_server.writeback.flights import OnTrouble
+    from hcall_server.writeback.health import Health
+    from hcall_server.writeback.schedule import Clock
+    from hcall_server.writeback.waiters import Drop, GoOn
+    from hcall_server.writeback.worker import Worker
 
 DEFAULT_DELAY = 0.05
 """Seconds that a change waits for company when no CONFIRM asks for it."""
-FIRST_RETRY = 0.05
-LAST_RETRY = 5.0
-"""Seconds between tries while NVRAM refuses: doubling from the first to the last."""
-STALL = 2.0
-"""Seconds after which a commit that has not returned counts as stalled."""
-
-Clock = Callable[[], float]
-"""Seconds since some moment; never goes back."""
-OnTrouble = Callable[[SwpksError | None], None]
-Records = dict[str, bytes | None]
+TICK = 1e-9
+"""Least seconds that the task sleeps: rounding may wake it a little before a deadline of the clock seam."""
 
 
-class _Snapshot(NamedTuple):
-    """What of one partition goes into a flush; its profile names the generation of its image."""
+class _Landing:
+    """The landing that comes next, for tasks that wait for it; `flushed` once it has come."""
 
-    partition: Partition
-    keystore: Keystore | None
-    profile: PartitionProfile
-
-    @property
-    def awaited(self) -> bool:
-        """Whether a CONFIRM waits for what is in it."""
-        return self.keystore is not None and self.keystore.contents.awaited > self.keystore.contents.flushed
-
-    def covers(self, partition: Partition) -> bool:
-        """Whether nothing that is persisted of the partition has changed since."""
-        return self.keystore is partition.keystore and self.profile == partition.profile
+    def __init__(self) -> None:
+        self.come = trio.Event()
+        self.flushed = False
 
 
 class Encryptor:
     """Makes changes durable behind the writers' backs.
 
-    `delay` is in seconds.  `on_trouble` is called with each failure, and with None when NVRAM
-    works again.  `clock` tells how old changes are and since when a commit hangs.
+    `delay` is in seconds.  `on_trouble` is called with each failure, and with None when NVRAM works again.
+    It also gets what a waiter's function raises, as an error with a rule.  All times are those of `clock`.
+    All functions are called on one event loop.
     """
 
     def __init__(
@@ -86,177 +107,120 @@ class Encryptor:
         delay: float = DEFAULT_DELAY,
         on_trouble: OnTrouble = lambda error: None,
     ) -> None:
-        self._commits = commits
-        self._sealer = sealer
-        self._worker = worker
         self.on_trouble = on_trouble
         self._clock = clock
-        self._delay = delay
-        self._dirty: dict[int, Partition] = {}
-        self._system: ManagedSystem | None = None
-        self._dirty_since = 0.0
-        self._flying: dict[int, _Snapshot] = {}
-        self._flying_since = 0.0
-        self._work = trio.Event()
-        self._hurry = trio.Event()
-        self._succeeded = trio.Event()
-        self._turn = trio.Lock()
-        self._commit_since: float | None = None
-        self._retry = 0.0
-        self._error: SwpksError | None = None
-        self._successes = 0
-        self._failures = 0
+        self._schedule = Schedule(clock, delay)
+        self._flights = Flights(
+            commits, sealer, worker, self._schedule, clock, on_trouble=self._tell, on_landing=self._landed
+        )
+        self._landing = _Landing()
+        self._end: BaseException | None = None
+        self._alarm: trio.CancelScope | None = None
+        self._alarm_at = math.inf
 
     def changed(self, partition: Partition) -> None:
-        """Note that a partition has something to make durable; cheap, call it after every batch.
-
-        The records of a refused partition stay as they are, for whoever can repair them.
-        """
-        if partition.refused:
-            return
-        flying = self._flying.get(partition.number)
-        if flying is not None and flying.covers(partition):
-            return  # all of it is on its way; whoever polls meanwhile causes no second commit
-        if partition.number not in self._dirty:
-            self._note_work()
-            self._dirty[partition.number] = partition
-        keystore = partition.keystore
-        if keystore is not None and keystore.contents.awaited > keystore.contents.flushed:
-            self._hurry.set()
+        """Mark a partition dirty.  Cheap: call it after every batch."""
+        self._flights.changed(partition)
+        self._set_alarm()
 
     def system_changed(self, system: ManagedSystem) -> None:
-        """Note that the system's own record is to be written, as the system is at the next flush."""
-        self._note_work()
-        self._system = system
+        """Mark the system's own record dirty; it is written as the system is at the next flight."""
+        self._flights.system_changed(system)
+        self._set_alarm()
+
+    def wait_landing(self, go_on: GoOn, until: float) -> Drop:
+        """Call `go_on` once, on the loop: at the next landing or at `until`, whichever is first.
+
+        `until` is a time of the clock.  The caller has called `changed` before, in the same turn of the loop.
+        If no flight is under way and as many wait as the last landing has served, a flight starts in this
+        call.  `go_on` is never called in it.  The returned function drops the waiter; afterwards, and once
+        `go_on` was called, it does nothing.
+        """
+        drop = self._flights.wait_landing(go_on, until)
+        self._set_alarm()
+        return drop
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Flush whatever becomes dirty, until cancelled."""
+        """Flush whatever becomes dirty and end the patience of waiters, until cancelled.
+
+        A flight that is under way at a cancellation lands all the same, while the loop runs.
+        """
         task_status.started()
-        while True:
-            await self._work.wait()
-            with trio.move_on_after(self._delay):
-                await self._hurry.wait()
-            if not await self.flush():
-                await trio.sleep(self._retry)
+        try:
+            while True:
+                self._flights.do_what_is_due()
+                with trio.CancelScope() as self._alarm:
+                    self._alarm_at = math.inf
+                    self._set_alarm()
+                    await trio.sleep_forever()
+                self._raise_end()
+        finally:
+            self._alarm = None
 
     async def flush(self) -> bool:
-        """Make everything durable that is dirty now; False if that failed, and then nothing is lost."""
-        async with self._turn:
-            if not self._dirty and self._system is None:
-                return True
-            batch, system = self._take()
-            self._flying = {snapshot.partition.number: snapshot for snapshot in batch}
-            self._flying_since, self._commit_since = self._dirty_since, self._clock()
-            try:
-                await self._commit(batch, system)
-            except Exception as error:
-                self._put_back(system)
-                self._note_failure(flush_error(error))
-                return False
-            except BaseException:
-                self._put_back(system)
-                raise
-            finally:
-                self._flying, self._commit_since = {}, None
-            self._note_success(batch)
-            return True
+        """Make everything durable that is dirty now; False if that failed, and then nothing is lost.
+
+        A caller that is cancelled stops to wait; the flight goes on.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        before = self._schedule.started  # such a flight may not have everything that is dirty now
+        while self._flights.pending:
+            if not self._flights.flying:
+                self._flights.start()
+                self._set_alarm()
+            flight, landing = self._schedule.started, self._landing
+            await landing.come.wait()
+            self._raise_end()
+            if flight > before:
+                return landing.flushed
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return True
 
     async def durable(self, partition: Partition) -> None:
         """Return once nothing of a partition waits to be flushed; `run` flushes and tries again meanwhile."""
-        while partition.number in self._dirty or partition.number in self._flying:
-            await self._succeeded.wait()
+        while self._flights.book.holds(partition):
+            await self._landing.come.wait()
 
     @property
     def pending(self) -> bool:
         """Whether something is not durable."""
-        return bool(self._dirty) or self._system is not None or self._commit_since is not None
+        return self._flights.pending
 
     @property
     def health(self) -> Health:
         """How it is doing now."""
-        pending = len(self._dirty.keys() | self._flying.keys())
-        since = self._flying_since if self._flying else self._dirty_since
-        return Health(
-            state=self._state(),
-            last_error=self._error.message if self._error else None,
-            pending=pending,
-            oldest_pending=self._clock() - since if pending else 0.0,
-            commits=self._successes,
-            failures=self._failures,
-        )
+        return self._flights.health
 
-    def _state(self) -> FlushState:
-        if self._commit_since is not None and self._clock() - self._commit_since > STALL:
-            return "stalled"
-        if self._error:
-            return "retrying"
-        if self._commit_since is not None:
-            return "flushing"
-        return "waiting" if self.pending else "idle"
+    def _landed(self, error: BaseException | None) -> None:
+        landing, self._landing = self._landing, _Landing()
+        landing.flushed = error is None
+        if error is not None and not isinstance(error, Exception):
+            self._end = error
+            self._alarm_at = math.inf
+        landing.come.set()
+        self._set_alarm()
 
-    def _note_work(self) -> None:
-        if not self._dirty and self._system is None:
-            self._dirty_since = self._clock()
-        self._work.set()
+    def _raise_end(self) -> None:
+        """Raise what ends the process, such as KeyboardInterrupt, in the first task that comes by."""
+        end, self._end = self._end, None
+        if end is not None:
+            raise end
 
-    def _take(self) -> tuple[list[_Snapshot], ManagedSystem | None]:
-        """Take over what is dirty; from here on a new change counts as dirty again."""
-        batch = [
-            _Snapshot(partition, partition.keystore, partition.profile) for partition in self._dirty.values()
-        ]
-        system = self._system
-        self._dirty, self._system = {}, None
-        self._hurry.set()  # run may be waiting for it, and would not hear of the new one
-        self._work, self._hurry = trio.Event(), trio.Event()
-        return batch, system
+    def _tell(self, error: SwpksError | None) -> None:
+        with suppress(Exception):  # health tells the same, and a log that fails must not end the server
+            self.on_trouble(error)
 
-    async def _commit(self, batch: list[_Snapshot], system: ManagedSystem | None) -> None:
-        records: Records = {partition_name(each.profile.uuid): self._sealed(each) for each in batch}
-        if system is not None:
-            records[SYSTEM] = seal_system(self._sealer, SystemRecord.of(system))
-        commit = self._commits.prepared(records)
-        await self._worker.run(commit.run)
-        self._commits.done(commit)
+    def _set_alarm(self) -> None:
+        """Let `run` wake at the next deadline."""
+        deadline = self._flights.next_deadline() if self._end is None else -math.inf
+        if self._alarm is None or deadline == self._alarm_at:
+            return
+        self._alarm_at = deadline
+        self._alarm.deadline = self._loop_time(deadline)
 
-    def _sealed(self, snapshot: _Snapshot) -> bytes:
-        """Seal a partition as it is now; nothing has run since the snapshot was taken."""
-        image = snapshot.keystore.contents.snapshot() if snapshot.keystore else None
-        return seal_partition(self._sealer, PartitionRecord(snapshot.profile, image))
-
-    def _put_back(self, system: ManagedSystem | None) -> None:
-        for number, snapshot in self._flying.items():
-            self._dirty[number] = snapshot.partition
-        self._system = self._system or system
-        self._dirty_since = self._flying_since
-        self._work.set()
-        if any(snapshot.awaited for snapshot in self._flying.values()):
-            self._hurry.set()
-
-    def _note_failure(self, error: SwpksError) -> None:
-        self._failures += 1
-        self._error = error
-        self._retry = min(max(2 * self._retry, FIRST_RETRY), LAST_RETRY)
-        self.on_trouble(error)
-
-    def _note_success(self, batch: list[_Snapshot]) -> None:
-        self._successes += 1
-        self._succeeded.set()
-        self._succeeded = trio.Event()
-        for snapshot in batch:
-            if snapshot.keystore:
-                snapshot.keystore.contents.mark_flushed(snapshot.profile.image_generation)
-        if self._error:
-            self._error, self._retry = None, 0.0
-            self.on_trouble(None)
-
-
-def flush_error(error: Exception) -> SwpksError:
-    """Return why a flush failed, as an error with a rule; its `__cause__` is the exception of a bug."""
-    if isinstance(error, SwpksError):
-        return error
-    found: SwpksError | None = scarcity_of(error, "the flush")
-    if found is None:
-        name = type(error).__name__
-        found = SwpksError(rules.FLUSH_FINISHED, f"a bug ended the flush ({name}): see the trace in the log")
-        found.__cause__ = error
-    return found
+    def _loop_time(self, deadline: float) -> float:
+        """Return a time of the clock seam as one of Trio's loop; both run at the same pace."""
+        if math.isinf(deadline):
+            return deadline
+        rest = deadline - self._clock()
+        return trio.current_time() + max(rest, TICK) if rest > 0 else -math.inf

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from hcall_abi.errors import SwpksError
+
+FIRST_RETRY = 0.05
+LAST_RETRY = 5.0
+"""Seconds between tries while NVRAM refuses: doubling from the first to the last."""
+
 FlushState = Literal["idle", "waiting", "flushing", "retrying", "stalled"]
 
 
@@ -25,3 +31,25 @@ class Health(NamedTuple):
     def ok(self) -> bool:
         """Whether NVRAM does what it is asked, as far as anybody knows."""
         return self.state not in ("retrying", "stalled")
+
+
+class Tally:
+    """How the landings went: their numbers, the error of the last one, the pause before the next try."""
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.failures = 0
+        self.error: SwpksError | None = None
+        self.pause = 0.0
+
+    def succeeded(self) -> bool:
+        """Count a success; return whether it ends a trouble."""
+        self.commits += 1
+        ended, self.error, self.pause = self.error is not None, None, 0.0
+        return ended
+
+    def failed(self, error: SwpksError) -> None:
+        """Count a failure; the next pause is twice the last one."""
+        self.failures += 1
+        self.error = error
+        self.pause = min(max(2 * self.pause, FIRST_RETRY), LAST_RETRY)

@@ -1,7 +1,7 @@
 """Where NVRAM commits run: in one thread of their own, or inline in simulations.
 
-A commit blocks for as long as the disk takes, so it may not run on the loop.  One dedicated
-thread costs half the hop of a thread pool and keeps commits in order.
+A commit blocks for as long as the disk takes, so it may not run on the loop.  One dedicated thread
+costs half the hop of a thread pool and keeps commits in order.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import outcome
 import trio
@@ -17,15 +17,18 @@ import trio
 from hcall_abi.scarcity import scarcity_of
 
 Job = Callable[[], None]
+Landed = Callable[[outcome.Outcome[None]], None]
+"""Takes the outcome of a job, on the event loop."""
 
 
 class Worker(Protocol):
-    """Runs blocking jobs for a trio task, one at a time."""
+    """Runs blocking jobs, one at a time, in the order of their starts."""
 
-    async def run(self, job: Job) -> None:
-        """Run `job` and return when it is done; what it raises is raised here.
+    def start(self, job: Job, landed: Landed) -> None:
+        """Run `job` soon, and call `landed` once with its outcome, in a later pass of this event loop.
 
-        When the caller is cancelled the job is left to itself: whether it took effect is unknown.
+        Never raises: an error that keeps the job from running is its outcome.  If the loop ends before the
+        job, the outcome is dropped; whether the job took effect is then unknown.
         """
 
     def close(self) -> None:
@@ -33,41 +36,33 @@ class Worker(Protocol):
 
 
 class InlineWorker:
-    """Runs jobs at once on the loop: for tests and for simulations on a virtual clock."""
+    """Runs jobs on the loop: for tests and for simulations on a virtual clock."""
 
-    async def run(self, job: Job) -> None:
-        """Run `job`."""
-        await trio.lowlevel.checkpoint()
-        job()
+    def start(self, job: Job, landed: Landed) -> None:
+        """Run `job` in the next pass of the loop."""
+        trio.lowlevel.current_trio_token().run_sync_soon(lambda: landed(outcome.capture(job)))
 
     def close(self) -> None:
         """There is nothing to stop."""
 
 
-class _Errand:
-    """A job on its way to the thread and its outcome on the way back."""
+class _Errand(NamedTuple):
+    """A job for the thread, and where its outcome goes."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-        self._token = trio.lowlevel.current_trio_token()
+    job: Job
+    landed: Landed
+    token: trio.lowlevel.TrioToken
 
     def run(self) -> None:
         """Do the job, in the thread, and send its outcome to the loop."""
-        result = outcome.capture(self._job)
+        self.send(outcome.capture(self.job))
+
+    def send(self, result: outcome.Outcome[None]) -> None:
+        """Send an outcome to the loop, from any thread."""
         try:
-            self._token.run_sync_soon(self._deliver, result)
+            self.token.run_sync_soon(self.landed, result)
         except trio.RunFinishedError:
-            return  # the loop is gone, and with it whoever asked
-
-    def abandon(self, raise_cancel: object) -> trio.lowlevel.Abort:
-        """Let the waiting task go; the outcome will find nobody."""
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    def _deliver(self, result: outcome.Outcome[None]) -> None:
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task, result)
+            return  # the loop has ended, and with it the task that would take the outcome
 
 
 class ThreadWorker:
@@ -82,25 +77,24 @@ class ThreadWorker:
 
         A server does it before it serves: then no later shortage of threads can stop its flushes.
         """
-        self._start()
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name="swpks-nvram", daemon=True)
+            try:
+                thread.start()
+            except (RuntimeError, MemoryError) as error:
+                raise scarcity_of(error, "the thread of NVRAM commits") or error from None
+            self._thread = thread  # only now: a job for a thread that never started would wait for ever
         return self
 
-    def _start(self) -> None:
-        if self._thread is not None:
-            return
-        thread = threading.Thread(target=self._work, name="swpks-nvram", daemon=True)
+    def start(self, job: Job, landed: Landed) -> None:
+        """Run `job` in the thread; its outcome is a ScarcityError if the system gives no thread."""
+        errand = _Errand(job, landed, trio.lowlevel.current_trio_token())
         try:
-            thread.start()
-        except (RuntimeError, MemoryError) as error:
-            raise scarcity_of(error, "the thread of NVRAM commits") or error from None
-        self._thread = thread  # only now: a job for a thread that never started would wait for ever
-
-    async def run(self, job: Job) -> None:
-        """Run `job` in the thread; ScarcityError if the system gives no thread."""
-        self._start()
-        errand = _Errand(job)
-        self._errands.put(errand)
-        await trio.lowlevel.wait_task_rescheduled(errand.abandon)
+            self.started()
+        except Exception as error:
+            errand.send(outcome.Error(error))
+        else:
+            self._errands.put(errand)
 
     def close(self) -> None:
         """End the thread after the jobs that it has."""

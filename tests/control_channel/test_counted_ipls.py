@@ -22,16 +22,17 @@ from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.platform.partition import Partition
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
-from hcall_server.writeback.worker import InlineWorker, Job
+from hcall_server.writeback.worker import Job
 from swpks.testing.seams import simulated_seams
 from tests.control_channel.rig import in_process
 from tests.guest import Chance
 from tests.rules.breaking import logged
+from tests.writeback.workers import TaskWorker
 
 SETTINGS = Settings(partition=(PartitionSettings.of("a", 8), PartitionSettings.of("b", 8, auto_start=False)))
 
 
-class HeldWorker(InlineWorker):
+class HeldWorker(TaskWorker):
     """Commits wait while `gate` is not set."""
 
     def __init__(self) -> None:

@@ -19,6 +19,7 @@ from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from swpks.testing.seams import simulated_seams
 from tests.data_channel.support import Service, make_machine, read, write
+from tests.writeback.workers import TaskWorker
 
 IDLE = GoodbyeReason.IDLE_TOO_LONG
 HOUR = 3600.0
@@ -170,7 +171,7 @@ async def test_every_deadline_of_the_loop_is_one_of_the_server(awake: AwakeClock
     assert scope.cancelled_caught
 
 
-class Hanging:
+class Hanging(TaskWorker):
     """A worker whose jobs return when the test lets them."""
 
     def __init__(self) -> None:
@@ -180,9 +181,6 @@ class Hanging:
         """Wait, then run the job."""
         await self.go_on.wait()
         job()
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 async def test_a_pause_is_no_stall(nursery: trio.Nursery, awake: AwakeClock, raw: Time) -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
+import outcome
 import trio
 
 from hcall_abi.faults import NvramFault
@@ -28,7 +29,7 @@ from hcall_server.nvram.seam import Mark, Nvram, NvramError
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.settings import PartitionSettings, Settings
-from hcall_server.writeback.worker import Job
+from hcall_server.writeback.worker import Job, Landed
 from swpks.testing.seams import simulated_seams
 from tests.guest import Chance
 
@@ -92,16 +93,30 @@ class CutNvram:
 
 
 class SlowWorker:
-    """A worker whose jobs wait a while before and after, so that calls run in between."""
+    """A worker whose jobs wait a while before and after, so that calls run in between.
 
-    def __init__(self, chance: Random, waits: tuple[float, ...]) -> None:
+    They run in the nursery of a life: a power cut ends them too.
+    """
+
+    def __init__(self, chance: Random, waits: tuple[float, ...], nursery: trio.Nursery | None) -> None:
         self._chance = chance
         self._waits = waits
+        self._nursery = nursery
 
-    async def run(self, job: Job) -> None:
+    def start(self, job: Job, landed: Landed) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._run, job, landed)
+
+    async def _run(self, job: Job, landed: Landed) -> None:
+        """Run a job.  A power cut in it ends the life; all else is its outcome."""
         await trio.sleep(self._chance.choice(self._waits))
-        job()
+        result: outcome.Outcome[None] = outcome.Value(None)
+        try:
+            job()
+        except Exception as error:
+            result = outcome.Error(error)
         await trio.sleep(self._chance.choice(self._waits))
+        landed(result)
 
     def close(self) -> None:
         raise AssertionError("a power cut closes nothing")
@@ -161,7 +176,7 @@ class Simulation:
                 settings = Settings(firmware=LEVEL, flush_delay_ms=delay * 1000, partition=self._wishes)
                 self.nvram.switch_off = nursery.cancel_scope.cancel
                 try:
-                    machine = assemble(self._seams(self.nvram, self.card), settings)
+                    machine = assemble(self._seams(self.nvram, self.card, nursery), settings)
                 except NvramError:
                     return  # NVRAM refuses a first start: the server ends, and nothing was there
                 await nursery.start(machine.run)
@@ -171,8 +186,8 @@ class Simulation:
         except* PowerCut:
             pass
 
-    def _seams(self, nvram: Nvram, card: MemoryCard) -> Seams:
-        worker = SlowWorker(self.chance, self.waits)
+    def _seams(self, nvram: Nvram, card: MemoryCard, nursery: trio.Nursery | None = None) -> Seams:
+        worker = SlowWorker(self.chance, self.waits, nursery)
         return simulated_seams(nvram=nvram, card=card, worker=worker, entropy=self._entropy)
 
 

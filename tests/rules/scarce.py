@@ -13,7 +13,7 @@ import pytest
 from hcall_abi.rules.rule import Rule
 from hcall_server.data_channel.sockets import listen_unix
 from hcall_server.service.entropy import checked
-from hcall_server.writeback.worker import InlineWorker, Job, ThreadWorker
+from hcall_server.writeback.worker import InlineWorker, Job, Landed, ThreadWorker
 from tests.rules.breaking import Break, Breaks, breaks, refused, rule_of, run
 from tests.rules.control import asked
 from tests.scarcity.nth import failing
@@ -44,8 +44,8 @@ def _no_entropy(size: int) -> bytes:
 
 
 class _Broken(InlineWorker):
-    async def run(self, job: Job) -> None:
-        raise ZeroDivisionError
+    def start(self, job: Job, landed: Landed) -> None:
+        super().start(lambda: 1 // 0, landed)  # type: ignore[arg-type]
 
 
 async def _flushed() -> Rule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+from functools import partial
 from typing import Never
 
 import pytest
@@ -16,7 +17,7 @@ from hcall_abi.faults import NvramFault
 from hcall_abi.rules import service, storage
 from hcall_abi.rules.rule import Rule
 from hcall_server.machine import logs
-from hcall_server.writeback.worker import InlineWorker, Job, ThreadWorker
+from hcall_server.writeback.worker import InlineWorker, Job, Landed, ThreadWorker
 from tests.writeback.rig import FLUSHED, PENDING, Rig
 
 SECRET = "never in a log line"
@@ -28,13 +29,17 @@ class Failing(InlineWorker):
     def __init__(self, error: Exception, times: int, *, after: bool) -> None:
         self._error, self._times, self._after = error, times, after
 
-    async def run(self, job: Job) -> None:
-        if self._times:
-            self._times -= 1
-            if self._after:
-                await super().run(job)
-            raise self._error
-        await super().run(job)
+    def start(self, job: Job, landed: Landed) -> None:
+        if not self._times:
+            super().start(job, landed)
+            return
+        self._times -= 1
+        super().start(partial(self._fail, job), landed)
+
+    def _fail(self, job: Job) -> None:
+        if self._after:
+            job()
+        raise self._error
 
 
 ERRORS: list[tuple[Exception, Rule]] = [
@@ -77,8 +82,11 @@ async def test_an_end_is_no_failure(error: type[BaseException]) -> None:
     """R-23: what ends the process is passed on; the change stays dirty for the flush at the stop."""
 
     class Ended(InlineWorker):
-        async def run(self, job: Job) -> None:
-            raise error._create() if error is trio.Cancelled else error
+        def start(self, job: Job, landed: Landed) -> None:
+            super().start(fail, landed)
+
+    def fail() -> None:
+        raise error._create() if error is trio.Cancelled else error
 
     rig = Rig(worker=Ended())
     rig.write(b"label")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import trio
-
 from hcall_abi.errors import SwpksError
 from hcall_abi.faults import NvramFault
 from hcall_server.components.memory import MemoryCard
@@ -38,7 +36,7 @@ from hcall_server.sealing import (
 )
 from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.settings import PartitionSettings, Settings
-from hcall_server.writeback.worker import Job, Worker
+from hcall_server.writeback.worker import Worker
 from swpks.testing.seams import simulated_seams
 from tests.guest import Chance, Guest
 
@@ -104,27 +102,6 @@ class Journal(MemoryNvram):
                 image = open_partition(make_sealer(), uuid, blob).image if uuid and blob else None
                 if image is not None:
                     yield image
-
-
-class ParkedWorker:
-    """Holds every job until it is let go: a commit that takes as long as the test wants."""
-
-    def __init__(self) -> None:
-        self.jobs: list[Job] = []
-        self._gate = trio.Event()
-
-    async def run(self, job: Job) -> None:
-        self.jobs.append(job)
-        gate = self._gate
-        await gate.wait()
-        job()
-
-    def let_go(self) -> None:
-        self._gate.set()
-        self._gate = trio.Event()
-
-    def close(self) -> None:
-        """Nothing to stop."""
 
 
 class Rig:

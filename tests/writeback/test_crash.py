@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import outcome
 import trio
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from hcall_server.nvram import NvramError
-from hcall_server.writeback.worker import Job
+from hcall_server.writeback.worker import Job, Landed
 from tests.writeback.rig import FLUSHED, GONE, PENDING, Rig
 
 TRANSIENT, IMMUTABLE = 0x0200_0000, 0x0400_0000
@@ -50,21 +51,22 @@ class ScriptedWorker:
 
     def __init__(self) -> None:
         self.job: Job | None = None
-        self._fate = ""
-        self._decided = trio.Event()
+        self._landed: Landed | None = None
 
-    async def run(self, job: Job) -> None:
-        self.job, self._decided = job, trio.Event()
-        await self._decided.wait()
-        self.job = None
-        if self._fate != "failed":
-            job()
-        if self._fate != "done":
-            raise NvramError("io", "a scripted fault")
+    def start(self, job: Job, landed: Landed) -> None:
+        self.job, self._landed = job, landed
 
     def end(self, fate: str) -> None:
-        self._fate = fate
-        self._decided.set()
+        job, landed = self.job, self._landed
+        assert job is not None
+        assert landed is not None
+        self.job = None
+        if fate != "failed":
+            job()
+        if fate == "done":
+            landed(outcome.Value(None))
+        else:
+            landed(outcome.Error(NvramError("io", "a scripted fault")))
 
     def close(self) -> None:
         """Nothing to stop."""

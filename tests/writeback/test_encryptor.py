@@ -6,7 +6,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from hcall_server.nvram.names import COMMIT, SYSTEM, partition_name
 from hcall_server.sealing import SystemRecord, open_partition, open_system
 from hcall_server.writeback.encryptor import DEFAULT_DELAY
-from tests.writeback.rig import FLUSHED, GONE, PENDING, ParkedWorker, Rig
+from tests.writeback.rig import FLUSHED, GONE, PENDING, Rig
+from tests.writeback.workers import ParkedWorker
 
 TRANSIENT = 0x0200_0000
 CANARY = b"canary canary canary canary"

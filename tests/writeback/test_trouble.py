@@ -10,9 +10,11 @@ from hcall_abi.faults import NvramFault
 from hcall_abi.rules.rule import Fault
 from hcall_server.nvram import Trouble
 from hcall_server.sealing import open_system
-from hcall_server.writeback.encryptor import FIRST_RETRY, LAST_RETRY, STALL
-from hcall_server.writeback.worker import InlineWorker, Job
-from tests.writeback.rig import FLUSHED, GONE, PENDING, ParkedWorker, Rig
+from hcall_server.writeback.flights import STALL
+from hcall_server.writeback.health import FIRST_RETRY, LAST_RETRY
+from hcall_server.writeback.worker import InlineWorker, Job, Landed
+from tests.writeback.rig import FLUSHED, GONE, PENDING, Rig
+from tests.writeback.workers import ParkedWorker
 
 KINDS: list[Trouble] = ["full", "io", "busy", "corrupt"]
 
@@ -84,9 +86,9 @@ class Watch(InlineWorker):
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    async def run(self, job: Job) -> None:
+    def start(self, job: Job, landed: Landed) -> None:
         self.times.append(trio.current_time())
-        await super().run(job)
+        super().start(job, landed)
 
 
 async def test_tries_come_later_and_later(autojump_clock: MockClock, nursery: trio.Nursery) -> None:

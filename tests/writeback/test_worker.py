@@ -1,45 +1,53 @@
 """The thread that commits, for real: order, errors, cancellation, and a disk that hangs."""
 
 import threading
+from typing import Never
 
+import outcome
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from hcall_abi.errors import ScarcityError
 from hcall_abi.faults import NvramFault
-from hcall_server.writeback.encryptor import STALL
+from hcall_server.writeback.flights import STALL
 from hcall_server.writeback.worker import InlineWorker, ThreadWorker
 from tests.writeback.rig import FLUSHED, PENDING, Rig
+from tests.writeback.workers import done
 
 
 async def test_jobs_run_in_one_other_thread_in_order() -> None:
     """R-22: commits keep their order, and the loop is not the one that waits for the disk."""
-    worker, seen = ThreadWorker(), []
-    async with trio.open_nursery() as nursery:
-        for n in range(50):
-            nursery.start_soon(worker.run, lambda n=n: seen.append((n, threading.get_ident())))
+    worker = ThreadWorker()
+    seen: list[tuple[int, int]] = []
+    landed: list[outcome.Outcome[None]] = []
+    for n in range(50):
+        worker.start(lambda n=n: seen.append((n, threading.get_ident())), landed.append)
+    await done(worker, lambda: None)
     worker.close()
     assert {thread for _, thread in seen} != {threading.get_ident()}
     assert len({thread for _, thread in seen}) == 1
-    assert len(seen) == 50
+    assert [n for n, _ in seen] == list(range(50))
+    assert landed == [outcome.Value(None)] * 50
 
 
 @pytest.mark.parametrize("make", [ThreadWorker, InlineWorker])
-async def test_what_a_job_raises_is_raised_to_its_caller(
+async def test_what_a_job_raises_is_its_outcome(
     make: type[ThreadWorker] | type[InlineWorker],
 ) -> None:
     """R-23: a failed commit reaches the encryptor, and the worker goes on."""
-    worker, done = make(), []
+    worker, ran = make(), []
     with pytest.raises(ZeroDivisionError):
-        await worker.run(lambda: 1 / 0)  # type: ignore[arg-type]
-    await worker.run(lambda: done.append(1))
+        await done(worker, lambda: 1 / 0)  # type: ignore[arg-type]
+    await done(worker, lambda: ran.append(1))
     worker.close()
-    assert done == [1]
+    assert ran == [1]
 
 
-async def test_a_cancelled_caller_leaves_its_job_to_itself() -> None:
-    """R-22: the job ends in its own time, before any later one."""
+async def test_a_job_that_hangs_keeps_its_place() -> None:
+    """R-22: the job ends in its own time, before any later one; both land."""
     worker, order = ThreadWorker(), []
+    landed: list[outcome.Outcome[None]] = []
     entered, release = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -47,38 +55,37 @@ async def test_a_cancelled_caller_leaves_its_job_to_itself() -> None:
         release.wait()
         order.append("first")
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(worker.run, hang)
-        await trio.to_thread.run_sync(entered.wait)
-        nursery.cancel_scope.cancel()
-    assert order == []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(worker.run, lambda: order.append("second"))
-        release.set()
+    worker.start(hang, landed.append)
+    await trio.to_thread.run_sync(entered.wait)
+    worker.start(lambda: order.append("second"), landed.append)
+    assert (order, landed) == ([], [])
+    release.set()
+    await done(worker, lambda: order.append("third"))
     worker.close()
-    assert order == ["first", "second"]
+    assert (order, len(landed)) == (["first", "second", "third"], 2)
 
 
 def test_the_loop_may_end_before_its_job() -> None:
-    """R-23: a commit that hangs does not keep the process from ending."""
+    """R-23: a commit that hangs does not keep the process from ending; its outcome is dropped."""
     worker = ThreadWorker()
-    entered, release, done = threading.Event(), threading.Event(), threading.Event()
+    landed: list[outcome.Outcome[None]] = []
+    entered, release, ended = threading.Event(), threading.Event(), threading.Event()
 
     def hang() -> None:
         entered.set()
         release.wait()
-        done.set()
+        ended.set()
 
     async def give_up() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(worker.run, hang)
-            await trio.to_thread.run_sync(entered.wait)
-            nursery.cancel_scope.cancel()
+        worker.start(hang, landed.append)
+        await trio.to_thread.run_sync(entered.wait)
 
     trio.run(give_up)
-    assert not done.is_set()
+    assert not ended.is_set()
     release.set()
-    assert done.wait(10)
+    assert ended.wait(10)
+    trio.run(done, worker, lambda: None)  # the thread goes on
+    assert landed == []
     worker.close()
     assert worker._thread is not None
     worker._thread.join(10)
@@ -117,16 +124,33 @@ async def test_the_thread_does_not_keep_the_process_alive() -> None:
     """R-23: a commit may hang for ever, and the server must still end; a dump shows the thread by name."""
     before = set(threading.enumerate())
     worker = ThreadWorker()
-    await worker.run(lambda: None)
+    await done(worker, lambda: None)
     (made,) = set(threading.enumerate()) - before
     assert (made.daemon, made.name) == (True, "swpks-nvram")
     worker.close()
 
 
-async def test_a_job_of_a_cancelled_caller_does_not_run_inline() -> None:
+async def test_a_flush_of_a_cancelled_caller_commits_nothing() -> None:
     """R-22: also in a simulation a caller can be cancelled before its commit."""
-    done: list[int] = []
+    rig = Rig(worker=InlineWorker())
+    rig.write(b"label")
     with trio.CancelScope() as scope:
         scope.cancel()
-        await InlineWorker().run(lambda: done.append(1))
-    assert (scope.cancelled_caught, done) == (True, [])
+        await rig.encryptor.flush()
+    await wait_all_tasks_blocked()
+    assert (scope.cancelled_caught, rig.journal.journal, rig.encryptor.pending) == (True, [], True)
+
+
+async def test_a_thread_that_is_refused_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-23: a start never raises; the next one tries to start the thread again."""
+
+    def refuse(self: threading.Thread) -> Never:
+        raise RuntimeError("can't start new thread")
+
+    worker = ThreadWorker()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ScarcityError):
+            await done(worker, lambda: None)
+    await done(worker, lambda: None)
+    worker.close()

@@ -1,0 +1,149 @@
+"""What is dirty and what is on its way to NVRAM: the contents of the next flight and of this one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from hcall_server.nvram.names import SYSTEM, partition_name
+from hcall_server.sealing import PartitionRecord, Sealer, SystemRecord, seal_partition, seal_system
+
+if TYPE_CHECKING:
+    from hcall_server.keystore.store import Keystore
+    from hcall_server.platform.partition import Partition
+    from hcall_server.platform.profile import PartitionProfile
+    from hcall_server.platform.system import ManagedSystem
+    from hcall_server.writeback.schedule import Clock
+
+
+def awaited(keystore: Keystore | None) -> bool:
+    """Return whether a guest has asked CONFIRM for a change that is not flushed."""
+    return keystore is not None and keystore.contents.awaited > keystore.contents.flushed
+
+
+class Snapshot(NamedTuple):
+    """What of one partition goes into a flight; its profile names the generation of its image."""
+
+    partition: Partition
+    keystore: Keystore | None
+    profile: PartitionProfile
+
+    def covers(self, partition: Partition) -> bool:
+        """Return whether nothing that is persisted of the partition has changed since."""
+        return self.keystore is partition.keystore and self.profile == partition.profile
+
+    def sealed(self, sealer: Sealer) -> bytes:
+        """Seal the partition as it is now; nothing may have run since the snapshot was taken."""
+        image = self.keystore.contents.snapshot() if self.keystore else None
+        return seal_partition(sealer, PartitionRecord(self.profile, image))
+
+    def mark_flushed(self) -> None:
+        """Tell the keystore that its image is durable."""
+        if self.keystore:
+            self.keystore.contents.mark_flushed(self.profile.image_generation)
+
+
+class Batch(NamedTuple):
+    """What goes into one flight: partitions by number, the system's record if it has changed.
+
+    `since` is the time of the oldest change in it.
+    """
+
+    snapshots: Mapping[int, Snapshot]
+    system: ManagedSystem | None
+    since: float
+
+    def sealed(self, sealer: Sealer) -> dict[str, bytes | None]:
+        """Return the sealed records by their names in NVRAM."""
+        records: dict[str, bytes | None] = {
+            partition_name(each.profile.uuid): each.sealed(sealer) for each in self.snapshots.values()
+        }
+        if self.system is not None:
+            records[SYSTEM] = seal_system(sealer, SystemRecord.of(self.system))
+        return records
+
+
+_NOTHING = Batch(MappingProxyType({}), None, 0.0)
+
+
+class Book:
+    """Partitions and the system's record that are dirty, and those that are flying.
+
+    A partition can be both: what changes after its snapshot belongs to the next flight.
+    """
+
+    def __init__(self) -> None:
+        self.since = 0.0
+        """When the oldest change that is dirty came; says nothing while all is clean."""
+        self._dirty: dict[int, Partition] = {}
+        self._system: ManagedSystem | None = None
+        self._flying = _NOTHING
+
+    @property
+    def clean(self) -> bool:
+        """Whether the next flight would be empty."""
+        return not self._dirty and self._system is None
+
+    def add(self, partition: Partition, clock: Clock) -> bool:
+        """Mark a partition dirty; return False if there is nothing to store that is not flying already.
+
+        The records of a refused partition stay as they are: the operator may repair them.
+        """
+        if partition.refused:
+            return False
+        flying = self._flying.snapshots.get(partition.number)
+        if flying is not None and flying.covers(partition):
+            return False  # a guest that polls meanwhile causes no second commit
+        if partition.number not in self._dirty:
+            self._note(clock)
+            self._dirty[partition.number] = partition
+        return True
+
+    def add_system(self, system: ManagedSystem, clock: Clock) -> None:
+        """Mark the system's record dirty."""
+        self._note(clock)
+        self._system = system
+
+    def take(self) -> Batch:
+        """Move all that is dirty into a flight; a later change is dirty again."""
+        snapshots = {
+            number: Snapshot(partition, partition.keystore, partition.profile)
+            for number, partition in self._dirty.items()
+        }
+        self._flying = Batch(snapshots, self._system, self.since)
+        self._dirty, self._system = {}, None
+        return self._flying
+
+    def flushed(self) -> None:
+        """Note that the flight is durable, here and in its keystores."""
+        for snapshot in self._flying.snapshots.values():
+            snapshot.mark_flushed()
+        self._flying = _NOTHING
+
+    def put_back(self) -> bool:
+        """Make all that was in the flight dirty again; return whether a CONFIRM waits for some of it."""
+        flown, self._flying = self._flying, _NOTHING
+        for number, snapshot in flown.snapshots.items():
+            self._dirty.setdefault(number, snapshot.partition)
+        self._system = self._system or flown.system
+        self.since = flown.since
+        return any(awaited(snapshot.keystore) for snapshot in flown.snapshots.values())
+
+    def holds(self, partition: Partition) -> bool:
+        """Return whether a partition has changes that are not durable."""
+        return partition.number in self._dirty or partition.number in self._flying.snapshots
+
+    @property
+    def pending(self) -> int:
+        """How many partitions have changes that are not durable."""
+        return len(self._dirty.keys() | self._flying.snapshots.keys())
+
+    @property
+    def oldest(self) -> float:
+        """When the oldest pending change of a partition came."""
+        return self._flying.since if self._flying.snapshots else self.since
+
+    def _note(self, clock: Clock) -> None:
+        if self.clean:
+            self.since = clock()

@@ -1,0 +1,205 @@
+"""Flights of changes to NVRAM, without an event loop: see the essay in `hcall_server.writeback.encryptor`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import outcome
+
+from hcall_abi.errors import SwpksError
+from hcall_server.writeback.book import Batch, Book, awaited
+from hcall_server.writeback.failures import flush_error, waiter_error
+from hcall_server.writeback.health import FlushState, Health, Tally
+from hcall_server.writeback.schedule import FlightState
+from hcall_server.writeback.waiters import Drop, GoOn, Waiters
+
+if TYPE_CHECKING:
+    from hcall_server.platform.partition import Partition
+    from hcall_server.platform.system import ManagedSystem
+    from hcall_server.sealing import Sealer
+    from hcall_server.writeback.commits import Commit, Commits
+    from hcall_server.writeback.schedule import Clock, Schedule
+    from hcall_server.writeback.worker import Job, Worker
+
+STALL = 2.0
+"""Seconds after which a commit that has not returned counts as stalled."""
+PREPARED = 64
+"""Most keys that are made while the disk works: 64 of them hold the loop for about a millisecond."""
+
+OnTrouble = Callable[[SwpksError | None], None]
+OnLanding = Callable[[BaseException | None], None]
+"""Takes why a flight is not durable, None if it is."""
+
+
+class Flights:
+    """Starts flights and takes their landings.
+
+    Times are those of `clock`.  `on_trouble` must not raise.  Whoever holds this calls `do_what_is_due` at
+    `next_deadline`, which any other call may change.
+    """
+
+    def __init__(
+        self,
+        commits: Commits,
+        sealer: Sealer,
+        worker: Worker,
+        schedule: Schedule,
+        clock: Clock,
+        on_trouble: OnTrouble,
+        on_landing: OnLanding,
+    ) -> None:
+        self.book = Book()
+        self._schedule = schedule
+        self._commits = commits
+        self._sealer = sealer
+        self._worker = worker
+        self._clock = clock
+        self._on_trouble = on_trouble
+        self._on_landing = on_landing
+        self._tally = Tally()
+        self._waiters = Waiters(lambda error: on_trouble(waiter_error(error)))
+        self._commit: Commit
+
+    # What comes from outside
+
+    def changed(self, partition: Partition) -> None:
+        """Mark a partition dirty; hurry if a CONFIRM has asked for its changes."""
+        if self.book.add(partition, self._clock) and awaited(partition.keystore):
+            self._schedule.hurry()
+
+    def system_changed(self, system: ManagedSystem) -> None:
+        """Mark the system's record dirty."""
+        self.book.add_system(system, self._clock)
+
+    def wait_landing(self, go_on: GoOn, until: float) -> Drop:
+        """Call `go_on` at the next landing or at `until`; start a flight if the company is complete."""
+        drop = self._waiters.add(go_on, until)
+        if self._schedule.state is not FlightState.FLYING and not self.book.clean:
+            self._schedule.hurry()
+        self._start_if_complete()
+        return drop
+
+    def do_what_is_due(self) -> None:
+        """Call waiters whose patience has ended; start the flight if it is due."""
+        now = self._clock()
+        self._waiters.expire(now)
+        if self._start_at() <= now:
+            self.start()
+
+    def next_deadline(self) -> float:
+        """Return when `do_what_is_due` is to be called; inf: not before something changes."""
+        return min(self._start_at(), self._waiters.deadline)
+
+    def _start_at(self) -> float:
+        if self.book.clean:
+            return math.inf
+        return self._schedule.start_at(self.book.since, self._waiters.company)
+
+    # A flight
+
+    def start(self) -> None:
+        """Start a flight with all that is dirty: take it, seal it, hand it to the worker."""
+        self._schedule.start()
+        batch = self.book.take()
+        self._worker.start(self._job(batch), self._land)
+        self._prepare(batch)
+
+    def _start_if_complete(self) -> None:
+        idle = self._schedule.state is FlightState.IDLE
+        if idle and self._waiters.complete and not self.book.clean:
+            self.start()
+
+    def _job(self, batch: Batch) -> Job:
+        """Return the commit of a batch.  If sealing fails, the job raises the reason: one way to fail."""
+        sealed = outcome.capture(lambda: self._commits.prepared(batch.sealed(self._sealer)))
+        if isinstance(sealed, outcome.Error):
+            return sealed.unwrap
+        self._commit = sealed.value
+        return self._commit.run
+
+    def _prepare(self, batch: Batch) -> None:
+        """While the disk works, make keys for the partitions whose guests are likely to ask again."""
+        asked = (each.profile.uuid for each in batch.snapshots.values() if awaited(each.keystore))
+        with suppress(Exception):  # the next sealing tries again, and its error is that of a flush
+            self._sealer.prepare(islice(asked, PREPARED))
+
+    def _land(self, result: outcome.Outcome[None]) -> None:
+        """Take the outcome of the flight; the worker calls it on the loop.  It raises no Exception."""
+        self._schedule.land()
+        error = self._settled(result)
+        pause = None
+        if error is None:
+            self._note_success()
+        else:
+            pause = self._note_failure(error)
+        self._waiters.serve()
+        self._schedule.finish(pause)
+        self._start_if_complete()
+        self._on_landing(error)
+
+    def _settled(self, result: outcome.Outcome[None]) -> BaseException | None:
+        """Mark the flight flushed; return what keeps it from being so, also where that is a bug here."""
+        try:
+            result.unwrap()
+            self._commits.done(self._commit)
+            self.book.flushed()
+        except BaseException as error:
+            return error
+        return None
+
+    def _note_success(self) -> None:
+        if self._tally.succeeded():
+            self._on_trouble(None)
+
+    def _note_failure(self, error: BaseException) -> float | None:
+        """Make everything of the flight dirty again; return the pause before the next one.
+
+        What ends the process, such as KeyboardInterrupt, is no failure of NVRAM: there is no pause.
+        """
+        if self.book.put_back():
+            self._schedule.hurry()
+        if not isinstance(error, Exception):
+            return None
+        failure = flush_error(error)
+        self._tally.failed(failure)
+        self._on_trouble(failure)
+        return self._tally.pause
+
+    # What others see
+
+    @property
+    def flying(self) -> bool:
+        """Whether a flight is under way."""
+        return self._schedule.state is FlightState.FLYING
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is not durable."""
+        return self.flying or not self.book.clean
+
+    @property
+    def health(self) -> Health:
+        """How it is doing now."""
+        pending, tally = self.book.pending, self._tally
+        return Health(
+            state=self._flush_state(),
+            last_error=tally.error.message if tally.error else None,
+            pending=pending,
+            oldest_pending=self._clock() - self.book.oldest if pending else 0.0,
+            commits=tally.commits,
+            failures=tally.failures,
+        )
+
+    def _flush_state(self) -> FlushState:
+        since = self._schedule.flying_since
+        if since is not None and self._clock() - since > STALL:
+            return "stalled"
+        if self._tally.error:
+            return "retrying"
+        if since is not None:
+            return "flushing"
+        return "waiting" if self.pending else "idle"

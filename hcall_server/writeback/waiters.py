@@ -1,0 +1,84 @@
+"""CONFIRMs that wait for a landing: each is called exactly once, by a landing or by its patience."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+
+GoOn = Callable[[], None]
+Drop = Callable[[], None]
+
+
+class _Waiter:
+    """One call that is due; it forgets what to call when it has called it, or was dropped."""
+
+    __slots__ = ("_go_on", "until")
+
+    def __init__(self, go_on: GoOn, until: float) -> None:
+        self._go_on: GoOn | None = go_on
+        self.until = until
+
+    def call(self) -> None:
+        """Call once; do nothing for a waiter that was dropped while others were called."""
+        go_on = self._go_on
+        self.drop()
+        if go_on is not None:
+            go_on()
+
+    def drop(self) -> None:
+        self._go_on = None
+
+
+class Waiters:
+    """All that wait now.
+
+    `on_bug` gets what a waiter's own function raises: it ends no other waiter's wait.
+    """
+
+    def __init__(self, on_bug: Callable[[Exception], None]) -> None:
+        self.company = 1
+        """How many the last landing has served, at least 1."""
+        self.deadline = math.inf
+        """No patience ends before this; it may be too early, because a dropped waiter does not move it."""
+        self._waiting: dict[_Waiter, None] = {}
+        self._on_bug = on_bug
+
+    @property
+    def complete(self) -> bool:
+        """Whether as many wait as the last landing has served: nobody has to wait for more company."""
+        return len(self._waiting) >= self.company
+
+    def add(self, go_on: GoOn, until: float) -> Drop:
+        """Let `go_on` wait; return the function that drops it."""
+        waiter = _Waiter(go_on, until)
+        self._waiting[waiter] = None
+        self.deadline = min(self.deadline, until)
+        return partial(self._drop, waiter)
+
+    def serve(self) -> None:
+        """Call all that wait now, because a flight has landed; who comes meanwhile waits for the next one."""
+        waiting, self._waiting = self._waiting, {}
+        self.company, self.deadline = max(1, len(waiting)), math.inf
+        self._call(waiting)
+
+    def expire(self, now: float) -> None:
+        """Call those whose patience has ended."""
+        if now < self.deadline:
+            return
+        due = [waiter for waiter in self._waiting if waiter.until <= now]
+        for waiter in due:
+            del self._waiting[waiter]
+        self.deadline = min((waiter.until for waiter in self._waiting), default=math.inf)
+        self._call(due)
+
+    def _drop(self, waiter: _Waiter) -> None:
+        waiter.drop()
+        self._waiting.pop(waiter, None)
+
+    def _call(self, waiters: Iterable[_Waiter]) -> None:
+        for waiter in waiters:
+            try:
+                waiter.call()
+            except Exception as error:
+                self._on_bug(error)

@@ -1,0 +1,76 @@
+"""Workers whose commits take as long as a test wants."""
+
+from __future__ import annotations
+
+import outcome
+import trio
+
+from hcall_server.writeback.worker import Job, Landed, Worker
+
+
+class TaskWorker:
+    """Runs each job in a task of its own, by `run`, which a test overrides."""
+
+    def start(self, job: Job, landed: Landed) -> None:
+        """Begin `run`; what it raises is the outcome."""
+        trio.lowlevel.spawn_system_task(self._fly, job, landed)
+
+    async def run(self, job: Job) -> None:
+        """Run the job."""
+        await trio.lowlevel.checkpoint()
+        job()
+
+    async def _fly(self, job: Job, landed: Landed) -> None:
+        try:
+            await self.run(job)
+        except trio.Cancelled:  # the loop ends
+            raise
+        except BaseException as error:
+            landed(outcome.Error(error))
+        else:
+            landed(outcome.Value(None))
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+
+class ParkedWorker:
+    """Holds every job until it is let go: a commit that takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self._parked: list[tuple[Job, Landed]] = []
+
+    def start(self, job: Job, landed: Landed) -> None:
+        """Park a job."""
+        self.jobs.append(job)
+        self._parked.append((job, landed))
+
+    def let_go(self) -> None:
+        """Run all that is parked, in its order."""
+        parked, self._parked = self._parked, []
+        for job, landed in parked:
+            landed(outcome.capture(job))
+
+    def fail(self, error: BaseException) -> None:
+        """End all that is parked with an error; no job runs."""
+        parked, self._parked = self._parked, []
+        for _, landed in parked:
+            landed(outcome.Error(error))
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+
+async def done(worker: Worker, job: Job) -> None:
+    """Run a job and return when it has landed; what it raises is raised."""
+    landing, outcomes = trio.Event(), []
+
+    def landed(result: outcome.Outcome[None]) -> None:
+        outcomes.append(result)
+        landing.set()
+
+    worker.start(job, landed)
+    assert outcomes == []  # never in the call
+    await landing.wait()
+    outcomes[0].unwrap()
