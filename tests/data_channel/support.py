@@ -23,6 +23,7 @@ from hcall_server.machine.machine import Machine
 from hcall_server.machine.turns import CALLS, Turn
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
+from hcall_server.writeback.worker import Worker
 from swpks.testing.seams import simulated_seams
 from tests.guest import Chance
 
@@ -31,11 +32,14 @@ KEY = bytes(range(32))
 OS = Authorization(3)
 
 
-def make_machine(*names: str, limits: Limits | None = None, kbytes: int = 64) -> Machine:
+def make_machine(
+    *names: str, limits: Limits | None = None, kbytes: int = 64, worker: Worker | None = None
+) -> Machine:
     """A machine over memory streams with a partition for each name, all powered on; nothing is flushed."""
     wishes = tuple(PartitionSettings.of(name, kbytes) for name in names or ("alpha",))
     settings = Settings(limits=limits or Limits(), partition=wishes)
-    machine = assemble(simulated_seams(transport=MemoryTransport(), entropy=Chance()), settings)
+    seams = simulated_seams(transport=MemoryTransport(), entropy=Chance(), worker=worker)
+    machine = assemble(seams, settings)
     for partition in machine.system.partitions.values():
         partition.set_access_key(KEY)
     machine.start()

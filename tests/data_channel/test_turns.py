@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -68,7 +68,7 @@ class Ring:
 
 
 @pytest.fixture
-async def ring(nursery: trio.Nursery) -> AsyncIterator[Ring]:
+async def ring(nursery: trio.Nursery) -> Ring:
     """Turns that run."""
     made = Ring()
     await nursery.start(made.turns.run)

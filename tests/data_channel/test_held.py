@@ -1,0 +1,248 @@
+"""A CONFIRM that waits for its flush: what it waits for, what waits behind it, and what ends it (R-20, R-21).
+
+The commits are those of a worker that a test lets go; times are virtual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from hcall_abi.calls import Opcode
+from hcall_abi.faults import parse_fault
+from hcall_abi.frames import Goodbye, GoodbyeReason, HReturn
+from hcall_abi.statuses import Status
+from hcall_client.calls import confirm_object_flushed, set_password
+from hcall_server.machine.machine import Machine
+from hcall_server.writeback.schedule import GATHERING
+from tests.data_channel.support import OS, Peer, Service, make_machine, read, write
+from tests.rules.breaking import logged
+from tests.writeback.workers import ParkedWorker
+
+WAIT = 0.04
+CONFIRM = int(Opcode.CONFIRM_OBJECT_FLUSHED)
+
+
+class Held:
+    """A service whose commits end when a test says so."""
+
+    def __init__(self, service: Service, disk: ParkedWorker, clock: MockClock) -> None:
+        self.service = service
+        self.clock = clock
+        self.machine: Machine = service.machine
+        self.disk = disk
+
+    async def session(self, name: str = "alpha") -> Peer:
+        """An open session with nothing on its way to NVRAM."""
+        peer = await self.service.session(name)
+        await self.land()
+        return peer
+
+    async def land(self) -> None:
+        """Let the commit end that is under way, or that waits for company."""
+        await self.pass_time(GATHERING)
+        self.disk.let_go()
+        await wait_all_tasks_blocked()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let so much time pass."""
+        await wait_all_tasks_blocked()
+        self.clock.jump(seconds)
+        await wait_all_tasks_blocked()
+
+    def confirms(self, partition: int = 1) -> int:
+        """How many CONFIRMs of a partition were answered."""
+        counts = self.machine.counters.calls[partition]
+        return sum(count for (opcode, _), count in counts.items() if opcode == CONFIRM)
+
+
+@pytest.fixture
+def clock(mock_clock: MockClock) -> MockClock:
+    """The virtual clock of a test; a test runs on it only if it asks for it itself."""
+    return mock_clock
+
+
+@pytest.fixture(params=["task", "lane"])
+async def held(
+    nursery: trio.Nursery, request: pytest.FixtureRequest, mock_clock: MockClock
+) -> AsyncIterator[Held]:
+    """Alpha and beta, each with a CONFIRM that waits, over both ways of a connection."""
+    disk = ParkedWorker()
+    machine = make_machine("alpha", "beta", worker=disk)
+    machine.confirm_wait = WAIT
+    service = await Service.start(nursery, machine, lane=request.param == "lane")
+    await nursery.start(machine.encryptor.run)
+    yield Held(service, disk, mock_clock)
+    service.close()
+
+
+def confirm(label: bytes = b"a"):
+    """A CONFIRM for the operating system."""
+    return confirm_object_flushed(OS, label)
+
+
+async def nothing_comes(peer: Peer) -> None:
+    """Nothing is received."""
+    await wait_all_tasks_blocked()
+    with trio.move_on_after(0) as scope:
+        await peer.event()
+        raise AssertionError("something came")
+    assert scope.cancelled_caught
+
+
+async def test_it_is_answered_when_the_flush_has_landed(held: Held, clock: MockClock) -> None:
+    """WRITE and CONFIRM in one send: the WRITE is answered at once, the CONFIRM when it is durable."""
+    peer = await held.session()
+    await peer.send(*peer.frames([write(b"a"), confirm()]))
+    assert (await peer.expect(HReturn)).status == 0
+    await nothing_comes(peer)
+    assert len(held.disk.jobs) > 0, "the flight starts in the turn of the CONFIRM"
+    assert held.confirms() == 0
+    await held.land()
+    assert confirm().parse(await peer.expect(HReturn)).flushed
+    assert held.confirms() == 1
+
+
+async def test_without_the_option_it_says_not_yet_at_once(held: Held, clock: MockClock) -> None:
+    """The default is the hypervisor's own answer, so a guest's poll loop is exercised."""
+    held.machine.confirm_wait = 0.0
+    peer = await held.session()
+    await peer.call(write(b"a"))
+    assert not (await peer.call(confirm())).flushed
+    await held.land()
+    assert (await peer.call(confirm())).flushed
+
+
+async def test_its_patience_ends(held: Held, clock: MockClock) -> None:
+    """NVRAM hangs: after WAIT seconds the guest is told "not yet", and may ask again."""
+    peer = await held.session()
+    await peer.call(write(b"a"))
+    await peer.send(*peer.frames([confirm()]))
+    await held.pass_time(WAIT * 0.9)
+    await nothing_comes(peer)
+    await held.pass_time(WAIT * 0.2)
+    assert not confirm().parse(await peer.expect(HReturn)).flushed
+    assert held.confirms() == 1
+    await peer.send(*peer.frames([confirm()]))
+    await held.land()
+    assert confirm().parse(await peer.expect(HReturn)).flushed
+
+
+async def test_it_sees_two_flushes_end_at_most(held: Held, clock: MockClock) -> None:
+    """NVRAM refuses twice: the guest is told "not yet", long before its patience ends."""
+    held.machine.confirm_wait = 3600.0
+    peer = await held.session()
+    await peer.call(write(b"a"))
+    await peer.send(*peer.frames([confirm()]))
+    for _ in range(2):
+        await wait_all_tasks_blocked()
+        held.disk.fail(OSError("no"))
+        await held.pass_time(1.0)  # the retry comes
+    assert not confirm().parse(await peer.expect(HReturn)).flushed
+
+
+async def test_a_change_behind_the_flight_waits_for_the_next_one(held: Held, clock: MockClock) -> None:
+    """The landing of an older flight is no answer."""
+    peer, other = await held.session(), await held.session()
+    await other.call(write(b"old"))
+    await other.send(*other.frames([confirm(b"old")]))
+    await wait_all_tasks_blocked()
+    await peer.call(write(b"a"))
+    await peer.send(*peer.frames([confirm()]))
+    await held.land()
+    assert confirm().parse(await other.expect(HReturn)).flushed
+    assert held.confirms() == 1
+    await held.land()
+    assert confirm().parse(await peer.expect(HReturn)).flushed
+
+
+async def test_calls_behind_it_wait_and_other_connections_do_not(held: Held, clock: MockClock) -> None:
+    """R-01: answers stay in the order of the calls; who asks on another connection is served."""
+    peer, other = await held.session(), await held.session()
+    frames = peer.frames([write(b"a"), confirm(), read(b"a"), confirm()])
+    await peer.send(*frames)
+    assert (await peer.expect(HReturn)).tag == frames[0].tag
+    await nothing_comes(peer)
+    assert (await other.call(read(b"a"))).data == b"x"
+    await held.land()
+    assert [(await peer.expect(HReturn)).tag for _ in frames[1:]] == [each.tag for each in frames[1:]]
+
+
+End = Callable[[Machine], object]
+ENDS: dict[str, tuple[End, GoodbyeReason]] = {
+    "ipl": (lambda machine: machine.ipl("alpha"), GoodbyeReason.IPL_OR_POWER_OFF),
+    "power off": (lambda machine: machine.power_off("alpha"), GoodbyeReason.IPL_OR_POWER_OFF),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_an_end_of_the_session_drops_it(held: Held, clock: MockClock, end: str) -> None:
+    """R-04: GOODBYE, no answer, and nothing runs when the flush lands later."""
+    act, reason = ENDS[end]
+    peer = await held.session()
+    await peer.call(write(b"a"))
+    await peer.send(*peer.frames([confirm(), write(b"of the old IPL")]))
+    await nothing_comes(peer)
+    act(held.machine)
+    assert (await peer.expect(Goodbye)).reason == reason
+    await held.land()
+    assert held.confirms() == 0
+    assert held.machine.counters.calls[1][int(Opcode.WRITE_OBJECT), 0] == 1
+
+
+async def test_a_client_that_leaves_is_forgotten(held: Held, clock: MockClock) -> None:
+    """Its end is seen once the CONFIRM has been answered, and nothing crashes."""
+    peer = await held.session()
+    await peer.call(write(b"a"))
+    await peer.send(*peer.frames([confirm()]))
+    await nothing_comes(peer)
+    await peer.stream.aclose()
+    await held.land()
+    await held.land()
+    assert held.machine.counters.crashed == 0
+    assert len(held.machine.sessions) == 0
+
+
+async def test_a_password_that_was_set_meanwhile_is_demanded(held: Held, clock: MockClock) -> None:
+    """The second run is a whole one: the password is compared as it is by then."""
+    peer, other = await held.session(), await held.session()
+    await peer.call(write(b"a"))
+    await peer.send(*peer.frames([confirm()]))
+    await nothing_comes(peer)
+    await other.call(set_password(3, b"a password of some length"))
+    with logged("hcall.refused") as lines:
+        await held.land()
+        assert (await peer.expect(HReturn)).status == Status.H_AUTHORITY
+    assert len(lines) == 1
+    assert held.confirms() == 1
+
+
+async def test_a_fault_plan_counts_it_once(held: Held, clock: MockClock) -> None:
+    """R-75: a CONFIRM that waits is one operation, whatever it waits for."""
+    held.machine.set_faults("alpha", [parse_fault("CONFIRM_OBJECT_FLUSHED=H_BUSY,nth=3")])
+    peer = await held.session()
+    for label in (b"a", b"b"):
+        await peer.call(write(label))
+        await peer.send(*peer.frames([confirm(label)]))
+        await held.land()
+        assert confirm(label).parse(await peer.expect(HReturn)).flushed
+    await peer.call(write(b"c"))
+    await peer.send(*peer.frames([confirm(b"c")]))
+    assert (await peer.expect(HReturn)).status == Status.H_BUSY
+    assert held.confirms() == 3
+
+
+async def test_many_wait_for_one_commit(held: Held, clock: MockClock) -> None:
+    """Sixteen sessions of two partitions are answered by the same landing."""
+    peers = [await held.session("alpha" if number % 2 else "beta") for number in range(16)]
+    for number, peer in enumerate(peers):
+        await peer.send(*peer.frames([write(b"%d" % number), confirm(b"%d" % number)]))
+    for _ in range(3):
+        await held.land()
+    for number, peer in enumerate(peers):
+        assert (await peer.expect(HReturn)).status == 0
+        assert confirm(b"%d" % number).parse(await peer.expect(HReturn)).flushed
+    assert held.confirms(1) + held.confirms(2) == 16
