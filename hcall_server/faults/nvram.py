@@ -35,6 +35,11 @@ class FaultyNvram:
         """The inner NVRAM's mark."""
         return self.inner.mark
 
+    @property
+    def old_number(self) -> int:
+        """The inner NVRAM's number of the last commit at level 1."""
+        return self.inner.old_number
+
     def set_faults(self, *faults: NvramFault) -> None:
         """Take these faults in the place of those there were, and let go on what hangs."""
         plan = Plan(faults)

@@ -1,4 +1,7 @@
-"""Who a managed system is: a public id and the PKS root key from which all keys at rest come."""
+"""Who a managed system is: a public id and the PKS root key from which all keys at rest come.
+
+The sizes of all identities stand here.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import NamedTuple
 
 SYSTEM_ID_SIZE = 16
 ROOT_KEY_SIZE = 32
+UUID_SIZE = 16
+"""Bytes of a partition's UUID."""
 SEALED_LEVEL = 2
 
 

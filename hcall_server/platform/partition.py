@@ -17,17 +17,12 @@ from hcall_server.keystore.limits import limits_of
 from hcall_server.keystore.signed import LatchUse
 from hcall_server.keystore.store import Entropy, Keystore
 from hcall_server.platform.power import OFF, RUNNING, TABLE, Objection, Power, PowerEvent, PowerState
-from hcall_server.platform.profile import PartitionProfile, effective_level
-
-IPL_COUNT_LIMIT = 1 << 32
+from hcall_server.platform.profile import IPL_COUNT_LIMIT, LATCH, PartitionProfile, effective_level
 
 SB_VERSION = b"SB_VERSION"
 """Label of the object that tells the guest where secure boot takes its keys from; firmware's, no header."""
 DYNAMIC_KEYS = b"\x01"
 """What SB_VERSION holds: keys come from the keystore."""
-
-LATCH = "keystore_signed_updates_without_verification"
-"""The attribute that lets one update of PK in without verification."""
 
 
 class Partition:
@@ -108,9 +103,8 @@ class Partition:
 
     def count_on(self, missing: int) -> None:
         """Leave out IPL counts that may have been used, and clear the latch: the store is an older one."""
-        self._ipl_count = (self._ipl_count + missing) % IPL_COUNT_LIMIT
-        attributes = self.attributes.with_numbers({LATCH: 0})
-        self._profile = self._profile._replace(ipl_count=self._ipl_count, attributes=attributes)
+        self._profile = self._profile._replace(ipl_count=self._ipl_count).counted_on(missing)
+        self._ipl_count = self._profile.ipl_count
         if self.keystore:
             self.keystore.contents.touch()
 

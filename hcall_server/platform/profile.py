@@ -11,8 +11,12 @@ from hcall_abi.calls import Opcode
 from hcall_abi.console import AT_FIRST, CALLS_OF, ConsoleAttributes
 from hcall_abi.levels import FirmwareLevel
 from hcall_server.platform.custody import Custody
+from hcall_server.platform.identity import UUID_SIZE
 
-UUID_SIZE = 16
+IPL_COUNT_LIMIT = 1 << 32
+
+LATCH = "keystore_signed_updates_without_verification"
+"""The attribute that lets one update of PK in without verification."""
 
 
 class PartitionProfile(NamedTuple):
@@ -33,6 +37,12 @@ class PartitionProfile(NamedTuple):
     auto_start: bool = True
     ipl_count: int = 0
     image_generation: int = 0
+
+    def counted_on(self, missing: int) -> PartitionProfile:
+        """Return the profile of an older store: `missing` IPL counts are left out, and the latch is off."""
+        attributes = self.attributes.with_numbers({LATCH: 0})
+        ipl_count = (self.ipl_count + missing) % IPL_COUNT_LIMIT
+        return self._replace(attributes=attributes, ipl_count=ipl_count)
 
     def __repr__(self) -> str:
         return f"PartitionProfile({self.number}, {self.name!r}, {self.uuid}, ipl_count={self.ipl_count})"

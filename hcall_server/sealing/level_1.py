@@ -6,6 +6,7 @@ level any more: a state is converted at its first start (`hcall_server.writeback
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hcall_abi.console import AT_FIRST, SWITCH, ConsoleAttributes
+from hcall_abi.layout import FixedLayout, LayoutMismatch
 from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
 from hcall_server.keystore.image import StoreImage
@@ -24,7 +26,7 @@ from hcall_server.sealing.errors import PlaintextError, SealingError, Undecodabl
 from hcall_server.sealing.formats import KEY_SIZE, NONCE_SIZE
 from hcall_server.sealing.images import decode_image
 from hcall_server.sealing.kinds import SealedKind
-from hcall_server.sealing.level_1_formats import PROFILE_1, PROFILE_2, SYSTEM_1
+from hcall_server.sealing.level_1_formats import MARK_1, PROFILE_1, PROFILE_2, SYSTEM_1
 from hcall_server.sealing.system import SystemRecord
 from hcall_server.sealing.text import decoded_text
 
@@ -32,6 +34,8 @@ LEVEL = 1
 PARTITION_KEY_INFO = b"swpks partition key 1"
 SEALING_INFO = b"swpks sealing 1"
 _SHA256 = SHA256()
+_MARK = FixedLayout(MARK_1)
+_CHECK_SIZE = 4
 _PROFILE_1_START = (1).to_bytes(2, "big")
 
 
@@ -123,6 +127,16 @@ def decode_profile(plaintext: bytes) -> OldProfile:
         ipl_count=header.ipl_count,
         image_generation=header.image_generation,
     )
+
+
+def old_marked(slot: bytes) -> int | None:
+    """Return the number in the high-water mark of level 1, None for anything else."""
+    try:
+        number, check = _MARK.unpack(slot)
+    except LayoutMismatch:
+        return None
+    whole = len(slot) == _MARK.size and zlib.crc32(slot[:-_CHECK_SIZE]) == check
+    return int(number) if whole else None
 
 
 def _parsed(definition: Any, plaintext: bytes, rule: Rule) -> Any:

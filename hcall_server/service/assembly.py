@@ -22,7 +22,8 @@ from hcall_server.machine.logs import log_trouble
 from hcall_server.machine.machine import Machine, Transport
 from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.identity import SystemIdentity
-from hcall_server.platform.partition import LATCH, Partition
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.profile import LATCH
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import SystemRecord
 from hcall_server.sealing.level_1 import OldSealer

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hcall_server.nvram.names import COMMIT, parse_old_name, record_id
+from hcall_server.nvram.names import COMMIT, parse_old_name, parse_partition
 from hcall_server.nvram.seam import Nvram
 from hcall_server.sealing import NO_COMMIT, CommitAuthority, CommitRecord
+from hcall_server.sealing.commits import ID_SIZE
 
 Records = Mapping[str, bytes | None]
+
+
+def record_id(name: str) -> bytes:
+    """Return the 16 bytes that stand for a record in the commit record's list.
+
+    A partition's UUID; for any other record its name in ASCII, filled up with zeros.  No UUID of ours
+    looks like that: each has its version in byte 6.  ValueError for a name that is too long.
+    """
+    uuid = parse_partition(name)
+    if uuid is not None:
+        return uuid.bytes
+    encoded = name.encode("ascii")
+    if len(encoded) > ID_SIZE:
+        raise ValueError(f"record name {name!r} has more than {ID_SIZE} characters")
+    return encoded.ljust(ID_SIZE, b"\0")
 
 
 class Commit:

@@ -13,7 +13,7 @@ from uuid import UUID
 from hcall_abi.console import LARGEST_PARTITION_ID
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import storage as rules
-from hcall_server.nvram.names import SYSTEM, parse_partition, partition_name, record_id
+from hcall_server.nvram.names import SYSTEM, parse_partition, partition_name
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import refused
 from hcall_server.platform.profile import PartitionProfile
@@ -28,6 +28,7 @@ from hcall_server.sealing import (
     open_partition,
     open_system,
 )
+from hcall_server.writeback.commits import record_id
 
 Records = Mapping[str, bytes]
 _SYSTEM_ID = record_id(SYSTEM)

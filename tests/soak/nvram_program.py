@@ -15,19 +15,22 @@ import sys
 from pathlib import Path
 
 from hcall_server.files import sync_folder
-from hcall_server.nvram.mark import SLOT_SIZE, FileMark
+from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.seam import NvramError
 from hcall_server.nvram.sqlite import SqliteNvram
 from tests.soak.recording import Notes
+
+SLOT_SIZE = 48
+"""Bytes of a slot here, as many as a real one has."""
 
 
 def use_mark(path: Path, log: Path, first: int, commits: int) -> None:
     """Make a mark durable as a start does, and note commits as a server does."""
     notes, mark = Notes(log), FileMark(path)
     sync_folder(path.parent)
-    slots = mark.slots()
+    slots = [each[:SLOT_SIZE] for each in mark.slots()]
     newest = slots.index(max(slots)) if any(map(genuine, slots)) else None
-    mark.settle(slot(first), newest)
+    mark.make_durable(slot(first), newest)
     notes.add(confirmed=first)
     for number in range(first + 1, first + commits):
         mark.note(slot(number))
