@@ -97,7 +97,7 @@ class Outlet:
         while True:
             gap, lines = self._next()
             items = [self._notice(gap), *lines] if gap else lines
-            self._settle(gap, len(lines), len(items) - self._written(items))
+            self._count_lost(gap, len(lines), len(items) - self._written(items))
 
     def _next(self) -> tuple[int, list[bytes]]:
         """Wait for something to write; return how many lines were dropped before it, and whole lines."""
@@ -132,7 +132,7 @@ class Outlet:
         self._size -= size
         return lines
 
-    def _settle(self, gap: int, lines: int, missing: int) -> None:
+    def _count_lost(self, gap: int, lines: int, missing: int) -> None:
         """Count lines that were not written as dropped, and note them where they stood.
 
         `missing` of the items were not written; the notice of `gap`, if there is one, is the first item.
@@ -182,6 +182,8 @@ def give(descriptor: int, data: bytes, seconds: float, *, close: bool = False) -
 
     Returns None if all was written, else why not.  `close` closes the descriptor behind the last byte,
     however late that is.
+
+    `swpks.cli.streams.complain` is the same for one line of a command, which may not load the server.
     """
     taken: list[int] = []
 

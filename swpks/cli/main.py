@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(scarce)
     finally:
-        streams.settle(sys.stderr)
+        streams.drop_unwritten(sys.stderr)
 
 
 def _run(given: list[str]) -> int:

@@ -52,7 +52,7 @@ def complain(text: str) -> None:
     """Write a line to standard error, in `PATIENCE` seconds at most; without a reader there is no line.
 
     A thread writes it, to the descriptor.  A thread that hangs in the buffer of Python's own stream would
-    abort the interpreter at its end.
+    abort the interpreter at its end.  The server has `give` for this; no other command may load the server.
     """
     try:
         descriptor = sys.stderr.fileno()
@@ -85,13 +85,13 @@ def output() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        settle(sys.stdout)
+        drop_unwritten(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise SystemExit(UNREAD) from None
         raise OperatorError(rules.STREAM_OUTPUT, f"standard output: {error.strerror}") from None
 
 
-def settle(stream: TextIO) -> None:
+def drop_unwritten(stream: TextIO) -> None:
     """Drop what a stream does not take: Python would try it again at its end, and change the exit status."""
     try:
         stream.flush()

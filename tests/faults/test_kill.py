@@ -93,7 +93,7 @@ class Torment:
                 case _:
                     self.work(channels, self.chance.randint(1, 8))
                     self.terminate()
-                    assert all(history.settled for history in self.histories.values())
+                    assert all(history.all_confirmed for history in self.histories.values())
             for name, history in self.histories.items():
                 if history.facts > facts[name]:
                     self.ipls[name] = channels[name].ipl_count

@@ -176,7 +176,7 @@ def test_a_conversion_that_is_killed_at_any_step_loses_nothing(kills: list[dict[
         assert found["objects"]["beta"] == BETA
 
 
-@pytest.mark.parametrize("content", [b"", b"no key", b"00" * 33])
+@pytest.mark.parametrize("content", [b"no key", b"00" * 32 + b"\n# of alpha\n"], ids=["text", "text behind"])
 def test_a_key_file_that_holds_no_key_stops_the_conversion(tmp_path: Path, content: bytes) -> None:
     """Nothing is converted until the operator has repaired or removed the file."""
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
