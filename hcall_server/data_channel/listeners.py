@@ -194,6 +194,7 @@ class _Listener:
             while not self._is_closed():  # it may be, before this task has begun
                 await wait_readable(self._socket)
                 await entrance.wait_place()
+                await machine.reserve.wait_whole()
                 try:
                     accepted, _ = self._socket.accept()
                 except (BlockingIOError, ConnectionError):
