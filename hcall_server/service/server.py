@@ -115,6 +115,7 @@ class Server:
                         ready = await self._start(nursery)
                         announce(ready)
                         notify("READY=1")
+                        logs.load()
                     _log.info("server.ready", **ready)
                     await self._until_stopped(signals)
                 except SwpksError as error:
