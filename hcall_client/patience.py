@@ -73,6 +73,11 @@ class Patience:
         return self.look(math.inf)
 
 
+def milliseconds(seconds: float | None) -> int | None:
+    """Return seconds in whole milliseconds, rounded up, for `poll`; None waits for ever."""
+    return None if seconds is None else int(seconds * 1000) + 1
+
+
 class Attempts:
     """The attempts to open one session: which failures are worth another one, and when.
 

@@ -137,7 +137,7 @@ def sync_folder(folder: Path) -> None:
         os.sync()
         return
     try:
-        os.fsync(descriptor)
+        _sync(descriptor, folder)
     finally:
         os.close(descriptor)
 
@@ -146,7 +146,7 @@ def sync_file(path: Path) -> None:
     """Make what was written to a file durable, by whichever process; OSError when that fails."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor, path)
     finally:
         os.close(descriptor)
 
@@ -184,7 +184,15 @@ def _write_new(path: Path, content: bytes) -> None:
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        _sync(file.fileno(), path)
+
+
+def _sync(descriptor: int, path: Path) -> None:
+    """Sync a file or folder; the OSError of a failure names it, which that of `os.fsync` does not."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

@@ -73,7 +73,7 @@ ROOMS: dict[str, set[str]] = {
     "hcall_client.testing": {"swpks.testing"},
     "swpks": {"hcall_client", "hcall_server.__version__", "swpks.cli", "swpks.testing"} | _ABI,
     "swpks.cli": {"hcall_client", "hcall_server.__version__", "swpks"} | _ABI,
-    "swpks.cli.serve": {"hcall_server", "swpks.cli.streams"} | _ABI,
+    "swpks.cli.serve": {"hcall_server", "swpks.cli.streams", "swpks.cli.where"} | _ABI,
     "swpks.demo": {"hcall_client", "hcall_server.nvram", "swpks.testing"} | _ABI,
     "swpks.qemu": {"hcall_client"} | _ABI,
     "swpks.testing": {"hcall_server", "hcall_client", "swpks._lazy"} | _ABI,

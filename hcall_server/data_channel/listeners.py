@@ -8,8 +8,7 @@ answers OPEN with status 3.
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack, suppress
-from os.path import samestat
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,7 +20,7 @@ from hcall_abi.rules import service as rules
 from hcall_server.data_channel.connection import Connection
 from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.reaper import reap
-from hcall_server.data_channel.sockets import bound_path, listen_unix, remove_quietly
+from hcall_server.data_channel.sockets import SocketFile, bound_path, listen_unix, remove_quietly
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine import logs
 from hcall_server.machine.noise import PeerLog
@@ -159,20 +158,13 @@ class _Listener:
     ) -> None:
         self._socket = listening
         self._partition = partition
-        self._path = path
-        self._made = path.lstat() if path else None
+        self._file = SocketFile(path) if path else None
         self._scope = trio.CancelScope()
 
     def remove(self) -> None:
-        """Remove the socket that was made at `path`; call it before `stop`.
-
-        Another socket there stays: the state was moved away, and another server serves a new one.
-        """
-        if self._path is None or self._made is None:
-            return
-        with suppress(OSError):
-            if samestat(self._path.lstat(), self._made):
-                self._path.unlink()
+        """Remove the socket that was made at `path`; call it before `stop`."""
+        if self._file:
+            self._file.remove()
 
     def stop(self) -> None:
         """Accept no more, and close the socket."""
@@ -194,6 +186,7 @@ class _Listener:
             while not self._is_closed():  # it may be, before this task has begun
                 await wait_readable(self._socket)
                 await entrance.wait_place()
+                await machine.reserve.wait_whole()
                 try:
                     accepted, _ = self._socket.accept()
                 except (BlockingIOError, ConnectionError):

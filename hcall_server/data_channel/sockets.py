@@ -10,7 +10,8 @@ import re
 import socket
 import stat
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from os.path import samestat
 from pathlib import Path
 
 from hcall_abi.bounds import LONGEST_SOCKET_PATH
@@ -67,6 +68,23 @@ def _bind_private(listener: socket.socket, path: Path) -> None:
         listener.bind(os.fspath(path))
     finally:
         os.umask(before)
+
+
+class SocketFile:
+    """The file of a socket that was made here: removed at the end, unless another one is there by then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._made = path.lstat()
+
+    def remove(self) -> None:
+        """Remove the file; call it before the socket is closed, because then its inode can be used again.
+
+        Another socket there stays: the state was moved away, and another server serves a new one.
+        """
+        with suppress(OSError):
+            if samestat(self._path.lstat(), self._made):
+                self._path.unlink()
 
 
 def remove_quietly(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.rules.rule import Rule
+from hcall_abi.scarcity import scarcity_of
 from hcall_abi.variables import FLAG_APPEND, KEK, PK
 from hcall_server.hcalls.answers import SUCCESS, Outcome
 from hcall_server.hcalls.refusals import Refusal, bad_argument
@@ -45,7 +46,7 @@ def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) 
     consumer = args.authorization.consumer
     stored = keystore.signed.begin(args.authorization, args.label, args.policy)
     unverified = keystore.latch.armed and is_platform_key(consumer, args.label)
-    decision = decide(_request(keystore, args, stored, unverified=unverified))
+    decision = _decided(_request(keystore, args, stored, unverified=unverified))
     if isinstance(decision, Refused):
         raise _refusal(decision.rule, decision.message)
     if isinstance(decision, DeleteEverything):
@@ -57,6 +58,17 @@ def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) 
         keystore.latch.disarm(_use(decision))
     keystore.continuations.retire(args.token)
     return Outcome(SUCCESS, _SPEC.results(token=0))
+
+
+def _decided(request: UpdateRequest) -> Decision:
+    """Decide about an update; ScarcityError if its libraries can't be loaded for lack of descriptors.
+
+    The first update loads those for certificates: a server without updates starts faster without them.
+    """
+    try:
+        return decide(request)
+    except OSError as error:
+        raise scarcity_of(error, "an update loads its libraries") or error from None
 
 
 def _request(

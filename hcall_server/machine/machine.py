@@ -37,6 +37,7 @@ from hcall_server.machine.counters import Counters
 from hcall_server.machine.ipls import PATIENCE, CountedIpls
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.noise import Noise
+from hcall_server.machine.reserve import Reserve
 from hcall_server.machine.sessions import Link, Sessions
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import PowerEvent
@@ -101,6 +102,7 @@ class Machine:
         self.counters = Counters()
         self.noise = Noise(clock)
         self.sessions = Sessions(limits)
+        self.reserve = Reserve()
         self._ipls = CountedIpls(encryptor)
         self.faults: dict[int, Plan[BusyFault]] = {}
         """The fault plans of partitions that have one, by number."""

@@ -23,7 +23,13 @@ from hcall_abi.frames import GoodbyeReason
 from hcall_abi.rules import service as rules
 from hcall_server import __version__
 from hcall_server.data_channel.listeners import Listeners, assign
-from hcall_server.data_channel.sockets import check_place, listen_tcp, listen_unix, remove_stale_sockets
+from hcall_server.data_channel.sockets import (
+    SocketFile,
+    check_place,
+    listen_tcp,
+    listen_unix,
+    remove_stale_sockets,
+)
 from hcall_server.machine import logs
 from hcall_server.machine.awake import AwakeClock
 from hcall_server.machine.machine import Machine
@@ -115,6 +121,7 @@ class Server:
                         ready = await self._start(nursery)
                         announce(ready)
                         notify("READY=1")
+                        logs.load()
                     _log.info("server.ready", **ready)
                     await self._until_stopped(signals)
                 except SwpksError as error:
@@ -135,8 +142,11 @@ class Server:
         for listener in common:
             listeners.share(listener)
         await nursery.start(machine.run)
-        control = control or listen_unix(self._sockets / "control.sock")
-        await nursery.start(self._serve_control, control)
+        made = None
+        if control is None:
+            control = listen_unix(self._sockets / "control.sock")
+            made = SocketFile(self._sockets / "control.sock")
+        await nursery.start(self._serve_control, control, made)
         with trio.move_on_after(ANNOUNCE_PATIENCE):  # NVRAM in trouble must not hold up the start
             await machine.counted_start()
         if machine.waiting:
@@ -155,14 +165,21 @@ class Server:
         remove_stale_sockets(self._sockets, [listener for _, listener in self._passed])
         return private, common, control
 
-    async def _serve_control(self, control: socket.socket, *, task_status: trio.TaskStatus[None]) -> None:
-        """Serve the control channel; its module is loaded here and its HTTP stack by the first request."""
+    async def _serve_control(
+        self, control: socket.socket, made: SocketFile | None, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Serve the control channel; its module is loaded here and its HTTP stack by the first request.
+
+        `made` is the file of a socket that was not passed.
+        """
         from hcall_server.control_channel.serve import serve_control
 
         try:
             with self._control:
                 await serve_control(self.machine, control, task_status=task_status)
         finally:
+            if made:
+                made.remove()
             control.close()
             self._control_ended.set()
 

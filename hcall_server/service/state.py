@@ -12,13 +12,14 @@ Layout: spec/service.md#state.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 import time
 from pathlib import Path
 
-from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import storage as rules
 from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import Components
@@ -36,7 +37,8 @@ class State:
     """The folder of one managed system, locked for this process until it ends.
 
     Raises OperatorError when another server has it, when it is not private, when it is a link, or when
-    the folder is somebody else's altogether.  All that it makes is durable before NVRAM is opened.
+    the folder is somebody else's altogether; StorageError when its device fails.  All that it makes is
+    durable before NVRAM is opened.
     """
 
     def __init__(self, folder: Path, entropy: Entropy = os.urandom) -> None:
@@ -56,7 +58,7 @@ class State:
             self._in_place = InPlace(self.folder), InPlace(self.folder / "lock")
         except OSError as error:
             self.close()
-            raise OperatorError(rules.STATE_WRITABLE, f"{error.filename}: {error.strerror}") from None
+            raise _refused(error, self.folder) from None
         except SwpksError:
             self.close()
             raise
@@ -113,6 +115,14 @@ class State:
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         if new:  # a state without its lock would be taken for a folder of other things
             sync_folder(self.folder)
+
+
+def _refused(error: OSError, folder: Path) -> SwpksError:
+    """Return the error for a state that cannot be taken: the device fails, or the operator has to act."""
+    message = f"{error.filename or folder}: {error.strerror}"
+    if error.errno == errno.EIO:
+        return StorageError(rules.STATE_DEVICE, f"{message}; see the log of the kernel")
+    return OperatorError(rules.STATE_WRITABLE, message)
 
 
 def _is_new(folder: Path) -> bool:

@@ -35,7 +35,7 @@ from hcall_client.console import (
 )
 from swpks.cli import hmc_output as output
 from swpks.cli import streams
-from swpks.cli.where import for_every_verb, state_folder
+from swpks.cli.where import for_every_verb, state_folder, state_path
 
 REFUSED = 1
 USAGE = 2
@@ -126,7 +126,7 @@ def _commits(text: str) -> int:
 
 def _add_where(parser: argparse.ArgumentParser, default: Any) -> None:
     add = for_every_verb(parser, "where the server is, and how it is told", default)
-    add("--state", state_folder(), type=Path, metavar="DIR", help="the server's state folder")
+    add("--state", state_folder(), type=state_path, metavar="DIR", help="the server's state folder")
     add("--socket", None, type=Path, metavar="PATH", help="the control channel's Unix socket")
     add("--timeout", console.DEFAULT_TIMEOUT, type=float, metavar="S", help="seconds to wait for the server")
     add("--json", False, action="store_true", help="print JSON")

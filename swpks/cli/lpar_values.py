@@ -172,11 +172,14 @@ def write_file(path: Path | None, data: bytes) -> None:
 
 
 @contextmanager
-def opened_output(path: Path | None) -> Iterator[Callable[[bytes], None]]:
-    """Yield a function that writes what a call returns; UsageError before the call if that would be lost."""
+def opened_output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes], None]]:
+    """Yield a function that writes what a call returns; UsageError before the call if that would be lost.
+
+    `size` is the number of bytes that the call returns at most, where they cannot be asked for again.
+    """
     with ExitStack() as stack:
         with _writing(path):
-            put = stack.enter_context(output(path))
+            put = stack.enter_context(output(path, size))
 
         def told(data: bytes) -> None:
             with _writing(path):

@@ -167,10 +167,11 @@ class NotFlushed(Exception):
 def gen_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Have a password made and set; it goes to a file that only its owner can read.
 
-    The file is opened first: a password that is set and cannot be kept would lock the consumer out.
+    The call sets the password and returns it, so the file cannot be written before.  It is opened before,
+    and its space is taken: a password that is set and cannot be kept would lock the consumer out.
     """
     length = channel.limits().max_password_size if args.length is None else args.length
-    with opened_output(args.output) as put:
+    with opened_output(args.output, length) as put:
         put(channel.call(calls.gen_password(args.consumer, length)).password)
     return OK
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,12 +52,26 @@ def _run(given: list[str]) -> int:
     """Run the command, and flush its output while a failure to do so can still be told."""
     try:
         with streams.output():
-            options = _parsed(given)
+            options = _parsed_aloud(given)
         _demand_folder(options)
         return int(options.run(options) or 0)
     finally:
         with streams.output():
             sys.stdout.flush()
+
+
+def _parsed_aloud(given: list[str]) -> argparse.Namespace:
+    """Parse the arguments and print what was asked for: a help or the version.
+
+    argparse drops what standard output does not take, and reports a success.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            return _parsed(given)
+    finally:
+        if said.getvalue():
+            print(said.getvalue(), end="", flush=True)
 
 
 def _fail(error: SwpksError) -> int:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hcall_server.service.hardening import forbid_dumps
 from hcall_server.service.ready import take_descriptor, tell
 from hcall_server.service.settings import PartitionSettings, Settings, parse_partition
 from swpks.cli import streams
+from swpks.cli.where import state_path
 
 CRASHED = 1
 """Exit status after an error in the server itself."""
@@ -34,7 +36,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser("serve", help=summary, description=summary)
     parser.set_defaults(run=run)
     add = parser.add_argument
-    add("--state", type=Path, required=True, metavar="DIR", help="the state folder; made if it is not there")
+    add(
+        "--state",
+        type=state_path,
+        required=True,
+        metavar="DIR",
+        help="the state folder; made if it is not there",
+    )
     add(
         "--config",
         type=Path,
@@ -90,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal says stop."""
     # Descriptors come first: what is opened before they are checked gets their numbers.
     passed = passed_sockets(os.environ, os.getpid())
-    ready_to = None if options.ready_fd is None else _ready_descriptor(options.ready_fd)
+    ready_to = None if options.ready_fd is None else _ready_descriptor(options.ready_fd, passed)
     logs.configure(level=options.log_level, style=options.log_format)
     logs.write_behind(STANDARD_ERROR, sys.stderr.encoding or "utf-8")
     try:
@@ -119,9 +127,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _ready_descriptor(number: int) -> int:
+def _ready_descriptor(number: int, passed: list[tuple[str, socket.socket]]) -> int:
     if streams.was_closed(number):
         raise OperatorError(rules.READY_DESCRIPTOR, f"descriptor {number}: it was closed at start")
+    if any(number == each.fileno() for _, each in passed):
+        message = f"descriptor {number}: it is a listening socket of LISTEN_FDS; pass another one"
+        raise OperatorError(rules.READY_DESCRIPTOR, message)
     return take_descriptor(number)
 
 
