@@ -19,7 +19,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Play the demo; 0 when all that it claims held, 1 when not, 130 when it was interrupted."""
+    """Play the demo; 0 if all its claims held, 1 if not, 130 if it was interrupted."""
     from swpks.demo.run import play
 
     return play(options.state, keep=options.keep)

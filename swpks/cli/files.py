@@ -1,6 +1,6 @@
-"""Files that a command reads and writes: whatever the path leads to, the command neither hangs nor fills up.
+"""Files that a command reads and writes.  No kind of file makes it hang, or fill its memory.
 
-A pipe is fine, so that a secret can come from another program (`--password-file <(pass show swpks)`).
+A pipe is permitted, so a secret can come from another program (`--password-file <(pass show swpks)`).
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def read_input(path: Path | None) -> bytes:
 def output(path: Path | None) -> Iterator[Callable[[bytes], None]]:
     """Yield a function that writes bytes to a file only for its owner, or to standard output.
 
-    The file is opened at once, so that nothing is asked for that could not be kept.  It is emptied, if it was
-    there before, when the bytes come.  Raises OSError if the file cannot be opened or written.
+    The file is opened before the h-call, because a result that can't be written would be lost.  An existing
+    file is truncated when the bytes come.  Raises OSError if the file cannot be opened or written.
     """
     if path in STANDARD:
         yield _to_stdout
@@ -73,7 +73,7 @@ def _to_stdout(data: bytes) -> None:
 
 
 def _first_of_pipe(descriptor: int) -> bytes:
-    """Return what waits in a pipe; OSError if nothing waits there and no process can write to it."""
+    """Return the first bytes of a pipe; OSError if it is empty and no process can write to it."""
     try:
         first = os.read(descriptor, LARGEST_INPUT)
     except BlockingIOError:

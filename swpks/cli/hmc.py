@@ -5,8 +5,8 @@
     swpks hmc secure-boot lpar1 enforce && swpks hmc ipl lpar1
     swpks hmc set lpar1 keystore_signed_updates=1 linux_dynamic_key_secure_boot=1
 
-Exit status: 0 done, or healthy; 1 refused by a rule, or not healthy; 2 the command line makes no
-sense; 3 the server cannot be reached or does not speak as spec/control.md says.
+Exit status: 0 done, or healthy; 1 refused by a rule, or not healthy; 2 a usage error; 3 the server cannot be
+reached, or breaks the protocol of spec/control.md.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ UNREACHABLE = 3
 
 
 class Ask(NamedTuple):
-    """One request, and how to show a person what comes back."""
+    """One request, and the function that turns its answer into text."""
 
     request: ConsoleRequest[Any]
     shown: Callable[[Any], str] = output.partition
 
 
 def ask_of(args: argparse.Namespace) -> Ask:
-    """Return what a parsed command line asks; OperatorError where it makes no sense."""
+    """Return the request of a parsed command line; OperatorError if it can't be made."""
     return _VERBS[args.verb].ask(args)
 
 

@@ -1,12 +1,12 @@
-"""`swpks lpar`: be a partition's firmware, boot loader or operating system by hand.
+"""`swpks lpar`: make the h-calls of a partition's firmware, boot loader or operating system by hand.
 
     swpks lpar lpar1 config
     swpks lpar lpar1 write SB_VERSION --consumer firmware --policy worldreadable --in version.bin
     swpks lpar lpar1 wrap my-key --password-file pw --in plain.bin --out wrapped.bin
     swpks lpar lpar1 read --os-label sed-opal:disk --password-file pw --out key.bin
 
-Exit status: 0 done; 1 the h-call was refused; 2 the command line makes no sense; 3 the server
-cannot be reached, does not open a session, or breaks the protocol.
+Exit status: 0 done; 1 the h-call was refused; 2 a usage error; 3 the server cannot be reached, does not open
+a session, or breaks the protocol.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from swpks.cli.lpar_where import Where
 
 
 def boot(where: Where, args: argparse.Namespace) -> int:
-    """Boot the chain in the partition's current IPL and tell how it went.
+    """Boot the chain in the partition's current IPL and print the result.
 
-    The passwords go with this command; the kernel's can be kept in a file, to go on by hand.
+    The passwords are lost at the end of this command.  The kernel's can be saved in a file for later use.
     """
     try:
         chain, told = trio.run(_boot, where, args.timeout)

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
-    """Run the command, and flush its output while a failure to do so can still be told."""
+    """Run the command, then flush its output: after the return, a failed flush could not be reported."""
     try:
         with streams.output():
             options = _parsed(given)
@@ -59,13 +59,13 @@ def _run(given: list[str]) -> int:
 
 
 def _fail(error: SwpksError) -> int:
-    """Tell of an error in one line; return the exit status."""
+    """Print an error in one line; return the exit status."""
     streams.complain(f"swpks: {error}")
     return EXIT_STATUS[error.fault]
 
 
 def _demand_folder(options: argparse.Namespace) -> None:
-    """Raise OperatorError for a relative path if the working directory is gone: it would lead nowhere."""
+    """Raise OperatorError for a relative path if the working directory was deleted."""
     relative = [value for value in vars(options).values() if _is_relative(value)]
     if not relative:
         return

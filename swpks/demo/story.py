@@ -31,9 +31,9 @@ STEPS: Sequence[Step] = (
 
 
 async def perform(stage: DemoStage, folder: Path, steps: Sequence[Step]) -> bool:
-    """Play the steps in an empty folder; say whether all that they claim held.
+    """Play the steps in an empty folder; return whether all their claims held.
 
-    A step that breaks off ends the story.  The server is gone when this returns, however it does.
+    A step that breaks off ends the demo.  When this returns or raises, the server has ended.
     """
     play = Play(stage, folder)
     began = time.monotonic()
