@@ -9,7 +9,7 @@ from typing import Any
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `demo` to the command's subparsers; the result has `run` as its default `run`."""
-    summary = "watch a partition boot, lock its secrets away, lose power and come back"
+    summary = "watch a partition boot, lock its objects, lose power and start again"
     parser: argparse.ArgumentParser = subparsers.add_parser("demo", help=summary, description=summary)
     parser.set_defaults(run=run)
     add = parser.add_argument

@@ -58,7 +58,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `hmc` to the command's subparsers; the result has `run` as its default `run`."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "hmc",
-        help="do what the management console does: power, IPL, secure boot, keystore sizes",
+        help="act as the management console: power, IPL, secure boot, keystore sizes",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -231,13 +231,13 @@ _VERBS = {
         _faults,
     ),
     "nvram": _Verb(
-        "trouble NVRAM: refuse its next commits, or let the next one hang until the trouble is ended",
+        "begin a fault of NVRAM: it refuses its next commits, or the next one hangs until the fault is ended",
         {
             "trouble": {"choices": ("none", *get_args(ConsoleTrouble)), "help": "none ends it"},
             "commits": _COMMITS,
         },
         _nvram,
     ),
-    "health": _Verb("tell whether all is well", {}, lambda _: Ask(console.show_health(), output.health)),
+    "health": _Verb("show the health, and reasons", {}, lambda _: Ask(console.show_health(), output.health)),
     "metrics": _Verb("show the figures for Prometheus", {}, lambda _: Ask(console.show_metrics())),
 }

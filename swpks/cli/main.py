@@ -18,9 +18,9 @@ from swpks.cli import streams
 COMMANDS = {
     "serve": "serve a managed system: one socket a partition, one for the console",
     "lpar": "make h-calls as a partition, by hand",
-    "hmc": "do what the management console does: power, IPL, secure boot",
+    "hmc": "act as the management console: power, IPL, secure boot",
     "qemu": "run a Linux kernel in QEMU with a partition's keystore",
-    "demo": "watch a partition boot, lock its secrets away, lose power and come back",
+    "demo": "watch a partition boot, lock its objects, lose power and start again",
 }
 """Each command is a module or package beside this one whose `add_parser(subparsers)` sets a default `run`."""
 

@@ -1,4 +1,4 @@
-"""The whole demo: a partition boots, locks its secrets away, loses power and comes back.
+"""The whole demo: a partition boots, locks its objects, loses power and starts again.
 
 The demo uses real parts: a server process, its Unix sockets, `swpks hmc`, kill -9, and the most realistic
 disk that the host permits.  It writes only to its own folder.

@@ -11,7 +11,7 @@ from swpks.demo import first_ipl, next_ipls, tampering
 from swpks.demo.play import Play, Step
 from swpks.demo.stage import DemoStage, StepBroken
 
-TITLE = "swpks demo: a partition boots, locks its secrets away, loses power and comes back"
+TITLE = "swpks demo: a partition boots, locks its objects, loses power and starts again"
 
 STEPS: Sequence[Step] = (
     first_ipl.power_on,
