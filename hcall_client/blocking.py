@@ -32,7 +32,7 @@ from hcall_client.unix import connect_unix
 T = TypeVar("T")
 
 Target = str | os.PathLike[str] | tuple[str, int] | socket.socket
-"""Where the server is: a Unix socket's path, a TCP host and port, or a socket that is connected."""
+"""The address of the server: a Unix socket's path, a TCP host and port, or a connected socket."""
 
 GOODBYE_PATIENCE = 0.5
 """Seconds that a closing channel waits to send its GOODBYE."""
@@ -41,10 +41,9 @@ GOODBYE_PATIENCE = 0.5
 class BlockingChannel:
     """An open session with one partition; made by `connect`.
 
-    `timeout` is how many seconds each call, pipeline or the opening may take (None: for ever);
-    TimeoutError tells that it was not enough.  After one the call may or may not have run; the
-    channel stays usable, and late answers are dropped.  A pause of this process uses up next to nothing
-    of it (`hcall_client.patience`).
+    `timeout` is the time in seconds for each call, pipeline or the opening (None: for ever); TimeoutError
+    after that.  Then the call may or may not have run; the channel stays usable, and late answers are
+    dropped.  The timeout counts almost nothing of a pause of this process (`hcall_client.patience`).
     """
 
     def __init__(
@@ -76,11 +75,11 @@ class BlockingChannel:
 
         `partition` 0 is the listener's only one.  With `access_key` both ends prove that they hold
         the key.  Raises OpenRefused with the server's status, another PeerError for a server that
-        breaks the protocol, and OSError (TimeoutError too) where there is no server.
+        breaks the protocol, and OSError (TimeoutError too) if there is no server.
 
-        If the server has no place, the attempt is repeated within `timeout`, and the last refusal is
-        raised when it is over (spec/protocol.md#waiting).  Without a timeout, only a full queue is waited
-        for.  A socket that is connected has one attempt.
+        If the server has no place, the attempt is repeated within `timeout`; then the last refusal is
+        raised (spec/protocol.md#waiting).  Without a timeout, only a full queue is waited for.  A connected
+        socket has one attempt.
         """
         ticket, patience = Ticket(partition, access_key, name), Patience(timeout, time.monotonic)
         attempts = Attempts(patience)
@@ -128,7 +127,7 @@ class BlockingChannel:
 
     @property
     def ended(self) -> Exception | None:
-        """What ended the session, or None while it lasts."""
+        """The error that ended the session, or None while it lasts."""
         return self._conversation.ended
 
     def call(self, request: Request[T]) -> T:
@@ -141,7 +140,7 @@ class BlockingChannel:
     def pipeline(self, requests: Iterable[Request[T]]) -> list[T | HcallError]:
         """Make many h-calls without waiting in between; they run in the order given.
 
-        Returns a result or the refusal for each.  What ends the session is raised.
+        Returns a result or the refusal for each.  Raises the error that ends the session.
         """
         patience = self._patience()
         sent: list[tuple[Request[T], Pending]] = []
@@ -205,7 +204,7 @@ class BlockingChannel:
     def _step(self, patience: Patience) -> None:
         """Wait until the socket can send or has received something, and do that.
 
-        Raises TimeoutError once the time is over, whatever the socket is ready for.
+        Raises TimeoutError once the time is over, also if the socket is ready.
         """
         ready = self._wait(patience)
         try:
@@ -242,7 +241,7 @@ class BlockingChannel:
         del outgoing[:sent]
 
     def _lose(self, error: OSError) -> None:
-        """Note that the connection broke, after what the server said before it did."""
+        """Read a GOODBYE that may precede the break, then end the conversation."""
         self._conversation.outgoing.clear()
         try:
             while not self._conversation.ended and (data := self._socket.recv(RECEIVE_SIZE)):
@@ -252,7 +251,7 @@ class BlockingChannel:
         self._conversation.end(ConnectionLost(f"the connection broke ({error.strerror})"))
 
     def _flush_complaint(self) -> None:
-        """Send what the server should still hear, if its buffer takes it at once."""
+        """Send a pending GOODBYE, if the socket takes it at once."""
         try:
             if self._conversation.outgoing:
                 self._send()

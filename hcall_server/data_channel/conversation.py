@@ -1,7 +1,7 @@
 """The server's end of one data channel without I/O: HELLO, OPEN, then calls until one end says GOODBYE.
 
-A `Connection` is a stream and deadlines around one of these.  It hands received bytes to `receive` and
-sends the pieces that come out.  Nothing here waits: between two pieces, h-calls run to their ends.
+A `Connection` adds the stream and the deadlines.  It passes received bytes to `receive` and sends the
+returned pieces.  No function here waits: between two pieces, h-calls run to their ends.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ class ServerConversation:
         return self._session.send(Hello(VERSION, VERSION, MAX_BODY, 0, self._nonce, SERVER_NAME))
 
     def receive(self, data: bytes | bytearray) -> Iterator[bytes]:
-        """Take received bytes, none of them at the end of the stream; yield the pieces to send.
+        """Take received bytes (b"": the end of the stream); yield the pieces to send.
 
-        Not to be called once the conversation is `over`; nothing comes out once the machine has ended it.
-        The answers that are due come out before `farewell` has a protocol error.  Take the next piece
-        once the one before has been sent: if the session was ended meanwhile, no further call runs.
+        Do not call it once the conversation is `over`.  It yields nothing once the machine has ended the
+        session.  It yields all due answers before `farewell` has a protocol error.  Take a piece only after
+        the last one was sent: if the session was ended meanwhile, no further call runs.
         """
         if not self._alive():
             return iter(())
@@ -108,9 +108,9 @@ class ServerConversation:
         return self._session.send(goodbye)
 
     def end_batch(self) -> None:
-        """Hand over what the calls have changed: `receive` does it before their answers leave.
+        """Report the changes of the calls to the machine; `receive` does it before their answers leave.
 
-        The connection does it once more at its end, for calls that no answer followed.
+        The connection does it again at its end, for calls whose answers were not sent.
         """
         if self._link.partition is not None:
             self._machine.after_calls(self._link.partition, self.log.log)
@@ -118,7 +118,7 @@ class ServerConversation:
     def _alive(self) -> bool:
         """Whether calls may run and be answered: the machine has not ended the session or begun an IPL.
 
-        This is asked after each wait of the connection.  All else that ends a session happens in `receive`.
+        Check it after each wait of the connection.  All other ends of a session happen in `receive`.
         """
         link = self._link
         if link.ending is not None:
@@ -148,7 +148,7 @@ class ServerConversation:
         """Run the calls that have arrived and yield the answers, joined to pieces of about FLUSH_SIZE bytes.
 
         A piece is shorter than FLUSH_SIZE plus one answer.  A whole window is decoded, then run, then
-        encoded: a processor repeats one step faster than it alternates between three.
+        encoded.  That is faster than all three steps for one call after the other.
         """
         answers: list[bytes] = []
         size, session = 0, self._session

@@ -1,6 +1,6 @@
 """SIGNED_UPDATE: read the present objects, decide about the update, make one change.
 
-The decision itself is `hcall_server.secvar`; that room knows neither objects nor passwords.
+`hcall_server.secvar` makes the decision; it knows neither objects nor passwords.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ class SignedUpdate(NamedTuple):
 def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) -> Outcome:
     """Change a secure-boot variable as its update says, or refuse it by the rule that it breaks.
 
-    A success changes everything that it changes at once, the latch of the unverified PK too; a
-    refusal changes nothing.
+    A success makes all changes at once, with the latch of the unverified PK.  A refusal changes nothing.
     """
     consumer = args.authorization.consumer
     stored = keystore.signed.begin(args.authorization, args.label, args.policy)

@@ -16,7 +16,7 @@ SEALED_LEVEL = 2
 
 
 class SystemIdentity(NamedTuple):
-    """Who a managed system is: its public id (16 bytes) and its PKS root key (32 bytes, never shown).
+    """The identity of a managed system: public id (16 bytes) and PKS root key (32 bytes, never shown).
 
     `sealed_level` is that of its records in NVRAM.  From level 2 on there is always a commit record: its
     absence is a loss, and never a new system.

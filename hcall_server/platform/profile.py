@@ -1,4 +1,4 @@
-"""What outlives the IPLs of a partition besides its store (spec/sealed.md#partition-record)."""
+"""The profile of a partition: its stored data besides the objects (spec/sealed.md#partition-record)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LATCH = "keystore_signed_updates_without_verification"
 
 
 class PartitionProfile(NamedTuple):
-    """What is persisted of a partition besides its store; immutable, changed by `_replace`.
+    """The stored data of a partition besides its objects; immutable, changed by `_replace`.
 
-    `uuid` names the partition for life; number and name may change or collide between systems (R-47).
-    `access_key` is what its clients prove themselves with over TCP, 32 bytes; b"": nobody can.
-    `attributes` are those that the console has set.  `image_generation` is the generation of the image
-    that is committed with the profile; while the keystore is off, that of the last image there was.
+    `uuid` never changes; number and name may change or collide between systems (R-47).  `access_key` is the
+    key of its clients' proofs over TCP, 32 bytes; with b"" no proof is right.  `attributes` are those that
+    the console has set.  `image_generation` is the generation of the image that is committed with the
+    profile; while the keystore is off, it is that of the last image.
     """
 
     number: int

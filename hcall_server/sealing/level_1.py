@@ -1,4 +1,4 @@
-"""Reading sealed level 1: what releases before level 2 left in NVRAM (spec/sealed.md#level-1).
+"""Reads sealed level 1: the records that earlier releases left in NVRAM (spec/sealed.md#level-1).
 
 A partition had two records, its image and its profile, named by its number.  Nothing is sealed at this
 level any more: a state is converted at its first start (`hcall_server.writeback.convert`).
@@ -40,7 +40,7 @@ _PROFILE_1_START = (1).to_bytes(2, "big")
 
 
 class OldProfile(NamedTuple):
-    """What a profile of level 1 holds: no UUID, no access key."""
+    """The fields of a profile of level 1: no UUID, no access key."""
 
     number: int
     name: str
@@ -60,7 +60,7 @@ class OldSealer:
         return f"OldSealer(system_id={self._identity.system_id.hex()}, keys hidden)"
 
     def open(self, kind: int, partition: int, blob: bytes) -> Unsealed:
-        """Return what `blob` holds, if it is a blob of this kind, partition and system; SealingError else."""
+        """Return the content of `blob`; SealingError if it is not of this kind, partition and system."""
         number = partition.to_bytes(2, "big")
 
         def keys_for(salt: bytes) -> tuple[bytes, bytes]:
@@ -72,7 +72,7 @@ class OldSealer:
         return opened(LEVEL, kind, partition, blob, keys_for, self._identity.system_id + number)
 
     def explain(self, error: SealingError, blob: bytes, others: Iterable[int]) -> SealingError:
-        """Return the most telling error, as `Sealer.explain` does."""
+        """Return the most precise error, as `Sealer.explain` does."""
         return explained(self.open, error, blob, others)
 
 
@@ -140,7 +140,7 @@ def old_marked(slot: bytes) -> int | None:
 
 
 def _parsed(definition: Any, plaintext: bytes, rule: Rule) -> Any:
-    """Return what Construct makes of `plaintext`, all of it."""
+    """Return the parsed fields of the whole `plaintext`; PlaintextError with `rule` if it does not parse."""
     try:
         return definition.parse(plaintext)
     except ConstructError as error:

@@ -1,4 +1,4 @@
-"""The layouts of sealed level 1, which are only read any more (spec/sealed.md#level-1)."""
+"""The layouts of sealed level 1, which this release only reads (spec/sealed.md#level-1)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The state folder: what is where, who may look at it, and that one server has it at a time.
+"""The state folder: its layout, its access rights, and the lock of the one server that uses it.
 
-    DIR/                  0700, no link, as nothing below that the server makes
+    DIR/                  0700; neither it nor an entry below may be a symbolic link
       lock                held (flock) by the server that serves this state
       nvram.sqlite        service-processor NVRAM: sealed records
       anchor-card/        the component that keeps the PKS root key
@@ -67,7 +67,7 @@ class State:
         return f"State({str(self.folder)!r})"
 
     def close(self) -> None:
-        """Let another server have the state; a second close does nothing."""
+        """Release the lock of the state; a second close does nothing."""
         lock, self._lock = self._lock, -1
         if lock >= 0:
             os.close(lock)
@@ -75,8 +75,8 @@ class State:
     def seams(self, clock: Clock = time.monotonic) -> Seams:
         """Open the parts of the machine that lie in the folder; return them with the other real seams.
 
-        `clock` is that of the loop which will run the machine.  Raises what opening NVRAM raises
-        (`SqliteNvram`).  The caller closes NVRAM, and then the state.
+        `clock` is that of the loop which will run the machine.  Raises the errors of `SqliteNvram`.
+        The caller closes NVRAM, and then the state.
         """
         card = AnchorCard(self.folder / "anchor-card")
         beside = (*(each.trouble for each in self._in_place), card.moved)
@@ -113,7 +113,7 @@ class State:
             raise OperatorError(rules.STATE_OWNER, message) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        if new:  # a state without its lock would be taken for a folder of other things
+        if new:  # without its lock, the next start would refuse the state as a folder of other files
             sync_folder(self.folder)
 
 
@@ -132,7 +132,7 @@ def _is_new(folder: Path) -> bool:
 
 
 def _check_private(folder: Path) -> None:
-    """Refuse a folder of somebody else, or one that others may enter."""
+    """Refuse a folder of another user, or one that others may enter."""
     found = folder.lstat()
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise OperatorError(

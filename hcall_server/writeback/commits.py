@@ -28,9 +28,10 @@ def record_id(name: str) -> bytes:
 
 
 class Commit:
-    """One commit that is ready: `run` blocks until it is durable, in whatever thread.
+    """One commit that is ready: `run` blocks until it is durable, and may run in any thread.
 
-    `changes` are the records with their commit record, `mark` is what the high-water mark then says.
+    `changes` are the records with their commit record.  `mark` is the content of the high-water mark
+    after the commit.
     """
 
     def __init__(self, nvram: Nvram, changes: Records, following: CommitRecord, mark: bytes) -> None:
@@ -49,10 +50,10 @@ class Commit:
 
 
 class Commits:
-    """The commits of one system, from the last one that took effect on.
+    """The commits of one system, beginning after the last one that took effect.
 
-    Nothing of a commit that failed counts as listed: its changes have to be in the next one.  Its number is
-    not used again all the same, because it may have taken effect.
+    A failed commit lists nothing: the next commit must have its changes.  The number of a failed commit is
+    not used again, because that commit may have taken effect.
     """
 
     def __init__(self, nvram: Nvram, authority: CommitAuthority, last: CommitRecord = NO_COMMIT) -> None:

@@ -1,19 +1,19 @@
-"""The write-behind encryptor: takes what is dirty, seals it, commits it, and says it is flushed.
+"""The write-behind encryptor: seals dirty partitions, commits them, and marks them flushed.
 
 One flush covers all dirty partitions and is one NVRAM transaction.  A partition has one record, with its
 profile and, where its keystore is on, its image.  So neither goes back without the other.
 
-    a partition changes   -> dirty; the encryptor waits `delay` for company
-    a CONFIRM waits       -> it goes at once
+    a partition changes   -> dirty; the encryptor waits `delay` for changes of other partitions
+    a CONFIRM waits       -> the flush begins at once
     the commit returns    -> the snapshot's generation counts as flushed
-    the commit fails      -> everything stays dirty and is tried again, later and later
+    the commit fails      -> everything stays dirty; the next try comes after a longer wait
 
 Nothing is ever reported as flushed before its commit has returned.
 
 A flush fails for three kinds of reasons: NVRAM refuses; the host has no entropy, memory or thread; or a bug
 raises any other exception.  All three are handled alike.  An exception that ended the encryptor would end
-the whole server, and with it the changes of all partitions that no commit has taken yet.  A server that goes
-on and says that it is not healthy loses nothing: guests are told "pending", and the operator can act.
+the whole server, and lose the pending changes of all partitions.  A server that goes on and reports bad
+health loses nothing: CONFIRM answers "pending", and the operator can act.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from hcall_server.platform.system import ManagedSystem
 
 DEFAULT_DELAY = 0.05
-"""Seconds that a change waits for company when no CONFIRM asks for it."""
+"""Seconds that a change waits for changes of other partitions, if no CONFIRM asks for it."""
 FIRST_RETRY = 0.05
 LAST_RETRY = 5.0
 """Seconds between tries while NVRAM refuses: doubling from the first to the last."""
@@ -53,7 +53,7 @@ Records = dict[str, bytes | None]
 
 
 class _Snapshot(NamedTuple):
-    """What of one partition goes into a flush; its profile names the generation of its image."""
+    """The state of one partition for a flush; its profile has the generation of its image."""
 
     partition: Partition
     keystore: Keystore | None
@@ -61,19 +61,19 @@ class _Snapshot(NamedTuple):
 
     @property
     def awaited(self) -> bool:
-        """Whether a CONFIRM waits for what is in it."""
+        """Whether a CONFIRM waits for a change in this snapshot."""
         return self.keystore is not None and self.keystore.contents.awaited > self.keystore.contents.flushed
 
     def covers(self, partition: Partition) -> bool:
-        """Whether nothing that is persisted of the partition has changed since."""
+        """Return whether this snapshot is still current."""
         return self.keystore is partition.keystore and self.profile == partition.profile
 
 
 class Encryptor:
-    """Makes changes durable behind the writers' backs.
+    """Makes changes durable asynchronously: a writer gets its answer before the commit.
 
     `delay` is in seconds.  `on_trouble` is called with each failure, and with None when NVRAM
-    works again.  `clock` tells how old changes are and since when a commit hangs.
+    works again.  `clock` measures the age of changes and the duration of commits.
     """
 
     def __init__(
@@ -108,15 +108,15 @@ class Encryptor:
         self._failures = 0
 
     def changed(self, partition: Partition) -> None:
-        """Note that a partition has something to make durable; cheap, call it after every batch.
+        """Mark a partition dirty.  Cheap: call it after every batch.
 
-        The records of a refused partition stay as they are, for whoever can repair them.
+        A refused partition is never marked: its records must stay as they are until they are repaired.
         """
         if partition.refused:
             return
         flying = self._flying.get(partition.number)
         if flying is not None and flying.covers(partition):
-            return  # all of it is on its way; whoever polls meanwhile causes no second commit
+            return  # the running commit has every change: a guest that polls must cause no second commit
         if partition.number not in self._dirty:
             self._note_work()
             self._dirty[partition.number] = partition
@@ -125,12 +125,12 @@ class Encryptor:
             self._hurry.set()
 
     def system_changed(self, system: ManagedSystem) -> None:
-        """Note that the system's own record is to be written, as the system is at the next flush."""
+        """Mark the system record dirty; the next flush writes the system as it is then."""
         self._note_work()
         self._system = system
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Flush whatever becomes dirty, until cancelled."""
+        """Flush changes as they come, until cancelled."""
         task_status.started()
         while True:
             await self._work.wait()
@@ -140,7 +140,7 @@ class Encryptor:
                 await trio.sleep(self._retry)
 
     async def flush(self) -> bool:
-        """Make everything durable that is dirty now; False if that failed, and then nothing is lost."""
+        """Commit all dirty records; return False if that failed, and then they stay dirty."""
         async with self._turn:
             if not self._dirty and self._system is None:
                 return True
@@ -162,18 +162,18 @@ class Encryptor:
             return True
 
     async def durable(self, partition: Partition) -> None:
-        """Return once nothing of a partition waits to be flushed; `run` flushes and tries again meanwhile."""
+        """Return once a partition has no pending change; `run` flushes and retries meanwhile."""
         while partition.number in self._dirty or partition.number in self._flying:
             await self._succeeded.wait()
 
     @property
     def pending(self) -> bool:
-        """Whether something is not durable."""
+        """Whether any change is not durable."""
         return bool(self._dirty) or self._system is not None or self._commit_since is not None
 
     @property
     def health(self) -> Health:
-        """How it is doing now."""
+        """The state of write-behind now, with its counts."""
         pending = len(self._dirty.keys() | self._flying.keys())
         since = self._flying_since if self._flying else self._dirty_since
         return Health(
@@ -200,13 +200,13 @@ class Encryptor:
         self._work.set()
 
     def _take(self) -> tuple[list[_Snapshot], ManagedSystem | None]:
-        """Take over what is dirty; from here on a new change counts as dirty again."""
+        """Take the dirty partitions and the system; a change after this makes its partition dirty again."""
         batch = [
             _Snapshot(partition, partition.keystore, partition.profile) for partition in self._dirty.values()
         ]
         system = self._system
         self._dirty, self._system = {}, None
-        self._hurry.set()  # run may be waiting for it, and would not hear of the new one
+        self._hurry.set()  # `run` may wait for this event, and does not see its successor
         self._work, self._hurry = trio.Event(), trio.Event()
         return batch, system
 
@@ -219,7 +219,7 @@ class Encryptor:
         self._commits.done(commit)
 
     def _sealed(self, snapshot: _Snapshot) -> bytes:
-        """Seal a partition as it is now; nothing has run since the snapshot was taken."""
+        """Seal a partition as it is now: no other task has run since the snapshot was taken."""
         image = snapshot.keystore.contents.snapshot() if snapshot.keystore else None
         return seal_partition(self._sealer, PartitionRecord(snapshot.profile, image))
 
@@ -251,7 +251,7 @@ class Encryptor:
 
 
 def flush_error(error: Exception) -> SwpksError:
-    """Return why a flush failed, as an error with a rule; its `__cause__` is the exception of a bug."""
+    """Return the error of a failed flush, with its rule; the exception of a bug is its `__cause__`."""
     if isinstance(error, SwpksError):
         return error
     found: SwpksError | None = scarcity_of(error, "the flush")

@@ -1,7 +1,7 @@
 """Where NVRAM commits run: in one thread of their own, or inline in simulations.
 
 A commit blocks for as long as the disk takes, so it may not run on the loop.  One dedicated
-thread costs half the hop of a thread pool and keeps commits in order.
+thread takes half the time of a thread pool to start a job, and keeps commits in order.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Worker(Protocol):
     """Runs blocking jobs for a trio task, one at a time."""
 
     async def run(self, job: Job) -> None:
-        """Run `job` and return when it is done; what it raises is raised here.
+        """Run `job` and return when it is done; raises the exception that `job` raises.
 
-        When the caller is cancelled the job is left to itself: whether it took effect is unknown.
+        If the caller is cancelled, the job still runs.  The caller cannot learn whether it took effect.
         """
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ class InlineWorker:
 
 
 class _Errand:
-    """A job on its way to the thread and its outcome on the way back."""
+    """A job for the thread, with the task that waits for its outcome."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -58,10 +58,10 @@ class _Errand:
         try:
             self._token.run_sync_soon(self._deliver, result)
         except trio.RunFinishedError:
-            return  # the loop is gone, and with it whoever asked
+            return  # the loop has ended, so no task waits for the outcome
 
     def abandon(self, raise_cancel: object) -> trio.lowlevel.Abort:
-        """Let the waiting task go; the outcome will find nobody."""
+        """Cancel the wait: `_deliver` then drops the outcome."""
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
 
@@ -80,7 +80,7 @@ class ThreadWorker:
     def started(self) -> Self:
         """Start the thread, and return this worker; ScarcityError if the system gives no thread.
 
-        A server does it before it serves: then no later shortage of threads can stop its flushes.
+        A server calls this before it serves: then no later shortage of threads can stop its flushes.
         """
         self._start()
         return self
@@ -93,7 +93,7 @@ class ThreadWorker:
             thread.start()
         except (RuntimeError, MemoryError) as error:
             raise scarcity_of(error, "the thread of NVRAM commits") or error from None
-        self._thread = thread  # only now: a job for a thread that never started would wait for ever
+        self._thread = thread  # not earlier: a job for a thread that did not start would wait for ever
 
     async def run(self, job: Job) -> None:
         """Run `job` in the thread; ScarcityError if the system gives no thread."""
@@ -103,7 +103,7 @@ class ThreadWorker:
         await trio.lowlevel.wait_task_rescheduled(errand.abandon)
 
     def close(self) -> None:
-        """End the thread after the jobs that it has."""
+        """End the thread after the jobs in its queue."""
         self._errands.put(None)
 
     def _work(self) -> None:

@@ -1,6 +1,6 @@
-"""Files that a command reads and writes: whatever the path leads to, the command neither hangs nor fills up.
+"""Files that a command reads and writes.  No kind of file makes it hang, or fill its memory.
 
-A pipe is fine, so that a secret can come from another program (`--password-file <(pass show swpks)`).
+A pipe is permitted, so a secret can come from another program (`--password-file <(pass show swpks)`).
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _to_stdout(data: bytes) -> None:
 
 
 def _first_of_pipe(descriptor: int) -> bytes:
-    """Return what waits in a pipe; OSError if nothing waits there and no process can write to it."""
+    """Return the first bytes of a pipe; OSError if it is empty and no process can write to it."""
     try:
         first = os.read(descriptor, LARGEST_INPUT)
     except BlockingIOError:

@@ -20,9 +20,9 @@ LONGEST_PASSWORD = max(level.max_password_size for level in LEVELS.values())
 
 
 def boot(where: Where, args: argparse.Namespace) -> int:
-    """Boot the chain in the partition's current IPL and tell how it went.
+    """Boot the chain in the partition's current IPL and print the result.
 
-    The passwords go with this command; the kernel's can be kept in a file, to go on by hand.
+    The passwords are lost at the end of this command.  The kernel's can be saved in a file for later use.
     """
     if args.output:
         # Opened before the passwords are set: one that cannot be kept would lock the kernel out.

@@ -31,7 +31,7 @@ class Where(NamedTuple):
 
 
 def where_of(args: argparse.Namespace) -> Where:
-    """Work out which socket is meant; UsageError when the options do not say so."""
+    """Return the address in the options; UsageError if they name none."""
     if args.socket and args.tcp:
         raise UsageError("--socket and --tcp exclude each other")
     if args.tcp:

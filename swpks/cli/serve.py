@@ -69,7 +69,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _add_ways(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how the server works, and not for whom."""
+    """Add the options about the server itself, not about partitions."""
     add = parser.add_argument
     add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
     add("--flush-delay", type=float, metavar="MS", help="how long a change waits for others (default: 50 ms)")
@@ -95,8 +95,8 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until a signal says stop."""
-    # Descriptors come first: what is opened before they are checked gets their numbers.
+    """Serve until a stop signal."""
+    # Check descriptors first: a file that is opened earlier could get the number of a missing one.
     passed = passed_sockets(os.environ, os.getpid())
     ready_to = None if options.ready_fd is None else _ready_descriptor(options.ready_fd, passed)
     logs.configure(level=options.log_level, style=options.log_format)
@@ -163,7 +163,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _merged(
     filed: tuple[PartitionSettings, ...], given: list[PartitionSettings]
 ) -> tuple[PartitionSettings, ...]:
-    """Return the partitions of the file, with what the command line says of them instead."""
+    """Return the partitions of the file, overridden by those of the command line."""
     told = {each.name: each for each in given}
     known = {each.name for each in filed}
     kept = [each.overridden(told[each.name]) if each.name in told else each for each in filed]
@@ -171,9 +171,9 @@ def _merged(
 
 
 def _announce(ready: dict[str, Any], descriptor: int | None) -> None:
-    """Tell that every socket listens: a line for people, and one of JSON for programs.
+    """Announce that every socket listens: a line for people, and one of JSON for programs.
 
-    A line that is not taken is logged.  The server serves all the same.
+    If a line can't be written, that is logged, and the server still serves.
     """
     line = f"{_sentence(ready)}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace")
     failures = {"standard output": give(STANDARD_OUTPUT, line, streams.PATIENCE)}

@@ -1,8 +1,8 @@
-"""kill -9 at random moments of a real server's life, sixty times and more, with a judge of what is left.
+"""kill -9 at random moments of a real server's run, sixty times and more, with a check of each state.
 
-Each round starts the server on what the last one left, looks at the whole store of both partitions
-and judges it, works, and ends in one of four ways: killed at work, killed while it starts, killed
-while it stops, or stopped in good order.  When the kill comes is chance and part of the experiment.
+Each round starts the server on the state of the last round, and compares the whole store of both
+partitions with the history.  Then it works.  It ends in one of four ways: killed at work, killed during the
+start, killed during the stop, or stopped in good order.  The moment of a kill is random.
 
 `SWPKS_FAULT_SEED` repeats the choices of a run, `SWPKS_KILLS` makes it longer.  `make soak` has the long
 run, with four partitions and a console.

@@ -1,4 +1,4 @@
-"""The commit record and the mark: which records belong together, and nobody else can say so."""
+"""The commit record and the mark: the list of the records of one commit, which needs the root key."""
 
 import struct
 import traceback
