@@ -10,13 +10,14 @@ deadlock.  A channel belongs to one thread at a time.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import select
 import socket
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import Opened
@@ -24,14 +25,14 @@ from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket
 from hcall_client.errors import ConnectionLost, HcallError, OpenRefused, SessionEnded
-from hcall_client.patience import Attempts, Patience
+from hcall_client.patience import Attempts, Patience, milliseconds
 from hcall_client.request import Request
 from hcall_client.unix import connect_unix
 
 T = TypeVar("T")
 
 Target = str | os.PathLike[str] | tuple[str, int] | socket.socket
-"""Where the server is: a Unix socket's path, a TCP host and port, or a socket that is connected."""
+"""The address of the server: a Unix socket's path, a TCP host and port, or a connected socket."""
 
 GOODBYE_PATIENCE = 0.5
 """Seconds that a closing channel waits to send its GOODBYE."""
@@ -40,10 +41,9 @@ GOODBYE_PATIENCE = 0.5
 class BlockingChannel:
     """An open session with one partition; made by `connect`.
 
-    `timeout` is how many seconds each call, pipeline or the opening may take (None: for ever);
-    TimeoutError tells that it was not enough.  After one the call may or may not have run; the
-    channel stays usable, and late answers are dropped.  A pause of this process uses up next to nothing
-    of it (`hcall_client.patience`).
+    `timeout` is the time in seconds for each call, pipeline or the opening (None: for ever); TimeoutError
+    after that.  Then the call may or may not have run; the channel stays usable, and late answers are
+    dropped.  The timeout counts almost nothing of a pause of this process (`hcall_client.patience`).
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class BlockingChannel:
 
         `partition` 0 is the listener's only one.  With `access_key` both ends prove that they hold
         the key.  Raises OpenRefused with the server's status, another PeerError for a server that
-        breaks the protocol, and OSError (TimeoutError too) where there is no server.
+        breaks the protocol, and OSError (TimeoutError too) if there is no server.
 
-        If the server has no place, the attempt is repeated within `timeout`, and the last refusal is
-        raised when it is over (spec/protocol.md#waiting).  Without a timeout, only a full queue is waited
-        for.  A socket that is connected has one attempt.
+        If the server has no place, the attempt is repeated within `timeout`; then the last refusal is
+        raised (spec/protocol.md#waiting).  Without a timeout, only a full queue is waited for.  A connected
+        socket has one attempt.
         """
         ticket, patience = Ticket(partition, access_key, name), Patience(timeout, time.monotonic)
         attempts = Attempts(patience)
@@ -127,7 +127,7 @@ class BlockingChannel:
 
     @property
     def ended(self) -> Exception | None:
-        """What ended the session, or None while it lasts."""
+        """The error that ended the session, or None while it lasts."""
         return self._conversation.ended
 
     def call(self, request: Request[T]) -> T:
@@ -140,7 +140,7 @@ class BlockingChannel:
     def pipeline(self, requests: Iterable[Request[T]]) -> list[T | HcallError]:
         """Make many h-calls without waiting in between; they run in the order given.
 
-        Returns a result or the refusal for each.  What ends the session is raised.
+        Returns a result or the refusal for each.  Raises the error that ends the session.
         """
         patience = self._patience()
         sent: list[tuple[Request[T], Pending]] = []
@@ -204,7 +204,7 @@ class BlockingChannel:
     def _step(self, patience: Patience) -> None:
         """Wait until the socket can send or has received something, and do that.
 
-        Raises TimeoutError once the time is over, whatever the socket is ready for.
+        Raises TimeoutError once the time is over, also if the socket is ready.
         """
         ready = self._wait(patience)
         try:
@@ -220,7 +220,7 @@ class BlockingChannel:
         waiting = select.POLLOUT if self._conversation.outgoing else 0
         self._poll.register(self._socket, select.POLLIN | waiting)
         while True:
-            if ready := self._poll.poll(_milliseconds(patience.look())):
+            if ready := self._poll.poll(milliseconds(patience.look())):
                 return ready[0][1]
 
     def _receive(self) -> None:
@@ -241,7 +241,7 @@ class BlockingChannel:
         del outgoing[:sent]
 
     def _lose(self, error: OSError) -> None:
-        """Note that the connection broke, after what the server said before it did."""
+        """Read a GOODBYE that may precede the break, then end the conversation."""
         self._conversation.outgoing.clear()
         try:
             while not self._conversation.ended and (data := self._socket.recv(RECEIVE_SIZE)):
@@ -251,7 +251,7 @@ class BlockingChannel:
         self._conversation.end(ConnectionLost(f"the connection broke ({error.strerror})"))
 
     def _flush_complaint(self) -> None:
-        """Send what the server should still hear, if its buffer takes it at once."""
+        """Send a pending GOODBYE, if the socket takes it at once."""
         try:
             if self._conversation.outgoing:
                 self._send()
@@ -260,16 +260,41 @@ class BlockingChannel:
         self._conversation.outgoing.clear()
 
 
-def _milliseconds(seconds: float | None) -> int | None:
-    """Return seconds in whole milliseconds, rounded up; None waits for ever."""
-    return None if seconds is None else int(seconds * 1000) + 1
-
-
 def _connect(target: Target, patience: Patience) -> socket.socket:
     if isinstance(target, socket.socket):
         return target
     if isinstance(target, tuple):
-        sock = socket.create_connection(target, patience.rest())
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
+        return _connect_tcp(*target, patience)
     return connect_unix(target)
+
+
+def _connect_tcp(host: str, port: int, patience: Patience) -> socket.socket:
+    """Connect to the first address of a host that answers; OSError of the last one if none does.
+
+    An address that never answers must leave time for those after it.  So each one gets an equal share of the
+    time that is left, and the last one all of it.  An address that refuses at once leaves its share to the
+    others.  `socket.create_connection` would give the whole time to each.  Trio's way is to begin with the
+    next address after 0.25 s and to keep the first connection that is made: better for a page of the web,
+    but it needs an event loop.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for rest, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+        try:
+            return _connect_address(socket.socket(family, kind, protocol), address, patience, rest)
+        except OSError:
+            if rest == 1:
+                raise
+    raise AssertionError("getaddrinfo returns an address or raises")
+
+
+def _connect_address(sock: socket.socket, address: Any, patience: Patience, rest: int) -> socket.socket:
+    """Connect within the time of one of `rest` addresses; the socket is closed if that fails."""
+    try:
+        left = patience.left()
+        sock.settimeout(patience.look(math.inf if left is None else left / rest))
+        sock.connect(address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -2,7 +2,7 @@
 
     blob = until_done(channel.call, lambda token: wrap_object(who, label, data, token=token), time.sleep)
 
-Each busy status hints how long to wait; the sleep is handed in, so a test needs no time.
+Each busy status hints a time to wait.  The caller passes the sleep, so a test needs no time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Make = Callable[[int], Request[T]]
 
 
 class _Waits:
-    """The token to go on with, and how long it took so far."""
+    """The token of the next call, and the sum of the sleeps so far."""
 
     def __init__(self, patience: float) -> None:
         self.token = 0
@@ -46,8 +46,8 @@ def until_done(
 ) -> T:
     """Repeat a call through `call`, such as `BlockingChannel.call`, until it is not busy any more.
 
-    `sleep` is given seconds.  Raises the last busy HcallError once the sleeps sum up to `patience`
-    (`math.inf`: never, as Linux does for WRAP and UNWRAP), and every other refusal at once.
+    `sleep` gets seconds.  Raises the last busy HcallError once the sleeps sum up to `patience`
+    (`math.inf`: never, as in Linux for WRAP and UNWRAP).  Raises every other refusal at once.
     """
     waits = _Waits(patience)
     while True:

@@ -3,8 +3,8 @@
     config = await channel.call(get_config())
     read = channel.call(read_object(Authorization(Consumer.OPERATING_SYSTEM, password), label))
 
-Arguments are sent as they are given: what is too long or not allowed is the hypervisor's to
-refuse, and `raw_call` sends what these functions cannot make.
+Arguments are sent unchecked: the hypervisor refuses those that are too long or not allowed.  `raw_call`
+sends calls that these functions cannot make.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ LABEL_LIST_SIZE = 4096
 
 
 class ObjectRead(NamedTuple):
-    """What READ_OBJECT delivers: the object's data and its policy word."""
+    """The result of READ_OBJECT: the object's data and its policy word."""
 
     data: bytes
     policy: Policy
@@ -98,12 +98,12 @@ class Confirmation(NamedTuple):
 
 
 def get_config(size: int = CONFIG_SIZE) -> Request[Config]:
-    """Ask what the keystore can do and how full it is; `size` is the buffer's length (24 to 520)."""
+    """Ask for features, limits and space of the keystore; `size` is the buffer's length (24 to 520)."""
     return build(Opcode.GET_CONFIG, lambda _, written: parse_config(written), config=size)
 
 
 def set_password(consumer: int, password: bytes) -> Request[Authorization]:
-    """Set a consumer's password for the rest of this IPL; the result is what later calls need."""
+    """Set a consumer's password for the rest of this IPL; the result is the authorization of later calls."""
     return build(
         Opcode.SET_PASSWORD,
         lambda *_: Authorization(consumer, password),
@@ -220,10 +220,10 @@ def _read_flushed(answer: HReturn, _: bytes) -> Confirmation:
 def raw_call(
     opcode: int, registers: Iterable[int] = (), segments: Iterable[Segment] = ()
 ) -> Request[HReturn]:
-    """Return any call at all, right or wrong: up to nine registers from r4 on, and guest memory.
+    """Return any call, right or wrong: up to nine registers from r4 on, and guest memory.
 
-    The result is the answer as it came, whatever its status; only writes outside the writable
-    segments are refused.  ValueError for what a frame has no room for.
+    The result is the whole answer, with any status; PeerError only for writes outside the writable
+    segments.  ValueError for numbers that a frame cannot hold.
     """
     memory = tuple(segments)
     if not 0 <= opcode < 1 << 64 or len(memory) > 0xFFFF:

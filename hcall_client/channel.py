@@ -3,9 +3,9 @@
     async with open_channel("state/run/lpar1.sock") as channel:
         config = await channel.call(get_config())
 
-Two tasks belong to the channel: one sends what waits, one receives.  So a caller can be cancelled
-at any moment without cutting a frame in two, and a pipeline larger than every buffer between the
-two ends cannot deadlock: while one end's answers wait to be read, they are being read.
+The channel has two tasks: one sends, one receives.  So a caller can be cancelled at any moment, and no frame
+is cut in two.  A pipeline larger than all buffers between the two ends cannot deadlock, because answers are
+received while calls are sent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hcall_client.unix import connect_unix
 T = TypeVar("T")
 
 Target = str | os.PathLike[str] | tuple[str, int] | trio.abc.Stream
-"""Where the server is: a Unix socket's path, a TCP host and port, or a stream that is connected."""
+"""The address of the server: a Unix socket's path, a TCP host and port, or a connected stream."""
 
 PATIENCE = 0.5
 """Seconds that a closing channel waits to send its last bytes, and a broken one for a GOODBYE."""
@@ -43,8 +43,8 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 class Channel:
     """An open session with one partition; made by `open_channel`.
 
-    Every call raises HcallError where it is refused, and the error that ended the session (a
-    PeerError such as SessionEnded) when there is none any more.
+    A call raises HcallError if it is refused.  After the end of the session it raises the error that ended
+    it (a PeerError such as SessionEnded).
     """
 
     def __init__(self, stream: trio.abc.Stream, conversation: Conversation, opened: Opened) -> None:
@@ -79,11 +79,11 @@ class Channel:
 
     @property
     def ended(self) -> Exception | None:
-        """What ended the session, or None while it lasts."""
+        """The error that ended the session, or None while it lasts."""
         return self._conversation.ended
 
     async def wait_ended(self) -> Exception | None:
-        """Wait until the session is over and return what ended it."""
+        """Wait until the session is over and return the error that ended it."""
         await self._over.wait()
         return self.ended
 
@@ -100,7 +100,7 @@ class Channel:
     async def pipeline(self, requests: Iterable[Request[T]]) -> list[T | HcallError]:
         """Make many h-calls without waiting in between; they run in the order given.
 
-        Returns a result or the refusal for each.  What ends the session is raised.
+        Returns a result or the refusal for each.  Raises the error that ends the session.
         """
         sent: list[tuple[Request[T], Pending]] = []
         for request in requests:
@@ -136,7 +136,7 @@ class Channel:
             await self._taken.wait()
 
     def _note(self) -> None:
-        """Wake whom a change of the conversation concerns."""
+        """Wake the tasks that a change of the conversation concerns."""
         if self._conversation.outgoing:
             self._work.set()
         if self._conversation.ended:
@@ -144,7 +144,7 @@ class Channel:
             self._work.set()
             self._taken.set()
 
-    # The channel's two tasks; what goes wrong in them ends the conversation, never the caller.
+    # The channel's two tasks.  An error in them ends the conversation; it never cancels the caller.
     # Both are shielded: no cancellation from outside may cut a frame in two.  `_close` ends them.
 
     async def _send_all(self) -> None:
@@ -163,7 +163,7 @@ class Channel:
         self._sent.set()
 
     async def _await_goodbye(self) -> None:
-        """After a failed send: what the server said before it closed is still to be read."""
+        """After a failed send, read a GOODBYE that the server may have sent before it closed."""
         with trio.move_on_after(PATIENCE):
             await self._over.wait()
         self._conversation.outgoing.clear()
@@ -254,7 +254,7 @@ async def _close_at_once(stream: trio.abc.Stream) -> None:
 
 
 async def _greet(stream: trio.abc.Stream, conversation: Conversation, patience: Patience) -> Opened:
-    """Do what comes before the first call; raises what ended the session instead."""
+    """Exchange HELLO, OPEN and OPENED, and return the OPENED; raises the error that ended the session."""
     while conversation.opened is None and conversation.ended is None:
         try:
             conversation.receive(await _receive(stream, patience))
@@ -286,10 +286,10 @@ async def open_channel(
     OpenRefused with the server's status, another PeerError for a server that breaks the protocol,
     and OSError where there is no server.
 
-    `patience` is how many seconds the opening may take (None: for ever); TimeoutError says that they were
-    too few.  If the server has no place, the attempt is repeated within them, and the last refusal is
-    raised when they are over (spec/protocol.md#waiting).  Without patience, only a full queue is waited
-    for.  A stream that is connected has one attempt.
+    `patience` is the time in seconds for the opening (None: for ever); TimeoutError after that.  If the
+    server has no place, the attempt is repeated within this time; then the last refusal is raised
+    (spec/protocol.md#waiting).  Without patience, only a full queue is waited for.  A connected stream has
+    one attempt.
     """
     ticket = Ticket(partition, access_key, name)
     channel = await _open(target, ticket, Patience(patience, trio.current_time))
@@ -304,8 +304,7 @@ async def open_channel(
 async def _tasks(channel: Channel) -> AsyncIterator[None]:
     """Run the channel's two tasks around a block.
 
-    What the block raises comes out as it is: that the channel has tasks is its own affair, so
-    nobody has to unpack an exception group for it.
+    An exception of the block leaves as it is, and not in a group: a caller need not know of the tasks.
     """
     tasks = AsyncExitStack()
     with trio.CancelScope() as cover:
@@ -316,7 +315,7 @@ async def _tasks(channel: Channel) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            # The block is over, and what it raised is on its way out.  From here nothing may raise
-            # Cancelled in its place; nor is it shown to the nursery, which would wrap it in a group.
+            # The block may have raised.  From here nothing may raise Cancelled in place of its exception.
+            # The nursery must not see that exception: it would wrap it in a group.
             cover.shield = True
             await tasks.aclose()

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from urllib.parse import quote
 
@@ -47,18 +47,22 @@ from hcall_abi.faults import BusyFault, ConsoleTrouble
 from hcall_abi.rules import console as rules
 from hcall_abi.rules.rule import Fault, Rule
 from hcall_client.errors import printable
-from hcall_client.patience import Attempts, Patience
-from hcall_client.unix import connect_unix
+from hcall_client.patience import Patience
+from hcall_client.patient_http import UnixConnection
 
 if TYPE_CHECKING:
     import httpx
 
+    from hcall_client.in_thread import Threads
+
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT = 30.0
-"""Seconds that a call waits for each step, such as the next piece of an answer.
+"""Seconds that a whole call may take.
 
 Half a minute, because the first request to a busy server loads its HTTP stack."""
+PLACES = 32
+"""Requests of one `Console` that are carried at once: as many as a server serves."""
 _HOST = "swpks"
 """What HTTP wants as a host; the server does not look at it."""
 _VERBS = {verb.operation: verb for verb in VERBS}
@@ -222,7 +226,7 @@ class BlockingConsole:
     """A console of one system, over the control channel's Unix socket; each call is a connection of its own.
 
     A call raises ConsoleRefused where a rule forbids it, ConsoleUnreachable, and ConsoleMisspoken.
-    `timeout` is in seconds.
+    `timeout` is in seconds, for all of a call.  A pause of this process uses up next to nothing of it.
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -234,7 +238,10 @@ class BlockingConsole:
 
     def call(self, request: ConsoleRequest[T]) -> T:
         """Make one request and return its answer."""
-        with closing(_UnixConnection(self.socket, self.timeout)) as connection:
+        return self._call_within(Patience(self.timeout, time.monotonic), request)
+
+    def _call_within(self, patience: Patience, request: ConsoleRequest[T]) -> T:
+        with closing(UnixConnection(_HOST, self.socket, patience)) as connection:
             try:
                 connection.request(request.verb.method, request.path, request.content, request.headers)
                 answer = connection.getresponse()
@@ -244,31 +251,14 @@ class BlockingConsole:
         return request.parse(status, kind, content)
 
 
-class _UnixConnection(HTTPConnection):
-    """HTTP of Python's own library, over a Unix socket: a command starts faster than with httpx."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__(_HOST, timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the Unix socket; while its queue is full, try again within the timeout."""
-        attempts = Attempts(Patience(self.timeout, time.monotonic))
-        while True:
-            try:
-                self.sock = connect_unix(self._path)
-                break
-            except OSError as error:
-                time.sleep(attempts.pause_after(error))
-        self.sock.settimeout(self.timeout)
-
-
 class Console:
     """`BlockingConsole` for Trio.
 
     `target` is a path, or a transport of httpx that reaches a system some other way.  For a path a worker
     thread carries the request: httpx connects to Unix sockets by a function of Trio that takes a full queue
     for a connection.  When the caller is cancelled, the request may or may not be carried out.
+
+    Of the requests for a path, `PLACES` are carried at once.  The others wait, within their own timeouts.
     """
 
     def __init__(
@@ -276,6 +266,7 @@ class Console:
     ) -> None:
         self.target = target
         self.timeout = _checked_timeout(timeout)
+        self._threads: Threads | None = None
 
     def __repr__(self) -> str:
         return f"Console({self.target!r})"
@@ -284,23 +275,36 @@ class Console:
         """Make one request and return its answer."""
         if isinstance(self.target, str | os.PathLike):
             return await self._call_in_thread(self.target, request)
+        return await self._call_by(self.target, request)
+
+    async def _call_by(self, transport: httpx.AsyncBaseTransport, request: ConsoleRequest[T]) -> T:
         import httpx
 
-        try:
+        from hcall_client.in_thread import in_time
+
+        async def ask() -> httpx.Response:
             async with httpx.AsyncClient(
-                transport=self.target, base_url=f"http://{_HOST}", timeout=self.timeout, trust_env=False
+                transport=transport, base_url=f"http://{_HOST}", timeout=self.timeout, trust_env=False
             ) as client:
-                answer = await client.request(
+                return await client.request(
                     request.verb.method, request.path, content=request.content, headers=request.headers
                 )
+
+        try:
+            answer = await in_time(ask, self.timeout)  # the timeout of httpx begins anew with each step
         except (httpx.HTTPError, OSError) as error:
-            raise ConsoleUnreachable(self.target, str(error) or type(error).__name__) from None
+            raise ConsoleUnreachable(transport, str(error) or type(error).__name__) from None
         return request.parse(answer.status_code, answer.headers.get("content-type", ""), answer.content)
 
     async def _call_in_thread(self, path: str | os.PathLike[str], request: ConsoleRequest[T]) -> T:
-        from hcall_client.in_thread import in_thread
+        from hcall_client.in_thread import Threads
 
-        return await in_thread(partial(BlockingConsole(path, self.timeout).call, request))
+        self._threads = self._threads or Threads(PLACES)
+        console, patience = BlockingConsole(path, self.timeout), Patience(self.timeout, time.monotonic)
+        try:
+            return await self._threads.run(partial(console._call_within, patience, request), patience)
+        except TimeoutError as error:
+            raise ConsoleUnreachable(path, str(error)) from None
 
 
 def _about(operation: str, name: str, body: Body | None = None) -> ConsoleRequest[PartitionView]:

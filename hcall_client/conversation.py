@@ -1,9 +1,8 @@
 """The client's end of one data channel without I/O: greeting, proof, calls and their answers.
 
-Both channels (`hcall_client.channel` and `hcall_client.blocking`) are a stream around one of
-these: received bytes go into `receive`, and what lies in `outgoing` is to be sent.  Answers come
-in the order of the calls, so the calls that wait are a queue.  A call whose caller has gone away
-keeps its place in it: its answer is taken and dropped.
+Both channels (`hcall_client.channel` and `hcall_client.blocking`) add a stream: they pass received bytes to
+`receive` and send the bytes of `outgoing`.  Answers come in the order of the calls, so the waiting calls are
+a queue.  A call whose caller was cancelled keeps its place: its answer is taken and dropped.
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ _SEGMENT_SIZE: int = SEGMENT.sizeof()
 
 
 class Ticket(NamedTuple):
-    """Which partition a client wants, and how it shows that it may.
+    """The partition that a client opens, and its access key.
 
-    Partition 0 is the listener's only one.  With an access key the client proves that it holds it
-    and demands the same of the server.
+    Partition 0 is the listener's only one.  With a key the client proves that it holds the key, and
+    demands the same of the server.
     """
 
     partition: int = 0
@@ -70,11 +69,11 @@ class Pending:
 
     @property
     def done(self) -> bool:
-        """Whether there is an answer, or there never will be one."""
+        """Whether there is an answer, or an error because none will come."""
         return self.answer is not None or self.error is not None
 
     def finish(self, answer: HReturn | None, error: SwpksError | None = None) -> None:
-        """Note the answer, or why there is none."""
+        """Store the answer, or the reason why there is none."""
         self.answer, self.error = answer, error
         if self.on_done is not None:
             self.on_done()
@@ -109,7 +108,7 @@ class Conversation:
         self._tag = 0
 
     def receive(self, data: bytes) -> None:
-        """Take received bytes, none of them at the end of the stream; never raises."""
+        """Take received bytes (b"": the end of the stream); never raises."""
         if self.ended is not None:
             return
         try:
@@ -124,7 +123,7 @@ class Conversation:
             self.complain(error)
 
     def submit(self, request: Request[Any]) -> Pending:
-        """Queue a call for sending; raises what ended the session, or CallTooLarge."""
+        """Queue a call for sending; raises the error that ended the session, or CallTooLarge."""
         if self.ended is not None:
             raise self.ended
         size = _body_size(request)
@@ -137,18 +136,18 @@ class Conversation:
         return pending
 
     def take_outgoing(self) -> bytes:
-        """Return the bytes that wait to be sent; they wait no longer."""
+        """Return the bytes to send, and empty `outgoing`."""
         data = bytes(self.outgoing)
         self.outgoing.clear()
         return data
 
     def complain(self, error: SwpksError) -> None:
-        """End the session because the server broke a rule, and tell it so."""
+        """End the session because the server broke a rule, with a GOODBYE that names the rule."""
         self._say(complaint(error))
         self.end(error)
 
     def goodbye(self) -> None:
-        """End the session because all is done."""
+        """End the session with GOODBYE 0, because this end has no more calls."""
         self._say(Goodbye(GoodbyeReason.DONE, ""))
         self.end(SessionEnded(GoodbyeReason.DONE, "closed by this end"))
 

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and its keystore: one exception a cause, none with a secret.
+"""The errors between a client and its keystore: one exception for each cause, none with a secret.
 
 `HcallError` is an answer: the call ran and was refused.  The others end the session.
 """
@@ -71,24 +71,24 @@ GOODBYES = {
     GoodbyeReason.IDLE_TOO_LONG: "idle too long",
     GoodbyeReason.TOO_SLOW_TO_READ: "too slow to read",
 }
-"""Why a session was ended, in words."""
+"""The reasons of GOODBYE in words."""
 
 _TELLS_POLICY = (Status.H_AUTHORITY, Status.H_TOO_BIG)
 
 
 def printable(text: str) -> str:
-    """Return a peer's text with everything that could upset a terminal replaced."""
+    """Return a peer's text without the characters that a terminal would interpret."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 class HcallError(SwpksError):
     """An h-call was refused.
 
-    `status` is r3 and `opcode` the h-call.  Where the status blames an argument by its position,
-    `register` (4 to 12) and `argument` (its name in the table) say which.  `policy` is the
-    object's policy word where the answer tells it, and `size` the size of the object in bytes
-    with H_TOO_BIG; both are None elsewhere.  With a busy status `retry_after` is the hinted wait in
-    seconds, and `token` what the next call goes on with where the h-call has a token.
+    `status` is r3 and `opcode` the h-call.  If the status blames an argument by its position, `register`
+    (4 to 12) and `argument` (its name in the table) name it.  `policy` is the object's policy word, if the
+    answer has it.  `size` is the size of the object in bytes, with H_TOO_BIG.  With a busy status,
+    `retry_after` is the hinted wait in seconds, and `token` the token of the next call, if the h-call has
+    one.  Fields without a value are None.
     """
 
     def __init__(self, status: int, opcode: int, outputs: Sequence[int] = ()) -> None:

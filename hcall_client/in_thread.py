@@ -1,18 +1,61 @@
-"""A blocking call that a Trio task waits for, for clients that are plain themselves."""
+"""What plain clients need of Trio: blocking calls in threads, and a bound on time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar, cast
 
 import trio
+
+from hcall_client.patience import TOO_LATE, Patience
 
 T = TypeVar("T")
 
 
-async def in_thread(function: Callable[[], T]) -> T:
-    """Run a function in a worker thread and return its result.
+class Threads:
+    """Worker threads of one client, `count` at most at once.
 
-    When the caller is cancelled, the thread is left to itself: it ends with its own timeout.
+    Not Trio's default limiter: other clients, and other work of the program, would take its places.
     """
-    return await trio.to_thread.run_sync(function, abandon_on_cancel=True)
+
+    def __init__(self, count: int) -> None:
+        self.places = trio.CapacityLimiter(count)
+
+    async def run(self, function: Callable[[], T], patience: Patience) -> T:
+        """Run a function in a thread and return its result.
+
+        TimeoutError if no thread becomes free in time; `function` bounds itself.  When the caller is
+        cancelled, the thread is left to itself: it ends with its own timeout, and counts until then.
+        """
+        limiter = cast(trio.CapacityLimiter, _Bounded(self.places, patience))
+        return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
+
+
+async def in_time(function: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Return the result of an asynchronous function; TimeoutError if it takes longer."""
+    with trio.move_on_after(seconds):
+        return await function()
+    raise TimeoutError(TOO_LATE)
+
+
+class _Bounded:
+    """A limiter whose places are waited for no longer than `patience`; Trio needs no more of it than this.
+
+    A deadline around the whole call would end it too early after a pause of this process.
+    """
+
+    def __init__(self, places: trio.CapacityLimiter, patience: Patience) -> None:
+        self._places = places
+        self._patience = patience
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        """Take a place; TimeoutError when the time is over."""
+        rest = self._patience.rest()
+        take = partial(self._places.acquire_on_behalf_of, borrower)
+        await in_time(take, math.inf if rest is None else rest)
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        """Give the place back."""
+        self._places.release_on_behalf_of(borrower)

@@ -1,14 +1,14 @@
-"""An h-call as a real guest makes it, registers and memory, to a call of the data channel and back.
+"""Translates an h-call of a real guest, registers and memory, to a call of the data channel, and back.
 
-A guest puts addresses into registers; the data channel carries the memory behind them as segments.
-Which memory belongs to a call follows from its row of the table (`hcall_abi.calls.CALLS`), so a
-front end that has caught a guest's h-call needs only the registers and a view of guest memory:
+A guest puts addresses into registers; the data channel carries the memory behind them as segments.  The row
+of the call (`hcall_abi.calls.CALLS`) says which memory belongs to it.  So a front end that has caught an
+h-call needs only the registers and access to guest memory:
 
     answer = channel.call(marshal(opcode, registers, memory))
     deliver(answer, memory)
 
-Nothing is judged here.  Memory that the guest does not have is left out, and the hypervisor
-blames the argument, as spec/protocol.md#memory says.
+This module checks no argument.  Memory that the guest does not have is left out.  Then the hypervisor blames
+the argument, as spec/protocol.md#memory says.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class GuestMemory(Protocol):
 
 
 class _Range(NamedTuple):
-    """Memory from `start` up to and without `end`, and what the call may do with it."""
+    """Memory from `start` up to and without `end`, and the access of the call to it."""
 
     start: int
     end: int
@@ -67,7 +67,7 @@ def marshal(opcode: int, registers: Sequence[int], memory: GuestMemory) -> Reque
 
 
 def deliver(answer: HReturn, memory: GuestMemory) -> None:
-    """Write into guest memory what a call wrote."""
+    """Copy the writes of a call into guest memory."""
     for address, data in answer.writes:
         memory.write(address, data)
 

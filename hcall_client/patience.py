@@ -1,7 +1,7 @@
-"""Timeouts that a pause of this process does not use up, and waiting for a server that has no place yet.
+"""Timeouts that do not count pauses of this process, and the wait for a place at a busy server.
 
-A client can be stopped and continued: by job control, a debugger, or a container that is frozen.  Its
-server may have answered meanwhile.  So a timeout counts next to nothing of a pause.
+A client can be stopped and continued: by job control, a debugger, or the freezer of a container.  Its
+server may have answered meanwhile.  So a timeout counts almost nothing of a pause.
 
 A server under a burst of clients makes some of them wait.  Three answers say that nothing has run and that
 the next attempt may succeed (spec/protocol.md#waiting).  A client repeats its attempt after these, and only
@@ -73,8 +73,13 @@ class Patience:
         return self.look(math.inf)
 
 
+def milliseconds(seconds: float | None) -> int | None:
+    """Return seconds in whole milliseconds, rounded up, for `poll`; None waits for ever."""
+    return None if seconds is None else int(seconds * 1000) + 1
+
+
 class Attempts:
-    """The attempts to open one session: which failures are worth another one, and when.
+    """The attempts to open one session: it decides whether another one follows, and when.
 
     A refusal is an answer.  Without a timeout nothing bounds the wait for a better one, so it is raised at
     once.  A full queue is no answer: it is waited for, as the kernel does for a blocking socket.
@@ -86,7 +91,7 @@ class Attempts:
         self._refused: Exception | None = None
 
     def pause_after(self, error: Exception) -> float:
-        """Return the seconds to wait before the next attempt; raise if there is to be none.
+        """Return the seconds to wait before the next attempt; raises if there is to be none.
 
         That is `error` itself, or TimeoutError where the queue was full to the end.  If the time is over in
         the middle of an attempt, the refusal before it says more than a timeout.

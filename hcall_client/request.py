@@ -1,8 +1,7 @@
 """An h-call before it is sent: registers, guest memory, and how to read the answer.
 
-Nobody writes the memory of a call by hand: `build` walks the call's row of the table
-(`hcall_abi.calls.CALLS`) and gives every buffer pages of its own in a made-up guest memory, so
-that each rule on alignment and page crossing is kept by construction.
+`build` makes the guest memory of a call from its row of the table (`hcall_abi.calls.CALLS`).  It gives every
+buffer pages of its own in a made-up memory.  So no buffer breaks a rule on alignment or page crossing.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _SUCCESS = frozenset({int(Status.H_SUCCESS)})
 
 
 class Authorization(NamedTuple):
-    """Whose objects are meant, and that consumer's password (empty: none is given)."""
+    """The consumer that a call names, and its password (empty: none is given)."""
 
     consumer: int
     password: bytes = b""
@@ -70,10 +69,10 @@ class Request(Generic[T]):
         return HCall(tag, self.opcode, self.registers, self.segments)
 
     def parse(self, answer: HReturn) -> T:
-        """Return the result that an answer stands for.
+        """Return the result in an answer.
 
-        Raises HcallError for a refusal, and PeerError for an answer that no honest server gives:
-        writes outside the call's output buffers above all.
+        Raises HcallError for a refusal, and PeerError for an answer that no honest server gives, such as
+        one with writes outside the call's output buffers.
         """
         for address, data in answer.writes:
             self._check_write(address, len(data))
@@ -89,7 +88,7 @@ class Request(Generic[T]):
         raise untrue(rules.ANSWER_WRITES, message)
 
     def _written(self, writes: Iterable[Write]) -> bytes:
-        """Return what was written from the start of the output buffer up to the first gap."""
+        """Return the bytes written from the start of the output buffer up to the first gap."""
         parts, end = [], self.output
         for address, data in sorted(writes):
             if address == end:

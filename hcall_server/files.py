@@ -1,7 +1,7 @@
 """Private files and folders that survive a power cut, and the check that they stay in place.
 
-Only this module writes such files.  It follows no symbolic link in the last component of a path: the
-target of a link belongs to somebody else, and its mode is not ours to change.
+Only this module writes such files.  It follows no symbolic link in the last component of a path: the target
+of a link may belong to another program, and a changed mode would harm it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _Stamp = tuple[int, int]
 
 
 class InPlace:
-    """A path that has to name, while the server runs, the file that the server opened under it.
+    """Checks that a path still names the file that the server opened under it.
 
-    Make it once the file is open, and keep the file open: else the system may give its inode number to
-    another file.  With `ours`, only this process may write the file: `written` notes the size and time
-    of an own write, and `trouble` compares them.  One stat a check; the file is never opened, because
-    closing it would drop the locks that this process holds on it.
+    Make it once the file is open, and keep the file open: otherwise the system may give its inode number to
+    another file.  With `ours`, only this process may write the file: `written` stores the size and time
+    of an own write, and `trouble` compares them.  A check costs one stat.  It never opens the file, because
+    closing it would release the locks that this process holds on it.
     """
 
     def __init__(self, path: Path, *, ours: bool = False) -> None:
@@ -38,12 +38,12 @@ class InPlace:
         self._stamp: _Stamp | None = _stamp(found)
 
     def lost(self) -> str | None:
-        """Return in words why the path no longer names the file, None where it does."""
+        """Return in words why the path no longer names the file, None if it does."""
         found = self._find()
         return found if isinstance(found, str) else None
 
     def trouble(self) -> str | None:
-        """Return the same, or that another program wrote the file: that stays true until the end."""
+        """Return the same, or that another program wrote the file: this finding is permanent."""
         found = self._find()
         if isinstance(found, str):
             return found
@@ -54,9 +54,9 @@ class InPlace:
         return f"{self._path} was written by another program" if self._spoiled else None
 
     def written(self) -> str | None:
-        """Note an own write, and return what `lost` returns.
+        """Store size and time of an own write; return the result of `lost`.
 
-        The size and time of a file that was written out of place are noted once it is back.
+        If the path does not name the file now, they are stored at the next check that finds it.
         """
         found = self._find()
         if isinstance(found, str):
@@ -66,7 +66,7 @@ class InPlace:
         return None
 
     def _find(self) -> os.stat_result | str:
-        """Look the path up: the file that was opened, or in words why it is not found."""
+        """Return the status of the opened file, or in words why the path does not name it."""
         try:
             found = self._path.lstat()
         except FileNotFoundError:
@@ -81,8 +81,8 @@ class InPlace:
 def replace_private(path: Path, content: bytes) -> None:
     """Make or replace the file `path` with mode 0600; durable on return.
 
-    The content goes to a second file, which then takes the name: after a power cut, or an OSError,
-    the file is the old one or the new one, whole.
+    The content goes to a second file, which is then renamed.  So after a power cut, or an OSError, the file
+    is the old one or the new one, whole.
     """
     new = path.with_name(f"{path.name}.new")
     try:
@@ -105,9 +105,9 @@ def refuse_link(path: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder of mode 0700, and those above it that are missing, durable on return.
 
-    The folders above get the usual mode.  A folder that is there stays as it is; OSError when anything
-    else has the name.  Each entry is made durable before the next one below it is made.  So a start that
-    was killed leaves at most one entry that is not durable: that of a folder which is still empty.
+    The folders above get the usual mode.  An existing folder stays as it is; OSError if the name belongs to
+    anything else.  Each entry is made durable before the next one below it is made.  So a killed start
+    leaves at most one entry that is not durable, and its folder is empty.
     """
     _make_parent(folder.parent)
     try:
@@ -121,7 +121,7 @@ def make_folder(folder: Path) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Give a folder that is there the mode 0700; a link is not followed, which is an OSError."""
+    """Give an existing folder the mode 0700; OSError if it is a link."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchmod(descriptor, PRIVATE)
@@ -137,22 +137,22 @@ def sync_folder(folder: Path) -> None:
         os.sync()
         return
     try:
-        os.fsync(descriptor)
+        _sync(descriptor, folder)
     finally:
         os.close(descriptor)
 
 
 def sync_file(path: Path) -> None:
-    """Make what was written to a file durable, by whichever process; OSError when that fails."""
+    """Make the content of a file durable, whichever process wrote it; OSError if that fails."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor, path)
     finally:
         os.close(descriptor)
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether a folder holds nothing."""
+    """Whether a folder is empty."""
     with os.scandir(folder) as entries:
         return next(entries, None) is None
 
@@ -179,12 +179,20 @@ def _sync_entry_of_another_start(folder: Path) -> None:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Write a file that is not there yet.  A link that somebody has put in its place is not followed."""
+    """Write a new file; OSError if the name exists, also as a link."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        _sync(file.fileno(), path)
+
+
+def _sync(descriptor: int, path: Path) -> None:
+    """Sync a file or folder; the OSError of a failure names it, which that of `os.fsync` does not."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

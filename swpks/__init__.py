@@ -6,9 +6,8 @@
     with swpks.BlockingChannel.connect("state/run/lpar1.sock") as channel:     # or a running server
         config = channel.call(swpks.get_config())
 
-Each name is loaded at its first use, so that `import swpks` costs nothing.  The modules behind them have
-more: `hcall_client` for whatever calls, `hcall_abi` for the tables of the contract, `hcall_server` for
-whatever serves.
+Each name is loaded at its first use, so `import swpks` is fast.  The packages behind them have more:
+`hcall_client` the clients, `hcall_abi` the tables of the contract, `hcall_server` the server.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Names of a package that load their modules at first use (PEP 562).
 
-`import swpks` must be quick.  A user of the blocking client does not pay for Trio, and a user of the
-client does not pay for the server.
+`import swpks` must be quick.  So the blocking client does not load Trio, and no client loads the server.
 """
 
 from __future__ import annotations

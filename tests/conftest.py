@@ -1,4 +1,4 @@
-"""What every test shares: the hypothesis profiles, and a fixture against measurements.
+"""What every test shares: hypothesis profiles, where temporary folders are, a fixture against measurements.
 
 `HYPOTHESIS_PROFILE=thorough make test PYTEST_ARGS=tests/abi/test_layout.py` looks much longer at one file.
 No profile has a deadline: a busy machine would fail it, and it would test the machine instead of the code.
@@ -11,10 +11,15 @@ import coverage
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.memory import in_memory
+
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", parent=settings.get_profile("ci"), max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+if memory := in_memory():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # where tmp_path is made
 
 
 @pytest.fixture

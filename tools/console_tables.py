@@ -32,7 +32,7 @@ def _call_of(row: AttributeRow) -> Opcode | None:
 
 
 def powers() -> Lines:
-    """What each power verb does in each state."""
+    """The effect of each power verb in each state."""
     for (power, event), found in TABLE.items():
         becomes = f"refused: `{found.rule.id}`" if isinstance(found, Objection) else found.value
         ipl = ", by an IPL" if found is Power.RUNNING else ""

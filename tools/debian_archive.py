@@ -5,16 +5,15 @@
     vmlinux, = kernels.files(image, ["boot/vmlinux-*"])
 
 Apt does the work: it checks the archive's signature with the keyring of this machine and each package
-against the signed index. Its lists, downloads and sources lie in the cache folder, so no root is needed,
-nothing of the machine changes, and no foreign architecture has to be added. The mirror is the one that this
-machine's own apt uses.
+against the signed index. Its lists, downloads and sources are in the cache folder. So it needs no root,
+changes nothing on the machine, and adds no foreign architecture. The mirror is the one that this machine's
+own apt uses.
 
 The cache is `$SWPKS_CACHE`, else `$XDG_CACHE_HOME/swpks`, else `~/.cache/swpks`; files in it are kept by
-package, version and `LAYOUT`. Files of an older layout are left alone, because an older checkout may be using
-them; the whole cache can be deleted at any time. A file has the permission bits that it has in its package,
-with these exceptions: the owner can always read and write it, and nobody else can write it. The bits setuid,
-setgid and sticky are never set. The index is asked for again after some hours; without a network the last
-one serves.
+package, version and `LAYOUT`. Files of an older layout are kept, because an older checkout may use them. The
+whole cache can be deleted at any time. A file has the permission bits of its package, with these exceptions:
+the owner can always read and write it, and no other user can write it. The bits setuid, setgid and sticky are
+never set. The index is fetched again after some hours; without a network the last one is used.
 A suite that can't be had is asked for once in a process, however many archives there are of it.
 """
 
@@ -46,12 +45,12 @@ PERMISSIONS = 0o755
 
 
 class Unavailable(Exception):
-    """The package can't be had here; the text says what was tried and what apt said."""
+    """The package is not available here; the text has the attempt and the error of apt."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package of an archive's index: what `Archive.files` takes out of it is kept by these three."""
+    """A package of an archive's index; name, version and architecture name its folder in the cache."""
 
     name: str
     version: str

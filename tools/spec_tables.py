@@ -164,7 +164,7 @@ def _refused(call: Opcode, policy: int) -> bool:
 
 
 def verdicts(group: str) -> str:
-    """What each policy bit does to each call of a group, asked of the decision itself."""
+    """The effect of each policy bit on each call of a group, by the authorisation decision itself."""
     calls = {"make": MAKERS, "use": USERS, "keys": KEY_USERS}[group]
     base = int(Policy.WRAPPINGKEY) if group == "keys" else 0
     lines = [["none", *(_effect(call, 0) for call in calls)]]
@@ -224,7 +224,7 @@ def levels() -> str:
 
 
 def errnos() -> str:
-    """What Linux makes of each status."""
+    """The errno of each status in Linux."""
     words = {number: f"-{errno.errorcode[-number]}" if number else "0" for number in ERRNO.values()}
     grouped: dict[str, list[str]] = {}
     for status, number in ERRNO.items():

@@ -1,6 +1,6 @@
 """Auth files: signed updates of secure-boot variables, made and taken apart (R-70).
 
-What is written to `/sys/firmware/secvar/vars/NAME/update`: 8 bytes of flags, then the payload.  A
+An auth file is written to `/sys/firmware/secvar/vars/NAME/update`: 8 bytes of flags, then the payload.  A
 signature may come from here or from any tool that makes a detached PKCS#7 over `to_sign`:
 
     contents = certificate_lists([certificate])

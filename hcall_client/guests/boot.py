@@ -4,7 +4,7 @@
         chain = await boot(channel)
 
 All three run on the partition's own processors, one after the other, so they share one session.
-What they do not share is a password: each makes its own (R-03, R-04).
+Each makes its own password (R-03, R-04).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hcall_client.guests.linux import LINUX_7_0, Driver
 
 S = TypeVar("S")
 Step = Callable[[S], Awaitable[object]]
-"""What a stage does before it locks: stores, reads, publishes."""
+"""The work of a stage before it locks: it stores, reads, publishes."""
 
 
 class BootedChain(NamedTuple):
@@ -38,12 +38,11 @@ async def boot(
     boot_loader: Step[BootLoader] | None = None,
     driver: Driver = LINUX_7_0,
 ) -> BootedChain:
-    """Boot a partition after an IPL and return what runs then.
+    """Boot a partition after an IPL and return its three stages.
 
-    `firmware` and `boot_loader` are what those stages do before they lock; by default firmware
-    stores SB_VERSION and the boot loader looks whether it is there.  Raises HcallError where a
-    stage is refused, for instance with H_IN_USE when there has been no IPL, and LinuxError where
-    the kernel's driver does not start.
+    `firmware` and `boot_loader` are the work of those stages before they lock.  By default firmware stores
+    SB_VERSION and the boot loader reads it.  Raises HcallError if a stage is refused, for instance with
+    H_IN_USE if there was no IPL.  Raises LinuxError if the kernel's driver does not start.
     """
     first = PartitionFirmware(channel)
     await (firmware or PartitionFirmware.store_sb_version)(first)

@@ -17,7 +17,7 @@ class BootLoader(Stage):
     consumer = Consumer.BOOT_LOADER
 
     async def dynamic_keys(self) -> bool:
-        """Say whether firmware tells that secure boot takes its keys from the keystore."""
+        """Return whether firmware's SB_VERSION says that secure-boot keys come from the keystore."""
         try:
             read = await self.read(SB_VERSION, owner=Consumer.FIRMWARE)
         except HcallError as error:

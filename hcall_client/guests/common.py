@@ -1,7 +1,7 @@
-"""What firmware and boot loader have in common: a stage of the boot that locks its objects.
+"""The common part of firmware and boot loader: a stage of the boot that locks its objects.
 
-An early stage reads and writes its objects, then sets a password that only it knows and hands
-over.  Whoever runs later meets the lock (R-03, R-04); at the next IPL it is gone.
+An early stage reads and writes its objects, then sets a password that only it knows, and starts the next
+stage.  Later stages can't use its objects without the password (R-03, R-04).  The next IPL unsets it.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Caller(Protocol):
 class Stage:
     """One stage of the boot acting as its consumer.
 
-    `entropy` returns that many random bytes; the password is made of it.  Every operation raises
-    HcallError where the keystore refuses it.
+    `entropy` returns the requested number of random bytes, for the password.  Every operation raises
+    HcallError if the keystore refuses it.
     """
 
     consumer: ClassVar[Consumer]
@@ -65,7 +65,7 @@ class Stage:
         return bool(self._authorization.password)
 
     async def lock(self) -> None:
-        """Set a random password of the greatest length; nobody else can act for it in this IPL."""
+        """Set a random password of the greatest length; no other stage knows it in this IPL."""
         size = (await self._channel.limits()).max_password_size
         self._authorization = await self._channel.call(set_password(self.consumer, self._entropy(size)))
 
@@ -98,10 +98,10 @@ class Stage:
         return found
 
     async def provide(self, label: bytes, data: bytes, policy: int = 0) -> bool:
-        """See to it that an object exists with this data and policy; say whether that took a write.
+        """Make sure that an object exists with this data and policy; return whether that took a write.
 
-        An IPL finds what the last one left, so an object that is right already is left alone, and
-        another is removed first: a write never overwrites (R-08).
+        Objects outlive an IPL.  So an object that is right already stays, and another one is removed
+        first, because a write never overwrites (R-08).
         """
         try:
             if await self.read(label) == (data, policy):
@@ -114,5 +114,5 @@ class Stage:
         return True
 
     async def publish_key(self, label: bytes, key: bytes, policy: int = 0) -> bool:
-        """See to it that a public key is there for all to read; only its owner can change it (R-11)."""
+        """Make sure that a public key exists; every consumer can read it, only its owner change it (R-11)."""
         return await self.provide(label, key, policy | Policy.WORLDREADABLE)

@@ -17,7 +17,7 @@ class PartitionFirmware(Stage):
     consumer = Consumer.FIRMWARE
 
     async def store_sb_version(self, version: bytes = DYNAMIC_KEYS) -> bool:
-        """See to it that SB_VERSION says that keys are dynamic; say whether that took a write.
+        """Make sure that SB_VERSION says that keys are dynamic; return whether that took a write.
 
         Boot loader and kernel read it without a password.
         """

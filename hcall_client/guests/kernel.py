@@ -1,9 +1,9 @@
 """The Linux kernel: consumer 3, behaving as its PLPKS driver does (spec/linux.md).
 
-The driver initialises with GET_CONFIG and a generated password of the greatest length, refuses
-some things before the hypervisor could, and after each change polls until it is durable.  What it
-reports are errno values (`LinuxError`).  A new kernel started by kexec gets the password through
-the device tree; without that it meets H_IN_USE and goes on without one (R-06).
+The driver initialises with GET_CONFIG and a generated password of the greatest length.  It refuses some
+requests itself, without an h-call.  After each change it polls until the change is durable.  It reports
+errno values (`LinuxError`).  A kernel that kexec starts gets the password through the device tree.  Without
+that, GEN_PASSWORD answers H_IN_USE, and the kernel goes on without a password (R-06).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _STATIC_KEYS = (errno.ENOENT, errno.EPERM)
 
 
 class KexecHandover:
-    """What one kernel leaves to the next in the flattened device tree: properties of /chosen."""
+    """The data that one kernel passes to the next in the flattened device tree: properties of /chosen."""
 
     def __init__(self, chosen: dict[str, bytes]) -> None:
         self.chosen = chosen
@@ -82,7 +82,7 @@ class Name(NamedTuple):
 class LinuxKernel:
     """A running kernel's keystore driver.
 
-    `driver` chooses the version whose habits it has; `messages` is what it has logged.
+    `driver` is the version of the driver to emulate; `messages` are its log lines.
     """
 
     def __init__(self, channel: Caller, driver: Driver = LINUX_7_0) -> None:
@@ -178,7 +178,7 @@ class LinuxKernel:
         return KexecHandover({PASSWORD_PROPERTY: password} if file and password else {})
 
     def _label(self, name: Name, *, invalid: bool = False) -> bytes:
-        """Return the label, or refuse what the driver refuses itself."""
+        """Return the label of a name; LinuxError for one that the driver refuses itself."""
         size = len(name.name.encode() if isinstance(name.name, str) else name.name)
         if invalid or not 0 < size <= MAX_NAME_SIZE:
             raise LinuxError(-errno.EINVAL, "the driver's own checks")

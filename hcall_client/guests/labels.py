@@ -32,7 +32,7 @@ def os_label(component: str | bytes, name: str | bytes, os: int = OS_LINUX) -> b
     """Return the label of an operating system's object.
 
     `component` has at most 8 bytes and may be empty, as it is for secure-boot variables.
-    ValueError for what the header has no room for.
+    ValueError for a component that does not fit into the header.
     """
     prefix = _bytes(component)
     if len(prefix) > COMPONENT_SIZE or not 0 <= os <= 0xFF:

@@ -1,6 +1,6 @@
 """The protected anchor card: the component of a managed system that keeps the PKS root key.
 
-It is a file of its own folder, and this module is the only one that touches it.  Layout and checks:
+It is a file in a folder of its own, and only this module reads and writes it.  Layout and checks:
 spec/sealed.md#anchor-card.
 """
 
@@ -79,7 +79,7 @@ class AnchorCard:
     def moved(self) -> str | None:
         """Return in words why the next start would not find this card's identity; None where it would.
 
-        It costs one stat.  A card in another file, or with another time, is read: a copy is as good.
+        It costs one stat.  If the file or its time is another, the card is read: an equal copy is accepted.
         """
         trouble = self._place.trouble() if self._place else None
         if trouble is None:
@@ -103,7 +103,7 @@ class AnchorCard:
             raise self._damaged(f"can't be read: {error.strerror}") from None
 
     def _hold(self, identity: SystemIdentity) -> None:
-        """Remember what the card has, so that its loss is noticed."""
+        """Store the identity on the card and the place of its file, so that `moved` can compare them."""
         self._place, self._held = InPlace(self._file, ours=True), identity
 
     def _refuse_links(self) -> None:

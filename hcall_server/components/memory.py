@@ -17,9 +17,9 @@ class MemoryCard:
         return f"MemoryCard({self.held!r})"
 
     def read(self) -> SystemIdentity | None:
-        """Return what the card holds, None when it is new."""
+        """Return the identity on the card, None if it is new."""
         return self.held
 
     def write(self, identity: SystemIdentity) -> None:
-        """Replace what the card holds."""
+        """Replace the identity on the card."""
         self.held = identity

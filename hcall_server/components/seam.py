@@ -12,13 +12,13 @@ class RootKeyComponent(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call the component."""
+        """The name of the component in messages."""
 
     def read(self) -> SystemIdentity | None:
-        """Return what the component holds, None when it is new; raises when it is damaged."""
+        """Return the identity in the component, None if it is new; StorageError if it is damaged."""
 
     def write(self, identity: SystemIdentity) -> None:
-        """Replace what the component holds; durable on return."""
+        """Replace the identity in the component; durable on return."""
 
 
 class Components(NamedTuple):

@@ -24,6 +24,7 @@ from hcall_abi.control_bodies import Body
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import console as rules
 from hcall_server.control_channel import openapi
+from hcall_server.control_channel.loading import loaded
 from hcall_server.control_channel.problems import ProblemError, explained_error, problem_of
 from hcall_server.control_channel.verbs import PERFORMED, Answer, Call, Reply, Text
 from hcall_server.machine.logs import Log, explained
@@ -52,6 +53,7 @@ class _Path:
     def __init__(self, machine: Machine, verbs: Mapping[str, Verb]) -> None:
         self._machine = machine
         self._verbs = verbs
+        self._loaded: set[str] = set()
         self._decoders = {
             method: msgspec.json.Decoder(verb.body) for method, verb in verbs.items() if verb.body
         }
@@ -73,8 +75,9 @@ class _Path:
             raise OperatorError(rules.NAME_EXISTS, f"there is no partition {name!r}")
         body = await self._body(request, verb)
         perform, load = PERFORMED[verb.operation]
-        if load:
-            await trio.to_thread.run_sync(load)
+        if load and verb.operation not in self._loaded:
+            await loaded(load, self._machine.reserve)
+            self._loaded.add(verb.operation)
         answer = perform(Call(self._machine, name, body))
         return _response(verb, await answer if isinstance(answer, Awaitable) else answer)
 

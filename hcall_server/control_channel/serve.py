@@ -17,11 +17,11 @@ import trio
 from trio.lowlevel import wait_readable
 
 from hcall_abi.scarcity import scarcity_of
-from hcall_server.control_channel.loading import beside_the_loop
-from hcall_server.control_channel.reserve import Reserve
+from hcall_server.control_channel.loading import loaded
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
 from hcall_server.machine.noise import CONTROL, PeerLog
+from hcall_server.machine.reserve import Reserve
 
 if TYPE_CHECKING:
     from hcall_server.control_channel.http import Http
@@ -61,37 +61,35 @@ async def serve_control(
     listen_socket.setblocking(False)
     failed = ""
     log = PeerLog(machine.noise.of(CONTROL), _log)
-    with closing(Reserve()) as reserve:
+    with closing(machine.reserve) as reserve:
         task_status.started()
         while True:
             reserve.refill()
             await wait_readable(listen_socket)
-            reserve.give_up()  # the import opens one file at a time
             try:
-                # A thread, so that the data channel goes on meanwhile.
-                http = await trio.to_thread.run_sync(_load, machine)
+                http = await loaded(lambda: _load(machine), reserve)
             except Exception as error:
                 before, failed = failed, repr(error)
                 if failed != before:  # without a descriptor it fails ten times a second
                     log.error("control.not_loaded", **_reason(error))
-                await _turn_away(listen_socket, error)
+                await _turn_away(listen_socket, reserve, error)
             else:
                 await _ControlListener(listen_socket, http, reserve, log).run()
 
 
 def _load(machine: Machine) -> Http:
     """Import the stack; runs in a thread."""
-    with beside_the_loop():
-        from hcall_server.control_channel.app import make_app
-        from hcall_server.control_channel.http import Http
+    from hcall_server.control_channel.app import make_app
+    from hcall_server.control_channel.http import Http
+
     return Http(make_app(machine))
 
 
-async def _turn_away(listen_socket: socket.socket, error: Exception) -> None:
+async def _turn_away(listen_socket: socket.socket, reserve: Reserve, error: Exception) -> None:
     """Answer the connection that waits with a problem, without the HTTP stack.  The next one tries again."""
     answer = _answer(error)
     try:
-        accepted, _ = listen_socket.accept()
+        accepted = reserve.accept(listen_socket)
     except OSError:
         await trio.sleep(RETRY_SECONDS)  # the connection still waits: without a pause this would spin
         return
@@ -143,20 +141,15 @@ class _ControlListener:
 
     async def _next(self) -> trio.SocketStream:
         """Return the next connection; one that is gone before it is accepted does not count."""
-        logged = given_up = False
+        logged = False
         while True:
-            if not given_up:  # else at once: a guest would take the descriptor during a wait
-                await wait_readable(self._socket)
-            given_up = False
+            await wait_readable(self._socket)
             try:
-                accepted, _ = self._socket.accept()
+                accepted = self._reserve.accept(self._socket)
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:
                 # Most likely too many open files: the data channel has them, and gives some back.
-                given_up = self._reserve.give_up()
-                if given_up:
-                    continue
                 if not logged:  # ten lines a second would say nothing more
                     logged = True
                     self._log.warning("control.not_accepted", **_reason(error))

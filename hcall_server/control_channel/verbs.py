@@ -23,7 +23,6 @@ from hcall_abi.control_bodies import (
     WritebackView,
 )
 from hcall_abi.faults import NvramFault, busy_fault
-from hcall_server.control_channel.loading import beside_the_loop
 from hcall_server.control_channel.views import health_view, partition_view, system_view, writeback_view
 from hcall_server.machine.machine import Machine
 
@@ -134,8 +133,7 @@ def show_metrics(call: Call) -> Text:
 
 def load_metrics() -> None:
     """Import Prometheus' library; in a thread, so that the data channel goes on meanwhile."""
-    with beside_the_loop():
-        import hcall_server.control_channel.metrics  # noqa: F401
+    import hcall_server.control_channel.metrics  # noqa: F401
 
 
 def _shown(machine: Machine, name: str) -> PartitionView:
@@ -143,7 +141,7 @@ def _shown(machine: Machine, name: str) -> PartitionView:
 
 
 class Performed(NamedTuple):
-    """How a verb is performed; `load` imports what `perform` needs, in a thread."""
+    """How a verb is performed; `load` imports what `perform` needs, in a thread and once."""
 
     perform: Callable[[Call], Answer | Awaitable[Answer]]
     load: Callable[[], object] | None = None

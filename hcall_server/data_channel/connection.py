@@ -1,12 +1,12 @@
-"""One connection of the data channel: a stream, a conversation, and what keeps time with them.
+"""One connection of the data channel: a stream and a conversation.
 
-One task serves a connection.  It wakes up once for whatever a receive brings, lets the conversation run
-every whole call in it, and answers with one send; no task, lock, channel or timeout is made per call.
-The reaper (`hcall_server.data_channel.reaper`) watches the deadlines from outside.
+One task serves a connection.  It wakes once for each receive, runs every whole call of it in the
+conversation, and answers with one send.  It makes no task, lock, channel or timeout for a call.  The reaper
+(`hcall_server.data_channel.reaper`) checks the deadlines in a task of its own.
 
-Memory of a connection (spec/protocol.md#sessions): received, one unfinished frame of at most
-header + `MAX_BODY` and one receive of `RECEIVE_SIZE`; to be sent, `FLUSH_SIZE` plus one answer of
-at most `MAX_BODY`.  That is under 1 MiB, and while an answer is being sent nothing is received.
+Memory of a connection (spec/protocol.md#sessions).  Received: one unfinished frame of at most header +
+`MAX_BODY`, and one receive of `RECEIVE_SIZE`.  To be sent: `FLUSH_SIZE` plus one answer of at most
+`MAX_BODY`.  That is under 1 MiB.  While the task sends an answer, it receives nothing.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 async def serve_stream(
     machine: Machine, stream: Stream, partition: Partition | None, *, demand_proof: bool
 ) -> None:
-    """Serve one connection to its end, whatever the peer does.
+    """Serve one connection to its end; no input of the peer raises.
 
-    `partition` is the one whose private listener the connection came in by, None for a listener
-    of all partitions; `demand_proof` is for listeners that anybody may reach.  The connection waits for no
-    place of an entrance.
+    `partition` is the one whose private listener accepted the connection, None for a listener of all
+    partitions.  `demand_proof` is for listeners that other users can reach.  The connection needs no place of
+    an entrance.
     """
     await Connection(machine, stream, Door(partition, demand_proof)).run()
 
 
 class Connection:
-    """A connection and where it stands; its `link` is what the rest of the machine sees of it.
+    """A connection; the rest of the machine sees its `link`.
 
-    It has its place of the entrance from the moment it is made.  So `run` has to follow, in a task.
+    It takes its place of the entrance when it is made.  So `run` has to follow, in a task.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Connection:
             self._counters.lost += 1
             self._log_scarcity(errors)
         except* Exception:
-            # A bug of ours: it ends this connection, with a trace in the log, and no other.
+            # A bug of ours must end only this connection, with a trace in the log.
             self._counters.crashed += 1
             self._conversation.log.error("connection.crashed", exc_info=True)
         finally:
@@ -94,7 +94,7 @@ class Connection:
             await trio.aclose_forcefully(self._stream)
 
     def _log_scarcity(self, errors: ExceptionGroup[ScarcityError]) -> None:
-        """Log why the host could not serve this connection.  It is no bug, and the next one may be served."""
+        """Log the shortage that ended this connection.  It is no bug, so there is no trace."""
         for error in errors.exceptions:
             if isinstance(error, ScarcityError):
                 self._conversation.log.error("connection.failed", **logs.explained(error))
@@ -174,7 +174,7 @@ class Connection:
         link.progress += 1
 
     async def _say_goodbye(self) -> None:
-        """Send GOODBYE where this end ends the session, as far as the peer takes it in short time."""
+        """Send the GOODBYE of this end, if it owes one and the peer reads it soon enough."""
         goodbye = self._conversation.farewell
         if goodbye is None:
             return
@@ -187,7 +187,7 @@ class Connection:
             await self._stream.send_all(bytes(rest) + frame)
 
     def _unsent(self) -> bytes | memoryview | None:
-        """Return what has to go out before the next frame; None when the stream is torn inside a frame."""
+        """Return the unsent rest of a frame, which must precede a GOODBYE; None if it is not known."""
         if not self.link.sending:
             return b""
         return self._stream.unsent if isinstance(self._stream, SocketStream) else None

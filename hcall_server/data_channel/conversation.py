@@ -143,9 +143,9 @@ class ServerConversation:
         return self._session.send(goodbye)
 
     def end_batch(self) -> None:
-        """Hand over what the calls have changed: `turn` does it before their answers leave.
+        """Report the changes of the calls to the machine; `turn` does it before their answers leave.
 
-        The connection does it once more at its end, for calls that no answer followed.
+        The connection does it again at its end, for calls whose answers were not sent.
         """
         if self._link.partition is not None:
             self._machine.after_calls(self._link.partition, self.log.log)
@@ -153,7 +153,7 @@ class ServerConversation:
     def _alive(self) -> bool:
         """Whether calls may run and be answered: the machine has not ended the session or begun an IPL.
 
-        This is asked after each wait of the connection.  All else that ends a session happens in `receive`.
+        Check it after each wait of the connection.  All other ends of a session happen in `receive`.
         """
         link = self._link
         if link.ending is not None:

@@ -1,15 +1,14 @@
-"""Accepting connections: one small task a listening socket.
+"""Accepts connections, with one task for each listening socket.
 
-A partition's own socket is made when it is powered on and removed when it is powered off.  Sockets
-that a service manager passed stay open for as long as the server runs; a powered-off partition then
-answers OPEN with status 3.
+A partition's own socket is made when it is powered on and removed when it is powered off.  A socket that a
+service manager passed stays open while the server runs.  There, a powered-off partition answers OPEN with
+status 3.
 """
 
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack, closing, suppress
-from os.path import samestat
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +21,7 @@ from hcall_server.data_channel.connection import Connection
 from hcall_server.data_channel.lane import Lane
 from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.reaper import reap
-from hcall_server.data_channel.sockets import bound_path, listen_unix, remove_quietly
+from hcall_server.data_channel.sockets import SocketFile, bound_path, listen_unix, remove_quietly
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine import logs
 from hcall_server.machine.noise import PeerLog
@@ -33,26 +32,26 @@ if TYPE_CHECKING:
     from hcall_server.platform.partition import Partition
 
 PAUSE = 0.1
-"""Seconds to wait when the system gives no more descriptors."""
+"""Seconds to wait if the system has no free descriptor."""
 
 _log = logs.Log()
 
 
 class KeyFiles(Protocol):
-    """Where access keys are left for clients; raises SwpksError where that is impossible."""
+    """The place where clients find access keys; raises SwpksError if it can't be used."""
 
     def publish(self, name: str, key: bytes) -> None:
-        """Leave the key of the partition `name`."""
+        """Write the key of the partition `name`."""
 
     def known(self, name: str) -> bytes | None:
-        """Return the key that was left for a partition, None where there is none."""
+        """Return the key that was written for a partition, None if there is none."""
 
 
 class Listeners:
     """The listening sockets of a server; the `Transport` of its machine.
 
-    `folder` is where private sockets are made, `keys` where access keys are left for clients.  A socket
-    that exists before `run` is served from `run` on.
+    `folder` is the folder of private sockets, `keys` the place of access keys for clients.  A socket that
+    exists before `run` is served from `run` on.
     """
 
     def __init__(self, folder: Path, keys: KeyFiles) -> None:
@@ -65,7 +64,7 @@ class Listeners:
         self._closed = False
 
     def publish_key(self, partition: Partition) -> None:
-        """Leave a partition's access key where its clients find it; a stand-in has none."""
+        """Write a partition's access key for its clients; a partition without a key is left out."""
         if partition.access_key:
             self._keys.publish(partition.name, partition.access_key)
 
@@ -106,8 +105,8 @@ class Listeners:
     def open(self, partition: Partition) -> None:
         """Make a partition's private socket and serve it; a passed socket takes its place.
 
-        OperatorError once the server stops, and where the socket can't be made; ScarcityError where the
-        host gives too little for it.
+        OperatorError once the server stops, and if the socket can't be made; ScarcityError if the host
+        lacks a resource for it.
         """
         if self._closed:
             raise OperatorError(rules.STOP_SOCKETS, f"{partition.name} cannot be reached: the server stops")
@@ -165,20 +164,13 @@ class _Listener:
     ) -> None:
         self._socket = listening
         self._partition = partition
-        self._path = path
-        self._made = path.lstat() if path else None
+        self._file = SocketFile(path) if path else None
         self._scope = trio.CancelScope()
 
     def remove(self) -> None:
-        """Remove the socket that was made at `path`; call it before `stop`.
-
-        Another socket there stays: the state was moved away, and another server serves a new one.
-        """
-        if self._path is None or self._made is None:
-            return
-        with suppress(OSError):
-            if samestat(self._path.lstat(), self._made):
-                self._path.unlink()
+        """Remove the socket that was made at `path`; call it before `stop`."""
+        if self._file:
+            self._file.remove()
 
     def stop(self) -> None:
         """Accept no more, and close the socket."""
@@ -197,9 +189,10 @@ class _Listener:
         entrance, door = Entrance(machine.limits.max_unopened), self._door()
         log = PeerLog(machine.noise.of(door.source), _log)
         with self._scope:
-            while not self._is_closed():  # it may be, before this task has begun
+            while not self._is_closed():  # `stop` may come before this task has begun
                 await wait_readable(self._socket)
                 await entrance.wait_place()
+                await machine.reserve.wait_whole()
                 try:
                     accepted, _ = self._socket.accept()
                 except (BlockingIOError, ConnectionError):
@@ -213,7 +206,7 @@ class _Listener:
                 if accepted.family != socket.AF_UNIX and not _tuned(accepted):
                     accepted.close()
                     continue
-                # The connection has its place from here on, before its task runs.
+                # Make the connection here and not in its task: it must take its place before the next accept.
                 connection = Connection(machine, SocketStream(accepted), door, entrance, lane)
                 nursery.start_soon(connection.run)
 
@@ -223,7 +216,7 @@ class _Listener:
 
 
 def _address(listening: socket.socket) -> str:
-    """Return where a socket listens, as the log names it; "closed" if it does no more."""
+    """Return the address of a listening socket, for the log; "closed" if it is closed."""
     try:
         address = listening.getsockname()
     except OSError:
@@ -232,7 +225,7 @@ def _address(listening: socket.socket) -> str:
 
 
 def _tuned(accepted: socket.socket) -> bool:
-    """Set a TCP connection up for small frames; False when it is gone already."""
+    """Set the options of a TCP connection for small frames; False if it has ended already."""
     try:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -269,7 +262,7 @@ def assign(
 
 
 def _owner(name: str, partitions: set[str], alone: str | None) -> str | None:
-    """Return whose socket a name means: a partition, "control" or "tcp"; None if it means none of them.
+    """Return the owner of a socket's name: a partition, "control" or "tcp"; None if the name fits none.
 
     These are tried in order: the name itself; without ".socket", which a unit's name ends in; without
     "swpks-" before it.  No name, and the unit of the service itself (`swpks.socket`), mean the partition

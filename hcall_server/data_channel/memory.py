@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class MemoryTransport:
     """The transport of a machine without sockets.
 
-    `connect` works while `run` does, and finds partitions that are powered off as well: they refuse
-    the OPEN, as a listener of all partitions would have it.
+    `connect` works while `run` does.  A connection to a powered-off partition is accepted, and its OPEN is
+    refused, as at a listener of all partitions.
     """
 
     def __init__(self) -> None:
@@ -52,10 +52,10 @@ class MemoryTransport:
         """Do nothing."""
 
     def publish_key(self, partition: Partition) -> None:
-        """Do nothing: clients in this process ask the partition."""
+        """Do nothing: clients in this process read the key of the partition."""
 
     def known_key(self, name: str) -> bytes | None:
-        """Return None: nobody has a key of an earlier release."""
+        """Return None: there are no clients of an earlier release."""
         return None
 
     def connect(self, name: str | None, *, demand_proof: bool = False) -> trio.abc.Stream:
@@ -65,7 +65,7 @@ class MemoryTransport:
         return ours
 
     def serve(self, stream: trio.abc.Stream, name: str | None, *, demand_proof: bool = False) -> None:
-        """Serve a connected stream, as if it had come in by the listener of partition `name` (None: of all).
+        """Serve a connected stream, as if the listener of partition `name` (None: of all) had accepted it.
 
         It waits while all places of that listener are taken.  RuntimeError where the machine does not run.
         """

@@ -1,7 +1,7 @@
-"""Who may open a session: the rules of OPEN, without I/O (spec/protocol.md#open).
+"""The rules of OPEN, without I/O (spec/protocol.md#open).
 
-The order of checks: version, partition, proof, power, number of sessions.  A private Unix socket
-is itself the proof; where a proof is given it has to be right all the same.
+The order of checks: version, partition, proof, power, number of sessions.  At a private Unix socket no
+proof is needed.  If a client sends one there, it has to be right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Door(NamedTuple):
-    """Where a connection came in: the one partition served there (None: all), and if it must prove itself.
+    """The listener of a connection: its partition (None: all), and whether it demands a proof.
 
     `listener` names the listening socket of all partitions, for the log.
     """
@@ -103,5 +103,5 @@ def _wanted(number: int, door: Door, system: ManagedSystem) -> Partition | None:
 def _proven(frame: Open, door: Door, nonce: bytes, key: bytes) -> bool:
     if frame.proof_kind != ProofKind.HMAC_SHA256:
         return not door.demand_proof
-    # Without a key nothing is proven: HMAC under an empty key is anybody's to make.
+    # Without a key no proof is right: every client can make an HMAC under an empty key.
     return bool(key) and proofs_equal(frame.proof, client_proof(key, nonce, frame.nonce, frame.partition))

@@ -1,15 +1,15 @@
 """One task that ends connections past their deadline, so that no call has to set a timer.
 
-It looks around a few times within the shortest deadline, compares each connection's progress with
-what it saw last, and ends those that stood still for too long.  So a deadline is met to within one
-look, a second at most.
+It sweeps all connections ten times within the shortest deadline.  A sweep compares each connection's
+progress with that of the last sweep, and ends those without progress for too long.  So an end comes at most
+one interval late, which is a second or less.
 
-A pause of the server is no fault of its peers.  The clock counts next to nothing of it
-(`hcall_server.machine.awake`).  Besides, deadlines start again at the first look after a pause: what a peer
-sent meanwhile may still wait to be read.  A connection gets this once until it has made progress.  Else a
-guest that holds up the loop again and again would keep every other connection open.
+A pause of the server is no fault of its peers.  The clock counts almost nothing of it
+(`hcall_server.machine.awake`).  Besides, all deadlines start again at the first sweep after a pause: bytes
+that a peer sent meanwhile may still be unread.  A connection gets this only once until it makes progress.
+Otherwise a guest that blocks the loop again and again would keep every idle connection open.
 
-The same task sums up the lines that were left out of the log.
+The same task logs the counts of left-out log lines.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from hcall_server.machine.sessions import Link, Sessions
 
 LONGEST_PAUSE = 1.0
-"""Seconds between two looks at most."""
+"""Most seconds between two sweeps."""
 
 
 def pause(limits: Limits) -> float:
-    """Return the seconds between two looks: a tenth of the shortest deadline, a second at most."""
+    """Return the seconds between two sweeps: a tenth of the shortest deadline, a second at most."""
     deadlines = (limits.open_seconds, limits.send_seconds, limits.idle_seconds or limits.open_seconds)
     return min(LONGEST_PAUSE, min(deadlines) / 10)
 
@@ -60,19 +60,20 @@ def start_again(sessions: Sessions, now: float) -> None:
 
 
 def sweep(sessions: Sessions, limits: Limits, now: float) -> None:
-    """Look at every connection once."""
+    """Check the deadline of every connection once."""
     for link in sessions:
         unopened = link in sessions.unopened
         if link.mark != link.progress:
             link.mark, link.since = link.progress, now
-            link.forgiven = link.forgiven and unopened  # who dribbles bytes is not forgiven twice
+            # Before OPEN, single bytes are no reason to start the deadline a second time.
+            link.forgiven = link.forgiven and unopened
         end_if_late(link, unopened, limits, now)
         if link.entrance is not None and link.entrance.crowded:
             make_room(sessions, link, limits, now)
 
 
 def end_if_late(link: Link, unopened: bool, limits: Limits, now: float) -> None:
-    """End a connection whose deadline is over."""
+    """End a connection if its deadline is over."""
     still = now - link.since
     if unopened and now - link.accepted_at >= limits.open_seconds:
         link.end(GoodbyeReason.IDLE_TOO_LONG, f"no session within {limits.open_seconds:g} s")
@@ -83,6 +84,6 @@ def end_if_late(link: Link, unopened: bool, limits: Limits, now: float) -> None:
 
 
 def make_room(sessions: Sessions, link: Link, limits: Limits, now: float) -> None:
-    """End a connection that has had its time at a crowded entrance, so that the next one gets its place."""
+    """End a connection that has held its place at a crowded entrance for long enough."""
     if now - link.accepted_at >= limits.grace_seconds:
         sessions.displace(link)

@@ -1,7 +1,7 @@
-"""Log lines of refused h-calls, of which a hostile guest must not be able to make as many as it likes.
+"""Log lines of refused h-calls, bounded because a hostile guest can cause refusals without end.
 
-The bound is that of the partition (`hcall_server.machine.noise`).  A sort is an h-call and a rule, so that
-one refusal which repeats hides no other.
+The bound is that of the partition (`hcall_server.machine.noise`).  A sort is an h-call and a rule, so a
+refusal that repeats hides no other.
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ def log_refusal(log: PeerLog, refusal: Refusal, opcode: int) -> None:
 
 
 def call_name(opcode: int) -> str:
-    """Return the name of an h-call, or its number in hex where it has none here."""
+    """Return the name of an h-call, or its number in hex if it is unknown."""
     return _NAMES.get(opcode) or f"0x{opcode:X}"

@@ -1,6 +1,6 @@
-"""Listening sockets: private Unix sockets, TCP, and those that a service manager hands over.
+"""Listening sockets: private Unix sockets, TCP, and those that a service manager passes.
 
-Nothing here needs Trio; `hcall_server.data_channel.listeners` accepts from what is made here.
+This module does not use Trio.  `hcall_server.data_channel.listeners` accepts connections from its sockets.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 import socket
 import stat
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from os.path import samestat
 from pathlib import Path
 
 from hcall_abi.bounds import LONGEST_SOCKET_PATH
@@ -34,9 +35,9 @@ _log = logs.Log()
 def listen_unix(path: Path) -> socket.socket:
     """Return a listening socket at `path`, mode 0600 from the first moment.
 
-    What an earlier server left there is removed: the caller holds the lock of the state, so nobody
-    serves it.  Raises OperatorError for a path that is too long or taken by something else, and
-    ScarcityError if the host gives too little.  After an error there is no socket at the path.
+    A socket of an earlier server is removed: the caller holds the lock of the state, so no server uses it.
+    Raises OperatorError for a path that is too long or taken by another file, and ScarcityError if the host
+    lacks a resource.  After an error there is no socket at the path.
     """
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise OperatorError(
@@ -69,10 +70,27 @@ def _bind_private(listener: socket.socket, path: Path) -> None:
         os.umask(before)
 
 
-def remove_quietly(path: Path) -> None:
-    """Remove a socket that has no listener any more; one that cannot be removed is logged.
+class SocketFile:
+    """The file of a socket that was made here: removed at the end, unless another one is there by then."""
 
-    It does no harm: a connection to it is refused, and the next `listen_unix` removes it.
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._made = path.lstat()
+
+    def remove(self) -> None:
+        """Remove the file; call it before the socket is closed, because then its inode can be used again.
+
+        Another socket there stays: the state was moved away, and another server serves a new one.
+        """
+        with suppress(OSError):
+            if samestat(self._path.lstat(), self._made):
+                self._path.unlink()
+
+
+def remove_quietly(path: Path) -> None:
+    """Remove a socket that has no listener any more; log it if that fails.
+
+    A socket that stays is harmless: connections to it are refused, and the next `listen_unix` removes it.
     """
     try:
         path.unlink(missing_ok=True)
@@ -81,7 +99,7 @@ def remove_quietly(path: Path) -> None:
 
 
 def remove_stale(path: Path) -> None:
-    """Remove a socket of a server that is gone; OperatorError when something else is there."""
+    """Remove a socket of a server that has ended; OperatorError if the path is another kind of file."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -92,7 +110,7 @@ def remove_stale(path: Path) -> None:
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
-    """Return a listening TCP socket; port 0 takes a free one.  OperatorError when it can't be had."""
+    """Return a listening TCP socket; port 0 takes a free one.  OperatorError if it can't be made."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
@@ -109,9 +127,9 @@ def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[s
     """Return the listening sockets that a service manager passed to this process, with their names.
 
     `environment` holds LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds); an unnamed one is
-    called "".  Raises OperatorError for a descriptor that was not passed, or is no listening stream socket
-    of TCP or with a path.  Call it before anything is opened: a count that is too large would name files
-    of this process.
+    called "".  Raises OperatorError for a descriptor that was not passed, and for one that is no listening
+    stream socket of TCP or with a path.  Call it before this process opens a file: a count that is too large
+    would otherwise name that file.
     """
     if environment.get("LISTEN_PID") != str(process):
         return []
@@ -136,7 +154,7 @@ def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[s
 def _adopt(descriptor: int) -> socket.socket:
     """Return the listening socket behind a descriptor, no longer inherited by children."""
     try:
-        if not os.get_inheritable(descriptor):  # opened by this process: exec has closed all such ones
+        if not os.get_inheritable(descriptor):  # exec closed all of these, so this process opened it
             message = f"descriptor {descriptor} was not passed to this process"
             raise OperatorError(rules.SOCKET_PASSED, message)
         passed = socket.socket(fileno=descriptor)
@@ -193,5 +211,5 @@ def check_place(folder: Path, owner: str, passed: socket.socket) -> None:
 def _is_same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
-    except OSError:  # one of them is gone
+    except OSError:  # one of them does not exist any more
         return False

@@ -1,8 +1,8 @@
 """A stream over a plain non-blocking socket, for the data channel's hot path.
 
 Trio's own SocketStream takes a lock, checks a closed flag and passes a checkpoint on each
-operation.  One task owns each connection here, so none of that is needed: `recv` and `send` are
-called directly and the task waits only when the kernel says that it has to.
+operation.  Here one task owns each connection, so none of that is needed.  The task calls `recv` and `send`
+directly, and waits only if the kernel returns EAGAIN.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class SocketStream(Stream):
         self._send = sock.send
         self._drained = True
         self.unsent: bytes | memoryview = b""
-        """What a `send_all` that was cancelled did not send: the rest of some frame."""
+        """The bytes that a cancelled `send_all` did not send: the rest of some frame."""
 
     def __repr__(self) -> str:
         return f"SocketStream({self._socket.fileno()})"
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return what has arrived, at most `max_bytes`; b"" at the end of the stream."""
+        """Return the received bytes, at most `max_bytes`; b"" at the end of the stream."""
         size = max_bytes or RECEIVE_SIZE
         while True:
             try:
@@ -53,7 +53,7 @@ class SocketStream(Stream):
                 continue
             except OSError as error:
                 raise _broken(error) from error
-            # A short read emptied the socket, so that trying at once again would only cost a call.
+            # A short read emptied the socket, so another try at once would be a wasted system call.
             self._drained = len(data) < size
             return data
 
@@ -118,5 +118,5 @@ class SocketStream(Stream):
 
 
 def _broken(error: OSError) -> trio.BrokenResourceError:
-    """Return Trio's name for a connection that is gone."""
+    """Return Trio's error for a broken connection."""
     return trio.BrokenResourceError(f"the connection is gone: {error.strerror}")

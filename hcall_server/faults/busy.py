@@ -1,7 +1,7 @@
 """Busy answers on demand, before the h-calls of one partition (R-75, spec/faults.md#busy-answers).
 
-Nothing is ever busy on its own.  Only a partition with a plan gets its calls through `BusyCalls`, so
-that a plan that is not there costs nothing.
+Without a plan no call is ever busy.  Only a partition with a plan gets its calls through `BusyCalls`, so
+other partitions pay nothing for it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class BusyCalls:
         return parts
 
     def execute(self, call: HCall) -> HReturn:
-        """Run one call, unless the plan has it busy, and return its answer."""
+        """Run one call, or answer "busy" if the plan says so; return the answer."""
         keystore = self._partition.keystore
         if keystore is None or not self._partition.running or not self._may_be_busy(keystore, call):
             return self._inner.execute(call)
@@ -98,9 +98,9 @@ class BusyCalls:
 
 
 def _outputs(keystore: Keystore, call: HCall) -> tuple[int, ...]:
-    """Return the output registers of a busy answer: its token, for a call that goes on with one.
+    """Return the output registers of a busy answer: for a call that continues with a token, the token.
 
-    That is the token that the call came with, or a new one.
+    It is the token that the call presented, or a new one.
     """
     opcode = Opcode(call.opcode)
     place = _TOKEN_AT.get(opcode)

@@ -1,6 +1,6 @@
-"""NVRAM that fails by plan: trouble that real disks give too seldom (R-23, R-75, spec/faults.md#nvram).
+"""NVRAM that fails by plan, because real disks fail too seldom for a test (R-23, R-75, spec/faults.md#nvram).
 
-The management console asks for it at a server that runs; simulations plan it before they start.
+The management console sets a fault while a server runs; simulations plan faults before they start.
 """
 
 from __future__ import annotations
@@ -35,8 +35,13 @@ class FaultyNvram:
         """The inner NVRAM's mark."""
         return self.inner.mark
 
+    @property
+    def old_number(self) -> int:
+        """The inner NVRAM's number of the last commit at level 1."""
+        return self.inner.old_number
+
     def set_faults(self, *faults: NvramFault) -> None:
-        """Take these faults in the place of those there were, and let go on what hangs."""
+        """Replace the faults, and end the stall of an operation that hangs."""
         plan = Plan(faults)
         with self._lock:
             self._released.set()
@@ -49,14 +54,14 @@ class FaultyNvram:
             return next((planned for planned in self._plan.planned if not planned.spent), None)
 
     def load(self) -> dict[str, bytes]:
-        """Return the inner NVRAM's records, if the plan lets it."""
+        """Return the inner NVRAM's records, unless the plan has a fault."""
         fault = self._begin("load")
         records = self.inner.load()
         _fail_after(fault)
         return records
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
-        """Commit to the inner NVRAM, if the plan lets it."""
+        """Commit to the inner NVRAM, unless the plan has a fault."""
         fault = self._begin("commit")
         self.inner.commit(changes)
         _fail_after(fault)

@@ -1,6 +1,6 @@
-"""How far a fault plan has come: which of its faults answers the next operation.
+"""The progress of a fault plan: it finds the fault that answers the next operation.
 
-The same for h-calls and for NVRAM; what a fault is, is data of the contract (`hcall_abi.faults`).
+H-calls and NVRAM use the same plan.  The grammar of faults is data of the contract (`hcall_abi.faults`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The answer of an h-call before it is a frame, and the shape of everything that answers h-calls."""
+"""The answer of an h-call before it is a frame, and the Protocol of objects that answer h-calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hcall_abi.statuses import REGISTERS, Status
 
 
 class Outcome(NamedTuple):
-    """What a handler returns: the status, the values of r4, r5, ..., and the writes to guest memory."""
+    """The result of a handler: the status, the values of r4, r5, ..., and the writes to guest memory."""
 
     status: int
     outputs: tuple[int, ...] = ()
@@ -29,7 +29,7 @@ NOT_YET = Outcome(SUCCESS, CALLS[Opcode.CONFIRM_OBJECT_FLUSHED].results(flushed=
 
 
 PADDING = tuple((0,) * (REGISTERS - n) for n in range(REGISTERS + 1))
-"""The zeros that follow so many output registers."""
+"""The zeros that follow n output registers, by n."""
 
 
 Parts = tuple[bytes, bytes]

@@ -1,21 +1,21 @@
 """Argument checks, made from the table of h-calls: one check for each field of a call's arguments."""
 
-# What a check has to guarantee
+# The guarantees of a check
 #
 # A check turns registers and guest memory into the value of one field.  If that fails, it raises the status
 # of the argument's position.  The order of checks is that of the registers, r4 first, because a guest may
 # rely on it (spec/hcalls/index.md#order-of-checks).  Only the call's own segments are memory.  No check looks
 # at an object.
 #
-# A buffer and its length are two registers and one field.  They stand side by side in every call, so one
-# check judges both, the address first.  A wrong address and a wrong length are blamed on their own registers.
+# A buffer and its length are two registers and one field.  They are neighbours in every call, so one check
+# tests both, the address first.  A wrong address and a wrong length are blamed on their own registers.
 #
-# Checks are closures, made once from the rows of `hcall_abi.calls`, one for each kind of argument.  They know
-# no call.  Dispatch runs the checks of a call in order and puts their results into the call's own named
-# tuple.  A generated straight function could fill the same tuple: handlers do not see how it is filled.
+# Checks are closures, made once from the rows of `hcall_abi.calls`, one for each kind of argument.  Dispatch
+# runs the checks of a call in order and puts their results into the call's own named tuple.  A generated
+# straight function could fill the same tuple: handlers do not see how it is filled.
 #
-# Every call passes here.  So the search for a segment stands in each check that needs it: a shared function
-# would cost as much as the search itself.
+# Every h-call runs these checks, so they must be fast.  The search for a segment is repeated in each check
+# that needs it: a call of a shared function would cost as much as the search itself.
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ LengthCheck = Callable[[Registers, KeystoreLimits], None]
 def field_checks(spec: HCallSpec) -> Mapping[str, Check]:
     """Return the checks of a call's arguments by name, in register order.
 
-    A length has none of its own.  The results: an authorization block is `Credentials`, an output buffer
-    its `Place`, any other buffer its bytes, a consumer the `Consumer`, a number itself.
+    A length has none of its own.  The check of an authorization block returns `Credentials`, that of an
+    output buffer its `Place`, that of any other buffer its bytes.  The check of a consumer returns the
+    `Consumer`, that of a number the number.
     """
     fields = [arg for arg in spec.args if not arg.kind.is_length]
     return {
@@ -149,7 +150,7 @@ def _output(spec: HCallSpec, arg: Arg) -> Callable[[Registers, Pieces, Context],
 
 
 def _key_output(spec: HCallSpec, arg: Arg) -> Check:
-    """Return the check of a key's buffer: a wrapping key has none, as it never leaves the hypervisor."""
+    """Return the check of a key's buffer; a wrapping key needs no buffer, because it is never returned."""
     plain, length_arg = _output(spec, arg), spec.length_of(arg)
     index, length_index = arg.place, length_arg.place
     policy = spec.kind(Kind.POLICY).place

@@ -20,7 +20,7 @@ class GetConfig(NamedTuple):
 
 
 def config_of(keystore: Keystore, level: FirmwareLevel) -> Config:
-    """Return what GET_CONFIG tells: limits, space, and only features whose calls the level has."""
+    """Return the content of GET_CONFIG: limits, space, and only features whose calls the level has."""
     limits, calls = keystore.contents.limits, level.calls
     flags = (FLAG_WRAPPING if Opcode.WRAP_OBJECT in calls else 0) | (
         FLAG_REVOKING if Opcode.REVOKE_OBJECT in calls else 0
@@ -42,6 +42,6 @@ def config_of(keystore: Keystore, level: FirmwareLevel) -> Config:
 
 
 def get_config(keystore: Keystore, level: FirmwareLevel, args: GetConfig) -> Outcome:
-    """Write as much of the config block as the buffer takes."""
+    """Write the config block, cut to the length of the buffer."""
     address, length = args.config
     return Outcome(SUCCESS, (), (Write(address, build_config(config_of(keystore, level))[:length]),))

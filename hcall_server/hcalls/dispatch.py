@@ -1,10 +1,10 @@
-"""An h-call from a frame to its answer: the order of checks, for every call the same.
+"""An h-call from a frame to its answer: one order of checks for all calls.
 
     keystore on and call served -> partition runs -> arguments in register order   (here)
     -> password -> existence -> policy -> space                                    (hcall_server.keystore)
 
-`execute` is pure and runs to its end, so every h-call is atomic.  It never raises for what a
-guest sends: a refusal becomes a status, and `on_refusal` is told why.
+`execute` is pure and runs to its end, so every h-call is atomic.  No input of a guest makes it raise: a
+refusal becomes a status, and `on_refusal` gets the reason.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _ignore(refusal: Refusal, opcode: int) -> None:
 class HypervisorCalls:
     """The h-calls of one partition.
 
-    `on_refusal` is told of every refusal, with the opcode of the call, for the log; it must not raise.
+    `on_refusal` is called with every refusal and the opcode of its call, for the log; it must not raise.
     `counts` counts the calls that `answer` has answered.
     """
 

@@ -1,4 +1,4 @@
-"""Which handler answers each h-call, and the named tuple of arguments that it takes.
+"""The handler of each h-call, and the named tuple of its arguments.
 
 To add an h-call: its row in `hcall_abi.calls`, its tuple and handler in the module of its family, and its
 row here.  The tuple has a field for each argument but the lengths, under the argument's name.
@@ -77,4 +77,4 @@ HANDLERS: Mapping[Opcode, Handler] = {
         _handler(Opcode.UNREVOKE_OBJECT, keys.UnrevokeObject, keys.unrevoke_object),
     )
 }
-"""What answers each h-call; a partition has those of its firmware level."""
+"""The handler of each h-call; a partition has those of its firmware level."""

@@ -1,4 +1,4 @@
-"""Guest memory, as far as a call brings it: the segments of its frame, and nothing else."""
+"""The guest memory of one call: only the segments of its frame."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Checks of arguments that are numbers: consumers, policy words, flags, tokens.
 
-A check that depends on an argument before it reads that argument again: by then it has passed.
+If a check depends on an earlier argument, it reads that register again: its own check has passed by then.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONSUMERS: Mapping[int, Consumer] = {int(consumer): consumer for consumer in Con
 
 _KEY_OF_ALL = int(Policy.WRAPPINGKEY | Policy.WORLDREADABLE)
 _ANY_WORD = Words(rules.POLICY_SUPPORTED)
-"""The words of a call that refuses none of its own."""
+"""The words of a call without refused words of its own."""
 _WRAP_BITS = sum(WrapFlag) | ALGORITHM_MASK
 _BOTH_MODES = int(WrapFlag.OSSECBOOTAUDIT | WrapFlag.OSSECBOOTENFORCE)
 

@@ -73,11 +73,11 @@ def write_object(keystore: Keystore, level: FirmwareLevel, args: WriteObject) ->
 
 
 def read_object(keystore: Keystore, level: FirmwareLevel, args: ReadObject) -> Outcome:
-    """Write an object to the guest, whole or not at all; its size and policy come back either way."""
+    """Write an object to the guest, whole or not at all; return its size and policy in both cases."""
     authorization, label, (address, length) = args
     held = keystore.objects.read(authorization, label)
     data = held.data
-    outputs = (len(data), held.policy)  # as `results` would order them; this is the way of every READ
+    outputs = (len(data), held.policy)  # the order of `results`, which would cost every READ a call
     if len(data) > length:
         message = f"the object has {len(data)} bytes and the buffer {length}"
         raise Refusal(rules.OBJECT_FITS_BUFFER, message, argument="data_length", outputs=outputs)
@@ -91,12 +91,12 @@ def remove_object(keystore: Keystore, level: FirmwareLevel, args: RemoveObject) 
 
 
 def confirm_object_flushed(keystore: Keystore, level: FirmwareLevel, args: ConfirmObjectFlushed) -> Outcome:
-    """Tell whether the newest change to a label is durable: r4 is 1, or 0 for "not yet"."""
+    """Return whether the newest change to a label is durable: r4 is 1, or 0 for "not yet"."""
     return _FLUSHED if keystore.objects.confirm(args.authorization, args.label) else NOT_YET
 
 
 def get_objectlabels(keystore: Keystore, level: FirmwareLevel, args: GetObjectLabels) -> Outcome:
-    """Write as many whole entries of the list as fit; a token is for those that are left."""
+    """Write as many whole entries of the list as fit; return a token for the rest."""
     labels = keystore.objects.labels(args.authorization, args.token)
     listed = _fitting(labels, args.labels.length)
     if labels and not listed:

@@ -1,8 +1,8 @@
-"""From a refusal to an answer: which status and registers a guest gets, and the rule behind it.
+"""From a refusal to an answer: its rule, status and output registers.
 
-The keystore refuses in its own words (`hcall_server.keystore.refusals`).  One table here turns the call
-and the refusal into a rule, the blamed argument and the output registers.  The status is that of the rule; a
-positional rule takes the status of the blamed argument.
+The keystore knows no statuses (`hcall_server.keystore.refusals`).  One table here maps a call and a refusal
+to a rule, the blamed argument and the output registers.  The status is that of the rule; a positional rule
+has the status of the blamed argument.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Refusal(SwpksError):
 
 
 OnRefusal = Callable[[Refusal, int], None]
-"""Is told of every refusal with the opcode of its call, for the log; must not raise."""
+"""Called with every refusal and the opcode of its call, for the log; must not raise."""
 
 
 def bad_argument(arg: Arg, rule: Rule, found: str = "") -> Refusal:
-    """Return the refusal of one argument; `found` says what is wrong, without a secret."""
+    """Return the refusal of one argument; `found` is the finding, without a secret."""
     message = f"bad argument {arg.name} in r{arg.register}"
     return Refusal(rule, f"{message}: {found}" if found else message, status=arg.status, argument=arg.name)
 
@@ -109,7 +109,7 @@ _RETURNS_POLICY = frozenset(
 
 
 def refusal_of(call: Opcode, error: KeystoreRefusal) -> Refusal:
-    """Return the refusal with which `call` answers what its keystore refused."""
+    """Return the refusal of `call` for a refusal of its keystore."""
     if isinstance(error, Forbidden):
         return _forbidden(call, error)
     kind = type(error)
@@ -119,12 +119,12 @@ def refusal_of(call: Opcode, error: KeystoreRefusal) -> Refusal:
 
 
 def aborted(error: ScarcityError) -> Refusal:
-    """Return the refusal of a call for which the host gives too little: H_ABORTED; nothing was changed."""
+    """Return the refusal of a call for which the host lacks a resource: H_ABORTED; nothing was changed."""
     return Refusal(error.rule, error.message, status=Status.H_ABORTED)
 
 
 def _forbidden(call: Opcode, error: Forbidden) -> Refusal:
-    """Return H_AUTHORITY; the policy goes with it where it is the reason and the call returns one."""
+    """Return H_AUTHORITY, with the policy if that is the reason and the call returns it."""
     told = call in _RETURNS_POLICY and error.verdict is not Verdict.PASSWORD
     outputs = CALLS[call].results(policy=error.policy or 0) if told else ()
     return Refusal(VERDICTS[error.verdict], str(error), outputs=outputs)

@@ -1,6 +1,6 @@
 """SIGNED_UPDATE: read the present objects, decide about the update, make one change.
 
-The decision itself is `hcall_server.secvar`; that room knows neither objects nor passwords.
+`hcall_server.secvar` makes the decision; it knows neither objects nor passwords.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.rules.rule import Rule
+from hcall_abi.scarcity import scarcity_of
 from hcall_abi.variables import FLAG_APPEND, KEK, PK
 from hcall_server.hcalls.answers import SUCCESS, Outcome
 from hcall_server.hcalls.refusals import Refusal, bad_argument
@@ -39,13 +40,12 @@ class SignedUpdate(NamedTuple):
 def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) -> Outcome:
     """Change a secure-boot variable as its update says, or refuse it by the rule that it breaks.
 
-    A success changes everything that it changes at once, the latch of the unverified PK too; a
-    refusal changes nothing.
+    A success makes all changes at once, with the latch of the unverified PK.  A refusal changes nothing.
     """
     consumer = args.authorization.consumer
     stored = keystore.signed.begin(args.authorization, args.label, args.policy)
     unverified = keystore.latch.armed and is_platform_key(consumer, args.label)
-    decision = decide(_request(keystore, args, stored, unverified=unverified))
+    decision = _decided(_request(keystore, args, stored, unverified=unverified))
     if isinstance(decision, Refused):
         raise _refusal(decision.rule, decision.message)
     if isinstance(decision, DeleteEverything):
@@ -57,6 +57,17 @@ def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) 
         keystore.latch.disarm(_use(decision))
     keystore.continuations.retire(args.token)
     return Outcome(SUCCESS, _SPEC.results(token=0))
+
+
+def _decided(request: UpdateRequest) -> Decision:
+    """Decide about an update; ScarcityError if its libraries can't be loaded for lack of descriptors.
+
+    The first update loads those for certificates: a server without updates starts faster without them.
+    """
+    try:
+        return decide(request)
+    except OSError as error:
+        raise scarcity_of(error, "an update loads its libraries") or error from None
 
 
 def _request(

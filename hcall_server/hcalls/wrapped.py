@@ -1,7 +1,7 @@
 """WRAP and UNWRAP: bytes of the guest, encrypted under a key that it never sees (R-71).
 
-A wrapping is done at once, so neither call is ever busy of its own accord.  A token that comes with one
-was given out with a busy answer on demand (spec/faults.md).
+A wrapping is done at once, so neither call is ever busy without a fault plan.  A token that comes with one
+is from a busy answer of such a plan (spec/faults.md).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def wrap_object(keystore: Keystore, level: FirmwareLevel, args: WrapObject) -> O
 
 
 def unwrap_object(keystore: Keystore, level: FirmwareLevel, args: UnwrapObject) -> Outcome:
-    """Decrypt a wrapped object, where its own policy and that of its key are met."""
+    """Decrypt a wrapped object, if its own policy and that of its key are met."""
     who = args.authorization
     state = keystore.access.enter(_UNWRAP, who)
     try:

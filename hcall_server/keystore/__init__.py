@@ -1,1 +1,1 @@
-"""What a keystore is: objects, consumers, passwords, policies and space.  Pure: no I/O, no clock."""
+"""The keystore of a partition: objects, consumers, passwords, policies, space.  Pure: no I/O, no clock."""

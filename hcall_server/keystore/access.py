@@ -1,4 +1,4 @@
-"""Who may do what: passwords, secure-boot mode, and the one place that asks the authorisation decision."""
+"""Access control: passwords, secure-boot mode, and the only caller of the authorisation decision."""
 
 # Every operation on objects runs the same steps, in this order:
 #
@@ -9,8 +9,8 @@
 #   4. The operation changes the contents, which may find no room.
 #
 # An operation demands the password before it reports that an object is absent.  So a caller without the
-# password learns nothing about labels.  READ is the exception: every caller finds a world-readable object, so
-# READ asks once, with the policy of the object if there is one.
+# password learns nothing about labels.  READ is the exception, because every caller may read a world-readable
+# object.  It demands once, with the policy of the object if there is one.
 #
 # Passwords are ephemeral (R-04) and never persisted:
 #
@@ -30,13 +30,13 @@ from hcall_server.keystore.authority import PasswordState, Verdict, authorise
 from hcall_server.keystore.refusals import Forbidden, Taken
 
 _ALLOWED = Verdict.ALLOWED
-# Looking a member up on its class costs more than calling a function, and this is on every call's way.
+# A look-up of a member on its class costs more than a function call, and every h-call needs these two.
 _UNSET, _UNSET_PRESENTED = PasswordState.UNSET, PasswordState.UNSET_PRESENTED
 _MATCHED, _MISSING, _WRONG = PasswordState.MATCHED, PasswordState.MISSING, PasswordState.WRONG
 
 
 class Credentials(NamedTuple):
-    """Whose objects are meant, and the password that a call presents for them; empty: none."""
+    """The consumer whose objects a call names, and the password that it presents; empty: none."""
 
     consumer: Consumer
     password: bytes
@@ -58,7 +58,7 @@ class Passwords:
     def state(self, who: Credentials) -> PasswordState:
         """Compare the password that a call presents with the one that is set; empty means none.
 
-        The time tells nothing of the bytes; it may tell whether the length is right.
+        The time depends on the length of the presented password, but not on its bytes.
         """
         consumer, presented = who
         actual = self._passwords.get(consumer)
@@ -75,12 +75,12 @@ class Passwords:
         self._passwords[consumer] = password
 
     def reset(self) -> None:
-        """Forget all passwords, as every IPL does."""
+        """Unset all passwords, as every IPL does."""
         self._passwords.clear()
 
 
 class AccessControl:
-    """The passwords and the secure-boot mode of one IPL, and what they permit."""
+    """The passwords and the secure-boot mode of one IPL, and the checks against them."""
 
     def __init__(self, secure_boot: SecureBoot) -> None:
         self.secure_boot = secure_boot

@@ -1,9 +1,8 @@
-"""The authorisation decision: who may do what to which object, now.
+"""The authorisation decision: whether a call may go on with an object.
 
-`authorise` is one pure function over (call, consumer, policy of the object, password state,
-secure-boot mode).  Everything it knows is in two small tables: what each call demands, and when
-each policy bit is met.  The generated matrix in the tests holds every combination against rules
-that were written down independently (R-17).
+`authorise` is one pure function of (call, policy of the object, password state, secure-boot mode).  It
+reads two small tables: the demands of each call, and the condition of each policy bit.  A generated matrix
+in the tests compares every combination with rules that were written down independently (R-17).
 """
 
 from __future__ import annotations
@@ -70,10 +69,10 @@ _MATCHED, _UNSET, _ALLOWED = PasswordState.MATCHED, PasswordState.UNSET, Verdict
 
 
 class _Demand(NamedTuple):
-    """The demands of a call on an object's policy.
+    """The demands of a call on an object's policy word.
 
-    A bit of `heeded` that is set can refuse the call.  A bit of `free` that is set makes the password
-    unnecessary.  Every bit of `needed` must be set.
+    A set bit of `heeded` can refuse the call.  A set bit of `free` makes the password unnecessary.
+    Every bit of `needed` must be set.
     """
 
     heeded: int
@@ -120,7 +119,7 @@ _REFUSING = (
     (_IMMUTABLE, Verdict.IMMUTABLE),
     (_PROVIDED, Verdict.PROVIDED),
 )
-"""Bits that refuse whatever the state of the partition, where they are heeded."""
+"""Bits that refuse in every state of the partition, if the call heeds them."""
 
 
 def _policy_verdict(heeded: int, password: PasswordState, secure_boot: SecureBoot) -> Verdict:

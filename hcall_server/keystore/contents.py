@@ -1,12 +1,12 @@
-"""What is in a keystore, and the book kept of it: objects by label, space, generations, removals.
+"""The contents of a keystore: objects by label, with space, generations and removals.
 
-Nothing here asks who may do what; that is `hcall_server.keystore.access`, and the operations in `objects`,
-`keys` and `signed` ask it first.
+No function here checks access.  The operations in `objects`, `keys` and `signed` call
+`hcall_server.keystore.access` first.
 
-Three sorts of objects: those that belong in NVRAM, TRANSIENT ones, which end with the IPL, and
-those that the hypervisor provides, which every IPL makes anew.  `generation` counts the changes of
-the first sort.  Write-behind seals a `snapshot`, commits it and tells `mark_flushed`; until then an
-object whose generation is newer is pending (R-20).
+There are three sorts of objects.  Persistent objects are stored in NVRAM.  TRANSIENT objects end with the
+IPL.  Every IPL makes the hypervisor's own objects again.  `generation` counts the changes of persistent
+objects.  Write-behind seals a `snapshot`, commits it, and calls `mark_flushed`.  Until then an object of a
+newer generation is pending (R-20).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.keystore.refusals import NoRoom, NotFound, Taken
 
 MAX_PENDING_REMOVALS = 4096
-"""How many removals are pending by name; beyond it every absent label is pending until the next flush."""
+"""Most removals that are stored by label; beyond it every absent label is pending until the next flush."""
 
 PROVIDED = int(Policy.HVPROVISIONED)
 VOLATILE = int(Policy.TRANSIENT | Policy.HVPROVISIONED)
@@ -29,7 +29,7 @@ VOLATILE = int(Policy.TRANSIENT | Policy.HVPROVISIONED)
 _WRAPPING = int(Policy.WRAPPINGKEY)
 
 Key = tuple[int, bytes]
-"""What names an object: its owner's number and its label."""
+"""The key of an object: its owner's number and its label."""
 
 
 class Held:
@@ -49,10 +49,9 @@ class Held:
 class Contents:
     """The objects of one partition.
 
-    `image`, if given, is what NVRAM held; it counts as flushed.  Without one the store is empty, and
-    `replaces` is the generation of the store that this partition had before (0: none): until the
-    empty store is durable, what that one held may come back, so the absence of every label is
-    pending.
+    `image`, if given, is the stored image; it counts as flushed.  Without one the store is empty.  Then
+    `replaces` is the generation of the partition's previous store (0: none).  Until the empty store is
+    durable, a crash may bring the old objects back.  So the absence of every label is pending.
     """
 
     def __init__(self, limits: KeystoreLimits, image: StoreImage | None = None, *, replaces: int = 0) -> None:
@@ -63,7 +62,7 @@ class Contents:
         self.used = 0
         self._objects: dict[Key, Held] = {}
         self.find: Callable[[Key], Held | None] = self._objects.get
-        """Returns the object of a key, None where there is none.  No method wraps it: every READ asks it."""
+        """Returns the object of a key, or None.  It is the dict's own method, because every READ calls it."""
         self.key_ids = KeyIds()
         self._removed: dict[Key, int] = {}
         self._unnamed_removals = self.generation if not image else 0
@@ -76,7 +75,7 @@ class Contents:
 
     @property
     def dirty(self) -> bool:
-        """Whether something in memory is not known to be durable."""
+        """Whether any change is not durable yet."""
         return self.generation != self.flushed
 
     @property
@@ -85,7 +84,7 @@ class Contents:
         return sum(1 for held in self._objects.values() if not held.policy & PROVIDED)
 
     def touch(self) -> None:
-        """Count a change of what is committed with the image, so that the next flush takes it along."""
+        """Count a change of data that is committed with the image, so that the next flush includes it."""
         self.generation += 1
 
     def get(self, key: Key) -> Held:
@@ -109,11 +108,11 @@ class Contents:
         return [key for key, held in self._objects.items() if held.policy & bit]
 
     def grow(self, limits: KeystoreLimits) -> None:
-        """Take new limits; the caller has checked that the store does not shrink."""
+        """Set new limits; the caller has checked that the store does not shrink."""
         self.limits = limits
 
     def snapshot(self) -> StoreImage:
-        """Return what belongs in NVRAM now: every object but the volatile ones."""
+        """Return the image for NVRAM: every object except the volatile ones."""
         return StoreImage(
             self.generation,
             tuple(
@@ -124,7 +123,7 @@ class Contents:
         )
 
     def mark_flushed(self, generation: int) -> None:
-        """Note that the snapshot of `generation` is durable."""
+        """Mark the snapshot of `generation` as durable."""
         self.flushed = max(self.flushed, generation)
         self._removed = {key: when for key, when in self._removed.items() if when > self.flushed}
 
@@ -134,22 +133,22 @@ class Contents:
         """Put an object of the hypervisor's own into a consumer's name space until the next IPL.
 
         The policy word gets HVPROVISIONED.  Such an object takes no space of the partition, is not
-        counted, and never reaches NVRAM: whoever provides it does so after every IPL
-        (spec/policies.md#objects-of-the-hypervisor).  An object that a consumer had made under the
-        label gives way, as if it had been removed.
+        counted, and is never stored in NVRAM.  So the caller provides it after every IPL
+        (spec/policies.md#objects-of-the-hypervisor).  An object that a consumer made under the label is
+        removed.
         """
         key = (consumer, label)
         if key in self._objects:
             self.remove(key)
         self._hold(key, Held(policy | PROVIDED, data, self.generation))
 
-    # Changes; each has been allowed by then
+    # Changes; the caller has checked that each is allowed
 
     def _cost(self, label: bytes, data: bytes) -> int:
         return len(label) + len(data) + self.limits.object_overhead
 
     def _demand_space(self, cost: int) -> None:
-        """Raise NoRoom where a change adds more bytes (`cost`) than there are."""
+        """Raise NoRoom if a change adds more bytes (`cost`) than are free."""
         if self.used + cost > self.limits.total_size:
             message = f"{cost} bytes do not fit: {self.used} of {self.limits.total_size} are used"
             raise NoRoom(message)
@@ -166,7 +165,7 @@ class Contents:
         self.used += cost
 
     def _hold(self, key: Key, held: Held) -> None:
-        """Take an object in; the one that it replaces is no more."""
+        """Store an object in place of the old one of its key."""
         before = self._objects.get(key)
         if before is not None and before.policy & _WRAPPING:
             self.key_ids.drop(*key)
@@ -175,7 +174,7 @@ class Contents:
             self.key_ids.add(*key, held.data)
 
     def remove(self, key: Key) -> None:
-        """Remove an object; that of one in NVRAM is pending until it is flushed."""
+        """Remove an object; the removal of a persistent one is pending until it is flushed."""
         if not self._drop(key).policy & VOLATILE:
             self.generation += 1
             self._note_removal(key)
@@ -202,7 +201,7 @@ class Contents:
                 self._drop(key)
 
     def _note_removal(self, key: Key) -> None:
-        """Remember a removal until it is flushed, in bounded memory however long that takes."""
+        """Store a removal until it is flushed, in bounded memory."""
         if len(self._removed) >= MAX_PENDING_REMOVALS:
             self._removed.clear()
             self._unnamed_removals = self.generation

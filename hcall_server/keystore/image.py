@@ -1,7 +1,7 @@
-"""What a keystore holds, as plain values: an object, and a whole store at one generation.
+"""The contents of a keystore as plain values: an object, and a whole store at one generation.
 
-A `StoreImage` is what write-behind seals and recovery brings back.  It never holds passwords
-(they are ephemeral, R-04) nor TRANSIENT objects (R-14).
+Write-behind seals a `StoreImage`, and recovery loads it.  It never holds passwords (they are ephemeral,
+R-04) nor TRANSIENT objects (R-14).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class StoredObject(NamedTuple):
 
 
 class StoreImage(NamedTuple):
-    """Every persistent object of one partition, as it stood at `generation`."""
+    """All persistent objects of one partition at `generation`."""
 
     generation: int
     objects: tuple[StoredObject, ...]

@@ -1,7 +1,7 @@
 """The ids of wrapping keys, by which UNWRAP finds the key that a wrapped object names.
 
-An id is a function of the key (spec/wrapped.md#the-key-id) and is kept nowhere at rest.  It is derived
-once, when a key enters the keystore, so that no call becomes slower by the keys that there are.
+An id is a function of the key (spec/wrapped.md#the-key-id) and is not stored in NVRAM.  It is derived once,
+when a key enters the keystore.  So the time of a call does not grow with the number of keys.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def key_id_of(key: bytes) -> bytes:
 
 
 class KeyIds:
-    """Which wrapping keys there are: their ids by owner and label, and their labels by owner and id."""
+    """An index of the wrapping keys: ids by owner and label, and labels by owner and id."""
 
     def __init__(self) -> None:
         self._ids: dict[tuple[int, bytes], bytes] = {}
@@ -30,12 +30,12 @@ class KeyIds:
         return f"KeyIds({len(self._ids)} keys)"
 
     def add(self, owner: int, label: bytes, key: bytes) -> None:
-        """Take a key in; its label must have none."""
+        """Add a key; its label must have none."""
         self._ids[owner, label] = key_id = key_id_of(key)
         self._labels.setdefault((owner, key_id), []).append(label)
 
     def drop(self, owner: int, label: bytes) -> None:
-        """Forget the key of a label; another label may have the same key, and keeps it."""
+        """Remove the key of a label; another label with the same key keeps it."""
         key_id = self._ids.pop((owner, label))
         labels = self._labels[owner, key_id]
         labels.remove(label)
@@ -43,7 +43,7 @@ class KeyIds:
             del self._labels[owner, key_id]
 
     def id_of(self, owner: int, label: bytes) -> bytes:
-        """Return the id of a label's key, which there must be."""
+        """Return the id of a label's key; the key must exist."""
         return self._ids[owner, label]
 
     def label_of(self, owner: int, key_id: bytes) -> bytes | None:

@@ -1,8 +1,8 @@
 """Operations on wrapping keys: those of WRAP and UNWRAP, and revocation.
 
-A wrapping key is an object like any other but for its policy bit: its data is the key, which no
-operation hands to a guest (R-16).  A wrapped object names its key by an id that is computed from the
-key itself (`key_ids`), so a new key under an old label opens nothing of the old one's.
+A wrapping key is an object with a policy bit of its own.  Its data is the key, and no operation returns
+that to a guest (R-16).  A wrapped object names its key by an id that is computed from the key itself
+(`key_ids`).  So a new key under an old label does not open the objects of the old key.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Keys:
         return WrappingKey(key_id, held.data)
 
     def set_revoked(self, who: Credentials, label: bytes, *, revoked: bool) -> int:
-        """Revoke a wrapping key or put it into use again; return its policy word afterwards (R-72).
+        """Revoke or unrevoke a wrapping key; return its new policy word (R-72).
 
         A key that is already so stays unchanged.  Raises NotFound, and Forbidden for any other object.
         """

@@ -11,9 +11,9 @@ LARGE_OBJECTS_SINCE = 3
 
 
 class KeystoreLimits(NamedTuple):
-    """What fits into a keystore.
+    """The limits of a keystore.
 
-    `max_object_size` is what GET_CONFIG tells (16 bits); `largest_object` is what WRITE accepts.
+    `max_object_size` is the value in GET_CONFIG (16 bits); `largest_object` is the limit of WRITE.
     """
 
     total_size: int

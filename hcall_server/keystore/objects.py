@@ -26,7 +26,7 @@ class Objects:
         self._contents = contents
         self._access = access
         self._listings = listings
-        # READ is the most frequent call by far: bound functions save it three look-ups.
+        # READ is the most frequent call: bound functions save it three look-ups.
         self._state, self._find, self._demand = access.state, contents.find, access.demand
         self._entropy = entropy
 
@@ -47,7 +47,7 @@ class Objects:
     def _make(
         self, call: Opcode, who: Credentials, label: bytes, policy: int, data: Callable[[], bytes]
     ) -> bytes:
-        """Make an object; the policy counts at creation: its maker must be able to reach it."""
+        """Make an object; its policy must permit its maker to use it."""
         state = self._access.enter(call, who)
         self._contents.demand_vacant((who.consumer, label))
         self._access.demand(call, state, policy)
@@ -75,8 +75,8 @@ class Objects:
     def confirm(self, who: Credentials, label: bytes) -> bool:
         """Return whether the newest change to a label is durable.
 
-        Raises NotFound when there is no object and its absence is durable; a pending removal is an
-        answer of False like any other pending change.
+        Raises NotFound if there is no object and its absence is durable.  Returns False for a pending
+        removal, as for any other pending change.
         """
         self._access.enter(Opcode.CONFIRM_OBJECT_FLUSHED, who)
         if self._contents.pending((who.consumer, label)):

@@ -1,7 +1,7 @@
-"""Why a keystore refuses an operation.  A refusal has changed nothing.
+"""The refusals of a keystore.  A refused operation has changed nothing.
 
-These are the keystore's own words.  Which status and which registers a guest gets for one is a table of
-`hcall_server.hcalls.refusals`.
+The keystore knows no statuses.  A table in `hcall_server.hcalls.refusals` has the status and the registers
+for each refusal.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from hcall_server.keystore.authority import Verdict
 
 
 class KeystoreRefusal(Exception):
-    """An operation was refused; the text says what was found."""
+    """An operation was refused; the text is the finding."""
 
 
 class Forbidden(KeystoreRefusal):

@@ -1,12 +1,12 @@
-"""What SIGNED_UPDATE needs of the keystore: a look at what is there, and one atomic change.
+"""The keystore operations of SIGNED_UPDATE: reading the present objects, and one atomic change.
 
-Who signed what, and what follows from it, is not decided here.  A signed update goes so:
+The decision about an update is made in `hcall_server.secvar`.  A signed update has these steps:
 
     before = signed.begin(who, label, policy)              # may it be tried at all?
     ... verify against `before` and `signed.data(consumer, PK)`, ...
     signed.update(consumer, label, policy, after)          # or signed.remove_all(consumer)
 
-Nothing else happens between the first and the last step, because an h-call runs to its end.
+No other call runs between the first and the last step, because an h-call runs to its end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _IMMUTABLE = int(Policy.IMMUTABLE)
 
 
 class LatchUse(Enum):
-    """What the operating system has used up the latch for, as words for the log."""
+    """How the one-shot permission was used; the value is the word in the log."""
 
     PK_TAKEN = "PK taken without verification"
     PK_DELETED = "PK deleted without verification"
@@ -36,8 +36,8 @@ class LatchUse(Enum):
 class UpdateLatch(Protocol):
     """The console's one-shot permission to update PK without verification (R-36).
 
-    It belongs to the partition, which puts its own into its keystore, because a change of PK and
-    the end of the permission are one change.
+    It is an attribute of the partition.  The keystore gets it because a change of PK and the end of the
+    permission are one change.
     """
 
     @property
@@ -45,11 +45,11 @@ class UpdateLatch(Protocol):
         """Whether the next update of PK is not verified."""
 
     def disarm(self, use: LatchUse) -> None:
-        """Take the permission back, in the same commit as what has just been changed."""
+        """End the permission, in the same commit as the change that used it."""
 
 
 class NoLatch:
-    """The latch of a keystore that nobody gave one: never armed."""
+    """The latch of a keystore without a partition: never armed."""
 
     armed: ClassVar[bool] = False
 
@@ -75,9 +75,9 @@ class SignedObjects:
     def begin(self, who: Credentials, label: bytes, policy: int) -> bytes | None:
         """Return the data of the object now, None where there is none yet.
 
-        Raises Forbidden for a wrong password and for a policy that is not met; an IMMUTABLE object can be
-        made but not changed.  Raises WrongKind where the object has another policy word than `policy`,
-        which covers objects that other calls have made.
+        Raises Forbidden for a wrong password and for a policy that is not met.  An IMMUTABLE object can be
+        made but not changed.  Raises WrongKind if the object has another policy word than `policy`, as
+        objects of other calls have.
         """
         state = self._access.enter(Opcode.SIGNED_UPDATE, who)
         held = self._contents.find((who.consumer, label))
@@ -95,8 +95,8 @@ class SignedObjects:
     def update(self, consumer: Consumer, label: bytes, policy: int, data: bytes | None) -> None:
         """Make, replace or (None) remove a signed-update object that `begin` has passed.
 
-        Raises NoRoom when the new data do not fit beside all other objects; the bytes that the object
-        takes now count as free.  Removing an absent object changes nothing.
+        Raises NoRoom if the new data do not fit; the bytes of the old data count as free.  Removing an
+        absent object changes nothing.
         """
         key = (consumer, label)
         if data is not None:
@@ -105,7 +105,7 @@ class SignedObjects:
             self._contents.remove(key)
 
     def remove_all(self, consumer: Consumer) -> int:
-        """Remove all signed-update objects of a consumer, whatever their policies; return their number."""
+        """Remove all signed-update objects of a consumer, with any policy; return their number."""
         doomed = [key for key in self._contents.with_bit(_SIGNED) if key[0] == consumer]
         for key in doomed:
             self._contents.remove(key)

@@ -1,4 +1,4 @@
-"""The keystore of one partition, put together: contents, access, tokens, and the operations on them.
+"""The keystore of one partition: contents, access, tokens, and the operations on them.
 
 Each operation runs to its end without waiting, so calls have one order and none sees half of another.
 An operation that is refused raises a `KeystoreRefusal` and has changed nothing.
@@ -19,7 +19,7 @@ from hcall_server.keystore.signed import NoLatch, SignedObjects, UpdateLatch
 from hcall_server.keystore.tokens import Continuations, Listings
 
 Entropy = Callable[[int], bytes]
-"""Returns that many random bytes: the seam through which all randomness comes."""
+"""Returns the requested number of random bytes: the seam of all randomness."""
 
 
 class Keystore:

@@ -1,7 +1,7 @@
-"""Tokens for what goes on in a later call: random, bounded in number, and stale once they are used.
+"""Tokens of calls that continue later: random, bounded in number, and stale once they are used.
 
-Two sorts: a list of labels that takes several calls, and a call that was answered "busy".  A busy answer
-has done nothing yet, so the call that goes on is judged as if it were the first.
+There are two sorts: a list of labels that takes several calls, and a call that was answered "busy".  A busy
+answer has changed nothing yet.  So the continued call is checked as if it were the first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Tokens(Generic[T]):
-    """The open tokens of one sort, each with what it stands for; `entropy` makes them."""
+    """The open tokens of one sort, each with its item; `entropy` makes them."""
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy

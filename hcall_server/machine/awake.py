@@ -1,17 +1,16 @@
 """A clock that stands still while the server does not run.
 
-A server can be paused: by SIGSTOP, by the freezer of a container, by a debugger, by a machine that has no
-processor for it.  Its peers did nothing wrong in that time, so no deadline may count it.  There are many
-deadlines: of connections, of requests of the console, of the last frames, of a commit that hangs.  All of
-them read one clock, the clock of the loop.  So this is the one place that knows about pauses.
+SIGSTOP, the freezer of a container, a debugger or an overloaded machine can pause a server.  Its peers can
+do nothing about that, so no deadline may count the pause.  There are many deadlines: of connections, of
+requests of the console, of the last frames, of a commit that hangs.  All of them read one clock, the clock
+of the loop.  So only this module handles pauses.
 
-The loop asks the clock how long it may sleep, and reads it when it is awake again.  If it comes back much
-later than it asked for, it did not run meanwhile.  The same holds between two readings without a sleep.  Of
-such a gap only `COUNTED` seconds count.
+The loop asks the clock how long it may sleep, and reads it after the sleep.  If the loop returns much later
+than that, the server was paused.  The same holds between two readings without a sleep.  Of such a gap only
+`COUNTED` seconds count.
 
-A gap could count nothing at all.  Then a guest whose calls keep the loop busy for longer than `COUNTED`,
-again and again, would stop the clock, and with it every deadline of every other peer.  So each gap counts a
-little.
+Why a gap counts at all: a guest's calls can keep the loop busy for longer than `COUNTED`, again and again.
+If such gaps counted nothing, the guest would stop the clock, and with it the deadlines of all other peers.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collections.abc import Callable
 import trio
 
 COUNTED = 0.25
-"""Seconds of a pause that count; a delay up to this is no pause.  A loaded machine delays a task by less."""
+"""Seconds of a pause that count.  A shorter delay is no pause: a loaded machine delays a task by less."""
 
 
 class AwakeClock(trio.abc.Clock):

@@ -1,4 +1,4 @@
-"""What the server counts: plain integers, read by the metrics of the control channel."""
+"""The counters of the server: plain integers, read by the metrics of the control channel."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class CallCounts(Counter[tuple[int, int]]):
 class Counters:
     """Totals since the start of the server.
 
-    `calls` is by partition number, `opens` by the status of OPENED, `goodbyes` by the reason of
-    those that the server said; sizes are in bytes.
+    `calls` is by partition number, `opens` by the status of OPENED, `goodbyes` by the reason of the
+    server's GOODBYEs.  Sizes are in bytes.
     """
 
     connections: int = 0

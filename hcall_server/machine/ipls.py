@@ -2,18 +2,18 @@
 
 # One number, one IPL
 #
-# OPENED tells a client the IPL count, and a client may remember it: its passwords are gone once the number
-# is another one (R-04).  So one number must never name two IPLs, also if the power fails right after a
-# console's verb was answered.
+# OPENED returns the IPL count, and a client may store it.  If the count has changed, its passwords are
+# unset (R-04).  So one number must never name two IPLs, also if the power fails right after a console's
+# verb was answered.
 #
 # The engine is synchronous: `Machine.ipl` counts an IPL and begins it in one step, and the new count is
-# flushed later.  A power cut in between would lose the count and keep the answer.  So this module counts
-# first: the profile gets the next number, the flush is awaited, and only then the IPL begins, under the
-# number that is durable.  It never takes a number back.  If NVRAM refuses, the next IPL takes the number.
+# flushed later.  A power cut in between would lose the count after the answer was sent.  So this module
+# counts first: the profile gets the next number, and the flush is awaited.  Then the IPL begins with the
+# durable number.  The module never decrements a number.  If NVRAM refuses, the next IPL takes the number.
 #
-# Other requests run while the flush is awaited.  One lock for each partition keeps two IPLs apart: without
-# it the second one would find the number taken and count again, in memory only.  Power-off takes no lock.
-# So the IPL asks the power table twice: before the wait, to refuse at once, and in the step that begins it.
+# Other requests run while the flush is awaited.  So each partition has a lock.  Without it a second IPL
+# would find the number taken and count again, in memory only.  Power-off takes no lock.  So the IPL checks
+# the power table twice: before the wait, to refuse at once, and in the step that begins it.
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hcall_server.writeback.encryptor import Encryptor
 
 PATIENCE = 5.0
-"""Seconds that a verb waits for NVRAM: more than a slow disk takes, less than a console waits."""
+"""Seconds that a verb waits for NVRAM: longer than a slow disk, shorter than a console's timeout."""
 
 
 class CountedIpls:
@@ -66,7 +66,7 @@ class CountedIpls:
     async def begin_all(self, partitions: Iterable[Partition], ipl: Callable[[str], object]) -> None:
         """Begin the first IPLs of a server, counted by one flush.
 
-        It waits as long as NVRAM refuses.  A caller that cancels it goes on with `begin_waiting`.
+        It waits while NVRAM refuses.  If the caller cancels it, `begin_waiting` begins the rest.
         """
         self.waiting = {each.number: each for each in partitions}
         self._count(self.waiting.values())

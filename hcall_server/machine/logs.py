@@ -4,9 +4,11 @@ A line is an event name ("hcall.refused") and fields; a refusal names its rule a
 `spec/`.  Bytes never get into a line, whatever they are: only their number does.  Text that came
 from a peer is escaped, so that it can't draw on a terminal.
 
-structlog is loaded by the first line that is really written, after the server is ready.
+structlog is loaded by the first line that is really written; `load` loads it before.  A server calls it as
+soon as it is ready: later, descriptors or memory may be missing.
 
-A server writes through an `Outlet`: a reader that stops, or a full disk, costs lines and never time.
+A server writes through an `Outlet`: a reader that stops, or a full disk, costs lines and never time.  A line
+that cannot be made is dropped and counted as well.  So a log call never raises.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from hcall_abi.errors import SwpksError
@@ -48,6 +50,7 @@ class _Sink:
     outlet: Outlet | None = None
     rendered: Callable[[str, str, dict[str, Any]], str] | None = None
     held: list[tuple[str, str, dict[str, Any]]] | None = None
+    lost = 0
 
 
 class Log:
@@ -98,6 +101,7 @@ def configure(*, level: str = "info", style: str | None = None, stream: Stream |
     _Sink.stream = stream
     _Sink.outlet = None
     _Sink.rendered = None
+    _Sink.lost = 0
 
 
 def write_behind(descriptor: int, encoding: str = "utf-8") -> None:
@@ -113,8 +117,14 @@ def write_behind(descriptor: int, encoding: str = "utf-8") -> None:
 
 
 def dropped() -> int:
-    """Return how many lines could not be written since the start."""
-    return _Sink.outlet.dropped if _Sink.outlet else 0
+    """Return how many lines could not be made or written since the start."""
+    return _Sink.outlet.dropped if _Sink.outlet else _Sink.lost
+
+
+def load() -> None:
+    """Load structlog if that is possible now; else the next line tries again."""
+    with suppress(Exception):
+        _Sink.rendered = _Sink.rendered or _load_renderer()
 
 
 def flush(seconds: float) -> bool:
@@ -169,8 +179,16 @@ def _emit(level: str, event: str, fields: dict[str, Any]) -> None:
         stream = _Sink.stream or sys.stderr
         stream.write(_rendered(level, event, fields))
         stream.flush()
-    except (OSError, ValueError):  # a log that nobody can take any more must not stop the service
-        pass
+    except Exception:  # whatever it is, such as no descriptor to load structlog: the service goes on
+        _drop()
+
+
+def _drop() -> None:
+    """Count a line that could not be written."""
+    if _Sink.outlet:
+        _Sink.outlet.drop()
+    else:
+        _Sink.lost += 1
 
 
 def _notice(lines: int, encoding: str) -> bytes:
@@ -179,7 +197,7 @@ def _notice(lines: int, encoding: str) -> bytes:
 
 def _rendered(level: str, event: str, fields: dict[str, Any]) -> str:
     """Return a line as text, with its newline."""
-    render = _Sink.rendered or _load_renderer()
+    render = _Sink.rendered = _Sink.rendered or _load_renderer()
     return render(level, event, fields)
 
 
@@ -205,7 +223,6 @@ def _load_renderer() -> Callable[[str, str, dict[str, Any]], str]:
             line = processor(None, level, line)
         return f"{line}\n"
 
-    _Sink.rendered = render
     return render
 
 

@@ -2,8 +2,8 @@
 
 The rules are those of `hcall_server.platform.system`; a refused request raises its error and
 changes nothing.  This module adds the effects: the transport opens and closes, sessions end with
-GOODBYE 2, and changes go to the encryptor, which makes them durable.  Nothing waits between a rule and
-the end of the sessions.  So no call of an old IPL can run in the new one.
+GOODBYE 2, and changes go to the encryptor.  There is no `await` between the check of a rule and the end of
+the sessions.  So no call of an old IPL can run in the new one.
 
 `power_on`, `ipl` and `start` take effect at once.  `counted_power_on`, `counted_ipl` and `counted_start`
 first wait until the IPL count is durable (`hcall_server.machine.ipls`): a server uses these.
@@ -37,6 +37,7 @@ from hcall_server.machine.counters import Counters
 from hcall_server.machine.ipls import PATIENCE, CountedIpls
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.noise import Noise
+from hcall_server.machine.reserve import Reserve
 from hcall_server.machine.sessions import Link, Sessions
 from hcall_server.machine.turns import Turns
 from hcall_server.platform.partition import Partition
@@ -68,7 +69,7 @@ class Transport(Protocol):
         """Stop listening for a partition; never raises, because a power-off may not fail half-way."""
 
     def publish_key(self, partition: Partition) -> None:
-        """Leave a partition's access key where its clients find it; SwpksError when that is impossible.
+        """Write a partition's access key to the place where clients find it; SwpksError if that fails.
 
         Called before a partition is first activated, and whenever its key changes.
         """
@@ -81,7 +82,7 @@ class Machine:
     """A managed system that runs.
 
     `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for;
-    `entropy` makes nonces; `clock` tells the age of connections and the end of timed faults.
+    `entropy` makes nonces; `clock` measures the age of connections and the time of timed faults.
     `confirm_wait` is how long a CONFIRM may wait for a flush, in seconds; 0: it is answered at once.
     """
 
@@ -109,6 +110,7 @@ class Machine:
         self.counters = Counters()
         self.noise = Noise(clock)
         self.sessions = Sessions(limits)
+        self.reserve = Reserve()
         self._ipls = CountedIpls(encryptor)
         self.faults: dict[int, Plan[BusyFault]] = {}
         """The fault plans of partitions that have one, by number."""
@@ -126,14 +128,14 @@ class Machine:
             task_status.started()
 
     def start(self) -> None:
-        """Activate each partition that starts by itself; log one whose store was refused, leave it off."""
+        """Activate each partition that starts by itself; log refused partitions, which stay off."""
         for partition in self._starting():
             self.power_on(partition.name)
 
     async def counted_start(self) -> None:
-        """Do the same once their IPL counts are durable; it waits as long as NVRAM refuses them.
+        """Do the same once their IPL counts are durable; it waits while NVRAM refuses them.
 
-        A caller that cancels it goes on with `start_waiting`.
+        If the caller cancels it, `start_waiting` activates the rest.
         """
         await self._ipls.begin_all(self._starting(), self.power_on)
 
@@ -149,7 +151,7 @@ class Machine:
     def _start_late(self, name: str) -> None:
         try:
             self.power_on(name)
-        except SwpksError as error:  # the server serves already: one partition is no reason to end it
+        except SwpksError as error:  # the server serves other partitions already, so it must go on
             self._log.error("partition.not_activated", partition=name, **logs.explained(error))
 
     def _starting(self) -> list[Partition]:
@@ -160,7 +162,7 @@ class Machine:
                 self._log.error("partition.refused", partition=partition.name, **explained)
         return [each for each in partitions if each.auto_start and not each.refused]
 
-    # What the data channel asks for
+    # For the data channel
 
     def has_room(self, partition: int) -> bool:
         """Whether a partition may have one more session."""
@@ -168,22 +170,22 @@ class Machine:
         return self.sessions.has_room(partition, running)
 
     def open_session(self, link: Link, partition: Partition, on_refusal: OnRefusal) -> None:
-        """Let a connection make the h-calls of a partition."""
+        """Connect a link with the h-calls of a partition, and count its session."""
         link.on_refusal = on_refusal
         link.calls = self.calls_of(partition, on_refusal)
         self.sessions.open(link, partition)
 
     def calls_of(self, partition: Partition, on_refusal: OnRefusal) -> Calls:
-        """Return what answers the h-calls of a partition: through its fault plan, if it has one."""
+        """Return the h-calls of a partition, behind its fault plan if it has one."""
         counts = self.counters.calls[partition.number]
         calls = HypervisorCalls(partition, on_refusal, counts)
         plan = self.faults.get(partition.number)
         return BusyCalls(calls, partition, plan, self.clock, on_refusal, counts) if plan else calls
 
     def after_calls(self, partition: Partition, log: logs.Log) -> None:
-        """Do what follows a batch of calls: hand changes to the encryptor, log a used-up permission.
+        """End a batch of calls: report changes to the encryptor, log a used-up permission.
 
-        Every way to make h-calls ends a batch with this, before its answers leave.
+        Each transport calls it after a batch, before the answers leave.
         """
         keystore = partition.keystore
         if keystore is not None and keystore.contents.dirty:
@@ -192,7 +194,7 @@ class Machine:
                 consumer = Consumer.OPERATING_SYSTEM.name.lower()
                 log.info("signed_update.unverified", what=use.value, consumer=consumer)
 
-    # What the console asks for
+    # For the console
 
     def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
         """Make a partition, powered off; any error leaves the system without it."""
@@ -226,7 +228,7 @@ class Machine:
         return partition
 
     def power_off(self, name: str) -> Partition:
-        """Stop a partition and its sessions, and listen for it no more."""
+        """Stop a partition, end its sessions, and stop listening for it."""
         partition = self.system.power_off(name)
         self._end_sessions(partition, "the partition was powered off")
         self.transport.close(partition)
@@ -280,16 +282,16 @@ class Machine:
                 if await self.encryptor.flush():
                     return partition
             partition.set_access_key(before)
-            with suppress(SwpksError):  # the next start mends the file
+            with suppress(SwpksError):  # the next start writes the file again
                 self.transport.publish_key(partition)
             self._tell("partition.access_key_kept", partition)
         message = f"NVRAM has not stored a new access key of {name}: the old one is in force"
         raise StorageError(storage.ACCESS_KEY_STORED, message)
 
     def set_faults(self, name: str, faults: Iterable[BusyFault]) -> Partition:
-        """Give a partition a new fault plan, from its next call on; no faults take the plan away (R-75).
+        """Give a partition a new fault plan, from its next call on; an empty plan ends the faults (R-75).
 
-        A plan is never remembered: it ends with the server.  Times are those of the machine's clock.
+        A plan is not stored: it ends with the server.  Times are those of the machine's clock.
         """
         partition = self.system.find(name)
         plan = Plan(checked_plan(faults))
@@ -302,7 +304,7 @@ class Machine:
         return partition
 
     def set_nvram_fault(self, fault: NvramFault | None) -> None:
-        """Trouble NVRAM, or (None) end the trouble (R-75)."""
+        """Begin a fault of NVRAM, or (None) end it (R-75)."""
         self.nvram.set_faults(*(fault,) if fault else ())
         self._log.info("nvram.fault", trouble=fault.trouble if fault else "none")
 
@@ -312,7 +314,7 @@ class Machine:
     def _tell(
         self, event: str, partition: Partition, before: PartitionProfile | None = None, /, **fields: Any
     ) -> None:
-        """Hand what has changed to the encryptor and to the log; a profile as `before` has not changed."""
+        """Report a change to the encryptor and the log; a profile that equals `before` has not changed."""
         if partition.profile != before:
             self.encryptor.changed(partition)
         self._log.info(event, partition=partition.name, **fields)

@@ -10,26 +10,26 @@ from hcall_server.machine import logs
 
 # Why the log has a bound
 #
-# A guest can open sessions, break rules and leave again as fast as the server lets it.  A stranger can send
-# wrong proofs.  Each of that is a line, so a bound for each session is none: a peer makes new ones.
+# A guest can open sessions, break rules and leave in a fast loop.  A stranger can send wrong proofs.  Each of
+# these events is a line.  A bound for each session does not help, because a peer opens new sessions.
 #
-# So lines are counted for their source: a partition, with everything that comes in by its private socket;
-# a listener of all partitions, for peers that have not proven anything yet; the control channel.  The noise
-# of one source never hides a line of another.
+# So lines are counted for their source.  A source is a partition, with all peers of its private socket; a
+# listener of all partitions, for peers without a proof yet; or the control channel.  The lines of one source
+# never hide a line of another.
 #
-# A developer wants to see the first lines of each sort, whatever else happens.  A sort is an event and
-# the rule or h-call that it is about, so there are few.  The first `FIRST` lines of each are always written.
-# Further ones need a token.  A source has `BURST` tokens and gets one a second.  So an interactive session
-# is logged whole, and a flood writes 86,400 lines a day for each source: about 35 MB instead of 100 GB.
+# A developer needs the first lines of each sort.  A sort is an event together with its rule or h-call, so
+# there are few sorts.  The first `FIRST` lines of each are always written.  Further ones need a token.  A
+# source has `BURST` tokens and gets one a second.  So the lines of an interactive session are all written.
+# A flood writes 86,400 lines a day for each source: about 35 MB instead of 100 GB.
 #
-# A line that follows others of its sort that were left out says how many.  Once a minute, and when the
-# server stops, `log.shortened` has the counts of each source.  The metrics have their totals.
+# If lines of a sort were left out, the next one has their number.  Once a minute, and when the server stops,
+# `log.shortened` has the counts of each source.  The metrics have their totals.
 #
-# We dropped doubling distances (each line that doubles the count): after an hour of noise, a developer who
-# starts the next experiment sees no line of it.
+# We dropped doubling distances (lines 1, 2, 4, 8, ...): after an hour of noise, a developer who starts the
+# next experiment sees no line of it.
 
 FIRST = 16
-"""So many lines of each sort are always written, from each source."""
+"""The number of lines of each sort that are always written, for each source."""
 
 BURST = 256
 """Most further lines at once, from each source."""
@@ -85,7 +85,7 @@ class Allowance:
         return missing
 
     def summary(self, *, at_once: bool = False) -> dict[str, int]:
-        """Return what was left out since the last summary, by event; nothing if it is too early for one."""
+        """Return the counts of left-out lines since the last summary, by event; {} before the next is due."""
         now = self._clock()
         untold = self.left_out - self._told
         if not untold or (now - self._told_at < TOLD_EVERY and not at_once):

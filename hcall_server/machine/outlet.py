@@ -16,8 +16,10 @@
 # write wakes the reader). The queue alone is 1 us of it.
 #
 # The queue holds lines and, between them, numbers of lines that were dropped at that place. So the reader
-# of the log finds a gap where it is. The thread writes whole lines, at most PIPE_BUF bytes at once, or one
-# longer line. A pipe takes PIPE_BUF bytes in one piece, so lines of servers that share a pipe are not mixed.
+# of the log finds a gap where it is. If the notice of a gap cannot be made, the lines behind it are written
+# all the same, and the gap is told after them. The thread writes whole lines, at most PIPE_BUF bytes at once,
+# or one longer line. A pipe takes PIPE_BUF bytes in one piece, so lines of servers that share a pipe are not
+# mixed.
 
 from __future__ import annotations
 
@@ -72,6 +74,13 @@ class Outlet:
             if self._idle:
                 self._changed.notify_all()
 
+    def drop(self) -> None:
+        """Count a line that could not even be made."""
+        with self._changed:
+            self._gap_at_end()
+            if self._idle and self._has_thread():
+                self._changed.notify_all()
+
     def flush(self, seconds: float) -> bool:
         """Wait until every queued line is written or dropped, for a bounded time; return whether it is so."""
         with self._changed:
@@ -96,8 +105,20 @@ class Outlet:
     def _work(self) -> None:
         while True:
             gap, lines = self._next()
-            items = [self._notice(gap), *lines] if gap else lines
-            self._settle(gap, len(lines), len(items) - self._written(items))
+            told = self._told(gap)
+            written = self._written([*told, *lines])
+            lost = len(lines) - max(0, written - len(told))
+            self._count_lost(0 if told and written else gap, lost)
+
+    def _told(self, gap: int) -> list[bytes]:
+        """Return the line that stands for a gap; none if there is no gap, or if the line cannot be made.
+
+        A notice that fails must not end the thread, and with it the log.  The gap is told later then.
+        """
+        try:
+            return [self._notice(gap)] if gap else []
+        except Exception:
+            return []
 
     def _next(self) -> tuple[int, list[bytes]]:
         """Wait for something to write; return how many lines were dropped before it, and whole lines."""
@@ -132,23 +153,21 @@ class Outlet:
         self._size -= size
         return lines
 
-    def _settle(self, gap: int, lines: int, missing: int) -> None:
-        """Count lines that were not written as dropped, and note them where they stood.
-
-        `missing` of the items were not written; the notice of `gap`, if there is one, is the first item.
-        """
-        lost = min(missing, lines)
-        untold = gap if missing > lines else 0
+    def _count_lost(self, untold: int, lost: int) -> None:
+        """Count `lost` lines as dropped, and note them where they stood, with a gap that is untold yet."""
         with self._changed:
-            self._failing = missing > 0
+            self._failing = untold + lost > 0
             self.dropped += lost
-            if missing:
-                self._queue.appendleft(lost + untold + self._gap_at_start())
+            if self._failing:
+                self._queue.appendleft(untold + lost + self._gap_at_start())
 
     def _written(self, items: list[bytes]) -> int:
         """Write items; return how many the descriptor has taken whole before it refused one."""
         start = b"\n" if self._torn else b""  # ends the piece of a line that an earlier refusal has left
-        done = write_all(self._descriptor, start + b"".join(items))
+        try:
+            done = write_all(self._descriptor, start + b"".join(items))
+        except MemoryError:  # the thread goes on
+            done = 0
         if not done:
             return 0
         ends = list(accumulate(map(len, items), initial=len(start)))

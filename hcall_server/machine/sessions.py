@@ -1,4 +1,4 @@
-"""Which connections there are: those without a session yet, and the sessions of each partition."""
+"""All connections: those without a session yet, and the sessions of each partition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Places (spec/protocol.md#sessions)
 #
-# Connections are bounded, so they can run out.  Two things must hold all the same:
+# The number of connections is bounded.  If all are in use, two guarantees must still hold:
 #
 #   1. No partition can take the last place of another one.
 #   2. An honest client is never ended because others came after it.  It waits.
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 #
 # Each listener has `max_unopened` entrance places of its own.  A private socket belongs to one partition,
 # so the connections of a partition cannot take the entrance of another one.  When all places of a listener
-# are taken, the server accepts nothing there: further connections wait in the queue of the kernel, first
-# come first served, and their clients see a slow server.  An earlier version accepted them and ended the
-# oldest instead.  That was the honest client which was about to send its OPEN.
+# are taken, the server stops accepting there.  Further connections wait in the queue of the kernel, in the
+# order of their arrival, and their clients see a slow server.  An earlier version accepted them and ended
+# the oldest one.  That was often an honest client which was about to send its OPEN.
 #
 # A stranger may hold all places of a TCP listener and send nothing.  So if a connection waits, those that
-# have held a place for a fifth of `open_seconds` are ended (GOODBYE 5).  Nobody is ended for a
-# newcomer before that, and without a newcomer everybody has the whole of `open_seconds`.
+# have held a place for a fifth of `open_seconds` are ended (GOODBYE 5).  No connection is ended for a newer
+# one before that.  If none waits, each connection has the whole of `open_seconds`.
 #
 # Sessions: a partition has `max_sessions` at most, and all together have `max_connections`.  Of these the
 # first `min_sessions` of each partition that runs are kept for it.  With N partitions that run, a session
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 #
 #     sessions of all  +  kept places that are free yet  <  max_connections
 #
-# With the defaults, 1024 and 16, and five partitions: four of them can have 1024 - 16 = 1008 sessions
-# together, and the fifth always gets 16.  A partition may be activated when the others have taken
-# everything.  Its kept places exist all the same: nobody is ended for them, and until the others
-# have shrunk there are more sessions than `max_connections`.  So the number of sessions never
-# exceeds max_connections + N x min_sessions.  We dropped equal shares (1024 / N each): with two hundred
-# partitions, most of them idle, a busy one would have five sessions.
+# Example: the defaults, 1024 and 16, and five partitions.  Four of them can have 1024 - 16 = 1008 sessions
+# together, and the fifth always gets 16.  A partition may be activated when the others have taken all
+# places.  It gets its kept places too.  No session is ended for them, so for some time there are more
+# sessions than `max_connections`, but never more than max_connections + N x min_sessions.  We dropped equal
+# shares (1024 / N each): with two hundred partitions, most of them idle, a busy one would have five
+# sessions.
 #
-# A session without a place is refused with OPENED status 5, at once: the client learns the reason, and its
-# library tries again within the client's own timeout.
+# A session without a place is refused at once with OPENED status 5.  So the client learns the reason, and
+# its library tries again within the client's own timeout.
 
 
 class Entrance:
@@ -90,15 +90,14 @@ class Entrance:
 
 
 class Link:
-    """One connection as the rest of the machine sees it; the connection's own task does the talking.
+    """One connection as the rest of the machine sees it; its own task receives and sends.
 
-    `progress` changes with every batch received and every send begun or ended; `sending` says
-    that a send is under way.  `accepted_at`, `since`, `mark` and `forgiven` belong to the reaper: when the
-    connection came and when it last made progress (seconds of the machine's clock), the progress
-    that was seen then, and whether a pause of the server has been made good.  With a session there are
-    `partition`, the `calls` that answer its h-calls, and `on_refusal`, which is told of each refusal.
-    `entrance` is where the connection waits for its session, None once it has left.  `cancel` wakes the
-    connection's task, wherever it waits.
+    `progress` changes with every batch received and every send begun or ended.  `sending` is true during
+    a send.  The reaper uses four fields: `accepted_at`, the time of the accept; `since` and `mark`, the time
+    and the value of the last progress; `forgiven`, whether the deadlines started again after a pause of the
+    server.  Times are seconds of the machine's clock.  With a session there are `partition`, the `calls`
+    that answer its h-calls, and `on_refusal`, which is called for each refusal.  `entrance` is the place
+    without a session, None once the connection has left it.  `cancel` wakes the connection's task.
     """
 
     calls: Calls
@@ -122,10 +121,10 @@ class Link:
         return f"Link({self.partition}, {self.progress} steps)"
 
     def end(self, reason: GoodbyeReason, text: str) -> None:
-        """Have the connection say GOODBYE and close, soon; the first reason counts.  Does not wait.
+        """Make the connection say GOODBYE and close, soon; the first reason counts.  Does not wait.
 
-        No call of the peer runs after this.  It counts before a protocol error whose GOODBYE still
-        waits for answers to leave: those are cut off.
+        No call of the peer runs after this.  It has priority over a protocol error whose GOODBYE still
+        waits behind unsent answers: those answers are dropped.
         """
         if self.ending is None:
             self.ending = Goodbye(int(reason), text)
@@ -180,7 +179,7 @@ class Sessions:
         return self.session_count + free < self.limits.max_connections
 
     def admit(self, link: Link) -> None:
-        """Take in a new connection, which takes a place of its entrance."""
+        """Add a new connection, which takes a place of its entrance."""
         if link.entrance is not None:
             link.entrance.take()
         self.unopened[link] = None
@@ -188,22 +187,22 @@ class Sessions:
             self._empty = trio.Event()
 
     def open(self, link: Link, partition: Partition) -> None:
-        """Note that a connection has opened a session with a partition."""
+        """Turn a connection into a session of a partition; its place at the entrance is free again."""
         link.partition = partition
         self._leave_entrance(link)
         self.opened.setdefault(partition.number, {})[link] = None
 
     def displace(self, link: Link) -> None:
-        """End a connection that has had its time at a crowded entrance.
+        """End a connection that has held its place at a crowded entrance for long enough.
 
-        It gives its place back now and not when its task has ended: a GOODBYE that is not read would hold
-        up those that wait.
+        The place is free now, not when the task has ended: a peer that does not read its GOODBYE would
+        delay the connections that wait.
         """
         self._leave_entrance(link)
         link.end(GoodbyeReason.IDLE_TOO_LONG, "too many connections wait for OPEN")
 
     def remove(self, link: Link) -> None:
-        """Forget a connection that is over."""
+        """Remove a connection that has ended."""
         self._leave_entrance(link)
         if link.partition is not None:
             number = link.partition.number
@@ -225,7 +224,7 @@ class Sessions:
             link.end(reason, text)
 
     async def wait_empty(self) -> None:
-        """Return when the last connection is over."""
+        """Return when the last connection has ended."""
         while len(self):
             await self._empty.wait()
 

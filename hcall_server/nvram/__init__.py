@@ -6,7 +6,7 @@ simulated twins.  What is stored is sealed already: NVRAM knows names and bytes,
 The back ends are imported from their own modules, so that a simulation does not load SQLite.
 """
 
-from hcall_server.nvram.names import COMMIT, SYSTEM, parse_partition, partition_name, record_id
+from hcall_server.nvram.names import COMMIT, SYSTEM, parse_partition, partition_name
 from hcall_server.nvram.seam import Mark, Nvram, NvramError, NvramInUseError, Trouble
 
 __all__ = [
@@ -19,5 +19,4 @@ __all__ = [
     "Trouble",
     "parse_partition",
     "partition_name",
-    "record_id",
 ]

@@ -15,36 +15,29 @@
 #      without any readable slot did not come from a power cut.
 #
 # The slots alternate: after SWITCH commits the written slot is synced, and the other one is written from
-# then on.  So is each start: `settle` makes a slot durable before `note` touches the other one.
+# then on.  So is each start: `make_durable` fills a slot before `note` touches the other one.
 #
 # One slot with a sync for each commit was tried first: it doubles the cost of a confirmed write.  A check
 # value in the place of the MAC finds torn writes as well; but anybody can compute one.
 #
-# Level 1 of the mark, written before sealed level 2, was one slot of 20 bytes with a CRC-32.  It is read
-# once, before the conversion.
+# This module knows places in a file and no contents: those have a key of the system (`sealing/commits.py`).
+# Level 1 of the mark, written before sealed level 2, was one slot in the place of the first.  It is read
+# once, before the conversion (`service/age.py`).
 
 from __future__ import annotations
 
 import contextlib
 import os
-import struct
-import zlib
 from pathlib import Path
 
-from hcall_abi.rules import storage as rules
 from hcall_server.nvram.seam import NvramError
 
-SLOTS = (0, 4096)
-"""Where the slots begin in the file, in bytes: no block of a medium holds both."""
-SLOT_SIZE = 48
+SLOT_ROOM = 4096
+"""Bytes from the start of a slot to that of the next one: no block of a medium holds both."""
+SLOTS = (0, SLOT_ROOM)
+"""Where the slots begin in the file, in bytes."""
 SWITCH = 100
 """Commits after which the other slot is written."""
-
-OLD_SIZE = 20
-_OLD_BODY = struct.Struct(">4sBBHQ")
-_OLD_CHECK = struct.Struct(">I")
-OLD_MAGIC = b"SPKM"
-OLD_LEVEL = 1
 
 
 class MemoryMark:
@@ -58,7 +51,7 @@ class MemoryMark:
         """Return what the slots hold."""
         return tuple(self.held)
 
-    def settle(self, content: bytes, keep: int | None) -> None:
+    def make_durable(self, content: bytes, keep: int | None) -> None:
         """Write the slot that is not to be kept, and the other one from then on."""
         self._next = keep or 0
         self.held[1 - self._next] = content
@@ -82,10 +75,10 @@ class FileMark:
             raise self._trouble(error) from None
 
     def slots(self) -> tuple[bytes, ...]:
-        """Return what the slots hold."""
-        return tuple(self._read(at, SLOT_SIZE) for at in SLOTS)
+        """Return what the slots hold, with all that stands behind it up to the next one."""
+        return tuple(self._read(at) for at in SLOTS)
 
-    def settle(self, content: bytes, keep: int | None) -> None:
+    def make_durable(self, content: bytes, keep: int | None) -> None:
         """Make a mark durable in the slot that is not to be kept, and write the other one from then on.
 
         Where no slot is genuine, the second one is written first: a mark of level 1 begins where the first
@@ -106,22 +99,6 @@ class FileMark:
         self._noted += 1
         self._last = content
 
-    def old_number(self) -> int | None:
-        """Return the number in a mark of level 1; None where there is no such mark.
-
-        Raises NvramError for a file that is too small for any mark and not empty, and for one whose
-        check value is wrong.
-        """
-        content = self._read(0, OLD_SIZE + 1)
-        if not content or self._read(SLOTS[1], 1):
-            return None
-        if len(content) != OLD_SIZE or content[-_OLD_CHECK.size :] != _old_check(content):
-            raise self._damaged("its check value is wrong")
-        magic, level, reserved, reserved2, number = _OLD_BODY.unpack_from(content)
-        if (magic, level, reserved, reserved2) != (OLD_MAGIC, OLD_LEVEL, 0, 0):
-            raise self._damaged(f"it does not have the layout of level {OLD_LEVEL}")
-        return int(number)
-
     def close(self) -> None:
         """Close the file, with the last mark in both slots; a second close does nothing.
 
@@ -135,9 +112,9 @@ class FileMark:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _read(self, at: int, size: int) -> bytes:
+    def _read(self, at: int) -> bytes:
         try:
-            return os.pread(self._descriptor, size, at)
+            return os.pread(self._descriptor, SLOT_ROOM, at)
         except OSError as error:
             raise self._trouble(error) from None
 
@@ -155,10 +132,3 @@ class FileMark:
 
     def _trouble(self, error: OSError) -> NvramError:
         return NvramError("io", f"NVRAM: {self._path}: {error.strerror}")
-
-    def _damaged(self, reason: str) -> NvramError:
-        return NvramError("corrupt", f"NVRAM: {self._path} is damaged: {reason}", rules.NVRAM_MARK)
-
-
-def _old_check(content: bytes) -> bytes:
-    return _OLD_CHECK.pack(zlib.crc32(content[: _OLD_BODY.size]))

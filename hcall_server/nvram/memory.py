@@ -18,6 +18,8 @@ class MemoryNvram:
         self.records: dict[str, bytes] = dict(records or {})
         self.commits = 0
         """How many commits took effect."""
+        self.old_number = 0
+        """The number of the last commit, for records of level 1."""
 
     def load(self) -> dict[str, bytes]:
         """Return a copy of every record."""
@@ -27,6 +29,7 @@ class MemoryNvram:
         """Put or remove records, all at once."""
         changed = {**self.records, **changes}
         self.records = {name: blob for name, blob in changed.items() if blob is not None}
+        self.old_number = 0
         self.commits += 1
 
     def close(self) -> None:

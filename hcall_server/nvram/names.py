@@ -12,7 +12,6 @@ SYSTEM = "system"
 """The managed system's own record."""
 COMMIT = "commit"
 """The commit record: which records belong together."""
-ID_SIZE = 16
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PARTITION = re.compile(rf"partition/({_UUID})", re.ASCII)
@@ -28,21 +27,6 @@ def parse_partition(name: str) -> UUID | None:
     """Return the UUID in the name of a partition's record, None for any other name."""
     match = _PARTITION.fullmatch(name)
     return UUID(match[1]) if match else None
-
-
-def record_id(name: str) -> bytes:
-    """Return the 16 bytes that stand for a record in the commit record's list.
-
-    A partition's UUID; for any other record its name in ASCII, filled up with zeros.  No UUID of ours
-    looks like that: each has its version in byte 6.  ValueError for a name that is too long.
-    """
-    uuid = parse_partition(name)
-    if uuid is not None:
-        return uuid.bytes
-    encoded = name.encode("ascii")
-    if len(encoded) > ID_SIZE:
-        raise ValueError(f"record name {name!r} has more than {ID_SIZE} characters")
-    return encoded.ljust(ID_SIZE, b"\0")
 
 
 class OldName(NamedTuple):

@@ -39,9 +39,9 @@ class Mark(Protocol):
     """
 
     def slots(self) -> tuple[bytes, ...]:
-        """Return what the slots hold, in order; b"" for one that was never written."""
+        """Return what the slots hold, in order, maybe with zeros behind it; b"" for one never written."""
 
-    def settle(self, content: bytes, keep: int | None) -> None:
+    def make_durable(self, content: bytes, keep: int | None) -> None:
         """Make `content` durable in another slot than `keep`, and write to `keep` from then on.
 
         `keep` is the slot that holds the newest genuine mark, None where no slot does.
@@ -60,6 +60,10 @@ class Nvram(Protocol):
     @property
     def mark(self) -> Mark:
         """The high-water mark: which commit was the last one known durable."""
+
+    @property
+    def old_number(self) -> int:
+        """The number of the last commit in NVRAM of level 1; 0 later, when the commit record has it."""
 
     def load(self) -> dict[str, bytes]:
         """Return every record."""

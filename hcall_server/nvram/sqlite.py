@@ -32,6 +32,12 @@ _SCHEMAS = {
     SCHEMA_LEVEL: {"record": _RECORD_TABLE},
 }
 """By level.  Level 1 had the number of the last commit in a table; now it is in the commit record."""
+_FROM_LEVEL_1 = ("DROP TABLE IF EXISTS commits", f"PRAGMA user_version = {SCHEMA_LEVEL}")
+"""Makes a file of level 1 one of the present level.
+
+It is part of the first commit, which for records of level 1 is their conversion.  A state that an earlier
+release has converted kept its tables: it loses them with its first commit as well.
+"""
 _PRAGMAS = (
     "locking_mode = EXCLUSIVE",  # one owner, and no shared-memory file
     "journal_mode = WAL",
@@ -73,6 +79,9 @@ class SqliteNvram:
     def __init__(self, path: Path, beside: Iterable[PlaceCheck] = ()) -> None:
         self._path = path
         self._beside = tuple(beside)
+        self._renewal: tuple[str, ...] = ()
+        self.old_number = 0
+        """The number of the last commit in a file of level 1."""
         for end in _BESIDE:
             refuse_link(_beside(path, end))
         make_private_file(path)
@@ -81,9 +90,9 @@ class SqliteNvram:
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             with self._translated("corrupt", opening=True):
-                number = self._take_possession()
-                self._settle()
-            self.mark = self._open_mark(number)
+                self.old_number = self._take_possession()
+                self._make_log_durable()
+            self.mark = self._open_mark()
             self._place = _Place(path)
         except BaseException:
             self._connection.close()
@@ -131,10 +140,13 @@ class SqliteNvram:
             execute("BEGIN IMMEDIATE")
             for name, blob in changes.items():
                 execute(_REMOVE, (name,)) if blob is None else execute(_PUT, (name, blob))
+            for statement in self._renewal:
+                execute(statement)
             execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
+        self._renewal, self.old_number = (), 0
 
     def _check_place(self) -> None:
         """Raise NvramError where a later start would not find the files that are open here."""
@@ -161,12 +173,8 @@ class SqliteNvram:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
 
-    def _take_possession(self) -> int | None:
-        """Lock the file, and make or check what is in it.
-
-        Returns the number that a mark of level 1 may not be above: that of a file of level 1, 0 for a file
-        that was made now.  None for a file of a later level, which has no such mark.
-        """
+    def _take_possession(self) -> int:
+        """Lock the file, and make or check what is in it; return `old_number`."""
         for pragma in _PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
         found = dict(self._connection.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL"))
@@ -181,9 +189,12 @@ class SqliteNvram:
         if found != _SCHEMAS[level]:
             raise self._corrupt("its tables are not those of its level")
         self._check_integrity()
-        return self._old_number() if level == 1 else None
+        if level == SCHEMA_LEVEL:
+            return 0
+        self._renewal = _FROM_LEVEL_1
+        return self._number_of_level_1()
 
-    def _settle(self) -> None:
+    def _make_log_durable(self) -> None:
         """Make durable what was read from the log.
 
         SQLite reads a log whose last sync a kill has prevented, and a power cut may still take that away.
@@ -228,7 +239,7 @@ class SqliteNvram:
         if verdict != "ok":
             raise self._corrupt(str(verdict).replace("\n", " "))
 
-    def _old_number(self) -> int:
+    def _number_of_level_1(self) -> int:
         """Return the number of the last commit in a file of level 1."""
         rows = self._connection.execute("SELECT number FROM commits").fetchall()
         if len(rows) != 1 or not isinstance(rows[0][0], int):
@@ -237,17 +248,10 @@ class SqliteNvram:
             raise self._corrupt("it has had commits, and its records are gone")
         return rows[0][0]
 
-    def _open_mark(self, number: int | None) -> FileMark:
-        """Return the high-water mark.
-
-        A mark of level 1 may not be above `number`; None: there is no such mark.
-        """
+    def _open_mark(self) -> FileMark:
         path = _beside(self._path, "-mark")
         mark = FileMark(path)
         try:
-            noted = None if number is None else mark.old_number()
-            if number is not None and noted is not None and noted > number:
-                raise self._older_than(noted, number, path)
             with self._synced():  # the mark's entry, and the log's: SQLite ignores an error there
                 sync_folder(path.parent)
         except BaseException:
@@ -292,14 +296,6 @@ class SqliteNvram:
             "corrupt",
             f"NVRAM: {self._path} is damaged: {reason}",
             rules.NVRAM_FILE,
-        )
-
-    def _older_than(self, noted: int, number: int, mark: Path) -> NvramError:
-        return NvramError(
-            "corrupt",
-            f"NVRAM: {self._path} is damaged or an older copy: its last commit is {number}, but "
-            f"{noted} was confirmed; removing {mark} accepts it as it is",
-            rules.NVRAM_AGE,
         )
 
 

@@ -1,1 +1,1 @@
-"""The managed system around the keystores: partitions, power, sizes, the root key and its places."""
+"""The managed system around the keystores: partitions, power, sizes, the root key and its copies."""

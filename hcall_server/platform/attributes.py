@@ -1,7 +1,7 @@
 """The console's rules about changing the attributes of a partition (R-31 to R-36), as rows.
 
 Each row has the condition under which a change breaks the rule, and the console's answer to it.
-The order is that of spec/control.md#attributes and #sizes.  Nothing here changes a partition.
+The order is that of spec/control.md#attributes and #sizes.  This module changes no partition.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Change(NamedTuple):
 
     @property
     def lacks_call(self) -> str:
-        """Which attribute is on without the h-call that it needs, in words; "" if none is."""
+        """In words, the attribute that is on without the h-call that it needs; "" if there is none."""
         numbers, calls = self.after.numbers, self.level.calls
         lacking = [(name, call) for name, call in CALLS_OF.items() if numbers[name] and call not in calls]
         return "".join(f"{name} needs {call.name}" for name, call in lacking[:1])
 
     @property
     def lacks_other(self) -> str:
-        """Which attribute is on without the other one that it needs, in words; "" if none is."""
+        """In words, the attribute that is on without the other one that it needs; "" if there is none."""
         numbers = self.after.numbers
         needs = [(name, row.needs) for name, row in ATTRIBUTES.items() if isinstance(row.needs, str)]
         lacking = [(name, other) for name, other in needs if numbers[name] and not numbers[other]]
@@ -70,7 +70,7 @@ class Change(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """One attribute that is asked for, by name, and its number."""
+    """One requested attribute: its name and its number."""
 
     name: str
     number: int
@@ -98,7 +98,7 @@ WISHES: tuple[Demand[Wish], ...] = (
         "{it.name} cannot be {it.number}: it is {it.row.span}",
     ),
 )
-"""The rules about each attribute of a request, before anything is known of the partition."""
+"""The rules about each attribute of a request; they need no facts about the partition."""
 
 STORED: Demand[Change] = Demand(
     lambda it: it.refused, rules.POWER_STORED, "the keystore of {it.name} was refused"
@@ -132,7 +132,7 @@ SIZES: tuple[Demand[Change], ...] = (
 
 UPDATES: tuple[Demand[Change], ...] = (
     Demand(
-        # Disabling is allowed to a running partition (R-33), and takes these attributes with it.
+        # A running partition may be disabled (R-33), and this switches these attributes off.
         lambda it: it.running and it.kbytes != 0 and it.before.of_updates != it.after.of_updates,
         rules.ATTRIBUTE_RUNNING,
         "the partition is running",
@@ -163,13 +163,13 @@ UPDATES: tuple[Demand[Change], ...] = (
 """The rules of spec/control.md#attributes about signed updates."""
 
 RULES = (STORED, *SIZES, *UPDATES)
-"""In the order in which they are asked; the first that is broken decides."""
+"""In the order of the checks; the first broken rule decides."""
 
 
 def wished(before: ConsoleAttributes, changes: Mapping[str, int]) -> ConsoleAttributes:
-    """Return the attributes that `changes` lead to; OperatorError for an unknown name or value.
+    """Return the attributes after `changes`; OperatorError for an unknown name or value.
 
-    Switching the keystore off takes the attributes of signed updates with it, unless they are named.
+    If the keystore is switched off, so are the attributes of signed updates, unless they are named.
     """
     for name, number in changes.items():
         check(WISHES, Wish(name, number))

@@ -23,7 +23,7 @@ class Demand(NamedTuple, Generic[T]):
 
 
 def check(demands: Iterable[Demand[T]], it: T) -> None:
-    """Hold a request against rules in their order; OperatorError for the first that is broken."""
+    """Check a request against rules in their order; OperatorError for the first broken one."""
     for broken, rule, message in demands:
         if broken(it):
             raise OperatorError(rule, message.format(it=it))

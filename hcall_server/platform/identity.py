@@ -1,4 +1,7 @@
-"""Who a managed system is: a public id and the PKS root key from which all keys at rest come."""
+"""Who a managed system is: a public id and the PKS root key from which all keys at rest come.
+
+The sizes of all identities stand here.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from typing import NamedTuple
 
 SYSTEM_ID_SIZE = 16
 ROOT_KEY_SIZE = 32
+UUID_SIZE = 16
+"""Bytes of a partition's UUID."""
 SEALED_LEVEL = 2
 
 
 class SystemIdentity(NamedTuple):
-    """Who a managed system is: its public id (16 bytes) and its PKS root key (32 bytes, never shown).
+    """The identity of a managed system: public id (16 bytes) and PKS root key (32 bytes, never shown).
 
     `sealed_level` is that of its records in NVRAM.  From level 2 on there is always a commit record: its
     absence is a loss, and never a new system.

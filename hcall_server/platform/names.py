@@ -10,7 +10,7 @@ from hcall_server.platform.demands import Demand
 
 
 class NewName(NamedTuple):
-    """A name that is asked for.
+    """A requested name.
 
     `taken`: the system has it already.  `unreadable`: the name of some stored partition is not known.
     """
@@ -29,4 +29,4 @@ RULES: tuple[Demand[NewName], ...] = (
     Demand(lambda it: it.taken, rules.NAME_NEW, "there is a partition {it.name!r}"),
     Demand(lambda it: it.unreadable, rules.NAME_UNREADABLE, "{it.name} may exist already"),
 )
-"""In the order in which they are asked; the first that is broken decides."""
+"""In the order of the checks; the first broken rule decides."""

@@ -17,26 +17,21 @@ from hcall_server.keystore.limits import limits_of
 from hcall_server.keystore.signed import LatchUse
 from hcall_server.keystore.store import Entropy, Keystore
 from hcall_server.platform.power import OFF, RUNNING, TABLE, Objection, Power, PowerEvent, PowerState
-from hcall_server.platform.profile import PartitionProfile, effective_level
-
-IPL_COUNT_LIMIT = 1 << 32
+from hcall_server.platform.profile import IPL_COUNT_LIMIT, LATCH, PartitionProfile, effective_level
 
 SB_VERSION = b"SB_VERSION"
-"""Label of the object that tells the guest where secure boot takes its keys from; firmware's, no header."""
+"""Label of the object that names the source of secure-boot keys for the guest; firmware's, no header."""
 DYNAMIC_KEYS = b"\x01"
-"""What SB_VERSION holds: keys come from the keystore."""
-
-LATCH = "keystore_signed_updates_without_verification"
-"""The attribute that lets one update of PK in without verification."""
+"""The data of SB_VERSION: keys come from the keystore."""
 
 
 class Partition:
     """One partition of a managed system.
 
-    `firmware` is the level of its system; `level` is what the partition has of it, without
-    SIGNED_UPDATE while the console has signed updates off.  `image` is what NVRAM held of the store,
-    None for an empty one.  `state` is OFF, or `power.refused(...)` if the
-    records could not be opened; only an event of power leads to RUNNING.
+    `firmware` is the level of its system.  `level` is the level of the partition: without SIGNED_UPDATE
+    while the console has signed updates off.  `image` is the stored image, None for an empty store.
+    `state` is OFF, or `power.refused(...)` if the records could not be opened; only an event of power leads
+    to RUNNING.
 
     `keystore` is None while the keystore is off (0 KiB, R-35) or refused.  `secure_boot` is the mode of
     this IPL, or of the last one.
@@ -87,7 +82,7 @@ class Partition:
 
     @property
     def name_unknown(self) -> bool:
-        """Whether even its profile could not be read: then `name` only stands in for the real one."""
+        """Whether its profile could not be read: then `name` is a substitute for the real one."""
         return self.state.name_unknown
 
     def next_power(self, event: PowerEvent) -> Power:
@@ -98,19 +93,18 @@ class Partition:
         return found
 
     def count_ipl(self) -> None:
-        """Count the next IPL ahead: the profile has its number now, so that it can be durable before the IPL.
+        """Count the next IPL in advance, so that its number can be durable before the IPL begins.
 
-        A second call before that IPL changes nothing.  An IPL that never comes leaves its number to the
-        next one.
+        A second call before that IPL changes nothing.  If the IPL never begins, the next one takes its
+        number.
         """
         if self._profile.ipl_count == self._ipl_count:
             self._profile = self._profile._replace(ipl_count=(self._ipl_count + 1) % IPL_COUNT_LIMIT)
 
     def count_on(self, missing: int) -> None:
         """Leave out IPL counts that may have been used, and clear the latch: the store is an older one."""
-        self._ipl_count = (self._ipl_count + missing) % IPL_COUNT_LIMIT
-        attributes = self.attributes.with_numbers({LATCH: 0})
-        self._profile = self._profile._replace(ipl_count=self._ipl_count, attributes=attributes)
+        self._profile = self._profile._replace(ipl_count=self._ipl_count).counted_on(missing)
+        self._ipl_count = self._profile.ipl_count
         if self.keystore:
             self.keystore.contents.touch()
 
@@ -127,7 +121,7 @@ class Partition:
         self._take(PowerEvent.POWER_OFF)
 
     def _take(self, event: PowerEvent) -> None:
-        """Follow the power table; every way into RUNNING is an IPL."""
+        """Perform an event of the power table; every way into RUNNING is an IPL."""
         if self.next_power(event) is Power.RUNNING:
             self.state = RUNNING
             self._load()
@@ -137,7 +131,7 @@ class Partition:
                 self.keystore.ipl(SecureBoot.OFF)
 
     def _load(self) -> None:
-        """Begin an IPL: count it, take the mode of the console, end what belongs to the last IPL."""
+        """Begin an IPL: count it, set the console's mode, unset passwords, drop volatile objects."""
         self.count_ipl()
         self._ipl_count = self._profile.ipl_count
         self.secure_boot = self.next_secure_boot
@@ -146,7 +140,7 @@ class Partition:
             self._provision(self.keystore)
 
     def _provision(self, keystore: Keystore) -> None:
-        """Put the hypervisor's own objects into the keystore, as every IPL does anew (spec/policies.md)."""
+        """Put the hypervisor's own objects into the keystore; every IPL does it (spec/policies.md)."""
         if self.attributes.linux_dynamic_key_secure_boot:
             keystore.contents.provide(Consumer.FIRMWARE, SB_VERSION, int(Policy.WORLDREADABLE), DYNAMIC_KEYS)
 
@@ -171,7 +165,7 @@ class Partition:
 
     @property
     def access_key(self) -> bytes:
-        """The key that its clients prove themselves with over TCP, 32 bytes; b"": no proof is right."""
+        """The key of its clients' proofs over TCP, 32 bytes; with b"" no proof is right."""
         return self._profile.access_key
 
     @property
@@ -186,7 +180,7 @@ class Partition:
 
     @property
     def attributes(self) -> ConsoleAttributes:
-        """What the console has set."""
+        """The attributes that the console has set."""
         return self._profile.attributes
 
     @property
@@ -200,7 +194,7 @@ class Partition:
         return self._profile.attributes.next_mode
 
     def set_auto_start(self, auto_start: bool) -> None:
-        """Say whether it is activated when the system starts."""
+        """Set whether it is activated when the system starts."""
         self._profile = self._profile._replace(auto_start=auto_start)
 
     def set_access_key(self, key: bytes) -> None:
@@ -208,9 +202,9 @@ class Partition:
         self._profile = self._profile._replace(access_key=key)
 
     def change(self, attributes: ConsoleAttributes) -> None:
-        """Take attributes that the system has found permissible; a session that is open goes on as it is.
+        """Set attributes that the system has checked; open sessions go on.
 
-        A size of 0 takes the keystore away.  A new one is empty.
+        A size of 0 removes the keystore.  A new keystore is empty.
         """
         resized = attributes.keystore_kbytes != self.kbytes
         self._profile = self.profile._replace(attributes=attributes)
@@ -221,9 +215,9 @@ class Partition:
             self.keystore = self._new_keystore()
 
     def _new_keystore(self, image: StoreImage | None = None) -> Keystore | None:
-        """Return the keystore that `kbytes` asks for, empty or from what NVRAM held; None for 0 KiB.
+        """Return a keystore of `kbytes` KiB, empty or with the stored image; None for 0 KiB.
 
-        An empty one goes on counting where the last one ended: no generation ever names two images.
+        An empty one continues the generations of the last one: no generation ever names two images.
         """
         if not self.kbytes:
             return None
@@ -234,10 +228,10 @@ class Partition:
     # The permission to update PK without verification
 
     def disarm_without_verification(self, use: LatchUse) -> None:
-        """Clear the one-shot latch after it has let a PK in unverified; nothing when it is not armed.
+        """Clear the one-shot latch after a PK without verification; nothing if it is not armed.
 
-        It counts as a change of the keystore, so profile and image are committed together: a PK that
-        is durable has used up its latch, also where the power fails next.
+        This counts as a change of the keystore, so profile and image are committed together.  If the PK is
+        durable, the cleared latch is durable too, whenever the power fails.
         """
         if self.attributes.keystore_signed_updates_without_verification:
             disarmed = self.attributes.with_numbers({LATCH: 0})
@@ -253,7 +247,7 @@ class Partition:
 
 
 class _Latch:
-    """What SIGNED_UPDATE sees of the attribute that lets one PK in without verification."""
+    """The `UpdateLatch` of a partition: the attribute that permits one PK without verification."""
 
     def __init__(self, partition: Partition) -> None:
         self._partition = partition

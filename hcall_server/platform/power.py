@@ -1,34 +1,33 @@
 """The power of a partition as a table of states (spec/control.md#power)."""
 
-# Power: when a partition answers h-calls, and what an IPL means
+# Power: when a partition answers h-calls, and the effects of an IPL
 #
 # A partition is off, it runs, or it is refused.  Refused means: its records in NVRAM could not be opened, so
 # the partition has no keystore.  The sessions and the console rely on this module for five guarantees:
 #
 #   1. Every way into RUNNING is an IPL.  There is no other: TABLE has two rows that lead there, and
 #      `Partition` performs both by the same function.
-#   2. An IPL ends what belongs to the last one: passwords, TRANSIENT objects, lists that a guest has
-#      begun to read (R-04, R-14).  So does a power-off.
+#   2. An IPL ends the passwords, the TRANSIENT objects and the open label lists of the last IPL
+#      (R-04, R-14).  So does a power-off.
 #   3. An IPL latches the secure-boot mode.  `secure_boot` is the mode of this IPL; `next_secure_boot` is
-#      what the console has set last.  The console never changes the mode of a guest that runs, because
-#      the guest has measured and decided by it (R-10).
+#      the last setting of the console.  The console never changes the mode of a running guest, because the
+#      guest has already measured it and acted on it (R-10).
 #   4. The IPL count grows with every IPL.  A session knows the count that it was opened in.  So a session
 #      of an old IPL is found even if it has not been ended yet.  The count can be raised ahead of the IPL
 #      (`Partition.count_ipl`), so that no power cut lets two IPLs have one number.
-#   5. A refused partition never runs, and its records stay as they are.  Else the first flush would
-#      replace the records that somebody could still repair (R-22).
+#   5. A refused partition never runs, and its records stay as they are.  Otherwise the first flush would
+#      replace records that the operator could still repair (R-22).
 #
 # State, reason and lost name are one value, `PowerState`.  They were three attributes once: a flag for
-# running, an error, and a flag for the name.  Then code could set the error of a running partition, and
-# nothing said that this makes no sense.  Now a partition is made with its state: OFF, or the return value
-# of `refused`.
+# running, an error, and a flag for the name.  Then code could set the error of a running partition, and no
+# check found it.  Now a partition is made with its state: OFF, or the return value of `refused`.
 #
 # REFUSED has no row that leads out of it.  The operator repairs or removes the records and starts the server
-# again.  We dropped an event "repaired": recovery needs all records at once to tell a swapped blob from a
-# damaged one, so it is a matter of the start.
+# again.  We dropped an event "repaired".  Recovery needs all records at once to tell a swapped blob from a
+# damaged one, so it runs only at the start.
 #
-# TABLE has a row for every pair.  A pair without a next state has the rule that it breaks.  So no request
-# meets a pair that nobody has thought of.  The table of the page is made from it.
+# TABLE has a row for every pair.  A pair without a next state has the rule that it breaks.  So every request
+# has a defined answer.  The table of the page is made from it.
 
 from __future__ import annotations
 
@@ -82,13 +81,13 @@ TABLE: Mapping[tuple[Power, PowerEvent], Power | Objection] = MappingProxyType(
         (Power.REFUSED, PowerEvent.POWER_OFF): _OFF,
     }
 )
-"""What each event leads to in each state: the next state, or the rule that refuses it."""
+"""The next state for each event in each state, or the rule that refuses it."""
 
 
 class PowerState(NamedTuple):
     """The power of a partition; `reason` and `name_unknown` belong to REFUSED.
 
-    `name_unknown`: even the profile could not be read, so the partition's name only stands in.
+    `name_unknown`: the profile could not be read, so the partition's name is a substitute.
     """
 
     power: Power

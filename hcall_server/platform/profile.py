@@ -1,4 +1,4 @@
-"""What outlives the IPLs of a partition besides its store (spec/sealed.md#partition-record)."""
+"""The profile of a partition: its stored data besides the objects (spec/sealed.md#partition-record)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from hcall_abi.calls import Opcode
 from hcall_abi.console import AT_FIRST, CALLS_OF, ConsoleAttributes
 from hcall_abi.levels import FirmwareLevel
 from hcall_server.platform.custody import Custody
+from hcall_server.platform.identity import UUID_SIZE
 
-UUID_SIZE = 16
+IPL_COUNT_LIMIT = 1 << 32
+
+LATCH = "keystore_signed_updates_without_verification"
+"""The attribute that lets one update of PK in without verification."""
 
 
 class PartitionProfile(NamedTuple):
-    """What is persisted of a partition besides its store; immutable, changed by `_replace`.
+    """The stored data of a partition besides its objects; immutable, changed by `_replace`.
 
-    `uuid` names the partition for life; number and name may change or collide between systems (R-47).
-    `access_key` is what its clients prove themselves with over TCP, 32 bytes; b"": nobody can.
-    `attributes` are those that the console has set.  `image_generation` is the generation of the image
-    that is committed with the profile; while the keystore is off, that of the last image there was.
+    `uuid` never changes; number and name may change or collide between systems (R-47).  `access_key` is the
+    key of its clients' proofs over TCP, 32 bytes; with b"" no proof is right.  `attributes` are those that
+    the console has set.  `image_generation` is the generation of the image that is committed with the
+    profile; while the keystore is off, it is that of the last image.
     """
 
     number: int
@@ -33,6 +37,12 @@ class PartitionProfile(NamedTuple):
     auto_start: bool = True
     ipl_count: int = 0
     image_generation: int = 0
+
+    def counted_on(self, missing: int) -> PartitionProfile:
+        """Return the profile of an older store: `missing` IPL counts are left out, and the latch is off."""
+        attributes = self.attributes.with_numbers({LATCH: 0})
+        ipl_count = (self.ipl_count + missing) % IPL_COUNT_LIMIT
+        return self._replace(attributes=attributes, ipl_count=ipl_count)
 
     def __repr__(self) -> str:
         return f"PartitionProfile({self.number}, {self.name!r}, {self.uuid}, ipl_count={self.ipl_count})"

@@ -1,4 +1,4 @@
-"""A managed system: its partitions, and the door to the console's rules about them (R-30 to R-36).
+"""A managed system: its partitions, and the console's requests about them (R-30 to R-36).
 
 The rules are rows of `attributes`, `names` and `power`; a refusal is an OperatorError and changes nothing.
 Where the real console has a message number for a refusal, the error carries it.
@@ -27,8 +27,8 @@ from hcall_server.platform.profile import PartitionProfile, new_uuid
 class ManagedSystem:
     """The partitions of one system on one firmware level.
 
-    `total_kbytes` bounds the sizes of all keystores together, in KiB; None takes the level's own
-    figure.  `entropy` is handed to every keystore.
+    `total_kbytes` bounds the sizes of all keystores together, in KiB; None means the level's own
+    figure.  Every keystore gets `entropy`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ManagedSystem:
 
     @property
     def assigned_kbytes(self) -> int:
-        """What its partitions have of the total, in KiB."""
+        """The sum of its partitions' sizes, in KiB."""
         return sum(partition.kbytes for partition in self.partitions.values())
 
     def find(self, name: str) -> Partition:
@@ -70,7 +70,7 @@ class ManagedSystem:
     def adopt(
         self, profile: PartitionProfile, image: StoreImage | None = None, state: PowerState = OFF
     ) -> Partition:
-        """Take in a partition as it was stored, without asking the rules."""
+        """Add a partition as it was stored, without the checks of a new one."""
         partition = Partition(
             profile,
             self.level,
@@ -84,7 +84,7 @@ class ManagedSystem:
         return partition
 
     def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
-        """Make a partition, powered off; its keystore is off unless `kbytes` says otherwise (R-30)."""
+        """Make a partition, powered off; with 0 `kbytes` its keystore is off (R-30)."""
         unreadable = any(partition.name_unknown for partition in self.partitions.values())
         check(names.RULES, NewName(name, name in self.partitions, unreadable))
         first = AT_FIRST.with_numbers({"keystore_kbytes": kbytes})
@@ -139,7 +139,7 @@ class ManagedSystem:
         return partition
 
     def _change(self, partition: Partition, after: ConsoleAttributes) -> Change:
-        """Return a change with all that the rules ask about."""
+        """Return a change with the facts that the rules need."""
         keystore = partition.keystore
         return Change(
             name=partition.name,

@@ -1,8 +1,8 @@
-"""Sealing: how everything that rests in NVRAM is encrypted, and how it comes back (spec/sealed.md).
+"""Sealing: encrypts the records that are stored in NVRAM, and decrypts them (spec/sealed.md).
 
-`Sealer` makes and opens sealed blobs; `seal_partition` and its fellows put the partition record and the
-system record into them.  `CommitAuthority` tells which records belong together.  `level_1` reads
-what older releases wrote.  Pure but for the entropy that is handed in.
+`Sealer` makes and opens sealed blobs.  `seal_partition` and `seal_system` put the partition record and the
+system record into them.  `CommitAuthority` makes and checks the list of the records of one commit.
+`level_1` reads the records of older releases.  Pure, except for the entropy that the caller passes.
 """
 
 from hcall_server.sealing.commits import NO_COMMIT, CommitAuthority, CommitRecord

@@ -40,7 +40,7 @@ COMMIT_MAGIC = b"SPKC"
 MARK_MAGIC = b"SPKM"
 COMMIT_LEVEL = 1
 MARK_LEVEL = 2
-"""Level 1 of the mark had a check value and no MAC (`hcall_server.nvram.mark`)."""
+"""Level 1 of the mark had a check value and no MAC (`level_1_formats.MARK_1`)."""
 ID_SIZE = 16
 MAC_SIZE = 32
 
@@ -66,11 +66,10 @@ MARK = Struct(
     "number" / Int64ub,
     "mac" / Bytes(MAC_SIZE),
 )
-"""One slot of the high-water mark, 48 bytes (spec/sealed.md#high-water-mark)."""
+"""A slot of the high-water mark, 48 bytes (spec/sealed.md#high-water-mark); what stands behind is no part."""
 
 _COMMIT = FixedLayout(COMMIT_HEADER)
 _MARK = FixedLayout(MARK)
-MARK_SIZE = _MARK.size
 _ENTRY_SIZE: int = ENTRY.sizeof()
 FIRST_SIZE = _COMMIT.size + _ENTRY_SIZE
 """Bytes of the first commit record of a system: it lists the system record alone."""
@@ -97,13 +96,10 @@ class CommitRecord(NamedTuple):
             entries[at : at + there] = b"" if blob is None else _entry(record, blob)
         return CommitRecord(self.number + 1, bytes(entries))
 
-    def lists(self, record: bytes, blob: bytes | None) -> bool:
-        """Whether this blob is what the list has under an id; None: whether the list has nothing there."""
+    def lists(self, record: bytes, blob: bytes) -> bool:
+        """Whether this blob is what the list has under an id."""
         at = _place(self.entries, record) * _ENTRY_SIZE
-        listed = self.entries[at : at + _ENTRY_SIZE]
-        if blob is None:
-            return listed[:ID_SIZE] != record
-        return listed == _entry(record, blob)
+        return self.entries[at : at + _ENTRY_SIZE] == _entry(record, blob)
 
     @property
     def records(self) -> list[bytes]:
@@ -151,8 +147,7 @@ class CommitAuthority:
             number, mac = _MARK.unpack(slot)
         except LayoutMismatch:
             return None
-        genuine = len(slot) == MARK_SIZE and hmac.compare_digest(mac, self._mark_mac(number))
-        return int(number) if genuine else None
+        return int(number) if hmac.compare_digest(mac, self._mark_mac(number)) else None
 
     def _commit_mac(self, record: CommitRecord) -> bytes:
         return hmac.digest(self._commit_key, record.number.to_bytes(8, "big") + record.entries, "sha256")

@@ -33,7 +33,7 @@ AnyOwner = TypeVar("AnyOwner", UUID, int)
 
 
 class Unsealed(NamedTuple):
-    """What came out of a sealed blob: the generation it was sealed with, and the plaintext."""
+    """The content of a sealed blob: its generation and its plaintext."""
 
     generation: int
     plaintext: bytes
@@ -43,7 +43,7 @@ class Unsealed(NamedTuple):
 
 
 class Label(NamedTuple):
-    """What the clear part of a blob says: the salt and the generation."""
+    """The salt and the generation from the clear header of a blob."""
 
     salt: bytes
     generation: int
@@ -74,7 +74,7 @@ def opened(
     keys_for: Callable[[bytes], tuple[bytes, bytes]],
     bound: bytes,
 ) -> Unsealed:
-    """Return what a blob of a sealed level holds; SealingError with a subclass for each reason.
+    """Return the content of a blob of a sealed level; SealingError with a subclass for each reason.
 
     `keys_for(salt)` returns key and nonce.
     """
@@ -94,7 +94,7 @@ def explained(
     blob: bytes,
     others: Iterable[AnyOwner],
 ) -> SealingError:
-    """Return a SwappedError for a blob that `open_as` opens as that of another owner, else `error`.
+    """Return a SwappedError if `open_as` opens the blob as that of another owner, else `error`.
 
     Only a blob that does not authenticate is tried.
     """
@@ -110,7 +110,7 @@ def explained(
 
 
 def read_label(level: int, kind: int, owner: Owner, blob: bytes) -> Label:
-    """Return salt and generation from a header that is sound as far as it can be read without a key."""
+    """Return salt and generation of a header, after every check that needs no key."""
     if blob[: len(MAGIC)] != MAGIC[: len(blob)]:
         raise NotSealedError(kind, owner, "not a sealed blob: the magic is missing")
     if len(blob) < HEADER_SIZE + TAG_SIZE:

@@ -1,4 +1,4 @@
-"""Why a sealed blob was refused: one exception for each reason, each naming the record it was about.
+"""The reasons to refuse a sealed blob: one exception for each, which names the record.
 
 All are storage faults.  None of them holds a key, a salt, plaintext or ciphertext.
 """
@@ -14,11 +14,11 @@ from hcall_abi.rules.rule import Rule
 from hcall_server.sealing.kinds import SealedKind
 
 Owner = UUID | int
-"""Whose record it is: a partition's UUID, or at sealed level 1 its number; 0 is the system itself."""
+"""The owner of a record: a partition's UUID, or at sealed level 1 its number; 0 is the system itself."""
 
 
 def record_name(kind: int, owner: Owner) -> str:
-    """Return what people call a record: ``the image of partition 4``, ``the system record``."""
+    """Return the name of a record in messages: ``the image of partition 4``, ``the system record``."""
     match kind:
         case SealedKind.PARTITION:
             return f"the record of partition {owner}"
@@ -38,7 +38,7 @@ class PlaintextError(StorageError):
 class SealingError(StorageError):
     """A sealed blob was refused.
 
-    `kind` and `owner` are those that were asked for, `reason` is the finding as a phrase.
+    `kind` and `owner` are those of the requested record, `reason` is the finding as a phrase.
     """
 
     broken: ClassVar[Rule]
@@ -69,7 +69,7 @@ class SealedLengthError(SealingError):
 
 
 class WrongKindError(SealingError):
-    """The blob says that it holds something else."""
+    """The header of the blob has another kind."""
 
     broken = rules.SEALED_KIND
 
@@ -91,7 +91,7 @@ class SwappedError(NotAuthenticError):
 
 
 class UndecodableError(SealingError):
-    """The blob is authentic, but what it holds can't be read: written by a newer or a faulty release."""
+    """The blob is authentic, but its plaintext can't be read: a newer or a faulty release wrote it."""
 
     def __init__(self, kind: int, owner: Owner, cause: PlaintextError) -> None:
         super().__init__(kind, owner, f"authentic but unreadable: {cause.message}", cause.rule)

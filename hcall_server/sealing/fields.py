@@ -1,6 +1,6 @@
 """The tagged list at the end of a record: room for fields of later releases (spec/sealed.md#later-fields).
 
-A release that does not know a tag cannot know what the field forbids.  So it refuses the record.
+A release that does not know a tag cannot know the restrictions of its field.  So it refuses the record.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hcall_abi.rules import storage as rules
 from hcall_server.sealing.errors import PlaintextError
 
 NO_FIELDS = b"\0"
-"""The list as this release writes it: it has no later field to tell."""
+"""The list as this release writes it: it has no later field."""
 
 
 def check_later(fields: Any) -> None:

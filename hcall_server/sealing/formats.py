@@ -25,15 +25,13 @@ from construct import (
 )
 
 from hcall_abi.bounds import ACCESS_KEY_SIZE
-from hcall_server.platform.identity import SEALED_LEVEL
+from hcall_server.platform.identity import SEALED_LEVEL, SYSTEM_ID_SIZE, UUID_SIZE
 
 MAGIC = b"SPKS"
 ENVELOPE_LEVEL = SEALED_LEVEL
 """The sealed level that is written; older ones stay readable for ever."""
 SALT_SIZE = 32
 TAG_SIZE = 16
-SYSTEM_ID_SIZE = 16
-UUID_SIZE = 16
 KEY_SIZE = 32
 NONCE_SIZE = 12
 

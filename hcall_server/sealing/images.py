@@ -1,7 +1,7 @@
 """The partition image: the whole store of one partition, within its record (spec/sealed.md#partition-image).
 
-Encoding runs at every flush, so both directions use `struct` codecs derived from the Construct
-definitions in `formats`, which stay the truth; a property test holds the two equal.
+Encoding runs at every flush, and Construct is too slow for that.  So both directions use `struct` codecs
+that are derived from the Construct definitions in `formats`.  A property test holds the two equal.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class SealedKind(IntEnum):
-    """What a sealed blob holds, one byte of its header and part of what is authenticated."""
+    """The kind of a sealed record: one byte of its header, and authenticated."""
 
     PARTITION_IMAGE = 1
     PARTITION_PROFILE = 2

@@ -1,4 +1,4 @@
-"""Reading sealed level 1: what releases before level 2 left in NVRAM (spec/sealed.md#level-1).
+"""Reads sealed level 1: the records that earlier releases left in NVRAM (spec/sealed.md#level-1).
 
 A partition had two records, its image and its profile, named by its number.  Nothing is sealed at this
 level any more: a state is converted at its first start (`hcall_server.writeback.convert`).
@@ -6,6 +6,7 @@ level any more: a state is converted at its first start (`hcall_server.writeback
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hcall_abi.console import AT_FIRST, SWITCH, ConsoleAttributes
+from hcall_abi.layout import FixedLayout, LayoutMismatch
 from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
 from hcall_server.keystore.image import StoreImage
@@ -24,7 +26,7 @@ from hcall_server.sealing.errors import PlaintextError, SealingError, Undecodabl
 from hcall_server.sealing.formats import KEY_SIZE, NONCE_SIZE
 from hcall_server.sealing.images import decode_image
 from hcall_server.sealing.kinds import SealedKind
-from hcall_server.sealing.level_1_formats import PROFILE_1, PROFILE_2, SYSTEM_1
+from hcall_server.sealing.level_1_formats import MARK_1, PROFILE_1, PROFILE_2, SYSTEM_1
 from hcall_server.sealing.system import SystemRecord
 from hcall_server.sealing.text import decoded_text
 
@@ -32,11 +34,13 @@ LEVEL = 1
 PARTITION_KEY_INFO = b"swpks partition key 1"
 SEALING_INFO = b"swpks sealing 1"
 _SHA256 = SHA256()
+_MARK = FixedLayout(MARK_1)
+_CHECK_SIZE = 4
 _PROFILE_1_START = (1).to_bytes(2, "big")
 
 
 class OldProfile(NamedTuple):
-    """What a profile of level 1 holds: no UUID, no access key."""
+    """The fields of a profile of level 1: no UUID, no access key."""
 
     number: int
     name: str
@@ -56,7 +60,7 @@ class OldSealer:
         return f"OldSealer(system_id={self._identity.system_id.hex()}, keys hidden)"
 
     def open(self, kind: int, partition: int, blob: bytes) -> Unsealed:
-        """Return what `blob` holds, if it is a blob of this kind, partition and system; SealingError else."""
+        """Return the content of `blob`; SealingError if it is not of this kind, partition and system."""
         number = partition.to_bytes(2, "big")
 
         def keys_for(salt: bytes) -> tuple[bytes, bytes]:
@@ -68,7 +72,7 @@ class OldSealer:
         return opened(LEVEL, kind, partition, blob, keys_for, self._identity.system_id + number)
 
     def explain(self, error: SealingError, blob: bytes, others: Iterable[int]) -> SealingError:
-        """Return the most telling error, as `Sealer.explain` does."""
+        """Return the most precise error, as `Sealer.explain` does."""
         return explained(self.open, error, blob, others)
 
 
@@ -125,8 +129,18 @@ def decode_profile(plaintext: bytes) -> OldProfile:
     )
 
 
+def old_marked(slot: bytes) -> int | None:
+    """Return the number in the high-water mark of level 1, None for anything else."""
+    try:
+        number, check = _MARK.unpack(slot)
+    except LayoutMismatch:
+        return None
+    whole = len(slot) == _MARK.size and zlib.crc32(slot[:-_CHECK_SIZE]) == check
+    return int(number) if whole else None
+
+
 def _parsed(definition: Any, plaintext: bytes, rule: Rule) -> Any:
-    """Return what Construct makes of `plaintext`, all of it."""
+    """Return the parsed fields of the whole `plaintext`; PlaintextError with `rule` if it does not parse."""
     try:
         return definition.parse(plaintext)
     except ConstructError as error:

@@ -1,4 +1,4 @@
-"""The layouts of sealed level 1, which are only read any more (spec/sealed.md#level-1)."""
+"""The layouts of sealed level 1, which this release only reads (spec/sealed.md#level-1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from construct import (
     this,
 )
 
-from hcall_server.sealing.formats import SYSTEM_ID_SIZE, envelope_header
+from hcall_server.platform.identity import SYSTEM_ID_SIZE
+from hcall_server.sealing.commits import MARK_MAGIC
+from hcall_server.sealing.formats import envelope_header
 
 ENVELOPE_HEADER = envelope_header(1)
 
@@ -54,3 +56,12 @@ SYSTEM_1 = Struct(
     Terminated,
 )
 """The plaintext of a system record of level 1."""
+
+MARK_1 = Struct(
+    "magic" / Const(MARK_MAGIC),
+    "level" / Const(1, Int8ub),
+    "reserved" / Const(bytes(3)),
+    "number" / Int64ub,
+    "check" / Int32ub,
+)
+"""The high-water mark of level 1, 20 bytes; `check` is the CRC-32 of the fields before it."""

@@ -1,7 +1,7 @@
 """The partition record: profile and image of one partition as one blob (spec/sealed.md#partition-record).
 
-One blob, so that a flush seals once and neither part can be replaced without the other.  The envelope's
-generation is that of the image.
+There is one blob, so a flush seals once, and neither part can be replaced without the other.  The
+envelope's generation is that of the image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HEADER = FixedLayout(PARTITION_HEADER)
 
 
 class PartitionRecord(NamedTuple):
-    """What is at rest of a partition; `image` is None while its keystore is off."""
+    """A partition at rest; `image` is None while its keystore is off."""
 
     profile: PartitionProfile
     image: StoreImage | None

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from hcall_server.platform.identity import SystemIdentity
+from hcall_server.platform.identity import ROOT_KEY_SIZE, SYSTEM_ID_SIZE, SystemIdentity
 from hcall_server.sealing.envelope import FreshKey, Unsealed, explained, opened, sealed
 from hcall_server.sealing.errors import SealingError
-from hcall_server.sealing.formats import ENVELOPE_LEVEL, KEY_SIZE, NONCE_SIZE, SALT_SIZE, SYSTEM_ID_SIZE
+from hcall_server.sealing.formats import ENVELOPE_LEVEL, KEY_SIZE, NONCE_SIZE, SALT_SIZE
 
 PARTITION_KEY_INFO = b"swpks partition key 2"
 SEALING_INFO = b"swpks sealing 2"
@@ -29,13 +29,14 @@ _SHA256 = SHA256()
 class Sealer:
     """Seals and opens the records of one managed system.
 
-    `entropy(n)` returns `n` random bytes.  An owner is a partition's UUID, or `SYSTEM_OWNER`.
+    `entropy(n)` returns `n` random bytes and no fewer: `service/entropy.py` checks every source.  An owner is
+    a partition's UUID, or `SYSTEM_OWNER`.
     """
 
     __slots__ = ("_entropy", "_partition_keys", "_prepared", "_root_key", "_system_id")
 
     def __init__(self, identity: SystemIdentity, entropy: Callable[[int], bytes]) -> None:
-        if len(identity.system_id) != SYSTEM_ID_SIZE or len(identity.root_key) != KEY_SIZE:
+        if len(identity.system_id) != SYSTEM_ID_SIZE or len(identity.root_key) != ROOT_KEY_SIZE:
             raise ValueError("a system identity is 16 bytes of system id and 32 bytes of root key")
         self._system_id = identity.system_id
         self._root_key = identity.root_key

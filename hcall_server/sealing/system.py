@@ -1,4 +1,4 @@
-"""The system record: what is kept of the managed system itself (spec/sealed.md#system-record)."""
+"""The system record: the stored data of the managed system itself (spec/sealed.md#system-record)."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _number = attrgetter("number")
 
 
 class SystemRecord(NamedTuple):
-    """What is kept of the managed system: the name of its firmware level and its PKS total in KiB.
+    """The stored data of the managed system: the name of its firmware level and its PKS total in KiB.
 
-    `roster` has its partitions.  A partition whose own record does not open is shown under its name by it.
+    `roster` lists its partitions.  It gives the name of a partition whose own record does not open.
     """
 
     firmware: str
@@ -48,7 +48,7 @@ class SystemRecord(NamedTuple):
 
     @classmethod
     def of(cls, system: ManagedSystem) -> SystemRecord:
-        """Return the record of a system as it is now: records of level 1 have no UUID, and no place in it."""
+        """Return the record of a system as it is now; partitions without a UUID (level 1) are not in it."""
         profiles = (each.profile for each in system.partitions.values() if not each.name_unknown)
         known = (each for each in profiles if each.uuid.version is not None)
         roster = sorted((Listed(each.uuid, each.number, each.name) for each in known), key=_number)

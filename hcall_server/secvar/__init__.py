@@ -1,1 +1,1 @@
-"""Signed updates of secure-boot variables: who may change what, decided without I/O or a clock."""
+"""Signed updates of secure-boot variables: the decision about each.  Pure: no I/O, no clock."""

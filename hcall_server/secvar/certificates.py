@@ -1,8 +1,7 @@
 """X.509 certificates in signature lists: which keys count (RSA-2048 and RSA-4096, small exponent, version 3).
 
-Neither validity nor a chain is looked at, as PowerVM's library does not: a key counts because its
-certificate stands in PK or KEK.  This module loads `cryptography`; import it where an update is
-judged, not before.
+Neither validity nor a chain is checked, as in PowerVM's library: a key counts because its certificate is in
+PK or KEK.  This module loads `cryptography`; import it where an update is checked, not before.
 """
 
 from __future__ import annotations
@@ -45,5 +44,5 @@ def rsa_key(der: bytes | None) -> RSAPublicKey | None:
 
 
 def _is_small(exponent: int) -> bool:
-    """Whether a public exponent makes a verification cheap; an even one, or 1, is none of RSA's."""
+    """Whether a public exponent makes a verification cheap; RSA has no even exponent, and not 1."""
     return exponent >= 3 and exponent % 2 == 1 and exponent.bit_length() <= EXPONENT_BITS

@@ -1,4 +1,4 @@
-"""Appending to signature lists: what is there already is not added again."""
+"""Appends signature lists without duplicates."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from hcall_abi.efi import SignatureList
 
 
 def merge(stored: list[SignatureList], added: list[SignatureList]) -> list[SignatureList]:
-    """Return the stored lists with what is new in `added`; in linear time.
+    """Return the stored lists with the new signatures of `added`; in linear time.
 
-    A signature that a list of its type has already, byte for byte with its owner, is not added.
-    A new one joins the first list of its type with signatures of its length and the same header;
-    where there is none it gets a list of its own, after the others.
+    A signature is not new if a list of its type has the same bytes and owner.  A new one goes to the first
+    list that has its type, its length and its header.  If there is none, it gets a list of its own, after
+    the others.
     """
     merged: dict[tuple[bytes, bytes, int, int], list[bytes]] = {}
     present: set[tuple[bytes, bytes]] = set()

@@ -1,14 +1,14 @@
-"""PKCS#7 SignedData: its shape, and whether a key that is trusted made one of its signatures.
+"""PKCS#7 SignedData: its shape, and the search for a trusted key that made one of its signatures.
 
-The shape is declared below and DER is read by `cryptography`, strictly and without recursion: a
-part that no declaration opens is never looked into, so nesting in it costs nothing.  Both forms
-that public tools make are read: SignedData in a ContentInfo (openssl) and bare (efitools,
-sbsigntools), with signed attributes and without.
+The shape is declared below.  `cryptography` reads DER by these declarations, strictly and without
+recursion.  It never parses a part without a declaration, so deep nesting there costs nothing.  Both forms of
+public tools are read: SignedData in a ContentInfo (openssl) and bare (efitools, sbsigntools), with signed
+attributes and without.
 
-Certificates that come along, and the way a signer is named, decide nothing: only a key out of PK
-or KEK is trusted, and it is tried on every signature (spec/secure-boot-variables.md#signature).
+The certificates in the message and the name of a signer are ignored.  Only keys of PK and KEK are trusted,
+and each is tried on the signatures (spec/secure-boot-variables.md#signature).
 
-This module loads `cryptography`; import it where an update is judged, not before.
+This module loads `cryptography`; import it where an update is checked, not before.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class SignerInfo:
 
 @asn1.sequence
 class Content:
-    """EncapsulatedContentInfo: what is signed, by type and, if it is not detached, by value."""
+    """EncapsulatedContentInfo: the type of the signed content and, if it is not detached, its bytes."""
 
     type: ObjectIdentifier
     content: Annotated[list[asn1.TLV] | None, asn1.Implicit(0)]
@@ -107,7 +107,7 @@ class Signature(NamedTuple):
     """A signature by one signer.
 
     Without signed attributes it is over the update's SHA-256 digest.  With them it is over the digest
-    `attributes`, and they tell the update's digest in turn: `told`.
+    `attributes`, and `told` is the update's digest in these attributes.
     """
 
     value: bytes
@@ -116,7 +116,7 @@ class Signature(NamedTuple):
 
 
 def read_signatures(der: bytes) -> tuple[Signature, ...]:
-    """Read SignedData in DER, bare or in a ContentInfo; RuleBroken names what is wrong with it."""
+    """Return the signatures of SignedData in DER, bare or in a ContentInfo; RuleBroken with the finding."""
     data = _signed_data(der)
     signers = data.signers.as_list()
     if data.content.content is not None:
@@ -141,14 +141,14 @@ def verifies(key: RSAPublicKey, value: bytes, digest: bytes) -> bool:
 
 
 Verify = Callable[[RSAPublicKey, bytes, bytes], bool]
-"""`verifies`, or what a test puts in its place to count."""
+"""`verifies`, or a test's replacement that counts."""
 
 
 class Trials:
     """The search for a key that made one of an update's signatures.
 
-    A key is tried once, on signatures of its length that speak of this update (by its SHA-256
-    digest), and no more than MAX_TRIALS pairs are tried in all.
+    A key is tried once, on signatures of its length that name the SHA-256 digest of this update.  At most
+    MAX_TRIALS pairs of key and signature are tried.
     """
 
     def __init__(self, signatures: Iterable[Signature], update: bytes, verify: Verify = verifies) -> None:
@@ -189,7 +189,7 @@ def _signed_data(der: bytes) -> SignedData:
 
 
 def _algorithm(identifier: Algorithm) -> ObjectIdentifier:
-    """Return which algorithm is meant."""
+    """Return the algorithm of an identifier, without its parameters."""
     try:
         found: ObjectIdentifier = identifier[0].parse(ObjectIdentifier)
     except (IndexError, ValueError):

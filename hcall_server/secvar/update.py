@@ -1,14 +1,14 @@
-"""The decision about a signed update: what becomes of the variable, or which rule refuses it (R-70).
+"""The decision about a signed update: the new variable, or the rule that refuses it (R-70).
 
-`decide` is pure: it is handed the payload and what is stored, and says what is to be stored then.
-Its rules are `hcall_abi.rules.updates`, checked in this order; the first that is broken is told.
+`decide` is pure: it takes the payload and the stored variables, and returns the change to make.
+Its rules are `hcall_abi.rules.updates`, checked in this order; the first broken rule is returned.
 
     payload      the header, its fixed fields, the length of its certificate part
     authority    PK's holder may sign every variable, holders of KEK's keys all but PK and KEK;
                  an update of PK is not verified while that is armed, its PKCS#7 not even read
     time         later than that of the variable; not asked of the first update, of an append,
                  nor of an update of PK without verification
-    contents     append adds lists, without doubles to the databases and at the end of the rest;
+    contents     append adds lists: to the databases without duplicates, to the rest at the end;
                  "delete everything" counts only while armed; PK and KEK hold usable certificates
     result       no contents: PK's holder deletes the variable, KEK's leave it empty; an append
                  keeps the later of both times; all must fit into an object
@@ -47,16 +47,15 @@ if TYPE_CHECKING:
     from hcall_server.secvar.pkcs7 import Verify
 
 _BEFORE_SENTENCE = LIST_HEADER_SIZE + OWNER_SIZE
-"""Bytes of a signature list's head and an owner, which nobody looks at before the sentence."""
+"""Bytes of a signature list's header and an owner, before the sentence; their values are ignored."""
 
 
 class UpdateRequest(NamedTuple):
-    """An update and what it is judged by.
+    """An update, with the facts that decide about it.
 
-    `name` is in UTF-16; `stored`, `platform_key` (PK) and `exchange_keys` (KEK) are variables as
-    they are stored, None where there is none.  `unverified` says that an update of PK without
-    verification is armed; it concerns no other variable.  `largest` is the most bytes that the
-    stored variable may have.
+    `name` is in UTF-16.  `stored`, `platform_key` (PK) and `exchange_keys` (KEK) are variables as they are
+    stored, None if there is none.  `unverified`: an update of PK without verification is armed; this
+    concerns no other variable.  `largest` is the largest size of the stored variable in bytes.
     """
 
     name: bytes
@@ -101,16 +100,16 @@ Decision = Replace | Delete | DeleteEverything | Refused
 
 
 class Authority(Enum):
-    """Who vouches for an update."""
+    """The authority behind an update."""
 
     PLATFORM_KEY = "PK"
     EXCHANGE_KEY = "KEK"
 
 
 def decide(request: UpdateRequest, verify: Verify | None = None) -> Decision:
-    """Judge an update whose label and flags have been found good (`hcall_server.secvar.names`).
+    """Decide about an update whose label and flags have passed (`hcall_server.secvar.names`).
 
-    `verify` stands in for RSA (`hcall_server.secvar.pkcs7.verifies`); it is how work is counted.
+    `verify` replaces RSA (`hcall_server.secvar.pkcs7.verifies`), so that a test can count its calls.
     """
     try:
         return _decide(request, verify)
@@ -145,7 +144,7 @@ def _everything(*, armed: bool) -> DeleteEverything:
 
 
 def _authority(request: UpdateRequest, update: UpdatePayload, verify: Verify | None) -> Authority:
-    """Return who signed the update; RuleBroken when nobody did who may."""
+    """Return the authority of the update; RuleBroken if no permitted key signed it."""
     from hcall_server.secvar.pkcs7 import Trials, read_signatures, verifies
 
     signatures = read_signatures(update.pkcs7)

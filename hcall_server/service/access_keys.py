@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from hcall_server.files import replace_private
 from hcall_server.machine.logs import Log
 
 _log = Log()
+_KEY = re.compile(rb"([0-9A-Fa-f]{%d})\r?\n?" % (2 * ACCESS_KEY_SIZE))
+_LONGEST = 2 * ACCESS_KEY_SIZE + len("\r\n")
 
 
 class AccessKeys:
@@ -61,18 +64,16 @@ class AccessKeys:
     def known(self, name: str) -> bytes | None:
         """Return the key in the file of a partition, None where there is no file.
 
-        Raises OperatorError when it is not a private plain file, or does not hold a key.
+        Raises OperatorError when it is not a private plain file, or holds anything but one key: a line of
+        hexadecimal digits, whose end may be missing or that of Windows.
         """
         content = self._content(name)
         if content is None:
             return None
-        try:
-            key = bytes.fromhex(content.decode("ascii"))
-        except ValueError:
-            key = b""
-        if len(key) != ACCESS_KEY_SIZE:
+        found = _KEY.fullmatch(content)
+        if found is None:
             raise OperatorError(rules.ACCESS_KEY_CONTENT, f"{self._path(name)} holds no access key")
-        return key
+        return bytes.fromhex(found[1].decode("ascii"))
 
     def _content(self, name: str) -> bytes | None:
         """Return what a file holds, None where there is no file; a fifo or a link is not waited for."""
@@ -91,7 +92,7 @@ class AccessKeys:
                 raise OperatorError(rules.ACCESS_KEY_FILE, f"{path} is no plain file")
             if found.st_mode & 0o077:
                 raise OperatorError(rules.ACCESS_KEY_MODE, f"{path} is readable by others")
-            return os.read(descriptor, 2 * ACCESS_KEY_SIZE + 2)
+            return os.read(descriptor, _LONGEST + 1)
         except OSError as error:
             raise OperatorError(rules.ACCESS_KEY_FILE, f"{path}: {error.strerror}") from None
         finally:

@@ -18,11 +18,12 @@ from hcall_abi.rules import console, storage
 from hcall_server.components.seam import Components
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.store import Entropy
-from hcall_server.machine.logs import log_trouble
+from hcall_server.machine.logs import Log, log_trouble
 from hcall_server.machine.machine import Machine, Transport
 from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.identity import SystemIdentity
-from hcall_server.platform.partition import LATCH, Partition
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.profile import LATCH
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import SystemRecord
 from hcall_server.sealing.level_1 import OldSealer
@@ -34,6 +35,8 @@ from hcall_server.writeback.encryptor import Encryptor
 from hcall_server.writeback.recover import recover_partitions, recover_system
 from hcall_server.writeback.schedule import Clock
 from hcall_server.writeback.worker import Worker
+
+_log = Log()
 
 
 class Seams(NamedTuple):
@@ -80,6 +83,7 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
     machine = _machine(system, nvram, stored, seams, settings)
     if stored.missing:
         _count_on(machine, stored.missing)
+    _warn_of_left_out(system, settings)
     for wish in settings.partition:
         _fulfil(machine, wish)
     if SystemRecord.of(system) != before:
@@ -156,6 +160,19 @@ def _record(stored: SystemRecord | None, settings: Settings) -> SystemRecord:
     else:
         total = settings.system_total_kbytes or LEVELS[firmware].system_total_kbytes
     return SystemRecord(firmware, total)
+
+
+def _warn_of_left_out(system: ManagedSystem, settings: Settings) -> None:
+    """Log the partitions that are asked for and not made, because an unreadable one may have their name."""
+    unreadable = [each.name for each in system.partitions.values() if each.name_unknown]
+    left_out = [wish.name for wish in settings.partition if wish.name not in system.partitions]
+    if unreadable and left_out:
+        _log.warning(
+            "partition.left_out",
+            partitions=left_out,
+            unreadable=unreadable,
+            advice="restore the records of the unreadable partitions, then start again",
+        )
 
 
 def _fulfil(machine: Machine, wish: PartitionSettings) -> None:

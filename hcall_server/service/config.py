@@ -1,7 +1,7 @@
 """A server's settings from a TOML file; the command line adds to them and wins.
 
 The fields are those of the classes in `hcall_server.service.settings`.  An unknown field, a wrong type
-or a value out of range is an OperatorError that says where in the file it stands.
+or a value out of range is an OperatorError that names the place in the file.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ LARGEST_FILE = 1 << 20
 
 
 def read_config(path: Path) -> Settings:
-    """Return the settings in a TOML file; OperatorError when it can't be read or says nonsense."""
+    """Return the settings in a TOML file; OperatorError if it can't be read or has a wrong value."""
     with located(str(path)):
         try:
             return _settings(tomllib.loads(_content(path).decode()))

@@ -11,8 +11,8 @@ _PR_SET_DUMPABLE = 4
 def forbid_dumps() -> bool:
     """Forbid core dumps and debuggers, for good; return whether the system has done so.
 
-    The memory of a process that is not dumpable can be read by root alone: ptrace, `/proc/PID/mem` and
-    core dumps ask for the same right.  A limit of the core file alone does not stop a program that the
+    Only root can read the memory of a process that is not dumpable: ptrace, `/proc/PID/mem` and core dumps
+    need the same right.  A limit of the core file is not enough: it does not stop a program that the
     system pipes dumps to.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,6 +1,6 @@
-"""What a service manager is told: the notification socket of sd_notify(3).
+"""Messages to a service manager: the notification socket of sd_notify(3).
 
-There is no channel back and nobody has to listen, so nothing that goes wrong here matters.
+The protocol has no answers, and a listener is optional.  So errors are ignored.
 """
 
 from __future__ import annotations

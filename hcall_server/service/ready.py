@@ -1,6 +1,6 @@
 """The descriptor of `--ready-fd`: checked before anything is opened, written when every socket listens.
 
-A number that was not passed would otherwise belong to whatever the server opens next, such as NVRAM.
+A number that was not passed would otherwise soon belong to a file that the server opens, such as NVRAM.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The whole server: boot, listen, announce, serve, and stop in good order.
 
-Stopping: no new connections; what is dirty is flushed while sessions still run, so that a client
-that waits for its CONFIRM gets it; GOODBYE 4 to all; what came in between is flushed too.
+Stopping: the server accepts no new connections.  It flushes while sessions still run, so a client gets the
+CONFIRM that it waits for.  It says GOODBYE 4 to all, and flushes the changes that came meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from hcall_abi.frames import GoodbyeReason
 from hcall_abi.rules import service as rules
 from hcall_server import __version__
 from hcall_server.data_channel.listeners import Listeners, assign
-from hcall_server.data_channel.sockets import check_place, listen_tcp, listen_unix, remove_stale_sockets
+from hcall_server.data_channel.sockets import (
+    SocketFile,
+    check_place,
+    listen_tcp,
+    listen_unix,
+    remove_stale_sockets,
+)
 from hcall_server.machine import logs
 from hcall_server.machine.awake import AwakeClock
 from hcall_server.machine.machine import Machine
@@ -35,7 +41,7 @@ from hcall_server.service.state import State
 from hcall_server.writeback.encryptor import Encryptor
 
 Announce = Callable[[dict[str, Any]], None]
-"""Told once, when every socket listens: what `--ready-fd` writes (spec/service.md#ready)."""
+"""Called once, when every socket listens, with the fields of the ready line (spec/service.md#ready)."""
 
 Passed = Sequence[tuple[str, socket.socket]]
 """Listening sockets that a service manager passed, with their names."""
@@ -45,7 +51,7 @@ _log = logs.Log()
 ANNOUNCE_PATIENCE = 1.0
 """Seconds that a start waits for its own changes (IPL counts, new partitions) to become durable.
 
-A partition whose IPL count is not durable by then starts later, as soon as it is.
+If an IPL count is not durable by then, its partition starts later, as soon as it is.
 """
 
 
@@ -57,12 +63,11 @@ def run(
     *,
     accept_older: bool = False,
 ) -> None:
-    """Serve a state folder until a signal says stop, on its own sockets and those that were `passed`.
+    """Serve a state folder until a stop signal, on its own sockets and those that were `passed`.
 
     `accept_older` is as in `assemble`.
 
-    Raises OperatorError and StorageError when it can't start, StorageError when something could not
-    be flushed at the end.
+    Raises OperatorError and StorageError if it can't start, StorageError if the last flush failed.
     """
     with ExitStack() as undo:
         state = State(folder)
@@ -76,12 +81,12 @@ def run(
     server = Server(machine, state, settings, passed)
     trio.run(server.serve, announce, clock=clock)
     seams.worker.close()
-    if not server.flushed:  # the worker thread may still hang in NVRAM: it is not closed under its hands
+    if not server.flushed:  # the worker thread may still use NVRAM, so NVRAM is not closed
         raise StorageError(
             rules.STOP_FLUSHED,
             f"not everything was flushed: {server.trouble or 'NVRAM did not answer in time'}",
         )
-    seams.nvram.commit({})  # a state that was taken away after its last commit is not durable either
+    seams.nvram.commit({})  # finds a state that was removed after its last commit
     seams.nvram.close()
     state.close()
 
@@ -93,7 +98,7 @@ class Server:
         self.flushed = False
         """Whether everything was durable at the end."""
         self.trouble: str | None = None
-        """What NVRAM said last, if it refused."""
+        """The last error of NVRAM, if the last flush failed."""
         self.machine = machine
         self._listeners = state.listeners
         self._sockets = state.run_folder
@@ -106,7 +111,7 @@ class Server:
         return f"Server({self.machine!r})"
 
     async def serve(self, announce: Announce) -> None:
-        """Serve until a signal says stop; raises what makes a start impossible."""
+        """Serve until a stop signal; raises the error that makes a start impossible."""
         failure: SwpksError | None = None
         with trio.open_signal_receiver(*stop_signals()) as signals:
             async with trio.open_nursery() as nursery:
@@ -115,6 +120,7 @@ class Server:
                         ready = await self._start(nursery)
                         announce(ready)
                         notify("READY=1")
+                        logs.load()
                     _log.info("server.ready", **ready)
                     await self._until_stopped(signals)
                 except SwpksError as error:
@@ -126,7 +132,7 @@ class Server:
             raise failure
 
     async def _start(self, nursery: trio.Nursery) -> dict[str, Any]:
-        """Open every socket, power on what starts by itself; returns what is announced."""
+        """Open every socket, activate the partitions that start by themselves; return the ready fields."""
         machine, listeners = self.machine, self._listeners
         private, common, control = self._assigned()
         for name, listener in private.items():
@@ -135,8 +141,11 @@ class Server:
         for listener in common:
             listeners.share(listener)
         await nursery.start(machine.run)
-        control = control or listen_unix(self._sockets / "control.sock")
-        await nursery.start(self._serve_control, control)
+        made = None
+        if control is None:
+            control = listen_unix(self._sockets / "control.sock")
+            made = SocketFile(self._sockets / "control.sock")
+        await nursery.start(self._serve_control, control, made)
         with trio.move_on_after(ANNOUNCE_PATIENCE):  # NVRAM in trouble must not hold up the start
             await machine.counted_start()
         if machine.waiting:
@@ -145,7 +154,7 @@ class Server:
         return _ready(machine, listeners, [*common, *private.values()], control)
 
     def _assigned(self) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
-        """Return the passed sockets by what they serve, and remove what a killed server left beside them."""
+        """Sort the passed sockets: private by partition name, common, control.  Remove stale sockets."""
         private, common, control = assign(self._passed, list(self.machine.system.partitions.values()))
         owners = [*private.items(), *(("tcp", each) for each in common)]
         if control:
@@ -155,14 +164,21 @@ class Server:
         remove_stale_sockets(self._sockets, [listener for _, listener in self._passed])
         return private, common, control
 
-    async def _serve_control(self, control: socket.socket, *, task_status: trio.TaskStatus[None]) -> None:
-        """Serve the control channel; its module is loaded here and its HTTP stack by the first request."""
+    async def _serve_control(
+        self, control: socket.socket, made: SocketFile | None, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Serve the control channel; its module is loaded here and its HTTP stack by the first request.
+
+        `made` is the file of a socket that was not passed.
+        """
         from hcall_server.control_channel.serve import serve_control
 
         try:
             with self._control:
                 await serve_control(self.machine, control, task_status=task_status)
         finally:
+            if made:
+                made.remove()
             control.close()
             self._control_ended.set()
 
@@ -176,14 +192,14 @@ class Server:
         deadline = trio.current_time() + limits.drain_seconds
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
-            self._control.cancel()  # no verb may be answered after the last flush, and then be lost
+            self._control.cancel()  # a verb that is answered after the last flush would be lost
             self._listeners.close_all()
             with trio.CancelScope(deadline=deadline):
                 await drain(encryptor)
             sessions.end_all(GoodbyeReason.SERVER_STOPPING, "the server stops")
             with trio.move_on_after(limits.goodbye_seconds + 1):
                 await sessions.wait_empty()
-            await self._control_ended.wait()  # its grace for requests under way is bounded
+            await self._control_ended.wait()  # it bounds the time of running requests itself
             with trio.CancelScope(deadline=deadline):
                 await drain(encryptor)
             nursery.cancel_scope.cancel()
@@ -193,9 +209,9 @@ class Server:
 
 
 async def drain(encryptor: Encryptor) -> None:
-    """Return when everything is durable that is dirty now; the caller bounds how long that may take.
+    """Return when all changes made until now are durable; the caller bounds the time.
 
-    Sessions may go on: waiting until nothing at all is dirty would let a busy guest hold up the stop.
+    Sessions may go on.  The alternative, to wait until nothing is dirty, lets a busy guest delay the stop.
     """
     while True:
         if await encryptor.flush():
@@ -230,7 +246,7 @@ def _ready(
 
 
 def _allow_many_descriptors() -> None:
-    """Let as many connections be open as the system permits this process."""
+    """Raise this process's limit of open descriptors, because each connection takes one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536
     if soft < wanted:

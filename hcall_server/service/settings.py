@@ -1,4 +1,4 @@
-"""What an operator may choose, with the defaults and the ranges.
+"""The settings of an operator, with defaults and ranges.
 
 The same values come from the command line and from a TOML file (`hcall_server.service.config`).  Each
 class refuses a value out of range with an OperatorError: the rule, the field and the value.
@@ -23,13 +23,13 @@ from hcall_server.machine.limits import Limits
 
 @dataclass(frozen=True)
 class PartitionSettings:
-    """A partition that shall exist: made at first start, remembered, grown when more is asked.
+    """A partition that shall exist: made at the first start, stored, and changed by later settings.
 
         PartitionSettings.of("lpar1", 64, secure_boot="audit", keystore_signed_updates=1)
 
-    `attributes` are those that are asked for, by the console's names and in its numbers; all others stay
-    as they are remembered.  At first an attribute is as spec/control.md#attributes says, and the partition
-    starts with the server.  A secure-boot mode is that of this start too.  The latch for updates without
+    `attributes` are the attributes to set, by the console's names and in its numbers.  All others keep
+    their stored values.  A new partition has the first values of spec/control.md#attributes, and starts
+    with the server.  A secure-boot mode counts for this start too.  The latch for updates without
     verification is armed with a new partition only: a restart never arms it again, the console can.
     `faults` is the fault plan of this start (spec/faults.md).
     """
@@ -51,8 +51,8 @@ class PartitionSettings:
     ) -> PartitionSettings:
         """Return the settings that an operator has written; OperatorError that names the partition.
 
-        A value is what `AttributeRow.parse` takes: a number, or a word where the attribute has words.
-        A fault is "HCALL=STATUS[,nth=N][,times=K|,seconds=S]".  No size leaves the size as it is.
+        A value is an input of `AttributeRow.parse`: a number, or a word if the attribute has words.
+        A fault is "HCALL=STATUS[,nth=N][,times=K|,seconds=S]".  Without a size, the stored size stays.
         """
         if keystore_kbytes is not None:
             attributes["keystore_kbytes"] = keystore_kbytes
@@ -61,7 +61,7 @@ class PartitionSettings:
             return cls(name, numbers, auto_start, checked_plan(map(_fault, faults)))
 
     def overridden(self, other: PartitionSettings) -> PartitionSettings:
-        """Return these settings with whatever other settings of the same partition say instead."""
+        """Return these settings, overridden by other settings of the same partition."""
         return PartitionSettings(
             self.name,
             {**self.attributes, **other.attributes},
@@ -72,7 +72,7 @@ class PartitionSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """A whole server.  None means: as remembered, or the default at first start.
+    """A whole server.  None means the stored value, or the default at the first start.
 
     `strict_wrapping`: with strict memory, wrap buffers start at a page.
     `system_total_kbytes`: PKS total of the system in KiB.  `flush_delay_ms`: how long a change may
@@ -107,7 +107,7 @@ class Settings:
 
 
 def parse_listen(text: str) -> tuple[str, int]:
-    """Return host and port of "tcp:HOST:PORT" ("tcp:[::1]:0" for IPv6); OperatorError if it is not so."""
+    """Return host and port of "tcp:HOST:PORT" ("tcp:[::1]:0" for IPv6); OperatorError for any other form."""
     match = re.fullmatch(r"tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 0xFFFF:
         raise OperatorError(rules.LISTEN_FORM, f"listen {text!r}")
@@ -118,9 +118,9 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 
 def parse_partition(text: str) -> PartitionSettings:
-    """Return the settings in "NAME[:KBYTES][,ATTRIBUTE=VALUE...]"; OperatorError if not so.
+    """Return the settings in "NAME[:KBYTES][,ATTRIBUTE=VALUE...]"; OperatorError for any other form.
 
-    What is not given is as it was.
+    Attributes that are not given keep their stored values.
     """
     start, *rest = text.split(",")
     name, _, size = start.partition(":")

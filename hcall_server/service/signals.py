@@ -6,15 +6,15 @@ import signal
 
 _ALWAYS = {signal.SIGTERM, signal.SIGINT}
 _UNLESS_IGNORED = {
-    signal.SIGHUP,  # the terminal is gone
-    signal.SIGQUIT,  # Ctrl-\ is easily typed, and there is no core dump to want
+    signal.SIGHUP,  # the terminal was closed
+    signal.SIGQUIT,  # Ctrl-\ is easily typed by accident; its core dump is forbidden anyway
     signal.SIGUSR1,  # log rotation sends it to programs that reopen their log
     signal.SIGUSR2,
     signal.SIGPWR,
     signal.SIGXCPU,
 }
 HURRY_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
-"""Signals that hurry a stop.  Others come twice without a wish: SIGHUP of a terminal, SIGXCPU of a limit."""
+"""Signals that hurry a stop.  Others can repeat by themselves: SIGHUP of a terminal, SIGXCPU of a limit."""
 
 
 def stop_signals() -> set[signal.Signals]:

@@ -1,6 +1,6 @@
-"""The state folder: what is where, who may look at it, and that one server has it at a time.
+"""The state folder: its layout, its access rights, and the lock of the one server that uses it.
 
-    DIR/                  0700, no link, as nothing below that the server makes
+    DIR/                  0700; neither it nor an entry below may be a symbolic link
       lock                held (flock) by the server that serves this state
       nvram.sqlite        service-processor NVRAM: sealed records
       anchor-card/        the component that keeps the PKS root key
@@ -12,13 +12,14 @@ Layout: spec/service.md#state.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 import time
 from pathlib import Path
 
-from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import storage as rules
 from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import Components
@@ -36,7 +37,8 @@ class State:
     """The folder of one managed system, locked for this process until it ends.
 
     Raises OperatorError when another server has it, when it is not private, when it is a link, or when
-    the folder is somebody else's altogether.  All that it makes is durable before NVRAM is opened.
+    the folder is somebody else's altogether; StorageError when its device fails.  All that it makes is
+    durable before NVRAM is opened.
     """
 
     def __init__(self, folder: Path, entropy: Entropy = os.urandom) -> None:
@@ -56,7 +58,7 @@ class State:
             self._in_place = InPlace(self.folder), InPlace(self.folder / "lock")
         except OSError as error:
             self.close()
-            raise OperatorError(rules.STATE_WRITABLE, f"{error.filename}: {error.strerror}") from None
+            raise _refused(error, self.folder) from None
         except SwpksError:
             self.close()
             raise
@@ -65,7 +67,7 @@ class State:
         return f"State({str(self.folder)!r})"
 
     def close(self) -> None:
-        """Let another server have the state; a second close does nothing."""
+        """Release the lock of the state; a second close does nothing."""
         lock, self._lock = self._lock, -1
         if lock >= 0:
             os.close(lock)
@@ -73,8 +75,8 @@ class State:
     def seams(self, clock: Clock = time.monotonic) -> Seams:
         """Open the parts of the machine that lie in the folder; return them with the other real seams.
 
-        `clock` is that of the loop which will run the machine.  Raises what opening NVRAM raises
-        (`SqliteNvram`).  The caller closes NVRAM, and then the state.
+        `clock` is that of the loop which will run the machine.  Raises the errors of `SqliteNvram`.
+        The caller closes NVRAM, and then the state.
         """
         card = AnchorCard(self.folder / "anchor-card")
         beside = (*(each.trouble for each in self._in_place), card.moved)
@@ -111,8 +113,16 @@ class State:
             raise OperatorError(rules.STATE_OWNER, message) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        if new:  # a state without its lock would be taken for a folder of other things
+        if new:  # without its lock, the next start would refuse the state as a folder of other files
             sync_folder(self.folder)
+
+
+def _refused(error: OSError, folder: Path) -> SwpksError:
+    """Return the error for a state that cannot be taken: the device fails, or the operator has to act."""
+    message = f"{error.filename or folder}: {error.strerror}"
+    if error.errno == errno.EIO:
+        return StorageError(rules.STATE_DEVICE, f"{message}; see the log of the kernel")
+    return OperatorError(rules.STATE_WRITABLE, message)
 
 
 def _is_new(folder: Path) -> bool:
@@ -122,7 +132,7 @@ def _is_new(folder: Path) -> bool:
 
 
 def _check_private(folder: Path) -> None:
-    """Refuse a folder of somebody else, or one that others may enter."""
+    """Refuse a folder of another user, or one that others may enter."""
     found = folder.lstat()
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise OperatorError(

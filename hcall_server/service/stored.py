@@ -4,7 +4,7 @@
     -        empty                        a new system, if the high-water mark was never written
     -        records of partitions        refused: the card is lost
     level 1  empty                        a new system on the same condition: its first start was cut short
-    level 1  records of level 1           converted, in one commit
+    level 1  records of level 1           converted, in one commit, if they are not older than the mark
     level 2  a genuine commit record      gone on with, if it is not older than the high-water mark
     level 2  no commit record             refused: records were lost, and this is never a new system
 
@@ -23,20 +23,18 @@ from hcall_server.components.seam import RootKeyComponent
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine.machine import Transport
 from hcall_server.nvram.names import COMMIT, SYSTEM
-from hcall_server.nvram.seam import Nvram, NvramError
+from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.identity import SEALED_LEVEL, SystemIdentity
 from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, SystemRecord, seal_system
-from hcall_server.sealing.commits import FIRST_SIZE, MARK_SIZE
+from hcall_server.sealing.commits import FIRST_SIZE
 from hcall_server.sealing.level_1 import OldSealer
+from hcall_server.service.age import AgeCheck
 from hcall_server.writeback.commits import Commits
 from hcall_server.writeback.convert import converted
 from hcall_server.writeback.recover import loss_of
 
 Records = Mapping[str, bytes]
 _FIRST = {SYSTEM, COMMIT}
-
-UNKNOWN_COMMITS = 1 << 16
-"""Stands for the commits that older records lack, where no mark tells how many there were."""
 
 
 class Stored(NamedTuple):
@@ -78,7 +76,7 @@ class Opening:
         self._nvram = nvram
         self._entropy = entropy
         self._transport = transport
-        self._accept_older = accept_older
+        self._age = AgeCheck(nvram, accept_older=accept_older)
 
     def open(self, first: SystemRecord) -> Stored:
         """Return what is stored; a new system begins with the system record `first`.
@@ -101,14 +99,15 @@ class Opening:
 
     def _begun(self, identity: SystemIdentity, first: SystemRecord, records: Records) -> Stored:
         if not records:
-            self._demand_no_mark()
+            self._age.demand_new()
         sealer = Sealer(identity, self._entropy)
         return self._committed(identity, sealer, {SYSTEM: seal_system(sealer, first)})
 
     def _converted(self, identity: SystemIdentity, records: Records) -> Stored:
+        """Convert records of level 1; what older ones lack is counted on in the same commit."""
         sealer = Sealer(identity, self._entropy)
-        known_key = self._transport.known_key
-        changes = converted(records, OldSealer(identity), sealer, self._entropy, known_key)
+        old, known_key = OldSealer(identity), self._transport.known_key
+        changes = converted(records, old, sealer, self._entropy, known_key, self._age.of_level_1())
         return self._committed(identity, sealer, changes)
 
     def _committed(
@@ -119,60 +118,27 @@ class Opening:
         commits = Commits(self._nvram, authority)
         commit = commits.prepared(changes)
         self._nvram.commit(commit.changes)
-        self._nvram.mark.settle(commit.mark, None)
+        self._nvram.mark.make_durable(commit.mark, None)
         commits.done(commit)
         self._card.write(identity._replace(sealed_level=SEALED_LEVEL))
         return Stored(identity, sealer, self._nvram.load(), commits)
 
     def _continued(self, identity: SystemIdentity, records: Records) -> Stored:
-        authority = CommitAuthority(identity.root_key)
-        commits = Commits(self._nvram, authority, authority.decode(records[COMMIT]))
-        missing = self._check_age(identity, authority, commits)
-        if identity.sealed_level < SEALED_LEVEL:  # a conversion that was cut short after its commit
-            self._card.write(identity._replace(sealed_level=SEALED_LEVEL))
-        return Stored(identity, Sealer(identity, self._entropy), records, commits, missing)
+        """Go on with records of level 2, and make their mark durable again.
 
-    def _check_age(self, identity: SystemIdentity, authority: CommitAuthority, commits: Commits) -> int:
-        """Compare the last commit with the high-water mark, and make the mark durable again.
-
-        Returns how many commits are missing, 0 unless older records are accepted.  The mark stays above
-        these until the next commit: a start that is cut short before it is refused again.
+        If older records are accepted, commits count on from the mark.  It stays above the records until
+        the next commit: a start that is cut short before it is refused again.
         """
-        slots = enumerate(self._nvram.mark.slots())
-        marked = {slot: number for slot, each in slots if (number := authority.marked(each)) is not None}
-        newest = max(marked, key=marked.__getitem__, default=None)
-        missing = 0
-        if newest is None:
-            missing = self._unmarked(identity, commits)
-        elif marked[newest] > commits.last.number:
-            missing = self._older(marked[newest], commits)
-        self._nvram.mark.settle(authority.mark(commits.last.number), newest)
-        return missing
-
-    def _demand_no_mark(self) -> None:
-        """Refuse empty NVRAM whose mark was written: its records were lost, and it is no new system."""
-        if any(len(slot) == MARK_SIZE for slot in self._nvram.mark.slots()):
-            reason = "it is empty, but its high-water mark says that there were commits"
-            message = f"NVRAM: {reason}: put NVRAM and its mark back together"
-            raise NvramError("corrupt", message, rules.NVRAM_AGE)
-
-    def _unmarked(self, identity: SystemIdentity, commits: Commits) -> int:
-        if identity.sealed_level < SEALED_LEVEL:
-            return 0  # a conversion that was cut short before its mark
-        if not self._accept_older:
-            reason = "it has no high-water mark of this system, so it may be an older copy"
-            raise NvramError("corrupt", f"NVRAM: {reason}", rules.NVRAM_MARK)
-        commits.last = commits.last._replace(number=commits.last.number + UNKNOWN_COMMITS)
-        return UNKNOWN_COMMITS
-
-    def _older(self, noted: int, commits: Commits) -> int:
-        """Refuse older records; where they are accepted, count on from the mark."""
-        found = commits.last.number
-        if not self._accept_older:
-            reason = f"its last commit is {found}, but {noted} was confirmed: it is damaged or an older copy"
-            raise NvramError("corrupt", f"NVRAM: {reason}", rules.NVRAM_AGE)
-        commits.last = commits.last._replace(number=noted)
-        return noted - found
+        authority = CommitAuthority(identity.root_key)
+        last = authority.decode(records[COMMIT])
+        promised = identity.sealed_level >= SEALED_LEVEL
+        missing, newest = self._age.of_level_2(authority, last, promised=promised)
+        last = last._replace(number=last.number + missing)
+        self._nvram.mark.make_durable(authority.mark(last.number), newest)
+        if not promised:  # a conversion that was cut short after its commit
+            self._card.write(identity._replace(sealed_level=SEALED_LEVEL))
+        commits = Commits(self._nvram, authority, last)
+        return Stored(identity, Sealer(identity, self._entropy), records, commits, missing)
 
 
 def _of_a_first_start(records: Records) -> bool:

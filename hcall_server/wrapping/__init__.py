@@ -1,7 +1,6 @@
-"""The format of wrapped objects: bytes under a wrapping key, as WRAP gives them out and UNWRAP takes them.
+"""The format of wrapped objects, which WRAP returns and UNWRAP takes (spec/wrapped.md).
 
-Pure: the salt is handed in.  Which key, and who may use it, is the keystore's business.  Every byte:
-spec/wrapped.md.
+Pure: the caller passes the salt.  The keystore finds the key and checks its use.
 """
 
 from hcall_server.wrapping.blobs import Header, open_wrapped, read_header, wrap

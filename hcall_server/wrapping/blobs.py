@@ -1,8 +1,8 @@
 """Making and opening wrapped objects: AES-256-GCM under a fresh key for every wrapping.
 
-The key and nonce of one wrapping come by HKDF-SHA256 from the wrapping key and 32 random bytes that
-stand in the object, so no key ever meets a nonce twice, however often a wrapping key is used and
-whatever store it was restored from (spec/wrapped.md#keys).
+HKDF-SHA256 derives key and nonce of one wrapping from the wrapping key and 32 random bytes, which are in
+the object.  So no pair of key and nonce is used twice, also after many wrappings or a restored store
+(spec/wrapped.md#keys).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHA256 = SHA256()
 
 
 class Header(NamedTuple):
-    """What a wrapped object says of itself, not authenticated yet; `length` is that of what was wrapped."""
+    """The clear header of a wrapped object, not authenticated yet; `length` is that of the wrapped bytes."""
 
     flags: int
     key_id: bytes
@@ -50,9 +50,9 @@ def wrap(key: bytes, key_id: bytes, flags: int, salt: bytes, data: bytes) -> byt
 
 
 def read_header(wrapped: bytes) -> Header:
-    """Return what a wrapped object says of itself.
+    """Return the header of a wrapped object.
 
-    Raises UnknownFormat, or DamagedObject for what no wrapped object of this format can be.
+    Raises UnknownFormat, or DamagedObject for bytes that no wrapped object of this format can have.
     """
     if wrapped[: len(_BEGINNING)] != _BEGINNING:
         raise UnknownFormat
@@ -68,7 +68,7 @@ def read_header(wrapped: bytes) -> Header:
 
 
 def open_wrapped(key: bytes, wrapped: bytes) -> bytes:
-    """Return what was wrapped; DamagedObject when it does not authenticate under the key."""
+    """Return the wrapped bytes; DamagedObject if they do not authenticate under the key."""
     header = read_header(wrapped)
     cipher, nonce = _fresh_cipher(key, header.salt)
     sealed = wrapped[WRAP_OVERHEAD:] + wrapped[_HEADER.size : WRAP_OVERHEAD]

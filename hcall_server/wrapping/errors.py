@@ -1,4 +1,4 @@
-"""Why a wrapped object was refused.  Guest faults, without a key, plaintext or ciphertext in them."""
+"""The errors of wrapped objects.  They are guest faults, and hold no key, plaintext or ciphertext."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class UnknownFormat(WrappedObjectError):
 
 
 class DamagedObject(WrappedObjectError):
-    """It is not what WRAP made: `reason` says what was found."""
+    """WRAP did not make these bytes: `reason` is the finding."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(rules.WRAPPED_INTACT, f"a damaged wrapped object: {reason}")

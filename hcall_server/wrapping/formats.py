@@ -26,7 +26,7 @@ WRAPPED_HEADER = Struct(
     "length" / Int32ub,
     "reserved" / Const(bytes(WRAP_OVERHEAD - TAG_SIZE - _FIELDS)),
 )
-"""What stands before the tag, 1008 bytes in the clear; all of it is authenticated."""
+"""The header before the tag, 1008 bytes in the clear; all of it is authenticated."""
 
 WRAPPED_OBJECT = Struct(
     "header" / WRAPPED_HEADER,
@@ -34,4 +34,4 @@ WRAPPED_OBJECT = Struct(
     "ciphertext" / Bytes(this.header.length),
     Terminated,
 )
-"""A whole wrapped object: 1024 bytes, then as many as were wrapped."""
+"""A whole wrapped object: 1024 bytes, then the ciphertext, as long as the wrapped bytes."""

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hcall_server.nvram.names import COMMIT, parse_old_name, record_id
+from hcall_server.nvram.names import COMMIT, parse_old_name, parse_partition
 from hcall_server.nvram.seam import Nvram
 from hcall_server.sealing import NO_COMMIT, CommitAuthority, CommitRecord
+from hcall_server.sealing.commits import ID_SIZE
 
 Records = Mapping[str, bytes | None]
 
 
-class Commit:
-    """One commit that is ready: `run` blocks until it is durable, in whatever thread.
+def record_id(name: str) -> bytes:
+    """Return the 16 bytes that stand for a record in the commit record's list.
 
-    `changes` are the records with their commit record, `mark` is what the high-water mark then says.
+    A partition's UUID; for any other record its name in ASCII, filled up with zeros.  No UUID of ours
+    looks like that: each has its version in byte 6.  ValueError for a name that is too long.
+    """
+    uuid = parse_partition(name)
+    if uuid is not None:
+        return uuid.bytes
+    encoded = name.encode("ascii")
+    if len(encoded) > ID_SIZE:
+        raise ValueError(f"record name {name!r} has more than {ID_SIZE} characters")
+    return encoded.ljust(ID_SIZE, b"\0")
+
+
+class Commit:
+    """One commit that is ready: `run` blocks until it is durable, and may run in any thread.
+
+    `changes` are the records with their commit record.  `mark` is the content of the high-water mark
+    after the commit.
     """
 
     def __init__(self, nvram: Nvram, changes: Records, following: CommitRecord, mark: bytes) -> None:
@@ -33,10 +50,10 @@ class Commit:
 
 
 class Commits:
-    """The commits of one system, from the last one that took effect on.
+    """The commits of one system, beginning after the last one that took effect.
 
-    Nothing of a commit that failed counts as listed: its changes have to be in the next one.  Its number is
-    not used again all the same, because it may have taken effect.
+    A failed commit lists nothing: the next commit must have its changes.  The number of a failed commit is
+    not used again, because that commit may have taken effect.
     """
 
     def __init__(self, nvram: Nvram, authority: CommitAuthority, last: CommitRecord = NO_COMMIT) -> None:

@@ -30,9 +30,16 @@ KnownKey = Callable[[str], bytes | None]
 
 
 def converted(
-    records: Records, old: OldSealer, sealer: Sealer, entropy: Entropy, known_key: KnownKey
+    records: Records,
+    old: OldSealer,
+    sealer: Sealer,
+    entropy: Entropy,
+    known_key: KnownKey,
+    missing: int = 0,
 ) -> Changes:
     """Return the changes that make a state of level 1 one of level 2, all of them for one commit.
+
+    `missing` is how many IPL counts each partition leaves out, if older records were accepted.
 
     SealingError when the system record does not open.
     """
@@ -43,12 +50,13 @@ def converted(
     roster: list[Listed] = []
     for number in reader.numbers:
         try:
-            profile = reader.profile(number)
-            image = reader.image(profile)
+            before = reader.profile(number)
+            image = reader.image(before)
         except StorageError:
             continue  # `recover_left_over` tells why
-        key = known_key(profile.name) or entropy(ACCESS_KEY_SIZE)
-        record = PartitionRecord(_renewed(profile, new_uuid(entropy), key), image)
+        key = known_key(before.name) or entropy(ACCESS_KEY_SIZE)
+        profile = _renewed(before, new_uuid(entropy), key)
+        record = PartitionRecord(profile.counted_on(missing) if missing else profile, image)
         roster.append(Listed(record.profile.uuid, number, profile.name))
         changes[partition_name(record.profile.uuid)] = seal_partition(sealer, record)
         changes |= {name: None for name in _names(number) if name in records}

@@ -1,4 +1,4 @@
-"""What write-behind tells of itself, for the log, the metrics and the health page (R-23)."""
+"""The health of write-behind, for the log, the metrics and the health page (R-23)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FlushState = Literal["idle", "waiting", "flushing", "retrying", "stalled"]
 
 
 class Health(NamedTuple):
-    """How write-behind is doing.
+    """The state of write-behind at one moment.
 
     `pending` counts partitions with changes that are not durable; `oldest_pending` is how many
     seconds the oldest of those changes has waited.
@@ -29,7 +29,7 @@ class Health(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether NVRAM does what it is asked, as far as anybody knows."""
+        """Whether the last flush did not fail, and no commit is stalled."""
         return self.state not in ("retrying", "stalled")
 
 

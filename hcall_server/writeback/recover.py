@@ -1,8 +1,8 @@
-"""Recovery: from the records in NVRAM to partitions, refusing what does not open.
+"""Recovery: makes partitions of the records in NVRAM, and refuses those whose records do not open.
 
-A record that is damaged, swapped, truncated, foreign, missing, or not the one of the last commit takes its
-own partition out of service with a reason that names it; every other partition is brought back.  Nothing
-is deleted.
+A record is refused if it is damaged, swapped, truncated, foreign, missing, or not that of the last commit.
+Then only its own partition is out of service, with a reason that names it.  Every other partition is
+brought back.  Nothing is deleted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uuid import UUID
 from hcall_abi.console import LARGEST_PARTITION_ID
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.rules import storage as rules
-from hcall_server.nvram.names import SYSTEM, parse_partition, partition_name, record_id
+from hcall_server.nvram.names import SYSTEM, parse_partition, partition_name
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import refused
 from hcall_server.platform.profile import PartitionProfile
@@ -28,6 +28,7 @@ from hcall_server.sealing import (
     open_partition,
     open_system,
 )
+from hcall_server.writeback.commits import record_id
 
 Records = Mapping[str, bytes]
 _SYSTEM_ID = record_id(SYSTEM)
@@ -46,7 +47,7 @@ def recover_system(records: Records, commit: CommitRecord, sealer: Sealer) -> Sy
 
 
 def loss_of(what: str, records: Records) -> StorageError:
-    """Return the error for a system that has records, and not what they need."""
+    """Return the error for a system whose NVRAM has records, but which lacks `what`."""
     return StorageError(rules.SYSTEM_KEYS, f"{what} is missing, and NVRAM holds {len(records)} records")
 
 
@@ -70,7 +71,7 @@ def recover_partitions(
 
 
 def stand_in(system: ManagedSystem, name: str, reason: SwpksError, *, number: int, uuid: UUID) -> None:
-    """Show a partition whose own name is lost, as ``unreadable:`` and the name of what is left of it.
+    """Add a partition whose own name is lost, as ``unreadable:`` and the name of its record.
 
     No partition can be given such a name, so it never hides another one.
     """
@@ -81,7 +82,7 @@ def stand_in(system: ManagedSystem, name: str, reason: SwpksError, *, number: in
 
 
 def largest_free(system: ManagedSystem) -> int:
-    """Return a number for a partition whose own one is lost, or is that of another partition."""
+    """Return the largest free number, for a partition whose own number is lost or taken."""
     taken = {partition.number for partition in system.partitions.values()}
     return next(number for number in range(LARGEST_PARTITION_ID, 0, -1) if number not in taken)
 
@@ -108,7 +109,7 @@ class _Recovery:
     def bring_back_all(self) -> None:
         """Bring every partition back, whole or refused.
 
-        First those whose records are in order: a copy from elsewhere may claim the number of one of them.
+        Partitions whose records are in order come first: a foreign copy may claim the number of one of them.
         """
         opened: list[PartitionRecord] = []
         lost: list[tuple[UUID, StorageError]] = []
@@ -132,7 +133,7 @@ class _Recovery:
             raise self._sealer.explain(error, blob, self._uuids) from None
 
     def _adopt(self, record: PartitionRecord, lost: list[tuple[UUID, StorageError]]) -> None:
-        """Take a partition in; one that claims a name or number of another is lost."""
+        """Add a partition to the system; it is lost if it claims the name or number of another."""
         profile, image = record
         objection = self._objection(record)
         if objection is None:
@@ -143,7 +144,7 @@ class _Recovery:
             self._system.adopt(profile, state=refused(objection))
 
     def _stand_in(self, uuid: UUID, error: StorageError) -> None:
-        """Show a partition whose record does not open: under its own name, if the roster has it."""
+        """Add a partition whose record does not open: under its own name, if the roster has it."""
         known = self._roster.get(uuid)
         if known is None or self._is_taken(known.number, known.name):
             stand_in(self._system, str(uuid), error, number=largest_free(self._system), uuid=uuid)
@@ -156,7 +157,7 @@ class _Recovery:
         return self._commit.lists(uuid.bytes, self._records[partition_name(uuid)])
 
     def _objection(self, record: PartitionRecord) -> SwpksError | None:
-        """Return why a record that opens is refused all the same, None if it is not."""
+        """Return the error that refuses a record which opens, None if it is accepted."""
         profile, level = record.profile, self._system.level
         if not self._fits(record):
             message = f"the record of partition {profile.name} ({profile.uuid}) {_OTHER_COPY}"

@@ -1,4 +1,4 @@
-"""The arguments of h-calls as values: what a register holds, and which lengths a buffer may have.
+"""The arguments of h-calls as values: the kind of each register, and the bounds of each length.
 
 A buffer argument is an address in one register.  The length that belongs to it is the next
 argument of the same call, named by `Arg.length`.  An authorization block tells its own length.
@@ -20,7 +20,7 @@ PAGE = 4096
 
 
 class Kind(Enum):
-    """What an argument's register holds."""
+    """The kind of value in an argument's register."""
 
     CONSUMER = "consumer"
     """The number of a consumer, 1 to 3."""

@@ -1,7 +1,7 @@
 """The table of all 14 h-calls: opcode, every argument by register, results and statuses.
 
-This table drives dispatch and argument checks in the server, the typed calls of the client, the
-pages in `spec/hcalls/` and the test matrices, so that a fact about an h-call is written once.
+Dispatch and argument checks of the server, the typed calls of the client, the pages in `spec/hcalls/` and the
+test matrices read this table.  So a fact about an h-call is written once.
 Facts: opcodes and argument order are those of the public Linux driver (spec/hcalls/index.md);
 SET_PASSWORD's arguments are not public, so they are our choice (spec/choices.md).
 

@@ -1,9 +1,8 @@
 """Bytes to frames and back.
 
-HELLO, OPEN, OPENED and GOODBYE pass once a session and go through interpreted Construct.  HCALL
-and HRETURN pass all the time and go through `struct` codecs derived from the same Construct
-definitions (`hcall_abi.layout`); `decode_by_definition` is the slow road for them too, and a
-property test proves both roads equal on any bytes.
+HELLO, OPEN, OPENED and GOODBYE are sent once a session, so interpreted Construct decodes them.  HCALL and
+HRETURN need `struct` codecs, which are derived from the same Construct definitions (`hcall_abi.layout`).
+`decode_by_definition` decodes these by Construct too, and a property test holds both equal on any bytes.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The console's vocabulary: attributes, secure-boot modes, names, message numbers (spec/control.md).
 
 The names and numbers are those of the real console where it has them.  Each attribute of a partition is
-one field of `ConsoleAttributes`, and the row of the field tells the rest.  Made from the rows are: the
-settings of a server, the bodies and views of the control channel with their OpenAPI schemas, the
-switches of the partition record, `swpks hmc set` and its output, and the table of the page.
+one field of `ConsoleAttributes`, and the row of the field has its description and numbers.  These are made
+from the rows: the settings of a server, the bodies and views of the control channel with their OpenAPI
+schemas, the switches of the partition record, `swpks hmc set` and its output, and the table of the page.
 
-The verbs are in `hcall_abi.control`, the grammar of fault plans in `hcall_abi.faults`.  The values that a
-partition may have at a given moment are decided by its system; the rows here have all that exist.
+The verbs are in `hcall_abi.control`, the grammar of fault plans in `hcall_abi.faults`.  The rows have all
+values of an attribute.  The system decides which of them a partition may have at a given moment.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What travels on the control channel, as msgspec structs: validation and JSON schema from one definition.
+"""The bodies of the control channel as msgspec structs: validation and JSON schema from one definition.
 
-Sizes of keystores as the console sets them are in KiB (`kbytes`), what is in them in bytes.  Attribute
-names are those of the real console where it has them (`keystore_kbytes`, `secure_boot`,
-`curr_secure_boot`).  Nothing here holds a password, a key or object data.
+Sizes of keystores are in KiB (`kbytes`), sizes of their contents in bytes.  Attribute names are those of the
+real console where it has them (`keystore_kbytes`, `secure_boot`, `curr_secure_boot`).  No body holds a
+password, a key or object data.
 """
 
 from __future__ import annotations

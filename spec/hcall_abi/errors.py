@@ -1,8 +1,8 @@
-"""The one shape of every error that swpks raises: what happened, and the rule that was broken.
+"""The base class of every error that swpks raises: a message, and the rule that was broken.
 
-A kernel engineer who meets an error wants three things: who has to change something, which rule
-was broken, and the page to read.  All three are in the row of the rule (`hcall_abi.rules`), and the text
-of an exception ends in them.  No error text ever holds a password, a key or object data.
+An engineer who gets an error needs three facts: whose fault it is, which rule was broken, and the page to
+read.  All three are in the row of the rule (`hcall_abi.rules`), and the text of an exception ends in them.
+No error text ever holds a password, a key or object data.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hcall_abi.rules.rule import Fault, Rule
 
 
 class SwpksError(Exception):
-    """A broken rule: `rule` is its row, `message` says what happened here.
+    """A broken rule: `rule` is its row, `message` is the finding of this case.
 
     The text begins with the message number of the real console, where the rule has one.
     """

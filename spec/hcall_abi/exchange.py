@@ -15,13 +15,13 @@
 # The table has a row for each legal combination of state, sender, frame type and condition. Every other
 # combination is refused. `Exchange.step` looks the row up, checks the tag, and enters the next state. An end
 # calls it for the frames that it sends and for those that it receives. There is no second set of rules for
-# sending, so guarantee 1 needs no proof: both ends run the same code over the same frames. The caller
-# decides about the blame. A received frame that breaks a rule is an error of the peer; a frame that this
-# end tries to send is a bug of this end.
+# sending. So guarantee 1 follows: both ends run the same code over the same frames. The caller knows whose
+# fault a broken rule is. A bad frame that was received is an error of the peer. A bad frame that this end
+# tries to send is a bug of this end.
 #
 # Frames cross on their way, so the two ends may see them in another order. That is harmless in `open`, the
 # only state in which both may send: an HRETURN answers an HCALL that both have seen, and changes no state.
-# GOODBYE can cross any frame. So an end in `closed` drops what still comes, and does not judge it.
+# GOODBYE can cross any frame. So an end in `closed` drops all later frames without a check.
 #
 # A step changes nothing before all its checks have passed. So a refused frame can be refused again, and a
 # caller that catches the error of a bad send has a session that is still whole.
@@ -32,9 +32,8 @@
 #
 # Tags: OPEN and HCALL ask, OPENED and HRETURN answer. Unanswered tags form a queue. An answer must have the
 # tag at its head. A tag is therefore not needed to find the call; it is a check that finds a lost or
-# doubled answer at once. We do not use answers in any order, matched by tag: the server runs the calls of a
-# session one after the other, so it would gain nothing, and every client would need a table instead of a
-# queue.
+# doubled answer at once. We do not permit answers in any order, matched by tag. The server runs the calls of
+# a session one after the other, so it would gain nothing. Every client would need a table instead of a queue.
 #
 # Spans: most frames are HCALL and HRETURN in state `open`. Both rows lead back to `open` and have no
 # condition, so they differ from nothing in one thing only, the queue of tags. A server that answers each call
@@ -42,7 +41,7 @@
 # in their order, with their own tags, so guarantee 3 holds by construction. It takes no step for them, which
 # would cost a tenth of the call. `spans` stops in front of every other frame, and that one takes its step.
 #
-# What is not here: bytes, lengths and the largest body (`hcall_abi.session`), and the contents of OPEN (the
+# Other modules check bytes, lengths and the largest body (`hcall_abi.session`), and the contents of OPEN (the
 # server). The end of the stream is no frame, but it closes a session as GOODBYE does: see `Exchange.end`.
 #
 # An earlier version had a table without conditions. The rules of OPENED and of the tags stood beside it,

@@ -1,7 +1,7 @@
 """Faults on demand: the words of a fault plan, for server, clients and command line (spec/faults.md).
 
-A fault answers operations of its kind, counted from when the plan was set: from the `nth` one on,
-`times` in a row or for `seconds`.  Busy answers count the calls of one h-call; NVRAM faults count commits.
+A fault answers operations of its kind: from the `nth` one on, `times` in a row or for `seconds`.  The count
+begins when the plan is set.  Busy answers count the calls of one h-call; NVRAM faults count commits.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The frames of the data channel: Construct definitions, and the values that they stand for.
+"""The frames of the data channel: Construct definitions, and frames as named tuples.
 
-The Construct definitions are the truth (spec/protocol.md shows the same bytes as tables): every
-reserved field is checked, every frame ends where its body ends.  The values are plain named
-tuples; what may hold a password, a proof or object data never shows in a `repr`.
+The Construct definitions decide; spec/protocol.md shows the same bytes as tables.  Every reserved field is
+checked, and no byte may follow the last field of a body.  A `repr` never shows a field that may hold a
+password, a proof or object data.
 
 `hcall_abi.codec` turns one into the other.
 """
@@ -51,7 +51,7 @@ class FrameType(IntEnum):
 
 
 class OpenStatus(IntEnum):
-    """What the server answers to OPEN."""
+    """The server's answer to OPEN."""
 
     OPENED = 0
     NO_SUCH_PARTITION = 1
@@ -81,7 +81,7 @@ class ProofKind(IntEnum):
 
 
 class Access(IntEnum):
-    """What an h-call may do with a segment of guest memory."""
+    """The access of an h-call to a segment of guest memory."""
 
     IN = 1
     OUT = 2

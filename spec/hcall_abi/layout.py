@@ -1,10 +1,9 @@
 """Strict `struct` codecs derived from Construct definitions.
 
-Construct is the one truth of every layout here, but an interpreted Construct parse costs tens of
-microseconds and its compiled form accepts truncated input, so neither belongs on the path of
-every frame.  `FixedLayout` walks a Construct `Struct` whose fields are all of fixed size and
-turns it into one `struct.Struct` plus a list of the constants that it must find.  It refuses,
-when it is made, any construct that it does not understand: a layout is never guessed.
+The Construct definition is the only definition of a layout.  But an interpreted Construct parse costs tens of
+microseconds, and compiled Construct accepts truncated input.  So neither is used for every frame.
+`FixedLayout` turns a Construct `Struct` with fields of fixed size into one `struct.Struct` and a list of
+constants to check.  When it is made, it refuses every construct that it does not support.
 
 Supported: big-endian integers, `Bytes(n)` with a number, `Const` of those, nested `Struct`, and
 `Array(n, ...)` of one integer.  Property tests hold every derived codec equal to its Construct
@@ -94,9 +93,8 @@ def _constant_runs(fields: list[Field]) -> list[tuple[int, bytes]]:
 class FixedLayout:
     """A fixed-size Construct `Struct` as one `struct.Struct`.
 
-    `names` are the named fields that are not constants, in order; an array counts once in `names`
-    and takes as many places of the value tuple as it has items.  `size` is in bytes.  `fields` are all
-    runs in order, for those who make codecs of their own from a layout.
+    `names` are the named fields that are not constants, in order.  An array is one entry of `names`; each of
+    its items is one entry of the value tuple.  `size` is in bytes.  `fields` are all runs, in order.
     """
 
     def __init__(self, con: Any) -> None:
@@ -121,7 +119,7 @@ class FixedLayout:
     def unpack(self, data: bytes, offset: int = 0) -> tuple[Any, ...]:
         """Return the values at `offset`, without the constants.
 
-        Raises LayoutMismatch when the bytes are too few or a constant is not what it must be.
+        Raises LayoutMismatch if there are too few bytes, or a constant has a wrong value.
         """
         if len(data) - offset < self.size:
             raise LayoutMismatch(f"{len(data) - offset} bytes where the layout has {self.size}")

@@ -1,8 +1,8 @@
-"""Firmware levels as data: what each emulated level answers, and its limits (R-74).
+"""Firmware levels as data: the calls of each emulated level, and its limits (R-74).
 
-A level never changes code: dispatch refuses the calls that a level lacks, GET_CONFIG is filled
-from these numbers, and the management rules take their sizes from here.  Which numbers are
-public and which are our choice is told in spec/choices.md#levels.
+No code depends on a level's name.  Dispatch refuses the calls that a level lacks.  GET_CONFIG and the
+management rules use these numbers.  spec/choices.md#levels says which numbers are public and which are our
+choice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Proof of possession of a partition's access key (spec/protocol.md#proof).
 
-Both ends prove that they hold the key and neither sends it: each signs both nonces and the
-partition id with HMAC-SHA256, under a text of its own so that one proof is never the other.
+Both ends prove that they hold the key, and neither sends it.  Each makes an HMAC-SHA256 over both nonces and
+the partition id.  Each begins with a text of its own, so one proof can't be replayed as the other.
 """
 
 from __future__ import annotations

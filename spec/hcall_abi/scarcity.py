@@ -1,6 +1,6 @@
-"""From an error of the operating system to the rule about what ran out, and to the advice for the operator.
+"""Maps an error of the operating system to the rule about a scarce resource, and to advice for the operator.
 
-Both ends use it: the server for its answers and its log, the commands for their last line.
+Both ends use it: the server for its answers and its log, the commands for their error message.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hcall_abi.rules.rule import Rule
 
 
 class Scarcity(NamedTuple):
-    """The rule that was broken, and the sentence for the operator: what ran out and what to do."""
+    """The rule that was broken, and the sentence for the operator: the resource, and the action to take."""
 
     rule: Rule
     advice: str
@@ -46,16 +46,16 @@ BY_ERRNO: Mapping[int, Scarcity] = {
     errno.EROFS: Scarcity(rules.SCARCE_SPACE, "the file system is read-only: mount it for writing"),
     errno.EIO: Scarcity(rules.SCARCE_SPACE, "the device fails: see the log of the kernel"),
 }
-"""What each error number says about the host; all other numbers are about the request."""
+"""The scarcity behind each error number; all other numbers are about the request."""
 
 _NO_THREAD = "start new thread"
 """Part of Python's message for a thread that the system refuses; the error has no number."""
 
 
 def scarcity_of(error: BaseException, doing: str = "") -> ScarcityError | None:
-    """Return the error that names what ran out; None if the error is about something else.
+    """Return the error that names the scarce resource; None if the error has another cause.
 
-    `doing` says what the process was doing; else the file of the error is named, if it has one.
+    `doing` names the activity for the message.  Without it, the message has the file of the error, if any.
     """
     if isinstance(error, ScarcityError):
         return error

@@ -1,11 +1,11 @@
 """A data channel without I/O: bytes in, events out; frames in, bytes out.
 
-Both ends use it.  A session cuts the stream into frames and back.  `hcall_abi.exchange` says which frame
-may come from whom: every event and every frame to be sent takes a step of it.
+Both ends use it.  A session cuts the stream into frames, and joins frames to a stream.  `hcall_abi.exchange`
+checks the order of frames: every event and every frame to be sent takes a step of it.
 
-The engine takes bytes in any pieces.  It holds at most one unfinished frame plus the last piece
-that it was given: memory is bounded by the header, the largest body and the size of one receive.
-Each byte is copied a fixed number of times, however small the pieces are.
+The session takes bytes in pieces of any size.  It holds at most one unfinished frame and the last piece.  So
+its memory is bounded by the header, the largest body and the size of one receive.  Each byte is copied a
+fixed number of times, for pieces of any size.
 """
 
 from __future__ import annotations
@@ -107,10 +107,10 @@ class Session:
         return self._exchange.pending
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
-        """Take received bytes; `events` then tells what they mean.
+        """Take received bytes; `events` then returns their frames.
 
-        Take all events before giving more bytes: what is left over has to be moved.  Bytes after
-        the end of the session are dropped.
+        Take all events before the next bytes: unread bytes have to be copied.  Bytes after the end of the
+        session are dropped.
         """
         if self._exchange.state is _CLOSED:
             return

@@ -1,4 +1,4 @@
-"""Return codes of h-calls: what r3 holds when a call comes back.
+"""The statuses of h-calls: the values of r3 when a call returns.
 
 The numbers are those of the public kernel header (spec/choices.md#statuses); H_INVALID_KEY is
 named by public documentation but numbered by none, so its number is our choice.

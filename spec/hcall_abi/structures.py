@@ -1,4 +1,4 @@
-"""What h-calls read from and write to guest memory: Construct definitions, big-endian and packed.
+"""The structures of h-calls in guest memory: Construct definitions, big-endian and packed.
 
 Facts: spec/structures.md.  Reserved bytes are checked in both directions.
 """
@@ -40,7 +40,7 @@ FLAG_REVOKING = 0x08
 
 
 class Config(NamedTuple):
-    """The config block: what a partition's keystore can do and how full it is.  Sizes in bytes."""
+    """The config block: features, limits and space of a partition's keystore.  Sizes in bytes."""
 
     version: int
     flags: int

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from swpks.cli.where import state_path
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `demo` to the command's subparsers; the result has `run` as its default `run`."""
-    summary = "watch a partition boot, lock its secrets away, lose power and come back"
+    summary = "watch a partition boot, lock its objects, lose power and start again"
     parser: argparse.ArgumentParser = subparsers.add_parser("demo", help=summary, description=summary)
     parser.set_defaults(run=run)
     add = parser.add_argument
     add("--keep", action="store_true", help="keep the folder with the state, the disk and the log")
-    add("--state", type=Path, metavar="DIR", help="a new or empty folder to play in; it is kept")
+    add("--state", type=state_path, metavar="DIR", help="a new or empty folder to play in; it is kept")
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
-    """Play the demo; 0 when all that it claims held, 1 when not, 130 when it was interrupted."""
+    """Play the demo; 0 if all its claims held, 1 if not, 130 if it was interrupted."""
     from swpks.demo.run import play
 
     return play(options.state, keep=options.keep)

@@ -1,16 +1,18 @@
-"""Files that a command reads and writes: whatever the path leads to, the command neither hangs nor fills up.
+"""Files that a command reads and writes.  No kind of file makes it hang, or fill its memory.
 
-A pipe is fine, so that a secret can come from another program (`--password-file <(pass show swpks)`).
+A pipe is permitted, so a secret can come from another program (`--password-file <(pass show swpks)`).
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 LARGEST_INPUT = 16 << 20
@@ -41,28 +43,81 @@ def read_input(path: Path | None) -> bytes:
 
 
 @contextmanager
-def output(path: Path | None) -> Iterator[Callable[[bytes], None]]:
+def output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes], None]]:
     """Yield a function that writes bytes to a file only for its owner, or to standard output.
 
-    The file is opened at once, so that nothing is asked for that could not be kept.  It is emptied, if it was
-    there before, when the bytes come.  Raises OSError if the file cannot be opened or written.
+    The file is opened at once, and `size` is the number of bytes that it must have room for: so nothing is
+    asked for that could not be kept.  The contents of a file that was there before are replaced when the
+    bytes come, and stay if none come.  The bytes are durable when the function returns.  Raises OSError if
+    the file cannot be opened, has no room or cannot be written.
     """
-    if path in STANDARD:
+    if path is None or path in STANDARD:
+        if size:
+            _try_stdout()
         yield _to_stdout
         return
     # Without O_NONBLOCK, the open of a pipe without a reader would wait for ever.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     os.set_blocking(descriptor, True)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:  # an error comes here, and not at the close
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            with _plain_output(descriptor, path, size) as write:
+                yield write
+        else:
+            os.write(descriptor, b"")  # a device that is always full says so
+            yield partial(_write_all, descriptor)
+    finally:
+        os.close(descriptor)
 
-        def write(data: bytes) -> None:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                file.truncate(0)
-            rest = memoryview(data)
-            while rest:
-                rest = rest[file.write(rest) :]
 
+@contextmanager
+def _plain_output(descriptor: int, path: Path, size: int) -> Iterator[Callable[[bytes], None]]:
+    """Yield a function that writes to a plain file, in which there is room for `size` bytes."""
+    before, written = os.fstat(descriptor).st_size, False
+
+    def write(data: bytes) -> None:
+        nonlocal written
+        written = True
+        _write_all(descriptor, data)
+        os.truncate(descriptor, len(data))  # not before: the space that was found would be free again
+        os.fsync(descriptor)
+
+    # The file may have been there with a wider mode.  A program that has it open can still read it.  A new
+    # file in its place would prevent that, but would also cut the links of the user.
+    os.fchmod(descriptor, 0o600)
+    try:
+        if size:
+            os.posix_fallocate(descriptor, 0, size)
+            os.fsync(descriptor)
+            _sync_folder(path.absolute().parent)
         yield write
+    finally:
+        if size > before and not written:
+            os.truncate(descriptor, before)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the entry of a new file durable, unless the folder may be written and not read."""
+    with suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _try_stdout() -> None:
+    """Raise OSError if standard output is a device that is always full, or is closed."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
+    with suppress(io.UnsupportedOperation):  # a stream in memory has no descriptor
+        os.write(sys.stdout.fileno(), b"")
 
 
 def _to_stdout(data: bytes) -> None:
@@ -73,7 +128,7 @@ def _to_stdout(data: bytes) -> None:
 
 
 def _first_of_pipe(descriptor: int) -> bytes:
-    """Return what waits in a pipe; OSError if nothing waits there and no process can write to it."""
+    """Return the first bytes of a pipe; OSError if it is empty and no process can write to it."""
     try:
         first = os.read(descriptor, LARGEST_INPUT)
     except BlockingIOError:

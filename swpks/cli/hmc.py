@@ -5,8 +5,8 @@
     swpks hmc secure-boot lpar1 enforce && swpks hmc ipl lpar1
     swpks hmc set lpar1 keystore_signed_updates=1 linux_dynamic_key_secure_boot=1
 
-Exit status: 0 done, or healthy; 1 refused by a rule, or not healthy; 2 the command line makes no
-sense; 3 the server cannot be reached or does not speak as spec/control.md says.
+Exit status: 0 done, or healthy; 1 refused by a rule, or not healthy; 2 a usage error; 3 the server cannot be
+reached, or breaks the protocol of spec/control.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from hcall_client.console import (
 )
 from swpks.cli import hmc_output as output
 from swpks.cli import streams
-from swpks.cli.where import for_every_verb, state_folder
+from swpks.cli.where import for_every_verb, state_folder, state_path
 
 REFUSED = 1
 USAGE = 2
@@ -43,14 +43,14 @@ UNREACHABLE = 3
 
 
 class Ask(NamedTuple):
-    """One request, and how to show a person what comes back."""
+    """One request, and the function that turns its answer into text."""
 
     request: ConsoleRequest[Any]
     shown: Callable[[Any], str] = output.partition
 
 
 def ask_of(args: argparse.Namespace) -> Ask:
-    """Return what a parsed command line asks; OperatorError where it makes no sense."""
+    """Return the request of a parsed command line; OperatorError if it can't be made."""
     return _VERBS[args.verb].ask(args)
 
 
@@ -58,7 +58,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `hmc` to the command's subparsers; the result has `run` as its default `run`."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "hmc",
-        help="do what the management console does: power, IPL, secure boot, keystore sizes",
+        help="act as the management console: power, IPL, secure boot, keystore sizes",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -126,7 +126,7 @@ def _commits(text: str) -> int:
 
 def _add_where(parser: argparse.ArgumentParser, default: Any) -> None:
     add = for_every_verb(parser, "where the server is, and how it is told", default)
-    add("--state", state_folder(), type=Path, metavar="DIR", help="the server's state folder")
+    add("--state", state_folder(), type=state_path, metavar="DIR", help="the server's state folder")
     add("--socket", None, type=Path, metavar="PATH", help="the control channel's Unix socket")
     add("--timeout", console.DEFAULT_TIMEOUT, type=float, metavar="S", help="seconds to wait for the server")
     add("--json", False, action="store_true", help="print JSON")
@@ -231,13 +231,13 @@ _VERBS = {
         _faults,
     ),
     "nvram": _Verb(
-        "trouble NVRAM: refuse its next commits, or let the next one hang until the trouble is ended",
+        "begin a fault of NVRAM: it refuses its next commits, or the next one hangs until the fault is ended",
         {
             "trouble": {"choices": ("none", *get_args(ConsoleTrouble)), "help": "none ends it"},
             "commits": _COMMITS,
         },
         _nvram,
     ),
-    "health": _Verb("tell whether all is well", {}, lambda _: Ask(console.show_health(), output.health)),
+    "health": _Verb("show the health, and reasons", {}, lambda _: Ask(console.show_health(), output.health)),
     "metrics": _Verb("show the figures for Prometheus", {}, lambda _: Ask(console.show_metrics())),
 }

@@ -1,4 +1,4 @@
-"""What `swpks hmc` shows a person: answers of the control channel as plain text."""
+"""The output of `swpks hmc`: answers of the control channel as plain text."""
 
 from __future__ import annotations
 

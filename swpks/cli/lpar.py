@@ -1,12 +1,12 @@
-"""`swpks lpar`: be a partition's firmware, boot loader or operating system by hand.
+"""`swpks lpar`: make the h-calls of a partition's firmware, boot loader or operating system by hand.
 
     swpks lpar lpar1 config
     swpks lpar lpar1 write SB_VERSION --consumer firmware --policy worldreadable --in version.bin
     swpks lpar lpar1 wrap my-key --password-file pw --in plain.bin --out wrapped.bin
     swpks lpar lpar1 read --os-label sed-opal:disk --password-file pw --out key.bin
 
-Exit status: 0 done; 1 the h-call was refused; 2 the command line makes no sense; 3 the server
-cannot be reached, does not open a session, or breaks the protocol.
+Exit status: 0 done; 1 the h-call was refused; 2 a usage error; 3 the server cannot be reached, does not open
+a session, or breaks the protocol.
 """
 
 from __future__ import annotations
@@ -208,19 +208,19 @@ _VERB_OPTIONS = {
     "raw": _add_raw,
 }
 _HELP = {
-    "config": "show what the keystore can do and how full it is",
+    "config": "show features, limits and space of the keystore",
     "ls": "list a consumer's labels",
     "read": "read an object",
     "write": "make a new object",
     "update": "change a secure-boot variable by an auth file, signed by its owner",
     "rm": "remove an object",
     "confirm": "tell whether the newest change to a label is durable",
-    "gen-key": "have a key made: for wrapping, or (--length) a plain one",
+    "gen-key": "make a key: for wrapping, or (--length) a plain one",
     "wrap": "encrypt bytes under a wrapping key",
     "unwrap": "decrypt a wrapped object, which names its key itself",
     "revoke": "take a wrapping key out of use",
     "unrevoke": "put a revoked wrapping key into use again",
-    "gen-password": "have a password made and set for this IPL",
+    "gen-password": "make and set a random password for this IPL",
     "set-password": "set a password for this IPL",
     "boot": "run firmware, boot loader and kernel, each locking its objects",
     "raw": "send any h-call at all",

@@ -7,25 +7,30 @@ from typing import Any
 
 import trio
 
+from hcall_abi.levels import LEVELS
 from hcall_client.channel import open_channel
 from hcall_client.guests.boot import BootedChain
 from hcall_client.guests.boot import boot as run_boot
-from swpks.cli.lpar_values import write_file
+from swpks.cli.lpar_values import opened_output
 from swpks.cli.lpar_verbs import OK, show
 from swpks.cli.lpar_where import Where
 
+LONGEST_PASSWORD = max(level.max_password_size for level in LEVELS.values())
+"""Bytes of a password on any firmware level."""
+
 
 def boot(where: Where, args: argparse.Namespace) -> int:
-    """Boot the chain in the partition's current IPL and tell how it went.
+    """Boot the chain in the partition's current IPL and print the result.
 
-    The passwords go with this command; the kernel's can be kept in a file, to go on by hand.
+    The passwords are lost at the end of this command.  The kernel's can be saved in a file for later use.
     """
-    try:
-        chain, told = trio.run(_boot, where, args.timeout)
-    except trio.TooSlowError:
-        raise TimeoutError("the server did not answer in time") from None
     if args.output:
-        write_file(args.output, chain.kernel.password)
+        # Opened before the passwords are set: one that cannot be kept would lock the kernel out.
+        with opened_output(args.output, LONGEST_PASSWORD) as put:
+            chain, told = _run(where, args.timeout)
+            put(chain.kernel.password)
+    else:
+        chain, told = _run(where, args.timeout)
     lines = [
         f"partition {told['partition']} ({told['firmware']}), IPL {told['ipl_count']}",
         "firmware     SB_VERSION is published; its objects are locked",
@@ -34,6 +39,13 @@ def boot(where: Where, args: argparse.Namespace) -> int:
     ]
     show(args, told, lines)
     return OK
+
+
+def _run(where: Where, seconds: float) -> tuple[BootedChain, dict[str, Any]]:
+    try:
+        return trio.run(_boot, where, seconds)
+    except trio.TooSlowError:
+        raise TimeoutError("the server did not answer in time") from None
 
 
 async def _boot(where: Where, seconds: float) -> tuple[BootedChain, dict[str, Any]]:

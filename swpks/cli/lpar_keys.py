@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def gen_key(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Have a key made: one for wrapping, which nobody ever sees, or a plain one, which is given out."""
+    """Make a key: a wrapping key, which is never returned, or a plain key, which is written out."""
     label, authorization = chosen_label(args), who(args)
     if args.length is None:
         if args.output:

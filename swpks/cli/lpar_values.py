@@ -1,4 +1,4 @@
-"""What `swpks lpar` takes from its command line, as values: labels, policies, consumers, files."""
+"""The values on the command line of `swpks lpar`: labels, policies, consumers, files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OS_FLAGS = {"linux": OS_LINUX, "common": OS_COMMON}
 
 
 class UsageError(Exception):
-    """The command line cannot be carried out as it stands; nothing was sent."""
+    """The command line can't be carried out; nothing was sent."""
 
 
 def number(text: str, bits: int = 64) -> int:
@@ -66,7 +66,7 @@ def partition_id(text: str) -> int:
 
 
 def consumer(text: str) -> int:
-    """Return a consumer by its name, or any number for what is wrong on purpose."""
+    """Return a consumer by its name; any number is permitted, so that a test can send a wrong one."""
     return CONSUMERS[text] if text in CONSUMERS else number(text)
 
 
@@ -108,7 +108,7 @@ def policy(text: str) -> int:
 
 
 def wrap_flags(text: str) -> int:
-    """Return wrap flags: names joined by commas beside what WRAP demands anyway, or a number as it is."""
+    """Return wrap flags: a number as it is, or names joined by commas with the bits that WRAP demands."""
     if text[:1].isdigit():
         return number(text)
     flags = DEFAULT_WRAP_FLAGS
@@ -172,11 +172,14 @@ def write_file(path: Path | None, data: bytes) -> None:
 
 
 @contextmanager
-def opened_output(path: Path | None) -> Iterator[Callable[[bytes], None]]:
-    """Yield a function that writes what a call returns; UsageError before the call if that would be lost."""
+def opened_output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes], None]]:
+    """Yield a function that writes what a call returns; UsageError before the call if that would be lost.
+
+    `size` is the number of bytes that the call returns at most, where they cannot be asked for again.
+    """
     with ExitStack() as stack:
         with _writing(path):
-            put = stack.enter_context(output(path))
+            put = stack.enter_context(output(path, size))
 
         def told(data: bytes) -> None:
             with _writing(path):
@@ -187,7 +190,7 @@ def opened_output(path: Path | None) -> Iterator[Callable[[bytes], None]]:
 
 @contextmanager
 def _writing(path: Path | None) -> Iterator[None]:
-    """Turn an error of the output into a UsageError; a lost reader of standard output stays what it is."""
+    """Turn an error of the output into a UsageError; BrokenPipeError of standard output is not changed."""
     try:
         yield
     except BrokenPipeError:

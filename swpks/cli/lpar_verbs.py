@@ -1,4 +1,4 @@
-"""What each verb of `swpks lpar` does with an open session, and what it prints.
+"""The verbs of `swpks lpar`: each uses an open session and prints its result.
 
 A verb returns the exit status; a refused call raises HcallError.
 """
@@ -29,7 +29,7 @@ REFUSED = 1
 
 
 def who(args: argparse.Namespace) -> Authorization:
-    """Return whose objects are meant, with the password from the file that was named."""
+    """Return the consumer of the options, with the password from its file."""
     password = read_file(args.password_file) if args.password_file else b""
     return Authorization(args.consumer, password)
 
@@ -40,7 +40,7 @@ def show(args: argparse.Namespace, told: Mapping[str, Any], lines: list[str]) ->
 
 
 def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> None:
-    """Give bytes out: to the file named or standard output; `about` them as JSON, where that was asked for.
+    """Write bytes to the named file or to standard output; with --json print `about` as JSON.
 
     JSON has the bytes too, unless they go to a file.
     """
@@ -51,7 +51,7 @@ def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> Non
 
 
 def config(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Show what the keystore can do and how full it is."""
+    """Show features, limits and space of the keystore."""
     block = channel.limits()
     told: dict[str, Any] = {
         "partition": channel.partition,
@@ -110,7 +110,7 @@ def write(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 
 def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Change a secure-boot variable by an auth file, as Linux does with what is written to `update`."""
+    """Change a secure-boot variable by an auth file, as Linux does for a write to `update`."""
     try:
         flags, payload = authvar.parse_auth_file(read_file(args.auth))
     except ValueError as error:
@@ -133,7 +133,7 @@ def rm(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 
 def confirm(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Tell whether the newest change to a label is durable."""
+    """Print whether the newest change to a label is durable."""
     label, authorization = chosen_label(args), who(args)
     if args.wait and wait_flushed(channel, authorization, label) != OK:
         return REFUSED
@@ -165,12 +165,13 @@ class NotFlushed(Exception):
 
 
 def gen_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Have a password made and set; it goes to a file that only its owner can read.
+    """Make and set a random password; it is written to a file that only its owner can read.
 
-    The file is opened first: a password that is set and cannot be kept would lock the consumer out.
+    The call sets the password and returns it, so the file cannot be written before.  It is opened before,
+    and its space is taken: a password that is set and cannot be kept would lock the consumer out.
     """
     length = channel.limits().max_password_size if args.length is None else args.length
-    with opened_output(args.output) as put:
+    with opened_output(args.output, length) as put:
         put(channel.call(calls.gen_password(args.consumer, length)).password)
     return OK
 
@@ -182,7 +183,7 @@ def set_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 
 def raw(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Send any call at all and show what came back; a refusal is an answer like any other here."""
+    """Send any call, right or wrong, and print the answer; a refusal is no error of this verb."""
     registers = [0] * 9
     for place, value in args.register:
         registers[place - 4] = value

@@ -12,7 +12,7 @@ from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.consumers import Consumer
 from swpks.cli import lpar_values as values
 from swpks.cli.lpar_values import UsageError
-from swpks.cli.where import for_every_verb, state_folder
+from swpks.cli.where import for_every_verb, state_folder, state_path
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds that a command waits for the server."""
@@ -31,7 +31,7 @@ class Where(NamedTuple):
 
 
 def where_of(args: argparse.Namespace) -> Where:
-    """Work out which socket is meant; UsageError when the options do not say so."""
+    """Return the address in the options; UsageError if they name none."""
     if args.socket and args.tcp:
         raise UsageError("--socket and --tcp exclude each other")
     if args.tcp:
@@ -74,7 +74,7 @@ def _read_key(path: Path) -> bytes:
 def add_where(parser: argparse.ArgumentParser, default: Any) -> None:
     """Add the options that every verb of `swpks lpar` takes."""
     add = for_every_verb(parser, "where the partition is, and who asks", default)
-    add("--state", state_folder(), type=Path, metavar="DIR", help="the server's state folder")
+    add("--state", state_folder(), type=state_path, metavar="DIR", help="the server's state folder")
     add("--socket", None, type=Path, metavar="PATH", help="the partition's Unix socket")
     add("--tcp", None, metavar="HOST:PORT", help="a TCP listener; needs the partition's access key")
     add("--access-key-file", None, type=Path, metavar="F", help="the access key in hexadecimal")

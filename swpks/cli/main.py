@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +20,9 @@ from swpks.cli import streams
 COMMANDS = {
     "serve": "serve a managed system: one socket a partition, one for the console",
     "lpar": "make h-calls as a partition, by hand",
-    "hmc": "do what the management console does: power, IPL, secure boot",
+    "hmc": "act as the management console: power, IPL, secure boot",
     "qemu": "run a Linux kernel in QEMU with a partition's keystore",
-    "demo": "watch a partition boot, lock its secrets away, lose power and come back",
+    "demo": "watch a partition boot, lock its objects, lose power and start again",
 }
 """Each command is a module or package beside this one whose `add_parser(subparsers)` sets a default `run`."""
 
@@ -43,14 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(scarce)
     finally:
-        streams.settle(sys.stderr)
+        streams.drop_unwritten(sys.stderr)
 
 
 def _run(given: list[str]) -> int:
-    """Run the command, and flush its output while a failure to do so can still be told."""
+    """Run the command, then flush its output: after the return, a failed flush could not be reported."""
     try:
         with streams.output():
-            options = _parsed(given)
+            options = _parsed_aloud(given)
         _demand_folder(options)
         return int(options.run(options) or 0)
     finally:
@@ -58,14 +60,28 @@ def _run(given: list[str]) -> int:
             sys.stdout.flush()
 
 
+def _parsed_aloud(given: list[str]) -> argparse.Namespace:
+    """Parse the arguments and print what was asked for: a help or the version.
+
+    argparse drops what standard output does not take, and reports a success.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            return _parsed(given)
+    finally:
+        if said.getvalue():
+            print(said.getvalue(), end="", flush=True)
+
+
 def _fail(error: SwpksError) -> int:
-    """Tell of an error in one line; return the exit status."""
+    """Print an error in one line; return the exit status."""
     streams.complain(f"swpks: {error}")
     return EXIT_STATUS[error.fault]
 
 
 def _demand_folder(options: argparse.Namespace) -> None:
-    """Raise OperatorError for a relative path if the working directory is gone: it would lead nowhere."""
+    """Raise OperatorError for a relative path if the working directory was deleted."""
     relative = [value for value in vars(options).values() if _is_relative(value)]
     if not relative:
         return

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hcall_server.service.hardening import forbid_dumps
 from hcall_server.service.ready import take_descriptor, tell
 from hcall_server.service.settings import PartitionSettings, Settings, parse_partition
 from swpks.cli import streams
+from swpks.cli.where import state_path
 
 CRASHED = 1
 """Exit status after an error in the server itself."""
@@ -34,7 +36,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser("serve", help=summary, description=summary)
     parser.set_defaults(run=run)
     add = parser.add_argument
-    add("--state", type=Path, required=True, metavar="DIR", help="the state folder; made if it is not there")
+    add(
+        "--state",
+        type=state_path,
+        required=True,
+        metavar="DIR",
+        help="the state folder; made if it is not there",
+    )
     add(
         "--config",
         type=Path,
@@ -61,7 +69,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _add_ways(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how the server works, and not for whom."""
+    """Add the options about the server itself, not about partitions."""
     add = parser.add_argument
     add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
     add("--flush-delay", type=float, metavar="MS", help="how long a change waits for others (default: 50 ms)")
@@ -87,10 +95,10 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until a signal says stop."""
-    # Descriptors come first: what is opened before they are checked gets their numbers.
+    """Serve until a stop signal."""
+    # Check descriptors first: a file that is opened earlier could get the number of a missing one.
     passed = passed_sockets(os.environ, os.getpid())
-    ready_to = None if options.ready_fd is None else _ready_descriptor(options.ready_fd)
+    ready_to = None if options.ready_fd is None else _ready_descriptor(options.ready_fd, passed)
     logs.configure(level=options.log_level, style=options.log_format)
     logs.write_behind(STANDARD_ERROR, sys.stderr.encoding or "utf-8")
     try:
@@ -119,9 +127,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _ready_descriptor(number: int) -> int:
+def _ready_descriptor(number: int, passed: list[tuple[str, socket.socket]]) -> int:
     if streams.was_closed(number):
         raise OperatorError(rules.READY_DESCRIPTOR, f"descriptor {number}: it was closed at start")
+    if any(number == each.fileno() for _, each in passed):
+        message = f"descriptor {number}: it is a listening socket of LISTEN_FDS; pass another one"
+        raise OperatorError(rules.READY_DESCRIPTOR, message)
     return take_descriptor(number)
 
 
@@ -152,7 +163,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _merged(
     filed: tuple[PartitionSettings, ...], given: list[PartitionSettings]
 ) -> tuple[PartitionSettings, ...]:
-    """Return the partitions of the file, with what the command line says of them instead."""
+    """Return the partitions of the file, overridden by those of the command line."""
     told = {each.name: each for each in given}
     known = {each.name for each in filed}
     kept = [each.overridden(told[each.name]) if each.name in told else each for each in filed]
@@ -160,9 +171,9 @@ def _merged(
 
 
 def _announce(ready: dict[str, Any], descriptor: int | None) -> None:
-    """Tell that every socket listens: a line for people, and one of JSON for programs.
+    """Announce that every socket listens: a line for people, and one of JSON for programs.
 
-    A line that is not taken is logged.  The server serves all the same.
+    If a line can't be written, that is logged, and the server still serves.
     """
     line = f"{_sentence(ready)}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace")
     failures = {"standard output": give(STANDARD_OUTPUT, line, streams.PATIENCE)}

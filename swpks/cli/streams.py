@@ -1,7 +1,7 @@
 """The standard streams of a command: always open, and never the cause of a traceback.
 
-A command can be started while any of them is closed, full, without a reader, or in an encoding that
-lacks characters of what the command prints.
+A command may start while any of them is closed, full or without a reader.  The encoding may lack some
+characters of the output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
 
 PATIENCE = 1.0
-"""Seconds that a command waits for its last words to be taken."""
+"""Seconds that a command waits until its last line is written."""
 
 UNREAD = 1
 """Exit status of a command whose reader has left."""
@@ -28,7 +28,7 @@ _replaced: set[int] = set()
 
 
 def prepare() -> None:
-    """Open what is closed of the standard streams, and make every character printable.
+    """Open the closed standard streams, and make every character printable.
 
     It is called before anything else is opened.  The next file would otherwise get the free number, and
     everything that is printed would go into that file.  OperatorError if /dev/null can't be opened.
@@ -52,7 +52,7 @@ def complain(text: str) -> None:
     """Write a line to standard error, in `PATIENCE` seconds at most; without a reader there is no line.
 
     A thread writes it, to the descriptor.  A thread that hangs in the buffer of Python's own stream would
-    abort the interpreter at its end.
+    abort the interpreter at its end.  The server has `give` for this; no other command may load the server.
     """
     try:
         descriptor = sys.stderr.fileno()
@@ -79,20 +79,20 @@ def say(text: str) -> None:
 def output() -> Iterator[None]:
     """Write to standard output in the block.
 
-    What it does not take is dropped.  The command ends then: without a word and with status 1 where the
-    reader has left, else with an OperatorError.
+    If standard output does not take the bytes, they are dropped and the command ends.  If the reader has
+    left, it ends silently with status 1, otherwise with an OperatorError.
     """
     try:
         yield
     except OSError as error:
-        settle(sys.stdout)
+        drop_unwritten(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise SystemExit(UNREAD) from None
         raise OperatorError(rules.STREAM_OUTPUT, f"standard output: {error.strerror}") from None
 
 
-def settle(stream: TextIO) -> None:
-    """Drop what a stream does not take: Python would try it again at its end, and change the exit status."""
+def drop_unwritten(stream: TextIO) -> None:
+    """Drop the unwritten bytes of a stream: Python would retry them at exit, and change the exit status."""
     try:
         stream.flush()
     except OSError:

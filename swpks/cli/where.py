@@ -8,6 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import storage as rules
+
+
+def state_path(text: str) -> Path:
+    """Return the path of a state folder that an option names; OperatorError for an empty one.
+
+    An empty path would mean the working directory.  It usually comes from a variable that is not set.
+    """
+    if not text:
+        advice = "name a folder, or . for the working directory"
+        raise OperatorError(rules.STATE_NAMED, f"--state is empty: {advice}")
+    return Path(text)
+
 
 def state_folder() -> Path | None:
     """Return the state folder that SWPKS_STATE names, None where it is not set."""

@@ -1,9 +1,9 @@
-"""The most real disk that can be had where the demo runs.
+"""The most realistic disk that works where the demo runs.
 
-1. A LUKS2 container, mapped by cryptsetup and device-mapper: what a machine does with its disk.
-2. A LUKS2 container, made and unlocked by cryptsetup, its sectors written by the demo itself:
-   device-mapper is the kernel's and many containers have none.  The file is just as real.
-3. An AES-256-GCM file, where there is no cryptsetup.
+1. A LUKS2 container, mapped by cryptsetup and device-mapper, as on a real machine.
+2. A LUKS2 container that cryptsetup makes and unlocks; the demo encrypts its sectors.  It is for hosts
+   without device-mapper, such as many containers.  A machine with device-mapper can map the same file.
+3. An AES-256-GCM file, if there is no cryptsetup.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the demo asks of a disk: a file that only its key opens."""
+"""The disk of the demo: a file that only its key opens."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class Disk(Protocol):
 
 
 def digest(secret: bytes) -> str:
-    """Return what may be shown of a secret: enough to recognise it, nothing to find it by."""
+    """Return a short digest of a secret, for output: it identifies the secret and does not reveal it."""
     return hashlib.sha256(secret).hexdigest()[:8]

@@ -1,7 +1,7 @@
 """LUKS2 containers by cryptsetup, with device-mapper or without.
 
-A key never stands on a command line, where every user of the machine could read it, nor in a file:
-it goes to cryptsetup through its standard input, and the volume key comes back through a pipe.
+A key is never on a command line, where every user of the machine could read it, and never in a file.
+cryptsetup gets it on its standard input, and returns the volume key through a pipe.
 """
 
 from __future__ import annotations

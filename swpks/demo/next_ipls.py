@@ -1,4 +1,4 @@
-"""The IPLs after the power cut: what was confirmed is there, and nobody gets what is not due to him."""
+"""The IPLs after the power cut: confirmed changes survived, and no consumer reads an object without right."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from swpks.demo.play import PARTITION, Play
 
 
 async def lose_passwords(play: Play) -> None:
-    """Start again; nobody's old password is worth anything, and everybody can set a new one."""
+    """Start again; old passwords are refused, and each consumer can set a new one."""
     shows = "Passwords live in hypervisor memory for one IPL; only what is in NVRAM comes back."
     with play.stage.step("Power is back, the next IPL: passwords are gone", shows):
         play.server.start()
@@ -70,7 +70,7 @@ async def read_public_keys(play: Play) -> None:
 
 
 async def keep_immutable(play: Play) -> None:
-    """Not even the owner, with its password, gets rid of an immutable object."""
+    """An immutable object can't be removed, not even by its owner with the password."""
     shows = "IMMUTABLE: firmware keeps its rollback floor there; even with its password it can't go back."
     with play.stage.step("An immutable object stays", shows):
         firmware = play.chain.firmware
@@ -95,7 +95,7 @@ async def switch_secure_boot_off(play: Play) -> None:
 
 
 async def switch_secure_boot_on(play: Play) -> None:
-    """With secure boot enforced again the key is there: withheld is not lost."""
+    """With secure boot enforced again, the key can be read again."""
     shows = "Withheld is not lost."
     with play.stage.step("Secure boot is enforced again", shows):
         await _next_ipl(play, "enforce")

@@ -1,4 +1,4 @@
-"""What the steps of the demo share: the server process, the session, and what was kept from earlier steps."""
+"""The state that the steps of the demo share: the server process, the session, and earlier results."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ keystore_kbytes = 16
 
 
 class ConsoleFailed(Exception):
-    """A `swpks hmc` command did not do what it was asked."""
+    """A `swpks hmc` command failed."""
 
 
 class Play:
     """A run of the demo in `folder`, which holds the state, the disk and the server's log.
 
-    `channel` is the open session with the partition, `chain` what booted in it.
+    `channel` is the open session with the partition, `chain` are the booted stages.
     """
 
     channel: Channel
@@ -90,7 +90,7 @@ class Play:
             raise ConsoleFailed(f"swpks hmc {' '.join(command)}: {text}")
 
     def partition(self, name: str) -> PartitionView:
-        """Return what the console shows of a partition (spec/control.md)."""
+        """Return the console's view of a partition (spec/control.md)."""
         return self.server.console.call(show_partition(name))
 
     async def refused(self, claim: str, attempt: Awaitable[Any], *statuses: int, policy: int = 0) -> None:

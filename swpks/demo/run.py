@@ -1,7 +1,7 @@
-"""The whole demo: a partition boots, locks its secrets away, loses power and comes back.
+"""The whole demo: a partition boots, locks its objects, loses power and starts again.
 
-Everything is real: a server process of its own, its Unix sockets, `swpks hmc`, kill -9, and a disk
-as real as the machine allows.  Nothing but the demo's own folder is touched.
+The demo uses real parts: a server process, its Unix sockets, `swpks hmc`, kill -9, and the most realistic
+disk that the host permits.  It writes only to its own folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INTERRUPTED = 130
 
 
 def play(state: Path | None = None, *, keep: bool = False, steps: Sequence[Step] | None = None) -> int:
-    """Play the demo; 0 when all that it claims held, 1 when not or unwatched, 130 when it was interrupted.
+    """Play the demo; 0 if all its claims held, 1 if not or unwatched, 130 if it was interrupted.
 
     `state` is a new or empty folder to play in, which is kept; None takes a temporary one, kept if `keep`
     says so.  `steps` are other ones than those of the story.

@@ -3,7 +3,7 @@
     with stage.step("The machine is powered on", "Each partition has a socket of its own."):
         stage.check("both sockets answer", answered)
 
-What is a verdict and what is only told is easy to see: only a verdict begins with a mark.
+A reader can tell verdicts from other text: only a verdict begins with a mark.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _BOLD, _DIM, _GREEN, _RED = "1", "2", "32", "1;31"
 
 
 def wants_colour(out: TextIO) -> bool:
-    """Say whether colour suits an output: a terminal that knows it, and nobody who has set NO_COLOR."""
+    """Return whether to use colour: on a terminal with colours, unless NO_COLOR is set."""
     return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class StepBroken(Exception):
-    """A step ended early, so those after it have nothing to stand on; the cause has been told."""
+    """A step ended early, and later steps depend on it; the cause has been printed."""
 
 
 class Unwatched(KeyboardInterrupt):
@@ -34,9 +34,9 @@ class Unwatched(KeyboardInterrupt):
 
 
 class DemoStage:
-    """Tells the story on `out`; `colour` None looks for itself.
+    """Prints the steps of the demo to `out`; with `colour` None it finds out whether to use colour.
 
-    `checks` counts the verdicts so far and `failed` those among them that did not hold.
+    `checks` counts the verdicts so far, and `failed` those that did not hold.
     """
 
     def __init__(self, out: TextIO, *, colour: bool | None = None) -> None:
@@ -53,7 +53,7 @@ class DemoStage:
         return self.checks > 0 and not self.failed
 
     def title(self, text: str) -> None:
-        """Begin the whole."""
+        """Print the title of the demo."""
         self._line(self._paint(text, _BOLD))
 
     @contextlib.contextmanager
@@ -100,7 +100,7 @@ class DemoStage:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colour and colour else text
 
     def _line(self, text: str) -> None:
-        """Write a line at once: who watches through a pipe wants to see it happen, too."""
+        """Write and flush a line, because a reader behind a pipe wants to see each step at once."""
         try:
             print(text, file=self._out, flush=True)
         except OSError as error:

@@ -11,7 +11,7 @@ from swpks.demo import first_ipl, next_ipls, tampering
 from swpks.demo.play import Play, Step
 from swpks.demo.stage import DemoStage, StepBroken
 
-TITLE = "swpks demo: a partition boots, locks its secrets away, loses power and comes back"
+TITLE = "swpks demo: a partition boots, locks its objects, loses power and starts again"
 
 STEPS: Sequence[Step] = (
     first_ipl.power_on,
@@ -31,9 +31,9 @@ STEPS: Sequence[Step] = (
 
 
 async def perform(stage: DemoStage, folder: Path, steps: Sequence[Step]) -> bool:
-    """Play the steps in an empty folder; say whether all that they claim held.
+    """Play the steps in an empty folder; return whether all their claims held.
 
-    A step that breaks off ends the story.  The server is gone when this returns, however it does.
+    A step that breaks off ends the demo.  When this returns or raises, the server has ended.
     """
     play = Play(stage, folder)
     began = time.monotonic()

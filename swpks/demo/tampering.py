@@ -1,4 +1,4 @@
-"""The last step: somebody changes one bit of what is at rest."""
+"""The last step: an attacker changes one bit of a stored record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from swpks.demo.play import NEIGHBOUR, PARTITION, Play
 
 
 async def tamper(play: Play) -> None:
-    """Flip a bit in the partition's record; the next start has to find it, and to hurt nobody else."""
+    """Flip a bit in the partition's record; the next start has to refuse it, and only this partition."""
     shows = "The server is stopped; somebody flips one bit of one partition's record in the NVRAM file."
     with play.stage.step("One bit of NVRAM is flipped", shows):
         record = partition_name(UUID(play.partition(PARTITION).uuid))

@@ -1,11 +1,11 @@
-"""Between a guest in QEMU and its partition: what happens wherever the guest stops.
+"""The bridge between a guest in QEMU and its partition: the action at each stop of the guest.
 
 The kernel starts          a machine that was reset has an IPL; the device tree is completed
 The driver calls a gate    the ``sc 1`` instructions of the gate become breakpoints, the call goes on
 A hypervisor call          one of ours goes to the partition; any other is left to QEMU
 
-Breakpoints stand only where the driver makes its calls: QEMU runs a page of code with a breakpoint
-several times slower, and the gates are on the path of all of the kernel's h-calls.
+Only the driver's call sites have permanent breakpoints.  The gates serve all h-calls of the kernel, and QEMU
+runs a page of code with a breakpoint several times slower.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _WORD = (1 << 64) - 1
 
 
 OnCall = Callable[[int, HReturn], None]
-"""Told of every h-call that was made: its opcode and the answer."""
+"""Called after every h-call, with its opcode and the answer."""
 Hook = Callable[[Stop], Awaitable[None]]
-"""What is done where the guest stops; afterwards the instruction there is run."""
+"""The action at a stop; afterwards the instruction there is run."""
 
 
 def real(address: int) -> int:
@@ -52,7 +52,7 @@ def real(address: int) -> int:
 class Bridge:
     """Serves one machine; see the module.
 
-    `on_call` is told of every call.  `hook` puts other code at a function's start.
+    `on_call` is called after every h-call.  `hook` adds an action at a function's start.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Bridge:
             await self.handle(stop)
 
     async def handle(self, stop: Stop) -> None:
-        """Do what belongs to the place where the guest stopped."""
+        """Run the action of the address where the guest stopped."""
         await self.stub.select(stop.thread)
         (address,) = await self.stub.read("pc")
         if address in self._hooks:
@@ -104,7 +104,7 @@ class Bridge:
             raise GuestStopped(f"the guest has stopped at 0x{address:X} for good (signal {stop.signal})")
 
     def _table(self) -> dict[int, Callable[[Stop, int], Awaitable[None]]]:
-        """Return what is done at which address."""
+        """Return the actions by address."""
         entry = self.image.find(KERNEL_ENTRY)
         addresses = {entry.address, entry.local_entry}
         return {
@@ -144,7 +144,7 @@ class Bridge:
             await self.stub.write_memory(at + changed[0], after[changed[0] : changed[-1] + 1])
 
     async def _driver_calls(self, _stop: Stop, address: int) -> None:
-        """Do the ``bl`` by hand, with the gate's h-calls watched from now on."""
+        """Emulate the ``bl``: arm the breakpoints of the gate, set LR, jump."""
         gate = self._sites.calls[address]
         if not self._under_way[gate]:
             for at in gate.hypervisor_calls:

@@ -1,4 +1,4 @@
-"""The flattened device tree that a kernel is started with: what a partition's has and QEMU's has not.
+"""The flattened device tree of a kernel: adds the properties of a partition that QEMU's tree lacks.
 
 A kernel asks for the keystore only where ``/rtas/ibm,hypertas-functions`` has ``hcall-pks``, and reads
 its secure-boot mode from ``/ibm,secure-boot``.  The tree is changed in place: its structure block and
@@ -104,7 +104,7 @@ def _with_name(tree: bytes, name: bytes) -> tuple[bytes, int]:
 
 
 def _replaced(tree: bytes, start: int, after: int, body: bytes) -> bytes:
-    """Return a tree with `body` in the place of what is from `start` to `after` in the structure block."""
+    """Return a tree in which `body` replaces the bytes `start` to `after` of the structure block."""
     header, (_, end) = _header(tree), _walked(tree)
     rest = body + tree[after:end]
     if start + len(rest) > _room(header, header.structure):

@@ -1,4 +1,4 @@
-"""What goes wrong between a kernel, QEMU and swpks, in the shape of every error of the project."""
+"""The errors between a kernel, QEMU and swpks, each with its rule."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TreeUnsuitable(PeerError):
 
 
 class GuestStopped(PeerError):
-    """The guest stopped where nobody asked it to, and cannot go on."""
+    """The guest stopped at an address without a breakpoint, and cannot go on."""
 
     def __init__(self, message: str) -> None:
         super().__init__(rules.GUEST_STOPS, message)

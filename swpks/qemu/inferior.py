@@ -1,8 +1,8 @@
 """Calling a function of the kernel from outside, as a debugger does with an inferior call.
 
-A hook stands at a function's start, where the processor's state is simple: whatever the function may
-change may be changed.  The call borrows that moment: the callee gets arguments, and returns to where
-the hook stands; then the registers are put back and the borrowed function runs as if nothing had been.
+A hook stops the guest at the start of a function.  There, all registers that the function may change are
+free to use.  The callee gets its arguments and returns to the address of the hook.  Then the registers are
+restored, and the hooked function runs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Guest memory for code that cannot wait: what has been read so far, and a note of what is wanted next.
+"""Guest memory for synchronous code: the pieces that were read so far.
 
-`hcall_client.marshal` asks for memory in plain calls, but reading it through a stub takes time.  So
-the call is marshalled again and again: each time it asks for memory that nobody has read yet,
-`NotRead` says which, and the bridge reads it.  A call has five buffers at most, so this ends soon.
+`hcall_client.marshal` is synchronous, but a read through the stub is not.  So the call is marshalled again
+and again.  If it needs memory that was not read yet, it raises `NotRead`, and the bridge reads that piece.  A
+call has five buffers at most, so this ends soon.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class SeenMemory:
 async def marshal_slowly(
     opcode: int, registers: tuple[int, ...], memory: SeenMemory, read: ReadMemory
 ) -> Request[HReturn]:
-    """Return the call that a guest makes, reading from its memory what that takes."""
+    """Return the call that a guest makes, with the needed pieces of its memory read."""
     while True:
         try:
             return marshal(opcode, registers, memory)

@@ -1,8 +1,8 @@
 """The partition behind a machine: its session, opened again whenever it is over, and its console.
 
-The server may go away and come back while the guest runs: the next call finds it.  A call that was
-under way when the connection broke may or may not have been carried out; the guest is told
-H_ABORTED, as a hypervisor tells of an error while it processed a request.
+The server may end and start again while the guest runs: the next call reconnects.  A call that was in flight
+when the connection broke may or may not have run.  It returns H_ABORTED to the guest, the status for an error
+during a request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from swpks.qemu.console import PATIENCE, PAUSE, PatientConsole
 from swpks.qemu.errors import PartitionUnusable
 
 _MAY_PASS = (OpenStatus.TOO_MANY_SESSIONS, OpenStatus.NOT_ACTIVATED)
-"""Refusals that time may heal: a server that starts, sessions that end."""
+"""Refusals that are temporary: the server is starting, or other sessions will end."""
 
 
 class ServedPartition:

@@ -1,8 +1,7 @@
-"""QEMU's own channel (QMP), as much as a bridge needs: has the machine been reset, how much memory has it.
+"""The part of QEMU's own channel (QMP) that a bridge needs: the count of resets and the memory size.
 
-QMP is lines of JSON: a greeting, answers to commands, and events whenever they happen.  QEMU sends
-an event before it answers a later command, so an answer is also a fence: all that happened before
-it has been told.
+QMP is lines of JSON: a greeting, answers to commands, and events.  QEMU sends an event before it answers a
+later command.  So after an answer, all earlier events have been received.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class Qmp:
         await self.command("quit")
 
     async def command(self, name: str) -> Any:
-        """Carry out a command without arguments and return what it says."""
+        """Run a command without arguments and return its answer."""
         async with self._turn:
             return await self._command(name)
 

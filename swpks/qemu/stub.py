@@ -20,7 +20,7 @@ from swpks.qemu.rsp import Sign
 
 RECEIVE_SIZE = 64 * 1024
 RESENDS = 3
-"""How often a packet is sent again that the other end could not read."""
+"""How often a packet is resent that the other end could not read."""
 INSTRUCTION = 4
 """The kind of a breakpoint in Z packets: the size of the instruction in bytes."""
 DEFAULT_PACKET = 1024
@@ -37,7 +37,7 @@ class Stop(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The machine is no more; `status` is what it exited with, None when it went without a word."""
+    """The machine has ended; `status` is its exit status, None if it reported none."""
 
     status: int | None
 
@@ -194,7 +194,7 @@ class Stub:
             event = await self._next()
             if isinstance(event, bytes):
                 if self._acknowledge:
-                    with contextlib.suppress(StubGone):  # its last word needs no answer
+                    with contextlib.suppress(StubGone):  # the last packet before its end needs no answer
                         await self._write(b"+")
                 if request is None and event[:1] == b"O" and event != b"OK":
                     continue

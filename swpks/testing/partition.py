@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hcall_server.writeback.encryptor import Encryptor
 
 FLUSH_DELAY = 0.0
-"""Seconds that a change waits for company before it is flushed: none, tests wait for nothing."""
+"""Seconds that a change waits for others before it is flushed: none, so that tests need no time."""
 
 
 class EmulatedPartition:
@@ -98,7 +98,7 @@ class EmulatedPartition:
 
     @asynccontextmanager
     async def _served(self) -> AsyncIterator[None]:
-        """Serve the partition around a block; what the block raises comes out as it is."""
+        """Serve the partition around a block; an exception of the block is not wrapped in a group."""
         failure: BaseException | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -129,12 +129,12 @@ async def emulated_partition(
 ) -> AsyncIterator[EmulatedPartition]:
     """Run a fresh, powered-on partition for the length of a block.
 
-    `level` is a firmware level's name, `kbytes` the size of the keystore in KiB (0: none),
-    `flush_delay` the seconds that a change may wait before it is made durable, `attributes` more of
-    the console's attributes by their names, such as ``{"keystore_signed_updates": 1}``
-    (spec/control.md#attributes), `faults` a plan as for `EmulatedPartition.set_faults`.
+    `level` is a firmware level's name, `kbytes` the size of the keystore in KiB (0: none).  `flush_delay` is
+    the time in seconds that a change may wait for its flush.  `attributes` are further console attributes by
+    their names, such as ``{"keystore_signed_updates": 1}`` (spec/control.md#attributes).  `faults` is a plan
+    as for `EmulatedPartition.set_faults`.
     """
-    # The server is loaded here, by the first who needs it.
+    # Load the server here, so that tests without a partition do not load it.
     from hcall_server.data_channel.memory import MemoryTransport
     from hcall_server.nvram.memory import MemoryNvram
     from hcall_server.service.assembly import assemble

@@ -1,7 +1,7 @@
 """A real server process on real Unix sockets, to be killed, stopped and started again by tests.
 
-It is plain and blocking, so that tests of either channel can use it; a start takes a fraction of a
-second and waits for the line that the server writes when every socket listens.
+It is synchronous, so that tests of both channels can use it.  A start takes a fraction of a second.  It waits
+for the line that the server writes when every socket listens.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ServerProcess:
 
     @property
     def log(self) -> str:
-        """What the server has written to its standard error so far.
+        """The server's standard error so far.
 
         A server writes its log behind its answers, so only that of a stopped server is complete: see
         `log_lines`.  A server that is killed may leave its last lines unwritten.

@@ -3,12 +3,12 @@
 `pks_partition`   a fresh partition inside the test's process (an asynchronous fixture for pytest-trio)
 `swpks_server`    a real server process with one partition, `lpar1` of 64 KiB
 
-A mark says what a test wants otherwise:
+A mark changes the defaults for a test:
 
     @pytest.mark.pks_partition(level="FW950", kbytes=8, faults=["READ_OBJECT=H_BUSY,times=3"])
     @pytest.mark.swpks_server(partitions=["a:4", "b:64"], options=["--firmware", "FW950"])
 
-This module loads nothing but pytest; what a fixture needs is loaded by the first test that uses it.
+This module loads only pytest.  The first test that uses a fixture loads the rest.
 """
 
 from __future__ import annotations

@@ -269,6 +269,50 @@ async def test_without_any_place(capsysbinary, monkeypatch):
     assert execute(["lpar", "lpar1", "config"]) == 3
 
 
+@pytest.mark.parametrize("verb", ["gen-password", "boot"])
+async def test_a_password_that_cannot_be_kept_is_not_set(command, verb):
+    """R-05: the output is tried before the call, so the consumer is not locked out."""
+    await command(verb, "--out", "/dev/full", status=2)
+    assert "cannot write /dev/full: No space left on device" in command.err
+    await command("gen-password", "--out", "-")
+
+
+async def test_a_refused_password_leaves_the_file(command, tmp_path):
+    """The space that was taken for it is given back."""
+    await command("gen-password", "--out", tmp_path / "first")
+    old = tmp_path / "old"
+    old.write_bytes(b"old")
+    await command("gen-password", "--out", old, status=1)
+    assert old.read_bytes() == b"old"
+    await command("gen-password", "--consumer", "firmware", "--out", old)
+    assert len(old.read_bytes()) == 64
+
+
+@pytest.mark.parametrize("verb", ["gen-password", "boot"])
+async def test_no_space_for_a_password_is_noticed_before_the_call(command, tmp_path, monkeypatch, verb):
+    """A full disk refuses the space that the file will need."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    await command(verb, "--out", tmp_path / "password", status=2)
+    assert "cannot write" in command.err
+    await command("gen-password", "--out", "-")
+
+
+async def test_a_secret_is_never_in_a_file_of_others(command, tmp_path):
+    """An existing file gets mode 0600 before the bytes come, and its old contents go."""
+    out = tmp_path / "out"
+    await command("write", "x", data=b"data")
+    for words, size in ((["read", "x"], 4), (["gen-password"], 64)):
+        out.write_bytes(bytes(1000))
+        out.chmod(0o644)
+        await command(*words, "--out", out)
+        assert out.stat().st_mode & 0o777 == 0o600
+        assert len(out.read_bytes()) == size
+
+
 async def test_an_output_that_takes_nothing_is_not_the_partitions_fault(command):
     """It is a usage error that names the file, whatever the verb."""
     await command("gen-password", "--out", "/dev/full", status=2)

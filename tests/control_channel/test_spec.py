@@ -106,7 +106,7 @@ def test_the_page_has_the_bounds() -> None:
         f"within {REQUEST_BODY_SECONDS:.0f} seconds of its header",
         f"at most {http.HEADER_BYTES // 1024} KiB or",
         f"closed after {config.keep_alive_timeout:.0f} seconds",
-        f"for {http.SEND_SECONDS:.0f} seconds as well",
+        f"after {http.SEND_SECONDS:.0f} seconds in which its client reads no byte",
         f"longer than {serve.LIFETIME_SECONDS / 60:.0f} minutes",
         f"{serve.MAX_CONNECTIONS} connections are",
         f"have {serve.GRACE_SECONDS:.0f} seconds",
@@ -229,7 +229,7 @@ async def test_the_description_is_as_strict_as_the_page(description) -> None:
 
 
 async def test_the_description_has_the_bounds_of_a_fault(description) -> None:
-    """Whoever makes a client of it knows both ends of each range."""
+    """The author of a client finds both ends of each range."""
     fields = description["components"]["schemas"]["FaultSetting"]["properties"]
     count = {"type": "integer", "minimum": 1, "maximum": MAX_COUNT}
     assert fields["nth"] == {**count, "default": 1}

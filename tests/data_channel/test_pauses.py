@@ -75,7 +75,7 @@ def test_time_passes_as_it_is_expected(raw: Time) -> None:
 
 @pytest.mark.parametrize("asked", [None, 0.5, -3.0])
 def test_a_pause_counts_next_to_nothing(raw: Time, asked: float | None) -> None:
-    """In a sleep, and between two looks; whoever looks first."""
+    """A pause during a sleep, and one between two readings of the clock, by any reader."""
     clock = AwakeClock(raw)
     begin = clock.now()
     if asked is not None:

@@ -1,4 +1,4 @@
-"""Places for connections and sessions: who waits, who is ended, and which share nobody can take away.
+"""Places for connections and sessions: waiting, ending, and the share that each partition keeps.
 
 spec/protocol.md#sessions has the arithmetic.
 """

@@ -99,7 +99,7 @@ class Answered(NamedTuple):
 
 
 def no_sleep(microseconds: int) -> None:
-    """A clock that nobody looks at."""
+    """A clock whose value no test reads."""
 
 
 class Driver:

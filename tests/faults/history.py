@@ -112,7 +112,7 @@ class History:
         return Foretold(request, Status.H_SUCCESS, at=self._changed.get(key, 0), present=key in self.memory)
 
     @property
-    def settled(self) -> bool:
+    def all_confirmed(self) -> bool:
         """Whether everything that was written is known to be flushed."""
         return self.confirmed == len(self.states) - 1
 

@@ -78,6 +78,10 @@ class CutNvram:
     def mark(self) -> Mark:
         return self.memory.mark
 
+    @property
+    def old_number(self) -> int:
+        return self.memory.old_number
+
     def _begin(self) -> None:
         self.operations += 1
         if self.operations == self.at and not self.after:

@@ -59,7 +59,7 @@ def test_damaged_conversations_hurt_nobody_else(serve: Serve, tmp_path: Path) ->
             if n == WARM:
                 warm = memory_of(server)
         assert memory_of(server) - warm < GROWTH
-        writer.have(channel, writer.settle(neighbour))
+        writer.have(channel, writer.confirm_all(neighbour))
     print(f"{ends}, {warm / 2**20:.1f} MiB after {WARM}, {memory_of(server) / 2**20:.1f} MiB after all")
     assert min(ends["goodbye"], ends["answers"]) > CONNECTIONS / 50
     assert server.console.call(show_health()).ok

@@ -1,4 +1,4 @@
-"""Floods, half-open and slow peers of a real server: bounded, ended with the right word, hurting nobody."""
+"""Floods, half-open and slow peers of a real server: bounded, ended with the right GOODBYE; others go on."""
 
 from __future__ import annotations
 

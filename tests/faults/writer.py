@@ -48,10 +48,10 @@ def look(history: History) -> Talk[State]:
     return state
 
 
-def settle(history: History, now: Callable[[], float] = time.monotonic) -> Talk[None]:
+def confirm_all(history: History, now: Callable[[], float] = time.monotonic) -> Talk[None]:
     """Ask until everything that was written is flushed; what is not by then never will be."""
     deadline = now() + PATIENCE
-    while not history.settled:
+    while not history.all_confirmed:
         assert now() < deadline, "not flushed"
         foretold = history.newest_confirm()
         (result,) = yield [foretold.request]

@@ -149,7 +149,7 @@ def test_shapes_are_judged_before_the_password(damage: Damage) -> None:
 
 
 def test_the_room_for_one_label_is_judged_after_the_password() -> None:
-    """How long the labels are is nobody's business without the password."""
+    """A caller without the password does not learn the length of the labels."""
     assert guest().labels(SYSTEM, room=1, password=b"wrong") == Answer(-10)
     assert guest().labels(SYSTEM, room=1, password=PASSWORD) == Answer(-57)
 

@@ -1,6 +1,6 @@
 """Every call's registers and buffers: random ones, truncated ones, good ones with bits flipped (hypothesis).
 
-Whatever comes, the answer is one of the call's documented statuses, a refusal has changed nothing and
+For any input, the answer is one of the call's documented statuses, a refusal has changed nothing and
 written nothing, and what is written lies in memory that the call may write.
 """
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from hcall_server.nvram import COMMIT, SYSTEM, parse_partition, partition_name, record_id
+from hcall_server.nvram import COMMIT, SYSTEM, parse_partition, partition_name
 from hcall_server.nvram.names import old_image_name, old_profile_name, parse_old_name
 
 A = UUID("1b4e28ba-2fa1-41d2-883f-0016d3cca427")
@@ -40,11 +40,3 @@ def test_a_name_that_nobody_wrote_is_not_understood(name: str) -> None:
     """R-02: a damaged name is never taken for another record."""
     assert parse_partition(name) is None
     assert parse_old_name(name) is None
-
-
-def test_the_commit_record_knows_every_record_by_16_bytes() -> None:
-    """R-47: a partition by its UUID, all others by their name, which may not be too long."""
-    assert record_id(partition_name(A)) == A.bytes
-    assert record_id(SYSTEM) == b"system" + bytes(10)
-    with pytest.raises(ValueError, match="more than 16 characters"):
-        record_id("seventeen letters")

@@ -268,27 +268,44 @@ def test_a_file_of_level_1_does_not_lose_all_its_records(old: Path) -> None:
         SqliteNvram(old)
 
 
-def test_a_file_of_level_1_that_is_older_than_its_mark_is_refused(old: Path) -> None:
-    """R-22: as the release that wrote it would have refused it."""
-    with contextlib.closing(sqlite3.connect(old)) as connection, connection:
-        connection.execute("UPDATE commits SET number = number - 1")
-    with pytest.raises(NvramError, match="is damaged or an older copy: its last commit is"):
-        SqliteNvram(old)
+def shape(path: Path) -> tuple[int, int, list[tuple[str, ...]]]:
+    """What distinguishes one NVRAM file from another, beside its records."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        application, level = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        tables = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name")
+        return application, level, tables.fetchall()
 
 
-def test_a_damaged_mark_of_level_1_is_refused(old: Path) -> None:
-    """R-22: each bit of it counts, and so does its length; the error names that file."""
-    mark = old.with_name("nvram.sqlite-mark")
-    good = mark.read_bytes()
-    for wrong in [*(flipped(good, bit) for bit in range(8 * len(good))), good + b"x", good[:-1]]:
-        mark.write_bytes(wrong)
-        with pytest.raises(NvramError, match=f"{mark} is damaged"):
-            SqliteNvram(old)
-    mark.write_bytes(good)
-    SqliteNvram(old).close()
+def test_the_first_commit_makes_a_file_of_level_1_a_new_one(old: Path, nvram: SqliteNvram) -> None:
+    """R-21: its tables become those of a new file, and every other record stays."""
+    opened = SqliteNvram(old)
+    assert opened.old_number > 0
+    before = opened.load()
+    opened.commit({"system": b"of level 2"})
+    assert (opened.old_number, opened.load()) == (0, {**before, "system": b"of level 2"})
+    opened.close()
+    nvram.close()
+    assert shape(old) == shape(old.parents[1] / "nvram.db")
+    again = SqliteNvram(old)
+    assert (again.old_number, again.load()) == (0, {**before, "system": b"of level 2"})
+    again.close()
 
 
-def flipped(data: bytes, bit: int) -> bytes:
-    changed = bytearray(data)
-    changed[bit // 8] ^= 1 << bit % 8
-    return bytes(changed)
+def test_a_failed_commit_leaves_a_file_of_level_1(old: Path) -> None:
+    """R-22: its tables change with its records, or not at all; the next try changes both."""
+    opened = SqliteNvram(old)
+    before, number = opened.load(), opened.old_number
+    with pytest.raises(NvramError):
+        opened.commit({"system": b"x", "other": object()})  # type: ignore[dict-item]
+    with few_pages(opened), pytest.raises(NvramError):
+        opened.commit({"system": BLOB * 40})
+    assert (opened.old_number, opened.load()) == (number, before)
+    opened.close()
+    assert shape(old)[1] == 1
+    again = SqliteNvram(old)
+    assert (again.old_number, again.load()) == (number, before)
+    again.commit({"system": b"x"})
+    again.close()
+    assert shape(old)[1] == 2

@@ -306,7 +306,7 @@ def stored_profile(number: int, name: str) -> PartitionProfile:
 
 
 def test_numbers_are_the_lowest_that_are_free() -> None:
-    """R-01: every partition has a number of its own, by which it is found; 0 is nobody's."""
+    """R-01: every partition is found by a number of its own; no partition has the number 0."""
     system = make_system()
     system.adopt(stored_profile(2, "stored"))
     assert [system.create(name).number for name in "abc"] == [1, 3, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.state import State
 from tests.rules.breaking import Break, Breaks, refused, rule_of
+from tests.rules.process import command
+from tests.scarcity.nth import failing
 from tests.service.folder import assembled, old_state
 from tests.writeback import level_1
 from tests.writeback.rig import Rig
@@ -124,9 +127,16 @@ def _linked(state: Path) -> None:
     (state / CARD).symlink_to(state / "card")
 
 
+def _failing_device(folder: Path) -> Rule:
+    with failing(2, errno.EIO, "fsync"):  # the first one is of a folder that is not ours
+        return refused(started, folder / "state")
+
+
 BREAKS: Breaks = {
     "state.owner": _served_twice,
     "state.writable": _below_a_file,
+    "state.named": lambda _: command("serve", "--debuggable", "--state", ""),
+    "state.device": _failing_device,
     "state.empty": first_start(lambda folder: (folder / "letter").touch()),
     "state.link": start(_linked),
     "state.private": start(mode(".", 0o755)),

@@ -1,4 +1,4 @@
-"""Whatever fails in a flush is one failed flush: told and repeated; the machine goes on (R-21, R-23)."""
+"""Any error in a flush is one failed flush: reported and repeated; the machine goes on (R-21, R-23)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -90,6 +90,36 @@ def test_the_first_request_without_a_descriptor(server: ServerProcess) -> None:
         assert server.console.call(show_health()).ok
         assert session.call(read(b"label")).data == b"x"
     assert server.stop() == 0
+
+
+@contextmanager
+def starved(server: ServerProcess) -> Iterator[None]:
+    """Leave a running server few descriptors, let guests take them, and let more guests wait for one."""
+    assert server.pid is not None
+    before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (48, before[1]))
+    with ExitStack() as stack:
+        for _ in range(60):
+            guest = stack.enter_context(socket.socket(socket.AF_UNIX))
+            guest.connect(str(server.socket("alpha")))
+        server.log_lines("connection.not_accepted")
+        yield
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_guests_that_wait_take_nothing_from_the_console(server: ServerProcess) -> None:
+    """The first request loads the HTTP stack, and the first of the metrics loads more.
+
+    A guest that waits for a descriptor gets none that is given up for these imports.
+    """
+    server.start()
+    with server.connect_blocking("beta") as session, starved(server), _client(server) as client:
+        for path in ("/health", "/metrics"):
+            assert client.get(path, timeout=20).status_code == 200
+        assert server.console.call(show_health()).ok
+        session.call(write(b"label"))
+    assert server.stop() == 0
+    assert "control.not_loaded" not in server.log
 
 
 def _client(server: ServerProcess) -> httpx.Client:

@@ -1,4 +1,4 @@
-"""Each file of a state, replaced by whatever a path may lead to: the start ends soon, and tells why."""
+"""Each file of a state is replaced by every other kind of file: the start ends soon, with the reason."""
 
 from __future__ import annotations
 

@@ -5,7 +5,9 @@ The second implementation makes the records: the package has no writer of level 
 
 import contextlib
 import os
+import struct
 import traceback
+import zlib
 from typing import Any
 
 import pytest
@@ -34,11 +36,18 @@ from hcall_server.sealing.level_1 import (
     OldProfile,
     OldSealer,
     decode_profile,
+    old_marked,
     open_image,
     open_profile,
     open_system,
 )
-from hcall_server.sealing.level_1_formats import ASSOCIATED_DATA, ENVELOPE_HEADER, PROFILE_1, PROFILE_2
+from hcall_server.sealing.level_1_formats import (
+    ASSOCIATED_DATA,
+    ENVELOPE_HEADER,
+    MARK_1,
+    PROFILE_1,
+    PROFILE_2,
+)
 from tests.sealing import second, second_records
 from tests.sealing.samples import (
     FOUR,
@@ -304,3 +313,20 @@ def test_keys_and_data_never_show() -> None:
             open_image(reader, 4, wrong)
         text += f"{caught.value!r} {''.join(traceback.format_exception(caught.value))}"
     assert "CANARY" not in text
+
+
+def test_a_mark_comes_back_and_every_bit_of_it_counts() -> None:
+    """R-22: a mark that is damaged, cut or longer has no number."""
+    for number in (0, 5, 2**64 - 1):
+        body = struct.pack(">4sB3xQ", b"SPKM", 1, number)
+        slot = body + zlib.crc32(body).to_bytes(4, "big")
+        assert old_marked(slot) == MARK_1.parse(slot).number == number
+        for wrong in *(flipped(slot, bit) for bit in range(8 * len(slot))), slot + b"\0", slot[:-1], b"":
+            assert old_marked(wrong) is None
+
+
+def test_a_mark_of_another_level_is_none() -> None:
+    """R-22: a right check value does not make a mark of level 1 of other fields."""
+    for start in (b"SPKM\2", b"SPKM\1\0\1", b"SPKN\1"):
+        body = start.ljust(16, b"\0")
+        assert old_marked(body + zlib.crc32(body).to_bytes(4, "big")) is None

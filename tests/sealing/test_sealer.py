@@ -203,12 +203,6 @@ def test_the_associated_data_is_the_documented_layout() -> None:
     assert header + mine._bound(FOUR) == ASSOCIATED_DATA.build(fields)
 
 
-def test_a_poor_entropy_source_is_refused() -> None:
-    """A salt shorter than 32 bytes would be padded with zeros: it is refused instead."""
-    with pytest.raises(ValueError, match="too few bytes"):
-        Sealer(IDENTITY, lambda count: bytes(count - 1)).seal(KIND, FOUR, 1, PLAINTEXT)
-
-
 @pytest.mark.parametrize("identity", [SystemIdentity(b"", bytes(32)), SystemIdentity(bytes(16), bytes(31))])
 def test_an_identity_of_the_wrong_size_is_refused(identity: SystemIdentity) -> None:
     """A short root key is a mistake of the caller, not a weaker key."""

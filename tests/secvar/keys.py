@@ -22,7 +22,7 @@ NOW = EfiTime(2024, 2, 3, 4, 5, 6)
 
 
 class Holder(NamedTuple):
-    """Somebody with a private key and a certificate for it."""
+    """A signer: a private key and a certificate for it."""
 
     key: rsa.RSAPrivateKey
     certificate: x509.Certificate
@@ -104,14 +104,14 @@ def kek() -> Holder:
 
 
 def stranger() -> Holder:
-    """Somebody whose key stands nowhere."""
+    """A signer whose key is in no variable."""
     return holder("stranger")
 
 
 def update(
     name: str, contents: bytes, signer: Holder | None = None, *, time: EfiTime = NOW, append: bool = False
 ) -> bytes:
-    """A payload signed by somebody, by PK's holder if nobody is named."""
+    """A payload with a signature of `signer`, by default of PK's holder."""
     who = signer or pk()
     pkcs7 = authvar.sign(authvar.to_sign(name, contents, time, append=append), who.key, who.certificate)
     return authvar.payload(time, pkcs7, contents)

@@ -55,7 +55,7 @@ def test_cut_at_every_byte() -> None:
 
 
 def test_every_bit_counts() -> None:
-    """R-70: a flipped bit anywhere is refused, but for those that nobody signs and nobody heeds."""
+    """R-70: a flipped bit anywhere is refused, except in bytes that are neither signed nor read."""
     data, heedless = good(), set()
     for at in range(len(data)):
         for bit in range(8) if at < 60 else (at % 8,):
@@ -228,7 +228,7 @@ def test_the_most_work_there_is(
     rule: Rule,
     cost: int | None,
 ) -> None:
-    """R-70: nobody signed, so all is tried: a key once, on what could be its signatures, and not for ever."""
+    """R-70: with no right signature, each key is tried once on signatures of its length, up to a bound."""
     counted = Counted()
     payload = authvar.payload(NOW, der.signed_data(*signers()), b"")
     exchange_keys = bytes(8) + authvar.certificate_lists(keys())

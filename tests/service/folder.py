@@ -14,14 +14,18 @@ from hcall_server.service.state import State
 
 @contextmanager
 def assembled(
-    folder: Path, settings: Settings | None = None, entropy: Callable[[int], bytes] = os.urandom
+    folder: Path,
+    settings: Settings | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+    *,
+    accept_older: bool = False,
 ) -> Iterator[Machine]:
     """The machine; its folder is free for the next one after the block, and nothing is flushed by itself."""
     state = State(folder, entropy)
     try:
         seams = state.seams()
         try:
-            yield assemble(seams, settings or Settings())
+            yield assemble(seams, settings or Settings(), accept_older=accept_older)
         finally:
             seams.worker.close()
             seams.nvram.close()

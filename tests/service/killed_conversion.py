@@ -2,22 +2,24 @@
 
     python -m tests.service.killed_conversion FOLDER
 
-A step is a call that changes a file, before it and after it.  Prints one line of JSON a kill: how far it
-came, and what the next start found.
+A step comes before each statement of SQL and each other call that may change a file, and after the last.
+Prints one line of JSON a kill: how far it came, and what the next start found.
 """
 
 import json
 import os
+import re
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hcall_server.nvram.sqlite import SqliteNvram
 from tests.service.folder import assembled, old_state
 
 CALLS = ("pwrite", "fsync", "replace", "rename", "unlink", "mkdir", "chmod", "ftruncate")
+READS = re.compile(r"SELECT|PRAGMA (?!user_version =|wal_checkpoint)")
 
 
 class Steps:
@@ -28,16 +30,26 @@ class Steps:
         self.name = ""
         self._last = last
 
-    def wrapped(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def stepping(*args: Any, **options: Any) -> Any:
-            self._step()
-            result = call(*args, **options)
-            self._step()
-            return result
+            self.step()
+            return call(*args, **options)
 
         return stepping
 
-    def _step(self) -> None:
+    def traced(self, connect: Callable[..., sqlite3.Connection]) -> Callable[..., sqlite3.Connection]:
+        def tracing(*args: Any, **options: Any) -> sqlite3.Connection:
+            connection = connect(*args, **options)
+            connection.set_trace_callback(self._trace)
+            return connection
+
+        return tracing
+
+    def _trace(self, statement: str) -> None:
+        if not READS.match(statement):
+            self.step()
+
+    def step(self) -> None:
         self.count += 1
         if self.count == self._last:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -59,10 +71,12 @@ def child(work: Callable[[], None]) -> int:
 def convert(state: Path, last: int) -> None:
     steps = Steps(last)
     for name in CALLS:
-        setattr(os, name, steps.wrapped(name, getattr(os, name)))
-    SqliteNvram._transaction = steps.wrapped("transaction", SqliteNvram._transaction)  # type: ignore[method-assign]
+        setattr(os, name, steps.wrapped(getattr(os, name)))
+    connect = steps.traced(sqlite3.connect)
+    sqlite3.connect = connect  # type: ignore[assignment]
     with assembled(state):
         pass
+    steps.step()
 
 
 def told(state: Path) -> dict[str, Any]:

@@ -29,10 +29,40 @@ def test_a_key_file_is_a_copy_for_clients(tmp_path: Path) -> None:
     path.write_bytes(b"damaged")
     keys.publish("a", key)
     assert keys.known("a") == key
-    for content in (b"", b"zz" * 32, b"00" * 31, b"00" * 33, b"\xff" * 64):
-        path.write_bytes(content)
-        with pytest.raises(OperatorError, match="holds no access key"):
-            keys.known("a")
+
+
+@pytest.mark.parametrize("behind", [b"", b"\n", b"\r\n"], ids=["none", "Unix", "Windows"])
+def test_a_key_may_have_any_end_of_line(tmp_path: Path, behind: bytes) -> None:
+    """R-21: an editor may have changed it, or the case of the digits; the key is the same."""
+    path = tmp_path / "a.key"
+    path.touch(mode=0o600)
+    path.write_bytes(bytes(range(32)).hex().upper().encode() + behind)
+    assert AccessKeys(tmp_path).known("a") == bytes(range(32))
+
+
+NO_KEYS = {
+    "empty": b"",
+    "no digits": b"zz" * 32,
+    "too short": b"00" * 31,
+    "too long": b"00" * 33,
+    "no text": b"\xff" * 64,
+    "text behind": b"00" * 32 + b"\n# of a\n",
+    "text far behind": b"00" * 32 + b" " * 40 + b"x",
+    "a line behind": b"00" * 32 + b"\n\n",
+    "a space before": b" " + b"00" * 32 + b"\n",
+    "spaces between": b"00 " * 32,
+}
+
+
+@pytest.mark.parametrize("content", NO_KEYS.values(), ids=NO_KEYS)
+def test_a_file_with_anything_but_a_key_holds_none(tmp_path: Path, content: bytes) -> None:
+    """R-02: the whole file counts, so no part of something else is taken for a key."""
+    path = tmp_path / "a.key"
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    with pytest.raises(OperatorError, match="holds no access key") as caught:
+        AccessKeys(tmp_path).known("a")
+    assert caught.value.rule.id == "access-key.content"
 
 
 @pytest.mark.parametrize("what", ["folder", "link", "fifo", "open to others"])

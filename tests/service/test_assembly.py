@@ -1,9 +1,13 @@
 """Assembly: what settings make of what is remembered; the state folder, access keys, passed sockets."""
 
+import io
+import json
 import os
 import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -15,6 +19,7 @@ from hcall_server.components.memory import MemoryCard
 from hcall_server.data_channel.listeners import assign
 from hcall_server.data_channel.sockets import listen_unix, passed_sockets, remove_stale
 from hcall_server.keystore.signed import LatchUse
+from hcall_server.machine import logs
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.nvram.names import COMMIT, SYSTEM, partition_name
@@ -347,3 +352,39 @@ def test_the_unit_of_the_service_is_the_only_socket_of_the_only_partition() -> N
         for passed, names in ((1, ("alpha", "beta")), (2, ("alpha",))):
             with pytest.raises(OperatorError):
                 assign([("swpks.socket", made)] * passed, partitions(*names))
+
+
+@pytest.fixture
+def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Returns the warnings that were logged since it was asked last."""
+    stream = io.StringIO()
+
+    def taken() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+        stream.seek(0)
+        stream.truncate()
+        return lines
+
+    logs.configure(level="warning", style="json", stream=stream)
+    yield taken
+    logs.configure(level="warning")
+
+
+async def test_partitions_that_an_unreadable_record_leaves_out_are_logged(
+    stored: Stored, log_lines: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """R-22: the record may be that of one of them, so none is made, and a warning names them."""
+    wishes = [PartitionSettings.of(name, 8) for name in ("a", "b", "c")]
+    await stored.start(wishes[0])
+    lost = UUID(int=7, version=4)
+    stored.nvram.records[partition_name(lost)] = b"damaged " * 20
+    machine = await stored.start(*wishes)
+    assert list(machine.system.partitions) == ["a", f"unreadable:{lost}"]
+    (line,) = log_lines()
+    assert (line["event"], line["partitions"]) == ("partition.left_out", ["b", "c"])
+    assert line["unreadable"] == [f"unreadable:{lost}"]
+    await stored.start(wishes[0])
+    assert log_lines() == []
+    del stored.nvram.records[partition_name(lost)]
+    machine = await stored.start(*wishes)
+    assert (list(machine.system.partitions), log_lines()) == (["a", "b", "c"], [])

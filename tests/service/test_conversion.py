@@ -1,12 +1,15 @@
 """State folders of earlier commits: they open, converted, with all that they had."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.errors import OperatorError, StorageError
@@ -14,6 +17,10 @@ from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import Authorization, read_object
 from hcall_client.console import rotate_key
 from hcall_client.errors import OpenRefused
+from hcall_server.machine.machine import Machine
+from hcall_server.nvram import NvramError
+from hcall_server.nvram.sqlite import SqliteNvram
+from hcall_server.service.age import UNKNOWN_COMMITS
 from swpks.testing import ServerProcess
 from tests.service.folder import STATES, assembled, old_state
 
@@ -67,6 +74,87 @@ def test_a_server_serves_a_state_of_89ecc72(tmp_path: Path) -> None:
         server.kill()
 
 
+def shape(state: Path) -> tuple[Any, ...]:
+    """Level and tables of a state's database."""
+    with closing(sqlite3.connect(state / "nvram.sqlite")) as nvram:
+        (level,) = nvram.execute("PRAGMA user_version").fetchone()
+        return level, nvram.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+
+
+def test_a_converted_database_is_like_a_new_one(tmp_path: Path) -> None:
+    """R-21: the conversion leaves nothing of level 1, and writes nothing more at the next start."""
+    state, new = old_state(tmp_path / "state", "89ecc72", "stopped"), tmp_path / "new"
+    for each in (state, new, state):
+        with assembled(each):
+            pass
+    assert shape(state) == shape(new)
+
+
+def test_a_database_that_kept_its_old_tables_is_tidied_by_its_next_commit(tmp_path: Path) -> None:
+    """R-21: an earlier release converted the records alone; such a state opens, and loses the rest."""
+    state = old_state(tmp_path / "state", "89ecc72", "stopped")
+    with assembled(state) as machine:
+        before = {each.name: each.profile for each in machine.system.partitions.values()}
+    tidy = shape(state)
+    with closing(sqlite3.connect(state / "nvram.sqlite")) as nvram, nvram:
+        nvram.execute("CREATE TABLE commits (number INTEGER NOT NULL)")
+        nvram.execute("INSERT INTO commits VALUES (1)")
+        nvram.execute("PRAGMA user_version = 1")
+    with assembled(state) as machine:
+        assert {each.name: each.profile for each in machine.system.partitions.values()} == before
+        assert shape_of_open(machine) == 1
+        trio.run(change_and_flush, machine)
+        assert shape_of_open(machine) == 2
+    assert shape(state) == tidy
+
+
+def shape_of_open(machine: Machine) -> int:
+    """The level of a database that is in use."""
+    assert isinstance(machine.nvram.inner, SqliteNvram)
+    return int(machine.nvram.inner._pragma("user_version"))
+
+
+async def change_and_flush(machine: Machine) -> None:
+    machine.encryptor.system_changed(machine.system)
+    assert await machine.encryptor.flush()
+
+
+def older(state: Path) -> None:
+    """Put back an older database of level 1: the mark tells of three more commits."""
+    with closing(sqlite3.connect(state / "nvram.sqlite")) as nvram, nvram:
+        nvram.execute("UPDATE commits SET number = number - 3")
+
+
+def test_an_older_database_of_level_1_is_converted_on_demand_only(tmp_path: Path) -> None:
+    """R-22: refused unchanged; accepted, its contents go back, and neither counts nor the latch do."""
+    state = old_state(tmp_path / "state", "89ecc72", "stopped")
+    older(state)
+    database = (state / "nvram.sqlite").read_bytes()
+    for _ in range(2):
+        with pytest.raises(NvramError, match="was confirmed: it is damaged") as caught, assembled(state):
+            pass
+        assert caught.value.rule.id == "nvram.age"
+    assert (state / "nvram.sqlite").read_bytes() == database
+    with assembled(state, accept_older=True) as machine:
+        alpha = machine.system.find("alpha")
+        assert (alpha.ipl_count, alpha.refused) == (3 + UNKNOWN_COMMITS, None)
+    with assembled(state) as machine:  # the conversion was one commit, and its counts were in it
+        counts = [each.ipl_count for each in machine.system.partitions.values()]
+        assert counts[:2] == [3 + UNKNOWN_COMMITS] * 2
+
+
+def test_a_damaged_mark_of_level_1_stops_the_conversion(tmp_path: Path) -> None:
+    """R-22: it may hide that the records are older; without any mark, level 1 promised nothing."""
+    state = old_state(tmp_path / "state", "89ecc72", "stopped")
+    mark = state / "nvram.sqlite-mark"
+    mark.write_bytes(mark.read_bytes()[:-1])
+    with pytest.raises(NvramError, match="its high-water mark of level 1 is damaged"), assembled(state):
+        pass
+    mark.unlink()
+    with assembled(state) as machine:
+        assert machine.system.find("alpha").ipl_count == 3
+
+
 @pytest.fixture(scope="module")
 def kills(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What a start finds after the conversion was killed at each of its steps."""
@@ -88,7 +176,7 @@ def test_a_conversion_that_is_killed_at_any_step_loses_nothing(kills: list[dict[
         assert found["objects"]["beta"] == BETA
 
 
-@pytest.mark.parametrize("content", [b"", b"no key", b"00" * 33])
+@pytest.mark.parametrize("content", [b"no key", b"00" * 32 + b"\n# of alpha\n"], ids=["text", "text behind"])
 def test_a_key_file_that_holds_no_key_stops_the_conversion(tmp_path: Path, content: bytes) -> None:
     """Nothing is converted until the operator has repaired or removed the file."""
     state = old_state(tmp_path / "state", "89ecc72", "stopped")

@@ -160,6 +160,39 @@ def test_a_descriptor_that_takes_no_line_is_refused(tmp_path: Path, kind: str) -
         os.close(number)
 
 
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "count,option,said",
+    [
+        ("1", ["--ready-fd", "3"], "descriptor 3: it is a listening socket of LISTEN_FDS"),
+        ("999999999", [], "rule socket.count: LISTEN_FDS is a number of at most four digits"),
+    ],
+)
+def test_passed_sockets_are_refused_for_the_true_reason(
+    tmp_path: Path, count: str, option: list[str], said: str
+) -> None:
+    """A socket that was passed is no descriptor of this process; a large number is a number."""
+    code = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        copy = os.dup(listener.fileno())
+        command = [sys.executable, "-c", code, str(copy), *SERVE[1:], "--state", str(tmp_path / "state")]
+        done = subprocess.run(
+            [*command, *option],
+            pass_fds=[copy],
+            env=os.environ | {"LISTEN_FDS": count},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        os.close(copy)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_descriptor_of_this_process_was_not_passed() -> None:
     """The kernel closes such ones when a program is started, so nobody can have passed it."""
     reader, writer = os.pipe()

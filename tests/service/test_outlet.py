@@ -13,6 +13,7 @@ import pytest
 
 from hcall_server.machine import logs
 from hcall_server.machine.outlet import Outlet
+from tests.scarcity.imports import unloadable
 
 LINE = b"x" * 99 + b"\n"
 SMALL = 4096
@@ -205,3 +206,84 @@ def test_a_log_on_a_stream_is_written_at_once() -> None:
     assert "\x1b[2J" not in stream.getvalue()
     assert logs.flush(0)
     assert logs.dropped() == 0
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ImportError("no renderer"), OSError(24, "full")], ids=repr)
+def test_a_notice_that_cannot_be_made_is_told_later(pipe: Pipe, error: Exception) -> None:
+    """The thread goes on, the lines behind the gap are written, and the gap keeps its number."""
+    failing = [True]
+
+    def trouble(lines: int) -> bytes:
+        if failing[0]:
+            raise error
+        return notice(lines)
+
+    made = Outlet(pipe.writer, trouble)
+    made.drop()
+    made.drop()
+    for line in (LINE, b"end\n"):
+        made.write(line)
+        assert read_until(pipe.reader, line) == line
+    assert made.flush(PATIENCE)
+    failing[0] = False
+    made.drop()
+    made.write(b"last\n")
+    assert read_until(pipe.reader, b"last\n").splitlines(keepends=True)[-1] == b"last\n"
+    assert made.flush(PATIENCE)
+    assert made.dropped == 3
+
+
+def test_no_memory_for_a_piece_costs_its_lines(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are counted, and the log goes on."""
+
+    def no_memory(descriptor: int, data: bytes) -> int:
+        raise MemoryError
+
+    made = Outlet(pipe.writer, notice)
+    with monkeypatch.context() as patch:
+        patch.setattr("hcall_server.machine.outlet.write_all", no_memory)
+        made.write(LINE)
+        assert made.flush(PATIENCE)
+    made.write(b"end\n")
+    assert read_until(pipe.reader, b"end\n") == notice(1) + b"end\n"
+    assert made.dropped == 1
+
+
+@pytest.mark.parametrize("write_behind", [True, False])
+def test_a_line_that_cannot_be_made_is_counted(pipe: Pipe, write_behind: bool) -> None:
+    """structlog is loaded by the first line, and there may be no descriptor for it then."""
+    stream = io.StringIO()
+    logs.configure(style="json", stream=None if write_behind else stream)
+    if write_behind:
+        logs.write_behind(pipe.writer)
+    try:
+        with unloadable("structlog"):
+            logs.load()
+            for _ in range(3):
+                logs.Log().info("event.lost")
+            assert logs.dropped() == 3
+            assert logs.flush(PATIENCE)
+        logs.Log().info("event.happened")
+        assert logs.dropped() == 3
+        if write_behind:
+            lines = [json.loads(line) for line in read_until(pipe.reader, b"\n").splitlines()]
+            assert [line["event"] for line in lines] == ["log.dropped", "event.happened"]
+            assert lines[0]["lines"] == 3
+        else:
+            assert json.loads(stream.getvalue())["event"] == "event.happened"
+    finally:
+        logs.configure(level="warning")
+
+
+def test_a_loaded_log_needs_no_import(pipe: Pipe) -> None:
+    """A server loads structlog when it is ready, and so writes its lines also without a descriptor."""
+    logs.configure(style="json")
+    logs.write_behind(pipe.writer)
+    try:
+        logs.load()
+        with unloadable("structlog"):
+            logs.Log().error("event.happened", exc_info=ValueError("a bug"))
+            assert json.loads(read_until(pipe.reader, b"\n"))["event"] == "event.happened"
+        assert logs.dropped() == 0
+    finally:
+        logs.configure(level="warning")

@@ -122,7 +122,7 @@ def test_every_refusal_names_its_rule(server: ServerProcess) -> None:
 
 
 def test_a_log_that_is_closed_does_not_stop_the_server(server: ServerProcess) -> None:
-    """Whoever reads the log may go away."""
+    """The reader of the log may end."""
     reader, writer = os.pipe()
     ready_reader, ready_writer = os.pipe()
     command = [sys.executable, "-m", "swpks", "serve", "--state", str(server.state), "--partition", "alpha:4"]

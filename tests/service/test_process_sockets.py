@@ -145,7 +145,7 @@ def test_passed_sockets_are_told_apart_by_name(tmp_path: Path) -> None:
 
 
 def test_a_passed_socket_for_nobody_is_refused(tmp_path: Path) -> None:
-    """Better no server than one that listens where nobody thinks it does."""
+    """A server that listens at an unexpected place is worse than none."""
     with listening(tmp_path / "x") as passed, Managed(tmp_path, ["gamma"], [passed]) as managed:
         assert managed.process.wait(20) == 2
         assert managed.process.stderr is not None

@@ -119,6 +119,20 @@ async def test_a_stop_flushes_what_is_dirty(whole: Whole, log: io.StringIO) -> N
     assert set(told) >= {"session.opened", "server.stopping", "session.ended"}
 
 
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_stop_removes_the_console_socket_that_is_ours(whole: Whole, *, taken: bool) -> None:
+    """As it does those of partitions; a socket that another server has put there stays."""
+    ready = await whole.start()
+    path = Path(ready["control"])
+    assert path.is_socket()
+    if taken:
+        path.unlink()
+        path.touch()
+    stop()
+    await whole.done.wait()
+    assert list(path.parent.iterdir()) == ([path] if taken else [])
+
+
 async def test_a_stop_says_when_nvram_refuses(whole: Whole, log: io.StringIO) -> None:
     """R-23: it is tried for a bounded time; that it failed is told, never hidden."""
     ready = await whole.start()

@@ -145,6 +145,17 @@ def test_a_command_whose_output_is_refused(streams: str, status: int, said: byte
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["hmc", "status", "--help"]], ids=" ".join)
+def test_help_on_a_full_output_is_no_success(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also without a buffer: argparse itself drops what is not taken."""
+    for unbuffered in ("", "1"):
+        monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+        done = run("1>/dev/full", *words)
+        assert done.returncode == 2
+        assert done.stderr.startswith(b"swpks: standard output: No space left on device [operator fault")
+
+
+@pytest.mark.process
 def test_a_usage_that_nobody_reads() -> None:
     """The status is that of a usage error, whatever becomes of the usage."""
     assert run("2>/dev/full", "hmc", "--nonsense").returncode == 2

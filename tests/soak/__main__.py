@@ -18,7 +18,7 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.soak.crash_states import in_memory
+from tests.memory import in_memory
 from tests.soak.parts import PARTS, Place
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.crash_states import in_memory
+from tests.memory import in_memory
 
 
 @pytest.fixture

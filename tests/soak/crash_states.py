@@ -27,7 +27,6 @@ ABSENT = Whole({}, "off")
 """A partition that was never confirmed may be missing; it counts as its first state."""
 TRIES = 1.25
 """States that are made for each one that is new: between two syncs there are not many different ones."""
-IN_MEMORY = Path("/dev/shm")
 
 
 class Crash(NamedTuple):
@@ -127,11 +126,6 @@ def lay_out(tree: Tree, folder: Path) -> None:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             os.write(descriptor, content)
             os.close(descriptor)
-
-
-def in_memory() -> Path | None:
-    """The folder for crash states, of which nothing has to last; None where the usual one has to do."""
-    return IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
 
 
 def _print(tree: Tree, floors: dict[str, int]) -> bytes:

@@ -15,19 +15,22 @@ import sys
 from pathlib import Path
 
 from hcall_server.files import sync_folder
-from hcall_server.nvram.mark import SLOT_SIZE, FileMark
+from hcall_server.nvram.mark import FileMark
 from hcall_server.nvram.seam import NvramError
 from hcall_server.nvram.sqlite import SqliteNvram
 from tests.soak.recording import Notes
+
+SLOT_SIZE = 48
+"""Bytes of a slot here, as many as a real one has."""
 
 
 def use_mark(path: Path, log: Path, first: int, commits: int) -> None:
     """Make a mark durable as a start does, and note commits as a server does."""
     notes, mark = Notes(log), FileMark(path)
     sync_folder(path.parent)
-    slots = mark.slots()
-    newest = slots.index(max(slots)) if any(map(genuine, slots)) else None
-    mark.settle(slot(first), newest)
+    numbers = [-1 if (found := number_in(each)) is None else found for each in mark.slots()]
+    newest = numbers.index(max(numbers)) if max(numbers) >= 0 else None
+    mark.make_durable(slot(first), newest)
     notes.add(confirmed=first)
     for number in range(first + 1, first + commits):
         mark.note(slot(number))
@@ -40,9 +43,10 @@ def slot(number: int) -> bytes:
     return b"%0*d" % (SLOT_SIZE, number)
 
 
-def genuine(content: bytes) -> bool:
-    """Whether a slot holds a number."""
-    return len(content) == SLOT_SIZE and content.isdigit()
+def number_in(content: bytes) -> int | None:
+    """Return the number in a slot, None where there is none; zeros up to the next slot are no part of it."""
+    digits = content[:SLOT_SIZE]
+    return int(digits) if len(digits) == SLOT_SIZE and digits.isdigit() else None
 
 
 def prepare(end: str) -> None:

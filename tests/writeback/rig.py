@@ -19,7 +19,6 @@ from hcall_server.nvram import (
     Trouble,
     parse_partition,
     partition_name,
-    record_id,
 )
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.platform.identity import SystemIdentity
@@ -36,6 +35,7 @@ from hcall_server.sealing import (
 )
 from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.settings import PartitionSettings, Settings
+from hcall_server.writeback.commits import record_id
 from hcall_server.writeback.worker import Worker
 from swpks.testing.seams import simulated_seams
 from tests.guest import Chance, Guest

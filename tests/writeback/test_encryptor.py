@@ -35,7 +35,7 @@ async def test_changes_of_many_partitions_are_one_commit(
 
 
 async def test_a_waiting_confirm_hurries(mock_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-20: somebody polls, so the flush does not wait for company: no time passes at all."""
+    """R-20: a guest polls, so the flush does not wait for other changes: no time passes at all."""
     rig = Rig(2)
     await nursery.start(rig.encryptor.run)
     rig.write(b"label")

@@ -252,7 +252,7 @@ def keep(job: Job) -> None:
 
 
 def do(job: Job) -> None:
-    """The commit happened, and nobody learnt of it."""
+    """The commit took effect, but its caller did not learn it."""
     job()
 
 

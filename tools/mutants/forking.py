@@ -1,4 +1,4 @@
-"""Work in a forked process, and what became of it."""
+"""Runs work in a forked process, and returns its outcome."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 TIMED_OUT = {signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU}
 BROKEN = "broken"
-"""The killer of a trial that did not come to its end by a fault of the tool."""
+"""The killer of a trial that a fault of this tool ended."""
 
 
 class Result(NamedTuple):
-    """The outcome of a trial: `killer` is the test that noticed, None for a survivor."""
+    """The outcome of a trial: `killer` is the test that failed, None for a survivor."""
 
     killer: str | None
     seconds: float
@@ -21,7 +21,7 @@ class Result(NamedTuple):
 
 
 def in_child(work: Callable[[], object]) -> tuple[int, str]:
-    """Run `work` in a forked process; return its wait status, and what it returned as JSON."""
+    """Run `work` in a forked process; return its wait status, and its result as JSON."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:

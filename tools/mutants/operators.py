@@ -1,4 +1,4 @@
-"""The changes themselves: what a node can be replaced by, with the name of the operator."""
+"""The changes themselves: the replacements of a node, with the name of the operator."""
 
 import ast
 import copy
@@ -24,7 +24,7 @@ Change = tuple[str, Any]
 
 
 def statement_changes(node: ast.stmt) -> Iterator[Change]:
-    """Yield what can stand in the place of a statement."""
+    """Yield the replacements of a statement."""
     match node:
         case ast.Expr(value=ast.Call() | ast.Await()) | ast.AugAssign() | ast.Raise() | ast.Delete():
             yield "statement removed", ast.copy_location(ast.Pass(), node)
@@ -39,7 +39,7 @@ def statement_changes(node: ast.stmt) -> Iterator[Change]:
 
 
 def expression_changes(node: Any, owner: ast.AST, field: str) -> Iterator[Change]:
-    """Yield what can stand in the place of a node, which is `field` of `owner`."""
+    """Yield the replacements of a node, which is `field` of `owner`."""
     if type(node) in COMPARISONS:
         yield "comparison", COMPARISONS[type(node)]()
     if type(node) in ARITHMETIC:

@@ -59,7 +59,7 @@ def _inner(code: CodeType) -> list[CodeType]:
 
 
 def _own(code: CodeType) -> object:
-    """Return what a code object is without the functions in it."""
+    """Return the parts of a code object without the functions in it, for a comparison."""
     constants = [repr(each) for each in code.co_consts if not isinstance(each, CodeType)]
     return code.co_code, code.co_names, constants, len(_inner(code))
 

@@ -1,4 +1,4 @@
-"""Which tests can notice a mutant: measured once on the unchanged code, with coverage."""
+"""The tests that can kill a mutant: measured once on the unchanged code, with coverage."""
 
 import hashlib
 import json
@@ -21,9 +21,9 @@ BUDGET = 20.0
 
 
 class Task(NamedTuple):
-    """A mutant and the tests that can notice it, with their usual seconds.
+    """A mutant and the tests that can kill it, with their usual seconds.
 
-    `usual` has those that run its line; `every` has those that may depend on what runs on load, too.
+    `usual` has the tests that run its line; `every` also has those that may depend on code that runs on load.
     """
 
     mutant: Mutant
@@ -39,7 +39,7 @@ class Reach(NamedTuple):
 
 
 def baseline(folder: str) -> Reach:
-    """Return what the tests of a folder run in the code as it is; all of them have to pass.
+    """Return the reach of a folder's tests in the unchanged code; all of them have to pass.
 
     The answer is kept in a file until the code, the folder or a helper of the tests changes.
     """
@@ -92,7 +92,7 @@ def _tests_by_line(data: coverage.CoverageData, tests: list[str]) -> dict[str, d
 
 
 def chosen(mutant: Mutant, reach: Mapping[str, Reach]) -> Task:
-    """Return a mutant with the tests that can notice it.
+    """Return a mutant with the tests that can kill it.
 
     Only quick tests count: those that fit into a budget, the quickest first.  The room's own tests have one
     budget, those of all other rooms together have another.

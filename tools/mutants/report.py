@@ -1,4 +1,4 @@
-"""The score of each room, and what of it fails the run."""
+"""The score of each room, and the findings that fail the run."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

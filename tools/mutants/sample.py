@@ -25,7 +25,7 @@ class Mutant(NamedTuple):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What names the mutant in the file of survivors; it does not change with the lines above."""
+        """The key of the mutant in the file of survivors; it does not depend on line numbers."""
         return (self.file, self.scope, self.operator, self.before, self.after, str(self.nth))
 
     def __str__(self) -> str:

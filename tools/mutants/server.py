@@ -24,8 +24,8 @@ Functions = Mapping[Name, Sequence[FunctionType]]
 class Forks:
     """A pytest plugin that runs, in the place of the tests, a fork for each mutant that can be patched in.
 
-    A fork has all tests loaded already.  `results` has the outcome of each mutant.  It has None for one that
-    has to be tried again with its module loaded anew: it cannot be patched in, or no test has noticed it so.
+    A fork has all tests loaded already.  `results` has the outcome of each mutant.  None means that it has to
+    be tried again with its module loaded anew: it cannot be patched in, or no test has killed it.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -35,7 +35,7 @@ class Forks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Try each mutant, and in the end the unchanged code against the tests that noticed one."""
+        """Try each mutant, and in the end run the tests that killed one on the unchanged code."""
         set_limits(0, 0)
         functions = loaded_functions()
         for mutant, usual, _ in self.tasks:
@@ -49,7 +49,7 @@ class Forks:
         return True
 
     def _check(self, session: pytest.Session) -> None:
-        """Make sure that what failed in a fork did so because of its mutant."""
+        """Make sure that a test failed in a fork because of its mutant."""
         usual = {
             test: task.usual[test]
             for task in self.tasks

@@ -1,8 +1,8 @@
 """The places of a module that a mutant can change: code alone.
 
-Not changed, because no test should hold them to the letter: docstrings, annotations and type aliases,
-imports, decorators, `__repr__`, `__all__` and `__slots__`, log calls, and messages.  A message is an
-f-string, a string with a space in it, or a string in a `raise`.
+Some code is not changed, because no test should pin its exact text: docstrings, annotations, type aliases,
+imports, decorators, `__repr__`, `__all__`, `__slots__`, log calls, and messages.  A message is an f-string, a
+string with a space in it, or a string in a `raise`.
 """
 
 import ast
@@ -36,7 +36,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Site:
-    """One possible change: where it is, what it is, and how it is made and taken back in the tree."""
+    """One possible change: its place, its text, and the functions that make it and undo it in the tree."""
 
     scope: str
     line: int
@@ -86,7 +86,7 @@ def _block(owner: ast.AST, field: str, scope: tuple[str, ...]) -> Iterator[Site]
 
 
 def _statement(place: _Place, node: ast.stmt, scope: str) -> Iterator[Site]:
-    """Yield what can stand in the place of a whole statement."""
+    """Yield the replacements of a whole statement."""
     for operator, after in operators.statement_changes(node):
         yield Site(scope, node.lineno, operator, _line(node), _line(after), partial(place.put, after))
 
@@ -109,7 +109,7 @@ def _below(node: ast.AST, path: tuple[ast.AST, ...], scope: tuple[str, ...]) -> 
 
 
 def _expression(place: _Place, node: ast.AST, path: tuple[ast.AST, ...], scope: str) -> Iterator[Site]:
-    """Yield what can stand in the place of a part of a statement."""
+    """Yield the replacements of a part of a statement."""
     line = next(each.lineno for each in (node, *reversed(path)) if hasattr(each, "lineno"))
     for operator, after in operators.expression_changes(node, place.owner, place.field):
         shown = _shown(place, node, after, path)
@@ -150,7 +150,7 @@ def _around(path: tuple[ast.AST, ...]) -> ast.AST:
 
 
 def _shortened(before: str, after: str) -> tuple[str, str]:
-    """Cut from two long lines that begin and end alike most of what they share."""
+    """Shorten two long lines: cut most of their common beginning and end."""
     if len(before) <= SHOWN:
         return before, after
     start = _alike(before, after)

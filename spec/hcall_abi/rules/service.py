@@ -74,7 +74,7 @@ SOCKET_PLACE = Rule(
     "socket.place", "at the path of a socket there is nothing, or an old socket", _SOCKETS, _OPERATOR
 )
 SOCKET_ADDRESS = Rule("socket.address", "the address of a listener is free and local", _SOCKETS, _OPERATOR)
-SOCKET_COUNT = Rule("socket.count", "LISTEN_FDS is a number", _SOCKETS, _OPERATOR)
+SOCKET_COUNT = Rule("socket.count", "LISTEN_FDS is a number of at most four digits", _SOCKETS, _OPERATOR)
 SOCKET_NAMES = Rule("socket.names", "LISTEN_FDNAMES names every socket", _SOCKETS, _OPERATOR)
 SOCKET_PASSED = Rule(
     "socket.passed",

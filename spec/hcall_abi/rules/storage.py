@@ -172,6 +172,10 @@ FLUSH_FINISHED = Rule(
 
 STATE_OWNER = Rule("state.owner", "one server at a time uses a state", _STATE, _OPERATOR)
 STATE_WRITABLE = Rule("state.writable", "the server may write its state", _STATE, _OPERATOR)
+STATE_DEVICE = Rule(
+    "state.device", "the device of the state reads and writes without errors", _STATE, _STORAGE
+)
+STATE_NAMED = Rule("state.named", "the path of a state is not empty", _STATE, _OPERATOR)
 STATE_EMPTY = Rule("state.empty", "a new state is made in a folder that is new or empty", _STATE, _OPERATOR)
 STATE_PRIVATE = Rule(
     "state.private",

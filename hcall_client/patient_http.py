@@ -1,0 +1,100 @@
+"""HTTP of Python's own library over a Unix socket, with one timeout for the whole request.
+
+A command starts faster with it than with httpx.  The timeout of `http.client` would begin anew with the
+connection and with each piece of an answer, so a server that sends a byte now and then would never be too
+late.
+"""
+
+from __future__ import annotations
+
+import io
+import select
+import socket
+import time
+from http.client import HTTPConnection
+from typing import cast
+
+from hcall_client.patience import Attempts, Patience, milliseconds
+from hcall_client.unix import connect_unix
+
+
+class UnixConnection(HTTPConnection):
+    """A connection to the Unix socket at `path`.
+
+    Everything that it does takes `patience` together, and raises TimeoutError when that is used up.
+    """
+
+    def __init__(self, host: str, path: str, patience: Patience) -> None:
+        super().__init__(host)
+        self._path = path
+        self._patience = patience
+
+    def connect(self) -> None:
+        """Connect; while the queue of the server is full, try again."""
+        attempts = Attempts(self._patience)
+        while True:
+            try:
+                connected = _PatientSocket(connect_unix(self._path), self._patience)
+            except OSError as error:
+                time.sleep(attempts.pause_after(error))
+            else:
+                # `http.client` asks of a socket what this one has.
+                self.sock = cast(socket.socket, connected)
+                return
+
+
+class _PatientSocket:
+    """The part of a socket that `http.client` uses, on a socket that does not block."""
+
+    def __init__(self, sock: socket.socket, patience: Patience) -> None:
+        self._socket = sock
+        self._patience = patience
+        self._poll = select.poll()
+
+    def sendall(self, data: bytes) -> None:
+        """Send all bytes, in time."""
+        rest = memoryview(data)
+        while rest:
+            self._wait(select.POLLOUT)
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:  # a Unix socket may be writable and have too little room
+                continue
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return a file that reads what is received."""
+        return io.BufferedReader(_Received(self))
+
+    def receive_into(self, buffer: memoryview) -> int:
+        """Wait for bytes, in time; return how many there are, 0 at the end."""
+        while True:
+            self._wait(select.POLLIN)
+            try:
+                return self._socket.recv_into(buffer)
+            except BlockingIOError:
+                continue
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _wait(self, event: int) -> None:
+        """Wait until the socket is ready; TimeoutError when the time is over, also while it is ready."""
+        self._poll.register(self._socket, event)
+        while not self._poll.poll(milliseconds(self._patience.look())):
+            pass
+
+
+class _Received(io.RawIOBase):
+    """What a patient socket receives, as a file."""
+
+    def __init__(self, sock: _PatientSocket) -> None:
+        self._patient = sock
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # BufferedReader gives one
+        """Read what there is, at least a byte; 0 at the end."""
+        return self._patient.receive_into(buffer)

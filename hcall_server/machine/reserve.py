@@ -1,0 +1,96 @@
+"""Descriptors kept for the console: the operator is let in when the guests' connections have all others."""
+
+# How a descriptor of the reserve reaches the console
+#
+# A descriptor that is closed belongs to the process, and so to whoever opens a file next. Guests wait for
+# one in the queues of their sockets: each accept that failed is repeated. So the reserve is given up in two
+# ways, and in neither can a guest's connection take it:
+#
+#   1. For a connection of the console: close and accept without a wait in between, on the event loop.
+#   2. For imports, such as that of the HTTP stack: they run in a thread, take most of a second, and open one
+#      file after the other. `lent` gives the whole reserve up for them. Meanwhile the listeners of the
+#      partitions accept nothing: `wait_whole` holds them up. Connections wait in the kernel's queue then;
+#      sessions that are open go on.
+#
+# We dropped an import on the event loop: it needs no `wait_whole`, but stops every session for that time. We
+# dropped a wait only where descriptors are scarce: the process cannot count its free ones without opening
+# files, and the guests can take the last ones in the middle of an import. An import that fails half-way is
+# not always repeatable: libraries do without a module that they could not load.
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator
+
+import trio
+
+SIZE = 2
+"""Descriptors: while something is loaded, one for its files and one for NVRAM's journal; later one for a
+connection of the console."""
+
+_OUT = (errno.EMFILE, errno.ENFILE)
+
+
+class Reserve:
+    """Descriptors without a use; none until the first `refill`.  All functions are called on the loop."""
+
+    def __init__(self) -> None:
+        self._held: list[int] = []
+        self._loans = 0
+        self._whole = trio.Event()
+        self._whole.set()
+
+    def __repr__(self) -> str:
+        return f"Reserve({len(self._held)} descriptors{', lent' if self._loans else ''})"
+
+    def accept(self, listener: socket.socket) -> socket.socket:
+        """Accept a connection that waits, with a descriptor of the reserve if there is no other.
+
+        Raises what accept raises.
+        """
+        try:
+            return listener.accept()[0]
+        except OSError as error:
+            if error.errno not in _OUT or not self._give_up():
+                raise
+        return listener.accept()[0]
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Give all up for the length of a block; meanwhile `wait_whole` waits."""
+        self._loans += 1
+        if self._loans == 1:
+            self._whole = trio.Event()
+        self.close()
+        try:
+            yield
+        finally:
+            self._loans -= 1
+            self.refill()
+            if not self._loans:
+                self._whole.set()
+
+    async def wait_whole(self) -> None:
+        """Return when nothing is lent, at once if so: then the caller may accept without a wait."""
+        await self._whole.wait()
+
+    def refill(self) -> None:
+        """Take descriptors again, as many as there are, unless they are lent."""
+        with contextlib.suppress(OSError):
+            while len(self._held) < SIZE and not self._loans:
+                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+    def close(self) -> None:
+        """Give up all."""
+        while self._give_up():
+            pass
+
+    def _give_up(self) -> bool:
+        """Close one; return whether there was one."""
+        if not self._held:
+            return False
+        os.close(self._held.pop())
+        return True

@@ -1,0 +1,94 @@
+"""Whether NVRAM is older than its high-water mark, at both sealed levels (spec/sealed.md#high-water-mark).
+
+Level 1 counts its commits in NVRAM, and its mark has a check value.  Level 2 counts them in the commit
+record, and its mark has a MAC.  Either way older records are refused, unless the operator accepts them for
+this start.  Then the caller learns how many commits are missing, because no count may go back.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NoReturn
+
+from hcall_abi.rules import storage as rules
+from hcall_abi.rules.rule import Rule
+from hcall_server.nvram.seam import Nvram, NvramError
+from hcall_server.sealing import CommitAuthority, CommitRecord
+from hcall_server.sealing.level_1 import old_marked
+
+UNKNOWN_COMMITS = 1 << 16
+"""Stands for the commits that older records lack, where no mark tells how many there were."""
+
+
+class Age(NamedTuple):
+    """How the records of level 2 compare with the mark: missing commits, and the slot of the newest mark."""
+
+    missing: int
+    newest: int | None
+
+
+class AgeCheck:
+    """Compares NVRAM with its high-water mark; `accept_older` is the operator's word for this start.
+
+    Everything raises NvramError of kind ``corrupt`` for records that are older, or may be.
+    """
+
+    def __init__(self, nvram: Nvram, *, accept_older: bool) -> None:
+        self._nvram = nvram
+        self._accepted = accept_older
+
+    def demand_new(self) -> None:
+        """Refuse empty NVRAM whose mark tells of commits: its records were lost, and it is no new system.
+
+        A first start of level 1 that was cut short has left a mark with the number 0.
+        """
+        if any(slot and old_marked(slot) != 0 for slot in self._nvram.mark.slots()):
+            reason = "it is empty, but its high-water mark says that there were commits"
+            _refuse(rules.NVRAM_AGE, f"{reason}: put NVRAM and its mark back together")
+
+    def of_level_1(self) -> int:
+        """Return how many IPL counts records of level 1 may lack; 0 where they are not older.
+
+        Level 1 never promised a mark, so a missing one is accepted.  It did not give each IPL a commit
+        of its own, so the missing commits do not tell how many IPLs there were.
+        """
+        first, second = self._nvram.mark.slots()
+        if second:  # it is written after the commit that converts the records
+            return self._unknown(rules.NVRAM_AGE, "its records are of level 1, and its mark is of level 2")
+        if not first:
+            return 0
+        noted = old_marked(first)
+        if noted is None:
+            return self._unknown(rules.NVRAM_MARK, "its high-water mark of level 1 is damaged")
+        missing = self._lacking(noted, self._nvram.old_number)
+        return max(missing, UNKNOWN_COMMITS) if missing else 0
+
+    def of_level_2(self, authority: CommitAuthority, last: CommitRecord, *, promised: bool) -> Age:
+        """Compare the last commit with the mark; `promised` tells whether the card promises a mark.
+
+        A conversion that was cut short before its mark has no promise yet.
+        """
+        slots = enumerate(self._nvram.mark.slots())
+        marked = {slot: number for slot, each in slots if (number := authority.marked(each)) is not None}
+        newest = max(marked, key=marked.__getitem__, default=None)
+        if newest is not None:
+            return Age(self._lacking(marked[newest], last.number), newest)
+        if not promised:
+            return Age(0, None)
+        reason = "it has no high-water mark of this system, so it may be an older copy"
+        return Age(self._unknown(rules.NVRAM_MARK, reason), None)
+
+    def _lacking(self, noted: int, found: int) -> int:
+        """Return by how many commits `found` is below the mark."""
+        if noted > found and not self._accepted:
+            reason = f"its last commit is {found}, but {noted} was confirmed: it is damaged or an older copy"
+            _refuse(rules.NVRAM_AGE, reason)
+        return max(noted - found, 0)
+
+    def _unknown(self, rule: Rule, reason: str) -> int:
+        if not self._accepted:
+            _refuse(rule, reason)
+        return UNKNOWN_COMMITS
+
+
+def _refuse(rule: Rule, reason: str) -> NoReturn:
+    raise NvramError("corrupt", f"NVRAM: {reason}", rule)

@@ -1,0 +1,65 @@
+"""The path of a state, and a device that fails below it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.errors import SwpksError
+from hcall_abi.rules import storage as rules
+from hcall_abi.rules.rule import Fault
+from hcall_server.service.settings import PartitionSettings, Settings
+from swpks.cli.main import main
+from tests.scarcity.nth import failing
+from tests.service.folder import assembled
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve", "--state", ""],
+        ["demo", "--state="],
+        ["hmc", "--state", "", "status"],
+        ["lpar", "a", "config", "--state", ""],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_empty_path_is_no_state(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would mean the working directory, which the server would take for its state."""
+    with contextlib.chdir(tmp_path):
+        assert main(words) == 2
+    said = capsys.readouterr().err
+    assert f"rule {rules.STATE_NAMED.id}: " in said
+    assert "name a folder" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def _first_start(folder: Path, nth: int) -> tuple[bool, SwpksError | None]:
+    """Start on a new state while the n-th sync fails; return whether it came, and what was raised."""
+    settings = Settings(partition=(PartitionSettings.of("a", 8),))
+    with failing(nth, errno.EIO, "fsync") as sync:
+        try:
+            with assembled(folder / "state", settings):
+                return sync.failed, None
+        except SwpksError as error:
+            return sync.failed, error
+
+
+def test_a_device_that_fails_at_a_sync_is_named(tmp_path: Path) -> None:
+    """Each sync of a first start, one after the other: the storage is at fault, and the file is named."""
+    refused: list[SwpksError] = []
+    for nth in itertools.count(1):
+        came, error = _first_start(tmp_path / str(nth), nth)
+        if not came:
+            break
+        if error:
+            refused.append(error)
+            assert str(tmp_path / str(nth)) in error.message
+    assert {error.fault for error in refused} == {Fault.STORAGE}
+    assert rules.STATE_DEVICE in [error.rule for error in refused]
