@@ -81,6 +81,7 @@ class Machine:
 
     `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for;
     `entropy` makes nonces; `clock` tells the age of connections and the end of timed faults.
+    `confirm_wait` is how many seconds a CONFIRM waits for its flush; 0: it is answered at once.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Machine:
         entropy: Entropy,
         clock: Clock,
         limits: Limits,
+        confirm_wait: float,
     ) -> None:
         self.system = system
         self.encryptor = encryptor
@@ -101,6 +103,7 @@ class Machine:
         self.entropy = entropy
         self.clock = clock
         self.limits = limits
+        self.confirm_wait = confirm_wait
         self.counters = Counters()
         self.noise = Noise(clock)
         self.sessions = Sessions(limits)
