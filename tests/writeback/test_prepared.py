@@ -1,4 +1,4 @@
-"""The key of the next sealing is made while the disk works, and only for guests that are likely to ask again."""
+"""The key of the next sealing is made while the disk works, for guests that are likely to ask again."""
 
 from __future__ import annotations
 
@@ -71,9 +71,8 @@ async def test_the_key_of_the_next_flight_is_there_when_it_starts() -> None:
         it.ask(b"%d" % n)
         it.worker.let_go()
     assert it.counts() == ([1, 2, 3], 4)
-    blobs = [
-        blob for changes in it.rig.journal.journal for name, blob in changes.items() if parse_partition(name)
-    ]
+    records = [item for changes in it.rig.journal.journal for item in changes.items()]
+    blobs = [blob for name, blob in records if parse_partition(name)]
     assert len({ENVELOPE.parse(blob).header.salt for blob in blobs}) == 3
     assert it.rig.power_cut().objects() == it.rig.objects()
 
