@@ -83,7 +83,7 @@ class Machine:
 
     `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for;
     `entropy` makes nonces; `clock` measures the age of connections and the time of timed faults.
-    `confirm_wait` is how long a CONFIRM may wait for a flush, in seconds; 0: it is answered at once.
+    `confirm_wait` is how many seconds a CONFIRM waits for its flush; 0: it is answered at once.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Machine:
         entropy: Entropy,
         clock: Clock,
         limits: Limits,
-        confirm_wait: float = 0.0,
+        confirm_wait: float,
     ) -> None:
         self.system = system
         self.encryptor = encryptor

@@ -24,9 +24,10 @@
 #
 # Connections without a session have no partition yet.  They share one turn, that of partition 0.
 #
-# Two kinds of connections ask: those whose own task waits for its turn (`hcall_server.data_channel.connection`),
-# and sockets in the lane (`hcall_server.data_channel.lane`), which the task here serves without waking theirs.
-# The lane is a source: it knows which sockets have bytes, and is asked between two turns.
+# Connections ask in two ways.  The task of a connection waits for its turn
+# (`hcall_server.data_channel.connection`).  A socket in the lane is served by the task here, which wakes no
+# other one (`hcall_server.data_channel.lane`).  The lane is a source: it knows the sockets with bytes, and
+# is asked between two turns.
 
 from __future__ import annotations
 

@@ -125,6 +125,7 @@ def _machine(
         entropy=seams.entropy,
         clock=seams.clock,
         limits=settings.limits,
+        confirm_wait=settings.confirm_wait_ms / 1000,
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from hcall_abi.addresses import is_host
 from hcall_abi.attributes import attribute_number, parse_attributes
-from hcall_abi.bounds import MAX_FLUSH_DELAY_MS, MAX_TOTAL_KBYTES
+from hcall_abi.bounds import MAX_CONFIRM_WAIT_MS, MAX_FLUSH_DELAY_MS, MAX_TOTAL_KBYTES
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import BusyFault, checked_plan, parse_fault
 from hcall_abi.levels import LEVELS
@@ -76,7 +76,8 @@ class Settings:
 
     `strict_wrapping`: with strict memory, wrap buffers start at a page.
     `system_total_kbytes`: PKS total of the system in KiB.  `flush_delay_ms`: how long a change may
-    wait for others before it is written (milliseconds).  `listen`: TCP listeners, "tcp:HOST:PORT".
+    wait for others before it is written (milliseconds).  `confirm_wait_ms`: how long a CONFIRM waits
+    for its flush (milliseconds; 0: it is answered at once).  `listen`: TCP listeners, "tcp:HOST:PORT".
     `debuggable`: permit core dumps and debuggers of the server process.
     """
 
@@ -85,6 +86,7 @@ class Settings:
     strict_memory: bool = True
     strict_wrapping: bool = True
     flush_delay_ms: float = 50.0
+    confirm_wait_ms: float = 0.0
     listen: tuple[str, ...] = ()
     debuggable: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -96,6 +98,8 @@ class Settings:
             raise OperatorError(rules.FIRMWARE_KNOWN, message)
         if not 0 <= self.flush_delay_ms <= MAX_FLUSH_DELAY_MS:
             raise OperatorError(rules.FLUSH_DELAY_RANGE, f"flush_delay_ms = {self.flush_delay_ms}")
+        if not 0 <= self.confirm_wait_ms <= MAX_CONFIRM_WAIT_MS:
+            raise OperatorError(rules.CONFIRM_WAIT_RANGE, f"confirm_wait_ms = {self.confirm_wait_ms}")
         total = self.system_total_kbytes
         if total is not None and not 1 <= total <= MAX_TOTAL_KBYTES:
             raise OperatorError(rules.TOTAL_RANGE, f"system_total_kbytes = {total}")

@@ -13,7 +13,7 @@ import outcome
 from hcall_abi.errors import SwpksError
 from hcall_server.writeback.book import Batch, Book, awaited
 from hcall_server.writeback.failures import flush_error, waiter_error
-from hcall_server.writeback.health import FlushState, Health, Tally
+from hcall_server.writeback.health import Tally
 from hcall_server.writeback.schedule import FlightState
 from hcall_server.writeback.waiters import Drop, GoOn, Waiters
 
@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from hcall_server.platform.system import ManagedSystem
     from hcall_server.sealing import Sealer
     from hcall_server.writeback.commits import Commit, Commits
+    from hcall_server.writeback.health import Health
     from hcall_server.writeback.schedule import Clock, Schedule
     from hcall_server.writeback.worker import Job, Worker
 
-STALL = 2.0
-"""Seconds after which a commit that has not returned counts as stalled."""
 PREPARED = 64
 """Most keys that are made while the disk works: 64 of them hold the loop for about a millisecond."""
+FRESH = 1.0
+"""Seconds after which a prepared key is dropped instead of used.
+
+A copy of the running machine has its prepared keys too.  If both used one, they would seal two records with
+the same key and nonce.  A machine that idles has no key that it would still use.
+"""
 
 OnTrouble = Callable[[SwpksError | None], None]
 OnLanding = Callable[[BaseException | None], None]
@@ -62,6 +67,7 @@ class Flights:
         self._on_landing = on_landing
         self._tally = Tally()
         self._waiters = Waiters(lambda error: on_trouble(waiter_error(error)))
+        self._prepared_at = 0.0
         self._commit: Commit
 
     # What comes from outside
@@ -104,6 +110,8 @@ class Flights:
     def start(self) -> None:
         """Start a flight with all that is dirty: take it, seal it, hand it to the worker."""
         self._schedule.start()
+        if self._clock() - self._prepared_at > FRESH:
+            self._sealer.prepare(())
         batch = self.book.take()
         self._worker.start(self._job(batch), self._land)
         self._prepare(batch)
@@ -123,6 +131,7 @@ class Flights:
 
     def _prepare(self, batch: Batch) -> None:
         """While the disk works, make keys for the partitions whose guests are likely to ask again."""
+        self._prepared_at = self._clock()
         asked = (each.profile.uuid for each in batch.snapshots.values() if awaited(each.keystore))
         with suppress(Exception):  # the next sealing tries again, and its error is that of a flush
             self._sealer.prepare(islice(asked, PREPARED))
@@ -184,22 +193,4 @@ class Flights:
     @property
     def health(self) -> Health:
         """How it is doing now."""
-        pending, tally = self.book.pending, self._tally
-        return Health(
-            state=self._flush_state(),
-            last_error=tally.error.message if tally.error else None,
-            pending=pending,
-            oldest_pending=self._clock() - self.book.oldest if pending else 0.0,
-            commits=tally.commits,
-            failures=tally.failures,
-        )
-
-    def _flush_state(self) -> FlushState:
-        since = self._schedule.flying_since
-        if since is not None and self._clock() - since > STALL:
-            return "stalled"
-        if self._tally.error:
-            return "retrying"
-        if since is not None:
-            return "flushing"
-        return "waiting" if self.pending else "idle"
+        return self._tally.health(self.book, self._schedule.flying_since, self._clock())

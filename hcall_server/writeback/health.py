@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from hcall_abi.errors import SwpksError
+if TYPE_CHECKING:
+    from hcall_abi.errors import SwpksError
+    from hcall_server.writeback.book import Book
 
 FIRST_RETRY = 0.05
 LAST_RETRY = 5.0
 """Seconds between tries while NVRAM refuses: doubling from the first to the last."""
+STALL = 2.0
+"""Seconds after which a commit that has not returned counts as stalled."""
 
 FlushState = Literal["idle", "waiting", "flushing", "retrying", "stalled"]
 
@@ -53,3 +57,23 @@ class Tally:
         self.failures += 1
         self.error = error
         self.pause = min(max(2 * self.pause, FIRST_RETRY), LAST_RETRY)
+
+    def health(self, book: Book, flying_since: float | None, now: float) -> Health:
+        """Return how write-behind is doing; `flying_since` is None while no flight is under way."""
+        return Health(
+            state=self._state(book, flying_since, now),
+            last_error=self.error.message if self.error else None,
+            pending=book.pending,
+            oldest_pending=now - book.oldest if book.pending else 0.0,
+            commits=self.commits,
+            failures=self.failures,
+        )
+
+    def _state(self, book: Book, flying_since: float | None, now: float) -> FlushState:
+        if flying_since is not None and now - flying_since > STALL:
+            return "stalled"
+        if self.error:
+            return "retrying"
+        if flying_since is not None:
+            return "flushing"
+        return "idle" if book.clean else "waiting"

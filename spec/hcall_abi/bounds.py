@@ -29,6 +29,9 @@ LONGEST_TIMEOUT = 86400.0
 MAX_FLUSH_DELAY_MS = 60_000
 """Longest time that a change may wait before it is written, in milliseconds: a minute."""
 
+MAX_CONFIRM_WAIT_MS = 1000
+"""Longest time that a CONFIRM may wait for its flush, in milliseconds: no h-call takes much longer."""
+
 MAX_LIMIT = 1_000_000
 """Largest limit of sessions and connections, in seconds or as a number (spec/service.md#configuration)."""
 

@@ -73,6 +73,7 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
     add("--flush-delay", type=float, metavar="MS", help="how long a change waits for others (default: 50 ms)")
+    add("--confirm-wait", type=float, metavar="MS", help="how long CONFIRM waits for a flush (default: 0 ms)")
     add("--relaxed-wrapping", action="store_true", help="do not enforce that wrap buffers start at a page")
     add("--relaxed-memory", action="store_true", help="do not enforce alignment and page crossing of buffers")
     add(
@@ -151,6 +152,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         changes["listen"] = (*settings.listen, *options.listen)
     if options.flush_delay is not None:
         changes["flush_delay_ms"] = options.flush_delay
+    if options.confirm_wait is not None:
+        changes["confirm_wait_ms"] = options.confirm_wait
     if options.debuggable:
         changes["debuggable"] = True
     if options.relaxed_memory:

@@ -124,15 +124,17 @@ async def emulated_partition(
     secure_boot: SecureBoot = SecureBoot.OFF,
     strict_memory: bool = True,
     flush_delay: float = FLUSH_DELAY,
+    confirm_wait: float = 0.0,
     attributes: Mapping[str, int] = MappingProxyType({}),
     faults: Sequence[str] = (),
 ) -> AsyncIterator[EmulatedPartition]:
     """Run a fresh, powered-on partition for the length of a block.
 
     `level` is a firmware level's name, `kbytes` the size of the keystore in KiB (0: none).  `flush_delay` is
-    the time in seconds that a change may wait for its flush.  `attributes` are further console attributes by
-    their names, such as ``{"keystore_signed_updates": 1}`` (spec/control.md#attributes).  `faults` is a plan
-    as for `EmulatedPartition.set_faults`.
+    the time in seconds that a change may wait for its flush, `confirm_wait` the time in seconds that a
+    CONFIRM may wait for it (0: it is answered at once).  `attributes` are further console attributes by their
+    names, such as ``{"keystore_signed_updates": 1}`` (spec/control.md#attributes).  `faults` is a plan as for
+    `EmulatedPartition.set_faults`.
     """
     # Load the server here, so that tests without a partition do not load it.
     from hcall_server.data_channel.memory import MemoryTransport
@@ -145,6 +147,7 @@ async def emulated_partition(
         firmware=level,
         strict_memory=strict_memory,
         flush_delay_ms=flush_delay * 1000,
+        confirm_wait_ms=confirm_wait * 1000,
         partition=(PartitionSettings.of(name, kbytes, faults=tuple(faults)),),
     )
     machine = assemble(simulated_seams(nvram=nvram, transport=transport), settings)

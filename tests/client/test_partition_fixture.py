@@ -132,6 +132,14 @@ async def test_a_flush_by_hand():
         partition.connect()
 
 
+@pytest.mark.pks_partition(confirm_wait=0.04)
+async def test_a_confirm_may_wait(pks_partition):
+    """The machine has the patience that the mark asks for, in seconds; without one, none."""
+    assert pks_partition.machine.confirm_wait == pytest.approx(0.04)
+    async with emulated_partition() as other:
+        assert other.machine.confirm_wait == 0.0
+
+
 async def test_a_failing_test_leaves_nothing_behind():
     """What a test raises comes out of the fixture's block, with the server gone."""
     with pytest.raises(KeyError):

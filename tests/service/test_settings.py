@@ -172,6 +172,8 @@ def test_limits_have_ranges() -> None:
             "firmware = 'FW1'; the levels are FW950, FW1010, FW1030, FW1050, FW1060, FW1110, NEXT",
         ),
         ("flush_delay_ms = -1", rules.FLUSH_DELAY_RANGE, "flush_delay_ms = -1"),
+        ("confirm_wait_ms = -1", rules.CONFIRM_WAIT_RANGE, "confirm_wait_ms = -1"),
+        ("confirm_wait_ms = 1000.5", rules.CONFIRM_WAIT_RANGE, "confirm_wait_ms = 1000.5"),
         ("system_total_kbytes = 0", rules.TOTAL_RANGE, "system_total_kbytes = 0"),
         ("system_total_kbytes = 1048577", rules.TOTAL_RANGE, "system_total_kbytes = 1048577"),
         ('listen = ["tcp:x"]', rules.LISTEN_FORM, "listen 'tcp:x'"),
@@ -200,7 +202,7 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
     """Sizes by partition; everything else as a whole."""
     path = filed(
         tmp_path,
-        'firmware = "FW950"\nflush_delay_ms = 1\nlisten = ["tcp:a:1"]\n'
+        'firmware = "FW950"\nflush_delay_ms = 1\nconfirm_wait_ms = 30\nlisten = ["tcp:a:1"]\n'
         '[[partition]]\nname = "one"\nkeystore_kbytes = 4\nsecure_boot = "audit"\n'
         "keystore_signed_updates = 1\n"
         '[[partition]]\nname = "two"\n',
@@ -208,13 +210,14 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
     settings = parsed(
         "--config", str(path), "--firmware", "FW1110", "--listen", "tcp:b:2", "--partition", "one:8",
         "--partition", "three:16,secure_boot=off", "--relaxed-memory", "--relaxed-wrapping",
-        "--flush-delay", "2.5",
+        "--flush-delay", "2.5", "--confirm-wait", "1000",
     )  # fmt: skip
     assert settings == Settings(
         firmware="FW1110",
         strict_memory=False,
         strict_wrapping=False,
         flush_delay_ms=2.5,
+        confirm_wait_ms=1000,
         listen=("tcp:a:1", "tcp:b:2"),
         partition=(
             PartitionSettings.of("one", 8, secure_boot="audit", keystore_signed_updates=1),
@@ -237,6 +240,8 @@ def test_nonsense_on_the_command_line_is_an_operators_error() -> None:
         (["--listen=x"], rules.LISTEN_FORM),
         (["--flush-delay=-1"], rules.FLUSH_DELAY_RANGE),
         (["--flush-delay=nan"], rules.FLUSH_DELAY_RANGE),
+        (["--confirm-wait=-1"], rules.CONFIRM_WAIT_RANGE),
+        (["--confirm-wait=nan"], rules.CONFIRM_WAIT_RANGE),
         (["--partition=a:4", "--partition=a:4"], rules.PARTITION_TWICE),
     ):
         with refusal(rule):

@@ -9,7 +9,7 @@ from hcall_abi.faults import NvramFault
 from hcall_server.components.memory import MemoryCard
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.image import StoreImage
-from hcall_server.keystore.store import Keystore
+from hcall_server.keystore.store import Entropy, Keystore
 from hcall_server.machine.logs import Log
 from hcall_server.nvram import (
     COMMIT,
@@ -78,9 +78,9 @@ def nth_record(records: Mapping[str, bytes], number: int) -> str:
     raise KeyError(number)
 
 
-def _seams(nvram: Nvram, worker: Worker | None = None) -> Seams:
+def _seams(nvram: Nvram, worker: Worker | None = None, entropy: Entropy | None = None) -> Seams:
     card = MemoryCard(IDENTITY)
-    return simulated_seams(nvram=nvram, card=card, worker=worker, entropy=Chance())
+    return simulated_seams(nvram=nvram, card=card, worker=worker, entropy=entropy or Chance())
 
 
 class Journal(MemoryNvram):
@@ -114,12 +114,13 @@ class Rig:
         records: Mapping[str, bytes] | None = None,
         plan: Iterable[NvramFault] = (),
         worker: Worker | None = None,
+        entropy: Entropy | None = None,
         kbytes: int = 64,
     ) -> None:
         self.journal = Journal(first_records(partitions, kbytes) if records is None else records)
         self.nvram = FaultyNvram(self.journal, plan)
         self.sealer = make_sealer()
-        self.machine = assemble(_seams(self.nvram, worker), Settings())
+        self.machine = assemble(_seams(self.nvram, worker, entropy), Settings())
         self.system = self.machine.system
         self.encryptor = self.machine.encryptor
         self.told: list[SwpksError | None] = []

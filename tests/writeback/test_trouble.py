@@ -10,8 +10,7 @@ from hcall_abi.faults import NvramFault
 from hcall_abi.rules.rule import Fault
 from hcall_server.nvram import Trouble
 from hcall_server.sealing import open_system
-from hcall_server.writeback.flights import STALL
-from hcall_server.writeback.health import FIRST_RETRY, LAST_RETRY
+from hcall_server.writeback.health import FIRST_RETRY, LAST_RETRY, STALL
 from hcall_server.writeback.worker import InlineWorker, Job, Landed
 from tests.writeback.rig import FLUSHED, GONE, PENDING, Rig
 from tests.writeback.workers import ParkedWorker

@@ -1,6 +1,7 @@
 """The thread that commits, for real: order, errors, cancellation, and a disk that hangs."""
 
 import threading
+from functools import partial
 from typing import Never
 
 import outcome
@@ -10,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hcall_abi.errors import ScarcityError
 from hcall_abi.faults import NvramFault
-from hcall_server.writeback.flights import STALL
+from hcall_server.writeback.health import STALL
 from hcall_server.writeback.worker import InlineWorker, ThreadWorker
 from tests.writeback.rig import FLUSHED, PENDING, Rig
 from tests.writeback.workers import done
@@ -21,8 +22,12 @@ async def test_jobs_run_in_one_other_thread_in_order() -> None:
     worker = ThreadWorker()
     seen: list[tuple[int, int]] = []
     landed: list[outcome.Outcome[None]] = []
+
+    def see(n: int) -> None:
+        seen.append((n, threading.get_ident()))
+
     for n in range(50):
-        worker.start(lambda n=n: seen.append((n, threading.get_ident())), landed.append)
+        worker.start(partial(see, n), landed.append)
     await done(worker, lambda: None)
     worker.close()
     assert {thread for _, thread in seen} != {threading.get_ident()}

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from hcall_abi.bounds import LONGEST_SOCKET_PATH, MAX_FLUSH_DELAY_MS, MAX_LIMIT, MAX_TOTAL_KBYTES
+from hcall_abi.bounds import (
+    LONGEST_SOCKET_PATH,
+    MAX_CONFIRM_WAIT_MS,
+    MAX_FLUSH_DELAY_MS,
+    MAX_LIMIT,
+    MAX_TOTAL_KBYTES,
+)
 from hcall_abi.rules.rule import Fault, Rule
 
 _OPERATOR = Fault.OPERATOR
@@ -35,6 +41,12 @@ TOTAL_RANGE = Rule(
 FLUSH_DELAY_RANGE = Rule(
     "flush-delay.range",
     f"a change waits 0 to {MAX_FLUSH_DELAY_MS} ms before it is written",
+    _CONFIGURATION,
+    _OPERATOR,
+)
+CONFIRM_WAIT_RANGE = Rule(
+    "confirm-wait.range",
+    f"a CONFIRM waits 0 to {MAX_CONFIRM_WAIT_MS} ms for its flush",
     _CONFIGURATION,
     _OPERATOR,
 )
