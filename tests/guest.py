@@ -78,7 +78,7 @@ def make_partition(
     if running:
         partition.power_on()
     if objects is not None:  # after the IPL, which would end TRANSIENT ones
-        partition.keystore = partition._new_keystore(StoreImage(1, tuple(objects)))
+        partition.keystore = partition._new_keystore(StoreImage.of(1, objects))
     return partition
 
 

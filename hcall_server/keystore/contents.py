@@ -7,6 +7,10 @@ There are three sorts of objects.  Persistent objects are stored in NVRAM.  TRAN
 IPL.  Every IPL makes the hypervisor's own objects again.  `generation` counts the changes of persistent
 objects.  Write-behind seals a `snapshot`, commits it, and calls `mark_flushed`.  Until then an object of a
 newer generation is pending (R-20).
+
+Each persistent object has its encoded entry beside it, so that a snapshot visits no object
+(`hcall_server.keystore.image`).  `_hold`, `set_policy` and `_drop` are the only ways to change an object, and
+each keeps the entry up to date.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from collections.abc import Callable
 
 from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
-from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.keystore.image import StoreImage, entry_of, object_of
 from hcall_server.keystore.key_ids import KeyIds
 from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.keystore.refusals import NoRoom, NotFound, Taken
@@ -61,14 +65,20 @@ class Contents:
         self.awaited = 0
         self.used = 0
         self._objects: dict[Key, Held] = {}
+        self._entries: dict[Key, bytes] = {}  # in the order of the objects; without the volatile ones
         self.find: Callable[[Key], Held | None] = self._objects.get
         """Returns the object of a key, or None.  It is the dict's own method, because every READ calls it."""
         self.key_ids = KeyIds()
         self._removed: dict[Key, int] = {}
         self._unnamed_removals = self.generation if not image else 0
-        for consumer, label, policy, data in image.objects if image else ():
-            self._hold((consumer, label), Held(policy, data, self.generation))
-            self.used += self._cost(label, data)
+        for entry in image.entries if image else ():
+            self._load(entry)
+
+    def _load(self, entry: bytes) -> None:
+        """Take an object in that was in NVRAM."""
+        consumer, label, policy, data = object_of(entry)
+        self._hold((consumer, label), Held(policy, data, self.generation), entry)
+        self.used += self._cost(label, data)
 
     def __repr__(self) -> str:
         return f"Contents({len(self._objects)} objects, {self.used} of {self.limits.total_size} bytes)"
@@ -113,14 +123,7 @@ class Contents:
 
     def snapshot(self) -> StoreImage:
         """Return the image for NVRAM: every object except the volatile ones."""
-        return StoreImage(
-            self.generation,
-            tuple(
-                StoredObject(consumer, label, held.policy, held.data)
-                for (consumer, label), held in self._objects.items()
-                if not held.policy & VOLATILE
-            ),
-        )
+        return StoreImage(self.generation, tuple(self._entries.values()))
 
     def mark_flushed(self, generation: int) -> None:
         """Mark the snapshot of `generation` as durable."""
@@ -164,14 +167,21 @@ class Contents:
         self._hold(key, Held(policy, data, self.generation))
         self.used += cost
 
-    def _hold(self, key: Key, held: Held) -> None:
-        """Store an object in place of the old one of its key."""
+    def _hold(self, key: Key, held: Held, entry: bytes | None = None) -> None:
+        """Store an object, with its entry if there is one yet, in place of the old one of its key."""
         before = self._objects.get(key)
         if before is not None and before.policy & _WRAPPING:
             self.key_ids.drop(*key)
         self._objects[key] = held
+        self._keep_entry(key, held, entry)
         if held.policy & _WRAPPING:
             self.key_ids.add(*key, held.data)
+
+    def _keep_entry(self, key: Key, held: Held, entry: bytes | None = None) -> None:
+        if held.policy & VOLATILE:
+            self._entries.pop(key, None)
+        else:
+            self._entries[key] = entry or entry_of(*key, held.policy, held.data)
 
     def remove(self, key: Key) -> None:
         """Remove an object; the removal of a persistent one is pending until it is flushed."""
@@ -179,15 +189,18 @@ class Contents:
             self.generation += 1
             self._note_removal(key)
 
-    def set_policy(self, held: Held, policy: int) -> None:
+    def set_policy(self, key: Key, policy: int) -> None:
         """Give an object another policy word, which counts as a change of it."""
+        held = self._objects[key]
         held.policy = policy
+        self._keep_entry(key, held)
         if not policy & VOLATILE:
             self.generation += 1
             held.generation = self.generation
 
     def _drop(self, key: Key) -> Held:
         held = self._objects.pop(key)
+        self._entries.pop(key, None)
         if held.policy & _WRAPPING:
             self.key_ids.drop(*key)
         if not held.policy & PROVIDED:

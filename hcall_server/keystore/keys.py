@@ -68,9 +68,10 @@ class Keys:
         """
         call = Opcode.REVOKE_OBJECT if revoked else Opcode.UNREVOKE_OBJECT
         state = self._access.enter(call, who)
-        held = self._contents.get((who.consumer, label))
+        key = (who.consumer, label)
+        held = self._contents.get(key)
         self._access.demand(call, state, held.policy)
         wanted = held.policy | _REVOKED if revoked else held.policy & ~_REVOKED
         if wanted != held.policy:
-            self._contents.set_policy(held, wanted)
+            self._contents.set_policy(key, wanted)
         return held.policy

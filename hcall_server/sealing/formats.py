@@ -25,6 +25,7 @@ from construct import (
 )
 
 from hcall_abi.bounds import ACCESS_KEY_SIZE
+from hcall_server.keystore.image import OBJECT_HEADER
 from hcall_server.platform.identity import SEALED_LEVEL, SYSTEM_ID_SIZE, UUID_SIZE
 
 MAGIC = b"SPKS"
@@ -70,20 +71,12 @@ ASSOCIATED_DATA = Struct(
 )
 """What is authenticated besides the ciphertext: the clear header, and whose blob it is."""
 
-OBJECT_HEADER = Struct(
-    "consumer" / Int8ub,
-    "reserved" / Const(0, Int8ub),
-    "label_length" / Int16ub,
-    "policy" / Int32ub,
-    "data_length" / Int32ub,
-)
-"""One stored object without its label and data, 12 bytes."""
-
 OBJECT = Struct(
     "header" / OBJECT_HEADER,
     "label" / Bytes(this.header.label_length),
     "data" / Bytes(this.header.data_length),
 )
+"""The entry of one object; the keystore makes and keeps them (`hcall_server.keystore.image`)."""
 
 IMAGE_HEADER = Struct(
     "level" / Const(IMAGE_LEVEL, Int16ub),

@@ -1,7 +1,7 @@
 """The partition image: the whole store of one partition, within its record (spec/sealed.md#partition-image).
 
-Encoding runs at every flush, and Construct is too slow for that.  So both directions use `struct` codecs
-that are derived from the Construct definitions in `formats`.  A property test holds the two equal.
+Encoding runs at every flush, so it only joins the entries that the keystore keeps.  Decoding uses `struct`
+codecs that are derived from the Construct definitions in `formats`.  A property test holds the two equal.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from hcall_abi.consumers import Consumer
 from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import storage as rules
-from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.keystore.image import OBJECT_HEADER, StoreImage
 from hcall_server.sealing.errors import PlaintextError
-from hcall_server.sealing.formats import IMAGE_HEADER, IMAGE_LEVEL, OBJECT_HEADER
+from hcall_server.sealing.formats import IMAGE_HEADER, IMAGE_LEVEL
 
 _HEADER = FixedLayout(IMAGE_HEADER)
 _OBJECT = FixedLayout(OBJECT_HEADER)
@@ -20,11 +20,7 @@ _CONSUMERS = frozenset(int(consumer) for consumer in Consumer)
 
 def encode_image(image: StoreImage) -> bytes:
     """Return the bytes of an image, without its generation, which stands in the envelope."""
-    pack = _OBJECT.pack_raw
-    parts = [_HEADER.pack(len(image.objects))]
-    for consumer, label, policy, data in image.objects:
-        parts += (pack(consumer, 0, len(label), policy, len(data)), label, data)
-    return b"".join(parts)
+    return _HEADER.pack(len(image.entries)) + b"".join(image.entries)
 
 
 def decode_image(plaintext: bytes, generation: int) -> StoreImage:
@@ -33,16 +29,17 @@ def decode_image(plaintext: bytes, generation: int) -> StoreImage:
     Any bytes give either an image or a PlaintextError.
     """
     count = _object_count(plaintext)
-    objects: dict[tuple[int, bytes], StoredObject] = {}
-    offset = _HEADER.size
+    entries: dict[tuple[int, bytes], bytes] = {}
+    begin = _HEADER.size
     for number in range(count):
-        found, offset = _object(plaintext, offset, number)
-        if (found.consumer, found.label) in objects:
+        key, end = _object(plaintext, begin, number)
+        if key in entries:
             raise PlaintextError(rules.IMAGE_LABELS, f"object {number} repeats a label of its consumer")
-        objects[found.consumer, found.label] = found
-    if offset != len(plaintext):
-        raise PlaintextError(rules.IMAGE_END, f"{len(plaintext) - offset} bytes after the last object")
-    return StoreImage(generation, tuple(objects.values()))
+        entries[key] = plaintext[begin:end]
+        begin = end
+    if begin != len(plaintext):
+        raise PlaintextError(rules.IMAGE_END, f"{len(plaintext) - begin} bytes after the last object")
+    return StoreImage(generation, tuple(entries.values()))
 
 
 def _object_count(plaintext: bytes) -> int:
@@ -59,18 +56,17 @@ def _object_count(plaintext: bytes) -> int:
     return int(count)
 
 
-def _object(plaintext: bytes, offset: int, number: int) -> tuple[StoredObject, int]:
-    """Return the object at `offset` and the offset behind it."""
+def _object(plaintext: bytes, offset: int, number: int) -> tuple[tuple[int, bytes], int]:
+    """Check the object at `offset`; return its owner and label, and the offset behind it."""
     if len(plaintext) - offset < _OBJECT.size:
         raise PlaintextError(rules.IMAGE_OBJECTS, f"truncated in the header of object {number}")
-    consumer, reserved, label_length, policy, data_length = _OBJECT.unpack_raw(plaintext, offset)
+    consumer, reserved, label_length, _, data_length = _OBJECT.unpack_raw(plaintext, offset)
     if consumer not in _CONSUMERS or reserved:
         raise PlaintextError(
             rules.IMAGE_CONSUMER, f"object {number}: consumer {consumer}, reserved byte {reserved}"
         )
-    label_end = offset + _OBJECT.size + label_length
-    data_end = label_end + data_length
+    label = offset + _OBJECT.size
+    data_end = label + label_length + data_length
     if data_end > len(plaintext):
         raise PlaintextError(rules.IMAGE_LENGTHS, f"truncated in object {number}")
-    label = plaintext[label_end - label_length : label_end]
-    return StoredObject(consumer, label, policy, plaintext[label_end:data_end]), data_end
+    return (consumer, plaintext[label : label + label_length]), data_end

@@ -36,10 +36,10 @@
 # a session one after the other, so it would gain nothing. Every client would need a table instead of a queue.
 #
 # Spans: most frames are HCALL and HRETURN in state `open`. Both rows lead back to `open` and have no
-# condition, so they differ from nothing in one thing only, the queue of tags. A server that answers each call
-# before it looks at the next one needs no queue. It takes calls as spans (`Session.spans`) and answers them
-# in their order, with their own tags, so guarantee 3 holds by construction. It takes no step for them, which
-# would cost a tenth of the call. `spans` stops in front of every other frame, and that one takes its step.
+# condition. So they change only the queue of tags. A server that answers each call before it looks at the
+# next one needs no queue. It takes calls as spans (`Session.spans`), answers them in their order, and copies
+# their tags. So guarantee 3 holds without a check. It takes no step for them: a step costs a tenth of a call.
+# `spans` stops before every other frame, and that frame takes its step.
 #
 # Other modules check bytes, lengths and the largest body (`hcall_abi.session`), and the contents of OPEN (the
 # server). The end of the stream is no frame, but it closes a session as GOODBYE does: see `Exchange.end`.

@@ -57,12 +57,12 @@ class Trial:
             self._left_by, self._left = records, dict.fromkeys(NAMES, (0, {}))
             for name, partition in self.simulation.recovered(records).partitions.items():
                 assert partition.keystore is not None
-                generation, objects = partition.keystore.contents.snapshot()
-                assert len(objects) == partition.keystore.contents.object_count, (
+                image = partition.keystore.contents.snapshot()
+                assert len(image.objects) == partition.keystore.contents.object_count, (
                     "nothing TRANSIENT was stored"
                 )
-                state = {(consumer, label): (policy, data) for consumer, label, policy, data in objects}
-                self._left[name] = generation, state
+                state = {(each.consumer, each.label): (each.policy, each.data) for each in image.objects}
+                self._left[name] = image.generation, state
         return self._left
 
     async def live(self, batches: int, delay: float) -> None:

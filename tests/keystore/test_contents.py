@@ -22,7 +22,7 @@ def test_the_generation_counts_changes() -> None:
     changes = [
         lambda: store.put(LABEL, 0, b"data"),
         lambda: store.put(LABEL, 0, b"other data"),
-        lambda: store.set_policy(store.get(LABEL), REVOKED),
+        lambda: store.set_policy(LABEL, REVOKED),
         store.touch,
         lambda: store.remove(LABEL),
     ]
@@ -30,7 +30,7 @@ def test_the_generation_counts_changes() -> None:
         change()
         assert (store.generation, store.snapshot().generation, store.dirty) == (count, count, True)
     store.put(LABEL, TRANSIENT, b"data")
-    store.set_policy(store.get(LABEL), TRANSIENT | REVOKED)
+    store.set_policy(LABEL, TRANSIENT | REVOKED)
     store.remove(LABEL)
     assert store.generation == 12
 
@@ -67,7 +67,7 @@ def test_beyond_4096_removals_every_absent_label_waits() -> None:
 @pytest.mark.parametrize("generation", [0, 1, 2**40])
 def test_an_image_counts_as_flushed(generation: int) -> None:
     """R-21: what came out of NVRAM is durable, with its absent labels; of any generation."""
-    store = contents(StoreImage(generation, (StoredObject(3, b"label", 0, b"data"),)))
+    store = contents(StoreImage.of(generation, (StoredObject(3, b"label", 0, b"data"),)))
     assert (store.generation, store.flushed, store.awaited, store.dirty) == (generation, generation, 0, False)
     assert not store.pending(LABEL)
     assert not store.pending((3, b"never there"))

@@ -40,7 +40,7 @@ def make_system(attributes: Mapping[str, int] | None = None, level: str = "FW111
 
 def hold(system: ManagedSystem, *objects: StoredObject) -> Partition:
     """Put objects into the keystore of `lpar1`, as a restart would find them."""
-    return system.adopt(system.find("lpar1").profile._replace(image_generation=1), StoreImage(1, objects))
+    return system.adopt(system.find("lpar1").profile._replace(image_generation=1), StoreImage.of(1, objects))
 
 
 def numbers(partition: Partition) -> tuple[int, ...]:

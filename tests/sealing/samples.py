@@ -30,7 +30,7 @@ PROFILE = PartitionProfile(
     ipl_count=3,
     image_generation=99,
 )
-RECORD = PartitionRecord(PROFILE, StoreImage(99, (StoredObject(3, b"label", 0x30000000, b"CANARY-data"),)))
+RECORD = PartitionRecord(PROFILE, StoreImage.of(99, (StoredObject(3, b"label", 0x30000000, b"CANARY-data"),)))
 OFF = PartitionRecord(PROFILE._replace(attributes=AT_FIRST), None)
 """The partition with its keystore off: no image."""
 SWITCHES = [name for name, row in ATTRIBUTES.items() if isinstance(row.sealed, int)]
@@ -47,7 +47,7 @@ objects = st.builds(
     data=st.binary(max_size=40),
 )
 images = st.builds(
-    StoreImage,
+    StoreImage.of,
     generation=st.integers(0, 2**64 - 1),
     objects=st.lists(objects, max_size=5, unique_by=lambda o: (o.consumer, o.label)).map(tuple),
 )

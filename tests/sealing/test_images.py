@@ -138,7 +138,7 @@ def test_no_error_shows_object_data(image: StoreImage) -> None:
     """R-02: an unreadable image says where it is wrong, never what it holds."""
     canary = StoredObject(1, b"", 0, b"CANARY" * 3)
     assume(all(o.label for o in image.objects))
-    plaintext = encode_image(StoreImage(1, (*image.objects, canary)))
+    plaintext = encode_image(StoreImage.of(1, (*image.objects, canary)))
     for wrong in plaintext[:-1], plaintext + b"CANARY":
         with pytest.raises(PlaintextError) as caught:
             decode_image(wrong, 1)

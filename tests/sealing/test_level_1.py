@@ -76,7 +76,7 @@ OF_LEVEL_1 = second_records.old_profile(VALUES)
 OF_LEVEL_2 = second_records.old_profile(
     VALUES | {"signed_updates": True, "without_verification": False, "dynamic_keys": True}
 )
-STORED = StoreImage(5, (StoredObject(3, b"label", 0, b"CANARY-data"), StoredObject(1, b"", 2, b"")))
+STORED = StoreImage.of(5, (StoredObject(3, b"label", 0, b"CANARY-data"), StoredObject(1, b"", 2, b"")))
 
 profiles = st.builds(
     OldProfile,

@@ -138,7 +138,7 @@ def _image_seeds() -> list[bytes]:
     objects = tuple(
         StoredObject(consumer, b"label %d" % consumer, 0, bytes(consumer * 20)) for consumer in (1, 2, 3)
     )
-    images = [StoreImage(GENERATION, objects[:count]) for count in range(4)]
+    images = [StoreImage.of(GENERATION, objects[:count]) for count in range(4)]
     profile = PartitionProfile(
         number=4, name="lpar4", uuid=UUID_OF_ALL, auto_start=True, image_generation=GENERATION,
         access_key=bytes(32), attributes=AT_FIRST.with_numbers({"keystore_kbytes": 8}),
