@@ -115,8 +115,8 @@ CONFIRMS = (
     _confirmed(1, Goal(0.45)),
     _confirmed(16, Goal(3.5)),
     _confirmed(64, Goal(6.5)),
-    # The rates of the first encryptor, which polled and slept in between (0.27, 1.23 and 2.12 of bare commits, in
-    # CPU of one 4.1, 1.19 and 0.69), at half of its CPU.
+    # The rates of the first encryptor at half of its CPU. It had 0.27, 1.23 and 2.12 of bare commits, with
+    # 4.1, 1.19 and 0.69 of the CPU of one.
     _polled(1, Goal(0.25, cpu=2.0)),
     _polled(16, Goal(1.15, cpu=0.6)),
     _polled(64, Goal(2.0, cpu=0.35)),

@@ -82,7 +82,7 @@ def _confirm(count: int) -> Workload:
 
 WORKLOADS = {
     "READ 1 B": _read,
-    "LABELS, first page": _labels,
+    "LABELS (first page)": _labels,
     "WRITE + REMOVE 1 B": _write,
     "CONFIRMED 1 B": _confirm,
 }
