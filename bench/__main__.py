@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, print the table, write table, JSON and plot to bench/out."""
+"""`python -m bench`: measure, print the tables, write tables, JSON and plots to bench/out."""
 
 from __future__ import annotations
 
@@ -7,57 +7,111 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench.cases import CALLS, CONFIRMS, Case
+from bench.growth import connection_rows, partition_rows
 from bench.measure import Bench, Effort
+from bench.neighbour import neighbour_rows
+from bench.peers import peer_rows
 from bench.plot import draw
-from bench.processes import ROOT, Server
+from bench.processes import ROOT
+from bench.realtime import RealTime
 from bench.report import markdown, table
-from bench.results import Row, about, as_json, fixture_rows, many_rows, memory_rows, row, start_rows
+from bench.results import (
+    Row,
+    about,
+    as_json,
+    case_row,
+    fixture_rows,
+    many_rows,
+    memory_rows,
+    start_rows,
+)
+from bench.servers import WAITING, Server
+from bench.stores import object_rows
 
-MANY = 64
-FULL, QUICK = Effort(), Effort(rounds=1, seconds=0.1, starts=1)
-EXTRAS = ("start", "fixture", "memory", "many")
+FULL = Effort()
+QUICK = Effort(1, 0.05, 1, 2, (1, 3), (1, 20), (1, 20), (1,), 0.1)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    known = ", ".join([case.key for case in (*CALLS, *CONFIRMS)] + list(EXTRAS))
-    made = argparse.ArgumentParser(prog="python -m bench", description=__doc__, epilog=f"Cases: {known}.")
+    epilog = f"Cases: {', '.join(known())}."
+    made = argparse.ArgumentParser(prog="python -m bench", description=__doc__, epilog=epilog)
     made.add_argument("--quick", action="store_true", help="a smoke run of seconds; its figures mean nothing")
     made.add_argument("--only", nargs="+", metavar="CASE", default=[], help="measure these alone")
     made.add_argument("--rounds", type=int, help=f"rounds of each case (default: {FULL.rounds})")
     made.add_argument("--seconds", type=float, help=f"seconds of load a run (default: {FULL.seconds})")
     made.add_argument("--out", type=Path, default=Path("bench/out"), help="where results go")
+    made.add_argument("--no-fifo", action="store_true", help="do not run what is measured under SCHED_FIFO")
     return made
 
 
-def measure(folder: Path, out: Path, effort: Effort, only: set[str]) -> list[Row]:
-    """Measure what is wanted and return the rows."""
-    bench = Bench(folder, out, effort, _tell)
-    calls, confirms = _wanted(CALLS, only), _wanted(CONFIRMS, only)
-    rows: list[Row] = []
-    state = folder / "one"
-    with Server(state) as server:
+def known() -> list[str]:
+    """Return the names that --only takes."""
+    return [*(case.key for case in (*CALLS, *CONFIRMS)), "memory", "peers", *PARTS]
+
+
+def _starts(bench: Bench) -> list[Row]:
+    state = bench.folder / "start"
+    with Server(state) as server:  # the first start makes the state
         server.prepare()
-        ready = server.resident()
-        for cases, run in ((calls, bench.calls), (confirms, bench.confirms)):
-            found = run(cases, server) if cases else {}
-            rows += [row(case, found[case.key]) for case in cases]
-        loaded = server.resident()
-    if not only or "start" in only:
-        rows += start_rows(bench.starts(state))
-    if not only or "fixture" in only:
-        rows += fixture_rows(bench.fixtures())
-    if not only or "memory" in only:
-        rows += memory_rows(ready, loaded)
-    if not only or "many" in only:
-        rows += many_rows(MANY, bench.many_partitions(MANY))
+    return start_rows(bench.starts(state))
+
+
+PARTS: dict[str, Callable[[Bench], list[Row]]] = {
+    "start": _starts,
+    "fixture": lambda bench: fixture_rows(bench.fixtures()),
+    "many": lambda bench: many_rows(bench.effort.many, bench.many_partitions()),
+    "partitions": partition_rows,
+    "connections": connection_rows,
+    "objects": object_rows,
+    "neighbour": neighbour_rows,
+}
+"""What is measured on servers of its own."""
+
+
+def measure(bench: Bench, only: set[str]) -> list[Row]:
+    """Measure what is wanted and return the rows."""
+    rows = _on_two_servers(bench, only)
+    for name, part in PARTS.items():
+        if not only or name in only:
+            bench.progress(name)
+            rows += part(bench)
     return rows
 
 
-def _wanted(cases: tuple[Case, ...], only: set[str]) -> list[Case]:
+def _on_two_servers(bench: Bench, only: set[str]) -> list[Row]:
+    """Measure the cases on a server as a user starts it, and on one whose CONFIRM waits."""
+    calls, confirms = _wanted(CALLS, only), _wanted(CONFIRMS, only)
+    peers, memory = not only or "peers" in only, not only or "memory" in only
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        servers: dict[bool, Server] = {}
+        if calls or peers or memory or any(not case.waits for case in confirms):
+            servers[False] = stack.enter_context(Server(bench.folder / "one"))
+        if peers or any(case.waits for case in confirms):
+            servers[True] = stack.enter_context(Server(bench.folder / "waiting", options=WAITING))
+        for server in servers.values():
+            server.prepare()
+        ready = {waits: server.resident() for waits, server in servers.items()}
+        if calls:
+            found = bench.calls(calls, servers[False])
+            rows += [case_row(case, found[case.key]) for case in calls]
+        if confirms:
+            found = bench.confirms(confirms, servers)
+            rows += [case_row(case, found[case.key]) for case in confirms]
+        if peers:
+            rows += peer_rows(bench, servers)
+        if memory:
+            rows += memory_rows(ready[False], servers[False].resident())
+    return rows
+
+
+def _wanted(cases: Sequence[Case], only: set[str]) -> list[Case]:
     return [case for case in cases if not only or case.key in only]
 
 
@@ -65,14 +119,6 @@ def _tell(text: str) -> None:
     """Say what is going on, to a person only."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
-def write(out: Path, rows: list[Row], effort: Effort) -> None:
-    """Write JSON, Markdown and plot."""
-    goals = {case.key: case.goal.least for case in (*CALLS, *CONFIRMS) if case.goal and case.goal.least}
-    (out / "results.json").write_text(json.dumps(as_json(rows, effort), indent=1) + "\n")
-    (out / "results.md").write_text(markdown(rows, about(effort)))
-    draw(rows, goals, out / "results.png")
 
 
 def main() -> int:
@@ -83,17 +129,23 @@ def main() -> int:
         rounds=options.rounds or chosen.rounds, seconds=options.seconds or chosen.seconds
     )
     only = set(options.only)
-    if unknown := only - {case.key for case in (*CALLS, *CONFIRMS)} - set(EXTRAS):
+    if unknown := only - set(known()):
         parser().error(f"no such case: {', '.join(sorted(unknown))}")
     os.chdir(ROOT)  # short paths: the name of a Unix socket has room for about 100 bytes
-    options.out.mkdir(parents=True, exist_ok=True)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    real_time = RealTime(wanted=not options.no_fifo)
     # On the disk of the checkout: durable commits to a file system in memory would mean nothing.
-    with tempfile.TemporaryDirectory(prefix="run-", dir=options.out) as folder:
-        rows = measure(Path(folder), options.out, effort, only)
+    with tempfile.TemporaryDirectory(prefix="run-", dir=out) as folder:
+        rows = measure(Bench(Path(folder), out, effort, _tell, real_time), only)
     _tell("")
-    write(options.out, rows, effort)
+    made = about(effort, real_time.told)
+    (out / "results.json").write_text(json.dumps(as_json(rows, made), indent=1) + "\n")
+    (out / "results.md").write_text(markdown(rows, made))
+    pictures = draw(rows, out)
     print(table(rows))
-    print(f"\nWritten to {options.out}: results.json, results.md, results.png")
+    print(f"\nSCHED_FIFO: {real_time.told}")
+    print(f"Written to {out}: {', '.join(['results.json', 'results.md', *pictures])}")
     return 0
 
 

@@ -1,36 +1,15 @@
 /* A cheap load generator: sends frames that were computed beforehand and checks the answers by their headers.
  *
- * It knows nothing of h-calls beyond what it has to check: every answer is a whole HRETURN frame with r3 = 0 and the
- * frames of a step add up to the size that was foretold. Anything else ends it with a message and exit status 1, so
- * that nothing but success is ever counted.
- *
- * The program file (bench/programs.py writes it; all numbers u32 in the machine's own byte order):
- *   "SPKL", number of programs; then for each program: number of opening, repeated and closing steps, then all of them.
- *   A step: flags, answers, units, bytes of all answers (0: not checked), bytes to send, then those bytes.
- * Connection n runs program n modulo their number: its opening once, the repeated steps over and over, its closing once.
+ * It knows nothing of h-calls beyond what it has to check: every answer is a whole HRETURN frame with r3 = 0 (or
+ * H_CONTINUE, with which a page of labels comes), and the frames of a step add up to the size that was foretold. Anything else ends it with a message and exit status 1, so
+ * that nothing but success is ever counted. With --protocol it checks answers of Redis or of a TPM in the same way.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <getopt.h>
-#include <sched.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
+#include "load.h"
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <time.h>
-#include <unistd.h>
 
-enum { POLL = 1, START = 2, END = 4, LATER = 8 }; /* flags of a step; see bench/programs.py */
-enum { HEADER = 16, HELLO = 1, OPENED = 3, HRETURN = 5, R3 = 16, R4_LAST = 31 };
+enum { POLL = 1, START = 2, END = 4, LATER = 8, END_IF = 16 }; /* flags of a step; see bench/programs.py */
 enum { MOST_CONNECTIONS = 1024, MOST_SAMPLES = 8 << 20 };
 
-struct step { uint32_t flags, answers, units, answer_bytes, size; const uint8_t *bytes; };
-struct program { uint32_t openings, loop_end, steps; struct step *step; }; /* opening, loop, closing in a row */
 struct connection {
   int fd;
   const struct program *program;
@@ -47,63 +26,7 @@ static uint32_t *samples, samples_used; /* ns */
 static uint64_t units, polls, nap_ns;
 static int measuring, stopping;
 static uint32_t running; /* connections that have not yet come to the end of their steps */
-
-static void fail(const char *what) {
-  fprintf(stderr, "load: %s%s%s\n", what, errno ? ": " : "", errno ? strerror(errno) : "");
-  exit(1);
-}
-
-static uint64_t clock_ns(clockid_t clock) {
-  struct timespec t;
-  if (clock_gettime(clock, &t)) return 0;
-  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t now(void) { return clock_ns(CLOCK_MONOTONIC); }
-
-static uint32_t big32(const uint8_t *p) {
-  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-/* The program file */
-
-static uint32_t take(const uint8_t **p) {
-  uint32_t value;
-  memcpy(&value, *p, 4);
-  *p += 4;
-  return value;
-}
-
-static struct program *read_programs(const char *path, uint32_t *count) {
-  FILE *file = fopen(path, "rb");
-  if (!file || fseek(file, 0, SEEK_END)) fail(path);
-  long size = ftell(file);
-  uint8_t *content = malloc((size_t)size);
-  rewind(file);
-  if (fread(content, 1, (size_t)size, file) != (size_t)size || memcmp(content, "SPKL", 4)) fail(path);
-  fclose(file);
-  const uint8_t *p = content + 4;
-  *count = take(&p);
-  struct program *programs = calloc(*count, sizeof *programs);
-  for (uint32_t n = 0; n < *count; n++) {
-    struct program *program = &programs[n];
-    program->openings = take(&p);
-    program->loop_end = program->openings + take(&p);
-    program->steps = program->loop_end + take(&p);
-    program->step = calloc(program->steps, sizeof *program->step);
-    for (uint32_t s = 0; s < program->steps; s++) {
-      struct step *step = &program->step[s];
-      step->flags = take(&p);
-      step->answers = take(&p);
-      step->units = take(&p);
-      step->answer_bytes = take(&p);
-      step->size = take(&p);
-      step->bytes = p;
-      p += step->size;
-    }
-  }
-  return programs;
-}
+static framing frame_size = hcall_frame;
 
 /* One connection */
 
@@ -111,11 +34,7 @@ static void send_step(struct connection *c) {
   const struct step *step = &c->program->step[c->at];
   c->answers = c->answer_bytes = 0;
   if (step->flags & START) c->since = now();
-  for (uint32_t done = 0; done < step->size;) {
-    ssize_t sent = send(c->fd, step->bytes + done, step->size - done, MSG_NOSIGNAL);
-    if (sent < 0) fail("send");
-    done += (uint32_t)sent;
-  }
+  send_all(c->fd, step);
 }
 
 /* Each nap of one wait is twice as long as the one before it, up to sixteen times the first. */
@@ -124,31 +43,21 @@ static void nap(struct connection *c) {
   else send_step(c);
 }
 
-static void check(const uint8_t *frame, uint32_t size) {
-  int type = frame[5];
-  errno = 0;
-  if (memcmp(frame, "HCAL\1", 5)) fail("an answer without the frame's magic and version");
-  if (type == HELLO) return;
-  if (type == OPENED && big32(frame + R3) == 0) return;
-  if (type == HRETURN && size >= 104 && big32(frame + R3) == 0 && big32(frame + R3 + 4) == 0) return;
-  fprintf(stderr, "load: frame of type %d with status %d\n", type, (int)big32(frame + R3 + (type == HRETURN ? 4 : 0)));
-  exit(1);
-}
-
 static void finish_step(struct connection *c) {
   const struct step *step = &c->program->step[c->at];
   errno = 0;
   if (step->answer_bytes && c->answer_bytes != step->answer_bytes) fail("answers of another size than foretold");
-  if (step->flags & POLL && c->last_r4 != 1) {
-    polls += measuring;
+  int flushed = c->last_r4 == 1, early = flushed && step->flags & END_IF;
+  if (step->flags & (POLL | END_IF) && !flushed) polls += measuring;
+  if (step->flags & POLL && !flushed) {
     nap(c);
     return;
   }
-  if (step->flags & END && measuring) {
+  if ((step->flags & END || early) && measuring) {
     if (samples_used < MOST_SAMPLES) samples[samples_used++] = (uint32_t)(now() - c->since);
     units += step->units;
   }
-  c->at++;
+  c->at += early ? 2 : 1; /* the next step would ask again */
   c->naps = 0;
   if (c->at == c->program->loop_end && !stopping) c->at = c->program->openings;
   if (c->at == c->program->steps) running--;
@@ -163,12 +72,10 @@ static int receive(struct connection *c, int flags) {
   if (got <= 0) { if (!got) errno = 0; fail("the server closed the connection"); }
   c->have += (uint32_t)got;
   uint32_t used = 0;
-  while (c->have - used >= HEADER) {
+  for (uint32_t size; (size = frame_size(c->buffer + used, c->have - used));) {
     const uint8_t *frame = c->buffer + used;
-    uint32_t size = HEADER + big32(frame + 12);
     if (size > BUFFER) fail("an answer longer than any");
     if (c->have - used < size) break;
-    check(frame, size);
     c->last_r4 = size > R4_LAST ? frame[R4_LAST] : 0;
     c->answers++;
     c->answer_bytes += size;
@@ -181,11 +88,7 @@ static int receive(struct connection *c, int flags) {
 }
 
 static void open_connection(struct connection *c, const char *path, const struct program *program) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (strlen(path) >= sizeof address.sun_path) fail("the socket's path is too long");
-  strcpy(address.sun_path, path);
-  c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&address, sizeof address)) fail(path);
+  c->fd = connected(path);
   c->program = program;
   c->buffer = malloc(BUFFER);
   if (program->openings) send_step(c);
@@ -212,8 +115,8 @@ static int is_over(uint64_t end) {
 
 static void run_one(uint64_t end) {
   while (running && !is_over(end)) {
-    receive(&connections[0], 0);
     if (connections[0].wake) wait_out_nap(&connections[0]);
+    receive(&connections[0], 0);
   }
 }
 
@@ -269,14 +172,14 @@ static void run(uint32_t count, uint64_t nanoseconds) {
 int main(int argc, char **argv) {
   static const struct option options[] = {
       {"socket", 1, 0, 's'}, {"programs", 1, 0, 'p'}, {"connections", 1, 0, 'c'}, {"seconds", 1, 0, 't'},
-      {"warm-up", 1, 0, 'w'}, {"cpu", 1, 0, 'u'}, {"nap-us", 1, 0, 'n'}, {"server", 1, 0, 'v'}, {0}};
+      {"warm-up", 1, 0, 'w'}, {"cpu", 1, 0, 'u'}, {"nap-us", 1, 0, 'n'}, {"server", 1, 0, 'v'},
+      {"protocol", 1, 0, 'r'}, {"fifo", 0, 0, 'f'}, {"on-demand", 0, 0, 'd'}, {0}};
   const char *path = NULL, *file = NULL;
   double seconds = 1, warm_up = 0.1;
   uint32_t count = 1, programs_count;
   pid_t server = getpid();
-  int option;
+  int option, real_time = 0, on_demand = 0;
   while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-    cpu_set_t cpus;
     switch (option) {
       case 's': path = optarg; break;
       case 'p': file = optarg; break;
@@ -285,23 +188,29 @@ int main(int argc, char **argv) {
       case 'w': warm_up = atof(optarg); break;
       case 'n': nap_ns = (uint64_t)(atof(optarg) * 1000); break;
       case 'v': server = atoi(optarg); break;
-      case 'u':
-        CPU_ZERO(&cpus);
-        CPU_SET((size_t)atoi(optarg), &cpus);
-        if (sched_setaffinity(0, sizeof cpus, &cpus)) fail("--cpu");
-        break;
+      case 'u': keep_to_core(atoi(optarg)); break;
+      case 'f': real_time = 1; break;
+      case 'd': on_demand = 1; break;
+      case 'r': frame_size = *optarg == 'r' ? redis_frame : *optarg == 't' ? tpm_frame : hcall_frame; break;
       default: exit(2);
     }
   }
   errno = 0;
   if (!path || !file || !count || count > MOST_CONNECTIONS) fail("--socket, --programs, 1 to 1024 --connections");
   prctl(PR_SET_TIMERSLACK, 1000);
+  alarm((unsigned)(warm_up + seconds) + SPARE_SECONDS);
   samples = malloc(sizeof *samples * MOST_SAMPLES);
   struct program *programs = read_programs(file, &programs_count);
   for (uint32_t n = 0; n < count; n++) open_connection(&connections[n], path, &programs[n % programs_count]);
+  if (on_demand) { /* every session is open: wait for the word to go */
+    printf("open\n");
+    fflush(stdout);
+    if (getchar() == EOF) return 1;
+  }
   for (uint32_t n = 0; n < count; n++)
     if (!programs[n % programs_count].openings) send_step(&connections[n]);
 
+  if (real_time) become_real_time();
   running = count;
   run(count, (uint64_t)(warm_up * 1e9));
   clockid_t server_clock = (clockid_t)(~(unsigned)server << 3 | 2); /* clock_getcpuclockid(3), as Linux has it */

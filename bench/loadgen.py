@@ -1,24 +1,33 @@
-"""The load generator: compiled when it is needed, run once a measurement."""
+"""The load generator and the flood: compiled when they are needed, run once a measurement."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-SOURCE = Path(__file__).with_name("load.c")
+HERE = Path(__file__).parent
 WARM_UP = 0.15
 """Seconds of load before anything is counted."""
+LONGEST_FLOOD = 120.0
+"""Seconds after which a flood ends by itself."""
 
 
 class Load(NamedTuple):
-    """How a server is loaded; `core` None leaves the generator to the scheduler, `nap` is in microseconds."""
+    """How a server is loaded; `core` None leaves the generator to the scheduler, `nap` is in microseconds.
+
+    `protocol` is that of the answers: hcall, redis or tpm.  `fifo`: the generator runs under SCHED_FIFO.
+    """
 
     connections: int = 1
     core: int | None = None
     nap: float = 0.0
+    fifo: bool = False
+    protocol: str = "hcall"
 
 
 class Measured(NamedTuple):
@@ -35,44 +44,67 @@ class Measured(NamedTuple):
     polls: float
 
 
-def compile_load(out: Path) -> Path:
-    """Return the load generator's program, compiled anew where its source has changed."""
-    program = out / "load"
-    if program.exists() and program.stat().st_mtime >= SOURCE.stat().st_mtime:
+class Flooded(NamedTuple):
+    """What a flood did, filled in when it is over: answers and bytes sent a second, sessions that ended."""
+
+    answers: float
+    sent: float
+    ended: int
+
+
+def compiled(out: Path, name: str) -> Path:
+    """Return the program of a C source here, compiled anew where the source has changed."""
+    program, source = out / name, HERE / f"{name}.c"
+    newest = max(path.stat().st_mtime for path in (source, HERE / "load.h"))
+    if program.exists() and program.stat().st_mtime >= newest:
         return program
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise RuntimeError("no C compiler: `tools/debian-packages bench` installs gcc")
-    subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-o", program, SOURCE], check=True)
+    subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-o", program, source], check=True)
     return program
+
+
+class NoAnswer(RuntimeError):
+    """The server answered nothing in time."""
 
 
 def run_load(
     program: Path, socket: Path, workload: Path, load: Load, seconds: float, server: int
 ) -> Measured:
     """Load the server with process id `server`; RuntimeError when any answer is not a success."""
-    command = [program, "--socket", socket, "--programs", workload, "--connections", load.connections]
-    command += [
-        "--seconds",
-        seconds,
-        "--warm-up",
-        min(WARM_UP, seconds),
-        "--nap-us",
-        load.nap,
-        "--server",
-        server,
-    ]
-    if load.core is not None:
-        command += ["--cpu", load.core]
-    done = subprocess.run(
-        [*map(str, command)], capture_output=True, text=True, timeout=seconds + 60, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"the load generator failed: {done.stderr.strip()}")
-    found = json.loads(done.stdout)
+    command = _command(program, socket, workload, load, seconds, server)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 90, check=False)
+    return _measured(done.returncode, done.stdout, done.stderr)
+
+
+def start_load(
+    program: Path, socket: Path, workload: Path, load: Load, seconds: float, server: int
+) -> subprocess.Popen[str]:
+    """Start a load generator whose sessions are open, and which waits for `finish_load`."""
+    command = [*_command(program, socket, workload, load, seconds, server), "--on-demand"]
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    if child.stdout is None or child.stdout.readline() != "open\n":
+        raise RuntimeError(f"the load generator failed: {child.communicate()[1].strip()}")
+    return child
+
+
+def finish_load(child: subprocess.Popen[str]) -> Measured:
+    """Tell a load generator to go, and return what it measured."""
+    told, complaint = child.communicate("\n")
+    return _measured(child.returncode, told, complaint)
+
+
+def _measured(status: int, told: str, complaint: str) -> Measured:
+    if "the last answers did not come" in complaint:
+        raise NoAnswer(complaint.strip())
+    if status:
+        raise RuntimeError(f"the load generator failed ({status}): {complaint.strip()}")
+    found = json.loads(told)
     units = found["units"]
     if not units:
-        raise RuntimeError("the server answered nothing in time")
+        raise NoAnswer("the server answered nothing in time")
     micro = 1e6 / units
     return Measured(
         rate=units / found["seconds"],
@@ -82,3 +114,51 @@ def run_load(
         load_cpu=found["load_cpu"] * micro,
         polls=found["polls"] / units,
     )
+
+
+def _command(
+    program: Path, socket: Path, workload: Path, load: Load, seconds: float, server: int
+) -> list[str]:
+    words = {
+        "--socket": socket,
+        "--programs": workload,
+        "--connections": load.connections,
+        "--seconds": seconds,
+        "--warm-up": min(WARM_UP, seconds),
+        "--nap-us": load.nap,
+        "--server": server,
+        "--protocol": load.protocol,
+    }
+    if load.core is not None:
+        words["--cpu"] = load.core
+    command = [str(program), *(str(word) for pair in words.items() for word in pair)]
+    return [*command, "--fifo"] if load.fifo else command
+
+
+@contextmanager
+def flooding(
+    program: Path, socket: Path, workload: Path, sessions: int, core: int
+) -> Iterator[list[Flooded]]:
+    """Flood a server for the length of a block; the list has what the flood did once the block is over."""
+    command = [program, "--socket", socket, "--programs", workload]
+    command += ["--sessions", sessions, "--seconds", LONGEST_FLOOD, "--cpu", core]
+    done: list[Flooded] = []
+    with subprocess.Popen(
+        [*map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        try:
+            if child.stdout is None or child.stdout.readline() != "flooding\n":
+                raise RuntimeError(f"the flood failed: {child.communicate()[1].strip()}")
+            yield done
+        finally:
+            child.terminate()
+            told, complaint = child.communicate()
+        if child.returncode:
+            raise RuntimeError(f"the flood failed ({child.returncode}): {complaint.strip()}")
+    found = json.loads(told)
+    took = found["seconds"] or 1.0
+    done.append(Flooded(found["answers"] / took, found["bytes"] / took, found["ended"]))

@@ -7,7 +7,6 @@ a machine that is slow in one round is slow for both sides of that ratio.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -19,9 +18,11 @@ import trio
 
 from bench.cases import Case
 from bench.durable import BareCommits
-from bench.loadgen import Load, Measured, compile_load, run_load
-from bench.processes import Echo, Placement, Server
+from bench.loadgen import Load, Measured, compiled, run_load
+from bench.processes import Child, Importer, Placement
 from bench.programs import OBJECT_SIZE, answers_by_size, echoed, write_workload
+from bench.realtime import RealTime
+from bench.servers import Echo, Server
 from swpks.testing import emulated_partition
 
 Progress = Callable[[str], None]
@@ -30,81 +31,111 @@ Rounds = dict[str, list[Measured]]
 
 
 class Effort(NamedTuple):
-    """How much is measured: rounds, seconds of load a run, and starts of the server."""
+    """How much is measured.
+
+    Rounds, seconds of load a run, starts of the server, and filled partitions of one; then the sizes of
+    growth: partitions, connections, objects; flooding sessions, and the seconds of a flood.
+    """
 
     rounds: int = 7
     seconds: float = 0.4
     starts: int = 9
+    many: int = 64
+    partitions: tuple[int, ...] = (1, 100, 1000)
+    connections: tuple[int, ...] = (1, 100, 1000, 5000)
+    objects: tuple[int, ...] = (1, 1000, 2000, 3440)
+    floods: tuple[int, ...] = (1, 64, 250)
+    flood_seconds: float = 2.0
+
+
+class Start(NamedTuple):
+    """One start: seconds to ready and CPU seconds of the server; seconds of a process that imports trio."""
+
+    seconds: float
+    cpu: float
+    importer: float
 
 
 class Bench:
     """One run of the benchmark in a folder of its own, which holds the servers' state too."""
 
-    def __init__(self, folder: Path, out: Path, effort: Effort, progress: Progress) -> None:
+    def __init__(
+        self, folder: Path, out: Path, effort: Effort, progress: Progress, real_time: RealTime
+    ) -> None:
         self.place = Placement()
-        self._folder = folder
-        self._load = compile_load(out)
-        self._effort = effort
-        self._progress = progress
+        self.folder = folder
+        self.out = out
+        self.effort = effort
+        self.real_time = real_time
+        self.progress = progress
+        self._load = compiled(out, "load")
 
     def calls(self, cases: Iterable[Case], server: Server) -> dict[str, Rounds]:
         """Measure cases against the echo server, with Trio's stream and with swpks' own."""
         cases = list(cases)
-        programs = [self._program(case) for case in cases]
+        programs = [(self.program(case), self.echo_program(case)) for case in cases]
         answers = answers_by_size([program for case in cases for program in case.workload()])
         with ExitStack() as stack:
             echoes = {
-                kind: stack.enter_context(Echo(self._folder, kind, answers)) for kind in ("trio", "plain")
+                kind: stack.enter_context(Echo(self.folder, kind, answers)) for kind in ("trio", "plain")
             }
             for process in (server, *echoes.values()):
-                process.pin([self.place.server])
+                self.settle(process)
             found: dict[str, Rounds] = defaultdict(lambda: defaultdict(list))
-            for _ in self._rounds("calls"):
+            for _ in self.rounds("calls"):
                 for case, (own, bare) in zip(cases, programs, strict=True):
                     rounds = found[case.key]
                     for name, kind in (("echo", "trio"), ("plain", "plain")):
                         echo = echoes[kind]
-                        rounds[name].append(self._run(case, echo.socket, bare, echo.pid))
-                    rounds["swpks"].append(self._run(case, server.socket(), own, server.pid))
+                        rounds[name].append(self.run(case, echo.socket, bare, echo.pid))
+                    rounds["swpks"].append(self.run(case, server.socket(), own, server.pid))
         return found
 
-    def confirms(self, cases: Iterable[Case], server: Server) -> dict[str, Rounds]:
-        """Measure confirmed writes against bare durable commits."""
-        programs = [(case, self._program(case)[0]) for case in cases]
-        bare = BareCommits(self._folder)
+    def confirms(self, cases: Iterable[Case], servers: dict[bool, Server]) -> dict[str, Rounds]:
+        """Measure confirmed writes against bare durable commits; `servers` by whether their CONFIRM waits."""
+        programs = [(case, self.program(case)) for case in cases]
+        bare = BareCommits(self.folder)
         found: dict[str, Rounds] = defaultdict(lambda: defaultdict(list))
-        server.pin([self.place.server])  # its two threads hand over to each other faster on one core
-        for _ in self._rounds("confirmed writes"):
+        for server in servers.values():
+            self.settle(server)  # its two threads hand over to each other faster on one core
+        for _ in self.rounds("confirmed writes"):
             for case, program in programs:
-                found[case.key]["bare"].append(bare.run(self._effort.seconds))
-                found[case.key]["swpks"].append(self._run(case, server.socket(), program, server.pid))
+                server = servers[case.waits]
+                with self.real_time.here(self.place.server):
+                    found[case.key]["bare"].append(bare.run(self.effort.seconds))
+                found[case.key]["swpks"].append(self.run(case, server.socket(), program, server.pid))
         bare.close()
         return found
 
-    def starts(self, state: Path) -> list[tuple[float, float]]:
-        """Start a server on an existing state again and again; returns seconds to ready and of CPU."""
+    def starts(self, state: Path) -> list[Start]:
+        """Start a server on an existing state, and beside it a process that imports trio, again and again."""
         found = []
-        for _ in self._rounds("starts", self._effort.starts):
-            with Server(state) as server:
-                found.append((server.seconds_to_ready, server.cpu_to_ready))
+        for _ in self.rounds("starts", self.effort.starts):
+            with self.real_time.here(self.place.server):  # what is started there inherits it
+                importer = Importer(self.folder)
+                importer.stop()
+                server = Server(state)
+                server.stop()
+            found.append(Start(server.seconds_to_ready, server.cpu_to_ready, importer.seconds_to_ready))
         return found
 
     def fixtures(self) -> list[float]:
         """Open and close in-process partitions again and again; returns seconds to the session."""
-        self._progress("test fixtures")
+        self.progress("test fixtures")
 
         async def one() -> float:
             begin = time.perf_counter()
             async with emulated_partition():
                 return time.perf_counter() - begin
 
-        return [trio.run(one) for _ in range(3 * self._effort.starts)]
+        return [trio.run(one) for _ in range(3 * self.effort.starts)]
 
-    def many_partitions(self, count: int) -> dict[str, float]:
-        """Return MB and seconds of a server with `count` partitions of 64 KiB, all of them filled."""
-        self._progress(f"{count} filled partitions")
+    def many_partitions(self) -> dict[str, float]:
+        """Return MB and seconds of a server with many partitions of 64 KiB, all of them filled."""
+        count = self.effort.many
+        self.progress(f"{count} filled partitions")
         names = [f"lpar{n:02}" for n in range(count)]
-        state = self._folder / "many"
+        state = self.folder / "many"
         objects = [(b"fill-%02d" % n, bytes([n]) * OBJECT_SIZE) for n in range(16)]
         with Server(state, names) as server:
             for name in names:
@@ -114,39 +145,32 @@ class Bench:
             time.sleep(0.2)
             return {"filled": filled, "restarted": server.resident(), "seconds": server.seconds_to_ready}
 
-    def _run(self, case: Case, socket: Path, program: Path, pid: int) -> Measured:
-        load = Load(case.connections, self.place.load(case.where), case.nap)
-        return run_load(self._load, socket, program, load, self._effort.seconds, pid)
+    def settle(self, process: Child) -> None:
+        """Put a server where it is measured: on its core, before all others."""
+        process.pin([self.place.server])
+        self.real_time.give(process.pid)
 
-    def _program(self, case: Case) -> tuple[Path, Path]:
-        """Write a case's program files: for swpks, and for the echo server."""
-        workload = case.workload()
-        own, bare = self._folder / f"{case.key}.swpks", self._folder / f"{case.key}.echo"
-        write_workload(own, workload)
-        write_workload(bare, echoed(workload))
-        return own, bare
+    def run(self, case: Case, socket: Path, program: Path, pid: int, protocol: str = "hcall") -> Measured:
+        """Run a case's load once."""
+        core = self.place.load(case.where)
+        load = Load(case.connections, core, case.nap, self.real_time.active, protocol)
+        return run_load(self._load, socket, program, load, self.effort.seconds, pid)
 
-    def _rounds(self, what: str, count: int | None = None) -> Iterator[int]:
-        total = count or self._effort.rounds
+    def program(self, case: Case) -> Path:
+        """Write a case's program file."""
+        path = self.folder / f"{case.key}.swpks"
+        write_workload(path, case.workload())
+        return path
+
+    def echo_program(self, case: Case) -> Path:
+        """Write a case's program file for the echo server."""
+        path = self.folder / f"{case.key}.echo"
+        write_workload(path, echoed(case.workload()))
+        return path
+
+    def rounds(self, what: str, count: int | None = None) -> Iterator[int]:
+        """Yield the number of each round, and tell of it."""
+        total = count or self.effort.rounds
         for number in range(total):
-            self._progress(f"{what}: round {number + 1} of {total}")
+            self.progress(f"{what}: round {number + 1} of {total}")
             yield number
-
-
-def median(rounds: list[Measured]) -> Measured:
-    """Return the median of each figure."""
-    return Measured(*(statistics.median(column) for column in zip(*rounds, strict=True)))
-
-
-def work_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:
-    """Return the median of the ratios of the CPU that an operation takes, server and client together.
-
-    On one core with nobody else on it this is the ratio of the rates; others on the core don't change it.
-    """
-    pairs = zip(ours, ceiling, strict=True)
-    return statistics.median((b.server_cpu + b.load_cpu) / (a.server_cpu + a.load_cpu) for a, b in pairs)
-
-
-def paired_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:
-    """Return the median of the ratios of the rates, round by round."""
-    return statistics.median(one.rate / other.rate for one, other in zip(ours, ceiling, strict=True))

@@ -1,39 +1,68 @@
-"""The results as a picture: each ratio as a bar, with its goal as a mark."""
+"""The results as pictures: ratios as bars, growth as lines, the neighbour's p99 beside the control's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.report import with_unit
 from bench.results import Row
 
 MET, MISSED, NO_GOAL, GOAL = "#2a7f62", "#b5482f", "#7d8ca3", "#1b1b1b"
+CURVES = {
+    "READ, by partitions": "partitions-",
+    "READ, by connections": "connections-",
+    "READ, by objects": "objects-",
+    "WRITE + REMOVE, by objects": "objects-write-",
+    "confirmed write, by objects": "objects-confirmed-",
+    "a flush holds the loop, by objects": "hold-",
+    "memory, by partitions": "memory-partitions-",
+    "memory, by connections": "memory-connections-",
+    "start, by partitions": "start-partitions-",
+}
+"""Panels of the growth: title, and what stands before the number in the keys of its rows."""
 
 
-def draw(rows: list[Row], goals: dict[str, float], path: Path) -> None:
-    """Write a PNG; `goals` are the ratios to be reached, by the key of the row."""
+def draw(rows: list[Row], out: Path) -> list[str]:
+    """Write the PNGs that the rows have figures for; return their names."""
+    pictures: dict[str, Callable[[Any, list[Row]], bool]] = {
+        "results.png": _ratios,
+        "growth.png": _growth,
+        "neighbour.png": _neighbour,
+    }
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    groups = [[row for row in rows if row.ceiling_name == name] for name in ("echo", "bare commits")]
-    groups = [group for group in groups if group]
+    written = []
+    for name, paint in pictures.items():
+        figure = pyplot.figure()
+        if paint(figure, rows):
+            figure.tight_layout()
+            figure.savefig(out / name, dpi=110)
+            written.append(name)
+        pyplot.close(figure)
+    return written
+
+
+def _ratios(figure: Any, rows: list[Row]) -> bool:
+    """Bars of the ratios, a panel for each group of ceilings."""
+    held = [row for row in rows if row.unit == "/s" and row.ratio is not None and row.group != "growth"]
+    groups = [[row for row in held if row.group == name] for name in dict.fromkeys(row.group for row in held)]
     if not groups:
-        return
+        return False
     heights = [len(group) + 1 for group in groups]
-    size = (9, 1.2 + 0.42 * sum(heights))
-    figure, axes = pyplot.subplots(len(groups), figsize=size, height_ratios=heights, squeeze=False)
+    figure.set_size_inches(10, 1.2 + 0.42 * sum(heights))
+    axes = figure.subplots(len(groups), height_ratios=heights, squeeze=False)
     for axis, group in zip(axes[:, 0], groups, strict=True):
-        _bars(axis, group, goals)
-    figure.suptitle("swpks beside its ceilings (bar: ratio; line: goal)")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+        _bars(axis, group)
+    figure.suptitle("swpks beside its ceilings and its peers (bar: ratio; line: goal)")
+    return True
 
 
-def _bars(axis: Any, group: list[Row], goals: dict[str, float]) -> None:
-    """Draw one group of bars on a matplotlib axis."""
+def _bars(axis: Any, group: list[Row]) -> None:
     colours = [{None: NO_GOAL, True: MET, False: MISSED}[row.met] for row in group]
     places = list(range(len(group)))
     ratios = [row.ratio or 0.0 for row in group]
@@ -41,9 +70,57 @@ def _bars(axis: Any, group: list[Row], goals: dict[str, float]) -> None:
     axis.set_yticks(places, [f"{row.title} ({row.where})" for row in group], fontsize=8)
     axis.invert_yaxis()
     for place, row in zip(places, group, strict=True):
-        text = f" {row.ratio or 0:.2f}  ({row.value:,.0f}/s of {row.ceiling or 0:,.0f}/s)"
-        axis.text(max(ratios[place], goals.get(row.key, 0.0)), place, text, va="center", fontsize=8)
-        if row.key in goals:
-            axis.plot([goals[row.key]] * 2, [place - 0.4, place + 0.4], color=GOAL, linewidth=2)
-    axis.set_xlim(0, 1.45 * max(*ratios, *(goals.get(row.key, 0.1) for row in group)))
-    axis.set_xlabel(f"ratio to {group[0].ceiling_name}", fontsize=8)
+        ceiling = f"{with_unit(row.ceiling, row.unit)} {row.ceiling_name}"
+        cpu = "" if row.cpu_ratio is None else f"; CPU x {row.cpu_ratio:.1f}"
+        text = f" {row.ratio or 0:.2f}  ({with_unit(row.value, row.unit)}; {ceiling}{cpu})"
+        axis.text(max(ratios[place], row.mark or 0.0), place, text, va="center", fontsize=7)
+        if row.mark:
+            axis.plot([row.mark] * 2, [place - 0.4, place + 0.4], color=GOAL, linewidth=2)
+    axis.set_xlim(0, 1.7 * max(*ratios, *(row.mark or 0.1 for row in group)))
+    axis.set_xlabel(f"ratio: {group[0].group}", fontsize=8)
+
+
+def _points(rows: list[Row], prefix: str) -> list[tuple[int, Row]]:
+    """Return the rows whose key is the prefix and a number, by that number."""
+    named = [(row.key.removeprefix(prefix), row) for row in rows if row.key.startswith(prefix)]
+    return sorted(((int(n), row) for n, row in named if n.isdigit() and row.value), key=lambda each: each[0])
+
+
+def _growth(figure: Any, rows: list[Row]) -> bool:
+    """Lines of rates, memory and times as numbers grow."""
+    curves = {title: _points(rows, prefix) for title, prefix in CURVES.items()}
+    curves = {title: points for title, points in curves.items() if points}
+    if not curves:
+        return False
+    lines = -(-len(curves) // 3)
+    figure.set_size_inches(11, 2.8 * lines)
+    for place, (title, points) in enumerate(curves.items(), 1):
+        axis = figure.add_subplot(lines, 3, place)
+        axis.plot([n for n, _ in points], [row.value for _, row in points], "o-", color=MET, markersize=4)
+        axis.set_xscale("log")
+        axis.set_ylim(0, 1.25 * max(row.value or 0.0 for _, row in points))
+        axis.set_title(title, fontsize=9)
+        axis.set_ylabel(points[0][1].unit, fontsize=8)
+        axis.tick_params(labelsize=7, which="both")
+    return True
+
+
+def _neighbour(figure: Any, rows: list[Row]) -> bool:
+    """The neighbour's p99 under each flood, beside the control, on a logarithmic scale."""
+    floods = [row for row in rows if row.key.startswith("neighbour-") and row.ceiling and row.value]
+    if not floods:
+        return False
+    figure.set_size_inches(10, 1.5 + 0.45 * len(floods))
+    axis = figure.add_subplot()
+    places = list(range(len(floods)))
+    colours = [MET if row.met else MISSED for row in floods]
+    axis.barh([n - 0.2 for n in places], [row.value or 0.0 for row in floods], 0.38, color=colours)
+    axis.barh([n + 0.2 for n in places], [row.ceiling or 0.0 for row in floods], 0.38, color=NO_GOAL)
+    axis.set_xscale("log")
+    axis.set_yticks(places, [row.title.removeprefix("p99 of READ, ") for row in floods], fontsize=8)
+    axis.invert_yaxis()
+    for place, row in zip(places, floods, strict=True):
+        axis.text(row.value or 1.0, place - 0.2, f" {row.ratio:.1f} x", va="center", fontsize=7)
+    axis.set_xlim(right=3 * max(row.value or 0.0 for row in floods))
+    axis.set_xlabel("p99 of a neighbour's READ in us (grey: the same flood on a second server)", fontsize=8)
+    return True

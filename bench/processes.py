@@ -1,4 +1,4 @@
-"""Server processes that are measured: started, pinned to a core, looked at, ended."""
+"""Processes that are measured: started, pinned to a core, looked at, ended."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-from bench.programs import KBYTES, OBJECTS, preparation, write_answers
-from hcall_client.blocking import BlockingChannel
-
 ROOT = Path(__file__).resolve().parent.parent
-SWPKS = Path(sys.executable).with_name("swpks")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """An installed program finds its modules compiled; a start that compiles them anew is something else."""
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that a process may take to start or to end."""
+Word = str | Path
+"""A word of a command line."""
 
 
 class Placement:
@@ -37,40 +35,34 @@ class Placement:
         return {"same": self.same, "split": self.split}[where]
 
 
-class Process:
-    """A server in a process of its own, running from here on; `seconds_to_ready` is how long it took.
+class Child:
+    """A process of ours, from here on.
 
-    `cpu_to_ready` is how much of that it worked, in seconds.
-
-    `arguments` are its command line; "--ready-fd N" is added to them.
+    `program` is the file to run where it has another name than the first of `arguments`.
     """
 
-    def __init__(self, arguments: Iterable[str | Path], log: Path) -> None:
-        ours, theirs = os.pipe()
-        command = [*map(str, arguments), "--ready-fd", str(theirs)]
+    def __init__(
+        self,
+        arguments: Iterable[Word],
+        log: Path,
+        *,
+        program: str | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        self._log = log
         with log.open("ab") as out:
-            began = time.perf_counter()
             # A session of its own: an interrupt from the terminal is the benchmark's to handle.
             self._child = subprocess.Popen(
-                command,
-                pass_fds=[theirs],
+                [*map(str, arguments)],
+                executable=program,
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 cwd=ROOT,
                 env=ENVIRONMENT,
                 start_new_session=True,
             )
-        os.close(theirs)
-        self._log = log
-        try:
-            self._await_ready(ours)
-        except BaseException:
-            self.stop()
-            raise
-        finally:
-            os.close(ours)
-        self.seconds_to_ready = time.perf_counter() - began
-        self.cpu_to_ready = self.cpu_seconds()
 
     def __enter__(self) -> Self:
         return self
@@ -83,12 +75,16 @@ class Process:
         """The process's id."""
         return self._child.pid
 
-    def _await_ready(self, descriptor: int) -> None:
-        ready, _, _ = select.select([descriptor], [], [], PATIENCE)
-        if not ready or not os.read(descriptor, 4096):
-            raise RuntimeError(
-                f"the server did not get ready; {self._log} says:\n{self._log.read_text()[-2000:]}"
-            )
+    @property
+    def runs(self) -> bool:
+        """Whether the process has not ended."""
+        return self._child.poll() is None
+
+    def failed(self) -> RuntimeError:
+        """Return the error for a process that does not get ready, with the end of its log."""
+        return RuntimeError(
+            f"the server did not get ready; {self._log} says:\n{self._log.read_text()[-2000:]}"
+        )
 
     def pin(self, cores: Iterable[int]) -> None:
         """Keep all threads of the process on these cores."""
@@ -107,7 +103,7 @@ class Process:
 
     def stop(self) -> None:
         """End the process with SIGTERM, as an operator would, and wait until it is over."""
-        if self._child.poll() is None:
+        if self.runs:
             self._child.send_signal(signal.SIGTERM)
             try:
                 self._child.wait(PATIENCE)
@@ -116,42 +112,42 @@ class Process:
                 self._child.wait()
 
 
-class Echo(Process):
-    """The echo server for one table of answers (bench/echo.py)."""
+class Process(Child):
+    """A process that says when it is ready; `seconds_to_ready` is how long that took.
 
-    def __init__(self, folder: Path, kind: str, answers: dict[int, bytes]) -> None:
-        self.socket = folder / f"echo-{kind}.sock"
-        self.socket.unlink(missing_ok=True)
-        table = folder / f"echo-{kind}.answers"
-        write_answers(table, answers)
-        program: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "bench.echo",
-            "--socket",
-            self.socket,
-            "--answers",
-            table,
-        ]
-        super().__init__([*program, "--stream", kind], folder / "echo.log")
+    `cpu_to_ready` is how much of that it worked, in seconds.  "--ready-fd N" is added to `arguments`.
+    """
+
+    def __init__(self, arguments: Iterable[Word], log: Path) -> None:
+        ours, theirs = os.pipe()
+        began = time.perf_counter()
+        super().__init__([*arguments, "--ready-fd", str(theirs)], log, descriptors=[theirs])
+        os.close(theirs)
+        try:
+            self._await_ready(ours)
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            os.close(ours)
+        self.seconds_to_ready = time.perf_counter() - began
+        self.cpu_to_ready = self.cpu_seconds()
+
+    def _await_ready(self, descriptor: int) -> None:
+        """Read to the end of the ready line: with a thousand partitions it comes in pieces."""
+        line = b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([descriptor], [], [], PATIENCE)
+            piece = os.read(descriptor, 1 << 16) if ready else b""
+            if not piece:
+                raise self.failed()
+            line += piece
 
 
-class Server(Process):
-    """`swpks serve` with some partitions of `KBYTES` on a state folder."""
+class Importer(Process):
+    """A process that imports trio and nothing else, then says so: the ceiling of a start."""
 
-    def __init__(self, state: Path, partitions: Iterable[str] = ("bench",)) -> None:
-        self.state = state
-        names = list(partitions)
-        asked = [f"--partition={name}:{KBYTES}" for name in names]
-        super().__init__([SWPKS, "serve", "--state", state, *asked], state.with_suffix(".log"))
-        self.names = names
+    PROGRAM = "import os, signal, sys, trio; os.write(int(sys.argv[2]), b'ready\\n'); signal.pause()"
 
-    def socket(self, name: str = "bench") -> Path:
-        """Return the socket of a partition."""
-        return self.state / "run" / f"{name}.sock"
-
-    def prepare(self, name: str = "bench", objects: Iterable[tuple[bytes, bytes]] = OBJECTS) -> None:
-        """Bring a fresh partition to where every measurement begins."""
-        with BlockingChannel.connect(self.socket(name), timeout=PATIENCE) as channel:
-            for request in preparation(objects):
-                channel.call(request)
+    def __init__(self, folder: Path) -> None:
+        super().__init__([sys.executable, "-c", self.PROGRAM], folder / "import.log")

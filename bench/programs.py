@@ -17,14 +17,19 @@ from hcall_abi.consumers import Consumer
 from hcall_abi.frames import HCall, Open
 from hcall_abi.levels import DEFAULT_LEVEL
 from hcall_abi.proof import NO_PROOF
+from hcall_abi.statuses import Status
 from hcall_client.calls import confirm_object_flushed, read_object, remove_object, set_password, write_object
 from hcall_client.request import Authorization, Request
 from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.system import ManagedSystem
 
-POLL, START, END, LATER = 1, 2, 4, 8
-"""Flags of a step, as in load.c: repeat until r4 is 1; an operation begins; it ends here; nap before it."""
+POLL, START, END, LATER, END_IF = 1, 2, 4, 8, 16
+"""Flags of a step, as in load.c.
+
+POLL: repeat until r4 is 1.  START: an operation begins.  END: it ends here.  LATER: nap before it.
+END_IF: the operation ends here if r4 is 1, and the next step is left out.
+"""
 
 OWNER = Authorization(Consumer.OPERATING_SYSTEM, bytes(range(100, 132)))
 """The consumer of all objects here, with its password of 32 bytes: every call is authenticated."""
@@ -61,16 +66,18 @@ class Program(NamedTuple):
 Workload = list[Program]
 """Programs for the connections to share out among them."""
 
-_SESSION = (Step(b"", 1), Step(encode(Open(1, 0, 0, bytes(32), NO_PROOF, "bench")), 1))
+OPEN = encode(Open(1, 0, 0, bytes(32), NO_PROOF, "bench"))
+SESSION = (Step(b"", 1), Step(OPEN, 1))
+"""The opening of a connection: HELLO comes, OPEN is answered."""
 
 
-def filled_partition() -> Partition:
+def filled_partition(objects: Iterable[tuple[bytes, bytes]] = OBJECTS, kbytes: int = KBYTES) -> Partition:
     """Return a running partition in this process, filled as the measured one is."""
     system = ManagedSystem(DEFAULT_LEVEL, bytes(16), bytes)
-    system.create("bench", KBYTES)
+    system.create("bench", kbytes)
     partition = system.power_on("bench")
     calls = HypervisorCalls(partition)
-    for request in preparation():
+    for request in preparation(objects):
         answer(calls, request.frame(1))
     return partition
 
@@ -89,12 +96,13 @@ def preparation(objects: Iterable[tuple[bytes, bytes]] = OBJECTS) -> list[Reques
 def answer(calls: HypervisorCalls, call: HCall) -> bytes:
     """Return the frame that answers a call; RuntimeError when it is refused."""
     returned = calls.execute(call)
-    if returned.status:
+    if returned.status not in {Status.H_SUCCESS, Status.H_CONTINUE}:
         raise RuntimeError(f"a call of the benchmark is refused: status {returned.status}")
     return encode(returned)
 
 
-def _step(calls: HypervisorCalls, requests: Iterable[Request[Any]], flags: int = START | END) -> Step:
+def step_of(calls: HypervisorCalls, requests: Iterable[Request[Any]], flags: int = START | END) -> Step:
+    """Return the step that makes some calls at once; each counts where it ends an operation."""
     frames = [request.frame(tag) for tag, request in enumerate(requests, 1)]
     answers = tuple(answer(calls, frame) for frame in frames)
     return Step(b"".join(map(encode, frames)), len(frames), answers, flags, len(frames))
@@ -102,38 +110,50 @@ def _step(calls: HypervisorCalls, requests: Iterable[Request[Any]], flags: int =
 
 def reads(label: bytes, size: int, depth: int = 1) -> Workload:
     """READ of one object over and over, `depth` calls in flight."""
-    step = _step(engine(), [read_object(OWNER, label, size)] * depth)
-    return [Program(_SESSION, (step,))]
+    step = step_of(engine(), [read_object(OWNER, label, size)] * depth)
+    return [Program(SESSION, (step,))]
 
 
 def writes_and_removes(connections: int = 1) -> Workload:
     """WRITE of a new object of 64 bytes, then its REMOVE; each call counts."""
     calls, workload = engine(), []
-    for label in _labels(connections):
-        write = _step(calls, [write_object(OWNER, label, bytes(64))])
-        workload.append(Program(_SESSION, (write, _step(calls, [remove_object(OWNER, label)]))))
+    for label in labels(connections):
+        write = step_of(calls, [write_object(OWNER, label, bytes(64))])
+        workload.append(Program(SESSION, (write, step_of(calls, [remove_object(OWNER, label)]))))
     return workload
 
 
 def confirmed_writes(connections: int) -> Workload:
-    """WRITE, then CONFIRM until it says flushed: one unit.
+    """REMOVE, WRITE and CONFIRM in one send: one unit.
 
-    WRITE and the first CONFIRM, which tells the server to hurry, go out together, and with them the
-    REMOVE of the object before.  Then the client waits for its nap and asks again.
+    If the CONFIRM says "not yet", the client waits for its nap and asks again.
     """
+    return _confirmed(connections, START | END_IF)
+
+
+def polled_writes(connections: int) -> Workload:
+    """The same by a client that always polls, as for a server whose CONFIRM waits for nothing.
+
+    The first CONFIRM tells the server to hurry.  Whatever it says, the client asks again after its nap.
+    """
+    return _confirmed(connections, START)
+
+
+def _confirmed(connections: int, flags: int) -> Workload:
     calls, workload = engine(), []
-    for label in _labels(connections):
+    for label in labels(connections):
         write, remove = write_object(OWNER, label, bytes(64)), remove_object(OWNER, label)
         confirm = confirm_object_flushed(OWNER, label)
-        first = _step(calls, [write], 0)
-        again = _step(calls, [remove, write, confirm], START)
-        flushed = _step(calls, [confirm], POLL | END | LATER)
-        last = _step(calls, [remove], 0)
-        workload.append(Program((*_SESSION, first), (again, flushed._replace(units=1)), (last,)))
+        first = step_of(calls, [write], 0)
+        again = step_of(calls, [remove, write, confirm], flags)._replace(units=1)
+        flushed = step_of(calls, [confirm], POLL | END | LATER)
+        last = step_of(calls, [remove], 0)
+        workload.append(Program((*SESSION, first), (again, flushed._replace(units=1)), (last,)))
     return workload
 
 
-def _labels(count: int) -> list[bytes]:
+def labels(count: int) -> list[bytes]:
+    """Return the label of the object that each connection writes."""
     return [b"bench-%03d" % n for n in range(count)]
 
 

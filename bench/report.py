@@ -1,7 +1,8 @@
-"""The results for people: a table for the terminal, the same in Markdown."""
+"""The results for people: a table of each group for the terminal, the same in Markdown."""
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 from bench.results import Row
@@ -17,55 +18,65 @@ _HEADINGS = (
     "ratio",
     "work",
     "plain",
+    "CPU x",
     "goal",
-    "",
+    "met",
 )
+_LEFT = {"case", "cores", "goal", "met"}
+"""Columns of text; all others are figures, and stand to the right."""
 
 
 def _number(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
 
-def _value(row: Row) -> str:
-    if row.unit == "/s":
-        return f"{row.value:,.0f}/s"
-    return f"{row.value:.3f} {row.unit}" if row.unit == "s" else f"{row.value:.1f} {row.unit}"
-
-
-def _verdict(row: Row) -> str:
-    return {None: "", True: "met", False: "MISSED"}[row.met]
+def with_unit(value: float | None, unit: str) -> str:
+    """Return a figure with its unit."""
+    if value is None:
+        return ""
+    if unit in {"/s", "us"}:
+        return f"{value:,.0f}{unit if unit == '/s' else ' us'}"
+    return f"{value:.{3 if unit in {'s', 'ms'} else 1}f} {unit}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    ceiling = f"{row.ceiling:,.0f} {row.ceiling_name}" if row.ceiling else ""
+    ceiling = f"{with_unit(row.ceiling, row.unit)} {row.ceiling_name}" if row.ceiling else ""
+    verdict = {None: row.note, True: "met", False: "MISSED"}[row.met]
     figures = (_number(row.p50), _number(row.p99), _number(row.cpu), ceiling)
-    ratios = (_number(row.ratio, 2), _number(row.work, 2), _number(row.plain, 2))
-    return (row.title, row.where, _value(row), *figures, *ratios, row.goal, _verdict(row))
+    ratios = tuple(_number(each, 2) for each in (row.ratio, row.work, row.plain, row.cpu_ratio))
+    return (row.title, row.where, with_unit(row.value, row.unit), *figures, *ratios, row.goal, verdict)
+
+
+def _grid(rows: list[Row]) -> list[tuple[str, ...]]:
+    """Return headings and cells of a group, without the columns that are empty in it."""
+    cells = [_cells(row) for row in rows]
+    kept = [n for n in range(len(_HEADINGS)) if any(line[n] for line in cells)]
+    return [tuple(line[n] for n in kept) for line in (_HEADINGS, *cells)]
+
+
+def _groups(rows: list[Row]) -> list[tuple[str, list[Row]]]:
+    return [(name, list(group)) for name, group in groupby(rows, lambda row: row.group)]
 
 
 def table(rows: list[Row]) -> str:
-    """Return the table for a terminal, and below it the peers."""
-    lines = [_HEADINGS, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = "\n".join("  ".join(_padded(line, widths)).rstrip() for line in lines)
-    return f"{text}\n\n{LEGEND}\n\nPeers, as measured elsewhere (reference figures):\n{_peers(rows)}"
+    """Return the tables for a terminal."""
+    parts = []
+    for name, group in _groups(rows):
+        grid = _grid(group)
+        widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+        parts += [f"{name}:", *("  ".join(_padded(line, grid[0], widths)).rstrip() for line in grid), ""]
+    return "\n".join([*parts, LEGEND])
 
 
-def _padded(line: tuple[str, ...], widths: list[int]) -> list[str]:
-    """Text to the left, figures to the right."""
-    left = {0, 1, len(widths) - 1}
-    cells = enumerate(zip(line, widths, strict=True))
-    return [cell.ljust(width) if n in left else cell.rjust(width) for n, (cell, width) in cells]
-
-
-def _peers(rows: list[Row]) -> str:
-    return "\n".join(f"  {row.title}: {row.peers}" for row in rows if row.peers)
+def _padded(line: tuple[str, ...], headings: tuple[str, ...], widths: list[int]) -> list[str]:
+    cells = zip(line, headings, widths, strict=True)
+    return [cell.ljust(width) if name in _LEFT else cell.rjust(width) for cell, name, width in cells]
 
 
 LEGEND = (
-    "CPU: of the server, an operation. ratio: to the echo server over Trio's stream, or to bare durable\n"
-    "commits; work: the same from the CPU time of server and client alone, which others on the machine\n"
-    "disturb less; plain: to the echo server over the stream that swpks itself uses. Medians of\n"
+    "CPU: of the server, an operation. ratio: to the ceiling beside it. work: the same from the CPU time of\n"
+    "server and client alone, which others on the machine disturb less. plain: to the echo server over the\n"
+    "stream that swpks itself uses. CPU x: CPU of the server, in CPU of a bare commit. Medians of\n"
     "interleaved rounds; a ratio is the median of the ratios of the rounds. With 16 in flight, p50 and\n"
     "p99 are those of the 16 together."
 )
@@ -73,9 +84,10 @@ LEGEND = (
 
 def markdown(rows: list[Row], about: dict[str, Any]) -> str:
     """Return the same as a page."""
-    headings = (*_HEADINGS[:-1], "met", "peers")
-    lines = [headings, ("---",) * len(headings)]
-    lines += [(*_cells(row), row.peers) for row in rows]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     made = ", ".join(f"{name} {value}" for name, value in about.items())
-    return f"# Results\n\nMade by `make bench` on: {made}.\n\n{text}\n\n{LEGEND}\n"
+    parts = [f"# Results\n\nMade by `make bench` on: {made}.\n"]
+    for name, group in _groups(rows):
+        headings, *cells = _grid(group)
+        lines = [headings, ("---",) * len(headings), *cells]
+        parts += [f"## {name}\n", *("| " + " | ".join(line) + " |" for line in lines), ""]
+    return "\n".join([*parts, LEGEND, ""])

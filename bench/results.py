@@ -1,4 +1,4 @@
-"""From rounds to results: one row a figure, beside its ceiling, its goal and the peers."""
+"""From measurements to results: one row a figure, beside its ceiling and its goal."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from typing import Any
 
 import trio
 
-from bench.cases import FIXTURE_GOAL, MEMORY_GOAL, MEMORY_PEERS, START_GOAL, START_PEERS, Case, Goal
-from bench.measure import Effort, Rounds, median, paired_ratio, work_ratio
+from bench import goals
+from bench.cases import Case
+from bench.figures import cpu_ratio, median, paired_ratio, work_ratio
+from bench.goals import Goal
+from bench.measure import Effort, Rounds, Start
 
 
 @dataclass
 class Row:
     """One figure.
 
-    `value` is in `unit`; p50, p99 and CPU of the server are in microseconds, the last one an
-    operation.  `ratio` is to `ceiling`; `work` is the same from the CPU alone; `plain` is the ratio to
-    the echo over swpks' own stream.
+    `value` is in `unit`, or None where `note` says why it is missing; p50, p99 and CPU of the server are in
+    microseconds, the last one an operation.  `ratio` is to `ceiling`; `work` is the same from the CPU
+    alone; `plain` is the ratio to the echo over swpks' own stream.  `cpu_ratio` is the server's CPU an
+    operation, of that of the ceiling.  `mark` is where the plot has the goal's line.
     """
 
     key: str
+    group: str
     title: str
-    value: float
+    value: float | None
     unit: str
     where: str = ""
     p50: float | None = None
@@ -37,64 +42,89 @@ class Row:
     ratio: float | None = None
     work: float | None = None
     plain: float | None = None
+    cpu_ratio: float | None = None
     goal: str = ""
+    mark: float | None = None
     met: bool | None = None
-    peers: str = ""
+    note: str = ""
     rounds: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
 
-def row(case: Case, rounds: Rounds) -> Row:
-    """Return the row of a case that was held against a ceiling."""
-    name = "bare" if case.confirms else "echo"
-    ours, ceiling = median(rounds["swpks"]), median(rounds[name])
-    ratio = paired_ratio(rounds["swpks"], rounds[name])
+CALLS, CONFIRMED, PROCESS = "h-calls beside an echo", "confirmed writes beside bare commits", "process"
+
+
+def judged(row: Row, goal: Goal | None) -> Row:
+    """Return the row with its goal and whether it is met."""
+    if goal is not None:
+        row.goal, row.mark = str(goal), goal.mark
+        row.met = row.value is not None and goal.met(row.value, row.ratio, row.cpu_ratio)
+    return row
+
+
+def compared(
+    key: str, group: str, title: str, where: str, rounds: Rounds, ceiling_name: str, ceiling: str
+) -> Row:
+    """Return the row of a rate that is held against the rate of another target, round by round."""
+    ours, other = median(rounds["swpks"]), median(rounds[ceiling])
     return Row(
-        key=case.key,
-        title=case.title,
-        value=ours.rate,
-        unit="/s",
-        where=case.where,
+        key,
+        group,
+        title,
+        ours.rate,
+        "/s",
+        where,
         p50=ours.p50,
         p99=ours.p99,
         cpu=ours.server_cpu,
-        ceiling=ceiling.rate,
-        ceiling_name="bare commits" if case.confirms else "echo",
-        ratio=ratio,
-        work=None if case.confirms else work_ratio(rounds["swpks"], rounds["echo"]),
-        plain=None if case.confirms else paired_ratio(rounds["swpks"], rounds["plain"]),
-        goal=str(case.goal or ""),
-        met=case.goal.met(ours.rate, ratio) if case.goal else None,
-        peers=case.peers,
+        ceiling=other.rate,
+        ceiling_name=ceiling_name,
+        ratio=paired_ratio(rounds["swpks"], rounds[ceiling]),
         rounds={target: [one._asdict() for one in each] for target, each in rounds.items()},
     )
 
 
-def _figure(key: str, title: str, value: float, unit: str, goal: Goal | None = None, peers: str = "") -> Row:
-    met = goal.met(value, None) if goal else None
-    return Row(key, title, value, unit, goal=str(goal or ""), met=met, peers=peers)
+def case_row(case: Case, rounds: Rounds) -> Row:
+    """Return the row of a case that was held against the echo or against bare commits."""
+    if case.confirms:
+        made = compared(case.key, CONFIRMED, case.title, case.where, rounds, "bare commits", "bare")
+        made.cpu_ratio = cpu_ratio(rounds["swpks"], rounds["bare"])
+    else:
+        made = compared(case.key, CALLS, case.title, case.where, rounds, "echo", "echo")
+        made.work = work_ratio(rounds["swpks"], rounds["echo"])
+        made.plain = paired_ratio(rounds["swpks"], rounds["plain"])
+    return judged(made, case.goal)
 
 
-def start_rows(starts: list[tuple[float, float]]) -> list[Row]:
+def figure(key: str, group: str, title: str, value: float, unit: str, goal: Goal | None = None) -> Row:
+    """Return the row of a figure without a ceiling."""
+    return judged(Row(key, group, title, value, unit), goal)
+
+
+def start_rows(starts: list[Start]) -> list[Row]:
     """Return the rows of the time from start to ready, and of the CPU time in it."""
-    seconds, cpu = map(statistics.median, zip(*starts, strict=True))
+    seconds, cpu, importer = map(statistics.median, zip(*starts, strict=True))
+    ready = Row(
+        "start", PROCESS, "start to ready", seconds, "s", ceiling=importer, ceiling_name="import trio"
+    )
+    ready.ratio = statistics.median(each.seconds / each.importer for each in starts)
+    ready.rounds = {"starts": [each._asdict() for each in starts]}
     return [
-        _figure("start", "start to ready", seconds, "s", START_GOAL, START_PEERS),
-        _figure("start-cpu", "start to ready, its CPU time", cpu, "s"),
+        judged(ready, goals.START),
+        figure("start-cpu", PROCESS, "start to ready, its CPU time", cpu, "s"),
     ]
 
 
 def fixture_rows(seconds: list[float]) -> list[Row]:
     """Return the row of the time in which an in-process partition of the test fixture has a session."""
-    return [
-        _figure("fixture", "test fixture, start to session", statistics.median(seconds), "s", FIXTURE_GOAL)
-    ]
+    value = statistics.median(seconds)
+    return [figure("fixture", PROCESS, "test fixture, start to session", value, "s", goals.FIXTURE)]
 
 
 def memory_rows(ready: float, loaded: float) -> list[Row]:
     """Return the rows of the memory with one partition, in MB."""
     return [
-        _figure("memory", "memory, 1 partition of 64 KiB, filled", ready, "MB", MEMORY_GOAL, MEMORY_PEERS),
-        _figure("memory-loaded", "memory, the same after all of the load", loaded, "MB"),
+        figure("memory", PROCESS, "memory, 1 partition of 64 KiB, filled", ready, "MB", goals.MEMORY),
+        figure("memory-loaded", PROCESS, "memory, the same after all of the load", loaded, "MB"),
     ]
 
 
@@ -102,14 +132,16 @@ def many_rows(count: int, found: dict[str, float]) -> list[Row]:
     """Return the rows of many filled partitions."""
     what = f"{count} x 64 KiB filled"
     return [
-        _figure("memory-many", f"memory, {what}", found["filled"], "MB"),
-        _figure("memory-many-restarted", f"memory, {what}, after a restart", found["restarted"], "MB"),
-        _figure("start-many", f"start to ready, {what}", found["seconds"], "s"),
+        figure("memory-many", PROCESS, f"memory, {what}", found["filled"], "MB"),
+        figure(
+            "memory-many-restarted", PROCESS, f"memory, {what}, after a restart", found["restarted"], "MB"
+        ),
+        figure("start-many", PROCESS, f"start to ready, {what}", found["seconds"], "s"),
     ]
 
 
-def about(effort: Effort) -> dict[str, Any]:
-    """Return what the run was made on and how."""
+def about(effort: Effort, real_time: str) -> dict[str, Any]:
+    """Return what the run was made on and how; `real_time` says whether it ran under SCHED_FIFO."""
     model = next(
         (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
     )
@@ -120,10 +152,11 @@ def about(effort: Effort) -> dict[str, Any]:
         "processor": model.partition(":")[2].strip(),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": round(os.getloadavg()[0], 2),
+        "fifo": real_time,
         **effort._asdict(),
     }
 
 
-def as_json(rows: list[Row], effort: Effort) -> dict[str, Any]:
+def as_json(rows: list[Row], about: dict[str, Any]) -> dict[str, Any]:
     """Return all there is to know about a run."""
-    return {"about": about(effort), "rows": [asdict(one) for one in rows]}
+    return {"about": about, "rows": [asdict(one) for one in rows]}

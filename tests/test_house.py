@@ -74,6 +74,7 @@ ROOMS: dict[str, set[str]] = {
     "swpks": {"hcall_client", "hcall_server.__version__", "swpks.cli", "swpks.testing"} | _ABI,
     "swpks.cli": {"hcall_client", "hcall_server.__version__", "swpks"} | _ABI,
     "swpks.cli.serve": {"hcall_server", "swpks.cli.streams", "swpks.cli.where"} | _ABI,
+    "swpks.bench": {"hcall_client", "swpks.testing"} | _ABI,
     "swpks.demo": {"hcall_client", "hcall_server.nvram", "swpks.testing"} | _ABI,
     "swpks.qemu": {"hcall_client"} | _ABI,
     "swpks.testing": {"hcall_server", "hcall_client", "swpks._lazy"} | _ABI,
@@ -119,6 +120,7 @@ NEVER_LOADED = [
     ("hcall_server.service.assembly", {"sqlite3", "structlog", "httpx", "starlette"}),
     ("hcall_server.sealing", {"trio", "sqlite3", "structlog"}),
     ("hcall_server.service.server", {"starlette", "hypercorn", "httpx", "prometheus_client"}),
+    ("swpks.cli.bench", {"trio", "matplotlib", "hcall_server.*"}),
     ("swpks.cli.main", {"starlette", "hypercorn", "httpx", "prometheus_client", "matplotlib"}),
     ("swpks.qemu.run", {"elftools", "httpx", "hcall_server.*"}),
 ]

@@ -58,7 +58,7 @@ class SocketStream(Stream):
             return data
 
     def receive_now(self) -> bytes | None:
-        """Return what has arrived, at most RECEIVE_SIZE, b"" at the end of the stream; None if nothing has."""
+        """Return the received bytes, RECEIVE_SIZE at most, b"" at the end of the stream; None if there are none."""
         try:
             return self._recv(RECEIVE_SIZE)
         except BlockingIOError:

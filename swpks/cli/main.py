@@ -22,6 +22,7 @@ COMMANDS = {
     "lpar": "make h-calls as a partition, by hand",
     "hmc": "act as the management console: power, IPL, secure boot",
     "qemu": "run a Linux kernel in QEMU with a partition's keystore",
+    "bench": "measure the main figures of a server",
     "demo": "watch a partition boot, lock its objects, lose power and start again",
 }
 """Each command is a module or package beside this one whose `add_parser(subparsers)` sets a default `run`."""

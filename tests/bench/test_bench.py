@@ -1,6 +1,8 @@
 """The benchmark runs and reports in full.  Its figures are not judged here: a test machine may be busy."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,40 +10,143 @@ from pathlib import Path
 
 import pytest
 
-from bench.cases import CALLS, CONFIRMS, Goal
+from bench.cases import CALLS, CONFIRMS
+from bench.figures import paired_ratio, work_ratio
+from bench.floods import FLOODS, OFFENDER, SETTINGS, prepare_offender, wrong_update
+from bench.goals import Goal
 from bench.loadgen import Measured
-from bench.measure import paired_ratio, work_ratio
-from bench.programs import END, POLL, Program, answers_by_size, confirmed_writes
+from bench.peers import AGAINST, peer_row
+from bench.programs import (
+    END,
+    END_IF,
+    LATER,
+    POLL,
+    START,
+    answers_by_size,
+    confirmed_writes,
+    polled_writes,
+)
+from bench.realtime import RealTime
+from bench.report import markdown, table
 from hcall_abi.frames import HCall, HReturn
+from hcall_abi.rules import updates as rules
 from hcall_abi.session import Role, SessionState
+from hcall_client.errors import HcallError
+from swpks.testing import ServerProcess
 from tests.abi.sessions import CALL, at
 from tests.debian.reporting import needed
 
+PNG = b"\x89PNG"
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def quick(out: Path, *cases: str) -> tuple[dict[str, dict], str]:
+    """A quick run of some cases with real servers and a real load: the rows by key, and what it prints."""
+    needed("gcc", shutil.which("cc") or shutil.which("gcc"))
+    command = [sys.executable, "-m", "bench", "--quick", "--seconds", "0.05", "--out", str(out)]
+    done = subprocess.run(
+        [*command, "--only", *cases], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == []
+    return {row["key"]: row for row in rows}, done.stdout
 
 
 @pytest.mark.process
 def test_a_quick_run_reports_everything(tmp_path: Path) -> None:
-    """Real servers, a real load: one case against the echo, one against bare commits."""
-    needed("gcc", shutil.which("cc") or shutil.which("gcc"))
-    command = [sys.executable, "-m", "bench", "--quick", "--seconds", "0.05", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [*command, "--only", "read64", "confirm-1", "start", "fixture", "memory"],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    rows = {row["key"]: row for row in json.loads((tmp_path / "results.json").read_text())["rows"]}
-    assert set(rows) == {"read64", "confirm-1", "start", "start-cpu", "fixture", "memory", "memory-loaded"}
-    for key in ("read64", "confirm-1"):
-        assert min(rows[key][name] for name in ("value", "p50", "p99", "ceiling", "ratio")) > 0
+    """One case against the echo, one against bare commits, and the server as a process."""
+    rows, told = quick(tmp_path, "read64", "poll-1", "start", "fixture", "memory")
+    assert set(rows) == {"read64", "poll-1", "start", "start-cpu", "fixture", "memory", "memory-loaded"}
+    for key in ("read64", "poll-1"):
+        assert min(rows[key][name] for name in ("value", "p50", "p99", "cpu", "ceiling", "ratio")) > 0
     assert set(rows["read64"]["rounds"]) == {"swpks", "echo", "plain"}
-    assert set(rows["confirm-1"]["rounds"]) == {"swpks", "bare"}
-    assert rows["start"]["value"] > 0
+    assert set(rows["poll-1"]["rounds"]) == {"swpks", "bare"}
+    assert rows["poll-1"]["cpu_ratio"] > 0
+    assert rows["start"]["ratio"] == pytest.approx(rows["start"]["value"] / rows["start"]["ceiling"])
     assert rows["memory"]["met"] in (True, False)
-    assert "READ 64 B, ping-pong" in done.stdout
-    assert "| READ 64 B, ping-pong |" in (tmp_path / "results.md").read_text()
-    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == []
+    assert "READ 64 B, ping-pong" in told
+    page = (tmp_path / "results.md").read_text()
+    assert "| READ 64 B, ping-pong |" in page
+    assert re.search(r"fifo (yes|no: [^,]+),", page)
+    assert (tmp_path / "results.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.process
+def test_a_quick_run_grows(tmp_path: Path) -> None:
+    """Partitions and connections: rates beside those of the smallest server, and the memory of each."""
+    rows, _ = quick(tmp_path, "partitions", "connections")
+    for what, most in (("partition", 3), ("connection", 20)):
+        assert rows[f"{what}s-1"]["value"] > 0
+        grown = rows[f"{what}s-{most}"]
+        assert grown["ratio"] == pytest.approx(grown["value"] / rows[f"{what}s-1"]["value"])
+        assert grown["met"] in (True, False)
+        assert rows[f"memory-{what}s-{most}"]["value"] > 10
+        assert rows[f"memory-per-{what}"]["unit"] == "KB"
+    assert rows["start-partitions-3"]["value"] > 0
+    assert (tmp_path / "growth.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_quick_run_floods_a_neighbour(tmp_path: Path) -> None:
+    """Each flood reaches the server and the control; the console is asked meanwhile."""
+    rows, told = quick(tmp_path, "neighbour")
+    for name in FLOODS:
+        row = rows[f"neighbour-{name}-1"]
+        assert min(row[each] for each in ("p50", "p99", "ceiling", "ratio")) > 0
+        assert set(row["rounds"]) == {"swpks", "control"}
+        assert set(rows[f"console-{name}-1"]["rounds"]["console"][0]) == {"health", "power_off"}
+    assert "a neighbour under a flood:" in told
+    assert (tmp_path / "neighbour.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.process
+def test_a_quick_run_waits_for_flushes(tmp_path: Path) -> None:
+    """A server whose CONFIRM waits, stores of many objects, and the peers that are installed."""
+    rows, _ = quick(tmp_path, "confirm-1", "objects", "peers")
+    assert rows["confirm-1"]["ratio"] > 0
+    for key in ("objects-20", "objects-labels-20", "objects-write-20", "objects-confirmed-20"):
+        assert rows[key]["ratio"] > 0
+    assert rows["hold-20"]["met"] in (True, False)
+    for key, program in (("redis-get-read4000", "redis-check-rdb"), ("swtpm-nv-read64", "swtpm")):
+        there = shutil.which(program) is not None
+        assert (rows[key]["value"] is not None) is there
+        assert ("is not installed" in rows[key]["note"]) is not there
+
+
+@pytest.mark.process
+def test_wrong_signatures_cost_all_trials(tmp_path: Path) -> None:
+    """The server tries as many pairs of key and signature as it ever does, and says so."""
+    server = ServerProcess(tmp_path / "s", [f"{OFFENDER}:{SETTINGS}"]).start()
+    try:
+        with server.connect_blocking(OFFENDER) as channel:
+            prepare_offender(channel)
+            with pytest.raises(HcallError):
+                channel.call(wrong_update())
+        assert server.log_lines(rules.UPDATE_TRIALS.id)
+    finally:
+        server.kill()
+
+
+def test_a_case_without_its_peer_says_so() -> None:
+    """A missing program is no failure and no empty cell."""
+    row = peer_row(AGAINST[0], {})
+    assert (row.value, row.ratio) == (None, None)
+    assert row.note == "Redis is not installed: tools/debian-packages bench"
+    assert row.note in table([row])
+    assert row.note in markdown([row], {})
+
+
+def test_what_runs_in_real_time_stays_there_for_the_block_alone() -> None:
+    """The benchmark's own thread gets its scheduler and its cores back."""
+    before = os.sched_getscheduler(0), os.sched_getaffinity(0)
+    real_time = RealTime()
+    with real_time.here(min(before[1])):
+        assert (os.sched_getscheduler(0) == os.SCHED_FIFO) is real_time.active
+        assert os.sched_getaffinity(0) == {min(before[1])}
+    assert (os.sched_getscheduler(0), os.sched_getaffinity(0)) == before
+    assert RealTime(wanted=False).told.startswith("no")
 
 
 def test_an_unknown_case_is_refused() -> None:
@@ -73,21 +178,34 @@ def test_programs_hold_the_protocol(case: object) -> None:
         assert {type(answer) for found in answers for answer in found} == {HReturn}
 
 
-def test_a_confirmed_write_counts_once() -> None:
-    """One send removes the last object, writes the next and asks; the CONFIRM that says flushed counts."""
-    workload: list[Program] = confirmed_writes(3)
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_confirmed_write_counts_once(waits: bool) -> None:
+    """One send removes the last object, writes the next and asks.
+
+    If CONFIRM waits, its "flushed" ends the operation and leaves the polling out; else a poll ends it.
+    """
+    workload = (confirmed_writes if waits else polled_writes)(3)
     assert len({program.steps for program in workload}) == 3
     for program in workload:
+        first, poll = program.steps
         assert [step.awaited for step in program.steps] == [3, 1]
-        assert [step.units for step in program.steps if step.flags & END] == [1]
-        assert [bool(step.flags & POLL) for step in program.steps] == [False, True]
+        assert (first.units, poll.units) == (1, 1)
+        assert first.flags == (START | END_IF if waits else START)
+        assert poll.flags == POLL | END | LATER
 
 
 def test_goals_are_judged_by_ratio_or_by_value() -> None:
     assert Goal(0.8).met(1.0, 0.8)
     assert not Goal(0.8).met(1000.0, 0.79)
-    assert Goal(below=0.25).met(0.2, None)
-    assert not Goal(below=0.25).met(0.25, None)
+    assert not Goal(0.8).met(1000.0)
+    assert Goal(below=0.25).met(0.2)
+    assert not Goal(below=0.25).met(0.25)
+    assert Goal(most=1.5).met(9.0, 1.5)
+    assert not Goal(most=1.5).met(0.1, 1.51)
+    assert Goal(0.2, cpu=4.0).met(1.0, 0.2, 4.0)
+    assert not Goal(0.2, cpu=4.0).met(1.0, 0.3, 4.1)
+    assert not Goal(0.2, cpu=4.0).met(1.0, 0.3)
+    assert str(Goal(0.2, cpu=4.0)) == "at least 0.2, CPU at most 4"
 
 
 def test_ratios_are_those_of_one_round() -> None:

@@ -1,0 +1,61 @@
+"""Goals: what a figure shall reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure shall reach.
+
+    `least` and `most` bound its ratio to the ceiling, `below` its value.  `cpu` bounds the server's CPU an
+    operation: at most so many times that of an operation of the ceiling.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    below: float | None = None
+    cpu: float | None = None
+
+    def __str__(self) -> str:
+        told = []
+        if self.least is not None:
+            told.append(f"at least {self.least:g}")
+        if self.most is not None:
+            told.append(f"at most {self.most:g}")
+        if self.below is not None:
+            told.append(f"below {self.below:g}")
+        if self.cpu is not None:
+            told.append(f"CPU at most {self.cpu:g}")
+        return ", ".join(told)
+
+    def met(self, value: float, ratio: float | None = None, cpu: float | None = None) -> bool:
+        """Say whether a figure, its ratio and its ratio of CPU reach the goal; what is missing does not."""
+        return (
+            (self.least is None or (ratio is not None and ratio >= self.least))
+            and (self.most is None or (ratio is not None and ratio <= self.most))
+            and (self.below is None or value < self.below)
+            and (self.cpu is None or (cpu is not None and cpu <= self.cpu))
+        )
+
+    @property
+    def mark(self) -> float | None:
+        """The ratio to draw the goal's line at."""
+        return self.least if self.least is not None else self.most
+
+
+START = Goal(most=1.5)
+"""The time from the start of the process to its ready line, of that of a process that imports trio."""
+FIXTURE = Goal(below=0.005)
+"""Seconds from nothing to a session with a partition in the process of a test."""
+MEMORY = Goal(below=45.0)
+"""Resident MB (10^6 bytes) with one partition."""
+FLAT = Goal(least=0.9)
+"""The rate of a grown server, of that of the same server with one partition or one connection."""
+HOLD = Goal(below=0.3)
+"""Milliseconds in which the flush of a full store holds the event loop: snapshot and seal."""
+NEIGHBOUR = Goal(most=2.0)
+"""The p99 of a neighbour's READ under a flood, of that under the same flood of another server."""
+CONSOLE = Goal(below=1.0)
+"""Seconds that the console waits for an answer under a flood."""

@@ -1,0 +1,155 @@
+"""Growth: the same call while partitions, connections and objects become many, and the memory of each.
+
+The servers of all sizes run side by side, and every round asks each of them: their ratios are those of
+one run.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench import goals
+from bench.cases import Case
+from bench.figures import median
+from bench.goals import Goal
+from bench.loadgen import Measured
+from bench.measure import Bench
+from bench.programs import OPEN, SMALL, reads
+from bench.results import Row, compared, figure, judged
+from bench.servers import Server
+
+GROUP = "growth"
+KBYTES = 4
+"""Size of the keystore of each partition, of which there are many."""
+SPARE_DESCRIPTORS = 200
+"""What a server and the benchmark need beside connections."""
+READ = Case("growth-read64", "READ 64 B", lambda: reads(SMALL, 64))
+
+
+def partition_rows(bench: Bench) -> list[Row]:
+    """Return rate, memory and start of servers with more and more partitions; one of each is asked."""
+    with ExitStack() as stack:
+        servers = {}
+        for count in bench.effort.partitions:
+            bench.progress(f"{count} partitions")
+            names = [f"lpar{n:04}:{KBYTES}" for n in range(count)]
+            state = bench.folder / f"partitions-{count}"
+            with Server(state, names) as first:  # makes the partitions, which is no start of every day
+                first.prepare("lpar0000", [(SMALL, bytes(64))])
+            servers[count] = stack.enter_context(Server(state, names))
+            servers[count].prepare("lpar0000", [])
+        memory = {count: server.resident() for count, server in servers.items()}
+        rows = _flat(bench, "partitions", servers, "lpar0000")
+        seconds = {count: server.seconds_to_ready for count, server in servers.items()}
+    rows += [
+        figure(f"start-partitions-{n}", GROUP, f"start to ready, {_many(n, 'partition')}", seconds[n], "s")
+        for n in seconds
+    ]
+    return rows + _memory("partition", memory)
+
+
+def connection_rows(bench: Bench) -> list[Row]:
+    """Return rate and memory of servers with more and more open sessions, of which one asks."""
+    limit = _raise_descriptors()
+    wanted = bench.effort.connections
+    counts = [n for n in wanted if n + SPARE_DESCRIPTORS <= limit]
+    most = max(counts) + SPARE_DESCRIPTORS
+    toml = f"[limits]\nmax_sessions = {most}\nmax_connections = {most}\nidle_seconds = 0\n"
+    with ExitStack() as stack:
+        servers = {}
+        for count in counts:
+            bench.progress(f"{count} connections")
+            state = bench.folder / f"connections-{count}"
+            server = servers[count] = stack.enter_context(Server(state, toml=toml))
+            server.prepare(objects=[(SMALL, bytes(64))])
+            stack.enter_context(idle_sessions(server.socket(), count - 1))
+        memory = {count: server.resident() for count, server in servers.items()}
+        rows = _flat(bench, "connections", servers, "bench")
+    note = f"not measured: the hard limit of open files is {limit}"
+    rows += [
+        Row(f"connections-{n}", GROUP, _many(n, "connection"), None, "/s", note=note)
+        for n in wanted
+        if n not in counts
+    ]
+    return rows + _memory("connection", memory)
+
+
+def _flat(bench: Bench, what: str, servers: dict[int, Server], name: str) -> list[Row]:
+    """Return the rate of each server beside that of the smallest one."""
+    program = bench.program(READ)
+    found: dict[int, list[Measured]] = defaultdict(list)
+    for server in servers.values():
+        bench.settle(server)
+    for _ in bench.rounds(f"READ, {what}"):
+        for count, server in servers.items():
+            found[count].append(bench.run(READ, server.socket(name), program, server.pid))
+    return flat_rows(what, "READ 64 B", found, goals.FLAT)
+
+
+def flat_rows(what: str, call: str, found: dict[int, list[Measured]], goal: Goal | None) -> list[Row]:
+    """Return a row for each size; each but the smallest is held against that."""
+    least = min(found)
+    rows = []
+    for count, rounds in found.items():
+        title = f"{call}, {_many(count, what.removesuffix('s'))}"
+        key = (
+            f"{what}-{count}"
+            if call.startswith("READ")
+            else f"{what}-{call.split(maxsplit=1)[0].lower()}-{count}"
+        )
+        if count == least:
+            one = median(rounds)
+            rows.append(Row(key, GROUP, title, one.rate, "/s", "same", one.p50, one.p99, one.server_cpu))
+            continue
+        both = {"swpks": rounds, "least": found[least]}
+        row = compared(key, GROUP, title, "same", both, f"with {least}", "least")
+        rows.append(judged(row, goal))
+    return rows
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _memory(what: str, found: dict[int, float]) -> list[Row]:
+    """Return the resident memory at each size, and the growth of it by one."""
+    least, most = min(found), max(found)
+    rows = [figure(f"memory-{what}s-{n}", GROUP, f"memory, {_many(n, what)}", found[n], "MB") for n in found]
+    if most > least:
+        each = 1000 * (found[most] - found[least]) / (most - least)
+        rows.append(figure(f"memory-per-{what}", GROUP, f"memory of each further {what}", each, "KB"))
+    return rows
+
+
+def _raise_descriptors() -> int:
+    """Raise the soft limit of open files, for servers to be started too, and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+@contextmanager
+def idle_sessions(path: Path, count: int) -> Iterator[None]:
+    """Keep sessions with a partition open for the length of a block; they ask for nothing."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.connect(os.fspath(path))
+            sock.sendall(OPEN)
+            _await_opened(sock)
+        yield
+
+
+def _await_opened(sock: socket.socket) -> None:
+    """Take HELLO and OPENED; RuntimeError if the session is refused."""
+    for kind in (1, 3):
+        header = sock.recv(16, socket.MSG_WAITALL)
+        body = sock.recv(int.from_bytes(header[12:16], "big"), socket.MSG_WAITALL)
+        if header[5:6] != bytes([kind]) or (kind == 3 and any(body[:4])):
+            raise RuntimeError(f"a session of many is refused: {header.hex()} {body.hex()}")

@@ -1,0 +1,205 @@
+"""A neighbour under a flood: the READ of one partition while sessions of another one flood the server.
+
+The control is the same flood on a second server, which shares the same core. What the neighbour loses
+there, the operating system takes to share the core fairly. More than twice that is a matter of our own
+turns.
+
+Neither server has SCHED_FIFO here: a flooded server never waits, so a control of the same priority would
+never run. The neighbour's client has it: its READ shall not wait for the flood's own program.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections import defaultdict
+from contextlib import AbstractContextManager, ExitStack, suppress
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from bench import goals
+from bench.cases import Case
+from bench.figures import median, p99_ratio
+from bench.floods import FLOODS, OFFENDER, SETTINGS, TITLES, lock_offender, prepare_offender
+from bench.loadgen import Flooded, Load, Measured, NoAnswer, compiled, finish_load, flooding, start_load
+from bench.measure import Bench
+from bench.programs import END, LATER, SMALL, START, Program, Workload, reads, write_workload
+from bench.results import Row, judged
+from bench.servers import Server
+from hcall_client.console import (
+    ConsoleRefused,
+    ConsoleRequest,
+    ConsoleUnreachable,
+    power_off,
+    power_on,
+    show_health,
+)
+
+GROUP = "a neighbour under a flood"
+PAUSE = 2000.0
+"""Microseconds between two READs of the neighbour: it asks little, so that it is never the load."""
+ROUNDS = 3
+HEALTHS = 5
+NEVER = 10e6
+"""Microseconds that stand for a READ without an answer: the generator's patience."""
+
+
+def paced_reads() -> Workload:
+    """READ of 64 B with a pause before each."""
+    return [
+        Program(each.opening, tuple(step._replace(flags=START | END | LATER) for step in each.steps))
+        for each in reads(SMALL, 64)
+    ]
+
+
+PROBE = Case("neighbour", "READ 64 B of a neighbour", paced_reads, 1, "split", nap=PAUSE)
+
+
+T = TypeVar("T")
+Key = tuple[str, int]
+"""A flood and its number of sessions."""
+
+
+class Console(NamedTuple):
+    """Seconds that the console waited: for the slowest of some health checks, and for the power-off."""
+
+    health: float
+    power_off: float
+
+
+class Neighbourhood:
+    """Two servers, each with a neighbour and an offender, and the programs of all floods."""
+
+    def __init__(self, bench: Bench, stack: ExitStack) -> None:
+        self._bench = bench
+        self._flood = compiled(bench.out, "flood")
+        self._load = compiled(bench.out, "load")
+        self._probe = bench.program(PROBE)
+        self.server, self.other = (
+            stack.enter_context(self._start(bench.folder / name)) for name in ("flooded", "control")
+        )
+        self._programs = {name: self._program(name) for name in FLOODS}
+
+    def _start(self, state: Path) -> Server:
+        server = Server(state, ["bench", f"{OFFENDER}:{SETTINGS}"])
+        server.pin([self._bench.place.server])
+        server.prepare(objects=[(SMALL, bytes(64))])
+        with server.connect(OFFENDER) as channel:
+            prepare_offender(channel)
+        server.console.call(show_health())  # the first request loads the HTTP stack
+        return server
+
+    def _program(self, name: str) -> Path:
+        path = self._bench.folder / f"{name}.flood"
+        write_workload(path, FLOODS[name]())
+        return path
+
+    def quiet(self) -> Measured:
+        """Return the neighbour's READ without a flood."""
+        with self._neighbour() as probe:
+            return _result(probe)
+
+    def read(self, flooded: Server, key: Key) -> Measured:
+        """Return the neighbour's READ while sessions of the offender flood a server."""
+        with self._neighbour() as probe, self._flooding(flooded, key) as done:
+            found = _result(probe)
+        if done[0].ended:
+            raise RuntimeError(f"the server ended {done[0].ended} sessions of the flood {key[0]}")
+        return found
+
+    def console(self, key: Key) -> Console:
+        """Return how long the console waits under a flood; the power-off of the offender ends it."""
+        place = self._bench.place
+        with self._flooding(self.server, key), self._bench.real_time.here(place.split):
+            health = max(self._waited(show_health()) for _ in range(HEALTHS))
+            found = Console(health, self._waited(power_off(OFFENDER)))
+        self._revive()
+        return found
+
+    def _neighbour(self) -> subprocess.Popen[str]:
+        place, seconds = self._bench.place, self._bench.effort.flood_seconds
+        load = Load(1, place.load("split"), PAUSE, self._bench.real_time.active)
+        return start_load(self._load, self.server.socket(), self._probe, load, seconds, self.server.pid)
+
+    def _flooding(self, server: Server, key: Key) -> AbstractContextManager[list[Flooded]]:
+        name, sessions = key
+        core = self._bench.place.split
+        return flooding(self._flood, server.socket(OFFENDER), self._programs[name], sessions, core)
+
+    def _waited(self, request: ConsoleRequest[T]) -> float:
+        """Return the seconds that a request of the console takes; a timeout counts as it is."""
+        began = time.perf_counter()
+        with suppress(ConsoleUnreachable):
+            self.server.console.call(request)
+        return time.perf_counter() - began
+
+    def _revive(self) -> None:
+        """Switch the offender on again, also if its power-off came too late for the console."""
+        with suppress(ConsoleRefused):
+            self.server.console.call(power_off(OFFENDER))
+        self.server.console.call(power_on(OFFENDER))
+        with self.server.connect(OFFENDER) as channel:
+            lock_offender(channel)
+
+
+def _result(probe: subprocess.Popen[str]) -> Measured:
+    """Let the neighbour go and wait for its figures; NEVER stands for no answer."""
+    try:
+        return finish_load(probe)
+    except NoAnswer:
+        return Measured(0.0, NEVER, NEVER, 0.0, 0.0, 0.0)
+
+
+def neighbour_rows(bench: Bench) -> list[Row]:
+    """Return p50 and p99 of a neighbour under each flood beside the control, and the console's waits."""
+    keys: list[Key] = [(name, sessions) for name in FLOODS for sessions in bench.effort.floods]
+    ours: dict[Key, list[Measured]] = defaultdict(list)
+    control: dict[Key, list[Measured]] = defaultdict(list)
+    quiet = []
+    with ExitStack() as stack:
+        hood = Neighbourhood(bench, stack)
+        for _ in bench.rounds("neighbours", min(ROUNDS, bench.effort.rounds)):
+            quiet.append(hood.quiet())
+            for key in keys:
+                bench.progress(f"a neighbour beside {_title(key)}")
+                control[key].append(hood.read(hood.other, key))
+                ours[key].append(hood.read(hood.server, key))
+        consoles = {key: hood.console(key) for key in keys}
+    rows = [_quiet_row(quiet), *(_row(key, ours[key], control[key]) for key in keys)]
+    return rows + [_console_row(key, found) for key, found in consoles.items()]
+
+
+def _title(key: Key) -> str:
+    name, sessions = key
+    return f"{sessions} session{'' if sessions == 1 else 's'} of {TITLES[name]}"
+
+
+def _quiet_row(rounds: list[Measured]) -> Row:
+    one = median(rounds)
+    return Row("neighbour-quiet", GROUP, "p99 of READ, no flood", one.p99, "us", "split", one.p50, one.p99)
+
+
+def _row(key: Key, ours: list[Measured], control: list[Measured]) -> Row:
+    one, other = median(ours), median(control)
+    row = Row(
+        f"neighbour-{key[0]}-{key[1]}",
+        GROUP,
+        f"p99 of READ, {_title(key)}",
+        one.p99,
+        "us",
+        "split",
+        one.p50,
+        one.p99,
+        ceiling=other.p99,
+        ceiling_name="second server",
+        ratio=p99_ratio(ours, control),
+        rounds={"swpks": [each._asdict() for each in ours], "control": [each._asdict() for each in control]},
+    )
+    return judged(row, goals.NEIGHBOUR)
+
+
+def _console_row(key: Key, found: Console) -> Row:
+    """Return the console's longest wait."""
+    row = Row(f"console-{key[0]}-{key[1]}", GROUP, f"console, {_title(key)}", max(found), "s")
+    row.rounds = {"console": [found._asdict()]}
+    return judged(row, goals.CONSOLE)

@@ -1,0 +1,179 @@
+"""Redis and swtpm beside swpks, in the same rounds and by the same load generator.
+
+They do other things, so a ratio is no goal; it says where swpks stands. Both are Debian's: `tools/debian-
+packages bench` installs them. Where one is missing, its rows say so.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.cases import CALLS, CONFIRMS
+from bench.measure import Bench, Rounds
+from bench.processes import PATIENCE, Child, Word
+from bench.programs import END, LARGE, OBJECT_SIZE, START, Program, Step, Workload, labels, write_workload
+from bench.results import Row, compared
+from bench.servers import Server
+from bench.tpm import nv_define, nv_read, nv_write
+
+GROUP = "beside Redis and swtpm"
+CASES = {case.key: case for case in (*CALLS, *CONFIRMS)}
+
+
+class Peer(Child):
+    """A server of others; ready when its socket takes a connection."""
+
+    def __init__(self, arguments: Iterable[Word], path: Path, log: Path, program: str | None = None) -> None:
+        super().__init__(arguments, log, program=program)
+        self.socket = path
+        deadline = time.monotonic() + PATIENCE
+        while not self._connects():
+            if not self.runs or time.monotonic() > deadline:
+                self.stop()
+                raise self.failed()
+            time.sleep(0.01)
+
+    def _connects(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(str(self.socket)) == 0
+
+    def ask(self, command: bytes) -> bytes:
+        """Send something and return the first piece of its answer."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(PATIENCE)
+            sock.connect(str(self.socket))
+            sock.sendall(command)
+            return sock.recv(1 << 16)
+
+
+def redis(folder: Path) -> Peer | None:
+    """Start a Redis that syncs its log before it answers a write; None where it is not installed."""
+    # Debian's redis-server is a link to redis-check-rdb, and looks at the name it is called by.
+    program = shutil.which("redis-server") or shutil.which("redis-check-rdb")
+    if program is None:
+        return None
+    path = folder / "redis.sock"
+    words: list[Word] = ["redis-server", "--port", "0", "--unixsocket", path, "--dir", folder, "--save", ""]
+    words += ["--appendonly", "yes", "--appendfsync", "always"]
+    return Peer(words, path, folder / "redis.log", program)
+
+
+def swtpm(folder: Path) -> Peer | None:
+    """Start a swtpm that has an area of 64 bytes; None where it is not installed."""
+    program = shutil.which("swtpm")
+    if program is None:
+        return None
+    state, path = folder / "tpm", folder / "tpm.sock"
+    state.mkdir()
+    words: list[Word] = [program, "socket", "--tpm2", "--tpmstate", f"dir={state}"]
+    words += ["--server", f"type=unixio,path={path}", "--ctrl", f"type=unixio,path={path}.control"]
+    peer = Peer([*words, "--flags", "startup-clear,not-need-init"], path, folder / "tpm.log")
+    for command in (nv_define(64), nv_write(bytes(64))):  # an area that was never written is not read
+        answer = peer.ask(command)
+        if answer[6:10] != bytes(4):
+            peer.stop()
+            raise RuntimeError(f"the TPM refuses a command: {answer.hex()}")
+    return peer
+
+
+PEERS = {"Redis": redis, "swtpm": swtpm}
+PROTOCOLS = {"Redis": "redis", "swtpm": "tpm"}
+
+
+def resp(*words: bytes) -> bytes:
+    """Return a command of Redis."""
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+def redis_gets(depth: int = 1) -> Workload:
+    """GET of 4000 bytes over and over."""
+    value = bytes(OBJECT_SIZE)
+    opening = Step(resp(b"SET", LARGE, value), 1)
+    answer = b"$%d\r\n%s\r\n" % (len(value), value)
+    step = Step(resp(b"GET", LARGE) * depth, depth, (answer,) * depth, START | END, depth)
+    return [Program((opening,), (step,))]
+
+
+def redis_sets(connections: int) -> Workload:
+    """SET of 64 bytes, which Redis answers when its log is synced."""
+    return [
+        Program((), (Step(resp(b"SET", label, bytes(64)), 1, (b"+OK\r\n",), START | END, 1),))
+        for label in labels(connections)
+    ]
+
+
+def _tpm(command: bytes) -> Workload:
+    return [Program((), (Step(command, 1, None, START | END, 1),))]
+
+
+class Against(NamedTuple):
+    """A case of ours and what a peer does that is closest to it."""
+
+    key: str
+    peer: str
+    what: str
+    workload: Callable[[], Workload]
+
+
+AGAINST = (
+    Against("read4000", "Redis", "GET 4000 B", redis_gets),
+    Against("read4000-deep", "Redis", "GET 4000 B, 16 in flight", lambda: redis_gets(16)),
+    Against("read4000-16", "Redis", "GET 4000 B, 16 connections", redis_gets),
+    Against("confirm-1", "Redis", "SET, always fsync, 1 client", lambda: redis_sets(1)),
+    Against("confirm-16", "Redis", "SET, always fsync, 16 clients", lambda: redis_sets(16)),
+    Against("confirm-64", "Redis", "SET, always fsync, 64 clients", lambda: redis_sets(64)),
+    Against("read64", "swtpm", "NV read 64 B", lambda: _tpm(nv_read(64))),
+    Against("write-remove", "swtpm", "NV write 64 B, without fsync", lambda: _tpm(nv_write(bytes(64)))),
+    Against("confirm-1", "swtpm", "NV write 64 B, without fsync", lambda: _tpm(nv_write(bytes(64)))),
+)
+
+
+def peer_rows(bench: Bench, servers: dict[bool, Server]) -> list[Row]:
+    """Measure cases beside Redis and swtpm; `servers` by whether their CONFIRM waits."""
+    folder = bench.folder / "peers"
+    folder.mkdir()
+    found: dict[Against, Rounds] = defaultdict(lambda: defaultdict(list))
+    with ExitStack() as stack:
+        there = {}
+        for name, start in PEERS.items():
+            if peer := start(folder):
+                there[name] = stack.enter_context(peer)
+                bench.settle(peer)
+        for server in servers.values():
+            bench.settle(server)
+        pairs = [each for each in AGAINST if each.peer in there]
+        ours = {each: bench.program(CASES[each.key]) for each in pairs}
+        theirs = {each: _program(folder, n, each) for n, each in enumerate(pairs)}
+        for _ in bench.rounds("peers"):
+            for each in pairs:
+                case, peer = CASES[each.key], there[each.peer]
+                server, bare = servers[case.waits], replace(case, nap=0.0)
+                protocol = PROTOCOLS[each.peer]
+                run = bench.run(bare, peer.socket, theirs[each], peer.pid, protocol)
+                found[each][each.peer].append(run)
+                found[each]["swpks"].append(bench.run(case, server.socket(), ours[each], server.pid))
+    return [peer_row(each, found[each]) for each in AGAINST]
+
+
+def _program(folder: Path, number: int, each: Against) -> Path:
+    path = folder / f"{number}.peer"
+    write_workload(path, each.workload())
+    return path
+
+
+def peer_row(each: Against, rounds: Rounds) -> Row:
+    """Return the row of a case beside a peer; without rounds, that of a peer that is not installed."""
+    case = CASES[each.key]
+    key, title = f"{each.peer.lower()}-{each.what.split()[0].lower()}-{case.key}", case.title
+    if not rounds:
+        note = f"{each.peer} is not installed: tools/debian-packages bench"
+        return Row(key, GROUP, title, None, "/s", case.where, note=note)
+    return compared(key, GROUP, title, case.where, rounds, f"{each.peer} {each.what}", each.peer)

@@ -1,0 +1,145 @@
+"""Growth of one store: the same calls, and a flush, while the objects of a partition become many."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import defaultdict
+from functools import partial
+
+from bench import goals
+from bench.cases import Case
+from bench.growth import GROUP, flat_rows
+from bench.loadgen import Measured
+from bench.measure import Bench
+from bench.programs import (
+    END,
+    END_IF,
+    LATER,
+    OWNER,
+    POLL,
+    SESSION,
+    START,
+    Program,
+    Workload,
+    filled_partition,
+    step_of,
+)
+from bench.results import Row, figure
+from bench.servers import WAITING, Server
+from hcall_client.calls import (
+    confirm_object_flushed,
+    get_object_labels,
+    read_object,
+    remove_object,
+    write_object,
+)
+from hcall_server.hcalls.dispatch import HypervisorCalls
+from hcall_server.platform.identity import SystemIdentity
+from hcall_server.sealing import PartitionRecord, Sealer, seal_partition
+
+KBYTES = 128
+LABEL = b"bench-object"
+HOLDS = 30
+"""Flushes of which the median is taken."""
+
+
+def objects(count: int) -> list[tuple[bytes, bytes]]:
+    """Return objects of one byte."""
+    return [(b"%06d" % n, b"x") for n in range(count)]
+
+
+def calls(count: int) -> HypervisorCalls:
+    """Return the h-calls of a partition in this process with so many objects."""
+    return HypervisorCalls(filled_partition(objects(count), KBYTES))
+
+
+def _read(count: int) -> Workload:
+    last = objects(count)[-1][0]
+    return [Program(SESSION, (step_of(calls(count), [read_object(OWNER, last, 64)]),))]
+
+
+def _write(count: int) -> Workload:
+    engine = calls(count)
+    write = step_of(engine, [write_object(OWNER, LABEL, b"x")])
+    return [Program(SESSION, (write, step_of(engine, [remove_object(OWNER, LABEL)])))]
+
+
+def _labels(count: int) -> Workload:
+    return [Program(SESSION, (step_of(calls(count), [get_object_labels(OWNER)]),))]
+
+
+def _confirm(count: int) -> Workload:
+    engine = calls(count)
+    write, remove = write_object(OWNER, LABEL, b"x"), remove_object(OWNER, LABEL)
+    confirm = confirm_object_flushed(OWNER, LABEL)
+    first = step_of(engine, [write], 0)
+    again = step_of(engine, [remove, write, confirm], START | END_IF)._replace(units=1)
+    flushed = step_of(engine, [confirm], POLL | END | LATER)._replace(units=1)
+    return [Program((*SESSION, first), (again, flushed), (step_of(engine, [remove], 0),))]
+
+
+WORKLOADS = {
+    "READ 1 B": _read,
+    "LABELS (first page)": _labels,
+    "WRITE + REMOVE 1 B": _write,
+    "CONFIRMED 1 B": _confirm,
+}
+
+
+def object_rows(bench: Bench) -> list[Row]:
+    """Return the rate of calls in stores of more and more objects, and how long a flush holds the loop."""
+    counts = bench.effort.objects
+    names = {count: f"objects{count}" for count in counts}
+    found: dict[str, dict[int, list[Measured]]] = defaultdict(lambda: defaultdict(list))
+    cases = {
+        (call, count): Case(
+            f"{call.split()[0].lower()}-{count}", call, partial(make, count), 1, "same", nap=200.0
+        )
+        for call, make in WORKLOADS.items()
+        for count in counts
+    }
+    programs = {key: bench.program(case) for key, case in cases.items()}
+    state = bench.folder / "objects"
+    with Server(state, [f"{name}:{KBYTES}" for name in names.values()], WAITING) as server:
+        for count, name in names.items():
+            bench.progress(f"{count} objects")
+            server.prepare(name, objects(count))
+        bench.settle(server)
+        for _ in bench.rounds("many objects"):
+            for (call, count), case in cases.items():
+                socket = server.socket(names[count])
+                found[call][count].append(bench.run(case, socket, programs[call, count], server.pid))
+    rows = []
+    for call, each in found.items():
+        rows += flat_rows("objects", call, each, goals.FLAT if call.startswith("READ") else None)
+    return rows + hold_rows(bench)
+
+
+def hold_rows(bench: Bench) -> list[Row]:
+    """Return how long snapshot and seal of a store take, which the event loop has to wait for."""
+    rows = []
+    for count in bench.effort.objects:
+        with bench.real_time.here(bench.place.server):
+            held = 1e3 * statistics.median(holds(count))
+        goal = goals.HOLD if count == max(bench.effort.objects) else None
+        title = f"a flush holds the loop, {count:,} objects"
+        rows.append(figure(f"hold-{count}", GROUP, title, held, "ms", goal))
+    return rows
+
+
+def holds(count: int) -> list[float]:
+    """Return the seconds that snapshot and seal take after each of some changes."""
+    partition = filled_partition(objects(count), KBYTES)
+    engine, keystore = HypervisorCalls(partition), partition.keystore
+    if keystore is None:
+        raise RuntimeError("the benchmark's partition has a keystore")
+    sealer = Sealer(SystemIdentity(bytes(16), bytes(32)), os.urandom)
+    took = []
+    for _ in range(HOLDS):
+        step_of(engine, [write_object(OWNER, LABEL, b"x"), remove_object(OWNER, LABEL)])
+        began = time.perf_counter()
+        seal_partition(sealer, PartitionRecord(partition.profile, keystore.contents.snapshot()))
+        took.append(time.perf_counter() - began)
+    return took

@@ -1,0 +1,66 @@
+"""What `swpks bench` measures, and the shape of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple
+
+LARGE = 4000
+"""Bytes of the large object: what Linux keeps in an object has a page at most."""
+SMALL = 64
+MOST_SESSIONS = 16
+"""Sessions of the largest case."""
+
+
+class BenchCall(Enum):
+    """What a session repeats."""
+
+    READ_SMALL = "READ 64 B"
+    READ_LARGE = "READ 4000 B"
+    CONFIRMED = "confirmed write 64 B"
+
+
+class Case(NamedTuple):
+    """One measurement: `sessions` at once, each with `depth` calls in flight."""
+
+    key: str
+    title: str
+    call: BenchCall
+    sessions: int = 1
+    depth: int = 1
+
+
+CASES = (
+    Case("read-small", "READ 64 B, one by one", BenchCall.READ_SMALL),
+    Case("read-large", "READ 4000 B, one by one", BenchCall.READ_LARGE),
+    Case("read-small-deep", "READ 64 B, 16 in flight", BenchCall.READ_SMALL, 1, 16),
+    Case("read-small-sessions", "READ 64 B, 16 sessions", BenchCall.READ_SMALL, 16),
+    Case("confirmed-1", "WRITE until durable, 1 session", BenchCall.CONFIRMED),
+    Case("confirmed-16", "WRITE until durable, 16 sessions", BenchCall.CONFIRMED, 16),
+)
+"""The measurements, in their order."""
+
+
+class Figure(NamedTuple):
+    """What a case measured.
+
+    `rate` is in calls or in confirmed writes a second.  `p50` and `p99` are in microseconds, from the send to
+    the last answer; with several in flight, of all of them together.  `client` is the share of the time in
+    which this process worked.
+    """
+
+    case: Case
+    rate: float
+    p50: float
+    p99: float
+    client: float
+
+
+def summary(case: Case, took: Sequence[float], seconds: float, worked: float) -> Figure:
+    """Return the figure of a case whose operations took so many seconds each, in `seconds` of time in all."""
+    ordered = sorted(took)
+    last = len(ordered) - 1
+    calls = case.depth * len(ordered)
+    p50, p99 = (1e6 * ordered[int(share * last)] for share in (0.5, 0.99))
+    return Figure(case, calls / seconds, p50, p99, worked / seconds)

@@ -1,0 +1,67 @@
+"""One run of `swpks bench`: a partition of a server that runs, or of one that is started for it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from swpks.bench.cases import CASES, Case, Figure
+from swpks.bench.clients import BenchClient, measure
+from swpks.bench.sessions import BenchSession
+from swpks.bench.tenant import Tenant
+from swpks.testing.process import ServerProcess
+
+PARTITION = "bench"
+KBYTES = 64
+
+
+def run_bench(
+    path: str | os.PathLike[str],
+    password: bytes,
+    seconds: float,
+    timeout: float,
+    tell: Callable[[str], None],
+    *,
+    disposable: bool = False,
+) -> list[Figure]:
+    """Measure a partition at its Unix socket, `seconds` a case; `tell` is given the title of each.
+
+    A `disposable` partition is not cleaned up.
+
+    Raises BenchRefused, HcallError and other SwpksErrors, and OSError if there is no server.
+    """
+    with Tenant(path, password, timeout, disposable=disposable) as tenant:
+        return [_measured(path, tenant, case, seconds, timeout, tell) for case in CASES]
+
+
+def _measured(
+    path: str | os.PathLike[str],
+    tenant: Tenant,
+    case: Case,
+    seconds: float,
+    timeout: float,
+    tell: Callable[[str], None],
+) -> Figure:
+    tell(case.title)
+    with ExitStack() as stack:
+        clients = []
+        for number in range(case.sessions):
+            requests, again = tenant.requests(case.call, number)
+            session = stack.enter_context(BenchSession(path, timeout))
+            clients.append(BenchClient(session, requests * case.depth, again))
+        return measure(case, clients, seconds, timeout)
+
+
+@contextmanager
+def own_server() -> Iterator[Path]:
+    """Start a server with one partition for the length of a block; yield the socket of that."""
+    with tempfile.TemporaryDirectory(prefix="swpks-bench-") as folder:
+        server = ServerProcess(Path(folder) / "state", [f"{PARTITION}:{KBYTES}"])
+        server.start()
+        try:
+            yield server.socket(PARTITION)
+        finally:
+            server.stop()

@@ -1,0 +1,92 @@
+"""Sessions that send frames made beforehand, and read of the answers only whether they are successes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Self
+
+from hcall_abi.codec import decode, encode
+from hcall_abi.frames import Goodbye, GoodbyeReason, HReturn
+from hcall_client.blocking import BlockingChannel
+from hcall_client.errors import ConnectionLost, SessionEnded
+from hcall_client.unix import connect_unix
+
+HEADER_SIZE = 16
+_KIND, _TAG, _LENGTH = 5, 8, 12
+RECEIVE_SIZE = 1 << 18
+
+
+class BenchSession:
+    """A session whose socket is used directly once it is open.
+
+    `timeout` is how many seconds the opening and each answer may take; TimeoutError tells that it was not
+    enough.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], timeout: float) -> None:
+        self._socket = connect_unix(path)
+        try:
+            BlockingChannel.connect(self._socket, name="swpks bench", timeout=timeout)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._socket.settimeout(timeout)
+        self._rest = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Say GOODBYE and wait until the server has closed: then no call that was sent can run any more."""
+        with self._socket, suppress(OSError):
+            self._socket.sendall(encode(Goodbye(GoodbyeReason.DONE, "")))
+            self._socket.shutdown(socket.SHUT_WR)
+            while self._socket.recv(RECEIVE_SIZE):
+                pass
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+        return self._socket.fileno()
+
+    def send(self, frames: bytes) -> None:
+        """Send whole frames; ConnectionLost if the server has closed the session."""
+        try:
+            self._socket.sendall(frames)
+        except TimeoutError:
+            raise
+        except OSError:
+            self.receive()  # a GOODBYE that came before says why
+            raise ConnectionLost() from None
+
+    def receive(self) -> list[HReturn]:
+        """Wait for something and return the answers that are whole.
+
+        Raises HcallError for a refusal, SessionEnded for a GOODBYE, ConnectionLost at the end of the stream.
+        """
+        try:
+            piece = self._socket.recv(RECEIVE_SIZE)
+        except TimeoutError:
+            raise
+        except OSError:
+            piece = b""
+        if not piece:
+            raise ConnectionLost()
+        return list(self._answers(self._rest + piece))
+
+    def _answers(self, data: bytes) -> Iterator[HReturn]:
+        at = 0
+        while len(data) - at >= HEADER_SIZE:
+            start = at + HEADER_SIZE
+            end = start + int.from_bytes(data[at + _LENGTH : start])
+            if end > len(data):
+                break
+            frame = decode(data[at + _KIND], int.from_bytes(data[at + _TAG : at + _LENGTH]), data, start, end)
+            if isinstance(frame, Goodbye):
+                raise SessionEnded(frame.reason, frame.text)
+            if isinstance(frame, HReturn):
+                yield frame
+            at = end
+        self._rest = data[at:]

@@ -1,0 +1,142 @@
+"""The objects of a benchmark in a partition that belongs to others: made, used, and removed again."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from hcall_abi.consumers import Consumer
+from hcall_abi.errors import SwpksError
+from hcall_abi.statuses import Status
+from hcall_client.blocking import BlockingChannel
+from hcall_client.calls import (
+    confirm_object_flushed,
+    read_object,
+    remove_object,
+    write_object,
+)
+from hcall_client.errors import HcallError
+from hcall_client.request import Authorization, Request
+from swpks.bench.cases import LARGE, MOST_SESSIONS, SMALL, BenchCall
+
+DURABLE_PATIENCE = 5.0
+"""Seconds that the end waits until the removal is durable."""
+PAUSE = 0.01
+
+
+class BenchRefused(Exception):
+    """The benchmark cannot run in this partition; the text says why and what to do."""
+
+
+class Tenant:
+    """Objects of the operating system's consumer under labels that no other program uses.
+
+    As a context manager: enters with the objects in place, and removes them at the end, whatever ends it.
+    `timeout` is in seconds, for each call.  `disposable` is a partition that nobody needs afterwards.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], password: bytes, timeout: float, *, disposable: bool = False
+    ) -> None:
+        self._disposable = disposable
+        self._path = path
+        self._timeout = timeout
+        self._who = Authorization(Consumer.OPERATING_SYSTEM, password)
+        self._mark = b"swpks-bench-" + secrets.token_hex(4).encode()
+        self._written: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        try:
+            with self._channel() as channel:
+                self._demand_room(channel)
+                for label, size in self._sizes().items():
+                    self._write(channel, label, size)
+        except BaseException as error:
+            self._leave(error)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Remove all objects; BenchRefused tells of those that stay, and of `error`, which ended the run."""
+        if self._disposable or not self._written:
+            return
+        try:
+            with self._channel() as channel:
+                self._remove(channel)
+        except (SwpksError, OSError) as failure:
+            left = f"the objects {self._mark.decode()}-* stay in the store ({failure})"
+            raise BenchRefused(f"{error}; {left}" if isinstance(error, SwpksError) else left) from None
+
+    def requests(self, call: BenchCall, number: int) -> tuple[list[Request[Any]], Request[Any] | None]:
+        """Return the calls of one operation of a session, and the one to repeat until that is durable."""
+        if call is not BenchCall.CONFIRMED:
+            label, size = (self._small, SMALL) if call is BenchCall.READ_SMALL else (self._large, LARGE)
+            return [read_object(self._who, label, size)], None
+        label = self._own(number)
+        confirm = confirm_object_flushed(self._who, label)
+        write = write_object(self._who, label, bytes(SMALL))
+        return [remove_object(self._who, label), write, confirm], confirm
+
+    @property
+    def _small(self) -> bytes:
+        return self._mark + b"-small"
+
+    @property
+    def _large(self) -> bytes:
+        return self._mark + b"-large"
+
+    def _own(self, number: int) -> bytes:
+        return self._mark + b"-%02d" % number
+
+    def _sizes(self) -> Mapping[bytes, int]:
+        own = {self._own(number): SMALL for number in range(MOST_SESSIONS)}
+        return {self._small: SMALL, self._large: LARGE, **own}
+
+    def _channel(self) -> BlockingChannel:
+        return BlockingChannel.connect(self._path, name="swpks bench", timeout=self._timeout)
+
+    def _demand_room(self, channel: BlockingChannel) -> None:
+        config = channel.limits()
+        sizes = self._sizes()
+        needed = sum(size + len(label) + config.object_overhead for label, size in sizes.items())
+        free = config.total_size - config.used_space
+        if needed > free:
+            advice = "take a partition with more room, or remove objects"
+            raise BenchRefused(f"the store has {free} bytes free, and the benchmark needs {needed}: {advice}")
+
+    def _write(self, channel: BlockingChannel, label: bytes, size: int) -> None:
+        self._written.append(label)  # first: an interrupt may come before the answer
+        try:
+            channel.call(write_object(self._who, label, bytes(size)))
+        except HcallError as error:
+            self._written.remove(label)
+            if error.status == Status.H_AUTHORITY:
+                advice = "give the password of this IPL with --password-file"
+                raise BenchRefused(f"the operating system's consumer has a password: {advice}") from None
+            raise
+
+    def _remove(self, channel: BlockingChannel) -> None:
+        """Remove all objects and wait until that is durable; objects that are gone already do no harm."""
+        for label in self._written:
+            try:
+                channel.call(remove_object(self._who, label))
+            except HcallError as error:
+                if error.status != Status.H_NOT_FOUND:
+                    raise
+        self._await_durable(channel, self._written[-1])
+
+    def _await_durable(self, channel: BlockingChannel, label: bytes) -> None:
+        end = time.monotonic() + DURABLE_PATIENCE
+        while time.monotonic() < end:
+            if channel.call(confirm_object_flushed(self._who, label)).flushed:
+                return
+            time.sleep(PAUSE)

@@ -1,0 +1,148 @@
+"""`swpks bench`: the main figures of a server.
+
+    swpks bench                                     of a server of its own
+    swpks bench --socket state/run/lpar1.sock       of a partition that runs
+    swpks bench --json figures.json --plot figures.svg
+
+Exit status: 0 done; 1 the partition refuses; 2 the command line makes no sense; 3 the server cannot be
+reached, or ended the session; 130 an interrupt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from hcall_abi.errors import SwpksError
+from hcall_abi.rules.service import STREAM_OUTPUT
+from hcall_client.errors import HcallError
+from hcall_server import __version__
+from swpks.cli import streams
+from swpks.cli.files import STANDARD, output, read_input
+
+REFUSED, USAGE, UNREACHABLE = 1, 2, 3
+TIMEOUT = 10.0
+"""Seconds that an answer may take."""
+DEFAULT_SECONDS, MOST_SECONDS = 2.0, 600.0
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add `bench` to the command's subparsers; the result has `run` as its default `run`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "bench",
+        help="measure the main figures of a server",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add(
+        "--socket", type=Path, metavar="PATH", help="a partition's Unix socket (default: a server of its own)"
+    )
+    add(
+        "--password-file", type=Path, metavar="F", help="the password of the operating system: all bytes of F"
+    )
+    add("--seconds", type=_seconds, default=DEFAULT_SECONDS, metavar="S", help="time for each figure (2)")
+    add("--json", type=Path, metavar="F", help="write JSON; - is standard output, without the table")
+    add(
+        "--plot", type=Path, metavar="F", help="write an SVG picture; - is standard output, without the table"
+    )
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, print and write the figures; returns the exit status, errors go to standard error."""
+    from swpks.bench.tenant import BenchRefused
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the objects are removed then too
+    try:
+        return _run(options)
+    except (BenchRefused, HcallError) as error:
+        return _fail(str(error), REFUSED)
+    except SwpksError as error:
+        if error.rule is STREAM_OUTPUT:
+            raise  # the server is not to blame
+        return _fail(str(error), UNREACHABLE)
+    except TimeoutError:
+        return _fail(f"the server did not answer in {TIMEOUT:g} s", UNREACHABLE)
+    except _FileFailed as error:
+        return _fail(str(error), USAGE)
+    except OSError as error:
+        return _fail(f"cannot reach the partition: {error.strerror or error}", UNREACHABLE)
+
+
+class _FileFailed(Exception):
+    """A file of the command line can't be read or written."""
+
+
+def _run(options: argparse.Namespace) -> int:
+    from swpks.bench.report import as_json, as_svg, table
+    from swpks.bench.run import own_server, run_bench
+
+    password = _password(options.password_file)
+    with ExitStack() as stack:
+        # Opened first: nothing is measured that could not be kept.
+        to_json, to_plot = (_opened(stack, path) for path in (options.json, options.plot))
+        path = options.socket or stack.enter_context(own_server())
+        disposable = options.socket is None
+        figures = run_bench(path, password, options.seconds, TIMEOUT, _tell, disposable=disposable)
+        _tell("")
+        what = str(options.socket) if options.socket else "a server of its own"
+        about: dict[str, str | float] = {"swpks": __version__, "socket": what, "seconds": options.seconds}
+        to_json(as_json(figures, about))
+        to_plot(as_svg(figures, f"swpks {__version__}, {what}; clients in Python included"))
+    if not any(each in STANDARD[1:] for each in (options.json, options.plot)):
+        streams.say(table(figures))
+    return 0
+
+
+def _password(path: Path | None) -> bytes:
+    try:
+        return b"" if path is None else read_input(path)
+    except OSError as error:
+        raise _FileFailed(f"{path}: {error.strerror or error}") from None
+
+
+def _opened(stack: ExitStack, path: Path | None) -> Callable[[bytes], None]:
+    """Open a file for results; return what writes to it, which does nothing without a file."""
+    if path is None:
+        return lambda content: None
+    try:
+        write = stack.enter_context(output(path))
+    except OSError as error:
+        raise _FileFailed(f"{path}: {error.strerror or error}") from None
+
+    def put(content: bytes) -> None:
+        try:
+            write(content)
+        except OSError as error:
+            raise _FileFailed(f"{path}: {error.strerror or error}") from None
+
+    return put
+
+
+def _tell(title: str) -> None:
+    """Say what is being measured, to a person only."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{title}", end="", file=sys.stderr, flush=True)
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: above 0, at most {MOST_SECONDS:.0f} s")
+    return found
+
+
+def _fail(text: str, status: int) -> int:
+    _tell("")
+    streams.complain(f"swpks bench: {text}")
+    return status
