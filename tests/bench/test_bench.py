@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.mark.process
-def test_a_quick_run_reports_everything(tmp_path: Path) -> None:
+def test_a_quick_run(tmp_path: Path) -> None:
     """Real servers, a real load: one case against the echo, one against bare commits."""
     needed("gcc", shutil.which("cc") or shutil.which("gcc"))
     command = [sys.executable, "-m", "bench", "--quick", "--seconds", "0.05", "--out", str(tmp_path)]
