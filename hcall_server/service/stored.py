@@ -108,7 +108,10 @@ class Opening:
         sealer = Sealer(identity, self._entropy)
         old, known_key = OldSealer(identity), self._transport.known_key
         changes = converted(records, old, sealer, self._entropy, known_key, self._age.of_level_1())
-        return self._committed(identity, sealer, changes)
+        stored = self._committed(identity, sealer, changes)
+        # The other slot may hold a mark of level 2, beside which these records were accepted.
+        self._nvram.mark.note(CommitAuthority(identity.root_key).mark(stored.commit.number))
+        return stored
 
     def _committed(
         self, identity: SystemIdentity, sealer: Sealer, changes: Mapping[str, bytes | None]

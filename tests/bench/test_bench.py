@@ -54,7 +54,7 @@ def quick(out: Path, *cases: str) -> tuple[dict[str, dict], str]:
 
 
 @pytest.mark.process
-def test_a_quick_run_reports_everything(tmp_path: Path) -> None:
+def test_a_quick_run(tmp_path: Path) -> None:
     """One case against the echo, one against bare commits, and the server as a process."""
     rows, told = quick(tmp_path, "read64", "poll-1", "start", "fixture", "memory")
     assert set(rows) == {"read64", "poll-1", "start", "start-cpu", "fixture", "memory", "memory-loaded"}

@@ -143,6 +143,25 @@ def test_an_older_database_of_level_1_is_converted_on_demand_only(tmp_path: Path
         assert counts[:2] == [3 + UNKNOWN_COMMITS] * 2
 
 
+def test_a_state_of_level_1_beside_the_mark_of_its_conversion(tmp_path: Path) -> None:
+    """R-22: database and card of an old backup are refused; once accepted, they are never refused again."""
+    state = old_state(tmp_path / "state", "89ecc72", "stopped")
+    backup = {
+        path: path.read_bytes() for path in (state / "nvram.sqlite", state / "anchor-card" / "anchor-card")
+    }
+    for _ in range(2):
+        with assembled(state) as machine:
+            trio.run(change_and_flush, machine)
+    for path, content in backup.items():
+        path.write_bytes(content)
+    with pytest.raises(NvramError, match="its mark is of level 2") as caught, assembled(state):
+        pass
+    assert caught.value.rule.id == "nvram.age"
+    for accept in (True, False):
+        with assembled(state, accept_older=accept) as machine:
+            assert machine.system.find("alpha").ipl_count == 3 + UNKNOWN_COMMITS
+
+
 def test_a_damaged_mark_of_level_1_stops_the_conversion(tmp_path: Path) -> None:
     """R-22: it may hide that the records are older; without any mark, level 1 promised nothing."""
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
