@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from hcall_server.platform.partition import Partition
     from hcall_server.platform.profile import PartitionProfile
     from hcall_server.platform.system import ManagedSystem
-    from hcall_server.writeback.schedule import Clock
 
 
 def awaited(keystore: Keystore | None) -> bool:
@@ -85,7 +84,7 @@ class Book:
         """Whether the next flight would be empty."""
         return not self._dirty and self._system is None
 
-    def add(self, partition: Partition, clock: Clock) -> bool:
+    def add(self, partition: Partition, now: float) -> bool:
         """Mark a partition dirty; return False if there is nothing to store that is not flying already.
 
         The records of a refused partition stay as they are: the operator may repair them.
@@ -96,13 +95,13 @@ class Book:
         if flying is not None and flying.covers(partition):
             return False  # a guest that polls meanwhile causes no second commit
         if partition.number not in self._dirty:
-            self._note(clock)
+            self._note(now)
             self._dirty[partition.number] = partition
         return True
 
-    def add_system(self, system: ManagedSystem, clock: Clock) -> None:
+    def add_system(self, system: ManagedSystem, now: float) -> None:
         """Mark the system's record dirty."""
-        self._note(clock)
+        self._note(now)
         self._system = system
 
     def take(self) -> Batch:
@@ -144,6 +143,6 @@ class Book:
         """When the oldest pending change of a partition came."""
         return self._flying.since if self._flying.snapshots else self.since
 
-    def _note(self, clock: Clock) -> None:
+    def _note(self, now: float) -> None:
         if self.clean:
-            self.since = clock()
+            self.since = now

@@ -82,7 +82,7 @@ TICK = 1e-9
 
 
 class _Landing:
-    """The landing that comes next, for tasks that wait for it; `flushed` once it has come."""
+    """The landing that comes next, for the tasks that wait for it."""
 
     def __init__(self) -> None:
         self.come = trio.Event()
@@ -109,11 +109,11 @@ class Encryptor:
     ) -> None:
         self.on_trouble = on_trouble
         self._clock = clock
-        self._schedule = Schedule(clock, delay)
+        self._schedule = Schedule(delay)
         self._flights = Flights(
             commits, sealer, worker, self._schedule, clock, on_trouble=self._tell, on_landing=self._landed
         )
-        self._landing = _Landing()
+        self._landing: _Landing | None = None
         self._end: BaseException | None = None
         self._alarm: trio.CancelScope | None = None
         self._alarm_at = math.inf
@@ -168,18 +168,18 @@ class Encryptor:
             if not self._flights.flying:
                 self._flights.start()
                 self._set_alarm()
-            flight, landing = self._schedule.started, self._landing
-            await landing.come.wait()
+            flight = self._schedule.started
+            flushed = await self._wait_landing()
             self._raise_end()
             if flight > before:
-                return landing.flushed
+                return flushed
         await trio.lowlevel.cancel_shielded_checkpoint()
         return True
 
     async def durable(self, partition: Partition) -> None:
         """Return once nothing of a partition waits to be flushed; `run` flushes and tries again meanwhile."""
         while self._flights.book.holds(partition):
-            await self._landing.come.wait()
+            await self._wait_landing()
 
     @property
     def pending(self) -> bool:
@@ -191,13 +191,19 @@ class Encryptor:
         """How it is doing now."""
         return self._flights.health
 
+    async def _wait_landing(self) -> bool:
+        """Wait for the next landing; return whether its flight is durable."""
+        landing = self._landing = self._landing or _Landing()
+        await landing.come.wait()
+        return landing.flushed
+
     def _landed(self, error: BaseException | None) -> None:
-        landing, self._landing = self._landing, _Landing()
-        landing.flushed = error is None
         if error is not None and not isinstance(error, Exception):
             self._end = error
-            self._alarm_at = math.inf
-        landing.come.set()
+        landing, self._landing = self._landing, None
+        if landing is not None:
+            landing.flushed = error is None
+            landing.come.set()
         self._set_alarm()
 
     def _raise_end(self) -> None:
@@ -211,12 +217,15 @@ class Encryptor:
             self.on_trouble(error)
 
     def _set_alarm(self) -> None:
-        """Let `run` wake at the next deadline."""
+        """Let `run` wake at the next deadline.
+
+        If it would wake too early, it finds nothing due and sets the alarm itself.  An alarm for at once is
+        set back all the same: the task would keep the worker's thread from running.
+        """
         deadline = self._flights.next_deadline() if self._end is None else -math.inf
-        if self._alarm is None or deadline == self._alarm_at:
-            return
-        self._alarm_at = deadline
-        self._alarm.deadline = self._loop_time(deadline)
+        if self._alarm is not None and (deadline < self._alarm_at or self._alarm_at == -math.inf):
+            self._alarm_at = deadline
+            self._alarm.deadline = self._loop_time(deadline)
 
     def _loop_time(self, deadline: float) -> float:
         """Return a time of the clock seam as one of Trio's loop; both run at the same pace."""

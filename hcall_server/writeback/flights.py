@@ -74,18 +74,19 @@ class Flights:
 
     def changed(self, partition: Partition) -> None:
         """Mark a partition dirty; hurry if a CONFIRM has asked for its changes."""
-        if self.book.add(partition, self._clock) and awaited(partition.keystore):
-            self._schedule.hurry()
+        now = self._clock()
+        if self.book.add(partition, now) and awaited(partition.keystore):
+            self._schedule.hurry(now)
 
     def system_changed(self, system: ManagedSystem) -> None:
         """Mark the system's record dirty."""
-        self.book.add_system(system, self._clock)
+        self.book.add_system(system, self._clock())
 
     def wait_landing(self, go_on: GoOn, until: float) -> Drop:
         """Call `go_on` at the next landing or at `until`; start a flight if the company is complete."""
         drop = self._waiters.add(go_on, until)
         if self._schedule.state is not FlightState.FLYING and not self.book.clean:
-            self._schedule.hurry()
+            self._schedule.hurry(self._clock())
         self._start_if_complete()
         return drop
 
@@ -97,7 +98,7 @@ class Flights:
             self.start()
 
     def next_deadline(self) -> float:
-        """Return when `do_what_is_due` is to be called; inf: not before something changes."""
+        """Return when `do_what_is_due` is to be called: -inf for at once, inf for not before another call."""
         return min(self._start_at(), self._waiters.deadline)
 
     def _start_at(self) -> float:
@@ -109,12 +110,13 @@ class Flights:
 
     def start(self) -> None:
         """Start a flight with all that is dirty: take it, seal it, hand it to the worker."""
-        self._schedule.start()
-        if self._clock() - self._prepared_at > FRESH:
+        now = self._clock()
+        self._schedule.start(now)
+        if now - self._prepared_at > FRESH:
             self._sealer.prepare(())
         batch = self.book.take()
         self._worker.start(self._job(batch), self._land)
-        self._prepare(batch)
+        self._prepare(batch, now)
 
     def _start_if_complete(self) -> None:
         idle = self._schedule.state is FlightState.IDLE
@@ -129,9 +131,13 @@ class Flights:
         self._commit = sealed.value
         return self._commit.run
 
-    def _prepare(self, batch: Batch) -> None:
-        """While the disk works, make keys for the partitions whose guests are likely to ask again."""
-        self._prepared_at = self._clock()
+    def _prepare(self, batch: Batch, now: float) -> None:
+        """While the disk works, make keys for the partitions whose guests are likely to ask again.
+
+        One key takes less time than the worker's thread needs to wake up.  More of them let the thread run in
+        between, when they read entropy.
+        """
+        self._prepared_at = now
         asked = (each.profile.uuid for each in batch.snapshots.values() if awaited(each.keystore))
         with suppress(Exception):  # the next sealing tries again, and its error is that of a flush
             self._sealer.prepare(islice(asked, PREPARED))
@@ -139,14 +145,15 @@ class Flights:
     def _land(self, result: outcome.Outcome[None]) -> None:
         """Take the outcome of the flight; the worker calls it on the loop.  It raises no Exception."""
         self._schedule.land()
+        now = self._clock()
         error = self._settled(result)
         pause = None
         if error is None:
             self._note_success()
         else:
-            pause = self._note_failure(error)
+            pause = self._note_failure(error, now)
         self._waiters.serve()
-        self._schedule.finish(pause)
+        self._schedule.finish(now, pause)
         self._start_if_complete()
         self._on_landing(error)
 
@@ -164,13 +171,13 @@ class Flights:
         if self._tally.succeeded():
             self._on_trouble(None)
 
-    def _note_failure(self, error: BaseException) -> float | None:
+    def _note_failure(self, error: BaseException, now: float) -> float | None:
         """Make everything of the flight dirty again; return the pause before the next one.
 
         What ends the process, such as KeyboardInterrupt, is no failure of NVRAM: there is no pause.
         """
         if self.book.put_back():
-            self._schedule.hurry()
+            self._schedule.hurry(now)
         if not isinstance(error, Exception):
             return None
         failure = flush_error(error)

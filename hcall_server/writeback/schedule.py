@@ -53,11 +53,10 @@ class Schedule:
     `delay` is how many seconds a change waits for others while no CONFIRM asks for it.
     """
 
-    def __init__(self, clock: Clock, delay: float) -> None:
+    def __init__(self, delay: float) -> None:
         self.state = FlightState.IDLE
         self.started = 0
         """How many flights have started."""
-        self._clock = clock
         self._delay = delay
         self._started_at = 0.0
         self._hurried_at: float | None = None
@@ -68,27 +67,26 @@ class Schedule:
         """When the flight started, None while none is flying."""
         return self._started_at if self.state is FlightState.FLYING else None
 
-    def hurry(self) -> None:
+    def hurry(self, now: float) -> None:
         """Note that a guest waits for something that is dirty."""
         if self._hurried_at is None:
-            self._hurried_at = self._clock()
+            self._hurried_at = now
 
-    def start(self) -> None:
+    def start(self, now: float) -> None:
         """Begin a flight: it takes all that is dirty, so nothing is in a hurry any more."""
         self._step(FlightEvent.START)
         self.started += 1
-        self._started_at, self._hurried_at = self._clock(), None
+        self._started_at, self._hurried_at = now, None
 
     def land(self) -> None:
         """Begin a landing; no flight starts before `finish` ends it."""
         self._step(FlightEvent.LANDING)
 
-    def finish(self, pause: float | None) -> None:
+    def finish(self, now: float, pause: float | None) -> None:
         """End a landing.  After a failure the next flight starts after a pause of so many seconds.
 
         A hurry counts from now on: the company that was served needs time to come back.
         """
-        now = self._clock()
         if pause is None:
             self._step(FlightEvent.GO_ON)
         else:
@@ -98,8 +96,9 @@ class Schedule:
             self._hurried_at = now
 
     def start_at(self, since: float, company: int) -> float:
-        """Return when the flight starts by itself; inf: not before the one that is under way has landed.
+        """Return when the flight starts by itself.
 
+        -inf: at once; inf: not before the one that is under way has landed.
         `since` is the time of the oldest change that is dirty, `company` how many the last landing served.
         """
         if self.state is FlightState.RESTING:
@@ -109,7 +108,7 @@ class Schedule:
         latest = since + self._delay
         if self._hurried_at is None:
             return latest
-        return min(latest, self._hurried_at + (GATHERING if company > 1 else 0))
+        return min(latest, self._hurried_at + GATHERING) if company > 1 else -math.inf
 
     def _step(self, event: FlightEvent) -> None:
         self.state = TABLE[self.state, event]

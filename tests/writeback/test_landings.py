@@ -65,12 +65,12 @@ def test_the_table_has_a_way_out_of_every_state() -> None:
 @pytest.mark.parametrize("state", [FlightState.FLYING, FlightState.LANDED])
 def test_a_flight_that_is_under_way_keeps_others_from_starting(state: FlightState) -> None:
     """R-22: not even a caller that makes a mistake gets two flights."""
-    schedule = Schedule(lambda: 0.0, DEFAULT_DELAY)
-    schedule.start()
+    schedule = Schedule(DEFAULT_DELAY)
+    schedule.start(0.0)
     if state is FlightState.LANDED:
         schedule.land()
     with pytest.raises(KeyError):
-        schedule.start()
+        schedule.start(0.0)
 
 
 async def test_idle_a_waiter_starts_the_flight_in_its_own_turn(parked: ParkedWorker) -> None:
