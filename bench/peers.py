@@ -61,7 +61,18 @@ def redis(folder: Path) -> Peer | None:
     if program is None:
         return None
     path = folder / "redis.sock"
-    words: list[Word] = ["redis-server", "--port", "0", "--unixsocket", path, "--dir", folder, "--save", ""]
+    # It goes to its folder before it makes the socket.
+    words: list[Word] = [
+        "redis-server",
+        "--port",
+        "0",
+        "--dir",
+        folder,
+        "--unixsocket",
+        path.name,
+        "--save",
+        "",
+    ]
     words += ["--appendonly", "yes", "--appendfsync", "always"]
     return Peer(words, path, folder / "redis.log", program)
 
