@@ -135,10 +135,10 @@ class Process(Child):
 
     def _await_ready(self, descriptor: int) -> None:
         """Read to the end of the ready line: with a thousand partitions it comes in pieces."""
-        line = b""
+        line, poll = b"", select.poll()  # select() knows no descriptor above 1023
+        poll.register(descriptor, select.POLLIN)
         while not line.endswith(b"\n"):
-            ready, _, _ = select.select([descriptor], [], [], PATIENCE)
-            piece = os.read(descriptor, 1 << 16) if ready else b""
+            piece = os.read(descriptor, 1 << 16) if poll.poll(1000 * PATIENCE) else b""
             if not piece:
                 raise self.failed()
             line += piece

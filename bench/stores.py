@@ -46,8 +46,8 @@ HOLDS = 30
 
 
 def objects(count: int) -> list[tuple[bytes, bytes]]:
-    """Return objects of one byte."""
-    return [(b"%06d" % n, b"x") for n in range(count)]
+    """Return objects of one byte with labels of two."""
+    return [(n.to_bytes(2, "big"), b"x") for n in range(count)]
 
 
 def calls(count: int) -> HypervisorCalls:
