@@ -58,7 +58,7 @@ class SocketStream(Stream):
             return data
 
     def receive_now(self) -> bytes | None:
-        """Return the received bytes, at most RECEIVE_SIZE; b"" at the end of the stream, None if none came."""
+        """Return received bytes, at most RECEIVE_SIZE; b"" at the end of the stream, None if none came."""
         try:
             return self._recv(RECEIVE_SIZE)
         except BlockingIOError:
