@@ -25,7 +25,7 @@ from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.stream import RECEIVE_SIZE, SocketStream
 from hcall_server.machine import logs
 from hcall_server.machine.sessions import Entrance, Link
-from hcall_server.machine.turns import NO_PARTITION, Turn
+from hcall_server.machine.turns import NO_PARTITION, Quantum
 
 if TYPE_CHECKING:
     from hcall_server.machine.machine import Machine
@@ -39,7 +39,7 @@ async def serve_stream(
 
     `partition` is the one whose private listener accepted the connection, None for a listener of all
     partitions.  `demand_proof` is for listeners that other users can reach.  The connection needs no place of
-    an entrance.
+    an entrance.  The turns of the machine have to run (`Turns.run`).
     """
     await Connection(machine, stream, Door(partition, demand_proof)).run()
 
@@ -135,7 +135,7 @@ class Connection:
         """Wait for a turn of the partition; return the answers of the calls that ran in it."""
         waiting = [current_task()]
 
-        def serve(turn: Turn) -> bool:
+        def serve(turn: Quantum) -> bool:
             if waiting:
                 reschedule(waiting.pop(), outcome.capture(self._conversation.turn, turn))
             return False

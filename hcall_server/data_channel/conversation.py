@@ -32,12 +32,12 @@ from hcall_server.data_channel.opening import Door, accepted, judge, refusal
 from hcall_server.data_channel.refusals import log_refusal
 from hcall_server.machine import logs
 from hcall_server.machine.noise import PeerLog
-from hcall_server.machine.turns import Turn
 
 if TYPE_CHECKING:
     from hcall_server.hcalls.refusals import Refusal
     from hcall_server.machine.machine import Machine
     from hcall_server.machine.sessions import Link
+    from hcall_server.machine.turns import Quantum
     from hcall_server.platform.partition import Partition
 
 FLUSH_SIZE = 256 * 1024
@@ -111,7 +111,7 @@ class ServerConversation:
         self._session.receive_data(data)
         self.ready = True
 
-    def turn(self, turn: Turn) -> bytes:
+    def turn(self, turn: Quantum) -> bytes:
         """Run the calls that have come, as far as the turn goes; return the answers.
 
         After it the conversation is `ready` for another turn, or `held`, or waits for bytes.  The answers
@@ -183,7 +183,7 @@ class ServerConversation:
 
     # Calls
 
-    def _run(self, turn: Turn, answers: list[bytes]) -> None:
+    def _run(self, turn: Quantum, answers: list[bytes]) -> None:
         """Run calls, and answer other frames on the way."""
         size = 0
         while turn.calls > 0 and size < FLUSH_SIZE:
@@ -206,7 +206,7 @@ class ServerConversation:
         self._spans = spans
         return True
 
-    def _run_calls(self, turn: Turn, answers: list[bytes], size: int) -> int:
+    def _run_calls(self, turn: Quantum, answers: list[bytes], size: int) -> int:
         """Run the calls that were taken, as far as the turn goes; add the bytes of their data to `size`."""
         spans, data, calls, left = self._spans, self._session.data, self._link.calls, turn.calls
         calls.begin()

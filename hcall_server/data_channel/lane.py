@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from hcall_server.data_channel.conversation import ServerConversation
     from hcall_server.machine.machine import Machine
     from hcall_server.machine.sessions import Link
-    from hcall_server.machine.turns import Turn, Turns
+    from hcall_server.machine.turns import Quantum, Turns
 
 EVENTS = 256
 """Sockets that one look at the set reports at most."""
@@ -112,7 +112,7 @@ class Lane:
         os.close(self._woken)
 
 
-class State(Enum):
+class SeatState(Enum):
     """Where a socket is; see the essay above."""
 
     IDLE = auto()
@@ -121,7 +121,7 @@ class State(Enum):
     OUT = auto()
 
 
-_IDLE, _ASKING, _HELD, _OUT = State
+_IDLE, _ASKING, _HELD, _OUT = SeatState
 
 
 class Seat:
@@ -169,7 +169,7 @@ class Seat:
         else:
             self._drained = False
 
-    def serve(self, turn: Turn) -> bool:
+    def serve(self, turn: Quantum) -> bool:
         """Receive, run and send within a turn; return whether to be asked again."""
         if self._state is _OUT:
             return False
@@ -185,7 +185,7 @@ class Seat:
             self._state = _ASKING
             self._machine.turns.ask(partition.number, self.serve)
 
-    def _serve(self, turn: Turn) -> bool:
+    def _serve(self, turn: Quantum) -> bool:
         conversation = self._conversation
         if not conversation.ready and not self._receive():
             return False

@@ -20,8 +20,8 @@ from hcall_abi.frames import HCall, HReturn, new_tuple
 from hcall_abi.rules import hcalls as rules
 from hcall_server.hcalls.answers import NOT_YET, OTHER_CALL, PADDING, Counts, Outcome, Parts
 from hcall_server.hcalls.context import Context
-from hcall_server.hcalls.express import EXPRESS, Express
-from hcall_server.hcalls.handlers import HANDLERS, Answer
+from hcall_server.hcalls.express import SERVED, Express, express_of
+from hcall_server.hcalls.handlers import HANDLERS, Answer, Handler
 from hcall_server.hcalls.refusals import OnRefusal, Refusal, aborted, refusal_of
 from hcall_server.keystore.refusals import KeystoreRefusal
 from hcall_server.keystore.store import Keystore
@@ -39,10 +39,15 @@ class _Way(NamedTuple):
     answer: Answer[tuple[object, ...]]
 
 
+def _way_of(handler: Handler) -> _Way:
+    opcode, arguments, _, answer = handler
+    return _Way(int(opcode), express_of(CALLS[opcode], arguments), answer)
+
+
 _WAYS: Mapping[Opcode, tuple[bytes, _Way]] = {
-    opcode: (int(opcode).to_bytes(8, "big"), _Way(int(opcode), read, HANDLERS[opcode].answer))
-    for opcode, read in EXPRESS.items()
+    opcode: (int(opcode).to_bytes(8, "big"), _way_of(HANDLERS[opcode])) for opcode in SERVED
 }
+"""The express way of each call that has one, with the first bytes of its frames."""
 _NO_WAYS: Mapping[bytes, _Way] = {}
 
 

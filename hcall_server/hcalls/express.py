@@ -31,17 +31,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from hcall_abi.arguments import PAGE, Arg, Kind, Limit
-from hcall_abi.calls import CALLS, HCallSpec, Opcode
+from hcall_abi.calls import HCallSpec, Opcode
 from hcall_abi.codec import HCALL_HEAD_LAYOUT, SEGMENT_LAYOUT
 from hcall_abi.frames import ADDRESS_SPACE, Access, new_tuple
 from hcall_abi.layout import FixedLayout
 from hcall_abi.statuses import REGISTERS
 from hcall_abi.structures import AUTH_LAYOUT
-from hcall_server.hcalls.handlers import HANDLERS
 from hcall_server.hcalls.memory import Place
 from hcall_server.hcalls.numbers import CONSUMERS, refused_word
 from hcall_server.keystore.access import Credentials
@@ -66,7 +65,7 @@ Target = str | int | bytes | None
 class _Source:
     """The function of one call while it is written: what it reads, what it demands, what it returns."""
 
-    def __init__(self, spec: HCallSpec) -> None:
+    def __init__(self, spec: HCallSpec, arguments: type[tuple[object, ...]]) -> None:
         self._spec = spec
         self._buffers = [arg for arg in spec.args if arg.kind.readable or arg.kind.writable]
         self._format = ">"
@@ -74,11 +73,11 @@ class _Source:
         self._demands: list[str] = []
         self._constant = b""
         self._cuts: list[str] = []
-        self.scope: dict[str, Any] = {
+        self.scope: dict[str, object] = {
             "CONSUMERS": CONSUMERS,
             "Credentials": Credentials,
             "Place": Place,
-            "arguments": HANDLERS[spec.opcode].arguments,
+            "arguments": arguments,
             "new": new_tuple,
             "refused_word": refused_word,
         }
@@ -216,16 +215,15 @@ class _Source:
 
 def source_of(spec: HCallSpec) -> str:
     """Return the function of one call as Python source; TypeError for a call that can't have one."""
-    return _Source(spec).text()
+    return _Source(spec, tuple).text()
 
 
-def _made(spec: HCallSpec) -> Express:
-    source = _Source(spec)
+def express_of(spec: HCallSpec, arguments: type[tuple[object, ...]]) -> Express:
+    """Return the function of one call; it makes `arguments`, the named tuple that its handler takes.
+
+    TypeError for a call that can't have one.
+    """
+    source = _Source(spec, arguments)
     text = source.text()
     exec(compile(text, f"<express {spec.opcode.name}>", "exec"), source.scope)  # noqa: S102 - our own text
-    made: Express = source.scope[spec.opcode.name.lower()]
-    return made
-
-
-EXPRESS: Mapping[Opcode, Express] = {opcode: _made(CALLS[opcode]) for opcode in SERVED}
-"""The express way of each call that has one."""
+    return cast(Express, source.scope[spec.opcode.name.lower()])

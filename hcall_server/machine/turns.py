@@ -47,8 +47,8 @@ NO_PARTITION = 0
 """The number that stands for connections without a session."""
 
 
-class Turn:
-    """What is left of a turn: so many `calls`, and the moment `until` which a call may begin."""
+class Quantum:
+    """The rest of a turn: so many `calls`, and the moment `until` which a call may begin."""
 
     __slots__ = ("calls", "until")
 
@@ -57,10 +57,10 @@ class Turn:
         self.until = until
 
     def __repr__(self) -> str:
-        return f"Turn({self.calls} calls left)"
+        return f"Quantum({self.calls} calls left)"
 
 
-Serve = Callable[[Turn], bool]
+Serve = Callable[[Quantum], bool]
 """Runs h-calls of a connection within a turn, and tells whether it asks for another one; must not raise."""
 
 
@@ -158,7 +158,7 @@ class Turns:
 
     def _turn(self, partition: int, now: float) -> None:
         queue = self._queues[partition]
-        turn = Turn(CALLS, now + SECONDS)
+        turn = Quantum(CALLS, now + SECONDS)
         self._now_served = partition
         while queue and turn.calls > 0:
             serve = queue.popleft()

@@ -292,6 +292,7 @@ async def test_an_ipl_through_the_door(machine, path, nursery) -> None:
     """
     machine.power_on("a")
     partition = machine.system.find("a")
+    await nursery.start(machine.turns.run)
 
     def session():
         ours, theirs = trio.testing.memory_stream_pair()

@@ -20,7 +20,7 @@ from hcall_server.data_channel.memory import MemoryTransport
 from hcall_server.data_channel.stream import SocketStream
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.machine import Machine
-from hcall_server.machine.turns import CALLS, Turn
+from hcall_server.machine.turns import CALLS, Quantum
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.writeback.worker import Worker
@@ -109,7 +109,7 @@ def answers(conversation: ServerConversation, data: bytes) -> Iterator[bytes]:
     """Have these bytes run, turn by turn; yield the answers of each turn."""
     conversation.take(data)
     while conversation.ready:
-        if told := conversation.turn(Turn(CALLS, math.inf)):
+        if told := conversation.turn(Quantum(CALLS, math.inf)):
             yield told
 
 

@@ -16,7 +16,7 @@ from hcall_abi.errors import ScarcityError
 from hcall_abi.frames import GoodbyeReason, HReturn
 from hcall_client.calls import get_config
 from hcall_server.data_channel.lane import Lane, Seat
-from hcall_server.machine.turns import CALLS, Turn, Turns
+from hcall_server.machine.turns import CALLS, Quantum, Turns
 from tests.data_channel.support import Peer, Service, make_machine, read, write
 
 
@@ -201,4 +201,4 @@ async def test_a_turn_of_who_has_left_does_nothing(service: Service, rides: list
     await wait_all_tasks_blocked()
     service.machine.power_off("alpha")
     assert await peer.goodbye() == GoodbyeReason.IPL_OR_POWER_OFF
-    assert rides[0].serve(Turn(CALLS, 1e9)) is False
+    assert rides[0].serve(Quantum(CALLS, 1e9)) is False

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from hcall_server.machine.turns import CALLS, PASS, SECONDS, Turn, Turns
+from hcall_server.machine.turns import CALLS, PASS, SECONDS, Quantum, Turns
 
 
 class Clock:
@@ -32,7 +32,7 @@ class Talker:
         self._told = told
         self._seconds = seconds
 
-    def serve(self, turn: Turn) -> bool:
+    def serve(self, turn: Quantum) -> bool:
         """Run calls as a conversation does."""
         while self.calls and turn.calls > 0:
             self.calls -= 1
@@ -146,7 +146,7 @@ async def test_who_asks_while_nobody_does_is_served_at_once(ring: Ring) -> None:
     await wait_all_tasks_blocked()
     assert ring.told == ["first"]
 
-    def once_more(_: Turn) -> bool:
+    def once_more(_: Quantum) -> bool:
         ring.talk(1, "inside", 1)
         return False
 

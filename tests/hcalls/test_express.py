@@ -25,7 +25,7 @@ from hcall_client.calls import (
 from hcall_client.request import Authorization, Request
 from hcall_server.hcalls.context import Context
 from hcall_server.hcalls.dispatch import HypervisorCalls
-from hcall_server.hcalls.express import EXPRESS, SERVED, source_of
+from hcall_server.hcalls.express import SERVED, express_of, source_of
 from hcall_server.hcalls.handlers import HANDLERS
 from hcall_server.hcalls.refusals import Refusal
 from hcall_server.platform.partition import Partition
@@ -34,6 +34,7 @@ from tests.guest import make_partition
 HEADER = 16
 TABLE = 88
 """Bytes of an HCALL body before its segments."""
+EXPRESS = {opcode: express_of(CALLS[opcode], HANDLERS[opcode].arguments) for opcode in SERVED}
 PARTITION = make_partition("NEXT", 64)
 
 passwords = st.binary(max_size=40)
