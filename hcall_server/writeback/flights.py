@@ -85,8 +85,6 @@ class Flights:
     def wait_landing(self, go_on: GoOn, until: float) -> Drop:
         """Call `go_on` at the next landing or at `until`; start a flight if the company is complete."""
         drop = self._waiters.add(go_on, until)
-        if self._schedule.state is not FlightState.FLYING and not self.book.clean:
-            self._schedule.hurry(self._clock())
         self._start_if_complete()
         return drop
 

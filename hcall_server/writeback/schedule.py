@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from enum import Enum
+from enum import Enum, auto
 from types import MappingProxyType
 
 Clock = Callable[[], float]
@@ -20,19 +20,19 @@ Clients of one landing come back within it.  It is short beside a commit, which 
 class FlightState(Enum):
     """Where the one flight is."""
 
-    IDLE = "idle"
-    FLYING = "flying"
-    LANDED = "landed"
-    RESTING = "resting"
+    IDLE = auto()
+    FLYING = auto()
+    LANDED = auto()
+    RESTING = auto()
 
 
 class FlightEvent(Enum):
     """What moves it on."""
 
-    START = "start"
-    LANDING = "landing"
-    GO_ON = "go on"
-    REST = "rest"
+    START = auto()
+    LANDING = auto()
+    GO_ON = auto()
+    REST = auto()
 
 
 TABLE: Mapping[tuple[FlightState, FlightEvent], FlightState] = MappingProxyType(

@@ -2,51 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hcall_abi.faults import NvramFault
 from hcall_abi.rules import storage
-from hcall_server.keystore.contents import Contents
-from hcall_server.service.assembly import assemble
-from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.writeback.encryptor import DEFAULT_DELAY
 from hcall_server.writeback.health import FIRST_RETRY
-from hcall_server.writeback.schedule import GATHERING, TABLE, FlightEvent, FlightState, Schedule
-from hcall_server.writeback.worker import InlineWorker, ThreadWorker
-from swpks.testing.seams import simulated_seams
+from hcall_server.writeback.schedule import TABLE, FlightEvent, FlightState, Schedule
 from tests.writeback.rig import FLUSHED, PENDING, Rig
+from tests.writeback.waiting import PATIENCE, Waiting, ask, flushed
 from tests.writeback.workers import ParkedWorker
 
-PATIENCE = 0.04
-
-
-class Waiting:
-    """A CONFIRM that was answered "not yet", and waits as the data channel lets it: `calls` has the times."""
-
-    def __init__(self, rig: Rig, label: bytes = b"label", *, n: int = 0, patience: float = PATIENCE) -> None:
-        self.calls: list[float] = []
-        self.then: Callable[[], object] = lambda: None
-        assert rig.confirm(label, n=n) == PENDING
-        self.drop = rig.encryptor.wait_landing(self._go_on, trio.current_time() + patience)
-
-    def _go_on(self) -> None:
-        self.calls.append(trio.current_time())
-        self.then()
-
-
-def ask(rig: Rig, label: bytes = b"label", *, n: int = 0) -> Waiting:
-    """Write an object and wait for its flush."""
-    rig.write(label, n=n)
-    return Waiting(rig, label, n=n)
-
-
-@pytest.fixture
-def parked() -> ParkedWorker:
-    return ParkedWorker()
+GATHERING = 0.001
+"""Seconds that a flight waits for company, as the essay says."""
 
 
 # The table
@@ -141,8 +111,30 @@ async def test_nothing_dirty_starts_no_flight(parked: ParkedWorker, autojump_clo
         await nursery.start(rig.encryptor.run)
         rig.encryptor.wait_landing(lambda: calls.append(trio.current_time()), 3.0)
         await trio.sleep(10)
+        assert (parked.jobs, calls) == ([], [3.0])
+        rig.write(b"label")  # and nobody is in a hurry
+        await trio.sleep(DEFAULT_DELAY * 0.9)
+        assert parked.jobs == []
+        await trio.sleep(DEFAULT_DELAY * 0.2)
+        assert len(parked.jobs) == 1
         nursery.cancel_scope.cancel()
-    assert (parked.jobs, calls) == ([], [3.0])
+
+
+async def test_flying_a_waiter_hurries_nothing_of_others(
+    parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """R-20: what flies is all that it waits for; another guest's change takes its time after the landing."""
+    rig = Rig(2, worker=parked)
+    await nursery.start(rig.encryptor.run)
+    ask(rig)
+    rig.write(b"other", n=1)
+    again = Waiting(rig)
+    parked.let_go()
+    assert len(again.calls) == 1
+    await trio.sleep(DEFAULT_DELAY * 0.9)
+    assert len(parked.jobs) == 1
+    await trio.sleep(DEFAULT_DELAY * 0.2)
+    assert len(parked.jobs) == 2
 
 
 # Each waiter exactly once
@@ -156,20 +148,6 @@ async def test_a_failure_is_a_landing(parked: ParkedWorker) -> None:
     assert (len(waiting.calls), rig.confirm(b"label"), rig.kinds) == (1, PENDING, ["io"])
     assert await flushed(rig, parked)
     assert (len(waiting.calls), rig.confirm(b"label")) == (1, FLUSHED)
-
-
-async def flushed(rig: Rig, parked: ParkedWorker) -> bool:
-    """Flush, with a parked worker."""
-    went: list[bool] = []
-
-    async def flush() -> None:
-        went.append(await rig.encryptor.flush())
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(flush)
-        await wait_all_tasks_blocked()
-        parked.let_go()
-    return went[0]
 
 
 @pytest.mark.parametrize("after", ["the landing", "the patience", "a drop"])
@@ -340,165 +318,3 @@ async def test_the_delay_bounds_the_gathering(
     parked.let_go()  # "late" has waited as long as a change may
     await wait_all_tasks_blocked()
     assert len(parked.jobs) == 2
-
-
-# Patience
-
-
-async def test_a_stalled_nvram_is_answered_by_patience(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
-    """R-23: the thread hangs in NVRAM, and the guest is told "not yet" in time; the commit still counts."""
-    worker = ThreadWorker()
-    rig = Rig(worker=worker, plan=[NvramFault("stall", times=None)])
-    await nursery.start(rig.encryptor.run)
-    waiting = ask(rig)
-    late = ask(rig, b"late")
-    await trio.sleep(1)
-    assert (waiting.calls, late.calls) == ([PATIENCE], [PATIENCE])
-    assert rig.confirm(b"label") == PENDING
-    rig.nvram.set_faults()
-    assert await rig.encryptor.flush()
-    assert (rig.confirm(b"label"), rig.confirm(b"late")) == (FLUSHED, FLUSHED)
-    assert (len(waiting.calls), len(late.calls)) == (1, 1)
-    worker.close()
-
-
-async def test_a_refusing_nvram_is_answered_by_patience(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
-    """R-23: the retry comes later than the patience of those that wait for it; each has its own."""
-    rig = Rig(worker=InlineWorker())
-    rig.nvram.set_faults(NvramFault("full", times=None))
-    await nursery.start(rig.encryptor.run)
-    ask(rig)
-    await trio.sleep(1)
-    begun = trio.current_time()
-    waits = [Waiting(rig, patience=patience) for patience in (0.03, 0.01, 0.02, 0.01)]
-    waits[3].drop()
-    await trio.sleep(0.035)
-    assert [call - begun for each in waits for call in each.calls] == pytest.approx([0.03, 0.01, 0.02])
-
-
-async def test_patience_is_of_the_clock_seam(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    """R-23: the clock of the machine began elsewhere; its seconds count."""
-    worker = ParkedWorker()
-    seams = simulated_seams(worker=worker, clock=lambda: 1e6 + trio.current_time())
-    machine = assemble(seams, Settings(partition=(PartitionSettings.of("a", 8),), confirm_wait_ms=40))
-    await nursery.start(machine.encryptor.run)
-    calls: list[float] = []
-    machine.encryptor.changed(machine.system.find("a"))
-    machine.encryptor.wait_landing(
-        lambda: calls.append(trio.current_time()), machine.clock() + machine.confirm_wait
-    )
-    await trio.sleep(10)
-    assert calls == pytest.approx([0.04])
-
-
-async def test_without_its_task_only_landings_come(parked: ParkedWorker, autojump_clock: MockClock) -> None:
-    """R-20: a machine that nobody runs has no patience; its flights land."""
-    rig = Rig(worker=parked)
-    waiting = ask(rig)
-    await trio.sleep(10)
-    assert waiting.calls == []
-    parked.let_go()
-    assert (waiting.calls, rig.confirm(b"label")) == ([10.0], FLUSHED)
-
-
-# Bugs and ends
-
-
-async def test_a_bug_in_the_landing_leaves_everything_dirty(
-    monkeypatch: pytest.MonkeyPatch, parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
-    """R-23: the commit took effect, and taking it over failed: told, retried, and the waiters are called."""
-    rig = Rig(2, worker=parked)
-    await nursery.start(rig.encryptor.run)
-    rig.write(b"other", n=1)
-    waiting = ask(rig)
-
-    def fail(self: Contents, generation: int) -> None:
-        raise ZeroDivisionError("a bug")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Contents, "mark_flushed", fail)
-        parked.let_go()
-    (told,) = rig.told
-    assert told is not None
-    assert (told.rule, str(told.__cause__)) == (storage.FLUSH_FINISHED, "a bug")
-    assert (len(waiting.calls), rig.confirm(b"label"), rig.encryptor.health.pending) == (1, PENDING, 2)
-    again = Waiting(rig, patience=1)
-    await trio.sleep(FIRST_RETRY * 1.1)
-    parked.let_go()
-    assert (len(again.calls), rig.confirm(b"label"), rig.confirm(b"other", n=1)) == (1, FLUSHED, FLUSHED)
-    assert rig.told[1:] == [None]
-
-
-async def test_a_log_that_fails_ends_nothing(parked: ParkedWorker) -> None:
-    """R-23: health tells what the log could not."""
-    rig = Rig(worker=parked, plan=[NvramFault("io")])
-
-    def fail(error: object) -> None:
-        raise ZeroDivisionError
-
-    rig.encryptor.on_trouble = fail
-    waiting = ask(rig)
-    parked.let_go()
-    assert (len(waiting.calls), rig.encryptor.health.last_error) == (1, "NVRAM: io (a planned fault)")
-    assert await flushed(rig, parked)
-
-
-async def test_what_ends_the_process_is_raised_by_the_task(parked: ParkedWorker) -> None:
-    """R-23: a flight that no `flush` waits for; the waiter is called, and the change stays dirty."""
-    rig = Rig(worker=parked)
-    waiting: list[Waiting] = []
-    with pytest.RaisesGroup(KeyboardInterrupt):
-        async with trio.open_nursery() as nursery:
-            await nursery.start(rig.encryptor.run)
-            waiting.append(ask(rig))
-            await wait_all_tasks_blocked()
-            parked.fail(KeyboardInterrupt())
-    assert (len(waiting[0].calls), rig.encryptor.pending, rig.encryptor.health.failures) == (1, True, 0)
-    assert await flushed(rig, parked)
-
-
-async def test_a_flight_outlives_the_machine_that_was_cancelled(parked: ParkedWorker) -> None:
-    """R-21: its landing counts, and calls who waits; afterwards `run` can go on."""
-    rig = Rig(worker=parked)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(rig.machine.run)
-        waiting = ask(rig)
-        rig.write(b"late")
-        nursery.cancel_scope.cancel()
-    assert (waiting.calls, rig.encryptor.pending) == ([], True)
-    parked.let_go()
-    assert (len(waiting.calls), rig.confirm(b"label"), rig.confirm(b"late")) == (1, FLUSHED, PENDING)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(rig.machine.run)
-        await wait_all_tasks_blocked()
-        parked.let_go()
-        nursery.cancel_scope.cancel()
-    assert rig.confirm(b"late") == FLUSHED
-
-
-async def test_a_flush_is_served_by_a_flight_that_a_waiter_started(
-    parked: ParkedWorker, nursery: trio.Nursery
-) -> None:
-    """R-20: busy guests cannot hold up a stop: a flight that started after its call has all that it wants."""
-    rig = Rig(worker=parked)
-    ask(rig)
-    rig.write(b"dirty at the call")
-    went: list[bool] = []
-
-    async def flush() -> None:
-        went.append(await rig.encryptor.flush())
-
-    nursery.start_soon(flush)
-    await wait_all_tasks_blocked()
-    again = ask(rig, b"too late")
-    again.then = lambda: ask(rig, b"later still")
-    parked.let_go()
-    await wait_all_tasks_blocked()
-    parked.let_go()
-    await wait_all_tasks_blocked()
-    assert (went, rig.confirm(b"dirty at the call")) == ([True], FLUSHED)

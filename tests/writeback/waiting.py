@@ -1,0 +1,48 @@
+"""Guests whose CONFIRM waits for a landing, as the data channel lets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.writeback.rig import PENDING, Rig
+from tests.writeback.workers import ParkedWorker
+
+PATIENCE = 0.04
+"""Seconds that a CONFIRM waits, if a test does not say otherwise."""
+
+
+class Waiting:
+    """A CONFIRM that was answered "not yet", and waits as the data channel lets it: `calls` has the times."""
+
+    def __init__(self, rig: Rig, label: bytes = b"label", *, n: int = 0, patience: float = PATIENCE) -> None:
+        self.calls: list[float] = []
+        self.then: Callable[[], object] = lambda: None
+        assert rig.confirm(label, n=n) == PENDING
+        self.drop = rig.encryptor.wait_landing(self._go_on, trio.current_time() + patience)
+
+    def _go_on(self) -> None:
+        self.calls.append(trio.current_time())
+        self.then()
+
+
+def ask(rig: Rig, label: bytes = b"label", *, n: int = 0) -> Waiting:
+    """Write an object and wait for its flush."""
+    rig.write(label, n=n)
+    return Waiting(rig, label, n=n)
+
+
+async def flushed(rig: Rig, parked: ParkedWorker) -> bool:
+    """Flush, with a parked worker."""
+    went: list[bool] = []
+
+    async def flush() -> None:
+        went.append(await rig.encryptor.flush())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flush)
+        await wait_all_tasks_blocked()
+        parked.let_go()
+    return went[0]
