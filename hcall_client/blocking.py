@@ -10,7 +10,6 @@ deadlock.  A channel belongs to one thread at a time.
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import select
 import socket
@@ -277,6 +276,7 @@ def _connect_tcp(host: str, port: int, patience: Patience) -> socket.socket:
     next address after 0.25 s and to keep the first connection that is made: better for a page of the web,
     but it needs an event loop.
     """
+    patience.rest()  # a resolver that is slow is no pause of this process
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for rest, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
         try:
@@ -290,8 +290,7 @@ def _connect_tcp(host: str, port: int, patience: Patience) -> socket.socket:
 def _connect_address(sock: socket.socket, address: Any, patience: Patience, rest: int) -> socket.socket:
     """Connect within the time of one of `rest` addresses; the socket is closed if that fails."""
     try:
-        left = patience.left()
-        sock.settimeout(patience.look(math.inf if left is None else left / rest))
+        sock.settimeout(patience.share(rest))
         sock.connect(address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:

@@ -26,6 +26,9 @@ LOOK = 1.0
 COUNTED = 0.25
 """Seconds of a pause that count; a delay up to this is no pause."""
 
+LEAST = 0.001
+"""Seconds of a wait that is tried although no time is left."""
+
 FIRST_PAUSE = 0.005
 LAST_PAUSE = 0.25
 """Seconds between two attempts: doubling from the first to the last, each shortened by up to a half."""
@@ -71,6 +74,18 @@ class Patience:
     def rest(self) -> float | None:
         """Return all seconds that are left, for one wait that cannot be divided; as `look`."""
         return self.look(math.inf)
+
+    def share(self, parts: int) -> float | None:
+        """Return the seconds for the first of `parts` waits, one after the other; None is for ever.
+
+        Each wait gets an equal part of what is left, and at least `LEAST`: so each of them is tried.
+        """
+        left = self.left()
+        if left is None:
+            return None
+        wait = max(left / parts, LEAST)
+        self._expected = wait + COUNTED
+        return wait
 
 
 def milliseconds(seconds: float | None) -> int | None:

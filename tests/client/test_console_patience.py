@@ -20,7 +20,7 @@ from trio.testing import MockClock
 from hcall_client import blocking, console
 from hcall_client.console import PLACES, BlockingConsole, Console, ConsoleUnreachable, show_system
 from hcall_client.in_thread import Threads
-from hcall_client.patience import TOO_LATE, Patience
+from hcall_client.patience import LEAST, TOO_LATE, Patience
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000000\r\n\r\n"
 
@@ -227,10 +227,15 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Address]]:
         "open": lambda _: None,
     }
 
-    def made(*names: str, seconds: float | None = 10.0) -> list[Address]:
+    def made(*names: str, seconds: float | None = 10.0, resolving: float = 0.0) -> list[Address]:
         Address.made = []
         found = [(0, 0, 0, "", kinds[name]) for name in names]
-        fake = SimpleNamespace(**vars(socket) | {"socket": Address, "getaddrinfo": lambda *_, **__: found})
+
+        def resolve(*_: object, **__: object) -> list[Any]:
+            clock.seconds += resolving
+            return found
+
+        fake = SimpleNamespace(**vars(socket) | {"socket": Address, "getaddrinfo": resolve})
         monkeypatch.setattr(blocking, "socket", fake)
         with contextlib.suppress(OSError):
             blocking._connect_tcp("host", 1, Patience(seconds, clock))
@@ -243,6 +248,8 @@ def test_an_address_that_never_answers_leaves_time_for_the_next(connect: Any) ->
     """Each one gets an equal share of what is left, and what a refusal saves goes to the others."""
     assert [each.timeout for each in connect("silent", "silent", "open")] == pytest.approx([10 / 3] * 3)
     assert [each.timeout for each in connect("refusing", "silent", "open")] == pytest.approx([10 / 3, 5, 5])
+    assert [each.timeout for each in connect("silent", "open", resolving=9)] == pytest.approx([0.5, 0.5])
+    assert [each.timeout for each in connect("silent", "open", resolving=10)] == [LEAST, LEAST]
     assert [each.timeout for each in connect("silent", "open", seconds=None)] == [None, None]
     assert [each.closed for each in connect("refusing", "open", "open")] == [True, False]
     assert [each.closed for each in connect("silent", "refusing")] == [True, True]
