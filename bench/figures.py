@@ -17,6 +17,14 @@ def paired_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:
     return statistics.median(one.rate / other.rate for one, other in zip(ours, ceiling, strict=True))
 
 
+def p50_ratio(ours: list[Measured], other: list[Measured]) -> float:
+    """Return the median of the ratios of p50, the other's to ours, round by round.
+
+    It is for the same call at another size: a pause in which the kernel runs others does not change it.
+    """
+    return statistics.median(b.p50 / a.p50 for a, b in zip(ours, other, strict=True))
+
+
 def work_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:
     """Return the median of the ratios of the CPU that an operation takes, server and client together.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench import goals
 from bench.cases import Case
-from bench.figures import median
+from bench.figures import median, p50_ratio
 from bench.goals import Goal
 from bench.loadgen import Measured
 from bench.measure import Bench
@@ -42,13 +42,14 @@ def partition_rows(bench: Bench) -> list[Row]:
             state = bench.folder / f"partitions-{count}"
             with Server(state, names) as first:  # makes the partitions, which is no start of every day
                 first.prepare("lpar0000", [(SMALL, bytes(64))])
-            servers[count] = stack.enter_context(Server(state, names))
+            with bench.real_time.here(bench.place.server):
+                servers[count] = stack.enter_context(Server(state, names))
             servers[count].prepare("lpar0000", [])
         memory = {count: server.resident() for count, server in servers.items()}
         rows = _flat(bench, "partitions", servers, "lpar0000")
         seconds = {count: server.seconds_to_ready for count, server in servers.items()}
     rows += [
-        figure(f"start-partitions-{n}", GROUP, f"start to ready, {_many(n, 'partition')}", seconds[n], "s")
+        figure(f"start-partitions-{n}", GROUP, f"start to ready, {many(n, 'partition')}", seconds[n], "s")
         for n in seconds
     ]
     return rows + _memory("partition", memory)
@@ -73,7 +74,7 @@ def connection_rows(bench: Bench) -> list[Row]:
         rows = _flat(bench, "connections", servers, "bench")
     note = f"not measured: the hard limit of open files is {limit}"
     rows += [
-        Row(f"connections-{n}", GROUP, _many(n, "connection"), None, "/s", note=note)
+        Row(f"connections-{n}", GROUP, many(n, "connection"), None, "/s", note=note)
         for n in wanted
         if n not in counts
     ]
@@ -97,7 +98,7 @@ def flat_rows(what: str, call: str, found: dict[int, list[Measured]], goal: Goal
     least = min(found)
     rows = []
     for count, rounds in found.items():
-        title = f"{call}, {_many(count, what.removesuffix('s'))}"
+        title = f"{call}, {many(count, what.removesuffix('s'))}"
         key = (
             f"{what}-{count}"
             if call.startswith("READ")
@@ -109,18 +110,20 @@ def flat_rows(what: str, call: str, found: dict[int, list[Measured]], goal: Goal
             continue
         both = {"swpks": rounds, "least": found[least]}
         row = compared(key, GROUP, title, "same", both, f"with {least}", "least")
+        row.ratio = p50_ratio(rounds, found[least])
         rows.append(judged(row, goal))
     return rows
 
 
-def _many(count: int, what: str) -> str:
+def many(count: int, what: str) -> str:
+    """Return a number of things in words."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _memory(what: str, found: dict[int, float]) -> list[Row]:
     """Return the resident memory at each size, and the growth of it by one."""
     least, most = min(found), max(found)
-    rows = [figure(f"memory-{what}s-{n}", GROUP, f"memory, {_many(n, what)}", found[n], "MB") for n in found]
+    rows = [figure(f"memory-{what}s-{n}", GROUP, f"memory, {many(n, what)}", found[n], "MB") for n in found]
     if most > least:
         each = 1000 * (found[most] - found[least]) / (most - least)
         rows.append(figure(f"memory-per-{what}", GROUP, f"memory of each further {what}", each, "KB"))

@@ -88,7 +88,9 @@ static int receive(struct connection *c, int flags) {
 }
 
 static void open_connection(struct connection *c, const char *path, const struct program *program) {
+  struct timeval a_while = {0, 100000}; /* a blocking receive gives the end of the time a chance */
   c->fd = connected(path);
+  if (setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &a_while, sizeof a_while)) fail("SO_RCVTIMEO");
   c->program = program;
   c->buffer = malloc(BUFFER);
   if (program->openings) send_step(c);

@@ -23,6 +23,7 @@ from bench.figures import median, p99_ratio
 from bench.floods import FLOODS, OFFENDER, SETTINGS, TITLES, lock_offender, prepare_offender
 from bench.loadgen import Flooded, Load, Measured, NoAnswer, compiled, finish_load, flooding, start_load
 from bench.measure import Bench
+from bench.processes import PATIENCE
 from bench.programs import END, LATER, SMALL, START, Program, Workload, reads, write_workload
 from bench.results import Row, judged
 from bench.servers import Server
@@ -40,6 +41,10 @@ PAUSE = 2000.0
 """Microseconds between two READs of the neighbour: it asks little, so that it is never the load."""
 ROUNDS = 3
 HEALTHS = 5
+FAR_TOO_LONG = 5.0
+"""Seconds of a health check after which there is no need for another one."""
+CALM = 0.05
+"""Seconds over which a server that works less than a fifth of them is at rest."""
 NEVER = 10e6
 """Microseconds that stand for a READ without an answer: the generator's patience."""
 
@@ -110,16 +115,31 @@ class Neighbourhood:
     def console(self, key: Key) -> Console:
         """Return how long the console waits under a flood; the power-off of the offender ends it."""
         place = self._bench.place
+        self._await_calm()
         with self._flooding(self.server, key), self._bench.real_time.here(place.split):
-            health = max(self._waited(show_health()) for _ in range(HEALTHS))
+            health = 0.0
+            for _ in range(HEALTHS):
+                health = max(health, self._waited(show_health()))
+                if health > FAR_TOO_LONG:
+                    break
             found = Console(health, self._waited(power_off(OFFENDER)))
         self._revive()
         return found
 
     def _neighbour(self) -> subprocess.Popen[str]:
+        self._await_calm()
         place, seconds = self._bench.place, self._bench.effort.flood_seconds
         load = Load(1, place.load("split"), PAUSE, self._bench.real_time.active)
         return start_load(self._load, self.server.socket(), self._probe, load, seconds, self.server.pid)
+
+    def _await_calm(self) -> None:
+        """Wait until both servers have worked off what the last flood has left in their sockets."""
+        end = time.monotonic() + PATIENCE
+        worked = CALM
+        while worked > CALM / 5 and time.monotonic() < end:
+            before = self.server.cpu_seconds() + self.other.cpu_seconds()
+            time.sleep(CALM)
+            worked = self.server.cpu_seconds() + self.other.cpu_seconds() - before
 
     def _flooding(self, server: Server, key: Key) -> AbstractContextManager[list[Flooded]]:
         name, sessions = key

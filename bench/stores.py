@@ -10,7 +10,7 @@ from functools import partial
 
 from bench import goals
 from bench.cases import Case
-from bench.growth import GROUP, flat_rows
+from bench.growth import GROUP, flat_rows, many
 from bench.loadgen import Measured
 from bench.measure import Bench
 from bench.programs import (
@@ -124,7 +124,7 @@ def hold_rows(bench: Bench) -> list[Row]:
         with bench.real_time.here(bench.place.server):
             held = 1e3 * statistics.median(holds(count))
         goal = goals.HOLD if count == max(bench.effort.objects) else None
-        title = f"a flush holds the loop, {count:,} objects"
+        title = f"a flush holds the loop, {many(count, 'object')}"
         rows.append(figure(f"hold-{count}", GROUP, title, held, "ms", goal))
     return rows
 
