@@ -12,7 +12,6 @@ import re
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import console_tables
@@ -23,7 +22,7 @@ from hcall_abi.arguments import Arg, Kind
 from hcall_abi.calls import CALLS, HCallSpec, Opcode
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import MAX_BODY, FrameType, GoodbyeReason, OpenStatus
-from hcall_abi.levels import LEVELS
+from hcall_abi.levels import LEVELS, FirmwareLevel
 from hcall_abi.policies import STATUS_BITS, Policy
 from hcall_abi.statuses import Status, blamed_register
 from hcall_abi.variables import POLICIES, vendor_of, wide
@@ -211,13 +210,13 @@ def passwords() -> str:
 def levels() -> str:
     """The firmware levels as data."""
     lines = []
-    for field in fields(next(iter(LEVELS.values()))):
-        if field.name in ("name", "calls"):
+    for field in FirmwareLevel._fields:
+        if field in ("name", "calls"):
             continue
-        values = [getattr(level, field.name) for level in LEVELS.values()]
-        hexadecimal = field.name in ("supported_policies", "signed_update_algorithms", "wrapping_features")
+        values = [getattr(level, field) for level in LEVELS.values()]
+        hexadecimal = field in ("supported_policies", "signed_update_algorithms", "wrapping_features")
         shown = [f"0x{value:X}" if hexadecimal else value for value in values]
-        lines.append((f"`{field.name}`", *shown))
+        lines.append((f"`{field}`", *shown))
     for opcode, spec in CALLS.items():
         lines.append((spec.name, *("yes" if opcode in level.calls else "-" for level in LEVELS.values())))
     return rows("|".join(["", *LEVELS]), lines)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hcall_server.hcalls.memory import Pieces, Registers
 from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.keystore.tokens import Continuations, Listings
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """The partition's limits and open tokens, and how strict its memory is.
 
     `strict` says that alignment and page crossing count (R-76), `page_aligned` that those of wrap buffers do.

@@ -119,7 +119,7 @@ class _Source:
     def _read(self, layout: FixedLayout, **targets: Sequence[Target]) -> None:
         """Read the items of a layout; a constant of the layout is demanded."""
         for field in layout.fields:
-            known = targets[field.name] if field.name in targets else [field.constant] * field.count
+            known = targets[field.name] if field.name in targets else [field.constant] * field.items
             for target in known:
                 self._take(field.code, target)
 

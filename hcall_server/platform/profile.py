@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 from uuid import UUID
@@ -59,4 +58,4 @@ def effective_level(level: FirmwareLevel, attributes: ConsoleAttributes) -> Firm
     if not off:
         return level
     algorithms = 0 if Opcode.SIGNED_UPDATE in off else level.signed_update_algorithms
-    return dataclasses.replace(level, calls=level.calls - off, signed_update_algorithms=algorithms)
+    return level._replace(calls=level.calls - off, signed_update_algorithms=algorithms)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from construct import ConstructError
+from construct import ConstructError, Container
 
 from hcall_abi.console import AT_FIRST, LARGEST_PARTITION_ID, SWITCH
-from hcall_abi.layout import FixedLayout
+from hcall_abi.layout import FixedLayout, LayoutMismatch
 from hcall_abi.rules import storage as rules
 from hcall_server.keystore.image import StoreImage
 from hcall_server.platform.custody import Custody
@@ -56,7 +56,7 @@ def encode_partition(record: PartitionRecord) -> bytes:
 def decode_partition(plaintext: bytes, uuid: UUID, generation: int) -> PartitionRecord:
     """Return the record that `plaintext` holds; raises PlaintextError for anything else."""
     try:
-        found = PARTITION.parse(plaintext)
+        found = parsed(plaintext)
     except ConstructError as error:
         reason = f"does not have the layout of its level ({type(error).__name__})"
         raise PlaintextError(rules.PROFILE_LAYOUT, reason) from None
@@ -65,6 +65,24 @@ def decode_partition(plaintext: bytes, uuid: UUID, generation: int) -> Partition
     if bool(found.image) != bool(profile.attributes.keystore_kbytes):
         raise PlaintextError(rules.RECORDS_WHOLE, "has an image and no keystore, or a keystore and no image")
     return PartitionRecord(profile, decode_image(found.image, generation) if found.image else None)
+
+
+def parsed(plaintext: bytes) -> Any:
+    """Return or raise what `PARTITION.parse` does.
+
+    A start parses the record of every partition.  So a record that has no later fields is taken apart by the
+    derived codec, in a tenth of the time.  Construct judges all others.
+    """
+    try:
+        header = Container(zip(_HEADER.names, _HEADER.unpack(plaintext), strict=True))
+    except LayoutMismatch:
+        return PARTITION.parse(plaintext)
+    end = _HEADER.size + header.name_length
+    if plaintext[end : end + 1] != NO_FIELDS:
+        return PARTITION.parse(plaintext)
+    return Container(
+        header=header, name=plaintext[_HEADER.size : end], later=[], image=plaintext[end + len(NO_FIELDS) :]
+    )
 
 
 def seal_partition(sealer: Sealer, record: PartitionRecord) -> bytes:

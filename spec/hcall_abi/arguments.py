@@ -9,8 +9,8 @@ no call by its number: a new h-call is a row of `hcall_abi.calls`, and its handl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from hcall_abi.rules.rule import Rule
 from hcall_abi.statuses import FIRST_ARGUMENT_REGISTER, Status, positional
@@ -100,8 +100,7 @@ class Limit(Enum):
     OBJECT = "largest_object"
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(NamedTuple):
     """How long a buffer is: `least` to `most` bytes; `rule` is broken by any other length.
 
     With `beyond`, the name of another length argument, `least` is counted from that length.
@@ -113,8 +112,7 @@ class Bounds:
     beyond: str | None = None
 
 
-@dataclass(frozen=True)
-class Words:
+class Words(NamedTuple):
     """Which policy words a call takes for its new object, beside the words that no call takes.
 
     A word with a bit of `refused`, or without one of `demanded`, breaks `rule`.
@@ -125,8 +123,7 @@ class Words:
     demanded: int = 0
 
 
-@dataclass(frozen=True)
-class Arg:
+class Arg(NamedTuple):
     """One argument of an h-call.
 
     `register` is 4 to 12; a row of the table sets it from the argument's place.  `length` names

@@ -11,9 +11,9 @@ The shape of an argument is `hcall_abi.arguments.Arg`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from hcall_abi.arguments import PAGE, Arg, Bounds, Kind, Limit, Words
 from hcall_abi.policies import Policy
@@ -42,8 +42,7 @@ class Opcode(IntEnum):
     UNREVOKE_OBJECT = 0x4B0
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """A result that comes back in a register."""
 
     name: str
@@ -59,8 +58,7 @@ class Output:
         return registers[self.place]
 
 
-@dataclass(frozen=True)
-class HCallSpec:
+class HCallSpec(NamedTuple):
     """One row of the table: everything that is fixed about an h-call."""
 
     opcode: Opcode
@@ -156,7 +154,7 @@ def _spec(
     also: Iterable[Status] = (),
 ) -> HCallSpec:
     """Build a row: arguments and results take the registers from r4 on, in order."""
-    placed = tuple(replace(arg, register=FIRST_ARGUMENT_REGISTER + n) for n, arg in enumerate(args))
+    placed = tuple(arg._replace(register=FIRST_ARGUMENT_REGISTER + n) for n, arg in enumerate(args))
     results = tuple(Output(name, FIRST_ARGUMENT_REGISTER + n) for n, name in enumerate(outputs))
     state = {Status.H_R_STATE} if modifies else set()
     retry = {Status.H_BUSY} if busy else set()

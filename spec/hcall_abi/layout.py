@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import construct
 
@@ -26,19 +25,18 @@ class LayoutMismatch(ValueError):
     """Bytes do not have the constants that their layout demands."""
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One run of equal struct items: where it belongs, its format, and its constant if it has one."""
 
     name: str | None
     code: str
-    count: int = 1
+    items: int = 1
     constant: Any = None
 
     @property
     def packed(self) -> str:
         """The format of the whole run."""
-        return self.code if self.count == 1 else f"{self.count}{self.code}"
+        return self.code if self.items == 1 else f"{self.items}{self.code}"
 
     @property
     def size(self) -> int:
@@ -69,7 +67,7 @@ def _fields(con: Any, name: str | None = None) -> Iterator[Field]:
 def _plain(con: Any) -> Field:
     """Return the one field inside a `Const` or an `Array`; TypeError when it is not that simple."""
     inner = list(_fields(con.subcon))
-    if len(inner) != 1 or inner[0].count != 1 or inner[0].constant is not None:
+    if len(inner) != 1 or inner[0].items != 1 or inner[0].constant is not None:
         raise TypeError(f"no fixed layout for {con!r}")
     return inner[0]
 
@@ -104,7 +102,7 @@ class FixedLayout:
         self.size = self._struct.size
         self.fields = tuple(fields)
         self.names = tuple(field.name for field in fields if field.name and field.constant is None)
-        self._template = [field.constant for field in fields for _ in range(field.count)]
+        self._template = [field.constant for field in fields for _ in range(field.items)]
         self._holes = [n for n, value in enumerate(self._template) if value is None]
         self._runs = _constant_runs(fields)
         skipping = [field.packed if field.constant is None else f"{field.size}x" for field in fields]

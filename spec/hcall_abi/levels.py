@@ -8,16 +8,15 @@ choice.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from hcall_abi.calls import Opcode
 
 KIB = 1024
 
 
-@dataclass(frozen=True)
-class FirmwareLevel:
+class FirmwareLevel(NamedTuple):
     """The calls, limits and masks of one firmware level.
 
     Sizes of passwords, labels and objects are in bytes, those of stores in KiB.  `max_object_size`
@@ -76,11 +75,10 @@ FW950 = FirmwareLevel(
 )
 """The first level with a keystore (POWER9, 2020)."""
 
-FW1010 = replace(FW950, name="FW1010", config_version=2, max_password_size=64, system_total_kbytes=4 * KIB)
+FW1010 = FW950._replace(name="FW1010", config_version=2, max_password_size=64, system_total_kbytes=4 * KIB)
 """The first of Power10: tells the object overhead, and takes longer passwords."""
 
-FW1030 = replace(
-    FW1010,
+FW1030 = FW1010._replace(
     name="FW1030",
     calls=FW1010.calls | {Opcode.SIGNED_UPDATE},
     config_version=3,
@@ -88,14 +86,13 @@ FW1030 = replace(
 )
 """Signed updates, and the fields of config version 3."""
 
-FW1050 = replace(FW1030, name="FW1050", max_large_object_size=64 * KIB)
+FW1050 = FW1030._replace(name="FW1050", max_large_object_size=64 * KIB)
 """Objects of 64 KiB, as far as a store of 64 KiB has room."""
 
-FW1060 = replace(FW1050, name="FW1060")
+FW1060 = FW1050._replace(name="FW1060")
 """The last of Power10 alone; to a guest as FW1050."""
 
-FW1110 = replace(
-    FW1060,
+FW1110 = FW1060._replace(
     name="FW1110",
     calls=FW1060.calls | _WRAPPING_CALLS,
     max_large_object_size=128 * KIB,
@@ -106,7 +103,7 @@ FW1110 = replace(
 )
 """Power11, with key wrapping and stores of up to 128 KiB."""
 
-NEXT = replace(FW1110, name="NEXT", calls=FW1110.calls | _REVOKING_CALLS)
+NEXT = FW1110._replace(name="NEXT", calls=FW1110.calls | _REVOKING_CALLS)
 """What follows FW1110, with revocation.  No release of real firmware has this name."""
 
 LEVELS: Mapping[str, FirmwareLevel] = MappingProxyType(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import io
 import sys
@@ -26,6 +27,9 @@ COMMANDS = {
     "demo": "watch a partition boot, lock its objects, lose power and start again",
 }
 """Each command is a module or package beside this one whose `add_parser(subparsers)` sets a default `run`."""
+
+COLLECT_WHEN_READY = {"serve"}
+"""Commands that turn the garbage collector on themselves (swpks/__main__.py tells why it is off)."""
 
 EXIT_STATUS = {Fault.GUEST: 1, Fault.PEER: 1, Fault.OPERATOR: 2, Fault.STORAGE: 3, Fault.INTERNAL: 1}
 """Exit statuses by whose fault it is; 0 is success, 130 an interrupt."""
@@ -55,6 +59,8 @@ def _run(given: list[str]) -> int:
         with streams.output():
             options = _parsed_aloud(given)
         _demand_folder(options)
+        if options.command not in COLLECT_WHEN_READY:
+            gc.enable()
         return int(options.run(options) or 0)
     finally:
         with streams.output():

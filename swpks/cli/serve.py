@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 import os
 import socket
@@ -111,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         server.run(
             options.state,
             settings,
-            lambda ready: _announce(ready, ready_to),
+            lambda ready: _begin(ready, ready_to),
             passed,
             accept_older=options.accept_older,
         )
@@ -171,6 +172,14 @@ def _merged(
     known = {each.name for each in filed}
     kept = [each.overridden(told[each.name]) if each.name in told else each for each in filed]
     return (*kept, *(each for each in given if each.name not in known))
+
+
+def _begin(ready: dict[str, Any], descriptor: int | None) -> None:
+    """End the start: turn the garbage collector on, without what is there by now, and tell of it."""
+    if not gc.isenabled():  # else this is no process of its own
+        gc.freeze()
+        gc.enable()
+    _announce(ready, descriptor)
 
 
 def _announce(ready: dict[str, Any], descriptor: int | None) -> None:

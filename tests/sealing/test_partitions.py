@@ -3,12 +3,16 @@
 import contextlib
 import struct
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from construct import ConstructError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hcall_abi.console import ATTRIBUTES, SWITCH
+from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import storage as rules
 from hcall_server.platform.custody import Custody
 from hcall_server.sealing import (
@@ -23,7 +27,8 @@ from hcall_server.sealing import (
     open_partition,
     seal_partition,
 )
-from hcall_server.sealing.formats import PARTITION
+from hcall_server.sealing.formats import PARTITION, PARTITION_HEADER
+from hcall_server.sealing.partitions import parsed
 from tests.sealing import second_records
 from tests.sealing.samples import FOUR, OFF, PROFILE, RECORD, SEALER, SWITCHES, flipped, put, records
 
@@ -53,6 +58,29 @@ def test_the_plaintext_has_the_documented_layout(record: PartitionRecord) -> Non
     assert second_records.partition(profile, objects) == plaintext
     assert profile["access_key"] == record.profile.access_key.hex()
     assert objects is None if record.image is None else len(objects or []) == len(record.image.objects)
+
+
+def found_by(parse: Callable[[bytes], Any], plaintext: bytes) -> object:
+    """What a parser makes of a plaintext: its parts, or the kind of its error."""
+    try:
+        found = parse(plaintext)
+    except ConstructError as error:
+        return type(error)
+    header = {name: found.header[name] for name in FixedLayout(PARTITION_HEADER).names}
+    later = [(field.tag, field.value) for field in found.later]
+    return header, found.name, later, found.image
+
+
+@given(records, st.binary(max_size=6), st.data())
+@example(RECORD, b"\1\0\7\0\1x", None)
+def test_the_derived_codec_takes_apart_as_construct_does(
+    record: PartitionRecord, junk: bytes, data: st.DataObject | None
+) -> None:
+    """R-02: whole, cut, changed in any place, or with later fields: the same parts, or the same error."""
+    plaintext = encode_partition(record)
+    at = data.draw(st.integers(0, len(plaintext))) if data else LATER
+    for each in plaintext, plaintext[:at], put(plaintext, at, junk), plaintext[:at] + junk + plaintext[at:]:
+        assert found_by(parsed, each) == found_by(PARTITION.parse, each)
 
 
 @given(st.binary(max_size=90))

@@ -1,0 +1,88 @@
+"""The start of a server: what is loaded when it is ready, and the garbage collector from then on."""
+
+import gc
+import json
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swpks import __main__
+
+pytestmark = pytest.mark.process
+
+LATER = {
+    "asyncio*": "structlog loads it",
+    "structlog*": "the first line of the log, which is held until the server is ready",
+    "starlette*": "the first request to the console",
+    "hypercorn*": "the first request to the console",
+    "h11": "the first request to the console",
+    "h2": "the first request to the console",
+    "msgspec*": "the first request to the console, and a file of settings",
+    "anyio*": "the first request to the console",
+    "httpx*": "the asynchronous client of a console",
+    "prometheus_client*": "the first request for metrics",
+    "tomllib*": "a file of settings",
+    "cryptography.x509*": "the first signed update",
+    "cryptography.hazmat.asn1*": "the first signed update",
+    "cryptography.hazmat.primitives.asymmetric*": "the first signed update",
+    "elftools*": "swpks qemu",
+    "matplotlib*": "the benchmark",
+    "http.*": "the client of a console",
+    "hcall_client*": "no server",
+    "swpks.testing*": "no server",
+}
+"""Modules that no start needs, and what loads them."""
+
+
+@pytest.fixture(scope="module")
+def at_ready(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a fresh server looks like when it tells that it is ready."""
+    state = tmp_path_factory.mktemp("start") / "state"
+    script = Path(__file__).with_name("at_ready.py")
+    command = [sys.executable, str(script), "serve", "--state", str(state), "--partition", "alpha:64"]
+    done = subprocess.run(
+        [*command, "--ready-fd", "1"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_a_start_loads_nothing_that_it_does_not_need(at_ready: dict[str, Any]) -> None:
+    """Each module of a start costs every test that starts a server; each row names what loads it later."""
+    loaded = {name for name in at_ready["modules"] for each in LATER if fnmatch(name, each)}
+    assert loaded == set()
+    assert {"trio", "hcall_server.service.server"} <= set(at_ready["modules"])
+
+
+def test_the_collector_is_on_once_the_server_is_ready(at_ready: dict[str, Any]) -> None:
+    """It was off during the start, and leaves what the start has made alone."""
+    assert at_ready["ready"]["running"] == ["alpha"]
+    assert at_ready["collects"] is True
+    assert at_ready["frozen"] > 10_000
+    assert at_ready["young"] < at_ready["frozen"] / 100
+
+
+def test_other_commands_collect_when_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only `swpks serve` has a moment of being ready: any other command begins with the collector on."""
+    seen: list[bool] = []
+
+    def add_parser(subparsers: Any) -> None:
+        seen.append(gc.isenabled())
+        subparsers.add_parser("hmc").set_defaults(run=run)
+
+    def run(_: object) -> int:
+        seen.append(gc.isenabled())
+        return 7
+
+    monkeypatch.setattr("swpks.cli.hmc.add_parser", add_parser)
+    monkeypatch.setattr(sys, "argv", ["swpks", "hmc"])
+    try:
+        assert __main__.main() == 7
+    finally:
+        gc.enable()
+    assert seen == [False, True]
