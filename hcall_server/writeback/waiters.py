@@ -11,7 +11,7 @@ Drop = Callable[[], None]
 
 
 class _Waiter:
-    """One call that is due; it forgets what to call when it has called it, or was dropped."""
+    """One call that is due.  Those who call it take it out of all that wait first, so they call it once."""
 
     __slots__ = ("_go_on", "until")
 
@@ -20,11 +20,9 @@ class _Waiter:
         self.until = until
 
     def call(self) -> None:
-        """Call once; do nothing for a waiter that was dropped while others were called."""
-        go_on = self._go_on
-        self.drop()
-        if go_on is not None:
-            go_on()
+        """Call, unless the waiter was dropped while others were called."""
+        if self._go_on is not None:
+            self._go_on()
 
     def drop(self) -> None:
         self._go_on = None

@@ -277,8 +277,9 @@ async def test_gathering_ends_after_a_millisecond(
     assert [len(each.calls) for each in few] == [1, 1]
     await trio.sleep(DEFAULT_DELAY)
     alone = ask(rig, b"alone")
+    await trio.sleep(GATHERING * 0.9)
     assert len(parked.jobs) == jobs + 1  # two were served, so one more is expected
-    await trio.sleep(GATHERING * 1.1)
+    await trio.sleep(GATHERING * 0.2)
     parked.let_go()
     assert (len(alone.calls), rig.confirm(b"alone")) == (1, FLUSHED)
     ask(rig, b"alone again")
@@ -304,6 +305,38 @@ async def test_a_poll_does_not_start_before_the_company(
     assert len(parked.jobs) == jobs + 1
     parked.let_go()
     assert rig.confirm(b"polled") == FLUSHED
+
+
+async def test_company_comes_back_from_the_landing(
+    parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """R-20: also if a guest has hurried long before, its flight gives the company its millisecond."""
+    rig = Rig(worker=parked)
+    await nursery.start(rig.encryptor.run)
+    ask(rig)
+    ask(rig, b"second")
+    await trio.sleep(DEFAULT_DELAY * 0.5)
+    parked.let_go()
+    await trio.sleep(GATHERING * 0.9)
+    assert len(parked.jobs) == 1
+    await trio.sleep(GATHERING * 0.2)
+    assert len(parked.jobs) == 2
+
+
+async def test_a_landing_that_served_nobody_starts_nothing(
+    parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """R-20: what changed during the flight waits for others as ever."""
+    rig = Rig(worker=parked)
+    await nursery.start(rig.encryptor.run)
+    rig.write(b"first")
+    await trio.sleep(DEFAULT_DELAY * 1.1)
+    rig.write(b"second")
+    parked.let_go()
+    await trio.sleep(DEFAULT_DELAY * 0.9)
+    assert len(parked.jobs) == 1
+    await trio.sleep(DEFAULT_DELAY * 0.2)
+    assert len(parked.jobs) == 2
 
 
 async def test_the_delay_bounds_the_gathering(
