@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
+from bench.realtime import each_thread
+
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """An installed program finds its modules compiled; a start that compiles them anew is something else."""
@@ -88,8 +90,7 @@ class Child:
 
     def pin(self, cores: Iterable[int]) -> None:
         """Keep all threads of the process on these cores."""
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            os.sched_setaffinity(int(task.name), cores)
+        each_thread(self.pid, lambda thread: os.sched_setaffinity(thread, cores))
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the process has used so far, in seconds."""

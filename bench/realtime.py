@@ -14,12 +14,22 @@ priority.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _FIRST = os.sched_param(1)
 _RUNTIME = Path("/proc/sys/kernel/sched_rt_runtime_us")
+
+
+def each_thread(pid: int, act: Callable[[int], None]) -> None:
+    """Do something to each thread of a process, also to those that start meanwhile; one may end meanwhile."""
+    done: set[int] = set()
+    while new := {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()} - done:
+        for thread in new:
+            with suppress(ProcessLookupError):
+                act(thread)
+        done |= new
 
 
 class RealTime:
@@ -32,8 +42,7 @@ class RealTime:
     def give(self, pid: int) -> None:
         """Put all threads of a process under SCHED_FIFO; threads that it starts later inherit it."""
         if self.active:
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                os.sched_setscheduler(int(task.name), os.SCHED_FIFO, _FIRST)
+            each_thread(pid, lambda thread: os.sched_setscheduler(thread, os.SCHED_FIFO, _FIRST))
 
     @contextmanager
     def here(self, core: int) -> Iterator[None]:

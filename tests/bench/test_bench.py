@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from bench.programs import (
     confirmed_writes,
     polled_writes,
 )
-from bench.realtime import RealTime
+from bench.realtime import RealTime, each_thread
 from bench.report import markdown, table
 from hcall_abi.frames import HCall, HReturn
 from hcall_abi.rules import updates as rules
@@ -145,6 +146,25 @@ def test_a_case_without_its_peer_says_so() -> None:
     assert row.note == "Redis is not installed: tools/debian-packages bench"
     assert row.note in table([row])
     assert row.note in markdown([row], {})
+
+
+def test_a_thread_may_end_while_threads_are_pinned() -> None:
+    """The others have their turn all the same, and one that starts meanwhile too."""
+    seen: list[int] = []
+    over = threading.Event()
+    later = threading.Thread(target=over.wait)
+
+    def act(thread: int) -> None:
+        seen.append(thread)
+        if len(seen) == 1:
+            later.start()
+            raise ProcessLookupError
+
+    each_thread(os.getpid(), act)
+    over.set()
+    later.join()
+    assert len(seen) == len(set(seen))
+    assert {threading.get_native_id(), later.native_id} <= set(seen)
 
 
 def test_what_runs_in_real_time_stays_there_for_the_block_alone() -> None:
