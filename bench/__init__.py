@@ -1,1 +1,1 @@
-"""The benchmark: `python -m bench`, or `make bench`.  bench/README.md tells what is measured and how."""
+"""The benchmark: `python -m bench`, or `make bench`.  bench/README.md describes the measurements."""

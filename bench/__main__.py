@@ -71,11 +71,11 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "objects": object_rows,
     "neighbour": neighbour_rows,
 }
-"""What is measured on servers of its own."""
+"""The parts that are measured on servers of their own."""
 
 
 def measure(bench: Bench, only: set[str]) -> list[Row]:
-    """Measure what is wanted and return the rows."""
+    """Measure the wanted cases and parts, and return the rows."""
     rows = _on_two_servers(bench, only)
     for name, part in PARTS.items():
         if not only or name in only:
@@ -116,13 +116,13 @@ def _wanted(cases: Sequence[Case], only: set[str]) -> list[Case]:
 
 
 def _tell(text: str) -> None:
-    """Say what is going on, to a person only."""
+    """Show the progress on a terminal; elsewhere do nothing."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Run the benchmark; the exit status says whether it ran, not whether goals were met."""
+    """Run the benchmark; the exit status is about the run, not about the goals."""
     options = parser().parse_args()
     chosen = QUICK if options.quick else FULL
     effort = chosen._replace(

@@ -1,6 +1,6 @@
-"""What is measured beside the echo and beside bare commits: the cases and their goals.
+"""The cases that are measured beside the echo and beside bare commits, and their goals.
 
-Goals of growth, of neighbours and of starts stand in `bench.goals`.
+Goals of growth, of neighbours and of starts are in `bench.goals`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from bench.programs import (
 class Case:
     """One workload on one placement of server and load generator.
 
-    `where`: "same" core, "split" over two.  `nap` is how many
-    microseconds a client waits before it asks CONFIRM again.  `confirms` says that the ceiling is
-    bare durable commits and not the echo.  `waits` says that CONFIRM waits for the flush.
+    `where`: "same" core, "split" over two.  `nap` is the time in microseconds that a client waits before it
+    asks CONFIRM again.  `confirms`: the ceiling is bare durable commits, not the echo.  `waits`: CONFIRM
+    waits for the flush.
     """
 
     key: str
@@ -73,7 +73,7 @@ CALLS = (
     ),
     Case("write-remove-16", "WRITE + REMOVE, 16 connections", lambda: writes_and_removes(16), 16, "split"),
 )
-"""Held against the echo server."""
+"""The cases that are compared with the echo server."""
 
 _NAPS = {1: 200.0, 16: 1000.0, 64: 6000.0}
 
@@ -121,4 +121,4 @@ CONFIRMS = (
     _polled(16, Goal(1.15, cpu=0.6)),
     _polled(64, Goal(2.0, cpu=0.35)),
 )
-"""Held against bare durable commits of the same NVRAM back end."""
+"""The cases that are compared with bare durable commits of the same NVRAM back end."""

@@ -13,7 +13,7 @@ from hcall_server.platform.identity import SystemIdentity
 from hcall_server.sealing import PartitionRecord, Sealer, seal_partition
 
 BLOBS = 8
-"""Blobs to commit in turn, so that each commit changes what is stored."""
+"""Blobs to commit in turn, so that each commit changes the stored record."""
 
 
 def image_size() -> int:
@@ -50,5 +50,5 @@ class BareCommits:
         return Measured(count / (now - began), p50, p99, cpu, 0.0, 0.0)
 
     def close(self) -> None:
-        """Let go of the NVRAM."""
+        """Close the NVRAM."""
         self._nvram.close()

@@ -1,10 +1,10 @@
-"""The ceiling: a server that does nothing but find the frames and answer each with one of the right size.
+"""The ceiling: a server that only finds the frames and answers each with one of the right size.
 
     python -m bench.echo --socket PATH --answers FILE --ready-fd N [--stream trio|plain]
 
-It is what a Trio program does at best: one buffered receive, all whole frames of it answered by one
-send.  `trio` is Trio's own SocketStream, the ceiling that the goals are set against; `plain` is the
-non-blocking socket that swpks itself uses, which shows what its codec, checks and engine cost.
+It does the least work of a Trio program: one buffered receive, and one send for all whole frames of it.
+`trio` is Trio's own SocketStream, the ceiling of the goals.  `plain` is the non-blocking socket that swpks
+itself uses; the difference to swpks is the cost of codec, checks and engine.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def echo(stream: trio.abc.Stream, answers: dict[int, bytes]) -> None:
             if found:
                 await stream.send_all(b"".join(found))
     except trio.BrokenResourceError:
-        pass  # the load generator ends without ceremony
+        pass  # the load generator closes its sockets without a shutdown
 
 
 async def serve(path: str, answers: dict[int, bytes], kind: str, ready: int) -> None:
@@ -68,7 +68,7 @@ async def serve(path: str, answers: dict[int, bytes], kind: str, ready: int) -> 
 
 
 def stream_of(kind: str, peer: trio.socket.SocketType) -> trio.abc.Stream:
-    """Return the kind of stream that is asked for."""
+    """Return the requested kind of stream."""
     if kind == "trio":
         return trio.SocketStream(peer)
     from hcall_server.data_channel.stream import SocketStream

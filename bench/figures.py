@@ -1,4 +1,4 @@
-"""From the rounds to a figure: medians, and ratios of what was measured in the same round."""
+"""From the rounds to a figure: medians, and ratios of measurements of the same round."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def paired_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:
 def p50_ratio(ours: list[Measured], other: list[Measured]) -> float:
     """Return the median of the ratios of p50, the other's to ours, round by round.
 
-    It is for the same call at another size: a pause in which the kernel runs others does not change it.
+    It is for the same call at another size: pauses in which the kernel runs other processes don't change it.
     """
     return statistics.median(b.p50 / a.p50 for a, b in zip(ours, other, strict=True))
 
@@ -28,7 +28,7 @@ def p50_ratio(ours: list[Measured], other: list[Measured]) -> float:
 def work_ratio(ours: list[Measured], ceiling: list[Measured]) -> float:
     """Return the median of the ratios of the CPU that an operation takes, server and client together.
 
-    On one core with nobody else on it this is the ratio of the rates; others on the core don't change it.
+    On a core without other processes this is the ratio of the rates.  Other processes don't change it.
     """
     pairs = zip(ours, ceiling, strict=True)
     return statistics.median((b.server_cpu + b.load_cpu) / (a.server_cpu + a.load_cpu) for a, b in pairs)

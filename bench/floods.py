@@ -1,7 +1,7 @@
-"""What a flooding session sends: calls that cost the server much and the client little.
+"""The calls of a flooding session: they cost the server much and the client little.
 
 The offender is a partition like any other. It has signed updates, a store full of long labels, and a KEK
-of many keys that nobody holds. So an update with many signatures makes the server try each key on each of
+of many keys without private keys. So an update with many signatures makes the server try each key on each of
 them.
 """
 
@@ -33,7 +33,7 @@ from hcall_server.secvar.pkcs7 import ContentInfo, SignedData, SignerInfo
 
 OFFENDER = "offender"
 SETTINGS = "128,keystore_signed_updates=1,keystore_signed_updates_without_verification=1"
-"""What the offender is created with; the latch takes its first PK without a signature."""
+"""The settings of a new offender; the latch accepts its first PK without a signature."""
 BATCH = 32
 """Calls of a step; the next step follows at once."""
 LONG_LABELS = 500
@@ -68,7 +68,7 @@ def large_frames() -> Workload:
 
 
 def wrong_pairs() -> Workload:
-    """SIGNED_UPDATE of db, over and over, that makes the server try as many pairs as it ever does."""
+    """SIGNED_UPDATE of db, over and over, that makes the server try as many pairs as its limit allows."""
     return _repeated([wrong_update()] * BATCH)
 
 
@@ -120,7 +120,7 @@ def _update(name: str, data: bytes) -> Request[None]:
 
 
 def many_signatures(values: list[bytes]) -> bytes:
-    """Return a PKCS#7 with a signer for each of some signatures, whatever they are."""
+    """Return a PKCS#7 with a signer for each of some signatures, valid or not."""
     holder = rsa.generate_private_key(65537, 2048)
     der = authvar.sign(os.urandom(32), holder, _certificate(holder.public_key(), holder))
     data = asn1.decode_der(ContentInfo, der).content
@@ -140,7 +140,7 @@ def many_signatures(values: list[bytes]) -> bytes:
 
 
 def _nobodys_key(number: int) -> rsa.RSAPublicKey:
-    """Return a public key that is made of nothing: a private one of this size takes a second each."""
+    """Return a public key without a private one: a key pair of this size takes a second to make."""
     modulus = random.Random(number).getrandbits(BITS) | 1 << BITS - 1 | 1
     return rsa.RSAPublicNumbers(65537, modulus).public_key()
 

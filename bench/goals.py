@@ -1,4 +1,4 @@
-"""Goals: what a figure shall reach."""
+"""Goals of the figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure shall reach.
+    """The goal of a figure.
 
     `least` and `most` bound its ratio to the ceiling, `below` its value.  `cpu` bounds the server's CPU an
     operation: at most so many times that of an operation of the ceiling.
@@ -31,7 +31,7 @@ class Goal:
         return ", ".join(told)
 
     def met(self, value: float, ratio: float | None = None, cpu: float | None = None) -> bool:
-        """Say whether a figure, its ratio and its ratio of CPU reach the goal; what is missing does not."""
+        """Return whether a figure, its ratio and its ratio of CPU reach the goal; a missing one does not."""
         return (
             (self.least is None or (ratio is not None and ratio >= self.least))
             and (self.most is None or (ratio is not None and ratio <= self.most))
@@ -41,7 +41,7 @@ class Goal:
 
     @property
     def mark(self) -> float | None:
-        """The ratio to draw the goal's line at."""
+        """The ratio of the goal's line in the plot."""
         return self.least if self.least is not None else self.most
 
 
@@ -58,4 +58,4 @@ HOLD = Goal(below=0.3)
 NEIGHBOUR = Goal(most=2.0)
 """The p99 of a neighbour's READ under a flood, of that under the same flood of another server."""
 CONSOLE = Goal(below=1.0)
-"""Seconds that the console waits for an answer under a flood."""
+"""Longest seconds that the console waits for an answer under a flood."""

@@ -28,7 +28,7 @@ GROUP = "growth"
 KBYTES = 4
 """Size of the keystore of each partition, of which there are many."""
 SPARE_DESCRIPTORS = 200
-"""What a server and the benchmark need beside connections."""
+"""Descriptors that a server and the benchmark need beside those of connections."""
 READ = Case("growth-read64", "READ 64 B", lambda: reads(SMALL, 64))
 
 
@@ -40,7 +40,7 @@ def partition_rows(bench: Bench) -> list[Row]:
             bench.progress(f"{count} partitions")
             names = [f"lpar{n:04}:{KBYTES}" for n in range(count)]
             state = bench.folder / f"partitions-{count}"
-            with Server(state, names) as first:  # makes the partitions, which is no start of every day
+            with Server(state, names) as first:  # makes the partitions, which is not a usual start
                 first.prepare("lpar0000", [(SMALL, bytes(64))])
             with bench.real_time.here(bench.place.server):
                 servers[count] = stack.enter_context(Server(state, names))
@@ -94,7 +94,7 @@ def _flat(bench: Bench, what: str, servers: dict[int, Server], name: str) -> lis
 
 
 def flat_rows(what: str, call: str, found: dict[int, list[Measured]], goal: Goal | None) -> list[Row]:
-    """Return a row for each size; each but the smallest is held against that."""
+    """Return a row for each size; each but the smallest is compared with the smallest."""
     least = min(found)
     rows = []
     for count, rounds in found.items():
@@ -139,7 +139,7 @@ def _raise_descriptors() -> int:
 
 @contextmanager
 def idle_sessions(path: Path, count: int) -> Iterator[None]:
-    """Keep sessions with a partition open for the length of a block; they ask for nothing."""
+    """Keep sessions with a partition open for the length of a block; they send no calls."""
     with ExitStack() as stack:
         for _ in range(count):
             sock = stack.enter_context(socket.socket(socket.AF_UNIX))

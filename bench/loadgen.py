@@ -1,4 +1,4 @@
-"""The load generator and the flood: compiled when they are needed, run once a measurement."""
+"""The load generator and the flood: compiled if their sources have changed, run once a measurement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_FLOOD = 120.0
 
 
 class Load(NamedTuple):
-    """How a server is loaded; `core` None leaves the generator to the scheduler, `nap` is in microseconds.
+    """The load of a server; `core` None leaves the generator to the scheduler, `nap` is in microseconds.
 
     `protocol` is that of the answers: hcall, redis or tpm.  `fifo`: the generator runs under SCHED_FIFO.
     """
@@ -31,9 +31,9 @@ class Load(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What one run measured: operations a second; latencies in microseconds.
+    """The result of one run: operations a second; latencies in microseconds.
 
-    CPU is in microseconds an operation; `polls` is how often CONFIRM said "not yet", per operation.
+    CPU is in microseconds an operation; `polls` is the number of "not yet" answers of CONFIRM, per operation.
     """
 
     rate: float
@@ -45,7 +45,7 @@ class Measured(NamedTuple):
 
 
 class Flooded(NamedTuple):
-    """What a flood did, filled in when it is over: answers and bytes sent a second, sessions that ended."""
+    """The result of a flood, filled in at its end: answers and bytes sent a second, sessions that ended."""
 
     answers: float
     sent: float
@@ -66,7 +66,7 @@ def compiled(out: Path, name: str) -> Path:
 
 
 class NoAnswer(RuntimeError):
-    """The server answered nothing in time."""
+    """The server did not answer in time."""
 
 
 def run_load(
@@ -91,7 +91,7 @@ def start_load(
 
 
 def finish_load(child: subprocess.Popen[str]) -> Measured:
-    """Tell a load generator to go, and return what it measured."""
+    """Let a load generator start, and return its result."""
     told, complaint = child.communicate("\n")
     return _measured(child.returncode, told, complaint)
 
@@ -139,7 +139,7 @@ def _command(
 def flooding(
     program: Path, socket: Path, workload: Path, sessions: int, core: int
 ) -> Iterator[list[Flooded]]:
-    """Flood a server for the length of a block; the list has what the flood did once the block is over."""
+    """Flood a server for the length of a block; the list has its result once the block is over."""
     command = [program, "--socket", socket, "--programs", workload]
     command += ["--sessions", sessions, "--seconds", LONGEST_FLOOD, "--cpu", core]
     done: list[Flooded] = []

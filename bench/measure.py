@@ -1,8 +1,8 @@
-"""The measurements: interleaved rounds, so that what else the machine does meets everybody alike.
+"""The measurements: interleaved rounds, so that other work of the machine delays all targets alike.
 
 A round runs every case once, and each case on each target in turn: echo, swpks, echo, swpks, ...
-A figure is the median of its rounds; a ratio is the median of the ratios within one round, because
-a machine that is slow in one round is slow for both sides of that ratio.
+A figure is the median of its rounds.  A ratio is the median of the ratios within one round: a machine
+that is slow in one round is slow for both sides of that ratio.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from swpks.testing import emulated_partition
 
 Progress = Callable[[str], None]
 Rounds = dict[str, list[Measured]]
-"""What was measured by target: "swpks", and "echo" and "plain" or "bare"."""
+"""The results by target: "swpks", and "echo" and "plain" or "bare"."""
 
 
 class Effort(NamedTuple):
-    """How much is measured.
+    """The extent of a run.
 
     Rounds, seconds of load a run, starts of the server, and filled partitions of one; then the sizes of
     growth: partitions, connections, objects; flooding sessions, and the seconds of a flood.
@@ -111,7 +111,7 @@ class Bench:
         """Start a server on an existing state, and beside it a process that imports trio, again and again."""
         found = []
         for _ in self.rounds("starts", self.effort.starts):
-            with self.real_time.here(self.place.server):  # what is started there inherits it
+            with self.real_time.here(self.place.server):  # processes that are started there inherit it
                 importer = Importer(self.folder)
                 importer.stop()
                 server = Server(state)
@@ -146,7 +146,7 @@ class Bench:
             return {"filled": filled, "restarted": server.resident(), "seconds": server.seconds_to_ready}
 
     def settle(self, process: Child) -> None:
-        """Put a server where it is measured: on its core, before all others."""
+        """Prepare a server for a measurement: on its core, before all other processes."""
         process.pin([self.place.server])
         self.real_time.give(process.pid)
 
@@ -169,7 +169,7 @@ class Bench:
         return path
 
     def rounds(self, what: str, count: int | None = None) -> Iterator[int]:
-        """Yield the number of each round, and tell of it."""
+        """Yield the number of each round, and show it as progress."""
         total = count or self.effort.rounds
         for number in range(total):
             self.progress(f"{what}: round {number + 1} of {total}")

@@ -1,7 +1,7 @@
 """A neighbour under a flood: the READ of one partition while sessions of another one flood the server.
 
 The control is the same flood on a second server, which shares the same core. What the neighbour loses
-there, the operating system takes to share the core fairly. More than twice that is a matter of our own
+there, the operating system takes to share the core fairly. More than twice that is the fault of our
 turns.
 
 Neither server has SCHED_FIFO here: a flooded server never waits, so a control of the same priority would
@@ -38,13 +38,13 @@ from hcall_client.console import (
 
 GROUP = "a neighbour under a flood"
 PAUSE = 2000.0
-"""Microseconds between two READs of the neighbour: it asks little, so that it is never the load."""
+"""Microseconds between two READs of the neighbour: it calls so seldom that it is no load itself."""
 ROUNDS = 3
 HEALTHS = 5
 FAR_TOO_LONG = 5.0
-"""Seconds of a health check after which there is no need for another one."""
+"""Seconds of a health check after which no other one is made."""
 CALM = 0.05
-"""Seconds over which a server that works less than a fifth of them is at rest."""
+"""Seconds of a look at the servers: if they work less than a fifth of it, they are at rest."""
 NEVER = 10e6
 """Microseconds that stand for a READ without an answer: the generator's patience."""
 
@@ -113,7 +113,7 @@ class Neighbourhood:
         return found
 
     def console(self, key: Key) -> Console:
-        """Return how long the console waits under a flood; the power-off of the offender ends it."""
+        """Return the console's waits under a flood; the power-off of the offender ends the flood."""
         place = self._bench.place
         self._await_calm()
         with self._flooding(self.server, key), self._bench.real_time.here(place.split):
@@ -133,7 +133,7 @@ class Neighbourhood:
         return start_load(self._load, self.server.socket(), self._probe, load, seconds, self.server.pid)
 
     def _await_calm(self) -> None:
-        """Wait until both servers have worked off what the last flood has left in their sockets."""
+        """Wait until both servers have done the calls that the last flood has left in their sockets."""
         end = time.monotonic() + PATIENCE
         worked = CALM
         while worked > CALM / 5 and time.monotonic() < end:
@@ -147,14 +147,14 @@ class Neighbourhood:
         return flooding(self._flood, server.socket(OFFENDER), self._programs[name], sessions, core)
 
     def _waited(self, request: ConsoleRequest[T]) -> float:
-        """Return the seconds that a request of the console takes; a timeout counts as it is."""
+        """Return the seconds that a request of the console takes; for a timeout, those until it."""
         began = time.perf_counter()
         with suppress(ConsoleUnreachable):
             self.server.console.call(request)
         return time.perf_counter() - began
 
     def _revive(self) -> None:
-        """Switch the offender on again, also if its power-off came too late for the console."""
+        """Activate the offender again, also if its power-off timed out at the console."""
         with suppress(ConsoleRefused):
             self.server.console.call(power_off(OFFENDER))
         self.server.console.call(power_on(OFFENDER))
@@ -163,7 +163,7 @@ class Neighbourhood:
 
 
 def _result(probe: subprocess.Popen[str]) -> Measured:
-    """Let the neighbour go and wait for its figures; NEVER stands for no answer."""
+    """Let the neighbour start and wait for its figures; NEVER stands for no answer."""
     try:
         return finish_load(probe)
     except NoAnswer:

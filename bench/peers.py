@@ -1,6 +1,6 @@
 """Redis and swtpm beside swpks, in the same rounds and by the same load generator.
 
-They do other things, so a ratio is no goal; it says where swpks stands. Both are Debian's: `tools/debian-
+They do other things, so a ratio is no goal. Both are Debian's: `tools/debian-
 packages bench` installs them. Where one is missing, its rows say so.
 """
 
@@ -29,7 +29,7 @@ CASES = {case.key: case for case in (*CALLS, *CONFIRMS)}
 
 
 class Peer(Child):
-    """A server of others; ready when its socket takes a connection."""
+    """A server of another project; ready when its socket takes a connection."""
 
     def __init__(self, arguments: Iterable[Word], path: Path, log: Path, program: str | None = None) -> None:
         super().__init__(arguments, log, program=program)
@@ -56,7 +56,7 @@ class Peer(Child):
 
 def redis(folder: Path) -> Peer | None:
     """Start a Redis that syncs its log before it answers a write; None where it is not installed."""
-    # Debian's redis-server is a link to redis-check-rdb, and looks at the name it is called by.
+    # Debian's redis-server is a link to redis-check-rdb, and depends on the name by which it is called.
     program = shutil.which("redis-server") or shutil.which("redis-check-rdb")
     if program is None:
         return None
@@ -126,12 +126,12 @@ def _tpm(*commands: bytes) -> Workload:
 
 
 def tpm_writes() -> Workload:
-    """NV_Write of 64 bytes that differ from those before: a TPM does not store what it has already."""
+    """NV_Write of 64 bytes that differ from those before: a TPM does not store equal bytes again."""
     return _tpm(nv_write(bytes(64)), nv_write(bytes(range(64))))
 
 
 class Against(NamedTuple):
-    """A case of ours and what a peer does that is closest to it."""
+    """A case of ours, and the nearest operation of a peer."""
 
     key: str
     peer: str
@@ -186,7 +186,7 @@ def _program(folder: Path, number: int, each: Against) -> Path:
 
 
 def peer_row(each: Against, rounds: Rounds) -> Row:
-    """Return the row of a case beside a peer; without rounds, that of a peer that is not installed."""
+    """Return the row of a case beside a peer; without rounds, the row of a peer that is not installed."""
     case = CASES[each.key]
     key, title = f"{each.peer.lower()}-{each.what.split()[0].lower()}-{case.key}", case.title
     if not rounds:

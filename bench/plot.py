@@ -21,7 +21,7 @@ CURVES = {
     "memory, by connections": "memory-connections-",
     "start, by partitions": "start-partitions-",
 }
-"""Panels of the growth: title, and what stands before the number in the keys of its rows."""
+"""Panels of the growth: title, and the prefix of the number in the keys of its rows."""
 
 
 def draw(rows: list[Row], out: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Processes that are measured: started, pinned to a core, looked at, ended."""
+"""Measured processes: started, pinned to a core, observed, ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.realtime import each_thread
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-"""An installed program finds its modules compiled; a start that compiles them anew is something else."""
+"""Compiled modules must be kept: an installed program has them, and a start that compiles is slower."""
 PATIENCE = 60.0
 """Seconds that a process may take to start or to end."""
 Word = str | Path
@@ -24,7 +24,7 @@ Word = str | Path
 
 
 class Placement:
-    """Which cores servers and load generator use; on a machine with one core, that one."""
+    """The cores of servers and load generator; on a machine with one core, that one."""
 
     def __init__(self) -> None:
         cores = sorted(os.sched_getaffinity(0))
@@ -38,7 +38,7 @@ class Placement:
 
 
 class Child:
-    """A process of ours, from here on.
+    """A process that the benchmark starts and ends.
 
     `program` is the file to run where it has another name than the first of `arguments`.
     """
@@ -53,7 +53,7 @@ class Child:
     ) -> None:
         self._log = log
         with log.open("ab") as out:
-            # A session of its own: an interrupt from the terminal is the benchmark's to handle.
+            # A session of its own: the benchmark alone handles an interrupt from the terminal.
             self._child = subprocess.Popen(
                 [*map(str, arguments)],
                 executable=program,
@@ -83,7 +83,7 @@ class Child:
         return self._child.poll() is None
 
     def failed(self) -> RuntimeError:
-        """Return the error for a process that does not get ready, with the end of its log."""
+        """Return the error for a process that did not become ready, with the end of its log."""
         return RuntimeError(
             f"the server did not get ready; {self._log} says:\n{self._log.read_text()[-2000:]}"
         )
@@ -103,7 +103,7 @@ class Child:
         return kib * 1024 / 1e6
 
     def stop(self) -> None:
-        """End the process with SIGTERM, as an operator would, and wait until it is over."""
+        """End the process with SIGTERM, as an operator would, and wait for its end."""
         if self.runs:
             self._child.send_signal(signal.SIGTERM)
             try:
@@ -114,9 +114,9 @@ class Child:
 
 
 class Process(Child):
-    """A process that says when it is ready; `seconds_to_ready` is how long that took.
+    """A process that reports when it is ready; `seconds_to_ready` is the time until then.
 
-    `cpu_to_ready` is how much of that it worked, in seconds.  "--ready-fd N" is added to `arguments`.
+    `cpu_to_ready` is its CPU time of that, in seconds.  "--ready-fd N" is added to `arguments`.
     """
 
     def __init__(self, arguments: Iterable[Word], log: Path) -> None:
@@ -146,7 +146,7 @@ class Process(Child):
 
 
 class Importer(Process):
-    """A process that imports trio and nothing else, then says so: the ceiling of a start."""
+    """A process that only imports trio and then reports that it is ready: the ceiling of a start."""
 
     PROGRAM = "import os, signal, sys, trio; os.write(int(sys.argv[2]), b'ready\\n'); signal.pause()"
 

@@ -1,4 +1,4 @@
-"""What the load generator sends: frames computed beforehand, with the answers that they get.
+"""The programs of the load generator: frames computed beforehand, with their answers.
 
 The calls are those of the client library.  The answers come from the engine itself, asked here in
 this process, so that the echo server sends frames of exactly the sizes that swpks sends.
@@ -36,7 +36,7 @@ OWNER = Authorization(Consumer.OPERATING_SYSTEM, bytes(range(100, 132)))
 KBYTES = 64
 OBJECT_SIZE = 4000
 FILL = [(b"fill-%02d" % n, bytes([n]) * OBJECT_SIZE) for n in range(13)]
-"""Objects that make the partition's image nearly 64 KiB, as it would be in earnest."""
+"""Objects that make the partition's image nearly 64 KiB, as in a store in use."""
 SMALL, LARGE = b"small", b"large one"
 OBJECTS = [(SMALL, bytes(64)), (LARGE, bytes(OBJECT_SIZE)), *FILL]
 _NUMBER = struct.Struct("=I")
@@ -45,7 +45,7 @@ _NUMBER = struct.Struct("=I")
 class Step(NamedTuple):
     """Frames that go out together; `answers` are the whole frames that come back, None where unknown.
 
-    `awaited` is how many they are; `units` is how many operations end with an END step.
+    `awaited` is the number of answers; `units` is the number of operations that end with an END step.
     """
 
     frames: bytes
@@ -56,7 +56,7 @@ class Step(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What one connection sends: its opening once, its steps over and over, its closing once."""
+    """The program of one connection: its opening once, its steps over and over, its closing once."""
 
     opening: tuple[Step, ...]
     steps: tuple[Step, ...]
@@ -64,7 +64,7 @@ class Program(NamedTuple):
 
 
 Workload = list[Program]
-"""Programs for the connections to share out among them."""
+"""Programs, which the connections share out."""
 
 OPEN = encode(Open(1, 0, 0, bytes(32), NO_PROOF, "bench"))
 SESSION = (Step(b"", 1), Step(OPEN, 1))
@@ -88,7 +88,7 @@ def engine() -> HypervisorCalls:
 
 
 def preparation(objects: Iterable[tuple[bytes, bytes]] = OBJECTS) -> list[Request[Any]]:
-    """Return the calls that bring a fresh partition to where every measurement begins."""
+    """Return the calls that bring a fresh partition into the state before every measurement."""
     first: list[Request[Any]] = [set_password(OWNER.consumer, OWNER.password)]
     return first + [write_object(OWNER, label, data) for label, data in objects]
 
@@ -134,7 +134,7 @@ def confirmed_writes(connections: int) -> Workload:
 def polled_writes(connections: int) -> Workload:
     """The same by a client that always polls, as for a server whose CONFIRM waits for nothing.
 
-    The first CONFIRM tells the server to hurry.  Whatever it says, the client asks again after its nap.
+    The first CONFIRM makes the server flush soon.  The client asks again after its nap, whatever the answer.
     """
     return _confirmed(connections, START)
 
@@ -163,7 +163,7 @@ def echoed(workload: Workload) -> Workload:
 
 
 def answers_by_size(workload: Workload) -> dict[int, bytes]:
-    """Return what the echo server answers to a frame of each size in bytes."""
+    """Return the answers of the echo server by the size of the frame in bytes."""
     found: dict[int, bytes] = {}
     for program in workload:
         for step in program.steps:

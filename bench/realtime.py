@@ -1,9 +1,9 @@
-"""SCHED_FIFO: what is measured runs before all else on its core, where the user may have that.
+"""SCHED_FIFO: measured processes run before all others on their core, where the user may use it.
 
 Without it, another process on the machine takes the core in the middle of a call and leaves the caches
 cold; a ratio falls by a quarter and more. With it, two processes of the same priority on one core
-alternate when one of them waits, and never else. Every case suits that: the client waits for its answers,
-the server for its next call.
+alternate only when one of them waits. That fits every case that runs so: the client waits for its
+answers, the server for its next call.
 
 The machine stays usable. The load ends by itself (load.c has an alarm), the parent has no such priority
 while it waits, and the kernel keeps a twentieth of each second for all others. If an administrator has
@@ -33,7 +33,7 @@ def each_thread(pid: int, act: Callable[[int], None]) -> None:
 
 
 class RealTime:
-    """Whether measured processes run under SCHED_FIFO; `told` is the answer for the results."""
+    """Whether measured processes run under SCHED_FIFO; `told` is the text for the results."""
 
     def __init__(self, *, wanted: bool = True) -> None:
         self.told = _obstacle() if wanted else "no: not wanted"
@@ -46,7 +46,7 @@ class RealTime:
 
     @contextmanager
     def here(self, core: int) -> Iterator[None]:
-        """Keep this thread, and children that it starts, on a core under SCHED_FIFO: in a block."""
+        """Keep this thread, and children that it starts, on a core under SCHED_FIFO for a block."""
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, [core])
         try:

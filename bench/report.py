@@ -1,4 +1,4 @@
-"""The results for people: a table of each group for the terminal, the same in Markdown."""
+"""The results as tables: one for each group, for the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADINGS = (
     "met",
 )
 _LEFT = {"case", "cores", "goal", "met"}
-"""Columns of text; all others are figures, and stand to the right."""
+"""Columns of text; all others are figures, and are aligned to the right."""
 
 
 def _number(value: float | None, digits: int = 1) -> str:

@@ -22,10 +22,10 @@ from bench.measure import Effort, Rounds, Start
 class Row:
     """One figure.
 
-    `value` is in `unit`, or None where `note` says why it is missing; p50, p99 and CPU of the server are in
-    microseconds, the last one an operation.  `ratio` is to `ceiling`; `work` is the same from the CPU
-    alone; `plain` is the ratio to the echo over swpks' own stream.  `cpu_ratio` is the server's CPU an
-    operation, of that of the ceiling.  `mark` is where the plot has the goal's line.
+    `value` is in `unit`, or None if it is missing: then `note` has the reason.  p50, p99 and CPU of the
+    server are in microseconds, the last one an operation.  `ratio` is to `ceiling`; `work` is the same from
+    the CPU alone; `plain` is the ratio to the echo over swpks' own stream.  `cpu_ratio` is the server's CPU
+    an operation, of that of the ceiling.  `mark` is where the plot has the goal's line.
     """
 
     key: str
@@ -64,7 +64,7 @@ def judged(row: Row, goal: Goal | None) -> Row:
 def compared(
     key: str, group: str, title: str, where: str, rounds: Rounds, ceiling_name: str, ceiling: str
 ) -> Row:
-    """Return the row of a rate that is held against the rate of another target, round by round."""
+    """Return the row of a rate that is compared with the rate of another target, round by round."""
     ours, other = median(rounds["swpks"]), median(rounds[ceiling])
     return Row(
         key,
@@ -84,7 +84,7 @@ def compared(
 
 
 def case_row(case: Case, rounds: Rounds) -> Row:
-    """Return the row of a case that was held against the echo or against bare commits."""
+    """Return the row of a case that was compared with the echo or with bare commits."""
     if case.confirms:
         made = compared(case.key, CONFIRMED, case.title, case.where, rounds, "bare commits", "bare")
         made.cpu_ratio = cpu_ratio(rounds["swpks"], rounds["bare"])
@@ -141,7 +141,7 @@ def many_rows(count: int, found: dict[str, float]) -> list[Row]:
 
 
 def about(effort: Effort, real_time: str) -> dict[str, Any]:
-    """Return what the run was made on and how; `real_time` says whether it ran under SCHED_FIFO."""
+    """Return machine, versions and method of the run; `real_time`: whether it ran under SCHED_FIFO."""
     model = next(
         (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
     )
@@ -158,5 +158,5 @@ def about(effort: Effort, real_time: str) -> dict[str, Any]:
 
 
 def as_json(rows: list[Row], about: dict[str, Any]) -> dict[str, Any]:
-    """Return all there is to know about a run."""
+    """Return a run as one document: its method and its rows."""
     return {"about": about, "rows": [asdict(one) for one in rows]}

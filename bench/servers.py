@@ -68,7 +68,7 @@ class Server(Process):
         return BlockingChannel.connect(self.socket(name), timeout=PATIENCE)
 
     def prepare(self, name: str = "bench", objects: Iterable[tuple[bytes, bytes]] = OBJECTS) -> None:
-        """Bring a fresh partition to where every measurement begins."""
+        """Bring a fresh partition into the state before every measurement."""
         with self.connect(name) as channel:
             for result in channel.pipeline(preparation(objects)):
                 if isinstance(result, Exception):

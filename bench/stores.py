@@ -89,7 +89,7 @@ WORKLOADS = {
 
 
 def object_rows(bench: Bench) -> list[Row]:
-    """Return the rate of calls in stores of more and more objects, and how long a flush holds the loop."""
+    """Return the rate of calls in stores of more and more objects, and the time a flush holds the loop."""
     counts = bench.effort.objects
     names = {count: f"objects{count}" for count in counts}
     found: dict[str, dict[int, list[Measured]]] = defaultdict(lambda: defaultdict(list))
@@ -118,7 +118,7 @@ def object_rows(bench: Bench) -> list[Row]:
 
 
 def hold_rows(bench: Bench) -> list[Row]:
-    """Return how long snapshot and seal of a store take, which the event loop has to wait for."""
+    """Return the time of snapshot and seal of a store, during which the event loop waits."""
     rows = []
     for count in bench.effort.objects:
         with bench.real_time.here(bench.place.server):

@@ -1,4 +1,4 @@
-"""The typed client of the control channel: what a management console asks of a system (spec/control.md).
+"""The typed client of the control channel: the requests of a management console (spec/control.md).
 
     console = BlockingConsole("state/run/control.sock")
     console.call(set_attributes("lpar1", {"secure_boot": 2}))
@@ -64,12 +64,12 @@ Half a minute, because the first request to a busy server loads its HTTP stack."
 PLACES = 32
 """Requests of one `Console` that are carried at once: as many as a server serves."""
 _HOST = "swpks"
-"""What HTTP wants as a host; the server does not look at it."""
+"""The host that HTTP requires; the server ignores it."""
 _VERBS = {verb.operation: verb for verb in VERBS}
 
 
 class ConsoleRefused(SwpksError):
-    """The system refused a request; `problem` is what it answered, with the console's message number."""
+    """The system refused a request; `problem` is its answer, with the console's message number."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(_rule_of(problem), problem.detail)
@@ -124,7 +124,7 @@ class ConsoleRequest(Generic[T]):
         return msgspec.json.encode(self.body) if self.body else None
 
     def parse(self, status: int, media_type: str, content: bytes) -> T:
-        """Return what was answered; ConsoleRefused for a problem, ConsoleMisspoken for anything else."""
+        """Return the answer; ConsoleRefused for a problem, ConsoleMisspoken for anything else."""
         try:
             if media_type.split(";", maxsplit=1)[0].strip() == PROBLEM_JSON:
                 raise ConsoleRefused(msgspec.json.decode(content, type=Problem))
@@ -176,8 +176,8 @@ def rotate_key(name: str) -> ConsoleRequest[PartitionView]:
 def set_attributes(name: str, changes: Mapping[str, int]) -> ConsoleRequest[PartitionView]:
     """Set attributes by their names (`hcall_abi.console.ATTRIBUTES`), all of them or none.
 
-    OperatorError for a name or a number that no partition has; what this one may not have is refused
-    by its system.
+    OperatorError for a name or a number that no partition has.  The system refuses numbers that this
+    partition may not have.
     """
     numbers = {each: attribute_number(each, value) for each, value in changes.items()}
     return _about("setAttributes", name, AttributeChanges(**numbers))
@@ -213,7 +213,7 @@ def set_nvram_fault(
 
 
 def show_health() -> ConsoleRequest[HealthView]:
-    """Show whether all is well; an answer, not an error, also when it is not."""
+    """Show the health; it is an answer, not an error, also if there is a problem."""
     return ConsoleRequest(_VERBS["showHealth"], HealthView)
 
 
@@ -226,7 +226,7 @@ class BlockingConsole:
     """A console of one system, over the control channel's Unix socket; each call is a connection of its own.
 
     A call raises ConsoleRefused where a rule forbids it, ConsoleUnreachable, and ConsoleMisspoken.
-    `timeout` is in seconds, for all of a call.  A pause of this process uses up next to nothing of it.
+    `timeout` is in seconds, for all of a call.  A pause of this process uses almost none of it.
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -254,9 +254,9 @@ class BlockingConsole:
 class Console:
     """`BlockingConsole` for Trio.
 
-    `target` is a path, or a transport of httpx that reaches a system some other way.  For a path a worker
-    thread carries the request: httpx connects to Unix sockets by a function of Trio that takes a full queue
-    for a connection.  When the caller is cancelled, the request may or may not be carried out.
+    `target` is a path, or a transport of httpx that reaches a system some other way.  For a path, a worker
+    thread carries the request.  The reason: httpx uses a Trio function that takes a full queue for a
+    connection.  When the caller is cancelled, the request may or may not be carried out.
 
     Of the requests for a path, `PLACES` are carried at once.  The others wait, within their own timeouts.
     """

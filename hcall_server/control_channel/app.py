@@ -1,7 +1,7 @@
 """The ASGI application: the table of verbs behind Starlette's router.
 
-What any request meets is here: methods, query, body (size, time, type, shape), the existence of
-the partition in the path, and every error turned into a problem.
+The checks of every request: methods, query, body (size, time, type, shape), existence of the
+partition.  Every error becomes a problem.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Path:
             response = await self._answer(request)
         except ClientDisconnect:
             return
-        except Exception as error:  # the door stays open, whatever happens behind it
+        except Exception as error:  # an error of one request must not end the server
             response = _refused(request, error)
         await response(scope, receive, send)
 
@@ -163,5 +163,5 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
-    """Answer what no path of the table matches."""
+    """Answer a request whose path is not in the table."""
     return _refused(request, ProblemError(rules.REQUEST_PATH, f"no verb has the path {request.url.path!r}"))

@@ -31,12 +31,12 @@ class Http:
 
     async def converse(self, stream: trio.SocketStream) -> None:
         """Answer the requests of one connection, until it is closed."""
-        # Hypercorn has one context for all; with one for each it can be told that this connection idles
-        # no more.  Without that it would keep a connection for 5 seconds after the client has gone.
+        # Hypercorn has one context for all connections.  One for each lets us end the idle wait of this
+        # connection alone.  Without that, a connection would stay for 5 seconds after its client has gone.
         context = WorkerContext(None)
         self._contexts.add(context)
         bounded = BoundedStream(stream, context.terminated.set)
-        # Hypercorn asks of a stream what this one has, whatever its annotation says.
+        # Hypercorn uses only methods that this stream has; its annotation is too narrow.
         connection = cast("trio.SSLStream[trio.SocketStream]", bounded)
         try:
             await TCPServer(self._app, self._config, context, ConnectionState({}), connection).run()
@@ -50,9 +50,9 @@ class Http:
 
 
 class BoundedStream(trio.abc.HalfCloseableStream):
-    """A socket stream as Hypercorn needs it: sends have a deadline, and the end of the requests is told.
+    """A socket stream as Hypercorn needs it: sends have a deadline, and the end of the requests is reported.
 
-    Hypercorn shields its sends, so that nothing but the stream itself can end them.  One that takes
+    Hypercorn shields its sends, so only the stream itself can end them.  One that takes
     longer than `SEND_SECONDS` closes the stream and raises `trio.BrokenResourceError`.
     """
 
@@ -70,7 +70,7 @@ class BoundedStream(trio.abc.HalfCloseableStream):
             raise trio.BrokenResourceError("the client does not read its answer")
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Return what has arrived; b"" at the end of the requests."""
+        """Return the received bytes; b"" at the end of the requests."""
         data: bytes | bytearray = b""
         try:
             data = await self._stream.receive_some(max_bytes)
@@ -84,7 +84,7 @@ class BoundedStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        """Say that no more is sent."""
+        """End the sending side of the connection."""
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
@@ -101,7 +101,7 @@ def _config() -> Config:
     config.h2_max_header_list_size = HEADER_BYTES
     config.h2_max_concurrent_streams = 8
     config.websocket_max_message_size = HEADER_BYTES
-    # With a bound, a body that nobody reads any more would block the answer to it.  Bytes are few all the
-    # same: the application reads at once, or answers, and then the rest is dropped.
+    # With a bound, the unread rest of a body would block its answer.  The queue stays small all the same:
+    # the application reads at once, or answers, and then the rest is dropped.
     config.max_app_queue_size = cast(int, math.inf)
     return config

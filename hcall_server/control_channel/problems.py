@@ -55,7 +55,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def explained_error(error: Exception) -> SwpksError:
-    """Return an error with a rule: itself, what ran out on the host, or a failure of the server."""
+    """Return an error with a rule: itself, a scarcity of the host, or an internal failure."""
     if isinstance(error, SwpksError):
         return error
     failed = SwpksError(rules.REQUEST_ANSWERED, "the server failed; its log has the reason")

@@ -1,9 +1,9 @@
 """The control channel's server: listens at once, loads the HTTP stack when the first request comes.
 
-HTTP itself is Hypercorn's, one `TCPServer` a connection.  Accepting, deadlines and the end of a
-connection are ours, because of what `hypercorn.trio.serve` would do: an error in one connection
-ends them all, a client that does not read its answer holds up the stop of the server for ever, and
-the number of connections has no bound.
+HTTP itself is Hypercorn's, one `TCPServer` a connection.  Three effects of `hypercorn.trio.serve` are
+wrong for us.  An error in one connection ends all.  A client that does not read delays the stop for
+ever.  The number of connections has no bound.  So accepting, deadlines and the end of a connection are
+our own.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _answer(error: Exception) -> bytes:
 
 
 def _reason(error: Exception) -> dict[str, Any]:
-    """Return the fields of the log that tell of an error: what ran out, else the trace of a bug."""
+    """Return the log fields of an error: the scarce resource, or the trace of a bug."""
     found = scarcity_of(error)
     return explained(found) if found else {"exc_info": error}
 
@@ -165,7 +165,7 @@ class _ControlListener:
             try:
                 await self._http.converse(stream)
             except Exception as error:
-                # One connection ends here; all others, and the data channel, know nothing of it.
+                # This connection ends; all others, and the data channel, go on.
                 self._log.error("control.connection_failed", exc_info=error)
             finally:
                 self._scopes.discard(scope)

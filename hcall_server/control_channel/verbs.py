@@ -1,4 +1,4 @@
-"""What each verb does: from a call to the answer that its row in `hcall_abi.control.VERBS` promises.
+"""The functions of the verbs: each returns the answer of its row in `hcall_abi.control.VERBS`.
 
 A function returns a struct, or raises an error that becomes a problem.  The managed system checks the
 rules.  A function here calls the machine, and shows the partition afterwards.  One that waits for NVRAM is
@@ -30,7 +30,7 @@ from hcall_server.machine.machine import Machine
 class Call(NamedTuple):
     """One request, checked against its row.
 
-    `name` is that of an existing partition, "" if the path has none; `body` is what the row says.
+    `name` is that of an existing partition, "" if the path has none; `body` has the struct of the row.
     """
 
     machine: Machine
@@ -119,13 +119,13 @@ def set_nvram_fault(call: Call) -> WritebackView:
 
 
 def show_health(call: Call) -> HealthView | Reply:
-    """Tell whether all is well."""
+    """Return the health, with status 503 if there is a problem."""
     view = health_view(call.machine)
     return view if view.ok else Reply(503, view)
 
 
 def show_metrics(call: Call) -> Text:
-    """Return the figures for Prometheus; `load_metrics` has loaded what makes them."""
+    """Return the figures for Prometheus; `load_metrics` has loaded their modules."""
     from hcall_server.control_channel import metrics
 
     return Text(metrics.MEDIA_TYPE, metrics.exposition(call.machine))
@@ -141,7 +141,7 @@ def _shown(machine: Machine, name: str) -> PartitionView:
 
 
 class Performed(NamedTuple):
-    """How a verb is performed; `load` imports what `perform` needs, in a thread and once."""
+    """How a verb is performed; `load` imports the modules of `perform`, in a thread and once."""
 
     perform: Callable[[Call], Answer | Awaitable[Answer]]
     load: Callable[[], object] | None = None

@@ -1,4 +1,4 @@
-"""From the machine's own objects to what the control channel shows of them."""
+"""Makes the bodies of the control channel from the machine's objects."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def system_view(machine: Machine) -> SystemView:
 
 
 def health_view(machine: Machine) -> HealthView:
-    """Return whether all is well, and what is not."""
+    """Return the health, with a reason for each problem."""
     partitions = machine.system.partitions.values()
     writeback = machine.encryptor.health
     reasons = list(_reasons(machine, writeback))
@@ -116,7 +116,7 @@ def _trouble(error: SwpksError | None) -> Trouble | None:
 
 
 def writeback_view(machine: Machine) -> WritebackView:
-    """Return how writing to NVRAM goes."""
+    """Return the state of writing to NVRAM."""
     health = machine.encryptor.health
     return WritebackView(
         state=health.state,
@@ -130,7 +130,7 @@ def writeback_view(machine: Machine) -> WritebackView:
 
 
 def _nvram_fault(nvram: FaultyNvram) -> str | None:
-    """Return in words what trouble is asked for."""
+    """Return the requested trouble in words."""
     planned = nvram.active()
     if planned is None:
         return None

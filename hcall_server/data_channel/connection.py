@@ -1,7 +1,8 @@
 """One connection of the data channel: a stream and a conversation.
 
-One task serves a connection.  It wakes once for each receive, runs every whole call of it in the
-conversation, and answers with one send.  It makes no task, lock, channel or timeout for a call.  The reaper
+One task serves a connection.  It receives, waits for the turns in which the calls run, and sends the
+answers of each turn at once.  The lane (`hcall_server.data_channel.lane`) does this for a socket with an
+open session, while the task sleeps.  No call has a task, lock, channel or timeout of its own.  The reaper
 (`hcall_server.data_channel.reaper`) checks the deadlines in a task of its own.
 
 Memory of a connection (spec/protocol.md#sessions).  Received: one unfinished frame of at most header +
@@ -37,15 +38,15 @@ async def serve_stream(
 ) -> None:
     """Serve one connection to its end; no input of the peer raises.
 
-    `partition` is the one whose private listener accepted the connection, None for a listener of all
-    partitions.  `demand_proof` is for listeners that other users can reach.  The connection needs no place of
+    `partition` is that of the private listener which accepted the connection, None for a listener of all
+    partitions.  `demand_proof` is for listeners that other users can reach.  The connection takes no place of
     an entrance.  The turns of the machine have to run (`Turns.run`).
     """
     await Connection(machine, stream, Door(partition, demand_proof)).run()
 
 
 class Connection:
-    """A connection; the rest of the machine sees its `link`.
+    """A connection; its `link` shows it to the rest of the machine.
 
     It takes its place of the entrance when it is made.  So `run` has to follow, in a task.
     """
@@ -111,7 +112,7 @@ class Connection:
             await self._answer()
 
     async def _ride(self, lane: Lane) -> bool:
-        """Be served in the lane, and send what it has left unsent; False if there is no place for it."""
+        """Ride in the lane, then send the unsent rest of the answers; False if it has no place."""
         if not isinstance(self._stream, SocketStream):
             return False
         rest = await Seat(self._machine, self.link, self._conversation, self._stream).ride(lane)
@@ -150,7 +151,7 @@ class Connection:
         return answers
 
     async def _landing(self, until: float) -> None:
-        """Wait for the end of a flush, at most until then."""
+        """Wait for the end of a flush, at most until this time of the clock."""
         task = current_task()
         drop = self._machine.encryptor.wait_landing(lambda: reschedule(task), until)
 
@@ -174,7 +175,7 @@ class Connection:
         link.progress += 1
 
     async def _say_goodbye(self) -> None:
-        """Send the GOODBYE of this end, if it owes one and the peer reads it soon enough."""
+        """Send the GOODBYE that this end owes, if any, within `goodbye_seconds`."""
         goodbye = self._conversation.farewell
         if goodbye is None:
             return

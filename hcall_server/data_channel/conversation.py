@@ -1,11 +1,11 @@
 """The server's end of one data channel without I/O: HELLO, OPEN, then calls until one end says GOODBYE.
 
-A `Connection` is a stream and deadlines around one of these.  It gives received bytes to `take`, and has
-`turn` called whenever it is the partition's turn.  It sends the answers that come out.  Nothing here waits.
+A `Connection`, or its seat in the lane, has the stream.  It gives received bytes to `take`, calls `turn`
+in the partition's turns, and sends the returned answers.  Nothing here waits.
 
-A CONFIRM of a change that is not durable can be held (`Machine.confirm_wait`).  It is run again when a flush
-has ended, as if it had just come: password, session and fault plan are looked at anew.  It is counted and
-logged once, when it is answered.  Calls behind it on the same connection wait, so answers stay in order.
+A CONFIRM of a change that is not durable can be held (`Machine.confirm_wait`).  It runs again when a flush
+has ended, as a new call: password, session and fault plan are checked anew.  It is counted and logged once,
+with its answer.  Calls behind it on the same connection wait, so answers stay in order.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ FLUSH_SIZE = 256 * 1024
 """Bytes of answers after which a turn ends, so that memory is bounded."""
 
 HEAVY = 4096
-"""Bytes of a call or its answer from which on a call may take long: the clock is read after it."""
+"""A call with more bytes than this, or such an answer, may take long: the clock is read after it."""
 
 LANDINGS = 2
-"""How many ends of a flush a CONFIRM waits for: one may be under way already, the next one has its change."""
+"""Landings that a CONFIRM waits for at most: the first may lack its change, the second has it."""
 
 SERVER_NAME = f"swpks {__version__}"
 
@@ -66,9 +66,9 @@ class ServerConversation:
         self.over = False
         """Whether no more bytes are taken: an end has left the session, or the peer broke the protocol."""
         self.ready = False
-        """Whether there is something to run."""
+        """Whether there may be frames to process."""
         self.held: float | None = None
-        """Until when a CONFIRM waits for a flush, in seconds of the machine's clock; None if none waits."""
+        """The time of the machine's clock until which a CONFIRM waits for a flush; None if none waits."""
         self._machine = machine
         self._link = link
         self._door = door
@@ -77,9 +77,9 @@ class ServerConversation:
         self._violation: Goodbye | None = None
         self._ipl_count = 0
         self._clock = machine.clock
-        self._spans: list[Span] = []  # calls that were taken and have not run, the next one last
+        self._spans: list[Span] = []  # calls that were taken and have not run, in order
         self._patient = machine.confirm_wait > 0
-        self._landings = 0  # how many flushes the held CONFIRM has seen end
+        self._landings = 0  # landings since the held CONFIRM ran first
         self._deadline = 0.0
 
     def __repr__(self) -> str:
@@ -114,8 +114,8 @@ class ServerConversation:
     def turn(self, turn: Quantum) -> bytes:
         """Run the calls that have come, as far as the turn goes; return the answers.
 
-        After it the conversation is `ready` for another turn, or `held`, or waits for bytes.  The answers
-        that are due come out before `farewell` has a protocol error.  No call runs once the machine has
+        Then the conversation is `ready` for another turn, or `held`, or needs bytes.  If a peer breaks the
+        protocol, the answers to its earlier calls are still returned.  No call runs once the machine has
         ended the session.
         """
         answers: list[bytes] = []
@@ -130,7 +130,7 @@ class ServerConversation:
         return b"".join(answers)
 
     def landed(self) -> None:
-        """Ask the held CONFIRM again: a flush has ended since, or `held` is over."""
+        """Have the held CONFIRM run again: a flush has ended, or the time `held` is over."""
         self._landings += 1
         self._patient = self._landings < LANDINGS and self._clock() < self._deadline
         self.held = None
@@ -153,7 +153,7 @@ class ServerConversation:
     def _alive(self) -> bool:
         """Whether calls may run and be answered: the machine has not ended the session or begun an IPL.
 
-        Check it after each wait of the connection.  All other ends of a session happen in `receive`.
+        Check it after each wait of the connection.  All other ends of a session are in received bytes.
         """
         link = self._link
         if link.ending is not None:
@@ -172,7 +172,7 @@ class ServerConversation:
             self._violated(error)
 
     def _violated(self, error: ProtocolError) -> None:
-        """Owe GOODBYE 1 to a peer that broke the protocol."""
+        """Prepare GOODBYE 1 for a peer that broke the protocol."""
         self.log.warning("protocol.error", sort=error.rule.id, **logs.explained(error))
         self.over = True
         self._violation = complaint(error)
@@ -194,7 +194,7 @@ class ServerConversation:
                 return
 
     def _next_calls(self, most: int, answers: list[bytes]) -> bool:
-        """Take the next calls, `most` at most, the first one last; False if no whole frame is left."""
+        """Take the next calls in order, `most` at most; False if no whole frame is left."""
         session = self._session
         while not (spans := session.spans(most)):
             event = session.next_event() if session.buffered and not self.over else None
@@ -233,12 +233,12 @@ class ServerConversation:
         return size
 
     def _wait_for_flush(self) -> None:
-        """Hold a CONFIRM that would be answered "not yet"; what it has waited counts from its first run."""
+        """Hold a CONFIRM whose answer would be "not yet"; its wait counts from its first run."""
         if not self._landings:
             self._deadline = self._clock() + self._machine.confirm_wait
         self.held, self.ready = self._deadline, False
 
-    # The frames that pass once a session
+    # The frames that come once a session
 
     def _reply(self, event: Event) -> list[bytes]:
         """Return the answer to a frame that is no call, if it has one."""

@@ -2,28 +2,28 @@
 
 # Why a lane
 #
-# With many connections, Trio and not the engine is the bill.  For each message it registers a wait, changes
-# the epoll set, wakes a task, and runs it.  The lane has an epoll set of its own, in which a socket stays
-# registered (edge-triggered).  One task waits for the whole set, and each ready socket is served there:
-# receive, run, send.  16 connections make twice as many calls so, 64 connections three times as many.
+# With many connections, Trio costs more than the engine.  For each message it registers a wait, changes the
+# epoll set, wakes a task, and runs it.  The lane has an epoll set of its own, in which a socket stays
+# registered (edge-triggered).  One task waits for the whole set and serves each ready socket: receive, run,
+# send.  With 16 connections this makes the rate of calls twice as high, with 64 three times.
 #
-# What a socket may do in the lane ends at once.  Everything else is the work of the connection's own task,
-# which waits meanwhile: a send that the socket does not take whole, the end of the stream, GOODBYE from
-# either end, an error.  So the rules of ending a connection stand in one place, the task.
+# In the lane, nothing waits for a socket.  Meanwhile the connection's own task sleeps.  It does the rest: a
+# send that the socket does not take whole, the end of the stream, GOODBYE from either end, an error.  So the
+# rules of ending a connection are in one place, the task.
 #
-#     state     what is known                        leads to
-#     idle      no bytes wait in the socket          asking: epoll tells of bytes
-#     asking    it is in line for a turn             idle, asking, held, or out
+#     state     meaning                              next state
+#     idle      no bytes wait in the socket          asking: epoll reports bytes
+#     asking    it waits for a turn                  idle, asking, held, or out
 #     held      a CONFIRM waits for a flush          asking: the flush has ended, or the wait is over
-#     out       its task does the rest               idle: the task comes back
+#     out       its task does the rest               idle: the task enters the lane again
 #
-# Edge-triggered means that epoll tells of bytes once.  So three things must hold:
+# Edge-triggered means that epoll reports bytes once.  So three things must hold:
 #
-#   1. A socket leaves `asking` for `idle` only after a receive that found it empty, or gave less than was
-#      asked for.  An end of the stream may follow such a short receive without another event.  So after an
-#      event that tells of the end, only a receive of nothing counts.
-#   2. An event that comes in any other state than `idle` is remembered.
-#   3. A socket leaves the set before it is closed: its number may be given to another socket at once.
+#   1. A socket leaves `asking` for `idle` only after a receive that found it empty, or returned less than its
+#      limit.  An end of the stream may follow such a short receive without another event.  So after an
+#      event with the end of the stream, only an empty socket counts.
+#   2. An event in the states `asking` and `held` is stored: the socket does not count as drained.
+#   3. A socket leaves the set before it is closed: another socket may get its number at once.
 #
 # An exception in the service of one socket goes to that connection's task, and ends that connection alone.
 
@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import os
 import select
+from contextlib import ExitStack
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from hcall_server.machine.turns import Quantum, Turns
 
 EVENTS = 256
-"""Sockets that one look at the set reports at most."""
+"""Most sockets that one poll of the set reports."""
 _WANTED = select.EPOLLIN | select.EPOLLET | select.EPOLLRDHUP
 _END = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
@@ -58,11 +59,13 @@ class Lane:
     """The epoll set of the sockets in the lane: a source of turns.  ScarcityError if there can be none."""
 
     def __init__(self, turns: Turns) -> None:
-        try:
-            self._epoll = select.epoll()
-        except OSError as error:
-            raise scarcity_of(error, "the lane of the data channel") or error from None
-        self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        with ExitStack() as undo:
+            try:
+                self._epoll = undo.enter_context(select.epoll())
+                self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            except OSError as error:
+                raise scarcity_of(error, "the lane of the data channel") or error from None
+            undo.pop_all()
         self._epoll.register(self._woken, select.EPOLLIN)
         self._turns = turns
         self._seats: dict[int, Seat] = {}
@@ -72,7 +75,7 @@ class Lane:
         return f"Lane({len(self._seats)} sockets)"
 
     def enter(self, seat: Seat) -> bool:
-        """Serve a socket from now on, beginning with the bytes that are there; False if the set is full."""
+        """Serve a socket from now on, with the bytes that it has already; False if the set takes no more."""
         try:
             self._epoll.register(seat.descriptor, _WANTED)
         except OSError:
@@ -81,7 +84,7 @@ class Lane:
         return True
 
     def leave(self, seat: Seat) -> None:
-        """Serve a socket no more."""
+        """Stop serving a socket."""
         if self._seats.pop(seat.descriptor, None):
             self._epoll.unregister(seat.descriptor)
 
@@ -90,11 +93,11 @@ class Lane:
         await wait_readable(self._epoll)
 
     def wake(self) -> None:
-        """Have `wait` return."""
+        """End the present `wait`, or the next one."""
         os.eventfd_write(self._woken, 1)
 
     def poll(self) -> int:
-        """Have each socket with bytes ask for a turn of its partition; return how many have."""
+        """Have each socket with bytes ask for a turn of its partition; return the number of events."""
         ready = self._epoll.poll(0, EVENTS)
         for descriptor, events in ready:
             seat = self._seats.get(descriptor)
@@ -105,7 +108,7 @@ class Lane:
         return len(ready)
 
     def close(self) -> None:
-        """Give the descriptor back; sockets that are still in the lane are not served any more."""
+        """Close the descriptors; sockets that are still in the lane are not served any more."""
         self._turns.feed(None)
         self._seats.clear()
         self._epoll.close()
@@ -113,7 +116,7 @@ class Lane:
 
 
 class SeatState(Enum):
-    """Where a socket is; see the essay above."""
+    """The state of a socket; see the essay above."""
 
     IDLE = auto()
     ASKING = auto()
@@ -125,7 +128,7 @@ _IDLE, _ASKING, _HELD, _OUT = SeatState
 
 
 class Seat:
-    """The place of one connection in the lane, from the moment its session is open."""
+    """The place of one connection with an open session in the lane; each ride has a new one."""
 
     def __init__(
         self, machine: Machine, link: Link, conversation: ServerConversation, stream: SocketStream
@@ -144,10 +147,10 @@ class Seat:
         return f"Seat({self._conversation}, {self._state.name})"
 
     async def ride(self, lane: Lane) -> memoryview | None:
-        """Be served in the lane until something is left for the connection's task.
+        """Serve the connection in the lane until its own task has work.
 
-        Returns what the socket has not taken of the answers; None if the lane has no place.  What ends the
-        connection is raised.
+        Returns the unsent rest of the answers; None if the lane has no place.  Raises the error that ends the
+        connection.
         """
         if not lane.enter(self):
             return None
@@ -170,7 +173,7 @@ class Seat:
             self._drained = False
 
     def serve(self, turn: Quantum) -> bool:
-        """Receive, run and send within a turn; return whether to be asked again."""
+        """Receive, run and send within a turn; return whether it asks for another one."""
         if self._state is _OUT:
             return False
         try:
@@ -205,7 +208,7 @@ class Seat:
         return False
 
     def _receive(self) -> bool:
-        """Receive once; False if nothing has come, or the end of the stream."""
+        """Receive once; False if there are no bytes, or at the end of the stream."""
         data = self._stream.receive_now()
         if data is None:
             self._drained, self._state = True, _IDLE
@@ -232,13 +235,13 @@ class Seat:
         return False
 
     def _go_on(self) -> None:
-        """Run the held CONFIRM again."""
+        """Ask for a turn, in which the held CONFIRM runs again."""
         self._drop = None
         self._conversation.landed()
         self._ask()
 
     def _hand_over(self, result: outcome.Outcome[memoryview]) -> None:
-        """Let the connection's own task go on."""
+        """Resume the connection's own task with a result."""
         self._state = _OUT
         task, self._task = self._task, None
         if task is not None:

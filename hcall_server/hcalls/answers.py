@@ -25,7 +25,7 @@ SUCCESS = int(Status.H_SUCCESS)
 DONE = Outcome(SUCCESS)
 """Success without a result."""
 NOT_YET = Outcome(SUCCESS, CALLS[Opcode.CONFIRM_OBJECT_FLUSHED].results(flushed=0))
-"""The answer to CONFIRM for a change that is not durable.  It is this very object."""
+"""The answer to CONFIRM for a change that is not durable.  Callers compare it with `is`."""
 
 
 PADDING = tuple((0,) * (REGISTERS - n) for n in range(REGISTERS + 1))
@@ -33,10 +33,10 @@ PADDING = tuple((0,) * (REGISTERS - n) for n in range(REGISTERS + 1))
 
 
 Parts = tuple[bytes, bytes]
-"""A frame as its fixed part and the data behind it, so that joining many frames copies once."""
+"""A frame as its fixed part and the data behind it, so that a join of many frames copies once."""
 
 OTHER_CALL = 0
-"""Stands for every opcode that is no h-call of the keystore: guests must not grow the table."""
+"""Stands for every opcode that is no h-call of the keystore: a guest must not be able to grow the table."""
 
 Counts = MutableMapping[tuple[int, int], int]
 """Answered calls, by opcode and status; a pair that is not there counts as 0."""
@@ -46,13 +46,13 @@ class Calls(Protocol):
     """Answers the h-calls of a partition: `HypervisorCalls`, or a fault plan before them."""
 
     def begin(self) -> None:
-        """Look at the partition before the calls of one turn."""
+        """Read the partition's state before the calls of one turn."""
 
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
         """Run the call whose body is `data[start:end]`; return the frame of its answer, as two parts.
 
-        With `hold`, None for a CONFIRM that would be answered "not yet"; it is asked again as if it were new.
-        ProtocolError for a body that is none.
+        With `hold`, None for a CONFIRM whose answer would be "not yet"; the caller runs it again as a new
+        one.  Raises ProtocolError for a body that is no h-call.
         """
 
     def execute(self, call: HCall) -> HReturn:

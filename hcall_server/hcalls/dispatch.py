@@ -3,8 +3,8 @@
     keystore on and call served -> partition runs -> arguments in register order   (here)
     -> password -> existence -> policy -> space                                    (hcall_server.keystore)
 
-`execute` is pure and runs to its end, so every h-call is atomic.  No input of a guest makes it raise: a
-refusal becomes a status, and `on_refusal` gets the reason.
+A call waits for nothing and runs to its end, so every h-call is atomic.  No call of a guest raises: a
+refusal becomes a status, and `on_refusal` gets the reason.  Only a body that is no h-call raises.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _way_of(handler: Handler) -> _Way:
 _WAYS: Mapping[Opcode, tuple[bytes, _Way]] = {
     opcode: (int(opcode).to_bytes(8, "big"), _way_of(HANDLERS[opcode])) for opcode in SERVED
 }
-"""The express way of each call that has one, with the first bytes of its frames."""
+"""The express way of each call that has one, with the first bytes of its bodies."""
 _NO_WAYS: Mapping[bytes, _Way] = {}
 
 
@@ -74,7 +74,7 @@ class HypervisorCalls:
         self._open_ways = _NO_WAYS
 
     def begin(self) -> None:
-        """Look at the partition before the calls of one turn: nothing but calls changes it meanwhile."""
+        """Read the partition's state before the calls of one turn: only calls change it during the turn."""
         keystore = self._partition.keystore
         if keystore is None or self._partition.state is not RUNNING:
             self._open_ways = _NO_WAYS
@@ -86,8 +86,8 @@ class HypervisorCalls:
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
         """Run the call whose body is `data[start:end]`; return the frame of its answer, as two parts.
 
-        With `hold`, None for a CONFIRM that would be answered "not yet": then nothing has happened.
-        ProtocolError for a body that is none.  `begin` comes before the first call of a turn.
+        With `hold`, None for a CONFIRM whose answer would be "not yet"; it is not counted.  Raises
+        ProtocolError for a body that is no h-call.  Call `begin` before the first call of a turn.
         """
         way = self._open_ways.get(data[start : start + 8])
         if way is None:
@@ -137,7 +137,7 @@ class HypervisorCalls:
             return self._refused(error, opcode)
 
     def _context_of(self, keystore: Keystore) -> Context:
-        """Return the context of a call; one that still holds is used again."""
+        """Return the context of a call: the last one, if its limits and strictness are still the same."""
         context, partition = self._context, self._partition
         if (
             context is None
@@ -148,7 +148,7 @@ class HypervisorCalls:
         return context
 
     def _refused(self, error: Refusal | KeystoreRefusal | ScarcityError, opcode: int) -> Outcome:
-        """Tell of a refusal, and return its answer."""
+        """Report a refusal, and return its answer."""
         if isinstance(error, KeystoreRefusal):
             refusal = refusal_of(Opcode(opcode), error)
         else:

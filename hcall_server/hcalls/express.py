@@ -2,31 +2,35 @@
 
 # The express way of a call
 #
-# A call costs the engine about 5 us: decode the frame, run the checks of `hcalls.arguments`, run the handler,
-# encode the answer.  More than half of that goes to the pieces between the steps: a tuple for each segment, a
-# closure for each argument, a search for each buffer.  A guest's driver lays out its buffers the same way in
-# every call.  So for this layout, the plain shape, one function can do all of it without pieces:
+# A call costs the engine about 5 us: decode the frame, run the checks of `hcalls.arguments`, run the
+# handler, encode the answer.  More than half of that goes to the objects between the steps: a tuple for
+# each segment, a closure for each argument, a search for each buffer.  A guest's driver lays out its
+# buffers the same way in every call.  So for this layout, the plain shape, one function does all of it
+# without such objects:
 #
 #     unpack    one `struct` reads registers, segment table and authorization head
 #     compare   about twenty comparisons in one expression
 #     cut       label, password and data are slices of the frame
 #
-# It returns the call's own tuple of arguments, and the same handler runs that always runs.  It returns None
-# for any other frame.  Then the ordinary way runs from the start: it knows which rule is broken and which
-# status that is.  So nothing is decided here.  Two things must hold, and a property test holds them:
+# It returns the call's own tuple of arguments, for the same handler that the ordinary way calls.  It returns
+# None for any other frame.  Then the ordinary way runs from the start, and finds the broken rule and its
+# status.  So this module refuses nothing.  Two things must hold, and tests check them:
 #
 #   1. For every frame, the result is None or exactly that of the ordinary way.
-#   2. The client library's own frames have the plain shape.  Else this would be dead code.
+#   2. The client library's own frames have the plain shape.  Else the functions would never be used.
 #
-# A frame has the plain shape if each buffer lies in a segment of its own, the segments stand in the order of
-# the arguments and at ascending addresses, every buffer is placed as strict memory demands, and every
-# argument passes its check.  A token of a list has to be 0.
+# A frame has the plain shape under these conditions:
+#
+#   - Each buffer lies in a segment of its own.
+#   - The segments are in the order of the arguments, at ascending addresses.
+#   - Every buffer is placed as strict memory demands.
+#   - Every argument passes its check.  A token of a list is 0.
 #
 # The functions are written as source text, from the rows of `hcall_abi.calls` that make the checks too.
-# `source_of` returns it, to be read.  No size is a literal: they come from the layouts of the frame.
+# `source_of` returns this text.  No size is a literal: sizes come from the layouts of the frame.
 #
-# Dropped: to remember plans by the bytes of registers and segment table.  It is faster by a third, but it
-# has state, needs a bound, and depends on a guest that repeats itself.
+# We dropped plans that are cached by the bytes of registers and segment table.  They are faster by a third,
+# but they are state, need a bound, and help only a guest that repeats its calls.
 
 from __future__ import annotations
 
@@ -56,14 +60,14 @@ SERVED = (
     Opcode.CONFIRM_OBJECT_FLUSHED,
     Opcode.GET_OBJECTLABELS,
 )
-"""The h-calls that have an express way: those that a guest makes all the time."""
+"""The h-calls that have an express way: the frequent ones."""
 
 Target = str | int | bytes | None
-"""Where an item of a frame goes: a variable, a constant that it has to equal, or nowhere."""
+"""The target of an item of a frame: a variable, a constant that it has to equal, or None to skip it."""
 
 
 class _Source:
-    """The function of one call while it is written: what it reads, what it demands, what it returns."""
+    """The function of one call while it is written: its format, variables, conditions, slices and scope."""
 
     def __init__(self, spec: HCallSpec, arguments: type[tuple[object, ...]]) -> None:
         self._spec = spec
@@ -102,7 +106,7 @@ class _Source:
         head = f"def {self._spec.opcode.name.lower()}(data, start, end, limits):"
         return "\n    ".join([head, *lines]) + "\n"
 
-    # What is read
+    # Items of the frame
 
     def _read_frame(self) -> None:
         used = [f"r{arg.register}" for arg in self._spec.args]
@@ -135,7 +139,7 @@ class _Source:
             self._names.append(target)
 
     def _end_constant(self) -> None:
-        """Demand the constants that stand side by side with one comparison."""
+        """Demand the last constants, which are adjacent, with one comparison."""
         constant, self._constant = self._constant, b""
         if constant:
             name = f"c{len(self._names)}"
@@ -143,7 +147,7 @@ class _Source:
             self._names.append(name)
             self._demands.append(f"{name} == {constant!r}")
 
-    # What is demanded
+    # Conditions
 
     def _demand_places(self) -> None:
         """Demand a segment for each buffer, in order and apart, and a body that ends with their bytes."""
@@ -159,7 +163,7 @@ class _Source:
                 self._demands.append(f"a{n} % {PAGE} + l{n} <= {PAGE}")
 
     def _value(self, arg: Arg) -> str:
-        """Demand what the check of an argument demands; return the expression of its value."""
+        """Add the conditions of an argument's check; return the expression of its value."""
         match arg.kind:
             case Kind.AUTHORIZATION:
                 return self._credentials(arg)
@@ -207,7 +211,7 @@ class _Source:
         return word
 
     def _bytes(self, length: str) -> str:
-        """Return the next bytes that the frame carries."""
+        """Return the expression of the next `length` bytes that the frame carries."""
         here = len(self._cuts)
         self._cuts.append(f"p{here + 1} = p{here} + {length}")
         return f"data[p{here}:p{here + 1}]"

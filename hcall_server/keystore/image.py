@@ -1,26 +1,26 @@
 """The persistent part of a keystore as values: one object, and a whole store at one generation.
 
-Write-behind seals a `StoreImage`, and recovery loads it.  It never holds passwords (they are ephemeral,
+Write-behind seals a `StoreImage`, and recovery loads it.  It holds neither passwords (they are ephemeral,
 R-04) nor TRANSIENT objects (R-14).
 """
 
 # Why an image holds encoded entries
 #
 # The encryptor takes a snapshot at every flush, on the event loop: no call of any partition runs meanwhile.
-# A store of 128 KiB has room for 3448 objects.  To visit each of them, and to encode it, took a millisecond.
-# But a flush usually follows one or two changes, so nearly all of that work gave the same bytes as before.
+# A store of 128 KiB has room for 3448 objects.  A loop that encoded each of them took a millisecond.  But a
+# flush usually follows one or two changes, so nearly all of that work made the same bytes as before.
 #
 # So each object is encoded once, when it is written or changed, and the entry is kept beside it.  A snapshot
-# is then a tuple of what is kept, and the partition image is those entries joined: both run in C, and take a
-# tenth of the time or less.
+# is then a tuple of these entries, and the partition image is their join.  Both run in C, and take a tenth
+# of the time or less.
 #
 # An entry costs a WRITE 0.3 us, and memory: about 90 bytes, and the object's label and data once more.  So a
 # full store of 3448 objects takes a third more memory, and one of large objects twice as much.  Headers
 # alone, joined with the labels and data of the objects, would save the second copy and take three times as
 # long.  One joined image, changed in place, would make each WRITE and REMOVE as expensive as a flush.
 #
-# The entry's layout stands here, because this room makes entries.  The sealing room builds the layout of the
-# image from it (`sealing/formats.py`), and is the only one that reads bytes that may be wrong.
+# The entry's layout is defined here, because this room makes entries.  The sealing room builds the layout of
+# the image from it (`sealing/formats.py`).  Only that room reads bytes that may be wrong.
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class StoredObject(NamedTuple):
 
 
 def entry_of(consumer: int, label: bytes, policy: int, data: bytes) -> bytes:
-    """Return an object as it stands in the partition image."""
+    """Return an object as its entry in the partition image."""
     return b"".join((_HEADER.pack_raw(consumer, 0, len(label), policy, len(data)), label, data))
 
 

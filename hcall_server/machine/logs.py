@@ -1,8 +1,8 @@
 """The log: structured lines on standard error, by structlog, in JSON or for a person's eyes.
 
 A line is an event name ("hcall.refused") and fields; a refusal names its rule and the section of
-`spec/`.  Bytes never get into a line, whatever they are: only their number does.  Text that came
-from a peer is escaped, so that it can't draw on a terminal.
+`spec/`.  A line never holds bytes, only their number.  Text that came from a peer is escaped, so that
+it can't draw on a terminal.
 
 structlog is loaded by the first line that is really written; `load` loads it before.  A server calls it as
 soon as it is ready: later, descriptors or memory may be missing.
@@ -67,19 +67,19 @@ class Log:
         return Log(**self._context, **context)
 
     def debug(self, event: str, **fields: Any) -> None:
-        """Write what only a developer of swpks wants to know."""
+        """Write detail for developers of swpks."""
         self._write("debug", event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        """Write what happened."""
+        """Write an event."""
         self._write("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Write what somebody should look at."""
+        """Write a line that needs the operator's attention."""
         self._write("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        """Write what went wrong."""
+        """Write a failure."""
         self._write("error", event, fields)
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
@@ -92,7 +92,7 @@ class Log:
 
 
 def configure(*, level: str = "info", style: str | None = None, stream: Stream | None = None) -> None:
-    """Choose what is written and where; style None means console on a terminal, JSON elsewhere.
+    """Set level, format and stream; style None means console on a terminal, JSON elsewhere.
 
     Lines go to `stream`, None for standard error, and are written at once by the caller.
     """
@@ -134,7 +134,7 @@ def flush(seconds: float) -> bool:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Keep lines back until the block ends: structlog takes a while to load, and a start is in a hurry."""
+    """Keep lines back until the block ends: loading structlog would delay the start."""
     _Sink.held = []
     try:
         yield
@@ -145,7 +145,7 @@ def held() -> Iterator[None]:
 
 
 def explained(error: SwpksError) -> dict[str, str]:
-    """Return the fields that tell about one of our errors."""
+    """Return the fields of one of our errors."""
     return {"error": error.message, "fault": error.fault.value, **named(error.rule)}
 
 
@@ -179,7 +179,7 @@ def _emit(level: str, event: str, fields: dict[str, Any]) -> None:
         stream = _Sink.stream or sys.stderr
         stream.write(_rendered(level, event, fields))
         stream.flush()
-    except Exception:  # whatever it is, such as no descriptor to load structlog: the service goes on
+    except Exception:  # such as no descriptor to load structlog: the service goes on
         _drop()
 
 

@@ -1,21 +1,21 @@
-"""Descriptors kept for the console: the operator is let in when the guests' connections have all others."""
+"""Descriptors kept for the console: it accepts connections when guests' connections have all others."""
 
 # How a descriptor of the reserve reaches the console
 #
-# A descriptor that is closed belongs to the process, and so to whoever opens a file next. Guests wait for
-# one in the queues of their sockets: each accept that failed is repeated. So the reserve is given up in two
-# ways, and in neither can a guest's connection take it:
+# A closed descriptor goes to the next open or accept of the process, whichever it is. Guests' connections
+# wait for one in the queues of their sockets: each failed accept is repeated. So the reserve is given up in
+# two ways, and in neither can a guest's connection take it:
 #
 #   1. For a connection of the console: close and accept without a wait in between, on the event loop.
 #   2. For imports, such as that of the HTTP stack: they run in a thread, take most of a second, and open one
 #      file after the other. `lent` gives the whole reserve up for them. Meanwhile the listeners of the
-#      partitions accept nothing: `wait_whole` holds them up. Connections wait in the kernel's queue then;
-#      sessions that are open go on.
+#      partitions accept nothing: they wait in `wait_whole`. New connections wait in the kernel's queue;
+#      open sessions go on.
 #
 # We dropped an import on the event loop: it needs no `wait_whole`, but stops every session for that time. We
 # dropped a wait only where descriptors are scarce: the process cannot count its free ones without opening
-# files, and the guests can take the last ones in the middle of an import. An import that fails half-way is
-# not always repeatable: libraries do without a module that they could not load.
+# files, and guests can take the last ones in the middle of an import. An import that fails half-way cannot
+# always be repeated: some libraries go on without a module that they could not load.
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Reserve:
         return f"Reserve({len(self._held)} descriptors{', lent' if self._loans else ''})"
 
     def accept(self, listener: socket.socket) -> socket.socket:
-        """Accept a connection that waits, with a descriptor of the reserve if there is no other.
+        """Accept a waiting connection, with a descriptor of the reserve if there is no other.
 
-        Raises what accept raises.
+        Raises the error of `accept`.
         """
         try:
             return listener.accept()[0]
@@ -60,7 +60,7 @@ class Reserve:
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
-        """Give all up for the length of a block; meanwhile `wait_whole` waits."""
+        """Close the whole reserve for the length of a block; meanwhile `wait_whole` waits."""
         self._loans += 1
         if self._loans == 1:
             self._whole = trio.Event()
@@ -78,13 +78,13 @@ class Reserve:
         await self._whole.wait()
 
     def refill(self) -> None:
-        """Take descriptors again, as many as there are, unless they are lent."""
+        """Open descriptors again, up to `SIZE` and as far as there are any, unless they are lent."""
         with contextlib.suppress(OSError):
             while len(self._held) < SIZE and not self._loans:
                 self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
     def close(self) -> None:
-        """Give up all."""
+        """Close the whole reserve."""
         while self._give_up():
             pass
 

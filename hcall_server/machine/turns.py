@@ -1,23 +1,23 @@
-"""Whose turn it is: the h-calls of all connections run in short turns, partition by partition."""
+"""Turns: the h-calls of all connections run in short turns, partition by partition."""
 
 # Turns
 #
 # One event loop runs everything, and an h-call runs to its end.  So a guest that sends calls without pause
-# could hold the loop, and with it every other partition and the console.  It has two ways: many calls in one
+# could hold the loop, and delay every other partition and the console.  It has two ways: many calls in one
 # receive (64 KiB are 600 calls), and many connections.  Two things must hold:
 #
-#   1. A partition waits for at most one turn of each other partition that has calls, however many calls and
-#      connections those have.
+#   1. A partition waits for at most one turn of each other partition with calls.  The number of their calls
+#      and connections does not count.
 #   2. The rest of the loop, such as the console and the landing of a flush, waits for at most one turn more
 #      than `PASS`.
 #
-# A connection with something to run asks for a turn.  It does not run by itself.  One task runs the turns:
+# A connection with calls asks for a turn.  It does not run by itself.  One task runs the turns:
 #
 #     ring      the partitions that ask, in order; the first one has its turn, then goes to the end
 #     queue     for each partition, its connections that ask, in order
 #     turn      up to CALLS h-calls of one partition, from as many of its connections as have them, and no
 #               further call after SECONDS
-#     pass      turns until PASS is over or nobody asks; then every other task of the loop runs once
+#     pass      turns until PASS is over or no connection asks; then every other task of the loop runs once
 #
 # A call that has begun is never cut.  So the bound of a turn is SECONDS and the longest call.  Turns go round
 # partitions and not connections: else a partition would get more of the loop by more connections.
@@ -26,8 +26,8 @@
 #
 # Connections ask in two ways.  The task of a connection waits for its turn
 # (`hcall_server.data_channel.connection`).  A socket in the lane is served by the task here, which wakes no
-# other one (`hcall_server.data_channel.lane`).  The lane is a source: it knows the sockets with bytes, and
-# is asked between two turns.
+# other one (`hcall_server.data_channel.lane`).  The lane is a source: it finds the sockets with bytes.  The
+# task polls it at the start of a pass and between two turns.
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NO_PARTITION = 0
 
 
 class Quantum:
-    """The rest of a turn: so many `calls`, and the moment `until` which a call may begin."""
+    """The rest of a turn: the number of `calls` left, and the time `until` which a call may begin."""
 
     __slots__ = ("calls", "until")
 
@@ -61,20 +61,20 @@ class Quantum:
 
 
 Serve = Callable[[Quantum], bool]
-"""Runs h-calls of a connection within a turn, and tells whether it asks for another one; must not raise."""
+"""Runs h-calls of a connection within a turn; returns whether it asks for another one.  Must not raise."""
 
 
 class Source(Protocol):
-    """Something that knows which connections have work, besides those that ask by themselves."""
+    """Finds connections with work, besides those that ask by themselves."""
 
     async def wait(self) -> None:
         """Return when there may be work, or when it was woken."""
 
     def wake(self) -> None:
-        """Have `wait` return: now if somebody waits, else at once when it is called next."""
+        """End the present `wait`; if there is none, the next one returns at once."""
 
     def poll(self) -> int:
-        """Have the connections with work ask for their turns; return how many had."""
+        """Have the connections with work ask for their turns; return their number."""
 
 
 class _NoSource:
@@ -89,7 +89,7 @@ class _NoSource:
         self._woken = trio.Event()
 
     def wake(self) -> None:
-        """Wake whoever waits."""
+        """End the wait."""
         self._woken.set()
 
     def poll(self) -> int:
@@ -112,12 +112,12 @@ class Turns:
         return f"Turns({len(self._ring)} partitions ask)"
 
     def feed(self, source: Source | None) -> None:
-        """Ask this source from now on; None for no source."""
+        """Poll this source from now on; None for no source."""
         self._wake()
         self._source = source or _NoSource()
 
     def ask(self, partition: int, serve: Serve) -> None:
-        """Have `serve` called in a turn of a partition; it stays in line for as long as it returns True."""
+        """Have `serve` called in a turn of a partition; it stays in the queue as long as it returns True."""
         queue = self._queues.get(partition)
         if queue is None:
             queue = self._queues[partition] = deque()
@@ -153,7 +153,7 @@ class Turns:
                 now = self._clock()
                 if now >= end:
                     return
-            if found < 2:  # with more of them, some may be ready again: a look costs less than a pass of Trio
+            if found < 2:  # of more, some may be ready again: a poll costs less than a pass of Trio
                 return
 
     def _turn(self, partition: int, now: float) -> None:
@@ -165,7 +165,7 @@ class Turns:
             if serve(turn):
                 queue.append(serve)
         if queue or self._ring:
-            self._source.poll()  # a partition whose bytes came in this turn is in front of the next one
+            self._source.poll()  # a partition whose bytes came in this turn gets its turn before this one
         self._now_served = None
         if queue:
             self._ring.append(partition)

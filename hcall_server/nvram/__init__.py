@@ -1,7 +1,7 @@
-"""NVRAM: where sealed records rest (spec/sealed.md#nvram).
+"""NVRAM: the place of the sealed records (spec/sealed.md#nvram).
 
 `Nvram` is the seam; `SqliteNvram` is the default behind it, `MemoryNvram` and `FaultyNvram` are its
-simulated twins.  What is stored is sealed already: NVRAM knows names and bytes, never a key.
+simulated twins.  The records are sealed already: NVRAM has names and bytes, never a key.
 
 The back ends are imported from their own modules, so that a simulation does not load SQLite.
 """

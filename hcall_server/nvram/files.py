@@ -1,4 +1,4 @@
-"""The file work around NVRAM: private, durable, and never touching a file that somebody has locked."""
+"""Files of NVRAM: private and durable; a locked file is never opened."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hcall_server.nvram.seam import NvramError
 def make_private_file(path: Path) -> None:
     """Make the file with mode 0600 if it is new, or give it that mode; a link is refused.
 
-    An existing file is not opened here: closing a descriptor of a file drops the locks that this
-    process holds on it, and another `SqliteNvram` may hold some.
+    An existing file is not opened.  Closing a descriptor drops the locks of this process on that file,
+    and another `SqliteNvram` may hold some.
     """
     try:
         try:

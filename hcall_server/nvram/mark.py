@@ -1,16 +1,16 @@
-"""The high-water mark: which commit was the last one known durable (spec/sealed.md#high-water-mark)."""
+"""The high-water mark: the number of the last commit known durable (spec/sealed.md#high-water-mark)."""
 
-# SQLite answers damage in its write-ahead log by going back to the last commit before it, silently.  And
-# whoever may write files can put back an older copy of the whole database.  For a keystore both are wrong
-# answers: a store older than one that was confirmed (R-22).  So the number of each durable commit is noted
+# SQLite answers damage in its write-ahead log by going back to the last commit before it, silently.  And an
+# attacker who can write files can put back an older copy of the whole database.  For a keystore both are
+# wrong: the store would be older than a confirmed one (R-22).  So the number of each durable commit is noted
 # in a file of its own, with a MAC.  At the next start NVRAM may not be older than the mark.
 #
-# What it has to guarantee:
+# Guarantees:
 #
-#   1. It is never ahead of the truth: it is written after the commit has returned.
-#   2. It costs next to nothing: it is written without a sync.  After a power cut it may lag behind.
-#   3. A torn write refuses nothing that is there.  So there are two slots, in different blocks of the
-#      medium, and only one of them is ever being written.  The other one is durable already.
+#   1. It is never ahead of the records: it is written after the commit has returned.
+#   2. It costs almost nothing: it is written without a sync.  After a power cut it may lag behind.
+#   3. A torn write of the mark refuses no start.  So there are two slots, in different blocks of the
+#      medium, and only one of them is being written at a time.  The other one is durable already.
 #   4. A missing mark is not a way around the check.  One slot at least is always durable.  So a state
 #      without any readable slot did not come from a power cut.
 #
@@ -18,9 +18,9 @@
 # then on.  So is each start: `make_durable` fills a slot before `note` touches the other one.
 #
 # One slot with a sync for each commit was tried first: it doubles the cost of a confirmed write.  A check
-# value in the place of the MAC finds torn writes as well; but anybody can compute one.
+# value in the place of the MAC finds torn writes as well; but every program can compute one.
 #
-# This module knows places in a file and no contents: those have a key of the system (`sealing/commits.py`).
+# This module has places in a file and no contents: those need a key of the system (`sealing/commits.py`).
 # Level 1 of the mark, written before sealed level 2, was one slot in the place of the first.  It is read
 # once, before the conversion (`service/age.py`).
 
@@ -48,7 +48,7 @@ class MemoryMark:
         self._next = 0
 
     def slots(self) -> tuple[bytes, ...]:
-        """Return what the slots hold."""
+        """Return the contents of the slots."""
         return tuple(self.held)
 
     def make_durable(self, content: bytes, keep: int | None) -> None:
@@ -75,14 +75,14 @@ class FileMark:
             raise self._trouble(error) from None
 
     def slots(self) -> tuple[bytes, ...]:
-        """Return what the slots hold, with all that stands behind it up to the next one."""
+        """Return the contents of the slots, each with the bytes up to the next one."""
         return tuple(self._read(at) for at in SLOTS)
 
     def make_durable(self, content: bytes, keep: int | None) -> None:
         """Make a mark durable in the slot that is not to be kept, and write the other one from then on.
 
-        Where no slot is genuine, the second one is written first: a mark of level 1 begins where the first
-        one does, and stays readable until the new one is durable.
+        If no slot is genuine, the second one is written first.  A mark of level 1 is at the place of the
+        first slot, and stays readable until the new mark is durable.
         """
         self._next = keep or 0
         self._sync()  # the last write to the slot that is kept was without a sync, maybe by a killed server
@@ -102,7 +102,7 @@ class FileMark:
     def close(self) -> None:
         """Close the file, with the last mark in both slots; a second close does nothing.
 
-        So whoever destroys one slot of a stopped system gains nothing by it.
+        So the loss of one slot of a stopped system does not lower the mark.
         """
         if self._descriptor >= 0:
             if self._last:

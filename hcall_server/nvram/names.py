@@ -1,4 +1,4 @@
-"""What the records in NVRAM are called (spec/sealed.md#record-names)."""
+"""The names of the records in NVRAM (spec/sealed.md#record-names)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hcall_abi.console import LARGEST_PARTITION_ID
 SYSTEM = "system"
 """The managed system's own record."""
 COMMIT = "commit"
-"""The commit record: which records belong together."""
+"""The commit record: the list of all records."""
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PARTITION = re.compile(rf"partition/({_UUID})", re.ASCII)

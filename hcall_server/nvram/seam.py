@@ -1,4 +1,4 @@
-"""The NVRAM seam: what a place for sealed records has to do, and how it says that it can't."""
+"""The NVRAM seam: a store of sealed records, and its errors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
 
 Trouble = Literal["full", "io", "busy", "corrupt"]
-"""What is wrong: no space, an I/O error or a lost file, held by another process, or damage."""
+"""The kind of an error: no space, an I/O error or a lost file, held by another process, or damage."""
 
 
 class NvramError(StorageError):
-    """NVRAM could not do what it was asked; `kind` says why.
+    """An operation of NVRAM failed; `kind` is the reason.
 
-    After a failed commit the old records or the new ones are there, never a mixture, and the same
-    commit may simply be tried again: it puts the same bytes under the same names.
+    After a failed commit the records are the old or the new ones, never a mixture.  The same commit can
+    be repeated: it writes the same bytes under the same names.
     """
 
     def __init__(self, kind: Trouble, message: str, rule: Rule = rules.NVRAM_COMMIT) -> None:
@@ -33,18 +33,18 @@ class NvramInUseError(OperatorError):
 
 
 class Mark(Protocol):
-    """The high-water mark of one NVRAM: two slots of bytes; those who have the key know their meaning.
+    """The high-water mark of one NVRAM: two slots of bytes, whose meaning needs the key.
 
     Everything raises NvramError on trouble.
     """
 
     def slots(self) -> tuple[bytes, ...]:
-        """Return what the slots hold, in order, maybe with zeros behind it; b"" for one never written."""
+        """Return the contents of the slots, in order, maybe with zeros behind; b"" for one never written."""
 
     def make_durable(self, content: bytes, keep: int | None) -> None:
         """Make `content` durable in another slot than `keep`, and write to `keep` from then on.
 
-        `keep` is the slot that holds the newest genuine mark, None where no slot does.
+        `keep` is the slot of the newest genuine mark, None if no slot is genuine.
         """
 
     def note(self, content: bytes) -> None:
@@ -59,7 +59,7 @@ class Nvram(Protocol):
 
     @property
     def mark(self) -> Mark:
-        """The high-water mark: which commit was the last one known durable."""
+        """The high-water mark: the number of the last commit known durable."""
 
     @property
     def old_number(self) -> int:
@@ -71,8 +71,8 @@ class Nvram(Protocol):
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
         """Put these records, or remove those that are None: all or nothing, durable on return.
 
-        A commit without changes only checks that what was committed will be found by the next start.
+        A commit without changes only checks that the next start will find the committed records.
         """
 
     def close(self) -> None:
-        """Let go of the place; a second close does nothing."""
+        """Release the place; a second close does nothing."""

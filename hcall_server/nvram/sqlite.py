@@ -70,10 +70,10 @@ _REMOVE = "DELETE FROM record WHERE name = ?"
 class SqliteNvram:
     """Records in the SQLite file `path`, mode 0600, with its high-water mark in `path`-mark.
 
-    Raises NvramInUseError when another server has it open, OperatorError when the file can't be
-    used at all or is a link, NvramError of kind ``corrupt`` when what is there is damaged.
+    Raises NvramInUseError if another server has it open.  Raises OperatorError if it is a link or can't
+    be used, NvramError of kind ``corrupt`` if it is damaged.
 
-    `beside` checks the other files without which a later start can't use what is committed here.
+    `beside` checks the other files that a later start needs.
     """
 
     def __init__(self, path: Path, beside: Iterable[PlaceCheck] = ()) -> None:
@@ -129,7 +129,7 @@ class SqliteNvram:
         self._check_beside()
 
     def close(self) -> None:
-        """Let go of the file; the log is folded into it if that is possible, else at the next open."""
+        """Release the file; the log is folded into it if that is possible, else at the next open."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         self.mark.close()
@@ -174,7 +174,7 @@ class SqliteNvram:
                 self._connection.execute("ROLLBACK")
 
     def _take_possession(self) -> int:
-        """Lock the file, and make or check what is in it; return `old_number`."""
+        """Lock the file, and make or check its tables; return `old_number`."""
         for pragma in _PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
         found = dict(self._connection.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL"))
@@ -195,14 +195,14 @@ class SqliteNvram:
         return self._number_of_level_1()
 
     def _make_log_durable(self) -> None:
-        """Make durable what was read from the log.
+        """Make the commits in the log durable.
 
-        SQLite reads a log whose last sync a kill has prevented, and a power cut may still take that away.
-        But the mark and every CONFIRM say that it is durable.
+        SQLite reads a log whose last sync a kill has prevented.  A power cut may still lose its commits, but
+        the mark and every CONFIRM say that they are durable.
 
         The sync is enough, unless an earlier one has failed: then the system no longer writes those pages.
-        So the log is folded into the file and emptied, if there is room.  It has to be empty: what is left
-        of it would hide the newer pages of the file.
+        So the log is folded into the file and emptied, if there is room.  The log must be empty afterwards:
+        its rest would hide newer pages of the file.
         """
         log = _beside(self._path, "-wal")
         with self._synced():
@@ -231,7 +231,7 @@ class SqliteNvram:
         execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _check_integrity(self) -> None:
-        """Have SQLite check the whole file: it finds records that damage made vanish, which no seal can.
+        """Have SQLite check the whole file: it finds records that are lost by damage, which no seal can.
 
         It takes about as long as loading (1 to 3 ms for 64 images of 64 KiB).
         """
@@ -315,7 +315,7 @@ class _Place:
         return self._database.trouble() or self._log.trouble() or self._mark.trouble()
 
     def written(self) -> str | None:
-        """Note what a commit has written; return why one of the names has another file, or none."""
+        """Store the stamps after a commit; return why one of the names has another file, or none."""
         database, log = self._database.written(), self._log.written()
         return database or log or self._mark.trouble()
 

@@ -2,20 +2,19 @@
 
 Page: spec/sealed.md#commit-record.
 
-Each sealed record is genuine for ever.  So without more, an older record could be put back in the place of
-the present one, and nobody would notice: a removed object would return, and enforced secure boot would be
-off again.  The commit record says which records belong together now.  It travels in the same transaction
-as the records that it lists.
+Each sealed record is genuine for ever.  So an older record could replace the present one without an error.
+Then a removed object would return, and enforced secure boot would be off.  The commit record lists the
+present records.  It is written in the same transaction as the records that it lists.
 
     the list fits, all of it            the records are those of the last commit
     a record does not fit               that record alone was replaced: its partition is refused
-    the record's MAC is wrong           nothing can be said of any record: the start is refused
+    the record's MAC is wrong           no record can be checked: the start is refused
     the record is older than the mark   the whole of NVRAM was put back: the start is refused
 
 The list is kept as its bytes, sorted, and an entry is patched in its place: with 1,000 partitions a commit
 costs some 35 microseconds.  A hash tree would save the MAC over the whole list; at this size it gains
-nothing.  The entries hold tags and no digests: a tag of AES-GCM under a key used once is as good a
-name of its blob as a digest, and costs no second pass over 64 KiB.
+nothing.  An entry holds a tag, not a digest.  A tag of AES-GCM under a key used once names its blob as
+well, and needs no second pass over 64 KiB.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ MARK = Struct(
     "number" / Int64ub,
     "mac" / Bytes(MAC_SIZE),
 )
-"""A slot of the high-water mark, 48 bytes (spec/sealed.md#high-water-mark); what stands behind is no part."""
+"""A slot of the high-water mark, 48 bytes (spec/sealed.md#high-water-mark); bytes behind it are ignored."""
 
 _COMMIT = FixedLayout(COMMIT_HEADER)
 _MARK = FixedLayout(MARK)
@@ -79,7 +78,7 @@ _SHA256 = SHA256()
 
 
 class CommitRecord(NamedTuple):
-    """Which records there are: the number of the commit, and the sorted entries as bytes."""
+    """The list of all records: the number of the commit, and the sorted entries as bytes."""
 
     number: int
     entries: bytes
@@ -97,7 +96,7 @@ class CommitRecord(NamedTuple):
         return CommitRecord(self.number + 1, bytes(entries))
 
     def lists(self, record: bytes, blob: bytes) -> bool:
-        """Whether this blob is what the list has under an id."""
+        """Whether the list has this blob under an id."""
         at = _place(self.entries, record) * _ENTRY_SIZE
         return self.entries[at : at + _ENTRY_SIZE] == _entry(record, blob)
 
@@ -108,7 +107,7 @@ class CommitRecord(NamedTuple):
 
 
 NO_COMMIT = CommitRecord(0, b"")
-"""What a system has before its first commit."""
+"""The commit record before the first commit of a system."""
 
 
 class CommitAuthority:

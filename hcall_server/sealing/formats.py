@@ -1,9 +1,8 @@
 """The layouts of everything sealed, as Construct definitions: the truth that spec/sealed.md describes.
 
-The envelope goes around every blob and is read before anything is known to be authentic; the
-plaintexts are read only after authentication, and just as strictly.  Where a layout is on a hot
-path its `FixedLayout` is derived from the definition here, never written a second time.  Layouts that
-are only read any more are in `level_1_formats`.
+The envelope is around every blob and is read before authentication.  Plaintexts are read only
+afterwards, as strictly.  Where a layout is on a hot path, its `FixedLayout` is derived from the
+definition here, never written a second time.  Layouts that are only read are in `level_1_formats`.
 """
 
 from __future__ import annotations

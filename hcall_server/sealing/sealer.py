@@ -1,8 +1,8 @@
 """Making and opening sealed blobs: AES-256-GCM under a fresh key for every sealing.
 
-The key and nonce of one sealing come by HKDF-SHA256 from the partition's key and 32 random bytes
-that stand in the blob, so there is no counter to persist and none to repeat after a crash, a
-restore or a clone.  Every layout, derivation and check: spec/sealed.md.
+HKDF-SHA256 derives key and nonce of one sealing from the partition's key and the 32 random bytes in
+the blob.  So there is no counter that a crash, a restore or a clone could repeat.  Every layout,
+derivation and check: spec/sealed.md.
 """
 
 from __future__ import annotations
@@ -63,18 +63,17 @@ class Sealer:
             self._prepared[owner] = before.get(owner) or self._new_key(owner)
 
     def open(self, kind: int, owner: UUID, blob: bytes) -> Unsealed:
-        """Return what `blob` holds, if it is a blob of this kind, owner and system.
+        """Return the content of `blob`; SealingError if it is not of this kind, owner and system.
 
-        Raises SealingError, with a subclass for each reason; `explain` may know more.
+        The error has a subclass for each reason; `explain` may find a more precise one.
         """
         keys_for = lambda salt: self._fresh_key(owner, salt)  # noqa: E731
         return opened(ENVELOPE_LEVEL, kind, owner, blob, keys_for, self._bound(owner))
 
     def explain(self, error: SealingError, blob: bytes, others: Iterable[UUID]) -> SealingError:
-        """Return the most telling error for a blob that `open` refused with `error`.
+        """Return the most precise error for a blob that `open` refused with `error`.
 
-        A blob that does not authenticate is tried as a record of each of the partitions `others`;
-        where one of them opens it, the answer is a SwappedError that names it.
+        If another partition of `others` opens the blob, this is a SwappedError that names it.
         """
         return explained(self.open, error, blob, others)
 

@@ -1,4 +1,4 @@
-"""Access keys: how clients of a partition prove themselves over TCP (spec/service.md#state)."""
+"""Access keys: the clients of a partition prove themselves over TCP with them (spec/service.md#state)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class AccessKeys:
         return bytes.fromhex(found[1].decode("ascii"))
 
     def _content(self, name: str) -> bytes | None:
-        """Return what a file holds, None where there is no file; a fifo or a link is not waited for."""
+        """Return the content of a file, None if there is none; a fifo or a link is refused at once."""
         path = self._path(name)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)

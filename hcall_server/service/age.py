@@ -1,8 +1,8 @@
-"""Whether NVRAM is older than its high-water mark, at both sealed levels (spec/sealed.md#high-water-mark).
+"""The check of NVRAM against its high-water mark, at both sealed levels (spec/sealed.md#high-water-mark).
 
 Level 1 counts its commits in NVRAM, and its mark has a check value.  Level 2 counts them in the commit
 record, and its mark has a MAC.  Either way older records are refused, unless the operator accepts them for
-this start.  Then the caller learns how many commits are missing, because no count may go back.
+this start.  Then the caller gets the number of missing commits, because no count may go back.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from hcall_server.sealing import CommitAuthority, CommitRecord
 from hcall_server.sealing.level_1 import old_marked
 
 UNKNOWN_COMMITS = 1 << 16
-"""Stands for the commits that older records lack, where no mark tells how many there were."""
+"""Stands for the commits that older records lack, if no mark has their number."""
 
 
 class Age(NamedTuple):
-    """How the records of level 2 compare with the mark: missing commits, and the slot of the newest mark."""
+    """The records of level 2 beside the mark: missing commits, and the slot of the newest mark."""
 
     missing: int
     newest: int | None
 
 
 class AgeCheck:
-    """Compares NVRAM with its high-water mark; `accept_older` is the operator's word for this start.
+    """Compares NVRAM with its high-water mark; `accept_older` is the operator's permission for this start.
 
-    Everything raises NvramError of kind ``corrupt`` for records that are older, or may be.
+    All functions raise NvramError of kind ``corrupt`` for records that are older, or may be.
     """
 
     def __init__(self, nvram: Nvram, *, accept_older: bool) -> None:
@@ -37,7 +37,7 @@ class AgeCheck:
         self._accepted = accept_older
 
     def demand_new(self) -> None:
-        """Refuse empty NVRAM whose mark tells of commits: its records were lost, and it is no new system.
+        """Refuse empty NVRAM whose mark has a commit: its records were lost, and it is no new system.
 
         A first start of level 1 that was cut short has left a mark with the number 0.
         """
@@ -49,7 +49,7 @@ class AgeCheck:
         """Return how many IPL counts records of level 1 may lack; 0 where they are not older.
 
         Level 1 never promised a mark, so a missing one is accepted.  It did not give each IPL a commit
-        of its own, so the missing commits do not tell how many IPLs there were.
+        of its own, so the number of missing commits is no bound for the IPLs.
         """
         first, second = self._nvram.mark.slots()
         if second:  # it is written after the commit that converts the records
@@ -63,7 +63,7 @@ class AgeCheck:
         return max(missing, UNKNOWN_COMMITS) if missing else 0
 
     def of_level_2(self, authority: CommitAuthority, last: CommitRecord, *, promised: bool) -> Age:
-        """Compare the last commit with the mark; `promised` tells whether the card promises a mark.
+        """Compare the last commit with the mark; `promised`: whether the card promises a mark.
 
         A conversion that was cut short before its mark has no promise yet.
         """

@@ -3,8 +3,9 @@
     assemble(State(folder).seams(), settings)                    # a server
     assemble(Seams(chance, clock, MemoryNvram(), ...), settings)    # a simulation
 
-The order: what is stored (`service/stored.py`), partitions, then the changes that the settings ask for.
-None of it needs an event loop.  Whatever is refused leaves the records of every partition as they were.
+The order: stored records (`service/stored.py`), partitions, changes by the settings.  None of it needs an
+event loop.  Settings change memory only, so a refused start keeps its records: those that were stored, or
+those of the first commit of a new or a converted system.
 A power cut, in a test, is `assemble` again over what NVRAM and the components hold.
 """
 
@@ -40,7 +41,7 @@ _log = Log()
 
 
 class Seams(NamedTuple):
-    """What a machine has of the world outside it; each seam has a real and a simulated side.
+    """The outside world of a machine: six seams, each real or simulated.
 
     `entropy` returns random bytes; `clock` returns seconds; `nvram` holds sealed records; `components`
     hold the root key; `worker` runs NVRAM commits; `transport` carries the data channel.
@@ -55,7 +56,7 @@ class Seams(NamedTuple):
 
 
 def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) -> Machine:
-    """Make a machine of its parts: recover what NVRAM holds, and do what the settings ask for.
+    """Make a machine of its parts: recover the records in NVRAM, and apply the settings.
 
     `accept_older`: go on also with NVRAM that is older than its high-water mark, or has none.  That is a
     decision about one start, and therefore no setting.
@@ -150,7 +151,7 @@ def _check_total(system: ManagedSystem) -> None:
 
 
 def _record(stored: SystemRecord | None, settings: Settings) -> SystemRecord:
-    """Return the level and total that count now: as asked for, else as stored, else the defaults."""
+    """Return the present level and total: those of the settings, else the stored ones, else the defaults."""
     firmware = settings.firmware or (stored.firmware if stored else DEFAULT_LEVEL.name)
     if firmware not in LEVELS:
         known = ", ".join(sorted(LEVELS))
@@ -202,7 +203,7 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
         return None
     else:
         before = found.profile
-        attributes.pop(LATCH, None)  # a restart must not arm again what was used up
+        attributes.pop(LATCH, None)  # a restart must not arm a used latch again
     if wish.auto_start is not None:
         found.set_auto_start(wish.auto_start)
     system.set_attributes(wish.name, attributes)

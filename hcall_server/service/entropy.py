@@ -1,4 +1,4 @@
-"""The seam through which all random bytes come, and the check that it gave what it was asked for."""
+"""The entropy seam, with a check of the length of each result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is stored of a system: its anchor card and its NVRAM, checked against each other.
+"""A stored system: anchor card and NVRAM, checked against each other.
 
     card     NVRAM                        start
     -        empty                        a new system, if the high-water mark was never written
@@ -38,10 +38,10 @@ _FIRST = {SYSTEM, COMMIT}
 
 
 class Stored(NamedTuple):
-    """A system as it is stored: who it is, its records, and what will commit the next ones.
+    """A stored system: identity, records, and the writer of commits.
 
-    `missing` is how many commits the records lack, if older ones were accepted; each partition has to count
-    on by as many IPLs before it is served.
+    `missing` is the number of commits that accepted older records lack.  Each partition has to count on by
+    as many IPLs before it is served.
     """
 
     identity: SystemIdentity
@@ -57,7 +57,7 @@ class Stored(NamedTuple):
 
 
 class Opening:
-    """One start on a card and NVRAM; `entropy` makes what is new.
+    """One start on a card and NVRAM; `entropy` makes new ids and keys.
 
     `accept_older`: go on with NVRAM that is older than its high-water mark, or has none
     (spec/sealed.md#high-water-mark).
@@ -79,9 +79,9 @@ class Opening:
         self._age = AgeCheck(nvram, accept_older=accept_older)
 
     def open(self, first: SystemRecord) -> Stored:
-        """Return what is stored; a new system begins with the system record `first`.
+        """Return the stored system; a new one begins with the system record `first`.
 
-        Raises StorageError, each with its own rule, for all that is lost, damaged or older than it may be.
+        Raises StorageError, with a rule for each reason, if records are lost, damaged or older than the mark.
         """
         records, identity = self._nvram.load(), self._card.read()
         if identity is None:
@@ -104,7 +104,7 @@ class Opening:
         return self._committed(identity, sealer, {SYSTEM: seal_system(sealer, first)})
 
     def _converted(self, identity: SystemIdentity, records: Records) -> Stored:
-        """Convert records of level 1; what older ones lack is counted on in the same commit."""
+        """Convert records of level 1; the IPL counts that older ones lack are skipped in the same commit."""
         sealer = Sealer(identity, self._entropy)
         old, known_key = OldSealer(identity), self._transport.known_key
         changes = converted(records, old, sealer, self._entropy, known_key, self._age.of_level_1())

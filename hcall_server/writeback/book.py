@@ -1,4 +1,4 @@
-"""What is dirty and what is on its way to NVRAM: the contents of the next flight and of this one."""
+"""The book of changes that are not durable: the contents of the next flight and of this one."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ def awaited(keystore: Keystore | None) -> bool:
 
 
 class Snapshot(NamedTuple):
-    """What of one partition goes into a flight; its profile names the generation of its image."""
+    """One partition in a flight; its profile has the generation of its image."""
 
     partition: Partition
     keystore: Keystore | None
     profile: PartitionProfile
 
     def covers(self, partition: Partition) -> bool:
-        """Return whether nothing that is persisted of the partition has changed since."""
+        """Return whether this snapshot is still current."""
         return self.keystore is partition.keystore and self.profile == partition.profile
 
     def sealed(self, sealer: Sealer) -> bytes:
-        """Seal the partition as it is now; nothing may have run since the snapshot was taken."""
+        """Return the partition's sealed record; no call may have run since the snapshot was taken."""
         image = self.keystore.contents.snapshot() if self.keystore else None
         return seal_partition(sealer, PartitionRecord(self.profile, image))
 
     def mark_flushed(self) -> None:
-        """Tell the keystore that its image is durable."""
+        """Mark the image durable in the keystore."""
         if self.keystore:
             self.keystore.contents.mark_flushed(self.profile.image_generation)
 
 
 class Batch(NamedTuple):
-    """What goes into one flight: partitions by number, the system's record if it has changed.
+    """The contents of one flight: partitions by number, the system's record if it has changed.
 
     `since` is the time of the oldest change in it.
     """
@@ -69,12 +69,12 @@ _NOTHING = Batch(MappingProxyType({}), None, 0.0)
 class Book:
     """Partitions and the system's record that are dirty, and those that are flying.
 
-    A partition can be both: what changes after its snapshot belongs to the next flight.
+    A partition can be both: changes after its snapshot belong to the next flight.
     """
 
     def __init__(self) -> None:
         self.since = 0.0
-        """When the oldest change that is dirty came; says nothing while all is clean."""
+        """The time of the oldest dirty change; has no meaning while all is clean."""
         self._dirty: dict[int, Partition] = {}
         self._system: ManagedSystem | None = None
         self._flying = _NOTHING
@@ -85,9 +85,9 @@ class Book:
         return not self._dirty and self._system is None
 
     def add(self, partition: Partition, now: float) -> bool:
-        """Mark a partition dirty; return False if there is nothing to store that is not flying already.
+        """Mark a partition dirty; return False if it is refused, or the flight has all of its changes.
 
-        The records of a refused partition stay as they are: the operator may repair them.
+        The records of a refused partition are never written: the operator may repair them.
         """
         if partition.refused:
             return False
@@ -105,7 +105,7 @@ class Book:
         self._system = system
 
     def take(self) -> Batch:
-        """Move all that is dirty into a flight; a later change is dirty again."""
+        """Move all dirty changes into a flight; a later change is dirty again."""
         snapshots = {
             number: Snapshot(partition, partition.keystore, partition.profile)
             for number, partition in self._dirty.items()
@@ -115,13 +115,13 @@ class Book:
         return self._flying
 
     def flushed(self) -> None:
-        """Note that the flight is durable, here and in its keystores."""
+        """Mark the flight durable, here and in its keystores."""
         for snapshot in self._flying.snapshots.values():
             snapshot.mark_flushed()
         self._flying = _NOTHING
 
     def put_back(self) -> bool:
-        """Make all that was in the flight dirty again; return whether a CONFIRM waits for some of it."""
+        """Make the contents of the flight dirty again; return whether a CONFIRM has asked for some of it."""
         flown, self._flying = self._flying, _NOTHING
         for number, snapshot in flown.snapshots.items():
             self._dirty.setdefault(number, snapshot.partition)
@@ -135,12 +135,12 @@ class Book:
 
     @property
     def pending(self) -> int:
-        """How many partitions have changes that are not durable."""
+        """The number of partitions with changes that are not durable."""
         return len(self._dirty.keys() | self._flying.snapshots.keys())
 
     @property
     def oldest(self) -> float:
-        """When the oldest pending change of a partition came."""
+        """The time of the oldest pending change of a partition."""
         return self._flying.since if self._flying.snapshots else self.since
 
     def _note(self, now: float) -> None:

@@ -1,8 +1,8 @@
 """Converting a state of sealed level 1, in one commit at its first start (spec/sealed.md#conversion).
 
 Each partition gets its UUID, and one record in the place of its two.  Its access key is taken over from
-the file that its clients have, or made.  Records that cannot be opened stay as they are, under their old
-names: their partition is refused at this start and at every later one, and nothing is deleted.
+the file that its clients have, or made.  Records that do not open stay under their old names.  Their
+partition is refused at this start and every later one.  Nothing is deleted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def converted(
             before = reader.profile(number)
             image = reader.image(before)
         except StorageError:
-            continue  # `recover_left_over` tells why
+            continue  # `recover_left_over` has the reason
         key = known_key(before.name) or entropy(ACCESS_KEY_SIZE)
         profile = _renewed(before, new_uuid(entropy), key)
         record = PartitionRecord(profile.counted_on(missing) if missing else profile, image)

@@ -1,9 +1,9 @@
-"""The write-behind encryptor: takes what is dirty, seals it, commits it, and says it is flushed."""
+"""The write-behind encryptor: seals dirty partitions, commits them, and marks them flushed."""
 
 # Write-behind: when a change counts as durable, and who waits for it
 #
 # A guest's WRITE changes memory only.  The encryptor makes it durable later.  CONFIRM_OBJECT_FLUSHED tells
-# the guest whether that has happened; with `--confirm-wait` it waits for it.  This must hold:
+# the guest whether that has happened; with `--confirm-wait` it waits for that.  This must hold:
 #
 #   1. Nothing counts as flushed before the commit that contains it has returned (R-21).
 #   2. After a crash, NVRAM holds a state that each partition really had, none older than the last confirmed
@@ -15,7 +15,7 @@
 #
 # A flight is one commit with all that is dirty when it starts.  Its states (`schedule.TABLE`):
 #
-#     IDLE     Nothing flies.  A waiter starts the flight if the company is complete; else a deadline does.
+#     IDLE     No flight is under way.  A waiter starts one if the company is complete; else a deadline does.
 #     FLYING   The worker has the commit.  All waiters wait for its landing.  If a change came too late for
 #              it, its waiter asks again, and waits for the next one.
 #     LANDED   The outcome is noted, and the waiters are called.  Some ask again in this step.  They are
@@ -23,10 +23,10 @@
 #     RESTING  The last flight failed.  Waiters start no flight; they wait for the retry.  `flush` does not.
 #
 # Who calls whom: the data channel calls `changed` after a batch, and `wait_landing` for a CONFIRM that
-# would say "not yet".  The start of a flight is synchronous: take, seal, hand to the worker.  So it happens
-# in the CONFIRM's own turn of the loop.  The worker calls the landing back on the loop.  `Flights` does all
-# this without a loop.  Its times come from the clock seam.  `Encryptor` adds what waits: `flush`,
-# `durable`, and one task, `run`.  The task sleeps until the first of these deadlines:
+# would answer "not yet".  The start of a flight is synchronous: take, seal, hand to the worker.  So it
+# happens in the CONFIRM's own turn of the loop.  The worker calls the landing back on the loop.  `Flights`
+# does all this without a loop.  Its times come from the clock seam.  `Encryptor` adds the functions that
+# wait: `flush`, `durable`, and one task, `run`.  The task sleeps until the first of these deadlines:
 #
 #     a change that no CONFIRM asks for      `delay` after it came: others may share its commit
 #     a CONFIRM that was answered "not yet"  at once: its guest polls
@@ -76,13 +76,13 @@ if TYPE_CHECKING:
     from hcall_server.writeback.worker import Worker
 
 DEFAULT_DELAY = 0.05
-"""Seconds that a change waits for company when no CONFIRM asks for it."""
+"""Seconds that a change waits for others to share its commit, if no CONFIRM asks for it."""
 TICK = 1e-9
 """Least seconds that the task sleeps: rounding may wake it a little before a deadline of the clock seam."""
 
 
 class _Landing:
-    """The landing that comes next, for the tasks that wait for it."""
+    """The next landing, for the tasks that wait for it."""
 
     def __init__(self) -> None:
         self.come = trio.Event()
@@ -90,11 +90,11 @@ class _Landing:
 
 
 class Encryptor:
-    """Makes changes durable behind the writers' backs.
+    """Makes changes durable after the calls that made them.
 
     `delay` is in seconds.  `on_trouble` is called with each failure, and with None when NVRAM works again.
-    It also gets what a waiter's function raises, as an error with a rule.  All times are those of `clock`.
-    All functions are called on one event loop.
+    It also gets the exception of a waiter's function, as an error with a rule.  All times are those of
+    `clock`.  All functions are called on one event loop.
     """
 
     def __init__(
@@ -124,24 +124,24 @@ class Encryptor:
         self._set_alarm()
 
     def system_changed(self, system: ManagedSystem) -> None:
-        """Mark the system's own record dirty; it is written as the system is at the next flight."""
+        """Mark the system's own record dirty; the next flight writes the system's state at that time."""
         self._flights.system_changed(system)
         self._set_alarm()
 
     def wait_landing(self, go_on: GoOn, until: float) -> Drop:
         """Call `go_on` once, on the loop: at the next landing or at `until`, whichever is first.
 
-        `until` is a time of the clock.  The caller has called `changed` before, in the same turn of the loop.
-        If no flight is under way and as many wait as the last landing has served, a flight starts in this
-        call.  `go_on` is never called in it.  The returned function drops the waiter; afterwards, and once
-        `go_on` was called, it does nothing.
+        `until` is a time of the clock.  The caller has called `changed` before, in the same turn of the
+        loop.  If the encryptor is idle and as many wait as the last landing has served, a flight starts in
+        this call.  `go_on` is never called in it.  The returned function drops the waiter; afterwards, and
+        once `go_on` was called, it does nothing.
         """
         drop = self._flights.wait_landing(go_on, until)
         self._set_alarm()
         return drop
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Flush whatever becomes dirty and end the patience of waiters, until cancelled.
+        """Start flights and end the patience of waiters at their deadlines, until cancelled.
 
         A flight that is under way at a cancellation lands all the same, while the loop runs.
         """
@@ -160,7 +160,7 @@ class Encryptor:
     async def flush(self) -> bool:
         """Make everything durable that is dirty now; False if that failed, and then nothing is lost.
 
-        A caller that is cancelled stops to wait; the flight goes on.
+        A cancelled caller stops waiting; the flight goes on.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         before = self._schedule.started  # such a flight may not have everything that is dirty now
@@ -177,18 +177,18 @@ class Encryptor:
         return True
 
     async def durable(self, partition: Partition) -> None:
-        """Return once nothing of a partition waits to be flushed; `run` flushes and tries again meanwhile."""
+        """Return when all changes of a partition are durable; `run` flushes and retries meanwhile."""
         while self._flights.book.holds(partition):
             await self._wait_landing()
 
     @property
     def pending(self) -> bool:
-        """Whether something is not durable."""
+        """Whether there are changes that are not durable."""
         return self._flights.pending
 
     @property
     def health(self) -> Health:
-        """How it is doing now."""
+        """The present health."""
         return self._flights.health
 
     async def _wait_landing(self) -> bool:
@@ -207,20 +207,20 @@ class Encryptor:
         self._set_alarm()
 
     def _raise_end(self) -> None:
-        """Raise what ends the process, such as KeyboardInterrupt, in the first task that comes by."""
+        """Raise an exception that ends the process, such as KeyboardInterrupt, in the first task to check."""
         end, self._end = self._end, None
         if end is not None:
             raise end
 
     def _tell(self, error: SwpksError | None) -> None:
-        with suppress(Exception):  # health tells the same, and a log that fails must not end the server
+        with suppress(Exception):  # health has the same error, and a log that fails must not end the server
             self.on_trouble(error)
 
     def _set_alarm(self) -> None:
         """Let `run` wake at the next deadline.
 
-        If it would wake too early, it finds nothing due and sets the alarm itself.  An alarm for at once is
-        set back all the same: the task would keep the worker's thread from running.
+        If it wakes too early, it finds nothing due and sets the alarm itself.  But an alarm for at once is
+        moved to a later deadline: the task would keep the worker's thread from running.
         """
         deadline = self._flights.next_deadline() if self._end is None else -math.inf
         if self._alarm is not None and (deadline < self._alarm_at or self._alarm_at == -math.inf):

@@ -1,4 +1,4 @@
-"""Why a flush failed, as errors with a rule for the log, health and metrics (R-23)."""
+"""Failures of a flush, as errors with a rule for the log, health and metrics (R-23)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from hcall_abi.scarcity import scarcity_of
 
 # A flush fails for three kinds of reasons: NVRAM refuses; the host has no entropy, memory or thread; or a bug
 # raises any other exception.  All three are handled alike.  An exception that ended the encryptor would end
-# the whole server, and with it the changes of all partitions that no commit has taken yet.  A server that
-# goes on and says that it is not healthy loses nothing: guests are told "pending", and the operator can act.
+# the whole server, and lose the changes of all partitions that no commit has taken yet.  A server that goes
+# on and reports the failure loses nothing: CONFIRM answers "not yet", and the operator can act.
 
 
 def flush_error(error: Exception) -> SwpksError:
-    """Return why a flush failed, as an error with a rule; its `__cause__` is the exception of a bug."""
+    """Return the failure of a flush as an error with a rule; its `__cause__` is the exception of a bug."""
     if isinstance(error, SwpksError):
         return error
     found: SwpksError | None = scarcity_of(error, "the flush")
@@ -21,7 +21,7 @@ def flush_error(error: Exception) -> SwpksError:
 
 
 def waiter_error(error: Exception) -> SwpksError:
-    """Return the error for a bug in what waits for a flush; its `__cause__` is the exception."""
+    """Return the error for a bug in the function of a waiter; its `__cause__` is the exception."""
     return _bug(error, "a bug ended a CONFIRM that waited for the flush")
 
 

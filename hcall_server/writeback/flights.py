@@ -32,19 +32,19 @@ FRESH = 1.0
 """Seconds after which a prepared key is dropped instead of used.
 
 A copy of the running machine has its prepared keys too.  If both used one, they would seal two records with
-the same key and nonce.  A machine that idles has no key that it would still use.
+the same key and nonce.  An idle machine has no key young enough for use.
 """
 
 OnTrouble = Callable[[SwpksError | None], None]
 OnLanding = Callable[[BaseException | None], None]
-"""Takes why a flight is not durable, None if it is."""
+"""Takes the exception of a flight that is not durable, None for one that is."""
 
 
 class Flights:
     """Starts flights and takes their landings.
 
-    Times are those of `clock`.  `on_trouble` must not raise.  Whoever holds this calls `do_what_is_due` at
-    `next_deadline`, which any other call may change.
+    Times are those of `clock`.  `on_trouble` must not raise.  The owner calls `do_what_is_due` at
+    `next_deadline`; any other call may change that time.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Flights:
         self._prepared_at = 0.0
         self._commit: Commit
 
-    # What comes from outside
+    # Calls of the encryptor
 
     def changed(self, partition: Partition) -> None:
-        """Mark a partition dirty; hurry if a CONFIRM has asked for its changes."""
+        """Mark a partition dirty; start the flight earlier if a CONFIRM has asked for its changes."""
         now = self._clock()
         if self.book.add(partition, now) and awaited(partition.keystore):
             self._schedule.hurry(now)
@@ -96,7 +96,7 @@ class Flights:
             self.start()
 
     def next_deadline(self) -> float:
-        """Return when `do_what_is_due` is to be called: -inf for at once, inf for not before another call."""
+        """Return the time of the next `do_what_is_due`: -inf for at once, inf for not before another call."""
         return min(self._start_at(), self._waiters.deadline)
 
     def _start_at(self) -> float:
@@ -122,7 +122,7 @@ class Flights:
             self.start()
 
     def _job(self, batch: Batch) -> Job:
-        """Return the commit of a batch.  If sealing fails, the job raises the reason: one way to fail."""
+        """Return the commit of a batch.  If sealing fails, the job raises that error like a commit."""
         sealed = outcome.capture(lambda: self._commits.prepared(batch.sealed(self._sealer)))
         if isinstance(sealed, outcome.Error):
             return sealed.unwrap
@@ -141,7 +141,7 @@ class Flights:
             self._sealer.prepare(islice(asked, PREPARED))
 
     def _land(self, result: outcome.Outcome[None]) -> None:
-        """Take the outcome of the flight; the worker calls it on the loop.  It raises no Exception."""
+        """Take the outcome of the flight.  The worker calls this on the loop; it raises no Exception."""
         self._schedule.land()
         now = self._clock()
         error = self._settled(result)
@@ -156,7 +156,7 @@ class Flights:
         self._on_landing(error)
 
     def _settled(self, result: outcome.Outcome[None]) -> BaseException | None:
-        """Mark the flight flushed; return what keeps it from being so, also where that is a bug here."""
+        """Mark the flight flushed; return the exception that prevents it, also that of a bug here."""
         try:
             result.unwrap()
             self._commits.done(self._commit)
@@ -172,7 +172,7 @@ class Flights:
     def _note_failure(self, error: BaseException, now: float) -> float | None:
         """Make everything of the flight dirty again; return the pause before the next one.
 
-        What ends the process, such as KeyboardInterrupt, is no failure of NVRAM: there is no pause.
+        An exception that ends the process, such as KeyboardInterrupt, is no failure of NVRAM: no pause.
         """
         if self.book.put_back():
             self._schedule.hurry(now)
@@ -183,7 +183,7 @@ class Flights:
         self._on_trouble(failure)
         return self._tally.pause
 
-    # What others see
+    # State for the encryptor
 
     @property
     def flying(self) -> bool:
@@ -192,10 +192,10 @@ class Flights:
 
     @property
     def pending(self) -> bool:
-        """Whether something is not durable."""
+        """Whether there are changes that are not durable."""
         return self.flying or not self.book.clean
 
     @property
     def health(self) -> Health:
-        """How it is doing now."""
+        """The present health."""
         return self._tally.health(self.book, self._schedule.flying_since, self._clock())

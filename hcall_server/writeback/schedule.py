@@ -1,4 +1,4 @@
-"""When a flight starts: its states as a table, and the times that count in each of them."""
+"""The start of a flight: its states as a table, and the deadlines in each of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum, auto
 from types import MappingProxyType
 
 Clock = Callable[[], float]
-"""Seconds since some moment; never goes back."""
+"""Returns seconds since a fixed moment; never goes back."""
 
 GATHERING = 0.001
 """Seconds that a flight waits for as many waiters as the last one has served.
@@ -18,7 +18,7 @@ Clients of one landing come back within it.  It is short beside a commit, which 
 
 
 class FlightState(Enum):
-    """Where the one flight is."""
+    """The state of the flight; there is one at a time."""
 
     IDLE = auto()
     FLYING = auto()
@@ -27,7 +27,7 @@ class FlightState(Enum):
 
 
 class FlightEvent(Enum):
-    """What moves it on."""
+    """An event that changes the state."""
 
     START = auto()
     LANDING = auto()
@@ -50,13 +50,13 @@ TABLE: Mapping[tuple[FlightState, FlightEvent], FlightState] = MappingProxyType(
 class Schedule:
     """The state of the flight, and when the next one starts.
 
-    `delay` is how many seconds a change waits for others while no CONFIRM asks for it.
+    `delay` is the time in seconds that a change waits for others while no CONFIRM asks for it.
     """
 
     def __init__(self, delay: float) -> None:
         self.state = FlightState.IDLE
         self.started = 0
-        """How many flights have started."""
+        """The number of flights that have started."""
         self._delay = delay
         self._started_at = 0.0
         self._hurried_at: float | None = None
@@ -64,16 +64,16 @@ class Schedule:
 
     @property
     def flying_since(self) -> float | None:
-        """When the flight started, None while none is flying."""
+        """The time at which the flight started, None while none is flying."""
         return self._started_at if self.state is FlightState.FLYING else None
 
     def hurry(self, now: float) -> None:
-        """Note that a guest waits for something that is dirty."""
+        """Note that a guest waits for a dirty change."""
         if self._hurried_at is None:
             self._hurried_at = now
 
     def start(self, now: float) -> None:
-        """Begin a flight: it takes all that is dirty, so nothing is in a hurry any more."""
+        """Begin a flight: it takes all dirty changes, so no guest waits for one any more."""
         self._step(FlightEvent.START)
         self.started += 1
         self._started_at, self._hurried_at = now, None
@@ -85,7 +85,7 @@ class Schedule:
     def finish(self, now: float, pause: float | None) -> None:
         """End a landing.  After a failure the next flight starts after a pause of so many seconds.
 
-        A hurry counts from now on: the company that was served needs time to come back.
+        If a guest waits, its time counts from now on: the clients just served need time to write again.
         """
         if pause is None:
             self._step(FlightEvent.GO_ON)
@@ -96,10 +96,10 @@ class Schedule:
             self._hurried_at = now
 
     def start_at(self, since: float, company: int) -> float:
-        """Return when the flight starts by itself.
+        """Return the time at which the flight starts without another call.
 
         -inf: at once; inf: not before the one that is under way has landed.
-        `since` is the time of the oldest change that is dirty, `company` how many the last landing served.
+        `since` is the time of the oldest dirty change, `company` the number that the last landing served.
         """
         if self.state is FlightState.RESTING:
             return self._retry_at + (self._delay if self._hurried_at is None else 0)

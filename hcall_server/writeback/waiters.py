@@ -29,14 +29,14 @@ class _Waiter:
 
 
 class Waiters:
-    """All that wait now.
+    """All present waiters.
 
-    `on_bug` gets what a waiter's own function raises: it ends no other waiter's wait.
+    `on_bug` gets the exception of a waiter's function; the others are called all the same.
     """
 
     def __init__(self, on_bug: Callable[[Exception], None]) -> None:
         self.company = 1
-        """How many the last landing has served, at least 1."""
+        """The number of waiters that the last landing has served, at least 1."""
         self.deadline = math.inf
         """No patience ends before this; it may be too early, because a dropped waiter does not move it."""
         self._waiting: dict[_Waiter, None] = {}
@@ -44,7 +44,7 @@ class Waiters:
 
     @property
     def complete(self) -> bool:
-        """Whether as many wait as the last landing has served: nobody has to wait for more company."""
+        """Whether as many wait as the last landing has served: a flight need not wait for more."""
         return len(self._waiting) >= self.company
 
     def add(self, go_on: GoOn, until: float) -> Drop:
@@ -55,13 +55,13 @@ class Waiters:
         return partial(self._drop, waiter)
 
     def serve(self) -> None:
-        """Call all that wait now, because a flight has landed; who comes meanwhile waits for the next one."""
+        """Call all present waiters, because a flight has landed; new ones wait for the next landing."""
         waiting, self._waiting = self._waiting, {}
         self.company, self.deadline = max(1, len(waiting)), math.inf
         self._call(waiting)
 
     def expire(self, now: float) -> None:
-        """Call those whose patience has ended."""
+        """Call the waiters whose patience has ended."""
         if now < self.deadline:
             return
         due = [waiter for waiter in self._waiting if waiter.until <= now]

@@ -1,4 +1,4 @@
-"""What `swpks bench` measures, and the shape of a result."""
+"""The cases of `swpks bench`, and their figures."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from enum import Enum
 from typing import NamedTuple
 
 LARGE = 4000
-"""Bytes of the large object: what Linux keeps in an object has a page at most."""
+"""Bytes of the large object: Linux keeps at most a page in an object."""
 SMALL = 64
 MOST_SESSIONS = 16
 """Sessions of the largest case."""
 
 
 class BenchCall(Enum):
-    """What a session repeats."""
+    """The operation that a session repeats."""
 
     READ_SMALL = "READ 64 B"
     READ_LARGE = "READ 4000 B"
@@ -43,11 +43,11 @@ CASES = (
 
 
 class Figure(NamedTuple):
-    """What a case measured.
+    """The result of a case.
 
     `rate` is in calls or in confirmed writes a second.  `p50` and `p99` are in microseconds, from the send to
-    the last answer; with several in flight, of all of them together.  `client` is the share of the time in
-    which this process worked.
+    the last answer; with several calls in flight, to that of all of them.  `client` is the share of the time
+    in which this process worked.
     """
 
     case: Case

@@ -17,14 +17,15 @@ FIRST_PAUSE = 0.001
 """Seconds before a client asks again whether its write is durable; each further pause is twice as long."""
 LONGEST_PAUSE = 0.016
 WARM_UP = 0.2
-"""Part of the time that is run first and not counted."""
+"""Length of the warm-up, as a part of the time that is counted."""
 
 
 class BenchClient:
     """A client that sends some calls at once, waits for all answers, and begins again.
 
     `again` is for a confirmed write: the call to be repeated until r4 is 1, first sent as the last of
-    `requests`.  `wake` is when it is due, None while nothing is.  `took` has the seconds of each operation.
+    `requests`.  `wake` is the time at which it is due, None while it is not.  `took` has the seconds of each
+    operation.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ def _frames(requests: Sequence[Request[Any]]) -> bytes:
 
 
 def measure(case: Case, clients: Sequence[BenchClient], seconds: float, timeout: float) -> Figure:
-    """Return what the clients do in so many seconds, after a part of them that is not counted.
+    """Return the figure of clients that run for `seconds`, after a warm-up that is not counted.
 
     Every operation that has begun is finished.  TimeoutError if no answer comes within `timeout` seconds.
     """
@@ -111,7 +112,7 @@ def _drive(clients: Sequence[BenchClient], seconds: float, timeout: float) -> No
 
 
 def _wait(clients: Sequence[BenchClient], timeout: float) -> float:
-    """Return how many seconds nothing is due."""
+    """Return the seconds until the first client has to ask again; `timeout` if none has to."""
     due = [client.wake for client in clients if client.wake is not None]
     return max(0.0, min(due) - time.perf_counter()) if due else timeout
 

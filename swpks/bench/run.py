@@ -1,4 +1,4 @@
-"""One run of `swpks bench`: a partition of a server that runs, or of one that is started for it."""
+"""One run of `swpks bench`: on a partition of a running server, or of one that is started for it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _measured(
 
 @contextmanager
 def own_server() -> Iterator[Path]:
-    """Start a server with one partition for the length of a block; yield the socket of that."""
+    """Start a server with one partition for the length of a block; yield the partition's socket."""
     with tempfile.TemporaryDirectory(prefix="swpks-bench-") as folder:
         server = ServerProcess(Path(folder) / "state", [f"{PARTITION}:{KBYTES}"])
         server.start()

@@ -1,4 +1,4 @@
-"""Sessions that send frames made beforehand, and read of the answers only whether they are successes."""
+"""Sessions that send encoded frames, many in one send, and return whole answers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ RECEIVE_SIZE = 1 << 18
 class BenchSession:
     """A session whose socket is used directly once it is open.
 
-    `timeout` is how many seconds the opening and each answer may take; TimeoutError tells that it was not
-    enough.
+    `timeout` is in seconds, for the opening and for each receive and send; TimeoutError if it is over.
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float) -> None:
@@ -40,7 +39,7 @@ class BenchSession:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Say GOODBYE and wait until the server has closed: then no call that was sent can run any more."""
+        """Send GOODBYE and wait until the server has closed: then no sent call can run any more."""
         with self._socket, suppress(OSError):
             self._socket.sendall(encode(Goodbye(GoodbyeReason.DONE, "")))
             self._socket.shutdown(socket.SHUT_WR)
@@ -58,13 +57,13 @@ class BenchSession:
         except TimeoutError:
             raise
         except OSError:
-            self.receive()  # a GOODBYE that came before says why
+            self.receive()  # a GOODBYE that came before has the reason
             raise ConnectionLost() from None
 
     def receive(self) -> list[HReturn]:
-        """Wait for something and return the answers that are whole.
+        """Receive once, and return the answers that are whole: successes and refusals.
 
-        Raises HcallError for a refusal, SessionEnded for a GOODBYE, ConnectionLost at the end of the stream.
+        Raises SessionEnded for a GOODBYE, ConnectionLost at the end of the stream.
         """
         try:
             piece = self._socket.recv(RECEIVE_SIZE)

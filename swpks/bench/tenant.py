@@ -1,4 +1,4 @@
-"""The objects of a benchmark in a partition that belongs to others: made, used, and removed again."""
+"""The objects of a benchmark in a user's partition: made, used, and removed again."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from hcall_client.request import Authorization, Request
 from swpks.bench.cases import LARGE, MOST_SESSIONS, SMALL, BenchCall
 
 DURABLE_PATIENCE = 5.0
-"""Seconds that the end waits until the removal is durable."""
+"""Most seconds to wait until the removal is durable."""
 PAUSE = 0.01
 
 
 class BenchRefused(Exception):
-    """The benchmark cannot run in this partition; the text says why and what to do."""
+    """The benchmark cannot run in this partition; the text has the reason and the remedy."""
 
 
 class Tenant:
     """Objects of the operating system's consumer under labels that no other program uses.
 
-    As a context manager: enters with the objects in place, and removes them at the end, whatever ends it.
-    `timeout` is in seconds, for each call.  `disposable` is a partition that nobody needs afterwards.
+    A context manager: it makes the objects, and removes them at the end, also after an error.  `timeout` is
+    in seconds, for each call.  In a `disposable` partition the objects stay.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Tenant:
         self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
-        """Remove all objects; BenchRefused tells of those that stay, and of `error`, which ended the run."""
+        """Remove all objects; BenchRefused names those that stay, and `error`, which ended the run."""
         if self._disposable or not self._written:
             return
         try:
@@ -77,7 +77,7 @@ class Tenant:
             raise BenchRefused(f"{error}; {left}" if isinstance(error, SwpksError) else left) from None
 
     def requests(self, call: BenchCall, number: int) -> tuple[list[Request[Any]], Request[Any] | None]:
-        """Return the calls of one operation of a session, and the one to repeat until that is durable."""
+        """Return the calls of one operation, and the call to repeat until its write is durable."""
         if call is not BenchCall.CONFIRMED:
             label, size = (self._small, SMALL) if call is BenchCall.READ_SMALL else (self._large, LARGE)
             return [read_object(self._who, label, size)], None

@@ -7,6 +7,8 @@ import os
 import select
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import trio
@@ -163,15 +165,25 @@ def test_a_full_set_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         lane.leave(seat)
 
 
-def test_without_a_descriptor_there_is_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shortage is named with its rule."""
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
-    def none() -> select.epoll:
+
+@pytest.mark.parametrize("where,what", [(select, "epoll"), (os, "eventfd")])
+def test_without_a_descriptor_there_is_no_lane(
+    where: ModuleType, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shortage is named with its rule, and no descriptor is left behind."""
+
+    def none(*_: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(select, "epoll", none)
+    before = descriptors()
+    monkeypatch.setattr(where, what, none)
     with pytest.raises(ScarcityError, match="the lane of the data channel"):
         Lane(Turns(lambda: 0.0))
+    assert descriptors() == before
 
 
 async def test_a_flood_in_the_lane_lets_its_neighbour_pass(service: Service) -> None:

@@ -12,9 +12,6 @@ import os
 import signal
 import sys
 
-from swpks import __main__
-from swpks.cli import serve
-
 
 def look(descriptor: int, line: str) -> str | None:
     """Stand for `tell`, print the figures, and stop the server."""
@@ -22,13 +19,19 @@ def look(descriptor: int, line: str) -> str | None:
         "collects": gc.isenabled(),
         "frozen": gc.get_freeze_count(),
         "young": len(gc.get_objects()),
-        "modules": sorted(sys.modules),
+        "modules": sorted(sys.modules.keys() - BEFORE),
         "ready": json.loads(line),
     }
     os.write(descriptor, f"{json.dumps(figures)}\n".encode())
     os.kill(os.getpid(), signal.SIGTERM)
     return None
 
+
+BEFORE = set(sys.modules)
+"""What the interpreter has loaded by itself, such as a measurement of coverage."""
+
+from swpks import __main__  # noqa: E402
+from swpks.cli import serve  # noqa: E402
 
 if __name__ == "__main__":
     vars(serve)["tell"] = look
