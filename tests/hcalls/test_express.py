@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcall_abi.calls import CALLS, Opcode
-from hcall_abi.codec import ProtocolError, decode_hcall, encode
-from hcall_abi.frames import HCall, Segment, new_tuple
+from hcall_abi.codec import ProtocolError, decode_hcall, decode_hreturn, encode
+from hcall_abi.frames import HCall, HReturn, Segment, new_tuple
 from hcall_client.calls import (
     confirm_object_flushed,
     get_object_labels,
@@ -23,6 +23,7 @@ from hcall_client.calls import (
     write_object,
 )
 from hcall_client.request import Authorization, Request
+from hcall_server.hcalls import dispatch
 from hcall_server.hcalls.context import Context
 from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.hcalls.express import SERVED, express_of, source_of
@@ -207,3 +208,54 @@ def test_an_answer_by_either_way_is_the_same_frame(body: bytes) -> None:
     assert by_answer == told
     known = call.opcode if call.opcode in CALLS else 0
     assert counts == {(known, expected.status): 1}
+
+
+def answered(calls: HypervisorCalls, call: HCall, *, hold: bool = False) -> HReturn | None:
+    """The answer to a call as a frame, decoded; None where a CONFIRM is held."""
+    data = encode(call)
+    parts = calls.answer(call.tag, data, HEADER, len(data), hold)
+    if parts is None:
+        return None
+    frame = b"".join(parts)
+    return decode_hreturn(call.tag, frame, HEADER, len(frame))
+
+
+@pytest.mark.parametrize("opcode", SERVED)
+def test_an_answer_takes_it(opcode: Opcode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the turn has begun: the frames of the client are not decoded.  Before it, they are."""
+    calls = HypervisorCalls(make_partition("NEXT", 64))
+    call = OF_THE_CLIENT[opcode](Authorization(3)).frame(1)
+    before = answered(calls, call)
+    decoded: list[int] = []
+
+    def noted(tag: int, data: bytes, start: int, end: int) -> HCall:
+        decoded.append(tag)
+        return decode_hcall(tag, data, start, end)
+
+    monkeypatch.setattr(dispatch, "decode_hcall", noted)
+    fresh = HypervisorCalls(make_partition("NEXT", 64))
+    fresh.begin()
+    assert answered(fresh, call) == before
+    assert decoded == []
+    answered(HypervisorCalls(make_partition("NEXT", 64)), call)
+    assert decoded == [1]
+
+
+@pytest.mark.parametrize("shape", ["plain", "other"])
+def test_a_confirm_is_held_if_it_may_be(shape: str) -> None:
+    """By either way: None and no count with `hold`, "not yet" without it."""
+    counts: Counter[tuple[int, int]] = Counter()
+    calls = HypervisorCalls(make_partition("NEXT", 64), counts=counts)
+    calls.begin()
+    who = Authorization(3)
+    answered(calls, write_object(who, b"label", b"data").frame(1))
+    confirm = confirm_object_flushed(who, b"label").frame(2)
+    if shape == "other":
+        confirm = confirm._replace(segments=(*confirm.segments, Segment.read(1 << 40, b"more")))
+    counts.clear()
+    assert answered(calls, confirm, hold=True) is None
+    assert counts == {}
+    answer = answered(calls, confirm)
+    assert answer is not None
+    assert (answer.status, answer.registers[0]) == (0, 0)
+    assert counts == {(confirm.opcode, 0): 1}
