@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hcall_abi.codec import ProtocolError, decode_hcall, encode
 from hcall_abi.frames import MAX_BODY, FrameType, Goodbye, HCall, HReturn, Segment, Write
-from hcall_abi.session import Event, Role, Session, SessionState
+from hcall_abi.rules import protocol as rules
+from hcall_abi.session import Event, Role, Session, SessionState, complaint
 from tests.abi import strategies as wire
 from tests.abi.sessions import ANSWER, CALL, HELLO, OPEN, OPENED, ZEROS, at, fed, pair
 
@@ -284,3 +285,10 @@ def test_writes_of_a_return_are_not_judged_by_address() -> None:
     client.send(CALL)
     frame = ANSWER._replace(writes=(Write(2**64 - 1, b"ab"), Write(0, b"")))
     assert fed(client, [encode(frame)]) == [frame]
+
+
+def test_a_complaint_is_as_long_as_a_goodbye_takes() -> None:
+    """255 bytes of text and no more: the frame can be encoded."""
+    goodbye = complaint(ProtocolError(rules.FRAME_MAGIC, "x" * 300))
+    assert len(goodbye.text) == 255
+    assert len(encode(goodbye)) == 16 + 4 + 1 + 255

@@ -7,8 +7,11 @@ from construct import ConstructError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcall_abi.errors import PeerError
+from hcall_abi.efi import parse_update
+from hcall_abi.errors import PeerError, RuleBroken
 from hcall_abi.layout import LayoutMismatch
+from hcall_abi.rules import updates as update_rules
+from hcall_abi.rules.rule import Rule
 from hcall_abi.structures import (
     AUTH_BLOCK,
     AUTH_LAYOUT,
@@ -184,3 +187,13 @@ def test_broken_label_lists(items: list[bytes], cut: int) -> None:
             parse_label_list(broken, count)
     with pytest.raises(PeerError):
         parse_label_list(data, len(items) - 1)
+
+
+@pytest.mark.parametrize(
+    "size,rule", [(39, update_rules.UPDATE_HEADER), (40, update_rules.UPDATE_PART_LENGTH)]
+)
+def test_a_payload_is_judged_from_its_whole_header_on(size: int, rule: Rule) -> None:
+    """R-36: one byte less is no header; a header of zeros alone has a certificate part without its own."""
+    with pytest.raises(RuleBroken) as caught:
+        parse_update(bytes(size))
+    assert caught.value.rule is rule

@@ -178,3 +178,32 @@ async def test_a_flush_is_served_by_a_flight_that_a_waiter_started(
     parked.let_go()
     await wait_all_tasks_blocked()
     assert (went, rig.confirm(b"dirty at the call")) == ([True], FLUSHED)
+
+
+async def test_an_end_of_the_process_reaches_who_flushes(parked: ParkedWorker, nursery: trio.Nursery) -> None:
+    """R-23: KeyboardInterrupt in a commit is no trouble of NVRAM: the task that waits for it raises it."""
+    rig = Rig(worker=parked)
+    rig.write(b"label")
+    ends: list[BaseException] = []
+
+    async def flush() -> None:
+        try:
+            await rig.encryptor.flush()
+        except KeyboardInterrupt as end:
+            ends.append(end)
+
+    nursery.start_soon(flush)
+    await wait_all_tasks_blocked()
+    parked.fail(KeyboardInterrupt())
+    await wait_all_tasks_blocked()
+    assert len(ends) == 1
+    assert rig.encryptor.pending
+
+
+async def test_the_age_of_a_change_counts_from_its_time(mock_clock: MockClock, parked: ParkedWorker) -> None:
+    """R-23: the clock of a server does not begin at 0."""
+    mock_clock.jump(1000)
+    rig = Rig(worker=parked)
+    rig.write(b"label")
+    mock_clock.jump(3)
+    assert rig.encryptor.health.oldest_pending == 3
