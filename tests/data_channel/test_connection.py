@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from hcall_abi.codec import encode
 from hcall_abi.frames import MAX_BODY, Goodbye, GoodbyeReason, HCall, Hello, HReturn, Segment
@@ -64,15 +65,15 @@ async def test_calls_are_answered_in_order(service: Service) -> None:
     assert [each.status for each in found] == [0, 0, Status.H_NOT_FOUND, 0, Status.H_NOT_FOUND]
 
 
-async def test_a_turn_is_answered_by_one_send(service: Service) -> None:
-    """What one receive brings is answered by one send for each turn."""
+async def test_a_turn_is_answered_by_one_send(service: Service, mock_clock: MockClock) -> None:
+    """One receive is answered by one send for each turn.  Time stands still, so no turn ends early."""
     peer, stream = await counted(service)
     await peer.send(*peer.frames([write(b"a")] + [read(b"a")] * (2 * CALLS - 1)))
     await answers(peer, 2 * CALLS)
     assert len(stream.sent) == 2
 
 
-async def test_a_large_batch_is_answered_in_bounded_pieces(service: Service) -> None:
+async def test_a_large_batch_is_answered_in_bounded_pieces(service: Service, mock_clock: MockClock) -> None:
     """Memory is bounded: answers leave early once they pass FLUSH_SIZE."""
     peer, stream = await counted(service)
     await peer.call(write(b"a", bytes(30_000)))
