@@ -105,10 +105,7 @@ class Connection:
         await self._send(conversation.greet())
         while not conversation.over and link.ending is None:
             if self._lane is None or link.partition is None or not await self._ride(self._lane):
-                data = await self._stream.receive_some(RECEIVE_SIZE)
-                link.progress += 1
-                self._counters.bytes_received += len(data)
-                conversation.take(data)
+                conversation.take(await self._stream.receive_some(RECEIVE_SIZE))
             await self._answer()
 
     async def _ride(self, lane: Lane) -> bool:
@@ -118,7 +115,7 @@ class Connection:
         rest = await Seat(self._machine, self.link, self._conversation, self._stream).ride(lane)
         if rest is None:
             return False
-        await self._send_all(rest)
+        await self._send(rest)
         return True
 
     async def _answer(self) -> None:
@@ -161,13 +158,7 @@ class Connection:
 
         await wait_task_rescheduled(abandon)
 
-    async def _send(self, data: bytes) -> None:
-        self._counters.batches += 1
-        self._counters.bytes_sent += len(data)
-        self.link.progress += 1
-        await self._send_all(data)
-
-    async def _send_all(self, data: bytes | memoryview) -> None:
+    async def _send(self, data: bytes | memoryview) -> None:
         link = self.link
         link.sending = True
         await self._stream.send_all(data)

@@ -96,13 +96,16 @@ class ServerConversation:
     def greet(self) -> bytes:
         """Return HELLO, the first bytes of a connection; ScarcityError if there is no nonce for it."""
         self._nonce = self._machine.entropy(NONCE_SIZE)
-        return self._session.send(Hello(VERSION, VERSION, MAX_BODY, 0, self._nonce, SERVER_NAME))
+        hello = Hello(VERSION, VERSION, MAX_BODY, 0, self._nonce, SERVER_NAME)
+        return self._to_send(self._session.send(hello))
 
     def take(self, data: bytes | bytearray) -> None:
         """Take received bytes, none of them at the end of the stream; then it may be `ready`.
 
         Not to be called while it is `ready` or `held`, or once it is `over`.
         """
+        self._link.progress += 1
+        self._machine.counters.bytes_received += len(data)
         if not self._alive():
             return
         if not data:
@@ -127,7 +130,7 @@ class ServerConversation:
             self.end_batch()
         else:
             self._drop_calls()
-        return b"".join(answers)
+        return self._to_send(b"".join(answers)) if answers else b""
 
     def landed(self) -> None:
         """Have the held CONFIRM run again: a flush has ended, or the time `held` is over."""
@@ -149,6 +152,14 @@ class ServerConversation:
         """
         if self._link.partition is not None:
             self._machine.after_calls(self._link.partition, self.log.log)
+
+    def _to_send(self, data: bytes) -> bytes:
+        """Count bytes that the connection sends next."""
+        counters = self._machine.counters
+        counters.batches += 1
+        counters.bytes_sent += len(data)
+        self._link.progress += 1
+        return data
 
     def _alive(self) -> bool:
         """Whether calls may run and be answered: the machine has not ended the session or begun an IPL.

@@ -214,8 +214,6 @@ class Seat:
             self._drained, self._state = True, _IDLE
             return False
         self._drained = len(data) < RECEIVE_SIZE and not self._ending
-        self._link.progress += 1
-        self._machine.counters.bytes_received += len(data)
         self._conversation.take(data)
         if data:
             return True
@@ -224,10 +222,6 @@ class Seat:
 
     def _send(self, answers: bytes) -> bool:
         """Send as much as the socket takes; hand the rest over, and return False, if it does not take all."""
-        counters = self._machine.counters
-        counters.batches += 1
-        counters.bytes_sent += len(answers)
-        self._link.progress += 1
         sent = self._stream.send_now(answers)
         if sent == len(answers):
             return True

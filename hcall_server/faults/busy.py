@@ -60,8 +60,7 @@ class BusyCalls:
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
         """Answer the call in `data[start:end]` as a frame, unless the plan has it busy (see `Calls`)."""
         call = decode_hcall(tag, data, start, end)
-        keystore = self._partition.keystore
-        if keystore is None or not self._partition.running or not self._may_be_busy(keystore, call):
+        if self._planned(call) is None:
             return self._inner.answer(tag, data, start, end, hold)
         now = self._clock()
         if self._plan.would_meet(call.opcode, now):
@@ -75,11 +74,9 @@ class BusyCalls:
 
     def execute(self, call: HCall) -> HReturn:
         """Run one call, or answer "busy" if the plan says so; return the answer."""
-        keystore = self._partition.keystore
-        if keystore is None or not self._partition.running or not self._may_be_busy(keystore, call):
-            return self._inner.execute(call)
-        fault = self._plan.met_by(call.opcode, self._clock())
-        if fault is None:
+        keystore = self._planned(call)
+        fault = self._plan.met_by(call.opcode, self._clock()) if keystore else None
+        if keystore is None or fault is None:
             return self._inner.execute(call)
         try:
             outputs, refusal = _outputs(keystore, call), _busy(fault)
@@ -88,13 +85,14 @@ class BusyCalls:
         self._on_refusal(refusal, call.opcode)
         return HReturn(call.tag, int(refusal.status), outputs + PADDING[len(outputs)], ())
 
-    def _may_be_busy(self, keystore: Keystore, call: HCall) -> bool:
-        """Whether the partition has this call, and its continue token, if there is one, is good."""
-        if call.opcode not in self._partition.level.calls:
-            return False
+    def _planned(self, call: HCall) -> Keystore | None:
+        """Return the keystore if the plan counts this call: it is served, and its continue token is good."""
+        keystore = self._partition.keystore
+        if keystore is None or not self._partition.running or call.opcode not in self._partition.level.calls:
+            return None
         place = _TOKEN_AT.get(Opcode(call.opcode))
         token = 0 if place is None else call.registers[place]
-        return not token or (Opcode(call.opcode), token) in keystore.continuations
+        return keystore if not token or (Opcode(call.opcode), token) in keystore.continuations else None
 
 
 def _outputs(keystore: Keystore, call: HCall) -> tuple[int, ...]:

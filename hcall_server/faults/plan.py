@@ -32,17 +32,15 @@ class Planned(Generic[F]):
 
     def meets(self, now: float) -> bool:
         """Count an operation, and say whether this fault answers it; `now` is in seconds."""
+        met, fault = self.would_meet(now), self.fault
         self.seen += 1
-        fault = self.fault
-        if self.seen < fault.nth or self.spent:
-            return False
-        if fault.seconds is None:
-            self.spent = fault.times is not None and self.seen + 1 >= fault.nth + fault.times
-            return True
-        if self.until is None:
+        if self.until is not None:
+            self.spent = not met
+        elif met and fault.seconds is not None:
             self.until = now + fault.seconds
-        self.spent = now >= self.until
-        return not self.spent
+        elif met:
+            self.spent = fault.times is not None and self.seen + 1 >= fault.nth + fault.times
+        return met
 
 
 class Plan(Generic[F]):

@@ -90,16 +90,17 @@ class HypervisorCalls:
         ProtocolError for a body that is no h-call.  Call `begin` before the first call of a turn.
         """
         way = self._open_ways.get(data[start : start + 8])
-        if way is None:
-            return self._answer_decoded(decode_hcall(tag, data, start, end), hold)
-        opcode, read, answer = way
-        arguments = read(data, start, end, self._limits)
-        if arguments is None:
-            return self._answer_decoded(decode_hcall(tag, data, start, end), hold)
-        try:
-            outcome = answer(self._keystore, self._level, arguments)
-        except _REFUSALS as error:
-            outcome = self._refused(error, opcode)
+        arguments = None if way is None else way.read(data, start, end, self._limits)
+        if way is None or arguments is None:
+            call = decode_hcall(tag, data, start, end)
+            opcode = call.opcode if call.opcode in CALLS else OTHER_CALL
+            outcome = self._outcome(call)
+        else:
+            opcode, _, answer = way
+            try:
+                outcome = answer(self._keystore, self._level, arguments)
+            except _REFUSALS as error:
+                outcome = self._refused(error, opcode)
         if hold and outcome is NOT_YET:
             return None
         status, outputs, writes = outcome
@@ -110,14 +111,6 @@ class HypervisorCalls:
         """Run one call and return its answer."""
         status, outputs, writes = self._outcome(call)
         return new_tuple(HReturn, (call.tag, status, outputs + PADDING[len(outputs)], writes))
-
-    def _answer_decoded(self, call: HCall, hold: bool) -> Parts | None:
-        outcome = self._outcome(call)
-        if hold and outcome is NOT_YET:
-            return None
-        status, outputs, writes = outcome
-        self._counts[call.opcode if call.opcode in CALLS else OTHER_CALL, status] += 1
-        return answer_parts(call.tag, status, outputs, writes)
 
     def _outcome(self, call: HCall) -> Outcome:
         """Run one call by the ordinary way."""

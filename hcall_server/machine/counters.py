@@ -6,20 +6,16 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 
-class CallCounts(Counter[tuple[int, int]]):
-    """Answered calls of one partition, by (opcode, status)."""
-
-
 @dataclass
 class Counters:
     """Totals since the start of the server.
 
-    `calls` is by partition number, `opens` by the status of OPENED, `goodbyes` by the reason of the
-    server's GOODBYEs.  Sizes are in bytes.
+    `calls` is by partition number, then by opcode and status.  `opens` is by the status of OPENED, `goodbyes`
+    by the reason of the server's GOODBYEs.  Sizes are in bytes.
     """
 
     connections: int = 0
-    calls: defaultdict[int, CallCounts] = field(default_factory=lambda: defaultdict(CallCounts))
+    calls: defaultdict[int, Counter[tuple[int, int]]] = field(default_factory=lambda: defaultdict(Counter))
     opens: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     goodbyes: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     batches: int = 0

@@ -31,7 +31,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -104,7 +104,7 @@ class Turns:
         self._clock = clock
         self._source: Source = _NoSource()
         self._ring: deque[int] = deque()
-        self._queues: dict[int, deque[Serve]] = {}
+        self._queues: defaultdict[int, deque[Serve]] = defaultdict(deque)
         self._now_served: int | None = None
         self._sleeping = False
 
@@ -118,9 +118,7 @@ class Turns:
 
     def ask(self, partition: int, serve: Serve) -> None:
         """Have `serve` called in a turn of a partition; it stays in the queue as long as it returns True."""
-        queue = self._queues.get(partition)
-        if queue is None:
-            queue = self._queues[partition] = deque()
+        queue = self._queues[partition]
         if not queue and partition != self._now_served:
             self._ring.append(partition)
         queue.append(serve)

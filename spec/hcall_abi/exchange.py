@@ -52,7 +52,6 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from operator import itemgetter
 from typing import NamedTuple
 
 from hcall_abi.errors import SwpksError
@@ -114,7 +113,6 @@ class Turn(NamedTuple):
     follows: SessionState
 
 
-_TAG_OF = itemgetter(HCall._fields.index("tag"))
 _START, _GREETED, _OPENING, _OPEN, _REFUSED, _CLOSED = SessionState
 _SERVER, _CLIENT = Role
 

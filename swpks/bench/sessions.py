@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Self
 
-from hcall_abi.codec import decode, encode
+from hcall_abi.codec import HEADER_LAYOUT, decode, encode
 from hcall_abi.frames import Goodbye, GoodbyeReason, HReturn
 from hcall_client.blocking import BlockingChannel
 from hcall_client.errors import ConnectionLost, SessionEnded
 from hcall_client.unix import connect_unix
 
-HEADER_SIZE = 16
-_KIND, _TAG, _LENGTH = 5, 8, 12
 RECEIVE_SIZE = 1 << 18
 
 
@@ -77,12 +75,13 @@ class BenchSession:
 
     def _answers(self, data: bytes) -> Iterator[HReturn]:
         at = 0
-        while len(data) - at >= HEADER_SIZE:
-            start = at + HEADER_SIZE
-            end = start + int.from_bytes(data[at + _LENGTH : start])
+        while len(data) - at >= HEADER_LAYOUT.size:
+            _, _, kind, _, tag, length = HEADER_LAYOUT.unpack_raw(data, at)
+            start = at + HEADER_LAYOUT.size
+            end = start + length
             if end > len(data):
                 break
-            frame = decode(data[at + _KIND], int.from_bytes(data[at + _TAG : at + _LENGTH]), data, start, end)
+            frame = decode(kind, tag, data, start, end)
             if isinstance(frame, Goodbye):
                 raise SessionEnded(frame.reason, frame.text)
             if isinstance(frame, HReturn):

@@ -23,6 +23,7 @@ from hcall_abi.rules.service import STREAM_OUTPUT
 from hcall_client.errors import HcallError
 from hcall_server import __version__
 from swpks.cli import streams
+from swpks.cli.durations import bounded_seconds
 from swpks.cli.files import STANDARD, output, read_input
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
@@ -133,13 +134,7 @@ def _tell(title: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0 < found <= MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: above 0, at most {MOST_SECONDS:.0f} s")
-    return found
+    return bounded_seconds(text, MOST_SECONDS, "time")
 
 
 def _fail(text: str, status: int) -> int:

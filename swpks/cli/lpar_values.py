@@ -16,6 +16,7 @@ from hcall_abi.policies import Policy
 from hcall_abi.structures import OS_COMMON, OS_LINUX
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WrapFlag
 from hcall_client.guests.labels import os_label
+from swpks.cli.durations import bounded_seconds
 from swpks.cli.files import output, read_input
 
 CONSUMERS = {
@@ -48,13 +49,7 @@ def length(text: str) -> int:
 
 def seconds(text: str) -> float:
     """Return a timeout: above 0 and at most `LONGEST_TIMEOUT` seconds."""
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0 < found <= LONGEST_TIMEOUT:
-        raise argparse.ArgumentTypeError(f"{text!r} is no timeout: above 0, at most {LONGEST_TIMEOUT:.0f} s")
-    return found
+    return bounded_seconds(text, LONGEST_TIMEOUT, "timeout")
 
 
 def partition_id(text: str) -> int:

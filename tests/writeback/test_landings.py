@@ -12,7 +12,7 @@ from hcall_server.writeback.encryptor import DEFAULT_DELAY
 from hcall_server.writeback.health import FIRST_RETRY
 from hcall_server.writeback.schedule import TABLE, FlightEvent, FlightState, Schedule
 from tests.writeback.rig import FLUSHED, PENDING, Rig
-from tests.writeback.waiting import PATIENCE, Waiting, ask, flushed
+from tests.writeback.waiting import PATIENCE, Waiting, ask, flushed, starts_in
 from tests.writeback.workers import ParkedWorker
 
 GATHERING = 0.001
@@ -131,10 +131,8 @@ async def test_flying_a_waiter_hurries_nothing_of_others(
     again = Waiting(rig)
     parked.let_go()
     assert len(again.calls) == 1
-    await trio.sleep(DEFAULT_DELAY * 0.9)
     assert len(parked.jobs) == 1
-    await trio.sleep(DEFAULT_DELAY * 0.2)
-    assert len(parked.jobs) == 2
+    await starts_in(parked, DEFAULT_DELAY)
 
 
 # Each waiter exactly once
@@ -269,10 +267,8 @@ async def test_gathering_ends_after_a_millisecond(
     parked.let_go()  # all four were served
     jobs, begun = len(parked.jobs), trio.current_time()
     few = [Waiting(rig, b"company %d" % n) for n in (1, 2)]
-    await trio.sleep(GATHERING * 0.9)
     assert len(parked.jobs) == jobs
-    await trio.sleep(GATHERING * 0.2)
-    assert len(parked.jobs) == jobs + 1
+    await starts_in(parked, GATHERING)
     parked.let_go()
     assert [len(each.calls) for each in few] == [1, 1]
     await trio.sleep(DEFAULT_DELAY)
@@ -299,10 +295,8 @@ async def test_a_poll_does_not_start_before_the_company(
     jobs = len(parked.jobs)
     rig.write(b"polled")
     assert rig.confirm(b"polled") == PENDING
-    await trio.sleep(GATHERING * 0.9)
     assert len(parked.jobs) == jobs
-    await trio.sleep(GATHERING * 0.2)
-    assert len(parked.jobs) == jobs + 1
+    await starts_in(parked, GATHERING)
     parked.let_go()
     assert rig.confirm(b"polled") == FLUSHED
 
@@ -317,10 +311,8 @@ async def test_company_comes_back_from_the_landing(
     ask(rig, b"second")
     await trio.sleep(DEFAULT_DELAY * 0.5)
     parked.let_go()
-    await trio.sleep(GATHERING * 0.9)
     assert len(parked.jobs) == 1
-    await trio.sleep(GATHERING * 0.2)
-    assert len(parked.jobs) == 2
+    await starts_in(parked, GATHERING)
 
 
 async def test_a_landing_that_served_nobody_starts_nothing(
@@ -333,10 +325,8 @@ async def test_a_landing_that_served_nobody_starts_nothing(
     await trio.sleep(DEFAULT_DELAY * 1.1)
     rig.write(b"second")
     parked.let_go()
-    await trio.sleep(DEFAULT_DELAY * 0.9)
     assert len(parked.jobs) == 1
-    await trio.sleep(DEFAULT_DELAY * 0.2)
-    assert len(parked.jobs) == 2
+    await starts_in(parked, DEFAULT_DELAY)
 
 
 async def test_the_delay_bounds_the_gathering(

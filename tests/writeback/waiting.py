@@ -34,6 +34,15 @@ def ask(rig: Rig, label: bytes = b"label", *, n: int = 0) -> Waiting:
     return Waiting(rig, label, n=n)
 
 
+async def starts_in(parked: ParkedWorker, seconds: float) -> None:
+    """The next flight starts when this time has passed, and not before."""
+    jobs = len(parked.jobs)
+    await trio.sleep(seconds * 0.9)
+    assert len(parked.jobs) == jobs
+    await trio.sleep(seconds * 0.2)
+    assert len(parked.jobs) == jobs + 1
+
+
 async def flushed(rig: Rig, parked: ParkedWorker) -> bool:
     """Flush, with a parked worker."""
     went: list[bool] = []
