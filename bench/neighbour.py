@@ -1,8 +1,8 @@
 """A neighbour under a flood: the READ of one partition while sessions of another one flood the server.
 
-The control is the same flood on a second server, which shares the same core. What the neighbour loses
-there, the operating system takes to share the core fairly. More than twice that is the fault of our
-turns.
+The control is the same flood on a second server, which shares the same core. There the neighbour waits
+only because the operating system shares the core between two servers. If it waits more than twice as long
+behind a flood on its own server, the turns of swpks are the cause.
 
 Neither server has SCHED_FIFO here: a flooded server never waits, so a control of the same priority would
 never run. The neighbour's client has it: its READ shall not wait for the flood's own program.

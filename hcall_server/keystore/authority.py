@@ -119,7 +119,7 @@ _REFUSING = (
     (_IMMUTABLE, Verdict.IMMUTABLE),
     (_PROVIDED, Verdict.PROVIDED),
 )
-"""Bits that refuse in every state of the partition, if the call heeds them."""
+"""Bits of a policy that refuse a call which heeds them, whatever the state of the partition is."""
 
 
 def _policy_verdict(heeded: int, password: PasswordState, secure_boot: SecureBoot) -> Verdict:

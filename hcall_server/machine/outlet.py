@@ -113,7 +113,7 @@ class Outlet:
     def _told(self, gap: int) -> list[bytes]:
         """Return the line that stands for a gap; none if there is no gap, or if the line cannot be made.
 
-        A notice that fails must not end the thread, and with it the log.  The gap is told later then.
+        If a notice fails, the thread and the log go on.  A later notice then has the number of this gap too.
         """
         try:
             return [self._notice(gap)] if gap else []

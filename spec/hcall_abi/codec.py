@@ -220,7 +220,7 @@ _pack_answer, _pack_answer_one_write = _packs(_HRETURN_FRAME), _packs(_HRETURN_F
 def answer_parts(
     tag: int, status: int, registers: tuple[int, ...], writes: tuple[Write, ...]
 ) -> tuple[bytes, bytes]:
-    """Return an HRETURN frame as its fixed part and what was written, so that joining a batch copies once.
+    """Return an HRETURN frame as its fixed part and its data: a join of many frames then copies once.
 
     `registers` are the first ones, from r4 on; those that are left out are 0.
     """

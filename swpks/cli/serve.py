@@ -175,7 +175,7 @@ def _merged(
 
 
 def _begin(ready: dict[str, Any], descriptor: int | None) -> None:
-    """End the start: turn the garbage collector on, without what is there by now, and tell of it."""
+    """End the start: freeze the present objects, turn the garbage collector on, announce the server."""
     if not gc.isenabled():  # else this is no process of its own
         gc.freeze()
         gc.enable()
