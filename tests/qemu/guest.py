@@ -103,10 +103,18 @@ class Guest:
             prepare(bridge)
 
         console = PatientConsole(self.server.control_socket, "lpar1")
-        with trio.fail_after(PATIENCE):
-            await run_kernel(
-                machine, self.image, self.server.socket(), console, on_call=self.note, prepare=prepared
-            )
+        try:
+            with trio.fail_after(PATIENCE):
+                await run_kernel(
+                    machine, self.image, self.server.socket(), console, on_call=self.note, prepare=prepared
+                )
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Print what a failed test shows: the console and the names of the h-calls, with their statuses."""
+        print(self.console)
+        print(*(f"{call.name}={call.status}" for call in self.calls))
 
     async def page(self, stop: Stop) -> int:
         """A page of the kernel's memory, zeroed; its virtual address."""

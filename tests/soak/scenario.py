@@ -33,6 +33,8 @@ from tests.soak.recording import Accident, Notes, recorded
 
 NAMES = ("a", "b", "c")
 KBYTES = 8
+FIRST_CHANGES = 10
+"""States that the first life makes at least, over all partitions: so there is something to lose."""
 GONE = (ConnectionLost, SessionEnded, ConsoleUnreachable, ConnectionError, ServerFailed)
 """Errors that a client sees when the server has killed itself."""
 
@@ -55,10 +57,11 @@ class Scenario:
         self.notes = Notes(self.log)
 
     def play(self, lives: int) -> None:
-        """Play some lives, of which the first ends in good order: so there is something to lose."""
+        """Play some lives, of which the first ends in good order and changes something."""
         try:
-            for number in range(lives):
-                self._live(self._accident() if number else Accident())
+            self._live(Accident(), FIRST_CHANGES)
+            for _ in range(1, lives):
+                self._live(self._accident())
         finally:
             self.server.kill()
             self.notes.close()
@@ -78,29 +81,36 @@ class Scenario:
             )
         )
 
-    def _live(self, accident: Accident) -> None:
+    def _live(self, accident: Accident, changes: int = 0) -> None:
         self.notes.add(life=accident._asdict())
         self.server.options = ["--flush-delay", str(self.chance.choice((0, 1, 5)))]
         with contextlib.suppress(*GONE if any(accident) else ()):
             with recorded(self.library, self.root, self.log, accident):
                 self.server.start()
-            self._work()
+            self._work(changes)
             if self.server.stop() == 0:
                 for chronicle in self.chronicles.values():
                     chronicle.all_flushed()
                 self._note()
         self.server.kill()
 
-    def _work(self) -> None:
+    def _work(self, changes: int) -> None:
+        """Let the writers and the console work for some rounds, and until so many states were made."""
         self._provide()
         with ExitStack() as stack:
             channels = {name: self._open(stack, name) for name in NAMES}
-            for _ in range(self.chance.randint(1, 6)):
+            rounds = self.chance.randint(1, 6)
+            while rounds > 0 or self._states() < changes:
+                rounds -= 1
                 name = self.chance.choice(NAMES)
                 if self.chance.random() < 0.25:
                     self._manage(name, channels, stack)
                 writer.work(channels[name], self.chronicles[name], longest=self.chance.choice((1, 4, 16)))
                 self._note()
+
+    def _states(self) -> int:
+        """The number of states that all partitions have had in this life, beside their first ones."""
+        return sum(len(chronicle.states) - 1 for chronicle in self.chronicles.values())
 
     def _provide(self) -> None:
         """Make each partition that is not there, which is wrong if something of it was confirmed."""
