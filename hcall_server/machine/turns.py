@@ -16,11 +16,14 @@
 #     ring      the partitions that ask, in order; the first one has its turn, then goes to the end
 #     queue     for each partition, its connections that ask, in order
 #     turn      up to CALLS h-calls of one partition, from as many of its connections as have them, and no
-#               further call after SECONDS
+#               further call after SECONDS; after SHARED, if another partition had a turn in the last COMPANY
+#               seconds
 #     pass      turns until PASS is over or no connection asks; then every other task of the loop runs once
 #
-# A call that has begun is never cut.  So the bound of a turn is SECONDS and the longest call.  Turns go round
-# partitions and not connections: else a partition would get more of the loop by more connections.
+# A call that has begun is never cut.  So the bound of a turn is its time and the longest call.  Turns go
+# round partitions and not connections: else a partition would get more of the loop by more connections.  A
+# long turn costs less, because its answers to one connection leave in one send.  So turns are long while one
+# partition calls alone.
 #
 # Connections without a session have no partition yet.  They share one turn, that of partition 0.
 #
@@ -40,7 +43,11 @@ import trio
 CALLS = 16
 """H-calls of a turn at most."""
 SECONDS = 0.001
-"""Seconds after which a turn begins no further call."""
+"""Seconds after which a turn begins no further call, while one partition calls alone."""
+SHARED = 0.0001
+"""Seconds after which a turn begins no further call, while several partitions call."""
+COMPANY = 1.0
+"""Seconds for which turns are SHARED after the last change from one partition to another."""
 PASS = 0.001
 """Seconds of turns after which all other tasks of the loop run."""
 NO_PARTITION = 0
@@ -106,6 +113,8 @@ class Turns:
         self._ring: deque[int] = deque()
         self._queues: defaultdict[int, deque[Serve]] = defaultdict(deque)
         self._now_served: int | None = None
+        self._last_served: int | None = None
+        self._shared_until = 0.0
         self._sleeping = False
 
     def __repr__(self) -> str:
@@ -147,23 +156,33 @@ class Turns:
         while True:
             found = self._source.poll()
             while self._ring:
-                self._turn(self._ring.popleft(), now)
-                now = self._clock()
+                now = self._turn(self._ring.popleft(), now)
                 if now >= end:
                     return
             if found < 2:  # of more, some may be ready again: a poll costs less than a pass of Trio
                 return
 
-    def _turn(self, partition: int, now: float) -> None:
+    def _turn(self, partition: int, now: float) -> float:
+        """Run a turn that begins `now`; return the time of its end."""
         queue = self._queues[partition]
-        turn = Quantum(CALLS, now + SECONDS)
+        turn = Quantum(CALLS, now + self._length(partition, now))
         self._now_served = partition
-        while queue and turn.calls > 0:
+        while queue and turn.calls > 0 and now < turn.until:  # bytes without a whole call take time as well
             serve = queue.popleft()
             if serve(turn):
                 queue.append(serve)
+            now = self._clock()
         if queue or self._ring:
             self._source.poll()  # a partition whose bytes came in this turn gets its turn before this one
         self._now_served = None
         if queue:
             self._ring.append(partition)
+        return now
+
+    def _length(self, partition: int, now: float) -> float:
+        """Return the seconds of a partition's turn."""
+        if partition != self._last_served:
+            if self._last_served is not None:
+                self._shared_until = now + COMPANY
+            self._last_served = partition
+        return SHARED if now < self._shared_until else SECONDS

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from hcall_server.machine.turns import CALLS, PASS, SECONDS, Quantum, Turns
+from hcall_server.machine.turns import CALLS, COMPANY, PASS, SECONDS, SHARED, Quantum, Turns
 
 
 class Clock:
@@ -114,10 +114,55 @@ async def test_a_connection_that_goes_on_lets_the_others_of_its_partition_pass(r
 async def test_a_turn_begins_no_call_after_its_time(ring: Ring) -> None:
     """A call that has begun is not cut, however long it takes."""
     ring.talk(1, "slow", 10, SECONDS * 0.4)
+    ring.talk(1, "next", 1)
+    await wait_all_tasks_blocked()
+    assert ring.runs() == [("slow", 3), ("next", 1), ("slow", 7)]
+
+
+async def test_turns_are_short_while_several_partitions_call(ring: Ring) -> None:
+    """A neighbour that called within the last second waits for a short turn."""
+    ring.talk(1, "flood", 20, SHARED * 0.4)
     ring.talk(2, "neighbour", 1)
     ring.talk(3, "slower", 2, SECONDS * 50)
     await wait_all_tasks_blocked()
-    assert ring.runs()[:4] == [("slow", 3), ("neighbour", 1), ("slower", 1), ("slow", 3)]
+    assert ring.runs() == [
+        ("flood", CALLS),
+        ("neighbour", 1),
+        ("slower", 1),
+        ("flood", 3),
+        ("slower", 1),
+        ("flood", 1),
+    ]
+
+
+async def test_turns_are_long_again_when_the_other_partitions_are_quiet(ring: Ring) -> None:
+    """The last change of the partition is COMPANY seconds ago."""
+    ring.talk(2, "neighbour", 1)
+    ring.talk(1, "flood", 4, SHARED)
+    ring.talk(1, "other", 1)
+    await wait_all_tasks_blocked()
+    assert ring.runs() == [("neighbour", 1), ("flood", 1), ("other", 1), ("flood", 3)]
+    ring.told.clear()
+    ring.clock.now += COMPANY
+    ring.talk(1, "flood", 4, SHARED)
+    ring.talk(1, "other", 1)
+    await wait_all_tasks_blocked()
+    assert ring.runs() == [("flood", 4), ("other", 1)]
+
+
+async def test_bytes_without_a_call_take_time_of_the_turn(ring: Ring) -> None:
+    """Fifty connections send pieces of a frame: the neighbour does not wait for all of their receives."""
+
+    def receives(_: Quantum) -> bool:
+        ring.told.append("piece")
+        ring.clock.now += SECONDS / 2
+        return False
+
+    for _ in range(50):
+        ring.turns.ask(1, receives)
+    ring.talk(2, "neighbour", 1)
+    await wait_all_tasks_blocked()
+    assert ring.runs() == [("piece", 2), ("neighbour", 1), ("piece", 48)]
 
 
 async def test_all_other_tasks_run_between_two_passes(ring: Ring) -> None:
