@@ -182,11 +182,11 @@ class Seat:
             self._hand_over(outcome.Error(error))
             return False
 
-    def _ask(self) -> None:
+    def _ask(self, *, wake: bool = True) -> None:
         partition = self._link.partition
         if partition is not None:
             self._state = _ASKING
-            self._machine.turns.ask(partition.number, self.serve)
+            self._machine.turns.ask(partition.number, self.serve, wake=wake)
 
     def _serve(self, turn: Quantum) -> bool:
         conversation = self._conversation
@@ -229,10 +229,10 @@ class Seat:
         return False
 
     def _go_on(self) -> None:
-        """Ask for a turn, in which the held CONFIRM runs again."""
+        """Ask for a turn, in which the held CONFIRM runs again; the encryptor's `on_called` runs it."""
         self._drop = None
         self._conversation.landed()
-        self._ask()
+        self._ask(wake=False)
 
     def _hand_over(self, result: outcome.Outcome[memoryview]) -> None:
         """Resume the connection's own task with a result."""

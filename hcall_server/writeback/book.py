@@ -84,6 +84,10 @@ class Book:
         """Whether the next flight would be empty."""
         return not self._dirty and self._system is None
 
+    def is_dirty(self, partition: Partition) -> bool:
+        """Return whether the next flight takes the partition already."""
+        return partition.number in self._dirty
+
     def add(self, partition: Partition, now: float) -> bool:
         """Mark a partition dirty; return False if it is refused, or the flight has all of its changes.
 

@@ -55,6 +55,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,8 @@ class Encryptor:
         on_trouble: OnTrouble = lambda error: None,
     ) -> None:
         self.on_trouble = on_trouble
+        self.on_called: Callable[[], None] = lambda: None
+        """Called after waiters were called, in the same step of the loop; must not raise."""
         self._clock = clock
         self._schedule = Schedule(delay)
         self._flights = Flights(
@@ -120,8 +123,8 @@ class Encryptor:
 
     def changed(self, partition: Partition) -> None:
         """Mark a partition dirty.  Cheap: call it after every batch."""
-        self._flights.changed(partition)
-        self._set_alarm()
+        if self._flights.changed(partition):
+            self._set_alarm()
 
     def system_changed(self, system: ManagedSystem) -> None:
         """Mark the system's own record dirty; the next flight writes the system's state at that time."""
@@ -137,7 +140,8 @@ class Encryptor:
         once `go_on` was called, it does nothing.
         """
         drop = self._flights.wait_landing(go_on, until)
-        self._set_alarm()
+        if until < self._alarm_at or self._alarm_at == -math.inf:
+            self._set_alarm()
         return drop
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -149,6 +153,7 @@ class Encryptor:
         try:
             while True:
                 self._flights.do_what_is_due()
+                self.on_called()
                 with trio.CancelScope() as self._alarm:
                     self._alarm_at = math.inf
                     self._set_alarm()
@@ -205,6 +210,7 @@ class Encryptor:
             landing.flushed = error is None
             landing.come.set()
         self._set_alarm()
+        self.on_called()
 
     def _raise_end(self) -> None:
         """Raise an exception that ends the process, such as KeyboardInterrupt, in the first task to check."""

@@ -72,11 +72,17 @@ class Flights:
 
     # Calls of the encryptor
 
-    def changed(self, partition: Partition) -> None:
-        """Mark a partition dirty; start the flight earlier if a CONFIRM has asked for its changes."""
+    def changed(self, partition: Partition) -> bool:
+        """Mark a partition dirty; start the flight earlier if a CONFIRM has asked for its changes.
+
+        Returns whether `next_deadline` may have changed: not for each of many batches before one flight.
+        """
+        if self.book.is_dirty(partition) and (self._schedule.hurried or not awaited(partition.keystore)):
+            return False
         now = self._clock()
         if self.book.add(partition, now) and awaited(partition.keystore):
             self._schedule.hurry(now)
+        return True
 
     def system_changed(self, system: ManagedSystem) -> None:
         """Mark the system's record dirty."""

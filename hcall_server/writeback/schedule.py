@@ -67,6 +67,11 @@ class Schedule:
         """The time at which the flight started, None while none is flying."""
         return self._started_at if self.state is FlightState.FLYING else None
 
+    @property
+    def hurried(self) -> bool:
+        """Whether a guest waits for a dirty change."""
+        return self._hurried_at is not None
+
     def hurry(self, now: float) -> None:
         """Note that a guest waits for a dirty change."""
         if self._hurried_at is None:
