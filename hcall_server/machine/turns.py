@@ -143,7 +143,9 @@ class Turns:
     def serve(self) -> None:
         """Run a pass of turns now, if the task sleeps; not to be called within a turn."""
         if self._sleeping and self._ring:
+            self._sleeping = False  # who asks in this pass needs no wake, and a poll would take it away
             self._pass()
+            self._sleeping = True
             if self._ring:
                 self._wake()
 

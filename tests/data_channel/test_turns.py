@@ -201,24 +201,29 @@ async def test_who_asks_while_nobody_does_is_served_at_once(ring: Ring) -> None:
 
 
 class Script:
-    """A source that lets something happen at each look, and wakes once."""
+    """A source that lets something happen at each poll; a poll takes a wake away, as that of the lane."""
 
-    def __init__(self, *looks: Callable[[], int]) -> None:
-        self.looks = list(looks)
+    def __init__(self, *polls: Callable[[], int]) -> None:
+        self.polls = list(polls)
         self._event = trio.Event()
+        self._woken = False
 
     async def wait(self) -> None:
         """Wait until woken."""
-        await self._event.wait()
-        self._event = trio.Event()
+        while not self._woken:
+            await self._event.wait()
+            self._event = trio.Event()
+        self._woken = False
 
     def wake(self) -> None:
         """Wake up."""
+        self._woken = True
         self._event.set()
 
     def poll(self) -> int:
         """The next step of the script."""
-        return self.looks.pop(0)() if self.looks else 0
+        self._woken = False
+        return self.polls.pop(0)() if self.polls else 0
 
 
 async def test_the_source_is_asked_between_two_turns(ring: Ring) -> None:
@@ -244,3 +249,31 @@ async def test_without_its_source_the_turns_go_on(ring: Ring) -> None:
     await wait_all_tasks_blocked()
     assert ring.told == ["still"]
     assert repr(ring.turns) == "Turns(0 partitions ask)"
+
+
+async def test_a_landing_runs_the_turns_itself(ring: Ring) -> None:
+    """Who asks without a wake is served by `serve`, in the same step; the task sleeps on."""
+    await wait_all_tasks_blocked()
+    ring.turns.ask(1, Talker("held", 1, ring.clock, ring.told).serve, wake=False)
+    assert ring.told == []
+    ring.turns.serve()
+    assert ring.told == ["held"]
+
+
+@pytest.mark.parametrize("calls", [1, 30])
+async def test_the_task_wakes_after_turns_that_a_landing_ran(ring: Ring, calls: int) -> None:
+    """Somebody asks in a poll of that pass, and the next poll would take his wake away."""
+
+    def comes() -> int:
+        ring.talk(2, "neighbour", calls, SECONDS)
+        return 1
+
+    ring.turns.feed(Script(lambda: 0, comes))
+    await wait_all_tasks_blocked()
+    ring.turns.ask(1, Talker("held", 1, ring.clock, ring.told).serve, wake=False)
+    ring.turns.serve()
+    await wait_all_tasks_blocked()
+    assert ring.runs() == [("held", 1), ("neighbour", calls)]
+    ring.talk(3, "later", 1)
+    await wait_all_tasks_blocked()
+    assert ring.told[-1] == "later"
