@@ -85,7 +85,7 @@ LAZY_SERVER = ("swpks.testing",)
 # What reads the clock, chance, files, threads or the network, or writes a log: all of it is behind the seams.
 WORLD = {
     "asyncio", "datetime", "logging", "os", "pathlib", "random", "secrets", "select", "selectors", "signal",
-    "socket", "sqlite3", "structlog", "subprocess", "tempfile", "threading", "time", "trio", "uuid",
+    "socket", "sqlite3", "subprocess", "tempfile", "threading", "time", "trio", "uuid",
 }  # fmt: skip
 # A plain value in a module that can also read the world.
 VALUES = {"uuid.UUID"}
@@ -111,14 +111,14 @@ NEVER_LOADED = [
     ("hcall_client.console", {"trio", "httpx", "hcall_server"}),
     ("swpks", {"trio", "hcall_abi", "hcall_client", "hcall_server.*"}),
     ("swpks.testing.pytest_plugin", {"trio", "hcall_client", "hcall_server.*"}),
-    ("hcall_server.keystore.store", {"trio", "sqlite3", "structlog", "cryptography"}),
-    ("hcall_server.hcalls.dispatch", {"trio", "sqlite3", "structlog"}),
+    ("hcall_server.keystore.store", {"trio", "sqlite3", "cryptography"}),
+    ("hcall_server.hcalls.dispatch", {"trio", "sqlite3"}),
     ("hcall_server.secvar.update", {"trio", "cryptography"}),
     ("hcall_client.guests.authvar", {"trio", "hcall_server", "cryptography"}),
-    ("hcall_server.platform.system", {"trio", "sqlite3", "structlog"}),
-    ("hcall_server.data_channel.conversation", {"trio", "sqlite3", "structlog"}),
-    ("hcall_server.service.assembly", {"sqlite3", "structlog", "httpx", "starlette"}),
-    ("hcall_server.sealing", {"trio", "sqlite3", "structlog"}),
+    ("hcall_server.platform.system", {"trio", "sqlite3"}),
+    ("hcall_server.data_channel.conversation", {"trio", "sqlite3"}),
+    ("hcall_server.service.assembly", {"sqlite3", "httpx", "starlette"}),
+    ("hcall_server.sealing", {"trio", "sqlite3"}),
     ("hcall_server.service.server", {"starlette", "hypercorn", "httpx", "prometheus_client"}),
     ("swpks.cli.bench", {"trio", "matplotlib", "hcall_server.*"}),
     ("swpks.cli.main", {"starlette", "hypercorn", "httpx", "prometheus_client", "matplotlib"}),

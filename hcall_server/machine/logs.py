@@ -1,11 +1,7 @@
-"""The log: structured lines on standard error, by structlog, in JSON or for a person's eyes.
+"""The log: structured lines on standard error, in JSON or in columns for people.
 
-A line is an event name ("hcall.refused") and fields; a refusal names its rule and the section of
-`spec/`.  A line never holds bytes, only their number.  Text that came from a peer is escaped, so that
-it can't draw on a terminal.
-
-structlog is loaded by the first line that is really written; `load` loads it before.  A server calls it as
-soon as it is ready: later, descriptors or memory may be missing.
+A line is an event name ("hcall.refused") and fields; a refusal names its rule and the section of `spec/`.
+The text of a line is made in `hcall_server.machine.lines`.
 
 A server writes through an `Outlet`: a reader that stops, or a full disk, costs lines and never time.  A line
 that cannot be made is dropped and counted as well.  So a log call never raises.
@@ -15,12 +11,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from hcall_abi.errors import SwpksError
 from hcall_abi.rules.rule import Rule
+from hcall_server.machine import lines
 from hcall_server.machine.outlet import Outlet, OutletText
 from hcall_server.nvram.seam import NvramError
 
@@ -48,8 +43,6 @@ class _Sink:
     format: str | None = None
     stream: Stream | None = None
     outlet: Outlet | None = None
-    rendered: Callable[[str, str, dict[str, Any]], str] | None = None
-    held: list[tuple[str, str, dict[str, Any]]] | None = None
     lost = 0
 
 
@@ -83,11 +76,7 @@ class Log:
         self._write("error", event, fields)
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        if LEVELS[level] < _Sink.level:
-            return
-        if _Sink.held is not None:
-            _Sink.held.append((level, event, self._context | fields))
-        else:
+        if LEVELS[level] >= _Sink.level:
             _emit(level, event, self._context | fields)
 
 
@@ -100,7 +89,6 @@ def configure(*, level: str = "info", style: str | None = None, stream: Stream |
     _Sink.format = style
     _Sink.stream = stream
     _Sink.outlet = None
-    _Sink.rendered = None
     _Sink.lost = 0
 
 
@@ -110,10 +98,9 @@ def write_behind(descriptor: int, encoding: str = "utf-8") -> None:
     A line that can't be written is dropped and counted; `log.dropped` tells the number once lines are taken
     again.
     """
-    outlet = Outlet(descriptor, lambda lines: _notice(lines, encoding))
+    outlet = Outlet(descriptor, lambda number: _notice(number, encoding))
     _Sink.stream = OutletText(outlet, encoding=encoding, terminal=os.isatty(descriptor))
     _Sink.outlet = outlet
-    _Sink.rendered = None
 
 
 def dropped() -> int:
@@ -121,27 +108,9 @@ def dropped() -> int:
     return _Sink.outlet.dropped if _Sink.outlet else _Sink.lost
 
 
-def load() -> None:
-    """Load structlog if that is possible now; else the next line tries again."""
-    with suppress(Exception):
-        _Sink.rendered = _Sink.rendered or _load_renderer()
-
-
 def flush(seconds: float) -> bool:
     """Wait for lines that are not written yet, for a bounded time; return whether none is left."""
     return _Sink.outlet is None or _Sink.outlet.flush(seconds)
-
-
-@contextmanager
-def held() -> Iterator[None]:
-    """Keep lines back until the block ends: loading structlog would delay the start."""
-    _Sink.held = []
-    try:
-        yield
-    finally:
-        lines, _Sink.held = _Sink.held, None
-        for line in lines:
-            _emit(*line)
 
 
 def explained(error: SwpksError) -> dict[str, str]:
@@ -179,7 +148,7 @@ def _emit(level: str, event: str, fields: dict[str, Any]) -> None:
         stream = _Sink.stream or sys.stderr
         stream.write(_rendered(level, event, fields))
         stream.flush()
-    except Exception:  # such as no descriptor to load structlog: the service goes on
+    except Exception:  # such as no memory: the service goes on
         _drop()
 
 
@@ -191,46 +160,13 @@ def _drop() -> None:
         _Sink.lost += 1
 
 
-def _notice(lines: int, encoding: str) -> bytes:
-    return _rendered("warning", "log.dropped", {"lines": lines}).encode(encoding, "backslashreplace")
+def _notice(dropped: int, encoding: str) -> bytes:
+    return _rendered("warning", "log.dropped", {"lines": dropped}).encode(encoding, "backslashreplace")
 
 
 def _rendered(level: str, event: str, fields: dict[str, Any]) -> str:
     """Return a line as text, with its newline."""
-    render = _Sink.rendered = _Sink.rendered or _load_renderer()
-    return render(level, event, fields)
-
-
-def _load_renderer() -> Callable[[str, str, dict[str, Any]], str]:
-    import structlog
-
     terminal = (_Sink.stream or sys.stderr).isatty()
-    style = _Sink.format or ("console" if terminal else "json")
-    last: Any = structlog.processors.JSONRenderer()
-    if style == "console":
-        last = structlog.dev.ConsoleRenderer(colors=terminal)
-    processors: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        _harmless,
-        last,
-    ]
-
-    def render(level: str, event: str, fields: dict[str, Any]) -> str:
-        line: Any = {**fields, "event": event}
-        for processor in processors:
-            line = processor(None, level, line)
-        return f"{line}\n"
-
-    return render
-
-
-def _harmless(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Hide bytes and escape control characters."""
-    for name, value in line.items():
-        if isinstance(value, bytes | bytearray | memoryview):
-            line[name] = f"<{len(value)} bytes>"
-        elif isinstance(value, str) and name != "exception" and not value.isprintable():
-            line[name] = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value)
-    return line
+    if (_Sink.format or ("console" if terminal else "json")) == "json":
+        return lines.as_json(level, event, fields)
+    return lines.as_columns(level, event, fields, coloured=terminal)

@@ -116,11 +116,9 @@ class Server:
         with trio.open_signal_receiver(*stop_signals()) as signals:
             async with trio.open_nursery() as nursery:
                 try:
-                    with logs.held():
-                        ready = await self._start(nursery)
-                        announce(ready)
-                        notify("READY=1")
-                        logs.load()
+                    ready = await self._start(nursery)
+                    announce(ready)
+                    notify("READY=1")
                     _log.info("server.ready", **ready)
                     await self._until_stopped(signals)
                 except SwpksError as error:

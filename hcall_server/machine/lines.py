@@ -1,0 +1,69 @@
+"""A line of the log as text: JSON for programs, columns for people.
+
+A line never holds bytes, only their number.  Text that came from a peer is escaped, so that it cannot draw
+on a terminal.
+"""
+
+# structlog made the lines before.  It imports asyncio: 2.4 MB of each server, and 13 ms of its start.
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+_PLAIN = "\x1b[0m"
+_COLOURS = {"debug": "\x1b[36m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
+_EVENT_WIDTH = 24
+
+
+def as_json(level: str, event: str, fields: Mapping[str, Any]) -> str:
+    """Return one JSON object: the fields, then `event`, `level` and `timestamp`."""
+    line = _harmless(fields) | {"event": event, "level": level, "timestamp": _now()}
+    return json.dumps(line, default=repr) + "\n"
+
+
+def as_columns(level: str, event: str, fields: Mapping[str, Any], *, coloured: bool) -> str:
+    """Return time, level, event and fields in one line, with the trace of an error below it."""
+    line = _harmless(fields)
+    trace = line.pop("exception", "")
+    start = f"{_now()} [{level:7}] "
+    if coloured:
+        start = f"{_COLOURS[level]}{start}{_PLAIN}"
+    told = " ".join(f"{name}={_told(value)}" for name, value in line.items())
+    text = f"{start}{event:{_EVENT_WIDTH}} {told}".rstrip()
+    return f"{text}\n{trace}\n" if trace else f"{text}\n"
+
+
+def _harmless(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Hide bytes, escape control characters, and replace `exc_info` by the text of its trace.
+
+    `exc_info` is an exception, or True for the one that is being handled.
+    """
+    line = {name: _harmless_value(value) for name, value in fields.items() if name != "exc_info"}
+    error = fields.get("exc_info")
+    if error is True:
+        error = sys.exception()
+    if error:
+        line["exception"] = "".join(traceback.format_exception(error)).rstrip("\n")
+    return line
+
+
+def _harmless_value(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, str) and not value.isprintable():
+        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value)
+    return value
+
+
+def _told(value: Any) -> str:
+    """Return a value as people read it; text with spaces is quoted."""
+    return value if isinstance(value, str) and value and " " not in value else repr(value)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,126 @@
+"""The text of log lines: no bytes, no control characters, and a trace for a bug."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hcall_server.machine import logs
+from hcall_server.machine.lines import as_columns, as_json
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+
+
+def raised() -> ValueError:
+    """A bug with a cause."""
+    try:
+        try:
+            raise KeyError("cause")
+        except KeyError as cause:
+            raise ValueError("a bug") from cause
+    except ValueError as error:
+        return error
+
+
+def test_json() -> None:
+    """The fields come first; the time is UTC, with microseconds."""
+    line = as_json("info", "event.happened", {"partition": "lpar1", "count": 3, "names": ["a"], "none": None})
+    assert line.endswith("}\n")
+    assert line.count("\n") == 1
+    told = json.loads(line)
+    assert list(told) == ["partition", "count", "names", "none", "event", "level", "timestamp"]
+    assert (told["partition"], told["count"], told["names"], told["none"]) == ("lpar1", 3, ["a"], None)
+    assert (told["event"], told["level"]) == ("event.happened", "info")
+    assert re.fullmatch(TIME, told["timestamp"])
+    assert datetime.now(UTC) - datetime.fromisoformat(told["timestamp"]) < timedelta(minutes=5)
+
+
+def test_columns() -> None:
+    """Text with spaces is quoted, so that each field can be told from the next one."""
+    line = as_columns(
+        "warning", "event.happened", {"name": "lpar1", "text": "a b", "n": 1, "e": ""}, coloured=False
+    )
+    assert re.fullmatch(TIME + r" \[warning\] event\.happened +name=lpar1 text='a b' n=1 e=''\n", line)
+    assert as_columns("info", "event.happened", {}, coloured=False).endswith("[info   ] event.happened\n")
+
+
+def test_colours_are_for_a_terminal() -> None:
+    """They end before the event."""
+    line = as_columns("error", "event.happened", {"a": 1}, coloured=True)
+    assert re.fullmatch(r"\x1b\[31m" + TIME + r" \[error  \] \x1b\[0mevent\.happened +a=1\n", line)
+
+
+@pytest.mark.parametrize("data", [b"secret", bytearray(b"secret"), memoryview(b"secret")], ids=repr)
+def test_bytes_are_told_by_their_number(data: bytes) -> None:
+    """Object data never reaches a log."""
+    for line in (
+        as_json("info", "e", {"data": data}),
+        as_columns("info", "e", {"data": data}, coloured=False),
+    ):
+        assert "secret" not in line
+        assert "<6 bytes>" in line
+
+
+def test_text_of_a_peer_is_escaped() -> None:
+    """Neither a line break nor an escape sequence comes through."""
+    text = "a\x1b[2J\nb"
+    assert json.loads(as_json("info", "e", {"text": text}))["text"] == "a\\x1b[2J\\x0ab"
+    assert as_columns("info", "e", {"text": text}, coloured=False).endswith("text=a\\x1b[2J\\x0ab\n")
+
+
+def test_values_that_json_does_not_know() -> None:
+    """They are shown as Python shows them."""
+    assert json.loads(as_json("info", "e", {"path": {1}}))["path"] == "{1}"
+
+
+def test_a_trace() -> None:
+    """With its causes: in JSON a field, in columns below the line."""
+    told = json.loads(as_json("error", "e", {"exc_info": raised(), "n": 1}))
+    assert "exc_info" not in told
+    assert told["exception"].startswith("Traceback (most recent call last):\n")
+    assert "KeyError: 'cause'" in told["exception"]
+    assert told["exception"].endswith("ValueError: a bug")
+    first, second, *_ = as_columns("error", "e", {"exc_info": raised(), "n": 1}, coloured=False).splitlines()
+    assert first.endswith("n=1")
+    assert second == "Traceback (most recent call last):"
+
+
+def test_the_trace_of_the_error_at_hand() -> None:
+    """`exc_info=True` within an `except`; elsewhere there is none."""
+    try:
+        raise ValueError("a bug")
+    except ValueError:
+        line = as_json("error", "e", {"exc_info": True})
+    assert json.loads(line)["exception"].endswith("ValueError: a bug")
+    assert "exception" not in json.loads(as_json("error", "e", {"exc_info": True}))
+
+
+class Terminal(io.StringIO):
+    """A stream with a person before it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "style,stream,start",
+    [
+        (None, Terminal(), "\x1b[32m"),
+        ("json", Terminal(), "{"),
+        (None, io.StringIO(), "{"),
+        ("console", io.StringIO(), "20"),
+    ],
+    ids=["terminal", "terminal, json", "file", "file, console"],
+)
+def test_the_style_follows_the_stream(style: str | None, stream: io.StringIO, start: str) -> None:
+    """Columns on a terminal, JSON elsewhere, unless the user says otherwise."""
+    logs.configure(style=style, stream=stream)
+    try:
+        logs.Log().info("event.happened")
+    finally:
+        logs.configure(level="warning")
+    assert stream.getvalue().startswith(start)
