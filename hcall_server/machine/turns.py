@@ -182,17 +182,18 @@ class Turns:
         queue = self._queues[partition]
         turn = Quantum(CALLS, now + self._length(partition, now))
         self._now_served = partition
-        while queue and turn.calls > 0 and now < turn.until:  # bytes without a whole call take time as well
-            serve = queue.popleft()
+        while queue and turn.calls > 0:
+            left, serve = turn.calls, queue.popleft()
             if serve(turn):
                 queue.append(serve)
-            now = self._clock()
+            if turn.calls == left and self._clock() >= turn.until:
+                break  # bytes without a whole call take time as well
         if queue or self._ring:
             self._source.poll()  # a partition whose bytes came in this turn gets its turn before this one
         self._now_served = None
         if queue:
             self._ring.append(partition)
-        return now
+        return self._clock()
 
     def _length(self, partition: int, now: float) -> float:
         """Return the seconds of a partition's turn."""
