@@ -106,13 +106,11 @@ class ServerConversation:
         """
         self._link.progress += 1
         self._machine.counters.bytes_received += len(data)
-        if not self._alive():
-            return
-        if not data:
+        if data:
+            self._session.receive_data(data)
+            self.ready = True
+        elif self._alive():
             self._take_end()
-            return
-        self._session.receive_data(data)
-        self.ready = True
 
     def turn(self, turn: Quantum) -> bytes:
         """Run the calls that have come, as far as the turn goes; return the answers.
