@@ -15,7 +15,7 @@ from tests.writeback.rig import FLUSHED, PENDING, Rig
 from tests.writeback.waiting import PATIENCE, Waiting, ask, flushed, starts_in
 from tests.writeback.workers import ParkedWorker
 
-GATHERING = 0.001
+GATHERING = 0.002
 """Seconds that a flight waits for company, as the essay says."""
 
 
@@ -256,7 +256,7 @@ async def test_clients_that_were_served_together_share_one_commit(
     assert trio.current_time() == 0.0
 
 
-async def test_gathering_ends_after_a_millisecond(
+async def test_gathering_ends_after_two_milliseconds(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     """R-20: company that does not come back is not waited for; then it is not expected any more."""
