@@ -54,7 +54,9 @@ def test_colours_are_for_a_terminal() -> None:
     assert re.fullmatch(r"\x1b\[31m" + TIME + r" \[error  \] \x1b\[0mevent\.happened +a=1\n", line)
 
 
-@pytest.mark.parametrize("data", [b"secret", bytearray(b"secret"), memoryview(b"secret")], ids=repr)
+@pytest.mark.parametrize(
+    "data", [b"secret", bytearray(b"secret"), memoryview(b"secret")], ids=["bytes", "bytearray", "view"]
+)
 def test_bytes_are_told_by_their_number(data: bytes) -> None:
     """Object data never reaches a log."""
     for line in (
