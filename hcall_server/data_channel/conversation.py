@@ -44,7 +44,7 @@ FLUSH_SIZE = 256 * 1024
 """Bytes of answers after which a turn ends, so that memory is bounded."""
 
 HEAVY = 4096
-"""A call with more bytes than this, or such an answer, may take long: the clock is read after it."""
+"""A call with more bytes than this, or such an answer, may take long."""
 
 LANDINGS = 2
 """Landings that a CONFIRM waits for at most: the first may lack its change, the second has it."""
@@ -233,7 +233,8 @@ class ServerConversation:
             left -= 1
             written = len(parts[1])
             size += written
-            if (not left & 3 or end - start > HEAVY or written > HEAVY) and self._clock() >= turn.until:
+            heavy = calls.costly or end - start > HEAVY or written > HEAVY
+            if (heavy or not left & 3) and self._clock() >= turn.until:
                 left = 0
             if left <= 0 or size >= FLUSH_SIZE:
                 break

@@ -161,8 +161,7 @@ class Seat:
         finally:
             self._state, self._task = _OUT, None
             lane.leave(self)
-            if self._drop:
-                self._drop()
+            self._drop_wait()
 
     def notice(self, ending: bool) -> None:
         """Take an event of the set: bytes have come, or, with `ending`, the end of the stream."""
@@ -229,7 +228,7 @@ class Seat:
         return False
 
     def _go_on(self) -> None:
-        """Ask for a turn, in which the held CONFIRM runs again; the encryptor's `on_called` runs it."""
+        """Ask for a turn, in which the held CONFIRM runs again; the encryptor's `after_waiters` runs it."""
         self._drop = None
         self._conversation.landed()
         self._ask(wake=False)
@@ -242,5 +241,12 @@ class Seat:
             reschedule(task, result)
 
     def _abandon(self, _: object) -> Abort:
+        """End the ride; a landing in the same step of the loop finds nobody to serve."""
         self._state, self._task = _OUT, None
+        self._drop_wait()
         return Abort.SUCCEEDED
+
+    def _drop_wait(self) -> None:
+        drop, self._drop = self._drop, None
+        if drop:
+            drop()

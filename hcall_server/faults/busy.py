@@ -46,6 +46,7 @@ class BusyCalls:
         on_refusal: OnRefusal,
         counts: Counts | None = None,
     ) -> None:
+        self.costly = True
         self._inner = inner
         self._partition = partition
         self._plan = plan

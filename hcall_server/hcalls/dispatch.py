@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from hcall_abi.calls import CALLS, Opcode
-from hcall_abi.codec import answer_parts, decode_hcall
+from hcall_abi.codec import HCALL_HEAD_LAYOUT, answer_parts, decode_hcall
 from hcall_abi.errors import ScarcityError
 from hcall_abi.frames import HCall, HReturn, new_tuple
 from hcall_abi.rules import hcalls as rules
@@ -37,15 +37,19 @@ class _Way(NamedTuple):
     opcode: int
     read: Express
     answer: Answer[tuple[object, ...]]
+    costly: bool
 
 
 def _way_of(handler: Handler) -> _Way:
     opcode, arguments, _, answer = handler
-    return _Way(int(opcode), express_of(CALLS[opcode], arguments), answer)
+    costly = opcode is Opcode.GET_OBJECTLABELS  # it looks at every object
+    return _Way(int(opcode), express_of(CALLS[opcode], arguments), answer, costly)
 
 
+_OPCODE = HCALL_HEAD_LAYOUT.fields[0].size
+"""Bytes of the opcode, the first field of a body."""
 _WAYS: Mapping[Opcode, tuple[bytes, _Way]] = {
-    opcode: (int(opcode).to_bytes(8, "big"), _way_of(HANDLERS[opcode])) for opcode in SERVED
+    opcode: (int(opcode).to_bytes(_OPCODE, "big"), _way_of(HANDLERS[opcode])) for opcode in SERVED
 }
 """The express way of each call that has one, with the first bytes of its bodies."""
 _NO_WAYS: Mapping[bytes, _Way] = {}
@@ -65,6 +69,7 @@ class HypervisorCalls:
     def __init__(
         self, partition: Partition, on_refusal: OnRefusal = _ignore, counts: Counts | None = None
     ) -> None:
+        self.costly = False
         self._partition = partition
         self._on_refusal = on_refusal
         self._counts = defaultdict(int) if counts is None else counts
@@ -89,14 +94,15 @@ class HypervisorCalls:
         With `hold`, None for a CONFIRM whose answer would be "not yet"; it is not counted.  Raises
         ProtocolError for a body that is no h-call.  Call `begin` before the first call of a turn.
         """
-        way = self._open_ways.get(data[start : start + 8])
+        way = self._open_ways.get(data[start : start + _OPCODE])
         arguments = None if way is None else way.read(data, start, end, self._limits)
         if way is None or arguments is None:
             call = decode_hcall(tag, data, start, end)
             opcode = call.opcode if call.opcode in CALLS else OTHER_CALL
             outcome = self._outcome(call)
+            self.costly = True
         else:
-            opcode, _, answer = way
+            opcode, _, answer, self.costly = way
             try:
                 outcome = answer(self._keystore, self._level, arguments)
             except _REFUSALS as error:

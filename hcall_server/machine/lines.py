@@ -35,7 +35,7 @@ def as_columns(level: str, event: str, fields: Mapping[str, Any], *, coloured: b
         start = f"{_COLOURS[level]}{start}{_PLAIN}"
     told = " ".join(f"{name}={_told(value)}" for name, value in line.items())
     text = f"{start}{event:{_EVENT_WIDTH}} {told}".rstrip()
-    return f"{text}\n{trace}\n" if trace else f"{text}\n"
+    return "\n".join([text, *map(_printable, trace.splitlines()), ""])
 
 
 def _harmless(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,22 +47,38 @@ def _harmless(fields: Mapping[str, Any]) -> dict[str, Any]:
     error = fields.get("exc_info")
     if error is True:
         error = sys.exception()
-    if error:
+    if error is not None:
         line["exception"] = "".join(traceback.format_exception(error)).rstrip("\n")
     return line
 
 
 def _harmless_value(value: Any) -> Any:
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"<{len(value)} bytes>"
-    if isinstance(value, str) and not value.isprintable():
-        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value)
+    match value:
+        case bytes() | bytearray() | memoryview():
+            return f"<{len(value)} bytes>"
+        case str():
+            return _printable(value)
+        case list() | tuple() | set() | frozenset():
+            return [_harmless_value(each) for each in value]
+        case dict():
+            return {_harmless_value(key): _harmless_value(each) for key, each in value.items()}
     return value
+
+
+def _printable(text: str) -> str:
+    """Escape control characters."""
+    return text if text.isprintable() else "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    return character if character.isprintable() else f"\\x{ord(character):02x}"
 
 
 def _told(value: Any) -> str:
     """Return a value as people read it; text with spaces is quoted."""
-    return value if isinstance(value, str) and value and " " not in value else repr(value)
+    if not isinstance(value, str):
+        return str(value)
+    return value if value and " " not in value else f'"{value}"'
 
 
 def _now() -> str:

@@ -107,7 +107,7 @@ class Machine:
         self.limits = limits
         self.confirm_wait = confirm_wait
         self.turns = Turns(clock)
-        encryptor.on_called = self.turns.serve
+        encryptor.after_waiters = self.turns.serve
         self.counters = Counters()
         self.noise = Noise(clock)
         self.sessions = Sessions(limits)

@@ -8,16 +8,16 @@
 #
 #   1. A partition waits for at most one turn of each other partition with calls.  The number of their calls
 #      and connections does not count.
-#   2. The rest of the loop, such as the console and the landing of a flush, waits for at most one turn more
-#      than `PASS`.
+#   2. Another task of the loop, such as the console, waits for at most two passes: Trio runs the tasks of one
+#      step in any order.  If a flush lands meanwhile, it waits for a third one.  A pass is PASS and one turn.
 #
 # A connection with calls asks for a turn.  It does not run by itself.  One task runs the turns:
 #
 #     ring      the partitions that ask, in order; the first one has its turn, then goes to the end
 #     queue     for each partition, its connections that ask, in order
 #     turn      up to CALLS h-calls of one partition, from as many of its connections as have them, and no
-#               further call after SECONDS; after SHARED, if another partition had a turn in the last COMPANY
-#               seconds
+#               further call after SECONDS; after SHARED, if another partition had a turn in the last
+#               SHARED_FOR seconds
 #     pass      turns until PASS is over or no connection asks; then every other task of the loop runs once
 #
 # A call that has begun is never cut.  So the bound of a turn is its time and the longest call.  Turns go
@@ -25,15 +25,17 @@
 # long turn costs less, because its answers to one connection leave in one send.  So turns are long while one
 # partition calls alone.
 #
-# Connections without a session have no partition yet.  They share one turn, that of partition 0.
+# Connections without a session have no partition yet.  They share one turn, that of partition 0.  It is
+# always SHARED, and shortens no other one.
 #
 # Connections ask in two ways.  The task of a connection waits for its turn
 # (`hcall_server.data_channel.connection`).  A socket in the lane is served by the task here, which wakes no
 # other one (`hcall_server.data_channel.lane`).  The lane is a source: it finds the sockets with bytes.  The
 # task polls it at the start of a pass and between two turns.
 #
-# The end of a flush lets many sockets ask at once, in a callback of the loop.  Their turns begin in that
-# callback (`serve`): to wake the task would cost a pass of the loop, a tenth of a confirmed write.
+# The end of a flush lets many sockets ask at once, in a callback of the loop.  The encryptor then calls
+# `serve`, which begins their turns in that callback.  To wake the task would cost a pass of the loop: a tenth
+# of the time of a confirmed write.
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ SECONDS = 0.001
 """Seconds after which a turn begins no further call, while one partition calls alone."""
 SHARED = 0.0001
 """Seconds after which a turn begins no further call, while several partitions call."""
-COMPANY = 1.0
+SHARED_FOR = 1.0
 """Seconds for which turns are SHARED after the last change from one partition to another."""
 PASS = 0.001
 """Seconds of turns after which all other tasks of the loop run."""
@@ -143,7 +145,7 @@ class Turns:
     def serve(self) -> None:
         """Run a pass of turns now, if the task sleeps; not to be called within a turn."""
         if self._sleeping and self._ring:
-            self._sleeping = False  # who asks in this pass needs no wake, and a poll would take it away
+            self._sleeping = False  # who asks in this pass needs no wake: a poll would consume it
             self._pass()
             self._sleeping = True
             if self._ring:
@@ -157,8 +159,10 @@ class Turns:
                 await trio.lowlevel.checkpoint()
             else:
                 self._sleeping = True
-                await self._source.wait()
-                self._sleeping = False
+                try:
+                    await self._source.wait()
+                finally:
+                    self._sleeping = False
             self._pass()
 
     def _wake(self) -> None:
@@ -197,8 +201,10 @@ class Turns:
 
     def _length(self, partition: int, now: float) -> float:
         """Return the seconds of a partition's turn."""
+        if partition == NO_PARTITION:
+            return SHARED
         if partition != self._last_served:
             if self._last_served is not None:
-                self._shared_until = now + COMPANY
+                self._shared_until = now + SHARED_FOR
             self._last_served = partition
         return SHARED if now < self._shared_until else SECONDS

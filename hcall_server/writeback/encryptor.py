@@ -18,15 +18,16 @@
 #     IDLE     No flight is under way.  A waiter starts one if the company is complete; else a deadline does.
 #     FLYING   The worker has the commit.  All waiters wait for its landing.  If a change came too late for
 #              it, its waiter asks again, and waits for the next one.
-#     LANDED   The outcome is noted, and the waiters are called.  Some ask again in this step.  They are
+#     LANDED   The outcome is noted, and the waiters are called.  A waiter may wait again in its call: it is
 #              company of the next flight, which starts when all have been called.
 #     RESTING  The last flight failed.  Waiters start no flight; they wait for the retry.  `flush` does not.
 #
 # Who calls whom: the data channel calls `changed` after a batch, and `wait_landing` for a CONFIRM that
 # would answer "not yet".  The start of a flight is synchronous: take, seal, hand to the worker.  So it
-# happens in the CONFIRM's own turn of the loop.  The worker calls the landing back on the loop.  `Flights`
-# does all this without a loop.  Its times come from the clock seam.  `Encryptor` adds the functions that
-# wait: `flush`, `durable`, and one task, `run`.  The task sleeps until the first of these deadlines:
+# happens in the CONFIRM's own turn of the loop.  The worker calls the landing back on the loop.  At its end,
+# `after_waiters` lets the data channel run the held CONFIRMs again.  `Flights` does all this without a loop.
+# Its times come from the clock seam.  `Encryptor` adds the functions that wait: `flush`, `durable`, and one
+# task, `run`.  The task sleeps until the first of these deadlines:
 #
 #     a change that no CONFIRM asks for      `delay` after it came: others may share its commit
 #     a CONFIRM that was answered "not yet"  at once: its guest polls
@@ -109,8 +110,8 @@ class Encryptor:
         on_trouble: OnTrouble = lambda error: None,
     ) -> None:
         self.on_trouble = on_trouble
-        self.on_called: Callable[[], None] = lambda: None
-        """Called after waiters were called, in the same step of the loop; must not raise."""
+        self.after_waiters: Callable[[], None] = lambda: None
+        """Called at the end of each step of the loop that may have called waiters; must not raise."""
         self._clock = clock
         self._schedule = Schedule(delay)
         self._flights = Flights(
@@ -153,7 +154,7 @@ class Encryptor:
         try:
             while True:
                 self._flights.do_what_is_due()
-                self.on_called()
+                self.after_waiters()
                 with trio.CancelScope() as self._alarm:
                     self._alarm_at = math.inf
                     self._set_alarm()
@@ -210,7 +211,7 @@ class Encryptor:
             landing.flushed = error is None
             landing.come.set()
         self._set_alarm()
-        self.on_called()
+        self.after_waiters()
 
     def _raise_end(self) -> None:
         """Raise an exception that ends the process, such as KeyboardInterrupt, in the first task to check."""

@@ -44,7 +44,7 @@ def test_columns() -> None:
     line = as_columns(
         "warning", "event.happened", {"name": "lpar1", "text": "a b", "n": 1, "e": ""}, coloured=False
     )
-    assert re.fullmatch(TIME + r" \[warning\] event\.happened +name=lpar1 text='a b' n=1 e=''\n", line)
+    assert re.fullmatch(TIME + r' \[warning\] event\.happened +name=lpar1 text="a b" n=1 e=""\n', line)
     assert as_columns("info", "event.happened", {}, coloured=False).endswith("[info   ] event.happened\n")
 
 
@@ -74,9 +74,27 @@ def test_text_of_a_peer_is_escaped() -> None:
     assert as_columns("info", "e", {"text": text}, coloured=False).endswith("text=a\\x1b[2J\\x0ab\n")
 
 
+class Opaque:
+    """A value that JSON does not know."""
+
+    def __repr__(self) -> str:
+        return "Opaque()"
+
+
 def test_values_that_json_does_not_know() -> None:
     """They are shown as Python shows them."""
-    assert json.loads(as_json("info", "e", {"path": {1}}))["path"] == "{1}"
+    assert json.loads(as_json("info", "e", {"value": Opaque()}))["value"] == "Opaque()"
+
+
+def test_values_within_values() -> None:
+    """Bytes and control characters are hidden there too."""
+    fields = {"names": ("a\x1b", b"secret"), "sockets": {"lpar1": "a\nb"}, "numbers": {1}}
+    told = json.loads(as_json("info", "e", fields))
+    assert told["names"] == ["a\\x1b", "<6 bytes>"]
+    assert told["sockets"] == {"lpar1": "a\\x0ab"}
+    assert told["numbers"] == [1]
+    assert "secret" not in as_columns("info", "e", fields, coloured=False)
+    assert "\x1b" not in as_columns("info", "e", fields, coloured=False)
 
 
 def test_a_trace() -> None:
@@ -99,6 +117,12 @@ def test_the_trace_of_the_error_at_hand() -> None:
         line = as_json("error", "e", {"exc_info": True})
     assert json.loads(line)["exception"].endswith("ValueError: a bug")
     assert "exception" not in json.loads(as_json("error", "e", {"exc_info": True}))
+
+
+def test_a_trace_draws_nothing_on_a_terminal() -> None:
+    """An exception may hold text of a peer."""
+    line = as_columns("error", "e", {"exc_info": ValueError("\x1b[2J")}, coloured=False)
+    assert line.endswith("ValueError: \\x1b[2J\n")
 
 
 class Terminal(io.StringIO):

@@ -15,7 +15,7 @@ from swpks import __main__
 pytestmark = pytest.mark.process
 
 LATER = {
-    "asyncio*": "no server: it costs 2 MB",
+    "asyncio*": "no server",
     "starlette*": "the first request to the console",
     "hypercorn*": "the first request to the console",
     "h11": "the first request to the console",
