@@ -1,8 +1,10 @@
 """The server's end of a session without I/O: bytes in, bytes out, and no loop anywhere."""
 
 import itertools
+import math
 import struct
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,17 +27,19 @@ from hcall_abi.proof import NO_PROOF
 from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
 from hcall_abi.session import Session, complaint
+from hcall_client.calls import get_config, get_object_labels, signed_update
 from hcall_client.conversation import Conversation, Ticket
 from hcall_client.errors import SessionEnded
+from hcall_client.request import Request
 from hcall_server.data_channel.conversation import FLUSH_SIZE, ServerConversation
 from hcall_server.data_channel.opening import Door, refusal
 from hcall_server.machine import logs
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.machine import Machine
 from hcall_server.machine.sessions import Link
-from hcall_server.machine.turns import CALLS
+from hcall_server.machine.turns import CALLS, Quantum
 from tests.abi import strategies as wire
-from tests.data_channel.support import KEY, answers, make_machine, read, write
+from tests.data_channel.support import KEY, OS, answers, make_machine, read, write
 
 OPEN = Open(7, 0, 0, bytes(32), NO_PROOF, "test")
 
@@ -88,6 +92,32 @@ def opened(machine: Machine | None = None) -> End:
     assert isinstance(answer, Opened)
     assert answer.status == OpenStatus.OPENED
     return end
+
+
+LABEL = b"label"
+COSTLY: dict[str, tuple[Request[Any], int]] = {
+    "light": (read(LABEL), 4),
+    "the ordinary way": (get_config(), 1),
+    "labels": (get_object_labels(OS), 1),
+    "a large frame": (write(b"large", bytes(5000)), 1),
+    "a large answer": (read(b"long"), 1),
+    "an update": (signed_update(OS, LABEL, b"no update", 0), 1),
+}
+"""Calls of one sort, and how many of them run in a turn whose time is over when its clock is first read."""
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_the_clock_is_read_after_each_costly_call(name: str) -> None:
+    """R-01: a turn begins no call after its time; four light calls take less than one of the others."""
+    request, most = COSTLY[name]
+    end = opened()
+    end.run(write(LABEL), write(b"long", bytes(5000)))
+    counts = end.machine.counters.calls[1]
+    before = counts.total()
+    end.conversation.take(end.calls(*[request] * CALLS))
+    end.conversation.turn(Quantum(CALLS, -math.inf))
+    assert counts.total() - before == most
+    assert end.conversation.ready
 
 
 def test_two_conversations_talk_to_each_other() -> None:

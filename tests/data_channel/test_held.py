@@ -175,6 +175,10 @@ End = Callable[[Machine], object]
 ENDS: dict[str, tuple[End, GoodbyeReason]] = {
     "ipl": (lambda machine: machine.ipl("alpha"), GoodbyeReason.IPL_OR_POWER_OFF),
     "power off": (lambda machine: machine.power_off("alpha"), GoodbyeReason.IPL_OR_POWER_OFF),
+    "stop": (
+        lambda machine: machine.sessions.end_all(GoodbyeReason.SERVER_STOPPING, "a signal"),
+        GoodbyeReason.SERVER_STOPPING,
+    ),
 }
 
 
@@ -191,6 +195,21 @@ async def test_an_end_of_the_session_drops_it(held: Held, clock: MockClock, end:
     await held.land()
     assert held.confirms() == 0
     assert held.machine.counters.calls[1][int(Opcode.WRITE_OBJECT), 0] == 1
+
+
+async def test_a_landing_in_the_step_of_a_cancellation_runs_nothing(held: Held, clock: MockClock) -> None:
+    """The connection is cancelled, and its task has not run yet when the flush lands."""
+    peer = await held.session()
+    await peer.call(write(b"a"))
+    await peer.send(*peer.frames([confirm()]))
+    await nothing_comes(peer)
+    (link,) = held.machine.sessions
+    link._cancel()  # as the end of the nursery does it: without a GOODBYE
+    held.disk.let_go()
+    await wait_all_tasks_blocked()
+    assert await peer.event() is None
+    assert held.confirms() == 0
+    assert held.machine.counters.crashed == 0
 
 
 async def test_a_client_that_leaves_is_forgotten(held: Held, clock: MockClock) -> None:

@@ -186,10 +186,13 @@ def test_without_a_descriptor_there_is_no_lane(
     assert descriptors() == before
 
 
-async def test_a_flood_in_the_lane_lets_its_neighbour_pass(service: Service) -> None:
+@pytest.mark.parametrize("lane", [True, False], ids=["lane", "task"])
+async def test_a_flood_lets_its_neighbour_pass(nursery: trio.Nursery, lane: bool) -> None:
     """R-01: a hundred calls of one partition wait, and the neighbour's call waits for one turn of them."""
-    flood = await service.session("alpha")
-    neighbour = await service.session("beta")
+    service = await Service.start(nursery, make_machine("alpha", "beta"), lane=lane)
+    flood, neighbour = service.connect_socket("alpha"), service.connect_socket("beta")
+    for peer in (flood, neighbour):
+        assert (await peer.open()).status == 0
     await wait_all_tasks_blocked()
     ran: list[int] = []
     counts = service.machine.counters.calls
@@ -205,6 +208,7 @@ async def test_a_flood_in_the_lane_lets_its_neighbour_pass(service: Service) -> 
     write_now(neighbour, 1)
     await neighbour.expect(HReturn)
     assert ran[0] <= CALLS
+    service.close()
 
 
 async def test_a_turn_of_who_has_left_does_nothing(service: Service, rides: list[Seat]) -> None:

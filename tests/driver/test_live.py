@@ -92,6 +92,23 @@ def test_busy_answers_of_a_fault_plan(newest, swpks_server):
         assert driver.remove(DISK) == 0
 
 
+@pytest.mark.swpks_server(options=["--confirm-wait", "40"])
+def test_a_guest_that_polls_works_with_a_server_that_waits(newest, swpks_server):
+    """R-21: with `--confirm-wait` the driver's first question is answered when the change is durable."""
+    with booted(newest, swpks_server) as driver:
+        for n in range(5):
+            assert driver.write(b"%d" % n, b"data") == 0
+            assert driver.remove(b"%d" % n) == 0
+        assert driver.write(DISK, b"key") == 0
+        asked = [call for call in driver.calls if call.opcode == Opcode.CONFIRM_OBJECT_FLUSHED]
+        assert len(asked) == 11, "one for each change"
+        swpks_server.kill()
+    swpks_server.start()
+    with booted(newest, swpks_server) as driver:
+        assert driver.read(DISK, 64).data == b"key"
+        assert driver.read(b"4", 64).error == -errno.ENOENT
+
+
 @pytest.mark.swpks_server(partitions=["lpar1:8"])
 def test_random_writes_reads_and_removes(build, swpks_server):
     """R-73: over the socket as in the engine, the model is right; what the driver returns for is durable."""

@@ -37,6 +37,7 @@ TABLE = 88
 """Bytes of an HCALL body before its segments."""
 EXPRESS = {opcode: express_of(CALLS[opcode], HANDLERS[opcode].arguments) for opcode in SERVED}
 PARTITION = make_partition("NEXT", 64)
+OLD_PARTITION = make_partition("FW950", 64)
 
 passwords = st.binary(max_size=40)
 labels = st.binary(min_size=1, max_size=40)
@@ -120,13 +121,21 @@ def ordinary(data: bytes, start: int, end: int, known: Context) -> tuple[object,
         return None
 
 
-@given(bodies(), st.binary(max_size=20), st.binary(max_size=200), st.booleans())
-def test_none_or_what_the_ordinary_way_gives(body: bytes, before: bytes, behind: bytes, strict: bool) -> None:
-    """Good, bent and truncated frames, strict and relaxed memory, other frames around it."""
+@given(
+    bodies(),
+    st.binary(max_size=20),
+    st.binary(max_size=200),
+    st.booleans(),
+    st.sampled_from([PARTITION, OLD_PARTITION]),
+)
+def test_none_or_what_the_ordinary_way_gives(
+    body: bytes, before: bytes, behind: bytes, strict: bool, partition: Partition
+) -> None:
+    """Good, bent and truncated frames, strict and relaxed memory, other frames around it, both limits."""
     if len(body) < 8 or int.from_bytes(body[:8], "big") not in SERVED:
         return
     opcode = Opcode(int.from_bytes(body[:8], "big"))
-    known = context(PARTITION, strict)
+    known = context(partition, strict)
     data, start, end = before + body + behind, len(before), len(before) + len(body)
     found = EXPRESS[opcode](data, start, end, known.limits)
     if found is not None:

@@ -286,7 +286,7 @@ async def test_gathering_ends_after_two_milliseconds(
 async def test_a_poll_does_not_start_before_the_company(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: a guest that polls hurries, but those that were just served get their millisecond."""
+    """R-20: a guest that polls hurries, but those that were just served get their time."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     for n in range(3):
@@ -304,7 +304,7 @@ async def test_a_poll_does_not_start_before_the_company(
 async def test_company_comes_back_from_the_landing(
     parked: ParkedWorker, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """R-20: also if a guest has hurried long before, its flight gives the company its millisecond."""
+    """R-20: also if a guest has hurried long before, its flight gives the company its time."""
     rig = Rig(worker=parked)
     await nursery.start(rig.encryptor.run)
     ask(rig)
