@@ -32,6 +32,8 @@ ADVERTISED = b"hcall-pks"
 """The string that says that there is a keystore (spec/qemu.md#the-device-tree)."""
 SECURE_BOOT = "ibm,secure-boot"
 """The root's property with the secure-boot mode of the current IPL, in four bytes."""
+STEPS = 10
+"""Most steps that are tried to run one instruction."""
 ARGUMENTS = tuple(f"r{number}" for number in range(4, 13))
 
 _REAL = (1 << 60) - 1
@@ -97,11 +99,26 @@ class Bridge:
         (address,) = await self.stub.read("pc")
         if address in self._hooks:
             await self._hooks[address](stop)
-            await self.stub.step(stop.thread)
+            await self._step_from(stop, address)
         elif address in self._places:
             await self._places[address](stop, address)
         elif stop.signal != _TRAP:
             raise GuestStopped(f"the guest has stopped at 0x{address:X} for good (signal {stop.signal})")
+
+    async def _step_from(self, stop: Stop, address: int) -> None:
+        """Run the instruction at a breakpoint.
+
+        A busy QEMU may answer a step before it has run the instruction.  Then the next resume would stop
+        here once more, and a hook would be called twice.
+        """
+        for _ in range(STEPS):
+            if isinstance(await self.stub.step(stop.thread), Ended):
+                return
+            await self.stub.select(stop.thread)
+            (reached,) = await self.stub.read("pc")
+            if reached != address:
+                return
+        raise GuestStopped(f"QEMU does not run the instruction at 0x{address:X}")
 
     def _table(self) -> dict[int, Callable[[Stop, int], Awaitable[None]]]:
         """Return the actions by address."""
@@ -116,7 +133,7 @@ class Bridge:
     def _is_gate(self, address: int) -> bool:
         return any(address in gate.hypervisor_calls for gate in self._sites.gates)
 
-    async def _kernel_starts(self, stop: Stop, _address: int) -> None:
+    async def _kernel_starts(self, stop: Stop, address: int) -> None:
         """Take note of a reset, and complete the device tree.
 
         A kernel that was started by kexec comes here as well; it has no IPL.
@@ -128,7 +145,7 @@ class Bridge:
         for gate in list(self._under_way):
             await self._disarm(gate, all_of_them=True)
         await self._advertise()
-        await self.stub.step(stop.thread)
+        await self._step_from(stop, address)
 
     async def _advertise(self) -> None:
         (pointer,) = await self.stub.read("r3")
@@ -156,7 +173,7 @@ class Bridge:
         """Answer an h-call of ours; leave any other to QEMU, by running the instruction."""
         opcode, *registers = await self.stub.read("r3", *ARGUMENTS)
         if opcode not in CALLS:
-            await self.stub.step(stop.thread)
+            await self._step_from(stop, address)
             return
         answer = await self._make(opcode, tuple(registers))
         for at, data in answer.writes:

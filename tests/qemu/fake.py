@@ -38,7 +38,8 @@ class FakeMachine:
 
     `main` is where the first processor starts, in real mode; `others` are where more of them run.
     `foreign` notes the h-calls that nobody took from it, `acks` says whether it insists on acks, `odd`
-    has answers by the start of a request; after `resets` resets the next one is the end.
+    has answers by the start of a request; after `resets` resets the next one is the end.  So many
+    `idle_steps` are answered before their instruction has run.
     """
 
     def __init__(self, kernel: Kernel, tree: bytes, main: int, others: tuple[int, ...] = ()) -> None:
@@ -53,6 +54,7 @@ class FakeMachine:
         self.requests: list[bytes] = []
         self.acks = True
         self.resets = 1
+        self.idle_steps = 0
         self.odd: dict[bytes, bytes] = {}
         self.boot()
 
@@ -190,6 +192,9 @@ class FakeStub:
 
     def step(self, rest: bytes) -> bytes:
         number = int(rest.rpartition(b".")[2], 16)
+        if self.machine.idle_steps:
+            self.machine.idle_steps -= 1
+            return b"T05thread:%b;" % rest
         return (
             b"T05thread:%b;" % rest if self.machine.execute(self.machine.processors[number - 1]) else b"W00"
         )

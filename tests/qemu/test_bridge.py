@@ -151,6 +151,33 @@ async def test_a_buffer_outside_of_the_machine(tmp_path: Path) -> None:
     assert rig.calls == [("GET_CONFIG", Status.H_PARAMETER)]
 
 
+async def test_a_step_that_did_nothing_calls_no_hook_again(tmp_path: Path) -> None:
+    """A busy QEMU may answer a step before it has run the instruction."""
+    rig = Rig(tmp_path, with_driver(*GET_CONFIG))
+    called = 0
+    with trio.fail_after(20):
+        async with rig.bridge() as bridge:
+
+            async def once(_stop: Stop) -> None:
+                nonlocal called
+                called += 1
+                rig.machine.idle_steps = 3
+
+            bridge.hook("plpar_hcall", once)
+            await bridge.run()
+    assert (called, rig.calls) == (1, [("GET_CONFIG", Status.H_SUCCESS)])
+
+
+async def test_an_instruction_that_never_runs(tmp_path: Path) -> None:
+    """The guest cannot go on, and the error says where."""
+    rig = Rig(tmp_path, with_driver(*GET_CONFIG))
+    rig.machine.idle_steps = 1000
+    with trio.fail_after(20):
+        async with rig.bridge() as bridge:
+            with pytest.raises(GuestStopped, match="does not run the instruction at 0x"):
+                await bridge.run()
+
+
 async def test_the_device_tree_is_completed_and_the_start_is_an_ipl(tmp_path: Path) -> None:
     rig = Rig(tmp_path, with_driver(*GET_CONFIG))
     await rig.run()
