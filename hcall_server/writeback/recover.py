@@ -138,10 +138,13 @@ class _Recovery:
         objection = self._objection(record)
         if objection is None:
             self._system.adopt(profile, image)
-        elif isinstance(objection, StorageError) and self._is_taken(profile.number, profile.name):
+        elif isinstance(objection, OperatorError):
+            self._system.adopt(profile, state=refused(objection))
+        elif self._is_taken(profile.number, profile.name):
             lost.append((profile.uuid, objection))
         else:
-            self._system.adopt(profile, state=refused(objection))
+            # The key of an older copy may have been replaced since: it is neither published nor accepted.
+            self._system.adopt(profile._replace(access_key=b""), state=refused(objection))
 
     def _stand_in(self, uuid: UUID, error: StorageError) -> None:
         """Add a partition whose record does not open: under its own name, if the roster has it."""
@@ -156,8 +159,11 @@ class _Recovery:
         uuid = record.profile.uuid
         return self._commit.lists(uuid.bytes, self._records[partition_name(uuid)])
 
-    def _objection(self, record: PartitionRecord) -> SwpksError | None:
-        """Return the error that refuses a record which opens, None if it is accepted."""
+    def _objection(self, record: PartitionRecord) -> StorageError | OperatorError | None:
+        """Return the error that refuses a record which opens, None if it is accepted.
+
+        StorageError if it is not that of the last commit, OperatorError if it is and the level is too small.
+        """
         profile, level = record.profile, self._system.level
         if not self._fits(record):
             message = f"the record of partition {profile.name} ({profile.uuid}) {_OTHER_COPY}"

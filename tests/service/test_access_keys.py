@@ -1,6 +1,7 @@
 """Access keys: in the partition's record, with a copy in a file for clients of TCP."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -8,10 +9,18 @@ import pytest
 import trio
 
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
+from hcall_abi.frames import Open, ProofKind
+from hcall_abi.proof import client_proof
+from hcall_abi.rules import protocol
 from hcall_server import files
+from hcall_server.data_channel.opening import Door, judge
+from hcall_server.machine.machine import Machine
 from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.settings import PartitionSettings, Settings
+from tests.faults.damage import names, put, records
 from tests.service.folder import assembled
+
+WISHES = Settings(partition=(PartitionSettings.of("a", 8),))
 
 
 def test_a_key_file_is_a_copy_for_clients(tmp_path: Path) -> None:
@@ -94,9 +103,8 @@ def test_a_key_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_an_open_touches_no_key_file(tmp_path: Path) -> None:
     """R-01: the key is in the record: a file spoiled later costs no connection, and a start mends it."""
-    wishes = Settings(partition=(PartitionSettings.of("a", 8),))
     path = tmp_path / "state" / "access-keys" / "a.key"
-    with assembled(tmp_path / "state", wishes) as machine:
+    with assembled(tmp_path / "state", WISHES) as machine:
         key = machine.system.find("a").access_key
         assert trio.run(machine.encryptor.flush)
         assert path.read_text() == key.hex() + "\n"
@@ -129,9 +137,8 @@ def test_a_key_file_whose_folder_cannot_be_synced_is_put_back(
 
 async def test_a_rotated_key_replaces_the_old_one(tmp_path: Path) -> None:
     """Record and file have the new key, also after a restart; without the file nothing is rotated."""
-    wishes = Settings(partition=(PartitionSettings.of("a", 8),))
     folder = tmp_path / "state" / "access-keys"
-    with assembled(tmp_path / "state", wishes) as machine:
+    with assembled(tmp_path / "state", WISHES) as machine:
         first = machine.system.find("a").access_key
         (folder / "a.key.new").mkdir()
         with pytest.raises(StorageError, match="the access key of a can't be written"):
@@ -144,3 +151,44 @@ async def test_a_rotated_key_replaces_the_old_one(tmp_path: Path) -> None:
     with assembled(tmp_path / "state") as machine:
         assert machine.system.find("a").access_key == second
         assert (folder / "a.key").read_text() == second.hex() + "\n"
+
+
+def tried(machine: Machine, key: bytes) -> object:
+    """What OPEN over TCP answers to a proof of partition 1 with this key."""
+    nonce = bytes(32)
+    frame = Open(7, 1, ProofKind.HMAC_SHA256, nonce, client_proof(key, nonce, nonce, 1), "guest")
+    return judge(frame, Door(None, demand_proof=True), machine.system, nonce, lambda number: True)
+
+
+async def test_an_old_record_does_not_bring_back_a_replaced_key(tmp_path: Path) -> None:
+    """R-22: a record from before a rotation is refused; its key opens nothing and is not published."""
+    state = tmp_path / "state"
+    with assembled(state, WISHES) as machine:
+        first = machine.system.find("a").access_key
+        assert await machine.encryptor.flush()
+    name = names(state)["a"]
+    before = records(state)[name]
+    with assembled(state) as machine:
+        second = (await machine.durable_rotate_key("a")).access_key
+    put(state, {name: before})
+    with assembled(state) as machine:
+        (refused,) = machine.system.partitions.values()
+        assert refused.refused is not None
+        assert refused.refused.rule.id == "records.committed"
+        assert AccessKeys(state / "access-keys").known("a") == second
+        assert {tried(machine, key) for key in (first, second, b"")} == {protocol.OPEN_PROOF}
+
+
+def test_a_key_file_is_taken_over_once_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """R-21: at level 2 the record alone has the key: a start restores a replaced file, and logs it."""
+    state = tmp_path / "state"
+    with assembled(state, WISHES) as machine:
+        key = machine.system.find("a").access_key
+        assert trio.run(machine.encryptor.flush)
+    path = state / "access-keys" / "a.key"
+    path.write_text(bytes(range(32)).hex() + "\n")
+    with assembled(state) as machine:
+        assert machine.system.find("a").access_key == key
+        assert path.read_text() == key.hex() + "\n"
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["partition"]) == ("access_key.replaced", "a")
