@@ -16,7 +16,8 @@ def record_id(name: str) -> bytes:
     """Return the 16 bytes that stand for a record in the commit record's list.
 
     A partition's UUID; for any other record its name in ASCII, filled up with zeros.  No UUID of ours
-    looks like that: each has its version in byte 6.  ValueError for a name that is too long.
+    looks like that: its byte 8 has the variant, 0x80 to 0xBF, which is neither ASCII nor zero.  ValueError
+    for a name that is too long.
     """
     uuid = parse_partition(name)
     if uuid is not None:

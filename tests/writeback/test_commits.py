@@ -14,5 +14,13 @@ def test_the_commit_record_knows_every_record_by_16_bytes() -> None:
     """R-47: a partition by its UUID, all others by their name, which may not be too long."""
     assert record_id(partition_name(A)) == A.bytes
     assert record_id(SYSTEM) == b"system" + bytes(10)
+    assert record_id("systemA") == b"systemA" + bytes(9)
     with pytest.raises(ValueError, match="more than 16 characters"):
         record_id("seventeen letters")
+
+
+def test_no_name_is_taken_for_the_uuid_of_a_partition() -> None:
+    """R-47: byte 6 of "systemA" has the digit of version 4, and byte 8 has no variant of a UUID."""
+    assert record_id("systemA")[6] >> 4 == A.version == 4
+    for name in (SYSTEM, "systemA", "sixteen-letters!"):
+        assert UUID(bytes=record_id(name)).version is None
