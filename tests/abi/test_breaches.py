@@ -73,3 +73,9 @@ def test_a_reserved_field_of_a_head_is_named() -> None:
         good = encode(PARTS[kind][0])[HEADER:]  # type: ignore[arg-type]
         for at in range(82, HEAD):
             assert both(kind, good[:at] + b"\1" + good[at + 1 :]) is rule
+
+
+def test_segments_that_overlap_break_their_own_rule() -> None:
+    """Both roads name it: neither tells of a head that is too short."""
+    call = HCall(1, 0x434, ZEROS, (Segment.read(0, b"abcdefgh"), Segment.written(4, 8)))
+    assert both(FrameType.HCALL, encode(call)[HEADER:]) is rules.HCALL_OVERLAP

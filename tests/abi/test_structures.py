@@ -7,7 +7,7 @@ from construct import ConstructError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcall_abi.efi import parse_update
+from hcall_abi.efi import EfiTime, parse_update
 from hcall_abi.errors import PeerError, RuleBroken
 from hcall_abi.layout import LayoutMismatch
 from hcall_abi.rules import updates as update_rules
@@ -23,6 +23,7 @@ from hcall_abi.structures import (
     parse_config,
     parse_label_list,
 )
+from hcall_abi.variables import signed_bytes, wide
 from tests.abi.strategies import damaged, u8, u16, u32, u64
 
 configs = st.builds(Config, st.sampled_from([1, 2, 3]), u8, u16, u16, u16, u16, u32, u32, u32, u32, u64, u64)
@@ -197,3 +198,14 @@ def test_a_payload_is_judged_from_its_whole_header_on(size: int, rule: Rule) -> 
     with pytest.raises(RuleBroken) as caught:
         parse_update(bytes(size))
     assert caught.value.rule is rule
+
+
+@pytest.mark.parametrize(
+    "append,attributes", [(False, "27000000"), (True, "67000000")], ids=["set", "append"]
+)
+def test_a_signature_covers_the_documented_bytes(append: bool, attributes: str) -> None:
+    """R-70: name, vendor, attributes, time and contents, as a tool of UEFI signs them."""
+    vendor = "cbb219d73a3d9645a3bcdad00e67656f"
+    time = "ea07 0b 1a 06 35 24 00 00000000 0000 00 00"
+    signed = signed_bytes(wide("db"), EfiTime(2026, 11, 26, 6, 53, 36), b"contents", append=append)
+    assert signed == bytes.fromhex("64006200" + vendor + attributes + time) + b"contents"

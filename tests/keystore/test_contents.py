@@ -4,7 +4,7 @@ import pytest
 
 from hcall_abi.levels import LEVELS
 from hcall_server.keystore.contents import MAX_PENDING_REMOVALS, Contents
-from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.keystore.image import OBJECT_HEADER, StoredObject, StoreImage, entry_of
 from hcall_server.keystore.limits import limits_of
 
 WRAPPING, TRANSIENT, REVOKED = 0x0000_0100, 0x0200_0000, 0x0001_0000
@@ -94,3 +94,11 @@ def test_a_store_that_replaces_another_waits_for_its_first_flush() -> None:
     store.mark_flushed(10)
     assert not store.pending(LABEL)
     assert not contents().dirty
+
+
+def test_an_entry_has_the_documented_header() -> None:
+    """R-21: the 12 bytes of spec/sealed.md#partition-image, and the definition reads and makes the same."""
+    header = bytes.fromhex("03 00 0005 00018000 00000004")
+    assert entry_of(3, b"label", 0x0001_8000, b"data") == header + b"label" + b"data"
+    assert OBJECT_HEADER.build(dict(OBJECT_HEADER.parse(header))) == header
+    assert OBJECT_HEADER.parse(header).reserved == 0

@@ -217,6 +217,25 @@ def test_a_record_that_nothing_names_has_a_stand_in() -> None:
     the_others_serve(rig)
 
 
+def test_a_stand_in_may_have_taken_the_number_of_a_lost_partition() -> None:
+    """R-22, R-47: partition 65535 of the roster is lost too; it gets a stand-in with a number of its own."""
+
+    async def live() -> Records:
+        rig = Rig()
+        rig.move(65535)
+        rig.write(b"label")
+        rig.encryptor.system_changed(rig.system)
+        assert await rig.encryptor.flush()
+        return rig.journal.records
+
+    records = trio.run(live)
+    name, stranger = nth_record(records, 65535), UUID(int=7, version=4)
+    damaged_too = {name: b"damaged " * 20, f"partition/{stranger}": b"damaged " * 20}
+    rig = Rig(0, records=committed({**records, **damaged_too}))
+    found = {partition.name: partition.number for partition in rig.refused}
+    assert found == {f"unreadable:{stranger}": 65535, f"unreadable:{parse_partition(name)}": 65534}
+
+
 def test_only_what_is_missing_is_refused() -> None:
     """R-22: recovery returns the partitions that are out of service; the reason says which record is gone."""
     system = ManagedSystem(LEVELS["FW1110"], IDENTITY.system_id, Chance())

@@ -34,7 +34,7 @@ ROOMS = {
         "hcall_server/hcalls",
         110,
         95.0,
-        ("hcalls", "rules", "platform", "data_channel", "faults", "spec"),
+        ("hcalls", "rules", "platform", "data_channel", "faults", "spec", "scarcity"),
     ),
     "hcall_abi": Room(
         "spec/hcall_abi",
