@@ -274,7 +274,8 @@ class Machine:
     async def durable_rotate_key(self, name: str) -> Partition:
         """Give a partition a new access key that outlives a power cut: the old one never counts again.
 
-        StorageError if NVRAM does not store it in time: then the old key is in force, as before.
+        StorageError if NVRAM does not store it in time: then the old key is in force again.  NVRAM may still
+        complete that commit, so after a kill before the next flush either key may be in force.
         """
         async with self._key_turn:
             before = self.system.find(name).access_key
