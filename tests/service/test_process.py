@@ -76,7 +76,7 @@ def test_a_killed_server_is_replaced(server: ServerProcess) -> None:
         assert channel.call(read(b"label")).data == b"x"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_flushes_and_says_goodbye(server: ServerProcess, number: int) -> None:
     """R-20: what is dirty is flushed, sessions hear GOODBYE 4, the sockets are gone, the status is 0."""
     server.options = ["--flush-delay", "60000"]
@@ -97,19 +97,21 @@ def test_a_signal_flushes_and_says_goodbye(server: ServerProcess, number: int) -
 
 
 def test_nohup_is_respected(tmp_path: Path) -> None:
-    """SIGHUP was ignored at start, and stays so."""
+    """SIGHUP was ignored at start, and stays so; all others that stop a server in order are caught."""
     with served(tmp_path / "state", trap="trap '' HUP") as server:
         server.process.send_signal(signal.SIGHUP)
         with server.connect() as channel:
             channel.call(write(b"label"))
-        assert "SIGHUP" in ignored(server.ready["pid"])
+        assert "SIGHUP" in signals(server.ready["pid"], "SigIgn")
+        others = {"SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPWR", "SIGXCPU"}
+        assert signals(server.ready["pid"], "SigCgt") == others
         assert server.stop() == 0
 
 
-def ignored(pid: int) -> set[str]:
-    """The signals that a process ignores."""
+def signals(pid: int, kind: str) -> set[str]:
+    """The signals that a process ignores (SigIgn) or catches (SigCgt)."""
     status = Path(f"/proc/{pid}/status").read_text("ascii")
-    mask = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")), 16)
+    mask = int(next(line.split()[1] for line in status.splitlines() if line.startswith(f"{kind}:")), 16)
     return {each.name for each in signal.Signals if mask & 1 << each - 1}
 
 

@@ -27,6 +27,9 @@ from hcall_server.service.state import State
 from hcall_server.writeback.worker import ThreadWorker
 from tests.data_channel.support import read, write
 
+HURRIES = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+STOPS_ONLY = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPWR, signal.SIGXCPU)
+"""Signals that stop a server (spec/service.md#stopping); those of `HURRIES` hurry a stop as well."""
 SETTINGS = Settings(partition=(PartitionSettings.of("alpha", 64),), limits=Limits(drain_seconds=0.3))
 
 
@@ -101,12 +104,13 @@ def stop(number: int = signal.SIGTERM) -> None:
     os.kill(os.getpid(), number)
 
 
-async def test_a_stop_flushes_what_is_dirty(whole: Whole, log: io.StringIO) -> None:
+@pytest.mark.parametrize("number", [*HURRIES, *STOPS_ONLY], ids=lambda each: each.name)
+async def test_a_stop_flushes_what_is_dirty(whole: Whole, log: io.StringIO, number: int) -> None:
     """R-20: at the end everything is durable, sessions have heard GOODBYE 4, and the log tells the story."""
     ready = await whole.start()
     async with open_channel(ready["sockets"]["alpha"]) as channel:
         await channel.call(write(b"a"))
-        stop()
+        stop(number)
         await whole.done.wait()
         with pytest.raises(SessionEnded) as ended:
             await channel.call(read(b"a"))
@@ -161,7 +165,11 @@ async def test_a_stop_waits_for_a_stalled_nvram_no_longer_than_it_should(whole: 
     whole.nvram.set_faults()
 
 
-async def test_a_second_signal_stops_the_waiting(whole: Whole, log: io.StringIO) -> None:
+@pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU], ids=lambda each: each.name)
+@pytest.mark.parametrize("second", HURRIES, ids=lambda each: each.name)
+async def test_a_second_signal_stops_the_waiting(
+    whole: Whole, log: io.StringIO, first: int, second: int
+) -> None:
     """An operator who asks twice does not want to wait for NVRAM; a closed terminal only says it twice."""
     whole.settings = dataclasses.replace(SETTINGS, limits=Limits(drain_seconds=600))
     ready = await whole.start()
@@ -169,15 +177,15 @@ async def test_a_second_signal_stops_the_waiting(whole: Whole, log: io.StringIO)
     whole.nvram.set_faults(NvramFault("io", times=None))
     async with open_channel(ready["sockets"]["alpha"]) as channel:
         await channel.call(write(b"a"))
-        stop(signal.SIGHUP)
+        stop(first)
         while "server.stopping" not in events(log):
             await trio.lowlevel.checkpoint()
-        stop(signal.SIGHUP)
-        stop(signal.SIGINT)
+        for number in (*STOPS_ONLY, second):
+            stop(number)
         with trio.fail_after(20):
             await whole.done.wait()
     hurried = [line for line in log.getvalue().splitlines() if "server.stops_at_once" in line]
-    assert [json.loads(line)["signal"] for line in hurried] == ["SIGINT"]
+    assert [json.loads(line)["signal"] for line in hurried] == [signal.Signals(second).name]
     assert not whole.flushed
 
 
