@@ -2,7 +2,9 @@
 
     python -m tests.service.killed_conversion FOLDER
 
-A step comes before each statement of SQL and each other call that may change a file, and after the last.
+A step comes before each statement of SQL that may change the file, before each call of `CALLS`, before each
+file that `os.open` may make, before the first write into a new file, and after the last.  SQLite's own calls
+within a statement are no steps: power cuts and the n-th fault strike those (tests/soak).
 Prints one line of JSON a kill: how far it came, and what the next start found.
 """
 
@@ -18,7 +20,11 @@ from typing import Any
 
 from tests.service.folder import assembled, old_state
 
-CALLS = ("pwrite", "fsync", "replace", "rename", "unlink", "mkdir", "chmod", "ftruncate")
+CALLS = (
+    *("pwrite", "write", "fsync", "ftruncate", "fdopen"),
+    *("replace", "rename", "unlink", "mkdir", "rmdir", "chmod", "fchmod"),
+)
+"""The calls of `os` that may change a file; what `fdopen` returns is written next, by no call of `os`."""
 READS = re.compile(r"SELECT|PRAGMA (?!user_version =|wal_checkpoint)")
 
 
@@ -34,6 +40,14 @@ class Steps:
         def stepping(*args: Any, **options: Any) -> Any:
             self.step()
             return call(*args, **options)
+
+        return stepping
+
+    def opening(self, call: Callable[..., int]) -> Callable[..., int]:
+        def stepping(path: Any, flags: int, *args: Any, **options: Any) -> int:
+            if flags & os.O_CREAT:
+                self.step()
+            return call(path, flags, *args, **options)
 
         return stepping
 
@@ -72,6 +86,7 @@ def convert(state: Path, last: int) -> None:
     steps = Steps(last)
     for name in CALLS:
         setattr(os, name, steps.wrapped(getattr(os, name)))
+    os.open = steps.opening(os.open)
     connect = steps.traced(sqlite3.connect)
     sqlite3.connect = connect  # type: ignore[assignment]
     with assembled(state):
