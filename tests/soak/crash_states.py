@@ -14,14 +14,11 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from hcall_abi.errors import SwpksError
-from hcall_server.service.assembly import assemble
-from hcall_server.service.settings import Settings
-from hcall_server.service.state import State
 from tests.soak.disk import Disk, Tree
 from tests.soak.history import Whole, difference
 from tests.soak.recording import events
 from tests.soak.scenario import NAMES, Scenario
+from tests.soak.stored import stored
 
 ABSENT = Whole({}, "off")
 """A partition that was never confirmed may be missing; it counts as its first state."""
@@ -44,6 +41,8 @@ def crashes(scenario: Scenario, count: int, chance: Random) -> Iterator[Crash]:
     places = Counter(chance.choices(range(len(told)), k=round(count * TRIES)))
     disk, floors, ipls = Disk(chance), dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
     seen = set[bytes]()
+    for first in scenario.first:
+        disk.hold(*first)
     for number, event in enumerate(told):
         if event.kind != "N":
             disk.apply(event)
@@ -73,6 +72,10 @@ def judge(crash: Crash, scenario: Scenario, folder: Path) -> str:
     """Start on a crash state; return "lost news" or "whole". AssertionError where a promise is broken."""
     lay_out(crash.tree, folder)
     found = stored(folder / "state")
+    for name, (whole, ipls) in scenario.kept.items():
+        assert name in found, f"partition {name} of the old state is gone"
+        assert found[name][0] == whole, f"{name} of the old state: {difference(found[name][0], [whole])}"
+        assert found[name][1] >= ipls, f"{name} of the old state counts from {ipls} IPLs on"
     lost = False
     for name, chronicle in scenario.chronicles.items():
         known, floor = chronicle.everything, crash.floors[name]
@@ -83,37 +86,6 @@ def judge(crash: Crash, scenario: Scenario, folder: Path) -> str:
         assert whole in known[floor:], f"{name}: older than state {floor}, which was confirmed"
         lost |= whole != known[-1]
     return "lost news" if lost else "whole"
-
-
-def held(folder: Path) -> dict[str, Whole]:
-    """What each partition holds in a state folder."""
-    return {name: whole for name, (whole, _) in stored(folder).items()}
-
-
-def stored(folder: Path) -> dict[str, tuple[Whole, int]]:
-    """What the server's own start finds of each partition: what it holds, and its IPL count.
-
-    AssertionError for whatever the start refuses.
-    """
-    folder.mkdir(mode=0o700, exist_ok=True)
-    try:
-        state = State(folder)
-        seams = state.seams()
-        try:
-            system = assemble(seams, Settings()).system
-        finally:
-            seams.worker.close()
-            seams.nvram.close()
-            state.close()
-    except SwpksError as error:
-        raise AssertionError(f"the start is refused: {error}") from None
-    found = {}
-    for partition in system.partitions.values():
-        assert not partition.refused, f"{partition.name} is refused: {partition.refused}"
-        objects = partition.keystore.contents.snapshot().objects if partition.keystore else ()
-        held = {(each.consumer, each.label): (each.policy, each.data) for each in objects}
-        found[partition.name] = Whole(held, partition.attributes.secure_boot), partition.ipl_count
-    return found
 
 
 def lay_out(tree: Tree, folder: Path) -> None:

@@ -69,6 +69,14 @@ class Disk:
         self._chance = chance
         self._files: dict[int, File] = {}
 
+    def hold(self, path: str, inode: int, content: bytes | None) -> None:
+        """Have a file, or with None a folder, on the disk for sure: before the first event."""
+        folder, _, name = path.rpartition("/")
+        node: File | Folder = Folder() if content is None else File(content, bytearray(content))
+        self._find(folder).durable[name] = node
+        if isinstance(node, File):
+            self._files[inode] = node
+
     def apply(self, event: Event) -> None:
         """Follow one event."""
         self.time += 1

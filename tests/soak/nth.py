@@ -33,10 +33,12 @@ from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.state import State
 from tests.guest import Guest
-from tests.soak.crash_states import held
+from tests.service.folder import old_state
 from tests.soak.history import Whole
 from tests.soak.nth_faults import Cancellation, Fault, OsFault, SqliteFault
 from tests.soak.recording import build, recorded
+from tests.soak.scenario import OLD
+from tests.soak.stored import held
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
@@ -121,6 +123,7 @@ def try_starts(folder: Path, fault: Fault, base: Path | None, stride: int) -> in
     """Let each n-th fault strike in a start on a copy of `base`, or on nothing; return how many struck."""
     state, nth, struck = folder / "start", 1, True
     before = held(_copy(base, folder / "before")) if base else {}
+    keys = _keys(base) if base else {}
     while struck:
         shutil.rmtree(state, ignore_errors=True)
         if base:
@@ -132,8 +135,13 @@ def try_starts(folder: Path, fault: Fault, base: Path | None, stride: int) -> in
             assert {name: found[name] for name in before} == before, "something confirmed is lost"
             serve(state, Settings(partition=WISHES))
             assert held(state) == {"a": EMPTY, "b": EMPTY} | before
+            assert keys.items() <= _keys(state).items(), "the clients' keys are other ones"
         nth += stride
     return nth // stride - 1
+
+
+def _keys(state: Path) -> dict[str, str]:
+    return {path.stem: path.read_text() for path in (state / "access-keys").iterdir()}
 
 
 def _copy(folder: Path, to: Path) -> Path:
@@ -245,9 +253,10 @@ def main(folder: Path, scale: float) -> None:
     logs.configure(level="error", stream=(folder / "log").open("w"))
     stride = max(1, round(1 / scale))
     told: dict[str, int] = {}
-    base = base_state(folder / "base")
+    base, old = base_state(folder / "base"), old_state(folder / "old", *OLD)
     for number, fault in enumerate(faults(scale)):
         told[f"start, {fault.name}"] = try_starts(folder, fault, base, stride)
+        told[f"conversion, {fault.name}"] = try_starts(folder, fault, old, stride)
         told[f"first start, {fault.name}"] = try_starts(folder, fault, None, stride)
         for prefill in (0, 30) if scale >= 1 else (0,):
             inner = folder / f"{number}-{prefill}"

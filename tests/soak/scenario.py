@@ -10,6 +10,7 @@ import contextlib
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from hcall_abi.console import SECURE_BOOT_MODES
 from hcall_abi.control_bodies import PartitionView
@@ -28,39 +29,73 @@ from hcall_client.console import (
 from hcall_client.errors import ConnectionLost, SessionEnded
 from swpks.testing import ServerFailed, ServerProcess
 from tests.faults import writer
+from tests.service.folder import old_state
 from tests.soak.history import Chronicle, Whole
 from tests.soak.recording import Accident, Notes, recorded
+from tests.soak.stored import stored
 
 NAMES = ("a", "b", "c")
 KBYTES = 8
 FIRST_CHANGES = 10
 """States that the first life makes at least, over all partitions: so there is something to lose."""
+MOST_ROUNDS = 200
+"""Rounds of one life; a writer needs some 10 for `FIRST_CHANGES`."""
+OLD = "89ecc72", "killed"
+"""The state of sealed level 1 with which every other scenario begins (tests/states)."""
 GONE = (ConnectionLost, SessionEnded, ConsoleUnreachable, ConnectionError, ServerFailed)
 """Errors that a client sees when the server has killed itself."""
+
+
+class First(NamedTuple):
+    """A file or folder (content None) that is on the disk before the first life; `path` is below the root."""
+
+    path: str
+    inode: int
+    content: bytes | None
 
 
 class Scenario:
     """A system whose every change to the disk goes into `folder`/recording.
 
-    In every other scenario no partition starts by itself, so a start commits nothing of its own.
+    In every other scenario no new partition starts by itself: its start commits nothing of its own.  Every
+    other scenario begins with an old state, so its first start is a conversion.  `kept` has the partitions of
+    that state with their IPL counts.  No guest uses them: every start has to find them as they were.
     """
 
-    def __init__(self, folder: Path, library: Path, chance: Random) -> None:
+    def __init__(self, folder: Path, library: Path, chance: Random, *, old: bool | None = None) -> None:
+        """`old` tells whether the state is old; None leaves it to chance."""
         self.chance = chance
         self.root = folder / "disk"
         self.log = folder / "recording"
         self.library = library
-        self.automatic = chance.random() < 0.5
+        self.automatic, drawn = chance.random() < 0.5, chance.random() < 0.5
         self.server = ServerProcess(self.root / "state", ())
         self.root.mkdir()
         self.chronicles = {name: Chronicle(chance, KBYTES) for name in NAMES}
         self.notes = Notes(self.log)
+        self.kept: dict[str, tuple[Whole, int]] = {}
+        self.first: list[First] = []
+        if drawn if old is None else old:
+            self._begin_old(folder / "old")
+
+    def _begin_old(self, copy: Path) -> None:
+        """Put the old state on the disk; what it holds is found by a conversion of a copy, undisturbed."""
+        self.kept = stored(old_state(copy, *OLD))
+        old_state(self.root / "state", *OLD)
+        for path in sorted(self.root.rglob("*")):
+            content = path.read_bytes() if path.is_file() else None
+            self.first.append(First(str(path.relative_to(self.root)), path.stat().st_ino, content))
 
     def play(self, lives: int) -> None:
-        """Play some lives, of which the first ends in good order and changes something."""
+        """Play some lives, of which the first ends in good order and changes something.
+
+        Before it comes another one if the state is old: an accident may strike its conversion.
+        """
         try:
+            if self.kept:
+                self._live(self._accident())
             self._live(Accident(), FIRST_CHANGES)
-            for _ in range(1, lives):
+            for _ in range(2 if self.kept else 1, lives):
                 self._live(self._accident())
         finally:
             self.server.kill()
@@ -100,13 +135,19 @@ class Scenario:
         with ExitStack() as stack:
             channels = {name: self._open(stack, name) for name in NAMES}
             rounds = self.chance.randint(1, 6)
-            while rounds > 0 or self._states() < changes:
-                rounds -= 1
-                name = self.chance.choice(NAMES)
-                if self.chance.random() < 0.25:
-                    self._manage(name, channels, stack)
-                writer.work(channels[name], self.chronicles[name], longest=self.chance.choice((1, 4, 16)))
-                self._note()
+            for done in range(MOST_ROUNDS):
+                if done >= rounds and self._states() >= changes:
+                    return
+                self._round(channels, stack)
+        raise AssertionError(f"{self._states()} states after {MOST_ROUNDS} rounds: no call changes anything")
+
+    def _round(self, channels: dict[str, BlockingChannel], stack: ExitStack) -> None:
+        """Let the writer of one partition work, and sometimes the console before it."""
+        name = self.chance.choice(NAMES)
+        if self.chance.random() < 0.25:
+            self._manage(name, channels, stack)
+        writer.work(channels[name], self.chronicles[name], longest=self.chance.choice((1, 4, 16)))
+        self._note()
 
     def _states(self) -> int:
         """The number of states that all partitions have had in this life, beside their first ones."""
@@ -117,15 +158,16 @@ class Scenario:
         call = self.server.console.call
         views = {view.name: view for view in call(show_system()).partitions}
         assert not self.server.ready["refused"]
+        assert self.kept.keys() <= views.keys()
         for name, chronicle in self.chronicles.items():
             assert name in views or not chronicle.floor
             if name not in views:
-                call(create_partition(name, KBYTES, auto_start=self.automatic))
+                self._insist(create_partition(name, KBYTES, auto_start=self.automatic))
             if name not in views or not self.automatic:
                 self._insist(power_on(name))
 
     def _insist(self, request: ConsoleRequest[PartitionView]) -> None:
-        """Ask the console again if NVRAM refuses: a sync may fail, but only once."""
+        """Ask the console again if NVRAM or an access key's file refuses: a sync may fail, but only once."""
         with contextlib.suppress(ConsoleRefused):
             self.server.console.call(request)
             return

@@ -1,0 +1,53 @@
+"""The system on a recorded disk: how it begins, and that its first life ends."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from hcall_client.blocking import BlockingChannel
+from tests.soak.crash_states import tree_of
+from tests.soak.disk import Disk
+from tests.soak.scenario import FIRST_CHANGES, MOST_ROUNDS, Scenario
+
+LIBRARY = Path("/nothing is started")
+
+
+def test_an_old_state_is_on_the_disk_before_the_first_life(tmp_path: Path) -> None:
+    """Each of its files is durable, so no power cut takes it; what its partitions hold is known."""
+    scenario = Scenario(tmp_path, LIBRARY, Random(1), old=True)
+    disk = Disk(Random(1))
+    for first in scenario.first:
+        disk.hold(*first)
+    assert disk.seen() == disk.crash() == tree_of(scenario.root)
+    assert {name: len(whole.objects) for name, (whole, _) in scenario.kept.items()} == {
+        "alpha": 3,
+        "beta": 1,
+        "gamma": 0,
+    }
+
+
+def test_a_new_state_begins_with_nothing(tmp_path: Path) -> None:
+    """Every other scenario has no old state."""
+    scenario = Scenario(tmp_path, LIBRARY, Random(1), old=False)
+    assert (scenario.kept, scenario.first, list(scenario.root.iterdir())) == ({}, [], [])
+
+
+def test_a_life_in_which_nothing_changes_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that refuses every change fails the soak; the writers do not try for ever."""
+    rounds: list[str] = []
+
+    def idle(scenario: Scenario, channels: dict[str, BlockingChannel], stack: ExitStack) -> None:
+        rounds.append("round")
+
+    monkeypatch.setattr(Scenario, "_provide", lambda scenario: None)
+    monkeypatch.setattr(Scenario, "_open", lambda scenario, stack, name: None)
+    monkeypatch.setattr(Scenario, "_round", idle)
+    scenario = Scenario(tmp_path, LIBRARY, Random(1), old=False)
+    with pytest.raises(AssertionError, match="0 states after 200 rounds: no call changes anything"):
+        scenario._work(FIRST_CHANGES)
+    assert len(rounds) == MOST_ROUNDS
+    scenario._work(0)
