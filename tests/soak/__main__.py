@@ -2,8 +2,8 @@
 
     python -m tests.soak [PART ...] [--seed SEED] [--scale SCALE] [--keep FOLDER]
 
-Prints one line of JSON for each part: its figures, its seconds, its seed. The first failure ends the run
-with the seed and the command that repeats it.
+Prints one line of JSON for each part: its figures, its seconds, its seed, its commit. The first failure ends
+the run with the seed and the command that repeats it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from tests.memory import in_memory
 from tests.soak.parts import PARTS, Place
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -46,8 +49,29 @@ def main(arguments: list[str]) -> int:
     return 0 if all(run(name, place) for name, place in places.items()) else 1
 
 
+def commit_of(folder: Path) -> str:
+    """Return the short name of the commit in a work tree, with -dirty if files differ from it.
+
+    "unknown" without git, or where `folder` is not the top of a work tree, as in an unpacked archive.
+    """
+    try:
+        top = _git(folder, "rev-parse", "--show-toplevel")
+        if not Path(top).samefile(folder):
+            return "unknown"
+        changed = _git(folder, "status", "--porcelain")
+        return _git(folder, "rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def run(name: str, place: Place) -> bool:
     """Run one part and print its line; return whether all was well."""
+    commit = commit_of(ROOT)  # before the part runs: the tree may change meanwhile
     place.folder.mkdir(parents=True)
     begun = time.monotonic()
     try:
@@ -58,7 +82,8 @@ def run(name: str, place: Place) -> bool:
         print(f"{name} FAILED; what it left is in {place.folder}; again: {again}", file=sys.stderr)
         return False
     seconds = round(time.monotonic() - begun)
-    told = {"part": name, "seed": place.seed, "scale": place.scale, "seconds": seconds, **figures}
+    head = {"part": name, "commit": commit, "seed": place.seed, "scale": place.scale, "seconds": seconds}
+    told = {**head, **figures}
     print(json.dumps(told), flush=True)
     shutil.rmtree(place.folder)
     return True

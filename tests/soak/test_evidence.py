@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.__main__ import parsed
+from tests.soak.__main__ import commit_of, parsed
 from tests.soak.parts import KILLS, PARTS, ROUNDS, RUNS, STATES
 from tests.spec.markdown import ROOT
 
@@ -46,7 +47,8 @@ def test_every_part_has_its_figures() -> None:
 
 
 def test_the_figures_are_those_of_their_scale() -> None:
-    """None of them is smaller than its share of the full figure in the code."""
+    """None of them is smaller than its share of the full figure in the code, or of a changed tree."""
+    assert not any(told.get("commit", "").endswith("-dirty") for told in TOLD.values())
     scale = {name: told["scale"] for name, told in TOLD.items()}
     states = sum(number for name, number in TOLD["power-cuts"].items() if name.startswith("states"))
     assert TOLD["kills"]["kills"] >= KILLS * scale["kills"]
@@ -66,7 +68,34 @@ def test_a_run_of_the_command(soak_folder: Path) -> None:
     )
     told = json.loads(done.stdout)
     assert (told["part"], told["rounds"], told["seed"]) == ("linearizability", ROUNDS // 1000, "9")
+    assert told["commit"].removesuffix("-dirty") == commit_of(ROOT).removesuffix("-dirty")
     assert list(soak_folder.iterdir()) == []
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git as a user of its own, without the settings of the machine."""
+    settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@localhost", *arguments]
+    environment = os.environ | settings
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_line_names_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its short name, marked if a file differs from it; "unknown" without git or outside of a work tree."""
+    assert commit_of(tmp_path) == "unknown"
+    git(tmp_path, "init", "-q")
+    (tmp_path / "file").write_text("first")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "-qm", "first")
+    name = git(tmp_path, "rev-parse", "HEAD")[:12]
+    assert commit_of(tmp_path) == name
+    (tmp_path / "file").write_text("second")
+    assert commit_of(tmp_path) == f"{name}-dirty"
+    (tmp_path / "inner").mkdir()
+    assert commit_of(tmp_path / "inner") == "unknown", "an unpacked archive may lie in another project"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit_of(tmp_path) == "unknown"
 
 
 def test_a_part_that_fails_says_how_to_repeat_it(
