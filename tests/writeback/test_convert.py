@@ -55,6 +55,15 @@ def test_the_conversion_is_one_commit() -> None:
     ]
 
 
+def test_the_conversion_removes_only_what_is_there() -> None:
+    """R-22: a partition without a keystore has no image, and the commit names none."""
+    before = level_1.records(1)
+    del before[old_image_name(1)]
+    before[old_profile_name(1)] = level_1.sealed(level_1.PROFILE, 1, 0, level_1.profile(1, 0))
+    (changes,) = Rig(0, records=before).journal.journal
+    assert [name for name, blob in changes.items() if blob is None] == [old_profile_name(1)]
+
+
 def flipped(blob: bytes) -> bytes:
     return blob[:-1] + bytes([blob[-1] ^ 1])
 

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -24,7 +26,7 @@ from hcall_server.sealing import (
     open_partition,
     seal_partition,
 )
-from hcall_server.writeback.recover import recover_partitions, recover_system
+from hcall_server.writeback.recover import largest_free, recover_partitions, recover_system
 from tests.guest import Answer, Chance
 from tests.writeback.rig import FLUSHED, IDENTITY, Rig, committed, make_sealer, nth_record
 
@@ -234,6 +236,12 @@ def test_a_stand_in_may_have_taken_the_number_of_a_lost_partition() -> None:
     rig = Rig(0, records=committed({**records, **damaged_too}))
     found = {partition.name: partition.number for partition in rig.refused}
     assert found == {f"unreadable:{stranger}": 65535, f"unreadable:{parse_partition(name)}": 65534}
+
+
+def test_the_largest_free_number_may_be_the_first() -> None:
+    """R-47: stand-ins may take every number that a partition can have."""
+    numbered = {number: SimpleNamespace(number=number) for number in range(2, 65536)}
+    assert largest_free(cast(ManagedSystem, SimpleNamespace(partitions=numbered))) == 1
 
 
 def test_only_what_is_missing_is_refused() -> None:

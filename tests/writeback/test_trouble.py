@@ -10,6 +10,7 @@ from hcall_abi.faults import NvramFault
 from hcall_abi.rules.rule import Fault
 from hcall_server.nvram import Trouble
 from hcall_server.sealing import open_system
+from hcall_server.writeback.book import Book
 from hcall_server.writeback.health import FIRST_RETRY, LAST_RETRY, STALL
 from hcall_server.writeback.worker import InlineWorker, Job, Landed
 from tests.writeback.rig import FLUSHED, GONE, PENDING, Rig
@@ -77,6 +78,17 @@ async def test_the_newest_system_record_wins() -> None:
     rig.encryptor.system_changed(rig.system)
     assert await rig.encryptor.flush()
     assert open_system(rig.sealer, rig.journal.records["system"]).total_kbytes == 99
+
+
+def test_a_system_record_that_changes_during_a_failed_flight_stays_dirty() -> None:
+    """R-23: the flight had no system record to put back, and takes none away."""
+    rig, book = Rig(), Book()
+    book.add(rig.partition(), 1.0)
+    book.take()
+    book.add_system(rig.system, 2.0)
+    book.put_back()
+    batch = book.take()
+    assert (batch.system, list(batch.snapshots), batch.since) == (rig.system, [1], 1.0)
 
 
 class Watch(InlineWorker):
