@@ -128,6 +128,8 @@ class Scenario:
                     chronicle.all_flushed()
                 self._note()
         self.server.kill()
+        for chronicle in self.chronicles.values():
+            chronicle.note()  # a commit may have taken a part of the batch that the kill cut off
 
     def _work(self, changes: int) -> None:
         """Let the writers and the console work for some rounds, and until so many states were made."""

@@ -9,8 +9,11 @@ from random import Random
 import pytest
 
 from hcall_client.blocking import BlockingChannel
+from hcall_client.errors import ConnectionLost
+from swpks.testing import ServerProcess
 from tests.soak.crash_states import tree_of
 from tests.soak.disk import Disk
+from tests.soak.recording import Accident
 from tests.soak.scenario import FIRST_CHANGES, MOST_ROUNDS, Scenario
 
 LIBRARY = Path("/nothing is started")
@@ -51,3 +54,18 @@ def test_a_life_in_which_nothing_changes_ends(tmp_path: Path, monkeypatch: pytes
         scenario._work(FIRST_CHANGES)
     assert len(rounds) == MOST_ROUNDS
     scenario._work(0)
+
+
+def test_a_batch_that_the_last_kill_cut_off_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit may have taken a part of it, so each of its states may be found."""
+
+    def cut_off(scenario: Scenario, changes: int) -> None:
+        scenario.chronicles["a"].write(3, b"label", policy=0)
+        raise ConnectionLost("the server has killed itself")
+
+    monkeypatch.setattr(ServerProcess, "start", lambda server: server)
+    monkeypatch.setattr(Scenario, "_work", cut_off)
+    scenario = Scenario(tmp_path, LIBRARY, Random(1), old=False)
+    scenario._live(Accident(kill=1))
+    newest = scenario.chronicles["a"].everything[-1]
+    assert list(newest.objects) == [(3, b"label")]
