@@ -1,123 +1,38 @@
 """The server's end of a session without I/O: bytes in, bytes out, and no loop anywhere."""
 
 import itertools
-import math
 import struct
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcall_abi.codec import ProtocolError, encode
-from hcall_abi.exchange import Event, Role
+from hcall_abi.exchange import Event
 from hcall_abi.frames import (
-    Frame,
     FrameType,
     Goodbye,
     GoodbyeReason,
-    Hello,
     HReturn,
-    Open,
     Opened,
     OpenStatus,
 )
 from hcall_abi.proof import NO_PROOF
 from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
-from hcall_abi.session import Session, complaint
-from hcall_client.calls import get_config, get_object_labels, signed_update
+from hcall_abi.session import complaint
 from hcall_client.conversation import Conversation, Ticket
 from hcall_client.errors import SessionEnded
-from hcall_client.request import Request
 from hcall_server.data_channel.conversation import FLUSH_SIZE, ServerConversation
 from hcall_server.data_channel.opening import Door, refusal
 from hcall_server.machine import logs
 from hcall_server.machine.limits import Limits
-from hcall_server.machine.machine import Machine
 from hcall_server.machine.sessions import Link
-from hcall_server.machine.turns import CALLS, Quantum
+from hcall_server.machine.turns import CALLS
 from tests.abi import strategies as wire
-from tests.data_channel.support import KEY, OS, answers, make_machine, read, write
-
-OPEN = Open(7, 0, 0, bytes(32), NO_PROOF, "test")
-
-
-class End:
-    """A conversation of the server, and a client's session that speaks raw frames with it."""
-
-    def __init__(self, machine: Machine | None = None, *, demand_proof: bool = False) -> None:
-        self.machine = machine or make_machine("alpha", "beta")
-        self.woken = 0
-        self.link = Link(0.0, self._wake)
-        self.machine.sessions.admit(self.link)
-        door = Door(self.machine.system.find("alpha"), demand_proof)
-        self.conversation = ServerConversation(self.machine, self.link, door, logs.Log())
-        self.client = Session(Role.CLIENT)
-        self._tag = 0
-        assert isinstance(self.heard([self.conversation.greet()])[0], Hello)
-
-    def _wake(self) -> None:
-        self.woken += 1
-
-    def heard(self, pieces: Iterable[bytes]) -> list[Event]:
-        """What the client makes of the server's bytes."""
-        self.client.receive_data(b"".join(pieces))
-        return list(self.client.events())
-
-    def say(self, *frames: Frame) -> list[Event]:
-        """Send frames in one piece; returns the answers."""
-        return self.heard(answers(self.conversation, self.sent(*frames)))
-
-    def sent(self, *frames: Frame) -> bytes:
-        """The bytes of frames that the client may send."""
-        return b"".join(self.client.send(frame) for frame in frames)
-
-    def calls(self, *requests) -> bytes:
-        """The bytes of calls with tags of their own."""
-        tags = itertools.count(self._tag + 1)
-        self._tag += len(requests)
-        return self.sent(*(request.frame(next(tags)) for request in requests))
-
-    def run(self, *requests) -> list[Event]:
-        """Make calls in one piece; returns the answers."""
-        return self.heard(answers(self.conversation, self.calls(*requests)))
-
-
-def opened(machine: Machine | None = None) -> End:
-    """Both ends of an open session."""
-    end = End(machine)
-    (answer,) = end.say(OPEN)
-    assert isinstance(answer, Opened)
-    assert answer.status == OpenStatus.OPENED
-    return end
-
-
-LABEL = b"label"
-COSTLY: dict[str, tuple[Request[Any], int]] = {
-    "light": (read(LABEL), 4),
-    "the ordinary way": (get_config(), 1),
-    "labels": (get_object_labels(OS), 1),
-    "a large frame": (write(b"large", bytes(5000)), 1),
-    "a large answer": (read(b"long"), 1),
-    "an update": (signed_update(OS, LABEL, b"no update", 0), 1),
-}
-"""Calls of one sort, and how many of them run in a turn whose time is over when its clock is first read."""
-
-
-@pytest.mark.parametrize("name", COSTLY)
-def test_the_clock_is_read_after_each_costly_call(name: str) -> None:
-    """R-01: a turn begins no call after its time; four light calls take less than one of the others."""
-    request, most = COSTLY[name]
-    end = opened()
-    end.run(write(LABEL), write(b"long", bytes(5000)))
-    counts = end.machine.counters.calls[1]
-    before = counts.total()
-    end.conversation.take(end.calls(*[request] * CALLS))
-    end.conversation.turn(Quantum(CALLS, -math.inf))
-    assert counts.total() - before == most
-    assert end.conversation.ready
+from tests.data_channel.ends import OPEN, End, opened
+from tests.data_channel.support import KEY, answers, make_machine, read, write
 
 
 def test_two_conversations_talk_to_each_other() -> None:

@@ -1,0 +1,37 @@
+"""The time of a turn, as a conversation keeps it."""
+
+import math
+from typing import Any
+
+import pytest
+
+from hcall_client.calls import get_config, get_object_labels, signed_update
+from hcall_client.request import Request
+from hcall_server.machine.turns import CALLS, Quantum
+from tests.data_channel.ends import opened
+from tests.data_channel.support import OS, read, write
+
+LABEL = b"label"
+COSTLY: dict[str, tuple[Request[Any], int]] = {
+    "light": (read(LABEL), 4),
+    "the ordinary way": (get_config(), 1),
+    "labels": (get_object_labels(OS), 1),
+    "a large frame": (write(b"large", bytes(5000)), 1),
+    "a large answer": (read(b"long"), 1),
+    "an update": (signed_update(OS, LABEL, b"no update", 0), 1),
+}
+"""Calls of one sort, and how many of them run in a turn whose time is over when its clock is first read."""
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_the_clock_is_read_after_each_costly_call(name: str) -> None:
+    """R-01: a turn begins no call after its time; four light calls take less than one of the others."""
+    request, most = COSTLY[name]
+    end = opened()
+    end.run(write(LABEL), write(b"long", bytes(5000)))
+    counts = end.machine.counters.calls[1]
+    before = counts.total()
+    end.conversation.take(end.calls(*[request] * CALLS))
+    end.conversation.turn(Quantum(CALLS, -math.inf))
+    assert counts.total() - before == most
+    assert end.conversation.ready
