@@ -46,7 +46,7 @@ class Goal:
 
 
 START = Goal(most=1.5)
-"""The time from the start of the process to its ready line, of that of a process that imports trio."""
+"""The time from the start of the process to its ready line, of that of a process that only imports trio."""
 FIXTURE = Goal(below=0.005)
 """Seconds from nothing to a session with a partition in the process of a test."""
 MEMORY = Goal(below=45.0)

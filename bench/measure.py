@@ -19,7 +19,7 @@ import trio
 from bench.cases import Case
 from bench.durable import BareCommits
 from bench.loadgen import Load, Measured, compiled, run_load
-from bench.processes import Child, Importer, Placement
+from bench.processes import Child, Placement, seconds_to_import
 from bench.programs import OBJECT_SIZE, answers_by_size, echoed, write_workload
 from bench.realtime import RealTime
 from bench.servers import Echo, Server
@@ -112,11 +112,10 @@ class Bench:
         found = []
         for _ in self.rounds("starts", self.effort.starts):
             with self.real_time.here(self.place.server):  # processes that are started there inherit it
-                importer = Importer(self.folder)
-                importer.stop()
+                importer = seconds_to_import(self.folder)
                 server = Server(state)
                 server.stop()
-            found.append(Start(server.seconds_to_ready, server.cpu_to_ready, importer.seconds_to_ready))
+            found.append(Start(server.seconds_to_ready, server.cpu_to_ready, importer))
         return found
 
     def fixtures(self) -> list[float]:
