@@ -47,7 +47,7 @@ def _harmless(fields: Mapping[str, Any]) -> dict[str, Any]:
     error = fields.get("exc_info")
     if error is True:
         error = sys.exception()
-    if error is not None:
+    if isinstance(error, BaseException):
         line["exception"] = "".join(traceback.format_exception(error)).rstrip("\n")
     return line
 

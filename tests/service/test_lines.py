@@ -116,7 +116,9 @@ def test_the_trace_of_the_error_at_hand() -> None:
     except ValueError:
         line = as_json("error", "e", {"exc_info": True})
     assert json.loads(line)["exception"].endswith("ValueError: a bug")
-    assert "exception" not in json.loads(as_json("error", "e", {"exc_info": True}))
+    for nothing in (True, False, None):
+        told = json.loads(as_json("error", "e", {"exc_info": nothing}))
+        assert told.keys() == {"event", "level", "timestamp"}
 
 
 def test_a_trace_draws_nothing_on_a_terminal() -> None:
