@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 FLUSH_SIZE = 256 * 1024
 """Bytes of answers after which a turn ends, so that memory is bounded."""
 
-HEAVY = 4096
-"""A call with more bytes than this, or such an answer, may take long."""
+HEAVY = 8192
+"""A call that has more bytes than this, with its answer, may take long: the clock is read after it."""
 
 LANDINGS = 2
 """Landings that a CONFIRM waits for at most: the first may lack its change, the second has it."""
@@ -216,30 +216,31 @@ class ServerConversation:
         return True
 
     def _run_calls(self, turn: Quantum, answers: list[bytes], size: int) -> int:
-        """Run the calls that were taken, as far as the turn goes; add the bytes of their data to `size`."""
-        spans, data, calls, left = self._spans, self._session.data, self._link.calls, turn.calls
+        """Run the calls that were taken, as far as the turn goes; add the bytes of their data to `size`.
+
+        Each READ runs this loop, so it tests as little as possible.
+        """
+        spans, data, calls, landed = self._spans, self._session.data, self._link.calls, self._landings > 0
         calls.begin()
-        answer, patient, ran = calls.answer, self._patient, 0
-        for tag, start, end in spans:
+        answer, patient, ran, over = calls.answer, self._patient, 0, False
+        for tag, start, end in spans[: turn.calls]:
             parts = answer(tag, data, start, end, patient)
             if parts is None:
                 self._wait_for_flush()
                 break
-            if self._landings:  # that was the held CONFIRM
-                self._landings, patient = 0, True
-                self._patient = True
+            if landed:  # that was the held CONFIRM
+                self._landings, landed = 0, False
+                self._patient = patient = True
             answers += parts
             ran += 1
-            left -= 1
             written = len(parts[1])
             size += written
-            heavy = calls.costly or end - start > HEAVY or written > HEAVY
-            if (heavy or not left & 3) and self._clock() >= turn.until:
-                left = 0
-            if left <= 0 or size >= FLUSH_SIZE:
-                break
+            if not ran & 3 or calls.costly or end - start + written > HEAVY:
+                over = self._clock() >= turn.until
+                if over or size >= FLUSH_SIZE:
+                    break
         del spans[:ran]
-        turn.calls = left
+        turn.calls = 0 if over else turn.calls - ran
         return size
 
     def _wait_for_flush(self) -> None:

@@ -16,7 +16,7 @@ COSTLY: dict[str, tuple[Request[Any], int]] = {
     "light": (read(LABEL), 4),
     "the ordinary way": (get_config(), 1),
     "labels": (get_object_labels(OS), 1),
-    "a large frame": (write(b"large", bytes(5000)), 1),
+    "a large frame": (write(b"large", bytes(9000)), 1),
     "a large answer": (read(b"long"), 1),
     "an update": (signed_update(OS, LABEL, b"no update", 0), 1),
 }
@@ -28,7 +28,7 @@ def test_the_clock_is_read_after_each_costly_call(name: str) -> None:
     """R-01: a turn begins no call after its time; four light calls take less than one of the others."""
     request, most = COSTLY[name]
     end = opened()
-    end.run(write(LABEL), write(b"long", bytes(5000)))
+    end.run(write(LABEL), write(b"long", bytes(9000)))
     counts = end.machine.counters.calls[1]
     before = counts.total()
     end.conversation.take(end.calls(*[request] * CALLS))
