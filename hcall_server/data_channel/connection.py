@@ -115,7 +115,8 @@ class Connection:
         rest = await Seat(self._machine, self.link, self._conversation, self._stream).ride(lane)
         if rest is None:
             return False
-        await self._send(rest)
+        if rest:  # a send of nothing would fail if the client has closed its socket behind GOODBYE
+            await self._send(rest)
         return True
 
     async def _answer(self) -> None:

@@ -15,11 +15,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from hcall_abi.errors import ScarcityError
-from hcall_abi.frames import GoodbyeReason, HReturn
+from hcall_abi.frames import Goodbye, GoodbyeReason, HReturn
 from hcall_client.calls import get_config
 from hcall_server.data_channel.lane import Lane, Seat
 from hcall_server.machine.turns import CALLS, Quantum, Turns
 from tests.data_channel.support import Peer, Service, make_machine, read, write
+from tests.rules.breaking import logged
 
 
 @pytest.fixture
@@ -209,6 +210,22 @@ async def test_a_flood_lets_its_neighbour_pass(nursery: trio.Nursery, lane: bool
     await neighbour.expect(HReturn)
     assert ran[0] <= CALLS
     service.close()
+
+
+@pytest.mark.parametrize("lane", [True, False], ids=["lane", "task"])
+async def test_a_client_that_says_goodbye_is_not_lost(nursery: trio.Nursery, lane: bool) -> None:
+    """It closes its socket right behind GOODBYE, as the client library does."""
+    service = await Service.start(nursery, make_machine("alpha"), lane=lane)
+    peer = service.connect_socket("alpha")
+    assert (await peer.open()).status == 0
+    await wait_all_tasks_blocked()
+    theirs = peer.stream.socket.fileno()  # type: ignore[attr-defined]
+    os.write(theirs, peer.session.send(Goodbye(GoodbyeReason.DONE, "")))
+    await peer.stream.aclose()
+    with logged("connection.lost") as lines:
+        await wait_all_tasks_blocked()
+    assert (service.machine.counters.lost, lines) == (0, [])
+    assert len(service.machine.sessions) == 0
 
 
 async def test_a_turn_of_who_has_left_does_nothing(service: Service, rides: list[Seat]) -> None:
