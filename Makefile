@@ -2,9 +2,9 @@
 #
 #   make demo    a partition boots, locks its objects, loses power and starts again
 #   make test    linters, types, every test, and how much of the code they reach
-#   make mutants changes of the code that no test notices: a seeded sample, an hour or so
+#   make mutants changes of the code that no test notices: a seeded sample, takes twenty minutes
 #   make bench   the data channel beside its ceilings: table, JSON and plot in bench/out
-#   make soak    kill -9, power cuts, races, faults, fuzzing, in full: docs/evidence.md (takes about an hour)
+#   make soak    kill -9, power cuts, races, faults, fuzzing, in full: docs/evidence.md (takes twenty minutes)
 #   make lint    linters and types alone          make format  put the code into shape
 #   make setup   the environment alone            make clean   remove all that make made
 #   make lock    renew requirements-dev.lock and requirements-soak.lock (needs `uv` on the path)
