@@ -120,15 +120,20 @@ class Connection:
         return True
 
     async def _answer(self) -> None:
-        """Run the calls that have come, turn by turn, and send the answers of each turn."""
+        """Run the calls that have come, turn by turn, and send the answers of each turn.
+
+        A CONFIRM can be held from the lane already, if the socket did not take the answers before it.
+        """
         conversation = self._conversation
-        while conversation.ready:
-            answers = await self._turn()
-            if answers:
-                await self._send(answers)
+        while True:
             if conversation.held is not None:
                 await self._landing(conversation.held)
                 conversation.landed()
+            if not conversation.ready:
+                return
+            answers = await self._turn()
+            if answers:
+                await self._send(answers)
 
     async def _turn(self) -> bytes:
         """Wait for a turn of the partition; return the answers of the calls that ran in it."""

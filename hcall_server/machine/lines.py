@@ -75,10 +75,10 @@ def _printable_character(character: str) -> str:
 
 
 def _told(value: Any) -> str:
-    """Return a value as people read it; text with spaces is quoted."""
+    """Return a value as people read it.  Other text than a word is quoted, so that it forges no field."""
     if not isinstance(value, str):
         return str(value)
-    return value if value and " " not in value else f'"{value}"'
+    return json.dumps(value, ensure_ascii=False) if not value or set(value) & set(' "=') else value
 
 
 def _now() -> str:

@@ -254,6 +254,22 @@ async def test_a_fault_plan_counts_it_once(held: Held, clock: MockClock) -> None
     assert held.confirms() == 3
 
 
+async def test_it_waits_behind_answers_that_the_socket_did_not_take(held: Held, clock: MockClock) -> None:
+    """The lane hands the unsent answers to the connection's task, and with them the CONFIRM that waits."""
+    peer = held.service.connect_socket("alpha")
+    assert (await peer.open()).status == 0
+    await peer.call(write(b"large", bytes(30_000)))
+    await held.land()
+    await peer.send(*peer.frames([*[read(b"large")] * 8, write(b"a"), confirm()]))
+    await wait_all_tasks_blocked()
+    for _ in range(9):
+        assert (await peer.expect(HReturn)).status == 0
+    await nothing_comes(peer)
+    await held.land()
+    await held.land()
+    assert confirm().parse(await peer.expect(HReturn)).flushed
+
+
 async def test_many_wait_for_one_commit(held: Held, clock: MockClock) -> None:
     """Sixteen sessions of two partitions are answered by the same landing."""
     peers = [await held.session("alpha" if number % 2 else "beta") for number in range(16)]

@@ -48,6 +48,12 @@ def test_columns() -> None:
     assert as_columns("info", "event.happened", {}, coloured=False).endswith("[info   ] event.happened\n")
 
 
+def test_text_of_a_peer_forges_no_field() -> None:
+    """Quotes within quotes are escaped."""
+    line = as_columns("info", "e", {"client": 'x" partition=lpar9 client="y', "b": "a=b"}, coloured=False)
+    assert line.endswith(' client="x\\" partition=lpar9 client=\\"y" b="a=b"\n')
+
+
 def test_colours_are_for_a_terminal() -> None:
     """They end before the event."""
     line = as_columns("error", "event.happened", {"a": 1}, coloured=True)
