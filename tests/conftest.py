@@ -5,6 +5,7 @@ No profile has a deadline: a busy machine would fail it, and it would test the m
 """
 
 import os
+import signal
 from collections.abc import Iterator
 
 import coverage
@@ -17,6 +18,8 @@ settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", parent=settings.get_profile("ci"), max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` ignores it, and so would the servers of the tests
 
 if memory := in_memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # where tmp_path is made
