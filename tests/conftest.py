@@ -19,7 +19,11 @@ settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_
 settings.register_profile("thorough", parent=settings.get_profile("ci"), max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` ignores it, and so would the servers of the tests
+# A run under `nohup`, or in the background of a script, ignores these; so would the servers that tests start.
+for ignored in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(ignored, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if memory := in_memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # where tmp_path is made
