@@ -115,8 +115,7 @@ class Connection:
         rest = await Seat(self._machine, self.link, self._conversation, self._stream).ride(lane)
         if rest is None:
             return False
-        if rest:  # a send of nothing would fail if the client has closed its socket behind GOODBYE
-            await self._send(rest)
+        await self._send(rest)
         return True
 
     async def _answer(self) -> None:
@@ -131,9 +130,7 @@ class Connection:
                 conversation.landed()
             if not conversation.ready:
                 return
-            answers = await self._turn()
-            if answers:
-                await self._send(answers)
+            await self._send(await self._turn())
 
     async def _turn(self) -> bytes:
         """Wait for a turn of the partition; return the answers of the calls that ran in it."""
@@ -165,6 +162,8 @@ class Connection:
         await wait_task_rescheduled(abandon)
 
     async def _send(self, data: bytes | memoryview) -> None:
+        if not data:  # a send of nothing would fail if the client has closed its socket behind GOODBYE
+            return
         link = self.link
         link.sending = True
         await self._stream.send_all(data)

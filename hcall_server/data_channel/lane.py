@@ -241,7 +241,7 @@ class Seat:
             reschedule(task, result)
 
     def _abandon(self, _: object) -> Abort:
-        """End the ride; a landing in the same step of the loop finds nobody to serve."""
+        """End the ride.  If a flush lands in the same step of the loop, a held CONFIRM does not run."""
         self._state, self._task = _OUT, None
         self._drop_wait()
         return Abort.SUCCEEDED

@@ -119,7 +119,7 @@ _REFUSING = (
     (_IMMUTABLE, Verdict.IMMUTABLE),
     (_PROVIDED, Verdict.PROVIDED),
 )
-"""Bits of a policy that refuse a call which heeds them, whatever the state of the partition is."""
+"""Bits with their verdicts, for each call that checks them.  The partition's state does not change these."""
 
 
 def _policy_verdict(heeded: int, password: PasswordState, secure_boot: SecureBoot) -> Verdict:

@@ -21,8 +21,7 @@ from pathlib import Path
 
 from tests.memory import in_memory
 from tests.soak.parts import PARTS, Place
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.spec.markdown import ROOT
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
