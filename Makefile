@@ -7,7 +7,7 @@
 #   make soak    kill -9, power cuts, races, faults, fuzzing, in full: docs/evidence.md (takes twenty minutes)
 #   make lint    linters and types alone          make format  put the code into shape
 #   make setup   the environment alone            make clean   remove all that make made
-#   make lock    renew requirements-dev.lock and requirements-soak.lock (needs `uv` on the path)
+#   make lock    renew the files requirements-*.lock (needs `uv` on the path)
 #
 # PYTHON chooses the interpreter (3.11 or newer); PYTEST_ARGS goes to pytest, BENCH_ARGS to the benchmark,
 # MUTANTS_ARGS to the mutants. SOAK_ARGS goes to the soak: names of parts, and --seed to repeat a run.
@@ -53,6 +53,7 @@ typecheck: setup
 
 test: lint typecheck
 	@tools/debian-packages test
+	@tools/extra-tpm $(VENV)
 	$(if $(MEASURED),@$(BIN)/coverage erase)
 	$(BIN)/python $(MEASURED) -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 	$(if $(MEASURED),@tools/coverage-gates $(BIN))
@@ -82,6 +83,8 @@ LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashe
 lock:
 	$(LOCK) --group dev pyproject.toml -o requirements-dev.lock
 	$(LOCK) --group soak -o requirements-soak.lock
+	$(LOCK) --group tpm-build --constraint requirements-dev.lock -o requirements-tpm-build.lock
+	$(LOCK) --extra tpm --constraint requirements-dev.lock pyproject.toml -o requirements-tpm.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .mutants bench/out

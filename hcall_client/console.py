@@ -32,6 +32,9 @@ from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Verb
 from hcall_abi.control_bodies import (
     AttributeChanges,
     Body,
+    ComponentsView,
+    CopyToRestore,
+    CopyView,
     FaultPlanSetting,
     FaultSetting,
     HealthView,
@@ -39,11 +42,16 @@ from hcall_abi.control_bodies import (
     NvramFaultSetting,
     PartitionView,
     Problem,
+    RecoveredView,
+    RecoveryEnd,
     SystemView,
+    TrustedKeySetting,
+    TrustedKeyView,
     WritebackView,
 )
 from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.faults import BusyFault, ConsoleTrouble
+from hcall_abi.rules import backup
 from hcall_abi.rules import console as rules
 from hcall_abi.rules.rule import Fault, Rule
 from hcall_client.errors import printable
@@ -210,6 +218,53 @@ def set_nvram_fault(
     except ValueError as error:
         raise OperatorError(rules.TROUBLE_COMMITS, str(error)) from None
     return ConsoleRequest(_VERBS["setNvramFault"], WritebackView, body=body)
+
+
+def show_components() -> ConsoleRequest[ComponentsView]:
+    """Show the replaceable parts, and how the last start got access to the stores."""
+    return ConsoleRequest(_VERBS["showComponents"], ComponentsView)
+
+
+def show_trusted_key() -> ConsoleRequest[TrustedKeyView]:
+    """Show the id of the trusted system key."""
+    return ConsoleRequest(_VERBS["showTrustedKey"], TrustedKeyView)
+
+
+def set_trusted_key(
+    operation: Literal["change", "restore", "return"],
+    key: bytes | None = None,
+    old_key: bytes | None = None,
+    sealed: bytes | None = None,
+) -> ConsoleRequest[TrustedKeyView]:
+    """Set the trusted system key; OperatorError where an argument is missing or does not belong.
+
+    `change` and `restore` take `key` (32 bytes); `return` takes `sealed`, the blob of `show_trusted_key`.
+    """
+    try:
+        body = TrustedKeySetting(operation=operation, key=key, old_key=old_key, sealed=sealed)
+    except ValueError as error:
+        raise OperatorError(backup.TRUSTED_KEY_OPERATION, str(error)) from None
+    return ConsoleRequest(_VERBS["setTrustedKey"], TrustedKeyView, body=body)
+
+
+def show_copy(name: str) -> ConsoleRequest[CopyView]:
+    """Make a copy of a partition's store, sealed under the trusted system key."""
+    return ConsoleRequest(_VERBS["showCopy"], CopyView, _checked(name))
+
+
+def restore_copy(copy: bytes) -> ConsoleRequest[PartitionView]:
+    """Put a store back to a copy; its partition must be powered off."""
+    return ConsoleRequest(_VERBS["restoreCopy"], PartitionView, body=CopyToRestore(copy=copy))
+
+
+def begin_recovery() -> ConsoleRequest[SystemView]:
+    """Put an empty system into the state Recovery."""
+    return ConsoleRequest(_VERBS["beginRecovery"], SystemView)
+
+
+def end_recovery(*, give_up: bool = False) -> ConsoleRequest[RecoveredView]:
+    """End the state Recovery; `give_up`: the stores that were not restored are given up."""
+    return ConsoleRequest(_VERBS["endRecovery"], RecoveredView, body=RecoveryEnd(give_up=give_up))
 
 
 def show_health() -> ConsoleRequest[HealthView]:

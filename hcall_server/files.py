@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError
@@ -151,6 +152,40 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def destroy(path: Path) -> None:
+    """Overwrite a file, or every file below a folder, and remove it; OSError when that fails.
+
+    The overwriting reaches the old blocks only where the file system writes in place.  Links are removed and
+    not followed; what is missing already is no error.
+    """
+    if path.is_symlink() or not path.is_dir():
+        _destroy_file(path)
+        return
+    for inner in list(path.iterdir()):
+        destroy(inner)
+    path.rmdir()
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def overwritten_after(path: Path) -> Iterator[None]:
+    """Overwrite the old file of a path after the block has put another one in its place.
+
+    Nothing happens if there was none.  `destroy` says how far this reaches.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        yield
+        if os.fstat(descriptor).st_nlink == 0:
+            file.write(bytes(os.fstat(descriptor).st_size))
+            file.flush()
+            _sync(descriptor, path)
+
+
 def is_empty(folder: Path) -> bool:
     """Whether a folder is empty."""
     with os.scandir(folder) as entries:
@@ -176,6 +211,17 @@ def _sync_entry_of_another_start(folder: Path) -> None:
     with contextlib.suppress(OSError):
         if is_empty(folder):
             sync_folder(folder.parent)
+
+
+def _destroy_file(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_file() and not path.is_symlink():
+            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(bytes(os.fstat(descriptor).st_size))
+                file.flush()
+                _sync(descriptor, path)
+        path.unlink()
 
 
 def _write_new(path: Path, content: bytes) -> None:

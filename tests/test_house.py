@@ -47,7 +47,9 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server.faults": _server("keystore", "platform", "hcalls", "nvram"),
     "hcall_server.writeback": _server("keystore", "platform", "sealing", "nvram"),
     # what runs
-    "hcall_server.machine": _server("keystore", "platform", "hcalls", "nvram", "faults", "writeback"),
+    "hcall_server.machine": _server(
+        "keystore", "platform", "hcalls", "sealing", "nvram", "faults", "writeback"
+    ),
     "hcall_server.data_channel": _server("hcalls", "platform", "machine") | _VERSION,
     "hcall_server.control_channel": _server("keystore", "platform", "faults", "writeback", "machine")
     | _VERSION,
@@ -73,7 +75,10 @@ ROOMS: dict[str, set[str]] = {
     "hcall_client.testing": {"swpks.testing"},
     "swpks": {"hcall_client", "hcall_server.__version__", "swpks.cli", "swpks.testing"} | _ABI,
     "swpks.cli": {"hcall_client", "hcall_server.__version__", "swpks"} | _ABI,
+    "swpks.cli.replace": {"hcall_server", "swpks.cli.hmc_output", "swpks.cli.streams"} | _ABI,
     "swpks.cli.serve": {"hcall_server", "swpks.cli.streams", "swpks.cli.where"} | _ABI,
+    "swpks.cli.asmi": {"hcall_server.service", "swpks.cli.hmc_output", "swpks.cli.streams", "swpks.cli.where"}
+    | _ABI,
     "swpks.bench": {"hcall_client", "swpks.testing"} | _ABI,
     "swpks.demo": {"hcall_client", "hcall_server.nvram", "swpks.testing"} | _ABI,
     "swpks.qemu": {"hcall_client"} | _ABI,
@@ -93,8 +98,11 @@ PURE = (
     "hcall_abi",
     *(f"hcall_server.{room}" for room in ("keystore", "secvar", "wrapping", "platform", "hcalls", "sealing")),
 )
-# the parts of the bridge to QEMU that are plain functions of bytes
-BYTES_ONLY = tuple(f"swpks.qemu.{name}" for name in ("rsp", "registers", "callsites", "devicetree"))
+# the parts of the bridge to QEMU, and of the TPMs, that are plain functions of bytes
+BYTES_ONLY = (
+    *(f"swpks.qemu.{name}" for name in ("rsp", "registers", "callsites", "devicetree")),
+    *(f"hcall_server.components.tpm.{name}" for name in ("blobs", "bounds", "codes", "commands")),
+)
 # the server's end of the data channel, and flights to NVRAM: they wait for nothing
 SANS_IO = (
     *(f"hcall_server.data_channel.{name}" for name in ("conversation", "opening")),
@@ -118,14 +126,14 @@ NEVER_LOADED = [
     ("hcall_server.platform.system", {"trio", "sqlite3"}),
     ("hcall_server.data_channel.conversation", {"trio", "sqlite3"}),
     ("hcall_server.service.assembly", {"sqlite3", "httpx", "starlette"}),
+    ("hcall_server.components.tpm.kinds", {"socket", "trio", "outcome", "tpm2_pytss"}),
     ("hcall_server.sealing", {"trio", "sqlite3"}),
     ("hcall_server.service.server", {"starlette", "hypercorn", "httpx", "prometheus_client"}),
     ("swpks.cli.bench", {"trio", "matplotlib", "hcall_server.*"}),
+    ("swpks.cli.asmi", {"trio", "sqlite3", "cryptography"}),
     ("swpks.cli.main", {"starlette", "hypercorn", "httpx", "prometheus_client", "matplotlib"}),
     ("swpks.qemu.run", {"elftools", "httpx", "hcall_server.*"}),
 ]
-
-_IMPORTED_AS = {"pyelftools": "elftools"}
 
 CALLED_AS_ASYNC = {"_not_routed", "encrypt_disk"}  # a handler of Starlette, a step of the demo
 
@@ -217,8 +225,8 @@ def test_pure_rooms_touch_nothing_outside() -> None:
     expect_none(over(modules, house.opened_files), "Pure rooms open nothing.")
 
 
-def test_the_formats_of_the_bridge_touch_nothing_outside() -> None:
-    """Packets, register maps, code and device trees are bytes in and values out."""
+def test_formats_touch_nothing_outside() -> None:
+    """Packets, register maps, device trees, commands of a TPM: bytes in and values out."""
     why = "this module is sans-I/O; the transport is another one"
     findings = over(in_rooms(*BYTES_ONLY), lambda m: house.forbidden_imports(m, WORLD, why))
     expect_none(findings, "Formats are sans-I/O.")
@@ -304,59 +312,6 @@ def test_requirement_rows_and_tests_agree() -> None:
     page = "spec/requirements.md"
     rows = house.requirements((ROOT / page).read_text("utf-8"), page)
     expect_none(house.wrong_requirements(rows, house.named_rows(TESTS)), "The states of rows are true.")
-
-
-def distribution(requirement: str) -> str:
-    """The name out of a requirement: `hypercorn[trio]>=0.17` is hypercorn."""
-    return re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower()
-
-
-def modules_of(distributions: set[str]) -> set[str]:
-    """The import names of distributions; few are called otherwise than they are imported."""
-    return {_IMPORTED_AS.get(name, name.replace("-", "_")) for name in distributions}
-
-
-def declared(*, everything: bool) -> set[str]:
-    """The distributions that pyproject.toml names: for run time, or with the build's and the developers'."""
-    project = list(PYPROJECT["project"]["dependencies"])
-    groups = PYPROJECT["dependency-groups"]
-    tools = [*PYPROJECT["build-system"]["requires"], *groups["dev"], *groups["soak"]]
-    return {distribution(each) for each in (project + tools if everything else project)}
-
-
-def test_every_dependency_has_its_reason() -> None:
-    """docs/dependencies.md has one line a dependency, and none for what is not one any more."""
-    page = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
-    explained = set(re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE))
-    assert explained == declared(everything=True)
-
-
-def test_imports_come_from_declared_dependencies() -> None:
-    """What the packages import at run time is Python's, ours, or declared; fixtures may use pytest."""
-    modules = modules_of(declared(everything=False))
-    known = modules | set(sys.stdlib_module_names) | set(OURS)
-    fixtures = in_rooms(*LAZY_SERVER)
-    findings = (
-        finding
-        for module in PACKAGES
-        for finding in house.undeclared_imports(module, known | {"pytest"} if module in fixtures else known)
-    )
-    expect_none(findings, "Declare what you import.")
-
-
-def test_every_declared_dependency_is_used() -> None:
-    """A dependency that nothing imports any more is only a risk."""
-    used = {found.name.split(".")[0] for module in PACKAGES for found in house.imports(module)}
-    assert modules_of(declared(everything=False)) - used == set()
-
-
-def test_the_lock_is_whole_and_says_nothing_of_a_machine() -> None:
-    """Every declared distribution is locked with hashes; no index, host or path is in the files."""
-    lock = "".join((ROOT / f"requirements-{each}.lock").read_text("utf-8") for each in ("dev", "soak"))
-    pins = dict(re.findall(r"^([a-z0-9-]+)==[^\n]*\\\n    --hash=(\w+):", lock, re.MULTILINE))
-    assert declared(everything=True) - pins.keys() == set()
-    assert set(pins.values()) == {"sha256"}
-    assert re.findall(r"^.*(?:://|--index|--find|--trusted|^/|\s/).*$", lock, re.MULTILINE) == []
 
 
 def test_one_version_everywhere() -> None:

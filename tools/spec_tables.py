@@ -11,7 +11,8 @@ import json
 import re
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from enum import Enum
 from pathlib import Path
 
 import console_tables
@@ -30,6 +31,7 @@ from hcall_client.guests.linux import ERRNO
 from hcall_server.hcalls.numbers import refused_word
 from hcall_server.keystore.authority import PasswordState, Verdict, authorise
 from hcall_server.machine.limits import Limits
+from hcall_server.platform.root_key import ROOT_KEY_TABLE, CardFinding, CopyFinding, RecordsFinding
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
@@ -274,6 +276,59 @@ def variables() -> str:
     return rows("name | signed under | policy word", lines)
 
 
+FINDINGS: dict[type[Enum], dict[Enum, str]] = {
+    CardFinding: {
+        CardFinding.NEW: "its folder has no file `anchor-card`",
+        CardFinding.HOLDS: "the file is whole",
+        CardFinding.PENDING: "the file is whole; Clear All made its key, and reset-settings has to follow",
+        CardFinding.DAMAGED: "the file has another layout or a wrong check value, or it can't be read",
+    },
+    CopyFinding: {
+        CopyFinding.NONE: "NVRAM has no wrapped copy for this TPM",
+        CopyFinding.AGREES: "the TPM unwraps the copy, and it is the key of the other copies",
+        CopyFinding.STALE: "beside a card with the mark only: another key of the same system",
+        CopyFinding.UNREADABLE: "another TPM made the copy, or it is damaged",
+        CopyFinding.SILENT: "nothing is known about the copy",
+        CopyFinding.DIFFERS: "the TPM unwraps the copy, and it is another key",
+    },
+    RecordsFinding: {
+        RecordsFinding.NONE: "no record, or a commit record of this key that lists no system record",
+        RecordsFinding.OPEN: "the commit record is of this key, and there is a system record or it lists one",
+        RecordsFinding.SHUT: "the commit record is of another key, damaged or missing",
+    },
+}
+
+
+def root_key() -> str:
+    """The decision about the copies of the root key: every row."""
+    lines = (
+        (
+            f"`{row.id}`",
+            words_of(CardFinding, row.card),
+            words_of(CopyFinding, row.copies),
+            words_of(RecordsFinding, row.records),
+            row.outcome.value,
+            row.consequence,
+        )
+        for row in ROOT_KEY_TABLE
+    )
+    return rows("row | anchor card | wrapped copy | records | decision | consequence", lines)
+
+
+def words_of(kind: type[Enum], members: Collection[Enum]) -> str:
+    """The findings of a row in words; all but one by the one that is missing."""
+    others = [each.value for each in kind if each not in members]
+    if len(others) > 1:
+        return " or ".join(each.value for each in kind if each in members)
+    return f"any, but not: {others[0]}" if others else "any"
+
+
+def findings(kind: str) -> str:
+    """The findings about one sort of copy, and their meanings."""
+    (found_kind,) = (each for each in FINDINGS if each.__name__ == kind)
+    return rows("finding | meaning", ((each.value, FINDINGS[found_kind][each]) for each in found_kind))
+
+
 def numbered(numbers: Iterable[int]) -> Iterator[tuple[int, str]]:
     """Number and name of an enumeration's members."""
     for number in numbers:
@@ -300,6 +355,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "update-rules": lambda: rows("status | rule | sentence", rule_tables.of_updates()),
     "rules": lambda chapter: rows("rule | sentence | broken | page", rule_tables.of_chapter(chapter)),
     "errno": errnos,
+    "root-key": root_key,
+    "findings": findings,
     "attributes": lambda: rows(console_tables.ATTRIBUTE_HEAD, console_tables.attributes()),
     "power": lambda: rows("power | verb | becomes", console_tables.powers()),
     "frame-types": lambda: rows("type | frame", numbered(FrameType)),

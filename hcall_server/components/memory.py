@@ -1,8 +1,11 @@
-"""A component that lives as long as its object: for tests and simulations."""
+"""Components that live as long as their objects: for tests and simulations."""
 
 from __future__ import annotations
 
-from hcall_server.platform.identity import SystemIdentity
+import itertools
+
+from hcall_server.components.seam import Card, TpmRefusedError, TpmSilentError
+from hcall_server.components.tpm.blobs import SALT_SIZE, SEED_SIZE, NotOursError, unwrapped, wrapped
 
 
 class MemoryCard:
@@ -10,16 +13,56 @@ class MemoryCard:
 
     name = "anchor card"
 
-    def __init__(self, held: SystemIdentity | None = None) -> None:
+    def __init__(self, held: Card | None = None) -> None:
         self.held = held
 
     def __repr__(self) -> str:
         return f"MemoryCard({self.held!r})"
 
-    def read(self) -> SystemIdentity | None:
-        """Return the identity on the card, None if it is new."""
+    def read(self) -> Card | None:
+        """Return the content of the card, None if it is new."""
         return self.held
 
-    def write(self, identity: SystemIdentity) -> None:
-        """Replace the identity on the card."""
-        self.held = identity
+    def write(self, card: Card) -> None:
+        """Replace the content of the card."""
+        self.held = card
+
+
+class MemoryTpm:
+    """A TPM without a file or entropy: its seed is a number, its salts are counted.
+
+    It outlives the system that uses it.  While `silent` is set, it raises TpmSilentError.  Another `seed`
+    makes it another TPM; without one, each object is another TPM.
+    """
+
+    kind = "embedded"
+    _seeds = itertools.count(1)
+
+    def __init__(self, name: str = "tpm", seed: int | None = None) -> None:
+        self.name = name
+        self.seed = next(self._seeds) if seed is None else seed
+        self.silent = False
+        self._salts = itertools.count(1)
+
+    def __repr__(self) -> str:
+        return f"MemoryTpm({self.name!r})"
+
+    def seal(self, secret: bytes) -> bytes:
+        """Return `secret` as a blob that only a TPM of this seed unseals."""
+        self._check_silent()
+        return wrapped(self._seed_bytes(), next(self._salts).to_bytes(SALT_SIZE, "big"), secret)
+
+    def unseal(self, blob: bytes) -> bytes:
+        """Return the secret in a blob of this seed."""
+        self._check_silent()
+        try:
+            return unwrapped(self._seed_bytes(), blob)
+        except NotOursError as error:
+            raise TpmRefusedError(f"{self.name}: the copy {error}") from None
+
+    def _check_silent(self) -> None:
+        if self.silent:
+            raise TpmSilentError(f"{self.name} is silent: a test told it to be")
+
+    def _seed_bytes(self) -> bytes:
+        return self.seed.to_bytes(SEED_SIZE, "big")

@@ -21,7 +21,6 @@ from starlette.routing import Route
 from hcall_abi.bounds import MAX_REQUEST_BODY, REQUEST_BODY_SECONDS
 from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Verb
 from hcall_abi.control_bodies import Body
-from hcall_abi.errors import OperatorError
 from hcall_abi.rules import console as rules
 from hcall_server.control_channel import openapi
 from hcall_server.control_channel.loading import loaded
@@ -71,8 +70,8 @@ class _Path:
     async def _answer(self, request: Request) -> Response:
         verb = self._verb(request)
         name = request.path_params.get("name", "")
-        if "name" in request.path_params and name not in self._machine.system.partitions:
-            raise OperatorError(rules.NAME_EXISTS, f"there is no partition {name!r}")
+        if "name" in request.path_params:
+            self._machine.system.find(name)
         body = await self._body(request, verb)
         perform, load = PERFORMED[verb.operation]
         if load and verb.operation not in self._loaded:

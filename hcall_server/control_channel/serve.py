@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import wait_readable
 
+from hcall_abi.bounds import MAX_REQUEST_BODY
 from hcall_abi.scarcity import scarcity_of
 from hcall_server.control_channel.loading import loaded
 from hcall_server.machine.logs import Log, explained
@@ -41,7 +42,7 @@ RETRY_SECONDS = 0.1
 ASKING_SECONDS = 1.0
 """How long the client of a server that cannot load its HTTP stack may take to send a request."""
 
-REQUEST_BYTES = 128 * 1024
+REQUEST_BYTES = MAX_REQUEST_BODY + 64 * 1024
 """More than a request with its largest body."""
 
 _log = Log()

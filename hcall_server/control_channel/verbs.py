@@ -14,17 +14,33 @@ import msgspec
 
 from hcall_abi.control_bodies import (
     Answered,
+    ComponentsView,
+    CopyToRestore,
+    CopyView,
     FaultPlanSetting,
     HealthView,
     NewPartition,
     NvramFaultSetting,
     PartitionView,
+    RecoveredView,
+    RecoveryEnd,
     SystemView,
+    TrustedKeySetting,
+    TrustedKeyView,
     WritebackView,
 )
 from hcall_abi.faults import NvramFault, busy_fault
-from hcall_server.control_channel.views import health_view, partition_view, system_view, writeback_view
+from hcall_server.control_channel.views import (
+    components_view,
+    copy_view,
+    health_view,
+    partition_view,
+    system_view,
+    trusted_key_view,
+    writeback_view,
+)
 from hcall_server.machine.machine import Machine
+from hcall_server.platform.trusted_key import TrustedSystemKey
 
 
 class Call(NamedTuple):
@@ -118,6 +134,53 @@ def set_nvram_fault(call: Call) -> WritebackView:
     return writeback_view(call.machine)
 
 
+def show_copy(call: Call) -> CopyView:
+    """Make a copy of a store for the console."""
+    return copy_view(call.machine.backups.copy_of(call.name))
+
+
+async def restore_copy(call: Call) -> PartitionView:
+    """Put a store back to a copy, durably."""
+    body: CopyToRestore = call.body
+    return partition_view(call.machine, await call.machine.backups.restore(body.copy))
+
+
+def show_components(call: Call) -> ComponentsView:
+    """Show the replaceable parts."""
+    return components_view(call.machine)
+
+
+def show_trusted_key(call: Call) -> TrustedKeyView:
+    """Show the id of the trusted system key."""
+    return trusted_key_view(call.machine)
+
+
+async def set_trusted_key(call: Call) -> TrustedKeyView:
+    """Set the trusted system key, durably."""
+    body: TrustedKeySetting = call.body
+    backups = call.machine.backups
+    if body.sealed is not None:
+        await backups.return_key(body.sealed)
+    elif body.key is not None:
+        old = None if body.old_key is None else TrustedSystemKey.of_file(body.old_key)
+        take = backups.change_key if body.operation == "change" else backups.restore_key
+        await take(TrustedSystemKey.of_file(body.key), old)
+    return trusted_key_view(call.machine)
+
+
+async def begin_recovery(call: Call) -> SystemView:
+    """Put an empty system into the state Recovery, durably."""
+    await call.machine.recovery.begin()
+    return system_view(call.machine)
+
+
+async def end_recovery(call: Call) -> RecoveredView:
+    """End the state Recovery."""
+    body: RecoveryEnd = call.body
+    done = await call.machine.recovery.end(give_up=body.give_up)
+    return RecoveredView(restored=done.restored, given_up=done.given_up)
+
+
 def show_health(call: Call) -> HealthView | Reply:
     """Return the health, with status 503 if there is a problem."""
     view = health_view(call.machine)
@@ -157,6 +220,13 @@ PERFORMED: Mapping[str, Performed] = {
     "rotateKey": Performed(rotate_key),
     "setAttributes": Performed(set_attributes),
     "setFaults": Performed(set_faults),
+    "showCopy": Performed(show_copy),
+    "restoreCopy": Performed(restore_copy),
+    "showComponents": Performed(show_components),
+    "showTrustedKey": Performed(show_trusted_key),
+    "setTrustedKey": Performed(set_trusted_key),
+    "beginRecovery": Performed(begin_recovery),
+    "endRecovery": Performed(end_recovery),
     "setNvramFault": Performed(set_nvram_fault),
     "showHealth": Performed(show_health),
     "showMetrics": Performed(show_metrics, load_metrics),

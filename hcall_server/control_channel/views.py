@@ -6,12 +6,17 @@ from collections.abc import Iterator
 
 from hcall_abi.console import SECURE_BOOT_MODES
 from hcall_abi.control_bodies import (
+    AccessStepView,
+    ComponentsView,
+    ComponentView,
+    CopyView,
     FaultView,
     HealthView,
     KeystoreView,
     PartitionView,
     SystemView,
     Trouble,
+    TrustedKeyView,
     WritebackView,
 )
 from hcall_abi.errors import SwpksError
@@ -20,8 +25,11 @@ from hcall_server import __version__
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.faults.plan import Planned
 from hcall_server.keystore.store import Keystore
+from hcall_server.machine.backups import StoreCopy
 from hcall_server.machine.machine import Machine
+from hcall_server.platform.identity import machine_type_serial
 from hcall_server.platform.partition import Partition
+from hcall_server.platform.system_state import SystemState
 from hcall_server.writeback.health import Health
 
 
@@ -48,11 +56,46 @@ def system_view(machine: Machine) -> SystemView:
     system = machine.system
     partitions = sorted(system.partitions.values(), key=lambda partition: partition.number)
     return SystemView(
+        name=system.name,
+        type_model_serial=machine_type_serial(system.system_id),
+        state=system.state.value,
+        restored=sorted(system.restored),
+        lost=machine.recovery.lost,
         system_id=system.system_id.hex(),
         firmware_level=system.level.name,
         total_kbytes=system.total_kbytes,
         assigned_kbytes=system.assigned_kbytes,
         partitions=[partition_view(machine, partition) for partition in partitions],
+    )
+
+
+def components_view(machine: Machine) -> ComponentsView:
+    """Return the parts as the start found them, and its steps."""
+    access = machine.access
+    return ComponentsView(
+        decision=access.row,
+        components=[ComponentView(**part._asdict()) for part in access.parts],
+        steps=[AccessStepView(step=step.number, finding=step.text) for step in access.steps],
+    )
+
+
+def trusted_key_view(machine: Machine) -> TrustedKeyView:
+    """Return the id of the trusted system key, and the key sealed for the console."""
+    key = machine.backups.key
+    return TrustedKeyView(id=key.id.hex() if key else None, sealed=machine.backups.sealed_key())
+
+
+def copy_view(copy: StoreCopy) -> CopyView:
+    """Return a console copy with its clear facts."""
+    header, blob = copy
+    return CopyView(
+        uuid=str(header.uuid),
+        trusted_key_id=header.tsk_id.hex(),
+        generation=header.generation,
+        time=header.time,
+        keystore_kbytes=header.kbytes,
+        firmware_level=header.firmware,
+        copy=blob,
     )
 
 
@@ -75,7 +118,12 @@ def health_view(machine: Machine) -> HealthView:
 def _reasons(machine: Machine, writeback: Health) -> Iterator[str]:
     if not writeback.ok:
         yield f"NVRAM ({writeback.state}): {writeback.last_error or 'changes wait too long'}"
-    for partition in machine.system.partitions.values():
+    if machine.system.state is not SystemState.OPERATING:
+        yield f"the system is in the state {machine.system.state.value}"
+    for part in machine.access.parts:
+        if not part.ok:
+            yield f"{part.name}: {part.detail}"
+    for partition in machine.system.places.values():
         if partition.refused:
             yield f"partition {partition.name}: {partition.refused.message}"
     for partition in machine.waiting:

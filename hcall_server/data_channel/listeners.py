@@ -46,6 +46,12 @@ class KeyFiles(Protocol):
     def known(self, name: str) -> bytes | None:
         """Return the key that was written for a partition, None if there is none."""
 
+    def names(self) -> list[str]:
+        """Return the names of all partitions that a key was written for."""
+
+    def forget(self, name: str) -> None:
+        """Remove the key of a partition."""
+
 
 class Listeners:
     """The listening sockets of a server; the `Transport` of its machine.
@@ -61,6 +67,7 @@ class Listeners:
         self._own: dict[str, _Listener] = {}
         self._passed: dict[str, Path | None] = {}
         self._common: list[_Listener] = []
+        self._reserved: dict[str, socket.socket] = {}
         self._closed = False
 
     def publish_key(self, partition: Partition) -> None:
@@ -71,6 +78,14 @@ class Listeners:
     def known_key(self, name: str) -> bytes | None:
         """Return the access key that a partition's clients have, None where they have none."""
         return self._keys.known(name)
+
+    def known_names(self) -> list[str]:
+        """Return the names of all partitions whose clients have a key."""
+        return self._keys.names()
+
+    def forget_key(self, name: str) -> None:
+        """Remove the key of a partition that does not exist any more."""
+        self._keys.forget(name)
 
     async def run(
         self, machine: Machine, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -112,6 +127,9 @@ class Listeners:
             raise OperatorError(rules.STOP_SOCKETS, f"{partition.name} cannot be reached: the server stops")
         if partition.name in self._own or partition.name in self._passed:
             return
+        if partition.name in self._reserved:
+            self.adopt(self._reserved.pop(partition.name), partition)
+            return
         path = self.path(partition.name)
         with ExitStack() as undo:
             listening = undo.enter_context(listen_unix(path))
@@ -132,6 +150,10 @@ class Listeners:
         """Serve a socket that was passed for one partition."""
         self._passed[partition.name] = bound_path(passed)
         self._share(_Listener(passed, partition))
+
+    def reserve(self, passed: socket.socket, name: str) -> None:
+        """Keep a socket that was passed for a partition that does not exist yet; `open` serves it."""
+        self._reserved[name] = passed
 
     def share(self, common: socket.socket) -> None:
         """Serve a socket by which all partitions are reached, each by its proof."""
@@ -235,17 +257,17 @@ def _tuned(accepted: socket.socket) -> bool:
 
 
 def assign(
-    passed: list[tuple[str, socket.socket]], partitions: list[Partition]
+    passed: list[tuple[str, socket.socket]], partitions: list[str]
 ) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
-    """Sort passed sockets by their names: those of partitions, common ones ("tcp"), and "control".
+    """Sort passed sockets by their names: those of `partitions`, common ones ("tcp"), and "control".
 
     A name can be that of a systemd unit, as `_owner` says.  OperatorError for any other name.
     """
     private: dict[str, socket.socket] = {}
     common: list[socket.socket] = []
     control: socket.socket | None = None
-    names = {partition.name for partition in partitions}
-    alone = partitions[0].name if len(passed) == len(partitions) == 1 else None
+    names = set(partitions)
+    alone = partitions[0] if len(passed) == len(partitions) == 1 else None
     for name, listener in passed:
         owner = _owner(name, names, alone)
         if owner == "control" and control is None:

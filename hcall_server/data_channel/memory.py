@@ -58,6 +58,13 @@ class MemoryTransport:
         """Return None: there are no clients of an earlier release."""
         return None
 
+    def known_names(self) -> list[str]:
+        """Return nothing, for the same reason."""
+        return []
+
+    def forget_key(self, name: str) -> None:
+        """Do nothing."""
+
     def connect(self, name: str | None, *, demand_proof: bool = False) -> trio.abc.Stream:
         """Return the client's end of a new connection."""
         ours, theirs = trio.testing.memory_stream_pair()

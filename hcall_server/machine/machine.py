@@ -33,16 +33,19 @@ from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.hcalls.refusals import OnRefusal
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine import logs
+from hcall_server.machine.backups import Backups
 from hcall_server.machine.counters import Counters
 from hcall_server.machine.ipls import PATIENCE, CountedIpls
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.noise import Noise
+from hcall_server.machine.recovery import Recovery
 from hcall_server.machine.reserve import Reserve
 from hcall_server.machine.sessions import Link, Sessions
 from hcall_server.machine.turns import Turns
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import PowerEvent
 from hcall_server.platform.profile import PartitionProfile
+from hcall_server.platform.root_key import NO_ACCESS, AccessAccount
 from hcall_server.platform.system import ManagedSystem
 
 if TYPE_CHECKING:
@@ -75,7 +78,13 @@ class Transport(Protocol):
         """
 
     def known_key(self, name: str) -> bytes | None:
-        """Return the key that clients of a partition have from an earlier release, None for none."""
+        """Return the key that clients of a partition have already, None for none."""
+
+    def known_names(self) -> list[str]:
+        """Return the names of all partitions whose clients have a key."""
+
+    def forget_key(self, name: str) -> None:
+        """Remove the key of a partition that does not exist any more."""
 
 
 class Machine:
@@ -84,6 +93,7 @@ class Machine:
     `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for;
     `entropy` makes nonces; `clock` measures the age of connections and the time of timed faults.
     `confirm_wait` is how many seconds a CONFIRM waits for its flush; 0: it is answered at once.
+    `backups` has the trusted system key and the copies; `access` is the account of the start.
     """
 
     def __init__(
@@ -97,6 +107,8 @@ class Machine:
         clock: Clock,
         limits: Limits,
         confirm_wait: float,
+        backups: Backups,
+        access: AccessAccount = NO_ACCESS,
     ) -> None:
         self.system = system
         self.encryptor = encryptor
@@ -112,7 +124,11 @@ class Machine:
         self.noise = Noise(clock)
         self.sessions = Sessions(limits)
         self.reserve = Reserve()
+        self.backups = backups
+        self.access = access
+        self.recovery = Recovery(system, encryptor, transport, backups, self.start_after_recovery)
         self._ipls = CountedIpls(encryptor)
+        self._nursery: trio.Nursery | None = None
         self.faults: dict[int, Plan[BusyFault]] = {}
         """The fault plans of partitions that have one, by number."""
         self._log = logs.Log()
@@ -126,6 +142,7 @@ class Machine:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.encryptor.run)
             await nursery.start(self.transport.run, self)
+            self._nursery = nursery
             task_status.started()
 
     def start(self) -> None:
@@ -144,6 +161,13 @@ class Machine:
     def waiting(self) -> list[Partition]:
         """The partitions that start by themselves and are still off, because their IPL is not counted yet."""
         return list(self._ipls.waiting.values())
+
+    async def start_after_recovery(self) -> None:
+        """Activate the partitions that start by themselves; those whose count waits for NVRAM come later."""
+        with trio.move_on_after(PATIENCE):
+            await self._ipls.begin_all(self._starting(), self._start_late)
+        if self.waiting and self._nursery:
+            self._nursery.start_soon(self.start_waiting)
 
     async def start_waiting(self) -> None:
         """Activate each waiting partition as soon as its count is durable; log one that can't be reached."""
@@ -205,6 +229,7 @@ class Machine:
             self.transport.publish_key(partition)
             undo.pop_all()
         self.encryptor.system_changed(self.system)
+        self.backups.provide_key()
         self._tell("partition.created", partition, kbytes=kbytes)
         return partition
 
@@ -257,6 +282,7 @@ class Machine:
     def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
         """Set console attributes by their names, all of them or none (spec/control.md#attributes)."""
         partition = self.system.set_attributes(name, changes)
+        self.backups.provide_key()
         self._tell("partition.attributes", partition, **changes)
         return partition
 

@@ -6,12 +6,20 @@ simulated twins.  The records are sealed already: NVRAM has names and bytes, nev
 The back ends are imported from their own modules, so that a simulation does not load SQLite.
 """
 
-from hcall_server.nvram.names import COMMIT, SYSTEM, parse_partition, partition_name
+from hcall_server.nvram.names import (
+    COMMIT,
+    SYSTEM,
+    TRUSTED_KEY,
+    parse_partition,
+    partition_name,
+    wrapped_name,
+)
 from hcall_server.nvram.seam import Mark, Nvram, NvramError, NvramInUseError, Trouble
 
 __all__ = [
     "COMMIT",
     "SYSTEM",
+    "TRUSTED_KEY",
     "Mark",
     "Nvram",
     "NvramError",
@@ -19,4 +27,5 @@ __all__ = [
     "Trouble",
     "parse_partition",
     "partition_name",
+    "wrapped_name",
 ]

@@ -12,10 +12,17 @@ SYSTEM = "system"
 """The managed system's own record."""
 COMMIT = "commit"
 """The commit record: the list of all records."""
+TRUSTED_KEY = "trusted-key"
+"""The sealed trusted system key."""
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PARTITION = re.compile(rf"partition/({_UUID})", re.ASCII)
 _OLD_RECORD = re.compile(r"partition/([0-9]{5})/(image|profile)", re.ASCII)
+
+
+def wrapped_name(slot: int) -> str:
+    """Return the name of the root key's copy that the TPM of a slot (1 or 2) wrapped: ``root-key/1``."""
+    return f"root-key/{slot}"
 
 
 def partition_name(uuid: UUID) -> str:

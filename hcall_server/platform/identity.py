@@ -5,6 +5,7 @@ The sizes of all identities stand here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +14,10 @@ ROOT_KEY_SIZE = 32
 UUID_SIZE = 16
 """Bytes of a partition's UUID."""
 SEALED_LEVEL = 2
+TYPE_MODEL = "9105-22A"
+"""The machine type and model of every emulated system (spec/choices.md#the-managed-system)."""
+SERIAL_SIZE = 7
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class SystemIdentity(NamedTuple):
@@ -33,3 +38,13 @@ class SystemIdentity(NamedTuple):
 
     def __repr__(self) -> str:
         return f"SystemIdentity(system_id={self.system_id.hex()}, root_key=<hidden>)"
+
+
+def machine_type_serial(system_id: bytes) -> str:
+    """Return type, model and serial number of a system, as ``9105-22A*0123ABC``; the same for ever.
+
+    The serial number comes from the public system id, so it survives every part that is replaced.
+    """
+    number = int.from_bytes(hashlib.sha256(system_id).digest())
+    digits = (number // len(_DIGITS) ** place % len(_DIGITS) for place in reversed(range(SERIAL_SIZE)))
+    return f"{TYPE_MODEL}*{''.join(_DIGITS[digit] for digit in digits)}"

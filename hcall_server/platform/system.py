@@ -7,6 +7,7 @@ Where the real console has a message number for a refusal, the error carries it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from uuid import UUID
 
 from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.console import AT_FIRST, LARGEST_PARTITION_ID, ConsoleAttributes
@@ -22,13 +23,14 @@ from hcall_server.platform.names import NewName
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import OFF, PowerState
 from hcall_server.platform.profile import PartitionProfile, new_uuid
+from hcall_server.platform.system_state import SystemState
 
 
 class ManagedSystem:
     """The partitions of one system on one firmware level.
 
     `total_kbytes` bounds the sizes of all keystores together, in KiB; None means the level's own
-    figure.  Every keystore gets `entropy`.
+    figure.  Every keystore gets `entropy`.  `name` is the console's name of the system, "" for none.
     """
 
     def __init__(
@@ -37,16 +39,21 @@ class ManagedSystem:
         system_id: bytes,
         entropy: Entropy,
         *,
+        name: str = "",
         total_kbytes: int | None = None,
         strict_memory: bool = True,
         strict_wrapping: bool = True,
     ) -> None:
         self.level = level
         self.system_id = system_id
+        self.name = name
         self.total_kbytes = level.system_total_kbytes if total_kbytes is None else total_kbytes
         self.strict_memory = strict_memory
         self.strict_wrapping = strict_wrapping
+        self.state = SystemState.OPERATING
         self.partitions: dict[str, Partition] = {}
+        self.restored: dict[str, Partition] = {}
+        """Stores that came back in the state Recovery; they become partitions when it ends."""
         self._entropy = entropy
 
     def __repr__(self) -> str:
@@ -55,13 +62,44 @@ class ManagedSystem:
     @property
     def assigned_kbytes(self) -> int:
         """The sum of its partitions' sizes, in KiB."""
-        return sum(partition.kbytes for partition in self.partitions.values())
+        return sum(partition.kbytes for partition in self.places.values())
+
+    @property
+    def places(self) -> dict[str, Partition]:
+        """Where stores belong in the present state: the partitions, or in Recovery the restored ones."""
+        return self.restored if self.state is SystemState.RECOVERY else self.partitions
+
+    def demand_operating(self) -> None:
+        """OperatorError if the system is in another state than Operating."""
+        if self.state is not SystemState.OPERATING:
+            raise OperatorError(rules.SYSTEM_OPERATING, f"the system is in the state {self.state.value}")
+
+    def demand_not_pending(self) -> None:
+        """OperatorError after Clear All, until reset-settings was done."""
+        if self.state is SystemState.RESET_PENDING:
+            raise OperatorError(rules.SYSTEM_OPERATING, f"the system is in the state {self.state.value}")
+
+    def begin_recovery(self) -> None:
+        """Enter the state Recovery: the stores that there are become no partitions yet."""
+        self.restored, self.partitions = self.partitions, {}
+        self.state = SystemState.RECOVERY
+
+    def end_recovery(self) -> None:
+        """Leave the state Recovery: the restored stores become partitions, powered off."""
+        self.partitions, self.restored = self.restored, {}
+        self.state = SystemState.OPERATING
 
     def find(self, name: str) -> Partition:
         """Return the partition called `name`; OperatorError when there is none."""
         if name not in self.partitions:
-            raise OperatorError(rules.NAME_EXISTS, f"no partition {name!r}")
+            operating = self.state is SystemState.OPERATING
+            state = "" if operating else f": the system is in the state {self.state.value}"
+            raise OperatorError(rules.NAME_EXISTS, f"there is no partition {name!r}{state}")
         return self.partitions[name]
+
+    def by_uuid(self, uuid: UUID) -> Partition | None:
+        """Return the store with a UUID, of a partition or a restored one, or None."""
+        return next((each for each in self.places.values() if each.profile.uuid == uuid), None)
 
     def by_number(self, number: int) -> Partition | None:
         """Return the partition with a partition id, or None."""
@@ -71,7 +109,15 @@ class ManagedSystem:
         self, profile: PartitionProfile, image: StoreImage | None = None, state: PowerState = OFF
     ) -> Partition:
         """Add a partition as it was stored, without the checks of a new one."""
-        partition = Partition(
+        partition = self.made(profile, image, state)
+        self.partitions[profile.name] = partition
+        return partition
+
+    def made(
+        self, profile: PartitionProfile, image: StoreImage | None = None, state: PowerState = OFF
+    ) -> Partition:
+        """Return a partition of this system that is not added to it."""
+        return Partition(
             profile,
             self.level,
             self._entropy,
@@ -80,18 +126,30 @@ class ManagedSystem:
             strict_memory=self.strict_memory,
             strict_wrapping=self.strict_wrapping,
         )
-        self.partitions[profile.name] = partition
-        return partition
+
+    def demand_room(self, profile: PartitionProfile, before: Partition | None) -> None:
+        """OperatorError if a stored profile does not fit: its name, its sizes, what the level has.
+
+        `before` is the present partition of the same UUID; its name and its space are not taken.
+        """
+        name, taken = profile.name, self.assigned_kbytes
+        if before is None:
+            check(names.RULES, NewName(name, name in self.places, unreadable=False))
+        else:
+            taken -= before.kbytes
+        change = Change(name, self.level, AT_FIRST, profile.attributes, taken, self.total_kbytes)
+        check((*attributes.SIZES, *attributes.UPDATES), change)
 
     def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
         """Make a partition, powered off; with 0 `kbytes` its keystore is off (R-30)."""
+        self.demand_operating()
         unreadable = any(partition.name_unknown for partition in self.partitions.values())
         check(names.RULES, NewName(name, name in self.partitions, unreadable))
         first = AT_FIRST.with_numbers({"keystore_kbytes": kbytes})
         taken, total = self.assigned_kbytes, self.total_kbytes
         check(attributes.SIZES, Change(name, self.level, AT_FIRST, first, taken, total))
         profile = PartitionProfile(
-            number=self._free_number(),
+            number=self.free_number(),
             name=name,
             uuid=new_uuid(self._entropy),
             access_key=self._entropy(ACCESS_KEY_SIZE),
@@ -154,8 +212,13 @@ class ManagedSystem:
             signed_objects=keystore.signed.count if keystore else 0,
         )
 
-    def _free_number(self) -> int:
-        taken = {partition.number for partition in self.partitions.values()}
+    def number_taken(self, number: int) -> bool:
+        """Return whether a store has this partition id, also one that was restored."""
+        return any(each.number == number for each in self.places.values())
+
+    def free_number(self) -> int:
+        """Return the smallest partition id that is not taken; OperatorError if none is left."""
+        taken = {partition.number for partition in self.places.values()}
         number = next((n for n in range(1, LARGEST_PARTITION_ID + 1) if n not in taken), None)
         if number is None:
             raise OperatorError(rules.PARTITION_ID, "no partition id is left")

@@ -28,6 +28,8 @@ def record_name(kind: int, owner: Owner) -> str:
             return f"the profile of partition {owner}"
         case SealedKind.SYSTEM_RECORD:
             return "the system record" if int(owner) == 0 else f"a system record of partition {owner}"
+        case SealedKind.TRUSTED_KEY:
+            return "the trusted system key"
     return f"a record of unknown kind {kind}"
 
 

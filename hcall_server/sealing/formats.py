@@ -23,7 +23,7 @@ from construct import (
     this,
 )
 
-from hcall_abi.bounds import ACCESS_KEY_SIZE
+from hcall_abi.bounds import ACCESS_KEY_SIZE, TRUSTED_KEY_SIZE
 from hcall_server.keystore.image import OBJECT_HEADER
 from hcall_server.platform.identity import SEALED_LEVEL, SYSTEM_ID_SIZE, UUID_SIZE
 
@@ -38,6 +38,7 @@ NONCE_SIZE = 12
 IMAGE_LEVEL = 1
 PARTITION_LEVEL = 1
 SYSTEM_LEVEL = 2
+TRUSTED_KEY_LEVEL = 1
 
 
 def envelope_header(level: int) -> Struct:
@@ -142,3 +143,12 @@ SYSTEM = Struct(
     Terminated,
 )
 """The plaintext of the system record (spec/sealed.md#system-record)."""
+
+TRUSTED_KEY = Struct(
+    "level" / Const(TRUSTED_KEY_LEVEL, Int16ub),
+    "reserved" / Const(0, Int16ub),
+    "key" / Bytes(TRUSTED_KEY_SIZE),
+    "later" / LATER_FIELDS,
+    Terminated,
+)
+"""The plaintext of the trusted system key's record (spec/sealed.md#trusted-system-key)."""

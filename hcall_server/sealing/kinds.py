@@ -12,3 +12,4 @@ class SealedKind(IntEnum):
     PARTITION_PROFILE = 2
     SYSTEM_RECORD = 3
     PARTITION = 4
+    TRUSTED_KEY = 5

@@ -19,7 +19,7 @@ from hcall_server.platform.custody import Custody
 from hcall_server.platform.profile import PartitionProfile
 from hcall_server.sealing.attributes import BITS, FIELDS, numbers_of, out_of_range
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
-from hcall_server.sealing.fields import NO_FIELDS, check_later
+from hcall_server.sealing.fields import NO_FIELDS, PARTITION_TAGS, later_fields
 from hcall_server.sealing.formats import PARTITION, PARTITION_HEADER
 from hcall_server.sealing.images import decode_image, encode_image
 from hcall_server.sealing.kinds import SealedKind
@@ -60,7 +60,7 @@ def decode_partition(plaintext: bytes, uuid: UUID, generation: int) -> Partition
     except ConstructError as error:
         reason = f"does not have the layout of its level ({type(error).__name__})"
         raise PlaintextError(rules.PROFILE_LAYOUT, reason) from None
-    check_later(found.later)
+    later_fields(found.later, PARTITION_TAGS)
     profile = _profile(found.header, found.name, uuid, generation)
     if bool(found.image) != bool(profile.attributes.keystore_kbytes):
         raise PlaintextError(rules.RECORDS_WHOLE, "has an image and no keystore, or a keystore and no image")

@@ -8,10 +8,11 @@ from uuid import UUID
 
 from construct import ConstructError
 
+from hcall_abi.bounds import SYSTEM_NAME_SIZE
 from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import storage as rules
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
-from hcall_server.sealing.fields import NO_FIELDS, check_later
+from hcall_server.sealing.fields import SYSTEM_NAME_TAG, SYSTEM_TAGS, encode_fields, later_fields
 from hcall_server.sealing.formats import LISTED_HEADER, SYSTEM, SYSTEM_HEADER
 from hcall_server.sealing.kinds import SealedKind
 from hcall_server.sealing.sealer import SYSTEM_OWNER, Sealer
@@ -40,11 +41,13 @@ class SystemRecord(NamedTuple):
     """The stored data of the managed system: the name of its firmware level and its PKS total in KiB.
 
     `roster` lists its partitions.  It gives the name of a partition whose own record does not open.
+    `name` is the console's name of the system, "" where the record has none.
     """
 
     firmware: str
     total_kbytes: int
     roster: tuple[Listed, ...] = ()
+    name: str = ""
 
     @classmethod
     def of(cls, system: ManagedSystem) -> SystemRecord:
@@ -52,14 +55,14 @@ class SystemRecord(NamedTuple):
         profiles = (each.profile for each in system.partitions.values() if not each.name_unknown)
         known = (each for each in profiles if each.uuid.version is not None)
         roster = sorted((Listed(each.uuid, each.number, each.name) for each in known), key=_number)
-        return cls(system.level.name, system.total_kbytes, tuple(roster))
+        return cls(system.level.name, system.total_kbytes, tuple(roster), system.name)
 
 
 def encode_system(record: SystemRecord) -> bytes:
     """Return the plaintext of the system record (a roster of 1,000 partitions takes about a millisecond)."""
     header = SYSTEM_HEADER.build({"total_kbytes": record.total_kbytes, "firmware": record.firmware.encode()})
     roster = b"".join(_listed(each) for each in record.roster)
-    return bytes(header) + len(record.roster).to_bytes(COUNT_SIZE, "big") + roster + NO_FIELDS
+    return bytes(header) + len(record.roster).to_bytes(COUNT_SIZE, "big") + roster + _later(record.name)
 
 
 def decode_system(plaintext: bytes) -> SystemRecord:
@@ -69,13 +72,14 @@ def decode_system(plaintext: bytes) -> SystemRecord:
     except ConstructError as error:
         reason = f"does not have the layout of its level ({type(error).__name__})"
         raise PlaintextError(rules.SYSTEM_LAYOUT, reason) from None
-    check_later(found.later)
+    later = later_fields(found.later, SYSTEM_TAGS)
     roster = tuple(
         Listed(UUID(bytes=each.header.uuid), each.header.number, decoded_text(each.name, rules.SYSTEM_NAME))
         for each in found.roster
     )
     firmware = decoded_text(found.header.firmware, rules.SYSTEM_NAME)
-    return SystemRecord(firmware, found.header.total_kbytes, roster)
+    name = _own_name(later[SYSTEM_NAME_TAG]) if SYSTEM_NAME_TAG in later else ""
+    return SystemRecord(firmware, found.header.total_kbytes, roster, name)
 
 
 def seal_system(sealer: Sealer, record: SystemRecord) -> bytes:
@@ -90,6 +94,20 @@ def open_system(sealer: Sealer, blob: bytes) -> SystemRecord:
         return decode_system(plaintext)
     except PlaintextError as error:
         raise UndecodableError(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, error) from None
+
+
+def _later(name: str) -> bytes:
+    """Return the later fields; ValueError for a name that no reader would accept."""
+    value = name.encode()
+    if len(value) > SYSTEM_NAME_SIZE:
+        raise ValueError(f"a system's name has 1 to {SYSTEM_NAME_SIZE} bytes")
+    return encode_fields({SYSTEM_NAME_TAG: value} if value else {})
+
+
+def _own_name(name: bytes) -> str:
+    if not 1 <= len(name) <= SYSTEM_NAME_SIZE:
+        raise PlaintextError(rules.SYSTEM_NAME, f"the system's name has {len(name)} bytes")
+    return decoded_text(name, rules.SYSTEM_NAME)
 
 
 def _listed(each: Listed) -> bytes:

@@ -9,14 +9,16 @@ import stat
 from pathlib import Path
 
 from hcall_abi.bounds import ACCESS_KEY_SIZE
+from hcall_abi.console import is_partition_name
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import storage as rules
 from hcall_abi.scarcity import scarcity_of
-from hcall_server.files import replace_private
+from hcall_server.files import replace_private, sync_folder
 from hcall_server.machine.logs import Log
 
 _log = Log()
 _KEY = re.compile(rb"([0-9A-Fa-f]{%d})\r?\n?" % (2 * ACCESS_KEY_SIZE))
+_END = ".key"
 _LONGEST = 2 * ACCESS_KEY_SIZE + len("\r\n")
 
 
@@ -75,6 +77,24 @@ class AccessKeys:
             raise OperatorError(rules.ACCESS_KEY_CONTENT, f"{self._path(name)} holds no access key")
         return bytes.fromhex(found[1].decode("ascii"))
 
+    def names(self) -> list[str]:
+        """Return the names of the partitions that have a file; StorageError if the folder can't be read."""
+        try:
+            found = [path.name.removesuffix(_END) for path in self._folder.iterdir()]
+        except OSError as error:
+            message = f"{self._folder} can't be read: {error.strerror}"
+            raise StorageError(rules.ACCESS_KEY_STORED, message) from None
+        return sorted(name for name in found if is_partition_name(name) and self._path(name).is_file())
+
+    def forget(self, name: str) -> None:
+        """Remove the file of a partition, durably; StorageError if that fails."""
+        try:
+            self._path(name).unlink(missing_ok=True)
+            sync_folder(self._folder)
+        except OSError as error:
+            message = f"the access key of {name} can't be removed: {error.strerror}"
+            raise StorageError(rules.ACCESS_KEY_STORED, message) from None
+
     def _content(self, name: str) -> bytes | None:
         """Return the content of a file, None if there is none; a fifo or a link is refused at once."""
         path = self._path(name)
@@ -99,4 +119,4 @@ class AccessKeys:
             os.close(descriptor)
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.key"
+        return self._folder / f"{name}{_END}"

@@ -11,29 +11,39 @@ A power cut, in a test, is `assemble` again over what NVRAM and the components h
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
-from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
 from hcall_abi.rules import console, storage
 from hcall_server.components.seam import Components
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.store import Entropy
-from hcall_server.machine.logs import Log, log_trouble
+from hcall_server.machine.backups import Backups
+from hcall_server.machine.logs import Log, explained, log_trouble
 from hcall_server.machine.machine import Machine, Transport
+from hcall_server.nvram.names import TRUSTED_KEY
 from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.profile import LATCH
+from hcall_server.platform.root_key import AccessAccount
 from hcall_server.platform.system import ManagedSystem
+from hcall_server.platform.system_state import SystemState
+from hcall_server.platform.trusted_key import TrustedSystemKey
 from hcall_server.sealing import SystemRecord
 from hcall_server.sealing.level_1 import OldSealer
+from hcall_server.sealing.trusted_key import open_trusted_key
 from hcall_server.service.entropy import checked
+from hcall_server.service.key_steps import accounted
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.stored import Opening, Stored
+from hcall_server.writeback.commits import record_id
 from hcall_server.writeback.convert import recover_left_over
 from hcall_server.writeback.encryptor import Encryptor
-from hcall_server.writeback.recover import recover_partitions, recover_system
+from hcall_server.writeback.recover import OTHER_COPY, recover_partitions, recover_system
 from hcall_server.writeback.schedule import Clock
 from hcall_server.writeback.worker import Worker
 
@@ -43,8 +53,9 @@ _log = Log()
 class Seams(NamedTuple):
     """The outside world of a machine: six seams, each real or simulated.
 
-    `entropy` returns random bytes; `clock` returns seconds; `nvram` holds sealed records; `components`
-    hold the root key; `worker` runs NVRAM commits; `transport` carries the data channel.
+    `entropy` returns random bytes; `clock` returns seconds, and `date` seconds since the epoch; `nvram`
+    holds sealed records; `components` hold the root key; `worker` runs NVRAM commits; `transport` carries
+    the data channel.
     """
 
     entropy: Entropy
@@ -53,6 +64,7 @@ class Seams(NamedTuple):
     components: Components
     worker: Worker
     transport: Transport
+    date: Callable[[], float] = time.time
 
 
 def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) -> Machine:
@@ -67,31 +79,56 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
     """
     seams = seams._replace(entropy=checked(seams.entropy))
     nvram = FaultyNvram(seams.nvram)
-    opening = Opening(
-        seams.components.anchor_card,
-        nvram,
-        seams.entropy,
-        seams.transport,
-        accept_older=accept_older,
-    )
+    opening = Opening(seams.components, nvram, seams.entropy, seams.transport, accept_older=accept_older)
     stored = opening.open(_record(None, settings))
-    before = recover_system(stored.records, stored.commit, stored.sealer)
-    record = _record(before, settings)
-    system = _system(record, stored.identity, seams.entropy, settings)
-    recover_partitions(system, stored.records, stored.commit, stored.sealer, before.roster)
-    recover_left_over(system, stored.records, OldSealer(stored.identity), before.roster)
-    _check_total(system)
-    machine = _machine(system, nvram, stored, seams, settings)
+    before = _stored_record(stored)
+    system = _system(_record(before, settings), stored.identity, seams.entropy, settings)
+    roster = before.roster if before else ()
+    recover_partitions(system, stored.records, stored.commit, stored.sealer, roster)
+    recover_left_over(system, stored.records, OldSealer(stored.identity), roster)
+    access = accounted(stored.access, system, stored.commit.number)
+    machine = _machine(system, nvram, stored, seams, settings, access)
+    if stored.state is SystemState.RECOVERY:
+        system.begin_recovery()
+    else:
+        system.state = stored.state
     if stored.missing:
         _count_on(machine, stored.missing)
-    _warn_of_left_out(system, settings)
-    for wish in settings.partition:
-        _fulfil(machine, wish)
-    if SystemRecord.of(system) != before:
+    if stored.state is SystemState.OPERATING:
+        _check_total(system)
+        _apply(machine, settings)
+    elif settings.partition:
+        _warn_of_postponed(stored.state, settings)
+    if before and SystemRecord.of(system) != before:
         machine.encryptor.system_changed(system)
-    for partition in system.partitions.values():
+    for partition in system.places.values():
         seams.transport.publish_key(partition)
     return machine
+
+
+def _stored_record(stored: Stored) -> SystemRecord | None:
+    """Return the system record; None in a state that has none."""
+    if stored.state is not SystemState.OPERATING:
+        return None
+    return recover_system(stored.records, stored.commit, stored.sealer)
+
+
+def _apply(machine: Machine, settings: Settings) -> None:
+    """Make and change the partitions of the settings, and make a trusted system key if there is none."""
+    _warn_of_left_out(machine.system, settings)
+    for wish in settings.partition:
+        _fulfil(machine, wish)
+    machine.backups.provide_key()
+
+
+def _apply_missing(machine: Machine, settings: Settings) -> None:
+    """Make the partitions of the settings that are missing after a recovery; log each that can't be made."""
+    for wish in settings.partition:
+        if wish.name not in machine.system.partitions:
+            try:
+                _fulfil(machine, wish)
+            except SwpksError as error:  # at a start it would refuse the start; now the system is in use
+                _log.error("partition.not_made", partition=wish.name, **explained(error))
 
 
 def _system(
@@ -104,11 +141,17 @@ def _system(
         total_kbytes=record.total_kbytes,
         strict_memory=settings.strict_memory,
         strict_wrapping=settings.strict_wrapping,
+        name=record.name,
     )
 
 
 def _machine(
-    system: ManagedSystem, nvram: FaultyNvram, stored: Stored, seams: Seams, settings: Settings
+    system: ManagedSystem,
+    nvram: FaultyNvram,
+    stored: Stored,
+    seams: Seams,
+    settings: Settings,
+    access: AccessAccount,
 ) -> Machine:
     encryptor = Encryptor(
         stored.commits,
@@ -118,7 +161,16 @@ def _machine(
         delay=settings.flush_delay_ms / 1000,
         on_trouble=log_trouble,
     )
-    return Machine(
+    backups = Backups(
+        system,
+        encryptor,
+        seams.transport,
+        sealer=stored.sealer,
+        entropy=seams.entropy,
+        date=seams.date,
+        key=_trusted_key(stored),
+    )
+    machine = Machine(
         system,
         encryptor,
         nvram=nvram,
@@ -127,7 +179,24 @@ def _machine(
         clock=seams.clock,
         limits=settings.limits,
         confirm_wait=settings.confirm_wait_ms / 1000,
+        backups=backups,
+        access=access,
     )
+    machine.recovery.apply_settings = lambda: _apply_missing(machine, settings)
+    return machine
+
+
+def _trusted_key(stored: Stored) -> TrustedSystemKey | None:
+    """Return the stored trusted system key, if there is one; StorageError for one of another commit."""
+    blob = stored.records.get(TRUSTED_KEY)
+    if blob is None:
+        if record_id(TRUSTED_KEY) in stored.commit.records:
+            raise StorageError(storage.RECORDS_COMMITTED, "the trusted system key is missing in NVRAM")
+        return None
+    key = open_trusted_key(stored.sealer, blob)
+    if not stored.commit.lists(record_id(TRUSTED_KEY), blob):
+        raise StorageError(storage.RECORDS_COMMITTED, f"the trusted system key {OTHER_COPY}")
+    return key
 
 
 def _count_on(machine: Machine, missing: int) -> None:
@@ -135,11 +204,12 @@ def _count_on(machine: Machine, missing: int) -> None:
 
     Each IPL took a commit, so there were at most as many IPLs as commits are missing.
     """
-    for partition in machine.system.partitions.values():
+    for partition in machine.system.places.values():
         if not partition.refused:
             partition.count_on(missing)
             machine.encryptor.changed(partition)
-    machine.encryptor.system_changed(machine.system)
+    if machine.system.state is SystemState.OPERATING:
+        machine.encryptor.system_changed(machine.system)
 
 
 def _check_total(system: ManagedSystem) -> None:
@@ -161,7 +231,8 @@ def _record(stored: SystemRecord | None, settings: Settings) -> SystemRecord:
         total = settings.system_total_kbytes or stored.total_kbytes
     else:
         total = settings.system_total_kbytes or LEVELS[firmware].system_total_kbytes
-    return SystemRecord(firmware, total)
+    name = settings.name or (stored.name if stored else "") or settings.first_name
+    return SystemRecord(firmware, total, name=name)
 
 
 def _warn_of_left_out(system: ManagedSystem, settings: Settings) -> None:
@@ -175,6 +246,22 @@ def _warn_of_left_out(system: ManagedSystem, settings: Settings) -> None:
             unreadable=unreadable,
             advice="restore the records of the unreadable partitions, then start again",
         )
+
+
+_POSTPONED = {
+    SystemState.RECOVERY: "they are made after the recovery, if their names are missing then",
+    SystemState.RESET_PENDING: "power the system off, and run swpks asmi --state DIR reset-settings",
+}
+
+
+def _warn_of_postponed(state: SystemState, settings: Settings) -> None:
+    """Log the partitions of the settings that are not applied in this state."""
+    _log.warning(
+        "partition.postponed",
+        partitions=[wish.name for wish in settings.partition],
+        state=state.value,
+        advice=_POSTPONED[state],
+    )
 
 
 def _fulfil(machine: Machine, wish: PartitionSettings) -> None:

@@ -47,6 +47,7 @@ PARTITION_FIELDS = frozenset(_TABLE.__struct_fields__)
 _FIELDS: Mapping[type, frozenset[str]] = {
     PartitionSettings: PARTITION_FIELDS,
     **{cls: frozenset(each.name for each in dataclasses.fields(cls)) for cls in (Settings, Limits)},
+    Settings: frozenset(each.name for each in dataclasses.fields(Settings)) - {"first_name"},
 }
 _NESTED: Mapping[str, type] = {"limits": Limits, "partition": PartitionSettings}
 

@@ -33,6 +33,8 @@ from hcall_server.data_channel.sockets import (
 from hcall_server.machine import logs
 from hcall_server.machine.awake import AwakeClock
 from hcall_server.machine.machine import Machine
+from hcall_server.platform.root_key import AccessAccount
+from hcall_server.platform.system_state import SystemState
 from hcall_server.service.assembly import assemble
 from hcall_server.service.notify import notify
 from hcall_server.service.settings import Settings, parse_listen
@@ -73,10 +75,11 @@ def run(
         state = State(folder)
         undo.callback(state.close)
         clock = AwakeClock(time.monotonic)
-        seams = state.seams(clock.now)
+        seams = state.seams(clock.now, settings.tpm)
         undo.callback(seams.nvram.close)
         machine = assemble(seams, settings, accept_older=accept_older)
         undo.pop_all()
+    log_access(machine.access)
     _allow_many_descriptors()
     server = Server(machine, state, settings, passed)
     trio.run(server.serve, announce, clock=clock)
@@ -134,7 +137,11 @@ class Server:
         machine, listeners = self.machine, self._listeners
         private, common, control = self._assigned()
         for name, listener in private.items():
-            listeners.adopt(listener, machine.system.find(name))
+            partition = machine.system.partitions.get(name)
+            if partition:
+                listeners.adopt(listener, partition)
+            else:
+                listeners.reserve(listener, name)
         common += [listen_tcp(*parse_listen(address)) for address in self._settings.listen]
         for listener in common:
             listeners.share(listener)
@@ -153,7 +160,7 @@ class Server:
 
     def _assigned(self) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
         """Sort the passed sockets: private by partition name, common, control.  Remove stale sockets."""
-        private, common, control = assign(self._passed, list(self.machine.system.partitions.values()))
+        private, common, control = assign(self._passed, self._expected())
         owners = [*private.items(), *(("tcp", each) for each in common)]
         if control:
             owners.append(("control", control))
@@ -161,6 +168,14 @@ class Server:
             check_place(self._sockets, owner, listener)
         remove_stale_sockets(self._sockets, [listener for _, listener in self._passed])
         return private, common, control
+
+    def _expected(self) -> list[str]:
+        """Return the names of the partitions, and in the state Recovery those that may come into being."""
+        system = self.machine.system
+        if system.state is SystemState.OPERATING:
+            return list(system.partitions)
+        wished = (wish.name for wish in self._settings.partition)
+        return sorted({*system.restored, *self.machine.recovery.lost, *wished})
 
     async def _serve_control(
         self, control: socket.socket, made: SocketFile | None, *, task_status: trio.TaskStatus[None]
@@ -224,6 +239,15 @@ async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope
             scope.cancel()
 
 
+def log_access(access: AccessAccount) -> None:
+    """Log how this start got access to the keystores, step by step, and each part that is not well."""
+    for step in access.steps:
+        _log.info("root_key.step", step=step.number, finding=step.text)
+    for part in access.parts:
+        if not part.ok:
+            _log.warning("part.unwell", part=part.name, copy=part.copy, reason=part.detail)
+
+
 def _ready(
     machine: Machine, listeners: Listeners, others: list[socket.socket], control: socket.socket
 ) -> dict[str, Any]:
@@ -232,6 +256,8 @@ def _ready(
     return {
         "version": __version__,
         "pid": os.getpid(),
+        "name": system.name,
+        "state": system.state.value,
         "firmware": system.level.name,
         "sockets": listeners.paths,
         "control": control.getsockname(),

@@ -14,11 +14,16 @@ from dataclasses import dataclass, field
 from hcall_abi.addresses import is_host
 from hcall_abi.attributes import attribute_number, parse_attributes
 from hcall_abi.bounds import MAX_CONFIRM_WAIT_MS, MAX_FLUSH_DELAY_MS, MAX_TOTAL_KBYTES
+from hcall_abi.console import is_system_name
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import BusyFault, checked_plan, parse_fault
 from hcall_abi.levels import LEVELS
 from hcall_abi.rules import service as rules
 from hcall_server.machine.limits import Limits
+
+FIRST_NAME = "system"
+"""The name of a new system that has no folder, or one without a usable name."""
+MAX_TPMS = 2
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,9 @@ class PartitionSettings:
 class Settings:
     """A whole server.  None means the stored value, or the default at the first start.
 
+    `name` is the name of the managed system, and `first_name` the one that a new system gets without it.
+    `tpm` are the words of its TPMs, one or two ("embedded", "swtpm:PATH", "tcti:STRING"); without them the
+    remembered ones count.
     `strict_wrapping`: with strict memory, wrap buffers start at a page.
     `system_total_kbytes`: PKS total of the system in KiB.  `flush_delay_ms`: how long a change may
     wait for others before it is written (milliseconds).  `confirm_wait_ms`: how long a CONFIRM waits
@@ -81,6 +89,9 @@ class Settings:
     `debuggable`: permit core dumps and debuggers of the server process.
     """
 
+    name: str | None = None
+    first_name: str = FIRST_NAME
+    tpm: tuple[str, ...] = ()
     firmware: str | None = None
     system_total_kbytes: int | None = None
     strict_memory: bool = True
@@ -93,6 +104,10 @@ class Settings:
     partition: tuple[PartitionSettings, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.name is not None and not is_system_name(self.name):
+            raise OperatorError(rules.SYSTEM_NAME_FORM, f"{self.name!r} is no name for a managed system")
+        if len(self.tpm) > MAX_TPMS:
+            raise OperatorError(rules.TPM_COUNT, f"{len(self.tpm)} TPMs are given")
         if self.firmware is not None and self.firmware not in LEVELS:
             message = f"firmware = {self.firmware!r}; the levels are {', '.join(LEVELS)}"
             raise OperatorError(rules.FIRMWARE_KNOWN, message)

@@ -1,53 +1,81 @@
-"""A stored system: anchor card and NVRAM, checked against each other.
+"""A stored system: the anchor card, the TPMs and NVRAM, read and checked against each other at a start.
 
-    card     NVRAM                        start
-    -        empty                        a new system, if the high-water mark was never written
-    -        records of partitions        refused: the card is lost
-    level 1  empty                        a new system on the same condition: its first start was cut short
-    level 1  records of level 1           converted, in one commit, if they are not older than the mark
-    level 2  a genuine commit record      gone on with, if it is not older than the high-water mark
-    level 2  no commit record             refused: records were lost, and this is never a new system
+`platform/root_key.py` has the decision about the copies of the root key.  This module carries it out:
 
-A new system commits first and writes its card last.  So a card of level 2 promises a commit record.  A
-start that is cut short before the card is written leaves no partition behind, and is done again.
+    new system       one commit with wrapped copies, system record and commit record; then mark; then card
+    go on            records not older than the mark; then missing copies are restored
+    Recovery         the same, without a system record
+    Reset pending    wrapped copies of the card's key; no record is read
+
+A new system writes its card last, and its wrapped copies with its first commit.  So a start that is cut short
+before that commit has left nothing, and after it only the card is missing.  A system whose system record is
+missing was cleared.
+
+Records of sealed level 1 are converted, in one commit, if they are not older than the mark.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from hcall_abi.errors import StorageError
-from hcall_abi.rules import storage as rules
-from hcall_server.components.seam import RootKeyComponent
+from hcall_server.components.seam import Card, Components
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine.machine import Transport
 from hcall_server.nvram.names import COMMIT, SYSTEM
 from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.identity import SEALED_LEVEL, SystemIdentity
+from hcall_server.platform.root_key import (
+    AccessAccount,
+    AccessStep,
+    CardFinding,
+    PartReport,
+    RootKeyRow,
+    StartOutcome,
+    decide,
+)
+from hcall_server.platform.system_state import SystemState
 from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, SystemRecord, seal_system
-from hcall_server.sealing.commits import FIRST_SIZE
 from hcall_server.sealing.level_1 import OldSealer
 from hcall_server.service.age import AgeCheck
-from hcall_server.writeback.commits import Commits
+from hcall_server.service.key_copies import (
+    WRAPPED,
+    KeyCopies,
+    holds_old_records,
+    read_copies,
+    records_finding,
+)
+from hcall_server.service.key_repair import demand_stored, restore_card, wrap_all, wrap_missing, write_card
+from hcall_server.service.key_steps import steps_of
+from hcall_server.service.key_stops import stop_of
+from hcall_server.service.layout import ANCHOR_CARD, SERVICE_PROCESSOR
+from hcall_server.writeback.commits import Commits, record_id
 from hcall_server.writeback.convert import converted
-from hcall_server.writeback.recover import loss_of
 
 Records = Mapping[str, bytes]
-_FIRST = {SYSTEM, COMMIT}
+_FIRST_COMMIT = 1
+
+_STATES = {
+    StartOutcome.NEW_SYSTEM: SystemState.OPERATING,
+    StartOutcome.OPERATE: SystemState.OPERATING,
+    StartOutcome.RECOVERY: SystemState.RECOVERY,
+    StartOutcome.RESET_PENDING: SystemState.RESET_PENDING,
+}
 
 
 class Stored(NamedTuple):
-    """A stored system: identity, records, and the writer of commits.
+    """A stored system: state, identity, records, and the writer of commits.
 
     `missing` is the number of commits that accepted older records lack.  Each partition has to count on by
-    as many IPLs before it is served.
+    as many IPLs before it is served.  `access` is the account of the start.
     """
 
+    state: SystemState
     identity: SystemIdentity
     sealer: Sealer
     records: Records
     commits: Commits
+    access: AccessAccount
     missing: int = 0
 
     @property
@@ -56,8 +84,15 @@ class Stored(NamedTuple):
         return self.commits.last
 
 
+class _Ready(NamedTuple):
+    """Commits that can go on, after the mark was checked."""
+
+    commits: Commits
+    missing: int = 0
+
+
 class Opening:
-    """One start on a card and NVRAM; `entropy` makes new ids and keys.
+    """One start on components and NVRAM; `entropy` makes new ids and keys.
 
     `accept_older`: go on with NVRAM that is older than its high-water mark, or has none
     (spec/sealed.md#high-water-mark).
@@ -65,85 +100,176 @@ class Opening:
 
     def __init__(
         self,
-        card: RootKeyComponent,
+        components: Components,
         nvram: Nvram,
         entropy: Entropy,
         transport: Transport,
         *,
         accept_older: bool = False,
     ) -> None:
-        self._card = card
+        self._components = components
         self._nvram = nvram
         self._entropy = entropy
         self._transport = transport
         self._age = AgeCheck(nvram, accept_older=accept_older)
 
-    def open(self, first: SystemRecord) -> Stored:
-        """Return the stored system; a new one begins with the system record `first`.
+    def open(self, record: SystemRecord) -> Stored:
+        """Return the stored system; a new one begins with the system record `record`.
 
-        Raises StorageError, with a rule for each reason, if records are lost, damaged or older than the mark.
+        Raises StorageError, with a rule for each reason, if copies of the key differ or are lost, or if
+        records are lost, damaged or older than the mark.
         """
-        records, identity = self._nvram.load(), self._card.read()
+        records = self._nvram.load()
+        copies = read_copies(self._components, records)
+        identity = copies.candidate
+        first = _first_start_of_level_1(copies, records)
+        card = CardFinding.NEW if first else copies.card_finding
+        row = decide(card, copies.findings, records_finding(records, identity))
+        if row.outcome is StartOutcome.STOP:
+            raise stop_of(row, copies, records)
         if identity is None:
-            if not _of_a_first_start(records):
-                raise loss_of(f"the {self._card.name}", records)
-            return self._begun(SystemIdentity.make(self._entropy), first, records)
-        if COMMIT in records:
-            return self._continued(identity, records)
-        if identity.sealed_level >= SEALED_LEVEL:
-            message = f"the commit record is missing, and NVRAM holds {len(records)} other records"
-            raise StorageError(rules.COMMIT_RECORD, message)
-        if records:
-            return self._converted(identity, records)
-        return self._begun(identity, first, records)
+            return self._begun(SystemIdentity.make(self._entropy), record, copies, row, records)
+        if row.outcome is StartOutcome.RESET_PENDING:
+            return self._pending(identity, copies, row, records)
+        if first:
+            return self._begun(identity, record, copies, row, records)
+        return self._continued(identity, copies, row, records)
 
-    def _begun(self, identity: SystemIdentity, first: SystemRecord, records: Records) -> Stored:
+    def _begun(
+        self,
+        identity: SystemIdentity,
+        record: SystemRecord,
+        copies: KeyCopies,
+        row: RootKeyRow,
+        records: Records,
+    ) -> Stored:
+        """Make a new system: one commit, its mark, and the card that promises both."""
         if not records:
             self._age.demand_new()
+        identity = identity._replace(sealed_level=SEALED_LEVEL)
+        tpms = self._components.tpms
         sealer = Sealer(identity, self._entropy)
-        return self._committed(identity, sealer, {SYSTEM: seal_system(sealer, first)})
+        wrapped = wrap_all(tpms, identity)
+        commits = Commits(self._nvram, CommitAuthority(identity.root_key))
+        self._commit_durably(commits, {**wrapped, SYSTEM: seal_system(sealer, record)})
+        demand_stored(self._nvram, wrapped)
+        card = self._components.anchor_card
+        write_card(card, Card(identity))
+        made = [PartReport(ANCHOR_CARD, "card", "agrees", "it was new; a root key was made")]
+        made += [PartReport(tpm.name, tpm.kind, "agrees", "it has wrapped the new root key") for tpm in tpms]
+        return self._stored(SystemState.OPERATING, identity, copies, row, made, _Ready(commits), None)
 
-    def _converted(self, identity: SystemIdentity, records: Records) -> Stored:
-        """Convert records of level 1; the IPL counts that older ones lack are skipped in the same commit."""
-        sealer = Sealer(identity, self._entropy)
-        old, known_key = OldSealer(identity), self._transport.known_key
-        changes = converted(records, old, sealer, self._entropy, known_key, self._age.of_level_1())
-        stored = self._committed(identity, sealer, changes)
-        # The other slot may hold a mark of level 2, beside which these records were accepted.
-        self._nvram.mark.note(CommitAuthority(identity.root_key).mark(stored.commit.number))
-        return stored
-
-    def _committed(
-        self, identity: SystemIdentity, sealer: Sealer, changes: Mapping[str, bytes | None]
+    def _continued(
+        self, identity: SystemIdentity, copies: KeyCopies, row: RootKeyRow, records: Records
     ) -> Stored:
-        """Make the first commit of level 2, then its mark, then the card that promises both."""
-        authority = CommitAuthority(identity.root_key)
-        commits = Commits(self._nvram, authority)
-        commit = commits.prepared(changes)
-        self._nvram.commit(commit.changes)
-        self._nvram.mark.make_durable(commit.mark, None)
-        commits.done(commit)
-        self._card.write(identity._replace(sealed_level=SEALED_LEVEL))
-        return Stored(identity, sealer, self._nvram.load(), commits)
+        """Go on with a stored system: check the mark, then restore the copies that are missing."""
+        ready = self._checked(identity, copies, records)
+        identity = identity._replace(sealed_level=SEALED_LEVEL)
+        wrapping = wrap_missing(copies, identity)
+        if wrapping.changes:
+            self._commit_durably(ready.commits, wrapping.changes)
+            demand_stored(self._nvram, wrapping.changes)
+        card = restore_card(self._components.anchor_card, copies, identity)
+        kept = None if wrapping.changes or holds_old_records(records) else records
+        reports = [card, *wrapping.reports]
+        return self._stored(_STATES[row.outcome], identity, copies, row, reports, ready, kept)
 
-    def _continued(self, identity: SystemIdentity, records: Records) -> Stored:
-        """Go on with records of level 2, and make their mark durable again.
+    def _pending(
+        self, identity: SystemIdentity, copies: KeyCopies, row: RootKeyRow, records: Records
+    ) -> Stored:
+        """Wrap the key that Clear All has made; the records are of the old key, so no commit record fits."""
+        wrapping = wrap_missing(copies, identity)
+        if wrapping.changes:
+            self._nvram.commit(wrapping.changes)
+            demand_stored(self._nvram, wrapping.changes)
+        reports = [PartReport(ANCHOR_CARD, "card", "agrees", copies.card_finding.value), *wrapping.reports]
+        commits = Commits(self._nvram, CommitAuthority(identity.root_key))
+        return self._stored(SystemState.RESET_PENDING, identity, copies, row, reports, _Ready(commits), {})
+
+    def _checked(self, identity: SystemIdentity, copies: KeyCopies, records: Records) -> _Ready:
+        """Compare the records with the mark, and make the mark durable again.
 
         If older records are accepted, commits count on from the mark.  It stays above the records until
         the next commit: a start that is cut short before it is refused again.
         """
         authority = CommitAuthority(identity.root_key)
+        if holds_old_records(records):
+            return self._converted(identity, authority, records)
+        if COMMIT not in records:
+            self._age.demand_new()
+            return _Ready(Commits(self._nvram, authority))
         last = authority.decode(records[COMMIT])
-        promised = identity.sealed_level >= SEALED_LEVEL
+        promised = _promises_mark(copies, last)
         missing, newest = self._age.of_level_2(authority, last, promised=promised)
         last = last._replace(number=last.number + missing)
         self._nvram.mark.make_durable(authority.mark(last.number), newest)
-        if not promised:  # a conversion that was cut short after its commit
-            self._card.write(identity._replace(sealed_level=SEALED_LEVEL))
-        commits = Commits(self._nvram, authority, last)
-        return Stored(identity, Sealer(identity, self._entropy), records, commits, missing)
+        return _Ready(Commits(self._nvram, authority, last), missing)
+
+    def _converted(self, identity: SystemIdentity, authority: CommitAuthority, records: Records) -> _Ready:
+        """Convert records of level 1; the IPL counts that older ones lack are skipped in the same commit."""
+        sealer = Sealer(identity, self._entropy)
+        old, known_key = OldSealer(identity), self._transport.known_key
+        changes = converted(records, old, sealer, self._entropy, known_key, self._age.of_level_1())
+        commits = Commits(self._nvram, authority)
+        self._commit_durably(commits, changes)
+        # The other slot may hold a mark of level 2, beside which these records were accepted.
+        self._nvram.mark.note(authority.mark(commits.last.number))
+        return _Ready(commits)
+
+    def _commit_durably(self, commits: Commits, changes: Mapping[str, bytes | None]) -> None:
+        """Make a commit of the start, and then its mark."""
+        first = not commits.last.entries
+        commit = commits.prepared(changes)
+        self._nvram.commit(commit.changes)
+        if first:
+            self._nvram.mark.make_durable(commit.mark, None)
+        else:
+            self._nvram.mark.note(commit.mark)
+        commits.done(commit)
+
+    def _stored(
+        self,
+        state: SystemState,
+        identity: SystemIdentity,
+        copies: KeyCopies,
+        row: RootKeyRow,
+        reports: Iterable[PartReport],
+        ready: _Ready,
+        kept: Records | None,
+    ) -> Stored:
+        """Return the result; `kept` are the records if this start has not changed them."""
+        card, *tpms = reports
+        records = self._nvram.load() if kept is None else kept
+        stored = records or self._nvram.load()  # in the state Reset pending none is used, but they are there
+        held = sorted(WRAPPED & stored.keys())
+        wrapped = f"{', '.join(held)}; " if held else ""
+        told = "present" if held else "none"
+        parts = (
+            card,
+            PartReport(SERVICE_PROCESSOR, "nvram", told, f"{wrapped}{len(stored)} records"),
+            *tpms,
+        )
+        steps: tuple[AccessStep, ...] = steps_of(copies, row, parts, len(records))
+        sealer = Sealer(identity, self._entropy)
+        access = AccessAccount(row.id, row.outcome, steps, parts)
+        return Stored(state, identity, sealer, records, ready.commits, access, ready.missing)
 
 
-def _of_a_first_start(records: Records) -> bool:
-    """Whether records can be those of a first start that was cut short: they list no partition."""
-    return not records.keys() - _FIRST and len(records.get(COMMIT, b"")) <= FIRST_SIZE
+def _first_start_of_level_1(copies: KeyCopies, records: Records) -> bool:
+    """Whether a first start of sealed level 1 was cut short: it wrote its card first, and no record yet."""
+    card = copies.card
+    return card is not None and card.identity.sealed_level < SEALED_LEVEL and not records
+
+
+def _promises_mark(copies: KeyCopies, last: CommitRecord) -> bool:
+    """Whether the mark must be there: the card promises it, or a commit after the first one.
+
+    A first start writes its card after the mark.  So without a card its first commit may lack the mark.
+    The first commit of a replaced service processor may lack it beside any card.  It lists wrapped copies
+    only, so it hides no older record: without it the state is Recovery as well.
+    """
+    if last.number == _FIRST_COMMIT and set(last.records) <= {record_id(name) for name in WRAPPED}:
+        return False
+    if copies.card is None:
+        return last.number > _FIRST_COMMIT
+    return copies.card.identity.sealed_level >= SEALED_LEVEL

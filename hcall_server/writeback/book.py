@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from hcall_server.nvram.names import SYSTEM, partition_name
-from hcall_server.sealing import PartitionRecord, Sealer, SystemRecord, seal_partition, seal_system
+from hcall_server.nvram.names import partition_name
+from hcall_server.sealing import PartitionRecord, Sealer, seal_partition
 
 if TYPE_CHECKING:
     from hcall_server.keystore.store import Keystore
     from hcall_server.platform.partition import Partition
     from hcall_server.platform.profile import PartitionProfile
-    from hcall_server.platform.system import ManagedSystem
+
+Seal = Callable[[Sealer], bytes | None]
+"""Seals a record of the system itself as it is at the time of the call; None removes the record."""
 
 
 def awaited(keystore: Keystore | None) -> bool:
@@ -44,13 +46,13 @@ class Snapshot(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The contents of one flight: partitions by number, the system's record if it has changed.
+    """The contents of one flight: partitions by number, and records of the system by their names in NVRAM.
 
     `since` is the time of the oldest change in it.
     """
 
     snapshots: Mapping[int, Snapshot]
-    system: ManagedSystem | None
+    own: Mapping[str, Seal]
     since: float
 
     def sealed(self, sealer: Sealer) -> dict[str, bytes | None]:
@@ -58,16 +60,15 @@ class Batch(NamedTuple):
         records: dict[str, bytes | None] = {
             partition_name(each.profile.uuid): each.sealed(sealer) for each in self.snapshots.values()
         }
-        if self.system is not None:
-            records[SYSTEM] = seal_system(sealer, SystemRecord.of(self.system))
+        records |= {name: seal(sealer) for name, seal in self.own.items()}
         return records
 
 
-_NOTHING = Batch(MappingProxyType({}), None, 0.0)
+_NOTHING = Batch(MappingProxyType({}), MappingProxyType({}), 0.0)
 
 
 class Book:
-    """Partitions and the system's record that are dirty, and those that are flying.
+    """Partitions and records of the system that are dirty, and those that are flying.
 
     A partition can be both: changes after its snapshot belong to the next flight.
     """
@@ -76,13 +77,13 @@ class Book:
         self.since = 0.0
         """The time of the oldest dirty change; has no meaning while all is clean."""
         self._dirty: dict[int, Partition] = {}
-        self._system: ManagedSystem | None = None
+        self._own: dict[str, Seal] = {}
         self._flying = _NOTHING
 
     @property
     def clean(self) -> bool:
         """Whether the next flight would be empty."""
-        return not self._dirty and self._system is None
+        return not self._dirty and not self._own
 
     def is_dirty(self, partition: Partition) -> bool:
         """Return whether the next flight takes the partition already."""
@@ -103,10 +104,10 @@ class Book:
             self._dirty[partition.number] = partition
         return True
 
-    def add_system(self, system: ManagedSystem, now: float) -> None:
-        """Mark the system's record dirty."""
+    def add_own(self, name: str, seal: Seal, now: float) -> None:
+        """Mark a record of the system dirty."""
         self._note(now)
-        self._system = system
+        self._own[name] = seal
 
     def take(self) -> Batch:
         """Move all dirty changes into a flight; a later change is dirty again."""
@@ -114,8 +115,8 @@ class Book:
             number: Snapshot(partition, partition.keystore, partition.profile)
             for number, partition in self._dirty.items()
         }
-        self._flying = Batch(snapshots, self._system, self.since)
-        self._dirty, self._system = {}, None
+        self._flying = Batch(snapshots, self._own, self.since)
+        self._dirty, self._own = {}, {}
         return self._flying
 
     def flushed(self) -> None:
@@ -129,7 +130,7 @@ class Book:
         flown, self._flying = self._flying, _NOTHING
         for number, snapshot in flown.snapshots.items():
             self._dirty.setdefault(number, snapshot.partition)
-        self._system = self._system or flown.system
+        self._own = {**flown.own, **self._own}
         self.since = flown.since
         return any(awaited(snapshot.keystore) for snapshot in flown.snapshots.values())
 

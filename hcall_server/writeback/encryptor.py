@@ -62,6 +62,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hcall_server.nvram.names import SYSTEM
+from hcall_server.sealing import SystemRecord, seal_system
 from hcall_server.writeback.flights import Flights
 from hcall_server.writeback.schedule import Schedule
 
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from hcall_server.platform.partition import Partition
     from hcall_server.platform.system import ManagedSystem
     from hcall_server.sealing import Sealer
+    from hcall_server.writeback.book import Seal
     from hcall_server.writeback.commits import Commits
     from hcall_server.writeback.flights import OnTrouble
     from hcall_server.writeback.health import Health
@@ -129,7 +132,11 @@ class Encryptor:
 
     def system_changed(self, system: ManagedSystem) -> None:
         """Mark the system's own record dirty; the next flight writes the system's state at that time."""
-        self._flights.system_changed(system)
+        self.record_changed(SYSTEM, lambda sealer: seal_system(sealer, SystemRecord.of(system)))
+
+    def record_changed(self, name: str, seal: Seal) -> None:
+        """Mark a record of the system dirty; the next flight seals it."""
+        self._flights.record_changed(name, seal)
         self._set_alarm()
 
     def wait_landing(self, go_on: GoOn, until: float) -> Drop:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import outcome
 
 from hcall_abi.errors import SwpksError
-from hcall_server.writeback.book import Batch, Book, awaited
+from hcall_server.writeback.book import Batch, Book, Seal, awaited
 from hcall_server.writeback.failures import flush_error, waiter_error
 from hcall_server.writeback.health import Tally
 from hcall_server.writeback.schedule import FlightState
@@ -19,7 +19,6 @@ from hcall_server.writeback.waiters import Drop, GoOn, Waiters
 
 if TYPE_CHECKING:
     from hcall_server.platform.partition import Partition
-    from hcall_server.platform.system import ManagedSystem
     from hcall_server.sealing import Sealer
     from hcall_server.writeback.commits import Commit, Commits
     from hcall_server.writeback.health import Health
@@ -84,9 +83,9 @@ class Flights:
             self._schedule.hurry(now)
         return True
 
-    def system_changed(self, system: ManagedSystem) -> None:
-        """Mark the system's record dirty."""
-        self.book.add_system(system, self._clock())
+    def record_changed(self, name: str, seal: Seal) -> None:
+        """Mark a record of the system dirty."""
+        self.book.add_own(name, seal, self._clock())
 
     def wait_landing(self, go_on: GoOn, until: float) -> Drop:
         """Call `go_on` at the next landing or at `until`; start a flight if the company is complete."""

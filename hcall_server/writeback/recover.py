@@ -32,7 +32,7 @@ from hcall_server.writeback.commits import record_id
 
 Records = Mapping[str, bytes]
 _SYSTEM_ID = record_id(SYSTEM)
-_OTHER_COPY = "is genuine, but not the one of the last commit: an older copy, or one from elsewhere"
+OTHER_COPY = "is genuine, but not the one of the last commit: an older copy, or one from elsewhere"
 
 
 def recover_system(records: Records, commit: CommitRecord, sealer: Sealer) -> SystemRecord:
@@ -42,7 +42,7 @@ def recover_system(records: Records, commit: CommitRecord, sealer: Sealer) -> Sy
         raise loss_of("the system record", records)
     record = open_system(sealer, blob)
     if not commit.lists(_SYSTEM_ID, blob):
-        raise StorageError(rules.RECORDS_COMMITTED, f"the system record {_OTHER_COPY}")
+        raise StorageError(rules.RECORDS_COMMITTED, f"the system record {OTHER_COPY}")
     return record
 
 
@@ -166,7 +166,7 @@ class _Recovery:
         """
         profile, level = record.profile, self._system.level
         if not self._fits(record):
-            message = f"the record of partition {profile.name} ({profile.uuid}) {_OTHER_COPY}"
+            message = f"the record of partition {profile.name} ({profile.uuid}) {OTHER_COPY}"
             return StorageError(rules.RECORDS_COMMITTED, message)
         kbytes = profile.attributes.keystore_kbytes
         if kbytes > level.max_kbytes:

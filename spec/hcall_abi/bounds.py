@@ -14,7 +14,7 @@ MAX_COUNT = 1_000_000
 MAX_SECONDS = 3600.0
 """Longest `seconds` of a fault: no guest waits for ever."""
 
-MAX_REQUEST_BODY = 64 * 1024
+MAX_REQUEST_BODY = 256 * 1024
 """Largest body of a request to the control channel, in bytes (spec/control.md#requests)."""
 
 REQUEST_BODY_SECONDS = 10.0
@@ -43,3 +43,9 @@ LONGEST_SOCKET_PATH = 107
 
 ACCESS_KEY_SIZE = 32
 """Length of a partition's access key in bytes (spec/protocol.md#proof)."""
+
+TRUSTED_KEY_SIZE = 32
+"""Length of a trusted system key in bytes (spec/sealed.md#trusted-system-key)."""
+
+SYSTEM_NAME_SIZE = 31
+"""Most bytes of a managed system's name (spec/sealed.md#system-record)."""

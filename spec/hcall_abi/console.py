@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
+from hcall_abi.bounds import SYSTEM_NAME_SIZE
 from hcall_abi.calls import Opcode
 from hcall_abi.consumers import SecureBoot
 
@@ -35,7 +36,10 @@ IN_USE_CODE = "HSCL0DC8"
 SWITCH = range(2)
 """The numbers of an attribute that is off (0) or on (1)."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
+_LATER = SYSTEM_NAME_SIZE - 1
+"""Most characters of a name behind its first one."""
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LATER}}}")
+_SYSTEM_NAME = re.compile(rf"[A-Za-z0-9]([A-Za-z0-9 ._-]{{0,{_LATER - 1}}}[A-Za-z0-9._-])?")
 _RESERVED_NAMES = frozenset({"control", "tcp"})
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -186,3 +190,12 @@ AT_FIRST = ConsoleAttributes(**_DEFAULTS)
 def is_partition_name(name: str) -> bool:
     """Return whether a partition can have this name: it becomes the name of a socket and of a file."""
     return bool(_NAME.fullmatch(name)) and name not in _RESERVED_NAMES
+
+
+def is_system_name(name: str) -> bool:
+    """Return whether a managed system can have this name.
+
+    It has the characters of a partition's name, and blanks between them.  So it never looks like type, model
+    and serial number, which have an asterisk, and needs no quotes in the console's output.
+    """
+    return bool(_SYSTEM_NAME.fullmatch(name))

@@ -24,6 +24,7 @@ Kbytes = Annotated[
 Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
 Commits = Annotated[int, msgspec.Meta(ge=1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME, description="name of a partition")]
+SystemStateName = Literal["Operating", "Recovery", "Reset pending"]
 FaultName = Literal["guest", "peer", "operator", "storage", "internal"]
 
 
@@ -97,6 +98,42 @@ class NvramFaultSetting(Body):
             raise ValueError(f"{self.trouble} takes no number of commits")
 
 
+class TrustedKeySetting(Body):
+    """A trusted system key to set.
+
+    `change` and `restore` take `key`, 32 bytes in base64; `return` takes `sealed`, the blob that the console
+    stores.  `old_key` is checked against the present key if it is given.
+    """
+
+    operation: Literal["change", "restore", "return"]
+    key: bytes | None = None
+    old_key: bytes | None = None
+    sealed: bytes | None = None
+
+    def __post_init__(self) -> None:
+        needed, other = ("sealed", "key") if self.operation == "return" else ("key", "sealed")
+        if getattr(self, needed) is None or getattr(self, other) is not None:
+            raise ValueError(f"{self.operation} takes {needed}, and not {other}")
+
+    def __repr__(self) -> str:
+        return f"TrustedKeySetting({self.operation}, keys hidden)"
+
+
+class CopyToRestore(Body):
+    """A console copy to restore, in base64."""
+
+    copy: bytes
+
+    def __repr__(self) -> str:
+        return f"CopyToRestore(<{len(self.copy)} bytes>)"
+
+
+class RecoveryEnd(Body):
+    """The end of a recovery; `give_up`: stores that were not restored are given up."""
+
+    give_up: bool = False
+
+
 class FaultView(View):
     """A fault of the plan, the calls of its sort since the plan was set, and those it has answered."""
 
@@ -157,13 +194,80 @@ class PartitionView(ConsoleAttributes, PartitionFacts):
 
 
 class SystemView(View):
-    """A managed system with its partitions; `system_id` is 32 hex digits and no secret."""
+    """A managed system with its partitions; `system_id` is 32 hex digits and no secret.
 
+    `restored` and `lost` are names of stores in the state Recovery: those that came back, and those that
+    are known to be missing.
+    """
+
+    name: str
+    type_model_serial: str
+    state: SystemStateName
+    restored: list[str]
+    lost: list[str]
     system_id: str
     firmware_level: str
     total_kbytes: int
     assigned_kbytes: int
     partitions: list[PartitionView]
+
+
+class ComponentView(View):
+    """A replaceable part as the last start found it.
+
+    `copy` tells about its copy of the root key: agrees, restored, present, none, or silent (its TPM does not
+    answer).  `ok` is false if redundancy is missing.
+    """
+
+    name: str
+    kind: str
+    copy: str
+    detail: str
+    ok: bool
+
+
+class AccessStepView(View):
+    """A step of the procedure that gave access to the stores (1 to 9), and its finding."""
+
+    step: int
+    finding: str
+
+
+class ComponentsView(View):
+    """All replaceable parts, the row of the root-key table that decided at the start, and the steps."""
+
+    decision: str
+    components: list[ComponentView]
+    steps: list[AccessStepView]
+
+
+class TrustedKeyView(View):
+    """The trusted system key: its id (16 hex digits), and the key sealed under the root key (base64).
+
+    Both are null while there is none.  Only this system opens `sealed`.
+    """
+
+    id: str | None
+    sealed: bytes | None
+
+
+class CopyView(View):
+    """A console copy (base64) with its clear facts; `time` is in seconds since the epoch (UTC)."""
+
+    uuid: str
+    trusted_key_id: str
+    generation: int
+    time: int
+    keystore_kbytes: int
+    firmware_level: str
+    copy: bytes
+
+
+class RecoveredView(View):
+    """The end of a recovery: partitions that came back, and those that were given up, by name."""
+
+    restored: list[str]
+    given_up: list[str]
 
 
 class WritebackView(View):

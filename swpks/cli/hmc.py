@@ -15,7 +15,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 
@@ -24,29 +24,29 @@ from hcall_abi.console import ATTRIBUTES
 from hcall_abi.control_bodies import Answered, HealthView
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import ConsoleTrouble, parse_fault
+from hcall_abi.rules import backup
 from hcall_abi.rules import console as rules
 from hcall_client import console
 from hcall_client.console import (
     BlockingConsole,
     ConsoleMisspoken,
     ConsoleRefused,
-    ConsoleRequest,
     ConsoleUnreachable,
 )
 from swpks.cli import hmc_output as output
 from swpks.cli import streams
+from swpks.cli.files import output as file_output
+from swpks.cli.hmc_ask import Ask, ConsoleVerb
+from swpks.cli.hmc_system import SYSTEM_VERBS
 from swpks.cli.where import for_every_verb, state_folder, state_path
 
 REFUSED = 1
 USAGE = 2
+REPLACE = "replace"
+"""The verb that works on a powered-off system, without its control channel."""
+SAVED_ROOM = 1
+"""Bytes for which a file must have room before the system is asked."""
 UNREACHABLE = 3
-
-
-class Ask(NamedTuple):
-    """One request, and the function that turns its answer into text."""
-
-    request: ConsoleRequest[Any]
-    shown: Callable[[Any], str] = output.partition
 
 
 def ask_of(args: argparse.Namespace) -> Ask:
@@ -58,7 +58,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `hmc` to the command's subparsers; the result has `run` as its default `run`."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "hmc",
-        help="act as the management console: power, IPL, secure boot, keystore sizes",
+        help="act as the management console: power, keystores, copies, parts, recovery",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the verbs and their options."""
     _add_where(parser, default=None)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, row in _VERBS.items():
+    for name, row in {**_VERBS, REPLACE: _REPLACED}.items():
         verb = verbs.add_parser(name, help=row.summary, description=row.summary)
         _add_where(verb, default=argparse.SUPPRESS)
         for operand, options in row.operands.items():
@@ -80,17 +80,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out a parsed command line and return the exit status; errors go to standard error."""
+    if args.verb == REPLACE:
+        from swpks.cli.replace import replace
+
+        return replace(args)
     socket = args.socket or (args.state / "run" / "control.sock" if args.state else None)
     if socket is None:
         return _fail(args, "say where the server is: --state DIR (or SWPKS_STATE), or --socket", USAGE)
-    (request, shown), system = ask_of(args), BlockingConsole(socket, args.timeout)
+    ask, system = ask_of(args), BlockingConsole(socket, args.timeout)
     try:
-        answer = system.call(request)
+        answer = _asked(system, ask)
     except ConsoleRefused as error:
         return _refused(args, error)
     except (ConsoleUnreachable, ConsoleMisspoken) as error:
         return _fail(args, str(error), UNREACHABLE)
-    return _show(args, answer, shown)
+    if ask.saving and str(ask.saving.path) == "-":
+        return 0
+    return _show(args, answer, ask.shown)
+
+
+def _asked(system: BlockingConsole, ask: Ask) -> Answered | str:
+    """Return the answer, and write the file of a verb that has one; OperatorError if it can't be written."""
+    if ask.saving is None:
+        return cast(Answered | str, system.call(ask.request))
+    path, content = ask.saving
+    try:
+        with file_output(path, SAVED_ROOM) as write:
+            answer = system.call(ask.request)
+            write(content(answer))
+    except OSError as error:
+        raise OperatorError(backup.BACKUP_FILE, f"{path}: {error.strerror}") from None
+    return cast(Answered, answer)
 
 
 def _show(args: argparse.Namespace, answer: Answered | str, shown: Callable[[Any], str]) -> int:
@@ -130,14 +150,6 @@ def _add_where(parser: argparse.ArgumentParser, default: Any) -> None:
     add("--socket", None, type=Path, metavar="PATH", help="the control channel's Unix socket")
     add("--timeout", console.DEFAULT_TIMEOUT, type=float, metavar="S", help="seconds to wait for the server")
     add("--json", False, action="store_true", help="print JSON")
-
-
-class _Verb(NamedTuple):
-    """One verb of the command: summary, operands for argparse, and the function that makes the request."""
-
-    summary: str
-    operands: dict[str, dict[str, Any]]
-    ask: Callable[[argparse.Namespace], Ask]
 
 
 def _status(args: argparse.Namespace) -> Ask:
@@ -197,40 +209,42 @@ _COMMITS: dict[str, Any] = {
 }
 
 _VERBS = {
-    "status": _Verb("show the system and its partitions", {"name": {**_NAME, "nargs": "?"}}, _status),
-    "create": _Verb(
+    "status": ConsoleVerb("show the system and its partitions", {"name": {**_NAME, "nargs": "?"}}, _status),
+    "create": ConsoleVerb(
         "create a partition, powered off",
         {"name": _NAME, "kbytes": {**_SIZE, "nargs": "?", "default": "0"}, "--no-auto-start": _STAY_OFF},
         _create,
     ),
-    "power": _Verb(
+    "power": ConsoleVerb(
         "power a partition on or off",
         {"name": _NAME, "power": {"choices": ("on", "off"), "help": "on or off"}},
         _power,
     ),
-    "ipl": _Verb("restart a partition", {"name": _NAME}, lambda args: Ask(console.ipl(args.name))),
-    "rotate-key": _Verb(
+    "ipl": ConsoleVerb("restart a partition", {"name": _NAME}, lambda args: Ask(console.ipl(args.name))),
+    "rotate-key": ConsoleVerb(
         "give a partition a new access key for TCP; it is in access-keys/NAME.key of the state",
         {"name": _NAME},
         lambda args: Ask(console.rotate_key(args.name)),
     ),
-    "secure-boot": _Verb(
+    "secure-boot": ConsoleVerb(
         "set the secure-boot mode that the next IPL takes",
         {"name": _NAME, "mode": _MODE},
         _secure_boot,
     ),
-    "keystore": _Verb("set the size of a partition's keystore", {"name": _NAME, "kbytes": _SIZE}, _keystore),
-    "set": _Verb(
+    "keystore": ConsoleVerb(
+        "set the size of a partition's keystore", {"name": _NAME, "kbytes": _SIZE}, _keystore
+    ),
+    "set": ConsoleVerb(
         "set attributes of a partition, all of them or none",
         {"name": _NAME, "attributes": _ATTRIBUTES},
         _set,
     ),
-    "faults": _Verb(
+    "faults": ConsoleVerb(
         "set the busy answers of a partition's h-calls; without a fault there are none any more",
         {"name": _NAME, "faults": _FAULTS},
         _faults,
     ),
-    "nvram": _Verb(
+    "nvram": ConsoleVerb(
         "begin a fault of NVRAM: it refuses its next commits, or the next one hangs until the fault is ended",
         {
             "trouble": {"choices": ("none", *get_args(ConsoleTrouble)), "help": "none ends it"},
@@ -238,6 +252,16 @@ _VERBS = {
         },
         _nvram,
     ),
-    "health": _Verb("show the health, and reasons", {}, lambda _: Ask(console.show_health(), output.health)),
-    "metrics": _Verb("show the figures for Prometheus", {}, lambda _: Ask(console.show_metrics())),
+    "health": ConsoleVerb(
+        "show the health, and reasons", {}, lambda _: Ask(console.show_health(), output.health)
+    ),
+    "metrics": ConsoleVerb("show the figures for Prometheus", {}, lambda _: Ask(console.show_metrics())),
+    **SYSTEM_VERBS,
 }
+
+_PARTS = ("anchor-card", "service-processor", "tpm", "tpm-2")
+_REPLACED = ConsoleVerb(
+    "replace a part of a powered-off system by a new one; the old part is kept in DIR/removed",
+    {"part": {"choices": _PARTS, "metavar": "PART", "help": ", ".join(_PARTS)}},
+    ask_of,
+)

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 
 from hcall_abi.console import ATTRIBUTES
 from hcall_abi.control_bodies import (
+    ComponentsView,
+    CopyView,
     FaultView,
     HealthView,
     PartitionView,
     Problem,
+    RecoveredView,
     SystemView,
+    TrustedKeyView,
     WritebackView,
 )
+from hcall_abi.errors import SwpksError
 
 _IN_TABLE = ("keystore_kbytes", "secure_boot")
 """Attributes that are columns of the table; all others have a line each."""
@@ -21,15 +26,58 @@ _HEAD = ("PARTITION", "ID", "POWER", "IPLS", "KEYSTORE", "USED", "OBJECTS", "SEC
 
 def system(answer: SystemView) -> str:
     """Return the system in one line and its partitions as a table."""
-    head = (
-        f"system {answer.system_id}, {answer.firmware_level}, "
-        f"{answer.assigned_kbytes} of {answer.total_kbytes} KiB assigned"
-    )
+    head = "\n".join(_system_head(answer))
     partitions = answer.partitions
     if not partitions:
         return f"{head}\nno partitions"
     notes = [f"{each.name} is REFUSED: {each.refused.detail}" for each in partitions if each.refused]
     return "\n".join([head, "", *_table([_HEAD, *map(_row, partitions)]), *notes])
+
+
+def _system_head(answer: SystemView) -> list[str]:
+    """Return the lines about the system itself."""
+    lines = [
+        f"system {answer.name}, {answer.type_model_serial}, state {answer.state}",
+        f"{answer.system_id}, {answer.firmware_level}, "
+        f"{answer.assigned_kbytes} of {answer.total_kbytes} KiB assigned",
+    ]
+    if answer.restored:
+        lines.append(f"restored: {', '.join(answer.restored)}")
+    if answer.lost:
+        lines.append(f"known and not restored: {', '.join(answer.lost)}")
+    return lines
+
+
+def components(answer: ComponentsView) -> str:
+    """Return the parts as a table, and the steps of the start."""
+    rows = [("PART", "KIND", "HEALTH", "COPY", "DETAIL")]
+    rows += [
+        (each.name, each.kind, "ok" if each.ok else "NOT ok", each.copy, each.detail)
+        for each in answer.components
+    ]
+    steps = [f"  {each.step}. {each.finding}" for each in answer.steps]
+    return "\n".join([*_table(rows), "", f"the last start: {answer.decision}", *steps])
+
+
+def trusted_key(answer: TrustedKeyView) -> str:
+    """Return the id of the trusted system key."""
+    return f"trusted system key {answer.id}" if answer.id else "no trusted system key yet"
+
+
+def copy(answer: CopyView) -> str:
+    """Return the clear facts of a copy."""
+    return (
+        f"copy of {answer.uuid}: generation {answer.generation}, {answer.keystore_kbytes} KiB, "
+        f"trusted system key {answer.trusted_key_id}"
+    )
+
+
+def recovered(answer: RecoveredView) -> str:
+    """Return the end of a recovery: what came back, and what is lost."""
+    lines = [f"the state is Operating; restored: {', '.join(answer.restored) or 'none'}"]
+    if answer.given_up:
+        lines.append(f"given up: {', '.join(answer.given_up)}")
+    return "\n".join(lines)
 
 
 def partition(answer: PartitionView) -> str:
@@ -68,6 +116,18 @@ def problem(answer: Problem) -> str:
     detail = f"{answer.code}: {answer.detail}" if answer.code else answer.detail
     rule = f"{answer.rule} ({answer.rule_id})"
     return f"{detail}\n  rule: {rule}\n  see: {answer.section} ({answer.fault} fault)"
+
+
+def failure(error: SwpksError) -> dict[str, str]:
+    """Return an error of a command without a system as the fields of a problem."""
+    rule = error.rule
+    return {
+        "detail": error.message,
+        "fault": rule.fault.value,
+        "rule_id": rule.id,
+        "rule": rule.sentence,
+        "section": rule.page,
+    }
 
 
 def _fault(answer: FaultView) -> str:

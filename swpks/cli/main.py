@@ -21,7 +21,8 @@ from swpks.cli import streams
 COMMANDS = {
     "serve": "serve a managed system: one socket a partition, one for the console",
     "lpar": "make h-calls as a partition, by hand",
-    "hmc": "act as the management console: power, IPL, secure boot",
+    "asmi": "erase the secrets of a powered-off system",
+    "hmc": "act as the management console: power, copies, parts, recovery",
     "qemu": "run a Linux kernel in QEMU with a partition's keystore",
     "bench": "measure the main figures of a server",
     "demo": "watch a partition boot, lock its objects, lose power and start again",

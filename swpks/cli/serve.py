@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hcall_abi.console import is_system_name
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.levels import LEVELS
 from hcall_abi.rules import service as rules
@@ -21,7 +22,7 @@ from hcall_server.machine import logs
 from hcall_server.machine.outlet import give
 from hcall_server.service.hardening import forbid_dumps
 from hcall_server.service.ready import take_descriptor, tell
-from hcall_server.service.settings import PartitionSettings, Settings, parse_partition
+from hcall_server.service.settings import FIRST_NAME, PartitionSettings, Settings, parse_partition
 from swpks.cli import streams
 from swpks.cli.where import state_path
 
@@ -49,6 +50,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="a TOML file that says the same as these options, and more",
+    )
+    add("--name", metavar="SYS", help="name of the system (default: as remembered, at first the folder's)")
+    add(
+        "--tpm",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="embedded, swtpm:PATH or tcti:STRING (default: as remembered, embedded at first; at most twice)",
     )
     add("--firmware", choices=list(LEVELS), help="firmware level (default: as remembered, FW1110 at first)")
     add(
@@ -147,14 +156,10 @@ def _settings(options: argparse.Namespace) -> Settings:
         settings = read_config(options.config)
     given = [parse_partition(text) for text in options.partition]
     changes: dict[str, Any] = {"partition": _merged(settings.partition, given)}
-    if options.firmware:
-        changes["firmware"] = options.firmware
+    changes["first_name"] = _first_name(options.state)
+    changes |= {field: value for field, value in _given(options).items() if value is not None}
     if options.listen:
         changes["listen"] = (*settings.listen, *options.listen)
-    if options.flush_delay is not None:
-        changes["flush_delay_ms"] = options.flush_delay
-    if options.confirm_wait is not None:
-        changes["confirm_wait_ms"] = options.confirm_wait
     if options.debuggable:
         changes["debuggable"] = True
     if options.relaxed_memory:
@@ -162,6 +167,23 @@ def _settings(options: argparse.Namespace) -> Settings:
     if options.relaxed_wrapping:
         changes["strict_wrapping"] = False
     return dataclasses.replace(settings, **changes)
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that replace a field of the settings; None for one that was not given."""
+    return {
+        "name": options.name,
+        "tpm": tuple(options.tpm) or None,
+        "firmware": options.firmware,
+        "flush_delay_ms": options.flush_delay,
+        "confirm_wait_ms": options.confirm_wait,
+    }
+
+
+def _first_name(folder: Path) -> str:
+    """Return the name of a new system: that of its folder, if a system can have it."""
+    name = folder.absolute().name
+    return name if is_system_name(name) else FIRST_NAME
 
 
 def _merged(
@@ -206,4 +228,5 @@ def _sentence(ready: dict[str, Any]) -> str:
     tcp = "".join(f"; tcp {address}" for address in ready["tcp"])
     refused = "".join(f"; {name} is REFUSED" for name in ready["refused"])
     start = f"swpks {ready['version']} ({ready['firmware']}) is ready"
-    return f"{start}: {', '.join(told) or 'no partition runs'}{tcp}{refused}"
+    state = "" if ready["state"] == "Operating" else f"; the system is in the state {ready['state']}"
+    return f"{start}: {', '.join(told) or 'no partition runs'}{tcp}{refused}{state}"

@@ -9,13 +9,13 @@ machine = assemble(simulated_seams(nvram=nvram, card=card), settings)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
 if TYPE_CHECKING:
-    from hcall_server.components.seam import RootKeyComponent
+    from hcall_server.components.seam import AnchorCardPart, Tpm
     from hcall_server.machine.machine import Transport
     from hcall_server.nvram.seam import Nvram
     from hcall_server.service.assembly import Seams
@@ -30,7 +30,8 @@ def loop_time() -> float:
 def simulated_seams(
     *,
     nvram: Nvram | None = None,
-    card: RootKeyComponent | None = None,
+    card: AnchorCardPart | None = None,
+    tpms: Sequence[Tpm] = (),
     worker: Worker | None = None,
     transport: Transport | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
@@ -38,10 +39,10 @@ def simulated_seams(
 ) -> Seams:
     """Return seams for `hcall_server.service.assembly.assemble`: those given, else simulated ones.
 
-    By default NVRAM and anchor card are new and in memory.  Commits run on the loop, connections are
-    memory streams, and the clock is `loop_time`.
+    By default NVRAM and anchor card are new and in memory, and the TPM is always the same one.  Commits run
+    on the loop, connections are memory streams, and the clock is `loop_time`.
     """
-    from hcall_server.components.memory import MemoryCard
+    from hcall_server.components.memory import MemoryCard, MemoryTpm
     from hcall_server.components.seam import Components
     from hcall_server.data_channel.memory import MemoryTransport
     from hcall_server.nvram.memory import MemoryNvram
@@ -52,7 +53,7 @@ def simulated_seams(
         entropy=entropy,
         clock=clock,
         nvram=nvram or MemoryNvram(),
-        components=Components(card or MemoryCard()),
+        components=Components(card or MemoryCard(), tuple(tpms) or (MemoryTpm(seed=0),)),
         worker=worker or InlineWorker(),
         transport=transport or MemoryTransport(),
     )

@@ -4,6 +4,7 @@ import inspect
 import socket
 import threading
 from typing import Any
+from uuid import UUID
 
 import httpx
 import msgspec
@@ -22,12 +23,24 @@ from hcall_client.console import (
     ConsoleRequest,
     ConsoleUnreachable,
 )
+from hcall_server.platform.profile import PartitionProfile
+from hcall_server.platform.trusted_key import TrustedSystemKey
+from hcall_server.sealing import PartitionRecord, seal_copy
 from tests.control_channel.rig import make_machine
 
+KEY = TrustedSystemKey(bytes(range(32)))
+RECORD = PartitionRecord(PartitionProfile(9, "restored", UUID(int=9, version=4), access_key=bytes(32)), None)
 REQUESTS: tuple[ConsoleRequest[Any], ...] = (
     console.show_system(),
+    console.begin_recovery(),
+    console.end_recovery(give_up=True),
     console.create_partition("lpar1", 8, auto_start=False),
     console.show_partition("lpar1"),
+    console.show_copy("lpar1"),
+    console.set_trusted_key("change", KEY.secret),
+    console.restore_copy(seal_copy(KEY, RECORD, system_id=bytes(16), firmware="", time=0, entropy=bytes)),
+    console.show_trusted_key(),
+    console.show_components(),
     console.power_on("lpar1"),
     console.ipl("lpar1"),
     console.power_off("lpar1"),
@@ -118,7 +131,9 @@ def test_a_stall_has_no_number_of_commits() -> None:
 
 async def test_a_field_of_a_later_version_is_no_error() -> None:
     """spec/control.md: a later version may add fields to an answer."""
-    view = {"system_id": "", "firmware_level": "", "total_kbytes": 1, "assigned_kbytes": 0, "partitions": []}
+    texts = dict.fromkeys(("name", "type_model_serial", "system_id", "firmware_level"), "")
+    lists: dict[str, list[str]] = {"partitions": [], "restored": [], "lost": []}
+    view = texts | lists | {"state": "Operating", "total_kbytes": 1, "assigned_kbytes": 0}
     later = msgspec.json.encode(view | {"tomorrow": [1]})
     assert (await answering(200, later).call(console.show_system())).total_kbytes == 1
 

@@ -12,12 +12,13 @@ import pytest
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import storage as rules
 from hcall_server.components.anchor_card import AnchorCard
-from hcall_server.components.seam import RootKeyComponent
+from hcall_server.components.seam import AnchorCardPart, Card
 from hcall_server.platform.identity import SEALED_LEVEL, SystemIdentity
 
 IDENTITY = SystemIdentity(bytes(range(16)), b"CANARY-root-key-0123456789abcdef")
-OF_LEVEL_1 = IDENTITY._replace(sealed_level=1)
-OTHER = SystemIdentity(bytes(16), bytes(32))
+CONTENT = Card(IDENTITY)
+OF_LEVEL_1 = Card(IDENTITY._replace(sealed_level=1))
+OTHER = Card(SystemIdentity(bytes(16), bytes(32)), reset_pending=True)
 
 
 @pytest.fixture
@@ -28,40 +29,42 @@ def card(tmp_path: Path) -> AnchorCard:
 @pytest.fixture
 def file(card: AnchorCard, tmp_path: Path) -> Path:
     """The file of a card that was written."""
-    card.write(IDENTITY)
+    card.write(CONTENT)
     return tmp_path / "anchor" / "anchor-card"
 
 
 def test_a_new_system_has_no_card(card: AnchorCard) -> None:
     """Reading makes nothing: neither folder nor key appears by looking."""
     assert card.read() is None
-    card.write(IDENTITY)
-    assert card.read() == IDENTITY
+    card.write(CONTENT)
+    assert card.read() == CONTENT
 
 
-def test_a_card_is_a_root_key_component(card: AnchorCard) -> None:
-    """Later components stand behind the same interface."""
-    component: RootKeyComponent = card
-    component.write(IDENTITY)
-    assert (component.name, component.read()) == ("anchor card", IDENTITY)
+def test_a_card_is_a_part_behind_its_seam(card: AnchorCard) -> None:
+    """The file stands behind the interface that the card in memory has as well."""
+    part: AnchorCardPart = card
+    part.write(CONTENT)
+    assert (part.name, part.read()) == ("anchor card", CONTENT)
 
 
 def test_another_process_reads_the_same_card(card: AnchorCard, file: Path) -> None:
     """R-21: what was written is there after a restart; writing again replaces it whole."""
-    assert AnchorCard(file.parent).read() == IDENTITY
+    assert AnchorCard(file.parent).read() == CONTENT
     card.write(OTHER)
     assert AnchorCard(file.parent).read() == OTHER
     assert [path.name for path in file.parent.iterdir()] == ["anchor-card"]
 
 
-@pytest.mark.parametrize("identity", [IDENTITY, OF_LEVEL_1], ids=["level 2", "level 1"])
-def test_the_file_has_the_documented_layout(card: AnchorCard, file: Path, identity: SystemIdentity) -> None:
+@pytest.mark.parametrize(
+    "content,flags", [(CONTENT, 0), (OF_LEVEL_1, 0), (OTHER, 1)], ids=["level 2", "level 1", "reset pending"]
+)
+def test_the_file_has_the_documented_layout(card: AnchorCard, file: Path, content: Card, flags: int) -> None:
     """spec/sealed.md#anchor-card, taken apart by hand: the level is that of the records in NVRAM."""
-    card.write(identity)
-    system_id, root_key, level = identity
-    body = struct.pack(">4sBBH16s32s", b"SPKA", level, 0, 0, system_id, root_key)
+    card.write(content)
+    system_id, root_key, level = content.identity
+    body = struct.pack(">4sBBH16s32s", b"SPKA", level, flags, 0, system_id, root_key)
     assert file.read_bytes() == body + hashlib.sha256(body).digest()
-    assert AnchorCard(file.parent).read() == identity
+    assert AnchorCard(file.parent).read() == content
 
 
 def test_a_new_card_has_the_level_that_promises_a_commit_record() -> None:
@@ -76,9 +79,9 @@ def test_a_card_of_level_1_is_read_and_becomes_one_of_level_2(card: AnchorCard, 
     before = file.read_bytes()
     found = AnchorCard(file.parent).read()
     assert found == OF_LEVEL_1
-    card.write(found._replace(sealed_level=2))
+    card.write(CONTENT)
     after = file.read_bytes()
-    assert card.read() == IDENTITY
+    assert card.read() == CONTENT
     assert [at for at in range(56) if before[at] != after[at]] == [4]
 
 
@@ -131,11 +134,11 @@ def test_a_card_of_a_later_level_is_refused(card: AnchorCard, file: Path, level:
         card.read()
 
 
-@pytest.mark.parametrize("at", [0, 5, 6, 7])
-def test_reserved_bytes_and_magic_are_checked(card: AnchorCard, file: Path, at: int) -> None:
-    """R-02: a card that checks out but has another magic or a reserved bit is not guessed at."""
+@pytest.mark.parametrize("at,bits", [(0, 1), (5, 2), (5, 0x80), (5, 3), (6, 1), (7, 1)])
+def test_reserved_bytes_and_magic_are_checked(card: AnchorCard, file: Path, at: int, bits: int) -> None:
+    """R-02: a card that checks out but has another magic or an unknown bit is not guessed at."""
     body = bytearray(file.read_bytes()[:56])
-    body[at] ^= 1
+    body[at] ^= bits
     file.write_bytes(bytes(body) + hashlib.sha256(body).digest())
     with pytest.raises(StorageError, match="layout of level 1 or 2"):
         card.read()
@@ -162,7 +165,7 @@ def test_a_link_is_neither_read_nor_written(card: AnchorCard, file: Path, what: 
     path.symlink_to(target)
     target.chmod(0o755)
     before = target.stat()
-    for attempt in (card.read, lambda: card.write(IDENTITY)):
+    for attempt in (card.read, lambda: card.write(CONTENT)):
         with pytest.raises(OperatorError, match=f"{path} is a symbolic link to {target}") as caught:
             attempt()
         assert caught.value.rule is rules.STATE_LINK
@@ -196,7 +199,7 @@ def test_the_loss_of_a_card_is_told(card: AnchorCard, file: Path, loss: str) -> 
     file.write_bytes(content)
     file.chmod(mode)
     assert card.moved() is None
-    assert card.read() == IDENTITY
+    assert card.read() == CONTENT
 
 
 def test_a_card_that_was_never_read_cannot_be_lost(tmp_path: Path) -> None:
@@ -210,7 +213,7 @@ def test_a_power_cut_while_writing_leaves_the_old_card(card: AnchorCard, file: P
     """R-21: an unfinished replacement is ignored by reading and cleared away by the next write."""
     unfinished = file.with_name("anchor-card.new")
     unfinished.write_bytes(file.read_bytes()[:40])
-    assert card.read() == IDENTITY
+    assert card.read() == CONTENT
     card.write(OTHER)
     assert card.read() == OTHER
     assert not unfinished.exists()
@@ -221,7 +224,7 @@ def test_a_card_that_cannot_be_written_stays_what_it_was(card: AnchorCard, file:
     file.with_name("anchor-card.new").mkdir()
     with pytest.raises(StorageError, match=f"{file} can't be written"):
         card.write(OTHER)
-    assert card.read() == IDENTITY
+    assert card.read() == CONTENT
 
 
 def test_a_card_that_cannot_be_renamed_leaves_no_second_copy(
@@ -235,7 +238,7 @@ def test_a_card_that_cannot_be_renamed_leaves_no_second_copy(
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(StorageError, match="No space left"):
         card.write(OTHER)
-    assert card.read() == IDENTITY
+    assert card.read() == CONTENT
     assert [path.name for path in file.parent.iterdir()] == ["anchor-card"]
 
 

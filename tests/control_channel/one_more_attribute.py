@@ -59,6 +59,7 @@ from hcall_server.service.assembly import assemble  # noqa: E402
 from hcall_server.service.config import read_config  # noqa: E402
 from hcall_server.service.settings import PartitionSettings, Settings, parse_partition  # noqa: E402
 from swpks.cli import hmc, hmc_output  # noqa: E402
+from swpks.cli.hmc_ask import Ask  # noqa: E402
 from swpks.testing.seams import simulated_seams  # noqa: E402
 from tests.guest import Chance  # noqa: E402
 
@@ -86,7 +87,7 @@ def number(found: Machine) -> int:
     return found.system.find("a").attributes.numbers[NAME]
 
 
-def typed(*words: str) -> hmc.Ask:
+def typed(*words: str) -> Ask:
     """What a command line of the console asks."""
     parser = argparse.ArgumentParser()
     hmc.add_parser(parser.add_subparsers())

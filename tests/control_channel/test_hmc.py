@@ -230,6 +230,11 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
         },
     }
     system = {
+        "name": "sys",
+        "type_model_serial": "9105-22A*0000000",
+        "state": "Operating",
+        "restored": [],
+        "lost": [],
         "system_id": "00",
         "firmware_level": "FW950",
         "total_kbytes": 1024,

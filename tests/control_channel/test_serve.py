@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from hcall_abi.bounds import MAX_REQUEST_BODY
 from hcall_abi.consumers import SecureBoot
 from hcall_client.calls import gen_password, read_object, write_object
 from hcall_client.channel import open_channel
@@ -81,11 +82,11 @@ async def test_one_connection_many_requests(path) -> None:
 async def test_a_body_over_the_limit(path) -> None:
     """413 at once, however much is still to come, and the connection ends."""
     async with over_socket(path) as client:
-        answer = await client.post("/v1/partitions", content=b" " * (64 * 1024 + 1))
+        answer = await client.post("/v1/partitions", content=b" " * (MAX_REQUEST_BODY + 1))
         assert answer.status_code == 413
     head = b"POST /v1/partitions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n"
     async with await connect(path) as stream:
-        await stream.send_all(head + bytes(70_000))
+        await stream.send_all(head + bytes(MAX_REQUEST_BODY + 5_000))
         assert (await everything(stream)).startswith(b"HTTP/1.1 413 ")
 
 

@@ -48,7 +48,7 @@ def copy_of(state: Path, to: Path) -> Path:
 
 def records(state: Path) -> dict[str, bytes]:
     """Every record, read without the server."""
-    with closing(sqlite3.connect(state / "nvram.sqlite")) as nvram:
+    with closing(sqlite3.connect(state / "service-processor" / "nvram.sqlite")) as nvram:
         return dict(nvram.execute("SELECT name, blob FROM record"))
 
 
@@ -61,7 +61,7 @@ def names(state: Path) -> dict[str, str]:
 
 def put(state: Path, changed: dict[str, bytes | None]) -> None:
     """Put other bytes in place of records, or remove them."""
-    with closing(sqlite3.connect(state / "nvram.sqlite")) as nvram, nvram:
+    with closing(sqlite3.connect(state / "service-processor" / "nvram.sqlite")) as nvram, nvram:
         for name, blob in changed.items():
             if blob is None:
                 nvram.execute("DELETE FROM record WHERE name = ?", (name,))

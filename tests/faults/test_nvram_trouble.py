@@ -47,7 +47,7 @@ def flushed(channel: BlockingChannel, label: bytes) -> bool:
 
 def forbid_growth(server: ServerProcess) -> None:
     """Let no file of the server grow beyond what its log of commits has now."""
-    size = (server.state / "nvram.sqlite-wal").stat().st_size
+    size = (server.state / "service-processor" / "nvram.sqlite-wal").stat().st_size
     assert server.pid is not None
     assert len(server.log) < size, "its own log can still be written"
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, UNLIMITED))

@@ -73,8 +73,8 @@ def replace(path: Path) -> None:
 ACCIDENTS: dict[str, Callable[[Path], object]] = {
     "state deleted": shutil.rmtree,
     "state renamed": lambda state: state.rename(state.with_name("elsewhere")),
-    "database replaced": lambda state: replace(state / "nvram.sqlite"),
-    "log deleted": lambda state: (state / "nvram.sqlite-wal").unlink(),
+    "database replaced": lambda state: replace(state / "service-processor" / "nvram.sqlite"),
+    "log deleted": lambda state: (state / "service-processor" / "nvram.sqlite-wal").unlink(),
 }
 
 

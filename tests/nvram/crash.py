@@ -14,6 +14,7 @@ import pytest
 
 from hcall_abi.errors import StorageError
 from hcall_server.components.memory import MemoryCard
+from hcall_server.components.seam import Card, Components
 from hcall_server.data_channel.memory import MemoryTransport
 from hcall_server.nvram.names import COMMIT, SYSTEM, partition_name
 from hcall_server.nvram.sqlite import SqliteNvram
@@ -38,7 +39,7 @@ class Live:
 
     def __init__(self, path: Path) -> None:
         self.nvram = SqliteNvram(path)
-        first = MemoryCard(IDENTITY._replace(sealed_level=1))
+        first = MemoryCard(Card(IDENTITY._replace(sealed_level=1)))
         self._commits: Commits = opening(first, self.nvram).open(SystemRecord("FW1110", 1024)).commits
 
     def commit(self, generation: int, size: int = 1500) -> Records:
@@ -56,7 +57,7 @@ class Live:
 
 
 def opening(card: MemoryCard, nvram: SqliteNvram, *, accept_older: bool = False) -> Opening:
-    return Opening(card, nvram, os.urandom, MemoryTransport(), accept_older=accept_older)
+    return Opening(Components(card, ()), nvram, os.urandom, MemoryTransport(), accept_older=accept_older)
 
 
 def power_cut(folder: Path, to: Path) -> Path:
@@ -73,7 +74,8 @@ def stored(path: Path, *, accept_older: bool = False) -> Stored:
     """What a server finds in a file of a system that has been started before."""
     nvram = SqliteNvram(path)
     try:
-        found = opening(MemoryCard(IDENTITY), nvram, accept_older=accept_older).open(SystemRecord("", 0))
+        card = MemoryCard(Card(IDENTITY))
+        found = opening(card, nvram, accept_older=accept_older).open(SystemRecord("", 0))
         if found.missing:
             found.commits.prepared({}).run()
         return found

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from hcall_server.nvram import COMMIT, SYSTEM, parse_partition, partition_name
+from hcall_server.nvram import COMMIT, SYSTEM, TRUSTED_KEY, parse_partition, partition_name, wrapped_name
 from hcall_server.nvram.names import old_image_name, old_profile_name, parse_old_name
 
 A = UUID("1b4e28ba-2fa1-41d2-883f-0016d3cca427")
@@ -17,6 +17,8 @@ def test_names_are_the_documented_ones() -> None:
         "commit",
         "partition/1b4e28ba-2fa1-41d2-883f-0016d3cca427",
     )
+    assert (TRUSTED_KEY, wrapped_name(1), wrapped_name(2)) == ("trusted-key", "root-key/1", "root-key/2")
+    assert all(len(name) <= 16 for name in (SYSTEM, COMMIT, TRUSTED_KEY, wrapped_name(2)))
     assert (old_image_name(4), old_profile_name(65535)) == (
         "partition/00004/image",
         "partition/65535/profile",
@@ -32,9 +34,10 @@ def test_names_come_apart_again() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "System", "system", "partition/4/image", "partition/00000/image", "partition/65536/image",
-     "partition/00004/imagf", "partition/00004/image\n", "partition/٠٠٠٠٤/image", "xpartition/00004/image",
-     f"partition/{A}/", f"partition/{str(A).upper()}", f"partition/{A.hex}", f"x/{A}", f"partition/{A}\n"],
+    ["", "System", "system", TRUSTED_KEY, wrapped_name(1), "partition/4/image", "partition/00000/image",
+     "partition/65536/image", "partition/00004/imagf", "partition/00004/image\n", "partition/٠٠٠٠٤/image",
+     "xpartition/00004/image", f"partition/{A}/", f"partition/{str(A).upper()}", f"partition/{A.hex}",
+     f"x/{A}", f"partition/{A}\n"],
 )  # fmt: skip
 def test_a_name_that_nobody_wrote_is_not_understood(name: str) -> None:
     """R-02: a damaged name is never taken for another record."""

@@ -10,7 +10,8 @@ import pytest
 
 from hcall_abi.errors import StorageError
 from hcall_server.nvram import NvramError, mark
-from tests.nvram.crash import FILES, Live, Records, flip, loaded, never_wrong, power_cut
+from hcall_server.platform.system_state import SystemState
+from tests.nvram.crash import FILES, Live, Records, flip, loaded, never_wrong, power_cut, stored
 
 PAGE = 4096
 FRAME = 24 + PAGE
@@ -117,13 +118,14 @@ def test_a_truncated_file_is_refused(tmp_path: Path, history: list[Records], len
 
 
 def test_a_missing_file_is_not_a_new_system(tmp_path: Path, history: list[Records]) -> None:
-    """R-22: the card promises a commit record, with the mark or without it."""
+    """R-22, R-48: the mark says that there were commits; without it as well, the data were cleared."""
     path = tmp_path / "live" / "nvram.db"
     path.unlink()
-    for _ in range(2):
-        with pytest.raises(StorageError, match="the commit record is missing"):
-            loaded(path)
-        path.with_name("nvram.db-mark").unlink()
+    with pytest.raises(NvramError, match="it is empty, but its high-water mark"):
+        loaded(path)
+    path.with_name("nvram.db-mark").unlink()
+    path.unlink()
+    assert stored(path).state is SystemState.RECOVERY
 
 
 def test_an_older_copy_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ SECONDS = 120
 """Longest time that a session may take, on a busy machine."""
 
 _MARK = "#next#"
-_READY = "until swpks hmc health >/dev/null 2>&1; do :; done"
+_READY = "until swpks hmc health 2>/dev/null | grep -q '^healthy\\|state Recovery'; do :; done"
 """The loop added after a command in the background: that is a server, and the reader waits for it."""
 
 

@@ -25,6 +25,17 @@ def test_the_first_session_and_the_program_after_it(tmp_path) -> None:
     assert last.split() == ["b'secret'", "b'secret'"]
 
 
+@pytest.mark.process
+@pytest.mark.slow
+def test_the_session_about_parts(tmp_path) -> None:
+    """Each command of the section answers as shown: copy, lost part, recovery, first call of an erase."""
+    told = session(README, "Parts that break")
+    written = run(tmp_path, told.commands)
+    assert len(told.commands) > 10
+    for command, shown, found in zip(told.commands, told.shown, written, strict=False):
+        assert shows(shown, found), f"$ {command}\n{found}"
+
+
 async def test_the_test_of_the_page(pks_partition) -> None:
     """The example of the fixture is a test that passes."""
     (example,) = (block for block in blocks(README, "From your own code", "python") if "def test_" in block)

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import trio
 
+from hcall_abi.bounds import MAX_REQUEST_BODY
 from hcall_abi.control import PROBLEM_JSON
 from hcall_abi.faults import BusyFault, NvramFault, busy_fault, checked_plan, parse_fault
 from hcall_abi.rules.rule import Rule
@@ -54,7 +55,7 @@ def _too_slow(_: Path) -> Rule:
 def _too_long(folder: Path) -> Rule:
     async def talk() -> Rule:
         async with served(make_machine(), folder / "control.sock") as path, over_socket(path) as client:
-            answer = await client.post("/v1/partitions", content=bytes(65537), headers=JSON)
+            answer = await client.post("/v1/partitions", content=bytes(MAX_REQUEST_BODY + 1), headers=JSON)
         return row_of(answer.json())
 
     return trio.run(talk)

@@ -9,10 +9,14 @@ from pathlib import Path
 import trio
 
 from hcall_abi.rules.rule import Rule
+from hcall_server.components.memory import MemoryCard
+from hcall_server.components.seam import Card
 from hcall_server.nvram.names import old_image_name, old_profile_name
 from hcall_server.nvram.sqlite import SqliteNvram
+from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.state import State
+from swpks.testing.seams import simulated_seams
 from tests.rules.breaking import Break, Breaks, refused, rule_of
 from tests.rules.process import command
 from tests.scarcity.nth import failing
@@ -21,7 +25,7 @@ from tests.writeback import level_1
 from tests.writeback.rig import Rig
 
 SETTINGS = Settings(partition=(PartitionSettings.of("a", 8),))
-CARD, KEY, NVRAM = "anchor-card/anchor-card", "access-keys/a.key", "nvram.sqlite"
+CARD, KEY, NVRAM = "anchor-card/anchor-card", "access-keys/a.key", "service-processor/nvram.sqlite"
 
 
 def started(folder: Path) -> None:
@@ -114,8 +118,8 @@ def converted(name: str, blob: bytes) -> Break:
 
 
 def _nvram_taken_away(folder: Path) -> Rule:
-    nvram = SqliteNvram(folder / NVRAM)
-    (folder / NVRAM).unlink()
+    nvram = SqliteNvram(folder / "nvram.sqlite")
+    (folder / "nvram.sqlite").unlink()
     try:
         return refused(nvram.commit, {"a": b"1"})
     finally:
@@ -132,6 +136,17 @@ def _failing_device(folder: Path) -> Rule:
         return refused(started, folder / "state")
 
 
+class _Forgetful(MemoryCard):
+    """A card that takes nothing."""
+
+    def write(self, card: Card) -> None:
+        """Lose it."""
+
+
+def _card_that_is_not_written(_: Path) -> Rule:
+    return refused(assemble, simulated_seams(card=_Forgetful()), Settings())
+
+
 BREAKS: Breaks = {
     "state.owner": _served_twice,
     "state.writable": _below_a_file,
@@ -145,7 +160,7 @@ BREAKS: Breaks = {
     "access-key.content": old_start(write("access-keys/alpha.key", b"no key")),
     "access-key.stored": start(_key_cannot_be_made),
     "card.mode": start(mode(CARD, 0o640)),
-    "card.whole": start(write(CARD, b"no card")),
+    "card.whole": _card_that_is_not_written,
     "nvram.file": start(write(NVRAM, b"no database" * 1000)),
     "nvram.mark": start(write(f"{NVRAM}-mark", b"no mark" * 1000)),
     "nvram.age": _older_nvram,

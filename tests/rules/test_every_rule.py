@@ -8,13 +8,17 @@ import pytest
 
 from hcall_abi.rules.catalogue import RULES
 from tests.rules import (
+    asmi,
+    backup,
     channel,
     client,
+    components,
     control,
     hcalls,
     kernel,
     partitions,
     process,
+    recovery,
     scarce,
     sealed,
     state,
@@ -22,7 +26,10 @@ from tests.rules import (
 )
 from tests.rules.breaking import Breaks
 
-CHAPTERS = (channel, client, hcalls, updates, partitions, control, sealed, state, process, scarce, kernel)
+CHAPTERS = (
+    *(channel, client, hcalls, updates, partitions, control),
+    *(sealed, backup, components, recovery, state, process, scarce, asmi, kernel),
+)
 BREAKS: Breaks = {rule: broken for chapter in CHAPTERS for rule, broken in chapter.BREAKS.items()}
 PROCESSES = ("stop.flushed",)
 """Rules that only a process of its own breaks."""

@@ -56,6 +56,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "lpar --socket": ("lpar", "alpha", "config", "--socket", AT),
     "hmc --state": ("hmc", "status", "--state", AT),
     "hmc --socket": ("hmc", "status", "--socket", AT),
+    "asmi --state": ("asmi", "clear-all", "--state", AT),
     "qemu --state": ("qemu", "--partition", "a", "--kernel", "/dev/null", "--state", AT),
     "demo --state": ("demo", "--state", AT),
 }

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.sealing import second, second_records
+from tests.sealing import second, second_copies, second_records
 
 Values = dict[str, Any]
 
@@ -104,6 +104,9 @@ LEVEL_2: dict[str, Values] = {
     "system-with-roster": system(
         [listed(1, "lpar1"), listed(4, "zwölf-büros"), listed(0xFFFF, "n" * 31)], total_kbytes=2**32 - 1
     ),
+    "system-with-name": system([listed(1, "lpar1")], name="Server-9105-22A of lab_2 rack.7"),
+    "trusted-key": {"kind": 5, "owner": bytes(16).hex(), "generation": 0,
+                    "trusted_key": fixed("trusted key", 32).hex()},
 }  # fmt: skip
 
 COMMITS: dict[str, tuple[int, list[str]]] = {
@@ -115,6 +118,19 @@ COMMITS: dict[str, tuple[int, list[str]]] = {
 }
 """The number of a commit, and the golden records that it lists."""
 
+COPIES = {
+    "copy-without-keystore": ("partition-without-keystore", 0, ""),
+    "copy": ("partition-every-consumer", 1_795_000_000, "FW1110"),
+    "copy-largest-numbers": ("partition-largest-numbers", 2**64 - 1, "ü" * 127),
+}
+"""Console copies of golden partitions: which one, the time, the firmware level."""
+
+WRAPPED = {
+    "wrapped-root-key-embedded": (1, fixed("wrapped by the embedded TPM", 76)),
+    "wrapped-root-key-tpm-2": (2, fixed("wrapped by a TPM 2.0", 300)),
+}
+"""The kind of a TPM, and a blob that it might have made."""
+
 MARKS = {"mark": 1234, "mark-largest-number": 2**64 - 1}
 
 
@@ -124,6 +140,8 @@ def plaintext_of(case: Values) -> bytes:
             return second_records.image(case["objects"])
         case 2:
             return second_records.old_profile(case["profile"])
+        case 5:
+            return second_copies.trusted_key(bytes.fromhex(case["trusted_key"]))
         case 3 if "roster" in case["system"]:
             return second_records.system(case["system"])
         case 3:
@@ -173,6 +191,25 @@ def mark(number: int) -> Values:
             **in_hex(root_key=root_key, key=key, mac=blob[16:], blob=blob)}  # fmt: skip
 
 
+def copy(name: str, of: str, time: int, firmware: str) -> Values:
+    case = LEVEL_2[of]
+    system_id, _ = identity()
+    facts = {"system_id": system_id.hex(), "uuid": case["owner"], "generation": case["generation"],
+             "time": time, "kbytes": case["profile"]["kbytes"], "firmware": firmware}  # fmt: skip
+    tsk, salt, plaintext = fixed("trusted key", 32), fixed(f"{name} copy", 32), plaintext_of(case)
+    keys = second_copies.copy_keys(tsk, salt, bytes.fromhex(case["owner"]))
+    blob = second_copies.copy(tsk, facts, salt, plaintext)
+    inputs = in_hex(trusted_key=tsk, tsk_id=second_copies.id_of(tsk), salt=salt)
+    return {"copy_level": 1, "of": of, "facts": facts, **inputs,
+            **in_hex(**keys._asdict(), plaintext=plaintext, blob=blob)}  # fmt: skip
+
+
+def wrapped(kind: int, blob: bytes) -> Values:
+    system_id, root_key = identity()
+    record, inside = second_copies.wrapped(kind, blob), system_id + root_key
+    return {"wrapped_level": 1, "kind": kind, **in_hex(wrapped=blob, record=record, inside=inside)}
+
+
 def every_vector() -> dict[str, Values]:
     """Every golden record, by folder and name."""
     return (
@@ -180,6 +217,8 @@ def every_vector() -> dict[str, Values]:
         | {f"level-2/{name}": sealed(2, name, case) for name, case in LEVEL_2.items()}
         | {f"level-2/{name}": commit(*case) for name, case in COMMITS.items()}
         | {f"level-2/{name}": mark(number) for name, number in MARKS.items()}
+        | {f"level-2/{name}": copy(name, *case) for name, case in COPIES.items()}
+        | {f"level-2/{name}": wrapped(*case) for name, case in WRAPPED.items()}
     )
 
 

@@ -82,10 +82,12 @@ def partition_of(plaintext: bytes) -> tuple[Values, list[Values] | None]:
 
 
 def system(found: Values) -> bytes:
-    """A system record: firmware level, total, roster, no later fields."""
+    """A system record: firmware level, total, roster, and the name as a later field if there is one."""
     firmware = found["firmware"].encode()
     start = struct.pack(">HHIB", 2, 0, found["total_kbytes"], len(firmware)) + firmware
-    return start + struct.pack(">H", len(found["roster"])) + b"".join(map(_listed, found["roster"])) + b"\0"
+    roster = struct.pack(">H", len(found["roster"])) + b"".join(map(_listed, found["roster"]))
+    name = found.get("name", "").encode()
+    return start + roster + (struct.pack(">BHH", 1, 1, len(name)) + name if name else b"\0")
 
 
 def system_of(plaintext: bytes) -> Values:
@@ -100,8 +102,12 @@ def system_of(plaintext: bytes) -> Values:
         name = plaintext[at + 19 : at + 19 + length].decode()
         roster.append({"uuid": uuid.hex(), "number": number, "name": name})
         at += 19 + length
-    assert plaintext[at:] == b"\0"
-    return {"firmware": firmware.decode(), "total_kbytes": total, "roster": roster}
+    found = {"firmware": firmware.decode(), "total_kbytes": total, "roster": roster}
+    if plaintext[at:] == b"\0":
+        return found
+    count, tag, length = struct.unpack_from(">BHH", plaintext, at)
+    assert (count, tag, length) == (1, 1, len(plaintext) - at - 5)
+    return found | {"name": plaintext[at + 5 :].decode()}
 
 
 def _listed(each: Values) -> bytes:

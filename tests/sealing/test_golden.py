@@ -13,9 +13,10 @@ import pytest
 from hcall_server import sealing
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.platform.identity import SystemIdentity
+from hcall_server.platform.trusted_key import TrustedSystemKey
 from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, level_1
 from tests.debian.reporting import needed
-from tests.sealing import make_vectors, second, second_records
+from tests.sealing import make_vectors, second, second_copies, second_records
 
 FOLDER = Path(__file__).resolve().parents[2] / "spec" / "vectors" / "sealed"
 GOLDEN: dict[str, dict[str, Any]] = {
@@ -45,6 +46,13 @@ PUBLISHED_2 = {
     "partition-without-keystore": "c12deeeb08ced6dcb99a336333f24e44",
     "system-empty-roster": "0384c861af82bea832a76d2672870bf5",
     "system-with-roster": "43263bd1ff8aef4a96ac69ca73d2a21c",
+    "system-with-name": "978218759e3e6b5ca5bd11a10edfc4f5",
+    "trusted-key": "63d5dd00a757d8323013843b6ea28154",
+    "copy": "b74cafb7e18ceca5c0e1e96d7ca6f15e",
+    "copy-without-keystore": "9103245674367d49942bb27d0ed27f12",
+    "copy-largest-numbers": "aa9ec0b9f067150206aa739e023ce723",
+    "wrapped-root-key-embedded": "805b5469814d1f72a15db1282293d59e",
+    "wrapped-root-key-tpm-2": "c6f75f19346ec6476e5046123774fd24",
 }
 """The digest of each golden file of level 2, as it was first published; a new file adds its row."""
 
@@ -76,7 +84,7 @@ def owner_of(golden: dict[str, Any]) -> bytes:
 def test_every_level_that_was_ever_written_has_golden_records() -> None:
     """R-02: each sealed level up to today's is among the golden records, with each kind that it has."""
     kinds = {(vector["envelope_level"], vector["kind"]) for vector in map(GOLDEN.get, SEALED) if vector}
-    assert kinds == {(1, 1), (1, 2), (1, 3), (2, 3), (2, 4)}
+    assert kinds == {(1, 1), (1, 2), (1, 3), (2, 3), (2, 4), (2, 5)}
     assert {kind for _, kind in kinds} == set(sealing.SealedKind)
     assert COMMITS
     assert MARKS
@@ -106,7 +114,8 @@ def test_older_format_levels_load_for_ever(golden: dict[str, Any]) -> None:
 
 def told_of(golden: dict[str, Any]) -> dict[str, Any]:
     """What a golden record says that it holds, but for the keys and bytes of the sealing."""
-    told: dict[str, Any] = {name: golden[name] for name in ("profile", "objects", "system") if name in golden}
+    holds = ("profile", "objects", "system", "trusted_key")
+    told: dict[str, Any] = {name: golden[name] for name in holds if name in golden}
     if "profile" in told and "signed_updates" not in told["profile"]:
         told["profile"] = dict.fromkeys(SWITCHES, False) | told["profile"]
     return told
@@ -130,7 +139,12 @@ def read_level_2(golden: dict[str, Any]) -> dict[str, Any]:
     if "system" in golden:
         found = sealing.open_system(sealer, blob)
         roster = [each._asdict() | {"uuid": each.uuid.hex} for each in found.roster]
-        return {"system": found._asdict() | {"roster": roster}}
+        name = {"name": found.name} if "name" in golden["system"] else {}
+        assert found.name == name.get("name", "")
+        values = {"firmware": found.firmware, "total_kbytes": found.total_kbytes}
+        return {"system": {**values, "roster": roster, **name}}
+    if "trusted_key" in golden:
+        return {"trusted_key": sealing.open_trusted_key(sealer, blob).secret}
     profile, image = sealing.open_partition(sealer, UUID(bytes=golden["owner"]), blob)
     assert (profile.uuid.bytes, profile.image_generation) == (golden["owner"], golden["generation"])
     told = told_by(profile) | {"access_key": profile.access_key.hex()}
@@ -164,6 +178,10 @@ def test_sealing_with_the_same_salt_gives_the_golden_bytes(name: str) -> None:
     if "system" in golden:
         assert sealing.seal_system(sealer, sealing.open_system(sealer, golden["blob"])) == golden["blob"]
         return
+    if "trusted_key" in golden:
+        key = TrustedSystemKey(golden["trusted_key"])
+        assert sealing.seal_trusted_key(sealer, key) == golden["blob"]
+        return
     record = sealing.open_partition(sealer, UUID(bytes=golden["owner"]), golden["blob"])
     assert sealing.seal_partition(sealer, record) == golden["blob"]
 
@@ -182,6 +200,8 @@ def test_the_second_implementation_opens_golden_records(golden: dict[str, Any]) 
             assert found == (golden["profile"], golden["objects"])
         case 2, 3:
             assert second_records.system_of(golden["plaintext"]) == golden["system"]
+        case 2, 5:
+            assert second_copies.trusted_key_of(golden["plaintext"]) == golden["trusted_key"]
 
 
 @pytest.mark.parametrize("name", COMMITS)

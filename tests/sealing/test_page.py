@@ -10,15 +10,29 @@ from construct import SizeofError
 
 from hcall_server import sealing
 from hcall_server.components import anchor_card
-from hcall_server.nvram import COMMIT, SYSTEM, mark, partition_name, sqlite
+from hcall_server.nvram import COMMIT, SYSTEM, TRUSTED_KEY, mark, partition_name, sqlite, wrapped_name
 from hcall_server.nvram.names import old_image_name, old_profile_name
-from hcall_server.sealing import commits, formats, level_1, level_1_formats, sealer
+from hcall_server.platform import trusted_key
+from hcall_server.sealing import (
+    commits,
+    copies,
+    copy_errors,
+    copy_formats,
+    formats,
+    level_1,
+    level_1_formats,
+    sealer,
+    wrapped_key,
+)
+from hcall_server.sealing import fields as later
 
 PAGE = (Path(__file__).resolve().parents[2] / "spec" / "sealed.md").read_text("utf-8")
 ROOMS = {
     "formats": formats,
     "level_1_formats": level_1_formats,
     "commits": commits,
+    "copy_formats": copy_formats,
+    "wrapped_key": wrapped_key,
     "anchor_card": anchor_card,
 }
 LAYOUTS = re.findall(r"^<!-- layout: (\S+) -->$", PAGE, re.MULTILINE)
@@ -63,6 +77,8 @@ def test_the_page_shows_the_layouts_of_the_code(layout: str) -> None:
 def test_every_layout_has_its_table() -> None:
     """A new definition needs its place on the page; an object's and a record's header stand in the whole."""
     within = {
+        "copy_formats.COPY",
+        "copy_formats.COPY_START",
         "formats.ENVELOPE",
         "formats.IMAGE",
         "formats.OBJECT_HEADER",
@@ -107,17 +123,46 @@ def test_the_page_names_every_error() -> None:
     assert "SwappedError" in PAGE
 
 
+def test_the_page_lists_every_later_field() -> None:
+    """Tags by their records."""
+    known = {
+        "partition record": later.PARTITION_TAGS,
+        "system record": later.SYSTEM_TAGS,
+        "trusted system key": later.TRUSTED_KEY_TAGS,
+    }
+    listed = [(row[0], int(row[1])) for row in table("tags")]
+    assert listed == [(record, tag) for record, tags in known.items() for tag in sorted(tags)]
+
+
+def test_the_page_names_every_error_of_a_copy() -> None:
+    """Each refusal of a console copy is in the table with its rule, and each that is there exists."""
+    in_table = {
+        (error, rule.strip("`"))
+        for row in table("copy errors")
+        for error, rule in zip(row[2].split(", "), row[3].split(", "), strict=True)
+    }
+    defined = {
+        (name, found.broken.id)
+        for name, found in vars(copy_errors).items()
+        if isinstance(found, type) and issubclass(found, sealing.CopyError) and found is not sealing.CopyError
+    }
+    assert in_table == defined
+    assert f"there are at least {copies.LEAST_SIZE} bytes" in PAGE
+
+
 def test_the_page_gives_names_and_numbers_of_the_code() -> None:
     """Record names, derivation labels, magics and limits."""
     uuid = UUID(int=1)
-    names = [SYSTEM, COMMIT, partition_name(uuid).replace(str(uuid), "UUID")]
+    wrapped = "`, `".join(wrapped_name(slot) for slot in (1, 2))
+    names = [SYSTEM, COMMIT, TRUSTED_KEY, wrapped, partition_name(uuid).replace(str(uuid), "UUID")]
     assert [row[0].strip("`") for row in table("names")] == names
     old = [SYSTEM, old_profile_name(1), old_image_name(1)]
     assert [row[0].strip("`") for row in table("old names")] == [n.replace("00001", "NNNNN") for n in old]
     labels = [room.PARTITION_KEY_INFO for room in (sealer, level_1)]
     labels += [room.SEALING_INFO for room in (sealer, level_1)]
-    labels += [commits.COMMIT_INFO, commits.MARK_INFO]
-    for label in *labels, formats.MAGIC, commits.COMMIT_MAGIC, commits.MARK_MAGIC:
+    labels += [commits.COMMIT_INFO, commits.MARK_INFO, copies.COPY_INFO, trusted_key.ID_INFO]
+    labels += [formats.MAGIC, commits.COMMIT_MAGIC, commits.MARK_MAGIC]
+    for label in *labels, copy_formats.COPY_MAGIC, wrapped_key.WRAPPED_MAGIC:
         assert f"`{label.decode()}`" in PAGE
     assert f"0x{sqlite.APPLICATION_ID:08X}" in PAGE
     assert f"checkpoint every {sqlite.CHECKPOINT_PAGES} pages" in PAGE

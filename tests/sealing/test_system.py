@@ -1,6 +1,7 @@
 """The system record: firmware level, total and roster, whole or refused with the reason."""
 
 import contextlib
+import os
 import struct
 from uuid import UUID
 
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hcall_abi.levels import LEVELS
 from hcall_abi.rules import storage as rules
+from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import (
     SYSTEM_OWNER,
     Listed,
@@ -31,9 +34,13 @@ from tests.sealing.samples import FOUR, RECORD, SEALER, flipped, names
 rosters = st.lists(
     st.builds(Listed, uuid=st.uuids(), number=st.integers(1, 0xFFFF), name=names), max_size=4
 ).map(tuple)
-systems = st.builds(SystemRecord, firmware=names, total_kbytes=st.integers(0, 2**32 - 1), roster=rosters)
+own_names = st.just("") | names.filter(lambda name: len(name.encode()) <= 31)
+systems = st.builds(
+    SystemRecord, firmware=names, total_kbytes=st.integers(0, 2**32 - 1), roster=rosters, name=own_names
+)
 SYSTEM = SystemRecord("FW1110", 4096, (Listed(FOUR, 4, "lpar4"), Listed(UUID(int=7 << 96), 7, "zwölf")))
 PLAINTEXT = encode_system(SYSTEM)
+NAMED = SYSTEM._replace(name="Server-9105-22A of lab 2")
 
 
 @given(systems)
@@ -52,6 +59,7 @@ def test_the_plaintext_has_the_documented_layout(system: SystemRecord) -> None:
     assert bytes(LAYOUT.build(parsed)) == plaintext
     assert [each.header.uuid for each in parsed.roster] == [each.uuid.bytes for each in system.roster]
     assert [each["name"] for each in found["roster"]] == [each.name for each in system.roster]
+    assert found.get("name", "") == system.name
 
 
 def test_a_roster_of_every_partition_that_can_be_fits() -> None:
@@ -64,16 +72,18 @@ def test_a_roster_of_every_partition_that_can_be_fits() -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
     """R-02: decoding is total, and only what encoding writes is accepted."""
-    for plaintext in junk, b"\0\2\0\0" + junk, PLAINTEXT[:15] + junk:
+    for plaintext in junk, b"\0\2\0\0" + junk, PLAINTEXT[:15] + junk, PLAINTEXT[:-1] + junk:
         with contextlib.suppress(PlaintextError):
             assert encode_system(decode_system(plaintext)) == plaintext
 
 
 def test_every_flipped_bit_gives_another_record_or_an_error() -> None:
     """R-02: no bit of the layout is ignored."""
-    for bit in range(8 * len(PLAINTEXT)):
-        with contextlib.suppress(PlaintextError):
-            assert decode_system(flipped(PLAINTEXT, bit)) != SYSTEM
+    for system in SYSTEM, NAMED:
+        plaintext = encode_system(system)
+        for bit in range(8 * len(plaintext)):
+            with contextlib.suppress(PlaintextError):
+                assert decode_system(flipped(plaintext, bit)) != system
 
 
 def test_a_truncated_system_record_is_refused() -> None:
@@ -84,7 +94,7 @@ def test_a_truncated_system_record_is_refused() -> None:
         assert caught.value.rule is rules.SYSTEM_LAYOUT
 
 
-@pytest.mark.parametrize("tag", [0, 1, 0xFFFF])
+@pytest.mark.parametrize("tag", [0, 2, 0xFFFF])
 def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
     """R-02: a field that this release does not know may forbid something: the record is refused."""
     later = PLAINTEXT[:-1] + b"\1" + struct.pack(">HH", tag, 6) + b"CANARY"
@@ -93,11 +103,45 @@ def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
     assert caught.value.rule is rules.SEALED_FIELD
 
 
-@pytest.mark.parametrize("name", [b"FW1110", b"lpar4"])
+def named(*names: bytes) -> bytes:
+    """A system record with these values of the field for the system's name."""
+    fields = b"".join(struct.pack(">HH", 1, len(name)) + name for name in names)
+    return PLAINTEXT[:-1] + bytes([len(names)]) + fields
+
+
+def test_the_name_of_the_system_is_a_later_field() -> None:
+    """R-02: a system without a name has the record of older releases, one with a name has one field more."""
+    assert encode_system(NAMED) == named(NAMED.name.encode())
+    assert decode_system(named(b"n" * 31)).name == "n" * 31
+    assert decode_system(PLAINTEXT).name == ""
+    with pytest.raises(PlaintextError, match="has the tag 1 after the tag 1") as caught:
+        decode_system(named(b"one", b"two"))
+    assert caught.value.rule is rules.SEALED_FIELD
+
+
+@pytest.mark.parametrize("name", [b"", b"n" * 32, b"n" * 31 + b"\xc3"])
+def test_the_name_of_the_system_has_1_to_31_bytes(name: bytes) -> None:
+    """R-02: another length is refused, and a longer one is never written."""
+    with pytest.raises(PlaintextError, match=f"the system's name has {len(name)} bytes") as caught:
+        decode_system(named(name))
+    assert caught.value.rule is rules.SYSTEM_NAME
+    with pytest.raises(ValueError, match="1 to 31 bytes"):
+        encode_system(SYSTEM._replace(name="ü" * 16))
+
+
+def test_the_record_has_the_name_of_its_system() -> None:
+    """The record of a managed system holds its name."""
+    level = LEVELS["FW1110"]
+    system = ManagedSystem(level, bytes(16), os.urandom, name="lab 2")
+    assert SystemRecord.of(system) == SystemRecord(level.name, system.total_kbytes, (), "lab 2")
+    assert SystemRecord.of(ManagedSystem(level, bytes(16), os.urandom)).name == ""
+
+
+@pytest.mark.parametrize("name", [b"FW1110", b"lpar4", b"lab 2"])
 def test_names_are_utf_8(name: bytes) -> None:
     """R-02: that of the firmware level, and each one of the roster."""
     with pytest.raises(PlaintextError, match="not UTF-8") as caught:
-        decode_system(PLAINTEXT.replace(name, b"\xff" + name[1:]))
+        decode_system(named(b"lab 2").replace(name, b"\xff" + name[1:]))
     assert caught.value.rule is rules.SYSTEM_NAME
 
 

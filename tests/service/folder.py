@@ -33,6 +33,12 @@ def assembled(
         state.close()
 
 
+def database_of(state: Path) -> Path:
+    """The database of NVRAM: a start moves that of an older layout into the folder of its part."""
+    moved = state / "service-processor" / "nvram.sqlite"
+    return moved if moved.exists() else state / "nvram.sqlite"
+
+
 STATES = Path(__file__).resolve().parents[1] / "states"
 """State folders of earlier commits, by the commit."""
 

@@ -22,8 +22,8 @@ from hcall_server.keystore.signed import LatchUse
 from hcall_server.machine import logs
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
-from hcall_server.nvram.names import COMMIT, SYSTEM, partition_name
-from hcall_server.platform.partition import Partition
+from hcall_server.nvram.names import COMMIT, SYSTEM, TRUSTED_KEY, partition_name, wrapped_name
+from hcall_server.platform.system_state import SystemState
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.state import State
@@ -61,7 +61,8 @@ def record_of(machine: Machine, name: str) -> str:
 async def test_a_new_system_is_made_once(stored: Stored) -> None:
     """R-30: a partition asked for is made and remembered; the identity of the system stays."""
     first = await stored.start(PartitionSettings.of("a", 8), PartitionSettings.of("plain"))
-    assert stored.written == {SYSTEM, COMMIT, *(record_of(first, name) for name in ("a", "plain"))}
+    of_partitions = {record_of(first, name) for name in ("a", "plain")}
+    assert stored.written == {SYSTEM, COMMIT, TRUSTED_KEY, *of_partitions}
     assert first.system.find("plain").keystore is None
     second = await stored.start(PartitionSettings.of("a", 8))
     assert stored.written == set()
@@ -147,7 +148,8 @@ async def test_a_root_key_is_made_only_for_an_empty_nvram(stored: Stored) -> Non
     """R-02: what another key sealed is not buried under a new one."""
     await stored.start(PartitionSettings.of("a", 8))
     stored.card.held = None
-    with pytest.raises(StorageError, match="the anchor card is missing, and NVRAM holds 3 records"):
+    del stored.nvram.records[wrapped_name(1)]
+    with pytest.raises(StorageError, match="no copy of the root key is readable, and NVRAM holds 4 records"):
         await stored.start()
     assert stored.card.read() is None
     stored.nvram = MemoryNvram()
@@ -156,16 +158,18 @@ async def test_a_root_key_is_made_only_for_an_empty_nvram(stored: Stored) -> Non
     assert made
     await stored.start()
     assert stored.card.read() is made
-    assert made.root_key.hex() not in repr(made)
+    assert made.identity.root_key.hex() not in repr(made)
 
 
 async def test_a_first_start_that_is_cut_short_is_done_again(stored: Stored) -> None:
-    """The card is written last, so before it there is no partition that could be lost."""
+    """R-41: the card is written last; without it, the next start writes it from the wrapped copy."""
     await stored.start()
-    first, stored.card.held = stored.card.held, None
+    first, stored.card = stored.card.held, MemoryCard()
     again = await stored.start(PartitionSettings.of("a", 8))
     assert first
-    assert again.system.system_id != first.system_id
+    assert stored.card.read() == first
+    assert again.system.state is SystemState.OPERATING
+    assert again.system.system_id == first.identity.system_id
     assert (await stored.start()).system.find("a").kbytes == 8
 
 
@@ -175,20 +179,25 @@ async def test_a_lost_card_with_few_records_left_is_no_new_system(stored: Stored
     stored.card.held = None
     kept = {name: stored.nvram.records[name] for name in (SYSTEM, COMMIT)}
     stored.nvram.records = kept
-    with pytest.raises(StorageError, match="the anchor card is missing"):
+    with pytest.raises(StorageError, match="no copy of the root key is readable"):
         await stored.start()
     assert stored.nvram.records == kept
 
 
 async def test_a_cleared_nvram_is_never_a_new_system(stored: Stored) -> None:
-    """R-22: the card promises a commit record, whatever else is there."""
+    """R-22: the card promises a commit record, and the mark says that there were commits."""
     await stored.start(PartitionSettings.of("a", 8))
     whole = stored.nvram.records
-    for kept in ({}, {name: blob for name, blob in whole.items() if name != COMMIT}):
-        stored.nvram.records = kept
-        with pytest.raises(StorageError, match="the commit record is missing") as caught:
+    without = {name: blob for name, blob in whole.items() if name != COMMIT}
+    cases = [
+        ("nvram.age", "it is empty, but its high-water mark says", {}),
+        ("commit.record", "the commit record is missing", without),
+    ]
+    for rule, reason, kept in cases:
+        stored.nvram.records = dict(kept)
+        with pytest.raises(StorageError, match=reason) as caught:
             await stored.start()
-        assert caught.value.rule.id == "commit.record"
+        assert caught.value.rule.id == rule
 
 
 async def test_accepted_older_records_put_back_contents_and_no_counter(stored: Stored) -> None:
@@ -295,27 +304,20 @@ def test_a_confused_service_manager_is_refused(environment: dict[str, str]) -> N
         passed_sockets(environment | {"LISTEN_PID": "2"}, 2)
 
 
-def partitions(*names: str) -> list[Partition]:
-    """Some partitions."""
-    settings = Settings(partition=tuple(PartitionSettings.of(name) for name in names))
-    machine = assemble(simulated_seams(), settings)
-    return list(machine.system.partitions.values())
-
-
 def test_passed_sockets_are_sorted_by_name() -> None:
     """That of a partition, `tcp` for all of them, `control`; one alone needs no name."""
     made = [socket.socket(), socket.socket(), socket.socket(socket.AF_UNIX), socket.socket()]
     names = ["beta", "tcp", "control", "tcp"]
-    private, common, control = assign(list(zip(names, made, strict=True)), partitions("alpha", "beta"))
+    private, common, control = assign(list(zip(names, made, strict=True)), ["alpha", "beta"])
     assert (private, common, control) == ({"beta": made[0]}, [made[1], made[3]], made[2])
-    assert assign([("", made[0])], partitions("alpha"))[0] == {"alpha": made[0]}
+    assert assign([("", made[0])], ["alpha"])[0] == {"alpha": made[0]}
     for wrong in ([("", made[0])], [("gamma", made[0])], [("beta", made[0]), ("beta", made[1])]):
         with pytest.raises(OperatorError):
-            assign(wrong, partitions("alpha", "beta"))
+            assign(wrong, ["alpha", "beta"])
     with pytest.raises(OperatorError):
-        assign([("control", made[2]), ("control", made[2])], partitions("alpha"))
+        assign([("control", made[2]), ("control", made[2])], ["alpha"])
     with pytest.raises(OperatorError, match="none of Unix"):
-        assign([("control", made[0])], partitions("alpha"))
+        assign([("control", made[0])], ["alpha"])
     for each in made:
         each.close()
 
@@ -335,7 +337,7 @@ def test_passed_sockets_are_sorted_by_name() -> None:
 )
 def test_names_of_units_are_understood(name: str, owner: str) -> None:
     """The name itself comes first: a partition may be called as a unit is."""
-    there = partitions("alpha", "beta", "swpks-beta", "b.socket", "b")
+    there = ["alpha", "beta", "swpks-beta", "b.socket", "b"]
     with socket.socket(socket.AF_UNIX) as made:
         private, common, control = assign([(name, made)], there)
         assert (private, common, control) == (
@@ -348,10 +350,10 @@ def test_names_of_units_are_understood(name: str, owner: str) -> None:
 def test_the_unit_of_the_service_is_the_only_socket_of_the_only_partition() -> None:
     """`swpks.socket` says nothing where there is a choice."""
     with socket.socket(socket.AF_UNIX) as made:
-        assert assign([("swpks.socket", made)], partitions("alpha"))[0] == {"alpha": made}
+        assert assign([("swpks.socket", made)], ["alpha"])[0] == {"alpha": made}
         for passed, names in ((1, ("alpha", "beta")), (2, ("alpha",))):
             with pytest.raises(OperatorError):
-                assign([("swpks.socket", made)] * passed, partitions(*names))
+                assign([("swpks.socket", made)] * passed, list(names))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from hcall_server.nvram import NvramError
 from hcall_server.nvram.sqlite import SqliteNvram
 from hcall_server.service.age import UNKNOWN_COMMITS
 from swpks.testing import ServerProcess
-from tests.service.folder import STATES, assembled, old_state
+from tests.service.folder import STATES, assembled, database_of, old_state
 
 OS = Authorization(3)
 ALPHA = {"disk-key": "the data of alpha" * 20, "firmware": "\x01"}
@@ -76,7 +76,7 @@ def test_a_server_serves_a_state_of_89ecc72(tmp_path: Path) -> None:
 
 def shape(state: Path) -> tuple[Any, ...]:
     """Level and tables of a state's database."""
-    with closing(sqlite3.connect(state / "nvram.sqlite")) as nvram:
+    with closing(sqlite3.connect(database_of(state))) as nvram:
         (level,) = nvram.execute("PRAGMA user_version").fetchone()
         return level, nvram.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
 
@@ -96,7 +96,7 @@ def test_a_database_that_kept_its_old_tables_is_tidied_by_its_next_commit(tmp_pa
     with assembled(state) as machine:
         before = {each.name: each.profile for each in machine.system.partitions.values()}
     tidy = shape(state)
-    with closing(sqlite3.connect(state / "nvram.sqlite")) as nvram, nvram:
+    with closing(sqlite3.connect(database_of(state))) as nvram, nvram:
         nvram.execute("CREATE TABLE commits (number INTEGER NOT NULL)")
         nvram.execute("INSERT INTO commits VALUES (1)")
         nvram.execute("PRAGMA user_version = 1")
@@ -121,7 +121,7 @@ async def change_and_flush(machine: Machine) -> None:
 
 def older(state: Path) -> None:
     """Put back an older database of level 1: the mark tells of three more commits."""
-    with closing(sqlite3.connect(state / "nvram.sqlite")) as nvram, nvram:
+    with closing(sqlite3.connect(database_of(state))) as nvram, nvram:
         nvram.execute("UPDATE commits SET number = number - 3")
 
 
@@ -129,12 +129,12 @@ def test_an_older_database_of_level_1_is_converted_on_demand_only(tmp_path: Path
     """R-22: refused unchanged; accepted, its contents go back, and neither counts nor the latch do."""
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
     older(state)
-    database = (state / "nvram.sqlite").read_bytes()
+    database = database_of(state).read_bytes()
     for _ in range(2):
         with pytest.raises(NvramError, match="was confirmed: it is damaged") as caught, assembled(state):
             pass
         assert caught.value.rule.id == "nvram.age"
-    assert (state / "nvram.sqlite").read_bytes() == database
+    assert database_of(state).read_bytes() == database
     with assembled(state, accept_older=True) as machine:
         alpha = machine.system.find("alpha")
         assert (alpha.ipl_count, alpha.refused) == (3 + UNKNOWN_COMMITS, None)
@@ -146,14 +146,13 @@ def test_an_older_database_of_level_1_is_converted_on_demand_only(tmp_path: Path
 def test_a_state_of_level_1_beside_the_mark_of_its_conversion(tmp_path: Path) -> None:
     """R-22: database and card of an old backup are refused; once accepted, they are never refused again."""
     state = old_state(tmp_path / "state", "89ecc72", "stopped")
-    backup = {
-        path: path.read_bytes() for path in (state / "nvram.sqlite", state / "anchor-card" / "anchor-card")
-    }
+    card = state / "anchor-card" / "anchor-card"
+    backup = database_of(state).read_bytes(), card.read_bytes()
     for _ in range(2):
         with assembled(state) as machine:
             trio.run(change_and_flush, machine)
-    for path, content in backup.items():
-        path.write_bytes(content)
+    database_of(state).write_bytes(backup[0])
+    card.write_bytes(backup[1])
     with pytest.raises(NvramError, match="its mark is of level 2") as caught, assembled(state):
         pass
     assert caught.value.rule.id == "nvram.age"
@@ -169,7 +168,7 @@ def test_a_damaged_mark_of_level_1_stops_the_conversion(tmp_path: Path) -> None:
     mark.write_bytes(mark.read_bytes()[:-1])
     with pytest.raises(NvramError, match="its high-water mark of level 1 is damaged"), assembled(state):
         pass
-    mark.unlink()
+    database_of(state).with_name(mark.name).unlink()
     with assembled(state) as machine:
         assert machine.system.find("alpha").ipl_count == 3
 
@@ -217,7 +216,8 @@ def test_a_lost_database_is_no_new_system(tmp_path: Path, kind: str, with_card: 
     if kind == "level 2":
         with assembled(state):
             pass
-    database, card = state / "nvram.sqlite", state / "anchor-card" / "anchor-card"
+    folder = state / "service-processor" if kind == "level 2" else state
+    database, card = folder / "nvram.sqlite", state / "anchor-card" / "anchor-card"
     kept = {path: path.read_bytes() for path in (database, card)}
     database.unlink()
     if not with_card:

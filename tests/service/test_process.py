@@ -165,7 +165,7 @@ def test_a_damaged_image_leaves_the_others_serving(server: ServerProcess) -> Non
     server.start()
     uuid = UUID(server.console.call(show_partition("alpha")).uuid)
     server.stop()
-    nvram = SqliteNvram(server.state / "nvram.sqlite")
+    nvram = SqliteNvram(server.state / "service-processor" / "nvram.sqlite")
     name, blob = next((name, blob) for name, blob in nvram.load().items() if parse_partition(name) == uuid)
     nvram.commit({name: blob[:-1] + bytes([blob[-1] ^ 1])})
     nvram.close()
@@ -180,13 +180,14 @@ def test_a_damaged_image_leaves_the_others_serving(server: ServerProcess) -> Non
     assert "alpha" in server.ready["refused"]
 
 
-def test_a_lost_anchor_card_stops_the_server(server: ServerProcess) -> None:
-    """R-02: a new root key would bury what NVRAM holds, so none is made."""
+def test_a_lost_root_key_stops_the_server(server: ServerProcess) -> None:
+    """R-02, R-41: a new root key would bury what NVRAM holds, so none is made."""
     server.start().stop()
     (server.state / "anchor-card" / "anchor-card").unlink()
+    (server.state / "tpm" / "seed").unlink()
     done = serve("--state", str(server.state))
     assert done.returncode == 3
-    assert "the anchor card is missing" in done.stderr
+    assert "no copy of the root key is readable" in done.stderr
     assert not (server.state / "anchor-card" / "anchor-card").exists()
 
 

@@ -94,7 +94,7 @@ def test_no_secret_is_ever_written_down(server: ServerProcess) -> None:
     log = server.log
     assert "hcall.refused" in log
     assert "protocol.error" in log
-    for secret in (b"canary", password, key, card.root_key):
+    for secret in (b"canary", password, key, card.identity.root_key):
         assert secret not in log.encode() + arguments
         assert secret.hex().encode() not in log.encode() + arguments
 

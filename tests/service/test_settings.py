@@ -213,6 +213,7 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
         "--flush-delay", "2.5", "--confirm-wait", "1000",
     )  # fmt: skip
     assert settings == Settings(
+        first_name="x",
         firmware="FW1110",
         strict_memory=False,
         strict_wrapping=False,

@@ -48,9 +48,12 @@ def test_every_new_entry_is_durable_once_nvram_is_open(tmp_path: Path, disk: Dis
     """R-21: the folders above the state, the state's own entry, and all that is made in it."""
     folder = tmp_path / "above" / "further" / "state"
     with assembled(folder, SETTINGS):
-        made = {folder.parent.parent, folder.parent, folder, *folder.iterdir()}
+        nvram = folder / "service-processor"
+        made = {folder.parent.parent, folder.parent, folder, *folder.iterdir(), *nvram.iterdir()}
         made |= {folder / "anchor-card" / "anchor-card", folder / "access-keys" / "a.key"}
-        made.discard(folder / "nvram.sqlite-wal")  # SQLite itself makes it durable, with its first commit
+        made.discard(
+            folder / "service-processor" / "nvram.sqlite-wal"
+        )  # SQLite itself makes it durable, with its first commit
         assert made - disk.durable == set()
         assert {path.name for path in made} >= {"lock", "run", "nvram.sqlite", "nvram.sqlite-mark"}
 
@@ -100,7 +103,11 @@ def test_a_folder_that_may_not_be_read_is_synced_with_the_system(tmp_path: Path,
 
 # Links
 
-LINKS = ("lock", "run", "access-keys", "anchor-card", "nvram.sqlite", "nvram.sqlite-wal", "nvram.sqlite-mark")
+NVRAM = "service-processor/nvram.sqlite"
+LINKS = (
+    *("lock", "run", "access-keys", "anchor-card", "service-processor", "tpm"),
+    *(NVRAM, f"{NVRAM}-wal", f"{NVRAM}-mark"),
+)
 
 
 def look(target: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -134,8 +141,8 @@ def test_a_link_in_the_state_is_refused(tmp_path: Path, name: str) -> None:
     """R-02: named with its target, which keeps its mode and content."""
     folder = tmp_path / "state"
     with assembled(folder, SETTINGS):
-        (folder / "nvram.sqlite-wal").rename(tmp_path / "log")
-    (tmp_path / "log").rename(folder / "nvram.sqlite-wal")
+        (folder / "service-processor" / "nvram.sqlite-wal").rename(tmp_path / "log")
+    (tmp_path / "log").rename(folder / "service-processor" / "nvram.sqlite-wal")
     target = moved_away(folder / name, tmp_path / "elsewhere")
     before = look(target)
     assert refused(folder) == f"{folder / name} is a symbolic link to {target}"
@@ -178,7 +185,7 @@ LOSSES: dict[str, Callable[[Path], object]] = {
     "lock deleted": lambda folder: (folder / "lock").unlink(),
     "card deleted": lambda folder: (folder / "anchor-card" / "anchor-card").unlink(),
     "card folder renamed": lambda folder: (folder / "anchor-card").rename(folder / "card"),
-    "database deleted": lambda folder: (folder / "nvram.sqlite").unlink(),
+    "database deleted": lambda folder: (folder / "service-processor" / "nvram.sqlite").unlink(),
 }
 
 

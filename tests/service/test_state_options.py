@@ -25,6 +25,7 @@ from tests.service.folder import assembled
         ["demo", "--state="],
         ["hmc", "--state", "", "status"],
         ["lpar", "a", "config", "--state", ""],
+        ["asmi", "clear-all", "--state", ""],
     ],
     ids=lambda words: words[0],
 )

@@ -10,15 +10,17 @@ puts a file's earlier writes, or a folder's earlier entries, on the disk. The mo
   stay: SQLite relies on that too and calls it powersafe overwrite.
 - **Sizes**. A file may have any size that it had since the last sync; what was never written is zero.
 - **Entries of a folder** appear in the order of the calls, so each folder stops at some point of its own.
-  A file that was synced is lost if its entry was not. A rename has happened or has not.
+  A file that was synced is lost if its entry was not. A rename has happened or has not, also between two
+  folders: journals write both entries in one transaction, and a sync of one folder writes it for both.
 - **A failed sync** leaves some of the writes on the disk, and no later sync repeats the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple
 
 from tests.soak.recording import Event
 from tests.soak.sectors import Change, enact, replay, torn
@@ -60,6 +62,14 @@ class Folder:
         return {name: node for name, node in found.items() if node is not None}
 
 
+class Move(NamedTuple):
+    """A rename between two folders: both entries change at this time, or neither does."""
+
+    time: int
+    left: Folder
+    entered: Folder
+
+
 class Disk:
     """The files below one folder. `apply` each event, and ask for crash states in between."""
 
@@ -68,6 +78,7 @@ class Disk:
         self.time = 0
         self._chance = chance
         self._files: dict[int, File] = {}
+        self._moves: list[Move] = []
 
     def hold(self, path: str, inode: int, content: bytes | None) -> None:
         """Have a file, or with None a folder, on the disk for sure: before the first event."""
@@ -110,7 +121,9 @@ class Disk:
     def crash(self) -> Tree:
         """One of the states that a power cut may leave now."""
         plan = self._chance.choice(PLANS)
-        return dict(self._tree(self.root, "", _Plan(plan, self._chance, self.time)))
+        settled = _Plan(plan, self._chance, self.time)
+        settled.settle(self._moves)
+        return dict(self._tree(self.root, "", settled))
 
     def _tree(self, folder: Folder, path: str, plan: _Plan) -> Iterator[tuple[str, bytes | None]]:
         for name, node in folder.entries(plan.entries(folder)).items():
@@ -126,9 +139,14 @@ class Disk:
 
     def _rename(self, old: str, new: str) -> None:
         folder, _, name = old.rpartition("/")
-        found = self._find(folder)
-        assert new.rpartition("/")[0] == folder, "a rename between folders is not modelled"
-        found.pending.append((self.time, {name: None, new.rpartition("/")[2]: found.entries()[name]}))
+        found, place = self._find(folder), self._find(new.rpartition("/")[0])
+        node = found.entries()[name]
+        if place is found:
+            found.pending.append((self.time, {name: None, new.rpartition("/")[2]: node}))
+            return
+        found.pending.append((self.time, {name: None}))
+        place.pending.append((self.time, {new.rpartition("/")[2]: node}))
+        self._moves.append(Move(self.time, found, place))
 
     def _find(self, path: str) -> Folder:
         node: File | Folder = self.root
@@ -150,12 +168,21 @@ class Disk:
             return
         count, node.covered = node.covered or 0, None
         if isinstance(node, Folder):
-            node.durable = node.entries(count) if good else node.durable
-            node.pending = node.pending[count:] if good else node.pending
+            if good:
+                self._settle(node, count)
             return
         done = node.pending[:count]
         node.durable = replay(node.durable, done) if good else torn(node.durable, done, self._chance)
         node.pending = node.pending[count:]
+
+    def _settle(self, folder: Folder, count: int) -> None:
+        """Make the first changes of a folder durable, and the other halves of moves among them."""
+        times = {time for time, _ in folder.pending[:count]}
+        folder.durable, folder.pending = folder.entries(count), folder.pending[count:]
+        for move in [each for each in self._moves if each.time in times]:
+            self._moves.remove(move)
+            other = move.entered if move.left is folder else move.left
+            self._settle(other, sum(time <= move.time for time, _ in other.pending))
 
 
 class _Plan:
@@ -165,9 +192,29 @@ class _Plan:
         self._plan = plan
         self._chance = chance
         self._until = chance.randint(max(0, now - 40), now)
+        self._counts: dict[int, int] = {}
+
+    def settle(self, moves: Sequence[Move]) -> None:
+        """Choose for the folders of moves, so that both halves of each move are there, or neither is."""
+        while True:
+            half = [each for each in moves if self._has(each.left, each) != self._has(each.entered, each)]
+            if not half:
+                return
+            for move in half:
+                for folder in (move.left, move.entered):
+                    before = sum(time < move.time for time, _ in folder.pending)
+                    self._counts[id(folder)] = min(self.entries(folder), before)
+
+    def _has(self, folder: Folder, move: Move) -> bool:
+        return any(time == move.time for time, _ in folder.pending[: self.entries(folder)])
 
     def entries(self, folder: Folder) -> int:
         """How many of a folder's pending changes are there."""
+        if id(folder) not in self._counts:
+            self._counts[id(folder)] = self._chosen(folder)
+        return self._counts[id(folder)]
+
+    def _chosen(self, folder: Folder) -> int:
         match self._plan:
             case "none":
                 return 0

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import trio
 
 from hcall_server.components.memory import MemoryCard
+from hcall_server.components.seam import Card
 from hcall_server.machine.logs import Log
 from hcall_server.nvram.memory import MemoryNvram
-from hcall_server.platform.identity import SystemIdentity
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from swpks.testing.seams import simulated_seams
@@ -25,7 +25,7 @@ Records = Mapping[str, bytes]
 class _System(NamedTuple):
     """A system: its anchor card, its high-water mark, its records before and after the last commit."""
 
-    identity: SystemIdentity | None
+    card: Card | None
     mark: tuple[bytes, ...]
     past: dict[str, bytes]
     now: dict[str, bytes]
@@ -71,7 +71,7 @@ def recovered(records: Records) -> dict[str, Held | None]:
     """
     nvram = MemoryNvram(records)
     nvram.mark.held = list(_system().mark)
-    card = MemoryCard(_system().identity)
+    card = MemoryCard(_system().card)
     seams = simulated_seams(nvram=nvram, card=card, entropy=Chance(b"start"))
     found: dict[str, Held | None] = {}
     for partition in assemble(seams, Settings()).system.partitions.values():

@@ -74,6 +74,14 @@ def test_a_rename_is_there_or_not() -> None:
     assert {tuple(tree) for tree in left([*FILE, event("R", "f\ng"), *synced("", 0)])} == {("g",)}
 
 
+def test_a_rename_between_folders_is_there_or_not() -> None:
+    """Never in both folders, and never in neither; a sync of one folder settles the other as well."""
+    moved = [*FILE, event("D", "d"), *synced("", 0), event("R", "f\nd/g")]
+    assert {tuple(tree) for tree in left(moved)} == {("f", "d"), ("d", "d/g")}
+    for folder in ("d", ""):
+        assert {tuple(tree) for tree in left([*moved, *synced(folder, 0)])} == {("d", "d/g")}
+
+
 def test_entries_appear_in_order() -> None:
     made = [event("D", "d"), event("C", "e", 5)]
     assert {tuple(tree) for tree in left([*FILE, *made])} == {("f",), ("f", "d"), ("f", "d", "e")}

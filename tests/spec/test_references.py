@@ -13,7 +13,7 @@ from tests.spec.markdown import ROOT, SPEC, anchors, broken, links
 FOLDERS = ["spec/hcall_abi", "hcall_server", "hcall_client", "tools", "bench"]
 SOURCES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 PAGES = [*SPEC.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-NAMED = re.compile(r"spec/([\w/]+\.md)(?:#([\w-]*)(\{)?)?")
+NAMED = re.compile(r"spec/([\w/-]+\.md)(?:#([\w-]*)(\{)?)?")
 
 
 def missing(page: str, anchor: str | None, where: str) -> Iterator[str]:

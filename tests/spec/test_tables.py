@@ -26,10 +26,19 @@ def test_generated_tables_are_fresh() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_drift_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name,right,wrong",
+    [
+        ("policies.md", "0x40000000", "0x40000001"),
+        ("root-key.md", "| state Recovery |", "| go on |"),
+        ("root-key.md", "another TPM made the copy", "this TPM made the copy"),
+    ],
+)
+def test_drift_is_noticed(tmp_path: Path, name: str, right: str, wrong: str) -> None:
     """A page whose table was changed by hand is named."""
-    page = (SPEC / "policies.md").read_text("utf-8")
-    (tmp_path / "policies.md").write_text(page.replace("0x40000000", "0x40000001"), "utf-8")
+    page = (SPEC / name).read_text("utf-8")
+    assert right in page
+    (tmp_path / name).write_text(page.replace(right, wrong), "utf-8")
     code = (
         "import sys; sys.path.insert(0, 'tools'); import spec_tables, pathlib;"
         f"spec_tables.SPEC = pathlib.Path({str(tmp_path)!r}); spec_tables.ROOT = spec_tables.SPEC;"
@@ -37,7 +46,7 @@ def test_drift_is_noticed(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 1
-    assert "policies.md" in done.stderr
+    assert name in done.stderr
 
 
 # Tables of bytes

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from hcall_abi.errors import SwpksError
 from hcall_abi.faults import NvramFault
 from hcall_server.components.memory import MemoryCard
+from hcall_server.components.seam import Card, Components
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.store import Entropy, Keystore
@@ -14,6 +15,7 @@ from hcall_server.machine.logs import Log
 from hcall_server.nvram import (
     COMMIT,
     SYSTEM,
+    TRUSTED_KEY,
     Nvram,
     NvramError,
     Trouble,
@@ -33,6 +35,7 @@ from hcall_server.sealing import (
     seal_partition,
     seal_system,
 )
+from hcall_server.sealing.trusted_key import seal_trusted_key
 from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.writeback.commits import record_id
@@ -56,6 +59,8 @@ def first_records(partitions: int, kbytes: int) -> dict[str, bytes]:
     machine = assemble(_seams(MemoryNvram()), Settings(partition=wishes))
     sealer = make_sealer()
     records = {SYSTEM: seal_system(sealer, SystemRecord.of(machine.system))}
+    if machine.backups.key:
+        records[TRUSTED_KEY] = seal_trusted_key(sealer, machine.backups.key)
     for partition in machine.system.partitions.values():
         image = partition.keystore.contents.snapshot() if partition.keystore else None
         record = PartitionRecord(partition.profile, image)
@@ -79,8 +84,9 @@ def nth_record(records: Mapping[str, bytes], number: int) -> str:
 
 
 def _seams(nvram: Nvram, worker: Worker | None = None, entropy: Entropy | None = None) -> Seams:
-    card = MemoryCard(IDENTITY)
-    return simulated_seams(nvram=nvram, card=card, worker=worker, entropy=entropy or Chance())
+    """Seams without a TPM: a wrapped copy would be one more record in the first commits."""
+    seams = simulated_seams(nvram=nvram, worker=worker, entropy=entropy or Chance())
+    return seams._replace(components=Components(MemoryCard(Card(IDENTITY)), ()))
 
 
 class Journal(MemoryNvram):

@@ -8,8 +8,11 @@ import trio
 
 from hcall_abi.errors import StorageError
 from hcall_server.components.memory import MemoryCard
+from hcall_server.components.seam import Card
+from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.nvram.names import COMMIT, SYSTEM, old_image_name, old_profile_name, parse_partition
+from hcall_server.platform.system_state import SystemState
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import Settings
 from swpks.testing.seams import simulated_seams
@@ -125,22 +128,23 @@ def test_an_old_record_that_is_put_back_after_the_conversion_is_refused() -> Non
         assert rig.system.find("lpar1").running
 
 
-def start(nvram: MemoryNvram, card: MemoryCard, *, accept_older: bool = False) -> None:
+def start(nvram: MemoryNvram, card: MemoryCard, *, accept_older: bool = False) -> Machine:
     """Start a system, and stop it in good order."""
     seams = simulated_seams(nvram=nvram, card=card, entropy=Chance())
     machine = assemble(seams, Settings(), accept_older=accept_older)
     trio.run(machine.encryptor.flush)
+    return machine
 
 
 def test_the_card_of_a_converted_system_promises_a_commit_record() -> None:
     """R-22: an older NVRAM of level 1 is not converted a second time, nor is a cleared one a new system."""
-    nvram, card = MemoryNvram(level_1.records()), MemoryCard(IDENTITY)
+    nvram, card = MemoryNvram(level_1.records()), MemoryCard(Card(IDENTITY))
     start(nvram, card)
-    assert card.held == IDENTITY._replace(sealed_level=2)
-    for records in (level_1.records(), {}):
-        with pytest.raises(StorageError, match="the commit record is missing") as caught:
-            start(MemoryNvram(records), card)
-        assert caught.value.rule.id == "commit.record"
+    assert card.held == Card(IDENTITY._replace(sealed_level=2))
+    with pytest.raises(StorageError, match="the commit record is missing") as caught:
+        start(MemoryNvram(level_1.records()), card)
+    assert caught.value.rule.id == "commit.record"
+    assert start(MemoryNvram(), card).system.state is SystemState.RECOVERY
 
 
 def test_a_system_record_that_does_not_open_stops_the_conversion() -> None:
@@ -148,7 +152,7 @@ def test_a_system_record_that_does_not_open_stops_the_conversion() -> None:
     broken = level_1.records()
     broken[SYSTEM] = flipped(broken[SYSTEM])
     for records in (broken, {name: blob for name, blob in broken.items() if name != SYSTEM}):
-        nvram, card = MemoryNvram(records), MemoryCard(IDENTITY)
+        nvram, card = MemoryNvram(records), MemoryCard(Card(IDENTITY))
         with pytest.raises(StorageError, match="the system record"):
             start(nvram, card)
-        assert (nvram.records, card.held) == (records, IDENTITY)
+        assert (nvram.records, card.held) == (records, Card(IDENTITY))

@@ -16,6 +16,7 @@ from hcall_abi.rules.rule import Fault, Rule
 
 _OPERATOR = Fault.OPERATOR
 _PEER = Fault.PEER
+_STATES = "spec/recovery.md#states"
 _NAMES = "spec/control.md#names"
 _SIZES = "spec/control.md#sizes"
 _ATTRIBUTES = "spec/control.md#attributes"
@@ -23,6 +24,24 @@ _POWER = "spec/control.md#power"
 _REQUESTS = "spec/control.md#requests"
 _BUSY = "spec/faults.md#busy-answers"
 _NVRAM = "spec/faults.md#nvram"
+
+# The system
+
+SYSTEM_OPERATING = Rule(
+    "system.operating",
+    "partitions exist, are created and run while the system is in the state Operating",
+    _STATES,
+    _OPERATOR,
+)
+RECOVERY_STATE = Rule(
+    "recovery.state", "recovery ends in the state Recovery, and begins on an empty system", _STATES, _OPERATOR
+)
+RECOVERY_COMPLETE = Rule(
+    "recovery.complete",
+    "recovery ends when every known store is restored, or when the operator gives the rest up",
+    "spec/recovery.md#the-end-of-recovery",
+    _OPERATOR,
+)
 
 # Names
 

@@ -1,4 +1,4 @@
-"""Rules of the server process and of `swpks qemu`: configuration, sockets, the kernel, its machine."""
+"""Rules of the server process, of physical presence, and of `swpks qemu`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _SOCKETS = "spec/service.md#sockets"
 _STREAMS = "spec/service.md#streams"
 _STOPPING = "spec/service.md#stopping"
 _SCARCITY = "spec/service.md#scarcity"
+_PRESENCE = "spec/erase.md#physical-presence"
 _PARTITION = "spec/qemu.md#the-partition"
 _MACHINE = "spec/qemu.md#the-machine"
 
@@ -29,6 +30,13 @@ CONFIG_FILE = Rule(
     _CONFIGURATION,
     _OPERATOR,
 )
+SYSTEM_NAME_FORM = Rule(
+    "system.name-form",
+    "the name of a system is 1 to 31 letters, digits, blanks, dots, dashes and underscores",
+    _CONFIGURATION,
+    _OPERATOR,
+)
+TPM_COUNT = Rule("tpm.count", "a system has one or two TPMs", _CONFIGURATION, _OPERATOR)
 FIRMWARE_KNOWN = Rule(
     "firmware.known", "the firmware level is in the table of spec/levels.md", _CONFIGURATION, _OPERATOR
 )
@@ -144,6 +152,18 @@ SCARCE_SPACE = Rule(
     "the file system of the state has space and takes each write",
     _SCARCITY,
     Fault.STORAGE,
+)
+
+# Physical presence
+
+PRESENCE_FILE = Rule(
+    "presence.file",
+    "the presence file is a plain file of the user who runs the command",
+    _PRESENCE,
+    _OPERATOR,
+)
+PRESENCE_WORD = Rule(
+    "presence.word", "the presence file holds the word that the command has asked for", _PRESENCE, _OPERATOR
 )
 
 # A kernel in QEMU

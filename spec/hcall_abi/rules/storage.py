@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hcall_abi.bounds import ACCESS_KEY_SIZE
+from hcall_abi.bounds import ACCESS_KEY_SIZE, SYSTEM_NAME_SIZE
 from hcall_abi.rules.rule import Fault, Rule
 
 _OPERATOR = Fault.OPERATOR
@@ -13,6 +13,10 @@ _PROFILE = "spec/sealed.md#partition-record"
 _SYSTEM = "spec/sealed.md#system-record"
 _LEVEL_1 = "spec/sealed.md#level-1"
 _CARD = "spec/sealed.md#anchor-card"
+_ROOT_KEY = "spec/root-key.md#decisions"
+_TPM = "spec/components.md#tpm"
+_EMBEDDED = "spec/components.md#embedded-tpm"
+_KINDS = "spec/components.md#kinds-of-tpm"
 _NVRAM = "spec/sealed.md#nvram"
 _MARK = "spec/sealed.md#high-water-mark"
 _COMMIT = "spec/sealed.md#commit-record"
@@ -46,7 +50,7 @@ SEALED_OWNER = Rule(
 
 SEALED_FIELD = Rule(
     "sealed.field",
-    "each field of a tagged list has a tag that this release knows",
+    "the fields of a tagged list have tags that this release knows, each once and in ascending order",
     "spec/sealed.md#later-fields",
     _STORAGE,
 )
@@ -91,7 +95,12 @@ SYSTEM_LAYOUT = Rule(
     _SYSTEM,
     _STORAGE,
 )
-SYSTEM_NAME = Rule("system.name", "the firmware level in a system record is UTF-8", _SYSTEM, _STORAGE)
+SYSTEM_NAME = Rule(
+    "system.name",
+    f"the names in a system record are UTF-8, and the system's own has 1 to {SYSTEM_NAME_SIZE} bytes",
+    _SYSTEM,
+    _STORAGE,
+)
 SYSTEM_FIRMWARE = Rule(
     "system.firmware",
     "the stored firmware level is one that this release knows",
@@ -100,7 +109,7 @@ SYSTEM_FIRMWARE = Rule(
 )
 SYSTEM_KEYS = Rule(
     "system.keys",
-    "a system with records has its anchor card and its system record",
+    "a system that serves partitions has its system record",
     _CARD,
     _STORAGE,
 )
@@ -129,6 +138,21 @@ RECORDS_LEVEL = Rule(
     _OPERATOR,
 )
 
+# Wrapped copies of the root key
+
+ROOT_KEY_RECORD = Rule(
+    "root-key.record",
+    "a wrapped copy of the root key is whole, of a known level and TPM kind",
+    "spec/sealed.md#wrapped-root-key",
+    _STORAGE,
+)
+ROOT_KEY_IDENTITY = Rule(
+    "root-key.identity",
+    "the contents of a wrapped copy are a system id and a root key",
+    "spec/sealed.md#wrapped-root-key",
+    _STORAGE,
+)
+
 # The anchor card
 
 CARD_MODE = Rule(
@@ -140,6 +164,40 @@ CARD_WHOLE = Rule(
     _CARD,
     _STORAGE,
 )
+
+# The copies of the root key
+
+ROOT_KEY_AGREE = Rule(
+    "root-key.agree",
+    "all readable copies of the root key are of one system and equal",
+    _ROOT_KEY,
+    _STORAGE,
+)
+ROOT_KEY_READABLE = Rule(
+    "root-key.readable",
+    "a system that had a root key has a readable copy of it",
+    _ROOT_KEY,
+    _STORAGE,
+)
+ROOT_KEY_STORED = Rule("root-key.stored", "a wrapped copy is in NVRAM as it was written", _ROOT_KEY, _STORAGE)
+
+# TPMs
+
+TPM_UNWRAPS = Rule("tpm.unwraps", "a TPM unwraps the copies of the root key that it wrapped", _TPM, _STORAGE)
+TPM_ANSWERS = Rule("tpm.answers", "a TPM answers within 10 seconds", _TPM, _STORAGE)
+TPM_SEED = Rule(
+    "tpm.seed",
+    "the seed of an embedded TPM is whole, of a known level, and its check value is right",
+    _EMBEDDED,
+    _STORAGE,
+)
+TPM_EXTERNAL = Rule(
+    "tpm.external", "the file `external` of a TPM is one line that names the TPM", _KINDS, _STORAGE
+)
+TPM_MODE = Rule("tpm.mode", "a TPM's files have mode 0600 in a folder of mode 0700", _KINDS, _OPERATOR)
+TPM_FORM = Rule("tpm.form", "--tpm is `embedded`, `swtpm:PATH` or `tcti:STRING`", _KINDS, _OPERATOR)
+TPM_KIND = Rule("tpm.kind", "a TPM is of one kind until it is replaced", _KINDS, _OPERATOR)
+TPM_EXTRA = Rule("tpm.extra", "a TPM that is named by a TCTI needs tpm2-pytss", _KINDS, _OPERATOR)
 
 # NVRAM
 
@@ -177,6 +235,10 @@ STATE_DEVICE = Rule(
 )
 STATE_NAMED = Rule("state.named", "the path of a state is not empty", _STATE, _OPERATOR)
 STATE_EMPTY = Rule("state.empty", "a new state is made in a folder that is new or empty", _STATE, _OPERATOR)
+STATE_EXISTS = Rule(
+    "state.exists", "a command for a powered-off system names an existing state folder", _STATE, _OPERATOR
+)
+STATE_LAYOUT = Rule("state.layout", "a state has the files of its NVRAM once", _STATE, _STORAGE)
 STATE_PRIVATE = Rule(
     "state.private",
     "the state and its folders belong to the server's user and have mode 0700",

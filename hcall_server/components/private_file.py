@@ -1,0 +1,90 @@
+"""A small private file in a folder of its own, replaced whole: each part of a managed system is one.
+
+It has mode 0600, its folder has mode 0700.  Neither may be a symbolic link.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.rules.rule import Rule
+from hcall_server.files import make_folder, make_private, refuse_link, replace_private
+
+
+class FileRules(NamedTuple):
+    """The rules of one file: `private` about its mode (operator), `whole` about its content (storage)."""
+
+    private: Rule
+    whole: Rule
+
+
+class PrivateFile:
+    """The file of one part.  `name` is the part in messages, `limit` the bytes of the longest content."""
+
+    def __init__(self, path: Path, name: str, limit: int, rules: FileRules) -> None:
+        self.path = path
+        self._name = name
+        self._limit = limit
+        self._rules = rules
+
+    def __repr__(self) -> str:
+        return f"PrivateFile({str(self.path)!r})"
+
+    def read(self) -> bytes | None:
+        """Return the content, one byte more than the limit at most; None if there is no such file.
+
+        Raises OperatorError if others may read the file or it is a link, StorageError if it can't be read.
+        """
+        self._refuse_links()
+        try:
+            return self._content()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self.damaged(f"can't be read: {error.strerror}") from None
+
+    def write(self, content: bytes) -> None:
+        """Make or replace the file, all or nothing, durable on return; its folder as well.
+
+        Raises StorageError when that fails; the file is then the old one or the new one, whole.
+        """
+        self._refuse_links()
+        try:
+            make_folder(self.path.parent)
+            make_private(self.path.parent)
+            replace_private(self.path, content)
+        except OSError as error:
+            raise self.damaged(f"can't be written: {error.strerror}") from None
+
+    def damaged(self, reason: str) -> StorageError:
+        """Return the error of a file that is not as it should be; `reason` follows its path."""
+        return StorageError(self._rules.whole, f"{self._name}: {self.path} {reason}")
+
+    def _refuse_links(self) -> None:
+        refuse_link(self.path.parent)
+        refuse_link(self.path)
+
+    def _content(self) -> bytes:
+        """Return the file's bytes if it is a private plain file."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            self._check_private(os.fstat(descriptor))
+            return os.read(descriptor, self._limit + 1)
+        finally:
+            os.close(descriptor)
+
+    def _check_private(self, found: os.stat_result) -> None:
+        """Refuse what is no plain file, or what others than its owner may use."""
+        if not stat.S_ISREG(found.st_mode):
+            raise self.damaged("is not a plain file")
+        folder = self.path.parent
+        for path, mode in ((self.path, found.st_mode), (folder, folder.stat().st_mode)):
+            if stat.S_IMODE(mode) & 0o077:
+                raise OperatorError(
+                    self._rules.private,
+                    f"{self._name}: {path} has mode {stat.S_IMODE(mode):04o}, open to more than its owner",
+                )

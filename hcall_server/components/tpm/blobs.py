@@ -1,0 +1,96 @@
+"""The blob of the embedded TPM and its seed file, as bytes.  Pure.  Layouts: spec/components.md#embedded-tpm.
+
+Each sealing has a key and a nonce of its own, which HKDF-SHA256 derives from the seed and 32 random bytes in
+the blob.  So there is no counter that a crash or a copy of the folder could repeat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from construct import Bytes, Const, ConstructError, GreedyBytes, Int8ub, Struct, Terminated
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from hcall_server.components.tpm.bounds import check_size
+
+SEED_SIZE = 32
+SALT_SIZE = 32
+CHECK_SIZE = 32
+KEY_SIZE = 32
+NONCE_SIZE = 12
+EMBEDDED_LEVEL = 1
+EMBEDDED_INFO = b"swpks embedded tpm 1"
+SEED_MAGIC = b"SPKT"
+
+SEED_BODY = Struct(
+    "magic" / Const(SEED_MAGIC),
+    "level" / Const(EMBEDDED_LEVEL, Int8ub),
+    "reserved" / Const(bytes(3)),
+    "seed" / Bytes(SEED_SIZE),
+)
+"""The seed file without its check value, 40 bytes."""
+
+SEED_FILE = Struct("body" / Bytes(SEED_BODY.sizeof()), "check" / Bytes(CHECK_SIZE), Terminated)
+"""The whole file, 72 bytes: `check` is the SHA-256 of `body` and finds damage, not forgery."""
+
+SEED_FILE_SIZE: int = SEED_BODY.sizeof() + CHECK_SIZE
+
+BLOB_HEADER = Struct("level" / Const(EMBEDDED_LEVEL, Int8ub), "salt" / Bytes(SALT_SIZE))
+"""The part of a blob that is not encrypted, but authenticated."""
+
+BLOB = Struct("header" / BLOB_HEADER, "sealed" / GreedyBytes)
+"""A blob: `sealed` is the ciphertext with its tag of 16 bytes."""
+
+
+class NotOursError(ValueError):
+    """A blob that this seed does not open, or a seed file that is not one; the text is the reason."""
+
+
+def encoded_seed(seed: bytes) -> bytes:
+    """Return the content of the seed file."""
+    body = SEED_BODY.build({"seed": seed})
+    return bytes(SEED_FILE.build({"body": body, "check": hashlib.sha256(body).digest()}))
+
+
+def decoded_seed(content: bytes) -> bytes:
+    """Return the seed in the content of a seed file; NotOursError if it is damaged or of another level."""
+    try:
+        file = SEED_FILE.parse(content)
+        if hashlib.sha256(file.body).digest() != file.check:
+            raise NotOursError("is damaged: its check value is wrong")
+        return bytes(SEED_BODY.parse(file.body).seed)
+    except ConstructError:
+        raise NotOursError(f"does not have the layout of level 1 ({len(content)} bytes read)") from None
+
+
+def wrapped(seed: bytes, salt: bytes, secret: bytes) -> bytes:
+    """Return `secret` encrypted under a key of this seed and salt; ValueError if it is too long."""
+    check_size(secret)
+    if len(salt) != SALT_SIZE:
+        raise ValueError("the entropy source gave too few bytes")
+    header: bytes = BLOB_HEADER.build({"salt": salt})
+    cipher, nonce = _derived(seed, salt)
+    return header + cipher.encrypt(nonce, secret, header)
+
+
+def unwrapped(seed: bytes, blob: bytes) -> bytes:
+    """Return the secret in a blob of this seed; NotOursError if it is none."""
+    try:
+        header = BLOB.parse(blob).header
+    except ConstructError:
+        raise NotOursError(f"does not have the layout of level 1 ({len(blob)} bytes)") from None
+    size = BLOB_HEADER.sizeof()
+    cipher, nonce = _derived(seed, header.salt)
+    try:
+        return cipher.decrypt(nonce, blob[size:], blob[:size])
+    except InvalidTag:
+        raise NotOursError("was made by another TPM, or is damaged") from None
+
+
+def _derived(seed: bytes, salt: bytes) -> tuple[AESGCM, bytes]:
+    """Return cipher and nonce of the one sealing that has this salt."""
+    material = HKDF(SHA256(), KEY_SIZE + NONCE_SIZE, salt, EMBEDDED_INFO).derive(seed)
+    return AESGCM(material[:KEY_SIZE]), material[KEY_SIZE:]

@@ -1,0 +1,138 @@
+"""The kind of a TPM: `--tpm embedded`, `--tpm swtpm:PATH` or `--tpm tcti:STRING`, remembered in its folder.
+
+A start without the option uses the remembered kind.  If it used the embedded TPM instead, it would find a
+copy that this one does not unwrap, and would wrap the root key again: for a TPM that is only a file.  So the
+kind is remembered before the first use, and another one is refused until the operator replaces the TPM.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import storage as rules
+from hcall_server.components.private_file import FileRules, PrivateFile
+from hcall_server.components.seam import Tpm
+from hcall_server.components.tpm.embedded import SEED_NAME, EmbeddedTpm, replace_advice
+
+EXTERNAL_NAME = "external"
+LINE_MOST = 4096
+"""Bytes of the longest name of a TPM: that of a path."""
+SOCKET_PATH_MOST = 107
+"""Bytes of the longest path of a Unix socket (unix(7))."""
+_OWN_KINDS = ("swtpm", "tcti")
+
+
+class TpmKind(NamedTuple):
+    """A kind of TPM, and its place: the path of a socket, a TCTI, or nothing for the embedded one."""
+
+    kind: str
+    place: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.place}" if self.place else self.kind
+
+    @classmethod
+    def parse(cls, word: str) -> TpmKind:
+        """Return what the word of `--tpm` names, relative paths made absolute; OperatorError if nothing."""
+        kind, colon, place = word.partition(":")
+        if word == EMBEDDED.kind:
+            return EMBEDDED
+        if kind not in _OWN_KINDS or not place or not word.isprintable():
+            shown = f"{word!r} names no TPM" if colon or not word else f"there is no kind of TPM {word!r}"
+            raise OperatorError(rules.TPM_FORM, shown)
+        found = cls(kind, _absolute_socket(place) if kind == "swtpm" else _absolute_tcti(place))
+        if len(os.fsencode(str(found))) >= LINE_MOST:
+            raise OperatorError(rules.TPM_FORM, f"the name of the TPM is longer than {LINE_MOST - 1} bytes")
+        return found
+
+
+EMBEDDED = TpmKind("embedded")
+
+
+def open_tpm(folder: Path, name: str, wanted: TpmKind | None, entropy: Callable[[int], bytes]) -> Tpm:
+    """Return the TPM whose folder this is; `wanted` is the operator's wish, None for the remembered kind.
+
+    Another place of the same kind is accepted and remembered.  Nothing is sent to the TPM yet.  Raises
+    OperatorError for another kind than the remembered one, StorageError if `external` is damaged.
+    """
+    remembered = remembered_kind(folder, name)
+    found = wanted or remembered or EMBEDDED
+    if remembered and remembered.kind != found.kind:
+        raise OperatorError(
+            rules.TPM_KIND,
+            f"{name}: {found} is asked for, and {folder} remembers {remembered}; "
+            + replace_advice(folder, name),
+        )
+    tpm = _opened(found, folder, name, entropy)
+    if found not in (EMBEDDED, remembered):
+        _external(folder, name).write(os.fsencode(f"{found}\n"))
+    return tpm
+
+
+def remembered_kind(folder: Path, name: str) -> TpmKind | None:
+    """Return the kind that the folder of a TPM remembers; None if it is new."""
+    external = _external(folder, name)
+    content = external.read()
+    seeded = os.path.lexists(folder / SEED_NAME)
+    if content is None:
+        return EMBEDDED if seeded else None
+    if seeded:
+        raise OperatorError(
+            rules.TPM_KIND,
+            f"{name}: {folder} has both {EXTERNAL_NAME} and {SEED_NAME}: remove the one that is not in use",
+        )
+    try:
+        return _line(content)
+    except (OperatorError, ValueError):
+        raise external.damaged(
+            f"is damaged: {len(content)} bytes that name no TPM; write the line `swtpm:PATH` or "
+            f"`tcti:STRING` into it, or {replace_advice(folder, name).removeprefix('to have a new TPM, ')}"
+        ) from None
+
+
+def _line(content: bytes) -> TpmKind:
+    word = os.fsdecode(content)
+    found = TpmKind.parse(word.removesuffix("\n"))
+    if found == EMBEDDED or f"{found}\n" != word:
+        raise ValueError("not a line that was written here")
+    return found
+
+
+def _external(folder: Path, name: str) -> PrivateFile:
+    return PrivateFile(folder / EXTERNAL_NAME, name, LINE_MOST, FileRules(rules.TPM_MODE, rules.TPM_EXTERNAL))
+
+
+def _opened(found: TpmKind, folder: Path, name: str, entropy: Callable[[int], bytes]) -> Tpm:
+    """Make the TPM object; only its own module is loaded."""
+    if found.kind == "swtpm":
+        from hcall_server.components.tpm.swtpm import SwtpmTpm
+
+        return SwtpmTpm(found.place, name)
+    if found.kind == "tcti":
+        from hcall_server.components.tpm.tss import TssTpm
+
+        return TssTpm(found.place, name)
+    return EmbeddedTpm(folder, name, entropy)
+
+
+def _absolute_socket(path: str) -> str:
+    """Return an absolute path; OperatorError if it is too long for a socket."""
+    found = os.path.abspath(path)  # noqa: PTH100 Path.resolve would follow links
+    size = len(os.fsencode(found))
+    if size > SOCKET_PATH_MOST:
+        raise OperatorError(
+            rules.TPM_FORM,
+            f"{found} has {size} bytes: the path of a socket has at most {SOCKET_PATH_MOST}; shorten it",
+        )
+    return found
+
+
+def _absolute_tcti(tcti: str) -> str:
+    """Return a TCTI with the path of swtpm's socket made absolute."""
+    absolute = lambda found: found[1] + os.path.abspath(found[2])  # noqa: E731, PTH100
+    return re.sub(r"((?:^|[:,])path=)([^,]+)", absolute, tcti)

@@ -1,0 +1,154 @@
+"""A TPM 2.0 behind a Unix socket, as swtpm serves it: plain commands, no library.
+
+The secret crosses the socket in clear, as on the wire to many a TPM.  So the socket belongs into a private
+folder.  Each operation has a connection of its own: swtpm serves one client at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+from hcall_server.components.seam import TPM_PATIENCE, TpmRefusedError, TpmSilentError
+from hcall_server.components.tpm import commands
+from hcall_server.components.tpm.codes import error_of
+from hcall_server.components.tpm.commands import MalformedAnswerError, SealedBlob, TpmAnswer, TpmCommand
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+_PAGE = "spec/components.md#start-swtpm"
+
+
+class SwtpmTpm:
+    """A TPM at the socket `path`.  A whole operation takes `patience` seconds at most."""
+
+    kind = "swtpm"
+
+    def __init__(self, path: str, name: str, patience: float = TPM_PATIENCE) -> None:
+        self.name = name
+        self._path = path
+        self._patience = patience
+
+    def __repr__(self) -> str:
+        return f"SwtpmTpm({self._path!r})"
+
+    def seal(self, secret: bytes) -> bytes:
+        """Return `secret` as a blob that only this TPM unseals."""
+        with (
+            self._connected() as link,
+            link.made(TpmCommand.CREATE_PRIMARY, commands.create_primary()) as key,
+        ):
+            answer = link.run(TpmCommand.CREATE, commands.create(key, secret))
+            return commands.created(answer).joined()
+
+    def unseal(self, blob: bytes) -> bytes:
+        """Return the secret in a blob of this TPM."""
+        try:
+            parts = SealedBlob.split(blob)
+        except ValueError as error:
+            raise TpmRefusedError(f"{self.name}: the wrapped root key {error}") from None
+        with (
+            self._connected() as link,
+            link.made(TpmCommand.CREATE_PRIMARY, commands.create_primary()) as key,
+            link.made(TpmCommand.LOAD, commands.load(key, parts)) as loaded,
+        ):
+            return commands.unsealed(link.run(TpmCommand.UNSEAL, commands.unseal(loaded)))
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[_TpmLink]:
+        """Open a connection; what goes wrong with it or with its answers becomes a TpmSilentError."""
+        place = f"{self.name} at {self._path}"
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+                link = _TpmLink(stream, self.name, self._patience)
+                link.connect(self._path)
+                yield link
+        except TimeoutError:
+            raise TpmSilentError(
+                f"{place}: no whole answer came within {self._patience:g} seconds; look at the log of the TPM"
+            ) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise TpmSilentError(f"{place}: {reason}; is the TPM running? see {_PAGE}") from None
+        except MalformedAnswerError as error:
+            raise TpmSilentError(f"{place}: an answer {error}; is this the socket of a TPM?") from None
+
+
+class _TpmLink:
+    """One connection.  Its deadline is that of the operation, so a TPM that trickles can't exceed it."""
+
+    def __init__(self, stream: socket.socket, name: str, patience: float) -> None:
+        self._stream = stream
+        self._name = name
+        self._deadline = time.monotonic() + patience
+
+    def connect(self, path: str) -> None:
+        """Connect to the socket of the TPM, and wait until it serves this client.
+
+        A TPM that is busy with another client reads a waiting command later, also when the one who sent it
+        has given up.  If that command made an object, it would stay in the TPM's memory.  So the first one
+        makes none.
+        """
+        self._connect(path)
+        self.run(TpmCommand.GET_TEST_RESULT, commands.get_test_result())
+
+    def _connect(self, path: str) -> None:
+        """Connect, also where the queue of the socket is full: that of swtpm holds one or two clients.
+
+        With Python's time-out the socket is non-blocking, and a full queue is an error at once.
+        """
+        left = self._left()
+        limit = struct.pack("@ll", int(left), max(1, int(left % 1 * 1_000_000)))
+        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        try:
+            self._stream.connect(path)
+        except BlockingIOError:
+            raise TimeoutError from None
+
+    @contextlib.contextmanager
+    def made(self, command: TpmCommand, content: bytes) -> Iterator[int]:
+        """Run a command that loads an object; give its handle, and remove the object in the end.
+
+        The result of the operation is known by then.  So a failure to remove it is no error: it costs the
+        TPM some memory until its next start.
+        """
+        handle = commands.handle_of(self.run(command, content))
+        try:
+            yield handle
+        finally:
+            with contextlib.suppress(OSError, MalformedAnswerError, TpmSilentError):
+                self.run(TpmCommand.FLUSH_CONTEXT, commands.flush_context(handle))
+
+    def run(self, command: TpmCommand, content: bytes) -> TpmAnswer:
+        """Send a command and return its answer; an error for every response code but 0."""
+        self._timed(self._stream.sendall)(content)
+        header = self._receive(commands.HEADER_SIZE)
+        answer = commands.answer_of(header, self._receive(commands.answer_size(header)))
+        if answer.code:
+            raise error_of(self._name, command, answer.code)
+        return answer
+
+    def _receive(self, size: int) -> bytes:
+        found = b""
+        while len(found) < size:
+            piece = self._timed(self._stream.recv)(size - len(found))
+            if not piece:
+                raise ConnectionResetError(0, "the TPM closed the connection")
+            found += piece
+        return found
+
+    def _timed(self, call: Callable[P, Result]) -> Callable[P, Result]:
+        """Return `call` with the time that is left as its time-out."""
+        self._stream.settimeout(self._left())
+        return call
+
+    def _left(self) -> float:
+        """Return the seconds until the deadline; TimeoutError if it is over."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left

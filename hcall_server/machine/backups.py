@@ -1,0 +1,210 @@
+"""Copies of stores for the management console, the key that seals them, and their way back.
+
+Contents go back, counters never: spec/recovery.md#restore.  The formats are in `sealing/copies.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import trio
+
+from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.rules import backup as rules
+from hcall_abi.rules import console
+from hcall_server.machine import logs
+from hcall_server.machine.ipls import PATIENCE
+from hcall_server.nvram.names import TRUSTED_KEY
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.system import ManagedSystem
+from hcall_server.platform.system_state import SystemState
+from hcall_server.platform.trusted_key import TrustedSystemKey
+from hcall_server.sealing import PartitionRecord, Sealer
+from hcall_server.sealing.copies import CopyHeader, open_copy, read_copy, seal_copy
+from hcall_server.sealing.restoring import restored
+from hcall_server.sealing.trusted_key import open_trusted_key, seal_trusted_key
+
+if TYPE_CHECKING:
+    from hcall_server.keystore.store import Entropy
+    from hcall_server.writeback.encryptor import Encryptor
+
+
+class ClientKeys(Protocol):
+    """The part of the transport that knows the access keys of clients."""
+
+    def publish_key(self, partition: Partition) -> None:
+        """Write a partition's access key to the place where clients find it."""
+
+    def known_key(self, name: str) -> bytes | None:
+        """Return the key that clients of a partition have, None for none."""
+
+
+class StoreCopy(NamedTuple):
+    """A console copy, and its clear facts."""
+
+    header: CopyHeader
+    blob: bytes
+
+
+class Backups:
+    """The trusted system key of a system, and copies of its stores.
+
+    `date` returns seconds since the epoch; it is the time in a copy.  `key` is the stored key, None before
+    the first keystore is enabled.
+    """
+
+    def __init__(
+        self,
+        system: ManagedSystem,
+        encryptor: Encryptor,
+        keys: ClientKeys,
+        *,
+        sealer: Sealer,
+        entropy: Entropy,
+        date: Callable[[], float],
+        key: TrustedSystemKey | None,
+    ) -> None:
+        self.key = key
+        self._system = system
+        self._encryptor = encryptor
+        self._keys = keys
+        self._sealer = sealer
+        self._entropy = entropy
+        self._date = date
+        self._log = logs.Log()
+
+    def __repr__(self) -> str:
+        return f"Backups({self.key!r})"
+
+    # The trusted system key
+
+    def provide_key(self) -> None:
+        """Make a random key if there is none and some partition has a keystore."""
+        operating = self._system.state is SystemState.OPERATING
+        if self.key is None and operating and self._system.assigned_kbytes:
+            self._set_key(TrustedSystemKey.make(self._entropy))
+
+    def sealed_key(self) -> bytes | None:
+        """Return the key sealed under the root key, as the console stores it; None if there is no key."""
+        return None if self.key is None else seal_trusted_key(self._sealer, self.key)
+
+    async def change_key(self, key: TrustedSystemKey, old: TrustedSystemKey | None = None) -> None:
+        """Set another key; copies of before need the old one.  A given `old` must be the present key."""
+        self._check_old(old)
+        await self._set_key_durably(key, "trusted_key.changed")
+
+    async def restore_key(self, key: TrustedSystemKey, old: TrustedSystemKey | None = None) -> None:
+        """Set a key back; OperatorError while a partition with a keystore runs."""
+        self._check_old(old)
+        running = [each.name for each in self._system.partitions.values() if each.running and each.kbytes]
+        if running:
+            message = f"{', '.join(running)} run with a keystore: power them off first"
+            raise OperatorError(rules.TRUSTED_KEY_IDLE, message)
+        await self._set_key_durably(key, "trusted_key.restored")
+
+    async def return_key(self, sealed: bytes) -> None:
+        """Set the key back from the blob on the console; SealingError if it is not of this system."""
+        await self.restore_key(open_trusted_key(self._sealer, sealed))
+
+    def _check_old(self, old: TrustedSystemKey | None) -> None:
+        self._system.demand_not_pending()
+        if old is not None and old != self.key:
+            present = self.key.id.hex() if self.key else "none"
+            message = f"the old key has the id {old.id.hex()}, and the present one {present}"
+            raise OperatorError(rules.TRUSTED_KEY_OLD, message)
+
+    async def _set_key_durably(self, key: TrustedSystemKey, event: str) -> None:
+        self._set_key(key)
+        await self.flush(f"the trusted system key {key.id.hex()}")
+        self._log.info(event, id=key.id.hex())
+
+    def _set_key(self, key: TrustedSystemKey) -> None:
+        self.key = key
+        self._encryptor.record_changed(TRUSTED_KEY, lambda sealer: seal_trusted_key(sealer, key))
+
+    # Copies
+
+    def copy_of(self, name: str) -> StoreCopy:
+        """Return the copy of a partition's store as it is now; OperatorError if its records were refused."""
+        partition = self._system.find(name)
+        if partition.refused:
+            raise OperatorError(console.POWER_STORED, f"the keystore of {name} was refused")
+        image = partition.keystore.contents.snapshot() if partition.keystore else None
+        blob = seal_copy(
+            self._present_key(),
+            PartitionRecord(partition.profile, image),
+            system_id=self._system.system_id,
+            firmware=self._system.level.name,
+            time=int(self._date()),
+            entropy=self._entropy,
+        )
+        return StoreCopy(read_copy(blob), blob)
+
+    async def restore(self, blob: bytes) -> Partition:
+        """Put a partition's store back to a copy, whole or not at all; return the partition, powered off.
+
+        A partition of the same UUID keeps its name, number, access key and custody.  Otherwise a new
+        partition comes into being, with another number if its own is taken.
+
+        Raises CopyError for a copy that does not open, OperatorError if the partition runs, or if name or
+        space are taken, StorageError if NVRAM has not stored it in time; then it is retried.
+        """
+        self._system.demand_not_pending()
+        header, record = open_copy(self._present_key(), blob)
+        before = self._system.by_uuid(header.uuid)
+        if before is not None and before.running:
+            raise OperatorError(rules.COPY_IDLE, f"partition {before.name} runs: power it off first")
+        self._system.demand_room(record.profile, before)
+        partition = self._adopt(restored_over(record, before, self._system, self._keys), before)
+        self._log.info("partition.restored", partition=partition.name, generation=header.generation)
+        await self.flush(f"the restored store of {partition.name}")
+        return partition
+
+    def _adopt(self, record: PartitionRecord, before: Partition | None) -> Partition:
+        """Put the partition of a record in the place of `before`, and hand it to the encryptor."""
+        places = self._system.places
+        if before is not None:
+            del places[before.name]
+        partition = self._system.made(record.profile, record.image)
+        places[partition.name] = partition
+        self._keys.publish_key(partition)
+        self._encryptor.changed(partition)
+        if self._system.state is SystemState.OPERATING:
+            self._encryptor.system_changed(self._system)
+        return partition
+
+    def _present_key(self) -> TrustedSystemKey:
+        self._system.demand_not_pending()
+        if self.key is None:
+            raise OperatorError(rules.TRUSTED_KEY_SET, "this system has no trusted system key yet")
+        return self.key
+
+    async def flush(self, what: str) -> None:
+        """Wait until all is durable; StorageError if NVRAM does not take it in time: it is retried."""
+        with trio.move_on_after(PATIENCE):
+            if await self._encryptor.flush():
+                return
+        reason = self._encryptor.health.last_error or f"no answer within {PATIENCE:g} seconds"
+        message = f"NVRAM has not stored {what} yet ({reason}): it is retried, so wait for health"
+        raise StorageError(rules.BACKUP_STORED, message)
+
+
+def restored_over(
+    record: PartitionRecord, before: Partition | None, system: ManagedSystem, keys: ClientKeys
+) -> PartitionRecord:
+    """Return the record to store: old contents, with the counters and the identity of the present."""
+    profile = record.profile
+    if before is None:
+        number = system.free_number() if system.number_taken(profile.number) else profile.number
+        known = profile._replace(number=number, access_key=keys.known_key(profile.name) or profile.access_key)
+        return restored(record._replace(profile=known), 0, 0)
+    present = before.profile
+    name = profile.name if before.name_unknown else present.name
+    known = profile._replace(
+        number=present.number,
+        name=name,
+        access_key=present.access_key or keys.known_key(name) or profile.access_key,
+    )
+    counters = present.image_generation, present.ipl_count
+    return restored(record._replace(profile=known), *counters, custody=present.custody)

@@ -1,0 +1,201 @@
+"""The decision about the copies of the PKS root key at a start (R-41), as a table.
+
+The page `spec/root-key.md` shows the same rows.
+"""
+
+# A system keeps its root key several times: in clear on the anchor card, and wrapped by each TPM in the NVRAM
+# of the service processor.  Each part can be replaced, lost or damaged on its own.  At a start all copies are
+# read, and one row of this table decides.  It must guarantee:
+#
+#   1. If two copies differ, the start stops.  No copy is preferred, because either may be the foreign one.
+#   2. A new key is made only if neither a copy nor a record exists.  Otherwise records would be lost.
+#   3. A readable copy restores each missing one.  No copy is removed here.
+#   4. Records that do not open with the key stop the start: the card or the records are of another system.
+#
+# The findings are relative to one key, the candidate: that of the anchor card, or else that of the wrapped
+# copies.  With two TPMs there are two wrapped copies; `summary` makes one finding of them.
+#
+# Why a table: there are 72 combinations, and operators meet most of them only in trouble.  Nested conditions
+# would hide a forgotten one.  With rows as data, a test finds exactly one row for each combination.
+#
+# A repair writes the copy, reads it back, and only then goes on.  It can be repeated.  So a crash between two
+# repairs costs nothing: the next start finds fewer missing copies, in the same row or in a simpler one.
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import NamedTuple
+
+
+class CardFinding(Enum):
+    """The anchor card at a start."""
+
+    NEW = "new"
+    HOLDS = "holds the key"
+    PENDING = "holds the key, and the mark 'reset pending'"
+    DAMAGED = "damaged"
+
+
+class CopyFinding(Enum):
+    """A wrapped copy, beside the key of the anchor card or of the other wrapped copies."""
+
+    NONE = "none"
+    AGREES = "holds the key"
+    STALE = "holds the key from before Clear All"
+    UNREADABLE = "does not unwrap"
+    SILENT = "the TPM does not answer"
+    DIFFERS = "holds another key"
+
+
+class RecordsFinding(Enum):
+    """All other records in NVRAM, tried with the key.
+
+    NONE: no record, or a genuine commit record that lists no system record: the data were cleared.
+    """
+
+    NONE = "none"
+    OPEN = "open with the key"
+    SHUT = "do not open"
+
+
+class StartOutcome(Enum):
+    """The decision about a start."""
+
+    NEW_SYSTEM = "new system"
+    OPERATE = "go on"
+    RECOVERY = "state Recovery"
+    RESET_PENDING = "state Reset pending"
+    STOP = "stop"
+
+
+class RootKeyRow(NamedTuple):
+    """One row: the findings it is about, the decision, and its consequence in words."""
+
+    id: str
+    card: frozenset[CardFinding]
+    copies: frozenset[CopyFinding]
+    records: frozenset[RecordsFinding]
+    outcome: StartOutcome
+    consequence: str
+
+
+_ANY_RECORDS = frozenset(RecordsFinding)
+_NEW, _HOLDS, _PENDING, _DAMAGED = ({each} for each in CardFinding)
+_NONE, _AGREES, _, _UNREADABLE, _SILENT, _DIFFERS = ({each} for each in CopyFinding)
+_CLEAR, _OPEN, _SHUT = ({each} for each in RecordsFinding)
+_ABSENT = {*_NONE, *_UNREADABLE, *_SILENT}
+
+
+def _row(
+    row_id: str,
+    card: Iterable[CardFinding],
+    copies: Iterable[CopyFinding],
+    records: Iterable[RecordsFinding],
+    outcome: StartOutcome,
+    consequence: str,
+) -> RootKeyRow:
+    return RootKeyRow(row_id, frozenset(card), frozenset(copies), frozenset(records), outcome, consequence)
+
+
+ROOT_KEY_TABLE: tuple[RootKeyRow, ...] = (
+    _row("reset-pending", _PENDING, set(CopyFinding) - _DIFFERS, _ANY_RECORDS, StartOutcome.RESET_PENDING,
+         "Clear All was done: wrap the card's key, serve nothing, wait for reset-settings"),
+    _row("disagreement", set(CardFinding), _DIFFERS, _ANY_RECORDS, StartOutcome.STOP,
+         "put the part of this system back"),
+    _row("new-system", _NEW, _NONE, _CLEAR, StartOutcome.NEW_SYSTEM,
+         "make a key; one commit with wrapped copy, system record and commit record, then the card"),
+    _row("foreign-card", _HOLDS, set(CopyFinding) - _DIFFERS, _SHUT, StartOutcome.STOP,
+         "the card or the records belong to another system: put the right part back"),
+    _row("whole", _HOLDS, _AGREES, _OPEN, StartOutcome.OPERATE,
+         "all copies agree"),
+    _row("cleared", _HOLDS, _AGREES, _CLEAR, StartOutcome.RECOVERY,
+         "the records were cleared"),
+    _row("wrapped-copy-lost", _HOLDS, _NONE, _OPEN, StartOutcome.OPERATE,
+         "wrap the card's key again"),
+    _row("service-processor-replaced", _HOLDS, _NONE, _CLEAR, StartOutcome.RECOVERY,
+         "wrap the card's key again"),
+    _row("tpm-replaced", _HOLDS, _UNREADABLE, _OPEN, StartOutcome.OPERATE,
+         "wrap the card's key with the present TPM"),
+    _row("tpm-replaced-cleared", _HOLDS, _UNREADABLE, _CLEAR, StartOutcome.RECOVERY,
+         "wrap the card's key with the present TPM"),
+    _row("tpm-silent", _HOLDS, _SILENT, _OPEN, StartOutcome.OPERATE,
+         "go on with the card alone; health is not ok; a later start wraps"),
+    _row("tpm-silent-cleared", _HOLDS, _SILENT, _CLEAR, StartOutcome.RECOVERY,
+         "go on with the card alone; health is not ok; a later start wraps"),
+    _row("card-replaced", {*_NEW, *_DAMAGED}, _AGREES, _OPEN, StartOutcome.OPERATE,
+         "write the card from the wrapped copy"),
+    _row("card-replaced-cleared", {*_NEW, *_DAMAGED}, _AGREES, _CLEAR, StartOutcome.RECOVERY,
+         "write the card from the wrapped copy"),
+    _row("foreign-records", {*_NEW, *_DAMAGED}, _AGREES, _SHUT, StartOutcome.STOP,
+         "the records are damaged, or of another system than the wrapped copy: put back NVRAM as a whole"),
+    _row("no-copy", _NEW, _ABSENT, _SHUT, StartOutcome.STOP,
+         "put the old part back; or use Clear All, and restore the stores from the console"),
+    _row("card-and-tpm-new", _NEW, {*_UNREADABLE, *_SILENT}, _CLEAR, StartOutcome.STOP,
+         "put the old part back; or use Clear All: only that makes a new key here"),
+    _row("card-damaged", _DAMAGED, _ABSENT, _ANY_RECORDS, StartOutcome.STOP,
+         "put the old part back; or use Clear All, and restore the stores from the console"),
+)  # fmt: skip
+"""Every decision.  `STALE` exists beside a card with the mark only, and is in its row."""
+
+_PRECEDENCE = (
+    CopyFinding.DIFFERS,
+    CopyFinding.AGREES,
+    CopyFinding.STALE,
+    CopyFinding.UNREADABLE,
+    CopyFinding.SILENT,
+    CopyFinding.NONE,
+)
+
+
+def summary(copies: Iterable[CopyFinding]) -> CopyFinding:
+    """Return one finding for the wrapped copies of all TPMs.
+
+    One that differs stops the start.  One that agrees restores the others.
+    """
+    found = set(copies)
+    return next((each for each in _PRECEDENCE if each in found), CopyFinding.NONE)
+
+
+def decide(card: CardFinding, copies: Iterable[CopyFinding], records: RecordsFinding) -> RootKeyRow:
+    """Return the row of three findings."""
+    copy = summary(copies)
+    return next(
+        row for row in ROOT_KEY_TABLE if card in row.card and copy in row.copies and records in row.records
+    )
+
+
+class AccessStep(NamedTuple):
+    """One step of the procedure that gives access to the stores: its number (1 to 9), and what was found.
+
+    ARCHITECTURE.md has the nine steps, and the code that does each.
+    """
+
+    number: int
+    text: str
+
+
+class PartReport(NamedTuple):
+    """One replaceable part at this start: its name and kind, the finding about its copy, and details.
+
+    `copy` is "agrees", "restored", "none", "unreadable" or "silent".  `ok` is False if redundancy is missing.
+    """
+
+    name: str
+    kind: str
+    copy: str
+    detail: str
+    ok: bool = True
+
+
+class AccessAccount(NamedTuple):
+    """The account of one start: the row that decided and its outcome, the steps, and the parts."""
+
+    row: str
+    outcome: StartOutcome
+    steps: tuple[AccessStep, ...]
+    parts: tuple[PartReport, ...]
+
+
+NO_ACCESS = AccessAccount("", StartOutcome.OPERATE, (), ())
+"""The account of a machine that was not started on components."""

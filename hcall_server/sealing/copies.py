@@ -1,0 +1,182 @@
+"""Console copies: one partition's record, sealed under the trusted system key (spec/sealed.md#console-copy).
+
+The system makes them, and they lie on the console, which cannot open them.  Every system with the same
+trusted system key can.  So nothing in a copy depends on the root key of the system that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from construct import ConstructError
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from hcall_abi.layout import FixedLayout
+from hcall_server.platform.custody import Custody
+from hcall_server.platform.trusted_key import TrustedSystemKey
+from hcall_server.sealing.copy_errors import (
+    CopyLengthError,
+    CopyLevelError,
+    CopyNotAuthenticError,
+    CopyUnreadableError,
+    NotCopyError,
+    OtherKeyError,
+)
+from hcall_server.sealing.copy_formats import COPY_HEADER, COPY_LEVEL, COPY_MAGIC, COPY_START
+from hcall_server.sealing.errors import PlaintextError
+from hcall_server.sealing.formats import KEY_SIZE, NONCE_SIZE, SALT_SIZE, TAG_SIZE
+from hcall_server.sealing.partitions import PartitionRecord, decode_partition, encode_partition
+
+COPY_INFO = b"swpks console copy 1"
+_START = FixedLayout(COPY_START)
+_SIZES = 5
+"""Bytes of the header besides its fixed fields and the firmware name: the length of either."""
+LEAST_SIZE = _START.size + _SIZES + TAG_SIZE
+"""Bytes of a copy with no firmware name and no contents."""
+_SHA256 = SHA256()
+
+
+class CopyHeader(NamedTuple):
+    """The clear facts of a console copy.  Until `open_copy` has authenticated them, they are only claims.
+
+    `tsk_id` is the id of the trusted system key, `system_id` that of the system of origin.  `generation` is
+    that of the store, `time` is in whole seconds since the epoch (UTC), `kbytes` is the size of the keystore.
+    """
+
+    tsk_id: bytes
+    system_id: bytes
+    uuid: UUID
+    generation: int
+    time: int
+    kbytes: int
+    firmware: str
+
+
+class OpenedCopy(NamedTuple):
+    """An authentic console copy: its header, and the partition record in it."""
+
+    header: CopyHeader
+    record: PartitionRecord
+
+
+def seal_copy(
+    key: TrustedSystemKey,
+    record: PartitionRecord,
+    *,
+    system_id: bytes,
+    firmware: str,
+    time: int,
+    entropy: Callable[[int], bytes],
+) -> bytes:
+    """Return the console copy of a partition record; `time` is in whole seconds since the epoch (UTC).
+
+    Every copy says custody OWN: who may serve a partition is no fact of its contents.
+    """
+    profile = record.profile
+    plaintext = encode_partition(record._replace(profile=profile._replace(custody=Custody.OWN)))
+    salt = entropy(SALT_SIZE)
+    if len(salt) != SALT_SIZE:
+        raise ValueError("the entropy source gave too few bytes")
+    kbytes, generation = profile.attributes.keystore_kbytes, profile.image_generation
+    facts = CopyHeader(key.id, system_id, profile.uuid, generation, time, kbytes, firmware)
+    header = _clear(facts, salt, len(plaintext) + TAG_SIZE)
+    cipher, nonce = _keys(key, salt, profile.uuid)
+    return header + cipher.encrypt(nonce, plaintext, header)
+
+
+def read_copy(blob: bytes) -> CopyHeader:
+    """Return the clear facts of a console copy, without any key; CopyError for anything else.
+
+    They are not authenticated.
+    """
+    return _facts(_parsed(blob))
+
+
+def open_copy(key: TrustedSystemKey, blob: bytes) -> OpenedCopy:
+    """Return what a console copy holds; CopyError with a subclass for each reason.
+
+    A copy of another trusted system key is refused by the id in its header, before any decryption.  The
+    record says custody OWN, whatever the copy has: the caller decides about custody.
+    """
+    found = _parsed(blob)
+    header = _facts(found)
+    if header.tsk_id != key.id:
+        raise OtherKeyError(header.tsk_id, key.id, header.uuid)
+    cipher, nonce = _keys(key, found.header.salt, header.uuid)
+    begin = len(blob) - found.sealed_length
+    try:
+        plaintext = cipher.decrypt(nonce, blob[begin:], blob[:begin])
+    except InvalidTag:
+        reason = "does not authenticate: it is damaged or was changed"
+        raise CopyNotAuthenticError(reason, header.uuid) from None
+    return OpenedCopy(header, _record(plaintext, header))
+
+
+def _clear(facts: CopyHeader, salt: bytes, sealed_length: int) -> bytes:
+    """Return the clear header of a copy."""
+    start = {**facts._asdict(), "uuid": facts.uuid.bytes, "salt": salt}
+    firmware = start.pop("firmware").encode()
+    return bytes(COPY_HEADER.build({"header": start, "firmware": firmware, "sealed_length": sealed_length}))
+
+
+def _keys(key: TrustedSystemKey, salt: bytes, uuid: UUID) -> tuple[AESGCM, bytes]:
+    """Return the cipher and the nonce of the one copy that has this salt."""
+    hkdf = HKDF(_SHA256, KEY_SIZE + NONCE_SIZE, salt, COPY_INFO + uuid.bytes)
+    material = hkdf.derive(key.secret)
+    return AESGCM(material[:KEY_SIZE]), material[KEY_SIZE:]
+
+
+def _parsed(blob: bytes) -> Any:
+    """Return the header of a copy, after every check that needs no key."""
+    if blob[: len(COPY_MAGIC)] != COPY_MAGIC[: len(blob)]:
+        raise NotCopyError("is not one: the magic is missing")
+    if len(blob) < LEAST_SIZE:
+        raise CopyLengthError(f"is truncated: {len(blob)} bytes, fewer than the least possible")
+    level = blob[len(COPY_MAGIC)]
+    if level != COPY_LEVEL:
+        raise CopyLevelError(f"has level {level}, and this release knows level {COPY_LEVEL}")
+    least = LEAST_SIZE + blob[_START.size]
+    if len(blob) < least:
+        raise CopyLengthError(f"is truncated: {len(blob)} bytes, and its header alone needs more")
+    try:
+        found = COPY_HEADER.parse(blob)
+    except ConstructError:
+        raise NotCopyError("has a wrong kind, or reserved bytes that are not zero") from None
+    _check_length(len(blob), least - TAG_SIZE + found.sealed_length)
+    return found
+
+
+def _check_length(length: int, stated: int) -> None:
+    if length < stated:
+        raise CopyLengthError(f"is truncated: {length} of {stated} bytes")
+    if length > stated:
+        raise CopyLengthError(f"has {length - stated} bytes too many")
+
+
+def _facts(found: Any) -> CopyHeader:
+    start = found.header
+    try:
+        firmware = found.firmware.decode()
+    except UnicodeDecodeError:
+        raise NotCopyError("has a firmware level that is not UTF-8") from None
+    uuid = UUID(bytes=start.uuid)
+    return CopyHeader(
+        start.tsk_id, start.system_id, uuid, start.generation, start.time, start.kbytes, firmware
+    )
+
+
+def _record(plaintext: bytes, header: CopyHeader) -> PartitionRecord:
+    try:
+        profile, image = decode_partition(plaintext, header.uuid, header.generation)
+    except PlaintextError as error:
+        raise CopyUnreadableError(f"is authentic but unreadable: {error.message}", header.uuid) from None
+    kbytes = profile.attributes.keystore_kbytes
+    if kbytes != header.kbytes:
+        reason = f"has a keystore of {kbytes} KiB, and its header says {header.kbytes} KiB"
+        raise CopyUnreadableError(reason, header.uuid)
+    return PartitionRecord(profile._replace(custody=Custody.OWN), image)

@@ -1,0 +1,231 @@
+"""Secure erase of a powered-off system: Clear All, and Reset server firmware settings (spec/erase.md).
+
+The caller holds the lock of the state, and has proven presence.
+"""
+
+# Secure erase
+#
+# Clear All replaces the root key.  Reset server firmware settings wipes the records.  Together they must
+# guarantee:
+#
+#   1. After Clear All no copy of the old root key exists: not on the card, not wrapped, not in a part that
+#      was taken out.  Without it every record, and the trusted system key, are dead.
+#   2. After both the system is new and empty, with its old system id.
+#   3. A kill at any point leaves a system that still has everything, or one that can finish: the card's mark
+#      "reset pending" is written with the new key, in one step, and removed last.
+#
+# The seed of an embedded TPM goes as well: with it, an older NVRAM that was kept somewhere would bring the
+# old key back.  An external TPM belongs to its operator, who has to clear it for the same effect.
+#
+# The order of Clear All: the new card with the mark, durable; then the wrapped copies.  A kill between them
+# leaves wrapped copies of the old key, and a card with the mark.  The next start, or a second Clear All,
+# replaces them: in this state a copy of another key is no disagreement.
+#
+# The wipe takes the folder of the service processor away by one rename.  So its records are there as a
+# whole, or not at all.  Removing records one by one, and the high-water mark after them, would leave NVRAM
+# that looks damaged.  The folder is then overwritten and removed.  If a kill prevents that, the next start
+# or the next call does it.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from hcall_abi.errors import StorageError, SwpksError
+from hcall_abi.levels import DEFAULT_LEVEL
+from hcall_abi.rules import storage as rules
+from hcall_server.components.anchor_card import AnchorCard
+from hcall_server.components.seam import Card, Components, Tpm
+from hcall_server.components.tpm.embedded import SEED_NAME
+from hcall_server.components.tpm.kinds import EMBEDDED, open_tpm
+from hcall_server.files import destroy, overwritten_after, sync_folder
+from hcall_server.nvram.names import SYSTEM, TRUSTED_KEY, wrapped_name
+from hcall_server.nvram.seam import NvramError
+from hcall_server.nvram.sqlite import SqliteNvram
+from hcall_server.platform.identity import ROOT_KEY_SIZE, SYSTEM_ID_SIZE, SystemIdentity
+from hcall_server.sealing import CommitAuthority, Sealer, SystemRecord, seal_system
+from hcall_server.service.entropy import checked
+from hcall_server.service.key_copies import WRAPPED, read_copies
+from hcall_server.service.key_repair import demand_stored, wrap, write_card
+from hcall_server.service.layout import (
+    ANCHOR_CARD,
+    REMOVED,
+    SERVICE_PROCESSOR,
+    TPMS,
+    finish_wipe,
+    make_service_processor,
+    nvram_path,
+    take_away,
+)
+from hcall_server.service.state_folder import trouble
+from hcall_server.writeback.commits import Commits
+
+Entropy = Callable[[int], bytes]
+
+_NO_WAY_BACK = (
+    "The trusted system key died with the old root key: copies on the console do not open any more.",
+    "An operator who kept its file can bring it back: swpks hmc chtskey -o restore --newkey FILE.",
+)
+
+
+def losses(folder: Path, action: str) -> list[str]:
+    """Return what an action destroys, a sentence each."""
+    if action == "reset-settings":
+        lost = ["all encrypted PKS data in NVRAM: every partition and its objects"]
+        return [*lost, "all access keys"] if _is_pending(folder) else lost
+    return [
+        "the PKS root key, in all its copies: no partition's keystore opens any more",
+        "the trusted system key: copies on the console open only with an operator's file of that key",
+        f"parts that were taken out and lie in {folder / REMOVED}",
+    ]
+
+
+def clear_all(folder: Path, entropy: Entropy) -> str:
+    """Destroy the root key and the trusted system key, and make a new root key; return the text to print.
+
+    Until `reset_settings` the system serves nothing.  Raises SwpksError; a second call finishes the first.
+    """
+    return _translated(folder, lambda: _clear_all(folder, checked(entropy)))
+
+
+def reset_settings(folder: Path, entropy: Entropy) -> str:
+    """Wipe all records in NVRAM; return the text to print.
+
+    After Clear All the result is a new, empty system.  Without it the next start is in the state Recovery.
+    Raises SwpksError; a second call finishes the first.
+    """
+    return _translated(folder, lambda: _reset_settings(folder, checked(entropy)))
+
+
+def _translated(folder: Path, erase: Callable[[], str]) -> str:
+    try:
+        return erase()
+    except OSError as error:
+        raise trouble(error, folder) from None
+
+
+def _clear_all(folder: Path, entropy: Entropy) -> str:
+    make_service_processor(folder)
+    card, tpms = AnchorCard(folder / ANCHOR_CARD), _tpms(folder, entropy)
+    system_id = _system_id(folder, card, tpms) or entropy(SYSTEM_ID_SIZE)
+    identity = SystemIdentity(system_id, entropy(ROOT_KEY_SIZE))
+    with overwritten_after(folder / ANCHOR_CARD / ANCHOR_CARD):
+        write_card(card, Card(identity, reset_pending=True))
+    for tpm in tpms:
+        if tpm.kind == EMBEDDED.kind:
+            take_away(folder / tpm.name / SEED_NAME, folder)
+    finish_wipe(folder)
+    notes = _replace_wrapped(folder, tpms, identity)
+    _destroy_removed(folder)
+    done = ["The old root key is destroyed, and a new one is made.", *_NO_WAY_BACK, *notes]
+    return "\n".join([*done, "Now run reset-settings: until then the system serves nothing."])
+
+
+def _reset_settings(folder: Path, entropy: Entropy) -> str:
+    make_service_processor(folder)
+    pending = _is_pending(folder)
+    finish_wipe(folder)
+    take_away(folder / SERVICE_PROCESSOR, folder)
+    if not pending:
+        finish_wipe(folder)
+        text = "All PKS data are wiped.  The root key is kept, so the next start is in the state Recovery."
+        return f"{text}\nRestore the stores from the console, or give them up: swpks hmc recover --give-up."
+    notes = _begin_again(folder, entropy)
+    text = "All PKS data are wiped.  The next start is that of a new, empty system."
+    return "\n".join([text, *_NO_WAY_BACK, *notes])
+
+
+def _begin_again(folder: Path, entropy: Entropy) -> list[str]:
+    """Make the records of a new system in one commit, and then remove the card's mark."""
+    card = AnchorCard(folder / ANCHOR_CARD)
+    held = card.read()
+    if held is None:
+        raise StorageError(rules.ROOT_KEY_READABLE, f"{card.name}: it was removed during the reset")
+    make_service_processor(folder)
+    wrapped, notes = _wrapped(_tpms(folder, entropy), held.identity)
+    first = SystemRecord(DEFAULT_LEVEL.name, DEFAULT_LEVEL.system_total_kbytes)
+    with closing(SqliteNvram(nvram_path(folder))) as nvram:
+        sealer = Sealer(held.identity, entropy)
+        commits = Commits(nvram, CommitAuthority(held.identity.root_key))
+        commit = commits.prepared({**wrapped, SYSTEM: seal_system(sealer, first)})
+        nvram.commit(commit.changes)
+        nvram.mark.make_durable(commit.mark, None)
+        demand_stored(nvram, wrapped)
+    _destroy_removed(folder)
+    _wipe_access_keys(folder / "access-keys")
+    finish_wipe(folder)
+    write_card(card, Card(held.identity))
+    return notes
+
+
+def _replace_wrapped(folder: Path, tpms: tuple[Tpm, ...], identity: SystemIdentity) -> list[str]:
+    """Replace all wrapped copies, and remove the trusted system key; return notes for the operator."""
+    wrapped, notes = _wrapped(tpms, identity)
+    try:
+        with closing(SqliteNvram(nvram_path(folder))) as nvram:
+            gone = dict.fromkeys((WRAPPED | {TRUSTED_KEY}) & nvram.load().keys())
+            nvram.commit({**gone, **wrapped})
+            demand_stored(nvram, wrapped)
+    except NvramError as error:
+        if error.kind != "corrupt":
+            raise
+        take_away(folder / SERVICE_PROCESSOR, folder)
+        finish_wipe(folder)
+        notes.append("NVRAM was damaged, and is removed.")
+    return notes
+
+
+def _wrapped(tpms: tuple[Tpm, ...], identity: SystemIdentity) -> tuple[dict[str, bytes], list[str]]:
+    """Return the wrapped copies by name, and a note for each TPM that does not work; a later start wraps."""
+    made: dict[str, bytes] = {}
+    notes = []
+    for slot, tpm in enumerate(tpms, 1):
+        try:
+            made[wrapped_name(slot)] = wrap(tpm, identity)
+        except StorageError as error:
+            notes.append(f"{tpm.name} does not hold the new key yet: {error.message}")
+    return made, notes
+
+
+def _system_id(folder: Path, card: AnchorCard, tpms: tuple[Tpm, ...]) -> bytes | None:
+    """Return the system id of the card, or of a wrapped copy; None if none is readable."""
+    try:
+        held = card.read()
+        if held is not None:
+            return held.identity.system_id
+    except StorageError:
+        pass  # a damaged card: the wrapped copies have the id as well
+    try:
+        with closing(SqliteNvram(nvram_path(folder))) as nvram:
+            found = read_copies(Components(card, tpms), nvram.load()).candidate
+    except NvramError:
+        return None
+    return found.system_id if found else None
+
+
+def _is_pending(folder: Path) -> bool:
+    try:
+        held = AnchorCard(folder / ANCHOR_CARD).read()
+    except SwpksError:
+        return False
+    return held is not None and held.reset_pending
+
+
+def _tpms(folder: Path, entropy: Entropy) -> tuple[Tpm, ...]:
+    """Return the TPMs of a powered-off system, as they are remembered."""
+    found = [name for name in TPMS if name == TPMS[0] or (folder / name).is_dir()]
+    return tuple(open_tpm(folder / name, name, None, entropy) for name in found)
+
+
+def _destroy_removed(folder: Path) -> None:
+    """Destroy the parts that a technician took out: they may hold the old key."""
+    if (folder / REMOVED).exists():
+        destroy(folder / REMOVED)
+
+
+def _wipe_access_keys(folder: Path) -> None:
+    for path in folder.glob("*.key"):
+        destroy(path)
+    if folder.is_dir():
+        sync_folder(folder)

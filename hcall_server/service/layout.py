@@ -1,0 +1,118 @@
+"""The parts of a state folder, and the move of an older layout (spec/service.md#state).
+
+Until its parts had folders of their own, a state had the files of NVRAM at its top.  A start moves them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.rules import storage as rules
+from hcall_server.files import destroy, is_empty, make_folder, refuse_link, sync_folder
+from hcall_server.service.state_folder import check_private
+
+ANCHOR_CARD = "anchor-card"
+SERVICE_PROCESSOR = "service-processor"
+TPMS = ("tpm", "tpm-2")
+PARTS = (ANCHOR_CARD, SERVICE_PROCESSOR, *TPMS)
+"""The folders of the parts; a missing or empty one is a new part."""
+NVRAM = "nvram.sqlite"
+REMOVED = "removed"
+"""The folder of parts that a technician took out (`swpks hmc replace`)."""
+_WIPED = Path("asmi") / "wiped"
+"""The folder of what an erase has taken away, until it is destroyed."""
+
+_MOVED = ("-mark", "-wal", "-journal", "-shm", "")
+"""The files of NVRAM by the ends of their names, in the order of their moves.
+
+The database comes last: without its log it would lose the last commits, and a kill may come between two
+moves.  As long as the database is at the top, the next start goes on with the move.
+"""
+
+
+def nvram_path(state: Path) -> Path:
+    """Return the path of NVRAM in a state folder."""
+    return state / SERVICE_PROCESSOR / NVRAM
+
+
+def make_service_processor(state: Path) -> None:
+    """Make the folder of the service processor, and move NVRAM of an older layout into it; durable on return.
+
+    OperatorError for a link or a folder that is open to others, StorageError for parts of two layouts.
+    """
+    folder = state / SERVICE_PROCESSOR
+    refuse_link(folder)
+    make_folder(folder)
+    check_private(folder)
+    old = [state / f"{NVRAM}{end}" for end in _MOVED]
+    found = [path for path in old if path.exists() or path.is_symlink()]
+    if found and not (state / NVRAM).exists():
+        message = f"{found[0]} is there without its database {NVRAM}: put NVRAM and its mark back together"
+        raise StorageError(rules.STATE_LAYOUT, message)
+    for path in found:
+        _check(path, folder)
+    for path in found:
+        if path.name == NVRAM:
+            sync_folder(folder)  # a power cut must not leave the database without its log
+        path.rename(folder / path.name)
+    if found:
+        sync_folder(folder)
+        sync_folder(state)
+
+
+def take_away(path: Path, state: Path) -> None:
+    """Take a file or folder of a part away by one rename, durably: it is there whole or not at all.
+
+    Destroying it in its place would leave a damaged part after a kill.  `finish_wipe` destroys it.
+    """
+    finish_wipe(state)
+    if path.exists():
+        make_folder(state / _WIPED.parent)
+        make_folder(state / _WIPED)
+        path.rename(state / _WIPED / path.name)
+        sync_folder(path.parent)
+        sync_folder(state / _WIPED)
+
+
+def finish_wipe(state: Path) -> None:
+    """Destroy what was taken away, also by an erase that was killed."""
+    if (state / _WIPED).exists():
+        destroy(state / _WIPED)
+
+
+def replace_part(state: Path, part: str) -> Path | None:
+    """Put a new, empty part into the place of one; return where the old one lies now, None if it was new.
+
+    The old part is kept below `removed`, so a technician can put it back.
+    """
+    if part == SERVICE_PROCESSOR:
+        make_service_processor(state)
+    folder = state / part
+    refuse_link(folder)
+    old = None
+    if part == TPMS[1] and not folder.exists():
+        return None  # an empty folder would be a second TPM, in a system that has one
+    if folder.is_dir() and not is_empty(folder):
+        make_folder(state / REMOVED)
+        old = next(path for path in _shelf(state / REMOVED, part) if not path.exists())
+        folder.rename(old)
+        sync_folder(old.parent)
+    make_folder(folder)
+    sync_folder(state)
+    return old
+
+
+def _shelf(removed: Path, part: str) -> Iterator[Path]:
+    return (removed / f"{part}.{number}" for number in itertools.count(1))
+
+
+def _check(path: Path, folder: Path) -> None:
+    refuse_link(path)
+    if not path.is_file():
+        raise OperatorError(rules.NVRAM_WRITABLE, f"NVRAM: {path} is not a plain file")
+    if (folder / path.name).exists():
+        message = f"{path} and {folder / path.name} both exist: keep the right one, and move the other away"
+        raise StorageError(rules.STATE_LAYOUT, message)

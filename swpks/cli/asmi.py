@@ -1,0 +1,133 @@
+"""`swpks asmi`: secure erase of a managed system that is powered off.
+
+    swpks asmi --state DIR clear-all          # prints what will be lost, and a word
+    ... write the word to DIR/presence, within ten minutes
+    swpks asmi --state DIR clear-all          # erases
+
+Exit status: 0 erased; 1 refused by a rule, such as a running system or a wrong word; 2 a usage error; 3 the
+storage fails; 4 a word was printed, and has to be written to DIR/presence.  The contract: spec/erase.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hcall_abi.errors import SwpksError
+from hcall_abi.rules.rule import Fault
+from hcall_abi.scarcity import scarcity_of
+from hcall_server.service.locked import LockedState
+from hcall_server.service.presence import LIFETIME, TRIES, Presence
+from swpks.cli import streams
+from swpks.cli.hmc_output import failure
+from swpks.cli.where import state_path
+
+REFUSED = 1
+STORAGE = 3
+PRESENCE_NEEDED = 4
+
+ACTIONS = {
+    "clear-all": 'ASMI "Clear All": destroy the root key and make a new one; reset-settings must follow',
+    "reset-settings": 'ASMI "Reset server firmware settings": wipe all encrypted PKS data',
+}
+
+_Random = Callable[[int], bytes]
+
+
+class Eraser(NamedTuple):
+    """What is behind the command: the sentences on the losses, and the function of each action."""
+
+    losses: Callable[[Path, str], list[str]]
+    erase: dict[str, Callable[[Path, _Random], str]]
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add `asmi` to the command's subparsers; the result has `run` as its default `run`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "asmi",
+        help="erase the secrets of a powered-off system",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    # SWPKS_STATE does not count here: the person who erases a system names it.
+    add("--state", type=state_path, required=True, metavar="DIR", help="the state folder of the system")
+    add("--json", action="store_true", help="print JSON")
+    add("action", choices=ACTIONS, help="; ".join(f"{name} is {what}" for name, what in ACTIONS.items()))
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out a parsed command line and return the exit status; errors go to standard error."""
+    return carry_out(args, _eraser(), time.time, os.urandom)
+
+
+def carry_out(args: argparse.Namespace, eraser: Eraser, now: Callable[[], float], entropy: _Random) -> int:
+    """Do the same with the given eraser, clock and random bytes."""
+    try:
+        with LockedState(args.state) as locked:
+            presence = Presence(locked.folder, now, entropy)
+            if presence.proven(args.action):
+                return _erase(args, locked.folder, eraser, entropy)
+            return _ask(args, locked.folder, eraser, presence)
+    except (SwpksError, OSError, MemoryError) as error:
+        told = error if isinstance(error, SwpksError) else scarcity_of(error)
+        if told is None:
+            raise
+        return _refused(args, told)
+
+
+def _eraser() -> Eraser:
+    from hcall_server.service import erase
+
+    return Eraser(erase.losses, {"clear-all": erase.clear_all, "reset-settings": erase.reset_settings})
+
+
+def _erase(args: argparse.Namespace, folder: Path, eraser: Eraser, entropy: _Random) -> int:
+    done = eraser.erase[args.action](folder, entropy)
+    streams.say(json.dumps({"action": args.action, "erased": True, "text": done}) if args.json else done)
+    return 0
+
+
+def _ask(args: argparse.Namespace, folder: Path, eraser: Eraser, presence: Presence) -> int:
+    """Print the losses and a new word; the word is on standard output and nowhere else."""
+    losses = eraser.losses(folder, args.action)
+    asked = {
+        "action": args.action,
+        "erased": False,
+        "losses": losses,
+        "word": presence.ask(args.action),
+        "presence": str(presence.path),
+        "seconds": LIFETIME,
+        "tries": TRIES,
+        "older_removed": presence.older_removed,
+    }
+    streams.say(json.dumps(asked, indent=2) if args.json else _request(asked))
+    return PRESENCE_NEEDED
+
+
+def _request(asked: dict[str, Any]) -> str:
+    """Return the request for people: the losses, the word, and what to do with it."""
+    place = asked["presence"]
+    older = [f"{place} was removed: it was there before this word was asked for."]
+    return "\n".join(
+        [
+            f"{asked['action']} cannot be undone. It destroys:",
+            *(f"  - {loss}" for loss in asked["losses"]),
+            *(older if asked["older_removed"] else []),
+            f"The word is {asked['word']}",
+            f"To go on, write this word to {place}",
+            f"within {asked['seconds'] / 60:.0f} minutes, and repeat the command.",
+        ]
+    )
+
+
+def _refused(args: argparse.Namespace, error: SwpksError) -> int:
+    streams.complain(json.dumps(failure(error)) if args.json else f"swpks asmi {args.action}: {error}")
+    return STORAGE if error.fault is Fault.STORAGE else REFUSED

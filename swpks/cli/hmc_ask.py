@@ -1,0 +1,34 @@
+"""What a verb of `swpks hmc` is: a request to the system, the text of its answer, and a file for it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hcall_client.console import ConsoleRequest
+from swpks.cli import hmc_output as output
+
+
+class Saving(NamedTuple):
+    """The file that a verb writes: its path, and the bytes of an answer that belong into it."""
+
+    path: Path
+    content: Callable[[Any], bytes]
+
+
+class Ask(NamedTuple):
+    """One request, the function that turns its answer into text, and the file that it is saved to."""
+
+    request: ConsoleRequest[Any]
+    shown: Callable[[Any], str] = output.partition
+    saving: Saving | None = None
+
+
+class ConsoleVerb(NamedTuple):
+    """One verb of the command: summary, operands for argparse, and the function that makes the request."""
+
+    summary: str
+    operands: dict[str, dict[str, Any]]
+    ask: Callable[[argparse.Namespace], Ask]

@@ -1,0 +1,121 @@
+"""Verbs of `swpks hmc` about the machine around the keystores: parts, keys, copies, recovery."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from hcall_abi.bounds import TRUSTED_KEY_SIZE
+from hcall_abi.control_bodies import CopyView, TrustedKeyView
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import backup as rules
+from hcall_abi.rules import console as console_rules
+from hcall_client import console
+from swpks.cli import hmc_output as output
+from swpks.cli.files import read_input
+from swpks.cli.hmc_ask import Ask, ConsoleVerb, Saving
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file; OperatorError if it can't be read."""
+    try:
+        return read_input(path)
+    except OSError as error:
+        raise OperatorError(rules.BACKUP_FILE, f"{path}: {error.strerror}") from None
+
+
+def _key(path: Path | None) -> bytes | None:
+    """Return the trusted system key in a file, None where no file is named."""
+    if path is None:
+        return None
+    content = _content(path)
+    if len(content) != TRUSTED_KEY_SIZE:
+        raise OperatorError(
+            rules.TRUSTED_KEY_FILE, f"{path} has {len(content)} bytes, not {TRUSTED_KEY_SIZE}"
+        )
+    return content
+
+
+def _list_key(args: argparse.Namespace) -> Ask:
+    saving = Saving(args.sealed, _sealed) if args.sealed else None
+    return Ask(console.show_trusted_key(), output.trusted_key, saving)
+
+
+def _sealed(answer: TrustedKeyView) -> bytes:
+    if answer.sealed is None:
+        raise OperatorError(rules.TRUSTED_KEY_SET, "this system has no trusted system key yet")
+    return answer.sealed
+
+
+def _change_key(args: argparse.Namespace) -> Ask:
+    sealed = _content(args.sealed) if args.sealed else None
+    new, old = _key(args.newkey), _key(args.oldkey)
+    return Ask(console.set_trusted_key(args.operation, new, old, sealed), output.trusted_key)
+
+
+def _copy(args: argparse.Namespace) -> Ask:
+    return Ask(console.show_copy(args.name), output.copy, Saving(args.file, _blob))
+
+
+def _blob(answer: CopyView) -> bytes:
+    return answer.copy
+
+
+def _restore(args: argparse.Namespace) -> Ask:
+    return Ask(console.restore_copy(_content(args.file)))
+
+
+def _recover(args: argparse.Namespace) -> Ask:
+    if args.begin and args.give_up:
+        raise OperatorError(console_rules.RECOVERY_STATE, "--begin and --give-up exclude each other")
+    if args.begin:
+        return Ask(console.begin_recovery(), output.system)
+    return Ask(console.end_recovery(give_up=args.give_up), output.recovered)
+
+
+_FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+_RECOVER: dict[str, dict[str, Any]] = {
+    "--give-up": {"action": "store_true", "help": "accept the loss of each store that was not restored"},
+    "--begin": {"action": "store_true", "help": "begin instead: put an empty system into the state Recovery"},
+}
+_CHANGE_KEY: dict[str, dict[str, Any]] = {
+    "-o": {
+        "dest": "operation",
+        "choices": ("change", "restore", "return"),
+        "required": True,
+        "help": "change: set another key; restore: set a key back, no keystore running; "
+        "return: set back the sealed key that lstskey --sealed has saved",
+    },
+    "--newkey": {**_FILE, "help": "with change and restore: a file of exactly 32 bytes"},
+    "--oldkey": {**_FILE, "help": "the present key, to be checked"},
+    "--sealed": {**_FILE, "help": "with return: the blob"},
+}
+
+SYSTEM_VERBS = {
+    "components": ConsoleVerb(
+        "show the replaceable parts, and how the last start got access to the keystores",
+        {},
+        lambda _: Ask(console.show_components(), output.components),
+    ),
+    "lstskey": ConsoleVerb(
+        "show the id of the trusted system key",
+        {"--sealed": {**_FILE, "help": "save the key, sealed: only this system opens it"}},
+        _list_key,
+    ),
+    "chtskey": ConsoleVerb("change or restore the trusted system key", _CHANGE_KEY, _change_key),
+    "copy": ConsoleVerb(
+        "save a copy of a partition's store, sealed under the trusted system key",
+        {
+            "name": {"metavar": "NAME", "help": "the partition's name"},
+            "file": {**_FILE, "help": "file for the copy; - is standard output"},
+        },
+        _copy,
+    ),
+    "restore": ConsoleVerb(
+        "put a store back to a copy; later updates are lost",
+        {"file": {**_FILE, "help": "a file that copy has saved"}},
+        _restore,
+    ),
+    "recover": ConsoleVerb("end the state Recovery, or begin it", _RECOVER, _recover),
+}

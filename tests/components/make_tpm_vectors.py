@@ -1,0 +1,48 @@
+"""Writes golden files of the embedded TPM: `python -m tests.components.make_tpm_vectors spec/vectors/tpm`.
+
+It uses the second implementation alone.  A golden file is never made anew: it is what an old release left
+behind.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from tests.components import second_tpm
+
+CASES = {"root-key": 32, "longest-secret": 128, "empty-secret": 0}
+"""The length of what is sealed, by name."""
+
+
+def fixed(what: str, length: int) -> bytes:
+    """Bytes that look random and are the same every time."""
+    return hashlib.shake_256(f"swpks embedded tpm {what}".encode()).digest(length)
+
+
+def vector(name: str) -> dict[str, object]:
+    """One golden blob with everything that went into it, byte strings in hex."""
+    seed, salt, secret = fixed("seed", 32), fixed(name, 32), fixed(f"{name} secret", CASES[name])
+    key, nonce = second_tpm.derive(seed, salt)
+    values = {
+        "seed": seed,
+        "seed_file": second_tpm.seed_file(seed),
+        "salt": salt,
+        "key": key,
+        "nonce": nonce,
+        "secret": secret,
+        "blob": second_tpm.seal(seed, salt, secret),
+    }
+    return {"level": 1} | {name: value.hex() for name, value in values.items()}
+
+
+def main(folder: Path) -> None:
+    """Write every case; a file that is there already is never overwritten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in CASES:
+        with (folder / f"{name}.json").open("x", encoding="utf-8") as out:
+            out.write(json.dumps(vector(name), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,52 @@
+"""A search for secrets in bytes: every window of eight bytes, also in hex and base64."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+WINDOW = 8
+"""Bytes of a secret in a row that count as a leak."""
+_DIGITS = 11
+"""Digits of base64 that hold at least as many bits as a window."""
+
+
+def windows(secret: bytes) -> set[bytes]:
+    """All forms of all windows of a secret."""
+    found = set()
+    for at in range(len(secret) - WINDOW + 1):
+        window = secret[at : at + WINDOW]
+        found |= {window, window.hex().encode(), window.hex().upper().encode()}
+    for shift in range(3):
+        found |= set(_base64(secret, shift))
+    return found
+
+
+def _base64(secret: bytes, shift: int) -> Iterator[bytes]:
+    """Yield windows of base64 where `shift` other bytes are before the secret."""
+    encoded = (base64.b64encode, base64.urlsafe_b64encode)
+    first, last = -(-shift * 8 // 6), (shift + len(secret)) * 8 // 6
+    for digits in (encode(bytes(shift) + secret)[first:last] for encode in encoded):
+        yield from (digits[at : at + _DIGITS] for at in range(len(digits) - _DIGITS + 1))
+
+
+class Search:
+    """Secrets by name, and their windows."""
+
+    def __init__(self, secrets: Mapping[str, bytes]) -> None:
+        self._windows = {name: windows(secret) for name, secret in secrets.items()}
+
+    def within(self, content: bytes) -> set[str]:
+        """The names of the secrets of which any window is in some bytes."""
+        return {name for name, found in self._windows.items() if any(each in content for each in found)}
+
+    def below(self, folder: Path) -> dict[str, set[str]]:
+        """The files below a folder that have a secret, or have one in their names; each with what it has."""
+        found: dict[str, set[str]] = {}
+        for path in folder.rglob("*"):
+            name = str(path.relative_to(folder))
+            content = path.read_bytes() if path.is_file() else b""
+            if secrets := self.within(content) | self.within(name.encode()):
+                found[name] = secrets
+        return found

@@ -1,0 +1,185 @@
+"""Systems whose parts are taken out, swapped or damaged between starts of a real server process.
+
+    system = System(tmp_path / "state").filled()
+    shutil.rmtree(system.part("tpm"))
+    with system.on():
+        assert system.decision() == "tpm-replaced"
+
+A filled system has the partition alpha with one confirmed object; `demand_object` reads it as the guest.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import NamedTuple, Self, TypeVar
+
+from hcall_abi.control_bodies import ComponentsView, SystemView
+from hcall_client.blocking import BlockingChannel
+from hcall_client.calls import Authorization, confirm_object_flushed, read_object, write_object
+from hcall_client.console import ConsoleRequest, power_on, show_components, show_system
+from hcall_server.components.anchor_card import AnchorCard
+from hcall_server.components.seam import Card
+from swpks.testing import ServerProcess
+from tests.service.folder import assembled
+from tests.service.processes import serve
+
+Answer = TypeVar("Answer")
+OS = Authorization(3)
+LABEL = b"disk-key"
+CANARY = b"CANARY-object-of-the-guest-0123456789"
+WISHES = ("alpha:64",)
+
+
+class Found(NamedTuple):
+    """A start: its row and state, the findings about the parts, and the guest's object if it is there."""
+
+    row: str
+    state: str
+    copies: dict[str, str]
+    data: bytes | None
+
+
+class System:
+    """A state folder, and the server process on it."""
+
+    def __init__(
+        self,
+        state: Path,
+        options: Sequence[str] = (),
+        wishes: Sequence[str] = WISHES,
+        data: bytes = CANARY,
+    ) -> None:
+        self.state = state
+        self.data = data
+        self.server = ServerProcess(state, wishes, options)
+
+    @contextmanager
+    def on(self, options: Sequence[str] | None = None) -> Iterator[ServerProcess]:
+        """A server for the length of a block, stopped in order; the options are kept for the next one."""
+        if options is not None:
+            self.server.options = list(options)
+        self.server.start()
+        try:
+            yield self.server
+            assert self.server.stop() == 0, self.server.log
+        finally:
+            self.server.kill()
+
+    def filled(self) -> Self:
+        """Start it, write and confirm the object, stop it."""
+        with self.on():
+            self.write_object()
+        return self
+
+    def copied(self, state: Path) -> System:
+        """A copy of the whole folder, which has never run."""
+        shutil.copytree(self.state, state, ignore=shutil.ignore_patterns("*.sock"))
+        return System(state, self.server.options, self.server.partitions)
+
+    def part(self, name: str) -> Path:
+        return self.state / name
+
+    def remove(self, name: str) -> None:
+        shutil.rmtree(self.part(name))
+
+    def take(self, name: str, other: System) -> None:
+        """Put the part of another system into the place of this one's."""
+        self.remove(name)
+        shutil.copytree(other.part(name), self.part(name))
+
+    def card(self) -> Card:
+        """The card; AssertionError if there is none."""
+        found = AnchorCard(self.part("anchor-card")).read()
+        assert found is not None
+        return found
+
+    def root_key(self) -> bytes:
+        return self.card().identity.root_key
+
+    def damage_card(self) -> None:
+        path = self.part("anchor-card") / "anchor-card"
+        content = bytearray(path.read_bytes())
+        content[40] ^= 1
+        path.write_bytes(content)
+
+    def sql(self, statement: str, *values: bytes | str) -> list[tuple]:
+        """Run a statement on NVRAM of a stopped system."""
+        path = self.part("service-processor") / "nvram.sqlite"
+        with closing(sqlite3.connect(path)) as nvram, nvram:
+            return nvram.execute(statement, values).fetchall()
+
+    def record(self, name: str) -> bytes:
+        return self.sql("SELECT blob FROM record WHERE name = ?", name)[0][0]
+
+    # The running system
+
+    def ask(self, request: ConsoleRequest[Answer]) -> Answer:
+        return self.server.console.call(request)
+
+    def components(self) -> ComponentsView:
+        return self.ask(show_components())
+
+    def view(self) -> SystemView:
+        return self.ask(show_system())
+
+    def copies(self) -> dict[str, str]:
+        """What the start found about each part's copy."""
+        return {each.name: each.copy for each in self.components().components}
+
+    def write_object(self) -> None:
+        with self.server.connect_blocking("alpha") as channel:
+            write_confirmed(channel, self.data)
+
+    def read_object(self) -> bytes:
+        with self.server.connect_blocking("alpha") as channel:
+            return channel.call(read_object(OS, LABEL)).data
+
+    def demand_object(self) -> None:
+        """The guest's object is there; power the partition on if it is off."""
+        if "alpha" not in self.server.ready["running"]:
+            self.ask(power_on("alpha"))
+        assert self.read_object() == self.data
+
+    # The stopped system
+
+    def found_again(self) -> Found:
+        """What the next start finds.  It happens in this process, and changes what a start changes."""
+        with assembled(self.state) as machine:
+            alpha = machine.system.partitions.get("alpha")
+            objects = alpha.keystore.contents.snapshot().objects if alpha and alpha.keystore else ()
+            data = next((each.data for each in objects if each.label == LABEL), None)
+            copies = {part.name: part.copy for part in machine.access.parts}
+            return Found(machine.access.row, machine.system.state.value, copies, data)
+
+    def refused(self, *options: str) -> CompletedProcess[str]:
+        """A start that ends by itself; on return nothing of the folder has changed.
+
+        If there was no service processor, there is one with an empty NVRAM: it is opened before the decision.
+        """
+        before, new = contents(self.state), not self.part("service-processor").exists()
+        wishes = [word for each in self.server.partitions for word in ("--partition", each)]
+        done = serve("--state", str(self.state), *wishes, *self.server.options, *options)
+        after = contents(self.state)
+        if new:
+            assert not self.sql("SELECT * FROM record")
+            after = {name: after[name] for name in after if not name.startswith("service-processor/")}
+        assert after == before
+        return done
+
+
+def write_confirmed(channel: BlockingChannel, data: bytes) -> None:
+    """Write the object, and wait until it is durable."""
+    channel.call(write_object(OS, LABEL, data))
+    while not channel.call(confirm_object_flushed(OS, LABEL)).flushed:
+        pass
+
+
+def contents(state: Path) -> dict[str, bytes]:
+    """All files below a folder with their bytes, except the process number in the lock, and sockets."""
+    files = (path for path in state.rglob("*") if path.is_file() and path != state / "lock")
+    return {str(path.relative_to(state)): path.read_bytes() for path in files}

@@ -1,0 +1,194 @@
+"""Secure erase through real processes: a whole life, and every byte of what is left of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hcall_client.console import (
+    begin_recovery,
+    create_partition,
+    end_recovery,
+    power_on,
+    restore_copy,
+    set_trusted_key,
+    show_partition,
+)
+from tests.parts.life import Life
+from tests.parts.systems import contents
+
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
+
+
+def test_a_whole_life(tmp_path: Path) -> None:
+    """R-40, R-42, R-53, R-60, R-61, R-62: nothing readable remains; a kept key is the way back."""
+    life = Life(tmp_path)
+    system = life.system
+    with system.on():
+        life.fill()
+        demand_no_erase_of_a_running_system(life)
+    life.replace("anchor-card")  # the old card with its key lies in `removed` then
+    with system.on():
+        assert system.components().decision == "card-replaced"
+
+    before = life.search.below(system.state)
+    assert before == {
+        "anchor-card/anchor-card": {"root key"},
+        "removed/anchor-card.1/anchor-card": {"root key"},
+        "access-keys/alpha.key": {"access key"},
+    }
+
+    life.secrets["encrypted store"] = system.record(f"partition/{life.before.uuid}")[-64:]
+    assert set(life.search.below(system.state)) - before.keys() == {"service-processor/nvram.sqlite"}
+    told = life.asmi("clear-all")
+    assert "swpks hmc chtskey -o restore --newkey FILE" in told
+    assert not system.part("removed").exists()
+    assert system.sql("SELECT * FROM record WHERE name = 'trusted-key'") == []
+    assert "root key" not in {name for found in life.search.below(system.state).values() for name in found}
+    with system.on() as server:
+        assert (server.ready["state"], server.ready["sockets"]) == ("Reset pending", {})
+        life.refused("system.operating", create_partition("alpha", 64))
+        life.refused("system.operating", restore_copy(life.copy().read_bytes()))
+        life.refused("system.operating", set_trusted_key("restore", life.key.read_bytes()))
+        life.refused("recovery.state", end_recovery(give_up=True))
+        life.refused("recovery.state", begin_recovery())
+    assert "swpks hmc chtskey -o restore --newkey FILE" in life.asmi("reset-settings")
+    assert life.search.below(system.state) == {}
+    assert not system.part("presence").exists()
+    assert list(system.part("asmi").iterdir()) == []
+
+    system.server.partitions = []
+    with system.on() as server:
+        assert (server.ready["state"], server.ready["partitions"]) == ("Operating", [])
+        assert system.view().system_id == life.system_id
+        assert system.components().decision == "whole"
+        demand_the_way_back(life)
+    assert system.root_key() != life.secrets["root key"]
+
+
+def demand_no_erase_of_a_running_system(life: Life) -> None:
+    """ASMI and a technician need the system powered off; exit status 1, and nothing is changed."""
+    before = contents(life.state)
+    commands = [["asmi", "--state", str(life.state), action] for action in ("clear-all", "reset-settings")]
+    for words in [*commands, ["hmc", "replace", "tpm"]]:
+        done = life.system.server.run(*words)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert b"state.owner" in done.stderr
+    assert contents(life.state) == before
+
+
+def demand_the_way_back(life: Life) -> None:
+    """The old copies are dead, until the operator brings the trusted system key back."""
+    system, server = life.system, life.system.server
+    life.refused("trusted-key.set", restore_copy(life.copy().read_bytes()))
+    life.refused("sealed.authentic", set_trusted_key("return", sealed=life.sealed.read_bytes()))
+    life.make_partition()
+    life.hmc_refused("copy.key", "restore", str(life.copy()))
+    server.hmc("chtskey", "-o", "restore", "--newkey", str(life.key))
+    server.hmc("restore", str(life.copy()))
+    system.ask(power_on("alpha"))
+    assert system.read_object() == system.data
+    demand_counters(life)
+
+
+def demand_counters(life: Life) -> None:
+    """What came back has counted on, and its latch is off."""
+    after = life.system.ask(show_partition("alpha"))
+    assert after.uuid == life.before.uuid
+    assert after.ipl_count > life.before.ipl_count
+    assert after.keystore is not None
+    assert life.before.keystore is not None
+    assert after.keystore.generation > life.before.keystore.generation
+    assert after.keystore_signed_updates == 1
+    assert after.keystore_signed_updates_without_verification == 0
+
+
+def test_a_reset_alone_is_recovered(tmp_path: Path) -> None:
+    """R-45, R-47, R-48, R-53, R-61: key and copies come back from the operator; then all is served."""
+    life = Life(tmp_path)
+    system = life.system
+    with system.on():
+        life.fill()
+    assert "swpks hmc recover" in life.asmi("reset-settings")
+    system.server.partitions = ["alpha:64", "beta:4"]
+    with system.on() as server:
+        demand_recovery(life)
+        server.hmc("chtskey", "-o", "return", "--sealed", str(life.sealed))
+        server.hmc("restore", str(life.copy()))
+    for end in (server.stop, server.kill):
+        server.start()
+        view = system.view()
+        assert (view.state, view.restored, view.lost) == ("Recovery", ["alpha"], [])
+        assert server.ready["sockets"] == {}
+        life.refused("name.exists", power_on("alpha"))
+        end()
+    server.start()
+    told = server.hmc("recover")
+    assert told.splitlines() == ["the state is Operating; restored: alpha"]
+    assert {each.name: each.keystore_kbytes for each in system.view().partitions} == {"alpha": 64, "beta": 4}
+    assert system.read_object() == system.data
+    demand_counters(life)
+    assert server.access_key("alpha") == life.secrets["access key"]
+    server.kill()
+    with system.on() as server:
+        assert server.ready["running"] == ["alpha", "beta"]
+        assert system.read_object() == system.data
+
+
+def demand_recovery(life: Life) -> None:
+    """Nothing is served or made; settings wait; the known store is named, and not given up by mistake."""
+    system, server = life.system, life.system.server
+    assert server.ready["state"] == "Recovery"
+    assert (server.ready["sockets"], server.ready["partitions"]) == ({}, [])
+    assert [path.name for path in (life.state / "run").iterdir()] == ["control.sock"]
+    (line,) = server.log_lines('"partition.postponed"')
+    assert '["alpha", "beta"]' in line
+    life.refused("system.operating", create_partition("delta", 4))
+    life.refused("name.exists", power_on("alpha"))
+    life.refused("trusted-key.set", restore_copy(life.copy().read_bytes()))
+    assert "alpha" in life.refused("recovery.complete", end_recovery(give_up=False))
+    view = system.view()
+    assert (view.state, view.restored, view.lost) == ("Recovery", [], ["alpha"])
+
+
+def test_a_store_is_given_up_by_name(tmp_path: Path) -> None:
+    """R-45, R-48: what is lost is named before, and once more when the operator accepts it."""
+    life = Life(tmp_path, ("alpha:64", "beta:4"))
+    system = life.system
+    with system.on():
+        life.fill()
+    life.replace("service-processor")
+    system.server.partitions = []
+    with system.on() as server:
+        server.hmc("chtskey", "-o", "return", "--sealed", str(life.sealed))
+        server.hmc("restore", str(life.copy("alpha")))
+        told = life.hmc_refused("recovery.complete", "recover")
+        assert "beta" in told
+        assert "alpha" not in told
+        assert server.hmc("recover", "--give-up").splitlines() == [
+            "the state is Operating; restored: alpha",
+            "given up: beta",
+        ]
+        assert [each.name for each in system.view().partitions] == ["alpha"]
+        assert system.read_object() == system.data
+        assert not (life.state / "access-keys" / "beta.key").exists()
+    with system.on() as server:
+        assert (server.ready["state"], server.ready["partitions"]) == ("Operating", ["alpha"])
+
+
+def test_everything_is_given_up(tmp_path: Path) -> None:
+    """R-48: without any restored store the operator has to say so; then the system is empty and operates."""
+    life = Life(tmp_path)
+    system = life.system
+    with system.on():
+        life.fill()
+    life.replace("service-processor")
+    for key in (life.state / "access-keys").iterdir():
+        key.unlink()  # so no store is known
+    system.server.partitions = []
+    with system.on():
+        assert "no store was restored" in life.refused("recovery.complete", end_recovery())
+        system.ask(end_recovery(give_up=True))
+    with system.on() as server:
+        assert (server.ready["state"], server.ready["partitions"]) == ("Operating", [])

@@ -1,0 +1,198 @@
+"""kill -9 at each step of a first start, of the move of an older layout, of each repair and of each erase."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts.systems import CANARY, System
+from tests.service.test_conversion import ALPHA, BETA
+
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
+
+Kills = list[dict[str, Any]]
+Killed = Callable[[str], Kills]
+OBJECTS = {"alpha/disk-key": CANARY.decode()}
+OLD = {
+    **{f"alpha/{label}": data for label, data in ALPHA.items()},
+    "alpha/late": "written before the power cut",
+    **{f"beta/{label}": data for label, data in BETA.items()},
+}
+
+
+@pytest.fixture
+def killed(tmp_path: Path, originals: dict[str, System]) -> Killed:
+    """Plays a scenario of `tests.parts.killed`; each line is one kill, and the last one is none."""
+
+    def play(scenario: str) -> Kills:
+        command = [sys.executable, "-m", "tests.parts.killed", str(originals["ours"].state), str(tmp_path)]
+        done = subprocess.run([*command, scenario], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return play
+
+
+def stays(found: dict[str, Any], *, but: tuple[str, ...] = ("row",)) -> bool:
+    """Whether the second start after a kill finds what the first one has found."""
+    return all(found["then"][name] == found[name] for name in found["then"] if name not in but)
+
+
+def test_a_first_start(killed: Killed) -> None:
+    """R-40, R-41: the next start succeeds, never in Recovery; the card comes last."""
+    kills = killed("new")
+    assert len(kills) > 40
+    for found in kills:
+        assert (found["state"], found["refused"]) == ("Operating", []), found
+        assert found["row"] in {"new-system", "card-replaced", "whole"}
+        assert found["then"]["row"] == "whole"
+        assert stays(found), found
+    rows = [found["row"] for found in kills]
+    assert rows == sorted(rows, key=["new-system", "card-replaced", "whole"].index)
+
+
+def test_the_move_of_an_older_layout(killed: Killed) -> None:
+    """R-21, R-40, R-41: the same partitions, objects and system after each kill; the key is wrapped then."""
+    kills = killed("old-layout")
+    assert len(kills) > 15
+    for found in kills:
+        assert (found["state"], found["refused"], found["objects"]) == ("Operating", [], OLD), found
+        assert found["row"] in {"wrapped-copy-lost", "whole"}
+        assert found["then"]["row"] == "whole"
+        assert stays(found), found
+    assert len({found["system_id"] for found in kills}) == 1
+
+
+@pytest.mark.parametrize("part,row", [("card", "card-replaced"), ("tpm", "tpm-replaced")])
+def test_a_repair(killed: Killed, part: str, row: str) -> None:
+    """R-41: a new card or TPM: everything is there after each kill, and the repair is made once."""
+    kills = killed(part)
+    assert len(kills) > 15
+    for found in kills:
+        assert (found["state"], found["refused"], found["objects"]) == ("Operating", [], OBJECTS), found
+        assert found["row"] in {row, "whole"}
+        assert found["then"]["row"] == "whole"
+        assert stays(found), found
+    assert len({found["system_id"] for found in kills}) == 1
+    assert kills[0]["row"] == row
+    assert kills[-1]["row"] == "whole"
+
+
+@pytest.mark.parametrize("parts", ["service-processor", "service-processor-tpm"])
+def test_a_new_service_processor(killed: Killed, parts: str) -> None:
+    """R-41, R-48: Recovery after each kill, never a stop and never a new system."""
+    kills = killed(parts)
+    assert len(kills) > 20
+    for found in kills:
+        assert (found["state"], found["objects"]) == ("Recovery", {}), found
+        assert found["row"] in {"service-processor-replaced", "cleared"}
+        assert found["then"]["row"] == "cleared"
+        assert stays(found), found
+    assert len({found["system_id"] for found in kills}) == 1
+    assert kills[-1]["row"] == "cleared"
+
+
+def demand_erased(found: dict[str, Any], system_id: str) -> None:
+    """A new, empty system of the old id, without a trace of the old root key."""
+    assert (found["state"], found["objects"], found["uuids"]) == ("Operating", {}, {})
+    assert found["system_id"] == system_id
+    assert found.get("traces", []) == []
+
+
+def test_clear_all(killed: Killed) -> None:
+    """R-60, R-62: everything is there, or the state is Reset pending and a second run finishes."""
+    kills = killed("clear-all")
+    assert len(kills) > 15
+    states = [found["state"] for found in kills]
+    assert states == sorted(states)
+    assert set(states) == {"Operating", "Reset pending"}
+    for found in kills:
+        assert found["system_id"] == kills[0]["system_id"]
+        assert stays(found), found
+        if found["state"] == "Operating":
+            assert (found["row"], found["refused"], found["objects"]) == ("whole", [], OBJECTS)
+        else:
+            assert (found["row"], found["objects"]) == ("reset-pending", {})
+            demand_erased(found["finished"], found["system_id"])
+
+
+def test_reset_settings_after_clear_all(killed: Killed) -> None:
+    """R-60, R-61, R-62: Reset pending until it is done, and a second run finishes; never Recovery."""
+    kills = killed("reset-after-clear-all")
+    assert len(kills) > 20
+    for found in kills:
+        assert stays(found), found
+        if found["state"] == "Reset pending":
+            assert (found["row"], found["objects"]) == ("reset-pending", {})
+            demand_erased(found["finished"], kills[0]["system_id"])
+        else:
+            assert found["row"] == "whole"
+            demand_erased(found, kills[0]["system_id"])
+    assert kills[-1]["state"] == "Operating"
+
+
+def test_reset_settings_alone(killed: Killed) -> None:
+    """R-48, R-61: everything is there, or all of it is gone and the state is Recovery; nothing between."""
+    kills = killed("reset-alone")
+    assert len(kills) > 10
+    for found in kills:
+        assert found["system_id"] == kills[0]["system_id"]
+        assert stays(found), found
+        if found["state"] == "Operating":
+            assert (found["row"], found["refused"], found["objects"]) == ("whole", [], OBJECTS)
+        else:
+            assert (found["row"], found["state"]) == ("service-processor-replaced", "Recovery")
+    states = [found["state"] for found in kills]
+    assert states == sorted(states)
+    assert set(states) == {"Operating", "Recovery"}
+
+
+def test_a_restore_in_recovery(killed: Killed) -> None:
+    """R-45, R-48: Recovery after each kill, with the store or without; the same commands finish it."""
+    kills = killed("restore")
+    assert len(kills) > 15
+    for found in kills:
+        assert (found["state"], found["objects"]) == ("Recovery", {}), found
+        assert stays(found), found
+        demand_recovered(found["finished"])
+    lists = [found["restored"] for found in kills]
+    assert lists == sorted(lists)
+    assert (lists[0], lists[-1]) == ([], ["alpha"])
+
+
+def demand_recovered(found: dict[str, Any]) -> None:
+    """The guest's object is there, in one partition that nothing refuses."""
+    assert (found["row"], found["state"], found["refused"]) == ("whole", "Operating", [])
+    assert found["objects"] == OBJECTS
+
+
+def test_the_end_of_recovery(killed: Killed) -> None:
+    """R-48: the one state or the other: Recovery with the restored store, or Operating with it."""
+    kills = killed("recover")
+    assert len(kills) > 15
+    states = [found["state"] for found in kills]
+    assert states == sorted(states, reverse=True)
+    assert set(states) == {"Operating", "Recovery"}
+    for found in kills:
+        assert stays(found), found
+        if found["state"] == "Recovery":
+            assert (found["restored"], found["objects"]) == (["alpha"], {})
+            demand_recovered(found["finished"])
+        else:
+            demand_recovered(found)
+
+
+def test_a_technician_is_killed(killed: Killed) -> None:
+    """R-41: the old card is in its place, or a new one is; either way nothing is lost."""
+    kills = killed("replace")
+    assert len(kills) > 5
+    assert {found["row"] for found in kills} == {"whole", "card-replaced"}
+    for found in kills:
+        assert (found["state"], found["refused"], found["objects"]) == ("Operating", [], OBJECTS), found
+        assert stays(found), found

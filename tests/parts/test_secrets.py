@@ -1,0 +1,206 @@
+"""No output holds a secret of the system: the root key, trusted system keys, access keys, objects.
+
+One scenario uses everything, and keeps every output.  The secrets are read from the files where they belong.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hcall_abi.control import VERBS
+from hcall_client.console import power_off
+from tests.parts.life import CANARY, Life
+from tests.parts.search import Search
+from tests.parts.systems import System
+
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
+
+SECOND_KEY = os.urandom(32)
+DEBUG = ("--log-level", "debug", "--flush-delay", "1", "--log-format")
+
+
+class Scenario:
+    """Two systems in use; `outputs` has all that came out of them, and `secrets` what may not be in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.outputs: dict[str, bytes] = {}
+        self.secrets: dict[str, bytes] = {"another trusted system key": SECOND_KEY}
+        self.asked: set[str] = set()
+        self.life = Life(folder)
+        self.empty = System(folder / "empty", wishes=())
+
+    def play(self) -> None:
+        self._use("json", self._verbs)
+        self._use("console", self._commands)
+        self._use_empty()
+        self._starts_that_stop()
+        self._erase()
+        self._keep_files()
+
+    def _use(self, style: str, use: Any) -> None:
+        """Start the system with a debug log in this style, and use it; access keys change meanwhile."""
+        life, server = self.life, self.life.system.server
+        with life.system.on([*DEBUG, style]):
+            self.outputs[f"ready line, {style}"] = json.dumps(server.ready).encode()
+            if not life.secrets:
+                life.fill()
+            self._know_keys(f"{style}, before")
+            use()
+            self._know_keys(f"{style}, after")
+        self.outputs[f"log, {style}"] = server.log_path.read_bytes()
+        server.log_path.unlink()
+
+    def _know_keys(self, when: str) -> None:
+        for path in (self.life.state / "access-keys").iterdir():
+            self.secrets[f"access key {path.stem}, {when}"] = bytes.fromhex(path.read_text())
+        self.secrets.update({name: self.life.secrets[name] for name in ("root key", "trusted system key")})
+        self.secrets["object"] = CANARY
+
+    def _verbs(self) -> None:
+        """Ask every verb that a system with partitions has."""
+        copy = base64.b64encode(self.life.copy().read_bytes()).decode()
+        bodies: dict[str, Any] = {
+            "createPartition": {"name": "gamma", "keystore_kbytes": 4},
+            "setAttributes": {"linux_dynamic_key_secure_boot": 1},
+            "setFaults": {"faults": [{"hcall": "READ_OBJECT", "status": "H_BUSY"}]},
+            "restoreCopy": {"copy": copy},
+            "setTrustedKey": {"operation": "change", "key": base64.b64encode(SECOND_KEY).decode()},
+            "setNvramFault": {"trouble": "none"},
+        }
+        first = ["powerOff", "setAttributes", "restoreCopy", "powerOn"]
+        rest = [verb.operation for verb in VERBS if verb.operation not in first]
+        order = [*first, *(name for name in rest if "Recovery" not in name)]
+        self._ask(self.life.system, order, bodies)
+        self._get(self.life.system, "/openapi.json")
+
+    def _use_empty(self) -> None:
+        with self.empty.on([*DEBUG, "json"]):
+            self._ask(self.empty, ["beginRecovery", "endRecovery"], {"endRecovery": {"give_up": True}})
+        self.outputs["log, empty"] = self.empty.server.log_path.read_bytes()
+        self.secrets["root key of another system"] = self.empty.root_key()
+
+    def _ask(self, system: System, operations: list[str], bodies: Mapping[str, Any]) -> None:
+        verbs = {verb.operation: verb for verb in VERBS}
+        with client(system) as http:
+            for operation in operations:
+                verb = verbs[operation]
+                path = verb.path.replace("{name}", "alpha")
+                answer = http.request(verb.method, path, json=bodies.get(operation))
+                assert answer.status_code in verb.answers, (operation, answer.text)
+                self.outputs[f"verb {operation}"] = raw(answer)
+                self.asked.add(operation)
+
+    def _get(self, system: System, path: str) -> None:
+        with client(system) as http:
+            answer = http.get(path)
+            assert answer.status_code == 200
+            self.outputs[path] = raw(answer)
+
+    def _commands(self) -> None:
+        """Use commands for people and programs, and some that are refused."""
+        life = self.life
+        assert life.system.read_object() == CANARY
+        life.system.ask(power_off("alpha"))
+        key, wrong = str(life.key), str(life.operator / "wrong")
+        Path(wrong).write_bytes(SECOND_KEY + b"x")
+        for words in (
+            ["status"],
+            ["status", "alpha", "--json"],
+            ["components"],
+            ["lstskey"],
+            ["lstskey", "--json", "--sealed", str(life.operator / "again")],
+            ["chtskey", "-o", "restore", "--newkey", key, "--oldkey", key],
+            ["chtskey", "-o", "restore", "--newkey", key],
+            ["chtskey", "-o", "return", "--sealed", key],
+            ["chtskey", "-o", "change", "--newkey", wrong],
+            ["restore", str(life.copy())],
+            ["restore", key],
+            ["rotate-key", "alpha"],
+            ["recover"],
+        ):
+            self._run("hmc", *words)
+
+    def _starts_that_stop(self) -> None:
+        """Two keys that differ, and a card that is damaged."""
+        broken = self.life.system.copied(self.life.state.with_name("broken"))
+        broken.take("anchor-card", self.empty)
+        self.outputs["start: disagreement"] = broken.refused(*DEBUG, "json").stderr.encode()
+        broken.damage_card()
+        broken.remove("tpm")
+        self.outputs["start: damaged card"] = broken.refused(*DEBUG, "console").stderr.encode()
+        assert all(b"Nothing was changed" in self.outputs[f"start: {name}"] for name in
+                   ("disagreement", "damaged card"))  # fmt: skip
+
+    def _erase(self) -> None:
+        self._run("hmc", "replace", "tpm")
+        self._run("asmi", "--state", str(self.life.state), "clear-all")
+        self.outputs["clear-all"] = self.life.asmi("clear-all").encode()
+
+    def _run(self, *words: str) -> None:
+        done = self.life.system.server.run(*words)
+        assert done.returncode in {0, 1, 2, 4}, done.stderr
+        self.outputs[f"swpks {' '.join(words)}"] = done.stdout + done.stderr
+
+    def _keep_files(self) -> None:
+        """Files that an operator or the console keeps; those of the keys themselves hold them."""
+        for path in self.life.operator.iterdir():
+            if path.name not in {"tsk", "wrong"}:
+                self.outputs[f"file {path.name}"] = path.read_bytes()
+
+
+def client(system: System) -> httpx.Client:
+    transport = httpx.HTTPTransport(uds=str(system.server.control_socket))
+    return httpx.Client(transport=transport, base_url="http://swpks", timeout=20)
+
+
+def raw(answer: httpx.Response) -> bytes:
+    return b"\n".join(name + b": " + value for name, value in answer.headers.raw) + b"\n\n" + answer.content
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
+    scenario = Scenario(tmp_path_factory.mktemp("s"))
+    scenario.play()
+    return scenario
+
+
+def test_no_output_holds_a_secret(played: Scenario) -> None:
+    """R-42: answers, metrics, logs, commands, copies, the sealed key, sentences of starts that stop."""
+    search = Search(played.secrets)
+    assert {name: found for name, each in played.outputs.items() if (found := search.within(each))} == {}
+
+
+def test_everything_was_asked(played: Scenario) -> None:
+    """R-42: every verb of the control channel, and each output is there and not empty."""
+    assert played.asked == {verb.operation for verb in VERBS}
+    assert [name for name, each in played.outputs.items() if not each] == []
+    assert len(played.secrets) >= 9
+    assert len(set(played.secrets.values())) >= 7
+    assert b'"level": "debug"' in played.outputs["log, json"]
+    assert b"debug" in played.outputs["log, console"]
+
+
+def test_the_search_would_have_found_each_of_them(played: Scenario) -> None:
+    """R-42: a window of any secret, planted into any output, is found."""
+    for name, secret in played.secrets.items():
+        search = Search({name: secret})
+        for output in played.outputs.values():
+            middle = len(output) // 2
+            for window in (secret[11:19], secret[3:11].hex().encode(), base64.b64encode(secret)):
+                assert search.within(output[:middle] + window + output[middle:]) == {name}
+
+
+def test_the_copies_are_real(played: Scenario) -> None:
+    """R-42, R-53: the files that hold no secret are those with which a store comes back."""
+    assert played.outputs["file alpha.copy"][:4] == b"SPKB"
+    assert played.outputs["file tsk.sealed"]
+    answer = json.loads(played.outputs["verb showTrustedKey"].partition(b"\n\n")[2])
+    assert set(answer) == {"id", "sealed"}

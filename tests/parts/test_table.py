@@ -1,0 +1,193 @@
+"""The decision table of the root key beside an oracle that was written from its public description alone.
+
+The oracle is data: what the card holds, what each wrapped copy gives, whether the other records open, and
+the state of the system then.  It knows no id of a row.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import pytest
+
+from hcall_server.components.memory import MemoryTpm
+from hcall_server.platform.identity import SystemIdentity
+from hcall_server.platform.root_key import (
+    ROOT_KEY_TABLE,
+    CardFinding,
+    CopyFinding,
+    RecordsFinding,
+    StartOutcome,
+    decide,
+    summary,
+)
+from hcall_server.service.key_copies import WrappedCopy
+
+NEW, K, MARKED, DAMAGED = CardFinding
+NONE, SAME, BEFORE, UNREADABLE, SILENT, OTHER = CopyFinding
+CLEAR, OPEN, SHUT = RecordsFinding
+MAKE, GO, RECOVERY, PENDING, STOP = StartOutcome
+LOST = (NONE, UNREADABLE, SILENT)
+ANY_CARD, ANY_COPY, ANY_RECORDS = tuple(CardFinding), tuple(CopyFinding), tuple(RecordsFinding)
+
+# Card, wrapped copy, other records, decision.  The first line that fits counts.
+ORACLE = [
+    # Two different keys: never guessed away, also beside a card that Clear All has marked.
+    (ANY_CARD, (OTHER,), ANY_RECORDS, STOP),
+    # Clear All was done; its card comes before every other line.
+    ((MARKED,), ANY_COPY, ANY_RECORDS, PENDING),
+    # Nothing anywhere: the only case in which a key is made.
+    ((NEW,), (NONE,), (CLEAR,), MAKE),
+    # Records that the key does not open.
+    (ANY_CARD, ANY_COPY, (SHUT,), STOP),
+    # The card holds the key.
+    ((K,), (SAME, *LOST), (OPEN,), GO),
+    ((K,), (SAME, *LOST), (CLEAR,), RECOVERY),
+    # The card is lost, and a TPM still unwraps the key.
+    ((NEW, DAMAGED), (SAME,), (OPEN,), GO),
+    ((NEW, DAMAGED), (SAME,), (CLEAR,), RECOVERY),
+    # No copy is readable, and there was a key once.
+    ((NEW,), (UNREADABLE, SILENT), (CLEAR,), STOP),
+    ((DAMAGED,), LOST, (CLEAR,), STOP),
+]
+
+
+def can_occur(card: CardFinding, copy: CopyFinding, records: RecordsFinding) -> bool:
+    """Whether a start can find these three.
+
+    A copy of the key before Clear All is known as such by the card's mark only.  Without any key no record
+    opens.
+    """
+    if copy is BEFORE and card is not MARKED:
+        return False
+    keyless = card in (NEW, DAMAGED) and copy in LOST
+    return not (keyless and records is OPEN)
+
+
+ALL = list(product(ANY_CARD, ANY_COPY, ANY_RECORDS))
+OCCURRING = [each for each in ALL if can_occur(*each)]
+
+
+def oracle(card: CardFinding, copy: CopyFinding, records: RecordsFinding) -> StartOutcome:
+    return next(
+        outcome
+        for cards, copies, found, outcome in ORACLE
+        if card in cards and copy in copies and records in found
+    )
+
+
+def rows_of(card: CardFinding, copy: CopyFinding, records: RecordsFinding) -> list[str]:
+    return [
+        row.id for row in ROOT_KEY_TABLE if card in row.card and copy in row.copies and records in row.records
+    ]
+
+
+def test_each_combination_has_exactly_one_row() -> None:
+    """R-41: so the order of the rows decides nothing, and no combination ends in a traceback."""
+    assert (len(ALL), len(OCCURRING)) == (72, 57)
+    assert {each: len(rows_of(*each)) for each in OCCURRING} == dict.fromkeys(OCCURRING, 1)
+
+
+def test_each_decision_is_that_of_the_oracle() -> None:
+    """R-40, R-41: all combinations that can occur, beside the description of the table."""
+    for each in OCCURRING:
+        assert decide(each[0], [each[1]], each[2]).outcome is oracle(*each), each
+
+
+def test_each_line_of_the_oracle_is_needed() -> None:
+    """R-41: none is hidden by an earlier one."""
+    for line in ORACLE:
+        first = [each for each in OCCURRING if next(o for o in ORACLE if fits(o, each)) is line]
+        assert first, line
+
+
+def fits(line: tuple, each: tuple) -> bool:
+    return all(found in of for found, of in zip(each, line, strict=False))
+
+
+def test_each_row_is_reached() -> None:
+    """R-41: no row is dead, and none has an id twice."""
+    ids = [row.id for row in ROOT_KEY_TABLE]
+    assert {name for each in OCCURRING for name in rows_of(*each)} == set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_key_is_made_in_one_case_only() -> None:
+    """R-40, R-41: never beside a copy or a record, since those would be lost."""
+    assert [each for each in OCCURRING if decide(each[0], [each[1]], each[2]).outcome is MAKE] == [
+        (NEW, NONE, CLEAR)
+    ]
+
+
+def test_a_stop_names_a_way_out() -> None:
+    """R-41: every row that stops says what to put back, or that Clear All is the way."""
+    for row in ROOT_KEY_TABLE:
+        assert (row.outcome is STOP) == ("back" in row.consequence), row.id
+
+
+def test_each_row_of_one_outcome() -> None:
+    """R-41, R-48: whether the records were cleared decides between Operating and Recovery, nothing else."""
+    for card, copy in product((K, NEW, DAMAGED), (SAME, *LOST)):
+        found = {records: decide(card, [copy], records).outcome for records in (OPEN, CLEAR)
+                 if can_occur(card, copy, records)}  # fmt: skip
+        if found.get(OPEN) is GO:
+            assert found[CLEAR] is RECOVERY
+
+
+# Two TPMs.  The first that is found in either copy, in this order, is the finding about both.
+PAIRS = [
+    ("one copy of another key stops, whatever the other says", OTHER, ANY_COPY),
+    ("one readable copy heals the other", SAME, (SAME, BEFORE, UNREADABLE, SILENT, NONE)),
+    ("a copy of before Clear All is readable as well", BEFORE, (BEFORE, UNREADABLE, SILENT, NONE)),
+    ("a TPM that answered has said more than a silent one", UNREADABLE, (UNREADABLE, SILENT, NONE)),
+    ("a copy that may be readable later is no lost one", SILENT, (SILENT, NONE)),
+    ("two lost copies are as one", NONE, (NONE,)),
+]
+
+
+def test_a_summary_of_two_copies() -> None:
+    """R-41: all 36 pairs, in both orders."""
+    told: dict[tuple[CopyFinding, CopyFinding], CopyFinding] = {}
+    for _, strong, others in PAIRS:
+        for other in others:
+            told[strong, other] = told[other, strong] = strong
+    assert told.keys() == set(product(CopyFinding, repeat=2))
+    assert {pair: summary(pair) for pair in told} == told
+
+
+def test_a_summary_of_one_copy_and_of_none() -> None:
+    """R-41: a system with one TPM, and one without any copy."""
+    assert [summary([each]) for each in CopyFinding] == list(CopyFinding)
+    assert summary([]) is NONE
+
+
+class Case(NamedTuple):
+    """A wrapped copy of (system id, root key), beside a card of (1, 1)."""
+
+    system: int
+    key: int
+    pending: bool
+    finding: CopyFinding
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(1, 1, False, SAME),
+        Case(1, 1, True, SAME),
+        Case(1, 2, False, OTHER),
+        Case(1, 2, True, BEFORE),
+        Case(2, 1, False, OTHER),
+        Case(2, 1, True, OTHER),
+        Case(2, 2, False, OTHER),
+        Case(2, 2, True, OTHER),
+    ],
+    ids=str,
+)
+def test_another_key_is_of_before_clear_all_beside_the_mark_only(case: Case) -> None:
+    """R-41, R-60: and only if it is of the same system."""
+    card = SystemIdentity(bytes([1]) * 16, bytes([1]) * 32)
+    held = SystemIdentity(bytes([case.system]) * 16, bytes([case.key]) * 32)
+    copy = WrappedCopy("root-key/1", MemoryTpm(), True, held, None)
+    assert copy.finding(card, pending=case.pending) is case.finding

@@ -1,0 +1,276 @@
+"""Console copies: sealed under the trusted system key, refused for the right reason, silent about secrets."""
+
+import contextlib
+import os
+import struct
+import traceback
+from collections.abc import Set
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcall_abi.errors import OperatorError, StorageError
+from hcall_server.platform.trusted_key import TrustedSystemKey
+from hcall_server.sealing import (
+    CopyError,
+    CopyHeader,
+    CopyLengthError,
+    CopyLevelError,
+    CopyNotAuthenticError,
+    CopyUnreadableError,
+    NotCopyError,
+    OtherKeyError,
+    PartitionRecord,
+    encode_partition,
+    open_copy,
+    read_copy,
+    seal_copy,
+)
+from hcall_server.sealing.copy_formats import COPY
+from tests.sealing import second_copies
+from tests.sealing.samples import FOUR, OFF, RECORD, flipped, names, put, records
+
+KEY = TrustedSystemKey(b"CANARY-trusted-key-56789abcdefgh")
+OTHER = TrustedSystemKey(bytes(range(32)))
+SYSTEM_ID = bytes(range(16, 32))
+FIRMWARE = "FW1110"
+TIME = 1_795_000_000
+START = 100
+"""Bytes of the header before the firmware name."""
+BEGIN = START + 1 + len(FIRMWARE) + 4
+"""Where the ciphertext of `copied()` begins."""
+CANARIES = b"CANARY-trusted-key-56789abcdefgh", b"CANARY-access-key-56789abcdefghi", b"CANARY-data"
+
+
+def copied(record: PartitionRecord = RECORD, key: TrustedSystemKey = KEY) -> bytes:
+    return seal_copy(key, record, system_id=SYSTEM_ID, firmware=FIRMWARE, time=TIME, entropy=os.urandom)
+
+
+def made_of(plaintext: bytes, **facts: Any) -> bytes:
+    """A copy with any plaintext and facts, by the second implementation: what a faulty release might make."""
+    every = {
+        "system_id": SYSTEM_ID.hex(), "uuid": FOUR.hex, "generation": 99, "time": TIME, "kbytes": 64,
+        "firmware": FIRMWARE, **facts,
+    }  # fmt: skip
+    return second_copies.copy(KEY.secret, every, os.urandom(32), plaintext)
+
+
+@given(records, names, st.binary(min_size=16, max_size=16), st.integers(0, 2**64 - 1))
+def test_a_copy_opens_with_its_facts(
+    record: PartitionRecord, firmware: str, system_id: bytes, time: int
+) -> None:
+    """Header and record come back, under the same key, on any system."""
+    blob = seal_copy(KEY, record, system_id=system_id, firmware=firmware, time=time, entropy=os.urandom)
+    profile = record.profile
+    kbytes = profile.attributes.keystore_kbytes
+    header = CopyHeader(KEY.id, system_id, profile.uuid, profile.image_generation, time, kbytes, firmware)
+    assert read_copy(blob) == header
+    assert open_copy(KEY, blob) == (header, record)
+
+
+@given(records)
+def test_the_second_implementation_opens_a_copy(record: PartitionRecord) -> None:
+    """Both implementations agree on every key, nonce, tag and byte; the layout is the documented one."""
+    blob = copied(record)
+    facts, plaintext = second_copies.copy_of(KEY.secret, blob)
+    assert plaintext == encode_partition(record)
+    assert facts["uuid"] == record.profile.uuid.hex
+    assert bytes(COPY.build(COPY.parse(blob))) == blob
+
+
+@pytest.mark.parametrize("custody", [2, 255])
+def test_every_copy_says_custody_own(custody: int) -> None:
+    """Whatever the custody of the record is, that of the copy is 1, as is that of the opened record."""
+    later: Any = custody
+    profile = RECORD.profile._replace(custody=later)
+    blob = copied(PartitionRecord(profile, RECORD.image))
+    assert second_copies.copy_of(KEY.secret, blob)[1][48] == 1
+    assert open_copy(KEY, blob).record == RECORD
+
+
+def test_two_copies_share_nothing() -> None:
+    """Salt, ciphertext and tag differ each time; nothing of the plaintext shows."""
+    one, two = copied(), copied()
+    assert one[68:100] != two[68:100]
+    plaintext = encode_partition(RECORD)
+    assert not any(plaintext[n : n + 8] in one for n in range(len(plaintext) - 8))
+    blocks = [{blob[n : n + 16] for n in range(BEGIN, len(blob) - 15)} for blob in (one, two)]
+    assert not blocks[0] & blocks[1]
+
+
+def expected(offset: int) -> Set[type[CopyError]]:
+    """The errors that a changed byte at an offset of a copy may give."""
+    for end, errors in (
+        (4, {NotCopyError}),
+        (5, {CopyLevelError}),
+        (8, {NotCopyError}),
+        (16, {OtherKeyError}),
+        (START, {CopyNotAuthenticError}),
+        (START + 1, {CopyLengthError, NotCopyError}),
+        (BEGIN - 4, {CopyNotAuthenticError, NotCopyError}),
+        (BEGIN, {CopyLengthError}),
+    ):
+        if offset < end:
+            return errors
+    return {CopyNotAuthenticError}
+
+
+def test_every_flipped_bit_is_refused_for_its_reason() -> None:
+    """No bit of a copy can change unseen; the class of the error depends on the field."""
+    blob = copied()
+    for bit in range(8 * len(blob)):
+        with pytest.raises(CopyError, match="the console copy") as caught:
+            open_copy(KEY, flipped(blob, bit))
+        assert type(caught.value) in expected(bit // 8), bit
+
+
+def test_truncation_and_extension_are_named() -> None:
+    """At every length but its own a copy is refused for its length, without any key."""
+    blob = copied()
+    for length in range(len(blob)):
+        with pytest.raises(CopyLengthError, match="the console copy is truncated"):
+            read_copy(blob[:length])
+    with pytest.raises(CopyLengthError, match="has 3 bytes too many"):
+        read_copy(blob + b"abc")
+
+
+@pytest.mark.parametrize(
+    "offset,value,error,reason",
+    [
+        (0, b"SPKS", NotCopyError, "is not one: the magic is missing"),
+        (4, b"\2", CopyLevelError, "has level 2, and this release knows level 1"),
+        (5, b"\3", NotCopyError, "has a wrong kind"),
+        (6, b"\0\1", NotCopyError, "reserved bytes that are not zero"),
+        (START, b"\xff", CopyLengthError, "its header alone needs more"),
+        (START + 1, b"\xff", NotCopyError, "not UTF-8"),
+        (BEGIN - 4, bytes(4), CopyLengthError, "bytes too many"),
+        (BEGIN - 4, b"\xff" * 4, CopyLengthError, "truncated"),
+    ],
+)
+def test_the_reader_without_a_key_names_the_reason(
+    offset: int, value: bytes, error: type[CopyError], reason: str
+) -> None:
+    """Each field of the clear header has its own check and its own words."""
+    with pytest.raises(error, match=reason) as caught:
+        read_copy(put(copied(OFF), offset, value))
+    assert isinstance(caught.value, StorageError)
+    assert caught.value.uuid is None
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused_with_a_reason(junk: bytes) -> None:
+    """Bytes that no system made give a CopyError and nothing else; reading them may find a header."""
+    for blob in junk, b"SPKB\1\4\0\0" + junk, copied()[:START] + junk, copied()[:-40] + junk:
+        with contextlib.suppress(CopyError):
+            read_copy(blob)
+        with pytest.raises(CopyError):
+            open_copy(KEY, blob)
+
+
+def test_another_key_is_refused_before_any_decryption() -> None:
+    """The id decides, so a copy whose ciphertext is garbage gets this error too; it names both ids."""
+    blob = copied()
+    garbage = blob[:BEGIN] + os.urandom(len(blob) - BEGIN)
+    for wrong in blob, garbage:
+        with pytest.raises(
+            OtherKeyError, match=f"{FOUR} was made under .* {KEY.id.hex()}, .* {OTHER.id.hex()}"
+        ) as e:
+            open_copy(OTHER, wrong)
+        assert isinstance(e.value, OperatorError)
+        assert (e.value.made_under, e.value.present, e.value.uuid) == (KEY.id, OTHER.id, FOUR)
+    with pytest.raises(CopyNotAuthenticError):
+        open_copy(KEY, garbage)
+
+
+def test_the_id_alone_opens_nothing() -> None:
+    """A copy with the id of the present key that was made under another does not authenticate."""
+    with pytest.raises(CopyNotAuthenticError):
+        open_copy(OTHER, put(copied(), 8, OTHER.id))
+
+
+def test_a_copy_opens_for_its_own_header_alone() -> None:
+    """Each clear fact is authenticated, also where another one would be as plausible."""
+    one, two = copied(), copied(PartitionRecord(RECORD.profile._replace(uuid=UUID(int=7)), RECORD.image))
+    with pytest.raises(CopyNotAuthenticError, match=f"partition {UUID(int=7)} does not authenticate"):
+        open_copy(KEY, two[:32] + two[32:48] + one[48:])
+    changes = (
+        (16, bytes(16)),
+        (48, b"\0" * 8),
+        (56, bytes(8)),
+        (64, bytes(4)),
+        (68, bytes(32)),
+        (101, b"FW1060"),
+    )
+    for offset, value in changes:
+        with pytest.raises(CopyNotAuthenticError):
+            open_copy(KEY, put(one, offset, value))
+
+
+@pytest.mark.parametrize(
+    "plaintext,reason",
+    [
+        (b"", "does not have the layout of its level"),
+        (b"\0\2" + encode_partition(RECORD)[2:], "does not have the layout of its level"),
+        (encode_partition(RECORD)[:-1], "truncated in object 0"),
+        (put(encode_partition(RECORD), 48, b"\x09"), "a field has a value outside its range"),
+    ],
+)
+def test_contents_that_are_no_record_are_refused(plaintext: bytes, reason: str) -> None:
+    """Authentic but unreadable, and where."""
+    with pytest.raises(CopyUnreadableError, match=f"{FOUR} is authentic but unreadable: .*{reason}"):
+        open_copy(KEY, made_of(plaintext))
+
+
+def test_header_and_record_agree_about_the_size() -> None:
+    """A console that plans with the size of the header is never told another one."""
+    assert open_copy(KEY, made_of(encode_partition(RECORD))).record == RECORD
+    with pytest.raises(CopyUnreadableError, match="a keystore of 64 KiB, and its header says 128 KiB"):
+        open_copy(KEY, made_of(encode_partition(RECORD), kbytes=128))
+
+
+def test_generation_and_uuid_come_from_the_header() -> None:
+    """A copy is of the partition and the generation that its header names."""
+    uuid = UUID(int=5)
+    profile, image = open_copy(KEY, made_of(encode_partition(RECORD), generation=5, uuid=uuid.hex)).record
+    assert (profile.uuid, profile.image_generation) == (uuid, 5)
+    assert image is not None
+    assert image.generation == 5
+
+
+def shown(thing: object) -> str:
+    return f"{thing} {thing!r} {getattr(thing, '__dict__', '')}"
+
+
+def test_keys_and_contents_never_show() -> None:
+    """No repr, error or traceback holds the key, the access key or object data; nor does the copy."""
+    blob = copied()
+    opened = open_copy(KEY, blob)
+    text = shown(KEY) + repr(opened) + shown(opened.header) + shown(read_copy(blob))
+    wrong = [flipped(blob, 8 * byte) for byte in range(len(blob))]
+    wrong += [blob[:-1], made_of(b"CANARY-data"), made_of(encode_partition(RECORD), kbytes=1)]
+    for each in wrong:
+        with pytest.raises(CopyError) as caught:
+            open_copy(KEY, each)
+        text += shown(caught.value) + "".join(traceback.format_exception(caught.value))
+    with pytest.raises(OtherKeyError) as other:
+        open_copy(OTHER, blob)
+    text += shown(other.value)
+    secrets = *CANARIES, OTHER.secret, *second_copies.copy_keys(KEY.secret, blob[68:100], FOUR.bytes)
+    assert not any(secret.hex() in text or repr(secret)[2:-1] in text for secret in secrets)
+    assert not any(secret in blob for secret in CANARIES)
+
+
+def test_a_short_salt_is_refused() -> None:
+    """A source of entropy that gives too little is a mistake of the caller, not a weaker copy."""
+    with pytest.raises(ValueError, match="too few bytes"):
+        seal_copy(KEY, RECORD, system_id=SYSTEM_ID, firmware=FIRMWARE, time=TIME, entropy=lambda _: b"short")
+
+
+def test_the_largest_firmware_name_fits() -> None:
+    """255 bytes; the length field and the ciphertext stand behind it."""
+    blob = seal_copy(KEY, OFF, system_id=SYSTEM_ID, firmware="n" * 255, time=0, entropy=os.urandom)
+    assert struct.unpack_from(">I", blob, START + 1 + 255) == (len(blob) - START - 1 - 255 - 4,)
+    assert open_copy(KEY, blob).header.firmware == "n" * 255

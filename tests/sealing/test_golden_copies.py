@@ -1,0 +1,106 @@
+"""Golden console copies and wrapped root keys: the package, a second implementation and openssl agree."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from hcall_server import sealing
+from hcall_server.keystore.image import StoreImage
+from hcall_server.platform.trusted_key import TrustedSystemKey
+from hcall_server.sealing import Sealer, WrappedKey, WrapperKind
+from tests.sealing import second_copies, second_records
+from tests.sealing.test_golden import (
+    GOLDEN,
+    identity_of,
+    in_bytes,
+    no_entropy,
+    openssl,
+    openssl_hkdf,
+    told_by,
+    told_by_object,
+)
+
+COPIES = sorted(name for name, vector in GOLDEN.items() if "copy_level" in vector)
+WRAPPED = sorted(name for name, vector in GOLDEN.items() if "wrapped_level" in vector)
+
+
+@pytest.fixture(params=COPIES)
+def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A golden copy with its byte strings as bytes; `of` is the golden partition that it is made of."""
+    vector = GOLDEN[request.param]
+    of: dict[str, Any] = GOLDEN[f"level-2/{vector['of']}"]
+    return {**in_bytes({**vector, "of": None, "facts": None}), "of": of, "facts": vector["facts"]}
+
+
+def test_there_are_golden_copies_and_wrapped_keys() -> None:
+    """Of each layout, and of each kind of TPM."""
+    assert {GOLDEN[name]["copy_level"] for name in COPIES} == {1}
+    assert {GOLDEN[name]["kind"] for name in WRAPPED} == set(WrapperKind)
+
+
+def test_a_golden_copy_opens(golden: dict[str, Any]) -> None:
+    """Its clear facts without a key, and with the key the partition that was put there."""
+    header, (profile, image) = sealing.open_copy(TrustedSystemKey(golden["trusted_key"]), golden["blob"])
+    facts = header._asdict() | {"uuid": header.uuid.hex, "system_id": header.system_id.hex()}
+    assert facts.pop("tsk_id") == golden["tsk_id"]
+    assert facts == golden["facts"]
+    assert sealing.read_copy(golden["blob"]) == header
+    assert profile.image_generation == header.generation
+    told = told_by(profile) | {"access_key": profile.access_key.hex()}
+    del told["uuid"], told["image_generation"]
+    assert told == golden["of"]["profile"]
+    assert objects_in(image) == golden["of"]["objects"]
+
+
+def objects_in(image: StoreImage | None) -> list[dict[str, Any]] | None:
+    return [told_by_object(each) for each in image.objects] if image else None
+
+
+def test_a_copy_with_the_same_salt_has_the_golden_bytes(golden: dict[str, Any]) -> None:
+    """Today's writer makes, byte for byte, what the second implementation made."""
+    of = in_bytes({name: golden["of"][name] for name in ("system_id", "root_key", "owner", "blob")})
+    record = sealing.open_partition(Sealer(identity_of(of), no_entropy), UUID(bytes=of["owner"]), of["blob"])
+    made = sealing.seal_copy(
+        TrustedSystemKey(golden["trusted_key"]),
+        record,
+        system_id=bytes.fromhex(golden["facts"]["system_id"]),
+        firmware=golden["facts"]["firmware"],
+        time=golden["facts"]["time"],
+        entropy=lambda count: golden["salt"][:count],
+    )
+    assert made == golden["blob"]
+
+
+def test_the_second_implementation_opens_golden_copies(golden: dict[str, Any]) -> None:
+    """Code that shares nothing with the package opens the copy from the documented bytes alone."""
+    assert second_copies.id_of(golden["trusted_key"]) == golden["tsk_id"]
+    facts, plaintext = second_copies.copy_of(golden["trusted_key"], golden["blob"])
+    assert (facts, plaintext) == (golden["facts"], golden["plaintext"])
+    assert second_records.partition_of(plaintext) == (golden["of"]["profile"], golden["of"]["objects"])
+
+
+def test_openssl_derives_id_and_keys_and_deciphers(golden: dict[str, Any]) -> None:
+    """`openssl mac` makes the id, `openssl kdf` key and nonce, `openssl enc` the plaintext."""
+    key = golden["trusted_key"]
+    mac = ["mac", "-digest", "SHA256", "-macopt", f"hexkey:{key.hex()}", "-binary", "-in", "-", "HMAC"]
+    assert openssl(mac, b"swpks tsk id 1")[:8] == golden["tsk_id"]
+    info = b"swpks console copy 1" + bytes.fromhex(golden["facts"]["uuid"])
+    assert openssl_hkdf(key, info, 44, salt=golden["salt"]) == golden["key"] + golden["nonce"]
+    counter = golden["nonce"] + (2).to_bytes(4, "big")
+    cipher = ["enc", "-d", "-aes-256-ctr", "-K", golden["key"].hex(), "-iv", counter.hex()]
+    begin = len(golden["blob"]) - len(golden["plaintext"]) - 16
+    assert openssl(cipher, golden["blob"][begin:-16]) == golden["plaintext"]
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_golden_wrapped_key_is_read_and_made_again(name: str) -> None:
+    """Kind and blob come back, and system id and root key out of the 48 bytes."""
+    golden = in_bytes(GOLDEN[name])
+    kind, blob = WrapperKind(golden["kind"]), golden["wrapped"]
+    assert sealing.decode_wrapped(golden["record"]) == WrappedKey(kind, blob)
+    assert sealing.encode_wrapped(kind, blob) == golden["record"]
+    assert second_copies.wrapped_of(golden["record"]) == (kind, blob)
+    identity = identity_of(in_bytes(GOLDEN["level-2/trusted-key"]))
+    assert sealing.unpack_identity(golden["inside"]) == identity
+    assert sealing.pack_identity(identity) == golden["inside"]

@@ -1,0 +1,102 @@
+"""Dependencies: each one is declared, locked, explained and used; an extra is loaded when it is used."""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from tests import house
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("hcall_abi", "hcall_server", "hcall_client", "swpks")
+FIXTURES = "swpks.testing"
+"""The room that may use pytest."""
+
+EXTRAS = {"tpm": "hcall_server.components.tpm.tss"}
+"""The one module that may import the distributions of an extra, and inside functions only."""
+
+_IMPORTED_AS = {"pyelftools": "elftools"}
+
+PACKAGES = [m for base, top in (("spec", "hcall_abi"), *(("", top) for top in OURS[1:]))
+            for m in house.load(ROOT, base, top)]  # fmt: skip
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def distribution(requirement: str) -> str:
+    """The name out of a requirement: `hypercorn[trio]>=0.17` is hypercorn."""
+    return re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower()
+
+
+def modules_of(distributions: set[str]) -> set[str]:
+    """The import names of distributions; few are called otherwise than they are imported."""
+    return {_IMPORTED_AS.get(name, name.replace("-", "_")) for name in distributions}
+
+
+def declared(*, everything: bool) -> set[str]:
+    """The distributions that pyproject.toml names: for run time, or with the build's and the developers'."""
+    project = list(PYPROJECT["project"]["dependencies"])
+    groups = PYPROJECT["dependency-groups"].values()
+    tools = [*PYPROJECT["build-system"]["requires"], *(each for group in groups for each in group)]
+    others = {distribution(each) for each in tools} | set().union(*map(extra, EXTRAS))
+    return {distribution(each) for each in project} | (others if everything else set())
+
+
+def extra(name: str) -> set[str]:
+    """The distributions of one extra."""
+    return {distribution(each) for each in PYPROJECT["project"]["optional-dependencies"][name]}
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """docs/dependencies.md has one line a dependency, and none for what is not one any more."""
+    page = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
+    explained = set(re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE))
+    assert explained == declared(everything=True)
+
+
+def test_imports_come_from_declared_dependencies() -> None:
+    """What the packages import at run time is Python's, ours, or declared; fixtures may use pytest."""
+    modules = modules_of(declared(everything=False))
+    known = modules | set(sys.stdlib_module_names) | set(OURS)
+    more = {module.name: {"pytest"} for module in PACKAGES if house.within(module.name, FIXTURES)}
+    more |= {room: modules_of(extra(name)) for name, room in EXTRAS.items()}
+    found = (house.undeclared_imports(each, known | more.get(each.name, set())) for each in PACKAGES)
+    assert [finding for findings in found for finding in findings] == []
+
+
+def test_an_extra_is_loaded_only_when_it_is_used() -> None:
+    """Its module can be imported without it, and so can say in words what is missing."""
+    assert EXTRAS.keys() == PYPROJECT["project"]["optional-dependencies"].keys()
+    for name, room in EXTRAS.items():
+        (module,) = (each for each in PACKAGES if each.name == room)
+        used = {found.name.split(".")[0] for found in house.imports(module)}
+        assert modules_of(extra(name)) <= used
+        for each in modules_of(extra(name)):
+            assert list(house.eager_imports(module, each)) == []
+
+
+def test_every_declared_dependency_is_used() -> None:
+    """A dependency that nothing imports any more is only a risk."""
+    used = {found.name.split(".")[0] for module in PACKAGES for found in house.imports(module)}
+    assert modules_of(declared(everything=False)) - used == set()
+
+
+def test_the_lock_is_whole_and_says_nothing_of_a_machine() -> None:
+    """Every declared distribution is locked with hashes; no index, host or path is in the files."""
+    lock = "".join(path.read_text("utf-8") for path in sorted(ROOT.glob("requirements-*.lock")))
+    pins = dict(re.findall(r"^([a-z0-9-]+)==[^\n]*\\\n    --hash=(\w+):", lock, re.MULTILINE))
+    assert declared(everything=True) - pins.keys() == set()
+    assert set(pins.values()) == {"sha256"}
+    assert re.findall(r"^.*(?:://|--index|--find|--trusted|^/|\s/).*$", lock, re.MULTILINE) == []
+
+
+def test_the_locks_of_extras_fit_the_one_for_development() -> None:
+    """One environment has all of them: no lock takes another version of what the others have."""
+    text = {path.name: path.read_text("utf-8") for path in ROOT.glob("requirements-*.lock")}
+    pins = {
+        name: dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock, re.MULTILINE)) for name, lock in text.items()
+    }
+    versions = set(re.findall(r"^([a-z0-9-]+)==(\S+)", text["requirements-dev.lock"], re.MULTILINE))
+    known = {name for name, _ in versions}
+    for lock in pins.values():
+        assert {(name, version) for name, version in lock.items() if name in known} <= versions
