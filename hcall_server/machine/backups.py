@@ -1,6 +1,7 @@
 """Copies of stores for the management console, the key that seals them, and their way back.
 
-Contents go back, counters never: spec/recovery.md#restore.  The formats are in `sealing/copies.py`.
+Contents go back, counters never: spec/recovery.md#restore.  The formats are in `sealing/copies.py`; they are
+loaded with the first copy, because a start needs none.
 """
 
 from __future__ import annotations
@@ -16,28 +17,26 @@ from hcall_abi.rules import console
 from hcall_server.machine import logs
 from hcall_server.machine.ipls import PATIENCE
 from hcall_server.nvram.names import TRUSTED_KEY
-from hcall_server.platform.partition import Partition
-from hcall_server.platform.system import ManagedSystem
 from hcall_server.platform.system_state import SystemState
 from hcall_server.platform.trusted_key import TrustedSystemKey
-from hcall_server.sealing import PartitionRecord, Sealer
-from hcall_server.sealing.copies import CopyHeader, open_copy, read_copy, seal_copy
-from hcall_server.sealing.restoring import restored
-from hcall_server.sealing.trusted_key import open_trusted_key, seal_trusted_key
+from hcall_server.sealing import PartitionRecord
 
 if TYPE_CHECKING:
     from hcall_server.keystore.store import Entropy
+    from hcall_server.platform.partition import Partition
+    from hcall_server.platform.system import ManagedSystem
+    from hcall_server.sealing import Sealer
+    from hcall_server.sealing.copies import CopyHeader
     from hcall_server.writeback.encryptor import Encryptor
 
+    class ClientKeys(Protocol):
+        """The part of the transport that knows the access keys of clients."""
 
-class ClientKeys(Protocol):
-    """The part of the transport that knows the access keys of clients."""
+        def publish_key(self, partition: Partition) -> None:
+            """Write a partition's access key to the place where clients find it."""
 
-    def publish_key(self, partition: Partition) -> None:
-        """Write a partition's access key to the place where clients find it."""
-
-    def known_key(self, name: str) -> bytes | None:
-        """Return the key that clients of a partition have, None for none."""
+        def known_key(self, name: str) -> bytes | None:
+            """Return the key that clients of a partition have, None for none."""
 
 
 class StoreCopy(NamedTuple):
@@ -87,7 +86,7 @@ class Backups:
 
     def sealed_key(self) -> bytes | None:
         """Return the key sealed under the root key, as the console stores it; None if there is no key."""
-        return None if self.key is None else seal_trusted_key(self._sealer, self.key)
+        return None if self.key is None else _sealed_key(self._sealer, self.key)
 
     async def change_key(self, key: TrustedSystemKey, old: TrustedSystemKey | None = None) -> None:
         """Set another key; copies of before need the old one.  A given `old` must be the present key."""
@@ -105,6 +104,8 @@ class Backups:
 
     async def return_key(self, sealed: bytes) -> None:
         """Set the key back from the blob on the console; SealingError if it is not of this system."""
+        from hcall_server.sealing.trusted_key import open_trusted_key
+
         await self.restore_key(open_trusted_key(self._sealer, sealed))
 
     def _check_old(self, old: TrustedSystemKey | None) -> None:
@@ -121,12 +122,14 @@ class Backups:
 
     def _set_key(self, key: TrustedSystemKey) -> None:
         self.key = key
-        self._encryptor.record_changed(TRUSTED_KEY, lambda sealer: seal_trusted_key(sealer, key))
+        self._encryptor.record_changed(TRUSTED_KEY, lambda sealer: _sealed_key(sealer, key))
 
     # Copies
 
     def copy_of(self, name: str) -> StoreCopy:
         """Return the copy of a partition's store as it is now; OperatorError if its records were refused."""
+        from hcall_server.sealing.copies import read_copy, seal_copy
+
         partition = self._system.find(name)
         if partition.refused:
             raise OperatorError(console.POWER_STORED, f"the keystore of {name} was refused")
@@ -150,6 +153,8 @@ class Backups:
         Raises CopyError for a copy that does not open, OperatorError if the partition runs, or if name or
         space are taken, StorageError if NVRAM has not stored it in time; then it is retried.
         """
+        from hcall_server.sealing.copies import open_copy
+
         self._system.demand_not_pending()
         header, record = open_copy(self._present_key(), blob)
         before = self._system.by_uuid(header.uuid)
@@ -194,6 +199,8 @@ def restored_over(
     record: PartitionRecord, before: Partition | None, system: ManagedSystem, keys: ClientKeys
 ) -> PartitionRecord:
     """Return the record to store: old contents, with the counters and the identity of the present."""
+    from hcall_server.sealing.restoring import restored
+
     profile = record.profile
     if before is None:
         number = system.free_number() if system.number_taken(profile.number) else profile.number
@@ -208,3 +215,9 @@ def restored_over(
     )
     counters = present.image_generation, present.ipl_count
     return restored(record._replace(profile=known), *counters, custody=present.custody)
+
+
+def _sealed_key(sealer: Sealer, key: TrustedSystemKey) -> bytes:
+    from hcall_server.sealing.trusted_key import seal_trusted_key
+
+    return seal_trusted_key(sealer, key)

@@ -29,22 +29,21 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import console
 from hcall_server.machine import logs
 from hcall_server.nvram.names import SYSTEM
-from hcall_server.platform.system import ManagedSystem
 from hcall_server.platform.system_state import SystemState
 
 if TYPE_CHECKING:
     from hcall_server.machine.backups import Backups
+    from hcall_server.platform.system import ManagedSystem
     from hcall_server.writeback.encryptor import Encryptor
 
+    class KnownKeys(Protocol):
+        """The part of the transport that knows which partitions had clients."""
 
-class KnownKeys(Protocol):
-    """The part of the transport that knows which partitions had clients."""
+        def known_names(self) -> list[str]:
+            """Return the names of all partitions whose clients have a key."""
 
-    def known_names(self) -> list[str]:
-        """Return the names of all partitions whose clients have a key."""
-
-    def forget_key(self, name: str) -> None:
-        """Remove the key of a partition that does not exist any more."""
+        def forget_key(self, name: str) -> None:
+            """Remove the key of a partition that does not exist any more."""
 
 
 class Recovered(NamedTuple):

@@ -35,7 +35,6 @@ from hcall_server.platform.system_state import SystemState
 from hcall_server.platform.trusted_key import TrustedSystemKey
 from hcall_server.sealing import SystemRecord
 from hcall_server.sealing.level_1 import OldSealer
-from hcall_server.sealing.trusted_key import open_trusted_key
 from hcall_server.service.entropy import checked
 from hcall_server.service.key_steps import accounted
 from hcall_server.service.settings import PartitionSettings, Settings
@@ -193,6 +192,8 @@ def _trusted_key(stored: Stored) -> TrustedSystemKey | None:
         if record_id(TRUSTED_KEY) in stored.commit.records:
             raise StorageError(storage.RECORDS_COMMITTED, "the trusted system key is missing in NVRAM")
         return None
+    from hcall_server.sealing.trusted_key import open_trusted_key
+
     key = open_trusted_key(stored.sealer, blob)
     if not stored.commit.lists(record_id(TRUSTED_KEY), blob):
         raise StorageError(storage.RECORDS_COMMITTED, f"the trusted system key {OTHER_COPY}")

@@ -47,7 +47,6 @@ from hcall_server.service.key_copies import (
 )
 from hcall_server.service.key_repair import demand_stored, restore_card, wrap_all, wrap_missing, write_card
 from hcall_server.service.key_steps import steps_of
-from hcall_server.service.key_stops import stop_of
 from hcall_server.service.layout import ANCHOR_CARD, SERVICE_PROCESSOR
 from hcall_server.writeback.commits import Commits, record_id
 from hcall_server.writeback.convert import converted
@@ -126,6 +125,8 @@ class Opening:
         card = CardFinding.NEW if first else copies.card_finding
         row = decide(card, copies.findings, records_finding(records, identity))
         if row.outcome is StartOutcome.STOP:
+            from hcall_server.service.key_stops import stop_of
+
             raise stop_of(row, copies, records)
         if identity is None:
             return self._begun(SystemIdentity.make(self._entropy), record, copies, row, records)

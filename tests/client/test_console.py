@@ -25,7 +25,8 @@ from hcall_client.console import (
 )
 from hcall_server.platform.profile import PartitionProfile
 from hcall_server.platform.trusted_key import TrustedSystemKey
-from hcall_server.sealing import PartitionRecord, seal_copy
+from hcall_server.sealing import PartitionRecord
+from hcall_server.sealing.copies import seal_copy
 from tests.control_channel.rig import make_machine
 
 KEY = TrustedSystemKey(bytes(range(32)))

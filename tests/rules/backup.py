@@ -10,18 +10,11 @@ from pathlib import Path
 
 from hcall_abi.rules.rule import Rule
 from hcall_server.platform.trusted_key import TrustedSystemKey
-from hcall_server.sealing import (
-    SYSTEM_OWNER,
-    SealedKind,
-    WrapperKind,
-    decode_wrapped,
-    encode_wrapped,
-    open_copy,
-    open_trusted_key,
-    restored,
-    seal_copy,
-    unpack_identity,
-)
+from hcall_server.sealing import SYSTEM_OWNER, SealedKind
+from hcall_server.sealing.copies import open_copy, seal_copy
+from hcall_server.sealing.restoring import restored
+from hcall_server.sealing.trusted_key import open_trusted_key
+from hcall_server.sealing.wrapped_key import WrapperKind, decode_wrapped, encode_wrapped, unpack_identity
 from tests.rules.breaking import Break, Breaks, breaks, refused
 from tests.sealing import second_copies
 from tests.sealing.samples import RECORD, SEALER

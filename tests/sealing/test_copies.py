@@ -14,20 +14,16 @@ from hypothesis import strategies as st
 
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_server.platform.trusted_key import TrustedSystemKey
-from hcall_server.sealing import (
+from hcall_server.sealing import PartitionRecord, encode_partition
+from hcall_server.sealing.copies import CopyHeader, open_copy, read_copy, seal_copy
+from hcall_server.sealing.copy_errors import (
     CopyError,
-    CopyHeader,
     CopyLengthError,
     CopyLevelError,
     CopyNotAuthenticError,
     CopyUnreadableError,
     NotCopyError,
     OtherKeyError,
-    PartitionRecord,
-    encode_partition,
-    open_copy,
-    read_copy,
-    seal_copy,
 )
 from hcall_server.sealing.copy_formats import COPY
 from tests.sealing import second_copies

@@ -14,7 +14,7 @@ from hcall_server import sealing
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.trusted_key import TrustedSystemKey
-from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, level_1
+from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, level_1, trusted_key
 from tests.debian.reporting import needed
 from tests.sealing import make_vectors, second, second_copies, second_records
 
@@ -144,7 +144,7 @@ def read_level_2(golden: dict[str, Any]) -> dict[str, Any]:
         values = {"firmware": found.firmware, "total_kbytes": found.total_kbytes}
         return {"system": {**values, "roster": roster, **name}}
     if "trusted_key" in golden:
-        return {"trusted_key": sealing.open_trusted_key(sealer, blob).secret}
+        return {"trusted_key": trusted_key.open_trusted_key(sealer, blob).secret}
     profile, image = sealing.open_partition(sealer, UUID(bytes=golden["owner"]), blob)
     assert (profile.uuid.bytes, profile.image_generation) == (golden["owner"], golden["generation"])
     told = told_by(profile) | {"access_key": profile.access_key.hex()}
@@ -180,7 +180,7 @@ def test_sealing_with_the_same_salt_gives_the_golden_bytes(name: str) -> None:
         return
     if "trusted_key" in golden:
         key = TrustedSystemKey(golden["trusted_key"])
-        assert sealing.seal_trusted_key(sealer, key) == golden["blob"]
+        assert trusted_key.seal_trusted_key(sealer, key) == golden["blob"]
         return
     record = sealing.open_partition(sealer, UUID(bytes=golden["owner"]), golden["blob"])
     assert sealing.seal_partition(sealer, record) == golden["blob"]

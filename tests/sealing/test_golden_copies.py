@@ -8,7 +8,8 @@ import pytest
 from hcall_server import sealing
 from hcall_server.keystore.image import StoreImage
 from hcall_server.platform.trusted_key import TrustedSystemKey
-from hcall_server.sealing import Sealer, WrappedKey, WrapperKind
+from hcall_server.sealing import Sealer, copies, wrapped_key
+from hcall_server.sealing.wrapped_key import WrappedKey, WrapperKind
 from tests.sealing import second_copies, second_records
 from tests.sealing.test_golden import (
     GOLDEN,
@@ -41,11 +42,11 @@ def test_there_are_golden_copies_and_wrapped_keys() -> None:
 
 def test_a_golden_copy_opens(golden: dict[str, Any]) -> None:
     """Its clear facts without a key, and with the key the partition that was put there."""
-    header, (profile, image) = sealing.open_copy(TrustedSystemKey(golden["trusted_key"]), golden["blob"])
+    header, (profile, image) = copies.open_copy(TrustedSystemKey(golden["trusted_key"]), golden["blob"])
     facts = header._asdict() | {"uuid": header.uuid.hex, "system_id": header.system_id.hex()}
     assert facts.pop("tsk_id") == golden["tsk_id"]
     assert facts == golden["facts"]
-    assert sealing.read_copy(golden["blob"]) == header
+    assert copies.read_copy(golden["blob"]) == header
     assert profile.image_generation == header.generation
     told = told_by(profile) | {"access_key": profile.access_key.hex()}
     del told["uuid"], told["image_generation"]
@@ -61,7 +62,7 @@ def test_a_copy_with_the_same_salt_has_the_golden_bytes(golden: dict[str, Any]) 
     """Today's writer makes, byte for byte, what the second implementation made."""
     of = in_bytes({name: golden["of"][name] for name in ("system_id", "root_key", "owner", "blob")})
     record = sealing.open_partition(Sealer(identity_of(of), no_entropy), UUID(bytes=of["owner"]), of["blob"])
-    made = sealing.seal_copy(
+    made = copies.seal_copy(
         TrustedSystemKey(golden["trusted_key"]),
         record,
         system_id=bytes.fromhex(golden["facts"]["system_id"]),
@@ -98,9 +99,9 @@ def test_a_golden_wrapped_key_is_read_and_made_again(name: str) -> None:
     """Kind and blob come back, and system id and root key out of the 48 bytes."""
     golden = in_bytes(GOLDEN[name])
     kind, blob = WrapperKind(golden["kind"]), golden["wrapped"]
-    assert sealing.decode_wrapped(golden["record"]) == WrappedKey(kind, blob)
-    assert sealing.encode_wrapped(kind, blob) == golden["record"]
+    assert wrapped_key.decode_wrapped(golden["record"]) == WrappedKey(kind, blob)
+    assert wrapped_key.encode_wrapped(kind, blob) == golden["record"]
     assert second_copies.wrapped_of(golden["record"]) == (kind, blob)
     identity = identity_of(in_bytes(GOLDEN["level-2/trusted-key"]))
-    assert sealing.unpack_identity(golden["inside"]) == identity
-    assert sealing.pack_identity(identity) == golden["inside"]
+    assert wrapped_key.unpack_identity(golden["inside"]) == identity
+    assert wrapped_key.pack_identity(identity) == golden["inside"]

@@ -25,6 +25,7 @@ from hcall_server.sealing import (
     wrapped_key,
 )
 from hcall_server.sealing import fields as later
+from hcall_server.sealing.copy_errors import CopyError
 
 PAGE = (Path(__file__).resolve().parents[2] / "spec" / "sealed.md").read_text("utf-8")
 ROOMS = {
@@ -144,7 +145,7 @@ def test_the_page_names_every_error_of_a_copy() -> None:
     defined = {
         (name, found.broken.id)
         for name, found in vars(copy_errors).items()
-        if isinstance(found, type) and issubclass(found, sealing.CopyError) and found is not sealing.CopyError
+        if isinstance(found, type) and issubclass(found, CopyError) and found is not CopyError
     }
     assert in_table == defined
     assert f"there are at least {copies.LEAST_SIZE} bytes" in PAGE

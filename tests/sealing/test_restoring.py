@@ -14,7 +14,8 @@ from hcall_server.keystore.access import Credentials
 from hcall_server.platform.custody import Custody
 from hcall_server.platform.profile import LATCH
 from hcall_server.platform.system import ManagedSystem
-from hcall_server.sealing import PartitionRecord, decode_partition, encode_partition, restored
+from hcall_server.sealing import PartitionRecord, decode_partition, encode_partition
+from hcall_server.sealing.restoring import restored
 from tests.sealing.samples import OFF, RECORD, records
 
 LARGEST_GENERATION, LARGEST_COUNT = 2**64 - 1, 2**32 - 1

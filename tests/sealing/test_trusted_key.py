@@ -20,11 +20,14 @@ from hcall_server.sealing import (
     SealingError,
     UndecodableError,
     WrongKindError,
-    open_trusted_key,
     seal_partition,
+)
+from hcall_server.sealing.trusted_key import (
+    decode_trusted_key,
+    encode_trusted_key,
+    open_trusted_key,
     seal_trusted_key,
 )
-from hcall_server.sealing.trusted_key import decode_trusted_key, encode_trusted_key
 from tests.sealing import second_copies
 from tests.sealing.samples import IDENTITY, RECORD, SEALER, flipped
 

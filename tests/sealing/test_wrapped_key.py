@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hcall_abi.errors import StorageError
 from hcall_abi.rules import storage as rules
 from hcall_server.platform.identity import SEALED_LEVEL, SystemIdentity
-from hcall_server.sealing import (
+from hcall_server.sealing.wrapped_key import (
     WrappedKey,
     WrapperKind,
     decode_wrapped,

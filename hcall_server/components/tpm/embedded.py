@@ -7,7 +7,6 @@ NVRAM that was taken without the folder of the TPM.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,4 +80,6 @@ class EmbeddedTpm:
 
 def replace_advice(folder: Path, name: str) -> str:
     """Return the advice to replace the TPM in a folder of the state."""
+    import shlex
+
     return f"to have a new TPM, run `swpks hmc replace {name} --state {shlex.quote(str(folder.parent))}`"
