@@ -134,9 +134,9 @@ def set_nvram_fault(call: Call) -> WritebackView:
     return writeback_view(call.machine)
 
 
-def show_copy(call: Call) -> CopyView:
+async def show_copy(call: Call) -> CopyView:
     """Make a copy of a store for the console."""
-    return copy_view(call.machine.backups.copy_of(call.name))
+    return copy_view(await call.machine.backups.copy_of(call.name))
 
 
 async def restore_copy(call: Call) -> PartitionView:
@@ -150,8 +150,9 @@ def show_components(call: Call) -> ComponentsView:
     return components_view(call.machine)
 
 
-def show_trusted_key(call: Call) -> TrustedKeyView:
-    """Show the id of the trusted system key."""
+async def show_trusted_key(call: Call) -> TrustedKeyView:
+    """Show the id of the trusted system key; it is made now, if a keystore needs one and there is none."""
+    await call.machine.backups.provide_key()
     return trusted_key_view(call.machine)
 
 

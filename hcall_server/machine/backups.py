@@ -1,7 +1,6 @@
 """Copies of stores for the management console, the key that seals them, and their way back.
 
-Contents go back, counters never: spec/recovery.md#restore.  The formats are in `sealing/copies.py`; they are
-loaded with the first copy, because a start needs none.
+Contents go back, counters never: spec/recovery.md#restore.  A start does not load this module.
 """
 
 from __future__ import annotations
@@ -17,26 +16,28 @@ from hcall_abi.rules import console
 from hcall_server.machine import logs
 from hcall_server.machine.ipls import PATIENCE
 from hcall_server.nvram.names import TRUSTED_KEY
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.system import ManagedSystem
 from hcall_server.platform.system_state import SystemState
 from hcall_server.platform.trusted_key import TrustedSystemKey
-from hcall_server.sealing import PartitionRecord
+from hcall_server.sealing import PartitionRecord, Sealer
+from hcall_server.sealing.copies import CopyHeader, open_copy, read_copy, seal_copy
+from hcall_server.sealing.restoring import restored
+from hcall_server.sealing.trusted_key import open_trusted_key, seal_trusted_key
 
 if TYPE_CHECKING:
     from hcall_server.keystore.store import Entropy
-    from hcall_server.platform.partition import Partition
-    from hcall_server.platform.system import ManagedSystem
-    from hcall_server.sealing import Sealer
-    from hcall_server.sealing.copies import CopyHeader
     from hcall_server.writeback.encryptor import Encryptor
 
-    class ClientKeys(Protocol):
-        """The part of the transport that knows the access keys of clients."""
 
-        def publish_key(self, partition: Partition) -> None:
-            """Write a partition's access key to the place where clients find it."""
+class ClientKeys(Protocol):
+    """The part of the transport that knows the access keys of clients."""
 
-        def known_key(self, name: str) -> bytes | None:
-            """Return the key that clients of a partition have, None for none."""
+    def publish_key(self, partition: Partition) -> None:
+        """Write a partition's access key to the place where clients find it."""
+
+    def known_key(self, name: str) -> bytes | None:
+        """Return the key that clients of a partition have, None for none."""
 
 
 class StoreCopy(NamedTuple):
@@ -49,8 +50,8 @@ class StoreCopy(NamedTuple):
 class Backups:
     """The trusted system key of a system, and copies of its stores.
 
-    `date` returns seconds since the epoch; it is the time in a copy.  `key` is the stored key, None before
-    the first keystore is enabled.
+    `date` returns seconds since the epoch; it is the time in a copy.  `sealed_key` is the stored record of
+    the key, None before it is first needed; SealingError if it does not open.
     """
 
     def __init__(
@@ -62,9 +63,9 @@ class Backups:
         sealer: Sealer,
         entropy: Entropy,
         date: Callable[[], float],
-        key: TrustedSystemKey | None,
+        sealed_key: bytes | None,
     ) -> None:
-        self.key = key
+        self.key = None if sealed_key is None else open_trusted_key(sealer, sealed_key)
         self._system = system
         self._encryptor = encryptor
         self._keys = keys
@@ -78,15 +79,19 @@ class Backups:
 
     # The trusted system key
 
-    def provide_key(self) -> None:
-        """Make a random key if there is none and some partition has a keystore."""
+    async def provide_key(self) -> TrustedSystemKey | None:
+        """Return the key; make a random one, durably, when it is first needed and some keystore is enabled.
+
+        A copy must not leave the system before its key is durable: nothing would open it after a crash.
+        """
         operating = self._system.state is SystemState.OPERATING
         if self.key is None and operating and self._system.assigned_kbytes:
-            self._set_key(TrustedSystemKey.make(self._entropy))
+            await self._set_key_durably(TrustedSystemKey.make(self._entropy), "trusted_key.made")
+        return self.key
 
     def sealed_key(self) -> bytes | None:
         """Return the key sealed under the root key, as the console stores it; None if there is no key."""
-        return None if self.key is None else _sealed_key(self._sealer, self.key)
+        return None if self.key is None else seal_trusted_key(self._sealer, self.key)
 
     async def change_key(self, key: TrustedSystemKey, old: TrustedSystemKey | None = None) -> None:
         """Set another key; copies of before need the old one.  A given `old` must be the present key."""
@@ -104,8 +109,6 @@ class Backups:
 
     async def return_key(self, sealed: bytes) -> None:
         """Set the key back from the blob on the console; SealingError if it is not of this system."""
-        from hcall_server.sealing.trusted_key import open_trusted_key
-
         await self.restore_key(open_trusted_key(self._sealer, sealed))
 
     def _check_old(self, old: TrustedSystemKey | None) -> None:
@@ -117,19 +120,18 @@ class Backups:
 
     async def _set_key_durably(self, key: TrustedSystemKey, event: str) -> None:
         self._set_key(key)
-        await self.flush(f"the trusted system key {key.id.hex()}")
+        await flushed(self._encryptor, f"the trusted system key {key.id.hex()}")
         self._log.info(event, id=key.id.hex())
 
     def _set_key(self, key: TrustedSystemKey) -> None:
         self.key = key
-        self._encryptor.record_changed(TRUSTED_KEY, lambda sealer: _sealed_key(sealer, key))
+        self._encryptor.record_changed(TRUSTED_KEY, lambda sealer: seal_trusted_key(sealer, key))
 
     # Copies
 
-    def copy_of(self, name: str) -> StoreCopy:
+    async def copy_of(self, name: str) -> StoreCopy:
         """Return the copy of a partition's store as it is now; OperatorError if its records were refused."""
-        from hcall_server.sealing.copies import read_copy, seal_copy
-
+        await self.provide_key()
         partition = self._system.find(name)
         if partition.refused:
             raise OperatorError(console.POWER_STORED, f"the keystore of {name} was refused")
@@ -153,8 +155,6 @@ class Backups:
         Raises CopyError for a copy that does not open, OperatorError if the partition runs, or if name or
         space are taken, StorageError if NVRAM has not stored it in time; then it is retried.
         """
-        from hcall_server.sealing.copies import open_copy
-
         self._system.demand_not_pending()
         header, record = open_copy(self._present_key(), blob)
         before = self._system.by_uuid(header.uuid)
@@ -163,7 +163,7 @@ class Backups:
         self._system.demand_room(record.profile, before)
         partition = self._adopt(restored_over(record, before, self._system, self._keys), before)
         self._log.info("partition.restored", partition=partition.name, generation=header.generation)
-        await self.flush(f"the restored store of {partition.name}")
+        await flushed(self._encryptor, f"the restored store of {partition.name}")
         return partition
 
     def _adopt(self, record: PartitionRecord, before: Partition | None) -> Partition:
@@ -182,25 +182,25 @@ class Backups:
     def _present_key(self) -> TrustedSystemKey:
         self._system.demand_not_pending()
         if self.key is None:
-            raise OperatorError(rules.TRUSTED_KEY_SET, "this system has no trusted system key yet")
+            message = "this system has no trusted system key: enable a keystore, or chtskey -o restore"
+            raise OperatorError(rules.TRUSTED_KEY_SET, message)
         return self.key
 
-    async def flush(self, what: str) -> None:
-        """Wait until all is durable; StorageError if NVRAM does not take it in time: it is retried."""
-        with trio.move_on_after(PATIENCE):
-            if await self._encryptor.flush():
-                return
-        reason = self._encryptor.health.last_error or f"no answer within {PATIENCE:g} seconds"
-        message = f"NVRAM has not stored {what} yet ({reason}): it is retried, so wait for health"
-        raise StorageError(rules.BACKUP_STORED, message)
+
+async def flushed(encryptor: Encryptor, what: str) -> None:
+    """Wait until all is durable; StorageError if NVRAM does not take it in time: it is retried."""
+    with trio.move_on_after(PATIENCE):
+        if await encryptor.flush():
+            return
+    reason = encryptor.health.last_error or f"no answer within {PATIENCE:g} seconds"
+    message = f"NVRAM has not stored {what} yet ({reason}): it is retried, so wait for health"
+    raise StorageError(rules.BACKUP_STORED, message)
 
 
 def restored_over(
     record: PartitionRecord, before: Partition | None, system: ManagedSystem, keys: ClientKeys
 ) -> PartitionRecord:
     """Return the record to store: old contents, with the counters and the identity of the present."""
-    from hcall_server.sealing.restoring import restored
-
     profile = record.profile
     if before is None:
         number = system.free_number() if system.number_taken(profile.number) else profile.number
@@ -215,9 +215,3 @@ def restored_over(
     )
     counters = present.image_generation, present.ipl_count
     return restored(record._replace(profile=known), *counters, custody=present.custody)
-
-
-def _sealed_key(sealer: Sealer, key: TrustedSystemKey) -> bytes:
-    from hcall_server.sealing.trusted_key import seal_trusted_key
-
-    return seal_trusted_key(sealer, key)

@@ -13,8 +13,9 @@ first wait until the IPL count is durable (`hcall_server.machine.ipls`): a serve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -33,12 +34,10 @@ from hcall_server.hcalls.dispatch import HypervisorCalls
 from hcall_server.hcalls.refusals import OnRefusal
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine import logs
-from hcall_server.machine.backups import Backups
 from hcall_server.machine.counters import Counters
 from hcall_server.machine.ipls import PATIENCE, CountedIpls
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.noise import Noise
-from hcall_server.machine.recovery import Recovery
 from hcall_server.machine.reserve import Reserve
 from hcall_server.machine.sessions import Link, Sessions
 from hcall_server.machine.turns import Turns
@@ -49,6 +48,8 @@ from hcall_server.platform.root_key import NO_ACCESS, AccessAccount
 from hcall_server.platform.system import ManagedSystem
 
 if TYPE_CHECKING:
+    from hcall_server.machine.backups import Backups
+    from hcall_server.machine.recovery import Recovery
     from hcall_server.writeback.encryptor import Encryptor
     from hcall_server.writeback.schedule import Clock
 
@@ -93,7 +94,7 @@ class Machine:
     `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for;
     `entropy` makes nonces; `clock` measures the age of connections and the time of timed faults.
     `confirm_wait` is how many seconds a CONFIRM waits for its flush; 0: it is answered at once.
-    `backups` has the trusted system key and the copies; `access` is the account of the start.
+    `make_backups` makes `backups`, which a start does not need; `access` is the account of the start.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Machine:
         clock: Clock,
         limits: Limits,
         confirm_wait: float,
-        backups: Backups,
+        make_backups: Callable[[], Backups],
         access: AccessAccount = NO_ACCESS,
     ) -> None:
         self.system = system
@@ -124,9 +125,10 @@ class Machine:
         self.noise = Noise(clock)
         self.sessions = Sessions(limits)
         self.reserve = Reserve()
-        self.backups = backups
         self.access = access
-        self.recovery = Recovery(system, encryptor, transport, backups, self.start_after_recovery)
+        self.apply_settings: Callable[[], None] = lambda: None
+        """Makes the partitions of the settings that are missing after a recovery."""
+        self._make_backups = make_backups
         self._ipls = CountedIpls(encryptor)
         self._nursery: trio.Nursery | None = None
         self.faults: dict[int, Plan[BusyFault]] = {}
@@ -136,6 +138,22 @@ class Machine:
 
     def __repr__(self) -> str:
         return f"Machine({self.system!r}, {len(self.sessions)} connections)"
+
+    @cached_property
+    def backups(self) -> Backups:
+        """The trusted system key, and copies of stores for the console."""
+        return self._make_backups()
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        """The way into the state Recovery, and out of it."""
+        return Recovery(
+            self.system,
+            self.encryptor,
+            self.transport,
+            apply_settings=self.apply_settings,
+            start=self.start_after_recovery,
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve connections and make changes durable, until cancelled; `start` activates partitions."""
@@ -229,7 +247,6 @@ class Machine:
             self.transport.publish_key(partition)
             undo.pop_all()
         self.encryptor.system_changed(self.system)
-        self.backups.provide_key()
         self._tell("partition.created", partition, kbytes=kbytes)
         return partition
 
@@ -282,7 +299,6 @@ class Machine:
     def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
         """Set console attributes by their names, all of them or none (spec/control.md#attributes)."""
         partition = self.system.set_attributes(name, changes)
-        self.backups.provide_key()
         self._tell("partition.attributes", partition, **changes)
         return partition
 

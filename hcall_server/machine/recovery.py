@@ -28,22 +28,23 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import console
 from hcall_server.machine import logs
+from hcall_server.machine.backups import flushed
 from hcall_server.nvram.names import SYSTEM
+from hcall_server.platform.system import ManagedSystem
 from hcall_server.platform.system_state import SystemState
 
 if TYPE_CHECKING:
-    from hcall_server.machine.backups import Backups
-    from hcall_server.platform.system import ManagedSystem
     from hcall_server.writeback.encryptor import Encryptor
 
-    class KnownKeys(Protocol):
-        """The part of the transport that knows which partitions had clients."""
 
-        def known_names(self) -> list[str]:
-            """Return the names of all partitions whose clients have a key."""
+class KnownKeys(Protocol):
+    """The part of the transport that knows which partitions had clients."""
 
-        def forget_key(self, name: str) -> None:
-            """Remove the key of a partition that does not exist any more."""
+    def known_names(self) -> list[str]:
+        """Return the names of all partitions whose clients have a key."""
+
+    def forget_key(self, name: str) -> None:
+        """Remove the key of a partition that does not exist any more."""
 
 
 class Recovered(NamedTuple):
@@ -65,14 +66,14 @@ class Recovery:
         system: ManagedSystem,
         encryptor: Encryptor,
         keys: KnownKeys,
-        backups: Backups,
+        *,
+        apply_settings: Callable[[], None],
         start: Callable[[], Awaitable[None]],
     ) -> None:
-        self.apply_settings: Callable[[], None] = lambda: None
+        self._apply_settings = apply_settings
         self._system = system
         self._encryptor = encryptor
         self._keys = keys
-        self._backups = backups
         self._start = start
         self._log = logs.Log()
 
@@ -99,7 +100,7 @@ class Recovery:
         system.begin_recovery()
         self._encryptor.record_changed(SYSTEM, lambda _: None)
         self._log.info("recovery.began")
-        await self._backups.flush("the state Recovery")
+        await flushed(self._encryptor, "the state Recovery")
 
     async def end(self, *, give_up: bool) -> Recovered:
         """Leave the state Recovery; return what came back, and what was given up.
@@ -115,11 +116,10 @@ class Recovery:
         system.end_recovery()
         done = Recovered(list(system.partitions), lost)
         self._encryptor.system_changed(system)
-        self.apply_settings()
-        self._backups.provide_key()
+        self._apply_settings()
         self._log.info("recovery.ended", restored=done.restored, given_up=done.given_up)
         await self._start()
-        await self._backups.flush("the end of the recovery")
+        await flushed(self._encryptor, "the end of the recovery")
         for name in set(lost) - system.partitions.keys():
             self._keys.forget_key(name)
         return done

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
 from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
@@ -21,7 +21,6 @@ from hcall_abi.rules import console, storage
 from hcall_server.components.seam import Components
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.store import Entropy
-from hcall_server.machine.backups import Backups
 from hcall_server.machine.logs import Log, explained, log_trouble
 from hcall_server.machine.machine import Machine, Transport
 from hcall_server.nvram.names import TRUSTED_KEY
@@ -32,7 +31,6 @@ from hcall_server.platform.profile import LATCH
 from hcall_server.platform.root_key import AccessAccount
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.platform.system_state import SystemState
-from hcall_server.platform.trusted_key import TrustedSystemKey
 from hcall_server.sealing import SystemRecord
 from hcall_server.sealing.level_1 import OldSealer
 from hcall_server.service.entropy import checked
@@ -45,6 +43,9 @@ from hcall_server.writeback.encryptor import Encryptor
 from hcall_server.writeback.recover import OTHER_COPY, recover_partitions, recover_system
 from hcall_server.writeback.schedule import Clock
 from hcall_server.writeback.worker import Worker
+
+if TYPE_CHECKING:
+    from hcall_server.machine.backups import Backups
 
 _log = Log()
 
@@ -113,11 +114,10 @@ def _stored_record(stored: Stored) -> SystemRecord | None:
 
 
 def _apply(machine: Machine, settings: Settings) -> None:
-    """Make and change the partitions of the settings, and make a trusted system key if there is none."""
+    """Make and change the partitions of the settings."""
     _warn_of_left_out(machine.system, settings)
     for wish in settings.partition:
         _fulfil(machine, wish)
-    machine.backups.provide_key()
 
 
 def _apply_missing(machine: Machine, settings: Settings) -> None:
@@ -160,15 +160,20 @@ def _machine(
         delay=settings.flush_delay_ms / 1000,
         on_trouble=log_trouble,
     )
-    backups = Backups(
-        system,
-        encryptor,
-        seams.transport,
-        sealer=stored.sealer,
-        entropy=seams.entropy,
-        date=seams.date,
-        key=_trusted_key(stored),
-    )
+    key = _trusted_key(stored)
+
+    def make_backups() -> Backups:
+
+        return Backups(
+            system,
+            encryptor,
+            seams.transport,
+            sealer=stored.sealer,
+            entropy=seams.entropy,
+            date=seams.date,
+            sealed_key=key,
+        )
+
     machine = Machine(
         system,
         encryptor,
@@ -178,26 +183,24 @@ def _machine(
         clock=seams.clock,
         limits=settings.limits,
         confirm_wait=settings.confirm_wait_ms / 1000,
-        backups=backups,
+        make_backups=make_backups,
         access=access,
     )
-    machine.recovery.apply_settings = lambda: _apply_missing(machine, settings)
+    machine.apply_settings = lambda: _apply_missing(machine, settings)
     return machine
 
 
-def _trusted_key(stored: Stored) -> TrustedSystemKey | None:
-    """Return the stored trusted system key, if there is one; StorageError for one of another commit."""
-    blob = stored.records.get(TRUSTED_KEY)
-    if blob is None:
-        if record_id(TRUSTED_KEY) in stored.commit.records:
-            raise StorageError(storage.RECORDS_COMMITTED, "the trusted system key is missing in NVRAM")
-        return None
-    from hcall_server.sealing.trusted_key import open_trusted_key
+def _trusted_key(stored: Stored) -> bytes | None:
+    """Return the record of the trusted system key, if there is one; it is opened when it is first needed.
 
-    key = open_trusted_key(stored.sealer, blob)
-    if not stored.commit.lists(record_id(TRUSTED_KEY), blob):
+    StorageError if it is not that of the last commit, or if that commit has one and it is missing.
+    """
+    blob, record = stored.records.get(TRUSTED_KEY), record_id(TRUSTED_KEY)
+    if blob is None and record in stored.commit.records:
+        raise StorageError(storage.RECORDS_COMMITTED, "the trusted system key is missing in NVRAM")
+    if blob is not None and not stored.commit.lists(record, blob):
         raise StorageError(storage.RECORDS_COMMITTED, f"the trusted system key {OTHER_COPY}")
-    return key
+    return blob
 
 
 def _count_on(machine: Machine, missing: int) -> None:

@@ -108,8 +108,8 @@ def _translated(folder: Path, erase: Callable[[], str]) -> str:
 def _clear_all(folder: Path, entropy: Entropy) -> str:
     make_service_processor(folder)
     card, tpms = AnchorCard(folder / ANCHOR_CARD), _tpms(folder, entropy)
-    system_id = _system_id(folder, card, tpms) or entropy(SYSTEM_ID_SIZE)
-    identity = SystemIdentity(system_id, entropy(ROOT_KEY_SIZE))
+    known = _system_id(folder, card, tpms)
+    identity = SystemIdentity(known or entropy(SYSTEM_ID_SIZE), entropy(ROOT_KEY_SIZE))
     with overwritten_after(folder / ANCHOR_CARD / ANCHOR_CARD):
         write_card(card, Card(identity, reset_pending=True))
     for tpm in tpms:
@@ -118,6 +118,10 @@ def _clear_all(folder: Path, entropy: Entropy) -> str:
     finish_wipe(folder)
     notes = _replace_wrapped(folder, tpms, identity)
     _destroy_removed(folder)
+    if known is None:
+        notes.append(
+            "No part held the system id any more, so the system has a new one, and a new serial number."
+        )
     done = ["The old root key is destroyed, and a new one is made.", *_NO_WAY_BACK, *notes]
     return "\n".join([*done, "Now run reset-settings: until then the system serves nothing."])
 

@@ -9,10 +9,11 @@ from hcall_abi.errors import StorageError
 from hcall_server.components.seam import Card, Components, Tpm, TpmSilentError
 from hcall_server.nvram.names import COMMIT, SYSTEM, parse_old_name, wrapped_name
 from hcall_server.platform.identity import SEALED_LEVEL, SystemIdentity
-from hcall_server.platform.root_key import CardFinding, CopyFinding, RecordsFinding
+from hcall_server.platform.root_key import CardFinding, CopyFinding, PartReport, RecordsFinding
 from hcall_server.sealing import CommitAuthority
 from hcall_server.sealing.commits import FIRST_SIZE
 from hcall_server.sealing.wrapped_key import decode_wrapped, unpack_identity
+from hcall_server.service.layout import ANCHOR_CARD
 from hcall_server.writeback.commits import record_id
 
 Records = Mapping[str, bytes]
@@ -72,6 +73,18 @@ class KeyCopies(NamedTuple):
         """The findings about the wrapped copies, in the order of the TPMs."""
         pending = self.card is not None and self.card.reset_pending
         return tuple(each.finding(self.candidate, pending=pending) for each in self.wrapped)
+
+    @property
+    def complete(self) -> bool:
+        """Whether no copy is missing, so that a start has nothing to restore."""
+        level = self.card.identity.sealed_level if self.card else 0
+        agree = all(finding is CopyFinding.AGREES for finding in self.findings)
+        return agree and self.card_finding is CardFinding.HOLDS and level == SEALED_LEVEL
+
+    def agreeing(self) -> list[PartReport]:
+        """Return the reports of the parts, where no copy is missing."""
+        held = [(ANCHOR_CARD, "card"), *((each.tpm.name, each.tpm.kind) for each in self.wrapped)]
+        return [PartReport(name, kind, "agrees", CopyFinding.AGREES.value) for name, kind in held]
 
 
 def same_key(one: SystemIdentity, other: SystemIdentity) -> bool:

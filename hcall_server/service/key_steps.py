@@ -38,7 +38,8 @@ def accounted(access: AccessAccount, system: ManagedSystem, commit: int) -> Acce
     """Return the account with steps 6 and 7, once the partitions were recovered."""
     partitions = system.partitions.values()
     refused = [each.name for each in partitions if each.refused]
-    opened = f"{len(partitions) - len(refused)} partitions were decrypted"
+    count = len(partitions) - len(refused)
+    opened = f"{count} partition{'' if count == 1 else 's'} decrypted"
     opened += f", of commit {commit}" if commit else ""
     told = f"{opened}; refused: {', '.join(refused)}" if refused else opened
     return access._replace(steps=(*access.steps, AccessStep(6, told), AccessStep(7, _READY[access.outcome])))

@@ -45,7 +45,6 @@ from hcall_server.service.key_copies import (
     read_copies,
     records_finding,
 )
-from hcall_server.service.key_repair import demand_stored, restore_card, wrap_all, wrap_missing, write_card
 from hcall_server.service.key_steps import steps_of
 from hcall_server.service.layout import ANCHOR_CARD, SERVICE_PROCESSOR
 from hcall_server.writeback.commits import Commits, record_id
@@ -145,6 +144,8 @@ class Opening:
         records: Records,
     ) -> Stored:
         """Make a new system: one commit, its mark, and the card that promises both."""
+        from hcall_server.service.key_repair import demand_stored, wrap_all, write_card
+
         if not records:
             self._age.demand_new()
         identity = identity._replace(sealed_level=SEALED_LEVEL)
@@ -166,19 +167,32 @@ class Opening:
         """Go on with a stored system: check the mark, then restore the copies that are missing."""
         ready = self._checked(identity, copies, records)
         identity = identity._replace(sealed_level=SEALED_LEVEL)
+        if copies.complete:
+            reports, changed = copies.agreeing(), False
+        else:
+            reports, changed = self._restored(identity, copies, ready.commits)
+        kept = None if changed or holds_old_records(records) else records
+        return self._stored(_STATES[row.outcome], identity, copies, row, reports, ready, kept)
+
+    def _restored(
+        self, identity: SystemIdentity, copies: KeyCopies, commits: Commits
+    ) -> tuple[list[PartReport], bool]:
+        """Restore the copies that are missing; return the reports, and whether records have changed."""
+        from hcall_server.service.key_repair import demand_stored, restore_card, wrap_missing
+
         wrapping = wrap_missing(copies, identity)
         if wrapping.changes:
-            self._commit_durably(ready.commits, wrapping.changes)
+            self._commit_durably(commits, wrapping.changes)
             demand_stored(self._nvram, wrapping.changes)
         card = restore_card(self._components.anchor_card, copies, identity)
-        kept = None if wrapping.changes or holds_old_records(records) else records
-        reports = [card, *wrapping.reports]
-        return self._stored(_STATES[row.outcome], identity, copies, row, reports, ready, kept)
+        return [card, *wrapping.reports], bool(wrapping.changes)
 
     def _pending(
         self, identity: SystemIdentity, copies: KeyCopies, row: RootKeyRow, records: Records
     ) -> Stored:
         """Wrap the key that Clear All has made; the records are of the old key, so no commit record fits."""
+        from hcall_server.service.key_repair import demand_stored, wrap_missing
+
         wrapping = wrap_missing(copies, identity)
         if wrapping.changes:
             self._nvram.commit(wrapping.changes)

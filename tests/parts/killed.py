@@ -77,9 +77,10 @@ def replace(state: Path) -> None:
 def kept(original: Path) -> tuple[bytes, bytes]:
     """What an operator keeps of a system: the sealed trusted system key, and the copy of alpha."""
     with assembled(original) as machine:
+        copy = trio.run(machine.backups.copy_of, "alpha")
         sealed = machine.backups.sealed_key()
         assert sealed is not None
-        return sealed, machine.backups.copy_of("alpha").blob
+        return sealed, copy.blob
 
 
 def emptied(original: Path, to: Path) -> None:

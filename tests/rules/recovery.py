@@ -93,11 +93,11 @@ async def _create(machine: Machine) -> None:
 
 async def _copy(machine: Machine) -> None:
     machine.create("b")
-    machine.backups.copy_of("b")
+    await machine.backups.copy_of("b")
 
 
 async def _restore_running(machine: Machine) -> None:
-    copy = machine.backups.copy_of("a")
+    copy = await machine.backups.copy_of("a")
     machine.power_on("a")
     await machine.backups.restore(copy.blob)
 

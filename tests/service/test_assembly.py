@@ -22,7 +22,7 @@ from hcall_server.keystore.signed import LatchUse
 from hcall_server.machine import logs
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
-from hcall_server.nvram.names import COMMIT, SYSTEM, TRUSTED_KEY, partition_name, wrapped_name
+from hcall_server.nvram.names import COMMIT, SYSTEM, partition_name, wrapped_name
 from hcall_server.platform.system_state import SystemState
 from hcall_server.service.assembly import assemble
 from hcall_server.service.settings import PartitionSettings, Settings
@@ -62,7 +62,7 @@ async def test_a_new_system_is_made_once(stored: Stored) -> None:
     """R-30: a partition asked for is made and remembered; the identity of the system stays."""
     first = await stored.start(PartitionSettings.of("a", 8), PartitionSettings.of("plain"))
     of_partitions = {record_of(first, name) for name in ("a", "plain")}
-    assert stored.written == {SYSTEM, COMMIT, TRUSTED_KEY, *of_partitions}
+    assert stored.written == {SYSTEM, COMMIT, *of_partitions}
     assert first.system.find("plain").keystore is None
     second = await stored.start(PartitionSettings.of("a", 8))
     assert stored.written == set()
@@ -149,7 +149,7 @@ async def test_a_root_key_is_made_only_for_an_empty_nvram(stored: Stored) -> Non
     await stored.start(PartitionSettings.of("a", 8))
     stored.card.held = None
     del stored.nvram.records[wrapped_name(1)]
-    with pytest.raises(StorageError, match="no copy of the root key is readable, and NVRAM holds 4 records"):
+    with pytest.raises(StorageError, match="no copy of the root key is readable, and NVRAM holds 3 records"):
         await stored.start()
     assert stored.card.read() is None
     stored.nvram = MemoryNvram()

@@ -15,7 +15,6 @@ from hcall_server.machine.logs import Log
 from hcall_server.nvram import (
     COMMIT,
     SYSTEM,
-    TRUSTED_KEY,
     Nvram,
     NvramError,
     Trouble,
@@ -35,7 +34,6 @@ from hcall_server.sealing import (
     seal_partition,
     seal_system,
 )
-from hcall_server.sealing.trusted_key import seal_trusted_key
 from hcall_server.service.assembly import Seams, assemble
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.writeback.commits import record_id
@@ -59,8 +57,6 @@ def first_records(partitions: int, kbytes: int) -> dict[str, bytes]:
     machine = assemble(_seams(MemoryNvram()), Settings(partition=wishes))
     sealer = make_sealer()
     records = {SYSTEM: seal_system(sealer, SystemRecord.of(machine.system))}
-    if machine.backups.key:
-        records[TRUSTED_KEY] = seal_trusted_key(sealer, machine.backups.key)
     for partition in machine.system.partitions.values():
         image = partition.keystore.contents.snapshot() if partition.keystore else None
         record = PartitionRecord(partition.profile, image)
