@@ -120,7 +120,7 @@ def _clear_all(folder: Path, entropy: Entropy) -> str:
     _destroy_removed(folder)
     if known is None:
         notes.append(
-            "No part held the system id any more, so the system has a new one, and a new serial number."
+            "No part held the system id: the system has a new one, and a new serial number."
         )
     done = ["The old root key is destroyed, and a new one is made.", *_NO_WAY_BACK, *notes]
     return "\n".join([*done, "Now run reset-settings: until then the system serves nothing."])
