@@ -149,7 +149,7 @@ async def cut_power(play: Play) -> None:
             await play.channel.wait_ended()
         play.stage.check(f"process {pid} is dead, its sessions broke off",
                          not _alive(pid) and isinstance(play.channel.ended, ConnectionLost))  # fmt: skip
-        files = sorted(play.server.state.glob("nvram*"))
+        files = sorted(play.nvram.parent.iterdir())
         written = b"".join(path.read_bytes() for path in [*files, play.server.log_path])
         found = [each for each in _contents(play) if each in written or each.hex().encode() in written]
         names = ", ".join(path.name for path in files)

@@ -66,6 +66,11 @@ class Play:
         self._session = contextlib.AsyncExitStack()
 
     @property
+    def nvram(self) -> Path:
+        """The NVRAM file, in the folder of the service processor (spec/service.md#state)."""
+        return self.server.state / "service-processor" / "nvram.sqlite"
+
+    @property
     def locked(self) -> bool:
         """Whether all stages of the boot have set their passwords."""
         firmware, boot_loader, kernel = self.chain
@@ -80,6 +85,11 @@ class Play:
     async def disconnect(self) -> None:
         """Close the session, if there is one."""
         await self._session.aclose()
+
+    async def power_off(self) -> None:
+        """Close the session and stop the server; the stop is a check."""
+        await self.disconnect()
+        self.stage.check("SIGTERM: the server flushes and ends with status 0", self.server.stop() == 0)
 
     def console(self, *command: str) -> None:
         """Run `swpks hmc ...`; ConsoleFailed when it ends with an error."""

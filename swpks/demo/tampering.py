@@ -1,4 +1,4 @@
-"""The last step: an attacker changes one bit of a stored record."""
+"""An attacker changes one bit of a stored record, and the right record is put back."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from swpks.demo.play import NEIGHBOUR, PARTITION, Play
 
 
 async def tamper(play: Play) -> None:
-    """Flip a bit in the partition's record; the next start has to refuse it, and only this partition."""
+    """Flip a bit in the partition's record; the next start has to refuse it, and only this partition, until it is right again."""
     shows = "The server is stopped; somebody flips one bit of one partition's record in the NVRAM file."
     with play.stage.step("One bit of NVRAM is flipped", shows):
         record = partition_name(UUID(play.partition(PARTITION).uuid))
-        await play.disconnect()
-        play.stage.check("SIGTERM: the server flushes and ends with status 0", play.server.stop() == 0)
-        place = flip_bit(play.server.state / "nvram.sqlite", record)
+        await play.power_off()
+        place = flip_bit(play.nvram, record)
         play.stage.say(f"record {record}, {place}")
         play.server.start()
         named = list(play.server.ready["refused"])
@@ -32,6 +31,13 @@ async def tamper(play: Play) -> None:
         play.stage.check(f"{PARTITION} is not served", not await _answers(play, PARTITION))
         whole = await _neighbours_data(play) == NEIGHBOURS_DATA
         play.stage.check(f"{NEIGHBOUR} is served as before and has its object", whole)
+        await play.power_off()
+        flip_bit(play.nvram, record)
+        play.server.start()
+        play.stage.check(
+            f"the bit is put back: {PARTITION} is served again",
+            not play.server.ready["refused"] and await _answers(play, PARTITION),
+        )
 
 
 def flip_bit(nvram: Path, record: str) -> str:
