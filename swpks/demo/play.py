@@ -62,6 +62,12 @@ class Play:
         self.disk_path = folder / "disk.img"
         self.disk_key = b""
         self.public_key = b""
+        self.late_secret = b""
+        self.trusted_key = b""
+        self.trusted_key_id = ""
+        self.access_key = b""
+        self.system_id = ""
+        self.words: list[str] = []
         self.note = f"written before the power cut: {secrets.token_hex(400)}".encode()
         self._session = contextlib.AsyncExitStack()
 
@@ -98,6 +104,14 @@ class Play:
         if done.returncode:
             text = done.stderr.decode("utf-8", "replace").strip()
             raise ConsoleFailed(f"swpks hmc {' '.join(command)}: {text}")
+
+    def console_refused(self, claim: str, rule: str, *command: str) -> None:
+        """Give a verdict on a `swpks hmc ...` that has to be refused, with exit status 1 and by this rule."""
+        self.stage.say(f"swpks hmc {' '.join(command)}")
+        done = self.server.run("hmc", *command)
+        reason = done.stderr.decode("utf-8", "replace").strip()
+        first = reason.partition("\n")[0] or "NOT refused"
+        self.stage.check(f"{claim}: {first}", done.returncode == 1 and f"({rule})" in reason)
 
     def partition(self, name: str) -> PartitionView:
         """Return the console's view of a partition (spec/control.md)."""

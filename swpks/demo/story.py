@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from swpks.demo import first_ipl, next_ipls, tampering
+from swpks.demo import copies, erasing, first_ipl, next_ipls, parts, restoring, tampering
 from swpks.demo.play import Play, Step
 from swpks.demo.stage import DemoStage, StepBroken
 
@@ -27,6 +27,15 @@ STEPS: Sequence[Step] = (
     next_ipls.switch_secure_boot_off,
     next_ipls.switch_secure_boot_on,
     tampering.tamper,
+    parts.replace_card,
+    copies.write_behind,
+    copies.copy_for_console,
+    parts.replace_tpm,
+    erasing.lose_both,
+    erasing.erase,
+    erasing.start_new,
+    restoring.refuse_copies,
+    restoring.restore_copies,
 )
 
 

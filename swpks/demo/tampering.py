@@ -16,7 +16,10 @@ from swpks.demo.play import NEIGHBOUR, PARTITION, Play
 
 
 async def tamper(play: Play) -> None:
-    """Flip a bit in the partition's record; the next start has to refuse it, and only this partition, until it is right again."""
+    """Flip a bit in the partition's record: the next start has to refuse only this partition.
+
+    Then flip the bit back: the partition has to be served again.
+    """
     shows = "The server is stopped; somebody flips one bit of one partition's record in the NVRAM file."
     with play.stage.step("One bit of NVRAM is flipped", shows):
         record = partition_name(UUID(play.partition(PARTITION).uuid))

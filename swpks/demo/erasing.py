@@ -1,0 +1,106 @@
+"""Card and TPM are lost at once: the start stops.  Clear All and reset-settings make a new system."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+
+from hcall_client.console import show_components, show_system
+from swpks.demo.parts import CARD, TPM
+from swpks.demo.play import PARTITION, Play
+
+_STORAGE, _PRESENCE_NEEDED = 3, 4
+"""Exit status of `swpks serve` if the storage fails, of `swpks asmi` if it has printed a word."""
+
+
+async def lose_both(play: Play) -> None:
+    """Replace card and TPM at once; the start has to stop with a reason, and to change nothing."""
+    shows = "No readable copy of the root key is left. A new key would make the stores unreadable for good."
+    with play.stage.step("Card and TPM are lost at once", shows):
+        play.system_id = play.server.console.call(show_system()).system_id
+        await play.power_off()
+        play.access_key = play.server.access_key(PARTITION)
+        play.console("replace", CARD)
+        play.console("replace", TPM)
+        before = _nvram_files(play)
+        done = _serve(play)
+        sentence = done.stderr.decode("utf-8", "replace").strip()
+        play.stage.say(sentence)
+        play.stage.check(f"the start stops with exit status {done.returncode}", done.returncode == _STORAGE)
+        named = "anchor card: new" in sentence and "copy of tpm: does not unwrap" in sentence
+        play.stage.check("it names both parts, and the rule root-key.readable",
+                         named and "root-key.readable" in sentence)  # fmt: skip
+        play.stage.check("nothing was changed: NVRAM has the same records", _nvram_files(play) == before)
+
+
+async def erase(play: Play) -> None:
+    """Clear All and reset-settings, each with the word of a person who is present."""
+    shows = "The way on destroys data. It needs a person: the command prints a word, the person writes it."
+    with play.stage.step("Secure erase: Clear All, then reset-settings", shows):
+        nvram = _nvram_files(play)
+        _erase(play, "clear-all")
+        play.stage.check("the parts that were taken out are destroyed, the old card with its key among them",
+                         not (play.server.state / "removed").exists())  # fmt: skip
+        play.server.start()
+        state = play.server.ready["state"]
+        play.stage.check(f"a start in between: state {state}, no partition is served",
+                         state == "Reset pending" and not play.server.ready["sockets"])  # fmt: skip
+        await play.power_off()
+        _erase(play, "reset-settings")
+        play.stage.check("no file of the old NVRAM is left", not nvram.items() & _nvram_files(play).items())
+        keys = list((play.server.state / "access-keys").glob("*.key"))
+        play.stage.check("no access key is left", not keys)
+
+
+async def start_new(play: Play) -> None:
+    """Start without the partitions of the settings: the copies need their names."""
+    shows = "A system with a new root key, a new identity and no partition."
+    with play.stage.step("A new, empty system starts", shows):
+        play.server.options.clear()
+        play.server.start()
+        system = play.server.console.call(show_system())
+        play.stage.say(f"system {system.system_id}, before it was {play.system_id}")
+        new = system.state == "Operating" and system.system_id != play.system_id
+        play.stage.check(f"the state is {system.state}, and the system id is a new one", new)
+        names = [each.name for each in system.partitions]
+        play.stage.check(f"its partitions: {' '.join(names) or 'none'}", not names)
+        told = play.server.console.call(show_components())
+        agree = [each.name for each in told.components if each.copy == "agrees"]
+        play.stage.check(f"the new root key is held by {' and '.join(agree)}", agree == [CARD, TPM])
+
+
+def _serve(play: Play) -> subprocess.CompletedProcess[bytes]:
+    """Run a server that has to end by itself; its messages go to the log as well."""
+    done = play.server.run("serve", "--state", str(play.server.state), *play.server.options)
+    with play.server.log_path.open("ab") as log:
+        log.write(done.stderr)
+    return done
+
+
+def _erase(play: Play, action: str) -> None:
+    """Run both calls of an erase; the word goes from the first one's output to the file, and nowhere else."""
+    play.stage.say(f"swpks asmi --state ... {action}")
+    first = _asmi(play, action)
+    asked = json.loads(first.stdout)
+    word, presence = asked["word"], play.server.state / "presence"
+    play.words.append(word)
+    for loss in asked["losses"]:
+        play.stage.say(f"it will destroy: {loss}")
+    play.stage.check(f"{action} without a word: exit status {first.returncode}, nothing is erased",
+                     first.returncode == _PRESENCE_NEEDED and not asked["erased"])  # fmt: skip
+    presence.touch(stat.S_IRUSR | stat.S_IWUSR)
+    presence.write_text(f"{word}\n", "ascii")
+    second = _asmi(play, action)
+    erased = second.returncode == 0 and json.loads(second.stdout)["erased"]
+    play.stage.check(f"{action} with the word in the presence file: exit status {second.returncode}", erased)
+    play.stage.check("the word counts once: the file is gone", not presence.exists())
+
+
+def _asmi(play: Play, action: str) -> subprocess.CompletedProcess[bytes]:
+    return play.server.run("asmi", "--state", str(play.server.state), "--json", action)
+
+
+def _nvram_files(play: Play) -> dict[str, bytes]:
+    """Return the files of NVRAM by name."""
+    return {path.name: path.read_bytes() for path in play.nvram.parent.iterdir()}

@@ -1,0 +1,54 @@
+"""The stores come back to the new system: the copy does not open, until the operator sets its key again."""
+
+from __future__ import annotations
+
+from hcall_client.console import show_system, show_trusted_key
+from swpks.demo.copies import COPY, KEY, LATE_SECRET, SEALED
+from swpks.demo.parts import secret_is_there
+from swpks.demo.play import NEIGHBOUR, PARTITION, Play
+
+
+async def refuse_copies(play: Play) -> None:
+    """Try to restore without the operator's key: the trusted system key died with the root key."""
+    shows = "The trusted system key was sealed under the root key that Clear All has destroyed."
+    with play.stage.step("The copy of before does not open", shows):
+        key_id = play.server.console.call(show_trusted_key()).id
+        play.stage.check(f"the new system has {key_id or 'no trusted system key'}", key_id is None)
+        play.console("recover", "--begin")
+        state = play.server.console.call(show_system()).state
+        play.stage.check(f"the state is {state}", state == "Recovery")
+        copy, sealed = str(play.folder / COPY), str(play.folder / SEALED)
+        play.console_refused("the copy is refused", "trusted-key.set", "restore", copy)
+        play.console_refused(
+            "the sealed blob of the key is refused",
+            "sealed.authentic",
+            "chtskey",
+            "-o",
+            "return",
+            "--sealed",
+            sealed,
+        )
+
+
+async def restore_copies(play: Play) -> None:
+    """Set the key from the operator's file, and restore; the guest has to read its secrets again."""
+    shows = "The operator has kept the file of the trusted system key, and sets it again."
+    with play.stage.step("The operator's key brings the store back", shows):
+        play.console("chtskey", "-o", "restore", "--newkey", str(play.folder / KEY))
+        key_id = play.server.console.call(show_trusted_key()).id
+        play.stage.check(f"the trusted system key is {key_id} again", key_id == play.trusted_key_id)
+        play.console("restore", str(play.folder / COPY))
+        play.console("recover")
+        system = play.server.console.call(show_system())
+        names = [each.name for each in system.partitions]
+        play.stage.check(f"the state is {system.state}, with the partition {' '.join(names)}",
+                         system.state == "Operating" and names == [PARTITION])  # fmt: skip
+        same = play.server.access_key(PARTITION) == play.access_key
+        play.stage.check(f"the access key of {PARTITION} is that of before", same)
+        await secret_is_there(play)
+        late = await play.chain.kernel.read(LATE_SECRET)
+        play.stage.check(
+            "the secret that was written before the copy is there", late.data == play.late_secret
+        )
+        plain = play.disk.read(play.disk_key, len(play.note))
+        play.stage.check("the disk opens and holds what was written", plain == play.note)
