@@ -1,6 +1,6 @@
 # The commands of a work day. Each one sets up what it needs first; a second run of the set-up costs nothing.
 #
-#   make demo    a partition boots, locks its objects, loses power and starts again
+#   make demo    a partition locks its objects, loses power and parts, and gets its store back
 #   make test    linters, types, every test, and how much of the code they reach
 #   make mutants changes of the code that no test notices: a seeded sample, takes twenty minutes
 #   make bench   the data channel beside its ceilings: table, JSON and plot in bench/out

@@ -135,7 +135,10 @@ NEVER_LOADED = [
     ("swpks.qemu.run", {"elftools", "httpx", "hcall_server.*"}),
 ]
 
-CALLED_AS_ASYNC = {"_not_routed", "encrypt_disk"}  # a handler of Starlette, a step of the demo
+CALLED_AS_ASYNC = {
+    "_not_routed",  # a handler of Starlette
+    *("encrypt_disk", "start_new", "refuse_copies"),  # steps of the demo
+}
 
 SERVER_CHAIN = 14
 FILE_LINES = 400

@@ -10,6 +10,9 @@ from hcall_client.console import show_components, show_system
 from swpks.demo.parts import CARD, TPM
 from swpks.demo.play import PARTITION, Play
 
+_NVRAM = "service-processor"
+_PARTS = (CARD, TPM, _NVRAM, "removed")
+"""Folders of the state that a refused start, and an erase without its word, must not change."""
 _STORAGE, _PRESENCE_NEEDED = 3, 4
 """Exit status of `swpks serve` if the storage fails, of `swpks asmi` if it has printed a word."""
 
@@ -23,7 +26,7 @@ async def lose_both(play: Play) -> None:
         play.access_key = play.server.access_key(PARTITION)
         play.console("replace", CARD)
         play.console("replace", TPM)
-        before = _nvram_files(play)
+        before = _files(play, *_PARTS)
         done = _serve(play)
         sentence = done.stderr.decode("utf-8", "replace").strip()
         play.stage.say(sentence)
@@ -31,14 +34,15 @@ async def lose_both(play: Play) -> None:
         named = "anchor card: new" in sentence and "copy of tpm: does not unwrap" in sentence
         play.stage.check("it names both parts, and the rule root-key.readable",
                          named and "root-key.readable" in sentence)  # fmt: skip
-        play.stage.check("nothing was changed: NVRAM has the same records", _nvram_files(play) == before)
+        play.stage.check("nothing was changed: all files of the parts are as before",
+                         _files(play, *_PARTS) == before)  # fmt: skip
 
 
 async def erase(play: Play) -> None:
     """Clear All and reset-settings, each with the word of a person who is present."""
     shows = "The way on destroys data. It needs a person: the command prints a word, the person writes it."
     with play.stage.step("Secure erase: Clear All, then reset-settings", shows):
-        nvram = _nvram_files(play)
+        nvram = _files(play, _NVRAM)
         _erase(play, "clear-all")
         play.stage.check("the parts that were taken out are destroyed, the old card with its key among them",
                          not (play.server.state / "removed").exists())  # fmt: skip
@@ -48,7 +52,7 @@ async def erase(play: Play) -> None:
                          state == "Reset pending" and not play.server.ready["sockets"])  # fmt: skip
         await play.power_off()
         _erase(play, "reset-settings")
-        play.stage.check("no file of the old NVRAM is left", not nvram.items() & _nvram_files(play).items())
+        play.stage.check("no file of the old NVRAM is left", not nvram.items() & _files(play, _NVRAM).items())
         keys = list((play.server.state / "access-keys").glob("*.key"))
         play.stage.check("no access key is left", not keys)
 
@@ -81,6 +85,7 @@ def _serve(play: Play) -> subprocess.CompletedProcess[bytes]:
 def _erase(play: Play, action: str) -> None:
     """Run both calls of an erase; the word goes from the first one's output to the file, and nowhere else."""
     play.stage.say(f"swpks asmi --state ... {action}")
+    before = _files(play, *_PARTS)
     first = _asmi(play, action)
     asked = json.loads(first.stdout)
     word, presence = asked["word"], play.server.state / "presence"
@@ -88,7 +93,7 @@ def _erase(play: Play, action: str) -> None:
     for loss in asked["losses"]:
         play.stage.say(f"it will destroy: {loss}")
     play.stage.check(f"{action} without a word: exit status {first.returncode}, nothing is erased",
-                     first.returncode == _PRESENCE_NEEDED and not asked["erased"])  # fmt: skip
+                     first.returncode == _PRESENCE_NEEDED and _files(play, *_PARTS) == before)  # fmt: skip
     presence.touch(stat.S_IRUSR | stat.S_IWUSR)
     presence.write_text(f"{word}\n", "ascii")
     second = _asmi(play, action)
@@ -101,6 +106,7 @@ def _asmi(play: Play, action: str) -> subprocess.CompletedProcess[bytes]:
     return play.server.run("asmi", "--state", str(play.server.state), "--json", action)
 
 
-def _nvram_files(play: Play) -> dict[str, bytes]:
-    """Return the files of NVRAM by name."""
-    return {path.name: path.read_bytes() for path in play.nvram.parent.iterdir()}
+def _files(play: Play, *folders: str) -> dict[str, bytes]:
+    """Return the files in some folders of the state, by their paths."""
+    found = (path for folder in folders for path in (play.server.state / folder).rglob("*"))
+    return {str(path): path.read_bytes() for path in found if path.is_file()}

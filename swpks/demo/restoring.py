@@ -41,7 +41,7 @@ async def restore_copies(play: Play) -> None:
         play.console("recover")
         system = play.server.console.call(show_system())
         names = [each.name for each in system.partitions]
-        play.stage.check(f"the state is {system.state}, with the partition {' '.join(names)}",
+        play.stage.check(f"the state is {system.state}, with {' '.join(names)} only: {NEIGHBOUR} had no copy",
                          system.state == "Operating" and names == [PARTITION])  # fmt: skip
         same = play.server.access_key(PARTITION) == play.access_key
         play.stage.check(f"the access key of {PARTITION} is that of before", same)

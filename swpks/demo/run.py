@@ -1,7 +1,7 @@
-"""The whole demo: a partition boots, locks its objects, loses power and starts again.
+"""The whole demo: a partition locks its objects, loses power and parts, and gets its store back.
 
-The demo uses real parts: a server process, its Unix sockets, `swpks hmc`, kill -9, and the most realistic
-disk that the host permits.  It writes only to its own folder.
+The demo uses real things: a server process, its Unix sockets, `swpks hmc` and `swpks asmi`, kill -9, and the
+most realistic disk that the host permits.  It writes only to its own folder.
 """
 
 from __future__ import annotations

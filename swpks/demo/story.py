@@ -11,7 +11,7 @@ from swpks.demo import copies, erasing, first_ipl, next_ipls, parts, restoring, 
 from swpks.demo.play import Play, Step
 from swpks.demo.stage import DemoStage, StepBroken
 
-TITLE = "swpks demo: a partition boots, locks its objects, loses power and starts again"
+TITLE = "swpks demo: a partition locks its objects, loses power and parts, and gets its store back"
 
 STEPS: Sequence[Step] = (
     first_ipl.power_on,
