@@ -74,8 +74,8 @@ TOLD = [
 ]
 """What the second act has to say, in this order, as beginnings of lines."""
 
-# The whole story, with steps that note what must never be told, so that the test can look for it: root key and
-# access keys of before the erase and of after it, and at the end all else, and the server's log.
+# The whole story, with steps that note what must never be told, so that the test can look for it: root key
+# and access keys before the erase and after it, and at the end all else, and the server's log.
 SPY = """
 import json, sys
 from base64 import b64encode
