@@ -26,7 +26,6 @@ from hcall_abi.errors import StorageError, SwpksError
 from hcall_abi.faults import BusyFault, NvramFault, checked_plan
 from hcall_abi.frames import GoodbyeReason
 from hcall_abi.rules import storage
-from hcall_server.faults.busy import BusyCalls
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.faults.plan import Plan
 from hcall_server.hcalls.answers import Calls
@@ -223,7 +222,11 @@ class Machine:
         counts = self.counters.calls[partition.number]
         calls = HypervisorCalls(partition, on_refusal, counts)
         plan = self.faults.get(partition.number)
-        return BusyCalls(calls, partition, plan, self.clock, on_refusal, counts) if plan else calls
+        if plan is None:
+            return calls
+        from hcall_server.faults.busy import BusyCalls
+
+        return BusyCalls(calls, partition, plan, self.clock, on_refusal, counts)
 
     def after_calls(self, partition: Partition, log: logs.Log) -> None:
         """End a batch of calls: report changes to the encryptor, log a used-up permission.

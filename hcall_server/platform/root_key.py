@@ -73,67 +73,57 @@ class RootKeyRow(NamedTuple):
     """One row: the findings it is about, the decision, and its consequence in words."""
 
     id: str
-    card: frozenset[CardFinding]
-    copies: frozenset[CopyFinding]
-    records: frozenset[RecordsFinding]
+    card: tuple[CardFinding, ...]
+    copies: tuple[CopyFinding, ...]
+    records: tuple[RecordsFinding, ...]
     outcome: StartOutcome
     consequence: str
 
 
-_ANY_RECORDS = frozenset(RecordsFinding)
-_NEW, _HOLDS, _PENDING, _DAMAGED = ({each} for each in CardFinding)
-_NONE, _AGREES, _, _UNREADABLE, _SILENT, _DIFFERS = ({each} for each in CopyFinding)
-_CLEAR, _OPEN, _SHUT = ({each} for each in RecordsFinding)
-_ABSENT = {*_NONE, *_UNREADABLE, *_SILENT}
-
-
-def _row(
-    row_id: str,
-    card: Iterable[CardFinding],
-    copies: Iterable[CopyFinding],
-    records: Iterable[RecordsFinding],
-    outcome: StartOutcome,
-    consequence: str,
-) -> RootKeyRow:
-    return RootKeyRow(row_id, frozenset(card), frozenset(copies), frozenset(records), outcome, consequence)
-
+_NEW, _HOLDS, _PENDING, _DAMAGED = ((each,) for each in CardFinding)
+_NONE, _AGREES, _STALE, _UNREADABLE, _SILENT, _DIFFERS = ((each,) for each in CopyFinding)
+_CLEAR, _OPEN, _SHUT = ((each,) for each in RecordsFinding)
+_ANY_CARD = (*_NEW, *_HOLDS, *_PENDING, *_DAMAGED)
+_ANY_RECORDS = (*_CLEAR, *_OPEN, *_SHUT)
+_ABSENT = (*_NONE, *_UNREADABLE, *_SILENT)
+_NO_OTHER = (*_ABSENT, *_AGREES, *_STALE)
 
 ROOT_KEY_TABLE: tuple[RootKeyRow, ...] = (
-    _row("reset-pending", _PENDING, set(CopyFinding) - _DIFFERS, _ANY_RECORDS, StartOutcome.RESET_PENDING,
+    RootKeyRow("reset-pending", _PENDING, _NO_OTHER, _ANY_RECORDS, StartOutcome.RESET_PENDING,
          "Clear All was done: wrap the card's key, serve nothing, wait for reset-settings"),
-    _row("disagreement", set(CardFinding), _DIFFERS, _ANY_RECORDS, StartOutcome.STOP,
+    RootKeyRow("disagreement", _ANY_CARD, _DIFFERS, _ANY_RECORDS, StartOutcome.STOP,
          "put the part of this system back"),
-    _row("new-system", _NEW, _NONE, _CLEAR, StartOutcome.NEW_SYSTEM,
+    RootKeyRow("new-system", _NEW, _NONE, _CLEAR, StartOutcome.NEW_SYSTEM,
          "make a key; one commit with wrapped copy, system record and commit record, then the card"),
-    _row("foreign-card", _HOLDS, set(CopyFinding) - _DIFFERS, _SHUT, StartOutcome.STOP,
+    RootKeyRow("foreign-card", _HOLDS, _NO_OTHER, _SHUT, StartOutcome.STOP,
          "the card or the records belong to another system: put the right part back"),
-    _row("whole", _HOLDS, _AGREES, _OPEN, StartOutcome.OPERATE,
+    RootKeyRow("whole", _HOLDS, _AGREES, _OPEN, StartOutcome.OPERATE,
          "all copies agree"),
-    _row("cleared", _HOLDS, _AGREES, _CLEAR, StartOutcome.RECOVERY,
+    RootKeyRow("cleared", _HOLDS, _AGREES, _CLEAR, StartOutcome.RECOVERY,
          "the records were cleared"),
-    _row("wrapped-copy-lost", _HOLDS, _NONE, _OPEN, StartOutcome.OPERATE,
+    RootKeyRow("wrapped-copy-lost", _HOLDS, _NONE, _OPEN, StartOutcome.OPERATE,
          "wrap the card's key again"),
-    _row("service-processor-replaced", _HOLDS, _NONE, _CLEAR, StartOutcome.RECOVERY,
+    RootKeyRow("service-processor-replaced", _HOLDS, _NONE, _CLEAR, StartOutcome.RECOVERY,
          "wrap the card's key again"),
-    _row("tpm-replaced", _HOLDS, _UNREADABLE, _OPEN, StartOutcome.OPERATE,
+    RootKeyRow("tpm-replaced", _HOLDS, _UNREADABLE, _OPEN, StartOutcome.OPERATE,
          "wrap the card's key with the present TPM"),
-    _row("tpm-replaced-cleared", _HOLDS, _UNREADABLE, _CLEAR, StartOutcome.RECOVERY,
+    RootKeyRow("tpm-replaced-cleared", _HOLDS, _UNREADABLE, _CLEAR, StartOutcome.RECOVERY,
          "wrap the card's key with the present TPM"),
-    _row("tpm-silent", _HOLDS, _SILENT, _OPEN, StartOutcome.OPERATE,
+    RootKeyRow("tpm-silent", _HOLDS, _SILENT, _OPEN, StartOutcome.OPERATE,
          "go on with the card alone; health is not ok; a later start wraps"),
-    _row("tpm-silent-cleared", _HOLDS, _SILENT, _CLEAR, StartOutcome.RECOVERY,
+    RootKeyRow("tpm-silent-cleared", _HOLDS, _SILENT, _CLEAR, StartOutcome.RECOVERY,
          "go on with the card alone; health is not ok; a later start wraps"),
-    _row("card-replaced", {*_NEW, *_DAMAGED}, _AGREES, _OPEN, StartOutcome.OPERATE,
+    RootKeyRow("card-replaced", (*_NEW, *_DAMAGED), _AGREES, _OPEN, StartOutcome.OPERATE,
          "write the card from the wrapped copy"),
-    _row("card-replaced-cleared", {*_NEW, *_DAMAGED}, _AGREES, _CLEAR, StartOutcome.RECOVERY,
+    RootKeyRow("card-replaced-cleared", (*_NEW, *_DAMAGED), _AGREES, _CLEAR, StartOutcome.RECOVERY,
          "write the card from the wrapped copy"),
-    _row("foreign-records", {*_NEW, *_DAMAGED}, _AGREES, _SHUT, StartOutcome.STOP,
+    RootKeyRow("foreign-records", (*_NEW, *_DAMAGED), _AGREES, _SHUT, StartOutcome.STOP,
          "the records are damaged, or of another system than the wrapped copy: put back NVRAM as a whole"),
-    _row("no-copy", _NEW, _ABSENT, _SHUT, StartOutcome.STOP,
+    RootKeyRow("no-copy", _NEW, _ABSENT, _SHUT, StartOutcome.STOP,
          "put the old part back; or use Clear All, and restore the stores from the console"),
-    _row("card-and-tpm-new", _NEW, {*_UNREADABLE, *_SILENT}, _CLEAR, StartOutcome.STOP,
+    RootKeyRow("card-and-tpm-new", _NEW, (*_UNREADABLE, *_SILENT), _CLEAR, StartOutcome.STOP,
          "put the old part back; or use Clear All: only that makes a new key here"),
-    _row("card-damaged", _DAMAGED, _ABSENT, _ANY_RECORDS, StartOutcome.STOP,
+    RootKeyRow("card-damaged", _DAMAGED, _ABSENT, _ANY_RECORDS, StartOutcome.STOP,
          "put the old part back; or use Clear All, and restore the stores from the console"),
 )  # fmt: skip
 """Every decision.  `STALE` exists beside a card with the mark only, and is in its row."""
@@ -153,7 +143,7 @@ def summary(copies: Iterable[CopyFinding]) -> CopyFinding:
 
     One that differs stops the start.  One that agrees restores the others.
     """
-    found = set(copies)
+    found = tuple(copies)
     return next((each for each in _PRECEDENCE if each in found), CopyFinding.NONE)
 
 

@@ -13,7 +13,6 @@ from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
 from hcall_server.nvram.seam import Nvram, NvramError
 from hcall_server.sealing import CommitAuthority, CommitRecord
-from hcall_server.sealing.level_1 import old_marked
 
 UNKNOWN_COMMITS = 1 << 16
 """Stands for the commits that older records lack, if no mark has their number."""
@@ -41,6 +40,8 @@ class AgeCheck:
 
         A first start of level 1 that was cut short has left a mark with the number 0.
         """
+        from hcall_server.sealing.level_1 import old_marked
+
         if any(slot and old_marked(slot) != 0 for slot in self._nvram.mark.slots()):
             reason = "it is empty, but its high-water mark says that there were commits"
             _refuse(rules.NVRAM_AGE, f"{reason}: put NVRAM and its mark back together")
@@ -56,6 +57,8 @@ class AgeCheck:
             return self._unknown(rules.NVRAM_AGE, "its records are of level 1, and its mark is of level 2")
         if not first:
             return 0
+        from hcall_server.sealing.level_1 import old_marked
+
         noted = old_marked(first)
         if noted is None:
             return self._unknown(rules.NVRAM_MARK, "its high-water mark of level 1 is damaged")

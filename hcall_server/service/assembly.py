@@ -12,7 +12,7 @@ A power cut, in a test, is `assemble` again over what NVRAM and the components h
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hcall_abi.errors import OperatorError, StorageError, SwpksError
@@ -23,7 +23,7 @@ from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine.logs import Log, explained, log_trouble
 from hcall_server.machine.machine import Machine, Transport
-from hcall_server.nvram.names import TRUSTED_KEY
+from hcall_server.nvram.names import TRUSTED_KEY, parse_old_name
 from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.partition import Partition
@@ -31,14 +31,12 @@ from hcall_server.platform.profile import LATCH
 from hcall_server.platform.root_key import AccessAccount
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.platform.system_state import SystemState
-from hcall_server.sealing import SystemRecord
-from hcall_server.sealing.level_1 import OldSealer
+from hcall_server.sealing import Listed, SystemRecord
 from hcall_server.service.entropy import checked
 from hcall_server.service.key_steps import accounted
 from hcall_server.service.settings import PartitionSettings, Settings
 from hcall_server.service.stored import Opening, Stored
 from hcall_server.writeback.commits import record_id
-from hcall_server.writeback.convert import recover_left_over
 from hcall_server.writeback.encryptor import Encryptor
 from hcall_server.writeback.recover import OTHER_COPY, recover_partitions, recover_system
 from hcall_server.writeback.schedule import Clock
@@ -85,7 +83,8 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
     system = _system(_record(before, settings), stored.identity, seams.entropy, settings)
     roster = before.roster if before else ()
     recover_partitions(system, stored.records, stored.commit, stored.sealer, roster)
-    recover_left_over(system, stored.records, OldSealer(stored.identity), roster)
+    if any(map(parse_old_name, stored.records)):
+        _show_left_over(system, stored, roster)
     access = accounted(stored.access, system, stored.commit.number)
     machine = _machine(system, nvram, stored, seams, settings, access)
     if stored.state is SystemState.RECOVERY:
@@ -104,6 +103,14 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
     for partition in system.places.values():
         seams.transport.publish_key(partition)
     return machine
+
+
+def _show_left_over(system: ManagedSystem, stored: Stored, roster: Sequence[Listed]) -> None:
+    """Show partitions whose records of level 1 could not be converted; few starts load these modules."""
+    from hcall_server.sealing.level_1 import OldSealer
+    from hcall_server.writeback.convert import recover_left_over
+
+    recover_left_over(system, stored.records, OldSealer(stored.identity), roster)
 
 
 def _stored_record(stored: Stored) -> SystemRecord | None:

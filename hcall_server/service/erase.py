@@ -119,9 +119,7 @@ def _clear_all(folder: Path, entropy: Entropy) -> str:
     notes = _replace_wrapped(folder, tpms, identity)
     _destroy_removed(folder)
     if known is None:
-        notes.append(
-            "No part held the system id: the system has a new one, and a new serial number."
-        )
+        notes.append("No part held the system id: the system has a new one, and a new serial number.")
     done = ["The old root key is destroyed, and a new one is made.", *_NO_WAY_BACK, *notes]
     return "\n".join([*done, "Now run reset-settings: until then the system serves nothing."])
 

@@ -36,7 +36,6 @@ from hcall_server.platform.root_key import (
 )
 from hcall_server.platform.system_state import SystemState
 from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, SystemRecord, seal_system
-from hcall_server.sealing.level_1 import OldSealer
 from hcall_server.service.age import AgeCheck
 from hcall_server.service.key_copies import (
     WRAPPED,
@@ -48,7 +47,6 @@ from hcall_server.service.key_copies import (
 from hcall_server.service.key_steps import steps_of
 from hcall_server.service.layout import ANCHOR_CARD, SERVICE_PROCESSOR
 from hcall_server.writeback.commits import Commits, record_id
-from hcall_server.writeback.convert import converted
 
 Records = Mapping[str, bytes]
 _FIRST_COMMIT = 1
@@ -222,6 +220,9 @@ class Opening:
 
     def _converted(self, identity: SystemIdentity, authority: CommitAuthority, records: Records) -> _Ready:
         """Convert records of level 1; the IPL counts that older ones lack are skipped in the same commit."""
+        from hcall_server.sealing.level_1 import OldSealer
+        from hcall_server.writeback.convert import converted
+
         sealer = Sealer(identity, self._entropy)
         old, known_key = OldSealer(identity), self._transport.known_key
         changes = converted(records, old, sealer, self._entropy, known_key, self._age.of_level_1())
