@@ -200,6 +200,11 @@ def load_metrics() -> None:
     import hcall_server.control_channel.metrics  # noqa: F401
 
 
+def load_backups() -> None:
+    """Import the formats of copies and of keys, in a thread as well: a start does not need them."""
+    import hcall_server.machine.recovery  # noqa: F401
+
+
 def _shown(machine: Machine, name: str) -> PartitionView:
     return partition_view(machine, machine.system.find(name))
 
@@ -221,13 +226,13 @@ PERFORMED: Mapping[str, Performed] = {
     "rotateKey": Performed(rotate_key),
     "setAttributes": Performed(set_attributes),
     "setFaults": Performed(set_faults),
-    "showCopy": Performed(show_copy),
-    "restoreCopy": Performed(restore_copy),
+    "showCopy": Performed(show_copy, load_backups),
+    "restoreCopy": Performed(restore_copy, load_backups),
     "showComponents": Performed(show_components),
-    "showTrustedKey": Performed(show_trusted_key),
-    "setTrustedKey": Performed(set_trusted_key),
-    "beginRecovery": Performed(begin_recovery),
-    "endRecovery": Performed(end_recovery),
+    "showTrustedKey": Performed(show_trusted_key, load_backups),
+    "setTrustedKey": Performed(set_trusted_key, load_backups),
+    "beginRecovery": Performed(begin_recovery, load_backups),
+    "endRecovery": Performed(end_recovery, load_backups),
     "setNvramFault": Performed(set_nvram_fault),
     "showHealth": Performed(show_health),
     "showMetrics": Performed(show_metrics, load_metrics),

@@ -60,7 +60,7 @@ def system_view(machine: Machine) -> SystemView:
         type_model_serial=machine_type_serial(system.system_id),
         state=system.state.value,
         restored=sorted(system.restored),
-        lost=machine.recovery.lost,
+        lost=machine.recovery.lost if system.state is SystemState.RECOVERY else [],
         system_id=system.system_id.hex(),
         firmware_level=system.level.name,
         total_kbytes=system.total_kbytes,

@@ -344,6 +344,9 @@ class Machine:
         plan = Plan(checked_plan(faults))
         self.faults.pop(partition.number, None)
         if plan.planned:
+            # Loaded now, because a session that opens later may find no descriptor left.
+            import hcall_server.faults.busy  # noqa: F401
+
             self.faults[partition.number] = plan
         for link in self.sessions.of(partition.number):
             link.calls = self.calls_of(partition, link.on_refusal)
