@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.levels import FirmwareLevel
@@ -18,7 +18,9 @@ from hcall_server.keystore.access import Credentials
 from hcall_server.keystore.signed import LatchUse
 from hcall_server.keystore.store import Keystore
 from hcall_server.secvar.names import is_platform_key, name_of, sibling
-from hcall_server.secvar.update import Decision, DeleteEverything, Refused, Replace, UpdateRequest, decide
+
+if TYPE_CHECKING:
+    from hcall_server.secvar.update import Decision
 
 _SPEC = CALLS[Opcode.SIGNED_UPDATE]
 
@@ -45,50 +47,49 @@ def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) 
     consumer = args.authorization.consumer
     stored = keystore.signed.begin(args.authorization, args.label, args.policy)
     unverified = keystore.latch.armed and is_platform_key(consumer, args.label)
-    decision = _decided(_request(keystore, args, stored, unverified=unverified))
-    if isinstance(decision, Refused):
-        raise _refusal(decision.rule, decision.message)
-    if isinstance(decision, DeleteEverything):
-        keystore.signed.remove_all(consumer)
-    else:
-        data = decision.data if isinstance(decision, Replace) else None
-        keystore.signed.update(consumer, args.label, args.policy, data)
+    use = _carried_out(_decided(keystore, args, stored, unverified=unverified), keystore, args)
     if unverified:
-        keystore.latch.disarm(_use(decision))
+        keystore.latch.disarm(use)
     keystore.continuations.retire(args.token)
     return Outcome(SUCCESS, _SPEC.results(token=0))
 
 
-def _decided(request: UpdateRequest) -> Decision:
-    """Decide about an update; ScarcityError if its libraries can't be loaded for lack of descriptors.
+def _decided(keystore: Keystore, args: SignedUpdate, stored: bytes | None, *, unverified: bool) -> Decision:
+    """Decide about an update; ScarcityError if its modules can't be loaded for lack of descriptors.
 
-    The first update loads those for certificates: a server without updates starts faster without them.
+    The first update loads them, and the library for certificates: a server without updates starts faster.
     """
+    consumer, label = args.authorization.consumer, args.label
     try:
-        return decide(request)
+        from hcall_server.secvar.update import UpdateRequest, decide
+
+        return decide(
+            UpdateRequest(
+                name=name_of(label),
+                payload=args.data,
+                append=bool(args.flags & FLAG_APPEND),
+                stored=stored,
+                platform_key=keystore.signed.data(consumer, sibling(label, PK)),
+                exchange_keys=keystore.signed.data(consumer, sibling(label, KEK)),
+                unverified=unverified,
+                largest=keystore.contents.limits.max_object_size,
+            )
+        )
     except OSError as error:
         raise scarcity_of(error, "an update loads its libraries") or error from None
 
 
-def _request(
-    keystore: Keystore, args: SignedUpdate, stored: bytes | None, *, unverified: bool
-) -> UpdateRequest:
-    consumer, label = args.authorization.consumer, args.label
-    return UpdateRequest(
-        name=name_of(label),
-        payload=args.data,
-        append=bool(args.flags & FLAG_APPEND),
-        stored=stored,
-        platform_key=keystore.signed.data(consumer, sibling(label, PK)),
-        exchange_keys=keystore.signed.data(consumer, sibling(label, KEK)),
-        unverified=unverified,
-        largest=keystore.contents.limits.max_object_size,
-    )
+def _carried_out(decision: Decision, keystore: Keystore, args: SignedUpdate) -> LatchUse:
+    """Make the change that was decided, or raise its refusal; return how it uses the latch."""
+    from hcall_server.secvar.update import DeleteEverything, Refused, Replace
 
-
-def _use(decision: Decision) -> LatchUse:
+    if isinstance(decision, Refused):
+        raise _refusal(decision.rule, decision.message)
     if isinstance(decision, DeleteEverything):
+        keystore.signed.remove_all(args.authorization.consumer)
         return LatchUse.ALL_DELETED
+    data = decision.data if isinstance(decision, Replace) else None
+    keystore.signed.update(args.authorization.consumer, args.label, args.policy, data)
     return LatchUse.PK_TAKEN if isinstance(decision, Replace) else LatchUse.PK_DELETED
 
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from hcall_abi.efi import EfiTime, build_time
 from hcall_abi.policies import Policy
+
+if TYPE_CHECKING:
+    from hcall_abi.efi import EfiTime
 
 FLAG_APPEND = 1
 """The only flag of SIGNED_UPDATE: add to the variable instead of replacing it."""
@@ -69,4 +72,6 @@ def signed_bytes(name: bytes, time: EfiTime, contents: bytes, *, append: bool) -
     """Return what the signature of an update is over (spec/secure-boot-variables.md#signature)."""
     attributes = ATTRIBUTES | (ATTRIBUTE_APPEND if append else 0)
     head = name + vendor_of(name) + attributes.to_bytes(4, "little")
+    from hcall_abi.efi import build_time  # a server without updates starts without it
+
     return head + build_time(time) + contents
