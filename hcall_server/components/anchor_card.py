@@ -13,7 +13,7 @@ from construct import Bytes, Const, ConstructError, Int8ub, Int16ub, OneOf, Stru
 
 from hcall_abi.errors import SwpksError
 from hcall_abi.rules import storage as rules
-from hcall_server.components.private_file import FileRules, PrivateFile
+from hcall_server.components.private_file import PrivateFile
 from hcall_server.components.seam import Card
 from hcall_server.files import InPlace
 from hcall_server.platform.identity import ROOT_KEY_SIZE, SYSTEM_ID_SIZE, SystemIdentity
@@ -47,8 +47,8 @@ class AnchorCard:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        card_rules = FileRules(rules.CARD_MODE, rules.CARD_WHOLE)
-        self._file = PrivateFile(folder / "anchor-card", self.name, CARD_SIZE, card_rules)
+        path, about = folder / "anchor-card", {"private": rules.CARD_MODE, "whole": rules.CARD_WHOLE}
+        self._file = PrivateFile(path, self.name, CARD_SIZE, **about)
         self._held: Card | None = None
         self._place: InPlace | None = None
 

@@ -8,28 +8,24 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import NamedTuple
 
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules.rule import Rule
 from hcall_server.files import make_folder, make_private, refuse_link, replace_private
 
 
-class FileRules(NamedTuple):
-    """The rules of one file: `private` about its mode (operator), `whole` about its content (storage)."""
-
-    private: Rule
-    whole: Rule
-
-
 class PrivateFile:
-    """The file of one part.  `name` is the part in messages, `limit` the bytes of the longest content."""
+    """The file of one part.  `name` is the part in messages, `limit` the bytes of the longest content.
 
-    def __init__(self, path: Path, name: str, limit: int, rules: FileRules) -> None:
+    `private` is the rule about its mode (operator), `whole` the one about its content (storage).
+    """
+
+    def __init__(self, path: Path, name: str, limit: int, *, private: Rule, whole: Rule) -> None:
         self.path = path
         self._name = name
         self._limit = limit
-        self._rules = rules
+        self._private = private
+        self._whole = whole
 
     def __repr__(self) -> str:
         return f"PrivateFile({str(self.path)!r})"
@@ -62,7 +58,7 @@ class PrivateFile:
 
     def damaged(self, reason: str) -> StorageError:
         """Return the error of a file that is not as it should be; `reason` follows its path."""
-        return StorageError(self._rules.whole, f"{self._name}: {self.path} {reason}")
+        return StorageError(self._whole, f"{self._name}: {self.path} {reason}")
 
     def _refuse_links(self) -> None:
         refuse_link(self.path.parent)
@@ -85,6 +81,6 @@ class PrivateFile:
         for path, mode in ((self.path, found.st_mode), (folder, folder.stat().st_mode)):
             if stat.S_IMODE(mode) & 0o077:
                 raise OperatorError(
-                    self._rules.private,
+                    self._private,
                     f"{self._name}: {path} has mode {stat.S_IMODE(mode):04o}, open to more than its owner",
                 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hcall_abi.errors import StorageError
 from hcall_abi.rules import storage as rules
-from hcall_server.components.private_file import FileRules, PrivateFile
+from hcall_server.components.private_file import PrivateFile
 from hcall_server.components.seam import TpmRefusedError
 from hcall_server.components.tpm.blobs import (
     SALT_SIZE,
@@ -40,8 +40,8 @@ class EmbeddedTpm:
     def __init__(self, folder: Path, name: str, entropy: Callable[[int], bytes]) -> None:
         self.name = name
         self._entropy = entropy
-        seed_rules = FileRules(rules.TPM_MODE, rules.TPM_SEED)
-        self._file = PrivateFile(folder / SEED_NAME, name, SEED_FILE_SIZE, seed_rules)
+        path, about = folder / SEED_NAME, {"private": rules.TPM_MODE, "whole": rules.TPM_SEED}
+        self._file = PrivateFile(path, name, SEED_FILE_SIZE, **about)
 
     def __repr__(self) -> str:
         return f"EmbeddedTpm({str(self._file.path)!r})"

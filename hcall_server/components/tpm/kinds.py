@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import storage as rules
-from hcall_server.components.private_file import FileRules, PrivateFile
+from hcall_server.components.private_file import PrivateFile
 from hcall_server.components.seam import Tpm
 from hcall_server.components.tpm.embedded import SEED_NAME, EmbeddedTpm, replace_advice
 
@@ -104,7 +104,8 @@ def _line(content: bytes) -> TpmKind:
 
 
 def _external(folder: Path, name: str) -> PrivateFile:
-    return PrivateFile(folder / EXTERNAL_NAME, name, LINE_MOST, FileRules(rules.TPM_MODE, rules.TPM_EXTERNAL))
+    path, about = folder / EXTERNAL_NAME, {"private": rules.TPM_MODE, "whole": rules.TPM_EXTERNAL}
+    return PrivateFile(path, name, LINE_MOST, **about)
 
 
 def _opened(found: TpmKind, folder: Path, name: str, entropy: Callable[[int], bytes]) -> Tpm:
