@@ -66,6 +66,8 @@ class Backups:
         sealed_key: bytes | None,
     ) -> None:
         self.key = None if sealed_key is None else open_trusted_key(sealer, sealed_key)
+        self._unsaved = ""
+        """The event of the present key, until the key is durable."""
         self._system = system
         self._encryptor = encryptor
         self._keys = keys
@@ -86,7 +88,8 @@ class Backups:
         """
         operating = self._system.state is SystemState.OPERATING
         if self.key is None and operating and self._system.assigned_kbytes:
-            await self._set_key_durably(TrustedSystemKey.make(self._entropy), "trusted_key.made")
+            self._set_key(TrustedSystemKey.make(self._entropy), "trusted_key.made")
+        await self._flush_key()
         return self.key
 
     def sealed_key(self) -> bytes | None:
@@ -119,13 +122,23 @@ class Backups:
             raise OperatorError(rules.TRUSTED_KEY_OLD, message)
 
     async def _set_key_durably(self, key: TrustedSystemKey, event: str) -> None:
-        self._set_key(key)
-        await flushed(self._encryptor, f"the trusted system key {key.id.hex()}")
-        self._log.info(event, id=key.id.hex())
+        self._set_key(key, event)
+        await self._flush_key()
 
-    def _set_key(self, key: TrustedSystemKey) -> None:
+    def _set_key(self, key: TrustedSystemKey, event: str) -> None:
         self.key = key
+        self._unsaved = event
         self._encryptor.record_changed(TRUSTED_KEY, lambda sealer: seal_trusted_key(sealer, key))
+
+    async def _flush_key(self) -> None:
+        """Wait until the present key is durable; each caller that needs it waits."""
+        if self.key is None or not self._unsaved:
+            return
+        key = self.key
+        await flushed(self._encryptor, f"the trusted system key {key.id.hex()}")
+        if self._unsaved and self.key is key:
+            self._log.info(self._unsaved, id=key.id.hex())
+            self._unsaved = ""
 
     # Copies
 
@@ -162,18 +175,22 @@ class Backups:
             raise OperatorError(rules.COPY_IDLE, f"partition {before.name} runs: power it off first")
         self._system.demand_room(record.profile, before)
         partition = self._adopt(restored_over(record, before, self._system, self._keys), before)
-        self._log.info("partition.restored", partition=partition.name, generation=header.generation)
         await flushed(self._encryptor, f"the restored store of {partition.name}")
+        self._log.info("partition.restored", partition=partition.name, generation=header.generation)
         return partition
 
     def _adopt(self, record: PartitionRecord, before: Partition | None) -> Partition:
-        """Put the partition of a record in the place of `before`, and hand it to the encryptor."""
+        """Put the partition of a record in the place of `before`, and hand it to the encryptor.
+
+        Only the first step, the file of its access key, can fail.
+        """
+        partition = self._system.made(record.profile, record.image)
+        self._keys.publish_key(partition)
         places = self._system.places
         if before is not None:
+            before.replaced = True
             del places[before.name]
-        partition = self._system.made(record.profile, record.image)
         places[partition.name] = partition
-        self._keys.publish_key(partition)
         self._encryptor.changed(partition)
         if self._system.state is SystemState.OPERATING:
             self._encryptor.system_changed(self._system)

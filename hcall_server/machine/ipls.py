@@ -59,6 +59,8 @@ class CountedIpls:
                 self._count([partition])
                 if not await self._encryptor.flush():
                     raise _uncounted(partition, str(self._encryptor.health.last_error))
+                if partition.replaced:
+                    raise _uncounted(partition, "its store was restored meanwhile; repeat the request")
                 ipl(partition.name)
                 return
         raise _uncounted(partition, f"NVRAM did not answer within {PATIENCE:g} seconds")
@@ -79,7 +81,7 @@ class CountedIpls:
             partition = next(iter(self.waiting.values()))
             async with self._turns[partition.number]:
                 await self._encryptor.durable(partition)
-                if self.waiting.pop(partition.number, None):
+                if self.waiting.pop(partition.number, None) and not partition.replaced:
                     ipl(partition.name)
 
     def _count(self, partitions: Iterable[Partition]) -> None:

@@ -146,12 +146,15 @@ class Machine:
     @cached_property
     def recovery(self) -> Recovery:
         """The way into the state Recovery, and out of it."""
-        return Recovery(
+        from hcall_server.machine import recovery
+
+        return recovery.Recovery(
             self.system,
             self.encryptor,
             self.transport,
             apply_settings=self.apply_settings,
             start=self.start_after_recovery,
+            start_later=self._start_later,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -185,6 +188,10 @@ class Machine:
             await self._ipls.begin_all(self._starting(), self._start_late)
         if self.waiting and self._nursery:
             self._nursery.start_soon(self.start_waiting)
+
+    def _start_later(self) -> None:
+        if self._nursery:
+            self._nursery.start_soon(self.start_after_recovery)
 
     async def start_waiting(self) -> None:
         """Activate each waiting partition as soon as its count is durable; log one that can't be reached."""

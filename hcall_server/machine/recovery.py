@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from hcall_abi.errors import OperatorError
+from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import console
 from hcall_server.machine import logs
 from hcall_server.machine.backups import flushed
@@ -57,7 +57,8 @@ class Recovered(NamedTuple):
 class Recovery:
     """Begins and ends the state Recovery of a system.
 
-    `start` activates the partitions that start by themselves.  `apply_settings` makes the partitions of the
+    `start` activates the partitions that start by themselves, and `start_later` does so when NVRAM stores
+    again.  `apply_settings` makes the partitions of the
     settings that are missing then.
     """
 
@@ -69,7 +70,10 @@ class Recovery:
         *,
         apply_settings: Callable[[], None],
         start: Callable[[], Awaitable[None]],
+        start_later: Callable[[], None],
     ) -> None:
+        self._unsaved: Recovered | None = None
+        self._start_later = start_later
         self._apply_settings = apply_settings
         self._system = system
         self._encryptor = encryptor
@@ -106,8 +110,25 @@ class Recovery:
         """Leave the state Recovery; return what came back, and what was given up.
 
         OperatorError in another state, and without `give_up` if a known store, or every store, is missing.
-        StorageError if NVRAM has not stored the system record in time: then it is retried.
+        StorageError if NVRAM has not stored the system record in time.  That is retried, and so may the
+        request be.
         """
+        done = self._unsaved or self._ended(give_up=give_up)
+        self._unsaved = done
+        try:
+            await flushed(self._encryptor, "the end of the recovery")
+        except StorageError:
+            self._start_later()
+            raise
+        self._unsaved = None
+        for name in set(done.given_up) - self._system.partitions.keys():
+            self._keys.forget_key(name)
+        self._log.info("recovery.ended", restored=done.restored, given_up=done.given_up)
+        await self._start()
+        return done
+
+    def _ended(self, *, give_up: bool) -> Recovered:
+        """Leave the state in memory, and apply the settings that were kept back."""
         system, lost = self._system, self.lost
         if system.state is not SystemState.RECOVERY:
             raise OperatorError(console.RECOVERY_STATE, f"the state is {system.state.value}")
@@ -117,11 +138,6 @@ class Recovery:
         done = Recovered(list(system.partitions), lost)
         self._encryptor.system_changed(system)
         self._apply_settings()
-        self._log.info("recovery.ended", restored=done.restored, given_up=done.given_up)
-        await self._start()
-        await flushed(self._encryptor, "the end of the recovery")
-        for name in set(lost) - system.partitions.keys():
-            self._keys.forget_key(name)
         return done
 
     def _demand_complete(self, lost: list[str]) -> None:

@@ -53,6 +53,8 @@ class Partition:
         self._firmware = firmware
         self._entropy = entropy
         self.state = state
+        self.replaced = False
+        """Whether a restored store has taken its place in the system."""
         self._latch_use: LatchUse | None = None
         self.level = effective_level(firmware, profile.attributes)
         self.strict_memory = strict_memory

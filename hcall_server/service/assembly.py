@@ -170,8 +170,9 @@ def _machine(
     key = _trusted_key(stored)
 
     def make_backups() -> Backups:
+        from hcall_server.machine import backups
 
-        return Backups(
+        return backups.Backups(
             system,
             encryptor,
             seams.transport,

@@ -87,7 +87,7 @@ class Book:
 
     def is_dirty(self, partition: Partition) -> bool:
         """Return whether the next flight takes the partition already."""
-        return partition.number in self._dirty
+        return self._dirty.get(partition.number) is partition
 
     def add(self, partition: Partition, now: float) -> bool:
         """Mark a partition dirty; return False if it is refused, or the flight has all of its changes.
@@ -101,7 +101,7 @@ class Book:
             return False  # a guest that polls meanwhile causes no second commit
         if partition.number not in self._dirty:
             self._note(now)
-            self._dirty[partition.number] = partition
+        self._dirty[partition.number] = partition  # a restored one takes the place of the one before
         return True
 
     def add_own(self, name: str, seal: Seal, now: float) -> None:
