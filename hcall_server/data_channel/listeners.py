@@ -86,6 +86,9 @@ class Listeners:
     def forget_key(self, name: str) -> None:
         """Remove the key of a partition that does not exist any more."""
         self._keys.forget(name)
+        reserved = self._reserved.pop(name, None)
+        if reserved:
+            reserved.close()
 
     async def run(
         self, machine: Machine, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -118,7 +118,7 @@ ROOT_KEY_TABLE: tuple[RootKeyRow, ...] = (
     RootKeyRow("card-replaced-cleared", (*_NEW, *_DAMAGED), _AGREES, _CLEAR, StartOutcome.RECOVERY,
          "write the card from the wrapped copy"),
     RootKeyRow("foreign-records", (*_NEW, *_DAMAGED), _AGREES, _SHUT, StartOutcome.STOP,
-         "the records are damaged, or of another system than the wrapped copy: put back NVRAM as a whole"),
+         "the records are damaged, or of another system: put NVRAM back, or use Clear All"),
     RootKeyRow("no-copy", _NEW, _ABSENT, _SHUT, StartOutcome.STOP,
          "put the old part back; or use Clear All, and restore the stores from the console"),
     RootKeyRow("card-and-tpm-new", _NEW, (*_UNREADABLE, *_SILENT), _CLEAR, StartOutcome.STOP,
@@ -168,7 +168,8 @@ class AccessStep(NamedTuple):
 class PartReport(NamedTuple):
     """One replaceable part at this start: its name and kind, the finding about its copy, and details.
 
-    `copy` is "agrees", "restored", "none", "unreadable" or "silent".  `ok` is False if redundancy is missing.
+    `copy` is "agrees", "restored" or "silent"; for the service processor, which keeps the wrapped copies, it
+    is "present" or "none".  `ok` is False if redundancy is missing.
     """
 
     name: str

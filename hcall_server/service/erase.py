@@ -11,7 +11,9 @@ The caller holds the lock of the state, and has proven presence.
 #   1. After Clear All no copy of the old root key exists: not on the card, not wrapped, not in a part that
 #      was taken out.  Without it every record, and the trusted system key, are dead.
 #   2. After both the system is new and empty, with its old system id.
-#   3. A kill at any point leaves a system that still has everything, or one that can finish: the card's mark
+#   3. Without Clear All the root key stays.  The wipe takes the wrapped copies, so a reset needs a card that
+#      holds the key.
+#   4. A kill at any point leaves a system that still has everything, or one that can finish: the card's mark
 #      "reset pending" is written with the new key, in one step, and removed last.
 #
 # The seed of an embedded TPM goes as well: with it, an older NVRAM that was kept somewhere would bring the
@@ -32,9 +34,10 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from hcall_abi.errors import StorageError, SwpksError
+from hcall_abi.errors import StorageError
 from hcall_abi.levels import DEFAULT_LEVEL
 from hcall_abi.rules import storage as rules
+from hcall_abi.scarcity import scarcity_of
 from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import Card, Components, Tpm
 from hcall_server.components.tpm.embedded import SEED_NAME
@@ -70,14 +73,19 @@ _NO_WAY_BACK = (
 
 
 def losses(folder: Path, action: str) -> list[str]:
-    """Return what an action destroys, a sentence each."""
+    """Return what an action destroys, a sentence each; SwpksError if the action is refused now."""
+    removed = f"parts that were taken out and lie in {folder / REMOVED}"
     if action == "reset-settings":
-        lost = ["all encrypted PKS data in NVRAM: every partition and its objects"]
-        return [*lost, "all access keys"] if _is_pending(folder) else lost
+        lost = [
+            "all encrypted PKS data in NVRAM: every partition and its objects, and the trusted system key",
+            "the system's name, firmware level and PKS total",
+        ]
+        return [*lost, "all access keys", removed] if _held(folder).reset_pending else lost
     return [
         "the PKS root key, in all its copies: no partition's keystore opens any more",
         "the trusted system key: copies on the console open only with an operator's file of that key",
-        f"parts that were taken out and lie in {folder / REMOVED}",
+        "the seeds of embedded TPMs",
+        removed,
     ]
 
 
@@ -102,7 +110,7 @@ def _translated(folder: Path, erase: Callable[[], str]) -> str:
     try:
         return erase()
     except OSError as error:
-        raise trouble(error, folder) from None
+        raise scarcity_of(error) or trouble(error, folder) from None
 
 
 def _clear_all(folder: Path, entropy: Entropy) -> str:
@@ -110,12 +118,10 @@ def _clear_all(folder: Path, entropy: Entropy) -> str:
     card, tpms = AnchorCard(folder / ANCHOR_CARD), _tpms(folder, entropy)
     known = _system_id(folder, card, tpms)
     identity = SystemIdentity(known or entropy(SYSTEM_ID_SIZE), entropy(ROOT_KEY_SIZE))
+    destroy(folder / ANCHOR_CARD / f"{ANCHOR_CARD}.new")  # a killed write of the card may have left it
     with overwritten_after(folder / ANCHOR_CARD / ANCHOR_CARD):
         write_card(card, Card(identity, reset_pending=True))
-    for tpm in tpms:
-        if tpm.kind == EMBEDDED.kind:
-            take_away(folder / tpm.name / SEED_NAME, folder)
-    finish_wipe(folder)
+    _destroy_seeds(folder, tpms)
     notes = _replace_wrapped(folder, tpms, identity)
     _destroy_removed(folder)
     if known is None:
@@ -126,26 +132,26 @@ def _clear_all(folder: Path, entropy: Entropy) -> str:
 
 def _reset_settings(folder: Path, entropy: Entropy) -> str:
     make_service_processor(folder)
-    pending = _is_pending(folder)
-    finish_wipe(folder)
+    held = _held(folder)
     take_away(folder / SERVICE_PROCESSOR, folder)
-    if not pending:
+    if not held.reset_pending:
         finish_wipe(folder)
         text = "All PKS data are wiped.  The root key is kept, so the next start is in the state Recovery."
         return f"{text}\nRestore the stores from the console, or give them up: swpks hmc recover --give-up."
-    notes = _begin_again(folder, entropy)
+    notes = _begin_again(folder, held, entropy)
     text = "All PKS data are wiped.  The next start is that of a new, empty system."
     return "\n".join([text, *_NO_WAY_BACK, *notes])
 
 
-def _begin_again(folder: Path, entropy: Entropy) -> list[str]:
-    """Make the records of a new system in one commit, and then remove the card's mark."""
-    card = AnchorCard(folder / ANCHOR_CARD)
-    held = card.read()
-    if held is None:
-        raise StorageError(rules.ROOT_KEY_READABLE, f"{card.name}: it was removed during the reset")
+def _begin_again(folder: Path, held: Card, entropy: Entropy) -> list[str]:
+    """Make the records of a new system in one commit, and then remove the card's mark.
+
+    The seeds are destroyed here as well: a Clear All that was killed may have left the old ones.
+    """
     make_service_processor(folder)
-    wrapped, notes = _wrapped(_tpms(folder, entropy), held.identity)
+    tpms = _tpms(folder, entropy)
+    _destroy_seeds(folder, tpms)
+    wrapped, notes = _wrapped(tpms, held.identity)
     first = SystemRecord(DEFAULT_LEVEL.name, DEFAULT_LEVEL.system_total_kbytes)
     with closing(SqliteNvram(nvram_path(folder))) as nvram:
         sealer = Sealer(held.identity, entropy)
@@ -157,7 +163,7 @@ def _begin_again(folder: Path, entropy: Entropy) -> list[str]:
     _destroy_removed(folder)
     _wipe_access_keys(folder / "access-keys")
     finish_wipe(folder)
-    write_card(card, Card(held.identity))
+    write_card(AnchorCard(folder / ANCHOR_CARD), Card(held.identity))
     return notes
 
 
@@ -206,12 +212,25 @@ def _system_id(folder: Path, card: AnchorCard, tpms: tuple[Tpm, ...]) -> bytes |
     return found.system_id if found else None
 
 
-def _is_pending(folder: Path) -> bool:
+def _held(folder: Path) -> Card:
+    """Return the anchor card; StorageError if it holds no key: then the wipe would destroy the last copy."""
+    card = AnchorCard(folder / ANCHOR_CARD)
+    advice = "start the system once, so that it is restored from a wrapped copy, or use clear-all"
     try:
-        held = AnchorCard(folder / ANCHOR_CARD).read()
-    except SwpksError:
-        return False
-    return held is not None and held.reset_pending
+        held = card.read()
+    except StorageError as error:
+        raise StorageError(rules.ROOT_KEY_READABLE, f"{error.message}; {advice}") from None
+    if held is None:
+        raise StorageError(rules.ROOT_KEY_READABLE, f"the {card.name} is new, and holds no key; {advice}")
+    return held
+
+
+def _destroy_seeds(folder: Path, tpms: tuple[Tpm, ...]) -> None:
+    """Destroy the seeds of embedded TPMs; the next wrapping makes new ones."""
+    for tpm in tpms:
+        if tpm.kind == EMBEDDED.kind:
+            take_away(folder / tpm.name / SEED_NAME, folder)
+    finish_wipe(folder)
 
 
 def _tpms(folder: Path, entropy: Entropy) -> tuple[Tpm, ...]:
@@ -227,7 +246,7 @@ def _destroy_removed(folder: Path) -> None:
 
 
 def _wipe_access_keys(folder: Path) -> None:
-    for path in folder.glob("*.key"):
+    for path in folder.glob("*.key*"):
         destroy(path)
     if folder.is_dir():
         sync_folder(folder)

@@ -86,20 +86,25 @@ def finish_wipe(state: Path) -> None:
 def replace_part(state: Path, part: str) -> Path | None:
     """Put a new, empty part into the place of one; return where the old one lies now, None if it was new.
 
-    The old part is kept below `removed`, so a technician can put it back.
+    The old part is kept below `removed`, so a technician can put it back.  A second call finishes one that
+    was killed between its two renames.
     """
     if part == SERVICE_PROCESSOR:
         make_service_processor(state)
     folder = state / part
     refuse_link(folder)
     old = None
-    if part == TPMS[1] and not folder.exists():
+    new = state / REMOVED / f"{part}.new"
+    if part == TPMS[1] and not (folder.exists() or new.exists()):
         return None  # an empty folder would be a second TPM, in a system that has one
     if folder.is_dir() and not is_empty(folder):
         make_folder(state / REMOVED)
+        make_folder(new)
         old = next(path for path in _shelf(state / REMOVED, part) if not path.exists())
         folder.rename(old)
-        sync_folder(old.parent)
+    if new.exists():
+        new.rename(folder)
+        sync_folder(new.parent)
     make_folder(folder)
     sync_folder(state)
     return old

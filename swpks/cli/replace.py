@@ -7,6 +7,7 @@ import json
 
 from hcall_abi.errors import SwpksError
 from hcall_abi.rules.rule import Fault
+from hcall_abi.scarcity import scarcity_of
 from hcall_server.service.layout import replace_part
 from hcall_server.service.locked import LockedState
 from hcall_server.service.state_folder import trouble
@@ -29,7 +30,7 @@ def replace(args: argparse.Namespace) -> int:
             try:
                 old = replace_part(locked.folder, args.part)
             except OSError as error:
-                raise trouble(error, locked.folder) from None
+                raise scarcity_of(error) or trouble(error, locked.folder) from None
     except SwpksError as error:
         streams.complain(json.dumps(output.failure(error)) if args.json else f"swpks hmc replace: {error}")
         return STORAGE if error.fault is Fault.STORAGE else REFUSED

@@ -1,7 +1,7 @@
 """A TPM 2.0 through its standard software stack: tpm2-pytss over libtss2, for every TPM that a TCTI names.
 
 Template and blob are those of `commands`, so a blob moves between both ways to one TPM.  The secret crosses
-the link encrypted, in a salted session: nobody between this process and the TPM reads it.
+the link encrypted, in a salted session: no process between this one and the TPM reads it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,182 @@
+"""Restores and keys beside other work: what is dirty, what runs, what NVRAM and the disk refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from hcall_abi.errors import StorageError
+from hcall_abi.faults import NvramFault
+from hcall_abi.rules import backup, console, storage
+from hcall_server.components.memory import MemoryCard
+from hcall_server.data_channel.memory import MemoryTransport
+from hcall_server.machine.machine import Machine
+from hcall_server.nvram.memory import MemoryNvram
+from hcall_server.platform.partition import Partition
+from hcall_server.platform.system_state import SystemState
+from hcall_server.service.assembly import assemble
+from hcall_server.service.erase import losses, reset_settings
+from hcall_server.service.settings import PartitionSettings, Settings
+from swpks.testing.seams import simulated_seams
+from tests.guest import Guest
+from tests.service.folder import assembled
+
+SETTINGS = Settings(partition=(PartitionSettings.of("a", 8),))
+
+
+class Full(MemoryTransport):
+    """A transport whose disk has no room for an access key."""
+
+    full = False
+
+    def publish_key(self, partition: Partition) -> None:
+        """Refuse it, once the disk is full."""
+        if self.full:
+            raise StorageError(storage.ACCESS_KEY_STORED, "the disk is full")
+
+
+class World:
+    """A system whose parts outlive its machines."""
+
+    def __init__(self) -> None:
+        self.nvram, self.card, self.transport = MemoryNvram(), MemoryCard(), Full()
+
+    def start(self, settings: Settings = SETTINGS) -> Machine:
+        """Make a machine of the parts."""
+        seams = simulated_seams(nvram=self.nvram, card=self.card, transport=self.transport)
+        return assemble(seams, settings)
+
+
+def labels(machine: Machine) -> set[bytes]:
+    """The labels in the keystore of a."""
+    keystore = machine.system.find("a").keystore
+    assert keystore is not None
+    return {each.label for each in keystore.contents.snapshot().objects}
+
+
+def write(machine: Machine, label: bytes) -> None:
+    """A guest of a writes an object; the encryptor is told."""
+    partition = machine.system.find("a")
+    assert Guest(partition).write(3, label, b"data").status == 0
+    machine.encryptor.changed(partition)
+
+
+async def test_a_restore_takes_the_place_of_what_was_dirty() -> None:
+    """R-45: the answer comes when the restored store is durable, not the older dirty one."""
+    world = World()
+    machine = world.start()
+    machine.power_on("a")
+    write(machine, b"old")
+    copy = await machine.backups.copy_of("a")
+    write(machine, b"new")
+    machine.power_off("a")
+    restored = await machine.backups.restore(copy.blob)
+    assert labels(machine) == {b"old"}
+    assert machine.system.find("a") is restored
+    again = world.start()
+    assert labels(again) == {b"old"}
+    assert again.system.find("a").profile.image_generation == restored.profile.image_generation
+    assert again.system.find("a").ipl_count == restored.ipl_count
+
+
+async def test_a_restore_that_is_refused_changes_nothing() -> None:
+    """R-45: all or nothing: also if the access key can't be written."""
+    world = World()
+    machine = world.start()
+    copy = await machine.backups.copy_of("a")
+    before = machine.system.find("a")
+    world.transport.full = True
+    with pytest.raises(StorageError):
+        await machine.backups.restore(copy.blob)
+    assert machine.system.find("a") is before
+    assert not before.replaced
+
+
+async def test_no_copy_leaves_before_its_key_is_durable(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-44: after a power cut no key would open it; the second request waits as the first one does."""
+    world = World()
+    machine = world.start()
+    machine.set_nvram_fault(NvramFault("full", times=1000))
+    for _ in range(2):
+        with pytest.raises(StorageError) as caught:
+            await machine.backups.copy_of("a")
+        assert caught.value.rule is backup.BACKUP_STORED
+    machine.set_nvram_fault(None)
+    copy = await machine.backups.copy_of("a")
+    assert world.start().backups.key == machine.backups.key
+    assert copy.header.tsk_id == machine.backups.key.id  # type: ignore[union-attr]
+
+
+async def test_an_ipl_that_waits_for_its_count_does_not_start_a_restored_store(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """R-45: the IPL count of the restored store is another one, and is not durable yet."""
+    machine = World().start()
+    copy = await machine.backups.copy_of("a")
+    refused: list[StorageError] = []
+
+    async def power_on() -> None:
+        try:
+            await machine.counted_power_on("a")
+        except StorageError as error:
+            refused.append(error)
+
+    async with trio.open_nursery() as nursery:
+        machine.set_nvram_fault(NvramFault("stall", times=None))
+        nursery.start_soon(power_on)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(machine.backups.restore, copy.blob)
+        await trio.testing.wait_all_tasks_blocked()
+        machine.set_nvram_fault(None)
+    assert [error.rule for error in refused] == [console.POWER_COUNTED]
+    assert not machine.system.find("a").running
+    await machine.counted_power_on("a")
+    assert machine.system.find("a").running
+
+
+async def test_the_end_of_a_recovery_may_be_repeated(autojump_clock: trio.testing.MockClock) -> None:
+    """R-48: if NVRAM does not store it in time, the same request waits again, and is granted."""
+    world = World()
+    machine = world.start(Settings())
+    await machine.recovery.begin()
+    machine.set_nvram_fault(NvramFault("full", times=1000))
+    with pytest.raises(StorageError):
+        await machine.recovery.end(give_up=True)
+    assert world.start(Settings()).system.state is SystemState.RECOVERY
+    machine.set_nvram_fault(None)
+    assert await machine.recovery.end(give_up=False) == ([], [])
+    assert world.start(Settings()).system.state is SystemState.OPERATING
+
+
+@pytest.mark.parametrize("damage", ["new", "damaged"])
+def test_a_reset_never_wipes_the_last_copy_of_the_root_key(tmp_path: Path, damage: str) -> None:
+    """R-61: a new or damaged card leaves the wrapped copy as the last one; a start restores the card."""
+    state, card = tmp_path / "state", tmp_path / "state" / "anchor-card" / "anchor-card"
+    with assembled(state) as machine:
+        system_id = machine.system.system_id
+    card.unlink() if damage == "new" else card.write_bytes(b"no card")
+    for refused in (lambda: losses(state, "reset-settings"), lambda: reset_settings(state, bytes)):
+        with pytest.raises(StorageError, match="start the system once") as caught:
+            refused()
+        assert caught.value.rule is storage.ROOT_KEY_READABLE
+    with assembled(state) as machine:
+        assert machine.access.row == "card-replaced"
+    reset_settings(state, bytes)
+    with assembled(state) as machine:
+        assert (machine.system.state, machine.system.system_id) == (SystemState.RECOVERY, system_id)
+
+
+async def test_numbers_of_restored_stores_do_not_collide() -> None:
+    """R-47: two stores of one number come back in Recovery; the second one gets a free number."""
+    made = World().start(Settings(partition=(PartitionSettings.of("a", 8), PartitionSettings.of("b", 8))))
+    copies = [await made.backups.copy_of(name) for name in ("a", "b")]
+    other = World().start(Settings(partition=(PartitionSettings.of("c", 8),)))
+    assert made.backups.key is not None
+    await other.backups.change_key(made.backups.key)
+    for copy in copies:
+        await other.backups.restore(copy.blob)
+    assert sorted(each.number for each in other.system.partitions.values()) == [1, 2, 3]
