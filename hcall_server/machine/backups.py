@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import trio
-
-from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.errors import OperatorError
 from hcall_abi.rules import backup as rules
 from hcall_abi.rules import console
 from hcall_server.machine import logs
-from hcall_server.machine.ipls import PATIENCE
+from hcall_server.machine.patience import flushed
 from hcall_server.nvram.names import TRUSTED_KEY
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.platform.system_state import SystemState
 from hcall_server.platform.trusted_key import TrustedSystemKey
-from hcall_server.sealing import PartitionRecord, Sealer
+from hcall_server.sealing import PartitionRecord, Sealer, SealingError
 from hcall_server.sealing.copies import CopyHeader, open_copy, read_copy, seal_copy
 from hcall_server.sealing.restoring import restored
 from hcall_server.sealing.trusted_key import open_trusted_key, seal_trusted_key
@@ -106,13 +104,17 @@ class Backups:
         self._check_old(old)
         running = [each.name for each in self._system.partitions.values() if each.running and each.kbytes]
         if running:
-            message = f"{', '.join(running)} run with a keystore: power them off first"
+            message = f"running, with a keystore: {', '.join(running)}; power off each of them first"
             raise OperatorError(rules.TRUSTED_KEY_IDLE, message)
         await self._set_key_durably(key, "trusted_key.restored")
 
     async def return_key(self, sealed: bytes) -> None:
-        """Set the key back from the blob on the console; SealingError if it is not of this system."""
-        await self.restore_key(open_trusted_key(self._sealer, sealed))
+        """Set the key back from the blob on the console; OperatorError if it is not of this system."""
+        try:
+            key = open_trusted_key(self._sealer, sealed)
+        except SealingError as error:
+            raise OperatorError(rules.TRUSTED_KEY_SEALED, error.message) from None
+        await self.restore_key(key)
 
     def _check_old(self, old: TrustedSystemKey | None) -> None:
         self._system.demand_not_pending()
@@ -202,16 +204,6 @@ class Backups:
             message = "this system has no trusted system key: enable a keystore, or chtskey -o restore"
             raise OperatorError(rules.TRUSTED_KEY_SET, message)
         return self.key
-
-
-async def flushed(encryptor: Encryptor, what: str) -> None:
-    """Wait until all is durable; StorageError if NVRAM does not take it in time: it is retried."""
-    with trio.move_on_after(PATIENCE):
-        if await encryptor.flush():
-            return
-    reason = encryptor.health.last_error or f"no answer within {PATIENCE:g} seconds"
-    message = f"NVRAM has not stored {what} yet ({reason}): it is retried, so wait for health"
-    raise StorageError(rules.BACKUP_STORED, message)
 
 
 def restored_over(

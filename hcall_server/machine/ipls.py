@@ -25,14 +25,12 @@ import trio
 
 from hcall_abi.errors import StorageError
 from hcall_abi.rules import console as rules
+from hcall_server.machine.patience import PATIENCE
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import PowerEvent
 
 if TYPE_CHECKING:
     from hcall_server.writeback.encryptor import Encryptor
-
-PATIENCE = 5.0
-"""Seconds that a verb waits for NVRAM: longer than a slow disk, shorter than a console's timeout."""
 
 
 class CountedIpls:

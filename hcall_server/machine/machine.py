@@ -34,9 +34,10 @@ from hcall_server.hcalls.refusals import OnRefusal
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine import logs
 from hcall_server.machine.counters import Counters
-from hcall_server.machine.ipls import PATIENCE, CountedIpls
+from hcall_server.machine.ipls import CountedIpls
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.noise import Noise
+from hcall_server.machine.patience import PATIENCE
 from hcall_server.machine.reserve import Reserve
 from hcall_server.machine.sessions import Link, Sessions
 from hcall_server.machine.turns import Turns

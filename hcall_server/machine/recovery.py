@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.rules import console
 from hcall_server.machine import logs
-from hcall_server.machine.backups import flushed
+from hcall_server.machine.patience import flushed
 from hcall_server.nvram.names import SYSTEM
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.platform.system_state import SystemState
@@ -142,7 +142,7 @@ class Recovery:
 
     def _demand_complete(self, lost: list[str]) -> None:
         if lost:
-            message = f"{', '.join(lost)} were not restored: restore them, or give them up with --give-up"
+            message = f"not restored: {', '.join(lost)}; restore each of them, or give all up with --give-up"
             raise OperatorError(console.RECOVERY_COMPLETE, message)
         if not self._system.restored:
             message = "no store was restored: restore stores, or give all old data up with --give-up"

@@ -120,11 +120,11 @@ ROOT_KEY_TABLE: tuple[RootKeyRow, ...] = (
     RootKeyRow("foreign-records", (*_NEW, *_DAMAGED), _AGREES, _SHUT, StartOutcome.STOP,
          "the records are damaged, or of another system: put NVRAM back, or use Clear All"),
     RootKeyRow("no-copy", _NEW, _ABSENT, _SHUT, StartOutcome.STOP,
-         "put the old part back; or use Clear All, and restore the stores from the console"),
+         "start a TPM that does not answer, or put the old part back; else Clear All"),
     RootKeyRow("card-and-tpm-new", _NEW, (*_UNREADABLE, *_SILENT), _CLEAR, StartOutcome.STOP,
-         "put the old part back; or use Clear All: only that makes a new key here"),
+         "start a TPM that does not answer, or put the old part back; else Clear All"),
     RootKeyRow("card-damaged", _DAMAGED, _ABSENT, _ANY_RECORDS, StartOutcome.STOP,
-         "put the old part back; or use Clear All, and restore the stores from the console"),
+         "start a TPM that does not answer, or put the old part back; else Clear All"),
 )  # fmt: skip
 """Every decision.  `STALE` exists beside a card with the mark only, and is in its row."""
 

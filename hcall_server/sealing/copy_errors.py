@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
-from hcall_abi.errors import OperatorError, StorageError, SwpksError
+from hcall_abi.errors import OperatorError
 from hcall_abi.rules import backup as rules
 from hcall_abi.rules.rule import Rule
 
 
-class CopyError(SwpksError):
-    """A console copy was refused; `reason` is the finding as a phrase.
+class CopyError(OperatorError):
+    """A console copy was refused, which an operator has chosen; `reason` is the finding as a phrase.
 
     `uuid` is the partition in its header, None where the header could not be read.
     """
@@ -28,25 +28,25 @@ class CopyError(SwpksError):
         self.uuid = uuid
 
 
-class NotCopyError(CopyError, StorageError):
+class NotCopyError(CopyError):
     """The bytes are not a console copy at all, or its header is damaged."""
 
     broken = rules.COPY_HEADER
 
 
-class CopyLevelError(CopyError, StorageError):
+class CopyLevelError(CopyError):
     """The copy has another level: damaged, or written by a newer release."""
 
     broken = rules.COPY_LEVEL
 
 
-class CopyLengthError(CopyError, StorageError):
+class CopyLengthError(CopyError):
     """The copy is truncated or has bytes left over."""
 
     broken = rules.COPY_LENGTH
 
 
-class OtherKeyError(CopyError, OperatorError):
+class OtherKeyError(CopyError):
     """The copy was made under another trusted system key.  Nothing was decrypted."""
 
     broken = rules.COPY_KEY
@@ -58,13 +58,13 @@ class OtherKeyError(CopyError, OperatorError):
         self.present = present
 
 
-class CopyNotAuthenticError(CopyError, StorageError):
+class CopyNotAuthenticError(CopyError):
     """The copy does not authenticate: it was damaged or changed."""
 
     broken = rules.COPY_AUTHENTIC
 
 
-class CopyUnreadableError(CopyError, StorageError):
+class CopyUnreadableError(CopyError):
     """The copy is authentic, but its contents can't be read: a newer or a faulty release wrote it."""
 
     broken = rules.COPY_CONTENTS

@@ -84,7 +84,10 @@ class AccessKeys:
         except OSError as error:
             message = f"{self._folder} can't be read: {error.strerror}"
             raise StorageError(rules.ACCESS_KEY_STORED, message) from None
-        return sorted(name for name in found if is_partition_name(name) and self._path(name).is_file())
+        return sorted(name for name in found if is_partition_name(name) and self._is_plain(name))
+
+    def _is_plain(self, name: str) -> bool:
+        return self._path(name).is_file() and not self._path(name).is_symlink()
 
     def forget(self, name: str) -> None:
         """Remove the file of a partition, durably; StorageError if that fails."""

@@ -30,7 +30,7 @@ def stop_of(row: RootKeyRow, copies: KeyCopies, records: Records) -> StorageErro
     rule = _RULES[row.id]
     parts = "; ".join(_told(copies))
     about = _about_records(rule, copies, records)
-    return StorageError(rule, f"{about} ({parts}); {row.consequence}. Nothing was changed")
+    return StorageError(rule, f"{about} ({parts}); {row.consequence}. No copy was changed")
 
 
 def _about_records(rule: Rule, copies: KeyCopies, records: Records) -> str:

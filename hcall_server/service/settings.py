@@ -108,6 +108,9 @@ class Settings:
             raise OperatorError(rules.SYSTEM_NAME_FORM, f"{self.name!r} is no name for a managed system")
         if len(self.tpm) > MAX_TPMS:
             raise OperatorError(rules.TPM_COUNT, f"{len(self.tpm)} TPMs are given")
+        external = [word for word in self.tpm if word != "embedded"]
+        if len(set(external)) < len(external):
+            raise OperatorError(rules.TPM_COUNT, f"{external[0]} is given twice")
         if self.firmware is not None and self.firmware not in LEVELS:
             message = f"firmware = {self.firmware!r}; the levels are {', '.join(LEVELS)}"
             raise OperatorError(rules.FIRMWARE_KNOWN, message)

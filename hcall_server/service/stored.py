@@ -118,7 +118,7 @@ class Opening:
         records = self._nvram.load()
         copies = read_copies(self._components, records)
         identity = copies.candidate
-        first = _first_start_of_level_1(copies, records)
+        first = _first_start_of_level_1(copies, records) and not self._transport.known_names()
         card = CardFinding.NEW if first else copies.card_finding
         row = decide(card, copies.findings, records_finding(records, identity))
         if row.outcome is StartOutcome.STOP:

@@ -74,13 +74,16 @@ def carry_out(args: argparse.Namespace, eraser: Eraser, now: Callable[[], float]
         with LockedState(args.state) as locked:
             presence = Presence(locked.folder, now, entropy)
             if presence.proven(args.action):
-                return _erase(args, locked.folder, eraser, entropy)
-            return _ask(args, locked.folder, eraser, presence)
+                status, text = 0, _erased(args, locked.folder, eraser, entropy)
+            else:
+                status, text = PRESENCE_NEEDED, _asked(args, locked.folder, eraser, presence)
     except (SwpksError, OSError, MemoryError) as error:
         told = error if isinstance(error, SwpksError) else scarcity_of(error)
         if told is None:
             raise
         return _refused(args, told)
+    streams.say(text)
+    return status
 
 
 def _eraser() -> Eraser:
@@ -89,14 +92,14 @@ def _eraser() -> Eraser:
     return Eraser(erase.losses, {"clear-all": erase.clear_all, "reset-settings": erase.reset_settings})
 
 
-def _erase(args: argparse.Namespace, folder: Path, eraser: Eraser, entropy: _Random) -> int:
+def _erased(args: argparse.Namespace, folder: Path, eraser: Eraser, entropy: _Random) -> str:
+    """Erase, and return the text about it."""
     done = eraser.erase[args.action](folder, entropy)
-    streams.say(json.dumps({"action": args.action, "erased": True, "text": done}) if args.json else done)
-    return 0
+    return json.dumps({"action": args.action, "erased": True, "text": done}) if args.json else done
 
 
-def _ask(args: argparse.Namespace, folder: Path, eraser: Eraser, presence: Presence) -> int:
-    """Print the losses and a new word; the word is on standard output and nowhere else."""
+def _asked(args: argparse.Namespace, folder: Path, eraser: Eraser, presence: Presence) -> str:
+    """Return the losses and a new word; the word gets to standard output and nowhere else."""
     losses = eraser.losses(folder, args.action)
     asked = {
         "action": args.action,
@@ -108,8 +111,7 @@ def _ask(args: argparse.Namespace, folder: Path, eraser: Eraser, presence: Prese
         "tries": TRIES,
         "older_removed": presence.older_removed,
     }
-    streams.say(json.dumps(asked, indent=2) if args.json else _request(asked))
-    return PRESENCE_NEEDED
+    return json.dumps(asked, indent=2) if args.json else _request(asked)
 
 
 def _request(asked: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -22,7 +23,7 @@ import msgspec
 from hcall_abi.attributes import attribute_number, parse_attributes
 from hcall_abi.console import ATTRIBUTES
 from hcall_abi.control_bodies import Answered, HealthView
-from hcall_abi.errors import OperatorError
+from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.faults import ConsoleTrouble, parse_fault
 from hcall_abi.rules import backup
 from hcall_abi.rules import console as rules
@@ -89,11 +90,19 @@ def run(args: argparse.Namespace) -> int:
         return _fail(args, "say where the server is: --state DIR (or SWPKS_STATE), or --socket", USAGE)
     ask, system = ask_of(args), BlockingConsole(socket, args.timeout)
     try:
-        answer = _asked(system, ask)
+        return _carried_out(args, system, ask)
     except ConsoleRefused as error:
         return _refused(args, error)
     except (ConsoleUnreachable, ConsoleMisspoken) as error:
         return _fail(args, str(error), UNREACHABLE)
+    except OperatorError as error:
+        if error.rule is not backup.TRUSTED_KEY_SET:
+            raise
+        return _fail(args, str(error), REFUSED)
+
+
+def _carried_out(args: argparse.Namespace, system: BlockingConsole, ask: Ask) -> int:
+    answer = _asked(system, ask)
     if ask.saving and str(ask.saving.path) == "-":
         return 0
     return _show(args, answer, ask.shown)
@@ -104,12 +113,17 @@ def _asked(system: BlockingConsole, ask: Ask) -> Answered | str:
     if ask.saving is None:
         return cast(Answered | str, system.call(ask.request))
     path, content = ask.saving
+    new = not os.path.lexists(path)
     try:
         with file_output(path, SAVED_ROOM) as write:
             answer = system.call(ask.request)
             write(content(answer))
     except OSError as error:
         raise OperatorError(backup.BACKUP_FILE, f"{path}: {error.strerror}") from None
+    except SwpksError:
+        if new:  # an empty file would look like a backup
+            path.unlink(missing_ok=True)
+        raise
     return cast(Answered, answer)
 
 

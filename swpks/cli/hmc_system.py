@@ -74,7 +74,14 @@ def _recover(args: argparse.Namespace) -> Ask:
     return Ask(console.end_recovery(give_up=args.give_up), output.recovered)
 
 
-_FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+def _file_path(text: str) -> Path:
+    """Return the path of a file that is named; OperatorError for an empty one."""
+    if not text:
+        raise OperatorError(rules.BACKUP_FILE, "the path of the file is empty")
+    return Path(text)
+
+
+_FILE: dict[str, Any] = {"type": _file_path, "metavar": "FILE"}
 _RECOVER: dict[str, dict[str, Any]] = {
     "--give-up": {"action": "store_true", "help": "accept the loss of each store that was not restored"},
     "--begin": {"action": "store_true", "help": "begin instead: put an empty system into the state Recovery"},

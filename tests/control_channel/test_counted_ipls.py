@@ -15,8 +15,8 @@ from hcall_abi.faults import NvramFault
 from hcall_abi.rules import service
 from hcall_server.components.memory import MemoryCard
 from hcall_server.data_channel.memory import MemoryTransport
-from hcall_server.machine.ipls import PATIENCE
 from hcall_server.machine.machine import Machine
+from hcall_server.machine.patience import PATIENCE
 from hcall_server.machine.sessions import Link
 from hcall_server.nvram.memory import MemoryNvram
 from hcall_server.platform.partition import Partition

@@ -66,7 +66,7 @@ def test_a_start_stops(scene: StopScene, stage: Stage) -> None:
     done = stage.system.refused()
     assert (done.returncode, done.stdout) == (STORAGE, "")
     (line,) = done.stderr.splitlines()
-    for words in (*scene.told, f"rule {scene.rule}:", "Nothing was changed"):
+    for words in (*scene.told, f"rule {scene.rule}:", "No copy was changed"):
         assert words in line
     stage.put_back()
     whole = ("whole", "Operating", WHOLE, stage.system.data)

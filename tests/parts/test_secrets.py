@@ -136,7 +136,7 @@ class Scenario:
         broken.damage_card()
         broken.remove("tpm")
         self.outputs["start: damaged card"] = broken.refused(*DEBUG, "console").stderr.encode()
-        assert all(b"Nothing was changed" in self.outputs[f"start: {name}"] for name in
+        assert all(b"No copy was changed" in self.outputs[f"start: {name}"] for name in
                    ("disagreement", "damaged card"))  # fmt: skip
 
     def _erase(self) -> None:

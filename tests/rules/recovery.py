@@ -129,6 +129,7 @@ BREAKS: Breaks = {
     "recovery.state": started(lambda machine: machine.recovery.end(give_up=True)),
     "recovery.complete": recovering(lambda machine: machine.recovery.end(give_up=False)),
     "trusted-key.set": started(_copy, Settings()),
+    "trusted-key.sealed": started(lambda machine: machine.backups.return_key(b"no key")),
     "trusted-key.old": started(lambda machine: machine.backups.change_key(KEY, OTHER)),
     "trusted-key.idle": started(_restore_key_running),
     "trusted-key.operation": breaks(console.set_trusted_key, "change"),

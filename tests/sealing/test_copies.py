@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.errors import OperatorError
 from hcall_server.platform.trusted_key import TrustedSystemKey
 from hcall_server.sealing import PartitionRecord, encode_partition
 from hcall_server.sealing.copies import CopyHeader, open_copy, read_copy, seal_copy
@@ -152,7 +152,7 @@ def test_the_reader_without_a_key_names_the_reason(
     """Each field of the clear header has its own check and its own words."""
     with pytest.raises(error, match=reason) as caught:
         read_copy(put(copied(OFF), offset, value))
-    assert isinstance(caught.value, StorageError)
+    assert isinstance(caught.value, OperatorError)
     assert caught.value.uuid is None
 
 

@@ -28,9 +28,12 @@ TRUSTED_KEY_LAYOUT = Rule(
     _STORAGE,
 )
 
+TRUSTED_KEY_SEALED = Rule(
+    "trusted-key.sealed", "a sealed key that is returned is one that this system has sealed", _KEYS, _OPERATOR
+)
 TRUSTED_KEY_SET = Rule(
     "trusted-key.set",
-    "copies are made and opened after the first keystore was enabled, or a trusted system key was set",
+    "copies are made and opened under a trusted system key, which the first enabled keystore brings",
     _KEYS,
     _OPERATOR,
 )
@@ -53,10 +56,12 @@ TRUSTED_KEY_IDLE = Rule(
 # Console copies
 
 COPY_HEADER = Rule(
-    "copy.header", "a console copy begins with its magic, and its fixed fields are right", _COPY, _STORAGE
+    "copy.header", "a console copy begins with its magic, and its fixed fields are right", _COPY, _OPERATOR
 )
-COPY_LEVEL = Rule("copy.level", "the level of a console copy is one that this release knows", _COPY, _STORAGE)
-COPY_LENGTH = Rule("copy.length", "a console copy has the length that its header states", _COPY, _STORAGE)
+COPY_LEVEL = Rule(
+    "copy.level", "the level of a console copy is one that this release knows", _COPY, _OPERATOR
+)
+COPY_LENGTH = Rule("copy.length", "a console copy has the length that its header states", _COPY, _OPERATOR)
 COPY_KEY = Rule(
     "copy.key",
     "a console copy opens under the trusted system key that made it, and no other",
@@ -64,13 +69,13 @@ COPY_KEY = Rule(
     _OPERATOR,
 )
 COPY_AUTHENTIC = Rule(
-    "copy.authentic", "a console copy authenticates under the key whose id is in its header", _COPY, _STORAGE
+    "copy.authentic", "a console copy authenticates under the key whose id is in its header", _COPY, _OPERATOR
 )
 COPY_CONTENTS = Rule(
     "copy.contents",
     "a console copy contains a partition record, with the keystore size of its header",
     _COPY,
-    _STORAGE,
+    _OPERATOR,
 )
 COPY_COUNTERS = Rule(
     "copy.counters",

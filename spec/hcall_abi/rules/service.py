@@ -36,7 +36,7 @@ SYSTEM_NAME_FORM = Rule(
     _CONFIGURATION,
     _OPERATOR,
 )
-TPM_COUNT = Rule("tpm.count", "a system has one or two TPMs", _CONFIGURATION, _OPERATOR)
+TPM_COUNT = Rule("tpm.count", "a system has one TPM, or two different ones", _CONFIGURATION, _OPERATOR)
 FIRMWARE_KNOWN = Rule(
     "firmware.known", "the firmware level is in the table of spec/levels.md", _CONFIGURATION, _OPERATOR
 )
