@@ -43,7 +43,7 @@ def test_both_are_lost(tmp_path: Path, lost: tuple[str, ...], then: Callable[[Li
     with system.on() as server:
         assert (server.ready["state"], server.ready["partitions"]) == ("Operating", [])
         assert system.root_key() != life.secrets["root key"]
-        life.refused("sealed.authentic", set_trusted_key("return", sealed=life.sealed.read_bytes()))
+        life.refused("trusted-key.sealed", set_trusted_key("return", sealed=life.sealed.read_bytes()))
         system.ask(set_trusted_key("restore", life.key.read_bytes()))
         assert system.ask(begin_recovery()).state == "Recovery"
         system.ask(restore_copy(life.copy().read_bytes()))

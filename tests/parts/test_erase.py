@@ -82,7 +82,7 @@ def demand_the_way_back(life: Life) -> None:
     """The old copies are dead, until the operator brings the trusted system key back."""
     system, server = life.system, life.system.server
     life.refused("trusted-key.set", restore_copy(life.copy().read_bytes()))
-    life.refused("sealed.authentic", set_trusted_key("return", sealed=life.sealed.read_bytes()))
+    life.refused("trusted-key.sealed", set_trusted_key("return", sealed=life.sealed.read_bytes()))
     life.make_partition()
     life.hmc_refused("copy.key", "restore", str(life.copy()))
     server.hmc("chtskey", "-o", "restore", "--newkey", str(life.key))
