@@ -170,7 +170,7 @@ class Backups:
         Raises CopyError for a copy that does not open, OperatorError if the partition runs, or if name or
         space are taken, StorageError if NVRAM has not stored it in time; then it is retried.
         """
-        self._system.demand_not_pending()
+        await self.provide_key()
         header, record = open_copy(self._present_key(), blob)
         before = self._system.by_uuid(header.uuid)
         if before is not None and before.running:

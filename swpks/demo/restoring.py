@@ -21,7 +21,7 @@ async def refuse_copies(play: Play) -> None:
         play.console_refused("the copy is refused", "trusted-key.set", "restore", copy)
         play.console_refused(
             "the sealed blob of the key is refused",
-            "sealed.authentic",
+            "trusted-key.sealed",
             "chtskey",
             "-o",
             "return",
