@@ -50,7 +50,7 @@ START_STEPS = [
     "step 4: copies compared: card-replaced; go on",
     "step 4: anchor-card: restored: it was new; written from a wrapped copy",
     "step 5: NVRAM: 6 records were read",
-    "step 6: 2 partitions were decrypted, of commit",
+    "step 6: 2 partitions decrypted, of commit",
     "step 7: the keystores are ready",
 ]
 """What a start with a new card says, in this order, as beginnings of lines."""
