@@ -40,9 +40,12 @@ class AgeCheck:
 
         A first start of level 1 that was cut short has left a mark with the number 0.
         """
+        written = [slot for slot in self._nvram.mark.slots() if slot]
+        if not written:
+            return
         from hcall_server.sealing.level_1 import old_marked
 
-        if any(slot and old_marked(slot) != 0 for slot in self._nvram.mark.slots()):
+        if any(old_marked(slot) != 0 for slot in written):
             reason = "it is empty, but its high-water mark says that there were commits"
             _refuse(rules.NVRAM_AGE, f"{reason}: put NVRAM and its mark back together")
 
