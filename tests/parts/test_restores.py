@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,10 @@ import trio
 from hcall_abi.errors import StorageError
 from hcall_abi.faults import NvramFault
 from hcall_abi.rules import backup, console, storage
+from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.memory import MemoryCard
+from hcall_server.components.seam import Card
+from hcall_server.data_channel.listeners import Listeners
 from hcall_server.data_channel.memory import MemoryTransport
 from hcall_server.machine.machine import Machine
 from hcall_server.nvram.memory import MemoryNvram
@@ -180,3 +185,47 @@ async def test_numbers_of_restored_stores_do_not_collide() -> None:
     for copy in copies:
         await other.backups.restore(copy.blob)
     assert sorted(each.number for each in other.system.partitions.values()) == [1, 2, 3]
+
+
+async def test_partitions_of_the_settings_get_their_keys_after_a_recovery() -> None:
+    """R-48: their clients can prove themselves at once, not only after the next start."""
+    world = World()
+    await world.start(Settings()).recovery.begin()
+    machine = world.start()
+    published: list[str] = []
+    machine.transport.publish_key = lambda partition: published.append(partition.name)  # type: ignore[method-assign]
+    await machine.recovery.end(give_up=True)
+    assert published == ["a"]
+    assert machine.system.find("a").running
+
+
+def test_a_reset_destroys_the_seed_that_a_killed_clear_all_has_left(tmp_path: Path) -> None:
+    """R-62: with it, an older NVRAM would bring the old root key back."""
+    state = tmp_path / "state"
+    with assembled(state):
+        pass
+    seed = (state / "tpm" / "seed").read_bytes()
+    card = AnchorCard(state / "anchor-card")
+    held = card.read()
+    assert held is not None
+    card.write(Card(held.identity._replace(root_key=bytes(32)), reset_pending=True))  # its first step alone
+    reset_settings(state, os.urandom)
+    assert (state / "tpm" / "seed").read_bytes() != seed
+    with assembled(state) as machine:
+        assert machine.system.state is SystemState.OPERATING
+    assert all(seed not in path.read_bytes() for path in state.rglob("*") if path.is_file())
+
+
+async def test_a_passed_socket_waits_for_its_partition(tmp_path: Path) -> None:
+    """R-48: in Recovery no partition has a socket; a restored one gets the passed one, a lost one none."""
+    with assembled(tmp_path / "state", SETTINGS) as machine:
+        listeners = machine.transport
+        assert isinstance(listeners, Listeners)
+        with socket.socket(socket.AF_UNIX) as passed, socket.socket(socket.AF_UNIX) as lost:
+            listeners.reserve(passed, "a")
+            listeners.reserve(lost, "b")
+            listeners.open(machine.system.find("a"))
+            assert not (tmp_path / "state" / "run" / "a.sock").exists()
+            listeners.forget_key("b")
+            assert lost.fileno() < 0
+            listeners.close_all()

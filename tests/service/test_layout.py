@@ -86,3 +86,13 @@ def test_only_plain_files_are_moved(tmp_path: Path, name: str) -> None:
     (state / name).unlink()
     (state / name).mkdir()
     assert refusal(state).rule is rules.NVRAM_WRITABLE
+
+
+def test_a_card_of_level_1_beside_cleared_records_is_recovery(tmp_path: Path) -> None:
+    """R-48: access keys tell of partitions; without any, an earlier release's first start was cut short."""
+    state = old_state(tmp_path / "state", "89ecc72", "stopped")
+    for path in state.glob("nvram*"):
+        path.unlink()
+    with assembled(state) as machine:
+        assert machine.system.state.value == "Recovery"
+        assert machine.recovery.lost == ["alpha", "beta", "gamma"]
