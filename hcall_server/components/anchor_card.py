@@ -102,7 +102,7 @@ class AnchorCard:
             raise self._file.damaged(f"can't be found again: {error.strerror}") from None
 
     def _decoded(self, content: bytes) -> Card:
-        """Return what is in a card's bytes, after the check value and then every field."""
+        """Return the content of a card's bytes; the check value is checked first, then each field."""
         try:
             card = CARD.parse(content)
             if hashlib.sha256(card.body).digest() != card.check:

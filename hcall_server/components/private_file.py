@@ -74,7 +74,7 @@ class PrivateFile:
             os.close(descriptor)
 
     def _check_private(self, found: os.stat_result) -> None:
-        """Refuse what is no plain file, or what others than its owner may use."""
+        """Refuse anything but a plain file that only its owner may use."""
         if not stat.S_ISREG(found.st_mode):
             raise self.damaged("is not a plain file")
         folder = self.path.parent

@@ -41,7 +41,7 @@ from hcall_abi.scarcity import scarcity_of
 from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import Card, Components, Tpm
 from hcall_server.components.tpm.embedded import SEED_NAME
-from hcall_server.components.tpm.kinds import EMBEDDED, open_tpm
+from hcall_server.components.tpm.kinds import EMBEDDED
 from hcall_server.files import destroy, overwritten_after, sync_folder
 from hcall_server.nvram.names import SYSTEM, TRUSTED_KEY, wrapped_name
 from hcall_server.nvram.seam import NvramError
@@ -55,13 +55,13 @@ from hcall_server.service.layout import (
     ANCHOR_CARD,
     REMOVED,
     SERVICE_PROCESSOR,
-    TPMS,
     finish_wipe,
     make_service_processor,
     nvram_path,
     take_away,
 )
 from hcall_server.service.state_folder import trouble
+from hcall_server.service.tpms import open_tpms
 from hcall_server.writeback.commits import Commits
 
 Entropy = Callable[[int], bytes]
@@ -115,7 +115,7 @@ def _translated(folder: Path, erase: Callable[[], str]) -> str:
 
 def _clear_all(folder: Path, entropy: Entropy) -> str:
     make_service_processor(folder)
-    card, tpms = AnchorCard(folder / ANCHOR_CARD), _tpms(folder, entropy)
+    card, tpms = AnchorCard(folder / ANCHOR_CARD), open_tpms(folder, entropy)
     known = _system_id(folder, card, tpms)
     identity = SystemIdentity(known or entropy(SYSTEM_ID_SIZE), entropy(ROOT_KEY_SIZE))
     destroy(folder / ANCHOR_CARD / f"{ANCHOR_CARD}.new")  # a killed write of the card may have left it
@@ -149,16 +149,14 @@ def _begin_again(folder: Path, held: Card, entropy: Entropy) -> list[str]:
     The seeds are destroyed here as well: a Clear All that was killed may have left the old ones.
     """
     make_service_processor(folder)
-    tpms = _tpms(folder, entropy)
+    tpms = open_tpms(folder, entropy)
     _destroy_seeds(folder, tpms)
     wrapped, notes = _wrapped(tpms, held.identity)
     first = SystemRecord(DEFAULT_LEVEL.name, DEFAULT_LEVEL.system_total_kbytes)
     with closing(SqliteNvram(nvram_path(folder))) as nvram:
         sealer = Sealer(held.identity, entropy)
         commits = Commits(nvram, CommitAuthority(held.identity.root_key))
-        commit = commits.prepared({**wrapped, SYSTEM: seal_system(sealer, first)})
-        nvram.commit(commit.changes)
-        nvram.mark.make_durable(commit.mark, None)
+        commits.make({**wrapped, SYSTEM: seal_system(sealer, first)})
         demand_stored(nvram, wrapped)
     _destroy_removed(folder)
     _wipe_access_keys(folder / "access-keys")
@@ -231,12 +229,6 @@ def _destroy_seeds(folder: Path, tpms: tuple[Tpm, ...]) -> None:
         if tpm.kind == EMBEDDED.kind:
             take_away(folder / tpm.name / SEED_NAME, folder)
     finish_wipe(folder)
-
-
-def _tpms(folder: Path, entropy: Entropy) -> tuple[Tpm, ...]:
-    """Return the TPMs of a powered-off system, as they are remembered."""
-    found = [name for name in TPMS if name == TPMS[0] or (folder / name).is_dir()]
-    return tuple(open_tpm(folder / name, name, None, entropy) for name in found)
 
 
 def _destroy_removed(folder: Path) -> None:

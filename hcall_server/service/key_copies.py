@@ -23,7 +23,7 @@ WRAPPED = frozenset({wrapped_name(1), wrapped_name(2)})
 
 
 class WrappedCopy(NamedTuple):
-    """A TPM, and its wrapped copy: what it unwraps to, or the reason why it does not unwrap."""
+    """A TPM and its wrapped copy: the identity in it, or the reason why it does not unwrap."""
 
     record_name: str
     tpm: Tpm

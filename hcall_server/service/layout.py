@@ -78,7 +78,7 @@ def take_away(path: Path, state: Path) -> None:
 
 
 def finish_wipe(state: Path) -> None:
-    """Destroy what was taken away, also by an erase that was killed."""
+    """Destroy all that an erase has taken away, also one that was killed."""
     if (state / _WIPED).exists():
         destroy(state / _WIPED)
 

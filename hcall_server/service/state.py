@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import storage as rules
 from hcall_server.components.anchor_card import AnchorCard
-from hcall_server.components.seam import Components, Tpm
-from hcall_server.components.tpm.kinds import TpmKind, open_tpm
+from hcall_server.components.seam import Components
 from hcall_server.data_channel.listeners import Listeners
 from hcall_server.files import InPlace, make_folder, refuse_link
 from hcall_server.keystore.store import Entropy
@@ -34,12 +33,12 @@ from hcall_server.service.assembly import Seams
 from hcall_server.service.layout import (
     ANCHOR_CARD,
     SERVICE_PROCESSOR,
-    TPMS,
     finish_wipe,
     make_service_processor,
     nvram_path,
 )
 from hcall_server.service.state_folder import StateFolder, check_private, trouble
+from hcall_server.service.tpms import open_tpms
 from hcall_server.writeback.schedule import Clock
 from hcall_server.writeback.worker import ThreadWorker
 
@@ -88,7 +87,7 @@ class State:
         errors of `SqliteNvram` and of `open_tpm`.  The caller closes NVRAM, and then the state.
         """
         card = AnchorCard(self.folder / ANCHOR_CARD)
-        components = Components(card, tuple(self._tpms(tpms)))
+        components = Components(card, open_tpms(self.folder, self._entropy, tpms))
         self._make_service_processor()
         place = InPlace(self.folder / SERVICE_PROCESSOR)
         beside = (*(each.trouble for each in (*self._in_place, place)), card.moved)
@@ -100,14 +99,6 @@ class State:
             worker=ThreadWorker().started(),
             transport=self.listeners,
         )
-
-    def _tpms(self, words: Sequence[str]) -> Iterator[Tpm]:
-        """Yield the first TPM, and the second one if it was asked for or has a folder."""
-        for slot, name in enumerate(TPMS):
-            folder = self.folder / name
-            if slot < max(1, len(words)) or folder.is_dir():
-                wanted = TpmKind.parse(words[slot]) if slot < len(words) else None
-                yield open_tpm(folder, name, wanted, self._entropy)
 
     def _make_service_processor(self) -> None:
         try:

@@ -151,7 +151,7 @@ class Opening:
         sealer = Sealer(identity, self._entropy)
         wrapped = wrap_all(tpms, identity)
         commits = Commits(self._nvram, CommitAuthority(identity.root_key))
-        self._commit_durably(commits, {**wrapped, SYSTEM: seal_system(sealer, record)})
+        commits.make({**wrapped, SYSTEM: seal_system(sealer, record)})
         demand_stored(self._nvram, wrapped)
         card = self._components.anchor_card
         write_card(card, Card(identity))
@@ -180,7 +180,7 @@ class Opening:
 
         wrapping = wrap_missing(copies, identity)
         if wrapping.changes:
-            self._commit_durably(commits, wrapping.changes)
+            commits.make(wrapping.changes)
             demand_stored(self._nvram, wrapping.changes)
         card = restore_card(self._components.anchor_card, copies, identity)
         return [card, *wrapping.reports], bool(wrapping.changes)
@@ -197,7 +197,7 @@ class Opening:
             demand_stored(self._nvram, wrapping.changes)
         reports = [PartReport(ANCHOR_CARD, "card", "agrees", copies.card_finding.value), *wrapping.reports]
         commits = Commits(self._nvram, CommitAuthority(identity.root_key))
-        return self._stored(SystemState.RESET_PENDING, identity, copies, row, reports, _Ready(commits), {})
+        return self._stored(SystemState.RESET_PENDING, identity, copies, row, reports, _Ready(commits), None)
 
     def _checked(self, identity: SystemIdentity, copies: KeyCopies, records: Records) -> _Ready:
         """Compare the records with the mark, and make the mark durable again.
@@ -227,21 +227,10 @@ class Opening:
         old, known_key = OldSealer(identity), self._transport.known_key
         changes = converted(records, old, sealer, self._entropy, known_key, self._age.of_level_1())
         commits = Commits(self._nvram, authority)
-        self._commit_durably(commits, changes)
+        commits.make(changes)
         # The other slot may hold a mark of level 2, beside which these records were accepted.
         self._nvram.mark.note(authority.mark(commits.last.number))
         return _Ready(commits)
-
-    def _commit_durably(self, commits: Commits, changes: Mapping[str, bytes | None]) -> None:
-        """Make a commit of the start, and then its mark."""
-        first = not commits.last.entries
-        commit = commits.prepared(changes)
-        self._nvram.commit(commit.changes)
-        if first:
-            self._nvram.mark.make_durable(commit.mark, None)
-        else:
-            self._nvram.mark.note(commit.mark)
-        commits.done(commit)
 
     def _stored(
         self,
@@ -255,8 +244,8 @@ class Opening:
     ) -> Stored:
         """Return the result; `kept` are the records if this start has not changed them."""
         card, *tpms = reports
-        records = self._nvram.load() if kept is None else kept
-        stored = records or self._nvram.load()  # in the state Reset pending none is used, but they are there
+        stored = self._nvram.load() if kept is None else kept
+        records = {} if state is SystemState.RESET_PENDING else stored  # there, none is of the card's key
         held = sorted(WRAPPED & stored.keys())
         wrapped = f"{', '.join(held)}; " if held else ""
         told = "present" if held else "none"

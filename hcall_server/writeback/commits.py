@@ -77,6 +77,20 @@ class Commits:
         mark = self._authority.mark(following.number)
         return Commit(self._nvram, {**changes, COMMIT: record}, following, mark)
 
+    def make(self, changes: Records) -> None:
+        """Make a commit of a start, and its mark: durable with the first commit of all, else noted.
+
+        Blocks; NvramError if either fails.
+        """
+        first = not self.last.entries
+        commit = self.prepared(changes)
+        self._nvram.commit(commit.changes)
+        if first:
+            self._nvram.mark.make_durable(commit.mark, None)
+        else:
+            self._nvram.mark.note(commit.mark)
+        self.done(commit)
+
     def done(self, commit: Commit) -> None:
         """Note that a commit took effect."""
         self.last = commit.following

@@ -40,7 +40,7 @@ _Random = Callable[[int], bytes]
 
 
 class Eraser(NamedTuple):
-    """What is behind the command: the sentences on the losses, and the function of each action."""
+    """The functions behind the command: the sentences on the losses, and the function of each action."""
 
     losses: Callable[[Path, str], list[str]]
     erase: dict[str, Callable[[Path, _Random], str]]

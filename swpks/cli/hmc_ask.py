@@ -1,4 +1,4 @@
-"""What a verb of `swpks hmc` is: a request to the system, the text of its answer, and a file for it."""
+"""The parts of a verb of `swpks hmc`: a request to the system, the text of its answer, and a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`swpks hmc replace PART --state DIR`: what a technician does with a part of a powered-off system."""
+"""`swpks hmc replace PART --state DIR`: replace a part of a powered-off system."""
 
 from __future__ import annotations
 
