@@ -26,6 +26,18 @@ LONGEST_NAME = 255
 LONGEST_TIMEOUT = 86400.0
 """Longest timeout of a client of the control channel, in seconds: a day."""
 
+MAX_STREAMS = 8
+"""Most streams of events at once (spec/control.md#events)."""
+
+HEARTBEAT_SECONDS = 10.0
+"""Longest time between two pieces of a stream of events, in seconds."""
+
+MIN_COPY_INTERVAL_S = 0.01
+"""Shortest time between two looks for changed stores, in seconds."""
+
+MAX_COPY_INTERVAL_S = 86_400
+"""Longest time between two looks for changed stores, in seconds: a day."""
+
 MAX_FLUSH_DELAY_MS = 60_000
 """Longest time that a change may wait before it is written, in milliseconds: a minute."""
 
@@ -46,6 +58,9 @@ ACCESS_KEY_SIZE = 32
 
 TRUSTED_KEY_SIZE = 32
 """Length of a trusted system key in bytes (spec/sealed.md#trusted-system-key)."""
+
+CONSOLE_ID_SIZE = 16
+"""Length of a management console's id in bytes (spec/sealed.md#console-record)."""
 
 SYSTEM_NAME_SIZE = 31
 """Most bytes of a managed system's name (spec/sealed.md#system-record)."""

@@ -1,8 +1,9 @@
 """The control channel as data: every verb, and every kind of problem (spec/control.md).
 
 The server's routes, the OpenAPI description and the typed client (`hcall_client.console`) are made from
-`VERBS`.  The tables of the page are checked against it.  A new verb is a row here, its bodies in
-`control_bodies`, its function in `hcall_server.control_channel.verbs` and its request in the client.
+`VERBS`.  The tables of the page are checked against it.  A new verb is a row here, its structs in
+`control_bodies` and `control_views`, its function in `hcall_server.control_channel.verbs`, and its request in
+`requests`.
 """
 
 from __future__ import annotations
@@ -12,21 +13,29 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from hcall_abi.control_bodies import (
-    Answered,
     AttributeChanges,
     Body,
-    ComponentsView,
+    ConsoleAttachment,
     CopyToRestore,
-    CopyView,
     FaultPlanSetting,
-    HealthView,
+    ForgottenCopies,
+    KeptCopy,
     NewPartition,
     NvramFaultSetting,
+    PartitionChanges,
+    PartitionDeletion,
+    RecoveryEnd,
+    SystemChanges,
+    TrustedKeySetting,
+)
+from hcall_abi.control_views import (
+    Answered,
+    ComponentsView,
+    CopyView,
+    HealthView,
     PartitionView,
     RecoveredView,
-    RecoveryEnd,
     SystemView,
-    TrustedKeySetting,
     TrustedKeyView,
     WritebackView,
 )
@@ -66,14 +75,20 @@ class ProblemKind(Enum):
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
 PROMETHEUS = "text/plain"
+EVENT_STREAM = "text/event-stream"
+
+CONSOLE_HEADER = "Swpks-Console"
+SYSTEM_HEADER = "Swpks-System"
+"""The header that names the system of a request by its id: no other system answers it."""
+"""The header of watchEvents with the id of the console whose stream it is."""
 
 
 class Verb(NamedTuple):
     """One verb of the control channel.
 
     `operation` is its id in the description; `body` is None for a verb that takes none; `answers` has
-    the struct of each status, None where the answer is plain text; `problems` are those of this verb
-    beside the ones that any request may meet.
+    the struct of each status, None where the answer is text, of the media type `text`; `problems` are those
+    of this verb beside the ones that any request may meet.
     """
 
     method: str
@@ -83,6 +98,7 @@ class Verb(NamedTuple):
     answers: Mapping[int, type[Answered] | None]
     body: type[Body] | None = None
     problems: tuple[ProblemKind, ...] = ()
+    text: str = PROMETHEUS
 
 
 class Parameter(NamedTuple):
@@ -110,10 +126,24 @@ _SHOWN = {200: PartitionView}
 VERBS: tuple[Verb, ...] = (
     Verb("GET", "/v1/system", "showSystem", "show the system and list its partitions",
          {200: SystemView}),
+    Verb("PATCH", "/v1/system", "setSystem", "give the system another name",
+         {200: SystemView}, SystemChanges, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
+    Verb("POST", "/v1/system/power-off", "stopSystem", "power the system off: its server stops in good order",
+         {200: SystemView}, None, (ProblemKind.REFUSED,)),
+    Verb("GET", "/v1/events", "watchEvents", "a stream of numbered events and questions",
+         {200: None}, None, (ProblemKind.REFUSED,), EVENT_STREAM),
+    Verb("PUT", "/v1/console", "attachConsole", "attach a management console: its id goes into NVRAM",
+         {200: SystemView}, ConsoleAttachment, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
+    Verb("POST", "/v1/console/detach", "detachConsole", "take the id of a management console out of NVRAM",
+         {200: SystemView}, ConsoleAttachment, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
     Verb("POST", "/v1/partitions", "createPartition", "create a partition, powered off",
          {201: PartitionView}, NewPartition, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
     Verb("GET", "/v1/partitions/{name}", "showPartition", "show a partition",
          _SHOWN, None, _ONE),
+    Verb("PATCH", "/v1/partitions/{name}", "changePartition", "change name, start and attributes, or none",
+         _SHOWN, PartitionChanges, _CHANGE),
+    Verb("POST", "/v1/partitions/{name}/delete", "deletePartition", "delete a partition that is powered off",
+         {200: SystemView}, PartitionDeletion, _CHANGE),
     Verb("POST", "/v1/partitions/{name}/power-on", "powerOn", "activate a stopped partition: an IPL",
          _SHOWN, None, _CHANGE),
     Verb("POST", "/v1/partitions/{name}/power-off", "powerOff", "stop a running partition, end its sessions",
@@ -128,6 +158,10 @@ VERBS: tuple[Verb, ...] = (
          _SHOWN, FaultPlanSetting, _CHANGE),
     Verb("GET", "/v1/partitions/{name}/copy", "showCopy", "make a copy of a store, sealed for the console",
          {200: CopyView}, None, _CHANGE),
+    Verb("PUT", "/v1/partitions/{name}/copy", "keepCopy", "note that the console holds a copy durably",
+         _SHOWN, KeptCopy, _CHANGE),
+    Verb("POST", "/v1/copies/forgotten", "forgetCopies", "note that the console has put copies aside",
+         {200: SystemView}, ForgottenCopies, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
     Verb("POST", "/v1/copies", "restoreCopy", "put a store back to a copy: contents go back, counters never",
          {200: PartitionView}, CopyToRestore, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
     Verb("GET", "/v1/components", "showComponents", "show the replaceable parts, and how the start went",

@@ -53,6 +53,15 @@ TRUSTED_KEY_IDLE = Rule(
     _OPERATOR,
 )
 
+# The record of the console
+
+CONSOLE_LAYOUT = Rule(
+    "console.layout",
+    "the console record has a known level, zero reserved bytes, a name in UTF-8 and no trailing bytes",
+    "spec/sealed.md#console-record",
+    _STORAGE,
+)
+
 # Console copies
 
 COPY_HEADER = Rule(
@@ -73,18 +82,24 @@ COPY_AUTHENTIC = Rule(
 )
 COPY_CONTENTS = Rule(
     "copy.contents",
-    "a console copy contains a partition record, with the keystore size of its header",
+    "a console copy contains a partition record, with keystore size and restore count of its header",
     _COPY,
     _OPERATOR,
 )
 COPY_COUNTERS = Rule(
     "copy.counters",
-    "the generation and IPL count of a restored partition are larger than any before",
+    "generation, IPL count and restore count of a restored partition are larger than any before",
     _RESTORED,
     _STORAGE,
 )
 BACKUP_FILE = Rule("backup.file", "the file of a key or a copy can be read and written", _RESTORE, _OPERATOR)
 COPY_IDLE = Rule("copy.idle", "a store is restored while its partition is powered off", _RESTORE, _OPERATOR)
+COPY_BEHIND = Rule(
+    "copy.behind",
+    "a copy that may not be older has the restore count and generation of the present store, or larger ones",
+    _RESTORE,
+    _OPERATOR,
+)
 BACKUP_STORED = Rule(
     "backup.stored",
     "a restore and a new trusted system key are durable when they are answered",

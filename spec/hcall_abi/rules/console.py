@@ -9,6 +9,7 @@ from hcall_abi.bounds import (
     MAX_FAULTS,
     MAX_REQUEST_BODY,
     MAX_SECONDS,
+    MAX_STREAMS,
     REQUEST_BODY_SECONDS,
 )
 from hcall_abi.console import IN_USE_CODE, LARGEST_PARTITION_ID
@@ -18,15 +19,23 @@ _OPERATOR = Fault.OPERATOR
 _PEER = Fault.PEER
 _STATES = "spec/recovery.md#states"
 _NAMES = "spec/control.md#names"
+_PARTITIONS = "spec/control.md#partitions"
 _SIZES = "spec/control.md#sizes"
 _ATTRIBUTES = "spec/control.md#attributes"
 _POWER = "spec/control.md#power"
 _REQUESTS = "spec/control.md#requests"
 _BUSY = "spec/faults.md#busy-answers"
 _NVRAM = "spec/faults.md#nvram"
+_LINK = "spec/control.md#the-console-of-a-system"
 
 # The system
 
+SYSTEM_IDENTITY = Rule(
+    "system.identity",
+    "a request that names a system by its id is for that system alone",
+    _REQUESTS,
+    _OPERATOR,
+)
 SYSTEM_OPERATING = Rule(
     "system.operating",
     "partitions exist, are created and run while the system is in the state Operating",
@@ -56,7 +65,7 @@ NAME_EXISTS = Rule("name.exists", "the partition exists", _NAMES, _OPERATOR)
 NAME_NEW = Rule("name.new", "no two partitions of a system have the same name", _NAMES, _OPERATOR)
 NAME_UNREADABLE = Rule(
     "name.unreadable",
-    "no partition is made while the name of a stored one cannot be read",
+    "no partition is made or renamed while the name of a stored one cannot be read",
     _NAMES,
     _OPERATOR,
 )
@@ -68,6 +77,30 @@ NAME_PATH = Rule(
 )
 PARTITION_ID = Rule(
     "partition.id", f"a system has at most {LARGEST_PARTITION_ID} partitions", _NAMES, _OPERATOR
+)
+
+# Partitions as a whole
+
+PARTITION_NUMBER = Rule(
+    "partition.number",
+    f"a partition id is 1 to {LARGEST_PARTITION_ID}, and no two partitions of a system have the same",
+    _NAMES,
+    _OPERATOR,
+)
+PARTITION_OFF = Rule(
+    "partition.off", "a partition is renamed and deleted while it is powered off", _PARTITIONS, _OPERATOR
+)
+PARTITION_EMPTY = Rule(
+    "partition.empty",
+    "a partition that holds objects, or was refused, is deleted only if they are to be destroyed",
+    _PARTITIONS,
+    _OPERATOR,
+)
+PARTITION_STORED = Rule(
+    "partition.stored",
+    "a deletion, a change of a partition and a name of the system are durable when they are answered",
+    _PARTITIONS,
+    Fault.STORAGE,
 )
 
 # Sizes
@@ -183,6 +216,36 @@ TROUBLE_STALL = Rule("trouble.stall", "a stall lasts until it is ended", _NVRAM,
 TROUBLE_COUNT = Rule("trouble.count", "nth, times and commits are 1 or more", _NVRAM, _OPERATOR)
 TROUBLE_COMMITS = Rule("trouble.commits", "only full and io take a number of commits", _NVRAM, _OPERATOR)
 
+# The console of a system, and its stream of events
+
+CONSOLE_ATTACHED = Rule(
+    "console.attached",
+    "another console takes a system over only while the attached one has no stream open",
+    _LINK,
+    _OPERATOR,
+)
+CONSOLE_KNOWN = Rule(
+    "console.known",
+    "a console's stream, its kept copies and its detachment are those of the attached console",
+    _LINK,
+    _OPERATOR,
+)
+CONSOLE_COPY = Rule(
+    "console.copy", "a kept copy is one of this partition, and not newer than its store", _LINK, _OPERATOR
+)
+CONSOLE_STORED = Rule(
+    "console.stored",
+    "what a console attaches, detaches, keeps or forgets is durable when it is answered",
+    _LINK,
+    Fault.STORAGE,
+)
+EVENTS_STREAMS = Rule(
+    "events.streams",
+    f"at most {MAX_STREAMS} streams of events are open at once, one of them the console's",
+    "spec/control.md#events",
+    _OPERATOR,
+)
+
 # A client of the control channel
 
 CONSOLE_SERVED = Rule(
@@ -198,5 +261,11 @@ CONSOLE_TIMEOUT = Rule(
     "console.timeout",
     f"a timeout is above 0 and at most {LONGEST_TIMEOUT:.0f} seconds",
     "spec/control.md#the-command",
+    _OPERATOR,
+)
+CONSOLE_PLACE = Rule(
+    "console.place",
+    "a system is reached at the path of its control socket, or at https://HOST:PORT with TLS files",
+    "spec/control.md#over-tcp",
     _OPERATOR,
 )

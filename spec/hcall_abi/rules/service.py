@@ -5,9 +5,11 @@ from __future__ import annotations
 from hcall_abi.bounds import (
     LONGEST_SOCKET_PATH,
     MAX_CONFIRM_WAIT_MS,
+    MAX_COPY_INTERVAL_S,
     MAX_FLUSH_DELAY_MS,
     MAX_LIMIT,
     MAX_TOTAL_KBYTES,
+    MIN_COPY_INTERVAL_S,
 )
 from hcall_abi.rules.rule import Fault, Rule
 
@@ -15,6 +17,7 @@ _OPERATOR = Fault.OPERATOR
 _PEER = Fault.PEER
 _CONFIGURATION = "spec/service.md#configuration"
 _SOCKETS = "spec/service.md#sockets"
+_OVER_TCP = "spec/control.md#over-tcp"
 _STREAMS = "spec/service.md#streams"
 _STOPPING = "spec/service.md#stopping"
 _SCARCITY = "spec/service.md#scarcity"
@@ -55,6 +58,12 @@ FLUSH_DELAY_RANGE = Rule(
 CONFIRM_WAIT_RANGE = Rule(
     "confirm-wait.range",
     f"a CONFIRM waits 0 to {MAX_CONFIRM_WAIT_MS} ms for its flush",
+    _CONFIGURATION,
+    _OPERATOR,
+)
+COPY_INTERVAL_RANGE = Rule(
+    "copy-interval.range",
+    f"changed stores are looked for every {MIN_COPY_INTERVAL_S:g} to {MAX_COPY_INTERVAL_S} seconds",
     _CONFIGURATION,
     _OPERATOR,
 )
@@ -116,6 +125,30 @@ SOCKET_OWNER = Rule(
     "a passed socket is named for a partition, tcp or control, each once; a single socket needs no name",
     _SOCKETS,
     _OPERATOR,
+)
+
+# The control channel over TCP
+
+TLS_COMPLETE = Rule(
+    "tls.complete",
+    "the control channel over TCP has an address, a certificate, its key and a CA file: all four, or none",
+    _OVER_TCP,
+    _OPERATOR,
+)
+TLS_FILES = Rule(
+    "tls.files",
+    "certificate, key and CA file can be read, are in PEM without a passphrase, and the key fits",
+    _OVER_TCP,
+    _OPERATOR,
+)
+TLS_KEY_PRIVATE = Rule(
+    "tls.key-private", "only its owner has access to the file of a private key", _OVER_TCP, _OPERATOR
+)
+TLS_HANDSHAKE = Rule(
+    "tls.handshake",
+    "a client over TCP shows a certificate of the CA, by TLS 1.3 and in time",
+    _OVER_TCP,
+    _PEER,
 )
 
 # Start and stop

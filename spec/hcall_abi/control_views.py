@@ -1,0 +1,249 @@
+"""The bodies of answers of the control channel as msgspec structs (spec/control.md#answers).
+
+Sizes of keystores are in KiB (`kbytes`), sizes of their contents in bytes.  No body holds a password, a key
+or object data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+
+from hcall_abi.console import ConsoleAttributes, SecureBootMode
+
+SystemStateName = Literal["Operating", "Recovery", "Reset pending"]
+FaultName = Literal["guest", "peer", "operator", "storage", "internal"]
+EventKind = Literal["hello", "changed", "take-copy", "forget-copies", "stopping"]
+
+
+class View(msgspec.Struct, kw_only=True):
+    """The base of every struct in an answer: a later version may add fields."""
+
+
+class FaultView(View):
+    """A fault of the plan, the calls of its sort since the plan was set, and those it has answered."""
+
+    hcall: str
+    status: str
+    nth: int
+    times: int | None
+    seconds: float | None
+    seen: int
+    answered: int
+    spent: bool
+
+
+class KeystoreView(View):
+    """A keystore that is on: bytes in all and taken, objects, and how far NVRAM is behind."""
+
+    total_bytes: int
+    used_bytes: int
+    objects: int
+    generation: Annotated[int, msgspec.Meta(description="counts every change that belongs in NVRAM")]
+    flushed: Annotated[int, msgspec.Meta(description="the generation known to be durable")]
+
+
+class KeptCopyView(View):
+    """The last copy that the console holds, as the system remembers it; `time` is in seconds since 1970."""
+
+    restores: int
+    generation: int
+    time: int
+
+
+class ConsoleLinkView(View):
+    """The management console that a system is attached to.
+
+    `since` is the time in seconds since 1970 (UTC) from which on it has been connected, or away.
+    """
+
+    id: str
+    name: str
+    connected: bool
+    since: int
+
+
+class EventView(View):
+    """A numbered event of the stream; `take-copy` and `forget-copies` are questions, answered by verbs."""
+
+    number: int
+    kind: EventKind
+    partition: str = ""
+    uuid: str = ""
+
+
+class Trouble(View):
+    """Why something does not work: what happened, the rule, the page that has it."""
+
+    detail: str
+    rule_id: str
+    rule: str
+    section: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionFacts:
+    """What the console shows of a partition before its attributes; `uuid` names it for life.
+
+    `restores` counts the restores of its store.  `generation` is that of its store, also while that is off.
+    """
+
+    number: int
+    name: str
+    uuid: str
+    power: Literal["off", "running"]
+    ipl_count: int
+    restores: int
+    generation: int
+    auto_start: bool
+    curr_secure_boot: SecureBootMode
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionView(ConsoleAttributes, PartitionFacts):
+    """A partition as the console shows it, with every attribute of `hcall_abi.console`.
+
+    `secure_boot` is the console's setting, and `curr_secure_boot` the one of this IPL.  `keystore` is null
+    while it is off or could not be opened; `refused` then has the reason.  `copy` is the last copy that the
+    console holds, null for none.  `faults` is its fault plan.
+    It is a dataclass, which travels as a struct does, because it inherits the attributes.
+    """
+
+    keystore: KeystoreView | None
+    copy: KeptCopyView | None
+    refused: Trouble | None
+    faults: list[FaultView]
+
+
+class SystemView(View):
+    """A managed system with its partitions; `system_id` is 32 hex digits and no secret.
+
+    `restored` and `lost` are names of stores in the state Recovery: those that came back, and those that
+    are known to be missing.  `console` is the management console, null for none.
+    """
+
+    name: str
+    type_model_serial: str
+    state: SystemStateName
+    console: ConsoleLinkView | None
+    restored: list[str]
+    lost: list[str]
+    system_id: str
+    firmware_level: str
+    total_kbytes: int
+    assigned_kbytes: int
+    partitions: list[PartitionView]
+
+
+class ComponentView(View):
+    """A replaceable part as the last start found it.
+
+    `copy` tells about its copy of the root key: agrees, restored, present, none, or silent (its TPM does not
+    answer).  `ok` is false if redundancy is missing.
+    """
+
+    name: str
+    kind: str
+    copy: str
+    detail: str
+    ok: bool
+
+
+class AccessStepView(View):
+    """A step of the procedure that gave access to the stores (1 to 9), and its finding."""
+
+    step: int
+    finding: str
+
+
+class ComponentsView(View):
+    """All replaceable parts, the row of the root-key table that decided at the start, and the steps."""
+
+    decision: str
+    components: list[ComponentView]
+    steps: list[AccessStepView]
+
+
+class TrustedKeyView(View):
+    """The trusted system key: its id (16 hex digits), and the key sealed under the root key (base64).
+
+    Both are null while there is none.  Only this system opens `sealed`.
+    """
+
+    id: str | None
+    sealed: bytes | None
+
+
+class CopyView(View):
+    """A console copy (base64) with its clear facts; `time` is in seconds since the epoch (UTC)."""
+
+    uuid: str
+    trusted_key_id: str
+    restores: int
+    generation: int
+    time: int
+    keystore_kbytes: int
+    firmware_level: str
+    copy: bytes
+
+
+class RecoveredView(View):
+    """The end of a recovery: partitions that came back, and those that were given up, by name."""
+
+    restored: list[str]
+    given_up: list[str]
+
+
+class WritebackView(View):
+    """How writing to NVRAM goes: partitions waiting, commits and failures, age of the oldest change.
+
+    `fault` is the trouble that was asked for, if it is not over.
+    """
+
+    state: str
+    pending: int
+    commits: int
+    failures: int
+    oldest_pending_seconds: float
+    last_error: str | None
+    fault: str | None
+
+
+class HealthView(View):
+    """Whether all is well; `reasons` has a sentence for each thing that is not.
+
+    `console` is the management console, null for none; that it is away is no reason.
+    """
+
+    ok: bool
+    reasons: list[str]
+    version: str
+    firmware_level: str
+    partitions: int
+    running: int
+    console: ConsoleLinkView | None
+    writeback: WritebackView
+
+
+class Problem(View, omit_defaults=True):
+    """A refusal or an error (RFC 9457, `application/problem+json`).
+
+    `fault` tells who has to change something, `rule_id` and `rule` which rule was broken (spec/rules.md),
+    `section` the page that has it; `code` is the real console's message number where it has one.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    fault: FaultName
+    rule_id: str
+    rule: str
+    section: str
+    code: str | None = None
+
+
+Answered = View | PartitionView
+"""What an answer holds, where it is not plain text."""

@@ -1,0 +1,317 @@
+"""The requests of a management console as values: one function for each verb (spec/control.md).
+
+    request = set_attributes("lpar1", {"secure_boot": 2})
+
+Each function returns a `ConsoleRequest` without I/O, as the typed h-calls do.  `hcall_client.console` carries
+them over sockets.  The management console carries them through its links (`hcall_server.console`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Generic, Literal, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from hcall_abi.attributes import attribute_number
+from hcall_abi.bounds import LONGEST_NAME
+from hcall_abi.control import JSON, SYSTEM_HEADER, VERBS, Verb
+from hcall_abi.control_bodies import (
+    AttributeChanges,
+    Body,
+    ConsoleAttachment,
+    CopyToRestore,
+    FaultPlanSetting,
+    FaultSetting,
+    ForgottenCopies,
+    KeptCopy,
+    NewPartition,
+    NvramFaultSetting,
+    PartitionChanges,
+    PartitionDeletion,
+    RecoveryEnd,
+    SystemChanges,
+    TrustedKeySetting,
+)
+from hcall_abi.control_views import (
+    ComponentsView,
+    CopyView,
+    HealthView,
+    PartitionView,
+    RecoveredView,
+    SystemView,
+    TrustedKeyView,
+    WritebackView,
+)
+from hcall_abi.errors import OperatorError
+from hcall_abi.faults import BusyFault, ConsoleTrouble
+from hcall_abi.rules import backup
+from hcall_abi.rules import console as rules
+
+T = TypeVar("T")
+_VERBS = {verb.operation: verb for verb in VERBS}
+
+
+@dataclass(frozen=True)
+class ConsoleRequest(Generic[T]):
+    """One request: its verb, the name in its path ("" for none), its body, and the type of its answer.
+
+    With a `system_id` (32 hex digits), every other system refuses it (`system.identity`).
+    """
+
+    verb: Verb
+    answer: type[T]
+    name: str = ""
+    body: Body | None = None
+    system_id: str = ""
+
+    def only_for(self, system_id: str) -> ConsoleRequest[T]:
+        """Return this request for one system alone."""
+        return replace(self, system_id=system_id)
+
+    @property
+    def path(self) -> str:
+        """The path with the partition's name in it."""
+        return self.verb.path.replace("{name}", quote(self.name, safe=""))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers: the media type of the body, and the system that is meant."""
+        system = {SYSTEM_HEADER: self.system_id} if self.system_id else {}
+        return ({"content-type": JSON} if self.body else {}) | system
+
+    @property
+    def content(self) -> bytes | None:
+        """The body, encoded."""
+        return msgspec.json.encode(self.body) if self.body else None
+
+
+def show_system() -> ConsoleRequest[SystemView]:
+    """Show the system and its partitions."""
+    return ConsoleRequest(_VERBS["showSystem"], SystemView)
+
+
+def show_partition(name: str) -> ConsoleRequest[PartitionView]:
+    """Show a partition."""
+    return _about("showPartition", name)
+
+
+def create_partition(
+    name: str,
+    kbytes: int = 0,
+    *,
+    auto_start: bool = True,
+    number: int | None = None,
+    attributes: Mapping[str, int] | None = None,
+) -> ConsoleRequest[PartitionView]:
+    """Create a partition, powered off; its keystore has `kbytes` KiB, 0 for none.
+
+    Without a `number` it gets the lowest free one.  `attributes` are further ones, by the console's names.
+    """
+    body = NewPartition(
+        name=_checked(name),
+        keystore_kbytes=kbytes,
+        auto_start=auto_start,
+        number=msgspec.UNSET if number is None else number,
+        attributes=_numbers(attributes or {}),
+    )
+    return ConsoleRequest(_VERBS["createPartition"], PartitionView, body=body)
+
+
+def power_on(name: str) -> ConsoleRequest[PartitionView]:
+    """Activate a stopped partition, which is an IPL."""
+    return _about("powerOn", name)
+
+
+def power_off(name: str) -> ConsoleRequest[PartitionView]:
+    """Stop a running partition and end its sessions."""
+    return _about("powerOff", name)
+
+
+def ipl(name: str) -> ConsoleRequest[PartitionView]:
+    """Restart a running partition and end its sessions."""
+    return _about("ipl", name)
+
+
+def rotate_key(name: str) -> ConsoleRequest[PartitionView]:
+    """Give a partition a new access key for TCP; the answer does not hold it, the state's key file does."""
+    return _about("rotateKey", name)
+
+
+def set_attributes(name: str, changes: Mapping[str, int]) -> ConsoleRequest[PartitionView]:
+    """Set attributes by their names (`hcall_abi.console.ATTRIBUTES`), all of them or none.
+
+    OperatorError for a name or a number that no partition has.  The system refuses numbers that this
+    partition may not have.
+    """
+    return _about("setAttributes", name, _numbers(changes))
+
+
+def set_faults(name: str, faults: Iterable[BusyFault] = ()) -> ConsoleRequest[PartitionView]:
+    """Give a partition a fault plan; no faults take the plan away."""
+    settings = [
+        FaultSetting(
+            hcall=each.call.name,
+            status=each.status.name,
+            nth=each.nth,
+            times=each.times,
+            seconds=each.seconds,
+        )
+        for each in faults
+    ]
+    return _about("setFaults", name, FaultPlanSetting(faults=settings))
+
+
+def set_nvram_fault(
+    trouble: Literal["none", ConsoleTrouble], commits: int | None = None
+) -> ConsoleRequest[WritebackView]:
+    """Trouble NVRAM, or ("none") end it; OperatorError where no number of commits belongs.
+
+    `commits` goes with "full" and "io": so many are refused, one without it.
+    """
+    try:
+        body = NvramFaultSetting(trouble=trouble, commits=msgspec.UNSET if commits is None else commits)
+    except ValueError as error:
+        raise OperatorError(rules.TROUBLE_COMMITS, str(error)) from None
+    return ConsoleRequest(_VERBS["setNvramFault"], WritebackView, body=body)
+
+
+def show_components() -> ConsoleRequest[ComponentsView]:
+    """Show the replaceable parts, and how the last start got access to the stores."""
+    return ConsoleRequest(_VERBS["showComponents"], ComponentsView)
+
+
+def show_trusted_key() -> ConsoleRequest[TrustedKeyView]:
+    """Show the id of the trusted system key."""
+    return ConsoleRequest(_VERBS["showTrustedKey"], TrustedKeyView)
+
+
+def set_trusted_key(
+    operation: Literal["change", "restore", "return"],
+    key: bytes | None = None,
+    old_key: bytes | None = None,
+    sealed: bytes | None = None,
+) -> ConsoleRequest[TrustedKeyView]:
+    """Set the trusted system key; OperatorError where an argument is missing or does not belong.
+
+    `change` and `restore` take `key` (32 bytes); `return` takes `sealed`, the blob of `show_trusted_key`.
+    """
+    try:
+        body = TrustedKeySetting(operation=operation, key=key, old_key=old_key, sealed=sealed)
+    except ValueError as error:
+        raise OperatorError(backup.TRUSTED_KEY_OPERATION, str(error)) from None
+    return ConsoleRequest(_VERBS["setTrustedKey"], TrustedKeyView, body=body)
+
+
+def show_copy(name: str) -> ConsoleRequest[CopyView]:
+    """Make a copy of a partition's store, sealed under the trusted system key."""
+    return ConsoleRequest(_VERBS["showCopy"], CopyView, _checked(name))
+
+
+def restore_copy(copy: bytes, *, older: bool = True, check: bool = False) -> ConsoleRequest[PartitionView]:
+    """Put a store back to a copy; its partition must be powered off.
+
+    `older`: the copy may be older than the present store, whose later changes are lost then.  `check`:
+    nothing is changed, and the answer is the partition as the restore would leave it.
+    """
+    body = CopyToRestore(copy=copy, older=older, check=check)
+    return ConsoleRequest(_VERBS["restoreCopy"], PartitionView, body=body)
+
+
+def begin_recovery() -> ConsoleRequest[SystemView]:
+    """Put an empty system into the state Recovery."""
+    return ConsoleRequest(_VERBS["beginRecovery"], SystemView)
+
+
+def end_recovery(*, give_up: bool = False) -> ConsoleRequest[RecoveredView]:
+    """End the state Recovery; `give_up`: the stores that were not restored are given up."""
+    return ConsoleRequest(_VERBS["endRecovery"], RecoveredView, body=RecoveryEnd(give_up=give_up))
+
+
+def attach_console(console_id: str, name: str) -> ConsoleRequest[SystemView]:
+    """Attach a management console: its id (32 hex digits) is written to the system's NVRAM."""
+    return ConsoleRequest(
+        _VERBS["attachConsole"], SystemView, body=ConsoleAttachment(id=console_id, name=name)
+    )
+
+
+def detach_console(console_id: str, name: str) -> ConsoleRequest[SystemView]:
+    """Take a console's id out of the system's NVRAM."""
+    return ConsoleRequest(
+        _VERBS["detachConsole"], SystemView, body=ConsoleAttachment(id=console_id, name=name)
+    )
+
+
+def keep_copy(name: str, kept: KeptCopy) -> ConsoleRequest[PartitionView]:
+    """Answer the question "take my copy": the console holds this copy durably."""
+    return _about("keepCopy", name, kept)
+
+
+def forget_copies(uuids: Iterable[str]) -> ConsoleRequest[SystemView]:
+    """Answer the question "forget copies": the console has noted that these partitions were deleted."""
+    return ConsoleRequest(_VERBS["forgetCopies"], SystemView, body=ForgottenCopies(uuids=list(uuids)))
+
+
+def set_system(name: str) -> ConsoleRequest[SystemView]:
+    """Give the managed system another name."""
+    return ConsoleRequest(_VERBS["setSystem"], SystemView, body=SystemChanges(name=name))
+
+
+def stop_system() -> ConsoleRequest[SystemView]:
+    """Power the managed system off: its server stops in good order after the answer."""
+    return ConsoleRequest(_VERBS["stopSystem"], SystemView)
+
+
+def change_partition(
+    name: str,
+    *,
+    new_name: str | None = None,
+    auto_start: bool | None = None,
+    attributes: Mapping[str, int] | None = None,
+) -> ConsoleRequest[PartitionView]:
+    """Change name, start and attributes of a partition, all of them or none; a rename needs power-off."""
+    body = PartitionChanges(
+        new_name=msgspec.UNSET if new_name is None else new_name,
+        auto_start=msgspec.UNSET if auto_start is None else auto_start,
+        attributes=_numbers(attributes or {}),
+    )
+    return _about("changePartition", name, body)
+
+
+def delete_partition(name: str, *, destroy: bool = False) -> ConsoleRequest[SystemView]:
+    """Delete a partition that is powered off; `destroy`: also if its keystore holds objects."""
+    body = PartitionDeletion(destroy=destroy)
+    return ConsoleRequest(_VERBS["deletePartition"], SystemView, _checked(name), body)
+
+
+def show_health() -> ConsoleRequest[HealthView]:
+    """Show the health; it is an answer, not an error, also if there is a problem."""
+    return ConsoleRequest(_VERBS["showHealth"], HealthView)
+
+
+def show_metrics() -> ConsoleRequest[str]:
+    """Show the figures for Prometheus, in its text format."""
+    return ConsoleRequest(_VERBS["showMetrics"], str)
+
+
+def _numbers(changes: Mapping[str, int]) -> Body:
+    """Return the body of attribute changes; OperatorError for a name or a number that no partition has."""
+    return AttributeChanges(**{each: attribute_number(each, value) for each, value in changes.items()})
+
+
+def _about(operation: str, name: str, body: Body | None = None) -> ConsoleRequest[PartitionView]:
+    """Return a request about one partition, which is answered with its view."""
+    return ConsoleRequest(_VERBS[operation], PartitionView, _checked(name), body)
+
+
+def _checked(name: str) -> str:
+    """Return a name that can stand in a path; OperatorError for any other.
+
+    Whether there is such a partition is for its system to say, and whether there can be one.
+    """
+    encodable = name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+    if name in ("", ".", "..") or not encodable or len(name) > LONGEST_NAME:
+        raise OperatorError(rules.NAME_PATH, f"{name[:40]!r} is no name for a partition")
+    return name
