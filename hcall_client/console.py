@@ -7,56 +7,61 @@
     console = Console("state/run/control.sock")           # the same with Trio
     view = await console.call(show_partition("lpar1"))
 
-Each function returns a `ConsoleRequest` without I/O, as the typed h-calls do; both consoles carry it.
-The verbs and their structs are those of `hcall_abi.control`.  `Console` loads Trio at its first
+The requests are those of `hcall_abi.requests`; both consoles carry them.  `Console` loads Trio at its first
 call, and httpx if it is given a transport.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
-from hcall_abi.attributes import attribute_number
-from hcall_abi.bounds import LONGEST_NAME, LONGEST_TIMEOUT
-from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Verb
-from hcall_abi.control_bodies import (
-    AttributeChanges,
-    Body,
-    ComponentsView,
-    CopyToRestore,
-    CopyView,
-    FaultPlanSetting,
-    FaultSetting,
-    HealthView,
-    NewPartition,
-    NvramFaultSetting,
-    PartitionView,
-    Problem,
-    RecoveredView,
-    RecoveryEnd,
-    SystemView,
-    TrustedKeySetting,
-    TrustedKeyView,
-    WritebackView,
-)
+from hcall_abi.bounds import LONGEST_TIMEOUT
+from hcall_abi.control import PROBLEM_JSON
+from hcall_abi.control_views import Problem
 from hcall_abi.errors import OperatorError, PeerError, SwpksError
-from hcall_abi.faults import BusyFault, ConsoleTrouble
-from hcall_abi.rules import backup
+from hcall_abi.requests import (
+    ConsoleRequest,
+    attach_console,
+    begin_recovery,
+    change_partition,
+    create_partition,
+    delete_partition,
+    detach_console,
+    end_recovery,
+    forget_copies,
+    ipl,
+    keep_copy,
+    power_off,
+    power_on,
+    restore_copy,
+    rotate_key,
+    set_attributes,
+    set_faults,
+    set_nvram_fault,
+    set_system,
+    set_trusted_key,
+    show_components,
+    show_copy,
+    show_health,
+    show_metrics,
+    show_partition,
+    show_system,
+    show_trusted_key,
+    stop_system,
+)
 from hcall_abi.rules import console as rules
 from hcall_abi.rules.rule import Fault, Rule
 from hcall_client.errors import printable
 from hcall_client.patience import Patience
-from hcall_client.patient_http import UnixConnection
+from hcall_client.patient_http import LARGEST_ANSWER, UnixConnection, WrongAnswer, content_of
 
 if TYPE_CHECKING:
     import httpx
@@ -64,6 +69,45 @@ if TYPE_CHECKING:
     from hcall_client.in_thread import Threads
 
 T = TypeVar("T")
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "PLACES",
+    "BlockingConsole",
+    "Console",
+    "ConsoleMisspoken",
+    "ConsoleRefused",
+    "ConsoleRequest",
+    "ConsoleUnreachable",
+    "answer_of",
+    "attach_console",
+    "begin_recovery",
+    "change_partition",
+    "create_partition",
+    "delete_partition",
+    "detach_console",
+    "end_recovery",
+    "forget_copies",
+    "ipl",
+    "keep_copy",
+    "power_off",
+    "power_on",
+    "restore_copy",
+    "rotate_key",
+    "set_attributes",
+    "set_faults",
+    "set_nvram_fault",
+    "set_system",
+    "set_trusted_key",
+    "show_components",
+    "show_copy",
+    "show_health",
+    "show_metrics",
+    "show_partition",
+    "show_system",
+    "show_trusted_key",
+    "stop_system",
+]
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds that a whole call may take.
@@ -73,23 +117,24 @@ PLACES = 32
 """Requests of one `Console` that are carried at once: as many as a server serves."""
 _HOST = "swpks"
 """The host that HTTP requires; the server ignores it."""
-_VERBS = {verb.operation: verb for verb in VERBS}
 
 
 class ConsoleRefused(SwpksError):
     """The system refused a request; `problem` is its answer, with the console's message number."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(_rule_of(problem), problem.detail)
+        super().__init__(_rule_of(problem), printable(problem.detail))
         self.problem = problem
 
 
-def _rule_of(told: Problem) -> Rule:
-    """Return the row of the rule that a problem names; made from the problem where a newer server has it."""
+def _rule_of(problem: Problem) -> Rule:
+    """Return the rule that a problem names; for a rule of a newer server, a row made from the problem."""
     from hcall_abi.rules.catalogue import RULES
 
-    unknown = Rule(told.rule_id, told.rule, told.section, Fault(told.fault), told.code)
-    return RULES.get(told.rule_id, unknown)
+    code = None if problem.code is None else printable(problem.code)
+    rule_id, rule, section = map(printable, (problem.rule_id, problem.rule, problem.section))
+    unknown = Rule(rule_id, rule, section, Fault(problem.fault), code)
+    return RULES.get(problem.rule_id, unknown)
 
 
 class ConsoleUnreachable(OperatorError):
@@ -104,177 +149,39 @@ class ConsoleMisspoken(PeerError):
     """Something answers at the control channel, but not as spec/control.md says."""
 
     def __init__(self, operation: str, reason: str) -> None:
-        super().__init__(rules.CONSOLE_ANSWER, f"{operation} was answered with {reason}")
+        super().__init__(rules.CONSOLE_ANSWER, f"{operation} was answered with {printable(reason)}")
 
 
-@dataclass(frozen=True)
-class ConsoleRequest(Generic[T]):
-    """One request: its verb, the name in its path ("" for none), its body, and the type of its answer."""
-
-    verb: Verb
-    answer: type[T]
-    name: str = ""
-    body: Body | None = None
-
-    @property
-    def path(self) -> str:
-        """The path with the partition's name in it."""
-        return self.verb.path.replace("{name}", quote(self.name, safe=""))
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers that belong to the body."""
-        return {"content-type": JSON} if self.body else {}
-
-    @property
-    def content(self) -> bytes | None:
-        """The body, encoded."""
-        return msgspec.json.encode(self.body) if self.body else None
-
-    def parse(self, status: int, media_type: str, content: bytes) -> T:
-        """Return the answer; ConsoleRefused for a problem, ConsoleMisspoken for anything else."""
-        try:
-            if media_type.split(";", maxsplit=1)[0].strip() == PROBLEM_JSON:
-                raise ConsoleRefused(msgspec.json.decode(content, type=Problem))
-            if status not in self.verb.answers:
-                raise ConsoleMisspoken(self.verb.operation, f"status {status}")
-            if self.verb.answers[status] is None:
-                return self.answer(content.decode())  # type: ignore[call-arg]  # it is str
-            return msgspec.json.decode(content, type=self.answer)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ConsoleMisspoken(self.verb.operation, f"a body of another shape ({error})") from None
-
-
-def show_system() -> ConsoleRequest[SystemView]:
-    """Show the system and its partitions."""
-    return ConsoleRequest(_VERBS["showSystem"], SystemView)
-
-
-def show_partition(name: str) -> ConsoleRequest[PartitionView]:
-    """Show a partition."""
-    return _about("showPartition", name)
-
-
-def create_partition(name: str, kbytes: int = 0, *, auto_start: bool = True) -> ConsoleRequest[PartitionView]:
-    """Create a partition, powered off; its keystore has `kbytes` KiB, 0 for none."""
-    body = NewPartition(name=_checked(name), keystore_kbytes=kbytes, auto_start=auto_start)
-    return ConsoleRequest(_VERBS["createPartition"], PartitionView, body=body)
-
-
-def power_on(name: str) -> ConsoleRequest[PartitionView]:
-    """Activate a stopped partition, which is an IPL."""
-    return _about("powerOn", name)
-
-
-def power_off(name: str) -> ConsoleRequest[PartitionView]:
-    """Stop a running partition and end its sessions."""
-    return _about("powerOff", name)
-
-
-def ipl(name: str) -> ConsoleRequest[PartitionView]:
-    """Restart a running partition and end its sessions."""
-    return _about("ipl", name)
-
-
-def rotate_key(name: str) -> ConsoleRequest[PartitionView]:
-    """Give a partition a new access key for TCP; the answer does not hold it, the state's key file does."""
-    return _about("rotateKey", name)
-
-
-def set_attributes(name: str, changes: Mapping[str, int]) -> ConsoleRequest[PartitionView]:
-    """Set attributes by their names (`hcall_abi.console.ATTRIBUTES`), all of them or none.
-
-    OperatorError for a name or a number that no partition has.  The system refuses numbers that this
-    partition may not have.
-    """
-    numbers = {each: attribute_number(each, value) for each, value in changes.items()}
-    return _about("setAttributes", name, AttributeChanges(**numbers))
-
-
-def set_faults(name: str, faults: Iterable[BusyFault] = ()) -> ConsoleRequest[PartitionView]:
-    """Give a partition a fault plan; no faults take the plan away."""
-    settings = [
-        FaultSetting(
-            hcall=each.call.name,
-            status=each.status.name,
-            nth=each.nth,
-            times=each.times,
-            seconds=each.seconds,
-        )
-        for each in faults
-    ]
-    return _about("setFaults", name, FaultPlanSetting(faults=settings))
-
-
-def set_nvram_fault(
-    trouble: Literal["none", ConsoleTrouble], commits: int | None = None
-) -> ConsoleRequest[WritebackView]:
-    """Trouble NVRAM, or ("none") end it; OperatorError where no number of commits belongs.
-
-    `commits` goes with "full" and "io": so many are refused, one without it.
-    """
+def answer_of(request: ConsoleRequest[T], status: int, media_type: str, content: bytes) -> T:
+    """Return the answer to a request; ConsoleRefused for a problem, ConsoleMisspoken for anything else."""
+    verb = request.verb
     try:
-        body = NvramFaultSetting(trouble=trouble, commits=msgspec.UNSET if commits is None else commits)
-    except ValueError as error:
-        raise OperatorError(rules.TROUBLE_COMMITS, str(error)) from None
-    return ConsoleRequest(_VERBS["setNvramFault"], WritebackView, body=body)
+        if media_type.split(";", maxsplit=1)[0].strip() == PROBLEM_JSON:
+            raise ConsoleRefused(_decoded(content, Problem))
+        if status not in verb.answers:
+            raise ConsoleMisspoken(verb.operation, f"status {status}")
+        if verb.answers[status] is None:
+            return request.answer(content.decode())  # type: ignore[call-arg]  # it is str
+        return _decoded(content, request.answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConsoleMisspoken(verb.operation, f"a body of another shape ({error})") from None
 
 
-def show_components() -> ConsoleRequest[ComponentsView]:
-    """Show the replaceable parts, and how the last start got access to the stores."""
-    return ConsoleRequest(_VERBS["showComponents"], ComponentsView)
+_decoders: dict[type, msgspec.json.Decoder[object]] = {}
+_making = threading.Lock()
 
 
-def show_trusted_key() -> ConsoleRequest[TrustedKeyView]:
-    """Show the id of the trusted system key."""
-    return ConsoleRequest(_VERBS["showTrustedKey"], TrustedKeyView)
+def _decoded(content: bytes, kind: type[T]) -> T:
+    """Return the struct in a body; any thread may call it.
 
-
-def set_trusted_key(
-    operation: Literal["change", "restore", "return"],
-    key: bytes | None = None,
-    old_key: bytes | None = None,
-    sealed: bytes | None = None,
-) -> ConsoleRequest[TrustedKeyView]:
-    """Set the trusted system key; OperatorError where an argument is missing or does not belong.
-
-    `change` and `restore` take `key` (32 bytes); `return` takes `sealed`, the blob of `show_trusted_key`.
+    msgspec (0.22) completes what it knows of a struct at the first use of that struct.  A second thread that
+    uses it meanwhile reads a null pointer, and the process ends with a segmentation fault.
     """
-    try:
-        body = TrustedKeySetting(operation=operation, key=key, old_key=old_key, sealed=sealed)
-    except ValueError as error:
-        raise OperatorError(backup.TRUSTED_KEY_OPERATION, str(error)) from None
-    return ConsoleRequest(_VERBS["setTrustedKey"], TrustedKeyView, body=body)
-
-
-def show_copy(name: str) -> ConsoleRequest[CopyView]:
-    """Make a copy of a partition's store, sealed under the trusted system key."""
-    return ConsoleRequest(_VERBS["showCopy"], CopyView, _checked(name))
-
-
-def restore_copy(copy: bytes) -> ConsoleRequest[PartitionView]:
-    """Put a store back to a copy; its partition must be powered off."""
-    return ConsoleRequest(_VERBS["restoreCopy"], PartitionView, body=CopyToRestore(copy=copy))
-
-
-def begin_recovery() -> ConsoleRequest[SystemView]:
-    """Put an empty system into the state Recovery."""
-    return ConsoleRequest(_VERBS["beginRecovery"], SystemView)
-
-
-def end_recovery(*, give_up: bool = False) -> ConsoleRequest[RecoveredView]:
-    """End the state Recovery; `give_up`: the stores that were not restored are given up."""
-    return ConsoleRequest(_VERBS["endRecovery"], RecoveredView, body=RecoveryEnd(give_up=give_up))
-
-
-def show_health() -> ConsoleRequest[HealthView]:
-    """Show the health; it is an answer, not an error, also if there is a problem."""
-    return ConsoleRequest(_VERBS["showHealth"], HealthView)
-
-
-def show_metrics() -> ConsoleRequest[str]:
-    """Show the figures for Prometheus, in its text format."""
-    return ConsoleRequest(_VERBS["showMetrics"], str)
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        with _making:
+            decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind))
+    return cast(T, decoder.decode(content))
 
 
 class BlockingConsole:
@@ -299,11 +206,14 @@ class BlockingConsole:
         with closing(UnixConnection(_HOST, self.socket, patience)) as connection:
             try:
                 connection.request(request.verb.method, request.path, request.content, request.headers)
-                answer = connection.getresponse()
-                status, kind, content = answer.status, answer.headers.get("content-type", ""), answer.read()
+                with closing(connection.getresponse()) as answer:
+                    status, kind = answer.status, answer.headers.get("content-type", "")
+                    content = content_of(answer)
             except (HTTPException, OSError) as error:
                 raise ConsoleUnreachable(self.socket, str(error) or type(error).__name__) from None
-        return request.parse(status, kind, content)
+            except (WrongAnswer, ValueError, MemoryError) as error:
+                raise ConsoleMisspoken(request.verb.operation, str(error) or type(error).__name__) from None
+        return answer_of(request, status, kind, content)
 
 
 class Console:
@@ -311,7 +221,8 @@ class Console:
 
     `target` is a path, or a transport of httpx that reaches a system some other way.  For a path, a worker
     thread carries the request.  The reason: httpx uses a Trio function that takes a full queue for a
-    connection.  When the caller is cancelled, the request may or may not be carried out.
+    connection.  When the caller is cancelled, the request may or may not be carried out.  A transport stays
+    the caller's: it is not closed.  `hcall_client.control_transport` makes one for TCP with mutual TLS.
 
     Of the requests for a path, `PLACES` are carried at once.  The others wait, within their own timeouts.
     """
@@ -336,20 +247,24 @@ class Console:
         import httpx
 
         from hcall_client.in_thread import in_time
+        from hcall_client.over_httpx import bounded, client_of, reason_of
 
-        async def ask() -> httpx.Response:
-            async with httpx.AsyncClient(
-                transport=transport, base_url=f"http://{_HOST}", timeout=self.timeout, trust_env=False
-            ) as client:
-                return await client.request(
+        async def ask() -> tuple[httpx.Response, bytes | None]:
+            async with client_of(transport, self.timeout) as client:
+                asked = client.build_request(
                     request.verb.method, request.path, content=request.content, headers=request.headers
                 )
+                answer = await client.send(asked, stream=True)
+                return answer, await bounded(answer, LARGEST_ANSWER)
 
         try:
-            answer = await in_time(ask, self.timeout)  # the timeout of httpx begins anew with each step
+            # The timeout of httpx begins anew with each step.
+            answer, content = await in_time(ask, self.timeout)
         except (httpx.HTTPError, OSError) as error:
-            raise ConsoleUnreachable(transport, str(error) or type(error).__name__) from None
-        return request.parse(answer.status_code, answer.headers.get("content-type", ""), answer.content)
+            raise ConsoleUnreachable(transport, reason_of(error)) from None
+        if content is None:
+            raise ConsoleMisspoken(request.verb.operation, f"a body of more than {LARGEST_ANSWER} bytes")
+        return answer_of(request, answer.status_code, answer.headers.get("content-type", ""), content)
 
     async def _call_in_thread(self, path: str | os.PathLike[str], request: ConsoleRequest[T]) -> T:
         from hcall_client.in_thread import Threads
@@ -360,22 +275,6 @@ class Console:
             return await self._threads.run(partial(console._call_within, patience, request), patience)
         except TimeoutError as error:
             raise ConsoleUnreachable(path, str(error)) from None
-
-
-def _about(operation: str, name: str, body: Body | None = None) -> ConsoleRequest[PartitionView]:
-    """Return a request about one partition, which is answered with its view."""
-    return ConsoleRequest(_VERBS[operation], PartitionView, _checked(name), body)
-
-
-def _checked(name: str) -> str:
-    """Return a name that can stand in a path; OperatorError for any other.
-
-    Whether there is such a partition is for its system to say, and whether there can be one.
-    """
-    encodable = name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
-    if name in ("", ".", "..") or not encodable or len(name) > LONGEST_NAME:
-        raise OperatorError(rules.NAME_PATH, f"{name[:40]!r} is no name for a partition")
-    return name
 
 
 def _checked_timeout(seconds: float) -> float:

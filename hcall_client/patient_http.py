@@ -11,11 +11,37 @@ import io
 import select
 import socket
 import time
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 from typing import cast
 
 from hcall_client.patience import Attempts, Patience, milliseconds
 from hcall_client.unix import connect_unix
+
+LARGEST_ANSWER = 32 << 20
+"""Bytes of an answer at most: a copy in base64 takes far less."""
+LARGEST_HEAD = 1 << 20
+"""Bytes of its header at most; `http.client` takes 100 lines of 64 KiB, and any number of interim answers."""
+
+
+class WrongAnswer(Exception):
+    """An answer that has no length, or a wrong one, or is too large."""
+
+
+def content_of(answer: HTTPResponse) -> bytes:
+    """Return the body of an answer; WrongAnswer, or IncompleteRead if it ends too early.
+
+    `http.client` makes room for as many bytes as the answer states.
+    """
+    if answer.length is None and not answer.chunked:
+        raise WrongAnswer("a body without a length")
+    if (answer.length or 0) > LARGEST_ANSWER:
+        raise WrongAnswer(f"a body of more than {LARGEST_ANSWER} bytes")
+    content = answer.read(LARGEST_ANSWER + 1)
+    if len(content) > LARGEST_ANSWER:
+        raise WrongAnswer(f"a body of more than {LARGEST_ANSWER} bytes")
+    if answer.length:
+        raise IncompleteRead(content, answer.length)
+    return content
 
 
 class UnixConnection(HTTPConnection):
@@ -50,6 +76,8 @@ class _PatientSocket:
         self._socket = sock
         self._patience = patience
         self._poll = select.poll()
+        self._received = 0
+        self._open = 1
 
     def sendall(self, data: bytes) -> None:
         """Send all bytes, in time."""
@@ -62,7 +90,8 @@ class _PatientSocket:
                 continue
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return a file that reads what is received."""
+        """Return a file that reads what is received; the socket is closed after the last of both."""
+        self._open += 1
         return io.BufferedReader(_Received(self))
 
     def receive_into(self, buffer: memoryview) -> int:
@@ -70,13 +99,22 @@ class _PatientSocket:
         while True:
             self._wait(select.POLLIN)
             try:
-                return self._socket.recv_into(buffer)
+                size = self._socket.recv_into(buffer)
             except BlockingIOError:
                 continue
+            self._received += size
+            if self._received > LARGEST_HEAD + LARGEST_ANSWER:
+                raise WrongAnswer(f"more than {LARGEST_HEAD + LARGEST_ANSWER} bytes")
+            return size
 
     def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+        """Close the socket, unless a file still reads it.
+
+        `http.client` closes it before it reads a body that ends with its connection.
+        """
+        self._open -= 1
+        if self._open <= 0:
+            self._socket.close()
 
     def _wait(self, event: int) -> None:
         """Wait until the socket is ready; TimeoutError when the time is over, also while it is ready."""
@@ -98,3 +136,9 @@ class _Received(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # BufferedReader gives one
         """Read what there is, at least a byte; 0 at the end."""
         return self._patient.receive_into(buffer)
+
+    def close(self) -> None:
+        """Read no more."""
+        if not self.closed:
+            self._patient.close()
+        super().close()

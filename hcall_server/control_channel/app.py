@@ -19,13 +19,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hcall_abi.bounds import MAX_REQUEST_BODY, REQUEST_BODY_SECONDS
-from hcall_abi.control import JSON, PROBLEM_JSON, VERBS, Verb
+from hcall_abi.control import CONSOLE_HEADER, JSON, PROBLEM_JSON, SYSTEM_HEADER, VERBS, Verb
 from hcall_abi.control_bodies import Body
+from hcall_abi.problems import problem_of
 from hcall_abi.rules import console as rules
 from hcall_server.control_channel import openapi
 from hcall_server.control_channel.loading import loaded
-from hcall_server.control_channel.problems import ProblemError, explained_error, problem_of
-from hcall_server.control_channel.verbs import PERFORMED, Answer, Call, Reply, Text
+from hcall_server.control_channel.problems import ProblemError, explained_error
+from hcall_server.control_channel.verbs import PERFORMED, Answer, Call, Reply, StreamAnswer, Text
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
 from hcall_server.machine.noise import CONTROL, PeerLog
@@ -69,6 +70,7 @@ class _Path:
 
     async def _answer(self, request: Request) -> Response:
         verb = self._verb(request)
+        self._machine.system.demand_identity(request.headers.get(SYSTEM_HEADER, ""))
         name = request.path_params.get("name", "")
         if "name" in request.path_params:
             self._machine.system.find(name)
@@ -77,7 +79,7 @@ class _Path:
         if load and verb.operation not in self._loaded:
             await loaded(load, self._machine.reserve)
             self._loaded.add(verb.operation)
-        answer = perform(Call(self._machine, name, body))
+        answer = perform(Call(self._machine, name, body, request.headers.get(CONSOLE_HEADER)))
         return _response(verb, await answer if isinstance(answer, Awaitable) else answer)
 
     def _verb(self, request: Request) -> Verb:
@@ -141,6 +143,8 @@ async def _content(request: Request) -> bytes:
 
 
 def _response(verb: Verb, answer: Answer) -> Response:
+    if isinstance(answer, StreamAnswer):
+        return answer.response
     if isinstance(answer, Text):
         return Response(answer.content, media_type=answer.media_type)
     status, body = answer if isinstance(answer, Reply) else (next(iter(verb.answers)), answer)
@@ -149,10 +153,10 @@ def _response(verb: Verb, answer: Answer) -> Response:
 
 def _refused(request: Request, error: Exception) -> Response:
     """Log an error by its rule, and turn it into a problem."""
-    problem = problem_of(error)
+    found = explained_error(error)
+    problem = problem_of(found)
     context = _log.bind(method=request.method, path=request.url.path, status=problem.status)
     log = PeerLog(request.app.state.allowance, context)
-    found = explained_error(error)
     if found.rule is not rules.REQUEST_ANSWERED:
         log.info("control.refused", sort=found.rule.id, **explained(found))
     else:

@@ -7,12 +7,13 @@ from http import HTTPStatus
 import msgspec
 
 from hcall_abi.control import PROBLEM_JSON
-from hcall_server.control_channel.problems import problem_of
+from hcall_abi.problems import problem_of
+from hcall_server.control_channel.problems import explained_error
 
 
 def answer_by_hand(error: Exception) -> bytes:
     """Return a whole answer with the problem that `error` is; the connection closes after it."""
-    problem = problem_of(error)
+    problem = problem_of(explained_error(error))
     content = msgspec.json.encode(problem)
     head = (
         f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -13,12 +13,20 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 
-HEADER_BYTES = 16 * 1024
-"""The most that a request line and its headers may take."""
+if TYPE_CHECKING:
+    from hcall_server.control_channel.tls import TlsStream
 
+HEADER_BYTES = 16 * 1024
+"""Bytes that a request line and its headers may have, at most."""
 
 SEND_SECONDS = 10.0
 """How long a client may take to read one piece of an answer."""
+
+PARTING_SECONDS = 0.2
+"""How long the reader of a stream may take to read its end when the server stops."""
+
+EXEMPT = "swpks.exempt"
+"""Key in the state of an ASGI scope; its value is a function, to be called for a stream of events."""
 
 
 class Http:
@@ -28,9 +36,14 @@ class Http:
         self._app = ASGIWrapper(cast(ASGIFramework, app))
         self._config = _config()
         self._contexts: set[WorkerContext] = set()
+        self._streams: set[BoundedStream] = set()
+        self._stopping = False
 
-    async def converse(self, stream: trio.SocketStream) -> None:
-        """Answer the requests of one connection, until it is closed."""
+    async def converse(self, stream: trio.SocketStream | TlsStream, exempt: Callable[[], None]) -> None:
+        """Answer the requests of one connection, until it is closed.
+
+        `exempt` is called when its answer is a stream of events, which has no end.
+        """
         # Hypercorn has one context for all connections.  One for each lets us end the idle wait of this
         # connection alone.  Without that, a connection would stay for 5 seconds after its client has gone.
         context = WorkerContext(None)
@@ -38,34 +51,54 @@ class Http:
         bounded = BoundedStream(stream, context.terminated.set)
         # Hypercorn uses only methods that this stream has; its annotation is too narrow.
         connection = cast("trio.SSLStream[trio.SocketStream]", bounded)
+
+        def begin_stream() -> None:
+            self._streams.add(bounded)
+            if self._stopping:
+                bounded.hurry()
+            else:
+                exempt()
+
+        state = ConnectionState({EXEMPT: begin_stream})
         try:
-            await TCPServer(self._app, self._config, context, ConnectionState({}), connection).run()
+            await TCPServer(self._app, self._config, context, state, connection).run()
         finally:
             self._contexts.remove(context)
+            self._streams.discard(bounded)
 
     async def stop(self) -> None:
         """Close idle connections, and the others after the answer that they wait for; does not wait."""
+        self._stopping = True
+        for stream in self._streams:
+            stream.hurry()
         for context in self._contexts:
             await context.terminated.set()
 
 
 class BoundedStream(trio.abc.HalfCloseableStream):
-    """A socket stream as Hypercorn needs it: sends have a deadline, and the end of the requests is reported.
+    """A stream as Hypercorn needs it: sends have a deadline, and the end of the requests is reported.
 
     Hypercorn shields its sends, so only the stream itself can end them.  One that takes
     longer than `SEND_SECONDS` closes the stream and raises `trio.BrokenResourceError`.
     """
 
-    def __init__(self, stream: trio.SocketStream, ended: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, stream: trio.SocketStream | TlsStream, ended: Callable[[], Awaitable[None]]) -> None:
         self._stream = stream
         self._ended = ended
+        self._seconds = SEND_SECONDS
+        self._limit = trio.CancelScope()
         self.socket = stream.socket
+
+    def hurry(self) -> None:
+        """Bound the present send and all later ones by `PARTING_SECONDS`."""
+        self._seconds = PARTING_SECONDS
+        self._limit.deadline = min(self._limit.deadline, trio.current_time() + PARTING_SECONDS)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`, in time."""
-        with trio.move_on_after(SEND_SECONDS) as limit:
+        with trio.move_on_after(self._seconds) as self._limit:
             await self._stream.send_all(data)
-        if limit.cancelled_caught:
+        if self._limit.cancelled_caught:
             await trio.aclose_forcefully(self._stream)
             raise trio.BrokenResourceError("the client does not read its answer")
 

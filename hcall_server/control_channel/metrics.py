@@ -50,6 +50,7 @@ class MachineCollector(Collector):
         yield self._left_out()
         yield from self._partitions()
         yield from self._writeback()
+        yield from self._console()
         lines = "log lines that standard error did not take"
         yield CounterMetricFamily("swpks_log_lines_dropped", lines, value=logs.dropped())
 
@@ -66,7 +67,7 @@ class MachineCollector(Collector):
 
     def _connections(self) -> Iterator[Metric]:
         counters = self._machine.counters
-        for name, told, value in (
+        for name, text, value in (
             ("swpks_connections", "accepted connections", counters.connections),
             ("swpks_connections_lost", "connections that ended without a GOODBYE", counters.lost),
             ("swpks_connections_crashed", "connections that an error in the server ended", counters.crashed),
@@ -74,7 +75,7 @@ class MachineCollector(Collector):
             ("swpks_received_bytes", "bytes received on data channels", counters.bytes_received),
             ("swpks_sent_bytes", "bytes sent on data channels", counters.bytes_sent),
         ):
-            yield CounterMetricFamily(name, told, value=value)
+            yield CounterMetricFamily(name, text, value=value)
         yield _by_number("swpks_opens", "answers to OPEN", "status", OpenStatus, counters.opens)
         yield _by_number("swpks_goodbyes", "GOODBYEs said", "reason", GoodbyeReason, counters.goodbyes)
 
@@ -109,8 +110,8 @@ class MachineCollector(Collector):
                 lambda p: p.keystore.contents.object_count if p.keystore else 0,
             ),
         )
-        for name, told, figure in rows:
-            yield _per_partition(name, told, partitions, figure)
+        for name, text, figure in rows:
+            yield _per_partition(name, text, partitions, figure)
 
     def _writeback(self) -> Iterator[Metric]:
         health = self._machine.encryptor.health
@@ -121,18 +122,37 @@ class MachineCollector(Collector):
         yield CounterMetricFamily("swpks_nvram_commits", "commits", value=health.commits)
         yield CounterMetricFamily("swpks_nvram_failures", "failed commits", value=health.failures)
 
+    def _console(self) -> Iterator[Metric]:
+        """Yield figures of the management console; they have no samples while none is attached."""
+        attachment = self._machine.attachment
+        text = "1 while the attached console is connected"
+        connected = GaugeMetricFamily("swpks_console_connected", text)
+        text = "how long it has been connected, or away"
+        since = GaugeMetricFamily("swpks_console_since_seconds", text)
+        if link := attachment.link:
+            connected.add_metric([], link.connected)
+            since.add_metric([], attachment.ago(link.since))
+        yield connected
+        yield since
+        text = "age of the last copy that the console holds"
+        age = GaugeMetricFamily("swpks_partition_copy_age_seconds", text, labels=["partition"])
+        for partition in self._machine.system.partitions.values():
+            if kept := attachment.kept(partition.profile.uuid):
+                age.add_metric([partition.name], attachment.ago(kept.time))
+        yield age
+
 
 def _per_partition(
-    name: str, told: str, partitions: Iterable[Partition], figure: Callable[[Partition], float]
+    name: str, text: str, partitions: Iterable[Partition], figure: Callable[[Partition], float]
 ) -> Metric:
-    family = GaugeMetricFamily(name, told, labels=["partition"])
+    family = GaugeMetricFamily(name, text, labels=["partition"])
     for partition in partitions:
         family.add_metric([partition.name], figure(partition))
     return family
 
 
-def _by_number(name: str, told: str, label: str, names: type[IntEnum], counts: Mapping[int, int]) -> Metric:
-    family = CounterMetricFamily(name, told, labels=[label])
+def _by_number(name: str, text: str, label: str, names: type[IntEnum], counts: Mapping[int, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
     by_name: Counter[str] = Counter()
     for number, count in counts.items():
         by_name[_named(names, number)] += count

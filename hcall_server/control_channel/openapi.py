@@ -13,13 +13,13 @@ from hcall_abi.control import (
     JSON,
     PARAMETERS,
     PROBLEM_JSON,
-    PROMETHEUS,
     VERBS,
     WITH_BODY,
     ProblemKind,
     Verb,
 )
-from hcall_abi.control_bodies import Answered, Body, PartitionView, Problem
+from hcall_abi.control_bodies import Body
+from hcall_abi.control_views import Answered, PartitionView, Problem
 from hcall_server import __version__
 
 PATH = "/openapi.json"
@@ -72,19 +72,21 @@ def _parameter(name: str) -> dict[str, Any]:
 
 def _responses(verb: Verb) -> dict[str, Any]:
     """Return the answers by status: one status may have several kinds of problems, and an answer too."""
-    told: dict[str, dict[str, Any]] = {}
+    responses: dict[str, dict[str, Any]] = {}
     for kind in problems_of(verb):
-        _add(told, kind.status, kind.title, _content(PROBLEM_JSON, Problem))
+        _add(responses, kind.status, kind.title, _content(PROBLEM_JSON, Problem))
     for status, body in verb.answers.items():
-        content = _content(JSON, body) if body else {PROMETHEUS: {"schema": {"type": "string"}}}
-        _add(told, status, verb.summary, content)
-    return told
+        content = _content(JSON, body) if body else {verb.text: {"schema": {"type": "string"}}}
+        _add(responses, status, verb.summary, content)
+    return responses
 
 
-def _add(told: dict[str, dict[str, Any]], status: int, description: str, content: dict[str, Any]) -> None:
-    before = told.get(str(status), {"description": "", "content": {}})
+def _add(
+    responses: dict[str, dict[str, Any]], status: int, description: str, content: dict[str, Any]
+) -> None:
+    before = responses.get(str(status), {"description": "", "content": {}})
     words = "; ".join(filter(None, (before["description"], description)))
-    told[str(status)] = {"description": words, "content": before["content"] | content}
+    responses[str(status)] = {"description": words, "content": before["content"] | content}
 
 
 def _content(media_type: str, body: type[Body | Answered]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ our own.
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -21,14 +22,20 @@ from hcall_abi.scarcity import scarcity_of
 from hcall_server.control_channel.loading import loaded
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
-from hcall_server.machine.noise import CONTROL, PeerLog
+from hcall_server.machine.noise import CONTROL, CONTROL_TCP, PeerLog
 from hcall_server.machine.reserve import Reserve
 
 if TYPE_CHECKING:
+    import ssl
+
     from hcall_server.control_channel.http import Http
+    from hcall_server.control_channel.tls import TlsDoor, TlsStream
 
 MAX_CONNECTIONS = 32
 """Connections served at once; the next ones wait in the socket's queue."""
+
+MAX_HANDSHAKES = 32
+"""Connections over TCP that have not finished their handshake; one more ends the oldest of them."""
 
 LIFETIME_SECONDS = 300.0
 """The longest life of a connection: bounds what no other deadline does, such as an HTTP/2 flow window."""
@@ -52,16 +59,20 @@ async def serve_control(
     machine: Machine,
     listen_socket: socket.socket,
     *,
+    tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve the control channel of `machine` on a listening stream socket until cancelled.
+
+    With `tls` it is one of TCP, and each client has to show a certificate before anything is served.
 
     The socket stays the caller's: it is neither closed nor, after this returns, used.  When cancelled,
     accepts no more and gives requests under way `GRACE_SECONDS`.
     """
     listen_socket.setblocking(False)
     failed = ""
-    log = PeerLog(machine.noise.of(CONTROL), _log)
+    log = PeerLog(machine.noise.of(CONTROL_TCP if tls else CONTROL), _log)
+    door = _tls_door(tls, log) if tls else None
     with closing(machine.reserve) as reserve:
         task_status.started()
         while True:
@@ -73,9 +84,18 @@ async def serve_control(
                 before, failed = failed, repr(error)
                 if failed != before:  # without a descriptor it fails ten times a second
                     log.error("control.not_loaded", **_reason(error))
-                await _turn_away(listen_socket, reserve, error)
+                if door:
+                    await trio.sleep(ASKING_SECONDS)  # a client over TCP gets no reason before its handshake
+                else:
+                    await _turn_away(listen_socket, reserve, error)
             else:
-                await _ControlListener(listen_socket, http, reserve, log).run()
+                await _ControlListener(machine, listen_socket, http, log, door).run()
+
+
+def _tls_door(context: ssl.SSLContext, log: PeerLog) -> TlsDoor:
+    from hcall_server.control_channel.tls import TlsDoor
+
+    return TlsDoor(context, log)
 
 
 def _load(machine: Machine) -> Http:
@@ -118,35 +138,52 @@ def _reason(error: Exception) -> dict[str, Any]:
 class _ControlListener:
     """Accepts connections, and holds each of them to its bounds."""
 
-    def __init__(self, listen_socket: socket.socket, http: Http, reserve: Reserve, log: PeerLog) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        listen_socket: socket.socket,
+        http: Http,
+        log: PeerLog,
+        door: TlsDoor | None,
+    ) -> None:
+        self._machine = machine
+        self._door = door
         self._socket = listen_socket
         self._log = log
         self._http = http
-        self._reserve = reserve
+        self._reserve = machine.reserve
         self._reserve.refill()
         self._room = trio.Semaphore(MAX_CONNECTIONS)
+        self._handshakes: list[trio.CancelScope] = []
         self._scopes: set[trio.CancelScope] = set()
+        self._deadline = math.inf
 
     async def run(self) -> None:
         """Accept until cancelled, then let the requests that are under way end."""
         async with trio.open_nursery() as connections:
             try:
                 while True:
-                    await self._room.acquire()
-                    connections.start_soon(self._serve, await self._next())
+                    if self._door:
+                        connections.start_soon(self._admit, self._door, await self._next())
+                    else:
+                        await self._room.acquire()
+                        connections.start_soon(self._serve, await self._next())
             finally:
+                self._machine.events.stop()  # their connections would be open until the end of the grace
                 await self._http.stop()
-                deadline = trio.current_time() + GRACE_SECONDS
+                self._deadline = trio.current_time() + GRACE_SECONDS
                 for scope in self._scopes:
-                    scope.deadline = min(scope.deadline, deadline)
+                    scope.deadline = min(scope.deadline, self._deadline)
 
     async def _next(self) -> trio.SocketStream:
         """Return the next connection; one that is gone before it is accepted does not count."""
         logged = False
         while True:
             await wait_readable(self._socket)
+            if self._door:
+                await self._reserve.wait_whole()
             try:
-                accepted = self._reserve.accept(self._socket)
+                accepted = self._accept()
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:
@@ -158,13 +195,56 @@ class _ControlListener:
                 continue
             return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        lifetime = trio.current_time() + LIFETIME_SECONDS
+    def _accept(self) -> socket.socket:
+        """Accept a connection.  The reserve is for the operator of this host, not for clients over TCP."""
+        return self._socket.accept()[0] if self._door else self._reserve.accept(self._socket)
+
+    async def _admit(self, door: TlsDoor, plain: trio.SocketStream) -> None:
+        """Serve a connection of TCP after its handshake, which ends at once when the server stops.
+
+        A stranger without a certificate takes no place of those that are served.  If many of them come, the
+        oldest handshake ends: an honest one is done long before.  Who has finished waits for a place.
+        """
+        admitted: TlsStream | None = None
+        placed, handshake = False, trio.CancelScope()
+        try:
+            with handshake:
+                self._handshakes.append(handshake)
+                if len(self._handshakes) > MAX_HANDSHAKES:
+                    self._handshakes.pop(0).cancel()
+                admitted = await door.admit(plain)
+            if admitted:
+                self._leave(handshake)
+                await self._room.acquire()
+                placed = True
+        except Exception as error:
+            self._log.error("control.connection_failed", exc_info=error)
+        finally:
+            self._leave(handshake)
+            if not placed:
+                plain.socket.close()
+        if admitted and placed:
+            await self._serve(admitted)
+
+    def _leave(self, handshake: trio.CancelScope) -> None:
+        if handshake in self._handshakes:
+            self._handshakes.remove(handshake)
+
+    async def _serve(self, stream: trio.SocketStream | TlsStream) -> None:
+        # A handshake may be complete in the moment of the stop.
+        lifetime = min(trio.current_time() + LIFETIME_SECONDS, self._deadline)
         # Shielded: when the server stops, run() sets the deadline instead.
         with trio.CancelScope(shield=True, deadline=lifetime) as scope:
             self._scopes.add(scope)
+            place = ExitStack()
+            place.callback(self._room.release)
+
+            def exempt() -> None:
+                scope.deadline = math.inf
+                place.close()
+
             try:
-                await self._http.converse(stream)
+                await self._http.converse(stream, exempt)
             except Exception as error:
                 # This connection ends; all others, and the data channel, go on.
                 self._log.error("control.connection_failed", exc_info=error)
@@ -172,4 +252,4 @@ class _ControlListener:
                 self._scopes.discard(scope)
                 stream.socket.close()
                 self._reserve.refill()
-                self._room.release()
+                place.close()

@@ -7,25 +7,35 @@ asynchronous.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from uuid import UUID
 
 import msgspec
 
 from hcall_abi.control_bodies import (
-    Answered,
-    ComponentsView,
+    ConsoleAttachment,
     CopyToRestore,
-    CopyView,
     FaultPlanSetting,
-    HealthView,
+    ForgottenCopies,
+    KeptCopy,
     NewPartition,
     NvramFaultSetting,
+    PartitionChanges,
+    PartitionDeletion,
+    RecoveryEnd,
+    SystemChanges,
+    TrustedKeySetting,
+)
+from hcall_abi.control_views import (
+    Answered,
+    ComponentsView,
+    CopyView,
+    HealthView,
     PartitionView,
     RecoveredView,
-    RecoveryEnd,
     SystemView,
-    TrustedKeySetting,
     TrustedKeyView,
     WritebackView,
 )
@@ -42,16 +52,23 @@ from hcall_server.control_channel.views import (
 from hcall_server.machine.machine import Machine
 from hcall_server.platform.trusted_key import TrustedSystemKey
 
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+T = TypeVar("T")
+
 
 class Call(NamedTuple):
     """One request, checked against its row.
 
     `name` is that of an existing partition, "" if the path has none; `body` has the struct of the row.
+    `console` is the header Swpks-Console, None without it.
     """
 
     machine: Machine
     name: str
     body: Any
+    console: str | None = None
 
 
 class Text(NamedTuple):
@@ -68,7 +85,13 @@ class Reply(NamedTuple):
     body: Answered
 
 
-Answer = Answered | Text | Reply
+class StreamAnswer(NamedTuple):
+    """An answer without an end: it writes itself, as an ASGI application."""
+
+    response: Response
+
+
+Answer = Answered | Text | Reply | StreamAnswer
 
 
 def show_system(call: Call) -> SystemView:
@@ -84,14 +107,52 @@ def show_partition(call: Call) -> PartitionView:
 def create_partition(call: Call) -> PartitionView:
     """Create a partition."""
     body: NewPartition = call.body
-    call.machine.create(body.name, body.keystore_kbytes, auto_start=body.auto_start)
-    return _shown(call.machine, body.name)
+    partition = call.machine.changes.create(
+        body.name,
+        body.keystore_kbytes,
+        auto_start=body.auto_start,
+        number=_given(body.number),
+        further=_numbers(body.attributes),
+    )
+    return partition_view(call.machine, partition)
+
+
+async def change_partition(call: Call) -> PartitionView:
+    """Change name, start and attributes of a partition, durably."""
+    body: PartitionChanges = call.body
+    partition = await call.machine.changes.change(
+        call.name,
+        new_name=_given(body.new_name),
+        auto_start=_given(body.auto_start),
+        attributes=_numbers(body.attributes),
+    )
+    return partition_view(call.machine, partition)
+
+
+async def delete_partition(call: Call) -> SystemView:
+    """Delete a partition, durably."""
+    body: PartitionDeletion = call.body
+    await call.machine.changes.delete(call.name, destroy=body.destroy)
+    return system_view(call.machine)
+
+
+async def set_system(call: Call) -> SystemView:
+    """Give the system another name, durably."""
+    body: SystemChanges = call.body
+    with _reported(call.machine):
+        await call.machine.changes.set_name(body.name)
+    return system_view(call.machine)
+
+
+def stop_system(call: Call) -> SystemView:
+    """Power the system off; requests that are under way, this one too, are answered before the end."""
+    call.machine.stop_asked.set()
+    return system_view(call.machine)
 
 
 async def power_on(call: Call) -> PartitionView:
     """Activate a partition; its IPL is counted durably before."""
-    await call.machine.counted_power_on(call.name)
-    return _shown(call.machine, call.name)
+    return partition_view(call.machine, await call.machine.counted_power_on(call.name))
 
 
 def power_off(call: Call) -> PartitionView:
@@ -102,14 +163,12 @@ def power_off(call: Call) -> PartitionView:
 
 async def ipl(call: Call) -> PartitionView:
     """Restart a partition; its IPL is counted durably before."""
-    await call.machine.counted_ipl(call.name)
-    return _shown(call.machine, call.name)
+    return partition_view(call.machine, await call.machine.counted_ipl(call.name))
 
 
 async def rotate_key(call: Call) -> PartitionView:
     """Give a partition a new access key, durably."""
-    await call.machine.durable_rotate_key(call.name)
-    return _shown(call.machine, call.name)
+    return partition_view(call.machine, await call.machine.changes.durable_rotate_key(call.name))
 
 
 def set_attributes(call: Call) -> PartitionView:
@@ -134,15 +193,65 @@ def set_nvram_fault(call: Call) -> WritebackView:
     return writeback_view(call.machine)
 
 
+async def attach_console(call: Call) -> SystemView:
+    """Attach a console, durably."""
+    body: ConsoleAttachment = call.body
+    await call.machine.attachment.attach(bytes.fromhex(body.id), body.name)
+    return system_view(call.machine)
+
+
+async def detach_console(call: Call) -> SystemView:
+    """Detach the console, durably."""
+    body: ConsoleAttachment = call.body
+    await call.machine.attachment.detach(bytes.fromhex(body.id))
+    return system_view(call.machine)
+
+
+def watch_events(call: Call) -> StreamAnswer:
+    """Open a stream of events; `load_events` has loaded its module."""
+    from hcall_server.control_channel import events
+
+    return StreamAnswer(events.EventStream(call.machine, call.console))
+
+
 async def show_copy(call: Call) -> CopyView:
     """Make a copy of a store for the console."""
-    return copy_view(await call.machine.backups.copy_of(call.name))
+    copy = await call.machine.backups.copy_of(call.name)
+    call.machine.attachment.made(call.machine.system.find(call.name).profile, copy.header.time)
+    return copy_view(copy)
+
+
+async def keep_copy(call: Call) -> PartitionView:
+    """Note durably that the console holds a copy."""
+    body: KeptCopy = call.body
+    partition = call.machine.system.find(call.name)
+    await call.machine.attachment.keep(
+        partition,
+        UUID(body.uuid),
+        restores=body.restores,
+        generation=body.generation,
+        time=body.time,
+    )
+    return partition_view(call.machine, partition)
+
+
+async def forget_copies(call: Call) -> SystemView:
+    """Note durably that the console has put copies aside."""
+    body: ForgottenCopies = call.body
+    await call.machine.attachment.forget(map(UUID, body.uuids))
+    return system_view(call.machine)
 
 
 async def restore_copy(call: Call) -> PartitionView:
     """Put a store back to a copy, durably."""
     body: CopyToRestore = call.body
-    return partition_view(call.machine, await call.machine.backups.restore(body.copy))
+    seen = body.seen_generation, body.seen_ipl_count, body.seen_restores
+    if body.check:
+        checked = await call.machine.backups.checked(body.copy, older=body.older, seen=seen)
+        return partition_view(call.machine, checked)
+    with _reported(call.machine):
+        partition = await call.machine.backups.restore(body.copy, older=body.older, seen=seen)
+        return partition_view(call.machine, partition)
 
 
 def show_components(call: Call) -> ComponentsView:
@@ -166,19 +275,22 @@ async def set_trusted_key(call: Call) -> TrustedKeyView:
         old = None if body.old_key is None else TrustedSystemKey.of_file(body.old_key)
         take = backups.change_key if body.operation == "change" else backups.restore_key
         await take(TrustedSystemKey.of_file(body.key), old)
+        call.machine.attachment.look()  # the file of the new key opens no copy of before
     return trusted_key_view(call.machine)
 
 
 async def begin_recovery(call: Call) -> SystemView:
     """Put an empty system into the state Recovery, durably."""
-    await call.machine.recovery.begin()
+    with _reported(call.machine):
+        await call.machine.recovery.begin()
     return system_view(call.machine)
 
 
 async def end_recovery(call: Call) -> RecoveredView:
     """End the state Recovery."""
     body: RecoveryEnd = call.body
-    done = await call.machine.recovery.end(give_up=body.give_up)
+    with _reported(call.machine):
+        done = await call.machine.recovery.end(give_up=body.give_up)
     return RecoveredView(restored=done.restored, given_up=done.given_up)
 
 
@@ -205,8 +317,39 @@ def load_backups() -> None:
     import hcall_server.machine.recovery  # noqa: F401
 
 
+def load_events() -> None:
+    """Import the stream of events."""
+    import hcall_server.control_channel.events  # noqa: F401
+
+
+def load_changes() -> None:
+    """Import the changes of whole partitions, in a thread as well."""
+    import hcall_server.machine.attachment
+    import hcall_server.machine.changes  # noqa: F401
+
+
+@contextmanager
+def _reported(machine: Machine) -> Iterator[None]:
+    """Report a change of the system to the readers of events, also if it is not durable yet."""
+    try:
+        yield
+    finally:
+        machine.tell_watchers()
+
+
 def _shown(machine: Machine, name: str) -> PartitionView:
     return partition_view(machine, machine.system.find(name))
+
+
+def _given(value: T | msgspec.UnsetType) -> T | None:
+    """Return the value of a field that may be left away, None without one."""
+    return None if isinstance(value, msgspec.UnsetType) else value
+
+
+def _numbers(attributes: object) -> Mapping[str, int]:
+    """Return the attributes of a body by their names, without those that are left away."""
+    given = _given(attributes)
+    return {} if given is None else cast(Mapping[str, int], msgspec.to_builtins(given))
 
 
 class Performed(NamedTuple):
@@ -218,15 +361,24 @@ class Performed(NamedTuple):
 
 PERFORMED: Mapping[str, Performed] = {
     "showSystem": Performed(show_system),
-    "createPartition": Performed(create_partition),
+    "setSystem": Performed(set_system, load_changes),
+    "stopSystem": Performed(stop_system),
+    "watchEvents": Performed(watch_events, load_events),
+    "attachConsole": Performed(attach_console),
+    "detachConsole": Performed(detach_console),
+    "createPartition": Performed(create_partition, load_changes),
     "showPartition": Performed(show_partition),
+    "changePartition": Performed(change_partition, load_changes),
+    "deletePartition": Performed(delete_partition, load_changes),
     "powerOn": Performed(power_on),
     "powerOff": Performed(power_off),
     "ipl": Performed(ipl),
-    "rotateKey": Performed(rotate_key),
+    "rotateKey": Performed(rotate_key, load_changes),
     "setAttributes": Performed(set_attributes),
     "setFaults": Performed(set_faults),
     "showCopy": Performed(show_copy, load_backups),
+    "keepCopy": Performed(keep_copy),
+    "forgetCopies": Performed(forget_copies),
     "restoreCopy": Performed(restore_copy, load_backups),
     "showComponents": Performed(show_components),
     "showTrustedKey": Performed(show_trusted_key, load_backups),

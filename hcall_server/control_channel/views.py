@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hcall_abi.console import SECURE_BOOT_MODES
-from hcall_abi.control_bodies import (
+from hcall_abi.control_views import (
     AccessStepView,
     ComponentsView,
     ComponentView,
+    ConsoleLinkView,
     CopyView,
     FaultView,
     HealthView,
+    KeptCopyView,
     KeystoreView,
     PartitionView,
     SystemView,
@@ -25,6 +27,7 @@ from hcall_server import __version__
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.faults.plan import Planned
 from hcall_server.keystore.store import Keystore
+from hcall_server.machine.attachment import ConsoleLink
 from hcall_server.machine.backups import StoreCopy
 from hcall_server.machine.machine import Machine
 from hcall_server.platform.identity import machine_type_serial
@@ -42,9 +45,12 @@ def partition_view(machine: Machine, partition: Partition) -> PartitionView:
         uuid=str(partition.profile.uuid),
         power="running" if partition.running else "off",
         ipl_count=partition.ipl_count,
+        restores=partition.profile.restores,
+        generation=partition.profile.image_generation,
         auto_start=partition.auto_start,
         curr_secure_boot=SECURE_BOOT_MODES[partition.secure_boot],
         keystore=_keystore_view(partition.keystore),
+        copy=_kept_view(machine, partition),
         refused=_trouble(partition.refused),
         faults=[_fault_view(planned) for planned in plan.planned] if plan else [],
         **vars(partition.attributes),
@@ -61,6 +67,7 @@ def system_view(machine: Machine) -> SystemView:
         state=system.state.value,
         restored=sorted(system.restored),
         lost=machine.recovery.lost if system.state is SystemState.RECOVERY else [],
+        console=_link_view(machine.attachment.link),
         system_id=system.system_id.hex(),
         firmware_level=system.level.name,
         total_kbytes=system.total_kbytes,
@@ -91,6 +98,7 @@ def copy_view(copy: StoreCopy) -> CopyView:
     return CopyView(
         uuid=str(header.uuid),
         trusted_key_id=header.tsk_id.hex(),
+        restores=header.restores,
         generation=header.generation,
         time=header.time,
         keystore_kbytes=header.kbytes,
@@ -112,6 +120,7 @@ def health_view(machine: Machine) -> HealthView:
         partitions=len(partitions),
         running=sum(partition.running for partition in partitions),
         writeback=writeback_view(machine),
+        console=_link_view(machine.attachment.link),
     )
 
 
@@ -128,6 +137,19 @@ def _reasons(machine: Machine, writeback: Health) -> Iterator[str]:
             yield f"partition {partition.name}: {partition.refused.message}"
     for partition in machine.waiting:
         yield f"partition {partition.name}: it starts as soon as NVRAM has stored its IPL count"
+
+
+def _link_view(link: ConsoleLink | None) -> ConsoleLinkView | None:
+    if link is None:
+        return None
+    return ConsoleLinkView(id=link.id, name=link.name, connected=link.connected, since=int(link.since))
+
+
+def _kept_view(machine: Machine, partition: Partition) -> KeptCopyView | None:
+    kept = machine.attachment.kept(partition.profile.uuid)
+    if kept is None:
+        return None
+    return KeptCopyView(restores=kept.restores, generation=kept.generation, time=kept.time)
 
 
 def _keystore_view(keystore: Keystore | None) -> KeystoreView | None:

@@ -84,8 +84,23 @@ class Listeners:
         return self._keys.names()
 
     def forget_key(self, name: str) -> None:
-        """Remove the key of a partition that does not exist any more."""
+        """Remove the key of a name that no partition has any more."""
         self._keys.forget(name)
+
+    def rename_passed(self, before: str, after: str) -> None:
+        """Keep the socket that was passed for a partition, under its new name."""
+        if before in self._passed:
+            self._passed[after] = self._passed.pop(before)
+        if before in self._reserved:
+            self.close_passed(after)  # nobody waits there: no partition had this name
+            self._reserved[after] = self._reserved.pop(before)
+
+    def close_passed(self, name: str) -> None:
+        """Close the socket that was passed for a partition which does not exist any more."""
+        self._passed.pop(name, None)
+        for listener in [each for each in self._common if each.owner == name]:
+            self._common.remove(listener)
+            listener.stop()
         reserved = self._reserved.pop(name, None)
         if reserved:
             reserved.close()
@@ -191,6 +206,11 @@ class _Listener:
         self._partition = partition
         self._file = SocketFile(path) if path else None
         self._scope = trio.CancelScope()
+
+    @property
+    def owner(self) -> str | None:
+        """The name of its partition, None for one of all."""
+        return self._partition.name if self._partition else None
 
     def remove(self) -> None:
         """Remove the socket that was made at `path`; call it before `stop`."""

@@ -23,9 +23,13 @@ class MemoryTransport:
 
     `connect` works while `run` does.  A connection to a powered-off partition is accepted, and its OPEN is
     refused, as at a listener of all partitions.
+
+    `keys` are the access keys by the names of their partitions.  They outlive the machine, as the folder of
+    the keys does, if they are given to the next transport (spec/recovery.md).  Without them none are known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keys: dict[str, bytes] | None = None) -> None:
+        self._kept_keys = keys
         self.lane: Lane | None = None
         """Where connections over sockets are served; None: each in its own task, as memory streams are."""
         self._serving: tuple[trio.Nursery, Machine] | None = None
@@ -52,17 +56,27 @@ class MemoryTransport:
         """Do nothing."""
 
     def publish_key(self, partition: Partition) -> None:
-        """Do nothing: clients in this process read the key of the partition."""
+        """Keep the key of a partition; clients in this process read it there."""
+        if self._kept_keys is not None:
+            self._kept_keys[partition.name] = partition.access_key
 
     def known_key(self, name: str) -> bytes | None:
-        """Return None: there are no clients of an earlier release."""
-        return None
+        """Return the key that was kept for a partition, or None."""
+        return (self._kept_keys or {}).get(name)
 
     def known_names(self) -> list[str]:
-        """Return nothing, for the same reason."""
-        return []
+        """Return the names of all partitions whose key was kept."""
+        return sorted(self._kept_keys or {})
 
     def forget_key(self, name: str) -> None:
+        """Forget the key of a partition."""
+        if self._kept_keys is not None:
+            self._kept_keys.pop(name, None)
+
+    def rename_passed(self, before: str, after: str) -> None:
+        """Do nothing: no socket was passed."""
+
+    def close_passed(self, name: str) -> None:
         """Do nothing."""
 
     def connect(self, name: str | None, *, demand_proof: bool = False) -> trio.abc.Stream:

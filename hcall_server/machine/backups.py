@@ -6,6 +6,7 @@ Contents go back, counters never: spec/recovery.md#restore.  A start does not lo
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from hcall_abi.errors import OperatorError
@@ -26,6 +27,11 @@ from hcall_server.sealing.trusted_key import open_trusted_key, seal_trusted_key
 if TYPE_CHECKING:
     from hcall_server.keystore.store import Entropy
     from hcall_server.writeback.encryptor import Encryptor
+
+
+Counters = tuple[int, int, int]
+"""Generation, IPL count and restores of a store."""
+NEVER_SEEN: Counters = (0, 0, 0)
 
 
 class ClientKeys(Protocol):
@@ -161,25 +167,51 @@ class Backups:
         )
         return StoreCopy(read_copy(blob), blob)
 
-    async def restore(self, blob: bytes) -> Partition:
+    async def restore(self, blob: bytes, *, older: bool = True, seen: Counters = NEVER_SEEN) -> Partition:
         """Put a partition's store back to a copy, whole or not at all; return the partition, powered off.
 
         A partition of the same UUID keeps its name, number, access key and custody.  Otherwise a new
-        partition comes into being, with another number if its own is taken.
+        partition comes into being, with another number if its own is taken.  Without `older` the copy may
+        not be behind the present store.  Its counters become larger than those that were `seen` elsewhere.
 
-        Raises CopyError for a copy that does not open, OperatorError if the partition runs, or if name or
-        space are taken, StorageError if NVRAM has not stored it in time; then it is retried.
+        Raises CopyError for a copy that does not open, OperatorError if the partition runs, if the copy is
+        behind, or if name or space are taken, StorageError if NVRAM has not stored it in time; then it is
+        retried.
         """
         await self.provide_key()
+        header, record, before = self._opened(blob, older=older)
+        self._system.demand_room(record.profile, before)
+        found = restored_over(record, before, self._system, self._keys, seen)
+        partition = self._adopt(found, before)
+        await flushed(self._encryptor, f"the restored store of {partition.name}")
+        self._log.info(
+            "partition.restored",
+            partition=partition.name,
+            restores=header.restores,
+            generation=header.generation,
+        )
+        return partition
+
+    async def checked(self, blob: bytes, *, older: bool = True, seen: Counters = NEVER_SEEN) -> Partition:
+        """Return the partition as `restore` would leave it, and change nothing; raises as it does.
+
+        Name and room are not checked: other partitions may go before.
+        """
+        await self.provide_key()
+        _, record, before = self._opened(blob, older=older)
+        self._system.demand_level(record.profile)
+        found = restored_over(record, before, self._system, self._keys, seen)
+        return self._system.made(found.profile, found.image)
+
+    def _opened(self, blob: bytes, *, older: bool) -> tuple[CopyHeader, PartitionRecord, Partition | None]:
+        """Return header and record of a copy, and the present partition, None for none."""
         header, record = open_copy(self._present_key(), blob)
         before = self._system.by_uuid(header.uuid)
         if before is not None and before.running:
             raise OperatorError(rules.COPY_IDLE, f"partition {before.name} runs: power it off first")
-        self._system.demand_room(record.profile, before)
-        partition = self._adopt(restored_over(record, before, self._system, self._keys), before)
-        await flushed(self._encryptor, f"the restored store of {partition.name}")
-        self._log.info("partition.restored", partition=partition.name, generation=header.generation)
-        return partition
+        if before is not None and not older:
+            _demand_ahead(header, before)
+        return header, record, before
 
     def _adopt(self, record: PartitionRecord, before: Partition | None) -> Partition:
         """Put the partition of a record in the place of `before`, and hand it to the encryptor.
@@ -190,7 +222,7 @@ class Backups:
         self._keys.publish_key(partition)
         places = self._system.places
         if before is not None:
-            before.replaced = True
+            before.gone = True
             del places[before.name]
         places[partition.name] = partition
         self._encryptor.changed(partition)
@@ -206,15 +238,34 @@ class Backups:
         return self.key
 
 
+def _demand_ahead(header: CopyHeader, before: Partition) -> None:
+    """OperatorError if a copy is behind the present store of its partition."""
+    restores, generation = present = before.profile.restores, before.profile.image_generation
+    if header.age < present:
+        made = f"{datetime.fromtimestamp(header.time, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        message = (
+            f"the copy of {before.name} has restore count {header.restores} and generation "
+            f"{header.generation}, of {made}; the present store has {restores} and {generation}"
+        )
+        raise OperatorError(rules.COPY_BEHIND, message)
+
+
 def restored_over(
-    record: PartitionRecord, before: Partition | None, system: ManagedSystem, keys: ClientKeys
+    record: PartitionRecord,
+    before: Partition | None,
+    system: ManagedSystem,
+    keys: ClientKeys,
+    seen: Counters = NEVER_SEEN,
 ) -> PartitionRecord:
-    """Return the record to store: old contents, with the counters and the identity of the present."""
+    """Return the record to store: old contents, the identity of the present, and larger counters.
+
+    `seen` are counters of this store that were seen elsewhere: it was deleted, or lost, since.
+    """
     profile = record.profile
     if before is None:
         number = system.free_number() if system.number_taken(profile.number) else profile.number
         known = profile._replace(number=number, access_key=keys.known_key(profile.name) or profile.access_key)
-        return restored(record._replace(profile=known), 0, 0)
+        return restored(record._replace(profile=known), *seen)
     present = before.profile
     name = profile.name if before.name_unknown else present.name
     known = profile._replace(
@@ -222,5 +273,5 @@ def restored_over(
         name=name,
         access_key=present.access_key or keys.known_key(name) or profile.access_key,
     )
-    counters = present.image_generation, present.ipl_count
+    counters = map(max, (present.image_generation, present.ipl_count, present.restores), seen)
     return restored(record._replace(profile=known), *counters, custody=present.custody)

@@ -54,11 +54,11 @@ class CountedIpls:
         with trio.move_on_after(PATIENCE):
             async with self._turns[partition.number]:
                 partition.next_power(event)
+                _demand_present(partition)
                 self._count([partition])
                 if not await self._encryptor.flush():
                     raise _uncounted(partition, str(self._encryptor.health.last_error))
-                if partition.replaced:
-                    raise _uncounted(partition, "its store was restored meanwhile; repeat the request")
+                _demand_present(partition)
                 ipl(partition.name)
                 return
         raise _uncounted(partition, f"NVRAM did not answer within {PATIENCE:g} seconds")
@@ -79,13 +79,23 @@ class CountedIpls:
             partition = next(iter(self.waiting.values()))
             async with self._turns[partition.number]:
                 await self._encryptor.durable(partition)
-                if self.waiting.pop(partition.number, None) and not partition.replaced:
+                if self.waiting.pop(partition.number, None) and not partition.gone:
                     ipl(partition.name)
+
+    def forget(self, partition: Partition) -> None:
+        """Begin no IPL of a partition that is gone."""
+        if self.waiting.get(partition.number) is partition:
+            del self.waiting[partition.number]
 
     def _count(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
             partition.count_ipl()
             self._encryptor.changed(partition)
+
+
+def _demand_present(partition: Partition) -> None:
+    if partition.gone:
+        raise _uncounted(partition, "it was deleted or its store was restored meanwhile; repeat the request")
 
 
 def _uncounted(partition: Partition, reason: str) -> StorageError:

@@ -14,18 +14,16 @@ first wait until the IPL count is durable (`hcall_server.machine.ipls`): a serve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.consumers import Consumer
-from hcall_abi.errors import StorageError, SwpksError
+from hcall_abi.errors import SwpksError
 from hcall_abi.faults import BusyFault, NvramFault, checked_plan
 from hcall_abi.frames import GoodbyeReason
-from hcall_abi.rules import storage
 from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.faults.plan import Plan
 from hcall_server.hcalls.answers import Calls
@@ -48,7 +46,10 @@ from hcall_server.platform.root_key import NO_ACCESS, AccessAccount
 from hcall_server.platform.system import ManagedSystem
 
 if TYPE_CHECKING:
+    from hcall_server.machine.attachment import Attachment
     from hcall_server.machine.backups import Backups
+    from hcall_server.machine.changes import Changes
+    from hcall_server.machine.events import Events
     from hcall_server.machine.recovery import Recovery
     from hcall_server.writeback.encryptor import Encryptor
     from hcall_server.writeback.schedule import Clock
@@ -85,7 +86,13 @@ class Transport(Protocol):
         """Return the names of all partitions whose clients have a key."""
 
     def forget_key(self, name: str) -> None:
-        """Remove the key of a partition that does not exist any more."""
+        """Remove the key of a name that no partition has any more."""
+
+    def rename_passed(self, before: str, after: str) -> None:
+        """Keep the sockets that were passed for a partition, under its new name."""
+
+    def close_passed(self, name: str) -> None:
+        """Close the sockets that were passed for a partition which does not exist any more."""
 
 
 class Machine:
@@ -94,7 +101,8 @@ class Machine:
     `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for;
     `entropy` makes nonces; `clock` measures the age of connections and the time of timed faults.
     `confirm_wait` is how many seconds a CONFIRM waits for its flush; 0: it is answered at once.
-    `make_backups` makes `backups`, which a start does not need; `access` is the account of the start.
+    `make_backups` and `make_attachment` make what a start does not need.  A connected console is asked for
+    copies every `copy_interval` seconds.  `access` is the account of the start.
     """
 
     def __init__(
@@ -109,6 +117,8 @@ class Machine:
         limits: Limits,
         confirm_wait: float,
         make_backups: Callable[[], Backups],
+        make_attachment: Callable[[], Attachment],
+        copy_interval: float,
         access: AccessAccount = NO_ACCESS,
     ) -> None:
         self.system = system
@@ -128,13 +138,17 @@ class Machine:
         self.access = access
         self.apply_settings: Callable[[], None] = lambda: None
         """Makes the partitions of the settings that are missing after a recovery."""
+        self.copy_interval = copy_interval
         self._make_backups = make_backups
+        self._make_attachment = make_attachment
+        self._events: Events | None = None
         self._ipls = CountedIpls(encryptor)
         self._nursery: trio.Nursery | None = None
         self.faults: dict[int, Plan[BusyFault]] = {}
         """The fault plans of partitions that have one, by number."""
         self._log = logs.Log()
-        self._key_turn = trio.Lock()
+        self.stop_asked = trio.Event()
+        """Set when the console powers the system off; the server stops in good order then."""
 
     def __repr__(self) -> str:
         return f"Machine({self.system!r}, {len(self.sessions)} connections)"
@@ -143,6 +157,40 @@ class Machine:
     def backups(self) -> Backups:
         """The trusted system key, and copies of stores for the console."""
         return self._make_backups()
+
+    @cached_property
+    def changes(self) -> Changes:
+        """Changes of whole partitions and of the system, durable when they are answered."""
+        from hcall_server.machine import changes
+
+        return changes.Changes(
+            self.system,
+            self.encryptor,
+            self.transport,
+            entropy=self.entropy,
+            forget=self._forget,
+            gone=lambda partition: self.attachment.deletion_stored(partition.profile.uuid),
+            tell=self._tell,
+        )
+
+    @cached_property
+    def attachment(self) -> Attachment:
+        """The management console that the system is attached to, and the copies that it holds."""
+        return self._make_attachment()
+
+    @property
+    def events(self) -> Events:
+        """The streams of events."""
+        if self._events is None:
+            from hcall_server.machine import events
+
+            self._events = events.Events()
+        return self._events
+
+    def tell_watchers(self, partition: Partition | None = None) -> None:
+        """Send `changed`, about a partition or the system itself, to each open stream."""
+        if self._events is not None:
+            self._events.changed(partition)
 
     @cached_property
     def recovery(self) -> Recovery:
@@ -247,19 +295,9 @@ class Machine:
             if use := partition.take_latch_use():
                 consumer = Consumer.OPERATING_SYSTEM.name.lower()
                 log.info("signed_update.unverified", what=use.value, consumer=consumer)
+                self.tell_watchers(partition)
 
     # For the console
-
-    def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
-        """Make a partition, powered off; any error leaves the system without it."""
-        with ExitStack() as undo:
-            partition = self.system.create(name, kbytes, auto_start=auto_start)
-            undo.callback(self.system.partitions.pop, name)
-            self.transport.publish_key(partition)
-            undo.pop_all()
-        self.encryptor.system_changed(self.system)
-        self._tell("partition.created", partition, kbytes=kbytes)
-        return partition
 
     def power_on(self, name: str) -> Partition:
         """Activate a partition and listen for it; any error leaves it off, and without a socket."""
@@ -313,36 +351,6 @@ class Machine:
         self._tell("partition.attributes", partition, **changes)
         return partition
 
-    def rotate_key(self, name: str) -> Partition:
-        """Give a partition a new access key; sessions go on, and the next OPEN needs the new key."""
-        before = self.system.find(name).access_key
-        with ExitStack() as undo:
-            partition = self.system.set_access_key(name, self.entropy(ACCESS_KEY_SIZE))
-            undo.callback(partition.set_access_key, before)
-            self.transport.publish_key(partition)
-            undo.pop_all()
-        self._tell("partition.access_key", partition)
-        return partition
-
-    async def durable_rotate_key(self, name: str) -> Partition:
-        """Give a partition a new access key that outlives a power cut: the old one never counts again.
-
-        StorageError if NVRAM does not store it in time: then the old key is in force again.  NVRAM may still
-        complete that commit, so after a kill before the next flush either key may be in force.
-        """
-        async with self._key_turn:
-            before = self.system.find(name).access_key
-            partition = self.rotate_key(name)
-            with trio.move_on_after(PATIENCE):
-                if await self.encryptor.flush():
-                    return partition
-            partition.set_access_key(before)
-            with suppress(SwpksError):  # the next start writes the file again
-                self.transport.publish_key(partition)
-            self._tell("partition.access_key_kept", partition)
-        message = f"NVRAM has not stored a new access key of {name}: the old one is in force"
-        raise StorageError(storage.ACCESS_KEY_STORED, message)
-
     def set_faults(self, name: str, faults: Iterable[BusyFault]) -> Partition:
         """Give a partition a new fault plan, from its next call on; an empty plan ends the faults (R-75).
 
@@ -366,6 +374,13 @@ class Machine:
         self.nvram.set_faults(*(fault,) if fault else ())
         self._log.info("nvram.fault", trouble=fault.trouble if fault else "none")
 
+    def _forget(self, partition: Partition) -> None:
+        """Drop what is kept of a partition by its number, which another one may have next."""
+        self.faults.pop(partition.number, None)
+        self.counters.calls.pop(partition.number, None)
+        self._ipls.forget(partition)
+        self.attachment.note_deleted(partition.profile.uuid)
+
     def _end_sessions(self, partition: Partition, text: str) -> None:
         self.sessions.end_partition(partition.number, GoodbyeReason.IPL_OR_POWER_OFF, text)
 
@@ -376,3 +391,4 @@ class Machine:
         if partition.profile != before:
             self.encryptor.changed(partition)
         self._log.info(event, partition=partition.name, **fields)
+        self.tell_watchers(partition)

@@ -43,6 +43,9 @@ TOLD_EVERY = 60.0
 CONTROL = "control"
 """The source of the control channel's lines: no partition can have this name."""
 
+CONTROL_TCP = "control tcp"
+"""The source of the lines of clients that reach the control channel by TCP and show no certificate."""
+
 Clock = Callable[[], float]
 
 

@@ -8,6 +8,7 @@ import trio
 
 from hcall_abi.errors import StorageError
 from hcall_abi.rules import backup as rules
+from hcall_abi.rules.rule import Rule
 
 if TYPE_CHECKING:
     from hcall_server.writeback.encryptor import Encryptor
@@ -16,11 +17,11 @@ PATIENCE = 5.0
 """Seconds that a verb waits for NVRAM: longer than a slow disk, shorter than a console's timeout."""
 
 
-async def flushed(encryptor: Encryptor, what: str) -> None:
-    """Wait until all is durable; StorageError if NVRAM does not take it in time: it is retried."""
+async def flushed(encryptor: Encryptor, what: str, rule: Rule = rules.BACKUP_STORED) -> None:
+    """Wait until all is durable; StorageError by `rule` if NVRAM does not take it in time: it is retried."""
     with trio.move_on_after(PATIENCE):
         if await encryptor.flush():
             return
     reason = encryptor.health.last_error or f"no answer within {PATIENCE:g} seconds"
     message = f"NVRAM has not stored {what} yet ({reason}): it is retried, so wait for health"
-    raise StorageError(rules.BACKUP_STORED, message)
+    raise StorageError(rule, message)

@@ -46,6 +46,9 @@ class KnownKeys(Protocol):
     def forget_key(self, name: str) -> None:
         """Remove the key of a partition that does not exist any more."""
 
+    def close_passed(self, name: str) -> None:
+        """Close the sockets that were passed for such a partition."""
+
 
 class Recovered(NamedTuple):
     """The end of a recovery: names of the partitions that came back, and of those that were given up."""
@@ -123,6 +126,7 @@ class Recovery:
         self._unsaved = None
         for name in set(done.given_up) - self._system.partitions.keys():
             self._keys.forget_key(name)
+            self._keys.close_passed(name)
         self._log.info("recovery.ended", restored=done.restored, given_up=done.given_up)
         await self._start()
         return done

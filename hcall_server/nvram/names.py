@@ -14,6 +14,8 @@ COMMIT = "commit"
 """The commit record: the list of all records."""
 TRUSTED_KEY = "trusted-key"
 """The sealed trusted system key."""
+CONSOLE = "console"
+"""The sealed console record."""
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PARTITION = re.compile(rf"partition/({_UUID})", re.ASCII)
@@ -34,6 +36,16 @@ def parse_partition(name: str) -> UUID | None:
     """Return the UUID in the name of a partition's record, None for any other name."""
     match = _PARTITION.fullmatch(name)
     return UUID(match[1]) if match else None
+
+
+def records_of(uuid: UUID) -> tuple[str, ...]:
+    """Return the names of all records of a partition.
+
+    One that was left at sealed level 1 has no UUID of its own: there it has its number, and two records.
+    """
+    if uuid.version is None:
+        return old_profile_name(uuid.int), old_image_name(uuid.int)
+    return (partition_name(uuid),)
 
 
 class OldName(NamedTuple):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from hcall_abi.console import ATTRIBUTES, CALLS_OF, OF_UPDATES, AttributeRow, ConsoleAttributes
+from hcall_abi.console import AT_FIRST, ATTRIBUTES, CALLS_OF, OF_UPDATES, AttributeRow, ConsoleAttributes
+from hcall_abi.errors import OperatorError
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.rules import console as rules
 from hcall_server.platform.demands import Demand, check
@@ -48,6 +49,18 @@ class Change(NamedTuple):
     def sized(self) -> bool:
         """Whether the keystore gets another size that is not 0."""
         return self.resized and self.kbytes != 0
+
+    @property
+    def out_of_range(self) -> bool:
+        """Whether the size is none of the firmware level."""
+        return not self.level.min_kbytes <= self.kbytes <= self.level.max_kbytes
+
+    @property
+    def also_no_size(self) -> str:
+        """In words, that a size that is refused for another reason is out of the range; "" if it is not."""
+        level = self.level
+        span = f"0, or {level.min_kbytes} to {level.max_kbytes} KiB on {level.name}"
+        return f", and no size for a keystore: {span}" if self.out_of_range else ""
 
     @property
     def lacks_call(self) -> str:
@@ -113,11 +126,11 @@ SIZES: tuple[Demand[Change], ...] = (
     Demand(
         lambda it: 0 < it.kbytes < it.before.keystore_kbytes,
         rules.SIZE_SHRINKS,
-        "{it.kbytes} KiB is less than it has",
+        "{it.kbytes} KiB is less than it has{it.also_no_size}",
     ),
     Demand(lambda it: it.sized and it.running, rules.SIZE_RUNNING, "{it.name} is running"),
     Demand(
-        lambda it: it.sized and not it.level.min_kbytes <= it.kbytes <= it.level.max_kbytes,
+        lambda it: it.sized and it.out_of_range,
         rules.SIZE_RANGE,
         "{it.kbytes} KiB is no size for a keystore: "
         "0, or {it.level.min_kbytes} to {it.level.max_kbytes} KiB on {it.level.name}",
@@ -177,3 +190,13 @@ def wished(before: ConsoleAttributes, changes: Mapping[str, int]) -> ConsoleAttr
     if before.keystore_kbytes and not after.keystore_kbytes:
         after = before.with_numbers(dict.fromkeys(OF_UPDATES, 0) | dict(changes))
     return after
+
+
+def first(kbytes: int, further: Mapping[str, int]) -> ConsoleAttributes:
+    """Return the attributes of a new partition; OperatorError for an unknown name or value.
+
+    Its size is given as `kbytes` or among the `further` attributes, not as both.
+    """
+    if kbytes and "keystore_kbytes" in further:
+        raise OperatorError(rules.ATTRIBUTE_FORM, "keystore_kbytes is given twice")
+    return wished(AT_FIRST.with_numbers({"keystore_kbytes": kbytes}), further)

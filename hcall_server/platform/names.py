@@ -1,4 +1,4 @@
-"""The rules about the name of a new partition (spec/control.md#names), as rows."""
+"""The rules about the name of a partition (spec/control.md#names), as rows."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A partition: its profile, its keystore and its power.
 
 A partition is made complete, from its profile and its stored image.  Afterwards the system changes it by
-`change` (attributes), `set_auto_start`, and the events of power.  The guest changes its keystore, and
-uses up the permission for an update without verification.
+`change` (attributes), `set_auto_start`, `rename`, and the events of power.  The guest changes its keystore,
+and uses up the permission for an update without verification.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Partition:
         self._firmware = firmware
         self._entropy = entropy
         self.state = state
-        self.replaced = False
-        """Whether a restored store has taken its place in the system."""
+        self.gone = False
+        """Whether it has left the system: deleted, or a restored store has taken its place."""
         self._latch_use: LatchUse | None = None
         self.level = effective_level(firmware, profile.attributes)
         self.strict_memory = strict_memory
@@ -198,6 +198,10 @@ class Partition:
     def set_auto_start(self, auto_start: bool) -> None:
         """Set whether it is activated when the system starts."""
         self._profile = self._profile._replace(auto_start=auto_start)
+
+    def rename(self, name: str) -> None:
+        """Take another name, which the system has checked."""
+        self._profile = self._profile._replace(name=name)
 
     def set_access_key(self, key: bytes) -> None:
         """Take another access key: sessions go on, the next OPEN needs the new one."""

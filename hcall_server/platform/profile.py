@@ -13,6 +13,7 @@ from hcall_server.platform.custody import Custody
 from hcall_server.platform.identity import UUID_SIZE
 
 IPL_COUNT_LIMIT = 1 << 32
+MOST_RESTORES = (1 << 32) - 1
 
 LATCH = "keystore_signed_updates_without_verification"
 """The attribute that lets one update of PK in without verification."""
@@ -24,7 +25,8 @@ class PartitionProfile(NamedTuple):
     `uuid` never changes; number and name may change or collide between systems (R-47).  `access_key` is the
     key of its clients' proofs over TCP, 32 bytes; with b"" no proof is right.  `attributes` are those that
     the console has set.  `image_generation` is the generation of the image that is committed with the
-    profile; while the keystore is off, it is that of the last image.
+    profile; while the keystore is off, it is that of the last image.  `restores` counts the restores of the
+    store: after one, generations of before say nothing about the objects.
     """
 
     number: int
@@ -36,12 +38,17 @@ class PartitionProfile(NamedTuple):
     auto_start: bool = True
     ipl_count: int = 0
     image_generation: int = 0
+    restores: int = 0
 
     def counted_on(self, missing: int) -> PartitionProfile:
-        """Return the profile of an older store: `missing` IPL counts are left out, and the latch is off."""
+        """Return the profile of an older store: `missing` IPL counts are left out, and the latch is off.
+
+        Going on with older records is a restore: copies of the time that is lost are of another history.
+        """
         attributes = self.attributes.with_numbers({LATCH: 0})
         ipl_count = (self.ipl_count + missing) % IPL_COUNT_LIMIT
-        return self._replace(attributes=attributes, ipl_count=ipl_count)
+        restores = min(self.restores + 1, MOST_RESTORES)
+        return self._replace(attributes=attributes, ipl_count=ipl_count, restores=restores)
 
     def __repr__(self) -> str:
         return f"PartitionProfile({self.number}, {self.name!r}, {self.uuid}, ipl_count={self.ipl_count})"

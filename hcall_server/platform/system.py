@@ -7,13 +7,16 @@ Where the real console has a message number for a refusal, the error carries it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from hcall_abi.bounds import ACCESS_KEY_SIZE
-from hcall_abi.console import AT_FIRST, LARGEST_PARTITION_ID, ConsoleAttributes
+from hcall_abi.console import AT_FIRST, LARGEST_PARTITION_ID, ConsoleAttributes, is_system_name
 from hcall_abi.errors import OperatorError
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.rules import console as rules
+from hcall_abi.rules import service
 from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.store import Entropy
 from hcall_server.platform import attributes, names
@@ -24,6 +27,11 @@ from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import OFF, PowerState
 from hcall_server.platform.profile import PartitionProfile, new_uuid
 from hcall_server.platform.system_state import SystemState
+
+if TYPE_CHECKING:
+    from hcall_server.platform.whole import PartitionWish
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class ManagedSystem:
@@ -68,6 +76,13 @@ class ManagedSystem:
     def places(self) -> dict[str, Partition]:
         """Where stores belong in the present state: the partitions, or in Recovery the restored ones."""
         return self.restored if self.state is SystemState.RECOVERY else self.partitions
+
+    def demand_identity(self, system_id: str) -> None:
+        """OperatorError if a request names another system; "" names none."""
+        own = self.system_id.hex()
+        if system_id not in ("", own):
+            message = f"the request is for the system {system_id}, and this one is {self.name} ({own})"
+            raise OperatorError(rules.SYSTEM_IDENTITY, message)
 
     def demand_operating(self) -> None:
         """OperatorError if the system is in another state than Operating."""
@@ -137,19 +152,39 @@ class ManagedSystem:
             check(names.RULES, NewName(name, name in self.places, unreadable=False))
         else:
             taken -= before.kbytes
-        change = Change(name, self.level, AT_FIRST, profile.attributes, taken, self.total_kbytes)
+        self._demand_fit(profile, taken, self.total_kbytes)
+
+    def demand_level(self, profile: PartitionProfile) -> None:
+        """OperatorError if the firmware level does not have what a stored profile needs."""
+        self._demand_fit(profile, 0, max(self.total_kbytes, profile.attributes.keystore_kbytes))
+
+    def _demand_fit(self, profile: PartitionProfile, taken: int, total: int) -> None:
+        change = Change(profile.name, self.level, AT_FIRST, profile.attributes, taken, total)
         check((*attributes.SIZES, *attributes.UPDATES), change)
 
-    def create(self, name: str, kbytes: int = 0, *, auto_start: bool = True) -> Partition:
-        """Make a partition, powered off; with 0 `kbytes` its keystore is off (R-30)."""
+    def create(
+        self,
+        name: str,
+        kbytes: int = 0,
+        *,
+        auto_start: bool = True,
+        number: int | None = None,
+        further: Mapping[str, int] = NOTHING,
+    ) -> Partition:
+        """Make a partition, powered off; with 0 `kbytes` its keystore is off (R-30).
+
+        It gets the lowest free partition id, unless a `number` is asked for.  `further` are attributes by
+        their names.
+        """
         self.demand_operating()
-        unreadable = any(partition.name_unknown for partition in self.partitions.values())
-        check(names.RULES, NewName(name, name in self.partitions, unreadable))
-        first = AT_FIRST.with_numbers({"keystore_kbytes": kbytes})
+        self._demand_new(name)
+        first = attributes.first(kbytes, further)
         taken, total = self.assigned_kbytes, self.total_kbytes
-        check(attributes.SIZES, Change(name, self.level, AT_FIRST, first, taken, total))
+        check(attributes.RULES, Change(name, self.level, AT_FIRST, first, taken, total))
+        if number is not None:
+            self._demand_number(number)
         profile = PartitionProfile(
-            number=self.free_number(),
+            number=self.free_number() if number is None else number,
             name=name,
             uuid=new_uuid(self._entropy),
             access_key=self._entropy(ACCESS_KEY_SIZE),
@@ -164,11 +199,64 @@ class ManagedSystem:
         Attributes that have their value already are no change and never refused.
         """
         partition = self.find(name)
-        after = attributes.wished(partition.attributes, changes)
+        after = self._checked(partition, changes)
         if after != partition.attributes:
-            check(attributes.RULES, self._change(partition, after))
             partition.change(after)
         return partition
+
+    def demand_change(self, name: str, wish: PartitionWish) -> None:
+        """OperatorError if a partition may not be changed so.
+
+        What has its value already is no change and never refused.
+        """
+        from hcall_server.platform import whole
+
+        partition = self.find(name)
+        renamed = wish.new_name not in (None, name)
+        started = wish.auto_start not in (None, partition.auto_start)
+        if partition.refused and (renamed or started):
+            raise OperatorError(rules.POWER_STORED, f"the keystore of {name} was refused")
+        if wish.new_name is not None and renamed:
+            check(whole.RENAMES, whole.standing(partition))
+            self._demand_new(wish.new_name)
+        self._checked(partition, wish.further)
+
+    def change(self, name: str, wish: PartitionWish) -> Partition:
+        """Change name, start and attributes of a partition, all of them or none."""
+        self.demand_change(name, wish)
+        partition = self.set_attributes(name, wish.further)
+        if wish.auto_start is not None:
+            partition.set_auto_start(wish.auto_start)
+        if wish.new_name is not None:
+            partition.rename(wish.new_name)
+            # It keeps its place in the order.
+            self.partitions = {each.name: each for each in self.partitions.values()}
+        return partition
+
+    def demand_deletable(self, name: str, *, destroy: bool = False) -> Partition:
+        """Return a partition that may be deleted; OperatorError for any other."""
+        from hcall_server.platform import whole
+
+        partition = self.find(name)
+        check(whole.DELETIONS, whole.standing(partition, destroy=destroy))
+        return partition
+
+    def delete(self, name: str, *, destroy: bool = False) -> Partition:
+        """Delete a partition that is powered off; `destroy`: also if its keystore holds objects.
+
+        Its name and its number are free afterwards.
+        """
+        partition = self.demand_deletable(name, destroy=destroy)
+        del self.partitions[name]
+        partition.gone = True
+        return partition
+
+    def set_name(self, name: str) -> None:
+        """Take another name for the console; OperatorError for one that no system has."""
+        self.demand_not_pending()
+        if not is_system_name(name):
+            raise OperatorError(service.SYSTEM_NAME_FORM, f"{name!r} is no name for a system")
+        self.name = name
 
     def set_access_key(self, name: str, key: bytes) -> Partition:
         """Give a partition another access key; OperatorError where its records could not be opened."""
@@ -195,6 +283,22 @@ class ManagedSystem:
         partition = self.find(name)
         partition.ipl()
         return partition
+
+    def _demand_new(self, name: str) -> None:
+        unreadable = any(partition.name_unknown for partition in self.partitions.values())
+        check(names.RULES, NewName(name, name in self.partitions, unreadable))
+
+    def _demand_number(self, number: int) -> None:
+        from hcall_server.platform import whole
+
+        check(whole.NUMBERS, whole.NewNumber(number, self.number_taken(number)))
+
+    def _checked(self, partition: Partition, changes: Mapping[str, int]) -> ConsoleAttributes:
+        """Return the attributes of a partition after changes that the rules allow."""
+        after = attributes.wished(partition.attributes, changes)
+        if after != partition.attributes:
+            check(attributes.RULES, self._change(partition, after))
+        return after
 
     def _change(self, partition: Partition, after: ConsoleAttributes) -> Change:
         """Return a change with the facts that the rules need."""

@@ -27,17 +27,28 @@ from hcall_server.sealing.copy_errors import (
     NotCopyError,
     OtherKeyError,
 )
-from hcall_server.sealing.copy_formats import COPY_HEADER, COPY_LEVEL, COPY_MAGIC, COPY_START
+from hcall_server.sealing.copy_formats import (
+    COPY_HEADER,
+    COPY_HEADER_1,
+    COPY_LEVEL,
+    COPY_MAGIC,
+    COPY_START,
+    COPY_START_1,
+)
 from hcall_server.sealing.errors import PlaintextError
 from hcall_server.sealing.formats import KEY_SIZE, NONCE_SIZE, SALT_SIZE, TAG_SIZE
 from hcall_server.sealing.partitions import PartitionRecord, decode_partition, encode_partition
 
 COPY_INFO = b"swpks console copy 1"
-_START = FixedLayout(COPY_START)
+_LEVELS = {
+    1: (COPY_HEADER_1, FixedLayout(COPY_START_1).size),
+    COPY_LEVEL: (COPY_HEADER, FixedLayout(COPY_START).size),
+}
+"""The clear header of each level, and the size of its fixed fields."""
 _SIZES = 5
 """Bytes of the header besides its fixed fields and the firmware name: the length of either."""
-LEAST_SIZE = _START.size + _SIZES + TAG_SIZE
-"""Bytes of a copy with no firmware name and no contents."""
+LEAST_SIZE = min(size for _, size in _LEVELS.values()) + _SIZES + TAG_SIZE
+"""Bytes of a copy of level 1 with no firmware name and no contents."""
 _SHA256 = SHA256()
 
 
@@ -46,6 +57,7 @@ class CopyHeader(NamedTuple):
 
     `tsk_id` is the id of the trusted system key, `system_id` that of the system of origin.  `generation` is
     that of the store, `time` is in whole seconds since the epoch (UTC), `kbytes` is the size of the keystore.
+    `restores` counts the restores of the store, 0 in a copy of level 1.
     """
 
     tsk_id: bytes
@@ -55,6 +67,12 @@ class CopyHeader(NamedTuple):
     time: int
     kbytes: int
     firmware: str
+    restores: int = 0
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """What orders the copies of one partition: the restores, then the generation."""
+        return self.restores, self.generation
 
 
 class OpenedCopy(NamedTuple):
@@ -83,7 +101,7 @@ def seal_copy(
     if len(salt) != SALT_SIZE:
         raise ValueError("the entropy source gave too few bytes")
     kbytes, generation = profile.attributes.keystore_kbytes, profile.image_generation
-    facts = CopyHeader(key.id, system_id, profile.uuid, generation, time, kbytes, firmware)
+    facts = CopyHeader(key.id, system_id, profile.uuid, generation, time, kbytes, firmware, profile.restores)
     header = _clear(facts, salt, len(plaintext) + TAG_SIZE)
     cipher, nonce = _keys(key, salt, profile.uuid)
     return header + cipher.encrypt(nonce, plaintext, header)
@@ -138,13 +156,15 @@ def _parsed(blob: bytes) -> Any:
     if len(blob) < LEAST_SIZE:
         raise CopyLengthError(f"is truncated: {len(blob)} bytes, fewer than the least possible")
     level = blob[len(COPY_MAGIC)]
-    if level != COPY_LEVEL:
-        raise CopyLevelError(f"has level {level}, and this release knows level {COPY_LEVEL}")
-    least = LEAST_SIZE + blob[_START.size]
+    if level not in _LEVELS:
+        known = " and ".join(map(str, _LEVELS))
+        raise CopyLevelError(f"has level {level}, and this release knows the levels {known}")
+    layout, size = _LEVELS[level]
+    least = size + _SIZES + TAG_SIZE + blob[size]
     if len(blob) < least:
         raise CopyLengthError(f"is truncated: {len(blob)} bytes, and its header alone needs more")
     try:
-        found = COPY_HEADER.parse(blob)
+        found = layout.parse(blob)
     except ConstructError:
         raise NotCopyError("has a wrong kind, or reserved bytes that are not zero") from None
     _check_length(len(blob), least - TAG_SIZE + found.sealed_length)
@@ -165,8 +185,9 @@ def _facts(found: Any) -> CopyHeader:
     except UnicodeDecodeError:
         raise NotCopyError("has a firmware level that is not UTF-8") from None
     uuid = UUID(bytes=start.uuid)
+    restores = start.restores if start.level > 1 else 0
     return CopyHeader(
-        start.tsk_id, start.system_id, uuid, start.generation, start.time, start.kbytes, firmware
+        start.tsk_id, start.system_id, uuid, start.generation, start.time, start.kbytes, firmware, restores
     )
 
 
@@ -178,5 +199,8 @@ def _record(plaintext: bytes, header: CopyHeader) -> PartitionRecord:
     kbytes = profile.attributes.keystore_kbytes
     if kbytes != header.kbytes:
         reason = f"has a keystore of {kbytes} KiB, and its header says {header.kbytes} KiB"
+        raise CopyUnreadableError(reason, header.uuid)
+    if profile.restores != header.restores:
+        reason = f"has a store of {profile.restores} restores, and its header says {header.restores}"
         raise CopyUnreadableError(reason, header.uuid)
     return PartitionRecord(profile._replace(custody=Custody.OWN), image)

@@ -5,6 +5,7 @@ All are storage faults.  None of them holds a key, a salt, plaintext or cipherte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 from uuid import UUID
 
@@ -15,6 +16,12 @@ from hcall_server.sealing.kinds import SealedKind
 
 Owner = UUID | int
 """The owner of a record: a partition's UUID, or at sealed level 1 its number; 0 is the system itself."""
+
+_OWN_RECORDS: Mapping[int, str] = {
+    SealedKind.TRUSTED_KEY: "the trusted system key",
+    SealedKind.CONSOLE: "the console record",
+}
+"""Records of the system itself that belong to no partition at any level."""
 
 
 def record_name(kind: int, owner: Owner) -> str:
@@ -28,9 +35,7 @@ def record_name(kind: int, owner: Owner) -> str:
             return f"the profile of partition {owner}"
         case SealedKind.SYSTEM_RECORD:
             return "the system record" if int(owner) == 0 else f"a system record of partition {owner}"
-        case SealedKind.TRUSTED_KEY:
-            return "the trusted system key"
-    return f"a record of unknown kind {kind}"
+    return _OWN_RECORDS.get(kind, f"a record of unknown kind {kind}")
 
 
 class PlaintextError(StorageError):

@@ -18,12 +18,17 @@ NO_FIELDS = b"\0"
 SYSTEM_NAME_TAG = 1
 """The field of the system record with the system's name."""
 
-PARTITION_TAGS: frozenset[int] = frozenset()
+RESTORES_TAG = 1
+"""The field of the partition record with the count of its restores; a store without one has no field."""
+
+PARTITION_TAGS = frozenset({RESTORES_TAG})
 """Tags that this release knows in a partition record."""
 SYSTEM_TAGS = frozenset({SYSTEM_NAME_TAG})
 """Tags that this release knows in the system record."""
 TRUSTED_KEY_TAGS: frozenset[int] = frozenset()
 """Tags that this release knows in the record of the trusted system key."""
+CONSOLE_TAGS: frozenset[int] = frozenset()
+"""Tags that this release knows in the console record."""
 
 
 def encode_fields(values: Mapping[int, bytes]) -> bytes:

@@ -13,3 +13,4 @@ class SealedKind(IntEnum):
     SYSTEM_RECORD = 3
     PARTITION = 4
     TRUSTED_KEY = 5
+    CONSOLE = 6

@@ -10,9 +10,11 @@ Page: spec/sealed.md#restored-partitions.
 #   1. A generation names one image for ever.  After a restore to generation 90, a snapshot of the new
 #      generation 95 would have the number of an older and different one.
 #   2. An IPL count names one IPL.  A client takes another number for another IPL, and the same for the same.
-#   3. The latch, the permission for one update without verification, may have been used up since.
+#   3. The count of restores says which of two generations is the later one: a copy of before a restore may
+#      have a larger generation than the store, and is older all the same.
+#   4. The latch, the permission for one update without verification, may have been used up since.
 #
-# So both counters become one more than the largest known one: of the copy, of the records of this system, or
+# So all counters become one more than the largest known one: of the copy, of the records of this system, or
 # of the console's list.  At its largest value a counter is refused and does not wrap, because a wrapped one
 # would be smaller than all before it.
 #
@@ -25,28 +27,37 @@ from hcall_abi.errors import StorageError
 from hcall_abi.rules import backup as rules
 from hcall_server.platform.custody import Custody
 from hcall_server.platform.profile import IPL_COUNT_LIMIT, LATCH
-from hcall_server.sealing.partitions import PartitionRecord
+from hcall_server.sealing.partitions import RESTORES_SIZE, PartitionRecord
 
 GENERATION_LIMIT = 1 << 64
 """One more than the largest generation: an envelope has 8 bytes for it."""
+RESTORES_LIMIT = 1 << 8 * RESTORES_SIZE
 
 
 def restored(
-    record: PartitionRecord, seen_generation: int, seen_ipl_count: int, *, custody: Custody = Custody.OWN
+    record: PartitionRecord,
+    seen_generation: int,
+    seen_ipl_count: int,
+    seen_restores: int = 0,
+    *,
+    custody: Custody = Custody.OWN,
 ) -> PartitionRecord:
     """Return the record of a partition that goes back to `record`; commit it before it is adopted.
 
-    `seen_generation` and `seen_ipl_count` are the largest known ones of the partition, 0 if none is known.
+    `seen_generation`, `seen_ipl_count` and `seen_restores` are the largest known ones of the partition, 0 if
+    none is known.
     Its latch is off, and `custody` is as given.  StorageError when a counter is at its largest value.
     """
     profile, image = record
     generation = _next("generation", profile.image_generation, seen_generation, GENERATION_LIMIT)
     ipl_count = _next("IPL count", profile.ipl_count, seen_ipl_count, IPL_COUNT_LIMIT)
+    restores = _next("count of restores", profile.restores, seen_restores, RESTORES_LIMIT)
     changed = profile._replace(
         attributes=profile.attributes.with_numbers({LATCH: 0}),
         custody=custody,
         image_generation=generation,
         ipl_count=ipl_count,
+        restores=restores,
     )
     return PartitionRecord(changed, image._replace(generation=generation) if image else None)
 

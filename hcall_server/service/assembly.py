@@ -23,7 +23,7 @@ from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine.logs import Log, explained, log_trouble
 from hcall_server.machine.machine import Machine, Transport
-from hcall_server.nvram.names import TRUSTED_KEY, parse_old_name
+from hcall_server.nvram.names import CONSOLE, TRUSTED_KEY, parse_old_name
 from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.partition import Partition
@@ -43,6 +43,7 @@ from hcall_server.writeback.schedule import Clock
 from hcall_server.writeback.worker import Worker
 
 if TYPE_CHECKING:
+    from hcall_server.machine.attachment import Attachment
     from hcall_server.machine.backups import Backups
 
 _log = Log()
@@ -168,7 +169,8 @@ def _machine(
         delay=settings.flush_delay_ms / 1000,
         on_trouble=log_trouble,
     )
-    key = _trusted_key(stored)
+    key = _listed(stored, TRUSTED_KEY, "the trusted system key")
+    make_attachment = _attachment_of(stored, seams)
 
     def make_backups() -> Backups:
         from hcall_server.machine import backups
@@ -193,22 +195,45 @@ def _machine(
         limits=settings.limits,
         confirm_wait=settings.confirm_wait_ms / 1000,
         make_backups=make_backups,
+        make_attachment=lambda: make_attachment(machine),
+        copy_interval=settings.copy_interval_s,
         access=access,
     )
     machine.apply_settings = lambda: _apply_missing(machine, settings)
     return machine
 
 
-def _trusted_key(stored: Stored) -> bytes | None:
-    """Return the record of the trusted system key, if there is one; it is opened when it is first needed.
+def _attachment_of(stored: Stored, seams: Seams) -> Callable[[Machine], Attachment]:
+    """Return what makes the console's side of a machine; the console has been away since now."""
+    sealed, since = _listed(stored, CONSOLE, "the console record"), seams.date()
+
+    def make(machine: Machine) -> Attachment:
+        from hcall_server.machine import attachment
+
+        return attachment.Attachment(
+            machine.system,
+            machine.encryptor,
+            machine.events,
+            sealer=stored.sealer,
+            date=seams.date,
+            key_id=lambda: machine.backups.key.id if machine.backups.key else b"",
+            stored=sealed,
+            since=since,
+        )
+
+    return make
+
+
+def _listed(stored: Stored, name: str, what: str) -> bytes | None:
+    """Return a record that is opened when it is first needed, None if there is none.
 
     StorageError if it is not that of the last commit, or if that commit has one and it is missing.
     """
-    blob, record = stored.records.get(TRUSTED_KEY), record_id(TRUSTED_KEY)
+    blob, record = stored.records.get(name), record_id(name)
     if blob is None and record in stored.commit.records:
-        raise StorageError(storage.RECORDS_COMMITTED, "the trusted system key is missing in NVRAM")
+        raise StorageError(storage.RECORDS_COMMITTED, f"{what} is missing in NVRAM")
     if blob is not None and not stored.commit.lists(record, blob):
-        raise StorageError(storage.RECORDS_COMMITTED, f"the trusted system key {OTHER_COPY}")
+        raise StorageError(storage.RECORDS_COMMITTED, f"{what} {OTHER_COPY}")
     return blob
 
 

@@ -13,8 +13,9 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -35,12 +36,15 @@ from hcall_server.machine.awake import AwakeClock
 from hcall_server.machine.machine import Machine
 from hcall_server.platform.root_key import AccessAccount
 from hcall_server.platform.system_state import SystemState
+from hcall_server.process.signals import HURRY_SIGNALS, stop_signals
 from hcall_server.service.assembly import assemble
 from hcall_server.service.notify import notify
 from hcall_server.service.settings import Settings, parse_listen
-from hcall_server.service.signals import HURRY_SIGNALS, stop_signals
 from hcall_server.service.state import State
 from hcall_server.writeback.encryptor import Encryptor
+
+if TYPE_CHECKING:
+    import ssl
 
 Announce = Callable[[dict[str, Any]], None]
 """Called once, when every socket listens, with the fields of the ready line (spec/service.md#ready)."""
@@ -71,6 +75,7 @@ def run(
 
     Raises OperatorError and StorageError if it can't start, StorageError if the last flush failed.
     """
+    tls = _tls_of(settings)
     with ExitStack() as undo:
         state = State(folder)
         undo.callback(state.close)
@@ -81,7 +86,7 @@ def run(
         undo.pop_all()
     log_access(machine.access)
     _allow_many_descriptors()
-    server = Server(machine, state, settings, passed)
+    server = Server(machine, state, settings, passed, tls)
     trio.run(server.serve, announce, clock=clock)
     seams.worker.close()
     if not server.flushed:  # the worker thread may still use NVRAM, so NVRAM is not closed
@@ -97,7 +102,14 @@ def run(
 class Server:
     """A machine on a state folder, with everything that serves it in a process."""
 
-    def __init__(self, machine: Machine, state: State, settings: Settings, passed: Passed = ()) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        state: State,
+        settings: Settings,
+        passed: Passed = (),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.flushed = False
         """Whether everything was durable at the end."""
         self.trouble: str | None = None
@@ -107,6 +119,8 @@ class Server:
         self._sockets = state.run_folder
         self._settings = settings
         self._passed = list(passed)
+        self._tls = tls
+        self._over_tcp: socket.socket | None = None
         self._control = trio.CancelScope()
         self._control_ended = trio.Event()
 
@@ -129,6 +143,8 @@ class Server:
                 finally:
                     self._listeners.close_all()
                 nursery.cancel_scope.cancel()
+        if self._over_tcp:
+            self._over_tcp.close()
         if failure is not None:  # raised here, where no nursery wraps it into a group
             raise failure
 
@@ -143,6 +159,8 @@ class Server:
             else:
                 listeners.reserve(listener, name)
         common += [listen_tcp(*parse_listen(address)) for address in self._settings.listen]
+        if self._settings.control:
+            self._over_tcp = listen_tcp(*parse_listen(self._settings.control))
         for listener in common:
             listeners.share(listener)
         await nursery.start(machine.run)
@@ -156,7 +174,7 @@ class Server:
         if machine.waiting:
             _log.warning("partition.waiting", partitions=[each.name for each in machine.waiting])
             nursery.start_soon(machine.start_waiting)
-        return _ready(machine, listeners, [*common, *private.values()], control)
+        return _ready(machine, listeners, [*common, *private.values()], control, self._over_tcp)
 
     def _assigned(self) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
         """Sort the passed sockets: private by partition name, common, control.  Remove stale sockets."""
@@ -178,7 +196,11 @@ class Server:
         return sorted({*system.restored, *self.machine.recovery.lost, *wished})
 
     async def _serve_control(
-        self, control: socket.socket, made: SocketFile | None, *, task_status: trio.TaskStatus[None]
+        self,
+        control: socket.socket,
+        made: SocketFile | None,
+        *,
+        task_status: trio.TaskStatus[None],
     ) -> None:
         """Serve the control channel; its module is loaded here and its HTTP stack by the first request.
 
@@ -188,19 +210,35 @@ class Server:
 
         try:
             with self._control:
-                await serve_control(self.machine, control, task_status=task_status)
+                async with trio.open_nursery() as listeners:
+                    await listeners.start(serve_control, self.machine, control)
+                    if self._over_tcp:
+                        by_tls = partial(serve_control, tls=self._tls)
+                        await listeners.start(by_tls, self.machine, self._over_tcp)
+                    task_status.started()
         finally:
             if made:
                 made.remove()
             control.close()
+            if self._over_tcp:
+                self._over_tcp.close()
             self._control_ended.set()
 
+    async def _asked(self, signals: AsyncIterator[int]) -> str:
+        """Return the name of the signal that stops the server, or "none" if the console does."""
+        asked = "none"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_after, self.machine.stop_asked, nursery.cancel_scope)
+            asked = signal.Signals(await anext(aiter(signals))).name
+            nursery.cancel_scope.cancel()
+        return asked
+
     async def _until_stopped(self, signals: AsyncIterator[int]) -> None:
-        """Wait for a signal, then stop in good order; a second signal stops waiting for NVRAM."""
-        number = await anext(aiter(signals))
+        """Wait for a signal or the console, then stop in good order; a signal ends the wait for NVRAM."""
+        asked = await self._asked(signals)
         notify("STOPPING=1")
         sessions, encryptor = self.machine.sessions, self.machine.encryptor
-        _log.info("server.stopping", signal=signal.Signals(number).name, sessions=sessions.session_count)
+        _log.info("server.stopping", signal=asked, sessions=sessions.session_count)
         limits = self._settings.limits
         deadline = trio.current_time() + limits.drain_seconds
         async with trio.open_nursery() as nursery:
@@ -219,6 +257,11 @@ class Server:
         self.flushed = not encryptor.pending
         self.trouble = encryptor.health.last_error
         _log.info("server.stopped", flushed=self.flushed)
+
+
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 async def drain(encryptor: Encryptor) -> None:
@@ -248,11 +291,30 @@ def log_access(access: AccessAccount) -> None:
             _log.warning("part.unwell", part=part.name, copy=part.copy, reason=part.detail)
 
 
+def _tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """Return the TLS of the control channel over TCP; None without it, and then its module is not loaded."""
+    found = settings.control_over_tcp()
+    if found is None:
+        return None
+    from hcall_server.control_channel import tls
+
+    return tls.server_context(tls.ServerFiles(*map(Path, found[2:])))
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _ready(
-    machine: Machine, listeners: Listeners, others: list[socket.socket], control: socket.socket
+    machine: Machine,
+    listeners: Listeners,
+    others: list[socket.socket],
+    control: socket.socket,
+    control_tcp: socket.socket | None,
 ) -> dict[str, Any]:
     system = machine.system
-    tcp = [each.getsockname()[:2] for each in others if each.family != socket.AF_UNIX]
+    tcp = [each for each in others if each.family != socket.AF_UNIX]
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -261,8 +323,9 @@ def _ready(
         "firmware": system.level.name,
         "sockets": listeners.paths,
         "control": control.getsockname(),
-        "tcp": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in tcp],
-        "tcp_port": tcp[0][1] if tcp else None,
+        "control_tcp": _address(control_tcp) if control_tcp else None,
+        "tcp": [_address(each) for each in tcp],
+        "tcp_port": tcp[0].getsockname()[1] if tcp else None,
         "partitions": list(system.partitions),
         "running": [each.name for each in system.partitions.values() if each.running],
         "refused": {each.name: each.refused.message for each in system.partitions.values() if each.refused},

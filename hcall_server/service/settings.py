@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 
 from hcall_abi.addresses import is_host
 from hcall_abi.attributes import attribute_number, parse_attributes
-from hcall_abi.bounds import MAX_CONFIRM_WAIT_MS, MAX_FLUSH_DELAY_MS, MAX_TOTAL_KBYTES
+from hcall_abi.bounds import (
+    MAX_CONFIRM_WAIT_MS,
+    MAX_COPY_INTERVAL_S,
+    MAX_FLUSH_DELAY_MS,
+    MAX_TOTAL_KBYTES,
+    MIN_COPY_INTERVAL_S,
+)
 from hcall_abi.console import is_system_name
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import BusyFault, checked_plan, parse_fault
@@ -24,6 +30,13 @@ from hcall_server.machine.limits import Limits
 FIRST_NAME = "system"
 """The name of a new system that has no folder, or one without a usable name."""
 MAX_TPMS = 2
+
+_TIMES = {
+    "flush_delay_ms": (0, MAX_FLUSH_DELAY_MS, rules.FLUSH_DELAY_RANGE),
+    "confirm_wait_ms": (0, MAX_CONFIRM_WAIT_MS, rules.CONFIRM_WAIT_RANGE),
+    "copy_interval_s": (MIN_COPY_INTERVAL_S, MAX_COPY_INTERVAL_S, rules.COPY_INTERVAL_RANGE),
+}
+"""The range of each time of the settings, and the rule that has it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,10 @@ class Settings:
     `strict_wrapping`: with strict memory, wrap buffers start at a page.
     `system_total_kbytes`: PKS total of the system in KiB.  `flush_delay_ms`: how long a change may
     wait for others before it is written (milliseconds).  `confirm_wait_ms`: how long a CONFIRM waits
-    for its flush (milliseconds; 0: it is answered at once).  `listen`: TCP listeners, "tcp:HOST:PORT".
+    for its flush (milliseconds; 0: it is answered at once).  `copy_interval_s`: how often a connected
+    console is asked for copies of changed stores (seconds).  `listen`: TCP listeners, "tcp:HOST:PORT".
+    `control`: "tcp:HOST:PORT" of a second listener of the control channel, by mutual TLS with the files
+    `tls_cert`, `tls_key` and `tls_ca`.
     `debuggable`: permit core dumps and debuggers of the server process.
     """
 
@@ -98,7 +114,12 @@ class Settings:
     strict_wrapping: bool = True
     flush_delay_ms: float = 50.0
     confirm_wait_ms: float = 0.0
+    copy_interval_s: float = 60.0
     listen: tuple[str, ...] = ()
+    control: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
     debuggable: bool = False
     limits: Limits = field(default_factory=Limits)
     partition: tuple[PartitionSettings, ...] = ()
@@ -114,28 +135,52 @@ class Settings:
         if self.firmware is not None and self.firmware not in LEVELS:
             message = f"firmware = {self.firmware!r}; the levels are {', '.join(LEVELS)}"
             raise OperatorError(rules.FIRMWARE_KNOWN, message)
-        if not 0 <= self.flush_delay_ms <= MAX_FLUSH_DELAY_MS:
-            raise OperatorError(rules.FLUSH_DELAY_RANGE, f"flush_delay_ms = {self.flush_delay_ms}")
-        if not 0 <= self.confirm_wait_ms <= MAX_CONFIRM_WAIT_MS:
-            raise OperatorError(rules.CONFIRM_WAIT_RANGE, f"confirm_wait_ms = {self.confirm_wait_ms}")
+        for name, (least, most, rule) in _TIMES.items():
+            if not least <= getattr(self, name) <= most:
+                raise OperatorError(rule, f"{name} = {getattr(self, name)}")
         total = self.system_total_kbytes
         if total is not None and not 1 <= total <= MAX_TOTAL_KBYTES:
             raise OperatorError(rules.TOTAL_RANGE, f"system_total_kbytes = {total}")
-        for address in self.listen:
-            parse_listen(address)
+        _check_addresses(self)
         names = [each.name for each in self.partition]
         if len(set(names)) != len(names):
             raise OperatorError(rules.PARTITION_TWICE, f"the partitions are {', '.join(names)}")
 
+    def control_over_tcp(self) -> tuple[str, int, str, str, str] | None:
+        """Return host, port, certificate, key and CA file of the control channel over TCP; None without it.
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """Return host and port of "tcp:HOST:PORT" ("tcp:[::1]:0" for IPv6); OperatorError for any other form."""
+        OperatorError if some of them are missing.  The command line and a file may each have a part of them.
+        """
+        control, cert, key, ca = fields = self.control, self.tls_cert, self.tls_key, self.tls_ca
+        if control is not None and cert is not None and key is not None and ca is not None:
+            return (*parse_listen(control, "control"), cert, key, ca)
+        if any(each is not None for each in fields):
+            missing = [name for name, value in zip(_OVER_TCP, fields, strict=True) if value is None]
+            raise OperatorError(rules.TLS_COMPLETE, f"there is no {', '.join(missing)}")
+        return None
+
+
+def _check_addresses(settings: Settings) -> None:
+    for address in settings.listen:
+        parse_listen(address)
+    if settings.control is not None:
+        parse_listen(settings.control, "control")
+
+
+_OVER_TCP = ("control", "tls_cert", "tls_key", "tls_ca")
+
+
+def parse_listen(text: str, setting: str = "listen") -> tuple[str, int]:
+    """Return host and port of "tcp:HOST:PORT" ("tcp:[::1]:0" for IPv6); OperatorError for any other form.
+
+    `setting` is the field that has this text, for the message.
+    """
     match = re.fullmatch(r"tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 0xFFFF:
-        raise OperatorError(rules.LISTEN_FORM, f"listen {text!r}")
+        raise OperatorError(rules.LISTEN_FORM, f"{setting} {text!r}")
     host = match[1] or match[2]
     if not is_host(host):
-        raise OperatorError(rules.LISTEN_FORM, f"listen {text!r}: {host!r} is no name of a host")
+        raise OperatorError(rules.LISTEN_FORM, f"{setting} {text!r}: {host!r} is no name of a host")
     return host, int(match[3])
 
 

@@ -56,11 +56,13 @@ class Batch(NamedTuple):
     since: float
 
     def sealed(self, sealer: Sealer) -> dict[str, bytes | None]:
-        """Return the sealed records by their names in NVRAM."""
-        records: dict[str, bytes | None] = {
-            partition_name(each.profile.uuid): each.sealed(sealer) for each in self.snapshots.values()
-        }
-        records |= {name: seal(sealer) for name, seal in self.own.items()}
+        """Return the sealed records by their names in NVRAM.
+
+        A partition that was deleted may have come back by a restore: its record counts, not its removal.
+        """
+        records = {name: seal(sealer) for name, seal in self.own.items()}
+        for each in self.snapshots.values():
+            records[partition_name(each.profile.uuid)] = each.sealed(sealer)
         return records
 
 
@@ -90,11 +92,12 @@ class Book:
         return self._dirty.get(partition.number) is partition
 
     def add(self, partition: Partition, now: float) -> bool:
-        """Mark a partition dirty; return False if it is refused, or the flight has all of its changes.
+        """Mark a partition dirty; return False if it is refused, gone, or the flight has all of its changes.
 
-        The records of a refused partition are never written: the operator may repair them.
+        The records of a refused partition are never written: the operator may repair them.  One that is gone
+        was deleted, or a restored one has its place.
         """
-        if partition.refused:
+        if partition.refused or partition.gone:
             return False
         flying = self._flying.snapshots.get(partition.number)
         if flying is not None and flying.covers(partition):
@@ -108,6 +111,11 @@ class Book:
         """Mark a record of the system dirty."""
         self._note(now)
         self._own[name] = seal
+
+    def drop(self, partition: Partition) -> None:
+        """Forget the dirty changes of a partition that is gone."""
+        if self.is_dirty(partition):
+            del self._dirty[partition.number]
 
     def take(self) -> Batch:
         """Move all dirty changes into a flight; a later change is dirty again."""
@@ -129,7 +137,8 @@ class Book:
         """Make the contents of the flight dirty again; return whether a CONFIRM has asked for some of it."""
         flown, self._flying = self._flying, _NOTHING
         for number, snapshot in flown.snapshots.items():
-            self._dirty.setdefault(number, snapshot.partition)
+            if not snapshot.partition.gone:
+                self._dirty.setdefault(number, snapshot.partition)
         self._own = {**flown.own, **self._own}
         self.since = flown.since
         return any(awaited(snapshot.keystore) for snapshot in flown.snapshots.values())

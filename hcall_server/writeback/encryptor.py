@@ -62,7 +62,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hcall_server.nvram.names import SYSTEM
+from hcall_server.nvram.names import SYSTEM, records_of
 from hcall_server.sealing import SystemRecord, seal_system
 from hcall_server.writeback.flights import Flights
 from hcall_server.writeback.schedule import Schedule
@@ -133,6 +133,15 @@ class Encryptor:
     def system_changed(self, system: ManagedSystem) -> None:
         """Mark the system's own record dirty; the next flight writes the system's state at that time."""
         self.record_changed(SYSTEM, lambda sealer: seal_system(sealer, SystemRecord.of(system)))
+
+    def removed(self, partition: Partition) -> None:
+        """Mark the records of a deleted partition for removal by the next flight.
+
+        The caller has set `gone`: from then on no change of the partition is written any more.
+        """
+        self._flights.book.drop(partition)
+        for name in records_of(partition.profile.uuid):
+            self.record_changed(name, lambda _: None)
 
     def record_changed(self, name: str, seal: Seal) -> None:
         """Mark a record of the system dirty; the next flight seals it."""

@@ -13,23 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from hcall_abi.console import is_system_name
-from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.errors import OperatorError
 from hcall_abi.levels import LEVELS
 from hcall_abi.rules import service as rules
-from hcall_abi.scarcity import scarcity_of
 from hcall_server.data_channel.sockets import passed_sockets
 from hcall_server.machine import logs
-from hcall_server.machine.outlet import give
-from hcall_server.service.hardening import forbid_dumps
-from hcall_server.service.ready import take_descriptor, tell
+from hcall_server.process.logged import protect_memory, run_logged
+from hcall_server.process.ready import announce, take_descriptor
 from hcall_server.service.settings import FIRST_NAME, PartitionSettings, Settings, parse_partition
 from swpks.cli import streams
 from swpks.cli.where import state_path
-
-CRASHED = 1
-"""Exit status after an error in the server itself."""
-STANDARD_OUTPUT = 1
-STANDARD_ERROR = 2
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -74,6 +67,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="tcp:HOST:PORT",
         help="listen on TCP too; clients need DIR/access-keys/NAME.key (repeat for more)",
     )
+    add("--control", metavar="tcp:HOST:PORT", help="serve the console on TCP too, by mutual TLS")
+    add("--tls-cert", metavar="FILE", help="with --control: this server's certificate, in PEM")
+    add("--tls-key", metavar="FILE", help="with --control: its private key, of mode 0600")
+    add("--tls-ca", metavar="FILE", help="with --control: the authority of the console's certificates")
     _add_ways(parser)
     return parser
 
@@ -84,6 +81,12 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
     add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
     add("--flush-delay", type=float, metavar="MS", help="how long a change waits for others (default: 50 ms)")
     add("--confirm-wait", type=float, metavar="MS", help="how long CONFIRM waits for a flush (default: 0 ms)")
+    add(
+        "--copy-interval",
+        type=float,
+        metavar="SECONDS",
+        help="how often a connected console is asked for copies of changed stores (default: 60 s)",
+    )
     add("--relaxed-wrapping", action="store_true", help="do not enforce that wrap buffers start at a page")
     add("--relaxed-memory", action="store_true", help="do not enforce alignment and page crossing of buffers")
     add(
@@ -110,12 +113,10 @@ def run(options: argparse.Namespace) -> int:
     # Check descriptors first: a file that is opened earlier could get the number of a missing one.
     passed = passed_sockets(os.environ, os.getpid())
     ready_to = None if options.ready_fd is None else _ready_descriptor(options.ready_fd, passed)
-    logs.configure(level=options.log_level, style=options.log_format)
-    logs.write_behind(STANDARD_ERROR, sys.stderr.encoding or "utf-8")
-    try:
+
+    def serve() -> None:
         settings = _settings(options)
-        if not (settings.debuggable or forbid_dumps()):
-            logs.Log().warning("process.dumpable", reason="the system refuses PR_SET_DUMPABLE")
+        protect_memory(debuggable=settings.debuggable)
         from hcall_server.service import server
 
         server.run(
@@ -125,17 +126,8 @@ def run(options: argparse.Namespace) -> int:
             passed,
             accept_older=options.accept_older,
         )
-    except SwpksError:
-        raise
-    except Exception as error:
-        if scarce := scarcity_of(error):
-            raise scarce from None
-        # Python would write the traceback, and wait for ever for a reader that has stopped.
-        logs.Log().error("server.crashed", exc_info=error)
-        return CRASHED
-    finally:
-        logs.flush(streams.PATIENCE)
-    return 0
+
+    return run_logged(serve, "server.crashed", level=options.log_level, style=options.log_format)
 
 
 def _ready_descriptor(number: int, passed: list[tuple[str, socket.socket]]) -> int:
@@ -175,8 +167,13 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         "name": options.name,
         "tpm": tuple(options.tpm) or None,
         "firmware": options.firmware,
+        "control": options.control,
+        "tls_cert": options.tls_cert,
+        "tls_key": options.tls_key,
+        "tls_ca": options.tls_ca,
         "flush_delay_ms": options.flush_delay,
         "confirm_wait_ms": options.confirm_wait,
+        "copy_interval_s": options.copy_interval,
     }
 
 
@@ -205,17 +202,8 @@ def _begin(ready: dict[str, Any], descriptor: int | None) -> None:
 
 
 def _announce(ready: dict[str, Any], descriptor: int | None) -> None:
-    """Announce that every socket listens: a line for people, and one of JSON for programs.
-
-    If a line can't be written, that is logged, and the server still serves.
-    """
-    line = f"{_sentence(ready)}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace")
-    failures = {"standard output": give(STANDARD_OUTPUT, line, streams.PATIENCE)}
-    if descriptor is not None:
-        failures["--ready-fd"] = tell(descriptor, json.dumps(ready))
-    for stream, reason in failures.items():
-        if reason:
-            logs.Log().warning("ready.not_told", stream=stream, reason=reason)
+    """Announce that every socket listens: a line for people, and one of JSON for programs."""
+    announce(_sentence(ready), json.dumps(ready), descriptor, sys.stdout.encoding or "utf-8")
 
 
 def _sentence(ready: dict[str, Any]) -> str:
@@ -226,6 +214,7 @@ def _sentence(ready: dict[str, Any]) -> str:
     ]
     told += [f"{name} on tcp" for name in running if name not in sockets]
     tcp = "".join(f"; tcp {address}" for address in ready["tcp"])
+    tcp += f"; console at https://{ready['control_tcp']}" if ready["control_tcp"] else ""
     refused = "".join(f"; {name} is REFUSED" for name in ready["refused"])
     start = f"swpks {ready['version']} ({ready['firmware']}) is ready"
     state = "" if ready["state"] == "Operating" else f"; the system is in the state {ready['state']}"

@@ -10,7 +10,10 @@ import httpx
 import msgspec
 import pytest
 
+from hcall_abi import requests
 from hcall_abi.control import PROBLEM_JSON, VERBS
+from hcall_abi.control_bodies import KeptCopy
+from hcall_abi.control_views import Problem
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import parse_fault
 from hcall_abi.rules import console as rules
@@ -40,6 +43,13 @@ REQUESTS: tuple[ConsoleRequest[Any], ...] = (
     console.show_copy("lpar1"),
     console.set_trusted_key("change", KEY.secret),
     console.restore_copy(seal_copy(KEY, RECORD, system_id=bytes(16), firmware="", time=0, entropy=bytes)),
+    console.attach_console("0" * 32, "hmc1"),
+    console.keep_copy("restored", KeptCopy(uuid=str(RECORD.profile.uuid), restores=0, generation=0, time=0)),
+    console.delete_partition("restored", destroy=True),
+    console.forget_copies([str(RECORD.profile.uuid)]),
+    console.detach_console("0" * 32, "hmc1"),
+    console.set_system("another name"),
+    console.change_partition("lpar1", auto_start=True, attributes={"secure_boot": 1}),
     console.show_trusted_key(),
     console.show_components(),
     console.power_on("lpar1"),
@@ -52,6 +62,7 @@ REQUESTS: tuple[ConsoleRequest[Any], ...] = (
     console.set_nvram_fault("none"),
     console.show_health(),
     console.show_metrics(),
+    console.stop_system(),
 )
 """Every request, in an order in which a system without partitions grants each of them."""
 
@@ -71,13 +82,17 @@ def answering(status: int, content: bytes, kind: str = "application/json") -> Co
 
 
 def test_every_verb_has_a_request() -> None:
-    """No verb of the contract lacks its function, and no function sends another body than its verb takes."""
-    assert {request.verb.operation for request in REQUESTS} == {verb.operation for verb in VERBS}
+    """No verb of the contract lacks its function, and no function sends another body than its verb takes.
+
+    A stream is no request with one answer.
+    """
+    verbs = {verb.operation for verb in VERBS} - {"watchEvents"}
+    assert {request.verb.operation for request in REQUESTS} == verbs
     for request in REQUESTS:
         assert type(request.body) is (request.verb.body or type(None))
         assert "{" not in request.path
-    functions = [each for name, each in vars(console).items() if inspect.isfunction(each) and name[0] != "_"]
-    assert len([each for each in functions if each.__module__ == console.__name__]) == len(VERBS)
+    functions = [each for name, each in vars(requests).items() if inspect.isfunction(each) and name[0] != "_"]
+    assert len([each for each in functions if each.__module__ == requests.__name__]) == len(verbs)
 
 
 async def test_every_answer_is_typed(system: Console) -> None:
@@ -134,7 +149,7 @@ async def test_a_field_of_a_later_version_is_no_error() -> None:
     """spec/control.md: a later version may add fields to an answer."""
     texts = dict.fromkeys(("name", "type_model_serial", "system_id", "firmware_level"), "")
     lists: dict[str, list[str]] = {"partitions": [], "restored": [], "lost": []}
-    view = texts | lists | {"state": "Operating", "total_kbytes": 1, "assigned_kbytes": 0}
+    view = texts | lists | {"state": "Operating", "total_kbytes": 1, "assigned_kbytes": 0, "console": None}
     later = msgspec.json.encode(view | {"tomorrow": [1]})
     assert (await answering(200, later).call(console.show_system())).total_kbytes == 1
 
@@ -215,3 +230,22 @@ async def test_both_consoles_reach_a_server(swpks_server) -> None:
     assert (await other.call(console.ipl("lpar1"))).ipl_count == 3
     assert blocking.call(console.show_health()).ok
     assert "swpks_info" in await other.call(console.show_metrics())
+
+
+def test_a_refusal_does_not_steer_the_terminal() -> None:
+    """Whatever a system sends as a problem, its text is printable, and in one line."""
+    evil = "a\nb\x1b[2J"
+    told = Problem(
+        type="about:blank",
+        title="",
+        status=409,
+        detail=evil,
+        fault="operator",
+        rule_id=evil,
+        rule=evil,
+        section=evil,
+        code=evil,
+    )
+    error = ConsoleRefused(told)
+    assert all(text.isprintable() for text in (str(error), error.rule.code or "", error.rule.page))
+    assert ConsoleMisspoken("showSystem", evil).message.isprintable()

@@ -22,7 +22,7 @@ from hcall_client.console import PLACES, BlockingConsole, Console, ConsoleUnreac
 from hcall_client.in_thread import Threads
 from hcall_client.patience import LEAST, TOO_LATE, Patience
 
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000000\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 30000000\r\n\r\n"
 
 
 class Ticks:

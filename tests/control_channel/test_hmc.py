@@ -13,13 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hcall_abi.control_bodies import HealthView, PartitionView, SystemView, WritebackView
+from hcall_abi.control_views import HealthView, PartitionView, SystemView, WritebackView
 from hcall_abi.statuses import Status
 from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import get_config, write_object
 from hcall_client.errors import HcallError
 from hcall_client.request import Authorization
 from swpks.cli import hmc_output
+from tests.console.facts import partition, system
 
 OS = Authorization(3)
 SWPKS = [sys.executable, "-m", "swpks"]
@@ -213,6 +214,8 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
         "uuid": "1b4e28ba-2fa1-41d2-883f-0016d3cca427",
         "power": "off",
         "ipl_count": 0,
+        "restores": 0,
+        "generation": 0,
         "auto_start": True,
         "secure_boot": "audit",
         "curr_secure_boot": "off",
@@ -221,6 +224,7 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
         "keystore_signed_updates_without_verification": 0,
         "linux_dynamic_key_secure_boot": 0,
         "keystore": None,
+        "copy": None,
         "faults": [],
         "refused": {
             "detail": "its image is damaged",
@@ -233,6 +237,7 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
         "name": "sys",
         "type_model_serial": "9105-22A*0000000",
         "state": "Operating",
+        "console": None,
         "restored": [],
         "lost": [],
         "system_id": "00",
@@ -269,7 +274,17 @@ def test_a_health_that_is_bad() -> None:
         firmware_level="FW950",
         partitions=1,
         running=0,
+        console=None,
         writeback=writeback,
     )
     shown = hmc_output.health(health)
     assert shown.splitlines()[:2] == ["NOT healthy", "  NVRAM (stalled): disk full"]
+
+
+def test_an_answer_does_not_steer_the_terminal() -> None:
+    """Control characters in a view of any depth are escaped, and so is a newline inside of a value."""
+    evil = partition("a", name="x\ny\x1b[2J")
+    text = hmc_output.system(hmc_output.plain(system(evil, name="s\x9b", lost=["\r"])))
+    assert [line for line in text.splitlines() if not line.isprintable()] == []
+    assert r"x\ny\x1b[2J" in text
+    assert "system s\\x9b," in text

@@ -46,7 +46,7 @@ async def test_unknown_partitions(client, name) -> None:
 @pytest.mark.parametrize(
     "method,path,allowed",
     [
-        ("DELETE", "/v1/partitions/a", "GET"),
+        ("DELETE", "/v1/partitions/a", "GET, PATCH"),
         ("GET", "/v1/partitions", "POST"),
         ("GET", "/v1/partitions/a/ipl", "POST"),
         ("POST", "/v1/partitions/a/attributes", "PATCH"),

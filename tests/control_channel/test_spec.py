@@ -8,18 +8,27 @@ from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import httpx
 import msgspec
 import pytest
 
-from hcall_abi.bounds import MAX_COUNT, MAX_REQUEST_BODY, MAX_SECONDS, REQUEST_BODY_SECONDS
+from hcall_abi.bounds import (
+    HEARTBEAT_SECONDS,
+    MAX_COUNT,
+    MAX_REQUEST_BODY,
+    MAX_SECONDS,
+    MAX_STREAMS,
+    REQUEST_BODY_SECONDS,
+)
 from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.control import JSON, PARAMETERS, PROBLEM_JSON, VERBS, ProblemKind
-from hcall_abi.control_bodies import Answered, AttributeChanges, Body, PartitionView, Problem, View
+from hcall_abi.control_bodies import AttributeChanges, Body
+from hcall_abi.control_views import Answered, EventKind, PartitionView, Problem, View
 from hcall_server.control_channel import http, serve
+from hcall_server.machine.attachment import AGAIN_SECONDS
 from hcall_server.platform.power import PowerEvent
 from swpks.cli import hmc
 from tests.control_channel.rig import in_process, make_machine
@@ -72,7 +81,8 @@ def test_the_page_has_every_field() -> None:
     told: dict[str, list[str]] = defaultdict(list)
     for row in table("struct | field | type | meaning") + table("struct | field | meaning"):
         told[row[0]] += row[1].split(", ")
-    structs = {*Body.__subclasses__(), *View.__subclasses__(), PartitionView}
+    found = {*Body.__subclasses__(), *View.__subclasses__(), PartitionView}
+    structs = {each for each in found if each.__module__.startswith("hcall_abi.")}
     there = {each.__name__: sorted(get_type_hints(each).keys()) for each in structs}
     told = {name: [each for field in fields for each in meant(field)] for name, fields in told.items()}
     assert {name: sorted(fields) for name, fields in told.items()} == there
@@ -95,7 +105,12 @@ def test_attributes_travel_as_the_vocabulary_has_them() -> None:
 def test_every_event_of_power_is_a_verb() -> None:
     """The power table has the verbs that change power, by the end of their paths."""
     ends = [verb.path.rpartition("/")[2] for verb in VERBS if verb.method == "POST" and "{name}" in verb.path]
-    assert sorted(ends) == sorted([*(event.value for event in PowerEvent), "rotate-key"])
+    assert sorted(ends) == sorted([*(event.value for event in PowerEvent), "rotate-key", "delete"])
+
+
+def test_the_page_has_every_kind_of_event() -> None:
+    """In the order in which the contract lists them."""
+    assert [row[0] for row in table("kind | what it says")] == list(get_args(EventKind))
 
 
 def test_the_page_has_the_bounds() -> None:
@@ -111,6 +126,9 @@ def test_the_page_has_the_bounds() -> None:
         f"longer than {serve.LIFETIME_SECONDS / 60:.0f} minutes",
         f"{serve.MAX_CONNECTIONS} connections are",
         f"have {serve.GRACE_SECONDS:.0f} seconds",
+        f"At most {MAX_STREAMS} streams",
+        f"after {HEARTBEAT_SECONDS:.0f} seconds without an event",
+        f"asked again {AGAIN_SECONDS:.0f} seconds later",
     ):
         assert words in text, words
 
@@ -119,6 +137,9 @@ async def test_the_page_has_every_metric() -> None:
     """Name, labels and figure of every family, whatever its number of samples."""
     machine = make_machine()
     machine.system.create("a", 8)
+    await machine.attachment.attach(bytes(16), "hmc1")
+    copied = machine.system.find("a")
+    await machine.attachment.keep(copied, copied.profile.uuid, restores=0, generation=0, time=0)
     machine.counters.calls[1][0x41C, 0] += 1
     machine.counters.opens[0] += 1
     machine.counters.goodbyes[0] += 1
@@ -150,6 +171,7 @@ COMMANDS = table("command | request")
 def test_the_command_asks_what_the_page_says(command, request_line, tmp_path: Path) -> None:
     """Each command of the page parses, and asks for a verb of the table with a body of its struct."""
     example = command.replace("ATTRIBUTE=VALUE ...", "keystore_signed_updates=1 secure_boot=audit")
+    example = example.replace("--id N", "--id 5")
     example = example.replace("[FAULT ...]", "READ_OBJECT=H_BUSY WRAP_OBJECT=H_BUSY,seconds=2")
     words = re.sub(r"[\[\]]", "", example).replace("\\|", "|").split()[2:]
     (tmp_path / "key").write_bytes(bytes(32))
@@ -163,8 +185,11 @@ def test_the_command_asks_what_the_page_says(command, request_line, tmp_path: Pa
 
 
 def test_every_verb_has_a_command() -> None:
-    """What the server can do, the command can ask for."""
-    assert {row[1] for row in COMMANDS} == {f"{verb.method} {verb.path}" for verb in VERBS}
+    """What the server can do, the command can ask for; verbs of the console's own link are left out."""
+    link = ("watchEvents", "attachConsole", "detachConsole", "keepCopy", "forgetCopies")
+    asked_for = {f"{verb.method} {verb.path}" for verb in VERBS if verb.operation not in link}
+    assert {row[1] for row in COMMANDS} == asked_for
+    assert f"({', '.join(link)}) have no command" in PAGE
     assert {row[0].split()[2] for row in COMMANDS} == set(hmc._VERBS)
 
 
@@ -247,15 +272,22 @@ async def test_answers_are_as_described() -> None:
         bodies_of: dict[str, object] = {
             "createPartition": {"name": "a"},
             "setAttributes": {"secure_boot": 1},
+            "changePartition": {"auto_start": False, "attributes": {"secure_boot": 2}},
+            "deletePartition": {"destroy": True},
+            "setSystem": {"name": "another name"},
             "setNvramFault": {"trouble": "none"},
             "setFaults": {"faults": [{"hcall": "READ_OBJECT", "status": "H_BUSY"}]},
             "setTrustedKey": {"operation": "change", "key": b64encode(bytes(32)).decode()},
         }
         order = ("setTrustedKey", "createPartition", "powerOn", "ipl", "powerOff")
         other = {"restoreCopy", "beginRecovery", "endRecovery"}  # tests/parts has their answers
+        other |= {"watchEvents", "attachConsole", "detachConsole", "keepCopy", "forgetCopies"}  # test_console
         verbs = [verb for verb in VERBS if verb.operation not in other]
         for verb in sorted(verbs, key=lambda v: order.index(v.operation) if v.operation in order else 50):
             path = verb.path.replace("{name}", "a")
+            if verb.operation == "deletePartition":
+                path = path.replace("/a/", "/b/")
+                machine.changes.create("b")
             answer = await client.request(verb.method, path, json=bodies_of.get(verb.operation))
             struct = verb.answers[answer.status_code]
             if struct:

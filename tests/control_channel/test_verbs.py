@@ -63,6 +63,8 @@ async def test_a_new_partition_has_no_keystore(machine, client) -> None:
         "uuid": str(machine.system.find("lpar1").profile.uuid),
         "power": "off",
         "ipl_count": 0,
+        "restores": 0,
+        "generation": 0,
         "auto_start": True,
         "secure_boot": "off",
         "curr_secure_boot": "off",
@@ -71,6 +73,7 @@ async def test_a_new_partition_has_no_keystore(machine, client) -> None:
         "keystore_signed_updates_without_verification": 0,
         "linux_dynamic_key_secure_boot": 0,
         "keystore": None,
+        "copy": None,
         "refused": None,
         "faults": [],
     }

@@ -113,7 +113,7 @@ async def test_a_partition_that_is_activated_late_has_its_share(nursery: trio.Nu
     """R-01: also when the others have taken everything before it was there; none of them is ended."""
     service = await serving(nursery, "a", max_sessions=8, min_sessions=2, max_connections=8)
     early = [await service.session("a") for _ in range(8)]
-    service.machine.create("late", 8)
+    service.machine.changes.create("late", 8)
     service.machine.power_on("late")
     share = [await service.session("late") for _ in range(2)]
     assert (await service.connect("late").open()).status == OpenStatus.TOO_MANY_SESSIONS

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hcall_abi.control_bodies import Problem
+from hcall_abi.control_views import Problem
 from hcall_abi.frames import GoodbyeReason
 from hcall_client.calls import Authorization, read_object, write_object
 from hcall_client.console import ConsoleRefused, ConsoleRequest

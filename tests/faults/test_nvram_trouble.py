@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hcall_abi.control_bodies import HealthView
+from hcall_abi.control_views import HealthView
 from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import confirm_object_flushed, read_object, remove_object, write_object
 from hcall_client.console import show_health

@@ -116,6 +116,28 @@ def recover(state: Path) -> None:
         trio.run(partial(machine.recovery.end, give_up=False))
 
 
+def delete(state: Path) -> None:
+    """Delete a partition that holds an object; durable when it is answered."""
+    with assembled(state) as machine:
+        trio.run(partial(machine.changes.delete, "alpha", destroy=True))
+
+
+def rename(state: Path) -> None:
+    with assembled(state) as machine:
+        trio.run(partial(machine.changes.change, "alpha", new_name="omega"))
+
+
+def restore_present(state: Path) -> None:
+    """Restore the copy of a store that is there."""
+    with assembled(state) as machine:
+        trio.run(machine.backups.restore, KEPT["copy"])
+
+
+def with_copy(original: Path, to: Path) -> None:
+    copied(original, to)
+    KEPT["copy"] = kept(to)[1]
+
+
 def told(state: Path) -> dict[str, Any]:
     """What a start finds."""
     with assembled(state) as machine:
@@ -127,6 +149,9 @@ def told(state: Path) -> dict[str, Any]:
             "system_id": machine.system.system_id.hex(),
             "refused": [each.name for each in partitions if each.refused],
             "uuids": {each.name: str(each.profile.uuid) for each in partitions},
+            "keys": sorted(path.stem for path in (state / "access-keys").iterdir()),
+            "restores": {each.name: each.profile.restores for each in partitions},
+            "generations": {each.name: each.profile.image_generation for each in partitions},
             "objects": {
                 f"{each.name}/{stored.label.decode()}": stored.data.decode("latin-1")
                 for each in partitions
@@ -180,12 +205,15 @@ SCENARIOS: dict[str, tuple[Callable[[Path, Path], None], Work]] = {
     "replace": (copied, replace),
     "restore": (emptied, bring_back),
     "recover": (restored, recover),
+    "delete": (copied, delete),
+    "rename": (copied, rename),
+    "restore-present": (with_copy, restore_present),
     "clear-all": (with_removed, clear),
     "reset-after-clear-all": (cleared, reset),
     "reset-alone": (copied, reset),
 }
 
-STRIDES = {"old-layout": 3, "reset-after-clear-all": 2}
+STRIDES = {"old-layout": 3, "reset-after-clear-all": 2, "delete": 2, "rename": 2}
 """Scenarios of which every second or third step is taken; `test_conversion` takes all of the older layout."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hcall_abi.control_bodies import PartitionView
+from hcall_abi.control_views import PartitionView
 from hcall_client.console import (
     ConsoleRefused,
     ConsoleRequest,
@@ -20,6 +20,7 @@ from hcall_client.console import (
     show_partition,
 )
 from hcall_server.platform.profile import LATCH
+from swpks.testing import ServerProcess
 from tests.parts.search import Search
 from tests.parts.systems import System
 
@@ -75,17 +76,7 @@ class Life:
 
     def asmi(self, action: str) -> str:
         """Erase with presence; returns the text."""
-        server = self.system.server
-        words = ["asmi", "--state", str(self.state), "--json", action]
-        asked = server.run(*words)
-        assert asked.returncode == PRESENCE, asked.stderr
-        request = json.loads(asked.stdout)
-        Path(request["presence"]).write_text(request["word"])
-        done = server.run(*words)
-        assert (done.returncode, done.stderr) == (0, b"")
-        told = json.loads(done.stdout)
-        assert (told["action"], told["erased"]) == (action, True)
-        return str(told["text"])
+        return erase(self.system.server, action)
 
     def replace(self, part: str) -> None:
         done = self.system.server.run("hmc", "replace", part)
@@ -109,3 +100,17 @@ class Life:
     def make_partition(self) -> None:
         """Enable a keystore, for which the system makes a trusted system key."""
         self.system.ask(create_partition("gamma", 4))
+
+
+def erase(server: ServerProcess, action: str) -> str:
+    """Erase the powered-off system with presence; return the text."""
+    words = ["asmi", "--state", str(server.state), "--json", action]
+    asked = server.run(*words)
+    assert asked.returncode == PRESENCE, asked.stderr
+    request = json.loads(asked.stdout)
+    Path(request["presence"]).write_text(request["word"])
+    done = server.run(*words)
+    assert (done.returncode, done.stderr) == (0, b"")
+    told = json.loads(done.stdout)
+    assert (told["action"], told["erased"]) == (action, True)
+    return str(told["text"])

@@ -18,7 +18,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import NamedTuple, Self, TypeVar
 
-from hcall_abi.control_bodies import ComponentsView, SystemView
+from hcall_abi.control_views import ComponentsView, SystemView
 from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import Authorization, confirm_object_flushed, read_object, write_object
 from hcall_client.console import ConsoleRequest, power_on, show_components, show_system

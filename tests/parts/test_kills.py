@@ -196,3 +196,53 @@ def test_a_technician_is_killed(killed: Killed) -> None:
     for found in kills:
         assert (found["state"], found["refused"], found["objects"]) == ("Operating", [], OBJECTS), found
         assert stays(found), found
+
+
+def once(kills: Kills, before: Any, after: Any, name: str) -> None:
+    """Each kill finds one of two states whole, and never the first one again after the second."""
+    found = [kill[name] for kill in kills]
+    assert found[0] == before
+    assert found[-1] == after
+    turn = found.index(after)
+    assert found == [before] * turn + [after] * (len(found) - turn)
+
+
+def demand_whole(found: dict[str, Any]) -> None:
+    """Nothing is refused, each partition has its key file and no other one has, and it stays so."""
+    assert (found["state"], found["refused"]) == ("Operating", []), found
+    assert found["keys"] == sorted(found["uuids"]), found
+    assert stays(found), found
+
+
+def test_a_deletion(killed: Killed) -> None:
+    """R-23: the partition is there with its object and its key, or nothing of it is."""
+    kills = killed("delete")
+    assert len(kills) > 10
+    for found in kills:
+        demand_whole(found)
+        assert found["objects"] == (OBJECTS if found["uuids"] else {}), found
+    once(kills, ["alpha"], [], "keys")
+
+
+def test_a_rename(killed: Killed) -> None:
+    """R-47: the partition has its object, its UUID and its key, under one of the two names."""
+    kills = killed("rename")
+    assert len(kills) > 10
+    for found in kills:
+        demand_whole(found)
+        (name,) = found["uuids"]
+        assert found["uuids"][name] == kills[0]["uuids"]["alpha"]
+        assert found["objects"] == {f"{name}/disk-key": CANARY.decode()}, found
+    once(kills, ["alpha"], ["omega"], "keys")
+
+
+def test_a_restore_of_a_store_that_is_there(killed: Killed) -> None:
+    """R-45: contents, generation and count of restores go together."""
+    kills = killed("restore-present")
+    assert len(kills) > 5
+    first = kills[0]["generations"]["alpha"]
+    for found in kills:
+        demand_whole(found)
+        assert found["objects"] == OBJECTS, found
+        assert found["generations"]["alpha"] == first + found["restores"]["alpha"]
+    once(kills, {"alpha": 0}, {"alpha": 1}, "restores")

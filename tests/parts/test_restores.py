@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from hcall_abi.errors import StorageError
+from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.faults import NvramFault
 from hcall_abi.rules import backup, console, storage
 from hcall_server.components.anchor_card import AnchorCard
@@ -89,6 +89,45 @@ async def test_a_restore_takes_the_place_of_what_was_dirty() -> None:
     assert again.system.find("a").ipl_count == restored.ipl_count
 
 
+async def test_a_restored_store_is_newer_than_all_that_was_seen_of_it() -> None:
+    """R-45: of a deleted partition only others know the counters; each counter counts for itself."""
+    machine = World().start()
+    copy = await machine.backups.copy_of("a")
+    partition = await machine.backups.restore(copy.blob, seen=(40, 0, 7))
+    assert (partition.profile.image_generation, partition.profile.restores) == (41, 8)
+    await machine.changes.delete("a", destroy=True)
+    partition = await machine.backups.restore(copy.blob, seen=(41, 30, 2))
+    profile = partition.profile
+    assert (profile.image_generation, profile.ipl_count, profile.restores) == (42, 31, 3)
+    with pytest.raises(StorageError) as caught:
+        await machine.backups.restore(copy.blob, seen=(0, 0, 1 << 32))
+    assert caught.value.rule is backup.COPY_COUNTERS
+
+
+async def test_a_check_shows_what_a_restore_would_leave_and_changes_nothing() -> None:
+    """R-45: refused as the restore would be, but for name and room."""
+    machine = World().start()
+    copy = await machine.backups.copy_of("a")
+    before = machine.system.find("a")
+    checked = await machine.backups.checked(copy.blob, seen=(40, 0, 7))
+    assert (checked.profile.image_generation, checked.profile.restores) == (41, 8)
+    assert machine.system.find("a") is before
+    assert not before.gone
+    await machine.backups.restore(copy.blob)
+    for blob, rule in ((copy.blob, backup.COPY_BEHIND), (copy.blob[:-1] + b"?", backup.COPY_AUTHENTIC)):
+        with pytest.raises(OperatorError) as caught:
+            await machine.backups.checked(blob, older=False)
+        assert caught.value.rule is rule
+    machine.power_on("a")
+    with pytest.raises(OperatorError) as caught:
+        await machine.backups.checked(copy.blob)
+    assert caught.value.rule is backup.COPY_IDLE
+    machine.power_off("a")
+    await machine.changes.delete("a", destroy=True)
+    machine.changes.create("a")
+    assert (await machine.backups.checked(copy.blob)).name == "a"
+
+
 async def test_a_restore_that_is_refused_changes_nothing() -> None:
     """R-45: all or nothing: also if the access key can't be written."""
     world = World()
@@ -99,7 +138,7 @@ async def test_a_restore_that_is_refused_changes_nothing() -> None:
     with pytest.raises(StorageError):
         await machine.backups.restore(copy.blob)
     assert machine.system.find("a") is before
-    assert not before.replaced
+    assert not before.gone
 
 
 async def test_no_copy_leaves_before_its_key_is_durable(
@@ -226,6 +265,6 @@ async def test_a_passed_socket_waits_for_its_partition(tmp_path: Path) -> None:
             listeners.reserve(lost, "b")
             listeners.open(machine.system.find("a"))
             assert not (tmp_path / "state" / "run" / "a.sock").exists()
-            listeners.forget_key("b")
+            listeners.close_passed("b")
             assert lost.fileno() < 0
             listeners.close_all()

@@ -149,6 +149,8 @@ def test_sizes_keep_their_rules() -> None:
     """R-31, R-32: whichever verb they come by."""
     system = make_system(ON)
     assert refused(system, keystore_kbytes=8).rule.sentence == "a keystore never shrinks, except to 0"
+    assert refused(system, keystore_kbytes=8).message == "8 KiB is less than it has"
+    assert ", and no size for a keystore: 0, or 4 to " in refused(system, keystore_kbytes=3).message
     assert refused(system, keystore_kbytes=3, keystore_signed_updates=1).rule.sentence
     system.power_on("lpar1")
     assert "powered off" in refused(system, keystore_kbytes=32).rule.sentence

@@ -86,6 +86,17 @@ def listed(number: int, name: str) -> Values:
     return {"uuid": uuid_of(number).hex(), "number": number, "name": name}
 
 
+def kept(number: int, **facts: Any) -> Values:
+    return {"uuid": uuid_of(number).hex(), "profile": fixed(f"fingerprint {number}", 8).hex(), **facts}
+
+
+def console(copies: list[Values], deleted: list[int], name: str = "hmc1") -> Values:
+    copies = sorted(copies, key=lambda each: str(each["uuid"]))
+    found = {"id": fixed("console id", 16).hex(), "name": name, "kept": copies,
+             "forgotten": [uuid_of(number).hex() for number in deleted]}  # fmt: skip
+    return {"kind": 6, "owner": bytes(16).hex(), "generation": 0, "console": found}
+
+
 LEVEL_2: dict[str, Values] = {
     "partition-without-keystore": partition(2, 12, None, kbytes=0, auto_start=False),
     "partition-empty": partition(1, 0, []),
@@ -100,6 +111,8 @@ LEVEL_2: dict[str, Values] = {
         name="n" * 31, kbytes=0xFFFF, ipl_count=2**32 - 1, secure_boot=2,
         **dict.fromkeys(second_records.SWITCHES, True),
     ),
+    "partition-restored": partition(5, 80, EVERY_CONSUMER[1:3], ipl_count=9, restores=3),
+    "partition-restored-without-keystore": partition(6, 81, None, kbytes=0, restores=2**32 - 1),
     "system-empty-roster": system([]),
     "system-with-roster": system(
         [listed(1, "lpar1"), listed(4, "zwölf-büros"), listed(0xFFFF, "n" * 31)], total_kbytes=2**32 - 1
@@ -107,6 +120,13 @@ LEVEL_2: dict[str, Values] = {
     "system-with-name": system([listed(1, "lpar1")], name="Server-9105-22A of lab_2 rack.7"),
     "trusted-key": {"kind": 5, "owner": bytes(16).hex(), "generation": 0,
                     "trusted_key": fixed("trusted key", 32).hex()},
+    "console": console([], []),
+    "console-with-copies": console(
+        [kept(1, restores=0, generation=0, time=0, profile=bytes(8).hex()),
+         kept(4, restores=2**32 - 1, generation=2**64 - 1, time=2**64 - 1),
+         kept(7, restores=2, generation=77, time=1_795_000_000)],
+        [2, 3], name="Büro-hmc 1",
+    ),
 }  # fmt: skip
 
 COMMITS: dict[str, tuple[int, list[str]]] = {
@@ -119,11 +139,14 @@ COMMITS: dict[str, tuple[int, list[str]]] = {
 """The number of a commit, and the golden records that it lists."""
 
 COPIES = {
-    "copy-without-keystore": ("partition-without-keystore", 0, ""),
-    "copy": ("partition-every-consumer", 1_795_000_000, "FW1110"),
-    "copy-largest-numbers": ("partition-largest-numbers", 2**64 - 1, "ü" * 127),
+    "copy-without-keystore": (1, "partition-without-keystore", 0, ""),
+    "copy": (1, "partition-every-consumer", 1_795_000_000, "FW1110"),
+    "copy-largest-numbers": (1, "partition-largest-numbers", 2**64 - 1, "ü" * 127),
+    "copy-level-2": (2, "partition-every-consumer", 1_795_000_000, "FW1110"),
+    "copy-level-2-restored": (2, "partition-restored", 1_796_000_000, "FW1110"),
+    "copy-level-2-largest-numbers": (2, "partition-restored-without-keystore", 2**64 - 1, "ü" * 127),
 }
-"""Console copies of golden partitions: which one, the time, the firmware level."""
+"""Console copies of golden partitions: the level, which partition, the time, the firmware level."""
 
 WRAPPED = {
     "wrapped-root-key-embedded": (1, fixed("wrapped by the embedded TPM", 76)),
@@ -142,6 +165,8 @@ def plaintext_of(case: Values) -> bytes:
             return second_records.old_profile(case["profile"])
         case 5:
             return second_copies.trusted_key(bytes.fromhex(case["trusted_key"]))
+        case 6:
+            return second_copies.console(case["console"])
         case 3 if "roster" in case["system"]:
             return second_records.system(case["system"])
         case 3:
@@ -191,16 +216,17 @@ def mark(number: int) -> Values:
             **in_hex(root_key=root_key, key=key, mac=blob[16:], blob=blob)}  # fmt: skip
 
 
-def copy(name: str, of: str, time: int, firmware: str) -> Values:
+def copy(name: str, level: int, of: str, time: int, firmware: str) -> Values:
     case = LEVEL_2[of]
     system_id, _ = identity()
     facts = {"system_id": system_id.hex(), "uuid": case["owner"], "generation": case["generation"],
              "time": time, "kbytes": case["profile"]["kbytes"], "firmware": firmware}  # fmt: skip
+    facts |= {"restores": case["profile"].get("restores", 0)} if level == 2 else {}
     tsk, salt, plaintext = fixed("trusted key", 32), fixed(f"{name} copy", 32), plaintext_of(case)
     keys = second_copies.copy_keys(tsk, salt, bytes.fromhex(case["owner"]))
     blob = second_copies.copy(tsk, facts, salt, plaintext)
     inputs = in_hex(trusted_key=tsk, tsk_id=second_copies.id_of(tsk), salt=salt)
-    return {"copy_level": 1, "of": of, "facts": facts, **inputs,
+    return {"copy_level": level, "of": of, "facts": facts, **inputs,
             **in_hex(**keys._asdict(), plaintext=plaintext, blob=blob)}  # fmt: skip
 
 

@@ -61,6 +61,7 @@ profiles = st.builds(
     auto_start=st.booleans(),
     ipl_count=st.integers(0, 2**32 - 1),
     image_generation=st.integers(0, 2**64 - 1),
+    restores=st.just(0) | st.integers(0, 2**32 - 1),
 )
 
 

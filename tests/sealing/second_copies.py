@@ -10,8 +10,8 @@ from typing import NamedTuple
 from tests.sealing.second import Gcm, hkdf_sha256
 from tests.sealing.second_records import Values
 
-START = ">4sBBH8s16s16sQQI32sB"
-"""A copy's header up to the length of the firmware name."""
+STARTS = {1: ">4sBBH8s16s16sQQI32sB", 2: ">4sBBH8s16s16sQQII32sB"}
+"""A copy's header up to the length of the firmware name; level 2 has the count of restores too."""
 
 
 def trusted_key(key: bytes) -> bytes:
@@ -24,6 +24,44 @@ def trusted_key_of(plaintext: bytes) -> bytes:
     assert len(plaintext) == 37
     assert (plaintext[:4], plaintext[36:]) == (b"\0\1\0\0", b"\0")
     return plaintext[4:36]
+
+
+def console(values: Values) -> bytes:
+    """The plaintext of a console record: no later fields."""
+    name = values["name"].encode()
+    kept = b"".join(
+        struct.pack(">16sIQQ8s", *map(_raw, (each[field] for field in KEPT))) for each in values["kept"]
+    )
+    forgotten = b"".join(bytes.fromhex(each) for each in values["forgotten"])
+    counts = (struct.pack(">I", len(values[field])) for field in ("kept", "forgotten"))
+    start = struct.pack(">HH16sH", 1, 0, bytes.fromhex(values["id"]), len(name)) + name
+    return start + next(counts) + kept + next(counts) + forgotten + b"\0"
+
+
+KEPT = ("uuid", "restores", "generation", "time", "profile")
+"""The fields of a kept copy, in their order."""
+
+
+def _raw(value: str | int) -> bytes | int:
+    return bytes.fromhex(value) if isinstance(value, str) else value
+
+
+def console_of(plaintext: bytes) -> Values:
+    """The console in its record."""
+    level, reserved, identity, size = struct.unpack_from(">HH16sH", plaintext)
+    assert (level, reserved, plaintext[-1]) == (1, 0, 0)
+    at = 22 + size
+    name, kept, forgotten = plaintext[22:at].decode(), [], []
+    (count,) = struct.unpack_from(">I", plaintext, at)
+    for place in range(at + 4, at + 4 + 44 * count, 44):
+        found = struct.unpack_from(">16sIQQ8s", plaintext, place)
+        told = (each.hex() if isinstance(each, bytes) else each for each in found)
+        kept.append(dict(zip(KEPT, told, strict=True)))
+    at += 4 + 44 * count
+    (count,) = struct.unpack_from(">I", plaintext, at)
+    forgotten = [plaintext[place : place + 16].hex() for place in range(at + 4, at + 4 + 16 * count, 16)]
+    assert len(plaintext) == at + 4 + 16 * count + 1
+    return {"id": identity.hex(), "name": name, "kept": kept, "forgotten": forgotten}
 
 
 def id_of(key: bytes) -> bytes:
@@ -44,11 +82,13 @@ def copy_keys(tsk: bytes, salt: bytes, uuid: bytes) -> CopyKeys:
 
 
 def copy_header(tsk: bytes, facts: Values, salt: bytes, sealed_length: int) -> bytes:
-    """The clear header of a copy."""
+    """The clear header of a copy: of level 2 if the facts have a count of restores, else of level 1."""
     firmware = facts["firmware"].encode()
     ids = id_of(tsk), bytes.fromhex(facts["system_id"]), bytes.fromhex(facts["uuid"])
-    numbers = facts["generation"], facts["time"], facts["kbytes"]
-    start = struct.pack(START, b"SPKB", 1, 4, 0, *ids, *numbers, salt, len(firmware))
+    numbers = [facts["generation"], facts["time"], facts["kbytes"]]
+    level = 2 if "restores" in facts else 1
+    numbers += [facts["restores"]] if level == 2 else []
+    start = struct.pack(STARTS[level], b"SPKB", level, 4, 0, *ids, *numbers, salt, len(firmware))
     return start + firmware + struct.pack(">I", sealed_length)
 
 
@@ -61,14 +101,16 @@ def copy(tsk: bytes, facts: Values, salt: bytes, plaintext: bytes) -> bytes:
 
 def copy_of(tsk: bytes, blob: bytes) -> tuple[Values, bytes]:
     """The clear facts and the plaintext of a copy; AssertionError when anything is not as it should be."""
-    magic, level, kind, reserved, tsk_id, system_id, uuid, *rest = struct.unpack_from(START, blob)
-    generation, time, kbytes, salt, length = rest
-    assert (magic, level, kind, reserved, tsk_id) == (b"SPKB", 1, 4, 0, id_of(tsk))
-    end = 101 + length + 4
+    level, begin = blob[4], struct.calcsize(STARTS[blob[4]])
+    magic, _, kind, reserved, tsk_id, system_id, uuid, *rest = struct.unpack_from(STARTS[level], blob)
+    generation, time, kbytes, *restores, salt, length = rest
+    assert (magic, kind, reserved, tsk_id) == (b"SPKB", 4, 0, id_of(tsk))
+    end = begin + length + 4
     assert struct.unpack_from(">I", blob, end - 4) == (len(blob) - end,)
     facts = {
         "system_id": system_id.hex(), "uuid": uuid.hex(), "generation": generation, "time": time,
-        "kbytes": kbytes, "firmware": blob[101 : 101 + length].decode(),
+        "kbytes": kbytes, "firmware": blob[begin : begin + length].decode(),
+        **({"restores": restores[0]} if level == 2 else {}),
     }  # fmt: skip
     return facts, Gcm(*copy_keys(tsk, salt, uuid)).decrypt(blob[end:], blob[:end])
 

@@ -55,14 +55,18 @@ def old_system(system: Values) -> bytes:
 
 
 def partition(p: Values, objects: list[Values] | None) -> bytes:
-    """A partition record: profile, no later fields, then the image; None: the keystore is off."""
+    """A partition record: profile, restores as a later field if there were any, then the image.
+
+    Without objects (None) the keystore is off.
+    """
     name = p["name"].encode()
     header = struct.pack(
         ">HHHBBII32sBB",
         *(1, _bits(p), p["number"], p["secure_boot"], p["auto_start"], p["kbytes"], p["ipl_count"]),
         *(bytes.fromhex(p["access_key"]), p["custody"], len(name)),
     )
-    return header + name + b"\0" + (b"" if objects is None else image(objects))
+    later = struct.pack(">BHHI", 1, 1, 4, p["restores"]) if p.get("restores") else b"\0"
+    return header + name + later + (b"" if objects is None else image(objects))
 
 
 def partition_of(plaintext: bytes) -> tuple[Values, list[Values] | None]:
@@ -72,11 +76,18 @@ def partition_of(plaintext: bytes) -> tuple[Values, list[Values] | None]:
     name, rest = plaintext[50 : 50 + length], plaintext[50 + length :]
     assert level == 1
     assert bits < 8
-    assert rest[:1] == b"\0", "there are later fields"
+    later: Values = {}
+    if rest[:1] == b"\1":
+        tag, size, later["restores"] = struct.unpack_from(">HHI", rest, 1)
+        assert (tag, size, later["restores"] > 0) == (1, 4, True)
+        rest = rest[8:]
+    else:
+        assert rest[:1] == b"\0", "there are other later fields"
     profile = {
         "number": number, "name": name.decode(), "kbytes": kbytes, "ipl_count": ipl_count,
         "secure_boot": secure_boot, "auto_start": bool(auto_start), "access_key": access_key.hex(),
         "custody": custody, **{switch: bool(bits >> n & 1) for n, switch in enumerate(SWITCHES)},
+        **later,
     }  # fmt: skip
     return profile, objects_of(rest[1:]) if rest[1:] else None
 

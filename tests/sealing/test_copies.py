@@ -34,7 +34,7 @@ OTHER = TrustedSystemKey(bytes(range(32)))
 SYSTEM_ID = bytes(range(16, 32))
 FIRMWARE = "FW1110"
 TIME = 1_795_000_000
-START = 100
+START = 104
 """Bytes of the header before the firmware name."""
 BEGIN = START + 1 + len(FIRMWARE) + 4
 """Where the ciphertext of `copied()` begins."""
@@ -49,7 +49,7 @@ def made_of(plaintext: bytes, **facts: Any) -> bytes:
     """A copy with any plaintext and facts, by the second implementation: what a faulty release might make."""
     every = {
         "system_id": SYSTEM_ID.hex(), "uuid": FOUR.hex, "generation": 99, "time": TIME, "kbytes": 64,
-        "firmware": FIRMWARE, **facts,
+        "firmware": FIRMWARE, "restores": 0, **facts,
     }  # fmt: skip
     return second_copies.copy(KEY.secret, every, os.urandom(32), plaintext)
 
@@ -62,7 +62,8 @@ def test_a_copy_opens_with_its_facts(
     blob = seal_copy(KEY, record, system_id=system_id, firmware=firmware, time=time, entropy=os.urandom)
     profile = record.profile
     kbytes = profile.attributes.keystore_kbytes
-    header = CopyHeader(KEY.id, system_id, profile.uuid, profile.image_generation, time, kbytes, firmware)
+    generation, restores = profile.image_generation, profile.restores
+    header = CopyHeader(KEY.id, system_id, profile.uuid, generation, time, kbytes, firmware, restores)
     assert read_copy(blob) == header
     assert open_copy(KEY, blob) == (header, record)
 
@@ -90,7 +91,7 @@ def test_every_copy_says_custody_own(custody: int) -> None:
 def test_two_copies_share_nothing() -> None:
     """Salt, ciphertext and tag differ each time; nothing of the plaintext shows."""
     one, two = copied(), copied()
-    assert one[68:100] != two[68:100]
+    assert one[72:104] != two[72:104]
     plaintext = encode_partition(RECORD)
     assert not any(plaintext[n : n + 8] in one for n in range(len(plaintext) - 8))
     blocks = [{blob[n : n + 16] for n in range(BEGIN, len(blob) - 15)} for blob in (one, two)]
@@ -137,7 +138,7 @@ def test_truncation_and_extension_are_named() -> None:
     "offset,value,error,reason",
     [
         (0, b"SPKS", NotCopyError, "is not one: the magic is missing"),
-        (4, b"\2", CopyLevelError, "has level 2, and this release knows level 1"),
+        (4, b"\3", CopyLevelError, "has level 3, and this release knows the levels 1 and 2"),
         (5, b"\3", NotCopyError, "has a wrong kind"),
         (6, b"\0\1", NotCopyError, "reserved bytes that are not zero"),
         (START, b"\xff", CopyLengthError, "its header alone needs more"),
@@ -159,7 +160,13 @@ def test_the_reader_without_a_key_names_the_reason(
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_with_a_reason(junk: bytes) -> None:
     """Bytes that no system made give a CopyError and nothing else; reading them may find a header."""
-    for blob in junk, b"SPKB\1\4\0\0" + junk, copied()[:START] + junk, copied()[:-40] + junk:
+    for blob in (
+        junk,
+        b"SPKB\1\4\0\0" + junk,
+        b"SPKB\2\4\0\0" + junk,
+        copied()[:START] + junk,
+        copied()[:-40] + junk,
+    ):
         with contextlib.suppress(CopyError):
             read_copy(blob)
         with pytest.raises(CopyError):
@@ -197,8 +204,9 @@ def test_a_copy_opens_for_its_own_header_alone() -> None:
         (48, b"\0" * 8),
         (56, bytes(8)),
         (64, bytes(4)),
-        (68, bytes(32)),
-        (101, b"FW1060"),
+        (68, bytes(3) + b"\1"),
+        (72, bytes(32)),
+        (105, b"FW1060"),
     )
     for offset, value in changes:
         with pytest.raises(CopyNotAuthenticError):
@@ -225,6 +233,43 @@ def test_header_and_record_agree_about_the_size() -> None:
     assert open_copy(KEY, made_of(encode_partition(RECORD))).record == RECORD
     with pytest.raises(CopyUnreadableError, match="a keystore of 64 KiB, and its header says 128 KiB"):
         open_copy(KEY, made_of(encode_partition(RECORD), kbytes=128))
+
+
+def test_header_and_record_agree_about_restores() -> None:
+    """A console orders copies by the header; at level 1 no store has been restored."""
+    thrice = PartitionRecord(RECORD.profile._replace(restores=3), RECORD.image)
+    assert open_copy(KEY, made_of(encode_partition(thrice), restores=3)).record == thrice
+    for wrong in made_of(encode_partition(thrice)), of_level_1(encode_partition(thrice)):
+        with pytest.raises(CopyUnreadableError, match="a store of 3 restores, and its header says 0"):
+            open_copy(KEY, wrong)
+    with pytest.raises(CopyUnreadableError, match="a store of 0 restores, and its header says 3"):
+        open_copy(KEY, made_of(encode_partition(RECORD), restores=3))
+
+
+def of_level_1(plaintext: bytes) -> bytes:
+    """A copy of an older release."""
+    facts = {"system_id": SYSTEM_ID.hex(), "uuid": FOUR.hex, "generation": 99, "time": TIME, "kbytes": 64}
+    return second_copies.copy(KEY.secret, {**facts, "firmware": FIRMWARE}, os.urandom(32), plaintext)
+
+
+def test_a_copy_of_an_older_release_opens() -> None:
+    """Level 1: of a store that was never restored; every flipped bit and every length is refused as well."""
+    blob = of_level_1(encode_partition(RECORD))
+    header, record = open_copy(KEY, blob)
+    assert (record, header.age) == (RECORD, (0, 99))
+    for bit in range(8 * len(blob)):
+        with pytest.raises(CopyError):
+            open_copy(KEY, flipped(blob, bit))
+    for length in range(len(blob)):
+        with pytest.raises(CopyLengthError):
+            read_copy(blob[:length])
+
+
+def test_copies_are_ordered_by_restores_first() -> None:
+    """A generation of before a restore says nothing about one of after it."""
+    facts = read_copy(copied())
+    older, newer = facts._replace(generation=500), facts._replace(restores=1, generation=2)
+    assert sorted([newer, older], key=lambda each: each.age) == [older, newer]
 
 
 def test_generation_and_uuid_come_from_the_header() -> None:
@@ -254,7 +299,7 @@ def test_keys_and_contents_never_show() -> None:
     with pytest.raises(OtherKeyError) as other:
         open_copy(OTHER, blob)
     text += shown(other.value)
-    secrets = *CANARIES, OTHER.secret, *second_copies.copy_keys(KEY.secret, blob[68:100], FOUR.bytes)
+    secrets = *CANARIES, OTHER.secret, *second_copies.copy_keys(KEY.secret, blob[72:104], FOUR.bytes)
     assert not any(secret.hex() in text or repr(secret)[2:-1] in text for secret in secrets)
     assert not any(secret in blob for secret in CANARIES)
 

@@ -14,7 +14,7 @@ from hcall_server import sealing
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.trusted_key import TrustedSystemKey
-from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, level_1, trusted_key
+from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, console_record, level_1, trusted_key
 from tests.debian.reporting import needed
 from tests.sealing import make_vectors, second, second_copies, second_records
 
@@ -48,11 +48,18 @@ PUBLISHED_2 = {
     "system-with-roster": "43263bd1ff8aef4a96ac69ca73d2a21c",
     "system-with-name": "978218759e3e6b5ca5bd11a10edfc4f5",
     "trusted-key": "63d5dd00a757d8323013843b6ea28154",
+    "console": "1db82e604baa5cde6d0c419ee08dd2d6",
+    "console-with-copies": "c302abf5ce999b11898797458574d33f",
     "copy": "b74cafb7e18ceca5c0e1e96d7ca6f15e",
     "copy-without-keystore": "9103245674367d49942bb27d0ed27f12",
     "copy-largest-numbers": "aa9ec0b9f067150206aa739e023ce723",
     "wrapped-root-key-embedded": "805b5469814d1f72a15db1282293d59e",
     "wrapped-root-key-tpm-2": "c6f75f19346ec6476e5046123774fd24",
+    "copy-level-2-largest-numbers": "e90fe6254e96472551620584bd76a201",
+    "copy-level-2-restored": "a4b44b68ec2417d96561c83d8811da6c",
+    "copy-level-2": "79be497601f4a98ae5868049546846d5",
+    "partition-restored-without-keystore": "607c6f8497ed6facc2876160be61ff47",
+    "partition-restored": "5278540c1b01da29b3789ed582e49d29",
 }
 """The digest of each golden file of level 2, as it was first published; a new file adds its row."""
 
@@ -84,7 +91,7 @@ def owner_of(golden: dict[str, Any]) -> bytes:
 def test_every_level_that_was_ever_written_has_golden_records() -> None:
     """R-02: each sealed level up to today's is among the golden records, with each kind that it has."""
     kinds = {(vector["envelope_level"], vector["kind"]) for vector in map(GOLDEN.get, SEALED) if vector}
-    assert kinds == {(1, 1), (1, 2), (1, 3), (2, 3), (2, 4), (2, 5)}
+    assert kinds == {(1, 1), (1, 2), (1, 3), (2, 3), (2, 4), (2, 5), (2, 6)}
     assert {kind for _, kind in kinds} == set(sealing.SealedKind)
     assert COMMITS
     assert MARKS
@@ -114,7 +121,7 @@ def test_older_format_levels_load_for_ever(golden: dict[str, Any]) -> None:
 
 def told_of(golden: dict[str, Any]) -> dict[str, Any]:
     """What a golden record says that it holds, but for the keys and bytes of the sealing."""
-    holds = ("profile", "objects", "system", "trusted_key")
+    holds = ("profile", "objects", "system", "trusted_key", "console")
     told: dict[str, Any] = {name: golden[name] for name in holds if name in golden}
     if "profile" in told and "signed_updates" not in told["profile"]:
         told["profile"] = dict.fromkeys(SWITCHES, False) | told["profile"]
@@ -145,6 +152,8 @@ def read_level_2(golden: dict[str, Any]) -> dict[str, Any]:
         return {"system": {**values, "roster": roster, **name}}
     if "trusted_key" in golden:
         return {"trusted_key": trusted_key.open_trusted_key(sealer, blob).secret}
+    if "console" in golden:
+        return {"console": told_by_console(console_record.open_console(sealer, blob))}
     profile, image = sealing.open_partition(sealer, UUID(bytes=golden["owner"]), blob)
     assert (profile.uuid.bytes, profile.image_generation) == (golden["owner"], golden["generation"])
     told = told_by(profile) | {"access_key": profile.access_key.hex()}
@@ -152,11 +161,23 @@ def read_level_2(golden: dict[str, Any]) -> dict[str, Any]:
     return {"profile": told, "objects": objects_in(image, golden) if image else None}
 
 
+def told_by_console(record: console_record.ConsoleRecord) -> dict[str, Any]:
+    """A console record in the words of the golden records."""
+    kept = [
+        {"uuid": uuid.hex, **each._asdict(), "profile": each.profile.hex()}
+        for uuid, each in record.kept.items()
+    ]
+    forgotten = [uuid.hex for uuid in record.forgotten]
+    return {"id": record.id.hex(), "name": record.name, "kept": kept, "forgotten": forgotten}
+
+
 def told_by(profile: Any) -> dict[str, Any]:
     """A profile in the words of the golden records."""
     numbers = profile.attributes.numbers
     fields = profile._asdict() | {"kbytes": numbers["keystore_kbytes"], "secure_boot": numbers["secure_boot"]}
     del fields["attributes"]
+    if not fields.get("restores"):
+        fields.pop("restores", None)
     return fields | {name: bool(numbers[attribute]) for name, attribute in SWITCHES.items()}
 
 
@@ -182,6 +203,10 @@ def test_sealing_with_the_same_salt_gives_the_golden_bytes(name: str) -> None:
         key = TrustedSystemKey(golden["trusted_key"])
         assert trusted_key.seal_trusted_key(sealer, key) == golden["blob"]
         return
+    if "console" in golden:
+        found = console_record.open_console(sealer, golden["blob"])
+        assert console_record.seal_console(sealer, found) == golden["blob"]
+        return
     record = sealing.open_partition(sealer, UUID(bytes=golden["owner"]), golden["blob"])
     assert sealing.seal_partition(sealer, record) == golden["blob"]
 
@@ -202,6 +227,8 @@ def test_the_second_implementation_opens_golden_records(golden: dict[str, Any]) 
             assert second_records.system_of(golden["plaintext"]) == golden["system"]
         case 2, 5:
             assert second_copies.trusted_key_of(golden["plaintext"]) == golden["trusted_key"]
+        case 2, 6:
+            assert second_copies.console_of(golden["plaintext"]) == golden["console"]
 
 
 @pytest.mark.parametrize("name", COMMITS)

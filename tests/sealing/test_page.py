@@ -11,10 +11,11 @@ from construct import SizeofError
 from hcall_server import sealing
 from hcall_server.components import anchor_card
 from hcall_server.nvram import COMMIT, SYSTEM, TRUSTED_KEY, mark, partition_name, sqlite, wrapped_name
-from hcall_server.nvram.names import old_image_name, old_profile_name
+from hcall_server.nvram.names import CONSOLE, old_image_name, old_profile_name
 from hcall_server.platform import trusted_key
 from hcall_server.sealing import (
     commits,
+    console_formats,
     copies,
     copy_errors,
     copy_formats,
@@ -33,6 +34,7 @@ ROOMS = {
     "level_1_formats": level_1_formats,
     "commits": commits,
     "copy_formats": copy_formats,
+    "console_formats": console_formats,
     "wrapped_key": wrapped_key,
     "anchor_card": anchor_card,
 }
@@ -78,8 +80,10 @@ def test_the_page_shows_the_layouts_of_the_code(layout: str) -> None:
 def test_every_layout_has_its_table() -> None:
     """A new definition needs its place on the page; an object's and a record's header stand in the whole."""
     within = {
+        "console_formats.CONSOLE_HEADER",
         "copy_formats.COPY",
         "copy_formats.COPY_START",
+        "copy_formats.COPY_START_1",
         "formats.ENVELOPE",
         "formats.IMAGE",
         "formats.OBJECT_HEADER",
@@ -130,6 +134,7 @@ def test_the_page_lists_every_later_field() -> None:
         "partition record": later.PARTITION_TAGS,
         "system record": later.SYSTEM_TAGS,
         "trusted system key": later.TRUSTED_KEY_TAGS,
+        "console record": later.CONSOLE_TAGS,
     }
     listed = [(row[0], int(row[1])) for row in table("tags")]
     assert listed == [(record, tag) for record, tags in known.items() for tag in sorted(tags)]
@@ -155,7 +160,7 @@ def test_the_page_gives_names_and_numbers_of_the_code() -> None:
     """Record names, derivation labels, magics and limits."""
     uuid = UUID(int=1)
     wrapped = "`, `".join(wrapped_name(slot) for slot in (1, 2))
-    names = [SYSTEM, COMMIT, TRUSTED_KEY, wrapped, partition_name(uuid).replace(str(uuid), "UUID")]
+    names = [SYSTEM, COMMIT, TRUSTED_KEY, CONSOLE, wrapped, partition_name(uuid).replace(str(uuid), "UUID")]
     assert [row[0].strip("`") for row in table("names")] == names
     old = [SYSTEM, old_profile_name(1), old_image_name(1)]
     assert [row[0].strip("`") for row in table("old names")] == [n.replace("00001", "NNNNN") for n in old]

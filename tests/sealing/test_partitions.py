@@ -182,7 +182,7 @@ def with_later(*fields: tuple[int, bytes]) -> bytes:
     return PLAINTEXT[:LATER] + bytes([len(fields)]) + told + PLAINTEXT[LATER + 1 :]
 
 
-@pytest.mark.parametrize("tag", [0, 1, 300, 0xFFFF])
+@pytest.mark.parametrize("tag", [0, 2, 300, 0xFFFF])
 def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
     """R-02: a field that this release does not know may forbid something: the record is refused."""
     for value in b"", b"CANARY", bytes(300):
@@ -192,6 +192,19 @@ def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
     blob = SEALER.seal(SealedKind.PARTITION, FOUR, 99, with_later((tag, b"CANARY")))
     with pytest.raises(UndecodableError, match=rf"{FOUR}: authentic but unreadable: .* unknown tag {tag}\b"):
         open_partition(SEALER, FOUR, blob)
+
+
+def test_a_store_that_was_never_restored_has_no_field_for_it() -> None:
+    """R-02: records of before are written as they were, byte for byte; a zero has one form alone."""
+    assert PLAINTEXT[LATER] == 0
+    restored = PartitionRecord(RECORD.profile._replace(restores=7), RECORD.image)
+    plaintext = encode_partition(restored)
+    assert plaintext == with_later((1, b"\0\0\0\7"))
+    assert decoded(plaintext) == restored
+    for wrong in b"", b"\0\0\0\0", b"\0\0\0\0\7", b"\7":
+        with pytest.raises(PlaintextError, match="count of restores") as caught:
+            decoded(with_later((1, wrong)))
+        assert caught.value.rule is rules.SEALED_FIELD
 
 
 def test_a_tagged_list_beyond_the_record_is_refused() -> None:

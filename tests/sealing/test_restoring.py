@@ -20,6 +20,7 @@ from tests.sealing.samples import OFF, RECORD, records
 
 LARGEST_GENERATION, LARGEST_COUNT = 2**64 - 1, 2**32 - 1
 OS = Credentials(Consumer.OPERATING_SYSTEM, b"")
+LARGEST_RESTORES = 2**32 - 1
 generations, counts = st.integers(0, LARGEST_GENERATION), st.integers(0, LARGEST_COUNT)
 
 
@@ -33,7 +34,8 @@ def test_counters_are_larger_than_any_before_or_refused(
 ) -> None:
     """Each is one more than the largest known one; at its largest value it is refused and does not wrap."""
     largest = max(record.profile.image_generation, generation), max(record.profile.ipl_count, ipl_count)
-    if largest[0] == LARGEST_GENERATION or largest[1] == LARGEST_COUNT:
+    last = record.profile.restores == LARGEST_RESTORES
+    if largest[0] == LARGEST_GENERATION or largest[1] == LARGEST_COUNT or last:
         with pytest.raises(StorageError, match="no larger one is left for a restore") as caught:
             restored(record, generation, ipl_count)
         assert caught.value.rule is rules.COPY_COUNTERS
@@ -47,18 +49,31 @@ def test_everything_else_is_as_in_the_copy(record: PartitionRecord, generation: 
     profile = record.profile._replace(
         image_generation=min(record.profile.image_generation, LARGEST_GENERATION - 1),
         ipl_count=min(record.profile.ipl_count, LARGEST_COUNT - 1),
+        restores=min(record.profile.restores, LARGEST_RESTORES - 1),
     )
     back = restored(PartitionRecord(profile, record.image), generation, ipl_count)
     now = back.profile
     off = profile.attributes.with_numbers({LATCH: 0})
-    assert now == profile._replace(
-        attributes=off, image_generation=now.image_generation, ipl_count=now.ipl_count
-    )
+    assert now.restores == profile.restores + 1
+    same = profile._replace(image_generation=now.image_generation, restores=now.restores)
+    assert now == same._replace(attributes=off, ipl_count=now.ipl_count)
     if record.image is None:
         assert back.image is None
     else:
         assert back.image == record.image._replace(generation=now.image_generation)
     assert decode_partition(encode_partition(back), now.uuid, now.image_generation) == back
+
+
+@given(st.integers(0, LARGEST_RESTORES), st.integers(0, LARGEST_RESTORES))
+def test_restores_are_counted_like_the_others(stored: int, seen: int) -> None:
+    """One more than the larger one of copy and present store; refused at its largest value."""
+    record = PartitionRecord(RECORD.profile._replace(restores=stored), RECORD.image)
+    if max(stored, seen) == LARGEST_RESTORES:
+        with pytest.raises(StorageError, match="count of restores of a partition is 4294967295") as caught:
+            restored(record, 0, 0, seen)
+        assert caught.value.rule is rules.COPY_COUNTERS
+    else:
+        assert restored(record, 0, 0, seen).profile.restores == max(stored, seen) + 1
 
 
 def test_a_restore_of_a_restore_counts_on() -> None:

@@ -30,9 +30,9 @@ def look(descriptor: int, line: str) -> str | None:
 BEFORE = set(sys.modules)
 """What the interpreter has loaded by itself, such as a measurement of coverage."""
 
+from hcall_server.process import ready  # noqa: E402
 from swpks import __main__  # noqa: E402
-from swpks.cli import serve  # noqa: E402
 
 if __name__ == "__main__":
-    vars(serve)["tell"] = look
+    vars(ready)["tell"] = look
     sys.exit(__main__.main())

@@ -142,10 +142,10 @@ async def test_a_rotated_key_replaces_the_old_one(tmp_path: Path) -> None:
         first = machine.system.find("a").access_key
         (folder / "a.key.new").mkdir()
         with pytest.raises(StorageError, match="the access key of a can't be written"):
-            machine.rotate_key("a")
+            machine.changes.rotate_key("a")
         assert machine.system.find("a").access_key == first
         (folder / "a.key.new").rmdir()
-        second = machine.rotate_key("a").access_key
+        second = machine.changes.rotate_key("a").access_key
         assert second != first
         assert await machine.encryptor.flush()
     with assembled(tmp_path / "state") as machine:
@@ -169,7 +169,7 @@ async def test_an_old_record_does_not_bring_back_a_replaced_key(tmp_path: Path) 
     name = names(state)["a"]
     before = records(state)[name]
     with assembled(state) as machine:
-        second = (await machine.durable_rotate_key("a")).access_key
+        second = (await machine.changes.durable_rotate_key("a")).access_key
     put(state, {name: before})
     with assembled(state) as machine:
         (refused,) = machine.system.partitions.values()

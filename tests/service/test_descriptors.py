@@ -15,7 +15,7 @@ from hcall_abi.rules import service as rules
 from hcall_client.calls import confirm_object_flushed, gen_password, write_object
 from hcall_server.data_channel.sockets import passed_sockets
 from hcall_server.machine.outlet import give
-from hcall_server.service.ready import take_descriptor, tell
+from hcall_server.process.ready import take_descriptor, tell
 from swpks.testing import ServerProcess
 from tests.data_channel.support import read
 from tests.service.processes import serve, served

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from hcall_abi.control_bodies import FaultView
+from hcall_abi.control_views import FaultView
 from hcall_abi.errors import OperatorError
 from hcall_abi.statuses import Status
 from hcall_client.calls import confirm_object_flushed, get_config, read_object, write_object

@@ -174,6 +174,8 @@ def test_limits_have_ranges() -> None:
         ("flush_delay_ms = -1", rules.FLUSH_DELAY_RANGE, "flush_delay_ms = -1"),
         ("confirm_wait_ms = -1", rules.CONFIRM_WAIT_RANGE, "confirm_wait_ms = -1"),
         ("confirm_wait_ms = 1000.5", rules.CONFIRM_WAIT_RANGE, "confirm_wait_ms = 1000.5"),
+        ("copy_interval_s = 0", rules.COPY_INTERVAL_RANGE, "copy_interval_s = 0"),
+        ("copy_interval_s = 86400.5", rules.COPY_INTERVAL_RANGE, "copy_interval_s = 86400.5"),
         ("system_total_kbytes = 0", rules.TOTAL_RANGE, "system_total_kbytes = 0"),
         ("system_total_kbytes = 1048577", rules.TOTAL_RANGE, "system_total_kbytes = 1048577"),
         ('listen = ["tcp:x"]', rules.LISTEN_FORM, "listen 'tcp:x'"),
@@ -210,7 +212,7 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
     settings = parsed(
         "--config", str(path), "--firmware", "FW1110", "--listen", "tcp:b:2", "--partition", "one:8",
         "--partition", "three:16,secure_boot=off", "--relaxed-memory", "--relaxed-wrapping",
-        "--flush-delay", "2.5", "--confirm-wait", "1000",
+        "--flush-delay", "2.5", "--confirm-wait", "1000", "--copy-interval", "0.01",
     )  # fmt: skip
     assert settings == Settings(
         first_name="x",
@@ -219,6 +221,7 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
         strict_wrapping=False,
         flush_delay_ms=2.5,
         confirm_wait_ms=1000,
+        copy_interval_s=0.01,
         listen=("tcp:a:1", "tcp:b:2"),
         partition=(
             PartitionSettings.of("one", 8, secure_boot="audit", keystore_signed_updates=1),
@@ -243,6 +246,8 @@ def test_nonsense_on_the_command_line_is_an_operators_error() -> None:
         (["--flush-delay=nan"], rules.FLUSH_DELAY_RANGE),
         (["--confirm-wait=-1"], rules.CONFIRM_WAIT_RANGE),
         (["--confirm-wait=nan"], rules.CONFIRM_WAIT_RANGE),
+        (["--copy-interval=nan"], rules.COPY_INTERVAL_RANGE),
+        (["--copy-interval=0"], rules.COPY_INTERVAL_RANGE),
         (["--partition=a:4", "--partition=a:4"], rules.PARTITION_TWICE),
     ):
         with refusal(rule):

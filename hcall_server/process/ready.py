@@ -12,11 +12,13 @@ import stat
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
+from hcall_server.machine import logs
 from hcall_server.machine.outlet import give
 
 PATIENCE = 1.0
 """Seconds that a start waits for the readers of the ready lines."""
 
+_STANDARD_OUTPUT = 1
 _STANDARD = 2
 """The last of the standard streams, which stay open."""
 
@@ -44,6 +46,20 @@ def take_descriptor(number: int) -> int:
 def tell(descriptor: int, line: str) -> str | None:
     """Write a line and close the descriptor; return None, or why the line was not taken in time."""
     return give(descriptor, f"{line}\n".encode(), PATIENCE, close=True)
+
+
+def announce(sentence: str, fields: str, descriptor: int | None, encoding: str) -> None:
+    """Write a line for people to standard output, and one for programs to the descriptor of --ready-fd.
+
+    If a line can't be written, that is logged, and the server still serves.
+    """
+    line = f"{sentence}\n".encode(encoding, "backslashreplace")
+    failures = {"standard output": give(_STANDARD_OUTPUT, line, PATIENCE)}
+    if descriptor is not None:
+        failures["--ready-fd"] = tell(descriptor, fields)
+    for stream, reason in failures.items():
+        if reason:
+            logs.Log().warning("ready.not_told", stream=stream, reason=reason)
 
 
 def _check(number: int) -> None:

@@ -1,0 +1,68 @@
+"""What a console needs of httpx; loaded with the first request that goes over a transport of httpx."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import httpx
+import trio
+
+BASE = "http://swpks"
+"""The place that a URL requires; a transport goes to its own."""
+
+
+def client_of(transport: httpx.AsyncBaseTransport, timeout: float | None) -> httpx.AsyncClient:
+    """Return a client for one request, with a timeout in seconds for each of its steps; None is for ever.
+
+    The transport stays open: it belongs to the caller, and closing it would end the requests of other tasks.
+    """
+    return httpx.AsyncClient(transport=_Borrowed(transport), base_url=BASE, timeout=timeout, trust_env=False)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the reason of an error: the first of its causes that says one, such as that of TLS."""
+    found: BaseException | None = error
+    while found and not str(found):
+        found = found.__cause__ or found.__context__  # httpcore raises some "from None"
+    return str(found) if found else type(error).__name__
+
+
+@asynccontextmanager
+async def body_of(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Yield the pieces of a body as they come; it may be left at any point.
+
+    httpx reads by generators that stand one within the other.  Trio warns of each that is left in its middle.
+    They end when a read fails, so the connection is closed first.
+    """
+    chunks = response.aiter_raw()
+    try:
+        yield chunks
+    finally:
+        with trio.CancelScope(shield=True), suppress(httpx.HTTPError):
+            await response.aclose()
+            async for _ in chunks:
+                pass
+
+
+async def bounded(response: httpx.Response, longest: int) -> bytes | None:
+    """Return the body of an answer, None for one of more than `longest` bytes; the rest is not read."""
+    if response.is_stream_consumed:  # a transport that is no network has read it
+        return response.content if len(response.content) <= longest else None
+    content = bytearray()
+    async with body_of(response) as chunks:
+        async for chunk in chunks:
+            content += chunk
+            if len(content) > longest:
+                return None
+    return bytes(content)
+
+
+class _Borrowed(httpx.AsyncBaseTransport):
+    """A transport that its client does not close."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._transport.handle_async_request(request)

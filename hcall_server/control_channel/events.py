@@ -1,0 +1,76 @@
+"""The stream of events over HTTP, as `text/event-stream` (spec/control.md#events)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import trio
+from starlette.responses import Response
+
+from hcall_abi.control import EVENT_STREAM
+from hcall_abi.control_views import EventView
+from hcall_server.control_channel.http import EXEMPT
+from hcall_server.machine.machine import Machine
+from hcall_server.machine.streams import EventReader, demand_stream, opened_stream
+
+HEARTBEAT = b":\n\n"
+"""A comment, which readers leave out."""
+_HEADERS = [(b"content-type", EVENT_STREAM.encode()), (b"cache-control", b"no-store")]
+_HTTP_1 = {"1.0", "1.1"}
+
+
+def encoded(event: EventView) -> bytes:
+    """Return an event as lines of the stream."""
+    data = msgspec.json.encode(event)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.number, event.kind.encode(), data)
+
+
+class EventStream(Response):
+    """An answer that ends with the server, with its reader, or with a newer stream of the same console.
+
+    `console` is the id of the console whose stream it is, None for a spectator's.  OperatorError for an id
+    that is not attached, and for one stream too many.
+    """
+
+    def __init__(self, machine: Machine, console: str | None) -> None:
+        super().__init__()
+        demand_stream(machine, console)
+        self._machine = machine
+        self._console = console
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Write the stream, until its end or until its reader is gone."""
+        if scope["method"] == "HEAD":
+            await _begin(scope, send)
+            await send({"type": "http.response.body", "body": b""})
+            return
+        with opened_stream(self._machine, self._console) as reader:
+            # A connection of HTTP/2 has other requests meanwhile: they must not share the exemption.
+            if scope["http_version"] in _HTTP_1 and EXEMPT in scope.get("state", {}):
+                scope["state"][EXEMPT]()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
+                await _begin(scope, send)
+                await _write(reader, send)
+                nursery.cancel_scope.cancel()
+            # Behind the nursery: Hypercorn reports its own end of the answer as that of the reader.
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def _begin(scope: Any, send: Any) -> None:
+    closing = [(b"connection", b"close")] if scope["http_version"] in _HTTP_1 else []
+    await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *closing]})
+
+
+async def _write(reader: EventReader, send: Any) -> None:
+    while (events := await reader.next()) is not None:
+        lines = b"".join(map(encoded, events)) or HEARTBEAT
+        await send({"type": "http.response.body", "body": lines, "more_body": True})
+
+
+async def _until_gone(receive: Any, stream: trio.CancelScope) -> None:
+    """End the stream when its reader is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    stream.cancel()

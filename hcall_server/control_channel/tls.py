@@ -1,0 +1,162 @@
+"""The control channel over TCP: mutual TLS 1.3 (spec/control.md#over-tcp).
+
+Only a server that was started with `--control` loads this module.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import trio
+
+from hcall_abi.errors import PeerError
+from hcall_abi.rules import service as rules
+from hcall_abi.tls_files import check_mode, no_passphrase, openssl_words, unreadable
+from hcall_server.control_channel.by_hand import answer_by_hand
+from hcall_server.machine.logs import explained
+from hcall_server.machine.noise import PeerLog
+
+HANDSHAKE_SECONDS = 5.0
+"""How long a client may take for its handshake."""
+
+PARTING_SECONDS = 1.0
+"""How long a client may take to read why it was refused."""
+
+_PLAIN_HTTP = ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST")
+"""Names of OpenSSL for a client that speaks HTTP without TLS."""
+
+
+class ServerFiles(NamedTuple):
+    """Files in PEM: the certificate of the server with its chain, its private key, the CA of its clients."""
+
+    cert: Path
+    key: Path
+    ca: Path
+
+
+def server_context(files: ServerFiles) -> ssl.SSLContext:
+    """Return the context of a server; OperatorError for files that can't be read, or do not fit.
+
+    The files are read here, once: other contents count from the next start on.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0  # each connection shows its certificate anew
+    context.set_alpn_protocols(["http/1.1"])
+    for path in files:
+        _check_file(path, private=path == files.key)
+    _read(files.ca, lambda: context.load_verify_locations(cafile=files.ca))
+    _read(files.cert, lambda: context.load_cert_chain(files.cert, files.key, password=no_passphrase))
+    return context
+
+
+def _check_file(path: Path, *, private: bool) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from None
+    check_mode(path, mode, private=private)
+
+
+def _read(path: Path, load: Callable[[], None]) -> None:
+    try:
+        load()
+    except OSError as error:  # the errors of OpenSSL are OSErrors
+        raise unreadable(path, error) from None
+
+
+class TlsStream(trio.abc.HalfCloseableStream):
+    """A TLS connection after its handshake, with the methods and the `socket` of a plain one."""
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        self._stream = stream
+        self.socket = stream.transport_stream.socket
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return when the connection takes bytes again."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return the received bytes; b"" at the end, also at an end without the alert close_notify."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        """Do nothing: TLS of Trio ends both directions together, and `aclose` follows."""
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+
+class TlsDoor:
+    """Makes the handshake with clients that show a certificate of the CA; logs those that it refuses."""
+
+    def __init__(self, context: ssl.SSLContext, log: PeerLog) -> None:
+        self._context = context
+        self._log = log
+
+    def __repr__(self) -> str:
+        return "TlsDoor()"
+
+    async def admit(self, plain: trio.SocketStream) -> TlsStream | None:
+        """Make the handshake; None if the client is refused.  The caller closes `plain`."""
+        made = _Context(self._context)
+        stream = trio.SSLStream(plain, cast(ssl.SSLContext, made), server_side=True, https_compatible=True)
+        reason, sort = f"no handshake within {HANDSHAKE_SECONDS:.0f} seconds", "time"
+        with trio.move_on_after(HANDSHAKE_SECONDS):
+            try:
+                await stream.do_handshake()
+            except trio.BrokenResourceError as error:
+                reason, sort = _failure(error)
+            else:
+                return TlsStream(stream)
+        refused = PeerError(rules.TLS_HANDSHAKE, f"{_peer(plain)}: {reason}")
+        self._log.info("control.handshake_failed", sort=sort, **explained(refused))
+        with trio.move_on_after(PARTING_SECONDS), suppress(trio.BrokenResourceError):
+            await plain.send_all(answer_by_hand(refused) if sort in _PLAIN_HTTP else made.outgoing.read())
+        return None
+
+
+class _Context:
+    """Makes the TLS of one connection, and keeps its outgoing bytes.
+
+    If a handshake fails, OpenSSL makes an alert with the reason for the client.  Trio does not send it.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self.outgoing = ssl.MemoryBIO()
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **options: Any) -> ssl.SSLObject:
+        """Return the object by which `trio.SSLStream` speaks TLS."""
+        self.outgoing = outgoing
+        return self._context.wrap_bio(incoming, outgoing, **options)
+
+
+def _failure(error: trio.BrokenResourceError) -> tuple[str, str]:
+    """Return the reason of a failed handshake, and its sort: OpenSSL has a fixed list of them."""
+    cause = error.__cause__
+    if not isinstance(cause, ssl.SSLError):
+        return "the connection is broken", "broken"
+    sort = cause.reason or type(cause).__name__
+    detail = getattr(cause, "verify_message", "")  # only errors about a certificate have it
+    return f"{openssl_words(sort)}{f' ({detail})' if detail else ''}", sort
+
+
+def _peer(plain: trio.SocketStream) -> str:
+    """Return the address of a client, for the log."""
+    try:
+        host, port = plain.socket.getpeername()[:2]
+    except OSError:
+        return "a client that has left"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,332 @@
+"""The management console that a system is attached to, and the copies that it holds.
+
+Page: spec/control.md#the-console-of-a-system.  A start does not load this module.
+"""
+
+# The console of a system
+#
+# The console dials; the system never does.  A system asks questions on the stream that its console keeps
+# open ("take my copy", "forget copies"), and a verb answers each of them.  This must hold:
+#
+#   1. A system has one console.  Its id is durable before attachConsole is answered.  Another console takes
+#      over only while no stream of the first is open: then the first is lost, or away.
+#   2. A store whose present contents the console does not hold is asked for again and again, as long as the
+#      console is connected.  A copy counts as held when keepCopy was answered, and not before.
+#   3. The console is asked at least once to put the copies of a deleted partition aside.  It is asked after
+#      the deletion is durable: a power cut before could bring the partition back, without its copies.
+#   4. A console that is away, slow or full of errors costs nothing else: no h-call, no verb and no flush
+#      waits for it, and no task runs for it while it is away.
+#
+# So there is no queue of questions.  What is open follows from the present state, at each look: the console
+# record says what is held, and the partitions say what there is.  A look is made when the console connects,
+# and then every `copy interval`, by the task that writes its stream.  `asked` only keeps a question from
+# being asked again at once; a new stream of the console forgets it.
+#
+# A store is what the console holds if three things are equal: how often it was restored, its generation, and
+# a fingerprint of its profile and of the trusted system key.  The generation counts changes of the contents
+# alone, and an attribute or a name belongs into a copy as well.  Counters do not: they never go back, so an
+# IPL makes no copy old.  Another key does: an operator who sets one relies on its file from then on, and
+# that file opens no copy of before.
+#
+# keepCopy names a copy by its clear facts, which have no fingerprint.  `made` remembers it for the last copy
+# of each store.  A copy that is not remembered (the server was restarted between) is held with an unknown
+# profile.  Then the store is asked for once more.
+#
+# We dropped a hook at every change of a store: it would cost time in each h-call, and a look finds the same.
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+import trio
+
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.rules import console as rules
+from hcall_server.machine import logs
+from hcall_server.machine.events import Events, Watcher
+from hcall_server.machine.patience import flushed
+from hcall_server.nvram.names import CONSOLE
+from hcall_server.platform.system_state import SystemState
+from hcall_server.sealing import PartitionRecord, SealingError, encode_partition
+from hcall_server.sealing.console_formats import FINGERPRINT_SIZE
+from hcall_server.sealing.console_record import ConsoleRecord, Kept, open_console, seal_console
+
+if TYPE_CHECKING:
+    from hcall_abi.control_views import EventKind
+    from hcall_server.platform.partition import Partition
+    from hcall_server.platform.profile import PartitionProfile
+    from hcall_server.platform.system import ManagedSystem
+    from hcall_server.sealing import Sealer
+    from hcall_server.writeback.encryptor import Encryptor
+
+AGAIN_SECONDS = 10.0
+"""A question that was not answered is asked again after this time, at the next look."""
+UNKNOWN = bytes(FINGERPRINT_SIZE)
+"""The fingerprint of a profile that is not known."""
+
+
+class ConsoleLink(NamedTuple):
+    """The attached console; `since` is the time (since 1970) from which on it has been connected, or away."""
+
+    id: str
+    name: str
+    connected: bool
+    since: float
+
+
+class Attachment:
+    """The console of a system; `stored` is the sealed console record, `since` the time of the start.
+
+    `date` returns seconds since the epoch.  `key_id` returns the id of the trusted system key, b"" for none:
+    without one, and without a keystore that would bring one, no copy can be made.
+    """
+
+    def __init__(
+        self,
+        system: ManagedSystem,
+        encryptor: Encryptor,
+        events: Events,
+        *,
+        sealer: Sealer,
+        date: Callable[[], float],
+        key_id: Callable[[], bytes],
+        stored: bytes | None,
+        since: float,
+    ) -> None:
+        self._system = system
+        self._encryptor = encryptor
+        self._events = events
+        self._date = date
+        self._key_id = key_id
+        self._log = logs.Log()
+        self._record = self._opened(sealer, stored)
+        self._since = since
+        self._asked: dict[tuple[EventKind, UUID], float] = {}
+        self._made: dict[UUID, Kept] = {}
+        self._fresh: set[UUID] = set()
+        """Forgotten UUIDs whose deletion may not be durable yet."""
+        self._prints: dict[UUID, tuple[PartitionProfile, bytes, bytes]] = {}
+
+    def __repr__(self) -> str:
+        return f"Attachment({self.link})"
+
+    def _opened(self, sealer: Sealer, stored: bytes | None) -> ConsoleRecord | None:
+        """Return the console record; one that does not open is logged, and the next console replaces it."""
+        try:
+            return None if stored is None else open_console(sealer, stored)
+        except SealingError as error:
+            self._log.error("console.refused", **logs.explained(error))
+            return None
+
+    # What is shown
+
+    @property
+    def link(self) -> ConsoleLink | None:
+        """The attached console, None if there is none."""
+        record = self._record
+        return record and ConsoleLink(record.id.hex(), record.name, self.connected, self._since)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the stream of the attached console is open."""
+        return self._events.console is not None
+
+    def kept(self, uuid: UUID) -> Kept | None:
+        """Return the last copy of a store that the console holds, None for none."""
+        return self._record.kept.get(uuid) if self._record else None
+
+    def ago(self, time: float) -> float:
+        """Return how many seconds ago a time was."""
+        return max(self._date() - time, 0.0)
+
+    # The console comes and goes
+
+    async def attach(self, console_id: bytes, name: str) -> None:
+        """Attach a console, durably.  OperatorError while another one is connected, and in Reset pending."""
+        self._system.demand_not_pending()
+        before = self._record
+        if before is None or before.id != console_id:
+            if before and self.connected:
+                message = f"the console {before.name} ({before.id.hex()}) is connected; detach it first"
+                raise OperatorError(rules.CONSOLE_ATTACHED, message)
+            self._begin(ConsoleRecord(console_id, name, {}))
+            other = {"before": before.name, "before_id": before.id.hex()} if before else {}
+            self._report("console.replaced" if before else "console.attached", self._record, **other)
+        elif before.name != name:
+            self._change(before._replace(name=name))
+            self._events.changed()
+        await self._stored("the attached console")
+
+    async def detach(self, console_id: bytes) -> None:
+        """Detach the console, durably; nothing to do if none is attached.  OperatorError for another id."""
+        before = self._record
+        if before is not None:
+            self.demand(console_id.hex())
+            self._events.end_console()
+            self._begin(None)
+            self._report("console.detached", before)
+        await self._stored("the end of the attachment")
+
+    @contextmanager
+    def stream(self, console_id: str) -> Iterator[Watcher]:
+        """Open the stream of the attached console for the block; OperatorError for another one."""
+        self.demand(console_id)
+        self._since = self._date()
+        self._asked.clear()
+        self._report("console.connected", self._record)
+        try:
+            with self._events.opened(is_console=True) as watcher:
+                yield watcher
+        finally:
+            record = self._record
+            if record and record.id.hex() == console_id and not self.connected:
+                self._since = self._date()
+                self._report("console.left", record)
+
+    def demand(self, console_id: str) -> None:
+        """OperatorError if this is not the attached console."""
+        record = self._attached()
+        if record.id.hex() != console_id:
+            message = f"the attached console is {record.name} ({record.id.hex()})"
+            raise OperatorError(rules.CONSOLE_KNOWN, message)
+
+    # Its copies
+
+    def look(self) -> None:
+        """Ask the connected console for each copy that it does not hold, and to put copies aside."""
+        if self._system.state is not SystemState.OPERATING or self._record is None:
+            return
+        if not self._encryptor.pending:
+            self._fresh.clear()
+        present = {each.profile.uuid for each in self._system.partitions.values()}
+        if back := present.intersection(self._record.forgotten):
+            self._forget(back)
+        for uuid in self._record.forgotten:
+            if uuid not in self._fresh:
+                self._ask("forget-copies", uuid)
+        if self._can_copy():
+            for partition in self._system.partitions.values():
+                if not partition.refused and self._is_old(partition.profile):
+                    self._ask("take-copy", partition.profile.uuid, partition.name)
+
+    def made(self, profile: PartitionProfile, time: int) -> None:
+        """Note that a copy of a store was made now; the console may say later that it holds it."""
+        facts = self._facts(profile, time)
+        before = self._made.get(profile.uuid)
+        if before is not None and before[:3] == facts[:3] and before.profile != facts.profile:
+            facts = facts._replace(profile=UNKNOWN)  # two copies with the same clear facts
+        self._made[profile.uuid] = facts
+
+    async def keep(
+        self, partition: Partition, uuid: UUID, *, restores: int, generation: int, time: int
+    ) -> None:
+        """Note durably that the console holds a copy.  An older copy than the one held changes nothing."""
+        record = self._attached()
+        profile = partition.profile
+        present = self._facts(profile, 0)
+        if uuid != profile.uuid:
+            raise OperatorError(rules.CONSOLE_COPY, f"{partition.name} has the UUID {profile.uuid}")
+        if restores > present.restores or generation > present.generation:
+            message = f"{partition.name} has restores {present.restores}, generation {present.generation}"
+            raise OperatorError(rules.CONSOLE_COPY, message)
+        self._asked.pop(("take-copy", uuid), None)
+        made = self._made.get(uuid)
+        known = made is not None and made[:3] == (restores, generation, time)
+        held = Kept(restores, generation, time, made.profile if made and known else UNKNOWN)
+        before = record.kept.get(uuid)
+        if before is None or before[:3] <= held[:3]:
+            self._change(record._replace(kept={**record.kept, uuid: held}))
+            self._log.info("copy.kept", partition=partition.name, generation=generation, restores=restores)
+            self._events.changed(partition)
+        await self._stored(f"which copy of {partition.name} the console holds")
+
+    def note_deleted(self, uuid: UUID) -> None:
+        """Note that a partition was deleted: its copies are to be put aside.  Durable with the deletion."""
+        self._made.pop(uuid, None)
+        self._prints.pop(uuid, None)
+        if record := self._record:
+            kept = {each: held for each, held in record.kept.items() if each != uuid}
+            self._fresh.add(uuid)
+            self._change(record._replace(kept=kept, forgotten=(*record.forgotten, uuid)))
+
+    def deletion_stored(self, uuid: UUID) -> None:
+        """Note that a deletion is durable, and ask the console at once."""
+        self._fresh.discard(uuid)
+        self.look()
+
+    async def forget(self, uuids: Iterable[UUID]) -> None:
+        """Note durably that the console has put copies of deleted partitions aside."""
+        self._attached()
+        self._forget(set(uuids))
+        await self._stored("which copies the console has put aside")
+
+    # Inside
+
+    def _forget(self, uuids: set[UUID]) -> None:
+        record = self._attached()
+        rest = tuple(each for each in record.forgotten if each not in uuids)
+        if rest != record.forgotten:
+            self._change(record._replace(forgotten=rest))
+
+    def _attached(self) -> ConsoleRecord:
+        if self._record is None:
+            raise OperatorError(rules.CONSOLE_KNOWN, "no console is attached")
+        return self._record
+
+    def _begin(self, record: ConsoleRecord | None) -> None:
+        """Begin or end an attachment: no question is open, and nothing is held."""
+        self._asked.clear()
+        self._fresh.clear()
+        self._since = self._date()
+        self._change(record)
+
+    def _change(self, record: ConsoleRecord | None) -> None:
+        self._record = record
+        self._encryptor.record_changed(CONSOLE, self._sealed)
+
+    def _sealed(self, sealer: Sealer) -> bytes | None:
+        return None if self._record is None else seal_console(sealer, self._record)
+
+    async def _stored(self, what: str) -> None:
+        await flushed(self._encryptor, what, rules.CONSOLE_STORED)
+
+    def _report(self, event: str, record: ConsoleRecord | None, **fields: str) -> None:
+        """Report an event of a console to the log, and to the readers of events."""
+        if record is not None:
+            self._log.info(event, console=record.name, id=record.id.hex(), **fields)
+        self._events.changed()
+
+    def _ask(self, kind: EventKind, uuid: UUID, partition: str = "") -> None:
+        now = trio.current_time()
+        if now >= self._asked.get((kind, uuid), -AGAIN_SECONDS) + AGAIN_SECONDS:
+            self._asked[kind, uuid] = now
+            self._events.ask(kind, partition=partition, uuid=str(uuid))
+
+    def _can_copy(self) -> bool:
+        try:
+            return bool(self._key_id()) or self._system.assigned_kbytes > 0
+        except SwpksError:  # the key does not open: no copy can be made, and the verb tells why
+            return False
+
+    def _is_old(self, profile: PartitionProfile) -> bool:
+        """Whether the console does not hold the present state of a store."""
+        held = self.kept(profile.uuid)
+        return held is None or held._replace(time=0) != self._facts(profile, 0)
+
+    def _facts(self, profile: PartitionProfile, time: int) -> Kept:
+        return Kept(profile.restores, profile.image_generation, time, self._fingerprint(profile))
+
+    def _fingerprint(self, profile: PartitionProfile) -> bytes:
+        """Return the fingerprint of a profile without its counters, under the present trusted system key."""
+        plain = profile._replace(ipl_count=0, image_generation=0, restores=0)
+        key_id = self._key_id()
+        known = self._prints.get(profile.uuid)
+        if known is None or known[:2] != (plain, key_id):
+            encoded = encode_partition(PartitionRecord(plain, None)) + key_id
+            fingerprint = hashlib.sha256(encoded).digest()[:FINGERPRINT_SIZE]
+            known = self._prints[profile.uuid] = plain, key_id, fingerprint
+        return known[2]

@@ -1,0 +1,69 @@
+"""One stream of events from its beginning to its end, whatever carries it (spec/control.md#events).
+
+The task that reads the stream of the console also looks for changed stores, every copy interval.  So no task
+runs for a console that is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from hcall_abi.bounds import HEARTBEAT_SECONDS
+
+if TYPE_CHECKING:
+    from hcall_abi.control_views import EventView
+    from hcall_server.machine.events import Watcher
+    from hcall_server.machine.machine import Machine
+
+
+class EventReader:
+    """The events of one open stream, in the order of their numbers."""
+
+    def __init__(self, machine: Machine, watcher: Watcher) -> None:
+        self._machine = machine
+        self._watcher = watcher
+        self._look = self._beat = trio.current_time()
+
+    async def next(self) -> list[EventView] | None:
+        """Wait for the next events; none of them is a heartbeat, and None is the end of the stream.
+
+        The times of looks and heartbeats go on while the caller sends: at most one of each is late.
+        """
+        watcher = self._watcher
+        self._beat = trio.current_time() + HEARTBEAT_SECONDS
+        while True:
+            if watcher.is_console and not watcher.ended and trio.current_time() >= self._look:
+                self._machine.attachment.look()
+                self._look = trio.current_time() + self._machine.copy_interval
+            if events := watcher.take():
+                return events
+            if watcher.ended:
+                return None
+            if trio.current_time() >= self._beat:
+                return []
+            with trio.move_on_at(min(self._look, self._beat) if watcher.is_console else self._beat):
+                await watcher.wait()
+
+
+def demand_stream(machine: Machine, console: str | None) -> None:
+    """OperatorError if this stream can't be opened: the console is not attached, or too many are open."""
+    if console is None:
+        machine.events.demand_room()
+    else:
+        machine.attachment.demand(console)
+
+
+@contextmanager
+def opened_stream(machine: Machine, console: str | None) -> Iterator[EventReader]:
+    """Open the stream of the attached console for the block, or (None) that of a spectator."""
+    demand_stream(machine, console)
+    if console is None:
+        with machine.events.opened(is_console=False) as watcher:
+            yield EventReader(machine, watcher)
+    else:
+        with machine.attachment.stream(console) as watcher:
+            yield EventReader(machine, watcher)

@@ -1,0 +1,96 @@
+"""The folder of a server process: its access rights, and the lock that keeps a second process out."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from hcall_abi.errors import OperatorError, StorageError, SwpksError
+from hcall_abi.rules import storage as rules
+from hcall_server.files import make_folder, make_private, refuse_link, sync_folder
+
+
+class LockedFolder:
+    """A folder that one process uses at a time.  `make` comes first, then `try_lock`.
+
+    A folder is known by its lock, or by a file of one of the names `also`: a backup may lack the lock.
+
+    Both raise OperatorError for what the operator has to change, and OSError; `trouble` makes an error
+    with a rule of the latter.
+    """
+
+    def __init__(self, folder: Path, *also: str) -> None:
+        self.path = folder.absolute()
+        self.lock_path = self.path / "lock"
+        self._lock = -1
+        self._signs = (self.lock_path, *(self.path / name for name in also))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+    def make(self) -> None:
+        """Make the folder, or take an empty one; any other one has to be one of these already."""
+        refuse_link(self.path)
+        make_folder(self.path)
+        refuse_link(self.lock_path)
+        if _is_new(self.path):
+            make_private(self.path)
+        elif not any(sign.is_file() for sign in self._signs):
+            raise OperatorError(rules.STATE_EMPTY, f"{self.path} holds other things")
+        check_private(self.path)
+
+    def try_lock(self) -> str | None:
+        """Take the lock; if another process holds it, return the id of that process, or "unknown"."""
+        new = not self.lock_path.exists()
+        lock = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._lock = lock
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        if new:  # without its lock, the next start would refuse the state as a folder of other files
+            sync_folder(self.path)
+        return None
+
+    def make_inner(self, name: str) -> Path:
+        """Make a private folder in this one, or check the one that is there; return its path."""
+        inner = self.path / name
+        refuse_link(inner)
+        make_folder(inner)
+        check_private(inner)
+        return inner
+
+    def close(self) -> None:
+        """Release the lock; a second close does nothing."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+
+def trouble(error: OSError, folder: Path) -> SwpksError:
+    """Return the error for a state that cannot be taken: the device fails, or the operator has to act."""
+    message = f"{error.filename or folder}: {error.strerror}"
+    if error.errno == errno.EIO:
+        return StorageError(rules.STATE_DEVICE, f"{message}; see the log of the kernel")
+    return OperatorError(rules.STATE_WRITABLE, message)
+
+
+def check_private(folder: Path) -> None:
+    """Refuse a folder of another user, or one that others may enter."""
+    found = folder.lstat()
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise OperatorError(
+            rules.STATE_PRIVATE,
+            f"{folder} has mode {stat.S_IMODE(found.st_mode):04o} and owner {found.st_uid}",
+        )
+
+
+def _is_new(folder: Path) -> bool:
+    """Return whether a folder holds nothing, or `run` with sockets that a service manager has made."""
+    names = [path.name for path in folder.iterdir()]
+    return not names or (names == ["run"] and all(path.is_socket() for path in (folder / "run").iterdir()))

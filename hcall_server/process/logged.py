@@ -1,0 +1,46 @@
+"""A server process from its first log line to its last: the part that all our servers have in common."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from hcall_abi.errors import SwpksError
+from hcall_abi.scarcity import scarcity_of
+from hcall_server.machine import logs
+from hcall_server.process.hardening import forbid_dumps
+
+CRASHED = 1
+"""Exit status after an error in the server itself."""
+PATIENCE = 1.0
+"""Seconds that an end waits for the reader of the log."""
+_STANDARD_ERROR = 2
+
+
+def run_logged(serve: Callable[[], None], crashed: str, *, level: str, style: str | None) -> int:
+    """Call `serve`, with its log on standard error; return the exit status, 0 or CRASHED.
+
+    A SwpksError passes, and a scarcity of the host becomes one.  Any other error is a bug: it is logged as
+    the event `crashed`.
+    """
+    logs.configure(level=level, style=style)
+    logs.write_behind(_STANDARD_ERROR, sys.stderr.encoding or "utf-8")
+    try:
+        serve()
+    except SwpksError:
+        raise
+    except Exception as error:
+        if scarce := scarcity_of(error):
+            raise scarce from None
+        # Python would write the traceback, and wait for ever for a reader that has stopped.
+        logs.Log().error(crashed, exc_info=error)
+        return CRASHED
+    finally:
+        logs.flush(PATIENCE)
+    return 0
+
+
+def protect_memory(*, debuggable: bool) -> None:
+    """Forbid core dumps and debuggers, unless the operator permits them; log it if the system refuses."""
+    if not (debuggable or forbid_dumps()):
+        logs.Log().warning("process.dumpable", reason="the system refuses PR_SET_DUMPABLE")

@@ -1,0 +1,100 @@
+"""Answers whose length is missing, wrong or too large: an error of the protocol, never a traceback."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hcall_client import console, patient_http
+from hcall_client.console import BlockingConsole, Console, ConsoleMisspoken, ConsoleUnreachable
+from hcall_client.control_transport import transport_to
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
+SMALL = 1000
+
+
+@contextmanager
+def answering(folder: Path, answer: bytes) -> Iterator[str]:
+    """The socket of a server that answers one request so, and closes its connection."""
+    path = str(folder / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def serve() -> None:
+            served, _ = listener.accept()
+            with served:
+                served.recv(4096)
+                try:
+                    served.sendall(answer)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield path
+        thread.join(20)
+
+
+@pytest.fixture
+def small(monkeypatch) -> None:
+    """Answers have a small bound."""
+    monkeypatch.setattr(console, "LARGEST_ANSWER", SMALL)
+    monkeypatch.setattr(patient_http, "LARGEST_ANSWER", SMALL)
+    monkeypatch.setattr(patient_http, "LARGEST_HEAD", SMALL)
+
+
+WRONG = {
+    "none": HEAD + b"\r\ntext",
+    "closed": HEAD + b"connection: close\r\n\r\ntext",
+    "word": HEAD + b"content-length: x\r\n\r\ntext",
+    "negative": HEAD + b"content-length: -1\r\n\r\ntext",
+    "one byte more": HEAD + b"content-length: 1001\r\n\r\n" + bytes(1001),
+    "far too much": HEAD + b"content-length: 1" + b"0" * 30 + b"\r\n\r\ntext",
+    "digits": HEAD + b"content-length: 1" + b"0" * 5000 + b"\r\n\r\ntext",
+    "large pieces": HEAD + b"transfer-encoding: chunked\r\n\r\n7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n",
+    "negative piece": HEAD + b"transfer-encoding: chunked\r\n\r\n-1\r\n" + b"x" * 9000,
+    "a head without end": b"HTTP/1.1 100 Continue\r\n\r\n" * 200,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_length_breaks_the_protocol(tmp_path, small, name) -> None:
+    """A server that was replaced can't fill the memory of a command."""
+    with answering(tmp_path, WRONG[name]) as path, pytest.raises(ConsoleMisspoken):
+        BlockingConsole(path, 10).call(console.show_metrics())
+
+
+@pytest.mark.parametrize("answer", [HEAD + b"content-length: 9\r\n\r\ntext", HEAD])
+def test_half_an_answer_is_none(tmp_path, answer) -> None:
+    """Its end may have been lost."""
+    with answering(tmp_path, answer) as path, pytest.raises((ConsoleUnreachable, ConsoleMisspoken)):
+        BlockingConsole(path, 10).call(console.show_metrics())
+
+
+@pytest.mark.parametrize("close", [b"", b"connection: close\r\n"])
+def test_an_honest_answer_is_read(tmp_path, small, close) -> None:
+    """With the largest body, and also if the connection ends behind it."""
+    answer = HEAD + close + b"content-length: 1000\r\n\r\n" + b"x" * SMALL
+    with answering(tmp_path, answer) as path:
+        assert BlockingConsole(path, 10).call(console.show_metrics()) == "x" * SMALL
+
+
+@pytest.mark.parametrize("name", ["one byte more", "large pieces"])
+async def test_the_way_of_httpx_has_the_same_bound(tmp_path, small, name) -> None:
+    """Whatever carries the answer."""
+    with answering(tmp_path, WRONG[name]) as path, pytest.raises(ConsoleMisspoken):
+        await Console(transport_to(path), 10).call(console.show_metrics())
+
+
+async def test_an_answer_without_a_network_has_it_too(small) -> None:
+    """A transport of httpx that has read the whole answer."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=bytes(SMALL + 1)))
+    with pytest.raises(ConsoleMisspoken):
+        await Console(transport, 10).call(console.show_metrics())

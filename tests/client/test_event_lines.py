@@ -1,0 +1,117 @@
+"""The bytes of an event stream: events come out whole, whatever the pieces, and nothing else does."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcall_abi.control_views import EventView
+from hcall_client.console import ConsoleMisspoken
+from hcall_client.event_lines import LONGEST_LINE, EventParser
+
+KINDS = ("hello", "changed", "take-copy", "forget-copies", "stopping")
+EVENTS = st.builds(
+    EventView,
+    number=st.integers(0, 1 << 63),
+    kind=st.sampled_from(KINDS),
+    partition=st.text(st.characters(codec="utf-8"), max_size=40),
+    uuid=st.text("0123456789abcdef-", max_size=36),
+)
+Items = list[EventView | str | None]
+LINES = (b"id: 1", b"event: hello", b'data: {"number":1,"kind":"hello"}', b"", b":", b"x")
+
+
+def encoded(event: EventView) -> bytes:
+    """An event as a server writes it."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+        event.number,
+        event.kind.encode(),
+        msgspec.json.encode(event),
+    )
+
+
+def parsed(pieces: list[bytes]) -> Items:
+    """The items of a stream; the last one is the reason if it is refused."""
+    parser, found = EventParser(), Items()
+    try:
+        for piece in pieces:
+            found.extend(parser.feed(piece))
+    except ConsoleMisspoken as error:
+        found.append(str(error))
+    return found
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    """The bytes in pieces, cut at these places."""
+    ends = sorted({0, len(data), *(each % (len(data) + 1) for each in places)})
+    return [data[start:end] for start, end in pairwise(ends)]
+
+
+@given(st.lists(EVENTS | st.text("ab: ", max_size=9)), st.lists(st.integers(0), max_size=30))
+def test_any_pieces_give_the_same_events(items: list[EventView | str], places: list[int]) -> None:
+    """Events in their order; a comment, with or without words, is None."""
+    data = b"".join(
+        encoded(each) if isinstance(each, EventView) else f":{each}\n\n".encode() for each in items
+    )
+    expected = [each if isinstance(each, EventView) else None for each in items]
+    assert parsed(cut(data, places)) == parsed([data]) == expected
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"id: 1", b"event: hello", b'data: {"number":1,"kind":"hello"}', b"", b":", b"x"])
+    ),
+    st.lists(st.integers(0), max_size=20),
+)
+def test_any_pieces_give_the_same_refusal(lines: list[bytes], places: list[int]) -> None:
+    """What comes before a wrong line is received all the same."""
+    data = b"".join(line + b"\n" for line in lines)
+    assert parsed(cut(data, places)) == parsed([data])
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_crash_it(data: bytes) -> None:
+    """Anything is an event, a comment, or a refusal."""
+    assert all(each is None or isinstance(each, EventView | str) for each in parsed([data]))
+
+
+@pytest.mark.parametrize(
+    "data,reason",
+    [
+        (b"event: hello\n", "'event' in the place of 'id'"),
+        (b"id: 1\nid: 1\n", "'id' in the place of 'event'"),
+        (b"id:1\n", "'id:1' in the place of 'id'"),
+        (b"id\n", "'id' in the place of 'id'"),
+        (b"id: 1\n\n", "without 'event'"),
+        (b"id: 1\nevent: hello\n\n", "without 'data'"),
+        (b"retry: 1\n", "'retry' in the place of 'id'"),
+        (b"\xff\n", "not UTF-8"),
+        (b'id: 1\nevent: hello\ndata: {"number":1,"kind":"hello"}\ndata: x\n', "place of the blank line"),
+        (b'id: 2\nevent: hello\ndata: {"number":1,"kind":"hello"}\n\n', "of another event"),
+        (b'id: 01\nevent: hello\ndata: {"number":1,"kind":"hello"}\n\n', "of another event"),
+        (b'id: 1\nevent: changed\ndata: {"number":1,"kind":"hello"}\n\n', "of another event"),
+        (b"id: 1\nevent: hello\ndata: {}\n\n", "another shape"),
+        (b"id: 1\nevent: hello\ndata: " + b"[" * 9000 + b"\n\n", "another shape"),
+        (b'id: 1\nevent: hello\ndata: {"number":1,"kind":"later"}\n\n', "another shape"),
+        (b":" + b"x" * LONGEST_LINE + b"\n", f"more than {LONGEST_LINE} bytes"),
+        (b"x" * (LONGEST_LINE + 1), f"more than {LONGEST_LINE} bytes"),
+    ],
+)
+def test_anything_else_is_refused(data: bytes, reason: str) -> None:
+    """spec/control.md: the form is exact, and a line has a bound, finished or not."""
+    (told,) = parsed([data])
+    assert isinstance(told, str)
+    assert told.startswith("watchEvents was answered with ")
+    assert reason in told
+
+
+def test_a_later_server_may_say_more() -> None:
+    """A field and a kind of a later version are no error; the longest line is read."""
+    more = b'id: 1\nevent: hello\ndata: {"number":1,"kind":"hello","more":[1]}\n\n'
+    unknown = b"id: 2\nevent: may-serve\ndata: [2]\n\n"
+    assert parsed([more + unknown]) == [EventView(number=1, kind="hello"), None]
+    assert parsed([b":" + b"x" * (LONGEST_LINE - 1) + b"\n"]) == [None]
