@@ -1,0 +1,1 @@
+"""The management console: rules, store and jobs.  `swpks.hmc` is its process."""

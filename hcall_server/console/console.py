@@ -1,0 +1,272 @@
+"""The management console: several systems, their copies, and jobs about them (spec/console.md).
+
+    console = ManagementConsole(ConsoleStore(path), dial, entropy=os.urandom, date=time.time)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(console.run)
+        system = await console.add_system("state/run/control.sock")
+        job = console.back_up(system)
+
+Times are in seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import detach_console, show_system
+from hcall_abi.rules import hmc as rules
+from hcall_server.console.answers import demand_form
+from hcall_server.console.backup import BackupPlan, backup
+from hcall_server.console.jobs import Job, JobKind, Jobs
+from hcall_server.console.link import Dial
+from hcall_server.console.profile_files import ProfileFiles
+from hcall_server.console.profile_format import ProfileBackup
+from hcall_server.console.profile_plan import RestoreLevel, RestorePlan, StorePlaces, plan_restore
+from hcall_server.console.profiles import ProfileTools
+from hcall_server.console.recovery import RecoveryPlan, RecoveryTools, recovery_plan
+from hcall_server.console.store import ConsoleStore
+from hcall_server.console.systems import EventLog, KnownSystem, NoLog
+from hcall_server.console.taking import Taker
+from hcall_server.console.watch import StreamKeeper
+
+DETACH_SECONDS = 5.0
+"""How long a system that is removed may take to answer detachConsole."""
+_ID_SIZE = 16
+
+
+@dataclass(frozen=True)
+class ConsoleSettings:
+    """Settings: the console's name, copies kept of each store, whether recoveries wait for an order."""
+
+    name: str = "console"
+    keep: int = 3
+    manual_recovery: bool = False
+    profiles: Path | None = None
+    """The folder of profile backups with bare names, None for one in memory."""
+
+
+class ManagementConsole:
+    """A management console.
+
+    `dial` makes the link to a place.  `entropy` makes the console's id, and `date` returns
+    seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: ConsoleStore,
+        dial: Dial,
+        *,
+        entropy: Callable[[int], bytes],
+        date: Callable[[], float],
+        settings: ConsoleSettings | None = None,
+        log: EventLog | None = None,
+    ) -> None:
+        self.store = store
+        self.settings = settings or ConsoleSettings()
+        self.date = date
+        self.log: EventLog = log or NoLog()
+        self.taker = Taker(store, self.settings.keep, date)
+        self._dial = dial
+        self.id, self.name = self._identity(entropy)
+        self._systems = {row.key: KnownSystem(row, dial(row.where), store, date) for row in store.systems()}
+        self._watcher = StreamKeeper(
+            (self.id, self.name),
+            store,
+            self.taker,
+            others=self._systems.values,
+            recover=self._recover_by_itself,
+            log=self.log,
+        )
+        self.profile_files = ProfileFiles(self.settings.profiles)
+        self._profiles = ProfileTools(store, self.taker, date)
+        self._nursery: trio.Nursery | None = None
+        self.jobs = Jobs(store, self._kinds(), self._systems.get, self.log)
+        self.jobs.after = self._after_job
+
+    def __repr__(self) -> str:
+        return f"ManagementConsole({self.name!r}, {len(self._systems)} systems)"
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold a stream to each system and perform jobs, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.jobs.run)
+            self._nursery = nursery
+            for system in self.systems:
+                self._watch(system)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                for system in self.systems:
+                    system.note_stop()
+
+    # Systems
+
+    @property
+    def systems(self) -> list[KnownSystem]:
+        """All systems, in the order of their names."""
+        return sorted(self._systems.values(), key=lambda system: (system.name, system.key))
+
+    def find(self, name: str | None) -> KnownSystem:
+        """Return a system by its name or type-model*serial; None means the only one.
+
+        OperatorError for an unknown name, for a name of several systems, and where None is not enough.
+        """
+        systems = self.systems
+        known = ", ".join(f"{each.name} ({each.type_model_serial})" for each in systems) or "none"
+        if name is None:
+            if len(systems) != 1:
+                message = f"the console knows {len(systems)} systems ({known}): name one with -m"
+                raise OperatorError(rules.HMC_SYSTEM_NAMED, message)
+            return systems[0]
+        found = [each for each in systems if name in (each.name, each.type_model_serial)]
+        if not found:
+            raise OperatorError(
+                rules.HMC_SYSTEM_KNOWN, f"the console knows no system {name[:80]!r}; known: {known}"
+            )
+        if len(found) > 1:
+            message = f"{len(found)} systems are called {name!r}: use the serial number ({known})"
+            raise OperatorError(rules.HMC_SYSTEM_NAMED, message)
+        return found[0]
+
+    async def add_system(self, where: str, name: str | None = None) -> KnownSystem:
+        """Add the system at a place, durably; a known system gets this place as its new one.
+
+        A given name must be the system's own.  The system has to answer, unless its place is known.
+        """
+        at_place = next((each for each in self._systems.values() if each.where == where), None)
+        if at_place and name in (None, at_place.name, at_place.type_model_serial):
+            at_place.wake()
+            return at_place
+        link = self._dial(where)
+        view = await link.call(show_system())
+        demand_form(view)
+        if name not in (None, view.name, view.type_model_serial):
+            message = f"the system at {where} is called {view.name!r}, not {name!r}"
+            raise OperatorError(rules.HMC_SYSTEM_OWN_NAME, message)
+        present = next((each for each in self._systems.values() if each.system_id == view.system_id), None)
+        if at_place and present and present is not at_place:
+            message = f"{where} leads to {present.name}, which is known at {present.where}"
+            raise OperatorError(rules.HMC_SYSTEM_PLACE, message)
+        if at_place:  # it has another name now, or was replaced: its stream notes that
+            return at_place
+        if present:
+            present.store_facts(present.row._replace(where=where))
+            present.link = link
+        else:
+            row = self.store.add_system(view.name, view.system_id, view.type_model_serial, where)
+            present = self._systems[row.key] = KnownSystem(row, link, self.store, self.date)
+        present.show(view)
+        self.log.info("system.added", system=present.name, place=where)
+        self._watch(present)
+        return present
+
+    async def remove_system(self, name: str) -> str:
+        """Remove a system, durably; return "", or the reason why the system still has this console's id.
+
+        Its copies stay in the store, for the case that it is added again.
+        """
+        system = self.find(name)
+        system.scope.cancel()
+        left = f"{system.name} did not answer within {DETACH_SECONDS:g} seconds"
+        with trio.move_on_after(DETACH_SECONDS):
+            try:
+                await system.call(detach_console(self.id, self.name))
+                left = ""
+            except SwpksError as error:
+                left = error.message
+        try:
+            self.jobs.end_of(system)
+            self.store.remove_system(system.key)
+        except SwpksError:  # it was not removed, so it is watched again
+            self._watch(system)
+            raise
+        self._systems.pop(system.key, None)
+        self.log.info("system.removed", system=system.name, trouble=left)
+        return left and f"{system.name} still has the id of this console: {left}"
+
+    # Jobs
+
+    def back_up(self, system: KnownSystem) -> Job:
+        """Begin to take copies of all stores of a system."""
+        return self.jobs.start("backup", system, BackupPlan())
+
+    def recover(self, system: KnownSystem, *, give_up: bool = False) -> Job:
+        """Begin to restore all stores of a system; `give_up` accepts the loss of the others."""
+        return self.jobs.start("recover", system, recovery_plan(system, give_up=give_up))
+
+    def recovery(self, system: KnownSystem, *, give_up: bool = False) -> Job:
+        """Return the recovery of a system that runs, to be followed; begin one if none does.
+
+        With `give_up` a running one is refused: it may not accept the loss, and its end is near.
+        """
+        running = self.jobs.running(system)
+        if running is not None and running.kind == "recover" and not give_up:
+            return running
+        return self.recover(system, give_up=give_up)
+
+    async def save_profiles(self, system: KnownSystem) -> ProfileBackup:
+        """Return a profile backup of a system as it is now."""
+        return await self._profiles.save(system)
+
+    async def plan_profiles(
+        self, system: KnownSystem, level: RestoreLevel, backup: ProfileBackup | None
+    ) -> RestorePlan:
+        """Return the plan of a profile restore.  Nothing is done; `restore_profiles` may refuse the plan."""
+        view = await system.call(show_system())
+        others = [each for each in self.systems if each is not system]
+        elsewhere = {uuid: other.name for other in others for uuid in other.stores}
+        own = {view.system_id, *system.former_ids} - {each.system_id for each in others}
+        return plan_restore(level, backup, view, StorePlaces(own, elsewhere))
+
+    def restore_profiles(self, system: KnownSystem, plan: RestorePlan, *, force: bool = False) -> Job:
+        """Begin a profile restore that has steps; OperatorError before the first one if it is refused."""
+        plan.demand(force=force)
+        return self.jobs.start("restore-profiles", system, plan)
+
+    def _recover_by_itself(self, system: KnownSystem) -> None:
+        """Begin to recover a system that has lost its stores, unless the operator has to order that."""
+        if self.settings.manual_recovery or self.jobs.running(system):
+            return
+        plan = recovery_plan(system)
+        if plan.stores:
+            self.jobs.start("recover", system, plan)
+        else:
+            self.log.warning("recovery.no_copies", system=system.name)
+
+    def _after_job(self, job: Job, system: KnownSystem) -> None:
+        """Recover a system that has lost its stores while the job ran: a system has one job at a time."""
+        if job.kind == "recover" or system.view is None or system.view.state != "Recovery":
+            return
+        try:
+            self._recover_by_itself(system)
+        except SwpksError as error:  # the store can't be written; the next connect tries again
+            self.log.warning("recovery.not_begun", system=system.name, error=error.message)
+
+    def _watch(self, system: KnownSystem) -> None:
+        """Begin to watch a system, if the console runs; a stream that is open ends."""
+        system.scope.cancel()
+        system.scope = trio.CancelScope()
+        if self._nursery:
+            self._nursery.start_soon(self._watcher.watch, system)
+
+    def _kinds(self) -> dict[str, JobKind]:
+        return {
+            "backup": JobKind(BackupPlan, backup(self.taker)),
+            "restore-profiles": JobKind(RestorePlan, self._profiles.perform),
+            "recover": JobKind(RecoveryPlan, RecoveryTools(self.store, self.date).perform),
+        }
+
+    def _identity(self, entropy: Callable[[int], bytes]) -> tuple[str, str]:
+        """Return id and name of this console, made and stored if it is new."""
+        found = self.store.identity()
+        console_id = found[0] if found else entropy(_ID_SIZE).hex()
+        if found != (console_id, self.settings.name):
+            self.store.set_identity(console_id, self.settings.name)
+        return console_id, self.settings.name

@@ -1,0 +1,121 @@
+"""Copies on the console: which ones are kept, and in which order a recovery tries them.  Pure.
+
+    gone = superfluous(copies, stores, key_id, keep)
+
+The console can't open a copy (R-44).  It orders the copies of a store by their clear facts: restores first,
+then generation.  A restore adds one to `restores`, so a store that was put back is newer than all before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from hcall_abi.control_views import CopyView
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import backup as rules
+from hcall_server.sealing.copies import read_copy
+
+
+class CopyFacts(NamedTuple):
+    """The clear facts of a stored copy; `number` is its place in the store.
+
+    `name` is that of the partition when the copy was taken.  `time` is the time of the copy, by the clock of
+    the system, and `received` that of its arrival; both in seconds since 1970.
+    """
+
+    number: int
+    uuid: str
+    name: str
+    restores: int
+    generation: int
+    time: int
+    kbytes: int
+    firmware: str
+    trusted_key_id: str
+    received: float
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The order of the copies of one store."""
+        return self.restores, self.generation
+
+
+def arrived(view: CopyView, name: str, received: float) -> CopyFacts:
+    """Return the facts of a copy that has just come, without a number.
+
+    CopyError if its clear header does not parse; OperatorError if the header differs from the answer.
+    """
+    header = read_copy(view.copy)
+    found = (str(header.uuid), *header.age, header.time, header.tsk_id.hex())
+    if found != (view.uuid, view.restores, view.generation, view.time, view.trusted_key_id):
+        raise OperatorError(rules.COPY_HEADER, f"the copy of {name} has another header than its answer says")
+    return CopyFacts(
+        0,
+        view.uuid,
+        name,
+        view.restores,
+        view.generation,
+        view.time,
+        view.keystore_kbytes,
+        view.firmware_level,
+        view.trusted_key_id,
+        received,
+    )
+
+
+def by_store(copies: Iterable[CopyFacts]) -> dict[str, list[CopyFacts]]:
+    """Return the copies of each store, by its UUID, the newest first."""
+    found: dict[str, list[CopyFacts]] = {}
+    for each in sorted(copies, key=lambda copy: (copy.rank, copy.number), reverse=True):
+        found.setdefault(each.uuid, []).append(each)
+    return found
+
+
+def superfluous(copies: Iterable[CopyFacts], stores: Collection[str], key_id: str, keep: int) -> set[int]:
+    """Return the numbers of the copies that may go.
+
+    Of each store the `keep` newest stay, under each trusted system key.  Of copies with the same restores
+    and generation only the last one stays: their contents are equal.  Copies under another key than `key_id`
+    stay until each of the `stores`, and their own store as well, has one under `key_id`.
+    """
+    copies = list(copies)
+    renewed = {each.uuid for each in copies if each.trusted_key_id == key_id}
+    complete = renewed >= set(stores)
+    gone = set[int]()
+    for uuid, found in by_store(copies).items():
+        taken: dict[str, list[tuple[int, int]]] = {}
+        for each in found:
+            ranks = taken.setdefault(each.trusted_key_id, [])
+            old = complete and uuid in renewed and each.trusted_key_id != key_id
+            if old or each.rank in ranks or len(ranks) >= keep:
+                gone.add(each.number)
+            else:
+                ranks.append(each.rank)
+    return gone
+
+
+_UNITS: Mapping[str, int] = {"days": 86400, "hours": 3600, "minutes": 60}
+
+
+def age_text(seconds: float) -> str:
+    """Return an age for people: ``12 seconds``, ``5 minutes``, ``3 hours``, ``9 days``."""
+    for unit, size in _UNITS.items():
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} seconds"
+
+
+def time_text(time: float) -> str:
+    """Return a time in seconds since 1970 as UTC, such as ``2026-08-01 12:00:00 UTC``."""
+    try:
+        return datetime.fromtimestamp(int(time), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, OSError, ValueError):
+        return f"{int(time)} s since 1970"
+
+
+def origin_text(copy: CopyFacts, now: float) -> str:
+    """Return from when a copy is: its time, its age, its generation."""
+    age = age_text(now - copy.time)
+    return f"from {time_text(copy.time)}, {age} ago, generation {copy.generation}"

@@ -1,0 +1,246 @@
+"""The console's database: one SQLite file, durable before it answers (spec/console.md#store).
+
+The console writes rarely, so it does so on its loop: a commit with a copy takes about 10 milliseconds.
+"""
+
+# Answered changes stand in the one file
+#
+# NVRAM has a write-ahead log.  There, a commit is in a second file, until a checkpoint.  Whoever tidies up a
+# folder and removes ``console.sqlite-wal`` while the console runs, would take answered changes away.  So here
+# the journal is one of rollback: it has the old pages, and only for the time of a commit.
+#
+# With an exclusive lock, SQLite keeps that file open, and ends a commit by zeros in its header, which it
+# syncs.  If somebody removes the file between two changes, nothing is lost; a kill in the middle of the next
+# change would do harm.  So its place is checked before each change, and the database is opened again if it
+# is gone.
+#
+# An empty file is a legal database of SQLite.  A console that took it would begin anew, without its copies.
+# So a new database gets its name when it is whole, and an empty one is a damaged one.
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.rules import hmc as rules
+from hcall_server.files import InPlace, refuse_link, sync_folder
+
+APPLICATION_ID = 0x53504B43
+"""``SPKC``, in the SQLite header: the file is the store of a console."""
+STORE_LEVEL = 1
+
+_PRAGMAS = (
+    "locking_mode = EXCLUSIVE",
+    "journal_mode = DELETE",
+    "synchronous = EXTRA",
+    "foreign_keys = ON",
+    "cell_size_check = ON",
+    "trusted_schema = OFF",
+    "secure_delete = ON",
+)
+_SCHEMA = (
+    "CREATE TABLE console (id TEXT NOT NULL, name TEXT NOT NULL)",
+    """CREATE TABLE system (
+        key INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, system_id TEXT NOT NULL,
+        type_model_serial TEXT NOT NULL, place TEXT NOT NULL, trusted_key_id TEXT NOT NULL DEFAULT '',
+        removed INTEGER NOT NULL DEFAULT 0)""",
+    """CREATE TABLE copy (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, system INTEGER NOT NULL REFERENCES system (key),
+        uuid TEXT NOT NULL, name TEXT NOT NULL, restores INTEGER NOT NULL, generation INTEGER NOT NULL,
+        time INTEGER NOT NULL, kbytes INTEGER NOT NULL, firmware TEXT NOT NULL,
+        trusted_key_id TEXT NOT NULL, received REAL NOT NULL, blob BLOB NOT NULL)""",
+    """CREATE TABLE former (
+        system INTEGER NOT NULL REFERENCES system (key), system_id TEXT NOT NULL,
+        PRIMARY KEY (system, system_id))""",
+    "CREATE INDEX copy_of_store ON copy (system, uuid)",
+    """CREATE TABLE trusted_key (
+        system INTEGER NOT NULL REFERENCES system (key), id TEXT NOT NULL, sealed BLOB NOT NULL,
+        PRIMARY KEY (system, id))""",
+    """CREATE TABLE forgotten (
+        system INTEGER NOT NULL REFERENCES system (key), uuid TEXT NOT NULL, PRIMARY KEY (system, uuid))""",
+    """CREATE TABLE seen (
+        uuid TEXT PRIMARY KEY, restores INTEGER NOT NULL, generation INTEGER NOT NULL,
+        ipl_count INTEGER NOT NULL)""",
+    """CREATE TABLE link (
+        system INTEGER PRIMARY KEY REFERENCES system (key), connected INTEGER NOT NULL, since REAL NOT NULL,
+        heard REAL NOT NULL, view BLOB)""",
+    """CREATE TABLE job (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, system INTEGER NOT NULL
+        REFERENCES system (key), state TEXT NOT NULL, plan BLOB NOT NULL, progress BLOB NOT NULL)""",
+)
+_BESIDE = ("-journal", "-wal", "-shm")
+"""Files that SQLite makes beside a database; those of a lost one would spoil a new one."""
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_NO_CODE = 0
+_ODD = ("Could not decode to UTF-8", "no such table", "no such column")
+"""What Python says of a text that is none, without a code, and SQLite of tables that another program made."""
+_TABLES = frozenset(("console", "system", "copy", "trusted_key", "forgotten", "job"))
+
+
+class Database:
+    """The open database `path`, mode 0600; None for one in memory.
+
+    StorageError if it is damaged, foreign or newer, or can't be written.  OperatorError if another console
+    has it open.  After an error nothing has changed, and the same call may be tried again.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._where = str(path) if path else "the store in memory"
+        self._path = path
+        self._place: InPlace | None = None
+        self._journal: InPlace | None = None
+        if path:
+            self._find_or_make(path)
+        self._connection = self._opened(path, new=path is None)
+        if path:
+            self._place = InPlace(path)
+
+    def __repr__(self) -> str:
+        return f"Database({self._where!r})"
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return all rows of a query."""
+        with self._translated():
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextlib.contextmanager
+    def changes(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of the block is durable after it, or nothing has changed."""
+        self._demand_in_place()
+        if self._journal and self._journal.lost():
+            self._open_again()
+        try:
+            with self._translated():
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._demand_in_place()
+                self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+            raise
+        if self._path and self._journal is None:
+            with contextlib.suppress(OSError):
+                self._journal = InPlace(self._path.with_name(f"{self._path.name}-journal"))
+
+    def damaged(self, reason: str) -> StorageError:
+        """Return the error for a row that makes no sense."""
+        return self._unusable(reason)
+
+    def close(self) -> None:
+        """Release the file."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+
+    def _demand_in_place(self) -> None:
+        if self._place and (lost := self._place.lost()):
+            raise StorageError(rules.HMC_STORE_WRITTEN, f"{lost}: stop the console, and put its store back")
+
+    def _find_or_make(self, path: Path) -> None:
+        """Make a database that is not there; StorageError for anything that is no database."""
+        refuse_link(path)
+        try:
+            if not os.path.lexists(path):
+                self._make(path)
+            found = path.lstat()
+        except OSError as error:
+            raise StorageError(rules.HMC_STORE_FILE, f"{path}: {error.strerror}") from None
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no plain file"
+            raise self._unusable(f"it is {kind}")
+        if not found.st_size:
+            raise self._unusable("it is empty")
+
+    def _make(self, path: Path) -> None:
+        """Make a database under another name; it gets its own one when it is whole."""
+        new = path.with_name(f"{path.name}.new")
+        for each in (new, *(Path(f"{name}{end}") for name in (new, path) for end in _BESIDE)):
+            each.unlink(missing_ok=True)
+        new.touch(mode=0o600, exist_ok=False)
+        self._opened(new, new=True).close()
+        new.replace(path)
+        sync_folder(path.parent)
+
+    def _opened(self, path: Path | None, *, new: bool) -> sqlite3.Connection:
+        with self._translated():
+            connection = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None)
+        try:
+            with self._translated():
+                for pragma in _PRAGMAS:
+                    connection.execute(f"PRAGMA {pragma}")
+                connection.execute("BEGIN EXCLUSIVE")  # the lock stays until the end
+                connection.execute("COMMIT")
+                if new:
+                    _make_schema(connection)
+                self._check(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _open_again(self) -> None:
+        """Open the database anew, because the file of its journal is gone."""
+        self._connection.close()
+        self._connection = self._opened(self._path, new=False)
+        self._journal = None
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """StorageError for a database that is foreign, newer, or damaged."""
+        if _pragma(connection, "application_id") != APPLICATION_ID:
+            raise self._unusable("it is no store of a console")
+        level = _pragma(connection, "user_version")
+        if level != STORE_LEVEL:
+            reason = f"it has level {level}, and this release knows level {STORE_LEVEL}"
+            raise StorageError(rules.HMC_STORE_LEVEL, f"{self._where}: {reason}; use a newer release")
+        verdict = _pragma(connection, "integrity_check(1)")
+        if verdict != "ok":
+            raise self._unusable(str(verdict).replace("\n", " "))
+        found = {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        if missing := sorted(_TABLES - found):
+            raise self._unusable(f"it has no table {missing[0]}")
+
+    def _unusable(self, reason: str) -> StorageError:
+        advice = (
+            "put an undamaged store back, or begin with an empty folder: the systems leave all copies anew"
+        )
+        return StorageError(rules.HMC_STORE_FILE, f"{self._where} is damaged or foreign: {reason}; {advice}")
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise the error of a rule in place of one of SQLite."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", _NO_CODE) & 0xFF
+            if code in _BUSY:
+                message = f"another console uses {self._where}: stop it first"
+                raise OperatorError(rules.HMC_STORE_OWNER, message) from None
+            if code in _DAMAGED or any(each in str(error) for each in _ODD):
+                raise self._unusable(str(error)) from None
+            message = (
+                f"{self._where} can't be written ({error}): nothing was changed; make room, and repeat it"
+            )
+            raise StorageError(rules.HMC_STORE_WRITTEN, message) from None
+
+
+def _make_schema(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _SCHEMA:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {STORE_LEVEL}")
+    connection.execute("COMMIT")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> Any:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]

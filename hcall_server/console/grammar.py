@@ -1,0 +1,201 @@
+"""The grammar of the console's lines: records, `-F` lists and filters (spec/console.md#records).
+
+    print_record([("name", "lpar1"), ("lpar_ids", "1,2")])     name=lpar1,"lpar_ids=1,2"
+    parse_record('name=lpar1, keystore_kbytes=64')             two pairs
+
+Printing and parsing are inverse to each other for every text that fits in a line.  Pure: nothing here knows a
+command or an attribute.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import hmc as rules
+
+NO_RESULTS = "No results were found."
+"""What a command that lists prints if nothing matches; its exit status is 0."""
+
+LONGEST_RECORD = 1 << 16
+"""Characters of a record, of the names after `-F`, and of a filter, at most: they are read at once."""
+MOST_ATTRIBUTES = 256
+"""Attributes of a record, names after `-F`, and names in a filter, at most."""
+MOST_RECORDS = 1000
+"""Records of a line at most."""
+
+NOT_APPLICABLE = "null"
+"""What `-F` prints for an attribute that does not apply."""
+
+Operator = Literal["=", "+=", "-="]
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PAIR = re.compile(rf"({_NAME.pattern})(\+=|-=|=)(.*)", re.DOTALL)
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_DELIMITER = re.compile(r"\s*([,:])\s*|\s+")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An attribute of a record: `=` sets its value, `+=` and `-=` add to a list and take from it."""
+
+    name: str
+    value: str
+    operator: Operator = "="
+
+
+def print_record(pairs: Iterable[tuple[str, str | None]]) -> str:
+    """Return a record in one line; None, an attribute that does not apply, is empty."""
+    return ",".join(_quoted(f"{name}={value or ''}", ",") for name, value in pairs)
+
+
+def parse_record(text: str) -> list[Pair]:
+    """Return the pairs of a record; OperatorError if its form is wrong or an attribute is given twice."""
+    _demand_length("a record", text)
+    pairs: dict[str, Pair] = {}
+    for item in _split(text, ",", blanks=True):
+        pair = _pair(item, text)
+        if pair.name in pairs:
+            raise _bad(text, f"{pair.name[:40]} is given twice")
+        _demand_number("a record", len(pairs) + 1, MOST_ATTRIBUTES, "attributes")
+        pairs[pair.name] = pair
+    return list(pairs.values())
+
+
+def divide_records(texts: Iterable[str]) -> list[str]:
+    """Return the records of some texts, one a line, unread; empty lines are skipped."""
+    lines = [line.strip("\r") for text in texts for line in text.split("\n")]
+    records = [line for line in lines if line.strip()]
+    _demand_number("a line", len(records), MOST_RECORDS, "records")
+    return records
+
+
+def parse_records(text: str) -> list[list[Pair]]:
+    """Return the records of a text, one a line; empty lines are skipped."""
+    return [parse_record(record) for record in divide_records([text])]
+
+
+def _demand_length(what: str, text: str) -> None:
+    _demand_number(what, len(text), LONGEST_RECORD, "characters")
+
+
+def _demand_number(what: str, number: int, most: int, things: str) -> None:
+    if number > most:
+        raise OperatorError(rules.LINE_SIZE, f"{what} has at most {most} {things}")
+
+
+def _pair(item: str, record: str) -> Pair:
+    found = _PAIR.fullmatch(item)
+    if found is None:
+        raise _bad(record, f"{item[:40]!r} is not ATTRIBUTE=VALUE")
+    name, operator, value = found.groups()
+    operators: tuple[Operator, ...] = ("=", "+=", "-=")
+    return Pair(name, value, operators[operators.index(operator)])
+
+
+def _bad(text: str, why: str) -> OperatorError:
+    return OperatorError(rules.LINE_RECORD, f"the record {text[:80]!r} cannot be read: {why}")
+
+
+def _quoted(text: str, delimiters: str) -> str:
+    """Return a text in quotes, its own quotes doubled, if it holds a delimiter or begins with a quote."""
+    if not text.startswith('"') and not any(each in text for each in delimiters):
+        return text
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _split(text: str, delimiters: str, *, blanks: bool = False) -> Iterator[str]:
+    """Divide a text at delimiters that stand outside of quotes, and take the quotes away.
+
+    The n-th delimiter is the n-th of `delimiters`; the last of them divides all that follows.  Only an item
+    that begins with a quote is quoted.  `blanks`: those before an item are skipped.
+    """
+    position, number = 0, 0
+    while True:
+        while blanks and text.startswith(" ", position):
+            position += 1
+        delimiter = delimiters[min(number, len(delimiters) - 1)]
+        item, position = _item(text, position, delimiter)
+        yield item
+        if position >= len(text):
+            return
+        if text[position] != delimiter:
+            raise _bad(text, f"{text[position : position + 20]!r} follows a closing quote")
+        position += 1
+        number += 1
+
+
+def _item(text: str, position: int, delimiter: str) -> tuple[str, int]:
+    """Return the item that begins here, and the position behind it."""
+    if not text.startswith('"', position):
+        end = text.find(delimiter, position)
+        end = len(text) if end < 0 else end
+        return text[position:end], end
+    found = _QUOTED.match(text, position)
+    if found is None:
+        raise _bad(text, "a quote is not closed")
+    return found[1].replace('""', '"'), found.end()
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names after `-F`, and the delimiters between them, which divide the values as well."""
+
+    names: tuple[str, ...]
+    delimiters: str = ""
+
+    @property
+    def header(self) -> str:
+        """The line of `--header`."""
+        return self._joined(self.names)
+
+    def line(self, values: Sequence[str | None]) -> str:
+        """Return the values of one record in a line; None is an attribute that does not apply."""
+        texts = [NOT_APPLICABLE if value is None else value for value in values]
+        return self._joined([_quoted(text, self.delimiters) for text in texts])
+
+    def _joined(self, texts: Sequence[str]) -> str:
+        divided = zip(texts, (*self.delimiters, ""), strict=True)
+        return "".join(text + delimiter for text, delimiter in divided)
+
+    def parse(self, line: str) -> list[str]:
+        """Return the values of a line; OperatorError if it has another number of them."""
+        values = list(_split(line, self.delimiters or "\n"))
+        if len(values) != len(self.names):
+            raise _bad(line, f"it has {len(values)} values for {len(self.names)} names")
+        return values
+
+
+def parse_columns(words: Sequence[str], known: Sequence[str]) -> Columns:
+    """Return the columns that the words after `-F` name; without a word all that are known.
+
+    OperatorError for a name that is not known.
+    """
+    text = " ".join(words).strip(" ,:")
+    _demand_length("-F", text)
+    if not text:
+        return Columns(tuple(known), "," * (len(known) - 1))
+    names = tuple(_DELIMITER.sub(" ", text).split(" "))
+    _demand_number("-F", len(names), MOST_ATTRIBUTES, "names")
+    for name in names:
+        if name not in known:
+            raise OperatorError(
+                rules.LINE_ATTRIBUTE,
+                f"-F: there is no attribute {name[:40]!r}; the attributes are {', '.join(known)}",
+            )
+    return Columns(names, "".join(found[1] or " " for found in _DELIMITER.finditer(text)))
+
+
+def parse_filter(text: str, known: Sequence[str]) -> dict[str, list[str]]:
+    """Return the values of each name in a filter; OperatorError for a name that is not known."""
+    filters: dict[str, list[str]] = {}
+    for pair in parse_record(text):
+        if pair.name not in known or pair.operator != "=":
+            raise OperatorError(
+                rules.LINE_ATTRIBUTE,
+                f"--filter: no {pair.name[:40]!r} to filter by; there is {', '.join(known) or 'none'}",
+            )
+        filters[pair.name] = pair.value.split(",")
+    return filters

@@ -1,0 +1,284 @@
+"""Jobs: long work of the management console (spec/console.md#jobs)."""
+
+# The command that starts a job gets its number at once, and then follows the job.  This must hold:
+#
+#   1. The plan of a job is durable before its first step, and each step once it is done.
+#   2. After a kill it goes on with the same plan.  A step that was done and not noted is repeated.  So every
+#      step is one that may be repeated.
+#   3. A system that goes away delays its job.  A refusal of the system ends it.
+#   4. A job never disturbs another one: an error belongs to the job in which it happened.
+#   5. A system has one running job, because two recoveries, or a recovery and a profile restore, would undo
+#      each other's steps.
+#
+# A store that can't be written (a full disk) delays a job as well: it goes on from its last durable step.
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import msgspec
+import trio
+
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import ConsoleRequest
+from hcall_abi.rules import backup, console
+from hcall_abi.rules import hmc as rules
+from hcall_abi.rules.rule import Rule
+from hcall_server.console.patience import waits
+from hcall_server.console.store import ConsoleStore, JobProgress, JobRow
+from hcall_server.console.systems import EventLog, KnownSystem
+
+JobState = Literal["running", "done", "failed"]
+T = TypeVar("T")
+
+_AWAY = (
+    console.CONSOLE_SERVED,
+    console.CONSOLE_ANSWER,
+    console.SYSTEM_IDENTITY,
+    console.CONSOLE_STORED,
+    console.PARTITION_STORED,
+    backup.BACKUP_STORED,
+)
+"""Rules of errors after which a request is made again: the system is away, or its NVRAM stores nothing."""
+
+
+@dataclass
+class Job:
+    """Long work, which survives a restart of the console.
+
+    `done` of `total` steps are done.  `lines` are for the operator: findings, and at the end the result.
+    `waiting` is the reason why a running job waits, "" if it does not.  `rule_id` is that of the rule by
+    which a job failed, "" for none; then the last line has the message.
+    """
+
+    number: int
+    kind: str
+    system: str
+    state: JobState = "running"
+    done: int = 0
+    total: int = 0
+    lines: list[str] = field(default_factory=list)
+    waiting: str = ""
+    rule_id: str = ""
+
+
+class JobKind(NamedTuple):
+    """A kind of job: the type of its plan, and the function that performs it from its last step on."""
+
+    plan: Any
+    perform: Callable[[JobRun], Awaitable[None]]
+
+
+class JobRun:
+    """A job that is performed: its plan, and the steps that are durably done."""
+
+    def __init__(self, job: Job, system: KnownSystem, plan: Any, progress: JobProgress, jobs: Jobs) -> None:
+        self.job = job
+        self.system = system
+        self.plan = plan
+        self.steps = progress.steps
+        """The results of the steps that are done, by the name of the step."""
+        self._jobs = jobs
+
+    def __repr__(self) -> str:
+        return f"JobRun({self.job.number}, {self.job.kind})"
+
+    def expect(self, total: int) -> None:
+        """Set the number of steps."""
+        self.job.total = max(total, self.job.done)
+        self._jobs.wake_followers(self.job)
+
+    def note(self, step: str, result: str = "") -> None:
+        """Store a decision, durably; it does not count as a step."""
+        self._save({**self.steps, step: result}, self.job.lines, self.job.done)
+
+    def finish(self, step: str, *lines: str, result: str = "") -> None:
+        """Store that a step is done, durably, with lines for the operator."""
+        self._save({**self.steps, step: result}, [*self.job.lines, *lines], self.job.done + 1)
+
+    def _save(self, steps: dict[str, str], lines: list[str], done: int) -> None:
+        total = max(self.job.total, done)
+        self._jobs.save(self.job, "running", JobProgress(done, total, lines, steps))
+        self.steps, self.job.lines, self.job.done, self.job.total = steps, lines, done, total
+        self._jobs.wake_followers(self.job)
+
+    async def call(self, request: ConsoleRequest[T]) -> T:
+        """Make a request; while the system is away, or its NVRAM stores nothing, make it again."""
+        return await self.persist(lambda: self.system.call(request))
+
+    async def persist(self, attempt: Callable[[], Awaitable[T]], *also: Rule) -> T:
+        """Await an attempt; while the system is away, or its NVRAM stores nothing, await another one.
+
+        The same for an error of the rules `also`.  An attempt that failed may have been performed, and only
+        its answer was lost.
+        """
+        for seconds in waits():
+            try:
+                answer = await attempt()
+            except SwpksError as error:
+                if error.rule not in (*_AWAY, *also):
+                    raise
+                self._wait(f"{self.system.name}: {error.message}")
+                await self.system.pause(seconds)
+            else:
+                self._wait("")
+                return answer
+        raise RuntimeError("the waits have no end")
+
+    def _wait(self, reason: str) -> None:
+        if self.job.waiting != reason:
+            self.job.waiting = reason
+            self._jobs.wake_followers(self.job)
+
+
+class Jobs:
+    """All jobs of the console, running and finished ones."""
+
+    def __init__(
+        self,
+        store: ConsoleStore,
+        kinds: Mapping[str, JobKind],
+        system_of: Callable[[int], KnownSystem | None],
+        log: EventLog,
+    ) -> None:
+        self._store = store
+        self._kinds = kinds
+        self._system_of = system_of
+        self._log = log
+        self.after: Callable[[Job, KnownSystem], None] = lambda job, system: None
+        """Called when a job has ended; must not raise."""
+        self._nursery: trio.Nursery | None = None
+        self._jobs: dict[int, Job] = {}
+        self._running: dict[int, JobRun] = {}
+        """By the key of the system."""
+        self._scopes: dict[int, trio.CancelScope] = {}
+        self._beats: dict[int, trio.Event] = {}
+        for row in store.jobs():
+            self._take(row)
+
+    def __repr__(self) -> str:
+        return f"Jobs({len(self._jobs)}, {len(self._running)} running)"
+
+    @property
+    def all(self) -> list[Job]:
+        """All jobs, the oldest first."""
+        return list(self._jobs.values())
+
+    def find(self, number: int) -> Job:
+        """Return a job by its number; OperatorError for an unknown one."""
+        if number not in self._jobs:
+            raise OperatorError(rules.HMC_JOB_KNOWN, f"there is no job {number}")
+        return self._jobs[number]
+
+    def running(self, system: KnownSystem) -> Job | None:
+        """Return the running job of a system, or None."""
+        run = self._running.get(system.key)
+        return run.job if run else None
+
+    def start(self, kind: str, system: KnownSystem, plan: object) -> Job:
+        """Store a job and begin it; OperatorError if the system has a running one."""
+        present = self.running(system)
+        if present:
+            message = f"job {present.number} ({present.kind}) of {system.name} runs: wait for its end"
+            raise OperatorError(rules.HMC_JOB_ALONE, message)
+        number = self._store.start_job(kind, system.key, msgspec.msgpack.encode(plan))
+        job = Job(number, kind, system.name)
+        self._begin(JobRun(job, system, plan, JobProgress(), self))
+        return job
+
+    async def follow(self, job: Job, report: Callable[[Job], Awaitable[None]]) -> Job:
+        """Call `report` now and after each change, until the job has ended; return the job.
+
+        A slow follower misses changes, and never the last one.
+        """
+        while True:
+            beat = self._beats.setdefault(job.number, trio.Event())
+            ended = job.state != "running"  # it may end while the report is made
+            await report(job)
+            if ended:
+                return job
+            await beat.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Perform the running jobs, and those that are started later, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for run in self._running.values():
+                nursery.start_soon(self._perform, run)
+            task_status.started()
+            await trio.sleep_forever()
+
+    def end_of(self, system: KnownSystem) -> None:
+        """End the running job of a system that is removed."""
+        run = self._running.get(system.key)
+        if run:
+            self._scopes.setdefault(run.job.number, trio.CancelScope()).cancel()
+            self._end(run, "failed", f"{system.name} was removed from the console")
+
+    def save(self, job: Job, state: JobState, progress: JobProgress) -> None:
+        """Store how far a job is."""
+        self._store.save_job(job.number, state, progress)
+
+    def wake_followers(self, job: Job) -> None:
+        """Have each follower of a job report it."""
+        self._beats.pop(job.number, trio.Event()).set()
+
+    def _take(self, row: JobRow) -> None:
+        """Take a job from the store; one whose system is gone has ended."""
+        system, progress = self._system_of(row.system), row.progress
+        state: JobState = "done" if row.state == "done" else "failed"
+        name = system.name if system else ""
+        job = Job(row.number, row.kind, name, state, progress.done, progress.total, progress.lines)
+        job.rule_id = progress.rule_id
+        self._jobs[row.number] = job
+        if row.state == "running" and system and row.kind in self._kinds:
+            job.state = "running"
+            plan = self._store.decoded(self._kinds[row.kind].plan, row.plan)
+            self._running[system.key] = JobRun(job, system, plan, progress, self)
+
+    def _begin(self, run: JobRun) -> None:
+        self._jobs[run.job.number] = run.job
+        self._running[run.system.key] = run
+        self._log.info("job.started", job=run.job.number, kind=run.job.kind, system=run.system.name)
+        if self._nursery:
+            self._nursery.start_soon(self._perform, run)
+
+    async def _perform(self, run: JobRun) -> None:
+        """Perform a job to its end; while the store can't be written, begin at its last step again."""
+        with self._scopes.setdefault(run.job.number, trio.CancelScope()):
+            for seconds in waits():
+                try:
+                    await self._perform_once(run)
+                    return
+                except SwpksError as error:
+                    run.job.waiting = error.message
+                    self.wake_followers(run.job)
+                    self._log.warning("job.delayed", job=run.job.number, error=error.message)
+                    await trio.sleep(seconds)
+
+    async def _perform_once(self, run: JobRun) -> None:
+        """Perform a job; raise only the errors of the console's own store."""
+        try:
+            await self._kinds[run.job.kind].perform(run)
+        except SwpksError as error:
+            if error.rule is rules.HMC_STORE_WRITTEN:
+                raise
+            self._end(run, "failed", error.message, rule_id=error.rule.id)
+        except Exception as error:  # a bug in one job must not end the console
+            self._log.warning("job.crashed", job=run.job.number, exc_info=error)
+            self._end(run, "failed", f"the console failed in this job ({type(error).__name__}); see its log")
+        else:
+            self._end(run, "done")
+
+    def _end(self, run: JobRun, state: JobState, *lines: str, rule_id: str = "") -> None:
+        job = run.job
+        all_lines = [*job.lines, *lines]
+        self.save(job, state, JobProgress(job.done, job.total, all_lines, run.steps, rule_id))
+        job.lines, job.state, job.waiting, job.rule_id = all_lines, state, "", rule_id
+        self._running.pop(run.system.key, None)
+        self._scopes.pop(job.number, None)
+        self._log.info("job.ended", job=job.number, kind=job.kind, system=run.system.name, state=state)
+        self.wake_followers(job)
+        self.after(job, run.system)

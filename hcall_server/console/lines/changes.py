@@ -1,0 +1,287 @@
+"""mksyscfg, chsyscfg, rmsyscfg: partitions made, changed and deleted by records (spec/console.md#changes).
+
+Every record of a line is read before the first one is carried out.  A record is carried out as a whole or
+not at all, because it is one request.  If a later record is refused, the earlier ones stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from trio.lowlevel import checkpoint
+
+from hcall_abi.attributes import attribute_number
+from hcall_abi.console import ATTRIBUTES, LARGEST_PARTITION_ID
+from hcall_abi.control_views import PartitionView
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import change_partition, create_partition, delete_partition, set_system
+from hcall_abi.rules import hmc as rules
+from hcall_server.console.grammar import Pair
+from hcall_server.console.lines import ignored
+from hcall_server.console.lines.line import SYSTEM, Line, LineCommand, named, numbered
+from hcall_server.console.options import Option, Syntax, switch
+
+_SWITCH = {"0": False, "1": True}
+
+
+@dataclass
+class RecordChange:
+    """The change that a record orders: its texts by name, and the numbers of our attributes."""
+
+    command: str
+    texts: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        """Return a value that the record must have; OperatorError if it is missing or empty."""
+        if not self.texts.get(name):
+            raise OperatorError(rules.LINE_RECORD, f"{self.command}: the record needs {name}=VALUE")
+        return self.texts[name]
+
+    def demand(self, needs: tuple[str, ...]) -> None:
+        """OperatorError if the record lacks all of `needs`, or has a value that no partition can have."""
+        if not any(self.texts.get(name) for name in needs):
+            pairs = " or ".join(f"{name}=VALUE" for name in needs)
+            raise OperatorError(rules.LINE_RECORD, f"{self.command}: the record needs {pairs}")
+        self.switch("auto_start")
+        self.partition_id()
+        if "new_name" in self.texts:
+            self.text("new_name")
+
+    def switch(self, name: str) -> bool | None:
+        """Return an attribute that is 0 or 1, None if the record does not have it."""
+        if (given := self.texts.get(name)) is None:
+            return None
+        if given not in _SWITCH:
+            raise OperatorError(rules.LINE_VALUE, f"{name} is 0 or 1, not {given[:40]!r}")
+        return _SWITCH[given]
+
+    def partition_id(self) -> int | None:
+        """Return lpar_id, None if the record does not have it."""
+        if (given := self.texts.get("lpar_id")) is None:
+            return None
+        number = int(given) if given.isascii() and given.isdigit() and len(given) < 9 else 0
+        if not 1 <= number <= LARGEST_PARTITION_ID:
+            raise OperatorError(
+                rules.LINE_VALUE, f"lpar_id is 1 to {LARGEST_PARTITION_ID}, not {given[:40]!r}"
+            )
+        return number
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The attributes of a kind of record.
+
+    `texts` have an effect, `numbers` are those of PKS and secure boot, and `ignored` change nothing.  A
+    record has at least one of `needs`.
+    """
+
+    texts: Collection[str]
+    needs: tuple[str, ...]
+    ignored: Collection[str] = ()
+    numbers: Collection[str] = ()
+
+    def change_of(self, command: str, record: Sequence[Pair]) -> RecordChange:
+        """Return the change that a record orders; OperatorError for an unknown attribute or a wrong value."""
+        change = RecordChange(command)
+        for pair in record:
+            if pair.name in self.ignored:
+                continue
+            if pair.name not in self.texts and pair.name not in self.numbers:
+                message = f"{command}: {pair.name[:40]!r} is no attribute that it can set"
+                raise OperatorError(rules.LINE_ATTRIBUTE, message)
+            if pair.operator != "=":
+                message = f"{command}: {pair.name} is no list, so it takes = and not {pair.operator}"
+                raise OperatorError(rules.LINE_ATTRIBUTE, message)
+            if pair.name in self.numbers:
+                change.numbers[pair.name] = attribute_number(pair.name, pair.value)
+            else:
+                change.texts[pair.name] = pair.value
+        change.demand(self.needs)
+        return change
+
+
+_MADE = Vocabulary(
+    ("name", "lpar_id", "auto_start"),
+    ("name",),
+    ignored.OF_PARTITIONS | (ignored.OF_PROFILES - {"new_name"}),
+    tuple(ATTRIBUTES),
+)
+_CHANGED = Vocabulary(
+    ("name", "lpar_id", "new_name", "auto_start"),
+    ("name", "lpar_id"),
+    ignored.OF_PARTITIONS,
+    tuple(ATTRIBUTES),
+)
+_PROFILE = Vocabulary(
+    ("lpar_name", "lpar_id", "auto_start"),
+    ("lpar_name", "lpar_id"),
+    ignored.OF_PARTITIONS | ignored.OF_PROFILES | {"name"},
+    tuple(ATTRIBUTES),
+)
+_SYSTEM = Vocabulary(("new_name",), ("new_name",))
+
+VOCABULARIES: Mapping[str, Vocabulary] = {
+    "mksyscfg -r lpar": _MADE,
+    "chsyscfg -r lpar": _CHANGED,
+    "chsyscfg -r prof": _PROFILE,
+    "chsyscfg -r sys": _SYSTEM,
+}
+"""The attributes of each kind of record, by the line that takes it."""
+
+
+async def _wanted(line: Line, change: RecordChange, name: str) -> PartitionView:
+    """Return the partition that a record is about, by its name or its id."""
+    number = change.partition_id()
+    view = await line.system()
+    if number is None or name in change.texts:
+        return named(view, change.text(name))
+    return numbered(view, str(number))
+
+
+async def _make(line: Line, change: RecordChange) -> str:
+    numbers = dict(change.numbers)
+    request = create_partition(
+        change.text("name"),
+        numbers.pop("keystore_kbytes", 0),
+        auto_start=change.switch("auto_start") or False,
+        number=change.partition_id(),
+        attributes=numbers,
+    )
+    return (await line.known.call(request)).name
+
+
+async def _change(line: Line, change: RecordChange) -> str:
+    partition = await _wanted(line, change, "name")
+    request = change_partition(
+        partition.name,
+        new_name=change.texts.get("new_name"),
+        auto_start=change.switch("auto_start"),
+        attributes=change.numbers,
+    )
+    return (await line.known.call(request)).name
+
+
+async def _change_profile(line: Line, change: RecordChange) -> str:
+    partition = await _wanted(line, change, "lpar_name")
+    start = change.switch("auto_start")
+    request = change_partition(partition.name, auto_start=start, attributes=change.numbers)
+    return (await line.known.call(request)).name
+
+
+async def _change_system(line: Line, change: RecordChange) -> str:
+    known = line.known
+    view = await known.call(set_system(change.text("new_name")))
+    known.store_facts(known.row._replace(name=view.name))
+    return view.name
+
+
+Perform = Callable[[Line, RecordChange], Awaitable[str]]
+"""Carries out a record; returns the name of the partition or system."""
+
+
+async def _each(line: Line, vocabulary: Vocabulary, perform: Perform) -> int:
+    """Carry out each record of a line; after a refusal, print which records are done."""
+    changes: list[RecordChange] = []
+    for record in await line.records():
+        changes.append(vocabulary.change_of(line.options.command, record))
+        await checkpoint()  # other commands go on meanwhile
+    if not changes:
+        raise OperatorError(rules.LINE_RECORD, f"{line.options.command}: there is no record")
+    done: list[str] = []
+    for change in changes:
+        try:
+            done.append(await perform(line, change))
+        except SwpksError:
+            if done:
+                await line.say(f"{len(done)} of {len(changes)} records are done: {', '.join(done)}.")
+            raise
+    return 0
+
+
+async def _mksyscfg(line: Line) -> int:
+    if line.options.needed("-r") == "lpar":
+        _demand(line, "-i", "-f")
+        return await _each(line, _MADE, _make)
+    return await _save_profile(line)
+
+
+async def _save_profile(line: Line) -> int:
+    """Check the line.  A partition's one profile is its present configuration, so nothing is saved."""
+    _demand(line, "-p", "--id")
+    _demand(line, "-n")
+    _demand(line, "-o")
+    await line.partition("-p")
+    return 0
+
+
+async def _chsyscfg(line: Line) -> int:
+    vocabulary, perform = _CHANGES[line.options.needed("-r")]
+    return await _each(line, vocabulary, perform)
+
+
+_CHANGES: dict[str, tuple[Vocabulary, Perform]] = {
+    "lpar": (_CHANGED, _change),
+    "prof": (_PROFILE, _change_profile),
+    "sys": (_SYSTEM, _change_system),
+}
+
+
+async def _rmsyscfg(line: Line) -> int:
+    partition = await line.partition()
+    await line.known.call(delete_partition(partition.name))
+    return 0
+
+
+def _demand(line: Line, *flags: str) -> None:
+    """OperatorError unless the line has exactly one of some options."""
+    found = [flag for flag in flags if flag in line.options]
+    if len(found) != 1:
+        kind = f"{line.options.command} -r {line.options.needed('-r')}"
+        needed = f"takes one of {', '.join(flags)}" if len(flags) > 1 else f"needs {flags[0]}"
+        raise OperatorError(rules.LINE_NEEDED, f"{kind} {needed}")
+
+
+_RECORDS = (Option("-i", "RECORD", takes="words"), Option("-f", "FILE"))
+
+COMMANDS = (
+    LineCommand(
+        Syntax(
+            "mksyscfg",
+            (
+                Option("-r", choices=("lpar", "prof"), required=True),
+                SYSTEM,
+                *_RECORDS,
+                Option("-o", choices=("save",)),
+                Option("-p", "PARTITION"),
+                Option("--id", "ID"),
+                Option("-n", "PROFILE"),
+                switch("--force"),
+            ),
+        ),
+        _mksyscfg,
+    ),
+    LineCommand(
+        Syntax(
+            "chsyscfg",
+            (Option("-r", choices=tuple(_CHANGES), required=True), SYSTEM, *_RECORDS, switch("--force")),
+            one_of=(("-i", "-f"),),
+        ),
+        _chsyscfg,
+    ),
+    LineCommand(
+        Syntax(
+            "rmsyscfg",
+            (
+                Option("-r", choices=("lpar",), required=True),
+                SYSTEM,
+                Option("-n", "PARTITION"),
+                Option("--id", "ID"),
+            ),
+            one_of=(("-n", "--id"),),
+            ignored={"--vioscfg": False, "--vdisks": False},
+        ),
+        _rmsyscfg,
+    ),
+)

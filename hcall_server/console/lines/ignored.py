@@ -1,0 +1,95 @@
+"""Attributes that an emulated system accepts and ignores (spec/choices.md#the-consoles-lines).
+
+They are about processors, memory, I/O and power, of which an emulated system has none.
+"""
+
+from __future__ import annotations
+
+OF_PARTITIONS = frozenset(
+    {
+        "affinity_group_id",
+        "allow_perf_collection",
+        "boot_mode",
+        "default_profile",
+        "description",
+        "lpar_avail_priority",
+        "lpar_env",
+        "lpar_keylock",
+        "lpar_proc_compat_mode",
+        "migration_disabled",
+        "msp",
+        "os_type",
+        "power_ctrl_lpar_ids",
+        "primary_paging_vios_name",
+        "profile_name",
+        "redundant_err_path_reporting",
+        "remote_restart_capable",
+        "secondary_paging_vios_name",
+        "shared_proc_pool_util_auth",
+        "simplified_remote_restart_capable",
+        "suspend_capable",
+        "sync_curr_profile",
+        "time_ref",
+        "virtual_serial_num",
+        "vtpm_enabled",
+        "vtpm_encryption",
+        "vtpm_version",
+        "work_group_id",
+    }
+)
+"""Attributes of partitions."""
+
+OF_PROFILES = frozenset(
+    {
+        "all_resources",
+        "bsr_arrays",
+        "conn_monitoring",
+        "desired_huge_pages",
+        "desired_io_pool_ids",
+        "desired_mem",
+        "desired_num_huge_pages",
+        "desired_proc_units",
+        "desired_procs",
+        "electronic_err_reporting",
+        "hardware_mem_encryption",
+        "hardware_mem_expansion",
+        "hca_adapters",
+        "hpt_ratio",
+        "io_slots",
+        "lhea_capabilities",
+        "lhea_logical_ports",
+        "lpar_io_pool_ids",
+        "max_mem",
+        "max_num_huge_pages",
+        "max_proc_units",
+        "max_procs",
+        "max_virtual_slots",
+        "mem_expansion",
+        "mem_mode",
+        "min_mem",
+        "min_num_huge_pages",
+        "min_proc_units",
+        "min_procs",
+        "new_name",
+        "physical_page_table_ratio",
+        "powervm_mgmt_capable",
+        "ppt_ratio",
+        "proc_mode",
+        "shared_proc_pool_id",
+        "shared_proc_pool_name",
+        "sharing_mode",
+        "sni_device_ids",
+        "sriov_eth_logical_ports",
+        "sriov_roce_logical_ports",
+        "uncap_weight",
+        "virtual_eth_adapters",
+        "virtual_eth_vsi_profiles",
+        "virtual_fc_adapters",
+        "virtual_scsi_adapters",
+        "virtual_serial_adapters",
+        "vnic_adapters",
+        "vnic_vports",
+        "xml_io",
+    }
+)
+"""Attributes of partition profiles."""

@@ -1,0 +1,132 @@
+"""A line that is being run: its console, options and caller, and the functions that most commands need."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from trio.lowlevel import checkpoint
+
+from hcall_abi.control_views import PartitionView, SystemView
+from hcall_abi.errors import OperatorError
+from hcall_abi.requests import show_system
+from hcall_abi.rules import console as system_rules
+from hcall_abi.rules import hmc as rules
+from hcall_server.console.grammar import (
+    NO_RESULTS,
+    Pair,
+    divide_records,
+    parse_columns,
+    parse_record,
+    print_record,
+)
+from hcall_server.console.options import Option, Options, Syntax, switch
+
+if TYPE_CHECKING:
+    from hcall_server.console.caller import LineCaller
+    from hcall_server.console.console import ManagementConsole
+    from hcall_server.console.systems import KnownSystem
+
+T = TypeVar("T")
+Getters = Mapping[str, Callable[[T], str | None]]
+"""The attributes that a command lists, each by its name, in the order of a record."""
+
+SYSTEM = Option("-m", "SYSTEM")
+COLUMNS = (Option("-F", "[NAMES]", takes="words"), switch("--header"))
+FILTER = Option("--filter", "FILTER")
+LARGEST_RECORDS = 1 << 20
+"""Most bytes of a file with records."""
+
+
+def constant(text: str) -> Callable[[object], str]:
+    """Return the getter of an attribute that is the same for all subjects."""
+    return lambda _: text
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a caller: `options` are those of its command."""
+
+    console: ManagementConsole
+    options: Options
+    caller: LineCaller
+
+    async def say(self, *lines: str) -> None:
+        """Print lines to the caller's standard output, nothing for none."""
+        if lines:
+            await self.caller.say("\n".join(lines))
+
+    @property
+    def known(self) -> KnownSystem:
+        """The managed system of -m; without it the only one."""
+        return self.console.find(self.options.value("-m"))
+
+    async def system(self) -> SystemView:
+        """Return the managed system of -m as it is now; SwpksError if it can't be reached."""
+        return await self.known.call(show_system())
+
+    async def partition(self, name: str = "-n", number: str = "--id") -> PartitionView:
+        """Return the partition that the line names; OperatorError if its system has no such partition."""
+        view = await self.system()
+        if (given := self.options.value(name)) is not None:
+            return named(view, given)
+        return numbered(view, self.options.needed(number))
+
+    async def records(self) -> list[list[Pair]]:
+        """Return the records of -i, or of the file of -f."""
+        texts = self.options.words("-i")
+        if (path := self.options.value("-f")) is not None:
+            texts = ((await self.caller.read(path, LARGEST_RECORDS)).decode("utf-8", "replace"),)
+        records = []
+        for record in divide_records(texts):
+            records.append(parse_record(record))
+            await checkpoint()  # other commands go on meanwhile
+        return records
+
+    async def show(self, getters: Getters[T], subjects: Sequence[T]) -> None:
+        """List subjects: a record for each, or with -F its values."""
+        lines = self.listed(getters, subjects)
+        await self.say(*(lines or [NO_RESULTS]))
+
+    def listed(self, getters: Getters[T], subjects: Sequence[T]) -> list[str]:
+        """Return the lines of a list, none for no subjects; OperatorError for an unknown name after -F."""
+        if "-F" not in self.options:
+            if "--header" in self.options:
+                raise OperatorError(rules.LINE_NEEDED, f"{self.options.command}: --header goes with -F")
+            return [print_record((name, get(each)) for name, get in getters.items()) for each in subjects]
+        columns = parse_columns(self.options.words("-F"), tuple(getters))
+        lines = [columns.line([getters[name](each) for name in columns.names]) for each in subjects]
+        return [columns.header, *lines] if lines and "--header" in self.options else lines
+
+
+Command = Callable[[Line], Awaitable[int] | int]
+"""Runs a line and returns its exit status, at once if it waits for nothing; a refusal is a SwpksError."""
+
+
+@dataclass(frozen=True)
+class LineCommand:
+    """A command: the syntax of its options, and its function."""
+
+    syntax: Syntax
+    run: Command
+
+
+def named(view: SystemView, name: str) -> PartitionView:
+    """Return the partition with a name; OperatorError (HSCL8012) if there is none."""
+    return _found(view, [each for each in view.partitions if each.name == name], f"named {name[:80]}")
+
+
+def numbered(view: SystemView, number: str) -> PartitionView:
+    """Return the partition with a partition id; OperatorError (HSCL8012) if there is none."""
+    found = [each for each in view.partitions if str(each.number) == number]
+    return _found(view, found, f"with ID {number[:80]}")
+
+
+def _found(view: SystemView, partitions: Sequence[PartitionView], described: str) -> PartitionView:
+    """Return the first partition of a list; OperatorError (HSCL8012) for an empty one."""
+    if not partitions:
+        operating = view.state == "Operating"
+        state = "" if operating else f" The managed system {view.name} is in the state {view.state}."
+        raise OperatorError(system_rules.NAME_EXISTS, f"The partition {described} was not found.{state}")
+    return partitions[0]

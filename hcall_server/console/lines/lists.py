@@ -1,0 +1,235 @@
+"""lssyscfg: partitions, their profiles, managed systems (spec/console.md#lists).
+
+The records of partitions have the order of the real console, because people's scripts cut them by place.
+Attributes that an emulated partition does not have are constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
+from hcall_abi.control_views import PartitionView, SystemView
+from hcall_abi.errors import SwpksError
+from hcall_abi.requests import show_system
+from hcall_server.console.grammar import NO_RESULTS, parse_columns, parse_filter
+from hcall_server.console.lines.line import (
+    COLUMNS,
+    FILTER,
+    SYSTEM,
+    Getters,
+    Line,
+    LineCommand,
+    constant,
+    named,
+    numbered,
+)
+from hcall_server.console.options import Option, Syntax
+
+if TYPE_CHECKING:
+    from hcall_server.console.store import LastView
+    from hcall_server.console.systems import KnownSystem
+
+PROFILE = "default_profile"
+"""The name of the only profile that a partition shows."""
+_STATES = {"Operating": "Operating", "Recovery": "Recovery", "Reset pending": "Error"}
+
+
+@dataclass(frozen=True)
+class ListedPartition:
+    """A partition and its system, for the attributes of both."""
+
+    system: SystemView
+    partition: PartitionView
+
+
+def state_of(partition: PartitionView) -> str:
+    """Return the state of a partition in the console's words."""
+    if partition.refused:
+        return "Error"
+    return "Running" if partition.power == "running" else "Not Activated"
+
+
+def _setting(name: str) -> Callable[[ListedPartition], str]:
+    """Return the getter of an attribute of PKS or secure boot: the number that the console has for it."""
+    row = ATTRIBUTES[name]
+    return lambda it: str(row.number_of(getattr(it.partition, name)))
+
+
+def _when_running(text: str) -> Callable[[ListedPartition], str]:
+    return lambda it: text if it.partition.power == "running" else ""
+
+
+PARTITIONS: Getters[ListedPartition] = {
+    "name": lambda it: it.partition.name,
+    "lpar_id": lambda it: str(it.partition.number),
+    "lpar_env": constant("aixlinux"),
+    "state": lambda it: state_of(it.partition),
+    "resource_config": lambda it: "1" if it.partition.ipl_count else "0",
+    "os_version": constant("Unknown"),
+    "logical_serial_num": lambda it: f"{it.system.type_model_serial.partition('*')[2]}{it.partition.number}",
+    "default_profile": constant(PROFILE),
+    "curr_profile": _when_running(PROFILE),
+    "work_group_id": constant("none"),
+    "shared_proc_pool_util_auth": constant("0"),
+    "allow_perf_collection": constant("0"),
+    "power_ctrl_lpar_ids": constant("none"),
+    "boot_mode": constant("norm"),
+    "lpar_keylock": constant("norm"),
+    "auto_start": lambda it: str(int(it.partition.auto_start)),
+    "redundant_err_path_reporting": constant("0"),
+    "rmc_state": constant("inactive"),
+    "rmc_ipaddr": constant(""),
+    "time_ref": constant("0"),
+    "lpar_avail_priority": constant("127"),
+    "desired_lpar_proc_compat_mode": constant("default"),
+    "curr_lpar_proc_compat_mode": constant("default"),
+    "suspend_capable": constant("0"),
+    "remote_restart_capable": constant("0"),
+    "simplified_remote_restart_capable": constant("0"),
+    "remote_restart_status": constant("Invalid"),
+    "sync_curr_profile": constant("0"),
+    "affinity_group_id": constant("none"),
+    "vtpm_enabled": constant("0"),
+    "secure_boot": _setting("secure_boot"),
+    "curr_secure_boot": lambda it: str(SECURE_BOOT_MODES.index(it.partition.curr_secure_boot)),
+    **{name: _setting(name) for name in ATTRIBUTES if name != "secure_boot"},
+    "uuid": lambda it: it.partition.uuid,
+}
+"""The attributes of `lssyscfg -r lpar`."""
+
+PROFILES: Getters[ListedPartition] = {
+    "name": constant(PROFILE),
+    "lpar_name": lambda it: it.partition.name,
+    "lpar_id": lambda it: str(it.partition.number),
+    "lpar_env": constant("aixlinux"),
+    "all_resources": constant("0"),
+    "min_mem": constant("1024"),
+    "desired_mem": constant("4096"),
+    "max_mem": constant("8192"),
+    "proc_mode": constant("shared"),
+    "min_procs": constant("1"),
+    "desired_procs": constant("1"),
+    "max_procs": constant("4"),
+    "boot_mode": constant("norm"),
+    "auto_start": lambda it: str(int(it.partition.auto_start)),
+    "secure_boot": _setting("secure_boot"),
+}
+"""The attributes of `lssyscfg -r prof`: every partition has one profile."""
+
+
+@dataclass(frozen=True)
+class ListedSystem:
+    """A managed system, with its last view."""
+
+    known: KnownSystem
+    connected: bool
+
+    def shown(self, get: Callable[[LastView], object]) -> str | None:
+        """Return a fact of the last view, which is old while the system is away; None without one."""
+        return None if self.known.last is None else str(get(self.known.last))
+
+
+def _system_state(it: ListedSystem) -> str:
+    last = it.known.last
+    return _STATES[last.state] if it.connected and last else "No Connection"
+
+
+SYSTEMS: Getters[ListedSystem] = {
+    "name": lambda it: it.known.name,
+    "type_model": lambda it: it.known.type_model_serial.partition("*")[0],
+    "serial_num": lambda it: it.known.serial,
+    "ipaddr": constant(""),
+    "state": _system_state,
+    "detailed_state": constant("None"),
+    "capabilities": constant("lpar_proc_compat_mode_capable,partition_keystore_capable"),
+    "firmware_level": lambda it: it.shown(lambda view: view.firmware_level),
+    "keystore_total_kbytes": lambda it: it.shown(lambda view: view.total_kbytes),
+    "keystore_assigned_kbytes": lambda it: it.shown(lambda view: view.assigned_kbytes),
+}
+"""The attributes of `lssyscfg -r sys`."""
+
+
+def selected(system: SystemView, filters: dict[str, list[str]]) -> list[ListedPartition]:
+    """Return the partitions that match every filter, by number; HSCL8012 for one that does not exist."""
+    found = sorted(system.partitions, key=lambda each: each.number)
+    if "lpar_names" in filters:
+        names = set(filters["lpar_names"])
+        for missing in sorted(names - {each.name for each in system.partitions}):
+            named(system, missing)
+        found = [each for each in found if each.name in names]
+    if "lpar_ids" in filters:
+        numbers = set(filters["lpar_ids"])
+        for missing in sorted(numbers - {str(each.number) for each in system.partitions}):
+            numbered(system, missing)
+        found = [each for each in found if str(each.number) in numbers]
+    if not _matches(filters, "work_groups", "none"):
+        return []
+    if not _matches(filters, "profile_names", PROFILE):
+        return []
+    return [ListedPartition(system, each) for each in found]
+
+
+def _matches(filters: dict[str, list[str]], name: str, value: str) -> bool:
+    """Return whether a value that all partitions have matches its filter, if there is one."""
+    return value in filters.get(name, [value])
+
+
+async def filtered(line: Line, *names: str) -> list[ListedPartition]:
+    """Return the partitions of the line's --filter, which has some of these names."""
+    filters = parse_filter(text, names) if (text := line.options.value("--filter")) is not None else {}
+    return selected(await line.system(), filters)
+
+
+async def _partitions(line: Line) -> None:
+    await line.show(PARTITIONS, await filtered(line, "lpar_names", "lpar_ids", "work_groups"))
+
+
+async def _profiles(line: Line) -> None:
+    await line.show(PROFILES, await filtered(line, "lpar_names", "lpar_ids", "profile_names"))
+
+
+async def _systems(line: Line) -> None:
+    if "--filter" in line.options:
+        parse_filter(line.options.value("--filter") or "", ())  # there is no attribute to filter by
+    known = [line.known] if "-m" in line.options else line.console.systems
+    await line.show(SYSTEMS, [await listed_system(each) for each in known])
+
+
+async def listed_system(known: KnownSystem) -> ListedSystem:
+    """Return a system as it is now, or as it was last if it can't be reached."""
+    if not known.connected:
+        return ListedSystem(known, connected=False)
+    try:
+        await known.call(show_system())
+    except SwpksError:
+        return ListedSystem(known, connected=False)
+    return ListedSystem(known, connected=True)
+
+
+async def _system_profiles(line: Line) -> None:
+    """Print an empty list: no system has a profile."""
+    parse_columns(line.options.words("-F"), ("name", "lpar_names", "profile_names"))
+    await line.system()
+    await line.say(NO_RESULTS)
+
+
+_LISTS = {"lpar": _partitions, "prof": _profiles, "sys": _systems, "sysprof": _system_profiles}
+
+
+async def _lssyscfg(line: Line) -> int:
+    await _LISTS[line.options.needed("-r")](line)
+    return 0
+
+
+COMMANDS = (
+    LineCommand(
+        Syntax(
+            "lssyscfg",
+            (Option("-r", choices=tuple(_LISTS), required=True), SYSTEM, FILTER, *COLUMNS),
+        ),
+        _lssyscfg,
+    ),
+)

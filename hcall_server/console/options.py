@@ -1,0 +1,136 @@
+"""The options of the console's commands as tables, and the one parser of them (spec/console.md#lines).
+
+Options may stand in any order.  Each row has the values that its option takes: none, one, or all words up to
+the next option.  Pure: only the command of an option knows the meaning of a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import hmc as rules
+from hcall_abi.rules.rule import Rule
+
+Takes = Literal["nothing", "value", "words"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option: what it takes, the values that it may have (none listed: any), whether it must be there.
+
+    `shown` is its value in a usage line.
+    """
+
+    flag: str
+    shown: str = ""
+    takes: Takes = "value"
+    choices: tuple[str, ...] = ()
+    required: bool = False
+
+    @property
+    def usage(self) -> str:
+        """The option as it stands in a usage line."""
+        values = "{" + " | ".join(self.choices) + "}" if len(self.choices) > 1 else "".join(self.choices)
+        text = f"{self.flag} {values or self.shown}".rstrip()
+        return text if self.required else f"[{text}]"
+
+
+def switch(flag: str) -> Option:
+    """Return an option without a value."""
+    return Option(flag, takes="nothing")
+
+
+@dataclass(frozen=True)
+class Syntax:
+    """The options of one command.
+
+    `one_of` has groups of options of which a line has exactly one.  `ignored` are options of the real
+    console that change nothing here: True for those that take a value.
+    """
+
+    command: str
+    options: tuple[Option, ...]
+    one_of: tuple[tuple[str, ...], ...] = ()
+    ignored: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def usage(self) -> str:
+        """The usage line, without options that are ignored."""
+        return " ".join([f"Usage: {self.command}", *(each.usage for each in self.options)])
+
+    @property
+    def known(self) -> dict[str, Option]:
+        """Every option by its flag."""
+        ignored = {each: Option(each) if takes else switch(each) for each, takes in self.ignored.items()}
+        return {each.flag: each for each in self.options} | ignored
+
+    def parse(self, words: Sequence[str]) -> Options:
+        """Return the options of a line; OperatorError if one is unknown, missing, or has a wrong value."""
+        given = self._given(words)
+        for option in self.options:
+            if option.required and option.flag not in given:
+                raise self._refused(rules.LINE_NEEDED, f"the option {option.flag} is missing")
+        for group in self.one_of:
+            found = [flag for flag in group if flag in given]
+            if len(found) != 1:
+                finding = f"{' and '.join(found)} exclude each other" if found else "one of them is missing"
+                raise self._refused(rules.LINE_NEEDED, f"of the options {', '.join(group)}: {finding}")
+        return Options(self.command, given)
+
+    def _given(self, words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return the words of each option that a line has."""
+        known, given, position = self.known, dict[str, tuple[str, ...]](), 0
+        while position < len(words):
+            option = known.get(words[position])
+            if option is None:
+                raise self._refused(rules.LINE_OPTION, f"{words[position][:40]!r} is not one of its options")
+            if option.flag in given:
+                raise self._refused(rules.LINE_OPTION, f"the option {option.flag} is given twice")
+            end = position + 1
+            if option.takes == "words":
+                while end < len(words) and not words[end].startswith("-"):
+                    end += 1
+            elif option.takes == "value":
+                end += 1
+            given[option.flag] = self._checked(option, tuple(words[position + 1 : end]))
+            position = end
+        return given
+
+    def _checked(self, option: Option, words: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the words of an option; OperatorError if they are too few, or none of its choices."""
+        if option.takes == "value" and (not words or words[0] in self.known):
+            raise self._refused(rules.LINE_OPTION, f"the option {option.flag} needs a value")
+        if option.choices and words[0] not in option.choices:
+            finding = f"{option.flag} takes {', '.join(option.choices)}, not {words[0][:40]!r}"
+            raise self._refused(rules.LINE_CHOICE, finding)
+        return words
+
+    def _refused(self, rule: Rule, finding: str) -> OperatorError:
+        return OperatorError(rule, f"{self.command}: {finding}.\n{self.usage}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one line: the words behind each flag."""
+
+    command: str
+    given: Mapping[str, tuple[str, ...]]
+
+    def __contains__(self, flag: str) -> bool:
+        return flag in self.given
+
+    def value(self, flag: str) -> str | None:
+        """Return the value of an option, None if the line does not have it."""
+        words = self.given.get(flag)
+        return words[0] if words else None
+
+    def needed(self, flag: str) -> str:
+        """Return the value of an option that its table requires."""
+        return self.given[flag][0]
+
+    def words(self, flag: str) -> tuple[str, ...]:
+        """Return all words of an option, none if the line does not have it."""
+        return self.given.get(flag, ())

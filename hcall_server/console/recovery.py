@@ -1,0 +1,251 @@
+"""The job `recover`: all stores of a system go back to their last copies (R-45, spec/console.md#recovery)."""
+
+# A system in the state Recovery has lost its stores.  The console restores them, by itself or on demand, and
+# says from when each one is.  It must guarantee:
+#
+#   1. A store goes back to the newest copy that opens.  If that is not the last known one, a line says so.
+#   2. Nothing newer is overwritten: each restore is asked for with `older=False`.  So a restore whose answer
+#      was lost, or that a kill has cut off, may be asked for again.  The system refuses it by `copy.behind`
+#      if it was done.
+#   3. Every restore is checked.  Before the end the stores are compared with the view of the system.  A store
+#      that was lost again, because the service processor was replaced again, is restored again.
+#   4. Only an operator accepts the loss of a store (--give-up).  Otherwise the system stays in Recovery.
+#   5. A system that goes away delays the job; a kill of the console does so as well.
+#
+# The order: key, [begin], stores, key, end, name.  The key comes first: without any key nothing can be
+# restored, and a system that is Operating shall not be put into Recovery for nothing.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from hcall_abi.control_views import SystemView
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import begin_recovery, end_recovery, restore_copy, set_system, show_system
+from hcall_abi.rules import backup as copy_rules
+from hcall_abi.rules import console
+from hcall_abi.rules import hmc as rules
+from hcall_server.console.copies import CopyFacts, by_store, origin_text
+from hcall_server.console.jobs import JobRun
+from hcall_server.console.keys import KeyRing
+from hcall_server.console.store import ConsoleStore
+from hcall_server.console.systems import KnownSystem
+
+_OTHER_KEY = (copy_rules.TRUSTED_KEY_SET, copy_rules.COPY_KEY)
+"""Rules of a refusal by a system that has another trusted system key, or none."""
+_ENDING, _NAMED = "ending", "named"
+_RESTORED, _THERE, _LOST, _ASIDE = "restored ", "there", "lost", "aside"
+
+
+class StoreToRestore(msgspec.Struct):
+    """A store, and the numbers of its copies, the newest first."""
+
+    uuid: str
+    name: str
+    copies: list[int]
+
+
+class RecoveryPlan(msgspec.Struct):
+    """The plan of a recovery: the stores, and the name that the system had."""
+
+    stores: list[StoreToRestore]
+    name: str
+    key_id: str
+    give_up: bool = False
+
+
+def recovery_plan(system: KnownSystem, *, give_up: bool = False) -> RecoveryPlan:
+    """Return the plan to recover a system from all copies that were not put aside.
+
+    Of stores with the same name, that whose copy came last is first: the others had the name before it.
+    """
+    found = sorted(by_store(system.copies).values(), key=lambda copies: (copies[0].name, -copies[0].received))
+    stores = [StoreToRestore(each[0].uuid, each[0].name, [copy.number for copy in each]) for each in found]
+    return RecoveryPlan(stores, system.name, system.row.trusted_key_id, give_up)
+
+
+class RecoveryTools(NamedTuple):
+    """The parts of the console that a recovery uses; `date` returns seconds since 1970."""
+
+    store: ConsoleStore
+    date: Callable[[], float]
+
+    async def perform(self, run: JobRun) -> None:
+        """Perform a recovery, from its last durable step on."""
+        await SystemRecovery(run, self).perform()
+
+
+class SystemRecovery:
+    """One recovery of one system."""
+
+    def __init__(self, run: JobRun, tools: RecoveryTools) -> None:
+        self._run = run
+        self._plan: RecoveryPlan = run.plan
+        self._store = tools.store
+        self._date = tools.date
+        self._keys = KeyRing(run, tools.store)
+        self._copies = {each.number: each for each in tools.store.copies(run.system.key)}
+
+    def __repr__(self) -> str:
+        return f"SystemRecovery({self._run.system.name!r}, {len(self._plan.stores)} stores)"
+
+    async def perform(self) -> None:
+        """Perform the recovery, from its last durable step on."""
+        run = self._run
+        run.expect(len(self._plan.stores) + 1)
+        view = await run.call(show_system())
+        if not (_ENDING in run.steps and view.state == "Operating"):
+            await self._enter(view)
+            while missing := self._missing(await run.call(show_system())):
+                for store in missing:
+                    await self._restore(store)
+            if kept := await self._keys.back(self._plan.key_id):
+                run.job.lines.append(kept)  # stored with the next step
+            await self._leave()
+        await self._finish()
+
+    # Into the state Recovery
+
+    async def _enter(self, view: SystemView) -> None:
+        if view.state == "Recovery":
+            return
+        if view.state != "Operating" or view.partitions:
+            message = f"{view.name} is in the state {view.state}, with {len(view.partitions)} partitions"
+            raise OperatorError(rules.HMC_RECOVERY_EMPTY, message)
+        await self._demand_key()
+        try:
+            await self._run.call(begin_recovery())
+        except SwpksError as error:
+            if error.rule is not console.RECOVERY_STATE:
+                raise
+            again = await self._run.call(show_system())
+            if again.state != "Recovery":  # otherwise the first answer was lost
+                raise
+
+    async def _demand_key(self) -> None:
+        """OperatorError if the system takes the key of no copy."""
+        keys = dict.fromkeys(each.trusted_key_id for each in self._candidates())
+        if not keys:
+            message = f"the console has no copies of {self._run.system.name}"
+            raise OperatorError(rules.HMC_RECOVERY_COPIES, message)
+        reasons = [await self._keys.use(key) for key in keys]
+        if all(reasons):
+            others = ", ".join(list(keys)[1:])
+            further = f"; other copies need {others}" if others else ""
+            raise OperatorError(rules.HMC_RECOVERY_COPIES, f"{reasons[0]}, then recover again{further}")
+
+    def _candidates(self) -> list[CopyFacts]:
+        numbers = (number for store in self._plan.stores for number in store.copies)
+        return [self._copies[number] for number in numbers if number in self._copies]
+
+    # The stores
+
+    def _missing(self, view: SystemView) -> list[StoreToRestore]:
+        """Return the stores that were not tried yet, and those that the system has lost again."""
+        there = {f"{_RESTORED}{name}" for name in view.restored}
+        there |= {_THERE, _LOST, _ASIDE}
+        done = {uuid for uuid, result in self._run.steps.items() if result in there}
+        return [each for each in self._plan.stores if each.uuid not in done]
+
+    async def _restore(self, store: StoreToRestore) -> None:
+        """Restore a store from its newest copy that opens, and say from when it is."""
+        reasons = list[str]()
+        for number in store.copies:
+            copy = self._copies.get(number)
+            if copy is None:
+                continue
+            result, reason = await self._restore_from(copy)
+            if result == _ASIDE:
+                self._run.finish(
+                    store.uuid, f"{store.name}: an older store, put aside: {reason}", result=_ASIDE
+                )
+                return
+            if result != _LOST:
+                name = result.removeprefix(_RESTORED) if result != _THERE else store.name
+                self._run.finish(store.uuid, *self._restored(name, copy, reason, reasons), result=result)
+                return
+            reasons.append(f"the copy {origin_text(copy, self._date())}: {reason}")
+        lines = [f"{store.name}: not restored", *(f"  {each}" for each in reasons)]
+        self._run.finish(store.uuid, *lines, result=_LOST)
+
+    def _restored(self, name: str, copy: CopyFacts, note: str, reasons: list[str]) -> list[str]:
+        """Return the lines about a restored store."""
+        lines = [f"{name}: {note or origin_text(copy, self._date())}"]
+        if reasons:
+            lines.append(f"{name}: this is older than the last known copy; skipped:")
+            lines += [f"  {each}" for each in reasons]
+        return lines
+
+    async def _restore_from(self, copy: CopyFacts, *, again: bool = False) -> tuple[str, str]:
+        """Restore a copy; return the result of the step, and the reason if nothing was restored."""
+        if refused := await self._keys.use(copy.trusted_key_id):
+            return _LOST, refused
+        try:
+            view = await self._run.call(restore_copy(self._store.blob(copy.number), older=False))
+        except SwpksError as error:
+            if error.rule is rules.HMC_STORE_WRITTEN:
+                raise
+            if error.rule in _OTHER_KEY and not again:  # the system was replaced since the key was set
+                self._keys.forget()
+                return await self._restore_from(copy, again=True)
+            if error.rule is console.NAME_NEW:
+                return _ASIDE, error.message
+            if error.rule is copy_rules.COPY_BEHIND:
+                return _THERE, f"is there already; the copy {origin_text(copy, self._date())} is older"
+            return _LOST, error.message
+        return f"{_RESTORED}{view.name}", ""
+
+    # Out of the state Recovery
+
+    async def _leave(self) -> None:
+        run = self._run
+        if (await run.call(show_system())).name != self._plan.name:
+            await self._rename()  # stored with the end of the recovery
+        lost = self._with_result(_LOST)
+        if lost and not self._plan.give_up:
+            names = ", ".join(store.name for store in self._plan.stores if store.uuid in lost)
+            message = f"{run.system.name} stays in Recovery: not restored: {names}; accept that by --give-up"
+            raise OperatorError(rules.HMC_RECOVERY_COPIES, message)
+        run.note(_ENDING)
+        try:
+            done = await run.call(end_recovery(give_up=self._plan.give_up))
+        except SwpksError as error:
+            if error.rule is console.RECOVERY_COMPLETE:
+                message = f"{run.system.name} stays in Recovery: {error.message}"
+                raise OperatorError(rules.HMC_RECOVERY_COPIES, message) from None
+            view = await run.call(show_system())
+            if error.rule is not console.RECOVERY_STATE or view.state != "Operating":
+                raise
+            return
+        if done.given_up:
+            run.job.lines.append(f"given up: {', '.join(done.given_up)}")
+
+    async def _finish(self) -> None:
+        """Put aside the copies of stores that were not restored, and set the name back."""
+        run, name = self._run, self._plan.name
+        view = await run.call(show_system())
+        self._store.forget(run.system.key, self._with_result(_LOST, _ASIDE))
+        lines = list[str]()
+        if view.name != name:
+            lines.append(await self._rename())
+        restored = sum(result == _THERE or result.startswith(_RESTORED) for result in run.steps.values())
+        run.finish(_NAMED, *lines, f"{name} is Operating, with {restored} restored stores")
+
+    def _with_result(self, *results: str) -> list[str]:
+        """Return the UUIDs of the stores whose step had one of these results."""
+        return [store.uuid for store in self._plan.stores if self._run.steps.get(store.uuid) in results]
+
+    async def _rename(self) -> str:
+        """Give the system its name back; return the line about it."""
+        system, name = self._run.system, self._plan.name
+        try:
+            await self._run.call(set_system(name))
+        except SwpksError as error:
+            if error.rule is rules.HMC_STORE_WRITTEN:
+                raise
+            return f"the name {name} could not be set back: {error.message}"
+        system.store_facts(system.row._replace(name=name))
+        return f"the name {name} is set back"

@@ -1,0 +1,80 @@
+"""The largest counters of each store that the console has seen, on any of its systems (R-45).
+
+A system that has lost or deleted a store does not know its counters any more.  The console tells it with each
+restore.  Otherwise a copy of before could outrank the restored store, and the next recovery would take it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from hcall_abi.control_bodies import CopyToRestore
+from hcall_abi.control_views import PartitionView
+from hcall_abi.errors import SwpksError
+from hcall_abi.requests import ConsoleRequest
+from hcall_server.sealing.copies import read_copy
+
+if TYPE_CHECKING:
+    from hcall_server.console.store import ConsoleStore
+
+T = TypeVar("T")
+StoreCounters = tuple[int, int, int]
+"""Restores, generation and IPL count."""
+
+
+class SeenStores:
+    """Notes counters from views of partitions; those of copies are stored with the copy.
+
+    A full disk of the console delays what is noted, and fails no answer of a system.
+    """
+
+    def __init__(self, store: ConsoleStore) -> None:
+        self._store = store
+        self._noted: dict[str, StoreCounters] = {}
+        self._unsaved: dict[str, StoreCounters] = {}
+
+    def __repr__(self) -> str:
+        return f"SeenStores({len(self._noted)} noted, {len(self._unsaved)} unsaved)"
+
+    def note(self, *views: PartitionView) -> None:
+        """Note the counters of partitions."""
+        for view in views:
+            counters = view.restores, view.generation, view.ipl_count
+            larger = _larger(counters, self._noted.get(view.uuid, (0, 0, 0)))
+            if larger != self._noted.get(view.uuid):
+                self._noted[view.uuid] = self._unsaved[view.uuid] = larger
+        if self._unsaved:
+            try:
+                self._store.note_seen(self._unsaved)
+            except SwpksError:  # the next note tries again
+                return
+            self._unsaved = {}
+
+    def completed(self, request: ConsoleRequest[T]) -> ConsoleRequest[T]:
+        """Return a request; one to restore a copy gets the largest counters of its store."""
+        body = request.body
+        if not isinstance(body, CopyToRestore):
+            return request
+        try:
+            uuid = str(read_copy(body.copy).uuid)
+        except SwpksError:  # the system refuses the copy, and says why
+            return request
+        stored = _larger(self._store.seen(uuid), self._noted.get(uuid, (0, 0, 0)))
+        restores, generation, ipl_count = _larger(
+            stored, (body.seen_restores, body.seen_generation, body.seen_ipl_count)
+        )
+        changed = msgspec.structs.replace(
+            body, seen_restores=restores, seen_generation=generation, seen_ipl_count=ipl_count
+        )
+        return ConsoleRequest(request.verb, request.answer, request.name, changed)
+
+
+def is_check(request: ConsoleRequest[T]) -> bool:
+    """Whether the answer shows what might be, and not what is."""
+    return isinstance(request.body, CopyToRestore) and request.body.check
+
+
+def _larger(one: StoreCounters, other: StoreCounters) -> StoreCounters:
+    return max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2])

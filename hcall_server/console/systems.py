@@ -1,0 +1,223 @@
+"""A managed system as the management console knows it (spec/console.md#systems)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+import msgspec
+import trio
+
+from hcall_abi.control_views import PartitionView, SystemView
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import ConsoleRequest
+from hcall_abi.rules import console
+from hcall_server.console.answers import demand_form
+from hcall_server.console.copies import CopyFacts, time_text
+from hcall_server.console.link import SystemLink
+from hcall_server.console.seen import SeenStores, is_check
+from hcall_server.console.store import ConsoleStore, LastView, LinkRow, SystemRow
+
+T = TypeVar("T")
+
+
+class EventLog(Protocol):
+    """The log of the console's process; `hcall_server.machine.logs.Log` is one."""
+
+    def info(self, event: str, **fields: object) -> None:
+        """Write an event."""
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Write a line that needs the operator's attention."""
+
+
+class NoLog:
+    """A log that drops every line."""
+
+    def info(self, event: str, **fields: object) -> None:
+        """Drop an event."""
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Drop a warning."""
+
+
+def _away_since(link: LinkRow | None) -> float:
+    """Return since when a system is away at a start of the console; 0.0 if that is not known.
+
+    One that was connected may have gone while the console was off: the console heard of it before.
+    """
+    if link is None:
+        return 0.0
+    return max(link.heard, link.since) if link.connected else link.since
+
+
+def _last_view(view: SystemView) -> LastView:
+    partitions = {each.uuid: each.name for each in view.partitions}
+    return LastView(view.state, view.firmware_level, view.total_kbytes, view.assigned_kbytes, partitions)
+
+
+class KnownSystem:
+    """A system of the console: what is stored about it, and what its stream has shown since.
+
+    `view` is the last view since the console started, None before the first contact; `last` has what is shown
+    of it, from before the start as well.  `since` is the time in seconds since 1970 from which on the system
+    has been connected or away.  `trouble` is the reason why it is away, "" while it is connected.
+    """
+
+    def __init__(
+        self, row: SystemRow, link: SystemLink, store: ConsoleStore, date: Callable[[], float]
+    ) -> None:
+        self.row = row
+        self.link = link
+        self.view: SystemView | None = None
+        self.connected = False
+        self._stored = store.link(row.key)
+        self.since = _away_since(self._stored) or date()
+        self.last = self._stored.view if self._stored else None
+        self.trouble = "not reached since the console started"
+        self._store = store
+        self._seen = SeenStores(store)
+        self._date = date
+        self.recovered = False
+        """Whether its state Recovery was noticed on this stream."""
+        self.scope = trio.CancelScope()
+        """Ends the task that watches the system."""
+        self._woken = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"KnownSystem({self.name!r}, {'connected' if self.connected else self.trouble!r})"
+
+    @property
+    def key(self) -> int:
+        """The number of the system in the store."""
+        return self.row.key
+
+    @property
+    def name(self) -> str:
+        """The name of the system; two systems may have the same one."""
+        return self.row.name
+
+    @property
+    def type_model_serial(self) -> str:
+        """Type, model and serial number, such as ``9105-22A*0123ABC``."""
+        return self.row.type_model_serial
+
+    @property
+    def serial(self) -> str:
+        """The serial number alone: it names the folder of the system's profile backups."""
+        return self.type_model_serial.rpartition("*")[2]
+
+    @property
+    def system_id(self) -> str:
+        """The public identity, 32 hex digits."""
+        return self.row.system_id
+
+    @property
+    def former_ids(self) -> set[str]:
+        """The identities that this entry had before the system was replaced."""
+        return self._store.former_ids(self.key)
+
+    @property
+    def where(self) -> str:
+        """The place that the console dials."""
+        return self.row.where
+
+    @property
+    def copies(self) -> list[CopyFacts]:
+        """The facts of all copies of this system, without those that were put aside."""
+        aside = self._store.forgotten(self.key)
+        return [each for each in self._store.copies(self.key) if each.uuid not in aside]
+
+    @property
+    def stores(self) -> set[str]:
+        """The UUIDs of its partitions; those of its copies too unless it is connected and Operating."""
+        present = {each.uuid for each in self.view.partitions} if self.view else set[str]()
+        if self.view and self.view.state == "Operating" and self.connected:
+            return present
+        return present | {each.uuid for each in self.copies}
+
+    async def call(self, request: ConsoleRequest[T]) -> T:
+        """Make a request of this system, and keep the view that its answer shows.
+
+        Another system at its place refuses it: after a change of places, no verb reaches the wrong one.  A
+        restore gets the largest counters that the console has seen of this store.
+        """
+        answer = await self.link.call(self._seen.completed(request).only_for(self.system_id))
+        demand_form(answer)
+        if not is_check(request):
+            self.note(answer)
+        return answer
+
+    def explained(self, error: SwpksError) -> SwpksError:
+        """Return the error of a request; if the system is away, it says since when."""
+        if error.rule is not console.CONSOLE_SERVED or self.connected:
+            return error
+        away = f"{self.name} is away since {time_text(self.since)}"
+        return OperatorError(error.rule, f"{away}: {error.message}")
+
+    def note(self, answer: object) -> None:
+        """Keep the view that an answer shows."""
+        if isinstance(answer, SystemView):
+            self.show(answer)
+            self._seen.note(*answer.partitions)
+        elif isinstance(answer, PartitionView):
+            self._seen.note(answer)
+            self._replace(answer)
+
+    def _replace(self, answer: PartitionView) -> None:
+        """Put the view of a partition into the present view."""
+        if self.view:
+            others = [each for each in self.view.partitions if each.uuid != answer.uuid]
+            present = sorted([*others, answer], key=lambda partition: partition.number)
+            self.show(msgspec.structs.replace(self.view, partitions=present))
+
+    def show(self, view: SystemView) -> None:
+        """Take a view as the present one."""
+        self.view, self.last = view, _last_view(view)
+        self._store_link()
+
+    def note_connected(self) -> None:
+        """Note that the stream is open."""
+        if not self.connected:
+            self.connected, self.since, self.trouble = True, self._date(), ""
+            self._store_link()
+            self.wake()
+
+    def note_away(self, trouble: str) -> None:
+        """Note why there is no stream; `since` stays the time at which the stream ended."""
+        if self.connected:
+            self.connected, self.since = False, self._date()
+            self._store_link()
+        self.trouble = trouble
+
+    def note_stop(self) -> None:
+        """Note until when the system was connected: the console stops."""
+        if self.connected:
+            self._stored = None
+            self._store_link()
+
+    def _store_link(self) -> None:
+        """Store the link if it has changed; while the store can't be written, the next change stores it."""
+        link = LinkRow(self.connected, self.since, self._date(), self.last)
+        before = self._stored
+        if before is None or before._replace(heard=link.heard) != link:
+            with suppress(SwpksError):
+                self._store.note_link(self.key, link)
+                self._stored = link
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before the next attempt: some seconds, or until `wake`."""
+        with trio.move_on_after(seconds):
+            await self._woken.wait()
+
+    def wake(self) -> None:
+        """End all pauses, so that the system is tried now."""
+        self._woken.set()
+        self._woken = trio.Event()
+
+    def store_facts(self, row: SystemRow) -> None:
+        """Store changed facts of the system, durably; nothing is written if they are the same."""
+        if row != self.row:
+            self._store.note_system(row)
+            self.row = row

@@ -1,0 +1,89 @@
+"""Taking a copy of a store: ask the system for it, check it, store it, and tell the system (R-44).
+
+`keep_copy` is sent last: the copy, and the sealed key that opens it, are durable in the store then.  If an
+answer is lost, the system asks for the copy again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hcall_abi.control_bodies import KeptCopy
+from hcall_abi.control_views import PartitionView, SystemView
+from hcall_abi.requests import keep_copy, show_copy, show_trusted_key
+from hcall_server.console.copies import CopyFacts, arrived, by_store
+from hcall_server.console.store import ConsoleStore
+from hcall_server.console.systems import KnownSystem
+from hcall_server.sealing.copies import read_copy
+
+
+class TakenCopy(NamedTuple):
+    """A copy that a system has made; `kept` is false for one that is older than all in the store."""
+
+    facts: CopyFacts
+    blob: bytes
+    kept: bool
+
+
+class Taker:
+    """Takes copies into a store; `keep` are kept of each store, and `date` returns seconds since 1970."""
+
+    def __init__(self, store: ConsoleStore, keep: int, date: Callable[[], float]) -> None:
+        self._store = store
+        self._keep = keep
+        self._date = date
+
+    async def take(self, system: KnownSystem, name: str) -> CopyFacts | None:
+        """Take the copy of a partition, durably; None for one that is older than all that are kept."""
+        taken = await self.fetch(system, name)
+        return taken.facts if taken.kept else None
+
+    async def fetch(self, system: KnownSystem, name: str) -> TakenCopy:
+        """Take the copy of a partition, durably, and return it."""
+        view = await system.call(show_copy(name))
+        facts = arrived(view, name, self._date())
+        if self._store.trusted_key(system.key, facts.trusted_key_id) is None:
+            await self.take_key(system)
+        stores = [each.uuid for each in system.view.partitions] if system.view else []
+        kept = self._store.keep_copy(system.key, facts, view.copy, stores, self._keep)
+        system.row = system.row._replace(trusted_key_id=facts.trusted_key_id)
+        if kept:
+            named = KeptCopy(
+                uuid=facts.uuid, restores=facts.restores, generation=facts.generation, time=facts.time
+            )
+            await system.call(keep_copy(name, named))
+        return TakenCopy(facts, view.copy, kept)
+
+    async def take_key(self, system: KnownSystem) -> None:
+        """Store the trusted system key of a system, sealed under its root key; nothing if it has none."""
+        self._store.keep_shown_key(system.key, await system.call(show_trusted_key()))
+
+    def put_aside(self, system: KnownSystem, view: SystemView) -> None:
+        """Put aside the copies of stores that the system does not have any more.
+
+        They were deleted while this console was away, so no event reported it.  Copies of another system
+        stay: one that was replaced, or is empty, may take them back.
+        """
+        present = {each.uuid for each in view.partitions}
+        if not present:
+            return
+        gone = [found[0] for uuid, found in by_store(system.copies).items() if uuid not in present]
+        deleted = [each.uuid for each in gone if self._origin(each) == view.system_id]
+        if deleted:
+            self._store.forget(system.key, deleted)
+
+    def missing(self, system: KnownSystem, view: SystemView) -> list[PartitionView]:
+        """Return the partitions whose last kept copy, by the record of the system, is not in this store.
+
+        This store may be an older one, which the operator has put back; or another entry has the copy.
+        """
+        held = {uuid: found[0].rank for uuid, found in by_store(system.copies).items()}
+        return [
+            each
+            for each in view.partitions
+            if each.copy and (each.copy.restores, each.copy.generation) > held.get(each.uuid, (-1, 0))
+        ]
+
+    def _origin(self, copy: CopyFacts) -> str:
+        return read_copy(self._store.blob(copy.number)).system_id.hex()

@@ -1,0 +1,234 @@
+"""The stream of each system: attach, answer its questions, and come back when it breaks."""
+
+# The console dials; a system never does.  For each system one task holds one stream.  It must guarantee:
+#
+#   1. No answered copy is lost.  `keep_copy` is sent when the copy, and the sealed key that opens it, are
+#      durable in the store.  If anything fails before, the question stays open, and the system asks again.
+#   2. A system that is away delays its copies and nothing else.  The task tries again, first after 0.1 s, at
+#      last every 5 s.  A console that was away is in the same position: the system keeps its questions.
+#   3. An error of one system never reaches another one: each task catches its own.
+#   4. Every output shows since when a system is connected or away, and why.
+#   5. The console notices another system at a place.  It goes on with it under the old entry: a replaced
+#      system has to get the copies of its predecessor.
+#
+# The reader of the stream only notes events; a second task answers them, in their order.  So a slow copy
+# keeps no event in the pipe, and a hundred `changed` cost one request.  While the console's disk is full, it
+# tries the same answer again, and the stream stays open.  If the system refuses a request, the event is
+# logged and dropped: the system asks again at its next interval.
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+
+import trio
+
+from hcall_abi.control_views import EventView, SystemView
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import attach_console, forget_copies, show_system
+from hcall_abi.rules import console
+from hcall_abi.rules import hmc as rules
+from hcall_server.console.patience import LONGEST_WAIT, waits
+from hcall_server.console.store import ConsoleStore
+from hcall_server.console.systems import EventLog, KnownSystem
+from hcall_server.console.taking import Taker
+
+_BREAKING = (console.CONSOLE_SERVED, console.CONSOLE_ANSWER)
+"""Rules of errors that end a stream: the system can't be reached, or does not speak as it should."""
+
+
+class StreamKeeper:
+    """Watches systems for the console with this id and name.
+
+    `others` returns all systems of the console.  `recover` is called for a system in the state Recovery: at
+    each connect, and when it has come into that state.
+    """
+
+    def __init__(
+        self,
+        identity: tuple[str, str],
+        store: ConsoleStore,
+        taker: Taker,
+        *,
+        others: Callable[[], Iterable[KnownSystem]],
+        recover: Callable[[KnownSystem], None],
+        log: EventLog,
+    ) -> None:
+        self._identity = identity
+        self._store = store
+        self._taker = taker
+        self._others = others
+        self._recover = recover
+        self._log = log
+
+    def __repr__(self) -> str:
+        return f"StreamKeeper({self._identity[1]!r})"
+
+    async def watch(self, system: KnownSystem) -> None:
+        """Hold a stream to a system, until its scope is cancelled."""
+        with system.scope:
+            pauses = waits()
+            while True:
+                began = trio.current_time()
+                trouble = await self._trouble(system)
+                if system.connected and trio.current_time() - began > LONGEST_WAIT:
+                    pauses = waits()
+                self._away(system, trouble)
+                await system.pause(next(pauses))
+
+    async def _trouble(self, system: KnownSystem) -> str:
+        """Hold one stream; return the reason why it ended."""
+        return await self._explained(system, self._hold(system))
+
+    async def _explained(self, system: KnownSystem, work: Awaitable[str]) -> str:
+        """Await work that returns a reason to end the stream, "" for none; an error is such a reason."""
+        try:
+            return await work
+        except SwpksError as error:
+            return error.message
+        except Exception as error:  # a bug that one system brings out must not end the watch of the others
+            self._log.warning("system.failed", system=system.name, exc_info=error)
+            return f"the console failed at this system ({type(error).__name__}); see its log"
+
+    async def _hold(self, system: KnownSystem) -> str:
+        """Attach to a system, and answer its events until the stream ends; return the reason of its end."""
+        view = await system.link.call(show_system())  # of any system: the console finds out which one it is
+        self._identify(system, view)
+        system.note(view)
+        await system.call(attach_console(*self._identity))
+        inbox = _Inbox()
+        # No error leaves this block: a nursery, here or in the link, would wrap it in a group.
+        async with system.link.events(self._identity[0]) as events, trio.open_nursery() as nursery:
+            nursery.start_soon(self._answer_all, system, inbox, nursery.cancel_scope)
+            if await _read(events, inbox):
+                inbox.trouble = "the system was stopped"
+            nursery.cancel_scope.cancel()
+        return inbox.trouble or "its stream has ended"
+
+    def _away(self, system: KnownSystem, trouble: str) -> None:
+        if system.connected or system.trouble != trouble:
+            self._log.warning("system.away", system=system.name, error=trouble)
+        system.note_away(trouble)
+
+    def _identify(self, system: KnownSystem, view: SystemView) -> None:
+        """Note the identity of the system at this place; OperatorError if the console knows it elsewhere."""
+        if view.system_id != system.system_id:
+            for other in self._others():
+                if other.system_id == view.system_id:
+                    message = f"{system.where} leads to {other.name}, which is known at {other.where}"
+                    raise OperatorError(rules.HMC_SYSTEM_PLACE, message)
+            serial = view.type_model_serial
+            self._log.warning(
+                "system.replaced", system=system.name, before=system.type_model_serial, now=serial
+            )
+            system.store_facts(system.row._replace(system_id=view.system_id, type_model_serial=serial))
+        self._note_name(system, view)
+
+    def _note_name(self, system: KnownSystem, view: SystemView) -> None:
+        """Store the name that the system has now.
+
+        A system that has lost its data has the name of its settings, until a recovery sets the old one back.
+        That name is not stored.
+        """
+        if view.state == "Operating" and (view.partitions or not self._store.copies(system.key)):
+            system.store_facts(system.row._replace(name=view.name))
+
+    async def _answer_all(self, system: KnownSystem, inbox: _Inbox, stream: trio.CancelScope) -> None:
+        """Answer events until one of them can't be answered on this stream."""
+        while not inbox.trouble:
+            event = await inbox.first()
+            inbox.trouble = await self._explained(system, self._answer(system, event, inbox))
+            inbox.drop(event)
+        stream.cancel()
+
+    async def _answer(self, system: KnownSystem, event: EventView, inbox: _Inbox) -> str:
+        """Answer an event; while the store can't be written, try again.  Return ""."""
+        for seconds in waits():
+            try:
+                await self._answer_once(system, event, inbox)
+                break
+            except SwpksError as error:
+                if error.rule in _BREAKING:
+                    raise
+                about = {"event_kind": event.kind, "partition": event.partition, "error": error.message}
+                self._log.warning("system.unanswered", system=system.name, **about)
+                if error.rule is not rules.HMC_STORE_WRITTEN:
+                    break
+                await trio.sleep(seconds)
+        return ""
+
+    async def _answer_once(self, system: KnownSystem, event: EventView, inbox: _Inbox) -> None:
+        if event.kind == "hello":
+            for question in await self._greet(system):
+                inbox.add(question)
+        elif event.kind == "take-copy":
+            await self._taker.take(system, event.partition)
+        elif event.kind == "forget-copies":
+            self._store.forget(system.key, [event.uuid])
+            await system.call(forget_copies([event.uuid]))
+        elif event.kind == "changed":
+            view = await system.call(show_system())
+            self._note_name(system, view)
+            self._recover_once(system, view)
+
+    async def _greet(self, system: KnownSystem) -> list[EventView]:
+        """Begin a stream; return a question for each copy that only the record of the system has."""
+        system.note_connected()
+        self._log.info("system.connected", system=system.name)
+        view = await system.call(show_system())
+        system.recovered = False
+        self._recover_once(system, view)
+        if view.state != "Operating":
+            return []
+        await self._taker.take_key(system)
+        self._taker.put_aside(system, view)
+        missing = self._taker.missing(system, view)
+        return [
+            EventView(number=0, kind="take-copy", partition=each.name, uuid=each.uuid) for each in missing
+        ]
+
+    def _recover_once(self, system: KnownSystem, view: SystemView) -> None:
+        """Begin to recover a system that has come into the state Recovery.
+
+        A recovery that has failed is not begun again at the next event: an operator has to see it.
+        """
+        if view.state == "Recovery" and not system.recovered:
+            self._recover(system)
+        system.recovered = view.state == "Recovery"
+
+
+class _Inbox:
+    """Events that wait for their answer, in order; a newer one replaces one of its kind and store."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, str], EventView] = {}
+        self._filled = trio.Event()
+        self.trouble = ""
+        """Why the stream ends, "" while it does not."""
+
+    def add(self, event: EventView) -> None:
+        """Add an event."""
+        self._waiting[event.kind, event.uuid] = event
+        self._filled.set()
+
+    async def first(self) -> EventView:
+        """Wait for an event; return the oldest, which stays here."""
+        while not self._waiting:
+            self._filled = trio.Event()
+            await self._filled.wait()
+        return next(iter(self._waiting.values()))
+
+    def drop(self, event: EventView) -> None:
+        """Drop an answered event; one that has come since stays, behind the others."""
+        key = event.kind, event.uuid
+        latest = self._waiting.pop(key)
+        if latest is not event:
+            self._waiting[key] = latest
+
+
+async def _read(events: AsyncIterable[EventView], inbox: _Inbox) -> bool:
+    """Note all events until the stream ends; return whether `stopping` was among them."""
+    stopping = False
+    async for event in events:
+        stopping = stopping or event.kind == "stopping"
+        inbox.add(event)
+    return stopping

@@ -1,0 +1,146 @@
+"""A console over machines in the same process, and a caller whose lines and files tests can see."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import trio
+import trio.lowlevel
+import trio.testing
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import hmc as rules
+from hcall_server.components.memory import MemoryCard
+from hcall_server.console.console import ConsoleSettings, ManagementConsole
+from hcall_server.console.jobs import Job
+from hcall_server.console.lines.run import run_line
+from hcall_server.console.store import ConsoleStore
+from hcall_server.machine.machine import Machine
+from hcall_server.service.assembly import assemble
+from hcall_server.service.settings import Settings
+from swpks.testing.console_link import MachineLink
+from swpks.testing.seams import simulated_seams
+from tests.guest import Chance, Guest
+
+T = TypeVar("T")
+
+
+class StandCaller:
+    """A caller: what it was told, and its files."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.files: dict[str, bytes] = {}
+
+    async def read(self, path: str, limit: int) -> bytes:
+        """Return a file."""
+        await trio.lowlevel.checkpoint()
+        if path not in self.files or len(self.files[path]) > limit:
+            raise OperatorError(rules.HMC_FILE, f"{path} cannot be read, or is too long")
+        return self.files[path]
+
+    async def write(self, path: str, content: bytes, *, replace: bool) -> None:
+        """Write a file."""
+        await trio.lowlevel.checkpoint()
+        if path in self.files and not replace:
+            raise OperatorError(rules.HMC_FILE, f"{path} exists; --force replaces it")
+        self.files[path] = content
+
+    async def test(self, path: str, *, replace: bool) -> None:
+        """Refuse a file that exists."""
+        await trio.lowlevel.checkpoint()
+        if path in self.files and not replace:
+            raise OperatorError(rules.HMC_FILE, f"{path} exists; --force replaces it")
+
+    async def say(self, text: str) -> None:
+        """Take lines."""
+        await trio.lowlevel.checkpoint()
+        self.told.append(text)
+
+    async def progress(self, job: Job) -> None:
+        """Take the lines of a job at its end."""
+        await trio.lowlevel.checkpoint()
+        if job.state != "running":
+            self.told += job.lines
+
+
+class Stand:
+    """A console, its machines by their names, and a caller."""
+
+    def __init__(
+        self, console: ManagementConsole, links: dict[str, MachineLink], cards: dict[str, MemoryCard]
+    ) -> None:
+        self.console = console
+        self.links = links
+        self.cards = cards
+        self.caller = StandCaller()
+
+    async def replace_processor(self, name: str = "S") -> None:
+        """Replace the service processor of a system: its NVRAM is empty.  The test has a clock that jumps."""
+        self.links[name].restart(make_machine(name, self.cards[name]))
+        await trio.sleep(1)
+        assert self.console.find(name).connected
+
+    async def run(self, line: str) -> tuple[int, str]:
+        """Run a line as a shell takes it apart; return its exit status and what it printed."""
+        self.caller.told.clear()
+        status = await run_line(self.console, shlex.split(line), self.caller)
+        return status, "\n".join(self.caller.told)
+
+    async def done(self, line: str) -> str:
+        """Run a line that is not refused; return what it printed."""
+        status, told = await self.run(line)
+        assert status == 0, told
+        return told
+
+    async def refused(self, line: str) -> str:
+        """Run a line that is refused; return what it printed."""
+        status, told = await self.run(line)
+        assert status == 1, told
+        return told
+
+    def machine(self, name: str = "S") -> Machine:
+        """The machine of a system."""
+        machine = self.links[name].machine
+        assert machine is not None
+        return machine
+
+    def write(self, partition: str, label: bytes = b"label", name: str = "S") -> None:
+        """Have the guest of a running partition write an object."""
+        machine = self.machine(name)
+        found = machine.system.find(partition)
+        assert Guest(found).write(3, label, b"data").status == 0
+        machine.encryptor.changed(found)
+
+
+def make_machine(name: str, card: MemoryCard | None = None) -> Machine:
+    """A machine without records; with a card that has a root key it is in the state Recovery.
+
+    A new one has the same system id, and so the same serial number, in every run.
+    """
+    seams = simulated_seams(entropy=Chance(name.encode()), card=card)
+    return assemble(seams, Settings(name=name, firmware="FW1110"))
+
+
+@asynccontextmanager
+async def standing(*names: str, manual: bool = False) -> AsyncIterator[Stand]:
+    """A console that knows systems with these names, and that runs; `manual`: recoveries wait for a line."""
+    cards = {name: MemoryCard() for name in names}
+    links = {name: MachineLink(make_machine(name, cards[name])) for name in names}
+    console = ManagementConsole(
+        ConsoleStore(),
+        links.__getitem__,
+        entropy=Chance(b"console"),
+        date=lambda: 1_800_000_000.0,
+        settings=ConsoleSettings(manual_recovery=manual),
+    )
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            await console.add_system(name)
+        await nursery.start(console.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield Stand(console, links, cards)
+        nursery.cancel_scope.cancel()

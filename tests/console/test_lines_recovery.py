@@ -1,0 +1,53 @@
+"""chsysstate -o recover: the stores of a system come back from the console's copies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio.testing
+
+from tests.console.stand import Stand, standing
+
+
+@pytest.fixture
+async def manual() -> AsyncIterator[Stand]:
+    """A partition lpar1 with an object, powered off; a recovery waits for its line."""
+    async with standing("S", manual=True) as stand:
+        await stand.done('mksyscfg -r lpar -m S -i "name=lpar1,keystore_kbytes=64"')
+        await stand.done("chsysstate -r lpar -m S -n lpar1 -o on")
+        stand.write("lpar1")
+        await stand.done("chsysstate -r lpar -m S -n lpar1 -o shutdown --immed")
+        await stand.done("bkprofdata -m S -f monday")
+        yield stand
+
+
+async def test_a_replaced_service_processor(manual: Stand, autojump_clock: trio.testing.MockClock) -> None:
+    """R-45: the line follows the job to its end, and says from when each store is."""
+    await manual.replace_processor()
+    assert await manual.done("lssyscfg -r sys -m S -F state") == "Recovery"
+    assert await manual.done("lssyscfg -r lpar -m S") == "No results were found."
+    told = await manual.done("chsysstate -r sys -m S -o recover")
+    assert "lpar1" in told
+    assert await manual.done("lssyscfg -r sys -m S -F state") == "Operating"
+    assert (
+        await manual.done("lssyscfg -r lpar -m S -F name,keystore_kbytes,state") == "lpar1,64,Not Activated"
+    )
+
+
+async def test_a_system_that_has_its_stores_is_not_recovered(manual: Stand) -> None:
+    """R-45: the job fails, and so does its line."""
+    told = await manual.refused("chsysstate -r sys -m S -o recover")
+    assert told.split("\n")[-1].startswith("SWPK0110 job ")
+    assert await manual.done("lssyscfg -r lpar -m S -F name,keystore_kbytes") == "lpar1,64"
+
+
+async def test_a_recovery_that_runs_is_followed(
+    manual: Stand, autojump_clock: trio.testing.MockClock
+) -> None:
+    """R-45: by itself or by another line, it is the same job."""
+    await manual.replace_processor()
+    job = manual.console.recover(manual.console.find("S"))
+    told = await manual.done("chsysstate -r sys -m S -o recover")
+    assert told.split("\n") == job.lines
+    assert [each.kind for each in manual.console.jobs.all] == ["recover"]

@@ -1,0 +1,47 @@
+"""Message numbers: one for each rule that a line can meet, none twice, and none that looks like IBM's."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.messages import NO_NUMBER, OWN, PUBLIC, message, message_number
+from hcall_abi.rules import backup, console, hmc
+from hcall_abi.rules.catalogue import RULES, rows_of
+
+NEVER_BY_A_LINE = ("fault.", "trouble.")
+"""Fault plans are set by our own commands, never by a line."""
+MET = [
+    row
+    for chapter in (console, backup, hmc)
+    for row in rows_of(chapter)
+    if not row.id.startswith(NEVER_BY_A_LINE)
+]
+
+
+def test_every_rule_that_a_line_can_meet_has_a_number() -> None:
+    """A new rule of these chapters needs a row in `hcall_abi.messages`."""
+    assert [row.id for row in MET if message_number(row) == NO_NUMBER] == []
+
+
+def test_no_number_stands_for_two_rules() -> None:
+    """A number can be searched for; HSCL0DC8 alone has two rules, as at the real console."""
+    numbers = Counter(number for row in RULES.values() if (number := message_number(row)) != NO_NUMBER)
+    assert {number for number, times in numbers.items() if times > 1} == {"HSCL0DC8"}
+
+
+def test_numbers_belong_to_rules_that_exist() -> None:
+    """No number of ours begins as IBM's do."""
+    assert {*OWN, *PUBLIC} <= RULES.keys()
+    assert all(re.fullmatch("SWPK[0-9]{4}", number) for number in OWN.values())
+    assert not OWN.keys() & PUBLIC.keys()
+    assert not [rule for rule in (*OWN, *PUBLIC) if RULES[rule].code]
+
+
+def test_a_refusal_begins_with_its_number() -> None:
+    """The public number where there is one."""
+    assert message(OperatorError(console.SIZE_IN_USE, "x")) == "HSCL0DC8 x"
+    assert message(OperatorError(console.NAME_EXISTS, "x")) == "HSCL8012 x"
+    assert message(OperatorError(hmc.LINE_COMMAND, "x")) == "SWPK0101 x"
+    assert message(OperatorError(hmc.LINE_RMC, "x")) == "HSCL0DB4 x"

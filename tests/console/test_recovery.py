@@ -1,0 +1,349 @@
+"""The job `recover`: a system that has lost its stores gets them back, whatever happens (R-45, R-48)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from hcall_abi.control_views import SystemView
+from hcall_abi.errors import OperatorError
+from hcall_abi.requests import create_partition, set_trusted_key, show_system, show_trusted_key
+from hcall_abi.rules import hmc as rules
+from hcall_server.service.settings import Settings
+from tests.console.rig import CANARY, Rig, Site, running
+
+KEY = bytes(range(32))
+BARE = Settings()
+
+
+async def filled(rig: Rig) -> None:
+    """Two stores with objects, and copies of both."""
+    await rig.write("a", CANARY)
+    await rig.write("b", b"of b")
+    await rig.copied()
+
+
+async def lost(rig: Rig, settings: Settings | None = None) -> None:
+    """The service processor is replaced; its settings have no name and no partitions."""
+    rig.site.kill()
+    rig.site.lose_service_processor()
+    await rig.site.start(rig.nursery, settings or BARE)
+
+
+async def state(rig: Rig) -> SystemView:
+    """The view of the system."""
+    return await rig.ask(show_system())
+
+
+async def demand_recovered(rig: Rig) -> None:
+    """All is as before the loss."""
+    await rig.until(lambda: not rig.console.jobs.running(rig.system) and rig.console.jobs.all)
+    job = rig.console.jobs.all[-1]
+    assert job.state == "done", job.lines
+    view = await state(rig)
+    assert (view.state, view.name, [each.name for each in view.partitions]) == (
+        "Operating",
+        "lab",
+        ["a", "b"],
+    )
+    assert rig.data("a") == CANARY
+    assert rig.data("b") == b"of b"
+
+
+async def test_a_replaced_service_processor_is_recovered_by_itself(autojump_clock) -> None:
+    """R-45, R-48: with the name, and a sentence from when each store is."""
+    async with running(Site()) as rig:
+        await filled(rig)
+        before = {name: rig.site.machine.system.find(name).profile for name in "ab"}
+        await trio.sleep(3600)
+        await lost(rig)
+        await rig.until(lambda: rig.console.jobs.all)
+        await demand_recovered(rig)
+        job = rig.console.jobs.all[-1]
+        assert (job.done, job.total) == (3, 3)
+        assert job.lines[0].startswith("a: from 2027-01-15 ")
+        assert f"generation {before['a'].image_generation}" in job.lines[0]
+        assert "minutes ago" in job.lines[0] or "hours ago" in job.lines[0]
+        assert job.lines[-1] == "lab is Operating, with 2 restored stores"
+        for name, profile in before.items():
+            now = rig.site.machine.system.find(name).profile
+            assert (now.uuid, now.number) == (profile.uuid, profile.number)
+            assert (now.restores, now.image_generation) > (profile.restores, profile.image_generation)
+            assert now.ipl_count > profile.ipl_count
+        await rig.write("a", b"after")
+        await rig.copied()
+
+
+async def test_a_damaged_copy_is_skipped_and_said(autojump_clock) -> None:
+    """The next older one is taken."""
+    async with running(Site(), manual_recovery=True) as rig:
+        await filled(rig)
+        await rig.write("b", b"newer, and damaged")
+        await rig.copied()
+        newest = max((each for each in rig.system.copies if each.name == "b"), key=lambda each: each.rank)
+        damage(rig, newest.number)
+        await lost(rig)
+        job = await rig.ended(rig.console.recover(rig.system))
+        await demand_recovered(rig)
+        told = "\n".join(job.lines)
+        assert "b: this is older than the last known copy; skipped:" in told
+        assert "does not authenticate" in told
+
+
+def damage(rig: Rig, number: int) -> None:
+    """Flip a bit of a stored copy."""
+    blob = bytearray(rig.store.blob(number))
+    blob[-1] ^= 1
+    with rig.store._database.changes() as change:
+        change.execute("UPDATE copy SET blob = ? WHERE number = ?", (bytes(blob), number))
+
+
+async def test_a_store_without_a_good_copy_keeps_the_system_in_recovery(autojump_clock) -> None:
+    """Until an operator accepts the loss; then its copies are put aside."""
+    async with running(Site(), manual_recovery=True) as rig:
+        await filled(rig)
+        uuid = rig.uuid("b")
+        for each in rig.system.copies:
+            if each.name == "b":
+                damage(rig, each.number)
+        await lost(rig)
+        job = await rig.ended(rig.console.recover(rig.system))
+        assert job.state == "failed"
+        assert "b: not restored" in job.lines
+        assert "stays in Recovery" in job.lines[-1]
+        assert "b" in job.lines[-1]
+        assert (await state(rig)).state == "Recovery"
+        job = await rig.ended(rig.console.recover(rig.system, give_up=True))
+        assert job.state == "done"
+        assert "given up: b" in job.lines
+        view = await state(rig)
+        assert [each.name for each in view.partitions] == ["a"]
+        assert uuid in rig.store.forgotten(1)
+
+
+async def test_a_known_store_without_any_copy_is_named(autojump_clock) -> None:
+    """Its partition was made while the console was away."""
+    async with running(Site()) as rig:
+        await filled(rig)
+        rig.kill_console()
+        await rig.ask(create_partition("c", 16))
+        await rig.site.machine.encryptor.flush()
+        await lost(rig)
+        await rig.start_console()
+        await rig.until(lambda: rig.console.jobs.all and rig.console.jobs.all[-1].state == "failed")
+        assert "not restored: c" in rig.console.jobs.all[-1].lines[-1]
+        await rig.ended(rig.console.recover(rig.system, give_up=True))
+        await demand_recovered(rig)
+
+
+async def test_copies_of_another_key_are_opened_with_that_key(autojump_clock) -> None:
+    """One store has no copy under the new key yet; afterwards the new key is in force again."""
+    async with running(Site(), manual_recovery=True) as rig:
+        await filled(rig)
+        old = (await rig.ask(show_trusted_key())).id
+        keep = rig.store.keep_copy
+
+        def only_one(*arguments):
+            rig.site.kill()
+            return keep(*arguments)
+
+        rig.store.keep_copy = only_one  # type: ignore[method-assign]
+        new = (await rig.ask(set_trusted_key("change", key=KEY))).id
+        await rig.until(lambda: not rig.system.connected)
+        keys = {(each.name, each.trusted_key_id) for each in rig.system.copies}
+        assert keys == {("a", old), ("a", new), ("b", old)}
+        rig.store.keep_copy = keep  # type: ignore[method-assign]
+        await lost(rig)
+        await rig.ended(rig.console.recover(rig.system))
+        await demand_recovered(rig)
+        assert (await rig.ask(show_trusted_key())).id == new
+
+
+async def test_a_new_system_takes_the_stores_with_the_operators_key(autojump_clock) -> None:
+    """Card and service processor are new: the console's sealed key opens under the lost root key alone."""
+    async with running(Site()) as rig:
+        await rig.ask(set_trusted_key("change", key=KEY))
+        await filled(rig)
+        await lost_whole(rig)
+        assert rig.console.jobs.all == []  # it is no loss that the system tells: only an operator knows
+        job = await rig.ended(rig.console.recover(rig.system))
+        assert job.state == "failed"
+        needed = rig.system.row.trusted_key_id
+        assert f"need the trusted system key {needed}, and lab has none" in job.lines[-1]
+        assert "chtskey -m lab -o restore --newkey FILE, then recover again" in job.lines[-1]
+        assert (await state(rig)).state == "Operating"
+        wrong = (await rig.ask(set_trusted_key("restore", key=bytes(32)))).id
+        job = await rig.ended(rig.console.recover(rig.system))
+        assert f"need the trusted system key {needed}, and lab has {wrong}" in job.lines[-1]
+        await rig.ask(set_trusted_key("restore", key=KEY))
+        await rig.ended(rig.console.recover(rig.system))
+        await demand_recovered(rig)
+        assert rig.system.name == "lab"
+
+
+async def lost_whole(rig: Rig) -> None:
+    """Card and service processor are new: the place has another system, without partitions."""
+    rig.site.kill()
+    rig.site.lose_card_and_service_processor()
+    await rig.site.start(rig.nursery, BARE)
+    before = rig.system.system_id
+    await rig.until(lambda: rig.system.system_id != before and rig.system.connected)
+
+
+async def test_a_system_with_partitions_is_not_recovered(autojump_clock) -> None:
+    async with running(Site()) as rig:
+        await filled(rig)
+        job = await rig.ended(rig.console.recover(rig.system))
+        assert job.state == "failed"
+        assert "is in the state Operating, with 2 partitions" in job.lines[-1]
+        assert rig.data("a") == CANARY
+
+
+async def test_a_console_without_copies_says_so(autojump_clock) -> None:
+    async with running(Site("lab", "")) as rig:
+        job = await rig.ended(rig.console.recover(rig.system))
+        assert job.lines == ["the console has no copies of lab"]
+        await lost(rig)
+        await trio.sleep(30)
+        assert len(rig.console.jobs.all) == 1
+
+
+REQUESTS = 14
+"""More than the requests of a whole recovery."""
+
+
+@pytest.mark.parametrize("at", range(REQUESTS))
+async def test_a_recovery_survives_a_lost_answer(at: int, autojump_clock) -> None:
+    """Whichever request is performed and not answered: it is made again, and no store is restored twice."""
+    async with running(Site(), manual_recovery=True) as rig:
+        await filled(rig)
+        await lost(rig)
+        await rig.until(lambda: rig.system.connected)
+        await trio.sleep(10)
+        interrupt(rig, at, lambda: setattr(rig.site.link, "lost_answers", 1))
+        await rig.ended(rig.console.recover(rig.system))
+        await demand_recovered(rig)
+        assert {each.profile.restores for each in rig.site.machine.system.partitions.values()} == {1}
+
+
+@pytest.mark.parametrize("at", range(REQUESTS))
+async def test_a_recovery_survives_a_kill_of_the_console(at: int, autojump_clock, tmp_path: Path) -> None:
+    """At every request, after it was performed and before its answer: the job goes on after the restart."""
+    async with running(Site(), path=tmp_path / "console.sqlite", manual_recovery=True) as rig:
+        await filled(rig)
+        await lost(rig)
+        await rig.until(lambda: rig.system.connected)
+        await trio.sleep(10)
+        killed = trio.Event()
+
+        def kill() -> None:
+            rig.kill_console()
+            killed.set()
+
+        interrupt(rig, at, kill)
+        rig.console.recover(rig.system)
+        with trio.move_on_after(30):
+            await killed.wait()
+        if killed.is_set():
+            await rig.start_console()
+        await demand_recovered(rig)
+        assert {each.profile.restores for each in rig.site.machine.system.partitions.values()} == {1}
+
+
+@pytest.mark.parametrize("at", range(REQUESTS))
+async def test_a_recovery_survives_a_kill_of_the_system(at: int, autojump_clock) -> None:
+    """At every request: the system starts in Recovery again, with what was restored, or Operating."""
+    async with running(Site(), manual_recovery=True) as rig:
+        await filled(rig)
+        await lost(rig)
+        await rig.until(lambda: rig.system.connected)
+        await trio.sleep(10)
+        interrupt(rig, at, rig.site.kill)
+        job = rig.console.recover(rig.system)
+        with trio.move_on_after(30):
+            await rig.ended(job)
+        disarm(rig)
+        if rig.site.link.machine is None:
+            await rig.site.start(rig.nursery, BARE)
+        await rig.ended(job)
+        await demand_recovered(rig)
+
+
+async def test_a_second_loss_in_the_middle_is_noticed(autojump_clock) -> None:
+    """What was restored before is restored again."""
+    async with running(Site(), manual_recovery=True) as rig:
+        await filled(rig)
+        await lost(rig)
+        await rig.until(lambda: rig.system.connected)
+        await trio.sleep(10)
+        done = trio.Event()
+
+        def replace() -> None:
+            rig.site.kill()
+            rig.site.lose_service_processor()
+            done.set()
+
+        interrupt(rig, nth("restoreCopy", 2, rig), replace)
+        job = rig.console.recover(rig.system)
+        await done.wait()
+        await rig.site.start(rig.nursery, BARE)
+        await rig.ended(job)
+        await demand_recovered(rig)
+
+
+def nth(operation: str, number: int, rig: Rig):
+    """A condition: the request with this operation, for the n-th time from now on."""
+    before = rig.site.link.asked.count(operation)
+    return lambda: rig.site.link.asked.count(operation) - before >= number
+
+
+def interrupt(rig: Rig, at, action) -> None:
+    """Do something once, in the moment when the n-th request from now on was performed."""
+    link, begun = rig.site.link, len(rig.site.link.asked)
+    due = at if callable(at) else lambda: len(link.asked) - begun > at
+    armed = [True]
+
+    class Watched(list):
+        def append(self, operation: str) -> None:
+            super().append(operation)
+            if armed[0] and due():
+                armed[0] = False
+                action()
+
+    link.asked = Watched(link.asked)
+
+
+def disarm(rig: Rig) -> None:
+    """The moment has not come, or is over."""
+    rig.site.link.asked = list(rig.site.link.asked)
+
+
+async def test_one_job_at_a_time(autojump_clock) -> None:
+    async with running(Site(), manual_recovery=True) as rig:
+        await filled(rig)
+        await lost(rig)
+        await rig.until(lambda: rig.system.connected)
+        job = rig.console.recover(rig.system)
+        with pytest.raises(OperatorError) as caught:
+            rig.console.recover(rig.system)
+        assert caught.value.rule is rules.HMC_JOB_ALONE
+        await rig.ended(job)
+        await demand_recovered(rig)
+
+
+async def test_the_job_backup_takes_all_copies_now(autojump_clock) -> None:
+    """R-44: on demand, without waiting for the interval."""
+    async with running(Site()) as rig:
+        await rig.copied()
+        began = trio.current_time()
+        await rig.write("a", CANARY)
+        job = await rig.ended(rig.console.back_up(rig.system))
+        assert (job.state, job.done, job.total) == ("done", 2, 2)
+        assert job.lines[0].startswith("a: restores 0, generation ")
+        await rig.copied()
+        assert trio.current_time() - began < 1
+        rig.site.kill()
+        job = await rig.ended(rig.console.back_up(rig.system))
+        assert (job.state, job.lines) == ("failed", ["nothing serves this system"])

@@ -1,0 +1,329 @@
+"""The console's store: durable, whole after a power cut at any statement, and plain about its troubles."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hcall_abi.errors import OperatorError, StorageError, SwpksError
+from hcall_abi.rules import hmc as rules
+from hcall_server.console.store import FINISHED_JOBS, ConsoleStore, JobProgress
+from tests.console.facts import A, B, copy_of
+
+BLOB = bytes(2000)
+
+
+def filled(path: Path | None = None) -> ConsoleStore:
+    """A store with one of everything."""
+    store = ConsoleStore(path)
+    store.set_identity("c" * 32, "console")
+    store.add_system("lab", "5" * 32, "9105-22A*0123ABC", "/lab")
+    store.keep_trusted_key(1, "k1", b"sealed")
+    store.keep_copy(1, copy_of(A, 1), BLOB, [A, B], 2)
+    store.keep_copy(1, copy_of(B, 1), BLOB, [A, B], 2)
+    store.forget(1, [B])
+    store.start_job("backup", 1, b"plan")
+    return store
+
+
+def contents(store: ConsoleStore) -> list[Any]:
+    """All that a store tells."""
+    keys = [store.trusted_key(1, key) for key in ("k1", "k2")]
+    jobs = [each._replace(progress=repr(each.progress)) for each in store.jobs()]  # type: ignore[arg-type]
+    seen = [sorted(store.former_ids(1)), *map(store.seen, (A, B))]
+    return [store.identity(), store.systems(), store.copies(1), sorted(store.forgotten(1)), keys, jobs, seen]
+
+
+def test_a_store_is_there_again_after_a_restart(tmp_path: Path) -> None:
+    """All of it, and its file is private."""
+    path = tmp_path / "console.sqlite"
+    with closing(filled(path)) as store:
+        before = contents(store)
+    assert path.stat().st_mode & 0o777 == 0o600
+    with closing(ConsoleStore(path)) as store:
+        assert contents(store) == before == contents(filled())
+        assert store.blob(store.copies(1)[0].number) == BLOB
+
+
+CHANGES: dict[str, Callable[[ConsoleStore], object]] = {
+    "identity": lambda store: store.set_identity("d" * 32, "other"),
+    "add": lambda store: store.add_system("two", "6" * 32, "9105-22A*2", "/two"),
+    "note": lambda store: store.note_system(store.systems()[0]._replace(name="renamed")),
+    "successor": lambda store: store.note_system(store.systems()[0]._replace(system_id="7" * 32)),
+    "remove": lambda store: store.remove_system(1),
+    "copy": lambda store: store.keep_copy(1, copy_of(A, 2), BLOB, [A, B], 1),
+    "copy under a new key": lambda store: store.keep_copy(1, copy_of(A, 2, key="k2"), BLOB, [A], 2),
+    "copy of a forgotten store": lambda store: store.keep_copy(1, copy_of(B, 2), BLOB, [A, B], 2),
+    "forget": lambda store: store.forget(1, [A]),
+    "remember": lambda store: store.remember(1, B),
+    "seen": lambda store: store.note_seen({A: (1, 2, 3), B: (4, 5, 6)}),
+    "key": lambda store: store.keep_trusted_key(1, "k2", b"sealed"),
+    "job": lambda store: store.start_job("recover", 1, b"plan"),
+    "step": lambda store: store.save_job(1, "running", JobProgress(1, 2, ["line"], {"a": "b"})),
+    "end": lambda store: store.save_job(1, "done", JobProgress(2, 2, ["line"], {})),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_power_cut_at_any_statement_leaves_all_or_nothing(
+    change: Callable[[ConsoleStore], object], tmp_path: Path
+) -> None:
+    """The files as they are before each statement, and after the last one, are opened again."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    store = filled(folder / "console.sqlite")
+    before, cuts = contents(store), list[Path]()
+
+    def cut(_: str) -> None:
+        cuts.append(tmp_path / f"cut-{len(cuts)}")
+        shutil.copytree(folder, cuts[-1])
+
+    store._database._connection.set_trace_callback(cut)
+    change(store)
+    cut("")
+    store._database._connection.set_trace_callback(None)
+    after = contents(store)
+    assert after != before
+    found = list[Any]()
+    for each in cuts:
+        with closing(ConsoleStore(each / "console.sqlite")) as again:
+            found.append(contents(again))
+    assert found[0] == before
+    assert found[-1] == after
+    assert all(each in (before, after) for each in found)
+    store.close()
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_full_disk_changes_nothing(change: Callable[[ConsoleStore], object]) -> None:
+    """The console goes on, and the same change succeeds when there is room."""
+    store = filled()
+    connection = store._database._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    before = contents(store)
+    with pytest.raises(StorageError) as caught:
+        store.keep_copy(1, copy_of(A, 10), bytes(100_000), [A, B], 100)
+    assert caught.value.rule is rules.HMC_STORE_WRITTEN
+    connection.execute("PRAGMA max_page_count = 100000")
+    assert contents(store) == before
+    change(store)
+    assert contents(store) != before
+
+
+def damaged(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    path.write_bytes(content)
+
+
+def newer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+
+
+def foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 77")
+
+
+TROUBLES = {
+    "damaged": (damaged, rules.HMC_STORE_FILE),
+    "foreign": (foreign, rules.HMC_STORE_FILE),
+    "no database": (lambda path: path.write_bytes(b"no database" * 100), rules.HMC_STORE_FILE),
+    "newer": (newer, rules.HMC_STORE_LEVEL),
+}
+
+
+@pytest.mark.parametrize("spoil,rule", TROUBLES.values(), ids=TROUBLES)
+def test_a_store_that_can_not_be_used_is_refused(spoil, rule, tmp_path: Path) -> None:
+    """By its rule, and without a change of the file."""
+    path = tmp_path / "console.sqlite"
+    filled(path).close()
+    spoil(path)
+    before = path.read_bytes()
+    with pytest.raises(StorageError) as caught:
+        ConsoleStore(path)
+    assert caught.value.rule is rule
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_is_missing_and_a_link_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        ConsoleStore(tmp_path / "nothing" / "console.sqlite")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OperatorError):
+        ConsoleStore(tmp_path / "link")
+
+
+def test_one_console_at_a_time_uses_a_store(tmp_path: Path) -> None:
+    with closing(filled(tmp_path / "console.sqlite")), pytest.raises(OperatorError) as caught:
+        ConsoleStore(tmp_path / "console.sqlite")
+    assert caught.value.rule is rules.HMC_STORE_OWNER
+
+
+def test_a_store_whose_file_is_gone_answers_nothing(tmp_path: Path) -> None:
+    """SQLite would write on in a file without a name, and the answer would not be durable."""
+    with closing(filled(tmp_path / "console.sqlite")) as store:
+        (tmp_path / "console.sqlite").unlink()
+        with pytest.raises(SwpksError) as caught:
+            store.forget(1, [A])
+        assert caught.value.rule is rules.HMC_STORE_WRITTEN
+
+
+def test_a_removed_system_comes_back_with_its_copies() -> None:
+    """Under its own identity alone."""
+    store = filled()
+    store.remove_system(1)
+    assert store.systems() == []
+    assert store.jobs()[0].state == "failed"
+    other = store.add_system("other", "6" * 32, "9105-22A*2", "/lab")
+    again = store.add_system("lab", "5" * 32, "9105-22A*0123ABC", "/new")
+    assert (again.key, again.where, store.copies(other.key)) == (1, "/new", [])
+    assert len(store.copies(again.key)) == 2
+
+
+def test_old_finished_jobs_go() -> None:
+    """Running ones stay."""
+    store = filled()
+    for _ in range(FINISHED_JOBS + 5):
+        store.save_job(store.start_job("backup", 1, b""), "done", JobProgress())
+    assert len(store.jobs()) == FINISHED_JOBS + 2
+    assert store.jobs()[0].state == "running"
+
+
+def test_a_row_whose_types_are_damaged() -> None:
+    """A copy comes as the bytes that are left, for the system to refuse; a text that is none is a damage."""
+    store = filled()
+    damage = "UPDATE copy SET blob = CAST(x'ff00fe' AS TEXT), name = CAST(x'ff00fe' AS TEXT)"
+    number = store.copies(1)[0].number
+    store._database._connection.execute(damage)
+    assert store.blob(number) == b"\xff\x00\xfe"
+    with pytest.raises(StorageError) as caught:
+        store.copies(1)
+    assert caught.value.rule is rules.HMC_STORE_FILE
+
+
+def test_the_largest_counters_of_a_store_stay() -> None:
+    """R-45: each counter for itself; those of copies too, also after the copies are gone."""
+    store = filled()
+    assert store.seen(A) == (0, 1, 0)
+    store.note_seen({A: (2, 6, 9), B: (0, 1 << 64, 1)})
+    store.note_seen({A: (3, 2, 1)})
+    store.keep_copy(1, copy_of(A, 7, 2), BLOB, [A, B], 1)
+    assert store.seen(A) == (3, 7, 9)
+    assert store.seen(B) == (0, (1 << 63) - 1, 1)
+    assert store.seen("unknown") == (0, 0, 0)
+
+
+def test_answered_changes_are_in_one_file(tmp_path: Path) -> None:
+    """Whoever removes the other files while the console runs takes nothing that was answered."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    with closing(filled(folder / "console.sqlite")) as store:
+        for number in range(3):
+            for path in folder.iterdir():
+                if path.name != "console.sqlite":
+                    path.unlink()
+            store.add_system(f"s{number}", f"{number}" * 32, "9105-22A*2", "/two")
+            killed = tmp_path / f"cut{number}"
+            shutil.copytree(folder, killed)
+            with closing(ConsoleStore(killed / "console.sqlite")) as again:
+                assert contents(again) == contents(store)
+
+
+def test_a_commit_has_its_journal_although_one_was_removed(tmp_path: Path) -> None:
+    """A kill in the middle of the next change finds the old pages."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    journal = folder / "console.sqlite-journal"
+    with closing(filled(folder / "console.sqlite")) as store:
+        journal.unlink()
+        with store._database.changes() as change:
+            change.execute("UPDATE system SET name = 'x'")
+            assert journal.stat().st_size
+
+
+def test_a_file_that_is_moved_during_a_change_is_noticed(tmp_path: Path) -> None:
+    """Before the change is answered."""
+    path = tmp_path / "console.sqlite"
+    with closing(filled(path)) as store:
+        before = contents(store)
+        store._database._connection.set_trace_callback(
+            lambda statement: path.rename(tmp_path / "moved") if statement.startswith("UPDATE") else None
+        )
+        with pytest.raises(StorageError) as caught:
+            store.note_system(store.systems()[0]._replace(name="x"))
+        assert caught.value.rule is rules.HMC_STORE_WRITTEN
+        (tmp_path / "moved").rename(path)
+        assert contents(store) == before
+
+
+def replaced_by(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def replace(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return replace
+
+
+def rows_of(statement: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(statement)
+            connection.commit()
+
+    return change
+
+
+ODD = {
+    "empty": (lambda path: path.write_bytes(b""), "it is empty"),
+    "folder": (replaced_by(Path.mkdir), "it is a folder"),
+    "pipe": (replaced_by(os.mkfifo), "it is no plain file"),
+    "table": (rows_of("DROP TABLE forgotten"), "it has no table forgotten"),
+    "progress": (rows_of("UPDATE job SET progress = x'00'"), "a job is of another shape"),
+    "text progress": (rows_of("UPDATE job SET progress = 'x'"), "a job is of another shape"),
+    "kind": (rows_of("UPDATE job SET kind = x'00ff'"), "a row is of another shape"),
+    "place": (rows_of("UPDATE system SET place = x'00'"), "a row is of another shape"),
+    "generation": (rows_of("UPDATE copy SET generation = 'x'"), "a row is of another shape"),
+    "key": (rows_of("UPDATE trusted_key SET sealed = 7"), "a row is of another shape"),
+    "uuid": (rows_of("UPDATE forgotten SET uuid = x'00'"), "a row is of another shape"),
+    "identity": (rows_of("UPDATE console SET id = x'00'"), "a row is of another shape"),
+}
+
+
+@pytest.mark.parametrize("spoil,reason", ODD.values(), ids=ODD)
+def test_an_odd_store_is_told_of(spoil, reason, tmp_path: Path) -> None:
+    """Never a traceback, never a sentence about a full disk, and never a new store in its place."""
+    path = tmp_path / "console.sqlite"
+    filled(path).close()
+    spoil(path)
+    with pytest.raises(StorageError, match=reason) as caught, closing(ConsoleStore(path)) as store:
+        contents(store)
+    assert caught.value.rule is rules.HMC_STORE_FILE
+
+
+def test_an_odd_plan_is_told_of() -> None:
+    """The plan of a running job is read by the jobs."""
+    store = ConsoleStore()
+    for odd in (b"", b"\xc1", b"\x91" * 9999):
+        with pytest.raises(StorageError) as caught:
+            store.decoded(JobProgress, odd)
+        assert caught.value.rule is rules.HMC_STORE_FILE
+
+
+def test_half_a_new_store_is_begun_again(tmp_path: Path) -> None:
+    """A kill at the first start leaves a file of another name; a journal of a lost store is no part of it."""
+    path = tmp_path / "console.sqlite"
+    for name in ("console.sqlite.new", "console.sqlite.new-journal", "console.sqlite-journal"):
+        (tmp_path / name).write_bytes(b"half")
+    with closing(ConsoleStore(path)) as store:
+        assert store.identity() is None
+    assert [each.name for each in tmp_path.iterdir()] == ["console.sqlite"]
