@@ -1,12 +1,15 @@
-"""`swpks hmc`: the management console, over the control channel.
+"""`swpks hmc`: the management console, and the control channel of one system.
 
-    swpks hmc status
-    swpks hmc power lpar1 on
-    swpks hmc secure-boot lpar1 enforce && swpks hmc ipl lpar1
-    swpks hmc set lpar1 keystore_signed_updates=1 linux_dynamic_key_secure_boot=1
+    swpks hmc serve --store hmc --system state/run/control.sock
+    swpks hmc --store hmc status -m sys1
+    swpks hmc --state state power lpar1 on
+    swpks hmc --store hmc lssyscfg -r lpar -m sys1 -F name,state
 
-Exit status: 0 done, or healthy; 1 refused by a rule, or not healthy; 2 a usage error; 3 the server cannot be
-reached, or breaks the protocol of spec/control.md.
+Which end a command talks to: --store, --state or --socket; else SWPKS_HMC, else SWPKS_STATE.  A line of the
+real console (lssyscfg, chsyscfg, ...) goes to the console as it stands, and exits with 0 or 1.
+
+Exit status: 0 done, or healthy; 1 refused by a rule, or not healthy; 2 a usage error; 3 the other end cannot
+be reached, or breaks its protocol; 4 a person has to be present.
 """
 
 from __future__ import annotations
@@ -16,17 +19,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import msgspec
 
-from hcall_abi.attributes import attribute_number, parse_attributes
-from hcall_abi.console import ATTRIBUTES
-from hcall_abi.control_bodies import Answered, HealthView
+from hcall_abi.control_views import Answered, HealthView
 from hcall_abi.errors import OperatorError, SwpksError
-from hcall_abi.faults import ConsoleTrouble, parse_fault
 from hcall_abi.rules import backup
-from hcall_abi.rules import console as rules
 from hcall_client import console
 from hcall_client.console import (
     BlockingConsole,
@@ -34,20 +33,39 @@ from hcall_client.console import (
     ConsoleRefused,
     ConsoleUnreachable,
 )
+from swpks.cli import hmc_console, hmc_links, hmc_serve, streams
 from swpks.cli import hmc_output as output
-from swpks.cli import streams
 from swpks.cli.files import output as file_output
-from swpks.cli.hmc_ask import Ask, ConsoleVerb
+from swpks.cli.hmc_ask import Ask
+from swpks.cli.hmc_console import ORDER_VERBS, OrderAnswer
+from swpks.cli.hmc_partition import PARTITION_VERBS
 from swpks.cli.hmc_system import SYSTEM_VERBS
-from swpks.cli.where import for_every_verb, state_folder, state_path
+from swpks.cli.hmc_target import Target, store_folder, target_of
+from swpks.cli.where import for_every_verb, state_path
+from swpks.hmc.line_client import LAYOUT, escaped
+from swpks.hmc.names import ALSO_VERBS
+from swpks.hmc.store_console import StoreConsole
 
 REFUSED = 1
 USAGE = 2
+UNREACHABLE = 3
+PRESENCE = 4
+SERVE, LINKS = "serve", "links"
 REPLACE = "replace"
 """The verb that works on a powered-off system, without its control channel."""
 SAVED_ROOM = 1
 """Bytes for which a file must have room before the system is asked."""
-UNREACHABLE = 3
+_NO_TARGET = (
+    "say where the console is: --store DIR (or SWPKS_HMC); or the server: --state DIR (or SWPKS_STATE)"
+)
+_LINE = "at a console, {0} is a line: swpks hmc --store DIR {0} ...; {1} with --state or --socket"
+
+End = BlockingConsole | StoreConsole
+
+_VERBS = {**PARTITION_VERBS, **SYSTEM_VERBS}
+_PARTS = ("anchor-card", "service-processor", "tpm", "tpm-2")
+_REPLACED = {"part": {"choices": _PARTS, "metavar": "PART", "help": ", ".join(_PARTS)}}
+_SUMMARY = "replace a part of a powered-off system by a new one; the old part is kept in DIR/removed"
 
 
 def ask_of(args: argparse.Namespace) -> Ask:
@@ -72,25 +90,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the verbs and their options."""
     _add_where(parser, default=None)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, row in {**_VERBS, REPLACE: _REPLACED}.items():
-        verb = verbs.add_parser(name, help=row.summary, description=row.summary)
+    rows = [(name, row.summary, row.operands) for name, row in _every_verb().items()]
+    for name, summary, operands in [*rows, (REPLACE, _SUMMARY, _REPLACED)]:
+        verb = verbs.add_parser(name, help=summary, description=summary)
         _add_where(verb, default=argparse.SUPPRESS)
-        for operand, options in row.operands.items():
+        for operand, options in operands.items():
             verb.add_argument(operand, **options)
+    for name, module in ((SERVE, hmc_serve), (LINKS, hmc_links)):
+        verb = verbs.add_parser(name, help=module.SUMMARY, description=module.SUMMARY)
+        _add_store(verb, default=argparse.SUPPRESS)
+        module.add_options(verb)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out a parsed command line and return the exit status; errors go to standard error."""
+    target = target_of(args)
     if args.verb == REPLACE:
         from swpks.cli.replace import replace
 
+        args.state = target.state if target else None
         return replace(args)
-    socket = args.socket or (args.state / "run" / "control.sock" if args.state else None)
-    if socket is None:
-        return _fail(args, "say where the server is: --state DIR (or SWPKS_STATE), or --socket", USAGE)
-    ask, system = ask_of(args), BlockingConsole(socket, args.timeout)
+    if args.verb in (SERVE, LINKS):
+        return _with_store(args)
+    if wrong := _misplaced(args, target):
+        return _fail(args, wrong, USAGE)
+    return _answered(args, _end(args, target or Target()))
+
+
+def _answered(args: argparse.Namespace, end: End) -> int:
+    """Ask the other end and print its answer; return the exit status."""
     try:
-        return _carried_out(args, system, ask)
+        return _carried_out(args, end)
     except ConsoleRefused as error:
         return _refused(args, error)
     except (ConsoleUnreachable, ConsoleMisspoken) as error:
@@ -101,22 +131,71 @@ def run(args: argparse.Namespace) -> int:
         return _fail(args, str(error), REFUSED)
 
 
-def _carried_out(args: argparse.Namespace, system: BlockingConsole, ask: Ask) -> int:
-    answer = _asked(system, ask)
+def _every_verb() -> dict[str, Any]:
+    return {**_VERBS, **ORDER_VERBS}
+
+
+def _with_store(args: argparse.Namespace) -> int:
+    store = args.store or store_folder()
+    if store is None or args.state or args.socket:
+        return _fail(args, "name the console's store: --store DIR (or SWPKS_HMC)", USAGE)
+    return hmc_serve.run(args, store) if args.verb == SERVE else hmc_links.run(args, store)
+
+
+def _misplaced(args: argparse.Namespace, target: Target | None) -> str:
+    """Return why a verb does not belong to its end, "" if it does."""
+    if target is None:
+        return _NO_TARGET
+    if target.store is None and args.verb in ORDER_VERBS:
+        return "only a console does this: --store DIR (or SWPKS_HMC)"
+    if target.store is not None and args.verb in ALSO_VERBS:
+        return _LINE.format(
+            args.verb, "-o return and --sealed work" if args.verb == "chtskey" else "--sealed works"
+        )
+    if target.store is None and args.system is not None:
+        return "-m goes with a console: --store DIR (or SWPKS_HMC)"
+    return ""
+
+
+def _end(args: argparse.Namespace, target: Target) -> End:
+    if target.store is not None:
+        return StoreConsole(target.store, args.system, args.timeout)
+    return BlockingConsole(cast(Path, target.socket), args.timeout)
+
+
+def _carried_out(args: argparse.Namespace, end: End) -> int:
+    found = _ordered(args, end) if isinstance(end, StoreConsole) else None
+    if found is not None:
+        shown = output.plain(found.answer)
+        text = _json(found.answer, None if found.is_job else 2) if args.json else found.shown(shown)
+        if text:
+            streams.say(text)
+        return found.status
+    ask = ask_of(args)
+    answer = _asked(end, ask)
     if ask.saving and str(ask.saving.path) == "-":
         return 0
     return _show(args, answer, ask.shown)
 
 
-def _asked(system: BlockingConsole, ask: Ask) -> Answered | str:
+def _ordered(args: argparse.Namespace, end: StoreConsole) -> OrderAnswer | None:
+    """Carry out a verb of the console itself; None for one that it forwards to a system."""
+    if args.verb in ORDER_VERBS:
+        return ORDER_VERBS[args.verb].carry_out(args, end)
+    if args.verb == "recover" and not args.begin:
+        return hmc_console.recover(args, end)
+    return hmc_console.status(args, end) if args.verb == "status" else None
+
+
+def _asked(end: End, ask: Ask) -> Answered | str:
     """Return the answer, and write the file of a verb that has one; OperatorError if it can't be written."""
     if ask.saving is None:
-        return cast(Answered | str, system.call(ask.request))
+        return cast(Answered | str, end.call(ask.request))
     path, content = ask.saving
     new = not os.path.lexists(path)
     try:
         with file_output(path, SAVED_ROOM) as write:
-            answer = system.call(ask.request)
+            answer = end.call(ask.request)
             write(content(answer))
     except OSError as error:
         raise OperatorError(backup.BACKUP_FILE, f"{path}: {error.strerror}") from None
@@ -130,17 +209,22 @@ def _asked(system: BlockingConsole, ask: Ask) -> Answered | str:
 def _show(args: argparse.Namespace, answer: Answered | str, shown: Callable[[Any], str]) -> int:
     """Print an answer: as JSON where that was asked for; text as it came."""
     if isinstance(answer, str):
-        streams.say(answer.removesuffix("\n"))
+        streams.say(escaped(answer.removesuffix("\n"), LAYOUT))
         return 0
-    streams.say(json.dumps(msgspec.to_builtins(answer), indent=2) if args.json else shown(answer))
+    streams.say(_json(answer) if args.json else shown(output.plain(answer)))
     return REFUSED if isinstance(answer, HealthView) and not answer.ok else 0
 
 
+def _json(answer: Any, indent: int | None = 2) -> str:
+    return json.dumps(msgspec.to_builtins(answer), indent=indent)
+
+
 def _refused(args: argparse.Namespace, error: ConsoleRefused) -> int:
+    status = PRESENCE if error.problem.rule_id.startswith("presence.") else REFUSED
     if args.json:
-        streams.complain(json.dumps(msgspec.to_builtins(error.problem)))
-        return REFUSED
-    return _fail(args, output.problem(error.problem), REFUSED)
+        streams.complain(_json(error.problem, indent=None))
+        return status
+    return _fail(args, output.problem(output.plain(error.problem)), status)
 
 
 def _fail(args: argparse.Namespace, text: str, status: int) -> int:
@@ -148,134 +232,16 @@ def _fail(args: argparse.Namespace, text: str, status: int) -> int:
     return status
 
 
-def _kbytes(text: str) -> int:
-    return attribute_number("keystore_kbytes", text)
-
-
-def _commits(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
-        raise OperatorError(rules.TROUBLE_COUNT, f"{text!r} is no number of commits")
-    return int(text)
-
-
 def _add_where(parser: argparse.ArgumentParser, default: Any) -> None:
-    add = for_every_verb(parser, "where the server is, and how it is told", default)
-    add("--state", state_folder(), type=state_path, metavar="DIR", help="the server's state folder")
+    _add_store(parser, default)
+    add = for_every_verb(parser, "of a system, and the form of the answer", default)
+    add("--state", None, type=state_path, metavar="DIR", help="the system's state folder")
     add("--socket", None, type=Path, metavar="PATH", help="the control channel's Unix socket")
-    add("--timeout", console.DEFAULT_TIMEOUT, type=float, metavar="S", help="seconds to wait for the server")
+    add("--timeout", console.DEFAULT_TIMEOUT, type=float, metavar="S", help="seconds to wait for the answer")
     add("--json", False, action="store_true", help="print JSON")
+    add("-m", None, dest="system", metavar="SYS", help="the system, at a console that has several")
 
 
-def _status(args: argparse.Namespace) -> Ask:
-    if args.name is not None:
-        return Ask(console.show_partition(args.name))
-    return Ask(console.show_system(), output.system)
-
-
-def _create(args: argparse.Namespace) -> Ask:
-    return Ask(console.create_partition(args.name, _kbytes(args.kbytes), auto_start=args.auto_start))
-
-
-def _power(args: argparse.Namespace) -> Ask:
-    return Ask((console.power_on if args.power == "on" else console.power_off)(args.name))
-
-
-def _secure_boot(args: argparse.Namespace) -> Ask:
-    mode = attribute_number("secure_boot", args.mode)
-    return Ask(console.set_attributes(args.name, {"secure_boot": mode}))
-
-
-def _keystore(args: argparse.Namespace) -> Ask:
-    return Ask(console.set_attributes(args.name, {"keystore_kbytes": _kbytes(args.kbytes)}))
-
-
-def _set(args: argparse.Namespace) -> Ask:
-    return Ask(console.set_attributes(args.name, parse_attributes(args.attributes)))
-
-
-def _faults(args: argparse.Namespace) -> Ask:
-    return Ask(console.set_faults(args.name, map(parse_fault, args.faults)))
-
-
-def _nvram(args: argparse.Namespace) -> Ask:
-    commits = None if args.commits is None else _commits(args.commits)
-    return Ask(console.set_nvram_fault(args.trouble, commits), output.writeback)
-
-
-_NAME: dict[str, Any] = {"metavar": "NAME", "help": "the partition's name"}
-_SIZE: dict[str, Any] = {"metavar": "KBYTES", "help": "KiB, 0 for off"}
-_STAY_OFF = {"dest": "auto_start", "action": "store_false", "help": "leave it off when the server starts"}
-_MODE = {"metavar": "MODE", "help": ATTRIBUTES["secure_boot"].values}
-_ATTRIBUTES: dict[str, Any] = {
-    "metavar": "ATTRIBUTE=VALUE",
-    "nargs": "+",
-    "help": "; ".join(f"{name} is {row.values}" for name, row in ATTRIBUTES.items()),
-}
-_FAULTS: dict[str, Any] = {
-    "metavar": "FAULT",
-    "nargs": "*",
-    "help": "HCALL=STATUS[,nth=N][,times=K|,seconds=S], such as WRITE_OBJECT=H_BUSY,nth=2",
-}
-_COMMITS: dict[str, Any] = {
-    "nargs": "?",
-    "metavar": "COMMITS",
-    "help": "with full and io: so many are refused; 1 without it",
-}
-
-_VERBS = {
-    "status": ConsoleVerb("show the system and its partitions", {"name": {**_NAME, "nargs": "?"}}, _status),
-    "create": ConsoleVerb(
-        "create a partition, powered off",
-        {"name": _NAME, "kbytes": {**_SIZE, "nargs": "?", "default": "0"}, "--no-auto-start": _STAY_OFF},
-        _create,
-    ),
-    "power": ConsoleVerb(
-        "power a partition on or off",
-        {"name": _NAME, "power": {"choices": ("on", "off"), "help": "on or off"}},
-        _power,
-    ),
-    "ipl": ConsoleVerb("restart a partition", {"name": _NAME}, lambda args: Ask(console.ipl(args.name))),
-    "rotate-key": ConsoleVerb(
-        "give a partition a new access key for TCP; it is in access-keys/NAME.key of the state",
-        {"name": _NAME},
-        lambda args: Ask(console.rotate_key(args.name)),
-    ),
-    "secure-boot": ConsoleVerb(
-        "set the secure-boot mode that the next IPL takes",
-        {"name": _NAME, "mode": _MODE},
-        _secure_boot,
-    ),
-    "keystore": ConsoleVerb(
-        "set the size of a partition's keystore", {"name": _NAME, "kbytes": _SIZE}, _keystore
-    ),
-    "set": ConsoleVerb(
-        "set attributes of a partition, all of them or none",
-        {"name": _NAME, "attributes": _ATTRIBUTES},
-        _set,
-    ),
-    "faults": ConsoleVerb(
-        "set the busy answers of a partition's h-calls; without a fault there are none any more",
-        {"name": _NAME, "faults": _FAULTS},
-        _faults,
-    ),
-    "nvram": ConsoleVerb(
-        "begin a fault of NVRAM: it refuses its next commits, or the next one hangs until the fault is ended",
-        {
-            "trouble": {"choices": ("none", *get_args(ConsoleTrouble)), "help": "none ends it"},
-            "commits": _COMMITS,
-        },
-        _nvram,
-    ),
-    "health": ConsoleVerb(
-        "show the health, and reasons", {}, lambda _: Ask(console.show_health(), output.health)
-    ),
-    "metrics": ConsoleVerb("show the figures for Prometheus", {}, lambda _: Ask(console.show_metrics())),
-    **SYSTEM_VERBS,
-}
-
-_PARTS = ("anchor-card", "service-processor", "tpm", "tpm-2")
-_REPLACED = ConsoleVerb(
-    "replace a part of a powered-off system by a new one; the old part is kept in DIR/removed",
-    {"part": {"choices": _PARTS, "metavar": "PART", "help": ", ".join(_PARTS)}},
-    ask_of,
-)
+def _add_store(parser: argparse.ArgumentParser, default: Any) -> None:
+    add = for_every_verb(parser, "which end", default)
+    add("--store", None, type=state_path, metavar="DIR", help="the console's store (or SWPKS_HMC)")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
 
 from hcall_abi.console import ATTRIBUTES
-from hcall_abi.control_bodies import (
+from hcall_abi.control_views import (
     ComponentsView,
+    ConsoleLinkView,
     CopyView,
     FaultView,
     HealthView,
@@ -18,10 +24,31 @@ from hcall_abi.control_bodies import (
     WritebackView,
 )
 from hcall_abi.errors import SwpksError
+from swpks.hmc.line_client import escaped
 
 _IN_TABLE = ("keystore_kbytes", "secure_boot")
 """Attributes that are columns of the table; all others have a line each."""
+_UNITS = {"d": 86_400, "h": 3600, "min": 60}
+"""Units of an age, in seconds."""
 _HEAD = ("PARTITION", "ID", "POWER", "IPLS", "KEYSTORE", "USED", "OBJECTS", "SECURE BOOT")
+
+
+def plain(answer: Any) -> Any:
+    """Return an answer with escapes for control characters in its texts, newlines as well.
+
+    A terminal would obey them, and a newline in a name would look like another row.
+    """
+    if isinstance(answer, str):
+        return escaped(answer)
+    if isinstance(answer, list):
+        return [plain(each) for each in answer]
+    if isinstance(answer, msgspec.Struct):
+        fields = answer.__struct_fields__
+        return msgspec.structs.replace(answer, **{name: plain(getattr(answer, name)) for name in fields})
+    if dataclasses.is_dataclass(answer) and not isinstance(answer, type):
+        names = [each.name for each in dataclasses.fields(answer)]
+        return dataclasses.replace(answer, **{name: plain(getattr(answer, name)) for name in names})
+    return answer
 
 
 def system(answer: SystemView) -> str:
@@ -31,7 +58,36 @@ def system(answer: SystemView) -> str:
     if not partitions:
         return f"{head}\nno partitions"
     notes = [f"{each.name} is REFUSED: {each.refused.detail}" for each in partitions if each.refused]
-    return "\n".join([head, "", *_table([_HEAD, *map(_row, partitions)]), *notes])
+    rows = [_HEAD, *map(_row, partitions)]
+    if answer.console:
+        rows = [(*row, cell) for row, cell in zip(rows, ("COPY", *map(_copy_age, partitions)), strict=True)]
+    return "\n".join([head, "", *table(rows), *notes])
+
+
+def console(answer: ConsoleLinkView) -> str:
+    """Return the attached console, and since when it has been connected or away."""
+    state = "connected" if answer.connected else "away"
+    return f"console {answer.name} ({answer.id}), {state} since {moment(answer.since)}"
+
+
+def moment(seconds: float) -> str:
+    """Return a time in seconds since 1970 as UTC."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    except (OverflowError, OSError, ValueError):
+        return f"{seconds:.0f} s since 1970"
+
+
+def age(seconds: float) -> str:
+    """Return an age in the largest unit of which it has two: 59 s, 3 min, 47 h, 12 d."""
+    for unit, size in _UNITS.items():
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _copy_age(answer: PartitionView) -> str:
+    return age(time.time() - answer.copy.time) if answer.copy else "none"
 
 
 def _system_head(answer: SystemView) -> list[str]:
@@ -41,11 +97,23 @@ def _system_head(answer: SystemView) -> list[str]:
         f"{answer.system_id}, {answer.firmware_level}, "
         f"{answer.assigned_kbytes} of {answer.total_kbytes} KiB assigned",
     ]
+    if answer.console:
+        lines.append(console(answer.console))
     if answer.restored:
         lines.append(f"restored: {', '.join(answer.restored)}")
     if answer.lost:
         lines.append(f"known and not restored: {', '.join(answer.lost)}")
     return lines
+
+
+def deleted(name: str) -> Callable[[SystemView], str]:
+    """Return the text about a partition that was deleted, as a function of the answer."""
+    return lambda answer: f"{name} is deleted\n{system(answer)}"
+
+
+def stopping(answer: SystemView) -> str:
+    """Return that the system powers off."""
+    return f"system {answer.name} powers off"
 
 
 def components(answer: ComponentsView) -> str:
@@ -56,7 +124,7 @@ def components(answer: ComponentsView) -> str:
         for each in answer.components
     ]
     steps = [f"  {each.step}. {each.finding}" for each in answer.steps]
-    return "\n".join([*_table(rows), "", f"the last start: {answer.decision}", *steps])
+    return "\n".join([*table(rows), "", f"the last start: {answer.decision}", *steps])
 
 
 def trusted_key(answer: TrustedKeyView) -> str:
@@ -66,8 +134,9 @@ def trusted_key(answer: TrustedKeyView) -> str:
 
 def copy(answer: CopyView) -> str:
     """Return the clear facts of a copy."""
+    restores = f" after {answer.restores} restores" if answer.restores else ""
     return (
-        f"copy of {answer.uuid}: generation {answer.generation}, {answer.keystore_kbytes} KiB, "
+        f"copy of {answer.uuid}: generation {answer.generation}{restores}, {answer.keystore_kbytes} KiB, "
         f"trusted system key {answer.trusted_key_id}"
     )
 
@@ -83,8 +152,10 @@ def recovered(answer: RecoveredView) -> str:
 def partition(answer: PartitionView) -> str:
     """Return one partition as a table of one row, its further attributes, and why it was refused."""
     others = [name for name in ATTRIBUTES if name not in _IN_TABLE]
-    lines = _table([_HEAD, _row(answer)]) + [f"{name}={getattr(answer, name)}" for name in others]
+    lines = table([_HEAD, _row(answer)]) + [f"{name}={getattr(answer, name)}" for name in others]
     lines += map(_fault, answer.faults)
+    if kept := answer.copy:
+        lines.append(f"copy on the console: generation {kept.generation}, {_copy_age(answer)} old")
     if refused := answer.refused:
         lines += [
             f"REFUSED: {refused.detail}",
@@ -98,6 +169,8 @@ def health(answer: HealthView) -> str:
     """Return whether all is well, or each thing that is not."""
     lines = ["healthy"] if answer.ok else ["NOT healthy", *(f"  {reason}" for reason in answer.reasons)]
     lines.append(f"swpks {answer.version}, {answer.running} of {answer.partitions} partitions running")
+    if answer.console:
+        lines.append(console(answer.console))
     lines.append(writeback(answer.writeback))
     return "\n".join(lines)
 
@@ -150,7 +223,7 @@ def _secure_boot(answer: PartitionView) -> str:
     return current if current == following else f"{current}, {following} at the next IPL"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return lines whose columns are as wide as they need to be."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

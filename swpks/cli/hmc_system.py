@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hcall_abi.bounds import TRUSTED_KEY_SIZE
-from hcall_abi.control_bodies import CopyView, TrustedKeyView
+from hcall_abi.control_views import CopyView, TrustedKeyView
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import backup as rules
 from hcall_abi.rules import console as console_rules
@@ -63,7 +63,7 @@ def _blob(answer: CopyView) -> bytes:
 
 
 def _restore(args: argparse.Namespace) -> Ask:
-    return Ask(console.restore_copy(_content(args.file)))
+    return Ask(console.restore_copy(_content(args.file), older=not args.not_older))
 
 
 def _recover(args: argparse.Namespace) -> Ask:
@@ -121,8 +121,24 @@ SYSTEM_VERBS = {
     ),
     "restore": ConsoleVerb(
         "put a store back to a copy; later updates are lost",
-        {"file": {**_FILE, "help": "a file that copy has saved"}},
+        {
+            "file": {**_FILE, "help": "a file that copy has saved"},
+            "--not-older": {
+                "action": "store_true",
+                "help": "refuse a copy that is older than the present store",
+            },
+        },
         _restore,
+    ),
+    "stop": ConsoleVerb(
+        "power the system off: its server stops in good order",
+        {},
+        lambda _: Ask(console.stop_system(), output.stopping),
+    ),
+    "name": ConsoleVerb(
+        "give the system another name",
+        {"name": {"metavar": "NAME", "help": "its new name"}},
+        lambda args: Ask(console.set_system(args.name), output.system),
     ),
     "recover": ConsoleVerb("end the state Recovery, or begin it", _RECOVER, _recover),
 }

@@ -22,7 +22,7 @@ COMMANDS = {
     "serve": "serve a managed system: one socket a partition, one for the console",
     "lpar": "make h-calls as a partition, by hand",
     "asmi": "erase the secrets of a powered-off system",
-    "hmc": "act as the management console: power, copies, parts, recovery",
+    "hmc": "be a management console, or act as one: power, copies, lines, recovery",
     "qemu": "run a Linux kernel in QEMU with a partition's keystore",
     "bench": "measure the main figures of a server",
     "demo": "watch a partition boot, lock its objects, lose power and start again",
@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: list[str]) -> int:
     """Run the command, then flush its output: after the return, a failed flush could not be reported."""
     try:
+        if given[:1] == ["hmc"] and (status := _line(given[1:])) is not None:
+            return status
         with streams.output():
             options = _parsed_aloud(given)
         _demand_folder(options)
@@ -66,6 +68,13 @@ def _run(given: list[str]) -> int:
     finally:
         with streams.output():
             sys.stdout.flush()
+
+
+def _line(words: list[str]) -> int | None:
+    """Carry out a line of the management console; None for words that argparse takes."""
+    from swpks.cli.hmc_line import carried_out
+
+    return carried_out(words)
 
 
 def _parsed_aloud(given: list[str]) -> argparse.Namespace:

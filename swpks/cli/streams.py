@@ -54,6 +54,8 @@ def complain(text: str) -> None:
     A thread writes it, to the descriptor.  A thread that hangs in the buffer of Python's own stream would
     abort the interpreter at its end.  The server has `give` for this; no other command may load the server.
     """
+    if not text.isprintable():
+        text = _escaped(text)
     try:
         descriptor = sys.stderr.fileno()
     except (AttributeError, OSError, ValueError):  # none, or one in memory as in tests
@@ -73,6 +75,13 @@ def say(text: str) -> None:
     """Print a result, at once; ends the command as `output` does."""
     with output():
         print(text, flush=True)
+
+
+def _escaped(text: str) -> str:
+    """Return an error whose control characters are escaped: it may have come from another program."""
+    from swpks.hmc.line_client import LAYOUT, escaped
+
+    return escaped(text, LAYOUT)
 
 
 @contextmanager

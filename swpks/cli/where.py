@@ -19,7 +19,7 @@ def state_path(text: str) -> Path:
     """
     if not text:
         advice = "name a folder, or . for the working directory"
-        raise OperatorError(rules.STATE_NAMED, f"--state is empty: {advice}")
+        raise OperatorError(rules.STATE_NAMED, f"--state or --store is empty: {advice}")
     return Path(text)
 
 

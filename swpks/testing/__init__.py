@@ -1,4 +1,4 @@
-"""Partitions for tests: one inside the process over memory streams, one served by a real process.
+"""Partitions and consoles for tests: inside the process over memory streams, or real processes.
 
 The pytest plugin makes fixtures of them; other test frameworks use them as they are.
 """
@@ -10,18 +10,38 @@ from typing import TYPE_CHECKING
 from swpks._lazy import lazily
 
 if TYPE_CHECKING:
+    from swpks.testing.console import EmulatedConsole, JobFailed, emulated_console
+    from swpks.testing.console_caller import LineAnswer
+    from swpks.testing.console_process import ConsoleProcess
     from swpks.testing.partition import EmulatedPartition, emulated_partition
     from swpks.testing.process import ServerFailed, ServerProcess
     from swpks.testing.seams import simulated_seams
+    from swpks.testing.system import EmulatedSystem
 else:
     # pytest loads this package with its plugin, in projects of which few tests use a partition.
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "swpks.testing.console": "EmulatedConsole JobFailed emulated_console",
+            "swpks.testing.console_caller": "LineAnswer",
+            "swpks.testing.console_process": "ConsoleProcess",
             "swpks.testing.partition": "EmulatedPartition emulated_partition",
             "swpks.testing.process": "ServerFailed ServerProcess",
             "swpks.testing.seams": "simulated_seams",
+            "swpks.testing.system": "EmulatedSystem",
         },
     )
 
-__all__ = ["EmulatedPartition", "ServerFailed", "ServerProcess", "emulated_partition", "simulated_seams"]
+__all__ = [
+    "ConsoleProcess",
+    "EmulatedConsole",
+    "EmulatedPartition",
+    "EmulatedSystem",
+    "JobFailed",
+    "LineAnswer",
+    "ServerFailed",
+    "ServerProcess",
+    "emulated_console",
+    "emulated_partition",
+    "simulated_seams",
+]

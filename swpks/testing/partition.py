@@ -16,6 +16,7 @@ import trio
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.faults import parse_fault
 from hcall_client.channel import Channel, open_channel
+from swpks.testing.block import tasks_around
 from swpks.testing.seams import simulated_seams
 
 if TYPE_CHECKING:
@@ -39,14 +40,19 @@ class EmulatedPartition:
     channel: Channel
 
     def __init__(
-        self, machine: Machine, partition: Partition, transport: MemoryTransport, nvram: MemoryNvram
+        self,
+        machine: Machine,
+        partition: Partition,
+        transport: MemoryTransport,
+        nvram: MemoryNvram,
+        nursery: trio.Nursery | None = None,
     ) -> None:
         self.machine = machine
         self.partition = partition
         self.encryptor: Encryptor = machine.encryptor
         self.nvram = nvram
         self._transport = transport
-        self._nursery: trio.Nursery | None = None
+        self._nursery = nursery
 
     def __repr__(self) -> str:
         return f"EmulatedPartition({self.partition!r})"
@@ -65,6 +71,10 @@ class EmulatedPartition:
             self.machine.set_attributes(name, {"secure_boot": secure_boot})
         (self.machine.ipl if self.partition.running else self.machine.power_on)(name)
         return await self._open()
+
+    async def open(self) -> Channel:
+        """Open the session `channel`, which is also returned; the partition is powered on if it is off."""
+        return await (self._open() if self.partition.running else self.ipl())
 
     async def set_faults(self, *faults: str) -> None:
         """Give the partition a fault plan from its next call on; none of them takes the plan away.
@@ -98,21 +108,16 @@ class EmulatedPartition:
 
     @asynccontextmanager
     async def _served(self) -> AsyncIterator[None]:
-        """Serve the partition around a block; an exception of the block is not wrapped in a group."""
-        failure: BaseException | None = None
-        async with trio.open_nursery() as nursery:
+        """Serve the partition around a block."""
+        async with tasks_around() as nursery:
             self._nursery = nursery
             await nursery.start(self.machine.run)
             self.machine.start()
             await self._open()
             try:
                 yield
-            except BaseException as error:
-                failure = error
-            nursery.cancel_scope.cancel()
-            self._nursery = None
-        if failure is not None:
-            raise failure
+            finally:
+                self._nursery = None
 
 
 @asynccontextmanager

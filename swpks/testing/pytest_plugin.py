@@ -1,11 +1,13 @@
 """The fixtures that other projects get by installing swpks; imported by pytest through its entry point.
 
 `pks_partition`   a fresh partition inside the test's process (an asynchronous fixture for pytest-trio)
+`pks_console`     a management console with two systems, `a` and `b`, in the test's process as well
 `swpks_server`    a real server process with one partition, `lpar1` of 64 KiB
 
 A mark changes the defaults for a test:
 
     @pytest.mark.pks_partition(level="FW950", kbytes=8, faults=["READ_OBJECT=H_BUSY,times=3"])
+    @pytest.mark.pks_console(partitions={"a": ["lpar1", "lpar2"], "b": []}, level="FW1030")
     @pytest.mark.swpks_server(partitions=["a:4", "b:64"], options=["--firmware", "FW950"])
 
 This module loads only pytest.  The first test that uses a fixture loads the rest.
@@ -20,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from swpks.testing import EmulatedPartition, ServerProcess
+    from swpks.testing import EmulatedConsole, EmulatedPartition, ServerProcess
 
 _MARKS = (
     "pks_partition(name, level, kbytes, secure_boot, ...): what the fixture's partition is like",
+    "pks_console(partitions, level, kbytes, ...): what the systems of the fixture's console are like",
     "swpks_server(partitions, options): how the fixture's server process is started",
 )
 
@@ -47,6 +50,15 @@ async def pks_partition(request: pytest.FixtureRequest) -> AsyncIterator[Emulate
 
     async with emulated_partition(**_wishes(request, "pks_partition")) as partition:
         yield partition
+
+
+@pytest.fixture
+async def pks_console(request: pytest.FixtureRequest) -> AsyncIterator[EmulatedConsole]:
+    """A running management console with two powered-on systems; none of it leaves the test's process."""
+    from swpks.testing import emulated_console
+
+    async with emulated_console(**_wishes(request, "pks_console")) as console:
+        yield console
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ BREAKS: Breaks = {
     "trusted-key.file": breaks(TrustedSystemKey.of_file, bytes(31)),
     "trusted-key.layout": _unreadable_key,
     "copy.header": copied(put(0, b"SPKS")),
-    "copy.level": copied(put(4, b"\2")),
+    "copy.level": copied(put(4, b"\3")),
     "copy.length": copied(lambda blob: blob[:-1]),
     "copy.key": copied(bytes, TrustedSystemKey(bytes(32))),
     "copy.authentic": copied(lambda blob: blob[:-1] + bytes([blob[-1] ^ 1])),

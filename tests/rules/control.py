@@ -63,7 +63,7 @@ def _too_long(folder: Path) -> Rule:
 
 async def _uncounted() -> Rule:
     machine = make_machine()
-    machine.create("a", 8)
+    machine.changes.create("a", 8)
     machine.set_nvram_fault(NvramFault("full"))
     async with in_process(machine) as client:
         answer = await client.post("/v1/partitions/a/power-on")
@@ -82,6 +82,7 @@ def _another_server(_: Path) -> Rule:
 
 
 BREAKS: Breaks = {
+    "system.identity": asked("GET", "/v1/system", headers={"swpks-system": "0" * 32}),
     "request.form": asked("PATCH", ATTRIBUTES, json={"colour": 1}),
     "request.path": asked("GET", "/v1/nothing"),
     "request.method": asked("DELETE", "/v1/partitions/a"),

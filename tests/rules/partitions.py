@@ -68,6 +68,14 @@ def _holding_an_object(_: Path) -> Rule:
     return refused(system.set_attributes, "a", {"keystore_kbytes": 0})
 
 
+def _deleted_with_an_object(_: Path) -> Rule:
+    system = make_system()
+    system.power_on("a")
+    assert Guest(system.find("a")).write(SYSTEM, b"label", b"data") == Answer(0)
+    system.power_off("a")
+    return refused(system.delete, "a")
+
+
 def _holding_a_variable(_: Path) -> Rule:
     system = make_system()
     system.set_attributes("a", {UPDATES: 1, LATCH: 1})
@@ -104,6 +112,9 @@ BREAKS: Breaks = {
     "name.unreadable": _beside_a_stranger,
     "name.path": breaks(console.power_on, ".."),
     "partition.id": _full,
+    "partition.number": asked(lambda system: system.create("b", number=1)),
+    "partition.off": asked_on(lambda system: system.delete("a", destroy=True)),
+    "partition.empty": _deleted_with_an_object,
     "size.range": asked(lambda system: system.create("b", 3)),
     "size.total": asked(lambda system: system.create("b", 93)),
     "size.in-use": _holding_an_object,

@@ -88,11 +88,11 @@ def recovering(then: Callable[[Machine], Awaitable[object]]) -> Break:
 
 
 async def _create(machine: Machine) -> None:
-    machine.create("b")
+    machine.changes.create("b")
 
 
 async def _copy(machine: Machine) -> None:
-    machine.create("b")
+    machine.changes.create("b")
     await machine.backups.copy_of("b")
 
 
@@ -100,6 +100,17 @@ async def _restore_running(machine: Machine) -> None:
     copy = await machine.backups.copy_of("a")
     machine.power_on("a")
     await machine.backups.restore(copy.blob)
+
+
+async def _restore_behind(machine: Machine) -> None:
+    copy = await machine.backups.copy_of("a")
+    await machine.backups.restore(copy.blob)
+    await machine.backups.restore(copy.blob, older=False)
+
+
+async def _delete_in_trouble(machine: Machine) -> None:
+    machine.set_nvram_fault(NvramFault("full", times=99))
+    await machine.changes.delete("a")
 
 
 async def _restore_key_running(machine: Machine) -> None:
@@ -133,6 +144,8 @@ BREAKS: Breaks = {
     "trusted-key.old": started(lambda machine: machine.backups.change_key(KEY, OTHER)),
     "trusted-key.idle": started(_restore_key_running),
     "trusted-key.operation": breaks(console.set_trusted_key, "change"),
+    "partition.stored": started(_delete_in_trouble),
+    "copy.behind": started(_restore_behind),
     "copy.idle": started(_restore_running),
     "backup.file": _no_file,
     "backup.stored": started(_change_in_trouble),

@@ -15,20 +15,26 @@ from tests.rules import (
     components,
     control,
     hcalls,
+    hmc,
+    hmc_process,
     kernel,
+    lines,
+    link,
     partitions,
     process,
     recovery,
     scarce,
     sealed,
     state,
+    tls,
     updates,
 )
 from tests.rules.breaking import Breaks
 
 CHAPTERS = (
     *(channel, client, hcalls, updates, partitions, control),
-    *(sealed, backup, components, recovery, state, process, scarce, asmi, kernel),
+    *(sealed, backup, components, recovery, state, process, tls, scarce, asmi, kernel, lines, link),
+    *(hmc, hmc_process),
 )
 BREAKS: Breaks = {rule: broken for chapter in CHAPTERS for rule, broken in chapter.BREAKS.items()}
 PROCESSES = ("stop.flushed",)

@@ -1,0 +1,140 @@
+"""Verbs of `swpks hmc` that only a console has: its systems, its copies and its jobs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from hcall_abi.control_views import SystemView
+from hcall_client import console as requests
+from swpks.cli import hmc_console_output as output
+from swpks.cli import hmc_output, streams
+from swpks.cli.hmc_serve import place_of
+from swpks.hmc.line_client import Message, Shown
+from swpks.hmc.store_console import StoreConsole
+from swpks.hmc.views import JobView, KnownSystemView, RemovedSystemView, StoredCopyView
+
+FAILED = 1
+
+
+class OrderAnswer(NamedTuple):
+    """The answer to an own verb, the function that turns it into text, and the exit status.
+
+    `is_job`: the answer is a job that has ended; as JSON it is one line.
+    """
+
+    answer: Any
+    shown: Callable[[Any], str]
+    status: int = 0
+    is_job: bool = False
+
+
+class OrderVerb(NamedTuple):
+    """An own verb: summary, operands for argparse, and the function that carries it out."""
+
+    summary: str
+    operands: dict[str, dict[str, Any]]
+    carry_out: Callable[[argparse.Namespace, StoreConsole], OrderAnswer]
+
+
+def status(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer | None:
+    """Return the state of all systems, or of the only one; None where a request to one system shows it."""
+    if args.name is not None:
+        return None
+    systems = console.order(list[KnownSystemView], "systems")
+    if args.system is None and len(systems) != 1:
+        return OrderAnswer(systems, output.systems)
+    chosen = [each for each in systems if args.system in (None, each.name, each.type_model_serial)]
+    if len(chosen) != 1:
+        return None
+    view = console.call(requests.show_system())
+
+    def shown(answer: SystemView) -> str:
+        return f"{hmc_output.system(answer)}\n\n{output.link(hmc_output.plain(chosen[0]))}"
+
+    return OrderAnswer(view, shown)
+
+
+def recover(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
+    """Have the console recover a system."""
+    return _followed(args, console, "recover", system=args.system, give_up=args.give_up)
+
+
+def _systems(_args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
+    return OrderAnswer(console.order(list[KnownSystemView], "systems"), output.systems)
+
+
+def _add_system(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
+    name, where = place_of(args.where)
+    return OrderAnswer(console.order(KnownSystemView, "add-system", name=name, where=where), output.added)
+
+
+def _remove_system(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
+    return OrderAnswer(console.order(RemovedSystemView, "remove-system", name=args.name), output.removed)
+
+
+def _backup(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
+    return _followed(args, console, "backup", system=args.system)
+
+
+def _jobs(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
+    if args.number is None:
+        return OrderAnswer(console.order(list[JobView], "jobs"), output.jobs)
+    return _followed(args, console, "jobs", number=args.number)
+
+
+def _copies(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:
+    return OrderAnswer(console.order(list[StoredCopyView], "copies", system=args.system), output.copies)
+
+
+def _followed(args: argparse.Namespace, console: StoreConsole, verb: str, **operands: Any) -> OrderAnswer:
+    """Begin or follow a job until its end; its progress is the output.
+
+    As JSON, a line has the job as it was found, and the last line the job at its end.
+    """
+    job = console.follow(JobView, verb, JsonJob(_write) if args.json else _write, **operands)
+    return OrderAnswer(job, lambda _: "", FAILED if job.state == "failed" else 0, is_job=True)
+
+
+class JsonJob(Shown):
+    """Shows a running job once, as one line of JSON: scripts need its number before its end."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__(write, terminal=False)
+        self._told = False
+
+    def progress(self, job: Message) -> None:
+        """Show the job if it is the first time, and if it runs."""
+        if not self._told and job.get("state") == "running":
+            self.say(json.dumps(job))
+        self._told = True
+
+
+def _write(text: str) -> None:
+    with streams.output():
+        print(text, end="", flush=True)
+
+
+_WHERE = {
+    "metavar": "[NAME=]WHERE",
+    "help": "the path of its control socket, or https://HOST:PORT; NAME is the system's own name",
+}
+
+ORDER_VERBS = {
+    "systems": OrderVerb("list the systems of the console", {}, _systems),
+    "add-system": OrderVerb("add a system to the console", {"where": _WHERE}, _add_system),
+    "remove-system": OrderVerb(
+        "take a system out of the console; its copies stay",
+        {"name": {"metavar": "SYS", "help": "its name or tttt-mmm*sssssss"}},
+        _remove_system,
+    ),
+    "backup": OrderVerb("have the console take a copy of each store of a system", {}, _backup),
+    "jobs": OrderVerb(
+        "list the jobs of the console, or follow one",
+        {"number": {"metavar": "N", "nargs": "?", "type": int, "help": "the number of the job to follow"}},
+        _jobs,
+    ),
+    "copies": OrderVerb("list the copies that the console holds, and their age", {}, _copies),
+}

@@ -1,0 +1,91 @@
+"""The output of `swpks hmc` about a console: its systems, copies and jobs as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from swpks.cli.hmc_output import age, moment, table
+from swpks.hmc.views import JobView, KnownSystemView, RemovedSystemView, StoredCopyView
+
+
+def systems(answer: Sequence[KnownSystemView]) -> str:
+    """Return the systems as a table, the reason for each one that is away, and partitions without a copy."""
+    if not answer:
+        return "no systems; add one: swpks hmc add-system [NAME=]WHERE"
+    rows: list[Sequence[str]] = [
+        ("SYSTEM", "TYPE-MODEL*SERIAL", "STATE", "PARTITIONS", "LINK", "SINCE", "OLDEST COPY", "WHERE")
+    ]
+    rows += [_system(each) for each in answer]
+    away = [f"{each.name} is away: {each.trouble}" for each in answer if not each.connected]
+    bare = [f"{each.name}: {_bare(each)}" for each in answer if each.without_copy]
+    return "\n".join([*table(rows), *away, *bare])
+
+
+def link(answer: KnownSystemView) -> str:
+    """Return since when a system is connected or away, and how old its copies are, in a line."""
+    state = f"connected since {moment(answer.since)}"
+    if not answer.connected:
+        state = f"away since {moment(answer.since)}: {answer.trouble}"
+    copied = "no copies"
+    if answer.copied is not None and answer.age is not None:
+        copied = f"oldest copy {age(answer.age)} old, from {moment(answer.copied)}"
+    return f"console: {state}; " + "; ".join([copied, *([_bare(answer)] if answer.without_copy else [])])
+
+
+def added(answer: KnownSystemView) -> str:
+    """Return the system that was added."""
+    return f"{answer.name} ({answer.type_model_serial}) at {answer.where}"
+
+
+def removed(answer: RemovedSystemView) -> str:
+    """Return the system that was removed, and why it still has the id of the console, if it has."""
+    text = f"{answer.name} is removed; its copies stay in the store"
+    return f"{text}\n{answer.trouble}" if answer.trouble else text
+
+
+def jobs(answer: Sequence[JobView]) -> str:
+    """Return the jobs as a table."""
+    if not answer:
+        return "no jobs"
+    rows = [("JOB", "KIND", "SYSTEM", "STATE", "STEPS", "LAST")]
+    return "\n".join(table([*rows, *map(_job, answer)]))
+
+
+def copies(answer: Sequence[StoredCopyView]) -> str:
+    """Return the copies as a table, the newest of each store first."""
+    if not answer:
+        return "no copies"
+    rows = [("SYSTEM", "PARTITION", "FROM", "AGE", "RESTORES", "GENERATION", "KEYSTORE", "KEY ID")]
+    return "\n".join(table([*rows, *map(_copy, answer)]))
+
+
+def _system(each: KnownSystemView) -> tuple[str, ...]:
+    partitions = "-" if each.partitions is None else str(each.partitions)
+    linked = "connected" if each.connected else "away"
+    copied = "none" if each.age is None else age(each.age)
+    link = (linked, moment(each.since))
+    return (each.name, each.type_model_serial, _state(each), partitions, *link, copied, each.where)
+
+
+def _state(each: KnownSystemView) -> str:
+    """Return the state; that of a system that is away is the last known one."""
+    if each.connected:
+        return each.state or "-"
+    return f"No Connection ({each.state})" if each.state else "No Connection"
+
+
+def _bare(each: KnownSystemView) -> str:
+    """Return which partitions have no copy."""
+    has = "has" if len(each.without_copy) == 1 else "have"
+    return f"{', '.join(each.without_copy)} {has} no copy"
+
+
+def _job(each: JobView) -> tuple[str, ...]:
+    last = each.waiting and f"waits: {each.waiting}"
+    last = last or (each.lines[-1] if each.lines else "")
+    return (str(each.number), each.kind, each.system, each.state, f"{each.done}/{each.total}", last)
+
+
+def _copy(each: StoredCopyView) -> tuple[str, ...]:
+    numbers = (str(each.restores), str(each.generation), f"{each.keystore_kbytes} KiB")
+    return (each.system, each.partition, moment(each.time), age(each.age), *numbers, each.trusted_key_id)

@@ -1,0 +1,85 @@
+"""Lines of the management console on our command line: they go to the console as they stand.
+
+argparse never sees them: their options are those of the real console, and none of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import hmc as rules
+from swpks.cli.hmc_target import OPTIONS, refuse_twice, refuse_two, store_folder
+from swpks.hmc.names import ALSO_VERBS, LINES
+
+_NO_LINE = ("-m", "--json", "--timeout")
+"""Options of ours that do not stand before a line."""
+_MEANS_CONSOLE = frozenset({"--store", "-m"})
+
+
+def carried_out(words: Sequence[str]) -> int | None:
+    """Carry out a line and return its exit status; None if the words behind `swpks hmc` are no line.
+
+    OperatorError if no console is named.
+    """
+    found = line_of(words)
+    if found is None:
+        refuse_twice(words)
+        return None
+    from swpks.hmc.line_client import line
+
+    store, line_words = found
+    return line(line_words, store)
+
+
+def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
+    """Return store and words of a line; None for anything else, which argparse takes."""
+    where, line = _split(list(words))
+    _refuse_ours(line)
+    if not line or line[0] not in LINES:
+        return None
+    refuse_twice(words[: len(words) - len(line)])
+    refuse_two(list(where))
+    own = line[0] in ALSO_VERBS  # at a system these words are verbs, which argparse takes
+    if own and any(word.partition("=")[0] in OPTIONS for word in (*where, *line)) and "--store" not in where:
+        return None
+    store = where.get("--store") or (None if where else str(store_folder() or ""))
+    if store:
+        return store, line
+    if own:
+        return None
+    message = f"{line[0]} is a line of the management console: name its store, --store DIR (or SWPKS_HMC)"
+    raise OperatorError(rules.HMC_TARGET, message)
+
+
+def _refuse_ours(words: Sequence[str]) -> None:
+    """Raise OperatorError if a line stands behind options of ours that lines do not have."""
+    given = list[str]()
+    rest = list(words)
+    while rest and (name := rest[0].partition("=")[0]) in (*OPTIONS, *_NO_LINE):
+        valued = name != "--json" and "=" not in rest[0]
+        given.append(name)
+        rest = rest[2 if valued else 1 :]
+    ours = [name for name in given if name in _NO_LINE]
+    if not ours or not rest or rest[0] not in LINES:
+        return
+    line = rest[0]
+    if line in ALSO_VERBS and not _MEANS_CONSOLE.intersection(word.partition("=")[0] for word in words):
+        return  # a verb at a system
+    told = f"a line has no {ours[0]}: it prints what the real console prints"
+    if ours[0] == "-m":
+        told = f"-m stands behind {line}: swpks hmc {line} -m SYS ..."
+    raise OperatorError(rules.LINE_OPTION, told)
+
+
+def _split(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the options before the first word that is none of ours, and the rest."""
+    where: dict[str, str] = {}
+    while words and words[0].partition("=")[0] in OPTIONS:
+        name, given, value = words.pop(0).partition("=")
+        if not given:
+            if not words:
+                return where, []
+            value = words.pop(0)
+        where[name] = value
+    return where, words

@@ -1,0 +1,106 @@
+"""`swpks hmc serve`: the management console's process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import console as console_rules
+from hcall_abi.rules import hmc as rules
+from hcall_abi.rules import service as service_rules
+from swpks.cli import streams
+
+SUMMARY = "be a management console: hold copies, recover systems, answer lines"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `serve`, without --store."""
+    add = parser.add_argument
+    add(
+        "--system",
+        action="append",
+        default=[],
+        metavar="[NAME=]WHERE",
+        help="a managed system: the path of its control socket, or https://HOST:PORT; remembered (repeat)",
+    )
+    add("--name", default="console", metavar="NAME", help="the console's name for people (default: console)")
+    add("--ready-fd", type=int, metavar="N", help="write one line of JSON to this descriptor when ready")
+    add("--manual-recovery", action="store_true", help="let a system in Recovery wait for `hmc recover`")
+    add("--keep-copies", type=_copies, default=3, metavar="N", help="copies kept of each store (default: 3)")
+    add("--tls-cert", type=Path, metavar="F", help="for https: this console's certificate")
+    add("--tls-key", type=Path, metavar="F", help="its private key")
+    add("--tls-ca", type=Path, metavar="F", help="the CA of the systems' certificates")
+    levels = ("debug", "info", "warning", "error")
+    add("--log-level", choices=levels, default="info", help="least level that is logged (default: info)")
+    add("--log-format", choices=("console", "json"), help="default: console on a terminal, json elsewhere")
+    add("--debuggable", action="store_true", help="permit core dumps and debuggers")
+
+
+def place_of(text: str) -> tuple[str | None, str]:
+    """Return name and place of ``[NAME=]WHERE``; a path is made absolute, for a process that is elsewhere."""
+    name, found, where = text.partition("=")
+    if not found or "/" in name:
+        name, where = "", text
+    if not where or (found and not name and where != text):
+        raise OperatorError(rules.HMC_SYSTEM_PLACE, f"{text!r} is not [NAME=]WHERE")
+    return name or None, where if "://" in where else str(Path(where).absolute())
+
+
+def run(args: argparse.Namespace, folder: Path) -> int:
+    """Be the console until a stop signal; return the exit status."""
+    if args.ready_fd is not None and streams.was_closed(args.ready_fd):
+        message = f"descriptor {args.ready_fd}: it was closed at start"
+        raise OperatorError(service_rules.READY_DESCRIPTOR, message)
+    systems = tuple(place_of(each) for each in args.system)
+    files = (args.tls_cert, args.tls_key, args.tls_ca)
+    if any(files) and not all(files):
+        raise OperatorError(console_rules.CONSOLE_PLACE, "--tls-cert, --tls-key and --tls-ca go together")
+    from hcall_server.process.logged import run_logged
+    from hcall_server.process.ready import announce, take_descriptor
+
+    ready_to = None if args.ready_fd is None else take_descriptor(args.ready_fd)
+    encoding = sys.stdout.encoding or "utf-8"
+
+    def announced(ready: dict[str, Any]) -> None:
+        announce(_sentence(ready), json.dumps(ready), ready_to, encoding)
+
+    return run_logged(
+        lambda: _serve(args, folder, systems, announced),
+        "console.crashed",
+        level=args.log_level,
+        style=args.log_format,
+    )
+
+
+def _serve(
+    args: argparse.Namespace,
+    folder: Path,
+    systems: tuple[tuple[str | None, str], ...],
+    announce: Callable[[dict[str, Any]], None],
+) -> None:
+    from hcall_client.control_transport import TlsFiles
+    from hcall_server.console.console import ConsoleSettings
+    from hcall_server.process.logged import protect_memory
+    from swpks.hmc import process
+
+    protect_memory(debuggable=args.debuggable)
+    tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca) if args.tls_cert else None
+    settings = ConsoleSettings(args.name, args.keep_copies, args.manual_recovery)
+    process.run(folder, process.ProcessSettings(settings, systems, tls), announce)
+
+
+def _sentence(ready: dict[str, Any]) -> str:
+    """Return the line for people."""
+    systems = ", ".join(ready["systems"]) or "no system yet"
+    return f"swpks {ready['version']} console {ready['console']} is ready at {ready['socket']}: {systems}"
+
+
+def _copies(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of copies from 1 to 9999")
+    return int(text)

@@ -1,0 +1,64 @@
+"""Which end a command of `swpks hmc` talks to: a console, or the control channel of one system."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import hmc as rules
+from swpks.cli.where import state_folder
+
+OPTIONS = ("--store", "--state", "--socket")
+
+
+class Target(NamedTuple):
+    """A console by its store, or a system by its control socket; `state` where the folder was named."""
+
+    store: Path | None = None
+    socket: Path | None = None
+    state: Path | None = None
+
+
+def store_folder() -> Path | None:
+    """Return the store that SWPKS_HMC names, None where it is not set."""
+    found = os.environ.get("SWPKS_HMC")
+    return Path(found) if found else None
+
+
+def target_of(args: argparse.Namespace) -> Target | None:
+    """Return the end that the options name, else the environment; None where neither does.
+
+    OperatorError for two options: a command that changes the wrong system is worse than one that fails.
+    """
+    given = {name: getattr(args, name[2:]) for name in OPTIONS if getattr(args, name[2:]) is not None}
+    refuse_two(list(given))
+    if args.socket is not None:
+        return Target(socket=args.socket)
+    if args.state is not None:
+        return _system(args.state)
+    if store := args.store or store_folder():
+        return Target(store=store)
+    state = state_folder()
+    return _system(state) if state else None
+
+
+def refuse_two(given: list[str]) -> None:
+    """Raise OperatorError if more than one option names the other end."""
+    if len(given) > 1:
+        raise OperatorError(rules.HMC_TARGET, f"{' and '.join(given)} exclude each other: name one")
+
+
+def refuse_twice(words: Sequence[str]) -> None:
+    """Raise OperatorError if the words name one end twice: only one of the two would count."""
+    given = [word.partition("=")[0] for word in words]
+    for name in OPTIONS:
+        if given.count(name) > 1:
+            raise OperatorError(rules.HMC_TARGET, f"{name} is given twice: name one")
+
+
+def _system(state: Path) -> Target:
+    return Target(socket=state / "run" / "control.sock", state=state)

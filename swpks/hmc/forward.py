@@ -1,0 +1,55 @@
+"""Forwards verbs of the control channel to a system, and answers as that channel would (spec/control.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hcall_abi.control import JSON, PROBLEM_JSON, PROMETHEUS, VERBS
+from hcall_abi.control_views import HealthView
+from hcall_abi.errors import PeerError, SwpksError
+from hcall_abi.problems import problem_of
+from hcall_abi.requests import ConsoleRequest
+from hcall_abi.rules import hmc as rules
+from hcall_client.console import ConsoleRefused
+from hcall_server.console.systems import KnownSystem
+from swpks.hmc import wire
+
+_VERBS = {verb.operation: verb for verb in VERBS if verb.operation != "watchEvents"}
+_LINK = ("attachConsole", "detachConsole", "keepCopy", "forgetCopies")
+"""Verbs of the console itself: a command that forwards them would break its record in the system."""
+
+
+def request_of(asked: wire.Forwarded) -> ConsoleRequest[Any]:
+    """Return the request that a command forwards; PeerError for an unknown verb, or a wrong body."""
+    verb = _VERBS.get(asked.operation)
+    if verb is None or asked.operation in _LINK:
+        raise PeerError(rules.HMC_OPERATION, f"{asked.operation[:40]!r} is no verb that can be forwarded")
+    try:
+        body = msgspec.json.decode(asked.body, type=verb.body) if verb.body else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PeerError(
+            rules.HMC_OPERATION, f"{asked.operation}: a body of another shape ({error})"
+        ) from None
+    kind = next(iter(verb.answers.values()))
+    return ConsoleRequest(verb, kind or str, asked.name, body)
+
+
+async def forwarded(request: ConsoleRequest[Any], system: KnownSystem) -> bytes:
+    """Make a request of a system; return the last message for the command."""
+    try:
+        answer = await system.call(request)
+    except SwpksError as error:
+        return refusal(system.explained(error))
+    statuses = list(request.verb.answers)
+    if isinstance(answer, str):
+        return wire.answer(statuses[0], PROMETHEUS, answer.encode())
+    status = statuses[-1] if isinstance(answer, HealthView) and not answer.ok else statuses[0]
+    return wire.answer(status, JSON, msgspec.json.encode(answer))
+
+
+def refusal(error: SwpksError) -> bytes:
+    """Return the last message after a refused request: a problem, as a system would answer it."""
+    problem = error.problem if isinstance(error, ConsoleRefused) else problem_of(error)
+    return wire.answer(problem.status, PROBLEM_JSON, msgspec.json.encode(problem))

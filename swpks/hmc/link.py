@@ -1,0 +1,75 @@
+"""The way to a managed system over its control channel (`hcall_server.console.link`).
+
+A place is the path of a control socket, or ``https://HOST:PORT`` with mutual TLS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import trio
+
+from hcall_abi.control_views import EventView
+from hcall_abi.errors import SwpksError
+from hcall_abi.requests import ConsoleRequest
+from hcall_client.console import Console
+from hcall_client.control_transport import TlsFiles, transport_to
+from hcall_client.events import watch_events
+from hcall_server.machine.logs import Log
+
+T = TypeVar("T")
+
+
+class SocketLink:
+    """The link to one system; each request is a connection of its own, the stream of events is another."""
+
+    def __init__(self, where: str, tls: TlsFiles | None = None) -> None:
+        self._where = where
+        self._transport = transport_to(where, tls)
+        self._console = Console(where if "://" not in where else self._transport)
+
+    def __repr__(self) -> str:
+        return f"SocketLink({self._where!r})"
+
+    async def call(self, request: ConsoleRequest[T]) -> T:
+        """Make one request and return its answer."""
+        return await self._console.call(request)
+
+    @asynccontextmanager
+    async def events(self, console_id: str) -> AsyncIterator[trio.abc.ReceiveChannel[EventView]]:
+        """Open the stream of events as the console with this id; the channel ends when the stream breaks."""
+        async with watch_events(self._transport, console_id) as events:
+            yield _Ending(events, self._where)
+
+
+class _Ending(trio.abc.ReceiveChannel[EventView]):
+    """Events up to the end of their stream.  An error is such an end: raised, it would come as a group."""
+
+    def __init__(self, events: trio.abc.ReceiveChannel[EventView], where: str) -> None:
+        self._events = events
+        self._where = where
+
+    async def receive(self) -> EventView:
+        """Return the next event; EndOfChannel when there will be none."""
+        try:
+            return await self._events.receive()
+        except SwpksError as error:
+            Log().info("stream.ended", place=self._where, reason=error.message)
+            raise trio.EndOfChannel from None
+
+    async def aclose(self) -> None:
+        """Receive no more."""
+        await self._events.aclose()
+
+
+class SocketDial:
+    """Makes links; `tls` names this console's files for places with https."""
+
+    def __init__(self, tls: TlsFiles | None = None) -> None:
+        self._tls = tls
+
+    def __call__(self, where: str) -> SocketLink:
+        """Return the link to a place; OperatorError if the place makes no sense."""
+        return SocketLink(where, self._tls)

@@ -1,0 +1,61 @@
+"""A folder of links that answer to the names of the real console's commands (spec/console.md#links)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import hmc as rules
+from swpks.hmc import line_client
+from swpks.hmc.names import LINES
+
+CLIENT = "swpks-line"
+"""The one real file in the folder; each name is a link to it."""
+
+
+def make_links(folder: Path, store: Path) -> tuple[str, ...]:
+    """Make or renew a folder of links to the console of a store; return their names.
+
+    OperatorError if the folder holds other things, or can't be written.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        others = [path.name for path in folder.iterdir() if not _is_ours(path)]
+        if others:
+            message = f"{folder} holds other things, such as {sorted(others)[0]}: name a new folder"
+            raise OperatorError(rules.HMC_LINKS, message)
+        _write(folder / CLIENT, _program(store.absolute()))
+        for name in LINES:
+            link = folder / name
+            if not link.is_symlink():
+                link.symlink_to(CLIENT)
+    except OSError as error:
+        raise OperatorError(rules.HMC_LINKS, f"{error.filename or folder}: {error.strerror}") from None
+    return LINES
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_symlink():
+        return path.name in LINES and str(path.readlink()) == CLIENT
+    return path.name in (CLIENT, f"{CLIENT}.new") and path.is_file()
+
+
+def _program(store: Path) -> str:
+    """Return the small client with the store in it; its Python reads no environment and no packages."""
+    python = sys.executable
+    if any(character.isspace() for character in python) or len(python) > 120:
+        raise OperatorError(rules.HMC_LINKS, f"no script can name this Python: {python}")
+    source = Path(line_client.__file__).read_text("utf-8")
+    before, found, after = source.partition('\nSTORE = ""\n')
+    if not found:
+        raise OperatorError(rules.HMC_LINKS, "this installation has a changed line_client.py")
+    return f"#!{python} -IS\n{before}\nSTORE = {str(store)!r}\n{after}"
+
+
+def _write(path: Path, content: str) -> None:
+    """Replace a file by one rename: a command that is started meanwhile finds the old or the new one."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(content, "utf-8")
+    new.chmod(0o755)
+    new.replace(path)

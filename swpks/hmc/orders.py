@@ -1,0 +1,151 @@
+"""Answers the requests of commands: lines, forwarded verbs, and the console's own verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from hcall_abi.control import JSON
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.messages import message
+from hcall_abi.rules import console as control
+from hcall_abi.rules import hmc as rules
+from hcall_server.console.console import ManagementConsole
+from hcall_server.console.copies import CopyFacts, by_store
+from hcall_server.console.jobs import Job
+from hcall_server.console.lines.run import run_line
+from hcall_server.console.systems import KnownSystem
+from swpks.hmc import wire
+from swpks.hmc.forward import forwarded, refusal, request_of
+from swpks.hmc.serving import WireCaller
+from swpks.hmc.views import JobView, KnownSystemView, RemovedSystemView, StoredCopyView
+
+_STOPPED = "the console stops before it has answered; what it has begun as a job goes on at its next start"
+
+
+class ConsoleHandler:
+    """Carries out requests with a console."""
+
+    def __init__(self, console: ManagementConsole) -> None:
+        self._console = console
+        self._lists: dict[str, Callable[[wire.Order], list[Any]]] = {
+            "systems": self._list_systems,
+            "copies": self._list_copies,
+        }
+        self._works: dict[str, Callable[[wire.Order, WireCaller], Awaitable[Any]]] = {
+            "add-system": self._add_system,
+            "remove-system": self._remove_system,
+            "backup": self._backup,
+            "recover": self._recover,
+            "jobs": self._show_jobs,
+        }
+
+    async def handle(self, request: wire.WireRequest, caller: WireCaller) -> bytes:
+        """Carry out a request; return the last message."""
+        if request.line is not msgspec.UNSET:
+            return wire.exit_status(await run_line(self._console, request.line, caller))
+        try:
+            if request.ask is not msgspec.UNSET:
+                asked = request_of(request.ask)
+                return await forwarded(asked, self._console.find(request.ask.system))
+            if request.order is not msgspec.UNSET:
+                answer = await self._ordered(request.order, caller)
+                return wire.answer(200, JSON, msgspec.json.encode(answer))
+        except SwpksError as error:
+            return refusal(error)
+        raise RuntimeError("a request without a kind")
+
+    def stopped(self, request: wire.WireRequest) -> bytes:
+        """Return the last messages for a command that waits when the console stops."""
+        if request.line is not msgspec.UNSET:
+            return wire.say(_STOPPED) + wire.exit_status(1)
+        return refusal(OperatorError(rules.HMC_STOPPED, _STOPPED))
+
+    def failed(self, request: wire.WireRequest) -> bytes:
+        """Return the last messages after a bug of the console."""
+        error = SwpksError(control.REQUEST_ANSWERED, "the console failed; its log has the reason")
+        if request.line is not msgspec.UNSET:
+            return wire.say(message(error)) + wire.exit_status(1)
+        return refusal(error)
+
+    async def _ordered(self, order: wire.Order, caller: WireCaller) -> Any:
+        if order.verb in self._lists:
+            return self._lists[order.verb](order)
+        return await self._works[order.verb](order, caller)
+
+    def _list_systems(self, _order: wire.Order) -> list[KnownSystemView]:
+        return [_system_view(each, self._console.date()) for each in self._console.systems]
+
+    async def _add_system(self, order: wire.Order, _caller: WireCaller) -> KnownSystemView:
+        return _system_view(await self._console.add_system(order.where, order.name), self._console.date())
+
+    async def _remove_system(self, order: wire.Order, _caller: WireCaller) -> RemovedSystemView:
+        system = self._console.find(order.name)
+        trouble = await self._console.remove_system(system.type_model_serial)
+        return RemovedSystemView(name=system.name, trouble=trouble)
+
+    async def _backup(self, order: wire.Order, caller: WireCaller) -> JobView:
+        console = self._console
+        return await self._follow(console.back_up(console.find(order.system)), caller)
+
+    async def _recover(self, order: wire.Order, caller: WireCaller) -> JobView:
+        console = self._console
+        job = console.recovery(console.find(order.system), give_up=order.give_up)
+        return await self._follow(job, caller)
+
+    async def _show_jobs(self, order: wire.Order, caller: WireCaller) -> list[JobView] | JobView:
+        jobs = self._console.jobs
+        if order.number is None:
+            return [wire.job_view(each) for each in jobs.all]
+        return await self._follow(jobs.find(order.number), caller)
+
+    def _list_copies(self, order: wire.Order) -> list[StoredCopyView]:
+        console = self._console
+        systems = console.systems if order.system is None else [console.find(order.system)]
+        now = console.date()
+        return [_copy_view(each, copy, now) for each in systems for copy in _sorted(each)]
+
+    async def _follow(self, job: Job, caller: WireCaller) -> JobView:
+        return wire.job_view(await self._console.jobs.follow(job, caller.progress))
+
+
+def _sorted(system: KnownSystem) -> list[CopyFacts]:
+    return [copy for found in by_store(system.copies).values() for copy in found]
+
+
+def _system_view(system: KnownSystem, now: float) -> KnownSystemView:
+    last = system.last
+    newest = {uuid: copies[0].time for uuid, copies in by_store(system.copies).items()}
+    copied = min(newest.values(), default=None)
+    return KnownSystemView(
+        name=system.name,
+        type_model_serial=system.type_model_serial,
+        system_id=system.system_id,
+        where=system.where,
+        connected=system.connected,
+        since=system.since,
+        trouble=system.trouble,
+        state=last.state if last else None,
+        partitions=len(last.partitions) if last else None,
+        copied=copied,
+        age=None if copied is None else max(0.0, now - copied),
+        without_copy=[name for uuid, name in last.partitions.items() if uuid not in newest] if last else [],
+    )
+
+
+def _copy_view(system: KnownSystem, copy: CopyFacts, now: float) -> StoredCopyView:
+    return StoredCopyView(
+        system=system.name,
+        partition=copy.name,
+        uuid=copy.uuid,
+        restores=copy.restores,
+        generation=copy.generation,
+        time=copy.time,
+        age=max(0.0, now - copy.time),
+        received=copy.received,
+        keystore_kbytes=copy.kbytes,
+        firmware_level=copy.firmware,
+        trusted_key_id=copy.trusted_key_id,
+    )

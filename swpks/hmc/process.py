@@ -1,0 +1,195 @@
+"""The console's process: its store, its socket, and a stop in good order (spec/console.md#the-process)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from hcall_abi.errors import SwpksError
+from hcall_abi.rules import console as console_rules
+from hcall_abi.rules import hmc as rules
+from hcall_client.control_transport import TlsFiles
+from hcall_server import __version__
+from hcall_server.console.console import ConsoleSettings, ManagementConsole
+from hcall_server.console.patience import waits
+from hcall_server.console.store import ConsoleStore
+from hcall_server.data_channel.sockets import SocketFile, listen_unix
+from hcall_server.machine import logs
+from hcall_server.process.signals import HURRY_SIGNALS, stop_signals
+from swpks.hmc.link import SocketDial
+from swpks.hmc.orders import ConsoleHandler
+from swpks.hmc.serving import CommandServer
+from swpks.hmc.store_folder import StoreFolder
+
+FIRST_SECONDS = 5.0
+"""How long a start waits for the given systems; it goes on dialling those that are away."""
+
+Announce = Callable[[dict[str, Any]], None]
+"""Called once, when the socket listens, with the fields of the ready line."""
+
+_AWAY = (console_rules.CONSOLE_SERVED, console_rules.CONSOLE_ANSWER)
+
+_log = logs.Log()
+
+
+@dataclass(frozen=True)
+class ProcessSettings:
+    """Settings of a start: those of the console, the given systems as (name, place), files for https."""
+
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
+    systems: tuple[tuple[str | None, str], ...] = ()
+    tls: TlsFiles | None = None
+
+
+def run(folder: Path, settings: ProcessSettings, announce: Announce) -> None:
+    """Be the console with this store until a stop signal.
+
+    Raises OperatorError and StorageError if it can't start.
+    """
+    with StoreFolder(folder) as held:
+        store = ConsoleStore(held.database)
+        try:
+            console = ManagementConsole(
+                store,
+                SocketDial(settings.tls),
+                entropy=os.urandom,
+                date=time.time,
+                settings=replace(settings.console, profiles=held.profiles),
+                log=_log,
+            )
+            trio.run(ConsoleServer(console, held, settings).serve, announce)
+        finally:
+            store.close()
+
+
+class ConsoleServer:
+    """A console on its store, with everything that serves it in a process."""
+
+    def __init__(self, console: ManagementConsole, folder: StoreFolder, settings: ProcessSettings) -> None:
+        self.console = console
+        self._folder = folder
+        self._settings = settings
+        self._commands = trio.CancelScope()
+        self._commands_ended = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"ConsoleServer({self.console!r})"
+
+    async def serve(self, announce: Announce) -> None:
+        """Serve until a stop signal; raises the error that makes a start impossible."""
+        failure: SwpksError | None = None
+        with trio.open_signal_receiver(*stop_signals()) as signals:
+            async with trio.open_nursery() as nursery:
+                try:
+                    server = await self._start(nursery)
+                    ready = self._ready()
+                    announce(ready)
+                    _log.info("console.ready", **ready)
+                    await self._until_stopped(signals, server)
+                except SwpksError as error:
+                    failure = error
+                nursery.cancel_scope.cancel()
+        if failure is not None:  # raised here, where no nursery wraps it into a group
+            raise failure
+
+    async def _start(self, nursery: trio.Nursery) -> CommandServer:
+        listener = listen_unix(self._folder.socket)
+        made = SocketFile(self._folder.socket)
+
+        def close() -> None:
+            made.remove()
+            listener.close()
+
+        server = CommandServer(listener, ConsoleHandler(self.console), close)
+
+        async def serve_commands(*, task_status: trio.TaskStatus[None]) -> None:
+            try:
+                with self._commands:
+                    await server.run(task_status=task_status)
+            finally:
+                self._commands_ended.set()
+
+        try:
+            await nursery.start(self.console.run)
+            for name, where in await self._add_given():
+                nursery.start_soon(self._dial_on, name, where)
+            await nursery.start(serve_commands)
+        except BaseException:
+            close()
+            raise
+        return server
+
+    async def _add_given(self) -> list[tuple[str | None, str]]:
+        """Add the given systems; return those that can't be reached yet."""
+        away: list[tuple[str | None, str]] = []
+        failures: list[SwpksError] = []
+
+        async def add(name: str | None, where: str) -> None:
+            with trio.move_on_after(FIRST_SECONDS) as scope:
+                try:
+                    await self.console.add_system(where, name)
+                except SwpksError as error:
+                    if error.rule not in _AWAY:
+                        failures.append(error)
+                        return
+                    away.append((name, where))
+            if scope.cancelled_caught:
+                away.append((name, where))
+
+        async with trio.open_nursery() as nursery:
+            for name, where in self._settings.systems:
+                nursery.start_soon(add, name, where)
+        if failures:
+            raise failures[0]
+        return away
+
+    async def _dial_on(self, name: str | None, where: str) -> None:
+        """Dial a system that was not reached yet until it is added, or refuses."""
+        logged = ""
+        for seconds in waits():
+            try:
+                await self.console.add_system(where, name)
+            except SwpksError as error:
+                if logged != error.message:
+                    logged = error.message
+                    _log.warning("system.not_reached", place=where, **logs.explained(error))
+                if error.rule is rules.HMC_SYSTEM_OWN_NAME:
+                    return
+                await trio.sleep(seconds)
+            else:
+                return
+
+    async def _until_stopped(self, signals: AsyncIterator[int], server: CommandServer) -> None:
+        """Wait for a signal, then let commands end; a second signal ends them at once."""
+        number = await anext(aiter(signals))
+        _log.info("console.stopping", signal=signal.Signals(number).name)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_hurry_on_signal, signals, server)
+            self._commands.cancel()
+            await self._commands_ended.wait()
+            nursery.cancel_scope.cancel()
+        _log.info("console.stopped")
+
+    def _ready(self) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "store": str(self._folder.path),
+            "socket": str(self._folder.socket),
+            "console": self.console.id,
+            "systems": [each.name for each in self.console.systems],
+        }
+
+
+async def _hurry_on_signal(signals: AsyncIterator[int], server: CommandServer) -> None:
+    async for number in signals:
+        if number in HURRY_SIGNALS:
+            _log.warning("console.stops_at_once", signal=signal.Signals(number).name)
+            server.hurry()

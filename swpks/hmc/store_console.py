@@ -1,0 +1,127 @@
+"""A command's view of a console: the verbs of its systems, and its own (spec/console.md#own-verbs).
+
+    console = StoreConsole("store", system="sys1")
+    view = console.call(ipl("lpar1"))                       # as hcall_client.console.BlockingConsole has it
+    systems = console.order(list[KnownSystemView], "systems")
+
+Each call is a connection of its own, and blocks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, TypeVar
+
+import msgspec
+
+from hcall_abi.control import PROBLEM_JSON
+from hcall_abi.control_views import Problem
+from hcall_abi.errors import OperatorError
+from hcall_abi.requests import ConsoleRequest
+from hcall_abi.rules import console as rules
+from hcall_client.console import (
+    DEFAULT_TIMEOUT,
+    ConsoleMisspoken,
+    ConsoleRefused,
+    ConsoleUnreachable,
+    answer_of,
+)
+from hcall_client.errors import printable
+from swpks.hmc.line_client import NamedFiles, NoConsole, Shown, Wire, converse
+
+T = TypeVar("T")
+
+
+class StoreUnreachable(ConsoleUnreachable):
+    """No console serves the store, or a system of the console can't be reached."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = printable(reason)
+        OperatorError.__init__(self, rules.CONSOLE_SERVED, self.reason)
+
+
+class StoreConsole:
+    """The console with this store; `system` is the -m of its verbs.  `timeout` bounds each wait of a call.
+
+    A call raises ConsoleRefused where a rule forbids it, StoreUnreachable, and ConsoleMisspoken.
+    """
+
+    def __init__(
+        self, store: str | os.PathLike[str], system: str | None = None, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
+        self.store = os.fsdecode(store)
+        self.system = system
+        self.timeout = timeout
+
+    def __repr__(self) -> str:
+        return f"StoreConsole({self.store!r}, {self.system!r})"
+
+    def call(self, request: ConsoleRequest[T]) -> T:
+        """Make a request of a system, through the console; return its answer."""
+        ask = {"operation": request.verb.operation, "system": self.system, "name": request.name}
+        body = msgspec.to_builtins(request.body) if request.body else None
+        found = self._answer({"ask": {**ask, "body": body} if request.body else ask}, self.timeout, _silent())
+        return answer_of(request, found.status, found.type, found.content.encode())
+
+    def order(self, kind: type[T], verb: str, **operands: Any) -> T:
+        """Carry out an own verb of the console; return its answer."""
+        return self._ordered(kind, verb, operands, self.timeout, _silent())
+
+    def follow(self, kind: type[T], verb: str, write: Callable[[str], None] | Shown, **operands: Any) -> T:
+        """Carry out an own verb that begins or follows a job, until its end; `write` shows its progress."""
+        shown = write if isinstance(write, Shown) else Shown(write, terminal=os.isatty(1))
+        return self._ordered(kind, verb, operands, None, shown)
+
+    def _ordered(
+        self,
+        kind: type[T],
+        verb: str,
+        operands: dict[str, Any],
+        timeout: float | None,
+        shown: Shown,
+    ) -> T:
+        order = {"verb": verb, **operands}
+        found = self._answer({"order": order}, timeout, shown)
+        try:
+            return msgspec.json.decode(found.content, type=kind)
+        except msgspec.DecodeError as error:
+            raise ConsoleMisspoken(verb, f"a body of another shape ({error})") from None
+
+    def _answer(self, message: dict[str, Any], timeout: float | None, shown: Shown) -> WireAnswer:
+        try:
+            with closing(Wire(self.store, timeout)) as wire:
+                last = converse(wire, message, NamedFiles(()), shown)
+            found = msgspec.convert(last.get("answer"), WireAnswer)
+        except NoConsole as error:
+            raise StoreUnreachable(str(error)) from None
+        except msgspec.ValidationError as error:
+            raise ConsoleMisspoken("a command", f"a message of another shape ({error})") from None
+        _check_reached(found)
+        return found
+
+
+def _silent() -> Shown:
+    return Shown(lambda _: None, terminal=False)
+
+
+class WireAnswer(msgspec.Struct):
+    """The last message after a verb."""
+
+    status: int
+    type: str
+    content: str
+
+
+def _check_reached(found: WireAnswer) -> None:
+    """Raise the error of a problem; StoreUnreachable if the system of the request is away."""
+    if found.type != PROBLEM_JSON:
+        return
+    try:
+        problem = msgspec.json.decode(found.content, type=Problem)
+    except msgspec.DecodeError as error:
+        raise ConsoleMisspoken("a command", f"a problem of another shape ({error})") from None
+    if problem.rule_id == rules.CONSOLE_SERVED.id:
+        raise StoreUnreachable(problem.detail)
+    raise ConsoleRefused(problem)

@@ -1,0 +1,69 @@
+"""The folder of a console: its database, its socket, and the profile backups (spec/console.md#store)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.rules import hmc as rules
+from hcall_server.process.folder import LockedFolder, trouble
+from swpks.hmc.names import SOCKET
+
+DATABASE = "console.sqlite"
+"""It shows that a folder is a store, also if a selective backup has left the lock out."""
+
+_OF_A_SYSTEM = ("service-processor", "anchor-card", "nvram.sqlite")
+
+
+class StoreFolder:
+    """The locked folder of a console, made if it is not there; the lock is held until the end of the block.
+
+    OperatorError if another console uses it, or if it is something else, not private, or can't be written;
+    StorageError if its device fails.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._held = LockedFolder(folder, DATABASE)
+        self.path = self._held.path
+        self.database = self.path / DATABASE
+        self.socket = self.path / SOCKET
+        self.profiles = self.path / "profiles"
+        try:
+            self._open()
+        except OSError as error:
+            self._held.close()
+            raise _about_store(trouble(error, self.path)) from None
+        except SwpksError as error:
+            self._held.close()
+            raise _about_store(error) from None
+
+    def __repr__(self) -> str:
+        return f"StoreFolder({str(self.path)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def _open(self) -> None:
+        if any((self.path / name).exists() for name in _OF_A_SYSTEM):
+            message = f"{self.path} is the state folder of a system; choose another --store"
+            raise OperatorError(rules.HMC_STORE_FOLDER, message)
+        self._held.make()
+        if owner := self._held.try_lock():
+            message = f"process {owner} uses {self.path}; stop that console, or choose another --store"
+            raise OperatorError(rules.HMC_STORE_OWNER, message)
+        self._held.make_inner(self.socket.parent.name)
+        self._held.make_inner(self.profiles.name)
+
+
+def _about_store(error: SwpksError) -> SwpksError:
+    """Return the error with the store's rule: a folder is checked with the rules of a state."""
+    if isinstance(error, OperatorError) and error.rule is not rules.HMC_STORE_OWNER:
+        return OperatorError(rules.HMC_STORE_FOLDER, error.message)
+    return error

@@ -1,0 +1,71 @@
+"""The answers to the console's own verbs, as msgspec structs (spec/console.md#own-verbs).
+
+Times are in seconds since 1970 (UTC).
+"""
+
+from __future__ import annotations
+
+from hcall_abi.control_views import View
+
+
+class KnownSystemView(View):
+    """A system that the console knows; `state` and `partitions` are those of the last contact.
+
+    `since`: from when on it has been connected or away; `trouble`: why it is away.  `copied` is the time of
+    the oldest among the newest copies of its stores, null while there is none, and `age` is its age in
+    seconds, by the console's clock.  `without_copy` names the partitions that have no copy.
+    """
+
+    name: str
+    type_model_serial: str
+    system_id: str
+    where: str
+    connected: bool
+    since: float
+    trouble: str
+    state: str | None
+    partitions: int | None
+    copied: int | None
+    age: float | None
+    without_copy: list[str]
+
+
+class RemovedSystemView(View):
+    """A system that was removed; `trouble`: why it still has the id of the console, "" if it has not."""
+
+    name: str
+    trouble: str
+
+
+class StoredCopyView(View):
+    """A copy that the console holds; `age` is in seconds, by the console's clock."""
+
+    system: str
+    partition: str
+    uuid: str
+    restores: int
+    generation: int
+    time: int
+    age: float
+    received: float
+    keystore_kbytes: int
+    firmware_level: str
+    trusted_key_id: str
+
+
+class JobView(View):
+    """A job of the console.
+
+    `waiting` is the reason why a running one waits, and `rule_id` that of the rule by which one failed; both
+    may be "".
+    """
+
+    number: int
+    kind: str
+    system: str
+    state: str
+    done: int
+    total: int
+    lines: list[str]
+    waiting: str = ""
+    rule_id: str = ""

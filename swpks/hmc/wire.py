@@ -1,0 +1,161 @@
+"""The console's end of the wire: requests of commands, and its messages to them (spec/console.md#the-wire).
+
+Bytes in and values out: `swpks.hmc.serving` has the sockets.  The other end is `swpks.hmc.line_client`, which
+may import nothing of this package.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from hcall_abi.errors import OperatorError, PeerError
+from hcall_abi.rules import hmc as rules
+from hcall_server.console.jobs import Job
+from swpks.hmc.views import JobView
+
+T = TypeVar("T")
+
+LONGEST_LINE = 24 << 20
+"""Bytes of one message, at most: a file of 16 MiB in base64, and some room."""
+
+MOST_WORDS = 4096
+"""Words of a line, at most."""
+
+
+class Forwarded(msgspec.Struct, forbid_unknown_fields=True):
+    """A verb of the control channel, for one system; `name` stands in its path, `body` is its body."""
+
+    operation: str
+    system: str | None = None
+    name: str = ""
+    body: msgspec.Raw = msgspec.Raw()
+
+
+class Order(msgspec.Struct, forbid_unknown_fields=True):
+    """An own verb of the console, with the operands that it takes."""
+
+    verb: Literal["systems", "add-system", "remove-system", "backup", "recover", "jobs", "copies"]
+    system: str | None = None
+    name: str | None = None
+    where: str = ""
+    number: int | None = None
+    give_up: bool = False
+
+
+class WireRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The one request of a command: a line, a verb of a system, or an own verb of the console."""
+
+    line: list[str] | msgspec.UnsetType = msgspec.UNSET
+    ask: Forwarded | msgspec.UnsetType = msgspec.UNSET
+    order: Order | msgspec.UnsetType = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        given = [each for each in (self.line, self.ask, self.order) if each is not msgspec.UNSET]
+        if len(given) != 1:
+            raise ValueError("a request is one of line, ask and order")
+        if self.line is not msgspec.UNSET and not 0 < len(self.line) <= MOST_WORDS:
+            raise ValueError(f"a line has 1 to {MOST_WORDS} words")
+
+
+class FileReply(msgspec.Struct, forbid_unknown_fields=True):
+    """The reply of a command about a file: its content, that it was or can be written, or why not."""
+
+    content: bytes | None = None
+    written: bool = False
+    writable: bool = False
+    error: str | None = None
+
+    def __repr__(self) -> str:
+        return "FileReply(content hidden)"
+
+
+class LineBuffer:
+    """Cuts received bytes into lines; PeerError for one that is too long."""
+
+    def __init__(self, longest: int = LONGEST_LINE) -> None:
+        self._longest = longest
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take bytes; return the lines that are whole now, without their newlines."""
+        *ends, rest = data.split(b"\n")
+        lines = []
+        for end in ends:
+            self._add(end)
+            lines.append(b"".join(self._pieces))
+            self._pieces, self._size = [], 0
+        self._add(rest)
+        return lines
+
+    def _add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._longest:
+            raise PeerError(rules.HMC_WIRE, f"a message of more than {self._longest} bytes")
+        self._pieces.append(piece)
+
+
+def request_of(line: bytes) -> WireRequest:
+    """Return the request in a line; PeerError for anything else."""
+    return _decoded(line, WireRequest)
+
+
+def reply_of(line: bytes) -> FileReply:
+    """Return the answer about a file; PeerError for anything else."""
+    return _decoded(line, FileReply)
+
+
+def say(text: str) -> bytes:
+    """Return the message that has a command print lines."""
+    return _message({"say": text})
+
+
+def progress(job: Job) -> bytes:
+    """Return the message with the progress of a job."""
+    return _message({"progress": job_view(job)})
+
+
+def job_view(job: Job) -> JobView:
+    """Return a job as its followers get it."""
+    return msgspec.convert(job, JobView, from_attributes=True)
+
+
+def read(path: str, limit: int) -> bytes:
+    """Return the message that asks for the content of a file."""
+    return _message({"read": path, "limit": limit})
+
+
+def write(path: str, content: bytes, *, replace: bool) -> bytes:
+    """Return the message that has a command write a file; OperatorError if it is too large."""
+    message = _message({"write": path, "content": content, "replace": replace})
+    if len(message) > LONGEST_LINE:
+        raise OperatorError(rules.HMC_FILE, f"{path}: {len(content)} bytes are too many")
+    return message
+
+
+def test(path: str, *, replace: bool) -> bytes:
+    """Return the message that asks whether a file can be written."""
+    return _message({"test": path, "replace": replace})
+
+
+def exit_status(status: int) -> bytes:
+    """Return the last message after a line."""
+    return _message({"exit": status})
+
+
+def answer(status: int, media_type: str, content: bytes) -> bytes:
+    """Return the last message after a verb: the answer as the control channel of a system would give it."""
+    return _message({"answer": {"status": status, "type": media_type, "content": content.decode()}})
+
+
+def _message(fields: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(fields) + b"\n"
+
+
+def _decoded(line: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PeerError(rules.HMC_WIRE, f"a message of another shape ({error})") from None

@@ -1,0 +1,281 @@
+"""A management console and its systems inside the process: no sockets, no disk, and nothing is mocked.
+
+async with emulated_console({"a": ["lpar1"], "b": []}) as console:
+    lpar1 = await console.partition("lpar1", "a")
+    await lpar1.channel.call(write_object(Authorization(3), b"label", b"data"))
+    await console.backup("a")
+    await console.replace_service_processor("a")        # its console restores the store by itself
+    status, text = await console.line("lssyscfg -r lpar -m a -F name,state")
+
+Each function returns when what it promises is done.  None of them waits for time, so a MockClock may run.
+A test of a console that is away uses `power_cut` and `start`, one of a system that is away `power_cut_system`
+and `start_system`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+
+from swpks.testing.block import tasks_around
+from swpks.testing.console_caller import ConsoleLog, LineAnswer, LineFiles, LoggedEvent
+from swpks.testing.system import EmulatedSystem
+
+if TYPE_CHECKING:
+    from hcall_server.console.console import ManagementConsole
+    from hcall_server.console.jobs import Job
+    from hcall_server.console.profile_files import ProfileFiles
+    from hcall_server.console.systems import KnownSystem
+    from swpks.testing.partition import EmulatedPartition
+
+PARTITIONS: Mapping[str, Sequence[str]] = MappingProxyType({"a": ("lpar1",), "b": ("lpar1",)})
+"""The systems of an emulated console, and their partitions."""
+_STARTED = "console.started"
+_RECOVERY = ("job.started", "recovery.no_copies")
+COPY_INTERVAL = 60.0
+"""Seconds between two looks for changed stores, those of the trio clock: `backup` does not wait for them."""
+
+
+class JobFailed(Exception):
+    """A job of the console has failed; `job` has its lines, and the text is the last of them."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"{job.kind} of {job.system}: {job.lines[-1] if job.lines else 'no reason'}")
+        self.job = job
+
+
+class EmulatedConsole:
+    """A running management console with its systems.
+
+    `management` is the console's own object, to be looked at.  `files` are the files of those who type lines,
+    by their relative paths.  `log` is the console's log.
+    """
+
+    management: ManagementConsole
+
+    def __init__(
+        self,
+        systems: Mapping[str, EmulatedSystem],
+        nursery: trio.Nursery,
+        date: Callable[[], float],
+        **settings: Any,
+    ) -> None:
+        from hcall_server.console.store import ConsoleStore
+
+        self.systems = systems
+        self.files: dict[str, bytes] = {}
+        self.log = ConsoleLog()
+        self._store = ConsoleStore()
+        self._profile_files: ProfileFiles | None = None
+        self._nursery = nursery
+        self._date = date
+        self._settings = settings
+        self._scope: trio.CancelScope | None = None
+        self._ended = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"EmulatedConsole({', '.join(self.systems)})"
+
+    # Lines and jobs
+
+    async def line(self, line: str | Sequence[str]) -> LineAnswer:
+        """Run a line of the console; a string is taken apart as by a shell.
+
+        A path of a file in the line is one of `files`, or if it is absolute one on disk.
+        """
+        from hcall_server.console.lines.run import run_line
+
+        words = shlex.split(line) if isinstance(line, str) else line
+        caller = LineFiles(self.files, words)
+        status = await run_line(self.management, words, caller)
+        return LineAnswer(status, caller.text)
+
+    async def backup(self, system: str) -> Job:
+        """Take copies of all stores of a system now; return the job, or raise JobFailed."""
+        return await self.finish(self.management.back_up(self.known(system)))
+
+    async def recover(self, system: str, *, give_up: bool = False) -> Job:
+        """Restore all stores of a system; return the job, or raise JobFailed."""
+        return await self.finish(self.management.recover(self.known(system), give_up=give_up))
+
+    async def finish(self, job: Job) -> Job:
+        """Wait for the end of a job and return it; JobFailed if it has failed."""
+        await self.management.jobs.follow(job, _unwatched)
+        if job.state == "failed":
+            raise JobFailed(job)
+        return job
+
+    # Systems
+
+    async def partition(self, name: str, system: str) -> EmulatedPartition:
+        """Return a partition with an open session; it is powered on before, if it is off.
+
+        It lives until its machine ends: ask for it again after a power cut.
+        """
+        return await self.systems[system].partition(name)
+
+    def known(self, system: str) -> KnownSystem:
+        """Return what the console knows about a system, such as its `copies`."""
+        return next(each for each in self.management.systems if each.where == system)
+
+    async def add(self, system: str) -> None:
+        """Let the console manage a system, and wait until it has a stream to it."""
+        await self.management.add_system(system)
+        await self._connected(system)
+
+    async def power_cut_system(self, system: str) -> None:
+        """End a system at once, and wait until the console has noticed it."""
+        await self.systems[system].power_cut()
+        if self._scope:
+            known = self.known(system)
+            await self.log.until(lambda: not known.connected)
+
+    async def start_system(self, system: str) -> None:
+        """Start a system over its parts, and wait until the console has a stream to it again."""
+        await self.systems[system].start()
+        if self._scope:
+            self.known(system).wake()
+            await self._connected(system)
+
+    async def replace_service_processor(self, system: str) -> Job | None:
+        """Cut the power of a system, put an empty NVRAM in, and start it.
+
+        Wait until the console has recovered it by itself, and return that job; JobFailed if it has failed.
+        Return None if the console is off, has no copies, or waits for an order.
+        """
+        await self.power_cut_system(system)
+        self.systems[system].replace_service_processor()
+        await self.start_system(system)
+        return await self.recovered(system)
+
+    async def recovered(self, system: str) -> Job | None:
+        """Wait for the end of a recovery that the console begins by itself; as `replace_service_processor`.
+
+        It is for a console that was off while the service processor was replaced.
+        """
+        if self._scope is None or self.management.settings.manual_recovery:
+            return None
+        known, jobs, lost = self.known(system), self.management.jobs, self.systems[system].state == "Recovery"
+        job = jobs.running(known)
+        if job is None:
+            begun = await self.log.until(lambda: self._begun(known)) if lost else self._begun(known)
+            job = jobs.find(cast("int", begun.fields["job"])) if begun and "job" in begun.fields else None
+        return await self.finish(job) if job else None
+
+    # The console's own power
+
+    async def power_cut(self) -> None:
+        """End the console at once; its store stays, with its profile backups."""
+        if self._scope:
+            self._scope.cancel()
+            await self._ended.wait()
+            self._scope = None
+
+    async def start(self) -> None:
+        """Start the console on its store, and wait until it has streams to all systems that run."""
+        from hcall_server.console.console import ConsoleSettings, ManagementConsole
+
+        self.management = ManagementConsole(
+            self._store,
+            lambda where: self.systems[where].link,
+            entropy=os.urandom,
+            date=self._date,
+            settings=ConsoleSettings(**self._settings),
+            log=self.log,
+        )
+        if self._profile_files is None:
+            self._profile_files = self.management.profile_files
+        self.management.profile_files = self._profile_files  # a part of the store, which outlives a power cut
+        self.log.info(_STARTED, console=self.management.name)
+        await self._nursery.start(self._run)
+        for name, system in self.systems.items():
+            if system.running:
+                await self._connected(name)
+
+    async def restart(self) -> None:
+        """Cut the power of the console, and start it again."""
+        await self.power_cut()
+        await self.start()
+
+    async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        self._ended = trio.Event()
+        try:
+            with trio.CancelScope() as self._scope:
+                await self.management.run(task_status=task_status)
+        finally:
+            self._ended.set()
+
+    async def _connected(self, system: str) -> None:
+        known = self.known(system)
+        await self.log.until(lambda: known.connected)
+
+    def _begun(self, known: KnownSystem) -> LoggedEvent | None:
+        """Return the event of this stream by which the console has begun a recovery, or has refused to."""
+        for each in reversed(self.log.events):
+            ours = each.fields.get("system") == known.name
+            if each.event == _STARTED or (ours and each.event == "system.away"):
+                return None
+            if ours and each.event in _RECOVERY:
+                return each
+        return None
+
+
+async def _unwatched(_: Job) -> None:
+    """Follow a job, and report nothing."""
+    await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def emulated_console(
+    partitions: Mapping[str, Sequence[str]] = PARTITIONS,
+    *,
+    level: str = "FW1110",
+    kbytes: int = 64,
+    attributes: Mapping[str, int] = MappingProxyType({}),
+    copy_interval: float = COPY_INTERVAL,
+    keep: int = 3,
+    manual_recovery: bool = False,
+) -> AsyncIterator[EmulatedConsole]:
+    """Run a console with fresh, powered-on systems for the length of a block.
+
+    `partitions` has the names of each system's partitions by the name of the system; `level`, `kbytes` and
+    `attributes` are those of all, as for `emulated_partition`.  `copy_interval` is the time in seconds after
+    which a changed store is copied without `EmulatedConsole.backup`.  The console keeps the `keep` newest
+    copies of each store.  With `manual_recovery` it restores a lost store only when it is told to.
+    """
+    from hcall_server.service.settings import PartitionSettings, Settings
+
+    began, loop_began = time.time(), trio.current_time()
+
+    def date() -> float:
+        """The time since 1970, which a MockClock moves."""
+        return began + trio.current_time() - loop_began
+
+    def settings(name: str) -> Settings:
+        wishes = (
+            PartitionSettings(each, {**attributes, "keystore_kbytes": kbytes}) for each in partitions[name]
+        )
+        return Settings(
+            name=name, firmware=level, flush_delay_ms=0, confirm_wait_ms=0, copy_interval_s=copy_interval,
+            partition=tuple(wishes),
+        )  # fmt: skip
+
+    async with tasks_around() as nursery:
+        systems = {
+            name: EmulatedSystem(name, settings(name), date=date, nursery=nursery) for name in partitions
+        }
+        console = EmulatedConsole(systems, nursery, date, keep=keep, manual_recovery=manual_recovery)
+        await console.start()
+        for name, system in systems.items():
+            await system.start()
+            await console.add(name)
+        yield console
+        if console.log.bugs:
+            raise console.log.bugs[0]

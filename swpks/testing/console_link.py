@@ -1,0 +1,109 @@
+"""The link between a management console and a machine in the same process.
+
+    link = MachineLink(machine)
+    console = ManagementConsole(ConsoleStore(), {"lab": link}.__getitem__, entropy=..., date=...)
+
+The link performs the verbs of the control channel directly.  It troubles its console on demand: it can be
+away, lose an answer after the verb was performed, and break its stream.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import trio
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import console as rules
+
+if TYPE_CHECKING:
+    from hcall_abi.control_views import EventView
+    from hcall_abi.requests import ConsoleRequest
+    from hcall_server.machine.machine import Machine
+
+T = TypeVar("T")
+
+
+class MachineLink:
+    """A `SystemLink` to `machine`, which a test may replace: that is a restart of the system.
+
+    `away`: nothing is reached.  `lost_answers` counts down with each request that is performed and not
+    answered.  `asked` has the operation of each request that was performed.
+    """
+
+    def __init__(self, machine: Machine | None) -> None:
+        self.machine = machine
+        self.away = False
+        self.lost_answers = 0
+        self.asked: list[str] = []
+        self._streams: list[trio.CancelScope] = []
+
+    def __repr__(self) -> str:
+        return f"MachineLink({self.machine!r})"
+
+    def restart(self, machine: Machine | None) -> None:
+        """Put another machine in the place of the present one, or (None) power the system off."""
+        self.machine = machine
+        self.break_stream()
+
+    def break_stream(self) -> None:
+        """End the streams of events."""
+        for scope in self._streams:
+            scope.cancel()
+
+    async def call(self, request: ConsoleRequest[T]) -> T:
+        """Perform a request as the control channel does."""
+        from hcall_server.control_channel.verbs import PERFORMED, Call
+
+        await trio.lowlevel.checkpoint()
+        machine = self._reached()
+        machine.system.demand_identity(request.system_id)
+        if request.name:
+            machine.system.find(request.name)
+        performed = PERFORMED[request.verb.operation]
+        if performed.load:
+            performed.load()
+        answer = performed.perform(Call(machine, request.name, request.body))
+        found = await answer if isinstance(answer, Awaitable) else answer
+        self.asked.append(request.verb.operation)
+        await trio.lowlevel.checkpoint()  # an answer takes its time: a console that was killed gets none
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise OperatorError(rules.CONSOLE_SERVED, "the answer was lost")
+        if self.away or machine is not self.machine:
+            raise OperatorError(rules.CONSOLE_SERVED, "the system went away")
+        return cast("T", found)
+
+    @asynccontextmanager
+    async def events(self, console_id: str) -> AsyncIterator[trio.abc.ReceiveChannel[EventView]]:
+        """Open the stream of the console with this id."""
+        from hcall_server.machine.streams import demand_stream
+
+        machine = self._reached()
+        demand_stream(machine, console_id)
+        send, receive = trio.open_memory_channel["EventView"](math.inf)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pump, machine, console_id, send)
+            yield receive
+            nursery.cancel_scope.cancel()
+
+    async def _pump(self, machine: Machine, console_id: str, send: trio.MemorySendChannel[EventView]) -> None:
+        from hcall_server.machine.streams import opened_stream
+
+        scope = trio.CancelScope()
+        self._streams.append(scope)
+        try:
+            with send, scope, opened_stream(machine, console_id) as reader:
+                while (events := await reader.next()) is not None:
+                    for event in events:
+                        send.send_nowait(event)
+        finally:
+            self._streams.remove(scope)
+
+    def _reached(self) -> Machine:
+        if self.away or self.machine is None:
+            raise OperatorError(rules.CONSOLE_SERVED, "nothing serves this system")
+        return self.machine

@@ -1,0 +1,70 @@
+"""A real management console in a process of its own, for tests."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swpks.testing.own_process import OwnProcess, ServerFailed, run_swpks
+
+if TYPE_CHECKING:
+    from swpks.hmc.store_console import StoreConsole
+
+
+class ConsoleProcess(OwnProcess):
+    """A `swpks hmc serve` process over one store.
+
+    `systems` are [NAME=]WHERE as on the command line; `options` are more of its options.  `ready` holds the
+    fields that the console wrote to --ready-fd.
+    """
+
+    def __init__(self, store: Path, systems: Sequence[str] = (), options: Sequence[str] = ()) -> None:
+        super().__init__(store)
+        self.store = store
+        self.systems = list(systems)
+        self.options = list(options)
+
+    @property
+    def command(self) -> list[str]:
+        """The words behind `swpks`."""
+        named = [word for system in self.systems for word in ("--system", system)]
+        return ["hmc", "serve", "--store", str(self.store), *named, *self.options]
+
+    @property
+    def socket(self) -> Path:
+        """The path of the console's Unix socket."""
+        return self.store / "run" / "console.sock"
+
+    def start(self) -> ConsoleProcess:
+        """Start the console and wait until it is ready; ServerFailed when it is not."""
+        self.spawn()
+        return self
+
+    def restart(self) -> ConsoleProcess:
+        """Stop the console if it runs, and start it again on the same store."""
+        if self.pid is not None:
+            self.stop()
+        return self.start()
+
+    def run(self, *words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run `swpks hmc` with these words against this console, such as ``run("lssyscfg", "-r", "sys")``.
+
+        SWPKS_HMC tells it where the console is; `data` is its standard input.
+        """
+        return run_swpks(["hmc", *words], data, SWPKS_HMC=str(self.store))
+
+    def hmc(self, *words: str) -> str:
+        """Run `swpks hmc` with these words, and return its output; ServerFailed when it refuses."""
+        done = self.run(*words)
+        if done.returncode:
+            reason = (done.stderr or done.stdout).decode()
+            raise ServerFailed(f"swpks hmc {' '.join(words)}: {reason}")
+        return done.stdout.decode()
+
+    def console(self, system: str | None = None) -> StoreConsole:
+        """Return the console, with the system that its requests are about."""
+        from swpks.hmc.store_console import StoreConsole
+
+        return StoreConsole(self.store, system)

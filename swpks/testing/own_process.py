@@ -1,0 +1,165 @@
+"""A process of ours that tells when it is ready, to be killed, stopped and started again by tests."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 20.0
+"""Longest wait for a process to become ready; generous, because test machines are busy."""
+STOP_SECONDS = 20.0
+"""Longest wait for a process to end after SIGTERM."""
+LOG_SECONDS = 20.0
+"""Longest wait for a line of the log."""
+
+COMMAND = (sys.executable, "-m", "swpks")
+
+
+class ServerFailed(Exception):
+    """A server process did not start or did not end; the text holds the end of its log."""
+
+
+class OwnProcess:
+    """A `swpks` process over one folder; `command` is its command line without --ready-fd.
+
+    `ready` holds the fields that it wrote to --ready-fd.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ready: dict[str, Any] = {}
+        self.log_path = folder.with_name(folder.name + ".log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.folder}, pid {self.pid})"
+
+    @property
+    def command(self) -> list[str]:
+        """The words behind `swpks`."""
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None while no process runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def log(self) -> str:
+        """The process's standard error so far.
+
+        A server writes its log behind its answers, so only that of a stopped server is complete: see
+        `log_lines`.  A server that is killed may leave its last lines unwritten.
+        """
+        return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
+
+    def log_lines(self, text: str, least: int = 1) -> list[str]:
+        """Wait until the log has at least `least` lines with this text; return all that it has.
+
+        ServerFailed if they do not come in LOG_SECONDS.
+        """
+        deadline = time.monotonic() + LOG_SECONDS
+        while len(found := [line for line in self._whole_lines() if text in line]) < least:
+            if time.monotonic() > deadline:
+                raise ServerFailed(
+                    f"the log has {len(found)} lines with {text!r}, not {least}\n{self._tail()}"
+                )
+            time.sleep(0.002)
+        return found
+
+    def kill(self) -> None:
+        """Kill the process as a power cut would, with SIGKILL; nothing when it does not run."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> int:
+        """End the process with SIGTERM, wait, and return its exit status; ServerFailed if it hangs."""
+        if not self._process:
+            raise ServerFailed("the server was never started")
+        self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end of the process, and return its exit status; ServerFailed if it hangs."""
+        if not self._process:
+            raise ServerFailed("the server was never started")
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ServerFailed(f"the server did not stop in {STOP_SECONDS:g} s\n{self._tail()}") from None
+
+    def spawn(self) -> None:
+        """Start the process and wait until it is ready; ServerFailed when it is not."""
+        if self.pid is not None:
+            raise ServerFailed("the server runs already")
+        reader, writer = _pipe()
+        try:
+            self._process = self._started(writer)
+        finally:
+            os.close(writer)
+        try:
+            self.ready = self._wait_ready(reader)
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            os.close(reader)
+
+    def _started(self, ready_fd: int) -> subprocess.Popen[bytes]:
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - our own interpreter and program
+                [*COMMAND, *self.command, "--ready-fd", str(ready_fd)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[ready_fd],
+            )
+
+    def _whole_lines(self) -> list[str]:
+        whole, _, _ = self.log.rpartition("\n")
+        return whole.splitlines()
+
+    def _wait_ready(self, reader: int) -> dict[str, Any]:
+        line = b""
+        while not line.endswith(b"\n"):
+            if not select.select([reader], [], [], START_SECONDS)[0]:
+                raise ServerFailed(f"the server was not ready in {START_SECONDS:g} s\n{self._tail()}")
+            piece = os.read(reader, 65536)
+            if not piece:
+                raise ServerFailed(f"the server ended before it was ready\n{self._tail()}")
+            line += piece
+        told = json.loads(line)
+        return told if isinstance(told, dict) else {}
+
+    def _tail(self) -> str:
+        return self.log[-4000:]
+
+
+def run_swpks(words: list[str], data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a `swpks` command; `data` is its standard input."""
+    return subprocess.run(  # noqa: S603 - our own interpreter and program
+        [*COMMAND, *words],
+        input=data,
+        capture_output=True,
+        env={**os.environ, **environment},
+        check=False,
+        timeout=60,
+    )
+
+
+def _pipe() -> tuple[int, int]:
+    """Return a pipe above the standard streams, which the process gets from elsewhere."""
+    low = os.pipe()
+    reader, writer = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in low)
+    for end in low:
+        os.close(end)
+    return reader, writer

@@ -1,0 +1,57 @@
+"""A console of tests for the small client: it sends what it is told to."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from swpks.hmc import line_client
+
+Message = dict[str, Any]
+
+
+class FakeConsole:
+    """A console that sends what it is told, and keeps what it hears."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.heard: list[Message] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        (store / "run").mkdir(parents=True)
+        self._listener.bind(str(store / line_client.SOCKET))
+        self._listener.listen()
+
+    @contextmanager
+    def saying(self, *messages: Message | bytes) -> Iterator[None]:
+        """Serve one connection for the length of the block: each message, and a reply to each question."""
+        thread = threading.Thread(target=self._serve, args=(messages,))
+        thread.start()
+        yield
+        thread.join(20)
+        self._listener.close()
+
+    def _serve(self, messages: tuple[Message | bytes, ...]) -> None:
+        connection, _ = self._listener.accept()
+        with connection, suppress(BrokenPipeError, ConnectionResetError):
+            self._converse(connection, messages)  # a client that cannot print leaves before the last message
+
+    def _converse(self, connection: socket.socket, messages: tuple[Message | bytes, ...]) -> None:
+        with connection.makefile("rwb") as stream:
+            self.heard.append(json.loads(stream.readline()))
+            for message in messages:
+                raw = message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n"
+                stream.write(raw)
+                stream.flush()
+                if isinstance(message, dict) and {"read", "write", "test"} & set(message):
+                    self.heard.append(json.loads(stream.readline()))
+
+
+def run(fake: FakeConsole, words: list[str], *messages: Message | bytes) -> int:
+    """The exit status of a line."""
+    with fake.saying(*messages):
+        return line_client.line(words, str(fake.store))

@@ -1,0 +1,250 @@
+"""A system and the console that looks after it, each a real process, for the tests of disasters.
+
+plant = Plant(tmp_path / "sys1", keeper)
+plant.begin()
+plant.write("alpha", b"old")
+plant.back_up()
+plant.lose("service-processor")
+assert plant.recovered().lines[0].startswith("alpha: from ")
+assert plant.read("alpha") == b"old"
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from hcall_abi.control_views import PartitionView, SystemView
+from hcall_client.blocking import BlockingChannel
+from hcall_client.calls import Authorization, read_object, remove_object
+from hcall_client.console import power_off, power_on, show_partition, show_system
+from hcall_client.errors import HcallError
+from hcall_server.service.erase import clear_all, reset_settings
+from hcall_server.service.layout import replace_part
+from swpks.hmc.links import make_links
+from swpks.hmc.views import JobView, KnownSystemView, StoredCopyView
+from swpks.testing import ConsoleProcess, ServerProcess
+from tests.parts.systems import LABEL, write_confirmed
+
+STORES = ("alpha", "beta")
+OS = Authorization(3)
+
+
+class Keeper:
+    """A console process, and a folder with the links of its lines."""
+
+    def __init__(self, store: Path, options: Sequence[str] = ()) -> None:
+        self.console = ConsoleProcess(store, options=options)
+        self.links = store.with_name(f"{store.name}-links")
+
+    def start(self) -> Keeper:
+        """Start the console; the links are made once."""
+        self.console.start()
+        if not self.links.exists():
+            make_links(self.links, self.console.store)
+        return self
+
+    def line(self, *words: str) -> tuple[int, str]:
+        """Run a line by its link; return its exit status and what it said."""
+        done = subprocess.run(
+            [self.links / words[0], *words[1:]], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.stderr == ""
+        return done.returncode, done.stdout.rstrip("\n")
+
+    def systems(self) -> dict[str, KnownSystemView]:
+        """The systems that the console knows, by name."""
+        return {each.name: each for each in self.console.console().order(list[KnownSystemView], "systems")}
+
+    def jobs(self, system: str) -> list[JobView]:
+        """The jobs of a system, the oldest first."""
+        return [
+            each
+            for each in self.console.console().order(list[JobView], "jobs", number=None)
+            if each.system == system
+        ]
+
+    def end(self) -> None:
+        """Kill the console."""
+        self.console.kill()
+
+
+class Plant:
+    """A system at a console; the console looks after others as well."""
+
+    def __init__(
+        self, state: Path, keeper: Keeper, stores: Sequence[str] = STORES, options: Sequence[str] = ()
+    ) -> None:
+        self.server = ServerProcess(state, [f"{each}:64" for each in stores], options)
+        self.keeper = keeper
+        self.name = state.name
+        self.stores = tuple(stores)
+        self.tap: Path | None = None
+        """Where the console dials, if that is not the control socket itself."""
+
+    # The system
+
+    @property
+    def where(self) -> str:
+        """The place at which the console reaches the system."""
+        if found := self.server.ready.get("control_tcp"):
+            return f"https://{found}"
+        return str(self.tap or self.server.control_socket)
+
+    def begin(self) -> Plant:
+        """Start the system, add it to the console, and wait until the console has a copy of each store."""
+        self.server.start()
+        self.wake()
+        self.settle()
+        return self
+
+    def start(self) -> Plant:
+        """Start the system again; the console need not wait for its next try."""
+        self.server.start()
+        self.wake()
+        self.noticed()
+        return self
+
+    def noticed(self) -> None:
+        """Wait until the console has noticed which system is at the place: it refuses verbs until then."""
+        system_id = self.view().system_id
+        order = self.keeper.console.console().order
+        until(lambda: system_id in {each.system_id for each in order(list[KnownSystemView], "systems")})
+
+    def wake(self) -> None:
+        """Add the system, which is a reason to dial it now."""
+        order = self.keeper.console.console().order
+        order(KnownSystemView, "add-system", where=self.where, name=self.name)
+
+    def lose(self, *parts: str, start: bool = True) -> None:
+        """A power cut; parts are replaced by new ones, in this order."""
+        self.server.kill()
+        for part in parts:
+            replace_part(self.server.state, part)
+        if start:
+            self.start()
+
+    def erase(self) -> None:
+        """Clear All and reset-settings of the powered-off system."""
+        clear_all(self.server.state, os.urandom)
+        reset_settings(self.server.state, os.urandom)
+
+    def view(self) -> SystemView:
+        """The system as it shows itself."""
+        return self.server.console.call(show_system())
+
+    def partition(self, name: str) -> PartitionView:
+        """A partition as the system shows it."""
+        return self.server.console.call(show_partition(name))
+
+    def settle(self, held: Callable[[PartitionView], bool] | None = None) -> None:
+        """Wait until the console holds a copy of each store as it is now."""
+        wanted = held or (lambda each: each.copy is not None and each.copy.generation == each.generation)
+        until(lambda: all(map(wanted, self.view().partitions)))
+
+    # The guests
+
+    def guest(self, name: str) -> BlockingChannel:
+        """A session of a guest, whose partition is powered on for it."""
+        if self.partition(name).power == "off":
+            self.server.console.call(power_on(name))
+        return self.server.connect_blocking(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write the guest's object in the place of an older one, durably."""
+        with self.guest(name) as channel:
+            with suppress(HcallError):  # there is none
+                channel.call(remove_object(OS, LABEL))
+            write_confirmed(channel, data)
+
+    def fill(self, text: str) -> None:
+        """Write an object into each store that names the store."""
+        for each in self.stores:
+            self.write(each, f"{text} of {each}".encode())
+
+    def read(self, name: str) -> bytes:
+        """Read the guest's object back."""
+        with self.guest(name) as channel:
+            return channel.call(read_object(OS, LABEL)).data
+
+    def demand(self, text: str, stores: Collection[str] | None = None) -> None:
+        """Each store has what `fill` has written."""
+        for each in self.stores if stores is None else stores:
+            assert self.read(each) == f"{text} of {each}".encode()
+
+    def power_off(self) -> None:
+        """Power all partitions off."""
+        for each in self.view().partitions:
+            if each.power == "running":
+                self.server.console.call(power_off(each.name))
+
+    # The console
+
+    def back_up(self) -> JobView:
+        """Let the console take a copy of each store now."""
+        order = self.keeper.console.console().follow
+        done = order(JobView, "backup", lambda _: None, system=self.name)
+        assert done.state == "done", done.lines
+        return done
+
+    def copies(self, store: str | None = None) -> list[StoredCopyView]:
+        """The copies of a store, or of all, that the console holds, the newest first."""
+        found = self.keeper.console.console().order(list[StoredCopyView], "copies", system=self.name)
+        return [each for each in found if store in (None, each.partition)]
+
+    def recoveries(self) -> list[JobView]:
+        """The recoveries of the system so far."""
+        return [each for each in self.keeper.jobs(self.name) if each.kind == "recover"]
+
+    def recovered(self, count: int = 1, state: str = "done") -> JobView:
+        """Wait for the end of the recovery with this number, which nobody has ordered; return it."""
+        begun = f'"kind": "recover", "system": "{self.name}", "event": "job.started"'
+        self.keeper.console.log_lines(begun, count)
+        job = self.recoveries()[count - 1]
+        order = self.keeper.console.console().follow
+        done = order(JobView, "jobs", lambda _: None, number=job.number)
+        assert done.state == state, done.lines
+        return done
+
+    def hmc(self, *words: str) -> str:
+        """Run `swpks hmc` at the console, with -m behind the verb; return its output."""
+        return self.keeper.console.hmc(words[0], "-m", self.name, *words[1:])
+
+    def refused(self, *words: str) -> str:
+        """The same for a verb that is refused; return what is said."""
+        done = self.keeper.console.run(words[0], "-m", self.name, *words[1:])
+        assert (done.returncode, b"Traceback" in done.stderr) == (1, False)
+        return (done.stdout + done.stderr).decode()
+
+    def line(self, *words: str) -> str:
+        """Run a line at the console, with -m behind the command; return its output."""
+        status, told = self.keeper.line(words[0], "-m", self.name, *words[1:])
+        assert status == 0, told
+        return told
+
+    def refused_line(self, *words: str) -> str:
+        """The same for a line that is refused; return what is said."""
+        status, told = self.keeper.line(words[0], "-m", self.name, *words[1:])
+        assert status == 1, told
+        return told
+
+    def log(self, event: str, least: int = 1) -> None:
+        """Wait until the console's log has so many of these events of the system, without more fields."""
+        self.keeper.console.log_lines(f'"system": "{self.name}", "event": "{event}"', least)
+
+    def end(self) -> None:
+        """Take the system from the console, and kill it."""
+        self.server.kill()
+        if self.keeper.console.pid and self.name in self.keeper.systems():
+            self.keeper.console.console().order(object, "remove-system", name=self.name)
+
+
+def until(true: Callable[[], object]) -> None:
+    """Ask until something is true; each look is a request, which is the pause."""
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"

@@ -1,0 +1,148 @@
+"""A recovery that is cut off half-way: by kill -9 of the console, of the system, of both, in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.control_views import SystemView
+from swpks.hmc.views import JobView
+from tests.hmc.plant import Keeper, Plant
+from tests.hmc.tap import Tap
+
+pytestmark = pytest.mark.process
+
+THREE = ("alpha", "beta", "gamma")
+RESTORE, END = b"POST /v1/copies ", b"POST /v1/recovery/end "
+
+
+class Halted:
+    """A system with three stores, whose recovery is held at a request."""
+
+    def __init__(self, plant: Plant, tap: Tap) -> None:
+        self.plant = plant
+        self.tap = tap
+        self.recoveries = 0
+
+    def halt(self, request: bytes, nth: int, *, answered: bool) -> SystemView:
+        """Lose the service processor, and hold its recovery; return the system as it is then."""
+        self.plant.fill("old")
+        self.plant.back_up()
+        self.plant.fill("new")
+        self.tap.hold(request, nth, answered=answered)
+        self.recoveries += 1
+        self.plant.lose("service-processor")
+        assert self.tap.held.wait(20)
+        return self.plant.view()
+
+    def demand(self) -> JobView:
+        """The recovery ends as if nothing had been: one job, every store, and no line twice."""
+        job = self.plant.recovered(self.recoveries)
+        assert len(self.plant.recoveries()) == self.recoveries
+        view = self.plant.view()
+        assert (view.state, [each.name for each in view.partitions]) == ("Operating", list(THREE))
+        self.plant.demand("old")
+        assert [line.partition(":")[0] for line in job.lines[:-1]] == list(THREE)
+        assert job.lines[-1] == f"{self.plant.name} is Operating, with 3 restored stores"
+        return job
+
+
+@pytest.fixture(scope="module")
+def halted(keeper: Keeper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Halted]:
+    """A system whose recoveries the tests cut off, one after the other."""
+    folder = tmp_path_factory.mktemp("h")
+    plant = Plant(folder / "halted", keeper, THREE)
+    plant.tap = folder / "tap"
+    tap = Tap(plant.tap, plant.server.control_socket)
+    plant.begin()
+    yield Halted(plant, tap)
+    tap.close()
+    plant.end()
+
+
+Kill = Callable[[Halted], None]
+
+
+def console_dies(halted: Halted) -> None:
+    """It starts again at its store."""
+    console = halted.plant.keeper.console
+    console.kill()
+    halted.tap.release()
+    console.start()
+
+
+def system_dies(halted: Halted) -> None:
+    """It starts again at its state."""
+    halted.plant.server.kill()
+    halted.tap.release()
+    halted.plant.start()
+
+
+def both_die_console_first(halted: Halted) -> None:
+    """Both start again, the console first."""
+    halted.plant.keeper.console.kill()
+    halted.plant.server.kill()
+    halted.tap.release()
+    halted.plant.keeper.console.start()
+    halted.plant.start()
+
+
+def both_die_system_first(halted: Halted) -> None:
+    """Both start again, the system first."""
+    halted.plant.server.kill()
+    halted.plant.keeper.console.kill()
+    halted.tap.release()
+    halted.plant.server.start()
+    halted.plant.keeper.console.start()
+
+
+@pytest.mark.parametrize("kill", [console_dies, system_dies], ids=lambda kill: kill.__name__)
+def test_before_the_second_of_three(halted: Halted, kill: Kill) -> None:
+    """R-45, R-48: a kill before the second of three restores; the same job restores the rest."""
+    view = halted.halt(RESTORE, 2, answered=False)
+    assert (view.state, view.restored) == ("Recovery", ["alpha"])
+    kill(halted)
+    halted.demand()
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [console_dies, system_dies, both_die_console_first, both_die_system_first],
+    ids=lambda kill: kill.__name__,
+)
+def test_after_the_second_of_three(halted: Halted, kill: Kill) -> None:
+    """R-45, R-48: a kill after the second restore, which the console does not know; the same job goes on."""
+    view = halted.halt(RESTORE, 2, answered=True)
+    assert (view.state, view.restored) == ("Recovery", ["alpha", "beta"])
+    kill(halted)
+    halted.demand()
+
+
+@pytest.mark.parametrize("kill", [console_dies, system_dies], ids=lambda kill: kill.__name__)
+def test_at_the_end(halted: Halted, kill: Kill) -> None:
+    """R-45, R-48: a kill after the end of the state Recovery; the same job says how it ended."""
+    assert halted.halt(END, 1, answered=True).state == "Operating"
+    kill(halted)
+    halted.demand()
+
+
+def test_the_processor_is_lost_again_half_way(halted: Halted) -> None:
+    """R-45, R-48: what was restored is lost again, and the same job restores it again."""
+    halted.halt(RESTORE, 3, answered=False)
+    halted.plant.lose("service-processor", start=False)
+    halted.tap.release()
+    halted.plant.start()
+    job = halted.plant.recovered(halted.recoveries)
+    halted.plant.demand("old")
+    assert job.lines[-1].endswith("with 3 restored stores")
+
+
+def test_the_tpm_is_lost_too_half_way(halted: Halted, tmp_path: Path) -> None:
+    """R-45, R-48: processor first, TPM second; the job goes on with the stores that were restored before."""
+    halted.halt(RESTORE, 2, answered=True)
+    halted.plant.lose("tpm", start=False)
+    halted.tap.release()
+    halted.plant.start()
+    halted.demand()

@@ -1,0 +1,77 @@
+"""Rules of the console's process and its wire: broken by a command, or by what is no command of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from hcall_abi.control_views import Problem
+from hcall_abi.rules import hmc as rules
+from hcall_abi.rules.rule import Rule
+from swpks.hmc import wire
+from swpks.hmc.forward import request_of
+from swpks.hmc.links import make_links
+from swpks.hmc.orders import ConsoleHandler
+from swpks.hmc.serving import WireCaller
+from swpks.hmc.store_folder import StoreFolder
+from tests.console.stand import standing
+from tests.hmc.rig import LINE, served
+from tests.rules.breaking import Breaks, breaks, refused, refused_late, row_of, run
+from tests.rules.process import command
+
+
+def _other_folder(folder: Path) -> Rule:
+    (folder / "letter").touch()
+    return refused(StoreFolder, folder)
+
+
+def _two_ends(folder: Path) -> Rule:
+    return command("hmc", "status", "--store", folder, "--state", folder)
+
+
+def _other_links(folder: Path) -> Rule:
+    (folder / "letter").touch()
+    return refused(make_links, folder, folder)
+
+
+def _file_not_sent(folder: Path) -> Rule:
+    """A command that answers that it does not open the file."""
+    found: list[Rule] = []
+
+    async def work(caller: WireCaller) -> bytes:
+        found.append(await refused_late(caller.read("key", 32)))
+        return wire.exit_status(1)
+
+    async def broken() -> Rule:
+        async with served(folder, work) as rig:
+            raw = await rig.connect(LINE)
+            await raw.next()
+            await raw.stream.send_all(b'{"error": "key: the command does not name it"}\n')
+            await raw.rest()
+        return found[0]
+
+    return run(broken)
+
+
+def _stopped(_: Path) -> Rule:
+    """A verb that waits when the console stops."""
+
+    async def broken() -> Rule:
+        async with standing("S") as stand:
+            order = wire.request_of(b'{"order": {"verb": "backup"}}')
+            last = msgspec.json.decode(ConsoleHandler(stand.console).stopped(order))
+        return row_of(msgspec.to_builtins(msgspec.json.decode(last["answer"]["content"], type=Problem)))
+
+    return run(broken)
+
+
+BREAKS: Breaks = {
+    rules.HMC_FILE.id: _file_not_sent,
+    rules.HMC_WIRE.id: breaks(wire.request_of, b"GET / HTTP/1.1"),
+    rules.HMC_OPERATION.id: breaks(request_of, wire.Forwarded(operation="attachConsole")),
+    rules.HMC_STORE_FOLDER.id: _other_folder,
+    rules.HMC_TARGET.id: _two_ends,
+    rules.HMC_LINKS.id: _other_links,
+    rules.HMC_STOPPED.id: _stopped,
+}
