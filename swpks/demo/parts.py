@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hcall_abi.control_bodies import ComponentsView
+from hcall_abi.control_views import ComponentsView
 from hcall_client.console import show_components
 from swpks.demo.disk import digest
 from swpks.demo.first_ipl import DISK_KEY, boot_chain

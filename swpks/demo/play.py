@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from hcall_abi.control_bodies import PartitionView
+from hcall_abi.control_views import PartitionView
 from hcall_abi.policies import describe
 from hcall_abi.statuses import status_name
 from hcall_client.channel import Channel
@@ -18,7 +18,7 @@ from hcall_client.guests.boot import BootedChain
 from hcall_client.guests.linux import LinuxError
 from swpks.demo.disk import Disk
 from swpks.demo.stage import DemoStage
-from swpks.testing import ServerProcess
+from swpks.testing import ConsoleProcess, ServerProcess
 
 PARTITION = "lpar1"
 """The partition whose story is told."""
@@ -46,7 +46,7 @@ class ConsoleFailed(Exception):
 
 
 class Play:
-    """A run of the demo in `folder`, which holds the state, the disk and the server's log.
+    """A run of the demo in `folder`, which holds the state, the disk, the console's store, and the logs.
 
     `channel` is the open session with the partition, `chain` are the booted stages.
     """
@@ -59,10 +59,12 @@ class Play:
         self.stage = stage
         self.folder = folder
         self.server = ServerProcess(folder / "state", (), ("--config", str(self._write_config())))
+        self.hmc = ConsoleProcess(folder / "console", (str(self.server.control_socket),))
         self.disk_path = folder / "disk.img"
         self.disk_key = b""
         self.public_key = b""
         self.late_secret = b""
+        self.update = b""
         self.trusted_key = b""
         self.trusted_key_id = ""
         self.access_key = b""
@@ -112,6 +114,21 @@ class Play:
         reason = done.stderr.decode("utf-8", "replace").strip()
         first = reason.partition("\n")[0] or "NOT refused"
         self.stage.check(f"{claim}: {first}", done.returncode == 1 and f"({rule})" in reason)
+
+    def line(self, *words: str, status: int = 0) -> str:
+        """Run `swpks hmc ...` at the management console, and tell its output, which is returned.
+
+        ConsoleFailed when it ends with another status.
+        """
+        self.stage.say(f"swpks hmc {' '.join(words)}")
+        done = self.hmc.run(*words)
+        told = done.stdout.decode("utf-8", "replace")
+        for line in told.splitlines():
+            self.stage.quote(line)
+        if done.returncode != status:
+            text = done.stderr.decode("utf-8", "replace").strip()
+            raise ConsoleFailed(f"swpks hmc {' '.join(words)}: status {done.returncode} {text}")
+        return told
 
     def partition(self, name: str) -> PartitionView:
         """Return the console's view of a partition (spec/control.md)."""

@@ -76,6 +76,10 @@ class DemoStage:
         """Tell something that is no verdict."""
         self._paragraph(text, "    - ", "      ")
 
+    def quote(self, text: str) -> None:
+        """Tell a line that a command has printed."""
+        self._paragraph(text, "    | ", "      ")
+
     def check(self, claim: str, held: bool) -> bool:
         """Give a verdict on a claim and return it."""
         self.checks += 1

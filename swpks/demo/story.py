@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from swpks.demo import copies, erasing, first_ipl, next_ipls, parts, restoring, tampering
+from swpks.demo import attaching, copies, erasing, first_ipl, next_ipls, parts, profiles, restoring, tampering
 from swpks.demo.play import Play, Step
 from swpks.demo.stage import DemoStage, StepBroken
 
@@ -36,13 +36,17 @@ STEPS: Sequence[Step] = (
     erasing.start_new,
     restoring.refuse_copies,
     restoring.restore_copies,
+    attaching.attach_console,
+    attaching.replace_service_processor,
+    profiles.save_profile,
+    profiles.restore_profile,
 )
 
 
 async def perform(stage: DemoStage, folder: Path, steps: Sequence[Step]) -> bool:
     """Play the steps in an empty folder; return whether all their claims held.
 
-    A step that breaks off ends the demo.  When this returns or raises, the server has ended.
+    A step that breaks off ends the demo.  When this returns or raises, server and console have ended.
     """
     play = Play(stage, folder)
     began = time.monotonic()
@@ -52,6 +56,7 @@ async def perform(stage: DemoStage, folder: Path, steps: Sequence[Step]) -> bool
             for step in steps:
                 await step(play)
     finally:
+        play.hmc.kill()
         play.server.kill()
         await play.disconnect()
     stage.end(time.monotonic() - began)

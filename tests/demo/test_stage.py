@@ -31,11 +31,12 @@ def test_a_pipe_gets_plain_text_with_marks() -> None:
     stage.title("the whole")
     with stage.step("first", "what it shows"):
         stage.say("told")
+        stage.quote("printed")
         stage.check("holds", held=True)
         stage.check("does not", held=False)
     stage.end(1.23)
     assert told(out) == (
-        "the whole\n\n 1. first\n    what it shows\n    - told\n    ✓ holds\n    ✗ does not\n"
+        "the whole\n\n 1. first\n    what it shows\n    - told\n    | printed\n    ✓ holds\n    ✗ does not\n"
         "\n1 of 2 failed, 1 steps, 1.2 s\n"
     )
     assert not stage.held
