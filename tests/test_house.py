@@ -50,6 +50,7 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server.machine": _server(
         "keystore", "platform", "hcalls", "sealing", "nvram", "faults", "writeback"
     ),
+    "hcall_server.process": _server("files", "machine"),
     "hcall_server.data_channel": _server("hcalls", "platform", "machine") | _VERSION,
     "hcall_server.control_channel": _server("keystore", "platform", "faults", "writeback", "machine")
     | _VERSION,
@@ -63,6 +64,7 @@ ROOMS: dict[str, set[str]] = {
         "faults",
         "writeback",
         "machine",
+        "process",
         "data_channel",
         "control_channel",
     )
@@ -76,13 +78,18 @@ ROOMS: dict[str, set[str]] = {
     "swpks": {"hcall_client", "hcall_server.__version__", "swpks.cli", "swpks.testing"} | _ABI,
     "swpks.cli": {"hcall_client", "hcall_server.__version__", "swpks"} | _ABI,
     "swpks.cli.replace": {"hcall_server", "swpks.cli.hmc_output", "swpks.cli.streams"} | _ABI,
+    "hcall_server.console": _server("files", "sealing") | _VERSION,
+    "swpks.hmc": _server("console", "process", "machine.logs", "data_channel.sockets")
+    | {"hcall_client"}
+    | _VERSION,
+    "swpks.cli.hmc_serve": _server("console", "process") | {"hcall_client", "swpks.cli.streams", "swpks.hmc"},
     "swpks.cli.serve": {"hcall_server", "swpks.cli.streams", "swpks.cli.where"} | _ABI,
     "swpks.cli.asmi": {"hcall_server.service", "swpks.cli.hmc_output", "swpks.cli.streams", "swpks.cli.where"}
     | _ABI,
     "swpks.bench": {"hcall_client", "swpks.testing"} | _ABI,
     "swpks.demo": {"hcall_client", "hcall_server.nvram", "swpks.testing"} | _ABI,
     "swpks.qemu": {"hcall_client"} | _ABI,
-    "swpks.testing": {"hcall_server", "hcall_client", "swpks._lazy"} | _ABI,
+    "swpks.testing": {"hcall_server", "hcall_client", "swpks._lazy", "swpks.hmc"} | _ABI,
 }
 
 LAZY_SERVER = ("swpks.testing",)
@@ -98,15 +105,17 @@ PURE = (
     "hcall_abi",
     *(f"hcall_server.{room}" for room in ("keystore", "secvar", "wrapping", "platform", "hcalls", "sealing")),
 )
-# the parts of the bridge to QEMU, and of the TPMs, that are plain functions of bytes
+# the parts of the bridge to QEMU, of the TPMs and of the console's lines that are plain functions of bytes
 BYTES_ONLY = (
     *(f"swpks.qemu.{name}" for name in ("rsp", "registers", "callsites", "devicetree")),
     *(f"hcall_server.components.tpm.{name}" for name in ("blobs", "bounds", "codes", "commands")),
+    *(f"hcall_server.console.{name}" for name in ("grammar", "options")),
 )
 # the server's end of the data channel, and flights to NVRAM: they wait for nothing
 SANS_IO = (
     *(f"hcall_server.data_channel.{name}" for name in ("conversation", "opening")),
     *(f"hcall_server.writeback.{name}" for name in ("book", "flights", "schedule", "waiters")),
+    "hcall_client.event_lines",
 )
 # what every h-call passes: each value has its type
 FULLY_TYPED = ("hcall_server.hcalls", "hcall_server.keystore", "hcall_server.data_channel")
@@ -119,19 +128,35 @@ NEVER_LOADED = [
     ("hcall_client.console", {"trio", "httpx", "hcall_server"}),
     ("swpks", {"trio", "hcall_abi", "hcall_client", "hcall_server.*"}),
     ("swpks.testing.pytest_plugin", {"trio", "hcall_client", "hcall_server.*"}),
+    ("swpks.testing.console", {"hcall_server.*", "swpks.hmc", "sqlite3"}),
     ("hcall_server.keystore.store", {"trio", "sqlite3", "cryptography"}),
     ("hcall_server.hcalls.dispatch", {"trio", "sqlite3"}),
     ("hcall_server.secvar.update", {"trio", "cryptography"}),
     ("hcall_client.guests.authvar", {"trio", "hcall_server", "cryptography"}),
     ("hcall_server.platform.system", {"trio", "sqlite3"}),
     ("hcall_server.data_channel.conversation", {"trio", "sqlite3"}),
-    ("hcall_server.service.assembly", {"sqlite3", "httpx", "starlette"}),
+    ("hcall_server.service.assembly", {"sqlite3", "httpx", "starlette", "*.changes", "*.platform.whole"}),
     ("hcall_server.components.tpm.kinds", {"socket", "trio", "outcome", "tpm2_pytss"}),
     ("hcall_server.sealing", {"trio", "sqlite3"}),
-    ("hcall_server.service.server", {"starlette", "hypercorn", "httpx", "prometheus_client"}),
+    ("hcall_server.service.server", {"starlette", "hypercorn", "httpx", "prometheus_client", "*.tls"}),
     ("swpks.cli.bench", {"trio", "matplotlib", "hcall_server.*"}),
     ("swpks.cli.asmi", {"trio", "sqlite3", "cryptography"}),
-    ("swpks.cli.main", {"starlette", "hypercorn", "httpx", "prometheus_client", "matplotlib"}),
+    (
+        "swpks.cli.main",
+        {"starlette", "hypercorn", "httpx", "prometheus_client", "matplotlib", "trio", "sqlite3"},
+    ),
+    ("swpks.cli.hmc", {"trio", "sqlite3", "httpx", "cryptography", "hcall_server.*"}),
+    ("swpks.cli.hmc_line", {"trio", "msgspec", "hcall_client", "hcall_server.*"}),
+    ("swpks.hmc.process", {"hcall_server.service.*", "starlette", "hypercorn", "prometheus_client"}),
+    ("hcall_server.service.server", {"hcall_server.console", "swpks.hmc", "hcall_client"}),
+    ("swpks.cli.serve", {"hcall_server.console", "swpks.hmc"}),
+    (
+        "hcall_server.service.assembly",
+        {
+            *(f"hcall_server.machine.{name}" for name in ("attachment", "events", "streams")),
+            "hcall_server.sealing.console_*",
+        },
+    ),
     ("swpks.qemu.run", {"elftools", "httpx", "hcall_server.*"}),
 ]
 

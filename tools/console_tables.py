@@ -1,10 +1,14 @@
 """The console's attributes and the power of partitions as tables, drawn from their rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hcall_abi.calls import Opcode
 from hcall_abi.console import ATTRIBUTES, SWITCH, AttributeRow
 from hcall_abi.levels import LEVELS
+from hcall_abi.messages import NO_NUMBER, message_number
+from hcall_abi.rules.catalogue import RULES
+from hcall_server.console.lines import changes, ignored, keys, lists, preludes
+from hcall_server.console.lines.run import COMMANDS, LATER
 from hcall_server.platform.power import TABLE, Objection, Power
 
 Lines = Iterator[tuple[object, ...]]
@@ -37,3 +41,76 @@ def powers() -> Lines:
         becomes = f"refused: `{found.rule.id}`" if isinstance(found, Objection) else found.value
         ipl = ", by an IPL" if found is Power.RUNNING else ""
         yield power.value, event.value, becomes + ipl
+
+
+MESSAGE_HEAD = "number | rule | sentence"
+
+
+def messages() -> Lines:
+    """The message numbers of refusals of lines: the public ones first."""
+    numbers = {rule: message_number(row) for rule, row in RULES.items()}
+    for rule, number in sorted(numbers.items(), key=lambda item: item[1]):
+        if number != NO_NUMBER:
+            yield number, f"`{rule}`", RULES[rule].sentence
+
+
+LINE_HEAD = "command | options | accepted, and without effect"
+
+
+def line_commands() -> Lines:
+    """The commands of lines, with their options."""
+    for name, command in COMMANDS.items():
+        options = " ".join(option.usage for option in command.syntax.options)
+        ignored = [f"{flag} VALUE" if value else flag for flag, value in command.syntax.ignored.items()]
+        yield f"`{name}`", _code(options), _code(", ".join(ignored))
+    yield _names(LATER), "-", "-"
+
+
+LINE_LIST_HEAD = "list | attributes, in this order"
+
+
+def line_lists() -> Lines:
+    """The attributes of each list."""
+    listed = {
+        "lssyscfg -r lpar": lists.PARTITIONS,
+        "lssyscfg -r prof": lists.PROFILES,
+        "lssyscfg -r sys": lists.SYSTEMS,
+        "lstskey": keys.ATTRIBUTES,
+        **preludes.LISTS,
+    }
+    for title, getters in listed.items():
+        yield f"`{title}`", _names(getters)
+
+
+LINE_RECORD_HEAD = "record of | attributes with an effect | accepted, and without effect"
+_IGNORED = {"partitions": ignored.OF_PARTITIONS, "profiles": ignored.OF_PROFILES}
+
+
+def line_records() -> Lines:
+    """The attributes that each kind of record has."""
+    for title, words in changes.VOCABULARIES.items():
+        groups = [
+            name
+            for name, of in _IGNORED.items()
+            if of - set(words.texts) - {"new_name"} <= set(words.ignored)
+        ]
+        told = f"those of {' and of '.join(groups)}" if groups else "-"
+        yield f"`{title}`", _names([*words.texts, *words.numbers]), told
+
+
+LINE_IGNORED_HEAD = "attributes of | names"
+
+
+def line_ignored() -> Lines:
+    """The attributes that a record may have without effect."""
+    for name, of in _IGNORED.items():
+        yield name, _names(sorted(of))
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _code(text: str) -> str:
+    """Code for a cell of a table."""
+    return f"`{text}`".replace("|", "\\|") if text else "-"

@@ -11,7 +11,7 @@ import trio
 
 from hcall_abi.console import SECURE_BOOT_MODES
 from hcall_abi.consumers import SecureBoot
-from hcall_abi.control_bodies import PartitionView
+from hcall_abi.control_views import PartitionView
 from hcall_abi.rules import service as rules
 from hcall_abi.rules.console import POWER_OPENED
 from hcall_client import console

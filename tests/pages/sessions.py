@@ -10,8 +10,8 @@ SECONDS = 120
 """Longest time that a session may take, on a busy machine."""
 
 _MARK = "#next#"
-_READY = "until swpks hmc health 2>/dev/null | grep -q '^healthy\\|state Recovery'; do :; done"
-"""The loop added after a command in the background: that is a server, and the reader waits for it."""
+_LINKED = "until swpks hmc {} systems 2>/dev/null >.linked && ! grep -q ' away ' .linked; do :; done"
+"""The loop added after a console in the background: the reader waits until it is connected to its systems."""
 
 
 def run(folder: Path, commands: list[str], then: str = "") -> list[str]:
@@ -20,8 +20,8 @@ def run(folder: Path, commands: list[str], then: str = "") -> list[str]:
     `then` is done at the end, while the servers of the session still run; they are ended afterwards.
     """
     lines = ["trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
-    for command in commands:
-        lines += [command, _READY] if command.endswith("&") else [command]
+    for number, command in enumerate(commands):
+        lines += _awaited(command, f".ready{number}") if command.endswith("&") else [command]
         lines.append(f"echo '{_MARK}'")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SWPKS_")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
@@ -30,6 +30,19 @@ def run(folder: Path, commands: list[str], then: str = "") -> list[str]:
         stderr=subprocess.STDOUT, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     return done.stdout.split(f"{_MARK}\n")
+
+
+def _awaited(command: str, pipe: str) -> list[str]:
+    """The lines for a server or a console in the background, for which the reader waits.
+
+    It writes to --ready-fd when it is ready.  If it ends before, the pipe is closed, and the session goes on.
+    """
+    told = command.replace(" serve ", " serve --ready-fd 9 ", 1).removesuffix("&")
+    lines = [f"mkfifo {pipe}", f"{told} 9>{pipe} &", f"read -r _ <{pipe}"]
+    if " hmc serve " in command:
+        found = re.search(r"--store \S+", command)
+        lines.append(_LINKED.format(found[0] if found else ""))
+    return lines
 
 
 def shows(shown: str, written: str) -> bool:

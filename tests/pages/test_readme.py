@@ -36,9 +36,19 @@ def test_the_session_about_parts(tmp_path) -> None:
         assert shows(shown, found), f"$ {command}\n{found}"
 
 
-async def test_the_test_of_the_page(pks_partition) -> None:
-    """The example of the fixture is a test that passes."""
-    (example,) = (block for block in blocks(README, "From your own code", "python") if "def test_" in block)
+def names_of(test: str) -> dict:
+    """The names of the page's example that defines this test."""
+    (example,) = (block for block in blocks(README, "From your own code", "python") if f"def {test}" in block)
     names: dict = {}
     exec(example, names)
-    await names["test_my_boot_code"](pks_partition)
+    return names
+
+
+async def test_the_test_of_a_partition(pks_partition) -> None:
+    """The example of the fixture is a test that passes."""
+    await names_of("test_my_boot_code")["test_my_boot_code"](pks_partition)
+
+
+async def test_the_test_of_a_console(pks_console) -> None:
+    """R-45, R-46: the same for a console and its systems."""
+    await names_of("test_my_runbook")["test_my_runbook"](pks_console)

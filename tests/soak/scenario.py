@@ -13,7 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from hcall_abi.console import SECURE_BOOT_MODES
-from hcall_abi.control_bodies import PartitionView
+from hcall_abi.control_views import PartitionView
 from hcall_abi.errors import SwpksError
 from hcall_client.blocking import BlockingChannel
 from hcall_client.console import (
