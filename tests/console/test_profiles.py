@@ -294,6 +294,7 @@ async def demand_restored(rig: Rig) -> None:
     assert (rig.data("a"), rig.data("b")) == (CANARY, b"of b")
 
 
+@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_restore_survives_a_kill_of_the_console(at: int, autojump_clock, tmp_path: Path) -> None:
     """At every request: the job goes on with the plan that was announced."""
@@ -316,6 +317,7 @@ async def test_a_restore_survives_a_kill_of_the_console(at: int, autojump_clock,
         await demand_restored(rig)
 
 
+@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_restore_survives_a_kill_of_the_system(at: int, autojump_clock) -> None:
     """At every request; the job waits for the system."""
@@ -334,6 +336,7 @@ async def test_a_restore_survives_a_kill_of_the_system(at: int, autojump_clock) 
         await demand_restored(rig)
 
 
+@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_restore_survives_a_lost_answer(at: int, autojump_clock) -> None:
     async with running(Site()) as rig:
@@ -366,6 +369,7 @@ async def test_a_step_waits_for_a_partition_that_runs_again(autojump_clock) -> N
         await demand_restored(rig)
 
 
+@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(0, REQUESTS, 2))
 async def test_a_restore_survives_a_restart_with_partitions_that_run(at: int, autojump_clock) -> None:
     """At any request; the operator powers off what the job names.  A refusal has changed nothing."""

@@ -214,6 +214,7 @@ REQUESTS = 14
 """More than the requests of a whole recovery."""
 
 
+@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_recovery_survives_a_lost_answer(at: int, autojump_clock) -> None:
     """Whichever request is performed and not answered: it is made again, and no store is restored twice."""
@@ -228,6 +229,7 @@ async def test_a_recovery_survives_a_lost_answer(at: int, autojump_clock) -> Non
         assert {each.profile.restores for each in rig.site.machine.system.partitions.values()} == {1}
 
 
+@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_recovery_survives_a_kill_of_the_console(at: int, autojump_clock, tmp_path: Path) -> None:
     """At every request, after it was performed and before its answer: the job goes on after the restart."""
@@ -252,6 +254,7 @@ async def test_a_recovery_survives_a_kill_of_the_console(at: int, autojump_clock
         assert {each.profile.restores for each in rig.site.machine.system.partitions.values()} == {1}
 
 
+@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_recovery_survives_a_kill_of_the_system(at: int, autojump_clock) -> None:
     """At every request: the system starts in Recovery again, with what was restored, or Operating."""

@@ -19,7 +19,7 @@ from tests.hmc.plant import Keeper, Plant
 from tests.hmc.tap import Tap
 from tests.parts.search import Search
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
 
 ENCODED = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
 

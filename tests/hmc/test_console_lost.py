@@ -9,7 +9,7 @@ import pytest
 
 from tests.hmc.plant import Keeper, Plant, until
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
 
 PROCESSOR = "service-processor"
 

@@ -12,7 +12,7 @@ from hcall_client.console import show_system
 from swpks.hmc import names
 from tests.hmc.estate import LEVELS, Estate
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from hcall_client.guests import authvar
 from tests.hmc.estate import LEVELS, Estate, answers
 from tests.secvar.keys import BEFORE, pk
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
 
 OS, FIRMWARE = Authorization(3), Authorization(1)
 LABEL = b"disk-key"

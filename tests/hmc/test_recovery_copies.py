@@ -15,7 +15,7 @@ from tests.certificates import Authority
 from tests.hmc.plant import OS, Keeper, Plant, until
 from tests.parts.systems import LABEL
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
 
 PROCESSOR = "service-processor"
 

@@ -12,7 +12,7 @@ from swpks.hmc.views import JobView
 from tests.hmc.plant import Keeper, Plant
 from tests.hmc.tap import Tap
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
 
 THREE = ("alpha", "beta", "gamma")
 RESTORE, END = b"POST /v1/copies ", b"POST /v1/recovery/end "
