@@ -317,7 +317,6 @@ async def test_a_restore_survives_a_kill_of_the_console(at: int, autojump_clock,
         await demand_restored(rig)
 
 
-@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_restore_survives_a_kill_of_the_system(at: int, autojump_clock) -> None:
     """At every request; the job waits for the system."""
@@ -336,7 +335,6 @@ async def test_a_restore_survives_a_kill_of_the_system(at: int, autojump_clock) 
         await demand_restored(rig)
 
 
-@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(REQUESTS))
 async def test_a_restore_survives_a_lost_answer(at: int, autojump_clock) -> None:
     async with running(Site()) as rig:
@@ -369,7 +367,6 @@ async def test_a_step_waits_for_a_partition_that_runs_again(autojump_clock) -> N
         await demand_restored(rig)
 
 
-@pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("at", range(0, REQUESTS, 2))
 async def test_a_restore_survives_a_restart_with_partitions_that_run(at: int, autojump_clock) -> None:
     """At any request; the operator powers off what the job names.  A refusal has changed nothing."""
