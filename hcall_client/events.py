@@ -48,7 +48,7 @@ _WATCH = ConsoleRequest(next(verb for verb in VERBS if verb.operation == "watchE
 async def watch_events(
     target: str | os.PathLike[str] | httpx.AsyncBaseTransport, console_id: str = ""
 ) -> AsyncIterator[trio.abc.ReceiveChannel[EventView]]:
-    """Open the stream of events of the system at `target`, a path or what `transport_to` returns.
+    """Open the stream of events of the system at `target`, a path or a transport of `transport_to`.
 
     With `console_id` it is the stream of that attached console; without, that of a spectator.  Raises
     ConsoleRefused if the system refuses the stream, and ConsoleUnreachable.  Later `receive` raises

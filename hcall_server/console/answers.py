@@ -1,4 +1,4 @@
-"""The check of what a system answers: names that the console stores and prints (spec/console.md#systems).
+"""The check of the answers of a system: names that the console stores and prints (spec/console.md#systems).
 
 A system may be replaced by a malicious one.  Its name goes into rows of lists, and its serial number into the
 path of a folder.  So each has its form, or the answer breaks the protocol.

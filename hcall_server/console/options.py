@@ -19,7 +19,7 @@ Takes = Literal["nothing", "value", "words"]
 
 @dataclass(frozen=True)
 class Option:
-    """An option: what it takes, the values that it may have (none listed: any), whether it must be there.
+    """An option: its argument, its permitted values (none listed: any), whether it is required.
 
     `shown` is its value in a usage line.
     """

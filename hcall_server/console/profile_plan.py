@@ -214,7 +214,7 @@ def _delete(plan: RestorePlan, partition: PartitionView) -> None:
 
 
 def rank_of(partition: PartitionView) -> tuple[int, int]:
-    """Return what orders the states of a store: restores, then generation."""
+    """Return the rank of a present store: restores first, then generation."""
     return partition.restores, partition.generation
 
 

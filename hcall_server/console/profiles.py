@@ -149,7 +149,7 @@ class ProfileRestore:
                     _demand_name(step, view)
 
     async def _half_way(self, error: SwpksError) -> SwpksError:
-        """Set the key of before back; return the error of a step with what was done and what was not."""
+        """Set the earlier key again; return the error of a step, with the finished and the open steps."""
         if error.rule is rules.HMC_STORE_WRITTEN:
             return error  # the job goes on at this step
         kept = await self._key_back()
@@ -159,7 +159,7 @@ class ProfileRestore:
         return OperatorError(error.rule, message)
 
     async def _key_back(self) -> str:
-        """Set the key of before back after a failure; return what its message says about that."""
+        """Set the earlier key again after a failure; return the remark for the message if that fails."""
         try:
             kept = await self._keys.back("")
         except SwpksError as error:

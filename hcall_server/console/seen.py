@@ -6,6 +6,7 @@ restore.  Otherwise a copy of before could outrank the restored store, and the n
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -27,7 +28,7 @@ StoreCounters = tuple[int, int, int]
 class SeenStores:
     """Notes counters from views of partitions; those of copies are stored with the copy.
 
-    A full disk of the console delays what is noted, and fails no answer of a system.
+    While the disk of the console is full, counters are noted later; no answer of a system fails.
     """
 
     def __init__(self, store: ConsoleStore) -> None:
@@ -68,11 +69,11 @@ class SeenStores:
         changed = msgspec.structs.replace(
             body, seen_restores=restores, seen_generation=generation, seen_ipl_count=ipl_count
         )
-        return ConsoleRequest(request.verb, request.answer, request.name, changed)
+        return replace(request, body=changed)
 
 
 def is_check(request: ConsoleRequest[T]) -> bool:
-    """Whether the answer shows what might be, and not what is."""
+    """Return whether a request only checks a copy: its answer is no view of the present store."""
     return isinstance(request.body, CopyToRestore) and request.body.check
 
 

@@ -287,7 +287,7 @@ class ConsoleStore:
         return [self._row(JobRow, (*row[:5], self.decoded(JobProgress, row[5]))) for row in rows]
 
     def decoded(self, kind: type[T], content: bytes) -> T:
-        """Return what a stored job has; StorageError for odd bytes."""
+        """Return the decoded contents of a stored job; StorageError for bytes that do not decode."""
         try:
             return msgspec.msgpack.decode(content, type=kind)
         except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:

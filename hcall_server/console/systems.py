@@ -58,7 +58,7 @@ def _last_view(view: SystemView) -> LastView:
 
 
 class KnownSystem:
-    """A system of the console: what is stored about it, and what its stream has shown since.
+    """A system of the console: its stored facts, and the facts that its stream has shown since.
 
     `view` is the last view since the console started, None before the first contact; `last` has what is shown
     of it, from before the start as well.  `since` is the time in seconds since 1970 from which on the system

@@ -17,8 +17,8 @@ Page: spec/control.md#the-console-of-a-system.  A start does not load this modul
 #   4. A console that is away, slow or full of errors costs nothing else: no h-call, no verb and no flush
 #      waits for it, and no task runs for it while it is away.
 #
-# So there is no queue of questions.  What is open follows from the present state, at each look: the console
-# record says what is held, and the partitions say what there is.  A look is made when the console connects,
+# So there is no queue of questions.  At each look, the open questions follow from the present state: from the
+# copies in the console record, and from the present partitions.  A look is made when the console connects,
 # and then every `copy interval`, by the task that writes its stream.  `asked` only keeps a question from
 # being asked again at once; a new stream of the console forgets it.
 #

@@ -222,7 +222,7 @@ def _replace(path: str, content: bytes) -> None:
 
 
 def _fill(descriptor: int, content: bytes) -> None:
-    """Replace what a file holds; the same for a device or a pipe, as far as it has contents."""
+    """Replace the contents of a file, or write to a device or a pipe."""
     plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
     if plain:
         os.fchmod(descriptor, 0o600)
@@ -233,7 +233,7 @@ def _fill(descriptor: int, content: bytes) -> None:
 
 
 def escaped(text: object, keep: str = "") -> str:
-    """Return a text with escapes in place of what a terminal would obey, such as ESC; `keep` stays."""
+    """Return a text with escapes in place of control characters; those in `keep` stay."""
     return "".join(
         each if each.isprintable() or each in keep else each.encode("unicode_escape").decode("ascii")
         for each in str(text)
@@ -241,7 +241,7 @@ def escaped(text: object, keep: str = "") -> str:
 
 
 class Shown:
-    """What a command prints: text, and the progress of a job as a bar on a terminal or as lines.
+    """The output of a command: text, and the progress of a job as a bar on a terminal or as lines.
 
     `write` takes text with its newlines, and raises OSError if it is not taken.
     """
@@ -296,7 +296,7 @@ class Shown:
 
 
 def converse(wire: Wire, request: Message, files: NamedFiles, shown: Shown) -> Message:
-    """Send a request, do what the console asks for, and return its last message: an exit or an answer.
+    """Send a request, serve the files that the console asks for, return its last message.
 
     Raises NoConsole, and OSError if the output is not taken.
     """

@@ -1,4 +1,4 @@
-"""Serves commands: a connection each, one request, then what it asks for (spec/console.md#the-wire)."""
+"""Serves commands: each has one connection and sends one request (spec/console.md#the-wire)."""
 
 # A command that goes away
 #

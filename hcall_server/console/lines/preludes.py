@@ -34,7 +34,7 @@ HMC Build level swpks {__version__}
 
 
 def _vpd(console_id: str) -> str:
-    """Return vital product data: what this console is, and its serial number."""
+    """Return vital product data: type and serial number of this console."""
     serial = console_id[:7].upper()
     fields = (
         "*FC ????????",

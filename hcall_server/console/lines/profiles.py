@@ -59,7 +59,7 @@ async def _bkprofdata(line: Line) -> int:
 
 
 async def _rstprofdata(line: Line) -> int:
-    """Say what the restore does and what is lost, and then do it; a refusal has done nothing."""
+    """Print each effect and each loss of the restore, then carry it out; a refusal changes nothing."""
     level, name = int(line.options.needed("-l")), line.options.value("-f")
     if (name is None) != (level == INITIALIZE):
         message = f"rstprofdata: -l {level} {'needs' if name is None else 'takes no'} -f FILE"
