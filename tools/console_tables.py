@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 
 from hcall_abi.calls import Opcode
 from hcall_abi.console import ATTRIBUTES, SWITCH, AttributeRow
-from hcall_abi.levels import LEVELS
+from hcall_abi.levels import KEYSTORE_LEVELS, LEVELS
 from hcall_abi.messages import NO_NUMBER, message_number
 from hcall_abi.rules.catalogue import RULES
-from hcall_server.console.lines import changes, ignored, keys, lists, preludes
-from hcall_server.console.lines.run import COMMANDS, LATER
-from hcall_server.platform.power import TABLE, Objection, Power
+from hcall_server.console.lines import changes, ignored, keys, lists, moves, preludes
+from hcall_server.console.lines.run import COMMANDS
+from hcall_server.platform.power import TABLE, Objection, Power, PowerEvent
 
 Lines = Iterator[tuple[object, ...]]
 
@@ -24,10 +24,16 @@ def attributes() -> Lines:
             row.legend or (", ".join(map(str, row.numbers)) if row.numbers == SWITCH else row.span),
             row.shown(row.default),
             row.needs.name if isinstance(row.needs, Opcode) else f"`{row.needs}`" if row.needs else "-",
-            next(n for n, level in LEVELS.items() if _call_of(row) in {None, *level.calls}),
+            _since(name, row),
             f"`{row.sealed}`" if isinstance(row.sealed, str) else f"bit {row.sealed}",
             row.description,
         )
+
+
+def _since(name: str, row: AttributeRow) -> str:
+    """The first level that has an attribute."""
+    levels = KEYSTORE_LEVELS if name.startswith("keystore") else LEVELS
+    return next(n for n, level in levels.items() if _call_of(row) in {None, *level.calls})
 
 
 def _call_of(row: AttributeRow) -> Opcode | None:
@@ -36,11 +42,11 @@ def _call_of(row: AttributeRow) -> Opcode | None:
 
 
 def powers() -> Lines:
-    """The effect of each power verb in each state."""
+    """The effect of each event of power in each state."""
     for (power, event), found in TABLE.items():
         becomes = f"refused: `{found.rule.id}`" if isinstance(found, Objection) else found.value
-        ipl = ", by an IPL" if found is Power.RUNNING else ""
-        yield power.value, event.value, becomes + ipl
+        way = ", without an IPL" if event is PowerEvent.ARRIVE else ", by an IPL"
+        yield power.value, event.value, becomes + (way if found is Power.RUNNING else "")
 
 
 MESSAGE_HEAD = "number | rule | sentence"
@@ -61,9 +67,8 @@ def line_commands() -> Lines:
     """The commands of lines, with their options."""
     for name, command in COMMANDS.items():
         options = " ".join(option.usage for option in command.syntax.options)
-        ignored = [f"{flag} VALUE" if value else flag for flag, value in command.syntax.ignored.items()]
+        ignored = [f"{flag} {_TAKEN[takes]}".rstrip() for flag, takes in command.syntax.ignored.items()]
         yield f"`{name}`", _code(options), _code(", ".join(ignored))
-    yield _names(LATER), "-", "-"
 
 
 LINE_LIST_HEAD = "list | attributes, in this order"
@@ -77,12 +82,16 @@ def line_lists() -> Lines:
         "lssyscfg -r sys": lists.SYSTEMS,
         "lstskey": keys.ATTRIBUTES,
         **preludes.LISTS,
+        "lslparmigr -r lpar": moves.PARTITIONS,
+        "lslparmigr -r sys": moves.SYSTEMS,
+        "lslparmigr -r manager": moves.MANAGERS,
     }
     for title, getters in listed.items():
         yield f"`{title}`", _names(getters)
 
 
 LINE_RECORD_HEAD = "record of | attributes with an effect | accepted, and without effect"
+_TAKEN = {"nothing": "", "value": "VALUE", "number": "N"}
 _IGNORED = {"partitions": ignored.OF_PARTITIONS, "profiles": ignored.OF_PROFILES}
 
 

@@ -11,11 +11,12 @@ import json
 import re
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
-from enum import Enum
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import console_tables
+import custody_tables
+import root_key_tables
 import rule_tables
 import state_tables
 
@@ -23,7 +24,7 @@ from hcall_abi.arguments import Arg, Kind
 from hcall_abi.calls import CALLS, HCallSpec, Opcode
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.frames import MAX_BODY, FrameType, GoodbyeReason, OpenStatus
-from hcall_abi.levels import LEVELS, FirmwareLevel
+from hcall_abi.levels import KEYSTORE_LEVELS, LEVELS, FirmwareLevel
 from hcall_abi.policies import STATUS_BITS, Policy
 from hcall_abi.statuses import Status, blamed_register
 from hcall_abi.variables import POLICIES, vendor_of, wide
@@ -31,7 +32,6 @@ from hcall_client.guests.linux import ERRNO
 from hcall_server.hcalls.numbers import refused_word
 from hcall_server.keystore.authority import PasswordState, Verdict, authorise
 from hcall_server.machine.limits import Limits
-from hcall_server.platform.root_key import ROOT_KEY_TABLE, CardFinding, CopyFinding, RecordsFinding
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
@@ -55,7 +55,9 @@ def page(opcode: Opcode) -> str:
 
 def hcalls() -> str:
     """All h-calls: number, arguments, results and levels."""
-    names = {opcode: [name for name, level in LEVELS.items() if opcode in level.calls] for opcode in CALLS}
+    names = {
+        opcode: [name for name, level in KEYSTORE_LEVELS.items() if opcode in level.calls] for opcode in CALLS
+    }
     return rows(
         "h-call | r3 | arguments | results | changes the store | levels",
         (
@@ -117,9 +119,8 @@ def parameters(name: str) -> str:
 
 def results(name: str) -> str:
     """The registers that come back with a meaning."""
-    spec = _spec(name)
-    lines = [("r3", "status")] + [(f"r{out.register}", out.name) for out in spec.outputs]
-    return rows("register | result", lines)
+    others = ((f"r{out.register}", out.name) for out in _spec(name).outputs)
+    return rows("register | result", [("r3", "status"), *others])
 
 
 def statuses(name: str) -> str:
@@ -144,9 +145,13 @@ def policies() -> str:
     lines = []
     for bit in Policy:
         number = 31 - bit.bit_length() + 1
-        levels = [name for name, level in LEVELS.items() if level.supported_policies & bit]
+        levels = [name for name, level in KEYSTORE_LEVELS.items() if level.supported_policies & bit]
         since = (
-            "every level" if len(levels) == len(LEVELS) else f"since {levels[0]}" if levels else "status only"
+            "every level"
+            if len(levels) == len(KEYSTORE_LEVELS)
+            else f"since {levels[0]}"
+            if levels
+            else "status only"
         )
         made = [call.name for call in MAKERS if not _refused(call, int(bit))]
         lines.append((number, f"0x{int(bit):08X}", bit.name, since, ", ".join(made) or "-"))
@@ -276,57 +281,15 @@ def variables() -> str:
     return rows("name | signed under | policy word", lines)
 
 
-FINDINGS: dict[type[Enum], dict[Enum, str]] = {
-    CardFinding: {
-        CardFinding.NEW: "its folder has no file `anchor-card`",
-        CardFinding.HOLDS: "the file is whole",
-        CardFinding.PENDING: "the file is whole; Clear All made its key, and reset-settings has to follow",
-        CardFinding.DAMAGED: "the file has another layout or a wrong check value, or it can't be read",
-    },
-    CopyFinding: {
-        CopyFinding.NONE: "NVRAM has no wrapped copy for this TPM",
-        CopyFinding.AGREES: "the TPM unwraps the copy, and it is the key of the other copies",
-        CopyFinding.STALE: "beside a card with the mark only: another key of the same system",
-        CopyFinding.UNREADABLE: "another TPM made the copy, or it is damaged",
-        CopyFinding.SILENT: "nothing is known about the copy",
-        CopyFinding.DIFFERS: "the TPM unwraps the copy, and it is another key",
-    },
-    RecordsFinding: {
-        RecordsFinding.NONE: "no record, or a commit record of this key that lists no system record",
-        RecordsFinding.OPEN: "the commit record is of this key, and there is a system record or it lists one",
-        RecordsFinding.SHUT: "the commit record is of another key, damaged or missing",
-    },
-}
-
-
 def root_key() -> str:
     """The decision about the copies of the root key: every row."""
-    lines = (
-        (
-            f"`{row.id}`",
-            words_of(CardFinding, row.card),
-            words_of(CopyFinding, row.copies),
-            words_of(RecordsFinding, row.records),
-            row.outcome.value,
-            row.consequence,
-        )
-        for row in ROOT_KEY_TABLE
-    )
-    return rows("row | anchor card | wrapped copy | records | decision | consequence", lines)
-
-
-def words_of(kind: type[Enum], members: Collection[Enum]) -> str:
-    """The findings of a row in words; all but one by the one that is missing."""
-    others = [each.value for each in kind if each not in members]
-    if len(others) > 1:
-        return " or ".join(each.value for each in kind if each in members)
-    return f"any, but not: {others[0]}" if others else "any"
+    head = "row | anchor card | wrapped copy | records | decision | consequence"
+    return rows(head, root_key_tables.root_key())
 
 
 def findings(kind: str) -> str:
     """The findings about one sort of copy, and their meanings."""
-    (found_kind,) = (each for each in FINDINGS if each.__name__ == kind)
-    return rows("finding | meaning", ((each.value, FINDINGS[found_kind][each]) for each in found_kind))
+    return rows("finding | meaning", root_key_tables.findings(kind))
 
 
 def numbered(numbers: Iterable[int]) -> Iterator[tuple[int, str]]:
@@ -357,8 +320,9 @@ TABLES: dict[str, Callable[..., str]] = {
     "errno": errnos,
     "root-key": root_key,
     "findings": findings,
+    "custody": lambda name: rows(*custody_tables.TABLES[name]()),
     "attributes": lambda: rows(console_tables.ATTRIBUTE_HEAD, console_tables.attributes()),
-    "power": lambda: rows("power | verb | becomes", console_tables.powers()),
+    "power": lambda: rows("power | event | becomes", console_tables.powers()),
     "messages": lambda: rows(console_tables.MESSAGE_HEAD, console_tables.messages()),
     "lines": lambda: rows(console_tables.LINE_HEAD, console_tables.line_commands()),
     "line-lists": lambda: rows(console_tables.LINE_LIST_HEAD, console_tables.line_lists()),

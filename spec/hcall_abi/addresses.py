@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_PLACE = re.compile(r"unix:(.+)|tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", re.DOTALL)
+
 
 def is_host(text: str) -> bool:
     """Whether a name or an address can be looked up: printable, and with labels as DNS has them.
@@ -14,3 +18,11 @@ def is_host(text: str) -> bool:
         return bool(text.encode("idna"))
     except UnicodeError:
         return False
+
+
+def is_place(text: str) -> bool:
+    """Whether a text is the address of a listener: ``unix:PATH`` or ``tcp:HOST:PORT``."""
+    found = _PLACE.fullmatch(text)
+    if found is None or "\0" in text:
+        return False
+    return bool(found[1]) or (is_host(found[2] or found[3]) and 1 <= int(found[4]) <= 0xFFFF)

@@ -64,3 +64,14 @@ CONSOLE_ID_SIZE = 16
 
 SYSTEM_NAME_SIZE = 31
 """Most bytes of a managed system's name (spec/sealed.md#system-record)."""
+
+TOKEN_SIZE = 32
+"""Bytes of the one-time token of a migration's channel."""
+MAX_FINAL = 256 * 1024
+"""Most bytes of a partition that travels: FINAL of spec/migration.md."""
+HOLD_SECONDS = 1.0
+"""How long the calls of a frozen partition are held before those that list H_R_STATE answer it."""
+MAX_EPOCH = 1 << 62
+"""The largest number of an attempt: the console stores numbers of 63 bits, and never reaches it."""
+MAX_BARRED = 4096
+"""How many partitions that were never here a system knows by a bar."""

@@ -40,7 +40,7 @@ _LATER = SYSTEM_NAME_SIZE - 1
 """Most characters of a name behind its first one."""
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LATER}}}")
 _SYSTEM_NAME = re.compile(rf"[A-Za-z0-9]([A-Za-z0-9 ._-]{{0,{_LATER - 1}}}[A-Za-z0-9._-])?")
-_RESERVED_NAMES = frozenset({"control", "tcp"})
+_RESERVED_NAMES = frozenset({"control", "mobility", "tcp"})
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -48,10 +48,12 @@ class AttributeRow(NamedTuple):
     """The row of one attribute.
 
     `numbers` are those that it may have at all.  `sealed` is its place in the partition record
-    (spec/sealed.md#partition-record): the name of a field, or for a switch its bit of `attributes`.
+    (spec/sealed.md#partition-record): the name of a field, or for a switch its bit of `attributes`, which is
+    set while the switch differs from its `default`.
     `words` are the names of its numbers, from 0 on.  `needs` is the h-call without which a firmware
     level does not have it, or another attribute without which it cannot be on.  `of_updates` marks
     attributes of signed updates: they change while the partition is powered off, and go with the keystore.
+    `while_off` marks others that change only while it is powered off.
     """
 
     description: str
@@ -61,6 +63,7 @@ class AttributeRow(NamedTuple):
     default: int = 0
     needs: Opcode | str | None = None
     of_updates: bool = False
+    while_off: bool = False
 
     @property
     def span(self) -> str:
@@ -146,6 +149,17 @@ class ConsoleAttributes:
         SecureBootMode,
         AttributeRow("the mode that the next IPL takes", range(3), "secure_boot", words=SECURE_BOOT_MODES),
     ]
+    simplified_remote_restart_capable: Annotated[
+        int,
+        AttributeRow(
+            "1: the console may restart the partition on another system while its own one is down; "
+            "so it asks its console before it starts with its system",
+            SWITCH,
+            8,
+            default=1,
+            while_off=True,
+        ),
+    ]
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -156,6 +170,11 @@ class ConsoleAttributes:
     def of_updates(self) -> tuple[int, ...]:
         """The numbers of those about signed updates."""
         return tuple(getattr(self, name) for name in OF_UPDATES)
+
+    @property
+    def while_off(self) -> tuple[int, ...]:
+        """The numbers of others that change only while the partition is powered off."""
+        return tuple(getattr(self, name) for name in WHILE_OFF)
 
     @property
     def next_mode(self) -> SecureBoot:
@@ -181,6 +200,9 @@ CALLS_OF = {name: row.needs for name, row in ATTRIBUTES.items() if isinstance(ro
 
 OF_UPDATES = tuple(name for name, row in ATTRIBUTES.items() if row.of_updates)
 """Names of the attributes of signed updates."""
+
+WHILE_OFF = tuple(name for name, row in ATTRIBUTES.items() if row.while_off)
+"""Names of other attributes that change only while the partition is powered off."""
 
 _DEFAULTS: dict[str, Any] = {name: row.shown(row.default) for name, row in ATTRIBUTES.items()}
 AT_FIRST = ConsoleAttributes(**_DEFAULTS)

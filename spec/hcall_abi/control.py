@@ -13,26 +13,35 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from hcall_abi.control_bodies import (
+    ArrivalCheck,
+    ArrivingCopy,
     AttributeChanges,
     Body,
     ConsoleAttachment,
     CopyToRestore,
+    CustodyMessage,
+    ExpectedPartition,
     FaultPlanSetting,
     ForgottenCopies,
     KeptCopy,
+    MigrationOrder,
     NewPartition,
     NvramFaultSetting,
     PartitionChanges,
     PartitionDeletion,
+    PartitionRelease,
     RecoveryEnd,
     SystemChanges,
     TrustedKeySetting,
 )
 from hcall_abi.control_views import (
     Answered,
+    ArrivalView,
     ComponentsView,
     CopyView,
+    ExpectationView,
     HealthView,
+    NeedsView,
     PartitionView,
     RecoveredView,
     SystemView,
@@ -78,9 +87,9 @@ PROMETHEUS = "text/plain"
 EVENT_STREAM = "text/event-stream"
 
 CONSOLE_HEADER = "Swpks-Console"
+"""The header of watchEvents with the id of the console whose stream it is."""
 SYSTEM_HEADER = "Swpks-System"
 """The header that names the system of a request by its id: no other system answers it."""
-"""The header of watchEvents with the id of the console whose stream it is."""
 
 
 class Verb(NamedTuple):
@@ -174,6 +183,20 @@ VERBS: tuple[Verb, ...] = (
          {200: SystemView}, None, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
     Verb("POST", "/v1/recovery/end", "endRecovery", "end the state Recovery",
          {200: RecoveredView}, RecoveryEnd, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
+    Verb("GET", "/v1/partitions/{name}/needs", "showNeeds", "show the needs of a partition at another system",
+         {200: NeedsView}, None, _CHANGE),
+    Verb("POST", "/v1/arrivals/check", "checkArrival", "check whether a partition fits on this system",
+         {200: ArrivalView}, ArrivalCheck, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
+    Verb("POST", "/v1/arrivals", "expectPartition", "expect a partition that is to migrate to this system",
+         {200: ExpectationView}, ExpectedPartition, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
+    Verb("POST", "/v1/arrivals/copy", "takePartition", "own a partition from its console copy",
+         {200: PartitionView}, ArrivingCopy, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
+    Verb("POST", "/v1/partitions/{name}/migration", "beginMigration", "begin a live migration",
+         _SHOWN, MigrationOrder, _CHANGE),
+    Verb("POST", "/v1/partitions/{name}/release", "releasePartition", "release a powered-off partition",
+         {200: CopyView}, PartitionRelease, _CHANGE),
+    Verb("POST", "/v1/custody", "tellCustody", "a word of the migration protocol for this system",
+         {200: SystemView}, CustodyMessage, (ProblemKind.REFUSED, ProblemKind.STORAGE)),
     Verb("PUT", "/v1/nvram/fault", "setNvramFault", "begin a fault of NVRAM, or end it",
          {200: WritebackView}, NvramFaultSetting, (ProblemKind.REFUSED,)),
     Verb("GET", "/health", "showHealth", "report the health: 200, or 503 with the reasons",

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
-from hcall_abi.bounds import LONGEST_NAME, MAX_COUNT, MAX_SECONDS
+from hcall_abi.addresses import is_place
+from hcall_abi.bounds import LONGEST_NAME, MAX_COUNT, MAX_EPOCH, MAX_SECONDS, TOKEN_SIZE
 from hcall_abi.console import (
     ATTRIBUTES,
     LARGEST_PARTITION_ID,
@@ -47,6 +48,10 @@ Uuid = Annotated[
 ConsoleId = Annotated[
     str, msgspec.Meta(pattern="^[0-9a-f]{32}$", description="identity of a management console, no secret")
 ]
+SystemId = Annotated[
+    str, msgspec.Meta(pattern="^[0-9a-f]{32}$", description="public identity of a managed system")
+]
+Epoch = Annotated[int, msgspec.Meta(ge=1, le=MAX_EPOCH, description="the number of an attempt")]
 SystemName = Annotated[
     str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME, description="name of a system")
 ]
@@ -214,3 +219,115 @@ class RecoveryEnd(Body):
     """The end of a recovery; `give_up`: stores that were not restored are given up."""
 
     give_up: bool = False
+
+
+# Migration (spec/migration.md)
+
+
+class MigrationOrder(Body):
+    """Begin a live migration at its source: the attempt, its target, and the token of its channel.
+
+    `address` is where the target listens: ``unix:PATH`` or ``tcp:HOST:PORT``.  `token` is 32 bytes in base64.
+    """
+
+    uuid: Uuid
+    epoch: Epoch
+    target_id: SystemId
+    address: Annotated[str, msgspec.Meta(min_length=6, max_length=LONGEST_NAME)]
+    token: bytes
+
+    def __post_init__(self) -> None:
+        _check_token(self.token)
+        if not is_place(self.address):
+            raise ValueError(f"{self.address!r} is no address: unix:PATH or tcp:HOST:PORT")
+
+    def __repr__(self) -> str:
+        return f"MigrationOrder({self.uuid}, epoch {self.epoch}, token hidden)"
+
+
+class ExpectedPartition(Body):
+    """Expect a partition at the target of an attempt: the token opens its channel, until the attempt ends."""
+
+    uuid: Uuid
+    epoch: Epoch
+    source_id: SystemId
+    token: bytes
+
+    def __post_init__(self) -> None:
+        _check_token(self.token)
+
+    def __repr__(self) -> str:
+        return f"ExpectedPartition({self.uuid}, epoch {self.epoch}, token hidden)"
+
+
+CustodyWord = Literal[
+    "abort", "aborted", "activate", "active", "bar", "fenced", "force", "prepared", "resume", "serve"
+]
+"""The words of `hcall_server.platform.custody` that a console carries to a system."""
+
+
+class CustodyMessage(Body):
+    """A word of the migration protocol for a system: an answer, an order, or one that the console carries.
+
+    `generation` goes with `prepared`; `peer_id` is the new owner, and goes with `fenced`.
+    """
+
+    uuid: Uuid
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH, description="the number of an attempt")]
+    word: CustodyWord
+    generation: Annotated[int, msgspec.Meta(ge=0)] = 0
+    peer_id: SystemId | msgspec.UnsetType = msgspec.UNSET
+
+
+class PartitionRelease(Body):
+    """Release a powered-off partition to a target, durably; the answer is its copy."""
+
+    uuid: Uuid
+    epoch: Epoch
+    target_id: SystemId
+
+
+class ArrivingCopy(Body):
+    """A console copy that this system is to own: an inactive migration, or a remote restart.
+
+    `seen_restores`, `seen_generation` and `seen_ipl_count` are as in `CopyToRestore`.
+    `check`: nothing is changed; the answer shows the partition as it would arrive.
+    """
+
+    copy: bytes
+    epoch: Epoch
+    source_id: SystemId
+    check: bool = False
+    seen_restores: Counter = 0
+    seen_generation: Counter = 0
+    seen_ipl_count: Counter = 0
+
+    def __repr__(self) -> str:
+        return f"ArrivingCopy(epoch {self.epoch}, <{len(self.copy)} bytes>)"
+
+
+class ArrivalCheck(Body):
+    """The needs of a partition at its target (spec/migration.md#validation); sizes in bytes but `kbytes`.
+
+    `calls` are the h-calls whose objects it holds, by name.
+    """
+
+    uuid: Uuid
+    name: Name
+    epoch: Annotated[int, msgspec.Meta(ge=0)]
+    level: Annotated[str, msgspec.Meta(max_length=32)]
+    formats: list[int]
+    kbytes: Kbytes
+    used_bytes: Counter
+    objects: Counter
+    longest_label: Counter
+    largest_object: Counter
+    longest_password: Counter
+    policies: Counter
+    calls: list[str]
+    attributes: AttributeChanges  # type: ignore[valid-type]
+
+
+def _check_token(token: bytes) -> None:
+    if len(token) != TOKEN_SIZE:
+        raise ValueError(f"a token has {TOKEN_SIZE} bytes")

@@ -15,7 +15,9 @@ from hcall_abi.console import ConsoleAttributes, SecureBootMode
 
 SystemStateName = Literal["Operating", "Recovery", "Reset pending"]
 FaultName = Literal["guest", "peer", "operator", "storage", "internal"]
-EventKind = Literal["hello", "changed", "take-copy", "forget-copies", "stopping"]
+EventKind = Literal["hello", "changed", "take-copy", "forget-copies", "ask-custody", "stopping"]
+CustodyName = Literal["own", "frozen", "released", "gone", "none", "prepared", "arrived"]
+ModeName = Literal["serving", "copying", "waiting", "in-doubt", "asking", "settled"]
 
 
 class View(msgspec.Struct, kw_only=True):
@@ -66,7 +68,10 @@ class ConsoleLinkView(View):
 
 
 class EventView(View):
-    """A numbered event of the stream; `take-copy` and `forget-copies` are questions, answered by verbs."""
+    """A numbered event of the stream.
+
+    `take-copy`, `forget-copies` and `ask-custody` are questions, answered by verbs.
+    """
 
     number: int
     kind: EventKind
@@ -87,6 +92,9 @@ class Trouble(View):
 class PartitionFacts:
     """What the console shows of a partition before its attributes; `uuid` names it for life.
 
+    `custody` is durable, and `mode` tells whether it serves (spec/migration.md#custody).  `address` is where
+    its data channel listens, ``unix:PATH`` or ``tcp:HOST:PORT``, "" if it does not.  A partition in custody
+    PREPARED shows where it will listen.
     `restores` counts the restores of its store.  `generation` is that of its store, also while that is off.
     """
 
@@ -94,6 +102,9 @@ class PartitionFacts:
     name: str
     uuid: str
     power: Literal["off", "running"]
+    custody: CustodyName = "own"
+    mode: ModeName = "serving"
+    address: str = ""
     ipl_count: int
     restores: int
     generation: int
@@ -117,11 +128,33 @@ class PartitionView(ConsoleAttributes, PartitionFacts):
     faults: list[FaultView]
 
 
+class CustodyView(View):
+    """The durable custody of a partition that was ever part of an attempt, or that asks (R-54).
+
+    `generation` is that of its durable store.  `peer_id` is the system at the other end, "" for none.
+    `tried` is the last attempt that began here since the start, and `trouble` the reason why it ended here.
+    `row` is the row of the state table that the system took last since its start, 0 for none.  `mode`,
+    `tried`, `trouble` and `row` are not durable.
+    """
+
+    uuid: str
+    name: str
+    custody: CustodyName
+    mode: ModeName
+    epoch: int
+    generation: int
+    peer_id: str
+    tried: int = 0
+    trouble: str = ""
+    row: int = 0
+
+
 class SystemView(View):
     """A managed system with its partitions; `system_id` is 32 hex digits and no secret.
 
     `restored` and `lost` are names of stores in the state Recovery: those that came back, and those that
     are known to be missing.  `console` is the management console, null for none.
+    `mobility` is the address where it expects partitions, "" if it does not listen (spec/migration.md).
     """
 
     name: str
@@ -135,6 +168,8 @@ class SystemView(View):
     total_kbytes: int
     assigned_kbytes: int
     partitions: list[PartitionView]
+    custody: list[CustodyView] = []
+    mobility: str = ""
 
 
 class ComponentView(View):
@@ -187,6 +222,37 @@ class CopyView(View):
     keystore_kbytes: int
     firmware_level: str
     copy: bytes
+
+
+class ExpectationView(View):
+    """The target expects the partition; `address` is where its source finds it."""
+
+    address: str
+
+
+class NeedsView(View):
+    """The needs of a partition at another system, as `control_bodies.ArrivalCheck`; it fits into one."""
+
+    uuid: str
+    name: str
+    epoch: int
+    level: str
+    formats: list[int]
+    kbytes: int
+    used_bytes: int
+    objects: int
+    longest_label: int
+    largest_object: int
+    longest_password: int
+    policies: int
+    calls: list[str]
+    attributes: dict[str, int]
+
+
+class ArrivalView(View):
+    """The partition fits; there is nothing else to say."""
+
+    name: str
 
 
 class RecoveredView(View):

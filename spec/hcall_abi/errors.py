@@ -33,7 +33,12 @@ class SwpksError(Exception):
 
 
 class PeerError(SwpksError):
-    """The other end of a data channel broke the protocol."""
+    """The other end of a data channel broke the protocol, or the session is over.
+
+    `unknown` is true for a call that was in flight, may have run, and would have changed something.
+    """
+
+    unknown = False
 
 
 class OperatorError(SwpksError):

@@ -40,6 +40,18 @@ class FirmwareLevel(NamedTuple):
     max_kbytes: int
     system_total_kbytes: int
 
+    @property
+    def has_keystore(self) -> bool:
+        """Whether a partition can have a keystore at all."""
+        return self.max_kbytes > 0
+
+    @property
+    def sizes(self) -> str:
+        """The sizes that a keystore can have, in words."""
+        if not self.has_keystore:
+            return f"0 alone on {self.name}, which has no keystore"
+        return f"0, or {self.min_kbytes} to {self.max_kbytes} KiB on {self.name}"
+
 
 _FIRST_CALLS = frozenset(
     {
@@ -56,6 +68,24 @@ _FIRST_CALLS = frozenset(
 )
 _WRAPPING_CALLS = frozenset({Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT})
 _REVOKING_CALLS = frozenset({Opcode.REVOKE_OBJECT, Opcode.UNREVOKE_OBJECT})
+
+FW940 = FirmwareLevel(
+    name="FW940",
+    calls=frozenset(),
+    config_version=0,
+    max_password_size=0,
+    max_label_size=0,
+    max_object_size=0,
+    max_large_object_size=0,
+    object_overhead=0,
+    supported_policies=0,
+    signed_update_algorithms=0,
+    wrapping_features=0,
+    min_kbytes=0,
+    max_kbytes=0,
+    system_total_kbytes=0,
+)
+"""The last level without a keystore (POWER9, 2019): every h-call of it is answered with H_FUNCTION."""
 
 FW950 = FirmwareLevel(
     name="FW950",
@@ -107,8 +137,13 @@ NEXT = FW1110._replace(name="NEXT", calls=FW1110.calls | _REVOKING_CALLS)
 """What follows FW1110, with revocation.  No release of real firmware has this name."""
 
 LEVELS: Mapping[str, FirmwareLevel] = MappingProxyType(
-    {level.name: level for level in (FW950, FW1010, FW1030, FW1050, FW1060, FW1110, NEXT)}
+    {level.name: level for level in (FW940, FW950, FW1010, FW1030, FW1050, FW1060, FW1110, NEXT)}
 )
 """Every emulated firmware level by name, oldest first."""
+
+KEYSTORE_LEVELS: Mapping[str, FirmwareLevel] = MappingProxyType(
+    {name: level for name, level in LEVELS.items() if level.has_keystore}
+)
+"""The levels on which a partition can have a keystore, by name, oldest first."""
 
 DEFAULT_LEVEL = FW1110

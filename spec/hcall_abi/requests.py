@@ -19,26 +19,36 @@ from hcall_abi.attributes import attribute_number
 from hcall_abi.bounds import LONGEST_NAME
 from hcall_abi.control import JSON, SYSTEM_HEADER, VERBS, Verb
 from hcall_abi.control_bodies import (
+    ArrivalCheck,
+    ArrivingCopy,
     AttributeChanges,
     Body,
     ConsoleAttachment,
     CopyToRestore,
+    CustodyMessage,
+    CustodyWord,
+    ExpectedPartition,
     FaultPlanSetting,
     FaultSetting,
     ForgottenCopies,
     KeptCopy,
+    MigrationOrder,
     NewPartition,
     NvramFaultSetting,
     PartitionChanges,
     PartitionDeletion,
+    PartitionRelease,
     RecoveryEnd,
     SystemChanges,
     TrustedKeySetting,
 )
 from hcall_abi.control_views import (
+    ArrivalView,
     ComponentsView,
     CopyView,
+    ExpectationView,
     HealthView,
+    NeedsView,
     PartitionView,
     RecoveredView,
     SystemView,
@@ -284,6 +294,54 @@ def delete_partition(name: str, *, destroy: bool = False) -> ConsoleRequest[Syst
     """Delete a partition that is powered off; `destroy`: also if its keystore holds objects."""
     body = PartitionDeletion(destroy=destroy)
     return ConsoleRequest(_VERBS["deletePartition"], SystemView, _checked(name), body)
+
+
+# Migration
+
+
+def show_needs(name: str) -> ConsoleRequest[NeedsView]:
+    """Show the needs of a partition at another system."""
+    return ConsoleRequest(_VERBS["showNeeds"], NeedsView, _checked(name))
+
+
+def check_arrival(needs: NeedsView) -> ConsoleRequest[ArrivalView]:
+    """Check whether a partition fits on this system; a refusal names the rule."""
+    body = msgspec.convert(msgspec.to_builtins(needs), ArrivalCheck)
+    return ConsoleRequest(_VERBS["checkArrival"], ArrivalView, body=body)
+
+
+def expect_partition(uuid: str, epoch: int, source_id: str, token: bytes) -> ConsoleRequest[ExpectationView]:
+    """Have a target expect a partition; the answer has the address for its source."""
+    body = ExpectedPartition(uuid=uuid, epoch=epoch, source_id=source_id, token=token)
+    return ConsoleRequest(_VERBS["expectPartition"], ExpectationView, body=body)
+
+
+def begin_migration(name: str, order: MigrationOrder) -> ConsoleRequest[PartitionView]:
+    """Begin a live migration at its source: the answer comes before the partition has moved."""
+    return _about("beginMigration", name, order)
+
+
+def release_partition(name: str, uuid: str, epoch: int, target_id: str) -> ConsoleRequest[CopyView]:
+    """Release a powered-off partition to a target; the answer is its copy."""
+    body = PartitionRelease(uuid=uuid, epoch=epoch, target_id=target_id)
+    return ConsoleRequest(_VERBS["releasePartition"], CopyView, _checked(name), body)
+
+
+def take_partition(
+    copy: bytes, epoch: int, source_id: str, *, check: bool = False
+) -> ConsoleRequest[PartitionView]:
+    """Have a system own a partition from its console copy."""
+    body = ArrivingCopy(copy=copy, epoch=epoch, source_id=source_id, check=check)
+    return ConsoleRequest(_VERBS["takePartition"], PartitionView, body=body)
+
+
+def tell_custody(
+    uuid: str, epoch: int, word: CustodyWord, *, generation: int = 0, peer_id: str = ""
+) -> ConsoleRequest[SystemView]:
+    """Tell a system a word of the migration protocol; one without effect there is no error."""
+    peer = peer_id or msgspec.UNSET
+    body = CustodyMessage(uuid=uuid, epoch=epoch, word=word, generation=generation, peer_id=peer)
+    return ConsoleRequest(_VERBS["tellCustody"], SystemView, body=body)
 
 
 def show_health() -> ConsoleRequest[HealthView]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 
-from hcall_abi.rules import backup, console, hcalls, hmc, protocol, service, storage, updates
+from hcall_abi.rules import backup, console, hcalls, hmc, migration, protocol, service, storage, updates
 from hcall_abi.rules.rule import Rule
 
 
@@ -14,7 +14,7 @@ def rows_of(chapter: ModuleType) -> tuple[Rule, ...]:
     return tuple(row for row in vars(chapter).values() if isinstance(row, Rule))
 
 
-CHAPTERS = (protocol, hcalls, updates, console, storage, backup, service, hmc)
+CHAPTERS = (protocol, hcalls, updates, console, storage, backup, service, hmc, migration)
 """The modules of rules, in the order of spec/rules.md."""
 
 RULES: Mapping[str, Rule] = MappingProxyType(

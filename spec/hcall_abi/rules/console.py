@@ -131,6 +131,12 @@ ATTRIBUTE_RUNNING = Rule(
     _ATTRIBUTES,
     _OPERATOR,
 )
+ATTRIBUTE_IDLE = Rule(
+    "attribute.idle",
+    "simplified_remote_restart_capable changes while the partition is powered off",
+    _ATTRIBUTES,
+    _OPERATOR,
+)
 ATTRIBUTE_KEYSTORE = Rule(
     "attribute.keystore",
     "attributes of signed updates need a keystore_kbytes above 0",

@@ -139,6 +139,12 @@ HMC_LINKS = Rule(
     "spec/console.md#links",
     _OPERATOR,
 )
+HMC_WHERE = Rule(
+    "hmc.where",
+    "a question about a data channel names one partition that its owner serves",
+    "spec/console.md#where",
+    _OPERATOR,
+)
 HMC_STOPPED = Rule(
     "hmc.stopped",
     "a console that stops ends the commands that wait for it; jobs go on at its next start",
@@ -192,7 +198,7 @@ LINE_VALUE = Rule(
 )
 LINE_LATER = Rule(
     "line.later",
-    "migrlpar, lslparmigr and rrstartlpar come with the next release, and no line opens a terminal",
+    "no line opens a terminal",
     _LINES,
     _OPERATOR,
 )

@@ -96,7 +96,12 @@ OPEN_PROOF = Rule(
     _OPENED,
     OpenStatus.NOT_AUTHORISED,
 )
-OPEN_POWER = Rule("open.power", "the partition is powered on", _OPENED, OpenStatus.NOT_ACTIVATED)
+OPEN_POWER = Rule(
+    "open.power",
+    "the partition is powered on, and its system owns it now",
+    _OPENED,
+    OpenStatus.NOT_ACTIVATED,
+)
 OPEN_VERSION = Rule(
     "open.version",
     "the version of OPEN is one that HELLO offers",
@@ -108,6 +113,12 @@ OPEN_SESSIONS = Rule(
     "a session has a place among those of its partition and those of the server",
     "spec/protocol.md#sessions",
     OpenStatus.TOO_MANY_SESSIONS,
+)
+OPEN_PLACE = Rule(
+    "open.place",
+    "a system listens at the place where a client looks for its partition",
+    "spec/protocol.md#opened",
+    Fault.OPERATOR,
 )
 OPEN_RULES: Mapping[OpenStatus, Rule] = MappingProxyType(
     {

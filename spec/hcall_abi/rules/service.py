@@ -33,6 +33,12 @@ CONFIG_FILE = Rule(
     _CONFIGURATION,
     _OPERATOR,
 )
+FAIL_POINT_KNOWN = Rule(
+    "fail-point.known",
+    "SWPKS_FAIL_AT, which is for tests, is the name of a fail-point",
+    "spec/migration.md#fail-points",
+    _OPERATOR,
+)
 SYSTEM_NAME_FORM = Rule(
     "system.name-form",
     "the name of a system is 1 to 31 letters, digits, blanks, dots, dashes and underscores",
