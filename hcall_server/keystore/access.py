@@ -74,6 +74,14 @@ class Passwords:
             raise Taken(f"the {consumer.name} consumer already has a password")
         self._passwords[consumer] = password
 
+    def items(self) -> list[tuple[int, bytes]]:
+        """Return each consumer that has a password, with it: for a partition that moves."""
+        return sorted(self._passwords.items())
+
+    def take(self, consumer: int, password: bytes) -> None:
+        """Set a password that was set in this IPL on another system."""
+        self._passwords[consumer] = password
+
     def reset(self) -> None:
         """Unset all passwords, as every IPL does."""
         self._passwords.clear()

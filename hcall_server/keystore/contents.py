@@ -15,11 +15,11 @@ each keeps the entry up to date.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hcall_abi.consumers import Consumer
 from hcall_abi.policies import Policy
-from hcall_server.keystore.image import StoreImage, entry_of, object_of
+from hcall_server.keystore.image import StoredObject, StoreImage, entry_of, object_of
 from hcall_server.keystore.key_ids import KeyIds
 from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.keystore.refusals import NoRoom, NotFound, Taken
@@ -129,6 +129,33 @@ class Contents:
         """Mark the snapshot of `generation` as durable."""
         self.flushed = max(self.flushed, generation)
         self._removed = {key: when for key, when in self._removed.items() if when > self.flushed}
+
+    def objects(self) -> list[StoredObject]:
+        """Return all objects, the oldest first."""
+        return [StoredObject(*key, held.policy, held.data) for key, held in self._objects.items()]
+
+    # Objects that a partition keeps when it moves, and loses at an IPL
+
+    def volatile(self) -> list[tuple[int, StoredObject]]:
+        """Return the volatile objects, each with its place among all objects."""
+        placed = enumerate(self._objects.items())
+        return [
+            (place, StoredObject(*key, held.policy, held.data))
+            for place, (key, held) in placed
+            if held.policy & VOLATILE
+        ]
+
+    def take_volatile(self, objects: Iterable[tuple[int, StoredObject]]) -> None:
+        """Put volatile objects of another system into their places, in ascending order of these."""
+        order = list(self._objects)
+        for place, (consumer, label, policy, data) in objects:
+            self._hold((consumer, label), Held(policy, data, self.generation))
+            self.used += 0 if policy & PROVIDED else self._cost(label, data)
+            order.insert(place, (consumer, label))
+        found = {key: self._objects[key] for key in order}
+        # `find` and its users have this very dict.
+        self._objects.clear()
+        self._objects.update(found)
 
     # Objects that the hypervisor provides
 

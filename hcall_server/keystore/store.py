@@ -7,6 +7,7 @@ An operation that is refused raises a `KeystoreRefusal` and has changed nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_server.keystore.access import AccessControl
@@ -17,6 +18,9 @@ from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.keystore.objects import Objects
 from hcall_server.keystore.signed import NoLatch, SignedObjects, UpdateLatch
 from hcall_server.keystore.tokens import Continuations, Listings
+
+if TYPE_CHECKING:
+    from hcall_server.keystore.used import UsedState
 
 Entropy = Callable[[int], bytes]
 """Returns the requested number of random bytes: the seam of all randomness."""
@@ -58,6 +62,24 @@ class Keystore:
         self.listings.clear()
         self.continuations.clear()
         self.contents.drop_volatile()
+
+    def used_state(self) -> UsedState:
+        """Return the state that a move keeps and an IPL ends: passwords, volatile objects, label lists."""
+        from hcall_server.keystore import used
+
+        return used.UsedState(
+            tuple(used.Password(*each) for each in self.access.passwords.items()),
+            tuple(used.Placed(*each) for each in self.contents.volatile()),
+            tuple(used.Listing(token, who, tuple(rest)) for token, who, rest in self.listings.items()),
+        )
+
+    def take_used(self, state: UsedState) -> None:
+        """Take over the state that the keystore on another system had besides its image."""
+        for consumer, secret in state.passwords:
+            self.access.passwords.take(consumer, secret)
+        self.contents.take_volatile(state.objects)
+        for token, consumer, labels in state.listings:
+            self.listings.resume(token, consumer, labels)
 
     def generate_password(self, consumer: Consumer, length: int) -> bytes:
         """Make, set and return a random password of `length` bytes (R-05); Taken when there is one."""

@@ -67,6 +67,14 @@ class Listings(Tokens[tuple[Consumer, Sequence[bytes]]]):
         consumer, token = key
         return token in self._open and self._open[token][0] is consumer
 
+    def items(self) -> list[tuple[int, Consumer, Sequence[bytes]]]:
+        """Return each token with its consumer and the labels that are left, the oldest first."""
+        return [(token, *item) for token, item in self._open.items()]
+
+    def resume(self, token: int, consumer: int, rest: Sequence[bytes]) -> None:
+        """Open a list that was open on another system."""
+        self._place(token, (Consumer(consumer), rest))
+
     def take(self, token: int) -> Sequence[bytes]:
         """Return the labels left under a token that `in` has confirmed."""
         return self._open[token][1]

@@ -16,6 +16,8 @@ TRUSTED_KEY = "trusted-key"
 """The sealed trusted system key."""
 CONSOLE = "console"
 """The sealed console record."""
+CUSTODY = "custody"
+"""The sealed custody record."""
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PARTITION = re.compile(rf"partition/({_UUID})", re.ASCII)

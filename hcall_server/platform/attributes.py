@@ -58,9 +58,7 @@ class Change(NamedTuple):
     @property
     def also_no_size(self) -> str:
         """In words, that a size that is refused for another reason is out of the range; "" if it is not."""
-        level = self.level
-        span = f"0, or {level.min_kbytes} to {level.max_kbytes} KiB on {level.name}"
-        return f", and no size for a keystore: {span}" if self.out_of_range else ""
+        return f", and no size for a keystore: {self.level.sizes}" if self.out_of_range else ""
 
     @property
     def lacks_call(self) -> str:
@@ -132,8 +130,7 @@ SIZES: tuple[Demand[Change], ...] = (
     Demand(
         lambda it: it.sized and it.out_of_range,
         rules.SIZE_RANGE,
-        "{it.kbytes} KiB is no size for a keystore: "
-        "0, or {it.level.min_kbytes} to {it.level.max_kbytes} KiB on {it.level.name}",
+        "{it.kbytes} KiB is no size for a keystore: {it.level.sizes}",
     ),
     Demand(
         lambda it: it.sized and it.taken + it.kbytes > it.total,
@@ -175,7 +172,13 @@ UPDATES: tuple[Demand[Change], ...] = (
 )
 """The rules of spec/control.md#attributes about signed updates."""
 
-RULES = (STORED, *SIZES, *UPDATES)
+IDLE: Demand[Change] = Demand(
+    lambda it: it.running and it.before.while_off != it.after.while_off,
+    rules.ATTRIBUTE_IDLE,
+    "{it.name} is running",
+)
+
+RULES = (STORED, *SIZES, *UPDATES, IDLE)
 """In the order of the checks; the first broken rule decides."""
 
 

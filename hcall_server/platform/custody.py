@@ -1,14 +1,398 @@
-"""Custody: whether this system may serve a partition (spec/sealed.md#partition-record).
+"""Custody: which system owns a partition, as tables of states (spec/migration.md).
 
-Every system owns its partitions as long as nothing migrates; a record of any other custody is refused.
+`SYSTEM` has every step of a system, `CONSOLE` every step of the console, and `SAYS` the words of a system in
+each state.  The drivers (`hcall_server.mobility`, `hcall_server.machine.custodian`, and the register of
+`hcall_server.console`) take each step from these tables, and the search in the tests explores the same rows.
 """
+
+# Exactly one owner
+#
+# A partition moves from a source to a target, by order of a console.  Each of the three may crash at any
+# moment and come back.  The network may lose a message, delay it, repeat it, or change the order.  Still
+# this must hold:
+#
+#   1. At every moment at most one system serves the partition.
+#   2. The target serves exactly the last state that the source has confirmed to a client.
+#   3. When all three run and reach each other, the partition ends with exactly one owner.
+#
+# The means are few:
+#
+#   Epochs.     Each attempt has a number, larger than all before.  Each message carries it.  A system
+#               remembers the epoch of its last record, so a message of an old attempt has no effect.
+#   Records.    The words of a system follow from its record and mode, and only a durable record is shown.
+#               It stores first, then speaks.
+#   One commit. RELEASED is the point of no return.  Before it only the source can own the partition
+#               again, after it only the target.
+#   Asking.     A source that has frozen does not know whether the target has the state.  It never decides
+#               alone: it serves nothing and asks the console.  The console stores its decision, then answers.
+#   Time-outs.  The target acts on none: neither to serve nor to drop its copy.
+#
+# A console that starts an attempt writes its number first.  When it has answered RESUME for an attempt, it
+# never forces this attempt.  When it has forced one, it never answers RESUME for it.  These two facts are one
+# durable value, `Decision`, so no crash can produce both.
+#
+# The console remembers one more number, `moved`: the epoch by which the partition came to its present owner.
+# A question about this epoch, or an older one, is answered FENCED.  Otherwise a source that was dead during a
+# whole later migration would hear RESUME, because its epoch is older than the console's.
+#
+# Two further ways end in the same records.  A powered-off partition is released first, and its copy is then
+# opened at the target (rows 15 and 16).  A remote restart opens the console's copy while the source is dead;
+# the source asks before it serves (R-54), and learns that it is fenced (rows 17 and 18).
+#
+# A remote restart takes two numbers.  The first is that of the bars.  A dead source may have released, and
+# could later activate a target that holds a copy.  So each target since the last move hears BAR (row 19).
+# When all of them have NONE of that number, the console decides with the second one (row 20).  For example:
+#
+#     attempt 5, A to B        B is PREPARED; A dies, in FROZEN or in RELEASED
+#     BAR(6) to B              NONE(6): ACTIVATE(5) of A has no effect any more
+#     RESTART(7) on C or B     FORCED(7) is stored, then COPY(7): the target is ARRIVED
+#
+# With one number for both, B could not take the copy: row 16 needs a larger one.  With the bar of the last
+# target alone, an older target could be activated.  The console also looks at the target of the restart
+# first: an owner takes no copy.
+#
+# An answer to a question (RESUME, SERVE, FENCED) is about one run of the source.  It must not arrive in the
+# next run, because a restart elsewhere may be between them.  So the console decides and sends under one lock,
+# on a connection to the system that asks, and decides anew if that fails.  A restart takes the same lock.
+#
+# Old stores and copies are removed.  ACTIVE or ABORTED of a later attempt prove that a system owned the
+# partition after a release or a copy.  So they end both (rows 8 and 13), also if the word of the attempt
+# itself was lost.  The console tells them to each system that it knows.  ACTIVE of an older attempt is no
+# decision about the last one.  But the register takes the owner from it (row 7): there an attempt begins.
+#
+# A word that is not sent is only late.  So the drivers may send less than `SAYS` allows.  A source sends
+# ABORTED once.  The console keeps words back while a source is stopped or a target barred (`courier`).
+#
+# We dropped a lease.  It would save the question at each start, and cost synchronous clocks and a console
+# that is always up.  We also dropped a console that tells the target to drop its copy: the console can't know
+# whether the source has released meanwhile.
+#
+# A state is a record (`Custody`, durable) and a mode (`Mode`, in memory).  A word without a row in a state is
+# ignored: it is old or repeated.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from collections.abc import Iterable
+from enum import Enum, IntEnum
+from typing import NamedTuple
 
 
 class Custody(IntEnum):
-    """The custody of a partition, one byte of its record."""
+    """The durable custody of a partition on one system, one byte of its record."""
 
     OWN = 1
+    """It owns the partition: it made it, or an attempt to move it away has ended here."""
+    FROZEN = 2
+    """It has stopped to serve, and waits for the target's PREPARED."""
+    RELEASED = 3
+    """The target owns the partition; its store is still here, until the target serves."""
+    GONE = 4
+    """The partition has left; only UUID, epoch, name and target are kept."""
+    NONE = 5
+    """The partition was never here, or its copy was dropped."""
+    PREPARED = 6
+    """It holds a sealed copy that it may not serve yet."""
+    ARRIVED = 7
+    """It owns the partition since its last epoch, by a migration to this system."""
+
+
+OWNING = frozenset({Custody.OWN, Custody.ARRIVED})
+"""The records of a system that owns the partition."""
+LEFT = frozenset({Custody.GONE, Custody.NONE})
+"""The records of a system that has no store of the partition."""
+STORED = frozenset(Custody) - LEFT
+"""The records of a system that has a store of the partition."""
+
+
+class Mode(Enum):
+    """The volatile half of a state: the present task of a system with a partition; a crash loses it."""
+
+    SERVING = "serving"
+    """It may serve: h-calls and power are free."""
+    COPYING = "copying"
+    """It serves, and prepares an attempt with the target."""
+    WAITING = "waiting"
+    """It is frozen: calls are held, the store is sent, PREPARED is awaited."""
+    IN_DOUBT = "in-doubt"
+    """It is frozen and does not know the end: the console is asked."""
+    ASKING = "asking"
+    """It has started and serves only after the console has agreed (R-54)."""
+    SETTLED = "settled"
+    """It does not serve, and waits for nothing of its own."""
+
+
+SERVES = frozenset({Mode.SERVING, Mode.COPYING})
+"""The modes in which a system serves a partition that it owns."""
+UNSURE = frozenset({Mode.WAITING, Mode.IN_DOUBT, Mode.SETTLED})
+"""The modes in which a system may not change a partition, whatever its record says."""
+
+
+class Word(Enum):
+    """A message, an order of the console, or an event inside a system; the value is its name on the wire.
+
+    Events inside the source are AGREED (with the target) and ABORT (a time-out, or an order to stop).
+    """
+
+    BEGIN = "begin"
+    AGREED = "agreed"
+    FINAL = "final"
+    PREPARED = "prepared"
+    ACTIVATE = "activate"
+    ACTIVE = "active"
+    ABORT = "abort"
+    ABORTED = "aborted"
+    FORCE = "force"
+    ASK = "ask"
+    RESUME = "resume"
+    SERVE = "serve"
+    FENCED = "fenced"
+    RELEASE = "release"
+    COPY = "copy"
+    BAR = "bar"
+    RESTART = "restart"
+
+
+class Guard(Enum):
+    """The condition of a row about the epoch e of the message."""
+
+    LATER = "e is larger than the last e"
+    SAME = "e is the last e"
+    SAME_STORE = "e is the last e, and the generation is that of the store"
+    NOT_OLDER = "e is the last e or larger"
+    EARLIER = "e is smaller than the last e, and larger than that of the last move"
+    FREE = "always"
+
+
+class Row(NamedTuple):
+    """One step of a system.
+
+    `number` is that of the table in spec/migration.md.  In a state of `at` and `mode`, the word `on` leads to
+    `to` and `then`, if the guard holds.  The record is durable before anything else follows, if it changes.
+    """
+
+    number: int
+    at: frozenset[Custody]
+    mode: frozenset[Mode]
+    on: Word
+    guard: Guard
+    to: Custody | None
+    """The next record; None leaves it as it is."""
+    then: Mode
+
+
+def _at(*records: Custody) -> frozenset[Custody]:
+    return frozenset(records)
+
+
+def _in(*modes: Mode) -> frozenset[Mode]:
+    return frozenset(modes)
+
+
+_STOPPED = _in(Mode.WAITING, Mode.IN_DOUBT)
+_RESTS = _in(Mode.SETTLED)
+_NOT_HERE = _at(Custody.NONE, Custody.GONE)
+_TAKES_COPY = _NOT_HERE | {Custody.PREPARED, Custody.RELEASED}
+
+SYSTEM: tuple[Row, ...] = (
+    Row(2, OWNING, _in(Mode.SERVING), Word.BEGIN, Guard.LATER, None, Mode.COPYING),
+    Row(3, OWNING, _in(Mode.COPYING), Word.ABORT, Guard.FREE, None, Mode.SERVING),
+    Row(4, OWNING, _in(Mode.COPYING), Word.AGREED, Guard.LATER, Custody.FROZEN, Mode.WAITING),
+    Row(5, _NOT_HERE | {Custody.PREPARED}, _RESTS, Word.FINAL, Guard.LATER, Custody.PREPARED, Mode.SETTLED),
+    Row(6, _at(Custody.FROZEN), _STOPPED, Word.PREPARED, Guard.SAME_STORE, Custody.RELEASED, Mode.SETTLED),
+    Row(7, _at(Custody.PREPARED), _RESTS, Word.ACTIVATE, Guard.SAME, Custody.ARRIVED, Mode.SERVING),
+    Row(7, _at(Custody.PREPARED), _RESTS, Word.FORCE, Guard.SAME, Custody.ARRIVED, Mode.SERVING),
+    Row(8, _at(Custody.RELEASED), _RESTS, Word.ACTIVE, Guard.NOT_OLDER, Custody.GONE, Mode.SETTLED),
+    Row(8, _at(Custody.RELEASED), _RESTS, Word.ABORTED, Guard.LATER, Custody.GONE, Mode.SETTLED),
+    Row(9, _at(Custody.FROZEN), _in(Mode.WAITING), Word.ABORT, Guard.FREE, None, Mode.IN_DOUBT),
+    Row(11, _at(Custody.FROZEN), _in(Mode.IN_DOUBT), Word.RESUME, Guard.SAME, Custody.OWN, Mode.SERVING),
+    Row(12, _at(Custody.FROZEN), _in(Mode.IN_DOUBT), Word.FENCED, Guard.SAME, Custody.RELEASED, Mode.SETTLED),
+    Row(12, _at(Custody.FROZEN), _in(Mode.IN_DOUBT), Word.ACTIVE, Guard.SAME, Custody.RELEASED, Mode.SETTLED),
+    Row(13, _at(Custody.PREPARED), _RESTS, Word.ABORTED, Guard.NOT_OLDER, Custody.NONE, Mode.SETTLED),
+    Row(13, _at(Custody.PREPARED), _RESTS, Word.ACTIVE, Guard.LATER, Custody.NONE, Mode.SETTLED),
+    Row(15, OWNING, _in(Mode.SERVING), Word.RELEASE, Guard.LATER, Custody.RELEASED, Mode.SETTLED),
+    Row(16, _TAKES_COPY, _RESTS, Word.COPY, Guard.LATER, Custody.ARRIVED, Mode.SERVING),
+    Row(17, OWNING, _in(Mode.ASKING), Word.SERVE, Guard.SAME, None, Mode.SERVING),
+    Row(18, OWNING, _in(Mode.ASKING), Word.FENCED, Guard.LATER, Custody.RELEASED, Mode.SETTLED),
+    Row(19, _NOT_HERE | {Custody.PREPARED}, _RESTS, Word.BAR, Guard.LATER, Custody.NONE, Mode.SETTLED),
+)
+"""Every step of a system; a restart is `mode_after_start`.
+
+Row 15 needs a partition that is powered off.
+"""
+
+
+class Standing(NamedTuple):
+    """A partition on one system: its record, its mode, its last epoch, and the generation of its store."""
+
+    custody: Custody = Custody.NONE
+    mode: Mode = Mode.SETTLED
+    epoch: int = 0
+    generation: int = 0
+
+
+def step(
+    at: Standing, on: Word, epoch: int = 0, generation: int = 0, rows: Iterable[Row] = SYSTEM
+) -> Row | None:
+    """Return the row of a message in a state, None if it has no effect there."""
+    return next((row for row in rows if _fits(row, at, on, epoch, generation)), None)
+
+
+def after(at: Standing, row: Row, epoch: int = 0, generation: int = 0) -> Standing:
+    """Return the state behind a row; a new record has the epoch of the message."""
+    if row.to is None:
+        return at._replace(mode=row.then)
+    taken = generation if row.on in (Word.FINAL, Word.COPY) else at.generation
+    return Standing(row.to, row.then, epoch, taken)
+
+
+def mode_after_start(custody: Custody, *, asks: bool) -> Mode:
+    """Return the mode after a start; `asks`: the console has to agree before this partition is served."""
+    if custody is Custody.FROZEN:
+        return Mode.IN_DOUBT
+    if custody in OWNING:
+        return Mode.ASKING if asks else Mode.SERVING
+    return Mode.SETTLED
+
+
+def _fits(row: Row, at: Standing, on: Word, epoch: int, generation: int) -> bool:
+    if row.on is not on or at.custody not in row.at or at.mode not in row.mode:
+        return False
+    if row.guard is Guard.LATER:
+        return epoch > at.epoch
+    if row.guard is Guard.SAME:
+        return epoch == at.epoch
+    if row.guard is Guard.NOT_OLDER:
+        return epoch >= at.epoch
+    return row.guard is Guard.FREE or (epoch, generation) == (at.epoch, at.generation)
+
+
+class Party(Enum):
+    """The receiver of a word."""
+
+    SOURCE = "source"
+    TARGET = "target"
+    CONSOLE = "console"
+
+
+class Saying(NamedTuple):
+    """A word that a system says in a durable state, again and again; `mode` None is any mode."""
+
+    at: Custody
+    mode: Mode | None
+    word: Word
+    to: tuple[Party, ...]
+
+
+SAYS: tuple[Saying, ...] = (
+    Saying(Custody.FROZEN, Mode.WAITING, Word.FINAL, (Party.TARGET,)),
+    Saying(Custody.FROZEN, Mode.IN_DOUBT, Word.ASK, (Party.CONSOLE,)),
+    Saying(Custody.RELEASED, None, Word.ACTIVATE, (Party.TARGET,)),
+    Saying(Custody.PREPARED, None, Word.PREPARED, (Party.SOURCE, Party.CONSOLE)),
+    Saying(Custody.ARRIVED, None, Word.ACTIVE, (Party.SOURCE, Party.CONSOLE)),
+    Saying(Custody.OWN, None, Word.ABORTED, (Party.TARGET,)),
+    Saying(Custody.OWN, Mode.ASKING, Word.ASK, (Party.CONSOLE,)),
+    Saying(Custody.ARRIVED, Mode.ASKING, Word.ASK, (Party.CONSOLE,)),
+)
+"""The words of a system in each state: the source and the target over their channel, the console for both.
+
+ABORTED of epoch 0 is not said: no attempt was made.
+"""
+
+
+def says(at: Standing) -> tuple[Saying, ...]:
+    """Return the words of a system in a durable state."""
+    rows = (row for row in SAYS if row.at is at.custody and row.mode in (None, at.mode))
+    return tuple(row for row in rows if at.epoch or row.word is not Word.ABORTED)
+
+
+class Decision(Enum):
+    """The console's durable decision about its last attempt."""
+
+    NEW = "new"
+    """No attempt was made."""
+    OPEN = "open"
+    """The attempt runs: either end may still be the owner."""
+    ABORTED = "aborted"
+    """The source was told to resume; this attempt is never forced."""
+    FORCED = "forced"
+    """The target was told to serve; the source of this attempt is never told to resume."""
+    DONE = "done"
+    """The target serves."""
+
+
+class ConsoleRow(NamedTuple):
+    """One step of the console; `says` is its answer, None for none."""
+
+    number: int
+    at: frozenset[Decision]
+    on: Word
+    guard: Guard
+    to: Decision | None
+    says: Word | None
+
+
+def _decided(*decisions: Decision) -> frozenset[Decision]:
+    return frozenset(decisions)
+
+
+_UNDECIDED = _decided(Decision.NEW, Decision.OPEN, Decision.ABORTED)
+_MOVED = _decided(Decision.FORCED, Decision.DONE)
+
+CONSOLE: tuple[ConsoleRow, ...] = (
+    ConsoleRow(1, _UNDECIDED | {Decision.DONE}, Word.BEGIN, Guard.LATER, Decision.OPEN, Word.BEGIN),
+    ConsoleRow(10, _decided(Decision.OPEN), Word.ASK, Guard.SAME, Decision.ABORTED, Word.RESUME),
+    ConsoleRow(10, _decided(Decision.ABORTED), Word.ASK, Guard.SAME, None, Word.RESUME),
+    ConsoleRow(10, _MOVED, Word.ASK, Guard.SAME, None, Word.FENCED),
+    ConsoleRow(14, _decided(Decision.OPEN), Word.FORCE, Guard.SAME, Decision.FORCED, Word.FORCE),
+    ConsoleRow(20, frozenset(Decision), Word.RESTART, Guard.LATER, Decision.FORCED, Word.COPY),
+    ConsoleRow(7, _UNDECIDED | {Decision.FORCED}, Word.ACTIVE, Guard.SAME, Decision.DONE, None),
+    ConsoleRow(7, _UNDECIDED, Word.ACTIVE, Guard.EARLIER, None, None),
+)
+"""Every step of the console about the attempt of its row.
+
+Row 1 needs that the source is the owner, row 14 that PREPARED of this attempt was heard.  Row 20 needs that
+the targets of all attempts since the last move are barred (in FORCED that of this move too), that its own
+target can take a copy, and that the source is dead or has RELEASED.  For questions about older attempts see
+`answer`.
+"""
+
+
+class Register(NamedTuple):
+    """The console's row of a partition.
+
+    `epoch` is the largest that was ever given.  `moved` is the epoch by which it came to its present owner,
+    0 for one that has never moved.
+    """
+
+    epoch: int = 0
+    decision: Decision = Decision.NEW
+    moved: int = 0
+
+
+def console_step(
+    at: Register, on: Word, epoch: int, rows: Iterable[ConsoleRow] = CONSOLE
+) -> ConsoleRow | None:
+    """Return the console's row for a word, None if it has no effect."""
+    return next((row for row in rows if row.on is on and _decides(row, at, epoch)), None)
+
+
+def decided(at: Register, row: ConsoleRow, epoch: int) -> Register:
+    """Return the register behind a row."""
+    decision = row.to or at.decision
+    moves = decision in _MOVED or row.on is Word.ACTIVE
+    return Register(max(at.epoch, epoch), decision, epoch if moves else at.moved)
+
+
+def _decides(row: ConsoleRow, at: Register, epoch: int) -> bool:
+    if at.decision not in row.at:
+        return False
+    if row.guard is Guard.LATER:
+        return epoch > at.epoch
+    if row.guard is Guard.EARLIER:
+        return at.moved < epoch < at.epoch
+    return epoch == at.epoch
+
+
+def answer(at: Register, epoch: int) -> Word:
+    """Return the answer to a source in doubt about an attempt older than the register's own one."""
+    return Word.FENCED if epoch <= at.moved else Word.RESUME

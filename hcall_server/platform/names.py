@@ -13,11 +13,13 @@ class NewName(NamedTuple):
     """A requested name.
 
     `taken`: the system has it already.  `unreadable`: the name of some stored partition is not known.
+    `reserved`: it is the last name of a partition that has moved to another system.
     """
 
     name: str
     taken: bool
     unreadable: bool
+    reserved: bool = False
 
 
 RULES: tuple[Demand[NewName], ...] = (
@@ -27,6 +29,11 @@ RULES: tuple[Demand[NewName], ...] = (
         "{it.name!r} is no name for a partition",
     ),
     Demand(lambda it: it.taken, rules.NAME_NEW, "there is a partition {it.name!r}"),
+    Demand(
+        lambda it: it.reserved,
+        rules.NAME_NEW,
+        "the partition {it.name!r} has moved to another system, and its name is kept for it",
+    ),
     Demand(lambda it: it.unreadable, rules.NAME_UNREADABLE, "{it.name} may exist already"),
 )
 """In the order of the checks; the first broken rule decides."""

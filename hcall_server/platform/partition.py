@@ -7,17 +7,24 @@ and uses up the permission for an update without verification.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hcall_abi.console import ConsoleAttributes
 from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.policies import Policy
+from hcall_abi.rules import migration
 from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.limits import limits_of
 from hcall_server.keystore.signed import LatchUse
 from hcall_server.keystore.store import Entropy, Keystore
+from hcall_server.platform.custody import OWNING, SERVES, UNSURE, Custody, mode_after_start
 from hcall_server.platform.power import OFF, RUNNING, TABLE, Objection, Power, PowerEvent, PowerState
 from hcall_server.platform.profile import IPL_COUNT_LIMIT, LATCH, PartitionProfile, effective_level
+
+if TYPE_CHECKING:
+    from hcall_server.keystore.used import UsedState
 
 SB_VERSION = b"SB_VERSION"
 """Label of the object that names the source of secure-boot keys for the guest; firmware's, no header."""
@@ -49,10 +56,13 @@ class Partition:
         strict_wrapping: bool = True,
     ) -> None:
         self._profile = profile
+        self._shown = self._shown_of = profile
         self._ipl_count = profile.ipl_count
         self._firmware = firmware
         self._entropy = entropy
         self.state = state
+        self.mode = mode_after_start(profile.custody, asks=False)
+        """The volatile half of its custody (`hcall_server.platform.custody`)."""
         self.gone = False
         """Whether it has left the system: deleted, or a restored store has taken its place."""
         self._latch_use: LatchUse | None = None
@@ -88,7 +98,11 @@ class Partition:
         return self.state.name_unknown
 
     def next_power(self, event: PowerEvent) -> Power:
-        """Return the state that an event leads to; OperatorError if the table refuses it."""
+        """Return the state that an event leads to; OperatorError if custody or the table refuses it."""
+        self.demand_owned()
+        if self.mode not in SERVES:
+            message = f"{self._standing}: it waits for its console; without one, serve --without-console"
+            raise OperatorError(migration.CUSTODY_CONFIRMED, message)
         found = TABLE[self.power, event]
         if isinstance(found, Objection):
             raise OperatorError(found.rule, found.message.format(it=self))
@@ -122,15 +136,36 @@ class Partition:
         """Stop the running partition.  Its passwords end with it."""
         self._take(PowerEvent.POWER_OFF)
 
+    def arrive(self, used: UsedState | None, secure_boot: SecureBoot) -> None:
+        """Go on running as on another system: no IPL has happened, and the mode of that IPL still counts.
+
+        `used` is the state of its keystore there, None without a keystore.
+        """
+        self.next_power(PowerEvent.ARRIVE)
+        self.state = RUNNING
+        self.secure_boot = secure_boot
+        if self.keystore:
+            self.keystore.access.ipl(secure_boot)
+            if used is not None:
+                self.keystore.take_used(used)
+
+    def leave(self) -> None:
+        """Stop, because another system owns it now; nothing if it does not run."""
+        if self.running:
+            self._stop()
+
     def _take(self, event: PowerEvent) -> None:
-        """Perform an event of the power table; every way into RUNNING is an IPL."""
+        """Perform an operator's event of the power table; every way into RUNNING is an IPL."""
         if self.next_power(event) is Power.RUNNING:
             self.state = RUNNING
             self._load()
         else:
-            self.state = OFF
-            if self.keystore:
-                self.keystore.ipl(SecureBoot.OFF)
+            self._stop()
+
+    def _stop(self) -> None:
+        self.state = OFF
+        if self.keystore:
+            self.keystore.ipl(SecureBoot.OFF)
 
     def _load(self) -> None:
         """Begin an IPL: count it, set the console's mode, unset passwords, drop volatile objects."""
@@ -146,6 +181,30 @@ class Partition:
         if self.attributes.linux_dynamic_key_secure_boot:
             keystore.contents.provide(Consumer.FIRMWARE, SB_VERSION, int(Policy.WORLDREADABLE), DYNAMIC_KEYS)
 
+    # Its custody
+
+    @property
+    def owned(self) -> bool:
+        """Whether this system owns it now, and not only may own it again."""
+        return self._profile.custody in OWNING and self.mode not in UNSURE
+
+    def demand_owned(self) -> None:
+        """OperatorError unless this system owns it; the message has the present custody."""
+        if not self.owned:
+            raise OperatorError(migration.CUSTODY_OWNED, self._standing)
+
+    @property
+    def _standing(self) -> str:
+        """Its custody in words: the record, the mode, the attempt, and the system at the other end."""
+        custody, epoch, peer = self._profile.custody, self._profile.epoch, self._profile.peer.hex()
+        attempt = f" since attempt {epoch}" if epoch else ""
+        other = f", with the system {peer}" if peer else ""
+        return f"{self.name} is {custody.name} ({self.mode.value}){attempt}{other}"
+
+    def set_custody(self, custody: Custody, epoch: int, peer: bytes) -> None:
+        """Take the custody of an attempt; the caller commits it before anybody is told."""
+        self._profile = self._profile._replace(custody=custody, epoch=epoch, peer=peer)
+
     # Its profile
 
     @property
@@ -153,7 +212,11 @@ class Partition:
         """The profile as a commit stores it now."""
         if self.keystore is None:
             return self._profile
-        return self._profile._replace(image_generation=self.keystore.contents.generation)
+        generation = self.keystore.contents.generation
+        if self._shown.image_generation != generation or self._shown_of is not self._profile:
+            self._shown_of = self._profile
+            self._shown = self._profile._replace(image_generation=generation)
+        return self._shown
 
     @property
     def number(self) -> int:

@@ -5,10 +5,12 @@
 # A partition is off, it runs, or it is refused.  Refused means: its records in NVRAM could not be opened, so
 # the partition has no keystore.  The sessions and the console rely on this module for five guarantees:
 #
-#   1. Every way into RUNNING is an IPL.  There is no other: TABLE has two rows that lead there, and
-#      `Partition` performs both by the same function.
+#   1. Every way into RUNNING is an IPL, but one.  TABLE has three rows that lead there.  `Partition` performs
+#      two of them by the same function, which begins an IPL.  The third is ARRIVE: a partition comes running
+#      from another system, and its IPL goes on here.
 #   2. An IPL ends the passwords, the TRANSIENT objects and the open label lists of the last IPL
-#      (R-04, R-14).  So does a power-off.
+#      (R-04, R-14).  So does a power-off.  A live migration does not: these come along, in memory alone
+#      (R-51).  If they are lost on the way, the partition comes up by an IPL.
 #   3. An IPL latches the secure-boot mode.  `secure_boot` is the mode of this IPL; `next_secure_boot` is
 #      the last setting of the console.  The console never changes the mode of a running guest, because the
 #      guest has already measured it and acted on it (R-10).
@@ -17,6 +19,11 @@
 #      (`Partition.count_ipl`), so that no power cut lets two IPLs have one number.
 #   5. A refused partition never runs, and its records stay as they are.  Otherwise the first flush would
 #      replace records that the operator could still repair (R-22).
+#
+# Custody comes before this table: `Partition.next_power` refuses each event while another system may own the
+# partition, or while the console has not agreed yet (`hcall_server.platform.custody`).  A partition that is
+# frozen while it runs stays RUNNING.  Its calls are held, and no IPL ends the passwords that they rely on.
+# When another system owns it, `Partition.leave` stops it, and no table is asked: the operator has no say.
 #
 # State, reason and lost name are one value, `PowerState`.  They were three attributes once: a flag for
 # running, an error, and a flag for the name.  Then code could set the error of a running partition, and no
@@ -50,11 +57,13 @@ class Power(Enum):
 
 
 class PowerEvent(Enum):
-    """A request that changes power; the value is the verb's name in its path."""
+    """An event that changes power; the value is the name of its verb, if there is one."""
 
     POWER_ON = "power-on"
     IPL = "ipl"
     POWER_OFF = "power-off"
+    ARRIVE = "arrive"
+    """The partition comes running from another system; no verb."""
 
 
 class Objection(NamedTuple):
@@ -73,12 +82,15 @@ TABLE: Mapping[tuple[Power, PowerEvent], Power | Objection] = MappingProxyType(
         (Power.OFF, PowerEvent.POWER_ON): Power.RUNNING,
         (Power.OFF, PowerEvent.IPL): _OFF,
         (Power.OFF, PowerEvent.POWER_OFF): _OFF,
+        (Power.OFF, PowerEvent.ARRIVE): Power.RUNNING,
         (Power.RUNNING, PowerEvent.POWER_ON): _RUNS,
         (Power.RUNNING, PowerEvent.IPL): Power.RUNNING,
         (Power.RUNNING, PowerEvent.POWER_OFF): Power.OFF,
+        (Power.RUNNING, PowerEvent.ARRIVE): _RUNS,
         (Power.REFUSED, PowerEvent.POWER_ON): _UNOPENED,
         (Power.REFUSED, PowerEvent.IPL): _OFF,
         (Power.REFUSED, PowerEvent.POWER_OFF): _OFF,
+        (Power.REFUSED, PowerEvent.ARRIVE): _UNOPENED,
     }
 )
 """The next state for each event in each state, or the rule that refuses it."""

@@ -27,6 +27,9 @@ class PartitionProfile(NamedTuple):
     the console has set.  `image_generation` is the generation of the image that is committed with the
     profile; while the keystore is off, it is that of the last image.  `restores` counts the restores of the
     store: after one, generations of before say nothing about the objects.
+
+    `custody` is that of this system after the attempt `epoch`, 0 if none was made.  `peer` is the id of the
+    system at the other end of it, b"" for none: the target of FROZEN and RELEASED, the source of PREPARED.
     """
 
     number: int
@@ -39,6 +42,8 @@ class PartitionProfile(NamedTuple):
     ipl_count: int = 0
     image_generation: int = 0
     restores: int = 0
+    epoch: int = 0
+    peer: bytes = b""
 
     def counted_on(self, missing: int) -> PartitionProfile:
         """Return the profile of an older store: `missing` IPL counts are left out, and the latch is off.
@@ -49,6 +54,11 @@ class PartitionProfile(NamedTuple):
         ipl_count = (self.ipl_count + missing) % IPL_COUNT_LIMIT
         restores = min(self.restores + 1, MOST_RESTORES)
         return self._replace(attributes=attributes, ipl_count=ipl_count, restores=restores)
+
+    @property
+    def at_home(self) -> PartitionProfile:
+        """The profile without the facts of custody: who may serve a partition is no fact of its contents."""
+        return self._replace(custody=Custody.OWN, epoch=0, peer=b"")
 
     def __repr__(self) -> str:
         return f"PartitionProfile({self.number}, {self.name!r}, {self.uuid}, ipl_count={self.ipl_count})"

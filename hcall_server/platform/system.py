@@ -16,11 +16,12 @@ from hcall_abi.console import AT_FIRST, LARGEST_PARTITION_ID, ConsoleAttributes,
 from hcall_abi.errors import OperatorError
 from hcall_abi.levels import FirmwareLevel
 from hcall_abi.rules import console as rules
-from hcall_abi.rules import service
+from hcall_abi.rules import migration, service
 from hcall_server.keystore.image import StoreImage
 from hcall_server.keystore.store import Entropy
 from hcall_server.platform import attributes, names
 from hcall_server.platform.attributes import Change
+from hcall_server.platform.custody import Custody, Mode
 from hcall_server.platform.demands import check
 from hcall_server.platform.names import NewName
 from hcall_server.platform.partition import Partition
@@ -29,6 +30,7 @@ from hcall_server.platform.profile import PartitionProfile, new_uuid
 from hcall_server.platform.system_state import SystemState
 
 if TYPE_CHECKING:
+    from hcall_server.platform.departed import Departed
     from hcall_server.platform.whole import PartitionWish
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
@@ -62,6 +64,8 @@ class ManagedSystem:
         self.partitions: dict[str, Partition] = {}
         self.restored: dict[str, Partition] = {}
         """Stores that came back in the state Recovery; they become partitions when it ends."""
+        self.departed: dict[UUID, Departed] = {}
+        """Partitions that have left, or whose copies were dropped (`sealing.custody_record`)."""
         self._entropy = entropy
 
     def __repr__(self) -> str:
@@ -112,6 +116,25 @@ class ManagedSystem:
             raise OperatorError(rules.NAME_EXISTS, f"there is no partition {name!r}{state}")
         return self.partitions[name]
 
+    def owned(self, name: str) -> Partition:
+        """Return a partition that this system owns now, and so may change; OperatorError for any other."""
+        partition = self.find(name)
+        partition.demand_owned()
+        return partition
+
+    def reserving(self, name: str) -> Departed | None:
+        """Return the partition that has left and whose name is kept for it, None if the name is not kept."""
+        return next(
+            (each for each in self.departed.values() if each.reserves_name and each.name == name), None
+        )
+
+    def demand_not_left(self, uuid: UUID) -> None:
+        """OperatorError for a partition that has moved away: a restore would give it a second owner."""
+        found = self.departed.get(uuid)
+        if found is not None and found.custody is Custody.GONE:
+            message = f"{found.name} has moved to the system {found.peer.hex()} by attempt {found.epoch}"
+            raise OperatorError(migration.CUSTODY_OWNED, message)
+
     def by_uuid(self, uuid: UUID) -> Partition | None:
         """Return the store with a UUID, of a partition or a restored one, or None."""
         return next((each for each in self.places.values() if each.profile.uuid == uuid), None)
@@ -149,7 +172,9 @@ class ManagedSystem:
         """
         name, taken = profile.name, self.assigned_kbytes
         if before is None:
-            check(names.RULES, NewName(name, name in self.places, unreadable=False))
+            reserving = self.reserving(name)
+            reserved = reserving is not None and reserving.uuid != profile.uuid
+            check(names.RULES, NewName(name, name in self.places, unreadable=False, reserved=reserved))
         else:
             taken -= before.kbytes
         self._demand_fit(profile, taken, self.total_kbytes)
@@ -170,14 +195,16 @@ class ManagedSystem:
         auto_start: bool = True,
         number: int | None = None,
         further: Mapping[str, int] = NOTHING,
+        frees_name: bool = False,
     ) -> Partition:
         """Make a partition, powered off; with 0 `kbytes` its keystore is off (R-30).
 
         It gets the lowest free partition id, unless a `number` is asked for.  `further` are attributes by
-        their names.
+        their names.  `frees_name`: a name that is kept for a partition that has left is free for this one;
+        then the custody record has changed.
         """
         self.demand_operating()
-        self._demand_new(name)
+        self._demand_new(name, frees_name=frees_name)
         first = attributes.first(kbytes, further)
         taken, total = self.assigned_kbytes, self.total_kbytes
         check(attributes.RULES, Change(name, self.level, AT_FIRST, first, taken, total))
@@ -191,6 +218,8 @@ class ManagedSystem:
             attributes=first,
             auto_start=auto_start,
         )
+        if reserving := self.reserving(name):
+            self.departed[reserving.uuid] = reserving._replace(reserves_name=False)
         return self.adopt(profile)
 
     def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
@@ -198,7 +227,7 @@ class ManagedSystem:
 
         Attributes that have their value already are no change and never refused.
         """
-        partition = self.find(name)
+        partition = self.owned(name)
         after = self._checked(partition, changes)
         if after != partition.attributes:
             partition.change(after)
@@ -211,7 +240,7 @@ class ManagedSystem:
         """
         from hcall_server.platform import whole
 
-        partition = self.find(name)
+        partition = self.owned(name)
         renamed = wish.new_name not in (None, name)
         started = wish.auto_start not in (None, partition.auto_start)
         if partition.refused and (renamed or started):
@@ -237,7 +266,7 @@ class ManagedSystem:
         """Return a partition that may be deleted; OperatorError for any other."""
         from hcall_server.platform import whole
 
-        partition = self.find(name)
+        partition = self.owned(name)
         check(whole.DELETIONS, whole.standing(partition, destroy=destroy))
         return partition
 
@@ -260,7 +289,7 @@ class ManagedSystem:
 
     def set_access_key(self, name: str, key: bytes) -> Partition:
         """Give a partition another access key; OperatorError where its records could not be opened."""
-        partition = self.find(name)
+        partition = self.owned(name)
         if partition.refused:
             raise OperatorError(rules.POWER_STORED, f"the keystore of {name} was refused")
         partition.set_access_key(key)
@@ -284,9 +313,10 @@ class ManagedSystem:
         partition.ipl()
         return partition
 
-    def _demand_new(self, name: str) -> None:
+    def _demand_new(self, name: str, *, frees_name: bool = False) -> None:
         unreadable = any(partition.name_unknown for partition in self.partitions.values())
-        check(names.RULES, NewName(name, name in self.partitions, unreadable))
+        reserved = not frees_name and self.reserving(name) is not None
+        check(names.RULES, NewName(name, name in self.partitions, unreadable, reserved))
 
     def _demand_number(self, number: int) -> None:
         from hcall_server.platform import whole
@@ -297,6 +327,9 @@ class ManagedSystem:
         """Return the attributes of a partition after changes that the rules allow."""
         after = attributes.wished(partition.attributes, changes)
         if after != partition.attributes:
+            if partition.mode is Mode.ASKING and _asks_no_more(partition.attributes, after):
+                message = f"{partition.name} waits for its console, which has to agree before this change"
+                raise OperatorError(migration.CUSTODY_CONFIRMED, message)
             check(attributes.RULES, self._change(partition, after))
         return after
 
@@ -327,3 +360,8 @@ class ManagedSystem:
         if number is None:
             raise OperatorError(rules.PARTITION_ID, "no partition id is left")
         return number
+
+
+def _asks_no_more(before: ConsoleAttributes, after: ConsoleAttributes) -> bool:
+    """Whether a change ends the question at each start: one that is open could be passed by a restart."""
+    return before.simplified_remote_restart_capable > after.simplified_remote_restart_capable

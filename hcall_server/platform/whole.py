@@ -43,7 +43,7 @@ NUMBERS: tuple[Demand[NewNumber], ...] = (
 """The rules about the number of a new partition."""
 
 
-class Standing(NamedTuple):
+class PartitionState(NamedTuple):
     """A partition that is to be renamed or deleted, with the facts that the rules need.
 
     `refused`: its stored record could not be opened.  `destroy`: its objects may be lost.
@@ -56,14 +56,14 @@ class Standing(NamedTuple):
     destroy: bool = False
 
 
-_OFF: Demand[Standing] = Demand(
+_OFF: Demand[PartitionState] = Demand(
     lambda it: it.running, rules.PARTITION_OFF, "{it.name} is running: power it off first"
 )
 
-RENAMES: tuple[Demand[Standing], ...] = (_OFF,)
+RENAMES: tuple[Demand[PartitionState], ...] = (_OFF,)
 """The rules about a partition that gets another name; `names.RULES` has those about the name."""
 
-DELETIONS: tuple[Demand[Standing], ...] = (
+DELETIONS: tuple[Demand[PartitionState], ...] = (
     _OFF,
     Demand(
         lambda it: it.refused and not it.destroy,
@@ -79,10 +79,10 @@ DELETIONS: tuple[Demand[Standing], ...] = (
 """The rules about a partition that is deleted."""
 
 
-def standing(partition: Partition, *, destroy: bool = False) -> Standing:
+def standing(partition: Partition, *, destroy: bool = False) -> PartitionState:
     """Return a partition with the facts that the rules of its name and its end need."""
     keystore = partition.keystore
-    return Standing(
+    return PartitionState(
         name=partition.name,
         running=partition.running,
         refused=partition.refused is not None,

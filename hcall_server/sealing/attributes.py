@@ -5,6 +5,7 @@ Profiles of sealed level 1 and partition records have the same fields and bits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hcall_abi.console import ATTRIBUTES
@@ -14,7 +15,10 @@ from hcall_server.sealing.errors import PlaintextError
 FIELDS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, str)}
 """Attributes with a field of their own in the header."""
 BITS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, int)}
-"""Attributes that are switches, each a bit of the header's `attributes`."""
+"""Attributes that are switches, each a bit of the header's `attributes`.
+
+A bit is set while the switch differs from its default.  So a record of before the attribute has the default.
+"""
 
 
 def out_of_range() -> PlaintextError:
@@ -22,10 +26,15 @@ def out_of_range() -> PlaintextError:
     return PlaintextError(rules.PROFILE_RANGES, "a field has a value outside its range")
 
 
+def switches_of(numbers: Mapping[str, int]) -> int:
+    """Return the bits of all switches."""
+    return sum(bit for name, bit in BITS.items() if numbers[name] != ATTRIBUTES[name].default)
+
+
 def numbers_of(header: Any, switches: int) -> dict[str, int]:
     """Return the numbers of all attributes; PlaintextError for one out of range, or an unknown switch."""
     numbers = {attribute: getattr(header, field) for attribute, field in FIELDS.items()}
-    numbers |= {attribute: int(bool(switches & bit)) for attribute, bit in BITS.items()}
+    numbers |= {name: ATTRIBUTES[name].default ^ bool(switches & bit) for name, bit in BITS.items()}
     inside = all(numbers[attribute] in row.numbers for attribute, row in ATTRIBUTES.items())
     if switches & ~sum(BITS.values()) or not inside:
         raise out_of_range()

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hcall_abi.layout import FixedLayout
-from hcall_server.platform.custody import Custody
 from hcall_server.platform.trusted_key import TrustedSystemKey
 from hcall_server.sealing.copy_errors import (
     CopyLengthError,
@@ -93,10 +92,11 @@ def seal_copy(
 ) -> bytes:
     """Return the console copy of a partition record; `time` is in whole seconds since the epoch (UTC).
 
-    Every copy says custody OWN: who may serve a partition is no fact of its contents.
+    Every copy says custody OWN, and has no epoch and no peer: who may serve a partition is no fact of its
+    contents.
     """
     profile = record.profile
-    plaintext = encode_partition(record._replace(profile=profile._replace(custody=Custody.OWN)))
+    plaintext = encode_partition(record._replace(profile=profile.at_home))
     salt = entropy(SALT_SIZE)
     if len(salt) != SALT_SIZE:
         raise ValueError("the entropy source gave too few bytes")
@@ -119,7 +119,7 @@ def open_copy(key: TrustedSystemKey, blob: bytes) -> OpenedCopy:
     """Return what a console copy holds; CopyError with a subclass for each reason.
 
     A copy of another trusted system key is refused by the id in its header, before any decryption.  The
-    record says custody OWN, whatever the copy has: the caller decides about custody.
+    record says custody OWN without an epoch, whatever the copy has: the caller decides about custody.
     """
     found = _parsed(blob)
     header = _facts(found)
@@ -203,4 +203,4 @@ def _record(plaintext: bytes, header: CopyHeader) -> PartitionRecord:
     if profile.restores != header.restores:
         reason = f"has a store of {profile.restores} restores, and its header says {header.restores}"
         raise CopyUnreadableError(reason, header.uuid)
-    return PartitionRecord(profile._replace(custody=Custody.OWN), image)
+    return PartitionRecord(profile.at_home, image)

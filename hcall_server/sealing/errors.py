@@ -20,6 +20,7 @@ Owner = UUID | int
 _OWN_RECORDS: Mapping[int, str] = {
     SealedKind.TRUSTED_KEY: "the trusted system key",
     SealedKind.CONSOLE: "the console record",
+    SealedKind.CUSTODY: "the custody record",
 }
 """Records of the system itself that belong to no partition at any level."""
 

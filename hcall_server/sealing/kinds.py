@@ -14,3 +14,4 @@ class SealedKind(IntEnum):
     PARTITION = 4
     TRUSTED_KEY = 5
     CONSOLE = 6
+    CUSTODY = 7

@@ -36,6 +36,8 @@ SEALING_INFO = b"swpks sealing 1"
 _SHA256 = SHA256()
 _MARK = FixedLayout(MARK_1)
 _CHECK_SIZE = 4
+_SWITCHES = 7
+"""The bits of switches that these profiles had; later attributes have later bits."""
 _PROFILE_1_START = (1).to_bytes(2, "big")
 
 
@@ -111,13 +113,14 @@ def open_system(sealer: OldSealer, blob: bytes) -> SystemRecord:
 def decode_profile(plaintext: bytes) -> OldProfile:
     """Return the profile that `plaintext` holds, of level 1 or 2; raises PlaintextError for anything else.
 
-    Level 1 had no switches: in such a profile all of them are off.
+    Level 1 had no switches: in such a profile each is as at first.
     """
     oldest = plaintext.startswith(_PROFILE_1_START)
     found = _parsed(PROFILE_1 if oldest else PROFILE_2, plaintext, rules.PROFILE_LAYOUT)
     header = found.header
-    numbers = numbers_of(header, 0 if oldest else header.attributes)
-    if header.auto_start not in SWITCH or not found.name:
+    switches = 0 if oldest else header.attributes
+    numbers = numbers_of(header, switches)
+    if header.auto_start not in SWITCH or not found.name or switches & ~_SWITCHES:
         raise out_of_range()
     return OldProfile(
         number=header.number,

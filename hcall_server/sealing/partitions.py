@@ -6,6 +6,7 @@ envelope's generation is that of the image.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,16 +16,20 @@ from hcall_abi.console import AT_FIRST, LARGEST_PARTITION_ID, SWITCH
 from hcall_abi.layout import FixedLayout, LayoutMismatch
 from hcall_abi.rules import storage as rules
 from hcall_server.keystore.image import StoreImage
-from hcall_server.platform.custody import Custody
+from hcall_server.platform.custody import STORED, Custody
+from hcall_server.platform.identity import SYSTEM_ID_SIZE
 from hcall_server.platform.profile import PartitionProfile
-from hcall_server.sealing.attributes import BITS, FIELDS, numbers_of, out_of_range
+from hcall_server.sealing.attributes import FIELDS, numbers_of, out_of_range, switches_of
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
 from hcall_server.sealing.fields import (
+    EPOCH_TAG,
     NO_FIELDS,
     PARTITION_TAGS,
+    PEER_TAG,
     RESTORES_TAG,
     encode_fields,
     later_fields,
+    taken_apart,
 )
 from hcall_server.sealing.formats import PARTITION, PARTITION_HEADER
 from hcall_server.sealing.images import decode_image, encode_image
@@ -35,8 +40,8 @@ from hcall_server.sealing.text import decoded_text
 _HEADER = FixedLayout(PARTITION_HEADER)
 RESTORES_SIZE = 4
 """Bytes of the count of restores."""
-_ONLY_RESTORES = encode_fields({RESTORES_TAG: bytes(RESTORES_SIZE)})[:-RESTORES_SIZE]
-"""The tagged list with the count of restores alone, up to the count."""
+EPOCH_SIZE = 8
+"""Bytes of the number of an attempt."""
 
 
 class PartitionRecord(NamedTuple):
@@ -51,7 +56,7 @@ def encode_partition(record: PartitionRecord) -> bytes:
     profile, image = record
     numbers, name = profile.attributes.numbers, profile.name.encode()
     fields = {field: numbers[attribute] for attribute, field in FIELDS.items()} | {
-        "attributes": sum(bit for attribute, bit in BITS.items() if numbers[attribute]),
+        "attributes": switches_of(numbers),
         "number": profile.number,
         "auto_start": int(profile.auto_start),
         "ipl_count": profile.ipl_count,
@@ -60,8 +65,7 @@ def encode_partition(record: PartitionRecord) -> bytes:
         "name_length": len(name),
     }
     header = _HEADER.pack(*(fields[field] for field in _HEADER.names))
-    later = encode_fields({RESTORES_TAG: _restores(profile.restores)}) if profile.restores else NO_FIELDS
-    return header + name + later + (encode_image(image) if image else b"")
+    return header + name + _later(profile) + (encode_image(image) if image else b"")
 
 
 def decode_partition(plaintext: bytes, uuid: UUID, generation: int) -> PartitionRecord:
@@ -73,8 +77,10 @@ def decode_partition(plaintext: bytes, uuid: UUID, generation: int) -> Partition
         raise PlaintextError(rules.PROFILE_LAYOUT, reason) from None
     later = later_fields(found.later, PARTITION_TAGS)
     profile = _profile(found.header, found.name, uuid, generation)
-    if RESTORES_TAG in later:
-        profile = profile._replace(restores=_restores_in(later[RESTORES_TAG]))
+    if later:
+        profile = _with_later(profile, later)
+    if profile.custody is not Custody.OWN and not profile.epoch:
+        raise out_of_range()
     if bool(found.image) != bool(profile.attributes.keystore_kbytes):
         raise PlaintextError(rules.RECORDS_WHOLE, "has an image and no keystore, or a keystore and no image")
     return PartitionRecord(profile, decode_image(found.image, generation) if found.image else None)
@@ -83,21 +89,20 @@ def decode_partition(plaintext: bytes, uuid: UUID, generation: int) -> Partition
 def parsed(plaintext: bytes) -> Any:
     """Return or raise what `PARTITION.parse` does.
 
-    A start parses the record of every partition.  So a record that has no later fields, or the count of
-    restores alone, is taken apart by the derived codec, in a tenth of the time.  Construct judges all others.
+    A start parses the record of every partition.  So a whole one is taken apart by derived codecs, in a
+    tenth of the time.  Construct judges all others.
     """
     try:
         header = Container(zip(_HEADER.names, _HEADER.unpack(plaintext), strict=True))
     except LayoutMismatch:
         return PARTITION.parse(plaintext)
     end = _HEADER.size + header.name_length
-    name, rest = plaintext[_HEADER.size : end], plaintext[end:]
-    if rest[: len(NO_FIELDS)] == NO_FIELDS:
-        return Container(header=header, name=name, later=[], image=rest[len(NO_FIELDS) :])
-    count, image = rest[len(_ONLY_RESTORES) :][:RESTORES_SIZE], rest[len(_ONLY_RESTORES) + RESTORES_SIZE :]
-    if rest[: len(_ONLY_RESTORES)] != _ONLY_RESTORES or len(count) < RESTORES_SIZE:
+    fields = taken_apart(plaintext, end)
+    if fields is None:
         return PARTITION.parse(plaintext)
-    return Container(header=header, name=name, later=[Container(tag=RESTORES_TAG, value=count)], image=image)
+    later, image = fields
+    name = plaintext[_HEADER.size : end]
+    return Container(header=header, name=name, later=later, image=plaintext[image:])
 
 
 def seal_partition(sealer: Sealer, record: PartitionRecord) -> bytes:
@@ -131,20 +136,42 @@ def _profile(header: Any, name: bytes, uuid: UUID, generation: int) -> Partition
     )
 
 
-def _restores(count: int) -> bytes:
-    return count.to_bytes(RESTORES_SIZE, "big")
+def _later(profile: PartitionProfile) -> bytes:
+    """Return the tagged list; a profile that was never restored or moved has none of these fields."""
+    restores, epoch, peer = profile.restores, profile.epoch, profile.peer
+    if not (restores or epoch or peer):
+        return NO_FIELDS
+    fields = {
+        RESTORES_TAG: restores.to_bytes(RESTORES_SIZE, "big") if restores else b"",
+        EPOCH_TAG: epoch.to_bytes(EPOCH_SIZE, "big") if epoch else b"",
+        PEER_TAG: peer,
+    }
+    return encode_fields({tag: value for tag, value in fields.items() if value})
 
 
-def _restores_in(value: bytes) -> int:
-    """Return the count in its field; a store that was never restored has no such field."""
-    count = int.from_bytes(value, "big")
-    if len(value) != RESTORES_SIZE or not count:
-        raise PlaintextError(rules.SEALED_FIELD, f"has {len(value)} bytes or a zero as its count of restores")
-    return count
+def _with_later(profile: PartitionProfile, later: Mapping[int, bytes]) -> PartitionProfile:
+    """Return a profile with the values of its later fields."""
+    peer = later.get(PEER_TAG, b"")
+    if PEER_TAG in later and len(peer) != SYSTEM_ID_SIZE:
+        raise PlaintextError(rules.SEALED_FIELD, f"has {len(peer)} bytes as the id of another system")
+    restores = _number_in(later, RESTORES_TAG, RESTORES_SIZE, "its count of restores")
+    epoch = _number_in(later, EPOCH_TAG, EPOCH_SIZE, "its last attempt to move")
+    return profile._replace(restores=restores, epoch=epoch, peer=peer)
+
+
+def _number_in(later: Mapping[int, bytes], tag: int, size: int, what: str) -> int:
+    """Return the number in a field, 0 if there is no such field: zero has this form alone."""
+    if tag not in later:
+        return 0
+    value = later[tag]
+    number = int.from_bytes(value, "big")
+    if len(value) != size or not number:
+        raise PlaintextError(rules.SEALED_FIELD, f"has {len(value)} bytes or a zero as {what}")
+    return number
 
 
 def _check_ranges(header: Any, name: bytes) -> None:
     numbered = 1 <= header.number <= LARGEST_PARTITION_ID
-    owned = header.custody in list(Custody)
-    if not (numbered and owned and name and header.auto_start in SWITCH):
+    stored = header.custody in STORED
+    if not (numbered and stored and name and header.auto_start in SWITCH):
         raise out_of_range()

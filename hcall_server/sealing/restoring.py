@@ -41,12 +41,15 @@ def restored(
     seen_restores: int = 0,
     *,
     custody: Custody = Custody.OWN,
+    epoch: int = 0,
+    peer: bytes = b"",
 ) -> PartitionRecord:
     """Return the record of a partition that goes back to `record`; commit it before it is adopted.
 
     `seen_generation`, `seen_ipl_count` and `seen_restores` are the largest known ones of the partition, 0 if
     none is known.
-    Its latch is off, and `custody` is as given.  StorageError when a counter is at its largest value.
+    Its latch is off.  `custody`, `epoch` and `peer` are as given: those of the present store, where there is
+    one.  StorageError when a counter is at its largest value.
     """
     profile, image = record
     generation = _next("generation", profile.image_generation, seen_generation, GENERATION_LIMIT)
@@ -55,6 +58,8 @@ def restored(
     changed = profile._replace(
         attributes=profile.attributes.with_numbers({LATCH: 0}),
         custody=custody,
+        epoch=epoch,
+        peer=peer,
         image_generation=generation,
         ipl_count=ipl_count,
         restores=restores,

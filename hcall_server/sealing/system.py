@@ -12,7 +12,13 @@ from hcall_abi.bounds import SYSTEM_NAME_SIZE
 from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import storage as rules
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
-from hcall_server.sealing.fields import SYSTEM_NAME_TAG, SYSTEM_TAGS, encode_fields, later_fields
+from hcall_server.sealing.fields import (
+    SYSTEM_MOVES_TAG,
+    SYSTEM_NAME_TAG,
+    SYSTEM_TAGS,
+    encode_fields,
+    later_fields,
+)
 from hcall_server.sealing.formats import LISTED_HEADER, SYSTEM, SYSTEM_HEADER
 from hcall_server.sealing.kinds import SealedKind
 from hcall_server.sealing.sealer import SYSTEM_OWNER, Sealer
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 COUNT_SIZE = 2
 """Bytes of the number of partitions in the roster."""
 _LISTED = FixedLayout(LISTED_HEADER)
+_MOVED = b"\1"
 
 
 class Listed(NamedTuple):
@@ -41,13 +48,15 @@ class SystemRecord(NamedTuple):
     """The stored data of the managed system: the name of its firmware level and its PKS total in KiB.
 
     `roster` lists its partitions.  It gives the name of a partition whose own record does not open.
-    `name` is the console's name of the system, "" where the record has none.
+    `name` is the console's name of the system, "" where the record has none.  `moved`: a partition has taken
+    part in a migration.  A release without migrations would not see that it has left, and make it anew.
     """
 
     firmware: str
     total_kbytes: int
     roster: tuple[Listed, ...] = ()
     name: str = ""
+    moved: bool = False
 
     @classmethod
     def of(cls, system: ManagedSystem) -> SystemRecord:
@@ -55,14 +64,15 @@ class SystemRecord(NamedTuple):
         profiles = (each.profile for each in system.partitions.values() if not each.name_unknown)
         known = (each for each in profiles if each.uuid.version is not None)
         roster = sorted((Listed(each.uuid, each.number, each.name) for each in known), key=_number)
-        return cls(system.level.name, system.total_kbytes, tuple(roster), system.name)
+        moved = bool(system.departed) or any(each.profile.epoch for each in system.partitions.values())
+        return cls(system.level.name, system.total_kbytes, tuple(roster), system.name, moved)
 
 
 def encode_system(record: SystemRecord) -> bytes:
     """Return the plaintext of the system record (a roster of 1,000 partitions takes about a millisecond)."""
     header = SYSTEM_HEADER.build({"total_kbytes": record.total_kbytes, "firmware": record.firmware.encode()})
     roster = b"".join(_listed(each) for each in record.roster)
-    return bytes(header) + len(record.roster).to_bytes(COUNT_SIZE, "big") + roster + _later(record.name)
+    return bytes(header) + len(record.roster).to_bytes(COUNT_SIZE, "big") + roster + _later(record)
 
 
 def decode_system(plaintext: bytes) -> SystemRecord:
@@ -79,7 +89,10 @@ def decode_system(plaintext: bytes) -> SystemRecord:
     )
     firmware = decoded_text(found.header.firmware, rules.SYSTEM_NAME)
     name = _own_name(later[SYSTEM_NAME_TAG]) if SYSTEM_NAME_TAG in later else ""
-    return SystemRecord(firmware, found.header.total_kbytes, roster, name)
+    moved = later.get(SYSTEM_MOVES_TAG)
+    if moved not in (None, _MOVED):
+        raise PlaintextError(rules.SEALED_FIELD, "has another value than 1 about partitions that have moved")
+    return SystemRecord(firmware, found.header.total_kbytes, roster, name, moved is not None)
 
 
 def seal_system(sealer: Sealer, record: SystemRecord) -> bytes:
@@ -96,12 +109,13 @@ def open_system(sealer: Sealer, blob: bytes) -> SystemRecord:
         raise UndecodableError(SealedKind.SYSTEM_RECORD, SYSTEM_OWNER, error) from None
 
 
-def _later(name: str) -> bytes:
+def _later(record: SystemRecord) -> bytes:
     """Return the later fields; ValueError for a name that no reader would accept."""
-    value = name.encode()
-    if len(value) > SYSTEM_NAME_SIZE:
+    name = record.name.encode()
+    if len(name) > SYSTEM_NAME_SIZE:
         raise ValueError(f"a system's name has 1 to {SYSTEM_NAME_SIZE} bytes")
-    return encode_fields({SYSTEM_NAME_TAG: value} if value else {})
+    fields = {SYSTEM_NAME_TAG: name, SYSTEM_MOVES_TAG: _MOVED if record.moved else b""}
+    return encode_fields({tag: value for tag, value in fields.items() if value})
 
 
 def _own_name(name: bytes) -> str:

@@ -62,7 +62,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from hcall_server.nvram.names import SYSTEM, records_of
+from hcall_server.nvram.names import CUSTODY, SYSTEM, records_of
 from hcall_server.sealing import SystemRecord, seal_system
 from hcall_server.writeback.flights import Flights
 from hcall_server.writeback.schedule import Schedule
@@ -134,6 +134,15 @@ class Encryptor:
         """Mark the system's own record dirty; the next flight writes the system's state at that time."""
         self.record_changed(SYSTEM, lambda sealer: seal_system(sealer, SystemRecord.of(system)))
 
+    def departed_changed(self, system: ManagedSystem) -> None:
+        """Mark the custody record dirty: the partitions that have left.  Without any there is no record."""
+        from hcall_server.sealing import custody_record
+
+        def sealed(sealer: Sealer) -> bytes | None:
+            return custody_record.seal_custody(sealer, system.departed.values()) if system.departed else None
+
+        self.record_changed(CUSTODY, sealed)
+
     def removed(self, partition: Partition) -> None:
         """Mark the records of a deleted partition for removal by the next flight.
 
@@ -197,6 +206,20 @@ class Encryptor:
                 return flushed
         await trio.lowlevel.cancel_shielded_checkpoint()
         return True
+
+    async def stored(self) -> None:
+        """Return when everything is durable that is dirty now; `run` retries meanwhile.
+
+        The first flight starts at once; a pause after a failure is kept.
+        """
+        before = self._schedule.started
+        while self._flights.pending:
+            if not self._flights.flying and self._schedule.started == before:
+                self._flights.start()
+                self._set_alarm()
+            flight = self._schedule.started
+            if await self._wait_landing() and flight > before:
+                return
 
     async def durable(self, partition: Partition) -> None:
         """Return when all changes of a partition are durable; `run` flushes and retries meanwhile."""
