@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,8 +26,9 @@ from hcall_abi.problems import problem_of
 from hcall_abi.rules import console as rules
 from hcall_server.control_channel import openapi
 from hcall_server.control_channel.loading import loaded
+from hcall_server.control_channel.performing import Answer, Call, Reply, StreamAnswer, Text
 from hcall_server.control_channel.problems import ProblemError, explained_error
-from hcall_server.control_channel.verbs import PERFORMED, Answer, Call, Reply, StreamAnswer, Text
+from hcall_server.control_channel.verbs import PERFORMED
 from hcall_server.machine.logs import Log, explained
 from hcall_server.machine.machine import Machine
 from hcall_server.machine.noise import CONTROL, PeerLog
@@ -77,7 +79,7 @@ class _Path:
         body = await self._body(request, verb)
         perform, load = PERFORMED[verb.operation]
         if load and verb.operation not in self._loaded:
-            await loaded(load, self._machine.reserve)
+            await loaded(partial(load, self._machine), self._machine.reserve)
             self._loaded.add(verb.operation)
         answer = perform(Call(self._machine, name, body, request.headers.get(CONSOLE_HEADER)))
         return _response(verb, await answer if isinstance(answer, Awaitable) else answer)

@@ -7,9 +7,9 @@ asynchronous.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -29,7 +29,6 @@ from hcall_abi.control_bodies import (
     TrustedKeySetting,
 )
 from hcall_abi.control_views import (
-    Answered,
     ComponentsView,
     CopyView,
     HealthView,
@@ -40,6 +39,8 @@ from hcall_abi.control_views import (
     WritebackView,
 )
 from hcall_abi.faults import NvramFault, busy_fault
+from hcall_server.control_channel.migration_verbs import MIGRATION
+from hcall_server.control_channel.performing import Call, Performed, Reply, StreamAnswer, Text
 from hcall_server.control_channel.views import (
     components_view,
     copy_view,
@@ -49,49 +50,12 @@ from hcall_server.control_channel.views import (
     trusted_key_view,
     writeback_view,
 )
-from hcall_server.machine.machine import Machine
 from hcall_server.platform.trusted_key import TrustedSystemKey
 
 if TYPE_CHECKING:
-    from starlette.responses import Response
+    from hcall_server.machine.machine import Machine
 
 T = TypeVar("T")
-
-
-class Call(NamedTuple):
-    """One request, checked against its row.
-
-    `name` is that of an existing partition, "" if the path has none; `body` has the struct of the row.
-    `console` is the header Swpks-Console, None without it.
-    """
-
-    machine: Machine
-    name: str
-    body: Any
-    console: str | None = None
-
-
-class Text(NamedTuple):
-    """An answer that is no struct."""
-
-    media_type: str
-    content: bytes
-
-
-class Reply(NamedTuple):
-    """An answer with another status than the row's first."""
-
-    status: int
-    body: Answered
-
-
-class StreamAnswer(NamedTuple):
-    """An answer without an end: it writes itself, as an ASGI application."""
-
-    response: Response
-
-
-Answer = Answered | Text | Reply | StreamAnswer
 
 
 def show_system(call: Call) -> SystemView:
@@ -307,22 +271,22 @@ def show_metrics(call: Call) -> Text:
     return Text(metrics.MEDIA_TYPE, metrics.exposition(call.machine))
 
 
-def load_metrics() -> None:
+def load_metrics(_: Machine) -> None:
     """Import Prometheus' library; in a thread, so that the data channel goes on meanwhile."""
     import hcall_server.control_channel.metrics  # noqa: F401
 
 
-def load_backups() -> None:
+def load_backups(_: Machine) -> None:
     """Import the formats of copies and of keys, in a thread as well: a start does not need them."""
     import hcall_server.machine.recovery  # noqa: F401
 
 
-def load_events() -> None:
+def load_events(_: Machine) -> None:
     """Import the stream of events."""
     import hcall_server.control_channel.events  # noqa: F401
 
 
-def load_changes() -> None:
+def load_changes(_: Machine) -> None:
     """Import the changes of whole partitions, in a thread as well."""
     import hcall_server.machine.attachment
     import hcall_server.machine.changes  # noqa: F401
@@ -350,13 +314,6 @@ def _numbers(attributes: object) -> Mapping[str, int]:
     """Return the attributes of a body by their names, without those that are left away."""
     given = _given(attributes)
     return {} if given is None else cast(Mapping[str, int], msgspec.to_builtins(given))
-
-
-class Performed(NamedTuple):
-    """How a verb is performed; `load` imports the modules of `perform`, in a thread and once."""
-
-    perform: Callable[[Call], Answer | Awaitable[Answer]]
-    load: Callable[[], object] | None = None
 
 
 PERFORMED: Mapping[str, Performed] = {
@@ -388,5 +345,6 @@ PERFORMED: Mapping[str, Performed] = {
     "setNvramFault": Performed(set_nvram_fault),
     "showHealth": Performed(show_health),
     "showMetrics": Performed(show_metrics, load_metrics),
+    **MIGRATION,
 }
 """By the operation of the verb."""

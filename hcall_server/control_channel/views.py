@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 from hcall_abi.console import SECURE_BOOT_MODES
 from hcall_abi.control_views import (
@@ -11,6 +12,8 @@ from hcall_abi.control_views import (
     ComponentView,
     ConsoleLinkView,
     CopyView,
+    CustodyName,
+    CustodyView,
     FaultView,
     HealthView,
     KeptCopyView,
@@ -29,21 +32,30 @@ from hcall_server.faults.plan import Planned
 from hcall_server.keystore.store import Keystore
 from hcall_server.machine.attachment import ConsoleLink
 from hcall_server.machine.backups import StoreCopy
-from hcall_server.machine.machine import Machine
+from hcall_server.platform.custody import Custody, Mode
 from hcall_server.platform.identity import machine_type_serial
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.system_state import SystemState
 from hcall_server.writeback.health import Health
 
+if TYPE_CHECKING:
+    from hcall_server.machine.custodian import CustodyFacts
+    from hcall_server.machine.machine import Machine
+
 
 def partition_view(machine: Machine, partition: Partition) -> PartitionView:
     """Return a partition as the console shows it."""
     plan = machine.faults.get(partition.number)
+    custody, mode = machine.shown_custody(partition)
+    arrives = custody is Custody.PREPARED
     return PartitionView(
         number=partition.number,
         name=partition.name,
         uuid=str(partition.profile.uuid),
         power="running" if partition.running else "off",
+        custody=_custody_name(custody),
+        mode=mode.value,
+        address=machine.transport.address(partition.name) if partition.running or arrives else "",
         ipl_count=partition.ipl_count,
         restores=partition.profile.restores,
         generation=partition.profile.image_generation,
@@ -73,7 +85,28 @@ def system_view(machine: Machine) -> SystemView:
         total_kbytes=system.total_kbytes,
         assigned_kbytes=system.assigned_kbytes,
         partitions=[partition_view(machine, partition) for partition in partitions],
+        custody=[_custody_view(each) for each in machine.custody_facts()],
+        mobility=machine.peers.address if machine.peers else "",
     )
+
+
+def _custody_view(facts: CustodyFacts) -> CustodyView:
+    return CustodyView(
+        uuid=str(facts.uuid),
+        name=facts.name or str(facts.uuid),
+        custody=_custody_name(facts.custody),
+        mode=facts.mode.value,
+        epoch=facts.epoch,
+        generation=facts.generation,
+        peer_id=facts.peer.hex(),
+        tried=facts.tried,
+        trouble=facts.trouble,
+        row=facts.row,
+    )
+
+
+def _custody_name(custody: Custody) -> CustodyName:
+    return cast(CustodyName, custody.name.lower())
 
 
 def components_view(machine: Machine) -> ComponentsView:
@@ -135,6 +168,10 @@ def _reasons(machine: Machine, writeback: Health) -> Iterator[str]:
     for partition in machine.system.places.values():
         if partition.refused:
             yield f"partition {partition.name}: {partition.refused.message}"
+        if partition.mode in (Mode.ASKING, Mode.IN_DOUBT):
+            yield f"partition {partition.name}: it waits for its console ({partition.mode.value})"
+    for name in machine.unconfirmed:
+        yield f"partition {name}: it was started without the console (--without-console)"
     for partition in machine.waiting:
         yield f"partition {partition.name}: it starts as soon as NVRAM has stored its IPL count"
 

@@ -50,6 +50,7 @@ from hcall_server.machine import logs
 from hcall_server.machine.events import Events, Watcher
 from hcall_server.machine.patience import flushed
 from hcall_server.nvram.names import CONSOLE
+from hcall_server.platform.custody import Mode
 from hcall_server.platform.system_state import SystemState
 from hcall_server.sealing import PartitionRecord, SealingError, encode_partition
 from hcall_server.sealing.console_formats import FINGERPRINT_SIZE
@@ -139,6 +140,14 @@ class Attachment:
         """Return the last copy of a store that the console holds, None for none."""
         return self._record.kept.get(uuid) if self._record else None
 
+    def knows(self, profile: PartitionProfile) -> bool:
+        """Whether the last copy of a store that the console holds has its present attributes."""
+        held = self.kept(profile.uuid)
+        try:
+            return held is not None and held.profile == self._fingerprint(profile)
+        except SwpksError:  # the trusted system key does not open
+            return False
+
     def ago(self, time: float) -> float:
         """Return how many seconds ago a time was."""
         return max(self._date() - time, 0.0)
@@ -197,7 +206,11 @@ class Attachment:
     # Its copies
 
     def look(self) -> None:
-        """Ask the connected console for each copy that it does not hold, and to put copies aside."""
+        """Ask the connected console all open questions.
+
+        They are: the custody of partitions that are not served without its answer, each copy that it does not
+        hold, and to put copies aside.
+        """
         if self._system.state is not SystemState.OPERATING or self._record is None:
             return
         if not self._encryptor.pending:
@@ -208,10 +221,17 @@ class Attachment:
         for uuid in self._record.forgotten:
             if uuid not in self._fresh:
                 self._ask("forget-copies", uuid)
+        for partition in self._system.partitions.values():
+            if partition.mode in (Mode.ASKING, Mode.IN_DOUBT):
+                self._ask("ask-custody", partition.profile.uuid, partition.name)
         if self._can_copy():
-            for partition in self._system.partitions.values():
-                if not partition.refused and self._is_old(partition.profile):
-                    self._ask("take-copy", partition.profile.uuid, partition.name)
+            self._ask_for_copies()
+
+    def _ask_for_copies(self) -> None:
+        for partition in self._system.partitions.values():
+            owned = partition.owned and not partition.refused
+            if owned and self._is_old(partition.profile):
+                self._ask("take-copy", partition.profile.uuid, partition.name)
 
     def made(self, profile: PartitionProfile, time: int) -> None:
         """Note that a copy of a store was made now; the console may say later that it holds it."""
@@ -252,6 +272,14 @@ class Attachment:
             kept = {each: held for each, held in record.kept.items() if each != uuid}
             self._fresh.add(uuid)
             self._change(record._replace(kept=kept, forgotten=(*record.forgotten, uuid)))
+
+    def note_departed(self, uuid: UUID) -> None:
+        """Note that a partition has left: no copy of it is held here.  The console keeps its copies."""
+        self._made.pop(uuid, None)
+        self._prints.pop(uuid, None)
+        if (record := self._record) and uuid in record.kept:
+            kept = {each: held for each, held in record.kept.items() if each != uuid}
+            self._change(record._replace(kept=kept))
 
     def deletion_stored(self, uuid: UUID) -> None:
         """Note that a deletion is durable, and ask the console at once."""
@@ -321,8 +349,8 @@ class Attachment:
         return Kept(profile.restores, profile.image_generation, time, self._fingerprint(profile))
 
     def _fingerprint(self, profile: PartitionProfile) -> bytes:
-        """Return the fingerprint of a profile without its counters, under the present trusted system key."""
-        plain = profile._replace(ipl_count=0, image_generation=0, restores=0)
+        """Return the fingerprint of a profile as a copy has it, without counters, under the present key."""
+        plain = profile.at_home._replace(ipl_count=0, image_generation=0, restores=0)
         key_id = self._key_id()
         known = self._prints.get(profile.uuid)
         if known is None or known[:2] != (plain, key_id):

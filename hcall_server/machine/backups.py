@@ -15,6 +15,8 @@ from hcall_abi.rules import console
 from hcall_server.machine import logs
 from hcall_server.machine.patience import flushed
 from hcall_server.nvram.names import TRUSTED_KEY
+from hcall_server.platform.arrival import demand_fit, needs
+from hcall_server.platform.custody import Custody, Mode, mode_after_start
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.platform.system_state import SystemState
@@ -56,6 +58,7 @@ class Backups:
 
     `date` returns seconds since the epoch; it is the time in a copy.  `sealed_key` is the stored record of
     the key, None before it is first needed; SealingError if it does not open.
+    `asks` returns whether a restored partition waits for the console's agreement (R-54).
     """
 
     def __init__(
@@ -68,7 +71,9 @@ class Backups:
         entropy: Entropy,
         date: Callable[[], float],
         sealed_key: bytes | None,
+        asks: Callable[[], bool] = bool,
     ) -> None:
+        self._asks = asks
         self.key = None if sealed_key is None else open_trusted_key(sealer, sealed_key)
         self._unsaved = ""
         """The event of the present key, until the key is durable."""
@@ -150,12 +155,18 @@ class Backups:
 
     # Copies
 
-    async def copy_of(self, name: str) -> StoreCopy:
-        """Return the copy of a partition's store as it is now; OperatorError if its records were refused."""
+    async def copy_of(self, name: str, *, released: bool = False) -> StoreCopy:
+        """Return the copy of a partition's store as it is now.
+
+        OperatorError if its records were refused, or if this system does not own it.  `released`: it may
+        also be RELEASED, because the copy is for its new owner.
+        """
         await self.provide_key()
         partition = self._system.find(name)
         if partition.refused:
             raise OperatorError(console.POWER_STORED, f"the keystore of {name} was refused")
+        if not (released and partition.profile.custody is Custody.RELEASED):
+            partition.demand_owned()
         image = partition.keystore.contents.snapshot() if partition.keystore else None
         blob = seal_copy(
             self._present_key(),
@@ -203,10 +214,33 @@ class Backups:
         found = restored_over(record, before, self._system, self._keys, seen)
         return self._system.made(found.profile, found.image)
 
-    def _opened(self, blob: bytes, *, older: bool) -> tuple[CopyHeader, PartitionRecord, Partition | None]:
-        """Return header and record of a copy, and the present partition, None for none."""
+    def arriving(self, blob: bytes, epoch: int, seen: Counters = NEVER_SEEN) -> PartitionRecord:
+        """Return the record of a copy that this system is to own by an attempt; raises as `restore` does."""
+        header, record, before = self._opened(blob, arrives=True)
+        if self._system.state is SystemState.OPERATING:
+            objects = record.image.objects if record.image else ()
+            profile = record.profile._replace(epoch=epoch)
+            demand_fit(self._system, needs(profile, header.firmware, objects))
+        self._system.demand_room(record.profile, before)
+        return restored_over(record, before, self._system, self._keys, seen)
+
+    def shown(self, record: PartitionRecord) -> Partition:
+        """Return the partition of a record, which is not added to the system."""
+        return self._system.made(record.profile, record.image)
+
+    def _opened(
+        self, blob: bytes, *, older: bool = True, arrives: bool = False
+    ) -> tuple[CopyHeader, PartitionRecord, Partition | None]:
+        """Return header and record of a copy, and the present partition, None for none.
+
+        `arrives`: this system is to own it from now on.  Otherwise it has to own it already.
+        """
         header, record = open_copy(self._present_key(), blob)
         before = self._system.by_uuid(header.uuid)
+        if not arrives:
+            self._system.demand_not_left(header.uuid)
+            if before is not None:
+                before.demand_owned()
         if before is not None and before.running:
             raise OperatorError(rules.COPY_IDLE, f"partition {before.name} runs: power it off first")
         if before is not None and not older:
@@ -220,15 +254,26 @@ class Backups:
         """
         partition = self._system.made(record.profile, record.image)
         self._keys.publish_key(partition)
+        partition.mode = self._mode(partition, before)
         places = self._system.places
         if before is not None:
             before.gone = True
             del places[before.name]
         places[partition.name] = partition
+        if partition.profile.uuid in self._system.departed:
+            del self._system.departed[partition.profile.uuid]
+            self._encryptor.departed_changed(self._system)
         self._encryptor.changed(partition)
         if self._system.state is SystemState.OPERATING:
             self._encryptor.system_changed(self._system)
         return partition
+
+    def _mode(self, partition: Partition, before: Partition | None) -> Mode:
+        """Return the mode of a restored partition: a lost one may be on another system since."""
+        if before is not None and not before.refused:
+            return before.mode
+        capable = bool(partition.attributes.simplified_remote_restart_capable)
+        return mode_after_start(partition.profile.custody, asks=capable and self._asks())
 
     def _present_key(self) -> TrustedSystemKey:
         self._system.demand_not_pending()
@@ -265,7 +310,8 @@ def restored_over(
     if before is None:
         number = system.free_number() if system.number_taken(profile.number) else profile.number
         known = profile._replace(number=number, access_key=keys.known_key(profile.name) or profile.access_key)
-        return restored(record._replace(profile=known), *seen)
+        left = system.departed.get(profile.uuid)
+        return restored(record._replace(profile=known), *seen, epoch=left.epoch if left else 0)
     present = before.profile
     name = profile.name if before.name_unknown else present.name
     known = profile._replace(
@@ -274,4 +320,5 @@ def restored_over(
         access_key=present.access_key or keys.known_key(name) or profile.access_key,
     )
     counters = map(max, (present.image_generation, present.ipl_count, present.restores), seen)
-    return restored(record._replace(profile=known), *counters, custody=present.custody)
+    custody, epoch, peer = present.custody, present.epoch, present.peer
+    return restored(record._replace(profile=known), *counters, custody=custody, epoch=epoch, peer=peer)

@@ -111,13 +111,22 @@ class Changes:
         number: int | None = None,
         further: Mapping[str, int] = NOTHING,
     ) -> Partition:
-        """Make a partition, powered off; any error leaves the system without it."""
+        """Make a partition, powered off; any error leaves the system without it.
+
+        A name that is kept for a partition which has moved away is free for the new one.
+        """
+        kept = self._system.reserving(name)
         wish: dict[str, Any] = {"auto_start": auto_start, "number": number, "further": further}
         with ExitStack() as undo:
-            partition = self._system.create(name, kbytes, **wish)
+            partition = self._system.create(name, kbytes, frees_name=True, **wish)
             undo.callback(self._system.partitions.pop, name)
+            if kept:
+                undo.callback(self._system.departed.__setitem__, kept.uuid, kept)
             self._places.publish_key(partition)
             undo.pop_all()
+        if kept:
+            self._encryptor.departed_changed(self._system)
+            self._log.info("partition.name_freed", name=name, uuid=str(kept.uuid), epoch=kept.epoch)
         self._encryptor.system_changed(self._system)
         self._tell("partition.created", partition, kbytes=partition.kbytes)
         return partition

@@ -82,6 +82,11 @@ class CountedIpls:
                 if self.waiting.pop(partition.number, None) and not partition.gone:
                     ipl(partition.name)
 
+    def count(self, partition: Partition) -> None:
+        """Count the next IPL of a partition, which `begin_waiting` begins; it must run after this."""
+        self.waiting[partition.number] = partition
+        self._count([partition])
+
     def forget(self, partition: Partition) -> None:
         """Begin no IPL of a partition that is gone."""
         if self.waiting.get(partition.number) is partition:

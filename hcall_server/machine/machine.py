@@ -13,7 +13,7 @@ first wait until the IPL count is durable (`hcall_server.machine.ipls`): a serve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from hcall_abi.consumers import Consumer
-from hcall_abi.errors import SwpksError
 from hcall_abi.faults import BusyFault, NvramFault, checked_plan
 from hcall_abi.frames import GoodbyeReason
 from hcall_server.faults.nvram import FaultyNvram
@@ -32,13 +31,15 @@ from hcall_server.hcalls.refusals import OnRefusal
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine import logs
 from hcall_server.machine.counters import Counters
-from hcall_server.machine.ipls import CountedIpls
+from hcall_server.machine.holds import Holds
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.noise import Noise
-from hcall_server.machine.patience import PATIENCE
+from hcall_server.machine.reach import Reach
 from hcall_server.machine.reserve import Reserve
 from hcall_server.machine.sessions import Link, Sessions
+from hcall_server.machine.starts import Starts
 from hcall_server.machine.turns import Turns
+from hcall_server.platform.custody import Custody, Mode
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import PowerEvent
 from hcall_server.platform.profile import PartitionProfile
@@ -49,50 +50,20 @@ if TYPE_CHECKING:
     from hcall_server.machine.attachment import Attachment
     from hcall_server.machine.backups import Backups
     from hcall_server.machine.changes import Changes
+    from hcall_server.machine.custodian import Custodian, CustodyFacts
     from hcall_server.machine.events import Events
+    from hcall_server.machine.mobility import Mobility, Peers
     from hcall_server.machine.recovery import Recovery
+    from hcall_server.sealing.traveller import Traveller
     from hcall_server.writeback.encryptor import Encryptor
     from hcall_server.writeback.schedule import Clock
 
 
-class Transport(Protocol):
-    """The transport seam: how partitions are reached.  Sockets in a server, memory streams in simulations.
-
-    `open`, `close` and `run` are called on the event loop.
-    """
+class Transport(Reach, Protocol):
+    """The transport seam: how partitions are reached.  Sockets in a server, memory streams in simulations."""
 
     async def run(self, machine: Machine, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve connections of `machine`, and end those past their deadline, until cancelled."""
-
-    def open(self, partition: Partition) -> None:
-        """Listen for a partition that is about to be activated; all or nothing.
-
-        OperatorError if that is impossible, ScarcityError if the host gives too little for it.
-        """
-
-    def close(self, partition: Partition) -> None:
-        """Stop listening for a partition; never raises, because a power-off may not fail half-way."""
-
-    def publish_key(self, partition: Partition) -> None:
-        """Write a partition's access key to the place where clients find it; SwpksError if that fails.
-
-        Called before a partition is first activated, and whenever its key changes.
-        """
-
-    def known_key(self, name: str) -> bytes | None:
-        """Return the key that clients of a partition have already, None for none."""
-
-    def known_names(self) -> list[str]:
-        """Return the names of all partitions whose clients have a key."""
-
-    def forget_key(self, name: str) -> None:
-        """Remove the key of a name that no partition has any more."""
-
-    def rename_passed(self, before: str, after: str) -> None:
-        """Keep the sockets that were passed for a partition, under its new name."""
-
-    def close_passed(self, name: str) -> None:
-        """Close the sockets that were passed for a partition which does not exist any more."""
 
 
 class Machine:
@@ -101,9 +72,15 @@ class Machine:
     `nvram` is the NVRAM behind the encryptor, with the faults that the console may ask for;
     `entropy` makes nonces; `clock` measures the age of connections and the time of timed faults.
     `confirm_wait` is how many seconds a CONFIRM waits for its flush; 0: it is answered at once.
-    `make_backups` and `make_attachment` make what a start does not need.  A connected console is asked for
-    copies every `copy_interval` seconds.  `access` is the account of the start.
+    `make_backups`, `make_attachment` and `make_migrations` make parts that a start does not need.  A
+    connected console is asked for copies every `copy_interval` seconds.  `access` is the account of the
+    start.
     """
+
+    peers: Peers | None = None
+    """How this system reaches others, and where it expects partitions; None: it does not listen."""
+    unconfirmed: tuple[str, ...] = ()
+    """Names of partitions that start without the agreement of their console (R-54)."""
 
     def __init__(
         self,
@@ -118,6 +95,7 @@ class Machine:
         confirm_wait: float,
         make_backups: Callable[[], Backups],
         make_attachment: Callable[[], Attachment],
+        make_migrations: Callable[[Machine], Mobility],
         copy_interval: float,
         access: AccessAccount = NO_ACCESS,
     ) -> None:
@@ -134,6 +112,7 @@ class Machine:
         self.counters = Counters()
         self.noise = Noise(clock)
         self.sessions = Sessions(limits)
+        self.holds = Holds(self.sessions, self.turns, self.renew_calls, self.run_beside)
         self.reserve = Reserve()
         self.access = access
         self.apply_settings: Callable[[], None] = lambda: None
@@ -141,8 +120,9 @@ class Machine:
         self.copy_interval = copy_interval
         self._make_backups = make_backups
         self._make_attachment = make_attachment
+        self._make_migrations = make_migrations
         self._events: Events | None = None
-        self._ipls = CountedIpls(encryptor)
+        self.starts = Starts(system, encryptor, self.power_on, self.run_beside)
         self._nursery: trio.Nursery | None = None
         self.faults: dict[int, Plan[BusyFault]] = {}
         """The fault plans of partitions that have one, by number."""
@@ -168,7 +148,7 @@ class Machine:
             self.encryptor,
             self.transport,
             entropy=self.entropy,
-            forget=self._forget,
+            forget=self._deleted,
             gone=lambda partition: self.attachment.deletion_stored(partition.profile.uuid),
             tell=self._tell,
         )
@@ -193,6 +173,30 @@ class Machine:
             self._events.changed(partition)
 
     @cached_property
+    def custodian(self) -> Custodian:
+        """The custody of partitions: who owns them, and how that changes."""
+        from hcall_server.machine import custodian
+
+        return custodian.Custodian(self)
+
+    def custody_facts(self) -> list[CustodyFacts]:
+        """Return the durable custody of partitions that moved, or that ask; few systems have any."""
+        stored = any(each.profile.epoch or each.mode is Mode.ASKING for each in self.system.places.values())
+        told = stored or self.system.departed or "custodian" in vars(self)
+        return self.custodian.facts() if told else []
+
+    def shown_custody(self, partition: Partition) -> tuple[Custody, Mode]:
+        """Return the durable custody of a partition, and its mode."""
+        if "custodian" not in vars(self):
+            return partition.profile.custody, partition.mode
+        return self.custodian.shown(partition)
+
+    @cached_property
+    def migrations(self) -> Mobility:
+        """The migrations that this system takes part in."""
+        return self._make_migrations(self)
+
+    @cached_property
     def recovery(self) -> Recovery:
         """The way into the state Recovery, and out of it."""
         from hcall_server.machine import recovery
@@ -202,8 +206,8 @@ class Machine:
             self.encryptor,
             self.transport,
             apply_settings=self.apply_settings,
-            start=self.start_after_recovery,
-            start_later=self._start_later,
+            start=self.starts.after_recovery,
+            start_later=self.starts.later,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -216,49 +220,23 @@ class Machine:
 
     def start(self) -> None:
         """Activate each partition that starts by itself; log refused partitions, which stay off."""
-        for partition in self._starting():
-            self.power_on(partition.name)
+        self.starts.now()
 
     async def counted_start(self) -> None:
         """Do the same once their IPL counts are durable; it waits while NVRAM refuses them.
 
         If the caller cancels it, `start_waiting` activates the rest.
         """
-        await self._ipls.begin_all(self._starting(), self.power_on)
+        await self.starts.counted()
 
     @property
     def waiting(self) -> list[Partition]:
         """The partitions that start by themselves and are still off, because their IPL is not counted yet."""
-        return list(self._ipls.waiting.values())
-
-    async def start_after_recovery(self) -> None:
-        """Activate the partitions that start by themselves; those whose count waits for NVRAM come later."""
-        with trio.move_on_after(PATIENCE):
-            await self._ipls.begin_all(self._starting(), self._start_late)
-        if self.waiting and self._nursery:
-            self._nursery.start_soon(self.start_waiting)
-
-    def _start_later(self) -> None:
-        if self._nursery:
-            self._nursery.start_soon(self.start_after_recovery)
+        return self.starts.waiting
 
     async def start_waiting(self) -> None:
         """Activate each waiting partition as soon as its count is durable; log one that can't be reached."""
-        await self._ipls.begin_waiting(self._start_late)
-
-    def _start_late(self, name: str) -> None:
-        try:
-            self.power_on(name)
-        except SwpksError as error:  # the server serves other partitions already, so it must go on
-            self._log.error("partition.not_activated", partition=name, **logs.explained(error))
-
-    def _starting(self) -> list[Partition]:
-        partitions = list(self.system.partitions.values())
-        for partition in partitions:
-            if partition.refused:
-                explained = logs.explained(partition.refused)
-                self._log.error("partition.refused", partition=partition.name, **explained)
-        return [each for each in partitions if each.auto_start and not each.refused]
+        await self.starts.wait()
 
     # For the data channel
 
@@ -274,15 +252,26 @@ class Machine:
         self.sessions.open(link, partition)
 
     def calls_of(self, partition: Partition, on_refusal: OnRefusal) -> Calls:
-        """Return the h-calls of a partition, behind its fault plan if it has one."""
+        """Return the h-calls of a partition, behind its fault plan if it has one, and behind its hold."""
         counts = self.counters.calls[partition.number]
         calls = HypervisorCalls(partition, on_refusal, counts)
         plan = self.faults.get(partition.number)
         if plan is None:
-            return calls
+            return self.holds.before(partition, calls, on_refusal, counts)
         from hcall_server.faults.busy import BusyCalls
 
-        return BusyCalls(calls, partition, plan, self.clock, on_refusal, counts)
+        busy = BusyCalls(calls, partition, plan, self.clock, on_refusal, counts)
+        return self.holds.before(partition, busy, on_refusal, counts)
+
+    def renew_calls(self, partition: Partition) -> None:
+        """Have all sessions of a partition answer their next call by `calls_of`."""
+        for link in self.sessions.of(partition.number):
+            link.calls = self.calls_of(partition, link.on_refusal)
+
+    def run_beside(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Run a task beside the connections, until it or the machine ends; none while the machine stands."""
+        if self._nursery:
+            self._nursery.start_soon(work)
 
     def after_calls(self, partition: Partition, log: logs.Log) -> None:
         """End a batch of calls: report changes to the encryptor, log a used-up permission.
@@ -309,14 +298,24 @@ class Machine:
             undo.callback(self.transport.close, partition)
             self.system.power_on(name)
             undo.pop_all()
-        self._ipls.waiting.pop(partition.number, None)
+        self.starts.ipls.waiting.pop(partition.number, None)
         self._tell("partition.activated", partition, before, ipl_count=partition.ipl_count)
         return partition
+
+    def arrive(self, partition: Partition, traveller: Traveller) -> None:
+        """Activate a partition that ran on another system as it ran there; any error leaves it off."""
+        before = partition.profile
+        with ExitStack() as undo:
+            self.transport.open(partition)
+            undo.callback(self.transport.close, partition)
+            partition.arrive(traveller.used, traveller.secure_boot)
+            undo.pop_all()
+        self._tell("partition.arrived", partition, before, ipl_count=partition.ipl_count)
 
     async def counted_power_on(self, name: str) -> Partition:
         """Activate a partition once its IPL count is durable; StorageError if NVRAM does not take it."""
         partition = self.system.find(name)
-        await self._ipls.begin(partition, PowerEvent.POWER_ON, self.power_on)
+        await self.starts.ipls.begin(partition, PowerEvent.POWER_ON, self.power_on)
         return partition
 
     def power_off(self, name: str) -> Partition:
@@ -342,7 +341,7 @@ class Machine:
         The sessions of the old IPL go on until then.
         """
         partition = self.system.find(name)
-        await self._ipls.begin(partition, PowerEvent.IPL, self.ipl)
+        await self.starts.ipls.begin(partition, PowerEvent.IPL, self.ipl)
         return partition
 
     def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
@@ -364,8 +363,7 @@ class Machine:
             import hcall_server.faults.busy  # noqa: F401
 
             self.faults[partition.number] = plan
-        for link in self.sessions.of(partition.number):
-            link.calls = self.calls_of(partition, link.on_refusal)
+        self.renew_calls(partition)
         self._log.info("partition.faults", partition=name, faults=[str(each.fault) for each in plan.planned])
         return partition
 
@@ -374,12 +372,17 @@ class Machine:
         self.nvram.set_faults(*(fault,) if fault else ())
         self._log.info("nvram.fault", trouble=fault.trouble if fault else "none")
 
-    def _forget(self, partition: Partition) -> None:
+    def forget(self, partition: Partition) -> None:
         """Drop what is kept of a partition by its number, which another one may have next."""
         self.faults.pop(partition.number, None)
         self.counters.calls.pop(partition.number, None)
-        self._ipls.forget(partition)
+        self.starts.ipls.forget(partition)
+
+    def _deleted(self, partition: Partition) -> None:
+        self.forget(partition)
         self.attachment.note_deleted(partition.profile.uuid)
+        if partition.profile.epoch:
+            self.custodian.deleted(partition)
 
     def _end_sessions(self, partition: Partition, text: str) -> None:
         self.sessions.end_partition(partition.number, GoodbyeReason.IPL_OR_POWER_OFF, text)

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 # A session without a place is refused at once with OPENED status 5.  So the client learns the reason, and
 # its library tries again within the client's own timeout.
 
+Wait = Callable[[Callable[[], None]], Callable[[], None]]
+"""Calls its argument once, when a held call may run; the function that it returns drops the wait."""
+
 
 class Entrance:
     """The places of one listener for connections that have no session yet."""
@@ -97,7 +100,8 @@ class Link:
     and the value of the last progress; `forgiven`, whether the deadlines started again after a pause of the
     server.  Times are seconds of the machine's clock.  With a session there are `partition`, the `calls`
     that answer its h-calls, and `on_refusal`, which is called for each refusal.  `entrance` is the place
-    without a session, None once the connection has left it.  `cancel` wakes the connection's task.
+    without a session, None once the connection has left it.  `hold` is how to wait while the calls of the
+    partition are held.  `cancel` wakes the connection's task.
     """
 
     calls: Calls
@@ -114,6 +118,7 @@ class Link:
         self.forgiven = False
         self.ending: Goodbye | None = None
         self.partition: Partition | None = None
+        self.hold: Wait | None = None
         self.on_refusal: OnRefusal = _ignore
         self._cancel = cancel
 

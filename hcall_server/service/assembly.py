@@ -23,7 +23,7 @@ from hcall_server.faults.nvram import FaultyNvram
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine.logs import Log, explained, log_trouble
 from hcall_server.machine.machine import Machine, Transport
-from hcall_server.nvram.names import CONSOLE, TRUSTED_KEY, parse_old_name
+from hcall_server.nvram.names import CONSOLE, CUSTODY, TRUSTED_KEY, parse_old_name
 from hcall_server.nvram.seam import Nvram
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.partition import Partition
@@ -32,6 +32,7 @@ from hcall_server.platform.root_key import AccessAccount
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.platform.system_state import SystemState
 from hcall_server.sealing import Listed, SystemRecord
+from hcall_server.service.custody import is_elsewhere, open_departed, publish_keys, set_modes
 from hcall_server.service.entropy import checked
 from hcall_server.service.key_steps import accounted
 from hcall_server.service.settings import PartitionSettings, Settings
@@ -45,6 +46,7 @@ from hcall_server.writeback.worker import Worker
 if TYPE_CHECKING:
     from hcall_server.machine.attachment import Attachment
     from hcall_server.machine.backups import Backups
+    from hcall_server.machine.mobility import Mobility
 
 _log = Log()
 
@@ -86,8 +88,11 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
     recover_partitions(system, stored.records, stored.commit, stored.sealer, roster)
     if any(map(parse_old_name, stored.records)):
         _show_left_over(system, stored, roster)
+    open_departed(system, stored, _listed(stored, CUSTODY, "the custody record"))
     access = accounted(stored.access, system, stored.commit.number)
     machine = _machine(system, nvram, stored, seams, settings, access)
+    machine.apply_settings = lambda: _apply_missing(machine, settings)
+    set_modes(machine, stored, without_console=settings.without_console)
     if stored.state is SystemState.RECOVERY:
         system.begin_recovery()
     else:
@@ -101,8 +106,7 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
         _warn_of_postponed(stored.state, settings)
     if before and SystemRecord.of(system) != before:
         machine.encryptor.system_changed(system)
-    for partition in system.places.values():
-        seams.transport.publish_key(partition)
+    publish_keys(machine)
     return machine
 
 
@@ -131,7 +135,7 @@ def _apply(machine: Machine, settings: Settings) -> None:
 def _apply_missing(machine: Machine, settings: Settings) -> None:
     """Make the partitions of the settings that are missing after a recovery; log each that can't be made."""
     for wish in settings.partition:
-        if wish.name not in machine.system.partitions:
+        if wish.name not in machine.system.partitions and not is_elsewhere(machine.system, wish.name):
             try:
                 _fulfil(machine, wish)
                 machine.transport.publish_key(machine.system.find(wish.name))
@@ -169,22 +173,7 @@ def _machine(
         delay=settings.flush_delay_ms / 1000,
         on_trouble=log_trouble,
     )
-    key = _listed(stored, TRUSTED_KEY, "the trusted system key")
-    make_attachment = _attachment_of(stored, seams)
-
-    def make_backups() -> Backups:
-        from hcall_server.machine import backups
-
-        return backups.Backups(
-            system,
-            encryptor,
-            seams.transport,
-            sealer=stored.sealer,
-            entropy=seams.entropy,
-            date=seams.date,
-            sealed_key=key,
-        )
-
+    make_attachment, make_backups = _attachment_of(stored, seams), _backups_of(stored, seams, settings)
     machine = Machine(
         system,
         encryptor,
@@ -194,13 +183,45 @@ def _machine(
         clock=seams.clock,
         limits=settings.limits,
         confirm_wait=settings.confirm_wait_ms / 1000,
-        make_backups=make_backups,
+        make_backups=lambda: make_backups(machine),
         make_attachment=lambda: make_attachment(machine),
+        make_migrations=_migrations,
         copy_interval=settings.copy_interval_s,
         access=access,
     )
-    machine.apply_settings = lambda: _apply_missing(machine, settings)
     return machine
+
+
+def _backups_of(stored: Stored, seams: Seams, settings: Settings) -> Callable[[Machine], Backups]:
+    """Return the maker of a machine's copies and of its trusted system key."""
+    key = _listed(stored, TRUSTED_KEY, "the trusted system key")
+
+    def make(machine: Machine) -> Backups:
+        from hcall_server.machine import backups
+
+        return backups.Backups(
+            machine.system,
+            machine.encryptor,
+            seams.transport,
+            sealer=stored.sealer,
+            entropy=seams.entropy,
+            date=seams.date,
+            sealed_key=key,
+            asks=lambda: _asks(machine, settings),
+        )
+
+    return make
+
+
+def _asks(machine: Machine, settings: Settings) -> bool:
+    """Whether a partition that is restored waits for the console's agreement (R-54)."""
+    return machine.attachment.link is not None and not settings.without_console
+
+
+def _migrations(machine: Machine) -> Mobility:
+    from hcall_server.mobility import migrations, own_system
+
+    return migrations.LiveMigrations(own_system.own_system_of(machine))
 
 
 def _attachment_of(stored: Stored, seams: Seams) -> Callable[[Machine], Attachment]:
@@ -315,8 +336,11 @@ def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None
     """Make or change a partition as the settings say; None when there was nothing to do.
 
     A partition whose store was refused stays as it is; `Machine.start` logs it.  While the name of a
-    refused partition can't be read, no partition is made: it may be that one.
+    refused partition can't be read, no partition is made: it may be that one.  Nor is one made or changed
+    that another system owns.
     """
+    if is_elsewhere(system, wish.name):
+        return None
     found = system.partitions.get(wish.name)
     if found is None and any(each.name_unknown for each in system.partitions.values()):
         return None

@@ -37,6 +37,7 @@ from hcall_server.machine.machine import Machine
 from hcall_server.platform.root_key import AccessAccount
 from hcall_server.platform.system_state import SystemState
 from hcall_server.process.signals import HURRY_SIGNALS, stop_signals
+from hcall_server.service import peers
 from hcall_server.service.assembly import assemble
 from hcall_server.service.notify import notify
 from hcall_server.service.settings import Settings, parse_listen
@@ -121,6 +122,7 @@ class Server:
         self._passed = list(passed)
         self._tls = tls
         self._over_tcp: socket.socket | None = None
+        self._peers: peers.SocketPeers | None = None
         self._control = trio.CancelScope()
         self._control_ended = trio.Event()
 
@@ -141,7 +143,7 @@ class Server:
                 except SwpksError as error:
                     failure = error
                 finally:
-                    self._listeners.close_all()
+                    self._close()
                 nursery.cancel_scope.cancel()
         if self._over_tcp:
             self._over_tcp.close()
@@ -163,7 +165,11 @@ class Server:
             self._over_tcp = listen_tcp(*parse_listen(self._settings.control))
         for listener in common:
             listeners.share(listener)
+        taken = peers.NAME in machine.system.places
+        self._peers = peers.SocketPeers(self._sockets, self._settings.mobility, taken=taken)
+        machine.peers = self._peers
         await nursery.start(machine.run)
+        nursery.start_soon(self._peers.run, machine)
         made = None
         if control is None:
             control = listen_unix(self._sockets / "control.sock")
@@ -174,7 +180,15 @@ class Server:
         if machine.waiting:
             _log.warning("partition.waiting", partitions=[each.name for each in machine.waiting])
             nursery.start_soon(machine.start_waiting)
-        return _ready(machine, listeners, [*common, *private.values()], control, self._over_tcp)
+        return _ready(
+            machine, listeners, self._peers.address, [*common, *private.values()], control, self._over_tcp
+        )
+
+    def _close(self) -> None:
+        """Accept nothing more on the data channel and of other systems."""
+        self._listeners.close_all()
+        if self._peers:
+            self._peers.close()
 
     def _assigned(self) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
         """Sort the passed sockets: private by partition name, common, control.  Remove stale sockets."""
@@ -244,7 +258,7 @@ class Server:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
             self._control.cancel()  # a verb that is answered after the last flush would be lost
-            self._listeners.close_all()
+            self._close()
             with trio.CancelScope(deadline=deadline):
                 await drain(encryptor)
             sessions.end_all(GoodbyeReason.SERVER_STOPPING, "the server stops")
@@ -309,6 +323,7 @@ def _address(listener: socket.socket) -> str:
 def _ready(
     machine: Machine,
     listeners: Listeners,
+    others_reach: str,
     others: list[socket.socket],
     control: socket.socket,
     control_tcp: socket.socket | None,
@@ -324,6 +339,7 @@ def _ready(
         "sockets": listeners.paths,
         "control": control.getsockname(),
         "control_tcp": _address(control_tcp) if control_tcp else None,
+        "mobility": others_reach or None,
         "tcp": [_address(each) for each in tcp],
         "tcp_port": tcp[0].getsockname()[1] if tcp else None,
         "partitions": list(system.partitions),

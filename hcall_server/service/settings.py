@@ -30,6 +30,8 @@ from hcall_server.machine.limits import Limits
 FIRST_NAME = "system"
 """The name of a new system that has no folder, or one without a usable name."""
 MAX_TPMS = 2
+UNIX = "unix"
+"""The setting `mobility` of a system that expects partitions at a socket in its state folder."""
 
 _TIMES = {
     "flush_delay_ms": (0, MAX_FLUSH_DELAY_MS, rules.FLUSH_DELAY_RANGE),
@@ -102,6 +104,8 @@ class Settings:
     console is asked for copies of changed stores (seconds).  `listen`: TCP listeners, "tcp:HOST:PORT".
     `control`: "tcp:HOST:PORT" of a second listener of the control channel, by mutual TLS with the files
     `tls_cert`, `tls_key` and `tls_ca`.
+    `mobility`: where other systems find this one, "unix" for a socket in the state, or "tcp:HOST:PORT".
+    `without_console`: partitions that may be restarted remotely start without the console's agreement.
     `debuggable`: permit core dumps and debuggers of the server process.
     """
 
@@ -120,6 +124,8 @@ class Settings:
     tls_cert: str | None = None
     tls_key: str | None = None
     tls_ca: str | None = None
+    mobility: str = UNIX
+    without_console: bool = False
     debuggable: bool = False
     limits: Limits = field(default_factory=Limits)
     partition: tuple[PartitionSettings, ...] = ()
@@ -165,6 +171,8 @@ def _check_addresses(settings: Settings) -> None:
         parse_listen(address)
     if settings.control is not None:
         parse_listen(settings.control, "control")
+    if settings.mobility != UNIX:
+        parse_listen(settings.mobility, "mobility")
 
 
 _OVER_TCP = ("control", "tls_cert", "tls_key", "tls_ca")

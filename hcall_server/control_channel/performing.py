@@ -1,0 +1,56 @@
+"""The call and the answer of a verb: the types of the functions in `verbs`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hcall_abi.control_views import Answered
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from hcall_server.machine.machine import Machine
+
+
+class Call(NamedTuple):
+    """One request, checked against its row.
+
+    `name` is that of an existing partition, "" if the path has none; `body` has the struct of the row.
+    `console` is the header Swpks-Console, None without it.
+    """
+
+    machine: Machine
+    name: str
+    body: Any
+    console: str | None = None
+
+
+class Text(NamedTuple):
+    """An answer that is no struct."""
+
+    media_type: str
+    content: bytes
+
+
+class Reply(NamedTuple):
+    """An answer with another status than the row's first."""
+
+    status: int
+    body: Answered
+
+
+class StreamAnswer(NamedTuple):
+    """An answer without an end: it writes itself, as an ASGI application."""
+
+    response: Response
+
+
+Answer = Answered | Text | Reply | StreamAnswer
+
+
+class Performed(NamedTuple):
+    """How a verb is performed; `load` imports the modules of `perform`, in a thread and once."""
+
+    perform: Callable[[Call], Answer | Awaitable[Answer]]
+    load: Callable[[Machine], object] | None = None

@@ -1,0 +1,195 @@
+"""The hold of a partition's h-calls while it moves: no call runs from its begin to its end.
+
+The custodian begins a hold before it freezes a partition (spec/migration.md).  It ends the hold, or the
+partition leaves: then its sessions end with GOODBYE 3.
+"""
+
+# A hold, as a client sees it
+#
+# A call runs in a turn, and a hold begins between two turns.  So each call has run before the hold, or it has
+# not run.  Nothing is half done.
+#
+#     time                        calls that list H_R_STATE     all other calls
+#     up to HOLD_SECONDS          wait                          wait
+#     later                       answer H_R_STATE, not run     wait
+#
+# Calls of one connection are answered in their order.  So a call behind one that waits also waits.
+#
+# A session finds its hold in `Link.hold` and its calls behind `HeldCalls`, which is put before them in
+# `Link.calls`.  `HeldCalls.answer` returns None for a call that waits, as a CONFIRM does which waits for its
+# flush.  So a call costs nothing more while there is no hold.  A CONFIRM that waited for its flush when the
+# hold began comes to `HeldCalls` when the flush has ended, and waits again.
+#
+# GOODBYE 3 promises that calls without an answer have not run.  `leave` only ends the sessions.  The
+# connection keeps the promise: it sends the answers of all calls that ran before the GOODBYE, or no GOODBYE.
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Never
+from uuid import UUID
+
+import trio
+
+from hcall_abi.bounds import HOLD_SECONDS
+from hcall_abi.calls import CALLS
+from hcall_abi.codec import answer_parts, decode_hcall
+from hcall_abi.frames import GoodbyeReason, HCall
+from hcall_abi.rules import hcalls as rules
+from hcall_abi.statuses import Status
+from hcall_server.hcalls.answers import Calls, Counts, Parts
+from hcall_server.hcalls.refusals import OnRefusal, Refusal
+
+if TYPE_CHECKING:
+    from hcall_server.machine.sessions import Sessions
+    from hcall_server.machine.turns import Turns
+    from hcall_server.platform.partition import Partition
+
+GoOn = Callable[[], None]
+Drop = Callable[[], None]
+
+MODIFYING = frozenset(opcode for opcode, spec in CALLS.items() if Status.H_R_STATE in spec.statuses)
+"""The calls that answer H_R_STATE when a hold lasts."""
+
+
+class Hold:
+    """The hold of one partition.
+
+    `over` is cancelled at its end.  From `refuses` on, modifying calls are answered.
+    """
+
+    def __init__(self) -> None:
+        self.refuses = False
+        self.over = trio.CancelScope()
+        self._waiting: dict[object, GoOn] = {}
+
+    def __repr__(self) -> str:
+        return f"Hold({len(self._waiting)} connections wait)"
+
+    def wait(self, go_on: GoOn) -> Drop:
+        """Call `go_on` once, when the hold changes; the returned function drops it."""
+        key = object()
+        self._waiting[key] = go_on
+
+        def drop() -> None:
+            self._waiting.pop(key, None)
+
+        return drop
+
+    def wake(self) -> None:
+        """Call all that wait; those that wait again are not called."""
+        waiting = list(self._waiting)
+        for each in waiting:
+            go_on = self._waiting.pop(each, None)
+            if go_on is not None:
+                go_on()
+
+
+class Holds:
+    """The holds of a machine, each by the UUID of its partition.
+
+    `renew_calls` has the sessions of a partition ask `before` again.  `run_beside` runs a task.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        turns: Turns,
+        renew_calls: Callable[[Partition], None],
+        run_beside: Callable[[Callable[[], Awaitable[object]]], None],
+    ) -> None:
+        self._sessions = sessions
+        self._turns = turns
+        self._renew_calls = renew_calls
+        self._run_beside = run_beside
+        self._holds: dict[UUID, Hold] = {}
+
+    def __repr__(self) -> str:
+        return f"Holds({len(self._holds)})"
+
+    def held(self, partition: Partition) -> bool:
+        """Whether no call of this partition runs now."""
+        return partition.profile.uuid in self._holds
+
+    def begin(self, partition: Partition) -> None:
+        """Run no call of a partition from now on; no effect if it is held already."""
+        if self.held(partition):
+            return
+        hold = self._holds[partition.profile.uuid] = Hold()
+        self._put(partition, hold)
+        self._run_beside(partial(self._refuse, hold))
+
+    def end(self, partition: Partition) -> None:
+        """Let the calls that wait run, and all others; no effect without a hold."""
+        hold = self._take(partition)
+        if hold is not None:
+            self._put(partition, None)
+            hold.wake()
+            self._turns.serve()
+
+    def leave(self, partition: Partition) -> None:
+        """End the hold and all sessions, because the partition has left: GOODBYE 3.
+
+        Calls that wait are dropped.  Works without a hold as well.
+        """
+        self._take(partition)
+        self._sessions.end_partition(
+            partition.number, GoodbyeReason.MIGRATED, "the partition is on another system now"
+        )
+
+    def before(self, partition: Partition, calls: Calls, on_refusal: OnRefusal, counts: Counts) -> Calls:
+        """Return the calls of a partition behind its hold, or as they are if it has none."""
+        hold = self._holds.get(partition.profile.uuid)
+        return HeldCalls(hold, partition, on_refusal, counts) if hold else calls
+
+    def _put(self, partition: Partition, hold: Hold | None) -> None:
+        for link in self._sessions.of(partition.number):
+            link.hold = hold.wait if hold else None
+        self._renew_calls(partition)
+
+    def _take(self, partition: Partition) -> Hold | None:
+        hold = self._holds.pop(partition.profile.uuid, None)
+        if hold is not None:
+            hold.over.cancel()
+        return hold
+
+    async def _refuse(self, hold: Hold) -> None:
+        """Refuse modifying calls after HOLD_SECONDS."""
+        with hold.over:
+            await trio.sleep(HOLD_SECONDS)
+        if not hold.over.cancel_called:
+            hold.refuses = True
+            hold.wake()
+            self._turns.serve()
+
+
+class HeldCalls:
+    """The h-calls of a partition that is held: none of them runs."""
+
+    costly = True
+
+    def __init__(self, hold: Hold, partition: Partition, on_refusal: OnRefusal, counts: Counts) -> None:
+        self._hold = hold
+        self._served = partition.level.calls & MODIFYING
+        self._on_refusal = on_refusal
+        self._counts = counts
+
+    def begin(self) -> None:
+        """Do nothing: no call reads the partition."""
+
+    def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
+        """Return None, so that the call waits; or H_R_STATE, if it modifies and the hold lasts too long."""
+        if not self._hold.refuses:
+            return None
+        call = decode_hcall(tag, data, start, end)
+        if call.opcode not in self._served:
+            return None
+        refusal = Refusal(rules.STATE_MODIFIABLE, "the partition is about to move to another system")
+        self._on_refusal(refusal, call.opcode)
+        self._counts[call.opcode, int(refusal.status)] += 1
+        return answer_parts(tag, int(refusal.status), (), ())
+
+    def execute(self, call: HCall) -> Never:
+        """Raise RuntimeError: no call of a partition that is held runs."""
+        raise RuntimeError(f"h-call {call.opcode:#x} of a partition that is held")

@@ -1,0 +1,100 @@
+"""Which partitions start by themselves, and when: at a start, after a recovery, or when they may be served.
+
+A partition that waits for its console (R-54), or that this system does not own, is left out.  `Starts.served`
+starts it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from hcall_abi.errors import SwpksError
+from hcall_server.machine import logs
+from hcall_server.machine.ipls import CountedIpls
+from hcall_server.machine.patience import PATIENCE
+from hcall_server.platform.custody import SERVES
+
+if TYPE_CHECKING:
+    from hcall_server.platform.partition import Partition
+    from hcall_server.platform.system import ManagedSystem
+    from hcall_server.writeback.encryptor import Encryptor
+
+
+class Starts:
+    """Activates partitions by `power_on`; `run_beside` runs a task beside the connections."""
+
+    def __init__(
+        self,
+        system: ManagedSystem,
+        encryptor: Encryptor,
+        power_on: Callable[[str], object],
+        run_beside: Callable[[Callable[[], Awaitable[object]]], None],
+    ) -> None:
+        self.ipls = CountedIpls(encryptor)
+        self._system = system
+        self._power_on = power_on
+        self._run_beside = run_beside
+        self._log = logs.Log()
+
+    def __repr__(self) -> str:
+        return f"Starts({len(self.ipls.waiting)} partitions wait)"
+
+    @property
+    def waiting(self) -> list[Partition]:
+        """The partitions that start by themselves and are still off, because their IPL is not counted yet."""
+        return list(self.ipls.waiting.values())
+
+    def now(self) -> None:
+        """Activate each partition that starts by itself; log refused partitions, which stay off."""
+        for partition in self._starting():
+            self._power_on(partition.name)
+
+    async def counted(self) -> None:
+        """Do the same once their IPL counts are durable; it waits while NVRAM refuses them.
+
+        If the caller cancels it, `wait` activates the rest.
+        """
+        await self.ipls.begin_all(self._starting(), self._power_on)
+
+    async def wait(self) -> None:
+        """Activate each waiting partition as soon as its count is durable; log one that can't be reached."""
+        await self.ipls.begin_waiting(self.late)
+
+    async def after_recovery(self) -> None:
+        """Activate the partitions that start by themselves; those whose count waits for NVRAM come later."""
+        with trio.move_on_after(PATIENCE):
+            await self.ipls.begin_all(self._starting(), self.late)
+        if self.waiting:
+            self._run_beside(self.wait)
+
+    def later(self) -> None:
+        """Do the same, in a task of its own."""
+        self._run_beside(self.after_recovery)
+
+    def served(self, partition: Partition) -> None:
+        """Activate a partition that may be served from now on, if it starts by itself, once it is counted."""
+        if partition.auto_start:
+            self.ipls.count(partition)
+            self._run_beside(self.wait)
+
+    def late(self, name: str) -> None:
+        """Activate a partition; log it if it can't be reached, because the server serves others already."""
+        try:
+            self._power_on(name)
+        except SwpksError as error:
+            self._log.error("partition.not_activated", partition=name, **logs.explained(error))
+
+    def _starting(self) -> list[Partition]:
+        partitions = list(self._system.partitions.values())
+        for partition in partitions:
+            if partition.refused:
+                explained = logs.explained(partition.refused)
+                self._log.error("partition.refused", partition=partition.name, **explained)
+        return [each for each in partitions if each.auto_start and not each.refused and _may_serve(each)]
+
+
+def _may_serve(partition: Partition) -> bool:
+    return partition.owned and partition.mode in SERVES

@@ -1,0 +1,279 @@
+"""The changes by a step of custody: records before its commit; sessions, sockets and power after it.
+
+`hcall_server.machine.custodian` calls these functions in its order; none of them waits.
+"""
+
+# Marks and effects
+#
+# A mark changes memory before the commit.  It may refuse its step, and has changed nothing then.  An effect
+# follows the commit.  It fails only in ways that a start repairs as well: a socket that can't be made, a file
+# that can't be removed.  Such a failure is logged.
+#
+# The file of an access key follows the owner.  A start writes it for each partition that is served here, and
+# removes it for each that has been released or has left.  So a kill between commit and effect leaves no file
+# behind that a later state Recovery would take for a lost store.
+#
+# A partition that comes back keeps its `Departed` until it is owned here: a start with settings that name it
+# must not make another one if its copy is dropped again.
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from uuid import UUID
+
+from hcall_abi.bounds import MAX_BARRED
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.rules import migration as rules
+from hcall_server.machine import logs
+from hcall_server.platform.custody import LEFT, Custody, Guard, Mode, Row, Word
+from hcall_server.platform.departed import Departed
+from hcall_server.platform.system_state import SystemState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from hcall_server.machine.attachment import Attachment
+    from hcall_server.machine.holds import Holds
+    from hcall_server.machine.reach import Reach
+    from hcall_server.machine.starts import Starts
+    from hcall_server.platform.partition import Partition
+    from hcall_server.platform.system import ManagedSystem
+    from hcall_server.sealing.traveller import Traveller
+    from hcall_server.writeback.encryptor import Encryptor
+
+
+class StepOrder(NamedTuple):
+    """A word about a partition, with all that comes with it."""
+
+    uuid: UUID
+    epoch: int
+    generation: int
+    peer: bytes
+    traveller: Traveller | None
+
+    def __repr__(self) -> str:
+        return f"StepOrder({self.uuid}, epoch {self.epoch})"
+
+
+class Host(Protocol):
+    """The parts of a machine that custody needs; an import of `Machine` would close a circle."""
+
+    system: ManagedSystem
+    encryptor: Encryptor
+    holds: Holds
+    starts: Starts
+
+    @property
+    def transport(self) -> Reach:
+        """How partitions are reached."""
+
+    @property
+    def attachment(self) -> Attachment:
+        """The attached console."""
+
+    def forget(self, partition: Partition) -> None:
+        """Drop all that is kept of a partition by its number."""
+
+    def arrive(self, partition: Partition, traveller: Traveller) -> None:
+        """Activate a partition as it ran elsewhere."""
+
+    def power_on(self, name: str) -> Partition:
+        """Activate a partition."""
+
+    def run_beside(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Run a task beside the connections."""
+
+    def tell_watchers(self, partition: Partition | None = None) -> None:
+        """Tell the readers of events of a change."""
+
+
+class Steps:
+    """The marks and effects of the rows of `custody.SYSTEM`."""
+
+    def __init__(self, machine: Host) -> None:
+        self._machine = machine
+        self._system = machine.system
+        self._travellers: dict[UUID, Traveller] = {}
+        """The partitions that are PREPARED here, as they came, until they serve."""
+        self._noted = False
+        self._log = logs.Log()
+
+    def __repr__(self) -> str:
+        return f"Steps({len(self._travellers)} travellers)"
+
+    # Before the commit
+
+    def marked(self, row: Row, partition: Partition | None, order: StepOrder) -> Partition | None:
+        """Take a row in memory and mark its records dirty; return the partition behind it, None for none.
+
+        OperatorError, and no change, if the step is refused.
+        """
+        self._demand_power(row, partition)
+        if row.to is None:
+            return partition
+        if row.to in LEFT:
+            self._demand_known(partition, order)
+            self._leave(row.to, partition, order)
+        elif order.traveller is not None and row.on in (Word.FINAL, Word.COPY):
+            partition = self._adopted(row.to, partition, order, order.traveller)
+        else:
+            partition = self._changed(row, partition, order)
+        if row.to is Custody.ARRIVED and order.uuid in self._system.departed:
+            del self._system.departed[order.uuid]
+            self._machine.encryptor.departed_changed(self._system)
+        self._note_moves()
+        return partition
+
+    def _note_moves(self) -> None:
+        """Have the system record say that partitions move: in the commit of the first step."""
+        if not self._noted:
+            self._roster_changed()
+            self._noted = self._system.state is SystemState.OPERATING
+
+    def _demand_power(self, row: Row, partition: Partition | None) -> None:
+        """OperatorError if a partition that is to move has the wrong power."""
+        if partition is None:
+            return
+        if row.on in (Word.BEGIN, Word.AGREED) and not partition.running:
+            raise OperatorError(rules.MIGRATION_POWER, f"{partition.name} is powered off")
+        if row.on in (Word.RELEASE, Word.COPY) and partition.running:
+            raise OperatorError(rules.MIGRATION_POWER, f"{partition.name} is running")
+
+    def _demand_known(self, partition: Partition | None, order: StepOrder) -> None:
+        """OperatorError for one unknown partition too many: their record has to fit into NVRAM."""
+        departed = self._system.departed
+        if partition is not None or order.uuid in departed:
+            return
+        if sum(not each.name for each in departed.values()) >= MAX_BARRED:
+            message = f"{MAX_BARRED} unknown partitions were barred: {order.uuid} is one too many"
+            raise OperatorError(rules.CUSTODY_BARRED, message)
+
+    def _changed(self, row: Row, partition: Partition | None, order: StepOrder) -> Partition:
+        """Give a partition its new record."""
+        if partition is None or row.to is None:
+            raise ValueError(f"row {row.number} needs a stored partition")
+        if row.to is Custody.FROZEN:
+            self._machine.holds.begin(partition)
+        if row.to is Custody.ARRIVED and order.uuid not in self._travellers:
+            partition.count_ipl()
+        known = partition.profile.peer if row.guard is not Guard.LATER else b""
+        partition.set_custody(row.to, order.epoch, order.peer or known)
+        self._machine.encryptor.changed(partition)
+        return partition
+
+    def _adopted(
+        self, to: Custody, before: Partition | None, order: StepOrder, traveller: Traveller
+    ) -> Partition:
+        """Put the partition that has arrived in the place of `before`.
+
+        `places` are the partitions (in Recovery the restored ones); an entry of `departed` stays beside them
+        until the partition is owned here.
+        """
+        system, (profile, image) = self._system, traveller.record
+        system.demand_room(profile, before)
+        number = before.number if before else profile.number
+        if before is None and system.number_taken(number):
+            number = system.free_number()
+        moved = profile._replace(number=number, custody=to, epoch=order.epoch, peer=order.peer)
+        partition = system.made(moved, image)
+        partition.mode = Mode.SETTLED
+        if before is not None:
+            before.gone = True
+            del system.places[before.name]
+        system.places[partition.name] = partition
+        self._travellers.pop(order.uuid, None)  # a copy takes the place of an older attempt's
+        if to is Custody.PREPARED:
+            self._travellers[order.uuid] = traveller
+        self._machine.encryptor.changed(partition)
+        self._roster_changed()
+        return partition
+
+    def _leave(self, to: Custody, partition: Partition | None, order: StepOrder) -> None:
+        """Take a partition out of the system; keep its `Departed` for messages that come late."""
+        system, before = self._system, self._system.departed.get(order.uuid)
+        name, peer = (before.name, before.peer) if before else ("", b"")
+        reserves = before is not None and before.reserves_name
+        if partition is not None:
+            self._removed(partition)
+            if not reserves:
+                name, peer = partition.name, partition.profile.peer
+        reserves = reserves or to is Custody.GONE
+        departed = Departed(order.uuid, name, to, order.epoch, order.peer or peer, reserves)
+        system.departed[order.uuid] = departed
+        self._machine.encryptor.departed_changed(system)
+
+    def deleted(self, partition: Partition) -> None:
+        """Note a partition that an operator has deleted: its last attempt counts, and its name is free."""
+        uuid, name, epoch = partition.profile.uuid, partition.name, partition.profile.epoch
+        self._system.departed[uuid] = Departed(uuid, name, Custody.NONE, epoch)
+        self._machine.encryptor.departed_changed(self._system)
+
+    def _removed(self, partition: Partition) -> None:
+        self._travellers.pop(partition.profile.uuid, None)
+        self._forget_key(partition.name)
+        del self._system.places[partition.name]
+        partition.gone = True
+        self._machine.encryptor.removed(partition)
+        self._roster_changed()
+        self._machine.forget(partition)
+        self._machine.attachment.note_departed(partition.profile.uuid)
+
+    def _roster_changed(self) -> None:
+        if self._system.state is SystemState.OPERATING:
+            self._machine.encryptor.system_changed(self._system)
+
+    # Behind the commit
+
+    def perform(self, row: Row, partition: Partition | None, order: StepOrder) -> None:
+        """Make the effects of a row whose record is durable."""
+        if partition is None:
+            return
+        if row.to in LEFT:
+            self._machine.transport.close_passed(partition.name)
+        elif partition.gone:
+            return  # an operator has deleted or restored it meanwhile
+        elif row.to is Custody.ARRIVED:
+            self._arrived(partition, order, runs=row.on is not Word.COPY)
+        elif row.to is Custody.RELEASED:
+            self._released(partition)
+        elif row.on in (Word.RESUME, Word.SERVE):
+            self._served(partition)
+
+    def _released(self, partition: Partition) -> None:
+        machine = self._machine
+        machine.holds.leave(partition)
+        partition.leave()
+        machine.transport.close(partition)
+        self._forget_key(partition.name)
+        machine.forget(partition)
+
+    def _served(self, partition: Partition) -> None:
+        """Serve a partition: it runs still, or it starts as at a start of the system."""
+        if partition.running:
+            self._machine.holds.end(partition)
+        elif self._machine.system.state is SystemState.OPERATING:  # else the end of the recovery starts it
+            self._machine.starts.served(partition)
+
+    def _arrived(self, partition: Partition, order: StepOrder, *, runs: bool) -> None:
+        """Serve a partition that has arrived: as it was, or by an IPL if that was lost meanwhile."""
+        traveller = self._travellers.pop(order.uuid, None)
+        try:
+            self._machine.transport.publish_key(partition)
+            if traveller is not None:
+                self._machine.arrive(partition, traveller)
+            elif runs:
+                self._machine.power_on(partition.name)
+        except SwpksError as error:  # it is owned here, so the operator can power it on
+            self._failed("partition.not_activated", partition.name, error)
+
+    def _forget_key(self, name: str) -> None:
+        try:
+            self._machine.transport.forget_key(name)
+        except SwpksError as error:  # the next start removes it
+            self._failed("partition.key_left", name, error)
+
+    def _failed(self, event: str, name: str, error: SwpksError) -> None:
+        with suppress(Exception):
+            explained: dict[str, Any] = logs.explained(error)
+            self._log.error(event, partition=name, **explained)

@@ -1,0 +1,28 @@
+"""Two directions of one connection: the first that ends, ends both."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from hcall_abi.errors import SwpksError
+from hcall_server.mobility.channel import LineLost
+
+
+async def either(*tasks: Callable[[], Awaitable[None]]) -> None:
+    """Run tasks until the first of them ends, and raise the trouble of the connection that ended it."""
+    failures: list[LineLost | SwpksError] = []
+
+    async def run(task: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await task()
+        except (LineLost, SwpksError) as error:
+            failures.append(error)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(run, task)
+    if failures:
+        raise failures[0]

@@ -1,0 +1,92 @@
+"""The system at one end of a migration, as the drivers use it; `own_system_of` makes it of a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from uuid import UUID
+
+from hcall_abi.control_bodies import ArrivalCheck
+from hcall_server.machine.mobility import Peers
+from hcall_server.mobility.channel import Entropy
+from hcall_server.platform.custody import Standing, Word
+
+if TYPE_CHECKING:
+    from hcall_server.machine.custodian import CustodyFacts
+    from hcall_server.machine.noise import Allowance
+    from hcall_server.sealing.traveller import Traveller
+
+
+class Keeper(Protocol):
+    """The custodian, as the drivers use it: they change custody by `take` alone."""
+
+    def standing(self, uuid: UUID) -> Standing:
+        """Return the state in memory, which may not be durable yet."""
+
+    def facts_of(self, uuid: UUID) -> CustodyFacts | None:
+        """Return the durable state, None if there is none: this may be told to others."""
+
+    async def changed(self, uuid: UUID) -> None:
+        """Return at the next change of the durable state or of its mode."""
+
+    async def take(
+        self,
+        uuid: UUID,
+        on: Word,
+        epoch: int,
+        *,
+        generation: int = 0,
+        peer: bytes = b"",
+        traveller: Traveller | None = None,
+    ) -> Standing | None:
+        """Take a step and return when it is durable; None if the word has no effect."""
+
+    def failed(self, uuid: UUID, trouble: str) -> None:
+        """Note why the last attempt of a partition ended here."""
+
+
+class Named(NamedTuple):
+    """A partition that a migration is ordered for."""
+
+    uuid: UUID
+    running: bool
+
+
+class Packed(NamedTuple):
+    """A partition as it travels, and the generation of its store."""
+
+    generation: int
+    plaintext: bytes
+
+
+class OwnSystem(NamedTuple):
+    """A system, as far as its migrations see it.
+
+    `find` raises OperatorError for an unknown name.  `check` raises the error of the broken rule if a
+    partition does not fit; `unpack` reads and checks one that has arrived.  `peers` returns None while the
+    system has no way to others.  `run_beside` starts a task that ends with the system, if not before.
+    """
+
+    keeper: Keeper
+    system_id: bytes
+    entropy: Entropy
+    peers: Callable[[], Peers | None]
+    run_beside: Callable[[Callable[[], Awaitable[object]]], None]
+    find: Callable[[str], Named]
+    runs: Callable[[UUID], bool]
+    needs: Callable[[UUID, int], ArrivalCheck]
+    check: Callable[[ArrivalCheck], None]
+    pack: Callable[[UUID], Packed]
+    unpack: Callable[[Packed, UUID, int], Traveller]
+    allowance: Allowance
+    """For the lines of the log that strangers can cause."""
+
+    def name_of(self, uuid: UUID) -> str:
+        """Return the name of a partition, "" for one that was never here."""
+        found = self.keeper.facts_of(uuid)
+        return found.name if found else ""
+
+    def durable(self, uuid: UUID) -> Standing:
+        """Return the durable state of a partition here."""
+        found = self.keeper.facts_of(uuid)
+        return Standing(found.custody, found.mode, found.epoch, found.generation) if found else Standing()

@@ -1,0 +1,112 @@
+"""Custody at a start: the partitions that are served, those that ask, and the names that are elsewhere.
+
+Page: spec/migration.md#after-a-start.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from hcall_abi.errors import StorageError, SwpksError
+from hcall_abi.rules import migration as rules
+from hcall_server.machine.logs import Log
+from hcall_server.nvram.names import CONSOLE
+from hcall_server.platform.custody import OWNING, Custody, mode_after_start
+
+if TYPE_CHECKING:
+    from hcall_server.machine.machine import Machine
+    from hcall_server.platform.system import ManagedSystem
+    from hcall_server.service.stored import Stored
+
+_log = Log()
+_KEPT = OWNING | {Custody.FROZEN}
+"""The records of a system whose clients may need the access key again."""
+
+
+def open_departed(system: ManagedSystem, stored: Stored, record: bytes | None) -> None:
+    """Bring back the partitions that have left; few systems have this record.
+
+    StorageError if it does not open, or if it contradicts the record of a partition.
+    """
+    if record is None:
+        return
+    from hcall_server.sealing.custody_record import open_custody
+
+    for departed in open_custody(stored.sealer, record):
+        present = system.by_uuid(departed.uuid)
+        if present is not None and not present.refused and departed.epoch >= present.profile.epoch:
+            message = f"{present.name} ({departed.uuid}) is stored, and has left by attempt {departed.epoch}"
+            raise StorageError(rules.CUSTODY_RECORD, message)
+        system.departed[departed.uuid] = departed
+
+
+def set_modes(machine: Machine, stored: Stored, *, without_console: bool) -> None:
+    """Give each stored partition its mode: after a crash nobody knows any other.
+
+    A partition that may be restarted remotely asks the console before it is served, if there is one (R-54).
+    So does every partition of older records that were accepted: they may have left since.  So does one whose
+    attribute the console may not know yet: it could have restarted an older copy, which says that it may.
+    """
+    attached = CONSOLE in stored.records
+    for partition in machine.system.partitions.values():
+        if partition.refused:
+            continue
+        custody = partition.profile.custody
+        capable = partition.attributes.simplified_remote_restart_capable or stored.missing
+        owned = custody in OWNING
+        asks = attached and owned and bool(capable or not machine.attachment.knows(partition.profile))
+        if asks and without_console:
+            machine.unconfirmed = (*machine.unconfirmed, partition.name)
+        partition.mode = mode_after_start(custody, asks=asks and not without_console)
+    if machine.unconfirmed:
+        _log.warning(
+            "partition.unconfirmed",
+            partitions=machine.unconfirmed,
+            advice="make sure that none of them was restarted on another system",
+        )
+
+
+def publish_keys(machine: Machine) -> None:
+    """Write the key files of the partitions that are served here, and remove those of the ones that are not.
+
+    A kill may have come between the commit of a step and its file.
+    """
+    system, transport = machine.system, machine.transport
+    left = {each.name for each in system.departed.values() if each.name}
+    for partition in system.places.values():
+        if partition.profile.custody in _KEPT:
+            transport.publish_key(partition)
+            left.discard(partition.name)
+        else:
+            left.add(partition.name)
+    for name in left:
+        with suppress(SwpksError):  # the file is one too many; the next start tries again
+            transport.forget_key(name)
+
+
+def is_elsewhere(system: ManagedSystem, name: str) -> bool:
+    """Whether a name of the settings is that of a partition which another system owns; log where it is."""
+    present = system.partitions.get(name)
+    if present is not None:
+        profile = present.profile
+        if profile.custody in OWNING:
+            return False
+        moved = profile.uuid, profile.peer, profile.epoch
+        if profile.custody is not Custody.RELEASED:
+            return True
+    else:
+        reserving = system.reserving(name)
+        if reserving is None:
+            return False
+        moved = reserving.uuid, reserving.peer, reserving.epoch
+    uuid, peer, epoch = moved
+    _log.warning(
+        "partition.moved",
+        partition=name,
+        uuid=str(uuid),
+        target=peer.hex(),
+        epoch=epoch,
+        advice=f"nothing is made; a new partition of this name: swpks hmc create {name}",
+    )
+    return True
