@@ -9,12 +9,11 @@ deadlock.  A channel belongs to one thread at a time.
 
 from __future__ import annotations
 
-import itertools
 import os
 import select
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,9 +22,10 @@ from hcall_abi.frames import Opened
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket
-from hcall_client.errors import ConnectionLost, HcallError, OpenRefused, SessionEnded
+from hcall_client.errors import ConnectionLost, HcallError, OpenRefused
 from hcall_client.patience import Attempts, Patience, milliseconds
 from hcall_client.request import Request
+from hcall_client.results import result_of, results_of
 from hcall_client.unix import connect_unix
 
 T = TypeVar("T")
@@ -81,13 +81,23 @@ class BlockingChannel:
         socket has one attempt.
         """
         ticket, patience = Ticket(partition, access_key, name), Patience(timeout, time.monotonic)
-        attempts = Attempts(patience)
+        if isinstance(target, socket.socket):
+            return cls._open(target, ticket, timeout, patience)
+        return cls.reach(lambda: target, ticket, timeout, Attempts(patience))
+
+    @classmethod
+    def reach(
+        cls, locate: Callable[[], Target], ticket: Ticket, timeout: float | None, attempts: Attempts
+    ) -> Self:
+        """Open a session at the place that `locate` tells; it is asked again before each attempt."""
         while True:
             try:
-                return cls._open(_connect(target, patience), ticket, timeout, patience)
-            except (OSError, OpenRefused, SessionEnded) as error:
-                if isinstance(target, socket.socket):
-                    raise
+                attempts.ask()
+                place = locate()
+                attempts.go_to(place)
+                sock = _connect(place, attempts.patience)
+                return cls._open(sock, ticket, timeout, attempts.patience)
+            except (OSError, OpenRefused, PeerError, LookupError) as error:
                 time.sleep(attempts.pause_after(error))
 
     @classmethod
@@ -134,22 +144,35 @@ class BlockingChannel:
         patience = self._patience()
         pending = self._conversation.submit(request)
         self._settle(pending, patience)
-        return self._parse(request, pending)
+        return result_of(request, pending, self.complain)
 
     def pipeline(self, requests: Iterable[Request[T]]) -> list[T | HcallError]:
         """Make many h-calls without waiting in between; they run in the order given.
 
         Returns a result or the refusal for each.  Raises the error that ends the session.
         """
+        asked = list(requests)
+        sent = self.run(asked)
+        if self.ended and len(sent) < len(asked):
+            raise self.ended
+        return results_of(zip(asked, sent, strict=True), self.complain)
+
+    def run(self, requests: Iterable[Request[Any]]) -> list[Pending]:
+        """Make many h-calls as `pipeline` does; return them, in their order, also if the session ends.
+
+        Calls that were not begun before the end are not in the list.
+        """
         patience = self._patience()
-        sent: list[tuple[Request[T], Pending]] = []
+        sent: list[Pending] = []
         for request in requests:
-            sent.append((request, self._conversation.submit(request)))
+            if self.ended:
+                break
+            sent.append(self._conversation.submit(request))
             while len(self._conversation.outgoing) > HIGH_WATER and not self.ended:
                 self._step(patience)
         if sent:
-            self._settle(sent[-1][1], patience)
-        return list(itertools.starmap(self._parse_either, sent))
+            self._settle(sent[-1], patience)
+        return sent
 
     def limits(self) -> Config:
         """Return GET_CONFIG's answer, asked for once; `used_space` is the one of that moment."""
@@ -179,19 +202,10 @@ class BlockingChannel:
             raise conversation.ended or ConnectionLost()
         return conversation.opened
 
-    def _parse(self, request: Request[T], pending: Pending) -> T:
-        try:
-            return request.parse(pending.result())
-        except PeerError as error:
-            self._conversation.complain(error)
-            self._flush_complaint()
-            raise
-
-    def _parse_either(self, request: Request[T], pending: Pending) -> T | HcallError:
-        try:
-            return self._parse(request, pending)
-        except HcallError as error:
-            return error
+    def complain(self, error: PeerError) -> None:
+        """End the session because an answer breaks a rule."""
+        self._conversation.complain(error)
+        self._flush_complaint()
 
     def _settle(self, pending: Pending, patience: Patience) -> None:
         while not pending.done:

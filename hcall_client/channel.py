@@ -10,29 +10,35 @@ received while calls are sent.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 
-from hcall_abi.errors import PeerError
+from hcall_abi.errors import PeerError, SwpksError
 from hcall_abi.frames import Opened
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket
-from hcall_client.errors import ConnectionLost, HcallError, OpenRefused, SessionEnded
+from hcall_client.errors import ConnectionLost, HcallError, OpenRefused
 from hcall_client.patience import TOO_LATE, Attempts, Patience
 from hcall_client.request import Request
+from hcall_client.results import result_of, results_of
 from hcall_client.unix import connect_unix
 
 T = TypeVar("T")
 
 Target = str | os.PathLike[str] | tuple[str, int] | trio.abc.Stream
 """The address of the server: a Unix socket's path, a TCP host and port, or a connected stream."""
+
+Locate = Callable[[], Target | Awaitable[Target]]
+"""Returns where a partition is now, each time anew.
+
+A plain function must not block for long.  It may raise OSError or LookupError, if the place is not known yet.
+"""
 
 PATIENCE = 0.5
 """Seconds that a closing channel waits to send its last bytes, and a broken one for a GOODBYE."""
@@ -78,11 +84,11 @@ class Channel:
         return self._opened.level
 
     @property
-    def ended(self) -> Exception | None:
+    def ended(self) -> SwpksError | None:
         """The error that ended the session, or None while it lasts."""
         return self._conversation.ended
 
-    async def wait_ended(self) -> Exception | None:
+    async def wait_ended(self) -> SwpksError | None:
         """Wait until the session is over and return the error that ended it."""
         await self._over.wait()
         return self.ended
@@ -92,10 +98,9 @@ class Channel:
 
         Cancelled, the call may or may not have run; the channel stays usable.
         """
-        pending = self._conversation.submit(request)
-        self._work.set()
-        await _settled(pending)
-        return self._parse(request, pending)
+        pending = self.submit(request)
+        await settled(pending)
+        return result_of(request, pending, self.complain)
 
     async def pipeline(self, requests: Iterable[Request[T]]) -> list[T | HcallError]:
         """Make many h-calls without waiting in between; they run in the order given.
@@ -104,12 +109,11 @@ class Channel:
         """
         sent: list[tuple[Request[T], Pending]] = []
         for request in requests:
-            await self._room()
-            sent.append((request, self._conversation.submit(request)))
-            self._work.set()
+            await self.room()
+            sent.append((request, self.submit(request)))
         if sent:
-            await _settled(sent[-1][1])
-        return list(itertools.starmap(self._parse_either, sent))
+            await settled(sent[-1][1])
+        return results_of(sent, self.complain)
 
     async def limits(self) -> Config:
         """Return GET_CONFIG's answer, asked for once; `used_space` is the one of that moment."""
@@ -117,23 +121,21 @@ class Channel:
             self._limits = await self.call(get_config())
         return self._limits
 
-    def _parse(self, request: Request[T], pending: Pending) -> T:
-        try:
-            return request.parse(pending.result())
-        except PeerError as error:
-            self._conversation.complain(error)
-            self._note()
-            raise
+    def submit(self, request: Request[Any]) -> Pending:
+        """Queue a call for sending; raises the error that ended the session, or CallTooLarge."""
+        pending = self._conversation.submit(request)
+        self._work.set()
+        return pending
 
-    def _parse_either(self, request: Request[T], pending: Pending) -> T | HcallError:
-        try:
-            return self._parse(request, pending)
-        except HcallError as error:
-            return error
-
-    async def _room(self) -> None:
+    async def room(self) -> None:
+        """Wait until few bytes wait to be sent, or the session is over."""
         while len(self._conversation.outgoing) > HIGH_WATER and not self._conversation.ended:
             await self._taken.wait()
+
+    def complain(self, error: PeerError) -> None:
+        """End the session because an answer breaks a rule."""
+        self._conversation.complain(error)
+        self._note()
 
     def _note(self) -> None:
         """Wake the tasks that a change of the conversation concerns."""
@@ -189,7 +191,8 @@ class Channel:
         self._receiver.cancel()
 
 
-async def _settled(pending: Pending) -> None:
+async def settled(pending: Pending) -> None:
+    """Wait until a call has an answer, or an error because none will come."""
     if pending.done:
         await trio.lowlevel.checkpoint()
         return
@@ -225,15 +228,25 @@ async def _receive(stream: trio.abc.Stream, patience: Patience) -> bytes:
             return bytes(await stream.receive_some(RECEIVE_SIZE))
 
 
-async def _open(target: Target, ticket: Ticket, patience: Patience) -> Channel:
-    """Return a channel whose tasks do not run yet; repeats the attempt while the server has no place."""
-    attempts = Attempts(patience)
+async def place_of(locate: Locate) -> Target:
+    """Return the present answer of `locate`."""
+    found = locate()
+    return await found if isinstance(found, Awaitable) else found
+
+
+async def reach(locate: Locate, ticket: Ticket, attempts: Attempts) -> Channel:
+    """Return a channel whose tasks do not run yet; repeats the attempt, at the place of that time.
+
+    The caller runs the tasks by `serving`.
+    """
     while True:
         try:
-            return await _attempt(await _connect(target, patience), ticket, patience)
-        except (OSError, OpenRefused, SessionEnded) as error:
-            if isinstance(target, trio.abc.Stream):
-                raise
+            attempts.ask()
+            place = await place_of(locate)
+            attempts.go_to(place)
+            stream = await _connect(place, attempts.patience)
+            return await _attempt(stream, ticket, attempts.patience)
+        except (OSError, OpenRefused, PeerError, LookupError) as error:
             await trio.sleep(attempts.pause_after(error))
 
 
@@ -292,10 +305,21 @@ async def open_channel(
     one attempt.
     """
     ticket = Ticket(partition, access_key, name)
-    channel = await _open(target, ticket, Patience(patience, trio.current_time))
+    patient = Patience(patience, trio.current_time)
+    if isinstance(target, trio.abc.Stream):
+        channel = await _attempt(target, ticket, patient)
+    else:
+        channel = await reach(lambda: target, ticket, Attempts(patient))
+    async with serving(channel):
+        yield channel
+
+
+@asynccontextmanager
+async def serving(channel: Channel) -> AsyncIterator[None]:
+    """Run the tasks of a channel around a block, and close its stream."""
     try:
         async with _tasks(channel):
-            yield channel
+            yield
     finally:
         await _close_at_once(channel._stream)
 

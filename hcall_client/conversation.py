@@ -30,7 +30,14 @@ from hcall_abi.frames import (
 )
 from hcall_abi.proof import NO_PROOF, client_proof, proofs_equal, server_proof
 from hcall_abi.session import Event, Role, Session, SessionState, complaint
-from hcall_client.errors import CallTooLarge, ConnectionLost, OpenRefused, ServerNotProven, SessionEnded
+from hcall_client.errors import (
+    CallTooLarge,
+    ConnectionLost,
+    OpenRefused,
+    ServerNotProven,
+    SessionEnded,
+    in_flight,
+)
 from hcall_client.request import Request
 
 HIGH_WATER = 64 * 1024
@@ -60,9 +67,10 @@ class Ticket(NamedTuple):
 class Pending:
     """A call that waits for its answer; `on_done`, if set, is called when it has one."""
 
-    __slots__ = ("answer", "error", "on_done")
+    __slots__ = ("answer", "error", "on_done", "opcode")
 
-    def __init__(self) -> None:
+    def __init__(self, opcode: int) -> None:
+        self.opcode = opcode
         self.answer: HReturn | None = None
         self.error: SwpksError | None = None
         self.on_done: Callable[[], object] | None = None
@@ -131,7 +139,7 @@ class Conversation:
             raise CallTooLarge(size, self._hello.max_body)
         self._tag = (self._tag + 1) & 0xFFFFFFFF
         self.outgoing += self._session.send(request.frame(self._tag))
-        pending = Pending()
+        pending = Pending(request.opcode)
         self._pending.append(pending)
         return pending
 
@@ -152,11 +160,12 @@ class Conversation:
         self.end(SessionEnded(GoodbyeReason.DONE, "closed by this end"))
 
     def end(self, error: SwpksError) -> None:
-        """End the session: every call that waits, and every later one, raises `error`."""
+        """End the session: every call that waits, and every later one, raises `error` (see `in_flight`)."""
         if self.ended is None:
             self.ended = error
             while self._pending:
-                self._pending.popleft().finish(None, error)
+                pending = self._pending.popleft()
+                pending.finish(None, in_flight(error, pending.opcode))
 
     def _say(self, goodbye: Goodbye) -> None:
         if self.ended is None and self._session.state is not SessionState.CLOSED:
@@ -171,6 +180,7 @@ class Conversation:
             case Opened():
                 self._admit(event)
             case Goodbye():
+                self.outgoing.clear()  # the server takes nothing more
                 self.end(SessionEnded(event.reason, event.text))
             case _:
                 pass

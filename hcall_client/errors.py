@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from hcall_abi.calls import CALLS, HCallSpec, Opcode
 from hcall_abi.errors import PeerError, SwpksError
@@ -74,6 +76,61 @@ GOODBYES = {
 """The reasons of GOODBYE in words."""
 
 _TELLS_POLICY = (Status.H_AUTHORITY, Status.H_TOO_BIG)
+
+
+def in_flight(error: SwpksError, opcode: int) -> SwpksError:
+    """Return the error of a call that was in flight when `error` ended the session.
+
+    Only GOODBYE 3 promises that the call has not run.  After every other end nobody knows it.  So the error
+    of a call that changes something says this, and nothing here repeats such a call.
+    """
+    spec = _spec(opcode)
+    if spec is None or not spec.modifies or not isinstance(error, PeerError) or has_moved(error):
+        return error
+    told = _told_anew(error, f"{error.message}; it is not known whether {spec.name} has run")
+    told.unknown = True
+    return told
+
+
+def not_reached(error: Exception, place: object) -> Exception:
+    """Return the error of a partition that was looked for, with the place of the last attempt.
+
+    A refusal, and the end of a session, keep their types.  A place that is not known, or without a server, is
+    NotReached.  A timeout stays a TimeoutError.
+    """
+    where = f" (at {_place_text(place)})" if place is not None else ""
+    if isinstance(error, SwpksError):
+        return _told_anew(error, error.message + where)
+    if isinstance(error, TimeoutError):
+        told: Exception = TimeoutError(f"{error}{where}")
+    else:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        path = getattr(error, "filename", None)
+        told = NotReached(f"{reason}{where or (path and f' (at {path})') or ''}")
+    told.__cause__ = error
+    return told
+
+
+def _place_text(place: object) -> str:
+    if isinstance(place, str | os.PathLike):
+        return printable(os.fspath(place))
+    return f"{place[0]}:{place[1]}" if isinstance(place, tuple) else type(place).__name__
+
+
+_Told = TypeVar("_Told", bound=SwpksError)
+
+
+def _told_anew(error: _Told, message: str) -> _Told:
+    """Return an error of the same type and fields with another message."""
+    told = type(error).__new__(type(error))
+    told.__dict__.update(error.__dict__)
+    told.message, told.args, told.__cause__ = message, (message,), error
+    return told
+
+
+def has_moved(error: BaseException | None) -> bool:
+    """Whether a session ended by GOODBYE 3: its calls without an answer have not run."""
+    return isinstance(error, SessionEnded) and error.reason == GoodbyeReason.MIGRATED
 
 
 def printable(text: str) -> str:
@@ -163,6 +220,13 @@ class OpenRefused(SwpksError):
         name = OpenStatus(status).name if known else f"status {status}"
         rule = OPEN_RULES.get(status, protocol.OPENED_STATUS)
         super().__init__(rule, f"the server refused OPEN: {name}")
+
+
+class NotReached(SwpksError):
+    """No server of the partition was found: nobody knows its place, or nobody listens there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(protocol.OPEN_PLACE, f"the partition is not reached: {message}")
 
 
 class ServerNotProven(PeerError):

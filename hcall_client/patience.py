@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 from hcall_abi.frames import GoodbyeReason, OpenStatus
-from hcall_client.errors import OpenRefused, SessionEnded
+from hcall_client.errors import ConnectionLost, OpenRefused, SessionEnded
 from hcall_client.unix import is_full
 
 TOO_LATE = "the server did not answer in time"
@@ -31,7 +32,33 @@ LEAST = 0.001
 
 FIRST_PAUSE = 0.005
 LAST_PAUSE = 0.25
-"""Seconds between two attempts: doubling from the first to the last, each shortened by up to a half."""
+"""Seconds between two attempts, the first and the longest pause; each is shortened by up to a half."""
+
+
+class Pace(NamedTuple):
+    """The first pause between two attempts, in seconds, and the factor from one pause to the next."""
+
+    first: float
+    growth: float
+
+
+FOR_A_PLACE = Pace(FIRST_PAUSE, 2.0)
+"""A burst of clients waits: each of them asks seldom."""
+ON_THE_WAY = Pace(0.001, 1.25)
+"""A live move takes milliseconds, and few clients wait: a pause is a small part of the time so far."""
+
+MOVE_PATIENCE = 30.0
+"""Seconds that the way from one system to the other may take."""
+
+FIRST_PATIENCE = 5.0
+"""Seconds in which the first opening looks for a partition that may be on its way just then.
+
+They are few: one that is powered off, or that nobody has, shall be told soon.
+"""
+
+_ON_THE_WAY = (OpenStatus.NO_SUCH_PARTITION, OpenStatus.NOT_ACTIVATED)
+"""Answers to OPEN while a partition is on its way: the old place does not have it any more, or the new one
+does not serve it yet."""
 
 
 class Patience:
@@ -71,6 +98,11 @@ class Patience:
         self._expected = wait + COUNTED
         return wait
 
+    def expect_wait(self) -> None:
+        """Count the next wait as a whole, however long it is: it is no pause of this process."""
+        self.left()
+        self._expected = math.inf
+
     def rest(self) -> float | None:
         """Return all seconds that are left, for one wait that cannot be divided; as `look`."""
         return self.look(math.inf)
@@ -97,13 +129,37 @@ class Attempts:
     """The attempts to open one session: it decides whether another one follows, and when.
 
     A refusal is an answer.  Without a timeout nothing bounds the wait for a better one, so it is raised at
-    once.  A full queue is no answer: it is waited for, as the kernel does for a blocking socket.
+    once.  A full queue is no answer: it is waited for, as the kernel does for a blocking socket.  `may_pass`
+    says which refusals may pass: by default those for lack of a place.
     """
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(
+        self,
+        patience: Patience,
+        may_pass: Callable[[Exception], bool] | None = None,
+        pace: Pace = FOR_A_PLACE,
+    ) -> None:
         self.patience = patience
-        self._pause = FIRST_PAUSE
+        self._may_pass = may_pass or lacks_place
+        self._growth = pace.growth
+        self._pause = pace.first
         self._refused: Exception | None = None
+        self.place: object = None
+        """The address of the present attempt, None while it is asked for."""
+
+    def ask(self) -> None:
+        """Begin an attempt: the place is asked for, which may take long."""
+        self.place = None
+        self.patience.expect_wait()
+
+    def go_to(self, place: object) -> None:
+        """Note the place of the attempt."""
+        self.place = place
+        self.patience.left()
+
+    def _left_after(self, error: Exception) -> float | None:
+        """Return the seconds that are left for another attempt after an error; None is for ever."""
+        return self.patience.left()
 
     def pause_after(self, error: Exception) -> float:
         """Return the seconds to wait before the next attempt; raises if there is to be none.
@@ -111,20 +167,48 @@ class Attempts:
         That is `error` itself, or TimeoutError where the queue was full to the end.  If the time is over in
         the middle of an attempt, the refusal before it says more than a timeout.
         """
-        left, full = self.patience.left(), is_full(error)
+        left, full = self._left_after(error), is_full(error)
         if isinstance(error, TimeoutError) and self._refused:
             raise self._refused from None
-        if not full and (left is None or not may_pass(error)):
+        if not full and (left is None or not self._may_pass(error)):
             raise error
         self._refused = None if full else error
         pause = self._pause * (1 - os.urandom(1)[0] / 512)
-        self._pause = min(2 * self._pause, LAST_PAUSE)
+        self._pause = min(self._growth * self._pause, LAST_PAUSE)
         if left is not None and left <= pause:
             raise TimeoutError("the queue of the server was full all the time") if full else error
         return pause
 
 
-def may_pass(error: Exception) -> bool:
+class FirstAttempts(Attempts):
+    """The attempts to open the first session of a partition that may be on its way.
+
+    It is looked for `FIRST_PATIENCE` seconds, or for the timeout if that is shorter.  Lack of a place is
+    waited for as by `Attempts`.
+    """
+
+    def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
+        super().__init__(patience, may_arrive, ON_THE_WAY)
+        self._search = Patience(FIRST_PATIENCE, clock)
+
+    def ask(self) -> None:
+        """As `Attempts.ask`."""
+        super().ask()
+        self._search.expect_wait()
+
+    def go_to(self, place: object) -> None:
+        """As `Attempts.go_to`."""
+        super().go_to(place)
+        self._search.left()
+
+    def _left_after(self, error: Exception) -> float | None:
+        left, search = self.patience.left(), self._search.left()
+        if search is None or lacks_place(error) or is_full(error):
+            return left
+        return search if left is None else min(left, search)
+
+
+def lacks_place(error: Exception) -> bool:
     """Whether a server refused to open a session for lack of a place, which others may give back.
 
     `error` came while the session was being opened: later, GOODBYE 5 ends a session whose calls have run.
@@ -132,3 +216,13 @@ def may_pass(error: Exception) -> bool:
     if isinstance(error, OpenRefused):
         return error.status == OpenStatus.TOO_MANY_SESSIONS
     return isinstance(error, SessionEnded) and error.reason == GoodbyeReason.IDLE_TOO_LONG
+
+
+def may_arrive(error: Exception) -> bool:
+    """Whether a partition that has moved may be found a little later.
+
+    No call has run in such a session: each of these comes before OPENED, or the place is not known yet.
+    """
+    if isinstance(error, OpenRefused):
+        return error.status in _ON_THE_WAY or lacks_place(error)
+    return isinstance(error, OSError | LookupError | ConnectionLost | SessionEnded)

@@ -10,18 +10,28 @@ import socket
 def connect_unix(path: str | os.PathLike[str]) -> socket.socket:
     """Return a connected, non-blocking socket; never waits.
 
-    Raises OSError: one with EAGAIN (`is_full`) if the queue of the server is full, others if there is no
-    server.  Trio's `open_unix_socket` is not used: it takes EAGAIN for a connection that is being made, and
-    returns a stream that is connected to nothing.
+    Raises OSError with the path: one with EAGAIN (`is_full`) if the queue of the server is full, others if
+    there is no server.  Trio's `open_unix_socket` is not used: it takes EAGAIN for a connection that is being
+    made, and returns a stream that is connected to nothing.
     """
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.setblocking(False)
         sock.connect(os.fspath(path))
+    except OSError as error:
+        sock.close()
+        raise with_path(error, path) from None
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def with_path(error: OSError, path: str | os.PathLike[str]) -> OSError:
+    """Return an error of a socket with the path of the socket, which Python leaves out."""
+    if error.errno is None:  # a path that is too long
+        return OSError(errno.ENAMETOOLONG, str(error), os.fspath(path))
+    return OSError(error.errno, error.strerror, os.fspath(path))
 
 
 def is_full(error: BaseException) -> bool:

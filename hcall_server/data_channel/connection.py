@@ -23,9 +23,9 @@ from hcall_abi.errors import ScarcityError
 from hcall_server.data_channel.conversation import ServerConversation
 from hcall_server.data_channel.lane import Lane, Seat
 from hcall_server.data_channel.opening import Door
-from hcall_server.data_channel.stream import RECEIVE_SIZE, SocketStream
+from hcall_server.data_channel.stream import RECEIVE_SIZE, CountedStream, SocketStream
 from hcall_server.machine import logs
-from hcall_server.machine.sessions import Entrance, Link
+from hcall_server.machine.sessions import Entrance, Link, Wait
 from hcall_server.machine.turns import NO_PARTITION, Quantum
 
 if TYPE_CHECKING:
@@ -121,13 +121,13 @@ class Connection:
     async def _answer(self) -> None:
         """Run the calls that have come, turn by turn, and send the answers of each turn.
 
-        A CONFIRM can be held from the lane already, if the socket did not take the answers before it.
+        A call can be held from the lane already, if the socket did not take the answers before it.
         """
         conversation = self._conversation
         while True:
             if conversation.held is not None:
-                await self._landing(conversation.held)
-                conversation.landed()
+                await _held(conversation.held)
+                conversation.go_on()
             if not conversation.ready:
                 return
             await self._send(await self._turn())
@@ -150,17 +150,6 @@ class Connection:
         answers: bytes = await wait_task_rescheduled(abandon)
         return answers
 
-    async def _landing(self, until: float) -> None:
-        """Wait for the end of a flush, at most until this time of the clock."""
-        task = current_task()
-        drop = self._machine.encryptor.wait_landing(lambda: reschedule(task), until)
-
-        def abandon(_: object) -> Abort:
-            drop()
-            return Abort.SUCCEEDED
-
-        await wait_task_rescheduled(abandon)
-
     async def _send(self, data: bytes | memoryview) -> None:
         if not data:  # a send of nothing would fail if the client has closed its socket behind GOODBYE
             return
@@ -171,7 +160,11 @@ class Connection:
         link.progress += 1
 
     async def _say_goodbye(self) -> None:
-        """Send the GOODBYE that this end owes, if any, within `goodbye_seconds`."""
+        """Send the GOODBYE that this end owes, if any, within `goodbye_seconds`.
+
+        It stands behind the answers of all calls that ran.  GOODBYE 3 promises this to the peer, so if it is
+        not known which answers were sent, there is no GOODBYE.
+        """
         goodbye = self._conversation.farewell
         if goodbye is None:
             return
@@ -183,8 +176,20 @@ class Connection:
         with trio.move_on_after(self._machine.limits.goodbye_seconds, shield=True):
             await self._stream.send_all(bytes(rest) + frame)
 
-    def _unsent(self) -> bytes | memoryview | None:
-        """Return the unsent rest of a frame, which must precede a GOODBYE; None if it is not known."""
+    def _unsent(self) -> bytes | bytearray | memoryview | None:
+        """Return the unsent answers, which must precede a GOODBYE; None if they are not known."""
         if not self.link.sending:
             return b""
-        return self._stream.unsent if isinstance(self._stream, SocketStream) else None
+        return self._stream.unsent if isinstance(self._stream, CountedStream) else None
+
+
+async def _held(wait: Wait) -> None:
+    """Wait until a call that is held may run."""
+    task = current_task()
+    drop = wait(lambda: reschedule(task))
+
+    def abandon(_: object) -> Abort:
+        drop()
+        return Abort.SUCCEEDED
+
+    await wait_task_rescheduled(abandon)

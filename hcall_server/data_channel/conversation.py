@@ -5,11 +5,13 @@ in the partition's turns, and sends the returned answers.  Nothing here waits.
 
 A CONFIRM of a change that is not durable can be held (`Machine.confirm_wait`).  It runs again when a flush
 has ended, as a new call: password, session and fault plan are checked anew.  It is counted and logged once,
-with its answer.  Calls behind it on the same connection wait, so answers stay in order.
+with its answer.  Every call of a partition that is about to move is held (`hcall_server.machine.holds`): it
+runs later, or never.  Calls behind it on the same connection wait, so answers stay in order.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hcall_abi.codec import ProtocolError
@@ -36,7 +38,7 @@ from hcall_server.machine.noise import PeerLog
 if TYPE_CHECKING:
     from hcall_server.hcalls.refusals import Refusal
     from hcall_server.machine.machine import Machine
-    from hcall_server.machine.sessions import Link
+    from hcall_server.machine.sessions import Link, Wait
     from hcall_server.machine.turns import Quantum
     from hcall_server.platform.partition import Partition
 
@@ -67,8 +69,8 @@ class ServerConversation:
         """Whether no more bytes are taken: an end has left the session, or the peer broke the protocol."""
         self.ready = False
         """Whether there may be frames to process."""
-        self.held: float | None = None
-        """The time of the machine's clock until which a CONFIRM waits for a flush; None if none waits."""
+        self.held: Wait | None = None
+        """How to wait until the call that is held may run; None if none is held."""
         self._machine = machine
         self._link = link
         self._door = door
@@ -80,6 +82,7 @@ class ServerConversation:
         self._spans: list[Span] = []  # calls that were taken and have not run, in order
         self._patient = machine.confirm_wait > 0
         self._landings = 0  # landings since the held CONFIRM ran first
+        self._flush_awaited = False
         self._deadline = 0.0
 
     def __repr__(self) -> str:
@@ -130,10 +133,11 @@ class ServerConversation:
             self._drop_calls()
         return self._to_send(b"".join(answers)) if answers else b""
 
-    def landed(self) -> None:
-        """Have the held CONFIRM run again: a flush has ended, or the time `held` is over."""
-        self._landings += 1
-        self._patient = self._landings < LANDINGS and self._clock() < self._deadline
+    def go_on(self) -> None:
+        """Have the held call run: a flush or the wait of a CONFIRM has ended, or the hold has changed."""
+        if self._flush_awaited:
+            self._landings += 1
+            self._patient = self._landings < LANDINGS and self._clock() < self._deadline
         self.held = None
         self.ready = True
 
@@ -226,7 +230,7 @@ class ServerConversation:
         for tag, start, end in spans[: turn.calls]:
             parts = answer(tag, data, start, end, patient)
             if parts is None:
-                self._wait_for_flush()
+                self._hold()
                 break
             if landed:  # that was the held CONFIRM
                 self._landings, landed = 0, False
@@ -243,11 +247,18 @@ class ServerConversation:
         turn.calls = 0 if over else turn.calls - ran
         return size
 
-    def _wait_for_flush(self) -> None:
-        """Hold a CONFIRM whose answer would be "not yet"; its wait counts from its first run."""
+    def _hold(self) -> None:
+        """Hold a call of a partition whose calls are held, or a CONFIRM whose answer would be "not yet".
+
+        The wait of a CONFIRM counts from its first run.
+        """
+        hold, self.ready, self._flush_awaited = self._link.hold, False, self._link.hold is None
+        if hold is not None:
+            self.held = hold
+            return
         if not self._landings:
             self._deadline = self._clock() + self._machine.confirm_wait
-        self.held, self.ready = self._deadline, False
+        self.held = partial(self._machine.encryptor.wait_landing, until=self._deadline)
 
     # The frames that come once a session
 
@@ -263,7 +274,7 @@ class ServerConversation:
 
     def _open(self, frame: Open) -> bytes:
         machine = self._machine
-        judged = judge(frame, self._door, machine.system, self._nonce, machine.has_room)
+        judged = judge(frame, self._door, machine.system, self._nonce, machine.has_room, machine.holds.held)
         if isinstance(judged, Rule):
             return self._refuse(judged, frame.tag, frame.partition, frame.name)
         self._opened(judged.partition, frame.name)

@@ -14,7 +14,8 @@
 #     state     meaning                              next state
 #     idle      no bytes wait in the socket          asking: epoll reports bytes
 #     asking    it waits for a turn                  idle, asking, held, or out
-#     held      a CONFIRM waits for a flush          asking: the flush has ended, or the wait is over
+#     held      a CONFIRM waits for a flush, or      asking: the flush has ended, the wait is over, or the
+#               a call for the end of a hold         hold has changed
 #     out       its task does the rest               idle: the task enters the lane again
 #
 # Edge-triggered means that epoll reports bytes once.  So three things must hold:
@@ -199,7 +200,7 @@ class Seat:
             return False
         if conversation.held is not None:
             self._state = _HELD
-            self._drop = self._machine.encryptor.wait_landing(self._go_on, conversation.held)
+            self._drop = conversation.held(self._go_on)
             return False
         if conversation.ready or not self._drained:
             return True
@@ -228,9 +229,9 @@ class Seat:
         return False
 
     def _go_on(self) -> None:
-        """Ask for a turn, in which the held CONFIRM runs again; the encryptor's `after_waiters` runs it."""
+        """Ask for a turn, in which the held call runs; who calls this runs the turns (`Turns.serve`) then."""
         self._drop = None
-        self._conversation.landed()
+        self._conversation.go_on()
         self._ask(wake=False)
 
     def _hand_over(self, result: outcome.Outcome[memoryview]) -> None:
@@ -241,7 +242,7 @@ class Seat:
             reschedule(task, result)
 
     def _abandon(self, _: object) -> Abort:
-        """End the ride.  If a flush lands in the same step of the loop, a held CONFIRM does not run."""
+        """End the ride.  If a flush lands in the same step of the loop, a held call does not run."""
         self._state, self._task = _OUT, None
         self._drop_wait()
         return Abort.SUCCEEDED

@@ -135,6 +135,11 @@ class Listeners:
         passed = {name: str(path) for name, path in self._passed.items() if path}
         return {name: str(self.path(name)) for name in self._own} | passed
 
+    def address(self, name: str) -> str:
+        """Return where the private socket of a partition is, passed or its own; "" if it has none."""
+        path = self._passed.get(name) or (self.path(name) if name in self._own else None)
+        return f"unix:{path}" if path else ""
+
     def open(self, partition: Partition) -> None:
         """Make a partition's private socket and serve it; a passed socket takes its place.
 

@@ -11,11 +11,37 @@ from hcall_server.data_channel.connection import Connection
 from hcall_server.data_channel.lane import Lane
 from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.reaper import reap
+from hcall_server.data_channel.stream import CountedStream
 from hcall_server.machine.sessions import Entrance
 
 if TYPE_CHECKING:
     from hcall_server.machine.machine import Machine
     from hcall_server.platform.partition import Partition
+
+
+class _MemoryEnd(CountedStream):
+    """The server's end of a pair of memory streams, which takes all bytes of a send or none."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return the received bytes."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`; a cancellation comes before that."""
+        self.unsent = data
+        await self._stream.send_all(data)
+        self.unsent = b""
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return when the stream takes bytes."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._stream.aclose()
 
 
 class MemoryTransport:
@@ -55,6 +81,10 @@ class MemoryTransport:
     def close(self, partition: Partition) -> None:
         """Do nothing."""
 
+    def address(self, name: str) -> str:
+        """Return "": there is no socket."""
+        return ""
+
     def publish_key(self, partition: Partition) -> None:
         """Keep the key of a partition; clients in this process read it there."""
         if self._kept_keys is not None:
@@ -82,7 +112,7 @@ class MemoryTransport:
     def connect(self, name: str | None, *, demand_proof: bool = False) -> trio.abc.Stream:
         """Return the client's end of a new connection."""
         ours, theirs = trio.testing.memory_stream_pair()
-        self.serve(theirs, name, demand_proof=demand_proof)
+        self.serve(_MemoryEnd(theirs), name, demand_proof=demand_proof)
         return ours
 
     def serve(self, stream: trio.abc.Stream, name: str | None, *, demand_proof: bool = False) -> None:

@@ -13,10 +13,14 @@ from hcall_abi.frames import Open, Opened, OpenStatus, ProofKind
 from hcall_abi.proof import NO_PROOF, client_proof, proofs_equal, server_proof
 from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
+from hcall_server.platform.custody import LEFT, Custody
 
 if TYPE_CHECKING:
     from hcall_server.platform.partition import Partition
     from hcall_server.platform.system import ManagedSystem
+
+_LEFT = LEFT | {Custody.RELEASED}
+"""The records of a system whose partition is on another one."""
 
 
 class Door(NamedTuple):
@@ -51,18 +55,20 @@ def judge(
     system: ManagedSystem,
     nonce: bytes,
     has_room: Callable[[int], bool],
+    held: Callable[[Partition], bool],
 ) -> Admitted | Rule:
     """Decide about an OPEN; return the rule that it breaks, if it breaks one.
 
-    `nonce` is that of the HELLO.
+    `nonce` is that of the HELLO.  `held` says whether no call of a partition runs, because it is about to
+    move.  The partition counts as left only after its hold: before that its record may not be durable.
     """
     partition = _wanted(frame.partition, door, system)
-    if partition is None:
+    if partition is None or (partition.profile.custody in _LEFT and not held(partition)):
         return rules.OPEN_PARTITION
     key = partition.access_key if frame.proof_kind == ProofKind.HMAC_SHA256 else b""
     if not _proven(frame, door, nonce, key):
         return rules.OPEN_PROOF
-    if not partition.running:
+    if not partition.running or held(partition) or not partition.owned:
         return rules.OPEN_POWER
     if not has_room(partition.number):
         return rules.OPEN_SESSIONS

@@ -9,6 +9,8 @@ A pause of the server is no fault of its peers.  The clock counts almost nothing
 that a peer sent meanwhile may still be unread.  A connection gets this only once until it makes progress.
 Otherwise a guest that blocks the loop again and again would keep every idle connection open.
 
+A session whose calls are held does not count as idle: its peer waits for an answer.
+
 The same task logs the counts of left-out log lines.
 """
 
@@ -63,7 +65,7 @@ def sweep(sessions: Sessions, limits: Limits, now: float) -> None:
     """Check the deadline of every connection once."""
     for link in sessions:
         unopened = link in sessions.unopened
-        if link.mark != link.progress:
+        if link.mark != link.progress or (link.hold is not None and not link.sending):
             link.mark, link.since = link.progress, now
             # Before OPEN, single bytes are no reason to start the deadline a second time.
             link.forgiven = link.forgiven and unopened

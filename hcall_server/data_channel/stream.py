@@ -17,7 +17,13 @@ RECEIVE_SIZE = 64 * 1024
 """How many bytes one receive takes at most: the largest batch of calls."""
 
 
-class SocketStream(Stream):
+class CountedStream(Stream):
+    """A stream that knows which bytes a cancelled `send_all` did not send: the rest of some frame."""
+
+    unsent: bytes | bytearray | memoryview = b""
+
+
+class SocketStream(CountedStream):
     """A connected stream socket, Unix or TCP, used by one task.
 
     `receive_some` always lets other tasks run; `send_all` only when it has to wait, which is
@@ -32,8 +38,6 @@ class SocketStream(Stream):
         self._recv = sock.recv
         self._send = sock.send
         self._drained = True
-        self.unsent: bytes | memoryview = b""
-        """The bytes that a cancelled `send_all` did not send: the rest of some frame."""
 
     def __repr__(self) -> str:
         return f"SocketStream({self._socket.fileno()})"

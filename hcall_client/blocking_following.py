@@ -1,0 +1,136 @@
+"""A channel over plain sockets that follows its partition to another system: nothing of Trio.
+
+    locate = locate_at("store/run/where.sock", "lpar1")
+    with FollowingBlockingChannel(locate, timeout=5) as channel:
+        channel.call(write_object(who, b"label", b"data"))
+
+It does the same as `hcall_client.following`: after GOODBYE 3 it makes exactly the calls again that have no
+answer, in their order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from hcall_abi.errors import PeerError, SwpksError
+from hcall_abi.structures import Config
+from hcall_client.blocking import BlockingChannel, Target
+from hcall_client.calls import get_config
+from hcall_client.conversation import Pending, Ticket
+from hcall_client.errors import HcallError, has_moved, not_reached
+from hcall_client.moving import Moving, not_found_again
+from hcall_client.patience import (
+    MOVE_PATIENCE,
+    ON_THE_WAY,
+    Attempts,
+    FirstAttempts,
+    Patience,
+    may_arrive,
+)
+from hcall_client.request import Request
+from hcall_client.results import result_of, results_of
+
+T = TypeVar("T")
+
+
+class FollowingBlockingChannel(Moving[BlockingChannel]):
+    """The sessions of one partition, one after the other; it has the functions of `BlockingChannel`.
+
+    `locate` returns where the partition is; it is asked before each attempt, and may raise OSError or
+    LookupError.  The other parameters are those of `BlockingChannel.connect`.  `timeout` is for the calls of
+    one session.  The first opening looks for the partition for 5 seconds (`FIRST_PATIENCE`), or for `timeout`
+    if that is shorter, and raises NotReached or the last refusal then.  `move_patience`
+    is the time for the way to the next session in seconds.
+    """
+
+    def __init__(
+        self,
+        locate: Callable[[], Target],
+        *,
+        partition: int = 0,
+        access_key: bytes | None = None,
+        name: str = "hcall_client",
+        timeout: float | None = None,
+        move_patience: float = MOVE_PATIENCE,
+    ) -> None:
+        self._locate = locate
+        self._ticket = Ticket(partition, access_key, name)
+        self._timeout = timeout
+        self._move_patience = move_patience
+        self._lost: SwpksError | None = None
+        self._channel = self._open(FirstAttempts(Patience(timeout, time.monotonic), time.monotonic))
+
+    def __repr__(self) -> str:
+        return f"FollowingBlockingChannel({self.moves} moves, {self._channel!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def ended(self) -> Exception | None:
+        """The error that ended the channel, or None while it lasts; GOODBYE 3 does not end it."""
+        return self._lost or (None if has_moved(self._channel.ended) else self._channel.ended)
+
+    def call(self, request: Request[T]) -> T:
+        """Make one h-call and return its result; HcallError where it is refused."""
+        (answered,) = self._answered([request])
+        return result_of(request, answered, self._complain)
+
+    def pipeline(self, requests: Iterable[Request[T]]) -> list[T | HcallError]:
+        """Make many h-calls without waiting in between; they run in the order given.
+
+        Returns a result or the refusal for each.  Raises the error that ends the channel.
+        """
+        asked = list(requests)
+        return results_of(zip(asked, self._answered(asked), strict=True), self._complain)
+
+    def limits(self) -> Config:
+        """Return the answer to GET_CONFIG of the present system."""
+        return self.call(get_config())
+
+    def close(self) -> None:
+        """Say GOODBYE, if the server takes it soon, and close the socket."""
+        self._channel.close()
+
+    def _answered(self, requests: list[Request[Any]]) -> list[Pending]:
+        """Make calls, in one session after the other if need be, until each has an answer."""
+        answered: list[Pending] = []
+        while len(answered) < len(requests):
+            if self._lost:
+                raise self._lost
+            sent = self._channel.run(requests[len(answered) :])
+            answered += (each for each in sent if each.answer is not None)
+            error = next((each.error for each in sent if each.error), self._channel.ended)
+            if len(answered) < len(requests):
+                self._move_on(error)
+        return answered
+
+    def _move_on(self, error: Exception | None) -> None:
+        """Open the next session after GOODBYE 3; raise every other error."""
+        if error is not None and not has_moved(error):
+            raise error
+        self._channel.close()
+        try:
+            patience = Patience(self._move_patience, time.monotonic)
+            self._channel = self._open(Attempts(patience, may_arrive, ON_THE_WAY))
+        except (OSError, SwpksError, LookupError) as lost:
+            self._lost = not_found_again(lost)
+            raise self._lost from lost
+        self.moves += 1
+
+    def _open(self, attempts: Attempts) -> BlockingChannel:
+        try:
+            return BlockingChannel.reach(self._locate, self._ticket, self._timeout, attempts)
+        except (OSError, SwpksError, LookupError) as error:
+            raise not_reached(error, attempts.place) from error
+
+    def _complain(self, error: PeerError) -> None:
+        self._channel.complain(error)

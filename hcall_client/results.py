@@ -1,0 +1,37 @@
+"""Results of calls, in the same way for every channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from hcall_abi.errors import PeerError
+from hcall_client.conversation import Pending
+from hcall_client.errors import HcallError
+from hcall_client.request import Request
+
+T = TypeVar("T")
+
+Complain = Callable[[PeerError], None]
+"""Ends the session because an answer breaks a rule."""
+
+
+def result_of(request: Request[T], pending: Pending, complain: Complain) -> T:
+    """Return the result of a call; HcallError if it was refused, or the error that ended it."""
+    answer = pending.result()
+    try:
+        return request.parse(answer)
+    except PeerError as error:
+        complain(error)
+        raise
+
+
+def results_of(calls: Iterable[tuple[Request[T], Pending]], complain: Complain) -> list[T | HcallError]:
+    """Return the result of each call, or its refusal; raises the first other error that ended one."""
+    found: list[T | HcallError] = []
+    for request, pending in calls:
+        try:
+            found.append(result_of(request, pending, complain))
+        except HcallError as error:
+            found.append(error)
+    return found

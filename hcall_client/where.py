@@ -1,0 +1,78 @@
+"""Where the data channel of a partition is: the console tells it on a socket (spec/console.md#where).
+
+    locate = locate_at("store/run/where.sock", "lpar1")
+    locate()                                                # "/srv/a/run/lpar1.sock"
+
+One line goes in, the name of the partition, and one line comes out.  A client needs no other access to the
+console: it is told where its partition is, and nothing else.  This module needs no other package.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Callable
+
+from hcall_client.unix import with_path
+
+Address = str | os.PathLike[str] | tuple[str, int]
+"""The path of a Unix socket, or a TCP host and port."""
+
+SECONDS = 5.0
+"""How long the console may take to answer."""
+_LONGEST = 4096
+_SILENT = "the console does not answer"
+_TCP = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
+
+
+class NotLocated(LookupError):
+    """The console does not know where the partition is now; the text has its reason."""
+
+
+def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS) -> Callable[[], Address]:
+    """Return a function that asks the console's where socket for the data channel of partition `name`.
+
+    The function blocks for `seconds` at most.  It raises NotLocated for an answer without an address, and
+    OSError if the console can't be asked.
+    """
+
+    def locate() -> Address:
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(seconds)
+            try:
+                asking.connect(os.fspath(path))
+            except TimeoutError:
+                raise TimeoutError(errno.ETIMEDOUT, _SILENT, os.fspath(path)) from None
+            except OSError as error:
+                raise with_path(error, path) from None
+            try:
+                asking.sendall(f"{name}\n".encode())
+                return parse_address(_line(asking))
+            except TimeoutError:
+                raise TimeoutError(errno.ETIMEDOUT, _SILENT, os.fspath(path)) from None
+
+    return locate
+
+
+def parse_address(text: str) -> Address:
+    """Return the address in ``unix:PATH`` or ``tcp:HOST:PORT``; NotLocated for every other text."""
+    kind, _, rest = text.partition(":")
+    if kind == "unix" and rest:
+        return rest
+    found = _TCP.fullmatch(rest) if kind == "tcp" else None
+    if found is None:
+        raise NotLocated(text.removeprefix("error: ") or "the console has not answered")
+    return found[1] or found[2], int(found[3])
+
+
+def _line(asking: socket.socket) -> str:
+    """Return the line that comes, without its end; "" if the stream ends before it."""
+    received = b""
+    while b"\n" not in received and len(received) < _LONGEST:
+        data = asking.recv(_LONGEST)
+        if not data:
+            return ""
+        received += data
+    return received.partition(b"\n")[0].decode("utf-8", "replace")
