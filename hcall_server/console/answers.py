@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 
 from hcall_abi.console import is_system_name
-from hcall_abi.control_views import PartitionView, SystemView
+from hcall_abi.control_bodies import LATEST
+from hcall_abi.control_views import CustodyView, PartitionView, SystemView
 from hcall_abi.errors import PeerError
 from hcall_abi.rules import console as rules
 
@@ -30,10 +31,20 @@ def demand_form(answer: object) -> None:
         _demand_match("id of a system", _ID, [answer.system_id])
         _demand_match("firmware level", _LEVEL, [answer.firmware_level])
         _demand_match("name of a partition", _PARTITION, [*answer.restored, *answer.lost])
+        _demand_custody(answer.custody)
     views = answer.partitions if isinstance(answer, SystemView) else [answer]
     partitions = [each for each in views if isinstance(each, PartitionView)]
     _demand_match("name of a partition", _PARTITION, [each.name for each in partitions])
     _demand_match("UUID", _UUID, [each.uuid for each in partitions])
+
+
+def _demand_custody(facts: Iterable[CustodyView]) -> None:
+    """The register stores these names and ids; an id is empty where there is no other system."""
+    facts = list(facts)
+    _demand_match("name of a partition", _PARTITION, [each.name for each in facts])
+    _demand_match("UUID", _UUID, [each.uuid for each in facts])
+    _demand_match("id of a system", _ID, [each.peer_id for each in facts if each.peer_id])
+    _demand("number of an attempt", [str(each.epoch) for each in facts if not 0 <= each.epoch <= LATEST])
 
 
 def _demand_match(what: str, form: re.Pattern[str], texts: Iterable[str]) -> None:

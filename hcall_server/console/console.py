@@ -12,6 +12,7 @@ Times are in seconds since 1970.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,19 +21,25 @@ import trio
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import detach_console, show_system
 from hcall_abi.rules import hmc as rules
+from hcall_abi.rules import migration
 from hcall_server.console.answers import demand_form
 from hcall_server.console.backup import BackupPlan, backup
-from hcall_server.console.jobs import Job, JobKind, Jobs
+from hcall_server.console.courier import Courier
+from hcall_server.console.ground import Ground, StoreGuard
+from hcall_server.console.jobs import Job, JobKind, JobRun, Jobs
 from hcall_server.console.link import Dial
+from hcall_server.console.migrations import Migrations
 from hcall_server.console.profile_files import ProfileFiles
 from hcall_server.console.profile_format import ProfileBackup
 from hcall_server.console.profile_plan import RestoreLevel, RestorePlan, StorePlaces, plan_restore
 from hcall_server.console.profiles import ProfileTools
-from hcall_server.console.recovery import RecoveryPlan, RecoveryTools, recovery_plan
+from hcall_server.console.recovery import RecoveryPlan, RecoveryTools, accept_loss, recovery_plan
+from hcall_server.console.registry import Registry
 from hcall_server.console.store import ConsoleStore
 from hcall_server.console.systems import EventLog, KnownSystem, NoLog
 from hcall_server.console.taking import Taker
 from hcall_server.console.watch import StreamKeeper
+from hcall_server.sealing.copies import read_copy
 
 DETACH_SECONDS = 5.0
 """How long a system that is removed may take to answer detachConsole."""
@@ -75,12 +82,17 @@ class ManagementConsole:
         self._dial = dial
         self.id, self.name = self._identity(entropy)
         self._systems = {row.key: KnownSystem(row, dial(row.where), store, date) for row in store.systems()}
+        self.registry = Registry(store, self._systems.values)
+        self.courier = Courier(self.registry, self._systems.values, self.log)
+        ground = Ground(store, self.taker, self.registry, self.courier, entropy)
+        self.migrations, self._guard = Migrations(ground), StoreGuard(ground)
         self._watcher = StreamKeeper(
             (self.id, self.name),
             store,
             self.taker,
             others=self._systems.values,
             recover=self._recover_by_itself,
+            courier=self.courier,
             log=self.log,
         )
         self.profile_files = ProfileFiles(self.settings.profiles)
@@ -88,6 +100,7 @@ class ManagementConsole:
         self._nursery: trio.Nursery | None = None
         self.jobs = Jobs(store, self._kinds(), self._systems.get, self.log)
         self.jobs.after = self._after_job
+        self.migrations.jobs = self.jobs
 
     def __repr__(self) -> str:
         return f"ManagementConsole({self.name!r}, {len(self._systems)} systems)"
@@ -96,6 +109,7 @@ class ManagementConsole:
         """Hold a stream to each system and perform jobs, until cancelled."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.jobs.run)
+            nursery.start_soon(self.courier.run)
             self._nursery = nursery
             for system in self.systems:
                 self._watch(system)
@@ -199,6 +213,7 @@ class ManagementConsole:
 
     def recover(self, system: KnownSystem, *, give_up: bool = False) -> Job:
         """Begin to restore all stores of a system; `give_up` accepts the loss of the others."""
+        self.migrations.make_room(system)
         return self.jobs.start("recover", system, recovery_plan(system, give_up=give_up))
 
     def recovery(self, system: KnownSystem, *, give_up: bool = False) -> Job:
@@ -221,7 +236,9 @@ class ManagementConsole:
         """Return the plan of a profile restore.  Nothing is done; `restore_profiles` may refuse the plan."""
         view = await system.call(show_system())
         others = [each for each in self.systems if each is not system]
-        elsewhere = {uuid: other.name for other in others for uuid in other.stores}
+        shown = {uuid: other.name for other in others for uuid in other.stores}
+        elsewhere = {uuid: place for uuid, place in shown.items() if not self.registry.is_here(system, uuid)}
+        elsewhere |= self.registry.outside(system)
         own = {view.system_id, *system.former_ids} - {each.system_id for each in others}
         return plan_restore(level, backup, view, StorePlaces(own, elsewhere))
 
@@ -230,22 +247,49 @@ class ManagementConsole:
         plan.demand(force=force)
         return self.jobs.start("restore-profiles", system, plan)
 
+    def demand_restorable(self, system: KnownSystem, copy: bytes) -> None:
+        """OperatorError if another system has the store of a copy, or may get it: an operator restores it."""
+        try:
+            uuid = str(read_copy(copy).uuid)
+        except SwpksError:  # the system refuses the copy, and says why
+            return
+        if reason := self._guard.elsewhere(system, uuid):
+            raise OperatorError(migration.CUSTODY_OWNED, f"the store {uuid} is not restored: {reason}")
+
+    async def settle(self, system: KnownSystem) -> None:
+        """Answer what restored partitions of a system ask, so that the next order may start them (R-54)."""
+        with suppress(SwpksError):  # it asks again
+            await system.call(show_system())
+            await self.courier.look(system)
+
+    async def _restore_profiles(self, run: JobRun) -> None:
+        await self._profiles.perform(run)
+        await self.settle(run.system)
+
     def _recover_by_itself(self, system: KnownSystem) -> None:
         """Begin to recover a system that has lost its stores, unless the operator has to order that."""
-        if self.settings.manual_recovery or self.jobs.running(system):
+        if self.settings.manual_recovery:
+            return
+        self.migrations.make_room(system)
+        if self.jobs.running(system):
             return
         plan = recovery_plan(system)
         if plan.stores:
             self.jobs.start("recover", system, plan)
         else:
-            self.log.warning("recovery.no_copies", system=system.name)
+            self.log.warning("recovery.no_copies", system=system.name, end=accept_loss(system))
 
     def _after_job(self, job: Job, system: KnownSystem) -> None:
-        """Recover a system that has lost its stores while the job ran: a system has one job at a time."""
-        if job.kind == "recover" or system.view is None or system.view.state != "Recovery":
-            return
+        """Recover a system that has lost its stores while the job ran: a system has one job at a time.
+
+        A migration that has made room for a recovery goes on.
+        """
+        lost = system.view is not None and system.view.state == "Recovery"
         try:
-            self._recover_by_itself(system)
+            if job.kind == "recover":
+                self.migrations.go_on(system)
+            elif lost:
+                self._recover_by_itself(system)
         except SwpksError as error:  # the store can't be written; the next connect tries again
             self.log.warning("recovery.not_begun", system=system.name, error=error.message)
 
@@ -257,10 +301,12 @@ class ManagementConsole:
             self._nursery.start_soon(self._watcher.watch, system)
 
     def _kinds(self) -> dict[str, JobKind]:
+        recovery = RecoveryTools(self.store, self.date, self._guard, self.settle)
         return {
             "backup": JobKind(BackupPlan, backup(self.taker)),
-            "restore-profiles": JobKind(RestorePlan, self._profiles.perform),
-            "recover": JobKind(RecoveryPlan, RecoveryTools(self.store, self.date).perform),
+            "restore-profiles": JobKind(RestorePlan, self._restore_profiles),
+            "recover": JobKind(RecoveryPlan, recovery.perform),
+            **self.migrations.kinds(),
         }
 
     def _identity(self, entropy: Callable[[int], bytes]) -> tuple[str, str]:

@@ -33,7 +33,8 @@ from hcall_server.files import InPlace, refuse_link, sync_folder
 
 APPLICATION_ID = 0x53504B43
 """``SPKC``, in the SQLite header: the file is the store of a console."""
-STORE_LEVEL = 1
+STORE_LEVEL = 2
+"""Level 2 has the register of migrations; a store of level 1 gets it when it is opened."""
 
 _PRAGMAS = (
     "locking_mode = EXCLUSIVE",
@@ -44,7 +45,12 @@ _PRAGMAS = (
     "trusted_schema = OFF",
     "secure_delete = ON",
 )
+_REGISTER = """CREATE TABLE register (
+    uuid TEXT PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, epoch INTEGER NOT NULL,
+    decision TEXT NOT NULL, moved INTEGER NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,
+    owner TEXT NOT NULL, over INTEGER NOT NULL, final BLOB NOT NULL, others TEXT NOT NULL)"""
 _SCHEMA = (
+    _REGISTER,
     "CREATE TABLE console (id TEXT NOT NULL, name TEXT NOT NULL)",
     """CREATE TABLE system (
         key INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, system_id TEXT NOT NULL,
@@ -81,7 +87,7 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NO_CODE = 0
 _ODD = ("Could not decode to UTF-8", "no such table", "no such column")
 """What Python says of a text that is none, without a code, and SQLite of tables that another program made."""
-_TABLES = frozenset(("console", "system", "copy", "trusted_key", "forgotten", "job"))
+_TABLES = frozenset(("console", "system", "copy", "trusted_key", "forgotten", "job", "register"))
 
 
 class Database:
@@ -197,12 +203,14 @@ class Database:
         if _pragma(connection, "application_id") != APPLICATION_ID:
             raise self._unusable("it is no store of a console")
         level = _pragma(connection, "user_version")
-        if level != STORE_LEVEL:
+        if level not in (1, STORE_LEVEL):
             reason = f"it has level {level}, and this release knows level {STORE_LEVEL}"
             raise StorageError(rules.HMC_STORE_LEVEL, f"{self._where}: {reason}; use a newer release")
         verdict = _pragma(connection, "integrity_check(1)")
         if verdict != "ok":
             raise self._unusable(str(verdict).replace("\n", " "))
+        if level == 1:
+            _add_register(connection)
         found = {
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
@@ -238,6 +246,14 @@ def _make_schema(connection: sqlite3.Connection) -> None:
     for statement in _SCHEMA:
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {STORE_LEVEL}")
+    connection.execute("COMMIT")
+
+
+def _add_register(connection: sqlite3.Connection) -> None:
+    """Make a store of level 2 of one of level 1: an older release would restore stores that have moved."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(_REGISTER)
     connection.execute(f"PRAGMA user_version = {STORE_LEVEL}")
     connection.execute("COMMIT")
 

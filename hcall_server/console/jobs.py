@@ -23,7 +23,7 @@ import trio
 
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import ConsoleRequest
-from hcall_abi.rules import backup, console
+from hcall_abi.rules import backup, console, migration
 from hcall_abi.rules import hmc as rules
 from hcall_abi.rules.rule import Rule
 from hcall_server.console.patience import waits
@@ -40,8 +40,14 @@ _AWAY = (
     console.CONSOLE_STORED,
     console.PARTITION_STORED,
     backup.BACKUP_STORED,
+    migration.CUSTODY_STORED,
 )
 """Rules of errors after which a request is made again: the system is away, or its NVRAM stores nothing."""
+
+
+def may_repeat(error: SwpksError) -> bool:
+    """Whether a request may be made again after an error: it may have been performed, or may be later."""
+    return error.rule in _AWAY
 
 
 @dataclass
@@ -104,30 +110,42 @@ class JobRun:
         self.steps, self.job.lines, self.job.done, self.job.total = steps, lines, done, total
         self._jobs.wake_followers(self.job)
 
-    async def call(self, request: ConsoleRequest[T]) -> T:
-        """Make a request; while the system is away, or its NVRAM stores nothing, make it again."""
-        return await self.persist(lambda: self.system.call(request))
+    def say(self, *lines: str) -> None:
+        """Store lines for the operator, durably."""
+        self._save(self.steps, [*self.job.lines, *lines], self.job.done)
 
-    async def persist(self, attempt: Callable[[], Awaitable[T]], *also: Rule) -> T:
+    async def call(self, request: ConsoleRequest[T], system: KnownSystem | None = None) -> T:
+        """Make a request of the job's system, or of another one.
+
+        While that system is away, or its NVRAM stores nothing, it is made again.
+        """
+        asked = system or self.system
+        return await self.persist(lambda: asked.call(request), system=asked)
+
+    async def persist(
+        self, attempt: Callable[[], Awaitable[T]], *also: Rule, system: KnownSystem | None = None
+    ) -> T:
         """Await an attempt; while the system is away, or its NVRAM stores nothing, await another one.
 
         The same for an error of the rules `also`.  An attempt that failed may have been performed, and only
         its answer was lost.
         """
+        asked = system or self.system
         for seconds in waits():
             try:
                 answer = await attempt()
             except SwpksError as error:
-                if error.rule not in (*_AWAY, *also):
+                if not may_repeat(error) and error.rule not in also:
                     raise
-                self._wait(f"{self.system.name}: {error.message}")
-                await self.system.pause(seconds)
+                self.wait(f"{asked.name}: {error.message}")
+                await asked.pause(seconds)
             else:
-                self._wait("")
+                self.wait("")
                 return answer
         raise RuntimeError("the waits have no end")
 
-    def _wait(self, reason: str) -> None:
+    def wait(self, reason: str) -> None:
+        """Show why the job waits, "" if it does not."""
         if self.job.waiting != reason:
             self.job.waiting = reason
             self._jobs.wake_followers(self.job)
@@ -210,12 +228,16 @@ class Jobs:
             task_status.started()
             await trio.sleep_forever()
 
-    def end_of(self, system: KnownSystem) -> None:
-        """End the running job of a system that is removed."""
+    def plans(self, kind: str) -> list[JobRun]:
+        """Return the running jobs of a kind, with their plans."""
+        return [run for run in self._running.values() if run.job.kind == kind]
+
+    def end_of(self, system: KnownSystem, reason: str = "") -> None:
+        """End the running job of a system that is removed, or for another reason."""
         run = self._running.get(system.key)
         if run:
             self._scopes.setdefault(run.job.number, trio.CancelScope()).cancel()
-            self._end(run, "failed", f"{system.name} was removed from the console")
+            self._end(run, "failed", reason or f"{system.name} was removed from the console")
 
     def save(self, job: Job, state: JobState, progress: JobProgress) -> None:
         """Store how far a job is."""

@@ -15,13 +15,14 @@ from hcall_abi.rules import hmc as rules
 from hcall_abi.rules.rule import Rule
 
 Takes = Literal["nothing", "value", "words"]
+Ignored = Literal["nothing", "value", "number"]
 
 
 @dataclass(frozen=True)
 class Option:
     """An option: its argument, its permitted values (none listed: any), whether it is required.
 
-    `shown` is its value in a usage line.
+    `shown` is its value in a usage line.  `number`: the value is a decimal number.
     """
 
     flag: str
@@ -29,6 +30,7 @@ class Option:
     takes: Takes = "value"
     choices: tuple[str, ...] = ()
     required: bool = False
+    number: bool = False
 
     @property
     def usage(self) -> str:
@@ -43,18 +45,22 @@ def switch(flag: str) -> Option:
     return Option(flag, takes="nothing")
 
 
+def _unused(flag: str, takes: Ignored) -> Option:
+    return switch(flag) if takes == "nothing" else Option(flag, number=takes == "number")
+
+
 @dataclass(frozen=True)
 class Syntax:
     """The options of one command.
 
     `one_of` has groups of options of which a line has exactly one.  `ignored` are options of the real
-    console that change nothing here: True for those that take a value.
+    console that change nothing here, with what they take.
     """
 
     command: str
     options: tuple[Option, ...]
     one_of: tuple[tuple[str, ...], ...] = ()
-    ignored: Mapping[str, bool] = field(default_factory=dict)
+    ignored: Mapping[str, Ignored] = field(default_factory=dict)
 
     @property
     def usage(self) -> str:
@@ -64,7 +70,7 @@ class Syntax:
     @property
     def known(self) -> dict[str, Option]:
         """Every option by its flag."""
-        ignored = {each: Option(each) if takes else switch(each) for each, takes in self.ignored.items()}
+        ignored = {flag: _unused(flag, takes) for flag, takes in self.ignored.items()}
         return {each.flag: each for each in self.options} | ignored
 
     def parse(self, words: Sequence[str]) -> Options:
@@ -103,6 +109,8 @@ class Syntax:
         """Return the words of an option; OperatorError if they are too few, or none of its choices."""
         if option.takes == "value" and (not words or words[0] in self.known):
             raise self._refused(rules.LINE_OPTION, f"the option {option.flag} needs a value")
+        if option.number and not (words[0].isascii() and words[0].isdigit()):
+            raise self._refused(rules.LINE_CHOICE, f"{option.flag} takes a number, not {words[0][:40]!r}")
         if option.choices and words[0] not in option.choices:
             finding = f"{option.flag} takes {', '.join(option.choices)}, not {words[0][:40]!r}"
             raise self._refused(rules.LINE_CHOICE, finding)

@@ -11,13 +11,15 @@
 #      that was lost again, because the service processor was replaced again, is restored again.
 #   4. Only an operator accepts the loss of a store (--give-up).  Otherwise the system stays in Recovery.
 #   5. A system that goes away delays the job; a kill of the console does so as well.
+#   6. No store comes back that the register gives to another system, or that an attempt may still move there.
 #
-# The order: key, [begin], stores, key, end, name.  The key comes first: without any key nothing can be
-# restored, and a system that is Operating shall not be put into Recovery for nothing.
+# The order: key, [begin], stores, key, answers (R-54), end, name.  The key comes first: without any key
+# nothing can be restored, and a system that is Operating shall not be put into Recovery for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
@@ -29,6 +31,7 @@ from hcall_abi.rules import backup as copy_rules
 from hcall_abi.rules import console
 from hcall_abi.rules import hmc as rules
 from hcall_server.console.copies import CopyFacts, by_store, origin_text
+from hcall_server.console.ground import StoreGuard
 from hcall_server.console.jobs import JobRun
 from hcall_server.console.keys import KeyRing
 from hcall_server.console.store import ConsoleStore
@@ -68,10 +71,15 @@ def recovery_plan(system: KnownSystem, *, give_up: bool = False) -> RecoveryPlan
 
 
 class RecoveryTools(NamedTuple):
-    """The parts of the console that a recovery uses; `date` returns seconds since 1970."""
+    """The parts of the console that a recovery uses; `date` returns seconds since 1970.
+
+    `settle` answers what the partitions of a system ask (R-54).
+    """
 
     store: ConsoleStore
     date: Callable[[], float]
+    guard: StoreGuard
+    settle: Callable[[KnownSystem], Awaitable[None]]
 
     async def perform(self, run: JobRun) -> None:
         """Perform a recovery, from its last durable step on."""
@@ -86,6 +94,8 @@ class SystemRecovery:
         self._plan: RecoveryPlan = run.plan
         self._store = tools.store
         self._date = tools.date
+        self._guard = tools.guard
+        self._settle = tools.settle
         self._keys = KeyRing(run, tools.store)
         self._copies = {each.number: each for each in tools.store.copies(run.system.key)}
 
@@ -151,7 +161,18 @@ class SystemRecovery:
         return [each for each in self._plan.stores if each.uuid not in done]
 
     async def _restore(self, store: StoreToRestore) -> None:
-        """Restore a store from its newest copy that opens, and say from when it is."""
+        """Restore a store from its newest copy that opens, and say from when it is.
+
+        One that has moved to another system stays there.
+        """
+        system = self._run.system
+        unsettled = await self._guard.settle(system, store.uuid)
+        if place := self._guard.elsewhere(system, store.uuid):
+            self._run.finish(store.uuid, f"{store.name}: not restored: {place}", result=_ASIDE)
+            return
+        if unsettled:
+            self._run.finish(store.uuid, f"{store.name}: not restored", f"  {unsettled}", result=_LOST)
+            return
         reasons = list[str]()
         for number in store.copies:
             copy = self._copies.get(number)
@@ -207,14 +228,15 @@ class SystemRecovery:
         lost = self._with_result(_LOST)
         if lost and not self._plan.give_up:
             names = ", ".join(store.name for store in self._plan.stores if store.uuid in lost)
-            message = f"{run.system.name} stays in Recovery: not restored: {names}; accept that by --give-up"
+            message = f"{run.system.name} stays in Recovery: not restored: {names}; {accept_loss(run.system)}"
             raise OperatorError(rules.HMC_RECOVERY_COPIES, message)
         run.note(_ENDING)
+        await self._settle(run.system)  # so that the end starts what the console has agreed to
         try:
             done = await run.call(end_recovery(give_up=self._plan.give_up))
         except SwpksError as error:
             if error.rule is console.RECOVERY_COMPLETE:
-                message = f"{run.system.name} stays in Recovery: {error.message}"
+                message = f"{run.system.name} stays in Recovery: {error.message}; {accept_loss(run.system)}"
                 raise OperatorError(rules.HMC_RECOVERY_COPIES, message) from None
             view = await run.call(show_system())
             if error.rule is not console.RECOVERY_STATE or view.state != "Operating":
@@ -249,3 +271,8 @@ class SystemRecovery:
             return f"the name {name} could not be set back: {error.message}"
         system.store_facts(system.row._replace(name=name))
         return f"the name {name} is set back"
+
+
+def accept_loss(system: KnownSystem) -> str:
+    """Return how an operator ends the recovery of a system whose stores have no copy."""
+    return f"accept that by: swpks hmc recover -m {shlex.quote(system.name)} --give-up"

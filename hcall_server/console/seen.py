@@ -1,7 +1,8 @@
 """The largest counters of each store that the console has seen, on any of its systems (R-45).
 
-A system that has lost or deleted a store does not know its counters any more.  The console tells it with each
-restore.  Otherwise a copy of before could outrank the restored store, and the next recovery would take it.
+A system that has lost or deleted a store does not know its counters any more, and the target of a migration
+has never known them.  The console tells them with each restore, and with each copy that a system has to own.
+Otherwise a copy of before could outrank the restored store, and the next recovery would take it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from hcall_abi.control_bodies import CopyToRestore
+from hcall_abi.control_bodies import ArrivingCopy, CopyToRestore
 from hcall_abi.control_views import PartitionView
 from hcall_abi.errors import SwpksError
 from hcall_abi.requests import ConsoleRequest
@@ -54,9 +55,9 @@ class SeenStores:
             self._unsaved = {}
 
     def completed(self, request: ConsoleRequest[T]) -> ConsoleRequest[T]:
-        """Return a request; one to restore a copy gets the largest counters of its store."""
+        """Return a request; one to restore or take a copy gets the largest counters of its store."""
         body = request.body
-        if not isinstance(body, CopyToRestore):
+        if not isinstance(body, CopyToRestore | ArrivingCopy):
             return request
         try:
             uuid = str(read_copy(body.copy).uuid)
@@ -74,7 +75,7 @@ class SeenStores:
 
 def is_check(request: ConsoleRequest[T]) -> bool:
     """Return whether a request only checks a copy: its answer is no view of the present store."""
-    return isinstance(request.body, CopyToRestore) and request.body.check
+    return isinstance(request.body, CopyToRestore | ArrivingCopy) and request.body.check
 
 
 def _larger(one: StoreCounters, other: StoreCounters) -> StoreCounters:

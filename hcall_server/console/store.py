@@ -17,6 +17,7 @@ import msgspec
 from hcall_abi.control_views import TrustedKeyView
 from hcall_server.console.copies import CopyFacts, superfluous
 from hcall_server.console.database import Database
+from hcall_server.console.register import Entry
 
 T = TypeVar("T")
 
@@ -34,8 +35,9 @@ _NOTE = """UPDATE system SET name = ?, system_id = ?, type_model_serial = ?, pla
            WHERE key = ?"""
 _FORMER = """INSERT OR IGNORE INTO former SELECT key, system_id FROM system
              WHERE key = ? AND system_id != ?"""
-_COPIES = """SELECT number, uuid, name, restores, generation, time, kbytes, firmware, trusted_key_id, received
-             FROM copy WHERE system = ? ORDER BY number"""
+_FACTS = "number, uuid, name, restores, generation, time, kbytes, firmware, trusted_key_id, received"
+_COPIES = f"SELECT {_FACTS} FROM copy WHERE system = ? ORDER BY number"  # noqa: S608 - no value is in it
+_COPIES_OF = f"SELECT system, {_FACTS} FROM copy WHERE uuid = ?"  # noqa: S608
 _KEEP = """INSERT INTO copy (uuid, name, restores, generation, time, kbytes, firmware, trusted_key_id,
            received, system, blob) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _REMEMBER = "DELETE FROM forgotten WHERE system = ? AND uuid = ?"
@@ -44,6 +46,12 @@ _NOTE_SEEN = """INSERT INTO seen VALUES (?, ?, ?, ?) ON CONFLICT (uuid) DO UPDAT
                 restores = max(restores, excluded.restores),
                 generation = max(generation, excluded.generation),
                 ipl_count = max(ipl_count, excluded.ipl_count)"""
+_REGISTER = """SELECT uuid, name, kind, epoch, decision, moved, source, target, owner, over, final, others
+               FROM register ORDER BY name, uuid"""
+_ENTER = "INSERT OR REPLACE INTO register VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ARRIVED = """SELECT count(*) FROM register, system WHERE uuid = ? AND decision = 'done'
+              AND owner = system_id AND system.key = ?"""
+_DROP_LEFT = "DELETE FROM copy WHERE uuid = ? AND system != ? AND (restores, generation) <= (?, ?)"
 _LINK = "SELECT connected, since, heard, view FROM link WHERE system = ?"
 _HEARD = "SELECT max(received) FROM copy WHERE system = ?"
 _START = "INSERT INTO job (kind, system, state, plan, progress) VALUES (?, ?, 'running', ?, ?)"
@@ -110,10 +118,13 @@ class JobRow(NamedTuple):
 
 
 class ConsoleStore:
-    """The store in the file `path`, or in memory.  Errors: see `Database`."""
+    """The store in the file `path`, or in memory; a simulation has a `database` of its own.
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._database = Database(path)
+    Errors: see `Database`.
+    """
+
+    def __init__(self, path: Path | None = None, *, database: Database | None = None) -> None:
+        self._database = database or Database(path)
 
     def __repr__(self) -> str:
         return f"ConsoleStore({self._database!r})"
@@ -203,7 +214,8 @@ class ConsoleStore:
         """Store a copy, and drop those that it makes superfluous; return whether it is kept itself.
 
         `stores` are the UUIDs of all present stores of the system.  A copy never takes the place of a newer
-        one: it is dropped itself if there are `keep` newer ones.
+        one: it is dropped itself if there are `keep` newer ones.  The first copy of a partition that has
+        moved to this system drops those of the system where it was.
         """
         key_id = facts.trusted_key_id
         with self._database.changes() as change:
@@ -213,6 +225,8 @@ class ConsoleStore:
             change.execute("UPDATE system SET trusted_key_id = ? WHERE key = ?", (key_id, system))
             gone = superfluous(self.copies(system), {facts.uuid, *stores}, key_id, keep)
             change.executemany("DELETE FROM copy WHERE number = ?", [(each,) for each in gone])
+            if number not in gone and change.execute(_ARRIVED, (facts.uuid, system)).fetchone()[0]:
+                change.execute(_DROP_LEFT, (facts.uuid, system, *facts.rank))
         return number not in gone
 
     def note_seen(self, counters: Mapping[str, tuple[int, int, int]]) -> None:
@@ -244,6 +258,24 @@ class ConsoleStore:
         """Return the UUIDs of stores whose copies were put aside."""
         rows = self._database.rows("SELECT uuid FROM forgotten WHERE system = ?", system)
         return {self._row(tuple[str], row)[0] for row in rows}
+
+    # The register of migrations
+
+    def register(self) -> list[Entry]:
+        """Return the entries of all partitions that ever took part in a migration."""
+        rows = self._database.rows(_REGISTER)
+        return [self._row(Entry, (*row[:9], bool(row[9]), row[10], tuple(row[11].split()))) for row in rows]
+
+    def enter(self, entry: Entry) -> None:
+        """Store the entry of a partition."""
+        with self._database.changes() as change:
+            change.execute(_ENTER, (*entry[:4], entry.decision.value, *entry[5:-1], " ".join(entry.others)))
+
+    def copies_of(self, uuid: str) -> list[tuple[int, CopyFacts]]:
+        """Return the copies of a store on all systems, with the key of each system; the newest is first."""
+        rows = self._database.rows(_COPIES_OF, uuid)
+        found = [(self._row(tuple[int], row[:1])[0], self._row(CopyFacts, row[1:])) for row in rows]
+        return sorted(found, key=lambda each: (each[1].rank, each[1].number), reverse=True)
 
     # Trusted system keys, sealed
 

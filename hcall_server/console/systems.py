@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 import msgspec
 import trio
 
-from hcall_abi.control_views import PartitionView, SystemView
+from hcall_abi.control_views import EventView, PartitionView, SystemView
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import ConsoleRequest
 from hcall_abi.rules import console
@@ -83,6 +83,8 @@ class KnownSystem:
         """Whether its state Recovery was noticed on this stream."""
         self.scope = trio.CancelScope()
         """Ends the task that watches the system."""
+        self.ask: Callable[[EventView], None] = lambda event: None
+        """Has the stream answer an event as if the system had sent it; without a stream nothing happens."""
         self._woken = trio.Event()
 
     def __repr__(self) -> str:

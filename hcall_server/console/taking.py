@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hcall_abi.control_bodies import KeptCopy
-from hcall_abi.control_views import PartitionView, SystemView
+from hcall_abi.control_views import CopyView, PartitionView, SystemView
 from hcall_abi.requests import keep_copy, show_copy, show_trusted_key
 from hcall_server.console.copies import CopyFacts, arrived, by_store
 from hcall_server.console.store import ConsoleStore
@@ -42,18 +42,23 @@ class Taker:
     async def fetch(self, system: KnownSystem, name: str) -> TakenCopy:
         """Take the copy of a partition, durably, and return it."""
         view = await system.call(show_copy(name))
-        facts = arrived(view, name, self._date())
-        if self._store.trusted_key(system.key, facts.trusted_key_id) is None:
+        if self._store.trusted_key(system.key, view.trusted_key_id) is None:
             await self.take_key(system)
-        stores = [each.uuid for each in system.view.partitions] if system.view else []
-        kept = self._store.keep_copy(system.key, facts, view.copy, stores, self._keep)
-        system.row = system.row._replace(trusted_key_id=facts.trusted_key_id)
+        facts, kept = self.keep(system, name, view)
         if kept:
             named = KeptCopy(
                 uuid=facts.uuid, restores=facts.restores, generation=facts.generation, time=facts.time
             )
             await system.call(keep_copy(name, named))
         return TakenCopy(facts, view.copy, kept)
+
+    def keep(self, system: KnownSystem, name: str, view: CopyView) -> tuple[CopyFacts, bool]:
+        """Store a copy that a system has made, durably; return its facts, and whether it is kept."""
+        facts = arrived(view, name, self._date())
+        stores = [each.uuid for each in system.view.partitions] if system.view else []
+        kept = self._store.keep_copy(system.key, facts, view.copy, stores, self._keep)
+        system.row = system.row._replace(trusted_key_id=facts.trusted_key_id)
+        return facts, kept
 
     async def take_key(self, system: KnownSystem) -> None:
         """Store the trusted system key of a system, sealed under its root key; nothing if it has none."""

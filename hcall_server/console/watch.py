@@ -27,6 +27,7 @@ from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import attach_console, forget_copies, show_system
 from hcall_abi.rules import console
 from hcall_abi.rules import hmc as rules
+from hcall_server.console.courier import Courier
 from hcall_server.console.patience import LONGEST_WAIT, waits
 from hcall_server.console.store import ConsoleStore
 from hcall_server.console.systems import EventLog, KnownSystem
@@ -51,6 +52,7 @@ class StreamKeeper:
         *,
         others: Callable[[], Iterable[KnownSystem]],
         recover: Callable[[KnownSystem], None],
+        courier: Courier,
         log: EventLog,
     ) -> None:
         self._identity = identity
@@ -58,6 +60,7 @@ class StreamKeeper:
         self._taker = taker
         self._others = others
         self._recover = recover
+        self._courier = courier
         self._log = log
 
     def __repr__(self) -> str:
@@ -96,6 +99,7 @@ class StreamKeeper:
         system.note(view)
         await system.call(attach_console(*self._identity))
         inbox = _Inbox()
+        system.ask = inbox.add
         # No error leaves this block: a nursery, here or in the link, would wrap it in a group.
         async with system.link.events(self._identity[0]) as events, trio.open_nursery() as nursery:
             nursery.start_soon(self._answer_all, system, inbox, nursery.cancel_scope)
@@ -164,27 +168,37 @@ class StreamKeeper:
             await self._taker.take(system, event.partition)
         elif event.kind == "forget-copies":
             self._store.forget(system.key, [event.uuid])
+            self._courier.registry.release_owner(system, event.uuid)
             await system.call(forget_copies([event.uuid]))
         elif event.kind == "changed":
             view = await system.call(show_system())
             self._note_name(system, view)
             self._recover_once(system, view)
+            await self._courier.look(system)
+        elif event.kind == "ask-custody":
+            await system.call(show_system())
+            await self._courier.look(system)
 
     async def _greet(self, system: KnownSystem) -> list[EventView]:
-        """Begin a stream; return a question for each copy that only the record of the system has."""
+        """Begin a stream; return further events to handle.
+
+        These are about the custody of its partitions, and each copy that only the record of the system has.
+        """
         system.note_connected()
         self._log.info("system.connected", system=system.name)
         view = await system.call(show_system())
         system.recovered = False
         self._recover_once(system, view)
+        custody = EventView(number=0, kind="ask-custody")
         if view.state != "Operating":
-            return []
+            return [custody]
         await self._taker.take_key(system)
         self._taker.put_aside(system, view)
         missing = self._taker.missing(system, view)
-        return [
+        copies = (
             EventView(number=0, kind="take-copy", partition=each.name, uuid=each.uuid) for each in missing
-        ]
+        )
+        return [custody, *copies]
 
     def _recover_once(self, system: KnownSystem, view: SystemView) -> None:
         """Begin to recover a system that has come into the state Recovery.

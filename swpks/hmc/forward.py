@@ -18,13 +18,18 @@ from swpks.hmc import wire
 
 _VERBS = {verb.operation: verb for verb in VERBS if verb.operation != "watchEvents"}
 _LINK = ("attachConsole", "detachConsole", "keepCopy", "forgetCopies")
-"""Verbs of the console itself: a command that forwards them would break its record in the system."""
+_MOVES = ("expectPartition", "takePartition", "beginMigration", "releasePartition", "tellCustody")
+_OWN = (*_LINK, *_MOVES)
+"""Verbs of the console itself: a command that forwards them would break its record in the system.
+
+Past the console's register of attempts, two systems might own one partition.
+"""
 
 
 def request_of(asked: wire.Forwarded) -> ConsoleRequest[Any]:
     """Return the request that a command forwards; PeerError for an unknown verb, or a wrong body."""
     verb = _VERBS.get(asked.operation)
-    if verb is None or asked.operation in _LINK:
+    if verb is None or asked.operation in _OWN:
         raise PeerError(rules.HMC_OPERATION, f"{asked.operation[:40]!r} is no verb that can be forwarded")
     try:
         body = msgspec.json.decode(asked.body, type=verb.body) if verb.body else None

@@ -12,6 +12,7 @@ import binascii
 import errno
 import json
 import os
+import select
 import socket
 import stat
 import struct
@@ -30,6 +31,9 @@ LAYOUT = "\n\t"
 """Control characters that a text of several lines may have."""
 REFUSED = 1
 INTERRUPTED = 130
+SILENCE = 5.0
+"""Seconds without a first byte of the console after which the command says so, and waits on."""
+_WAITS = "this command waits on: Ctrl-C ends it, and no job"
 
 Options = dict[str, tuple[str, ...]]
 
@@ -60,6 +64,7 @@ class Wire:
     def __init__(self, store: str, timeout: float | None = None) -> None:
         self._store = store
         self._rest = b""
+        self._mute = timeout is None  # nothing has come, and nothing was said about that
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             if timeout is not None:  # with a timeout of Python, a connect to a full queue fails at once
@@ -92,7 +97,10 @@ class Wire:
         pieces, size = [self._rest], len(self._rest)
         while b"\n" not in pieces[-1]:
             try:
+                if self._mute and not select.select([self._socket], [], [], SILENCE)[0]:
+                    _complain(f"the console of {self._store} is silent since {SILENCE:g} s; {_WAITS}")
                 piece = self._socket.recv(1 << 16)
+                self._mute = False
             except OSError as error:
                 raise self._away(error) from None
             size += len(piece)
@@ -149,7 +157,7 @@ class NamedFiles:
         replace = replace and self._replace
         if len(content) > LARGEST_FILE:
             raise OSError(errno.EFBIG, f"it has more than {LARGEST_FILE} bytes")
-        if replace and _is_plain(named):
+        if replace and os.path.isfile(named):
             _replace(os.path.realpath(named), content)
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
@@ -168,7 +176,7 @@ class NamedFiles:
     def test(self, path: object, *, replace: bool) -> None:
         """OSError if a file may not be written, as far as that is known before; nothing is changed."""
         named = _allowed(path, self._written, "to be written")
-        plain = not os.path.exists(named) or _is_plain(named)
+        plain = not os.path.exists(named) or os.path.isfile(named)
         written = os.path.dirname(os.path.realpath(named)) if plain else named
         for fails, number in (
             (os.path.isdir(named), errno.EISDIR),
@@ -190,14 +198,6 @@ def _allowed(path: object, named: frozenset[str], how: str) -> str:
     if not isinstance(path, str) or not path or path not in named:
         raise OSError(errno.EACCES, f"the command does not name it {how}")
     return path
-
-
-def _is_plain(path: str) -> bool:
-    """Whether a path leads to a regular file, and not to a device or a pipe."""
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:
-        return False
 
 
 def _replace(path: str, content: bytes) -> None:
@@ -339,7 +339,8 @@ def line(words: Sequence[str], store: str) -> int:
         request = {"line": [_utf8(word) for word in words]}
         wire = Wire(store)
         try:
-            return _status(converse(wire, request, NamedFiles(words), _standard_output()))
+            shown = Shown(lambda text: _write(1, _encoded(text)), terminal=os.isatty(1))
+            return _status(converse(wire, request, NamedFiles(words), shown))
         finally:
             wire.close()
     except (NoConsole, ValueError) as error:
@@ -362,10 +363,6 @@ def _utf8(word: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in word):
         raise ValueError(f"{word!a} is not UTF-8")
     return word
-
-
-def _standard_output() -> Shown:
-    return Shown(lambda text: _write(1, _encoded(text)), terminal=os.isatty(1))
 
 
 def _encoded(text: str) -> bytes:

@@ -15,3 +15,5 @@ ALSO_VERBS = ("chtskey", "lstskey")
 
 SOCKET = "run/console.sock"
 """The console's socket, below its store."""
+WHERE = "run/where.sock"
+"""The socket that tells clients where a partition is served, below the store."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from hcall_abi.control import JSON
+from hcall_abi.control_bodies import CopyToRestore
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.messages import message
 from hcall_abi.rules import console as control
@@ -48,14 +49,22 @@ class ConsoleHandler:
             return wire.exit_status(await run_line(self._console, request.line, caller))
         try:
             if request.ask is not msgspec.UNSET:
-                asked = request_of(request.ask)
-                return await forwarded(asked, self._console.find(request.ask.system))
+                return await self._forwarded(request.ask)
             if request.order is not msgspec.UNSET:
                 answer = await self._ordered(request.order, caller)
                 return wire.answer(200, JSON, msgspec.json.encode(answer))
         except SwpksError as error:
             return refusal(error)
         raise RuntimeError("a request without a kind")
+
+    async def _forwarded(self, request: wire.Forwarded) -> bytes:
+        asked, system = request_of(request), self._console.find(request.system)
+        if not isinstance(asked.body, CopyToRestore):
+            return await forwarded(asked, system)
+        self._console.demand_restorable(system, asked.body.copy)
+        answer = await forwarded(asked, system)
+        await self._console.settle(system)
+        return answer
 
     def stopped(self, request: wire.WireRequest) -> bytes:
         """Return the last messages for a command that waits when the console stops."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from hcall_server import __version__
 from hcall_server.console.console import ConsoleSettings, ManagementConsole
 from hcall_server.console.patience import waits
 from hcall_server.console.store import ConsoleStore
+from hcall_server.console.whereabouts import whereabouts
 from hcall_server.data_channel.sockets import SocketFile, listen_unix
 from hcall_server.machine import logs
 from hcall_server.process.signals import HURRY_SIGNALS, stop_signals
@@ -27,6 +30,7 @@ from swpks.hmc.link import SocketDial
 from swpks.hmc.orders import ConsoleHandler
 from swpks.hmc.serving import CommandServer
 from swpks.hmc.store_folder import StoreFolder
+from swpks.hmc.where import WhereServer
 
 FIRST_SECONDS = 5.0
 """How long a start waits for the given systems; it goes on dialling those that are away."""
@@ -120,11 +124,19 @@ class ConsoleServer:
             await nursery.start(self.console.run)
             for name, where in await self._add_given():
                 nursery.start_soon(self._dial_on, name, where)
+            await nursery.start(self._tell_where)
             await nursery.start(serve_commands)
         except BaseException:
             close()
             raise
         return server
+
+    async def _tell_where(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with _listening(self._folder.where) as listener:
+            await WhereServer(listener, self._where).run(task_status=task_status)
+
+    def _where(self, asked: str) -> str:
+        return whereabouts(self.console.systems, asked)
 
     async def _add_given(self) -> list[tuple[str | None, str]]:
         """Add the given systems; return those that can't be reached yet."""
@@ -186,6 +198,18 @@ class ConsoleServer:
             "console": self.console.id,
             "systems": [each.name for each in self.console.systems],
         }
+
+
+@contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """Listen at a path for the length of a block."""
+    listener = listen_unix(path)
+    made = SocketFile(path)
+    try:
+        yield listener
+    finally:
+        made.remove()
+        listener.close()
 
 
 async def _hurry_on_signal(signals: AsyncIterator[int], server: CommandServer) -> None:

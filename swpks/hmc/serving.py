@@ -25,10 +25,10 @@ from trio.lowlevel import wait_readable
 
 from hcall_abi.errors import OperatorError, PeerError
 from hcall_abi.rules import hmc as rules
-from hcall_abi.scarcity import scarcity_of
 from hcall_server.console.jobs import Job
 from hcall_server.machine.logs import Log, explained
 from swpks.hmc import wire
+from swpks.hmc.accepting import next_connection
 
 MAX_CONNECTIONS = 32
 """Commands served at once.  One more ends the oldest connection without a request, or waits in the queue."""
@@ -44,9 +44,6 @@ FILE_SECONDS = 60.0
 
 GRACE_SECONDS = 2.0
 """How long a request that is under way may take when the console stops."""
-
-RETRY_SECONDS = 0.1
-"""How long to wait when the system gives no more connections."""
 
 PIECE = 1 << 16
 """Bytes that are received at once."""
@@ -187,7 +184,8 @@ class CommandServer:
             try:
                 while True:
                     await self._make_room()
-                    conversation = _Conversation(await self._next(), self._handler)
+                    stream = await next_connection(self._listener, "command.not_accepted")
+                    conversation = _Conversation(stream, self._handler)
                     self._running[conversation] = None
                     connections.start_soon(self._serve, conversation)
             finally:
@@ -212,21 +210,6 @@ class CommandServer:
             if idle:
                 idle.end()
         await self._places.acquire()
-
-    async def _next(self) -> trio.SocketStream:
-        while True:
-            await wait_readable(self._listener)
-            try:
-                accepted, _ = self._listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                continue
-            except OSError as error:
-                found = scarcity_of(error)
-                fields = explained(found) if found else {"reason": error.strerror}
-                _log.warning("command.not_accepted", **fields)
-                await trio.sleep(RETRY_SECONDS)
-                continue
-            return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
 
     async def _serve(self, conversation: _Conversation) -> None:
         # Shielded: when the console stops, run() sets a deadline instead.

@@ -9,7 +9,7 @@ from typing import Self
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import hmc as rules
 from hcall_server.process.folder import LockedFolder, trouble
-from swpks.hmc.names import SOCKET
+from swpks.hmc.names import SOCKET, WHERE
 
 DATABASE = "console.sqlite"
 """It shows that a folder is a store, also if a selective backup has left the lock out."""
@@ -29,6 +29,7 @@ class StoreFolder:
         self.path = self._held.path
         self.database = self.path / DATABASE
         self.socket = self.path / SOCKET
+        self.where = self.path / WHERE
         self.profiles = self.path / "profiles"
         try:
             self._open()

@@ -280,7 +280,7 @@ COMMANDS = (
                 Option("--id", "ID"),
             ),
             one_of=(("-n", "--id"),),
-            ignored={"--vioscfg": False, "--vdisks": False},
+            ignored={"--vioscfg": "nothing", "--vdisks": "nothing"},
         ),
         _rmsyscfg,
     ),

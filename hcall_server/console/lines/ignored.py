@@ -1,9 +1,13 @@
-"""Attributes that an emulated system accepts and ignores (spec/choices.md#the-consoles-lines).
+"""Attributes and options that an emulated system accepts and ignores (spec/choices.md#the-consoles-lines).
 
 They are about processors, memory, I/O and power, of which an emulated system has none.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hcall_server.console.options import Ignored
 
 OF_PARTITIONS = frozenset(
     {
@@ -26,7 +30,6 @@ OF_PARTITIONS = frozenset(
         "remote_restart_capable",
         "secondary_paging_vios_name",
         "shared_proc_pool_util_auth",
-        "simplified_remote_restart_capable",
         "suspend_capable",
         "sync_curr_profile",
         "time_ref",
@@ -93,3 +96,38 @@ OF_PROFILES = frozenset(
     }
 )
 """Attributes of partition profiles."""
+
+_OF_MOVES: Mapping[str, Ignored] = {
+    "-w": "number",
+    "-d": "number",
+    "-u": "value",
+    "-i": "value",
+    "-f": "value",
+    "--redundantvios": "value",
+    "--mpio": "value",
+    "--vlanbridge": "value",
+    "--redundantvnicbkdev": "value",
+    "-v": "nothing",
+    "--nodetails": "nothing",
+    "--retaindev": "nothing",
+}
+OF_MIGRATIONS: Mapping[str, Ignored] = {
+    **_OF_MOVES,
+    "-n": "value",
+    "--vsi": "value",
+    "--uuid": "value",
+    "--protectstorage": "value",
+    "--npivportvalidation": "value",
+    "--redundantpgvios": "value",
+    "--vniccfg": "value",
+    "--requirerr": "value",
+    "--steps": "number",
+    "--affinity": "nothing",
+}
+"""Options of migrlpar, with their kinds of values."""
+OF_RESTARTS: Mapping[str, Ignored] = {**_OF_MOVES, "--noconnection": "nothing", "--usecurrdata": "nothing"}
+"""Options of rrstartlpar.
+
+--noconnection: a source that is away has no connection, and a connected one is refused all the same.
+--usecurrdata: the copy that is restarted is always the last one of the console.
+"""

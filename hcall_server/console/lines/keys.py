@@ -57,7 +57,7 @@ COMMANDS = (
                 Option("--newkey", "FILE", required=True),
                 Option("--oldkey", "FILE"),
             ),
-            ignored={"--force": False},
+            ignored={"--force": "nothing"},
         ),
         _chtskey,
     ),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trio.lowlevel import checkpoint
 
 from hcall_abi.control_views import PartitionView, SystemView
-from hcall_abi.errors import OperatorError
+from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import show_system
 from hcall_abi.rules import console as system_rules
 from hcall_abi.rules import hmc as rules
@@ -22,6 +22,7 @@ from hcall_server.console.grammar import (
     print_record,
 )
 from hcall_server.console.options import Option, Options, Syntax, switch
+from hcall_server.console.whereabouts import place_of
 
 if TYPE_CHECKING:
     from hcall_server.console.caller import LineCaller
@@ -66,11 +67,24 @@ class Line:
         """Return the managed system of -m as it is now; SwpksError if it can't be reached."""
         return await self.known.call(show_system())
 
+    async def last_view(self) -> tuple[SystemView, bool]:
+        """Return the system of -m as it is now, or if it is away as it was last, and whether it is away.
+
+        SwpksError if it is away, and the console has seen no partition of it since its own start.
+        """
+        try:
+            return await self.system(), False
+        except SwpksError as error:
+            last = self.known.view
+            if error.rule is not system_rules.CONSOLE_SERVED or last is None or not last.partitions:
+                raise
+            return last, True
+
     async def partition(self, name: str = "-n", number: str = "--id") -> PartitionView:
         """Return the partition that the line names; OperatorError if its system has no such partition."""
         view = await self.system()
         if (given := self.options.value(name)) is not None:
-            return named(view, given)
+            return named_at(self, view, given)
         return numbered(view, self.options.needed(number))
 
     async def records(self) -> list[list[Pair]]:
@@ -114,13 +128,41 @@ class LineCommand:
 
 def named(view: SystemView, name: str) -> PartitionView:
     """Return the partition with a name; OperatorError (HSCL8012) if there is none."""
-    return _found(view, [each for each in view.partitions if each.name == name], f"named {name[:80]}")
+    return _found(view, [each for each in view.partitions if each.name == name], _named(name))
+
+
+def owner_of(line: Line, name: str) -> str:
+    """Return the name of the system that owns a partition which the system of the line has, or has had.
+
+    "" if no system has shown that it owns it.
+    """
+    try:
+        place = place_of(line.console.systems, f"{line.known.type_model_serial}/{name}")
+    except OperatorError:
+        return ""
+    return place.system.name if place.custody in ("own", "arrived") else ""
+
+
+def named_at(line: Line, view: SystemView, name: str) -> PartitionView:
+    """Return the partition with a name; OperatorError (HSCL8012), which says where it is, if it has left."""
+    try:
+        return named(view, name)
+    except OperatorError as error:
+        if not (owner := owner_of(line, name)):
+            raise
+        raise OperatorError(error.rule, f"{error.message} It is at {owner} now.") from None
 
 
 def numbered(view: SystemView, number: str) -> PartitionView:
     """Return the partition with a partition id; OperatorError (HSCL8012) if there is none."""
     found = [each for each in view.partitions if str(each.number) == number]
     return _found(view, found, f"with ID {number[:80]}")
+
+
+def _named(name: str) -> str:
+    """Return how a refusal names a partition: a name of the line may have control characters, or be empty."""
+    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name[:80])
+    return f"named {shown}" if shown else "with an empty name"
 
 
 def _found(view: SystemView, partitions: Sequence[PartitionView], described: str) -> PartitionView:

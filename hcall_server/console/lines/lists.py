@@ -7,7 +7,7 @@ Attributes that an emulated partition does not have are constants.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hcall_abi.console import ATTRIBUTES, SECURE_BOOT_MODES
@@ -34,15 +34,25 @@ if TYPE_CHECKING:
 
 PROFILE = "default_profile"
 """The name of the only profile that a partition shows."""
+_CAPABLE = "simplified_remote_restart_capable"
 _STATES = {"Operating": "Operating", "Recovery": "Recovery", "Reset pending": "Error"}
+
+
+NOT_AVAILABLE = "Not Available"
+"""The state of a partition whose system is away."""
 
 
 @dataclass(frozen=True)
 class ListedPartition:
-    """A partition and its system, for the attributes of both."""
+    """A partition and its system, for the attributes of both.
+
+    `state` and `restart`, the remote restart status, are in the console's words.
+    """
 
     system: SystemView
     partition: PartitionView
+    state: str
+    restart: str = "Invalid"
 
 
 def state_of(partition: PartitionView) -> str:
@@ -66,7 +76,7 @@ PARTITIONS: Getters[ListedPartition] = {
     "name": lambda it: it.partition.name,
     "lpar_id": lambda it: str(it.partition.number),
     "lpar_env": constant("aixlinux"),
-    "state": lambda it: state_of(it.partition),
+    "state": lambda it: it.state,
     "resource_config": lambda it: "1" if it.partition.ipl_count else "0",
     "os_version": constant("Unknown"),
     "logical_serial_num": lambda it: f"{it.system.type_model_serial.partition('*')[2]}{it.partition.number}",
@@ -88,14 +98,14 @@ PARTITIONS: Getters[ListedPartition] = {
     "curr_lpar_proc_compat_mode": constant("default"),
     "suspend_capable": constant("0"),
     "remote_restart_capable": constant("0"),
-    "simplified_remote_restart_capable": constant("0"),
-    "remote_restart_status": constant("Invalid"),
+    _CAPABLE: _setting(_CAPABLE),
+    "remote_restart_status": lambda it: it.restart,
     "sync_curr_profile": constant("0"),
     "affinity_group_id": constant("none"),
     "vtpm_enabled": constant("0"),
     "secure_boot": _setting("secure_boot"),
     "curr_secure_boot": lambda it: str(SECURE_BOOT_MODES.index(it.partition.curr_secure_boot)),
-    **{name: _setting(name) for name in ATTRIBUTES if name != "secure_boot"},
+    **{name: _setting(name) for name in ATTRIBUTES if name not in ("secure_boot", _CAPABLE)},
     "uuid": lambda it: it.partition.uuid,
 }
 """The attributes of `lssyscfg -r lpar`."""
@@ -169,7 +179,7 @@ def selected(system: SystemView, filters: dict[str, list[str]]) -> list[ListedPa
         return []
     if not _matches(filters, "profile_names", PROFILE):
         return []
-    return [ListedPartition(system, each) for each in found]
+    return [ListedPartition(system, each, state_of(each)) for each in found]
 
 
 def _matches(filters: dict[str, list[str]], name: str, value: str) -> bool:
@@ -177,14 +187,33 @@ def _matches(filters: dict[str, list[str]], name: str, value: str) -> bool:
     return value in filters.get(name, [value])
 
 
+def filters_of(line: Line, *names: str) -> dict[str, list[str]]:
+    """Return the line's --filter, which has some of these names; {} without the option."""
+    return parse_filter(text, names) if (text := line.options.value("--filter")) is not None else {}
+
+
 async def filtered(line: Line, *names: str) -> list[ListedPartition]:
     """Return the partitions of the line's --filter, which has some of these names."""
-    filters = parse_filter(text, names) if (text := line.options.value("--filter")) is not None else {}
+    filters = filters_of(line, *names)
     return selected(await line.system(), filters)
 
 
 async def _partitions(line: Line) -> None:
-    await line.show(PARTITIONS, await filtered(line, "lpar_names", "lpar_ids", "work_groups"))
+    filters = filters_of(line, "lpar_names", "lpar_ids", "work_groups")
+    view, away = await line.last_view()
+    found = [_with_words(line, each) for each in selected(view, filters)]
+    await line.show(PARTITIONS, [replace(each, state=NOT_AVAILABLE) for each in found] if away else found)
+
+
+def _with_words(line: Line, it: ListedPartition) -> ListedPartition:
+    """Return a partition with the words that depend on the console's records of migrations."""
+    migrations, known = line.console.migrations, line.known
+    moving = migrations.moving(known, it.partition)
+    return replace(
+        it,
+        state=f"Migrating - {it.state}" if moving else it.state,
+        restart=migrations.remote_restart_status(known, it.partition),
+    )
 
 
 async def _profiles(line: Line) -> None:

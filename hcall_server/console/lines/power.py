@@ -79,7 +79,7 @@ COMMANDS = (
                 switch("--immed"),
                 switch("--restart"),
             ),
-            ignored={"-k": True, "--force": False, "--continue": False, "-w": True},
+            ignored={"-k": "value", "--force": "nothing", "--continue": "nothing", "-w": "value"},
         ),
         _chsysstate,
     ),

@@ -212,27 +212,30 @@ COMMANDS = (
         _lshmc,
     ),
     LineCommand(
-        Syntax("lslic", (SYSTEM, Option("-t", choices=("sys", "syspower")), *COLUMNS), ignored={"-r": True}),
+        Syntax(
+            "lslic", (SYSTEM, Option("-t", choices=("sys", "syspower")), *COLUMNS), ignored={"-r": "value"}
+        ),
         _lslic,
     ),
     LineCommand(
         Syntax(
             "lsrefcode",
             (Option("-r", choices=("lpar", "sys"), required=True), *_OF_PARTITIONS),
-            ignored={"-n": True, "-s": True},
+            ignored={"-n": "value", "-s": "value"},
         ),
         _lsrefcode,
     ),
     LineCommand(Syntax("rmvterm", _PARTITION, one_of=_WHICH), _rmvterm),
     LineCommand(Syntax("mkvterm", _PARTITION, one_of=_WHICH), _mkvterm),
     LineCommand(
-        Syntax("lspartition", (), ignored={"-dlpar": False, "-all": False, "-c": True}), _lspartition
+        Syntax("lspartition", (), ignored={"-dlpar": "nothing", "-all": "nothing", "-c": "value"}),
+        _lspartition,
     ),
     LineCommand(
         Syntax(
             "lshwres",
             (Option("-r", "RESOURCE", required=True), *_OF_PARTITIONS, Option("--level", "LEVEL")),
-            ignored={"--rsubtype": True, "-R": False, "--pool": True, "--maxmem": True},
+            ignored={"--rsubtype": "value", "-R": "nothing", "--pool": "value", "--maxmem": "value"},
         ),
         _lshwres,
     ),

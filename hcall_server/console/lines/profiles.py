@@ -101,7 +101,7 @@ COMMANDS = (
         ),
         _rstprofdata,
     ),
-    LineCommand(Syntax("rmprofdata", (SYSTEM, _FILE), ignored={"--force": False}), _rmprofdata),
+    LineCommand(Syntax("rmprofdata", (SYSTEM, _FILE), ignored={"--force": "nothing"}), _rmprofdata),
     LineCommand(
         Syntax(
             "mkprofdata",

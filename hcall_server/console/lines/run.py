@@ -10,7 +10,7 @@ from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.messages import message
 from hcall_abi.rules import console as control
 from hcall_abi.rules import hmc as rules
-from hcall_server.console.lines import changes, keys, lists, power, preludes, profiles
+from hcall_server.console.lines import changes, keys, lists, migration, moves, power, preludes, profiles
 from hcall_server.console.lines.line import Line, LineCommand
 
 if TYPE_CHECKING:
@@ -20,20 +20,29 @@ if TYPE_CHECKING:
 COMMANDS: Mapping[str, LineCommand] = MappingProxyType(
     {
         command.syntax.command: command
-        for family in (lists, changes, power, profiles, keys, preludes)
+        for family in (lists, changes, power, profiles, keys, preludes, migration, moves)
         for command in family.COMMANDS
     }
 )
 """Every command by its name."""
 
-LATER = ("migrlpar", "lslparmigr", "rrstartlpar")
-"""Commands that come with the next release."""
+
+HELP = "--help"
+"""The option of every command that prints its usage, and does nothing else."""
+
+
+def usage_of(command: str) -> str:
+    """Return the usage line of a command; OperatorError for one that the console does not have."""
+    return _command(command).syntax.usage
 
 
 async def run_line(console: ManagementConsole, argv: Sequence[str], caller: LineCaller) -> int:
     """Run a line and return its exit status: 0, or 1 after a refusal, which the caller has printed."""
     try:
         command = _command(argv[0] if argv else "")
+        if HELP in argv[1:]:
+            await caller.say(command.syntax.usage)
+            return 0
         line = Line(console, command.syntax.parse(argv[1:]), caller)
     except SwpksError as error:
         await caller.say(message(error))
@@ -48,10 +57,8 @@ async def run_line(console: ManagementConsole, argv: Sequence[str], caller: Line
 
 
 def _command(name: str) -> LineCommand:
-    """Return a command; OperatorError for one that the console does not have, or not yet."""
-    if name in LATER:
-        raise OperatorError(rules.LINE_LATER, f"{name} comes with the next release of swpks")
+    """Return a command; OperatorError for one that the console does not have."""
     if name not in COMMANDS:
-        known = ", ".join(sorted((*COMMANDS, *LATER)))
+        known = ", ".join(sorted(COMMANDS))
         raise OperatorError(rules.LINE_COMMAND, f"there is no command {name[:40]!r}; there are {known}")
     return COMMANDS[name]

@@ -1,0 +1,84 @@
+"""The words that the console carries from one system to another (spec/migration.md#steps-of-the-console).
+
+    words = words_for(entry, system_id, facts)
+
+A word follows from the present entry and the last views alone.  Nothing is stored or sent here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hcall_abi.control_views import CustodyView
+from hcall_server.console.register import Carried, Entry, Facts, record, said
+from hcall_server.platform.custody import Custody, Decision, Mode, Word
+
+
+def words_for(entry: Entry | None, system: str, facts: Facts, away: Iterable[str] = ()) -> list[Carried]:
+    """Return the words that a system has to hear about a partition, as its record and those of others are.
+
+    `facts` has the custody of the partition wherever it is known.  `away` are systems that are not connected:
+    a source in doubt does not release the partition to one of them.
+    """
+    here = facts.get(system)
+    if here is None:
+        return []
+    others = {each: fact for each, fact in facts.items() if each != system}
+    at = record(here)
+    if at is Custody.FROZEN:
+        if here.mode == Mode.IN_DOUBT.value:
+            others = {each: fact for each, fact in others.items() if each not in away}
+        return _for_frozen(here, others)
+    if at is Custody.RELEASED:
+        return _for_released(entry, system, here, others)
+    if at is Custody.PREPARED:
+        return _for_prepared(entry, system, here, others)
+    return []
+
+
+def _for_frozen(here: CustodyView, others: Facts) -> list[Carried]:
+    words = list[Carried]()
+    for fact in others.values():
+        if fact.epoch == here.epoch and Word.PREPARED in said(fact):
+            words.append(Carried(here.uuid, here.epoch, "prepared", fact.generation))
+        if fact.epoch == here.epoch and Word.ACTIVE in said(fact):
+            words.append(Carried(here.uuid, here.epoch, "active"))
+    return words
+
+
+def _for_released(entry: Entry | None, system: str, here: CustodyView, others: Facts) -> list[Carried]:
+    """A source drops its store when the owner was seen; after a remote restart, an operator orders that."""
+    if entry is None or (entry.kind == "restart" and entry.source == system):
+        return []
+    return [left(entry, here)] if serves_elsewhere(entry, system, here, others) else []
+
+
+def left(entry: Entry, here: CustodyView) -> Carried:
+    """Return the word by which a system that has released a partition removes it, and keeps its owner."""
+    return Carried(here.uuid, max(here.epoch, entry.moved), "active", peer=entry.owner)
+
+
+def serves_elsewhere(entry: Entry, system: str, here: CustodyView, facts: Facts) -> bool:
+    """Whether the owner of a partition was seen, and it is another system than this one."""
+    owner = facts.get(entry.owner)
+    if owner is None or entry.owner == system:
+        return False
+    return not said(owner).isdisjoint((Word.ACTIVE, Word.ABORTED)) and owner.epoch >= here.epoch
+
+
+def _for_prepared(entry: Entry | None, system: str, here: CustodyView, others: Facts) -> list[Carried]:
+    forces = entry and entry.decision is Decision.FORCED and entry.kind == "live"
+    if entry and forces and (entry.epoch, entry.target) == (here.epoch, system):
+        return [Carried(here.uuid, here.epoch, "force")]
+    for owner, fact in others.items():
+        if Word.ACTIVE in said(fact) and fact.epoch > here.epoch:
+            return [Carried(here.uuid, fact.epoch, "active", peer=owner)]
+    source = others.get(here.peer_id)
+    if source is None:
+        return []
+    if Word.ABORTED in said(source) and source.epoch >= here.epoch:
+        return [Carried(here.uuid, here.epoch, "aborted")]
+    overtaken = entry is not None and entry.moved > here.epoch  # a restart gave it to another system
+    if Word.ACTIVATE in said(source) and source.epoch == here.epoch and not overtaken:
+        return [Carried(here.uuid, here.epoch, "activate")]
+    return []

@@ -1,0 +1,210 @@
+"""The courier: it hears custody, decides, and carries words between systems (spec/migration.md).
+
+await courier.look(system)      # after each new view of a system
+await courier.changed(5.0)      # until any custody or entry has changed
+"""
+
+# Level-triggered
+#
+# A word is not kept in a queue.  It follows from the present entry and the last view of each system.  So it
+# is sent again after each view: at each connect, at each change, and at each question.  A word that has had
+# its effect has no row in the new state of its system, and does not follow any more.
+#
+#   1. An entry is durable before a word that follows from it is told.
+#   2. Each `CustodyView` is durable at its system.  So a view of any age may be carried.
+#   3. Each system hears words by its own stream.  One that hangs, or is away, delays no other.
+#   4. An answer (RESUME, SERVE, FENCED) is decided and told under the lock of its partition, and each telling
+#      is decided anew.  A restart elsewhere takes the same lock.  A request ends with its connection, and a
+#      connection with the process of the system.  So no answer of before a restart arrives behind it.
+#   5. A word that could not be told (a full disk, a lost answer) follows again at the next look.  Some
+#      systems ask nothing meanwhile, so the courier looks every few seconds while a word is due.
+
+# Words kept back
+#
+# Three rules are not in the tables.  They keep back words that would be true, and so they can break nothing:
+#
+#   `stopping`  An operator stops an attempt: its source in doubt hears no PREPARED, so that it can resume.
+#   `barring`   A target is being barred: the copy of an inactive migration is not sent there meanwhile.
+#   `away`      A source in doubt hears no word that is known from a system which is not connected.  It would
+#               release the partition to a system that may be dead.  The answer of row 10 lets it serve on.
+#
+# The first two end with the order, also if it fails.  The third one ends when the system is back.
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from hcall_abi.control_views import CustodyView, EventView, SystemView
+from hcall_abi.requests import ConsoleRequest, tell_custody
+from hcall_server import failpoints
+from hcall_server.console.carried import words_for
+from hcall_server.console.patience import LONGEST_WAIT
+from hcall_server.console.register import Carried, answered, asks, heard
+from hcall_server.console.systems import EventLog, KnownSystem
+from hcall_server.platform.custody import Decision, Mode
+
+if TYPE_CHECKING:
+    from hcall_server.console.registry import Registry
+
+_LOOK = EventView(number=0, kind="ask-custody")
+
+
+class Courier:
+    """Carries words between the systems of a console."""
+
+    def __init__(
+        self, registry: Registry, systems: Callable[[], Iterable[KnownSystem]], log: EventLog
+    ) -> None:
+        self.registry = registry
+        self.stopping: set[tuple[str, int]] = set()
+        """Attempts that an operator has stopped: their source gets no PREPARED any more."""
+        self.barring: set[str] = set()
+        """Partitions whose target is being barred: its copy is not sent there meanwhile."""
+        self._systems = systems
+        self._log = log
+        self._turns = defaultdict[str, trio.Lock](trio.Lock)
+        self._shown: dict[int, dict[str, object]] = {}
+        self._change = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"Courier({self.registry!r})"
+
+    async def run(self) -> None:
+        """Look at systems that have to hear a word, again and again, until cancelled."""
+        while True:
+            await trio.sleep(LONGEST_WAIT)
+            for system in list(self._systems()):
+                if system.connected and (self._due(system) or any(map(asks, self.registry.facts_of(system)))):
+                    system.ask(_LOOK)
+
+    async def changed(self, seconds: float) -> None:
+        """Wait until custody or an entry has changed, at most some seconds."""
+        with trio.move_on_after(seconds):
+            await self._change.wait()
+
+    def notify(self) -> None:
+        """Wake those that wait for a change."""
+        self._change.set()
+        self._change = trio.Event()
+
+    async def look(self, system: KnownSystem) -> None:
+        """Store the facts of a system's last view, send it the words that follow, and wake the others.
+
+        SwpksError if the system does not answer, or the console's store can't be written.
+        """
+        told = set[Carried]()
+        self._hear(system)
+        while word := next((each for each in self._due(system) if each not in told), None):
+            told.add(word)
+            await self._tell(system, word)
+        for fact in self.registry.facts_of(system):
+            if asks(fact):
+                await self.answer(system, fact)
+        self._spread(system)
+
+    def turn(self, uuid: str) -> trio.Lock:
+        """Return the lock under which a partition gets another owner, and its systems are answered."""
+        return self._turns[uuid]
+
+    async def answer(self, system: KnownSystem, fact: CustodyView) -> None:
+        """Answer a system that asks; the decision is durable before.
+
+        Nothing else is decided about the partition until the answer has arrived or failed.
+        """
+        async with self.turn(fact.uuid):
+            await self._answer(system, fact)
+
+    async def _answer(self, system: KnownSystem, fact: CustodyView) -> None:
+        for each in list(self._systems()):  # one that was added now may be the owner
+            self._hear(each, fact.uuid)
+        entry, facts = self.registry.of(fact.uuid), self.registry.facts(fact.uuid)
+        decided = answered(entry, system.system_id, fact, self.registry.heard(), facts)
+        if decided is None:
+            about = {"partition": fact.name, "uuid": fact.uuid, "epoch": fact.epoch}
+            peer = self.registry.name_of(fact.peer_id)
+            self._log.warning("custody.unanswered", system=system.name, peer=peer, **about)
+            return
+        now, word = decided
+        if now is not None and now != entry:
+            self.registry.enter(now, "aborted" if now.decision is Decision.ABORTED else None)
+            self.notify()
+        await self._tell(system, word)
+
+    def poke(self, uuid: str) -> None:
+        """Wake those that wait for a change, and have the systems of a partition looked at."""
+        self.look_again(uuid)
+        self.notify()
+
+    def look_again(self, uuid: str) -> None:
+        """Have all systems looked at that may have to hear a word about a partition."""
+        entry, facts = self.registry.of(uuid), self.registry.facts(uuid)
+        named = {entry.source, entry.target, entry.owner} if entry else set[str]()
+        for system in list(self._systems()):
+            if system.system_id in named or system.system_id in facts:
+                system.ask(_LOOK)
+
+    async def _tell(self, system: KnownSystem, word: Carried) -> None:
+        entry = self.registry.of(word.uuid)
+        facts = [*self.registry.facts(word.uuid).values()]
+        name = entry.name if entry else facts[0].name if facts else ""
+        fields = {"partition": name, "uuid": word.uuid, "epoch": word.epoch, "word": word.word}
+        self._log.info("custody.told", system=system.name, **fields)
+        await system.call(_request(word))
+        failpoints.reached("told")
+        self._hear(system)
+
+    def _hear(self, system: KnownSystem, uuid: str = "") -> None:
+        """Store the facts of a system's view, or of one partition in it, in the register, durably."""
+        for fact in self.registry.facts_of(system):
+            if uuid not in ("", fact.uuid):
+                continue
+            entry = self.registry.of(fact.uuid)
+            now = heard(entry, system.system_id, fact)
+            if now is not None and now != entry:
+                done = now.decision is Decision.DONE and now.epoch == fact.epoch
+                self.registry.enter(now, "done" if done else None)
+                self.notify()
+
+    def _due(self, system: KnownSystem) -> list[Carried]:
+        """Return the words that a system has to hear now, without answers to its questions."""
+        words = list[Carried]()
+        for here in self.registry.facts_of(system):
+            entry, facts = self.registry.of(here.uuid), self.registry.facts(here.uuid)
+            due = words_for(entry, system.system_id, facts, self.registry.away())
+            stopped = (here.uuid, here.epoch) in self.stopping and here.mode == Mode.IN_DOUBT.value
+            words += [each for each in due if not (stopped and each.word == "prepared")]
+        return words
+
+    def _spread(self, system: KnownSystem) -> None:
+        """Wake the streams of other systems that are concerned by a change of this one."""
+        facts = {fact.uuid: fact for fact in self.registry.facts_of(system)}
+        now = {uuid: _heard_by_others(fact) for uuid, fact in facts.items()}
+        before = self._shown.get(system.key, {})
+        self._shown[system.key] = now
+        for uuid in now.keys() | before.keys():
+            if now.get(uuid) != before.get(uuid):
+                self._wake_others(system, uuid, facts.get(uuid))
+
+    def _wake_others(self, system: KnownSystem, uuid: str, fact: CustodyView | None) -> None:
+        entry, facts = self.registry.of(uuid), self.registry.facts(uuid)
+        named = {entry.source, entry.target} if entry else set[str]()
+        named |= {fact.peer_id} if fact else set()
+        for other in list(self._systems()):
+            if other is not system and (other.system_id in named or other.system_id in facts):
+                other.ask(_LOOK)
+        self.notify()
+
+
+def _heard_by_others(fact: CustodyView) -> object:
+    """Return the facts that concern other systems: the generation of a store that is served does not."""
+    prepared = fact.custody == "prepared"
+    return msgspec.structs.replace(fact, generation=fact.generation if prepared else 0)
+
+
+def _request(word: Carried) -> ConsoleRequest[SystemView]:
+    return tell_custody(word.uuid, word.epoch, word.word, generation=word.generation, peer_id=word.peer)

@@ -1,0 +1,260 @@
+"""The parts of the console that migrations use, and their steps that more than one of them takes.
+
+Page: spec/migration.md#orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hcall_abi.control_views import CustodyView, PartitionView, SystemView
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import show_system, show_trusted_key, take_partition, tell_custody
+from hcall_abi.rules import hmc
+from hcall_abi.rules import migration as rules
+from hcall_server.console.courier import Courier
+from hcall_server.console.jobs import JobRun, may_repeat
+from hcall_server.console.patience import waits
+from hcall_server.console.register import Entry, aborted, record, renumbered, restarted
+from hcall_server.console.registry import Registry
+from hcall_server.console.store import ConsoleStore
+from hcall_server.console.systems import KnownSystem
+from hcall_server.console.taking import Taker
+from hcall_server.failpoints import ConsolePoint
+from hcall_server.platform.custody import LEFT, OWNING, Custody, Decision
+
+_BAR_TRIES = 6
+_BAR_PAUSE = 5.0
+
+
+class Ground(NamedTuple):
+    """Store, register and courier of the console; `entropy` makes tokens."""
+
+    store: ConsoleStore
+    taker: Taker
+    registry: Registry
+    courier: Courier
+    entropy: Callable[[int], bytes]
+
+    def entry(self, uuid: str) -> Entry:
+        """Return the entry of a partition that has one; OperatorError for another."""
+        entry = self.registry.of(uuid)
+        if entry is None:
+            raise OperatorError(rules.MIGRATION_RUNNING, f"the partition {uuid} takes part in no migration")
+        return entry
+
+    def enter(self, entry: Entry, point: ConsolePoint | None = None) -> None:
+        """Store an entry, and have the courier send the words that follow from it."""
+        self.registry.enter(entry, point)
+        self.courier.poke(entry.uuid)
+
+    def system(self, system_id: str) -> KnownSystem:
+        """Return a system by its id; OperatorError if the console does not know it any more."""
+        system = self.registry.system(system_id)
+        if system is None:
+            message = f"the console does not know the system {system_id} any more: add it again"
+            raise OperatorError(rules.MIGRATION_SYSTEMS, message)
+        return system
+
+    async def view(self, system: KnownSystem) -> SystemView:
+        """Return the present view of a system, after the register has noted it."""
+        view = await system.call(show_system())
+        await self.courier.look(system)
+        return system.view or view
+
+
+def fact_of(ground: Ground, system: KnownSystem, uuid: str) -> CustodyView | None:
+    """Return the custody of a partition that a system has shown, None if it has shown none."""
+    return next((each for each in ground.registry.facts_of(system) if each.uuid == uuid), None)
+
+
+def partition_of(system: KnownSystem, uuid: str) -> PartitionView | None:
+    """Return the partition in the last view of a system, None if it is not there."""
+    partitions = system.view.partitions if system.view else []
+    return next((each for each in partitions if each.uuid == uuid), None)
+
+
+def demand_owned(ground: Ground, source: KnownSystem, uuid: str, name: str) -> None:
+    """OperatorError unless a system owns a partition, by the register and by its last view."""
+    if elsewhere := ground.registry.elsewhere(source, uuid):
+        raise OperatorError(rules.CUSTODY_OWNED, f"{name} belongs to {elsewhere}")
+    partition, fact = partition_of(source, uuid), fact_of(ground, source, uuid)
+    custody = partition.custody.upper() if partition else record(fact).name if fact else ""
+    if custody and Custody[custody] not in OWNING:
+        raise OperatorError(rules.CUSTODY_OWNED, f"{name} is {custody} at {source.name}")
+
+
+async def demand_key(target: KnownSystem, key_id: str, name: str) -> None:
+    """OperatorError unless a system has the trusted system key of a copy: nothing else is sent before."""
+    present = (await target.call(show_trusted_key())).id
+    if present == key_id and key_id:
+        return
+    needed = f"the copy of {name} needs the trusted system key {key_id or '(none)'}"
+    raise OperatorError(rules.RESTART_KEY, f"{needed}, and {target.name} has {present or 'none'}")
+
+
+# The end of an attempt
+
+
+async def barred(ground: Ground, entry: Entry) -> Entry:
+    """Return the entry whose attempts are over: their targets take no copy of them any more (row 19).
+
+    OperatorError if one of them can't be reached.  The caller looks at the owner: the target may have served
+    already.
+    """
+    if entry.decision is Decision.DONE or (entry.over and not entry.final):
+        return entry
+    ground.courier.barring.add(entry.uuid)
+    try:
+        return await _barred(ground, entry)
+    finally:
+        ground.courier.barring.discard(entry.uuid)
+
+
+def _holders(ground: Ground, entry: Entry) -> list[KnownSystem]:
+    """Return the systems that have to be barred, the target of the entry last.
+
+    OperatorError if the console does not know one of them any more.
+    """
+    holders = {uid for uid, fact in ground.registry.facts(entry.uuid).items() if fact.custody == "prepared"}
+    others = holders.union(entry.open_targets) - {entry.target}
+    return [ground.system(each) for each in (*sorted(others), entry.target)]
+
+
+async def demand_barrable(ground: Ground, entry: Entry) -> None:
+    """OperatorError if an attempt is open, and one of the systems that have to be barred does not answer."""
+    if entry.decision is Decision.DONE or (entry.over and not entry.final):
+        return
+    for system in _holders(ground, entry):
+        try:
+            await system.call(show_system())
+        except SwpksError as error:
+            if not may_repeat(error):
+                raise
+            raise _may_hold(system, entry, error.message) from None
+
+
+async def _barred(ground: Ground, entry: Entry) -> Entry:
+    await demand_barrable(ground, entry)  # a refusal leaves the attempt as it is
+    registry = ground.registry
+    epoch = registry.next_epoch(entry.uuid)
+    systems = _holders(ground, entry)
+    if entry.decision is not Decision.FORCED:
+        registry.enter(renumbered(entry, epoch))
+    for system in systems:
+        await _bar(ground, entry, system, epoch)
+    registry.enter(aborted(ground.entry(entry.uuid), over=True), "aborted")
+    return ground.entry(entry.uuid)
+
+
+async def _bar(ground: Ground, entry: Entry, system: KnownSystem, epoch: int) -> None:
+    """Have a system drop its copy of an attempt, and take none of it; unless it owns the partition."""
+    trouble = "its answer shows the copy still"
+    for _ in range(_BAR_TRIES):
+        try:
+            await system.call(tell_custody(entry.uuid, epoch, "bar"))
+            await ground.courier.look(system)
+        except SwpksError as error:
+            if not may_repeat(error):
+                raise
+            trouble = error.message
+        fact = fact_of(ground, system, entry.uuid)
+        if fact and record(fact) in LEFT and fact.epoch >= epoch:
+            return
+        if ground.entry(entry.uuid).moved > entry.moved:
+            return
+        if not system.connected:
+            break
+        await ground.courier.changed(_BAR_PAUSE)
+    raise _may_hold(system, entry, trouble)
+
+
+def _may_hold(system: KnownSystem, entry: Entry, trouble: str) -> OperatorError:
+    message = f"{system.name} may hold a copy of {entry.name} by attempt {entry.epoch}: {trouble}"
+    return OperatorError(rules.RESTART_TARGET, message)
+
+
+class StoreGuard(NamedTuple):
+    """Keeps recoveries from bringing a store back that another system has, or may get."""
+
+    ground: Ground
+
+    def elsewhere(self, system: KnownSystem, uuid: str) -> str:
+        """Return why a store belongs to another system, "" if it does not."""
+        if place := self.ground.registry.elsewhere(system, uuid):
+            return f"it belongs to {place}"
+        entry = self.ground.registry.of(uuid)
+        forced = entry and entry.decision is Decision.FORCED and not entry.over
+        if entry and (entry.final or forced):
+            return f"the attempt {entry.epoch} brings it to {self.ground.registry.name_of(entry.target)}"
+        return ""
+
+    async def settle(self, system: KnownSystem, uuid: str) -> str:
+        """End an attempt that the loss of this system has left open; return "", or why that is impossible."""
+        entry = self.ground.registry.unfinished(system, uuid)
+        if entry is None or entry.source != system.system_id or entry.final:
+            return ""
+        try:
+            await barred(self.ground, entry)
+        except SwpksError as error:
+            if error.rule is hmc.HMC_STORE_WRITTEN:
+                raise
+            return error.message
+        return ""
+
+
+# The copy of a partition that moves without running
+
+
+async def hand_over(run: JobRun, ground: Ground, uuid: str) -> Entry:
+    """Have the target of an entry own the partition from its final copy; return the entry that is done.
+
+    While the target is away it waits.  Every attempt reads the entry: an operator may change the target.
+    """
+    for seconds in waits():
+        entry = ground.entry(uuid)
+        if not entry.final:
+            run.wait("")
+            return entry
+        target = ground.system(entry.target)
+        try:
+            if uuid not in ground.courier.barring:
+                await _take(ground, target, entry)
+        except SwpksError as error:
+            if not may_repeat(error):
+                raise
+            run.wait(f"{target.name}: {error.message}")
+        if ground.entry(uuid).final:
+            await ground.courier.changed(seconds)
+    raise RuntimeError("the waits have no end")
+
+
+async def _take(ground: Ground, target: KnownSystem, entry: Entry) -> None:
+    try:
+        await target.call(take_partition(entry.final, entry.epoch, entry.source))
+    except SwpksError as error:
+        if may_repeat(error):
+            raise
+        await ground.view(target)  # an earlier answer may have been lost
+        now = ground.entry(entry.uuid)
+        if not now.final or now.epoch != entry.epoch:
+            return
+        fact = fact_of(ground, target, entry.uuid)
+        if fact is None or record(fact) not in LEFT or fact.epoch < now.epoch:
+            raise
+        _renumber(ground, now)
+        return
+    await ground.view(target)
+
+
+def _renumber(ground: Ground, entry: Entry) -> None:
+    """Give a copy that waits for its target a new number: a bar that led to nothing has taken the old one."""
+    epoch = ground.registry.next_epoch(entry.uuid)
+    if entry.decision is Decision.FORCED:
+        again = restarted(
+            entry._replace(over=True), entry.kind, epoch, entry.source, entry.target, entry.final
+        )
+        ground.enter(again, "forced")
+        return
+    ground.enter(renumbered(entry, epoch), "opened")

@@ -1,0 +1,339 @@
+"""The job `migrate`: a partition moves to another system (spec/migration.md#orders).
+
+A partition that runs moves live: the two systems do it themselves, and the console follows.  One that is
+powered off is released, and its copy is taken by the target.
+"""
+
+# A live migration that the console has begun goes on without it.  So after a kill of the console:
+#
+#   1. The token is lost with it.  If the source was told to begin, the job only follows.
+#   2. If the source was not told, or has crashed before it froze, a new attempt begins, with another number
+#      and another token.
+#   3. The job ends when the register says that the target serves, or when the source shows that it serves on.
+#
+# An inactive one depends on the console: the copy that the source has released the partition with is durable
+# in the register until the target owns the partition.
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from hcall_abi.addresses import is_place
+from hcall_abi.bounds import TOKEN_SIZE
+from hcall_abi.control_bodies import MigrationOrder
+from hcall_abi.control_views import CopyView, CustodyView
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import (
+    ConsoleRequest,
+    begin_migration,
+    expect_partition,
+    release_partition,
+    show_health,
+    show_system,
+)
+from hcall_abi.rules import hmc
+from hcall_abi.rules import migration as rules
+from hcall_abi.rules.rule import Rule
+from hcall_server.console.ground import Ground, demand_owned, fact_of, hand_over, partition_of
+from hcall_server.console.jobs import JobRun
+from hcall_server.console.migration_status import End, live_rows, row_text
+from hcall_server.console.register import Entry, Kind, aborted, begun, record
+from hcall_server.console.systems import KnownSystem
+from hcall_server.platform.custody import OWNING, Custody, Decision
+
+LOOK_SECONDS = 5.0
+"""The longest time between two looks at the systems of an attempt."""
+HEALTH_SECONDS = 5.0
+"""How long the target may take to tell its health when an attempt has ended."""
+_ATTEMPT, _BEGUN, _FORCED, _RELEASED, _END = "attempt", "begun", "forced", "released", "end"
+_AT_REST = ("serving", "asking")
+_LIVE_STEPS, _INACTIVE_STEPS = 6, 4
+
+
+class MigrationPlan(msgspec.Struct):
+    """A partition, its target by the id of the system, and the attempt to be followed, 0 for a new one."""
+
+    uuid: str
+    name: str
+    target: str
+    live: bool
+    epoch: int = 0
+
+
+class EndedAttempt(NamedTuple):
+    """An attempt that has ended at its source; `began` is false if the source was never told of it."""
+
+    began: bool
+    reason: str
+    rule: Rule = rules.MIGRATION_FAILED
+
+
+class MigrationJob:
+    """One migration of one partition."""
+
+    def __init__(self, run: JobRun, ground: Ground) -> None:
+        self._run = run
+        self._plan: MigrationPlan = run.plan
+        self._ground = ground
+        self._registry = ground.registry
+        self._source = run.system
+
+    def __repr__(self) -> str:
+        return f"MigrationJob({self._plan.name!r})"
+
+    @property
+    def _target(self) -> KnownSystem:
+        return self._ground.system(self._plan.target)
+
+    @property
+    def _attempt(self) -> int:
+        return int(self._run.steps.get(_ATTEMPT, self._plan.epoch))
+
+    async def perform(self) -> None:
+        """Perform the migration, from its last durable step on."""
+        self._run.expect(_LIVE_STEPS if self._plan.live else _INACTIVE_STEPS)
+        await (self._live() if self._plan.live else self._inactive())
+
+    # Live
+
+    async def _live(self) -> None:
+        begins = not self._attempt
+        if begins:
+            await self._begin()
+        ended = await self._follow()
+        if ended and not ended.began and not begins and self._is_open():
+            await self._begin()
+            ended = await self._follow()
+        if ended:
+            self._note_aborted()
+            raise OperatorError(ended.rule, await self._explained(ended))
+        self._finish()
+
+    async def _explained(self, ended: EndedAttempt) -> str:
+        """Return why an attempt has ended, with its target, and what the health of the target tells."""
+        if not ended.began or ended.rule is not rules.MIGRATION_FAILED:
+            return ended.reason
+        try:
+            target = self._target
+            with trio.fail_after(HEALTH_SECONDS):
+                reasons = (await target.call(show_health())).reasons
+        except SwpksError as error:
+            reasons = [error.message]
+        except trio.TooSlowError:
+            reasons = [f"it has not answered within {HEALTH_SECONDS:g} seconds"]
+        trouble = f", whose health says: {'; '.join(reasons)}" if reasons else ""
+        return f"{ended.reason} (target {self._registry.name_of(self._plan.target)}{trouble})"
+
+    async def _begin(self) -> None:
+        """Begin a new attempt at both systems; the source answers before the partition has moved."""
+        try:
+            self._open("live")
+            await self._order()
+        except SwpksError as error:
+            if error.rule is not hmc.HMC_STORE_WRITTEN:
+                self._note_aborted()
+            raise
+
+    def _open(self, kind: Kind) -> None:
+        """Store a new attempt (row 1), before anybody hears of it; OperatorError unless its source owns.
+
+        The checks of the order may be old: nothing is awaited between these and the entry.
+        """
+        plan, registry = self._plan, self._registry
+        demand_owned(self._ground, self._source, plan.uuid, plan.name)
+        epoch = registry.next_epoch(plan.uuid)
+        entry = registry.of(plan.uuid) or Entry(plan.uuid, plan.name)
+        opened = begun(entry, kind, epoch, self._source.system_id, self._target.system_id)
+        self._ground.enter(opened._replace(name=plan.name), "opened")
+        line = f"row 1: OPEN({epoch}) at the console"
+        self._run.finish(_ATTEMPT, line, result=str(epoch))
+
+    async def _order(self) -> None:
+        """Give both systems the token of the channel, which nobody keeps."""
+        epoch, plan, source, target = self._attempt, self._plan, self._source, self._target
+        token = self._ground.entropy(TOKEN_SIZE)
+        expected = expect_partition(plan.uuid, epoch, source.system_id, token)
+        address = (await self._run.call(expected, target)).address
+        if not is_place(address):
+            raise OperatorError(rules.MOBILITY_LISTENS, f"{target.name} listens at {address!r}, no address")
+        order = MigrationOrder(
+            uuid=plan.uuid, epoch=epoch, target_id=target.system_id, address=address, token=token
+        )
+        await self._run.persist(lambda: self._ordered(order))
+        self._run.note(_BEGUN, str(epoch))
+
+    async def _ordered(self, order: MigrationOrder) -> None:
+        """Order the migration at its source, unless it was stopped; a refusal may follow a lost answer."""
+        if self._ground.entry(order.uuid).decision is Decision.DONE:
+            return  # an earlier order has done it all
+        self._demand_open()
+        try:
+            await self._source.call(begin_migration(self._plan.name, order))
+        except SwpksError:
+            await self._source.call(show_system())
+            fact = fact_of(self._ground, self._source, order.uuid)
+            if fact is None or order.epoch not in (fact.epoch, fact.tried):
+                raise
+            return
+        await self._source.call(show_system())
+
+    async def _follow(self) -> EndedAttempt | None:
+        """Wait for the end of the attempt; return None if the target serves."""
+        while True:
+            self._say_rows()
+            entry = self._ground.entry(self._plan.uuid)
+            if entry.owner == self._target.system_id:  # by an earlier attempt, if this one was only a bar
+                return None
+            if entry.moved >= self._attempt:
+                return self._overtaken(entry)
+            if entry.epoch > self._attempt:
+                return self._overtaken(entry)
+            if self._ended() and (ended := await self._confirmed()):
+                return ended
+            away = [each for each in (self._source, self._target) if not each.connected]
+            self._run.wait("; ".join(f"{each.name}: {each.trouble}" for each in away))
+            await self._ground.courier.changed(LOOK_SECONDS)
+            self._ground.courier.look_again(self._plan.uuid)
+
+    def _overtaken(self, entry: Entry) -> EndedAttempt:
+        place = f"{entry.name} belongs to {self._registry.name_of(entry.owner)}"
+        return EndedAttempt(
+            True, f"the attempt {self._attempt} was followed by the attempt {entry.epoch}; {place}"
+        )
+
+    async def _confirmed(self) -> EndedAttempt | None:
+        """Return how the attempt has ended by a view of now."""
+        try:
+            await self._source.call(show_system())
+        except SwpksError:
+            return None
+        return self._ended()
+
+    def _ended(self) -> EndedAttempt | None:
+        """Return how the attempt has ended at its source, None while it may go on."""
+        if (fact := fact_of(self._ground, self._source, self._plan.uuid)) is not None:
+            return self._resumed(fact) if record(fact) in OWNING else self._left(fact)
+        partition = partition_of(self._source, self._plan.uuid)
+        if partition is None or partition.custody != "own" or partition.mode not in _AT_REST:
+            return None
+        return self._unbegun()
+
+    def _resumed(self, fact: CustodyView) -> EndedAttempt | None:
+        """Return the end of an attempt whose source owns the partition."""
+        attempt = self._attempt
+        served = f"{self._source.name} serves {self._plan.name}, and the attempt {attempt} has ended"
+        if fact.epoch >= attempt:
+            return EndedAttempt(True, f"{served}{fact.trouble and f': {fact.trouble}'}")
+        if fact.mode not in _AT_REST:
+            return None
+        if fact.tried == attempt:
+            return EndedAttempt(True, f"{served}: {fact.trouble or 'it did not freeze it'}")
+        return self._unbegun()
+
+    def _unbegun(self) -> EndedAttempt:
+        place = f"{self._source.name} serves {self._plan.name}"
+        return EndedAttempt(False, f"{place}, and has not begun the attempt {self._attempt}")
+
+    def _left(self, fact: CustodyView) -> EndedAttempt | None:
+        """Return the end of an attempt whose source has released the partition before, by another one."""
+        owner = self._registry.elsewhere(self._source, self._plan.uuid)
+        if not owner or record(fact) in (Custody.FROZEN, Custody.PREPARED) or fact.epoch >= self._attempt:
+            return None
+        state = f"{self._plan.name} is {record(fact).name}({fact.epoch}) at {self._source.name}"
+        return EndedAttempt(True, f"{state}: it belongs to {owner}", rules.CUSTODY_OWNED)
+
+    def _is_open(self) -> bool:
+        entry = self._ground.entry(self._plan.uuid)
+        return (entry.epoch, entry.decision) == (self._attempt, Decision.OPEN)
+
+    def _demand_open(self) -> None:
+        if not self._is_open():
+            raise OperatorError(rules.MIGRATION_FAILED, f"the attempt {self._attempt} was stopped")
+
+    def _note_aborted(self) -> None:
+        """Note that this attempt is never forced; one that has not been opened stays as it is."""
+        entry = self._registry.of(self._plan.uuid)
+        if entry and entry.epoch == self._attempt:
+            self._ground.enter(aborted(entry))
+
+    # Inactive
+
+    async def _inactive(self) -> None:
+        if not self._attempt:
+            self._open("inactive")
+        entry = self._ground.entry(self._plan.uuid)
+        if entry.epoch == self._attempt and not entry.final and (self._is_open() or self._shows_release()):
+            await self._release()
+        entry = await hand_over(self._run, self._ground, self._plan.uuid)
+        if entry.owner != self._target.system_id:
+            raise OperatorError(rules.MIGRATION_FAILED, self._overtaken(entry).reason)
+        self._finish()
+
+    async def _release(self) -> None:
+        """Have the source release the partition (row 15), and store its copy until the target owns it."""
+        plan, attempt = self._plan, self._attempt
+        request = release_partition(plan.name, plan.uuid, attempt, self._target.system_id)
+        try:
+            copy = await self._run.persist(lambda: self._source.call(self._unless_stopped(request)))
+        except SwpksError:
+            if not await self._is_released():
+                self._note_aborted()
+            raise
+        entry = self._ground.entry(plan.uuid)
+        if entry.epoch == attempt:
+            self._ground.enter(entry._replace(final=copy.copy))
+        self._ground.taker.keep(self._source, plan.name, copy)
+        self._run.finish(_RELEASED, f"row 15: RELEASED({attempt}) at {self._source.name}")
+
+    def _unless_stopped(self, request: ConsoleRequest[CopyView]) -> ConsoleRequest[CopyView]:
+        if not self._shows_release():  # the stop came too late for one that was under way
+            self._demand_open()
+        return request
+
+    def _shows_release(self) -> bool:
+        fact = fact_of(self._ground, self._source, self._plan.uuid)
+        return fact is not None and (record(fact), fact.epoch) == (Custody.RELEASED, self._attempt)
+
+    async def _is_released(self) -> bool:
+        try:
+            await self._source.call(show_system())
+        except SwpksError:
+            return True  # nobody knows: it may be
+        fact = fact_of(self._ground, self._source, self._plan.uuid)
+        return fact is not None and record(fact) is Custody.RELEASED
+
+    # Progress for the operator
+
+    def _say_rows(self) -> None:
+        """Note each row of the state table that a system has reached."""
+        entry = self._ground.entry(self._plan.uuid)
+        if entry.decision is Decision.FORCED and self._plan.live and _FORCED not in self._run.steps:
+            self._run.note(_FORCED)
+        ends = self._end(self._source), self._end(self._target)
+        if self._plan.live:
+            lines = live_rows(entry._replace(epoch=self._attempt), *ends, forced=_FORCED in self._run.steps)
+        else:
+            lines = [row_text(entry, end.fact, end.name) for end in ends if end.fact]
+        for line in lines:
+            said = {each if "FROZEN" in each else _reached(each) for each in self._run.job.lines}
+            if said.isdisjoint((line, _reached(line))):
+                self._run.finish(line, line)
+
+    def _end(self, system: KnownSystem) -> End:
+        """Return an end of the attempt, with the custody of this attempt that it has shown."""
+        fact = fact_of(self._ground, system, self._plan.uuid)
+        return End(system.name, fact if fact and fact.epoch == self._attempt else None)
+
+    def _finish(self) -> None:
+        self._say_rows()
+        self._run.expect(self._run.job.done + 1)
+        target, name = self._target.name, self._plan.name
+        self._run.finish(_END, f"{name} is at {target} now, by the attempt {self._attempt}")
+
+
+def _reached(line: str) -> str:
+    """Return the record in a line about a row, such as ``RELEASED(7) at a``."""
+    return line.partition(": ")[2]

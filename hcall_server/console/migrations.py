@@ -1,0 +1,346 @@
+"""Migration and remote restart as the lines of the console order them (spec/migration.md#orders).
+
+    job = await console.migrations.migrate(source, target, "lpar1")
+    await console.jobs.follow(job, report)
+
+Each function raises SwpksError with the rule of a refusal, and nothing has changed then.
+"""
+
+from __future__ import annotations
+
+import trio
+import trio.lowlevel
+
+from hcall_abi.control_views import PartitionView
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import check_arrival, show_needs, show_trusted_key, tell_custody
+from hcall_abi.rules import console, hmc
+from hcall_abi.rules import migration as rules
+from hcall_server.console.carried import left, serves_elsewhere
+from hcall_server.console.ground import Ground, barred, demand_key, demand_owned, fact_of, partition_of
+from hcall_server.console.jobs import Job, JobKind, JobRun, Jobs
+from hcall_server.console.migration import MigrationJob, MigrationPlan
+from hcall_server.console.migration_status import MigrationStatus, Statuses
+from hcall_server.console.register import (
+    Entry,
+    aborted,
+    forced,
+    record,
+    restarted,
+)
+from hcall_server.console.restarting import Restarter, RestartPlan, find_uuid, is_decided
+from hcall_server.console.systems import KnownSystem
+from hcall_server.platform.custody import Custody, Decision
+
+__all__ = ["MigrationStatus", "Migrations"]
+
+MIGRATE, RESTART = "migrate", "restart"
+"""The kinds of jobs."""
+
+
+class Migrations:
+    """Orders about partitions that move between systems of the console."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._registry = ground.registry
+        self._restarter = Restarter(ground, self._end_migration)
+        self.jobs: Jobs
+        """The jobs of the console, which are made with the kinds of this object."""
+
+    def __repr__(self) -> str:
+        return f"Migrations({self._registry!r})"
+
+    def kinds(self) -> dict[str, JobKind]:
+        """Return the kinds of jobs."""
+        return {
+            MIGRATE: JobKind(MigrationPlan, self._migrate),
+            RESTART: JobKind(RestartPlan, self._restarter.perform),
+        }
+
+    async def _migrate(self, run: JobRun) -> None:
+        await MigrationJob(run, self._ground).perform()
+
+    # Migration
+
+    async def validate(self, source: KnownSystem, target: KnownSystem, name: str) -> None:
+        """Check that a partition can move: `migrlpar -o v`."""
+        await self._validated(source, target, name)
+
+    async def migrate(self, source: KnownSystem, target: KnownSystem, name: str) -> Job:
+        """Validate, and begin to move a partition: live if it runs, inactive if it is off: `-o m`."""
+        uuid = (await self._validated(source, target, name)).uuid
+        partition = self._idle(source, uuid, name)  # once more: another order may have come meanwhile
+        live = partition.power == "running"
+        plan = MigrationPlan(partition.uuid, name, target.system_id, live)
+        return self.jobs.start(MIGRATE, source, plan)
+
+    async def _validated(self, source: KnownSystem, target: KnownSystem, name: str) -> PartitionView:
+        """Return the partition; SwpksError if it can't move."""
+        if source is target:
+            raise OperatorError(rules.MIGRATION_SYSTEMS, f"source and target are both {source.name}")
+        needs = await source.call(show_needs(name))
+        await self._ground.view(source)
+        partition = self._idle(source, needs.uuid, name)
+        if partition.power == "running":
+            if not (await self._ground.view(target)).mobility:
+                message = f"{target.name} does not listen: start it with --mobility"
+                raise OperatorError(rules.MOBILITY_LISTENS, message)
+        else:
+            key = (await source.call(show_trusted_key())).id or ""
+            await demand_key(target, key, name)
+        await target.call(check_arrival(needs))
+        return partition
+
+    def _idle(self, source: KnownSystem, uuid: str, name: str) -> PartitionView:
+        """Return the partition; OperatorError unless the system owns it, and no attempt moves it."""
+        demand_owned(self._ground, source, uuid, name)
+        partition = partition_of(source, uuid)
+        if partition is None:
+            raise OperatorError(console.NAME_EXISTS, f"{source.name} has no partition {name!r} any more")
+        entry = self._registry.of(partition.uuid)
+        forced_now = entry is not None and entry.decision is Decision.FORCED
+        if partition.mode != "serving" or forced_now or self._job_of(partition.uuid):
+            raise OperatorError(rules.CUSTODY_IDLE, f"{name} is {partition.mode} at {source.name}, or moves")
+        return partition
+
+    async def stop(self, source: KnownSystem, name: str) -> str:
+        """Stop a migration before its point of no return: `-o s`; return the line about it.
+
+        Each order tells the source again: the word may have been lost.
+        """
+        entry = self._running(source, name)
+        if entry.source != source.system_id:
+            place = self._registry.name_of(entry.source)
+            message = f"{name} moves from {place}, and not from {source.name}: stop it at its source, {place}"
+            raise OperatorError(rules.MIGRATION_SYSTEMS, message)
+        if entry.decision not in (Decision.OPEN, Decision.ABORTED):
+            raise _decided(entry)
+        fact = fact_of(self._ground, source, entry.uuid)
+        if fact and self._has_left(fact.epoch, record(fact), entry):  # for a source that is dead too
+            raise _decided(entry)
+        self._ground.courier.stopping.add((entry.uuid, entry.epoch))
+        try:
+            await source.call(tell_custody(entry.uuid, entry.epoch, "abort"))
+            fact = fact_of(self._ground, source, entry.uuid)
+            if entry.final or (fact and self._has_left(fact.epoch, record(fact), entry)):
+                raise _decided(entry)
+            await self._settle(source, entry)
+        finally:
+            self._ground.courier.stopping.discard((entry.uuid, entry.epoch))
+        return f"the attempt {entry.epoch} of {name} is stopped: {self._place(source, entry)}"
+
+    def _place(self, source: KnownSystem, entry: Entry) -> str:
+        """Return the sentence about the partition at the source of a stopped attempt."""
+        partition, fact = partition_of(source, entry.uuid), fact_of(self._ground, source, entry.uuid)
+        mode = fact.mode if fact else partition.mode if partition else "unknown"
+        return f"{source.name} serves it" if mode == "serving" else f"it is {mode} at {source.name}"
+
+    def _has_left(self, epoch: int, at: Custody, entry: Entry) -> bool:
+        return epoch >= entry.epoch and at in (Custody.RELEASED, Custody.GONE)
+
+    async def _settle(self, source: KnownSystem, entry: Entry) -> None:
+        """Store that a stopped attempt is never forced, and have its source serve again."""
+        now = self._ground.entry(entry.uuid)
+        if now.epoch != entry.epoch or now.decision not in (Decision.OPEN, Decision.ABORTED):
+            raise _decided(now)
+        if now.decision is Decision.OPEN:
+            self._ground.enter(aborted(now), "aborted")
+        fact = fact_of(self._ground, source, entry.uuid)
+        if fact and fact.mode == "in-doubt":
+            await self._ground.courier.answer(source, fact)
+            fact = fact_of(self._ground, source, entry.uuid)
+            if fact and self._has_left(fact.epoch, record(fact), entry):
+                raise _decided(entry)
+        await self._ground.courier.look(source)
+
+    async def recover(self, source: KnownSystem, name: str, *, force: bool = False) -> Job:
+        """Bring an attempt to its end: `-o r`; return the job to follow.
+
+        `force`: a live one is activated at its target, because its source is lost; an inactive one goes back.
+        """
+        entry = self._running(source, name)
+        await self._refreshed(entry)
+        entry = self._ground.entry(entry.uuid)
+        if force and entry.kind == "live" and entry.decision is not Decision.FORCED:
+            await self._force(entry)
+        elif force and entry.kind == "inactive" and entry.final and entry.target != source.system_id:
+            await self._send_back(source, entry)
+        self._ground.courier.poke(entry.uuid)
+        return self._job_of(entry.uuid) or self._go_on(source, self._ground.entry(entry.uuid))
+
+    async def recover_restart(self, source: KnownSystem, name: str) -> Job:
+        """Bring a remote restart to its end: `rrstartlpar -o recover`; return the job to follow."""
+        if self._running(source, name).kind != "restart":
+            raise OperatorError(rules.MIGRATION_RUNNING, f"no remote restart of {name} runs")
+        return await self.recover(source, name)
+
+    async def _refreshed(self, entry: Entry) -> None:
+        """Look at both ends of an attempt; one that is away delays nothing."""
+        for system_id in (entry.source, entry.target):
+            system = self._registry.system(system_id)
+            if system is not None:
+                system.wake()
+                try:
+                    await self._ground.view(system)
+                except SwpksError as error:
+                    if error.rule is hmc.HMC_STORE_WRITTEN:
+                        raise
+
+    async def _force(self, entry: Entry) -> None:
+        """Have the target of a lost source serve (row 14)."""
+        target = self._ground.system(entry.target)
+        await self._ground.view(target)
+        async with self._ground.courier.turn(entry.uuid):
+            now = self._ground.entry(entry.uuid)
+            if now.decision is Decision.DONE:
+                return
+            self._ground.enter(forced(now, fact_of(self._ground, target, entry.uuid)), "forced")
+        await self._ground.courier.look(target)
+
+    async def _send_back(self, source: KnownSystem, entry: Entry) -> None:
+        """Give a released partition back to its source by a new attempt, after its target was barred."""
+        final, target = entry.final, entry.target
+        now = await barred(self._ground, entry)
+        if now.owner != source.system_id or not now.over or not now.final:
+            raise _decided(now)
+        epoch = self._registry.next_epoch(entry.uuid)
+        back = restarted(now, "inactive", epoch, target, source.system_id, final)
+        self._ground.enter(back, "forced")
+
+    def make_room(self, system: KnownSystem) -> None:
+        """End the job of a migration at a system that has lost its stores: its recovery comes first."""
+        running = self.jobs.running(system)
+        if running is not None and running.kind in (MIGRATE, RESTART):
+            self.jobs.end_of(system, f"the recovery of {system.name} comes first")
+
+    def go_on(self, system: KnownSystem) -> None:
+        """Begin the job again that brings a partition from or to a system by its copy, after a recovery."""
+        for entry in self._registry.entries:
+            of = entry.target if entry.kind == "restart" else entry.source
+            if entry.final and of == system.system_id and not self.jobs.running(system):
+                self._go_on(system, entry)
+
+    def _go_on(self, source: KnownSystem, entry: Entry) -> Job:
+        """Begin a job that follows an attempt which has none."""
+        if entry.kind == "restart":
+            target = self._ground.system(entry.target)
+            return self.jobs.start(RESTART, target, RestartPlan(entry.uuid, entry.name, entry.source))
+        if entry.kind == "live":  # the order may have named either end
+            source = self._ground.system(entry.source)
+        back = entry.target == source.system_id
+        wanted = entry.source if back else entry.target
+        plan = MigrationPlan(entry.uuid, entry.name, wanted, entry.kind == "live", entry.epoch)
+        return self.jobs.start(MIGRATE, source, plan)
+
+    def _running(self, source: KnownSystem, name: str) -> Entry:
+        """Return the entry of an attempt from a system that has not ended; OperatorError if there is none."""
+        for entry in self._registry.entries:
+            ended = (entry.over and not entry.final) or entry.decision in (Decision.NEW, Decision.DONE)
+            here = source.system_id in (entry.source, entry.target)
+            if entry.name == name and here and (not ended or self._job_of(entry.uuid)):
+                return entry
+        raise OperatorError(rules.MIGRATION_RUNNING, f"no migration of {name} from {source.name} runs")
+
+    def _job_of(self, uuid: str) -> Job | None:
+        """Return the running job about a partition, None if there is none."""
+        runs = [*self.jobs.plans(MIGRATE), *self.jobs.plans(RESTART)]
+        return next((run.job for run in runs if run.plan.uuid == uuid), None)
+
+    # Remote restart
+
+    async def validate_restart(self, source: KnownSystem, target: KnownSystem, name: str) -> None:
+        """Check that a partition can be restarted at a target: `rrstartlpar -o validate`."""
+        uuid = find_uuid(self._ground, source, name)
+        await self._restarter.validate(source, target, uuid, name)
+
+    async def restart(self, source: KnownSystem, target: KnownSystem, name: str) -> Job:
+        """Validate, and begin to restart a partition of a lost system: the job is one of the target."""
+        uuid = find_uuid(self._ground, source, name)
+        entry = self._registry.of(uuid)
+        if not is_decided(entry, target):
+            self._demand_alone(uuid, name)
+            await self._restarter.validate(source, target, uuid, name)
+            self._demand_alone(uuid, name)
+        return self.jobs.start(RESTART, target, RestartPlan(uuid, name, source.system_id))
+
+    def _end_migration(self, uuid: str) -> None:
+        """End the job of the migration whose partition a remote restart gives to another system."""
+        for run in self.jobs.plans(MIGRATE):
+            if run.plan.uuid == uuid:
+                self.jobs.end_of(run.system, "a remote restart takes its place")
+
+    def _demand_alone(self, uuid: str, name: str) -> None:
+        running = self._job_of(uuid)
+        if running and running.kind == RESTART:
+            raise OperatorError(hmc.HMC_JOB_ALONE, f"job {running.number} restarts {name} already")
+
+    async def cleanup(self, source: KnownSystem, name: str) -> str:
+        """Remove a partition where it was, after it was restarted elsewhere; return the line about it."""
+        named = [each for each in self._registry.entries if each.name == name]
+        stands = [each for each in named if self._stands(source, each)]
+        if not stands:
+            raise OperatorError(rules.RESTART_CLEANUP, f"{source.name} has nothing of {name} to clean up")
+        entry = stands[0]
+        await self._refreshed(entry)
+        await self._ground.view(source)
+        entry = self._ground.entry(entry.uuid)
+        fact = fact_of(self._ground, source, entry.uuid)
+        facts = self._registry.facts(entry.uuid)
+        owner = self._registry.name_of(entry.owner)
+        if fact is None or record(fact) is not Custody.RELEASED:
+            state = fact.custody.upper() if fact else "unknown"
+            raise OperatorError(rules.RESTART_CLEANUP, f"{name} is {state} at {source.name}")
+        if not serves_elsewhere(entry, source.system_id, fact, facts):
+            raise OperatorError(rules.RESTART_CLEANUP, f"{owner} has not shown that it owns {name}")
+        word = left(entry, fact)
+        await source.call(tell_custody(word.uuid, word.epoch, word.word, peer_id=word.peer))
+        await self._ground.courier.look(source)
+        return f"{name} is removed from {source.name}: {owner} has it"
+
+    def _stands(self, source: KnownSystem, entry: Entry) -> bool:
+        return bool(self._registry.elsewhere(source, entry.uuid)) and source.system_id in (
+            entry.source,
+            *self._registry.facts(entry.uuid),
+        )
+
+    async def cancel(self, source: KnownSystem, name: str) -> str:
+        """Cancel a remote restart that is not decided yet; return the line about it."""
+        uuid = find_uuid(self._ground, source, name)
+        run = next((each for each in self.jobs.plans(RESTART) if each.plan.uuid == uuid), None)
+        entry = self._registry.of(uuid)
+        decided = Decision.FORCED, Decision.DONE
+        if entry and entry.kind == "restart" and entry.decision in (decided if run else decided[:1]):
+            raise _decided(entry)
+        if run is None:
+            raise OperatorError(rules.MIGRATION_RUNNING, f"no remote restart of {name} runs")
+        self.jobs.end_of(run.system, f"the remote restart of {name} was cancelled")
+        await self.jobs.follow(run.job, _unheard)
+        return f"the remote restart of {name} is cancelled"
+
+    # Views
+
+    def status(self, system: KnownSystem | None = None) -> list[MigrationStatus]:
+        """Return all partitions of the register, or those that move from, to, or are at a system."""
+        return self._statuses().all(system)
+
+    def moving(self, system: KnownSystem, partition: PartitionView) -> bool:
+        """Whether the state of a partition is `Migrating - ...` on this system (lssyscfg)."""
+        return self._statuses().moving(system, partition)
+
+    def remote_restart_status(self, system: KnownSystem, partition: PartitionView) -> str:
+        """Return the words of lssyscfg about remote restart, such as ``Remote Restartable``."""
+        return self._statuses().remote_restart(system, partition)
+
+    def _statuses(self) -> Statuses:
+        return Statuses(self._registry, self._job_of)
+
+
+def _decided(entry: Entry) -> OperatorError:
+    message = f"the attempt {entry.epoch} of {entry.name} has passed its point of no return"
+    return OperatorError(rules.MIGRATION_DECIDED, message)
+
+
+async def _unheard(_: Job) -> None:
+    """Follow a job, and report nothing."""
+    await trio.lowlevel.checkpoint()

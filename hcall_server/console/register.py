@@ -1,0 +1,330 @@
+"""The console's register: which system owns a partition, and how its last attempt stands.  Pure.
+
+    entry = heard(entry, system_id, fact)              # of each custody that a system shows
+    entry, word = answered(entry, system_id, fact, known)   # to a system that asks
+
+Each decision is a row of `hcall_server.platform.custody`.  An entry is durable before anything that follows
+from it is said (`hcall_server.console.registry`).
+"""
+
+# Conclusions that hold for ever
+#
+# A system shows only durable custody, and an epoch never comes back.  So these conclusions hold for ever,
+# however old the view is:
+#
+#   - ARRIVED(e) at a system: it came to own the partition by e.  Sources of attempts up to e are fenced.
+#   - GONE(e): the partition has left for the peer by e.
+#   - OWN(e) or ARRIVED(e) at the source of an attempt up to e: that source has not released it, and never
+#     will.  So the copy of its target can't be activated any more.
+#   - NONE(e) at the target of an attempt up to e: it holds no copy, and takes none of this attempt.
+#
+# The last two end an attempt: `over`.  While an attempt is not over, its source may have released the
+# partition, so only its target may get it.  Another attempt may begin all the same: a source that has
+# frozen for the first one refuses it.  But a late BEGIN of the first one may still come, so `others` keeps
+# its target.  A restart bars all of them.
+#
+# A console without an entry, or with an older store, takes the facts of its systems.  A source in doubt is
+# then answered only if its target was heard: the earlier console may have forced that target.
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from hcall_abi.bounds import MAX_EPOCH
+from hcall_abi.control_bodies import CustodyWord
+from hcall_abi.control_views import CustodyView
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import migration as rules
+from hcall_server.platform import custody
+from hcall_server.platform.custody import OWNING, Custody, Decision, Mode, Register, Standing, Word
+
+Kind = Literal["", "live", "inactive", "restart"]
+
+
+class Entry(NamedTuple):
+    """The console's row of a partition, by its UUID.
+
+    `epoch`, `decision` and `moved` are those of `custody.Register`.  `kind`, `source` and `target` are those
+    of the attempt `epoch`; `owner` is the present owner, "" if unknown.  Systems are named by their ids.
+    `over`: the attempt can't move the partition any more.  `final` is the sealed copy that the target of an
+    inactive migration or of a restart has to take, b"" for none.  `others` are the targets of attempts before
+    it, since the last move, that are not over either.
+    """
+
+    uuid: str
+    name: str
+    kind: Kind = ""
+    epoch: int = 0
+    decision: Decision = Decision.NEW
+    moved: int = 0
+    source: str = ""
+    target: str = ""
+    owner: str = ""
+    over: bool = True
+    final: bytes = b""
+    others: tuple[str, ...] = ()
+
+    @property
+    def register(self) -> Register:
+        """The part that the tables of custody decide about."""
+        return Register(self.epoch, self.decision, self.moved)
+
+    @property
+    def open_targets(self) -> tuple[str, ...]:
+        """The systems that may have, or get, a copy by an attempt that is not over; the last is last."""
+        if self.over:
+            return ()
+        return (*(each for each in self.others if each != self.target), self.target)
+
+    def _behind(self, row: custody.ConsoleRow, epoch: int) -> Entry:
+        now = custody.decided(self.register, row, epoch)
+        return self._replace(epoch=now.epoch, decision=now.decision, moved=now.moved)
+
+    def __repr__(self) -> str:
+        return f"Entry({self.name!r}, {self.kind} {self.epoch} {self.decision.value}, moved {self.moved})"
+
+
+class Carried(NamedTuple):
+    """A word for a system, as `tellCustody` takes it."""
+
+    uuid: str
+    epoch: int
+    word: CustodyWord
+    generation: int = 0
+    peer: str = ""
+
+
+Facts = Mapping[str, CustodyView]
+"""The custody of one partition on several systems, by their ids."""
+NO_FACTS: Facts = MappingProxyType({})
+"""Nothing is known."""
+
+
+def record(fact: CustodyView) -> Custody:
+    """Return the custody of a view."""
+    return Custody[fact.custody.upper()]
+
+
+def said(fact: CustodyView) -> set[Word]:
+    """Return the words that follow from a view, as `custody.SAYS` has them."""
+    return {each.word for each in custody.says(Standing(record(fact), Mode(fact.mode), fact.epoch))}
+
+
+def asks(fact: CustodyView) -> bool:
+    """Whether a system waits for an answer of the console."""
+    return Word.ASK in said(fact)
+
+
+# Facts of a system
+
+
+def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
+    """Return the entry after a fact of a system; None if the fact changes nothing."""
+    if fact.epoch > MAX_EPOCH:  # no console has given this number
+        return entry
+    at = record(fact)
+    known = entry or Entry(fact.uuid, fact.name)
+    if at is Custody.ARRIVED:
+        changed = _arrived(known, system, fact)
+    elif at is Custody.GONE and fact.epoch > known.moved and fact.peer_id:
+        changed = _moved(known, fact.epoch, source=system, owner=fact.peer_id)
+    elif at is Custody.OWN and fact.epoch > known.epoch:  # by the console's earlier store
+        changed = known._replace(
+            epoch=fact.epoch,
+            decision=Decision.ABORTED,
+            moved=fact.epoch,
+            source=system,
+            target=fact.peer_id,
+            owner=system,
+            over=True,
+            final=b"",
+            others=(),
+        )
+    elif at is Custody.PREPARED and fact.epoch > known.epoch:  # the same; nobody knows if it was aborted
+        changed = _opened(known, fact.peer_id, system, fact.epoch)._replace(decision=Decision.ABORTED)
+    else:
+        changed = _ended(known, system, at, fact.epoch)
+    return entry if entry is None and changed == known else changed
+
+
+def _arrived(known: Entry, system: str, fact: CustodyView) -> Entry:
+    row = custody.console_step(known.register, Word.ACTIVE, fact.epoch)
+    if row is not None and 0 < fact.epoch == known.epoch:
+        done = known._behind(row, fact.epoch)
+        return done._replace(owner=system, over=True, final=b"", name=fact.name, others=())
+    if fact.epoch > known.moved:
+        return _moved(known, fact.epoch, source=fact.peer_id, owner=system)
+    if fact.epoch == known.moved and known.owner:  # an attempt has one target: this one
+        return known._replace(owner=system)
+    return known
+
+
+def _moved(known: Entry, epoch: int, *, source: str, owner: str) -> Entry:
+    """Return the entry of a partition that has moved by an attempt that is not the last one of the entry."""
+    if epoch < known.epoch:
+        if source == known.source:  # it has nothing more that a later attempt could move
+            known = known._replace(over=True)
+        others = tuple(each for each in known.others if each != owner)
+        return known._replace(moved=epoch, owner=owner, others=others)
+    return known._replace(
+        epoch=epoch,
+        decision=Decision.DONE,
+        moved=epoch,
+        source=source,
+        target=owner,
+        owner=owner,
+        over=True,
+        final=b"",
+        others=(),
+    )
+
+
+def _ended(known: Entry, system: str, at: Custody, epoch: int) -> Entry:
+    """Return the entry behind a record that may prove that its attempts can't move the partition any more."""
+    if known.over or epoch < known.epoch:
+        return known
+    forced = known.decision is Decision.FORCED
+    if system == known.source and at in OWNING and not forced:
+        return known._replace(over=True, others=())
+    if at is not Custody.NONE or (forced and epoch == known.epoch):  # it was not barred: it has nothing yet
+        return known
+    others = tuple(each for each in known.others if each != system)
+    return known._replace(others=others, over=system == known.target and not others)
+
+
+# Decisions
+
+
+def next_epoch(entry: Entry | None, facts: Iterable[CustodyView]) -> int:
+    """Return the number of a new attempt: larger than all that the console or a system knows.
+
+    OperatorError if none is left.
+    """
+    known = [max(fact.epoch, fact.tried) for fact in facts]
+    last = max([entry.epoch if entry else 0, *known])
+    if last >= MAX_EPOCH:
+        raise OperatorError(rules.CUSTODY_EPOCH, f"the attempt {last} was the last one: no number is left")
+    return last + 1
+
+
+def begun(entry: Entry, kind: Kind, epoch: int, source: str, target: str) -> Entry:
+    """Return the entry of a new attempt (row 1).
+
+    OperatorError unless its source is the owner, and while one is forced, or brings a copy to its target.
+    """
+    if entry.final or entry.decision is Decision.FORCED:
+        raise _busy(entry)
+    if entry.owner not in ("", source):
+        raise OperatorError(rules.CUSTODY_OWNED, f"{entry.name} belongs to the system {entry.owner}")
+    others = entry.open_targets
+    now = renumbered(entry, epoch)
+    return now._replace(kind=kind, source=source, target=target, owner=source, others=others)
+
+
+def renumbered(entry: Entry, epoch: int) -> Entry:
+    """Return the entry whose attempt has a new number (row 1): for a bar, or behind one."""
+    row = custody.console_step(entry.register, Word.BEGIN, epoch)
+    if row is None:
+        raise _busy(entry)
+    return entry._behind(row, epoch)._replace(over=False)
+
+
+def aborted(entry: Entry, *, over: bool = False) -> Entry:
+    """Return the entry whose attempt is never forced (row 10); unchanged if it was forced or is done."""
+    row = custody.console_step(entry.register, Word.ASK, entry.epoch)
+    if row is None or row.says is not Word.RESUME:
+        return entry
+    return entry._behind(row, entry.epoch)._replace(over=entry.over or over)
+
+
+def forced(entry: Entry, fact: CustodyView | None) -> Entry:
+    """Return the entry whose target is forced (row 14); `fact` is that of the target.
+
+    OperatorError if the target does not hold the copy of this attempt, or its source was told to resume.
+    """
+    row = custody.console_step(entry.register, Word.FORCE, entry.epoch)
+    attempt = f"the attempt {entry.epoch} of {entry.name}"
+    if row is None:
+        raise OperatorError(rules.MIGRATION_FORCE, f"{attempt} is {entry.decision.value}")
+    if fact is None or (record(fact), fact.epoch) != (Custody.PREPARED, entry.epoch):
+        raise OperatorError(rules.MIGRATION_FORCE, f"the target has no copy of {attempt}")
+    return entry._behind(row, entry.epoch)._replace(owner=entry.target, over=False)
+
+
+def restarted(entry: Entry, kind: Kind, epoch: int, source: str, target: str, final: bytes) -> Entry:
+    """Return the entry of a partition that a system gets from a copy (row 20); its last attempt is over."""
+    row = custody.console_step(entry.register, Word.RESTART, epoch)
+    if row is None or not entry.over:
+        raise _busy(entry)
+    now = entry._behind(row, epoch)
+    now = now._replace(kind=kind, source=source, target=target, owner=target)
+    return now._replace(over=False, final=final, others=())
+
+
+def _busy(entry: Entry) -> OperatorError:
+    message = f"the attempt {entry.epoch} of {entry.name} is {entry.decision.value}"
+    return OperatorError(rules.CUSTODY_IDLE, f"{message}: bring it to its end first")
+
+
+def answered(
+    entry: Entry | None, system: str, fact: CustodyView, known: Collection[str], facts: Facts = NO_FACTS
+) -> tuple[Entry | None, Carried] | None:
+    """Return the entry and the answer to a system that asks; None for no answer yet.
+
+    `known` are the systems that the console has heard since its start, and `facts` those of their views.
+    """
+    if fact.epoch > MAX_EPOCH:
+        return None
+    if fact.mode == Mode.ASKING.value:
+        return _agreed(entry, system, fact, facts)
+    if entry is None or fact.epoch > entry.epoch or entry.decision is Decision.NEW:
+        if fact.peer_id not in known:
+            return None
+        entry = _opened(entry or Entry(fact.uuid, fact.name), system, fact.peer_id, fact.epoch)
+    if fact.epoch < entry.epoch:
+        word = custody.answer(entry.register, fact.epoch)
+    else:
+        row = custody.console_step(entry.register, Word.ASK, fact.epoch)
+        if row is None or row.says is None:
+            return None
+        entry, word = entry._behind(row, fact.epoch), row.says
+    if word is Word.FENCED:
+        return entry, Carried(fact.uuid, fact.epoch, "fenced", peer=entry.owner)
+    return entry, Carried(fact.uuid, fact.epoch, "resume")
+
+
+def _opened(entry: Entry, source: str, target: str, epoch: int) -> Entry:
+    """Return the entry of an attempt that only its two systems know: the store of the console is older."""
+    others = entry.open_targets
+    return entry._replace(
+        kind="live",
+        epoch=epoch,
+        decision=Decision.OPEN,
+        source=source,
+        target=target,
+        owner=source,
+        over=False,
+        final=b"",
+        others=others,
+    )
+
+
+def _agreed(
+    entry: Entry | None, system: str, fact: CustodyView, facts: Facts
+) -> tuple[Entry | None, Carried] | None:
+    """Return the answer to a system that has started (R-54): only the owner serves.
+
+    No answer to a store that is older than a copy which was made of it: its records were lost since.
+    """
+    if entry is None or entry.owner in ("", system):
+        over = max(entry.moved, entry.epoch if entry.over else 0) if entry else 0
+        since = max(fact.epoch, over)
+        later = any(record(each) is Custody.PREPARED and each.epoch > since for each in facts.values())
+        if later or (entry and entry.final):
+            return None
+        return entry, Carried(fact.uuid, fact.epoch, "serve")
+    if entry.moved > fact.epoch:
+        return entry, Carried(fact.uuid, entry.moved, "fenced", peer=entry.owner)
+    return None

@@ -1,0 +1,229 @@
+"""The job `restart`: a partition of a lost system starts elsewhere, from its copy (R-52, R-54).
+
+Page: spec/migration.md#remote-restart.
+"""
+
+# The source is dead, or cut off.  It can't agree, so this must hold:
+#
+#   1. It learns of the new owner before it serves again: it asks (R-54).  The owner is durable in the
+#      register before the target gets the copy.  From then on the order can't be taken back.
+#   2. Nothing is sent to a target whose trusted system key is missing or another one.
+#   3. The target has checked the copy, its level and its space before the owner changes.
+#   4. The targets of all unfinished attempts are barred before.  Otherwise a source that has released the
+#      partition before its death could still activate it there.
+#   5. The source is asked once more under the lock of the answers, and then decided without a pause.
+#
+# A source that comes back as RELEASED is as good as dead: it never serves this store again.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from hcall_abi.control_views import PartitionView
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import power_on, show_system, take_partition
+from hcall_abi.rules import migration as rules
+from hcall_server.console.copies import CopyFacts, time_text
+from hcall_server.console.ground import (
+    Ground,
+    barred,
+    demand_barrable,
+    demand_key,
+    fact_of,
+    hand_over,
+    partition_of,
+)
+from hcall_server.console.jobs import JobRun
+from hcall_server.console.register import Entry, record, restarted
+from hcall_server.console.systems import KnownSystem
+from hcall_server.platform.custody import Custody, Decision
+
+_DECIDED, _TAKEN, _STARTED = "decided", "taken", "started"
+_STEPS = 3
+
+
+class RestartPlan(msgspec.Struct):
+    """A partition, and the id of the system that was lost."""
+
+    uuid: str
+    name: str
+    source: str
+
+
+class LastCopy(NamedTuple):
+    """The newest copy of a partition on the console."""
+
+    facts: CopyFacts
+    blob: bytes
+
+
+def is_decided(entry: Entry | None, target: KnownSystem) -> bool:
+    """Whether the register says that a restart gives the partition to this target, which is not done."""
+    if entry is None or entry.kind != "restart":
+        return False
+    return entry.decision is Decision.FORCED and entry.target == target.system_id
+
+
+def find_uuid(ground: Ground, source: KnownSystem, name: str) -> str:
+    """Return the UUID of a partition that a lost system has shown; OperatorError for an unknown name."""
+    if source.view:
+        found = [each.uuid for each in source.view.partitions if each.name == name]
+    else:
+        last = source.last.partitions if source.last else {}
+        found = [uuid for uuid, known in last.items() if known == name]
+    entries = [each for each in ground.registry.entries if each.name == name]
+    found += [each.uuid for each in entries if source.system_id in (each.owner, each.source)]
+    if not found:
+        message = f"{source.name} has shown no partition {name!r}"
+        raise OperatorError(rules.RESTART_COPY, message)
+    return found[0]
+
+
+class Restarter(NamedTuple):
+    """The checks and steps of remote restarts."""
+
+    ground: Ground
+    end_migration: Callable[[str], None]
+    """Ends the job of a migration of this partition."""
+
+    async def validate(self, source: KnownSystem, target: KnownSystem, uuid: str, name: str) -> None:
+        """Check that a partition can be restarted at a target; nothing is changed."""
+        copy = await self.demand(source, target, uuid, name)
+        await self.check(source, target, uuid, copy)
+        if entry := self.ground.registry.of(uuid):
+            await demand_barrable(self.ground, entry)
+
+    async def demand(self, source: KnownSystem, target: KnownSystem, uuid: str, name: str) -> LastCopy:
+        """Return the newest copy; OperatorError if the partition may not be restarted at the target."""
+        if source is target:
+            raise OperatorError(rules.MIGRATION_SYSTEMS, f"{name} is one of {source.name} itself")
+        await demand_dead(self.ground, source, uuid)
+        self._demand_owner(source, uuid)
+        if partition := partition_of(source, uuid):
+            _demand_capable(partition)
+        copies = self.ground.store.copies_of(uuid)
+        if not copies:
+            raise OperatorError(rules.RESTART_COPY, f"the console has no copy of {name}")
+        facts = copies[0][1]
+        copy = LastCopy(facts, self.ground.store.blob(facts.number))  # a newer one may drop it in any wait
+        await demand_key(target, facts.trusted_key_id, name)
+        return copy
+
+    async def check(self, source: KnownSystem, target: KnownSystem, uuid: str, copy: LastCopy) -> None:
+        """Have the target check the copy; OperatorError if it can't own it."""
+        epoch = self.ground.registry.next_epoch(uuid)
+        shown = await target.call(take_partition(copy.blob, epoch, source.system_id, check=True))
+        _demand_capable(shown)
+
+    def _demand_owner(self, source: KnownSystem, uuid: str) -> None:
+        entry = self.ground.registry.of(uuid)
+        if entry is None or (entry.decision is Decision.FORCED and entry.source == source.system_id):
+            return  # its target has not shown that it owns the partition
+        if entry.owner not in ("", source.system_id):
+            owner = self.ground.registry.name_of(entry.owner)
+            raise OperatorError(rules.CUSTODY_OWNED, f"{entry.name} belongs to {owner}")
+
+    async def perform(self, run: JobRun) -> None:
+        """Perform a restart, from its last durable step on."""
+        run.expect(_STEPS)
+        plan: RestartPlan = run.plan
+        if _DECIDED not in run.steps and not is_decided(self.ground.registry.of(plan.uuid), run.system):
+            await self._decide(run, plan)
+        entry = await hand_over(run, self.ground, plan.uuid)
+        if _TAKEN not in run.steps:
+            run.finish(_TAKEN, f"row 16: ARRIVED({entry.epoch}) at {run.system.name}")
+        await self._start(run, plan)
+
+    async def _decide(self, run: JobRun, plan: RestartPlan) -> None:
+        """Make the target the owner, durably (row 20); OperatorError if that is not allowed."""
+        ground, target = self.ground, run.system
+        source = ground.system(plan.source)
+
+        async def demanded() -> LastCopy:
+            return await self.demand(source, target, plan.uuid, plan.name)
+
+        copy = await run.persist(demanded)
+        await run.persist(lambda: self.check(source, target, plan.uuid, copy))
+        entry = ground.registry.of(plan.uuid) or Entry(plan.uuid, plan.name, owner=source.system_id)
+        if not entry.over:
+            entry = await self._bar(run, entry)
+        async with ground.courier.turn(plan.uuid):
+            await demand_dead(ground, source, plan.uuid)
+            self._demand_owner(source, plan.uuid)
+            now = ground.registry.of(plan.uuid) or entry
+            epoch = ground.registry.next_epoch(plan.uuid)
+            ids = source.system_id, target.system_id
+            ground.enter(restarted(now, "restart", epoch, *ids, copy.blob), "forced")
+            self.end_migration(plan.uuid)  # not before: a restart that is refused leaves it alone
+        run.finish(
+            _DECIDED,
+            f"row 20: FORCED({epoch}) at the console",
+            f"{plan.name} goes back to {time_text(copy.facts.time)}, generation {copy.facts.generation}",
+        )
+
+    async def _bar(self, run: JobRun, entry: Entry) -> Entry:
+        """End the unfinished attempt of a lost source; its changes since the copy are lost."""
+        attempt, place = entry.epoch, self.ground.registry.name_of(entry.target)
+        now = await barred(self.ground, entry)
+        if now.moved > entry.moved:
+            owner = self.ground.registry.name_of(now.owner)
+            raise OperatorError(
+                rules.CUSTODY_OWNED, f"{entry.name} belongs to {owner}: attempt {attempt} moved it"
+            )
+        run.say(f"row 19: the attempt {attempt} is barred at {place}; a store that it sent there is dropped")
+        return now
+
+    async def _start(self, run: JobRun, plan: RestartPlan) -> None:
+        """Power the partition on at its new system."""
+        target = run.system
+
+        async def started() -> None:
+            await self.ground.view(target)
+            partition = partition_of(target, plan.uuid)
+            if partition and partition.power == "off":
+                await target.call(power_on(partition.name))
+
+        await run.persist(started, rules.CUSTODY_CONFIRMED)
+        run.finish(_STARTED, f"{plan.name} runs at {target.name}")
+
+
+def _has_lost(ground: Ground, source: KnownSystem, uuid: str) -> bool:
+    """Whether a system has released a partition by an attempt that brings it to nobody any more.
+
+    One that still brings it to its target has more than the last copy: it is recovered, and not restarted.
+    """
+    fact, entry = fact_of(ground, source, uuid), ground.registry.of(uuid)
+    if fact is None or record(fact) is not Custody.RELEASED:
+        return False
+    moved = entry.moved if entry else 0
+    comes = any(
+        record(each) is Custody.PREPARED and each.epoch == fact.epoch > moved
+        for each in ground.registry.facts(uuid).values()
+    )
+    return not comes and not (entry and entry.kind == "inactive" and entry.final)
+
+
+async def demand_dead(ground: Ground, source: KnownSystem, uuid: str) -> None:
+    """OperatorError while a system answers, unless it has released the partition: then it never serves it.
+
+    It is asked: a console that has just started has no stream yet.
+    """
+    try:
+        await source.call(show_system())
+    except SwpksError:
+        answers = source.connected
+    else:
+        answers = True
+    if answers and not _has_lost(ground, source, uuid):
+        message = f"{source.name} is connected: migrate the partition, or power the system off"
+        raise OperatorError(rules.RESTART_SOURCE, message)
+
+
+def _demand_capable(partition: PartitionView) -> None:
+    if not getattr(partition, "simplified_remote_restart_capable", 1):
+        raise OperatorError(
+            rules.RESTART_CAPABLE, f"{partition.name} has simplified_remote_restart_capable=0"
+        )

@@ -1,0 +1,116 @@
+"""Where the data channel of a partition is now (spec/console.md#where).
+
+    address = whereabouts(console.systems, "lpar1")        # or its UUID, or SYSTEM/NAME
+
+The answer is that of the last view of the system that owns the partition.  Nothing is asked of a system, so a
+question costs the console almost nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from hcall_abi.control_views import SystemView
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import hmc as rules
+
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OWNING = ("own", "arrived", "frozen")
+"""A frozen partition is still at its source: its clients wait there for the end of the attempt."""
+_SHOWN = 80
+"""Characters of a question that an error repeats."""
+
+
+class SeenSystem(Protocol):
+    """A system with its last view; `hcall_server.console.systems.KnownSystem` is one."""
+
+    @property
+    def view(self) -> SystemView | None:
+        """Its last view."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def type_model_serial(self) -> str:
+        """Type, model and serial number."""
+
+
+S = TypeVar("S", bound=SeenSystem)
+
+
+class Whereabouts(NamedTuple, Generic[S]):
+    """A partition on a system: with its address while it is there, "" if it has left."""
+
+    system: S
+    uuid: str
+    name: str
+    custody: str
+    epoch: int
+    address: str
+
+
+def whereabouts(systems: Iterable[SeenSystem], asked: str) -> str:
+    """Return the address of a partition's data channel, ``unix:PATH`` or ``tcp:HOST:PORT``.
+
+    As `place_of`; OperatorError also if its owner does not serve it.
+    """
+    owner = place_of(systems, asked)
+    if not owner.address:
+        raise OperatorError(rules.HMC_WHERE, f"{asked[:_SHOWN]}: {owner.system.name} does not serve it")
+    return owner.address
+
+
+def place_of(systems: Iterable[S], asked: str) -> Whereabouts[S]:
+    """Return where a partition is: on the system that owns it.
+
+    `asked` is its UUID, its name, or SYSTEM/NAME with a system that has it, or has had it.  OperatorError if
+    there is no such partition, if several have the name, or if no system owns it at present.  A partition
+    that its source has released is at its target: clients wait there for the last step of the move.
+    """
+    places = [place for system in systems for place in _places(system)]
+    uuids = _named(places, asked)
+    if len(uuids) != 1:
+        finding = "several partitions have this name: use SYSTEM/NAME" if uuids else "no system has it"
+        raise OperatorError(rules.HMC_WHERE, f"{asked[:_SHOWN]}: {finding}")
+    named = [each for each in places if each.uuid in uuids]
+    found = [each for each in named if each.custody in _OWNING] or _arriving(named)
+    if not found:
+        raise OperatorError(rules.HMC_WHERE, f"{asked[:_SHOWN]}: no system owns it at present")
+    return max(found, key=lambda each: (each.epoch, each.custody != "frozen"))
+
+
+def _arriving(named: list[Whereabouts[S]]) -> list[Whereabouts[S]]:
+    """Return the target of an attempt whose source has released the partition: it will serve at once."""
+    released = {each.epoch for each in named if each.custody == "released"}
+    return [each for each in named if each.custody == "prepared" and each.epoch in released]
+
+
+def _named(places: list[Whereabouts[S]], asked: str) -> set[str]:
+    """Return the UUIDs of the partitions that a question may mean."""
+    if _UUID.fullmatch(asked):
+        return {each.uuid for each in places if each.uuid == asked}
+    system, slash, name = asked.rpartition("/")
+    found = [each for each in places if each.name == name]
+    if slash:
+        found = [each for each in found if system in (each.system.name, each.system.type_model_serial)]
+    owned = [each for each in found if each.custody in _OWNING]
+    # A partition that has left does not hide one that has its name now.
+    return {each.uuid for each in owned or found}
+
+
+def _places(system: S) -> Iterator[Whereabouts[S]]:
+    """Yield the partitions of a system's last view, and those that have left it."""
+    if system.view is None:
+        return
+    facts = {each.uuid: each for each in system.view.custody}
+    for each in system.view.partitions:
+        epoch = facts[each.uuid].epoch if each.uuid in facts else 0
+        yield Whereabouts(system, each.uuid, each.name, each.custody, epoch, each.address)
+    present = {each.uuid for each in system.view.partitions}
+    for gone in facts.values():
+        if gone.uuid not in present:
+            yield Whereabouts(system, gone.uuid, gone.name, gone.custody, gone.epoch, "")
