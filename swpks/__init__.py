@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hcall_abi.policies import Policy
     from hcall_abi.statuses import Status
     from hcall_client.blocking import BlockingChannel
+    from hcall_client.blocking_following import FollowingBlockingChannel
     from hcall_client.busy import until_done, until_done_async
     from hcall_client.calls import (
         Authorization,
@@ -46,10 +47,12 @@ if TYPE_CHECKING:
     from hcall_client.channel import Channel, open_channel
     from hcall_client.console import BlockingConsole, Console
     from hcall_client.errors import HcallError
+    from hcall_client.following import FollowingChannel, locate_at_async, open_following
     from hcall_client.guests.boot import BootedChain, boot
     from hcall_client.guests.boot_loader import BootLoader
     from hcall_client.guests.firmware import PartitionFirmware
     from hcall_client.guests.kernel import KexecHandover, LinuxKernel, Name
+    from hcall_client.where import locate_at
     from swpks.testing.partition import EmulatedPartition, emulated_partition
     from swpks.testing.process import ServerFailed, ServerProcess
 else:
@@ -61,6 +64,7 @@ else:
             "hcall_abi.policies": "Policy",
             "hcall_abi.statuses": "Status",
             "hcall_client.blocking": "BlockingChannel",
+            "hcall_client.blocking_following": "FollowingBlockingChannel",
             "hcall_client.busy": "until_done until_done_async",
             "hcall_client.calls": (
                 "Authorization confirm_object_flushed gen_key gen_password gen_wrapping_key "
@@ -71,10 +75,12 @@ else:
             "hcall_client.channel": "Channel open_channel",
             "hcall_client.console": "BlockingConsole Console",
             "hcall_client.errors": "HcallError",
+            "hcall_client.following": "FollowingChannel locate_at_async open_following",
             "hcall_client.guests.boot": "BootedChain boot",
             "hcall_client.guests.boot_loader": "BootLoader",
             "hcall_client.guests.firmware": "PartitionFirmware",
             "hcall_client.guests.kernel": "KexecHandover LinuxKernel Name",
+            "hcall_client.where": "locate_at",
             "swpks.testing.partition": "EmulatedPartition emulated_partition",
             "swpks.testing.process": "ServerFailed ServerProcess",
         },
@@ -90,6 +96,8 @@ __all__ = [
     "Console",
     "Consumer",
     "EmulatedPartition",
+    "FollowingBlockingChannel",
+    "FollowingChannel",
     "HcallError",
     "KexecHandover",
     "LinuxKernel",
@@ -110,7 +118,10 @@ __all__ = [
     "gen_wrapping_key",
     "get_config",
     "get_object_labels",
+    "locate_at",
+    "locate_at_async",
     "open_channel",
+    "open_following",
     "raw_call",
     "read_object",
     "remove_object",

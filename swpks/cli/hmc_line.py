@@ -5,6 +5,7 @@ argparse never sees them: their options are those of the real console, and none 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from hcall_abi.errors import OperatorError
@@ -22,6 +23,9 @@ def carried_out(words: Sequence[str]) -> int | None:
 
     OperatorError if no console is named.
     """
+    if told := _usage(words):
+        sys.stdout.write(f"{told}\n")
+        return 0
     found = line_of(words)
     if found is None:
         refuse_twice(words)
@@ -30,6 +34,18 @@ def carried_out(words: Sequence[str]) -> int | None:
 
     store, line_words = found
     return line(line_words, store)
+
+
+def _usage(words: Sequence[str]) -> str:
+    """Return the usage of a line with --help, which needs no console; "" for anything else."""
+    where, line = _split(list(words))
+    if not line or line[0] not in LINES or "--help" not in line[1:]:
+        return ""
+    if line[0] in ALSO_VERBS and "--store" not in where:
+        return ""  # argparse tells it
+    from swpks.hmc.usage import usage_of
+
+    return usage_of(line[0])
 
 
 def line_of(words: Sequence[str]) -> tuple[str, list[str]] | None:

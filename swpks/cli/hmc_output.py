@@ -14,6 +14,7 @@ from hcall_abi.control_views import (
     ComponentsView,
     ConsoleLinkView,
     CopyView,
+    CustodyView,
     FaultView,
     HealthView,
     PartitionView,
@@ -28,6 +29,18 @@ from swpks.hmc.line_client import escaped
 
 _IN_TABLE = ("keystore_kbytes", "secure_boot")
 """Attributes that are columns of the table; all others have a line each."""
+_CUSTODY = {
+    "released": "is released to its target, and its store is still here",
+    "gone": "has left",
+    "prepared": "is prepared here, and not served yet",
+}
+_MODES = {
+    "copying": "prepares to leave",
+    "waiting": "is frozen, and waits for its target",
+    "in-doubt": "is frozen, and waits for the console",
+    "asking": "waits until its console agrees to its start",
+}
+"""The unusual states of a partition (spec/migration.md#custody)."""
 _UNITS = {"d": 86_400, "h": 3600, "min": 60}
 """Units of an age, in seconds."""
 _HEAD = ("PARTITION", "ID", "POWER", "IPLS", "KEYSTORE", "USED", "OBJECTS", "SECURE BOOT")
@@ -55,13 +68,29 @@ def system(answer: SystemView) -> str:
     """Return the system in one line and its partitions as a table."""
     head = "\n".join(_system_head(answer))
     partitions = answer.partitions
+    moves = [note for each in answer.custody if (note := custody(each))]
     if not partitions:
-        return f"{head}\nno partitions"
+        return "\n".join([head, "no partitions", *moves])
     notes = [f"{each.name} is REFUSED: {each.refused.detail}" for each in partitions if each.refused]
+    notes += moves
     rows = [_HEAD, *map(_row, partitions)]
     if answer.console:
         rows = [(*row, cell) for row, cell in zip(rows, ("COPY", *map(_copy_age, partitions)), strict=True)]
     return "\n".join([head, "", *table(rows), *notes])
+
+
+def custody(answer: CustodyView) -> str:
+    """Return the reason why a partition is not served here as always, "" for none."""
+    told = _moves(answer)
+    if not told:
+        return ""
+    peer = f", other system {answer.peer_id}" if answer.peer_id else ""
+    trouble = f": {answer.trouble}" if answer.trouble else ""
+    return f"{answer.name} {told} (attempt {answer.epoch}{peer}){trouble}"
+
+
+def _moves(answer: CustodyView | PartitionView) -> str:
+    return _CUSTODY.get(answer.custody) or _MODES.get(answer.mode, "")
 
 
 def console(answer: ConsoleLinkView) -> str:
@@ -156,6 +185,8 @@ def partition(answer: PartitionView) -> str:
     lines += map(_fault, answer.faults)
     if kept := answer.copy:
         lines.append(f"copy on the console: generation {kept.generation}, {_copy_age(answer)} old")
+    if told := _moves(answer):
+        lines.append(f"{answer.name} {told}")
     if refused := answer.refused:
         lines += [
             f"REFUSED: {refused.detail}",

@@ -60,9 +60,12 @@ def run(args: argparse.Namespace, folder: Path) -> int:
     files = (args.tls_cert, args.tls_key, args.tls_ca)
     if any(files) and not all(files):
         raise OperatorError(console_rules.CONSOLE_PLACE, "--tls-cert, --tls-key and --tls-ca go together")
+    from hcall_server import failpoints
     from hcall_server.process.logged import run_logged
     from hcall_server.process.ready import announce, take_descriptor
 
+    if trouble := failpoints.unknown():
+        raise OperatorError(service_rules.FAIL_POINT_KNOWN, trouble)
     ready_to = None if args.ready_fd is None else take_descriptor(args.ready_fd)
     encoding = sys.stdout.encoding or "utf-8"
 

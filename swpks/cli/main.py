@@ -24,6 +24,7 @@ COMMANDS = {
     "asmi": "erase the secrets of a powered-off system",
     "hmc": "be a management console, or act as one: power, copies, lines, recovery",
     "qemu": "run a Linux kernel in QEMU with a partition's keystore",
+    "simulate": "test migrations in a simulated world: one seed is one history",
     "bench": "measure the main figures of a server",
     "demo": "watch a partition boot, lock its objects, lose power and start again",
 }

@@ -80,6 +80,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="DIR",
         help="the server's state folder (default: SWPKS_STATE, else one that is removed at the end)",
     )
+    add("--where", type=Path, metavar="SOCK", help="STORE/run/where.sock: follow a partition that moves")
     add("--trace", action="store_true", help="tell every h-call of the keystore on standard error")
     add(
         "--patience",
@@ -96,6 +97,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve a kernel until its machine ends."""
     import trio
 
+    from hcall_client.following import locate_at_async
     from swpks.qemu.callsites import find_callsites
     from swpks.qemu.console import PatientConsole
     from swpks.qemu.elf import load
@@ -112,7 +114,9 @@ def run(options: argparse.Namespace) -> int:
         console = PatientConsole(state / "run" / "control.sock", name, options.patience)
 
         async def main() -> None:
-            target = state / "run" / f"{name}.sock"
+            target = (
+                locate_at_async(where, name) if (where := options.where) else state / "run" / f"{name}.sock"
+            )
             told = _tell if options.trace else None
             await console.check(kbytes)
             await run_kernel(machine, image, target, console, on_call=told, patience=options.patience)

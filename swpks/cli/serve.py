@@ -16,6 +16,7 @@ from hcall_abi.console import is_system_name
 from hcall_abi.errors import OperatorError
 from hcall_abi.levels import LEVELS
 from hcall_abi.rules import service as rules
+from hcall_server import failpoints
 from hcall_server.data_channel.sockets import passed_sockets
 from hcall_server.machine import logs
 from hcall_server.process.logged import protect_memory, run_logged
@@ -67,12 +68,23 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         metavar="tcp:HOST:PORT",
         help="listen on TCP too; clients need DIR/access-keys/NAME.key (repeat for more)",
     )
+    _add_channels(parser)
+    _add_ways(parser)
+    return parser
+
+
+def _add_channels(parser: argparse.ArgumentParser) -> None:
+    """Add the options about the console over TCP, and about other systems."""
+    add = parser.add_argument
     add("--control", metavar="tcp:HOST:PORT", help="serve the console on TCP too, by mutual TLS")
     add("--tls-cert", metavar="FILE", help="with --control: this server's certificate, in PEM")
     add("--tls-key", metavar="FILE", help="with --control: its private key, of mode 0600")
     add("--tls-ca", metavar="FILE", help="with --control: the authority of the console's certificates")
-    _add_ways(parser)
-    return parser
+    add(
+        "--mobility",
+        metavar="unix|tcp:HOST:PORT",
+        help="expect partitions here (default: DIR/run/mobility.sock)",
+    )
 
 
 def _add_ways(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +114,11 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
         help="permit core dumps and debuggers, which can read every key and object",
     )
     add(
+        "--without-console",
+        action="store_true",
+        help="start partitions that may have been restarted remotely, without asking the console",
+    )
+    add(
         "--accept-older",
         action="store_true",
         help="start also if NVRAM is older than what was confirmed, or its high-water mark is lost",
@@ -113,6 +130,8 @@ def run(options: argparse.Namespace) -> int:
     # Check descriptors first: a file that is opened earlier could get the number of a missing one.
     passed = passed_sockets(os.environ, os.getpid())
     ready_to = None if options.ready_fd is None else _ready_descriptor(options.ready_fd, passed)
+    if trouble := failpoints.unknown():
+        raise OperatorError(rules.FAIL_POINT_KNOWN, trouble)
 
     def serve() -> None:
         settings = _settings(options)
@@ -154,6 +173,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         changes["listen"] = (*settings.listen, *options.listen)
     if options.debuggable:
         changes["debuggable"] = True
+    if options.without_console:
+        changes["without_console"] = True
     if options.relaxed_memory:
         changes["strict_memory"] = False
     if options.relaxed_wrapping:
@@ -171,6 +192,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         "tls_cert": options.tls_cert,
         "tls_key": options.tls_key,
         "tls_ca": options.tls_ca,
+        "mobility": options.mobility,
         "flush_delay_ms": options.flush_delay,
         "confirm_wait_ms": options.confirm_wait,
         "copy_interval_s": options.copy_interval,

@@ -24,8 +24,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
+from hcall_abi.errors import SwpksError
+from hcall_client.where import NotLocated
 from swpks.testing.block import tasks_around
 from swpks.testing.console_caller import ConsoleLog, LineAnswer, LineFiles, LoggedEvent
+from swpks.testing.peers import MemoryNetwork
 from swpks.testing.system import EmulatedSystem
 
 if TYPE_CHECKING:
@@ -112,13 +115,51 @@ class EmulatedConsole:
             raise JobFailed(job)
         return job
 
+    # Migration
+
+    async def migrate(self, name: str, source: str, target: str) -> Job:
+        """Move a partition to another system: live if it runs, else inactive; return the job.
+
+        SwpksError if it can't move, JobFailed if it has not.  Afterwards ask for the partition again.
+        """
+        systems = self.known(source), self.known(target)
+        return await self.finish(await self.management.migrations.migrate(*systems, name))
+
+    async def restart_remotely(self, name: str, source: str, target: str) -> Job:
+        """Restart a partition of a lost system on another one; return the job, or raise as `migrate`."""
+        systems = self.known(source), self.known(target)
+        return await self.finish(await self.management.migrations.restart(*systems, name))
+
+    def locate(self, name: str, system: str | None = None) -> Callable[[], trio.abc.Stream]:
+        """Return the `locate` of a channel that follows a partition (`swpks.open_following`).
+
+        The console says where it is, as its where socket does.  If several partitions have the name, `system`
+        is one that has this one, or has had it.  NotLocated while no system serves it.
+        """
+        from hcall_server.console.whereabouts import place_of
+
+        def connect() -> trio.abc.Stream:
+            try:
+                place = place_of(self.management.systems, f"{system}/{name}" if system else name)
+            except SwpksError as error:
+                raise NotLocated(error.message) from None
+            owner = self.systems[place.system.where]
+            if not owner.serves(place.name):
+                raise NotLocated(f"no system serves {name}")
+            return owner.connect(place.name)
+
+        return connect
+
     # Systems
 
     async def partition(self, name: str, system: str) -> EmulatedPartition:
         """Return a partition with an open session; it is powered on before, if it is off.
 
-        It lives until its machine ends: ask for it again after a power cut.
+        It lives until its machine ends: ask for it again after a power cut.  After a start, the console has
+        to agree before it is served; OperatorError if the console is off then.
         """
+        if self._scope and self.known(system).connected:
+            await self.systems[system].answered(name)
         return await self.systems[system].partition(name)
 
     def known(self, system: str) -> KnownSystem:
@@ -268,8 +309,10 @@ async def emulated_console(
         )  # fmt: skip
 
     async with tasks_around() as nursery:
+        network = MemoryNetwork()
         systems = {
-            name: EmulatedSystem(name, settings(name), date=date, nursery=nursery) for name in partitions
+            name: EmulatedSystem(name, settings(name), date=date, nursery=nursery, network=network)
+            for name in partitions
         }
         console = EmulatedConsole(systems, nursery, date, keep=keep, manual_recovery=manual_recovery)
         await console.start()

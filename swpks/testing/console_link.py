@@ -56,16 +56,21 @@ class MachineLink:
 
     async def call(self, request: ConsoleRequest[T]) -> T:
         """Perform a request as the control channel does."""
-        from hcall_server.control_channel.verbs import PERFORMED, Call
-
         await trio.lowlevel.checkpoint()
+        return await self.perform(request)
+
+    async def perform(self, request: ConsoleRequest[T]) -> T:
+        """Perform a request that has arrived."""
+        from hcall_server.control_channel.performing import Call, Reply
+        from hcall_server.control_channel.verbs import PERFORMED
+
         machine = self._reached()
         machine.system.demand_identity(request.system_id)
         if request.name:
             machine.system.find(request.name)
         performed = PERFORMED[request.verb.operation]
         if performed.load:
-            performed.load()
+            performed.load(machine)
         answer = performed.perform(Call(machine, request.name, request.body))
         found = await answer if isinstance(answer, Awaitable) else answer
         self.asked.append(request.verb.operation)
@@ -75,7 +80,7 @@ class MachineLink:
             raise OperatorError(rules.CONSOLE_SERVED, "the answer was lost")
         if self.away or machine is not self.machine:
             raise OperatorError(rules.CONSOLE_SERVED, "the system went away")
-        return cast("T", found)
+        return cast("T", found.body if isinstance(found, Reply) else found)
 
     @asynccontextmanager
     async def events(self, console_id: str) -> AsyncIterator[trio.abc.ReceiveChannel[EventView]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swpks.testing.own_process import OwnProcess, ServerFailed, run_swpks
 
 if TYPE_CHECKING:
+    from hcall_client.where import Address
     from swpks.hmc.store_console import StoreConsole
 
 
@@ -36,6 +37,12 @@ class ConsoleProcess(OwnProcess):
     def socket(self) -> Path:
         """The path of the console's Unix socket."""
         return self.store / "run" / "console.sock"
+
+    def locate(self, name: str) -> Callable[[], Address]:
+        """Return the function that asks this console for the data channel of a partition; it blocks."""
+        from hcall_client.where import locate_at
+
+        return locate_at(self.store / "run" / "where.sock", name)
 
     def start(self) -> ConsoleProcess:
         """Start the console and wait until it is ready; ServerFailed when it is not."""

@@ -30,12 +30,14 @@ class ServerFailed(Exception):
 class OwnProcess:
     """A `swpks` process over one folder; `command` is its command line without --ready-fd.
 
-    `ready` holds the fields that it wrote to --ready-fd.
+    `ready` holds the fields that it wrote to --ready-fd.  `environment` are further variables
+    of the next start.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.ready: dict[str, Any] = {}
+        self.environment: dict[str, str] = {}
         self.log_path = folder.with_name(folder.name + ".log")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -122,6 +124,7 @@ class OwnProcess:
                 stdout=log,
                 stderr=log,
                 pass_fds=[ready_fd],
+                env={**os.environ, **self.environment},
             )
 
     def _whole_lines(self) -> list[str]:

@@ -57,9 +57,13 @@ class EmulatedPartition:
     def __repr__(self) -> str:
         return f"EmulatedPartition({self.partition!r})"
 
+    def locate(self) -> trio.abc.Stream:
+        """Return a new way to the partition, as `open_following` asks for it."""
+        return self._transport.connect(self.partition.name)
+
     def connect(self) -> AbstractAsyncContextManager[Channel]:
         """Open one more session with the partition, for the length of a block."""
-        return open_channel(self._transport.connect(self.partition.name), name="test")
+        return open_channel(self.locate(), name="test")
 
     async def ipl(self, secure_boot: SecureBoot | None = None) -> Channel:
         """Restart the partition, with another secure-boot mode if one is given.

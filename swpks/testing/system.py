@@ -12,6 +12,7 @@ import trio
 
 from swpks.testing.console_link import MachineLink
 from swpks.testing.partition import EmulatedPartition
+from swpks.testing.peers import MemoryNetwork
 from swpks.testing.seams import simulated_seams
 
 if TYPE_CHECKING:
@@ -24,11 +25,17 @@ class EmulatedSystem:
     """A system that a console manages: `nvram`, `card` and `tpm` are its parts.
 
     `keys` are the access keys of its partitions, which belong to no part.  `link` is the way of the console
-    to it: a test may set `link.away`, or let it lose answers.
+    to it: a test may set `link.away`, or let it lose answers.  Systems of one `network` reach each other.
     """
 
     def __init__(
-        self, name: str, settings: Settings, *, date: Callable[[], float], nursery: trio.Nursery
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        date: Callable[[], float],
+        nursery: trio.Nursery,
+        network: MemoryNetwork | None = None,
     ) -> None:
         from hcall_server.components.memory import MemoryCard, MemoryTpm
         from hcall_server.nvram.memory import MemoryNvram
@@ -38,6 +45,7 @@ class EmulatedSystem:
         self.nvram, self.card, self.tpm = MemoryNvram(), MemoryCard(), MemoryTpm()
         self.keys: dict[str, bytes] = {}
         self.link = MachineLink(None)
+        self.network = network or MemoryNetwork()
         self._date = date
         self._nursery = nursery
         self._transport: MemoryTransport | None = None
@@ -72,6 +80,7 @@ class EmulatedSystem:
         self._transport = MemoryTransport(self.keys)
         seams = simulated_seams(nvram=self.nvram, card=self.card, tpms=[self.tpm], transport=self._transport)
         machine = assemble(seams._replace(date=self._date), self.settings)
+        machine.peers = self.network.attach(self.name, machine)
         await self._nursery.start(self._run, machine)
         machine.start()
         self.link.restart(machine)
@@ -80,6 +89,7 @@ class EmulatedSystem:
         """End the machine at once, as a power cut does; nothing if it is off."""
         if self.running:
             self.link.restart(None)
+            self.network.detach(self.name)
             self._scope.cancel()
             await self._ended.wait()
 
@@ -110,6 +120,25 @@ class EmulatedSystem:
         )
         await found.open()
         return found
+
+    async def answered(self, name: str) -> None:
+        """Wait until the console has agreed that a partition is served after a start, or has not (R-54)."""
+        from hcall_server.platform.custody import Mode
+
+        partition = self.machine.system.find(name)
+        while partition.mode is Mode.ASKING:
+            await self.machine.custodian.changed(partition.profile.uuid)
+
+    def connect(self, name: str) -> trio.abc.Stream:
+        """Return a new connection to a partition's data channel; RuntimeError while the system is off."""
+        if self._transport is None or not self.running:
+            raise RuntimeError(f"the system {self.name} is off")
+        return self._transport.connect(name)
+
+    def serves(self, name: str) -> bool:
+        """Whether a partition runs here, on a system that is powered on."""
+        partition = self.machine.system.partitions.get(name) if self.running else None
+        return partition is not None and partition.running and partition.owned
 
     async def _run(self, machine: Machine, *, task_status: trio.TaskStatus[None]) -> None:
         self._ended = trio.Event()

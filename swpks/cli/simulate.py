@@ -1,0 +1,119 @@
+"""`swpks simulate`: two systems, a console and guests in a simulated world; one seed is one history.
+
+    swpks simulate --seed 7 --trace          the history of a seed, line by line
+    swpks simulate --seeds 0-999             many seeds; the first ones that fail are shown
+
+Exit status: 0 all promises were kept; 1 a seed has failed; 2 the command line makes no sense; 130 an
+interrupt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swpks.testing.simulation import Simulated
+
+FAILED = 1
+SHOWN = 3
+"""Most failures that are shown of a range."""
+MOST = 10_000_000
+_SHARE = 25
+"""Seeds that a process takes at once."""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add `simulate` to the command's subparsers; the result has `run` as its default `run`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "simulate",
+        help="test migrations in a simulated world",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--seed", type=_seed, metavar="N", help="one seed, with its figures")
+    which.add_argument("--seeds", type=_range, metavar="A-B", help="the seeds from A to B, on all processors")
+    add("--trace", action="store_true", help="print the history of the seed")
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Simulate; return the exit status."""
+    if options.seeds is None:
+        return _one(options.seed, trace=options.trace)
+    return _many(options.seeds)
+
+
+def _one(seed: int, *, trace: bool) -> int:
+    from swpks.testing.simulation import simulate
+
+    outcome = simulate(seed)
+    if trace or outcome.failure:
+        print("\n".join(outcome.trace))
+    print(f"seed {seed}: {_figures(outcome.figures)}")
+    if outcome.failure:
+        print(_failure(outcome), file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def _many(seeds: range) -> int:
+    """Simulate a range of seeds; print seeds per minute, and the first failures with their traces."""
+    began, figures, failed = time.monotonic(), Counter[str](), 0
+    for outcome in _outcomes(seeds):
+        figures.update(outcome.figures)
+        if outcome.failure:
+            failed += 1
+            if failed <= SHOWN:
+                _one(outcome.seed, trace=True)
+    minutes = (time.monotonic() - began) / 60
+    rate = f"{len(seeds) / minutes:.0f} seeds per minute"
+    print(f"{len(seeds)} seeds, {failed} failed, {rate}: {_figures(figures)}")
+    return FAILED if failed else 0
+
+
+def _outcomes(seeds: range) -> Iterator[Simulated]:
+    """Yield the outcomes of seeds, in their order, from all processors."""
+    from swpks.testing.simulation import simulate
+
+    quick = partial(simulate, traced=False)
+    processors = os.cpu_count() or 1
+    if processors == 1 or len(seeds) <= _SHARE:
+        yield from map(quick, seeds)
+        return
+    with ProcessPoolExecutor(processors) as pool:
+        yield from pool.map(quick, seeds, chunksize=_SHARE)
+
+
+def _failure(outcome: Simulated) -> str:
+    again = f"swpks simulate --seed {outcome.seed} --trace"
+    return f"seed {outcome.seed} FAILED: {outcome.failure}\nagain: {again}"
+
+
+def _figures(figures: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in figures.items())
+
+
+def _seed(text: str) -> int:
+    """Return a seed; ArgumentTypeError for anything but a number from 0."""
+    if not text.isascii() or not text.isdigit() or int(text) > MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MOST}")
+    return int(text)
+
+
+def _range(text: str) -> range:
+    first, _, last = text.partition("-")
+    found = range(_seed(first), _seed(last or first) + 1)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} has no seed")
+    return found

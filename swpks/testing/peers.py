@@ -1,0 +1,82 @@
+"""The ways between systems inside the process: memory streams instead of sockets.
+
+network = MemoryNetwork()
+machine.peers = network.attach("a", machine)        # as `EmulatedSystem` does when it starts
+network.carry = spoiled                             # each new connection passes it: a test may break it there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+import trio.testing
+
+if TYPE_CHECKING:
+    from hcall_server.machine.machine import Machine
+
+
+class PeerLine(NamedTuple):
+    """Both ends of a new connection, and the names of the systems that they belong to."""
+
+    source: str
+    target: str
+    near: trio.abc.Stream
+    far: trio.abc.Stream
+
+
+class MemoryNetwork:
+    """Connects systems by their names; one that does not run refuses each connection.
+
+    `carry` may change the ends of each new connection, or raise an OSError.  `lines` counts them.
+    """
+
+    def __init__(self) -> None:
+        self.carry: Callable[[PeerLine], PeerLine] = lambda line: line
+        self.lines = 0
+        self._machines: dict[str, Machine] = {}
+
+    def __repr__(self) -> str:
+        return f"MemoryNetwork({', '.join(self._machines)})"
+
+    def attach(self, name: str, machine: Machine) -> MemoryPeers:
+        """Return the way of a machine to others; it is reached by the name of its system from now on."""
+        self._machines[name] = machine
+        return MemoryPeers(self, name)
+
+    def detach(self, name: str) -> None:
+        """Forget a machine that has ended."""
+        self._machines.pop(name, None)
+
+    def connect(self, source: str, target: str) -> trio.abc.Stream:
+        """Return the near end of a new connection; ConnectionRefusedError if the target does not run."""
+        machine = self._machines.get(target)
+        if machine is None:
+            raise ConnectionRefusedError(f"the system {target} does not run")
+        line = self.carry(PeerLine(source, target, *trio.testing.memory_stream_pair()))
+        self.lines += 1
+        machine.run_beside(partial(machine.migrations.serve, line.far))
+        return line.near
+
+
+class MemoryPeers:
+    """The way of one system to the others of its network."""
+
+    def __init__(self, network: MemoryNetwork, name: str) -> None:
+        self._network = network
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"MemoryPeers({self._name!r})"
+
+    @property
+    def address(self) -> str:
+        """Where other systems find this one."""
+        return f"unix:/memory/{self._name}"
+
+    async def dial(self, address: str) -> trio.abc.Stream:
+        """Connect with another system; ConnectionRefusedError if it does not run."""
+        await trio.lowlevel.checkpoint()
+        return self._network.connect(self._name, address.removeprefix("unix:/memory/"))

@@ -1,0 +1,18 @@
+"""A simulated world for migrations: two systems, a console and guests in virtual time, and faults by a seed.
+
+outcome = simulate(7)
+assert not outcome.failure, outcome.failure
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from swpks._lazy import lazily
+
+if TYPE_CHECKING:
+    from swpks.testing.simulation.world import Simulated, simulate
+else:
+    __getattr__, __dir__ = lazily(__name__, {"swpks.testing.simulation.world": "Simulated simulate"})
+
+__all__ = ["Simulated", "simulate"]

@@ -1,0 +1,254 @@
+"""The history of one partition: the calls of its guests, and its events; checked against a model.
+
+The model is a register for each label: a write takes a free label, a removal frees it.  `versions` are the
+states of all labels since the last one that is known to be durable, oldest first.  A crash leaves any of
+them.  A confirmation drops those before the last change of its label.
+
+IPLs need no entries of their own: each call has the IPL count of its session.  A call of a later IPL finds
+no password and no TRANSIENT object of the earlier one.  A call of an earlier IPL can't run any more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import NamedTuple
+
+from swpks.testing.simulation.linear import outcomes
+
+Values = tuple[bytes | None, ...]
+"""The object of each label, None for none."""
+KEPT, VOLATILE = ("x", "y", "g"), ("t",)
+"""The labels of persistent objects, and those of TRANSIENT ones."""
+GUARDED = "g"
+"""The label whose owner may have a password."""
+
+
+class Did(Enum):
+    """The kind of a guest's call."""
+
+    WRITE = "write"
+    READ = "read"
+    REMOVE = "remove"
+    CONFIRM = "confirm"
+    SET = "set password"
+    LOOK = "look"
+    """Reads all labels as one call: that of a simulation's end."""
+
+
+class Answer(Enum):
+    """An answer in the words of the model; a read has its object, or ABSENT."""
+
+    DONE = "done"
+    TAKEN = "taken"
+    ABSENT = "absent"
+    DENIED = "denied"
+    FLUSHED = "flushed"
+    PENDING = "pending"
+    UNKNOWN = "unknown"
+    """There was no answer: the call may have run, or not."""
+    NEVER = "never run"
+    """It has not run, as its answer or the GOODBYE of its session says."""
+
+
+class GuestCall(NamedTuple):
+    """A call of a guest; `system` served it, in the IPL with the number `ipl`."""
+
+    called: float
+    answered: float
+    system: str
+    ipl: int
+    did: Did
+    label: str = ""
+    data: bytes = b""
+    password: bytes = b""
+    answer: Answer | bytes | Values = Answer.UNKNOWN
+
+    def __str__(self) -> str:
+        until = "..." if math.isinf(self.answered) else f"{self.answered:g}"
+        word = self.answer.value if isinstance(self.answer, Answer) else repr(self.answer)
+        secret = f" with {self.password!r}" if self.password else ""
+        where = f"{self.system} ipl {self.ipl}"
+        did = f"{self.did.value} {self.label} {self.data!r}{secret}"
+        return f"{self.called:g} to {until}: {where}: {did} -> {word}"
+
+
+class Fate(Enum):
+    """The kind of an event of a partition."""
+
+    CRASHED = "crashed"
+    """The system that served it has lost its memory."""
+    FLUSHED = "flushed"
+    """All its changes have become durable."""
+    RESTARTED = "restarted"
+    """It serves on another system from an older copy, whose values are `values`."""
+    LOST = "lost"
+    """The system that had it before a restart has heard that it is fenced."""
+
+
+class Event(NamedTuple):
+    """An event of a partition at a moment, on a system."""
+
+    called: float
+    system: str
+    fate: Fate
+    values: Values = ()
+
+    @property
+    def answered(self) -> float:
+        """An event is no longer than its moment."""
+        return self.called
+
+    def __str__(self) -> str:
+        return f"{self.called:g}: {self.fate.value} on {self.system} {self.values or ''}"
+
+
+class Store(NamedTuple):
+    """A state of the model."""
+
+    ipl: int = 0
+    password: bytes = b""
+    volatile: Values = (None,) * len(VOLATILE)
+    versions: tuple[Values, ...] = ((None,) * len(KEPT),)
+
+    @property
+    def values(self) -> Values:
+        """The persistent objects now."""
+        return self.versions[-1]
+
+
+class ModelState(NamedTuple):
+    """The store, and behind a restart from a copy the one that a fenced system may still serve."""
+
+    store: Store = Store()
+    lost: Store | None = None
+    lost_at: str = ""
+
+
+def check(
+    calls: Iterable[Iterable[GuestCall]], events: Iterable[Event] = (), start: ModelState | None = None
+) -> set[ModelState]:
+    """Return every state that a history may end in; NotLinearizable if it can't have been.
+
+    `calls` has the answered calls of each session in order.  Calls with an unknown outcome may stand among
+    them: they are taken out, because such a call may run after later ones of its guest.
+    """
+    lanes: list[list[GuestCall | Event]] = [list(events)]
+    for session in calls:
+        known: list[GuestCall | Event] = []
+        for call in session:
+            if call.answer is Answer.UNKNOWN:
+                if call.did not in {Did.READ, Did.LOOK, Did.CONFIRM}:  # the others change nothing
+                    lanes.append([call])
+            else:
+                known.append(call)
+        if known:
+            lanes.append(known)
+    return outcomes(lanes, {start or ModelState()}, step)
+
+
+def step(state: ModelState, entry: GuestCall | Event) -> Iterator[ModelState]:
+    """Yield the states behind an entry of a history, none if it can't stand there."""
+    if isinstance(entry, Event):
+        yield from _befallen(state, entry)
+        return
+    there = state.lost if entry.system == state.lost_at and state.lost else state.store
+    if entry.answer is Answer.UNKNOWN:
+        yield state
+    for after in _called(there, entry):
+        yield state._replace(lost=after) if there is state.lost else state._replace(store=after)
+
+
+def _befallen(state: ModelState, event: Event) -> Iterator[ModelState]:
+    lost = event.system == state.lost_at and state.lost is not None
+    store = state.lost if lost and state.lost else state.store
+    if event.fate is Fate.LOST:
+        yield state._replace(lost=None, lost_at="")
+    elif event.fate is Fate.RESTARTED:
+        again = Store(store.ipl, versions=(event.values,))
+        yield ModelState(again, store, event.system)
+    else:
+        if event.fate is Fate.FLUSHED:
+            ends = [store._replace(versions=store.versions[-1:])]
+        else:
+            gone = Store().volatile
+            ends = [
+                store._replace(password=b"", volatile=gone, versions=(each,))
+                for each in dict.fromkeys(store.versions)
+            ]
+        for after in ends:
+            yield state._replace(lost=after) if lost else state._replace(store=after)
+
+
+def _called(store: Store, call: GuestCall) -> Iterator[Store]:
+    if call.ipl < store.ipl:
+        return
+    if call.ipl > store.ipl:
+        store = Store(call.ipl, versions=store.versions)
+    if call.did is Did.SET:
+        yield from _password(store, call)
+    elif call.did is Did.LOOK:
+        if call.answer == store.values:
+            yield store
+    elif call.label == GUARDED and call.password != store.password:
+        if call.answer is Answer.DENIED:
+            yield store
+    elif call.answer is not Answer.DENIED:
+        yield from _granted(store, call)
+
+
+def _password(store: Store, call: GuestCall) -> Iterator[Store]:
+    if not store.password and call.answer in {Answer.DONE, Answer.UNKNOWN}:
+        yield store._replace(password=call.password)
+    elif store.password and call.answer is Answer.TAKEN:
+        yield store
+
+
+def _granted(store: Store, call: GuestCall) -> Iterator[Store]:
+    """Yield the state behind a call that presents the right password."""
+    held = _held(store, call.label)
+    answer, unknown = call.answer, call.answer is Answer.UNKNOWN
+    if call.did is Did.READ:
+        if answer == (Answer.ABSENT if held is None else held):
+            yield store
+    elif call.did is Did.CONFIRM:
+        yield from _confirmed(store, call)
+    elif call.did is Did.WRITE:
+        if held is None and (unknown or answer is Answer.DONE):
+            yield _with(store, call.label, call.data)
+        elif held is not None and answer is Answer.TAKEN:
+            yield store
+    elif held is not None and (unknown or answer is Answer.DONE):
+        yield _with(store, call.label, None)
+    elif held is None and answer is Answer.ABSENT:
+        yield store
+
+
+def _confirmed(store: Store, call: GuestCall) -> Iterator[Store]:
+    """Judge a confirmation: a flush may come at any time, and takes all older changes with it."""
+    at = KEPT.index(call.label)
+    last = len(store.versions) - 1
+    while last and store.versions[last - 1][at] == store.versions[last][at]:
+        last -= 1
+    if call.answer is Answer.PENDING and last:
+        yield store
+    elif call.answer is (Answer.ABSENT if store.values[at] is None else Answer.FLUSHED):
+        yield store._replace(versions=store.versions[last:])
+
+
+def _held(store: Store, label: str) -> bytes | None:
+    if label in VOLATILE:
+        return store.volatile[VOLATILE.index(label)]
+    return store.values[KEPT.index(label)]
+
+
+def _with(store: Store, label: str, data: bytes | None) -> Store:
+    """Return the store with another object of a label."""
+    if label in VOLATILE:
+        return store._replace(volatile=_put(store.volatile, VOLATILE.index(label), data))
+    return store._replace(versions=(*store.versions, _put(store.values, KEPT.index(label), data)))
+
+
+def _put(values: Values, at: int, data: bytes | None) -> Values:
+    return (*values[:at], data, *values[at + 1 :])

@@ -1,0 +1,125 @@
+"""A life: the time between a start and a crash of a system or a console.
+
+A real crash ends everything at once.  Here, tasks that are cancelled may run on for some steps, and shielded
+ones for longer.  So all ways to the outside ask whether the life goes on: NVRAM, store, links and wires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import outcome
+import trio
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from hcall_server.nvram.memory import MemoryNvram
+    from hcall_server.nvram.seam import Mark
+    from hcall_server.writeback.worker import Job, Landed
+
+
+class Life:
+    """One life; `end` ends it, and calls each function of `at_end` once."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.over = trio.Event()
+        self.at_end: list[Callable[[], None]] = []
+        self.steps = 0
+        """How many durable steps were made: commits of NVRAM, or transactions of a store."""
+        self.crash_at: tuple[int, bool] | None = None
+        """The step at which it ends, and whether that step takes effect."""
+
+    def __repr__(self) -> str:
+        return f"Life({'alive' if self.alive else 'over'}, {self.steps} steps)"
+
+    def end(self) -> None:
+        """End it; nothing if it is over."""
+        if self.alive:
+            self.alive = False
+            self.over.set()
+            for each in self.at_end:
+                each()
+
+    def crashes_before(self) -> bool:
+        """Count a durable step; return whether the life is over before it takes effect."""
+        self.steps += 1
+        if self.crash_at and self.crash_at[0] <= self.steps and not self.crash_at[1]:
+            self.end()
+        return not self.alive
+
+    def crash_after(self) -> None:
+        """End the life if the step that was counted last is the one of `crash_at`."""
+        if self.crash_at and self.crash_at[0] <= self.steps:
+            self.end()
+
+
+class PowerCut(Exception):
+    """Nothing that follows in this life has any effect."""
+
+
+class LivingNvram:
+    """NVRAM as one life of a machine reaches it; `committed` is called after each commit."""
+
+    def __init__(
+        self, inner: MemoryNvram, life: Life, committed: Callable[[Mapping[str, bytes | None]], None]
+    ) -> None:
+        self._inner = inner
+        self._life = life
+        self._committed = committed
+
+    @property
+    def mark(self) -> Mark:
+        """The mark of the inner NVRAM."""
+        return self._inner.mark
+
+    @property
+    def old_number(self) -> int:
+        """The number of the last commit, for records of level 1."""
+        return self._inner.old_number
+
+    def load(self) -> dict[str, bytes]:
+        """Return a copy of every record."""
+        return self._inner.load()
+
+    def commit(self, changes: Mapping[str, bytes | None]) -> None:
+        """Put or remove records; PowerCut if the life ends before that, or at once behind it."""
+        if self._life.crashes_before():
+            raise PowerCut
+        self._inner.commit(changes)
+        self._committed(changes)
+        self._life.crash_after()
+        if not self._life.alive:
+            raise PowerCut
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class SlowWorker:
+    """Runs commits in the order of their starts; each takes its time, and a crash drops its outcome."""
+
+    def __init__(self, life: Life, nursery: trio.Nursery, chance: Random) -> None:
+        self._life = life
+        self._nursery = nursery
+        self._chance = chance
+        self._free_at = 0.0
+
+    def start(self, job: Job, landed: Landed) -> None:
+        """Run `job` in a while, and call `landed` with its outcome if the life goes on."""
+        slow = self._chance.random() < 0.1
+        begins = max(self._free_at, trio.current_time())
+        self._free_at = begins + self._chance.uniform(0.0001, 0.2 if slow else 0.004)
+        self._nursery.start_soon(self._run, job, landed, self._free_at)
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+    async def _run(self, job: Job, landed: Landed, at: float) -> None:
+        await trio.sleep_until(at)
+        if self._life.alive:
+            result = outcome.capture(job)
+            if self._life.alive:
+                landed(result)

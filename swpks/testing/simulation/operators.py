@@ -1,0 +1,116 @@
+"""The operator of a simulated console, who is right or wrong, and may lose the console in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from hcall_abi.control_views import PartitionView
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import ConsoleRequest, ipl, power_off, power_on
+from hcall_abi.rules import hmc as rules
+from swpks.testing.simulation.desk import Desk
+from swpks.testing.simulation.trace import Trace
+
+if TYPE_CHECKING:
+    from hcall_server.console.console import ManagementConsole
+    from hcall_server.console.jobs import Job
+    from hcall_server.console.systems import KnownSystem
+
+T = TypeVar("T")
+PATIENCE = 8.0
+"""Seconds that an operator follows a job."""
+
+
+class Operator:
+    """Orders about the partition `name`; a refusal is an answer, and no error."""
+
+    def __init__(
+        self, desk: Desk, name: str, trace: Trace, restarts: Callable[[], Callable[[], None]]
+    ) -> None:
+        self._desk = desk
+        self._name = name
+        self._trace = trace
+        self._restarts = restarts
+        """Called before each order of a remote restart; it returns the way to take the order back."""
+        self.busy = 0
+        """How many orders have no answer yet."""
+        self.done = 0
+        self.refused = 0
+
+    def __repr__(self) -> str:
+        return f"Operator({self.done} orders done, {self.refused} refused)"
+
+    async def order(self, what: str, where: str) -> bool:
+        """Give an order about the partition at a system; return whether it was not refused."""
+        console = self._desk.console
+        if console is None:
+            return False
+        text = "no answer"
+        self.busy += 1
+        refused = self._restarts() if what == "restart" else _nothing
+        try:
+            with trio.move_on_after(PATIENCE):
+                await self._perform(console, what, where)
+                text = "done"
+        except SwpksError as error:
+            text = f"{error.rule.id}: {error.message[:90]}"
+            refused()
+        finally:
+            self.busy -= 1
+        self.done += text == "done"
+        self.refused += text != "done"
+        self._trace.note("operator", f"{what} {where}: {text}")
+        return text == "done"
+
+    async def _perform(self, console: ManagementConsole, what: str, where: str) -> None:
+        here = _known(console, where)
+        there = _known(console, "b" if where == "a" else "a")
+        migrations, name = console.migrations, self._name
+        if what in _POWER:
+            await here.call(_POWER[what](name))
+        elif what == "migrate":
+            await _followed(console, await migrations.migrate(here, there, name))
+        elif what == "stop":
+            await migrations.stop(here, name)
+        elif what in ("recover", "force"):
+            await _followed(console, await migrations.recover(here, name, force=what == "force"))
+        elif what == "restart":
+            await _followed(console, await migrations.restart(here, there, name))
+        elif what == "cleanup":
+            await migrations.cleanup(here, name)
+        elif what == "cancel":
+            await migrations.cancel(here, name)
+        else:
+            raise ValueError(what)
+
+
+_POWER: dict[str, Callable[[str], ConsoleRequest[PartitionView]]] = {
+    "ipl": ipl,
+    "power-off": power_off,
+    "power-on": power_on,
+}
+
+
+def _known(console: ManagementConsole, where: str) -> KnownSystem:
+    found = next((each for each in console.systems if each.where == where), None)
+    if found is None:
+        raise OperatorError(rules.HMC_SYSTEM_KNOWN, f"the console does not know {where}")
+    return found
+
+
+async def _followed(console: ManagementConsole, job: Job) -> None:
+    """Follow a job to its end; OperatorError if it fails."""
+    ended = await console.jobs.follow(job, _unwatched)
+    if ended.state == "failed":
+        raise OperatorError(rules.HMC_JOB_KNOWN, f"job {job.number} failed: {' '.join(ended.lines)[-90:]}")
+
+
+def _nothing() -> None:
+    pass
+
+
+async def _unwatched(_: Job) -> None:
+    await trio.lowlevel.checkpoint()

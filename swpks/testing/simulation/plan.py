@@ -1,0 +1,157 @@
+"""The story of a seed: orders of an operator, some of them wrong, and faults, each at its time.
+
+A migration is quick, so a fault at any time would hardly ever meet one.  So most steps wait for a state of
+custody, and come when a system reaches it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from swpks.testing.simulation.seeds import choices
+
+if TYPE_CHECKING:
+    from random import Random
+
+SYSTEMS = ("a", "b")
+ENDS = ("source", "target")
+"""The systems of a migration by their parts in it: which ones these are is known when a step comes."""
+SLOW_ANSWERS = 0.1
+LENGTH = 6.0
+"""Seconds in which the steps of a story begin; all faults end when the last one is over."""
+
+
+class Step(NamedTuple):
+    """Something that happens to `who`, from the time `at` on: at once, or in the state `on` of a system.
+
+    A state is the name of a record or of a mode; `soon` are the seconds between the state and the step.  The
+    meaning of `number` and `seconds` depends on `what`.
+    """
+
+    at: float
+    what: str
+    who: str = ""
+    on: str = ""
+    soon: float = 0.0
+    number: int = 0
+    seconds: float = 0.0
+    late: bool = False
+
+    def __str__(self) -> str:
+        on = f" on {self.on} + {self.soon:.3f}" if self.on else ""
+        rest = f"{self.number} {self.seconds:.2f}{' late' if self.late else ''}"
+        return f"{self.what} {self.who}{on} {rest}"
+
+
+STATES = ("FROZEN",) * 4 + ("PREPARED",) * 5 + ("RELEASED",) * 2 + ("copying", "ARRIVED", "in-doubt", "OWN")
+"""States that steps wait for; the more doubtful an attempt is in one, the more often."""
+MOVES = ("migrate",) * 10 + ("migrate-off", "restart-dead", "cut-off-restart")
+WRONG = (
+    "migrate",
+    "stop",
+    "recover",
+    "force",
+    "restart",
+    "cleanup",
+    "cancel",
+    "ipl",
+    "power-off",
+    "power-on",
+)
+FAULTS = ("crash",) * 4 + ("crash-at",) * 4 + ("island",) * 8 + ("lost-source",) * 3 + (
+    "silence", "console-crash-at", "bad-line", "bad-line", "away", "cut", "cut", "nvram", "ipl",
+)  # fmt: skip
+PACES = (0.01,) * 5 + (0.1, 0.5)
+"""Most seconds that a message takes, by chance."""
+
+
+class Story(NamedTuple):
+    """The steps of a seed, in the order of their times, and the most seconds that a message takes."""
+
+    steps: list[Step]
+    slowest: float
+    pace: float = 0.5
+    """Mean seconds between the calls of a guest."""
+    slow_answers: float = SLOW_ANSWERS
+    """How many of the answers to guests take their time."""
+    length: float = LENGTH
+
+
+def plan(seed: int) -> Story:
+    """Return the story of a seed: each tenth one is about a doubt that chance would hardly ever meet."""
+    chance = choices(seed, "plan")
+    if seed % DIRECTED in _STORIES:
+        return _STORIES[seed % DIRECTED](chance)
+    return _by_chance(chance)
+
+
+def _late_force(chance: Random) -> Story:
+    """A target is forced by a word that is late, the console loses its memory, and the source comes back."""
+    dies, heard, seconds = chance.random() < 0.7, chance.randrange(2), chance.uniform(2, 4)
+    steps = [
+        Step(0.299, "late-force", "source", "PREPARED", number=heard, seconds=seconds, late=dies),
+        Step(0.3, "migrate", seconds=2.0),
+    ]
+    return Story(steps, chance.choice((0.01, 0.01, 0.1)))
+
+
+def _busy(chance: Random) -> Story:
+    """A partition leaves while its guests are busy, and their answers are on the way."""
+    moves = [Step(chance.uniform(0.3, 2), "migrate", seconds=2.0) for _ in range(2)]
+    return Story(sorted(moves), 0.01, pace=0.1, slow_answers=0.5, length=2.5)
+
+
+DIRECTED = 20
+"""So many seeds have one story of each kind of `_STORIES`; the others are made by chance."""
+_STORIES = {9: _late_force, 19: _busy}
+
+
+def _by_chance(chance: Random) -> Story:
+    moves = []
+    begins = 0.3
+    for _ in range(chance.choice((1, 1, 2, 2, 3))):
+        begins = chance.uniform(begins, LENGTH * 0.6)
+        moves.append(Step(begins, chance.choice(MOVES), seconds=chance.choice((0.1, 2.0, 5.0))))
+    times = [each.at for each in moves]
+    wrong = [_near(chance, times, chance.choice(WRONG)) for _ in range(chance.choice((0, 0, 1, 1, 2, 4)))]
+    faults = [_fault(chance, times) for _ in range(chance.choice((0, 1, 1, 2, 3)))]
+    if chance.random() < 0.5:
+        faults.append(_doubt(chance, times))
+    return Story(sorted([*moves, *wrong, *faults]), chance.choice(PACES))
+
+
+def _near(chance: Random, moves: list[float], what: str) -> Step:
+    """Return a step in a state of a move, soon after its order, or at any time."""
+    kind, at, who = chance.random(), chance.choice(moves), chance.choice(SYSTEMS)
+    if kind < 0.75:
+        soon = chance.choice((0.0, chance.uniform(0, 0.03)))
+        return Step(at - 0.001, what, chance.choice(ENDS), chance.choice(STATES), soon)
+    if kind < 0.9:
+        return Step(at + chance.expovariate(10), what, who)
+    return Step(chance.uniform(0, LENGTH), what, who)
+
+
+def _doubt(chance: Random, moves: list[float]) -> Step:
+    """Return a fault at the moment at which nobody knows how a migration ends."""
+    at, on = chance.choice(moves) - 0.001, chance.choice(("FROZEN", "PREPARED", "PREPARED"))
+    what, who = chance.choice(("island", "island", "crash", "lost-source")), chance.choice(ENDS)
+    seconds = chance.choice((2.0, 14.0)) if what == "island" else chance.uniform(0.1, 4)
+    return Step(at, what, who, on, seconds=seconds, late=chance.random() < 0.5)
+
+
+def _fault(chance: Random, moves: list[float]) -> Step:
+    what = chance.choice(FAULTS)
+    step = _near(chance, moves, what)
+    rest = chance.choice((0.1, 1.0, 4.0)) * chance.uniform(0.5, 1.5)
+    step = step._replace(seconds=rest, late=chance.random() < 0.5)
+    changes: dict[str, dict[str, Any]] = {
+        "crash": {"who": chance.choice((step.who, step.who, "console"))},
+        "crash-at": {"number": chance.randint(1, 3)},
+        "console-crash-at": {"number": chance.randint(1, 3)},
+        "cut": {"at": min(moves) - 0.001, "on": "", "soon": 0.0, "number": chance.randint(2, 9)},
+        "silence": {"seconds": chance.choice((1.0, 4.0, 14.0))},
+        "island": {"seconds": chance.choice((1.0, 14.0))},
+        "lost-source": {"at": min(moves) - 0.001, "on": chance.choice(("PREPARED", "PREPARED", "RELEASED"))},
+        "nvram": {"number": chance.randint(1, 4)},
+    }
+    return step._replace(**changes.get(what, {}))

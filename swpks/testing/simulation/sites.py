@@ -1,0 +1,243 @@
+"""A simulated system: its parts, and one life of a machine after the other on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import trio
+
+from hcall_abi.statuses import Status
+from hcall_server.components.memory import MemoryCard, MemoryTpm
+from hcall_server.data_channel.memory import MemoryTransport
+from hcall_server.data_channel.stream import CountedStream
+from hcall_server.nvram.memory import MemoryNvram
+from hcall_server.service.assembly import assemble
+from swpks.testing.seams import simulated_seams
+from swpks.testing.simulation.life import Life, LivingNvram, SlowWorker
+from swpks.testing.simulation.links import ControlLine
+from swpks.testing.simulation.pipes import pipes
+from swpks.testing.simulation.plan import SLOW_ANSWERS
+from swpks.testing.simulation.seeds import Entropy, choices
+from swpks.testing.simulation.trace import Tap, Trace
+from swpks.testing.simulation.wires import Cable, Network
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from hcall_server.machine.logs import Log
+    from hcall_server.machine.machine import Machine
+    from hcall_server.platform.partition import Partition
+    from hcall_server.service.settings import Settings
+
+EPOCH = 1_800_000_000.0
+_PLACES = "unix:/"
+
+
+def date() -> float:
+    """Return the seconds since 1970 of the virtual clock."""
+    return EPOCH + trio.current_time()
+
+
+class Surroundings:
+    """The parts that all sites of a simulated world share."""
+
+    def __init__(self, seed: int, nursery: trio.Nursery, *, traced: bool) -> None:
+        self.seed = seed
+        self.nursery = nursery
+        self.trace = Trace(kept=traced)
+        self.tap = Tap(self.trace)
+        self.network = Network(self.chance("network"), self.tap)
+        self.slow_answers = SLOW_ANSWERS
+        """How many of the answers to guests take their time."""
+
+    def chance(self, purpose: str) -> Random:
+        """Return a source of choices for one purpose."""
+        return choices(self.seed, purpose)
+
+
+class Neighbours:
+    """The other systems, as one life of a machine reaches them."""
+
+    def __init__(self, network: Network, life: Life, name: str) -> None:
+        self.address = f"{_PLACES}{name}"
+        self._name = name
+        self._network = network
+        self._life = life
+
+    async def dial(self, address: str) -> trio.abc.Stream:
+        """Connect to another system; OSError if it can't be reached."""
+        return await self._network.dial(address.removeprefix(_PLACES), self._life, self._name)
+
+
+class Site:
+    """A system with the name `name`.  `crashed` is called at the end of each of its lives."""
+
+    def __init__(self, name: str, number: int, settings: Settings, around: Surroundings) -> None:
+        self.name = name
+        self.settings = settings
+        self.nvram, self.card, self.tpm = MemoryNvram(), MemoryCard(), MemoryTpm(seed=number)
+        self.keys: dict[str, bytes] = {}
+        self.line = ControlLine(name, around.chance(f"line {name}"), around.trace, around.tap)
+        self.life = Life()
+        self.life.end()
+        self.lives = 0
+        self.crashed: Callable[[Site], None] = lambda site: None
+        self.committed: Callable[[Site, Mapping[str, bytes | None]], None] = lambda site, changes: None
+        self.told: Callable[[Site], None] = lambda site: None
+        """Called whenever the watchers of the machine are told of a change."""
+        self.served: Callable[[Site, Partition], None] = lambda site, partition: None
+        self._around = around
+        self._answers = around.chance(f"answers {name}")
+        self._entropy = Entropy(around.seed, name)
+        self._transport = MemoryTransport(self.keys)
+
+    def __repr__(self) -> str:
+        return f"Site({self.name!r}, {'alive' if self.life.alive else 'dead'})"
+
+    @property
+    def machine(self) -> Machine | None:
+        """The machine, None while the system is dead."""
+        return self.line.machine
+
+    @property
+    def running(self) -> Machine:
+        """The machine; RuntimeError while the system is dead."""
+        if self.line.machine is None:
+            raise RuntimeError(f"the system {self.name} is dead")
+        return self.line.machine
+
+    async def start(self) -> None:
+        """Begin a life: assemble the machine over the parts, and power it on; nothing if it is alive."""
+        if self.life.alive:
+            return
+        self.lives += 1
+        self._around.trace.note(self.name, f"starts life {self.lives}")
+        self.life = life = Life()
+        await self._around.nursery.start(self._live, life)
+
+    async def _live(self, life: Life, *, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            life.at_end.append(nursery.cancel_scope.cancel)
+            life.at_end.append(self._end)
+            machine = self._assembled(life, nursery)
+            self._listen(machine, life, nursery)
+            await nursery.start(machine.run)
+            self.line.restart(machine)
+            task_status.started()
+            await machine.counted_start()
+            await trio.sleep_forever()
+
+    def _assembled(self, life: Life, nursery: trio.Nursery) -> Machine:
+        self._transport = MemoryTransport(self.keys)
+        seams = simulated_seams(
+            nvram=LivingNvram(self.nvram, life, self._committed),
+            card=self.card,
+            tpms=[self.tpm],
+            worker=SlowWorker(life, nursery, self._around.chance(f"disk {self.name} {self.lives}")),
+            transport=self._transport,
+            entropy=self._entropy,
+        )
+        machine = assemble(seams._replace(date=date), self.settings)
+        after_calls, ran = machine.after_calls, 0
+
+        def after(partition: Partition, log: Log) -> None:
+            nonlocal ran
+            after_calls(partition, log)
+            before, ran = ran, _run(machine)
+            if life.alive and ran > before:
+                self.served(self, partition)
+
+        tell_watchers = machine.tell_watchers
+
+        def told(partition: Partition | None = None) -> None:
+            tell_watchers(partition)
+            if life.alive:
+                self.told(self)
+
+        machine.after_calls = after  # type: ignore[method-assign]
+        machine.tell_watchers = told  # type: ignore[method-assign]
+        return machine
+
+    def _listen(self, machine: Machine, life: Life, nursery: trio.Nursery) -> None:
+        """Let other systems reach this one, and this one reach them."""
+        network = self._around.network
+        machine.peers = Neighbours(network, life, self.name)
+
+        def accept(stream: Cable) -> None:
+            life.at_end.append(stream.cut)
+            nursery.start_soon(machine.migrations.serve, stream)
+
+        network.listeners[self.name] = accept
+
+        def leave() -> None:
+            network.listeners.pop(self.name, None)
+
+        life.at_end.append(leave)
+
+    def connect(self, name: str) -> tuple[trio.abc.Stream, Served]:
+        """Return a client's end of a new connection to a partition; OSError if nobody serves it."""
+        if not self.life.alive or self.machine is None or name not in self.machine.system.partitions:
+            raise OSError(f"no socket {name} on {self.name}")
+        ours, theirs = pipes()
+        served = Served(theirs, self._around, self._answers)
+        try:
+            self._transport.serve(served, name, demand_proof=True)
+        except RuntimeError as error:
+            raise OSError(str(error)) from None
+        return ours, served
+
+    def _committed(self, changes: Mapping[str, bytes | None]) -> None:
+        self._around.trace.note(self.name, f"commit {self.life.steps}: {' '.join(changes)}")
+        self.committed(self, changes)
+
+    def _end(self) -> None:
+        self._around.trace.note(self.name, f"crashes after {self.life.steps} commits")
+        self.crashed(self)
+        self.line.restart(None)
+
+
+def _run(machine: Machine) -> int:
+    """Return how many calls have run; those that a hold has refused have not."""
+    counts = machine.counters.calls.values()
+    return sum(n for each in counts for (_, status), n in each.items() if status != Status.H_R_STATE)
+
+
+class Served(CountedStream):
+    """The server's end of a client's connection; `ended` is the moment of its end, None before.
+
+    It sends as a socket does whose buffer is full: some bytes at once, and the others when there is room.
+    """
+
+    def __init__(self, inner: trio.abc.Stream, around: Surroundings, chance: Random) -> None:
+        self._inner = inner
+        self._chance = chance
+        self._around = around
+        self.ended: int | None = None
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes, some of them late."""
+        self.unsent = data
+        if self._chance.random() < self._around.slow_answers:
+            await self._send(self._chance.choice((0, 0, self._chance.randint(0, len(data)))))
+            await trio.sleep(self._chance.uniform(0, self._chance.choice((0.03, 0.3))))
+        await self._send(len(self.unsent))
+
+    async def _send(self, length: int) -> None:
+        if length:
+            await self._inner.send_all(self.unsent[:length])
+            self.unsent = self.unsent[length:]
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return when `send_all` may be called."""
+        await self._inner.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return bytes that have arrived."""
+        return await self._inner.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        """Close this end."""
+        if self.ended is None:
+            self.ended = self._around.trace.moment()
+        await self._inner.aclose()

@@ -1,0 +1,197 @@
+"""Who owns each partition, at every step; and the events of custody that its history needs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+import trio
+
+from hcall_server.platform.custody import OWNING, Custody, Mode, Standing
+from swpks.testing.simulation.histories import KEPT, Event, Fate, Values
+from swpks.testing.simulation.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hcall_server.platform.partition import Partition
+    from swpks.testing.simulation.sites import Site
+
+SERVES = frozenset({Mode.SERVING, Mode.COPYING})
+
+
+class Fenced(NamedTuple):
+    """A life of a system that may serve although another one owns the partition.
+
+    Only a remote restart of a partition whose source lives can do that: the operator was wrong, and the
+    source has not heard it yet.
+    """
+
+    site: str
+    life: int
+
+
+class Watch:
+    """Looks at all systems: after each commit, each change of custody, and each batch of answered calls."""
+
+    def __init__(self, sites: Sequence[Site], trace: Trace) -> None:
+        self.events: dict[UUID, list[Event]] = defaultdict(list)
+        self.fenced: dict[UUID, Fenced] = {}
+        self.moves = 0
+        """How often a partition has come to another system."""
+        self.restarts = 0
+        self._reached: dict[str, trio.Event] = defaultdict(trio.Event)
+        self._sites = sites
+        self._trace = trace
+        self._seen: dict[tuple[str, UUID], Standing] = {}
+        self._before: dict[tuple[str, UUID], Custody] = {}
+        self._arrived: set[tuple[UUID, int]] = set()
+        self._values: dict[UUID, dict[Values, int]] = defaultdict(dict)
+        """Each state that a store had, with the last generation in which calls left it so."""
+        self._ordered: dict[UUID, list[int]] = defaultdict(list)
+        """The least generation that each order of a remote restart may bring."""
+        for site in sites:
+            site.crashed, site.served, site.told = self._crashed, self._served, self.look
+            site.committed = lambda site, changes: self.look(site)
+
+    def __repr__(self) -> str:
+        return f"Watch({self.moves} moves)"
+
+    # States
+
+    def owners(self, uuid: UUID) -> list[Site]:
+        """Return the systems that serve a partition or may begin to."""
+        return [site for site in self._sites if self._owns(site, uuid)]
+
+    def _owns(self, site: Site, uuid: UUID) -> bool:
+        """Whether a partition may be served, and this life is not one that will be fenced."""
+        at = self.standing(site, uuid)
+        fenced = self.fenced.get(uuid) == Fenced(site.name, site.lives)
+        return at.custody in OWNING and at.mode in SERVES and not fenced
+
+    @staticmethod
+    def standing(site: Site, uuid: UUID) -> Standing:
+        """Return the present state, NONE of a system that is dead."""
+        return site.machine.custodian.standing(uuid) if site.machine else Standing()
+
+    async def reached(self, state: str) -> None:
+        """Wait until a system reaches a record or a mode with this name."""
+        await self._reached[state].wait()
+
+    def ordered(self, uuid: UUID, copied: int) -> Callable[[], None]:
+        """Take the order of a remote restart, while the console has a copy of generation `copied`.
+
+        The restart has to bring the state of that copy or a later one.  Return the way to take the order
+        back.
+        A generation without calls has the values of the last one that has some.
+        """
+        known = [each for each in self._values[uuid].values() if each <= copied]
+        orders, least = self._ordered[uuid], max(known, default=0)
+        orders.append(least)
+
+        def refused() -> None:
+            if least in orders:
+                orders.remove(least)
+
+        return refused
+
+    # Calls of the sites
+
+    def look(self, site: Site) -> None:
+        """Note changes of custody at a system; two systems that own a partition are a failure."""
+        machine = site.machine
+        if machine is None:
+            return
+        for partition in machine.system.partitions.values():
+            uuid = partition.profile.uuid
+            now, before = self.standing(site, uuid), self._seen.get((site.name, uuid), Standing())
+            if (now.custody, now.mode, now.epoch) != (before.custody, before.mode, before.epoch):
+                self._seen[site.name, uuid] = now
+                self._changed(site, partition, before, now)
+            self._demand_one(uuid)
+
+    def _changed(self, site: Site, partition: Partition, before: Standing, now: Standing) -> None:
+        uuid = partition.profile.uuid
+        self._trace.note(site.name, f"custody {now.custody.name}({now.epoch}) {now.mode.value}")
+        if self.fenced.get(uuid, Fenced("", 0)).site == site.name and now.custody not in OWNING:
+            self._lost(site.name, uuid)
+        for each in {now.custody.name, now.mode.value} - {before.custody.name, before.mode.value}:
+            self._reached.pop(each, trio.Event()).set()
+        if now.custody is not before.custody:
+            self._before[site.name, uuid] = before.custody
+        attempt = uuid, now.epoch
+        if now.custody is Custody.ARRIVED and now.mode in SERVES and attempt not in self._arrived:
+            self._arrived.add(attempt)
+            self._arrives(site, partition, now)
+
+    def _arrives(self, site: Site, partition: Partition, now: Standing) -> None:
+        """Note that a partition is served by a system that it has come to."""
+        uuid = partition.profile.uuid
+        self.moves += 1
+        if self._before[site.name, uuid] is Custody.PREPARED:
+            self._note(uuid, site.name, Fate.FLUSHED)
+            return
+        source = next(each for each in self._sites if each is not site)
+        there = self._seen.get((source.name, uuid), Standing())
+        if there.custody is Custody.RELEASED and there.epoch == now.epoch:
+            return
+        self.restarts += 1
+        values = values_of(partition)
+        if values not in self._values[uuid] and any(values):
+            self._trace.fail(f"{site.name} has restarted a store that never was")
+        elif self._values[uuid].get(values, 0) < min(self._ordered.pop(uuid, []), default=0):
+            self._trace.fail(f"{site.name} has restarted an older copy than the console had at the order")
+        self._note(uuid, source.name, Fate.RESTARTED, values)
+        if there.custody in OWNING and there.mode in SERVES and source.machine:
+            self.fenced[uuid] = Fenced(source.name, source.lives)
+        else:
+            self._lost(source.name, uuid)
+
+    def _served(self, site: Site, partition: Partition) -> None:
+        """Take a batch of calls that have run; a failure if this system may not run them."""
+        uuid = partition.profile.uuid
+        self.look(site)
+        values, generation = values_of(partition), partition.profile.image_generation
+        if self.fenced.get(uuid) == Fenced(site.name, site.lives):
+            generation = 0  # it counts apart from the owner, and nothing that follows comes from it
+        self._values[uuid][values] = max(generation, self._values[uuid].get(values, 0))
+        standing = self.standing(site, uuid)
+        if partition.gone or standing.custody not in OWNING or standing.mode not in SERVES:
+            self._trace.fail(f"{site.name} runs a call in {standing.custody.name} {standing.mode.value}")
+
+    def _crashed(self, site: Site) -> None:
+        """Note the crash of a system that has a partition."""
+        machine = site.machine
+        for partition in machine.system.partitions.values() if machine else ():
+            uuid = partition.profile.uuid
+            standing = self.standing(site, uuid)
+            facts = machine.custodian.facts_of(uuid) if machine else None
+            durable = facts.custody if facts else Custody.NONE
+            if standing.custody in (*OWNING, Custody.FROZEN, Custody.RELEASED) and durable in OWNING:
+                self._note(uuid, site.name, Fate.CRASHED)
+            elif durable is Custody.FROZEN:
+                self._note(uuid, site.name, Fate.FLUSHED)
+            if self.fenced.get(uuid) == Fenced(site.name, site.lives):
+                self._lost(site.name, uuid)
+
+    def _lost(self, name: str, uuid: UUID) -> None:
+        self.fenced.pop(uuid, None)
+        self._note(uuid, name, Fate.LOST)
+
+    def _note(self, uuid: UUID, name: str, fate: Fate, values: Values = ()) -> None:
+        self.events[uuid].append(Event(self._trace.moment(), name, fate, values))
+        self._trace.note(name, f"the partition is {fate.value}")
+
+    def _demand_one(self, uuid: UUID) -> None:
+        owners = self.owners(uuid)
+        if len(owners) > 1:
+            names = " and ".join(each.name for each in owners)
+            self._trace.fail(f"two owners: {names} serve {uuid}")
+
+
+def values_of(partition: Partition) -> Values:
+    """Return the persistent objects of a partition, as a history has them."""
+    image = partition.keystore.contents.snapshot() if partition.keystore else None
+    found = {each.label.decode(): each.data for each in (image.objects if image else ())}
+    return tuple(found.get(label) for label in KEPT)
