@@ -59,6 +59,7 @@ class Play:
         self.stage = stage
         self.folder = folder
         self.server = ServerProcess(folder / "state", (), ("--config", str(self._write_config())))
+        self.spare = ServerProcess(folder / "spare", (), ("--name", "spare"))
         self.hmc = ConsoleProcess(folder / "console", (str(self.server.control_socket),))
         self.disk_path = folder / "disk.img"
         self.disk_key = b""

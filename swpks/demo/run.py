@@ -1,4 +1,4 @@
-"""The whole demo: a partition locks its objects, loses power and parts, and gets its store back.
+"""The whole demo: a partition locks its objects, loses power and parts, gets its store back, and moves.
 
 The demo uses real things: a server process, its Unix sockets, `swpks hmc` and `swpks asmi`, kill -9, and the
 most realistic disk that the host permits.  It writes only to its own folder.

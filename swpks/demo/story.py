@@ -7,11 +7,22 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from swpks.demo import attaching, copies, erasing, first_ipl, next_ipls, parts, profiles, restoring, tampering
+from swpks.demo import (
+    attaching,
+    copies,
+    erasing,
+    first_ipl,
+    moving,
+    next_ipls,
+    parts,
+    profiles,
+    restoring,
+    tampering,
+)
 from swpks.demo.play import Play, Step
 from swpks.demo.stage import DemoStage, StepBroken
 
-TITLE = "swpks demo: a partition locks its objects, loses power and parts, and gets its store back"
+TITLE = "swpks demo: a partition locks its objects, loses power and parts, gets its store back, and moves"
 
 STEPS: Sequence[Step] = (
     first_ipl.power_on,
@@ -40,6 +51,9 @@ STEPS: Sequence[Step] = (
     attaching.replace_service_processor,
     profiles.save_profile,
     profiles.restore_profile,
+    moving.migrate,
+    moving.restart_remotely,
+    moving.clean_up,
 )
 
 
@@ -57,6 +71,7 @@ async def perform(stage: DemoStage, folder: Path, steps: Sequence[Step]) -> bool
                 await step(play)
     finally:
         play.hmc.kill()
+        play.spare.kill()
         play.server.kill()
         await play.disconnect()
     stage.end(time.monotonic() - began)

@@ -28,6 +28,8 @@ PATIENCE = 60.0
 """Seconds that a server may be away, being started again, before this gives up."""
 PAUSE = 0.1
 """Seconds between two tries."""
+CONTROL_SOCKET = "control.sock"
+"""The socket of the control channel, beside the sockets of the partitions."""
 
 
 class PatientConsole:
@@ -40,6 +42,12 @@ class PatientConsole:
 
     def __repr__(self) -> str:
         return f"PatientConsole({self._console.target}, {self.name!r})"
+
+    def follow(self, data_channel: Path) -> None:
+        """Ask the system from now on whose socket for the partition's data channel is at this path."""
+        control = data_channel.with_name(CONTROL_SOCKET)
+        if self._console.target != control:
+            self._console = Console(control)
 
     async def check(self, kbytes: int | None = None) -> None:
         """Check that there is such a partition, with a keystore of `kbytes` KiB if that is given."""

@@ -17,7 +17,7 @@ LITTLE_ENDIAN = 1
 """MSR[LE]: in which order the stub sends the bytes of every register, this one included."""
 
 
-class Register(NamedTuple):
+class GuestRegister(NamedTuple):
     """A register's number in packets and its size in bytes."""
 
     number: int
@@ -45,16 +45,16 @@ def included(target: bytes) -> list[str]:
     return [attributes.get("href", "") for name, attributes in _elements(target) if name == "xi:include"]
 
 
-def register_map(files: list[bytes]) -> Mapping[str, Register]:
+def register_map(files: list[bytes]) -> Mapping[str, GuestRegister]:
     """Return the registers that the files describe, in the order in which target.xml includes them."""
-    registers: dict[str, Register] = {}
+    registers: dict[str, GuestRegister] = {}
     number = 0
     for document in files:
         for name, attributes in _elements(document):
             if name == "reg":
                 number = _number(attributes.get("regnum"), number)
                 size = _number(attributes.get("bitsize"), 0) // 8
-                registers.setdefault(attributes.get("name", ""), Register(number, size))
+                registers.setdefault(attributes.get("name", ""), GuestRegister(number, size))
                 number += 1
     return registers
 

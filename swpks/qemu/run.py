@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from hcall_client.channel import Target
+from hcall_client.channel import Locate, Target
 from swpks.qemu.bridge import Bridge, OnCall
 from swpks.qemu.console import PATIENCE, PatientConsole
 from swpks.qemu.elf import KernelImage
@@ -28,7 +28,7 @@ Prepare = Callable[[Bridge], None]
 async def run_kernel(
     machine: QemuMachine,
     image: KernelImage,
-    target: Target,
+    target: Target | Locate,
     console: PatientConsole,
     *,
     on_call: OnCall | None = None,
@@ -38,9 +38,9 @@ async def run_kernel(
 ) -> None:
     """Run a kernel until its machine ends, and stop the partition then.
 
-    `image` is what `elf.load` made of the machine's kernel; `target` is the partition's data channel;
-    `patience` the seconds that a server may be away in between; `streams` are those of
-    `machine.start`.  The console is asked for the partition before QEMU starts; a partition that was
+    `image` is the result of `elf.load` for the machine's kernel; `target` is the partition's data channel, or
+    returns its present address; `patience` the seconds that a server may be away in between; `streams` are
+    those of `machine.start`.  The console is asked for the partition before QEMU starts; a partition that was
     started is stopped also when this fails or is cancelled.  Raises MachineFailed with QEMU's exit status
     if that is not 0, and the errors of `swpks.qemu.errors` for what makes serving impossible.
     """

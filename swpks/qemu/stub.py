@@ -15,7 +15,7 @@ import trio
 
 from swpks.qemu import rsp
 from swpks.qemu.errors import StubError
-from swpks.qemu.registers import Register, included, is_little_endian, register_map
+from swpks.qemu.registers import GuestRegister, included, is_little_endian, register_map
 from swpks.qemu.rsp import Sign
 
 RECEIVE_SIZE = 64 * 1024
@@ -51,7 +51,7 @@ class Stub:
         self._events: deque[rsp.Event] = deque()
         self._acknowledge = True
         self._chunk = DEFAULT_PACKET // 4
-        self._registers: Mapping[str, Register] = {}
+        self._registers: Mapping[str, GuestRegister] = {}
         self._thread = b""
 
     async def start(self) -> None:

@@ -1,0 +1,127 @@
+"""The last act: a partition moves to another system while a client writes, and comes back from a dead one."""
+
+from __future__ import annotations
+
+import trio
+
+from hcall_abi.consumers import Consumer
+from hcall_abi.policies import Policy
+from hcall_client.calls import Authorization, confirm_object_flushed, read_object, remove_object, write_object
+from hcall_client.console import show_partition
+from hcall_client.following import FollowingChannel, locate_at_async, open_following
+from hcall_client.guests.kernel import Name
+from swpks.demo.attaching import SYSTEM
+from swpks.demo.copies import KEY
+from swpks.demo.first_ipl import DISK_KEY, SOON
+from swpks.demo.parts import secret_is_there
+from swpks.demo.play import PARTITION, Play
+
+SPARE = "spare"
+"""The name of the other system."""
+COUNTER = Name("demo", "counter")
+"""The object that the client writes again and again, with the next number."""
+_WHERE = "run/where.sock"
+_AWAY, _CONNECTED = "system.away", "system.connected"
+_BEFORE, _BEHIND = 20, 20
+"""Numbers that are confirmed before the move begins, and after it has ended."""
+
+
+class Writer:
+    """A client that stores the next number, waits until it is durable, and notes it."""
+
+    def __init__(self, owner: Authorization, channel: FollowingChannel) -> None:
+        self.confirmed = 0
+        self.last: int | None = None
+        """The number after which it ends."""
+        self._owner = owner
+        self._channel = channel
+        self._beat = trio.Event()
+
+    async def run(self) -> None:
+        """Write up to the last number."""
+        call, label = self._channel.call, COUNTER.label
+        while self.confirmed != self.last:
+            number = self.confirmed + 1
+            if number > 1:
+                await call(remove_object(self._owner, label))
+            await call(write_object(self._owner, label, b"%d" % number, Policy.PWSET))
+            while not (await call(confirm_object_flushed(self._owner, label))).flushed:
+                await trio.lowlevel.checkpoint()
+            self.confirmed = number
+            self._beat.set()
+            self._beat = trio.Event()
+
+    async def until(self, number: int) -> None:
+        """Wait until a number is confirmed."""
+        while self.confirmed < number:
+            await self._beat.wait()
+
+
+async def migrate(play: Play) -> None:
+    """Start another system, and move the partition there; its client and its passwords go with it."""
+    shows = "The partition runs, and a client writes all the while. At each moment one system owns the store."
+    with play.stage.step("The partition moves to another system while a client writes", shows):
+        play.spare.start()
+        play.line("add-system", f"{SPARE}={play.spare.control_socket}")
+        play.line("chtskey", "-m", SPARE, "-o", "restore", "--newkey", str(play.folder / KEY))
+        play.line("migrlpar", "-o", "v", "-m", SYSTEM, "-t", SPARE, "-p", PARTITION)
+        before = play.partition(PARTITION)
+        owner = Authorization(Consumer.OPERATING_SYSTEM, play.chain.kernel.password)
+        await play.disconnect()
+        locate = locate_at_async(play.hmc.store / _WHERE, PARTITION)
+        async with open_following(locate, patience=SOON) as channel, trio.open_nursery() as nursery:
+            writer = Writer(owner, channel)
+            nursery.start_soon(writer.run)
+            await writer.until(_BEFORE)
+            move = ("migrlpar", "-o", "m", "-m", SYSTEM, "-t", SPARE, "-p", PARTITION)
+            await trio.to_thread.run_sync(play.line, *move)
+            writer.last = writer.confirmed + _BEHIND
+            await writer.until(writer.last)
+            play.stage.check(f"the client has followed {channel.moves} time, and has seen no error",
+                             channel.moves == 1 and channel.ended is None)  # fmt: skip
+        _check_moved(play, before.ipl_count)
+        async with play.spare.connect(PARTITION) as session:
+            read = await session.call(read_object(owner, COUNTER.label))
+        play.stage.check(f"{writer.confirmed} writes were confirmed, before and after; the last one is there",
+                         read.data == b"%d" % writer.confirmed)  # fmt: skip
+
+
+def _check_moved(play: Play, ipls: int) -> None:
+    view = play.spare.console.call(show_partition(PARTITION))
+    play.stage.check(f"it was no IPL: the count is {view.ipl_count}, and the password is as before",
+                     view.ipl_count == ipls)  # fmt: skip
+    play.stage.check("the source has no socket of it any more", not play.server.socket(PARTITION).exists())
+    told = play.line("lssyscfg", "-r", "lpar", "-m", SPARE, "-F", "name,state")
+    play.stage.check(f"{SPARE} serves it", told == f"{PARTITION},Running\n")
+
+
+async def restart_remotely(play: Play) -> None:
+    """Kill the system that serves the partition, and restart it from the console's copy."""
+    shows = "The system dies, with its records. Both systems have one trusted key: so the copy opens."
+    with play.stage.step("The other system dies, and the partition is restarted remotely", shows):
+        play.line("backup", "-m", SPARE)
+        noted = play.hmc.log.count(_AWAY)
+        play.spare.kill()
+        play.stage.say(f"{SPARE}: kill -9")
+        play.hmc.log_lines(_AWAY, noted + 1)
+        play.line("rrstartlpar", "-o", "restart", "-m", SPARE, "-t", SYSTEM, "-p", PARTITION)
+        told = play.line("lssyscfg", "-r", "lpar", "-m", SYSTEM, "-F", "name,state")
+        play.stage.check(f"{SYSTEM} serves it again", told == f"{PARTITION},Running\n")
+        await secret_is_there(play)
+        plain = play.disk.read(play.disk_key, len(play.note))
+        play.stage.check("the disk opens and holds what was written", plain == play.note)
+
+
+async def clean_up(play: Play) -> None:
+    """Start the dead system again: it asks the console, and serves nothing."""
+    shows = "It asks before it serves. Two systems with one store would be the end of both stores."
+    with play.stage.step("The dead system comes back: it asks the console, and does not serve", shows):
+        noted = play.hmc.log.count(_CONNECTED)
+        play.spare.start()
+        play.hmc.log_lines(_CONNECTED, noted + 1)
+        play.stage.check(f"{SPARE} has no socket of {PARTITION}", not play.spare.socket(PARTITION).exists())
+        play.line("rrstartlpar", "-o", "cleanup", "-m", SPARE, "-p", PARTITION)
+        told = play.line("lssyscfg", "-r", "lpar", "-m", SPARE)
+        play.stage.check("after the cleanup it has no partition", told == "No results were found.\n")
+        read = await play.chain.kernel.read(DISK_KEY)
+        play.stage.check(f"{SYSTEM} has served the guest all the while", read.data == play.disk_key)
