@@ -34,6 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "hcall_abi": set(),
     "hcall_server": set(),  # the package itself: its version, nothing else
     "hcall_server.files": _ABI,
+    "hcall_server.failpoints": set(),
     # pure
     "hcall_server.keystore": _ABI,
     "hcall_server.secvar": _ABI,
@@ -48,8 +49,9 @@ ROOMS: dict[str, set[str]] = {
     "hcall_server.writeback": _server("keystore", "platform", "sealing", "nvram"),
     # what runs
     "hcall_server.machine": _server(
-        "keystore", "platform", "hcalls", "sealing", "nvram", "faults", "writeback"
+        "failpoints", "keystore", "platform", "hcalls", "sealing", "nvram", "faults", "writeback"
     ),
+    "hcall_server.mobility": _server("failpoints", "keystore", "platform", "sealing", "machine"),
     "hcall_server.process": _server("files", "machine"),
     "hcall_server.data_channel": _server("hcalls", "platform", "machine") | _VERSION,
     "hcall_server.control_channel": _server("keystore", "platform", "faults", "writeback", "machine")
@@ -64,6 +66,7 @@ ROOMS: dict[str, set[str]] = {
         "faults",
         "writeback",
         "machine",
+        "mobility",
         "process",
         "data_channel",
         "control_channel",
@@ -78,11 +81,12 @@ ROOMS: dict[str, set[str]] = {
     "swpks": {"hcall_client", "hcall_server.__version__", "swpks.cli", "swpks.testing"} | _ABI,
     "swpks.cli": {"hcall_client", "hcall_server.__version__", "swpks"} | _ABI,
     "swpks.cli.replace": {"hcall_server", "swpks.cli.hmc_output", "swpks.cli.streams"} | _ABI,
-    "hcall_server.console": _server("files", "sealing") | _VERSION,
+    "hcall_server.console": _server("failpoints", "files", "platform", "sealing") | _VERSION,
     "swpks.hmc": _server("console", "process", "machine.logs", "data_channel.sockets")
     | {"hcall_client"}
     | _VERSION,
-    "swpks.cli.hmc_serve": _server("console", "process") | {"hcall_client", "swpks.cli.streams", "swpks.hmc"},
+    "swpks.cli.hmc_serve": _server("failpoints", "console", "process")
+    | {"hcall_client", "swpks.cli.streams", "swpks.hmc"},
     "swpks.cli.serve": {"hcall_server", "swpks.cli.streams", "swpks.cli.where"} | _ABI,
     "swpks.cli.asmi": {"hcall_server.service", "swpks.cli.hmc_output", "swpks.cli.streams", "swpks.cli.where"}
     | _ABI,
@@ -93,6 +97,8 @@ ROOMS: dict[str, set[str]] = {
 }
 
 LAZY_SERVER = ("swpks.testing",)
+SIMULATION = "swpks.testing.simulation"
+"""Names of this package load their module at first use; a module of it is a whole world."""
 
 # What reads the clock, chance, files, threads or the network, or writes a log: all of it is behind the seams.
 WORLD = {
@@ -135,7 +141,10 @@ NEVER_LOADED = [
     ("hcall_client.guests.authvar", {"trio", "hcall_server", "cryptography"}),
     ("hcall_server.platform.system", {"trio", "sqlite3"}),
     ("hcall_server.data_channel.conversation", {"trio", "sqlite3"}),
-    ("hcall_server.service.assembly", {"sqlite3", "httpx", "starlette", "*.changes", "*.platform.whole"}),
+    (
+        "hcall_server.service.assembly",
+        {"sqlite3", "httpx", "starlette", "*.changes", "*.platform.whole", "*.custodian", "*.mobility.*"},
+    ),
     ("hcall_server.components.tpm.kinds", {"socket", "trio", "outcome", "tpm2_pytss"}),
     ("hcall_server.sealing", {"trio", "sqlite3"}),
     ("hcall_server.service.server", {"starlette", "hypercorn", "httpx", "prometheus_client", "*.tls"}),
@@ -149,6 +158,7 @@ NEVER_LOADED = [
     ("swpks.cli.hmc_line", {"trio", "msgspec", "hcall_client", "hcall_server.*"}),
     ("swpks.hmc.process", {"hcall_server.service.*", "starlette", "hypercorn", "prometheus_client"}),
     ("hcall_server.service.server", {"hcall_server.console", "swpks.hmc", "hcall_client"}),
+    ("hcall_server.service.server", {"hcall_server.mobility", "*.custodian", "*.arrival", "*.x25519"}),
     ("swpks.cli.serve", {"hcall_server.console", "swpks.hmc"}),
     (
         "hcall_server.service.assembly",
@@ -240,7 +250,7 @@ def test_no_import_chain_of_the_server_is_long() -> None:
 
 def test_the_server_is_imported_lazily_by_test_helpers() -> None:
     """A program under test that uses our fixtures pays for the server only when it starts one."""
-    modules = in_rooms(*LAZY_SERVER)
+    modules = [m for m in in_rooms(*LAZY_SERVER) if not house.within(m.name, SIMULATION)]
     expect_none(over(modules, lambda m: house.eager_imports(m, "hcall_server")), "Load the server lazily.")
 
 

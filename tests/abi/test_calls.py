@@ -9,7 +9,7 @@ import pytest
 from hcall_abi.arguments import Kind
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.consumers import Consumer, SecureBoot
-from hcall_abi.levels import DEFAULT_LEVEL, LEVELS
+from hcall_abi.levels import DEFAULT_LEVEL, KEYSTORE_LEVELS, LEVELS
 from hcall_abi.policies import CALLER_BITS, KNOWN_BITS, STATUS_BITS, Policy, describe
 from hcall_abi.statuses import Status, blamed_register, positional, status_name
 
@@ -189,14 +189,14 @@ def test_consumers_and_secure_boot() -> None:
 
 def test_firmware_levels() -> None:
     """R-74: each level has only the calls, config version, sizes and policies that it had."""
-    assert list(LEVELS) == ["FW950", "FW1010", "FW1030", "FW1050", "FW1060", "FW1110", "NEXT"]
+    assert list(LEVELS) == ["FW940", "FW950", "FW1010", "FW1030", "FW1050", "FW1060", "FW1110", "NEXT"]
     assert [level.name for level in LEVELS.values()] == list(LEVELS)
     assert DEFAULT_LEVEL is LEVELS["FW1110"]
     first, newest = LEVELS["FW950"], LEVELS["FW1110"]
     assert {opcode for opcode in Opcode if opcode <= 0x43C} == first.calls
     assert {opcode for opcode in Opcode if opcode <= 0x494} == newest.calls
     assert set(Opcode) == LEVELS["NEXT"].calls
-    assert [level.config_version for level in LEVELS.values()] == [1, 2, 3, 3, 3, 3, 3]
+    assert [level.config_version for level in KEYSTORE_LEVELS.values()] == [1, 2, 3, 3, 3, 3, 3]
     assert (first.min_kbytes, first.max_kbytes, first.system_total_kbytes) == (4, 64, 1024)
     assert (newest.min_kbytes, newest.max_kbytes, newest.system_total_kbytes) == (4, 128, 16384)
     assert first.supported_policies == 0x7F000000
@@ -205,7 +205,7 @@ def test_firmware_levels() -> None:
     assert (first.max_large_object_size, newest.max_large_object_size) == (0, 131072)
 
 
-@pytest.mark.parametrize("name", LEVELS)
+@pytest.mark.parametrize("name", KEYSTORE_LEVELS)
 def test_levels_pass_the_drivers_sanity_tests(name: str) -> None:
     """The four tests of the config block that the Linux driver makes before it uses a keystore (R-74)."""
     level = LEVELS[name]

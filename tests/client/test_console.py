@@ -12,8 +12,8 @@ import pytest
 
 from hcall_abi import requests
 from hcall_abi.control import PROBLEM_JSON, VERBS
-from hcall_abi.control_bodies import KeptCopy
-from hcall_abi.control_views import Problem
+from hcall_abi.control_bodies import KeptCopy, MigrationOrder
+from hcall_abi.control_views import NeedsView, Problem
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import parse_fault
 from hcall_abi.rules import console as rules
@@ -65,6 +65,24 @@ REQUESTS: tuple[ConsoleRequest[Any], ...] = (
     console.stop_system(),
 )
 """Every request, in an order in which a system without partitions grants each of them."""
+_UUID, _ID, _TOKEN = str(RECORD.profile.uuid), "0" * 32, bytes(32)
+MOVES: tuple[ConsoleRequest[Any], ...] = (
+    console.show_needs("lpar1"),
+    console.check_arrival(
+        NeedsView(
+            uuid=_UUID, name="lpar1", epoch=0, level="FW1110", formats=[1], kbytes=8, used_bytes=0, objects=0,
+            longest_label=0, largest_object=0, longest_password=0, policies=0, calls=[], attributes={},
+        )
+    ),
+    console.expect_partition(_UUID, 1, _ID, _TOKEN),
+    console.begin_migration(
+        "lpar1", MigrationOrder(uuid=_UUID, epoch=1, target_id=_ID, address="unix:/run/x", token=_TOKEN)
+    ),
+    console.release_partition("lpar1", _UUID, 1, _ID),
+    console.take_partition(b"copy", 1, _ID),
+    console.tell_custody(_UUID, 1, "fenced", peer_id=_ID),
+)  # fmt: skip
+"""The requests of a migration; tests/custody has two systems that grant them."""
 
 
 @pytest.fixture
@@ -87,8 +105,8 @@ def test_every_verb_has_a_request() -> None:
     A stream is no request with one answer.
     """
     verbs = {verb.operation for verb in VERBS} - {"watchEvents"}
-    assert {request.verb.operation for request in REQUESTS} == verbs
-    for request in REQUESTS:
+    assert {request.verb.operation for request in (*REQUESTS, *MOVES)} == verbs
+    for request in (*REQUESTS, *MOVES):
         assert type(request.body) is (request.verb.body or type(None))
         assert "{" not in request.path
     functions = [each for name, each in vars(requests).items() if inspect.isfunction(each) and name[0] != "_"]

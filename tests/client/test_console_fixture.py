@@ -5,6 +5,8 @@ import trio
 
 from hcall_client.calls import Authorization, HcallError, read_object, write_object
 from hcall_client.errors import ConnectionLost
+from hcall_client.following import open_following
+from hcall_client.where import NotLocated
 from swpks.testing import JobFailed, LineAnswer, emulated_console
 
 OS = Authorization(3)
@@ -230,3 +232,21 @@ async def test_a_failing_test_leaves_nothing_behind():
     with pytest.raises(ZeroDivisionError):
         async with emulated_console() as console:
             console.log.warning("job.broken", exc_info=ZeroDivisionError())
+
+
+async def test_a_channel_may_follow_a_partition(pks_console):
+    """`locate` finds the partition on any system, by its UUID; NotLocated while none serves it."""
+    locate = pks_console.locate("lpar1", "a")
+    async with open_following(locate) as channel:
+        await channel.call(write_object(OS, b"x", b"data"))
+        lpar1 = pks_console.systems["a"].machine.system.find("lpar1")
+        pks_console.systems["a"].machine.holds.leave(lpar1)
+        assert (await channel.call(read_object(OS, b"x"))).data == b"data"
+    pks_console.systems["a"].machine.power_off("lpar1")
+    with pytest.raises(NotLocated, match="no system serves lpar1"):
+        locate()
+    await pks_console.power_cut_system("a")
+    with pytest.raises(NotLocated):
+        locate()
+    with pytest.raises(RuntimeError, match="is off"):
+        pks_console.systems["a"].connect("lpar1")

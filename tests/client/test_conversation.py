@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from hcall_abi.errors import PeerError, SwpksError
 from hcall_abi.frames import Goodbye, GoodbyeReason, HCall, Hello, Open, Opened
 from hcall_abi.session import LocalProtocolError, Role, Session
-from hcall_client.calls import raw_call
+from hcall_client.calls import Authorization, raw_call, write_object
 from hcall_client.conversation import Conversation, Ticket
 from hcall_client.errors import ConnectionLost
 from tests.client.peer import HELLO, KEY, READ, answer, read_answer
 
+WRITE = write_object(Authorization(3), b"label", b"data")
 OPENED = Opened(1, 0, 7, 3, bytes(32), "FW1110")
 
 
@@ -83,6 +84,44 @@ def test_the_end_of_the_stream_ends_every_call():
     assert done == [pending]
     with pytest.raises(ConnectionLost):
         pending.result()
+
+
+@pytest.mark.parametrize("end", [*GoodbyeReason, "eof", "broken rule", "own goodbye"])
+def test_a_change_in_flight_is_unknown(end):
+    """R-55: only GOODBYE 3 promises that a call without an answer has not run."""
+    client, server = opened_pair()
+    read, write, again = client.submit(READ), client.submit(WRITE), client.submit(WRITE)
+    first, *_ = calls_at(server, client)
+    if end == "eof":
+        client.receive(server.send(read_answer(first)))
+        client.receive(b"")
+    elif end == "broken rule":
+        client.receive(server.send(read_answer(first)) + bytes(16))
+    elif end == "own goodbye":
+        client.receive(server.send(read_answer(first)))
+        client.goodbye()
+    else:
+        client.receive(server.send(read_answer(first)) + server.send(Goodbye(end, "the reason")))
+    assert read.result()
+    for pending in (write, again):
+        with pytest.raises(type(client.ended)) as lost:
+            pending.result()
+        promised = end is GoodbyeReason.MIGRATED
+        assert lost.value.unknown is not promised
+        assert ("it is not known whether H_PKS_WRITE_OBJECT has run" in str(lost.value)) is not promised
+        assert lost.value.rule is client.ended.rule
+    with pytest.raises(type(client.ended)) as late:
+        client.submit(WRITE)
+    assert not late.value.unknown, "it was not sent"
+
+
+def test_a_read_in_flight_has_changed_nothing():
+    client, _ = opened_pair()
+    pending = client.submit(READ)
+    client.receive(b"")
+    with pytest.raises(ConnectionLost) as lost:
+        pending.result()
+    assert lost.value is client.ended
 
 
 def test_a_hello_with_a_range_of_versions_is_fine():

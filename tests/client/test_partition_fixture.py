@@ -14,6 +14,7 @@ from hcall_client.calls import (
     write_object,
 )
 from hcall_client.errors import OpenRefused, SessionEnded
+from hcall_client.following import open_following
 from hcall_client.guests.boot import boot
 from hcall_client.guests.kernel import LinuxKernel, Name
 from swpks.testing import emulated_partition
@@ -145,3 +146,12 @@ async def test_a_failing_test_leaves_nothing_behind():
     with pytest.raises(KeyError):
         async with emulated_partition() as partition:
             raise KeyError(partition)
+
+
+async def test_a_channel_may_follow_it(pks_partition):
+    """`locate` is a new way to the partition each time."""
+    async with open_following(pks_partition.locate) as channel:
+        await channel.call(write_object(OS, b"x", b"data"))
+        pks_partition.machine.holds.leave(pks_partition.partition)
+        assert (await channel.call(read_object(OS, b"x"))).data == b"data"
+        assert channel.moves == 1

@@ -57,6 +57,7 @@ def partition(
         "keystore_signed_updates_without_verification": 0,
         "linux_dynamic_key_secure_boot": 0,
         "secure_boot": "off",
+        "simplified_remote_restart_capable": 1,
     }
     return PartitionView(**(whole | facts))
 

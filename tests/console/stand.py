@@ -122,7 +122,8 @@ def make_machine(name: str, card: MemoryCard | None = None) -> Machine:
     A new one has the same system id, and so the same serial number, in every run.
     """
     seams = simulated_seams(entropy=Chance(name.encode()), card=card)
-    return assemble(seams, Settings(name=name, firmware="FW1110"))
+    # It has no tasks, so no answer of the console would take effect: what is restored does not ask.
+    return assemble(seams, Settings(name=name, firmware="FW1110", without_console=True))
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hcall_server.console.lines.run import COMMANDS, LATER
+from hcall_server.console.lines.run import COMMANDS
 from tests.console.stand import Stand, standing
 
 
@@ -72,10 +72,7 @@ async def test_resources(lpar1: Stand, line: str, told: str) -> None:
 
 
 async def test_what_does_not_exist_says_so(stand: Stand) -> None:
-    """Migration and remote restart come with the next release."""
-    for command in LATER:
-        told = await stand.refused(f"{command} -o m -m S -t T -p lpar1")
-        assert told == f"SWPK0108 {command} comes with the next release of swpks"
+    """The commands that there are follow."""
     assert (await stand.refused("lsfoo")).startswith("SWPK0101 there is no command 'lsfoo'; there are ")
     assert (await stand.refused("''")).startswith("SWPK0101 ")
     assert set(COMMANDS) >= {

@@ -51,3 +51,19 @@ async def test_a_recovery_that_runs_is_followed(
     told = await manual.done("chsysstate -r sys -m S -o recover")
     assert told.split("\n") == job.lines
     assert [each.kind for each in manual.console.jobs.all] == ["recover"]
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_a_recovery_without_a_copy_names_the_command_that_ends_it(
+    empty: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """R-45: also of a system that had no partition when its service processor was replaced."""
+    async with standing("S", manual=empty) as stand:
+        if not empty:
+            await stand.done('mksyscfg -r lpar -m S -i "name=lpar1,keystore_kbytes=64"')
+        for each in stand.console.find("S").copies:
+            stand.console.store.forget(stand.console.find("S").key, [each.uuid])
+        await stand.replace_processor()
+        told = await stand.refused("chsysstate -r sys -m S -o recover")
+        assert "S stays in Recovery" in told
+        assert "swpks hmc recover -m S --give-up" in told

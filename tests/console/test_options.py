@@ -20,7 +20,7 @@ SYNTAX = Syntax(
         switch("--immed"),
     ),
     one_of=(("-n", "--id"),),
-    ignored={"--vdisks": False, "-b": True},
+    ignored={"--vdisks": "nothing", "-b": "value"},
 )
 
 

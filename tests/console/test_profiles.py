@@ -25,7 +25,7 @@ from hcall_server.console.profile_format import ProfileBackup, decode_profiles, 
 from hcall_server.console.profile_plan import RestoreLevel
 from hcall_server.service.settings import Settings
 from tests.console.rig import CANARY, Rig, Site, running
-from tests.console.test_recovery import disarm, interrupt, lost
+from tests.console.test_recovery import disarm, interrupt, lost, started_alone
 
 KEY = bytes(range(32))
 
@@ -355,7 +355,7 @@ async def test_a_step_waits_for_a_partition_that_runs_again(autojump_clock) -> N
         interrupt(rig, lambda: link.asked[-1:] == ["deletePartition"], rig.site.kill)
         job = rig.console.restore_profiles(rig.system, plan)
         await rig.until(lambda: link.machine is None)
-        await rig.site.start(rig.nursery)
+        await started_alone(rig)
         rig.site.machine.power_on("renamed")
         await rig.until(lambda: "power it off" in job.waiting)
         assert "renamed" in job.waiting
@@ -382,8 +382,7 @@ async def test_a_restore_survives_a_restart_with_partitions_that_run(at: int, au
             await rig.ended(job)
         disarm(rig)
         if rig.site.link.machine is None:
-            await rig.site.start(rig.nursery)
-            system = rig.site.machine.system
+            system = await started_alone(rig)
             for name in ("renamed", "b"):
                 if name in system.partitions:
                     rig.site.machine.power_on(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hcall_abi.control_views import SystemView
 from hcall_abi.errors import OperatorError
 from hcall_abi.requests import create_partition, set_trusted_key, show_system, show_trusted_key
 from hcall_abi.rules import hmc as rules
+from hcall_server.platform.system import ManagedSystem
 from hcall_server.service.settings import Settings
 from tests.console.rig import CANARY, Rig, Site, running
 
@@ -30,6 +32,12 @@ async def lost(rig: Rig, settings: Settings | None = None) -> None:
     rig.site.kill()
     rig.site.lose_service_processor()
     await rig.site.start(rig.nursery, settings or BARE)
+
+
+async def started_alone(rig: Rig) -> ManagedSystem:
+    """The system starts, and its partitions do not wait for the console (R-54)."""
+    await rig.site.start(rig.nursery, replace(rig.site.settings, without_console=True))
+    return rig.site.machine.system
 
 
 async def state(rig: Rig) -> SystemView:

@@ -22,7 +22,7 @@ NAME = "one_more_switch"
 FIELD = f"""
     {NAME}: Annotated[
         int,
-        AttributeRow("what a test has added", SWITCH, 8, needs="keystore_signed_updates", of_updates=True),
+        AttributeRow("what a test has added", SWITCH, 16, needs="keystore_signed_updates", of_updates=True),
     ]
 """
 BEFORE = "    secure_boot: Annotated["
@@ -64,7 +64,7 @@ from swpks.testing.seams import simulated_seams  # noqa: E402
 from tests.guest import Chance  # noqa: E402
 
 FILE = f'[[partition]]\nname = "a"\nkeystore_kbytes = 8\nkeystore_signed_updates = 1\n{NAME} = 1\n'
-ROW = f"| `{NAME}` | 0, 1 | 0 | `keystore_signed_updates` | FW1030 | bit 8 | what a test has added |"
+ROW = f"| `{NAME}` | 0, 1 | 0 | `keystore_signed_updates` | FW1030 | bit 16 | what a test has added |"
 ON = PartitionSettings.of("a", 8, keystore_signed_updates=1, one_more_switch=1)
 
 
@@ -102,7 +102,7 @@ async def places() -> Mapping[str, bool]:
         "option": parse_partition(f"a:8,keystore_signed_updates=1,{NAME}=1") == ON,
         "file": from_file() == (ON,),
         "start": number(first) == 1,
-        "bit": encode_partition(PartitionRecord(first.system.find("a").profile, None))[2:4] == b"\0\x09",
+        "bit": encode_partition(PartitionRecord(first.system.find("a").profile, None))[2:4] == b"\0\x11",
     }
     await first.encryptor.flush()
     found["restart"] = number(machine(nvram, card)) == 1

@@ -34,14 +34,14 @@ async def test_what_is_held_survives_a_power_cut() -> None:
         await machine.changes.delete("b")
     machine = again()
     with machine.attachment.stream(ID) as watcher:
-        assert Asked(machine, watcher).look() == [("forget-copies", str(gone))]
+        assert Asked(machine, watcher).look() == [("forget-copies", str(gone)), ("ask-custody", "a")]
     machine.set_attributes("a", {"secure_boot": 2})
     with machine.attachment.stream(ID) as watcher:
         assert ("take-copy", "a") in Asked(machine, watcher).look()
 
 
 async def test_a_store_that_came_back_is_not_forgotten() -> None:
-    """The operator has restored an old copy of a deleted partition."""
+    """The operator has restored an old copy of a deleted partition, which asks before it is served (R-54)."""
     machine, _ = durable_machine()
     machine.changes.create("a", 8)
     async with in_process(machine) as client:
@@ -50,7 +50,7 @@ async def test_a_store_that_came_back_is_not_forgotten() -> None:
         await client.post("/v1/partitions/a/delete", json={})
         assert (await client.post("/v1/copies", json={"copy": copy})).status_code == 200
     with machine.attachment.stream(ID) as watcher:
-        assert Asked(machine, watcher).look() == [("take-copy", "a")]
+        assert Asked(machine, watcher).look() == [("ask-custody", "a"), ("take-copy", "a")]
 
 
 async def test_in_recovery_nothing_is_asked() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hcall_abi.control_views import HealthView, PartitionView, SystemView, WritebackView
+from hcall_abi.control_views import CustodyView, HealthView, PartitionView, SystemView, WritebackView
 from hcall_abi.statuses import Status
 from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import get_config, write_object
@@ -218,6 +218,7 @@ def test_refused_partitions_and_reasons_are_shown() -> None:
         "generation": 0,
         "auto_start": True,
         "secure_boot": "audit",
+        "simplified_remote_restart_capable": 1,
         "curr_secure_boot": "off",
         "keystore_kbytes": 8,
         "keystore_signed_updates": 1,
@@ -288,3 +289,21 @@ def test_an_answer_does_not_steer_the_terminal() -> None:
     assert [line for line in text.splitlines() if not line.isprintable()] == []
     assert r"x\ny\x1b[2J" in text
     assert "system s\\x9b," in text
+
+
+def test_custody_that_is_not_plain_is_told() -> None:
+    """R-51: a partition that moves, has left, or waits for its console; nothing about one that is served."""
+    moving = partition("a", custody="frozen", mode="in-doubt")
+    facts = CustodyView(
+        uuid=moving.uuid, name="a", custody="frozen", mode="in-doubt", epoch=7, generation=3, peer_id="5" * 32
+    )
+    left = msgspec.structs.replace(facts, name="b", custody="gone", mode="settled", peer_id="", trouble="why")
+    here = msgspec.structs.replace(facts, name="c", custody="arrived", mode="serving")
+    told = hmc_output.system(system(moving, custody=[facts, left, here])).splitlines()[-2:]
+    assert told == [
+        f"a is frozen, and waits for the console (attempt 7, other system {'5' * 32})",
+        "b has left (attempt 7): why",
+    ]
+    assert hmc_output.system(system(custody=[left])).endswith("no partitions\nb has left (attempt 7): why")
+    assert hmc_output.partition(moving).endswith("\na is frozen, and waits for the console")
+    assert "arrived" not in hmc_output.partition(partition("c", custody="arrived"))

@@ -28,6 +28,7 @@ from hcall_abi.control import JSON, PARAMETERS, PROBLEM_JSON, VERBS, ProblemKind
 from hcall_abi.control_bodies import AttributeChanges, Body
 from hcall_abi.control_views import Answered, EventKind, PartitionView, Problem, View
 from hcall_server.control_channel import http, serve
+from hcall_server.control_channel.migration_verbs import MIGRATION as MIGRATION_VERBS
 from hcall_server.machine.attachment import AGAIN_SECONDS
 from hcall_server.platform.power import PowerEvent
 from swpks.cli import hmc
@@ -103,9 +104,10 @@ def test_attributes_travel_as_the_vocabulary_has_them() -> None:
 
 
 def test_every_event_of_power_is_a_verb() -> None:
-    """The power table has the verbs that change power, by the end of their paths."""
+    """The power table has the verbs that change power, by the end of their paths; ARRIVE is a move's end."""
     ends = [verb.path.rpartition("/")[2] for verb in VERBS if verb.method == "POST" and "{name}" in verb.path]
-    assert sorted(ends) == sorted([*(event.value for event in PowerEvent), "rotate-key", "delete"])
+    events = [event.value for event in PowerEvent if event is not PowerEvent.ARRIVE]
+    assert sorted(ends) == sorted([*events, "rotate-key", "delete", "migration", "release"])
 
 
 def test_the_page_has_every_kind_of_event() -> None:
@@ -165,6 +167,7 @@ def parsed(*words: str) -> argparse.Namespace:
 
 
 COMMANDS = table("command | request")
+MIGRATION = tuple(MIGRATION_VERBS)
 
 
 @pytest.mark.parametrize("command,request_line", COMMANDS, ids=[row[0] for row in COMMANDS])
@@ -187,9 +190,10 @@ def test_the_command_asks_what_the_page_says(command, request_line, tmp_path: Pa
 def test_every_verb_has_a_command() -> None:
     """What the server can do, the command can ask for; verbs of the console's own link are left out."""
     link = ("watchEvents", "attachConsole", "detachConsole", "keepCopy", "forgetCopies")
-    asked_for = {f"{verb.method} {verb.path}" for verb in VERBS if verb.operation not in link}
+    asked_for = {f"{verb.method} {verb.path}" for verb in VERBS if verb.operation not in (*link, *MIGRATION)}
     assert {row[1] for row in COMMANDS} == asked_for
     assert f"({', '.join(link)}) have no command" in PAGE
+    assert f"({', '.join(MIGRATION)}) have none" in PAGE
     assert {row[0].split()[2] for row in COMMANDS} == set(hmc._VERBS)
 
 
@@ -282,6 +286,7 @@ async def test_answers_are_as_described() -> None:
         order = ("setTrustedKey", "createPartition", "powerOn", "ipl", "powerOff")
         other = {"restoreCopy", "beginRecovery", "endRecovery"}  # tests/parts has their answers
         other |= {"watchEvents", "attachConsole", "detachConsole", "keepCopy", "forgetCopies"}  # test_console
+        other |= set(MIGRATION)  # tests/custody
         verbs = [verb for verb in VERBS if verb.operation not in other]
         for verb in sorted(verbs, key=lambda v: order.index(v.operation) if v.operation in order else 50):
             path = verb.path.replace("{name}", "a")

@@ -45,6 +45,9 @@ STEPS = [
     "The service processor is replaced under the console's eyes",
     "A profile backup, and a later update of the guest",
     "The profile goes back: the update is lost, as announced",
+    "The partition moves to another system while a client writes",
+    "The other system dies, and the partition is restarted remotely",
+    "The dead system comes back: it asks the console, and does not serve",
 ]
 
 START_STEPS = [
@@ -93,8 +96,19 @@ TOLD = [
     "✓ contents go back, counters never: ",
     "✓ the changed object is as in the snapshot",
     "✓ reading the new object: refused with H_NOT_FOUND",
+    "| row 1: OPEN(1) at the console",
+    "✓ the client has followed 1 time, and has seen no error",
+    "✓ it was no IPL: the count is ",
+    "✓ the source has no socket of it any more",
+    "✓ spare serves it",
+    "| row 20: FORCED(2) at the console",
+    "✓ lab serves it again",
+    "✓ spare has no socket of lpar1",
+    "| lpar1 is removed from spare: lab has it",
+    "✓ after the cleanup it has no partition",
+    "✓ lab has served the guest all the while",
 ]
-"""What the second and the third act have to say, in this order, as beginnings of lines."""
+"""Lines of the later acts, in this order, as their beginnings."""
 
 # The whole story, with steps that note what must never be told, so that the test can look for it: root key
 # and access keys before the erase and after it, and at the end all else, and both logs.
@@ -128,7 +142,7 @@ async def spy(run):
     found["note"] = [run.note.decode()[40:]]
     found["words"] = run.words
     with open({path!r}, "w") as file:
-        json.dump([found, run.server.log + run.hmc.log], file)
+        json.dump([found, run.server.log + run.hmc.log + run.spare.log], file)
 
 first, *others = story.STEPS
 sys.exit(play(steps=(first, spy_early, *others, spy)))
@@ -237,7 +251,7 @@ def tmp_path() -> Iterator[Path]:
 def test_all_of_it_holds_and_nothing_secret_is_told(tmp_path: Path) -> None:
     """Every step is there and every claim holds; the output is plain; it and the log have no secret.
 
-    R-01 to R-04, R-08, R-10 to R-13, R-21, R-45 and R-46, on real processes.
+    R-01 to R-04, R-08, R-10 to R-13, R-21, R-45, R-46, R-51, R-52 and R-54, on real processes.
     """
     temporary = tmp_path / "t"
     temporary.mkdir()
@@ -247,7 +261,7 @@ def test_all_of_it_holds_and_nothing_secret_is_told(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert steps_of(done.stdout) == STEPS
     assert "✗" not in done.stdout
-    assert re.search(r"^all \d+ checks held, 26 steps, ", done.stdout, re.MULTILINE)
+    assert re.search(r"^all \d+ checks held, 29 steps, ", done.stdout, re.MULTILINE)
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
     lines = said(done.stdout)
@@ -278,7 +292,7 @@ def test_without_cryptsetup_it_plays_with_an_aes_file_in_a_folder_that_it_keeps(
     assert "the disk is an AES-256-GCM file, because cryptsetup is not installed here" in done.stdout
     assert "step 3: tpm (embedded): holds the key" in done.stdout, "no other program is needed"
     assert f"kept: {folder}" in done.stdout
-    assert {"state", "state.log", "disk.img", "console", "console.log"} <= {
+    assert {"state", "state.log", "disk.img", "console", "console.log", "spare", "spare.log"} <= {
         path.name for path in folder.iterdir()
     }
     assert folder.stat().st_mode & 0o777 == 0o700

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pytest
 
 from hcall_abi.calls import Opcode
-from hcall_abi.levels import LEVELS
+from hcall_abi.levels import KEYSTORE_LEVELS
 from hcall_abi.statuses import Status
 from hcall_client.calls import Authorization, set_password, write_object
 from tests.driver import fdt
@@ -30,7 +30,7 @@ def statuses(calls: Iterable[Answered], opcode: int) -> list[int]:
     return [call.status for call in calls if call.opcode == opcode]
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 @pytest.mark.parametrize("kbytes", [4, 64])
 def test_1_the_config_block_passes_the_sanity_tests(build, load, level, kbytes):
     """Line 1: lengths 512 and 520 are accepted, and every level's figures satisfy the driver's four tests."""

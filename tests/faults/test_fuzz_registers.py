@@ -12,7 +12,7 @@ import pytest
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.codec import encode_hreturn
 from hcall_abi.frames import Access, HCall, HReturn, Segment
-from hcall_abi.levels import LEVELS
+from hcall_abi.levels import KEYSTORE_LEVELS
 from hcall_abi.statuses import Status
 from hcall_client import calls
 from hcall_client.calls import Authorization
@@ -151,12 +151,12 @@ def number(chance: Random, segments: list[Segment]) -> int:
 
 
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "relaxed"])
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_any_registers(level: str, strict: bool) -> None:
     """R-17, R-74, R-76: a status of that call's row, an answer that can be sent, writes where they may go."""
     print(f"SWPKS_FAULT_SEED={SEED}")
     chance = Random(f"{SEED} {level} {strict}")
-    served = {int(opcode) for opcode in LEVELS[level].calls}
+    served = {int(opcode) for opcode in KEYSTORE_LEVELS[level].calls}
     engine = HypervisorCalls(make_partition(level, 4, objects=OBJECTS, strict=strict))
     reached = {(call.opcode, engine.execute(call).status) for call in sure_calls()}
     for _ in range(20):

@@ -3,7 +3,7 @@
 import pytest
 
 from hcall_abi.calls import Opcode
-from hcall_abi.levels import LEVELS
+from hcall_abi.levels import KEYSTORE_LEVELS
 from tests.guest import OVERHEAD, Answer, Config, Guest, lay_out, make_partition, parse_config
 
 FULL = Guest(make_partition("FW1110")).do(Opcode.GET_CONFIG, config=520).written
@@ -74,7 +74,7 @@ def test_each_level_tells_what_it_has(
     assert told.policies == (0x7F80_0000 if flags else 0x7F00_0000)
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_features_are_told_with_their_calls_only(level: str) -> None:
     """R-74: no flag, algorithm or wrapping feature for calls that answer H_FUNCTION, and all for others."""
     guest = Guest(make_partition(level))
@@ -89,7 +89,7 @@ def test_features_are_told_with_their_calls_only(level: str) -> None:
         assert (guest.send(lay_out(opcode).frame()) != Answer(-2)) == bool(feature)
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 @pytest.mark.parametrize("kbytes", [4, 5, 63, 64])
 def test_linux_finds_the_config_sane(level: str, kbytes: int) -> None:
     """R-07, R-74: the four tests that the driver makes at boot, and the size that the console gave."""

@@ -6,7 +6,7 @@ import pytest
 
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import HCall
-from hcall_abi.levels import LEVELS
+from hcall_abi.levels import KEYSTORE_LEVELS, LEVELS
 from hcall_server.hcalls.handlers import HANDLERS
 from hcall_server.hcalls.refusals import Refusal
 from hcall_server.keystore.image import StoredObject
@@ -17,6 +17,7 @@ H_FUNCTION, H_STATE = Answer(-2), Answer(-75)
 ALL_OPCODES = [int(opcode) for opcode in CALLS]
 FIRST = frozenset(range(0x41C, 0x440, 4))
 SINCE = {
+    "FW940": frozenset(),
     "FW950": FIRST,
     "FW1010": FIRST,
     "FW1030": FIRST | {0x454},
@@ -33,7 +34,7 @@ def bare(opcode: int) -> HCall:
     return HCall(1, opcode, (0,) * 9, ())
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_a_level_serves_the_calls_that_it_has(level: str) -> None:
     """R-74: each call of the level succeeds, and every later one is H_FUNCTION whatever its arguments."""
     for opcode in GOOD:
@@ -44,6 +45,14 @@ def test_a_level_serves_the_calls_that_it_has(level: str) -> None:
             (good(opcode).frame(), bare(opcode)) if expected == H_FUNCTION else (good(opcode).frame(),)
         ):
             assert guest.send(call).status == expected.status
+
+
+def test_a_level_without_keystore_serves_no_call() -> None:
+    """R-50, R-74: each is H_FUNCTION there, whatever its arguments, as where the keystore is off."""
+    guest = Guest(make_partition("FW940", 0, attributes={}))
+    for opcode in GOOD:
+        assert guest.send(good(opcode).frame()) == guest.send(bare(opcode)) == H_FUNCTION
+    assert sorted(set(LEVELS) - set(KEYSTORE_LEVELS)) == ["FW940"]
 
 
 def test_each_level_has_what_the_one_before_had() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hcall_abi.levels import LEVELS
+from hcall_abi.levels import KEYSTORE_LEVELS
 from tests.guest import CONSUMERS, FIRMWARE, OVERHEAD, SYSTEM, Answer, Guest, console_sets, make_partition
 
 H_NOT_FOUND, H_NO_MEM, H_RESOURCE, H_TOO_BIG = -7, -9, -16, -64
@@ -79,7 +79,7 @@ def test_the_largest_object(level: str, kbytes: int, longest: int) -> None:
     assert guest.read(SYSTEM, b"l", room=fits).r4 == fits
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 @pytest.mark.parametrize("label", [b"l", b"l" * 255])
 def test_no_memory_exactly_at_the_boundary(level: str, label: bytes) -> None:
     """R-07: the last byte of the store can be used, and not one more; a refusal uses none."""

@@ -3,14 +3,14 @@
 import pytest
 
 from hcall_abi.calls import Opcode
-from hcall_abi.levels import LEVELS
+from hcall_abi.levels import KEYSTORE_LEVELS
 from tests.guest import CONSUMERS, Answer, Guest, make_partition
 
 H_AUTHORITY, H_IN_USE = -10, -77
-LONGEST = {name: level.max_password_size for name, level in LEVELS.items()}
+LONGEST = {name: level.max_password_size for name, level in KEYSTORE_LEVELS.items()}
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_a_chosen_password_has_1_to_the_maximum_bytes(level: str) -> None:
     """R-05: the shortest and the longest are taken and demanded."""
     for password in (b"x", b"y" * LONGEST[level]):
@@ -24,7 +24,7 @@ def test_a_chosen_password_has_1_to_the_maximum_bytes(level: str) -> None:
         assert guest.write(3, b"label", b"data") == Answer(0)
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", KEYSTORE_LEVELS)
 def test_a_generated_password_fills_the_whole_length(level: str) -> None:
     """R-05: 32 bytes to the maximum; Linux takes exactly as many as it asked for."""
     for length in {32, LONGEST[level] - 1, LONGEST[level]} - {31}:

@@ -27,16 +27,21 @@ class FakeConsole:
         self._listener.listen()
 
     @contextmanager
-    def saying(self, *messages: Message | bytes) -> Iterator[None]:
-        """Serve one connection for the length of the block: each message, and a reply to each question."""
-        thread = threading.Thread(target=self._serve, args=(messages,))
+    def saying(self, *messages: Message | bytes, after: threading.Event | None = None) -> Iterator[None]:
+        """Serve one connection for the length of the block: each message, and a reply to each question.
+
+        Nothing is said before `after` is set.
+        """
+        thread = threading.Thread(target=self._serve, args=(messages, after))
         thread.start()
         yield
         thread.join(20)
         self._listener.close()
 
-    def _serve(self, messages: tuple[Message | bytes, ...]) -> None:
+    def _serve(self, messages: tuple[Message | bytes, ...], after: threading.Event | None) -> None:
         connection, _ = self._listener.accept()
+        if after:
+            after.wait(20)
         with connection, suppress(BrokenPipeError, ConnectionResetError):
             self._converse(connection, messages)  # a client that cannot print leaves before the last message
 

@@ -114,6 +114,13 @@ class Plant:
         system_id = self.view().system_id
         order = self.keeper.console.console().order
         until(lambda: system_id in {each.system_id for each in order(list[KnownSystemView], "systems")})
+        until(self._started)
+
+    def _started(self) -> bool:
+        """Whether the partitions run that start by themselves: each asks the console before (R-54)."""
+        view = self.view()
+        ran = (each.power == "running" or each.refused or not each.auto_start for each in view.partitions)
+        return view.state != "Operating" or all(ran)
 
     def wake(self) -> None:
         """Add the system, which is a reason to dial it now."""

@@ -13,7 +13,7 @@ import pytest
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import hmc as rules
-from hcall_server.console.lines.run import COMMANDS, LATER
+from hcall_server.console.lines.run import COMMANDS
 from swpks.cli import hmc_line
 from swpks.cli.hmc_serve import place_of
 from swpks.cli.main import main
@@ -143,7 +143,7 @@ def test_words_that_are_lines(environment, tmp_path) -> None:
 
 def test_the_command_knows_every_line_of_the_console() -> None:
     """It must not load them to know their names."""
-    assert set(names.LINES) == {*COMMANDS, *LATER}
+    assert set(names.LINES) == {*COMMANDS}
 
 
 def test_places(monkeypatch, tmp_path) -> None:

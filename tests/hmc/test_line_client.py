@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import select as selecting
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import pytest
 
@@ -164,3 +167,25 @@ def test_a_bar_is_escaped_as_well() -> None:
     output, written = shown(terminal=True)
     output.progress({**STEPS[0], "system": EVIL})
     assert written[0].startswith(f"\r\x1b[Kjob 7 (recover {HARMLESS}) [")
+
+
+def test_a_silent_console_is_told_once(fake, capfdbinary, monkeypatch) -> None:
+    """The command waits on: a job may take long.  After a first byte nothing more is said."""
+    monkeypatch.setattr(line_client, "SILENCE", 0.05)
+    said = threading.Event()
+    waits = selecting.select
+
+    def select(*arguments: Any) -> Any:
+        found = waits(*arguments)
+        said.set()
+        return found
+
+    monkeypatch.setattr(selecting, "select", select)
+    with fake.saying({"say": "late"}, {"exit": 0}, after=said):
+        assert line_client.line(["lshmc", "-V"], str(fake.store)) == 0
+    told = capfdbinary.readouterr()
+    assert told.out == b"late\n"
+    assert told.err.decode() == (
+        f"the console of {fake.store} is silent since 0.05 s; "
+        "this command waits on: Ctrl-C ends it, and no job\n"
+    )

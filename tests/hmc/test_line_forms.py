@@ -9,6 +9,7 @@ import pytest
 
 from hcall_abi.control_views import SystemView
 from hcall_client.console import show_system
+from swpks.cli.hmc_line import carried_out
 from swpks.hmc import names
 from tests.hmc.estate import LEVELS, Estate
 
@@ -130,9 +131,9 @@ ANSWERS = {
     "lspartition": ("-dlpar", 0, "<#0> Partition:<"),
     "mkvterm": ("-m old -p aix01", 1, "SWPK0108 "),
     "rmvterm": ("-m old -p aix01", 0, ""),
-    "migrlpar": ("-o v -m old -t new -p aix01", 1, "SWPK0108 migrlpar comes with the next release"),
-    "lslparmigr": ("-r lpar -m old", 1, "SWPK0108 lslparmigr comes with the next release"),
-    "rrstartlpar": ("-o validate -m old -t new -p aix01", 1, "SWPK0108 rrstartlpar comes with the next"),
+    "migrlpar": ("-o v -m old -t new -p aix01", 0, ""),
+    "lslparmigr": ("-r lpar -m old -F name,migration_state", 0, "aix01,Not Moving\naix02,Not Moving"),
+    "rrstartlpar": ("-o validate -m old -t new -p aix01", 1, "SWPK0728 "),
 }
 """Options for each command of the console, its exit status, and the beginning of its answer."""
 
@@ -150,3 +151,10 @@ def test_every_command_answers(pair: Estate, command: str) -> None:
     found = pair.run(f"{command} {options}")
     assert found[0] == status, found
     assert found[1].startswith(told) if told else found[1] == "", found
+
+
+@pytest.mark.parametrize("name", [each for each in names.LINES if each not in names.ALSO_VERBS])
+def test_the_usage_of_a_line_needs_no_console(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`swpks hmc LINE --help` prints it and ends with 0, also without a store."""
+    assert carried_out([name, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: {name}")

@@ -13,7 +13,7 @@ README = ROOT / "README.md"
 @pytest.mark.process
 @pytest.mark.slow
 def test_the_first_session_and_the_program_after_it(tmp_path) -> None:
-    """R-04, R-06, R-10, R-13: each command of the page answers as shown; then the program runs, twice."""
+    """R-04, R-06, R-10, R-13, R-51: each command answers as the page shows; then the program runs, twice."""
     first = session(README, "A first session")
     (program,) = (block for block in blocks(README, "From your own code", "python") if "trio.run" in block)
     (tmp_path / "program.py").write_text(program)
@@ -52,3 +52,9 @@ async def test_the_test_of_a_partition(pks_partition) -> None:
 async def test_the_test_of_a_console(pks_console) -> None:
     """R-45, R-46: the same for a console and its systems."""
     await names_of("test_my_runbook")["test_my_runbook"](pks_console)
+
+
+@pytest.mark.pks_console(partitions={"a": ["lpar1"], "b": []})
+async def test_the_test_of_a_move(pks_console) -> None:
+    """R-51: the guest's channel follows its partition."""
+    await names_of("test_my_guest_moves")["test_my_guest_moves"](pks_console)

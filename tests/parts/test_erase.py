@@ -141,7 +141,7 @@ def demand_recovery(life: Life) -> None:
     system, server = life.system, life.system.server
     assert server.ready["state"] == "Recovery"
     assert (server.ready["sockets"], server.ready["partitions"]) == ({}, [])
-    assert [path.name for path in (life.state / "run").iterdir()] == ["control.sock"]
+    assert {path.name for path in (life.state / "run").iterdir()} == {"control.sock", "mobility.sock"}
     (line,) = server.log_lines('"partition.postponed"')
     assert '["alpha", "beta"]' in line
     life.refused("system.operating", create_partition("delta", 4))

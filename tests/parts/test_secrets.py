@@ -26,6 +26,16 @@ pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 SECOND_KEY = os.urandom(32)
 DEBUG = ("--log-level", "debug", "--flush-delay", "1", "--log-format")
 
+TOKENS = {"token of an expectation": os.urandom(32), "token of a migration": os.urandom(32)}
+OTHER = "2" * 32
+"""Another system, which is not there."""
+OTHER_UUID = "01234567-89ab-4def-8123-456789abcdef"
+MOVES = (
+    "showNeeds", "checkArrival", "expectPartition", "releasePartition", "takePartition", "tellCustody",
+    "beginMigration",
+)  # fmt: skip
+"""Verbs of a migration."""
+
 ELSEWHERE = ("watchEvents", "stopSystem", "beginRecovery", "endRecovery")
 """Verbs that a system with partitions is not asked: a stream without an end, and the others."""
 
@@ -35,7 +45,7 @@ class Scenario:
 
     def __init__(self, folder: Path) -> None:
         self.outputs: dict[str, bytes] = {}
-        self.secrets: dict[str, bytes] = {"another trusted system key": SECOND_KEY}
+        self.secrets: dict[str, bytes] = {"another trusted system key": SECOND_KEY, **TOKENS}
         self.asked: set[str] = set()
         self.life = Life(folder)
         self.empty = System(folder / "empty", wishes=())
@@ -91,10 +101,40 @@ class Scenario:
         }
         first = ["powerOff", "setAttributes", "restoreCopy", "powerOn", "attachConsole", "keepCopy"]
         last = ["forgetCopies", "detachConsole", "deletePartition"]
-        rest = [verb.operation for verb in VERBS if verb.operation not in (*first, *last, *ELSEWHERE)]
-        order = [*first, *rest, *last]
-        self._ask(self.life.system, order, bodies)
+        rest = [verb.operation for verb in VERBS if verb.operation not in (*first, *last, *MOVES, *ELSEWHERE)]
+        self._ask(self.life.system, [*first, *rest], bodies)
+        self._moves()
+        self._ask(self.life.system, last, bodies)
         self._get(self.life.system, "/openapi.json")
+
+    def _moves(self) -> None:
+        """Let gamma go and come back; alpha begins to move to a target that is not there."""
+        system = self.life.system
+        uuids = {each.name: each.uuid for each in system.ask(show_system()).partitions}
+        expected, moving = (base64.b64encode(token).decode() for token in TOKENS.values())
+        attempt = {"uuid": uuids["gamma"], "epoch": 1}
+        self._ask(system, ["showNeeds"], {})
+        arriving = {**self._answered("showNeeds"), "uuid": OTHER_UUID, "name": "delta"}
+        expectation = {"uuid": OTHER_UUID, "epoch": 1, "source_id": OTHER, "token": expected}
+        released = {**attempt, "target_id": OTHER}
+        order = ["checkArrival", "expectPartition", "releasePartition"]
+        self._ask(system, order, dict(zip(order, (arriving, expectation, released), strict=True)))
+        copy = self._answered("releasePartition")["copy"]
+        bodies = {
+            "takePartition": {"copy": copy, "epoch": 2, "source_id": OTHER},
+            "tellCustody": {**attempt, "word": "resume"},
+            "beginMigration": {
+                "uuid": uuids["alpha"],
+                "epoch": 1,
+                "target_id": OTHER,
+                "address": f"unix:{self.life.operator / 'nobody'}",
+                "token": moving,
+            },
+        }
+        self._ask(system, list(bodies), bodies)
+
+    def _answered(self, operation: str) -> Any:
+        return json.loads(self.outputs[f"verb {operation}"].partition(b"\n\n")[2])
 
     def _use_empty(self) -> None:
         with self.empty.on([*DEBUG, "json"]):
@@ -109,7 +149,7 @@ class Scenario:
         with client(system) as http:
             for operation in operations:
                 verb = verbs[operation]
-                name = "gamma" if operation == "deletePartition" else "alpha"
+                name = "gamma" if operation in ("deletePartition", "releasePartition") else "alpha"
                 path = verb.path.replace("{name}", name)
                 answer = http.request(verb.method, path, json=bodies.get(operation))
                 assert answer.status_code in verb.answers, (operation, answer.text)

@@ -24,6 +24,7 @@ from tests.guest import Answer, Chance, Guest
 UPDATES = "keystore_signed_updates"
 LATCH = "keystore_signed_updates_without_verification"
 DYNAMIC = "linux_dynamic_key_secure_boot"
+RESTART = "simplified_remote_restart_capable"
 ON = {"keystore_kbytes": 16}
 ALL_ON = {"keystore_kbytes": 16, UPDATES: 1, LATCH: 1, DYNAMIC: 1}
 SIGNED = StoredObject(3, b"PK", int(Policy.SIGNEDUPDATE), b"\0" * 8)
@@ -59,17 +60,17 @@ def refused(system: ManagedSystem, **changes: int) -> OperatorError:
     return caught.value
 
 
-def test_all_are_off_at_first() -> None:
-    """R-30, R-36: a new partition has no keystore, and nothing that needs one."""
+def test_all_but_one_are_off_at_first() -> None:
+    """R-30, R-36, R-54: no keystore, and nothing that needs one; a remote restart is allowed."""
     partition = ManagedSystem(LEVELS["FW1110"], bytes(16), Chance()).create("lpar1")
-    assert numbers(partition) == (0, 0, 0, 0, 0)
+    assert numbers(partition) == (0, 0, 0, 0, 0, 1)
     assert partition.attributes == AT_FIRST
 
 
 def test_all_can_be_set_at_once() -> None:
     """R-36: as the console's chsyscfg sets them, in one request."""
     partition = make_system(ALL_ON | {"secure_boot": 2}).find("lpar1")
-    assert numbers(partition) == (16, 1, 1, 1, 2)
+    assert numbers(partition) == (16, 1, 1, 1, 2, 1)
     assert (partition.kbytes, partition.next_secure_boot) == (16, SecureBoot.ENFORCE)
 
 
@@ -84,7 +85,7 @@ def test_combinations_without_sense_are_refused(wish: tuple[int, int, int, int])
     changes = dict(zip(ATTRIBUTES, wish, strict=False))
     system = make_system()
     if sensible(*wish):
-        assert numbers(system.set_attributes("lpar1", changes)) == (*wish, 0)
+        assert numbers(system.set_attributes("lpar1", changes)) == (*wish, 0, 1)
     else:
         assert "need" in refused(system, **changes).rule.sentence
 
@@ -117,6 +118,20 @@ def test_they_change_only_while_the_partition_is_off(name: str) -> None:
     assert system.set_attributes("lpar1", {name: 1 - value, UPDATES: 1}).running
     system.power_off("lpar1")
     assert numbers(system.set_attributes("lpar1", {name: value}))[1:4].count(1) == 2 * value
+
+
+@pytest.mark.parametrize("capable", [0, 1])
+def test_remote_restart_changes_only_while_the_partition_is_off(capable: int) -> None:
+    """R-54: a partition that runs has asked its console, or had no need to; with a keystore or without."""
+    for kbytes in 0, 16:
+        system = make_system({"keystore_kbytes": kbytes, RESTART: capable})
+        partition = system.power_on("lpar1")
+        assert refused(system, **{RESTART: 1 - capable}).rule is rules.ATTRIBUTE_IDLE
+        assert refused(system, **{RESTART: 1 - capable, "keystore_kbytes": 0}).rule is rules.ATTRIBUTE_IDLE
+        assert system.set_attributes("lpar1", {RESTART: capable, "secure_boot": 1}).running
+        system.power_off("lpar1")
+        system.set_attributes("lpar1", {RESTART: 1 - capable})
+        assert partition.attributes.simplified_remote_restart_capable == 1 - capable
 
 
 def test_secure_boot_waits_for_the_next_ipl() -> None:
@@ -183,9 +198,9 @@ def test_disabling_takes_the_attributes_along() -> None:
     system = make_system(ALL_ON)
     partition = system.power_on("lpar1")
     system.set_attributes("lpar1", {"keystore_kbytes": 0})
-    assert numbers(partition) == (0, 0, 0, 0, 0)
+    assert numbers(partition) == (0, 0, 0, 0, 0, 1)
     system.power_off("lpar1")
-    assert numbers(system.set_attributes("lpar1", {"keystore_kbytes": 16})) == (16, 0, 0, 0, 0)
+    assert numbers(system.set_attributes("lpar1", {"keystore_kbytes": 16})) == (16, 0, 0, 0, 0, 1)
 
 
 def test_a_refused_partition_keeps_its_attributes() -> None:
@@ -259,4 +274,4 @@ def test_sb_version_is_no_use_of_the_store() -> None:
     assert partition.keystore
     assert partition.keystore.contents.object_count == 0
     assert partition.keystore.contents.snapshot().objects == ()
-    assert numbers(system.set_attributes("lpar1", {"keystore_kbytes": 0})) == (0, 0, 0, 0, 0)
+    assert numbers(system.set_attributes("lpar1", {"keystore_kbytes": 0})) == (0, 0, 0, 0, 0, 1)

@@ -255,7 +255,8 @@ def test_power(state: Power, request_name: str, after: Power | Rule) -> None:
 def test_the_power_table_is_whole() -> None:
     """Every event has a row in every state."""
     assert power.TABLE.keys() == set(itertools.product(Power, power.PowerEvent))
-    assert len(POWER) == len(power.TABLE)
+    verbs = [event for _, event in power.TABLE if event is not power.PowerEvent.ARRIVE]
+    assert len(POWER) == len(verbs)
 
 
 def test_the_secure_boot_mode_takes_effect_at_the_next_ipl() -> None:

@@ -1,9 +1,9 @@
-"""Register maps out of target.xml, with the peculiarities of QEMU's."""
+"""GuestRegister maps out of target.xml, with the peculiarities of QEMU's."""
 
 import pytest
 
 from swpks.qemu.errors import StubError
-from swpks.qemu.registers import Register, included, is_little_endian, register_map
+from swpks.qemu.registers import GuestRegister, included, is_little_endian, register_map
 
 TARGET = b"""<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd"><target>
 <architecture>powerpc:common64</architecture><xi:include href="core.xml"/>
@@ -23,11 +23,11 @@ def test_an_undeclared_prefix_is_read() -> None:
 
 def test_numbers_go_on_from_the_one_that_is_told_and_the_first_of_a_name_counts() -> None:
     found = register_map([CORE, SPECIAL])
-    assert found["r1"] == Register(1, 8)
-    assert found["pc"] == Register(64, 8)
-    assert found["cr"] == Register(66, 4)
-    assert found["lr"] == Register(67, 8)
-    assert found["xer"] == Register(70, 8)
+    assert found["r1"] == GuestRegister(1, 8)
+    assert found["pc"] == GuestRegister(64, 8)
+    assert found["cr"] == GuestRegister(66, 4)
+    assert found["lr"] == GuestRegister(67, 8)
+    assert found["xer"] == GuestRegister(70, 8)
 
 
 @pytest.mark.parametrize("document", [b"<target>", b"", b'<f><reg name="r0" bitsize="many"/></f>'], ids=repr)

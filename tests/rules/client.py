@@ -20,6 +20,7 @@ from hcall_client.calls import (
     signed_update,
     write_object,
 )
+from hcall_client.following import open_following
 from hcall_client.request import Authorization
 from tests.client.peer import HELLO, READ, Peer, against, answer, out
 from tests.rules.breaking import Break, Breaks, refused_late, run
@@ -65,7 +66,12 @@ async def _too_long() -> Rule:
         return await refused_late(channel.call(write_object(WHO, b"label", bytes(1000))))
 
 
+async def _nowhere() -> Rule:
+    return await refused_late(open_following(lambda: "/none/lpar1.sock").__aenter__())
+
+
 BREAKS: Breaks = {
+    "open.place": lambda _: run(_nowhere),
     "call.size": lambda _: run(_too_long),
     "answer.writes": answered(WRITE, lambda call: answer(call, writes=(Write(0, b"data"),))),
     "answer.policy": written(READ, b"data", 4, 1 << 32),

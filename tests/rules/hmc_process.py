@@ -9,6 +9,7 @@ import msgspec
 from hcall_abi.control_views import Problem
 from hcall_abi.rules import hmc as rules
 from hcall_abi.rules.rule import Rule
+from hcall_server.console.whereabouts import whereabouts
 from swpks.hmc import wire
 from swpks.hmc.forward import request_of
 from swpks.hmc.links import make_links
@@ -67,6 +68,7 @@ def _stopped(_: Path) -> Rule:
 
 
 BREAKS: Breaks = {
+    rules.HMC_WHERE.id: breaks(whereabouts, [], "lpar1"),
     rules.HMC_FILE.id: _file_not_sent,
     rules.HMC_WIRE.id: breaks(wire.request_of, b"GET / HTTP/1.1"),
     rules.HMC_OPERATION.id: breaks(request_of, wire.Forwarded(operation="attachConsole")),

@@ -40,7 +40,7 @@ BREAKS: Breaks = {
     "line.size": _line(f"lssyscfg -r lpar -F {','.join(['name'] * 257)}"),
     "line.attribute": _line("chsyscfg -r lpar -i name=lpar1,uuid=0", _PARTITION),
     "line.value": _line("chsyscfg -r lpar -i name=lpar1,auto_start=2", _PARTITION),
-    "line.later": _line("migrlpar -o m -m S -t T -p lpar1"),
+    "line.later": _line("mkvterm -m S -p lpar1", _PARTITION),
     "line.rmc": _line("chsysstate -r lpar -n lpar1 -o osshutdown", _PARTITION),
     "line.system-on": _line("chsysstate -r sys -m S -o on"),
     "line.job": _line("chsysstate -r sys -m S -o recover", _PARTITION),

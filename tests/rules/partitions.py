@@ -124,6 +124,7 @@ BREAKS: Breaks = {
     "attribute.form": breaks(parse_attributes, ["secure_boot"]),
     "attribute.range": asked(set_to(secure_boot=3)),
     "attribute.running": asked_on(set_to(**{UPDATES: 1})),
+    "attribute.idle": asked_on(set_to(simplified_remote_restart_capable=0)),
     "attribute.needs": asked(set_to(**{LATCH: 1})),
     "attribute.keystore": asked(set_to(**{UPDATES: 1}), kbytes=0),
     "attribute.in-use": _holding_a_variable,

@@ -14,6 +14,7 @@ from unittest import mock
 from hcall_abi.rules.catalogue import RULES
 from hcall_abi.rules.rule import Rule
 from hcall_client.console import set_nvram_fault
+from hcall_server import failpoints
 from hcall_server.data_channel import sockets
 from hcall_server.data_channel.listeners import assign
 from hcall_server.data_channel.sockets import listen_tcp, listen_unix, passed_sockets
@@ -113,6 +114,14 @@ def _output_full(_: Path) -> Rule:
         return refused(streams.say, "result")
 
 
+def _at_no_point(folder: Path) -> Rule:
+    with mock.patch.object(failpoints, "_WANTED", "released-of"):
+        found = command("serve", "--state", folder / "state")
+        assert command("hmc", "serve", "--store", folder / "store") is found
+    assert not list(folder.iterdir())
+    return found
+
+
 def _late(folder: Path) -> Rule:
     state = State(folder)
     try:
@@ -164,6 +173,7 @@ BREAKS: Breaks = {
     "socket.control": _named("control"),
     "socket.owner": _named("nobody"),
     "ready.descriptor": serve("--ready-fd", 999),
+    "fail-point.known": _at_no_point,
     "stream.closed": _null_gone,
     "stream.output": _output_full,
     "stop.sockets": _late,

@@ -8,18 +8,22 @@ import pytest
 
 from hcall_abi.rules.catalogue import RULES
 from tests.rules import (
+    arrivals,
     asmi,
     backup,
     channel,
     client,
     components,
     control,
+    custody,
     hcalls,
     hmc,
     hmc_process,
     kernel,
     lines,
     link,
+    mobility,
+    moves,
     partitions,
     process,
     recovery,
@@ -34,7 +38,7 @@ from tests.rules.breaking import Breaks
 CHAPTERS = (
     *(channel, client, hcalls, updates, partitions, control),
     *(sealed, backup, components, recovery, state, process, tls, scarce, asmi, kernel, lines, link),
-    *(hmc, hmc_process),
+    *(hmc, hmc_process, arrivals, custody, mobility, moves),
 )
 BREAKS: Breaks = {rule: broken for chapter in CHAPTERS for rule, broken in chapter.BREAKS.items()}
 PROCESSES = ("stop.flushed",)

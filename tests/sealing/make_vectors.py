@@ -97,6 +97,16 @@ def console(copies: list[Values], deleted: list[int], name: str = "hmc1") -> Val
     return {"kind": 6, "owner": bytes(16).hex(), "generation": 0, "console": found}
 
 
+def departed(number: int, custody: int, epoch: int, **others: Any) -> Values:
+    return {"uuid": uuid_of(number).hex(), "name": f"lpar{number}", "custody": custody, "epoch": epoch,
+            "peer": fixed("target", 16).hex(), "reserves_name": False, **others}  # fmt: skip
+
+
+def custody(*partitions: Values) -> Values:
+    return {"kind": 7, "owner": bytes(16).hex(), "generation": 0,
+            "departed": sorted(partitions, key=lambda each: str(each["uuid"]))}  # fmt: skip
+
+
 LEVEL_2: dict[str, Values] = {
     "partition-without-keystore": partition(2, 12, None, kbytes=0, auto_start=False),
     "partition-empty": partition(1, 0, []),
@@ -113,11 +123,25 @@ LEVEL_2: dict[str, Values] = {
     ),
     "partition-restored": partition(5, 80, EVERY_CONSUMER[1:3], ipl_count=9, restores=3),
     "partition-restored-without-keystore": partition(6, 81, None, kbytes=0, restores=2**32 - 1),
+    "partition-frozen": partition(
+        8, 82, EVERY_CONSUMER[2:3], custody=2, epoch=1, peer=fixed("target", 16).hex()
+    ),
+    "partition-released": partition(
+        9, 83, EVERY_CONSUMER[:2], custody=3, epoch=260, restores=2, peer=fixed("target", 16).hex()
+    ),
+    "partition-prepared-largest-numbers": partition(
+        10, 84, [], custody=6, epoch=2**64 - 1, restores=2**32 - 1, peer="ff" * 16
+    ),
+    "partition-arrived-without-keystore": partition(11, 85, None, kbytes=0, custody=7, epoch=5),
+    "partition-resumed": partition(12, 86, [], epoch=4, peer=fixed("target", 16).hex()),
+    "partition-not-restartable": partition(3, 87, [], signed_updates=True, not_restartable=True),
     "system-empty-roster": system([]),
     "system-with-roster": system(
         [listed(1, "lpar1"), listed(4, "zwölf-büros"), listed(0xFFFF, "n" * 31)], total_kbytes=2**32 - 1
     ),
     "system-with-name": system([listed(1, "lpar1")], name="Server-9105-22A of lab_2 rack.7"),
+    "system-with-moves": system([listed(1, "lpar1")], moved=True),
+    "system-with-name-and-moves": system([], name="rack.7", moved=True),
     "trusted-key": {"kind": 5, "owner": bytes(16).hex(), "generation": 0,
                     "trusted_key": fixed("trusted key", 32).hex()},
     "console": console([], []),
@@ -126,6 +150,12 @@ LEVEL_2: dict[str, Values] = {
          kept(4, restores=2**32 - 1, generation=2**64 - 1, time=2**64 - 1),
          kept(7, restores=2, generation=77, time=1_795_000_000)],
         [2, 3], name="Büro-hmc 1",
+    ),
+    "custody-nobody": custody(),
+    "custody": custody(
+        departed(13, 4, 1, reserves_name=True),
+        departed(14, 5, 260, peer=bytes(16).hex()),
+        departed(15, 4, 2**64 - 1, name="zwölf-büros", peer="ff" * 16),
     ),
 }  # fmt: skip
 
@@ -167,6 +197,8 @@ def plaintext_of(case: Values) -> bytes:
             return second_copies.trusted_key(bytes.fromhex(case["trusted_key"]))
         case 6:
             return second_copies.console(case["console"])
+        case 7:
+            return second_copies.custody(case["departed"])
         case 3 if "roster" in case["system"]:
             return second_records.system(case["system"])
         case 3:

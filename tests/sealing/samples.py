@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hcall_abi.console import AT_FIRST, ATTRIBUTES
 from hcall_server.keystore.image import StoredObject, StoreImage
+from hcall_server.platform.custody import STORED, Custody
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.profile import PartitionProfile
 from hcall_server.sealing import PartitionRecord, Sealer
@@ -51,7 +52,13 @@ images = st.builds(
     generation=st.integers(0, 2**64 - 1),
     objects=st.lists(objects, max_size=5, unique_by=lambda o: (o.consumer, o.label)).map(tuple),
 )
-profiles = st.builds(
+standings = st.just((Custody.OWN, 0, b"")) | st.tuples(
+    st.sampled_from(sorted(STORED)),
+    st.integers(1, 2**64 - 1),
+    st.just(b"") | st.binary(min_size=16, max_size=16),
+)
+"""Custody, epoch and peer of a stored partition."""
+stays = st.builds(
     PartitionProfile,
     number=st.integers(1, 0xFFFF),
     name=names,
@@ -61,8 +68,21 @@ profiles = st.builds(
     auto_start=st.booleans(),
     ipl_count=st.integers(0, 2**32 - 1),
     image_generation=st.integers(0, 2**64 - 1),
+    custody=st.just(Custody.OWN),
     restores=st.just(0) | st.integers(0, 2**32 - 1),
+    epoch=st.just(0),
+    peer=st.just(b""),
 )
+"""Profiles of partitions that have never moved."""
+
+
+def at(profile: PartitionProfile, standing: tuple[Custody, int, bytes]) -> PartitionProfile:
+    """The profile of a partition in a custody."""
+    custody, epoch, peer = standing
+    return profile._replace(custody=custody, epoch=epoch, peer=peer)
+
+
+profiles = st.builds(at, stays, standings)
 
 
 def whole(profile: PartitionProfile, image: StoreImage) -> PartitionRecord:

@@ -64,6 +64,30 @@ def console_of(plaintext: bytes) -> Values:
     return {"id": identity.hex(), "name": name, "kept": kept, "forgotten": forgotten}
 
 
+def custody(departed: list[Values]) -> bytes:
+    """The plaintext of a custody record: no later fields."""
+    body = b""
+    for each in departed:
+        name, ids = each["name"].encode(), (bytes.fromhex(each["uuid"]), bytes.fromhex(each["peer"]))
+        numbers = each["custody"], each["reserves_name"], each["epoch"]
+        body += struct.pack(">16sBBQ16sB", ids[0], *numbers, ids[1], len(name)) + name
+    return struct.pack(">HHI", 1, 0, len(departed)) + body + b"\0"
+
+
+def custody_of(plaintext: bytes) -> list[Values]:
+    """The partitions in a custody record."""
+    level, reserved, count = struct.unpack_from(">HHI", plaintext)
+    assert (level, reserved, plaintext[-1]) == (1, 0, 0)
+    departed, at = [], 8
+    for _ in range(count):
+        uuid, state, reserves, epoch, peer, size = struct.unpack_from(">16sBBQ16sB", plaintext, at)
+        name, at = plaintext[at + 43 : at + 43 + size].decode(), at + 43 + size
+        departed.append({"uuid": uuid.hex(), "name": name, "custody": state, "epoch": epoch,
+                         "peer": peer.hex(), "reserves_name": bool(reserves)})  # fmt: skip
+    assert len(plaintext) == at + 1
+    return departed
+
+
 def id_of(key: bytes) -> bytes:
     """The id of a trusted system key."""
     return hmac.digest(key, b"swpks tsk id 1", "sha256")[:8]

@@ -13,6 +13,8 @@ from tests.sealing.second import hkdf_expand
 Values = dict[str, Any]
 SWITCHES = ("signed_updates", "without_verification", "dynamic_keys")
 """The switches of a profile, the lowest bit first."""
+LATER_SWITCHES = {"not_restartable": 8}
+"""Bits of later releases by their meaning; a profile without them does not name them."""
 
 
 def image(objects: list[Values]) -> bytes:
@@ -55,7 +57,7 @@ def old_system(system: Values) -> bytes:
 
 
 def partition(p: Values, objects: list[Values] | None) -> bytes:
-    """A partition record: profile, restores as a later field if there were any, then the image.
+    """A partition record: profile, restores, epoch and peer as later fields if there are any, then the image.
 
     Without objects (None) the keystore is off.
     """
@@ -65,8 +67,30 @@ def partition(p: Values, objects: list[Values] | None) -> bytes:
         *(1, _bits(p), p["number"], p["secure_boot"], p["auto_start"], p["kbytes"], p["ipl_count"]),
         *(bytes.fromhex(p["access_key"]), p["custody"], len(name)),
     )
-    later = struct.pack(">BHHI", 1, 1, 4, p["restores"]) if p.get("restores") else b"\0"
+    fields = [
+        struct.pack(">HHI", 1, 4, p["restores"]) if p.get("restores") else b"",
+        struct.pack(">HHQ", 2, 8, p["epoch"]) if p.get("epoch") else b"",
+        struct.pack(">HH16s", 3, 16, bytes.fromhex(p["peer"])) if p.get("peer") else b"",
+    ]
+    later = bytes([sum(map(bool, fields))]) + b"".join(fields)
     return header + name + later + (b"" if objects is None else image(objects))
+
+
+def _later_of(rest: bytes) -> tuple[Values, bytes]:
+    """The later fields of a partition record, and the bytes behind them."""
+    count, rest, later, tags = rest[0], rest[1:], Values(), []
+    for _ in range(count):
+        tag, size = struct.unpack_from(">HH", rest)
+        value, rest = rest[4 : 4 + size], rest[4 + size :]
+        assert size == {1: 4, 2: 8, 3: 16}[tag], "there are other later fields"
+        tags.append(tag)
+        if tag == 3:
+            later["peer"] = value.hex()
+        else:
+            later["restores" if tag == 1 else "epoch"] = number = int.from_bytes(value, "big")
+            assert number > 0
+    assert tags == sorted(set(tags))
+    return later, rest
 
 
 def partition_of(plaintext: bytes) -> tuple[Values, list[Values] | None]:
@@ -75,30 +99,25 @@ def partition_of(plaintext: bytes) -> tuple[Values, list[Values] | None]:
     level, bits, number, secure_boot, auto_start, kbytes, ipl_count, access_key, custody, length = header
     name, rest = plaintext[50 : 50 + length], plaintext[50 + length :]
     assert level == 1
-    assert bits < 8
-    later: Values = {}
-    if rest[:1] == b"\1":
-        tag, size, later["restores"] = struct.unpack_from(">HHI", rest, 1)
-        assert (tag, size, later["restores"] > 0) == (1, 4, True)
-        rest = rest[8:]
-    else:
-        assert rest[:1] == b"\0", "there are other later fields"
+    assert bits < 16
+    later, rest = _later_of(rest)
     profile = {
         "number": number, "name": name.decode(), "kbytes": kbytes, "ipl_count": ipl_count,
         "secure_boot": secure_boot, "auto_start": bool(auto_start), "access_key": access_key.hex(),
         "custody": custody, **{switch: bool(bits >> n & 1) for n, switch in enumerate(SWITCHES)},
-        **later,
+        **later, **{name: True for name, bit in LATER_SWITCHES.items() if bits & bit},
     }  # fmt: skip
-    return profile, objects_of(rest[1:]) if rest[1:] else None
+    return profile, objects_of(rest) if rest else None
 
 
 def system(found: Values) -> bytes:
-    """A system record: firmware level, total, roster, and the name as a later field if there is one."""
+    """A system record: firmware level, total, roster; name and moves are later fields if there are any."""
     firmware = found["firmware"].encode()
     start = struct.pack(">HHIB", 2, 0, found["total_kbytes"], len(firmware)) + firmware
     roster = struct.pack(">H", len(found["roster"])) + b"".join(map(_listed, found["roster"]))
-    name = found.get("name", "").encode()
-    return start + roster + (struct.pack(">BHH", 1, 1, len(name)) + name if name else b"\0")
+    fields = (1, found.get("name", "").encode()), (2, b"\1" if found.get("moved") else b"")
+    later = [struct.pack(">HH", tag, len(value)) + value for tag, value in fields if value]
+    return start + roster + bytes([len(later)]) + b"".join(later)
 
 
 def system_of(plaintext: bytes) -> Values:
@@ -114,11 +133,16 @@ def system_of(plaintext: bytes) -> Values:
         roster.append({"uuid": uuid.hex(), "number": number, "name": name})
         at += 19 + length
     found = {"firmware": firmware.decode(), "total_kbytes": total, "roster": roster}
-    if plaintext[at:] == b"\0":
-        return found
-    count, tag, length = struct.unpack_from(">BHH", plaintext, at)
-    assert (count, tag, length) == (1, 1, len(plaintext) - at - 5)
-    return found | {"name": plaintext[at + 5 :].decode()}
+    fields, at, last = plaintext[at], at + 1, 0
+    for _ in range(fields):
+        tag, length = struct.unpack_from(">HH", plaintext, at)
+        value, at = plaintext[at + 4 : at + 4 + length], at + 4 + length
+        assert last < tag < 3, "there are other later fields"
+        assert value == b"\1" or tag == 1
+        found |= {"name": value.decode()} if tag == 1 else {"moved": True}
+        last = tag
+    assert at == len(plaintext)
+    return found
 
 
 def _listed(each: Values) -> bytes:
@@ -127,7 +151,8 @@ def _listed(each: Values) -> bytes:
 
 
 def _bits(profile: Values) -> int:
-    return sum(1 << bit for bit, name in enumerate(SWITCHES) if profile[name])
+    later = sum(bit for name, bit in LATER_SWITCHES.items() if profile.get(name))
+    return sum(1 << bit for bit, name in enumerate(SWITCHES) if profile[name]) + later
 
 
 def entries_of(blobs: Mapping[bytes, bytes]) -> bytes:

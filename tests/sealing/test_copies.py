@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcall_abi.errors import OperatorError
+from hcall_server.platform.custody import STORED
 from hcall_server.platform.trusted_key import TrustedSystemKey
 from hcall_server.sealing import PartitionRecord, encode_partition
 from hcall_server.sealing.copies import CopyHeader, open_copy, read_copy, seal_copy
@@ -65,7 +66,7 @@ def test_a_copy_opens_with_its_facts(
     generation, restores = profile.image_generation, profile.restores
     header = CopyHeader(KEY.id, system_id, profile.uuid, generation, time, kbytes, firmware, restores)
     assert read_copy(blob) == header
-    assert open_copy(KEY, blob) == (header, record)
+    assert open_copy(KEY, blob) == (header, record._replace(profile=profile.at_home))
 
 
 @given(records)
@@ -73,16 +74,16 @@ def test_the_second_implementation_opens_a_copy(record: PartitionRecord) -> None
     """Both implementations agree on every key, nonce, tag and byte; the layout is the documented one."""
     blob = copied(record)
     facts, plaintext = second_copies.copy_of(KEY.secret, blob)
-    assert plaintext == encode_partition(record)
+    assert plaintext == encode_partition(record._replace(profile=record.profile.at_home))
     assert facts["uuid"] == record.profile.uuid.hex
     assert bytes(COPY.build(COPY.parse(blob))) == blob
 
 
-@pytest.mark.parametrize("custody", [2, 255])
+@pytest.mark.parametrize("custody", [*STORED, 255])
 def test_every_copy_says_custody_own(custody: int) -> None:
-    """Whatever the custody of the record is, that of the copy is 1, as is that of the opened record."""
+    """R-52, R-53: whatever the custody of the record is, the copy has custody 1, no epoch and no peer."""
     later: Any = custody
-    profile = RECORD.profile._replace(custody=later)
+    profile = RECORD.profile._replace(custody=later, epoch=7, peer=bytes(16))
     blob = copied(PartitionRecord(profile, RECORD.image))
     assert second_copies.copy_of(KEY.secret, blob)[1][48] == 1
     assert open_copy(KEY, blob).record == RECORD

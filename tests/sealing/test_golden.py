@@ -14,7 +14,16 @@ from hcall_server import sealing
 from hcall_server.keystore.image import StoredObject, StoreImage
 from hcall_server.platform.identity import SystemIdentity
 from hcall_server.platform.trusted_key import TrustedSystemKey
-from hcall_server.sealing import CommitAuthority, CommitRecord, Sealer, console_record, level_1, trusted_key
+from hcall_server.sealing import (
+    CommitAuthority,
+    CommitRecord,
+    Sealer,
+    console_record,
+    custody_record,
+    level_1,
+    trusted_key,
+)
+from hcall_server.sealing.custody_record import CustodyRecord
 from tests.debian.reporting import needed
 from tests.sealing import make_vectors, second, second_copies, second_records
 
@@ -47,6 +56,8 @@ PUBLISHED_2 = {
     "system-empty-roster": "0384c861af82bea832a76d2672870bf5",
     "system-with-roster": "43263bd1ff8aef4a96ac69ca73d2a21c",
     "system-with-name": "978218759e3e6b5ca5bd11a10edfc4f5",
+    "system-with-moves": "5d974c31a5a4dd74649858d2f7572e18",
+    "system-with-name-and-moves": "65c0c039177dd2b568b7c063831e2509",
     "trusted-key": "63d5dd00a757d8323013843b6ea28154",
     "console": "1db82e604baa5cde6d0c419ee08dd2d6",
     "console-with-copies": "c302abf5ce999b11898797458574d33f",
@@ -60,6 +71,14 @@ PUBLISHED_2 = {
     "copy-level-2": "79be497601f4a98ae5868049546846d5",
     "partition-restored-without-keystore": "607c6f8497ed6facc2876160be61ff47",
     "partition-restored": "5278540c1b01da29b3789ed582e49d29",
+    "custody-nobody": "c129523d6b46d6d055989f8d157e4c81",
+    "custody": "8a10026aa8252ab5720aa6a156e911c1",
+    "partition-not-restartable": "074b9f1b020c10c1c9de2256ef73c281",
+    "partition-frozen": "da72111e0884e6ccb2cd08150f4ddb90",
+    "partition-released": "02bce28d6c29e163d1311f6e2ba807c5",
+    "partition-prepared-largest-numbers": "b00d63bb2a95dc6a752cbb9cee71e401",
+    "partition-arrived-without-keystore": "a6aa1353cddf450a4751e295e5f6e966",
+    "partition-resumed": "edac109ac32040cc6b54c58256ff7339",
 }
 """The digest of each golden file of level 2, as it was first published; a new file adds its row."""
 
@@ -91,7 +110,7 @@ def owner_of(golden: dict[str, Any]) -> bytes:
 def test_every_level_that_was_ever_written_has_golden_records() -> None:
     """R-02: each sealed level up to today's is among the golden records, with each kind that it has."""
     kinds = {(vector["envelope_level"], vector["kind"]) for vector in map(GOLDEN.get, SEALED) if vector}
-    assert kinds == {(1, 1), (1, 2), (1, 3), (2, 3), (2, 4), (2, 5), (2, 6)}
+    assert kinds == {(1, 1), (1, 2), (1, 3), (2, 3), (2, 4), (2, 5), (2, 6), (2, 7)}
     assert {kind for _, kind in kinds} == set(sealing.SealedKind)
     assert COMMITS
     assert MARKS
@@ -121,7 +140,7 @@ def test_older_format_levels_load_for_ever(golden: dict[str, Any]) -> None:
 
 def told_of(golden: dict[str, Any]) -> dict[str, Any]:
     """What a golden record says that it holds, but for the keys and bytes of the sealing."""
-    holds = ("profile", "objects", "system", "trusted_key", "console")
+    holds = ("profile", "objects", "system", "trusted_key", "console", "departed")
     told: dict[str, Any] = {name: golden[name] for name in holds if name in golden}
     if "profile" in told and "signed_updates" not in told["profile"]:
         told["profile"] = dict.fromkeys(SWITCHES, False) | told["profile"]
@@ -149,11 +168,14 @@ def read_level_2(golden: dict[str, Any]) -> dict[str, Any]:
         name = {"name": found.name} if "name" in golden["system"] else {}
         assert found.name == name.get("name", "")
         values = {"firmware": found.firmware, "total_kbytes": found.total_kbytes}
-        return {"system": {**values, "roster": roster, **name}}
+        moved = {"moved": True} if found.moved else {}
+        return {"system": {**values, "roster": roster, **name, **moved}}
     if "trusted_key" in golden:
         return {"trusted_key": trusted_key.open_trusted_key(sealer, blob).secret}
     if "console" in golden:
         return {"console": told_by_console(console_record.open_console(sealer, blob))}
+    if "departed" in golden:
+        return {"departed": told_by_custody(custody_record.open_custody(sealer, blob))}
     profile, image = sealing.open_partition(sealer, UUID(bytes=golden["owner"]), blob)
     assert (profile.uuid.bytes, profile.image_generation) == (golden["owner"], golden["generation"])
     told = told_by(profile) | {"access_key": profile.access_key.hex()}
@@ -171,13 +193,24 @@ def told_by_console(record: console_record.ConsoleRecord) -> dict[str, Any]:
     return {"id": record.id.hex(), "name": record.name, "kept": kept, "forgotten": forgotten}
 
 
+def told_by_custody(record: CustodyRecord) -> list[dict[str, Any]]:
+    """A custody record in the words of the golden records."""
+    peers = [(each.peer or bytes(16)).hex() for each in record]
+    plain = [each._asdict() | {"uuid": each.uuid.hex, "custody": int(each.custody)} for each in record]
+    return [each | {"peer": peer} for each, peer in zip(plain, peers, strict=True)]
+
+
 def told_by(profile: Any) -> dict[str, Any]:
     """A profile in the words of the golden records."""
     numbers = profile.attributes.numbers
     fields = profile._asdict() | {"kbytes": numbers["keystore_kbytes"], "secure_boot": numbers["secure_boot"]}
     del fields["attributes"]
-    if not fields.get("restores"):
-        fields.pop("restores", None)
+    fields["peer"] = fields.get("peer", b"").hex()
+    for later in "restores", "epoch", "peer":
+        if not fields.get(later):
+            fields.pop(later, None)
+    if not numbers["simplified_remote_restart_capable"]:
+        fields["not_restartable"] = True
     return fields | {name: bool(numbers[attribute]) for name, attribute in SWITCHES.items()}
 
 
@@ -207,6 +240,10 @@ def test_sealing_with_the_same_salt_gives_the_golden_bytes(name: str) -> None:
         found = console_record.open_console(sealer, golden["blob"])
         assert console_record.seal_console(sealer, found) == golden["blob"]
         return
+    if "departed" in golden:
+        left = custody_record.open_custody(sealer, golden["blob"])
+        assert custody_record.seal_custody(sealer, left) == golden["blob"]
+        return
     record = sealing.open_partition(sealer, UUID(bytes=golden["owner"]), golden["blob"])
     assert sealing.seal_partition(sealer, record) == golden["blob"]
 
@@ -229,6 +266,8 @@ def test_the_second_implementation_opens_golden_records(golden: dict[str, Any]) 
             assert second_copies.trusted_key_of(golden["plaintext"]) == golden["trusted_key"]
         case 2, 6:
             assert second_copies.console_of(golden["plaintext"]) == golden["console"]
+        case 2, 7:
+            assert second_copies.custody_of(golden["plaintext"]) == golden["departed"]
 
 
 @pytest.mark.parametrize("name", COMMITS)

@@ -11,7 +11,7 @@ from construct import SizeofError
 from hcall_server import sealing
 from hcall_server.components import anchor_card
 from hcall_server.nvram import COMMIT, SYSTEM, TRUSTED_KEY, mark, partition_name, sqlite, wrapped_name
-from hcall_server.nvram.names import CONSOLE, old_image_name, old_profile_name
+from hcall_server.nvram.names import CONSOLE, CUSTODY, old_image_name, old_profile_name
 from hcall_server.platform import trusted_key
 from hcall_server.sealing import (
     commits,
@@ -19,10 +19,12 @@ from hcall_server.sealing import (
     copies,
     copy_errors,
     copy_formats,
+    custody_formats,
     formats,
     level_1,
     level_1_formats,
     sealer,
+    traveller_formats,
     wrapped_key,
 )
 from hcall_server.sealing import fields as later
@@ -34,7 +36,9 @@ ROOMS = {
     "level_1_formats": level_1_formats,
     "commits": commits,
     "copy_formats": copy_formats,
+    "traveller_formats": traveller_formats,
     "console_formats": console_formats,
+    "custody_formats": custody_formats,
     "wrapped_key": wrapped_key,
     "anchor_card": anchor_card,
 }
@@ -135,6 +139,7 @@ def test_the_page_lists_every_later_field() -> None:
         "system record": later.SYSTEM_TAGS,
         "trusted system key": later.TRUSTED_KEY_TAGS,
         "console record": later.CONSOLE_TAGS,
+        "custody record": later.CUSTODY_TAGS,
     }
     listed = [(row[0], int(row[1])) for row in table("tags")]
     assert listed == [(record, tag) for record, tags in known.items() for tag in sorted(tags)]
@@ -160,7 +165,15 @@ def test_the_page_gives_names_and_numbers_of_the_code() -> None:
     """Record names, derivation labels, magics and limits."""
     uuid = UUID(int=1)
     wrapped = "`, `".join(wrapped_name(slot) for slot in (1, 2))
-    names = [SYSTEM, COMMIT, TRUSTED_KEY, CONSOLE, wrapped, partition_name(uuid).replace(str(uuid), "UUID")]
+    names = [
+        SYSTEM,
+        COMMIT,
+        TRUSTED_KEY,
+        CONSOLE,
+        CUSTODY,
+        wrapped,
+        partition_name(uuid).replace(str(uuid), "UUID"),
+    ]
     assert [row[0].strip("`") for row in table("names")] == names
     old = [SYSTEM, old_profile_name(1), old_image_name(1)]
     assert [row[0].strip("`") for row in table("old names")] == [n.replace("00001", "NNNNN") for n in old]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hcall_abi.console import ATTRIBUTES, SWITCH
 from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import storage as rules
-from hcall_server.platform.custody import Custody
+from hcall_server.platform.custody import STORED, Custody
 from hcall_server.sealing import (
     PartitionRecord,
     PlaintextError,
@@ -124,7 +124,8 @@ def test_unknown_attributes_are_refused(bit: int) -> None:
     plaintext = put(PLAINTEXT, 2, (1 << bit).to_bytes(2, "big"))
     if bit < len(SWITCHES):
         known = decoded(plaintext).profile.attributes.numbers
-        assert [name for name in SWITCHES if known[name]] == [SWITCHES[bit]]
+        changed = [name for name in SWITCHES if known[name] != ATTRIBUTES[name].default]
+        assert changed == [SWITCHES[bit]]
         return
     with pytest.raises(PlaintextError, match="outside its range") as caught:
         decoded(plaintext)
@@ -133,11 +134,11 @@ def test_unknown_attributes_are_refused(bit: int) -> None:
 
 @pytest.mark.parametrize(
     "at,value",
-    [(4, bytes(2)), (6, b"\3"), (7, b"\2"), (8, b"\0\1\0\0"), (48, b"\0"), (48, b"\2"), (48, b"\xff")],
-    ids=["number", "secure_boot", "auto_start", "kbytes", "no custody", "custody 2", "custody 255"],
+    [(4, bytes(2)), (6, b"\3"), (7, b"\2"), (8, b"\0\1\0\0"), *((48, bytes([n])) for n in (0, 4, 5, 8, 255))],
+    ids=["number", "secure_boot", "auto_start", "kbytes", *(f"custody {n}" for n in (0, 4, 5, 8, 255))],
 )
 def test_values_outside_their_range_are_refused(at: int, value: bytes) -> None:
-    """R-02, R-47: numbers that no release writes; a partition of another custody than OWN is not served."""
+    """R-02, R-47: numbers that no release writes; GONE and NONE (4, 5) have no store, so no such record."""
     with pytest.raises(PlaintextError, match="outside its range") as caught:
         decoded(put(PLAINTEXT, at, value))
     assert caught.value.rule is rules.PROFILE_RANGES
@@ -182,7 +183,7 @@ def with_later(*fields: tuple[int, bytes]) -> bytes:
     return PLAINTEXT[:LATER] + bytes([len(fields)]) + told + PLAINTEXT[LATER + 1 :]
 
 
-@pytest.mark.parametrize("tag", [0, 2, 300, 0xFFFF])
+@pytest.mark.parametrize("tag", [0, 4, 300, 0xFFFF])
 def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
     """R-02: a field that this release does not know may forbid something: the record is refused."""
     for value in b"", b"CANARY", bytes(300):
@@ -204,6 +205,36 @@ def test_a_store_that_was_never_restored_has_no_field_for_it() -> None:
     for wrong in b"", b"\0\0\0\0", b"\0\0\0\0\7", b"\7":
         with pytest.raises(PlaintextError, match="count of restores") as caught:
             decoded(with_later((1, wrong)))
+        assert caught.value.rule is rules.SEALED_FIELD
+
+
+@pytest.mark.parametrize("custody", sorted(STORED))
+def test_every_custody_with_a_store_has_a_record(custody: Custody) -> None:
+    """R-51: custody, attempt and peer come back; any but OWN has the number of its attempt."""
+    moved = RECORD._replace(profile=PROFILE._replace(custody=custody, epoch=7, peer=b"p" * 16))
+    assert decoded(encode_partition(moved)) == moved
+    never = put(PLAINTEXT, 48, bytes([custody]))
+    if custody is Custody.OWN:
+        assert decoded(never) == RECORD
+        return
+    with pytest.raises(PlaintextError, match="outside its range"):
+        decoded(never)
+
+
+def test_a_store_that_never_moved_has_no_fields_of_attempts() -> None:
+    """R-02: records of before are written as they were; zero and nobody have one form alone."""
+    assert PLAINTEXT[LATER] == 0
+    epoch, peer = (2, b"\0\0\0\0\0\0\0\7"), (3, bytes(16))
+    moved = RECORD._replace(profile=PROFILE._replace(epoch=7, peer=bytes(16)))
+    assert encode_partition(moved) == with_later(epoch, peer)
+    assert decoded(with_later(epoch, peer)) == moved
+    wrongs: list[tuple[tuple[int, bytes], ...]] = [
+        ((2, wrong),) for wrong in (b"", bytes(8), b"\7", bytes(8) + b"\7")
+    ]
+    wrongs += [(epoch, (3, wrong)) for wrong in (b"", bytes(15), bytes(17))]
+    for wrong in (*wrongs, (peer, epoch), (epoch, epoch)):
+        with pytest.raises(PlaintextError) as caught:
+            decoded(with_later(*wrong))
         assert caught.value.rule is rules.SEALED_FIELD
 
 
@@ -238,6 +269,18 @@ def test_the_switches_have_the_bits_of_the_page() -> None:
     assert all(ATTRIBUTES[name].numbers == SWITCH for name in SWITCHES)
     fields = [row.sealed for name, row in ATTRIBUTES.items() if name not in SWITCHES]
     assert len(set(fields)) == len(fields)
+
+
+def test_a_record_of_before_may_be_restarted_remotely() -> None:
+    """R-54: its bit is set for 0, so a record of an earlier release says 1, as a new partition does."""
+    assert PLAINTEXT[2:4] == b"\0\5"
+    assert decoded(PLAINTEXT).profile.attributes.simplified_remote_restart_capable == 1
+    never = PROFILE._replace(
+        attributes=PROFILE.attributes.with_numbers({"simplified_remote_restart_capable": 0})
+    )
+    plaintext = encode_partition(RECORD._replace(profile=never))
+    assert plaintext == put(PLAINTEXT, 2, b"\0\x0d")
+    assert decoded(plaintext).profile == never
 
 
 def test_access_key_and_data_never_show() -> None:

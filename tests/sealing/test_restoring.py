@@ -16,7 +16,7 @@ from hcall_server.platform.profile import LATCH
 from hcall_server.platform.system import ManagedSystem
 from hcall_server.sealing import PartitionRecord, decode_partition, encode_partition
 from hcall_server.sealing.restoring import restored
-from tests.sealing.samples import OFF, RECORD, records
+from tests.sealing.samples import OFF, PROFILE, RECORD, records
 
 LARGEST_GENERATION, LARGEST_COUNT = 2**64 - 1, 2**32 - 1
 OS = Credentials(Consumer.OPERATING_SYSTEM, b"")
@@ -52,7 +52,8 @@ def test_everything_else_is_as_in_the_copy(record: PartitionRecord, generation: 
         restores=min(record.profile.restores, LARGEST_RESTORES - 1),
     )
     back = restored(PartitionRecord(profile, record.image), generation, ipl_count)
-    now = back.profile
+    now = back.profile.at_home
+    profile = profile.at_home
     off = profile.attributes.with_numbers({LATCH: 0})
     assert now.restores == profile.restores + 1
     same = profile._replace(image_generation=now.image_generation, restores=now.restores)
@@ -96,9 +97,12 @@ def test_a_counter_at_its_end_is_an_error(record: PartitionRecord, seen: tuple[i
 
 
 def test_custody_is_the_callers() -> None:
-    """A copy says nothing of custody; without a word of the caller it is OWN."""
-    assert restored(RECORD, 0, 0).profile.custody is Custody.OWN
-    assert restored(RECORD, 0, 0, custody=Custody.OWN).profile.custody is Custody.OWN
+    """R-51: a copy says nothing of custody, epoch and peer; without a word of the caller it is OWN."""
+    moved = RECORD._replace(profile=PROFILE._replace(custody=Custody.RELEASED, epoch=3, peer=bytes(16)))
+    assert restored(moved, 0, 0).profile[-2:] == (0, b"")
+    assert restored(moved, 0, 0).profile.custody is Custody.OWN
+    found = restored(RECORD, 0, 0, custody=Custody.ARRIVED, epoch=9, peer=b"p" * 16).profile
+    assert (found.custody, found.epoch, found.peer) == (Custody.ARRIVED, 9, b"p" * 16)
 
 
 def test_the_latch_is_off() -> None:

@@ -36,11 +36,17 @@ rosters = st.lists(
 ).map(tuple)
 own_names = st.just("") | names.filter(lambda name: len(name.encode()) <= 31)
 systems = st.builds(
-    SystemRecord, firmware=names, total_kbytes=st.integers(0, 2**32 - 1), roster=rosters, name=own_names
+    SystemRecord,
+    firmware=names,
+    total_kbytes=st.integers(0, 2**32 - 1),
+    roster=rosters,
+    name=own_names,
+    moved=st.booleans(),
 )
 SYSTEM = SystemRecord("FW1110", 4096, (Listed(FOUR, 4, "lpar4"), Listed(UUID(int=7 << 96), 7, "zwölf")))
 PLAINTEXT = encode_system(SYSTEM)
 NAMED = SYSTEM._replace(name="Server-9105-22A of lab 2")
+MOVED = NAMED._replace(moved=True)
 
 
 @given(systems)
@@ -59,7 +65,7 @@ def test_the_plaintext_has_the_documented_layout(system: SystemRecord) -> None:
     assert bytes(LAYOUT.build(parsed)) == plaintext
     assert [each.header.uuid for each in parsed.roster] == [each.uuid.bytes for each in system.roster]
     assert [each["name"] for each in found["roster"]] == [each.name for each in system.roster]
-    assert found.get("name", "") == system.name
+    assert (found.get("name", ""), found.get("moved", False)) == (system.name, system.moved)
 
 
 def test_a_roster_of_every_partition_that_can_be_fits() -> None:
@@ -79,7 +85,7 @@ def test_any_bytes_give_a_record_or_an_error(junk: bytes) -> None:
 
 def test_every_flipped_bit_gives_another_record_or_an_error() -> None:
     """R-02: no bit of the layout is ignored."""
-    for system in SYSTEM, NAMED:
+    for system in SYSTEM, NAMED, MOVED:
         plaintext = encode_system(system)
         for bit in range(8 * len(plaintext)):
             with contextlib.suppress(PlaintextError):
@@ -94,7 +100,7 @@ def test_a_truncated_system_record_is_refused() -> None:
         assert caught.value.rule is rules.SYSTEM_LAYOUT
 
 
-@pytest.mark.parametrize("tag", [0, 2, 0xFFFF])
+@pytest.mark.parametrize("tag", [0, 3, 0xFFFF])
 def test_a_later_field_is_refused_by_its_tag(tag: int) -> None:
     """R-02: a field that this release does not know may forbid something: the record is refused."""
     later = PLAINTEXT[:-1] + b"\1" + struct.pack(">HH", tag, 6) + b"CANARY"
@@ -117,6 +123,18 @@ def test_the_name_of_the_system_is_a_later_field() -> None:
     with pytest.raises(PlaintextError, match="has the tag 1 after the tag 1") as caught:
         decode_system(named(b"one", b"two"))
     assert caught.value.rule is rules.SEALED_FIELD
+
+
+def test_a_system_whose_partitions_have_moved_has_one_field_more() -> None:
+    """R-55: releases before migration refuse it by this tag; every other record is as they wrote it."""
+    later = struct.pack(">BHHB", 1, 2, 1, 1)
+    assert encode_system(SYSTEM._replace(moved=True)) == PLAINTEXT[:-1] + later
+    assert decode_system(PLAINTEXT[:-1] + later).moved
+    for value in b"", b"\0", b"\2", b"\0\1":
+        wrong = struct.pack(">BHH", 1, 2, len(value)) + value
+        with pytest.raises(PlaintextError, match="another value than 1") as caught:
+            decode_system(PLAINTEXT[:-1] + wrong)
+        assert caught.value.rule is rules.SEALED_FIELD
 
 
 @pytest.mark.parametrize("name", [b"", b"n" * 32, b"n" * 31 + b"\xc3"])

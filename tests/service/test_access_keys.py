@@ -157,7 +157,14 @@ def tried(machine: Machine, key: bytes) -> object:
     """What OPEN over TCP answers to a proof of partition 1 with this key."""
     nonce = bytes(32)
     frame = Open(7, 1, ProofKind.HMAC_SHA256, nonce, client_proof(key, nonce, nonce, 1), "guest")
-    return judge(frame, Door(None, demand_proof=True), machine.system, nonce, lambda number: True)
+    return judge(
+        frame,
+        Door(None, demand_proof=True),
+        machine.system,
+        nonce,
+        lambda number: True,
+        lambda partition: False,
+    )
 
 
 async def test_an_old_record_does_not_bring_back_a_replaced_key(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_limits_have_ranges() -> None:
         (
             'firmware = "FW1"',
             rules.FIRMWARE_KNOWN,
-            "firmware = 'FW1'; the levels are FW950, FW1010, FW1030, FW1050, FW1060, FW1110, NEXT",
+            "firmware = 'FW1'; the levels are FW940, FW950, FW1010, FW1030, FW1050, FW1060, FW1110, NEXT",
         ),
         ("flush_delay_ms = -1", rules.FLUSH_DELAY_RANGE, "flush_delay_ms = -1"),
         ("confirm_wait_ms = -1", rules.CONFIRM_WAIT_RANGE, "confirm_wait_ms = -1"),
@@ -179,6 +179,8 @@ def test_limits_have_ranges() -> None:
         ("system_total_kbytes = 0", rules.TOTAL_RANGE, "system_total_kbytes = 0"),
         ("system_total_kbytes = 1048577", rules.TOTAL_RANGE, "system_total_kbytes = 1048577"),
         ('listen = ["tcp:x"]', rules.LISTEN_FORM, "listen 'tcp:x'"),
+        ('mobility = "tcp:x"', rules.LISTEN_FORM, "mobility 'tcp:x'"),
+        ('mobility = "none"', rules.LISTEN_FORM, "mobility 'none'"),
         ("[limits]\nmax_sessions = 0", rules.LIMIT_RANGE, "limits.max_sessions = 0"),
     ],
 )

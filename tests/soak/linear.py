@@ -1,16 +1,18 @@
-"""A linearizability checker (Wing and Gong, with the memory of Lowe) for the calls of one partition.
+"""The calls of one partition in a round of races, for the checker of `swpks.testing.simulation.linear`.
 
-A round is a few calls on several connections, each with the moments of its call and of its answer. It is
-linearizable if the calls can be put in an order that keeps every "answered before called", and the order
-within each connection, such that the model gives every answer that was seen.
+A round is a few calls on several connections; the model has to give every answer that was seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from swpks.testing.simulation.linear import NotLinearizable
+from swpks.testing.simulation.linear import outcomes as search
 from tests.hcalls.model import Model
+
+__all__ = ["Call", "NotLinearizable", "State", "confirmed", "freeze", "outcomes", "thaw"]
 
 LEVEL = "FW1110"
 State = tuple[frozenset[Any], tuple[Any, ...], tuple[Any, ...]]
@@ -29,9 +31,8 @@ class Call(NamedTuple):
     answered: int
     answer: Any
 
-
-class NotLinearizable(AssertionError):
-    """No order of the calls explains the answers."""
+    def __str__(self) -> str:
+        return f"{self.called:4} to {self.answered:4}: {self.words} -> {self.answer!r:.60}"
 
 
 def outcomes(lanes: Sequence[Sequence[Call]], starts: Iterable[State], total: int) -> set[State]:
@@ -39,29 +40,13 @@ def outcomes(lanes: Sequence[Sequence[Call]], starts: Iterable[State], total: in
 
     `lanes` has the calls of each connection in order; the partition has `total` bytes.
     """
-    done = tuple(len(lane) for lane in lanes)
-    todo = [((0,) * len(lanes), start) for start in starts]
-    seen, ends = set(todo), set[State]()
-    while todo:
-        at, state = todo.pop()
-        if at == done:
-            ends.add(state)
-            continue
-        heads = [lane[n] for lane, n in zip(lanes, at, strict=True) if n < len(lane)]
-        first = min(call.answered for call in heads)
-        for number, (lane, n) in enumerate(zip(lanes, at, strict=True)):
-            if n == len(lane) or lane[n].called > first:
-                continue
-            model = thaw(state, total)
-            if lane[n].legal(model, lane[n].answer):
-                step = (*at[:number], n + 1, *at[number + 1 :]), freeze(model)
-                if step not in seen:
-                    seen.add(step)
-                    todo.append(step)
-    if not ends:
-        calls = sorted((call for lane in lanes for call in lane), key=_called)
-        raise NotLinearizable("\n".join(map(_shown, calls)))
-    return ends
+
+    def step(state: State, call: Call) -> Iterator[State]:
+        model = thaw(state, total)
+        if call.legal(model, call.answer):
+            yield freeze(model)
+
+    return search(lanes, starts, step)
 
 
 def thaw(state: State, total: int) -> Model:
@@ -92,11 +77,3 @@ def confirmed(model: Model, owner: int, label: bytes, password: bytes, answer: t
         return True
     model.unflushed = before
     return False
-
-
-def _called(call: Call) -> int:
-    return call.called
-
-
-def _shown(call: Call) -> str:
-    return f"{call.called:4} to {call.answered:4}: {call.words} -> {call.answer!r:.60}"

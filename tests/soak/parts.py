@@ -13,19 +13,23 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from swpks.testing.simulation import simulate
 from tests.soak import nth
 from tests.soak.crash_states import crashes, judge
+from tests.soak.custody import figures
 from tests.soak.fuzz import fuzz
 from tests.soak.kills import Attack
+from tests.soak.migration_kills import attack
 from tests.soak.races import race
 from tests.soak.recording import build
 from tests.soak.scenario import Scenario
 
 Figures = dict[str, int]
 AT_ONCE = os.cpu_count() or 1
-KILLS, STATES, ROUNDS = 800, 30_000, 15_000
+KILLS, STATES, ROUNDS, SEEDS = 800, 30_000, 15_000, 10_000
 STATES_OF_A_RECORDING = 1000
 LIVES = 8
+MIGRATIONS = 240
 RUNS = {"codec": 1_500_000, "image": 3_500_000, "recovery": 400_000, "updates": 500_000}
 
 
@@ -113,12 +117,47 @@ def fuzzing(place: Place) -> Figures:
     return figures
 
 
+def custody(place: Place) -> Figures:
+    """Every interleaving of migrations."""
+    return figures(place.scale)
+
+
+def simulation(place: Place) -> Figures:
+    """Two systems, a console and guests in virtual time, with faults by a seed."""
+    first = int.from_bytes(place.seed.encode(), "big") % 1_000_000
+    seeds = range(first, first + place.amount(SEEDS))
+    figures = Counter[str]()
+    with ProcessPoolExecutor(AT_ONCE) as pool:
+        for outcome in pool.map(partial(simulate, traced=False), seeds, chunksize=25):
+            again = f"swpks simulate --seed {outcome.seed} --trace"
+            assert not outcome.failure, f"seed {outcome.seed}: {outcome.failure}\nagain: {again}"
+            figures.update(outcome.figures)
+    return {"seeds": len(seeds), **figures}
+
+
+def migration_kills(place: Place) -> Figures:
+    """Kills and NVRAM trouble in live migrations of real processes; several fleets at once."""
+    shares = _shares(place.amount(MIGRATIONS), min(AT_ONCE, math.ceil(place.amount(MIGRATIONS) / 20)))
+    counts = Counter[str]()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        fleets = [
+            pool.submit(attack, place.folder / f"fleet {n}", Random(f"{place.seed} {n}"), share)
+            for n, share in enumerate(shares)
+        ]
+        for each in fleets:
+            counts.update(each.result())
+    return dict(counts)
+
+
 PARTS: dict[str, Callable[[Place], Figures]] = {
     "kills": kills,
     "power-cuts": power_cuts,
     "linearizability": linearizability,
     "nth-faults": nth_faults,
     "fuzzing": fuzzing,
+    "simulation": simulation,
+    "custody": custody,
+    "migration-kills": migration_kills,
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.soak.fuzz_targets import TARGETS
 from tests.soak.mutator import mutated
-from tests.soak.parts import Place, kills, nth_faults, power_cuts
+from tests.soak.parts import Place, custody, kills, nth_faults, power_cuts
 
 pytestmark = pytest.mark.usefixtures("not_measured")
 RUNS = {"codec": 1000, "image": 2000, "recovery": 400, "updates": 150}
@@ -49,3 +49,8 @@ def test_a_sample_of_hostile_bytes(name: str, soak_seed: str) -> None:
         except Exception:
             print(f"the input: {data.hex()}")
             raise
+
+
+def test_a_sample_of_custody(soak_folder: Path) -> None:
+    """R-51: two attempts, in one direction; tests/platform/test_custody_search.py has more."""
+    assert custody(Place(soak_folder, "", 0.1))["fixed: plans"] == 1

@@ -13,7 +13,7 @@ from hcall_server.console.console import DETACH_SECONDS, ConsoleSettings
 from hcall_server.console.database import APPLICATION_ID, STORE_LEVEL, Database
 from hcall_server.console.lines.line import LARGEST_RECORDS
 from swpks.cli import hmc, hmc_console
-from swpks.hmc import line_client, names, process, serving, views, wire
+from swpks.hmc import line_client, names, process, serving, views, where, wire
 from tests.spec.markdown import SPEC, section, tables
 
 PAGE = SPEC / "console.md"
@@ -66,6 +66,8 @@ def test_bounds_are_those_of_the_code() -> None:
         f"| time for the request | {serving.REQUEST_SECONDS:.0f} seconds |",
         f"reads one message | {serving.SEND_SECONDS:.0f} seconds |",
         f"| time for one file | {serving.FILE_SECONDS:.0f} seconds |",
+        f"At most {where.LONGEST_QUESTION} bytes, UTF-8",
+        f"{where.MAX_QUESTIONS} connections are served at once, each for {where.SECONDS:.0f} seconds",
         f"under way have {serving.GRACE_SECONDS:.0f} seconds",
         f"waits at most {process.FIRST_SECONDS:.0f} seconds",
         f"within {DETACH_SECONDS:.0f} seconds, it is removed",
@@ -85,7 +87,7 @@ def test_bounds_are_those_of_the_code() -> None:
 def test_kinds_of_jobs() -> None:
     """`Job.state` and the kinds of jobs that the page names."""
     assert get_args(jobs.JobState) == ("running", "done", "failed")
-    assert "Long work is a job: `backup`, `recover`, `restore-profiles`." in TEXT
+    assert "Long work is a job: `backup`, `recover`, `restore-profiles`, `migrate`, `restart`." in TEXT
 
 
 def test_the_file_of_a_profile_backup() -> None:

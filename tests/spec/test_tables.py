@@ -32,6 +32,9 @@ def test_generated_tables_are_fresh() -> None:
         ("policies.md", "0x40000000", "0x40000001"),
         ("root-key.md", "| state Recovery |", "| go on |"),
         ("root-key.md", "another TPM made the copy", "this TPM made the copy"),
+        ("migration.md", "| PREPARED | e is the last e, and the", "| ABORTED | e is the last e, and the"),
+        ("migration.md", "| FROZEN | in-doubt | ASK | console |", "| FROZEN | any | ASK | console |"),
+        ("migration.md", "| 14 | OPEN | FORCE |", "| 14 | ABORTED | FORCE |"),
     ],
 )
 def test_drift_is_noticed(tmp_path: Path, name: str, right: str, wrong: str) -> None:

@@ -1,0 +1,313 @@
+"""Sites between which partitions move: the rig of the console, with a network of memory streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+import trio.lowlevel
+import trio.testing
+
+from hcall_abi.control_views import CustodyView, SystemView
+from hcall_abi.errors import OperatorError
+from hcall_abi.requests import ConsoleRequest, set_trusted_key, show_system
+from hcall_abi.rules import console as rules
+from hcall_abi.rules import migration as moves
+from hcall_server.console.jobs import Job
+from hcall_server.console.register import Entry
+from hcall_server.console.systems import KnownSystem
+from hcall_server.machine.machine import Machine
+from hcall_server.service.settings import Settings
+from tests.console.rig import Rig, Site, running
+
+KEY = bytes(range(32))
+
+
+class Network:
+    """Connections between sites; `cut` lets none through, and a `silent` one is never answered."""
+
+    def __init__(self) -> None:
+        self.listeners: dict[str, Callable[[trio.abc.Stream], None]] = {}
+        self.cut = False
+        self.silent = False
+        self.deaf: dict[str, Callable[[], bool]] = {}
+        """Whether the end `source` or `target` of a connection hears nothing."""
+
+    def connect(self, address: str) -> trio.abc.Stream:
+        """Return a connection; OSError without a listener."""
+        accept = self.listeners.get(address)
+        if accept is None or self.cut:
+            raise OSError("nobody listens")
+        ours, theirs = trio.testing.memory_stream_pair()
+        if not self.silent:
+            accept(Wire(theirs, partial(self._is_deaf, "source")))
+        return Wire(ours, partial(self._is_deaf, "target"))
+
+    def _is_deaf(self, end: str) -> bool:
+        return self.deaf.get(end, bool)()
+
+
+class Wire(trio.abc.Stream):
+    """One end of a connection: its bytes are lost while the other end is deaf."""
+
+    def __init__(self, stream: trio.abc.Stream, deaf: Callable[[], bool]) -> None:
+        self._stream = stream
+        self._deaf = deaf
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, or wait for ever."""
+        if self._deaf():
+            await trio.sleep_forever()
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """It never blocks."""
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._stream.aclose()
+
+
+class Peers:
+    """The way of one site to the others."""
+
+    def __init__(self, network: Network, name: str) -> None:
+        self._network = network
+        self.address = f"unix:/{name}"
+
+    async def dial(self, address: str) -> trio.abc.Stream:
+        """Return a connection; OSError without a listener."""
+        await trio.lowlevel.checkpoint()
+        return self._network.connect(address)
+
+
+class MovingSite(Site):
+    """A site that partitions move to and from."""
+
+    def __init__(self, name: str, partitions: str = "", *, network: Network) -> None:
+        super().__init__(name, partitions)
+        self.network = network
+        self.mobile = True
+        self._served: list[trio.CancelScope] = []
+
+    async def start(self, nursery: trio.Nursery, settings: Settings | None = None) -> None:
+        """Start it, and let it listen for the others."""
+        await super().start(nursery, settings)
+        self.machine.peers = Peers(self.network, self.name) if self.mobile else None
+        self.network.listeners[f"unix:/{self.name}"] = self._accept
+        self._nursery = nursery
+
+    def _accept(self, stream: trio.abc.Stream) -> None:
+        if self.link.machine is not None:
+            self._nursery.start_soon(self._serve, self.link.machine, stream)
+
+    async def _serve(self, machine: Machine, stream: trio.abc.Stream) -> None:
+        scope = trio.CancelScope()
+        self._served.append(scope)
+        with scope:
+            await machine.migrations.serve(stream)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.network.listeners.pop(f"unix:/{self.name}", None)
+        for scope in self._served:
+            scope.cancel()
+        super().kill()
+
+
+class Moving:
+    """The rig with two or three sites a, b, c; partition x is at a."""
+
+    def __init__(self, rig: Rig, sites: list[MovingSite]) -> None:
+        self.rig = rig
+        self.sites = {each.name: each for each in sites}
+        self.network = sites[0].network
+        self.uuid = rig.uuid("x", sites[0])
+
+    @property
+    def migrations(self) -> Any:
+        """The orders of the console."""
+        return self.rig.console.migrations
+
+    @property
+    def entry(self) -> Entry:
+        """The console's entry of x."""
+        entry = self.rig.console.registry.of(self.uuid)
+        assert entry
+        return entry
+
+    def known(self, name: str) -> KnownSystem:
+        """The console's entry of a site."""
+        return self.rig.console.find(name)
+
+    def site(self, name: str) -> MovingSite:
+        """A site."""
+        return self.sites[name]
+
+    async def view(self, name: str) -> SystemView:
+        """The present view of a site, past the console."""
+        return await self.rig.ask(show_system(), self.sites[name])
+
+    async def custody(self, name: str) -> tuple[str, int]:
+        """Custody and epoch of x at a site."""
+        view = await self.view(name)
+        found = next((each for each in view.custody if each.uuid == self.uuid), None)
+        if found is None:
+            there = any(each.uuid == self.uuid for each in view.partitions)
+            return ("own" if there else "none", 0)
+        return found.custody, found.epoch
+
+    async def fact(self, name: str) -> CustodyView:
+        """The custody of x at a site."""
+        return next(each for each in (await self.view(name)).custody if each.uuid == self.uuid)
+
+    def serving(self) -> list[str]:
+        """The sites that serve x now."""
+        found = []
+        for site in self.sites.values():
+            if site.link.machine is None:
+                continue
+            for each in site.machine.system.partitions.values():
+                serves = each.mode.value in ("serving", "copying") and each.profile.custody.name in (
+                    "OWN",
+                    "ARRIVED",
+                )
+                if str(each.profile.uuid) == self.uuid and serves:
+                    found.append(site.name)
+        return found
+
+    def data(self, name: str) -> bytes | None:
+        """The guest's object in x at a site."""
+        return self.rig.data("x", self.sites[name])
+
+    def power(self, name: str, *, on: bool) -> None:
+        """Power x on or off at a site."""
+        machine = self.sites[name].machine
+        (machine.power_on if on else machine.power_off)("x")
+
+    async def migrate(self, source: str = "a", target: str = "b") -> Job:
+        """Begin a migration of x."""
+        job: Job = await self.migrations.migrate(self.known(source), self.known(target), "x")
+        return job
+
+    def refuse(self, name: str, operation: str) -> set[str]:
+        """Let a site refuse a request, until the returned set is empty."""
+        site, refused = self.sites[name], {operation}
+        perform = site.link.call
+
+        async def call(request: ConsoleRequest[Any]) -> Any:
+            if request.verb.operation in refused:
+                raise OperatorError(moves.ARRIVAL_SIZE, "there is no room")
+            return await perform(request)
+
+        site.link.call = call  # type: ignore[method-assign]
+        return refused
+
+    def deafen(self, name: str, word: str) -> set[str]:
+        """Let a site miss a word of the console, until the returned set is empty."""
+        site, missed = self.sites[name], {word}
+        perform = site.link.call
+
+        async def call(request: ConsoleRequest[Any]) -> Any:
+            if getattr(request.body, "word", "") in missed:
+                raise OperatorError(rules.CONSOLE_SERVED, "the word was lost")
+            return await perform(request)
+
+        site.link.call = call  # type: ignore[method-assign]
+        return missed
+
+    async def ended(self, job: Job | None = None, seconds: float = 600) -> Job:
+        """Follow a job, or the last one, to its end; after a restart of the console by its number."""
+        number = (job or self.rig.console.jobs.all[-1]).number
+        with trio.fail_after(seconds):
+            while True:
+                found = self.rig.console.jobs.find(number)
+                if found.state != "running":
+                    return found
+                await trio.sleep(0.2)
+
+    async def kill(self, name: str) -> None:
+        """End a site at once, and wait until the console has noticed."""
+        self.sites[name].kill()
+        await self.rig.until(lambda: not self.known(name).connected)
+
+    async def start(self, name: str) -> None:
+        """Start a site, and wait until the console has a stream to it."""
+        await self.sites[name].start(self.rig.nursery)
+        await self.rig.until(lambda: self.known(name).connected)
+
+    async def demand_here(self, name: str, data: bytes) -> None:
+        """X is served at one site alone, with its data."""
+        await self.rig.until(lambda: self.serving() == [name])
+        assert self.data(name) == data
+
+    async def demand_at(self, name: str, data: bytes) -> None:
+        """X is at one site with its data, served by nobody else, and gone from all others."""
+        await self.demand_here(name, data)
+        assert self.rig.console.registry.name_of(self.entry.owner) == name
+
+
+class Trouble:
+    """A fault at one request of the console: `lost`, or a kill of the console `before` or `after` it."""
+
+    def __init__(self, world: Moving, number: int, act: str, *names: str) -> None:
+        self._world = world
+        self._left = number
+        self._act = act
+        self.hit = ""
+        for name in names or world.sites:
+            link = world.site(name).link
+            link.call = partial(self._call, link.call)  # type: ignore[method-assign]
+
+    async def _call(self, perform: Callable[[Any], Any], request: ConsoleRequest[Any]) -> Any:
+        self._left -= 1
+        if self._left:
+            return await perform(request)
+        self.hit = request.verb.operation
+        if self._act == "before":
+            self._world.rig.kill_console()
+        if self._act.startswith("crash"):
+            self._world.site(self._act[-1]).kill()
+        answer = await perform(request)
+        if self._act == "after":
+            self._world.rig.kill_console()
+            await trio.lowlevel.checkpoint()
+        if self._act == "lost":
+            raise OperatorError(rules.CONSOLE_SERVED, "the answer was lost")
+        return answer
+
+    async def over(self) -> None:
+        """Wait for the trouble, or for some seconds, and start a killed console again."""
+        with trio.move_on_after(20):
+            while not self.hit:  # noqa: ASYNC110 - any request may be the one
+                await trio.sleep(0.05)
+        if self._act.startswith("crash") and self.hit:
+            await trio.sleep(3)
+            await self._world.start(self._act[-1])
+        elif self._act != "lost":
+            await self._world.rig.restart_console()
+
+
+@asynccontextmanager
+async def moving(
+    *names: str, path: Path | None = None, one_key: bool = True, **settings: Any
+) -> AsyncIterator[Moving]:
+    """Sites a, b and more, with a partition x at a, whose stores were copied."""
+    network = Network()
+    sites = [MovingSite(name, "x" if name == "a" else "", network=network) for name in names or ("a", "b")]
+    async with running(*sites, path=path, **settings) as rig:
+        if one_key:
+            for site in sites:
+                await rig.ask(set_trusted_key("change", key=KEY), site)
+        await rig.write("x", b"first", sites[0])
+        await rig.copied()
+        yield Moving(rig, sites)

@@ -1,0 +1,118 @@
+"""migrlpar, rrstartlpar and lslparmigr over the real migrations of a console (R-50, R-51, R-52)."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.requests import ConsoleRequest
+from hcall_abi.rules import migration as rules
+from hcall_server.console.lines.run import run_line
+from tests.console.moving import Moving, moving
+from tests.console.stand import StandCaller
+
+
+async def line(world: Moving, text: str) -> tuple[int, str]:
+    """Run a line as a shell takes it apart; return its exit status and its output."""
+    caller = StandCaller()
+    status = await run_line(world.rig.console, shlex.split(text), caller)
+    return status, "\n".join(caller.told)
+
+
+async def refused(world: Moving, text: str) -> str:
+    """Run a line that is refused; return its output."""
+    status, told = await line(world, text)
+    assert status == 1, told
+    return told
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ('migrlpar -o v -m a -t b -p ""', "HSCL8012 The partition with an empty name was not found."),
+        ("migrlpar -o m -m a -t b -p ,", "HSCL8012 The partition named , was not found."),
+        ("migrlpar -o m -m a -t b --id x", "HSCL8012 The partition with ID x was not found."),
+        ("migrlpar -o m -m a -t b --id 1,9", "HSCL8012 The partition with ID 9 was not found."),
+        ('migrlpar -o s -m a -p ""', "SWPK0723 no migration of  from a runs"),
+        ("migrlpar -o s -m nosuch -p x", "SWPK0201 "),
+        ("migrlpar -o r -m nosuch -p x", "SWPK0201 "),
+        ("migrlpar -o m -m a -t nosuch -p x", "SWPK0201 "),
+        ("migrlpar -o s -m a -p x", "SWPK0723 no migration of x from a runs"),
+        ("migrlpar -o r -m a -p x", "SWPK0723 no migration of x from a runs"),
+        ("migrlpar -o r -m a -p x --force", "SWPK0723 no migration of x from a runs"),
+        ("migrlpar -o r -m a -p nosuch", "SWPK0723 no migration of nosuch from a runs"),
+        ("rrstartlpar -o recover -m a -p x", "SWPK0723 no migration of x from a runs"),
+        ("rrstartlpar -o cancel -m a -p x", "SWPK0723 no remote restart of x runs"),
+        ("rrstartlpar -o cancel -m a -p nosuch", "SWPK0729 a has shown no partition 'nosuch'"),
+        ("rrstartlpar -o cleanup -m a -p x", "SWPK0732 a has nothing of x to clean up"),
+        ("rrstartlpar -o validate -m a -t b -p x", "SWPK0728 a is connected"),
+        ("rrstartlpar -o restart -m a -t a -p x", "SWPK0721 "),
+        ("rrstartlpar -o restart -m nosuch -t b -p x", "SWPK0201 "),
+    ],
+)
+async def test_a_wrong_line_changes_nothing(autojump_clock, text: str, told: str) -> None:
+    """R-51, R-52: one line with its number, and no attempt and no job begins."""
+    async with moving() as world:
+        before = len(world.rig.console.jobs.all)
+        assert (await refused(world, text)).startswith(told)
+        assert world.rig.console.registry.entries == []
+        assert len(world.rig.console.jobs.all) == before
+        assert world.serving() == ["a"]
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
+async def test_a_partition_that_has_left_is_listed(autojump_clock, live: bool) -> None:
+    """R-51: at its former system without id, custody and mode; where it is now, it does not move."""
+    async with moving() as world:
+        if live:
+            world.power("a", on=True)
+        assert (await line(world, "migrlpar -o m -m a -t b -p x"))[0] == 0
+        await world.rig.until(lambda: not world.site("a").machine.system.partitions)
+        await world.rig.until(lambda: world.known("a").view.custody[0].custody == "gone")  # type: ignore[union-attr]
+        names = "name,lpar_id,migration_state,owner_sys_name,row,custody,mode"
+        told = (await line(world, f"lslparmigr -r lpar -m a -F {names}"))[1]
+        assert told == "x,null,Moved,b,row 8: GONE(1) at a,null,null"
+        told = (await line(world, "lslparmigr -r lpar -m a"))[1]
+        assert told.startswith("name=x,lpar_id=,migration_state=Moved,")
+        told = (await line(world, f"lslparmigr -r lpar -m b -F {names}"))[1]
+        assert told == "x,1,Not Moving,b,row 8: GONE(1) at a,arrived,serving"
+
+
+@pytest.mark.parametrize("force", ["", " --force"])
+async def test_recover_of_a_restart_is_not_that_of_a_migration(autojump_clock, force: str) -> None:
+    """R-51: `rrstartlpar -o recover --force` gives no target a partition that moves live."""
+    async with moving() as world:
+        world.power("a", on=True)
+        world.network.silent = True
+        job = await world.migrate()
+        await world.rig.until(lambda: world.rig.console.registry.of(world.uuid))
+        told = await refused(world, f"rrstartlpar -o recover -m a -p x{force}")
+        assert told.startswith("SWPK0723 no remote restart of x runs")
+        assert (world.entry.decision.value, job.state) == ("open", "running")
+        world.network.silent = False
+        await world.ended(job)
+
+
+async def test_recover_goes_on_with_a_restart(autojump_clock) -> None:
+    """R-52: its target had no room when it was decided."""
+    async with moving() as world:
+        await world.kill("a")
+        link, requests = world.site("b").link, []
+        perform = link.call
+
+        async def call(request: ConsoleRequest[Any]) -> Any:
+            requests.append(request.verb.operation)
+            if requests.count("takePartition") == 3:  # the first two check
+                raise OperatorError(rules.ARRIVAL_SIZE, "there is no room")
+            return await perform(request)
+
+        link.call = call  # type: ignore[method-assign]
+        job = await world.migrations.restart(world.known("a"), world.known("b"), "x")
+        assert (await world.ended(job)).state == "failed"
+        assert world.entry.decision.value == "forced"
+        requests += ["takePartition"]
+        assert (await line(world, "rrstartlpar -o recover -m a -p x --force"))[0] == 0
+        await world.demand_at("b", b"first")

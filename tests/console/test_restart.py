@@ -1,0 +1,250 @@
+"""The job `restart`: a partition of a dead system starts elsewhere (R-52, R-54)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.requests import ConsoleRequest, set_trusted_key
+from hcall_abi.rules import console
+from hcall_abi.rules import migration as rules
+from tests.console.moving import Moving, Trouble, moving
+
+
+async def restarted(world: Moving, target: str = "b"):
+    """Order a restart of x, whose system a is dead."""
+    return await world.migrations.restart(world.known("a"), world.known(target), "x")
+
+
+async def test_a_partition_of_a_dead_system_starts_elsewhere(autojump_clock) -> None:
+    """R-52, R-54: its source learns at its return that it is fenced, and is cleaned up on demand."""
+    async with moving() as world:
+        await world.kill("a")
+        job = await world.ended(await restarted(world))
+        assert job.state == "done", job.lines
+        assert job.lines[0] == "row 20: FORCED(1) at the console"
+        assert job.lines[-1] == "x runs at b"
+        await world.demand_at("b", b"first")
+        await world.start("a")
+        await world.rig.until(lambda: world.entry.decision.value == "done")
+        await trio.sleep(30)
+        assert world.serving() == ["b"]
+        assert await world.custody("a") == ("released", 1)
+        partition = (await world.view("a")).partitions[0]
+        status = world.migrations.remote_restart_status(world.known("a"), partition)
+        assert status == "Remote Restarted"
+        told = await world.migrations.cleanup(world.known("a"), "x")
+        assert told == "x is removed from a: b has it"
+        assert await world.custody("a") == ("gone", 1)
+        with pytest.raises(OperatorError) as caught:
+            await world.migrations.cleanup(world.known("a"), "x")
+        assert caught.value.rule is rules.RESTART_CLEANUP
+
+
+async def test_a_newer_copy_drops_the_chosen_one(autojump_clock) -> None:
+    """R-52: the order has read its copy before it asks the target for its key (seed 95 of the simulation)."""
+    async with moving() as world:
+        await world.kill("a")
+        store, key = world.rig.store, world.known("a").key
+        perform = world.site("b").link.call
+
+        async def call(request: ConsoleRequest[Any]) -> Any:
+            if request.verb.operation == "showTrustedKey":
+                (facts,) = store.copies(key)[-1:]
+                newer = facts._replace(generation=facts.generation + 1)
+                store.keep_copy(key, newer, store.blob(facts.number), [facts.uuid], 1)
+            return await perform(request)
+
+        world.site("b").link.call = call  # type: ignore[method-assign]
+        job = await world.ended(await restarted(world))
+        assert job.state == "done", job.lines
+        await world.demand_at("b", b"first")
+
+
+async def test_a_source_that_lives_is_not_left(autojump_clock) -> None:
+    """A restart is for a system that is not connected."""
+    async with moving() as world:
+        with pytest.raises(OperatorError) as caught:
+            await restarted(world)
+        assert caught.value.rule is rules.RESTART_SOURCE
+        with pytest.raises(OperatorError) as caught:
+            await restarted(world, "a")
+        assert caught.value.rule is rules.MIGRATION_SYSTEMS
+
+
+@pytest.mark.parametrize("key", [None, bytes(32)], ids=["missing", "different"])
+async def test_another_trusted_key_is_a_refusal(autojump_clock, key) -> None:
+    """R-52: before the copy is sent."""
+    async with moving(one_key=False) as world:
+        await world.rig.ask(set_trusted_key("change", key=bytes(range(32))), world.site("a"))
+        if key:
+            await world.rig.ask(set_trusted_key("change", key=key), world.site("b"))
+        await world.rig.write("x", b"second", world.site("a"))
+        await world.rig.copied()
+        await world.kill("a")
+        before = len(world.site("b").link.asked)
+        for attempt in world.migrations.validate_restart, world.migrations.restart:
+            with pytest.raises(OperatorError) as caught:
+                await attempt(world.known("a"), world.known("b"), "x")
+            assert caught.value.rule is rules.RESTART_KEY
+        assert set(world.site("b").link.asked[before:]) <= {"showTrustedKey", "showSystem"}
+        assert world.rig.console.registry.of(world.uuid) is None
+
+
+async def test_without_a_copy_nothing_is_restarted(autojump_clock) -> None:
+    """The refusal comes before anything is asked."""
+    async with moving() as world:
+        await world.kill("a")
+        with world.rig.store._database.changes() as change:
+            change.execute("DELETE FROM copy")
+        with pytest.raises(OperatorError) as caught:
+            await restarted(world)
+        assert caught.value.rule is rules.RESTART_COPY
+        with pytest.raises(OperatorError) as caught:
+            await world.migrations.restart(world.known("a"), world.known("b"), "unknown")
+        assert caught.value.rule is rules.RESTART_COPY
+
+
+@pytest.mark.parametrize("number", range(1, 11))
+@pytest.mark.parametrize("act", ["lost", "before", "after"])
+async def test_a_trouble_at_each_request_delays_a_restart(autojump_clock, act, number) -> None:
+    """R-52: a killed console goes on, and the source is fenced in any case."""
+    async with moving() as world:
+        await world.kill("a")
+        job = await restarted(world)
+        trouble = Trouble(world, number, act)
+        await trouble.over()
+        ended = await world.ended(job)
+        assert ended.state == "done", (trouble.hit, ended.lines)
+        await world.demand_at("b", b"first")
+        assert world.site("b").machine.system.find("x").running
+        await world.start("a")
+        await trio.sleep(20)
+        assert world.serving() == ["b"]
+
+
+async def test_the_target_of_an_unfinished_attempt_is_barred(autojump_clock) -> None:
+    """A source that has released before its death does not activate it there; unreachable is a refusal."""
+    async with moving("a", "b", "c") as world:
+        world.power("a", on=True)
+        world.network.cut = True
+        entry = await opened(world)
+        await world.kill("b")
+        await world.kill("a")
+        with pytest.raises(OperatorError) as caught:
+            await restarted(world, "c")
+        assert caught.value.rule is rules.RESTART_TARGET
+        assert world.entry.owner == world.known("a").system_id
+        await world.start("b")
+        job = await world.ended(await restarted(world, "c"))
+        assert job.state == "done", job.lines
+        assert await world.custody("b") == ("none", world.entry.epoch - 1)
+        assert world.entry.epoch > entry.epoch
+        await world.demand_at("c", b"first")
+
+
+async def test_a_target_without_a_stream_is_barred_by_its_answer(autojump_clock) -> None:
+    """It answers already, and its stream is not open yet: a bar that it has taken may not be forgotten."""
+    async with moving("a", "b", "c") as world:
+        world.power("a", on=True)
+        await opened(world)
+        await world.kill("a")
+        link = world.site("b").link
+
+        def closed(console_id: str) -> Any:
+            raise OperatorError(console.CONSOLE_SERVED, "no stream")
+
+        link.events = closed  # type: ignore[method-assign]
+        link.break_stream()
+        await world.rig.until(lambda: not world.known("b").connected)
+        job = await world.ended(await restarted(world, "c"))
+        assert job.state == "done", job.lines
+        await world.demand_at("c", b"first")
+
+
+async def opened(world: Moving):
+    """An attempt a to b whose end the console does not know: its source never froze."""
+    from hcall_server.console.register import Entry, begun
+
+    registry = world.rig.console.registry
+    entry = registry.of(world.uuid) or Entry(world.uuid, "x")
+    ids = world.known("a").system_id, world.known("b").system_id
+    registry.enter(begun(entry, "live", registry.next_epoch(world.uuid), *ids))
+    return registry.of(world.uuid)
+
+
+async def test_a_restart_that_is_decided_goes_on_at_its_target(autojump_clock) -> None:
+    """It can't be cancelled, and the same order follows it."""
+    async with moving("a", "b", "c") as world:
+        await world.kill("a")
+        site = world.site("b")
+        job = await restarted(world)
+        trouble = Trouble(world, 4, "lost", "b")
+        await trouble.over()
+        await world.ended(job)
+        with pytest.raises(OperatorError) as caught:
+            await world.migrations.cancel(world.known("a"), "x")
+        assert caught.value.rule is rules.MIGRATION_RUNNING
+        with pytest.raises(OperatorError) as caught:
+            await restarted(world, "c")
+        assert caught.value.rule is rules.CUSTODY_OWNED
+        assert site.machine.system.find("x").running
+
+
+async def test_a_decided_restart_is_not_cancelled(autojump_clock) -> None:
+    """The source is fenced from then on; the target takes the partition when it is back."""
+    async with moving() as world:
+        await world.kill("a")
+        job = await restarted(world)
+        await world.rig.until(lambda: world.rig.console.registry.of(world.uuid))
+        world.site("b").link.away = True
+        world.site("b").link.break_stream()
+        if world.entry.decision.value == "forced":
+            with pytest.raises(OperatorError) as caught:
+                await world.migrations.cancel(world.known("a"), "x")
+            assert caught.value.rule is rules.MIGRATION_DECIDED
+        await world.start("a")
+        await trio.sleep(20)
+        assert "a" not in world.serving()
+        world.site("b").link.away = False
+        assert (await world.ended(job)).state == "done"
+        await world.demand_at("b", b"first")
+
+
+async def test_a_restart_that_waits_is_cancelled(autojump_clock) -> None:
+    """Nothing was decided yet: the source serves again when it is back."""
+    async with moving() as world:
+        await world.kill("a")
+        site = world.site("b")
+        job = await restarted(world)
+        site.link.away = True
+        await trio.sleep(1)
+        assert job.state == "running", job.lines
+        told = await world.migrations.cancel(world.known("a"), "x")
+        assert told == "the remote restart of x is cancelled"
+        assert job.state == "failed"
+        site.link.away = False
+        await world.start("a")
+        world.power("a", on=True) if not world.site("a").machine.system.find("x").running else None
+        await world.demand_here("a", b"first")
+
+
+async def test_a_partition_that_is_not_capable_is_refused(autojump_clock) -> None:
+    """simplified_remote_restart_capable=0: known by the last view, or by the copy alone."""
+    async with moving() as world:
+        from hcall_abi.requests import set_attributes
+
+        await world.rig.ask(set_attributes("x", {"simplified_remote_restart_capable": 0}), world.site("a"))
+        await world.rig.write("x", b"second", world.site("a"))
+        await world.rig.copied()
+        await world.kill("a")
+        for _ in range(2):
+            with pytest.raises(OperatorError) as caught:
+                await restarted(world)
+            assert caught.value.rule is rules.RESTART_CAPABLE
+            await world.rig.restart_console()
+            await world.rig.until(lambda: world.known("b").connected)
+        assert world.rig.console.registry.of(world.uuid) is None

@@ -1,0 +1,81 @@
+"""The two systems of these tests."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from hcall_server.platform.custody import Word
+from tests.custody.world import EMPTY, PASSWORD, WITH_A, E, Home
+
+
+@pytest.fixture
+async def s(nursery: trio.Nursery) -> Home:
+    """The source: its partition a runs, with objects and a password."""
+    home = Home(nursery, WITH_A, b"s")
+    await home.run(home.machine)
+    guest = home.guest()
+    assert guest.write(3, b"object", b"data").status == 0
+    assert guest.set_password(3, PASSWORD).status == 0
+    home.machine.encryptor.changed(home.a)
+    assert await home.machine.encryptor.flush()
+    return home
+
+
+@pytest.fixture
+async def t(nursery: trio.Nursery) -> Home:
+    """The target, without partitions."""
+    home = Home(nursery, EMPTY, b"t")
+    await home.run(home.machine)
+    return home
+
+
+class Stage:
+    """Brings the two systems into the states of a migration of a from S to T."""
+
+    def __init__(self, s: Home, t: Home) -> None:
+        self.s, self.t, self.uuid = s, t, s.uuid
+
+    async def copying(self, epoch: int = E) -> None:
+        """S prepares an attempt."""
+        assert await self.s.take(self.uuid, Word.BEGIN, epoch)
+
+    async def frozen(self, epoch: int = E) -> None:
+        """S has frozen, and awaits PREPARED."""
+        await self.copying(epoch)
+        assert await self.s.take(self.uuid, Word.AGREED, epoch, peer=self.t.id)
+
+    async def in_doubt(self, epoch: int = E) -> None:
+        """S has frozen and knows no end."""
+        await self.frozen(epoch)
+        assert await self.s.take(self.uuid, Word.ABORT, epoch)
+
+    async def prepared(self, epoch: int = E) -> None:
+        """T has the copy."""
+        await self.frozen(epoch)
+        custodian = self.s.machine.custodian
+        traveller, generation = custodian.traveller_of(self.s.a), custodian.standing(self.uuid).generation
+        further = {"generation": generation, "peer": self.s.id, "traveller": traveller}
+        assert await self.t.take(self.uuid, Word.FINAL, epoch, **further)
+
+    async def released(self, epoch: int = E) -> None:
+        """T owns it, and S has the store."""
+        await self.prepared(epoch)
+        generation = self.t.machine.custodian.standing(self.uuid).generation
+        assert await self.s.take(self.uuid, Word.PREPARED, epoch, generation=generation)
+
+    async def arrived(self, epoch: int = E) -> None:
+        """T serves it."""
+        await self.released(epoch)
+        assert await self.t.take(self.uuid, Word.ACTIVATE, epoch)
+
+    async def gone(self, epoch: int = E) -> None:
+        """S has nothing more of it."""
+        await self.arrived(epoch)
+        assert await self.s.take(self.uuid, Word.ACTIVE, epoch)
+
+
+@pytest.fixture
+async def stage(s: Home, t: Home) -> Stage:
+    """Both systems, at the beginning."""
+    return Stage(s, t)

@@ -1,0 +1,283 @@
+"""A live migration: its state travels, its effects come late, and nobody's patience decides (R-51, R-55)."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.faults import NvramFault
+from hcall_abi.requests import tell_custody
+from hcall_abi.rules import migration as rules
+from hcall_server.machine.patience import PATIENCE
+from hcall_server.machine.sessions import Link
+from hcall_server.platform.custody import Custody, Mode, Word
+from tests.custody.conftest import Stage
+from tests.custody.world import PASSWORD, A, E
+
+OWN, FROZEN, RELEASED = Custody.OWN, Custody.FROZEN, Custody.RELEASED
+
+
+def session(stage: Stage) -> Link:
+    """Open a session of a at S."""
+    link = Link(0.0, lambda: None)
+    stage.s.machine.open_session(link, stage.s.a, link.on_refusal)
+    return link
+
+
+def reason(link: Link) -> int:
+    """The reason of the GOODBYE that ends a session, 0 while it lives."""
+    return link.ending.reason if link.ending else 0
+
+
+async def test_a_live_migration_keeps_all_that_an_ipl_would_end(stage: Stage) -> None:
+    """R-51: objects, password, IPL count, generation and access key are at the target; S has nothing left."""
+    before = stage.s.a
+    profile, ipl_count = before.profile, before.ipl_count
+    await stage.gone()
+    after = stage.t.a
+    assert after.running
+    assert after.profile._replace(custody=OWN, epoch=0, peer=b"") == profile
+    assert after.ipl_count == ipl_count == 1
+    assert stage.t.guest().read(3, b"object", password=PASSWORD).written == b"data"
+    assert stage.t.guest().read(3, b"object").status != 0
+    assert stage.t.transport.listening == {A}
+    assert stage.t.keys == {A: profile.access_key}
+    assert stage.s.machine.system.partitions == {}
+    assert (stage.s.keys, stage.s.transport.listening) == ({}, set())
+    assert not any("partition" in name for name in stage.s.nvram.records)
+
+
+async def test_a_target_that_restarts_before_it_serves_begins_an_ipl(stage: Stage) -> None:
+    """R-04, R-51: passwords are in memory only; the object is there, and the IPL has a number of its own."""
+    await stage.released()
+    await stage.t.start()
+    assert await stage.t.take(stage.uuid, Word.ACTIVATE)
+    assert (stage.t.a.running, stage.t.a.ipl_count) == (True, 2)
+    assert stage.t.guest().read(3, b"object").written == b"data"
+    assert stage.t.cut().machine.system.find(A).ipl_count == 2
+    assert PASSWORD not in b"".join(stage.t.nvram.records.values())
+
+
+async def test_a_number_of_a_taken_place_is_another_one(stage: Stage) -> None:
+    """R-47: the number may be in use at the target; the UUID is the identity."""
+    stage.t.machine.changes.create("other")
+    await stage.arrived()
+    assert (stage.t.a.number, stage.t.a.profile.uuid, stage.s.machine.system.by_uuid(stage.uuid)) == (
+        2,
+        stage.uuid,
+        stage.s.a,
+    )
+
+
+async def test_a_taken_name_refuses_the_copy_and_changes_nothing(stage: Stage) -> None:
+    """R-50: the target tells why; it has seen no attempt."""
+    stage.t.machine.changes.create(A)
+    await stage.frozen()
+    commits = stage.t.nvram.commits
+    with pytest.raises(OperatorError, match="there is a partition 'a'"):
+        await stage.t.take(
+            stage.uuid, Word.FINAL, traveller=stage.s.machine.custodian.traveller_of(stage.s.a)
+        )
+    assert stage.t.machine.custodian.standing(stage.uuid).epoch == 0
+    assert stage.t.nvram.commits == commits
+
+
+async def test_sessions_end_when_the_release_is_durable(stage: Stage, nursery: trio.Nursery) -> None:
+    """R-51: GOODBYE 3 is a promise about the target, so it comes behind the point of no return."""
+    link = session(stage)
+    await stage.prepared()
+    generation = stage.s.machine.custodian.standing(stage.uuid).generation
+    stage.s.worker.gate = trio.Event()
+    nursery.start_soon(lambda: stage.s.take(stage.uuid, Word.PREPARED, generation=generation))
+    await trio.testing.wait_all_tasks_blocked()
+    assert (reason(link), stage.s.a.running) == (0, True)
+    stage.s.worker.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (reason(link), stage.s.a.running) == (3, False)
+
+
+async def test_another_generation_is_no_release(stage: Stage) -> None:
+    """R-51: the second belt: PREPARED of another state of the store."""
+    await stage.prepared()
+    generation = stage.s.machine.custodian.standing(stage.uuid).generation
+    assert await stage.s.take(stage.uuid, Word.PREPARED, generation=generation + 1) is None
+    assert stage.s.a.profile.custody is FROZEN
+
+
+async def test_a_resumed_source_serves_the_same_ipl(stage: Stage) -> None:
+    """R-51: the sessions live on, with password and IPL."""
+    link = session(stage)
+    await stage.in_doubt()
+    for refused in (stage.s.machine.counted_ipl, stage.s.machine.counted_power_on):
+        with pytest.raises(OperatorError) as caught:
+            await refused(A)
+        assert caught.value.rule is rules.CUSTODY_OWNED
+    assert await stage.s.take(stage.uuid, Word.RESUME)
+    assert (link.ending, stage.s.a.running, stage.s.a.ipl_count) == (None, True, 1)
+    assert stage.s.guest().read(3, b"object", password=PASSWORD).status == 0
+    assert (await stage.s.machine.counted_ipl(A)).ipl_count == 2
+
+
+async def test_a_source_that_restarted_in_doubt_starts_after_resume(
+    stage: Stage, autojump_clock: trio.testing.MockClock
+) -> None:
+    """R-51: after a crash it serves nothing before the answer, and then starts as at a start."""
+    await stage.frozen()
+    await stage.s.start()
+    assert not stage.s.a.running
+    facts = stage.s.shown(stage.uuid)
+    assert facts
+    assert (facts.custody, facts.mode) == (FROZEN, Mode.IN_DOUBT)
+    assert await stage.s.take(stage.uuid, Word.RESUME)
+    await trio.sleep(1)
+    assert (stage.s.a.running, stage.s.a.ipl_count) == (True, 2)
+
+
+async def test_the_power_of_a_moving_partition(stage: Stage) -> None:
+    """R-51: a live migration needs one that runs, a release one that is off; then nothing has begun."""
+    with pytest.raises(OperatorError) as caught:
+        await stage.s.take(stage.uuid, Word.RELEASE)
+    assert caught.value.rule is rules.MIGRATION_POWER
+    await stage.copying()
+    stage.s.machine.power_off(A)
+    with pytest.raises(OperatorError) as caught:
+        await stage.s.take(stage.uuid, Word.AGREED)
+    assert caught.value.rule is rules.MIGRATION_POWER
+    assert (stage.s.a.profile.custody, stage.s.a.mode) == (OWN, Mode.COPYING)
+
+
+# Patience and cancellation
+
+
+async def test_a_cancelled_caller_does_not_stop_a_step(stage: Stage, nursery: trio.Nursery) -> None:
+    """R-51: the word was heard, so the step is completed; the next one waits for it, and finds it done."""
+    await stage.prepared()
+    generation = stage.s.machine.custodian.standing(stage.uuid).generation
+    stage.s.worker.gate = trio.Event()
+    with trio.CancelScope() as scope:
+        nursery.start_soon(_cancel_later, scope)
+        await stage.s.take(stage.uuid, Word.PREPARED, generation=generation)
+    assert scope.cancelled_caught
+    second: list[object] = []
+
+    async def again() -> None:
+        second.append(await stage.s.take(stage.uuid, Word.PREPARED, generation=generation))
+
+    nursery.start_soon(again)
+    await trio.testing.wait_all_tasks_blocked()
+    facts = stage.s.shown(stage.uuid)
+    assert (second, facts and facts.custody) == ([], FROZEN)
+    stage.s.worker.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    facts = stage.s.shown(stage.uuid)
+    assert (second, facts and facts.custody) == ([None], RELEASED)
+
+
+async def _cancel_later(scope: trio.CancelScope) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    scope.cancel()
+
+
+async def test_a_verb_has_patience_and_the_step_has_more(
+    stage: Stage, autojump_clock: trio.testing.MockClock
+) -> None:
+    """R-23: the console hears that NVRAM does not answer; the step goes on, and the order may be repeated."""
+    await stage.prepared()
+    generation = stage.s.machine.custodian.standing(stage.uuid).generation
+    stage.s.worker.gate = trio.Event()
+    request = tell_custody(str(stage.uuid), E, "prepared", generation=generation)
+    for _ in range(3):
+        begun = trio.current_time()
+        with pytest.raises(StorageError) as caught:
+            await stage.s.link.call(request)
+        assert caught.value.rule is rules.CUSTODY_STORED
+        assert trio.current_time() - begun == pytest.approx(PATIENCE)
+    stage.s.worker.gate.set()
+    view = await stage.s.link.call(request)
+    assert view.custody[0].custody == "released"
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_nvram_that_fails_delays_every_step(
+    stage: Stage, autojump_clock: trio.testing.MockClock, after: bool
+) -> None:
+    """R-23, R-51: each commit fails some times, before it takes effect or behind; the end is the same."""
+    for home in (stage.s, stage.t):
+        faults = [NvramFault("io", nth=nth, times=2, after=after) for nth in (1, 4, 7, 10)]
+        home.machine.nvram.set_faults(*faults)
+    await stage.gone()
+    assert stage.t.guest().read(3, b"object", password=PASSWORD).written == b"data"
+    assert stage.s.cut().machine.system.partitions == {}
+    assert stage.s.machine.encryptor.health.failures >= 2
+
+
+async def test_words_of_one_partition_wait_for_each_other(stage: Stage, nursery: trio.Nursery) -> None:
+    """R-51: ABORT comes while FROZEN is not durable: it waits, so nobody doubts an unknown record."""
+    await stage.copying()
+    stage.s.worker.gate = trio.Event()
+    nursery.start_soon(lambda: stage.s.take(stage.uuid, Word.AGREED, peer=stage.t.id))
+    await trio.testing.wait_all_tasks_blocked()
+    nursery.start_soon(lambda: stage.s.take(stage.uuid, Word.ABORT))
+    await trio.testing.wait_all_tasks_blocked()
+    facts = stage.s.machine.custodian.facts_of(stage.uuid)
+    assert facts
+    assert (facts.custody, facts.mode, facts.tried) == (OWN, Mode.COPYING, E)
+    stage.s.worker.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    facts = stage.s.shown(stage.uuid)
+    assert facts
+    assert (facts.custody, facts.mode) == (FROZEN, Mode.IN_DOUBT)
+
+
+async def test_a_change_of_standing_is_told(stage: Stage, nursery: trio.Nursery) -> None:
+    """Drivers wait for the next change; trouble of an attempt is shown."""
+    custodian = stage.s.machine.custodian
+    heard: list[Mode] = []
+
+    async def watch() -> None:
+        while True:
+            await custodian.changed(stage.uuid)
+            heard.append(custodian.standing(stage.uuid).mode)
+
+    nursery.start_soon(watch)
+    await trio.testing.wait_all_tasks_blocked()
+    await stage.in_doubt()
+    await trio.testing.wait_all_tasks_blocked()
+    assert heard == [Mode.COPYING, Mode.WAITING, Mode.IN_DOUBT]
+    custodian.failed(stage.uuid, "the target is away")
+    facts = stage.s.shown(stage.uuid)
+    assert facts
+    assert (facts.tried, facts.trouble) == (E, "the target is away")
+
+
+async def test_an_attempt_that_has_left_no_record_is_shown(stage: Stage) -> None:
+    """R-55: the console hears why the first attempt of a partition has ended; nothing of it is durable."""
+    await stage.copying()
+    await stage.s.take(stage.uuid, Word.ABORT)
+    stage.s.machine.custodian.failed(stage.uuid, "the target is away")
+    facts = stage.s.shown(stage.uuid)
+    assert facts
+    assert (facts.epoch, facts.tried, facts.trouble) == (0, E, "the target is away")
+    assert stage.s.cut().machine.custody_facts() == []
+
+
+async def test_a_stop_in_the_middle_of_a_step(stage: Stage, nursery: trio.Nursery) -> None:
+    """R-51: the caller hears that nothing is known; the next start knows."""
+    await stage.prepared()
+    generation = stage.s.machine.custodian.standing(stage.uuid).generation
+    stage.s.worker.gate = trio.Event()
+    refused: list[StorageError] = []
+
+    async def order() -> None:
+        try:
+            await stage.s.take(stage.uuid, Word.PREPARED, generation=generation)
+        except StorageError as error:
+            refused.append(error)
+
+    nursery.start_soon(order)
+    await trio.testing.wait_all_tasks_blocked()
+    stage.s.stop()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [each.rule for each in refused] == [rules.CUSTODY_STORED]

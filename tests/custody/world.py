@@ -1,0 +1,207 @@
+"""Two systems of simulated parts, S and T, whose NVRAM, card and key files outlive their machines.
+
+A `Home` remembers its NVRAM after each commit.  So a power cut at any of them is: `cut`, a machine that is
+assembled again of a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+from uuid import UUID
+
+import trio
+
+from hcall_server.components.memory import MemoryCard
+from hcall_server.data_channel.memory import MemoryTransport
+from hcall_server.machine.custodian import CustodyFacts
+from hcall_server.machine.machine import Machine
+from hcall_server.nvram.memory import MemoryNvram
+from hcall_server.platform.custody import Custody, Mode, Standing, Word
+from hcall_server.platform.partition import Partition
+from hcall_server.service.assembly import assemble
+from hcall_server.service.settings import PartitionSettings, Settings
+from swpks.testing.console_link import MachineLink
+from swpks.testing.seams import simulated_seams
+from tests.guest import Chance, Guest
+from tests.writeback.workers import TaskWorker
+
+A, E, HMC = "a", 5, bytes(range(16))
+PASSWORD = b"a password of the guest"
+WITH_A = Settings(partition=(PartitionSettings.of(A, 16),))
+EMPTY = Settings(firmware="FW1110")
+
+
+class Spy(MemoryTransport):
+    """A transport that tells which partitions it listens for."""
+
+    def __init__(self, keys: dict[str, bytes]) -> None:
+        super().__init__(keys)
+        self.listening: set[str] = set()
+
+    def open(self, partition: Partition) -> None:
+        """Note it."""
+        self.listening.add(partition.name)
+
+    def close(self, partition: Partition) -> None:
+        """Note it."""
+        self.listening.discard(partition.name)
+
+    def address(self, name: str) -> str:
+        """Return a place for a partition that is listened for."""
+        return f"unix:/run/{name}.sock" if name in self.listening else ""
+
+
+class HeldWorker(TaskWorker):
+    """Commits wait while `gate` is not set."""
+
+    def __init__(self) -> None:
+        self.gate = trio.Event()
+        self.gate.set()
+
+    async def run(self, job: Any) -> None:
+        """Wait for the gate."""
+        await self.gate.wait()
+        await super().run(job)
+
+
+class Remembering(MemoryNvram):
+    """NVRAM that keeps a copy of itself after each commit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[MemoryNvram] = []
+
+    def commit(self, changes: Mapping[str, bytes | None]) -> None:
+        """Commit, and remember."""
+        super().commit(changes)
+        self.states.append(self.copy())
+
+    def copy(self) -> MemoryNvram:
+        """Return NVRAM with the same records and the same mark."""
+        made = MemoryNvram(self.records)
+        made.mark = deepcopy(self.mark)
+        return made
+
+
+class Home:
+    """The parts of one system, and the machine that runs on them."""
+
+    def __init__(self, nursery: trio.Nursery, settings: Settings, seed: bytes) -> None:
+        self.nursery, self.settings, self.seed = nursery, settings, seed
+        self.nvram, self.card = Remembering(), MemoryCard()
+        self.keys: dict[str, bytes] = {}
+        self.boots = 0
+        self._scope: trio.CancelScope | None = None
+        self.machine = self.assembled()
+
+    def assembled(self, settings: Settings | None = None) -> Machine:
+        """Make a machine of the parts; it does not run yet."""
+        self.boots += 1
+        self.worker, self.transport = HeldWorker(), Spy(self.keys)
+        self.machine = self._made(self.nvram, self.transport, self.worker, settings or self.settings)
+        self.link = MachineLink(self.machine)
+        return self.machine
+
+    def _made(
+        self,
+        nvram: MemoryNvram,
+        transport: Spy,
+        worker: Any,
+        settings: Settings,
+        *,
+        accept_older: bool = False,
+    ) -> Machine:
+        entropy = Chance(self.seed + bytes([self.boots]))
+        parts: dict[str, Any] = {"nvram": nvram, "card": self.card, "entropy": entropy}
+        seams = simulated_seams(**parts, transport=transport, worker=worker)
+        return assemble(seams, settings, accept_older=accept_older)
+
+    async def start(self, settings: Settings | None = None) -> None:
+        """Cut the power, and run a new machine over the durable records."""
+        self.stop()
+        await self.run(self.assembled(settings))
+
+    async def run(self, machine: Machine) -> None:
+        """Run a machine and start its partitions."""
+        self._scope = trio.CancelScope()
+        await self.nursery.start(self._run, machine, self._scope)
+        await machine.counted_start()
+
+    def stop(self) -> None:
+        """Cut the power."""
+        if self._scope:
+            self._scope.cancel()
+
+    async def _run(
+        self,
+        machine: Machine,
+        scope: trio.CancelScope,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        with scope:
+            await machine.run(task_status=task_status)
+
+    def cut(
+        self,
+        nvram: MemoryNvram | None = None,
+        settings: Settings | None = None,
+        *,
+        accept_older: bool = False,
+    ) -> After:
+        """Return the system that a power cut now, or with this NVRAM, would leave; this one goes on."""
+        self.boots += 1
+        transport = Spy(dict(self.keys))
+        copy = self.nvram.copy() if nvram is None else deepcopy(nvram)
+        wanted = settings or self.settings
+        machine = self._made(copy, transport, TaskWorker(), wanted, accept_older=accept_older)
+        return After(machine, transport)
+
+    # States
+
+    @property
+    def id(self) -> bytes:
+        """The id of the system."""
+        return self.machine.system.system_id
+
+    @property
+    def a(self) -> Partition:
+        """The partition a."""
+        return self.machine.system.find(A)
+
+    @property
+    def uuid(self) -> UUID:
+        """The UUID of a."""
+        return self.a.profile.uuid
+
+    def guest(self) -> Guest:
+        """The guest of a."""
+        return Guest(self.a)
+
+    def shown(self, uuid: UUID) -> CustodyFacts | None:
+        """The view of a partition's custody."""
+        return next((each for each in self.machine.custody_facts() if each.uuid == uuid), None)
+
+    async def take(self, uuid: UUID, on: Word, epoch: int = E, **further: Any) -> Standing | None:
+        """Take a step of custody."""
+        return await self.machine.custodian.take(uuid, on, epoch, **further)
+
+
+class After:
+    """A system after a power cut; nothing is activated before `starts`."""
+
+    def __init__(self, machine: Machine, transport: Spy) -> None:
+        self.machine, self.transport = machine, transport
+
+    def at(self, uuid: UUID) -> tuple[Custody, Mode, int]:
+        """The standing of a partition."""
+        return self.machine.custodian.standing(uuid)[:3]
+
+    async def starts(self) -> list[str]:
+        """Start the partitions that start by themselves; return the names of those that run."""
+        await self.machine.counted_start()
+        running = [each.name for each in self.machine.system.partitions.values() if each.running]
+        assert set(running) == self.transport.listening
+        return running

@@ -1,0 +1,317 @@
+"""The hold of a partition that is about to move, and the promise of GOODBYE 3 (R-51, R-55).
+
+Each test runs over memory streams, over sockets with a task each, and over sockets in the lane.  Times are
+virtual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from hcall_abi.bounds import HOLD_SECONDS
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.faults import parse_fault
+from hcall_abi.frames import Goodbye, GoodbyeReason, HReturn, OpenStatus
+from hcall_abi.statuses import Status
+from hcall_client.calls import get_config, raw_call, set_password
+from hcall_client.errors import HcallError
+from hcall_client.request import Request
+from hcall_server.machine.holds import MODIFYING
+from hcall_server.machine.limits import Limits
+from hcall_server.machine.machine import Machine
+from hcall_server.platform.custody import Custody
+from hcall_server.platform.partition import Partition
+from hcall_server.writeback.schedule import GATHERING
+from tests.data_channel.support import OS, Peer, Service, make_machine, read, write
+from tests.data_channel.test_held import confirm, nothing_comes
+from tests.rules.breaking import logged
+from tests.writeback.workers import ParkedWorker
+
+
+class Held:
+    """A machine that runs, and its partition alpha, which a test holds."""
+
+    def __init__(self, service: Service, disk: ParkedWorker, clock: MockClock) -> None:
+        self.service = service
+        self.disk = disk
+        self.clock = clock
+        self.machine: Machine = service.machine
+        self.holds = self.machine.holds
+
+    @property
+    def alpha(self) -> Partition:
+        return self.machine.system.find("alpha")
+
+    async def session(self, name: str = "alpha") -> Peer:
+        """An open session with nothing on its way to NVRAM."""
+        peer = await self.service.session(name)
+        await self.land()
+        return peer
+
+    async def land(self) -> None:
+        """Let the commit end that is under way."""
+        await self.pass_time(GATHERING)
+        self.disk.let_go()
+        await wait_all_tasks_blocked()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let so much time pass."""
+        await wait_all_tasks_blocked()
+        self.clock.jump(seconds)
+        await wait_all_tasks_blocked()
+
+    def answered(self, opcode: Opcode = Opcode.WRITE_OBJECT) -> dict[int, int]:
+        """How many calls of a kind alpha has answered, by status."""
+        counts = self.machine.counters.calls[1]
+        return {status: count for (each, status), count in counts.items() if each == opcode}
+
+
+@pytest.fixture
+def clock(mock_clock: MockClock) -> MockClock:
+    """The virtual clock."""
+    return mock_clock
+
+
+WAYS = ("memory", "task", "lane", "small lane")
+"""Memory streams; sockets with small buffers, each with a task; sockets in the lane; the same, small."""
+
+
+@pytest.fixture(params=WAYS)
+async def held(
+    nursery: trio.Nursery, request: pytest.FixtureRequest, mock_clock: MockClock
+) -> AsyncIterator[Held]:
+    """Alpha and beta over each way of a connection, on a disk that a test lets go."""
+    disk = ParkedWorker()
+    machine = make_machine("alpha", "beta", worker=disk, limits=Limits(idle_seconds=4.0, send_seconds=4.0))
+    machine.confirm_wait = 0.04
+    service = Service(machine, lane="lane" in request.param)
+    if request.param in ("task", "small lane"):
+        service.connect = service.connect_socket  # type: ignore[method-assign,assignment]
+    await nursery.start(machine.run)
+    yield Held(service, disk, mock_clock)
+    service.close()
+
+
+async def test_no_call_runs_in_a_hold(held: Held, clock: MockClock) -> None:
+    """All calls wait, in the order of their connection, and run when the hold ends."""
+    peer, other = await held.session(), await held.session("beta")
+    held.holds.begin(held.alpha)
+    await peer.send(*peer.frames([write(b"a", b"1"), read(b"a"), write(b"a", b"2"), read(b"a")]))
+    await nothing_comes(peer)
+    assert held.answered() == {}
+    await other.call(write(b"b"))  # another partition is not held
+    held.holds.end(held.alpha)
+    statuses = [(await peer.expect(HReturn)).status for _ in range(4)]
+    assert statuses == [0, 0, Status.H_RESOURCE, 0]  # the label is taken by then
+    assert held.answered() == {0: 1, Status.H_RESOURCE: 1}
+
+
+async def test_calls_that_ran_before_are_answered(held: Held, clock: MockClock) -> None:
+    """A hold begins between calls: each has run and is answered, or waits."""
+    peer = await held.session()
+    await peer.call(write(b"a"))
+    held.holds.begin(held.alpha)
+    held.holds.begin(held.alpha)  # again has no effect
+    assert held.holds.held(held.alpha)
+    await peer.send(*peer.frames([read(b"a")]))
+    await nothing_comes(peer)
+    held.holds.end(held.alpha)
+    held.holds.end(held.alpha)
+    assert (await peer.expect(HReturn)).status == 0
+    assert not held.holds.held(held.alpha)
+
+
+async def test_later_modifying_calls_are_refused(held: Held, clock: MockClock) -> None:
+    """After HOLD_SECONDS H_R_STATE is the answer: counted and logged once, and nothing has changed."""
+    peer = await held.session()
+    with logged("hcall.refused") as refusals:
+        held.holds.begin(held.alpha)
+        calls: list[Request[Any]] = [
+            write(b"a"),
+            set_password(OS.consumer, b"secret"),
+            read(b"a"),
+            write(b"b"),
+        ]
+        await peer.send(*peer.frames(calls))
+        await held.pass_time(HOLD_SECONDS / 2)
+        await nothing_comes(peer)
+        await held.pass_time(HOLD_SECONDS / 2)
+        assert [(await peer.expect(HReturn)).status for _ in range(2)] == [Status.H_R_STATE] * 2
+        await nothing_comes(peer)  # the READ waits, and so does the WRITE behind it
+    assert held.answered() == {Status.H_R_STATE: 1}
+    assert [line["rule_id"] for line in refusals] == ["state.modifiable"] * 2
+    assert [line["hcall"] for line in refusals] == ["WRITE_OBJECT", "SET_PASSWORD"]
+    held.holds.end(held.alpha)
+    assert (await peer.expect(HReturn)).status == Status.H_NOT_FOUND
+    assert (await peer.expect(HReturn)).status == 0
+    await peer.call(write(b"a"))  # without a password: SET_PASSWORD has not run
+
+
+async def test_calls_that_come_late_in_a_hold(held: Held, clock: MockClock) -> None:
+    """They are refused at once, or wait, and a number that is no h-call waits as well."""
+    peer, reader = await held.session(), await held.session()
+    held.holds.begin(held.alpha)
+    await held.pass_time(HOLD_SECONDS)
+    with pytest.raises(HcallError) as refused:
+        await peer.call(write(b"a"))
+    assert refused.value.status == Status.H_R_STATE
+    await reader.send(*reader.frames([raw_call(0x9999)]))
+    await nothing_comes(reader)
+    held.holds.end(held.alpha)
+    assert (await reader.expect(HReturn)).status == Status.H_FUNCTION
+
+
+def test_the_table_says_which_calls_are_refused() -> None:
+    """Those that list H_R_STATE: all that modify, and the two that use a wrapping key."""
+    assert {opcode for opcode, spec in CALLS.items() if spec.modifies} < MODIFYING
+    assert MODIFYING.isdisjoint({Opcode.READ_OBJECT, Opcode.GET_CONFIG, Opcode.CONFIRM_OBJECT_FLUSHED})
+
+
+async def test_a_confirm_that_waited_for_its_flush_is_held(held: Held, clock: MockClock) -> None:
+    """The flush ends in the hold: the CONFIRM waits for the end of the hold, and then says 1."""
+    peer = await held.session()
+    await peer.send(*peer.frames([write(b"a"), confirm()]))
+    assert (await peer.expect(HReturn)).status == 0
+    held.holds.begin(held.alpha)
+    await held.land()
+    await nothing_comes(peer)
+    await held.pass_time(HOLD_SECONDS)
+    await nothing_comes(peer)  # CONFIRM does not list H_R_STATE
+    held.holds.end(held.alpha)
+    assert confirm().parse(await peer.expect(HReturn)).flushed
+    assert held.answered(Opcode.CONFIRM_OBJECT_FLUSHED) == {0: 1}
+
+
+async def test_a_confirm_may_wait_again_after_a_hold(held: Held, clock: MockClock) -> None:
+    """No flush has ended in the hold, so its patience ends the wait: "not yet"."""
+    peer = await held.session()
+    await peer.send(*peer.frames([write(b"a"), confirm()]))
+    assert (await peer.expect(HReturn)).status == 0
+    held.holds.begin(held.alpha)
+    await held.pass_time(0.1)  # the wait of the CONFIRM is over, and it is held
+    await nothing_comes(peer)
+    held.holds.end(held.alpha)
+    await held.pass_time(0.1)
+    assert not confirm().parse(await peer.expect(HReturn)).flushed
+
+
+async def test_a_fault_plan_waits_behind_the_hold(held: Held, clock: MockClock) -> None:
+    """A plan that is given in a hold does not let calls run, and it counts them when they run."""
+    peer = await held.session()
+    held.holds.begin(held.alpha)
+    held.machine.set_faults("alpha", [parse_fault("WRITE_OBJECT=H_BUSY")])
+    await peer.send(*peer.frames([write(b"a")]))
+    await nothing_comes(peer)
+    held.holds.end(held.alpha)
+    assert (await peer.expect(HReturn)).status == Status.H_BUSY
+    assert (await peer.call(write(b"a"))) is None
+
+
+async def test_a_held_session_is_neither_idle_nor_slow(held: Held, clock: MockClock) -> None:
+    """The hold may last for hours: the peer that waits is not ended, nor is one that says nothing."""
+    peer, quiet = await held.session(), await held.session()
+    held.holds.begin(held.alpha)
+    await peer.send(*peer.frames([read(b"a")]))
+    for _ in range(10):
+        await held.pass_time(1.0)
+    await nothing_comes(peer)
+    held.holds.end(held.alpha)
+    assert (await peer.expect(HReturn)).status == Status.H_NOT_FOUND
+    assert (await quiet.call(get_config())).used_space == 0
+    for _ in range(10):
+        await held.pass_time(1.0)
+    assert await quiet.goodbye() == GoodbyeReason.IDLE_TOO_LONG
+
+
+async def test_goodbye_3_behind_the_answers(held: Held, clock: MockClock) -> None:
+    """R-55: each call that ran has its answer, then GOODBYE 3; calls that waited have not run."""
+    peer, quiet = await held.session(), await held.session()
+    await peer.send(*peer.frames([write(b"a")]))
+    await wait_all_tasks_blocked()
+    held.holds.begin(held.alpha)
+    await peer.send(*peer.frames([write(b"b"), write(b"c")]))
+    await wait_all_tasks_blocked()
+    held.holds.leave(held.alpha)
+    assert (await peer.expect(HReturn)).status == 0
+    assert await ending(peer) == (0, GoodbyeReason.MIGRATED)
+    assert await ending(quiet) == (0, GoodbyeReason.MIGRATED)
+    assert held.answered() == {0: 1}
+    assert held.machine.sessions.count(1) == 0
+    assert not held.holds.held(held.alpha)
+
+
+@pytest.mark.parametrize("asked, moment", [(1, 1), (40, 3), (40, 6), (400, 7), (400, 12), (400, 50)])
+async def test_a_move_at_any_moment_keeps_the_promise(
+    held: Held, asked: int, moment: int, clock: MockClock
+) -> None:
+    """R-55: as many calls have run as have answers, however the end falls between turns and sends."""
+    peer = await held.session()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(sent, peer, [write(b"%d" % n, bytes(90)) for n in range(asked)])
+        for _ in range(moment):
+            await trio.lowlevel.checkpoint()
+        held.holds.begin(held.alpha)
+        held.holds.leave(held.alpha)
+        answers, goodbye = await ending(peer)
+        assert goodbye == GoodbyeReason.MIGRATED
+        assert answers == sum(held.answered().values())
+        tasks.cancel_scope.cancel()
+
+
+async def sent(peer: Peer, requests: list[Request[Any]]) -> None:
+    """Send calls to a server that may end the stream before it has taken them all."""
+    with suppress(trio.BrokenResourceError):
+        await peer.send(*peer.frames(requests))
+
+
+async def ending(peer: Peer) -> tuple[int, int | None]:
+    """Read to the end of the session: the number of answers, and the reason of the GOODBYE, if any."""
+    answers = 0
+    with suppress(trio.BrokenResourceError):
+        while isinstance(event := await peer.event(), HReturn):
+            answers += 1
+        return answers, event.reason if isinstance(event, Goodbye) else None
+    return answers, None
+
+
+async def test_open_in_a_hold_and_after_it(held: Held, clock: MockClock) -> None:
+    """R-51: status 3 while the partition is held, 1 when it has left, and each system says it of itself."""
+    held.holds.begin(held.alpha)
+    assert (await held.service.connect("alpha").open()).status == OpenStatus.NOT_ACTIVATED
+    alpha = held.alpha
+    alpha.set_custody(Custody.RELEASED, 1, b"")  # not durable yet: still status 3
+    assert (await held.service.connect("alpha").open()).status == OpenStatus.NOT_ACTIVATED
+    held.holds.leave(alpha)
+    assert (await held.service.connect("alpha").open()).status == OpenStatus.NO_SUCH_PARTITION
+    for custody, status in (
+        (Custody.FROZEN, OpenStatus.NOT_ACTIVATED),
+        (Custody.PREPARED, OpenStatus.NOT_ACTIVATED),
+        (Custody.ARRIVED, OpenStatus.OPENED),
+    ):
+        alpha.set_custody(custody, 1, b"")
+        assert (await held.service.connect("alpha").open()).status == status
+
+
+async def test_an_answer_that_cannot_be_sent_takes_the_promise_away(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """R-55: the peer does not read, so an answer is lost: the stream ends without GOODBYE 3."""
+    service = Service(make_machine("alpha"))
+    await nursery.start(service.machine.run)
+    peer = service.connect_socket()
+    assert (await peer.open()).status == 0
+    await peer.call(write(b"a", bytes(1000)))
+    nursery.start_soon(sent, peer, [read(b"a")] * 400)
+    await wait_all_tasks_blocked(0.01)
+    service.machine.holds.leave(service.machine.system.find("alpha"))
+    await trio.sleep(2 * service.machine.limits.goodbye_seconds)
+    answers, goodbye = await ending(peer)
+    assert goodbye is None
+    assert 0 < answers < 400
+    service.close()

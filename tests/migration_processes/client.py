@@ -1,0 +1,242 @@
+"""A client that follows its partition and writes, confirms and reads all the while; and a watch on sockets.
+
+    with Load(console.locate("lpar1"), ledger) as load: ...     # raises the first failure at its end
+
+It has a password, so that a lost one is noticed: a live move keeps it, an IPL forgets it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from hcall_abi.errors import PeerError
+from hcall_abi.frames import GoodbyeReason
+from hcall_abi.statuses import Status
+from hcall_client.blocking import BlockingChannel, Target
+from hcall_client.blocking_following import FollowingBlockingChannel
+from hcall_client.calls import (
+    Authorization,
+    confirm_object_flushed,
+    get_config,
+    read_object,
+    remove_object,
+    set_password,
+    write_object,
+)
+from hcall_client.errors import ConnectionLost, HcallError, OpenRefused, SessionEnded
+from hcall_client.request import Request
+
+T = TypeVar("T")
+
+CONSUMER = 3
+PASSWORD = b"a password that travels"
+OWNER = Authorization(CONSUMER, PASSWORD)
+KEPT = 24
+"""So many confirmed objects stay; older ones are removed."""
+SIZE = 600
+PATIENCE = 40.0
+"""Seconds that a client waits for a partition which is on its way, or whose system starts again."""
+ENDS = (ConnectionLost, SessionEnded, OpenRefused, PeerError, OSError, LookupError)
+"""Errors of a client whose system dies."""
+
+
+class Ledger:
+    """The answers to a client: objects that are there for certain, by number, over many sessions."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, bytes] = {}
+        self.last = 0
+        self.confirmed = 0
+        self.ipls = 0
+        self.password_set = False
+        self.ends: list[BaseException] = []
+        """The errors that have ended its channels."""
+
+    def demand(self, channel: BlockingChannel | FollowingBlockingChannel) -> None:
+        """Every confirmed write is there."""
+        self.own(channel)
+        for number, data in self.kept.items():
+            found = channel.call(read_object(OWNER, label_of(number))).data
+            assert found == data, f"write {number} of {self.last}: {found[:20]!r}, not {data[:20]!r}"
+
+    def own(self, channel: BlockingChannel | FollowingBlockingChannel) -> None:
+        """Set the password if an IPL has forgotten it, and only then."""
+        if channel.ipl_count == self.ipls:
+            assert self.password_set
+            return
+        assert channel.ipl_count > self.ipls, "an IPL count goes up"
+        for number in self.kept if self.ipls else ():
+            refused = None
+            try:
+                channel.call(read_object(OWNER, label_of(number)))
+            except HcallError as error:
+                refused = error
+            assert refused is not None, "a password has outlived an IPL"
+            break
+        channel.call(set_password(CONSUMER, PASSWORD))
+        self.ipls, self.password_set = channel.ipl_count, True
+
+
+def label_of(number: int) -> bytes:
+    """The label of an object."""
+    return b"write %d" % number
+
+
+class Load:
+    """The client's thread, for the length of a block."""
+
+    def __init__(self, locate: Callable[[], Target], ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.moves = 0
+        self.longest = 0.0
+        """The longest time between two answers, seconds."""
+        self._locate = locate
+        self._over = threading.Event()
+        self._beat = threading.Condition()
+        self._failure: BaseException | None = None
+        self._answered = 0.0
+        self._thread = threading.Thread(target=self._run, name="load")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._failure and kind is None:
+            raise self._failure
+
+    def goes_on(self, writes: int = 4) -> None:
+        """Wait until so many further writes are confirmed."""
+        goal = self.ledger.confirmed + writes
+        with self._beat:
+            came = self._beat.wait_for(lambda: self._failure or self.ledger.confirmed >= goal, PATIENCE)
+        assert came, f"the client is stuck; it was told {self.ledger.ends[-3:]}"
+        if self._failure:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            while not self._over.is_set():
+                try:
+                    self._session()
+                except ENDS as error:
+                    self._note(error)
+        except BaseException as error:
+            self._failure = error
+        with self._beat:
+            self._beat.notify_all()
+
+    def _note(self, error: Exception) -> None:
+        """An end of a session is told clearly; nothing is repeated unless it is certain not to have run."""
+        self.ledger.ends.append(error)
+        self._over.wait(0.005)
+
+    def _session(self) -> None:
+        with FollowingBlockingChannel(self._locate, name="load", timeout=PATIENCE) as channel:
+            try:
+                self.ledger.own(channel)
+                self._answered = time.monotonic()
+                while not self._over.is_set():
+                    self._round(channel)
+            finally:
+                self.moves += channel.moves
+
+    def _round(self, channel: FollowingBlockingChannel) -> None:
+        """Write the next object, confirm it, read one, and remove an old one."""
+        ledger = self.ledger
+        ledger.last += 1
+        number, data = ledger.last, (b"%d " % ledger.last).ljust(SIZE, b".")
+        self._call(channel, write_object(OWNER, label_of(number), data))
+        while not self._call(channel, confirm_object_flushed(OWNER, label_of(number))).flushed:
+            if self._over.is_set():
+                return
+        ledger.kept[number] = data
+        for each in (number, min(ledger.kept)):
+            assert self._call(channel, read_object(OWNER, label_of(each))).data == ledger.kept[each]
+        if len(ledger.kept) > KEPT:
+            oldest = min(ledger.kept)
+            del ledger.kept[oldest]
+            self._call(channel, remove_object(OWNER, label_of(oldest)))
+        with self._beat:
+            ledger.confirmed += 1
+            self._beat.notify_all()
+
+    def _call(self, channel: FollowingBlockingChannel, request: Request[T]) -> T:
+        """Make a call; one that was answered H_R_STATE in a hold has not run, and is made again."""
+        while True:
+            try:
+                answer = channel.call(request)
+            except HcallError as error:
+                if channel.ipl_count != self.ledger.ipls:
+                    self.ledger.own(channel)
+                elif error.status == Status.H_R_STATE:
+                    self._over.wait(0.01)
+                else:
+                    raise
+            else:
+                now = time.monotonic()
+                self.longest = max(self.longest, now - self._answered)
+                self._answered = now
+                return answer
+
+
+class Watch:
+    """Asks one system's socket of a partition all the time, and notes each answer that it served."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.first_end: float | None = None
+        self.last_start: float | None = None
+        self.answers = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"watch {socket}")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            with suppress(*ENDS), BlockingChannel.connect(self.socket, name="watch", timeout=0.5) as channel:
+                while not self._over.wait(0.002):
+                    self._ask(channel)
+            self._over.wait(0.004)
+
+    def _ask(self, channel: BlockingChannel) -> None:
+        begun = time.monotonic()
+        try:
+            channel.call(get_config())
+        except TimeoutError:
+            return
+        if self.first_end is None:
+            self.first_end = time.monotonic()
+        self.last_start = begun
+        self.answers += 1
+
+
+def demand_one_owner(before: Watch, after: Watch) -> None:
+    """Two watches, of the first owner and of the next one: the first never answers once the next one has."""
+    if after.first_end is not None and before.last_start is not None:
+        late = before.last_start - after.first_end
+        assert late < 0, f"{before.socket} served {late:.3f} s after {after.socket} had answered"
+
+
+def has_moved(error: BaseException) -> bool:
+    """Whether a client was told that its partition has left."""
+    return isinstance(error, SessionEnded) and error.reason == GoodbyeReason.MIGRATED

@@ -1,0 +1,268 @@
+"""Two systems, a console and the partition that moves between them; each is a real process.
+
+with fleet.load() as load:
+    order = fleet.order("migrlpar", "-o", "m", ...)
+    fleet.console.died()
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from hcall_abi.control_views import CustodyView, PartitionView, SystemView
+from hcall_abi.errors import SwpksError
+from hcall_client.console import power_on, set_trusted_key, show_system
+from hcall_server.failpoints import VARIABLE
+from swpks.hmc.links import make_links
+from swpks.hmc.views import JobView, KnownSystemView
+from swpks.testing import ConsoleProcess, ServerProcess
+from swpks.testing.own_process import OwnProcess
+from tests.migration_processes.client import Ledger, Load, Watch, demand_one_owner
+
+NAME = "lpar1"
+SECONDS = 45.0
+"""How long anything may take on a busy machine."""
+KEY = bytes(range(32))
+"""The trusted system key of both systems."""
+OWNING = ("own", "arrived")
+
+
+class Line:
+    """A line that an operator has given, and that runs."""
+
+    def __init__(self, words: Sequence[str | Path]) -> None:
+        self.words = words
+        self._said: str | None = None
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    @property
+    def told(self) -> str:
+        """Its output, if it has ended."""
+        return "it runs" if self._process.poll() is None else str(self.ended())
+
+    def ended(self) -> tuple[int, str]:
+        """Wait for its end; return its exit status and its output."""
+        if self._said is None:
+            self._said, _ = self._process.communicate(timeout=SECONDS)
+        assert "Traceback" not in self._said, self._said
+        return self._process.returncode, self._said
+
+    def kill(self) -> None:
+        """End it if it runs."""
+        if self._said is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+class Fleet:
+    """The processes; `source` is the system that has the partition now, `target` the other one."""
+
+    def __init__(self, folder: Path, options: Sequence[str] = (), target_options: Sequence[str] = ()) -> None:
+        self.source = ServerProcess(folder / "east", [f"{NAME}:64"], options)
+        self.target = ServerProcess(folder / "west", [], [*options, *target_options])
+        self.console = ConsoleProcess(folder / "hmc")
+        self.links = folder / "links"
+        self.ledger = Ledger()
+        self.lines: list[Line] = []
+
+    @property
+    def systems(self) -> tuple[ServerProcess, ServerProcess]:
+        """Both."""
+        return self.source, self.target
+
+    def start(self) -> Fleet:
+        """Start everything; both systems get one trusted system key, so that copies travel too."""
+        for each in self.systems:
+            each.start()
+            if each.console.call(show_system()).firmware_level != "FW940":
+                each.console.call(set_trusted_key("change", key=KEY))
+        self.console.systems = [f"{each.state.name}={each.control_socket}" for each in self.systems]
+        self.console.start()
+        make_links(self.links, self.console.store)
+        for each in self.systems:
+            self.connected(each)
+        return self
+
+    def end(self) -> None:
+        """Kill everything."""
+        for line in self.lines:
+            line.kill()
+        for process in (self.console, *self.systems):
+            process.kill()
+
+    # Processes
+
+    def start_again(self, process: OwnProcess, point: str = "") -> None:
+        """Stop a process if it runs, and start it; at `point` it kills itself."""
+        if process.pid is not None:
+            process.stop()
+        process.environment = {VARIABLE: point} if point else {}
+        process.spawn()
+        if isinstance(process, ServerProcess):
+            self.connected(process)
+
+    def died(self, process: OwnProcess) -> None:
+        """Wait until a process has reached its fail-point."""
+        self.until(lambda: process.pid is None, f"{process} did not reach its point")
+
+    def connected(self, system: ServerProcess) -> None:
+        """Have the console dial a system now, and wait until it has done so; a dead console is no matter."""
+        if self.console.pid is None:
+            return
+        known = self.known
+        with suppress(SwpksError):
+            order = self.console.console().order
+            order(KnownSystemView, "add-system", where=str(system.control_socket), name=system.state.name)
+            self.until(lambda: self.console.pid is None or known(system), f"{system} is not connected")
+
+    def known(self, system: ServerProcess) -> bool:
+        """Whether the console is connected to a system."""
+        found = self.console.console().order(list[KnownSystemView], "systems")
+        return any(each.name == system.state.name and each.connected for each in found)
+
+    # Lines
+
+    def order(self, *words: str) -> Line:
+        """Give a line, and return at once."""
+        self.lines.append(Line([self.links / words[0], *words[1:]]))
+        return self.lines[-1]
+
+    def line(self, *words: str) -> str:
+        """Give a line that is done; return its output."""
+        status, told = self.order(*words).ended()
+        assert status == 0, f"{words}: {told}"
+        return told
+
+    def refused(self, *words: str) -> str:
+        """Give a line that is refused; return its output."""
+        status, told = self.order(*words).ended()
+        assert status == 1, f"{words}: {told}"
+        return told
+
+    def move(self) -> Line:
+        """Order the move."""
+        return self.order("migrlpar", "-o", "m", *self.way)
+
+    @property
+    def way(self) -> list[str]:
+        """Source, target and partition, as the lines name them."""
+        return ["-m", self.source.state.name, "-t", self.target.state.name, "-p", NAME]
+
+    @property
+    def here(self) -> list[str]:
+        """Source and partition."""
+        return ["-m", self.source.state.name, "-p", NAME]
+
+    # States
+
+    def until(self, true: Callable[[], object], trouble: str) -> None:
+        """Ask until something is true; each look is a request or a pause."""
+        deadline = time.monotonic() + SECONDS
+        while not true():
+            assert time.monotonic() < deadline, f"{trouble}\n{self.told()}"
+            time.sleep(0.004)
+
+    def view(self, system: ServerProcess) -> SystemView:
+        """A system as it shows itself."""
+        return system.console.call(show_system())
+
+    def custody(self, system: ServerProcess) -> CustodyView | None:
+        """The partition's custody on a system."""
+        return next((each for each in self.view(system).custody if each.name == NAME), None)
+
+    def partition(self, system: ServerProcess) -> PartitionView | None:
+        """The partition on a system, None if it has none."""
+        return next((each for each in self.view(system).partitions if each.name == NAME), None)
+
+    def custody_of(self, system: ServerProcess) -> str:
+        """The partition's record on a system, "" for none."""
+        found = self.custody(system)
+        return found.custody if found else ""
+
+    def serves(self, system: ServerProcess) -> bool:
+        """Whether a system owns and serves the partition."""
+        found = self.partition(system)
+        return found is not None and found.custody in OWNING and found.mode == "serving"
+
+    def is_gone(self, system: ServerProcess) -> bool:
+        """Whether nothing of the partition is left at a system but the word that it has left."""
+        return self.partition(system) is None
+
+    def jobs(self) -> list[JobView]:
+        """The jobs of the console that run."""
+        found = self.console.console().order(list[JobView], "jobs", number=None)
+        return [each for each in found if each.state == "running"]
+
+    def settled(self) -> ServerProcess:
+        """Wait until one system serves and the other has nothing, and no job runs; return the owner."""
+
+        def found() -> bool:
+            first, second = self.systems
+            one = (self.serves(first) and self.is_gone(second)) or (
+                self.serves(second) and self.is_gone(first)
+            )
+            return one and not [each for each in self.jobs() if each.kind in ("migrate", "restart")]
+
+        self.until(found, "no end")
+        return self.source if self.serves(self.source) else self.target
+
+    def told(self) -> str:
+        """The states of all, for a test that fails."""
+        lines = []
+        for each in self.systems:
+            with suppress(SwpksError, OSError):
+                shown = self.partition(each)
+                power = shown and (shown.power, shown.custody, shown.mode)
+                lines.append(f"{each.state.name}: {self.custody(each)} {power}")
+        with suppress(SwpksError, OSError):
+            lines += [str(each) for each in self.jobs()]
+        lines += [each.told for each in self.lines[-2:]]
+        return "\n".join(lines)
+
+    # Load
+
+    @contextmanager
+    def load(self) -> Iterator[Load]:
+        """A client and the watches over both sockets, for one attempt.
+
+        At the end: one owner at every moment, a client that goes on, no confirmed write lost, and no socket
+        at the other system, after its restart either.  The owner is `source` then.
+        """
+        with ExitStack() as stack:
+            load = stack.enter_context(Load(self.console.locate(NAME), self.ledger))
+            load.goes_on()
+            watches = [Watch(each.socket(NAME)) for each in self.systems]
+            for each in watches:
+                stack.enter_context(each)
+            yield load
+            owner = self.settled()
+            load.goes_on()
+        self._judge(owner, watches)
+
+    def _judge(self, owner: ServerProcess, watches: list[Watch]) -> None:
+        before, after = watches
+        if owner is self.source:
+            assert after.answers == 0, "the target has served, and the source owns the partition"
+        demand_one_owner(before, after)
+        other = self.target if owner is self.source else self.source
+        self.source, self.target = owner, other
+        assert not other.socket(NAME).exists()
+        self.demand()
+
+    def demand(self) -> None:
+        """Every confirmed write is at the owner; the other system has nothing, after a restart either."""
+        with self.source.connect_blocking(NAME) as channel:
+            self.ledger.demand(channel)
+        self.start_again(self.target)
+        assert not self.target.socket(NAME).exists()
+        assert self.is_gone(self.target)
+
+    def run(self) -> None:
+        """Power the partition on."""
+        found = self.partition(self.source)
+        if found and found.power == "off":
+            self.source.console.call(power_on(NAME))

@@ -1,0 +1,69 @@
+"""R-51, R-55: kill -9 at each step of a live move of real processes under load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.migration_processes.fleet import Fleet
+from tests.migration_processes.scenarios import SCENARIOS, Scenario
+
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
+
+
+class Fleets:
+    """A fleet for one scenario after the other; a scenario that fails ends it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._count = 0
+        self._fleet: Fleet | None = None
+
+    def play(self, scenario: Scenario) -> None:
+        """Play a scenario."""
+        if self._fleet is None:
+            self._count += 1
+            folder = self._folder / str(self._count)
+            folder.mkdir()
+            self._fleet = Fleet(folder)
+            self._fleet.start()
+        try:
+            scenario(self._fleet)
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Kill everything."""
+        if self._fleet:
+            self._fleet.end()
+            self._fleet = None
+
+
+@pytest.fixture(scope="module")
+def fleets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleets]:
+    """Two systems and a console, which go on after each scenario."""
+    made = Fleets(tmp_path_factory.mktemp("f"))
+    yield made
+    made.end()
+
+
+SAMPLE = (
+    "source-frozen",
+    "source-released",
+    "target-expected",
+    "target-prepared",
+    "target-activated",
+    "console-opened",
+    "console-forced",
+    "target-stall",
+)
+"""The scenarios of `make test`: `make soak SOAK_ARGS=migration-kills` plays all of them."""
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_kill(fleets: Fleets, name: str) -> None:
+    """R-51, R-55: one owner at every moment, no confirmed write lost, a client that goes on."""
+    fleets.play(SCENARIOS[name])

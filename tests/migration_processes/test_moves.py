@@ -1,0 +1,207 @@
+"""Whole ways of a partition between real processes: both directions, dead systems, inactive, refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.messages import OWN, PUBLIC
+from hcall_client.console import (
+    create_partition,
+    power_off,
+    power_on,
+    show_health,
+    show_partition,
+    show_system,
+)
+from swpks.testing import ServerProcess
+from tests.migration_processes.client import Watch
+from tests.migration_processes.fleet import NAME, Fleet
+
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """Two systems and a console."""
+    with running(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def running(folder: Path, *options: str, target: tuple[str, ...] = ()) -> Iterator[Fleet]:
+    """A fleet for the length of a block."""
+    made = Fleet(folder, options, target)
+    try:
+        yield made.start()
+    finally:
+        made.end()
+
+
+def state(fleet: Fleet, system: ServerProcess, columns: str) -> str:
+    """Columns of the partition at a system."""
+    filtered = f"lpar_names={NAME}"
+    told = fleet.line("lssyscfg", "-r", "lpar", "-m", system.state.name, "--filter", filtered, "-F", columns)
+    return told.removesuffix("\n")
+
+
+def test_there_and_back_over_tcp(tmp_path: Path) -> None:
+    """R-51, R-55: two live moves; settings do not make a moved partition again; its name can be freed."""
+    with running(tmp_path, "--mobility", "tcp:127.0.0.1:0") as fleet:
+        east, west = fleet.systems
+        assert fleet.view(west).mobility.startswith("tcp:127.0.0.1:")
+        fleet.line("migrlpar", "-o", "v", *fleet.way)
+        for _ in range(2):
+            with fleet.load() as load:
+                status, told = fleet.move().ended()
+                assert (status, "row 7: ARRIVED" in told) == (0, True), told
+                load.goes_on()
+            assert load.moves == 1
+        assert fleet.ledger.ends == []
+        with fleet.load():
+            fleet.move().ended()
+        west_id = fleet.view(west).system_id
+        moved = east.log_lines("partition.moved")[-1]
+        assert NAME in moved
+        assert west_id in moved
+        east.hmc("create", NAME, "64")
+        made = east.console.call(show_partition(NAME))
+        assert made.uuid != west.console.call(show_partition(NAME)).uuid
+        assert rule(fleet.refused("migrlpar", "-o", "m", *fleet.way)) == "arrival.name"
+
+
+def rule(told: str) -> str:
+    """The rule whose number a refusal begins with."""
+    return {number: each for each, number in {**PUBLIC, **OWN}.items()}[told.split(maxsplit=1)[0]]
+
+
+def test_a_remote_restart_from_a_dead_system(fleet: Fleet) -> None:
+    """R-52, R-54: the copy serves at the target; the source comes back, asks, and serves nothing."""
+    east, west = fleet.systems
+    with fleet.load():
+        pass
+    restart = ("rrstartlpar", "-o", "restart", *fleet.way)
+    assert rule(fleet.refused("rrstartlpar", "-o", "validate", *fleet.way)) == "restart.source"
+    fleet.console.hmc("backup", "-m", east.state.name)
+    east.kill()
+    fleet.until(lambda: not fleet.known(east), "the console has not noticed")
+    fleet.line("rrstartlpar", "-o", "validate", *fleet.way)
+    fleet.line(*restart)
+    with west.connect_blocking(NAME) as channel:
+        fleet.ledger.demand(channel)
+    with Watch(east.socket(NAME)) as watch:
+        fleet.start_again(east)
+        fleet.until(lambda: state(fleet, east, "state") == "Not Activated", "it has not asked")
+        assert state(fleet, east, "remote_restart_status") == "Remote Restarted"
+        fleet.line("rrstartlpar", "-o", "cleanup", "-m", east.state.name, "-p", NAME)
+    assert watch.answers == 0
+    assert fleet.is_gone(east)
+    fleet.source, fleet.target = west, east
+    fleet.demand()
+    with fleet.load():  # and back, live
+        assert fleet.move().ended()[0] == 0
+
+
+def test_a_source_that_is_restarted_remotely_at_prepared(fleet: Fleet) -> None:
+    """R-51, R-54: a remote restart bars the target of the attempt; the source is fenced when it returns."""
+    east, west = fleet.systems
+    with fleet.load():
+        pass
+    fleet.console.hmc("backup", "-m", east.state.name)
+    fleet.start_again(east, "final-sent")
+    fleet.until(lambda: (found := fleet.partition(east)) and found.power == "running", "it does not run")
+    fleet.move()
+    fleet.died(east)
+    fleet.until(lambda: (found := fleet.partition(west)) and found.custody == "prepared", "not prepared")
+    fleet.until(lambda: not fleet.known(east), "the console has not noticed")
+    fleet.line("rrstartlpar", "-o", "restart", *fleet.way)
+    with west.connect_blocking(NAME) as channel:
+        fleet.ledger.demand(channel)
+    fleet.start_again(east)
+    fleet.until(lambda: fleet.custody_of(east) in ("released", "gone"), "it was not fenced")
+    assert not east.socket(NAME).exists()
+
+
+def test_a_start_without_the_console(fleet: Fleet) -> None:
+    """R-54: a system with a console asks; `--without-console` starts all the same, and health says so."""
+    east = fleet.source
+    with fleet.load():
+        pass
+    fleet.console.kill()
+    fleet.start_again(east)
+    found = fleet.partition(east)
+    assert found is not None
+    assert (found.power, found.mode, east.socket(NAME).exists()) == ("off", "asking", False)
+    east.options.append("--without-console")
+    fleet.start_again(east)
+    with east.connect_blocking(NAME) as channel:
+        fleet.ledger.demand(channel)
+    assert any("--without-console" in each for each in east.console.call(show_health()).reasons)
+    assert east.log_lines("partition.unconfirmed")
+    del east.options[-1]
+    with Watch(east.socket(NAME)):
+        fleet.start_again(east)
+        fleet.console.start()
+        fleet.connected(east)
+        fleet.until(lambda: fleet.serves(east), "it was not told to serve")
+
+
+def test_an_inactive_migration(fleet: Fleet) -> None:
+    """R-52: a partition that is off moves by its copy, there and back, and the source has nothing of it."""
+    with fleet.load():
+        pass
+    for _ in range(2):
+        fleet.source.console.call(power_off(NAME))
+        status, told = fleet.move().ended()
+        assert (status, "row 16: ARRIVED" in told) == (0, True), told
+        fleet.until(lambda: fleet.is_gone(fleet.source), "the source keeps it")
+        fleet.source, fleet.target = fleet.target, fleet.source
+        assert not fleet.target.socket(NAME).exists()
+        fleet.source.console.call(power_on(NAME))
+        fleet.demand()
+    with fleet.load():
+        pass
+
+
+@pytest.mark.parametrize(
+    "role, point",
+    [("source", "released-off"), ("target", "taken"), ("console", "opened"), ("console", "done")],
+)
+def test_a_kill_in_an_inactive_migration(fleet: Fleet, role: str, point: str) -> None:
+    """R-52: the job goes on behind each kill, and the partition has one owner at the end."""
+    with fleet.load():
+        pass
+    processes = {"source": fleet.source, "target": fleet.target, "console": fleet.console}
+    fleet.start_again(processes[role], point)
+    fleet.settled()
+    source, target = fleet.systems
+    source.console.call(power_off(NAME))
+    fleet.move()
+    fleet.died(processes[role])
+    fleet.start_again(processes[role])
+    fleet.settled()
+    assert fleet.serves(target) or point == "opened"
+    if fleet.serves(target):
+        fleet.source, fleet.target = target, source
+    if fleet.partition(fleet.source).power == "off":  # type: ignore[union-attr]
+        fleet.source.console.call(power_on(NAME))
+    fleet.demand()
+
+
+def test_a_level_without_a_keystore(tmp_path: Path) -> None:
+    """R-50: a partition with a keystore can't go to FW940; one that was disabled can."""
+    with running(tmp_path, target=("--firmware", "FW940")) as fleet:
+        east, west = fleet.systems
+        assert rule(fleet.refused("migrlpar", "-o", "v", *fleet.way)) == "arrival.level"
+        assert rule(fleet.refused("migrlpar", "-o", "m", *fleet.way)) == "arrival.level"
+        assert fleet.serves(east)
+        east.console.call(create_partition("empty", 0))
+        east.console.call(power_on("empty"))
+        line = ("-m", east.state.name, "-t", west.state.name, "-p", "empty")
+        fleet.line("migrlpar", "-o", "m", *line)
+        assert [each.name for each in west.console.call(show_system()).partitions] == ["empty"]
+        with west.connect_blocking("empty") as channel:
+            assert channel.level == "FW940"

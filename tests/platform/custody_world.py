@@ -1,0 +1,184 @@
+"""The words of the search: systems, attempts, rules, moves (tests.platform.custody_model)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+from hcall_server.platform.custody import (
+    CONSOLE,
+    SAYS,
+    SYSTEM,
+    ConsoleRow,
+    Custody,
+    Mode,
+    Register,
+    Row,
+    Saying,
+    Standing,
+    Word,
+    answer,
+    mode_after_start,
+    step,
+)
+
+TO_CONSOLE = -1
+"""The console as the hearer of a word."""
+
+
+class Kind(Enum):
+    """The way of an attempt."""
+
+    LIVE = "live"
+    INACTIVE = "inactive"
+    RESTART = "restart"
+    BAR = "bar"
+    """The number of the bars before a restart."""
+
+
+class Attempt(NamedTuple):
+    """One attempt of a plan; systems are counted from 0, and 0 owns the partition at first."""
+
+    source: int
+    target: int
+    kind: Kind = Kind.LIVE
+
+
+class Bars(Enum):
+    """The systems that are barred before a remote restart."""
+
+    ALL = "all targets since the last move"
+    LAST = "the target of the last attempt"
+    NONE = "none"
+
+
+def started(custody: Custody, asks: bool) -> tuple[Custody, Mode]:
+    """Return record and mode after a start."""
+    return custody, mode_after_start(custody, asks=asks)
+
+
+class Rules(NamedTuple):
+    """The tables, and the rules of the drivers; a seeded mistake replaces one of them."""
+
+    system: tuple[Row, ...] = SYSTEM
+    says: tuple[Saying, ...] = SAYS
+    console: tuple[ConsoleRow, ...] = CONSOLE
+    started: Callable[[Custody, bool], tuple[Custody, Mode]] = started
+    answer: Callable[[Register, int], Word] = answer
+    early: frozenset[Word] = frozenset()
+    """Words that are said before their record is durable."""
+    aborts_target: bool = False
+    """The console tells a target that an attempt was aborted, without the source."""
+    forces_unheard: bool = False
+    """A target is forced that has not said PREPARED."""
+    bars: Bars = Bars.ALL
+    begins_anywhere: bool = False
+    """An attempt begins at a system that the register does not name as the owner."""
+    unseen: bool = False
+    """The console does not look at the target of a restart."""
+    late: bool = True
+    """An answer of the console may arrive after a restart of its system."""
+
+
+class World(NamedTuple):
+    """The subject of a search: attempts in their order, confirmed writes, and the operator."""
+
+    plan: tuple[Attempt, ...]
+    writes: int = 0
+    rules: Rules = Rules()
+    writers: tuple[int, ...] = (0,)
+    asks: bool = False
+    wrong: bool = False
+    """The operator may take a system for dead that runs."""
+
+    @property
+    def systems(self) -> int:
+        """The number of systems."""
+        return 1 + max(max(each.source, each.target) for each in self.plan)
+
+
+class Said(NamedTuple):
+    """A word of the network."""
+
+    word: Word
+    epoch: int
+    to: int
+    generation: int = 0
+    sender: int = TO_CONSOLE
+    """Only of words that the console hears."""
+    asking: bool = False
+    """A question of a start, not of a source in doubt."""
+
+
+class Local(NamedTuple):
+    """The state of a system; `mode` None: it is down."""
+
+    custody: Custody
+    mode: Mode | None
+    epoch: int
+    attempt: int = 0
+    """The epoch of the copy phase, in memory."""
+    generation: int = 0
+
+    @property
+    def standing(self) -> Standing:
+        """The state as the tables know it."""
+        assert self.mode is not None
+        return Standing(self.custody, self.mode, self.epoch, self.generation)
+
+    @property
+    def free(self) -> bool:
+        """Whether a copy may be opened here, for all that the console sees."""
+        return self.mode is not None and step(self.standing, Word.COPY, self.epoch + 1) is not None
+
+    @property
+    def serves(self) -> bool:
+        """Whether calls run here."""
+        return self.mode in (Mode.SERVING, Mode.COPYING)
+
+
+class Desk(NamedTuple):
+    """The state of the console."""
+
+    up: bool
+    register: Register
+
+
+class Cause(Enum):
+    """The cause of a move: searches for liveness leave out the last three."""
+
+    PROTOCOL = 0
+    FAULT = 1
+    OPERATOR = 2
+    FORCE = 3
+
+
+class Move(NamedTuple):
+    """One move of a party: the words it needs, its next state, the words it adds."""
+
+    label: str
+    to: Local | Desk
+    needs: tuple[Said, ...] = ()
+    adds: tuple[Said, ...] = ()
+    cause: Cause = Cause.PROTOCOL
+    dead: int | None = None
+    """The system that has to be down."""
+    alive: int | None = None
+    """The system that has to be up."""
+    free: int | None = None
+    """The system that has to be able to take a copy."""
+    row: Row | ConsoleRow | None = None
+
+
+class Reason(NamedTuple):
+    """Why a source does not serve any more, and who is to know it."""
+
+    cause: Cause
+    dead: int | None = None
+    needs: tuple[Said, ...] = ()
+
+
+def restart(source: int, target: int) -> tuple[Attempt, Attempt]:
+    """Return the two numbers of a remote restart: the first is that of its bars."""
+    return Attempt(source, target, Kind.BAR), Attempt(source, target, Kind.RESTART)

@@ -1,0 +1,179 @@
+"""Every interleaving of a migration, over the product's own tables (R-51, R-54; spec/migration.md#proof)."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from hcall_server.platform.custody import CONSOLE, SYSTEM, Custody, Decision
+from tests.platform.custody_mistakes import (
+    HARMLESS,
+    MISTAKES,
+    Mistake,
+    asking,
+    every_way,
+    fixed,
+    there_and_back,
+)
+from tests.platform.custody_search import Search, View, known, one_serves, well
+from tests.platform.custody_world import Attempt, Kind, Rules, restart
+from tests.spec.markdown import SPEC, section, tables
+
+
+def shown(heading: str) -> list[list[str]]:
+    """Return the rows of a table of figures in the page."""
+    return tables(section(SPEC / "migration.md", heading))[0][1:]
+
+
+def test_one_owner_in_every_interleaving() -> None:
+    """R-51: two confirmed writes, two attempts, in one direction; both kinds of search agree."""
+    _, found = well(fixed(2, 2), eager=False)
+    _, short = well(fixed(2, 2))
+    assert found.locals == short.locals
+    figures = [f"{each:,}" for each in (found.states, found.transitions, len(found.locals))]
+    assert ["2 x 2", *figures] in shown("Proof")
+
+
+def test_round_trips() -> None:
+    """R-51: the second attempt may go back, and both systems confirm writes."""
+    _, found = well(there_and_back(2, 2))
+    figures = [f"{each:,}" for each in (found.states, found.transitions, len(found.locals))]
+    assert ["2 x 2, there and back, short", *figures] in shown("Proof")
+
+
+def test_every_way_of_two_attempts() -> None:
+    """R-51, R-52, R-54: live, inactive, restarts, in any order, by systems that ask; each row is taken."""
+    third = asking((Attempt(0, 1), Attempt(0, 2, Kind.INACTIVE)))
+    states, taken = 0, set[object]()
+    plans = [*every_way(2), third]
+    for world in plans:
+        search, found = well(world)
+        states += found.states
+        taken |= search.taken()
+    assert [f"{len(plans)} plans of two attempts, short", f"{states:,}"] in [
+        row[:2] for row in shown("Proof")
+    ]
+    assert [row for row in (*SYSTEM, *CONSOLE) if row not in taken] == []
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=[each.name for each in MISTAKES])
+def test_a_seeded_mistake_is_found(mistake: Mistake) -> None:
+    """R-51, R-54: a changed row, or a changed rule of a driver, breaks a promise."""
+    search = Search(mistake.world)
+    found = search.explore()
+    if mistake.breaks:
+        assert found.fault is not None
+        assert mistake.breaks in found.fault.why
+        assert len(found.fault.steps) > 1
+        return
+    assert found.fault is None
+    assert search.stuck(found.locals, known(search.model), forces=True)
+
+
+def test_the_generation_in_prepared_is_a_second_belt() -> None:
+    """R-51: without it nothing breaks, because each attempt has a number of its own."""
+    well(HARMLESS)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_wrong_operator_of_a_restart(asks: bool) -> None:
+    """R-54: who restarts a partition elsewhere whose source is alive and cut off can let two serve."""
+    found = Search(asking(restart(0, 1), wrong=True)._replace(asks=asks)).explore()
+    assert found.fault is not None
+    assert found.fault.why == "two serve"
+
+
+def test_a_right_operator_of_a_restart() -> None:
+    """R-54: a source that asks never serves beside the target; one that does not ask does."""
+    well(asking(restart(0, 1)))
+    assert Search(asking(restart(0, 1))._replace(asks=False)).explore().fault is not None
+
+
+def test_a_wrong_operator_of_a_forced_attempt_harms_nobody() -> None:
+    """R-51: the operator may force a target at any time, also while the source lives."""
+    search, found = well(fixed(1, 2))
+    decisions = {search.view(each)[1].register.decision for each in found.locals}
+    assert decisions == set(Decision)
+
+
+# One is dead for ever
+
+
+def without_owner(dead: int) -> tuple[int, Counter[tuple[str, str]]]:
+    """Return how many states there are with a party that is down, and the records of those without an end."""
+    found = Search(fixed(2, 2)).explore()
+    search = Search(fixed(2, 2), eager=False)  # the last words before the death may be lost
+    starts = [each for each in found.locals if is_down(search.view(each), dead)]
+    ended = search.stuck(starts, one_serves, dead=dead, forces=dead == 0)
+    kinds = Counter((records(search.view(each)), decision(search.view(each))) for each in ended)
+    return len(starts), kinds
+
+
+def is_down(view: View, party: int) -> bool:
+    """Return whether a party is down."""
+    return not view[1].up if party == 2 else view[0][party].mode is None
+
+
+def records(view: View) -> str:
+    """Return the records of source and target; OLDER is a copy of an attempt before the source's last one."""
+    source, target = view[0]
+    older = target.custody is Custody.PREPARED and target.epoch < source.epoch
+    return f"{source.custody.name} {'OLDER' if older else target.custody.name}"
+
+
+def decision(view: View) -> str:
+    """Return the console's decision, NEWER if it is about a later attempt than the source's record."""
+    (source, _), desk, _ = view
+    return desk.register.decision.name if desk.register.epoch == source.epoch else "NEWER"
+
+
+def test_target_dead_for_ever() -> None:
+    """R-51: the source serves again, unless it has released or the target was forced."""
+    _, kinds = without_owner(1)
+    assert all("RELEASED" in at or "GONE" in at or said in ("FORCED", "DONE") for at, said in kinds)
+
+
+def test_console_dead_for_ever() -> None:
+    """R-51: a source waits in doubt whose target has no copy, or one that goes on and gets there."""
+    _, kinds = without_owner(2)
+    assert {at for at, _ in kinds if at.startswith("FROZEN")} == {"FROZEN NONE", "FROZEN OLDER"}
+    assert {at.split()[0] for at, _ in kinds} == {"FROZEN", "OWN"}
+
+
+def test_source_dead_for_ever() -> None:
+    """R-51: the target is forced, if it has the copy of the last attempt, and that one is open."""
+    _, kinds = without_owner(0)
+    assert {said for at, said in kinds if at in ("FROZEN PREPARED", "RELEASED PREPARED")} <= {
+        "ABORTED",
+        "NEWER",
+    }
+
+
+def test_figures_of_the_dead() -> None:
+    """The page has how many states come to an owner without one of the three."""
+    for dead, name in enumerate(("source", "target", "console")):
+        every, kinds = without_owner(dead)
+        row = [name, f"{every - kinds.total():,} of {every:,}"]
+        assert row in [each[:2] for each in shown("A party that never comes back")]
+
+
+# The search itself
+
+
+def test_the_way_to_a_fault() -> None:
+    """The steps are told in their order, with the rows that they take."""
+    found = Search(asking(restart(0, 1), wrong=True)).explore()
+    assert found.fault is not None
+    assert found.fault.steps == ("C restarts 2", "1: copy(2), row 16")
+
+
+def test_tables_without_rows() -> None:
+    """Where nothing may happen, nothing breaks, and the first system serves for ever."""
+    search = Search(fixed(1, 1, Rules(system=(), console=())))
+    found = search.explore()
+    assert found.fault is None
+    assert {search.view(each)[0][0].custody for each in found.locals} == {Custody.OWN}

@@ -1,0 +1,24 @@
+"""R-50 to R-55: no seed of the simulated world breaks a promise; `make soak` has more of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from swpks.testing.simulation import simulate
+
+SEEDS, SHARE = 1000, 50
+
+
+@pytest.mark.usefixtures("not_measured")
+@pytest.mark.parametrize("first", range(0, SEEDS, SHARE))
+def test_a_share_of_the_seeds(first: int) -> None:
+    figures = Counter[str]()
+    for seed in range(first, first + SHARE):
+        outcome = simulate(seed, traced=False)
+        assert not outcome.failure, f"swpks simulate --seed {seed} --trace: {outcome.failure}"
+        figures.update(outcome.figures)
+    assert figures["moves"] > SHARE / 2
+    assert figures["restarts"]
+    assert figures["crashes"] > SHARE / 10

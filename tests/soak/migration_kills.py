@@ -1,0 +1,49 @@
+"""kill -9 and NVRAM trouble at each step of live migrations of real processes under load, again and again.
+
+The scenarios are those of `tests/migration_processes`, in an order of chance, over both kinds of mobility
+channel.  One fleet goes on from one scenario to the next, so epochs and copies of older attempts pile up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from tests.migration_processes.fleet import Fleet
+from tests.migration_processes.scenarios import SCENARIOS
+
+MOBILITY = ("unix", "tcp:127.0.0.1:0")
+
+
+def attack(folder: Path, chance: Random, scenarios: int) -> Counter[str]:
+    """Play so many scenarios; AssertionError with the name of the one that fails."""
+    folder.mkdir()
+    counts = Counter[str]()
+    names: list[str] = []
+    fleet = Fleet(
+        folder, ["--mobility", chance.choice(MOBILITY), "--flush-delay", str(chance.choice((0, 5)))]
+    )
+    try:
+        fleet.start()
+        while counts["scenarios"] < scenarios:
+            names = names or chance.sample(list(SCENARIOS), len(SCENARIOS))
+            name, owner = names.pop(), fleet.source
+            try:
+                SCENARIOS[name](fleet)
+            except Exception as error:
+                raise AssertionError(f"scenario {counts['scenarios'] + 1}, {name}: {error}") from error
+            counts["scenarios"] += 1
+            counts["moves"] += fleet.source is not owner
+        counts["writes confirmed"] = fleet.ledger.confirmed
+        counts["ends that clients were told"] = len(fleet.ledger.ends)
+        demand_no_traceback(fleet)
+    finally:
+        fleet.end()
+    return counts
+
+
+def demand_no_traceback(fleet: Fleet) -> None:
+    """No process has logged an error that it did not expect."""
+    for process in (*fleet.systems, fleet.console):
+        assert "Traceback" not in process.log, process
