@@ -1,10 +1,10 @@
 # The commands of a work day. Each one sets up what it needs first; a second run of the set-up costs nothing.
 #
-#   make demo    a partition locks its objects, loses power and parts, and gets its store back
+#   make demo    a partition locks its objects, loses power and parts, gets its store back, and moves
 #   make test    linters, types, every test, and how much of the code they reach
 #   make mutants changes of the code that no test notices: a seeded sample, takes twenty minutes
 #   make bench   the data channel beside its ceilings: table, JSON and plot in bench/out
-#   make soak    kill -9, power cuts, races, faults, fuzzing, in full: docs/evidence.md (takes twenty minutes)
+#   make soak    kill -9, power cuts, races, faults, fuzzing, migrations, in full: docs/evidence.md (takes forty minutes)
 #   make lint    linters and types alone          make format  put the code into shape
 #   make setup   the environment alone            make clean   remove all that make made
 #   make lock    renew the files requirements-*.lock (needs `uv` on the path)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.cases import CALLS, CONFIRMS, Case
+from bench.freeze import freeze_rows
 from bench.growth import connection_rows, partition_rows
 from bench.measure import Bench, Effort
 from bench.neighbour import neighbour_rows
@@ -34,7 +35,7 @@ from bench.servers import WAITING, Server
 from bench.stores import object_rows
 
 FULL = Effort()
-QUICK = Effort(1, 0.05, 1, 2, (1, 3), (1, 20), (1, 20), (1,), 0.1)
+QUICK = Effort(1, 0.05, 1, 2, (1, 3), (1, 20), (1, 20), (1,), 0.1, 2)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,6 +71,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "connections": connection_rows,
     "objects": object_rows,
     "neighbour": neighbour_rows,
+    "freeze": freeze_rows,
 }
 """The parts that are measured on servers of their own."""
 

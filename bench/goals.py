@@ -59,3 +59,5 @@ NEIGHBOUR = Goal(most=2.0)
 """The p99 of a neighbour's READ under a flood, of that under the same flood of another server."""
 CONSOLE = Goal(below=1.0)
 """Longest seconds that the console waits for an answer under a flood."""
+FREEZE = Goal(below=20.0)
+"""Milliseconds in which a client of a partition that moves has no answer."""

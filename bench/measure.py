@@ -34,7 +34,7 @@ class Effort(NamedTuple):
     """The extent of a run.
 
     Rounds, seconds of load a run, starts of the server, and filled partitions of one; then the sizes of
-    growth: partitions, connections, objects; flooding sessions, and the seconds of a flood.
+    growth: partitions, connections, objects; flooding sessions, and the seconds of a flood; live migrations.
     """
 
     rounds: int = 7
@@ -46,6 +46,7 @@ class Effort(NamedTuple):
     objects: tuple[int, ...] = (1, 1000, 2000, 3440)
     floods: tuple[int, ...] = (1, 64, 250)
     flood_seconds: float = 2.0
+    moves: int = 50
 
 
 class Start(NamedTuple):

@@ -44,6 +44,11 @@ class RealTime:
         if self.active:
             each_thread(pid, lambda thread: os.sched_setscheduler(thread, os.SCHED_FIFO, _FIRST))
 
+    def give_thread(self) -> None:
+        """Put this thread under SCHED_FIFO, on any core."""
+        if self.active:
+            os.sched_setscheduler(0, os.SCHED_FIFO, _FIRST)
+
     @contextmanager
     def here(self, core: int) -> Iterator[None]:
         """Keep this thread, and children that it starts, on a core under SCHED_FIFO for a block."""

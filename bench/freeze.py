@@ -1,0 +1,133 @@
+"""The freeze of a live migration: how long a client that calls without pause has no answer.
+
+Two systems and a console, each a process; a partition of 64 KiB, nearly full, moves there and back.  A
+client follows it by the console's where socket.  A freeze runs from the last answer of the source to the
+first answer of the target, as the client sees them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import goals
+from bench.measure import Bench
+from bench.programs import OBJECTS, OWNER, preparation
+from bench.realtime import RealTime
+from bench.results import Row, judged
+from hcall_client.blocking_following import FollowingBlockingChannel
+from hcall_client.calls import read_object
+from swpks.hmc.links import make_links
+from swpks.testing import ConsoleProcess, ServerProcess
+
+GROUP = "a live migration"
+NAME = "bench"
+PATIENCE = 60.0
+SYSTEMS = ("east", "west")
+
+
+class Caller:
+    """The client: its thread reads an object again and again, and notes each freeze in seconds."""
+
+    def __init__(self, console: ConsoleProcess, real_time: RealTime) -> None:
+        self.freezes: list[float] = []
+        self.calls = 0
+        self.failure: BaseException | None = None
+        self._real_time = real_time
+        self._locate = console.locate(NAME)
+        self._over = threading.Event()
+        self._moved = threading.Condition()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Caller:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def wait(self, moves: int) -> None:
+        """Wait until it has followed so many moves."""
+        with self._moved:
+            if not self._moved.wait_for(lambda: self.failure or len(self.freezes) >= moves, PATIENCE):
+                raise TimeoutError(f"{len(self.freezes)} moves were seen, not {moves}")
+        if self.failure:
+            raise self.failure
+
+    def _run(self) -> None:
+        try:
+            self._real_time.give_thread()
+            with FollowingBlockingChannel(self._locate, name="bench", timeout=PATIENCE) as channel:
+                self._read(channel)
+        except BaseException as error:
+            self.failure = error
+            with self._moved:
+                self._moved.notify_all()
+
+    def _read(self, channel: FollowingBlockingChannel) -> None:
+        asked = read_object(OWNER, OBJECTS[0][0])
+        last = time.perf_counter()
+        while not self._over.is_set():
+            moves = channel.moves
+            channel.call(asked)
+            now = time.perf_counter()
+            self.calls += 1
+            if channel.moves != moves:
+                with self._moved:
+                    self.freezes.append(now - last)
+                    self._moved.notify_all()
+            last = now
+
+
+def freezes(folder: Path, moves: int, real_time: RealTime) -> list[float]:
+    """Move a partition so often, and return the seconds of each freeze."""
+    systems = [ServerProcess(folder / name, [f"{NAME}:64"] if name == SYSTEMS[0] else []) for name in SYSTEMS]
+    console = ConsoleProcess(folder / "hmc")
+    links = folder / "links"
+    with ExitStack() as stack:
+        for each in systems:
+            stack.callback(each.kill)
+            each.start()
+        with systems[0].connect_blocking(NAME) as channel:
+            for result in channel.pipeline(preparation(OBJECTS)):
+                if isinstance(result, Exception):
+                    raise result
+        console.systems = [f"{each.state.name}={each.control_socket}" for each in systems]
+        stack.callback(console.kill)
+        console.start().log_lines("system.connected", least=len(systems))
+        make_links(links, console.store)
+        for process in (*systems, console):
+            real_time.give(process.pid or 0)
+        caller = stack.enter_context(Caller(console, real_time))
+        for number in range(moves):
+            source, target = SYSTEMS if number % 2 == 0 else SYSTEMS[::-1]
+            line: list[str | Path] = [links / "migrlpar", "-o", "m", "-m", source, "-t", target, "-p", NAME]
+            subprocess.run(line, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
+            caller.wait(number + 1)
+        return caller.freezes
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the value that so great a share of the values does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def freeze_rows(bench: Bench) -> list[Row]:
+    """Return the rows of p50 and p99."""
+    folder = bench.folder / "freeze"
+    folder.mkdir()
+    bench.progress(f"{bench.effort.moves} live migrations")
+    found = freezes(folder, bench.effort.moves, bench.real_time)
+    p50, p99 = (percentile(found, share) * 1000 for share in (0.5, 0.99))
+    rounds = {"freezes": [{"ms": round(each * 1000, 3)} for each in found]}
+    return [
+        judged(
+            Row("freeze", GROUP, f"freeze, p50 of {len(found)} moves", p50, "ms", rounds=rounds), goals.FREEZE
+        ),
+        judged(Row("freeze-p99", GROUP, f"freeze, p99 of {len(found)} moves", p99, "ms"), goals.FREEZE),
+    ]
