@@ -45,7 +45,7 @@ class Watch:
         self._sites = sites
         self._trace = trace
         self._seen: dict[tuple[str, UUID], Standing] = {}
-        self._before: dict[tuple[str, UUID], Custody] = {}
+        self._before: dict[tuple[str, UUID], Standing] = {}
         self._arrived: set[tuple[UUID, int]] = set()
         self._values: dict[UUID, dict[Values, int]] = defaultdict(dict)
         """Each state that a store had, with the last generation in which calls left it so."""
@@ -119,7 +119,7 @@ class Watch:
         for each in {now.custody.name, now.mode.value} - {before.custody.name, before.mode.value}:
             self._reached.pop(each, trio.Event()).set()
         if now.custody is not before.custody:
-            self._before[site.name, uuid] = before.custody
+            self._before[site.name, uuid] = before
         attempt = uuid, now.epoch
         if now.custody is Custody.ARRIVED and now.mode in SERVES and attempt not in self._arrived:
             self._arrived.add(attempt)
@@ -129,7 +129,8 @@ class Watch:
         """Note that a partition is served by a system that it has come to."""
         uuid = partition.profile.uuid
         self.moves += 1
-        if self._before[site.name, uuid] is Custody.PREPARED:
+        before = self._before[site.name, uuid]
+        if (before.custody, before.epoch) == (Custody.PREPARED, now.epoch):  # else a bar came between them
             self._note(uuid, site.name, Fate.FLUSHED)
             return
         source = next(each for each in self._sites if each is not site)
