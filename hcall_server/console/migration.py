@@ -265,7 +265,8 @@ class MigrationJob:
         if not self._attempt:
             self._open("inactive")
         entry = self._ground.entry(self._plan.uuid)
-        if entry.epoch == self._attempt and not entry.final and (self._is_open() or self._shows_release()):
+        unfinished = entry.epoch == self._attempt and entry.decision is not Decision.DONE and not entry.final
+        if unfinished and (self._is_open() or self._shows_release()):
             await self._release()
         entry = await hand_over(self._run, self._ground, self._plan.uuid)
         if entry.owner != self._target.system_id:

@@ -161,7 +161,7 @@ class Migrations:
         """
         entry = self._running(source, name)
         await self._refreshed(entry)
-        entry = self._ground.entry(entry.uuid)
+        entry = self._running(source, name)  # it may have ended meanwhile
         if force and entry.kind == "live" and entry.decision is not Decision.FORCED:
             await self._force(entry)
         elif force and entry.kind == "inactive" and entry.final and entry.target != source.system_id:

@@ -12,6 +12,7 @@ from hcall_abi.requests import create_partition, set_trusted_key
 from hcall_abi.rules import console
 from hcall_abi.rules import migration as rules
 from hcall_server.console.jobs import Job
+from hcall_server.console.migration import MigrationPlan
 from hcall_server.platform.custody import Custody
 from tests.console.moving import Moving, Trouble, moving
 
@@ -253,6 +254,21 @@ async def test_an_inactive_one_waits_for_its_target(autojump_clock) -> None:
         await world.demand_at("b", b"first")
         await world.start("a")
         await world.rig.until(lambda: not world.site("a").machine.system.partitions)
+
+
+async def test_a_job_of_an_inactive_one_that_is_done(autojump_clock) -> None:
+    """R-52: its source still has the store, and the job does not release it again (seed 1840)."""
+    async with moving() as world:
+        missed = world.deafen("a", "active")
+        assert (await world.ended(await world.migrate())).state == "done"
+        assert (await world.custody("a"))[0] == "released"
+        plan = MigrationPlan(world.uuid, "x", world.known("b").system_id, live=False, epoch=1)
+        job = world.rig.console.jobs.start("migrate", world.known("a"), plan)
+        assert (await world.ended(job, 60)).state == "done", job.lines
+        assert not world.entry.final
+        missed.clear()
+        await world.rig.until(lambda: not world.site("a").machine.system.partitions)
+        await world.demand_at("b", b"first")
 
 
 async def test_the_console_carries_what_the_channel_has_lost(autojump_clock) -> None:
