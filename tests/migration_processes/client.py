@@ -51,6 +51,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.kept: dict[int, bytes] = {}
+        self.strays: set[int] = set()
+        """Objects that may be there, and have to go."""
         self.last = 0
         self.confirmed = 0
         self.ipls = 0
@@ -154,22 +156,35 @@ class Load:
     def _round(self, channel: FollowingBlockingChannel) -> None:
         """Write the next object, confirm it, read one, and remove an old one."""
         ledger = self.ledger
+        self._remove_strays(channel)
         ledger.last += 1
+        ledger.strays.add(ledger.last)
         number, data = ledger.last, (b"%d " % ledger.last).ljust(SIZE, b".")
         self._call(channel, write_object(OWNER, label_of(number), data))
         while not self._call(channel, confirm_object_flushed(OWNER, label_of(number))).flushed:
             if self._over.is_set():
                 return
         ledger.kept[number] = data
+        ledger.strays.discard(number)
         for each in (number, min(ledger.kept)):
             assert self._call(channel, read_object(OWNER, label_of(each))).data == ledger.kept[each]
         if len(ledger.kept) > KEPT:
             oldest = min(ledger.kept)
             del ledger.kept[oldest]
-            self._call(channel, remove_object(OWNER, label_of(oldest)))
+            ledger.strays.add(oldest)
         with self._beat:
             ledger.confirmed += 1
             self._beat.notify_all()
+
+    def _remove_strays(self, channel: FollowingBlockingChannel) -> None:
+        """Remove old objects, and those whose write was never confirmed: else they would fill the store."""
+        for number in sorted(self.ledger.strays):
+            try:
+                self._call(channel, remove_object(OWNER, label_of(number)))
+            except HcallError as error:
+                if error.status != Status.H_NOT_FOUND:
+                    raise
+            self.ledger.strays.discard(number)
 
     def _call(self, channel: FollowingBlockingChannel, request: Request[T]) -> T:
         """Make a call; one that was answered H_R_STATE in a hold has not run, and is made again."""
