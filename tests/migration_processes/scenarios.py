@@ -145,16 +145,21 @@ def console_tells_and_dies(fleet: Fleet) -> None:
         _went_on(fleet, load)
 
 
+def _forced(fleet: Fleet, load: Load) -> None:
+    """Order a move whose source dies at FINAL, force its target, and wait until that serves."""
+    fleet.move()
+    fleet.died(fleet.source)
+    _prepared(fleet)
+    fleet.line("migrlpar", "-o", "r", "--force", *fleet.here)
+    load.goes_on()
+
+
 def force(fleet: Fleet) -> None:
     """The source is dead at PREPARED: `migrlpar -o r --force`; it comes back and is fenced."""
     source, target = fleet.source, fleet.target
     fleet.start_again(source, "final-sent")
     with fleet.load() as load:
-        fleet.move()
-        fleet.died(source)
-        _prepared(fleet)
-        fleet.line("migrlpar", "-o", "r", "--force", *fleet.here)
-        load.goes_on()
+        _forced(fleet, load)
         fleet.start_again(source)
         _went_on(fleet, load)
         assert fleet.settled() is target
@@ -165,11 +170,7 @@ def source_is_fenced_and_dies(fleet: Fleet) -> None:
     source, target = fleet.source, fleet.target
     fleet.start_again(source, "final-sent")
     with fleet.load() as load:
-        fleet.move()
-        fleet.died(source)
-        _prepared(fleet)
-        fleet.line("migrlpar", "-o", "r", "--force", *fleet.here)
-        load.goes_on()
+        _forced(fleet, load)
         fleet.start_again(source, "fenced")
         fleet.died(source)
         fleet.start_again(source)

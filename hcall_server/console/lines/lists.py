@@ -6,7 +6,7 @@ Attributes that an emulated partition does not have are constants.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -248,17 +248,15 @@ async def _system_profiles(line: Line) -> None:
 _LISTS = {"lpar": _partitions, "prof": _profiles, "sys": _systems, "sysprof": _system_profiles}
 
 
-async def _lssyscfg(line: Line) -> int:
-    await _LISTS[line.options.needed("-r")](line)
-    return 0
+def list_command(name: str, lists: Mapping[str, Callable[[Line], Awaitable[None]]]) -> LineCommand:
+    """Return a command that prints the list of its option -r; `lists` has the function of each choice."""
+
+    async def run(line: Line) -> int:
+        await lists[line.options.needed("-r")](line)
+        return 0
+
+    options = Option("-r", choices=tuple(lists), required=True), SYSTEM, FILTER, *COLUMNS
+    return LineCommand(Syntax(name, options), run)
 
 
-COMMANDS = (
-    LineCommand(
-        Syntax(
-            "lssyscfg",
-            (Option("-r", choices=tuple(_LISTS), required=True), SYSTEM, FILTER, *COLUMNS),
-        ),
-        _lssyscfg,
-    ),
-)
+COMMANDS = (list_command("lssyscfg", _LISTS),)

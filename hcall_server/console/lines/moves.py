@@ -13,9 +13,8 @@ from hcall_abi.control_views import PartitionView, SystemView
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import console as control
 from hcall_server.console.grammar import NO_RESULTS
-from hcall_server.console.lines.line import COLUMNS, FILTER, SYSTEM, Getters, Line, LineCommand, constant
-from hcall_server.console.lines.lists import filters_of
-from hcall_server.console.options import Option, Syntax
+from hcall_server.console.lines.line import Getters, Line, constant
+from hcall_server.console.lines.lists import filters_of, list_command
 
 if TYPE_CHECKING:
     from hcall_server.console.migrations import MigrationStatus
@@ -150,17 +149,4 @@ async def _mover_partitions(line: Line) -> None:
 _LISTS = {"lpar": _partitions, "sys": _system, "manager": _manager, "msp": _mover_partitions}
 
 
-async def _lslparmigr(line: Line) -> int:
-    await _LISTS[line.options.needed("-r")](line)
-    return 0
-
-
-COMMANDS = (
-    LineCommand(
-        Syntax(
-            "lslparmigr",
-            (Option("-r", choices=tuple(_LISTS), required=True), SYSTEM, FILTER, *COLUMNS),
-        ),
-        _lslparmigr,
-    ),
-)
+COMMANDS = (list_command("lslparmigr", _LISTS),)
