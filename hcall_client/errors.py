@@ -223,7 +223,7 @@ class OpenRefused(SwpksError):
 
 
 class NotReached(SwpksError):
-    """No server of the partition was found: nobody knows its place, or nobody listens there."""
+    """No server of the partition was found: its place is not known, or no server listens there."""
 
     def __init__(self, message: str) -> None:
         super().__init__(protocol.OPEN_PLACE, f"the partition is not reached: {message}")

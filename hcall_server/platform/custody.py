@@ -315,7 +315,7 @@ class Decision(Enum):
     ABORTED = "aborted"
     """The source was told to resume; this attempt is never forced."""
     FORCED = "forced"
-    """The target was told to serve; the source of this attempt is never told to resume."""
+    """The console sent FORCE to the target.  It never sends RESUME for this attempt."""
     DONE = "done"
     """The target serves."""
 
