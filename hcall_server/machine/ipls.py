@@ -87,10 +87,16 @@ class CountedIpls:
         self.waiting[partition.number] = partition
         self._count([partition])
 
-    def forget(self, partition: Partition) -> None:
-        """Begin no IPL of a partition that is gone."""
-        if self.waiting.get(partition.number) is partition:
+    def waits(self, partition: Partition) -> bool:
+        """Return whether the first IPL of a partition waits for its count."""
+        return self.waiting.get(partition.number) is partition
+
+    def forget(self, partition: Partition) -> bool:
+        """Begin no IPL of a partition that is gone, or is to stay off; return whether one waited."""
+        waits = self.waits(partition)
+        if waits:
             del self.waiting[partition.number]
+        return waits
 
     def _count(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:

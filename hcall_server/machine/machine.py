@@ -319,8 +319,10 @@ class Machine:
         return partition
 
     def power_off(self, name: str) -> Partition:
-        """Stop a partition, end its sessions, and stop listening for it."""
-        partition = self.system.power_off(name)
+        """Stop a partition, end its sessions, and stop listening for it; or cancel a start that waits."""
+        partition = self.system.find(name)
+        if not self.starts.ipls.forget(partition):
+            self.system.power_off(name)
         self._end_sessions(partition, "the partition was powered off")
         self.transport.close(partition)
         self._tell("partition.stopped", partition)

@@ -137,8 +137,12 @@ class Steps:
             return
         if row.on in (Word.BEGIN, Word.AGREED) and not partition.running:
             raise OperatorError(rules.MIGRATION_POWER, f"{partition.name} is powered off")
-        if row.on in (Word.RELEASE, Word.COPY) and partition.running:
+        if row.on not in (Word.RELEASE, Word.COPY):
+            return
+        if partition.running:
             raise OperatorError(rules.MIGRATION_POWER, f"{partition.name} is running")
+        if self._machine.starts.ipls.waits(partition):
+            raise OperatorError(rules.MIGRATION_POWER, f"{partition.name} is about to start")
 
     def _demand_known(self, partition: Partition | None, order: StepOrder) -> None:
         """OperatorError for one unknown partition too many: their record has to fit into NVRAM."""

@@ -262,6 +262,20 @@ async def test_the_console_starts_a_partition_that_waits(nursery: trio.Nursery, 
     assert not partition.running
 
 
+async def test_a_power_off_cancels_a_start_that_waits(system: System, nursery: trio.Nursery) -> None:
+    """The operator's answer is true: the partition is off, and stays off when NVRAM answers."""
+    machine = system.boot()
+    system.worker.hold()
+    nursery.start_soon(machine.counted_start)
+    await trio.testing.wait_all_tasks_blocked()
+    answer = await verb(system, "a", "power-off")
+    assert (answer.status_code, answer.json()["power"], machine.waiting) == (200, "off", [])
+    system.worker.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert not machine.system.find("a").running
+    assert (await verb(system, "a", "power-off")).status_code == 409
+
+
 class Unreachable(MemoryTransport):
     """A transport that can listen for no partition."""
 

@@ -11,7 +11,9 @@ import trio.testing
 
 from hcall_abi.control_views import EventView
 from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.faults import NvramFault
 from hcall_abi.requests import (
+    release_partition,
     show_system,
     tell_custody,
 )
@@ -219,6 +221,22 @@ async def test_a_partition_asks_before_it_is_served(stage: Stage, nursery: trio.
     await trio.testing.wait_all_tasks_blocked()
     assert (s.a.running, s.a.ipl_count, s.machine.waiting) == (True, 2, [])
     assert health_view(s.machine).ok
+
+
+async def test_a_partition_that_is_about_to_start_is_not_released(stage: Stage) -> None:
+    """R-52, R-54: between SERVE and the activation it is still off, but no inactive migration takes it."""
+    s = stage.s
+    await s.machine.attachment.attach(HMC, "hmc")
+    await s.start()
+    s.machine.nvram.set_faults(NvramFault("io", times=2))
+    await s.link.call(tell_custody(str(stage.uuid), 0, "serve"))
+    assert (s.a.running, s.machine.waiting) == (False, [s.a])
+    with pytest.raises(OperatorError, match="a is about to start") as caught:
+        await s.link.call(release_partition(A, str(stage.uuid), E, stage.t.id.hex()))
+    assert caught.value.rule is rules.MIGRATION_POWER
+    await s.machine.encryptor.stored()
+    await trio.testing.wait_all_tasks_blocked()
+    assert s.a.running
 
 
 async def test_only_capable_partitions_ask(stage: Stage) -> None:
