@@ -27,7 +27,7 @@ DECISIONS = {
     Decision.NEW: "no attempt was made",
     Decision.OPEN: "the attempt runs: either end may still be the owner",
     Decision.ABORTED: "the source was told to resume; this attempt is never forced",
-    Decision.FORCED: "the target was told to serve; the source is never told to resume",
+    Decision.FORCED: "the console has made the target the owner; the source is never told to resume",
     Decision.DONE: "the target serves",
 }
 

@@ -18,15 +18,17 @@ from pathlib import Path
 
 import trio
 
+from hcall_abi.control_bodies import CopyToRestore
+from hcall_abi.control_views import PartitionView
 from hcall_abi.errors import OperatorError, SwpksError
-from hcall_abi.requests import detach_console, show_system
+from hcall_abi.requests import ConsoleRequest, detach_console, show_system
 from hcall_abi.rules import hmc as rules
 from hcall_abi.rules import migration
 from hcall_server.console.answers import demand_form
 from hcall_server.console.backup import BackupPlan, backup
 from hcall_server.console.courier import Courier
 from hcall_server.console.ground import Ground, StoreGuard
-from hcall_server.console.jobs import Job, JobKind, JobRun, Jobs
+from hcall_server.console.jobs import Job, JobKind, JobRun, Jobs, may_repeat
 from hcall_server.console.link import Dial
 from hcall_server.console.migrations import Migrations
 from hcall_server.console.profile_files import ProfileFiles
@@ -35,6 +37,7 @@ from hcall_server.console.profile_plan import RestoreLevel, RestorePlan, StorePl
 from hcall_server.console.profiles import ProfileTools
 from hcall_server.console.recovery import RecoveryPlan, RecoveryTools, accept_loss, recovery_plan
 from hcall_server.console.registry import Registry
+from hcall_server.console.seen import is_check
 from hcall_server.console.store import ConsoleStore
 from hcall_server.console.systems import EventLog, KnownSystem, NoLog
 from hcall_server.console.taking import Taker
@@ -247,14 +250,20 @@ class ManagementConsole:
         plan.demand(force=force)
         return self.jobs.start("restore-profiles", system, plan)
 
-    def demand_restorable(self, system: KnownSystem, copy: bytes) -> None:
-        """OperatorError if another system has the store of a copy, or may get it: an operator restores it."""
-        try:
-            uuid = str(read_copy(copy).uuid)
-        except SwpksError:  # the system refuses the copy, and says why
-            return
-        if reason := self._guard.elsewhere(system, uuid):
+    async def restore(self, system: KnownSystem, request: ConsoleRequest[PartitionView]) -> PartitionView:
+        """Have a system restore a copy, by order of an operator; OperatorError if it may not."""
+        uuid = _uuid_of(request)
+        if reason := self._guard.refusal(system, uuid):
             raise OperatorError(migration.CUSTODY_OWNED, f"the store {uuid} is not restored: {reason}")
+        given = not is_check(request) and self.registry.give(system, uuid)
+        try:
+            answer = await system.call(request)
+        except SwpksError as error:
+            if given and not may_repeat(error):
+                self.registry.release_owner(system, uuid)
+            raise
+        await self.settle(system)
+        return answer
 
     async def settle(self, system: KnownSystem) -> None:
         """Answer what restored partitions of a system ask, so that the next order may start them (R-54)."""
@@ -263,6 +272,9 @@ class ManagementConsole:
             await self.courier.look(system)
 
     async def _restore_profiles(self, run: JobRun) -> None:
+        for step in run.plan.steps:
+            if step.kind == "restore":
+                self.registry.give(run.system, step.uuid)
         await self._profiles.perform(run)
         await self.settle(run.system)
 
@@ -316,3 +328,13 @@ class ManagementConsole:
         if found != (console_id, self.settings.name):
             self.store.set_identity(console_id, self.settings.name)
         return console_id, self.settings.name
+
+
+def _uuid_of(request: ConsoleRequest[PartitionView]) -> str:
+    """Return the UUID of the copy in a request; "" for one that can't be read: the system says why."""
+    if not isinstance(request.body, CopyToRestore):
+        raise ValueError(f"{request.verb.operation} restores no copy")
+    try:
+        return str(read_copy(request.body.copy).uuid)
+    except SwpksError:
+        return ""

@@ -21,12 +21,15 @@ await courier.changed(5.0)      # until any custody or entry has changed
 
 # Words kept back
 #
-# Three rules are not in the tables.  They keep back words that would be true, and so they can break nothing:
+# Four rules are not in the tables.  They keep back words, and a word that is kept back is only late:
 #
 #   `stopping`  An operator stops an attempt: its source in doubt hears no PREPARED, so that it can resume.
 #   `barring`   A target is being barred: the copy of an inactive migration is not sent there meanwhile.
 #   `away`      A source in doubt hears no word that is known from a system which is not connected.  It would
 #               release the partition to a system that may be dead.  The answer of row 10 lets it serve on.
+#
+#   restart     The source of a remote restart hears ACTIVE only when an operator cleans it up: until then it
+#               keeps the store that it had when it died (`carried`).
 #
 # The first two end with the order, also if it fails.  The third one ends when the system is back.
 
@@ -123,9 +126,11 @@ class Courier:
         for each in list(self._systems()):  # one that was added now may be the owner
             self._hear(each, fact.uuid)
         entry, facts = self.registry.of(fact.uuid), self.registry.facts(fact.uuid)
-        decided = answered(entry, system.system_id, fact, self.registry.heard(), facts)
+        claimed = self.registry.claimed(system, fact.uuid)
+        heard_of = self.registry.heard()
+        decided = answered(entry, system.system_id, fact, heard_of, facts, claimed=bool(claimed))
         if decided is None:
-            about = {"partition": fact.name, "uuid": fact.uuid, "epoch": fact.epoch}
+            about = {"partition": fact.name, "uuid": fact.uuid, "epoch": fact.epoch, "claimed_by": claimed}
             peer = self.registry.name_of(fact.peer_id)
             self._log.warning("custody.unanswered", system=system.name, peer=peer, **about)
             return

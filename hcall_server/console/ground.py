@@ -181,13 +181,23 @@ class StoreGuard(NamedTuple):
     ground: Ground
 
     def elsewhere(self, system: KnownSystem, uuid: str) -> str:
-        """Return why a store belongs to another system, "" if it does not."""
-        if place := self.ground.registry.elsewhere(system, uuid):
-            return f"it belongs to {place}"
+        """Return why a recovery may not bring a store back, "" if it may."""
         entry = self.ground.registry.of(uuid)
+        if entry and entry.moved and not entry.owner:
+            return "it has moved, and was deleted where it was"
+        return self.refusal(system, uuid)
+
+    def refusal(self, system: KnownSystem, uuid: str) -> str:
+        """Return why an operator may not restore a store at a system, "" if that is possible."""
+        registry = self.ground.registry
+        if place := registry.elsewhere(system, uuid):
+            return f"it belongs to {place}"
+        if place := registry.claimed(system, uuid):
+            return f"{place} has it: delete it there, or remove that system from the console"
+        entry = registry.of(uuid)
         forced = entry and entry.decision is Decision.FORCED and not entry.over
         if entry and (entry.final or forced):
-            return f"the attempt {entry.epoch} brings it to {self.ground.registry.name_of(entry.target)}"
+            return f"the attempt {entry.epoch} brings it to {registry.name_of(entry.target)}"
         return ""
 
     async def settle(self, system: KnownSystem, uuid: str) -> str:

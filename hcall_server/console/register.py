@@ -47,7 +47,7 @@ class Entry(NamedTuple):
     """The console's row of a partition, by its UUID.
 
     `epoch`, `decision` and `moved` are those of `custody.Register`.  `kind`, `source` and `target` are those
-    of the attempt `epoch`; `owner` is the present owner, "" if unknown.  Systems are named by their ids.
+    of the attempt `epoch`; `owner` is the present owner, "" for none or an unknown one.  Systems are named by their ids.
     `over`: the attempt can't move the partition any more.  `final` is the sealed copy that the target of an
     inactive migration or of a restart has to take, b"" for none.  `others` are the targets of attempts before
     it, since the last move, that are not over either.
@@ -130,6 +130,8 @@ def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
         changed = _arrived(known, system, fact)
     elif at is Custody.GONE and fact.epoch > known.moved and fact.peer_id:
         changed = _moved(known, fact.epoch, source=system, owner=fact.peer_id)
+    elif entry and at is Custody.OWN and 0 < known.moved <= fact.epoch and not known.owner and not asks(fact):
+        changed = known._replace(owner=system)  # it was deleted there, and restored
     elif at is Custody.OWN and fact.epoch > known.epoch:  # by the console's earlier store
         changed = known._replace(
             epoch=fact.epoch,
@@ -269,16 +271,23 @@ def _busy(entry: Entry) -> OperatorError:
 
 
 def answered(
-    entry: Entry | None, system: str, fact: CustodyView, known: Collection[str], facts: Facts = NO_FACTS
+    entry: Entry | None,
+    system: str,
+    fact: CustodyView,
+    known: Collection[str],
+    facts: Facts = NO_FACTS,
+    *,
+    claimed: bool = False,
 ) -> tuple[Entry | None, Carried] | None:
     """Return the entry and the answer to a system that asks; None for no answer yet.
 
     `known` are the systems that the console has heard since its start, and `facts` those of their views.
+    `claimed`: another system shows a store of the partition too, and nobody is known to own it.
     """
     if fact.epoch > MAX_EPOCH:
         return None
     if fact.mode == Mode.ASKING.value:
-        return _agreed(entry, system, fact, facts)
+        return None if claimed else _agreed(entry, system, fact, facts)
     if entry is None or fact.epoch > entry.epoch or entry.decision is Decision.NEW:
         if fact.peer_id not in known:
             return None
@@ -316,9 +325,14 @@ def _agreed(
 ) -> tuple[Entry | None, Carried] | None:
     """Return the answer to a system that has started (R-54): only the owner serves.
 
-    No answer to a store that is older than a copy which was made of it: its records were lost since.
+    No answer to a store that is older than a copy which was made of it: its records were lost since.  A
+    partition that was deleted has no owner: the first system that has it again, behind its last move, is one.
     """
-    if entry is None or entry.owner in ("", system):
+    if entry and not entry.owner:
+        if fact.epoch < entry.moved:
+            return entry, Carried(fact.uuid, entry.moved, "fenced", peer=entry.target)
+        entry = entry._replace(owner=system)
+    if entry is None or entry.owner == system:
         over = max(entry.moved, entry.epoch if entry.over else 0) if entry else 0
         since = max(fact.epoch, over)
         later = any(record(each) is Custody.PREPARED and each.epoch > since for each in facts.values())

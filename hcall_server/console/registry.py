@@ -56,10 +56,18 @@ class Registry:
             failpoints.reached(point)
 
     def release_owner(self, system: KnownSystem, uuid: str) -> None:
-        """Note that the owner of a partition has deleted it."""
+        """Note that the owner of a partition has deleted it: nobody owns it."""
         entry = self.of(uuid)
         if entry and entry.owner == system.system_id:
             self.enter(entry._replace(owner=""))
+
+    def give(self, system: KnownSystem, uuid: str) -> bool:
+        """Note that an operator restores a partition at a system; return whether nobody owned it before."""
+        entry = self.of(uuid)
+        if entry is None or entry.owner:
+            return False
+        self.enter(entry._replace(owner=system.system_id))
+        return True
 
     # Systems
 
@@ -119,6 +127,18 @@ class Registry:
         if entry is None or entry.owner in ("", system.system_id):
             return ""
         return self.name_of(entry.owner)
+
+    def claimed(self, system: KnownSystem, uuid: str) -> str:
+        """Return the name of another system that shows a store of a partition without an owner, "" for none.
+
+        The register knows the owner of a partition that has moved.  Of another one the views decide, and the
+        copies of systems that are away.
+        """
+        entry = self.of(uuid)
+        if entry and (entry.owner or entry.moved):
+            return ""
+        others = (each for each in self._systems() if each is not system)
+        return next((each.name for each in others if uuid in each.stores), "")
 
     def outside(self, system: KnownSystem) -> dict[str, str]:
         """Return the partitions that a system may not get back, each with the name of the other system."""

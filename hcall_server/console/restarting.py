@@ -138,24 +138,28 @@ class Restarter(NamedTuple):
         await self._start(run, plan)
 
     async def _decide(self, run: JobRun, plan: RestartPlan) -> None:
-        """Make the target the owner, durably (row 20); OperatorError if that is not allowed."""
-        ground, target = self.ground, run.system
-        source = ground.system(plan.source)
+        """Make the target the owner, durably (row 20); OperatorError if that is not allowed.
 
-        async def demanded() -> LastCopy:
-            return await self.demand(source, target, plan.uuid, plan.name)
+        The source may come back during the bars, serve, leave a newer copy, and die again.  Then the checks
+        begin again with this copy.
+        """
+        while not await self._is_decided_with(run, plan, await self._checked(run, plan)):
+            pass
 
-        copy = await run.persist(demanded)
-        await run.persist(lambda: self.check(source, target, plan.uuid, copy))
+    async def _is_decided_with(self, run: JobRun, plan: RestartPlan, copy: LastCopy) -> bool:
+        """Make the target the owner of a copy; False if there is a newer one."""
+        ground, source = self.ground, self.ground.system(plan.source)
         entry = ground.registry.of(plan.uuid) or Entry(plan.uuid, plan.name, owner=source.system_id)
         if not entry.over:
             entry = await self._bar(run, entry)
         async with ground.courier.turn(plan.uuid):
             await demand_dead(ground, source, plan.uuid)
             self._demand_owner(source, plan.uuid)
-            now = ground.registry.of(plan.uuid) or entry
+            if not self._is_newest(plan.uuid, copy):
+                return False
             epoch = ground.registry.next_epoch(plan.uuid)
-            ids = source.system_id, target.system_id
+            ids = source.system_id, run.system.system_id
+            now = ground.registry.of(plan.uuid) or entry
             ground.enter(restarted(now, "restart", epoch, *ids, copy.blob), "forced")
             self.end_migration(plan.uuid)  # not before: a restart that is refused leaves it alone
         run.finish(
@@ -163,6 +167,21 @@ class Restarter(NamedTuple):
             f"row 20: FORCED({epoch}) at the console",
             f"{plan.name} goes back to {time_text(copy.facts.time)}, generation {copy.facts.generation}",
         )
+        return True
+
+    async def _checked(self, run: JobRun, plan: RestartPlan) -> LastCopy:
+        """Return the newest copy, after the target has checked it; while the target is away, wait."""
+        source = self.ground.system(plan.source)
+
+        async def demanded() -> LastCopy:
+            return await self.demand(source, run.system, plan.uuid, plan.name)
+
+        copy = await run.persist(demanded)
+        await run.persist(lambda: self.check(source, run.system, plan.uuid, copy))
+        return copy
+
+    def _is_newest(self, uuid: str, copy: LastCopy) -> bool:
+        return all(facts.rank <= copy.facts.rank for _, facts in self.ground.store.copies_of(uuid))
 
     async def _bar(self, run: JobRun, entry: Entry) -> Entry:
         """End the unfinished attempt of a lost source; its changes since the copy are lost."""

@@ -168,7 +168,9 @@ class StreamKeeper:
             await self._taker.take(system, event.partition)
         elif event.kind == "forget-copies":
             self._store.forget(system.key, [event.uuid])
-            self._courier.registry.release_owner(system, event.uuid)
+            view = await system.call(show_system())
+            if event.uuid not in (each.uuid for each in view.partitions):
+                self._courier.registry.release_owner(system, event.uuid)
             await system.call(forget_copies([event.uuid]))
         elif event.kind == "changed":
             view = await system.call(show_system())

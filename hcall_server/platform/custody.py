@@ -315,7 +315,7 @@ class Decision(Enum):
     ABORTED = "aborted"
     """The source was told to resume; this attempt is never forced."""
     FORCED = "forced"
-    """The console sent FORCE to the target.  It never sends RESUME for this attempt."""
+    """The console has made the target the owner: it sends FORCE or COPY there, and never RESUME."""
     DONE = "done"
     """The target serves."""
 

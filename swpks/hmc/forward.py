@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from hcall_client.console import ConsoleRefused
 from hcall_server.console.systems import KnownSystem
 from swpks.hmc import wire
 
+Call = Callable[[KnownSystem, ConsoleRequest[Any]], Awaitable[Any]]
+"""How a request of a system is made."""
 _VERBS = {verb.operation: verb for verb in VERBS if verb.operation != "watchEvents"}
 _LINK = ("attachConsole", "detachConsole", "keepCopy", "forgetCopies")
 _MOVES = ("expectPartition", "takePartition", "beginMigration", "releasePartition", "tellCustody")
@@ -41,10 +44,12 @@ def request_of(asked: wire.Forwarded) -> ConsoleRequest[Any]:
     return ConsoleRequest(verb, kind or str, asked.name, body)
 
 
-async def forwarded(request: ConsoleRequest[Any], system: KnownSystem) -> bytes:
-    """Make a request of a system; return the last message for the command."""
+async def forwarded(
+    request: ConsoleRequest[Any], system: KnownSystem, call: Call = KnownSystem.call
+) -> bytes:
+    """Make a request of a system, by `call`; return the last message for the command."""
     try:
-        answer = await system.call(request)
+        answer = await call(system, request)
     except SwpksError as error:
         return refusal(system.explained(error))
     statuses = list(request.verb.answers)

@@ -61,10 +61,7 @@ class ConsoleHandler:
         asked, system = request_of(request), self._console.find(request.system)
         if not isinstance(asked.body, CopyToRestore):
             return await forwarded(asked, system)
-        self._console.demand_restorable(system, asked.body.copy)
-        answer = await forwarded(asked, system)
-        await self._console.settle(system)
-        return answer
+        return await forwarded(asked, system, self._console.restore)
 
     def stopped(self, request: wire.WireRequest) -> bytes:
         """Return the last messages for a command that waits when the console stops."""

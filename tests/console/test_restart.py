@@ -44,23 +44,32 @@ async def test_a_partition_of_a_dead_system_starts_elsewhere(autojump_clock) -> 
         assert caught.value.rule is rules.RESTART_CLEANUP
 
 
-async def test_a_newer_copy_drops_the_chosen_one(autojump_clock) -> None:
-    """R-52: the order has read its copy before it asks the target for its key (seed 95 of the simulation)."""
+@pytest.mark.parametrize(
+    "operation, at", [("showTrustedKey", 1), ("showTrustedKey", 2), ("takePartition", 2)]
+)
+async def test_a_newer_copy_drops_the_chosen_one(autojump_clock, operation: str, at: int) -> None:
+    """R-52: the order has read its copy already; the job restarts the newer one.
+
+    Seed 95 of the simulation; later the source came back during the bars, served, and died again.
+    """
     async with moving() as world:
         await world.kill("a")
         store, key = world.rig.store, world.known("a").key
-        perform = world.site("b").link.call
+        *_, facts = store.copies(key)
+        newer = facts._replace(generation=facts.generation + 1)
+        perform, asked = world.site("b").link.call, 0
 
         async def call(request: ConsoleRequest[Any]) -> Any:
-            if request.verb.operation == "showTrustedKey":
-                (facts,) = store.copies(key)[-1:]
-                newer = facts._replace(generation=facts.generation + 1)
-                store.keep_copy(key, newer, store.blob(facts.number), [facts.uuid], 1)
+            nonlocal asked
+            asked += request.verb.operation == operation
+            if asked == at and request.verb.operation == operation:
+                store.keep_copy(key, newer, store.blob(store.copies(key)[-1].number), [facts.uuid], 1)
             return await perform(request)
 
         world.site("b").link.call = call  # type: ignore[method-assign]
         job = await world.ended(await restarted(world))
         assert job.state == "done", job.lines
+        assert job.lines[1].endswith(f"generation {newer.generation}")
         await world.demand_at("b", b"first")
 
 
