@@ -47,7 +47,8 @@ class Entry(NamedTuple):
     """The console's row of a partition, by its UUID.
 
     `epoch`, `decision` and `moved` are those of `custody.Register`.  `kind`, `source` and `target` are those
-    of the attempt `epoch`; `owner` is the present owner, "" for none or an unknown one.  Systems are named by their ids.
+    of the attempt `epoch`; `owner` is the present owner, "" if there is none, or if
+    it is unknown.  Systems are named by their ids.
     `over`: the attempt can't move the partition any more.  `final` is the sealed copy that the target of an
     inactive migration or of a restart has to take, b"" for none.  `others` are the targets of attempts before
     it, since the last move, that are not over either.
