@@ -154,14 +154,18 @@ class Migrations:
                 raise _decided(entry)
         await self._ground.courier.look(source)
 
-    async def recover(self, source: KnownSystem, name: str, *, force: bool = False) -> Job:
-        """Bring an attempt to its end: `-o r`; return the job to follow.
+    async def recover(self, source: KnownSystem, name: str, *, force: bool = False) -> Job | str:
+        """Bring an attempt to its end: `-o r`.
 
+        Return the job to follow, or the line about an attempt that has ended without a job.
         `force`: a live one is activated at its target, because its source is lost; an inactive one goes back.
         """
         entry = self._running(source, name)
         await self._refreshed(entry)
-        entry = self._running(source, name)  # it may have ended meanwhile
+        # By its UUID: another partition may have the name, and this attempt may have ended meanwhile.
+        entry = self._ground.entry(entry.uuid)
+        if _has_ended(entry):
+            return self._job_of(entry.uuid) or self._ended_line(entry)
         if force and entry.kind == "live" and entry.decision is not Decision.FORCED:
             await self._force(entry)
         elif force and entry.kind == "inactive" and entry.final and entry.target != source.system_id:
@@ -169,8 +173,12 @@ class Migrations:
         self._ground.courier.poke(entry.uuid)
         return self._job_of(entry.uuid) or self._go_on(source, self._ground.entry(entry.uuid))
 
-    async def recover_restart(self, source: KnownSystem, name: str) -> Job:
-        """Bring a remote restart to its end: `rrstartlpar -o recover`; return the job to follow."""
+    def _ended_line(self, entry: Entry) -> str:
+        owner = self._registry.name_of(entry.owner) or "no system of this console"
+        return f"the attempt {entry.epoch} has ended: {entry.name} is at {owner}"
+
+    async def recover_restart(self, source: KnownSystem, name: str) -> Job | str:
+        """Bring a remote restart to its end: `rrstartlpar -o recover`; return the same as `recover`."""
         if self._running(source, name).kind != "restart":
             raise OperatorError(rules.MIGRATION_RUNNING, f"no remote restart of {name} runs")
         return await self.recover(source, name)
@@ -236,9 +244,8 @@ class Migrations:
     def _running(self, source: KnownSystem, name: str) -> Entry:
         """Return the entry of an attempt from a system that has not ended; OperatorError if there is none."""
         for entry in self._registry.entries:
-            ended = (entry.over and not entry.final) or entry.decision in (Decision.NEW, Decision.DONE)
             here = source.system_id in (entry.source, entry.target)
-            if entry.name == name and here and (not ended or self._job_of(entry.uuid)):
+            if entry.name == name and here and (not _has_ended(entry) or self._job_of(entry.uuid)):
                 return entry
         raise OperatorError(rules.MIGRATION_RUNNING, f"no migration of {name} from {source.name} runs")
 
@@ -334,6 +341,11 @@ class Migrations:
 
     def _statuses(self) -> Statuses:
         return Statuses(self._registry, self._job_of)
+
+
+def _has_ended(entry: Entry) -> bool:
+    """Whether an attempt can't move the partition any more."""
+    return (entry.over and not entry.final) or entry.decision in (Decision.NEW, Decision.DONE)
 
 
 def _decided(entry: Entry) -> OperatorError:

@@ -11,8 +11,10 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.requests import ConsoleRequest
 from hcall_abi.rules import migration as rules
 from hcall_server.console.lines.run import run_line
+from hcall_server.console.register import Entry, begun
 from tests.console.moving import Moving, moving
 from tests.console.stand import StandCaller
+from tests.console.test_safety import frozen_released
 
 
 async def line(world: Moving, text: str) -> tuple[int, str]:
@@ -94,6 +96,33 @@ async def test_recover_of_a_restart_is_not_that_of_a_migration(autojump_clock, f
         assert (world.entry.decision.value, job.state) == ("open", "running")
         world.network.silent = False
         await world.ended(job)
+
+
+async def test_recover_of_an_attempt_that_ends_in_it(autojump_clock) -> None:
+    """R-51: no job follows the attempt. The order carries its last word, and names the owner: exit 0."""
+    async with moving() as world:
+        deaf = await frozen_released(world)
+        world.rig.console.jobs.end_of(world.known("a"), "ended")
+        before = len(world.rig.console.jobs.all)
+        deaf.clear()
+        told = await line(world, "migrlpar -o r -m a -p x")
+        assert told == (0, "the attempt 1 has ended: x is at b")
+        assert len(world.rig.console.jobs.all) == before
+        await world.demand_at("b", b"first")
+
+
+async def test_force_is_about_the_attempt_that_was_found(autojump_clock) -> None:
+    """R-51: it ends in the order. Another partition of its name has an attempt, which is left alone."""
+    async with moving() as world:
+        deaf = await frozen_released(world)
+        world.rig.console.jobs.end_of(world.known("a"), "ended")
+        ids = world.known("a").system_id, world.known("b").system_id
+        other = begun(Entry("f" * 36, "x"), "live", 1, *ids)  # behind that of the partition that moves
+        world.rig.console.registry.enter(other)
+        deaf.clear()
+        told = await world.migrations.recover(world.known("a"), "x", force=True)
+        assert told == "the attempt 1 has ended: x is at b"
+        assert world.rig.console.registry.of(other.uuid) == other
 
 
 async def test_recover_goes_on_with_a_restart(autojump_clock) -> None:

@@ -73,6 +73,11 @@ async def _follow(line: Line, job: Job) -> None:
         raise OperatorError(rule, f"job {job.number} ({job.kind}) failed: {reason}")
 
 
+async def _told(line: Line, result: Job | str) -> None:
+    """Print the line of an order that is done, or follow its job."""
+    await (line.say(result) if isinstance(result, str) else _follow(line, result))
+
+
 # migrlpar
 
 
@@ -92,11 +97,11 @@ async def _stop(line: Line, name: str) -> None:
 
 
 async def _recover(line: Line, name: str) -> None:
-    """Bring an attempt to its end: it has none that is wrong, if one system owns the partition."""
+    """Bring an attempt to its end. Either end is a success, if one system owns the partition."""
     force = "--force" in line.options
-    job = await line.console.migrations.recover(line.known, name, force=force)
+    recovered = await line.console.migrations.recover(line.known, name, force=force)
     try:
-        await _follow(line, job)
+        await _told(line, recovered)
     except OperatorError as failed:
         if failed.rule is not moving.MIGRATION_FAILED or not (owner := owner_of(line, name)):
             raise
@@ -128,7 +133,7 @@ async def _cancel(line: Line, name: str) -> None:
 
 
 async def _recover_restart(line: Line, name: str) -> None:
-    await _follow(line, await line.console.migrations.recover_restart(line.known, name))
+    await _told(line, await line.console.migrations.recover_restart(line.known, name))
 
 
 _RESTART: Mapping[str, Work] = {
@@ -178,7 +183,7 @@ def _check(line: Line) -> None:
         raise OperatorError(moving.MIGRATION_SYSTEMS, f"{line.options.command}: {finding}")
 
 
-def _told(line: Line, error: SwpksError) -> str:
+def _refusal(line: Line, error: SwpksError) -> str:
     """Return a refusal as the line prints it; a system that is away is named, with the time since then."""
     if error.rule is control.CONSOLE_SERVED:
         given = [line.options.value(flag) for flag in ("-m", "-t") if flag in line.options]
@@ -200,7 +205,7 @@ async def _each(line: Line, operations: Mapping[str, Work]) -> int:
             await work(line, name)
         except SwpksError as error:
             status = 1
-            await line.say(_told(line, error))
+            await line.say(_refusal(line, error))
     return status
 
 

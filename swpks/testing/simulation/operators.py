@@ -101,8 +101,10 @@ def _known(console: ManagementConsole, where: str) -> KnownSystem:
     return found
 
 
-async def _followed(console: ManagementConsole, job: Job) -> None:
-    """Follow a job to its end; OperatorError if it fails."""
+async def _followed(console: ManagementConsole, job: Job | str) -> None:
+    """Follow a job to its end; OperatorError if it fails.  An order that is done has a line, and no job."""
+    if isinstance(job, str):
+        return
     ended = await console.jobs.follow(job, _unwatched)
     if ended.state == "failed":
         raise OperatorError(rules.HMC_JOB_KNOWN, f"job {job.number} failed: {' '.join(ended.lines)[-90:]}")
