@@ -15,9 +15,10 @@ _LINKED = "until swpks hmc {} systems 2>/dev/null >.linked && ! grep -q ' away '
 
 
 def run(folder: Path, commands: list[str], then: str = "") -> list[str]:
-    """Do the commands in one shell, as a reader would; returns what each has written.
+    """Do the commands in one shell, as a reader would; return the output of each, and that of `then`.
 
     `then` is done at the end, while the servers of the session still run; they are ended afterwards.
+    AssertionError if the shell has ended before: else the rest of a page would not be compared.
     """
     lines = ["trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
     for number, command in enumerate(commands):
@@ -29,7 +30,12 @@ def run(folder: Path, commands: list[str], then: str = "") -> list[str]:
         ["bash", "-c", "\n".join([*lines, then])], cwd=folder, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
-    return done.stdout.split(f"{_MARK}\n")
+    written = done.stdout.split(f"{_MARK}\n")
+    assert len(written) == len(commands) + 1, (
+        f"the shell ended in {commands[len(written) - 1]}\n{done.stdout}"
+    )
+    assert done.returncode == 0, done.stdout
+    return written
 
 
 def _awaited(command: str, pipe: str) -> list[str]:

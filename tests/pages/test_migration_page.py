@@ -28,7 +28,7 @@ def test_every_command_of_the_page(tmp_path) -> None:
     (program,) = blocks(PAGE, PROGRAM, "python")
     (tmp_path / "program.py").write_text(program)
     told = sessions()
-    written = run(tmp_path, told.commands)
+    *written, _ = run(tmp_path, told.commands)
     assert len(told.commands) > 40
-    for command, shown, found in zip(told.commands, told.shown, written, strict=False):
+    for command, shown, found in zip(told.commands, told.shown, written, strict=True):
         assert shows(shown, found), f"$ {command}\n{found}"

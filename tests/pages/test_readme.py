@@ -30,9 +30,9 @@ def test_the_first_session_and_the_program_after_it(tmp_path) -> None:
 def test_the_session_about_parts(tmp_path) -> None:
     """Each command of the section answers as shown: copy, lost part, recovery, first call of an erase."""
     told = session(README, "Parts that break")
-    written = run(tmp_path, told.commands)
+    *written, _ = run(tmp_path, told.commands)
     assert len(told.commands) > 10
-    for command, shown, found in zip(told.commands, told.shown, written, strict=False):
+    for command, shown, found in zip(told.commands, told.shown, written, strict=True):
         assert shows(shown, found), f"$ {command}\n{found}"
 
 
