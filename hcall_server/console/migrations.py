@@ -17,7 +17,7 @@ from hcall_abi.requests import check_arrival, show_needs, show_trusted_key, tell
 from hcall_abi.rules import console, hmc
 from hcall_abi.rules import migration as rules
 from hcall_server.console.carried import left, serves_elsewhere
-from hcall_server.console.ground import Ground, barred, demand_key, demand_owned, fact_of, partition_of
+from hcall_server.console.ground import Ground, demand_key, demand_owned, fact_of, partition_of
 from hcall_server.console.jobs import Job, JobKind, JobRun, Jobs
 from hcall_server.console.migration import MigrationJob, MigrationPlan
 from hcall_server.console.migration_status import MigrationStatus, Statuses
@@ -26,9 +26,9 @@ from hcall_server.console.register import (
     aborted,
     forced,
     record,
-    restarted,
 )
 from hcall_server.console.restarting import Restarter, RestartPlan, find_uuid, is_decided
+from hcall_server.console.returning import decided_text, demand_returnable, give_back
 from hcall_server.console.systems import KnownSystem
 from hcall_server.platform.custody import Custody, Decision
 
@@ -208,13 +208,9 @@ class Migrations:
 
     async def _send_back(self, source: KnownSystem, entry: Entry) -> None:
         """Give a released partition back to its source by a new attempt, after its target was barred."""
-        final, target = entry.final, entry.target
-        now = await barred(self._ground, entry)
-        if now.owner != source.system_id or not now.over or not now.final:
-            raise _decided(now)
-        epoch = self._registry.next_epoch(entry.uuid)
-        back = restarted(now, "inactive", epoch, target, source.system_id, final)
-        self._ground.enter(back, "forced")
+        if entry.owner != source.system_id:
+            raise _decided(entry)
+        await give_back(self._ground, entry)
 
     def make_room(self, system: KnownSystem) -> None:
         """End the job of a migration at a system that has lost its stores: its recovery comes first."""
@@ -311,19 +307,38 @@ class Migrations:
             *self._registry.facts(entry.uuid),
         )
 
-    async def cancel(self, source: KnownSystem, name: str) -> str:
-        """Cancel a remote restart that is not decided yet; return the line about it."""
+    async def cancel(self, source: KnownSystem, name: str) -> Job | str:
+        """Cancel a remote restart whose target has not taken the partition: `rrstartlpar -o cancel`.
+
+        Return the line about one that was not decided.  A decided one goes back to its source, which has
+        released the partition; return the job of this.
+        """
         uuid = find_uuid(self._ground, source, name)
         run = next((each for each in self.jobs.plans(RESTART) if each.plan.uuid == uuid), None)
         entry = self._registry.of(uuid)
-        decided = Decision.FORCED, Decision.DONE
-        if entry and entry.kind == "restart" and entry.decision in (decided if run else decided[:1]):
+        if entry and entry.kind == "restart" and entry.decision is Decision.FORCED:
+            return await self._cancel_decided(entry, run)
+        if entry and entry.kind == "restart" and entry.decision is Decision.DONE and run:
             raise _decided(entry)
         if run is None:
             raise OperatorError(rules.MIGRATION_RUNNING, f"no remote restart of {name} runs")
-        self.jobs.end_of(run.system, f"the remote restart of {name} was cancelled")
-        await self.jobs.follow(run.job, _unheard)
+        await self._end_restart(run)
         return f"the remote restart of {name} is cancelled"
+
+    async def _cancel_decided(self, entry: Entry, run: JobRun | None) -> Job:
+        await demand_returnable(self._ground, entry)
+        source = self._ground.system(entry.source)
+        if other := self.jobs.running(source):
+            message = f"job {other.number} ({other.kind}) of {source.name} runs: wait for its end"
+            raise OperatorError(hmc.HMC_JOB_ALONE, message)
+        if run:
+            await self._end_restart(run)
+        await give_back(self._ground, entry)
+        return self._go_on(source, self._ground.entry(entry.uuid))
+
+    async def _end_restart(self, run: JobRun) -> None:
+        self.jobs.end_of(run.system, f"the remote restart of {run.plan.name} was cancelled")
+        await self.jobs.follow(run.job, _unheard)
 
     # Views
 
@@ -349,8 +364,7 @@ def _has_ended(entry: Entry) -> bool:
 
 
 def _decided(entry: Entry) -> OperatorError:
-    message = f"the attempt {entry.epoch} of {entry.name} has passed its point of no return"
-    return OperatorError(rules.MIGRATION_DECIDED, message)
+    return OperatorError(rules.MIGRATION_DECIDED, decided_text(entry))
 
 
 async def _unheard(_: Job) -> None:

@@ -14,6 +14,7 @@ from hcall_server.console.lines.run import run_line
 from hcall_server.console.register import Entry, begun
 from tests.console.moving import Moving, moving
 from tests.console.stand import StandCaller
+from tests.console.test_restart import decided
 from tests.console.test_safety import frozen_released
 
 
@@ -145,3 +146,13 @@ async def test_recover_goes_on_with_a_restart(autojump_clock) -> None:
         requests += ["takePartition"]
         assert (await line(world, "rrstartlpar -o recover -m a -p x --force"))[0] == 0
         await world.demand_at("b", b"first")
+
+
+async def test_a_decided_restart_is_cancelled_by_its_line(autojump_clock) -> None:
+    """R-52: the line follows the job that brings the partition back."""
+    async with moving() as world:
+        await decided(world)
+        status, told = await line(world, "rrstartlpar -o cancel -m a -p x")
+        assert status == 0, told
+        assert told.splitlines()[:2] == ["row 16: ARRIVED(3) at a", "x runs at a"]
+        await world.demand_here("a", b"first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -221,6 +222,90 @@ async def test_a_decided_restart_is_not_cancelled(autojump_clock) -> None:
         world.site("b").link.away = False
         assert (await world.ended(job)).state == "done"
         await world.demand_at("b", b"first")
+
+
+async def decided(world: Moving):
+    """A restart of x at b, which takes no copy since it was decided; a is back, and has released x."""
+    await world.kill("a")
+    perform, checks = world.site("b").link.call, []
+
+    async def call(request: ConsoleRequest[Any]) -> Any:
+        if request.verb.operation == "takePartition" and not getattr(request.body, "check", False):
+            raise OperatorError(rules.ARRIVAL_SIZE, "there is no room")
+        checks.append(request)
+        return await perform(request)
+
+    world.site("b").link.call = call  # type: ignore[method-assign]
+    job = await world.ended(await restarted(world))
+    assert (job.state, world.entry.decision.value) == ("failed", "forced")
+    await world.start("a")
+    await world.rig.until(lambda: (fact := fact_at(world, "a")) and fact.custody == "released")
+
+
+def fact_at(world: Moving, name: str):
+    """The custody of x in the last view of a system."""
+    custody = world.known(name).view.custody  # type: ignore[union-attr]
+    return next((each for each in custody if each.uuid == world.uuid), None)
+
+
+async def test_a_decided_restart_goes_back_to_its_source(autojump_clock) -> None:
+    """R-52, R-54: its target is barred with one epoch, and the copy goes to the source with the next one."""
+    async with moving() as world:
+        await decided(world)
+        job = await world.ended(await world.migrations.cancel(world.known("a"), "x"))
+        assert job.state == "done", job.lines
+        assert job.lines == ["row 16: ARRIVED(3) at a", "x runs at a"]
+        await world.demand_at("a", b"first")
+        assert world.site("a").machine.system.find("x").running
+        assert await world.custody("b") == ("none", 2)
+        with pytest.raises(OperatorError) as caught:
+            await world.migrations.cancel(world.known("a"), "x")
+        assert caught.value.rule is rules.MIGRATION_RUNNING
+        assert (await world.ended(await world.migrate())).state == "done"
+        await world.demand_at("b", b"first")
+
+
+async def test_a_restart_goes_back_only_with_its_target_barred(autojump_clock) -> None:
+    """R-52: its target is away. It may have the copy, so nothing is changed."""
+    async with moving() as world:
+        await decided(world)
+        before = world.entry
+        await world.kill("b")
+        with pytest.raises(OperatorError) as caught:
+            await world.migrations.cancel(world.known("a"), "x")
+        assert caught.value.rule is rules.RESTART_TARGET
+        assert world.entry == before
+        assert world.serving() == []
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("act", ["lost", "before", "after"])
+async def test_a_trouble_at_each_request_of_a_cancel(autojump_clock, act, number) -> None:
+    """R-52: one system owns the partition in the end, and the order can be repeated."""
+    async with moving() as world:
+        await decided(world)
+        trouble, order = Trouble(world, number, act), trio.CancelScope()
+        kill = world.rig.kill_console
+
+        def killed() -> None:
+            kill()
+            order.cancel()  # it runs in the process of the console
+
+        world.rig.kill_console = killed  # type: ignore[method-assign]
+
+        async def ordered() -> None:
+            with order, contextlib.suppress(OperatorError):
+                await world.migrations.cancel(world.known("a"), "x")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ordered)
+            await trouble.over()
+        await trio.sleep(30)
+        if world.entry.decision.value != "done":
+            await world.ended(await world.migrations.cancel(world.known("a"), "x"))
+        await world.demand_at("a", b"first")
+        await trio.sleep(30)
+        assert world.serving() == ["a"]
 
 
 async def test_a_restart_that_waits_is_cancelled(autojump_clock) -> None:

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from hcall_server.platform.custody import CONSOLE, SYSTEM, Custody, Decision
+from hcall_server.platform.custody import CONSOLE, SYSTEM, Custody, Decision, Register
 from tests.platform.custody_mistakes import (
+    CONNECTED,
     HARMLESS,
     MISTAKES,
     Mistake,
@@ -17,7 +18,7 @@ from tests.platform.custody_mistakes import (
     there_and_back,
 )
 from tests.platform.custody_search import Search, View, known, one_serves, well
-from tests.platform.custody_world import Attempt, Kind, Rules, restart
+from tests.platform.custody_world import Attempt, Bars, Kind, Rules, restart
 from tests.spec.markdown import SPEC, section, tables
 
 
@@ -91,6 +92,20 @@ def test_a_right_operator_of_a_restart() -> None:
     """R-54: a source that asks never serves beside the target; one that does not ask does."""
     well(asking(restart(0, 1)))
     assert Search(asking(restart(0, 1))._replace(asks=False)).explore().fault is not None
+
+
+def test_a_restart_that_is_cancelled() -> None:
+    """R-52, R-54: its target is barred, and its source takes the copy; in any order nothing else happens."""
+    world = asking((*restart(0, 1), *restart(1, 0)))
+    search, found = well(world)
+    views = [search.view(each) for each in found.locals]
+    back = [systems for systems, desk, _ in views if desk.register == Register(4, Decision.DONE, 4)]
+    barred = [each for each in back if (each[1].custody, each[1].epoch) == (Custody.NONE, 3)]
+    assert {each[0].custody for each in barred} == {Custody.ARRIVED}
+    unbarred = world._replace(rules=CONNECTED._replace(bars=Bars.NONE))
+    fault = Search(unbarred).explore().fault
+    assert fault is not None
+    assert fault.why == "two serve"
 
 
 def test_a_wrong_operator_of_a_forced_attempt_harms_nobody() -> None:

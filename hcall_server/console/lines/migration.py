@@ -129,7 +129,7 @@ async def _cleanup(line: Line, name: str) -> None:
 
 
 async def _cancel(line: Line, name: str) -> None:
-    await line.say(await line.console.migrations.cancel(line.known, name))
+    await _told(line, await line.console.migrations.cancel(line.known, name))
 
 
 async def _recover_restart(line: Line, name: str) -> None:
