@@ -88,6 +88,7 @@ def publish_keys(machine: Machine) -> None:
 def is_elsewhere(system: ManagedSystem, name: str) -> bool:
     """Whether a name of the settings is that of a partition which another system owns; log where it is."""
     present = system.partitions.get(name)
+    advice = f"nothing is made; a new partition of this name: swpks hmc create {name}"
     if present is not None:
         profile = present.profile
         if profile.custody in OWNING:
@@ -95,6 +96,10 @@ def is_elsewhere(system: ManagedSystem, name: str) -> bool:
         moved = profile.uuid, profile.peer, profile.epoch
         if profile.custody is not Custody.RELEASED:
             return True
+        advice = (
+            "nothing is made; the store is here until the new owner is seen, and the name is its own; "
+            f"after a remote restart remove it: rrstartlpar -o cleanup -p {name}"
+        )
     else:
         reserving = system.reserving(name)
         if reserving is None:
@@ -107,6 +112,6 @@ def is_elsewhere(system: ManagedSystem, name: str) -> bool:
         uuid=str(uuid),
         target=peer.hex(),
         epoch=epoch,
-        advice=f"nothing is made; a new partition of this name: swpks hmc create {name}",
+        advice=advice,
     )
     return True

@@ -50,7 +50,9 @@ async def test_settings_make_no_partition_that_has_moved(
         (line,) = lines(capsys, "partition.moved")
         assert (line["partition"], line["uuid"]) == (A, str(stage.uuid))
         assert (line["target"], line["epoch"]) == (stage.t.id.hex(), E)
-        assert "swpks hmc create" in line["advice"]
+        order = "rrstartlpar -o cleanup" if step == "released" else f"swpks hmc create {A}"
+        assert order in line["advice"]
+        assert ("create" in line["advice"]) is (step == "gone"), "the name is refused while the store is here"
         assert sorted(after.machine.system.partitions) == ([A, "b"] if step == "released" else ["b"])
         assert await after.starts() == ["b"]
         if step == "released":
