@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.cases import CALLS, CONFIRMS, Case
+from bench.demo import demo_rows
 from bench.freeze import freeze_rows
 from bench.growth import connection_rows, partition_rows
 from bench.measure import Bench, Effort
@@ -72,6 +73,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "objects": object_rows,
     "neighbour": neighbour_rows,
     "freeze": freeze_rows,
+    "demo": demo_rows,
 }
 """The parts that are measured on servers of their own."""
 

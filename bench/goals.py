@@ -61,3 +61,5 @@ CONSOLE = Goal(below=1.0)
 """Longest seconds that the console waits for an answer under a flood."""
 FREEZE = Goal(below=20.0)
 """Milliseconds in which a client of a partition that moves has no answer."""
+DEMO = Goal(below=30.0)
+"""Seconds of the demo."""

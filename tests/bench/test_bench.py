@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.cases import CALLS, CONFIRMS
+from bench.demo import seconds_of
 from bench.figures import paired_ratio, work_ratio
 from bench.floods import FLOODS, OFFENDER, SETTINGS, prepare_offender, wrong_update
 from bench.goals import Goal
@@ -258,3 +259,10 @@ def frames(data: bytes, role: Role) -> list[object]:
         session.send(CALL._replace(tag=int.from_bytes(data[8:12], "big")))
     session.receive_data(data)
     return list(session.events())
+
+
+def test_the_seconds_of_a_demo() -> None:
+    """They are read from its last line; a demo with a failed check has none."""
+    assert seconds_of("a line\nall 121 checks held, 29 steps, 12.5 s\n") == 12.5
+    with pytest.raises(RuntimeError, match="1 of 121 failed"):
+        seconds_of("1 of 121 failed, 29 steps, 12.5 s\n")

@@ -1,5 +1,6 @@
 """The demo as people run it: a process of its own, its output in a pipe."""
 
+import ast
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.demo import seconds_of
 from swpks.demo import story
 
 COMMAND = [sys.executable, "-m", "swpks", "demo"]
@@ -261,7 +263,8 @@ def test_all_of_it_holds_and_nothing_secret_is_told(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert steps_of(done.stdout) == STEPS
     assert "✗" not in done.stdout
-    assert re.search(r"^all \d+ checks held, 29 steps, ", done.stdout, re.MULTILINE)
+    assert re.search(r"^all \d+ checks held, 29 steps, \d+\.\d s$", done.stdout, re.MULTILINE)
+    assert seconds_of(done.stdout) > 0, "the benchmark reads this line"
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
     lines = said(done.stdout)
@@ -369,6 +372,22 @@ def test_a_folder_that_is_in_use_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "is not empty" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+WAITS = {"sleep", "sleep_until", "sleep_forever"}
+"""Functions that wait without a condition."""
+
+
+def test_no_act_waits_for_a_fixed_time() -> None:
+    """Each act waits for an event, with a bound; so all of it is as fast as the machine."""
+    calls = {
+        (path.name, getattr(call.func, "attr", getattr(call.func, "id", "")))
+        for path in Path(story.__file__).parent.glob("*.py")
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call)
+    }
+    assert len(calls) > 100
+    assert [each for each in calls if each[1] in WAITS] == []
 
 
 def test_the_story_is_the_one_that_is_tested() -> None:
