@@ -82,13 +82,15 @@ class Courier:
         while True:
             await trio.sleep(LONGEST_WAIT)
             for system in list(self._systems()):
-                if system.connected and (self._due(system) or any(map(asks, self.registry.facts_of(system)))):
+                if system.connected and self._has_to_hear(system):
                     system.ask(_LOOK)
 
-    async def changed(self, seconds: float) -> None:
-        """Wait until custody or an entry has changed, at most some seconds."""
+    async def changed(self, seconds: float) -> bool:
+        """Wait until custody or an entry has changed, at most some seconds; return whether it has."""
         with trio.move_on_after(seconds):
             await self._change.wait()
+            return True
+        return False
 
     def notify(self) -> None:
         """Wake those that wait for a change."""
@@ -175,6 +177,10 @@ class Courier:
                 self.registry.enter(now, "done" if done else None)
                 self.notify()
 
+    def _has_to_hear(self, system: KnownSystem) -> bool:
+        """Whether a word or an answer for a system follows from what is known now."""
+        return bool(self._due(system)) or any(map(asks, self.registry.facts_of(system)))
+
     def _due(self, system: KnownSystem) -> list[Carried]:
         """Return the words that a system has to hear now, without answers to its questions."""
         words = list[Carried]()
@@ -200,7 +206,8 @@ class Courier:
         named = {entry.source, entry.target} if entry else set[str]()
         named |= {fact.peer_id} if fact else set()
         for other in list(self._systems()):
-            if other is not system and (other.system_id in named or other.system_id in facts):
+            concerned = other is not system and (other.system_id in named or other.system_id in facts)
+            if concerned and self._has_to_hear(other):
                 other.ask(_LOOK)
         self.notify()
 

@@ -44,6 +44,11 @@ from hcall_server.console.register import Entry, Kind, aborted, begun, record
 from hcall_server.console.systems import KnownSystem
 from hcall_server.platform.custody import OWNING, Custody, Decision
 
+GATHER_SECONDS = 0.05
+"""How long the rows of a live attempt gather before they are stored.
+
+A freeze takes less.  Its commits would wait for those of the console, if both are on one disk.
+"""
 LOOK_SECONDS = 5.0
 """The longest time between two looks at the systems of an attempt."""
 HEALTH_SECONDS = 5.0
@@ -183,6 +188,7 @@ class MigrationJob:
     async def _follow(self) -> EndedAttempt | None:
         """Wait for the end of the attempt; return None if the target serves."""
         while True:
+            await trio.sleep(GATHER_SECONDS)
             self._say_rows()
             entry = self._ground.entry(self._plan.uuid)
             if entry.owner == self._target.system_id:  # by an earlier attempt, if this one was only a bar
@@ -195,8 +201,8 @@ class MigrationJob:
                 return ended
             away = [each for each in (self._source, self._target) if not each.connected]
             self._run.wait("; ".join(f"{each.name}: {each.trouble}" for each in away))
-            await self._ground.courier.changed(LOOK_SECONDS)
-            self._ground.courier.look_again(self._plan.uuid)
+            if not await self._ground.courier.changed(LOOK_SECONDS):
+                self._ground.courier.look_again(self._plan.uuid)
 
     def _overtaken(self, entry: Entry) -> EndedAttempt:
         place = f"{entry.name} belongs to {self._registry.name_of(entry.owner)}"

@@ -136,8 +136,14 @@ class Listeners:
         return {name: str(self.path(name)) for name in self._own} | passed
 
     def address(self, name: str) -> str:
-        """Return where the private socket of a partition is, passed or its own; "" if it has none."""
-        path = self._passed.get(name) or (self.path(name) if name in self._own else None)
+        """Return where the private socket of a partition is, passed or its own; "" if it has none.
+
+        One that is not activated yet will have it there.
+        """
+        if self._closed:
+            return ""
+        passed = self._reserved.get(name)
+        path = bound_path(passed) if passed else self._passed.get(name, self.path(name))
         return f"unix:{path}" if path else ""
 
     def open(self, partition: Partition) -> None:

@@ -45,6 +45,8 @@ from hcall_server.platform import custody
 from hcall_server.platform.custody import LEFT, Custody, Mode, Row, Standing, Word
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hcall_server.machine.steps import Host
     from hcall_server.platform.partition import Partition
     from hcall_server.sealing.traveller import Traveller
@@ -54,6 +56,14 @@ POINTS: dict[int, failpoints.SystemPoint] = {
     12: "fenced", 13: "dropped", 15: "released-off", 16: "taken", 18: "fenced", 19: "dropped",
 }  # fmt: skip
 """The fail-point of each row of `custody.SYSTEM` that has one: it lies behind the commit."""
+LATER_SECONDS = 0.02
+"""How long work that nobody waits for is put off while a partition moves live: a freeze takes less."""
+TOLD_LATER = (4, 7)
+"""The rows whose readers of events are told later.
+
+The console answers each event by a request for a view.  That would hold up the commit of FROZEN, and behind
+ARRIVED the first calls of the clients.  The where socket needs neither: it waits for PREPARED and RELEASED.
+"""
 ASKS = frozenset({Mode.ASKING, Mode.IN_DOUBT})
 """The modes in which a system waits for an answer of its console."""
 
@@ -180,12 +190,14 @@ class Custodian:
         generation: int = 0,
         peer: bytes = b"",
         traveller: Traveller | None = None,
+        on_mark: Callable[[], None] = lambda: None,
     ) -> Standing | None:
         """Take the step of a word; return the standing behind it, None if the word has no effect here.
 
         `generation` goes with PREPARED and FINAL, `peer` with each word that names another system, and
-        `traveller` with FINAL and COPY.  It returns when the step is durable and its effects are made, and
-        waits for NVRAM without a bound.  A cancelled caller stops waiting; the step goes on.
+        `traveller` with FINAL and COPY.  `on_mark` is called when memory has the new record, and its commit
+        begins; it must not raise.  It returns when the step is durable and its effects are made, and waits
+        for NVRAM without a bound.  A cancelled caller stops waiting; the step goes on.
 
         OperatorError if the step is refused for another reason than the table, such as a taken name.
         """
@@ -199,6 +211,7 @@ class Custodian:
         marked = self._steps.marked(row, partition, order)
         step = self._under_way[uuid] = _Step(shown)
         self._machine.run_beside(partial(self._completed, step, row, marked, order))
+        on_mark()
         await step.ended.wait()
         if not step.durable:
             raise StorageError(
@@ -252,8 +265,19 @@ class Custodian:
             custody=step.standing.custody.name.lower(),
             mode=step.standing.mode.value,
         )
-        self._tell(partition)
+        if row.number not in TOLD_LATER:
+            self._tell(partition)
+        if row.number in TOLD_LATER or row.to is Custody.RELEASED:
+            self._machine.run_beside(partial(self._do_later, row, partition))
         self._changes.pop(order.uuid, trio.Event()).set()
+
+    async def _do_later(self, row: Row, partition: Partition | None) -> None:
+        """Do the rest of a step, for which neither a client nor another system waits."""
+        await trio.sleep(LATER_SECONDS)
+        if row.number in TOLD_LATER:
+            self._tell(partition)
+        if partition is not None:
+            self._steps.tidy(partition)
 
     def _tell(self, partition: Partition | None) -> None:
         self._machine.tell_watchers(partition if partition and not partition.gone else None)

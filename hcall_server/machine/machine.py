@@ -308,6 +308,7 @@ class Machine:
         with ExitStack() as undo:
             self.transport.open(partition)
             undo.callback(self.transport.close, partition)
+            self.transport.publish_key(partition)  # two syncs: clients that follow it connect meanwhile
             partition.arrive(traveller.used, traveller.secure_boot)
             undo.pop_all()
         self._tell("partition.arrived", partition, before, ipl_count=partition.ipl_count)

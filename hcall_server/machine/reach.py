@@ -21,7 +21,10 @@ class Reach(Protocol):
         """Stop listening for a partition; never raises, because a power-off may not fail half-way."""
 
     def address(self, name: str) -> str:
-        """Return where the data channel of a partition listens, ``unix:PATH``; "" if it has no such place."""
+        """Return where the data channel of a partition listens, ``unix:PATH``; "" if it has no such place.
+
+        The same for one that arrives: it will listen there.
+        """
 
     def publish_key(self, partition: Partition) -> None:
         """Write a partition's access key to the place where clients find it; SwpksError if that fails.

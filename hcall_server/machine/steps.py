@@ -249,8 +249,12 @@ class Steps:
         machine.holds.leave(partition)
         partition.leave()
         machine.transport.close(partition)
-        self._forget_key(partition.name)
         machine.forget(partition)
+
+    def tidy(self, partition: Partition) -> None:
+        """Remove the key file of a partition that is released: a sync, which would hold up ACTIVATE."""
+        if partition.profile.custody is Custody.RELEASED and not partition.gone:
+            self._forget_key(partition.name)
 
     def _served(self, partition: Partition) -> None:
         """Serve a partition: it runs still, or it starts as at a start of the system."""
@@ -263,10 +267,11 @@ class Steps:
         """Serve a partition that has arrived: as it was, or by an IPL if that was lost meanwhile."""
         traveller = self._travellers.pop(order.uuid, None)
         try:
-            self._machine.transport.publish_key(partition)
             if traveller is not None:
                 self._machine.arrive(partition, traveller)
-            elif runs:
+                return
+            self._machine.transport.publish_key(partition)
+            if runs:
                 self._machine.power_on(partition.name)
         except SwpksError as error:  # it is owned here, so the operator can power it on
             self._failed("partition.not_activated", partition.name, error)

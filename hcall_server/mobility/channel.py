@@ -10,11 +10,12 @@ a PeerError with its rule.  After an error the channel is of no use: the caller 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
 import trio
+from trio.lowlevel import checkpoint
 
 from hcall_abi.bounds import MAX_FINAL
 from hcall_abi.errors import PeerError
@@ -83,32 +84,44 @@ class MobilityChannel:
         async with self._sending:
             await self._send(encode(message))
 
-    async def send_final(self, generation: int, plaintext: bytes) -> None:
-        """Send a partition: its header, its bytes, and an empty message.  PeerError if it is too large."""
+    async def send_final(
+        self, generation: int, plaintext: bytes, before_end: Callable[[], Awaitable[object]] = checkpoint
+    ) -> None:
+        """Send a partition: its header, its bytes, and an empty message.  PeerError if it is too large.
+
+        `before_end` is awaited before the empty message: without that, the partition has not arrived.
+        """
         if len(plaintext) > MAX_FINAL:
             raise PeerError(rules.MOBILITY_SIZE, f"the partition has {len(plaintext)} bytes")
         async with self._sending:
             await self._send(encode(Final(generation, len(plaintext))))
             for at in range(0, len(plaintext), MAX_TEXT):
                 await self._send(plaintext[at : at + MAX_TEXT])
+            await before_end()
             await self._send(b"")
 
     async def receive(self) -> Message:
         """Wait for the next message, without a bound until its first byte comes."""
         return decode(await self._receive())
 
-    async def receive_final(self, final: Final) -> bytes:
-        """Return the bytes of a partition behind its header; nothing is kept of one that is too large."""
+    async def receive_final(self, final: Final, ahead: Callable[[bytes], None] = lambda _: None) -> bytes:
+        """Return the bytes of a partition behind its header; nothing is kept of one that is too large.
+
+        `ahead` gets them before the empty message has come: it may read them, and may not use them.
+        """
         if final.total > MAX_FINAL:
             raise PeerError(rules.MOBILITY_SIZE, f"the partition has {final.total} bytes")
         pieces = bytearray()
         with in_time(FINAL_SECONDS, "the partition"):
-            while piece := await self._receive():
-                if len(pieces) + len(piece) > final.total:
-                    raise PeerError(rules.MOBILITY_FORM, "the partition is longer than its header says")
+            while len(pieces) < final.total:
+                piece = await self._receive()
+                if not piece:
+                    raise PeerError(rules.MOBILITY_FORM, "the partition is shorter than its header says")
                 pieces += piece
-        if len(pieces) < final.total:
-            raise PeerError(rules.MOBILITY_FORM, "the partition is shorter than its header says")
+            if len(pieces) == final.total:
+                ahead(bytes(pieces))
+            if len(pieces) > final.total or await self._receive():
+                raise PeerError(rules.MOBILITY_FORM, "the partition is longer than its header says")
         return bytes(pieces)
 
     async def aclose(self) -> None:

@@ -32,12 +32,11 @@ def own_system_of(machine: Machine) -> OwnSystem:
         partition = system.find(name)
         return Named(partition.profile.uuid, partition.running)
 
-    def unpack(packed: Packed, uuid: UUID, epoch: int) -> Traveller:
+    def unpack(packed: Packed, uuid: UUID) -> Traveller:
         traveller = decode_traveller(packed.plaintext)
         profile = traveller.record.profile
         if (profile.uuid, profile.image_generation) != (uuid, packed.generation):
             raise PeerError(rules.MOBILITY_FORM, "another partition has arrived than was announced")
-        demand_traveller(system, traveller, epoch)
         return traveller
 
     def pack(uuid: UUID) -> Packed:
@@ -56,5 +55,6 @@ def own_system_of(machine: Machine) -> OwnSystem:
         check=lambda facts: demand_needs(system, facts),
         pack=pack,
         unpack=unpack,
+        demand=lambda traveller, epoch: demand_traveller(system, traveller, epoch),
         allowance=machine.noise.of(MOBILITY),
     )

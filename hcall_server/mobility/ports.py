@@ -38,8 +38,12 @@ class Keeper(Protocol):
         generation: int = 0,
         peer: bytes = b"",
         traveller: Traveller | None = None,
+        on_mark: Callable[[], None] = ...,
     ) -> Standing | None:
-        """Take a step and return when it is durable; None if the word has no effect."""
+        """Take a step and return when it is durable; None if the word has no effect.
+
+        `on_mark` is called when its commit begins: memory has the new record then.
+        """
 
     def failed(self, uuid: UUID, trouble: str) -> None:
         """Note why the last attempt of a partition ended here."""
@@ -63,8 +67,9 @@ class OwnSystem(NamedTuple):
     """A system, as far as its migrations see it.
 
     `find` raises OperatorError for an unknown name.  `check` raises the error of the broken rule if a
-    partition does not fit; `unpack` reads and checks one that has arrived.  `peers` returns None while the
-    system has no way to others.  `run_beside` starts a task that ends with the system, if not before.
+    partition does not fit.  `unpack` reads one that arrives, and `demand` is `check` for it.  `peers` returns
+    None while the system has no way to others.  `run_beside` starts a task that ends with the system, if not
+    before.
     """
 
     keeper: Keeper
@@ -77,7 +82,8 @@ class OwnSystem(NamedTuple):
     needs: Callable[[UUID, int], ArrivalCheck]
     check: Callable[[ArrivalCheck], None]
     pack: Callable[[UUID], Packed]
-    unpack: Callable[[Packed, UUID, int], Traveller]
+    unpack: Callable[[Packed, UUID], Traveller]
+    demand: Callable[[Traveller, int], None]
     allowance: Allowance
     """For the lines of the log that strangers can cause."""
 

@@ -219,12 +219,13 @@ class MigrationSource:
             await trio.aclose_forcefully(stream)
 
     async def _converse(self, channel: MobilityChannel) -> None:
-        if self.phase is Phase.COPYING and not await self._agree(channel):
+        sent = self.phase is Phase.COPYING
+        if sent and not await self._agree(channel):
             return
-        await either(lambda: self._say(channel), lambda: self._hear(channel))
+        await either(lambda: self._say(channel, sent), lambda: self._hear(channel))
 
     async def _agree(self, channel: MobilityChannel) -> bool:
-        """Ask the target, and freeze; False if that has ended the attempt."""
+        """Ask the target, freeze, and say FINAL; False if FINAL was not said."""
         uuid, epoch = self.attempt.uuid, self.attempt.epoch
         await channel.send(NeedsMessage(self._own.needs(uuid, epoch)))
         answer = await channel.receive()
@@ -238,11 +239,47 @@ class MigrationSource:
             raise PeerError(rules.MOBILITY_SIZE, f"the partition has {size} bytes")
         if not self._own.runs(uuid):
             raise OperatorError(rules.MIGRATION_POWER, "the partition was powered off meanwhile")
-        return await self._own.keeper.take(uuid, Word.AGREED, epoch, peer=self.attempt.target) is not None
+        return await self._freeze(channel)
 
-    async def _say(self, channel: MobilityChannel) -> None:
-        """Say the words of the phase, again after each change; returns when all is said."""
-        sent, pause = False, FIRST_WAIT
+    async def _freeze(self, channel: MobilityChannel) -> bool:
+        """Freeze the partition, and send it while the commit runs; False if FINAL is not said here.
+
+        From the mark on nothing changes the partition.  So its bytes are those of the commit.
+        """
+        uuid, failures = self.attempt.uuid, list[LineLost | SwpksError]()
+        marked, frozen, taken = trio.Event(), trio.Event(), None
+
+        async def send() -> None:
+            await marked.wait()
+            try:
+                await channel.send_final(*self._own.pack(uuid), frozen.wait)
+            except (LineLost, SwpksError) as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            try:
+                taken = await self._own.keeper.take(
+                    uuid, Word.AGREED, self.attempt.epoch, peer=self.attempt.target, on_mark=marked.set
+                )
+            except SwpksError as error:
+                failures.insert(0, error)
+            if taken is not None and self.phase is Phase.SENDING:
+                frozen.set()
+            else:
+                nursery.cancel_scope.cancel()
+        if failures:
+            raise failures[0]
+        if frozen.is_set():
+            failpoints.reached("final-sent")
+        return frozen.is_set()
+
+    async def _say(self, channel: MobilityChannel, sent: bool) -> None:
+        """Say the words of the phase, again after each change; returns when all is said.
+
+        `sent`: FINAL was said on this connection.
+        """
+        pause = FIRST_WAIT
         while True:
             phase = self.phase
             if phase is Phase.SENDING and not sent:

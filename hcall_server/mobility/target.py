@@ -9,8 +9,10 @@ from __future__ import annotations
 import hmac
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+import outcome
 import trio
 
 from hcall_abi.errors import OperatorError, PeerError, SwpksError
@@ -22,6 +24,9 @@ from hcall_server.mobility.either import either
 from hcall_server.mobility.messages import Attempt, Final, Fits, NeedsMessage, RefusedMessage, Told, kind_of
 from hcall_server.mobility.ports import OwnSystem, Packed
 from hcall_server.platform.custody import LEFT, Custody, Party, Standing, Word, says
+
+if TYPE_CHECKING:
+    from hcall_server.sealing.traveller import Traveller
 
 EXPECT_SECONDS = 60.0
 """How long a token waits for a partition: longer than a source tries.  It is of no use after that."""
@@ -225,10 +230,17 @@ class TargetConversation:
 
     async def _take(self, final: Final) -> None:
         """Take the partition that follows; a refusal is told, so that the source does not wait."""
-        packed = Packed(final.generation, await self._channel.receive_final(final))
         uuid, epoch = self.attempt.uuid, self.attempt.epoch
+        read: list[outcome.Outcome[Traveller]] = []
+
+        def ahead(plaintext: bytes) -> None:  # the source commits meanwhile
+            packed = Packed(final.generation, plaintext)
+            read.append(outcome.capture(self._own.unpack, packed, uuid))
+
+        await self._channel.receive_final(final, ahead)
         try:
-            traveller = self._own.unpack(packed, uuid, epoch)
+            traveller = read[0].unwrap()
+            self._own.demand(traveller, epoch)
             await self._own.keeper.take(
                 uuid,
                 Word.FINAL,

@@ -11,6 +11,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.frames import Hello
 from hcall_server.data_channel.listeners import Listeners
 from hcall_server.data_channel.memory import MemoryTransport
+from hcall_server.data_channel.sockets import listen_unix
 from hcall_server.machine.machine import Machine
 from hcall_server.service.access_keys import AccessKeys
 from hcall_server.service.assembly import assemble
@@ -114,3 +115,16 @@ async def test_the_socket_of_another_server_stays(tmp_path: Path, stop: Callable
         assert await new.greeted()
     new.machine.power_off("alpha")
     assert list(state.iterdir()) == []
+
+
+def test_a_partition_that_arrives_has_its_address(tmp_path: Path) -> None:
+    """R-51: clients that follow it are told where it will listen, before it is served there."""
+    folder, keys = tmp_path / "run", tmp_path / "keys"
+    folder.mkdir()
+    listeners = Listeners(folder, AccessKeys(keys))
+    assert listeners.address("alpha") == f"unix:{folder}/alpha.sock"
+    with listen_unix(tmp_path / "passed") as passed:
+        listeners.reserve(passed, "beta")
+        assert listeners.address("beta") == f"unix:{tmp_path}/passed"
+        listeners.close_all()
+        assert listeners.address("alpha") == ""

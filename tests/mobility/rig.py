@@ -79,6 +79,7 @@ class Keeper:
         generation: int = 0,
         peer: bytes = b"",
         traveller: Any = None,
+        on_mark: Callable[[], None] = lambda: None,
     ) -> Standing | None:
         """Take a step as the tables say."""
         async with self._lock:
@@ -88,6 +89,7 @@ class Keeper:
             if on is Word.FINAL and self.refuses:
                 raise self.refuses
             self.memory[uuid] = custody.after(self.standing(uuid), row, epoch, generation)
+            on_mark()
             with trio.CancelScope(shield=True):
                 if self.hold is not None and row.to:
                     await self.hold.wait()
@@ -189,6 +191,8 @@ class System:
         self.on_pack: Callable[[], None] = lambda: None
         self.checked: list[ArrivalCheck] = []
         self.misfit: Exception | None = None
+        self.unpacked: list[bytes] = []
+        self.unreadable: Exception | None = None
         wires.listeners[self.address] = self.migrations = LiveMigrations(self._own(wires))
 
     def _own(self, wires: Wires) -> OwnSystem:
@@ -206,13 +210,23 @@ class System:
             needs=lambda uuid, epoch: NEEDS,
             check=self._check,
             pack=self._pack,
-            unpack=lambda packed, uuid, epoch: packed.plaintext,  # type: ignore[arg-type,return-value]
+            unpack=self._unpack,
+            demand=self._demand,
             allowance=Allowance(trio.current_time),
         )
 
     def _pack(self, _: UUID) -> Packed:
         self.on_pack()
         return Packed(self.keeper.at.generation, self.store)
+
+    def _unpack(self, packed: Packed, _: UUID) -> Any:
+        self.unpacked.append(packed.plaintext)
+        if self.unreadable:
+            raise self.unreadable
+        return packed.plaintext
+
+    def _demand(self, traveller: Any, _: int) -> None:
+        """Every traveller fits."""
 
     def _check(self, facts: ArrivalCheck) -> None:
         self.checked.append(facts)
