@@ -2,7 +2,8 @@
 
 Two systems and a console, each a process; a partition of 64 KiB, nearly full, moves there and back.  A
 client follows it by the console's where socket.  A freeze runs from the last answer of the source to the
-first answer of the target, as the client sees them.
+first answer of the target, as the client sees them.  It has four durable commits one after the other, so the
+cost of a bare one stands beside it: before the first move, and after the last.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from bench import goals
+from bench.durable import BareCommits
 from bench.measure import Bench
 from bench.programs import OBJECTS, OWNER, preparation
 from bench.realtime import RealTime
@@ -26,6 +28,8 @@ from swpks.testing import ConsoleProcess, ServerProcess
 GROUP = "a live migration"
 NAME = "bench"
 PATIENCE = 60.0
+COMMIT_SECONDS = 0.5
+"""How long bare commits are measured, each time."""
 SYSTEMS = ("east", "west")
 
 
@@ -122,12 +126,27 @@ def freeze_rows(bench: Bench) -> list[Row]:
     folder = bench.folder / "freeze"
     folder.mkdir()
     bench.progress(f"{bench.effort.moves} live migrations")
+    commits = [_commit(folder)]
     found = freezes(folder, bench.effort.moves, bench.real_time)
-    p50, p99 = (percentile(found, share) * 1000 for share in (0.5, 0.99))
-    rounds = {"freezes": [{"ms": round(each * 1000, 3)} for each in found]}
-    return [
-        judged(
-            Row("freeze", GROUP, f"freeze, p50 of {len(found)} moves", p50, "ms", rounds=rounds), goals.FREEZE
-        ),
-        judged(Row("freeze-p99", GROUP, f"freeze, p99 of {len(found)} moves", p99, "ms"), goals.FREEZE),
-    ]
+    commits.append(_commit(folder))
+    commit = sum(commits) / len(commits)
+    rounds = {
+        "freezes": [{"ms": round(each * 1000, 3)} for each in found],
+        "bare commits": [{"ms": round(each, 3)} for each in commits],
+    }
+    rows = []
+    for key, share, details in (("freeze", 0.5, rounds), ("freeze-p99", 0.99, {})):
+        value = percentile(found, share) * 1000
+        title = f"freeze, p{100 * share:.0f} of {len(found)} moves"
+        row = Row(
+            key, GROUP, title, value, "ms", ceiling=commit, ceiling_name="a bare commit", rounds=details
+        )
+        row.ratio = value / commit
+        rows.append(judged(row, goals.FREEZE))
+    return rows
+
+
+def _commit(folder: Path) -> float:
+    """Return the milliseconds of a bare durable commit of the same record on the same disk, the median."""
+    with closing(BareCommits(folder)) as commits:
+        return commits.run(COMMIT_SECONDS).p50 / 1000
