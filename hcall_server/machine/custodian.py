@@ -274,10 +274,10 @@ class Custodian:
     async def _do_later(self, row: Row, partition: Partition | None) -> None:
         """Do the rest of a step, for which neither a client nor another system waits."""
         await trio.sleep(LATER_SECONDS)
+        if partition is not None:
+            self._steps.tidy(row, partition)
         if row.number in TOLD_LATER:
             self._tell(partition)
-        if partition is not None:
-            self._steps.tidy(partition)
 
     def _tell(self, partition: Partition | None) -> None:
         self._machine.tell_watchers(partition if partition and not partition.gone else None)

@@ -251,9 +251,9 @@ class Steps:
         machine.transport.close(partition)
         machine.forget(partition)
 
-    def tidy(self, partition: Partition) -> None:
-        """Remove the key file of a partition that is released: a sync, which would hold up ACTIVATE."""
-        if partition.profile.custody is Custody.RELEASED and not partition.gone:
+    def tidy(self, row: Row, partition: Partition) -> None:
+        """Remove the key file of a partition that is released: its sync would hold up ACTIVATE."""
+        if row.to is partition.profile.custody is Custody.RELEASED and not partition.gone:
             self._forget_key(partition.name)
 
     def _served(self, partition: Partition) -> None:
