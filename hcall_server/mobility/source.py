@@ -36,7 +36,7 @@ from hcall_server.platform.custody import OWNING, Custody, Mode, Party, Standing
 COPY_SECONDS = 30.0
 """How long the copy phase may take."""
 PREPARED_SECONDS = 10.0
-"""How long PREPARED is awaited before the source is in doubt."""
+"""How long a source is frozen without PREPARED before it is in doubt; it sends FINAL in this time."""
 DIAL_SECONDS = 10.0
 """How long it may take to reach the target."""
 FIRST_WAIT = 0.1
