@@ -23,7 +23,7 @@ import trio
 
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import ConsoleRequest
-from hcall_abi.rules import backup, console, migration
+from hcall_abi.rules import backup, console, migration, service
 from hcall_abi.rules import hmc as rules
 from hcall_abi.rules.rule import Rule
 from hcall_server.console.patience import waits
@@ -41,8 +41,9 @@ _AWAY = (
     console.PARTITION_STORED,
     backup.BACKUP_STORED,
     migration.CUSTODY_STORED,
+    service.SCARCE_SPACE,
 )
-"""Rules of errors after which a request is made again: the system is away, or its NVRAM stores nothing."""
+"""Rules of errors after which a request is made again: the system is away, or its disk takes no write."""
 
 
 def may_repeat(error: SwpksError) -> bool:
@@ -117,7 +118,7 @@ class JobRun:
     async def call(self, request: ConsoleRequest[T], system: KnownSystem | None = None) -> T:
         """Make a request of the job's system, or of another one.
 
-        While that system is away, or its NVRAM stores nothing, it is made again.
+        While that system is away, or its disk takes no write, it is made again.
         """
         asked = system or self.system
         return await self.persist(lambda: asked.call(request), system=asked)
@@ -125,7 +126,7 @@ class JobRun:
     async def persist(
         self, attempt: Callable[[], Awaitable[T]], *also: Rule, system: KnownSystem | None = None
     ) -> T:
-        """Await an attempt; while the system is away, or its NVRAM stores nothing, await another one.
+        """Await an attempt; while the system is away, or its disk takes no write, await another one.
 
         The same for an error of the rules `also`.  An attempt that failed may have been performed, and only
         its answer was lost.

@@ -13,7 +13,7 @@ import trio.lowlevel
 import trio.testing
 
 from hcall_abi.control_views import CustodyView, SystemView
-from hcall_abi.errors import OperatorError
+from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import ConsoleRequest, set_trusted_key, show_system
 from hcall_abi.rules import console as rules
 from hcall_abi.rules import migration as moves
@@ -199,14 +199,15 @@ class Moving:
         job: Job = await self.migrations.migrate(self.known(source), self.known(target), "x")
         return job
 
-    def refuse(self, name: str, operation: str) -> set[str]:
+    def refuse(self, name: str, operation: str, error: SwpksError | None = None) -> set[str]:
         """Let a site refuse a request, until the returned set is empty."""
+        reason = error or OperatorError(moves.ARRIVAL_SIZE, "there is no room")
         site, refused = self.sites[name], {operation}
         perform = site.link.call
 
         async def call(request: ConsoleRequest[Any]) -> Any:
             if request.verb.operation in refused:
-                raise OperatorError(moves.ARRIVAL_SIZE, "there is no room")
+                raise reason
             return await perform(request)
 
         site.link.call = call  # type: ignore[method-assign]

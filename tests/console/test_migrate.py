@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from hcall_abi.errors import OperatorError
+from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.requests import create_partition, set_trusted_key
-from hcall_abi.rules import console
+from hcall_abi.rules import console, service
 from hcall_abi.rules import migration as rules
 from hcall_server.console.jobs import Job
 from hcall_server.console.migration import MigrationPlan
@@ -254,6 +254,20 @@ async def test_an_inactive_one_waits_for_its_target(autojump_clock) -> None:
         await world.demand_at("b", b"first")
         await world.start("a")
         await world.rig.until(lambda: not world.site("a").machine.system.partitions)
+
+
+@pytest.mark.parametrize(
+    "site, operation", [("a", "releasePartition"), ("b", "takePartition")], ids=["source", "target"]
+)
+async def test_a_disk_that_fails_delays_an_inactive_one(autojump_clock, site, operation) -> None:
+    """R-52: the target could not write the access key, and nobody owned the released partition."""
+    async with moving() as world:
+        fails = world.refuse(site, operation, StorageError(service.SCARCE_SPACE, "the disk is full"))
+        job = await world.migrate()
+        await world.rig.until(lambda: "the disk is full" in job.waiting)
+        fails.clear()
+        assert (await world.ended(job)).state == "done", job.lines
+        await world.demand_at("b", b"first")
 
 
 async def test_a_job_of_an_inactive_one_that_is_done(autojump_clock) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -29,7 +29,7 @@ from hcall_client.calls import (
     set_password,
     write_object,
 )
-from hcall_client.errors import ConnectionLost, HcallError, OpenRefused, SessionEnded
+from hcall_client.errors import ConnectionLost, HcallError, NotReached, OpenRefused, SessionEnded
 from hcall_client.request import Request
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ KEPT = 24
 SIZE = 600
 PATIENCE = 40.0
 """Seconds that a client waits for a partition which is on its way, or whose system starts again."""
-ENDS = (ConnectionLost, SessionEnded, OpenRefused, PeerError, OSError, LookupError)
+ENDS = (ConnectionLost, SessionEnded, OpenRefused, NotReached, PeerError, OSError, LookupError)
 """Errors of a client whose system dies."""
 
 
@@ -100,6 +100,9 @@ class Load:
         """The longest time between two answers, seconds."""
         self._locate = locate
         self._over = threading.Event()
+        self._may_call = threading.Event()
+        self._may_call.set()
+        self._holds = threading.Event()
         self._beat = threading.Condition()
         self._failure: BaseException | None = None
         self._answered = 0.0
@@ -126,15 +129,35 @@ class Load:
         if self._failure:
             raise self._failure
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A block in which the client makes no call, and has an answer to each earlier one."""
+        self._may_call.clear()
+        try:
+            assert self._holds.wait(PATIENCE), f"the client is stuck; it was told {self.ledger.ends[-3:]}"
+            if self._failure:
+                raise self._failure
+            yield
+        finally:
+            self._holds.clear()
+            self._may_call.set()
+
+    def _hold(self) -> None:
+        if not self._may_call.is_set():
+            self._holds.set()
+            self._may_call.wait()
+
     def _run(self) -> None:
         try:
             while not self._over.is_set():
+                self._hold()
                 try:
                     self._session()
                 except ENDS as error:
                     self._note(error)
         except BaseException as error:
             self._failure = error
+        self._holds.set()
         with self._beat:
             self._beat.notify_all()
 
@@ -149,6 +172,7 @@ class Load:
                 self.ledger.own(channel)
                 self._answered = time.monotonic()
                 while not self._over.is_set():
+                    self._hold()
                     self._round(channel)
             finally:
                 self.moves += channel.moves

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from hcall_abi.control_views import CustodyView, PartitionView, SystemView
 from hcall_abi.errors import SwpksError
-from hcall_client.console import power_on, set_trusted_key, show_system
+from hcall_client.console import power_off, power_on, set_trusted_key, show_system
 from hcall_server.failpoints import VARIABLE
 from swpks.hmc.links import make_links
 from swpks.hmc.views import JobView, KnownSystemView
 from swpks.testing import ConsoleProcess, ServerProcess
 from swpks.testing.own_process import OwnProcess
 from tests.migration_processes.client import Ledger, Load, Watch, demand_one_owner
+from tests.migration_processes.disk_switch import DiskSwitch
 
 NAME = "lpar1"
 SECONDS = 45.0
@@ -61,18 +62,32 @@ class Line:
 class Fleet:
     """The processes; `source` is the system that has the partition now, `target` the other one."""
 
-    def __init__(self, folder: Path, options: Sequence[str] = (), target_options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: Sequence[str] = (),
+        target_options: Sequence[str] = (),
+        library: Path | None = None,
+    ) -> None:
         self.source = ServerProcess(folder / "east", [f"{NAME}:64"], options)
         self.target = ServerProcess(folder / "west", [], [*options, *target_options])
         self.console = ConsoleProcess(folder / "hmc")
+        self.switches = [DiskSwitch(library, each) for each in self.processes] if library else []
         self.links = folder / "links"
         self.ledger = Ledger()
         self.lines: list[Line] = []
+        self.is_off = False
+        """Whether an operator has powered the partition off; a start of its owner powers it on again."""
 
     @property
     def systems(self) -> tuple[ServerProcess, ServerProcess]:
         """Both."""
         return self.source, self.target
+
+    @property
+    def processes(self) -> tuple[OwnProcess, ...]:
+        """All of them."""
+        return *self.systems, self.console
 
     def start(self) -> Fleet:
         """Start everything; both systems get one trusted system key, so that copies travel too."""
@@ -91,7 +106,7 @@ class Fleet:
         """Kill everything."""
         for line in self.lines:
             line.kill()
-        for process in (self.console, *self.systems):
+        for process in self.processes:
             process.kill()
 
     # Processes
@@ -100,7 +115,9 @@ class Fleet:
         """Stop a process if it runs, and start it; at `point` it kills itself."""
         if process.pid is not None:
             process.stop()
-        process.environment = {VARIABLE: point} if point else {}
+        process.environment.pop(VARIABLE, "")
+        if point:
+            process.environment[VARIABLE] = point
         process.spawn()
         if isinstance(process, ServerProcess):
             self.connected(process)
@@ -117,7 +134,9 @@ class Fleet:
         with suppress(SwpksError):
             order = self.console.console().order
             order(KnownSystemView, "add-system", where=str(system.control_socket), name=system.state.name)
-            self.until(lambda: self.console.pid is None or known(system), f"{system} is not connected")
+            self.until(
+                lambda: None in (self.console.pid, system.pid) or known(system), f"{system} is not connected"
+            )
 
     def known(self, system: ServerProcess) -> bool:
         """Whether the console is connected to a system."""
@@ -157,6 +176,19 @@ class Fleet:
         """Source and partition."""
         return ["-m", self.source.state.name, "-p", NAME]
 
+    # Power
+
+    def power_off(self) -> None:
+        """Have an operator power the partition off at its source."""
+        self.source.console.call(power_off(NAME))
+        self.is_off = True
+
+    def power_on(self, system: ServerProcess) -> None:
+        """Have an operator power the partition on, unless a start of its owner has done so."""
+        if self.is_off:
+            system.console.call(power_on(NAME))
+            self.is_off = False
+
     # States
 
     def until(self, true: Callable[[], object], trouble: str) -> None:
@@ -184,9 +216,17 @@ class Fleet:
         return found.custody if found else ""
 
     def serves(self, system: ServerProcess) -> bool:
-        """Whether a system owns and serves the partition."""
+        """Whether a system owns the partition, may serve it, and runs it unless an operator has stopped it.
+
+        A start powers the partition on a moment after its mode says that it may serve.
+        """
         found = self.partition(system)
-        return found is not None and found.custody in OWNING and found.mode == "serving"
+        power = "off" if self.is_off else "running"
+        return found is not None and (found.custody in OWNING, found.mode, found.power) == (
+            True,
+            "serving",
+            power,
+        )
 
     def is_gone(self, system: ServerProcess) -> bool:
         """Whether nothing of the partition is left at a system but the word that it has left."""
@@ -199,16 +239,18 @@ class Fleet:
 
     def settled(self) -> ServerProcess:
         """Wait until one system serves and the other has nothing, and no job runs; return the owner."""
-
-        def found() -> bool:
-            first, second = self.systems
-            one = (self.serves(first) and self.is_gone(second)) or (
-                self.serves(second) and self.is_gone(first)
-            )
-            return one and not [each for each in self.jobs() if each.kind in ("migrate", "restart")]
-
-        self.until(found, "no end")
+        self.until(self.is_settled, "no end")
         return self.source if self.serves(self.source) else self.target
+
+    def is_settled(self) -> bool:
+        """Whether one system serves, the other has nothing, and no job runs."""
+        first, second = self.systems
+        one = (self.serves(first) and self.is_gone(second)) or (self.serves(second) and self.is_gone(first))
+        return one and not self.moves()
+
+    def moves(self) -> list[JobView]:
+        """The jobs of migrations and remote restarts that run."""
+        return [each for each in self.jobs() if each.kind in ("migrate", "restart")]
 
     def told(self) -> str:
         """The states of all, for a test that fails."""
@@ -260,9 +302,3 @@ class Fleet:
         self.start_again(self.target)
         assert not self.target.socket(NAME).exists()
         assert self.is_gone(self.target)
-
-    def run(self) -> None:
-        """Power the partition on."""
-        found = self.partition(self.source)
-        if found and found.power == "off":
-            self.source.console.call(power_on(NAME))

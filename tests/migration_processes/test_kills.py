@@ -1,14 +1,19 @@
-"""R-51, R-55: kill -9 at each step of a live move of real processes under load."""
+"""R-51, R-52, R-54, R-55: kill -9, and disks that fail, in migrations of real processes under load."""
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.migration_processes.disks import DiskFault, attempt
 from tests.migration_processes.fleet import Fleet
-from tests.migration_processes.scenarios import SCENARIOS, Scenario
+from tests.migration_processes.live import Scenario
+from tests.migration_processes.scenarios import SCENARIOS
+from tests.soak.recording import build
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]  # other tests reach this code
 
@@ -59,11 +64,27 @@ SAMPLE = (
     "console-opened",
     "console-forced",
     "target-stall",
+    "inactive-source-released-off",
+    "inactive-target-taken",
+    "restart-target-taken",
+    "restart-console-forced",
 )
 """The scenarios of `make test`: `make soak SOAK_ARGS=migration-kills` plays all of them."""
 
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_kill(fleets: Fleets, name: str) -> None:
-    """R-51, R-55: one owner at every moment, no confirmed write lost, a client that goes on."""
+    """R-51, R-52, R-54, R-55: one owner at every moment, no confirmed write lost, a client that goes on."""
     fleets.play(SCENARIOS[name])
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="the recorder needs gcc")
+def test_a_failing_disk(tmp_path: Path) -> None:
+    """R-51, R-52: an operation of a console's disk fails, and the first one of a target's."""
+    fleet = Fleet(tmp_path, library=build(tmp_path))
+    try:
+        fleet.start()
+        assert attempt(fleet, DiskFault("live", "console", errno.ENOSPC), 9)
+        assert attempt(fleet, DiskFault("inactive", "target", errno.EIO), 1)
+    finally:
+        fleet.end()

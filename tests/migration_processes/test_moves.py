@@ -11,7 +11,6 @@ import pytest
 from hcall_abi.messages import OWN, PUBLIC
 from hcall_client.console import (
     create_partition,
-    power_off,
     power_on,
     show_health,
     show_partition,
@@ -154,41 +153,16 @@ def test_an_inactive_migration(fleet: Fleet) -> None:
     with fleet.load():
         pass
     for _ in range(2):
-        fleet.source.console.call(power_off(NAME))
+        fleet.power_off()
         status, told = fleet.move().ended()
         assert (status, "row 16: ARRIVED" in told) == (0, True), told
         fleet.until(lambda: fleet.is_gone(fleet.source), "the source keeps it")
         fleet.source, fleet.target = fleet.target, fleet.source
         assert not fleet.target.socket(NAME).exists()
-        fleet.source.console.call(power_on(NAME))
+        fleet.power_on(fleet.source)
         fleet.demand()
     with fleet.load():
         pass
-
-
-@pytest.mark.parametrize(
-    "role, point",
-    [("source", "released-off"), ("target", "taken"), ("console", "opened"), ("console", "done")],
-)
-def test_a_kill_in_an_inactive_migration(fleet: Fleet, role: str, point: str) -> None:
-    """R-52: the job goes on behind each kill, and the partition has one owner at the end."""
-    with fleet.load():
-        pass
-    processes = {"source": fleet.source, "target": fleet.target, "console": fleet.console}
-    fleet.start_again(processes[role], point)
-    fleet.settled()
-    source, target = fleet.systems
-    source.console.call(power_off(NAME))
-    fleet.move()
-    fleet.died(processes[role])
-    fleet.start_again(processes[role])
-    fleet.settled()
-    assert fleet.serves(target) or point == "opened"
-    if fleet.serves(target):
-        fleet.source, fleet.target = target, source
-    if fleet.partition(fleet.source).power == "off":  # type: ignore[union-attr]
-        fleet.source.console.call(power_on(NAME))
-    fleet.demand()
 
 
 def test_a_level_without_a_keystore(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""kill -9 and NVRAM trouble at each step of live migrations of real processes under load, again and again.
+"""kill -9, NVRAM trouble and failing disks in migrations of real processes under load, again and again.
 
-The scenarios are those of `tests/migration_processes`, in an order of chance, over both kinds of mobility
-channel.  One fleet goes on from one scenario to the next, so epochs and copies of older attempts pile up.
+The scenarios are those of `tests/migration_processes`: live, inactive and remote restarts, in an order of
+chance, over both kinds of mobility channel.  One fleet goes on from one scenario to the next, so epochs and
+copies of older attempts pile up.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+from tests.migration_processes.disks import DiskFault, sweep
 from tests.migration_processes.fleet import Fleet
 from tests.migration_processes.scenarios import SCENARIOS
+from tests.soak.recording import build
 
 MOBILITY = ("unix", "tcp:127.0.0.1:0")
 
@@ -47,3 +50,19 @@ def demand_no_traceback(fleet: Fleet) -> None:
     """No process has logged an error that it did not expect."""
     for process in (*fleet.systems, fleet.console):
         assert "Traceback" not in process.log, process
+
+
+def sweep_disks(folder: Path, chance: Random, fault: DiskFault, stride: int) -> Counter[str]:
+    """Let every n-th storage operation of a process fail in attempts of one kind, or each `stride`-th."""
+    folder.mkdir()
+    fleet = Fleet(folder, ["--mobility", chance.choice(MOBILITY)], library=build(folder))
+    counts = Counter[str]()
+    try:
+        fleet.start()
+        struck = sweep(fleet, fault, chance.randint(1, stride), stride)
+        counts[f"{fault.kind}: faults of the {fault.role}'s disk"] = struck
+        counts["writes confirmed"] = fleet.ledger.confirmed
+        demand_no_traceback(fleet)
+    finally:
+        fleet.end()
+    return counts

@@ -14,12 +14,13 @@ from random import Random
 from typing import NamedTuple
 
 from swpks.testing.simulation import simulate
+from tests.migration_processes.disks import FAULTS
 from tests.soak import nth
 from tests.soak.crash_states import crashes, judge
 from tests.soak.custody import figures
 from tests.soak.fuzz import fuzz
 from tests.soak.kills import Attack
-from tests.soak.migration_kills import attack
+from tests.soak.migration_kills import attack, sweep_disks
 from tests.soak.races import race
 from tests.soak.recording import build
 from tests.soak.scenario import Scenario
@@ -136,7 +137,7 @@ def simulation(place: Place) -> Figures:
 
 
 def migration_kills(place: Place) -> Figures:
-    """Kills and NVRAM trouble in live migrations of real processes; several fleets at once."""
+    """Kills and NVRAM trouble in migrations of real processes; several fleets at once."""
     shares = _shares(place.amount(MIGRATIONS), min(AT_ONCE, math.ceil(place.amount(MIGRATIONS) / 20)))
     counts = Counter[str]()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -145,6 +146,22 @@ def migration_kills(place: Place) -> Figures:
             for n, share in enumerate(shares)
         ]
         for each in fleets:
+            counts.update(each.result())
+    return dict(counts)
+
+
+def migration_disks(place: Place) -> Figures:
+    """Every n-th fault of a disk in migrations of real processes; several fleets at once."""
+    stride = max(1, round(1 / place.scale))
+    counts = Counter[str]()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        sweeps = [
+            pool.submit(
+                sweep_disks, place.folder / fault.name, Random(f"{place.seed} {fault.name}"), fault, stride
+            )
+            for fault in FAULTS
+        ]
+        for each in sweeps:
             counts.update(each.result())
     return dict(counts)
 
@@ -158,6 +175,7 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
     "simulation": simulation,
     "custody": custody,
     "migration-kills": migration_kills,
+    "migration-disks": migration_disks,
 }
 
 

@@ -10,6 +10,8 @@
  *   SWPKS_DISK_KILL_SYNC  the same, in place of its sync number N of a file
  *   SWPKS_DISK_FAIL_SYNC  sync number N of a file returns EIO and syncs nothing
  *   SWPKS_DISK_FAIL_FOLDER_SYNC  the same for a folder
+ *   SWPKS_DISK_SWITCH     a file of three longs that the process maps: number N, calls, error.  By it another
+ *                         process arms as disk_arm does, and reads the count; sockets do not count then
  *
  * A program in the same process can call disk_arm(N, error): the N-th call from then on that concerns the
  * folder or makes a socket fails with that errno.  disk_count() returns how many such calls there were.
@@ -31,6 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -52,8 +55,10 @@ static char root[4096];
 static size_t root_length;
 static int log_fd = -1;
 static long kill_at, kill_sync, fail_sync, fail_folder_sync, changes, syncs, folder_syncs;
-static long armed_at, calls;
-static int armed_error;
+struct arming {
+    long at, calls, error;
+};
+static struct arming own, *armed = &own;
 
 static long number(const char *name)
 {
@@ -61,11 +66,23 @@ static long number(const char *name)
     return told ? atol(told) : 0;
 }
 
+static void share(const char *path)
+{
+    int fd = REAL(open)(path, O_RDWR | O_CLOEXEC);
+    void *found = mmap(NULL, sizeof own, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (found == MAP_FAILED)
+        abort();
+    armed = found;
+    REAL(close)(fd);
+}
+
 __attribute__((constructor)) static void begin(void)
 {
     const char *folder = getenv("SWPKS_DISK_ROOT"), *log = getenv("SWPKS_DISK_LOG");
     if (!folder)
         return;
+    if (getenv("SWPKS_DISK_SWITCH"))
+        share(getenv("SWPKS_DISK_SWITCH"));
     snprintf(root, sizeof root, "%s", folder);
     root_length = strlen(root);
     if (log) {
@@ -81,9 +98,7 @@ __attribute__((constructor)) static void begin(void)
 
 EXPORT void disk_arm(long number, int error)
 {
-    armed_at = number;
-    armed_error = error;
-    calls = 0;
+    *armed = (struct arming){number, 0, error};
 }
 
 EXPORT void disk_fail_sync(long number)
@@ -98,7 +113,7 @@ EXPORT void disk_kill_sync(long number)
 
 EXPORT long disk_count(void)
 {
-    return calls;
+    return armed->calls;
 }
 
 /* The path below the root; NULL for any other, for sockets and for the log of the server. */
@@ -159,9 +174,9 @@ static void record(char kind, int flag, const char *path, uint64_t inode, uint64
 /* Count a call; whether it has to fail, with errno set. */
 static int refused(void)
 {
-    if (++calls != armed_at || !armed_error)
+    if (__atomic_add_fetch(&armed->calls, 1, __ATOMIC_RELAXED) != armed->at || !armed->error)
         return 0;
-    errno = armed_error;
+    errno = armed->error;
     return 1;
 }
 
@@ -346,7 +361,7 @@ EXPORT int mkdir(const char *path, mode_t mode) { return mkdirat(AT_FDCWD, path,
 
 /* Calls that change nothing on the disk, but can fail; they count only while a failure is armed. */
 #define PLAIN(name, declared, given, about) \
-    EXPORT int name declared { return armed_at && (about) && refused() ? -1 : REAL(name) given; }
+    EXPORT int name declared { return armed->at && (about) && refused() ? -1 : REAL(name) given; }
 static int mine(int fd) { char buffer[4200]; return open_path(fd, buffer, sizeof buffer) != NULL; }
 PLAIN(chmod, (const char *path, mode_t mode), (path, mode), inside(path))
 PLAIN(fchmod, (int fd, mode_t mode), (fd, mode), mine(fd))
@@ -355,15 +370,15 @@ PLAIN(stat64, (const char *restrict path, struct stat64 *restrict found), (path,
 PLAIN(fstat, (int fd, struct stat *found), (fd, found), mine(fd))
 PLAIN(fstat64, (int fd, struct stat64 *found), (fd, found), mine(fd))
 PLAIN(flock, (int fd, int what), (fd, what), mine(fd))
-PLAIN(socket, (int domain, int kind, int protocol), (domain, kind, protocol), 1)
-PLAIN(listen, (int fd, int backlog), (fd, backlog), 1)
+PLAIN(socket, (int domain, int kind, int protocol), (domain, kind, protocol), armed == &own)
+PLAIN(listen, (int fd, int backlog), (fd, backlog), armed == &own)
 
 EXPORT ssize_t pread64(int fd, void *data, size_t size, off64_t offset)
 {
-    return armed_at && mine(fd) && refused() ? -1 : REAL(pread64)(fd, data, size, offset);
+    return armed->at && mine(fd) && refused() ? -1 : REAL(pread64)(fd, data, size, offset);
 }
 EXPORT ssize_t pread(int fd, void *data, size_t size, off_t offset) { return pread64(fd, data, size, offset); }
 EXPORT ssize_t read(int fd, void *data, size_t size)
 {
-    return armed_at && mine(fd) && refused() ? -1 : REAL(read)(fd, data, size);
+    return armed->at && mine(fd) && refused() ? -1 : REAL(read)(fd, data, size);
 }

@@ -1,0 +1,157 @@
+"""One storage operation of source, target or console fails in a migration of real processes.
+
+The n-th operation fails once with EIO or ENOSPC, for n = 1, 2, 3 and so on, until an attempt has fewer.
+Operations count from the order to the end of the attempt.  A system has to go on by itself.  A console may
+end, and is started again then.  `fleet.load` judges the end, as after each kill.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import count, product
+from typing import NamedTuple
+
+from hcall_abi.errors import SwpksError
+from swpks.testing.own_process import ServerFailed
+from tests.migration_processes import restarts
+from tests.migration_processes.client import Load
+from tests.migration_processes.disk_switch import DiskSwitch
+from tests.migration_processes.fleet import Fleet
+from tests.migration_processes.live import process_of
+
+ROLES = ("source", "target", "console")
+ERRORS = (errno.EIO, errno.ENOSPC)
+
+
+class DiskFault(NamedTuple):
+    """A kind of migration, the process whose storage fails, and the error."""
+
+    kind: str
+    role: str
+    error: int
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        return f"{self.kind}-{self.role}-{errno.errorcode[self.error]}"
+
+
+def switch_of(fleet: Fleet, role: str) -> DiskSwitch:
+    """Return the switch of source, target or console."""
+    process = process_of(fleet, role)
+    return next(each for each in fleet.switches if each.process is process)
+
+
+Fails = Callable[[], AbstractContextManager[None]]
+"""Makes the block in which the operation fails."""
+
+
+def sweep(fleet: Fleet, fault: DiskFault, first: int = 1, stride: int = 1) -> int:
+    """Let each n-th operation fail, from `first` on; return how many did."""
+    for nth in count(first, stride):
+        try:
+            struck = attempt(fleet, fault, nth)
+        except Exception as error:
+            raise AssertionError(f"{fault.name}, n = {nth}: {error}") from error
+        if not struck:
+            return (nth - first) // stride
+    raise RuntimeError("a count has no end")
+
+
+def attempt(fleet: Fleet, fault: DiskFault, nth: int) -> bool:
+    """Make one attempt in which operation `nth` fails; return whether it had so many."""
+    calls = list[int]()
+
+    @contextmanager
+    def fails() -> Iterator[None]:
+        switch = switch_of(fleet, fault.role)
+        switch.arm(nth, fault.error)
+        try:
+            yield
+        finally:
+            calls.append(switch.disarm())
+
+    with fleet.load() as load:
+        PLAYS[fault.kind, fault.role == "source"](fleet, load, fails)
+    return calls[0] >= nth
+
+
+def _live(fleet: Fleet, load: Load, fails: Fails) -> None:
+    with fails():
+        fleet.move().ended()
+        _settled(fleet)
+    load.goes_on()
+
+
+def _inactive(fleet: Fleet, load: Load, fails: Fails) -> None:
+    with load.paused():
+        fleet.power_off()
+        with fails():
+            fleet.move().ended()
+            _settled(fleet)
+        fleet.power_on(fleet.settled())
+
+
+def _restart(fleet: Fleet, load: Load, fails: Fails) -> None:
+    """The storage of target or console fails while the source is dead."""
+    restarts.lose_source(fleet, load)
+    with fails():
+        fleet.until(lambda: _restarted(fleet), "the target does not serve")
+    restarts.ends_at_target(fleet, load)
+
+
+def _returns(fleet: Fleet, load: Load, fails: Fails) -> None:
+    """The storage of the source fails when it comes back, or when it is cleaned up."""
+    restarts.lose_source(fleet, load)
+    restarts.order_restart(fleet).ended()
+    restarts.serves_alone(fleet, load)
+    with fails():
+        try:
+            fleet.start_again(fleet.source)
+        except ServerFailed:
+            fleet.start_again(fleet.source)
+        restarts.is_fenced(fleet)
+        fleet.until(lambda: restarts.clean_up(fleet).ended()[0] == 0 or fleet.is_gone(fleet.source), "left")
+    assert fleet.settled() is fleet.target
+
+
+PLAYS = {
+    **{("live", is_source): _live for is_source in (True, False)},
+    **{("inactive", is_source): _inactive for is_source in (True, False)},
+    ("restart", True): _returns,
+    ("restart", False): _restart,
+}
+
+
+def _settled(fleet: Fleet) -> None:
+    """Wait for the end of an attempt; a console that has ended is started again, and nothing is ordered."""
+
+    def found() -> bool:
+        _revive(fleet)
+        with suppress(SwpksError):
+            return fleet.is_settled()
+        return False
+
+    fleet.until(found, "no end")
+
+
+def _restarted(fleet: Fleet) -> bool:
+    """Order a remote restart unless one runs; return whether the target serves."""
+    _revive(fleet)
+    with suppress(SwpksError):
+        if not fleet.serves(fleet.target) and not fleet.moves():
+            restarts.order_restart(fleet).ended()
+        return fleet.serves(fleet.target)
+    return False
+
+
+def _revive(fleet: Fleet) -> None:
+    """A console may end by an error of its store; a system may not."""
+    if fleet.console.pid is None:
+        fleet.start_again(fleet.console)
+
+
+FAULTS = [DiskFault(*each) for each in product(("live", "inactive", "restart"), ROLES, ERRORS)]
+"""Each kind of migration, with each role and each error."""

@@ -1,0 +1,93 @@
+"""kill -9 of source, target and console in an inactive migration, and the owner of each end.
+
+The client pauses while the partition is off, and both sockets are watched all the while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from tests.migration_processes.fleet import Fleet
+from tests.migration_processes.live import Scenario, process_of, stall
+
+FOR_EVER = 1_000_000
+"""Commits that are refused until the trouble is ended."""
+End = Literal["source", "target", "either"]
+
+
+@contextmanager
+def powered_off(fleet: Fleet, end: End = "target", *, is_started: bool = False) -> Iterator[None]:
+    """One attempt of a partition that is off; then its stated owner has it, where it is powered on.
+
+    `is_started`: the owner was started again since it owned the partition, and so it runs.
+    """
+    owners = {"source": [fleet.source], "target": [fleet.target], "either": [*fleet.systems]}[end]
+    with fleet.load() as load:
+        with load.paused():
+            fleet.power_off()
+            yield
+            fleet.is_off = fleet.is_off and not is_started
+            found = fleet.settled()
+            assert found in owners, f"{found} owns the partition\n{fleet.told()}"
+            fleet.power_on(found)
+        load.goes_on()
+
+
+def whole(fleet: Fleet) -> None:
+    """An inactive migration in which nothing dies."""
+    with powered_off(fleet):
+        assert fleet.move().ended()[0] == 0
+
+
+def inactive(role: str, point: str, *, is_started: bool = False) -> Scenario:
+    """An inactive migration whose `role` dies at a point and comes back; the job goes on by itself."""
+
+    def scenario(fleet: Fleet) -> None:
+        victim = process_of(fleet, role)
+        fleet.start_again(victim, point)
+        fleet.settled()
+        with powered_off(fleet, is_started=is_started):
+            fleet.move()
+            fleet.died(victim)
+            fleet.start_again(victim)
+
+    return scenario
+
+
+def console_stops_and_dies(fleet: Fleet) -> None:
+    """NVRAM of the source stores nothing, the operator stops the attempt, and the console dies behind it.
+
+    The release may be under way then.  So the operator orders to recover, and a released partition arrives.
+    """
+    console, source = fleet.console, fleet.source
+    fleet.start_again(console, "aborted")
+    with powered_off(fleet, "either"):
+        stall(source, "io", FOR_EVER)
+        fleet.move()
+        fleet.until(lambda: _shown(fleet, "decision") == "open", "not begun")
+        fleet.order("migrlpar", "-o", "s", *fleet.here)
+        fleet.died(console)
+        stall(source, "none")
+        fleet.start_again(console)
+        fleet.until(lambda: not fleet.moves(), "the job runs")
+        fleet.order("migrlpar", "-o", "r", *fleet.here).ended()
+
+
+def _shown(fleet: Fleet, column: str) -> str:
+    """A column of the attempt, as the console shows it."""
+    return fleet.line("lslparmigr", "-r", "lpar", "-m", fleet.source.state.name, "-F", column).strip()
+
+
+INACTIVE: dict[str, Scenario] = {
+    "inactive": whole,
+    "inactive-source-released-off": inactive("source", "released-off"),
+    "inactive-source-gone": inactive("source", "gone"),
+    "inactive-target-taken": inactive("target", "taken", is_started=True),
+    "inactive-console-opened": inactive("console", "opened"),
+    "inactive-console-told": inactive("console", "told"),
+    "inactive-console-done": inactive("console", "done"),
+    "inactive-console-aborted": console_stops_and_dies,
+}
+"""Each scenario of an inactive migration, by name."""

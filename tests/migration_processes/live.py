@@ -1,0 +1,294 @@
+"""kill -9 of source, target and console at each of their fail-points in a live move, and how it ends.
+
+Each function is one attempt from `fleet.source` to `fleet.target` under load.  `fleet.load` judges it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Literal, Self
+
+from hcall_abi.control_views import WritebackView
+from hcall_client.console import set_nvram_fault, show_health
+from swpks.testing import ServerProcess
+from swpks.testing.own_process import OwnProcess
+from tests.migration_processes.client import Load
+from tests.migration_processes.fleet import Fleet
+
+Scenario = Callable[[Fleet], None]
+TroubleName = Literal["none", "full", "io", "stall"]
+TROUBLES: tuple[TroubleName, ...] = ("io", "full", "stall")
+
+
+def process_of(fleet: Fleet, role: str) -> OwnProcess:
+    """Source, target or console."""
+    found: OwnProcess = {"source": fleet.source, "target": fleet.target, "console": fleet.console}[role]
+    return found
+
+
+def live(role: str, point: str) -> Scenario:
+    """A live move whose `role` dies at a point and comes back at once; nobody orders anything else."""
+
+    def scenario(fleet: Fleet) -> None:
+        victim = process_of(fleet, role)
+        fleet.start_again(victim, point)
+        with fleet.load() as load:
+            fleet.move()
+            fleet.died(victim)
+            fleet.start_again(victim)
+            _went_on(fleet, load)
+
+    return scenario
+
+
+def _went_on(fleet: Fleet, load: Load) -> None:
+    """Wait for the end; the line of an attempt has ended too, except with the console's death."""
+    fleet.settled()
+    load.goes_on()
+
+
+def source_resumes_and_dies(fleet: Fleet) -> None:
+    """The target hangs, the operator stops the attempt, and the source dies when it has resumed."""
+    source = fleet.source
+    fleet.start_again(source, "resumed")
+    with fleet.load() as load:
+        _stopped_at_a_stall(fleet, source)
+        fleet.start_again(source)
+        _went_on(fleet, load)
+        assert fleet.settled() is source
+
+
+def target_drops_and_dies(fleet: Fleet) -> None:
+    """The target hangs, the operator stops the attempt, and the target dies when it has dropped its copy."""
+    source, target = fleet.source, fleet.target
+    fleet.start_again(target, "dropped")
+    with fleet.load() as load:
+        _stopped_at_a_stall(fleet, target)
+        fleet.start_again(target)
+        _went_on(fleet, load)
+        assert fleet.settled() is source
+
+
+def console_stops_and_dies(fleet: Fleet) -> None:
+    """The console dies when it has stored that the source resumes; PREPARED may still come first."""
+    console = fleet.console
+    with fleet.load() as load:
+        fleet.start_again(console, "aborted")
+        _stopped_at_a_stall(fleet, console)
+        fleet.start_again(console)
+        _went_on(fleet, load)
+
+
+def _stopped_at_a_stall(fleet: Fleet, victim: OwnProcess) -> None:
+    """Stop an attempt while NVRAM of its target hangs, until `victim` is dead."""
+    stall(fleet.target, "stall")
+    fleet.move()
+    fleet.until(lambda: fleet.custody(fleet.source), "not frozen")
+    fleet.until(lambda: _mode(fleet) in ("waiting", "in-doubt"), "not frozen")
+    fleet.order("migrlpar", "-o", "s", *fleet.here)
+    if victim is fleet.target:
+        fleet.until(lambda: _mode(fleet) == "serving", "it has not resumed")
+    else:
+        fleet.died(victim)
+    stall(fleet.target, "none")
+    fleet.died(victim)
+
+
+def _mode(fleet: Fleet) -> str:
+    shown = fleet.partition(fleet.source)
+    return shown.mode if shown else ""
+
+
+def stall(system: ServerProcess, trouble: TroubleName, commits: int | None = None) -> WritebackView:
+    """Begin or end a trouble of a system's NVRAM."""
+    return system.console.call(set_nvram_fault(trouble, commits))
+
+
+def console_forces_and_dies(fleet: Fleet) -> None:
+    """The source is dead at PREPARED, the operator forces, and the console dies behind its decision."""
+    source, target, console = fleet.source, fleet.target, fleet.console
+    fleet.start_again(source, "final-sent")
+    fleet.start_again(console, "forced")
+    with fleet.load() as load:
+        fleet.move()
+        fleet.died(source)
+        _prepared(fleet)
+        fleet.order("migrlpar", "-o", "r", "--force", *fleet.here)
+        fleet.died(console)
+        fleet.start_again(console)
+        fleet.until(lambda: fleet.serves(target), "the target does not serve")
+        load.goes_on()
+        fleet.start_again(source)
+        _went_on(fleet, load)
+        assert fleet.settled() is target
+
+
+def _prepared(fleet: Fleet) -> None:
+    """Wait until the console has heard PREPARED."""
+    row = ("lslparmigr", "-r", "lpar", "-m", fleet.source.state.name, "-F", "row")
+    fleet.until(lambda: "PREPARED" in fleet.line(*row), "PREPARED is not heard")
+
+
+def console_tells_and_dies(fleet: Fleet) -> None:
+    """The source dies when it has sent FINAL; the console dies when it has told it a word."""
+    source, console = fleet.source, fleet.console
+    fleet.start_again(source, "final-sent")
+    fleet.settled()  # it was told that it may serve
+    fleet.start_again(console, "told")
+    with fleet.load() as load:
+        fleet.move()
+        fleet.died(source)
+        fleet.start_again(source)
+        fleet.died(console)
+        fleet.start_again(console)
+        _went_on(fleet, load)
+
+
+def _forced(fleet: Fleet, load: Load) -> None:
+    """Order a move whose source dies at FINAL, force its target, and wait until that serves."""
+    fleet.move()
+    fleet.died(fleet.source)
+    _prepared(fleet)
+    fleet.line("migrlpar", "-o", "r", "--force", *fleet.here)
+    load.goes_on()
+
+
+def force(fleet: Fleet) -> None:
+    """The source is dead at PREPARED: `migrlpar -o r --force`; it comes back and is fenced."""
+    source, target = fleet.source, fleet.target
+    fleet.start_again(source, "final-sent")
+    with fleet.load() as load:
+        _forced(fleet, load)
+        fleet.start_again(source)
+        _went_on(fleet, load)
+        assert fleet.settled() is target
+
+
+def source_is_fenced_and_dies(fleet: Fleet) -> None:
+    """As `force`; the source dies once more when it is fenced."""
+    source, target = fleet.source, fleet.target
+    fleet.start_again(source, "final-sent")
+    with fleet.load() as load:
+        _forced(fleet, load)
+        fleet.start_again(source, "fenced")
+        fleet.died(source)
+        fleet.start_again(source)
+        _went_on(fleet, load)
+        assert fleet.settled() is target
+
+
+def target_is_dead_for_ever(fleet: Fleet) -> None:
+    """The target dies at PREPARED and stays away: the source serves again by an order to stop."""
+    source, target = fleet.source, fleet.target
+    fleet.start_again(target, "prepared")
+    with fleet.load() as load:
+        line = fleet.move()
+        fleet.died(target)
+        fleet.line("migrlpar", "-o", "s", *fleet.here)
+        assert line.ended()[0] == 1
+        fleet.until(lambda: fleet.serves(source), "it does not serve")
+        load.goes_on()
+        fleet.start_again(target)
+        assert fleet.settled() is source
+
+
+def source_gives_up(fleet: Fleet) -> None:
+    """The target dies at PREPARED and stays away: the source serves again by its own time-out of 10 s."""
+    source, target = fleet.source, fleet.target
+    fleet.start_again(target, "prepared")
+    with fleet.load() as load:
+        line = fleet.move()
+        fleet.died(target)
+        assert line.ended()[0] == 1
+        fleet.until(lambda: fleet.serves(source), "it does not serve")
+        load.goes_on()
+        fleet.start_again(target)
+        assert fleet.settled() is source
+
+
+def console_is_dead(fleet: Fleet) -> None:
+    """The console dies during the move and stays away: the two systems need none."""
+    console, target = fleet.console, fleet.target
+    with fleet.load() as load:
+        fleet.move()
+        fleet.until(lambda: _mode(fleet) != "serving", "not begun")
+        console.kill()
+        fleet.until(lambda: fleet.serves(target) or fleet.serves(fleet.source), "nobody serves")
+        fleet.start_again(console)
+        _went_on(fleet, load)
+
+
+def troubled(role: str, trouble: TroubleName) -> Scenario:
+    """A live move while commits of one end are refused, or hang, again and again."""
+
+    def scenario(fleet: Fleet) -> None:
+        victim = process_of(fleet, role)
+        assert isinstance(victim, ServerProcess)
+        with fleet.load() as load, Trouble(victim, trouble):
+            line = fleet.move()
+            line.ended()
+            load.goes_on()
+
+    return scenario
+
+
+class Trouble:
+    """NVRAM of a system fails again and again, for the length of a block."""
+
+    def __init__(self, system: ServerProcess, trouble: TroubleName) -> None:
+        self._system = system
+        self._trouble = trouble
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=trouble)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        stall(self._system, "none")
+
+    def _run(self) -> None:
+        """Refuse every second commit, or let it hang for a while."""
+        while not self._over.is_set():
+            if self._trouble == "stall":
+                stall(self._system, "stall")
+                self._over.wait(0.08)
+                stall(self._system, "none")
+                self._over.wait(0.03)
+            else:
+                commits = stall(self._system, self._trouble, 1).commits
+                self._wait_for_commit(commits)
+
+    def _wait_for_commit(self, before: int) -> None:
+        """Wait until the refused commit was repeated, so that NVRAM is not broken for ever."""
+        while not self._over.wait(0.01):
+            if self._system.console.call(show_health()).writeback.commits > before:
+                return
+
+
+POINTS = {
+    "source": ("begun", "frozen", "final-sent", "released", "gone"),
+    "target": ("expected", "prepared", "activated"),
+    "console": ("opened", "done"),
+}
+"""Points of a live move in which nobody orders anything else."""
+
+LIVE: dict[str, Scenario] = {
+    **{f"{role}-{point}": live(role, point) for role, points in POINTS.items() for point in points},
+    "source-resumed": source_resumes_and_dies,
+    "source-fenced": source_is_fenced_and_dies,
+    "target-dropped": target_drops_and_dies,
+    "console-aborted": console_stops_and_dies,
+    "console-forced": console_forces_and_dies,
+    "console-told": console_tells_and_dies,
+    **{f"{role}-{trouble}": troubled(role, trouble) for role in ("source", "target") for trouble in TROUBLES},
+    "force": force,
+    "target-dead": target_is_dead_for_ever,
+    "target-dead-in-time": source_gives_up,
+    "console-dead": console_is_dead,
+}
+"""Each scenario of a live move, by name."""

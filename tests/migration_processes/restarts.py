@@ -1,0 +1,168 @@
+"""kill -9 in a remote restart, and of a dead source that comes back.
+
+The copy is made while the client pauses, and the source is killed in that pause.  So the copy has every
+confirmed write, and the target has to have it.  The client runs again while the partition is restarted.
+"""
+
+from __future__ import annotations
+
+from swpks.hmc.views import JobView
+from tests.migration_processes.client import Load
+from tests.migration_processes.fleet import Fleet, Line
+from tests.migration_processes.live import Scenario, process_of
+
+
+def lose_source(fleet: Fleet, load: Load) -> None:
+    """Kill the source behind a copy that has every confirmed write, until the console has noticed."""
+    with load.paused():
+        copy(fleet)
+        fleet.source.kill()
+    noticed(fleet)
+
+
+def copy(fleet: Fleet) -> None:
+    """Have the console make a copy of each store of the source."""
+    job = fleet.console.console().order(JobView, "backup", system=fleet.source.state.name)
+    assert job.state == "done", job
+
+
+def noticed(fleet: Fleet) -> None:
+    """Wait until the console knows that the source is away."""
+    fleet.until(lambda: not fleet.known(fleet.source), "the console has not noticed")
+
+
+def order_restart(fleet: Fleet) -> Line:
+    """Order the remote restart."""
+    return fleet.order("rrstartlpar", "-o", "restart", *fleet.way)
+
+
+def ends_at_target(fleet: Fleet, load: Load, point: str = "") -> None:
+    """The target serves without the source; that one comes back, dies once more at `point`, and is fenced."""
+    serves_alone(fleet, load)
+    source = fleet.source
+    fleet.start_again(source, point)
+    if point:
+        fleet.died(source)
+        fleet.start_again(source)
+    is_fenced(fleet)
+    assert clean_up(fleet).ended()[0] == 0
+    assert fleet.settled() is fleet.target
+    load.goes_on()
+
+
+def serves_alone(fleet: Fleet, load: Load) -> None:
+    """Wait until the target serves, and the client goes on, while the source is dead."""
+    fleet.until(lambda: fleet.serves(fleet.target), "the target does not serve")
+    load.goes_on()
+
+
+def is_fenced(fleet: Fleet) -> None:
+    """Wait until a source that is back knows that it does not own the partition."""
+    fleet.until(lambda: fleet.custody_of(fleet.source) == "released", "it was not fenced")
+
+
+def clean_up(fleet: Fleet) -> Line:
+    """Order that the source of a restart has nothing of the partition any more."""
+    return fleet.order("rrstartlpar", "-o", "cleanup", *fleet.here)
+
+
+def whole(fleet: Fleet) -> None:
+    """A remote restart in which nothing but the source dies."""
+    with fleet.load() as load:
+        lose_source(fleet, load)
+        assert order_restart(fleet).ended()[0] == 0
+        ends_at_target(fleet, load)
+
+
+def restart(role: str, point: str) -> Scenario:
+    """A remote restart whose target or console dies at a point and comes back; the job goes on by itself."""
+
+    def scenario(fleet: Fleet) -> None:
+        victim = process_of(fleet, role)
+        fleet.start_again(victim, point)
+        fleet.settled()
+        with fleet.load() as load:
+            lose_source(fleet, load)
+            order_restart(fleet)
+            fleet.died(victim)
+            fleet.start_again(victim)
+            ends_at_target(fleet, load)
+
+    return scenario
+
+
+def source_is_fenced_and_dies(fleet: Fleet) -> None:
+    """The dead source comes back, and dies when it is fenced."""
+    with fleet.load() as load:
+        lose_source(fleet, load)
+        assert order_restart(fleet).ended()[0] == 0
+        ends_at_target(fleet, load, "fenced")
+
+
+def source_is_cleaned_up_and_dies(fleet: Fleet) -> None:
+    """The dead source comes back, and dies when its store is removed."""
+    source = fleet.source
+    with fleet.load() as load:
+        lose_source(fleet, load)
+        assert order_restart(fleet).ended()[0] == 0
+        serves_alone(fleet, load)
+        fleet.start_again(source, "gone")
+        is_fenced(fleet)
+        clean_up(fleet)
+        fleet.died(source)
+        fleet.start_again(source)
+        assert fleet.settled() is fleet.target
+
+
+def console_fences_and_dies(fleet: Fleet) -> None:
+    """The dead source comes back, and the console dies when it has told it FENCED."""
+    console = fleet.console
+    with fleet.load() as load:
+        lose_source(fleet, load)
+        assert order_restart(fleet).ended()[0] == 0
+        serves_alone(fleet, load)
+        fleet.start_again(console, "told")
+        fleet.start_again(fleet.source)
+        fleet.died(console)
+        fleet.start_again(console)
+        ends_at_target(fleet, load)
+
+
+def barred(role: str, point: str) -> Scenario:
+    """The source dies at FINAL of a live move; a process dies when the restart bars the target."""
+
+    def scenario(fleet: Fleet) -> None:
+        source, target, victim = fleet.source, fleet.target, process_of(fleet, role)
+        fleet.start_again(victim, point)
+        fleet.start_again(source, "final-sent")
+        fleet.settled()
+        with fleet.load() as load:
+            with load.paused():
+                copy(fleet)
+                fleet.move()
+                fleet.died(source)
+            fleet.until(lambda: fleet.custody_of(target) == "prepared", "not prepared")
+            noticed(fleet)
+            line = order_restart(fleet)
+            fleet.died(victim)
+            fleet.start_again(victim)
+            if victim is target and line.ended()[0]:  # refused: the target may hold the copy
+                assert order_restart(fleet).ended()[0] == 0
+            ends_at_target(fleet, load)
+
+    return scenario
+
+
+RESTARTS: dict[str, Scenario] = {
+    "restart": whole,
+    "restart-target-taken": restart("target", "taken"),
+    "restart-console-forced": restart("console", "forced"),
+    "restart-console-done": restart("console", "done"),
+    "restart-console-told": console_fences_and_dies,
+    "restart-source-fenced": source_is_fenced_and_dies,
+    "restart-source-gone": source_is_cleaned_up_and_dies,
+    "restart-barred-target-dropped": barred("target", "dropped"),
+    "restart-barred-console-aborted": barred("console", "aborted"),
+    "restart-barred-console-forced": barred("console", "forced"),
+}
+"""Each scenario of a remote restart, by name."""
