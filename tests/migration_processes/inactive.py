@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from tests.migration_processes.fleet import Fleet
+from hcall_client.console import set_trusted_key
+from tests.migration_processes.fleet import KEY, Fleet
 from tests.migration_processes.live import Scenario, process_of, stall
 
 FOR_EVER = 1_000_000
@@ -75,6 +76,36 @@ def console_stops_and_dies(fleet: Fleet) -> None:
         fleet.order("migrlpar", "-o", "r", *fleet.here).ended()
 
 
+def sent_back(role: str, point: str) -> Scenario:
+    """The target has lost its key behind the release: `migrlpar -o r --force` gives the partition back.
+
+    A process dies in this order, which is given again then.
+    """
+
+    def scenario(fleet: Fleet) -> None:
+        source, target, victim = fleet.source, fleet.target, process_of(fleet, role)
+        fleet.start_again(source, "released-off")
+        if victim is not source:
+            fleet.start_again(victim, point)
+        fleet.settled()
+        with powered_off(fleet, "source", is_started=victim is source):
+            fleet.move()
+            fleet.died(source)
+            target.console.call(set_trusted_key("change", key=KEY[::-1]))
+            fleet.start_again(source, point if victim is source else "")
+            fleet.until(lambda: not fleet.moves(), "the target has not refused the copy")
+            order = ("migrlpar", "-o", "r", "--force", *fleet.here)
+            first = fleet.order(*order)
+            fleet.died(victim)
+            fleet.start_again(victim)
+            first.ended()
+            if not fleet.is_settled():
+                fleet.order(*order).ended()
+        target.console.call(set_trusted_key("change", key=KEY))
+
+    return scenario
+
+
 def _shown(fleet: Fleet, column: str) -> str:
     """A column of the attempt, as the console shows it."""
     return fleet.line("lslparmigr", "-r", "lpar", "-m", fleet.source.state.name, "-F", column).strip()
@@ -89,5 +120,9 @@ INACTIVE: dict[str, Scenario] = {
     "inactive-console-told": inactive("console", "told"),
     "inactive-console-done": inactive("console", "done"),
     "inactive-console-aborted": console_stops_and_dies,
+    "inactive-back-target-dropped": sent_back("target", "dropped"),
+    "inactive-back-console-aborted": sent_back("console", "aborted"),
+    "inactive-back-console-forced": sent_back("console", "forced"),
+    "inactive-back-source-taken": sent_back("source", "taken"),
 }
 """Each scenario of an inactive migration, by name."""
