@@ -1,13 +1,14 @@
 """The changes by a step of custody: records before its commit; sessions, sockets and power after it.
 
-`hcall_server.machine.custodian` calls these functions in its order; none of them waits.
+`hcall_server.machine.custodian` calls these functions in its order; none of them waits, except in a task.
 """
 
 # Marks and effects
 #
 # A mark changes memory before the commit.  It may refuse its step, and has changed nothing then.  An effect
 # follows the commit.  It fails only in ways that a start repairs as well: a socket that can't be made, a file
-# that can't be removed.  Such a failure is logged.
+# that can't be removed.  Such a failure is logged.  An activation that has failed is tried again: without it
+# nobody serves the partition.
 #
 # The file of an access key follows the owner.  A start writes it for each partition that is served here, and
 # removes it for each that has been released or has left.  So a kill between commit and effect leaves no file
@@ -19,8 +20,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID
+
+import trio
 
 from hcall_abi.bounds import MAX_BARRED
 from hcall_abi.errors import OperatorError, SwpksError
@@ -41,6 +45,11 @@ if TYPE_CHECKING:
     from hcall_server.platform.system import ManagedSystem
     from hcall_server.sealing.traveller import Traveller
     from hcall_server.writeback.encryptor import Encryptor
+
+FIRST_PAUSE = 0.1
+"""The pause before a failed activation is tried again; each further one is twice as long."""
+LONGEST_PAUSE = 5.0
+"""The longest of these pauses."""
 
 
 class StepOrder(NamedTuple):
@@ -266,15 +275,34 @@ class Steps:
     def _arrived(self, partition: Partition, order: StepOrder, *, runs: bool) -> None:
         """Serve a partition that has arrived: as it was, or by an IPL if that was lost meanwhile."""
         traveller = self._travellers.pop(order.uuid, None)
+        if not self._activated(partition, traveller, runs=runs):
+            self._machine.run_beside(partial(self._activate_later, partition, traveller, runs=runs))
+
+    def _activated(self, partition: Partition, traveller: Traveller | None, *, runs: bool) -> bool:
+        """Activate a partition that has arrived; return whether that was possible."""
         try:
             if traveller is not None:
                 self._machine.arrive(partition, traveller)
-                return
+                return True
             self._machine.transport.publish_key(partition)
             if runs:
                 self._machine.power_on(partition.name)
-        except SwpksError as error:  # it is owned here, so the operator can power it on
+            return True
+        except SwpksError as error:
             self._failed("partition.not_activated", partition.name, error)
+            return False
+
+    async def _activate_later(self, partition: Partition, traveller: Traveller | None, *, runs: bool) -> None:
+        """Try again until it is activated: it is owned here, and nobody else serves it.
+
+        The reason is a full disk, or descriptors that are used up.  An operator may power it on before.
+        """
+        pause, done = FIRST_PAUSE, False
+        while not done:
+            await trio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            stays = partition.profile.custody is Custody.ARRIVED and not partition.gone
+            done = partition.running or not stays or self._activated(partition, traveller, runs=runs)
 
     def _forget_key(self, name: str) -> None:
         try:

@@ -6,15 +6,18 @@ import pytest
 import trio
 import trio.testing
 
-from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.errors import OperatorError, ScarcityError, StorageError
 from hcall_abi.faults import NvramFault
 from hcall_abi.requests import tell_custody
 from hcall_abi.rules import migration as rules
+from hcall_abi.rules import service
 from hcall_server.machine.patience import PATIENCE
 from hcall_server.machine.sessions import Link
 from hcall_server.platform.custody import Custody, Mode, Word
+from hcall_server.platform.partition import Partition
 from tests.custody.conftest import Stage
 from tests.custody.world import PASSWORD, A, E
+from tests.rules.breaking import logged
 
 OWN, FROZEN, RELEASED = Custody.OWN, Custody.FROZEN, Custody.RELEASED
 
@@ -58,6 +61,32 @@ async def test_a_target_that_restarts_before_it_serves_begins_an_ipl(stage: Stag
     assert stage.t.guest().read(3, b"object").written == b"data"
     assert stage.t.cut().machine.system.find(A).ipl_count == 2
     assert PASSWORD not in b"".join(stage.t.nvram.records.values())
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_an_activation_that_fails_is_tried_again(
+    stage: Stage, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """R-51: a disk refuses the key file; nobody else serves the partition, and nobody orders it."""
+    await stage.released()
+    if lost:
+        await stage.t.start()
+    transport, failures = stage.t.machine.transport, [1, 1, 1]
+    publish = transport.publish_key
+
+    def failing(partition: Partition) -> None:
+        if failures:
+            failures.pop()
+            raise ScarcityError(service.SCARCE_SPACE, "no space is left")
+        publish(partition)
+
+    monkeypatch.setattr(transport, "publish_key", failing)
+    with logged("partition.not_activated") as lines:
+        assert await stage.t.take(stage.uuid, Word.ACTIVATE)
+        assert (stage.t.a.profile.custody, stage.t.a.running) == (Custody.ARRIVED, False)
+        await trio.sleep(1)
+    assert (len(lines), stage.t.a.running, stage.t.a.ipl_count) == (3, True, 2 if lost else 1)
+    assert stage.t.guest().read(3, b"object", password=b"" if lost else PASSWORD).written == b"data"
 
 
 async def test_a_number_of_a_taken_place_is_another_one(stage: Stage) -> None:
