@@ -33,6 +33,7 @@ from hcall_abi.requests import (
     release_partition,
     show_health,
     show_system,
+    tell_custody,
 )
 from hcall_abi.rules import hmc
 from hcall_abi.rules import migration as rules
@@ -206,9 +207,8 @@ class MigrationJob:
 
     def _overtaken(self, entry: Entry) -> EndedAttempt:
         place = f"{entry.name} belongs to {self._registry.name_of(entry.owner)}"
-        return EndedAttempt(
-            True, f"the attempt {self._attempt} was followed by the attempt {entry.epoch}; {place}"
-        )
+        end = "stopped" if entry.epoch == self._attempt else f"followed by the attempt {entry.epoch}"
+        return EndedAttempt(True, f"the attempt {self._attempt} was {end}; {place}")
 
     async def _confirmed(self) -> EndedAttempt | None:
         """Return how the attempt has ended by a view of now."""
@@ -272,12 +272,23 @@ class MigrationJob:
             self._open("inactive")
         entry = self._ground.entry(self._plan.uuid)
         unfinished = entry.epoch == self._attempt and entry.decision is not Decision.DONE and not entry.final
+        if unfinished and not self._is_open():
+            await self._settle()
         if unfinished and (self._is_open() or self._shows_release()):
             await self._release()
         entry = await hand_over(self._run, self._ground, self._plan.uuid)
         if entry.owner != self._target.system_id:
             raise OperatorError(rules.MIGRATION_FAILED, self._overtaken(entry).reason)
         self._finish()
+
+    async def _settle(self) -> None:
+        """Wait until the source of a stopped attempt shows whether it has released the partition.
+
+        An earlier console has stopped the attempt, and its order to release may be under way.  The source
+        answers ABORT behind that step.
+        """
+        order = tell_custody(self._plan.uuid, self._attempt, "abort")
+        await self._run.persist(lambda: self._source.call(order))
 
     async def _release(self) -> None:
         """Have the source release the partition (row 15), and store its copy until the target owns it."""

@@ -84,10 +84,14 @@ class LiveMigrations:
         await self._targets.serve(stream)
 
     async def abort(self, uuid: UUID, epoch: int) -> None:
-        """End an attempt at its source, as far as that is still possible there."""
+        """End an attempt at its source, as far as that is still possible there.
+
+        It returns behind a step under way: the view that answers shows whether the partition has left.
+        """
         source = self._sources.get(uuid)
         if source and source.attempt.epoch == epoch:
             await source.give_up("stopped by order")
+        await self._own.keeper.settled(uuid)
 
     def _demand_new(self, name: str, uuid: UUID, epoch: int) -> None:
         """OperatorError unless the partition is served here and is idle, and the attempt is new."""

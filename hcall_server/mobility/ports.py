@@ -29,6 +29,9 @@ class Keeper(Protocol):
     async def changed(self, uuid: UUID) -> None:
         """Return at the next change of the durable state or of its mode."""
 
+    async def settled(self, uuid: UUID) -> None:
+        """Return when no step is under way."""
+
     async def take(
         self,
         uuid: UUID,

@@ -57,23 +57,15 @@ def inactive(role: str, point: str, *, is_started: bool = False) -> Scenario:
     return scenario
 
 
-def console_stops_and_dies(fleet: Fleet) -> None:
-    """NVRAM of the source stores nothing, the operator stops the attempt, and the console dies behind it.
-
-    The release may be under way then.  So the operator orders to recover, and a released partition arrives.
-    """
-    console, source = fleet.console, fleet.source
-    fleet.start_again(console, "aborted")
-    with powered_off(fleet, "either"):
+def stopped_too_late(fleet: Fleet) -> None:
+    """NVRAM of the source hangs in the release: a stop is refused, and the partition arrives in the end."""
+    source = fleet.source
+    with powered_off(fleet, "target"):
         stall(source, "io", FOR_EVER)
         fleet.move()
-        fleet.until(lambda: _shown(fleet, "decision") == "open", "not begun")
-        fleet.order("migrlpar", "-o", "s", *fleet.here)
-        fleet.died(console)
+        fleet.until(lambda: any("the release" in each.waiting for each in fleet.moves()), "no release")
+        assert "has not stored the custody" in fleet.refused("migrlpar", "-o", "s", *fleet.here)
         stall(source, "none")
-        fleet.start_again(console)
-        fleet.until(lambda: not fleet.moves(), "the job runs")
-        fleet.order("migrlpar", "-o", "r", *fleet.here).ended()
 
 
 def sent_back(role: str, point: str) -> Scenario:
@@ -119,7 +111,7 @@ INACTIVE: dict[str, Scenario] = {
     "inactive-console-opened": inactive("console", "opened"),
     "inactive-console-told": inactive("console", "told"),
     "inactive-console-done": inactive("console", "done"),
-    "inactive-console-aborted": console_stops_and_dies,
+    "inactive-stopped-too-late": stopped_too_late,
     "inactive-back-target-dropped": sent_back("target", "dropped"),
     "inactive-back-console-aborted": sent_back("console", "aborted"),
     "inactive-back-console-forced": sent_back("console", "forced"),

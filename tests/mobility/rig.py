@@ -70,6 +70,11 @@ class Keeper:
         """Wait for a change."""
         await self._changes[uuid].wait()
 
+    async def settled(self, uuid: UUID) -> None:
+        """Wait until memory is durable."""
+        while self.memory.get(uuid) != self.durable.get(uuid):
+            await self.changed(uuid)
+
     async def take(
         self,
         uuid: UUID,
