@@ -151,10 +151,7 @@ def migration_kills(place: Place) -> Figures:
 
 
 def migration_disks(place: Place) -> Figures:
-    """Every n-th fault of a disk in migrations of real processes; several fleets at once.
-
-    It is no part yet: `live-target-EIO` finds a partition that arrives and is not activated.
-    """
+    """Every n-th fault of a disk in migrations of real processes; several fleets at once."""
     stride = max(1, round(1 / place.scale))
     counts = Counter[str]()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -178,6 +175,7 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
     "simulation": simulation,
     "custody": custody,
     "migration-kills": migration_kills,
+    "migration-disks": migration_disks,
 }
 
 
