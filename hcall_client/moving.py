@@ -28,7 +28,7 @@ C = TypeVar("C", bound=OpenSession)
 
 
 class Moving(Generic[C]):
-    """The sessions of one partition, one after the other; `moves` counts the ways from one to the next."""
+    """The sessions of one partition, one after the other; `moves` counts the changes from one to the next."""
 
     moves = 0
     _channel: C

@@ -158,7 +158,7 @@ class MigrationJob:
         self._run.finish(_ATTEMPT, line, result=str(epoch))
 
     async def _order(self) -> None:
-        """Give both systems the token of the channel, which nobody keeps."""
+        """Give both systems the token of the channel; it is not stored."""
         epoch, plan, source, target = self._attempt, self._plan, self._source, self._target
         token = self._ground.entropy(TOKEN_SIZE)
         expected = expect_partition(plan.uuid, epoch, source.system_id, token)

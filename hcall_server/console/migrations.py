@@ -281,10 +281,10 @@ class Migrations:
     async def cleanup(self, source: KnownSystem, name: str) -> str:
         """Remove a partition where it was, after it was restarted elsewhere; return the line about it."""
         named = [each for each in self._registry.entries if each.name == name]
-        stands = [each for each in named if self._stands(source, each)]
-        if not stands:
+        kept = [each for each in named if self._has_store_of(source, each)]
+        if not kept:
             raise OperatorError(rules.RESTART_CLEANUP, f"{source.name} has nothing of {name} to clean up")
-        entry = stands[0]
+        entry = kept[0]
         await self._refreshed(entry)
         await self._ground.view(source)
         entry = self._ground.entry(entry.uuid)
@@ -301,7 +301,8 @@ class Migrations:
         await self._ground.courier.look(source)
         return f"{name} is removed from {source.name}: {owner} has it"
 
-    def _stands(self, source: KnownSystem, entry: Entry) -> bool:
+    def _has_store_of(self, source: KnownSystem, entry: Entry) -> bool:
+        """Whether a system may have a store of a partition that belongs to another one."""
         return bool(self._registry.elsewhere(source, entry.uuid)) and source.system_id in (
             entry.source,
             *self._registry.facts(entry.uuid),
@@ -338,7 +339,7 @@ class Migrations:
 
     async def _end_restart(self, run: JobRun) -> None:
         self.jobs.end_of(run.system, f"the remote restart of {run.plan.name} was cancelled")
-        await self.jobs.follow(run.job, _unheard)
+        await self.jobs.follow(run.job, _unreported)
 
     # Views
 
@@ -367,6 +368,6 @@ def _decided(entry: Entry) -> OperatorError:
     return OperatorError(rules.MIGRATION_DECIDED, decided_text(entry))
 
 
-async def _unheard(_: Job) -> None:
+async def _unreported(_: Job) -> None:
     """Follow a job, and report nothing."""
     await trio.lowlevel.checkpoint()

@@ -13,7 +13,7 @@ Page: spec/migration.md#remote-restart.
 #      partition before its death could still activate it there.
 #   5. The source is asked once more under the lock of the answers, and then decided without a pause.
 #
-# A source that comes back as RELEASED is as good as dead: it never serves this store again.
+# A source that comes back as RELEASED counts as dead: it never serves this store again.
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class Restarter(NamedTuple):
 
 
 def _has_lost(ground: Ground, source: KnownSystem, uuid: str) -> bool:
-    """Whether a system has released a partition by an attempt that brings it to nobody any more.
+    """Whether a system has released a partition by an attempt whose target can get it no more.
 
     One that still brings it to its target has more than the last copy: it is recovered, and not restarted.
     """

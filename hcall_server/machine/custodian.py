@@ -285,5 +285,5 @@ class Custodian:
 
 
 def _is_told(facts: CustodyFacts) -> bool:
-    """Whether a console has to know a custody: it is that of no partition which has always been here."""
+    """Whether views show a custody: not that of a partition that never took part in an attempt."""
     return facts.epoch > 0 or facts.custody in LEFT or facts.mode in ASKS or facts.tried > 0

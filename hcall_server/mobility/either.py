@@ -1,4 +1,4 @@
-"""Two directions of one connection: the first that ends, ends both."""
+"""The tasks of one connection: they run until the first one ends."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ FIRST_WAIT = 0.1
 """The first pause before ACTIVATE is said again, and before the target is dialled again."""
 LONGEST_WAIT = 5.0
 """The longest of these pauses: each is twice the one before."""
-FAREWELL_SECONDS = 5.0
+ABORTED_SECONDS = 5.0
 """How long the source tries to say ABORTED; the console carries it too."""
 
 _PASSING = (rules.MOBILITY_FORM, rules.MOBILITY_TIME)
@@ -125,8 +125,8 @@ class MigrationSource:
                 nursery.start_soon(self._keep_time)
                 nursery.start_soon(self._talk, nursery.cancel_scope)
                 await self._while(*_LIVE)
-                farewell = 0.0 if self.phase is Phase.OVER else FAREWELL_SECONDS
-                nursery.cancel_scope.deadline = trio.current_time() + farewell
+                seconds = 0.0 if self.phase is Phase.OVER else ABORTED_SECONDS
+                nursery.cancel_scope.deadline = trio.current_time() + seconds
         if self._scope.cancelled_caught:
             return
         at = self._own.durable(self.attempt.uuid)
@@ -294,7 +294,7 @@ class MigrationSource:
             elif phase is Phase.ABORTED:
                 await channel.send(Told(Word.ABORTED, self.attempt.epoch))
                 self._said_aborted = True
-                await trio.sleep(FAREWELL_SECONDS)  # the target closes: it is to read this before the end
+                await trio.sleep(ABORTED_SECONDS)  # the target closes: it is to read this before the end
                 return
             elif phase is Phase.OVER:
                 return
