@@ -14,10 +14,10 @@ def test_the_bounds_of_the_page_are_those_of_the_code() -> None:
     """R-51: each number stands in one place of the code."""
     for words in (
         f"| copy phase, rows 2 to 4 | {source.COPY_SECONDS:.0f} s, then row 3 |",
-        f"| PREPARED, after FINAL | {source.PREPARED_SECONDS:.0f} s, then row 9 |",
+        f"| PREPARED, after FROZEN: calls wait for it | {source.PREPARED_SECONDS:.0f} s, then row 9 |",
         f"| introduction and handshake together | {channel.OPEN_SECONDS:.0f} s",
         f"| one message, from its first byte to its last | {channel.FRAME_SECONDS:.0f} s |",
-        f"| FINAL with the partition | {channel.FINAL_SECONDS:.0f} s |",
+        f"| FINAL with the partition, at the target | {channel.FINAL_SECONDS:.0f} s |",
         f"| a token whose partition does not come | {target.EXPECT_SECONDS:.0f} s",
         f"after {source.FIRST_WAIT} s. Each further pause is twice as long, "
         f"up to {source.LONGEST_WAIT:.0f} s",
