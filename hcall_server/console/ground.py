@@ -103,13 +103,17 @@ async def barred(ground: Ground, entry: Entry) -> Entry:
     OperatorError if one of them can't be reached.  The caller looks at the owner: the target may have served
     already.
     """
-    if entry.decision is Decision.DONE or (entry.over and not entry.final):
+    if _has_ended(entry):
         return entry
     ground.courier.barring.add(entry.uuid)
     try:
         return await _barred(ground, entry)
     finally:
         ground.courier.barring.discard(entry.uuid)
+
+
+def _has_ended(entry: Entry) -> bool:
+    return entry.decision is Decision.DONE or (entry.over and not entry.final)
 
 
 def _holders(ground: Ground, entry: Entry) -> list[KnownSystem]:
@@ -124,7 +128,7 @@ def _holders(ground: Ground, entry: Entry) -> list[KnownSystem]:
 
 async def demand_barrable(ground: Ground, entry: Entry) -> None:
     """OperatorError if an attempt is open, and one of the systems that have to be barred does not answer."""
-    if entry.decision is Decision.DONE or (entry.over and not entry.final):
+    if _has_ended(entry):
         return
     for system in _holders(ground, entry):
         try:
@@ -137,7 +141,9 @@ async def demand_barrable(ground: Ground, entry: Entry) -> None:
 
 async def _barred(ground: Ground, entry: Entry) -> Entry:
     await demand_barrable(ground, entry)  # a refusal leaves the attempt as it is
-    registry = ground.registry
+    registry, entry = ground.registry, ground.entry(entry.uuid)
+    if _has_ended(entry):  # an answer may have shown that the target serves: that is not taken back
+        return entry
     epoch = registry.next_epoch(entry.uuid)
     systems = _holders(ground, entry)
     if entry.decision is not Decision.FORCED:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import trio
 
+from hcall_abi.control_views import CustodyView
 from hcall_abi.errors import OperatorError
 from hcall_abi.requests import ConsoleRequest, set_trusted_key
 from hcall_abi.rules import console
 from hcall_abi.rules import migration as rules
+from hcall_server.console.register import heard
 from tests.console.moving import Moving, Trouble, moving
 
 
@@ -173,6 +175,33 @@ async def test_a_target_without_a_stream_is_barred_by_its_answer(autojump_clock)
         job = await world.ended(await restarted(world, "c"))
         assert job.state == "done", job.lines
         await world.demand_at("c", b"first")
+
+
+async def test_an_attempt_that_ends_while_its_target_is_asked_is_not_opened_again(autojump_clock) -> None:
+    """The target serves by it: the bar leaves the owner in the register, and the restart is refused."""
+    async with moving("a", "b", "c") as world:
+        world.power("a", on=True)
+        world.network.cut = True
+        entry = await opened(world)
+        await world.kill("a")
+        registry, link, asked = world.rig.console.registry, world.site("b").link, 0
+        target, perform = world.known("b").system_id, link.call
+        shown = CustodyView(world.uuid, "x", "arrived", "serving", entry.epoch, 1, entry.source)
+
+        async def call(request: ConsoleRequest[Any]) -> Any:
+            nonlocal asked
+            asked += request.verb.operation == "showSystem"
+            answer = await perform(request)
+            now = heard(registry.of(world.uuid), target, shown)
+            if asked == 2 and now:  # the first one belongs to the checks of the order
+                registry.enter(now)
+            return answer
+
+        link.call = call  # type: ignore[method-assign]
+        job = await world.ended(await restarted(world, "c"))
+        assert (job.state, world.entry.owner) == ("failed", target), job.lines
+        assert (world.entry.moved, world.entry.decision.value) == (entry.epoch, "done")
+        assert job.lines[-1] == "x belongs to b: attempt 1 moved it"
 
 
 async def opened(world: Moving):
