@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from uuid import UUID
 
 import trio
@@ -14,6 +14,7 @@ from hcall_abi.errors import StorageError
 from hcall_abi.rules import hmc as rules
 from hcall_server.console.console import ConsoleSettings, ManagementConsole
 from hcall_server.console.database import Database
+from hcall_server.console.register import Entry
 from hcall_server.console.store import ConsoleStore
 from swpks.testing.simulation.life import Life
 from swpks.testing.simulation.seeds import Entropy
@@ -37,17 +38,33 @@ class LivingDatabase(Database):
         self.life.crash_after()
 
 
+class WatchedStore(ConsoleStore):
+    """A store that shows each entry of the register, as it is durable now."""
+
+    entered: Callable[[Entry], None]
+
+    def enter(self, entry: Entry) -> None:
+        """Store the entry of a partition."""
+        super().enter(entry)
+        for each in self.register():
+            if each.uuid == entry.uuid:
+                self.entered(each)
+
+
 class Desk:
     """The console of a simulated world."""
 
-    def __init__(self, sites: Mapping[str, Site], around: Surroundings) -> None:
+    def __init__(
+        self, sites: Mapping[str, Site], around: Surroundings, entered: Callable[[Entry], None]
+    ) -> None:
         self.sites = sites
         self.life = Life()
         self.life.end()
         self.lives = 0
         self._around = around
         self._database = LivingDatabase()
-        self._store = ConsoleStore(database=self._database)
+        self._store = WatchedStore(database=self._database)
+        self._store.entered = entered
         self._entropy = Entropy(around.seed, "console")
         self._console: ManagementConsole | None = None
 

@@ -175,7 +175,12 @@ async def _answer(channel: Channel, request: Request[Any]) -> Answer | bytes:
     try:
         result = await channel.call(request)
     except HcallError as error:
-        return Answer.NEVER if error.status in NOT_RUN else ANSWERS[Status(error.status)]
+        status = Status(error.status)
+        if status in NOT_RUN:
+            return Answer.NEVER
+        if status not in ANSWERS:
+            raise RuntimeError(f"a guest gets the answer {status.name} from a partition that runs") from None
+        return ANSWERS[status]
     if isinstance(result, calls.ObjectRead):
         return result.data
     if isinstance(result, calls.Confirmation):
@@ -196,4 +201,4 @@ async def _read(channel: Channel, who: Authorization, label: str, password: byte
                 return None
             if error.status != Status.H_AUTHORITY:
                 raise
-    raise RuntimeError(f"no password and the last one are both refused for {label}")
+    raise RuntimeError(f"an older password is set still: the last one is refused for {label}")

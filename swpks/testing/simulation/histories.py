@@ -119,11 +119,20 @@ class Store(NamedTuple):
 
 
 class ModelState(NamedTuple):
-    """The store, and behind a restart from a copy the one that a fenced system may still serve."""
+    """The store, and behind restarts from a copy those that fenced systems may still serve."""
 
     store: Store = Store()
-    lost: Store | None = None
-    lost_at: str = ""
+    lost: tuple[tuple[str, Store], ...] = ()
+
+    def at(self, system: str) -> Store:
+        """Return the store that a system serves."""
+        return dict(self.lost).get(system, self.store)
+
+    def with_store(self, system: str, store: Store) -> ModelState:
+        """Return the state in which a system serves another store than before."""
+        if system in dict(self.lost):
+            return self._replace(lost=_put_lost(self.lost, system, store))
+        return self._replace(store=store)
 
 
 def check(
@@ -153,21 +162,19 @@ def step(state: ModelState, entry: GuestCall | Event) -> Iterator[ModelState]:
     if isinstance(entry, Event):
         yield from _befallen(state, entry)
         return
-    there = state.lost if entry.system == state.lost_at and state.lost else state.store
     if entry.answer is Answer.UNKNOWN:
         yield state
-    for after in _called(there, entry):
-        yield state._replace(lost=after) if there is state.lost else state._replace(store=after)
+    for after in _called(state.at(entry.system), entry):
+        yield state.with_store(entry.system, after)
 
 
 def _befallen(state: ModelState, event: Event) -> Iterator[ModelState]:
-    lost = event.system == state.lost_at and state.lost is not None
-    store = state.lost if lost and state.lost else state.store
+    store = state.at(event.system)
     if event.fate is Fate.LOST:
-        yield state._replace(lost=None, lost_at="")
+        yield state._replace(lost=_put_lost(state.lost, event.system, None))
     elif event.fate is Fate.RESTARTED:
         again = Store(store.ipl, versions=(event.values,))
-        yield ModelState(again, store, event.system)
+        yield ModelState(again, _put_lost(state.lost, event.system, store))
     else:
         if event.fate is Fate.FLUSHED:
             ends = [store._replace(versions=store.versions[-1:])]
@@ -178,7 +185,14 @@ def _befallen(state: ModelState, event: Event) -> Iterator[ModelState]:
                 for each in dict.fromkeys(store.versions)
             ]
         for after in ends:
-            yield state._replace(lost=after) if lost else state._replace(store=after)
+            yield state.with_store(event.system, after)
+
+
+def _put_lost(
+    lost: tuple[tuple[str, Store], ...], system: str, store: Store | None
+) -> tuple[tuple[str, Store], ...]:
+    others = [each for each in lost if each[0] != system]
+    return tuple(sorted([*others, *([(system, store)] if store else [])], key=lambda each: each[0]))
 
 
 def _called(store: Store, call: GuestCall) -> Iterator[Store]:

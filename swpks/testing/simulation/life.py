@@ -106,9 +106,12 @@ class SlowWorker:
         self._nursery = nursery
         self._chance = chance
         self._free_at = 0.0
+        self.sealed: Callable[[], None] = lambda: None
+        """Called when a job begins: its records were sealed in this turn of the loop."""
 
     def start(self, job: Job, landed: Landed) -> None:
         """Run `job` in a while, and call `landed` with its outcome if the life goes on."""
+        self.sealed()
         slow = self._chance.random() < 0.1
         begins = max(self._free_at, trio.current_time())
         self._free_at = begins + self._chance.uniform(0.0001, 0.2 if slow else 0.004)

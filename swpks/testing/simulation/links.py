@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -41,6 +42,10 @@ class ControlLine(MachineLink):
         self.delays: dict[str, float] = {}
         """How late the next request of an operation comes: it has left the console, which gets no answer."""
         self.delayed = trio.Event()
+        self.unanswered = False
+        """Whether the last request of the console got no answer."""
+        self.shown: Callable[[object], None] = lambda answer: None
+        """Called with each answer."""
         self._chance = chance
         self._trace = trace
         self._tap = tap
@@ -51,6 +56,16 @@ class ControlLine(MachineLink):
 
     async def call(self, request: ConsoleRequest[T]) -> T:
         """Perform a request as the control channel does, or go wrong."""
+        try:
+            answer = await self._tried(request)
+        except SwpksError as error:
+            self.unanswered = error.rule is rules.CONSOLE_SERVED
+            raise
+        self.unanswered = False
+        self.shown(answer)
+        return answer
+
+    async def _tried(self, request: ConsoleRequest[T]) -> T:
         await trio.sleep(self._chance.uniform(0, self.slowest))
         operation = request.verb.operation
         if operation in self.delays and self.background and not self.away:

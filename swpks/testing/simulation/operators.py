@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -15,6 +15,8 @@ from swpks.testing.simulation.desk import Desk
 from swpks.testing.simulation.trace import Trace
 
 if TYPE_CHECKING:
+    from random import Random
+
     from hcall_server.console.console import ManagementConsole
     from hcall_server.console.jobs import Job
     from hcall_server.console.systems import KnownSystem
@@ -24,14 +26,37 @@ PATIENCE = 8.0
 """Seconds that an operator follows a job."""
 
 
+class Ways:
+    """The systems, and where the partition goes from each of them."""
+
+    def __init__(self, systems: Sequence[str], chance: Random) -> None:
+        self.systems = tuple(systems)
+        self._chance = chance
+        self._last: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Ways({self._last!r})"
+
+    def choose(self, source: str) -> str:
+        """Return the target of a new order."""
+        others = [each for each in self.systems if each != source]
+        self._last[source] = target = self._chance.choice(others)
+        return target
+
+    def last(self, source: str) -> str:
+        """Return the target of the last order; any other system if there was none."""
+        return self._last.get(source) or next(each for each in self.systems if each != source)
+
+
 class Operator:
     """Orders about the partition `name`; a refusal is an answer, and no error."""
 
     def __init__(
-        self, desk: Desk, name: str, trace: Trace, restarts: Callable[[], Callable[[], None]]
+        self, desk: Desk, name: str, ways: Ways, trace: Trace, restarts: Callable[[], Callable[[], None]]
     ) -> None:
         self._desk = desk
         self._name = name
+        self._ways = ways
         self._trace = trace
         self._restarts = restarts
         """Called before each order of a remote restart; it returns the way to take the order back."""
@@ -67,7 +92,7 @@ class Operator:
 
     async def _perform(self, console: ManagementConsole, what: str, where: str) -> None:
         here = _known(console, where)
-        there = _known(console, "b" if where == "a" else "a")
+        there = _known(console, self._ways.choose(where) if what in _MOVES else where)
         migrations, name = console.migrations, self._name
         if what in _POWER:
             await here.call(_POWER[what](name))
@@ -87,6 +112,7 @@ class Operator:
             raise ValueError(what)
 
 
+_MOVES = frozenset({"migrate", "restart"})
 _POWER: dict[str, Callable[[str], ConsoleRequest[PartitionView]]] = {
     "ipl": ipl,
     "power-off": power_off,

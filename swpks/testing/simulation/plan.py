@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from random import Random
 
 SYSTEMS = ("a", "b")
+THREE = ("a", "b", "c")
 ENDS = ("source", "target")
 """The systems of a migration by their parts in it: which ones these are is known when a step comes."""
 SLOW_ANSWERS = 0.1
@@ -75,6 +76,7 @@ class Story(NamedTuple):
     slow_answers: float = SLOW_ANSWERS
     """How many of the answers to guests take their time."""
     length: float = LENGTH
+    systems: tuple[str, ...] = SYSTEMS
 
 
 def plan(seed: int) -> Story:
@@ -82,7 +84,7 @@ def plan(seed: int) -> Story:
     chance = choices(seed, "plan")
     if seed % DIRECTED in _STORIES:
         return _STORIES[seed % DIRECTED](chance)
-    return _by_chance(chance)
+    return _by_chance(chance, THREE if seed % DIRECTED in _WIDE else SYSTEMS)
 
 
 def _late_force(chance: Random) -> Story:
@@ -101,28 +103,54 @@ def _busy(chance: Random) -> Story:
     return Story(sorted(moves), 0.01, pace=0.1, slow_answers=0.5, length=2.5)
 
 
+def _force_after_resume(chance: Random) -> Story:
+    """A target is forced that has no copy yet, or whose source was told to resume: both are refused."""
+    seconds, early = chance.uniform(0, 2), chance.random() < 0.5
+    on = "FROZEN" if early else "PREPARED"
+    steps = [
+        Step(0.299, "force-after-resume", "source", on, seconds=seconds, late=not early),
+        Step(0.3, "migrate"),
+    ]
+    return Story(steps, chance.choice((0.01, 0.01, 0.1)), length=4.0)
+
+
+def _restart_in_doubt(chance: Random) -> Story:
+    """A source is lost while its target has a copy; a third system restarts the partition."""
+    on, back = chance.choice(("FROZEN", "PREPARED", "RELEASED")), chance.choice((0.0, 0.2, 0.5, 2.0))
+    at = chance.uniform(0.3, 2.0)
+    steps = [
+        Step(at - 0.001, "restart-in-doubt", "source", on, seconds=back, late=chance.random() < 0.3),
+        Step(at, "migrate"),
+        Step(at + 2.5, "restart", "source"),  # wrong, because it is connected again
+    ]
+    return Story(steps, chance.choice((0.01, 0.01, 0.1)), length=5.0, systems=THREE)
+
+
 DIRECTED = 20
 """So many seeds have one story of each kind of `_STORIES`; the others are made by chance."""
-_STORIES = {9: _late_force, 19: _busy}
+_STORIES = {4: _force_after_resume, 9: _late_force, 14: _restart_in_doubt, 19: _busy}
+_WIDE = frozenset({2, 7, 12, 17})
+"""The seeds by chance that have a third system."""
 
 
-def _by_chance(chance: Random) -> Story:
+def _by_chance(chance: Random, systems: tuple[str, ...]) -> Story:
     moves = []
     begins = 0.3
     for _ in range(chance.choice((1, 1, 2, 2, 3))):
         begins = chance.uniform(begins, LENGTH * 0.6)
         moves.append(Step(begins, chance.choice(MOVES), seconds=chance.choice((0.1, 2.0, 5.0))))
     times = [each.at for each in moves]
-    wrong = [_near(chance, times, chance.choice(WRONG)) for _ in range(chance.choice((0, 0, 1, 1, 2, 4)))]
-    faults = [_fault(chance, times) for _ in range(chance.choice((0, 1, 1, 2, 3)))]
+    orders = chance.choice((0, 0, 1, 1, 2, 4))
+    wrong = [_near(chance, times, chance.choice(WRONG), systems) for _ in range(orders)]
+    faults = [_fault(chance, times, systems) for _ in range(chance.choice((0, 1, 1, 2, 3)))]
     if chance.random() < 0.5:
         faults.append(_doubt(chance, times))
-    return Story(sorted([*moves, *wrong, *faults]), chance.choice(PACES))
+    return Story(sorted([*moves, *wrong, *faults]), chance.choice(PACES), systems=systems)
 
 
-def _near(chance: Random, moves: list[float], what: str) -> Step:
+def _near(chance: Random, moves: list[float], what: str, systems: tuple[str, ...]) -> Step:
     """Return a step in a state of a move, soon after its order, or at any time."""
-    kind, at, who = chance.random(), chance.choice(moves), chance.choice(SYSTEMS)
+    kind, at, who = chance.random(), chance.choice(moves), chance.choice(systems)
     if kind < 0.75:
         soon = chance.choice((0.0, chance.uniform(0, 0.03)))
         return Step(at - 0.001, what, chance.choice(ENDS), chance.choice(STATES), soon)
@@ -139,9 +167,9 @@ def _doubt(chance: Random, moves: list[float]) -> Step:
     return Step(at, what, who, on, seconds=seconds, late=chance.random() < 0.5)
 
 
-def _fault(chance: Random, moves: list[float]) -> Step:
+def _fault(chance: Random, moves: list[float], systems: tuple[str, ...]) -> Step:
     what = chance.choice(FAULTS)
-    step = _near(chance, moves, what)
+    step = _near(chance, moves, what, systems)
     rest = chance.choice((0.1, 1.0, 4.0)) * chance.uniform(0.5, 1.5)
     step = step._replace(seconds=rest, late=chance.random() < 0.5)
     changes: dict[str, dict[str, Any]] = {

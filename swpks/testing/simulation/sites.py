@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -18,15 +19,18 @@ from swpks.testing.simulation.life import Life, LivingNvram, SlowWorker
 from swpks.testing.simulation.links import ControlLine
 from swpks.testing.simulation.pipes import pipes
 from swpks.testing.simulation.plan import SLOW_ANSWERS
+from swpks.testing.simulation.records import HeardWord
 from swpks.testing.simulation.seeds import Entropy, choices
 from swpks.testing.simulation.trace import Tap, Trace
 from swpks.testing.simulation.wires import Cable, Network
 
 if TYPE_CHECKING:
     from random import Random
+    from uuid import UUID
 
     from hcall_server.machine.logs import Log
     from hcall_server.machine.machine import Machine
+    from hcall_server.platform.custody import Standing, Word
     from hcall_server.platform.partition import Partition
     from hcall_server.service.settings import Settings
 
@@ -82,11 +86,17 @@ class Site:
         self.life = Life()
         self.life.end()
         self.lives = 0
+        self.system_id = ""
+        """Known from its first life on."""
         self.crashed: Callable[[Site], None] = lambda site: None
         self.committed: Callable[[Site, Mapping[str, bytes | None]], None] = lambda site, changes: None
         self.told: Callable[[Site], None] = lambda site: None
         """Called whenever the watchers of the machine are told of a change."""
         self.served: Callable[[Site, Partition], None] = lambda site, partition: None
+        self.started: Callable[[Machine], None] = lambda machine: None
+        self.sealed: Callable[[Machine], None] = lambda machine: None
+        self.heard: Callable[[Site, HeardWord], None] = lambda site, word: None
+        """Called with each word of another system or of the console."""
         self._around = around
         self._answers = around.chance(f"answers {name}")
         self._entropy = Entropy(around.seed, name)
@@ -130,15 +140,24 @@ class Site:
 
     def _assembled(self, life: Life, nursery: trio.Nursery) -> Machine:
         self._transport = MemoryTransport(self.keys)
+        worker = SlowWorker(life, nursery, self._around.chance(f"disk {self.name} {self.lives}"))
         seams = simulated_seams(
             nvram=LivingNvram(self.nvram, life, self._committed),
             card=self.card,
             tpms=[self.tpm],
-            worker=SlowWorker(life, nursery, self._around.chance(f"disk {self.name} {self.lives}")),
+            worker=worker,
             transport=self._transport,
             entropy=self._entropy,
         )
         machine = assemble(seams._replace(date=date), self.settings)
+        self.system_id = machine.system.system_id.hex()
+        self.started(machine)
+        worker.sealed = partial(self.sealed, machine)
+        self._watch(machine, life)
+        return machine
+
+    def _watch(self, machine: Machine, life: Life) -> None:
+        """Have each batch of calls, each change and each word of custody looked at."""
         after_calls, ran = machine.after_calls, 0
 
         def after(partition: Partition, log: Log) -> None:
@@ -155,9 +174,18 @@ class Site:
             if life.alive:
                 self.told(self)
 
+        take = machine.custodian.take
+
+        async def taken(
+            uuid: UUID, on: Word, epoch: int, *, generation: int = 0, **rest: Any
+        ) -> Standing | None:
+            if life.alive:
+                self.heard(self, HeardWord(uuid, on, epoch, generation))
+            return await take(uuid, on, epoch, generation=generation, **rest)
+
         machine.after_calls = after  # type: ignore[method-assign]
         machine.tell_watchers = told  # type: ignore[method-assign]
-        return machine
+        machine.custodian.take = taken  # type: ignore[method-assign]
 
     def _listen(self, machine: Machine, life: Life, nursery: trio.Nursery) -> None:
         """Let other systems reach this one, and this one reach them."""

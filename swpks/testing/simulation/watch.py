@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 import trio
 
 from hcall_server.platform.custody import OWNING, Custody, Mode, Standing
+from swpks.testing.simulation.decisions import DecisionWatch
 from swpks.testing.simulation.histories import KEPT, Event, Fate, Values
+from swpks.testing.simulation.records import DurableRecords, HeardWord
 from swpks.testing.simulation.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hcall_server.platform.partition import Partition
     from swpks.testing.simulation.sites import Site
@@ -28,6 +31,7 @@ class Fenced(NamedTuple):
     source has not heard it yet.
     """
 
+    uuid: UUID
     site: str
     life: int
 
@@ -37,7 +41,7 @@ class Watch:
 
     def __init__(self, sites: Sequence[Site], trace: Trace) -> None:
         self.events: dict[UUID, list[Event]] = defaultdict(list)
-        self.fenced: dict[UUID, Fenced] = {}
+        self.fenced: set[Fenced] = set()
         self.moves = 0
         """How often a partition has come to another system."""
         self.restarts = 0
@@ -51,9 +55,14 @@ class Watch:
         """Each state that a store had, with the last generation in which calls left it so."""
         self._ordered: dict[UUID, list[int]] = defaultdict(list)
         """The least generation that each order of a remote restart may bring."""
+        self.records = DurableRecords(trace)
+        self.decisions = DecisionWatch({site.name: site for site in sites}, self.records, trace)
         for site in sites:
             site.crashed, site.served, site.told = self._crashed, self._served, self.look
-            site.committed = lambda site, changes: self.look(site)
+            site.started = partial(self.records.started, site.name)
+            site.sealed = partial(self.records.sealed, site.name)
+            site.committed, site.heard = self._committed, self._heard
+            site.line.shown = partial(self.records.shown, site.name)
 
     def __repr__(self) -> str:
         return f"Watch({self.moves} moves)"
@@ -67,8 +76,10 @@ class Watch:
     def _owns(self, site: Site, uuid: UUID) -> bool:
         """Whether a partition may be served, and this life is not one that will be fenced."""
         at = self.standing(site, uuid)
-        fenced = self.fenced.get(uuid) == Fenced(site.name, site.lives)
-        return at.custody in OWNING and at.mode in SERVES and not fenced
+        return at.custody in OWNING and at.mode in SERVES and not self._is_fenced(site, uuid)
+
+    def _is_fenced(self, site: Site, uuid: UUID) -> bool:
+        return Fenced(uuid, site.name, site.lives) in self.fenced
 
     @staticmethod
     def standing(site: Site, uuid: UUID) -> Standing:
@@ -98,6 +109,14 @@ class Watch:
 
     # Calls of the sites
 
+    def _committed(self, site: Site, changes: Mapping[str, bytes | None]) -> None:
+        self.records.committed(site.name, changes)
+        self.look(site)
+
+    def _heard(self, site: Site, word: HeardWord) -> None:
+        self.records.heard(site.name, word)
+        self.decisions.heard(site, word)
+
     def look(self, site: Site) -> None:
         """Note changes of custody at a system; two systems that own a partition are a failure."""
         machine = site.machine
@@ -109,12 +128,14 @@ class Watch:
             if (now.custody, now.mode, now.epoch) != (before.custody, before.mode, before.epoch):
                 self._seen[site.name, uuid] = now
                 self._changed(site, partition, before, now)
+            if partition.running and now.mode is Mode.SETTLED:
+                self._trace.fail(f"{site.name} runs a partition in {now.custody.name}({now.epoch})")
             self._demand_one(uuid)
 
     def _changed(self, site: Site, partition: Partition, before: Standing, now: Standing) -> None:
         uuid = partition.profile.uuid
         self._trace.note(site.name, f"custody {now.custody.name}({now.epoch}) {now.mode.value}")
-        if self.fenced.get(uuid, Fenced("", 0)).site == site.name and now.custody not in OWNING:
+        if self._is_fenced(site, uuid) and now.custody not in OWNING:
             self._lost(site.name, uuid)
         for each in {now.custody.name, now.mode.value} - {before.custody.name, before.mode.value}:
             self._reached.pop(each, trio.Event()).set()
@@ -133,7 +154,8 @@ class Watch:
         if (before.custody, before.epoch) == (Custody.PREPARED, now.epoch):  # else a bar came between them
             self._note(uuid, site.name, Fate.FLUSHED)
             return
-        source = next(each for each in self._sites if each is not site)
+        peer = partition.profile.peer.hex()
+        source = next(each for each in self._sites if each.system_id == peer)
         there = self._seen.get((source.name, uuid), Standing())
         if there.custody is Custody.RELEASED and there.epoch == now.epoch:
             return
@@ -145,7 +167,7 @@ class Watch:
             self._trace.fail(f"{site.name} has restarted an older copy than the console had at the order")
         self._note(uuid, source.name, Fate.RESTARTED, values)
         if there.custody in OWNING and there.mode in SERVES and source.machine:
-            self.fenced[uuid] = Fenced(source.name, source.lives)
+            self.fenced.add(Fenced(uuid, source.name, source.lives))
         else:
             self._lost(source.name, uuid)
 
@@ -154,7 +176,7 @@ class Watch:
         uuid = partition.profile.uuid
         self.look(site)
         values, generation = values_of(partition), partition.profile.image_generation
-        if self.fenced.get(uuid) == Fenced(site.name, site.lives):
+        if self._is_fenced(site, uuid):
             generation = 0  # it counts apart from the owner, and nothing that follows comes from it
         self._values[uuid][values] = max(generation, self._values[uuid].get(values, 0))
         standing = self.standing(site, uuid)
@@ -173,11 +195,11 @@ class Watch:
                 self._note(uuid, site.name, Fate.CRASHED)
             elif durable is Custody.FROZEN:
                 self._note(uuid, site.name, Fate.FLUSHED)
-            if self.fenced.get(uuid) == Fenced(site.name, site.lives):
+            if self._is_fenced(site, uuid):
                 self._lost(site.name, uuid)
 
     def _lost(self, name: str, uuid: UUID) -> None:
-        self.fenced.pop(uuid, None)
+        self.fenced = {each for each in self.fenced if (each.uuid, each.site) != (uuid, name)}
         self._note(uuid, name, Fate.LOST)
 
     def _note(self, uuid: UUID, name: str, fate: Fate, values: Values = ()) -> None:

@@ -1,0 +1,242 @@
+"""The steps of a story as they are performed: orders, crashes, disturbances of lines, disks and network."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from hcall_abi.faults import NvramFault
+from hcall_server.platform.custody import Custody, Mode
+from swpks.testing.simulation.plan import ENDS, LENGTH, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from swpks.testing.simulation.desk import Desk
+    from swpks.testing.simulation.operators import Operator, Ways
+    from swpks.testing.simulation.sites import Site, Surroundings
+    from swpks.testing.simulation.watch import Watch
+
+
+class Performance:
+    """Performs the steps of a story about one partition."""
+
+    def __init__(
+        self,
+        sites: Mapping[str, Site],
+        desk: Desk,
+        watch: Watch,
+        operator: Operator,
+        ways: Ways,
+        around: Surroundings,
+    ) -> None:
+        self.sites = sites
+        self.desk = desk
+        self.watch = watch
+        self.operator = operator
+        self.around = around
+        self.uuid: UUID
+        self._ways = ways
+        self._chance = around.chance("world")
+
+    def __repr__(self) -> str:
+        return f"Performance({self.operator!r})"
+
+    async def perform(self, step: Step, ends: float) -> None:
+        """Perform a step of the story, once its state is reached; nothing if that is too late."""
+        with trio.move_on_at(ends) as waiting:
+            if step.on:
+                await self.watch.reached(step.on)
+                await trio.sleep(step.soon)
+        if waiting.cancelled_caught:
+            return
+        if step.who in ENDS:
+            source = self._source()
+            step = step._replace(who=source if step.who == "source" else self._ways.last(source))
+        self.around.trace.note("story", str(step))
+        await _ACTS.get(step.what, Performance._ordered)(self, step)
+
+    async def _ordered(self, step: Step) -> None:
+        await self.operator.order(step.what, step.who)
+
+    def _owner(self) -> str:
+        """Return the system where the partition is served, or was last."""
+        owners = self.watch.owners(self.uuid)
+        return owners[0].name if owners else self._chance.choice(self._ways.systems)
+
+    async def _moved(self, step: Step) -> None:
+        """Order a move from the system that owns the partition, rightly; some conditions are set up first."""
+        owner = self._owner()
+        if step.what == "migrate":
+            await self.operator.order("migrate", owner)
+        elif step.what == "migrate-off":
+            await self.operator.order("power-off", owner)
+            await self.operator.order("migrate", owner)
+            await self.operator.order("power-on", self._owner())
+        elif step.what == "restart-dead":
+            self.sites[owner].life.end()
+            await trio.sleep(0.5)
+            await self.operator.order("restart", owner)
+            await self._revived(owner, step.seconds)
+        else:  # the source lives, but the console has lost it
+            site = self.sites[owner]
+            site.line.away = True
+            site.line.break_stream()
+            await trio.sleep(0.5)
+            await self.operator.order("restart", owner)
+            await trio.sleep(step.seconds)
+            site.line.away = False
+
+    async def _crashed(self, step: Step) -> None:
+        """End a life, now or at a durable step, and begin another one some time later."""
+        name = "console" if step.what.startswith("console") else step.who
+        life = self.desk.life if name == "console" else self.sites[name].life
+        if step.what == "crash":
+            life.end()
+        else:
+            life.crash_at = life.steps + step.number, step.late
+            with trio.move_on_after(LENGTH):
+                await life.over.wait()
+            life.crash_at = None
+        await self._revived(name, step.seconds)
+
+    async def _revived(self, name: str, seconds: float) -> None:
+        await trio.sleep(seconds)
+        await (self.desk if name == "console" else self.sites[name]).start()
+
+    async def _disturbed(self, step: Step) -> None:
+        """Disturb lines, a disk or the network for a time."""
+        network, site = self.around.network, self.sites[step.who]
+        all_lines = [each.line for each in self.sites.values()]
+        lines = {"silence": all_lines, "island": [site.line], "away": [site.line]}.get(step.what, [])
+        for line in lines:
+            line.away = True
+            line.break_stream()
+        if step.what == "bad-line":
+            site.line.bad = 0.3
+        if step.what in ("cut", "silence", "island"):
+            network.cut_one_in = step.number or 1
+        if step.what == "nvram" and site.machine:
+            site.machine.set_nvram_fault(NvramFault("io", times=step.number, after=step.late))
+        await trio.sleep(step.seconds)
+        for line in lines:
+            line.away = False
+        site.line.bad, network.cut_one_in = 0.0, 0
+
+    async def _lost_source(self, step: Step) -> None:
+        """Lose the source of a migration, and force its target, which the operator may do then."""
+        source = self._source()
+        if step.late:
+            self.sites[source].life.end()
+        else:
+            self.sites[source].line.away = True
+            self.sites[source].line.break_stream()
+        await trio.sleep(0.3)
+        await self.operator.order("force", source)
+        await self._revived(source, step.seconds)
+        self.sites[source].line.away = False
+
+    async def _late_force(self, step: Step) -> None:
+        """Force the target by a word that is late, while the console restarts, and the source asks it.
+
+        The new console has heard of the target's copy if `step.number` is 1.
+        """
+        source, target = self.sites[step.who], self.sites[self._ways.last(step.who)]
+        self.around.network.cut_one_in = 1
+        source.line.away = True
+        source.line.break_stream()
+        if step.late:
+            source.life.end()
+        else:
+            await self.watch.reached("in-doubt")
+        target.line.delays["tellCustody"] = step.seconds
+        target.line.delayed = trio.Event()
+        await trio.sleep(0.3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.operator.order, "force", source.name)
+            with trio.move_on_after(LENGTH):
+                await target.line.delayed.wait()
+            self.desk.life.end()
+            nursery.cancel_scope.cancel()
+        target.line.delays.clear()
+        target.line.away = not step.number
+        await self.desk.start()
+        await trio.sleep(0.2)
+        target.line.away = True
+        target.line.break_stream()
+        await source.start()
+        source.line.away = False
+        await trio.sleep(step.seconds)
+        target.line.away = False
+        self.around.network.cut_one_in = 0
+
+    def _source(self) -> str:
+        """Return the system that a partition is leaving, any if there is none."""
+        at = {name: self.watch.standing(site, self.uuid) for name, site in self.sites.items()}
+        found = [name for name in at if at[name].custody is Custody.FROZEN or at[name].mode is Mode.COPYING]
+        arrives = [self._peer(name) for name in at if at[name].custody is Custody.PREPARED]
+        leaves = [name for name in at if at[name].custody is Custody.RELEASED]
+        return next(iter([*found, *arrives, *leaves]), self._owner())
+
+    def _peer(self, name: str) -> str:
+        """Return the system at the other end of an attempt."""
+        partition = self.sites[name].running.system.by_uuid(self.uuid)
+        peer = partition.profile.peer.hex() if partition else ""
+        return next((each.name for each in self.sites.values() if each.system_id == peer), self._owner())
+
+    async def _force_after_resume(self, step: Step) -> None:
+        """Force a target whose source was told to resume, and which has not heard of it: this is refused.
+
+        So it is before the target has a copy; then the step is not `late`.
+        """
+        source, target = self.sites[step.who], self.sites[self._ways.last(step.who)]
+        self.around.network.cut_one_in = 1
+        if not step.late:
+            await self.operator.order("force", source.name)
+        target.line.away = True
+        target.line.break_stream()
+        source.life.end()
+        await source.start()
+        with trio.move_on_after(LENGTH):
+            await self.watch.reached("OWN")
+        source.life.end()
+        target.line.away = False
+        await trio.sleep(0.5)
+        await self.operator.order("force", source.name)
+        await trio.sleep(step.seconds)
+        await source.start()
+        self.around.network.cut_one_in = 0
+
+    async def _restart_in_doubt(self, step: Step) -> None:
+        """Restart a partition whose source is lost in the middle of a migration, and then comes back."""
+        source = self.sites[step.who]
+        self.around.network.cut_one_in = 1
+        if step.late:
+            source.line.away = True
+            source.line.break_stream()
+        else:
+            source.life.end()
+        await trio.sleep(0.3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.operator.order, "restart", source.name)
+            await trio.sleep(step.seconds)
+            self.around.network.cut_one_in = 0
+            await source.start()
+        source.line.away = False
+
+
+_MOVES = ("migrate", "migrate-off", "restart-dead", "cut-off-restart")
+_DISTURBED = ("bad-line", "away", "cut", "nvram", "silence", "island")
+_ACTS: dict[str, Callable[[Performance, Step], Awaitable[None]]] = {
+    **dict.fromkeys(_MOVES, Performance._moved),
+    **dict.fromkeys(("crash", "crash-at", "console-crash-at"), Performance._crashed),
+    **dict.fromkeys(_DISTURBED, Performance._disturbed),
+    "lost-source": Performance._lost_source,
+    "late-force": Performance._late_force,
+    "force-after-resume": Performance._force_after_resume,
+    "restart-in-doubt": Performance._restart_in_doubt,
+}
+"""The steps that are more than one order of the operator."""

@@ -1,0 +1,139 @@
+"""The durable custody of each system; every view and every word is held against it.
+
+The search of custody supposes that a system stores first and speaks afterwards.  Here this is checked: of
+each view that leaves a system, and of each word that comes to one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from hcall_abi.control_views import SystemView
+from hcall_server.nvram.names import CUSTODY, partition_name
+from hcall_server.platform.custody import OWNING, Custody, Word
+
+if TYPE_CHECKING:
+    from hcall_server.machine.machine import Machine
+    from swpks.testing.simulation.trace import Trace
+
+
+class StoredState(NamedTuple):
+    """The custody of a partition in one record of NVRAM; a system without a record has NONE."""
+
+    custody: Custody = Custody.NONE
+    epoch: int = 0
+    generation: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.custody.name}({self.epoch})"
+
+
+class HeardWord(NamedTuple):
+    """A word that has come to a system."""
+
+    uuid: UUID
+    on: Word
+    epoch: int
+    generation: int = 0
+
+
+SAID_IN: Mapping[Word, frozenset[Custody]] = {
+    Word.FINAL: frozenset({Custody.FROZEN}),
+    Word.PREPARED: frozenset({Custody.PREPARED}),
+    Word.ACTIVATE: frozenset({Custody.RELEASED}),
+    Word.ACTIVE: OWNING,
+    Word.ABORTED: OWNING,
+}
+"""The records in which another system says a word; a word of the console is no key."""
+_LATER = frozenset({Word.ACTIVE, Word.ABORTED})
+"""Words that also a later attempt proves."""
+
+
+class DurableRecords:
+    """The custody in NVRAM of each system now, and all that there ever was."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._now: dict[str, dict[UUID, StoredState]] = defaultdict(dict)
+        self._ever: dict[UUID, dict[tuple[str, Custody, int], int]] = defaultdict(dict)
+        """The largest generation of each record that was ever durable."""
+        self._sealed: dict[str, dict[UUID, tuple[str, StoredState]]] = {}
+
+    def __repr__(self) -> str:
+        return f"DurableRecords({self._now!r})"
+
+    def at(self, name: str, uuid: UUID) -> StoredState:
+        """Return the durable custody of a partition at a system, dead or alive."""
+        return self._now[name].get(uuid, StoredState())
+
+    def largest(self, uuid: UUID) -> int:
+        """Return the largest epoch that any system has ever stored."""
+        return max((epoch for _, _, epoch in self._ever[uuid]), default=0)
+
+    def was(self, name: str, uuid: UUID, custody: Custody, epoch: int) -> bool:
+        """Whether a system has ever had a record."""
+        return (name, custody, epoch) in self._ever[uuid]
+
+    # Calls of the sites
+
+    def started(self, name: str, machine: Machine) -> None:
+        """Compare the custody of a system that starts with its records; the first start has none."""
+        found = {uuid: state for uuid, (_, state) in _in_memory(machine).items()}
+        for uuid, stored in self._now[name].items():
+            read = found.get(uuid, StoredState())
+            if (read.custody, read.epoch) != (stored.custody, stored.epoch):
+                self._trace.fail(f"{name} starts with {read}, and has stored {stored}")
+        for uuid, state in found.items():
+            self._keep(name, uuid, state)
+
+    def sealed(self, name: str, machine: Machine) -> None:
+        """Take the state of a system at the moment at which a commit has sealed it."""
+        self._sealed[name] = _in_memory(machine)
+
+    def committed(self, name: str, changes: Mapping[str, bytes | None]) -> None:
+        """Take the records of a commit that has taken effect."""
+        for uuid, (record, state) in self._sealed.pop(name, {}).items():
+            if record in changes:
+                self._keep(name, uuid, state)
+
+    def shown(self, name: str, answer: object) -> None:
+        """Judge a view that a system shows: each custody in it was stored before."""
+        for fact in answer.custody if isinstance(answer, SystemView) else ():
+            uuid, custody = UUID(fact.uuid), Custody[fact.custody.upper()]
+            if fact.epoch and not self.was(name, uuid, custody, fact.epoch):
+                self._trace.fail(f"{name} shows {custody.name}({fact.epoch}), which is not stored")
+            elif custody in OWNING and fact.generation > self._generation(name, uuid):
+                self._trace.fail(f"{name} shows generation {fact.generation}, which is not stored")
+
+    def heard(self, name: str, word: HeardWord) -> None:
+        """Judge a word of another system: it has stored the record in which it says this."""
+        records = SAID_IN.get(word.on)
+        if records is None:
+            return
+        for (where, custody, epoch), generation in self._ever[word.uuid].items():
+            right = epoch >= word.epoch if word.on in _LATER else epoch == word.epoch
+            if where != name and custody in records and right and generation >= word.generation:
+                return
+        self._trace.fail(f"{name} hears {word.on.value}({word.epoch}) before it is stored elsewhere")
+
+    def _generation(self, name: str, uuid: UUID) -> int:
+        return max((n for (where, _, _), n in self._ever[uuid].items() if where == name), default=0)
+
+    def _keep(self, name: str, uuid: UUID, state: StoredState) -> None:
+        self._now[name][uuid] = state
+        key, ever = (name, state.custody, state.epoch), self._ever[uuid]
+        ever[key] = max(state.generation, ever.get(key, 0))
+
+
+def _in_memory(machine: Machine) -> dict[UUID, tuple[str, StoredState]]:
+    """Return the custody of each partition in memory, and the name of the record that has it."""
+    system = machine.system
+    found = {uuid: (CUSTODY, StoredState(each.custody, each.epoch)) for uuid, each in system.departed.items()}
+    for each in system.places.values():
+        profile = each.profile
+        state = StoredState(profile.custody, profile.epoch, profile.image_generation)
+        found[profile.uuid] = partition_name(profile.uuid), state
+    return found
