@@ -6,7 +6,8 @@ mistakes of the code around the tables, or of tables that the code follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -18,6 +19,9 @@ import trio
 
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.control_views import CustodyView
+from hcall_client import following
+from hcall_client.errors import ConnectionLost, SessionEnded
+from hcall_client.following import FollowingChannel, _Call
 from hcall_server.console import courier, migrations, restarting
 from hcall_server.console.register import Carried, Entry, answered, forced
 from hcall_server.console.registry import Registry
@@ -239,10 +243,39 @@ def the_console_speaks_first() -> AbstractContextManager[Any]:
     return patch.object(Registry, "enter", later)
 
 
+def a_channel_repeats_unknown_calls() -> AbstractContextManager[Any]:
+    def moved(error: object) -> bool:
+        return isinstance(error, SessionEnded | ConnectionLost)
+
+    return patch.object(following, "has_moved", moved)
+
+
+def a_channel_repeats_calls_twice() -> AbstractContextManager[Any]:
+    stay = FollowingChannel._stay
+
+    async def twice(self: Any, task_status: Any) -> Any:
+        self._waiting = deque(each for call in self._waiting for each in (_Call(call.request), call))
+        return await stay(self, task_status)
+
+    return patch.object(FollowingChannel, "_stay", twice)
+
+
+def a_channel_repeats_calls_in_any_order() -> AbstractContextManager[Any]:
+    stay = FollowingChannel._stay
+
+    async def turned(self: Any, task_status: Any) -> Any:
+        self._waiting.reverse()
+        return await stay(self, task_status)
+
+    return patch.object(FollowingChannel, "_stay", turned)
+
+
 LATE_FORCE, BUSY = range(9, 200, DIRECTED), range(19, 200, DIRECTED)
 """The seeds below 200 whose story is that of a late force, or of busy guests."""
 RESUMED, IN_DOUBT = range(4, 200, DIRECTED), range(14, 200, DIRECTED)
 """Those of a force that comes after RESUME, and of a restart in the middle of a migration."""
+FOLLOWED = sorted([*BUSY, *range(2, 200, DIRECTED)])
+"""Seeds with a guest that follows its partition."""
 BUGS: dict[str, tuple[Bug, range, str]] = {
     "effects come before the commit": (effects_before_durable, range(60), "owner"),
     "a source resumes alone": (
@@ -264,7 +297,7 @@ BUGS: dict[str, tuple[Bug, range, str]] = {
     "a restart takes an older copy": (an_older_copy_is_restarted, range(200), "an older copy"),
 }
 """Each mistake, the seeds among which it breaks a promise, and the text of its failure."""
-SHARP: dict[str, tuple[Bug, range, str]] = {
+SHARP: dict[str, tuple[Bug, Sequence[int], str]] = {
     "a connected source is restarted": (a_connected_source_is_restarted, IN_DOUBT, "is connected"),
     "a restart sets no bars": (no_bars, IN_DOUBT, "without a bar"),
     "views show memory": (views_show_memory, range(10), "which is not stored"),
@@ -278,6 +311,9 @@ SHARP: dict[str, tuple[Bug, range, str]] = {
         "gets the answer H_STATE",
     ),
     "a target runs its copy": (a_target_runs_its_copy, range(10), "runs a partition in PREPARED"),
+    "a channel repeats calls that may have run": (a_channel_repeats_unknown_calls, FOLLOWED, "follows"),
+    "a channel repeats calls twice": (a_channel_repeats_calls_twice, FOLLOWED, "follows"),
+    "a channel repeats calls in any order": (a_channel_repeats_calls_in_any_order, FOLLOWED, "follows"),
     "the console speaks before it stores": (the_console_speaks_first, range(10), "has stored nothing"),
 }
 """The same for mistakes that show in a view, a word or a decision: a promise may never break by them."""
@@ -286,9 +322,10 @@ SHARP: dict[str, tuple[Bug, range, str]] = {
 def test_the_stated_seeds_have_the_stories_of_their_mistakes() -> None:
     assert all(any(step.what == "late-force" for step in plan(seed).steps) for seed in LATE_FORCE)
     assert all(plan(seed).slow_answers > SLOW_ANSWERS for seed in BUSY)
+    assert all(plan(seed).follows for seed in FOLLOWED)
     assert all(any(step.what == "force-after-resume" for step in plan(seed).steps) for seed in RESUMED)
     assert all(any(step.what == "restart-in-doubt" for step in plan(seed).steps) for seed in IN_DOUBT)
-    assert all(seeds.stop <= 200 for _, seeds, _ in [*BUGS.values(), *SHARP.values()])
+    assert all(max(seeds) < 200 for _, seeds, _ in [*BUGS.values(), *SHARP.values()])
 
 
 @pytest.mark.parametrize("name", BUGS)
@@ -306,7 +343,7 @@ def test_a_mistake_is_found_at_once(name: str) -> None:
     _demand_found(*SHARP[name])
 
 
-def _demand_found(bug: Bug, seeds: range, failure: str) -> None:
+def _demand_found(bug: Bug, seeds: Sequence[int], failure: str) -> None:
     with bug():
         found = next((each for each in map(partial(simulate, traced=False), seeds) if each.failure), None)
     assert found, f"not found in {seeds}"

@@ -21,4 +21,5 @@ def test_a_share_of_the_seeds(first: int) -> None:
         figures.update(outcome.figures)
     assert figures["moves"] > SHARE / 2
     assert figures["restarts"]
+    assert figures["moves followed"]
     assert figures["crashes"] > SHARE / 10

@@ -77,14 +77,18 @@ class Story(NamedTuple):
     """How many of the answers to guests take their time."""
     length: float = LENGTH
     systems: tuple[str, ...] = SYSTEMS
+    follows: bool = False
+    """Whether a guest follows its partition by the channel of the product."""
 
 
 def plan(seed: int) -> Story:
     """Return the story of a seed: each tenth one is about a doubt that chance would hardly ever meet."""
-    chance = choices(seed, "plan")
-    if seed % DIRECTED in _STORIES:
-        return _STORIES[seed % DIRECTED](chance)
-    return _by_chance(chance, THREE if seed % DIRECTED in _WIDE else SYSTEMS)
+    chance, kind = choices(seed, "plan"), seed % DIRECTED
+    if kind in _STORIES:
+        story = _STORIES[kind](chance)
+    else:
+        story = _by_chance(chance, THREE if kind in _WIDE else SYSTEMS)
+    return story._replace(follows=kind in _FOLLOWED)
 
 
 def _late_force(chance: Random) -> Story:
@@ -131,6 +135,8 @@ DIRECTED = 20
 _STORIES = {4: _force_after_resume, 9: _late_force, 14: _restart_in_doubt, 19: _busy}
 _WIDE = frozenset({2, 7, 12, 17})
 """The seeds by chance that have a third system."""
+_FOLLOWED = frozenset({1, 2, 7, 11, 19})
+"""The seeds with a guest that follows its partition."""
 
 
 def _by_chance(chance: Random, systems: tuple[str, ...]) -> Story:

@@ -22,6 +22,7 @@ from hcall_server.service.settings import PartitionSettings, Settings
 from swpks.testing.console_link import MachineLink
 from swpks.testing.simulation.acts import Performance
 from swpks.testing.simulation.desk import Desk
+from swpks.testing.simulation.followers import Follower
 from swpks.testing.simulation.guests import Guests
 from swpks.testing.simulation.histories import check
 from swpks.testing.simulation.journal import journal
@@ -60,6 +61,7 @@ class World:
         self.operator = Operator(self.desk, NAME, ways, around.trace, self._restart_ordered)
         self.acts = Performance(self.sites, self.desk, self.watch, self.operator, ways, around)
         self.guests = Guests(NAME, list(self.sites.values()), around)
+        self.follower = Follower(NAME, self.desk, self.sites, around)
         self._nursery = nursery
 
     async def play(self) -> None:
@@ -75,10 +77,12 @@ class World:
         async with trio.open_nursery() as guests:
             for number in range(2):
                 guests.start_soon(self.guests.run, number, self._plan.pace)
+            if self._plan.follows:
+                guests.start_soon(self.follower.run, self._plan.pace)
             await self._story()
             await self._calm()
             await trio.sleep(1.5)
-            self.guests.over = True
+            self.guests.over = self.follower.over = True
         await self._end()
         scope.cancel()
 
@@ -89,6 +93,7 @@ class World:
             "calls": self.guests.calls,
             "moves": self.watch.moves,
             "restarts": self.watch.restarts,
+            "moves followed": self.follower.moves,
             "orders done": self.operator.done,
             "orders refused": self.operator.refused,
             "crashes": sum(site.lives - 1 for site in self.sites.values()) + self.desk.lives - 1,
@@ -111,7 +116,7 @@ class World:
         found = self.sites["a"].running.system.find(NAME)
         self.uuid = self.acts.uuid = found.profile.uuid
         self.around.tap.forbid(found.access_key)
-        self.guests.key = found.access_key
+        self.guests.key = self.follower.key = found.access_key
 
     # The story
 

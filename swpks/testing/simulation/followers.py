@@ -1,0 +1,162 @@
+"""A guest that follows its partition by the product's own channel, and knows each answer before it comes.
+
+It is alone with its label.  So a call that runs twice, never, or out of order has another answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import trio
+
+from hcall_abi.errors import SwpksError
+from hcall_abi.statuses import Status
+from hcall_client import calls
+from hcall_client.calls import Authorization
+from hcall_client.errors import HcallError
+from hcall_client.following import FollowingChannel, open_following
+from hcall_client.request import Request
+from hcall_server.console.whereabouts import place_of
+from swpks.testing.simulation.desk import Desk
+from swpks.testing.simulation.guests import ANSWERS, NOT_RUN, OTHERS, PATIENCE, SIZE
+from swpks.testing.simulation.histories import Answer, Did
+from swpks.testing.simulation.sites import Site, Surroundings
+from swpks.testing.simulation.trace import MARK
+
+AT_ONCE = (1, 1, 2, 4)
+"""How many calls are made at once, by chance."""
+
+
+class CountedCall(NamedTuple):
+    """A call about the label of a follower; the data of a write has a number of its own."""
+
+    did: Did
+    data: bytes = b""
+
+    def request(self, label: bytes) -> Request[Any]:
+        """Return the call as the client makes it."""
+        who = Authorization(OTHERS)
+        if self.did is Did.WRITE:
+            return calls.write_object(who, label, self.data)
+        if self.did is Did.REMOVE:
+            return calls.remove_object(who, label)
+        return calls.read_object(who, label, SIZE)
+
+    def outcome(self, held: bytes | None) -> tuple[Answer | bytes, bytes | None]:
+        """Return the answer while the label holds an object, and the object behind the call."""
+        if self.did is Did.WRITE:
+            return (Answer.DONE, self.data) if held is None else (Answer.TAKEN, held)
+        if held is None:
+            return Answer.ABSENT, None
+        return (Answer.DONE, None) if self.did is Did.REMOVE else (held, held)
+
+
+class BrittleStream(trio.abc.Stream):
+    """A client's end of a connection that breaks at a time: answers after it are lost."""
+
+    def __init__(self, inner: trio.abc.Stream, breaks: float) -> None:
+        self._inner = inner
+        self._breaks = breaks
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes."""
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return when `send_all` may be called."""
+        await self._inner.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return bytes that have arrived; BrokenResourceError from the time of the break on."""
+        with trio.move_on_at(self._breaks):
+            return await self._inner.receive_some(max_bytes)
+        raise trio.BrokenResourceError("the connection broke")
+
+    async def aclose(self) -> None:
+        """Close this end."""
+        await self._inner.aclose()
+
+
+class Follower:
+    """Follows the partition `name`; `key` is its access key, `moves` the number of moves that it followed."""
+
+    def __init__(self, name: str, desk: Desk, sites: Mapping[str, Site], around: Surroundings) -> None:
+        self.key = b""
+        self.over = False
+        self.moves = 0
+        self._name = name
+        self._desk = desk
+        self._sites = sites
+        self._trace = around.trace
+        self._chance = around.chance(f"follower {name}")
+        self._visits = 0
+        self._written = 0
+
+    def __repr__(self) -> str:
+        return f"Follower({self._name!r}, {self.moves} moves)"
+
+    async def run(self, pace: float) -> None:
+        """Make calls over one channel after the other, until `over`."""
+        while not self.over:
+            try:
+                async with open_following(self._locate, access_key=self.key, patience=1.0) as channel:
+                    self._visits += 1
+                    try:
+                        await self._talk(channel, b"follower %d" % self._visits, pace)
+                    finally:
+                        self.moves += channel.moves
+            except (OSError, SwpksError, LookupError) as error:
+                self._trace.note("follower", f"its channel has ended: {error}")
+            await trio.sleep(self._chance.uniform(0.2, 1.0))
+
+    def _locate(self) -> trio.abc.Stream:
+        """Return a connection to the place that the console knows."""
+        console = self._desk.console
+        if console is None:
+            raise OSError("the console is dead")
+        try:
+            place = place_of(console.systems, self._name)
+        except SwpksError as error:
+            raise LookupError(error.message) from None
+        stream, _ = self._sites[place.system.where].connect(self._name)
+        lasts = self._chance.expovariate(1 / 2) if self._chance.random() < 0.5 else math.inf
+        return BrittleStream(stream, trio.current_time() + lasts)
+
+    async def _talk(self, channel: FollowingChannel, label: bytes, pace: float) -> None:
+        """Make calls about a new label, and judge each answer; return at an IPL, which may lose some."""
+        held: bytes | None = None
+        ipl = channel.ipl_count
+        while not self.over:
+            made = [self._wish() for _ in range(self._chance.choice(AT_ONCE))]
+            with trio.move_on_after(PATIENCE) as waiting:
+                answers = await channel.pipeline([each.request(label) for each in made])
+            if waiting.cancelled_caught or channel.ipl_count != ipl:
+                return
+            for call, found in zip(made, answers, strict=True):
+                held = self._judged(call, found, held)
+            await trio.sleep(self._chance.expovariate(1 / pace))
+
+    def _wish(self) -> CountedCall:
+        did = self._chance.choice((Did.WRITE, Did.WRITE, Did.REMOVE, Did.READ))
+        self._written += did is Did.WRITE
+        return CountedCall(did, MARK + b"number %d" % self._written if did is Did.WRITE else b"")
+
+    def _judged(self, call: CountedCall, found: object, held: bytes | None) -> bytes | None:
+        """Return the object behind a call; another answer than the expected one is a failure."""
+        if isinstance(found, HcallError) and found.status in NOT_RUN:
+            return held
+        right, after = call.outcome(held)
+        answer = _answer_of(found)
+        self._trace.note("follower", f"{call.did.value} {call.data!r} -> {answer!r}")
+        if answer != right:
+            message = f"{call.did.value} {call.data!r} has the answer {answer!r} and not {right!r}"
+            self._trace.fail(f"a guest that follows its partition: {message}")
+        return after
+
+
+def _answer_of(found: object) -> object:
+    if isinstance(found, HcallError):
+        return ANSWERS.get(Status(found.status), found)
+    return found.data if isinstance(found, calls.ObjectRead) else Answer.DONE
