@@ -20,10 +20,11 @@ from swpks.testing.simulation.trace import MARK, Tap, Trace, in_base64
 from swpks.testing.simulation.wires import Network
 from tests.spec.markdown import ROOT
 
-SAMPLE = range(6)
+SAMPLE = (0, 2, 4, 6, 14, 19)
+"""Seeds by chance, with a third system and a follower, with a second partition, and of directed stories."""
 _PRINT = """import sys
 from swpks.testing.simulation import simulate
-for seed in range(6):
+for seed in (0, 2, 4, 6, 14, 19):
     print(*simulate(seed).trace, sep='\\n')
 """
 
@@ -70,9 +71,9 @@ def test_a_run_takes_nothing_from_outside_and_leaves_nothing() -> None:
 
 
 def test_a_failure_has_its_seed_and_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    from swpks.testing.simulation import world
+    from swpks.testing.simulation import migrants
 
-    monkeypatch.setattr(world, "check", _refuse)
+    monkeypatch.setattr(migrants, "check", _refuse)
     outcome = simulate(3)
     assert "nothing is good enough" in outcome.failure
     assert outcome.seed == 3

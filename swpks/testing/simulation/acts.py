@@ -40,7 +40,7 @@ class Performance:
         self.around = around
         self.uuid: UUID
         self._ways = ways
-        self._chance = around.chance("world")
+        self._chance = around.chance(f"world {operator.name}")
 
     def __repr__(self) -> str:
         return f"Performance({self.operator!r})"

@@ -55,7 +55,7 @@ class Operator:
         self, desk: Desk, name: str, ways: Ways, trace: Trace, restarts: Callable[[], Callable[[], None]]
     ) -> None:
         self._desk = desk
-        self._name = name
+        self.name = name
         self._ways = ways
         self._trace = trace
         self._restarts = restarts
@@ -87,13 +87,13 @@ class Operator:
             self.busy -= 1
         self.done += text == "done"
         self.refused += text != "done"
-        self._trace.note("operator", f"{what} {where}: {text}")
+        self._trace.note("operator", f"{what} {self.name} of {where}: {text}")
         return text == "done"
 
     async def _perform(self, console: ManagementConsole, what: str, where: str) -> None:
         here = _known(console, where)
         there = _known(console, self._ways.choose(where) if what in _MOVES else where)
-        migrations, name = console.migrations, self._name
+        migrations, name = console.migrations, self.name
         if what in _POWER:
             await here.call(_POWER[what](name))
         elif what == "migrate":

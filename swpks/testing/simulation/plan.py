@@ -6,6 +6,7 @@ custody, and come when a system reaches it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swpks.testing.simulation.seeds import choices
@@ -77,6 +78,8 @@ class Story(NamedTuple):
     """How many of the answers to guests take their time."""
     length: float = LENGTH
     systems: tuple[str, ...] = SYSTEMS
+    beside: Sequence[Step] = ()
+    """The steps of a second partition, which is at the other system at first; without any there is none."""
     follows: bool = False
     """Whether a guest follows its partition by the channel of the product."""
 
@@ -88,6 +91,8 @@ def plan(seed: int) -> Story:
         story = _STORIES[kind](chance)
     else:
         story = _by_chance(chance, THREE if kind in _WIDE else SYSTEMS)
+        if kind in _DOUBLE:
+            story = story._replace(beside=_beside(chance, story.steps))
     return story._replace(follows=kind in _FOLLOWED)
 
 
@@ -103,8 +108,8 @@ def _late_force(chance: Random) -> Story:
 
 def _busy(chance: Random) -> Story:
     """A partition leaves while its guests are busy, and their answers are on the way."""
-    moves = [Step(chance.uniform(0.3, 2), "migrate", seconds=2.0) for _ in range(2)]
-    return Story(sorted(moves), 0.01, pace=0.1, slow_answers=0.5, length=2.5)
+    moves = [Step(chance.uniform(0.3, 2), "migrate", seconds=2.0) for _ in range(4)]
+    return Story(sorted(moves), 0.01, pace=0.05, slow_answers=0.8, length=2.5)
 
 
 def _force_after_resume(chance: Random) -> Story:
@@ -135,7 +140,9 @@ DIRECTED = 20
 _STORIES = {4: _force_after_resume, 9: _late_force, 14: _restart_in_doubt, 19: _busy}
 _WIDE = frozenset({2, 7, 12, 17})
 """The seeds by chance that have a third system."""
-_FOLLOWED = frozenset({1, 2, 7, 11, 19})
+_DOUBLE = frozenset({6, 16})
+"""The seeds by chance that have a second partition."""
+_FOLLOWED = frozenset({1, 2, 7, 19})
 """The seeds with a guest that follows its partition."""
 
 
@@ -152,6 +159,17 @@ def _by_chance(chance: Random, systems: tuple[str, ...]) -> Story:
     if chance.random() < 0.5:
         faults.append(_doubt(chance, times))
     return Story(sorted([*moves, *wrong, *faults]), chance.choice(PACES), systems=systems)
+
+
+def _beside(chance: Random, steps: Sequence[Step]) -> list[Step]:
+    """Return the moves of a second partition, most of them at the time of a move of the first one."""
+    times = [each.at for each in steps if each.what in MOVES]
+    found = []
+    for _ in range(chance.choice((1, 2, 2, 3))):
+        at = max(0.0, chance.choice(times) + chance.choice((0.0, 0.0, chance.uniform(-0.1, 0.5))))
+        found.append(Step(at, chance.choice(("migrate", "migrate", "migrate", "migrate-off")), seconds=1.0))
+    found.append(Step(chance.uniform(0, LENGTH), chance.choice(WRONG), chance.choice(SYSTEMS)))
+    return sorted(found)
 
 
 def _near(chance: Random, moves: list[float], what: str, systems: tuple[str, ...]) -> Step:

@@ -134,7 +134,8 @@ class Watch:
 
     def _changed(self, site: Site, partition: Partition, before: Standing, now: Standing) -> None:
         uuid = partition.profile.uuid
-        self._trace.note(site.name, f"custody {now.custody.name}({now.epoch}) {now.mode.value}")
+        state = f"{now.custody.name}({now.epoch}) {now.mode.value}"
+        self._trace.note(site.name, f"custody of {partition.name}: {state}")
         if self._is_fenced(site, uuid) and now.custody not in OWNING:
             self._lost(site.name, uuid)
         for each in {now.custody.name, now.mode.value} - {before.custody.name, before.mode.value}:

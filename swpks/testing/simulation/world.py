@@ -9,31 +9,25 @@ All parts are those of the product; the seams and the clock are simulated.  One 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import trio
 
-from hcall_abi.errors import SwpksError
 from hcall_abi.requests import set_trusted_key
-from hcall_server.platform.custody import LEFT, Custody
 from hcall_server.service.settings import PartitionSettings, Settings
 from swpks.testing.console_link import MachineLink
-from swpks.testing.simulation.acts import Performance
 from swpks.testing.simulation.desk import Desk
-from swpks.testing.simulation.followers import Follower
-from swpks.testing.simulation.guests import Guests
-from swpks.testing.simulation.histories import check
 from swpks.testing.simulation.journal import journal
 from swpks.testing.simulation.linear import NotLinearizable
-from swpks.testing.simulation.operators import Operator, Ways
-from swpks.testing.simulation.plan import plan
+from swpks.testing.simulation.migrants import Migrant
+from swpks.testing.simulation.plan import Step, plan
 from swpks.testing.simulation.seeds import Entropy, run_seeded
 from swpks.testing.simulation.sites import Site, Surroundings
 from swpks.testing.simulation.watch import Watch
 
-NAME = "lpar1"
+NAME, SECOND = "lpar1", "lpar2"
 CALM = 40.0
 """Seconds after the last fault, or after the operator's next order, until which one owner is waited for."""
 
@@ -54,14 +48,16 @@ class World:
         self.around = around = Surroundings(seed, nursery, traced=traced)
         self._plan = plan(seed)
         systems = self._plan.systems
-        self.sites = {name: Site(name, n, _settings(name), around) for n, name in enumerate(systems, 1)}
+        homes = {NAME: "a", **({SECOND: "b"} if self._plan.beside else {})}
+        self.sites = {
+            name: Site(name, n, _settings(name, homes), around) for n, name in enumerate(systems, 1)
+        }
         self.watch = Watch(list(self.sites.values()), around.trace)
         self.desk = Desk(self.sites, around, self.watch.decisions.entered)
-        ways = Ways(systems, around.chance("ways"))
-        self.operator = Operator(self.desk, NAME, ways, around.trace, self._restart_ordered)
-        self.acts = Performance(self.sites, self.desk, self.watch, self.operator, ways, around)
-        self.guests = Guests(NAME, list(self.sites.values()), around)
-        self.follower = Follower(NAME, self.desk, self.sites, around)
+        self.migrants = [
+            Migrant(name, home, sites=self.sites, desk=self.desk, watch=self.watch, around=around)
+            for name, home in homes.items()
+        ]
         self._nursery = nursery
 
     async def play(self) -> None:
@@ -75,27 +71,27 @@ class World:
     async def _play(self, scope: trio.CancelScope) -> None:
         await self._set_up()
         async with trio.open_nursery() as guests:
-            for number in range(2):
-                guests.start_soon(self.guests.run, number, self._plan.pace)
-            if self._plan.follows:
-                guests.start_soon(self.follower.run, self._plan.pace)
+            for number, each in zip((2, 1), self.migrants, strict=False):
+                each.visit(guests, self._plan, number)
             await self._story()
             await self._calm()
             await trio.sleep(1.5)
-            self.guests.over = self.follower.over = True
-        await self._end()
+            for each in self.migrants:
+                each.leave()
+        for each in self.migrants:
+            await each.end()
         scope.cancel()
 
     @property
     def figures(self) -> dict[str, int]:
         """The figures of the world so far."""
         return {
-            "calls": self.guests.calls,
+            "calls": sum(each.guests.calls for each in self.migrants),
             "moves": self.watch.moves,
             "restarts": self.watch.restarts,
-            "moves followed": self.follower.moves,
-            "orders done": self.operator.done,
-            "orders refused": self.operator.refused,
+            "moves followed": sum(each.follower.moves for each in self.migrants),
+            "orders done": sum(each.operator.done for each in self.migrants),
+            "orders refused": sum(each.operator.refused for each in self.migrants),
             "crashes": sum(site.lives - 1 for site in self.sites.values()) + self.desk.lives - 1,
             "bytes heard": self.around.tap.heard,
         }
@@ -113,10 +109,8 @@ class World:
         await self.desk.start()
         for name in self.sites:
             await self.desk.running.add_system(name)
-        found = self.sites["a"].running.system.find(NAME)
-        self.uuid = self.acts.uuid = found.profile.uuid
-        self.around.tap.forbid(found.access_key)
-        self.guests.key = self.follower.key = found.access_key
+        for each in self.migrants:
+            each.find()
 
     # The story
 
@@ -127,13 +121,10 @@ class World:
         for site in self.sites.values():
             site.line.slowest = story.slowest
         async with trio.open_nursery() as nursery:
-            for step in story.steps:
-                await trio.sleep_until(begins + step.at)
-                nursery.start_soon(self.acts.perform, step, begins + story.length)
+            ends = begins + story.length
+            for migrant, steps in zip(self.migrants, (story.steps, story.beside), strict=False):
+                nursery.start_soon(_performed, migrant, steps, begins, ends)
             await trio.sleep_until(begins + story.length)
-
-    def _restart_ordered(self) -> Callable[[], None]:
-        return self.watch.ordered(self.uuid, self.desk.copied(self.uuid))
 
     # The end
 
@@ -154,8 +145,10 @@ class World:
                 return
             await self._restart_fenced()
             for name in self.sites:
-                await self.operator.order("recover", name)
-        self.around.trace.fail(f"no single owner: {self._standings()}")
+                for each in self.migrants:
+                    await each.operator.order("recover", name)
+        standings = "; ".join(each.standings() for each in self.migrants)
+        self.around.trace.fail(f"no single owner: {standings}")
 
     async def _restart_fenced(self) -> None:
         """Restart a system that serves a partition which was restarted elsewhere: then it asks (R-54)."""
@@ -173,33 +166,18 @@ class World:
         return False
 
     def _settled(self) -> bool:
-        """Whether one system owns the partition, no other one may get it, and nothing is under way."""
-        if self.operator.busy or any(job.state == "running" for job in self.desk.running.jobs.all):
+        """Whether each partition has one owner, and nothing is under way."""
+        if self.watch.fenced or any(job.state == "running" for job in self.desk.running.jobs.all):
             return False
-        machines = [site.machine for site in self.sites.values() if site.machine]
-        standings = [machine.custodian.standing(self.uuid) for machine in machines]
-        restful = [each.custody for each in standings if each.custody in (*LEFT, Custody.RELEASED)]
-        owners = self.watch.owners(self.uuid)
-        return len(owners) == 1 and len(restful) == len(standings) - 1 and not self.watch.fenced
+        return all(each.settled() for each in self.migrants)
 
-    def _standings(self) -> str:
-        found = {name: site.machine for name, site in self.sites.items()}
-        return ", ".join(f"{n}: {m.custodian.standing(self.uuid) if m else 'dead'}" for n, m in found.items())
 
-    async def _end(self) -> None:
-        """Begin an IPL, read everything, and judge the history."""
-        (site,) = self.watch.owners(self.uuid)
-        machine = site.running
-        partition = machine.system.find(NAME)
-        try:
-            if partition.running:
-                await self.guests.greet(site)
-            await (machine.counted_ipl if partition.running else machine.counted_power_on)(NAME)
-            await self.guests.look(site)
-        except SwpksError as error:
-            self.around.trace.fail(f"{site.name} owns the partition, and does not serve it: {error}")
-            return
-        check([each.known() for each in self.guests.sessions], self.watch.events[self.uuid])
+async def _performed(migrant: Migrant, steps: Sequence[Step], begins: float, ends: float) -> None:
+    """Perform the steps of a partition, each at its time."""
+    async with trio.open_nursery() as nursery:
+        for step in steps:
+            await trio.sleep_until(begins + step.at)
+            nursery.start_soon(migrant.acts.perform, step, ends)
 
 
 def simulate(seed: int, *, traced: bool = True) -> Simulated:
@@ -232,6 +210,6 @@ def _explained(errors: BaseException) -> str:
     return "".join(traceback.format_exception(errors))
 
 
-def _settings(name: str) -> Settings:
-    partitions = (PartitionSettings.of(NAME, 16),) if name == "a" else ()
-    return Settings(name=name, flush_delay_ms=20, copy_interval_s=4.0, partition=partitions)
+def _settings(name: str, homes: Mapping[str, str]) -> Settings:
+    wanted = tuple(PartitionSettings.of(each, 16) for each, home in homes.items() if home == name)
+    return Settings(name=name, flush_delay_ms=20, copy_interval_s=4.0, partition=wanted)

@@ -1,0 +1,106 @@
+"""A partition of a simulated world, with its guests, its operator, and its own end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import trio
+
+from hcall_abi.errors import SwpksError
+from hcall_server.platform.custody import LEFT, Custody
+from swpks.testing.simulation.acts import Performance
+from swpks.testing.simulation.followers import Follower
+from swpks.testing.simulation.guests import Guests
+from swpks.testing.simulation.histories import check
+from swpks.testing.simulation.operators import Operator, Ways
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from swpks.testing.simulation.desk import Desk
+    from swpks.testing.simulation.plan import Story
+    from swpks.testing.simulation.sites import Site, Surroundings
+    from swpks.testing.simulation.watch import Watch
+
+
+class Migrant:
+    """The partition `name`, which is at the system `home` first; `uuid` is known after `find`."""
+
+    def __init__(
+        self,
+        name: str,
+        home: str,
+        *,
+        sites: Mapping[str, Site],
+        desk: Desk,
+        watch: Watch,
+        around: Surroundings,
+    ) -> None:
+        self.name = name
+        self.home = home
+        self.uuid: UUID
+        self._sites = sites
+        self._desk = desk
+        self._watch = watch
+        self._around = around
+        ways = Ways(tuple(sites), around.chance(f"ways {name}"))
+        self.operator = Operator(desk, name, ways, around.trace, self._restart_ordered)
+        self.acts = Performance(sites, desk, watch, self.operator, ways, around)
+        self.guests = Guests(name, list(sites.values()), around)
+        self.follower = Follower(name, desk, sites, around)
+
+    def __repr__(self) -> str:
+        return f"Migrant({self.name!r})"
+
+    def find(self) -> None:
+        """Take UUID and access key, which no wire may show, from the system where it is at first."""
+        found = self._sites[self.home].running.system.find(self.name)
+        self.uuid = self.acts.uuid = found.profile.uuid
+        self._around.tap.forbid(found.access_key)
+        self.guests.key = self.follower.key = found.access_key
+
+    def visit(self, nursery: trio.Nursery, story: Story, guests: int) -> None:
+        """Let some guests come; `leave` ends their visits."""
+        for number in range(guests):
+            nursery.start_soon(self.guests.run, number, story.pace)
+        if story.follows:
+            nursery.start_soon(self.follower.run, story.pace)
+
+    def leave(self) -> None:
+        """End the visits of the guests."""
+        self.guests.over = self.follower.over = True
+
+    def _restart_ordered(self) -> Callable[[], None]:
+        return self._watch.ordered(self.uuid, self._desk.copied(self.uuid))
+
+    # The end
+
+    def settled(self) -> bool:
+        """Whether one system owns it, no other one may get it, and no order is under way."""
+        machines = [site.machine for site in self._sites.values() if site.machine]
+        standings = [machine.custodian.standing(self.uuid) for machine in machines]
+        restful = [each.custody for each in standings if each.custody in (*LEFT, Custody.RELEASED)]
+        owners = self._watch.owners(self.uuid)
+        return not self.operator.busy and len(owners) == 1 and len(restful) == len(standings) - 1
+
+    def standings(self) -> str:
+        """Return its state on each system."""
+        found = {name: self._watch.standing(site, self.uuid) for name, site in self._sites.items()}
+        return f"{self.name}: {', '.join(f'{name}: {at}' for name, at in found.items())}"
+
+    async def end(self) -> None:
+        """Begin an IPL, read everything, and judge the history."""
+        (site,) = self._watch.owners(self.uuid)
+        machine = site.running
+        partition = machine.system.find(self.name)
+        try:
+            if partition.running:
+                await self.guests.greet(site)
+            await (machine.counted_ipl if partition.running else machine.counted_power_on)(self.name)
+            await self.guests.look(site)
+        except SwpksError as error:
+            text = f"{site.name} owns {self.name}, and does not serve it: {error}"
+            self._around.trace.fail(text)
+            return
+        check([each.known() for each in self.guests.sessions], self._watch.events[self.uuid])
