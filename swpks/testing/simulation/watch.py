@@ -12,6 +12,7 @@ import trio
 from hcall_server.platform.custody import OWNING, Custody, Mode, Standing
 from swpks.testing.simulation.decisions import DecisionWatch
 from swpks.testing.simulation.histories import KEPT, Event, Fate, Values
+from swpks.testing.simulation.lineage import Lineage
 from swpks.testing.simulation.records import DurableRecords, HeardWord
 from swpks.testing.simulation.trace import Trace
 
@@ -51,8 +52,7 @@ class Watch:
         self._seen: dict[tuple[str, UUID], Standing] = {}
         self._before: dict[tuple[str, UUID], Standing] = {}
         self._arrived: set[tuple[UUID, int]] = set()
-        self._values: dict[UUID, dict[Values, int]] = defaultdict(dict)
-        """Each state that a store had, with the last generation in which calls left it so."""
+        self._lines: dict[UUID, Lineage] = defaultdict(Lineage)
         self._ordered: dict[UUID, list[int]] = defaultdict(list)
         """The least generation that each order of a remote restart may bring."""
         self.records = DurableRecords(trace)
@@ -95,10 +95,8 @@ class Watch:
 
         The restart has to bring the state of that copy or a later one.  Return the way to take the order
         back.
-        A generation without calls has the values of the last one that has some.
         """
-        known = [each for each in self._values[uuid].values() if each <= copied]
-        orders, least = self._ordered[uuid], max(known, default=0)
+        orders, least = self._ordered[uuid], self._lines[uuid].least(copied)
         orders.append(least)
 
         def refused() -> None:
@@ -161,11 +159,12 @@ class Watch:
         if there.custody is Custody.RELEASED and there.epoch == now.epoch:
             return
         self.restarts += 1
-        values = values_of(partition)
-        if values not in self._values[uuid] and any(values):
+        values, line = values_of(partition), self._lines[uuid]
+        if not line.had(values):
             self._trace.fail(f"{site.name} has restarted a store that never was")
-        elif self._values[uuid].get(values, 0) < min(self._ordered.pop(uuid, []), default=0):
+        elif line.last(values) < min(self._ordered.pop(uuid, []), default=0):
             self._trace.fail(f"{site.name} has restarted an older copy than the console had at the order")
+        line.restarted(values, partition.profile.image_generation)
         self._note(uuid, source.name, Fate.RESTARTED, values)
         if there.custody in OWNING and there.mode in SERVES and source.machine:
             self.fenced.add(Fenced(uuid, source.name, source.lives))
@@ -179,7 +178,7 @@ class Watch:
         values, generation = values_of(partition), partition.profile.image_generation
         if self._is_fenced(site, uuid):
             generation = 0  # it counts apart from the owner, and nothing that follows comes from it
-        self._values[uuid][values] = max(generation, self._values[uuid].get(values, 0))
+        self._lines[uuid].served(values, generation)
         standing = self.standing(site, uuid)
         if partition.gone or standing.custody not in OWNING or standing.mode not in SERVES:
             self._trace.fail(f"{site.name} runs a call in {standing.custody.name} {standing.mode.value}")
