@@ -30,6 +30,12 @@ COUNTED = 0.25
 LEAST = 0.001
 """Seconds of a wait that is tried although no time is left."""
 
+NONE_LEFT = 1e-9
+"""So few seconds are none: a sum of floats may leave them, and no deadline of a clock is that near.
+
+A clock of tests stands still until a deadline comes, so a wait for them would be repeated for ever.
+"""
+
 FIRST_PAUSE = 0.005
 LAST_PAUSE = 0.25
 """Seconds between two attempts, the first and the longest pause; each is shortened by up to a half."""
@@ -92,7 +98,7 @@ class Patience:
         left = self.left()
         if left is None:
             return None
-        if left <= 0:
+        if left <= NONE_LEFT:
             raise TimeoutError(TOO_LATE)
         wait = min(left, longest)
         self._expected = wait + COUNTED

@@ -1,0 +1,20 @@
+"""A patience ends also if the sum of its pauses leaves less than a clock can show."""
+
+from __future__ import annotations
+
+import pytest
+
+from hcall_client.patience import Patience
+
+
+def test_a_rest_that_no_clock_shows_is_no_rest() -> None:
+    """Found by seed 501202 of the simulation: in virtual time the client looked for ever."""
+    now = [0.0]
+    patience = Patience(0.4, lambda: now[0])
+    for now[0] in (0.1, 0.2, 0.3, 0.4):  # the sum of these pauses is a little less than 0.4
+        patience.left()
+    left = patience.left()
+    assert left is not None
+    assert 0 < left < 1e-15
+    with pytest.raises(TimeoutError):
+        patience.look()
