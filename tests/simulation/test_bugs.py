@@ -7,8 +7,8 @@ mistakes of the code around the tables, or of tables that the code follows.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -135,10 +135,10 @@ def register_only_in_memory() -> AbstractContextManager[Any]:
 
 
 def console_resumes_after_forced() -> AbstractContextManager[Any]:
-    def resumed(entry: Entry | None, system: str, fact: CustodyView, *further: Any) -> Any:
+    def resumed(entry: Entry | None, system: str, fact: CustodyView, *known: Any, **claims: Any) -> Any:
         if entry and entry.decision is Decision.FORCED and fact.mode == Mode.IN_DOUBT.value:
             return entry, Carried(fact.uuid, fact.epoch, "resume")
-        return answered(entry, system, fact, *further)
+        return answered(entry, system, fact, *known, **claims)
 
     return patch.object(courier, "answered", resumed)
 
@@ -147,9 +147,12 @@ def goodbye_before_the_answers() -> AbstractContextManager[Any]:
     return patch.object(Connection, "_unsent", lambda self: b"")
 
 
-def an_older_copy_is_restarted() -> AbstractContextManager[Any]:
+@contextmanager
+def an_older_copy_is_restarted() -> Iterator[None]:
     copies_of = ConsoleStore.copies_of
-    return patch.object(ConsoleStore, "copies_of", lambda self, uuid: copies_of(self, uuid)[::-1])
+    older = patch.object(ConsoleStore, "copies_of", lambda self, uuid: copies_of(self, uuid)[::-1])
+    with older, patch.object(Restarter, "_is_newest", lambda self, uuid, copy: True):
+        yield
 
 
 def a_connected_source_is_restarted() -> AbstractContextManager[Any]:

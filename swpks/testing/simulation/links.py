@@ -68,6 +68,8 @@ class ControlLine(MachineLink):
     async def _tried(self, request: ConsoleRequest[T]) -> T:
         await trio.sleep(self._chance.uniform(0, self.slowest))
         operation = request.verb.operation
+        if request.body is not None:
+            self._tap.listen(f"{operation} to {self.name}", msgspec.json.encode(request.body))
         if operation in self.delays and self.background and not self.away:
             self.background.start_soon(self._late, request, self.machine, self.delays.pop(operation))
             self.delayed.set()

@@ -78,11 +78,20 @@ class Migrant:
 
     def settled(self) -> bool:
         """Whether one system owns it, no other one may get it, and no order is under way."""
-        machines = [site.machine for site in self._sites.values() if site.machine]
-        standings = [machine.custodian.standing(self.uuid) for machine in machines]
-        restful = [each.custody for each in standings if each.custody in (*LEFT, Custody.RELEASED)]
+        others = [site for site in self._sites.values() if site.machine and not self._owns(site)]
         owners = self._watch.owners(self.uuid)
-        return not self.operator.busy and len(owners) == 1 and len(restful) == len(standings) - 1
+        return not self.operator.busy and len(owners) == 1 and all(map(self._has_left, others))
+
+    def _owns(self, site: Site) -> bool:
+        return site in self._watch.owners(self.uuid)
+
+    def _has_left(self, site: Site) -> bool:
+        """Whether a system has nothing of it; the source of a remote restart keeps its store (R-54)."""
+        at = site.running.custodian.standing(self.uuid)
+        if at.custody is not Custody.RELEASED:
+            return at.custody in LEFT
+        entry = self._desk.running.registry.of(str(self.uuid))
+        return entry is not None and (entry.kind, entry.source) == ("restart", site.system_id)
 
     def standings(self) -> str:
         """Return its state on each system."""
