@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hcall_abi.control_views import CustodyView
-from hcall_server.console.register import Carried, Entry, Facts, record, said
+from hcall_server.console.entries import Carried, Entry, Facts, record, said
 from hcall_server.platform.custody import Custody, Decision, Mode, Word
 
 

@@ -27,9 +27,9 @@ from hcall_abi.rules import migration
 from hcall_server.console.answers import demand_form
 from hcall_server.console.backup import BackupPlan, backup
 from hcall_server.console.courier import Courier
-from hcall_server.console.ground import Ground, StoreGuard
 from hcall_server.console.jobs import Job, JobKind, JobRun, Jobs, may_repeat
 from hcall_server.console.link import Dial
+from hcall_server.console.migration_tools import MigrationTools, StoreGuard
 from hcall_server.console.migrations import Migrations
 from hcall_server.console.profile_files import ProfileFiles
 from hcall_server.console.profile_format import ProfileBackup
@@ -87,8 +87,8 @@ class ManagementConsole:
         self._systems = {row.key: KnownSystem(row, dial(row.where), store, date) for row in store.systems()}
         self.registry = Registry(store, self._systems.values)
         self.courier = Courier(self.registry, self._systems.values, self.log)
-        ground = Ground(store, self.taker, self.registry, self.courier, entropy)
-        self.migrations, self._guard = Migrations(ground), StoreGuard(ground)
+        tools = MigrationTools(store, self.taker, self.registry, self.courier, entropy)
+        self.migrations, self._guard = Migrations(tools), StoreGuard(tools)
         self._watcher = StreamKeeper(
             (self.id, self.name),
             store,

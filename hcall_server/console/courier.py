@@ -46,8 +46,8 @@ from hcall_abi.control_views import CustodyView, EventView, SystemView
 from hcall_abi.requests import ConsoleRequest, tell_custody
 from hcall_server import failpoints
 from hcall_server.console.carried import words_for
+from hcall_server.console.entries import Carried, answered, asks, heard
 from hcall_server.console.patience import LONGEST_WAIT
-from hcall_server.console.register import Carried, answered, asks, heard
 from hcall_server.console.systems import EventLog, KnownSystem
 from hcall_server.platform.custody import Decision, Mode
 

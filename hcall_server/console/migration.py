@@ -38,10 +38,16 @@ from hcall_abi.requests import (
 from hcall_abi.rules import hmc
 from hcall_abi.rules import migration as rules
 from hcall_abi.rules.rule import Rule
-from hcall_server.console.ground import Ground, demand_owned, fact_of, hand_over, partition_of
+from hcall_server.console.entries import Entry, Kind, aborted, begun, record
 from hcall_server.console.jobs import JobRun
 from hcall_server.console.migration_status import End, live_rows, row_text
-from hcall_server.console.register import Entry, Kind, aborted, begun, record
+from hcall_server.console.migration_tools import (
+    MigrationTools,
+    demand_owned,
+    fact_of,
+    hand_over,
+    partition_of,
+)
 from hcall_server.console.systems import KnownSystem
 from hcall_server.platform.custody import OWNING, Custody, Decision
 
@@ -80,11 +86,11 @@ class EndedAttempt(NamedTuple):
 class MigrationJob:
     """One migration of one partition."""
 
-    def __init__(self, run: JobRun, ground: Ground) -> None:
+    def __init__(self, run: JobRun, tools: MigrationTools) -> None:
         self._run = run
         self._plan: MigrationPlan = run.plan
-        self._ground = ground
-        self._registry = ground.registry
+        self._tools = tools
+        self._registry = tools.registry
         self._source = run.system
 
     def __repr__(self) -> str:
@@ -92,7 +98,7 @@ class MigrationJob:
 
     @property
     def _target(self) -> KnownSystem:
-        return self._ground.system(self._plan.target)
+        return self._tools.system(self._plan.target)
 
     @property
     def _attempt(self) -> int:
@@ -149,18 +155,18 @@ class MigrationJob:
         The checks of the order may be old: nothing is awaited between these and the entry.
         """
         plan, registry = self._plan, self._registry
-        demand_owned(self._ground, self._source, plan.uuid, plan.name)
+        demand_owned(self._tools, self._source, plan.uuid, plan.name)
         epoch = registry.next_epoch(plan.uuid)
         entry = registry.of(plan.uuid) or Entry(plan.uuid, plan.name)
         opened = begun(entry, kind, epoch, self._source.system_id, self._target.system_id)
-        self._ground.enter(opened._replace(name=plan.name), "opened")
+        self._tools.enter(opened._replace(name=plan.name), "opened")
         line = f"row 1: OPEN({epoch}) at the console"
         self._run.finish(_ATTEMPT, line, result=str(epoch))
 
     async def _order(self) -> None:
         """Give both systems the token of the channel; it is not stored."""
         epoch, plan, source, target = self._attempt, self._plan, self._source, self._target
-        token = self._ground.entropy(TOKEN_SIZE)
+        token = self._tools.entropy(TOKEN_SIZE)
         expected = expect_partition(plan.uuid, epoch, source.system_id, token)
         address = (await self._run.call(expected, target)).address
         if not is_place(address):
@@ -173,14 +179,14 @@ class MigrationJob:
 
     async def _ordered(self, order: MigrationOrder) -> None:
         """Order the migration at its source, unless it was stopped; a refusal may follow a lost answer."""
-        if self._ground.entry(order.uuid).decision is Decision.DONE:
+        if self._tools.entry(order.uuid).decision is Decision.DONE:
             return  # an earlier order has done it all
         self._demand_open()
         try:
             await self._source.call(begin_migration(self._plan.name, order))
         except SwpksError:
             await self._source.call(show_system())
-            fact = fact_of(self._ground, self._source, order.uuid)
+            fact = fact_of(self._tools, self._source, order.uuid)
             if fact is None or order.epoch not in (fact.epoch, fact.tried):
                 raise
             return
@@ -191,7 +197,7 @@ class MigrationJob:
         while True:
             await trio.sleep(GATHER_SECONDS)
             self._say_rows()
-            entry = self._ground.entry(self._plan.uuid)
+            entry = self._tools.entry(self._plan.uuid)
             if entry.owner == self._target.system_id:  # by an earlier attempt, if this one was only a bar
                 return None
             if entry.moved >= self._attempt:
@@ -202,8 +208,8 @@ class MigrationJob:
                 return ended
             away = [each for each in (self._source, self._target) if not each.connected]
             self._run.wait("; ".join(f"{each.name}: {each.trouble}" for each in away))
-            if not await self._ground.courier.changed(LOOK_SECONDS):
-                self._ground.courier.look_again(self._plan.uuid)
+            if not await self._tools.courier.changed(LOOK_SECONDS):
+                self._tools.courier.look_again(self._plan.uuid)
 
     def _overtaken(self, entry: Entry) -> EndedAttempt:
         place = f"{entry.name} belongs to {self._registry.name_of(entry.owner)}"
@@ -220,7 +226,7 @@ class MigrationJob:
 
     def _ended(self) -> EndedAttempt | None:
         """Return how the attempt has ended at its source, None while it may go on."""
-        if (fact := fact_of(self._ground, self._source, self._plan.uuid)) is not None:
+        if (fact := fact_of(self._tools, self._source, self._plan.uuid)) is not None:
             return self._resumed(fact) if record(fact) in OWNING else self._left(fact)
         partition = partition_of(self._source, self._plan.uuid)
         if partition is None or partition.custody != "own" or partition.mode not in _AT_REST:
@@ -252,7 +258,7 @@ class MigrationJob:
         return EndedAttempt(True, f"{state}: it belongs to {owner}", rules.CUSTODY_OWNED)
 
     def _is_open(self) -> bool:
-        entry = self._ground.entry(self._plan.uuid)
+        entry = self._tools.entry(self._plan.uuid)
         return (entry.epoch, entry.decision) == (self._attempt, Decision.OPEN)
 
     def _demand_open(self) -> None:
@@ -263,20 +269,20 @@ class MigrationJob:
         """Note that this attempt is never forced; one that has not been opened stays as it is."""
         entry = self._registry.of(self._plan.uuid)
         if entry and entry.epoch == self._attempt:
-            self._ground.enter(aborted(entry))
+            self._tools.enter(aborted(entry))
 
     # Inactive
 
     async def _inactive(self) -> None:
         if not self._attempt:
             self._open("inactive")
-        entry = self._ground.entry(self._plan.uuid)
+        entry = self._tools.entry(self._plan.uuid)
         unfinished = entry.epoch == self._attempt and entry.decision is not Decision.DONE and not entry.final
         if unfinished and not self._is_open():
             await self._settle()
         if unfinished and (self._is_open() or self._shows_release()):
             await self._release()
-        entry = await hand_over(self._run, self._ground, self._plan.uuid)
+        entry = await hand_over(self._run, self._tools, self._plan.uuid)
         if entry.owner != self._target.system_id:
             raise OperatorError(rules.MIGRATION_FAILED, self._overtaken(entry).reason)
         self._finish()
@@ -300,10 +306,10 @@ class MigrationJob:
             if not await self._is_released():
                 self._note_aborted()
             raise
-        entry = self._ground.entry(plan.uuid)
+        entry = self._tools.entry(plan.uuid)
         if entry.epoch == attempt:
-            self._ground.enter(entry._replace(final=copy.copy))
-        self._ground.taker.keep(self._source, plan.name, copy)
+            self._tools.enter(entry._replace(final=copy.copy))
+        self._tools.taker.keep(self._source, plan.name, copy)
         self._run.finish(_RELEASED, f"row 15: RELEASED({attempt}) at {self._source.name}")
 
     def _unless_stopped(self, request: ConsoleRequest[CopyView]) -> ConsoleRequest[CopyView]:
@@ -312,7 +318,7 @@ class MigrationJob:
         return request
 
     def _shows_release(self) -> bool:
-        fact = fact_of(self._ground, self._source, self._plan.uuid)
+        fact = fact_of(self._tools, self._source, self._plan.uuid)
         return fact is not None and (record(fact), fact.epoch) == (Custody.RELEASED, self._attempt)
 
     async def _is_released(self) -> bool:
@@ -320,14 +326,14 @@ class MigrationJob:
             await self._source.call(show_system())
         except SwpksError:
             return True  # nobody knows: it may be
-        fact = fact_of(self._ground, self._source, self._plan.uuid)
+        fact = fact_of(self._tools, self._source, self._plan.uuid)
         return fact is not None and record(fact) is Custody.RELEASED
 
     # Progress for the operator
 
     def _say_rows(self) -> None:
         """Note each row of the state table that a system has reached."""
-        entry = self._ground.entry(self._plan.uuid)
+        entry = self._tools.entry(self._plan.uuid)
         if entry.decision is Decision.FORCED and self._plan.live and _FORCED not in self._run.steps:
             self._run.note(_FORCED)
         ends = self._end(self._source), self._end(self._target)
@@ -342,7 +348,7 @@ class MigrationJob:
 
     def _end(self, system: KnownSystem) -> End:
         """Return an end of the attempt, with the custody of this attempt that it has shown."""
-        fact = fact_of(self._ground, system, self._plan.uuid)
+        fact = fact_of(self._tools, system, self._plan.uuid)
         return End(system.name, fact if fact and fact.epoch == self._attempt else None)
 
     def _finish(self) -> None:

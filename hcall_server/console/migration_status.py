@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hcall_abi.control_views import CustodyView, PartitionView
+from hcall_server.console.entries import Entry, record
 from hcall_server.console.jobs import Job
-from hcall_server.console.register import Entry, record
 from hcall_server.console.registry import Registry
 from hcall_server.console.systems import KnownSystem
 from hcall_server.platform.custody import Custody, Decision

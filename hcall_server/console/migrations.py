@@ -17,15 +17,21 @@ from hcall_abi.requests import check_arrival, show_needs, show_trusted_key, tell
 from hcall_abi.rules import console, hmc
 from hcall_abi.rules import migration as rules
 from hcall_server.console.carried import left, serves_elsewhere
-from hcall_server.console.ground import Ground, demand_key, demand_owned, fact_of, partition_of
-from hcall_server.console.jobs import Job, JobKind, JobRun, Jobs
-from hcall_server.console.migration import MigrationJob, MigrationPlan
-from hcall_server.console.migration_status import MigrationStatus, Statuses
-from hcall_server.console.register import (
+from hcall_server.console.entries import (
     Entry,
     aborted,
     forced,
     record,
+)
+from hcall_server.console.jobs import Job, JobKind, JobRun, Jobs
+from hcall_server.console.migration import MigrationJob, MigrationPlan
+from hcall_server.console.migration_status import MigrationStatus, Statuses
+from hcall_server.console.migration_tools import (
+    MigrationTools,
+    demand_key,
+    demand_owned,
+    fact_of,
+    partition_of,
 )
 from hcall_server.console.restarting import Restarter, RestartPlan, find_uuid, is_decided
 from hcall_server.console.returning import decided_text, demand_returnable, give_back
@@ -41,10 +47,10 @@ MIGRATE, RESTART = "migrate", "restart"
 class Migrations:
     """Orders about partitions that move between systems of the console."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
-        self._registry = ground.registry
-        self._restarter = Restarter(ground, self._end_migration)
+    def __init__(self, tools: MigrationTools) -> None:
+        self._tools = tools
+        self._registry = tools.registry
+        self._restarter = Restarter(tools, self._end_migration)
         self.jobs: Jobs
         """The jobs of the console, which are made with the kinds of this object."""
 
@@ -59,7 +65,7 @@ class Migrations:
         }
 
     async def _migrate(self, run: JobRun) -> None:
-        await MigrationJob(run, self._ground).perform()
+        await MigrationJob(run, self._tools).perform()
 
     # Migration
 
@@ -80,10 +86,10 @@ class Migrations:
         if source is target:
             raise OperatorError(rules.MIGRATION_SYSTEMS, f"source and target are both {source.name}")
         needs = await source.call(show_needs(name))
-        await self._ground.view(source)
+        await self._tools.view(source)
         partition = self._idle(source, needs.uuid, name)
         if partition.power == "running":
-            if not (await self._ground.view(target)).mobility:
+            if not (await self._tools.view(target)).mobility:
                 message = f"{target.name} does not listen: start it with --mobility"
                 raise OperatorError(rules.MOBILITY_LISTENS, message)
         else:
@@ -94,7 +100,7 @@ class Migrations:
 
     def _idle(self, source: KnownSystem, uuid: str, name: str) -> PartitionView:
         """Return the partition; OperatorError unless the system owns it, and no attempt moves it."""
-        demand_owned(self._ground, source, uuid, name)
+        demand_owned(self._tools, source, uuid, name)
         partition = partition_of(source, uuid)
         if partition is None:
             raise OperatorError(console.NAME_EXISTS, f"{source.name} has no partition {name!r} any more")
@@ -116,23 +122,23 @@ class Migrations:
             raise OperatorError(rules.MIGRATION_SYSTEMS, message)
         if entry.decision not in (Decision.OPEN, Decision.ABORTED):
             raise _decided(entry)
-        fact = fact_of(self._ground, source, entry.uuid)
+        fact = fact_of(self._tools, source, entry.uuid)
         if fact and self._has_left(fact.epoch, record(fact), entry):  # for a source that is dead too
             raise _decided(entry)
-        self._ground.courier.stopping.add((entry.uuid, entry.epoch))
+        self._tools.courier.stopping.add((entry.uuid, entry.epoch))
         try:
             await source.call(tell_custody(entry.uuid, entry.epoch, "abort"))
-            fact = fact_of(self._ground, source, entry.uuid)
+            fact = fact_of(self._tools, source, entry.uuid)
             if entry.final or (fact and self._has_left(fact.epoch, record(fact), entry)):
                 raise _decided(entry)
             await self._settle(source, entry)
         finally:
-            self._ground.courier.stopping.discard((entry.uuid, entry.epoch))
+            self._tools.courier.stopping.discard((entry.uuid, entry.epoch))
         return f"the attempt {entry.epoch} of {name} is stopped: {self._place(source, entry)}"
 
     def _place(self, source: KnownSystem, entry: Entry) -> str:
         """Return the sentence about the partition at the source of a stopped attempt."""
-        partition, fact = partition_of(source, entry.uuid), fact_of(self._ground, source, entry.uuid)
+        partition, fact = partition_of(source, entry.uuid), fact_of(self._tools, source, entry.uuid)
         mode = fact.mode if fact else partition.mode if partition else "unknown"
         return f"{source.name} serves it" if mode == "serving" else f"it is {mode} at {source.name}"
 
@@ -141,18 +147,18 @@ class Migrations:
 
     async def _settle(self, source: KnownSystem, entry: Entry) -> None:
         """Store that a stopped attempt is never forced, and have its source serve again."""
-        now = self._ground.entry(entry.uuid)
+        now = self._tools.entry(entry.uuid)
         if now.epoch != entry.epoch or now.decision not in (Decision.OPEN, Decision.ABORTED):
             raise _decided(now)
         if now.decision is Decision.OPEN:
-            self._ground.enter(aborted(now), "aborted")
-        fact = fact_of(self._ground, source, entry.uuid)
+            self._tools.enter(aborted(now), "aborted")
+        fact = fact_of(self._tools, source, entry.uuid)
         if fact and fact.mode == "in-doubt":
-            await self._ground.courier.answer(source, fact)
-            fact = fact_of(self._ground, source, entry.uuid)
+            await self._tools.courier.answer(source, fact)
+            fact = fact_of(self._tools, source, entry.uuid)
             if fact and self._has_left(fact.epoch, record(fact), entry):
                 raise _decided(entry)
-        await self._ground.courier.look(source)
+        await self._tools.courier.look(source)
 
     async def recover(self, source: KnownSystem, name: str, *, force: bool = False) -> Job | str:
         """Bring an attempt to its end: `-o r`.
@@ -163,15 +169,15 @@ class Migrations:
         entry = self._running(source, name)
         await self._refreshed(entry)
         # By its UUID: another partition may have the name, and this attempt may have ended meanwhile.
-        entry = self._ground.entry(entry.uuid)
+        entry = self._tools.entry(entry.uuid)
         if _has_ended(entry):
             return self._job_of(entry.uuid) or self._ended_line(entry)
         if force and entry.kind == "live" and entry.decision is not Decision.FORCED:
             await self._force(entry)
         elif force and entry.kind == "inactive" and entry.final and entry.target != source.system_id:
             await self._send_back(source, entry)
-        self._ground.courier.poke(entry.uuid)
-        return self._job_of(entry.uuid) or self._go_on(source, self._ground.entry(entry.uuid))
+        self._tools.courier.poke(entry.uuid)
+        return self._job_of(entry.uuid) or self._go_on(source, self._tools.entry(entry.uuid))
 
     def _ended_line(self, entry: Entry) -> str:
         owner = self._registry.name_of(entry.owner) or "no system of this console"
@@ -190,27 +196,27 @@ class Migrations:
             if system is not None:
                 system.wake()
                 try:
-                    await self._ground.view(system)
+                    await self._tools.view(system)
                 except SwpksError as error:
                     if error.rule is hmc.HMC_STORE_WRITTEN:
                         raise
 
     async def _force(self, entry: Entry) -> None:
         """Have the target of a lost source serve (row 14)."""
-        target = self._ground.system(entry.target)
-        await self._ground.view(target)
-        async with self._ground.courier.turn(entry.uuid):
-            now = self._ground.entry(entry.uuid)
+        target = self._tools.system(entry.target)
+        await self._tools.view(target)
+        async with self._tools.courier.turn(entry.uuid):
+            now = self._tools.entry(entry.uuid)
             if now.decision is Decision.DONE:
                 return
-            self._ground.enter(forced(now, fact_of(self._ground, target, entry.uuid)), "forced")
-        await self._ground.courier.look(target)
+            self._tools.enter(forced(now, fact_of(self._tools, target, entry.uuid)), "forced")
+        await self._tools.courier.look(target)
 
     async def _send_back(self, source: KnownSystem, entry: Entry) -> None:
         """Give a released partition back to its source by a new attempt, after its target was barred."""
         if entry.owner != source.system_id:
             raise _decided(entry)
-        await give_back(self._ground, entry)
+        await give_back(self._tools, entry)
 
     def make_room(self, system: KnownSystem) -> None:
         """End the job of a migration at a system that has lost its stores: its recovery comes first."""
@@ -228,10 +234,10 @@ class Migrations:
     def _go_on(self, source: KnownSystem, entry: Entry) -> Job:
         """Begin a job that follows an attempt which has none."""
         if entry.kind == "restart":
-            target = self._ground.system(entry.target)
+            target = self._tools.system(entry.target)
             return self.jobs.start(RESTART, target, RestartPlan(entry.uuid, entry.name, entry.source))
         if entry.kind == "live":  # the order may have named either end
-            source = self._ground.system(entry.source)
+            source = self._tools.system(entry.source)
         back = entry.target == source.system_id
         wanted = entry.source if back else entry.target
         plan = MigrationPlan(entry.uuid, entry.name, wanted, entry.kind == "live", entry.epoch)
@@ -254,12 +260,12 @@ class Migrations:
 
     async def validate_restart(self, source: KnownSystem, target: KnownSystem, name: str) -> None:
         """Check that a partition can be restarted at a target: `rrstartlpar -o validate`."""
-        uuid = find_uuid(self._ground, source, name)
+        uuid = find_uuid(self._tools, source, name)
         await self._restarter.validate(source, target, uuid, name)
 
     async def restart(self, source: KnownSystem, target: KnownSystem, name: str) -> Job:
         """Validate, and begin to restart a partition of a lost system: the job is one of the target."""
-        uuid = find_uuid(self._ground, source, name)
+        uuid = find_uuid(self._tools, source, name)
         entry = self._registry.of(uuid)
         if not is_decided(entry, target):
             self._demand_alone(uuid, name)
@@ -286,9 +292,9 @@ class Migrations:
             raise OperatorError(rules.RESTART_CLEANUP, f"{source.name} has nothing of {name} to clean up")
         entry = kept[0]
         await self._refreshed(entry)
-        await self._ground.view(source)
-        entry = self._ground.entry(entry.uuid)
-        fact = fact_of(self._ground, source, entry.uuid)
+        await self._tools.view(source)
+        entry = self._tools.entry(entry.uuid)
+        fact = fact_of(self._tools, source, entry.uuid)
         facts = self._registry.facts(entry.uuid)
         owner = self._registry.name_of(entry.owner)
         if fact is None or record(fact) is not Custody.RELEASED:
@@ -298,7 +304,7 @@ class Migrations:
             raise OperatorError(rules.RESTART_CLEANUP, f"{owner} has not shown that it owns {name}")
         word = left(entry, fact)
         await source.call(tell_custody(word.uuid, word.epoch, word.word, peer_id=word.peer))
-        await self._ground.courier.look(source)
+        await self._tools.courier.look(source)
         return f"{name} is removed from {source.name}: {owner} has it"
 
     def _has_store_of(self, source: KnownSystem, entry: Entry) -> bool:
@@ -314,7 +320,7 @@ class Migrations:
         Return the line about one that was not decided.  A decided one goes back to its source, which has
         released the partition; return the job of this.
         """
-        uuid = find_uuid(self._ground, source, name)
+        uuid = find_uuid(self._tools, source, name)
         run = next((each for each in self.jobs.plans(RESTART) if each.plan.uuid == uuid), None)
         entry = self._registry.of(uuid)
         if entry and entry.kind == "restart" and entry.decision is Decision.FORCED:
@@ -327,15 +333,15 @@ class Migrations:
         return f"the remote restart of {name} is cancelled"
 
     async def _cancel_decided(self, entry: Entry, run: JobRun | None) -> Job:
-        await demand_returnable(self._ground, entry)
-        source = self._ground.system(entry.source)
+        await demand_returnable(self._tools, entry)
+        source = self._tools.system(entry.source)
         if other := self.jobs.running(source):
             message = f"job {other.number} ({other.kind}) of {source.name} runs: wait for its end"
             raise OperatorError(hmc.HMC_JOB_ALONE, message)
         if run:
             await self._end_restart(run)
-        await give_back(self._ground, entry)
-        return self._go_on(source, self._ground.entry(entry.uuid))
+        await give_back(self._tools, entry)
+        return self._go_on(source, self._tools.entry(entry.uuid))
 
     async def _end_restart(self, run: JobRun) -> None:
         self.jobs.end_of(run.system, f"the remote restart of {run.plan.name} was cancelled")

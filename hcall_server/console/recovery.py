@@ -31,9 +31,9 @@ from hcall_abi.rules import backup as copy_rules
 from hcall_abi.rules import console
 from hcall_abi.rules import hmc as rules
 from hcall_server.console.copies import CopyFacts, by_store, origin_text
-from hcall_server.console.ground import StoreGuard
 from hcall_server.console.jobs import JobRun
 from hcall_server.console.keys import KeyRing
+from hcall_server.console.migration_tools import StoreGuard
 from hcall_server.console.store import ConsoleStore
 from hcall_server.console.systems import KnownSystem
 

@@ -14,7 +14,7 @@ import msgspec
 
 from hcall_abi.control_views import CustodyView
 from hcall_server import failpoints
-from hcall_server.console.register import Entry, Facts, next_epoch
+from hcall_server.console.entries import Entry, Facts, next_epoch
 from hcall_server.platform.custody import Decision
 
 if TYPE_CHECKING:

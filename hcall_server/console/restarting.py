@@ -27,8 +27,10 @@ from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import power_on, show_system, take_partition
 from hcall_abi.rules import migration as rules
 from hcall_server.console.copies import CopyFacts, time_text
-from hcall_server.console.ground import (
-    Ground,
+from hcall_server.console.entries import Entry, record, restarted
+from hcall_server.console.jobs import JobRun
+from hcall_server.console.migration_tools import (
+    MigrationTools,
     barred,
     demand_barrable,
     demand_key,
@@ -36,8 +38,6 @@ from hcall_server.console.ground import (
     hand_over,
     partition_of,
 )
-from hcall_server.console.jobs import JobRun
-from hcall_server.console.register import Entry, record, restarted
 from hcall_server.console.systems import KnownSystem
 from hcall_server.platform.custody import Custody, Decision
 
@@ -67,14 +67,14 @@ def is_decided(entry: Entry | None, target: KnownSystem) -> bool:
     return entry.decision is Decision.FORCED and entry.target == target.system_id
 
 
-def find_uuid(ground: Ground, source: KnownSystem, name: str) -> str:
+def find_uuid(tools: MigrationTools, source: KnownSystem, name: str) -> str:
     """Return the UUID of a partition that a lost system has shown; OperatorError for an unknown name."""
     if source.view:
         found = [each.uuid for each in source.view.partitions if each.name == name]
     else:
         last = source.last.partitions if source.last else {}
         found = [uuid for uuid, known in last.items() if known == name]
-    entries = [each for each in ground.registry.entries if each.name == name]
+    entries = [each for each in tools.registry.entries if each.name == name]
     found += [each.uuid for each in entries if source.system_id in (each.owner, each.source)]
     if not found:
         message = f"{source.name} has shown no partition {name!r}"
@@ -85,7 +85,7 @@ def find_uuid(ground: Ground, source: KnownSystem, name: str) -> str:
 class Restarter(NamedTuple):
     """The checks and steps of remote restarts."""
 
-    ground: Ground
+    tools: MigrationTools
     end_migration: Callable[[str], None]
     """Ends the job of a migration of this partition."""
 
@@ -93,46 +93,46 @@ class Restarter(NamedTuple):
         """Check that a partition can be restarted at a target; nothing is changed."""
         copy = await self.demand(source, target, uuid, name)
         await self.check(source, target, uuid, copy)
-        if entry := self.ground.registry.of(uuid):
-            await demand_barrable(self.ground, entry)
+        if entry := self.tools.registry.of(uuid):
+            await demand_barrable(self.tools, entry)
 
     async def demand(self, source: KnownSystem, target: KnownSystem, uuid: str, name: str) -> LastCopy:
         """Return the newest copy; OperatorError if the partition may not be restarted at the target."""
         if source is target:
             raise OperatorError(rules.MIGRATION_SYSTEMS, f"{name} is one of {source.name} itself")
-        await demand_dead(self.ground, source, uuid)
+        await demand_dead(self.tools, source, uuid)
         self._demand_owner(source, uuid)
         if partition := partition_of(source, uuid):
             _demand_capable(partition)
-        copies = self.ground.store.copies_of(uuid)
+        copies = self.tools.store.copies_of(uuid)
         if not copies:
             raise OperatorError(rules.RESTART_COPY, f"the console has no copy of {name}")
         facts = copies[0][1]
-        copy = LastCopy(facts, self.ground.store.blob(facts.number))  # a newer one may drop it in any wait
+        copy = LastCopy(facts, self.tools.store.blob(facts.number))  # a newer one may drop it in any wait
         await demand_key(target, facts.trusted_key_id, name)
         return copy
 
     async def check(self, source: KnownSystem, target: KnownSystem, uuid: str, copy: LastCopy) -> None:
         """Have the target check the copy; OperatorError if it can't own it."""
-        epoch = self.ground.registry.next_epoch(uuid)
+        epoch = self.tools.registry.next_epoch(uuid)
         shown = await target.call(take_partition(copy.blob, epoch, source.system_id, check=True))
         _demand_capable(shown)
 
     def _demand_owner(self, source: KnownSystem, uuid: str) -> None:
-        entry = self.ground.registry.of(uuid)
+        entry = self.tools.registry.of(uuid)
         if entry is None or (entry.decision is Decision.FORCED and entry.source == source.system_id):
             return  # its target has not shown that it owns the partition
         if entry.owner not in ("", source.system_id):
-            owner = self.ground.registry.name_of(entry.owner)
+            owner = self.tools.registry.name_of(entry.owner)
             raise OperatorError(rules.CUSTODY_OWNED, f"{entry.name} belongs to {owner}")
 
     async def perform(self, run: JobRun) -> None:
         """Perform a restart, from its last durable step on."""
         run.expect(_STEPS)
         plan: RestartPlan = run.plan
-        if _DECIDED not in run.steps and not is_decided(self.ground.registry.of(plan.uuid), run.system):
+        if _DECIDED not in run.steps and not is_decided(self.tools.registry.of(plan.uuid), run.system):
             await self._decide(run, plan)
-        entry = await hand_over(run, self.ground, plan.uuid)
+        entry = await hand_over(run, self.tools, plan.uuid)
         if _TAKEN not in run.steps:
             run.finish(_TAKEN, f"row 16: ARRIVED({entry.epoch}) at {run.system.name}")
         await self._start(run, plan)
@@ -148,19 +148,19 @@ class Restarter(NamedTuple):
 
     async def _is_decided_with(self, run: JobRun, plan: RestartPlan, copy: LastCopy) -> bool:
         """Make the target the owner of a copy; False if there is a newer one."""
-        ground, source = self.ground, self.ground.system(plan.source)
-        entry = ground.registry.of(plan.uuid) or Entry(plan.uuid, plan.name, owner=source.system_id)
+        tools, source = self.tools, self.tools.system(plan.source)
+        entry = tools.registry.of(plan.uuid) or Entry(plan.uuid, plan.name, owner=source.system_id)
         if not entry.over:
             entry = await self._bar(run, entry)
-        async with ground.courier.turn(plan.uuid):
-            await demand_dead(ground, source, plan.uuid)
+        async with tools.courier.turn(plan.uuid):
+            await demand_dead(tools, source, plan.uuid)
             self._demand_owner(source, plan.uuid)
             if not self._is_newest(plan.uuid, copy):
                 return False
-            epoch = ground.registry.next_epoch(plan.uuid)
+            epoch = tools.registry.next_epoch(plan.uuid)
             ids = source.system_id, run.system.system_id
-            now = ground.registry.of(plan.uuid) or entry
-            ground.enter(restarted(now, "restart", epoch, *ids, copy.blob), "forced")
+            now = tools.registry.of(plan.uuid) or entry
+            tools.enter(restarted(now, "restart", epoch, *ids, copy.blob), "forced")
             self.end_migration(plan.uuid)  # not before: a restart that is refused leaves it alone
         run.finish(
             _DECIDED,
@@ -171,7 +171,7 @@ class Restarter(NamedTuple):
 
     async def _checked(self, run: JobRun, plan: RestartPlan) -> LastCopy:
         """Return the newest copy, after the target has checked it; while the target is away, wait."""
-        source = self.ground.system(plan.source)
+        source = self.tools.system(plan.source)
 
         async def demanded() -> LastCopy:
             return await self.demand(source, run.system, plan.uuid, plan.name)
@@ -181,14 +181,14 @@ class Restarter(NamedTuple):
         return copy
 
     def _is_newest(self, uuid: str, copy: LastCopy) -> bool:
-        return all(facts.rank <= copy.facts.rank for _, facts in self.ground.store.copies_of(uuid))
+        return all(facts.rank <= copy.facts.rank for _, facts in self.tools.store.copies_of(uuid))
 
     async def _bar(self, run: JobRun, entry: Entry) -> Entry:
         """End the unfinished attempt of a lost source; its changes since the copy are lost."""
-        attempt, place = entry.epoch, self.ground.registry.name_of(entry.target)
-        now = await barred(self.ground, entry)
+        attempt, place = entry.epoch, self.tools.registry.name_of(entry.target)
+        now = await barred(self.tools, entry)
         if now.moved > entry.moved:
-            owner = self.ground.registry.name_of(now.owner)
+            owner = self.tools.registry.name_of(now.owner)
             raise OperatorError(
                 rules.CUSTODY_OWNED, f"{entry.name} belongs to {owner}: attempt {attempt} moved it"
             )
@@ -200,7 +200,7 @@ class Restarter(NamedTuple):
         target = run.system
 
         async def started() -> None:
-            await self.ground.view(target)
+            await self.tools.view(target)
             partition = partition_of(target, plan.uuid)
             if partition and partition.power == "off":
                 await target.call(power_on(partition.name))
@@ -209,23 +209,23 @@ class Restarter(NamedTuple):
         run.finish(_STARTED, f"{plan.name} runs at {target.name}")
 
 
-def _has_lost(ground: Ground, source: KnownSystem, uuid: str) -> bool:
+def _has_lost(tools: MigrationTools, source: KnownSystem, uuid: str) -> bool:
     """Whether a system has released a partition by an attempt whose target can get it no more.
 
     One that still brings it to its target has more than the last copy: it is recovered, and not restarted.
     """
-    fact, entry = fact_of(ground, source, uuid), ground.registry.of(uuid)
+    fact, entry = fact_of(tools, source, uuid), tools.registry.of(uuid)
     if fact is None or record(fact) is not Custody.RELEASED:
         return False
     moved = entry.moved if entry else 0
     comes = any(
         record(each) is Custody.PREPARED and each.epoch == fact.epoch > moved
-        for each in ground.registry.facts(uuid).values()
+        for each in tools.registry.facts(uuid).values()
     )
     return not comes and not (entry and entry.kind == "inactive" and entry.final)
 
 
-async def demand_dead(ground: Ground, source: KnownSystem, uuid: str) -> None:
+async def demand_dead(tools: MigrationTools, source: KnownSystem, uuid: str) -> None:
     """OperatorError while a system answers, unless it has released the partition: then it never serves it.
 
     It is asked: a console that has just started has no stream yet.
@@ -236,7 +236,7 @@ async def demand_dead(ground: Ground, source: KnownSystem, uuid: str) -> None:
         answers = source.connected
     else:
         answers = True
-    if answers and not _has_lost(ground, source, uuid):
+    if answers and not _has_lost(tools, source, uuid):
         message = f"{source.name} is connected: migrate the partition, or power the system off"
         raise OperatorError(rules.RESTART_SOURCE, message)
 

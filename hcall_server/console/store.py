@@ -17,7 +17,7 @@ import msgspec
 from hcall_abi.control_views import TrustedKeyView
 from hcall_server.console.copies import CopyFacts, superfluous
 from hcall_server.console.database import Database
-from hcall_server.console.register import Entry
+from hcall_server.console.entries import Entry
 
 T = TypeVar("T")
 

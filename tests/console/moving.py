@@ -17,8 +17,8 @@ from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import ConsoleRequest, set_trusted_key, show_system
 from hcall_abi.rules import console as rules
 from hcall_abi.rules import migration as moves
+from hcall_server.console.entries import Entry
 from hcall_server.console.jobs import Job
-from hcall_server.console.register import Entry
 from hcall_server.console.systems import KnownSystem
 from hcall_server.machine.machine import Machine
 from hcall_server.service.settings import Settings

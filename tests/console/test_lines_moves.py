@@ -10,8 +10,8 @@ import pytest
 from hcall_abi.errors import OperatorError
 from hcall_abi.requests import ConsoleRequest
 from hcall_abi.rules import migration as rules
+from hcall_server.console.entries import Entry, begun
 from hcall_server.console.lines.run import run_line
-from hcall_server.console.register import Entry, begun
 from tests.console.moving import Moving, moving
 from tests.console.stand import StandCaller
 from tests.console.test_restart import decided

@@ -13,9 +13,9 @@ from hcall_abi.control_bodies import CopyToRestore, CustodyMessage
 from hcall_abi.errors import OperatorError
 from hcall_abi.requests import end_recovery, restore_copy, set_nvram_fault, set_trusted_key, tell_custody
 from hcall_abi.rules import migration as rules
-from hcall_server.console.ground import barred
+from hcall_server.console.entries import Entry, heard, renumbered
 from hcall_server.console.lines.run import run_line
-from hcall_server.console.register import Entry, heard, renumbered
+from hcall_server.console.migration_tools import barred
 from hcall_server.platform.custody import Decision
 from hcall_server.service.settings import Settings
 from swpks.hmc import wire
@@ -153,7 +153,7 @@ async def test_a_refused_restart_changes_nothing(autojump_clock) -> None:
         assert world.entry == before
         assert job.state == "running", job.lines
         with pytest.raises(OperatorError) as caught:
-            await barred(world.migrations._ground, before)
+            await barred(world.migrations._tools, before)
         assert caught.value.rule is rules.RESTART_TARGET
         assert world.entry == before
         await world.start("b")

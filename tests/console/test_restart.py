@@ -13,7 +13,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.requests import ConsoleRequest, set_trusted_key
 from hcall_abi.rules import console
 from hcall_abi.rules import migration as rules
-from hcall_server.console.register import heard
+from hcall_server.console.entries import heard
 from tests.console.moving import Moving, Trouble, moving
 
 
@@ -206,7 +206,7 @@ async def test_an_attempt_that_ends_while_its_target_is_asked_is_not_opened_agai
 
 async def opened(world: Moving):
     """An attempt a to b whose end the console does not know: its source never froze."""
-    from hcall_server.console.register import Entry, begun
+    from hcall_server.console.entries import Entry, begun
 
     registry = world.rig.console.registry
     entry = registry.of(world.uuid) or Entry(world.uuid, "x")

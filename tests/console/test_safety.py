@@ -13,8 +13,8 @@ import trio
 from hcall_abi.errors import OperatorError
 from hcall_abi.requests import set_nvram_fault
 from hcall_abi.rules import migration as rules
-from hcall_server.console.ground import barred
-from hcall_server.console.register import Entry, answered, begun
+from hcall_server.console.entries import Entry, answered, begun
+from hcall_server.console.migration_tools import barred
 from hcall_server.platform.custody import Custody, Decision
 from tests.console.moving import Moving, moving
 from tests.console.test_migrate import frozen_without_end, released
@@ -162,7 +162,7 @@ async def test_a_restart_goes_on_when_its_source_comes_back_released(autojump_cl
             await restarted(world, "c")
         assert caught.value.rule is rules.RESTART_SOURCE
         await world.kill("a")
-        await barred(world.migrations._ground, world.entry)
+        await barred(world.migrations._tools, world.entry)
         await world.start("a")
         await trio.sleep(30)
         assert world.serving() == []

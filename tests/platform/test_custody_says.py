@@ -8,7 +8,7 @@ import pytest
 
 from hcall_abi.control_views import CustodyView
 from hcall_server.console.carried import words_for
-from hcall_server.console.register import Entry, asks, begun
+from hcall_server.console.entries import Entry, asks, begun
 from hcall_server.mobility.source import Phase, phase_of
 from hcall_server.mobility.target import word_for_source
 from hcall_server.platform.custody import SAYS, Custody, Mode, Party, Standing, Word, says

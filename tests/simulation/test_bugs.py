@@ -23,7 +23,7 @@ from hcall_client import following
 from hcall_client.errors import ConnectionLost, SessionEnded
 from hcall_client.following import FollowingChannel, _Call
 from hcall_server.console import courier, migrations, restarting
-from hcall_server.console.register import Carried, Entry, answered, forced
+from hcall_server.console.entries import Carried, Entry, answered, forced
 from hcall_server.console.registry import Registry
 from hcall_server.console.restarting import Restarter
 from hcall_server.console.store import ConsoleStore
@@ -165,8 +165,8 @@ def a_connected_source_is_restarted() -> AbstractContextManager[Any]:
 def no_bars() -> AbstractContextManager[Any]:
     async def unbarred(self: Restarter, _: object, entry: Entry) -> Entry:
         await trio.lowlevel.checkpoint()
-        self.ground.registry.enter(entry._replace(over=True))
-        return self.ground.entry(entry.uuid)
+        self.tools.registry.enter(entry._replace(over=True))
+        return self.tools.entry(entry.uuid)
 
     return patch.object(Restarter, "_bar", unbarred)
 

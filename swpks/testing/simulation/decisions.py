@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from hcall_server.console.register import Entry
+from hcall_server.console.entries import Entry
 from hcall_server.platform.custody import OWNING, Custody, Decision, Word
 from swpks.testing.simulation.records import DurableRecords, HeardWord
 

@@ -14,7 +14,7 @@ from hcall_abi.errors import StorageError
 from hcall_abi.rules import hmc as rules
 from hcall_server.console.console import ConsoleSettings, ManagementConsole
 from hcall_server.console.database import Database
-from hcall_server.console.register import Entry
+from hcall_server.console.entries import Entry
 from hcall_server.console.store import ConsoleStore
 from swpks.testing.simulation.life import Life
 from swpks.testing.simulation.seeds import Entropy

@@ -14,9 +14,9 @@ from hcall_abi.requests import show_system, show_trusted_key, take_partition, te
 from hcall_abi.rules import hmc
 from hcall_abi.rules import migration as rules
 from hcall_server.console.courier import Courier
+from hcall_server.console.entries import Entry, aborted, record, renumbered, restarted
 from hcall_server.console.jobs import JobRun, may_repeat
 from hcall_server.console.patience import waits
-from hcall_server.console.register import Entry, aborted, record, renumbered, restarted
 from hcall_server.console.registry import Registry
 from hcall_server.console.store import ConsoleStore
 from hcall_server.console.systems import KnownSystem
@@ -28,7 +28,7 @@ _BAR_TRIES = 6
 _BAR_PAUSE = 5.0
 
 
-class Ground(NamedTuple):
+class MigrationTools(NamedTuple):
     """Store, register and courier of the console; `entropy` makes tokens."""
 
     store: ConsoleStore
@@ -64,9 +64,9 @@ class Ground(NamedTuple):
         return system.view or view
 
 
-def fact_of(ground: Ground, system: KnownSystem, uuid: str) -> CustodyView | None:
+def fact_of(tools: MigrationTools, system: KnownSystem, uuid: str) -> CustodyView | None:
     """Return the custody of a partition that a system has shown, None if it has shown none."""
-    return next((each for each in ground.registry.facts_of(system) if each.uuid == uuid), None)
+    return next((each for each in tools.registry.facts_of(system) if each.uuid == uuid), None)
 
 
 def partition_of(system: KnownSystem, uuid: str) -> PartitionView | None:
@@ -75,11 +75,11 @@ def partition_of(system: KnownSystem, uuid: str) -> PartitionView | None:
     return next((each for each in partitions if each.uuid == uuid), None)
 
 
-def demand_owned(ground: Ground, source: KnownSystem, uuid: str, name: str) -> None:
+def demand_owned(tools: MigrationTools, source: KnownSystem, uuid: str, name: str) -> None:
     """OperatorError unless a system owns a partition, by the register and by its last view."""
-    if elsewhere := ground.registry.elsewhere(source, uuid):
+    if elsewhere := tools.registry.elsewhere(source, uuid):
         raise OperatorError(rules.CUSTODY_OWNED, f"{name} belongs to {elsewhere}")
-    partition, fact = partition_of(source, uuid), fact_of(ground, source, uuid)
+    partition, fact = partition_of(source, uuid), fact_of(tools, source, uuid)
     custody = partition.custody.upper() if partition else record(fact).name if fact else ""
     if custody and Custody[custody] not in OWNING:
         raise OperatorError(rules.CUSTODY_OWNED, f"{name} is {custody} at {source.name}")
@@ -97,7 +97,7 @@ async def demand_key(target: KnownSystem, key_id: str, name: str) -> None:
 # The end of an attempt
 
 
-async def barred(ground: Ground, entry: Entry) -> Entry:
+async def barred(tools: MigrationTools, entry: Entry) -> Entry:
     """Return the entry whose attempts are over: their targets take no copy of them any more (row 19).
 
     OperatorError if one of them can't be reached.  The caller looks at the owner: the target may have served
@@ -105,32 +105,32 @@ async def barred(ground: Ground, entry: Entry) -> Entry:
     """
     if _has_ended(entry):
         return entry
-    ground.courier.barring.add(entry.uuid)
+    tools.courier.barring.add(entry.uuid)
     try:
-        return await _barred(ground, entry)
+        return await _barred(tools, entry)
     finally:
-        ground.courier.barring.discard(entry.uuid)
+        tools.courier.barring.discard(entry.uuid)
 
 
 def _has_ended(entry: Entry) -> bool:
     return entry.decision is Decision.DONE or (entry.over and not entry.final)
 
 
-def _holders(ground: Ground, entry: Entry) -> list[KnownSystem]:
+def _holders(tools: MigrationTools, entry: Entry) -> list[KnownSystem]:
     """Return the systems that have to be barred, the target of the entry last.
 
     OperatorError if the console does not know one of them any more.
     """
-    holders = {uid for uid, fact in ground.registry.facts(entry.uuid).items() if fact.custody == "prepared"}
+    holders = {uid for uid, fact in tools.registry.facts(entry.uuid).items() if fact.custody == "prepared"}
     others = holders.union(entry.open_targets) - {entry.target}
-    return [ground.system(each) for each in (*sorted(others), entry.target)]
+    return [tools.system(each) for each in (*sorted(others), entry.target)]
 
 
-async def demand_barrable(ground: Ground, entry: Entry) -> None:
+async def demand_barrable(tools: MigrationTools, entry: Entry) -> None:
     """OperatorError if an attempt is open, and one of the systems that have to be barred does not answer."""
     if _has_ended(entry):
         return
-    for system in _holders(ground, entry):
+    for system in _holders(tools, entry):
         try:
             await system.call(show_system())
         except SwpksError as error:
@@ -139,40 +139,40 @@ async def demand_barrable(ground: Ground, entry: Entry) -> None:
             raise _may_hold(system, entry, error.message) from None
 
 
-async def _barred(ground: Ground, entry: Entry) -> Entry:
-    await demand_barrable(ground, entry)  # a refusal leaves the attempt as it is
-    registry, entry = ground.registry, ground.entry(entry.uuid)
+async def _barred(tools: MigrationTools, entry: Entry) -> Entry:
+    await demand_barrable(tools, entry)  # a refusal leaves the attempt as it is
+    registry, entry = tools.registry, tools.entry(entry.uuid)
     if _has_ended(entry):  # an answer may have shown that the target serves: that is not taken back
         return entry
     epoch = registry.next_epoch(entry.uuid)
-    systems = _holders(ground, entry)
+    systems = _holders(tools, entry)
     if entry.decision is not Decision.FORCED:
         registry.enter(renumbered(entry, epoch))
     for system in systems:
-        await _bar(ground, entry, system, epoch)
-    registry.enter(aborted(ground.entry(entry.uuid), over=True), "aborted")
-    return ground.entry(entry.uuid)
+        await _bar(tools, entry, system, epoch)
+    registry.enter(aborted(tools.entry(entry.uuid), over=True), "aborted")
+    return tools.entry(entry.uuid)
 
 
-async def _bar(ground: Ground, entry: Entry, system: KnownSystem, epoch: int) -> None:
+async def _bar(tools: MigrationTools, entry: Entry, system: KnownSystem, epoch: int) -> None:
     """Have a system drop its copy of an attempt, and take none of it; unless it owns the partition."""
     trouble = "its answer shows the copy still"
     for _ in range(_BAR_TRIES):
         try:
             await system.call(tell_custody(entry.uuid, epoch, "bar"))
-            await ground.courier.look(system)
+            await tools.courier.look(system)
         except SwpksError as error:
             if not may_repeat(error):
                 raise
             trouble = error.message
-        fact = fact_of(ground, system, entry.uuid)
+        fact = fact_of(tools, system, entry.uuid)
         if fact and record(fact) in LEFT and fact.epoch >= epoch:
             return
-        if ground.entry(entry.uuid).moved > entry.moved:
+        if tools.entry(entry.uuid).moved > entry.moved:
             return
         if not system.connected:
             break
-        await ground.courier.changed(_BAR_PAUSE)
+        await tools.courier.changed(_BAR_PAUSE)
     raise _may_hold(system, entry, trouble)
 
 
@@ -184,18 +184,18 @@ def _may_hold(system: KnownSystem, entry: Entry, trouble: str) -> OperatorError:
 class StoreGuard(NamedTuple):
     """Keeps recoveries from bringing a store back that another system has, or may get."""
 
-    ground: Ground
+    tools: MigrationTools
 
     def elsewhere(self, system: KnownSystem, uuid: str) -> str:
         """Return why a recovery may not bring a store back, "" if it may."""
-        entry = self.ground.registry.of(uuid)
+        entry = self.tools.registry.of(uuid)
         if entry and entry.moved and not entry.owner:
             return "it has moved, and was deleted where it was"
         return self.refusal(system, uuid)
 
     def refusal(self, system: KnownSystem, uuid: str) -> str:
         """Return why an operator may not restore a store at a system, "" if that is possible."""
-        registry = self.ground.registry
+        registry = self.tools.registry
         if place := registry.elsewhere(system, uuid):
             return f"it belongs to {place}"
         if place := registry.claimed(system, uuid):
@@ -208,11 +208,11 @@ class StoreGuard(NamedTuple):
 
     async def settle(self, system: KnownSystem, uuid: str) -> str:
         """End an attempt that the loss of this system has left open; return "", or why that is impossible."""
-        entry = self.ground.registry.unfinished(system, uuid)
+        entry = self.tools.registry.unfinished(system, uuid)
         if entry is None or entry.source != system.system_id or entry.final:
             return ""
         try:
-            await barred(self.ground, entry)
+            await barred(self.tools, entry)
         except SwpksError as error:
             if error.rule is hmc.HMC_STORE_WRITTEN:
                 raise
@@ -223,54 +223,54 @@ class StoreGuard(NamedTuple):
 # The copy of a partition that moves without running
 
 
-async def hand_over(run: JobRun, ground: Ground, uuid: str) -> Entry:
+async def hand_over(run: JobRun, tools: MigrationTools, uuid: str) -> Entry:
     """Have the target of an entry own the partition from its final copy; return the entry that is done.
 
     While the target is away it waits.  Every attempt reads the entry: an operator may change the target.
     """
     for seconds in waits():
-        entry = ground.entry(uuid)
+        entry = tools.entry(uuid)
         if not entry.final:
             run.wait("")
             return entry
-        target = ground.system(entry.target)
+        target = tools.system(entry.target)
         try:
-            if uuid not in ground.courier.barring:
-                await _take(ground, target, entry)
+            if uuid not in tools.courier.barring:
+                await _take(tools, target, entry)
         except SwpksError as error:
             if not may_repeat(error):
                 raise
             run.wait(f"{target.name}: {error.message}")
-        if ground.entry(uuid).final:
-            await ground.courier.changed(seconds)
+        if tools.entry(uuid).final:
+            await tools.courier.changed(seconds)
     raise RuntimeError("the waits have no end")
 
 
-async def _take(ground: Ground, target: KnownSystem, entry: Entry) -> None:
+async def _take(tools: MigrationTools, target: KnownSystem, entry: Entry) -> None:
     try:
         await target.call(take_partition(entry.final, entry.epoch, entry.source))
     except SwpksError as error:
         if may_repeat(error):
             raise
-        await ground.view(target)  # an earlier answer may have been lost
-        now = ground.entry(entry.uuid)
+        await tools.view(target)  # an earlier answer may have been lost
+        now = tools.entry(entry.uuid)
         if not now.final or now.epoch != entry.epoch:
             return
-        fact = fact_of(ground, target, entry.uuid)
+        fact = fact_of(tools, target, entry.uuid)
         if fact is None or record(fact) not in LEFT or fact.epoch < now.epoch:
             raise
-        _renumber(ground, now)
+        _renumber(tools, now)
         return
-    await ground.view(target)
+    await tools.view(target)
 
 
-def _renumber(ground: Ground, entry: Entry) -> None:
+def _renumber(tools: MigrationTools, entry: Entry) -> None:
     """Give a copy that waits for its target a new number: a bar that led to nothing has taken the old one."""
-    epoch = ground.registry.next_epoch(entry.uuid)
+    epoch = tools.registry.next_epoch(entry.uuid)
     if entry.decision is Decision.FORCED:
         again = restarted(
             entry._replace(over=True), entry.kind, epoch, entry.source, entry.target, entry.final
         )
-        ground.enter(again, "forced")
+        tools.enter(again, "forced")
         return
-    ground.enter(renumbered(entry, epoch), "opened")
+    tools.enter(renumbered(entry, epoch), "opened")

@@ -13,8 +13,7 @@ from hcall_abi.control_views import CustodyName, CustodyView, ModeName
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import migration as rules
 from hcall_server.console.carried import words_for
-from hcall_server.console.migration_status import End, live_rows, row_text
-from hcall_server.console.register import (
+from hcall_server.console.entries import (
     Carried,
     Entry,
     aborted,
@@ -25,6 +24,7 @@ from hcall_server.console.register import (
     next_epoch,
     restarted,
 )
+from hcall_server.console.migration_status import End, live_rows, row_text
 from hcall_server.console.store import ConsoleStore
 from hcall_server.platform.custody import Decision
 
