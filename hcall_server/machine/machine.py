@@ -124,8 +124,7 @@ class Machine:
         self._events: Events | None = None
         self.starts = Starts(system, encryptor, self.power_on, self.run_beside)
         self._nursery: trio.Nursery | None = None
-        self.faults: dict[int, Plan[BusyFault]] = {}
-        """The fault plans of partitions that have one, by number."""
+        self.faults: dict[int, Plan[BusyFault]] = {}  # of the partitions that have a plan, by number
         self._log = logs.Log()
         self.stop_asked = trio.Event()
         """Set when the console powers the system off; the server stops in good order then."""

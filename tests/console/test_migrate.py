@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
 from hcall_abi.errors import OperatorError, StorageError
-from hcall_abi.faults import NvramFault
-from hcall_abi.requests import ConsoleRequest, create_partition, set_trusted_key
+from hcall_abi.requests import create_partition, set_trusted_key
 from hcall_abi.rules import console, service
 from hcall_abi.rules import migration as rules
 from hcall_server.console.jobs import Job
 from hcall_server.console.migration import MigrationPlan
-from hcall_server.platform.custody import Custody, Decision
+from hcall_server.platform.custody import Custody
 from tests.console.moving import Moving, Trouble, moving
 
 
@@ -222,40 +219,6 @@ async def test_an_inactive_one_goes_back_to_its_source(autojump_clock) -> None:
         assert job.number <= ended.number
         assert (await world.custody("b"))[0] == "none"
         assert (await world.ended(await world.migrate())).state == "done"
-        await world.demand_at("b", b"first")
-
-
-async def test_a_release_that_comes_after_its_stop_is_brought_to_the_end(autojump_clock) -> None:
-    """R-52: the console was killed behind its decision, and the release waits for NVRAM."""
-    async with moving() as world:
-        link, sent, arrives = world.site("a").link, trio.Event(), trio.Event()
-        perform = link.call
-
-        async def late(request: ConsoleRequest[Any]) -> None:
-            await arrives.wait()
-            with suppress(StorageError):
-                await perform(request)
-
-        async def call(request: ConsoleRequest[Any]) -> Any:
-            if request.verb.operation == "releasePartition" and not sent.is_set():
-                sent.set()
-                world.rig.nursery.start_soon(late, request)
-                await trio.sleep_forever()
-            return await perform(request)
-
-        link.call = call  # type: ignore[method-assign]
-        job = await world.migrate()
-        await sent.wait()
-        await world.migrations.stop(world.known("a"), "x")
-        assert world.entry.decision is Decision.ABORTED
-        world.rig.kill_console()
-        world.site("a").machine.set_nvram_fault(NvramFault("io", times=None))
-        arrives.set()
-        await world.rig.restart_console()
-        await trio.sleep(30)
-        assert world.rig.console.jobs.find(job.number).waiting
-        world.site("a").machine.set_nvram_fault(None)
-        assert (await world.ended(job)).state == "done"
         await world.demand_at("b", b"first")
 
 

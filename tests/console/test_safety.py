@@ -10,8 +10,9 @@ import msgspec
 import pytest
 import trio
 
-from hcall_abi.errors import OperatorError
-from hcall_abi.requests import set_nvram_fault
+from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.faults import NvramFault
+from hcall_abi.requests import ConsoleRequest, set_nvram_fault
 from hcall_abi.rules import migration as rules
 from hcall_server.console.entries import Entry, answered, begun
 from hcall_server.console.migration_tools import barred
@@ -195,22 +196,54 @@ async def test_what_has_left_keeps_its_present_owner(autojump_clock) -> None:
         assert (fact.custody, fact.peer_id) == ("gone", world.known("c").system_id)
 
 
-async def test_a_release_behind_its_stop_is_brought_to_its_end(autojump_clock) -> None:
-    """R-52: NVRAM has stored RELEASED late, behind the stop."""
+async def test_a_stop_waits_for_a_release_under_way(autojump_clock) -> None:
+    """R-52: NVRAM stores RELEASED late; the stop is refused, and the partition arrives."""
     async with moving() as world:
         await world.rig.ask(set_nvram_fault("io", 1000), world.site("a"))
         job = await world.migrate()
         await world.rig.until(
             lambda: world.site("a").machine.system.find("x").profile.custody is Custody.RELEASED, 30
         )
+        with pytest.raises(StorageError) as caught:
+            await world.migrations.stop(world.known("a"), "x")
+        assert caught.value.rule is rules.CUSTODY_STORED
+        assert world.entry.decision is Decision.OPEN
+        await world.rig.ask(set_nvram_fault("none"), world.site("a"))
+        assert (await world.ended(job)).state == "done", job.lines
+        await world.demand_at("b", b"first")
+
+
+async def test_a_release_that_comes_after_its_stop_is_brought_to_the_end(autojump_clock) -> None:
+    """R-52: the console was killed behind its decision, and the release waits for NVRAM."""
+    async with moving() as world:
+        link, sent, arrives = world.site("a").link, trio.Event(), trio.Event()
+        perform = link.call
+
+        async def late(request: ConsoleRequest[Any]) -> None:
+            await arrives.wait()
+            with suppress(StorageError):
+                await perform(request)
+
+        async def call(request: ConsoleRequest[Any]) -> Any:
+            if request.verb.operation == "releasePartition" and not sent.is_set():
+                sent.set()
+                world.rig.nursery.start_soon(late, request)
+                await trio.sleep_forever()
+            return await perform(request)
+
+        link.call = call  # type: ignore[method-assign]
+        job = await world.migrate()
+        await sent.wait()
         await world.migrations.stop(world.known("a"), "x")
         assert world.entry.decision is Decision.ABORTED
-        await world.rig.until(lambda: job.state == "failed")
-        await world.rig.ask(set_nvram_fault("none"), world.site("a"))
-        await trio.sleep(60)
-        assert await world.custody("a") == ("released", 1)
-        job = await world.migrations.recover(world.known("a"), "x")
-        assert (await world.ended(job)).state == "done", job.lines
+        world.rig.kill_console()
+        world.site("a").machine.set_nvram_fault(NvramFault("io", times=None))
+        arrives.set()
+        await world.rig.restart_console()
+        await trio.sleep(30)
+        assert world.rig.console.jobs.find(job.number).waiting
+        world.site("a").machine.set_nvram_fault(None)
+        assert (await world.ended(job)).state == "done"
         await world.demand_at("b", b"first")
 
 
