@@ -251,19 +251,28 @@ class ManagementConsole:
         return self.jobs.start("restore-profiles", system, plan)
 
     async def restore(self, system: KnownSystem, request: ConsoleRequest[PartitionView]) -> PartitionView:
-        """Have a system restore a copy, by order of an operator; OperatorError if it may not."""
+        """Have a system restore a copy, by order of an operator; OperatorError if it may not.
+
+        The system owns the partition from now on.  That ends with a refusal, but not with a lost answer: the
+        store may be there.
+        """
         uuid = _uuid_of(request)
-        if reason := self._guard.refusal(system, uuid):
-            raise OperatorError(migration.CUSTODY_OWNED, f"the store {uuid} is not restored: {reason}")
-        given = not is_check(request) and self.registry.give(system, uuid)
-        try:
-            answer = await system.call(request)
-        except SwpksError as error:
-            if given and not may_repeat(error):
-                self.registry.release_owner(system, uuid)
-            raise
+        async with self.courier.turn(uuid):
+            await system.call(show_system())  # one that is away gets nothing
+            self._demand_restorable(system, uuid)
+            given = uuid and not is_check(request) and self.registry.give(system, uuid)
+            try:
+                answer = await system.call(request)
+            except SwpksError as error:
+                if given and not may_repeat(error):
+                    self.registry.release_owner(system, uuid)
+                raise
         await self.settle(system)
         return answer
+
+    def _demand_restorable(self, system: KnownSystem, uuid: str) -> None:
+        if reason := self._guard.refusal(system, uuid):
+            raise OperatorError(migration.CUSTODY_OWNED, f"the store {uuid} is not restored: {reason}")
 
     async def settle(self, system: KnownSystem) -> None:
         """Answer what restored partitions of a system ask, so that the next order may start them (R-54)."""
@@ -272,10 +281,16 @@ class ManagementConsole:
             await self.courier.look(system)
 
     async def _restore_profiles(self, run: JobRun) -> None:
-        for step in run.plan.steps:
-            if step.kind == "restore":
-                self.registry.give(run.system, step.uuid)
-        await self._profiles.perform(run)
+        restored = [step.uuid for step in run.plan.steps if step.kind == "restore"]
+        for uuid in restored:
+            self._demand_restorable(run.system, uuid)
+        given = [uuid for uuid in restored if self.registry.give(run.system, uuid)]
+        try:
+            await self._profiles.perform(run)
+        except SwpksError:
+            for uuid in set(given) - run.system.stores:
+                self.registry.release_owner(run.system, uuid)
+            raise
         await self.settle(run.system)
 
     def _recover_by_itself(self, system: KnownSystem) -> None:

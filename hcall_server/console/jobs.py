@@ -39,6 +39,7 @@ _AWAY = (
     console.SYSTEM_IDENTITY,
     console.CONSOLE_STORED,
     console.PARTITION_STORED,
+    console.POWER_COUNTED,
     backup.BACKUP_STORED,
     migration.CUSTODY_STORED,
     service.SCARCE_SPACE,

@@ -46,8 +46,8 @@ class Statuses(NamedTuple):
     job_of: Callable[[str], Job | None]
 
     def all(self, system: KnownSystem | None) -> list[MigrationStatus]:
-        """Return the entries about a system, or all."""
-        entries = self.registry.entries
+        """Return the entries about a system, or all; a partition that was only restored has no attempt."""
+        entries = [each for each in self.registry.entries if each.epoch]
         if system is not None:
             wanted = system.system_id
             entries = [each for each in entries if wanted in (each.source, each.target, each.owner)]

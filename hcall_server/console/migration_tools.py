@@ -191,16 +191,19 @@ class StoreGuard(NamedTuple):
         entry = self.tools.registry.of(uuid)
         if entry and entry.moved and not entry.owner:
             return "it has moved, and was deleted where it was"
+        if place := self.tools.registry.elsewhere(system, uuid):
+            return f"it belongs to {place}"
         return self.refusal(system, uuid)
 
     def refusal(self, system: KnownSystem, uuid: str) -> str:
         """Return why an operator may not restore a store at a system, "" if that is possible."""
         registry = self.tools.registry
-        if place := registry.elsewhere(system, uuid):
-            return f"it belongs to {place}"
+        entry = registry.of(uuid)
+        owner = entry and registry.owner_of(entry)
+        if owner and owner is not system:
+            return f"it belongs to {owner.name}"
         if place := registry.claimed(system, uuid):
             return f"{place} has it: delete it there, or remove that system from the console"
-        entry = registry.of(uuid)
         forced = entry and entry.decision is Decision.FORCED and not entry.over
         if entry and (entry.final or forced):
             return f"the attempt {entry.epoch} brings it to {registry.name_of(entry.target)}"

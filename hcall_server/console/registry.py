@@ -62,12 +62,19 @@ class Registry:
             self.enter(entry._replace(owner=""))
 
     def give(self, system: KnownSystem, uuid: str) -> bool:
-        """Note that an operator restores a partition at a system; return whether nobody owned it before."""
-        entry = self.of(uuid)
-        if entry is None or entry.owner:
+        """Note that an operator restores a partition at a system; return whether it had no owner before.
+
+        An owner that was removed from the console does not count.
+        """
+        entry = self.of(uuid) or Entry(uuid, "")
+        if self.owner_of(entry):
             return False
         self.enter(entry._replace(owner=system.system_id))
         return True
+
+    def owner_of(self, entry: Entry) -> KnownSystem | None:
+        """Return the owner of a partition, None if there is none, or if the console does not know it."""
+        return self.system(entry.owner) if entry.owner else None
 
     # Systems
 
@@ -135,7 +142,7 @@ class Registry:
         copies of systems that are away.
         """
         entry = self.of(uuid)
-        if entry and (entry.owner or entry.moved):
+        if entry and (entry.moved or self.owner_of(entry)):
             return ""
         others = (each for each in self._systems() if each is not system)
         return next((each.name for each in others if uuid in each.stores), "")

@@ -120,6 +120,8 @@ class Restarter(NamedTuple):
 
     def _demand_owner(self, source: KnownSystem, uuid: str) -> None:
         entry = self.tools.registry.of(uuid)
+        if place := self.tools.registry.claimed(source, uuid):
+            raise OperatorError(rules.CUSTODY_OWNED, f"{place} has a store of this partition too")
         if entry is None or (entry.decision is Decision.FORCED and entry.source == source.system_id):
             return  # its target has not shown that it owns the partition
         if entry.owner not in ("", source.system_id):

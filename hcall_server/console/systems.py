@@ -86,6 +86,7 @@ class KnownSystem:
         self.ask: Callable[[EventView], None] = lambda event: None
         """Has the stream answer an event as if the system had sent it; without a stream nothing happens."""
         self._woken = trio.Event()
+        self._notes = 0
 
     def __repr__(self) -> str:
         return f"KnownSystem({self.name!r}, {'connected' if self.connected else self.trouble!r})"
@@ -134,7 +135,8 @@ class KnownSystem:
     @property
     def stores(self) -> set[str]:
         """The UUIDs of its partitions; those of its copies too unless it is connected and Operating."""
-        present = {each.uuid for each in self.view.partitions} if self.view else set[str]()
+        seen = self.last.partitions if self.last else {}
+        present = {each.uuid for each in self.view.partitions} if self.view else set(seen)
         if self.view and self.view.state == "Operating" and self.connected:
             return present
         return present | {each.uuid for each in self.copies}
@@ -145,10 +147,14 @@ class KnownSystem:
         Another system at its place refuses it: after a change of places, no verb reaches the wrong one.  A
         restore gets the largest counters that the console has seen of this store.
         """
+        before = self._notes
         answer = await self.link.call(self._seen.completed(request).only_for(self.system_id))
         demand_form(answer)
         if not is_check(request):
+            overtaken, stores = self._notes != before, self.stores
             self.note(answer)
+            if overtaken and self.stores != stores:  # which one of the two answers is the newer one?
+                self.ask(EventView(number=0, kind="ask-custody"))
         return answer
 
     def explained(self, error: SwpksError) -> SwpksError:
@@ -160,6 +166,7 @@ class KnownSystem:
 
     def note(self, answer: object) -> None:
         """Keep the view that an answer shows."""
+        self._notes += 1
         if isinstance(answer, SystemView):
             self.show(answer)
             self._seen.note(*answer.partitions)

@@ -295,14 +295,16 @@ class Steps:
     async def _activate_later(self, partition: Partition, traveller: Traveller | None, *, runs: bool) -> None:
         """Try again until it is activated: it is owned here, and nobody else serves it.
 
-        The reason is a full disk, or descriptors that are used up.  An operator may power it on before.
+        The reason is a full disk, or descriptors that are used up.  If an operator has powered it on
+        meanwhile, this was an IPL: what has arrived in memory is lost with it.
         """
-        pause, done = FIRST_PAUSE, False
+        pause, done, count = FIRST_PAUSE, False, partition.ipl_count
         while not done:
             await trio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
             stays = partition.profile.custody is Custody.ARRIVED and not partition.gone
-            done = partition.running or not stays or self._activated(partition, traveller, runs=runs)
+            used = partition.running or partition.ipl_count != count
+            done = used or not stays or self._activated(partition, traveller, runs=runs)
 
     def _forget_key(self, name: str) -> None:
         try:

@@ -13,6 +13,7 @@ import trio
 from hcall_abi.errors import OperatorError, StorageError
 from hcall_abi.faults import NvramFault
 from hcall_abi.requests import ConsoleRequest, set_nvram_fault
+from hcall_abi.rules import console
 from hcall_abi.rules import migration as rules
 from hcall_server.console.entries import Entry, answered, begun
 from hcall_server.console.migration_tools import barred
@@ -245,6 +246,18 @@ async def test_a_release_that_comes_after_its_stop_is_brought_to_the_end(autojum
         world.site("a").machine.set_nvram_fault(None)
         assert (await world.ended(job)).state == "done"
         await world.demand_at("b", b"first")
+
+
+async def test_a_refused_ipl_count_delays_a_restart(autojump_clock) -> None:
+    """R-52: NVRAM of the target may store it later; the partition is owned there already."""
+    async with moving() as world:
+        await world.kill("a")
+        refused = world.refuse("b", "powerOn", StorageError(console.POWER_COUNTED, "a disk I/O error"))
+        job = await restarted(world)
+        await world.rig.until(lambda: "I/O error" in job.waiting)
+        refused.clear()
+        assert (await world.ended(job)).state == "done", job.lines
+        assert world.site("b").machine.system.find("x").running
 
 
 def test_a_copy_that_waits_is_not_forgotten() -> None:

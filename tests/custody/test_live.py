@@ -63,15 +63,9 @@ async def test_a_target_that_restarts_before_it_serves_begins_an_ipl(stage: Stag
     assert PASSWORD not in b"".join(stage.t.nvram.records.values())
 
 
-@pytest.mark.parametrize("lost", [False, True])
-async def test_an_activation_that_fails_is_tried_again(
-    stage: Stage, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch, lost: bool
-) -> None:
-    """R-51: a disk refuses the key file; nobody else serves the partition, and nobody orders it."""
-    await stage.released()
-    if lost:
-        await stage.t.start()
-    transport, failures = stage.t.machine.transport, [1, 1, 1]
+def refuse_keys(stage: Stage, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """The disk of T refuses so many key files."""
+    transport, failures = stage.t.machine.transport, [1] * times
     publish = transport.publish_key
 
     def failing(partition: Partition) -> None:
@@ -81,12 +75,39 @@ async def test_an_activation_that_fails_is_tried_again(
         publish(partition)
 
     monkeypatch.setattr(transport, "publish_key", failing)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_an_activation_that_fails_is_tried_again(
+    stage: Stage, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """R-51: a disk refuses the key file; nobody else serves the partition, and nobody orders it."""
+    await stage.released()
+    if lost:
+        await stage.t.start()
+    refuse_keys(stage, monkeypatch, 3)
     with logged("partition.not_activated") as lines:
         assert await stage.t.take(stage.uuid, Word.ACTIVATE)
         assert (stage.t.a.profile.custody, stage.t.a.running) == (Custody.ARRIVED, False)
         await trio.sleep(1)
     assert (len(lines), stage.t.a.running, stage.t.a.ipl_count) == (3, True, 2 if lost else 1)
     assert stage.t.guest().read(3, b"object", password=b"" if lost else PASSWORD).written == b"data"
+
+
+async def test_an_operator_activates_a_partition_first(
+    stage: Stage, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-04: this is an IPL, so what arrived in memory is lost, and a power-off is not undone."""
+    await stage.released()
+    refuse_keys(stage, monkeypatch, 4)
+    assert await stage.t.take(stage.uuid, Word.ACTIVATE)
+    await trio.sleep(1)
+    stage.t.machine.power_on(A)
+    stage.t.machine.power_off(A)
+    await trio.sleep(10)
+    assert (stage.t.a.running, stage.t.a.ipl_count) == (False, 2)
+    stage.t.machine.power_on(A)
+    assert stage.t.guest().read(3, b"object", password=PASSWORD).status != 0
 
 
 async def test_a_number_of_a_taken_place_is_another_one(stage: Stage) -> None:
