@@ -59,7 +59,12 @@ def left(entry: Entry, here: CustodyView) -> Carried:
 
 
 def serves_elsewhere(entry: Entry, system: str, here: CustodyView, facts: Facts) -> bool:
-    """Whether the owner of a partition was seen, and it is another system than this one."""
+    """Whether the owner of a partition was seen, and it is another system than this one.
+
+    A partition without an owner was deleted at one.  If it had moved, no released store of it serves again.
+    """
+    if not entry.owner:
+        return entry.moved >= here.epoch
     owner = facts.get(entry.owner)
     if owner is None or entry.owner == system:
         return False

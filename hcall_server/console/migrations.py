@@ -19,7 +19,6 @@ from hcall_abi.rules import migration as rules
 from hcall_server.console.carried import left, serves_elsewhere
 from hcall_server.console.entries import (
     Entry,
-    aborted,
     forced,
     record,
 )
@@ -33,8 +32,10 @@ from hcall_server.console.migration_tools import (
     fact_of,
     partition_of,
 )
+from hcall_server.console.refusals import decided
 from hcall_server.console.restarting import Restarter, RestartPlan, find_uuid, is_decided
-from hcall_server.console.returning import decided_text, demand_returnable, give_back
+from hcall_server.console.returning import demand_returnable, demand_takes, give_back
+from hcall_server.console.stopping import stop
 from hcall_server.console.systems import KnownSystem
 from hcall_server.platform.custody import Custody, Decision
 
@@ -42,6 +43,8 @@ __all__ = ["MigrationStatus", "Migrations"]
 
 MIGRATE, RESTART = "migrate", "restart"
 """The kinds of jobs."""
+STOP_SECONDS = 10.0
+"""How long a stop waits for the end of the job."""
 
 
 class Migrations:
@@ -111,54 +114,18 @@ class Migrations:
         return partition
 
     async def stop(self, source: KnownSystem, name: str) -> str:
-        """Stop a migration before its point of no return: `-o s`; return the line about it.
-
-        Each order tells the source again: the word may have been lost.
-        """
+        """Stop a migration before its point of no return: `-o s`; return the line about it."""
         entry = self._running(source, name)
-        if entry.source != source.system_id:
-            place = self._registry.name_of(entry.source)
-            message = f"{name} moves from {place}, and not from {source.name}: stop it at its source, {place}"
-            raise OperatorError(rules.MIGRATION_SYSTEMS, message)
-        if entry.decision not in (Decision.OPEN, Decision.ABORTED):
-            raise _decided(entry)
-        fact = fact_of(self._tools, source, entry.uuid)
-        if fact and self._has_left(fact.epoch, record(fact), entry):  # for a source that is dead too
-            raise _decided(entry)
-        self._tools.courier.stopping.add((entry.uuid, entry.epoch))
-        try:
-            await source.call(tell_custody(entry.uuid, entry.epoch, "abort"))
-            fact = fact_of(self._tools, source, entry.uuid)
-            if entry.final or (fact and self._has_left(fact.epoch, record(fact), entry)):
-                raise _decided(entry)
-            await self._settle(source, entry)
-        finally:
-            self._tools.courier.stopping.discard((entry.uuid, entry.epoch))
-        return f"the attempt {entry.epoch} of {name} is stopped: {self._place(source, entry)}"
+        return await stop(self._tools, source, entry, lambda: self._unended(entry.uuid))
 
-    def _place(self, source: KnownSystem, entry: Entry) -> str:
-        """Return the sentence about the partition at the source of a stopped attempt."""
-        partition, fact = partition_of(source, entry.uuid), fact_of(self._tools, source, entry.uuid)
-        mode = fact.mode if fact else partition.mode if partition else "unknown"
-        return f"{source.name} serves it" if mode == "serving" else f"it is {mode} at {source.name}"
-
-    def _has_left(self, epoch: int, at: Custody, entry: Entry) -> bool:
-        return epoch >= entry.epoch and at in (Custody.RELEASED, Custody.GONE)
-
-    async def _settle(self, source: KnownSystem, entry: Entry) -> None:
-        """Store that a stopped attempt is never forced, and have its source serve again."""
-        now = self._tools.entry(entry.uuid)
-        if now.epoch != entry.epoch or now.decision not in (Decision.OPEN, Decision.ABORTED):
-            raise _decided(now)
-        if now.decision is Decision.OPEN:
-            self._tools.enter(aborted(now), "aborted")
-        fact = fact_of(self._tools, source, entry.uuid)
-        if fact and fact.mode == "in-doubt":
-            await self._tools.courier.answer(source, fact)
-            fact = fact_of(self._tools, source, entry.uuid)
-            if fact and self._has_left(fact.epoch, record(fact), entry):
-                raise _decided(entry)
-        await self._tools.courier.look(source)
+    async def _unended(self, uuid: str) -> Job | None:
+        """Wait until the job about a partition has ended; return one that takes too long."""
+        job = self._job_of(uuid)
+        if job is None:
+            return None
+        with trio.move_on_after(STOP_SECONDS):
+            await self.jobs.follow(job, _unreported)
+        return job if job.state == "running" else None
 
     async def recover(self, source: KnownSystem, name: str, *, force: bool = False) -> Job | str:
         """Bring an attempt to its end: `-o r`.
@@ -213,9 +180,13 @@ class Migrations:
         await self._tools.courier.look(target)
 
     async def _send_back(self, source: KnownSystem, entry: Entry) -> None:
-        """Give a released partition back to its source by a new attempt, after its target was barred."""
+        """Give a released partition back to its source by a new attempt, after its target was barred.
+
+        SwpksError if the source can't take it, or the target can't be barred.
+        """
         if entry.owner != source.system_id:
-            raise _decided(entry)
+            raise decided(entry)
+        await demand_takes(self._tools, entry)
         await give_back(self._tools, entry)
 
     def make_room(self, system: KnownSystem) -> None:
@@ -286,11 +257,7 @@ class Migrations:
 
     async def cleanup(self, source: KnownSystem, name: str) -> str:
         """Remove a partition where it was, after it was restarted elsewhere; return the line about it."""
-        named = [each for each in self._registry.entries if each.name == name]
-        kept = [each for each in named if self._has_store_of(source, each)]
-        if not kept:
-            raise OperatorError(rules.RESTART_CLEANUP, f"{source.name} has nothing of {name} to clean up")
-        entry = kept[0]
+        entry = self._left_behind(source, name)
         await self._refreshed(entry)
         await self._tools.view(source)
         entry = self._tools.entry(entry.uuid)
@@ -301,18 +268,31 @@ class Migrations:
             state = fact.custody.upper() if fact else "unknown"
             raise OperatorError(rules.RESTART_CLEANUP, f"{name} is {state} at {source.name}")
         if not serves_elsewhere(entry, source.system_id, fact, facts):
-            raise OperatorError(rules.RESTART_CLEANUP, f"{owner} has not shown that it owns {name}")
+            message = f"{owner or 'no system'} has not shown that it owns {name}"
+            raise OperatorError(rules.RESTART_CLEANUP, message)
         word = left(entry, fact)
         await source.call(tell_custody(word.uuid, word.epoch, word.word, peer_id=word.peer))
         await self._tools.courier.look(source)
-        return f"{name} is removed from {source.name}: {owner} has it"
+        place = f"{owner} has it" if owner else "it has moved, and was deleted where it was"
+        return f"{name} is removed from {source.name}: {place}"
+
+    def _left_behind(self, source: KnownSystem, name: str) -> Entry:
+        """Return the entry of a partition whose store may still be at a system; OperatorError for none."""
+        named = [each for each in self._registry.entries if each.name == name]
+        kept = [each for each in named if self._has_store_of(source, each)]
+        if not kept:
+            raise OperatorError(rules.RESTART_CLEANUP, f"{source.name} has nothing of {name} to clean up")
+        facts = {each.uuid: fact_of(self._tools, source, each.uuid) for each in kept}
+        released = (each for each in kept if (at := facts[each.uuid]) and record(at) is Custody.RELEASED)
+        return next(released, kept[0])  # an earlier partition may have had this name
 
     def _has_store_of(self, source: KnownSystem, entry: Entry) -> bool:
-        """Whether a system may have a store of a partition that belongs to another one."""
-        return bool(self._registry.elsewhere(source, entry.uuid)) and source.system_id in (
-            entry.source,
-            *self._registry.facts(entry.uuid),
-        )
+        """Whether a system may have a store of a partition that belongs to another one, or was deleted."""
+        shown = source.system_id in self._registry.facts(entry.uuid)
+        if not entry.owner:
+            return bool(entry.moved) and shown
+        known = shown or source.system_id == entry.source
+        return known and bool(self._registry.elsewhere(source, entry.uuid))
 
     async def cancel(self, source: KnownSystem, name: str) -> Job | str:
         """Cancel a remote restart whose target has not taken the partition: `rrstartlpar -o cancel`.
@@ -326,7 +306,7 @@ class Migrations:
         if entry and entry.kind == "restart" and entry.decision is Decision.FORCED:
             return await self._cancel_decided(entry, run)
         if entry and entry.kind == "restart" and entry.decision is Decision.DONE and run:
-            raise _decided(entry)
+            raise decided(entry)
         if run is None:
             raise OperatorError(rules.MIGRATION_RUNNING, f"no remote restart of {name} runs")
         await self._end_restart(run)
@@ -368,10 +348,6 @@ class Migrations:
 def _has_ended(entry: Entry) -> bool:
     """Whether an attempt can't move the partition any more."""
     return (entry.over and not entry.final) or entry.decision in (Decision.NEW, Decision.DONE)
-
-
-def _decided(entry: Entry) -> OperatorError:
-    return OperatorError(rules.MIGRATION_DECIDED, decided_text(entry))
 
 
 async def _unreported(_: Job) -> None:

@@ -6,17 +6,27 @@ Pages: spec/migration.md#orders, spec/migration.md#remote-restart.
 from __future__ import annotations
 
 from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.requests import take_partition
 from hcall_abi.rules import hmc
 from hcall_abi.rules import migration as rules
 from hcall_server.console.entries import Entry, record, restarted
-from hcall_server.console.migration_tools import MigrationTools, barred, demand_barrable, fact_of
+from hcall_server.console.migration_tools import (
+    MigrationTools,
+    barred,
+    demand_barrable,
+    demand_key,
+    fact_of,
+)
+from hcall_server.console.refusals import decided, decided_text
 from hcall_server.platform.custody import Custody
+from hcall_server.sealing.copies import read_copy
 
 
 async def demand_returnable(tools: MigrationTools, entry: Entry) -> None:
     """OperatorError unless a decided restart can go back to its source; nothing is changed.
 
-    The source must show RELEASED: then it takes a copy (row 16).  The target must answer: it is barred.
+    The source must show RELEASED, and be able to take the copy (row 16).  The target must answer: it is
+    barred.
     """
     source = tools.system(entry.source)
     state = "away"
@@ -28,6 +38,7 @@ async def demand_returnable(tools: MigrationTools, entry: Entry) -> None:
     else:
         fact = fact_of(tools, source, entry.uuid)
         if fact and record(fact) is Custody.RELEASED:
+            await demand_takes(tools, entry)
             await demand_barrable(tools, entry)
             return
         state = fact.custody.upper() if fact else "unknown"
@@ -35,6 +46,17 @@ async def demand_returnable(tools: MigrationTools, entry: Entry) -> None:
         f"{decided_text(entry)}; it goes back when {source.name} is RELEASED, and {source.name} is {state}"
     )
     raise OperatorError(rules.MIGRATION_DECIDED, message)
+
+
+async def demand_takes(tools: MigrationTools, entry: Entry) -> None:
+    """SwpksError unless the source of an attempt can take its copy; nothing is changed.
+
+    Behind the decision it would be too late: the target is barred then, and no order asks another system.
+    """
+    source = tools.system(entry.source)
+    await demand_key(source, read_copy(entry.final).tsk_id.hex(), entry.name)
+    epoch = tools.registry.next_epoch(entry.uuid)
+    await source.call(take_partition(entry.final, epoch, entry.target, check=True))
 
 
 async def give_back(tools: MigrationTools, entry: Entry) -> None:
@@ -46,12 +68,7 @@ async def give_back(tools: MigrationTools, entry: Entry) -> None:
     async with tools.courier.turn(entry.uuid):
         changed = tools.entry(entry.uuid) != now  # another order came meanwhile
         if changed or now.owner != entry.owner or not now.over or not now.final:
-            raise OperatorError(rules.MIGRATION_DECIDED, decided_text(tools.entry(entry.uuid)))
+            raise decided(tools.entry(entry.uuid))
         epoch = tools.registry.next_epoch(entry.uuid)
         back = restarted(now, entry.kind, epoch, entry.target, entry.source, entry.final)
         tools.enter(back, "forced")
-
-
-def decided_text(entry: Entry) -> str:
-    """Return the sentence about an attempt that is not taken back."""
-    return f"the attempt {entry.epoch} of {entry.name} has passed its point of no return"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import trio
 
 import hcall_abi
 from hcall_abi.errors import OperatorError
+from hcall_abi.requests import ConsoleRequest
 from hcall_abi.rules import console
 from hcall_abi.rules import migration as rules
 from hcall_abi.rules.rule import Rule
@@ -207,3 +208,53 @@ async def test_a_cell(autojump_clock, cell: Cell) -> None:
         ends = [await world.custody("a") if cell.end[0] else ("",), await world.custody("b")]
         assert tuple(each[0] for each in ends) == cell.end
         assert world.serving() == ([cell.owner] if cell.owner else [])
+
+
+async def on_its_way(world: Moving, operation: str) -> trio.Event:
+    """An order of the job was sent; it comes to the source after the returned event."""
+    if operation == "beginMigration":
+        world.power("a", on=True)
+    link, sent, go = world.site("a").link, trio.Event(), trio.Event()
+    perform = link.call
+
+    async def call(request: ConsoleRequest[Any]) -> Any:
+        if request.verb.operation == operation:
+            sent.set()
+            await go.wait()
+        return await perform(request)
+
+    link.call = call  # type: ignore[method-assign]
+    await world.migrate()
+    await sent.wait()
+    return go
+
+
+@pytest.mark.parametrize("operation", ["beginMigration", "releasePartition"])
+async def test_a_stop_overtakes_an_order(autojump_clock, operation: str) -> None:
+    """R-51: the order comes behind the ABORT of the stop. The partition moves, so the stop is refused."""
+    async with moving() as world:
+        go = await on_its_way(world, operation)
+
+        async def later() -> None:
+            await world.rig.until(lambda: world.entry.decision.value == "aborted")
+            go.set()
+
+        world.rig.nursery.start_soon(later)
+        with pytest.raises(OperatorError) as caught:
+            await world.migrations.stop(world.known("a"), "x")
+        assert caught.value.rule is rules.MIGRATION_DECIDED
+        assert (await world.ended()).state == "done"
+        await world.demand_at("b", b"first")
+
+
+@pytest.mark.parametrize("operation", ["beginMigration", "releasePartition"])
+async def test_a_stop_tells_of_a_job_that_has_not_ended(autojump_clock, operation: str) -> None:
+    """R-51: its order takes longer than the stop waits. Nobody knows yet whether the partition moves."""
+    async with moving() as world:
+        go = await on_its_way(world, operation)
+        told = await world.migrations.stop(world.known("a"), "x")
+        late = "job 1 has not ended, and an order of it may still arrive there"
+        assert told == f"the attempt 1 of x is stopped: a serves it; {late}"
+        go.set()
+        assert (await world.ended()).state == "done"
+        await world.demand_at("b", b"first")

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from hcall_abi.errors import OperatorError
-from hcall_abi.requests import ConsoleRequest
+from hcall_abi.requests import ConsoleRequest, set_trusted_key
 from hcall_abi.rules import migration as rules
 from hcall_server.console.entries import Entry, begun
 from hcall_server.console.lines.run import run_line
-from tests.console.moving import Moving, moving
+from tests.console.moving import KEY, Moving, moving
 from tests.console.stand import StandCaller
+from tests.console.test_migrate import released
 from tests.console.test_restart import decided
+from tests.console.test_restored_elsewhere import back_and_asked, dead_source
 from tests.console.test_safety import frozen_released
 
 
@@ -156,3 +158,40 @@ async def test_a_decided_restart_is_cancelled_by_its_line(autojump_clock) -> Non
         assert status == 0, told
         assert told.splitlines()[:2] == ["row 16: ARRIVED(3) at a", "x runs at a"]
         await world.demand_here("a", b"first")
+
+
+async def test_a_partition_that_was_deleted_is_cleaned_up(autojump_clock) -> None:
+    """R-52, R-54: it was restarted at b, and deleted there.  Its dead source comes back, and has a store.
+
+    An earlier partition had the same name.
+    """
+    async with moving() as world:
+        await dead_source(world)
+        await back_and_asked(world)
+        assert await world.custody("a") == ("released", 1)
+        ids = world.known("a").system_id, world.known("b").system_id
+        earlier = begun(Entry("0" * 36, "x"), "live", 1, *ids)._replace(owner=ids[1])
+        world.rig.console.registry.enter(earlier)
+        told = await line(world, "rrstartlpar -o cleanup -m a -p x")
+        assert told == (0, "x is removed from a: it has moved, and was deleted where it was")
+        assert await world.custody("a") == ("gone", 1)
+        assert (await refused(world, "rrstartlpar -o cleanup -m a -p x")).startswith("SWPK0732 ")
+        assert world.serving() == []
+
+
+async def test_a_partition_goes_back_only_to_a_source_with_its_key(autojump_clock) -> None:
+    """R-52: an inactive migration has left its source, whose trusted key was changed since."""
+    async with moving() as world:
+        await released(world)
+        world.refuse("b", "takePartition")
+        world.site("b").link.away = False
+        await world.rig.until(lambda: world.known("b").connected)
+        before = world.entry
+        await world.rig.ask(set_trusted_key("change", key=bytes(32)), world.site("a"))
+        told = await refused(world, "migrlpar -o r --force -m a -p x")
+        assert told.startswith("SWPK0730 the copy of x needs the trusted system key ")
+        assert world.entry == before
+        await world.rig.ask(set_trusted_key("change", key=KEY), world.site("a"))
+        status, told = await line(world, "migrlpar -o r --force -m a -p x")
+        assert status == 0, told
+        await world.demand_at("a", b"first")

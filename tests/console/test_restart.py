@@ -14,7 +14,7 @@ from hcall_abi.requests import ConsoleRequest, set_trusted_key
 from hcall_abi.rules import console
 from hcall_abi.rules import migration as rules
 from hcall_server.console.entries import heard
-from tests.console.moving import Moving, Trouble, moving
+from tests.console.moving import KEY, Moving, Trouble, moving
 
 
 async def restarted(world: Moving, target: str = "b"):
@@ -307,7 +307,29 @@ async def test_a_restart_goes_back_only_with_its_target_barred(autojump_clock) -
         assert world.serving() == []
 
 
-@pytest.mark.parametrize("number", range(1, 9))
+async def test_a_restart_goes_back_only_to_a_source_that_takes_it(autojump_clock) -> None:
+    """R-52: its trusted key was changed, or it has no room.  Behind the decision it would be too late."""
+    async with moving() as world:
+        await decided(world)
+        before, told = world.entry, len(world.site("b").link.asked)
+        await world.rig.ask(set_trusted_key("change", key=bytes(32)), world.site("a"))
+        with pytest.raises(OperatorError) as caught:
+            await world.migrations.cancel(world.known("a"), "x")
+        assert caught.value.rule is rules.RESTART_KEY
+        await world.rig.ask(set_trusted_key("change", key=KEY), world.site("a"))
+        refused = world.refuse("a", "takePartition")
+        with pytest.raises(OperatorError) as caught:
+            await world.migrations.cancel(world.known("a"), "x")
+        assert caught.value.rule is rules.ARRIVAL_SIZE
+        assert world.entry == before
+        assert "tellCustody" not in world.site("b").link.asked[told:]
+        refused.clear()
+        job = await world.ended(await world.migrations.cancel(world.known("a"), "x"))
+        assert job.state == "done", job.lines
+        await world.demand_at("a", b"first")
+
+
+@pytest.mark.parametrize("number", range(1, 11))
 @pytest.mark.parametrize("act", ["lost", "before", "after"])
 async def test_a_trouble_at_each_request_of_a_cancel(autojump_clock, act, number) -> None:
     """R-52: one system owns the partition in the end, and the order can be repeated."""

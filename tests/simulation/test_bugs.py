@@ -143,6 +143,15 @@ def console_resumes_after_forced() -> AbstractContextManager[Any]:
     return patch.object(courier, "answered", resumed)
 
 
+def everybody_is_told_to_serve() -> AbstractContextManager[Any]:
+    def served(entry: Entry | None, system: str, fact: CustodyView, *known: Any, **claims: Any) -> Any:
+        if fact.mode == Mode.ASKING.value:
+            return entry, Carried(fact.uuid, fact.epoch, "serve")
+        return answered(entry, system, fact, *known, **claims)
+
+    return patch.object(courier, "answered", served)
+
+
 def goodbye_before_the_answers() -> AbstractContextManager[Any]:
     return patch.object(Connection, "_unsent", lambda self: b"")
 
@@ -277,6 +286,8 @@ LATE_FORCE, BUSY = range(9, 200, DIRECTED), range(19, 200, DIRECTED)
 """The seeds below 200 whose story is that of a late force, or of busy guests."""
 RESUMED, IN_DOUBT = range(4, 200, DIRECTED), range(14, 200, DIRECTED)
 """Those of a force that comes after RESUME, and of a restart in the middle of a migration."""
+FORMER = (7, 21, 25, 35, 45, 53, 58)
+"""Seeds in which a former owner asks whether it may serve."""
 FOLLOWED = sorted([*BUSY, *range(2, 200, DIRECTED)])
 """Seeds with a guest that follows its partition."""
 BUGS: dict[str, tuple[Bug, range, str]] = {
@@ -317,6 +328,7 @@ SHARP: dict[str, tuple[Bug, Sequence[int], str]] = {
     "a channel repeats calls that may have run": (a_channel_repeats_unknown_calls, FOLLOWED, "follows"),
     "a channel repeats calls twice": (a_channel_repeats_calls_twice, FOLLOWED, "follows"),
     "a channel repeats calls in any order": (a_channel_repeats_calls_in_any_order, FOLLOWED, "follows"),
+    "everybody who asks is told to serve": (everybody_is_told_to_serve, FORMER, "hears serve(1)"),
     "the console speaks before it stores": (the_console_speaks_first, range(10), "has stored nothing"),
 }
 """The same for mistakes that show in a view, a word or a decision: a promise may never break by them."""

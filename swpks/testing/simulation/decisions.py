@@ -6,7 +6,7 @@ when it is stored.  Each word of the console has to follow from a stored one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -66,13 +66,18 @@ class DecisionWatch:
         """Judge a decision that gives a partition to a target without the agreement of its source."""
         target = self._at(entry.target)
         if entry.kind == "live":
-            if target and not self._records.was(target.name, uuid, Custody.PREPARED, entry.epoch):
+            if target and not self._has_copy(target, uuid, entry.epoch):
                 self._trace.fail(f"the console forces {target.name}, which has no copy: {entry!r}")
             return
         self._demand_barred(uuid, entry)
         again = (before.kind, before.decision, before.target) == ("restart", Decision.FORCED, entry.target)
         if entry.kind == "restart" and not again:
             self._demand_away(uuid, entry)
+
+    def _has_copy(self, target: Site, uuid: UUID, epoch: int) -> bool:
+        """Whether a system has the copy of an attempt now, or owns the partition by it already."""
+        now = self._records.at(target.name, uuid)
+        return now.custody in (Custody.PREPARED, Custody.ARRIVED) and now.epoch == epoch
 
     def _demand_barred(self, uuid: UUID, entry: Entry) -> None:
         """No system has a copy that a source of an earlier attempt may still activate."""
@@ -95,11 +100,26 @@ class DecisionWatch:
             self._trace.fail(f"the console restarts a partition whose source {source.name} is connected")
 
     def heard(self, site: Site, word: HeardWord) -> None:
-        """Judge a word of the console: a stored decision says it."""
-        stored = self._stored.get(word.uuid, [])[1:] or [Entry(str(word.uuid), "")]
-        if word.on in _OF_CONSOLE and not any(_says(each, word, site.system_id) for each in stored):
+        """Judge a word of the console: a stored decision says it, and of SERVE and FENCED the last one."""
+        if word.on not in _OF_CONSOLE:
+            return
+        stored = self._stored.get(word.uuid, [])[1:]
+        if word.on is Word.SERVE:
+            right = self._may_serve(site, word.uuid, stored)
+        elif word.on is Word.FENCED:
+            right = bool(stored) and stored[-1].owner != site.system_id and stored[-1].moved >= word.epoch
+        else:
+            right = any(_says(each, word, site.system_id) for each in stored)
+        if not right:
             said = f"{word.on.value}({word.epoch})"
             self._trace.fail(f"{site.name} hears {said}, and the console has stored nothing like it")
+
+    def _may_serve(self, site: Site, uuid: UUID, stored: Sequence[Entry]) -> bool:
+        """Whether a system owns a partition: by the last entry, or without one because no other has it."""
+        if stored:
+            return stored[-1].owner == site.system_id
+        owners = [name for name in self._sites if self._records.at(name, uuid).custody in OWNING]
+        return owners == [site.name]
 
     def _at(self, system_id: str) -> Site | None:
         return next((each for each in self._sites.values() if each.system_id == system_id), None)
@@ -111,7 +131,7 @@ _OF_CONSOLE = frozenset(
 
 
 def _says(entry: Entry, word: HeardWord, system_id: str) -> bool:
-    """Whether an entry says a word to a system; a bar has no entry of its own in FORCED."""
+    """Whether an entry says a word about an attempt to a system; a bar has no entry of its own in FORCED."""
     same = entry.epoch == word.epoch
     match word.on:
         case Word.BEGIN | Word.RELEASE:
@@ -120,9 +140,5 @@ def _says(entry: Entry, word: HeardWord, system_id: str) -> bool:
             return same and entry.target == system_id and bool(entry.final)
         case Word.FORCE:
             return same and entry.target == system_id and entry.decision is Decision.FORCED
-        case Word.RESUME:
-            return entry.moved < word.epoch < entry.epoch or (same and entry.decision is Decision.ABORTED)
-        case Word.FENCED:
-            return entry.moved >= word.epoch
         case _:
-            return entry.owner in ("", system_id)
+            return entry.moved < word.epoch < entry.epoch or (same and entry.decision is Decision.ABORTED)

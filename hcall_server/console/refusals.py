@@ -1,0 +1,17 @@
+"""The refusal of orders about an attempt that has passed its point of no return."""
+
+from __future__ import annotations
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import migration as rules
+from hcall_server.console.entries import Entry
+
+
+def decided(entry: Entry) -> OperatorError:
+    """Return the refusal of an order about an attempt that is not taken back."""
+    return OperatorError(rules.MIGRATION_DECIDED, decided_text(entry))
+
+
+def decided_text(entry: Entry) -> str:
+    """Return the sentence about an attempt that is not taken back."""
+    return f"the attempt {entry.epoch} of {entry.name} has passed its point of no return"
