@@ -19,6 +19,7 @@ from hcall_abi.rules.rule import Rule
 from hcall_server.platform.custody import Custody
 from tests.console.moving import Moving, moving
 from tests.console.test_migrate import frozen_without_end
+from tests.console.test_restored_elsewhere import deleted_at
 from tests.console.test_safety import frozen_released
 
 Deaf = list[set[str]]
@@ -208,6 +209,17 @@ async def test_a_cell(autojump_clock, cell: Cell) -> None:
         ends = [await world.custody("a") if cell.end[0] else ("",), await world.custody("b")]
         assert tuple(each[0] for each in ends) == cell.end
         assert world.serving() == ([cell.owner] if cell.owner else [])
+
+
+async def test_a_source_keeps_no_store_of_a_deleted_partition(autojump_clock) -> None:
+    """R-51, R-54: the source has not heard that the target serves. Then it was deleted there."""
+    async with moving() as world:
+        (deaf,) = await arrived(world)
+        await deleted_at(world, "b")
+        deaf.clear()
+        world.network.deaf = {}
+        await trio.sleep(60)
+        assert (await world.custody("a"), world.serving()) == (("gone", 1), [])
 
 
 async def on_its_way(world: Moving, operation: str) -> trio.Event:

@@ -175,7 +175,7 @@ RESTART_TARGET = Rule(
 )
 RESTART_CLEANUP = Rule(
     "restart.cleanup",
-    "a partition is cleaned up where it was, after it serves elsewhere",
+    "a partition is cleaned up where it was, after it serves elsewhere, or was deleted there",
     _RESTART,
     _OPERATOR,
 )
