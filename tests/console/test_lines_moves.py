@@ -182,8 +182,8 @@ async def test_a_partition_that_was_deleted_is_cleaned_up(autojump_clock) -> Non
 async def test_a_partition_goes_back_only_to_a_source_with_its_key(autojump_clock) -> None:
     """R-52: an inactive migration has left its source, whose trusted key was changed since."""
     async with moving() as world:
-        await released(world)
         world.refuse("b", "takePartition")
+        await released(world)
         world.site("b").link.away = False
         await world.rig.until(lambda: world.known("b").connected)
         before = world.entry
