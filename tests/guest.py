@@ -56,6 +56,7 @@ def make_partition(
     mode: int = 0,
     running: bool = True,
     strict: bool = True,
+    strict_updates: bool = False,
     number: int = 1,
     attributes: Mapping[str, int] = ALL_CALLS,
     entropy: Entropy | None = None,
@@ -74,7 +75,7 @@ def make_partition(
         auto_start=False,
     )
     chance = entropy or Chance(bytes([number]))
-    partition = Partition(profile, LEVELS[level], chance, strict_memory=strict)
+    partition = Partition(profile, LEVELS[level], chance, strict_memory=strict, strict_updates=strict_updates)
     if running:
         partition.power_on()
     if objects is not None:  # after the IPL, which would end TRANSIENT ones

@@ -80,6 +80,7 @@ ROOMS: dict[str, set[str]] = {
     "hcall_client.testing": {"swpks.testing"},
     "swpks": {"hcall_client", "hcall_server.__version__", "swpks.cli", "swpks.testing"} | _ABI,
     "swpks.cli": {"hcall_client", "hcall_server.__version__", "swpks"} | _ABI,
+    "swpks.cli.lpar_doubts": {"hcall_server.secvar", "swpks.cli.streams"} | _ABI,
     "swpks.cli.replace": {"hcall_server", "swpks.cli.hmc_output", "swpks.cli.streams"} | _ABI,
     "hcall_server.console": _server("failpoints", "files", "platform", "sealing") | _VERSION,
     "swpks.hmc": _server("console", "process", "machine.logs", "data_channel.sockets")

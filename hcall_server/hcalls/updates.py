@@ -15,7 +15,7 @@ from hcall_abi.variables import FLAG_APPEND, KEK, PK
 from hcall_server.hcalls.answers import SUCCESS, Outcome
 from hcall_server.hcalls.refusals import Refusal, bad_argument
 from hcall_server.keystore.access import Credentials
-from hcall_server.keystore.signed import LatchUse
+from hcall_server.keystore.signed import Doubt, LatchUse
 from hcall_server.keystore.store import Keystore
 from hcall_server.secvar.names import is_platform_key, name_of, sibling
 
@@ -50,6 +50,8 @@ def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) 
     use = _carried_out(_decided(keystore, args, stored, unverified=unverified), keystore, args)
     if unverified:
         keystore.latch.disarm(use)
+    else:
+        _note_doubts(keystore, args)
     keystore.continuations.retire(args.token)
     return Outcome(SUCCESS, _SPEC.results(token=0))
 
@@ -73,6 +75,7 @@ def _decided(keystore: Keystore, args: SignedUpdate, stored: bytes | None, *, un
                 exchange_keys=keystore.signed.data(consumer, sibling(label, KEK)),
                 unverified=unverified,
                 largest=keystore.contents.limits.max_object_size,
+                strict=keystore.signed.strict,
             )
         )
     except OSError as error:
@@ -91,6 +94,17 @@ def _carried_out(decision: Decision, keystore: Keystore, args: SignedUpdate) -> 
     data = decision.data if isinstance(decision, Replace) else None
     keystore.signed.update(args.authorization.consumer, args.label, args.policy, data)
     return LatchUse.PK_TAKEN if isinstance(decision, Replace) else LatchUse.PK_DELETED
+
+
+def _note_doubts(keystore: Keystore, args: SignedUpdate) -> None:
+    """Keep for the log why real firmware may refuse this verified update; strict updates have no reason.
+
+    Reading the PKCS#7 again costs less than a trial of a key, and the decision needs no second result.
+    """
+    from hcall_server.secvar.update import doubts_of
+
+    if reasons := doubts_of(args.data):
+        keystore.signed.doubts.append(Doubt(args.label, reasons))
 
 
 def _refusal(rule: Rule, message: str) -> Refusal:

@@ -12,7 +12,7 @@ No other call runs between the first and the last step, because an h-call runs t
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
@@ -57,10 +57,23 @@ class NoLatch:
         """Do nothing."""
 
 
-class SignedObjects:
-    """The signed-update objects of one partition (R-15)."""
+class Doubt(NamedTuple):
+    """Why real firmware may refuse an update that was accepted: the label of its variable, the reasons."""
 
-    def __init__(self, contents: Contents, access: AccessControl) -> None:
+    label: bytes
+    reasons: tuple[str, ...]
+
+
+class SignedObjects:
+    """The signed-update objects of one partition (R-15).
+
+    `strict`: updates are refused that real firmware may refuse.  Without it they are in `doubts` until the
+    log has them.
+    """
+
+    def __init__(self, contents: Contents, access: AccessControl, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.doubts: list[Doubt] = []
         self._contents = contents
         self._access = access
 

@@ -30,7 +30,8 @@ class Keystore:
     """The objects and passwords of one partition.
 
     `entropy` makes passwords, keys and tokens.  `image` and `replaces` are as in `Contents`.
-    `secure_boot` is the mode of the current IPL; `latch` belongs to the partition.
+    `secure_boot` is the mode of the current IPL; `latch` belongs to the partition.  `strict_updates`: signed
+    updates are refused that real firmware may refuse.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Keystore:
         replaces: int = 0,
         secure_boot: SecureBoot = SecureBoot.OFF,
         latch: UpdateLatch | None = None,
+        strict_updates: bool = False,
     ) -> None:
         self.contents = Contents(limits, image, replaces=replaces)
         self.access = AccessControl(secure_boot)
@@ -49,7 +51,7 @@ class Keystore:
         self.continuations = Continuations(entropy)
         self.objects = Objects(self.contents, self.access, self.listings, entropy)
         self.keys = Keys(self.contents, self.access)
-        self.signed = SignedObjects(self.contents, self.access)
+        self.signed = SignedObjects(self.contents, self.access, strict=strict_updates)
         self.latch: UpdateLatch = latch or NoLatch()
         self.random = entropy
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from hcall_abi.consumers import Consumer
 from hcall_abi.faults import BusyFault, NvramFault, checked_plan
 from hcall_abi.frames import GoodbyeReason
 from hcall_server.faults.nvram import FaultyNvram
@@ -33,12 +32,13 @@ from hcall_server.machine import logs
 from hcall_server.machine.counters import Counters
 from hcall_server.machine.holds import Holds
 from hcall_server.machine.limits import Limits
-from hcall_server.machine.noise import Noise
+from hcall_server.machine.noise import Noise, PeerLog
 from hcall_server.machine.reach import Reach
 from hcall_server.machine.reserve import Reserve
 from hcall_server.machine.sessions import Link, Sessions
 from hcall_server.machine.starts import Starts
 from hcall_server.machine.turns import Turns
+from hcall_server.machine.updates import log_doubts, log_latch_use
 from hcall_server.platform.custody import Custody, Mode
 from hcall_server.platform.partition import Partition
 from hcall_server.platform.power import PowerEvent
@@ -273,17 +273,14 @@ class Machine:
             self._nursery.start_soon(work)
 
     def after_calls(self, partition: Partition, log: logs.Log) -> None:
-        """End a batch of calls: report changes to the encryptor, log a used-up permission.
-
-        Each transport calls it after a batch, before the answers leave.
-        """
+        """End a batch of calls, before its answers leave: tell the encryptor of changes, log some updates."""
         keystore = partition.keystore
         if keystore is not None and keystore.contents.dirty:
             self.encryptor.changed(partition)
-            if use := partition.take_latch_use():
-                consumer = Consumer.OPERATING_SYSTEM.name.lower()
-                log.info("signed_update.unverified", what=use.value, consumer=consumer)
+            if log_latch_use(partition, log):
                 self.tell_watchers(partition)
+        if keystore is not None and keystore.signed.doubts:
+            log_doubts(keystore.signed, PeerLog(self.noise.of(partition.name), log))
 
     # For the console
 

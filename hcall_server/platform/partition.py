@@ -54,6 +54,7 @@ class Partition:
         state: PowerState = OFF,
         strict_memory: bool = True,
         strict_wrapping: bool = True,
+        strict_updates: bool = False,
     ) -> None:
         self._profile = profile
         self._shown = self._shown_of = profile
@@ -69,6 +70,7 @@ class Partition:
         self.level = effective_level(firmware, profile.attributes)
         self.strict_memory = strict_memory
         self.strict_wrapping = strict_wrapping
+        self._strict_updates = strict_updates
         self.secure_boot = SecureBoot.OFF
         self.keystore = None if state.reason else self._new_keystore(image)
 
@@ -291,8 +293,15 @@ class Partition:
         if not self.kbytes:
             return None
         limits, last = limits_of(self.level, self.kbytes), self._profile.image_generation
-        mode, latch = self.secure_boot, _Latch(self)
-        return Keystore(limits, self._entropy, image, replaces=last, secure_boot=mode, latch=latch)
+        return Keystore(
+            limits,
+            self._entropy,
+            image,
+            replaces=last,
+            secure_boot=self.secure_boot,
+            latch=_Latch(self),
+            strict_updates=self._strict_updates,
+        )
 
     # The permission to update PK without verification
 

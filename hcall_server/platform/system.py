@@ -53,6 +53,7 @@ class ManagedSystem:
         total_kbytes: int | None = None,
         strict_memory: bool = True,
         strict_wrapping: bool = True,
+        strict_updates: bool = False,
     ) -> None:
         self.level = level
         self.system_id = system_id
@@ -60,6 +61,7 @@ class ManagedSystem:
         self.total_kbytes = level.system_total_kbytes if total_kbytes is None else total_kbytes
         self.strict_memory = strict_memory
         self.strict_wrapping = strict_wrapping
+        self.strict_updates = strict_updates
         self.state = SystemState.OPERATING
         self.partitions: dict[str, Partition] = {}
         self.restored: dict[str, Partition] = {}
@@ -163,6 +165,7 @@ class ManagedSystem:
             state=state,
             strict_memory=self.strict_memory,
             strict_wrapping=self.strict_wrapping,
+            strict_updates=self.strict_updates,
         )
 
     def demand_room(self, profile: PartitionProfile, before: Partition | None) -> None:

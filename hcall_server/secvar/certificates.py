@@ -1,22 +1,26 @@
-"""X.509 certificates in signature lists: which keys count (RSA-2048 and RSA-4096, small exponent, version 3).
+"""X.509 certificates in signature lists: which keys count (RSA of three lengths, small exponent, version 3).
 
 Neither validity nor a chain is checked, as in PowerVM's library: a key counts because its certificate is in
-PK or KEK.  This module loads `cryptography`; import it where an update is checked, not before.
+PK or KEK.  A key that its certificate keeps for RSASSA-PSS signatures does not count: updates have none.
+
+This module loads `cryptography`; import it where an update is checked, not before.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from hcall_abi.efi import GUID_X509, OWNER_SIZE, SignatureList
 from hcall_abi.rules.updates import EXPONENT_BITS
 
-KEY_SIZES = frozenset({2048, 4096})
+KEY_SIZES = frozenset({2048, 3072, 4096})
 """Lengths in bits of the RSA keys that count."""
 
 
@@ -27,8 +31,44 @@ def certificates(lists: Iterable[SignatureList]) -> Iterator[bytes | None]:
             yield signature[OWNER_SIZE:] if each.type == GUID_X509 else None
 
 
+class _Usable(NamedTuple):
+    """A certificate that counts, and its key."""
+
+    certificate: x509.Certificate
+    key: RSAPublicKey
+
+
 def rsa_key(der: bytes | None) -> RSAPublicKey | None:
     """Return a certificate's key, None for a certificate or a key that does not count."""
+    found = _usable(der)
+    return found.key if found else None
+
+
+def is_authority(der: bytes | None) -> bool:
+    """Whether a certificate counts and is that of an authority: its basicConstraints say CA."""
+    found = _usable(der)
+    if found is None:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            constraints = found.certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except _BAD_EXTENSIONS:
+        return False
+    return constraints.value.ca
+
+
+_BAD_EXTENSIONS = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.UnsupportedGeneralNameType,
+)
+"""Raised for extensions that are missing, twice, or cannot be read."""
+
+
+def _usable(der: bytes | None) -> _Usable | None:
     if der is None:
         return None
     try:
@@ -40,7 +80,10 @@ def rsa_key(der: bytes | None) -> RSAPublicKey | None:
         return None
     if certificate.version is not x509.Version.v3 or not isinstance(key, RSAPublicKey):
         return None
-    return key if key.key_size in KEY_SIZES and _is_small(key.public_numbers().e) else None
+    if certificate.public_key_algorithm_oid != PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5:
+        return None  # id-RSASSA-PSS: the key object is the same, so only this tells them apart
+    counts = key.key_size in KEY_SIZES and _is_small(key.public_numbers().e)
+    return _Usable(certificate, key) if counts else None
 
 
 def _is_small(exponent: int) -> bool:

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from hcall_abi.efi import SignatureList
+from typing import NamedTuple
+
+from hcall_abi.efi import GUID_X509, SignatureList
+
+
+class _Open(NamedTuple):
+    """A signature list that can still grow."""
+
+    type: bytes
+    header: bytes
+    signatures: list[bytes]
 
 
 def merge(stored: list[SignatureList], added: list[SignatureList]) -> list[SignatureList]:
     """Return the stored lists with the new signatures of `added`; in linear time.
 
-    A signature is not new if a list of its type has the same bytes and owner.  A new one goes to the first
-    list that has its type, its length and its header.  If there is none, it gets a list of its own, after
-    the others.
+    A signature is not new if a list of its type has the same bytes and owner.  A new certificate gets a list
+    of its own, after the others: the tools of this family read one certificate a list.  Any other new
+    signature goes to the first list that has its type, its length and its header, or starts that list.
     """
-    merged: dict[tuple[bytes, bytes, int, int], list[bytes]] = {}
-    present: set[tuple[bytes, bytes]] = set()
-    first: dict[tuple[bytes, bytes, int], tuple[bytes, bytes, int, int]] = {}
-    for number, each in enumerate(stored):
-        shape = _shape(each)
-        merged[*shape, number] = list(each.signatures)
-        first.setdefault(shape, (*shape, number))
-        present.update((each.type, signature) for signature in each.signatures)
-    for number, each in enumerate(added, len(stored)):
-        shape = _shape(each)
-        place = merged.setdefault(first.setdefault(shape, (*shape, number)), [])
-        for signature in each.signatures:
-            if (each.type, signature) not in present:
-                present.add((each.type, signature))
-                place.append(signature)
-    return [SignatureList(key[0], key[1], tuple(kept)) for key, kept in merged.items() if kept]
+    lists = [_Open(each.type, each.header, list(each.signatures)) for each in stored]
+    present = {(each.type, signature) for each in stored for signature in each.signatures}
+    shared: dict[tuple[bytes, bytes, int], _Open] = {}
+    for each in lists:
+        shared.setdefault(_shape(each, each.signatures[0]), each)
+    for new in added:
+        for signature in new.signatures:
+            if (new.type, signature) in present:
+                continue
+            present.add((new.type, signature))
+            place = None if new.type == GUID_X509 else shared.get(_shape(new, signature))
+            if place is None:
+                place = shared[_shape(new, signature)] = _Open(new.type, new.header, [])
+                lists.append(place)
+            place.signatures.append(signature)
+    return [SignatureList(each.type, each.header, tuple(each.signatures)) for each in lists]
 
 
-def _shape(each: SignatureList) -> tuple[bytes, bytes, int]:
-    return each.type, each.header, len(each.signatures[0])
+def _shape(each: _Open | SignatureList, signature: bytes) -> tuple[bytes, bytes, int]:
+    """Return the properties that all signatures of one list share."""
+    return each.type, each.header, len(signature)

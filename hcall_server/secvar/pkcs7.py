@@ -3,7 +3,7 @@
 The shape is declared below.  `cryptography` reads DER by these declarations, strictly and without
 recursion.  It never parses a part without a declaration, so deep nesting there costs nothing.  Both forms of
 public tools are read: SignedData in a ContentInfo (openssl) and bare (efitools, sbsigntools), with signed
-attributes and without.
+attributes and without, detached and with the signed bytes as its content.
 
 The certificates in the message and the name of a signer are ignored.  Only keys of PK and KEK are trusted,
 and each is tried on the signatures (spec/secure-boot-variables.md#signature).
@@ -115,12 +115,14 @@ class Signature(NamedTuple):
     told: bytes | None = None
 
 
-def read_signatures(der: bytes) -> tuple[Signature, ...]:
-    """Return the signatures of SignedData in DER, bare or in a ContentInfo; RuleBroken with the finding."""
+def read_signatures(der: bytes, message: bytes, *, strict: bool = False) -> tuple[Signature, ...]:
+    """Return the signatures of SignedData in DER, bare or in a ContentInfo; RuleBroken with the finding.
+
+    `message` is the signed bytes.  `strict` refuses signatures that real firmware may refuse (`doubts_of`).
+    """
     data = _signed_data(der)
+    _check_content(data.content, message)
     signers = data.signers.as_list()
-    if data.content.content is not None:
-        raise RuleBroken(rules.UPDATE_PKCS7_DETACHED, "the SignedData has content")
     if not 1 <= len(signers) <= MAX_SIGNERS:
         raise RuleBroken(rules.UPDATE_PKCS7_SIGNERS, f"the SignedData has {len(signers)} signers")
     digests = [*data.digests.as_list(), *(signer.digest for signer in signers)]
@@ -128,7 +130,32 @@ def read_signatures(der: bytes) -> tuple[Signature, ...]:
         raise RuleBroken(rules.UPDATE_PKCS7_DIGEST, "a digest algorithm is another than SHA-256")
     if any(_algorithm(signer.signature_algorithm) not in RSA_PKCS1 for signer in signers):
         raise RuleBroken(rules.UPDATE_PKCS7_SIGNATURE, "a signature algorithm is another")
-    return tuple(_signature(signer, data.content.type) for signer in signers)
+    signatures = tuple(_signature(signer, data.content.type) for signer in signers)
+    if strict and (found := _doubts(signers)):
+        raise RuleBroken(rules.UPDATE_STRICT, "; ".join(found))
+    return signatures
+
+
+def doubts_of(der: bytes) -> tuple[str, ...]:
+    """Return why real firmware may refuse SignedData that this reader accepts, in words.
+
+    PowerVM's public library compares a signature with the digest of the update, so it knows no signed
+    attributes, and no signer that is named by a key identifier.  Nothing for bytes that are no SignedData:
+    they are refused here too.
+    """
+    try:
+        return _doubts(_signed_data(der).signers.as_list())
+    except RuleBroken:
+        return ()
+
+
+def _doubts(signers: list[SignerInfo]) -> tuple[str, ...]:
+    """Return the reasons that apply to any of the signers, each once."""
+    found = {
+        "a signature is over signed attributes": any(each.signed_attributes is not None for each in signers),
+        "a signer is named by a key identifier": any(isinstance(each.signer, bytes) for each in signers),
+    }
+    return tuple(reason for reason, applies in found.items() if applies)
 
 
 def verifies(key: RSAPublicKey, value: bytes, digest: bytes) -> bool:
@@ -186,6 +213,18 @@ def _signed_data(der: bytes) -> SignedData:
     if info.type != SIGNED_DATA:
         raise RuleBroken(rules.UPDATE_PKCS7_DER, "the certificate part holds something else than SignedData")
     return info.content
+
+
+def _check_content(content: Content, message: bytes) -> None:
+    """RuleBroken if SignedData has other content than the signed bytes, in one OCTET STRING."""
+    if content.content is None:
+        return
+    try:
+        (found,) = [each.parse(bytes) for each in content.content]
+    except ValueError:
+        raise RuleBroken(rules.UPDATE_PKCS7_CONTENT, "its content is not one OCTET STRING") from None
+    if found != message:
+        raise RuleBroken(rules.UPDATE_PKCS7_CONTENT, f"its content is {len(found)} other bytes")
 
 
 def _algorithm(identifier: Algorithm) -> ObjectIdentifier:

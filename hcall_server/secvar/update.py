@@ -9,7 +9,8 @@ Its rules are `hcall_abi.rules.updates`, checked in this order; the first broken
     time         later than that of the variable; not asked of the first update, of an append,
                  nor of an update of PK without verification
     contents     append adds lists: to the databases without duplicates, to the rest at the end;
-                 "delete everything" counts only while armed; PK and KEK hold usable certificates
+                 "delete everything" counts only while armed; PK and KEK hold usable certificates,
+                 trustedcadb takes only those of authorities
     result       no contents: PK's holder deletes the variable, KEK's leave it empty; an append
                  keeps the later of both times; all must fit into an object
 
@@ -38,7 +39,15 @@ from hcall_abi.efi import (
 from hcall_abi.errors import RuleBroken
 from hcall_abi.rules import updates as rules
 from hcall_abi.rules.rule import Rule
-from hcall_abi.variables import KEK, PK, VENDOR_SECURITY, WIPE_SENTENCE, signed_bytes, vendor_of
+from hcall_abi.variables import (
+    KEK,
+    PK,
+    TRUSTED_CA,
+    VENDOR_SECURITY,
+    WIPE_SENTENCE,
+    signed_bytes,
+    vendor_of,
+)
 from hcall_server.secvar.merge import merge
 
 if TYPE_CHECKING:
@@ -55,7 +64,8 @@ class UpdateRequest(NamedTuple):
 
     `name` is in UTF-16.  `stored`, `platform_key` (PK) and `exchange_keys` (KEK) are variables as they are
     stored, None if there is none.  `unverified`: an update of PK without verification is armed; this
-    concerns no other variable.  `largest` is the largest size of the stored variable in bytes.
+    concerns no other variable.  `largest` is the largest size of the stored variable in bytes.  `strict`:
+    signatures are refused that real firmware may refuse.
     """
 
     name: bytes
@@ -66,6 +76,7 @@ class UpdateRequest(NamedTuple):
     exchange_keys: bytes | None
     unverified: bool
     largest: int
+    strict: bool = False
 
     def __repr__(self) -> str:
         name = self.name.decode("utf-16-le", "replace")
@@ -99,6 +110,19 @@ class Refused(NamedTuple):
 Decision = Replace | Delete | DeleteEverything | Refused
 
 
+def doubts_of(payload: bytes) -> tuple[str, ...]:
+    """Return why real firmware may refuse an update that is accepted here; nothing for one that is not read.
+
+    This looks at the form of the signatures alone.  It is the same for an update that needs no signature.
+    """
+    from hcall_server.secvar import pkcs7
+
+    try:
+        return pkcs7.doubts_of(parse_update(payload).pkcs7)
+    except RuleBroken:
+        return ()
+
+
 class Authority(Enum):
     """The authority behind an update."""
 
@@ -125,13 +149,13 @@ def _decide(request: UpdateRequest, verify: Verify | None) -> Decision:
     if stored and not request.append and not unverified and update.time <= stored.time:
         raise RuleBroken(rules.UPDATE_TIME_LATER, f"{update.time} is not after {stored.time}")
     if request.append:
-        return _pack(request, _appended(request, update, stored))
+        return _pack(request, _appended(request, update, stored), update.contents)
     if not update.contents:
         empty = StoredVariable(update.time, b"")
-        return Delete() if authority is Authority.PLATFORM_KEY else _pack(request, empty)
+        return Delete() if authority is Authority.PLATFORM_KEY else _pack(request, empty, b"")
     if request.name == PK and update.contents[_BEFORE_SENTENCE:] == WIPE_SENTENCE:
         return _everything(armed=unverified)
-    return _pack(request, StoredVariable(update.time, update.contents))
+    return _pack(request, StoredVariable(update.time, update.contents), update.contents)
 
 
 def _everything(*, armed: bool) -> DeleteEverything:
@@ -147,8 +171,8 @@ def _authority(request: UpdateRequest, update: UpdatePayload, verify: Verify | N
     """Return the authority of the update; RuleBroken if no permitted key signed it."""
     from hcall_server.secvar.pkcs7 import Trials, read_signatures, verifies
 
-    signatures = read_signatures(update.pkcs7)
     message = signed_bytes(request.name, update.time, update.contents, append=request.append)
+    signatures = read_signatures(update.pkcs7, message, strict=request.strict)
     trials = Trials(signatures, hashlib.sha256(message).digest(), verify or verifies)
     for authority, key in _trusted(request):
         if trials.made_by(key):
@@ -198,12 +222,17 @@ def _appended(request: UpdateRequest, update: UpdatePayload, stored: StoredVaria
     return StoredVariable(max(before.time, update.time), contents)
 
 
-def _pack(request: UpdateRequest, variable: StoredVariable) -> Replace:
-    """Return the variable to be stored, when its contents are allowed and fit."""
+def _pack(request: UpdateRequest, variable: StoredVariable, new: bytes) -> Replace:
+    """Return the variable to be stored, when its contents are allowed and fit; `new` are those of the update.
+
+    An append to trustedcadb is judged by the new certificates alone: an earlier version took any contents.
+    """
     if request.name == PK:
         _check_keys(variable.contents, rules.UPDATE_PK_CONTENTS, exactly_one=True)
     elif request.name == KEK:
         _check_keys(variable.contents, rules.UPDATE_KEK_CONTENTS, exactly_one=False)
+    elif request.name == TRUSTED_CA:
+        _check_authorities(new)
     data = build_stored(variable)
     if len(data) > request.largest:
         raise RuleBroken(rules.UPDATE_VARIABLE_FITS, f"{len(data)} bytes, {request.largest} are the most")
@@ -219,3 +248,11 @@ def _check_keys(contents: bytes, rule: Rule, *, exactly_one: bool) -> None:
         raise RuleBroken(rule, f"{len(found)} signatures in {len(lists)} lists")
     if not all(rsa_key(each) for each in found):
         raise RuleBroken(rule, "a signature is not a usable certificate")
+
+
+def _check_authorities(contents: bytes) -> None:
+    from hcall_server.secvar.certificates import certificates, is_authority
+
+    rule = rules.UPDATE_CA_CONTENTS
+    if not all(is_authority(each) for each in certificates(parse_lists(contents, rule))):
+        raise RuleBroken(rule, "a signature is not a usable certificate of an authority")

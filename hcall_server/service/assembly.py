@@ -153,6 +153,7 @@ def _system(
         total_kbytes=record.total_kbytes,
         strict_memory=settings.strict_memory,
         strict_wrapping=settings.strict_wrapping,
+        strict_updates=settings.strict_updates,
         name=record.name,
     )
 

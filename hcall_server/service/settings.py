@@ -97,7 +97,8 @@ class Settings:
     `name` is the name of the managed system, and `first_name` the one that a new system gets without it.
     `tpm` are the words of its TPMs, one or two ("embedded", "swtpm:PATH", "tcti:STRING"); without them the
     remembered ones count.
-    `strict_wrapping`: with strict memory, wrap buffers start at a page.
+    `strict_wrapping`: with strict memory, wrap buffers start at a page.  `strict_updates`: refuse signed
+    updates that real firmware may refuse.
     `system_total_kbytes`: PKS total of the system in KiB.  `flush_delay_ms`: how long a change may
     wait for others before it is written (milliseconds).  `confirm_wait_ms`: how long a CONFIRM waits
     for its flush (milliseconds; 0: it is answered at once).  `copy_interval_s`: how often a connected
@@ -116,6 +117,7 @@ class Settings:
     system_total_kbytes: int | None = None
     strict_memory: bool = True
     strict_wrapping: bool = True
+    strict_updates: bool = False
     flush_delay_ms: float = 50.0
     confirm_wait_ms: float = 0.0
     copy_interval_s: float = 60.0

@@ -57,6 +57,7 @@ def wide(name: str) -> bytes:
 
 PK = wide("PK")
 KEK = wide("KEK")
+TRUSTED_CA = wide("trustedcadb")
 _GLOBAL = frozenset({PK, KEK})
 _SECURITY = frozenset(wide(name) for name in POLICIES) - _GLOBAL
 

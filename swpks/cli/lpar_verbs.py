@@ -22,6 +22,7 @@ from hcall_client.guests import authvar
 from hcall_client.guests.labels import describe_label, parse_label
 from hcall_client.guests.linux import LINUX_7_0
 from swpks.cli import streams
+from swpks.cli.lpar_doubts import warn_of_doubts
 from swpks.cli.lpar_values import UsageError, chosen_label, opened_output, read_file, write_file
 
 OK = 0
@@ -115,6 +116,7 @@ def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
         flags, payload = authvar.parse_auth_file(read_file(args.auth))
     except ValueError as error:
         raise UsageError(str(error)) from None
+    warn_of_doubts(args.name, payload)
     label, authorization = authvar.variable_label(args.variable), who(args)
     policy = authvar.variable_policy(args.variable) if args.policy is None else args.policy
 

@@ -102,6 +102,11 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
     add("--relaxed-wrapping", action="store_true", help="do not enforce that wrap buffers start at a page")
     add("--relaxed-memory", action="store_true", help="do not enforce alignment and page crossing of buffers")
     add(
+        "--strict-updates",
+        action="store_true",
+        help="refuse signed updates that real firmware may refuse (signed attributes, key identifiers)",
+    )
+    add(
         "--log-level",
         choices=list(logs.LEVELS),
         default="info",
@@ -179,6 +184,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         changes["strict_memory"] = False
     if options.relaxed_wrapping:
         changes["strict_wrapping"] = False
+    if options.strict_updates:
+        changes["strict_updates"] = True
     return dataclasses.replace(settings, **changes)
 
 

@@ -7,7 +7,7 @@ from hcall_client.console import power_off, power_on, set_attributes
 from hcall_client.errors import HcallError
 from hcall_client.guests import authvar
 from tests.client.test_lpar_command import serving
-from tests.secvar.keys import BEFORE, NOW, kek, pk, stranger, update
+from tests.secvar.keys import BEFORE, NOW, kek, of_form, pk, stranger, update
 
 OS = Authorization(3)
 ARMED = {"keystore_signed_updates": 1, "keystore_signed_updates_without_verification": 1}
@@ -48,6 +48,45 @@ async def test_auth_files(command, tmp_path):
     await command("read", f"hex:{authvar.variable_label('dbx').hex()}", status=1)
 
 
+DOUBTED = {
+    "attributes": (["a signature is over signed attributes"], {"attributes": True}),
+    "key identifier": (["a signer is named by a key identifier"], {"by_key": True}),
+    "both": (
+        ["a signature is over signed attributes", "a signer is named by a key identifier"],
+        {"attributes": True, "by_key": True},
+    ),
+    "neither": ([], {}),
+}
+
+
+@pytest.mark.parametrize("case", DOUBTED)
+async def test_files_that_hardware_may_refuse(command, case):
+    """R-70: the command says so on standard error with each reason, and the update is accepted."""
+    reasons, form = DOUBTED[case]
+    await command("update", "PK", data=authvar.auth_file(first_pk()))
+    assert command.err == ""
+    for words, time in (((), NOW), (("--json",), NOW._replace(year=2031))):
+        payload = of_form("db", kek().lists, pk(), time=time, **form)
+        assert await command("update", "db", *words, data=authvar.auth_file(payload)) == b""
+        told = [
+            line for line in command.err.splitlines() if not line.startswith("{")
+        ]  # without the server's log
+        assert len(told) == len(reasons)
+        for line, reason in zip(told, reasons, strict=True):
+            assert line.startswith(f"swpks lpar lpar1 update: warning: hardware may refuse this: {reason}")
+            assert "openssl cms -sign -noattr" in line
+    assert await contents(command, "db") == kek().lists
+
+
+async def test_a_refused_file_is_doubted_too(command):
+    """R-70: the warning stands before the refusal, which keeps its status."""
+    payload = of_form("db", kek().lists, stranger(), attributes=True)
+    await command("update", "db", data=authvar.auth_file(payload), status=1)
+    warning, refusal = command.err.splitlines()[:2]
+    assert "hardware may refuse this" in warning
+    assert "H_AUTHORITY" in refusal
+
+
 async def test_what_the_command_refuses_itself(command):
     """A file without a payload is nothing to send; another policy word is the caller's affair."""
     await command("update", "PK", data=bytes(8), status=2)
@@ -64,6 +103,36 @@ def send(channel, name, payload):
     channel.call(signed_update(OS, label, payload, policy))
     while not channel.call(confirm_object_flushed(OS, label)).flushed:
         pass  # asking hurries the flush
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_strict_updates_and_the_log_without_them(swpks_server):
+    """R-70: `serve --strict-updates` refuses by the rule; without it the log has reasons and advice."""
+    for request in (power_off("lpar1"), set_attributes("lpar1", ARMED), power_on("lpar1")):
+        swpks_server.console.call(request)
+    doubtful = of_form("db", kek().lists, pk(), attributes=True, by_key=True)
+    with swpks_server.connect_blocking() as channel:
+        send(channel, "PK", first_pk())
+        send(channel, "dbx", update("dbx", kek().lists))
+        assert not swpks_server.log_lines("signed_update.doubted", least=0)
+        send(channel, "db", doubtful)
+    (told,) = swpks_server.log_lines("signed_update.doubted")
+    for word in (
+        "hardware may refuse this update", '"warning"', '"lpar1"', '"db"', "over signed attributes",
+        "by a key identifier", "-noattr", "--strict-updates",
+    ):  # fmt: skip
+        assert word in told
+    assert swpks_server.stop() == 0
+    swpks_server.options.append("--strict-updates")
+    swpks_server.start()
+    with swpks_server.connect_blocking() as channel:
+        again = of_form("db", b"canary", pk(), time=NOW._replace(year=2031), attributes=True)
+        with pytest.raises(HcallError, match="H_P6"):
+            send(channel, "db", again)
+        send(channel, "db", update("db", kek().lists, time=NOW._replace(year=2031)))
+    assert swpks_server.stop() == 0
+    assert swpks_server.log_lines("update.strict")
 
 
 @pytest.mark.process

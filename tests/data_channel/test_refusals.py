@@ -21,11 +21,13 @@ from hcall_abi.rules.rule import Rule
 from hcall_abi.session import Role, Session
 from hcall_abi.statuses import Status
 from hcall_client.errors import HcallError
+from hcall_client.guests.authvar import variable_label
 from hcall_server.control_channel.metrics import exposition
 from hcall_server.data_channel.conversation import ServerConversation
 from hcall_server.data_channel.opening import Door
 from hcall_server.data_channel.refusals import log_refusal
 from hcall_server.hcalls.refusals import Refusal
+from hcall_server.keystore.signed import Doubt
 from hcall_server.machine import logs
 from hcall_server.machine.machine import Machine
 from hcall_server.machine.noise import BURST, FIRST, Allowance, Noise, PeerLog
@@ -250,3 +252,21 @@ async def test_the_control_channel_is_a_source(machine: Machine) -> None:
     assert len(lines) == FIRST + BURST + 1
     assert lines[-1]["rule_id"] == "request.path"
     assert list(machine.noise.left_out()) == [("control", "control.refused", 50)]
+
+
+def test_updates_that_hardware_may_refuse_are_bounded(machine: Machine, time: Time) -> None:
+    """R-70: the same append again and again fills no disk, and hides no other variable; each is told once."""
+    partition = machine.system.find("alpha")
+    keystore = partition.keystore
+    assert keystore is not None
+    with written() as lines:
+        for name in ["dbx"] * (FIRST + BURST + 5) + ["db", "moduledb\n", "\ud800"]:
+            label = variable_label("dbx")[:16] + name.encode("utf-16-le", "surrogatepass")
+            keystore.signed.doubts.append(Doubt(label, ("reason one", "reason two")))
+            machine.after_calls(partition, logs.Log(partition="alpha"))
+            assert keystore.signed.doubts == []
+        machine.after_calls(partition, logs.Log())
+    told = Counter(line["variable"] for line in lines)
+    assert told == {"dbx": FIRST + BURST, "db": 1, "another name": 2}
+    assert {line["event"] for line in lines} == {"signed_update.doubted"}
+    assert lines[-1]["reasons"] == ["reason one", "reason two"]

@@ -14,7 +14,7 @@ from tests.driver.driver import FIRMWARE, LINUX, Driver, Object
 from tests.driver.hypervisor import Machine
 from tests.driver.test_checklist import last
 from tests.guest import console_sets
-from tests.secvar.keys import BEFORE, NOW, Holder, kek, pk, stranger, update
+from tests.secvar.keys import BEFORE, NOW, Holder, contents_of, kek, pk, stranger, update
 
 LATCH = "keystore_signed_updates_without_verification"
 DYNAMIC = "linux_dynamic_key_secure_boot"
@@ -67,13 +67,13 @@ def test_every_variable_is_enrolled_and_read(secvar, boot, newer, machine):
     """All nine, with the policies that Linux sends, in stored form, and again after an IPL."""
     secvar.enrol()
     for name in list(POLICIES)[2:]:
-        assert secvar.update(name, update(name, stranger().lists, kek())) == 0
+        assert secvar.update(name, update(name, contents_of(name), kek())) == 0
     machine.ipl()
     after = Secvar(boot(newer))
     for name in list(POLICIES)[1:]:
         found = after.read(name)
         assert (found.error, found.policy) == (0, POLICIES[name])
-        assert found.data == stored(kek() if name == "KEK" else stranger())
+        assert found.data == build_stored(StoredVariable(NOW, contents_of(name)))
 
 
 def test_variables_obey_signed_updates_alone(secvar):

@@ -25,7 +25,7 @@ from tests.guest import (
     lay_out,
 )
 from tests.hcalls.owner import ARMED, PASSWORD, Owner, first_pk, set_up
-from tests.secvar.keys import BEFORE, NOW, kek, pk, stranger, update
+from tests.secvar.keys import BEFORE, NOW, contents_of, kek, of_form, pk, stranger, update
 
 H_AUTHORITY, H_NO_MEM, H_NOT_FOUND = -10, -9, -7
 H_P2, H_P3, H_P4, H_P5, H_P6, H_P7, H_P8 = range(-55, -62, -1)
@@ -37,8 +37,9 @@ def test_from_the_first_pk_to_the_databases() -> None:
     guest = set_up()
     head = struct.pack("<BHBBBBB", 0, *NOW)
     for name in list(POLICIES)[2:]:
-        assert guest.update(name, update(name, stranger().lists, kek())) == Answer(0)
-        assert guest.stored(name) == head + stranger().lists
+        contents = contents_of(name)
+        assert guest.update(name, update(name, contents, kek())) == Answer(0)
+        assert guest.stored(name) == head + contents
     assert guest.stored("PK") == struct.pack("<BHBBBBB", 0, *BEFORE) + pk().lists
     assert guest.refusals == []
 
@@ -47,7 +48,7 @@ def test_who_may_read_variables() -> None:
     """R-11, R-70: databases that others boot by are world-readable, PK, KEK and the rest are the system's."""
     guest = set_up()
     for name in list(POLICIES)[2:]:
-        assert guest.update(name, update(name, b"contents")) == Answer(0)
+        assert guest.update(name, update(name, contents_of(name))) == Answer(0)
     for name, policy in POLICIES.items():
         answer = guest.read(SYSTEM, authvar.variable_label(name))
         assert (answer.status == 0) == bool(policy & 0x0800_0000)
@@ -299,3 +300,36 @@ def test_fuzz(fuzzed: Owner, data: st.DataObject) -> None:
 def update_of_db() -> bytes:
     """A good update, signed once."""
     return update("db", b"contents")
+
+
+DOUBTFUL: dict[str, Any] = {"attributes": True, "by_key": True}
+REASONS = ("a signature is over signed attributes", "a signer is named by a key identifier")
+
+
+def test_doubts_are_kept_for_the_log() -> None:
+    """R-70: of accepted updates alone: not of refused ones, nor of a PK without verification."""
+    guest = set_up()
+    keystore = guest.partition.keystore
+    assert keystore is not None
+    assert keystore.signed.doubts == []
+    assert guest.update("db", of_form("db", b"x", stranger(), **DOUBTFUL)) == Answer(H_AUTHORITY)
+    console_sets(guest.partition, ARMED)
+    assert guest.update("PK", of_form("PK", pk().lists, pk(), time=BEFORE, **DOUBTFUL)) == Answer(0)
+    assert keystore.signed.doubts == []
+    assert guest.update("db", of_form("db", b"x", pk(), **DOUBTFUL)) == Answer(0)
+    assert guest.update("KEK", of_form("KEK", b"", pk(), time=LATER, by_key=True)) == Answer(0)
+    label, other = (authvar.variable_label(name) for name in ("db", "KEK"))
+    assert keystore.signed.doubts == [(label, REASONS), (other, REASONS[1:])]
+
+
+def test_strict_updates() -> None:
+    """R-70: refused with H_P6 before any key is tried; a PK without verification is not looked at."""
+    guest = Owner(strict_updates=True)
+    assert guest.update("PK", of_form("PK", pk().lists, stranger(), **DOUBTFUL)) == Answer(0)
+    forms: list[dict[str, Any]] = [{"attributes": True}, {"by_key": True}, DOUBTFUL]
+    for form in forms:
+        before = guest.picture()
+        assert guest.update("db", of_form("db", b"x", stranger(), **form)) == Answer(H_P6)
+        assert guest.refusals[-1].rule is rules.UPDATE_STRICT
+        assert guest.picture() == before
+    assert guest.update("db", of_form("db", b"x", pk())) == Answer(0)

@@ -22,13 +22,13 @@ FIELDS = {"platform_key": "PK", "exchange_keys": "KEK"}
 UPDATES = {"keystore_signed_updates": 1}
 
 
-def owner(variables: dict[str, bytes]) -> Guest:
+def owner(variables: dict[str, bytes], *, strict: bool = False) -> Guest:
     """A system with its password and these stored variables; no update goes without a signature."""
     objects = [
         StoredObject(SYSTEM, authvar.variable_label(name), authvar.variable_policy(name), data)
         for name, data in variables.items()
     ]
-    made = Guest(make_partition("FW1110", 128, objects=objects, attributes=UPDATES))
+    made = Guest(make_partition("FW1110", 128, objects=objects, attributes=UPDATES, strict_updates=strict))
     assert made.set_password(SYSTEM, PASSWORD) == Answer(0)
     return made
 
@@ -53,9 +53,10 @@ def case(rule: Rule) -> Break:
     def broken(_: Path) -> Rule:
         made: dict[str, Any] = {key: value() if callable(value) else value for key, value in changes.items()}
         flags = int(made.pop("append", False))
+        strict = bool(made.pop("strict", False))
         variables = {"PK": pk().variable, "KEK": kek().variable}
         variables.update({FIELDS.get(field, name): data for field, data in made.items()})
-        return refuse(owner(variables), name, payload(), flags=flags)
+        return refuse(owner(variables, strict=strict), name, payload(), flags=flags)
 
     return broken
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import TYPE_CHECKING
+
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from tests.secvar.keys import Holder
+if TYPE_CHECKING:
+    from tests.secvar.keys import Holder
 
 OIDS = {
     "data": "2a864886f70d010701",
@@ -108,6 +112,12 @@ def content_info(data: bytes, kind: str = "signed data") -> bytes:
 def signature(data: bytes, signer: Holder) -> bytes:
     """What an RSA key makes of SHA-256 over `data`."""
     return signer.key.sign(data, PKCS1v15(), SHA256())
+
+
+def told(data: bytes) -> bytes:
+    """The signed attributes that a signature over `data` needs, in the order of a SET."""
+    digest = attribute("message digest", tlv(4, hashlib.sha256(data).digest()))
+    return b"".join(sorted([attribute("content type", oid("data")), digest]))
 
 
 def attribute(name: str, *values: bytes) -> bytes:

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from hcall_abi.efi import EfiTime, StoredVariable, build_stored
 from hcall_client.guests import authvar
+from tests.secvar import der
 
 BEFORE = EfiTime(2024, 1, 1)
 NOW = EfiTime(2024, 2, 3, 4, 5, 6)
@@ -61,21 +62,40 @@ def holder(name: str, bits: int = 2048) -> Holder:
     return Holder(key, certificate(name, key))
 
 
-def certificate(name: str, key, issuer_key=None) -> x509.Certificate:
+@functools.cache
+def authority(bits: int = 2048, *, ca: bool = True) -> bytes:
+    """A certificate of an authority (with `ca` not), in DER; always the same one for a length."""
+    key = holder({2048: "KEK", 3072: "long", 4096: "big"}[bits], bits).key  # making one takes its time
+    constraints = x509.BasicConstraints(ca=ca, path_length=None)
+    return certificate("authority", key, extension=constraints).public_bytes(serialization.Encoding.DER)
+
+
+def certificate(
+    name: str,
+    key,
+    issuer_key=None,
+    extension: x509.ExtensionType | None = None,
+    *,
+    issuer: str | None = None,
+) -> x509.Certificate:
     """A certificate of version 3 for any kind of key, signed by itself or by another."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject, other = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer or name)
+    )
     start = datetime.datetime(2000, 1, 1)
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(subject)
+        .issuer_name(other)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(start + datetime.timedelta(days=1))  # validity is not looked at
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(issuer_key or key, SHA256())
     )
+    if extension is not None:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(issuer_key or key, SHA256())
 
 
 def public_key(bits: int, exponent: int, number: int = 0) -> bytes:
@@ -93,6 +113,20 @@ def elliptic() -> bytes:
     return made.public_bytes(serialization.Encoding.DER)
 
 
+def for_pss(good: bytes) -> bytes:
+    """The same certificate (in DER) with its key kept for RSASSA-PSS; its own signature fits no more."""
+    whole = der.parts(good)
+    fields = der.parts(whole[0])
+    at = next(n for n, each in enumerate(fields) if der.oid("RSA") in each)
+    fields[at] = der.sequence(der.algorithm("RSASSA-PSS", b""), der.parts(fields[at])[1])
+    return der.sequence(der.sequence(*fields), *whole[1:])
+
+
+def contents_of(name: str) -> bytes:
+    """Contents that a variable takes, of certificates."""
+    return authvar.certificate_lists([authority()]) if name == "trustedcadb" else kek().lists
+
+
 def pk() -> Holder:
     """The holder of PK."""
     return holder("PK")
@@ -106,6 +140,25 @@ def kek() -> Holder:
 def stranger() -> Holder:
     """A signer whose key is in no variable."""
     return holder("stranger")
+
+
+def of_form(
+    name: str,
+    contents: bytes,
+    signer: Holder,
+    *,
+    time: EfiTime = NOW,
+    append: bool = False,
+    attributes: bool = False,
+    by_key: bool = False,
+) -> bytes:
+    """A payload whose signature has signed attributes, or whose signer is named by its key."""
+    message = authvar.to_sign(name, contents, time, append=append)
+    told = der.told(message) if attributes else b""
+    value = der.signature(der.tlv(0x31, told) if attributes else message, signer)
+    who = {"who": der.tlv(0x80, b"key identifier")} if by_key else {}
+    signed = der.signed_data(der.signer_info(value, attributes=told, **who))
+    return authvar.payload(time, signed, contents)
 
 
 def update(

@@ -4,23 +4,38 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hcall_abi.efi import StoredVariable, build_stored
 from hcall_abi.rules import updates as rules
 from hcall_abi.rules.rule import Rule
 from hcall_client.guests import authvar
-from hcall_server.secvar.certificates import rsa_key
-from hcall_server.secvar.update import Decision, Refused, Replace
+from hcall_server.secvar.certificates import is_authority, rsa_key
+from hcall_server.secvar.update import Decision, Delete, Refused, Replace
 from tests.secvar import der
 from tests.secvar.judge import judge
-from tests.secvar.keys import BEFORE, certificate, elliptic, kek, pk, public_key, update
+from tests.secvar.keys import (
+    BEFORE,
+    authority,
+    certificate,
+    elliptic,
+    for_pss,
+    holder,
+    kek,
+    pk,
+    public_key,
+    update,
+)
 
 SIZES = [
     (1024, False),
     (2047, False),
     (2048, True),
     (2049, False),
-    (3072, False),
+    (3071, False),
+    (3072, True),
+    (3073, False),
     (4095, False),
     (4096, True),
     (4097, False),
@@ -66,7 +81,7 @@ def test_only_version_3_counts(number: int | None) -> None:
 
 
 @pytest.mark.parametrize("bits,counts", SIZES)
-def test_keys_of_2048_and_4096_bits_count(bits: int, counts: bool) -> None:
+def test_keys_of_2048_3072_and_4096_bits_count(bits: int, counts: bool) -> None:
     """R-70: as a new PK, as a new key in KEK, and as one that an update may be signed by."""
     made = public_key(bits, 65537)
     key = rsa_key(made)
@@ -81,6 +96,75 @@ def test_keys_of_2048_and_4096_bits_count(bits: int, counts: bool) -> None:
 def both(made: bytes) -> bytes:
     """A KEK that holds this certificate before that of the signer."""
     return build_stored(StoredVariable(BEFORE, authvar.certificate_lists([made]) + kek().lists))
+
+
+def test_a_key_of_3072_bits_signs() -> None:
+    """R-70: as PK and in KEK, with signatures of its own length."""
+    long = holder("long", 3072)
+    assert outcome(judge("PK", update("PK", long.lists, long), platform_key=long.variable)) is None
+    assert outcome(judge("db", update("db", b"contents", long), exchange_keys=long.variable)) is None
+
+
+def test_a_key_for_pss_does_not_count() -> None:
+    """R-70: id-RSASSA-PSS; neither taken into PK or KEK, nor trusted there with a PKCS#1 v1.5 signature."""
+    made = for_pss(pk().der)
+    public = x509.load_der_x509_certificate(made).public_key()
+    assert (public, rsa_key(pk().der)) == (pk().key.public_key(), pk().key.public_key())  # the same key
+    assert rsa_key(made) is None
+    for name, rule in (("PK", rules.UPDATE_PK_CONTENTS), ("KEK", rules.UPDATE_KEK_CONTENTS)):
+        assert outcome(judge(name, update(name, authvar.certificate_lists([made])))) is rule
+    trusting = judge("db", update("db", b"contents"), platform_key=stored(made))
+    assert outcome(trusting) is rules.UPDATE_TRUSTED_KEYS
+
+
+@pytest.mark.parametrize("bits", [2048, 3072, 4096])
+def test_trustedcadb_takes_authorities(bits: int) -> None:
+    """R-70: with a key of any length that counts; without CA the same key is refused, alone and not."""
+    good, bad = authority(bits), authority(bits, ca=False)
+    for made, counts in (([good], True), ([bad], False), ([good, bad], False), ([good, kek().der], False)):
+        decision = judge("trustedcadb", update("trustedcadb", authvar.certificate_lists(made)))
+        assert outcome(decision) == (None if counts else rules.UPDATE_CA_CONTENTS)
+    assert outcome(judge("moduledb", update("moduledb", authvar.certificate_lists([bad])))) is None
+
+
+def test_appends_to_trustedcadb_are_judged_by_what_is_new() -> None:
+    """R-70: contents from before the rule stay, also digests; nothing more of them comes in."""
+    before = stored(kek().der)
+    for made, counts in ((authority(), True), (authority(ca=False), False), (kek().der, False)):
+        payload = update("trustedcadb", authvar.certificate_lists([made]), append=True)
+        for held in (before, None):
+            decision = judge("trustedcadb", payload, append=True, stored=held)
+            assert outcome(decision) == (None if counts else rules.UPDATE_CA_CONTENTS)
+
+
+def test_trustedcadb_can_be_emptied() -> None:
+    """R-70: no contents are no certificate that could be wrong: deleted by PK's holder, empty by KEK's."""
+    held = stored(authority())
+    assert judge("trustedcadb", update("trustedcadb", b""), stored=held) == Delete()
+    assert outcome(judge("trustedcadb", update("trustedcadb", b"", kek()), stored=held)) is None
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_damaged_authorities(at: int, value: int) -> None:
+    """R-70: a certificate with damaged extensions is taken or refused by the rule; no other error comes."""
+    damaged = bytearray(authority())
+    damaged[at % len(damaged)] = value
+    made = authvar.certificate_lists([bytes(damaged)])
+    assert outcome(judge("trustedcadb", update("trustedcadb", made))) in {None, rules.UPDATE_CA_CONTENTS}
+
+
+def test_extensions_that_cannot_be_read() -> None:
+    """R-70: twice the same one, noise instead of one, none at all; no error comes out."""
+    whole = der.parts(authority())
+    fields = der.parts(whole[0])
+    extensions = der.parts(der.parts(fields[-1])[0])
+    for others in ([extensions[-1]] * 2, [der.sequence(b"\5\0")], [der.sequence(extensions[-1][2:7])]):
+        tagged = der.tlv(0xA3, der.sequence(*others))
+        made = der.sequence(der.sequence(*fields[:-1], tagged), *whole[1:])
+        assert not is_authority(made)
+    assert not is_authority(der.sequence(der.sequence(*fields[:-1]), *whole[1:]))
+    assert is_authority(der.sequence(der.sequence(*fields), *whole[1:]))
 
 
 EXPONENTS = [(3, True), (5, True), (65537, True), (2**32 - 1, True), (2**32 + 1, False)]

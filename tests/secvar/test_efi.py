@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcall_abi import efi, variables
-from hcall_abi.efi import EfiTime, SignatureList, StoredVariable, UpdatePayload
+from hcall_abi.efi import GUID_SHA256, GUID_X509, EfiTime, SignatureList, StoredVariable, UpdatePayload
 from hcall_abi.errors import RuleBroken
 from hcall_abi.rules import updates as rules
 from hcall_abi.variables import POLICIES, signed_bytes, vendor_of, wide
@@ -146,6 +146,33 @@ def test_merging(stored: list[SignatureList], added: list[SignatureList]) -> Non
     ]
     assert efi.parse_lists(efi.build_lists(merged), rules.UPDATE_APPEND_LISTS) == merged
     assert merge(merged, added) == merged == merge(merged, stored)
+
+
+CERTIFICATES = st.lists(lists(st.sampled_from([GUID_X509, GUID_SHA256])), max_size=4)
+
+
+@given(CERTIFICATES, CERTIFICATES)
+def test_each_new_certificate_has_a_list_of_its_own(
+    stored: list[SignatureList], added: list[SignatureList]
+) -> None:
+    """R-70: whatever its length; digests of one length and header share a list."""
+    merged = merge(stored, added)
+    before = {signature for kind, signature in signatures(stored) if kind == GUID_X509}
+    new = {signature for kind, signature in signatures(added) if kind == GUID_X509} - before
+    alone = [each.signatures for each in merged[len(stored) :] if each.type == GUID_X509]
+    assert sorted(alone) == sorted((each,) for each in new)
+    shapes = [(each.header, len(each.signatures[0])) for each in merged if each.type == GUID_SHA256]
+    held = [(each.header, len(each.signatures[0])) for each in stored if each.type == GUID_SHA256]
+    assert len(shapes) == len(held) + len(set(shapes) - set(held))
+    assert merge(merged, added) == merged
+
+
+def test_certificates_of_one_length() -> None:
+    """R-70: two appended ones of the length of a stored one, in one list, become a list each."""
+    one, two, three = (b"o" * 16 + name * 800 for name in (b"1", b"2", b"3"))
+    stored = [SignatureList(GUID_X509, b"", (one,))]
+    added = [SignatureList(GUID_X509, b"", (two, one, three))]
+    assert merge(stored, added) == [SignatureList(GUID_X509, b"", (each,)) for each in (one, two, three)]
 
 
 def test_merging_is_not_quadratic() -> None:

@@ -17,10 +17,21 @@ from hcall_abi.statuses import Status
 from hcall_abi.variables import PK, POLICIES, WIPE_SENTENCE, wide
 from hcall_client.guests import authvar
 from hcall_server.secvar.names import broken_by_flags, broken_by_label
-from hcall_server.secvar.update import Refused, Replace
+from hcall_server.secvar.update import Refused, Replace, doubts_of
 from tests.secvar import der
 from tests.secvar.judge import judge
-from tests.secvar.keys import BEFORE, NOW, elliptic, holder, kek, pk, public_key, stranger, update
+from tests.secvar.keys import (
+    BEFORE,
+    NOW,
+    authority,
+    elliptic,
+    for_pss,
+    kek,
+    pk,
+    public_key,
+    stranger,
+    update,
+)
 
 CONTENTS = b"what db is to hold"
 
@@ -71,6 +82,16 @@ def length(value: int) -> bytes:
     return struct.pack("<I", value)
 
 
+def holding(*content: bytes) -> bytes:
+    """The content of a SignedData that is not detached."""
+    return der.sequence(der.oid("data"), der.tlv(0xA0, *content))
+
+
+def with_content(content: bytes, tag: int = 4) -> bytes:
+    """A SignedData with content, by default in an OCTET STRING, and the signature of the update."""
+    return der.signed_data(by_pk(), content=holding(der.tlv(tag, content)))
+
+
 listed = authvar.certificate_lists
 
 Case = tuple[Rule, str, Callable[[], bytes], dict[str, Any]]
@@ -92,16 +113,21 @@ CASES: list[Case] = [
     (rules.UPDATE_PKCS7_DER, "db", lambda: payload(der.content_info(der.signed_data(by_pk()), "data")), {}),
     (rules.UPDATE_PKCS7_DER, "db", lambda: payload(der.signed_data(by_pk(digest=der.sequence()))), {}),
     (rules.UPDATE_PKCS7_DER, "db", lambda: payload(der.signed_data(by_pk(how=der.sequence(b"\5\0")))), {}),
+    (rules.UPDATE_PKCS7_CONTENT, "db", lambda: payload(with_content(message() + b"x")), {}),
+    (rules.UPDATE_PKCS7_CONTENT, "db", lambda: payload(with_content(b"")), {}),
+    (rules.UPDATE_PKCS7_CONTENT, "db", lambda: payload(with_content(message(), 0x0C)), {}),
     (
-        rules.UPDATE_PKCS7_DETACHED,
+        rules.UPDATE_PKCS7_CONTENT,
         "db",
-        lambda: payload(
-            der.signed_data(
-                by_pk(), content=der.sequence(der.oid("data"), der.tlv(0xA0, der.tlv(4, message())))
-            )
-        ),
+        lambda: payload(der.signed_data(by_pk(), content=holding(*[der.tlv(4, message())] * 2))),
         {},
     ),
+    (rules.UPDATE_PKCS7_CONTENT, "db", lambda: payload(der.signed_data(by_pk(), content=holding())), {}),
+    (rules.UPDATE_STRICT, "db", lambda: payload(with_attributes(TYPE, digest())), {"strict": True}),
+    (rules.UPDATE_STRICT, "db",
+     lambda: payload(der.signed_data(by_pk(who=der.tlv(0x80, b"identifier")))), {"strict": True}),
+    (rules.UPDATE_STRICT, "db",
+     lambda: payload(der.signed_data(by_pk(), by_pk(who=der.tlv(0x80, b"identifier")))), {"strict": True}),
     (rules.UPDATE_PKCS7_SIGNERS, "db", lambda: payload(der.signed_data()), {}),
     (rules.UPDATE_PKCS7_SIGNERS, "db", lambda: payload(der.signed_data(*[by_pk()] * (MAX_SIGNERS + 1))), {}),
     (rules.UPDATE_PKCS7_DIGEST, "db",
@@ -173,13 +199,21 @@ CASES: list[Case] = [
     (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", pk().lists + b"\0"), {}),
     (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", pk().der), {}),
     (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", listed([elliptic()])), {}),
-    (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", listed([holder("long", 3072).der])), {}),
+    (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", listed([public_key(1024, 65537)])), {}),
+    (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", listed([for_pss(pk().der)])), {}),
     (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", listed([pk().der + b"\0"])), {}),
     (rules.UPDATE_PK_CONTENTS, "PK", lambda: update("PK", b"\0" * 16 + pk().lists[16:]), {}),
     (rules.UPDATE_KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists + b"\0"), {}),
     (rules.UPDATE_KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists + listed([b"x"])), {}),
     (rules.UPDATE_KEK_CONTENTS, "KEK", lambda: update("KEK", kek().lists, append=True),
      {"append": True, "stored": lambda: old(CONTENTS)}),
+    (rules.UPDATE_CA_CONTENTS, "trustedcadb", lambda: update("trustedcadb", b"no list"), {}),
+    (rules.UPDATE_CA_CONTENTS, "trustedcadb",
+     lambda: update("trustedcadb", listed([authority(ca=False)])), {}),
+    (rules.UPDATE_CA_CONTENTS, "trustedcadb", lambda: update("trustedcadb", listed([elliptic()])), {}),
+    (rules.UPDATE_CA_CONTENTS, "trustedcadb",
+     lambda: update("trustedcadb", b"\0" * 16 + listed([authority()])[16:]), {}),
+    (rules.UPDATE_CA_CONTENTS, "trustedcadb", lambda: update("trustedcadb", kek().lists), {}),
     (rules.UPDATE_VARIABLE_FITS, "db", payload, {"largest": 8 + len(CONTENTS) - 1}),
 ]  # fmt: skip
 
@@ -187,7 +221,7 @@ SPEC = CALLS[Opcode.SIGNED_UPDATE]
 STATUSES = {
     "part": Status.H_P6, "header": Status.H_P6, "pkcs7": Status.H_P6, "append": Status.H_P6,
     "stored": Status.H_P6, "kek": Status.H_P6, "trusted": Status.H_AUTHORITY, "by": Status.H_AUTHORITY,
-    "wipe": Status.H_AUTHORITY, "trials": Status.H_AUTHORITY,
+    "strict": Status.H_P6, "ca": Status.H_P6, "wipe": Status.H_AUTHORITY, "trials": Status.H_AUTHORITY,
     "variable": Status.H_NO_MEM, "label": Status.H_P2, "name": Status.H_P2,
     "flags": Status.H_P5,
 }  # fmt: skip
@@ -273,6 +307,8 @@ GOOD: list[tuple[str, Callable[[], bytes]]] = [
     ("unsigned attributes", lambda: der.signed_data(by_pk(after=der.tlv(0xA1, digest(b"x"))))),
     ("a certificate that is none", lambda: der.signed_data(by_pk(), extra=der.tlv(0xA0, der.sequence()))),
     ("a revocation list", lambda: der.signed_data(by_pk(), extra=der.tlv(0xA1, der.sequence()))),
+    ("the signed bytes as content", lambda: with_content(message())),
+    ("them in a ContentInfo", lambda: der.content_info(with_content(message()))),
     ("signed attributes", lambda: with_attributes(TYPE, digest())),
     ("more signed attributes", lambda: with_attributes(TYPE, digest(), der.attribute("SHA-1", b"\5\0"))),
     ("two signers", lambda: der.signed_data(der.signer_info(der.signature(message(), stranger())), by_pk())),
@@ -284,3 +320,29 @@ GOOD: list[tuple[str, Callable[[], bytes]]] = [
 def test_what_breaks_no_rule(make: Callable[[], bytes]) -> None:
     """R-70: forms of PKCS#7 that say the same are taken alike; who is named as signer decides nothing."""
     assert judge("db", payload(make())) == Replace(build_stored(StoredVariable(NOW, CONTENTS)))
+
+
+DOUBTED = {
+    "named by its key": ("a signer is named by a key identifier",),
+    "signed attributes": ("a signature is over signed attributes",),
+    "more signed attributes": ("a signature is over signed attributes",),
+}
+
+
+@pytest.mark.parametrize("name,make", GOOD, ids=[name for name, _ in GOOD])
+def test_forms_that_hardware_may_refuse(name: str, make: Callable[[], bytes]) -> None:
+    """R-70: they are told with their reason; strict updates refuse them, and nothing else."""
+    reasons = DOUBTED.get(name, ())
+    assert doubts_of(payload(make())) == reasons
+    decision = judge("db", payload(make()), strict=True)
+    if reasons:
+        assert isinstance(decision, Refused)
+        assert (decision.rule, decision.message) == (rules.UPDATE_STRICT, "; ".join(reasons))
+    else:
+        assert isinstance(decision, Replace)
+
+
+def test_a_payload_that_cannot_be_read_has_no_doubts() -> None:
+    """R-70: its refusal names the rule; a bare PK without verification has no PKCS#7 either."""
+    for bad in (b"", payload()[:39], authvar.payload(NOW, b"-", b""), payload(der.sequence())):
+        assert doubts_of(bad) == ()

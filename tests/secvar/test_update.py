@@ -11,9 +11,11 @@ from hcall_abi.variables import POLICIES, WIPE_SENTENCE
 from hcall_client.guests import authvar
 from hcall_server.secvar.update import Delete, DeleteEverything, Refused, Replace
 from tests.secvar.judge import judge, stored
-from tests.secvar.keys import BEFORE, NOW, holder, kek, pk, stranger, update
+from tests.secvar.keys import BEFORE, NOW, authority, contents_of, holder, kek, pk, stranger, update
 
 OTHERS = [name for name in POLICIES if name not in ("PK", "KEK")]
+UNCHECKED = [name for name in OTHERS if name != "trustedcadb"]
+"""Databases that take any contents."""
 LATER = NOW._replace(second=NOW.second + 1)
 DIGESTS = build_lists([SignatureList(GUID_SHA256, b"", (b"o" * 16 + b"1" * 32, b"o" * 16 + b"2" * 32))])
 
@@ -32,14 +34,16 @@ def old(contents: bytes, time: EfiTime = BEFORE) -> bytes:
 @pytest.mark.parametrize("name", POLICIES)
 def test_pk_signs_every_variable(name: str) -> None:
     """R-70: all nine; stored are 8 bytes of version and time, then the contents as they came."""
-    got = stored(name, update(name, kek().lists))
-    assert got == struct.pack("<BHBBBBB", 0, *NOW) + kek().lists
+    lists = contents_of(name)
+    got = stored(name, update(name, lists))
+    assert got == struct.pack("<BHBBBBB", 0, *NOW) + lists
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_kek_signs_all_but_pk_and_kek(name: str) -> None:
     """R-70: the seven databases, and any other name."""
-    assert stored(name, update(name, DIGESTS, kek()))[8:] == DIGESTS
+    contents = contents_of(name) if name == "trustedcadb" else DIGESTS
+    assert stored(name, update(name, contents, kek()))[8:] == contents
     assert stored("mine", update("mine", DIGESTS, kek()))[8:] == DIGESTS
     for private in ("PK", "KEK"):
         assert broken(judge(private, update(private, kek().lists, kek()))) is rules.UPDATE_BY_PK
@@ -98,7 +102,7 @@ def test_an_append_keeps_the_later_time() -> None:
     assert stored("dbx", payload, append=True) == old(DIGESTS, NOW)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", UNCHECKED)
 def test_databases_hold_nothing_twice(name: str) -> None:
     """R-70: appending what is there changes nothing; what is new joins the list of its type."""
     third = b"o" * 16 + b"3" * 32
@@ -159,7 +163,14 @@ def test_everything_is_deleted_by_a_sentence() -> None:
         assert broken(judge("PK", payload, unverified=True)) is rules.UPDATE_PK_CONTENTS
 
 
-@pytest.mark.parametrize("name", [*OTHERS, "mine"])
+def test_trustedcadb_holds_nothing_twice() -> None:
+    """R-70: as the other databases, with the contents that it takes."""
+    held, more = contents_of("trustedcadb"), authvar.certificate_lists([authority(4096)])
+    payload = update("trustedcadb", held + more + more, append=True)
+    assert stored("trustedcadb", payload, append=True, stored=old(held))[8:] == held + more
+
+
+@pytest.mark.parametrize("name", [*UNCHECKED, "mine"])
 def test_contents_of_other_variables_are_their_own_affair(name: str) -> None:
     """R-70: what no rule speaks of is stored byte for byte."""
     for contents in (b"x", bytes(27), b"\xff" * 1000, DIGESTS + b"trailing"):

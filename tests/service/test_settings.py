@@ -214,6 +214,7 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
     settings = parsed(
         "--config", str(path), "--firmware", "FW1110", "--listen", "tcp:b:2", "--partition", "one:8",
         "--partition", "three:16,secure_boot=off", "--relaxed-memory", "--relaxed-wrapping",
+        "--strict-updates",
         "--flush-delay", "2.5", "--confirm-wait", "1000", "--copy-interval", "0.01",
     )  # fmt: skip
     assert settings == Settings(
@@ -221,6 +222,7 @@ def test_the_command_line_adds_and_wins(tmp_path: Path) -> None:
         firmware="FW1110",
         strict_memory=False,
         strict_wrapping=False,
+        strict_updates=True,
         flush_delay_ms=2.5,
         confirm_wait_ms=1000,
         copy_interval_s=0.01,

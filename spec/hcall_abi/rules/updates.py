@@ -18,7 +18,12 @@ MAX_TRIALS = 16
 EXPONENT_BITS = 32
 """Longest public exponent of a key that counts, in bits: a verification takes time by its length."""
 
-_KEYS = f"RSA-2048 or RSA-4096 keys of exponents of {EXPONENT_BITS} bits or less"
+DOUBT_ADVICE = (
+    "sign without attributes, by issuer and serial number: openssl cms -sign -noattr, without -keyid"
+)
+"""The way to a signature that this emulator and real firmware accept, for those who meet a doubt."""
+
+_KEYS = f"keys of RSA-2048, 3072 or 4096 with exponents of {EXPONENT_BITS} bits or less"
 _LABEL, _FLAGS, _PAYLOAD = "label", "flags", "data"
 """Names of the arguments that the positional rules are about."""
 _AUTHORITY = Status.H_AUTHORITY
@@ -51,8 +56,8 @@ UPDATE_PART_GUID = _rule("part-guid", _PAYLOAD, "the certificate part has the GU
 UPDATE_PKCS7_DER = _rule(
     "pkcs7-der", _PAYLOAD, "the certificate part holds one PKCS#7 SignedData in DER and nothing more"
 )
-UPDATE_PKCS7_DETACHED = _rule(
-    "pkcs7-detached", _PAYLOAD, "the signature is detached: SignedData holds no content"
+UPDATE_PKCS7_CONTENT = _rule(
+    "pkcs7-content", _PAYLOAD, "the SignedData holds no content, or exactly the signed bytes"
 )
 UPDATE_PKCS7_SIGNERS = _rule("pkcs7-signers", _PAYLOAD, f"the update has 1 to {MAX_SIGNERS} signers")
 UPDATE_PKCS7_DIGEST = _rule("pkcs7-digest", _PAYLOAD, "every digest is SHA-256")
@@ -61,6 +66,11 @@ UPDATE_PKCS7_ATTRIBUTES = _rule(
     "pkcs7-attributes",
     _PAYLOAD,
     "signed attributes hold the content type of the SignedData and one message digest",
+)
+UPDATE_STRICT = _rule(
+    "strict",
+    _PAYLOAD,
+    "with strict updates, signers have no signed attributes and are named by issuer and serial number",
 )
 UPDATE_TRUSTED_KEYS = _rule("trusted-keys", _AUTHORITY, f"PK and KEK hold X.509 v3 certificates with {_KEYS}")
 UPDATE_TRIALS = _rule(
@@ -86,6 +96,11 @@ UPDATE_PK_CONTENTS = _rule(
     "pk-contents", _PAYLOAD, "PK is one list of one X.509 v3 certificate with a key that KEK may have"
 )
 UPDATE_KEK_CONTENTS = _rule("kek-contents", _PAYLOAD, f"KEK is lists of X.509 v3 certificates with {_KEYS}")
+UPDATE_CA_CONTENTS = _rule(
+    "ca-contents",
+    _PAYLOAD,
+    f"trustedcadb takes lists of X.509 v3 certificates of authorities (CA) with {_KEYS}",
+)
 UPDATE_VARIABLE_FITS = _rule(
     "variable-fits",
     Status.H_NO_MEM,
