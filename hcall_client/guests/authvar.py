@@ -14,9 +14,19 @@ Layouts: spec/secure-boot-variables.md#auth-file.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from hcall_abi.efi import GUID_X509, EfiTime, SignatureList, UpdatePayload, build_lists, build_update
+from hcall_abi.efi import (
+    GUID_X509,
+    EfiTime,
+    SignatureList,
+    UpdatePayload,
+    build_lists,
+    build_update,
+    parse_update,
+)
+from hcall_abi.errors import RuleBroken
 from hcall_abi.variables import FLAG_APPEND, POLICIES, SIGNED_ONLY, signed_bytes, wide
 from hcall_client.guests.labels import os_label
 
@@ -71,6 +81,39 @@ def sign(data: bytes, key: RSAPrivateKey, certificate: Certificate) -> bytes:
     builder = PKCS7SignatureBuilder().set_data(data).add_signer(certificate, key, SHA256())
     options = [PKCS7Options.DetachedSignature, PKCS7Options.Binary, PKCS7Options.NoAttributes]
     return builder.sign(Encoding.DER, options)
+
+
+def certificates_in(data: bytes) -> list[Certificate]:
+    """Return the certificates that come with a payload; ValueError if it has none, or can't be read.
+
+    They are for people: no update is accepted because of them.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
+
+    try:
+        pkcs7 = parse_update(data).pkcs7
+    except RuleBroken as error:
+        raise ValueError(str(error)) from None
+    for whole in (pkcs7, _content_info(pkcs7)):  # bare SignedData is not read by the library
+        with suppress(ValueError, UnsupportedAlgorithm):
+            return load_der_pkcs7_certificates(whole)
+    raise ValueError("the certificate part is no SignedData with certificates")
+
+
+_SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
+"""1.2.840.113549.1.7.2 in DER."""
+
+
+def _content_info(signed_data: bytes) -> bytes:
+    """Return SignedData with its type around it."""
+    return _tlv(0x30, _SIGNED_DATA + _tlv(0xA0, signed_data))
+
+
+def _tlv(tag: int, body: bytes) -> bytes:
+    """Return an element of DER, with the shortest length."""
+    size = len(body).to_bytes((len(body).bit_length() + 7) // 8, "big")
+    return bytes([tag, len(body)] if len(body) < 0x80 else [tag, 0x80 | len(size), *size]) + body
 
 
 def payload(time: EfiTime, pkcs7: bytes, contents: bytes) -> bytes:
