@@ -3,47 +3,68 @@
     swpks qemu --partition lpar1 --kernel /boot/vmlinux-6.12.0-powerpc64le --initrd initrd.img
     swpks qemu --partition lpar1 --kernel vmlinux --append "console=hvc0 debug" -- -smp 2 -m 2G
 
-A server that runs on the state folder is used; otherwise one is started, and stopped at the end.
-Without a state folder the keystore is gone with the command.  The console is this terminal:
-Ctrl-A x ends the machine.  A reboot of the guest is an IPL of the partition.
+A server that runs on the state folder is used; otherwise one is started, and stopped at the end.  Its
+log is DIR.log, beside the state folder.  Without a state folder the keystore is gone with the command.
+The console is this terminal: Ctrl-A x ends the machine.  A reboot of the guest is an IPL of the
+partition.  A power-off by the console ends the machine.
 
-Exit status: 0 the machine has ended; 1 the stub, the guest or the server failed on the way; 2 the
-command line, the kernel or QEMU cannot be used.
+Exit status: 0 the guest or its user has ended the machine; 1 the stub, the guest or the server failed
+on the way; 2 the command line, the kernel, the partition or QEMU cannot be used; 3 the state cannot be
+stored; 4 the guest has panicked; 5 the console has powered the partition off; 128 + N signal N has
+ended the command, such as 143 for SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import socket
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from hcall_abi.attributes import attribute_number
 from hcall_abi.calls import Opcode
-from hcall_abi.console import is_partition_name
-from hcall_abi.errors import OperatorError
-from hcall_abi.rules import service as rules
-from hcall_abi.rules.console import NAME_FORM
 from hcall_abi.statuses import status_name
 from swpks.cli import streams
-from swpks.cli.where import state_folder
+from swpks.cli.where import state_folder, state_path
 
 if TYPE_CHECKING:
     from hcall_abi.frames import HReturn
+    from swpks.cli.qemu_server import Wanted
+    from swpks.qemu.cleanup import Cleanup
+    from swpks.qemu.run import MachineEnd
 
-DEFAULT_KBYTES = 64
+PANIC, POWER_OFF = 4, 5
+"""Exit statuses of machines that have ended in order, but not by the guest's wish."""
 
 
-class Wanted(NamedTuple):
-    """The partition of the command line, and the size of its keystore in KiB if it is given."""
+class QemuParser(argparse.ArgumentParser):
+    """The parser of `swpks qemu`, which takes what is behind `--` as it stands.
 
-    name: str
-    kbytes: int | None
+    argparse alone would take a word without an option, such as the initramfs behind a forgotten --initrd, for
+    an option of QEMU; and it does not say what `--` is for.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the words before `--`; an error with a hint for one that is not ours."""
+        words = list(sys.argv[1:] if args is None else args)
+        cut = words.index("--") if "--" in words else len(words)
+        single = [word for word in words[:cut] if _is_for_qemu(word)]
+        if single:
+            self._refuse(single)
+        found, unknown = super().parse_known_args(words[:cut], namespace)
+        if unknown or found.options:
+            self._refuse(unknown or found.options)
+        found.options = words[cut + 1 :]
+        return found, []
+
+    def _refuse(self, words: list[str]) -> None:
+        hint = f"options of qemu-system-ppc64 go behind --, such as: -- {' '.join(words)}"
+        self.error(f"{words[0]} is no option of swpks qemu; {hint}")
+
+
+def _is_for_qemu(word: str) -> bool:
+    """Whether a word is an option with one dash, as QEMU has them; of ours only -h is one."""
+    return word[:1] == "-" and word[1:2].isalpha() and word != "-h" and " " not in word
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -57,6 +78,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.__class__ = QemuParser
     parser.set_defaults(run=run)
     add = parser.add_argument
     add(
@@ -75,7 +97,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add(
         "--state",
-        type=Path,
+        type=state_path,
         default=state_folder(),
         metavar="DIR",
         help="the server's state folder (default: SWPKS_STATE, else one that is removed at the end)",
@@ -95,85 +117,70 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Serve a kernel until its machine ends."""
-    import trio
-
-    from hcall_client.following import locate_at_async
+    from swpks.cli.ending import ended_in_order
+    from swpks.cli.qemu_server import server_on, state_of, wanted_of
     from swpks.qemu.callsites import find_callsites
-    from swpks.qemu.console import PatientConsole
+    from swpks.qemu.cleanup import Cleanup
     from swpks.qemu.elf import load
     from swpks.qemu.machine import QemuMachine, check
-    from swpks.qemu.run import run_kernel
 
-    name, kbytes = wanted = _wanted(options.partition)
+    wanted = wanted_of(options.partition)
     # What cannot work is said before a server is started for it.
     machine = QemuMachine(options.kernel, options.initrd, options.append, options.options)
     image = load(options.kernel)
     find_callsites(image)
     check(machine)
-    with _state(options.state) as state, _server(state, wanted):
-        console = PatientConsole(state / "run" / "control.sock", name, options.patience)
+    with (
+        ended_in_order(),
+        Cleanup() as cleanup,
+        state_of(options.state, cleanup) as state,
+        server_on(state, wanted, cleanup),
+    ):
+        end = _run(options, state, wanted, cleanup, machine, image)
+    return _status(end, wanted.name)
 
-        async def main() -> None:
-            target = (
-                locate_at_async(where, name) if (where := options.where) else state / "run" / f"{name}.sock"
-            )
-            told = _tell if options.trace else None
-            await console.check(kbytes)
-            await run_kernel(machine, image, target, console, on_call=told, patience=options.patience)
 
-        trio.run(main)
+def _run(
+    options: argparse.Namespace, state: Path, wanted: Wanted, cleanup: Cleanup, machine: Any, image: Any
+) -> MachineEnd:
+    """Run the machine beside its server; SystemExit when a signal ends it."""
+    import trio
+
+    from hcall_client.following import locate_at_async
+    from swpks.cli.ending import unless_ended
+    from swpks.qemu.console import PatientConsole
+    from swpks.qemu.run import run_kernel
+
+    name, kbytes = wanted
+    run_folder = state / "run"
+    console = PatientConsole(run_folder / "control.sock", name, options.patience, _say)
+    told = _tell if options.trace else None
+    target = locate_at_async(where, name) if (where := options.where) else run_folder / f"{name}.sock"
+
+    async def main() -> MachineEnd:
+        await console.check(kbytes)
+        return await run_kernel(
+            machine, image, target, console, on_call=told, patience=options.patience, cleanup=cleanup
+        )
+
+    return trio.run(unless_ended, main)
+
+
+def _status(end: MachineEnd, name: str) -> int:
+    """Return the exit status for an end, and tell of one that the guest has not wished."""
+    from swpks.qemu.run import MachineEnd
+
+    if end is MachineEnd.PANIC:
+        _say("the guest has panicked; its console is above")
+        return PANIC
+    if end is MachineEnd.POWER_OFF:
+        _say(f"the console has powered {name} off, which has ended the machine")
+        return POWER_OFF
     return 0
 
 
-def _wanted(text: str) -> Wanted:
-    """Return what NAME[:KBYTES] says; OperatorError by the rules of names and sizes."""
-    name, colon, size = text.partition(":")
-    if not is_partition_name(name):
-        raise OperatorError(NAME_FORM, f"{name!r} is no name for a partition")
-    return Wanted(name, attribute_number("keystore_kbytes", size) if colon else None)
-
-
-@contextmanager
-def _state(wanted: Path | None) -> Iterator[Path]:
-    """Yield the state folder: the wanted one, or one that lasts no longer than the block."""
-    if wanted is not None:
-        yield wanted.absolute()
-        return
-    with tempfile.TemporaryDirectory(prefix="swpks-") as folder:
-        streams.complain("swpks: no --state: the keystore lasts as long as this command")
-        yield Path(folder) / "state"
-
-
-@contextmanager
-def _server(state: Path, wanted: Wanted) -> Iterator[None]:
-    """Have a server for the length of a block: the one that runs on the state, or one of our own."""
-    from swpks.testing import ServerFailed, ServerProcess
-
-    if _is_served(state / "run" / "control.sock"):
-        yield
-        return
-    name, kbytes = wanted
-    if kbytes is None and not (state.is_dir() and any(state.iterdir())):
-        kbytes = DEFAULT_KBYTES
-    try:
-        server = ServerProcess(state, [name if kbytes is None else f"{name}:{kbytes}"])
-        server.start()
-    except (ServerFailed, OSError, ValueError) as error:  # the log beside the state may not be writable
-        raise OperatorError(rules.SERVER_STARTS, str(error)) from None
-    try:
-        yield
-    finally:
-        if server.pid is not None:
-            server.stop()
-
-
-def _is_served(control: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as trial:
-        try:
-            trial.connect(os.fspath(control))
-        except OSError:
-            return False
-    return True
+def _say(sentence: str) -> None:
+    streams.complain(f"swpks: {sentence}")
 
 
 def _tell(opcode: int, answer: HReturn) -> None:

@@ -16,6 +16,10 @@ rebuilt.
     qmp           QEMU's own channel: it reports resets
     console       IPL, power-on and power-off of the partition, over the control channel
     machine       QEMU's command line and process
+    claims        one machine at a time on a partition
+    cleanup       the process that ends QEMU and a server if this one is killed
+    race          tasks of which the first one to end decides
+    run           all of it together
 
 Front ends other than `swpks qemu` put the same parts together.
 """

@@ -5,6 +5,7 @@ A machine that is reset is a partition with an IPL; one that ends is a partition
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -31,13 +32,24 @@ PAUSE = 0.1
 CONTROL_SOCKET = "control.sock"
 """The socket of the control channel, beside the sockets of the partitions."""
 
+Tell = Callable[[str], None]
+"""Called with a sentence for the user: what is waited for, and how long."""
+
+
+def tell_no_one(_sentence: str) -> None:
+    """Say nothing."""
+
 
 class PatientConsole:
-    """The console of one partition; raises PartitionUnusable with what its system says."""
+    """The console of one partition; raises PartitionUnusable with what its system says.
 
-    def __init__(self, socket: Path, name: str, patience: float = PATIENCE) -> None:
+    `tell` is called before it waits.
+    """
+
+    def __init__(self, socket: Path, name: str, patience: float = PATIENCE, tell: Tell = tell_no_one) -> None:
         self.name = name
         self.patience = patience
+        self.tell = tell
         self._console = Console(socket)
 
     def __repr__(self) -> str:
@@ -73,19 +85,31 @@ class PatientConsole:
         if view.power == "running":
             await self._call(console.power_off(self.name), patience=0)
 
+    async def is_off(self) -> bool:
+        """Whether the partition is powered off; a server that is away is not waited for, and says nothing."""
+        try:
+            view = await self._call(console.show_partition(self.name), patience=0)
+        except PartitionUnusable:
+            return False
+        return view.power == "off"
+
     async def _view(self) -> PartitionView:
         return await self._call(console.show_partition(self.name), self.patience)
 
     async def _call(self, request: ConsoleRequest[PartitionView], patience: float) -> PartitionView:
         """Make a request, again and again for some seconds while the control channel is not served."""
         deadline = trio.current_time() + patience
+        told = False
         while True:
             try:
                 return await self._console.call(request)
             except (ConsoleRefused, ConsoleMisspoken) as error:
                 raise PartitionUnusable(error.message) from None
             except ConsoleUnreachable as error:
+                message = f"no server at {self._console.target}: {error.reason}"
                 if trio.current_time() >= deadline:
-                    message = f"no server at {self._console.target}: {error.reason}"
                     raise PartitionUnusable(message) from None
+            if not told:
+                self.tell(f"{message}; the machine waits up to {patience:g} s for one")
+                told = True
             await trio.sleep(PAUSE)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import trio
 
+from swpks.qemu.cleanup import Cleanup
 from swpks.qemu.errors import MachineFailed
 
 PROGRAM = "qemu-system-ppc64"
@@ -83,11 +84,12 @@ def check(machine: QemuMachine) -> None:
 
 
 @asynccontextmanager
-async def start(machine: QemuMachine, **streams: Any) -> AsyncIterator[Wires]:
+async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams: Any) -> AsyncIterator[Wires]:
     """Run QEMU, halted before its first instruction, for the length of a block.
 
-    `streams` are `stdin`, `stdout` and `stderr` as `subprocess.Popen` takes them; inherited unless
-    given.  A process that still runs at the end of the block is ended.  MachineFailed as `check` does.
+    `cleanup` ends it if this process is killed.  `streams` are `stdin`, `stdout` and `stderr` as
+    `subprocess.Popen` takes them; inherited unless given.  A process that still runs at the end of the block
+    is ended.  MachineFailed as `check` does.
     """
     check(machine)
     (ours_stub, theirs_stub), (ours_monitor, theirs_monitor) = socket.socketpair(), socket.socketpair()
@@ -95,6 +97,8 @@ async def start(machine: QemuMachine, **streams: Any) -> AsyncIterator[Wires]:
         fds = (theirs_stub.fileno(), theirs_monitor.fileno())
         process = await trio.lowlevel.open_process(command_line(machine, *fds), pass_fds=fds, **streams)
     try:
+        if cleanup:
+            cleanup.end_process(process.pid)
         async with _stream(ours_stub) as stub, _stream(ours_monitor) as monitor:
             yield Wires(stub, monitor, process)
     finally:

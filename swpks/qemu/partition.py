@@ -6,6 +6,9 @@ during a request.
 
 A partition can be followed to another system (`hcall_client.following`).  The guest sees a call that takes
 longer then.
+
+`wait_powered_off` keeps a session open from the first IPL on, also while the guest makes no call: the end of
+the session tells of a power-off, and of a server that is away.
 """
 
 from __future__ import annotations
@@ -19,18 +22,22 @@ from pathlib import Path
 import trio
 
 from hcall_abi.consumers import SecureBoot
-from hcall_abi.errors import PeerError
-from hcall_abi.frames import HReturn, OpenStatus
+from hcall_abi.errors import PeerError, SwpksError
+from hcall_abi.frames import GoodbyeReason, HReturn, OpenStatus
 from hcall_abi.statuses import Status
 from hcall_client.channel import Channel, Locate, Target, open_channel, place_of
-from hcall_client.errors import CallTooLarge, NotReached, OpenRefused
+from hcall_client.errors import CallTooLarge, NotReached, OpenRefused, SessionEnded
 from hcall_client.following import FollowingChannel, open_following
 from hcall_client.request import Request
+from swpks.qemu.claims import Claims
 from swpks.qemu.console import PATIENCE, PAUSE, PatientConsole
 from swpks.qemu.errors import PartitionUnusable
 
 _MAY_PASS = (OpenStatus.TOO_MANY_SESSIONS, OpenStatus.NOT_ACTIVATED)
 """Refusals that are temporary: the server is starting, or other sessions will end."""
+_NOT_OPENED = (OSError, PeerError, OpenRefused, NotReached, LookupError)
+IDLE_PAUSE = 1.0
+"""Seconds between two tries to open a session that no call waits for."""
 NAME = "swpks qemu"
 """The name by which the server's log knows these sessions."""
 
@@ -39,17 +46,27 @@ class ServedPartition:
     """A partition of a running server; made by `partition_of`.
 
     `started` says whether it has had an IPL from here, or may have had it.  `target` is an address, or tells
-    where the partition is now: then it is followed.
+    where the partition is now: then it is followed, and claimed where it is.
     """
 
     def __init__(
-        self, nursery: trio.Nursery, target: Target | Locate, console: PatientConsole, patience: float
+        self,
+        nursery: trio.Nursery,
+        target: Target | Locate,
+        console: PatientConsole,
+        patience: float,
+        claims: Claims,
     ) -> None:
         self._nursery = nursery
         self._target = target
         self._console = console
         self._patience = patience
+        self._claims = claims
         self._channel: Channel | FollowingChannel | None = None
+        self._left: Channel | FollowingChannel | None = None
+        self._opens = trio.Lock()
+        self._lost = False
+        self._begun = trio.Event()
         self.started = False
 
     async def call(self, request: Request[HReturn]) -> HReturn:
@@ -63,8 +80,11 @@ class ServedPartition:
     async def ipl(self) -> None:
         """Restart the partition: passwords are forgotten, and the session is a new one."""
         self.started = True
+        self._left = self._channel
         await self._console.ipl()
-        self._channel = None
+        if self._channel is self._left:
+            self._channel = None
+        self._begun.set()
 
     async def secure_boot(self) -> SecureBoot:
         """Return the secure-boot mode of the current IPL."""
@@ -74,18 +94,68 @@ class ServedPartition:
         """Stop the partition."""
         await self._console.power_off()
 
-    async def _session(self) -> Channel | FollowingChannel:
-        """Return an open session, waiting for a server if need be."""
-        deadline = trio.current_time() + self._patience
-        while self._channel is None or self._channel.ended:
+    async def wait_powered_off(self) -> None:
+        """Return when the console has powered the partition off, after an IPL from here.
+
+        It tells of every other end of the session that an IPL from here is not the reason of.
+        """
+        await self._begun.wait()
+        while True:
+            channel = await self._kept_open()
+            reason = await channel.wait_ended()
+            stopped = _is(reason, GoodbyeReason.IPL_OR_POWER_OFF)
+            if stopped and channel is not self._left and await self._console.is_off():
+                return
+            if channel is not self._left:
+                self._tell_end(reason, by_console=stopped)
+
+    def _tell_end(self, reason: SwpksError | None, *, by_console: bool) -> None:
+        if by_console:
+            advice = "the password of the guest is refused until it reboots"
+            self._console.tell(f"the console has restarted {self._console.name}; {advice}")
+        elif not _is(reason, GoodbyeReason.IDLE_TOO_LONG):
+            self._lost = True
+            advice = f"an h-call of the guest will wait up to {self._patience:g} s for a server"
+            self._console.tell(f"the session with {self._console.name} is lost: {_brief(reason)}; {advice}")
+
+    async def _kept_open(self) -> Channel | FollowingChannel:
+        """Return an open session, however long that takes."""
+        while True:
             try:
-                self._channel = await self._nursery.start(self._hold)
-            except (OSError, PeerError, OpenRefused, NotReached, LookupError) as error:
+                return await self._opened()
+            except _NOT_OPENED:
+                await trio.sleep(IDLE_PAUSE)
+
+    async def _session(self) -> Channel | FollowingChannel:
+        """Return an open session for a call, waiting for a server if need be."""
+        deadline = trio.current_time() + self._patience
+        told = False
+        while True:
+            try:
+                return await self._opened()
+            except _NOT_OPENED as error:
                 refused = isinstance(error, OpenRefused) and error.status not in _MAY_PASS
                 if refused or trio.current_time() >= deadline:
                     raise PartitionUnusable(f"no session with the partition: {error}") from None
+                if not told:
+                    self._tell_wait(error)
+                    told = True
                 await trio.sleep(PAUSE)
-        return self._channel
+
+    def _tell_wait(self, error: Exception) -> None:
+        self._lost = True
+        name, patience = self._console.name, f"{self._patience:g} s"
+        self._console.tell(f"the guest waits up to {patience} for the keystore of {name}: {_brief(error)}")
+
+    async def _opened(self) -> Channel | FollowingChannel:
+        """Return the open session, or open one; one of `_NOT_OPENED` if that fails."""
+        async with self._opens:
+            if self._channel is None or self._channel.ended:
+                self._channel = await self._nursery.start(self._hold)
+                if self._lost:
+                    self._lost = False
+                    self._console.tell(f"the session with {self._console.name} is open again")
+            return self._channel
 
     async def _hold(self, *, task_status: trio.TaskStatus[Channel | FollowingChannel]) -> None:
         """Keep a session open, in a task of its own, for as long as it lasts."""
@@ -103,21 +173,40 @@ class ServedPartition:
         """Return where the partition is now; the console of the system there has its power."""
         place = await place_of(locate)
         if isinstance(place, str | os.PathLike):
+            self._claims.take(Path(place))
             self._console.follow(Path(place))
         return place
+
+
+def _is(reason: SwpksError | None, goodbye: GoodbyeReason) -> bool:
+    return isinstance(reason, SessionEnded) and reason.reason == goodbye
+
+
+def _brief(error: Exception | None) -> str:
+    """Return the message of an error without its rule, which is none of the user's doing."""
+    return error.message if isinstance(error, SwpksError) else str(error)
 
 
 @asynccontextmanager
 async def partition_of(
     target: Target | Locate, console: PatientConsole, patience: float = PATIENCE
 ) -> AsyncIterator[ServedPartition]:
-    """Be a partition's machine for the length of a block."""
+    """Be a partition's machine for the length of a block.
+
+    PartitionUnusable if another process is that already.
+    """
     failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            yield ServedPartition(nursery, target, console, patience)
-        except BaseException as error:
-            failure = error
-        nursery.cancel_scope.cancel()
+    claims = Claims()
+    try:
+        if isinstance(target, str | os.PathLike):
+            claims.take(Path(target))
+        async with trio.open_nursery() as nursery:
+            try:
+                yield ServedPartition(nursery, target, console, patience, claims)
+            except BaseException as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+    finally:
+        claims.release()
     if failure is not None:
         raise failure

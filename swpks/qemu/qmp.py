@@ -1,4 +1,4 @@
-"""The part of QEMU's own channel (QMP) that a bridge needs: the count of resets and the memory size.
+"""The part of QEMU's own channel (QMP) that a bridge needs: resets, panics of the guest, the memory size.
 
 QMP is lines of JSON: a greeting, answers to commands, and events.  QEMU sends an event before it answers a
 later command.  So after an answer, all earlier events have been received.
@@ -7,6 +7,7 @@ later command.  So after an answer, all earlier events have been received.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -16,16 +17,24 @@ from swpks.qemu.errors import StubError
 LONGEST_LINE = 1 << 20
 """Longest message in bytes that is taken."""
 
+RUNS_ON = "run"
+"""The action of QEMU at a panic that changes nothing: its user has asked for `-action panic=none`."""
+
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
 class Qmp:
-    """QEMU's monitor over a stream.  Raises StubError where QEMU is gone."""
+    """QEMU's monitor over a stream.  Raises StubError where QEMU is gone.
+
+    `panicked` tells whether the guest has reported a panic that stopped the machine, as far as messages of
+    QEMU have been received: by an answer to a later command, or by `drain`.
+    """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._buffer = bytearray()
         self._resets = 0
+        self.panicked = False
         self._turn = trio.Lock()
 
     async def start(self) -> None:
@@ -52,6 +61,13 @@ class Qmp:
         """End QEMU."""
         await self.command("quit")
 
+    async def drain(self) -> None:
+        """Receive all events up to the end of QEMU."""
+        async with self._turn:
+            with suppress(StubError):
+                while True:
+                    self._take(await self._message())
+
     async def command(self, name: str) -> Any:
         """Run a command without arguments and return its answer."""
         async with self._turn:
@@ -68,7 +84,15 @@ class Qmp:
                 return message["return"]
             if "error" in message:
                 raise StubError(f"QEMU refuses {name}: {message['error'].get('desc')}")
-            self._resets += message.get("event") == "RESET"
+            self._take(message)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """Take note of an event."""
+        if message.get("event") == "RESET":
+            self._resets += 1
+            self.panicked = False
+        elif message.get("event") == "GUEST_PANICKED":
+            self.panicked = message["data"]["action"] != RUNS_ON
 
     async def _message(self) -> dict[str, Any]:
         while b"\n" not in self._buffer:

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from enum import Enum
 from typing import Any
 
 import trio
 
 from hcall_client.channel import Locate, Target
 from swpks.qemu.bridge import Bridge, OnCall
+from swpks.qemu.cleanup import Cleanup
 from swpks.qemu.console import PATIENCE, PatientConsole
 from swpks.qemu.elf import KernelImage
-from swpks.qemu.errors import MachineFailed, PartitionUnusable, StubError
+from swpks.qemu.errors import GuestStopped, MachineFailed, PartitionUnusable, StubError
 from swpks.qemu.machine import END_SECONDS, QemuMachine, Wires, start
 from swpks.qemu.partition import ServedPartition, partition_of
 from swpks.qemu.qmp import Qmp
+from swpks.qemu.race import first_of
 from swpks.qemu.stub import Stub
 
 POWER_OFF_SECONDS = 10.0
 """How long the power-off at the end may take, whatever ended the machine."""
+NOTICE_SECONDS = 1.0
+"""How long a bridge may take to notice that QEMU has ended; one that waits for a server does not."""
 
 Prepare = Callable[[Bridge], None]
 """Called with the bridge before the guest runs: the place to put hooks."""
+
+
+class MachineEnd(Enum):
+    """Why a machine has ended in order."""
+
+    GUEST = "the guest or the user has ended the machine"
+    PANIC = "the guest has panicked"
+    POWER_OFF = "the console has powered the partition off"
 
 
 async def run_kernel(
@@ -34,31 +47,75 @@ async def run_kernel(
     on_call: OnCall | None = None,
     prepare: Prepare | None = None,
     patience: float = PATIENCE,
+    cleanup: Cleanup | None = None,
     **streams: Any,
-) -> None:
-    """Run a kernel until its machine ends, and stop the partition then.
+) -> MachineEnd:
+    """Run a kernel until its machine ends, and stop the partition then; return the reason of the end.
 
     `image` is the result of `elf.load` for the machine's kernel; `target` is the partition's data channel, or
-    returns its present address; `patience` the seconds that a server may be away in between; `streams` are
-    those of `machine.start`.  The console is asked for the partition before QEMU starts; a partition that was
-    started is stopped also when this fails or is cancelled.  Raises MachineFailed with QEMU's exit status
-    if that is not 0, and the errors of `swpks.qemu.errors` for what makes serving impossible.
+    returns its present address; `patience` the seconds that a server may be away in between; `cleanup` and
+    `streams` are those of `machine.start`.  The console is asked for the partition before QEMU starts; a
+    partition that was started is stopped also when this fails or is cancelled.  A power-off by the console
+    ends the machine.  Raises MachineFailed with QEMU's exit status if that is not 0, and the errors of
+    `swpks.qemu.errors` for what makes serving impossible.
     """
     await console.check()
     async with (
         partition_of(target, console, patience) as partition,
         _stopped_at_the_end(partition),
-        start(machine, **streams) as wires,
+        start(machine, cleanup=cleanup, **streams) as wires,
     ):
-        try:
-            bridge = await _attach(wires, image, partition, on_call)
-            if prepare:
-                prepare(bridge)
-            await bridge.run()
-        except StubError as error:
-            await _blame(wires.process, error)
-        if await wires.process.wait():
+        bridge = Bridge(Stub(wires.stub), Qmp(wires.monitor), image, partition, on_call)
+        end = await _served(wires, bridge, partition, prepare)
+        if end is MachineEnd.GUEST and await wires.process.wait():
             raise MachineFailed(f"QEMU ended with status {wires.process.returncode}; what it said is above")
+        return end
+
+
+async def _served(
+    wires: Wires, bridge: Bridge, partition: ServedPartition, prepare: Prepare | None
+) -> MachineEnd:
+    """Serve the guest until the machine ends, or has to end."""
+
+    async def serve() -> MachineEnd:
+        return await _guest(wires, bridge, prepare)
+
+    async def power() -> MachineEnd:
+        await partition.wait_powered_off()
+        return MachineEnd.POWER_OFF
+
+    async def process() -> MachineEnd:
+        """The bridge may be waiting for a server, and not notice."""
+        await wires.process.wait()
+        await trio.sleep(NOTICE_SECONDS)
+        return await _reason(bridge)
+
+    return await first_of(serve, power, process)
+
+
+async def _guest(wires: Wires, bridge: Bridge, prepare: Prepare | None) -> MachineEnd:
+    """Serve the guest until its machine ends by itself."""
+    try:
+        await bridge.monitor.start()
+        await bridge.stub.start()
+        if prepare:
+            prepare(bridge)
+        await bridge.run()
+    except StubError as error:
+        await _blame(wires.process, error)
+    except GuestStopped:
+        await bridge.monitor.resets()  # events come before the answer
+        if not bridge.monitor.panicked:
+            raise
+        return MachineEnd.PANIC
+    return await _reason(bridge)
+
+
+async def _reason(bridge: Bridge) -> MachineEnd:
+    """Return why a machine that is gone has ended."""
+    with trio.move_on_after(END_SECONDS):
+        await bridge.monitor.drain()
+    return MachineEnd.PANIC if bridge.monitor.panicked else MachineEnd.GUEST
 
 
 @asynccontextmanager
@@ -79,16 +136,6 @@ async def _stop(partition: ServedPartition) -> None:
             await partition.power_off()
         if limit.cancelled_caught:
             raise PartitionUnusable(f"the power-off was not answered within {POWER_OFF_SECONDS:g} s")
-
-
-async def _attach(
-    wires: Wires, image: KernelImage, partition: ServedPartition, on_call: OnCall | None
-) -> Bridge:
-    stub, monitor = Stub(wires.stub), Qmp(wires.monitor)
-    bridge = Bridge(stub, monitor, image, partition, on_call)
-    await monitor.start()
-    await stub.start()
-    return bridge
 
 
 async def _blame(process: trio.Process, error: StubError) -> None:

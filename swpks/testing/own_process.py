@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -117,7 +118,7 @@ class OwnProcess:
             os.close(reader)
 
     def _started(self, ready_fd: int) -> subprocess.Popen[bytes]:
-        with self.log_path.open("ab") as log:
+        with open(self.log_path, "ab", opener=_private) as log:
             return subprocess.Popen(  # noqa: S603 - our own interpreter and program
                 [*COMMAND, *self.command, "--ready-fd", str(ready_fd)],
                 stdin=subprocess.DEVNULL,
@@ -157,6 +158,14 @@ def run_swpks(words: list[str], data: bytes = b"", **environment: str) -> subpro
         check=False,
         timeout=60,
     )
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a log that only its owner can read, also one that was made otherwise."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def _pipe() -> tuple[int, int]:

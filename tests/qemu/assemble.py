@@ -6,8 +6,12 @@ from pathlib import Path
 
 BASE = 0xC000_0000_0000_0000
 NOP, BLR, SC1, TO_VIRTUAL = 0x60000000, 0x4E800020, 0x44000022, 0x4C000024
-POWER_OFF, RESET, IDLE = 0, 1, 2
-"""Words that no processor knows: what the fake machine takes for the end, a reset, a processor at rest."""
+POWER_OFF, RESET, IDLE, PANIC, SPIN = 0, 1, 2, 3, 4
+"""Words that no processor knows.
+
+The fake machine takes them for the end, a reset, a processor at rest, a panic that ends the machine, and a
+guest that runs for ever.
+"""
 FUNCTION, LABEL = 2, 0
 LOCAL_ENTRY_8 = 3 << 5
 
@@ -25,7 +29,8 @@ def branch(here: int, there: int, *, link: bool) -> int:
 class Kernel:
     """Code that grows, with names for places; `words` are numbers, or (name, link) for branches."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: int = BASE) -> None:
+        self.base = base
         self.words: list[int | tuple[str, bool]] = []
         self.symbols: dict[str, tuple[int, int, int, int]] = {}
 
@@ -38,7 +43,7 @@ class Kernel:
         kind: int = FUNCTION,
     ) -> int:
         """Add a function and return its address."""
-        address = BASE + 4 * len(self.words)
+        address = self.base + 4 * len(self.words)
         size = 4 * len(words) if sized else 0
         self.symbols[name] = (address, size, kind, LOCAL_ENTRY_8 if local else 0)
         self.words += words
@@ -52,7 +57,7 @@ class Kernel:
         """All of the code, little-endian."""
         out = b""
         for place, word in enumerate(self.words):
-            here = BASE + 4 * place
+            here = self.base + 4 * place
             number = word if isinstance(word, int) else branch(here, self.target(word[0]), link=word[1])
             out += struct.pack("<I", number)
         return out
@@ -70,6 +75,7 @@ def elf(
     machine: int = 21,
     data: int = 1,
     stripped: int = 0,
+    base: int = BASE,
 ) -> bytes:
     """A 64-bit ELF file with one section of code, its symbols and their names; data 1 is little-endian."""
     names, table = b"\0", bytes(24)
@@ -79,7 +85,7 @@ def elf(
     titles = b"\0.text\0.symtab\0.strtab\0.shstrtab\0"
     offsets = _offsets(64, code, table, names, titles)
     sections = [
-        _section(1, 1, 6, BASE, offsets[0], len(code), 0, 0),
+        _section(1, 1, 6, base, offsets[0], len(code), 0, 0),
         _section(7, 2, 0, 0, offsets[1], len(table), 3, 24),
         _section(15, 3, 0, 0, offsets[2], len(names), 0, 0),
         _section(23, 3, 0, 0, offsets[3], len(titles), 0, 0),

@@ -13,7 +13,19 @@ import trio
 
 from swpks.qemu import rsp
 from swpks.qemu.rsp import Sign
-from tests.qemu.assemble import BASE, BLR, IDLE, NOP, POWER_OFF, RESET, SC1, TO_VIRTUAL, Kernel
+from tests.qemu.assemble import (
+    BASE,
+    BLR,
+    IDLE,
+    NOP,
+    PANIC,
+    POWER_OFF,
+    RESET,
+    SC1,
+    SPIN,
+    TO_VIRTUAL,
+    Kernel,
+)
 
 LITTLE, BIG = 0x8000000000001033, 0x8000000000001032
 SIZE = 1 << 20
@@ -51,6 +63,7 @@ class FakeMachine:
         self.breakpoints: Counter[int] = Counter()
         self.foreign: list[int] = []
         self.events: list[str] = []
+        self.ended = trio.Event()
         self.requests: list[bytes] = []
         self.acks = True
         self.resets = 1
@@ -64,8 +77,11 @@ class FakeMachine:
         self.memory[TREE : TREE + len(self.tree)] = self.tree
         self.processors[0].values["r3"] = TREE
 
-    def run(self) -> bytes:
-        """Let every processor run, an instruction each in turn, until one stops; the stop reply."""
+    def run(self) -> bytes | None:
+        """Let every processor run, an instruction each in turn, until one stops; the stop reply.
+
+        None for a guest that runs for ever.
+        """
         while True:
             busy = [(n, each) for n, each in enumerate(self.processors, 1) if not each.idle]
             if not busy:
@@ -73,18 +89,26 @@ class FakeMachine:
             for number, processor in busy:
                 if self.breakpoints[processor.values["pc"]]:
                     return b"T05thread:p01.%02x;" % number
+                if self.word(processor) == SPIN:
+                    return None
                 if not self.execute(processor):
                     return b"W00"
                 if self.events[-1:] == ["RESET"] and processor.values["pc"] == self.start:
                     break
 
+    def word(self, processor: Processor) -> int:
+        """The next instruction of a processor."""
+        pc = processor.values["pc"]
+        return int.from_bytes(self.memory[pc & REAL : (pc & REAL) + 4], "little")
+
     def execute(self, processor: Processor) -> bool:
         """Run one instruction; False when the machine is off."""
         values = processor.values
-        pc = values["pc"]
-        word = int.from_bytes(self.memory[pc & REAL : (pc & REAL) + 4], "little")
+        pc, word = values["pc"], self.word(processor)
         values["pc"] = pc + 4
-        if word == POWER_OFF or (word == RESET and not self.resets):
+        if word == PANIC:
+            self.events.append("GUEST_PANICKED")
+        if word in (POWER_OFF, PANIC) or (word == RESET and not self.resets):
             return False
         if word == RESET:
             self.resets -= 1
@@ -133,6 +157,7 @@ class FakeStub:
                     await self.take(event)
             if self.over:
                 await self.stream.aclose()
+                self.machine.ended.set()
                 break
 
     async def take(self, request: bytes) -> None:
@@ -144,12 +169,14 @@ class FakeStub:
             answer = self.answer(request)
         if acks:
             await self.stream.send_all(b"+")
+        if answer is None:
+            return
         self.last = rsp.encode(answer)
         await self.stream.send_all(self.last)
         self.over = answer[:1] == b"W"
 
-    def answer(self, request: bytes) -> bytes:
-        verbs: dict[bytes, Callable[[bytes], bytes]] = {
+    def answer(self, request: bytes) -> bytes | None:
+        verbs: dict[bytes, Callable[[bytes], bytes | None]] = {
             b"qSupported": self.supported,
             b"QStartNoAckMode": self.no_acks,
             b"qXfer:features:read:": self.document,
@@ -236,19 +263,33 @@ class FakeStub:
 
 
 async def monitor(machine: FakeMachine, stream: trio.abc.Stream) -> None:
-    """QEMU's monitor: events first, then the answer."""
+    """QEMU's monitor: events first, then the answer; and the last events before the end."""
+    told = 0
 
     async def say(message: dict[str, object]) -> None:
         await stream.send_all(json.dumps(message).encode() + b"\r\n")
 
-    await say({"QMP": {"version": {}, "capabilities": []}})
-    told, buffer = 0, b""
-    while data := await stream.receive_some():
-        *lines, buffer = (buffer + bytes(data)).split(b"\n")
-        for line in lines:
-            for name in machine.events[told:]:
-                await say({"event": name, "data": {}})
-            told = len(machine.events)
-            memory = {"base-memory": SIZE}
-            asked = json.loads(line)["execute"]
-            await say({"return": memory if asked == "query-memory-size-summary" else {}})
+    async def say_events() -> None:
+        nonlocal told
+        new, told = machine.events[told:], len(machine.events)
+        for name in new:
+            await say({"event": name, "data": {"action": "poweroff"}})
+
+    async def end() -> None:
+        await machine.ended.wait()
+        await say_events()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end)
+        await say({"QMP": {"version": {}, "capabilities": []}})
+        buffer = b""
+        while data := await stream.receive_some():
+            *lines, buffer = (buffer + bytes(data)).split(b"\n")
+            for line in lines:
+                await say_events()
+                memory = {"base-memory": SIZE}
+                asked = json.loads(line)["execute"]
+                await say({"return": memory if asked == "query-memory-size-summary" else {}})
+        nursery.cancel_scope.cancel()
+    await stream.aclose()

@@ -70,6 +70,20 @@ async def test_resets_are_counted_up_to_the_answer() -> None:
         await monitor.resets()
 
 
+async def test_a_panic_is_noted_until_a_reset() -> None:
+    """One after which the guest runs on, by the wish of its user, is none."""
+    panic = b'{"event": "GUEST_PANICKED", "data": {"action": "%s"}}'
+    for lines, found in (
+        ([panic % b"poweroff"], True),
+        ([panic % b"pause"], True),
+        ([panic % b"run"], False),
+        ([panic % b"pause", b'{"event": "RESET"}'], False),
+    ):
+        monitor = await _monitor(*lines)
+        await monitor.drain()
+        assert monitor.panicked is found
+
+
 @pytest.mark.parametrize("line", [b'{"error": {"desc": "no"}}', b"hello", b"[]"])
 async def test_a_monitor_that_makes_no_sense(line: bytes) -> None:
     monitor = await _monitor(line)
@@ -121,16 +135,22 @@ async def test_a_missing_initrd(tmp_path: Path) -> None:
 
 async def test_no_server_in_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     """R-73: a server that stays away is a clear error, after as long as was asked for."""
-    console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=30)
+    told: list[str] = []
+    console = PatientConsole(tmp_path / "control.sock", "lpar1", patience=30, tell=told.append)
     with pytest.raises(PartitionUnusable, match="no server"):
         await console.ipl()
     assert 30 <= trio.current_time() < 31
+    (before,) = told
+    assert before.startswith(f"no server at {tmp_path / 'control.sock'}: ")
+    assert before.endswith("; the machine waits up to 30 s for one")
     async with partition_of(tmp_path / "lpar1.sock", console, 30) as partition:
         with pytest.raises(PartitionUnusable, match="no session"):
             await partition.call(raw_call(Opcode.GET_CONFIG))
+    assert told[1].startswith("the guest waits up to 30 s for the keystore of lpar1: ")
     with pytest.raises(PartitionUnusable):
         await console.power_off()
     assert trio.current_time() < 62
+    assert len(told) == 2
 
 
 @pytest.mark.process

@@ -11,13 +11,16 @@ import trio
 import trio.testing
 
 from swpks.qemu import run
+from swpks.qemu.bridge import Bridge
 from swpks.qemu.console import PatientConsole
 from swpks.qemu.elf import load
 from swpks.qemu.errors import GuestStopped, PartitionUnusable, StubError
 from swpks.qemu.machine import QemuMachine, Wires
 from swpks.qemu.partition import partition_of
+from swpks.qemu.run import MachineEnd
+from swpks.qemu.stub import Stop
 from swpks.testing import ServerProcess
-from tests.qemu.assemble import IDLE, POWER_OFF
+from tests.qemu.assemble import IDLE, PANIC, POWER_OFF, SPIN
 from tests.qemu.fake import FakeMachine, FakeStub, monitor
 from tests.qemu.test_bridge import GET_CONFIG, with_driver
 from tests.qemu.tree import MACHINE, flatten
@@ -28,10 +31,12 @@ pytestmark = pytest.mark.process
 class PlayedProcess:
     """QEMU's process as far as a run looks at it; it does not end by itself when its stub is at fault."""
 
-    def __init__(self, returncode: int | None) -> None:
+    def __init__(self, machine: FakeMachine, returncode: int | None) -> None:
         self.returncode = returncode
+        self.machine = machine
 
     async def wait(self) -> int | None:
+        await self.machine.ended.wait()
         return self.returncode
 
 
@@ -43,8 +48,11 @@ class Played:
         self.path = self.kernel.write(folder / "vmlinux")
         self.machine = FakeMachine(self.kernel, flatten(MACHINE), self.kernel.symbols["start"][0])
         self.starts = 0
+        self.told: list[str] = []
+        self.heard: dict[str, trio.Event] = {}
         self.returncode: int | None = 0
         monkeypatch.setattr(run, "start", self.start)
+        monkeypatch.setattr(run, "END_SECONDS", 0.2)  # of the played process, which does not end
 
     @asynccontextmanager
     async def start(self, _machine: QemuMachine, **_streams: Any) -> AsyncIterator[Wires]:
@@ -56,17 +64,24 @@ class Played:
             nursery.start_soon(FakeStub(self.machine, theirs).serve)
             nursery.start_soon(monitor, self.machine, their_monitor)
             try:
-                yield Wires(ours, our_monitor, PlayedProcess(self.returncode))  # type: ignore[arg-type]
+                yield Wires(ours, our_monitor, PlayedProcess(self.machine, self.returncode))  # type: ignore[arg-type]
             except BaseException as error:
                 failure = error  # as it is, not in the nursery's group
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
 
-    async def run(self, server: ServerProcess, name: str = "lpar1", **options: Any) -> None:
-        console = PatientConsole(server.control_socket, name)
+    def tell(self, sentence: str) -> None:
+        """Note a sentence for the user, and set the event that waits for it."""
+        self.told.append(sentence)
+        for part, event in self.heard.items():
+            if part in sentence:
+                event.set()
+
+    async def run(self, server: ServerProcess, name: str = "lpar1", **options: Any) -> MachineEnd:
+        console = PatientConsole(server.control_socket, name, tell=self.tell)
         with trio.fail_after(60):
-            await run.run_kernel(
+            return await run.run_kernel(
                 QemuMachine(self.path), load(self.path), server.socket(), console, patience=20, **options
             )
 
@@ -82,8 +97,66 @@ async def test_a_clean_end(tmp_path: Path, monkeypatch, swpks_server: ServerProc
     played = Played(tmp_path, monkeypatch)
     assert await shown(swpks_server) == ("running", 1)
     calls = []
-    await played.run(swpks_server, on_call=lambda opcode, answer: calls.append(answer.status))
-    assert (await shown(swpks_server), calls) == (("off", 2), [0])
+    end = await played.run(swpks_server, on_call=lambda opcode, answer: calls.append(answer.status))
+    assert (await shown(swpks_server), calls, end) == (("off", 2), [0], MachineEnd.GUEST)
+    assert played.told == []
+
+
+async def test_a_panic(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:
+    """QEMU ends with status 0; its event, which comes last, has the reason."""
+    end = await Played(tmp_path, monkeypatch, end=PANIC).run(swpks_server)
+    assert (await shown(swpks_server), end) == (("off", 2), MachineEnd.PANIC)
+
+
+async def test_a_guest_that_a_panic_has_paused(
+    tmp_path: Path, monkeypatch, swpks_server: ServerProcess
+) -> None:
+    played = Played(tmp_path, monkeypatch, end=IDLE)
+    end = await played.run(swpks_server, on_call=lambda *_: played.machine.events.append("GUEST_PANICKED"))
+    assert end is MachineEnd.PANIC
+
+
+async def test_the_console_stops_the_machine(
+    tmp_path: Path, monkeypatch, swpks_server: ServerProcess
+) -> None:
+    """A power-off ends a guest that runs.  A restart by the console does not, and is told."""
+    played = Played(tmp_path, monkeypatch, end=SPIN)
+    called, restarted = trio.Event(), trio.Event()
+    ends: list[MachineEnd] = []
+
+    async def go() -> None:
+        ends.append(await played.run(swpks_server, on_call=lambda *_: called.set()))
+
+    played.heard["has restarted lpar1; the password of the guest is refused"] = restarted
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go)
+        await called.wait()
+        await trio.to_thread.run_sync(swpks_server.ipl)
+        with trio.fail_after(60):
+            await restarted.wait()
+        assert ends == []
+        await trio.to_thread.run_sync(swpks_server.hmc, "power", "lpar1", "off")
+    assert ends == [MachineEnd.POWER_OFF]
+    assert len(played.told) == 1
+
+
+async def test_a_machine_that_ends_while_its_call_waits(
+    tmp_path: Path, monkeypatch, swpks_server: ServerProcess
+) -> None:
+    """Ctrl-A x ends a machine also while a call waits for a server, and the wait is told."""
+    played = Played(tmp_path, monkeypatch)
+    played.heard["the guest waits up to 20 s for the keystore of lpar1: "] = played.machine.ended
+
+    def prepare(bridge: Bridge) -> None:
+        async def away(_stop: Stop) -> None:
+            await trio.to_thread.run_sync(swpks_server.stop)
+
+        bridge.hook("plpar_hcall", away)
+
+    monkeypatch.setattr(run, "NOTICE_SECONDS", 0.01)
+    with pytest.raises(PartitionUnusable, match="no server"):  # for the power-off at the end
+        await played.run(swpks_server, prepare=prepare)
+    assert not any("open again" in each for each in played.told)
 
 
 async def test_a_guest_that_stops(tmp_path: Path, monkeypatch, swpks_server: ServerProcess) -> None:

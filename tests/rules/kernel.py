@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from hcall_abi.rules.rule import Rule
+from swpks.qemu.claims import Claims
 from swpks.qemu.console import PatientConsole
 from swpks.qemu.devicetree import tree_size
 from swpks.qemu.errors import GuestStopped
@@ -17,7 +18,7 @@ from tests.control_channel.rig import make_machine, served
 from tests.qemu.assemble import BLR, IDLE, Kernel, with_gates
 from tests.qemu.test_bridge import GET_CONFIG, Rig, with_driver
 from tests.qemu.test_stub import a_machine, attached
-from tests.rules.breaking import Breaks, breaks, refused_late, run
+from tests.rules.breaking import Breaks, breaks, refused, refused_late, run
 from tests.rules.process import command
 
 
@@ -64,6 +65,15 @@ async def _idle_guest(folder: Path) -> Rule:
     return error.rule
 
 
+def _second_machine(folder: Path) -> Rule:
+    first = Claims()
+    first.take(folder / "a.sock")
+    try:
+        return refused(Claims().take, folder / "a.sock")
+    finally:
+        first.release()
+
+
 BREAKS: Breaks = {
     "kernel.image": lambda folder: _started(folder, folder / "missing"),
     "machine.runs": lambda folder: _started(folder, _bootable(folder), installed=False),
@@ -73,4 +83,5 @@ BREAKS: Breaks = {
     "guest.stops": lambda folder: run(_idle_guest, folder),
     "partition.served": lambda folder: run(_no_server, folder),
     "partition.size": lambda folder: trio.run(_of_another_size, folder),
+    "partition.machine": _second_machine,
 }

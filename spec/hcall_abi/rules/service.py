@@ -240,4 +240,7 @@ PARTITION_SERVED = Rule(
 PARTITION_SIZE = Rule(
     "partition.size", "a running server keeps the sizes that its console has set", _PARTITION, _OPERATOR
 )
+PARTITION_MACHINE = Rule(
+    "partition.machine", "one machine at a time runs on a partition", _PARTITION, _OPERATOR
+)
 SERVER_STARTS = Rule("server.starts", "a server starts on the state folder", _PARTITION, _OPERATOR)

@@ -1,0 +1,58 @@
+"""The signals that end a command in order: it leaves its blocks, with 128 plus the signal as exit status."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Never, TypeVar
+
+import trio
+
+from swpks.qemu.race import first_of
+
+T = TypeVar("T")
+
+SIGNALED = 128
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
+"""Python makes an exception of SIGINT itself."""
+
+
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Raise SystemExit in the block for SIGTERM and SIGHUP; the end of the block is not interrupted again.
+
+    A signal that is ignored when the command starts, as by nohup, stays ignored.
+    """
+    ended = False
+
+    def end(signum: int, _frame: FrameType | None) -> None:
+        nonlocal ended
+        if not ended:
+            ended = True
+            raise SystemExit(SIGNALED + signum)
+
+    before = {each: signal.signal(each, end) for each in _not_ignored(_ENDS)}
+    try:
+        yield
+    finally:
+        ended = True
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+async def unless_ended(task: Callable[[], Awaitable[T]]) -> T:
+    """Run a task of Trio; cancel it and raise SystemExit when a signal ends the command."""
+    with trio.open_signal_receiver(*_not_ignored((signal.SIGINT, *_ENDS))) as received:
+
+        async def wait() -> Never:
+            async for signum in received:
+                raise SystemExit(SIGNALED + signum)
+            raise AssertionError("signals do not end")
+
+        return await first_of(task, wait)
+
+
+def _not_ignored(signals: tuple[signal.Signals, ...]) -> list[signal.Signals]:
+    return [each for each in signals if signal.getsignal(each) is not signal.SIG_IGN]

@@ -1,0 +1,104 @@
+"""The server behind `swpks qemu`: one that runs already, or one of its own while the command runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from hcall_abi.attributes import attribute_number
+from hcall_abi.console import is_partition_name
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import service as rules
+from hcall_abi.rules.console import NAME_FORM
+from swpks.cli import streams
+from swpks.qemu.cleanup import Cleanup
+from swpks.testing import ServerFailed, ServerProcess
+
+DEFAULT_KBYTES = 64
+
+
+class Wanted(NamedTuple):
+    """The partition of the command line, and the size of its keystore in KiB if it is given."""
+
+    name: str
+    kbytes: int | None
+
+
+def wanted_of(text: str) -> Wanted:
+    """Return what NAME[:KBYTES] says; OperatorError by the rules of names and sizes."""
+    name, colon, size = text.partition(":")
+    if not is_partition_name(name):
+        raise OperatorError(NAME_FORM, f"{name!r} is no name for a partition")
+    return Wanted(name, attribute_number("keystore_kbytes", size) if colon else None)
+
+
+@contextmanager
+def state_of(wanted: Path | None, cleanup: Cleanup) -> Iterator[Path]:
+    """Yield the state folder: the wanted one, or one that lasts no longer than the block."""
+    if wanted is not None:
+        yield wanted.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="swpks-") as folder:
+        cleanup.remove_folder(Path(folder).absolute())
+        streams.complain("swpks: no --state: the keystore lasts as long as this command")
+        yield Path(folder).absolute() / "state"
+
+
+@contextmanager
+def server_on(state: Path, wanted: Wanted, cleanup: Cleanup) -> Iterator[None]:
+    """Have a server for the length of a block: the one that runs on the state, or one of our own."""
+    if _is_served(state / "run" / "control.sock"):
+        yield
+        return
+    server = _KeptServer(state, [_partition(state, wanted)], cleanup)
+    try:
+        state.parent.mkdir(parents=True, exist_ok=True)  # the log is beside the state folder
+        server.start()
+    except (ServerFailed, ValueError) as error:
+        raise OperatorError(rules.SERVER_STARTS, str(error)) from None
+    except OSError as error:
+        message = f"{error.filename or server.log_path}: {error.strerror}; choose another --state"
+        raise OperatorError(rules.SERVER_STARTS, message) from None
+    try:
+        yield
+    finally:
+        if server.pid is not None:
+            server.stop()
+
+
+class _KeptServer(ServerProcess):
+    """A server that does not outlive this process."""
+
+    def __init__(self, state: Path, partitions: list[str], cleanup: Cleanup) -> None:
+        super().__init__(state, partitions)
+        self._cleanup = cleanup
+
+    def _started(self, ready_fd: int) -> subprocess.Popen[bytes]:
+        process = super()._started(ready_fd)
+        self._cleanup.end_process(process.pid)
+        return process
+
+
+def _partition(state: Path, wanted: Wanted) -> str:
+    """Return the partition for a server's command line; in a new state its keystore has a size."""
+    name, kbytes = wanted
+    if kbytes is None and not (state.is_dir() and any(state.iterdir())):
+        kbytes = DEFAULT_KBYTES
+        advice = f"--partition {name}:KBYTES chooses another size"
+        streams.complain(f"swpks: the keystore of {name} gets {kbytes} KiB; {advice}")
+    return name if kbytes is None else f"{name}:{kbytes}"
+
+
+def _is_served(control: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as trial:
+        try:
+            trial.connect(os.fspath(control))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,38 @@
+"""Tasks of which the first one to end decides."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+async def first_of(*tasks: Callable[[], Awaitable[T]]) -> T:
+    """Run tasks at once; return the result of the first one that ends, or raise its error as it is.
+
+    The others are cancelled.
+    """
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    async def run(task: Callable[[], Awaitable[T]]) -> None:
+        try:
+            result = await task()
+        except trio.Cancelled:
+            raise
+        except BaseException as error:
+            failures.append(error)
+        else:
+            if not failures:
+                results.append(result)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(run, task)
+    if results:
+        return results[0]
+    raise failures[0]

@@ -1,0 +1,61 @@
+"""The fake machine as a process, in the place of qemu-system-ppc64.
+
+As the real one, it goes on when its stub and its monitor lose their other end.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from swpks.qemu.elf import load
+from tests.qemu.assemble import Kernel
+from tests.qemu.fake import FakeMachine, FakeStub, monitor
+from tests.qemu.tree import MACHINE, flatten
+
+CODE = 64
+"""Where `assemble.elf` puts the code of a kernel."""
+
+
+class _Loaded(Kernel):
+    """The code of a kernel's file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._code = path.read_bytes()[CODE:]
+
+    def code(self) -> bytes:
+        return self._code
+
+
+def _stream(name: str, words: list[str]) -> trio.SocketStream:
+    (number,) = re.findall(rf"id=swpks-{name},fd=(\d+)", " ".join(words))
+    return trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=int(number))))
+
+
+async def _unbroken(serve: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Serve a wire until its other end is gone, however that went."""
+    try:
+        await serve(*arguments)
+    except* trio.BrokenResourceError:
+        pass
+
+
+async def main(words: list[str]) -> None:
+    """Run the machine of a command line."""
+    kernel = Path(words[words.index("-kernel") + 1])
+    start = load(kernel).find("start").address
+    machine = FakeMachine(_Loaded(kernel), flatten(MACHINE), start)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_unbroken, FakeStub(machine, _stream("stub", words)).serve)
+        nursery.start_soon(_unbroken, monitor, machine, _stream("monitor", words))
+        await machine.ended.wait()
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1:])

@@ -1,0 +1,105 @@
+"""`swpks qemu` as a process, with a fake QEMU or the real one, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.qemu.assemble import SPIN
+from tests.qemu.test_bridge import GET_CONFIG, with_driver
+from tests.spec.markdown import ROOT
+
+SECONDS = 60
+"""How long anything may take on a machine that is busy with other things."""
+CALLED = "H_PKS_GET_CONFIG -> H_SUCCESS"
+"""What --trace prints when the guest runs and has made its call."""
+
+
+def fake_qemu(folder: Path) -> str:
+    """Make a program with the name of QEMU; return the PATH that finds it."""
+    program = folder / "programs" / "qemu-system-ppc64"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.qemu.fake_qemu "$@"\n')
+    program.chmod(0o700)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+def fake_kernel(folder: Path, end: int = SPIN) -> Path:
+    """A kernel for the fake QEMU: it makes one call, and ends as it is asked to."""
+    return with_driver(*GET_CONFIG, end=end).write(folder / "vmlinux")
+
+
+class Running:
+    """The command while it runs; `said` is its standard error so far."""
+
+    def __init__(self, *words: object, **environment: str) -> None:
+        variables = {name: value for name, value in os.environ.items() if name != "SWPKS_STATE"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "swpks", "qemu", "--partition", "lpar1", "--trace", *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**variables, "PYTHONPATH": f"{ROOT}:{ROOT / 'spec'}", **environment},
+        )
+        self.said = ""
+
+    def until(self, text: str) -> None:
+        """Wait until it has said something."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said += line
+            if text in line:
+                return
+        raise AssertionError(self.said)
+
+    def end(self) -> int:
+        """Wait for its end; return the exit status."""
+        self.said += self.process.communicate(timeout=SECONDS)[1]
+        return self.process.returncode
+
+    def descendants(self) -> list[int]:
+        """Return the ids of all processes that it has started, and that these have started."""
+        return list(_below(self.process.pid))
+
+
+@contextmanager
+def running(*words: object, **environment: str) -> Iterator[Running]:
+    """Run the command for the length of a block, with a guest that has made its call."""
+    command = Running(*words, **environment)
+    try:
+        command.until(CALLED)
+        yield command
+    finally:
+        if command.process.poll() is None:
+            command.process.terminate()
+            command.end()
+
+
+def _below(pid: int) -> Iterator[int]:
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, thread.read_text().split()):
+            yield child
+            yield from _below(child)
+
+
+class Watched:
+    """Processes whose end can be waited for, though they are no children of the test."""
+
+    def __init__(self, pids: list[int]) -> None:
+        self._descriptors = {os.pidfd_open(pid): pid for pid in pids}
+
+    def still_running(self, seconds: float = SECONDS) -> list[int]:
+        """Wait until all have ended; return those that have not, after some seconds."""
+        left = dict(self._descriptors)
+        while left and (ended := select.select(list(left), [], [], seconds)[0]):
+            for descriptor in ended:
+                del left[descriptor]
+                os.close(descriptor)
+        self._descriptors = left
+        return list(left.values())

@@ -1,0 +1,85 @@
+"""The words of `swpks qemu`: options of QEMU without their `--`, and a state that cannot be made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swpks.cli.main import main
+from swpks.testing.own_process import OwnProcess, ServerFailed
+from tests.qemu.running import fake_kernel, fake_qemu
+
+OURS = ("qemu", "--partition", "lpar1", "--kernel", "vmlinux")
+
+
+@pytest.mark.parametrize(
+    "words", ["-smp 2", "-hda disk", "initrd.img", "--smp 2", "--trace initrd.img -- -m 2G"]
+)
+def test_a_forgotten_separator(capsys: pytest.CaptureFixture[str], words: str) -> None:
+    """Each word that is no option of ours is refused with the place for options of QEMU."""
+    with pytest.raises(SystemExit) as ended:
+        main([*OURS, *words.split()])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    word = words.removeprefix("--trace ").split()[0]
+    assert f"{word} is no option of swpks qemu; options of qemu-system-ppc64 go behind --" in said
+    assert f"such as: -- {word}" in said
+
+
+def test_what_is_behind_the_separator_is_for_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also words that look like options of ours."""
+    with pytest.raises(SystemExit) as ended:
+        main(["qemu", "--kernel", "vmlinux", "--", "--partition", "lpar1"])
+    assert ended.value.code == 2
+    assert "required: --partition" in capsys.readouterr().err
+    missing = str(tmp_path / "missing")
+    append = ("--append", "-x y")  # a value with a dash
+    assert main(["qemu", "--partition", "a", "--kernel", missing, *append, "--", "-smp", "2"]) == 2
+    assert f"{missing}: No such file" in capsys.readouterr().err
+
+
+def test_the_help_has_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["qemu", "-h"])
+    assert ended.value.code == 0
+    page = " ".join(capsys.readouterr().out.split())
+    for words in ("4 the guest has panicked", "5 the console has powered the partition off", "DIR.log"):
+        assert words in page
+
+
+def test_a_state_that_cannot_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place and the way out are said, and no traceback is shown."""
+    monkeypatch.setenv("PATH", fake_qemu(tmp_path))
+    tmp_path.joinpath("file").touch()
+    state = tmp_path / "file" / "state"
+    words = ("--kernel", str(fake_kernel(tmp_path)), "--state", str(state))
+    assert main(["qemu", "--partition", "lpar1", *words]) == 2
+    said = capsys.readouterr().err
+    assert f"swpks: {state.parent}: " in said
+    assert "; choose another --state [operator fault; rule server.starts" in said
+    with pytest.raises(SystemExit):
+        main(["qemu", "--partition", "lpar1", "--kernel", "vmlinux", "--state"])
+
+
+class _Version(OwnProcess):
+    """A process that ends at once."""
+
+    @property
+    def command(self) -> list[str]:
+        return ["--version"]
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_the_log_is_private(tmp_path: Path) -> None:
+    """Also one that others could read; what it has is kept."""
+    log = tmp_path / "state.log"
+    log.write_text("before\n")
+    log.chmod(0o644)
+    with pytest.raises(ServerFailed):
+        _Version(tmp_path / "state").spawn()
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert log.read_text().startswith("before\n")

@@ -1,0 +1,53 @@
+"""The real QEMU with a guest of some instructions: its panic, its power-off, and that of the console.
+
+A Linux kernel ends by the same calls (test_boot.py has kernels; they take longer, and have to be fetched).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hcall_client.console import power_off, show_partition
+from swpks.testing import ServerProcess
+from tests.debian.reporting import reported
+from tests.qemu import bare
+from tests.qemu.bare import Token
+from tests.qemu.guest import need_qemu
+from tests.qemu.running import Running, Watched, running
+
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
+
+
+def _kernel(folder: Path, token: Token) -> Path:
+    kernel = bare.write(folder / "vmlinux", token)
+    with reported():
+        need_qemu(kernel)
+    return kernel
+
+
+@pytest.mark.parametrize("token,status", [(Token.OS_TERM, 4), (Token.POWER_OFF, 0)])
+def test_the_end_of_a_guest(tmp_path: Path, swpks_server: ServerProcess, token: Token, status: int) -> None:
+    """QEMU's own exit status is 0 for both; a panic is told from a power-off by QEMU's event."""
+    command = Running("--kernel", _kernel(tmp_path, token), "--state", swpks_server.state)
+    assert command.end() == status, command.said
+    assert ("the guest has panicked" in command.said) == (status == 4)
+    assert "H_PKS_GET_CONFIG -> H_SUCCESS" in command.said
+    assert swpks_server.console.call(show_partition("lpar1")).power == "off"
+
+
+def test_a_panic_that_pauses_the_machine(tmp_path: Path, swpks_server: ServerProcess) -> None:
+    """So QEMU does with `-action panic=pause`; the guest does not go on by itself, so that is an end too."""
+    kernel = _kernel(tmp_path, Token.OS_TERM)
+    command = Running("--kernel", kernel, "--state", swpks_server.state, "--", "-action", "panic=pause")
+    assert command.end() == 4, command.said
+
+
+def test_the_console_powers_off(tmp_path: Path, swpks_server: ServerProcess) -> None:
+    kernel = _kernel(tmp_path, Token.SPIN)
+    with running("--kernel", kernel, "--state", swpks_server.state) as command:
+        watched = Watched(command.descendants())
+        swpks_server.console.call(power_off("lpar1"))
+        assert command.end() == 5, command.said
+    assert watched.still_running() == []
