@@ -149,11 +149,11 @@ def _emit(level: str, event: str, fields: dict[str, Any]) -> None:
         stream.write(_rendered(level, event, fields))
         stream.flush()
     except Exception:  # such as no memory: the service goes on
-        _drop()
+        drop()
 
 
-def _drop() -> None:
-    """Count a line that could not be written."""
+def drop() -> None:
+    """Count a line that could not be made or written."""
     if _Sink.outlet:
         _Sink.outlet.drop()
     else:

@@ -30,6 +30,7 @@ from hcall_server.hcalls.refusals import OnRefusal
 from hcall_server.keystore.store import Entropy
 from hcall_server.machine import logs
 from hcall_server.machine.counters import Counters
+from hcall_server.machine.guest_calls import Before, calls_behind
 from hcall_server.machine.holds import Holds
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.noise import Noise, PeerLog
@@ -49,6 +50,7 @@ from hcall_server.platform.system import ManagedSystem
 if TYPE_CHECKING:
     from hcall_server.machine.attachment import Attachment
     from hcall_server.machine.backups import Backups
+    from hcall_server.machine.call_log import CallLog
     from hcall_server.machine.changes import Changes
     from hcall_server.machine.custodian import Custodian, CustodyFacts
     from hcall_server.machine.events import Events
@@ -79,6 +81,8 @@ class Machine:
 
     peers: Peers | None = None
     """How this system reaches others, and where it expects partitions; None: it does not listen."""
+    call_log: CallLog | None = None
+    """The log of all h-calls; None: they are not logged."""
     unconfirmed: tuple[str, ...] = ()
     """Names of partitions that start without the agreement of their console (R-54)."""
 
@@ -251,16 +255,11 @@ class Machine:
         self.sessions.open(link, partition)
 
     def calls_of(self, partition: Partition, on_refusal: OnRefusal) -> Calls:
-        """Return the h-calls of a partition, behind its fault plan if it has one, and behind its hold."""
-        counts = self.counters.calls[partition.number]
-        calls = HypervisorCalls(partition, on_refusal, counts)
-        plan = self.faults.get(partition.number)
-        if plan is None:
-            return self.holds.before(partition, calls, on_refusal, counts)
-        from hcall_server.faults.busy import BusyCalls
-
-        busy = BusyCalls(calls, partition, plan, self.clock, on_refusal, counts)
-        return self.holds.before(partition, busy, on_refusal, counts)
+        """Return the h-calls of a partition, behind its fault plan, its hold, and the log of calls."""
+        number = partition.number
+        counts, plan = self.counters.calls[number], self.faults.get(number)
+        before = Before(HypervisorCalls, counts, plan, self.holds, self.clock, self.call_log)
+        return calls_behind(before, partition, on_refusal)
 
     def renew_calls(self, partition: Partition) -> None:
         """Have all sessions of a partition answer their next call by `calls_of`."""

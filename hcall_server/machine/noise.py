@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from hcall_server.machine import logs
 
@@ -52,6 +52,16 @@ MOBILITY = "mobility"
 Clock = Callable[[], float]
 
 
+class Pace(NamedTuple):
+    """The bound of a source beyond the first lines of each sort: lines at once, and a second."""
+
+    burst: int = BURST
+    per_second: float = PER_SECOND
+
+
+ORDINARY = Pace()
+
+
 class _Tally:
     """The lines of one sort: how many came, and how many are missing since the last one."""
 
@@ -65,14 +75,15 @@ class _Tally:
 class Allowance:
     """The lines that one source may still cause; `clock` returns seconds."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, pace: Pace = ORDINARY) -> None:
+        self._pace = pace
         self.left_out: Counter[str] = Counter()
         """How many lines were left out since the start, by event."""
         self._clock = clock
         self._tallies: dict[tuple[str, Hashable], _Tally] = {}
         self._told: Counter[str] = Counter()
         self._told_at = self._filled_at = clock()
-        self._tokens = float(BURST)
+        self._tokens = float(pace.burst)
 
     def take(self, event: str, sort: Hashable = "") -> int | None:
         """Count a line; return how many of its sort are missing before it, None if it is left out itself.
@@ -102,9 +113,9 @@ class Allowance:
     def _pay(self) -> bool:
         """Take a token, if there is one."""
         now = self._clock()
-        tokens = self._tokens + (now - self._filled_at) * PER_SECOND
+        tokens = self._tokens + (now - self._filled_at) * self._pace.per_second
         paid = tokens >= 1
-        self._tokens = min(BURST, tokens) - paid
+        self._tokens = min(self._pace.burst, tokens) - paid
         self._filled_at = now
         return paid
 
@@ -117,11 +128,11 @@ class Noise:
         self._sources: dict[str, Allowance] = {}
         self._log = logs.Log()
 
-    def of(self, source: str) -> Allowance:
-        """Return the allowance of a source."""
+    def of(self, source: str, pace: Pace = ORDINARY) -> Allowance:
+        """Return the allowance of a source; `pace` counts at its first use."""
         found = self._sources.get(source)
         if found is None:
-            found = self._sources[source] = Allowance(self._clock)
+            found = self._sources[source] = Allowance(self._clock, pace)
         return found
 
     def left_out(self) -> Iterator[tuple[str, str, int]]:

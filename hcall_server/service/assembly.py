@@ -92,6 +92,10 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
     access = accounted(stored.access, system, stored.commit.number)
     machine = _machine(system, nvram, stored, seams, settings, access)
     machine.apply_settings = lambda: _apply_missing(machine, settings)
+    if settings.log_calls:
+        from hcall_server.machine import call_log
+
+        machine.call_log = call_log.CallLog(machine.noise)
     set_modes(machine, stored, without_console=settings.without_console)
     if stored.state is SystemState.RECOVERY:
         system.begin_recovery()

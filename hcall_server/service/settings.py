@@ -108,6 +108,7 @@ class Settings:
     `mobility`: where other systems find this one, "unix" for a socket in the state, or "tcp:HOST:PORT".
     `without_console`: partitions that may be restarted remotely start without the console's agreement.
     `debuggable`: permit core dumps and debuggers of the server process.
+    `log_calls`: log each h-call with its registers and its answer, without secrets.
     """
 
     name: str | None = None
@@ -129,6 +130,7 @@ class Settings:
     mobility: str = UNIX
     without_console: bool = False
     debuggable: bool = False
+    log_calls: bool = False
     limits: Limits = field(default_factory=Limits)
     partition: tuple[PartitionSettings, ...] = ()
 

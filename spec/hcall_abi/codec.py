@@ -238,6 +238,13 @@ def answer_parts(
     return _pack_answer[count](*head) + table, data
 
 
+def answered(parts: tuple[bytes, bytes]) -> HReturn:
+    """Return the HRETURN frame whose parts `answer_parts` has made."""
+    frame = b"".join(parts)
+    tag = HEADER_LAYOUT.unpack(frame)[HEADER_LAYOUT.names.index("tag")]
+    return decode_hreturn(tag, frame, HEADER_LAYOUT.size, len(frame))
+
+
 def encode_hreturn(frame: HReturn) -> bytes:
     """Return an HRETURN frame as bytes."""
     return b"".join(answer_parts(*frame))

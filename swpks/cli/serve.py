@@ -112,6 +112,7 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
         default="info",
         help="least level that is logged (default: info)",
     )
+    add("--log-calls", action="store_true", help="log each h-call with registers and answer, without secrets")
     add("--log-format", choices=logs.FORMATS, help="default: console on a terminal, json elsewhere")
     add(
         "--debuggable",
@@ -180,6 +181,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         changes["debuggable"] = True
     if options.without_console:
         changes["without_console"] = True
+    if options.log_calls:
+        changes["log_calls"] = True
     if options.relaxed_memory:
         changes["strict_memory"] = False
     if options.relaxed_wrapping:

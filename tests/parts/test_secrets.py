@@ -24,7 +24,7 @@ from tests.parts.systems import System
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("not_measured")]
 
 SECOND_KEY = os.urandom(32)
-DEBUG = ("--log-level", "debug", "--flush-delay", "1", "--log-format")
+DEBUG = ("--log-level", "debug", "--log-calls", "--flush-delay", "1", "--log-format")
 
 TOKENS = {"token of an expectation": os.urandom(32), "token of a migration": os.urandom(32)}
 OTHER = "2" * 32
@@ -244,6 +244,8 @@ def test_everything_was_asked(played: Scenario) -> None:
     assert len(set(played.secrets.values())) >= 7
     assert b'"level": "debug"' in played.outputs["log, json"]
     assert b"debug" in played.outputs["log, console"]
+    assert b'"hcall": "WRITE_OBJECT"' in played.outputs["log, json"]
+    assert b"hcall=READ_OBJECT" in played.outputs["log, console"]
 
 
 def test_the_search_would_have_found_each_of_them(played: Scenario) -> None:

@@ -67,6 +67,13 @@ def test_other_listeners_are_refused(text: str) -> None:
     assert repr(text) in error.value.message
 
 
+def test_calls_are_logged_on_request(tmp_path: Path) -> None:
+    """By the option, or by the file."""
+    assert not parsed().log_calls
+    assert parsed("--log-calls").log_calls
+    assert parsed("--config", str(filed(tmp_path, "log_calls = true"))).log_calls
+
+
 def test_partitions_have_a_name_and_perhaps_a_size() -> None:
     """R-30: without a size the keystore stays as it is, which is off at first."""
     assert parse_partition("a:64") == PartitionSettings.of("a", 64)

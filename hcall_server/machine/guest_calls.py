@@ -1,0 +1,47 @@
+"""What answers the h-calls of one session, with all that stands before it (hcall_server.hcalls.answers)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from hcall_abi.faults import BusyFault
+from hcall_server.faults.plan import Plan
+from hcall_server.hcalls.answers import Calls, Counts
+from hcall_server.hcalls.refusals import OnRefusal
+
+if TYPE_CHECKING:
+    from hcall_server.machine.call_log import CallLog
+    from hcall_server.machine.holds import Holds
+    from hcall_server.platform.partition import Partition
+
+
+class Before(NamedTuple):
+    """What stands before the calls of a partition: its counts, its fault plan and hold, and the log.
+
+    `make` makes the calls themselves.
+    """
+
+    make: Callable[[Partition, OnRefusal, Counts], Calls]
+    counts: Counts
+    plan: Plan[BusyFault] | None
+    holds: Holds
+    clock: Callable[[], float]
+    log: CallLog | None
+
+
+def calls_behind(before: Before, partition: Partition, on_refusal: OnRefusal) -> Calls:
+    """Return the h-calls of a session.  What a partition does not have costs its calls nothing."""
+    if before.log is None:
+        return _calls(before, partition, on_refusal)
+    return before.log.before(partition, lambda note: _calls(before, partition, note), on_refusal)
+
+
+def _calls(before: Before, partition: Partition, on_refusal: OnRefusal) -> Calls:
+    make, counts, plan, holds, clock, _ = before
+    calls = make(partition, on_refusal, counts)
+    if plan is not None:
+        from hcall_server.faults.busy import BusyCalls
+
+        calls = BusyCalls(calls, partition, plan, clock, on_refusal, counts)
+    return holds.before(partition, calls, on_refusal, counts)
