@@ -91,6 +91,13 @@ ROOMS: dict[str, set[str]] = {
     "swpks.cli.serve": {"hcall_server", "swpks.cli.streams", "swpks.cli.where"} | _ABI,
     "swpks.cli.asmi": {"hcall_server.service", "swpks.cli.hmc_output", "swpks.cli.streams", "swpks.cli.where"}
     | _ABI,
+    "swpks.cli.capabilities": {
+        *("hcall_server.components", "hcall_server.console", "hcall_server.machine", "hcall_server.mobility"),
+        *("hcall_server.sealing", "hcall_server.service", "hcall_server.wrapping"),
+        *("swpks.cli.main", "swpks.cli.streams", "swpks.cli.words", "swpks.hmc"),
+    }
+    | _ABI
+    | _VERSION,
     "swpks.bench": {"hcall_client", "swpks.testing"} | _ABI,
     "swpks.demo": {"hcall_client", "hcall_server.nvram", "swpks.testing"} | _ABI,
     "swpks.qemu": {"hcall_client"} | _ABI,

@@ -36,6 +36,9 @@ APPLICATION_ID = 0x53504B43
 STORE_LEVEL = 2
 """Level 2 has the register of migrations; a store of level 1 gets it when it is opened."""
 
+READ_LEVELS = (1, STORE_LEVEL)
+"""The levels of stores that this release opens."""
+
 _PRAGMAS = (
     "locking_mode = EXCLUSIVE",
     "journal_mode = DELETE",
@@ -203,7 +206,7 @@ class Database:
         if _pragma(connection, "application_id") != APPLICATION_ID:
             raise self._unusable("it is no store of a console")
         level = _pragma(connection, "user_version")
-        if level not in (1, STORE_LEVEL):
+        if level not in READ_LEVELS:
             reason = f"it has level {level}, and this release knows level {STORE_LEVEL}"
             raise StorageError(rules.HMC_STORE_LEVEL, f"{self._where}: {reason}; use a newer release")
         verdict = _pragma(connection, "integrity_check(1)")

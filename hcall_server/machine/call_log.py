@@ -14,11 +14,11 @@ from hcall_server.hcalls.answers import Calls, Parts
 from hcall_server.hcalls.refusals import OnRefusal, Refusal
 from hcall_server.hcalls.told import told
 from hcall_server.machine import logs
-from hcall_server.machine.noise import Noise, Pace, PeerLog, left_out
+from hcall_server.machine.noise import LinePace, Noise, PeerLog, left_out
 from hcall_server.platform.partition import Partition
 
 EVENT = "hcall.answered"
-PACE = Pace(burst=4096, per_second=64.0)
+PACE = LinePace(burst=4096, per_second=64.0)
 """A kernel's boot makes some hundred calls: all are written.  A flood writes 64 lines of 1 KiB a second."""
 
 MakeCalls = Callable[[OnRefusal], Calls]

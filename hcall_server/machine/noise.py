@@ -52,14 +52,14 @@ MOBILITY = "mobility"
 Clock = Callable[[], float]
 
 
-class Pace(NamedTuple):
+class LinePace(NamedTuple):
     """The bound of a source beyond the first lines of each sort: lines at once, and a second."""
 
     burst: int = BURST
     per_second: float = PER_SECOND
 
 
-ORDINARY = Pace()
+ORDINARY = LinePace()
 
 
 class _Tally:
@@ -75,7 +75,7 @@ class _Tally:
 class Allowance:
     """The lines that one source may still cause; `clock` returns seconds."""
 
-    def __init__(self, clock: Clock, pace: Pace = ORDINARY) -> None:
+    def __init__(self, clock: Clock, pace: LinePace = ORDINARY) -> None:
         self._pace = pace
         self.left_out: Counter[str] = Counter()
         """How many lines were left out since the start, by event."""
@@ -128,7 +128,7 @@ class Noise:
         self._sources: dict[str, Allowance] = {}
         self._log = logs.Log()
 
-    def of(self, source: str, pace: Pace = ORDINARY) -> Allowance:
+    def of(self, source: str, pace: LinePace = ORDINARY) -> Allowance:
         """Return the allowance of a source; `pace` counts at its first use."""
         found = self._sources.get(source)
         if found is None:

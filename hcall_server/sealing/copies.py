@@ -46,6 +46,8 @@ _LEVELS = {
 """The clear header of each level, and the size of its fixed fields."""
 _SIZES = 5
 """Bytes of the header besides its fixed fields and the firmware name: the length of either."""
+READ_COPIES = tuple(_LEVELS)
+"""The levels of copies that this release reads."""
 LEAST_SIZE = min(size for _, size in _LEVELS.values()) + _SIZES + TAG_SIZE
 """Bytes of a copy of level 1 with no firmware name and no contents."""
 _SHA256 = SHA256()

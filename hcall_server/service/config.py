@@ -44,10 +44,13 @@ class _Partitions(msgspec.Struct):
 PARTITION_FIELDS = frozenset(_TABLE.__struct_fields__)
 """Fields of a `[[partition]]`."""
 
+SETTINGS_FIELDS = frozenset(each.name for each in dataclasses.fields(Settings)) - {"first_name"}
+"""Fields at the top of the file."""
+
 _FIELDS: Mapping[type, frozenset[str]] = {
     PartitionSettings: PARTITION_FIELDS,
     **{cls: frozenset(each.name for each in dataclasses.fields(cls)) for cls in (Settings, Limits)},
-    Settings: frozenset(each.name for each in dataclasses.fields(Settings)) - {"first_name"},
+    Settings: SETTINGS_FIELDS,
 }
 _NESTED: Mapping[str, type] = {"limits": Limits, "partition": PartitionSettings}
 

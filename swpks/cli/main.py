@@ -24,6 +24,9 @@ COMMANDS = {
     "asmi": "erase the secrets of a powered-off system",
     "hmc": "be a management console, or act as one: power, copies, lines, recovery",
     "qemu": "run a Linux kernel in QEMU with a partition's keystore",
+    "explain": "show the rule and the page that an error cites",
+    "capabilities": "print the versions, levels, calls, formats and options of this swpks",
+    "completion": "print the completion for a shell",
     "simulate": "test migrations in a simulated world: one seed is one history",
     "bench": "measure the main figures of a server",
     "demo": "watch a partition boot, lock its objects, lose power and start again",
@@ -118,16 +121,26 @@ def _is_relative(value: object) -> bool:
 
 def _parsed(given: list[str]) -> argparse.Namespace:
     """Parse the arguments; only the module of the command that was named is loaded."""
+    chosen = next((argument for argument in given if not argument.startswith("-")), None)
+    return _parser([chosen]).parse_args(given)
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands, which loads the modules of all."""
+    return _parser(list(COMMANDS))
+
+
+def _parser(chosen: Sequence[str | None]) -> argparse.ArgumentParser:
+    """Return the parser; the commands that are not chosen have their names alone."""
     parser = argparse.ArgumentParser(prog="swpks", description="A software PowerVM Platform KeyStore.")
     parser.add_argument("--version", action="version", version=f"swpks {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    chosen = next((argument for argument in given if not argument.startswith("-")), None)
     for name, summary in COMMANDS.items():
-        if name == chosen:
+        if name in chosen:
             importlib.import_module(f"swpks.cli.{name}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
-    return parser.parse_args(given)
+    return parser
 
 
 if __name__ == "__main__":

@@ -160,6 +160,7 @@ BREAKS: Breaks = {
     "listen.form": serve("--listen", "udp:host:1"),
     "limit.range": configured("[limits]\nmax_sessions = 0"),
     "command.folder": _without_a_folder,
+    "explain.known": lambda folder: command("explain", "no-such-rule"),
     "partition.form": breaks(parse_partition, "a,keystore_kbytes=8"),
     "partition.twice": serve("--partition", "a:8", "--partition", "a:8"),
     "socket.path": breaks(listen_unix, Path("/", "d" * 107)),

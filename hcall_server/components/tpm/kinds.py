@@ -52,6 +52,8 @@ class TpmKind(NamedTuple):
 
 
 EMBEDDED = TpmKind("embedded")
+KINDS = (EMBEDDED.kind, *_OWN_KINDS)
+"""The first word of each `--tpm`."""
 
 
 def open_tpm(folder: Path, name: str, wanted: TpmKind | None, entropy: Callable[[int], bytes]) -> Tpm:

@@ -91,6 +91,12 @@ COMMAND_FOLDER = Rule(
     "spec/service.md#files",
     _OPERATOR,
 )
+EXPLAIN_KNOWN = Rule(
+    "explain.known",
+    "swpks explain takes the id of a rule, a message number, or a page with or without a heading",
+    "spec/rules.md#explain",
+    _OPERATOR,
+)
 PARTITION_FORM = Rule(
     "partition.form",
     "a partition of the command line is NAME[:KBYTES][,ATTRIBUTE=VALUE...]",

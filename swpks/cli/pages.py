@@ -1,0 +1,93 @@
+"""The pages of the contract, as they travel with swpks: inside the package, or in spec/ of a checkout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import NamedTuple
+
+PREFIX = "spec/"
+"""The names of pages begin with it, in errors and in the log."""
+
+
+_PARAGRAPH = 9
+"""The rank of a paragraph with an anchor: below all headings."""
+
+
+class Section(NamedTuple):
+    """A heading, its anchor, and the text below it, down to the next heading of the same or a higher rank."""
+
+    heading: str
+    anchor: str
+    text: str
+
+
+def folder() -> Traversable:
+    """Return the folder of the pages."""
+    installed = resources.files("swpks") / "spec"
+    # In a checkout, hcall_abi lies between the pages.
+    return installed if installed.is_dir() else Path(str(resources.files("hcall_abi"))).parent
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the names of all pages, such as ``spec/hcalls/index.md``."""
+    return tuple(sorted(f"{PREFIX}{name}" for name in _below(folder(), "")))
+
+
+def _below(where: Traversable, before: str) -> Iterator[str]:
+    for entry in where.iterdir():
+        if entry.is_file() and entry.name.endswith(".md"):
+            yield f"{before}{entry.name}"
+        elif entry.is_dir() and not before and entry.name == "hcalls":
+            yield from _below(entry, f"{entry.name}/")
+
+
+def page(name: str) -> str:
+    """Return the text of a page by its whole name."""
+    return (folder() / name.removeprefix(PREFIX)).read_text("utf-8")
+
+
+def sections(text: str) -> list[Section]:
+    """Return the sections of a page, in order; lines of code blocks are no headings.
+
+    A paragraph with an anchor of its own is a section as well.
+    """
+    lines = text.splitlines()
+    heads = [(n, *found) for n, found in enumerate(map(_head, _outside_code(lines))) if found]
+    found = []
+    for n, (at, rank, heading, anchor) in enumerate(heads):
+        end = next((later for later, other, _, _ in heads[n + 1 :] if other <= rank), len(lines))
+        begin = at if rank == _PARAGRAPH else at + 1
+        found.append(Section(heading, anchor, "\n".join(lines[begin:end]).strip("\n")))
+    return found
+
+
+def slug(heading: str) -> str:
+    """Return the anchor of a heading, as links to it have it."""
+    return re.sub(r"[^\w\- ]", "", _plain(heading).lower()).replace(" ", "-")
+
+
+def _plain(heading: str) -> str:
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip()).replace("`", "")
+
+
+def _head(line: str) -> tuple[int, str, str] | None:
+    """Return rank, text and anchor of a heading, or of a paragraph with an anchor; None for other lines."""
+    if match := re.fullmatch(r"(#+) (.+)", line):
+        return len(match[1]), _plain(match[2]), slug(match[2])
+    if match := re.match(r'(?:- )?<a id="([^"]+)"></a>(?:\*\*(.+?)\*\*)?', line):
+        return _PARAGRAPH, _plain((match[2] or match[1]).rstrip(".")), match[1]
+    return None
+
+
+def _outside_code(lines: list[str]) -> Iterator[str]:
+    """Yield each line, "" for one of a code block."""
+    inside = False
+    for line in lines:
+        inside ^= line.startswith("```")
+        yield "" if inside else line

@@ -1,0 +1,84 @@
+"""The completion for bash: tables of the words, and one function that walks them (bash 3.2 and newer)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from swpks.cli.words import Argument, Command
+
+_WALK = r"""
+_swpks() {
+    local cur=${COMP_WORDS[COMP_CWORD]} path=swpks word i operands=0 option=
+    local subs opts valued skip values kind
+    COMPREPLY=()
+    _swpks_of "$path"
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        if [[ -n $option ]]; then
+            [[ $word == '=' ]] || option=  # bash takes --option=value apart into three words
+        elif [[ $word == -* ]]; then
+            [[ " $valued " == *" $word "* ]] && option=$word
+        elif [[ $operands -ge $skip && " $subs " == *" $word "* ]]; then
+            path="$path $word" operands=0
+            _swpks_of "$path"
+        else
+            operands=$((operands + 1))
+        fi
+    done
+    values= kind=
+    if [[ -n $option ]]; then
+        [[ $cur == '=' ]] && cur=
+        _swpks_values "$path $option"
+    elif [[ $cur == -* ]]; then
+        values=$opts
+    elif [[ -n $subs && $operands -ge $skip ]]; then
+        values=$subs
+    else
+        _swpks_values "$path $operands"
+    fi
+    case $kind in
+    folder) COMPREPLY=($(compgen -d -- "$cur")) ;;
+    file) COMPREPLY=($(compgen -f -- "$cur")) ;;
+    *) COMPREPLY=($(compgen -W "$values" -- "$cur")) ;;
+    esac
+    [[ -z $kind ]] || compopt -o filenames 2>/dev/null
+    return 0
+}
+
+complete -F _swpks swpks
+"""
+
+
+def script(root: Command) -> str:
+    """Return the whole file."""
+    commands = "\n".join(map(_row, root.all()))
+    values = "\n".join(row for command in root.all() for row in _values(command))
+    return (
+        "# bash completion for swpks, made of its parser: `swpks completion bash`.\n\n"
+        f"_swpks_of() {{\n    subs= opts= valued= skip=0\n    case $1 in\n{commands}\n    esac\n}}\n\n"
+        f"_swpks_values() {{\n    case $1 in\n{values}\n    esac\n}}\n{_WALK}"
+    )
+
+
+def _row(command: Command) -> str:
+    """Return what one command has."""
+    subs = " ".join(each.path[-1] for each in command.commands)
+    opts = " ".join(name for each in command.options for name in each.names)
+    valued = " ".join(name for each in command.options if each.value for name in each.names)
+    skip = len(command.operands) if command.commands else 0
+    return f"    '{' '.join(command.path)}') subs='{subs}' opts='{opts}' valued='{valued}' skip={skip} ;;"
+
+
+def _values(command: Command) -> Iterator[str]:
+    """Yield the values of options by their names, and of operands by their places."""
+    path = " ".join(command.path)
+    named = [(name, each) for each in command.options for name in each.names if each.value]
+    for name, each in [*named, *((str(n), each) for n, each in enumerate(command.operands))]:
+        if told := _value(each):
+            yield f"    '{path} {name}') {told} ;;"
+
+
+def _value(argument: Argument) -> str:
+    if argument.choices:
+        return f"values='{' '.join(argument.choices)}'"
+    return f"kind={argument.kind}" if argument.kind else ""

@@ -1,0 +1,103 @@
+"""The completion for fish: a line for each word, shown where the words before it lead to its command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from swpks.cli.words import Argument, Command
+
+_WALK = """
+function __swpks_path --description 'Print the command that the words before the cursor name'
+    set -l words (commandline -opc)
+    set -l path swpks
+    set -l operands 0
+    set -l value no
+    for word in $words[2..-1]
+        if test $value = yes
+            set value no
+        else if string match -q -- '-*' $word
+            contains -- "$path $word" $__swpks_valued
+            and set value yes
+        else if test $operands -ge (__swpks_skip $path); and contains -- "$path $word" $__swpks_commands
+            set path "$path $word"
+            set operands 0
+        else
+            set operands (math $operands + 1)
+        end
+    end
+    echo $path
+    echo $operands
+end
+
+function __swpks_at --description 'Whether the words before the cursor lead to a command'
+    set -l found (__swpks_path)
+    test "$found[1]" = "$argv[1]"
+end
+
+function __swpks_next --description 'The same, with so many operands behind it'
+    set -l found (__swpks_path)
+    test "$found[1]" = "$argv[1]" -a "$found[2]" = "$argv[2]"
+end
+
+complete -c swpks -f
+"""
+
+
+def script(root: Command) -> str:
+    """Return the whole file."""
+    commands = " \\\n    ".join(f"'{' '.join(each.path)}'" for each in root.all())
+    valued = " \\\n    ".join(
+        f"'{' '.join(each.path)} {name}'"
+        for each in root.all()
+        for option in each.options
+        if option.value
+        for name in option.names
+    )
+    skips = "\n".join(
+        f"        case '{' '.join(each.path)}'\n            echo {len(each.operands)}"
+        for each in root.all()
+        if each.commands and each.operands
+    )
+    lines = "\n".join(line for each in root.all() for line in _lines(each))
+    return (
+        "# fish completion for swpks, made of its parser: `swpks completion fish`.\n\n"
+        f"set -g __swpks_commands \\\n    {commands}\n\nset -g __swpks_valued \\\n    {valued}\n\n"
+        "function __swpks_skip --description 'How many operands stand before the commands of a command'\n"
+        f"    switch \"$argv\"\n{skips}\n        case '*'\n            echo 0\n    end\nend\n"
+        f"{_WALK}\n{lines}\n"
+    )
+
+
+def _lines(command: Command) -> Iterator[str]:
+    path = " ".join(command.path)
+    for sub in command.commands:
+        at = f'__swpks_next "{path}" {len(command.operands)}'
+        yield f"complete -c swpks -n '{at}' -a {sub.path[-1]} -d '{_plain(sub.about)}'"
+    for option in command.options:
+        word = " ".join(map(_flag, option.names)) + _value(option)
+        yield f"complete -c swpks -n '__swpks_at \"{path}\"' {word} -d '{_plain(option.about)}'"
+    for place, operand in enumerate(command.operands):
+        if operand.choices or operand.kind:
+            yield f"complete -c swpks -n '__swpks_next \"{path}\" {place}'{_value(operand, force=False)}"
+
+
+def _flag(name: str) -> str:
+    if name.startswith("--"):
+        return f"-l {name[2:]}"
+    return f"-s {name[1:]}" if len(name) == 2 else f"-o {name[1:]}"
+
+
+def _value(argument: Argument, *, force: bool = True) -> str:
+    """Return what follows a word: nothing, one of some values, a folder, a file, or any text."""
+    if not argument.value:
+        return ""
+    required = " -r" if force else ""
+    if argument.choices:
+        return f"{required} -f -a '{' '.join(argument.choices)}'"
+    if argument.kind == "folder":
+        return f"{required} -f -a '(__fish_complete_directories)'"
+    return f"{required} -F" if argument.kind else f"{required} -f"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("\\", "/").replace("'", "\N{RIGHT SINGLE QUOTATION MARK}").split())

@@ -1,0 +1,100 @@
+"""The words of the command line as a tree, read from the parser itself: for completion and capabilities."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from swpks.cli.where import state_path
+from swpks.hmc.names import LINES
+
+_FOLDERS, _FILES = ("DIR",), ("F", "FILE", "PATH", "SOCK")
+
+
+class Argument(NamedTuple):
+    """An option or an operand: its names (none for an operand), its value, and the values that it can have.
+
+    `value` is "" for an option without one; `kind` is "folder", "file" or "".
+    """
+
+    names: tuple[str, ...]
+    value: str
+    choices: tuple[str, ...]
+    kind: str
+    about: str
+
+
+class Command(NamedTuple):
+    """A command with its options, operands and further commands.
+
+    Operands stand before the further commands, as the partition's name before a verb of `lpar`.
+    """
+
+    path: tuple[str, ...]
+    about: str
+    options: tuple[Argument, ...]
+    operands: tuple[Argument, ...]
+    commands: tuple[Command, ...]
+
+    def all(self) -> Iterator[Command]:
+        """Yield this command and all below it."""
+        yield self
+        for each in self.commands:
+            yield from each.all()
+
+
+def tree(parser: argparse.ArgumentParser) -> Command:
+    """Return the commands of a parser, with the lines of the management console below `hmc`."""
+    found = _command((parser.prog,), "", parser)
+    return found._replace(
+        commands=tuple(_with_lines(each) if each.path[-1] == "hmc" else each for each in found.commands)
+    )
+
+
+def _command(path: tuple[str, ...], about: str, parser: argparse.ArgumentParser) -> Command:
+    options, operands, commands = list[Argument](), list[Argument](), list[Command]()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            summaries = {each.dest: each.help or "" for each in action._choices_actions}
+            commands += [
+                _command((*path, name), summaries[name], sub) for name, sub in action.choices.items()
+            ]
+        else:
+            (options if action.option_strings else operands).append(_argument(action))
+    return Command(path, about, tuple(options), tuple(operands), tuple(commands))
+
+
+def _argument(action: argparse.Action) -> Argument:
+    value = "" if action.nargs == 0 else _metavar(action)
+    choices = tuple(map(str, action.choices or ()))
+    about = (action.help or "") % {**vars(action), "prog": "swpks"} if action.help else ""
+    return Argument(tuple(action.option_strings), value, choices, _kind(action, value), about)
+
+
+def _metavar(action: argparse.Action) -> str:
+    return action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+
+
+def _kind(action: argparse.Action, value: str) -> str:
+    if value in _FOLDERS or action.type is state_path:
+        return "folder"
+    return "file" if value in _FILES or action.type is Path else ""
+
+
+def _with_lines(hmc: Command) -> Command:
+    """Return `hmc` with its lines; a line that is a verb as well has the options of both."""
+    from swpks.hmc.usage import options_of
+
+    own = {each.path[-1]: each for each in hmc.commands}
+    for line in LINES:
+        options = [
+            Argument((flag,), flag.lstrip("-").upper() if valued else "", choices, "", "")
+            for flag, valued, choices in options_of(line)
+        ]
+        before = own.get(line) or Command((*hmc.path, line), "a line of the management console", (), (), ())
+        known = {name for each in before.options for name in each.names}
+        more = [each for each in options if each.names[0] not in known]
+        own[line] = before._replace(options=(*before.options, *more))
+    return hmc._replace(commands=tuple(own.values()))

@@ -1,0 +1,158 @@
+"""Completion: bash is really run with it, for every command, option and choice; no script misses a word."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.levels import LEVELS
+from swpks.cli.completion import SHELLS, script_of
+from swpks.cli.main import COMMANDS, main, whole_parser
+from swpks.cli.words import Command, tree
+from swpks.hmc.names import LINES
+
+ROOT = tree(whole_parser())
+ALL = list(ROOT.all())
+
+
+def words_before(command: Command) -> list[str]:
+    """A command line that leads to a command; each operand before a further command has a value."""
+    words, at = [command.path[0]], ROOT
+    for name in command.path[1:]:
+        words += ["value"] * len(at.operands) + [name]
+        at = next(each for each in at.commands if each.path[-1] == name)
+    return words
+
+
+class Bash:
+    """One bash that completes many lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self._script = folder / "swpks"
+        self._script.write_text(script_of("bash"))
+        self._folder = folder
+
+    def complete(self, *lines: list[str]) -> list[list[str]]:
+        """What is offered for the last word of each line."""
+        program = [f". {shlex.quote(str(self._script))}"]
+        for words in lines:
+            program.append(f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; _swpks")
+            program.append('echo "${COMPREPLY[*]}"')
+        done = subprocess.run(
+            ["bash", "--norc", "-u"],
+            input="\n".join(program),
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=self._folder,
+        )
+        assert done.stderr == ""
+        return [line.split() for line in done.stdout.split("\n")[: len(lines)]]
+
+
+@pytest.fixture(scope="module")
+def bash(tmp_path_factory: pytest.TempPathFactory) -> Bash:
+    """A bash in a folder of its own."""
+    folder = tmp_path_factory.mktemp("bash")
+    (folder / "boot").mkdir()
+    (folder / "kernel image").touch()
+    return Bash(folder)
+
+
+def test_the_tree_is_that_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """What people read in --help of each command is in the tree, and nothing is made up."""
+    assert [each.path[-1] for each in ROOT.commands] == list(COMMANDS)
+    for command in [each for each in ALL if each.path[-1] not in LINES]:
+        with pytest.raises(SystemExit):
+            main([*words_before(command)[1:], "--help"])
+        shown = capsys.readouterr().out
+        for option in command.options:
+            assert all(name in shown for name in option.names), command.path
+        offered = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown.split("options:")[-1]))
+        known = {name for option in ROOT.all() for each in option.options for name in each.names}
+        assert offered <= known | {"--"}, command.path
+
+
+def test_bash_completes_every_command(bash: Bash) -> None:
+    """At each place where a command may stand."""
+    parents = [each for each in ALL if each.commands]
+    assert len(parents) >= 3
+    lines = [[*words_before(each), *["value"] * len(each.operands), ""] for each in parents]
+    for parent, offered in zip(parents, bash.complete(*lines), strict=True):
+        assert offered == [each.path[-1] for each in parent.commands], parent.path
+
+
+def test_bash_completes_every_option(bash: Bash) -> None:
+    """Behind each command, and behind another option with its value."""
+    options = [[name for option in each.options for name in option.names] for each in ALL]
+    for command, names, offered in zip(
+        ALL, options, bash.complete(*([*words_before(each), "-"] for each in ALL)), strict=True
+    ):
+        assert offered == names, command.path
+        assert command.path[-1] in LINES or "--help" in offered
+    serve = ["swpks", "serve", "--firmware", "FW1110", "--log-c"]
+    assert bash.complete(serve) == [["--log-calls"]]
+
+
+def test_bash_completes_every_choice(bash: Bash) -> None:
+    """The values of options that have a list of them."""
+    wanted = [
+        ([*words_before(command), name, ""], option.choices)
+        for command in ALL
+        for option in command.options
+        for name in option.names
+        if option.choices
+    ]
+    assert len(wanted) > 4
+    found = bash.complete(*(line for line, _ in wanted))
+    assert found == [list(choices) for _, choices in wanted]
+    assert bash.complete(["swpks", "serve", "--firmware", "=", "FW11"]) == [["FW1110"]]
+    assert bash.complete(["swpks", "serve", "--firmware", "="]) == [list(LEVELS)]
+    assert bash.complete(["swpks", "asmi", "--state", "x", ""]) == [["clear-all", "reset-settings"]]
+
+
+def test_bash_completes_paths(bash: Bash) -> None:
+    """A folder for DIR, a file for F; a value is no command, and a partition may have the name of a verb."""
+    folder, file, verb, name = bash.complete(
+        ["swpks", "serve", "--state", "bo"],
+        ["swpks", "lpar", "x", "write", "--in", "ker"],
+        ["swpks", "lpar", "--state", "ls", "write", "wra"],
+        ["swpks", "lpar", "read", "r"],
+    )
+    assert folder == ["boot"]
+    assert file == ["kernel", "image"]
+    assert verb == ["wrap"]
+    assert name == ["read", "rm", "revoke", "raw"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_script_has_every_word(shell: str) -> None:
+    """No command, option or choice of the parser is missing in any of the scripts."""
+    script = script_of(shell)
+    for command in ALL:
+        assert command.path[-1] in script
+        for option in command.options:
+            assert all(name in script or f" {name.lstrip('-')}" in script for name in option.names)
+            assert all(choice in script for choice in option.choices)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_quotes_are_closed(shell: str) -> None:
+    """Words with apostrophes and brackets break no script; the shell checks it where it is installed."""
+    script = script_of(shell)
+    assert all(len(re.findall("(?<!\\\\)'", line)) % 2 == 0 for line in script.splitlines())
+    if shutil.which(shell):
+        done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_command_prints_it(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the wheel brings it."""
+    assert main(["completion", shell]) == 0
+    assert capsys.readouterr().out == script_of(shell)
