@@ -3,7 +3,9 @@
 An editable install has the pages already: they lie beside its package.
 """
 
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +27,20 @@ class PagesAndCompletion(BuildHookInterface[Any]):
             }
         build_data["shared_data"] |= self._completion(root)
 
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove the scripts: the wheel has them now."""
+        shutil.rmtree(self._folder)
+
     def _completion(self, root: Path) -> dict[str, str]:
-        """Write the scripts below build/, which is not kept; return each with its place."""
+        """Return each script with its place; they lie outside of the tree, which may be read-only."""
         sys.path[:0] = [str(root), str(root / "spec")]
         try:
             from swpks.cli.completion import SHELLS, script_of
-
-            folder = root / "build" / "completion"
-            folder.mkdir(parents=True, exist_ok=True)
-            placed = {}
-            for shell, (place, _) in SHELLS.items():
-                (folder / shell).write_text(script_of(shell), "utf-8")
-                placed[str(folder / shell)] = place
-            return placed
         finally:
             del sys.path[:2]
+        self._folder = Path(tempfile.mkdtemp(prefix="swpks-completion-"))
+        placed = {}
+        for shell, (place, _) in SHELLS.items():
+            (self._folder / shell).write_text(script_of(shell), "utf-8")
+            placed[str(self._folder / shell)] = place
+        return placed

@@ -113,11 +113,11 @@ def _last(name: str) -> str:
 
 def _section(page: str, anchor: str, width: int) -> str:
     """Return a section of a page as text; OperatorError for an unknown heading."""
-    for section in pages.sections(pages.page(page)):
+    for section in pages.sections(page):
         if section.anchor == anchor.lower():
             head = f"{section.heading} ({page}#{section.anchor})"
             return f"{head}\n{'-' * min(len(head), width)}\n\n{plain(section.text, width)}"
-    raise _unknown(f"{page}#{anchor}", [f"{page}#{each.anchor}" for each in pages.sections(pages.page(page))])
+    raise _unknown(f"{page}#{anchor}", [f"{page}#{each.anchor}" for each in pages.sections(page)])
 
 
 def _every_name() -> Iterator[str]:

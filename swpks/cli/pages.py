@@ -52,19 +52,20 @@ def page(name: str) -> str:
     return (folder() / name.removeprefix(PREFIX)).read_text("utf-8")
 
 
-def sections(text: str) -> list[Section]:
-    """Return the sections of a page, in order; lines of code blocks are no headings.
+@cache
+def sections(name: str) -> tuple[Section, ...]:
+    """Return the sections of a page by its whole name, in order; lines of code blocks are no headings.
 
     A paragraph with an anchor of its own is a section as well.
     """
-    lines = text.splitlines()
+    lines = page(name).splitlines()
     heads = [(n, *found) for n, found in enumerate(map(_head, _outside_code(lines))) if found]
     found = []
     for n, (at, rank, heading, anchor) in enumerate(heads):
         end = next((later for later, other, _, _ in heads[n + 1 :] if other <= rank), len(lines))
         begin = at if rank == _PARAGRAPH else at + 1
         found.append(Section(heading, anchor, "\n".join(lines[begin:end]).strip("\n")))
-    return found
+    return tuple(found)
 
 
 def slug(heading: str) -> str:

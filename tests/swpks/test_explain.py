@@ -44,7 +44,7 @@ def test_every_page_is_shown(page: str) -> None:
 def test_every_heading_is_shown() -> None:
     """The anchors are those of links between the pages."""
     for page in pages.names():
-        found = {section.anchor for section in pages.sections(pages.page(page))}
+        found = {section.anchor for section in pages.sections(page)}
         assert found == anchors(SPEC / page.removeprefix("spec/")), page
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -15,41 +14,39 @@ import pytest
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
+from hcall_server import __version__
 from swpks.cli import pages
 from swpks.cli.completion import SHELLS, script_of
 from tests.spec.markdown import ROOT, SPEC
 
 pytestmark = pytest.mark.usefixtures("not_measured")
-DATA = "swpks-0.1.0.data/data"
+DATA = f"swpks-{__version__}.data/data"
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree of an sdist, so that a build leaves nothing in the checkout, and an sdist is enough for it."""
-    folder = tmp_path_factory.mktemp("sdist")
-    (made,) = SdistBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
-    with tarfile.open(made) as archive:
-        archive.extractall(folder, filter="data")
-    return next(each for each in folder.iterdir() if each.is_dir())
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
+    """The wheel of this checkout."""
+    return built(tmp_path_factory.mktemp("wheel"), "standard")
 
 
-@pytest.fixture(scope="module")
-def wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
-    """The wheel of that tree."""
-    folder = tmp_path_factory.mktemp("wheel")
-    (made,) = WheelBuilder(str(tree)).build(directory=str(folder), versions=["standard"])
+def built(folder: Path, version: str) -> zipfile.Path:
+    """Build a wheel in a folder; nothing is written to the checkout."""
+    (made,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=[version])
     return zipfile.Path(made)
 
 
-def test_every_page_is_in_the_sdist(tree: Path) -> None:
-    """And the vectors, and what builds the wheel."""
-    for page in [
-        *SPEC.rglob("*.md"),
-        *SPEC.rglob("*.json"),
-        ROOT / "tools/build_hook.py",
-        ROOT / "README.md",
-    ]:
-        assert (tree / page.relative_to(ROOT)).read_bytes() == page.read_bytes()
+def test_what_a_build_needs_is_in_the_sdist() -> None:
+    """Pages, vectors, and the hook."""
+    held = {file.distribution_path for file in SdistBuilder(str(ROOT)).recurse_included_files()}
+    needed = [*SPEC.rglob("*.md"), *SPEC.rglob("*.json"), ROOT / "tools/build_hook.py", ROOT / "README.md"]
+    assert [each for each in needed if str(each.relative_to(ROOT)) not in held] == []
+
+
+def test_an_editable_install_has_completion_and_no_second_pages(tmp_path: Path) -> None:
+    """It shows the pages of the checkout, which somebody may be editing."""
+    names = [each.filename for each in built(tmp_path, "editable").root.infolist()]
+    assert {f"{DATA}/{place}" for place, _ in SHELLS.values()} <= set(names)
+    assert [name for name in names if name.endswith(".md")] == []
 
 
 def test_every_page_is_in_the_wheel(wheel: zipfile.Path) -> None:
@@ -66,7 +63,7 @@ def test_completion_is_in_the_wheel(shell: str, wheel: zipfile.Path) -> None:
 
 def test_addresses_of_the_project(wheel: zipfile.Path) -> None:
     """Each is a place of this repository until there is a public one."""
-    metadata = Parser().parsestr((wheel / "swpks-0.1.0.dist-info/METADATA").read_text("utf-8"))
+    metadata = Parser().parsestr((wheel / f"swpks-{__version__}.dist-info/METADATA").read_text("utf-8"))
     urls = dict(each.split(", ") for each in metadata.get_all("Project-URL", []))
     assert {"Documentation", "Changelog"} <= urls.keys()
     assert [url for url in urls.values() if "://" not in url and not (ROOT / url).is_file()] == []
