@@ -23,6 +23,7 @@ from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket
 from hcall_client.errors import ConnectionLost, HcallError, OpenRefused
+from hcall_client.mistakes import several
 from hcall_client.patience import Attempts, Patience, milliseconds
 from hcall_client.request import Request
 from hcall_client.results import result_of, results_of
@@ -151,7 +152,7 @@ class BlockingChannel:
 
         Returns a result or the refusal for each.  Raises the error that ends the session.
         """
-        asked = list(requests)
+        asked = list(several(requests))
         sent = self.run(asked)
         if self.ended and len(sent) < len(asked):
             raise self.ended

@@ -21,6 +21,7 @@ from hcall_client.blocking import BlockingChannel, Target
 from hcall_client.calls import get_config
 from hcall_client.conversation import Pending, Ticket
 from hcall_client.errors import HcallError, has_moved, not_reached
+from hcall_client.mistakes import several
 from hcall_client.moving import Moving, not_found_again
 from hcall_client.patience import (
     MOVE_PATIENCE,
@@ -89,7 +90,7 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
 
         Returns a result or the refusal for each.  Raises the error that ends the channel.
         """
-        asked = list(requests)
+        asked = list(several(requests))
         return results_of(zip(asked, self._answered(asked), strict=True), self._complain)
 
     def limits(self) -> Config:

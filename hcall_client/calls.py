@@ -30,6 +30,7 @@ from hcall_client.keys import (
 from hcall_client.request import (
     Authorization,
     Request,
+    as_number,
     build,
     check_registers,
     nothing,
@@ -226,7 +227,7 @@ def raw_call(
     segments.  ValueError for numbers that a frame cannot hold.
     """
     memory = tuple(segments)
-    if not 0 <= opcode < 1 << 64 or len(memory) > 0xFFFF:
+    if not 0 <= as_number(("an opcode",), opcode) < 1 << 64 or len(memory) > 0xFFFF:
         raise ValueError("an opcode has 64 bits, and a call at most 65535 segments")
     if any(
         not (0 <= s.address < 1 << 64 and 0 <= s.length < 1 << 32 and 0 <= s.access < 1 << 32) for s in memory

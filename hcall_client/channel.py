@@ -24,6 +24,7 @@ from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket
 from hcall_client.errors import ConnectionLost, HcallError, OpenRefused
+from hcall_client.mistakes import several
 from hcall_client.patience import TOO_LATE, Attempts, Patience
 from hcall_client.request import Request
 from hcall_client.results import result_of, results_of
@@ -108,7 +109,7 @@ class Channel:
         Returns a result or the refusal for each.  Raises the error that ends the session.
         """
         sent: list[tuple[Request[T], Pending]] = []
-        for request in requests:
+        for request in several(requests):
             await self.room()
             sent.append((request, self.submit(request)))
         if sent:

@@ -214,6 +214,7 @@ class BlockingConsole:
 
     def call(self, request: ConsoleRequest[T]) -> T:
         """Make one request and return its answer."""
+        _check(request)
         return self._call_within(Patience(self.timeout, time.monotonic), request)
 
     def _call_within(self, patience: Patience, request: ConsoleRequest[T]) -> T:
@@ -253,6 +254,7 @@ class Console:
 
     async def call(self, request: ConsoleRequest[T]) -> T:
         """Make one request and return its answer."""
+        _check(request)
         if isinstance(self.target, str | os.PathLike):
             return await self._call_in_thread(self.target, request)
         return await self._call_by(self.target, request)
@@ -289,6 +291,14 @@ class Console:
             return await self._threads.run(partial(console._call_within, patience, request), patience)
         except TimeoutError as error:
             raise ConsoleUnreachable(path, str(error)) from None
+
+
+def _check(request: object) -> None:
+    """Raise TypeError for a value that is no request, such as a function without its parentheses."""
+    if not isinstance(request, ConsoleRequest):
+        from hcall_client.mistakes import no_request
+
+        raise no_request(request, 'ipl("lpar1")')
 
 
 def _checked_timeout(seconds: float) -> float:

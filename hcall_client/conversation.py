@@ -3,10 +3,14 @@
 Both channels (`hcall_client.channel` and `hcall_client.blocking`) add a stream: they pass received bytes to
 `receive` and send the bytes of `outgoing`.  Answers come in the order of the calls, so the waiting calls are
 a queue.  A call whose caller was cancelled keeps its place: its answer is taken and dropped.
+
+A forked process has a copy of the conversation and of its socket.  A frame of the copy would end the session
+of the process that opened it, or take an answer from it.  So the copy sends nothing.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections import deque
 from collections.abc import Callable
@@ -38,6 +42,7 @@ from hcall_client.errors import (
     SessionEnded,
     in_flight,
 )
+from hcall_client.mistakes import no_request
 from hcall_client.request import Request
 
 HIGH_WATER = 64 * 1024
@@ -97,7 +102,7 @@ class Conversation:
     """One session from the client's side; see the module.
 
     `opened` is the server's OPENED once the session is open.  `ended` is the error that ended the
-    session: from then on every call raises it.
+    session: from then on every call raises it.  `process` is the process that has the session.
     """
 
     def __init__(self, ticket: Ticket) -> None:
@@ -106,6 +111,7 @@ class Conversation:
                 "a ticket has a key that is not empty, a name of 255 bytes, a 16-bit partition id"
             )
         self.ticket = ticket
+        self.process = os.getpid()
         self.outgoing = bytearray()
         self.opened: Opened | None = None
         self.ended: SwpksError | None = None
@@ -131,10 +137,20 @@ class Conversation:
             self.complain(error)
 
     def submit(self, request: Request[Any]) -> Pending:
-        """Queue a call for sending; raises the error that ended the session, or CallTooLarge."""
+        """Queue a call for sending; raises the error that ended the session, or CallTooLarge.
+
+        RuntimeError in a forked process, TypeError for a value that is no request.
+        """
         if self.ended is not None:
             raise self.ended
-        size = _body_size(request)
+        if os.getpid() != self.process:
+            raise RuntimeError(
+                f"process {self.process} opened this channel; a forked process opens one of its own"
+            )
+        try:
+            size = _body_size(request)
+        except AttributeError:
+            raise no_request(request, "get_config()") from None
         if self._hello is not None and size > self._hello.max_body:
             raise CallTooLarge(size, self._hello.max_body)
         self._tag = (self._tag + 1) & 0xFFFFFFFF
@@ -168,7 +184,9 @@ class Conversation:
                 pending.finish(None, in_flight(error, pending.opcode))
 
     def _say(self, goodbye: Goodbye) -> None:
-        if self.ended is None and self._session.state is not SessionState.CLOSED:
+        if os.getpid() != self.process:
+            self.outgoing.clear()
+        elif self.ended is None and self._session.state is not SessionState.CLOSED:
             self.outgoing += self._session.send(goodbye)
 
     def _take(self, event: Event) -> None:

@@ -75,6 +75,7 @@ GOODBYES = {
 }
 """The reasons of GOODBYE in words."""
 
+_STATUSES = frozenset(map(int, Status))
 _TELLS_POLICY = (Status.H_AUTHORITY, Status.H_TOO_BIG)
 
 
@@ -141,15 +142,15 @@ def printable(text: str) -> str:
 class HcallError(SwpksError):
     """An h-call was refused.
 
-    `status` is r3 and `opcode` the h-call.  If the status blames an argument by its position, `register`
-    (4 to 12) and `argument` (its name in the table) name it.  `policy` is the object's policy word, if the
-    answer has it.  `size` is the size of the object in bytes, with H_TOO_BIG.  With a busy status,
-    `retry_after` is the hinted wait in seconds, and `token` the token of the next call, if the h-call has
-    one.  Fields without a value are None.
+    `status` is r3, a `Status` (an int if no table has the number), and `opcode` the h-call.  If the status
+    blames an argument by its position, `register` (4 to 12) and `argument` (its name in the table) name it.
+    `policy` is the object's policy word, if the answer has it.  `size` is the size of the object in bytes,
+    with H_TOO_BIG.  With a busy status, `retry_after` is the hinted wait in seconds, and `token` the token of
+    the next call, if the h-call has one.  Fields without a value are None.
     """
 
     def __init__(self, status: int, opcode: int, outputs: Sequence[int] = ()) -> None:
-        self.status = status
+        self.status: Status | int = Status(status) if status in _STATUSES else status
         self.opcode = opcode
         self.register = blamed_register(status)
         spec = _spec(opcode)

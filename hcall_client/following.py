@@ -35,6 +35,7 @@ from hcall_client.errors import (
     has_moved,
     not_reached,
 )
+from hcall_client.mistakes import no_request, several
 from hcall_client.moving import Moving, not_found_again
 from hcall_client.patience import (
     MOVE_PATIENCE,
@@ -107,7 +108,7 @@ class FollowingChannel(Moving[Channel]):
         """
         calls: list[_Call[T]] = []
         try:
-            for request in requests:
+            for request in several(requests):
                 await self._room()
                 calls.append(self._start(request))
         except trio.Cancelled:
@@ -125,6 +126,8 @@ class FollowingChannel(Moving[Channel]):
     def _start(self, request: Request[T]) -> _Call[T]:
         if self._ended is not None:
             raise self._ended
+        if not isinstance(request, Request):
+            raise no_request(request, "get_config()")
         call = _Call(request)
         if self._channel.ended is None:
             self._send(call)

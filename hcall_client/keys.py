@@ -14,7 +14,7 @@ from hcall_abi.frames import HReturn
 from hcall_abi.policies import Policy
 from hcall_abi.rules import protocol as rules
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WRAP_OVERHEAD, WRAPPING_KEY_SIZE
-from hcall_client.request import Authorization, Request, build, nothing, read_policy, untrue
+from hcall_client.request import Authorization, Request, as_bytes, build, nothing, read_policy, untrue
 
 
 def gen_key(authorization: Authorization, label: bytes, length: int, policy: int = 0) -> Request[bytes]:
@@ -48,14 +48,15 @@ def wrap_object(
     `flags` are `hcall_abi.wrapping.WrapFlag` bits and the algorithm; `token` goes on after a busy
     answer.
     """
+    plain = as_bytes(("data", "H_PKS_WRAP_OBJECT"), data)
     return build(
         Opcode.WRAP_OBJECT,
         partial(_read_output, CALLS[Opcode.WRAP_OBJECT].output("size")),
         authorization=authorization,
         label=label,
         flags=flags,
-        input=data,
-        output=len(data) + WRAP_OVERHEAD,
+        input=plain,
+        output=len(plain) + WRAP_OVERHEAD,
         token=token,
     )
 
@@ -67,13 +68,14 @@ def unwrap_object(
 
     `size` is the room for the result in bytes; the length that Linux computes when left out.
     """
+    given = as_bytes(("the wrapped object", "H_PKS_UNWRAP_OBJECT"), wrapped)
     return build(
         Opcode.UNWRAP_OBJECT,
         partial(_read_output, CALLS[Opcode.UNWRAP_OBJECT].output("size")),
         authorization=authorization,
         flags=flags,
-        input=wrapped,
-        output=max(0, len(wrapped) - WRAP_OVERHEAD) if size is None else size,
+        input=given,
+        output=max(0, len(given) - WRAP_OVERHEAD) if size is None else size,
         token=token,
     )
 

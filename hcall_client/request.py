@@ -9,9 +9,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import index
 from typing import Generic, NamedTuple, TypeVar
 
-from hcall_abi.arguments import PAGE, Arg
+from hcall_abi.arguments import PAGE, Arg, Kind
 from hcall_abi.calls import CALLS, HCallSpec, Opcode
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import Access, HCall, HReturn, Segment, Write
@@ -21,6 +22,7 @@ from hcall_abi.rules.rule import Rule
 from hcall_abi.statuses import REGISTERS, Status
 from hcall_abi.structures import build_auth
 from hcall_client.errors import HcallError
+from hcall_client.mistakes import Place, no_authorization, no_bytes, no_number
 
 T = TypeVar("T")
 
@@ -143,7 +145,7 @@ def build(opcode: Opcode, reader: Reader[T], *, also: Iterable[int] = (), **valu
 
     `values` has every argument by name but the lengths, which follow from their buffers.  `also`
     are statuses beside H_SUCCESS that the reader takes.  ValueError for a value that fits no
-    register, KeyError for one that is missing.
+    register, TypeError for one of another type, KeyError for one that is missing.
     """
     spec = CALLS[opcode]
     memory = _Memory()
@@ -152,7 +154,7 @@ def build(opcode: Opcode, reader: Reader[T], *, also: Iterable[int] = (), **valu
     for arg in spec.args:
         if arg.kind.is_length:
             continue
-        number = _place(arg, values[arg.name], memory)
+        number = _place((arg.name, spec.name), arg, values[arg.name], memory)
         registers[arg.place] = number
         output = number if arg.kind.writable else output
         _set_length(spec, arg, memory, registers)
@@ -161,18 +163,40 @@ def build(opcode: Opcode, reader: Reader[T], *, also: Iterable[int] = (), **valu
     return Request(int(opcode), checked, tuple(memory.segments), reader, accepts, output)
 
 
-def _place(arg: Arg, value: Value, memory: _Memory) -> int:
+def _place(place: Place, arg: Arg, value: Value, memory: _Memory) -> int:
     """Return what goes into the argument's register, with its buffer put into memory."""
-    if isinstance(value, Authorization):
-        return memory.place(_auth_block(value))
     if arg.kind.is_number:
-        return int(value)
-    return memory.place(value)
+        return as_number(place, value)
+    if isinstance(value, Authorization):
+        value = _auth_block(value)
+    elif arg.kind is Kind.AUTHORIZATION and not isinstance(value, bytes):
+        raise no_authorization(place, value)
+    if arg.kind.writable and not isinstance(value, bytes):
+        return memory.place(as_number(("the size", *place), value))
+    return memory.place(as_bytes(place, value))
+
+
+def as_number(place: Place, value: object) -> int:
+    """Return a whole number; TypeError that names the place for any other value."""
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise no_number(place, value) from None
+
+
+def as_bytes(place: Place, value: object) -> bytes:
+    """Return the bytes of a buffer; TypeError that names the place, and shows no value, for any other."""
+    try:
+        return bytes(memoryview(value))  # type: ignore[arg-type]
+    except TypeError:
+        raise no_bytes(place, value) from None
 
 
 def _auth_block(who: Authorization) -> bytes:
+    consumer = as_number(("consumer", "Authorization"), who.consumer)
+    password = as_bytes(("password", "Authorization"), who.password)
     try:
-        return build_auth(who.consumer, who.password)
+        return build_auth(consumer, password)
     except struct.error:
         raise ValueError("a consumer is a byte, a password has at most 65535 bytes") from None
 
@@ -185,7 +209,7 @@ def _set_length(spec: HCallSpec, arg: Arg, memory: _Memory, registers: list[int]
 
 def check_registers(registers: Iterable[int]) -> tuple[int, ...]:
     """Return r4 to r12, filled up with zeros; ValueError for what registers cannot hold."""
-    given = tuple(map(int, registers))
+    given = tuple(as_number(("a register",), each) for each in registers)
     if len(given) > REGISTERS or any(not 0 <= value < _ADDRESSES for value in given):
         raise ValueError("at most nine unsigned 64-bit numbers go into r4 to r12")
     return given + (0,) * (REGISTERS - len(given))

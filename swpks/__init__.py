@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from hcall_client.guests.firmware import PartitionFirmware
     from hcall_client.guests.kernel import KexecHandover, LinuxKernel, Name
     from hcall_client.where import locate_at
+    from swpks import calls
     from swpks.testing.partition import EmulatedPartition, emulated_partition
     from swpks.testing.process import ServerFailed, ServerProcess
 else:
@@ -81,6 +82,7 @@ else:
             "hcall_client.guests.firmware": "PartitionFirmware",
             "hcall_client.guests.kernel": "KexecHandover LinuxKernel Name",
             "hcall_client.where": "locate_at",
+            "swpks": "calls",
             "swpks.testing.partition": "EmulatedPartition emulated_partition",
             "swpks.testing.process": "ServerFailed ServerProcess",
         },
@@ -111,6 +113,7 @@ __all__ = [
     "Status",
     "__version__",
     "boot",
+    "calls",
     "confirm_object_flushed",
     "emulated_partition",
     "gen_key",

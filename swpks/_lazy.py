@@ -14,8 +14,8 @@ from typing import Any
 def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package whose names live in other modules.
 
-    `homes` maps a module to its names, with spaces between them.  A loaded name is stored in the
-    package, so that the next use is an ordinary attribute.
+    `homes` maps a module to its names, with spaces between them; names of the package itself are modules in
+    it.  A loaded name is stored in the package, so that the next use is an ordinary attribute.
     """
     home_of = {name: module for module, names in homes.items() for name in names.split()}
     loaded = sys.modules[package].__dict__
@@ -23,6 +23,8 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
     def get(name: str) -> Any:
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if home_of[name] == package:
+            return importlib.import_module(f"{package}.{name}")
         value = loaded[name] = getattr(importlib.import_module(home_of[name]), name)
         return value
 
