@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from hcall_client.guests.kernel import KexecHandover, LinuxKernel, Name
     from hcall_client.where import locate_at
     from swpks import calls
+    from swpks.testing.blocking import BlockingPartition, blocking_partition
     from swpks.testing.partition import EmulatedPartition, emulated_partition
     from swpks.testing.process import ServerFailed, ServerProcess
 else:
@@ -83,6 +84,7 @@ else:
             "hcall_client.guests.kernel": "KexecHandover LinuxKernel Name",
             "hcall_client.where": "locate_at",
             "swpks": "calls",
+            "swpks.testing.blocking": "BlockingPartition blocking_partition",
             "swpks.testing.partition": "EmulatedPartition emulated_partition",
             "swpks.testing.process": "ServerFailed ServerProcess",
         },
@@ -92,6 +94,7 @@ __all__ = [
     "Authorization",
     "BlockingChannel",
     "BlockingConsole",
+    "BlockingPartition",
     "BootLoader",
     "BootedChain",
     "Channel",
@@ -112,6 +115,7 @@ __all__ = [
     "ServerProcess",
     "Status",
     "__version__",
+    "blocking_partition",
     "boot",
     "calls",
     "confirm_object_flushed",

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from swpks._lazy import lazily
 
 if TYPE_CHECKING:
+    from swpks.testing.blocking import BlockingPartition, blocking_partition
     from swpks.testing.console import EmulatedConsole, JobFailed, emulated_console
     from swpks.testing.console_caller import LineAnswer
     from swpks.testing.console_process import ConsoleProcess
+    from swpks.testing.options import WrongOption, fresh_partition
     from swpks.testing.partition import EmulatedPartition, emulated_partition
     from swpks.testing.process import ServerFailed, ServerProcess
     from swpks.testing.seams import simulated_seams
@@ -22,9 +24,11 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "swpks.testing.blocking": "BlockingPartition blocking_partition",
             "swpks.testing.console": "EmulatedConsole JobFailed emulated_console",
             "swpks.testing.console_caller": "LineAnswer",
             "swpks.testing.console_process": "ConsoleProcess",
+            "swpks.testing.options": "WrongOption fresh_partition",
             "swpks.testing.partition": "EmulatedPartition emulated_partition",
             "swpks.testing.process": "ServerFailed ServerProcess",
             "swpks.testing.seams": "simulated_seams",
@@ -33,6 +37,7 @@ else:
     )
 
 __all__ = [
+    "BlockingPartition",
     "ConsoleProcess",
     "EmulatedConsole",
     "EmulatedPartition",
@@ -41,7 +46,10 @@ __all__ = [
     "LineAnswer",
     "ServerFailed",
     "ServerProcess",
+    "WrongOption",
+    "blocking_partition",
     "emulated_console",
     "emulated_partition",
+    "fresh_partition",
     "simulated_seams",
 ]

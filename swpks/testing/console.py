@@ -28,6 +28,7 @@ from hcall_abi.errors import SwpksError
 from hcall_client.where import NotLocated
 from swpks.testing.block import tasks_around
 from swpks.testing.console_caller import ConsoleLog, LineAnswer, LineFiles, LoggedEvent
+from swpks.testing.options import check_console, numbers_of
 from swpks.testing.peers import MemoryNetwork
 from swpks.testing.system import EmulatedSystem
 
@@ -279,7 +280,7 @@ async def emulated_console(
     *,
     level: str = "FW1110",
     kbytes: int = 64,
-    attributes: Mapping[str, int] = MappingProxyType({}),
+    attributes: Mapping[str, int | str] = MappingProxyType({}),
     copy_interval: float = COPY_INTERVAL,
     keep: int = 3,
     manual_recovery: bool = False,
@@ -291,8 +292,13 @@ async def emulated_console(
     which a changed store is copied without `EmulatedConsole.backup`.  The console keeps the `keep` newest
     copies of each store.  With `manual_recovery` it restores a lost store only when it is told to.
     """
+    check_console(
+        partitions, level=level, kbytes=kbytes, attributes=attributes, copy_interval=copy_interval, keep=keep,
+        manual_recovery=manual_recovery,
+    )  # fmt: skip
     from hcall_server.service.settings import PartitionSettings, Settings
 
+    numbers = numbers_of({**attributes, "keystore_kbytes": kbytes})
     began, loop_began = time.time(), trio.current_time()
 
     def date() -> float:
@@ -300,9 +306,7 @@ async def emulated_console(
         return began + trio.current_time() - loop_began
 
     def settings(name: str) -> Settings:
-        wishes = (
-            PartitionSettings(each, {**attributes, "keystore_kbytes": kbytes}) for each in partitions[name]
-        )
+        wishes = (PartitionSettings(each, numbers) for each in partitions[name])
         return Settings(
             name=name, firmware=level, flush_delay_ms=0, confirm_wait_ms=0, copy_interval_s=copy_interval,
             partition=tuple(wishes),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swpks.testing.options import check_words
 from swpks.testing.own_process import OwnProcess, ServerFailed, run_swpks
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ class ConsoleProcess(OwnProcess):
     def __init__(self, store: Path, systems: Sequence[str] = (), options: Sequence[str] = ()) -> None:
         super().__init__(store)
         self.store = store
-        self.systems = list(systems)
-        self.options = list(options)
+        self.systems = list(check_words("systems", systems, '["a=state/run/control.sock"]'))
+        self.options = list(check_words("options", options, '["--manual-recovery"]'))
 
     @property
     def command(self) -> list[str]:

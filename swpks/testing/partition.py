@@ -6,18 +6,18 @@ Only sockets, disk and the NVRAM thread are replaced, so it starts in a few mill
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import trio
 
+from hcall_abi.attributes import attribute_number
 from hcall_abi.consumers import SecureBoot
 from hcall_abi.faults import parse_fault
 from hcall_client.channel import Channel, open_channel
 from swpks.testing.block import tasks_around
-from swpks.testing.seams import simulated_seams
+from swpks.testing.options import PartitionOptions, fresh_partition
 
 if TYPE_CHECKING:
     from hcall_server.data_channel.memory import MemoryTransport
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from hcall_server.nvram.memory import MemoryNvram
     from hcall_server.platform.partition import Partition
     from hcall_server.writeback.encryptor import Encryptor
-
-FLUSH_DELAY = 0.0
-"""Seconds that a change waits for others before it is flushed: none, so that tests need no time."""
 
 
 class EmulatedPartition:
@@ -65,14 +62,15 @@ class EmulatedPartition:
         """Open one more session with the partition, for the length of a block."""
         return open_channel(self.locate(), name="test")
 
-    async def ipl(self, secure_boot: SecureBoot | None = None) -> Channel:
-        """Restart the partition, with another secure-boot mode if one is given.
+    async def ipl(self, secure_boot: SecureBoot | str | None = None) -> Channel:
+        """Restart the partition, with another secure-boot mode if one is given ("off", "audit", "enforce").
 
         Every session ends with GOODBYE 2; `channel` is a new one, which is also returned.
         """
         name = self.partition.name
         if secure_boot is not None:
-            self.machine.set_attributes(name, {"secure_boot": secure_boot})
+            mode = attribute_number("secure_boot", secure_boot)
+            self.machine.set_attributes(name, {"secure_boot": mode})
         (self.machine.ipl if self.partition.running else self.machine.power_on)(name)
         return await self._open()
 
@@ -126,41 +124,12 @@ class EmulatedPartition:
 
 @asynccontextmanager
 async def emulated_partition(
-    name: str = "lpar1",
-    *,
-    level: str = "FW1110",
-    kbytes: int = 64,
-    secure_boot: SecureBoot = SecureBoot.OFF,
-    strict_memory: bool = True,
-    flush_delay: float = FLUSH_DELAY,
-    confirm_wait: float = 0.0,
-    attributes: Mapping[str, int] = MappingProxyType({}),
-    faults: Sequence[str] = (),
+    name: str = "lpar1", **options: Unpack[PartitionOptions]
 ) -> AsyncIterator[EmulatedPartition]:
     """Run a fresh, powered-on partition for the length of a block.
 
-    `level` is a firmware level's name, `kbytes` the size of the keystore in KiB (0: none).  `flush_delay` is
-    the time in seconds that a change may wait for its flush, `confirm_wait` the time in seconds that a
-    CONFIRM may wait for it (0: it is answered at once).  `attributes` are further console attributes by their
-    names, such as ``{"keystore_signed_updates": 1}`` (spec/control.md#attributes).  `faults` is a plan as for
-    `EmulatedPartition.set_faults`.
+    The options are those of `swpks.testing.fresh_partition`, with the same errors.
     """
-    # Load the server here, so that tests without a partition do not load it.
-    from hcall_server.data_channel.memory import MemoryTransport
-    from hcall_server.nvram.memory import MemoryNvram
-    from hcall_server.service.assembly import assemble
-    from hcall_server.service.settings import PartitionSettings, Settings
-
-    transport, nvram = MemoryTransport(), MemoryNvram()
-    settings = Settings(
-        firmware=level,
-        strict_memory=strict_memory,
-        flush_delay_ms=flush_delay * 1000,
-        confirm_wait_ms=confirm_wait * 1000,
-        partition=(PartitionSettings.of(name, kbytes, faults=tuple(faults)),),
-    )
-    machine = assemble(simulated_seams(nvram=nvram, transport=transport), settings)
-    machine.set_attributes(name, {"secure_boot": secure_boot, **attributes})
-    emulated = EmulatedPartition(machine, machine.system.find(name), transport, nvram)
+    emulated = EmulatedPartition(*fresh_partition(name, **options))
     async with emulated._served():
         yield emulated

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hcall_abi.errors import SwpksError
 from hcall_abi.faults import parse_fault
+from swpks.testing.options import check_words
 from swpks.testing.own_process import OwnProcess, ServerFailed, run_swpks
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class ServerProcess(OwnProcess):
     """A `swpks serve` process over one state folder.
 
     `partitions` are NAME:KBYTES as on the command line; `options` are more of its options.
-    `ready` holds the fields that the server wrote to --ready-fd.
+    `ready` holds the fields that the server wrote to --ready-fd.  WrongOption for a text in place of a list.
     """
 
     def __init__(
@@ -40,8 +41,8 @@ class ServerProcess(OwnProcess):
     ) -> None:
         super().__init__(state)
         self.state = state
-        self.partitions = list(partitions)
-        self.options = list(options)
+        self.partitions = list(check_words("partitions", partitions, '["lpar1:64"]'))
+        self.options = list(check_words("options", options, '["--firmware", "FW950"]'))
 
     @property
     def command(self) -> list[str]:

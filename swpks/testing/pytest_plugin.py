@@ -1,8 +1,9 @@
 """The fixtures that other projects get by installing swpks; imported by pytest through its entry point.
 
-`pks_partition`   a fresh partition inside the test's process (an asynchronous fixture for pytest-trio)
-`pks_console`     a management console with two systems, `a` and `b`, in the test's process as well
-`swpks_server`    a real server process with one partition, `lpar1` of 64 KiB
+`pks_partition`        a fresh partition inside the test's process (an asynchronous fixture for pytest-trio)
+`pks_partition_sync`   the same for a plain test: the server runs in a thread
+`pks_console`          a management console with two systems, `a` and `b`, in the test's process as well
+`swpks_server`         a real server process with one partition, `lpar1` of 64 KiB
 
 A mark changes the defaults for a test:
 
@@ -10,25 +11,36 @@ A mark changes the defaults for a test:
     @pytest.mark.pks_console(partitions={"a": ["lpar1", "lpar2"], "b": []}, level="FW1030")
     @pytest.mark.swpks_server(partitions=["a:4", "b:64"], options=["--firmware", "FW950"])
 
-This module loads only pytest.  The first test that uses a fixture loads the rest.
+docs/testing.md is the page about them.  This module loads only pytest.  The first test that uses a fixture
+loads the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import inspect
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from swpks.testing import EmulatedConsole, EmulatedPartition, ServerProcess
+    from swpks.testing import BlockingPartition, EmulatedConsole, EmulatedPartition, ServerProcess
 
 _MARKS = (
     "pks_partition(name, level, kbytes, secure_boot, ...): what the fixture's partition is like",
     "pks_console(partitions, level, kbytes, ...): what the systems of the fixture's console are like",
     "swpks_server(partitions, options): how the fixture's server process is started",
 )
+_ASYNCHRONOUS = ("pks_partition", "pks_console")
+_FIXTURES = (*_ASYNCHRONOUS, "pks_partition_sync", "swpks_server")
+_SHOWN = 16_000
+"""Characters of a server's log that the report of a failed test shows: its end."""
+
+_driven = pytest.StashKey[bool]()
+"""Whether some plugin runs the asynchronous fixture of a test."""
+_server = pytest.StashKey["ServerProcess"]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,27 +49,32 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", mark)
 
 
-def _wishes(request: pytest.FixtureRequest, mark: str) -> dict[str, Any]:
-    """Return the keyword arguments of the test's nearest mark of that name."""
-    found = request.node.get_closest_marker(mark)
-    return dict(found.kwargs) if found else {}
-
-
 @pytest.fixture
 async def pks_partition(request: pytest.FixtureRequest) -> AsyncIterator[EmulatedPartition]:
     """A fresh, powered-on partition over memory streams, with an open channel."""
+    _demand_trio(request)
     from swpks.testing import emulated_partition
 
-    async with emulated_partition(**_wishes(request, "pks_partition")) as partition:
+    async with emulated_partition(**_given(request, "pks_partition")) as partition:
+        yield partition
+
+
+@pytest.fixture
+def pks_partition_sync(request: pytest.FixtureRequest) -> Iterator[BlockingPartition]:
+    """A fresh, powered-on partition with an open blocking channel, for a test without an event loop."""
+    from swpks.testing import blocking_partition
+
+    with blocking_partition(**_given(request, "pks_partition")) as partition:
         yield partition
 
 
 @pytest.fixture
 async def pks_console(request: pytest.FixtureRequest) -> AsyncIterator[EmulatedConsole]:
     """A running management console with two powered-on systems; none of it leaves the test's process."""
+    _demand_trio(request)
     from swpks.testing import emulated_console
 
-    async with emulated_console(**_wishes(request, "pks_console")) as console:
+    async with emulated_console(**_given(request, "pks_console")) as console:
         yield console
 
 
@@ -65,9 +82,126 @@ async def pks_console(request: pytest.FixtureRequest) -> AsyncIterator[EmulatedC
 def swpks_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
     """A running server process on a state folder of its own; killed at the end if it still runs."""
     from swpks.testing import ServerProcess
+    from swpks.testing.short_path import short_path
 
-    server = ServerProcess(tmp_path / "state", **_wishes(request, "swpks_server"))
+    with short_path(tmp_path) as folder:
+        server = ServerProcess(folder / "state", **_given(request, "swpks_server"))
+        request.node.stash[_server] = server
+        try:
+            yield server.start()
+        finally:
+            server.kill()
+
+
+# Options.  They are checked before the fixture begins.  pytest-trio runs an asynchronous fixture within the
+# test: an error of it is shown in a group of exceptions, below the lines of four modules.
+
+
+def _given(request: pytest.FixtureRequest, mark: str) -> dict[str, Any]:
+    """Return the options in the test's nearest mark of that name."""
+    found = request.node.get_closest_marker(mark)
+    return dict(found.kwargs) if found else {}
+
+
+def _check_options(request: pytest.FixtureRequest, fixture: str) -> None:
+    """Fail the test if an option in its mark is wrong; the reason names the mark, and has no traceback."""
+    mark = fixture.removesuffix("_sync")
+    found = request.node.get_closest_marker(mark)
+    if found is None:
+        return
+    from swpks.testing import option_trials
+
+    if reason := option_trials.reason_against(mark, found.args, found.kwargs):
+        pytest.fail(f"@pytest.mark.{mark} of {request.node.nodeid}: {reason}", pytrace=False)
+
+
+# The asynchronous fixtures need Trio.  Some plugin of pytest has to run them.  Without one, pytest hands the
+# test a generator, or names a plugin that would not help.  With the wrong one, the first error is about a
+# missing loop, somewhere in Trio.
+
+
+def _demand_trio(request: pytest.FixtureRequest) -> None:
+    """Note that the fixture is run; the test fails if it is run by another loop than Trio's."""
+    import trio
+
+    request.node.stash[_driven] = True
+    if not trio.lowlevel.in_trio_run():
+        pytest.fail(_reason(request, "another event loop than Trio's runs"), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, Any, Any]:
+    """Check the options of a fixture of this module, and that some plugin runs it if it is asynchronous."""
+    name = fixturedef.argname
+    if name not in _FIXTURES or fixturedef.func.__module__ != __name__:
+        return (yield)
+    with _failure_kept(fixturedef, request):
+        _check_options(request, name)
+        if name not in _ASYNCHRONOUS:
+            return (yield)
+        try:
+            value = yield
+        except (RuntimeError, pytest.fail.Exception):
+            if request.node.stash.get(_driven, False):
+                raise
+            value = None
+        if value is None or inspect.isasyncgen(value):
+            pytest.fail(_reason(request, "no plugin runs"), pytrace=False)
+        return value
+
+
+@contextmanager
+def _failure_kept(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep a failure as the result of the fixture, as pytest does.
+
+    pytest ends only fixtures with a result.  The next test with such a fixture would fail in pytest.
+    """
     try:
-        yield server.start()
-    finally:
-        server.kill()
+        yield
+    except BaseException as error:
+        key = getattr(request, "param", None)
+        fixturedef.cached_result = (None, key, (error, error.__traceback__))
+        raise
+
+
+def _reason(request: pytest.FixtureRequest, trouble: str) -> str:
+    """Return why a test does not get its asynchronous fixture, and the change that helps."""
+    test, fixture = request.node.nodeid, request.fixturename
+    plain = fixture == "pks_partition"
+    if not _is_asynchronous(request):
+        other = " or take pks_partition_sync" if plain else ""
+        return f"{fixture} is asynchronous, and {test} is a plain test: write `async def`{other}"
+    other = "; or take pks_partition_sync, which needs no event loop" if plain else ""
+    todo = " and ".join(_missing(request.config))
+    return f"{fixture} needs Trio, and {trouble} {test}: {todo}{other} (docs/testing.md)"
+
+
+def _missing(config: pytest.Config) -> Iterator[str]:
+    """Yield the changes of an installation and a configuration that let Trio run asynchronous tests."""
+    installed = config.pluginmanager.hasplugin("trio")
+    if not installed:
+        yield "install pytest-trio"
+    if not installed or not config.getini("trio_mode"):
+        yield "set trio_mode = true in the configuration of pytest"
+    if config.pluginmanager.hasplugin("asyncio"):
+        yield "set asyncio_mode = strict"
+
+
+def _is_asynchronous(request: pytest.FixtureRequest) -> bool:
+    test = request.function
+    inner = getattr(getattr(test, "hypothesis", None), "inner_test", test)
+    return inspect.iscoroutinefunction(inner)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the log of a failed test's server; an error of its start has the log already."""
+    report = yield
+    server = item.stash.get(_server, None)
+    if server and report.failed and call.when != "setup" and (log := server.log):
+        report.sections.append((f"Log of swpks_server ({server.log_path.resolve()})", log[-_SHOWN:]))
+    return report

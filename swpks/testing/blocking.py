@@ -1,0 +1,139 @@
+"""A fresh partition inside the process for plain tests: the real server in a thread with its own loop.
+
+    with blocking_partition(level="FW1060") as partition:
+        config = partition.channel.call(get_config())
+
+The engine alone, without a loop, would start in less time, but sessions, write-behind and CONFIRM live in the
+loop: a plain test would test another server than an asynchronous one.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar, Unpack
+
+from hcall_abi.attributes import attribute_number
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.faults import parse_fault
+from hcall_client.blocking import BlockingChannel
+from swpks.testing.block import tasks_around
+from swpks.testing.loop_thread import LoopThread
+from swpks.testing.options import FreshPartition, PartitionOptions, fresh_partition
+
+T = TypeVar("T")
+
+TIMEOUT = 20.0
+"""Seconds for each call of a channel: a test that would hang fails instead."""
+
+
+class BlockingPartition:
+    """A running partition with an open session, for a test without an event loop.
+
+    `channel` is a session of the current IPL.  `partition`, `machine`, `encryptor` and `nvram` are the
+    server's own objects.  They belong to the server's thread: to change one, or to look at several at the
+    same moment, use `run`.
+    """
+
+    channel: BlockingChannel
+
+    def __init__(self, fresh: FreshPartition, loop: LoopThread[FreshPartition]) -> None:
+        self.machine, self.partition, self._transport, self.nvram = fresh
+        self.encryptor = self.machine.encryptor
+        self._loop = loop
+        self._channels: list[BlockingChannel] = []
+
+    def __repr__(self) -> str:
+        return f"BlockingPartition({self.partition!r})"
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Run a plain function in the thread of the server, and return its result."""
+        return self._loop.run_sync(function)
+
+    def locate(self) -> socket.socket:
+        """Return a new connection to the partition, as `FollowingBlockingChannel` asks for it."""
+        from hcall_server.data_channel.stream import SocketStream
+
+        ours, theirs = socket.socketpair()
+        try:
+            self.run(lambda: self._transport.serve(SocketStream(theirs), self.partition.name))
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        return ours
+
+    def connect(self, timeout: float | None = TIMEOUT) -> BlockingChannel:
+        """Open one more session with the partition; it is closed at the end of the test, if not before."""
+        channel = BlockingChannel.connect(self.locate(), name="test", timeout=timeout)
+        self._channels.append(channel)
+        return channel
+
+    def ipl(self, secure_boot: SecureBoot | str | None = None) -> BlockingChannel:
+        """Restart the partition, with another secure-boot mode if one is given ("off", "audit", "enforce").
+
+        Every session ends with GOODBYE 2; `channel` is a new one, which is also returned.
+        """
+        name = self.partition.name
+        if secure_boot is not None:
+            mode = attribute_number("secure_boot", secure_boot)
+            self.run(lambda: self.machine.set_attributes(name, {"secure_boot": mode}))
+        start = self.machine.ipl if self.partition.running else self.machine.power_on
+        self.run(lambda: start(name))
+        self.channel = self.connect()
+        return self.channel
+
+    def set_faults(self, *faults: str) -> None:
+        """Give the partition a fault plan from its next call on; none of them takes the plan away.
+
+        As `EmulatedPartition.set_faults`; seconds are those of the real clock.
+        """
+        plan = [parse_fault(each) for each in faults]
+        self.run(lambda: self.machine.set_faults(self.partition.name, plan))
+
+    def power_off(self) -> None:
+        """Stop the partition; its sessions end with GOODBYE 2."""
+        self.run(lambda: self.machine.power_off(self.partition.name))
+
+    def flush(self) -> bool:
+        """Make everything durable now; False when NVRAM refused."""
+        return self._loop.run(self.encryptor.flush)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Open the session around a block, and close all sessions behind it."""
+        try:
+            self.channel = self.connect()
+            yield
+        finally:
+            for channel in self._channels:
+                channel.close()
+
+
+@contextmanager
+def blocking_partition(
+    name: str = "lpar1", **options: Unpack[PartitionOptions]
+) -> Iterator[BlockingPartition]:
+    """Run a fresh, powered-on partition for the length of a block; it needs no event loop.
+
+    The options are those of `swpks.testing.fresh_partition`.  A failure of the server is raised at the end.
+    """
+    loop = LoopThread(lambda: _served(name, options))
+    fresh = loop.start()
+    try:
+        partition = BlockingPartition(fresh, loop)
+        with partition._open():
+            yield partition
+    finally:
+        loop.stop()
+
+
+@asynccontextmanager
+async def _served(name: str, options: PartitionOptions) -> AsyncIterator[FreshPartition]:
+    """Make a partition in the loop, because its clock is that of the loop, and serve it around a block."""
+    fresh = fresh_partition(name, **options)
+    async with tasks_around() as nursery:
+        await nursery.start(fresh.machine.run)
+        fresh.machine.start()
+        yield fresh

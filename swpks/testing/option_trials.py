@@ -1,0 +1,57 @@
+"""The options in a mark, tried before the fixture of the mark begins."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hcall_abi.errors import OperatorError
+from swpks.testing.console import PARTITIONS, emulated_console
+from swpks.testing.options import WrongOption, check_console, fresh_partition
+from swpks.testing.process import ServerProcess
+
+
+def reason_against(mark: str, given: Sequence[object], options: Mapping[str, Any]) -> str | None:
+    """Return why a mark with these positional and named arguments is wrong, or None."""
+    known, trial = _KINDS[mark]
+    names = ", ".join(known)
+    if given:
+        return f"{given[0]!r} has no name: write NAME={given[0]!r}; the names are {names}"
+    for name in options.keys() - set(known):
+        return f"there is no option {name!r}; the names are {names}"
+    try:
+        trial(**options)
+    except (WrongOption, OperatorError) as error:
+        return str(error)
+    return None
+
+
+def _try_console(partitions: Mapping[str, Sequence[str]] = PARTITIONS, **options: Any) -> None:
+    """Make the settings of each system and each partition of a console, as its fixture will."""
+    from hcall_server.service.settings import Settings
+
+    check_console(partitions, **options)
+    for system in partitions:
+        Settings(name=system, copy_interval_s=options.get("copy_interval", 60.0))
+    shared = {name: options[name] for name in ("level", "kbytes", "attributes") if name in options}
+    for partition in {each for names in partitions.values() for each in names}:
+        fresh_partition(partition, **shared)
+
+
+def _try_server(**options: Any) -> None:
+    ServerProcess(Path("state"), **options)
+
+
+def _names(maker: Callable[..., object], *others: str) -> list[str]:
+    """Return the parameters of a function or a class, without some of them."""
+    return [name for name in inspect.signature(maker).parameters if name not in others]
+
+
+_KINDS: Mapping[str, tuple[list[str], Callable[..., object]]] = {
+    "pks_partition": (_names(fresh_partition), fresh_partition),
+    "pks_console": (_names(emulated_console), _try_console),
+    "swpks_server": (_names(ServerProcess, "state"), _try_server),
+}
+"""The names of the options of each mark, and their trial."""

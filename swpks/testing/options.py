@@ -1,0 +1,149 @@
+"""The options of an emulated partition: the checks of each, and the machine that they describe.
+
+A test author writes them in a mark, far from the place where they count.  So each value is checked before
+anything runs, and the error names the option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+from hcall_abi.attributes import attribute_number
+from hcall_abi.consumers import SecureBoot
+from hcall_abi.levels import LEVELS
+from swpks.testing.seams import simulated_seams
+
+if TYPE_CHECKING:
+    from hcall_server.data_channel.memory import MemoryTransport
+    from hcall_server.machine.machine import Machine
+    from hcall_server.nvram.memory import MemoryNvram
+    from hcall_server.platform.partition import Partition
+
+FLUSH_DELAY = 0.0
+"""Seconds that a change waits for others before it is flushed: none, so that tests need no time."""
+
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "name": ((str,), "text"),
+    "level": ((str,), "the name of a firmware level"),
+    "kbytes": ((int, str), "a number of KiB"),
+    "strict_memory": ((bool,), "True or False"),
+    "flush_delay": ((int, float), "a number of seconds"),
+    "confirm_wait": ((int, float), "a number of seconds"),
+    "copy_interval": ((int, float), "a number of seconds"),
+    "keep": ((int,), "a number of copies"),
+    "manual_recovery": ((bool,), "True or False"),
+    "attributes": ((Mapping,), 'a dictionary such as {"keystore_signed_updates": 1}'),
+}
+"""The type of each option, and its description for an error."""
+
+
+class WrongOption(ValueError):
+    """An option of a partition, a console or a server has a value that it cannot have."""
+
+
+class PartitionOptions(TypedDict, total=False):
+    """The options of `fresh_partition` beside the name."""
+
+    level: str
+    kbytes: int
+    secure_boot: SecureBoot | str
+    strict_memory: bool
+    flush_delay: float
+    confirm_wait: float
+    attributes: Mapping[str, int | str]
+    faults: Sequence[str]
+
+
+class FreshPartition(NamedTuple):
+    """A partition that does not run yet, with the machine that will serve it."""
+
+    machine: Machine
+    partition: Partition
+    transport: MemoryTransport
+    nvram: MemoryNvram
+
+
+def check_options(**options: object) -> None:
+    """Raise WrongOption for an option of the wrong type, and for a firmware level that is not known."""
+    for name, value in options.items():
+        kinds, words = _KINDS[name]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise WrongOption(f"{name}={value!r}: it is {words}")
+    if options.get("keep", 1) == 0:
+        raise WrongOption("keep=0: a console keeps 1 copy of each store or more")
+    level = options.get("level", "FW1110")
+    if level not in LEVELS:
+        raise WrongOption(f"level={level!r}: the levels are {', '.join(LEVELS)}")
+
+
+def check_words(name: str, value: object, example: str) -> tuple[str, ...]:
+    """Return a list of texts as a tuple; WrongOption for a single text, which would be taken apart."""
+    if not isinstance(value, Sequence | set | frozenset) or isinstance(value, str | bytes):
+        raise WrongOption(f"{name}={value!r}: it is a list, such as {name}={example}")
+    if wrong := [each for each in value if not isinstance(each, str)]:
+        raise WrongOption(f"{name}={value!r}: {wrong[0]!r} is no text; write {name}={example}")
+    return tuple(value)
+
+
+def numbers_of(attributes: Mapping[str, int | str]) -> dict[str, int]:
+    """Return the numbers of console attributes; OperatorError for a name or a value that there is not."""
+    return {name: attribute_number(name, value) for name, value in attributes.items()}
+
+
+def check_console(partitions: object, **options: object) -> None:
+    """Raise WrongOption for an option of `emulated_console` of the wrong type."""
+    if not isinstance(partitions, Mapping):
+        example = '{"a": ["lpar1"], "b": []}'
+        raise WrongOption(f"partitions={partitions!r}: it is a dictionary, such as {example}")
+    for each, names in partitions.items():
+        check_words(f"partitions[{each!r}]", names, '["lpar1"]')
+    check_options(**options)
+
+
+def fresh_partition(
+    name: str = "lpar1",
+    *,
+    level: str = "FW1110",
+    kbytes: int = 64,
+    secure_boot: SecureBoot | str = SecureBoot.OFF,
+    strict_memory: bool = True,
+    flush_delay: float = FLUSH_DELAY,
+    confirm_wait: float = 0.0,
+    attributes: Mapping[str, int | str] = MappingProxyType({}),
+    faults: Sequence[str] = (),
+) -> FreshPartition:
+    """Make a machine with one new partition; it runs when `Machine.run` does.
+
+    `level` is a firmware level's name, `kbytes` the size of the keystore in KiB (0: none).  `secure_boot` is
+    a mode or its name, such as "enforce".  `flush_delay` is the time in seconds that a change may wait for
+    its flush, `confirm_wait` the time in seconds that a CONFIRM may wait for it (0: it is answered at once).
+    `attributes` are further console attributes by their names, such as ``{"keystore_signed_updates": 1}``
+    (spec/control.md#attributes).  `faults` is a plan as for `EmulatedPartition.set_faults`.
+
+    WrongOption for a value of another type, OperatorError for one that a rule refuses.
+    """
+    check_options(
+        name=name, level=level, kbytes=kbytes, strict_memory=strict_memory, flush_delay=flush_delay,
+        confirm_wait=confirm_wait, attributes=attributes,
+    )  # fmt: skip
+    plan = check_words("faults", faults, '["READ_OBJECT=H_BUSY,times=2"]')
+    changes = numbers_of({"secure_boot": secure_boot, **attributes})
+    # Load the server here, so that tests without a partition do not load it.
+    from hcall_server.data_channel.memory import MemoryTransport
+    from hcall_server.nvram.memory import MemoryNvram
+    from hcall_server.service.assembly import assemble
+    from hcall_server.service.settings import PartitionSettings, Settings
+
+    transport, nvram = MemoryTransport(), MemoryNvram()
+    settings = Settings(
+        firmware=level,
+        strict_memory=strict_memory,
+        flush_delay_ms=flush_delay * 1000,
+        confirm_wait_ms=confirm_wait * 1000,
+        partition=(PartitionSettings.of(name, kbytes, faults=plan),),
+    )
+    machine = assemble(simulated_seams(nvram=nvram, transport=transport), settings)
+    machine.set_attributes(name, changes)
+    return FreshPartition(machine, machine.system.find(name), transport, nvram)

@@ -1,0 +1,45 @@
+"""A short way to a folder, for sockets: the path of a Unix socket has at most 107 bytes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hcall_abi.bounds import LONGEST_SOCKET_PATH
+
+_BEHIND = len("/state/run/.sock") + 31
+"""Bytes of the longest path of a socket behind a folder; a name has 31 (spec/control.md#names)."""
+_PLACES = ("/tmp", "/dev/shm", "/var/tmp")  # noqa: S108 - `mkdtemp` makes a private folder there
+"""Where a short path can begin if TMPDIR is long."""
+
+
+@contextmanager
+def short_path(folder: Path) -> Iterator[Path]:
+    """Return a path of a folder that leaves room for each socket of a state in it.
+
+    That is the folder's own path, if it is short enough.  Otherwise it is a symbolic link in a private
+    folder, which is removed at the end of the block.  The files stay in the folder, where pytest keeps or
+    removes them.  OSError if no place for the link can be written.
+    """
+    if len(os.fsencode(folder)) + _BEHIND <= LONGEST_SOCKET_PATH:
+        yield folder
+        return
+    private, process = Path(tempfile.mkdtemp(prefix="swpks-", dir=_place())), os.getpid()
+    link = private / "t"
+    link.symlink_to(folder.resolve(), target_is_directory=True)
+    try:
+        yield link
+    finally:
+        if os.getpid() == process:  # a forked process that leaves the block still shares it
+            link.unlink()
+            private.rmdir()
+
+
+def _place() -> str:
+    for place in _PLACES:
+        if os.access(place, os.W_OK | os.X_OK):
+            return place
+    raise OSError(f"none of {', '.join(_PLACES)} can be written: set TMPDIR to a shorter folder")
