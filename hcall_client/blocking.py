@@ -4,7 +4,8 @@
         config = channel.call(get_config())
 
 While it sends, the channel also receives, so a pipeline larger than the socket's buffers cannot
-deadlock.  A channel belongs to one thread at a time.
+deadlock.  A channel belongs to one thread at a time, and to the process that opened it: a forked process
+opens one of its own.
 """
 
 from __future__ import annotations

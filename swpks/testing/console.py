@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hcall_server.console.jobs import Job
     from hcall_server.console.profile_files import ProfileFiles
     from hcall_server.console.systems import KnownSystem
+    from hcall_server.service.settings import Settings
     from swpks.testing.partition import EmulatedPartition
 
 PARTITIONS: Mapping[str, Sequence[str]] = MappingProxyType({"a": ("lpar1",), "b": ("lpar1",)})
@@ -296,27 +297,24 @@ async def emulated_console(
         partitions, level=level, kbytes=kbytes, attributes=attributes, copy_interval=copy_interval, keep=keep,
         manual_recovery=manual_recovery,
     )  # fmt: skip
-    from hcall_server.service.settings import PartitionSettings, Settings
-
-    numbers = numbers_of({**attributes, "keystore_kbytes": kbytes})
     began, loop_began = time.time(), trio.current_time()
 
     def date() -> float:
         """The time since 1970, which a MockClock moves."""
         return began + trio.current_time() - loop_began
 
-    def settings(name: str) -> Settings:
-        wishes = (PartitionSettings(each, numbers) for each in partitions[name])
-        return Settings(
-            name=name, firmware=level, flush_delay_ms=0, confirm_wait_ms=0, copy_interval_s=copy_interval,
-            partition=tuple(wishes),
-        )  # fmt: skip
-
+    numbers = numbers_of({**attributes, "keystore_kbytes": kbytes})
     async with tasks_around() as nursery:
         network = MemoryNetwork()
         systems = {
-            name: EmulatedSystem(name, settings(name), date=date, nursery=nursery, network=network)
-            for name in partitions
+            name: EmulatedSystem(
+                name,
+                _settings(name, names, numbers, firmware=level, copy_interval_s=copy_interval),
+                date=date,
+                nursery=nursery,
+                network=network,
+            )
+            for name, names in partitions.items()
         }
         console = EmulatedConsole(systems, nursery, date, keep=keep, manual_recovery=manual_recovery)
         await console.start()
@@ -326,3 +324,11 @@ async def emulated_console(
         yield console
         if console.log.bugs:
             raise console.log.bugs[0]
+
+
+def _settings(name: str, partitions: Sequence[str], numbers: Mapping[str, int], **options: Any) -> Settings:
+    """Return the settings of a system whose partitions have these attributes."""
+    from hcall_server.service.settings import PartitionSettings, Settings
+
+    wishes = tuple(PartitionSettings(each, numbers) for each in partitions)
+    return Settings(name=name, flush_delay_ms=0, confirm_wait_ms=0, partition=wishes, **options)
