@@ -180,12 +180,12 @@ def _reason(request: pytest.FixtureRequest, trouble: str) -> str:
 
 def _missing(config: pytest.Config) -> Iterator[str]:
     """Yield the changes of an installation and a configuration that let Trio run asynchronous tests."""
-    installed = config.pluginmanager.hasplugin("trio")
+    installed = any(map(config.pluginmanager.hasplugin, ("trio", "pytest_trio.plugin")))
     if not installed:
         yield "install pytest-trio"
     if not installed or not config.getini("trio_mode"):
         yield "set trio_mode = true in the configuration of pytest"
-    if config.pluginmanager.hasplugin("asyncio"):
+    if any(map(config.pluginmanager.hasplugin, ("asyncio", "pytest_asyncio.plugin"))):
         yield "set asyncio_mode = strict"
 
 

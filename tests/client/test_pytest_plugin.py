@@ -1,5 +1,6 @@
 """The pytest plugin in projects of others: wrong marks, wrong loops, long folders, the log of a server."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from hcall_abi.bounds import LONGEST_SOCKET_PATH
 from swpks.testing.short_path import short_path
-from tests.pages.sessions import SECONDS
+from tests.pages.sessions import ONLY_OURS, SECONDS
 
 pytestmark = pytest.mark.process
 
@@ -117,13 +118,13 @@ def test_log(swpks_server):
 """
 
 
-def pytest_in(folder: Path, program: str, *options: str, environment: dict[str, str] | None = None) -> str:
+def pytest_in(folder: Path, program: str, *options: str) -> str:
     """Run pytest over a program in a folder; return its output."""
     (folder / "test_project.py").write_text(program)
-    words = ["-q", "--tb=short", "-p", "no:hypothesispytest", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    words = ["-q", "--tb=short", "-c", "/dev/null", f"--rootdir={folder}"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", "/dev/null", f"--rootdir={folder}", *words, *options, folder],
-        capture_output=True, text=True, timeout=SECONDS, check=False, env=environment,
+        [sys.executable, "-m", "pytest", *words, *options, folder],
+        capture_output=True, text=True, timeout=SECONDS, check=False, env={**os.environ, **ONLY_OURS},
     )  # fmt: skip
     assert done.stderr == ""
     assert done.returncode == 1, done.stdout

@@ -9,6 +9,8 @@ from pathlib import Path
 SECONDS = 120
 """Longest time that a session may take, on a busy machine."""
 
+ONLY_OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p swpks -p trio -p no:cacheprovider"}
+"""The environment of a pytest that loads swpks and pytest-trio alone: loading all others takes a second."""
 _MARK = "#next#"
 _LINKED = "until swpks hmc {} systems 2>/dev/null >.linked && ! grep -q ' away ' .linked; do :; done"
 """The loop added after a console in the background: the reader waits until it is connected to its systems."""

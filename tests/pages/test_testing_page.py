@@ -14,7 +14,7 @@ from swpks.testing import (
     emulated_console,
     fresh_partition,
 )
-from tests.pages.sessions import run, shows
+from tests.pages.sessions import ONLY_OURS, run, shows
 from tests.spec.markdown import ROOT, session, tables
 
 PAGE = ROOT / "docs" / "testing.md"
@@ -37,7 +37,8 @@ def test_every_program_is_collected() -> None:
 @pytest.mark.usefixtures("not_measured")
 def test_the_project_of_the_page(tmp_path, monkeypatch) -> None:
     """In an empty folder, each command answers as shown, also to wrong options."""
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:cacheprovider")  # they take seconds
+    for name, value in ONLY_OURS.items():
+        monkeypatch.setenv(name, value)
     parts = [session(PAGE, heading) for heading in ("From an empty folder", "Options")]
     commands = [command for part in parts for command in part.commands]
     shown = [text for part in parts for text in part.shown]
