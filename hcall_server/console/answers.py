@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from hcall_abi.console import is_system_name
-from hcall_abi.control_bodies import LATEST
+from hcall_abi.control_bodies import LARGEST_NUMBER
 from hcall_abi.control_views import CustodyView, PartitionView, SystemView
 from hcall_abi.errors import PeerError
 from hcall_abi.rules import console as rules
@@ -44,7 +44,9 @@ def _demand_custody(facts: Iterable[CustodyView]) -> None:
     _demand_match("name of a partition", _PARTITION, [each.name for each in facts])
     _demand_match("UUID", _UUID, [each.uuid for each in facts])
     _demand_match("id of a system", _ID, [each.peer_id for each in facts if each.peer_id])
-    _demand("number of an attempt", [str(each.epoch) for each in facts if not 0 <= each.epoch <= LATEST])
+    _demand(
+        "number of an attempt", [str(each.epoch) for each in facts if not 0 <= each.epoch <= LARGEST_NUMBER]
+    )
 
 
 def _demand_match(what: str, form: re.Pattern[str], texts: Iterable[str]) -> None:

@@ -18,11 +18,15 @@ from hcall_abi.control import (
     ProblemKind,
     Verb,
 )
-from hcall_abi.control_bodies import Body
+from hcall_abi.control_bodies import OF_SEVERAL_FIELDS, Body
 from hcall_abi.control_views import Answered, PartitionView, Problem
 from hcall_server import __version__
 
 PATH = "/openapi.json"
+_ABOUT = (
+    "The management console's door to an emulated system; see spec/control.md. An integer is a JSON number "
+    "without a fraction or exponent part, as OpenAPI 3.1.0 defines it: 33.0 is refused."
+)
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -36,7 +40,7 @@ def description() -> dict[str, Any]:
         "info": {
             "title": "swpks control channel",
             "version": __version__,
-            "description": "The management console's door to an emulated system; see spec/control.md.",
+            "description": _ABOUT,
         },
         "paths": paths,
         "components": {"schemas": _schemas()},
@@ -101,4 +105,6 @@ def _schemas() -> dict[str, Any]:
     shown = schemas[PartitionView.__name__]["properties"]
     for name, row in ATTRIBUTES.items():
         shown[name]["description"] = row.description
+    for body, schema in OF_SEVERAL_FIELDS.items():
+        schemas[body.__name__] |= schema
     return schemas

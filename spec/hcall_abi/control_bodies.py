@@ -8,12 +8,14 @@ with a key hides it in its repr.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
+from hcall_abi import json_forms as forms
 from hcall_abi.addresses import is_place
-from hcall_abi.bounds import LONGEST_NAME, MAX_COUNT, MAX_EPOCH, MAX_SECONDS, TOKEN_SIZE
+from hcall_abi.bounds import LONGEST_NAME, MAX_COUNT, MAX_EPOCH, MAX_FAULTS, MAX_SECONDS, TOKEN_SIZE
 from hcall_abi.console import (
     ATTRIBUTES,
     LARGEST_PARTITION_ID,
@@ -21,19 +23,27 @@ from hcall_abi.console import (
 )
 from hcall_abi.faults import COUNTED_TROUBLES, ConsoleTrouble
 
+LARGEST_NUMBER = (1 << 63) - 1
+"""The largest number in a body: counters and times have 63 bits, as in the stores that keep them."""
+Base64 = Annotated[bytes, msgspec.Meta(extra_json_schema=forms.BASE64)]
+Token = Annotated[bytes, msgspec.Meta(extra_json_schema=forms.TOKEN)]
 _SIZE = ATTRIBUTES["keystore_kbytes"]
 Kbytes = Annotated[
     int,
     msgspec.Meta(ge=0, le=_SIZE.numbers[-1], description="KiB; 0 is a keystore that is off"),
 ]
 Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
-Commits = Annotated[int, msgspec.Meta(ge=1)]
-Counter = Annotated[int, msgspec.Meta(ge=0)]
+Counter = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_NUMBER)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME, description="name of a partition")]
 
 
 class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The base of every struct in a request: unknown fields are refused."""
+
+
+def _id(description: str) -> msgspec.Meta:
+    """Return the bounds of an identity of 16 bytes in hexadecimal digits."""
+    return msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32, description=description)
 
 
 AutoStart = Annotated[bool, msgspec.Meta(description="powered on when the server starts")]
@@ -42,15 +52,13 @@ Uuid = Annotated[
     str,
     msgspec.Meta(
         pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        max_length=36,
         description="UUID of a partition",
     ),
 ]
-ConsoleId = Annotated[
-    str, msgspec.Meta(pattern="^[0-9a-f]{32}$", description="identity of a management console, no secret")
-]
-SystemId = Annotated[
-    str, msgspec.Meta(pattern="^[0-9a-f]{32}$", description="public identity of a managed system")
-]
+# A longest length beside each pattern: in Python's expressions `$` also accepts a newline at the end.
+ConsoleId = Annotated[str, _id("identity of a management console, no secret")]
+SystemId = Annotated[str, _id("public identity of a managed system")]
 Epoch = Annotated[int, msgspec.Meta(ge=1, le=MAX_EPOCH, description="the number of an attempt")]
 SystemName = Annotated[
     str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME, description="name of a system")
@@ -115,24 +123,20 @@ class ConsoleAttachment(Body):
     """A management console: its identity, and its name for people."""
 
     id: ConsoleId
-    name: SystemName
+    name: Annotated[SystemName, msgspec.Meta(extra_json_schema=forms.PRINTABLE)]
 
     def __post_init__(self) -> None:
         if not self.name.isprintable():
             raise ValueError("the name of a console is printable")
 
 
-LATEST = (1 << 63) - 1
-"""The latest time in a body."""
-
-
 class KeptCopy(Body):
     """A copy that the console holds durably: its partition, and the clear facts that order copies."""
 
     uuid: Uuid
-    restores: Annotated[int, msgspec.Meta(ge=0)]
-    generation: Annotated[int, msgspec.Meta(ge=0)]
-    time: Annotated[int, msgspec.Meta(ge=0, le=LATEST, description="seconds since 1970 (UTC)")]
+    restores: Counter
+    generation: Counter
+    time: Annotated[Counter, msgspec.Meta(description="seconds since 1970 (UTC)")]
 
 
 class ForgottenCopies(Body):
@@ -157,7 +161,7 @@ class FaultSetting(Body):
 class FaultPlanSetting(Body):
     """The faults that a partition is to have, in the place of those that it has."""
 
-    faults: list[FaultSetting]
+    faults: Annotated[list[FaultSetting], msgspec.Meta(extra_json_schema={"maxItems": MAX_FAULTS})]
 
 
 class NvramFaultSetting(Body):
@@ -167,7 +171,7 @@ class NvramFaultSetting(Body):
     """
 
     trouble: Literal["none", ConsoleTrouble]
-    commits: Commits | msgspec.UnsetType = msgspec.UNSET
+    commits: Count | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if self.commits is not msgspec.UNSET and self.trouble not in COUNTED_TROUBLES:
@@ -182,9 +186,9 @@ class TrustedKeySetting(Body):
     """
 
     operation: Literal["change", "restore", "return"]
-    key: bytes | None = None
-    old_key: bytes | None = None
-    sealed: bytes | None = None
+    key: Base64 | None = None
+    old_key: Base64 | None = None
+    sealed: Base64 | None = None
 
     def __post_init__(self) -> None:
         needed, other = ("sealed", "key") if self.operation == "return" else ("key", "sealed")
@@ -204,7 +208,7 @@ class CopyToRestore(Body):
     `check`: nothing is restored; the answer shows the partition as the restore would leave it.
     """
 
-    copy: bytes
+    copy: Base64
     older: bool = True
     seen_restores: Counter = 0
     seen_generation: Counter = 0
@@ -233,8 +237,10 @@ class MigrationOrder(Body):
     uuid: Uuid
     epoch: Epoch
     target_id: SystemId
-    address: Annotated[str, msgspec.Meta(min_length=6, max_length=LONGEST_NAME)]
-    token: bytes
+    address: Annotated[
+        str, msgspec.Meta(min_length=6, max_length=LONGEST_NAME, extra_json_schema=forms.PLACE)
+    ]
+    token: Token
 
     def __post_init__(self) -> None:
         _check_token(self.token)
@@ -251,7 +257,7 @@ class ExpectedPartition(Body):
     uuid: Uuid
     epoch: Epoch
     source_id: SystemId
-    token: bytes
+    token: Token
 
     def __post_init__(self) -> None:
         _check_token(self.token)
@@ -275,7 +281,7 @@ class CustodyMessage(Body):
     uuid: Uuid
     epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH, description="the number of an attempt")]
     word: CustodyWord
-    generation: Annotated[int, msgspec.Meta(ge=0)] = 0
+    generation: Counter = 0
     peer_id: SystemId | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -294,7 +300,7 @@ class ArrivingCopy(Body):
     `check`: nothing is changed; the answer shows the partition as it would arrive.
     """
 
-    copy: bytes
+    copy: Base64
     epoch: Epoch
     source_id: SystemId
     check: bool = False
@@ -314,9 +320,9 @@ class ArrivalCheck(Body):
 
     uuid: Uuid
     name: Name
-    epoch: Annotated[int, msgspec.Meta(ge=0)]
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH, description="the number of an attempt")]
     level: Annotated[str, msgspec.Meta(max_length=32)]
-    formats: list[int]
+    formats: list[Counter]
     kbytes: Kbytes
     used_bytes: Counter
     objects: Counter
@@ -331,3 +337,17 @@ class ArrivalCheck(Body):
 def _check_token(token: bytes) -> None:
     if len(token) != TOKEN_SIZE:
         raise ValueError(f"a token has {TOKEN_SIZE} bytes")
+
+
+OF_SEVERAL_FIELDS: Mapping[type[Body], Mapping[str, Any]] = {
+    NvramFaultSetting: {
+        "anyOf": [forms.given("trouble", *COUNTED_TROUBLES), {"not": {"required": ["commits"]}}]
+    },
+    TrustedKeySetting: {
+        "anyOf": [
+            forms.both(forms.given("operation", "change", "restore"), forms.only("key", "sealed")),
+            forms.both(forms.given("operation", "return"), forms.only("sealed", "key")),
+        ]
+    },
+}
+"""For the description: JSON Schema of each `__post_init__` above that compares fields."""

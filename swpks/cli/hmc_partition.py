@@ -6,6 +6,7 @@ import argparse
 from typing import Any, get_args
 
 from hcall_abi.attributes import attribute_number, parse_attributes
+from hcall_abi.bounds import MAX_COUNT
 from hcall_abi.console import ATTRIBUTES, LARGEST_PARTITION_ID
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import ConsoleTrouble, parse_fault
@@ -26,8 +27,9 @@ def _number(text: str) -> int:
 
 
 def _commits(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
-        raise OperatorError(rules.TROUBLE_COUNT, f"{text!r} is no number of commits")
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MAX_COUNT):
+        message = f"{text!r} is no number of commits; 1 to {MAX_COUNT} is possible"
+        raise OperatorError(rules.TROUBLE_COUNT, message)
     return int(text)
 
 

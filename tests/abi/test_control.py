@@ -8,18 +8,18 @@ import pytest
 
 from hcall_abi.bounds import LONGEST_NAME, MAX_COUNT
 from hcall_abi.control import PARAMETERS, VERBS
-from hcall_abi.control_bodies import Commits, Count, Kbytes, Name
+from hcall_abi.control_bodies import LARGEST_NUMBER, Count, Counter, Kbytes, Name
 
 BOUNDS = [
     # a type, the least and the largest value that it takes, and values that it refuses
     (Kbytes, 0, 65535, [-1, 65536, "4"]),
-    (Count, 1, MAX_COUNT, [0, -1, MAX_COUNT + 1, 1.5]),
-    (Commits, 1, 2**62, [0, -1, None]),
+    (Count, 1, MAX_COUNT, [0, -1, None, MAX_COUNT + 1, 1.5]),
+    (Counter, 0, LARGEST_NUMBER, [-1, None, LARGEST_NUMBER + 1]),
     (Name, "a", "a" * LONGEST_NAME, ["", "a" * (LONGEST_NAME + 1), 1]),
 ]
 
 
-@pytest.mark.parametrize("kind,least,most,wrong", BOUNDS, ids=["Kbytes", "Count", "Commits", "Name"])
+@pytest.mark.parametrize("kind,least,most,wrong", BOUNDS, ids=["Kbytes", "Count", "Counter", "Name"])
 def test_a_value_beyond_its_bounds_is_malformed(kind: Any, least: Any, most: Any, wrong: list[Any]) -> None:
     """R-36: both ends count, and nothing is converted."""
     assert [msgspec.convert(value, kind) for value in (least, most)] == [least, most]

@@ -219,7 +219,9 @@ TROUBLE_KNOWN = Rule(
     "trouble.known", "a trouble of NVRAM is full, io, busy, corrupt or stall", _NVRAM, _OPERATOR
 )
 TROUBLE_STALL = Rule("trouble.stall", "a stall lasts until it is ended", _NVRAM, _OPERATOR)
-TROUBLE_COUNT = Rule("trouble.count", "nth, times and commits are 1 or more", _NVRAM, _OPERATOR)
+TROUBLE_COUNT = Rule(
+    "trouble.count", f"nth and times are 1 or more, commits are 1 to {MAX_COUNT}", _NVRAM, _OPERATOR
+)
 TROUBLE_COMMITS = Rule("trouble.commits", "only full and io take a number of commits", _NVRAM, _OPERATOR)
 
 # The console of a system, and its stream of events
