@@ -11,13 +11,15 @@ from pathlib import Path
 
 from construct import Bytes, Const, ConstructError, Int8ub, Int16ub, OneOf, Struct, Terminated
 
-from hcall_abi.errors import SwpksError
+from hcall_abi.errors import LaterLevelError, SwpksError
+from hcall_abi.later import of_later_release
 from hcall_abi.rules import storage as rules
 from hcall_server.components.private_file import PrivateFile
 from hcall_server.components.seam import Card
 from hcall_server.files import InPlace
 from hcall_server.platform.identity import ROOT_KEY_SIZE, SYSTEM_ID_SIZE, SystemIdentity
 
+_MAGIC = b"SPKA"
 CARD_LEVELS = (1, 2)
 """The level of a card is the sealed level of the records that its key opens (`SystemIdentity`)."""
 CHECK_SIZE = 32
@@ -25,7 +27,7 @@ RESET_PENDING = 1
 """The flag of `Card.reset_pending`; no other bit is known."""
 
 CARD_BODY = Struct(
-    "magic" / Const(b"SPKA"),
+    "magic" / Const(_MAGIC),
     "level" / OneOf(Int8ub, CARD_LEVELS),
     "flags" / OneOf(Int8ub, (0, RESET_PENDING)),
     "reserved" / Const(0, Int16ub),
@@ -38,6 +40,8 @@ CARD = Struct("body" / Bytes(CARD_BODY.sizeof()), "check" / Bytes(CHECK_SIZE), T
 """The whole file, 88 bytes: `check` is the SHA-256 of `body` and finds damage, not forgery."""
 
 CARD_SIZE: int = CARD_BODY.sizeof() + CHECK_SIZE
+_LONGEST = 4096
+"""Bytes that a card of a later level may have."""
 
 
 class AnchorCard:
@@ -48,7 +52,7 @@ class AnchorCard:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         path, about = folder / "anchor-card", {"private": rules.CARD_MODE, "whole": rules.CARD_WHOLE}
-        self._file = PrivateFile(path, self.name, CARD_SIZE, **about)
+        self._file = PrivateFile(path, self.name, _LONGEST, **about)
         self._held: Card | None = None
         self._place: InPlace | None = None
 
@@ -58,7 +62,8 @@ class AnchorCard:
     def read(self) -> Card | None:
         """Return the content of the card, None when there is no card yet.
 
-        Raises OperatorError when others may read the card or it is a link, StorageError when it is damaged.
+        Raises OperatorError when others may read the card or it is a link, StorageError when it is damaged,
+        and LaterLevelError when a later release wrote it.
         """
         card = self._read()
         if card is not None:
@@ -103,6 +108,9 @@ class AnchorCard:
 
     def _decoded(self, content: bytes) -> Card:
         """Return the content of a card's bytes; the check value is checked first, then each field."""
+        if (level := _later_level(content)) is not None:
+            message = f"{self.name}: {self._file.path} has {of_later_release(level, CARD_LEVELS)}"
+            raise LaterLevelError(rules.STATE_LEVEL, message)
         try:
             card = CARD.parse(content)
             if hashlib.sha256(card.body).digest() != card.check:
@@ -120,3 +128,16 @@ def _encoded(card: Card) -> bytes:
     flags = RESET_PENDING if card.reset_pending else 0
     body = CARD_BODY.build(identity._asdict() | {"level": identity.sealed_level, "flags": flags})
     return bytes(CARD.build({"body": body, "check": hashlib.sha256(body).digest()}))
+
+
+def _later_level(content: bytes) -> int | None:
+    """Return the level of a card that a later release wrote; None for any other content.
+
+    Magic, level and the check value at the end are those of every level.  So it is not taken as damaged, and
+    written again from the copy of a TPM.
+    """
+    body, check = content[:-CHECK_SIZE], content[-CHECK_SIZE:]
+    if not body.startswith(_MAGIC) or len(body) <= len(_MAGIC) or hashlib.sha256(body).digest() != check:
+        return None
+    level = body[len(_MAGIC)]
+    return level if level > max(CARD_LEVELS) else None

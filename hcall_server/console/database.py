@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.later import of_later_release
 from hcall_abi.rules import hmc as rules
 from hcall_server.files import InPlace, refuse_link, sync_folder
 
@@ -207,8 +208,8 @@ class Database:
             raise self._unusable("it is no store of a console")
         level = _pragma(connection, "user_version")
         if level not in READ_LEVELS:
-            reason = f"it has level {level}, and this release knows level {STORE_LEVEL}"
-            raise StorageError(rules.HMC_STORE_LEVEL, f"{self._where}: {reason}; use a newer release")
+            finding = of_later_release(level, READ_LEVELS) if level else "the unknown level 0"
+            raise StorageError(rules.HMC_STORE_LEVEL, f"{self._where} has {finding}")
         verdict = _pragma(connection, "integrity_check(1)")
         if verdict != "ok":
             raise self._unusable(str(verdict).replace("\n", " "))

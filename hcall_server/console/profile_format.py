@@ -21,6 +21,7 @@ import msgspec
 
 from hcall_abi.control_views import PartitionView, SystemView
 from hcall_abi.errors import OperatorError
+from hcall_abi.later import FILE, of_later_release
 from hcall_abi.rules import hmc as rules
 from hcall_server.sealing.copies import read_copy
 from hcall_server.sealing.copy_errors import CopyError
@@ -129,8 +130,8 @@ def decode_profiles(content: bytes) -> ProfileBackup:
     if not level.isdigit():
         raise _refused("the profile backup is damaged: its first line has no level")
     if int(level) != PROFILE_LEVEL:
-        message = f"the profile backup has level {int(level)}, and this release knows level {PROFILE_LEVEL}"
-        raise OperatorError(rules.HMC_PROFILE_LEVEL, message)
+        known = of_later_release(int(level), [PROFILE_LEVEL], FILE) if int(level) else "the unknown level 0"
+        raise OperatorError(rules.HMC_PROFILE_LEVEL, f"the profile backup has {known}")
     if digest != _digest(body):
         raise _refused("the profile backup is damaged: its content is not that of its first line")
     try:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hcall_abi.later import of_later_release
 from hcall_abi.rules import storage as rules
 from hcall_server.files import InPlace, refuse_link, sync_file, sync_folder
 from hcall_server.nvram.files import demand_plain_companions, make_private_file, unusable
@@ -184,8 +185,11 @@ class SqliteNvram:
             return 0
         if application != APPLICATION_ID:
             raise self._corrupt("it is not an NVRAM file")
+        if level > SCHEMA_LEVEL:
+            message = f"NVRAM: {self._path} has {of_later_release(level, _SCHEMAS)}"
+            raise NvramError("corrupt", message, rules.STATE_LEVEL)
         if level not in _SCHEMAS:
-            raise self._corrupt(f"it has level {level} where this release knows level {SCHEMA_LEVEL}")
+            raise self._corrupt(f"it has the unknown level {level}")
         if found != _SCHEMAS[level]:
             raise self._corrupt("its tables are not those of its level")
         self._check_integrity()

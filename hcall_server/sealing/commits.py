@@ -28,7 +28,8 @@ from construct import Bytes, Const, GreedyRange, Int8ub, Int64ub, Struct, Termin
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from hcall_abi.errors import StorageError
+from hcall_abi.errors import LaterLevelError, StorageError
+from hcall_abi.later import of_later_release
 from hcall_abi.layout import FixedLayout, LayoutMismatch
 from hcall_abi.rules import storage as rules
 from hcall_server.sealing.formats import ENVELOPE_HEADER, KEY_SIZE, TAG_SIZE
@@ -125,7 +126,13 @@ class CommitAuthority:
         return _COMMIT.pack(record.number, self._commit_mac(record)) + record.entries
 
     def decode(self, blob: bytes) -> CommitRecord:
-        """Return the stored commit record; StorageError when it is damaged or of another system."""
+        """Return the stored commit record; StorageError when it is damaged or of another system.
+
+        LaterLevelError for one whose level is that of a later release.
+        """
+        if (level := _later_level(blob, COMMIT_MAGIC, COMMIT_LEVEL)) and not self._all_but_level(blob):
+            finding = of_later_release(level, [COMMIT_LEVEL])
+            raise LaterLevelError(rules.STATE_LEVEL, f"the commit record has {finding}")
         try:
             number, mac = _COMMIT.unpack(blob)
         except LayoutMismatch as error:
@@ -148,11 +155,31 @@ class CommitAuthority:
             return None
         return int(number) if hmac.compare_digest(mac, self._mark_mac(number)) else None
 
+    def _all_but_level(self, blob: bytes) -> bool:
+        """Whether only the level of a commit record is another one: then it is damaged, and no later one."""
+        at = len(COMMIT_MAGIC)
+        try:
+            self.decode(blob[:at] + bytes([COMMIT_LEVEL]) + blob[at + 1 :])
+        except StorageError:
+            return False
+        return True
+
     def _commit_mac(self, record: CommitRecord) -> bytes:
         return hmac.digest(self._commit_key, record.number.to_bytes(8, "big") + record.entries, "sha256")
 
     def _mark_mac(self, number: int) -> bytes:
         return hmac.digest(self._mark_key, number.to_bytes(8, "big"), "sha256")
+
+
+def later_mark(slot: bytes) -> str | None:
+    """Return the finding about a slot of the mark whose level is that of a later release, else None."""
+    level = _later_level(slot, MARK_MAGIC, MARK_LEVEL)
+    return None if level is None else of_later_release(level, [1, MARK_LEVEL])
+
+
+def _later_level(content: bytes, magic: bytes, newest: int) -> int | None:
+    level = content[len(magic)] if len(content) > len(magic) and content.startswith(magic) else 0
+    return level if level > newest else None
 
 
 def _entry(record: bytes, blob: bytes) -> bytes:

@@ -13,9 +13,9 @@ from construct import ConstructError
 
 from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import backup as rules
-from hcall_server.sealing.console_formats import CONSOLE, CONSOLE_HEADER, KEPT
+from hcall_server.sealing.console_formats import CONSOLE, CONSOLE_HEADER, CONSOLE_LEVEL, KEPT
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
-from hcall_server.sealing.fields import CONSOLE_TAGS, NO_FIELDS, later_fields
+from hcall_server.sealing.fields import CONSOLE_TAGS, NO_FIELDS, later_fields, layout_error
 from hcall_server.sealing.kinds import SealedKind
 from hcall_server.sealing.sealer import SYSTEM_OWNER, Sealer
 from hcall_server.sealing.text import decoded_text
@@ -64,8 +64,7 @@ def decode_console(plaintext: bytes) -> ConsoleRecord:
     try:
         found = CONSOLE.parse(plaintext)
     except ConstructError as error:
-        reason = f"does not have the layout of its level ({type(error).__name__})"
-        raise PlaintextError(rules.CONSOLE_LAYOUT, reason) from None
+        raise layout_error(plaintext, CONSOLE_LEVEL, rules.CONSOLE_LAYOUT, error) from None
     later_fields(found.later, CONSOLE_TAGS)
     kept = {UUID(bytes=each.uuid): _kept(each) for each in found.kept}
     if len(kept) < len(found.kept) or list(kept) != sorted(kept):

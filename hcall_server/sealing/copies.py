@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from hcall_abi.later import FILE, of_later_release
 from hcall_abi.layout import FixedLayout
 from hcall_server.platform.trusted_key import TrustedSystemKey
 from hcall_server.sealing.copy_errors import (
@@ -159,8 +160,8 @@ def _parsed(blob: bytes) -> Any:
         raise CopyLengthError(f"is truncated: {len(blob)} bytes, fewer than the least possible")
     level = blob[len(COPY_MAGIC)]
     if level not in _LEVELS:
-        known = " and ".join(map(str, _LEVELS))
-        raise CopyLevelError(f"has level {level}, and this release knows the levels {known}")
+        known = of_later_release(level, _LEVELS, FILE) if level else "the unknown level 0"
+        raise CopyLevelError(f"has {known}")
     layout, size = _LEVELS[level]
     least = size + _SIZES + TAG_SIZE + blob[size]
     if len(blob) < least:

@@ -17,9 +17,9 @@ from hcall_abi.rules import migration as rules
 from hcall_server.platform.custody import LEFT, Custody
 from hcall_server.platform.departed import Departed
 from hcall_server.platform.identity import SYSTEM_ID_SIZE
-from hcall_server.sealing.custody_formats import CUSTODY
+from hcall_server.sealing.custody_formats import CUSTODY, CUSTODY_LEVEL
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
-from hcall_server.sealing.fields import CUSTODY_TAGS, later_fields
+from hcall_server.sealing.fields import CUSTODY_TAGS, later_fields, layout_error
 from hcall_server.sealing.kinds import SealedKind
 from hcall_server.sealing.sealer import SYSTEM_OWNER, Sealer
 from hcall_server.sealing.text import decoded_text
@@ -52,8 +52,7 @@ def decode_custody(plaintext: bytes) -> CustodyRecord:
     try:
         found = CUSTODY.parse(plaintext)
     except ConstructError as error:
-        reason = f"does not have the layout of its level ({type(error).__name__})"
-        raise PlaintextError(rules.CUSTODY_RECORD, reason) from None
+        raise layout_error(plaintext, CUSTODY_LEVEL, rules.CUSTODY_RECORD, error) from None
     later_fields(found.later, CUSTODY_TAGS)
     record = tuple(map(_departed, found.departed))
     uuids = [each.uuid for each in record]

@@ -13,7 +13,9 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from hcall_abi.later import of_later_release
 from hcall_abi.layout import FixedLayout
+from hcall_server.platform.identity import SEALED_LEVEL
 from hcall_server.sealing.errors import (
     NotAuthenticError,
     NotSealedError,
@@ -117,7 +119,9 @@ def read_label(level: int, kind: int, owner: Owner, blob: bytes) -> Label:
         raise SealedLengthError(kind, owner, f"truncated: {len(blob)} bytes, fewer than the least possible")
     _, found_level, found, reserved, salt, generation, length = _HEADER.unpack_raw(blob)
     if found_level != level:
-        reason = f"format level {found_level} where a record of level {level} belongs"
+        reason = f"has the format level {found_level} where a record of level {level} belongs"
+        if found_level > SEALED_LEVEL:
+            reason = f"has the format {of_later_release(found_level, range(1, SEALED_LEVEL + 1))}"
         raise UnknownLevelError(kind, owner, reason)
     if reserved:
         raise NotSealedError(kind, owner, f"reserved bytes hold 0x{reserved:04x}")

@@ -10,12 +10,17 @@ from typing import Any
 
 from construct import Container, Int16ub, Struct
 
+from hcall_abi.later import of_later_release
 from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import storage as rules
+from hcall_abi.rules.rule import Rule
 from hcall_server.sealing.errors import PlaintextError
 
 _START = FixedLayout(Struct("tag" / Int16ub, "length" / Int16ub))
 """The start of a `formats.LATER_FIELD`; its value follows."""
+
+_LEVEL_SIZE = 2
+"""Bytes of the level with which each plaintext begins."""
 
 NO_FIELDS = b"\0"
 """The list without a field."""
@@ -45,6 +50,14 @@ CONSOLE_TAGS: frozenset[int] = frozenset()
 """Tags that this release knows in the console record."""
 CUSTODY_TAGS: frozenset[int] = frozenset()
 """Tags that this release knows in the custody record."""
+
+
+def layout_error(plaintext: bytes, level: int, rule: Rule, error: Exception) -> PlaintextError:
+    """Return the error of a plaintext that does not have the layout of `level`, the newest one."""
+    found = int.from_bytes(plaintext[:_LEVEL_SIZE], "big")
+    if len(plaintext) >= _LEVEL_SIZE and found > level:
+        return PlaintextError(rules.STATE_LEVEL, f"has {of_later_release(found, [level])}")
+    return PlaintextError(rule, f"does not have the layout of its level ({type(error).__name__})")
 
 
 def encode_fields(values: Mapping[int, bytes]) -> bytes:
@@ -79,7 +92,8 @@ def later_fields(fields: Iterable[Any], known: Collection[int]) -> dict[int, byt
     last = -1
     for field in fields:
         if field.tag not in known:
-            raise PlaintextError(rules.SEALED_FIELD, f"has a field with the unknown tag {field.tag}")
+            finding = of_later_release(field.tag, known, what="tag")
+            raise PlaintextError(rules.SEALED_FIELD, f"has a field with the unknown {finding}")
         if field.tag <= last:
             raise PlaintextError(rules.SEALED_FIELD, f"has the tag {field.tag} after the tag {last}")
         found[field.tag], last = field.value, field.tag

@@ -7,6 +7,7 @@ codecs that are derived from the Construct definitions in `formats`.  A property
 from __future__ import annotations
 
 from hcall_abi.consumers import Consumer
+from hcall_abi.later import of_later_release
 from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import storage as rules
 from hcall_server.keystore.image import OBJECT_HEADER, StoreImage
@@ -48,7 +49,8 @@ def _object_count(plaintext: bytes) -> int:
         raise PlaintextError(rules.IMAGE_HEADER, "truncated in its header")
     level, reserved, count = _HEADER.unpack_raw(plaintext)
     if level != IMAGE_LEVEL:
-        raise PlaintextError(rules.IMAGE_LEVEL, f"image level {level} where level {IMAGE_LEVEL} is known")
+        finding = of_later_release(level, [IMAGE_LEVEL]) if level else "the unknown level 0"
+        raise PlaintextError(rules.IMAGE_LEVEL, f"the image has {finding}")
     if reserved:
         raise PlaintextError(rules.IMAGE_RESERVED, f"reserved bytes hold 0x{reserved:04x}")
     if count > (len(plaintext) - _HEADER.size) // _OBJECT.size:

@@ -29,9 +29,10 @@ from hcall_server.sealing.fields import (
     RESTORES_TAG,
     encode_fields,
     later_fields,
+    layout_error,
     taken_apart,
 )
-from hcall_server.sealing.formats import PARTITION, PARTITION_HEADER
+from hcall_server.sealing.formats import PARTITION, PARTITION_HEADER, PARTITION_LEVEL
 from hcall_server.sealing.images import decode_image, encode_image
 from hcall_server.sealing.kinds import SealedKind
 from hcall_server.sealing.sealer import Sealer
@@ -73,8 +74,7 @@ def decode_partition(plaintext: bytes, uuid: UUID, generation: int) -> Partition
     try:
         found = parsed(plaintext)
     except ConstructError as error:
-        reason = f"does not have the layout of its level ({type(error).__name__})"
-        raise PlaintextError(rules.PROFILE_LAYOUT, reason) from None
+        raise layout_error(plaintext, PARTITION_LEVEL, rules.PROFILE_LAYOUT, error) from None
     later = later_fields(found.later, PARTITION_TAGS)
     profile = _profile(found.header, found.name, uuid, generation)
     if later:

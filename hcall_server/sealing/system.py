@@ -18,8 +18,9 @@ from hcall_server.sealing.fields import (
     SYSTEM_TAGS,
     encode_fields,
     later_fields,
+    layout_error,
 )
-from hcall_server.sealing.formats import LISTED_HEADER, SYSTEM, SYSTEM_HEADER
+from hcall_server.sealing.formats import LISTED_HEADER, SYSTEM, SYSTEM_HEADER, SYSTEM_LEVEL
 from hcall_server.sealing.kinds import SealedKind
 from hcall_server.sealing.sealer import SYSTEM_OWNER, Sealer
 from hcall_server.sealing.text import decoded_text
@@ -80,8 +81,7 @@ def decode_system(plaintext: bytes) -> SystemRecord:
     try:
         found = SYSTEM.parse(plaintext)
     except ConstructError as error:
-        reason = f"does not have the layout of its level ({type(error).__name__})"
-        raise PlaintextError(rules.SYSTEM_LAYOUT, reason) from None
+        raise layout_error(plaintext, SYSTEM_LEVEL, rules.SYSTEM_LAYOUT, error) from None
     later = later_fields(found.later, SYSTEM_TAGS)
     roster = tuple(
         Listed(UUID(bytes=each.header.uuid), each.header.number, decoded_text(each.name, rules.SYSTEM_NAME))

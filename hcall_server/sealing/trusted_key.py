@@ -10,8 +10,8 @@ from construct import ConstructError
 from hcall_abi.rules import backup as rules
 from hcall_server.platform.trusted_key import TrustedSystemKey
 from hcall_server.sealing.errors import PlaintextError, UndecodableError
-from hcall_server.sealing.fields import TRUSTED_KEY_TAGS, later_fields
-from hcall_server.sealing.formats import TRUSTED_KEY
+from hcall_server.sealing.fields import TRUSTED_KEY_TAGS, later_fields, layout_error
+from hcall_server.sealing.formats import TRUSTED_KEY, TRUSTED_KEY_LEVEL
 from hcall_server.sealing.kinds import SealedKind
 from hcall_server.sealing.sealer import SYSTEM_OWNER, Sealer
 
@@ -26,8 +26,7 @@ def decode_trusted_key(plaintext: bytes) -> TrustedSystemKey:
     try:
         found = TRUSTED_KEY.parse(plaintext)
     except ConstructError as error:
-        reason = f"does not have the layout of its level ({type(error).__name__})"
-        raise PlaintextError(rules.TRUSTED_KEY_LAYOUT, reason) from None
+        raise layout_error(plaintext, TRUSTED_KEY_LEVEL, rules.TRUSTED_KEY_LAYOUT, error) from None
     later_fields(found.later, TRUSTED_KEY_TAGS)
     return TrustedSystemKey(found.key)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from construct import Bytes, Const, ConstructError, Int8ub, Int16ub, Int32ub, Struct, Terminated, this
 
 from hcall_abi.errors import StorageError
+from hcall_abi.later import of_later_release
 from hcall_abi.layout import FixedLayout
 from hcall_abi.rules import storage as rules
 from hcall_server.platform.identity import ROOT_KEY_SIZE, SEALED_LEVEL, SYSTEM_ID_SIZE, SystemIdentity
@@ -60,7 +61,14 @@ def encode_wrapped(kind: WrapperKind, blob: bytes) -> bytes:
 
 
 def decode_wrapped(record: bytes) -> WrappedKey:
-    """Return the wrapped copy in an NVRAM record; StorageError if it is damaged or of an unknown kind."""
+    """Return the wrapped copy in an NVRAM record; StorageError if it is damaged or of an unknown kind.
+
+    One of a later level counts as unreadable too: other copies have the same key, and it is made again.
+    """
+    level = record[len(WRAPPED_MAGIC)] if len(record) > len(WRAPPED_MAGIC) else 0
+    if record.startswith(WRAPPED_MAGIC) and level > WRAPPED_LEVEL:
+        finding = of_later_release(level, [WRAPPED_LEVEL])
+        raise StorageError(rules.ROOT_KEY_RECORD, f"a wrapped copy of the root key has {finding}")
     try:
         found = WRAPPED.parse(record)
         return WrappedKey(WrapperKind(found.kind), found.blob)

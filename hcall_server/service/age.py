@@ -13,6 +13,7 @@ from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
 from hcall_server.nvram.seam import Nvram, NvramError
 from hcall_server.sealing import CommitAuthority, CommitRecord
+from hcall_server.sealing.commits import later_mark
 
 UNKNOWN_COMMITS = 1 << 16
 """Stands for the commits that older records lack, if no mark has their number."""
@@ -80,8 +81,15 @@ class AgeCheck:
             return Age(self._lacking(marked[newest], last.number), newest)
         if not promised:
             return Age(0, None)
+        self._refuse_later_mark()
         reason = "it has no high-water mark of this system, so it may be an older copy"
         return Age(self._unknown(rules.NVRAM_MARK, reason), None)
+
+    def _refuse_later_mark(self) -> None:
+        """Refuse a mark of a later release: the numbers in it can't be read, so no permission covers them."""
+        for slot in self._nvram.mark.slots():
+            if (finding := later_mark(slot)) is not None:
+                _refuse(rules.STATE_LEVEL, f"its high-water mark has {finding}")
 
     def _lacking(self, noted: int, found: int) -> int:
         """Return by how many commits `found` is below the mark."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from hcall_abi.errors import StorageError
+from hcall_abi.errors import LaterLevelError, StorageError
 from hcall_server.components.seam import Card, Components, Tpm, TpmSilentError
 from hcall_server.nvram.names import COMMIT, SYSTEM, parse_old_name, wrapped_name
 from hcall_server.platform.identity import SEALED_LEVEL, SystemIdentity
@@ -93,10 +93,15 @@ def same_key(one: SystemIdentity, other: SystemIdentity) -> bool:
 
 
 def read_copies(components: Components, records: Records) -> KeyCopies:
-    """Read the anchor card, and have each TPM unwrap its copy; it changes nothing."""
+    """Read the anchor card, and have each TPM unwrap its copy; it changes nothing.
+
+    LaterLevelError for a card of a later release: to write it again would destroy that one.
+    """
     damage = None
     try:
         card = components.anchor_card.read()
+    except LaterLevelError:
+        raise
     except StorageError as error:
         card, damage = None, error
     wrapped = tuple(_read_wrapped(tpm, slot, records) for slot, tpm in enumerate(components.tpms, 1))
@@ -115,7 +120,10 @@ def _read_wrapped(tpm: Tpm, slot: int, records: Records) -> WrappedCopy:
 
 
 def records_finding(records: Records, identity: SystemIdentity | None) -> RecordsFinding:
-    """Return whether the records other than wrapped copies open with a key; `identity` None: with none."""
+    """Return whether the records other than wrapped copies open with a key; `identity` None: with none.
+
+    LaterLevelError for a commit record of a later release.
+    """
     others = records.keys() - WRAPPED
     if not others:
         return RecordsFinding.NONE
@@ -126,6 +134,8 @@ def records_finding(records: Records, identity: SystemIdentity | None) -> Record
         return RecordsFinding.OPEN if old else RecordsFinding.SHUT
     try:
         commit = CommitAuthority(identity.root_key).decode(records[COMMIT])
+    except LaterLevelError:
+        raise
     except StorageError:
         return RecordsFinding.SHUT
     promised = SYSTEM in records or record_id(SYSTEM) in commit.records

@@ -49,6 +49,10 @@ class StorageError(SwpksError):
     """Something at rest is damaged, missing, foreign or cannot be written."""
 
 
+class LaterLevelError(StorageError):
+    """Something at rest has a level of a later release.  It is neither repaired nor replaced."""
+
+
 class ScarcityError(SwpksError):
     """The host gives too little: descriptors, memory, threads, random bytes or space.  Nothing was changed.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hcall_abi.errors import OperatorError, StorageError
+from hcall_abi.errors import LaterLevelError, OperatorError, StorageError
 from hcall_abi.rules import storage as rules
 from hcall_server.components.anchor_card import AnchorCard
 from hcall_server.components.seam import AnchorCardPart, Card
@@ -130,8 +130,11 @@ def test_a_card_of_a_later_level_is_refused(card: AnchorCard, file: Path, level:
     """A card that checks out but has a level that this release does not know is not read as another one."""
     body = file.read_bytes()[:4] + bytes([level]) + file.read_bytes()[5:56]
     file.write_bytes(body + hashlib.sha256(body).digest())
-    with pytest.raises(StorageError, match="layout of level 1 or 2"):
+    later = f"level {level} of a later release, and this release reads levels 1 and 2"
+    words = later if level else "layout of level 1 or 2"
+    with pytest.raises(StorageError, match=words) as caught:
         card.read()
+    assert isinstance(caught.value, LaterLevelError) == bool(level)
 
 
 @pytest.mark.parametrize("at,bits", [(0, 1), (5, 2), (5, 0x80), (5, 3), (6, 1), (7, 1)])

@@ -203,11 +203,14 @@ def test_use_after_closing_is_an_error_and_no_crash(nvram: SqliteNvram) -> None:
 @pytest.mark.parametrize(
     "statement,reason",
     [
-        ("PRAGMA application_id = 7", "it is not an NVRAM file"),
-        ("PRAGMA user_version = 3", "it has level 3 where this release knows level 2"),
-        ("CREATE TABLE extra (a)", "its tables are not those of its level"),
-        ("DROP TABLE record", "its tables are not those of its level"),
-        ("CREATE TABLE commits (number INTEGER NOT NULL)", "its tables are not those of its level"),
+        ("PRAGMA application_id = 7", "is damaged: it is not an NVRAM file"),
+        ("PRAGMA user_version = 3", "has level 3 of a later release, and this release reads levels 1 and 2"),
+        ("CREATE TABLE extra (a)", "is damaged: its tables are not those of its level"),
+        ("DROP TABLE record", "is damaged: its tables are not those of its level"),
+        (
+            "CREATE TABLE commits (number INTEGER NOT NULL)",
+            "is damaged: its tables are not those of its level",
+        ),
     ],
 )
 def test_another_database_is_refused(tmp_path: Path, nvram: SqliteNvram, statement: str, reason: str) -> None:
@@ -215,7 +218,7 @@ def test_another_database_is_refused(tmp_path: Path, nvram: SqliteNvram, stateme
     nvram.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "nvram.db")) as connection, connection:
         connection.execute(statement)
-    with pytest.raises(NvramError, match=f"nvram.db is damaged: {reason}") as caught:
+    with pytest.raises(NvramError, match=f"nvram.db {reason}") as caught:
         SqliteNvram(tmp_path / "nvram.db")
     assert caught.value.kind == "corrupt"
 

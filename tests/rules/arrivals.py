@@ -62,7 +62,7 @@ def not_served(mode: Mode, custody: Custody, request: Callable[[ManagedSystem], 
 BREAKS: Breaks = {
     "custody.owned": not_served(Mode.SETTLED, Custody.RELEASED, lambda system: system.delete("a")),
     "custody.confirmed": not_served(Mode.ASKING, Custody.OWN, lambda system: system.power_on("a")),
-    "custody.record": breaks(decode_custody, b"damaged"),
+    "custody.record": breaks(decode_custody, b"\0\1damaged"),
     "arrival.custody": _owned_already,
     "arrival.name": _name_taken,
     "arrival.format": arriving(formats=[2]),

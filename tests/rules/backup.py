@@ -44,7 +44,7 @@ def _of_a_faulty_release(_: Path) -> Rule:
 
 
 def _unreadable_key(_: Path) -> Rule:
-    blob = SEALER.seal(SealedKind.TRUSTED_KEY, SYSTEM_OWNER, 0, b"\0\2" + bytes(35))
+    blob = SEALER.seal(SealedKind.TRUSTED_KEY, SYSTEM_OWNER, 0, b"\0\1" + bytes(40))
     return refused(open_trusted_key, SEALER, blob)
 
 

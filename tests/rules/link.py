@@ -64,7 +64,7 @@ async def _too_many() -> Rule:
 
 
 def _unreadable(_: Path) -> Rule:
-    blob = SEALER.seal(SealedKind.CONSOLE, SYSTEM_OWNER, 0, b"\0\2" + bytes(35))
+    blob = SEALER.seal(SealedKind.CONSOLE, SYSTEM_OWNER, 0, b"\0\0" + bytes(35))
     return refused(open_console, SEALER, blob)
 
 

@@ -127,6 +127,7 @@ BREAKS: Breaks = {
     "sealed.authentic": damaged(lambda blob: blob[:-1] + bytes([blob[-1] ^ 1])),
     "sealed.owner": recovered(lambda records, _: records[nth_record(records, 1)]),
     "sealed.field": sealed(lambda old: old.removesuffix(b"\0" + EMPTY_IMAGE) + b"\1\0\7\0\1x" + EMPTY_IMAGE),
+    "state.level": sealed(put(0, b"\0\2")),
     "image.header": image(bytes(7)),
     "image.level": image(b"\0\2" + bytes(6)),
     "image.reserved": image(b"\0\1\0\1" + bytes(4)),

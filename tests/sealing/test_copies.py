@@ -139,7 +139,12 @@ def test_truncation_and_extension_are_named() -> None:
     "offset,value,error,reason",
     [
         (0, b"SPKS", NotCopyError, "is not one: the magic is missing"),
-        (4, b"\3", CopyLevelError, "has level 3, and this release knows the levels 1 and 2"),
+        (
+            4,
+            b"\3",
+            CopyLevelError,
+            "has level 3 of a later release, and this release reads levels 1 and 2; use it with",
+        ),
         (5, b"\3", NotCopyError, "has a wrong kind"),
         (6, b"\0\1", NotCopyError, "reserved bytes that are not zero"),
         (START, b"\xff", CopyLengthError, "its header alone needs more"),
@@ -218,7 +223,8 @@ def test_a_copy_opens_for_its_own_header_alone() -> None:
     "plaintext,reason",
     [
         (b"", "does not have the layout of its level"),
-        (b"\0\2" + encode_partition(RECORD)[2:], "does not have the layout of its level"),
+        (b"\0\0" + encode_partition(RECORD)[2:], "does not have the layout of its level"),
+        (b"\0\2" + encode_partition(RECORD)[2:], "has level 2 of a later release"),
         (encode_partition(RECORD)[:-1], "truncated in object 0"),
         (put(encode_partition(RECORD), 48, b"\x09"), "a field has a value outside its range"),
     ],

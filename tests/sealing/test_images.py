@@ -101,7 +101,10 @@ HEADER = struct.pack(">HHI", 1, 0, 1)
     "plaintext,reason",
     [
         (HEADER[:7], "truncated in its header"),
-        (struct.pack(">HHI", 2, 0, 0), "image level 2 where level 1 is known"),
+        (
+            struct.pack(">HHI", 2, 0, 0),
+            "the image has level 2 of a later release, and this release reads level 1; start",
+        ),
         (struct.pack(">HHI", 1, 3, 0), "reserved bytes hold 0x0003"),
         (struct.pack(">HHI", 1, 0, 2) + bytes(12), "2 objects can't be in 20 bytes"),
         (HEADER + struct.pack(">BBHII", 4, 0, 0, 0, 0), "object 0: consumer 4, reserved byte 0"),

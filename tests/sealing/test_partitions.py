@@ -171,10 +171,14 @@ def test_a_partition_has_a_name() -> None:
 
 def test_another_level_of_the_record_is_refused() -> None:
     """R-02: nothing is guessed of a newer release's records."""
-    for level in 0, 2, 0x0100:
-        with pytest.raises(PlaintextError, match="layout of its level") as caught:
+    for level, found, rule in (
+        (0, "layout of its level", rules.PROFILE_LAYOUT),
+        (2, "level 2 of a later release", rules.STATE_LEVEL),
+        (0x0100, "level 256 of a later release", rules.STATE_LEVEL),
+    ):
+        with pytest.raises(PlaintextError, match=found) as caught:
             decoded(put(PLAINTEXT, 0, level.to_bytes(2, "big")))
-        assert caught.value.rule is rules.PROFILE_LAYOUT
+        assert caught.value.rule is rule
 
 
 def with_later(*fields: tuple[int, bytes]) -> bytes:

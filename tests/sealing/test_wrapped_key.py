@@ -38,7 +38,7 @@ def test_a_wrapped_copy_comes_back(kind: WrapperKind, blob: bytes) -> None:
     [
         b"",
         b"SPKS" + RECORD[4:],
-        put(RECORD, 4, b"\2"),
+        put(RECORD, 4, b"\0"),
         put(RECORD, 5, b"\0"),
         put(RECORD, 5, b"\3"),
         put(RECORD, 6, b"\0\1"),
@@ -51,6 +51,15 @@ def test_a_damaged_record_is_refused(wrong: bytes) -> None:
     """R-02: magic, level, kind, reserved bytes and length are checked; no error shows the blob."""
     with pytest.raises(StorageError, match="a wrapped copy of the root key is damaged") as caught:
         decode_wrapped(wrong)
+    assert caught.value.rule is rules.ROOT_KEY_RECORD
+    assert "CANARY" not in f"{caught.value}{caught.value!r}"
+
+
+def test_a_record_of_a_later_level_is_named() -> None:
+    """The level that was found, and the one that is read."""
+    words = "has level 2 of a later release, and this release reads level 1;"
+    with pytest.raises(StorageError, match=words) as caught:
+        decode_wrapped(put(RECORD, 4, b"\2"))
     assert caught.value.rule is rules.ROOT_KEY_RECORD
     assert "CANARY" not in f"{caught.value}{caught.value!r}"
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from hcall_abi.later import of_later_release
 from hcall_server.components.tpm.bounds import check_size
 
 SEED_SIZE = 32
@@ -61,6 +62,8 @@ def decoded_seed(content: bytes) -> bytes:
         file = SEED_FILE.parse(content)
         if hashlib.sha256(file.body).digest() != file.check:
             raise NotOursError("is damaged: its check value is wrong")
+        if (level := file.body[len(SEED_MAGIC)]) > EMBEDDED_LEVEL and file.body.startswith(SEED_MAGIC):
+            raise NotOursError(f"has {of_later_release(level, [EMBEDDED_LEVEL])}")
         return bytes(SEED_BODY.parse(file.body).seed)
     except ConstructError:
         raise NotOursError(f"does not have the layout of level 1 ({len(content)} bytes read)") from None

@@ -12,6 +12,7 @@ _IMAGE = "spec/sealed.md#partition-image"
 _PROFILE = "spec/sealed.md#partition-record"
 _SYSTEM = "spec/sealed.md#system-record"
 _LEVEL_1 = "spec/sealed.md#level-1"
+_LEVELS = "spec/sealed.md#levels"
 _CARD = "spec/sealed.md#anchor-card"
 _ROOT_KEY = "spec/root-key.md#decisions"
 _TPM = "spec/components.md#tpm"
@@ -238,6 +239,7 @@ STATE_EMPTY = Rule("state.empty", "a new state is made in a folder that is new o
 STATE_EXISTS = Rule(
     "state.exists", "a command for a powered-off system names an existing state folder", _STATE, _OPERATOR
 )
+STATE_LEVEL = Rule("state.level", "no part of a state has a level of a later release", _LEVELS, _STORAGE)
 STATE_LAYOUT = Rule("state.layout", "a state has the files of its NVRAM once", _STATE, _STORAGE)
 STATE_PRIVATE = Rule(
     "state.private",
