@@ -9,7 +9,7 @@
 #   make setup   the environment alone            make clean   remove all that make made
 #   make lock    renew the files requirements-*.lock (needs `uv` on the path)
 #
-# PYTHON chooses the interpreter (3.11 or newer); PYTEST_ARGS goes to pytest, BENCH_ARGS to the benchmark,
+# PYTHON chooses the interpreter (3.11 or newer): `make test PYTHON=python3.13`; PYTEST_ARGS goes to pytest, BENCH_ARGS to the benchmark,
 # MUTANTS_ARGS to the mutants. SOAK_ARGS goes to the soak: names of parts, and --seed to repeat a run.
 # SOAK_SCALE=0.1 does a tenth of it.
 # PYTEST_ARGS='--numprocesses 0' runs the tests one after the other, for a debugger.
@@ -22,7 +22,9 @@ BENCH_ARGS ?=
 SOAK_ARGS ?=
 SOAK_SCALE ?= 1
 MUTANTS_ARGS ?=
-VENV := .venv
+# Another interpreter has an environment of its own: `make test PYTHON=python3.13` works in .venv-3.13.
+OTHER := $(if $(filter python3,$(PYTHON)),,$(shell "$(PYTHON)" -c 'import sys; print("-%d.%d" % sys.version_info[:2])' 2>/dev/null))
+VENV := .venv$(OTHER)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := hcall_server hcall_client swpks spec/hcall_abi tests $(wildcard bench tools)
@@ -54,6 +56,7 @@ typecheck: setup
 test: lint typecheck
 	@tools/debian-packages test
 	@tools/extra-tpm $(VENV)
+	@$(BIN)/python -m tools.newer_python .venv-newer
 	$(if $(MEASURED),@$(BIN)/coverage erase)
 	$(BIN)/python $(MEASURED) -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 	$(if $(MEASURED),@tools/coverage-gates $(BIN))
@@ -87,5 +90,5 @@ lock:
 	$(LOCK) --extra tpm --constraint requirements-dev.lock pyproject.toml -o requirements-tpm.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .mutants bench/out
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .mutants bench/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

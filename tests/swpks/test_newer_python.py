@@ -1,0 +1,112 @@
+"""swpks on the newest Python of the machine: a start, h-calls, and the tests of two pure rooms.
+
+`make test` prepares the environment (`tools/newer_python.py`).  `make test PYTHON=...` runs everything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import newer_python
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / ".venv-newer"
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import swpks
+from swpks.testing import ServerProcess
+
+server = ServerProcess(Path(sys.argv[1]), ["lpar1:8"]).start()
+try:
+    with swpks.BlockingChannel.connect(server.socket("lpar1"), timeout=20) as channel:
+        operating_system = swpks.Authorization(3)
+        channel.call(swpks.write_object(operating_system, b"label", b"data"))
+        assert channel.call(swpks.get_config()).used_space > 0
+        assert channel.call(swpks.read_object(operating_system, b"label")).data == b"data"
+    assert server.stop() == 0
+finally:
+    server.kill()
+print(*sys.version_info[:2])
+"""
+
+
+@pytest.fixture(scope="module")
+def newer() -> Path:
+    """The interpreter; without one the reason of the skip says why."""
+    python, reason = FOLDER / "bin" / "python", FOLDER / "why-not"
+    if reason.is_file():
+        pytest.skip(reason.read_text("utf-8").strip())
+    if not python.exists():
+        pytest.skip("`make test` has not prepared .venv-newer: python -m tools.newer_python .venv-newer")
+    return python
+
+
+def run(python: Path, *words: str | Path) -> str:
+    """Run the interpreter with our packages as they lie here, with warnings as errors; return its output."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'spec'}",
+        "PYTHONWARNINGS": "error",
+    }
+    done = subprocess.run(
+        [python, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_a_start_and_h_calls(newer: Path, tmp_path: Path) -> None:
+    """A server process starts, stores an object, returns it and stops in good order; no warning is raised."""
+    printed = run(newer, "-c", PROGRAM, tmp_path / "state")
+    assert tuple(map(int, printed.split()[-2:])) > sys.version_info[:2]
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_the_pure_rooms(newer: Path) -> None:
+    """The tests of a keystore's rules and of wrapped objects, as they run here."""
+    files = ("contents", "key_ids", "provided", "tokens", "used")
+    rooms = ("tests/wrapping", *(f"tests/keystore/test_{name}.py" for name in files))
+    options = ("-q", "-p", "no:cacheprovider", "-p", "swpks.testing.pytest_plugin")
+    printed = run(newer, "-m", "pytest", *options, *rooms)
+    found = re.search(r"^(\d+) passed in", printed, re.MULTILINE)
+    assert found
+    assert int(found[1]) > 50
+
+
+def test_the_newest_release_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preview, an older release, and one that does not run are passed over; numbers are compared."""
+    minor = sys.version_info[1]
+    said = {f"python3.{minor + 1}": f"3.{minor + 1}.10final", f"python3.{minor + 2}": f"3.{minor + 2}.0beta"}
+    said |= {f"python3.{minor - 1}": f"3.{minor - 1}.9final", f"python3.{minor + 3}": ""}
+    for name, version in said.items():
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n[ -n '{version}' ] && echo '{version}'\n")
+        path.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    monkeypatch.setenv("PYENV_ROOT", f"{tmp_path / 'nothing'}")
+    assert newer_python.newest() == (tmp_path / f"python3.{minor + 1}", f"3.{minor + 1}.10")
+    (tmp_path / f"python3.{minor + 1}").unlink()
+    folder = tmp_path / "environment"
+    newer_python.main(folder)
+    assert (folder / "why-not").read_text().startswith(f"no Python newer than 3.{minor} ")
+    assert [path.name for path in folder.iterdir()] == ["why-not"]
+
+
+def test_the_lock_of_the_smoke_test() -> None:
+    """It has what swpks needs at run time, each with hashes, and none of the linters."""
+    lock = newer_python.requirements()
+    names = set(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE))
+    assert {"trio", "msgspec", "cryptography", "cffi", "pytest", "wsproto"} <= names
+    assert names & {"mypy", "ruff", "matplotlib", "numpy"} == set()
+    assert all("--hash=sha256:" in entry for entry in re.split(r"\n(?=\S)", lock.strip()))

@@ -1,0 +1,155 @@
+"""An environment of the newest Python on this machine, for the smoke test of `make test`.
+
+    python -m tools.newer_python .venv-newer
+
+It holds what swpks needs at run time and pytest, from requirements-dev.lock with its hashes.  A second run
+costs nothing, until the lock or the newest Python changes.  If there is no newer Python, or its wheels can't
+be installed, nothing fails: `why-not` in the folder has the reason, and the test shows it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ("pytest", "pytest-trio", "hypothesis", "coverage")
+_VERSION = "import sys, venv; print('%d.%d.%d%s' % sys.version_info[:4])"
+_NAME = re.compile(r"python3\.(\d+)")
+
+
+def main(folder: Path) -> None:
+    """Make the environment, or note why there is none."""
+    found = newest()
+    if found is None:
+        running = ".".join(map(str, sys.version_info[:2]))
+        note(folder, f"no Python newer than {running} is on this machine")
+        return
+    python, version = found
+    lock = requirements()
+    stamp = folder / "made-of"
+    made_of = f"{python} {version}\n{lock}"
+    if stamp.is_file() and stamp.read_text("utf-8") == made_of:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True, capture_output=True)
+    requirements_file = folder / "requirements.lock"
+    requirements_file.write_text(lock, "utf-8")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "-qq",
+        "--disable-pip-version-check",
+        "--python",
+        folder / "bin" / "python",
+    ]
+    more = [
+        "install",
+        "--no-compile",
+        "--only-binary",
+        ":all:",
+        "--require-hashes",
+        "-r",
+        folder / "requirements.lock",
+    ]
+    done = subprocess.run([*pip, *more, requirements_file], capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["pip says nothing"]
+        note(folder, f"the wheels of the lock can't be installed for Python {version}: {lines[-1]}")
+        return
+    stamp.write_text(made_of, "utf-8")
+
+
+def note(folder: Path, reason: str) -> None:
+    """Leave the reason in place of an environment."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "why-not").write_text(reason + "\n", "utf-8")
+
+
+def newest() -> tuple[Path, str] | None:
+    """Return the newest released Python above the running one, and its version."""
+    found = [(each, version) for each in candidates() if (version := version_of(each)) is not None]
+    newer = [(key(version), each, version) for each, version in found if key(version) > sys.version_info[:2]]
+    return max(newer)[1:] if newer else None
+
+
+def key(version: str) -> tuple[int, ...]:
+    """Return major, minor and micro number."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def candidates() -> Iterator[Path]:
+    """Return interpreters with newer names, those on the path and those of pyenv, each once."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    folders = [*map(Path, os.environ.get("PATH", "").split(os.pathsep)), *sorted(pyenv.glob("*/bin"))]
+    seen: set[Path] = set()
+    for folder in folders:
+        for path in sorted(folder.glob("python3.*")) if folder.is_dir() else ():
+            name = _NAME.fullmatch(path.name)
+            if name and int(name[1]) > sys.version_info[1] and path.resolve() not in seen:
+                seen.add(path.resolve())
+                yield path
+
+
+def version_of(python: Path) -> str | None:
+    """Return the version of an interpreter; None for a preview, and for one that makes no environments."""
+    try:
+        command = [python, "-c", _VERSION]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    version = done.stdout.strip()
+    return version.removesuffix("final") if done.returncode == 0 and version.endswith("final") else None
+
+
+def requirements() -> str:
+    """Return the part of the lock that swpks needs at run time, and its tests."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    needed = closure([*project["dependencies"], *TESTS])
+    lock = (ROOT / "requirements-dev.lock").read_text("utf-8")
+    entries = re.findall(r"^(?!#)\S[^\n]*(?:\n[ ]+[^\n]*)*", lock, re.MULTILINE)
+    return "\n".join(entry for entry in entries if name_of(entry) in needed) + "\n"
+
+
+def closure(wanted: list[str]) -> set[str]:
+    """Return the names of these distributions, and of all that they require on this system."""
+    found: dict[str, set[str]] = {}
+    todo = [Requirement(each) for each in wanted]
+    while todo:
+        each = todo.pop()
+        name, extras = name_of(each.name), {"", *each.extras}
+        new = extras - found.setdefault(name, set())
+        found[name] |= new
+        try:
+            more = [Requirement(text) for text in requires(name) or []]
+        except PackageNotFoundError:
+            continue
+        todo += [one for one in more if any(applies(one, extra) for extra in new)]
+    return set(found)
+
+
+def applies(requirement: Requirement, extra: str) -> bool:
+    """Whether a requirement counts here for an extra; "" is none."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def name_of(requirement: str) -> str:
+    """Return the normalized name in a requirement or an entry of a lock."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match, requirement
+    return re.sub(r"[-_.]+", "-", match[0]).lower()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
