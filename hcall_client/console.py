@@ -225,10 +225,17 @@ class BlockingConsole:
                     status, kind = answer.status, answer.headers.get("content-type", "")
                     content = content_of(answer)
             except (HTTPException, OSError) as error:
-                raise ConsoleUnreachable(self.socket, str(error) or type(error).__name__) from None
+                raise ConsoleUnreachable(self.socket, _reason(error)) from None
             except (WrongAnswer, ValueError, MemoryError) as error:
                 raise ConsoleMisspoken(request.verb.operation, str(error) or type(error).__name__) from None
         return answer_of(request, status, kind, content)
+
+
+def _reason(error: HTTPException | OSError) -> str:
+    """Return the reason of an error, without its number and the path, and the advice that belongs to it."""
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return f"nothing listens there ({error.strerror}): is its server running?"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class Console:

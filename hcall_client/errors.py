@@ -162,6 +162,20 @@ class HcallError(SwpksError):
         self.token = _output(spec, "token", outputs) if self.retry_after is not None else None
         super().__init__(_rule(status, opcode), self._describe(spec))
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """The h-call, its status by name and number, and what the answer tells beside them."""
+        told = {
+            "hcall": self.hcall,
+            "status": status_name(self.status),
+            "r3": self.status,
+            "register": self.register,
+            "argument": self.argument,
+            "policy": None if self.policy is None else describe(self.policy),
+            "size": self.size,
+        }
+        return {name: value for name, value in told.items() if value is not None}
+
     def _describe(self, spec: HCallSpec | None) -> str:
         text = f"{self.hcall} was refused with {status_name(self.status)}"
         if self.register is not None:

@@ -81,7 +81,7 @@ ROOMS: dict[str, set[str]] = {
     "swpks": {"hcall_client", "hcall_server.__version__", "swpks.cli", "swpks.testing"} | _ABI,
     "swpks.cli": {"hcall_client", "hcall_server.__version__", "swpks"} | _ABI,
     "swpks.cli.lpar_doubts": {"hcall_server.secvar", "swpks.cli.streams"} | _ABI,
-    "swpks.cli.replace": {"hcall_server", "swpks.cli.hmc_output", "swpks.cli.streams"} | _ABI,
+    "swpks.cli.replace": {"hcall_server", "swpks.cli.refusals", "swpks.cli.streams"} | _ABI,
     "hcall_server.console": _server("failpoints", "files", "platform", "sealing") | _VERSION,
     "swpks.hmc": _server("console", "process", "machine.logs", "data_channel.sockets")
     | {"hcall_client"}
@@ -89,7 +89,7 @@ ROOMS: dict[str, set[str]] = {
     "swpks.cli.hmc_serve": _server("failpoints", "console", "process")
     | {"hcall_client", "swpks.cli.streams", "swpks.hmc"},
     "swpks.cli.serve": {"hcall_server", "swpks.cli.streams", "swpks.cli.where"} | _ABI,
-    "swpks.cli.asmi": {"hcall_server.service", "swpks.cli.hmc_output", "swpks.cli.streams", "swpks.cli.where"}
+    "swpks.cli.asmi": {"hcall_server.service", "swpks.cli.refusals", "swpks.cli.streams", "swpks.cli.where"}
     | _ABI,
     "swpks.cli.capabilities": {
         *("hcall_server.components", "hcall_server.console", "hcall_server.machine", "hcall_server.mobility"),

@@ -15,10 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from hcall_abi.efi import (
+    CERTIFICATE_PART,
+    GUID_SHA256,
     GUID_X509,
+    TIME_SIZE,
     EfiTime,
     SignatureList,
     UpdatePayload,
@@ -38,6 +42,18 @@ if TYPE_CHECKING:
 
 FLAGS_SIZE = 8
 """Bytes of flags before the payload, big-endian as the rest of what Linux sends."""
+_PKCS7_PART = CERTIFICATE_PART.build({"length": 0})[4:]
+"""Revision, type and GUID of the certificate part; they stand behind the time and the length."""
+_KIND = slice(4, 4 + len(_PKCS7_PART))
+
+
+class FileForm(Enum):
+    """The form of a file of secure-boot tools, as far as its first bytes tell."""
+
+    AUTH_FILE = "flags, then a payload"
+    PAYLOAD = "a payload without flags"
+    LISTS = "signature lists, not signed"
+    UNKNOWN = "none of these"
 
 
 class AuthFile(NamedTuple):
@@ -124,6 +140,15 @@ def payload(time: EfiTime, pkcs7: bytes, contents: bytes) -> bytes:
 def auth_file(data: bytes, *, append: bool = False) -> bytes:
     """Return the auth file of a payload."""
     return (FLAG_APPEND if append else 0).to_bytes(FLAGS_SIZE, "big") + data
+
+
+def form_of(data: bytes) -> FileForm:
+    """Return the form of a file; no h-call is made for it."""
+    if data[: len(GUID_X509)] in (GUID_X509, GUID_SHA256):
+        return FileForm.LISTS
+    if data[FLAGS_SIZE + TIME_SIZE :][_KIND] == _PKCS7_PART:
+        return FileForm.AUTH_FILE
+    return FileForm.PAYLOAD if data[TIME_SIZE:][_KIND] == _PKCS7_PART else FileForm.UNKNOWN
 
 
 def parse_auth_file(data: bytes) -> AuthFile:

@@ -20,12 +20,24 @@ OS_NAMES = {OS_LINUX: "Linux", OS_COMMON: "common"}
 """Who an operating system's flag in the header stands for."""
 
 
+_UTF16 = "utf16:"
+
+
 class OsLabel(NamedTuple):
     """A label with its header taken apart; `component` comes without its padding."""
 
     component: bytes
     os: int
     name: bytes
+
+    @property
+    def text(self) -> str | None:
+        """The name as text if it is in UTF-16, little-endian, and of printable ASCII; else None."""
+        characters, zeros = self.name[::2], self.name[1::2]
+        if len(characters) != len(zeros) or not characters or any(zeros):
+            return None
+        text = characters.decode("latin-1")
+        return text if text.isascii() and text.isprintable() else None
 
 
 def os_label(component: str | bytes, name: str | bytes, os: int = OS_LINUX) -> bytes:
@@ -51,11 +63,17 @@ def parse_label(label: bytes) -> OsLabel | None:
 
 
 def describe_label(label: bytes) -> str:
-    """Return a label for people: `component:name (Linux)`, plain text, or `hex:...`."""
+    """Return a label for people: `component:name (Linux)`, plain text, or `hex:...`.
+
+    A name in UTF-16, such as that of a secure-boot variable, is `utf16:` and its text.  So different labels
+    have different texts, and `swpks lpar` takes each part of a text as it stands.
+    """
     parts = parse_label(label)
     if parts is None:
         return _text(label)
-    return f"{_text(parts.component)}:{_text(parts.name)} ({OS_NAMES.get(parts.os, f'OS 0x{parts.os:02X}')})"
+    name = parts.text
+    shown = _text(parts.name) if name is None else f"{_UTF16}{name}"
+    return f"{_text(parts.component)}:{shown} ({OS_NAMES.get(parts.os, f'OS 0x{parts.os:02X}')})"
 
 
 def _bytes(text: str | bytes) -> bytes:
@@ -65,6 +83,5 @@ def _bytes(text: str | bytes) -> bytes:
 def _text(data: bytes) -> str:
     """Return bytes as text where they are printable ASCII, else in hexadecimal."""
     text = data.decode("ascii", "replace")
-    return (
-        text if text.isascii() and text.isprintable() and not text.startswith("hex:") else f"hex:{data.hex()}"
-    )
+    plain = text.isascii() and text.isprintable() and not text.startswith(("hex:", _UTF16))
+    return text if plain else f"hex:{data.hex()}"

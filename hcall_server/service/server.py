@@ -47,6 +47,8 @@ from hcall_server.writeback.encryptor import Encryptor
 if TYPE_CHECKING:
     import ssl
 
+    from hcall_server.platform.system import ManagedSystem
+
 Announce = Callable[[dict[str, Any]], None]
 """Called once, when every socket listens, with the fields of the ready line (spec/service.md#ready)."""
 
@@ -345,7 +347,15 @@ def _ready(
         "partitions": list(system.partitions),
         "running": [each.name for each in system.partitions.values() if each.running],
         "refused": {each.name: each.refused.message for each in system.partitions.values() if each.refused},
+        "keystore_off": _without_keystore(system),
     }
+
+
+def _without_keystore(system: ManagedSystem) -> list[str]:
+    """Return the partitions that could have a keystore and have none."""
+    if not system.level.has_keystore:
+        return []
+    return [each.name for each in system.partitions.values() if not each.kbytes and not each.refused]
 
 
 def _allow_many_descriptors() -> None:

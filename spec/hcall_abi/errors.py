@@ -26,6 +26,11 @@ class SwpksError(Exception):
         """Who has to change something for the error to go away."""
         return self.rule.fault
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """Facts of this case beside the rule, by their names in JSON."""
+        return {}
+
     def __str__(self) -> str:
         rule = self.rule
         told = f"{rule.code}: {self.message}" if rule.code else self.message

@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from hcall_abi.consumers import Consumer
 from hcall_abi.errors import SwpksError
+from hcall_abi.rules import hcalls as rules
+from hcall_abi.rules.service import COMMAND_ANSWERED
 from hcall_abi.statuses import Status
 from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import (
@@ -28,7 +30,7 @@ DURABLE_PATIENCE = 5.0
 PAUSE = 0.01
 
 
-class BenchRefused(Exception):
+class BenchRefused(SwpksError):
     """The benchmark cannot run in this partition; the text has the reason and the remedy."""
 
 
@@ -73,8 +75,11 @@ class Tenant:
             with self._channel() as channel:
                 self._remove(channel)
         except (SwpksError, OSError) as failure:
-            left = f"the objects {self._mark.decode()}-* stay in the store ({failure})"
-            raise BenchRefused(f"{error}; {left}" if isinstance(error, SwpksError) else left) from None
+            left = f"the objects {self._mark.decode()}-* stay in the store ({_message(failure)})"
+            if isinstance(error, SwpksError):
+                raise BenchRefused(error.rule, f"{error.message}; {left}") from None
+            rule = failure.rule if isinstance(failure, SwpksError) else COMMAND_ANSWERED
+            raise BenchRefused(rule, left) from None
 
     def requests(self, call: BenchCall, number: int) -> tuple[list[Request[Any]], Request[Any] | None]:
         """Return the calls of one operation, and the call to repeat until its write is durable."""
@@ -111,7 +116,8 @@ class Tenant:
         free = config.total_size - config.used_space
         if needed > free:
             advice = "take a partition with more room, or remove objects"
-            raise BenchRefused(f"the store has {free} bytes free, and the benchmark needs {needed}: {advice}")
+            told = f"the store has {free} bytes free, and the benchmark needs {needed}: {advice}"
+            raise BenchRefused(rules.SPACE, told)
 
     def _write(self, channel: BlockingChannel, label: bytes, size: int) -> None:
         self._written.append(label)  # first: an interrupt may come before the answer
@@ -121,7 +127,8 @@ class Tenant:
             self._written.remove(label)
             if error.status == Status.H_AUTHORITY:
                 advice = "give the password of this IPL with --password-file"
-                raise BenchRefused(f"the operating system's consumer has a password: {advice}") from None
+                told = f"the operating system's consumer has a password: {advice}"
+                raise BenchRefused(rules.PASSWORD_FITS, told) from None
             raise
 
     def _remove(self, channel: BlockingChannel) -> None:
@@ -140,3 +147,8 @@ class Tenant:
             if channel.call(confirm_object_flushed(self._who, label)).flushed:
                 return
             time.sleep(PAUSE)
+
+
+def _message(error: SwpksError | OSError) -> str:
+    """Return the message of an error without its rule, which the message of another error has."""
+    return error.message if isinstance(error, SwpksError) else error.strerror or str(error)

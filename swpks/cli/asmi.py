@@ -24,7 +24,7 @@ from hcall_abi.scarcity import scarcity_of
 from hcall_server.service.locked import LockedState
 from hcall_server.service.presence import LIFETIME, TRIES, Presence
 from swpks.cli import streams
-from swpks.cli.hmc_output import failure
+from swpks.cli.refusals import refuse
 from swpks.cli.where import state_path
 
 REFUSED = 1
@@ -131,5 +131,5 @@ def _request(asked: dict[str, Any]) -> str:
 
 
 def _refused(args: argparse.Namespace, error: SwpksError) -> int:
-    streams.complain(json.dumps(failure(error)) if args.json else f"swpks asmi {args.action}: {error}")
+    refuse(f"asmi {args.action}", error, as_json=args.json)
     return STORAGE if error.fault is Fault.STORAGE else REFUSED

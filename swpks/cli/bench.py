@@ -18,13 +18,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from hcall_abi.errors import SwpksError
-from hcall_abi.rules.service import STREAM_OUTPUT
-from hcall_client.errors import HcallError
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.rules.service import COMMAND_FILE, STREAM_OUTPUT
+from hcall_client.errors import HcallError, OpenRefused
 from hcall_server import __version__
 from swpks.cli import streams
 from swpks.cli.durations import bounded_seconds
 from swpks.cli.files import STANDARD, output, read_input
+from swpks.cli.lpar_reach import refused_open, unreached
+from swpks.cli.refusals import reason_of, refuse
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 TIMEOUT = 10.0
@@ -64,21 +66,25 @@ def run(options: argparse.Namespace) -> int:
     try:
         return _run(options)
     except (BenchRefused, HcallError) as error:
-        return _fail(str(error), REFUSED)
+        return _fail(error, REFUSED)
+    except _FileFailed as error:
+        return _fail(error, USAGE)
+    except OpenRefused as error:
+        return _fail(refused_open(error, "the partition", numbered=False), UNREACHABLE)
     except SwpksError as error:
         if error.rule is STREAM_OUTPUT:
             raise  # the server is not to blame
-        return _fail(str(error), UNREACHABLE)
-    except TimeoutError:
-        return _fail(f"the server did not answer in {TIMEOUT:g} s", UNREACHABLE)
-    except _FileFailed as error:
-        return _fail(str(error), USAGE)
+        return _fail(error, UNREACHABLE)
     except OSError as error:
-        return _fail(f"cannot reach the partition: {error.strerror or error}", UNREACHABLE)
+        path = options.socket or Path("the server's own socket")
+        return _fail(unreached(path, path.stem, error, TIMEOUT), UNREACHABLE)
 
 
-class _FileFailed(Exception):
+class _FileFailed(OperatorError):
     """A file of the command line can't be read or written."""
+
+    def __init__(self, path: Path | None, error: OSError) -> None:
+        super().__init__(COMMAND_FILE, f"{path}: {reason_of(error)}")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -106,7 +112,7 @@ def _password(path: Path | None) -> bytes:
     try:
         return b"" if path is None else read_input(path)
     except OSError as error:
-        raise _FileFailed(f"{path}: {error.strerror or error}") from None
+        raise _FileFailed(path, error) from None
 
 
 def _opened(stack: ExitStack, path: Path | None) -> Callable[[bytes], None]:
@@ -116,13 +122,13 @@ def _opened(stack: ExitStack, path: Path | None) -> Callable[[bytes], None]:
     try:
         write = stack.enter_context(output(path))
     except OSError as error:
-        raise _FileFailed(f"{path}: {error.strerror or error}") from None
+        raise _FileFailed(path, error) from None
 
     def put(content: bytes) -> None:
         try:
             write(content)
         except OSError as error:
-            raise _FileFailed(f"{path}: {error.strerror or error}") from None
+            raise _FileFailed(path, error) from None
 
     return put
 
@@ -137,7 +143,7 @@ def _seconds(text: str) -> float:
     return bounded_seconds(text, MOST_SECONDS, "time")
 
 
-def _fail(text: str, status: int) -> int:
+def _fail(error: SwpksError, status: int) -> int:
     _tell("")
-    streams.complain(f"swpks bench: {text}")
+    refuse("bench", error)
     return status

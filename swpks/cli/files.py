@@ -8,12 +8,15 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+
+from swpks.cli import streams
 
 LARGEST_INPUT = 16 << 20
 """Bytes of a file that a command reads; no h-call carries as many."""
@@ -48,30 +51,32 @@ def output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes], None]
 
     The file is opened at once, and `size` is the number of bytes that it must have room for: so nothing is
     asked for that could not be kept.  The contents of a file that was there before are replaced when the
-    bytes come, and stay if none come.  The bytes are durable when the function returns.  Raises OSError if
-    the file cannot be opened, has no room or cannot be written.
+    bytes come, and stay if none come.  A new file without bytes is removed: it would look like a result.  The
+    bytes are durable when the function returns.  Raises OSError if the file cannot be opened, has no room or
+    cannot be written.
     """
     if path is None or path in STANDARD:
         if size:
             _try_stdout()
         yield _to_stdout
         return
+    new = not os.path.lexists(path)
     # Without O_NONBLOCK, the open of a pipe without a reader would wait for ever.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     os.set_blocking(descriptor, True)
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            with _plain_output(descriptor, path, size) as write:
+            with _plain_output(descriptor, path, size, new=new) as write:
                 yield write
         else:
-            os.write(descriptor, b"")  # a device that is always full says so
+            _try(descriptor)
             yield partial(_write_all, descriptor)
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def _plain_output(descriptor: int, path: Path, size: int) -> Iterator[Callable[[bytes], None]]:
+def _plain_output(descriptor: int, path: Path, size: int, *, new: bool) -> Iterator[Callable[[bytes], None]]:
     """Yield a function that writes to a plain file, in which there is room for `size` bytes."""
     before, written = os.fstat(descriptor).st_size, False
 
@@ -92,7 +97,9 @@ def _plain_output(descriptor: int, path: Path, size: int) -> Iterator[Callable[[
             _sync_folder(path.absolute().parent)
         yield write
     finally:
-        if size > before and not written:
+        if new and not written:
+            path.unlink(missing_ok=True)
+        elif size > before and not written:
             os.truncate(descriptor, before)
 
 
@@ -113,18 +120,28 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _try_stdout() -> None:
-    """Raise OSError if standard output is a device that is always full, or is closed."""
+    """Raise OSError if standard output is a device that is always full, has no reader, or is closed."""
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
     with suppress(io.UnsupportedOperation):  # a stream in memory has no descriptor
-        os.write(sys.stdout.fileno(), b"")
+        _try(sys.stdout.fileno())
+
+
+def _try(descriptor: int) -> None:
+    """Raise OSError if a device is always full, or if no process reads a pipe."""
+    os.write(descriptor, b"")
+    poll = select.poll()  # a pipe without a reader takes 0 bytes
+    poll.register(descriptor, 0)
+    if any(events & select.POLLERR for _, events in poll.poll(0)):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _to_stdout(data: bytes) -> None:
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    with streams.output():
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def _first_of_pipe(descriptor: int) -> bytes:

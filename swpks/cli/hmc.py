@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +25,7 @@ import msgspec
 from hcall_abi.control_views import Answered, HealthView
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import backup
+from hcall_abi.rules import hmc as hmc_rules
 from hcall_client import console
 from hcall_client.console import (
     BlockingConsole,
@@ -33,7 +33,7 @@ from hcall_client.console import (
     ConsoleRefused,
     ConsoleUnreachable,
 )
-from swpks.cli import hmc_console, hmc_links, hmc_serve, streams
+from swpks.cli import hmc_console, hmc_links, hmc_serve, refusals, streams
 from swpks.cli import hmc_output as output
 from swpks.cli.files import output as file_output
 from swpks.cli.hmc_ask import Ask
@@ -41,13 +41,13 @@ from swpks.cli.hmc_console import ORDER_VERBS, OrderAnswer
 from swpks.cli.hmc_partition import PARTITION_VERBS
 from swpks.cli.hmc_system import SYSTEM_VERBS
 from swpks.cli.hmc_target import Target, store_folder, target_of
+from swpks.cli.refusals import reason_of
 from swpks.cli.where import for_every_verb, state_path
 from swpks.hmc.line_client import LAYOUT, escaped
 from swpks.hmc.names import ALSO_VERBS
 from swpks.hmc.store_console import StoreConsole
 
 REFUSED = 1
-USAGE = 2
 UNREACHABLE = 3
 PRESENCE = 4
 SERVE, LINKS = "serve", "links"
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb in (SERVE, LINKS):
         return _with_store(args)
     if wrong := _misplaced(args, target):
-        return _fail(args, wrong, USAGE)
+        raise OperatorError(hmc_rules.HMC_TARGET, wrong)
     return _answered(args, _end(args, target or Target()))
 
 
@@ -124,11 +124,11 @@ def _answered(args: argparse.Namespace, end: End) -> int:
     except ConsoleRefused as error:
         return _refused(args, error)
     except (ConsoleUnreachable, ConsoleMisspoken) as error:
-        return _fail(args, str(error), UNREACHABLE)
+        return _fail(args, error, UNREACHABLE)
     except OperatorError as error:
         if error.rule is not backup.TRUSTED_KEY_SET:
             raise
-        return _fail(args, str(error), REFUSED)
+        return _fail(args, error, REFUSED)
 
 
 def _every_verb() -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _every_verb() -> dict[str, Any]:
 def _with_store(args: argparse.Namespace) -> int:
     store = args.store or store_folder()
     if store is None or args.state or args.socket:
-        return _fail(args, "name the console's store: --store DIR (or SWPKS_HMC)", USAGE)
+        raise OperatorError(hmc_rules.HMC_TARGET, "name the console's store: --store DIR (or SWPKS_HMC)")
     return hmc_serve.run(args, store) if args.verb == SERVE else hmc_links.run(args, store)
 
 
@@ -192,17 +192,12 @@ def _asked(end: End, ask: Ask) -> Answered | str:
     if ask.saving is None:
         return cast(Answered | str, end.call(ask.request))
     path, content = ask.saving
-    new = not os.path.lexists(path)
     try:
         with file_output(path, SAVED_ROOM) as write:
             answer = end.call(ask.request)
             write(content(answer))
     except OSError as error:
-        raise OperatorError(backup.BACKUP_FILE, f"{path}: {error.strerror}") from None
-    except SwpksError:
-        if new:  # an empty file would look like a backup
-            path.unlink(missing_ok=True)
-        raise
+        raise OperatorError(backup.BACKUP_FILE, f"{path}: {reason_of(error)}") from None
     return cast(Answered, answer)
 
 
@@ -221,14 +216,14 @@ def _json(answer: Any, indent: int | None = 2) -> str:
 
 def _refused(args: argparse.Namespace, error: ConsoleRefused) -> int:
     status = PRESENCE if error.problem.rule_id.startswith("presence.") else REFUSED
-    if args.json:
+    if args.json:  # as it came: it may have fields of a newer server
         streams.complain(_json(error.problem, indent=None))
         return status
-    return _fail(args, output.problem(output.plain(error.problem)), status)
+    return _fail(args, error, status)
 
 
-def _fail(args: argparse.Namespace, text: str, status: int) -> int:
-    streams.complain(f"swpks hmc {args.verb}: {text}")
+def _fail(args: argparse.Namespace, error: SwpksError, status: int) -> int:
+    refusals.refuse(f"hmc {args.verb}", error, as_json=args.json)
     return status
 
 

@@ -5,11 +5,11 @@ argparse never sees them: their options are those of the real console, and none 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import hmc as rules
+from swpks.cli import streams
 from swpks.cli.hmc_target import OPTIONS, refuse_twice, refuse_two, store_folder
 from swpks.hmc.names import ALSO_VERBS, LINES
 
@@ -24,7 +24,7 @@ def carried_out(words: Sequence[str]) -> int | None:
     OperatorError if no console is named.
     """
     if told := _usage(words):
-        sys.stdout.write(f"{told}\n")
+        streams.say(told)
         return 0
     found = line_of(words)
     if found is None:

@@ -18,13 +18,11 @@ from hcall_abi.control_views import (
     FaultView,
     HealthView,
     PartitionView,
-    Problem,
     RecoveredView,
     SystemView,
     TrustedKeyView,
     WritebackView,
 )
-from hcall_abi.errors import SwpksError
 from swpks.hmc.line_client import escaped
 
 _IN_TABLE = ("keystore_kbytes", "secure_boot")
@@ -213,25 +211,6 @@ def writeback(answer: WritebackView) -> str:
         f"NVRAM {answer.state}: {answer.commits} commits, {answer.failures} failures, "
         f"{answer.pending} partitions to be written{fault}"
     )
-
-
-def problem(answer: Problem) -> str:
-    """Return a refusal with the console's message number, the rule, and where it is written."""
-    detail = f"{answer.code}: {answer.detail}" if answer.code else answer.detail
-    rule = f"{answer.rule} ({answer.rule_id})"
-    return f"{detail}\n  rule: {rule}\n  see: {answer.section} ({answer.fault} fault)"
-
-
-def failure(error: SwpksError) -> dict[str, str]:
-    """Return an error of a command without a system as the fields of a problem."""
-    rule = error.rule
-    return {
-        "detail": error.message,
-        "fault": rule.fault.value,
-        "rule_id": rule.id,
-        "rule": rule.sentence,
-        "section": rule.page,
-    }
 
 
 def _fault(answer: FaultView) -> str:

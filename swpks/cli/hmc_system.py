@@ -15,6 +15,7 @@ from hcall_client import console
 from swpks.cli import hmc_output as output
 from swpks.cli.files import read_input
 from swpks.cli.hmc_ask import Ask, ConsoleVerb, Saving
+from swpks.cli.refusals import reason_of
 
 
 def _content(path: Path) -> bytes:
@@ -22,7 +23,7 @@ def _content(path: Path) -> bytes:
     try:
         return read_input(path)
     except OSError as error:
-        raise OperatorError(rules.BACKUP_FILE, f"{path}: {error.strerror}") from None
+        raise OperatorError(rules.BACKUP_FILE, f"{path}: {reason_of(error)}") from None
 
 
 def _key(path: Path | None) -> bytes | None:

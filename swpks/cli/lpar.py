@@ -15,19 +15,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from hcall_abi.errors import SwpksError
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.rules.hcalls import STATUS_KNOWN
 from hcall_abi.rules.service import STREAM_OUTPUT
 from hcall_abi.variables import POLICIES
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS
 from hcall_client.blocking import BlockingChannel
-from hcall_client.errors import CallTooLarge, HcallError
+from hcall_client.errors import STATUS_RULES, CallTooLarge, HcallError, OpenRefused
 from hcall_client.guests.linux import LinuxError
 from swpks.cli import lpar_values as values
-from swpks.cli import streams
+from swpks.cli import refusals
 from swpks.cli.lpar_keys import KEY_VERBS
+from swpks.cli.lpar_update import UPDATE_FLAGS, update
 from swpks.cli.lpar_values import UsageError
 from swpks.cli.lpar_verbs import REFUSED, VERBS, NotFlushed
-from swpks.cli.lpar_where import add_where, where_of
+from swpks.cli.lpar_where import Where, add_where, where_of
 
 USAGE = 2
 UNREACHABLE = 3
@@ -58,16 +60,33 @@ def run(args: argparse.Namespace) -> int:
         return _run(args)
     except UsageError as error:
         return _fail(args, error, USAGE)
-    except (HcallError, CallTooLarge, LinuxError, NotFlushed) as error:
+    except (HcallError, CallTooLarge, NotFlushed) as error:
         return _fail(args, error, REFUSED)
-    except (SwpksError, OSError) as error:
-        if isinstance(error, SwpksError) and error.rule is STREAM_OUTPUT:
+    except LinuxError as error:
+        return _fail(args, _of_kernel(error), REFUSED)
+    except SwpksError as error:
+        if error.rule is STREAM_OUTPUT:
             raise  # the partition is not to blame
         return _fail(args, error, UNREACHABLE)
 
 
 def _run(args: argparse.Namespace) -> int:
     where = where_of(args)
+    try:
+        return _carried_out(where, args)
+    except OpenRefused as error:
+        from swpks.cli.lpar_reach import refused_open
+
+        raise refused_open(error, args.name, numbered=bool(where.partition)) from None
+    except LinuxError:
+        raise
+    except OSError as error:
+        from swpks.cli.lpar_reach import unreached
+
+        raise unreached(where.target, args.name, error, args.timeout) from None
+
+
+def _carried_out(where: Where, args: argparse.Namespace) -> int:
     if args.verb == "boot":
         from swpks.cli.lpar_boot import boot
 
@@ -79,20 +98,28 @@ def _run(args: argparse.Namespace) -> int:
         name="swpks lpar",
         timeout=args.timeout,
     ) as channel:
-        return (VERBS | KEY_VERBS)[args.verb](channel, args)
+        return _VERBS[args.verb](channel, args)
 
 
-def _fail(args: argparse.Namespace, error: Exception, status: int) -> int:
-    text = str(error)
-    if isinstance(error, OSError) and not isinstance(error, LinuxError):
-        text = f"cannot reach the partition: {error.strerror or error}"
-    streams.complain(f"swpks lpar {args.name} {args.verb}: {text}")
+def _of_kernel(error: LinuxError) -> SwpksError:
+    """Return an error of the emulated kernel with the rule of the status behind it."""
+    rule = STATUS_KNOWN if error.status is None else STATUS_RULES.get(error.status, STATUS_KNOWN)
+    return OperatorError(rule, f"the emulated kernel gave up: {error.strerror}")
+
+
+def _fail(args: argparse.Namespace, error: SwpksError, status: int) -> int:
+    refusals.refuse(f"lpar {args.name} {args.verb}", error, as_json=args.json)
     return status
 
 
 def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("label", nargs="?", type=values.plain_label, metavar="LABEL", help="text or hex:...")
-    parser.add_argument("--os-label", type=values.headed_label, metavar="COMPONENT:NAME", help="with header")
+    parser.add_argument(
+        "--os-label",
+        type=values.headed_label,
+        metavar="COMPONENT:NAME",
+        help="with header",
+    )
     parser.add_argument(
         "--os-flag",
         type=values.os_flag,
@@ -129,6 +156,11 @@ def _add_update(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("variable", metavar="VAR", help=f"one of {', '.join(POLICIES)}; or any other name")
     parser.add_argument(
         "--auth", type=Path, metavar="F", help="8 bytes of flags, then the signed payload (default: stdin)"
+    )
+    parser.add_argument(
+        "--flags",
+        choices=UPDATE_FLAGS,
+        help="for a payload without flags, as sign-efi-sig-list writes it; append if it was made with -a",
     )
     parser.add_argument("--policy", type=values.policy, metavar="P", help="another policy word than Linux's")
     parser.add_argument("--wait", action="store_true", help="until it is durable, 5 s at most")
@@ -189,6 +221,7 @@ def _add_raw(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_VERBS = {**VERBS, **KEY_VERBS, "update": update}
 _VERB_OPTIONS = {
     "config": lambda parser: None,
     "ls": lambda parser: None,

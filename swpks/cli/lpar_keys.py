@@ -17,7 +17,7 @@ from hcall_client.blocking import BlockingChannel
 from hcall_client.busy import Make, until_done
 from hcall_client.calls import Authorization, Request
 from swpks.cli.lpar_values import UsageError, chosen_label, read_file
-from swpks.cli.lpar_verbs import OK, give, show, wait_flushed, who
+from swpks.cli.lpar_verbs import OK, give, giving, show, wait_flushed, who
 
 T = TypeVar("T")
 
@@ -32,8 +32,9 @@ def gen_key(channel: BlockingChannel, args: argparse.Namespace) -> int:
         _done(channel, lambda _: keys.gen_wrapping_key(authorization, label, policy))
     else:
         call = keys.gen_key(authorization, label, args.length, args.policy)
-        made = _done(channel, lambda _: call)
-        give(args, {"size": len(made)}, made)
+        # Opened before the key is made: a second call would be refused, and the policy may forbid every READ.
+        with giving(args, args.length) as give_key:
+            give_key({"size": args.length}, _done(channel, lambda _: call))
     return wait_flushed(channel, authorization, label) if args.wait else OK
 
 

@@ -11,13 +11,18 @@ from pathlib import Path
 from hcall_abi.bounds import LONGEST_TIMEOUT
 from hcall_abi.console import LARGEST_PARTITION_ID
 from hcall_abi.consumers import Consumer
+from hcall_abi.errors import OperatorError
 from hcall_abi.frames import Segment
 from hcall_abi.policies import Policy
+from hcall_abi.rules import service as rules
+from hcall_abi.rules.rule import Rule
 from hcall_abi.structures import OS_COMMON, OS_LINUX
+from hcall_abi.variables import wide
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WrapFlag
 from hcall_client.guests.labels import os_label
 from swpks.cli.durations import bounded_seconds
 from swpks.cli.files import output, read_input
+from swpks.cli.refusals import reason_of
 
 CONSUMERS = {
     "firmware": Consumer.FIRMWARE,
@@ -27,8 +32,11 @@ CONSUMERS = {
 OS_FLAGS = {"linux": OS_LINUX, "common": OS_COMMON}
 
 
-class UsageError(Exception):
+class UsageError(OperatorError):
     """The command line can't be carried out; nothing was sent."""
+
+    def __init__(self, message: str, rule: Rule = rules.COMMAND_USAGE) -> None:
+        super().__init__(rule, message)
 
 
 def number(text: str, bits: int = 64) -> int:
@@ -66,7 +74,9 @@ def consumer(text: str) -> int:
 
 
 def plain_label(text: str) -> bytes:
-    """Return a label: text, or `hex:` and its bytes."""
+    """Return a label: text, `utf16:` and a name as secure-boot variables have it, or `hex:` and its bytes."""
+    if text.startswith("utf16:"):
+        return wide(text.removeprefix("utf16:"))
     if not text.startswith("hex:"):
         return os.fsencode(text)
     try:
@@ -136,7 +146,7 @@ def segment(text: str) -> Segment:
     try:
         return Segment.read(number(address), read_file(Path(rest[1:])))
     except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def chosen_label(args: argparse.Namespace) -> bytes:
@@ -157,13 +167,8 @@ def read_file(path: Path | None) -> bytes:
     try:
         return read_input(path)
     except OSError as error:
-        raise UsageError(f"cannot read {path or 'standard input'}: {error.strerror}") from None
-
-
-def write_file(path: Path | None, data: bytes) -> None:
-    """Write bytes to a file that only its owner can read, or to standard output."""
-    with opened_output(path) as put:
-        put(data)
+        told = f"cannot read {path or 'standard input'}: {reason_of(error)}"
+        raise UsageError(told, rules.COMMAND_FILE) from None
 
 
 @contextmanager
@@ -185,10 +190,9 @@ def opened_output(path: Path | None, size: int = 0) -> Iterator[Callable[[bytes]
 
 @contextmanager
 def _writing(path: Path | None) -> Iterator[None]:
-    """Turn an error of the output into a UsageError; BrokenPipeError of standard output is not changed."""
+    """Turn an error of the output into a UsageError."""
     try:
         yield
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise UsageError(f"cannot write {path or 'standard output'}: {error.strerror}") from None
+        told = f"cannot write {path or 'standard output'}: {reason_of(error)}"
+        raise UsageError(told, rules.COMMAND_FILE) from None

@@ -8,25 +8,27 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.errors import StorageError
 from hcall_abi.policies import describe
-from hcall_abi.statuses import status_name
+from hcall_abi.rules.service import COMMAND_DURABLE
+from hcall_abi.statuses import Status, status_name
 from hcall_client import calls
 from hcall_client.blocking import BlockingChannel
-from hcall_client.busy import until_done
-from hcall_client.calls import Authorization, Request
-from hcall_client.guests import authvar
+from hcall_client.calls import Authorization
 from hcall_client.guests.labels import describe_label, parse_label
 from hcall_client.guests.linux import LINUX_7_0
 from swpks.cli import streams
-from swpks.cli.lpar_doubts import warn_of_doubts
-from swpks.cli.lpar_values import UsageError, chosen_label, opened_output, read_file, write_file
+from swpks.cli.lpar_values import chosen_label, opened_output, read_file
 
 OK = 0
 REFUSED = 1
+RESULTS = (Status.H_SUCCESS, Status.H_CONTINUE)
+"""Statuses that are no refusals: H_CONTINUE answers a list that goes on."""
 
 
 def who(args: argparse.Namespace) -> Authorization:
@@ -45,10 +47,24 @@ def give(args: argparse.Namespace, about: Mapping[str, Any], data: bytes) -> Non
 
     JSON has the bytes too, unless they go to a file.
     """
-    if args.json:
-        streams.say(json.dumps({**about, **({} if args.output else {"data_hex": data.hex()})}, indent=2))
-    if args.output or not args.json:
-        write_file(args.output, data)
+    with giving(args) as put:
+        put(about, data)
+
+
+@contextmanager
+def giving(args: argparse.Namespace, size: int = 0) -> Iterator[Callable[[Mapping[str, Any], bytes], None]]:
+    """Yield `give` for an output that is opened already, with room for `size` bytes."""
+    # With --json and without a file, standard output gets JSON; it has to take that as well.
+    with opened_output(args.output, size) as put:
+
+        def told(about: Mapping[str, Any], data: bytes) -> None:
+            if args.json:
+                shown = {} if args.output else {"data_hex": data.hex()}
+                streams.say(json.dumps({**about, **shown}, indent=2))
+            if args.output or not args.json:
+                put(data)
+
+        yield told
 
 
 def config(channel: BlockingChannel, args: argparse.Namespace) -> int:
@@ -86,6 +102,8 @@ def _described(label: bytes) -> dict[str, Any]:
     parts = parse_label(label)
     told: dict[str, Any] = {"label": describe_label(label), "hex": label.hex()}
     if parts:
+        if parts.text is not None:
+            told["name"] = parts.text
         told |= {"component": parts.component.decode("ascii", "replace"), "os": parts.os}
         told["name_hex"] = parts.name.hex()
     return told
@@ -107,23 +125,6 @@ def write(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Make an object out of a file or standard input."""
     label, authorization = chosen_label(args), who(args)
     channel.call(calls.write_object(authorization, label, read_file(args.input), args.policy))
-    return wait_flushed(channel, authorization, label) if args.wait else OK
-
-
-def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Change a secure-boot variable by an auth file, as Linux does for a write to `update`."""
-    try:
-        flags, payload = authvar.parse_auth_file(read_file(args.auth))
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    warn_of_doubts(args.name, payload)
-    label, authorization = authvar.variable_label(args.variable), who(args)
-    policy = authvar.variable_policy(args.variable) if args.policy is None else args.policy
-
-    def make(token: int) -> Request[None]:
-        return calls.signed_update(authorization, label, payload, policy, flags, token)
-
-    until_done(channel.call, make, time.sleep)
     return wait_flushed(channel, authorization, label) if args.wait else OK
 
 
@@ -155,15 +156,13 @@ def wait_flushed(channel: BlockingChannel, authorization: Authorization, label: 
     return OK
 
 
-class NotFlushed(Exception):
+class NotFlushed(StorageError):
     """A change was made, and was not durable in time."""
 
     def __init__(self) -> None:
         seconds = LINUX_7_0.poll_limit
-        super().__init__(
-            f"the change acts but was not durable within {seconds:g} s: NVRAM may be in trouble, "
-            "see `swpks hmc status`"
-        )
+        told = f"the change acts but was not durable within {seconds:g} s: NVRAM may be in trouble"
+        super().__init__(COMMAND_DURABLE, f"{told}, see `swpks hmc status`")
 
 
 def gen_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
@@ -185,7 +184,7 @@ def set_password(channel: BlockingChannel, args: argparse.Namespace) -> int:
 
 
 def raw(channel: BlockingChannel, args: argparse.Namespace) -> int:
-    """Send any call, right or wrong, and print the answer; a refusal is no error of this verb."""
+    """Send any call, right or wrong, and print the answer; the exit status tells whether it was refused."""
     registers = [0] * 9
     for place, value in args.register:
         registers[place - 4] = value
@@ -201,7 +200,7 @@ def raw(channel: BlockingChannel, args: argparse.Namespace) -> int:
     lines += [f"r{4 + n:<2} 0x{value:016X}" for n, value in enumerate(answer.registers) if value]
     lines += [f"written at 0x{address:X}: {data.hex()}" for address, data in answer.writes]
     show(args, told, lines)
-    return OK
+    return OK if answer.status in RESULTS else REFUSED
 
 
 VERBS: dict[str, Callable[[BlockingChannel, argparse.Namespace], int]] = {
@@ -209,7 +208,6 @@ VERBS: dict[str, Callable[[BlockingChannel, argparse.Namespace], int]] = {
     "ls": ls,
     "read": read,
     "write": write,
-    "update": update,
     "rm": rm,
     "confirm": confirm,
     "gen-password": gen_password,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from hcall_abi.addresses import is_host
 from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.consumers import Consumer
+from hcall_abi.rules.protocol import OPEN_PARTITION
 from swpks.cli import lpar_values as values
 from swpks.cli.lpar_values import UsageError
 from swpks.cli.where import for_every_verb, state_folder, state_path
@@ -35,13 +36,35 @@ def where_of(args: argparse.Namespace) -> Where:
     if args.socket and args.tcp:
         raise UsageError("--socket and --tcp exclude each other")
     if args.tcp:
-        return Where(_address(args.tcp), args.partition, _key(args))
+        return Where(_address(args.tcp), _number(args), _key(args))
+    number = args.partition or 0
     if args.socket:
         key = _read_key(args.access_key_file) if args.access_key_file else None
-        return Where(args.socket, args.partition, key)
+        return Where(args.socket, number, key)
     if args.state is None:
         raise UsageError("say where the server is: --state DIR (or SWPKS_STATE), --socket or --tcp")
-    return Where(args.state / "run" / f"{args.name}.sock", args.partition)
+    return Where(args.state / "run" / f"{args.name}.sock", number)
+
+
+def _number(args: argparse.Namespace) -> int:
+    """Return the partition id of NAME at a listener of all partitions; 0, for its only one, if not known.
+
+    The key is that of NAME.  The id of another partition would open nothing, and the key would be blamed.
+    """
+    if args.partition is not None:
+        return int(args.partition)
+    if args.state is None:
+        return 0
+    from swpks.cli.lpar_reach import PATIENCE, system_at
+
+    system = system_at(args.state / "run" / "control.sock", min(args.timeout, PATIENCE))
+    if system is None:
+        return 0
+    numbers = {each.name: each.number for each in system.partitions}
+    if args.name not in numbers:
+        known = ", ".join(numbers) or "no partition"
+        raise UsageError(f"there is no partition {args.name!r}: {args.state} has {known}", OPEN_PARTITION)
+    return numbers[args.name]
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -78,7 +101,13 @@ def add_where(parser: argparse.ArgumentParser, default: Any) -> None:
     add("--socket", None, type=Path, metavar="PATH", help="the partition's Unix socket")
     add("--tcp", None, metavar="HOST:PORT", help="a TCP listener; needs the partition's access key")
     add("--access-key-file", None, type=Path, metavar="F", help="the access key in hexadecimal")
-    add("--partition", 0, type=values.partition_id, metavar="N", help="partition id at a listener of several")
+    add(
+        "--partition",
+        None,
+        type=values.partition_id,
+        metavar="N",
+        help="partition id at a listener of several (default: that of NAME, if --state knows it)",
+    )
     add("--timeout", DEFAULT_TIMEOUT, type=values.seconds, metavar="S", help="seconds to wait for the server")
     add("--json", False, action="store_true", help="print JSON")
     add(

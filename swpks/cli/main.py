@@ -16,7 +16,8 @@ from hcall_abi.rules import service as rules
 from hcall_abi.rules.rule import Fault
 from hcall_abi.scarcity import scarcity_of
 from hcall_server import __version__
-from swpks.cli import streams
+from swpks.cli import refusals, streams
+from swpks.cli.parser import CommandParser, WrongWords
 
 COMMANDS = {
     "serve": "serve a managed system: one socket a partition, one for the console",
@@ -42,18 +43,19 @@ EXIT_STATUS = {Fault.GUEST: 1, Fault.PEER: 1, Fault.OPERATOR: 2, Fault.STORAGE: 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         streams.prepare()
-        return _run(sys.argv[1:] if arguments is None else list(arguments))
+        return _run(given)
     except SwpksError as error:
-        return _fail(error)
+        return _fail(given, error)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         scarce = scarcity_of(error)
         if scarce is None:
             raise
-        return _fail(scarce)
+        return _fail(given, scarce)
     finally:
         streams.drop_unwritten(sys.stderr)
 
@@ -68,7 +70,10 @@ def _run(given: list[str]) -> int:
         _demand_folder(options)
         if options.command not in COLLECT_WHEN_READY:
             gc.enable()
-        return int(options.run(options) or 0)
+        try:
+            return int(options.run(options) or 0)
+        except SwpksError as error:
+            return _fail(given, error, _words(options))
     finally:
         with streams.output():
             sys.stdout.flush()
@@ -95,10 +100,30 @@ def _parsed_aloud(given: list[str]) -> argparse.Namespace:
             print(said.getvalue(), end="", flush=True)
 
 
-def _fail(error: SwpksError) -> int:
+def _fail(given: list[str], error: SwpksError, words: str | None = None) -> int:
     """Print an error in one line; return the exit status."""
-    streams.complain(f"swpks: {error}")
+    if words is None:
+        words = (error.words if isinstance(error, WrongWords) else "") or _command(given)
+    # The --json of `bench` is the name of a file.
+    refusals.refuse(words, error, as_json="--json" in given and _command(given) != "bench")
     return EXIT_STATUS[error.fault]
+
+
+def _command(given: list[str]) -> str:
+    """Return the command that was named, "" for none that exists."""
+    chosen = _chosen(given)
+    return chosen if chosen in COMMANDS else ""
+
+
+def _chosen(given: list[str]) -> str:
+    return next((word for word in given if not word.startswith("-")), "")
+
+
+def _words(options: argparse.Namespace) -> str:
+    """Return the command with its partition and its verb, as an error names it."""
+    partition = options.name if options.command == "lpar" else None
+    verb = getattr(options, "verb", None) or getattr(options, "action", None)
+    return " ".join(filter(None, (options.command, partition, verb)))
 
 
 def _demand_folder(options: argparse.Namespace) -> None:
@@ -121,8 +146,14 @@ def _is_relative(value: object) -> bool:
 
 def _parsed(given: list[str]) -> argparse.Namespace:
     """Parse the arguments; only the module of the command that was named is loaded."""
-    chosen = next((argument for argument in given if not argument.startswith("-")), None)
-    return _parser([chosen]).parse_args(given)
+    chosen = _chosen(given)
+    parser = _parser([chosen])
+    options, unknown = parser.parse_known_args(given)
+    if unknown:  # argparse would name no command
+        words = _words(options)
+        told = f"unrecognized arguments: {' '.join(unknown)}; for the usage: swpks {words} --help"
+        raise WrongWords(words, told)
+    return options
 
 
 def whole_parser() -> argparse.ArgumentParser:
@@ -132,7 +163,7 @@ def whole_parser() -> argparse.ArgumentParser:
 
 def _parser(chosen: Sequence[str | None]) -> argparse.ArgumentParser:
     """Return the parser; the commands that are not chosen have their names alone."""
-    parser = argparse.ArgumentParser(prog="swpks", description="A software PowerVM Platform KeyStore.")
+    parser = CommandParser(prog="swpks", description="A software PowerVM Platform KeyStore.")
     parser.add_argument("--version", action="version", version=f"swpks {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():

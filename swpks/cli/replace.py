@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 
-from hcall_abi.errors import SwpksError
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.rules.hmc import HMC_TARGET
 from hcall_abi.rules.rule import Fault
 from hcall_abi.scarcity import scarcity_of
 from hcall_server.service.layout import replace_part
 from hcall_server.service.locked import LockedState
 from hcall_server.service.state_folder import trouble
-from swpks.cli import hmc_output as output
 from swpks.cli import streams
+from swpks.cli.refusals import refuse
 
-REFUSED, USAGE, STORAGE = 1, 2, 3
+REFUSED, STORAGE = 1, 3
 
 
 def replace(args: argparse.Namespace) -> int:
@@ -23,8 +24,7 @@ def replace(args: argparse.Namespace) -> int:
     0 done, 1 refused, such as for a running system; 2 without --state; 3 the storage fails.
     """
     if args.state is None:
-        streams.complain("swpks hmc replace: name the powered-off system: --state DIR (or SWPKS_STATE)")
-        return USAGE
+        raise OperatorError(HMC_TARGET, "name the powered-off system: --state DIR (or SWPKS_STATE)")
     try:
         with LockedState(args.state) as locked:
             try:
@@ -32,7 +32,7 @@ def replace(args: argparse.Namespace) -> int:
             except OSError as error:
                 raise scarcity_of(error) or trouble(error, locked.folder) from None
     except SwpksError as error:
-        streams.complain(json.dumps(output.failure(error)) if args.json else f"swpks hmc replace: {error}")
+        refuse("hmc replace", error, as_json=args.json)
         return STORAGE if error.fault is Fault.STORAGE else REFUSED
     kept = f"the old one lies in {old}" if old else "it was new already"
     answer = {"part": args.part, "old": str(old) if old else None}

@@ -23,7 +23,7 @@ from hcall_server.process.logged import protect_memory, run_logged
 from hcall_server.process.ready import announce, take_descriptor
 from hcall_server.service.settings import FIRST_NAME, PartitionSettings, Settings, parse_partition
 from swpks.cli import streams
-from swpks.cli.where import state_path
+from swpks.cli.where import state_folder, state_path
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -35,9 +35,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add(
         "--state",
         type=state_path,
-        required=True,
+        default=state_folder(),
         metavar="DIR",
-        help="the state folder; made if it is not there",
+        help="the state folder, made if it is not there (default: SWPKS_STATE)",
     )
     add(
         "--config",
@@ -59,7 +59,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME:KBYTES[,ATTRIBUTE=VALUE...]",
-        help="a partition that shall exist, with the size of its keystore; remembered (repeat for more)",
+        help="a partition that shall exist, with the size of its keystore; remembered (repeat for more); "
+        "a new one without a size has its keystore off",
     )
     add(
         "--listen",
@@ -133,6 +134,8 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a stop signal."""
+    if options.state is None:
+        raise OperatorError(rules.COMMAND_USAGE, "name the state folder: --state DIR (or SWPKS_STATE)")
     # Check descriptors first: a file that is opened earlier could get the number of a missing one.
     passed = passed_sockets(os.environ, os.getpid())
     ready_to = None if options.ready_fd is None else _ready_descriptor(options.ready_fd, passed)
@@ -147,7 +150,7 @@ def run(options: argparse.Namespace) -> int:
         server.run(
             options.state,
             settings,
-            lambda ready: _begin(ready, ready_to),
+            lambda ready: _begin(ready, ready_to, _unsized(settings)),
             passed,
             accept_older=options.accept_older,
         )
@@ -225,21 +228,29 @@ def _merged(
     return (*kept, *(each for each in given if each.name not in known))
 
 
-def _begin(ready: dict[str, Any], descriptor: int | None) -> None:
+def _unsized(settings: Settings) -> list[str]:
+    """Return the partitions of the settings that are named without a size."""
+    return [each.name for each in settings.partition if "keystore_kbytes" not in each.attributes]
+
+
+def _begin(ready: dict[str, Any], descriptor: int | None, unsized: list[str]) -> None:
     """End the start: freeze the present objects, turn the garbage collector on, announce the server."""
     if not gc.isenabled():  # else this is no process of its own
         gc.freeze()
         gc.enable()
-    _announce(ready, descriptor)
+    _announce(ready, descriptor, unsized)
 
 
-def _announce(ready: dict[str, Any], descriptor: int | None) -> None:
+def _announce(ready: dict[str, Any], descriptor: int | None, unsized: list[str]) -> None:
     """Announce that every socket listens: a line for people, and one of JSON for programs."""
-    announce(_sentence(ready), json.dumps(ready), descriptor, sys.stdout.encoding or "utf-8")
+    announce(_sentence(ready, unsized), json.dumps(ready), descriptor, sys.stdout.encoding or "utf-8")
 
 
-def _sentence(ready: dict[str, Any]) -> str:
-    """Return the line for people."""
+def _sentence(ready: dict[str, Any], unsized: list[str]) -> str:
+    """Return the line for people.
+
+    A partition that was named without a size, and has no keystore, is probably an oversight.
+    """
     sockets, running = ready["sockets"], ready["running"]
     told = [
         f"{name} at {path}{'' if name in running else ' (powered off)'}" for name, path in sockets.items()
@@ -248,6 +259,8 @@ def _sentence(ready: dict[str, Any]) -> str:
     tcp = "".join(f"; tcp {address}" for address in ready["tcp"])
     tcp += f"; console at https://{ready['control_tcp']}" if ready["control_tcp"] else ""
     refused = "".join(f"; {name} is REFUSED" for name in ready["refused"])
+    off = [name for name in ready["keystore_off"] if name in unsized]
+    refused += "".join(f"; {name} has no keystore: --partition {name}:KBYTES gives it one" for name in off)
     start = f"swpks {ready['version']} ({ready['firmware']}) is ready"
     state = "" if ready["state"] == "Operating" else f"; the system is in the state {ready['state']}"
     return f"{start}: {', '.join(told) or 'no partition runs'}{tcp}{refused}{state}"

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from swpks.cli import streams
 
 if TYPE_CHECKING:
     from swpks.testing.simulation import Simulated
@@ -59,10 +60,10 @@ def _one(seed: int, *, trace: bool) -> int:
 
     outcome = simulate(seed)
     if trace or outcome.failure:
-        print("\n".join(outcome.trace))
-    print(f"seed {seed}: {_figures(outcome.figures)}")
+        streams.say("\n".join(outcome.trace))
+    streams.say(f"seed {seed}: {_figures(outcome.figures)}")
     if outcome.failure:
-        print(_failure(outcome), file=sys.stderr)
+        streams.complain(_failure(outcome))
         return FAILED
     return 0
 
@@ -78,7 +79,7 @@ def _many(seeds: range) -> int:
                 _one(outcome.seed, trace=True)
     minutes = (time.monotonic() - began) / 60
     rate = f"{len(seeds) / minutes:.0f} seeds per minute"
-    print(f"{len(seeds)} seeds, {failed} failed, {rate}: {_figures(figures)}")
+    streams.say(f"{len(seeds)} seeds, {failed} failed, {rate}: {_figures(figures)}")
     return FAILED if failed else 0
 
 

@@ -131,11 +131,13 @@ async def test_labels_of_every_kind(command):
     await command("write", "--os-label", "sed-opal:disk", "--os-flag", "common", data=b"3")
     await command("write", "--os-label", ":hex:50004b00", data=b"4")
     lines = (await command("ls")).decode().splitlines()
-    assert lines == ["plain", "hex:00ff", "sed-opal:disk (common)", ":hex:50004b00 (Linux)"]
+    assert lines == ["plain", "hex:00ff", "sed-opal:disk (common)", ":utf16:PK (Linux)"]
     listed = (await command.json("ls"))["labels"]
     assert listed[1] == {"label": "hex:00ff", "hex": "00ff"}
     assert (listed[2]["component"], listed[2]["os"]) == ("sed-opal", 4)
+    assert (listed[3]["name"], listed[3]["name_hex"]) == ("PK", "50004b00")
     assert await command("read", "--os-label", ":hex:50004b00") == b"4"
+    assert await command("read", "--os-label", ":utf16:PK") == b"4"
     assert await command("ls", "--consumer", "firmware") == b""
 
 
@@ -186,13 +188,13 @@ async def test_raw_calls(command, tmp_path):
     arguments = ["raw", "0x41C", "--register", "r4=0x1000", "--register", "r5=32"]
     text = (await command(*arguments, "--segment", "0x1000:out:32")).decode()
     assert text.startswith("H_PKS_GET_CONFIG: H_SUCCESS (0)\nwritten at 0x1000: 03")
-    told = await command.json(*arguments)
+    told = json.loads(await command(*arguments, "--json", status=1))
     assert (told["status"], told["r3"], told["writes"]) == ("H_PARAMETER", -4, [])
-    assert "h-call 0x999: H_FUNCTION (-2)" in (await command("raw", "0x999")).decode()
+    assert "h-call 0x999: H_FUNCTION (-2)" in (await command("raw", "0x999", status=1)).decode()
     (tmp_path / "auth").write_bytes(bytes.fromhex("0103" + "00" * 14))
     memory = ["--segment", f"0x2000:in:@{tmp_path / 'auth'}", "--segment", "0x3000:in:label"]
     place = ["--register", "r4=0x2000", "--register", "r5=0x3000", "--register", "r6=5"]
-    assert "H_NOT_FOUND" in (await command("raw", "0x438", *place, *memory)).decode()
+    assert "H_NOT_FOUND" in (await command("raw", "0x438", *place, *memory, status=1)).decode()
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,7 @@ async def test_a_command_line_without_sense_is_2(command, arguments):
 
 async def test_no_server_is_3(command, tmp_path):
     await command("config", "--socket", tmp_path / "nobody", status=3)
-    assert "cannot reach the partition: No such file" in command.err
+    assert f"nothing listens at {tmp_path / 'nobody'}" in command.err
     await command("boot", "--socket", tmp_path / "nobody", status=3)
     await command("config", name="lpar2", status=3)
 
@@ -317,3 +319,34 @@ async def test_an_output_that_takes_nothing_is_not_the_partitions_fault(command)
     """It is a usage error that names the file, whatever the verb."""
     await command("gen-password", "--out", "/dev/full", status=2)
     assert "cannot write /dev/full: No space left on device" in command.err
+
+
+async def test_a_refusal_as_json_has_the_facts(command):
+    """The h-call, the status and what it blames, beside the rule; on standard error, in one line."""
+    assert await command("read", "x", "--json", status=1) == b""
+    told = json.loads(command.err)
+    assert (told["hcall"], told["status"], told["r3"]) == ("H_PKS_READ_OBJECT", "H_NOT_FOUND", -7)
+    assert (told["rule_id"], told["fault"]) == ("object.exists", "guest")
+    await command("read", "x", "--json", "--consumer", "9", status=1)
+    assert json.loads(command.err)["argument"] == "authorization"
+
+
+@pytest.mark.parametrize("verb", ["gen-password", "gen-key"])
+async def test_an_error_without_words_is_told(command, tmp_path, monkeypatch, verb):
+    """Errors that Python raises itself have no `strerror`: the message was "None"."""
+
+    def broken(*_):
+        raise OSError("the device went away")
+
+    monkeypatch.setattr("os.posix_fallocate", broken)
+    words = ["key", "--length", "16"] if verb == "gen-key" else []
+    await command(verb, *words, "--out", tmp_path / "out", status=2)
+    assert f"cannot write {tmp_path / 'out'}: the device went away [" in command.err
+    assert not (tmp_path / "out").exists()
+
+
+async def test_a_secret_that_is_refused_leaves_no_file(command, tmp_path):
+    """An empty file would look like a password."""
+    await command("gen-password", "--out", "-")
+    await command("gen-password", "--out", tmp_path / "new", status=1)
+    assert not (tmp_path / "new").exists()

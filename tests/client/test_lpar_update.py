@@ -97,6 +97,29 @@ async def test_what_the_command_refuses_itself(command):
     await command("update", "PK", "--policy", policy, data=authvar.auth_file(first_pk()))
 
 
+async def test_files_of_public_tools(command, tmp_path):
+    """sign-efi-sig-list writes no flags: the refusal says which bytes are missing; --flags takes the file."""
+    (tmp_path / "PK.auth").write_bytes(first_pk())
+    await command("update", "PK", "--auth", tmp_path / "PK.auth", status=2)
+    assert (
+        f"{tmp_path}/PK.auth begins with EFI_VARIABLE_AUTHENTICATION_2, as sign-efi-sig-list" in command.err
+    )
+    assert "8 bytes of flags before it: add --flags none, or --flags append" in command.err
+    await command("update", "PK", "--auth", tmp_path / "PK.auth", "--flags", "none")
+    assert await contents(command, "PK") == pk().lists
+    await command("update", "dbx", "--flags", "none", data=update("dbx", kek().lists))
+    more = update("dbx", stranger().lists, append=True)
+    await command("update", "dbx", "--flags", "append", data=more)
+    assert stranger().der in await contents(command, "dbx")
+    await command("update", "dbx", "--flags", "append", data=authvar.auth_file(more), status=2)
+    assert "standard input has 8 bytes of flags before its payload: leave --flags out" in command.err
+    for words in ([], ["--flags", "none"]):
+        await command("update", "db", *words, data=kek().lists, status=2)
+        assert "signature lists, which nobody has signed" in command.err
+    assert (await command("ls")).decode().splitlines() == [":utf16:PK (Linux)", ":utf16:dbx (Linux)"]
+    assert (await command("read", "--os-label", ":utf16:PK"))[8:] == pk().lists
+
+
 def send(channel, name, payload):
     """SIGNED_UPDATE as Linux sends it, and then until it is durable."""
     label, policy = authvar.variable_label(name), authvar.variable_policy(name)

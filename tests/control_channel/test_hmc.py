@@ -68,7 +68,7 @@ def test_a_day_at_the_console(hmc, state) -> None:
         channel.call(write_object(OS, b"key", b"data"))
         refused = hmc("keystore", "lpar1", "0", status=1)
         assert "HSCL0DC8" in refused.stderr
-        assert "see: spec/control.md#sizes" in refused.stderr
+        assert "; see spec/control.md#sizes]" in refused.stderr
     shown = json.loads(hmc("--json", "secure-boot", "lpar1", "enforce").stdout)
     assert (shown["secure_boot"], shown["curr_secure_boot"]) == ("enforce", "off")
     assert "enforce" in hmc("ipl", "lpar1").stdout

@@ -69,7 +69,7 @@ TOLD = [
     "✓ step 8: NVRAM goes on: CONFIRM says flushed",
     "✓ step 9: the copy has ",
     "✓ the decision: tpm-replaced",
-    "- swpks: no copy of the root key is readable",
+    "- swpks serve: no copy of the root key is readable",
     "✓ the start stops with exit status 3",
     "✓ clear-all without a word: exit status 4",
     "✓ clear-all with the word in the presence file: exit status 0",

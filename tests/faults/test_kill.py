@@ -63,7 +63,7 @@ class Torment:
         with ExitStack() as stack:
             self.open(stack)
         self.terminate()
-        assert "swpks: " not in self.server.log, "it never refused to start"
+        assert "swpks serve: " not in self.server.log, "it never refused to start"
         assert "Traceback" not in self.server.log
 
     def die_while_starting(self) -> None:

@@ -138,7 +138,7 @@ def test_sigterm_while_nvram_refuses(serve: Serve, tmp_path: Path) -> None:
         stays_honest(server, channel)
         assert server.stop() == STORAGE
     last = server.log.splitlines()[-1]
-    assert last.startswith("swpks: not everything was flushed: NVRAM: ")
+    assert last.startswith("swpks serve: not everything was flushed: NVRAM: ")
     assert "spec/service.md#stopping" in last
     server.start()
     with server.connect_blocking() as channel:

@@ -121,7 +121,9 @@ def test_a_start_on_a_wrecked_system(
     for _ in range(2):
         assert main(["serve", "--debuggable", "--state", str(state), "--partition", "lpar3:4"]) == status
         error = capsys.readouterr().err
-        assert re.fullmatch(rf"swpks: .*{message}.* \[.*; rule [a-z.-]+: .*; see spec/.*\]\n", error), error
+        assert re.fullmatch(rf"swpks serve: .*{message}.* \[.*; rule [a-z.-]+: .*; see spec/.*\]\n", error), (
+            error
+        )
         assert contents(state) == before
 
 

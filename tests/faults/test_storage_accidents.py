@@ -54,7 +54,7 @@ def tells(server: ServerProcess) -> None:
     assert (trouble["rule_id"], trouble["fault"]) == ("nvram.place", "storage")
     assert trouble["section"] == "spec/service.md#files-in-place"
     assert server.stop() == STORAGE
-    assert server.log.splitlines()[-1].startswith("swpks: not everything was flushed: NVRAM: ")
+    assert server.log.splitlines()[-1].startswith("swpks serve: not everything was flushed: NVRAM: ")
 
 
 def unhealthy(console: BlockingConsole) -> None:

@@ -8,12 +8,16 @@ import os
 import re
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 from hcall_abi.rules.catalogue import RULES
 from hcall_abi.rules.rule import Rule
+from hcall_client.calls import Confirmation
 from hcall_client.console import set_nvram_fault
+from hcall_client.guests.linux import LINUX_7_0
+from hcall_client.request import Authorization
 from hcall_server import failpoints
 from hcall_server.data_channel import sockets
 from hcall_server.data_channel.listeners import assign
@@ -21,7 +25,7 @@ from hcall_server.data_channel.sockets import listen_tcp, listen_unix, passed_so
 from hcall_server.machine import logs
 from hcall_server.service.settings import parse_partition
 from hcall_server.service.state import State
-from swpks.cli import streams
+from swpks.cli import lpar_verbs, streams
 from swpks.cli.main import main
 from swpks.testing import ServerProcess
 from tests.data_channel.support import write
@@ -35,7 +39,9 @@ SPREAD = re.MULTILINE | re.DOTALL
 def told(text: str) -> Rule:
     """The rule in what a command says on standard error: id, sentence and page are the row's."""
     found = re.search(
-        r"^swpks: .* \[(\w+) fault; rule ([a-z.-]+): ([^\[]*); see (spec/[^\]]*)\]\Z", text.rstrip(), SPREAD
+        r"^swpks[^:]*: .* \[(\w+) fault; rule ([a-z.-]+): ([^\[]*); see (spec/[^\]]*)\]\Z",
+        text.rstrip(),
+        SPREAD,
     )
     assert found is not None, text
     rule = RULES[found[2]]
@@ -45,8 +51,9 @@ def told(text: str) -> Rule:
 
 def command(*arguments: object) -> Rule:
     """The rule that a command breaks."""
+    given = list(map(str, arguments))
     with contextlib.redirect_stderr(io.StringIO()) as error, contextlib.redirect_stdout(io.StringIO()):
-        assert main(list(map(str, arguments))) in {1, 2, 3}
+        assert main(given) in {1, 2, 3}
     logs.configure(level="warning")
     return told(error.getvalue())
 
@@ -150,6 +157,21 @@ def _without_a_folder(folder: Path) -> Rule:
         return command("serve", "--state", "state")
 
 
+def _silent(folder: Path) -> Rule:
+    """A socket that takes connections and answers none."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "a.sock"))
+        listener.listen()
+        return command("lpar", "a", "config", "--timeout", "0.05", "--socket", folder / "a.sock")
+
+
+def _not_durable(_: Path) -> Rule:
+    channel = mock.Mock()
+    channel.call.return_value = Confirmation(flushed=False, present=True)
+    with mock.patch.object(lpar_verbs, "LINUX_7_0", replace(LINUX_7_0, poll_limit=-1)):
+        return refused(lpar_verbs.wait_flushed, channel, Authorization(3), b"label")
+
+
 BREAKS: Breaks = {
     "config.file": configured("colour = 1"),
     "firmware.known": configured('firmware = "FW1"'),
@@ -161,6 +183,10 @@ BREAKS: Breaks = {
     "limit.range": configured("[limits]\nmax_sessions = 0"),
     "command.folder": _without_a_folder,
     "explain.known": lambda folder: command("explain", "no-such-rule"),
+    "command.usage": lambda _: command("lpar", "a", "read"),
+    "command.file": lambda folder: command("bench", "--json", folder),
+    "command.answered": _silent,
+    "command.durable": _not_durable,
     "partition.form": breaks(parse_partition, "a,keystore_kbytes=8"),
     "partition.twice": serve("--partition", "a:8", "--partition", "a:8"),
     "socket.path": breaks(listen_unix, Path("/", "d" * 107)),

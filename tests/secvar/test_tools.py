@@ -162,6 +162,8 @@ def test_efitools(tmp_path: Path, name: str) -> None:
     lists = contents_of(name)
     payload = efitools(tmp_path, pk(), name, lists)
     assert parse_update(payload).time == NOW
+    assert authvar.form_of(payload) is authvar.FileForm.PAYLOAD
+    assert authvar.form_of(authvar.auth_file(payload)) is authvar.FileForm.AUTH_FILE
     assert stored(name, payload, strict=True) == build_stored(StoredVariable(NOW, lists))
     assert doubts_of(payload) == ()
     refused = judge(name, efitools(tmp_path, stranger(), name, lists))

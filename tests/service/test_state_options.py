@@ -12,8 +12,11 @@ import pytest
 from hcall_abi.errors import SwpksError
 from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Fault
+from hcall_server.machine import logs
+from hcall_server.service import server as server_module
 from hcall_server.service.settings import PartitionSettings, Settings
 from swpks.cli.main import main
+from swpks.testing import ServerProcess
 from tests.scarcity.nth import failing
 from tests.service.folder import assembled
 
@@ -39,6 +42,42 @@ def test_an_empty_path_is_no_state(
     assert f"rule {rules.STATE_NAMED.id}: " in said
     assert "name a folder" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_serve_takes_the_state_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the other commands do; an option has priority, and without either the message names both."""
+    served: list[Path] = []
+
+    def run(folder: Path, *_: object, **__: object) -> None:
+        served.append(folder)
+
+    monkeypatch.setattr(server_module, "run", run)
+    monkeypatch.setenv("SWPKS_STATE", str(tmp_path / "a"))
+    try:
+        assert main(["serve", "--debuggable"]) == 0
+        assert main(["serve", "--debuggable", "--state", str(tmp_path / "b")]) == 0
+        assert served == [tmp_path / "a", tmp_path / "b"]
+        monkeypatch.delenv("SWPKS_STATE")
+        assert main(["serve", "--debuggable"]) == 2
+    finally:
+        logs.configure(level="warning")
+    assert "name the state folder: --state DIR (or SWPKS_STATE) [" in capsys.readouterr().err
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_a_partition_without_a_size_is_announced(tmp_path: Path) -> None:
+    """Its keystore stays off, and the start says so, with the form that has a size; not for a stored size."""
+    server = ServerProcess(tmp_path / "state", ["alpha", "beta:8"]).start()
+    assert server.ready["keystore_off"] == ["alpha"]
+    assert "; alpha has no keystore: --partition alpha:KBYTES gives it one\n" in server.log
+    server.stop()
+    again = ServerProcess(tmp_path / "state", ["beta"]).start()
+    told = again.log.count("has no keystore")
+    again.stop()
+    assert (again.ready["keystore_off"], told) == (["alpha"], 1)  # once, by the first start
 
 
 def _first_start(folder: Path, nth: int) -> tuple[bool, SwpksError | None]:

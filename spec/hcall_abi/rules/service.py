@@ -16,6 +16,7 @@ from hcall_abi.rules.rule import Fault, Rule
 _OPERATOR = Fault.OPERATOR
 _PEER = Fault.PEER
 _CONFIGURATION = "spec/service.md#configuration"
+_COMMANDS = "spec/service.md#commands"
 _SOCKETS = "spec/service.md#sockets"
 _OVER_TCP = "spec/control.md#over-tcp"
 _STREAMS = "spec/service.md#streams"
@@ -96,6 +97,24 @@ EXPLAIN_KNOWN = Rule(
     "swpks explain takes the id of a rule, a message number, or a page with or without a heading",
     "spec/rules.md#explain",
     _OPERATOR,
+)
+COMMAND_USAGE = Rule(
+    "command.usage",
+    "a command line has the options, words and values that its --help lists",
+    _COMMANDS,
+    _OPERATOR,
+)
+COMMAND_FILE = Rule(
+    "command.file",
+    "a command can read each file that it is given, and write each output",
+    "spec/service.md#files",
+    _OPERATOR,
+)
+COMMAND_ANSWERED = Rule(
+    "command.answered", "a server answers a command within its --timeout", _COMMANDS, _PEER
+)
+COMMAND_DURABLE = Rule(
+    "command.durable", "a change with --wait is durable within five seconds", _COMMANDS, Fault.STORAGE
 )
 PARTITION_FORM = Rule(
     "partition.form",

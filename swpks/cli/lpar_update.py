@@ -1,0 +1,56 @@
+"""`swpks lpar NAME update`: a signed update of a secure-boot variable, out of a file of a public tool."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from hcall_abi.variables import FLAG_APPEND
+from hcall_client.blocking import BlockingChannel
+from hcall_client.busy import until_done
+from hcall_client.calls import Request, signed_update
+from hcall_client.guests import authvar
+from swpks.cli.lpar_doubts import warn_of_doubts
+from swpks.cli.lpar_values import UsageError, read_file
+from swpks.cli.lpar_verbs import OK, wait_flushed, who
+
+UPDATE_FLAGS = {"none": 0, "append": FLAG_APPEND}
+"""The words of --flags, each with the flags of the h-call."""
+
+
+def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
+    """Change a secure-boot variable by an auth file, as Linux does for a write to `update`."""
+    flags, payload = _taken_apart(read_file(args.auth), args.flags, args.auth)
+    warn_of_doubts(args.name, payload)
+    label, authorization = authvar.variable_label(args.variable), who(args)
+    policy = authvar.variable_policy(args.variable) if args.policy is None else args.policy
+
+    def make(token: int) -> Request[None]:
+        return signed_update(authorization, label, payload, policy, flags, token)
+
+    until_done(channel.call, make, time.sleep)
+    return wait_flushed(channel, authorization, label) if args.wait else OK
+
+
+def _taken_apart(data: bytes, flags: str | None, path: Path | None) -> authvar.AuthFile:
+    """Return flags and payload of a file; UsageError if the file surely has another form than was said."""
+    name = str(path) if path else "standard input"
+    form = authvar.form_of(data)
+    if form is authvar.FileForm.LISTS:
+        told = "holds signature lists, which nobody has signed: sign them with sign-efi-sig-list first"
+        raise UsageError(f"{name} {told}")
+    if flags is not None:
+        if form is authvar.FileForm.AUTH_FILE:
+            raise UsageError(f"{name} has 8 bytes of flags before its payload: leave --flags out")
+        return authvar.AuthFile(UPDATE_FLAGS[flags], data)
+    if form is authvar.FileForm.PAYLOAD:
+        told = (
+            "begins with EFI_VARIABLE_AUTHENTICATION_2, as sign-efi-sig-list and sbvarsign write it; an auth "
+            "file has 8 bytes of flags before it: add --flags none, or --flags append if it was made with -a"
+        )
+        raise UsageError(f"{name} {told}")
+    try:
+        return authvar.parse_auth_file(data)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None

@@ -1,0 +1,41 @@
+"""The one shape in which every command reports an error: a line of text, or with --json a line of JSON.
+
+    swpks lpar lpar1 read: H_PKS_READ_OBJECT was refused with H_AUTHORITY [guest fault; rule authority: ...]
+
+The contract is spec/service.md#commands.
+"""
+
+from __future__ import annotations
+
+import json
+
+from hcall_abi.errors import SwpksError
+from swpks.cli import streams
+
+
+def refuse(words: str, error: SwpksError, *, as_json: bool = False) -> None:
+    """Report the error of a command; `words` are the command with its verb, such as "hmc power"."""
+    streams.complain(json.dumps(fields(error)) if as_json else f"{command(words)}: {error}")
+
+
+def command(words: str) -> str:
+    """Return the name under which a command reports."""
+    return f"swpks {words}".rstrip()
+
+
+def fields(error: SwpksError) -> dict[str, object]:
+    """Return an error as JSON has it: the fields of a problem, and the facts of this case."""
+    rule = error.rule
+    told = {
+        "detail": error.message,
+        "fault": rule.fault.value,
+        "rule_id": rule.id,
+        "rule": rule.sentence,
+        "section": rule.page,
+    }
+    return {**told, **({"code": rule.code} if rule.code else {}), **error.facts}
+
+
+def reason_of(error: OSError) -> str:
+    """Return the reason of an error in words; errors of Python's own have no `strerror`."""
+    return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,259 @@
+"""Errors of all commands have one shape: the command, the message, the fault, the rule and its page."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.rules.catalogue import RULES
+from hcall_server.machine import logs
+from swpks.cli.main import COMMANDS, main
+from swpks.cli.parser import CommandParser
+from swpks.testing import ServerProcess
+
+SHAPE = re.compile(
+    r"swpks(?P<words>[^:\n]*): [^\n]+ \[(?P<fault>\w+) fault; rule (?P<rule>[^:]+): [^\n]+; see [^\n]+\]\n"
+)
+
+
+def told(words: list[str], capsys: pytest.CaptureFixture[str], *, statuses: tuple[int, ...] = (2,)) -> str:
+    """Run a command that is refused; return the id of the rule that it names, and demand the one shape."""
+    try:
+        assert main(words) in statuses
+    finally:
+        logs.configure(level="warning")
+    out, err = capsys.readouterr()
+    assert out == ""
+    found = SHAPE.fullmatch(err)
+    assert found, err
+    rule = RULES[found["rule"]]
+    assert found["fault"] == rule.fault.value
+    assert err.endswith(f"{rule.sentence}; see {rule.page}]\n")
+    assert found["words"].split()[:1] == words[:1] or words[:1] not in [[name] for name in COMMANDS]
+    return rule.id
+
+
+def subcommands() -> Iterator[list[str]]:
+    """Every command with each of its verbs; lpar with a name."""
+    for command in COMMANDS:
+        parser = CommandParser(prog="swpks")
+        made = importlib.import_module(f"swpks.cli.{command}").add_parser(parser.add_subparsers())
+        yield [command]
+        name = ["lpar1"] if command == "lpar" else []
+        for action in made._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                yield from ([command, *name, verb] for verb in action.choices)
+
+
+EVERY = list(subcommands())
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No server by the environment, and no file but the test's own."""
+    monkeypatch.delenv("SWPKS_STATE", raising=False)
+    monkeypatch.delenv("SWPKS_HMC", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_verb_is_walked() -> None:
+    """The walk below would be empty if argparse had other names."""
+    assert {"read", "gen-password", "raw"} < {words[-1] for words in EVERY if words[0] == "lpar"}
+    assert {"power", "replace", "serve"} < {words[-1] for words in EVERY if words[0] == "hmc"}
+
+
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
+def test_an_option_that_does_not_exist(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """argparse's own errors: an unknown option, or the operands that are missing before it."""
+    assert told([*words, "--no-such-option"], capsys) in {"command.usage", "partition.form"}
+
+
+@pytest.mark.parametrize(
+    "line,rule",
+    [
+        ("", "command.usage"),
+        ("lpr", "command.usage"),
+        ("--bogus", "command.usage"),
+        ("serve", "command.usage"),
+        ("serve --state s --firmware FW1", "command.usage"),
+        ("serve --state s --ready-fd x", "command.usage"),
+        ("serve --state s --config none", "config.file"),
+        ("lpar lpar1 config", "command.usage"),
+        ("lpar lpar1 config --socket s --tcp h:1", "command.usage"),
+        ("lpar lpar1 config --socket s --timeout 0", "command.usage"),
+        ("lpar lpar1 write x --socket s --in none", "open.place"),
+        ("lpar lpar1 config --socket s --access-key-file none", "command.file"),
+        ("lpar lpar1 config --state none", "open.place"),
+        ("lpar lpar1 boot --state none", "open.place"),
+        ("lpar lpar1 config --tcp 127.0.0.1:1 --access-key-file key", "open.place"),
+        ("hmc status", "hmc.target"),
+        ("hmc systems --state s", "hmc.target"),
+        ("hmc status --state s", "console.served"),
+        ("hmc status --store s", "console.served"),
+        ("hmc status --state s --store s", "hmc.target"),
+        ("hmc create p x --state s", None),
+        ("hmc set p foo=1 --state s", "attribute.known"),
+        ("hmc copy p no/f --state s", "backup.file"),
+        ("hmc links d", "hmc.target"),
+        ("hmc serve", "hmc.target"),
+        ("hmc replace tpm", "hmc.target"),
+        ("hmc replace tpm --state none", "state.exists"),
+        ("hmc lssyscfg -r lpar", "hmc.target"),
+        ("asmi clear-all", "command.usage"),
+        ("asmi clear-all --state none", "state.exists"),
+        ("qemu --partition a --kernel none --state s", "kernel.image"),
+        ("simulate", "command.usage"),
+        ("simulate --seed x", "command.usage"),
+        ("bench --socket none", "open.place"),
+        ("bench --json no/f", "command.file"),
+        ("demo --state key", None),
+    ],
+)
+def test_wrong_words_and_places(line: str, rule: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with its rule, and never with a traceback."""
+    Path("key").write_text("00" * 32)
+    found = told(shlex.split(line), capsys, statuses=(1, 2, 3))
+    assert rule in (None, found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "lpar lpar1 config --json --state none",
+        "lpar lpar1 read --json",
+        "lpar --json --state none lpar1 config",
+        "hmc status --json",
+        "hmc status --json --state none",
+        "hmc set p foo=1 --json --state none",
+        "hmc replace tpm --json --state none",
+        "asmi clear-all --json --state none",
+    ],
+)
+def test_a_refusal_as_json(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line with the fields of a problem, also for a wrong command line."""
+    assert main(shlex.split(line)) in {1, 2, 3}
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    problem = json.loads(err)
+    rule = RULES[problem["rule_id"]]
+    assert (problem["rule"], problem["section"], problem["fault"]) == (
+        rule.sentence,
+        rule.page,
+        rule.fault.value,
+    )
+    assert problem["detail"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A system with a partition that runs, one that is off, and a listener for all."""
+    folder = tmp_path_factory.mktemp("shape")
+    server = ServerProcess(
+        folder / "state", ["lpar1:64", "lpar2:64"], ["--listen", "tcp:127.0.0.1:0"]
+    ).start()
+    assert server.run("hmc", "power", "lpar2", "off").returncode == 0
+    yield server
+    server.kill()
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_why_a_partition_is_not_there(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that does not exist, a partition that is off, and no server: a message each."""
+    state = str(server.state)
+
+    def message(name: str, *where: str) -> str:
+        assert main(["lpar", name, "config", *where]) == 3
+        err = capsys.readouterr().err
+        assert SHAPE.fullmatch(err)
+        return err
+
+    for where in (["--state", state], ["--socket", f"{state}/run/NAME.sock"]):
+        unknown = message("lparX", *(word.replace("NAME", "lparX") for word in where))
+        assert f"no partition 'lparX' at {state}/run/lparX.sock" in unknown
+        assert "has lpar1, lpar2 [" in unknown
+        off = message("lpar2", *(word.replace("NAME", "lpar2") for word in where))
+        assert f"lpar2 is powered off (nothing listens at {state}/run/lpar2.sock)" in off
+        assert f"swpks hmc --state {state} power lpar2 on" in off
+    Path("other/run").mkdir(parents=True)
+    stopped = message("lpar1", "--state", "other")
+    assert "nothing listens at other/run/lpar1.sock" in stopped
+    assert "start one: swpks serve --state other" in stopped
+    assert "there is no folder nowhere" in message("lpar1", "--state", "nowhere")
+    assert main(["hmc", "status", "--state", "other"]) == 3
+    assert "other/run/control.sock: nothing listens there" in capsys.readouterr().err
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_tcp_takes_the_id_of_the_name(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    """At a listener of several partitions the state tells the id; without it, the refusal asks for the id."""
+    tcp, state = f"127.0.0.1:{server.ready['tcp_port']}", str(server.state)
+    assert main(["lpar", "lpar1", "config", "--tcp", tcp, "--state", state, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["partition"] == 1
+    assert main(["lpar", "lpar2", "config", "--tcp", tcp, "--state", state]) == 3
+    assert "lpar2 is powered off, or about to move: swpks hmc power lpar2 on" in capsys.readouterr().err
+    key = f"{state}/access-keys/lpar1.key"
+    assert main(["lpar", "lpar1", "config", "--tcp", tcp, "--access-key-file", key]) == 3
+    assert "add --partition N; swpks hmc status shows the ids" in capsys.readouterr().err
+    assert main(["lpar", "lparX", "config", "--tcp", tcp, "--state", state, "--access-key-file", key]) == 2
+    assert "has lpar1, lpar2" in capsys.readouterr().err
+
+
+def unread(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Run a command whose reader has left; return its exit status and its last words."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with monkeypatch.context() as patched, os.fdopen(writer, "w") as output:
+        patched.setattr("sys.stdout", output)
+        try:
+            status = main(shlex.split(line))
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line", ["--help", "--version", "simulate --seed 7 --trace", "hmc lssyscfg --help", "lpar --help"]
+)
+def test_output_that_nobody_reads(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command ends silently with status 1."""
+    assert unread(line, monkeypatch, capsys) == (1, "")
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_a_reader_that_has_left(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the server nor the partition is blamed, and nothing is asked for that would be lost."""
+    monkeypatch.setenv("SWPKS_STATE", str(server.state))
+    Path("data").write_bytes(b"data")
+    assert main(["lpar", "lpar1", "write", "x", "--in", "data"]) == 0
+    for line in (
+        "lpar lpar1 config",
+        "lpar lpar1 read x",
+        "lpar lpar1 ls --json",
+        "hmc status",
+        "hmc metrics",
+    ):
+        assert unread(line, monkeypatch, capsys) == (1, "")
+    status, err = unread("hmc copy lpar1 -", monkeypatch, capsys)
+    assert (status, "rule backup.file: " in err) == (2, True)
+    for line in ("gen-password --out -", "gen-key key --length 32 --policy worldreadable"):
+        status, err = unread(f"lpar lpar1 {line}", monkeypatch, capsys)
+        assert (status, "cannot write" in err) == (2, True)
+    assert main(["lpar", "lpar1", "gen-key", "key", "--length", "32", "--out", "key"]) == 0
+    assert main(["lpar", "lpar1", "gen-password", "--out", "password"]) == 0
+    assert main(["lpar", "lpar1", "gen-password", "--out", "again"]) == 1
+    assert not Path("again").exists()
