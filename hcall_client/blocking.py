@@ -263,7 +263,7 @@ class BlockingChannel:
                 self._conversation.receive(data)
         except OSError:
             pass
-        self._conversation.end(ConnectionLost(f"the connection broke ({error.strerror})"))
+        self._conversation.end(ConnectionLost(f"the connection broke ({error.strerror or error})"))
 
     def _flush_complaint(self) -> None:
         """Send a pending GOODBYE, if the socket takes it at once."""

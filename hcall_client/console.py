@@ -232,9 +232,9 @@ class BlockingConsole:
 
 
 def _reason(error: HTTPException | OSError) -> str:
-    """Return the reason of an error, without its number and the path, and the advice that belongs to it."""
+    """Return the reason of an error, without its number and the path."""
     if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-        return f"nothing listens there ({error.strerror}): is its server running?"
+        return f"no server listens there ({error.strerror or error})"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

@@ -73,7 +73,7 @@ class InPlace:
         except FileNotFoundError:
             return f"{self._path} is gone"
         except OSError as error:
-            return f"{self._path}: {error.strerror}"
+            return f"{self._path}: {error.strerror or error}"
         if _identity(found) != self._file:
             return f"{self._path} is another file than the one that was opened"
         return found

@@ -104,7 +104,7 @@ class AnchorCard:
         try:
             self._place, self._held = InPlace(self._file.path, ours=True), card
         except OSError as error:
-            raise self._file.damaged(f"can't be found again: {error.strerror}") from None
+            raise self._file.damaged(f"can't be found again: {error.strerror or error}") from None
 
     def _decoded(self, content: bytes) -> Card:
         """Return the content of a card's bytes; the check value is checked first, then each field."""

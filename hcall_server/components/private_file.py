@@ -41,7 +41,7 @@ class PrivateFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self.damaged(f"can't be read: {error.strerror}") from None
+            raise self.damaged(f"can't be read: {error.strerror or error}") from None
 
     def write(self, content: bytes) -> None:
         """Make or replace the file, all or nothing, durable on return; its folder as well.
@@ -54,7 +54,7 @@ class PrivateFile:
             make_private(self.path.parent)
             replace_private(self.path, content)
         except OSError as error:
-            raise self.damaged(f"can't be written: {error.strerror}") from None
+            raise self.damaged(f"can't be written: {error.strerror or error}") from None
 
     def damaged(self, reason: str) -> StorageError:
         """Return the error of a file that is not as it should be; `reason` follows its path."""

@@ -162,7 +162,7 @@ class Database:
                 self._make(path)
             found = path.lstat()
         except OSError as error:
-            raise StorageError(rules.HMC_STORE_FILE, f"{path}: {error.strerror}") from None
+            raise StorageError(rules.HMC_STORE_FILE, f"{path}: {error.strerror or error}") from None
         if not stat.S_ISREG(found.st_mode):
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no plain file"
             raise self._unusable(f"it is {kind}")

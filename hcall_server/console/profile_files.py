@@ -104,4 +104,4 @@ def _demand_bare(*names: str) -> None:
 
 
 def _failed(path: Path, error: OSError) -> StorageError:
-    return StorageError(rules.HMC_STORE_WRITTEN, f"{path}: {error.strerror}; nothing was changed")
+    return StorageError(rules.HMC_STORE_WRITTEN, f"{path}: {error.strerror or error}; nothing was changed")

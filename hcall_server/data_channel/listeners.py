@@ -256,7 +256,7 @@ class _Listener:
                 except OSError as error:
                     if self._is_closed():
                         return
-                    log.error("connection.not_accepted", reason=error.strerror)
+                    log.error("connection.not_accepted", reason=error.strerror or str(error))
                     await trio.sleep(PAUSE)
                     continue
                 if accepted.family != socket.AF_UNIX and not _tuned(accepted):

@@ -55,7 +55,7 @@ def listen_unix(path: Path) -> socket.socket:
             listener.listen(BACKLOG)
         except OSError as error:
             place = f"can't listen at {path}"
-            wrong = OperatorError(rules.SOCKET_FOLDER, f"{place}: {error.strerror}")
+            wrong = OperatorError(rules.SOCKET_FOLDER, f"{place}: {error.strerror or error}")
             raise scarcity_of(error, place) or wrong from None
         undo.pop_all()
     return listener
@@ -95,7 +95,7 @@ def remove_quietly(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        _log.warning("socket.left", path=str(path), reason=error.strerror)
+        _log.warning("socket.left", path=str(path), reason=error.strerror or str(error))
 
 
 def remove_stale(path: Path) -> None:
@@ -159,7 +159,9 @@ def _adopt(descriptor: int) -> socket.socket:
             raise OperatorError(rules.SOCKET_PASSED, message)
         passed = socket.socket(fileno=descriptor)
     except OSError as error:
-        raise OperatorError(rules.SOCKET_PASSED, f"descriptor {descriptor}: {error.strerror}") from None
+        raise OperatorError(
+            rules.SOCKET_PASSED, f"descriptor {descriptor}: {error.strerror or error}"
+        ) from None
     unfit = _unfit(passed)
     if unfit:
         passed.detach()

@@ -123,4 +123,4 @@ class SocketStream(CountedStream):
 
 def _broken(error: OSError) -> trio.BrokenResourceError:
     """Return Trio's error for a broken connection."""
-    return trio.BrokenResourceError(f"the connection is gone: {error.strerror}")
+    return trio.BrokenResourceError(f"the connection is gone: {error.strerror or error}")

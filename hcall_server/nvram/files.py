@@ -29,8 +29,8 @@ def make_private_file(path: Path) -> None:
             path.chmod(0o600)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise NvramError("full", f"NVRAM: {path}: {error.strerror}") from None
-        raise unusable(path, str(error.strerror)) from None
+            raise NvramError("full", f"NVRAM: {path}: {error.strerror or error}") from None
+        raise unusable(path, error.strerror or str(error)) from None
 
 
 def demand_plain_companions(path: Path) -> None:

@@ -131,4 +131,4 @@ class FileMark:
             raise self._trouble(error) from None
 
     def _trouble(self, error: OSError) -> NvramError:
-        return NvramError("io", f"NVRAM: {self._path}: {error.strerror}")
+        return NvramError("io", f"NVRAM: {self._path}: {error.strerror or error}")

@@ -222,7 +222,9 @@ class SqliteNvram:
         try:
             yield
         except OSError as error:
-            raise NvramError("io", f"NVRAM: {error.filename or self._path}: {error.strerror}") from None
+            raise NvramError(
+                "io", f"NVRAM: {error.filename or self._path}: {error.strerror or error}"
+            ) from None
 
     def _make_schema(self) -> None:
         """Make the tables, in the file itself and not only in its log."""

@@ -74,7 +74,7 @@ class LockedFolder:
 
 def trouble(error: OSError, folder: Path) -> SwpksError:
     """Return the error for a state that cannot be taken: the device fails, or the operator has to act."""
-    message = f"{error.filename or folder}: {error.strerror}"
+    message = f"{error.filename or folder}: {error.strerror or error}"
     if error.errno == errno.EIO:
         return StorageError(rules.STATE_DEVICE, f"{message}; see the log of the kernel")
     return OperatorError(rules.STATE_WRITABLE, message)

@@ -52,7 +52,7 @@ class AccessKeys:
             self._put_back(name, found)
             if scarce := scarcity_of(error):
                 raise scarce from None
-            message = f"the access key of {name} can't be written: {error.strerror}"
+            message = f"the access key of {name} can't be written: {error.strerror or error}"
             raise StorageError(rules.ACCESS_KEY_STORED, message) from None
 
     def _put_back(self, name: str, content: bytes | None) -> None:
@@ -82,7 +82,7 @@ class AccessKeys:
         try:
             found = [path.name.removesuffix(_END) for path in self._folder.iterdir()]
         except OSError as error:
-            message = f"{self._folder} can't be read: {error.strerror}"
+            message = f"{self._folder} can't be read: {error.strerror or error}"
             raise StorageError(rules.ACCESS_KEY_STORED, message) from None
         return sorted(name for name in found if is_partition_name(name) and self._is_plain(name))
 
@@ -95,7 +95,7 @@ class AccessKeys:
             self._path(name).unlink(missing_ok=True)
             sync_folder(self._folder)
         except OSError as error:
-            message = f"the access key of {name} can't be removed: {error.strerror}"
+            message = f"the access key of {name} can't be removed: {error.strerror or error}"
             raise StorageError(rules.ACCESS_KEY_STORED, message) from None
 
     def _content(self, name: str) -> bytes | None:
@@ -108,7 +108,7 @@ class AccessKeys:
         except OSError as error:
             if scarce := scarcity_of(error):
                 raise scarce from None
-            raise OperatorError(rules.ACCESS_KEY_FILE, f"{path}: {error.strerror}") from None
+            raise OperatorError(rules.ACCESS_KEY_FILE, f"{path}: {error.strerror or error}") from None
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
@@ -117,7 +117,7 @@ class AccessKeys:
                 raise OperatorError(rules.ACCESS_KEY_MODE, f"{path} is readable by others")
             return os.read(descriptor, _LONGEST + 1)
         except OSError as error:
-            raise OperatorError(rules.ACCESS_KEY_FILE, f"{path}: {error.strerror}") from None
+            raise OperatorError(rules.ACCESS_KEY_FILE, f"{path}: {error.strerror or error}") from None
         finally:
             os.close(descriptor)
 

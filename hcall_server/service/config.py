@@ -66,7 +66,7 @@ def read_config(path: Path) -> Settings:
         except RecursionError:
             raise OperatorError(rules.CONFIG_FILE, "its values are nested too deeply") from None
         except OSError as error:
-            raise OperatorError(rules.CONFIG_FILE, f"can't be read: {error.strerror}") from None
+            raise OperatorError(rules.CONFIG_FILE, f"can't be read: {error.strerror or error}") from None
         except ValueError as error:  # the errors of TOML, of UTF-8 and of types are ValueErrors
             raise OperatorError(rules.CONFIG_FILE, str(error)) from None
 

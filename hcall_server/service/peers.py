@@ -76,7 +76,7 @@ class SocketPeers:
                 except (BlockingIOError, ConnectionError):
                     continue
                 except OSError as error:
-                    _log.error("migration.not_accepted", reason=error.strerror)
+                    _log.error("migration.not_accepted", reason=error.strerror or str(error))
                     await trio.sleep(PAUSE)
                     continue
                 await self._serve(machine, accepted)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -114,16 +115,22 @@ def run(args: argparse.Namespace) -> int:
         return _with_store(args)
     if wrong := _misplaced(args, target):
         raise OperatorError(hmc_rules.HMC_TARGET, wrong)
-    return _answered(args, _end(args, target or Target()))
+    return _answered(args, target or Target())
 
 
-def _answered(args: argparse.Namespace, end: End) -> int:
+def _answered(args: argparse.Namespace, target: Target) -> int:
     """Ask the other end and print its answer; return the exit status."""
+    end = _end(args, target)
     try:
         return _carried_out(args, end)
     except ConsoleRefused as error:
         return _refused(args, error)
-    except (ConsoleUnreachable, ConsoleMisspoken) as error:
+    except ConsoleUnreachable as error:
+        advice = (
+            f"; to start it: swpks serve --state {shlex.quote(str(target.state))}" if target.state else ""
+        )
+        return _fail(args, OperatorError(error.rule, error.message + advice), UNREACHABLE)
+    except ConsoleMisspoken as error:
         return _fail(args, error, UNREACHABLE)
     except OperatorError as error:
         if error.rule is not backup.TRUSTED_KEY_SET:

@@ -104,7 +104,7 @@ def _carried_out(where: Where, args: argparse.Namespace) -> int:
 def _of_kernel(error: LinuxError) -> SwpksError:
     """Return an error of the emulated kernel with the rule of the status behind it."""
     rule = STATUS_KNOWN if error.status is None else STATUS_RULES.get(error.status, STATUS_KNOWN)
-    return OperatorError(rule, f"the emulated kernel gave up: {error.strerror}")
+    return OperatorError(rule, f"the emulated kernel gave up: {error.strerror or error}")
 
 
 def _fail(args: argparse.Namespace, error: SwpksError, status: int) -> int:

@@ -14,6 +14,7 @@ from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.frames import OpenStatus
 from hcall_abi.rules import protocol
 from hcall_abi.rules import service as rules
+from hcall_abi.rules.console import NAME_EXISTS
 from hcall_abi.scarcity import scarcity_of
 from hcall_client.errors import NotReached, OpenRefused
 from swpks.cli.refusals import reason_of
@@ -90,7 +91,7 @@ def _known(system: SystemView, path: Path, name: str) -> SwpksError:
     if found is None:
         names = ", ".join(each.name for each in system.partitions) or "no partition"
         told = f"there is no partition {name!r} at {path}: the system {system.name} has {names}"
-        return OperatorError(protocol.OPEN_PARTITION, told)
+        return OperatorError(NAME_EXISTS, told)
     return OperatorError(
         protocol.OPEN_POWER, f"{_reason(found)} (nothing listens at {path}): {_advice(found, state)}"
     )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from hcall_abi.addresses import is_host
 from hcall_abi.bounds import ACCESS_KEY_SIZE
 from hcall_abi.consumers import Consumer
-from hcall_abi.rules.protocol import OPEN_PARTITION
+from hcall_abi.rules.console import NAME_EXISTS
 from swpks.cli import lpar_values as values
 from swpks.cli.lpar_values import UsageError
 from swpks.cli.where import for_every_verb, state_folder, state_path
@@ -63,7 +63,7 @@ def _number(args: argparse.Namespace) -> int:
     numbers = {each.name: each.number for each in system.partitions}
     if args.name not in numbers:
         known = ", ".join(numbers) or "no partition"
-        raise UsageError(f"there is no partition {args.name!r}: {args.state} has {known}", OPEN_PARTITION)
+        raise UsageError(f"there is no partition {args.name!r}: {args.state} has {known}", NAME_EXISTS)
     return numbers[args.name]
 
 

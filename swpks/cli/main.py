@@ -134,7 +134,9 @@ def _demand_folder(options: argparse.Namespace) -> None:
     try:
         Path.cwd()
     except OSError as error:
-        message = f"{relative[0]} is relative to the working directory, which is gone ({error.strerror})"
+        message = (
+            f"{relative[0]} is relative to the working directory, which is gone ({error.strerror or error})"
+        )
         advice = "give an absolute path, or change the directory"
         raise OperatorError(rules.COMMAND_FOLDER, f"{message}: {advice}") from None
 

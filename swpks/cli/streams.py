@@ -97,7 +97,7 @@ def output() -> Iterator[None]:
         drop_unwritten(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise SystemExit(UNREAD) from None
-        raise OperatorError(rules.STREAM_OUTPUT, f"standard output: {error.strerror}") from None
+        raise OperatorError(rules.STREAM_OUTPUT, f"standard output: {error.strerror or error}") from None
 
 
 def drop_unwritten(stream: TextIO) -> None:
@@ -123,7 +123,7 @@ def _replace(number: int) -> None:
     try:
         null = os.open(os.devnull, os.O_RDWR)
     except OSError as error:
-        raise OperatorError(rules.STREAM_CLOSED, f"descriptor {number}: {error.strerror}") from None
+        raise OperatorError(rules.STREAM_CLOSED, f"descriptor {number}: {error.strerror or error}") from None
     if null != number:
         os.dup2(null, number)
         os.close(null)

@@ -119,7 +119,7 @@ def mapping_obstacle(container: Container, key: bytes) -> str | None:
     try:
         os.close(os.open(_CONTROL, os.O_RDWR))
     except OSError as error:
-        return f"{_CONTROL}: {error.strerror}"
+        return f"{_CONTROL}: {error.strerror or error}"
     try:
         with container.mapped(key):
             return None

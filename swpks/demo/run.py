@@ -80,7 +80,7 @@ def _named(wanted: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         taken = any(folder.iterdir())
     except OSError as error:
-        raise OperatorError(rules.STATE_WRITABLE, f"{folder}: {error.strerror}") from None
+        raise OperatorError(rules.STATE_WRITABLE, f"{folder}: {error.strerror or error}") from None
     if taken:
         raise OperatorError(rules.STATE_EMPTY, f"{folder} is not empty")
     return folder

@@ -348,7 +348,7 @@ def line(words: Sequence[str], store: str) -> int:
     except BrokenPipeError:  # the reader of the output has ended, as `head` does
         pass
     except OSError as error:
-        _complain(f"{words[0]}: standard output: {error.strerror}")
+        _complain(f"{words[0]}: standard output: {error.strerror or error}")
     except KeyboardInterrupt:
         return INTERRUPTED
     return REFUSED

@@ -31,7 +31,9 @@ def make_links(folder: Path, store: Path) -> tuple[str, ...]:
             if not link.is_symlink():
                 link.symlink_to(CLIENT)
     except OSError as error:
-        raise OperatorError(rules.HMC_LINKS, f"{error.filename or folder}: {error.strerror}") from None
+        raise OperatorError(
+            rules.HMC_LINKS, f"{error.filename or folder}: {error.strerror or error}"
+        ) from None
     return LINES
 
 

@@ -96,7 +96,7 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OperatorError(rules.HMC_FILE, f"{path}: {error.strerror}") from None
+        raise OperatorError(rules.HMC_FILE, f"{path}: {error.strerror or error}") from None
 
 
 class LoggedEvent(NamedTuple):
