@@ -114,7 +114,7 @@ class Play:
         done = self.server.run("hmc", *command)
         reason = done.stderr.decode("utf-8", "replace").strip()
         first = reason.partition("\n")[0] or "NOT refused"
-        self.stage.check(f"{claim}: {first}", done.returncode == 1 and f"({rule})" in reason)
+        self.stage.check(f"{claim}: {first}", done.returncode == 1 and f"rule {rule}: " in reason)
 
     def line(self, *words: str, status: int = 0) -> str:
         """Run `swpks hmc ...` at the management console, and tell its output, which is returned.
