@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from hcall_abi.calls import Opcode
 from hcall_abi.statuses import status_name
 from swpks.cli import streams
+from swpks.cli.parser import CommandParser
 from swpks.cli.where import state_folder, state_path
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ PANIC, POWER_OFF = 4, 5
 """Exit statuses of machines that have ended in order, but not by the guest's wish."""
 
 
-class QemuParser(argparse.ArgumentParser):
+class QemuParser(CommandParser):
     """The parser of `swpks qemu`, which takes what is behind `--` as it stands.
 
     argparse alone would take a word without an option, such as the initramfs behind a forgotten --initrd, for

@@ -63,7 +63,7 @@ def server_on(state: Path, wanted: Wanted, cleanup: Cleanup) -> Iterator[None]:
     except (ServerFailed, ValueError) as error:
         raise OperatorError(rules.SERVER_STARTS, str(error)) from None
     except OSError as error:
-        message = f"{error.filename or server.log_path}: {error.strerror}; choose another --state"
+        message = f"{error.filename or server.log_path}: {error.strerror or error}; choose another --state"
         raise OperatorError(rules.SERVER_STARTS, message) from None
     try:
         yield

@@ -34,7 +34,7 @@ class Claims:
         try:
             self._held[path] = _locked(path)
         except OSError as error:
-            message = f"{path} can't be locked: {error.strerror}; the folder has to be writable"
+            message = f"{path} can't be locked: {error.strerror or error}; the folder has to be writable"
             raise PartitionUnusable(message) from None
 
     def release(self) -> None:

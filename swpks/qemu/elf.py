@@ -91,7 +91,7 @@ def load(path: Path) -> KernelImage:
         with open(path, "rb", opener=_at_once) as stream:
             return _load(stream)
     except OSError as error:
-        raise KernelUnsuitable(f"{path}: {error.strerror}") from None
+        raise KernelUnsuitable(f"{path}: {error.strerror or error}") from None
     except KernelUnsuitable as error:
         raise KernelUnsuitable(f"{path}: {error.message}") from None
 
