@@ -16,7 +16,10 @@ from pathlib import Path
 from tools.debian_archive import Archive, Unavailable, cache_folder
 
 SHIM = Path(__file__).with_name("shim")
-DRIVER = "arch/powerpc/platforms/pseries/plpks.c"
+FOLDER = "arch/powerpc/platforms/pseries"
+DRIVER = f"{FOLDER}/plpks.c"
+DRIVES = f"{FOLDER}/plpks_sed_ops.c"
+"""The keys of self-encrypting drives, kept by functions of the driver; since 6.7."""
 HEADERS = "arch/powerpc/include"
 FLAGS = (
     "-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-D__KERNEL__", "-DCONFIG_PSERIES_PLPKS",
@@ -40,29 +43,37 @@ class Build:
         return self.kernel < (6, 3)
 
 
+def has_drives(kernel: tuple[int, int]) -> bool:
+    """Whether a kernel has the file for self-encrypting drives."""
+    return kernel >= (6, 7)
+
+
 @cache
 def driver_of(suite: str) -> Build:
     """The driver of the newest kernel in a suite of Debian; Unavailable where it can't be had."""
     archive = Archive(suite)
     source = archive.dependency(archive.package("linux-source"), "linux-source-")
-    wanted = [f"*/{DRIVER}", f"*/{HEADERS}/asm/plpks.h", f"*/{HEADERS}/asm/hvcall.h"]
-    driver, *_ = archive.files(source, wanted, inside="usr/src/linux-source-*.tar.*")
     major, minor = source.name.removeprefix("linux-source-").split(".")
-    return Build((int(major), int(minor)), f"{source.name} {source.version}", _compiled(driver))
+    kernel = int(major), int(minor)
+    wanted = [f"*/{DRIVER}", f"*/{HEADERS}/asm/plpks.h", f"*/{HEADERS}/asm/hvcall.h"]
+    if has_drives(kernel):
+        wanted.append(f"*/{DRIVES}")
+    driver, _, _, *drives = archive.files(source, wanted, inside="usr/src/linux-source-*.tar.*")
+    return Build(kernel, f"{source.name} {source.version}", _compiled([driver, *drives]))
 
 
-def _compiled(driver: Path) -> Path:
-    """The library made from a driver; made once for each driver and shim."""
-    tree = Path(str(driver).removesuffix(DRIVER))
+def _compiled(sources: list[Path]) -> Path:
+    """The library made from the driver and its users; made once for each of them and the shim."""
+    tree = Path(str(sources[0]).removesuffix(DRIVER))
     key = sha256(repr(FLAGS).encode())
-    for part in (driver, *sorted(path for path in SHIM.rglob("*") if path.is_file())):
+    for part in (*sources, *sorted(path for path in SHIM.rglob("*") if path.is_file())):
         key.update(part.read_bytes())
     library = cache_folder() / "driver" / f"{tree.name}-{key.hexdigest()[:16]}.so"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as work:
-            _empty_headers([driver, *(tree / HEADERS).rglob("*.h")], tree, Path(work, "empty"))
-            _compile(driver, tree, Path(work, "empty"), Path(work, library.name))
+            _empty_headers([*sources, *(tree / HEADERS).rglob("*.h")], tree, Path(work, "empty"))
+            _compile(sources, tree, Path(work, "empty"), Path(work, library.name))
             Path(work, library.name).rename(library)
     return library
 
@@ -76,7 +87,7 @@ def _empty_headers(sources: list[Path], tree: Path, folder: Path) -> None:
                 (folder / name).touch()
 
 
-def _compile(driver: Path, tree: Path, empty: Path, library: Path) -> None:
+def _compile(sources: list[Path], tree: Path, empty: Path, library: Path) -> None:
     if shutil.which("gcc") is None or not Path("/usr/include/libfdt.h").exists():
         raise Unavailable(
             "the driver needs gcc and libfdt's header: apt-get install gcc libc6-dev libfdt-dev"
@@ -84,7 +95,7 @@ def _compile(driver: Path, tree: Path, empty: Path, library: Path) -> None:
     folders = [f"-I{folder}" for folder in (SHIM, tree / HEADERS, empty)]
     command = [
         "gcc", *FLAGS, "-include", str(SHIM / "kernel.h"), *folders,
-        str(driver), str(SHIM / "shim.c"), "-lfdt", "-o", str(library),
+        *map(str, sources), str(SHIM / "shim.c"), "-lfdt", "-o", str(library),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

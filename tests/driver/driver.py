@@ -215,6 +215,18 @@ class Driver:
                 variable.data = ours
             return Object(0, variable.datalen, data, variable.policy)
 
+    def sed_write(self, name: bytes, key: bytes) -> int:
+        """Store the key of a self-encrypting drive, by `sed_write_key` of plpks_sed_ops.c."""
+        with self._block(name) as name_block, self._block(key) as key_block:
+            return self._run("sed_write_key", c_void_p(name_block), c_void_p(key_block), c_uint32(len(key)))
+
+    def sed_read(self, name: bytes) -> tuple[int, bytes]:
+        """Read such a key, by `sed_read_key`; its caller in the kernel has room for 256 bytes."""
+        length = c_uint32()
+        with self._block(name) as name_block, self._block(bytes(257)) as key_block:
+            error = self._run("sed_read_key", c_void_p(name_block), c_void_p(key_block), byref(length))
+            return error, b"" if error or key_block is None else ctypes.string_at(key_block, length.value)
+
     def gen_wrapping_key(self) -> int:
         return self._run("plpks_gen_wrapping_key")
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-SECONDS = 120
+from tests.spec.markdown import Session
+
+SECONDS = 240
 """Longest time that a session may take, on a busy machine."""
 
 ONLY_OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p swpks -p trio -p no:cacheprovider"}
@@ -14,9 +16,11 @@ ONLY_OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p swpks 
 _MARK = "#next#"
 _LINKED = "until swpks hmc {} systems 2>/dev/null >.linked && ! grep -q ' away ' .linked; do :; done"
 """The loop added after a console in the background: the reader waits until it is connected to its systems."""
+_TIME = re.compile(r"\[ *\d+\.\d+\] ")
+"""The text before a message of a kernel: the seconds since its start, which differ from boot to boot."""
 
 
-def run(folder: Path, commands: list[str], then: str = "") -> list[str]:
+def run(folder: Path, commands: list[str], then: str = "", seconds: float = SECONDS) -> list[str]:
     """Do the commands in one shell, as a reader would; return the output of each, and that of `then`.
 
     `then` is done at the end, while the servers of the session still run; they are ended afterwards.
@@ -27,10 +31,13 @@ def run(folder: Path, commands: list[str], then: str = "") -> list[str]:
         lines += _awaited(command, f".ready{number}") if command.endswith("&") else [command]
         lines.append(f"echo '{_MARK}'")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SWPKS_")}
+    if "SWPKS_CACHE" in os.environ:
+        environment["SWPKS_CACHE"] = os.environ["SWPKS_CACHE"]  # Debian's files: not fetched once more
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", "\n".join([*lines, then])], cwd=folder, env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, timeout=SECONDS, check=False,
+        ["bash", "-c", "\n".join([*lines, then])], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=seconds,
+        check=False,
     )  # fmt: skip
     written = done.stdout.split(f"{_MARK}\n")
     assert len(written) == len(commands) + 1, (
@@ -38,6 +45,30 @@ def run(folder: Path, commands: list[str], then: str = "") -> list[str]:
     )
     assert done.returncode == 0, done.stdout
     return written
+
+
+def follow(folder: Path, told: Session, then: str = "", seconds: float = SECONDS) -> str:
+    """Do all that a session tells, and compare the output of each command; return the output of `then`.
+
+    The commands of a guest are typed into the command that starts it.
+    """
+    commands = [
+        f"{command} <<'#typed#'\n{typed}#typed#" if typed else command
+        for command, typed in zip(told.commands, told.typed, strict=True)
+    ]
+    *written, last = run(folder, commands, then, seconds)
+    told_and_found = zip(told.commands, told.typed, told.shown, written, strict=True)
+    wrong = [difference(*each) for each in told_and_found]
+    assert not any(wrong), "\n".join(filter(None, wrong))
+    return last
+
+
+def difference(command: str, typed: str, expected: str, found: str) -> str:
+    """A text about an output that is not as shown, or nothing.  A guest prints each line shown, and more."""
+    if not typed:
+        return "" if shows(expected, found) else f"$ {command}\n{found}"
+    missing = absent(expected, found)
+    return f"{missing!r} is not printed, or not in this place:\n$ {command}\n{found}" if missing else ""
 
 
 def _awaited(command: str, pipe: str) -> list[str]:
@@ -55,5 +86,19 @@ def _awaited(command: str, pipe: str) -> list[str]:
 
 def shows(shown: str, written: str) -> bool:
     """Whether output is as a page shows it; `...` there stands for anything."""
-    pattern = re.escape(shown.strip()).replace(r"\.\.\.", ".*")
-    return re.fullmatch(pattern, written.strip(), re.DOTALL) is not None
+    return re.fullmatch(_pattern(shown), written.strip(), re.DOTALL) is not None
+
+
+def absent(shown: str, written: str) -> str | None:
+    """The first line of a page that a guest has not printed in its place, or None.  A guest prints more."""
+    rest = _TIME.sub("", written)
+    for line in shown.splitlines():
+        found = re.search(_pattern(_TIME.sub("", line)), rest)
+        if found is None:
+            return line
+        rest = rest[found.end() :]
+    return None
+
+
+def _pattern(shown: str) -> str:
+    return re.escape(shown.strip()).replace(r"\.\.\.", ".*")

@@ -1,11 +1,16 @@
 """docs/clients.md is true: its program runs to its end while the partition moves (R-55)."""
 
+import ast
 from pathlib import Path
 
+import pytest
 import trio
 
 from hcall_abi.calls import Opcode
 from hcall_abi.errors import PeerError
+from hcall_client.calls import Authorization, HcallError, read_object, write_object
+from hcall_client.errors import ConnectionLost, in_flight
+from hcall_client.request import Request
 from tests.client.moving import System, where_socket
 from tests.spec.markdown import ROOT, blocks
 
@@ -34,8 +39,26 @@ async def test_the_program_follows_its_partition(tmp_path: Path) -> None:
     assert system.ran(Opcode.WRITE_OBJECT) == {0: 100}
 
 
-def test_the_page_names_what_there_is() -> None:
-    """The attribute of the second example is that of the class."""
-    *_, example = blocks(PAGE, "Ends of a session", "python")
-    assert "error.unknown" in example
-    assert PeerError.unknown is False
+async def test_an_end_that_is_unknown(pks_partition) -> None:
+    """The second example goes on after a session that has broken, and lets any other error pass."""
+    (example,) = blocks(PAGE, "Ends of a session", "python")
+    code = compile(example, "docs/clients.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    names = {"channel": pks_partition.channel, "OS": Authorization(3), "PeerError": PeerError}
+    names["write_object"] = write_object
+    await eval(code, names)
+    assert (await pks_partition.channel.call(read_object(Authorization(3), b"label"))).data == b"data"
+    with pytest.raises(HcallError, match="H_RESOURCE"):
+        await eval(code, names)
+    broken = BrokenChannel()
+    await eval(code, {**names, "channel": broken})
+    assert broken.calls == 1
+
+
+class BrokenChannel:
+    """A channel whose session breaks while a call is on its way."""
+
+    calls = 0
+
+    async def call(self, request: Request[None]) -> None:
+        self.calls += 1
+        raise in_flight(ConnectionLost(), request.opcode)

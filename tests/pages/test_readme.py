@@ -1,44 +1,40 @@
-"""README.md is true: its first session, and its programs after that session, again and again."""
+"""README.md is true: its examples of tests pass, and its boot is that of the recipe.
 
-import sys
+`test_whole_pages.py` runs its sessions and its program, in the order of the page.
+"""
+
+import re
 
 import pytest
 
-from tests.pages.sessions import run, shows
+from tests.pages.sessions import absent
 from tests.spec.markdown import ROOT, blocks, session
 
 README = ROOT / "README.md"
+RECIPE = session(ROOT / "docs" / "kernel.md", "Five minutes: a stock kernel")
+HEADING = "From your own code"
 
 
-@pytest.mark.process
-@pytest.mark.slow
-def test_the_first_session_and_the_program_after_it(tmp_path) -> None:
-    """R-04, R-06, R-10, R-13, R-51: each command answers as the page shows; then the program runs, twice."""
-    first = session(README, "A first session")
-    (program,) = (block for block in blocks(README, "From your own code", "python") if "trio.run" in block)
-    (tmp_path / "program.py").write_text(program)
-    again = f"{sys.executable} program.py; {sys.executable} program.py"
-    *written, last = run(tmp_path, first.commands, again)
-    assert len(first.commands) > 10
-    for command, shown, told in zip(first.commands, first.shown, written, strict=True):
-        assert shows(shown, told), f"$ {command}\n{told}"
-    assert last.split() == ["b'secret'", "b'secret'"]
+def test_the_boot_is_that_of_the_recipe() -> None:
+    """tests/qemu/test_recipe.py boots it: the same command, and a part of what is typed and shown there."""
+    boot = session(README, "Under a real kernel")
+    assert boot.commands == RECIPE.commands[-1:]
+    assert set(boot.guest) <= set(RECIPE.guest)
+    assert len(boot.output) > 3
+    assert absent("\n".join(boot.output), "\n".join(RECIPE.output)) is None
 
 
-@pytest.mark.process
-@pytest.mark.slow
-def test_the_session_about_parts(tmp_path) -> None:
-    """Each command of the section answers as shown: copy, lost part, recovery, first call of an erase."""
-    told = session(README, "Parts that break")
-    *written, _ = run(tmp_path, told.commands)
-    assert len(told.commands) > 10
-    for command, shown, found in zip(told.commands, told.shown, written, strict=True):
-        assert shows(shown, found), f"$ {command}\n{found}"
+def test_no_example_is_left_out() -> None:
+    """Each example of a test is one of those below."""
+    examples = [block for block in blocks(README, HEADING, "python") if "trio.run" not in block]
+    told = {name for block in examples for name in re.findall(r"^async def (test_\w+)", block, re.MULTILINE)}
+    assert len(told) == len(examples) == 3
+    assert told == {"test_my_boot_code", "test_my_runbook", "test_my_guest_moves"}
 
 
 def names_of(test: str) -> dict:
     """The names of the page's example that defines this test."""
-    (example,) = (block for block in blocks(README, "From your own code", "python") if f"def {test}" in block)
+    (example,) = (block for block in blocks(README, HEADING, "python") if f"def {test}" in block)
     names: dict = {}
     exec(example, names)
     return names

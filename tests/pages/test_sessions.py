@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.pages.sessions import run
+from tests.pages.sessions import absent, follow, run
+from tests.spec.markdown import Session
 
 
 @pytest.mark.process
@@ -24,3 +25,31 @@ def test_an_end_that_fails_is_an_error(tmp_path) -> None:
     """The program behind the session has failed, whatever it has written."""
     with pytest.raises(AssertionError):
         run(tmp_path, ["echo one"], "echo fine; false")
+
+
+def test_each_difference_is_told(tmp_path) -> None:
+    """All commands whose output is not as shown, and the line of a guest that is missing or too late."""
+    told = Session(["echo one", "echo two", "cat"], [], [], ["one\n", "2\n", "b\na\n"], ["", "", "a\nb\n"])
+    with pytest.raises(AssertionError) as found:
+        follow(tmp_path, told)
+    text = str(found.value)
+    assert "echo one" not in text
+    assert "$ echo two\ntwo" in text
+    assert "'a' is not printed, or not in this place" in text
+
+
+@pytest.mark.process
+def test_commands_are_typed_into_a_guest(tmp_path) -> None:
+    """As the input of the command that starts it; it may print more than the page shows."""
+    told = Session(["cat"], [], [], ["[    0.5] two ...\n"], ["one\n[    7.25] two and more\nthree\n"])
+    assert follow(tmp_path, told, "echo end").strip() == "end"
+
+
+@pytest.mark.parametrize("shown,written,missing", [
+    ("a\nb", "a\nx\nb", None), ("a\nb", "b\na", "b"), ("[  1.0] a", "[ 20.5] a", None),
+    ("a ... c", "a b c", None),
+    ("a\n...\nc", "a\nc", None), ("a\nc", "a", "c"), ("1...", "2", "1..."),
+])  # fmt: skip
+def test_lines_of_a_guest(shown: str, written: str, missing: str | None) -> None:
+    """Each line in its place."""
+    assert absent(shown, written) == missing

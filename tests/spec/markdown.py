@@ -1,7 +1,7 @@
 """Reading the pages: headings as anchors, tables, links, and the terminal sessions of recipes."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = ROOT / "spec"
+_LONG = re.MULTILINE | re.DOTALL
 
 
 @lru_cache
@@ -68,13 +69,15 @@ def broken(target: str, base: Path) -> str | None:
 class Session(NamedTuple):
     """The terminal sessions under a heading: shell commands, commands in the guest, and what is printed.
 
-    `shown` is the output between each shell command and the next one, `output` all lines of it.
+    `shown` is the output between each shell command and the next one, `output` all lines of it. `typed` has
+    the commands of the guest that each shell command starts, one on a line.
     """
 
     commands: list[str]
     guest: list[str]
     output: list[str]
     shown: list[str]
+    typed: list[str]
 
 
 def session(path: Path, heading: str) -> Session:
@@ -83,18 +86,31 @@ def session(path: Path, heading: str) -> Session:
     A command stands behind the prompt "$ ", one of the guest behind "/ # ". A command goes on after a
     backslash at the end of its line, and to the end of its here document. All other lines are output.
     """
-    found = Session([], [], [], [])
+    found = Session([], [], [], [], [])
     lines = iter("".join(blocks(path, heading)).splitlines())
     for line in lines:
         if line.startswith("$ "):
             found.commands.append(_whole(line[2:], lines))
             found.shown.append("")
+            found.typed.append("")
         elif line.startswith("/ # "):
             found.guest.append(line[4:])
+            found.typed[-1] += f"{line[4:]}\n"
         else:
             found.output.append(line)
             found.shown[-1] += f"{line}\n"
     return found
+
+
+def headings(path: Path) -> list[str]:
+    """The headings of a page, in its order."""
+    return re.findall(r"^#+ (.+)$", text_of(path), re.MULTILINE)
+
+
+def whole(path: Path, leave: Iterable[str] = ()) -> Session:
+    """All sessions of a page as one, in its order, without those under the headings in `leave`."""
+    parts = [session(path, heading) for heading in headings(path) if heading not in leave]
+    return Session(*([each for part in parts for each in getattr(part, field)] for field in Session._fields))
 
 
 def blocks(path: Path, heading: str, language: str = "") -> list[str]:
@@ -109,6 +125,35 @@ def blocks(path: Path, heading: str, language: str = "") -> list[str]:
             break
         if kind == language:
             found.append(code)
+    return found
+
+
+def programs(path: Path) -> dict[str, str]:
+    """The Python blocks of a page that the paragraph before them gives a file name, such as `program.py`."""
+    found = re.findall(r"`(\w+\.py)`[^`\n]*\n\n```python\n(.*?)^```$", path.read_text("utf-8"), _LONG)
+    return dict(found)
+
+
+class Block(NamedTuple):
+    """A code block: its heading, and its language; `indented` for one without a fence."""
+
+    heading: str
+    kind: str
+    code: str
+
+
+def all_blocks(path: Path) -> list[Block]:
+    """Every code block of a page, in its order: fenced ones, and lines after four blanks outside of lists."""
+    found, heading, fence = [], "", ""
+    for part in re.split(r"(^```\w*\n.*?^```$\n?|^#+ [^\n]+$)", path.read_text("utf-8"), flags=_LONG):
+        if part.startswith("#"):
+            heading = part.lstrip("#").strip()
+        elif part.startswith("```"):
+            fence, code = part.split("\n", 1)
+            found.append(Block(heading, fence.removeprefix("```"), code.rsplit("```", 1)[0]))
+        else:
+            lines = re.findall(r"(?:(?<=\n\n)|\A)((?:^    \S.*\n?)+)", part, re.MULTILINE)
+            found += [Block(heading, "indented", lines) for lines in lines]
     return found
 
 

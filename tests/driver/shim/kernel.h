@@ -1,6 +1,6 @@
 /*
- * What plpks.c expects of the kernel around it, for a shared library of user space. It is included before
- * the first line of plpks.c; the linux/ headers that the driver names are then empty.
+ * What plpks.c and plpks_sed_ops.c expect of the kernel around them, for a shared library of user space. It is
+ * included before their first line; the linux/ headers that the driver names are then empty.
  *
  * Guest memory is the memory of the process, so a logical real address is a pointer. What leaves the driver
  * (h-calls, sleep, log lines) goes through the functions of `struct shim`, which the tests fill in.
@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/types.h> /* u_char, u_int and u_long */
 
 typedef uint8_t u8, __u8;
 typedef uint16_t u16, __be16;
@@ -47,6 +48,8 @@ void kfree_sensitive(const void *block);
 
 /* numbers */
 #define cpu_to_be16(value) __builtin_bswap16(value)
+#define cpu_to_be32(value) __builtin_bswap32(value)
+#define cpu_to_be64(value) __builtin_bswap64(value)
 #define be16_to_cpu(value) __builtin_bswap16(value)
 #define be32_to_cpu(value) __builtin_bswap32(value)
 #define be64_to_cpu(value) __builtin_bswap64(value)
@@ -58,6 +61,7 @@ void kfree_sensitive(const void *block);
 #define GENMASK_ULL(high, low) ((~0ULL >> (63 - (high))) & (~0ULL << (low)))
 #define FIELD_PREP(mask, value) (((u64)(value) << __builtin_ctzll(mask)) & (mask))
 #define ALIGN(size, boundary) (((size) + (boundary) - 1) & ~((boundary) - 1))
+#define min_t(type, one, other) ((type)(one) < (type)(other) ? (type)(one) : (type)(other))
 #define USEC_PER_SEC 1000000L
 unsigned long roundup_pow_of_two(unsigned long size);
 

@@ -1,0 +1,112 @@
+"""Which test runs which blocks of the pages.
+
+A new page needs a row here; `test_every_block.py` fails until each of its blocks is run, or has a reason.
+A page of terminal sessions is a row of WHOLE, and needs no test of its own: `test_whole_pages.py` runs it.
+"""
+
+from typing import NamedTuple
+
+
+class Whole(NamedTuple):
+    """A page whose sessions are run in one shell, in its order.
+
+    Python blocks whose paragraph before them names a file, such as `program.py`, lie in the folder
+    from the start.
+    """
+
+    page: str
+    least: int
+    """Commands at least: a page that is read wrongly has none."""
+    then: str = ""
+    """A command of the shell after the page, while its servers still run."""
+    last: str = ""
+    """The output of `then`."""
+    measured: bool = True
+    """Whether coverage is measured; not for a page whose h-calls other tests make anyway."""
+
+
+class Elsewhere(NamedTuple):
+    """Blocks under a heading that a test of their own runs; `*` is any heading."""
+
+    page: str
+    heading: str
+    kind: str
+    """`python`, `indented`, or nothing for a session."""
+    test: str
+    """FILE::FUNCTION. The file names the page."""
+
+
+class InSoak(NamedTuple):
+    """Sessions under a heading that are too long for `make test`: a part of `make soak` runs them."""
+
+    page: str
+    heading: str
+    part: str
+
+
+class NotRun(NamedTuple):
+    """Blocks under a heading that no test runs, and the reason; `*` is any heading."""
+
+    page: str
+    heading: str
+    kind: str
+    reason: str
+
+
+OP_TEST = r"""
+lssyscfg -r lpar -m sys1 --filter "lpar_names=lpar1" | sed s/,/\
+/g | grep "secure_boot\|keystore"
+"""
+"""The line that op-test really sends: `\\\n` in a text of Python is a backslash and a newline for the shell,
+which removes both."""
+
+WHOLE = (
+    Whole("README.md", 35, "python program.py; python program.py", "b'secret'\nb'secret'"),
+    Whole("docs/bench.md", 8, "test -s figures.json && grep -o '^<svg ' figures.svg", "<svg"),
+    Whole("docs/console.md", 50, OP_TEST.strip(), "...keystore_kbytes=0..."),
+    Whole("docs/migration.md", 40),
+    Whole("docs/recipes.md", 50, measured=False),
+    Whole("docs/simulate.md", 4),
+)
+
+_README = "tests/pages/test_readme.py"
+_CLIENTS = "tests/pages/test_clients_page.py"
+_KERNEL = "docs/kernel.md"
+
+ELSEWHERE = (
+    Elsewhere("README.md", "From your own code", "python", f"{_README}::test_no_example_is_left_out"),
+    Elsewhere("README.md", "Under a real kernel", "", f"{_README}::test_the_boot_is_that_of_the_recipe"),
+    Elsewhere(
+        "docs/clients.md", "A client whose partition moves", "python",
+        f"{_CLIENTS}::test_the_program_follows_its_partition",
+    ),
+    Elsewhere("docs/clients.md", "Ends of a session", "python", f"{_CLIENTS}::test_an_end_that_is_unknown"),
+    Elsewhere(
+        _KERNEL, "Five minutes: a stock kernel", "",
+        "tests/qemu/test_recipe.py::test_the_recipe_boots_and_prints_what_the_page_shows",
+    ),
+    Elsewhere(_KERNEL, "Keys of your own", "", "tests/pages/test_kernel_page.py::test_the_keys_of_the_page"),
+    Elsewhere(
+        "docs/evidence.md", "*", "indented", "tests/soak/test_evidence.py::test_commands_of_the_page"
+    ),
+)  # fmt: skip
+
+IN_SOAK = (
+    InSoak(_KERNEL, "A kernel with the secure-boot variables", "kernel-page"),
+    InSoak(_KERNEL, "Enrol them in the guest", "kernel-page"),
+)
+
+NOT_RUN = (
+    NotRun(
+        "README.md", "Two commands", "",
+        "`make test` is the run that reads this row, and tests/demo/test_demo.py runs `make demo`'s command",
+    ),
+    NotRun(
+        "docs/driver.md", "How it gets there", "indented",
+        "both commands run tests of tests/driver, and `make test` runs all of these",
+    ),
+    NotRun(
+        "docs/evidence.md", "*", "",
+        "no commands: lines that runs have printed; tests/soak/test_evidence.py compares their figures",
+    ),
+)  # fmt: skip

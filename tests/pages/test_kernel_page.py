@@ -1,0 +1,70 @@
+"""docs/kernel.md in `make test`: the keys are made as shown, and the keystore takes two of the three updates.
+
+`make soak` runs the whole page in the kernel that it builds (tests/soak/kernel_page.py).
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.debian.reporting import needed
+from tests.pages.sessions import follow, run
+from tests.soak.kernel_page import INSTALL, PAGE, boots, checked
+from tests.spec.markdown import ROOT, session, whole
+
+UPDATES = """
+export SWPKS_STATE=$PWD/state
+mkfifo ready
+swpks serve --ready-fd 9 --state state --partition lpar1:64 2>serve.log 9>ready >serve.out &
+read -r _ <ready
+swpks hmc power lpar1 off >power.out
+swpks hmc set lpar1 keystore_signed_updates=1 keystore_signed_updates_without_verification=1 >set.out
+swpks hmc power lpar1 on >power.out
+swpks lpar lpar1 update PK --auth root/PK.update && echo PK
+swpks lpar lpar1 update db --auth root/db.update && echo db
+swpks lpar lpar1 update KEK --auth root/KEK-wrong.update 2>refused || grep -o H_AUTHORITY refused
+"""
+
+
+@pytest.mark.process
+def test_the_keys_of_the_page(tmp_path: Path) -> None:
+    """Each file is made by the page's commands, and each update has the end that the page says."""
+    for command in ("openssl", "cert-to-efi-sig-list", "sign-efi-sig-list", "cpio"):
+        needed(command, shutil.which(command))
+    (tmp_path / "root").mkdir()
+    told = follow(tmp_path, session(PAGE, "Keys of your own"), UPDATES)
+    assert told.split() == ["PK", "db", "H_AUTHORITY"]
+
+
+def test_the_session_of_the_build_returns_to_its_folder() -> None:
+    """The boots name `build/vmlinux`: they are typed where the build was begun."""
+    told = whole(PAGE)
+    folder, built = ".", ""
+    for command in told.commands:
+        if command.startswith("cd "):
+            folder = str(Path(folder, command[3:]))
+        if " vmlinux" in command:
+            built = str(Path(folder, "../build/vmlinux"))
+        for kernel in re.findall(r"--kernel (\S*vmlinux)", command):
+            assert Path(folder, kernel).resolve() == Path(built).resolve()
+    assert boots(told) >= 3
+
+
+def test_the_packages_of_the_page_are_those_that_the_soak_asks_for() -> None:
+    """A package that the build needs is named on the page and in tools/debian-packages."""
+    (install,) = (command for command in whole(PAGE).commands if command.startswith(INSTALL))
+    wanted = (ROOT / "tools" / "debian-packages").read_text("utf-8")
+    for package in install.removeprefix(INSTALL).split():
+        assert re.search(rf"need \S+ {re.escape(package)} |need \"[^\"]+\" {re.escape(package)} ", wanted), (
+            package
+        )
+
+
+@pytest.mark.process
+def test_a_package_that_is_not_installed_is_found(tmp_path: Path) -> None:
+    """In place of an installation the soak checks that the packages are there."""
+    written, there, _ = run(tmp_path, [checked(f"{INSTALL}no-such-package"), checked(f"{INSTALL}dpkg")])
+    assert "no-such-package" in written
+    assert not there

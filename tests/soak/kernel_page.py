@@ -1,0 +1,43 @@
+"""docs/kernel.md from its first command to its last: kernels fetched, one built, keys enrolled in a guest."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from tests.pages.sessions import follow
+from tests.spec.markdown import ROOT, Session, whole
+
+PAGE = ROOT / "docs" / "kernel.md"
+SECONDS = 3600
+"""Longest time of the page: on two busy cores, a build takes about ten minutes."""
+INSTALL = "apt-get install "
+
+
+def walk() -> dict[str, int]:
+    """Do the page in one shell, and compare all outputs; return how much was done.
+
+    The folder is on disk: a kernel's source and build take two gigabytes.
+    """
+    told = whole(PAGE)
+    with tempfile.TemporaryDirectory(prefix="swpks-kernel-") as folder:
+        for name in ("docs", "tools"):
+            Path(folder, name).symlink_to(ROOT / name)
+        follow(Path(folder), told._replace(commands=[checked(command) for command in told.commands]),
+               seconds=SECONDS)  # fmt: skip
+    return {"commands": len(told.commands), "typed into guests": len(told.guest), "boots": boots(told)}
+
+
+def checked(command: str) -> str:
+    """A command as it is; in place of an installation, whether these packages are installed.
+
+    `make soak` installs them (tools/debian-packages), as far as it may.
+    """
+    if not command.startswith(INSTALL):
+        return command
+    return f"dpkg --status {command.removeprefix(INSTALL)} | grep '^Status' | grep -v 'install ok installed'"
+
+
+def boots(told: Session) -> int:
+    """The number of guests that a session starts."""
+    return sum(command.startswith("swpks qemu ") for command in told.commands)
