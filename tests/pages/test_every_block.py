@@ -9,6 +9,7 @@ from itertools import chain
 import pytest
 
 from tests.pages.table import ELSEWHERE, IN_SOAK, NOT_RUN, WHOLE
+from tests.soak.parts import PARTS
 from tests.spec.markdown import ROOT, Block, all_blocks, programs
 
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
@@ -72,7 +73,8 @@ def test_a_named_test_exists_and_reads_its_page(test: str) -> None:
 
 @pytest.mark.parametrize("row", IN_SOAK)
 def test_a_named_part_of_the_soak_exists(row) -> None:
-    """Its module names the page."""
+    """`make soak` has it, and its module names the page."""
+    assert row.part in PARTS
     module = ROOT / "tests" / "soak" / f"{row.part.replace('-', '_')}.py"
     assert row.page.rpartition("/")[2] in module.read_text("utf-8")
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from swpks.testing.simulation import simulate
 from tests.migration_processes.disks import FAULTS
+from tests.soak import kernel_page as page_about_kernels
 from tests.soak import nth
 from tests.soak.crash_states import crashes, judge
 from tests.soak.custody import figures
@@ -166,6 +167,11 @@ def migration_disks(place: Place) -> Figures:
     return dict(counts)
 
 
+def kernel_page(place: Place) -> Figures:
+    """docs/kernel.md as a whole: a kernel is built and booted. It has one size, whatever the scale."""
+    return page_about_kernels.walk()
+
+
 PARTS: dict[str, Callable[[Place], Figures]] = {
     "kills": kills,
     "power-cuts": power_cuts,
@@ -176,6 +182,7 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
     "custody": custody,
     "migration-kills": migration_kills,
     "migration-disks": migration_disks,
+    "kernel-page": kernel_page,
 }
 
 
