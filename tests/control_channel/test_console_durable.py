@@ -108,6 +108,6 @@ def test_a_record_of_a_newer_release_is_no_console(stored) -> None:
             async with in_process(machine) as client:
                 assert (await client.get("/v1/system")).json()["console"] is None
                 assert (await attach(client)).status_code == 200
-        assert [line["rule_id"] for line in lines] == ["console.layout"]
+        assert [line["rule_id"] for line in lines] == ["state.level"]
 
     trio.run(newer)

@@ -19,9 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from hcall_abi.control_views import PartitionView, SystemView
+from hcall_abi.rules.console import POWER_STOPPED
 from hcall_client.blocking import BlockingChannel
 from hcall_client.calls import Authorization, read_object, remove_object
-from hcall_client.console import power_off, power_on, show_partition, show_system
+from hcall_client.console import ConsoleRefused, power_off, power_on, show_partition, show_system
 from hcall_client.errors import HcallError
 from hcall_server.service.erase import clear_all, reset_settings
 from hcall_server.service.layout import replace_part
@@ -158,7 +159,11 @@ class Plant:
     def guest(self, name: str) -> BlockingChannel:
         """A session of a guest, whose partition is powered on for it."""
         if self.partition(name).power == "off":
-            self.server.console.call(power_on(name))
+            try:
+                self.server.console.call(power_on(name))
+            except ConsoleRefused as error:
+                if error.rule is not POWER_STOPPED:  # else it has started by itself meanwhile
+                    raise
         return self.server.connect_blocking(name)
 
     def write(self, name: str, data: bytes) -> None:

@@ -87,6 +87,12 @@ ELSEWHERE = (
     ),
     Elsewhere(_KERNEL, "Keys of your own", "", "tests/pages/test_kernel_page.py::test_the_keys_of_the_page"),
     Elsewhere(
+        "docs/testing.md", "*", "python", "tests/pages/test_testing_page.py::test_every_program_is_collected"
+    ),
+    Elsewhere(
+        "docs/testing.md", "*", "", "tests/pages/test_testing_page.py::test_the_project_of_the_page"
+    ),
+    Elsewhere(
         "docs/evidence.md", "*", "indented", "tests/soak/test_evidence.py::test_commands_of_the_page"
     ),
 )  # fmt: skip
@@ -104,6 +110,10 @@ NOT_RUN = (
     NotRun(
         "docs/driver.md", "How it gets there", "indented",
         "both commands run tests of tests/driver, and `make test` runs all of these",
+    ),
+    NotRun(
+        "docs/compatibility.md", "A step back", "",
+        "no command: the text of a refusal; tests/service/test_downgrade.py has one of each format",
     ),
     NotRun(
         "docs/evidence.md", "*", "",
