@@ -32,15 +32,19 @@ class PagesAndCompletion(BuildHookInterface[Any]):
         shutil.rmtree(self._folder)
 
     def _completion(self, root: Path) -> dict[str, str]:
-        """Return each script with its place; they lie outside of the tree, which may be read-only."""
+        """Return each script with its place; they lie outside of the tree, which may be read-only.
+
+        The path is needed until the scripts are made: the parser loads the module of each command.
+        """
+        self._folder = Path(tempfile.mkdtemp(prefix="swpks-completion-"))
+        placed = {}
         sys.path[:0] = [str(root), str(root / "spec")]
         try:
             from swpks.cli.completion import SHELLS, script_of
+
+            for shell, (place, _) in SHELLS.items():
+                (self._folder / shell).write_text(script_of(shell), "utf-8")
+                placed[str(self._folder / shell)] = place
         finally:
             del sys.path[:2]
-        self._folder = Path(tempfile.mkdtemp(prefix="swpks-completion-"))
-        placed = {}
-        for shell, (place, _) in SHELLS.items():
-            (self._folder / shell).write_text(script_of(shell), "utf-8")
-            placed[str(self._folder / shell)] = place
         return placed
