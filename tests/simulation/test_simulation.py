@@ -70,6 +70,17 @@ def test_a_run_takes_nothing_from_outside_and_leaves_nothing() -> None:
     assert (os.urandom, secrets.token_bytes) == before
 
 
+@pytest.mark.parametrize("kind, rule", [(12, "arrival.level"), (17, "restart.key")])
+def test_a_system_that_differs_from_the_others(kind: int, rule: str) -> None:
+    """R-50, R-52, R-53: nothing comes to a level without a keystore, and no copy to another trusted key."""
+    outcomes = [simulate(seed) for seed in range(kind, 140, 20)]
+    lines = [line for each in outcomes for line in each.trace]
+    assert not any(each.failure for each in outcomes)
+    assert any(rule in line for line in lines)
+    if rule == "arrival.level":
+        assert not any(" c " in line and "ARRIVED" in line for line in lines)
+
+
 def test_a_failure_has_its_seed_and_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     from swpks.testing.simulation import migrants
 

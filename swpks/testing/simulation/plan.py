@@ -82,6 +82,9 @@ class Story(NamedTuple):
     """The steps of a second partition, which is at the other system at first; without any there is none."""
     follows: bool = False
     """Whether a guest follows its partition by the channel of the product."""
+    stranger: str = ""
+    """The difference of the third system: `level`, one without a keystore (R-50); `key`, a trusted system
+    key of its own, so that no copy gets there or back (R-52, R-53)."""
 
 
 def plan(seed: int) -> Story:
@@ -93,7 +96,7 @@ def plan(seed: int) -> Story:
         story = _by_chance(chance, THREE if kind in _WIDE else SYSTEMS)
         if kind in _DOUBLE:
             story = story._replace(beside=_beside(chance, story.steps))
-    return story._replace(follows=kind in _FOLLOWED)
+    return story._replace(follows=kind in _FOLLOWED, stranger=_STRANGERS.get(kind, ""))
 
 
 def _late_force(chance: Random) -> Story:
@@ -143,6 +146,8 @@ _WIDE = frozenset({2, 7, 12, 17})
 _DOUBLE = frozenset({6, 16})
 """The seeds by chance that have a second partition."""
 _FOLLOWED = frozenset({1, 2, 7, 19})
+_STRANGERS = {12: "level", 17: "key"}
+"""The stories whose third system differs from the others."""
 """The seeds with a guest that follows its partition."""
 
 

@@ -22,12 +22,13 @@ from swpks.testing.simulation.desk import Desk
 from swpks.testing.simulation.journal import journal
 from swpks.testing.simulation.linear import NotLinearizable
 from swpks.testing.simulation.migrants import Migrant
-from swpks.testing.simulation.plan import Step, plan
+from swpks.testing.simulation.plan import THREE, Step, plan
 from swpks.testing.simulation.seeds import Entropy, run_seeded
 from swpks.testing.simulation.sites import Site, Surroundings
 from swpks.testing.simulation.watch import Watch
 
 NAME, SECOND = "lpar1", "lpar2"
+THIRD = THREE[-1]
 CALM = 40.0
 """Seconds after the last fault, or after the operator's next order, until which one owner is waited for."""
 
@@ -50,7 +51,8 @@ class World:
         systems = self._plan.systems
         homes = {NAME: "a", **({SECOND: "b"} if self._plan.beside else {})}
         self.sites = {
-            name: Site(name, n, _settings(name, homes), around) for n, name in enumerate(systems, 1)
+            name: Site(name, n, _settings(name, homes, self._plan.stranger), around)
+            for n, name in enumerate(systems, 1)
         }
         self.watch = Watch(list(self.sites.values()), around.trace)
         self.desk = Desk(self.sites, around, self.watch.decisions.entered)
@@ -100,12 +102,16 @@ class World:
 
     async def _set_up(self) -> None:
         """Start all parts; the systems have one trusted system key, and the console knows them."""
-        key = Entropy(self.around.seed, "trusted key")(32)
-        for site in self.sites.values():
+        keys = Entropy(self.around.seed, "trusted key")
+        key, other = keys(32), keys(32)
+        stranger = self._plan.stranger
+        for name, site in self.sites.items():
             await site.start()
-            await MachineLink(site.machine).call(set_trusted_key("change", key=key))
+            if name != THIRD or stranger != "level":
+                own = other if (name, stranger) == (THIRD, "key") else key
+                await MachineLink(site.machine).call(set_trusted_key("change", key=own))
+                self.around.tap.forbid(own)
             site.line.background = self._nursery
-            self.around.tap.forbid(key)
         await self.desk.start()
         for name in self.sites:
             await self.desk.running.add_system(name)
@@ -210,6 +216,7 @@ def _explained(errors: BaseException) -> str:
     return "".join(traceback.format_exception(errors))
 
 
-def _settings(name: str, homes: Mapping[str, str]) -> Settings:
+def _settings(name: str, homes: Mapping[str, str], stranger: str) -> Settings:
+    level = "FW940" if (name, stranger) == (THIRD, "level") else None
     wanted = tuple(PartitionSettings.of(each, 16) for each, home in homes.items() if home == name)
-    return Settings(name=name, flush_delay_ms=20, copy_interval_s=4.0, partition=wanted)
+    return Settings(name=name, flush_delay_ms=20, copy_interval_s=4.0, partition=wanted, firmware=level)
