@@ -44,25 +44,10 @@ def main(folder: Path) -> None:
     subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True, capture_output=True)
     requirements_file = folder / "requirements.lock"
     requirements_file.write_text(lock, "utf-8")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "-qq",
-        "--disable-pip-version-check",
-        "--python",
-        folder / "bin" / "python",
-    ]
-    more = [
-        "install",
-        "--no-compile",
-        "--only-binary",
-        ":all:",
-        "--require-hashes",
-        "-r",
-        folder / "requirements.lock",
-    ]
-    done = subprocess.run([*pip, *more, requirements_file], capture_output=True, text=True, check=False)
+    pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check"]
+    place = ["--python", str(folder / "bin" / "python")]
+    wheels = ["--no-compile", "--only-binary", ":all:", "--require-hashes", "-r", str(requirements_file)]
+    done = subprocess.run([*pip, *place, "install", *wheels], capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["pip says nothing"]
         note(folder, f"the wheels of the lock can't be installed for Python {version}: {lines[-1]}")

@@ -87,7 +87,7 @@ class Life:
         done = self.system.server.run("hmc", *words)
         told = done.stderr.decode()
         assert (done.returncode, done.stdout) == (1, b""), (done.stdout, told)
-        assert f"({rule})" in told
+        assert f"; rule {rule}: " in told
         return told
 
     def refused(self, rule: str, request: ConsoleRequest[Any]) -> str:

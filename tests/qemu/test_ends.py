@@ -78,9 +78,9 @@ def test_a_server_that_is_away_is_told_of(tmp_path: Path, path: str, swpks_serve
 
 def test_a_state_below_a_missing_folder(tmp_path: Path, path: str) -> None:
     """It is made, as `swpks serve` makes it, and the log beside it is private; the guest panics at last."""
-    state = tmp_path / "new" / "deep" / "state"
+    state = tmp_path / "n" / "d" / "s"  # short: the path of a socket has a bound
     command = Running("--kernel", fake_kernel(tmp_path, PANIC), "--state", state, PATH=path)
     assert command.end() == 4, command.said
     assert "the guest has panicked" in command.said
     assert "the keystore of lpar1 gets 64 KiB; --partition lpar1:KBYTES chooses another size" in command.said
-    assert state.with_name("state.log").stat().st_mode & 0o777 == 0o600
+    assert state.with_name("s.log").stat().st_mode & 0o777 == 0o600
