@@ -26,13 +26,16 @@ TESTS = ("pytest", "pytest-trio", "hypothesis", "coverage")
 _VERSION = "import sys, venv; print('%d.%d.%d%s' % sys.version_info[:4])"
 _NAME = re.compile(r"python3\.(\d+)")
 
+NONE_NEWER = "no Python newer than"
+"""The reason that a machine may have for no environment."""
+
 
 def main(folder: Path) -> None:
     """Make the environment, or note why there is none."""
     found = newest()
     if found is None:
         running = ".".join(map(str, sys.version_info[:2]))
-        note(folder, f"no Python newer than {running} is on this machine")
+        note(folder, f"{NONE_NEWER} {running} is on this machine")
         return
     python, version = found
     lock = requirements()

@@ -10,13 +10,14 @@ Registers are shown as they are.  Of guest memory, only the label and the head o
 #
 #   1. unless the authorization block of the call is well formed: with swapped registers it is none;
 #   2. if its memory overlaps that of another argument;
-#   3. if it has four bytes in a row of the password, or looks like the head of an authorization block.
+#   3. if it has four bytes in a row of the presented password, or of one that is set;
+#   4. if it looks like the head of an authorization block.
 #
 # A shorter test, to show the labels of successful calls only, would hide those that a developer looks for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from hcall_abi.arguments import Arg, Kind
@@ -47,13 +48,16 @@ class _Block(NamedTuple):
     password: bytes
 
 
-def told(call: HCall, answer: HReturn) -> Told:
-    """Return the fields of a call; of one that is no h-call of the keystore only number and status."""
+def told(call: HCall, answer: HReturn, passwords: Iterable[bytes] = ()) -> Told:
+    """Return the fields of a call; of one that is no h-call of the keystore only number and status.
+
+    `passwords` are those that are set: a label that has a part of one is hidden.
+    """
     spec = CALLS.get(Opcode(call.opcode)) if call.opcode in CALLS else None
     if spec is None:
         return {"hcall": f"0x{call.opcode:X}", "status": status_name(answer.status)}
     fields: dict[str, str | int | Mapping[str, str | int]] = {"hcall": spec.opcode.name}
-    fields |= _identity(spec, call)
+    fields |= _identity(spec, call, passwords)
     fields["arguments"] = {arg.name: _argument(arg, call.registers[arg.place]) for arg in spec.args}
     fields["status"] = status_name(answer.status)
     if spec.outputs:
@@ -70,7 +74,9 @@ def _result(out: Output, value: int) -> str | int:
     return f"0x{value:X}" if out.name in _HEX_RESULTS else value
 
 
-def _identity(spec: HCallSpec, call: HCall) -> dict[str, str | int | Mapping[str, str | int]]:
+def _identity(
+    spec: HCallSpec, call: HCall, passwords: Iterable[bytes]
+) -> dict[str, str | int | Mapping[str, str | int]]:
     """Return whose objects are meant, how long the password is, and the label."""
     authorization = _of_kind(spec, (Kind.AUTHORIZATION,))
     block = _block(call, authorization) if authorization else None
@@ -80,7 +86,8 @@ def _identity(spec: HCallSpec, call: HCall) -> dict[str, str | int | Mapping[str
     arg = _of_kind(spec, _LABELS)
     data = _bytes_at(call, arg.register, spec.length_of(arg).register) if arg else None
     if arg and data is not None:
-        found["label"] = label_text(data) if _harmless(spec, call, arg, data, block) else _hidden(data)
+        shown = _harmless(spec, call, arg, data, block, passwords)
+        found["label"] = label_text(data) if shown else _hidden(data)
     return found
 
 
@@ -121,16 +128,21 @@ def _bytes_at(call: HCall, address_register: int, length_register: int) -> bytes
     return bytes(found) if found and len(found) == length else None
 
 
-def _harmless(spec: HCallSpec, call: HCall, arg: Arg, label: bytes, block: _Block | None) -> bool:
+def _harmless(
+    spec: HCallSpec, call: HCall, arg: Arg, label: bytes, block: _Block | None, passwords: Iterable[bytes]
+) -> bool:
     """Whether a label can be no password and no object data of a guest that has confused its registers."""
     if block is None or _head(label, 0) is not None:
         return False
     start = call.registers[arg.place]
     if any(start < end and begin < start + len(label) for begin, end in _others(spec, call, arg, block)):
         return False
-    password = block.password
+    return not any(_has_part(label, password) for password in (block.password, *passwords))
+
+
+def _has_part(label: bytes, password: bytes) -> bool:
     runs = (password[n : n + _RUN] for n in range(max(len(password) - _RUN + 1, 1)))
-    return not any(run and run in label for run in runs)
+    return any(run and run in label for run in runs)
 
 
 def _others(spec: HCallSpec, call: HCall, label: Arg, block: _Block) -> Iterator[tuple[int, int]]:

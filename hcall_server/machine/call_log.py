@@ -34,7 +34,8 @@ class CallLog:
     def before(self, partition: Partition, make: MakeCalls, on_refusal: OnRefusal) -> Calls:
         """Return the calls of a session, each of which is logged with its answer."""
         allowance = self._noise.of(f"h-calls of {partition.name}", PACE)
-        return LoggedCalls(make, on_refusal, PeerLog(allowance, logs.Log(partition=partition.name)))
+        log = PeerLog(allowance, logs.Log(partition=partition.name))
+        return LoggedCalls(make, on_refusal, log, partition)
 
 
 class LoggedCalls:
@@ -45,10 +46,11 @@ class LoggedCalls:
 
     costly = True
 
-    def __init__(self, make: MakeCalls, on_refusal: OnRefusal, log: PeerLog) -> None:
+    def __init__(self, make: MakeCalls, on_refusal: OnRefusal, log: PeerLog, partition: Partition) -> None:
         self._inner = make(self._note)
         self._on_refusal = on_refusal
         self._log = log
+        self._partition = partition
         self._rule: str | None = None
 
     def begin(self) -> None:
@@ -70,6 +72,11 @@ class LoggedCalls:
         self._tell(lambda: (call, answer))
         return answer
 
+    def _passwords(self) -> list[bytes]:
+        """Return the passwords that are set now; a call that confuses its registers may have one as label."""
+        keystore = self._partition.keystore
+        return [password for _, password in keystore.access.passwords.items()] if keystore else []
+
     def _note(self, refusal: Refusal, opcode: int) -> None:
         self._rule = refusal.rule.id
         self._on_refusal(refusal, opcode)
@@ -80,7 +87,7 @@ class LoggedCalls:
         if missing is None:
             return
         try:
-            fields = told(*read())
+            fields = told(*read(), self._passwords())
         except MemoryError:
             logs.drop()
             return

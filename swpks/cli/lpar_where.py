@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from hcall_abi.addresses import is_host
 from hcall_abi.bounds import ACCESS_KEY_SIZE
+from hcall_abi.console import is_partition_name
 from hcall_abi.consumers import Consumer
-from hcall_abi.rules.console import NAME_EXISTS
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules.console import NAME_EXISTS, NAME_FORM
 from swpks.cli import lpar_values as values
 from swpks.cli.lpar_values import UsageError
 from swpks.cli.where import for_every_verb, state_folder, state_path
@@ -43,6 +45,8 @@ def where_of(args: argparse.Namespace) -> Where:
         return Where(args.socket, number, key)
     if args.state is None:
         raise UsageError("say where the server is: --state DIR (or SWPKS_STATE), --socket or --tcp")
+    if not is_partition_name(args.name):
+        raise OperatorError(NAME_FORM, f"{args.name[:80]!r} is no name for a partition")
     return Where(args.state / "run" / f"{args.name}.sock", number)
 
 

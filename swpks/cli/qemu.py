@@ -181,11 +181,11 @@ def _status(end: MachineEnd, name: str) -> int:
 
 
 def _say(sentence: str) -> None:
-    streams.complain(f"swpks: {sentence}")
+    streams.complain(f"swpks qemu: {sentence}")
 
 
 def _tell(opcode: int, answer: HReturn) -> None:
     """Tell of an h-call: its name and status, never what it carried."""
     name = Opcode(opcode).name
     with suppress(OSError):  # the guest goes on without a reader of its trace
-        print(f"swpks: H_PKS_{name} -> {status_name(answer.status)}\r", file=sys.stderr, flush=True)
+        print(f"swpks qemu: H_PKS_{name} -> {status_name(answer.status)}\r", file=sys.stderr, flush=True)

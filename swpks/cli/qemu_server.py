@@ -46,7 +46,7 @@ def state_of(wanted: Path | None, cleanup: Cleanup) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="swpks-") as folder:
         cleanup.remove_folder(Path(folder).absolute())
-        streams.complain("swpks: no --state: the keystore lasts as long as this command")
+        streams.complain("swpks qemu: no --state: the keystore lasts as long as this command")
         yield Path(folder).absolute() / "state"
 
 
@@ -91,7 +91,7 @@ def _partition(state: Path, wanted: Wanted) -> str:
     if kbytes is None and not (state.is_dir() and any(state.iterdir())):
         kbytes = DEFAULT_KBYTES
         advice = f"--partition {name}:KBYTES chooses another size"
-        streams.complain(f"swpks: the keystore of {name} gets {kbytes} KiB; {advice}")
+        streams.complain(f"swpks qemu: the keystore of {name} gets {kbytes} KiB; {advice}")
     return name if kbytes is None else f"{name}:{kbytes}"
 
 

@@ -64,6 +64,9 @@ def pks_partition_sync(request: pytest.FixtureRequest) -> Iterator[BlockingParti
     """A fresh, powered-on partition with an open blocking channel, for a test without an event loop."""
     from swpks.testing import blocking_partition
 
+    if request.node.get_closest_marker("pks_partition_sync"):
+        told = "pks_partition_sync takes the mark of the other fixture: @pytest.mark.pks_partition(...)"
+        pytest.fail(f"{request.node.nodeid}: {told}", pytrace=False)
     with blocking_partition(**_given(request, "pks_partition")) as partition:
         yield partition
 

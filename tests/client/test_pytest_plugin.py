@@ -33,6 +33,9 @@ def test_unknown(pks_partition_sync): ...
 @pytest.mark.pks_partition(level="FW99")
 async def test_level(pks_partition): ...
 
+@pytest.mark.pks_partition_sync(kbytes=8)
+def test_other_mark(pks_partition_sync): ...
+
 def test_plain(pks_partition): ...
 def test_plain_again(pks_partition): ...
 def test_plain_console(pks_console): ...
@@ -64,6 +67,7 @@ async def test_console_word(pks_console):
     assert lpar1.partition.attributes.secure_boot == "audit"
 """
 TOLD = {
+    "test_other_mark": "takes the mark of the other fixture: @pytest.mark.pks_partition",
     "test_positional": "'FW950' has no name: write NAME='FW950'; the names are name, level, kbytes,",
     "test_positional_sync": "'FW950' has no name",
     "test_unknown": "there is no option 'lvl'; the names are name, level, kbytes, secure_boot,",
@@ -140,7 +144,8 @@ def reasons(output: str) -> dict[str, str]:
 
 def test_wrong_marks_are_named(tmp_path):
     """Each error is one line with the mark and the test, without a traceback; right options work."""
-    output = pytest_in(tmp_path, MISTAKES, "-o", "trio_mode=true")
+    options = ("-o", "trio_mode=true", "-W", "ignore::pytest.PytestUnknownMarkWarning")
+    output = pytest_in(tmp_path, MISTAKES, *options)
     found = reasons(output)
     assert set(found) == set(TOLD)
     for test, text in TOLD.items():

@@ -67,6 +67,18 @@ def test_each_call_has_a_line() -> None:
     assert [refusal.rule.id for refusal in guest.refusals] == ["object.new", "call.served"]
 
 
+def test_a_password_that_is_set_is_no_label() -> None:
+    """A call without the password, or with a wrong one, whose label lies where the password was."""
+    guest = Logged(started())
+    secret = b"SUPERSECRETPASSWORD"
+    guest.set_password(3, secret)
+    with logged(EVENT) as lines:
+        guest.read(3, secret)
+        guest.write(3, b"x" + secret[:8], b"data", password=b"another one")
+        guest.read(3, b"disk-key")
+    assert [line["label"] for line in lines] == ["<19 bytes>", "<9 bytes>", "disk-key"]
+
+
 @pytest.mark.parametrize("lane", [False, True])
 async def test_calls_of_a_session_are_logged(nursery, lane: bool) -> None:
     """Frames as they come: results and the number of written bytes come out of the answer."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tools import newer_python
+from tools.newer_python import NONE_NEWER
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".venv-newer"
@@ -40,13 +41,19 @@ print(*sys.version_info[:2])
 
 @pytest.fixture(scope="module")
 def newer() -> Path:
-    """The interpreter; without one the reason of the skip says why."""
-    python, reason = FOLDER / "bin" / "python", FOLDER / "why-not"
-    if reason.is_file():
-        pytest.skip(reason.read_text("utf-8").strip())
-    if not python.exists():
-        pytest.skip("`make test` has not prepared .venv-newer: python -m tools.newer_python .venv-newer")
-    return python
+    """The interpreter; without one the reason of the skip says why.
+
+    In the CI only one reason counts: there is no newer interpreter on the machine.
+    """
+    python, file = FOLDER / "bin" / "python", FOLDER / "why-not"
+    if python.exists():
+        return python
+    reason = "`make test` has not prepared .venv-newer: python -m tools.newer_python .venv-newer"
+    if file.is_file():
+        reason = file.read_text("utf-8").strip()
+    if os.environ.get("CI") and not reason.startswith(NONE_NEWER):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def run(python: Path, *words: str | Path) -> str:

@@ -164,6 +164,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     server.kill()
 
 
+@pytest.mark.parametrize("name", ["control", "../lpar1", "", "a/b"])
+def test_a_word_that_is_no_name_of_a_partition(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """No other socket of the state is asked, and none outside of it."""
+    assert main(["lpar", "--state", str(tmp_path), name, "config"]) == 3
+    err = capsys.readouterr().err
+    assert SHAPE.fullmatch(err)
+    assert "rule name.form: " in err
+
+
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
 def test_why_a_partition_is_not_there(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
