@@ -2,6 +2,7 @@
 
     swpks explain object.exists               a rule, as errors and the log name it
     swpks explain SWPK0701                    a message number of the management console
+    swpks explain H_AUTHORITY                 a status: the h-calls and the rules that it answers
     swpks explain spec/protocol.md#framing    a section of a page; spec/ and .md may be left out
     swpks explain rules                       a whole page
     swpks explain                             the names of all pages
@@ -14,9 +15,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import shutil
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from hcall_abi.calls import CALLS
 from hcall_abi.errors import OperatorError
 from hcall_abi.frames import OpenStatus
 from hcall_abi.messages import NO_NUMBER, message_number
@@ -43,7 +46,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a rule, a message number, or PAGE[#HEADING]")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="a rule, a message number, a status, or PAGE[#HEADING]"
+    )
     return parser
 
 
@@ -55,7 +60,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def explained(name: str, width: int) -> str:
-    """Return the text about a rule, a number, or a page with or without a heading."""
+    """Return the text about a status, a rule, a number, or a page with or without a heading."""
+    if name.upper() in Status.__members__:
+        return _about_status(Status[name.upper()], width)
     found = rules_of(name)
     if found:
         return "\n\n".join(_about(rule, width) for rule in found)
@@ -83,6 +90,15 @@ def _about(rule: Rule, width: int) -> str:
     told = [f"rule {rule.id}", f"  {inline(rule.sentence)}", f"  broken: {_answer(rule)}"]
     told += [f"  message number: {number}"] if number != NO_NUMBER else []
     return "\n".join([*told, f"  page: {rule.page}", "", _section(page, anchor, width)])
+
+
+def _about_status(status: Status, width: int) -> str:
+    """Return a status with the h-calls that may answer it, and the rules whose refusal it is."""
+    calls = ", ".join(spec.opcode.name for spec in CALLS.values() if status in spec.statuses)
+    answered = [rule for rule in RULES.values() if rule.answer is status]
+    lines = [f"status {status.name} ({status.value})", f"  h-calls: {calls or 'none'}"]
+    lines += [f"  {rule.id}: {inline(rule.sentence)}" for rule in answered]
+    return "\n".join(textwrap.fill(each, width, subsequent_indent="    ") for each in lines)
 
 
 def _answer(rule: Rule) -> str:
@@ -122,6 +138,7 @@ def _section(page: str, anchor: str, width: int) -> str:
 
 def _every_name() -> Iterator[str]:
     yield from RULES
+    yield from Status.__members__
     yield from {message_number(rule): None for rule in RULES.values()}
     for page in pages.names():
         yield page
@@ -133,5 +150,5 @@ def _unknown(name: str, known: Any) -> OperatorError:
     nearest = difflib.get_close_matches(name, list(known), NEAREST, _CLOSE)
     told = f"the nearest are {', '.join(nearest)}" if nearest else "swpks explain lists the pages"
     return OperatorError(
-        rules.EXPLAIN_KNOWN, f"{name!r} is neither a rule, nor a message number, nor a page: {told}"
+        rules.EXPLAIN_KNOWN, f"{name!r} is neither a rule, a message number, a status, nor a page: {told}"
     )

@@ -8,6 +8,7 @@ import pytest
 
 from hcall_abi.messages import NO_NUMBER, OWN, message_number
 from hcall_abi.rules.catalogue import RULES
+from hcall_abi.statuses import Status
 from swpks.cli import pages
 from swpks.cli.explain import explained, rules_of
 from swpks.cli.main import main
@@ -126,3 +127,12 @@ def test_a_wide_table_becomes_a_list() -> None:
     assert lines[0] == "x"
     assert lines[1].startswith("    meaning: long words")
     assert max(map(len, lines)) <= 50
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_is_explained(status: Status) -> None:
+    """With its number, and each rule that it answers."""
+    text = explained(status.name.lower(), 100)
+    assert text.startswith(f"status {status.name} ({status.value})\n  h-calls: ")
+    answered = {rule.id for rule in RULES.values() if rule.answer is status}
+    assert {each for each in answered if f"  {each}: " in text} == answered
