@@ -4,7 +4,7 @@
 #   make test    linters, types, every test, and how much of the code they reach
 #   make mutants changes of the code that no test notices: a seeded sample, takes twenty minutes
 #   make bench   the data channel beside its ceilings: table, JSON and plot in bench/out
-#   make soak    kill -9, power cuts, races, faults, fuzzing, migrations, in full: docs/evidence.md (takes an hour)
+#   make soak    kill -9, power cuts, races, faults, fuzzing, migrations, in full: docs/evidence.md (takes some hours)
 #   make lint    linters and types alone          make format  put the code into shape
 #   make setup   the environment alone            make clean   remove all that make made
 #   make lock    renew the files requirements-*.lock (needs `uv` on the path)

@@ -73,6 +73,11 @@ class EfiTime(NamedTuple):
     minute: int = 0
     second: int = 0
 
+    def __str__(self) -> str:
+        return (
+            f"{self.year:04}-{self.month:02}-{self.day:02} {self.hour:02}:{self.minute:02}:{self.second:02}"
+        )
+
 
 class UpdatePayload(NamedTuple):
     """A payload taken apart: its time, the PKCS#7 in DER, and the new contents of the variable."""

@@ -70,7 +70,11 @@ def partition_id(text: str) -> int:
 
 def consumer(text: str) -> int:
     """Return a consumer by its name; any number is permitted, so that a test can send a wrong one."""
-    return CONSUMERS[text] if text in CONSUMERS else number(text)
+    if text in CONSUMERS:
+        return CONSUMERS[text]
+    if not text[:1].isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(CONSUMERS)}, and no number")
+    return number(text)
 
 
 def plain_label(text: str) -> bytes:

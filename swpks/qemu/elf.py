@@ -85,6 +85,10 @@ class KernelImage:
             raise KernelUnsuitable(f"the kernel has no {name}") from None
 
 
+_GZIP = b"\x1f\x8b"
+"""The first bytes of a vmlinuz, as distributions compress it."""
+
+
 def load(path: Path) -> KernelImage:
     """Read a kernel's file; KernelUnsuitable with the reason for what cannot be served."""
     try:
@@ -106,6 +110,8 @@ def _load(stream: Any) -> KernelImage:
     from elftools.elf.elffile import ELFFile
 
     try:
+        if stream.read(len(_GZIP)) == _GZIP:
+            raise KernelUnsuitable("a gzip file: unpack it first, such as zcat FILE > vmlinux")
         size = stream.seek(0, os.SEEK_END)
         elf = ELFFile(stream)
         if elf.elfclass != 64 or not elf.little_endian or elf["e_machine"] != "EM_PPC64":

@@ -1,5 +1,6 @@
 """Symbols, code and call sites of kernels: one made by hand, and files that are none."""
 
+import gzip
 import random
 import struct
 from pathlib import Path
@@ -84,6 +85,14 @@ def test_what_is_no_elf_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "vmlinuz"
     path.write_bytes(content)
     with pytest.raises(KernelUnsuitable, match="vmlinuz"):
+        load(path)
+
+
+def test_a_compressed_kernel(tmp_path: Path) -> None:
+    """A vmlinuz: the way out is said."""
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(gzip.compress(b"kernel"))
+    with pytest.raises(KernelUnsuitable, match="a gzip file: unpack it first, such as zcat FILE > vmlinux"):
         load(path)
 
 
