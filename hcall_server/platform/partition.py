@@ -103,7 +103,8 @@ class Partition:
         """Return the state that an event leads to; OperatorError if custody or the table refuses it."""
         self.demand_owned()
         if self.mode not in SERVES:
-            message = f"{self._standing}: it waits for its console; without one, serve --without-console"
+            advice = "if that is lost, and no other system has the partition: serve --without-console"
+            message = f"{self._standing}: it waits for its console; {advice}"
             raise OperatorError(migration.CUSTODY_CONFIRMED, message)
         found = TABLE[self.power, event]
         if isinstance(found, Objection):
