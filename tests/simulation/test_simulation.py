@@ -81,6 +81,12 @@ def test_a_system_that_differs_from_the_others(kind: int, rule: str) -> None:
         assert not any(" c " in line and "ARRIVED" in line for line in lines)
 
 
+def test_a_system_that_asks_has_no_memory_to_lose() -> None:
+    """Seed 14487: the dead source of a remote restart comes back, asks, and crashes again."""
+    outcome = simulate(14487)
+    assert not outcome.failure, outcome.failure
+
+
 def test_a_failure_has_its_seed_and_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     from swpks.testing.simulation import migrants
 

@@ -191,7 +191,9 @@ class Watch:
             standing = self.standing(site, uuid)
             facts = machine.custodian.facts_of(uuid) if machine else None
             durable = facts.custody if facts else Custody.NONE
-            if standing.custody in (*OWNING, Custody.FROZEN, Custody.RELEASED) and durable in OWNING:
+            served = standing.mode is not Mode.ASKING  # one that asks has served nothing in this life
+            held = (*OWNING, Custody.FROZEN, Custody.RELEASED)
+            if served and standing.custody in held and durable in OWNING:
                 self._note(uuid, site.name, Fate.CRASHED)
             elif durable is Custody.FROZEN:
                 self._note(uuid, site.name, Fate.FLUSHED)
