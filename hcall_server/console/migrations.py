@@ -78,8 +78,11 @@ class Migrations:
 
     async def migrate(self, source: KnownSystem, target: KnownSystem, name: str) -> Job:
         """Validate, and begin to move a partition: live if it runs, inactive if it is off: `-o m`."""
-        uuid = (await self._validated(source, target, name)).uuid
-        partition = self._idle(source, uuid, name)  # once more: another order may have come meanwhile
+        validated = await self._validated(source, target, name)
+        partition = self._idle(source, validated.uuid, name)  # another order may have come meanwhile
+        if partition.power != validated.power:  # the checks were those of the other kind of migration
+            message = f"{name} was powered on or off meanwhile: repeat the order"
+            raise OperatorError(rules.MIGRATION_POWER, message)
         live = partition.power == "running"
         plan = MigrationPlan(partition.uuid, name, target.system_id, live)
         return self.jobs.start(MIGRATE, source, plan)

@@ -59,10 +59,10 @@ async def test_a_job_whose_source_does_not_own_ends(autojump_clock, live: bool) 
     async with moving("a", "b", "c") as world:
         if live:
             world.power("a", on=True)
-        old = world.known("a").view
         held = Held(world, "c", "checkArrival")
         world.rig.nursery.start_soon(world.migrate, "a", "c")
         await held.reached.wait()
+        old = world.known("a").view
         assert (await world.ended(await world.migrate("a", "b"))).state == "done"
         await world.rig.until(lambda: not world.site("a").machine.system.partitions)
         await trio.sleep(10)
