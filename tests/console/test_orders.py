@@ -11,7 +11,15 @@ import trio
 from hcall_abi.bounds import MAX_EPOCH
 from hcall_abi.control_bodies import CopyToRestore, CustodyMessage
 from hcall_abi.errors import OperatorError
-from hcall_abi.requests import end_recovery, restore_copy, set_nvram_fault, set_trusted_key, tell_custody
+from hcall_abi.requests import (
+    end_recovery,
+    power_off,
+    power_on,
+    restore_copy,
+    set_nvram_fault,
+    set_trusted_key,
+    tell_custody,
+)
 from hcall_abi.rules import migration as rules
 from hcall_server.console.entries import Entry, heard, renumbered
 from hcall_server.console.lines.run import run_line
@@ -51,6 +59,31 @@ async def test_an_order_that_another_one_has_overtaken_is_refused(autojump_clock
         await world.kill("b")
         await world.start("b")
         await world.demand_at("b", b"first")
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
+async def test_power_that_changes_during_the_checks_is_a_refusal(autojump_clock, live: bool) -> None:
+    """R-51, R-52: the checks were those of the other kind, which needs no trusted key, or no listener."""
+    async with moving(one_key=not live) as world:
+        if live:
+            world.power("a", on=True)
+        held = Held(world, "b", "checkArrival")
+        refused: list[OperatorError] = []
+
+        async def order() -> None:
+            try:
+                await world.migrate()
+            except OperatorError as error:
+                refused.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(order)
+            await held.reached.wait()
+            await world.known("a").call((power_off if live else power_on)("x"))
+            held.free.set()
+        assert [each.rule for each in refused] == [rules.MIGRATION_POWER]
+        assert world.rig.console.jobs.all == []
+        assert await world.custody("a") == ("own", 0)
 
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "inactive"])
