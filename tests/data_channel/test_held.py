@@ -17,7 +17,7 @@ from hcall_abi.frames import Goodbye, GoodbyeReason, HReturn
 from hcall_abi.statuses import Status
 from hcall_client.calls import confirm_object_flushed, set_password
 from hcall_server.machine.machine import Machine
-from hcall_server.writeback.schedule import GATHERING
+from tests.data_channel.parked import ParkedService
 from tests.data_channel.support import OS, Peer, Service, make_machine, read, write
 from tests.rules.breaking import logged
 from tests.writeback.workers import ParkedWorker
@@ -26,32 +26,8 @@ WAIT = 0.04
 CONFIRM = int(Opcode.CONFIRM_OBJECT_FLUSHED)
 
 
-class Held:
-    """A service whose commits end when a test says so."""
-
-    def __init__(self, service: Service, disk: ParkedWorker, clock: MockClock) -> None:
-        self.service = service
-        self.clock = clock
-        self.machine: Machine = service.machine
-        self.disk = disk
-
-    async def session(self, name: str = "alpha") -> Peer:
-        """An open session with nothing on its way to NVRAM."""
-        peer = await self.service.session(name)
-        await self.land()
-        return peer
-
-    async def land(self) -> None:
-        """Let the commit end that is under way, or that waits for company."""
-        await self.pass_time(GATHERING)
-        self.disk.let_go()
-        await wait_all_tasks_blocked()
-
-    async def pass_time(self, seconds: float) -> None:
-        """Let so much time pass."""
-        await wait_all_tasks_blocked()
-        self.clock.jump(seconds)
-        await wait_all_tasks_blocked()
+class Held(ParkedService):
+    """A parked service, and the CONFIRMs that it has answered."""
 
     def confirms(self, partition: int = 1) -> int:
         """How many CONFIRMs of a partition were answered."""

@@ -22,49 +22,27 @@ from hcall_abi.statuses import Status
 from hcall_client.calls import get_config, raw_call, set_password
 from hcall_client.errors import HcallError
 from hcall_client.request import Request
-from hcall_server.machine.holds import MODIFYING
+from hcall_server.machine.holds import MODIFYING, Holds
 from hcall_server.machine.limits import Limits
-from hcall_server.machine.machine import Machine
 from hcall_server.platform.custody import Custody
 from hcall_server.platform.partition import Partition
-from hcall_server.writeback.schedule import GATHERING
+from tests.data_channel.parked import ParkedService
 from tests.data_channel.support import OS, Peer, Service, make_machine, read, write
 from tests.data_channel.test_held import confirm, nothing_comes
 from tests.rules.breaking import logged
 from tests.writeback.workers import ParkedWorker
 
 
-class Held:
+class Held(ParkedService):
     """A machine that runs, and its partition alpha, which a test holds."""
 
-    def __init__(self, service: Service, disk: ParkedWorker, clock: MockClock) -> None:
-        self.service = service
-        self.disk = disk
-        self.clock = clock
-        self.machine: Machine = service.machine
-        self.holds = self.machine.holds
+    @property
+    def holds(self) -> Holds:
+        return self.machine.holds
 
     @property
     def alpha(self) -> Partition:
         return self.machine.system.find("alpha")
-
-    async def session(self, name: str = "alpha") -> Peer:
-        """An open session with nothing on its way to NVRAM."""
-        peer = await self.service.session(name)
-        await self.land()
-        return peer
-
-    async def land(self) -> None:
-        """Let the commit end that is under way."""
-        await self.pass_time(GATHERING)
-        self.disk.let_go()
-        await wait_all_tasks_blocked()
-
-    async def pass_time(self, seconds: float) -> None:
-        """Let so much time pass."""
-        await wait_all_tasks_blocked()
-        self.clock.jump(seconds)
-        await wait_all_tasks_blocked()
 
     def answered(self, opcode: Opcode = Opcode.WRITE_OBJECT) -> dict[int, int]:
         """How many calls of a kind alpha has answered, by status."""

@@ -1,0 +1,38 @@
+"""A service whose commits end when a test says so; times are virtual."""
+
+from __future__ import annotations
+
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from hcall_server.machine.machine import Machine
+from hcall_server.writeback.schedule import GATHERING
+from tests.data_channel.support import Peer, Service
+from tests.writeback.workers import ParkedWorker
+
+
+class ParkedService:
+    """A service, its disk, and its clock."""
+
+    def __init__(self, service: Service, disk: ParkedWorker, clock: MockClock) -> None:
+        self.service = service
+        self.disk = disk
+        self.clock = clock
+        self.machine: Machine = service.machine
+
+    async def session(self, name: str = "alpha") -> Peer:
+        """An open session with nothing on its way to NVRAM."""
+        peer = await self.service.session(name)
+        await self.land()
+        return peer
+
+    async def land(self) -> None:
+        """Let the commit end that is under way, or that waits for company."""
+        await self.pass_time(GATHERING)
+        self.disk.let_go()
+        await wait_all_tasks_blocked()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let so much time pass."""
+        await wait_all_tasks_blocked()
+        self.clock.jump(seconds)
+        await wait_all_tasks_blocked()
