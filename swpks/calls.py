@@ -7,5 +7,52 @@
 Each returns a request, which a channel carries (`hcall_client.calls`).
 """
 
-from hcall_client.calls import *  # noqa: F403 - the names that its __all__ lists
-from hcall_client.calls import __all__  # noqa: F401
+from hcall_client.calls import (
+    Authorization,
+    Confirmation,
+    HcallError,
+    Labels,
+    ObjectRead,
+    Request,
+    confirm_object_flushed,
+    gen_key,
+    gen_password,
+    gen_wrapping_key,
+    get_config,
+    get_object_labels,
+    raw_call,
+    read_object,
+    remove_object,
+    revoke_object,
+    set_password,
+    signed_update,
+    unrevoke_object,
+    unwrap_object,
+    wrap_object,
+    write_object,
+)
+
+__all__ = [
+    "Authorization",
+    "Confirmation",
+    "HcallError",
+    "Labels",
+    "ObjectRead",
+    "Request",
+    "confirm_object_flushed",
+    "gen_key",
+    "gen_password",
+    "gen_wrapping_key",
+    "get_config",
+    "get_object_labels",
+    "raw_call",
+    "read_object",
+    "remove_object",
+    "revoke_object",
+    "set_password",
+    "signed_update",
+    "unrevoke_object",
+    "unwrap_object",
+    "wrap_object",
+    "write_object",
+]
