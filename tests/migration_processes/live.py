@@ -48,36 +48,20 @@ def _went_on(fleet: Fleet, load: Load) -> None:
     load.goes_on()
 
 
-def source_resumes_and_dies(fleet: Fleet) -> None:
-    """The target hangs, the operator stops the attempt, and the source dies when it has resumed."""
-    source = fleet.source
-    fleet.start_again(source, "resumed")
-    with fleet.load() as load:
-        _stopped_at_a_stall(fleet, source)
-        fleet.start_again(source)
-        _went_on(fleet, load)
-        assert fleet.settled() is source
+def stopped(role: str, point: str) -> Scenario:
+    """The target hangs, the operator stops the attempt, and `role` dies at a point of the way back."""
 
+    def scenario(fleet: Fleet) -> None:
+        victim = process_of(fleet, role)
+        fleet.start_again(victim, point)
+        with fleet.load() as load:
+            _stopped_at_a_stall(fleet, victim)
+            fleet.start_again(victim)
+            _went_on(fleet, load)
+            # A console that dies may hear PREPARED before the stop, and then the move goes on.
+            assert role == "console" or fleet.settled() is fleet.source
 
-def target_drops_and_dies(fleet: Fleet) -> None:
-    """The target hangs, the operator stops the attempt, and the target dies when it has dropped its copy."""
-    source, target = fleet.source, fleet.target
-    fleet.start_again(target, "dropped")
-    with fleet.load() as load:
-        _stopped_at_a_stall(fleet, target)
-        fleet.start_again(target)
-        _went_on(fleet, load)
-        assert fleet.settled() is source
-
-
-def console_stops_and_dies(fleet: Fleet) -> None:
-    """The console dies when it has stored that the source resumes; PREPARED may still come first."""
-    console = fleet.console
-    with fleet.load() as load:
-        fleet.start_again(console, "aborted")
-        _stopped_at_a_stall(fleet, console)
-        fleet.start_again(console)
-        _went_on(fleet, load)
+    return scenario
 
 
 def _stopped_at_a_stall(fleet: Fleet, victim: OwnProcess) -> None:
@@ -156,50 +140,46 @@ def _forced(fleet: Fleet, load: Load) -> None:
 
 def force(fleet: Fleet) -> None:
     """The source is dead at PREPARED: `migrlpar -o r --force`; it comes back and is fenced."""
-    source, target = fleet.source, fleet.target
-    fleet.start_again(source, "final-sent")
-    with fleet.load() as load:
-        _forced(fleet, load)
-        fleet.start_again(source)
-        _went_on(fleet, load)
-        assert fleet.settled() is target
+    _force(fleet)
 
 
 def source_is_fenced_and_dies(fleet: Fleet) -> None:
     """As `force`; the source dies once more when it is fenced."""
-    source, target = fleet.source, fleet.target
+    _force(fleet, "fenced")
+
+
+def _force(fleet: Fleet, *points: str) -> None:
+    """Force a move whose source is dead; the source comes back, and dies once more at each of `points`."""
+    source = fleet.source
     fleet.start_again(source, "final-sent")
     with fleet.load() as load:
         _forced(fleet, load)
-        fleet.start_again(source, "fenced")
-        fleet.died(source)
+        for point in points:
+            fleet.start_again(source, point)
+            fleet.died(source)
         fleet.start_again(source)
         _went_on(fleet, load)
-        assert fleet.settled() is target
+        assert fleet.settled() is fleet.target
 
 
 def target_is_dead_for_ever(fleet: Fleet) -> None:
     """The target dies at PREPARED and stays away: the source serves again by an order to stop."""
-    source, target = fleet.source, fleet.target
-    fleet.start_again(target, "prepared")
-    with fleet.load() as load:
-        line = fleet.move()
-        fleet.died(target)
-        fleet.line("migrlpar", "-o", "s", *fleet.here)
-        assert line.ended()[0] == 1
-        fleet.until(lambda: fleet.serves(source), "it does not serve")
-        load.goes_on()
-        fleet.start_again(target)
-        assert fleet.settled() is source
+    _target_stays_away(fleet, ("migrlpar", "-o", "s", *fleet.here))
 
 
 def source_gives_up(fleet: Fleet) -> None:
     """The target dies at PREPARED and stays away: the source serves again by its own time-out of 10 s."""
+    _target_stays_away(fleet)
+
+
+def _target_stays_away(fleet: Fleet, *orders: tuple[str, ...]) -> None:
     source, target = fleet.source, fleet.target
     fleet.start_again(target, "prepared")
     with fleet.load() as load:
         line = fleet.move()
         fleet.died(target)
+        for order in orders:
+            fleet.line(*order)
         assert line.ended()[0] == 1
         fleet.until(lambda: fleet.serves(source), "it does not serve")
         load.goes_on()
@@ -279,10 +259,10 @@ POINTS = {
 
 LIVE: dict[str, Scenario] = {
     **{f"{role}-{point}": live(role, point) for role, points in POINTS.items() for point in points},
-    "source-resumed": source_resumes_and_dies,
+    "source-resumed": stopped("source", "resumed"),
     "source-fenced": source_is_fenced_and_dies,
-    "target-dropped": target_drops_and_dies,
-    "console-aborted": console_stops_and_dies,
+    "target-dropped": stopped("target", "dropped"),
+    "console-aborted": stopped("console", "aborted"),
     "console-forced": console_forces_and_dies,
     "console-told": console_tells_and_dies,
     **{f"{role}-{trouble}": troubled(role, trouble) for role in ("source", "target") for trouble in TROUBLES},
