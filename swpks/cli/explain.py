@@ -1,10 +1,15 @@
-"""`swpks explain`: the rule and the section of a page that an error cites.
+"""`swpks explain`: the meaning of a name or number, and the section of a page that has more about it.
 
     swpks explain object.exists               a rule, as errors and the log name it
     swpks explain SWPK0701                    a message number of the management console
     swpks explain H_AUTHORITY                 a status: the h-calls and the rules that it answers
+    swpks explain -10                         the same by its number; also as r3 has it: 0xFFFFFFFFFFFFFFF6
+    swpks explain H_PKS_READ_OBJECT           an h-call; also READ_OBJECT, and its opcode 0x434 or 1076
+    swpks explain WORLDREADABLE               a policy; also its bit 0x08000000, or a word of several bits
+    swpks explain GOODBYE                     a frame, a status of OPEN (NOT_AUTHORISED), a reason of GOODBYE
+    swpks explain secure_boot                 an attribute of a partition
     swpks explain spec/protocol.md#framing    a section of a page; spec/ and .md may be left out
-    swpks explain rules                       a whole page
+    swpks explain protocol                    a whole page
     swpks explain                             the names of all pages
 
 Exit status: 0 shown; 2 there is nothing of this name: then the nearest names are listed.
@@ -16,23 +21,15 @@ import argparse
 import difflib
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
-from hcall_abi.calls import CALLS
 from hcall_abi.errors import OperatorError
-from hcall_abi.frames import OpenStatus
-from hcall_abi.messages import NO_NUMBER, message_number
 from hcall_abi.rules import service as rules
-from hcall_abi.rules.catalogue import RULES
-from hcall_abi.rules.rule import Positional, Rule
-from hcall_abi.statuses import Status
-from swpks.cli import pages, streams
-from swpks.cli.plain import inline, plain
+from swpks.cli import pages, streams, subjects
+from swpks.cli.plain import plain
+from swpks.cli.subjects import Subject
 
-NEAREST = 5
-"""How many names an unknown one is answered with."""
-_CLOSE = 0.4
 WIDEST = 110
 """Columns of the text on a wide terminal: longer lines are hard to read."""
 
@@ -47,8 +44,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=run)
     parser.add_argument(
-        "name", nargs="?", metavar="NAME", help="a rule, a message number, a status, or PAGE[#HEADING]"
-    )
+        "name", nargs="?", type=subjects.asked, metavar="NAME",
+        help="a name or number of a rule, status, h-call, policy, frame or attribute, or PAGE[#HEADING]",
+    )  # fmt: skip
     return parser
 
 
@@ -60,58 +58,39 @@ def run(options: argparse.Namespace) -> int:
 
 
 def explained(name: str, width: int) -> str:
-    """Return the text about a status, a rule, a number, or a page with or without a heading."""
-    if name.upper() in Status.__members__:
-        return _about_status(Status[name.upper()], width)
-    found = rules_of(name)
-    if found:
-        return "\n\n".join(_about(rule, width) for rule in found)
+    """Return the text about a name, a number, or a page with or without a heading."""
+    if found := subjects.found(name):
+        return _about(found, width)
     page, hash_, anchor = name.partition("#")
     whole = _page_of(page)
     if whole is None:
-        raise _unknown(name, _every_name())
-    if not hash_:
-        return plain(pages.page(whole), width)
-    return _section(whole, anchor, width)
+        raise _unknown(name, subjects.nearest(name))
+    return _text(f"{whole}{hash_}{anchor}", width)
 
 
-def rules_of(name: str) -> list[Rule]:
-    """Return the rule of an id, or the rules of a message number."""
-    if name in RULES:
-        return [RULES[name]]
-    number = name.upper()
-    return [rule for rule in RULES.values() if number != NO_NUMBER and message_number(rule) == number]
+def _about(found: Sequence[Subject], width: int) -> str:
+    """Return the facts of some subjects, then their sections, each once.
+
+    A number may be in several tables.  Then there are no sections; the name of each shows its own.
+    """
+    alike = len({each.kind for each in found}) == 1
+    places = dict.fromkeys(each.page for each in found if each.page and alike)
+    facts = (_facts(each, width) for each in found)
+    return "\n\n".join([*facts, *(_text(place, width) for place in places)])
 
 
-def _about(rule: Rule, width: int) -> str:
-    """Return a rule with its answer and its section."""
-    page, _, anchor = rule.page.partition("#")
-    number = message_number(rule)
-    told = [f"rule {rule.id}", f"  {inline(rule.sentence)}", f"  broken: {_answer(rule)}"]
-    told += [f"  message number: {number}"] if number != NO_NUMBER else []
-    return "\n".join([*told, f"  page: {rule.page}", "", _section(page, anchor, width)])
-
-
-def _about_status(status: Status, width: int) -> str:
-    """Return a status with the h-calls that may answer it, and the rules whose refusal it is."""
-    calls = ", ".join(spec.opcode.name for spec in CALLS.values() if status in spec.statuses)
-    answered = [rule for rule in RULES.values() if rule.answer is status]
-    lines = [f"status {status.name} ({status.value})", f"  h-calls: {calls or 'none'}"]
-    lines += [f"  {rule.id}: {inline(rule.sentence)}" for rule in answered]
+def _facts(subject: Subject, width: int) -> str:
+    lines = [subject.head, *(f"  {fact}" for fact in subject.facts)]
+    lines += [f"  page: {subject.page}"] if subject.page else []
+    if subject.kind == "rule":  # its sentence stays in one line, to be searched for
+        return "\n".join(lines)
     return "\n".join(textwrap.fill(each, width, subsequent_indent="    ") for each in lines)
 
 
-def _answer(rule: Rule) -> str:
-    match rule.answer:
-        case Status():
-            return f"{rule.fault.value} fault; the h-call is answered with {rule.answer.name}"
-        case Positional():
-            return (
-                f"{rule.fault.value} fault; the h-call is answered with the status of the argument's register"
-            )
-        case OpenStatus():
-            return f"{rule.fault.value} fault; OPEN is answered with status {rule.answer.value}"
-    return f"{rule.fault.value} fault"
+def _text(place: str, width: int) -> str:
+    """Return a whole page, or the section of a heading."""
+    page, hash_, anchor = place.partition("#")
+    return _section(page, anchor, width) if hash_ else plain(pages.page(page), width)
 
 
 def _page_of(name: str) -> str | None:
@@ -133,22 +112,14 @@ def _section(page: str, anchor: str, width: int) -> str:
         if section.anchor == anchor.lower():
             head = f"{section.heading} ({page}#{section.anchor})"
             return f"{head}\n{'-' * min(len(head), width)}\n\n{plain(section.text, width)}"
-    raise _unknown(f"{page}#{anchor}", [f"{page}#{each.anchor}" for each in pages.sections(page)])
+    name, known = f"{page}#{anchor}", [f"{page}#{each.anchor}" for each in pages.sections(page)]
+    raise _unknown(name, difflib.get_close_matches(name, known, subjects.NEAREST))
 
 
-def _every_name() -> Iterator[str]:
-    yield from RULES
-    yield from Status.__members__
-    yield from {message_number(rule): None for rule in RULES.values()}
-    for page in pages.names():
-        yield page
-        yield page.removeprefix(pages.PREFIX).removesuffix(".md")
-
-
-def _unknown(name: str, known: Any) -> OperatorError:
+def _unknown(name: str, nearest: Sequence[str]) -> OperatorError:
     """Return the error for an unknown name, with the nearest ones."""
-    nearest = difflib.get_close_matches(name, list(known), NEAREST, _CLOSE)
     told = f"the nearest are {', '.join(nearest)}" if nearest else "swpks explain lists the pages"
     return OperatorError(
-        rules.EXPLAIN_KNOWN, f"{name!r} is neither a rule, a message number, a status, nor a page: {told}"
+        rules.EXPLAIN_KNOWN,
+        f"{name!r} is neither a name or number of the contract's tables nor a page: {told}",
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from swpks.cli.subjects import asked, offered
 from swpks.cli.where import state_path
 from swpks.hmc.names import LINES
 
@@ -68,7 +69,7 @@ def _command(path: tuple[str, ...], about: str, parser: argparse.ArgumentParser)
 
 def _argument(action: argparse.Action) -> Argument:
     value = "" if action.nargs == 0 else _metavar(action)
-    choices = tuple(map(str, action.choices or ()))
+    choices = offered() if action.type is asked else tuple(map(str, action.choices or ()))
     about = (action.help or "") % {**vars(action), "prog": "swpks"} if action.help else ""
     return Argument(tuple(action.option_strings), value, choices, _kind(action, value), about)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hcall_abi.levels import LEVELS
+from swpks.cli import subjects
 from swpks.cli.completion import SHELLS, script_of
 from swpks.cli.main import COMMANDS, main, whole_parser
 from swpks.cli.words import Command, tree
@@ -114,6 +115,8 @@ def test_bash_completes_every_choice(bash: Bash) -> None:
     assert bash.complete(["swpks", "serve", "--firmware", "=", "FW11"]) == [["FW1110"]]
     assert bash.complete(["swpks", "serve", "--firmware", "="]) == [list(LEVELS)]
     assert bash.complete(["swpks", "asmi", "--state", "x", ""]) == [["clear-all", "reset-settings"]]
+    assert bash.complete(["swpks", "explain", ""]) == [list(subjects.offered())]
+    assert bash.complete(["swpks", "explain", "H_PKS_WR"]) == [["H_PKS_WRITE_OBJECT", "H_PKS_WRAP_OBJECT"]]
 
 
 def test_bash_completes_paths(bash: Bash) -> None:

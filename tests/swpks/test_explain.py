@@ -6,11 +6,16 @@ import re
 
 import pytest
 
+from hcall_abi.calls import CALLS, Opcode
+from hcall_abi.console import ATTRIBUTES
+from hcall_abi.errors import OperatorError
+from hcall_abi.frames import FrameType, GoodbyeReason, OpenStatus
 from hcall_abi.messages import NO_NUMBER, OWN, message_number
+from hcall_abi.policies import KNOWN_BITS, Policy
 from hcall_abi.rules.catalogue import RULES
-from hcall_abi.statuses import Status
-from swpks.cli import pages
-from swpks.cli.explain import explained, rules_of
+from hcall_abi.statuses import Status, positional
+from swpks.cli import pages, subjects
+from swpks.cli.explain import explained
 from swpks.cli.main import main
 from swpks.cli.plain import inline, plain
 from tests.spec.markdown import SPEC, anchors
@@ -57,11 +62,11 @@ def test_pages_are_those_of_the_contract() -> None:
 @pytest.mark.parametrize("number", ["SWPK0701", "swpk0701", "HSCL8012", *OWN.values()])
 def test_message_numbers(number: str) -> None:
     """Ours and those of the real console, in any case."""
-    found = rules_of(number)
+    found = {rule.id for rule in RULES.values() if message_number(rule) == number.upper()}
     assert found
-    assert all(message_number(rule) == number.upper() for rule in found)
-    assert all(f"rule {rule.id}\n" in explained(number, WIDTH) for rule in found)
-    assert f"message number: {number.upper()}" in explained(number, WIDTH)
+    text = explained(number, WIDTH)
+    assert set(re.findall("^rule (.+)$", text, re.MULTILINE)) == found
+    assert text.count(f"message number: {number.upper()}") == len(found)
 
 
 def test_a_section_has_the_sections_below_it() -> None:
@@ -72,9 +77,100 @@ def test_a_section_has_the_sections_below_it() -> None:
     assert explained("service#ready", WIDTH) == explained("service.md#Ready", WIDTH) == text
 
 
-def test_a_call_is_found_by_its_name() -> None:
-    """The log has READ_OBJECT."""
-    assert explained("READ_OBJECT", WIDTH) == explained("spec/hcalls/read_object.md", WIDTH)
+@pytest.mark.parametrize("opcode", Opcode)
+def test_a_call_is_found_by_its_names_and_numbers(opcode: Opcode) -> None:
+    """The platform's name, the log's, and the opcode in both notations: the whole page."""
+    spec = CALLS[opcode]
+    text = explained(spec.name, WIDTH)
+    assert text.startswith(f"h-call {spec.name} (0x{opcode:X}, {opcode})\n  levels: ")
+    assert text.endswith(f"\n\n{explained(f'spec/hcalls/{opcode.name.lower()}.md', WIDTH)}")
+    for other in (
+        opcode.name,
+        opcode.name.lower(),
+        hex(opcode),
+        f"0x{opcode:X}",
+        f"0x{opcode:08x}",
+        str(opcode),
+    ):
+        assert explained(other, WIDTH) == text
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_a_policy_is_found_by_its_name_and_bit(policy: Policy) -> None:
+    """The bit as a mask and by its number; its row is in the section."""
+    number = 31 - (policy.value.bit_length() - 1)
+    text = explained(str(policy.name), WIDTH)
+    assert text.startswith(
+        f"policy {policy.name} (0x{policy:08X}, bit {number})\n  page: spec/policies.md#bits\n"
+    )
+    assert str(policy.name) in text.partition("-----")[2]
+    for other in (str(policy.name).lower(), f"bit {number}"):
+        assert explained(other, WIDTH) == text
+    for number_of_it in (f"0x{policy:x}", str(policy.value), str(number)):
+        assert text.splitlines()[0] in explained(number_of_it, WIDTH).splitlines()
+
+
+def test_a_policy_word_has_its_bits() -> None:
+    """All of them and one section.  A word with an unknown bit is none, nor is a decimal number."""
+    word = Policy.IMMUTABLE | Policy.WORLDREADABLE
+    text = explained(f"0x{word:08X}", WIDTH)
+    assert re.findall("^policy (\\w+) ", text, re.MULTILINE) == ["WORLDREADABLE", "IMMUTABLE"]
+    assert text.count("Bits (spec/policies.md#bits)") == 1
+    for other in (str(word.value), f"0x{word | 1:08X}"):
+        with pytest.raises(OperatorError, match="the nearest are"):
+            explained(other, WIDTH)
+    assert not {opcode.value for opcode in Opcode} & {each for each in Opcode if not each & ~KNOWN_BITS}
+
+
+@pytest.mark.parametrize("each", [*FrameType, *OpenStatus, *GoodbyeReason], ids=lambda each: each.name)
+def test_names_of_the_data_channel(each: FrameType | OpenStatus | GoodbyeReason) -> None:
+    """A frame, the answer to OPEN and the reason of GOODBYE, with their sections."""
+    kind = {FrameType: "frame", OpenStatus: "status of OPEN", GoodbyeReason: "reason of GOODBYE"}[type(each)]
+    head = f"{kind} {each.name} ({each.value})"
+    text = explained(each.name, WIDTH)
+    assert head in text.splitlines()
+    assert head in explained(str(each.value), WIDTH).splitlines()
+    if text.startswith(head) and kind == "frame" and each is not FrameType.OPENED:
+        assert f"(spec/protocol.md#{each.name.lower()})\n-----" in text
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_attributes_of_a_partition(name: str) -> None:
+    """With their values."""
+    text = " ".join(explained(name, WIDTH).split())
+    assert text.startswith(
+        f"attribute {name} {ATTRIBUTES[name].description} values: {ATTRIBUTES[name].values} "
+    )
+    assert "Attributes (spec/control.md#attributes)" in text
+
+
+def test_a_number_of_several_tables() -> None:
+    """Each meaning once, with the name by which its section is shown."""
+    heads = [part.splitlines()[0] for part in explained("3", WIDTH).split("\n\n")]
+    assert heads == [
+        "status H_NOT_AVAILABLE (3)", "policy PWSET (0x10000000, bit 3)", "frame OPENED (3)",
+        "status of OPEN NOT_ACTIVATED (3)", "reason of GOODBYE MIGRATED (3)",
+    ]  # fmt: skip
+    for head in heads:
+        name = head.partition(" (")[0].rpartition(" ")[2]
+        assert head in explained(name, WIDTH).splitlines()
+
+
+def test_every_subject_is_found_by_every_spelling() -> None:
+    """No subject stands twice in the table, and none hides another."""
+    heads = [each.head for each in subjects.subjects()]
+    assert len(set(heads)) == len(heads)
+    for each in subjects.subjects():
+        for spelling in (each.name, *each.also, *each.numbers):
+            assert subjects.found(spelling).count(each) == 1, spelling
+
+
+def test_offered_names_are_explained() -> None:
+    """What completion offers is never refused, and each word stands once."""
+    words = subjects.offered()
+    assert len(set(words)) == len(words)
+    for word in words:
+        assert subjects.found(word) or f"spec/{word}.md" in pages.names(), word
 
 
 @pytest.mark.parametrize(
@@ -84,6 +180,15 @@ def test_a_call_is_found_by_its_name() -> None:
         ("SWPK0799", "SWPK07"),
         ("spec/protocoll.md", "spec/protocol.md"),
         ("protocol#framig", "spec/protocol.md#framing"),
+        ("H_AUTHORTY", "H_AUTHORITY"),
+        ("H_PKS_READ_OBJEKT", "H_PKS_READ_OBJECT"),
+        ("WORLDREADBLE", "WORLDREADABLE"),
+        ("NOT_AUTHORIZED", "NOT_AUTHORISED"),
+        ("hretrun", "HRETURN"),
+        ("secure_bot", "secure_boot"),
+        ("10", "-10 (H_AUTHORITY)"),
+        ("-12", "-11 (H_PERMISSION)"),
+        ("0x43D", "0x43C (H_PKS_CONFIRM_OBJECT_FLUSHED)"),
     ],
 )
 def test_an_unknown_name(name: str, nearest: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,3 +241,37 @@ def test_every_status_is_explained(status: Status) -> None:
     assert text.startswith(f"status {status.name} ({status.value})\n  h-calls: ")
     answered = {rule.id for rule in RULES.values() if rule.answer is status}
     assert {each for each in answered if f"  {each}: " in text} == answered
+    assert f"status {status.name} ({status.value})" in explained(str(status.value), 100).splitlines()
+    if status < 0:
+        register = f"0x{(1 << 64) + status:X}"
+        assert explained(str(status.value), 100) == explained(register, 100) == text
+
+
+@pytest.mark.parametrize("register", range(4, 13))
+def test_a_positional_status_names_its_register(register: int) -> None:
+    """It is the one whose argument was wrong."""
+    assert (
+        f"  as the answer to a wrong argument: that of r{register}"
+        in explained(positional(register).name, 100).splitlines()
+    )
+
+
+@pytest.mark.parametrize("words", [["-10"], ["--", "-10"], ["H_AUTHORITY"]])
+def test_a_negative_number_is_no_option(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With -- before it and without."""
+    assert main(["explain", *words]) == 0
+    assert capsys.readouterr().out.startswith("status H_AUTHORITY (-10)\n")
+
+
+def test_the_page_and_the_help_have_the_same_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every name in them is explained."""
+    with pytest.raises(SystemExit):
+        main(["explain", "--help"])
+    shown = re.findall(r"^    swpks explain .*$", capsys.readouterr().out, re.MULTILINE)
+    assert shown == re.findall(
+        r"^    swpks explain .*$", (SPEC / "rules.md").read_text("utf-8"), re.MULTILINE
+    )
+    for line in shown:
+        name, _, about = line.removeprefix("    swpks explain ").partition("  ")
+        for each in [name, *re.findall(r"0x\w+|\b[A-Z_]{6,}\b|\b\d{4}\b", about)]:
+            assert not each or explained(each, WIDTH)

@@ -94,7 +94,7 @@ COMMAND_FOLDER = Rule(
 )
 EXPLAIN_KNOWN = Rule(
     "explain.known",
-    "swpks explain takes the id of a rule, a message number, a status, or a page with or without a heading",
+    "swpks explain takes a name or number of the contract's tables, or a page with or without a heading",
     "spec/rules.md#explain",
     _OPERATOR,
 )

@@ -1,0 +1,217 @@
+"""The subjects of `swpks explain`: every row of the contract's tables that has a name or a number of its own.
+
+A subject is found by each of its names, in any case, and by its numbers.  All of them come from the tables of
+`hcall_abi`: a new row there is a subject here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+from hcall_abi.calls import CALLS, HCallSpec
+from hcall_abi.console import ATTRIBUTES, AttributeRow
+from hcall_abi.frames import FrameType, GoodbyeReason, OpenStatus
+from hcall_abi.levels import LEVELS
+from hcall_abi.messages import NO_NUMBER, message_number
+from hcall_abi.policies import KNOWN_BITS, Policy
+from hcall_abi.rules.catalogue import RULES
+from hcall_abi.rules.rule import Positional, Rule
+from hcall_abi.statuses import Status, blamed_register
+from swpks.cli import pages
+from swpks.cli.plain import inline
+
+NEAREST = 5
+"""How many names an unknown one is answered with."""
+_CLOSE = 0.4
+_SPELLINGS = 4
+"""The spellings that one subject has, at most."""
+_WORD = 1 << 64
+_BIT = "bit "
+
+
+class Subject(NamedTuple):
+    """A row of a table: its kind, its name, some facts, its place in `spec/`, and what else it is found by.
+
+    `page` is "" for a subject without a section of its own.  `numbers` are texts as people meet them, such as
+    ``-10``, ``0x434`` or ``bit 4``.  `also` are further names.
+    """
+
+    kind: str
+    name: str
+    facts: tuple[str, ...]
+    page: str
+    numbers: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> str:
+        """The first line of its explanation."""
+        numbers = f" ({', '.join(self.numbers)})" if self.numbers else ""
+        return f"{self.kind} {self.name}{numbers}"
+
+
+@cache
+def subjects() -> tuple[Subject, ...]:
+    """Return all of them, kind by kind, in the order of their tables."""
+    return (
+        *map(_status, Status),
+        *map(_call, CALLS.values()),
+        *map(_policy, Policy),
+        *map(_frame, FrameType),
+        *map(_open_status, OpenStatus),
+        *map(_reason, GoodbyeReason),
+        *(_attribute(name, row) for name, row in ATTRIBUTES.items()),
+        *map(_rule, RULES.values()),
+    )
+
+
+def found(name: str) -> list[Subject]:
+    """Return the subjects of a name, of a number, or of the bits of a policy word in hexadecimal."""
+    number = number_of(name)
+    if number is None:
+        return list(_index().get(name.lower(), ()))
+    same = list(_index().get(number, ()))
+    if same or not name.lower().startswith("0x") or number & ~KNOWN_BITS:
+        return same
+    return [_policy(bit) for bit in Policy if bit & number]
+
+
+def number_of(text: str) -> int | None:
+    """Return the number that a text is, in any notation of Python's; None for a name."""
+    try:
+        number = int(text, 0)
+    except ValueError:
+        return None
+    # r3 holds a status; debuggers and traces show that register without its sign.
+    return number - _WORD if _WORD // 2 <= number < _WORD else number
+
+
+@cache
+def _index() -> dict[str | int | None, list[Subject]]:
+    """Return the subjects by their names, in small letters, and by their numbers."""
+    index: dict[str | int | None, list[Subject]] = {}
+    for each in subjects():
+        numbers = (number_of(text.removeprefix(_BIT)) for text in each.numbers)
+        keys = {*(text.lower() for text in (each.name, *each.also, *each.numbers)), *numbers} - {None}
+        for key in keys:
+            index.setdefault(key, []).append(each)
+    return index
+
+
+def nearest(name: str) -> list[str]:
+    """Return the spellings that are nearest to an unknown one, at most one for each subject and page."""
+    number = number_of(name)
+    if number is not None:
+        return _nearest_numbers(number)
+    known = {spelling.lower(): (shown, what) for spelling, shown, what in _spellings()}
+    close = difflib.get_close_matches(name.lower(), known, _SPELLINGS * NEAREST, _CLOSE)
+    by_subject: dict[str, str] = {}
+    for each in close:
+        shown, what = known[each]
+        by_subject.setdefault(what, shown)
+    return list(dict.fromkeys(by_subject.values()))[:NEAREST]
+
+
+def _nearest_numbers(number: int) -> list[str]:
+    """Return the numbers that are nearest, with their names; a missing minus is the likeliest mistake."""
+    known = [(text, each) for each in subjects() for text in each.numbers if number_of(text) is not None]
+    known.sort(key=lambda row: abs(abs(number) - abs(int(row[0], 0))))
+    shown = {each: f"{text} ({each.name})" for text, each in reversed(known[: _SPELLINGS * NEAREST])}
+    return list(reversed(shown.values()))[:NEAREST]
+
+
+def _spellings() -> Iterator[tuple[str, str, str]]:
+    """Yield each spelling that can be asked for, the text that shows it, and its subject or page."""
+    whole = set(pages.names())
+    for each in subjects():
+        what = each.page if each.page in whole else each.head
+        yield from ((name, name, what) for name in (each.name, *each.also))
+        yield from ((number, f"{number} ({each.name})", what) for number in each.numbers)
+    for page in pages.names():
+        yield from ((name, page, page) for name in (page, _short(page)))
+
+
+def asked(text: str) -> str:
+    """Return the operand of `swpks explain`; completion knows by this type that it offers `offered()`."""
+    return text
+
+
+def offered() -> tuple[str, ...]:
+    """Return the names that completion offers, each once: no numbers, and pages without spec/ and .md."""
+    return tuple(dict.fromkeys([*(each.name for each in subjects()), *map(_short, pages.names())]))
+
+
+def _short(page: str) -> str:
+    return page.removeprefix(pages.PREFIX).removesuffix(".md")
+
+
+def _status(status: Status) -> Subject:
+    """A status with the h-calls that may answer it, and the rules whose refusal it is."""
+    calls = ", ".join(spec.opcode.name for spec in CALLS.values() if status in spec.statuses)
+    facts = [f"h-calls: {calls or 'none'}"]
+    if register := blamed_register(status):
+        facts.append(f"as the answer to a wrong argument: that of r{register}")
+    facts += [f"{rule.id}: {inline(rule.sentence)}" for rule in RULES.values() if rule.answer is status]
+    return Subject("status", status.name, tuple(facts), "", (str(status.value),))
+
+
+def _call(spec: HCallSpec) -> Subject:
+    levels = ", ".join(name for name, level in LEVELS.items() if spec.opcode in level.calls)
+    page = f"{pages.PREFIX}hcalls/{spec.opcode.name.lower()}.md"
+    return Subject(
+        "h-call",
+        spec.name,
+        (f"levels: {levels}",),
+        page,
+        (f"0x{spec.opcode:X}", str(spec.opcode.value)),
+        (spec.opcode.name,),
+    )
+
+
+def _policy(bit: Policy) -> Subject:
+    number = 32 - bit.bit_length()
+    return Subject(
+        "policy", bit.name or "", (), "spec/policies.md#bits", (f"0x{bit.value:08X}", f"{_BIT}{number}")
+    )
+
+
+def _frame(frame: FrameType) -> Subject:
+    return Subject("frame", frame.name, (), f"spec/protocol.md#{frame.name.lower()}", (str(frame.value),))
+
+
+def _open_status(status: OpenStatus) -> Subject:
+    facts = (f"{rule.id}: {inline(rule.sentence)}" for rule in RULES.values() if rule.answer is status)
+    page = "spec/protocol.md#opened"
+    return Subject("status of OPEN", status.name, tuple(facts), page, (str(status.value),))
+
+
+def _reason(reason: GoodbyeReason) -> Subject:
+    return Subject("reason of GOODBYE", reason.name, (), "spec/protocol.md#goodbye", (str(reason.value),))
+
+
+def _attribute(name: str, row: AttributeRow) -> Subject:
+    facts = (row.description, f"values: {row.values}")
+    return Subject("attribute", name, facts, "spec/control.md#attributes")
+
+
+def _rule(rule: Rule) -> Subject:
+    number = message_number(rule)
+    facts = [inline(rule.sentence), f"broken: {_answer(rule)}"]
+    facts += [f"message number: {number}"] if number != NO_NUMBER else []
+    return Subject("rule", rule.id, tuple(facts), rule.page, also=(number,) if number != NO_NUMBER else ())
+
+
+def _answer(rule: Rule) -> str:
+    match rule.answer:
+        case Status():
+            told = f"; the h-call is answered with {rule.answer.name}"
+        case Positional():
+            told = "; the h-call is answered with the status of the argument's register"
+        case OpenStatus():
+            told = f"; OPEN is answered with status {rule.answer.value}"
+        case _:
+            told = ""
+    return f"{rule.fault.value} fault{told}"
