@@ -17,7 +17,8 @@ _FOLDERS, _FILES = ("DIR",), ("F", "FILE", "PATH", "SOCK")
 class Argument(NamedTuple):
     """An option or an operand: its names (none for an operand), its value, and the values that it can have.
 
-    `value` is "" for an option without one; `kind` is "folder", "file" or "".
+    `value` is "" for an option without one; `kind` is "folder", "file" or "".  `of_line` marks options of the
+    console's lines, whose values are words of their own.
     """
 
     names: tuple[str, ...]
@@ -25,6 +26,7 @@ class Argument(NamedTuple):
     choices: tuple[str, ...]
     kind: str
     about: str
+    of_line: bool = False
 
 
 class Command(NamedTuple):
@@ -91,7 +93,7 @@ def _with_lines(hmc: Command) -> Command:
     own = {each.path[-1]: each for each in hmc.commands}
     for line in LINES:
         options = [
-            Argument((flag,), flag.lstrip("-").upper() if valued else "", choices, "", "")
+            Argument((flag,), flag.lstrip("-").upper() if valued else "", choices, "", "", of_line=True)
             for flag, valued, choices in options_of(line)
         ]
         before = own.get(line) or Command((*hmc.path, line), "a line of the management console", (), (), ())

@@ -1,11 +1,11 @@
-"""Completion: bash is really run with it, for every command, option and choice; no script misses a word."""
+"""Completion: bash, zsh and fish are really run with it, bash for every option; no script misses a word."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,9 @@ from swpks.cli.completion import SHELLS, script_of
 from swpks.cli.main import COMMANDS, main, whole_parser
 from swpks.cli.words import Command, tree
 from swpks.hmc.names import LINES
+from tests.debian.reporting import needed
+from tests.spec.markdown import SPEC
+from tests.swpks.shells import offers
 
 ROOT = tree(whole_parser())
 ALL = list(ROOT.all())
@@ -34,35 +37,17 @@ class Bash:
     """One bash that completes many lines."""
 
     def __init__(self, folder: Path) -> None:
-        self._script = folder / "swpks"
-        self._script.write_text(script_of("bash"))
         self._folder = folder
 
     def complete(self, *lines: list[str]) -> list[list[str]]:
         """What is offered for the last word of each line."""
-        program = [f". {shlex.quote(str(self._script))}"]
-        for words in lines:
-            program.append(f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; _swpks")
-            program.append('echo "${COMPREPLY[*]}"')
-        done = subprocess.run(
-            ["bash", "--norc", "-u"],
-            input="\n".join(program),
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=self._folder,
-        )
-        assert done.stderr == ""
-        return [line.split() for line in done.stdout.split("\n")[: len(lines)]]
+        return offers("bash", self._folder, list(lines))
 
 
 @pytest.fixture(scope="module")
 def bash(tmp_path_factory: pytest.TempPathFactory) -> Bash:
     """A bash in a folder of its own."""
-    folder = tmp_path_factory.mktemp("bash")
-    (folder / "boot").mkdir()
-    (folder / "kernel image").touch()
-    return Bash(folder)
+    return Bash(tmp_path_factory.mktemp("bash"))
 
 
 def test_the_tree_is_that_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,8 +97,8 @@ def test_bash_completes_every_choice(bash: Bash) -> None:
     assert len(wanted) > 4
     found = bash.complete(*(line for line, _ in wanted))
     assert found == [list(choices) for _, choices in wanted]
-    assert bash.complete(["swpks", "serve", "--firmware", "=", "FW11"]) == [["FW1110"]]
-    assert bash.complete(["swpks", "serve", "--firmware", "="]) == [list(LEVELS)]
+    assert bash.complete(["swpks", "serve", "--firmware=FW11"]) == [["FW1110"]]
+    assert bash.complete(["swpks", "serve", "--firmware="]) == [list(LEVELS)]
     assert bash.complete(["swpks", "asmi", "--state", "x", ""]) == [["clear-all", "reset-settings"]]
     assert bash.complete(["swpks", "explain", ""]) == [list(subjects.offered())]
     assert bash.complete(["swpks", "explain", "H_PKS_WR"]) == [["H_PKS_WRITE_OBJECT", "H_PKS_WRAP_OBJECT"]]
@@ -128,9 +113,76 @@ def test_bash_completes_paths(bash: Bash) -> None:
         ["swpks", "lpar", "read", "r"],
     )
     assert folder == ["boot"]
-    assert file == ["kernel", "image"]
+    assert file == ["kernel image"]
     assert verb == ["wrap"]
     assert name == ["read", "rm", "revoke", "raw"]
+
+
+SOME = ("serve", "write", "power", "lssyscfg", "migrlpar", "lstskey", "explain")
+"""Commands whose options are asked for in zsh and fish: all of them would take seconds."""
+
+
+def asked() -> Iterator[tuple[list[str], set[str]]]:
+    """Command lines with all that is offered for their last words, in any shell."""
+    for command in ALL:
+        before = words_before(command)
+        if command.commands:
+            yield (
+                [*before, *["value"] * len(command.operands), ""],
+                {each.path[-1] for each in command.commands},
+            )
+        if command.path[-1] in SOME:
+            yield [*before, "-"], {name for option in command.options for name in option.names}
+        for option in command.options:
+            if option.choices:
+                yield [*before, option.names[-1], ""], set(option.choices)
+        for n, operand in enumerate(command.operands):
+            if operand.choices and operand.kind == "":
+                yield [*before, *["value"] * n, ""], set(operand.choices)
+
+
+PLACES: list[tuple[str, set[str]]] = [
+    ("swpks serve --state bo", {"boot"}),
+    ("swpks serve --state=bo", {"boot"}),
+    ("swpks serve --firmware=FW11", {"FW1110"}),
+    ("swpks serve --firmware FW1110 --log-c", {"--log-calls"}),
+    ("swpks lpar x write --in ker", {"kernel image"}),
+    ("swpks lpar --state ls write wra", {"wrap"}),
+    ("swpks lpar --state=ls write wra", {"wrap"}),
+    ("swpks lpar read r", {"read", "rm", "revoke", "raw"}),
+    ("swpks hmc --store x lssy", {"lssyscfg"}),
+    ("swpks hmc --store=x lssy", {"lssyscfg"}),
+    ("swpks hmc lssyscfg -m sys1 -r sy", {"sys", "sysprof"}),
+    ("swpks hmc power lpar1 o", {"on", "off"}),
+    ("swpks explain H_PKS_WR", {"H_PKS_WRITE_OBJECT", "H_PKS_WRAP_OBJECT"}),
+]
+"""Lines that need the words before them to be understood."""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_shell_offers_the_words_of_the_parser(shell: str, tmp_path: Path) -> None:
+    """Each shell is really run: commands, options, choices, operands and paths; a value is no command."""
+    wanted = [*asked(), *((line.split(" "), words) for line, words in PLACES)]
+    assert len(wanted) > 40
+    found = offers(shell, tmp_path, [words for words, _ in wanted])
+    for (words, expected), offered in zip(wanted, found, strict=True):
+        # fish offers the whole word, and a slash behind a folder.
+        plain = [re.sub(r"^--\w+=|/$", "", each) for each in offered]
+        assert set(plain) == expected, f"{' '.join(words)}: {offered}"
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_a_shell_that_is_missing_is_named(
+    shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In CI the test fails, and says which package it lacks."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match=f"{shell} is not installed"):
+        offers(shell, tmp_path, [["swpks", ""]])
+    wanted = (SPEC.parent / "tools" / "debian-packages").read_text("utf-8").partition("  soak)")[0]
+    assert f"need {shell} {shell} " in wanted
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -146,12 +198,12 @@ def test_a_script_has_every_word(shell: str) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_quotes_are_closed(shell: str) -> None:
-    """Words with apostrophes and brackets break no script; the shell checks it where it is installed."""
+    """Words with apostrophes and brackets break no script; the shell checks it too."""
     script = script_of(shell)
     assert all(len(re.findall("(?<!\\\\)'", line)) % 2 == 0 for line in script.splitlines())
-    if shutil.which(shell):
-        done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
+    command = [needed(shell, shutil.which(shell)), "-n"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("shell", SHELLS)

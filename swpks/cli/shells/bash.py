@@ -36,6 +36,7 @@ _swpks() {
     else
         _swpks_values "$path $operands"
     fi
+    [[ -z $kind ]] || local IFS=$'\n'  # a name of a file may have blanks
     case $kind in
     folder) COMPREPLY=($(compgen -d -- "$cur")) ;;
     file) COMPREPLY=($(compgen -f -- "$cur")) ;;

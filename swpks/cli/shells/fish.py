@@ -7,36 +7,39 @@ from collections.abc import Iterator
 from swpks.cli.words import Argument, Command
 
 _WALK = """
-function __swpks_path --description 'Print the command that the words before the cursor name'
+function __swpks_walk --description 'Find the command that the words before the cursor name'
+    set -l line (commandline -cp)
+    test "$line" = "$__swpks_line"  # fish asks for each command: the walk is done once for a line
+    and return
+    set -g __swpks_line $line
     set -l words (commandline -opc)
-    set -l path swpks
-    set -l operands 0
+    set -g __swpks_path swpks
+    set -g __swpks_operands 0
     set -l value no
     for word in $words[2..-1]
         if test $value = yes
             set value no
         else if string match -q -- '-*' $word
-            contains -- "$path $word" $__swpks_valued
+            contains -- "$__swpks_path $word" $__swpks_valued
             and set value yes
-        else if test $operands -ge (__swpks_skip $path); and contains -- "$path $word" $__swpks_commands
-            set path "$path $word"
-            set operands 0
+        else if test $__swpks_operands -ge (__swpks_skip $__swpks_path)
+                and contains -- "$__swpks_path $word" $__swpks_commands
+            set __swpks_path "$__swpks_path $word"
+            set __swpks_operands 0
         else
-            set operands (math $operands + 1)
+            set __swpks_operands (math $__swpks_operands + 1)
         end
     end
-    echo $path
-    echo $operands
 end
 
 function __swpks_at --description 'Whether the words before the cursor lead to a command'
-    set -l found (__swpks_path)
-    test "$found[1]" = "$argv[1]"
+    __swpks_walk
+    test "$__swpks_path" = "$argv"
 end
 
 function __swpks_next --description 'The same, with so many operands behind it'
-    set -l found (__swpks_path)
-    test "$found[1]" = "$argv[1]" -a "$found[2]" = "$argv[2]"
+    __swpks_walk
+    test "$__swpks_path" = "$argv[1]" -a "$__swpks_operands" = "$argv[2]"
 end
 
 complete -c swpks -f

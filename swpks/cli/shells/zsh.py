@@ -60,10 +60,14 @@ def _parent(command: Command, specs: list[str]) -> str:
 
 
 def _option(argument: Argument) -> list[str]:
-    """Return a spec for each name of an option; `*` lets it stand more than once."""
+    """Return a spec for each name of an option; `*` lets it stand more than once.
+
+    With `=` the value may be in the same word: argparse takes --option=value, the console's lines do not.
+    """
     about = _plain(argument.about)
     value = f":{_plain(argument.value)}:{_action(argument)}" if argument.value else ""
-    return [f"'*{name}[{about}]{value}'" for name in argument.names]
+    joined = "=" if value and not argument.of_line else ""
+    return [f"'*{name}{joined if name.startswith('--') else ''}[{about}]{value}'" for name in argument.names]
 
 
 def _action(argument: Argument) -> str:
