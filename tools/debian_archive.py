@@ -30,10 +30,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
+from urllib.parse import unquote
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+NEAREST = 5
+"""How many files are named in the advice for a pattern that matches none."""
 INDEX_AGE = 6 * 3600
 """Seconds that an index is good for."""
 PATIENCE = 300
@@ -45,7 +48,16 @@ PERMISSIONS = 0o755
 
 
 class Unavailable(Exception):
-    """The package is not available here; the text has the attempt and the error of apt."""
+    """The package is not available here; the text has the attempt and the error of apt.
+
+    `advice` says what to do.  `about` is the argument of tools/debian-file that has to be another one: SUITE,
+    ARCHITECTURE, PACKAGE or PATTERN; "" where the arguments may be right.
+    """
+
+    def __init__(self, message: str, advice: str = "", about: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+        self.about = about
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,9 @@ class Archive:
     """
 
     def __init__(self, suite: str, architecture: str = "amd64", cache: Path | None = None) -> None:
+        # Both become the name of a folder.
+        _demand_name(suite, "suite", "bookworm or bookworm-backports")
+        _demand_name(architecture, "architecture", "ppc64el or amd64")
         self.suite = suite
         self.architecture = architecture
         self._cache = (cache or cache_folder()) / "debian"
@@ -93,19 +108,40 @@ class Archive:
 
     def package(self, name: str) -> Package:
         """The newest version of a package in the suite."""
-        stanza = self._apt("apt-cache", "show", "--no-all-versions", "--", name).split("\n\n")[0]
+        _demand_name(name, "package", "busybox-static")
+        stanza = self._stanzas(name).split("\n\n")[0]
         fields = dict(re.findall(r"^([\w-]+): (.*)$", stanza, re.MULTILINE))
         if fields.get("Package") != name:
-            raise Unavailable(f"{self.suite} has no package {name} for {self.architecture}")
+            raise self._no_package(name)
         depends = re.findall(r"(?:^|[,|]\s*)([\w.+-]+)", fields.get("Depends", ""))
         return Package(name, fields["Version"], fields["Architecture"], tuple(depends))
+
+    def _stanzas(self, name: str) -> str:
+        """What apt has about a package."""
+        try:
+            return self._apt("apt-cache", "show", "--no-all-versions", "--", name)
+        except Unavailable as error:
+            if "No packages found" in str(error):
+                raise self._no_package(name) from None
+            raise
+
+    def _no_package(self, name: str) -> Unavailable:
+        """Return the error for an unknown package; of an unknown architecture all are unknown."""
+        lists = self._state / "lists"
+        if any(lists.glob("*Release")) and not any(lists.glob("*_Packages*")):
+            finding = f"{self.suite} has no packages for {self.architecture}"
+            return Unavailable(finding, "give an architecture of Debian, such as ppc64el", "ARCHITECTURE")
+        advice = "give the name of a binary package of this suite, as `apt-cache search` lists it"
+        return Unavailable(f"{self.suite} has no package {name} for {self.architecture}", advice, "PACKAGE")
 
     def dependency(self, package: Package, prefix: str) -> Package:
         """The package that `package` depends on whose name starts so; Debian's kernels are named by it."""
         for name in package.depends:
-            if name.startswith(prefix) and name != package.name:
+            if prefix and name.startswith(prefix) and name != package.name:
                 return self.package(name)
-        raise Unavailable(f"{package.name} {package.version} depends on nothing called {prefix}...")
+        finding = f"{package.name} {package.version} depends on nothing called {prefix}..."
+        names = ", ".join(package.depends) or "none"
+        raise Unavailable(finding, f"its dependencies: {names}", "PACKAGE")
 
     def files(self, package: Package, wanted: Sequence[str], inside: str | None = None) -> list[Path]:
         """The first file of the package that each pattern of `wanted` matches, in that order, unpacked.
@@ -154,7 +190,8 @@ class Archive:
             if self._state not in _FAILED:
                 self._try_update(stamp)
             if not stamp.exists():
-                raise Unavailable(_FAILED[self._state])
+                failed = _FAILED[self._state]
+                raise Unavailable(str(failed), failed.advice, failed.about)
         self._fresh = True
 
     def _try_update(self, stamp: Path) -> None:
@@ -162,7 +199,7 @@ class Archive:
         try:
             self._update()
         except Unavailable as error:
-            _FAILED[self._state] = str(error)
+            _FAILED[self._state] = error
         else:
             stamp.touch()
 
@@ -181,7 +218,11 @@ class Archive:
                 failures.append(str(error))
             else:
                 return
-        raise Unavailable("\n".join(failures) or "this machine's apt has no mirror of Debian")
+        if failures and all("does not have a Release file" in failure for failure in failures):
+            advice = "give a suite of Debian, such as bookworm or bookworm-backports"
+            raise Unavailable("\n".join(failures), advice, "SUITE")
+        advice = "see to it that `apt-get update` works on this machine"
+        raise Unavailable("\n".join(failures) or "this machine's apt has no mirror of Debian", advice)
 
     def _mirrors(self) -> list[str]:
         """The addresses that the machine's own apt takes packages from, the likeliest ones first."""
@@ -244,7 +285,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 _HELD: set[Path] = set()
-_FAILED: dict[Path, str] = {}
+_FAILED: dict[Path, Unavailable] = {}
 """Why the index of a suite, by its folder, can't be had; asked for once in the life of a process."""
 
 
@@ -255,7 +296,7 @@ def _extract(deb: Path, wanted: Sequence[str], inside: str | None, out: Path) ->
         assert unpacker.stdout is not None
         try:
             with tarfile.open(fileobj=unpacker.stdout, mode="r|") as tar:
-                return _take(_inner(tar, inside) if inside else _members(tar), wanted, out, deb.name)
+                return _take(_inner(tar, inside) if inside else _members(tar), wanted, out, unquote(deb.name))
         finally:
             unpacker.kill()  # it may wait for a reader of the rest, which nobody needs
 
@@ -280,7 +321,9 @@ def _take(members: Iterable[Member], wanted: Sequence[str], out: Path, source: s
     """Write the first file that each pattern matches; a file that two patterns match is written once."""
     found: dict[str, str] = {}
     links: dict[str, Member] = {}
+    seen: list[str] = []
     for member in members:
+        seen.append(member.path)
         new = [pattern for pattern in wanted if pattern not in found and fnmatchcase(member.path, pattern)]
         if member.content is None:
             links.update(dict.fromkeys(new, member))
@@ -290,7 +333,23 @@ def _take(members: Iterable[Member], wanted: Sequence[str], out: Path, source: s
         if len(found) == len(set(wanted)):
             return [found[pattern] for pattern in wanted]
     missing = [_missing(pattern, links.get(pattern)) for pattern in wanted if pattern not in found]
-    raise Unavailable(f"{source} holds no {' and no '.join(missing)}")
+    finding = f"{source} holds no {' and no '.join(missing)}"
+    raise Unavailable(finding, _advice([each for each in wanted if each not in found], seen), "PATTERN")
+
+
+def _advice(missing: Sequence[str], seen: Sequence[str]) -> str:
+    """Return the files of a package whose last name is that of a pattern, or how a pattern is written."""
+    names = [PurePosixPath(pattern).name for pattern in missing]
+    near = [path for path in seen if any(fnmatchcase(PurePosixPath(path).name, name) for name in names)]
+    if near:
+        return f"it holds {', '.join(near[:NEAREST])}"
+    return "give a pattern for the whole path, without a leading slash"
+
+
+def _demand_name(text: str, kind: str, example: str) -> None:
+    """Raise Unavailable for a text that Debian gives no suite, architecture or package as its name."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", text):
+        raise Unavailable(f"{text!r} names no {kind} of Debian", f"give one such as {example}", kind.upper())
 
 
 def _write(target: Path, content: IO[bytes], mode: int) -> None:

@@ -1,0 +1,125 @@
+"""tools/debian-file: each wrong argument is named, with what to do, and no traceback is shown."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.debian.reporting import needed
+from tests.spec.markdown import ROOT
+
+pytestmark = pytest.mark.usefixtures("not_measured")
+COMMAND = ROOT / "tools" / "debian-file"
+GOOD = ("sid", "ppc64el", "meta", "boot/vmlinux-*")
+APT = """#!/bin/sh
+for word; do case $word in Dir::State=*) state=${word#*=};; esac; done
+case " $* " in
+  *" indextargets "*) echo "Debian main http://mirror.example/debian" ;;
+  *" update "*)
+    case $state in
+      */no-suite_*) echo "E: The repository 'no-suite Release' does not have a Release file." >&2; exit 100 ;;
+      */down_*) printf 'E: Failed to fetch x\\nE: Some files failed\\n' >&2; exit 100 ;;
+    esac
+    mkdir -p "$state/lists"
+    touch "$state/lists/mirror_InRelease"
+    case $state in *_no-machine) ;; *) touch "$state/lists/mirror_main_Packages" ;; esac ;;
+  *" show "*" meta "*)
+    printf 'Package: meta\\nVersion: 1\\nArchitecture: ppc64el\\nDepends: linux-image-9, other\\n' ;;
+  *" show "*) echo "E: No packages found" >&2; exit 100 ;;
+  *" download "*) cp "$DEB" . ;;
+esac
+"""
+"""An apt with one package, whose suites and architectures fail by their names."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment with that apt, a cache of its own, and the package."""
+    folder = tmp_path_factory.mktemp("debian-file")
+    for name in ("apt-get", "apt-cache"):
+        (folder / name).write_text(APT)
+        (folder / name).chmod(0o755)
+    root = folder / "meta"
+    (root / "DEBIAN").mkdir(parents=True)
+    (root / "DEBIAN" / "control").write_text(
+        "Package: meta\nVersion: 1\nArchitecture: ppc64el\nMaintainer: n <n@example.org>\nDescription: d\n"
+    )
+    (root / "bin").mkdir()
+    (root / "bin" / "tool").write_text("tool")
+    build = [
+        needed("dpkg-deb", "/usr/bin/dpkg-deb"),
+        "--root-owner-group",
+        "-b",
+        str(root),
+        str(folder / "meta_1.deb"),
+    ]
+    subprocess.run(build, check=True, capture_output=True)
+    return {
+        **os.environ,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "SWPKS_CACHE": str(folder / "cache"),
+        "DEB": str(folder / "meta_1.deb"),
+    }
+
+
+def run(world: dict[str, str], *arguments: str, **other: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    command = [sys.executable, str(COMMAND), *arguments]
+    return subprocess.run(command, env={**world, **other}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "arguments,says",
+    [
+        ((), "SUITE is missing; for the usage: "),
+        (GOOD[:2], "PACKAGE[/DEPENDENCY...] is missing; "),
+        ((*GOOD, "boot/b", "boot/c"), "PATTERN is followed by boot/b boot/c; put the pattern in quotes"),
+        (("../x", *GOOD[1:]), "SUITE: '../x' names no suite of Debian; give one such as bookworm"),
+        (("sid", "../../x", *GOOD[2:]), "ARCHITECTURE: '../../x' names no architecture of Debian; give"),
+        (("sid", "ppc64el", "", "x"), "PACKAGE: '' names no package of Debian; give one such as busybox"),
+        (("no-suite", *GOOD[1:]), "SUITE: no-suite: apt-get update: E: The repository 'no-suite Release'"),
+        (("sid", "no-machine", "x", "x"), "ARCHITECTURE: sid has no packages for no-machine; give an"),
+        (("sid", "ppc64el", "mata", "x"), "PACKAGE: sid has no package mata for ppc64el; give the name of a"),
+        (
+            ("sid", "ppc64el", "meta/image", "x"),
+            "PACKAGE: meta 1 depends on nothing called image...; its dep",
+        ),
+        (("sid", "ppc64el", "meta/", "x"), "its dependencies: linux-image-9, other"),
+        (GOOD, "; a dependency may hold it: meta/linux-image-9"),
+        ((*GOOD[:3], "/bin/tool"), "PATTERN: meta_1.deb holds no /bin/tool; it holds bin/tool"),
+        ((*GOOD[:3], "sbin/t*"), "PATTERN: meta_1.deb holds no sbin/t*; it holds bin/tool"),
+        ((*GOOD[:3], "other"), "holds no other; give a pattern for the whole path, without a leading slash"),
+    ],
+)
+def test_a_wrong_argument_is_named(world: dict[str, str], arguments: tuple[str, ...], says: str) -> None:
+    """One line, and the exit status of a wrong command line."""
+    done = run(world, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("debian-file: ")
+    assert done.stderr.count("\n") == 1
+    assert says in done.stderr
+
+
+def test_a_path_is_printed(world: dict[str, str]) -> None:
+    """And the help is no error."""
+    done = run(world, *GOOD[:3], "bin/tool")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path(done.stdout.strip()).read_text() == "tool"
+    assert "Usage: tools/debian-file SUITE" in run(world, "--help").stdout
+
+
+def test_a_failure_of_the_machine_is_another_status(world: dict[str, str], tmp_path: Path) -> None:
+    """The mirror and the cache are not the fault of an argument."""
+    down = run(world, "down", *GOOD[1:])
+    assert down.returncode == 1
+    assert "E: Failed to fetch x; E: Some files failed; see to it that `apt-get update` works" in down.stderr
+    (tmp_path / "file").touch()
+    cache = run(world, *GOOD, SWPKS_CACHE=str(tmp_path / "file"))
+    assert cache.returncode == 1
+    assert (
+        f"the cache can't be used: {tmp_path}/file/debian: Not a directory; set SWPKS_CACHE" in cache.stderr
+    )
