@@ -6,13 +6,16 @@ No profile has a deadline: a busy machine would fail it, and it would test the m
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import coverage
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.memory import in_memory
+from tests.pages.told import note_outcome, told
+
+__all__ = ["told"]  # a fixture of all folders
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -27,6 +30,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 if memory := in_memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # where tmp_path is made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell the fixture `told` whether its test has passed."""
+    report = yield
+    note_outcome(item, report)
+    return report
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ A page of terminal sessions is a row of WHOLE, and needs no test of its own: `te
 
 from typing import NamedTuple
 
+from tests.spec.markdown import Block
+
 
 class Whole(NamedTuple):
     """A page whose sessions are run in one shell, in its order.
@@ -33,7 +35,13 @@ class Elsewhere(NamedTuple):
     kind: str
     """`python`, `indented`, or nothing for a session."""
     test: str
-    """FILE::FUNCTION. The file names the page."""
+    """FILE::FUNCTION. The function takes the blocks by the fixture `told` (told.py)."""
+    has: str = ""
+    """Text of the blocks that are meant; others under the heading have rows of their own."""
+
+    def names(self, block: Block) -> bool:
+        """Whether a block of the page belongs to this row."""
+        return self.kind == block.kind and self.heading in (block.heading, "*") and self.has in block.code
 
 
 class InSoak(NamedTuple):
@@ -69,18 +77,25 @@ WHOLE = (
     Whole("docs/simulate.md", 4),
 )
 
+_OWN = "From your own code"
 _README = "tests/pages/test_readme.py"
 _CLIENTS = "tests/pages/test_clients_page.py"
+_COMPATIBILITY = "docs/compatibility.md"
+_UPGRADE = "tests/pages/test_compatibility_page.py::test_an_upgrade_and_a_step_back"
 _KERNEL = "docs/kernel.md"
 
 ELSEWHERE = (
-    Elsewhere("README.md", "From your own code", "python", f"{_README}::test_no_example_is_left_out"),
+    Elsewhere("README.md", _OWN, "python", f"{_README}::test_the_test_of_a_partition", "test_my_boot_code"),
+    Elsewhere("README.md", _OWN, "python", f"{_README}::test_the_test_of_a_console", "test_my_runbook"),
+    Elsewhere("README.md", _OWN, "python", f"{_README}::test_the_test_of_a_move", "test_my_guest_moves"),
     Elsewhere("README.md", "Under a real kernel", "", f"{_README}::test_the_boot_is_that_of_the_recipe"),
     Elsewhere(
         "docs/clients.md", "A client whose partition moves", "python",
         f"{_CLIENTS}::test_the_program_follows_its_partition",
     ),
     Elsewhere("docs/clients.md", "Ends of a session", "python", f"{_CLIENTS}::test_an_end_that_is_unknown"),
+    Elsewhere(_COMPATIBILITY, "An upgrade", "", _UPGRADE),
+    Elsewhere(_COMPATIBILITY, "A step back", "", _UPGRADE),
     Elsewhere(
         _KERNEL, "Five minutes: a stock kernel", "",
         "tests/qemu/test_recipe.py::test_the_recipe_boots_and_prints_what_the_page_shows",
@@ -110,10 +125,6 @@ NOT_RUN = (
     NotRun(
         "docs/driver.md", "How it gets there", "indented",
         "both commands run tests of tests/driver, and `make test` runs all of these",
-    ),
-    NotRun(
-        "docs/compatibility.md", "A step back", "",
-        "no command: the text of a refusal; tests/service/test_downgrade.py has one of each format",
     ),
     NotRun(
         "docs/evidence.md", "*", "",

@@ -12,14 +12,12 @@ from hcall_client.calls import Authorization, HcallError, read_object, write_obj
 from hcall_client.errors import ConnectionLost, in_flight
 from hcall_client.request import Request
 from tests.client.moving import System, where_socket
-from tests.spec.markdown import ROOT, blocks
-
-PAGE = ROOT / "docs" / "clients.md"
+from tests.pages.told import Told
 
 
-async def test_the_program_follows_its_partition(tmp_path: Path) -> None:
+async def test_the_program_follows_its_partition(tmp_path: Path, told: Told) -> None:
     """Each object is written once, and is durable, wherever the moves fall."""
-    program, *_ = blocks(PAGE, "A client whose partition moves", "python")
+    (program,) = told.programs()
     names: dict = {"__name__": "program"}
     exec(program, names)
     system, moves = System("sockets", tmp_path), []
@@ -39,9 +37,9 @@ async def test_the_program_follows_its_partition(tmp_path: Path) -> None:
     assert system.ran(Opcode.WRITE_OBJECT) == {0: 100}
 
 
-async def test_an_end_that_is_unknown(pks_partition) -> None:
+async def test_an_end_that_is_unknown(pks_partition, told: Told) -> None:
     """The second example goes on after a session that has broken, and lets any other error pass."""
-    (example,) = blocks(PAGE, "Ends of a session", "python")
+    (example,) = told.programs()
     code = compile(example, "docs/clients.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     names = {"channel": pks_partition.channel, "OS": Authorization(3), "PeerError": PeerError}
     names["write_object"] = write_object

@@ -4,11 +4,13 @@ import ast
 import re
 import shlex
 import subprocess
+from functools import partial
 from itertools import chain
 
 import pytest
 
-from tests.pages.table import ELSEWHERE, IN_SOAK, NOT_RUN, WHOLE
+from tests.pages.table import ELSEWHERE, IN_SOAK, NOT_RUN, WHOLE, Elsewhere
+from tests.pages.told import Told, given_to
 from tests.soak.parts import PARTS
 from tests.spec.markdown import ROOT, Block, all_blocks, programs
 
@@ -19,9 +21,10 @@ OTHERS = (*ELSEWHERE, *IN_SOAK, *NOT_RUN)
 
 def named(page: str, block: Block) -> bool:
     """Whether a row of its own has this block."""
-    return any(
+    own = any(row.page == page and row.names(block) for row in ELSEWHERE)
+    return own or any(
         (row.page, getattr(row, "kind", "")) == (page, block.kind) and row.heading in (block.heading, "*")
-        for row in OTHERS
+        for row in (*IN_SOAK, *NOT_RUN)
     )
 
 
@@ -57,18 +60,46 @@ def test_no_row_is_left_over(row) -> None:
     """Each row has a block; an old one would excuse a new block of the same heading."""
     kind = getattr(row, "kind", "")
     blocks = all_blocks(ROOT / row.page)
-    assert any(block.kind == kind and row.heading in (block.heading, "*") for block in blocks)
+    mine = [block for block in blocks if block.kind == kind and row.heading in (block.heading, "*")]
+    assert any(getattr(row, "has", "") in block.code for block in mine)
 
 
-@pytest.mark.parametrize("test", [row.test for row in ELSEWHERE])
-def test_a_named_test_exists_and_reads_its_page(test: str) -> None:
-    """The function is in its file, which names the page."""
+@pytest.mark.parametrize("test", sorted({row.test for row in ELSEWHERE}))
+def test_a_named_test_takes_its_blocks(test: str) -> None:
+    """The function is in its file, and has the fixture, which fails it if it leaves a block out."""
     file, _, function = test.partition("::")
-    source = (ROOT / file).read_text("utf-8")
-    defined = {node.name for node in ast.walk(ast.parse(source)) if hasattr(node, "name")}
-    (page,) = {row.page for row in ELSEWHERE if row.test == test}
-    assert function in defined
-    assert page.rpartition("/")[2] in source
+    defined = ast.walk(ast.parse((ROOT / file).read_text("utf-8")))
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    (found,) = (node for node in defined if isinstance(node, functions) and node.name == function)
+    assert "told" in {argument.arg for argument in found.args.args}
+
+
+def test_a_block_that_a_test_does_not_take_is_found() -> None:
+    """Of sessions, programs and lines; those of another row are not meant."""
+    given = Told([Elsewhere("docs/testing.md", "*", "", ""), Elsewhere("docs/testing.md", "*", "python", "")])
+    assert {block.kind for block in given.left} == {"", "python"}
+    assert len(given.programs()) > 1
+    assert {block.kind for block in given.left} == {""}
+    assert len(given.session().commands) > 1
+    assert given.left == []
+    own = Told([Elsewhere("README.md", "From your own code", "python", "", "test_my_runbook")])
+    assert own.lines() == []
+    assert len(own.left) == 1
+
+
+def test_a_test_that_leaves_a_block_out_fails() -> None:
+    """If it has passed: one that was skipped is not judged. A test without a row gets nothing."""
+    name = ELSEWHERE[0].test
+    for passed, taken, fails in ((True, False, True), (True, True, False), (False, False, False)):
+        fixture = given_to(name, partial(bool, passed))
+        given = next(fixture)
+        if taken:
+            assert given.programs()
+        with pytest.raises(AssertionError if fails else StopIteration) as caught:
+            next(fixture)
+        assert ("leaves out blocks" in str(caught.value)) == fails
+    with pytest.raises(AssertionError, match=r"no row for tests/x\.py::test"):
+        next(given_to("tests/x.py::test", lambda: True))
 
 
 @pytest.mark.parametrize("row", IN_SOAK)

@@ -11,8 +11,9 @@ import pytest
 
 from tests.debian.reporting import needed
 from tests.pages.sessions import follow, run
+from tests.pages.told import Told
 from tests.soak.kernel_page import INSTALL, PAGE, boots, checked
-from tests.spec.markdown import ROOT, session, whole
+from tests.spec.markdown import ROOT, whole
 
 UPDATES = """
 export SWPKS_STATE=$PWD/state
@@ -29,13 +30,13 @@ swpks lpar lpar1 update KEK --auth root/KEK-wrong.update 2>refused || grep -o H_
 
 
 @pytest.mark.process
-def test_the_keys_of_the_page(tmp_path: Path) -> None:
+def test_the_keys_of_the_page(tmp_path: Path, told: Told) -> None:
     """Each file is made by the page's commands, and each update has the end that the page says."""
     for command in ("openssl", "cert-to-efi-sig-list", "sign-efi-sig-list", "cpio"):
         needed(command, shutil.which(command))
     (tmp_path / "root").mkdir()
-    told = follow(tmp_path, session(PAGE, "Keys of your own"), UPDATES)
-    assert told.split() == ["PK", "db", "H_AUTHORITY"]
+    ends = follow(tmp_path, told.session(), UPDATES)
+    assert ends.split() == ["PK", "db", "H_AUTHORITY"]
 
 
 def test_the_session_of_the_build_returns_to_its_folder() -> None:

@@ -15,7 +15,8 @@ from swpks.testing import (
     fresh_partition,
 )
 from tests.pages.sessions import ONLY_OURS, run, shows
-from tests.spec.markdown import ROOT, session, tables
+from tests.pages.told import Told
+from tests.spec.markdown import ROOT, tables
 
 PAGE = ROOT / "docs" / "testing.md"
 TEXT = PAGE.read_text("utf-8")
@@ -25,8 +26,9 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 exec(compile("\n".join(PROGRAMS), str(PAGE), "exec"))
 
 
-def test_every_program_is_collected() -> None:
+def test_every_program_is_collected(told: Told) -> None:
     """A block whose test nobody collects would not be tried."""
+    assert told.programs() == PROGRAMS
     assert len(PROGRAMS) == 6
     for program in PROGRAMS:
         names = [each.name for each in ast.parse(program).body if hasattr(each, "name")]
@@ -35,18 +37,17 @@ def test_every_program_is_collected() -> None:
 
 
 @pytest.mark.usefixtures("not_measured")
-def test_the_project_of_the_page(tmp_path, monkeypatch) -> None:
+def test_the_project_of_the_page(tmp_path, monkeypatch, told: Told) -> None:
     """In an empty folder, each command answers as shown, also to wrong options."""
     for name, value in ONLY_OURS.items():
         monkeypatch.setenv(name, value)
-    parts = [session(PAGE, heading) for heading in ("From an empty folder", "Options")]
-    commands = [command for part in parts for command in part.commands]
-    shown = [text for part in parts for text in part.shown]
+    page = told.session()
+    commands = list(page.commands)
     assert len(commands) == 5
     commands[-1] += " || true"  # the shell would end at a failure
     *written, _ = run(tmp_path, commands)
-    for command, page, told in zip(commands, shown, written, strict=True):
-        assert shows(page, told), f"$ {command}\n{told}"
+    for command, shown, found in zip(commands, page.shown, written, strict=True):
+        assert shows(shown, found), f"$ {command}\n{found}"
 
 
 def test_the_options_are_those_of_the_fixtures() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.debian.reporting import needed, reported
 from tests.pages.sessions import absent
+from tests.pages.told import Told
 from tests.qemu.guest import PATIENCE, backports_kernel, busybox, need_qemu
 from tests.spec.markdown import ROOT, Session, session
 
@@ -109,8 +110,9 @@ def test_the_recipe_packs_an_initramfs_that_starts(
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_the_recipe_boots_and_prints_what_the_page_shows(recipe: Session, folder: Path) -> None:
+def test_the_recipe_boots_and_prints_what_the_page_shows(told: Told, folder: Path) -> None:
     """R-73: the page as a whole, with Debian's packages: all that it shows is printed, in its order."""
+    recipe = told.session()
     with reported():
         busybox()
         need_qemu(backports_kernel())

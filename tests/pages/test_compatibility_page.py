@@ -1,0 +1,65 @@
+"""docs/compatibility.md is true: an upgrade and a step back, with this release as the earlier one.
+
+There is no later release yet: it is this one, and leaves the anchor card with a level that no release has.
+`pip` is replaced by a choice of one of the two: an installation would change the environment of the tests.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from hcall_server.components.anchor_card import CARD_LEVELS
+from tests.pages.sessions import follow
+from tests.pages.told import Told
+
+PIP = """#!/bin/sh
+[ "$1 $2" = "install -q" ] && [ $# = 3 ] && [ -x "$3/swpks" ] || { echo "no release: $*"; exit 1; }
+ln -sf "$(realpath "$3")/swpks" "$(dirname "$0")/swpks"
+"""
+LATER = f"""#!{sys.executable}
+import hashlib, os, signal, subprocess, sys
+from pathlib import Path
+
+def raise_to(level):
+    card = Path("state/anchor-card/anchor-card")
+    body = bytearray(card.read_bytes()[:-32])
+    body[4] = level
+    card.write_bytes(bytes(body) + hashlib.sha256(body).digest())
+
+command = [os.environ["EARLIER"], *sys.argv[1:]]
+if "serve" not in command:
+    os.execv(command[0], command)
+raise_to({max(CARD_LEVELS)})
+server = subprocess.Popen(command, close_fds=False)
+signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+status = server.wait()
+raise_to({max(CARD_LEVELS) + 1})
+sys.exit(status)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("not_measured")
+def test_an_upgrade_and_a_step_back(tmp_path: Path, told: Told) -> None:
+    """R-22: each command of the page in its order; at the end the earlier release serves the saved state."""
+    earlier = Path(sys.executable).parent / "swpks"
+    for name, text in (
+        ("swpks-0.1.0/swpks", f'#!/bin/sh\nexec "{earlier}" "$@"\n'),
+        ("swpks-0.2.0/swpks", LATER),
+        ("bin/pip", PIP),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir()
+        path.write_text(text)
+        path.chmod(0o755)
+    both = told.session()
+    prepared = f"export PATH=$PWD/bin:$PATH EARLIER={earlier}"
+    assert len(both.commands) > 15
+    first = both._replace(
+        commands=[prepared, *both.commands], shown=["", *both.shown], typed=["", *both.typed]
+    )
+    follow(tmp_path, first)
+    assert (tmp_path / "state.later").is_dir()

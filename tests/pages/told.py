@@ -1,0 +1,73 @@
+"""The fixture `told`: a test of the table gets the blocks of its page by it, and fails if it leaves one out.
+
+So a row of `ELSEWHERE` (table.py) proves more than a name: its test has taken every block of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from tests.pages.table import ELSEWHERE, Elsewhere
+from tests.spec.markdown import ROOT, Block, Session, all_blocks, session
+
+PASSED = pytest.StashKey[bool]()
+
+
+class Told:
+    """The blocks of some rows of one page."""
+
+    def __init__(self, rows: Sequence[Elsewhere]) -> None:
+        (page,) = {row.page for row in rows}
+        self._path = ROOT / page
+        self._blocks = [each for each in all_blocks(self._path) if any(row.names(each) for row in rows)]
+        self._taken = set[str]()
+
+    @property
+    def left(self) -> list[Block]:
+        """The blocks that the test has not taken."""
+        return [each for each in self._blocks if each.kind not in self._taken]
+
+    def session(self) -> Session:
+        """Take the terminal sessions, as one in the order of the page."""
+        headings = dict.fromkeys(each.heading for each in self._take(""))
+        parts = [session(self._path, heading) for heading in headings]
+        return Session(
+            *([each for part in parts for each in getattr(part, field)] for field in Session._fields)
+        )
+
+    def programs(self) -> list[str]:
+        """Take the Python blocks."""
+        return [each.code for each in self._take("python")]
+
+    def lines(self) -> list[str]:
+        """Take the lines of the indented blocks."""
+        return [line.strip() for each in self._take("indented") for line in each.code.splitlines()]
+
+    def _take(self, kind: str) -> list[Block]:
+        self._taken.add(kind)
+        return [each for each in self._blocks if each.kind == kind]
+
+
+@pytest.fixture
+def told(request: pytest.FixtureRequest) -> Iterator[Told]:
+    """The blocks that the table gives to this test, which has to take all of them."""
+    name = f"{request.path.relative_to(ROOT)}::{request.node.originalname}"
+    yield from given_to(name, lambda: request.node.stash.get(PASSED, False))
+
+
+def given_to(name: str, passed: Callable[[], bool]) -> Iterator[Told]:
+    """Yield the blocks of a test; AssertionError if it has passed and has left one out."""
+    rows = [row for row in ELSEWHERE if row.test == name]
+    assert rows, f"tests/pages/table.py has no row for {name}"
+    given = Told(rows)
+    yield given
+    if passed():  # a test that was skipped or has failed says so itself
+        assert given.left == [], f"{name} leaves out blocks of its page"
+
+
+def note_outcome(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Keep whether a test has passed, for the fixture."""
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
