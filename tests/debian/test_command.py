@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.debian.reporting import needed
 from tests.spec.markdown import ROOT
 
-pytestmark = pytest.mark.usefixtures("not_measured")
 COMMAND = ROOT / "tools" / "debian-file"
 GOOD = ("sid", "ppc64el", "meta", "boot/vmlinux-*")
 APT = """#!/bin/sh
@@ -59,17 +61,39 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ]
     subprocess.run(build, check=True, capture_output=True)
     return {
-        **os.environ,
         "PATH": f"{folder}:{os.environ['PATH']}",
         "SWPKS_CACHE": str(folder / "cache"),
         "DEB": str(folder / "meta_1.deb"),
     }
 
 
-def run(world: dict[str, str], *arguments: str, **other: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    command = [sys.executable, str(COMMAND), *arguments]
-    return subprocess.run(command, env={**world, **other}, capture_output=True, text=True, check=False)
+class Run(NamedTuple):
+    """The end of the command: its exit status, and what it has printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(
+    world: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Run]:
+    """Run the command in this process, which saves the start of a Python for each case."""
+
+    def done(*arguments: str, **other: str) -> Run:
+        for name, value in {**world, **other}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", [str(COMMAND), *arguments])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        try:
+            runpy.run_path(str(COMMAND), run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return Run(status, *capsys.readouterr())
+
+    return done
 
 
 @pytest.mark.parametrize(
@@ -95,30 +119,33 @@ def run(world: dict[str, str], *arguments: str, **other: str) -> subprocess.Comp
         ((*GOOD[:3], "other"), "holds no other; give a pattern for the whole path, without a leading slash"),
     ],
 )
-def test_a_wrong_argument_is_named(world: dict[str, str], arguments: tuple[str, ...], says: str) -> None:
+def test_a_wrong_argument_is_named(run: Callable[..., Run], arguments: tuple[str, ...], says: str) -> None:
     """One line, and the exit status of a wrong command line."""
-    done = run(world, *arguments)
+    done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("debian-file: ")
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
 
 
-def test_a_path_is_printed(world: dict[str, str]) -> None:
+def test_a_path_is_printed(run: Callable[..., Run]) -> None:
     """And the help is no error."""
-    done = run(world, *GOOD[:3], "bin/tool")
+    done = run(*GOOD[:3], "bin/tool")
     assert (done.returncode, done.stderr) == (0, "")
     assert Path(done.stdout.strip()).read_text() == "tool"
-    assert "Usage: tools/debian-file SUITE" in run(world, "--help").stdout
+    assert "Usage: tools/debian-file SUITE" in run("--help").stdout
+    command = [sys.executable, str(COMMAND), "sid"]
+    alone = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (alone.returncode, alone.stderr.partition(";")[0]) == (2, "debian-file: ARCHITECTURE is missing")
 
 
-def test_a_failure_of_the_machine_is_another_status(world: dict[str, str], tmp_path: Path) -> None:
+def test_a_failure_of_the_machine_is_another_status(run: Callable[..., Run], tmp_path: Path) -> None:
     """The mirror and the cache are not the fault of an argument."""
-    down = run(world, "down", *GOOD[1:])
+    down = run("down", *GOOD[1:])
     assert down.returncode == 1
     assert "E: Failed to fetch x; E: Some files failed; see to it that `apt-get update` works" in down.stderr
     (tmp_path / "file").touch()
-    cache = run(world, *GOOD, SWPKS_CACHE=str(tmp_path / "file"))
+    cache = run(*GOOD, SWPKS_CACHE=str(tmp_path / "file"))
     assert cache.returncode == 1
     assert (
         f"the cache can't be used: {tmp_path}/file/debian: Not a directory; set SWPKS_CACHE" in cache.stderr
