@@ -129,6 +129,8 @@ DEFAULT_TIMEOUT = 30.0
 Half a minute, because the first request to a busy server loads its HTTP stack."""
 PLACES = 32
 """Requests of one `Console` that are carried at once: as many as a server serves."""
+_ABSENT = (FileNotFoundError, ConnectionRefusedError)
+"""Errors of a socket that nothing listens at."""
 _HOST = "swpks"
 """The host that HTTP requires; the server ignores it."""
 
@@ -152,9 +154,15 @@ def _rule_of(problem: Problem) -> Rule:
 
 
 class ConsoleUnreachable(OperatorError):
-    """Nothing serves the control channel at this place, or it does not answer in time; `reason` says more."""
+    """Nothing serves the control channel at this place, or it does not answer in time; `reason` says more.
 
-    def __init__(self, target: object, reason: str) -> None:
+    `absent`: nothing listens there.
+    """
+
+    absent = False
+
+    def __init__(self, target: object, reason: str, *, absent: bool = False) -> None:
+        self.absent = absent
         self.reason = printable(reason)
         super().__init__(rules.CONSOLE_SERVED, f"cannot reach the server at {target}: {self.reason}")
 
@@ -225,7 +233,8 @@ class BlockingConsole:
                     status, kind = answer.status, answer.headers.get("content-type", "")
                     content = content_of(answer)
             except (HTTPException, OSError) as error:
-                raise ConsoleUnreachable(self.socket, _reason(error)) from None
+                absent = isinstance(error, _ABSENT)
+                raise ConsoleUnreachable(self.socket, _reason(error), absent=absent) from None
             except (WrongAnswer, ValueError, MemoryError) as error:
                 raise ConsoleMisspoken(request.verb.operation, str(error) or type(error).__name__) from None
         return answer_of(request, status, kind, content)
@@ -233,7 +242,7 @@ class BlockingConsole:
 
 def _reason(error: HTTPException | OSError) -> str:
     """Return the reason of an error, without its number and the path."""
-    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+    if isinstance(error, _ABSENT):
         return f"no server listens there ({error.strerror or error})"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 

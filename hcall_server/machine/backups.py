@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules import backup as rules
 from hcall_abi.rules import console
+from hcall_abi.standstills import KEY_FIRST
 from hcall_server.machine import logs
 from hcall_server.machine.patience import flushed
 from hcall_server.nvram.names import TRUSTED_KEY
@@ -278,7 +279,9 @@ class Backups:
     def _present_key(self) -> TrustedSystemKey:
         self._system.demand_not_pending()
         if self.key is None:
-            message = "this system has no trusted system key: enable a keystore, or chtskey -o restore"
+            recovers = self._system.state is SystemState.RECOVERY
+            advice = KEY_FIRST if recovers else "enable a keystore, or chtskey -o restore --newkey FILE"
+            message = f"this system has no trusted system key: {advice}"
             raise OperatorError(rules.TRUSTED_KEY_SET, message)
         return self.key
 

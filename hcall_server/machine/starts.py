@@ -15,7 +15,6 @@ from hcall_abi.errors import SwpksError
 from hcall_server.machine import logs
 from hcall_server.machine.ipls import CountedIpls
 from hcall_server.machine.patience import PATIENCE
-from hcall_server.platform.custody import SERVES
 
 if TYPE_CHECKING:
     from hcall_server.platform.partition import Partition
@@ -93,8 +92,4 @@ class Starts:
             if partition.refused:
                 explained = logs.explained(partition.refused)
                 self._log.error("partition.refused", partition=partition.name, **explained)
-        return [each for each in partitions if each.auto_start and not each.refused and _may_serve(each)]
-
-
-def _may_serve(partition: Partition) -> bool:
-    return partition.owned and partition.mode in SERVES
+        return [each for each in partitions if each.auto_start and not each.refused and each.may_serve]

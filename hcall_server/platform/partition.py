@@ -103,9 +103,7 @@ class Partition:
         """Return the state that an event leads to; OperatorError if custody or the table refuses it."""
         self.demand_owned()
         if self.mode not in SERVES:
-            advice = "if that is lost, and no other system has the partition: serve --without-console"
-            message = f"{self._standing}: it waits for its console; {advice}"
-            raise OperatorError(migration.CUSTODY_CONFIRMED, message)
+            raise OperatorError(migration.CUSTODY_CONFIRMED, self._standing)
         found = TABLE[self.power, event]
         if isinstance(found, Objection):
             raise OperatorError(found.rule, found.message.format(it=self))
@@ -191,6 +189,11 @@ class Partition:
         """Whether this system owns it now, and not only may own it again."""
         return self._profile.custody in OWNING and self.mode not in UNSURE
 
+    @property
+    def may_serve(self) -> bool:
+        """Whether this system may serve it now, if it runs."""
+        return self.owned and self.mode in SERVES
+
     def demand_owned(self) -> None:
         """OperatorError unless this system owns it; the message has the present custody."""
         if not self.owned:
@@ -198,11 +201,15 @@ class Partition:
 
     @property
     def _standing(self) -> str:
-        """Its custody in words: the record, the mode, the attempt, and the system at the other end."""
+        """Its custody in words: record, mode, attempt, the system at the other end, the remedy."""
         custody, epoch, peer = self._profile.custody, self._profile.epoch, self._profile.peer.hex()
         attempt = f" since attempt {epoch}" if epoch else ""
         other = f", with the system {peer}" if peer else ""
-        return f"{self.name} is {custody.name} ({self.mode.value}){attempt}{other}"
+        from hcall_abi.standstills import standstill  # an error alone needs it, and no start
+
+        state = standstill(custody.name.lower(), self.mode.value, self.name)
+        told = f": it {state.told}; {state.remedy}" if state else ""
+        return f"{self.name} is {custody.name} ({self.mode.value}){attempt}{other}{told}"
 
     def set_custody(self, custody: Custody, epoch: int, peer: bytes) -> None:
         """Take the custody of an attempt; the caller commits it before anybody is told."""

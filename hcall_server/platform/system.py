@@ -93,12 +93,19 @@ class ManagedSystem:
     def demand_operating(self) -> None:
         """OperatorError if the system is in another state than Operating."""
         if self.state is not SystemState.OPERATING:
-            raise OperatorError(rules.SYSTEM_OPERATING, f"the system is in the state {self.state.value}")
+            raise OperatorError(rules.SYSTEM_OPERATING, self._idle)
 
     def demand_not_pending(self) -> None:
         """OperatorError after Clear All, until reset-settings was done."""
         if self.state is SystemState.RESET_PENDING:
-            raise OperatorError(rules.SYSTEM_OPERATING, f"the system is in the state {self.state.value}")
+            raise OperatorError(rules.SYSTEM_OPERATING, self._idle)
+
+    @property
+    def _idle(self) -> str:
+        """The state in which it serves nothing, and the way out, as words of an error."""
+        from hcall_abi.standstills import not_operating  # an error alone needs it, and no start
+
+        return not_operating(self.state.value)
 
     def begin_recovery(self) -> None:
         """Enter the state Recovery: the stores that there are become no partitions yet."""
@@ -114,7 +121,7 @@ class ManagedSystem:
         """Return the partition called `name`; OperatorError when there is none."""
         if name not in self.partitions:
             operating = self.state is SystemState.OPERATING
-            state = "" if operating else f": the system is in the state {self.state.value}"
+            state = "" if operating else f": {self._idle}"
             raise OperatorError(rules.NAME_EXISTS, f"there is no partition {name!r}{state}")
         return self.partitions[name]
 

@@ -348,6 +348,27 @@ def _ready(
         "running": [each.name for each in system.partitions.values() if each.running],
         "refused": {each.name: each.refused.message for each in system.partitions.values() if each.refused},
         "keystore_off": _without_keystore(system),
+        "unserved": _unserved(machine),
+    }
+
+
+def _unserved(machine: Machine) -> dict[str, dict[str, Any]]:
+    """Return the custody of each partition that this system may not serve now, and its console."""
+    stands = {each.name for each in machine.system.partitions.values() if not each.may_serve}
+    if not stands:  # then the parts that are asked below are not loaded
+        return {}
+    link = machine.attachment.link
+    console = {"name": link.name, "id": link.id} if link else None
+    facts = {each.name: each for each in machine.custody_facts() if each.name in stands}
+    return {
+        name: {
+            "custody": each.custody.name.lower(),
+            "mode": each.mode.value,
+            "epoch": each.epoch,
+            "peer_id": each.peer.hex(),
+            "console": console,
+        }
+        for name, each in facts.items()
     }
 
 

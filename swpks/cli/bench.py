@@ -25,7 +25,7 @@ from hcall_server import __version__
 from swpks.cli import streams
 from swpks.cli.durations import bounded_seconds
 from swpks.cli.files import STANDARD, output, read_input
-from swpks.cli.lpar_reach import refused_open, unreached
+from swpks.cli.lpar_reach import Sought, refused_open, unreached
 from swpks.cli.refusals import reason_of, refuse
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
@@ -70,14 +70,18 @@ def run(options: argparse.Namespace) -> int:
     except _FileFailed as error:
         return _fail(error, USAGE)
     except OpenRefused as error:
-        return _fail(refused_open(error, "the partition", numbered=False), UNREACHABLE)
+        return _fail(refused_open(_sought(options), error, numbered=False), UNREACHABLE)
     except SwpksError as error:
         if error.rule is STREAM_OUTPUT:
             raise  # the server is not to blame
         return _fail(error, UNREACHABLE)
     except OSError as error:
-        path = options.socket or Path("the server's own socket")
-        return _fail(unreached(path, path.stem, error, TIMEOUT), UNREACHABLE)
+        return _fail(unreached(_sought(options), error), UNREACHABLE)
+
+
+def _sought(options: argparse.Namespace) -> Sought:
+    path = options.socket or Path("the server's own socket")
+    return Sought(path, path.stem, TIMEOUT)
 
 
 class _FileFailed(OperatorError):

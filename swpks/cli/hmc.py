@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -42,10 +41,11 @@ from swpks.cli.hmc_console import ORDER_VERBS, OrderAnswer
 from swpks.cli.hmc_partition import PARTITION_VERBS
 from swpks.cli.hmc_system import SYSTEM_VERBS
 from swpks.cli.hmc_target import Target, store_folder, target_of
+from swpks.cli.parser import CommandParser, lines_elsewhere
 from swpks.cli.refusals import reason_of
 from swpks.cli.where import for_every_verb, state_path
 from swpks.hmc.line_client import LAYOUT, escaped
-from swpks.hmc.names import ALSO_VERBS
+from swpks.hmc.names import ALSO_VERBS, LINES
 from swpks.hmc.store_console import StoreConsole
 
 REFUSED = 1
@@ -84,6 +84,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=run)
     add_arguments(parser)
+    if isinstance(parser, CommandParser):
+        parser.elsewhere = lines_elsewhere(LINES)
+        parser.also = f"; and the lines of the management console: {', '.join(LINES)}"
     return parser
 
 
@@ -126,16 +129,22 @@ def _answered(args: argparse.Namespace, target: Target) -> int:
     except ConsoleRefused as error:
         return _refused(args, error)
     except ConsoleUnreachable as error:
-        advice = (
-            f"; to start it: swpks serve --state {shlex.quote(str(target.state))}" if target.state else ""
-        )
-        return _fail(args, OperatorError(error.rule, error.message + advice), UNREACHABLE)
+        return _fail(args, _unreached(error, target), UNREACHABLE)
     except ConsoleMisspoken as error:
         return _fail(args, error, UNREACHABLE)
     except OperatorError as error:
         if error.rule is not backup.TRUSTED_KEY_SET:
             raise
         return _fail(args, error, REFUSED)
+
+
+def _unreached(error: ConsoleUnreachable, target: Target) -> SwpksError:
+    """Return the error of a command that reached no server, as every command reports it."""
+    if not error.absent or target.socket is None:
+        return error
+    from swpks.cli.absent import no_server
+
+    return no_server(target.socket)
 
 
 def _every_verb() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from hcall_abi import standstills
 from hcall_abi.console import ATTRIBUTES
 from hcall_abi.control_views import (
     ComponentsView,
@@ -27,18 +28,6 @@ from swpks.hmc.line_client import escaped
 
 _IN_TABLE = ("keystore_kbytes", "secure_boot")
 """Attributes that are columns of the table; all others have a line each."""
-_CUSTODY = {
-    "released": "is released to its target, and its store is still here",
-    "gone": "has left",
-    "prepared": "is prepared here, and not served yet",
-}
-_MODES = {
-    "copying": "prepares to leave",
-    "waiting": "is frozen, and waits for its target",
-    "in-doubt": "is frozen, and waits for the console",
-    "asking": "waits until its console agrees to its start",
-}
-"""The unusual states of a partition (spec/migration.md#custody)."""
 _UNITS = {"d": 86_400, "h": 3600, "min": 60}
 """Units of an age, in seconds."""
 _HEAD = ("PARTITION", "ID", "POWER", "IPLS", "KEYSTORE", "USED", "OBJECTS", "SECURE BOOT")
@@ -82,13 +71,19 @@ def custody(answer: CustodyView) -> str:
     told = _moves(answer)
     if not told:
         return ""
-    peer = f", other system {answer.peer_id}" if answer.peer_id else ""
     trouble = f": {answer.trouble}" if answer.trouble else ""
-    return f"{answer.name} {told} (attempt {answer.epoch}{peer}){trouble}"
+    return f"{answer.name} {told}{attempt(answer)}{trouble}"
+
+
+def attempt(answer: CustodyView) -> str:
+    """Return the attempt that has brought a partition into its state."""
+    peer = f", other system {answer.peer_id}" if answer.peer_id else ""
+    return f" (attempt {answer.epoch}{peer})"
 
 
 def _moves(answer: CustodyView | PartitionView) -> str:
-    return _CUSTODY.get(answer.custody) or _MODES.get(answer.mode, "")
+    """Return an unusual state of a partition in words; that of a partition which never was here is none."""
+    return "" if answer.custody == "none" else standstills.told(answer.custody, answer.mode)
 
 
 def console(answer: ConsoleLinkView) -> str:

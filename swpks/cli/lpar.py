@@ -60,7 +60,11 @@ def run(args: argparse.Namespace) -> int:
         return _run(args)
     except UsageError as error:
         return _fail(args, error, USAGE)
-    except (HcallError, CallTooLarge, NotFlushed) as error:
+    except HcallError as error:
+        from swpks.cli.lpar_locked import advised
+
+        return _fail(args, advised(error, args), REFUSED)
+    except (CallTooLarge, NotFlushed) as error:
         return _fail(args, error, REFUSED)
     except LinuxError as error:
         return _fail(args, _of_kernel(error), REFUSED)
@@ -75,15 +79,17 @@ def _run(args: argparse.Namespace) -> int:
     try:
         return _carried_out(where, args)
     except OpenRefused as error:
-        from swpks.cli.lpar_reach import refused_open
+        from swpks.cli.lpar_reach import Sought, refused_open
 
-        raise refused_open(error, args.name, numbered=bool(where.partition)) from None
+        sought = Sought(where.target, args.name, args.timeout, args.state)
+        raise refused_open(sought, error, numbered=bool(where.partition)) from None
     except LinuxError:
         raise
     except OSError as error:
-        from swpks.cli.lpar_reach import unreached
+        from swpks.cli.lpar_reach import Sought, unreached
 
-        raise unreached(where.target, args.name, error, args.timeout) from None
+        sought = Sought(where.target, args.name, args.timeout, args.state)
+        raise unreached(sought, error) from None
 
 
 def _carried_out(where: Where, args: argparse.Namespace) -> int:

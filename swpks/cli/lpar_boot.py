@@ -11,6 +11,7 @@ from hcall_abi.levels import LEVELS
 from hcall_client.channel import open_channel
 from hcall_client.guests.boot import BootedChain
 from hcall_client.guests.boot import boot as run_boot
+from swpks.cli.lpar_locked import ipl_command
 from swpks.cli.lpar_values import opened_output
 from swpks.cli.lpar_verbs import OK, show
 from swpks.cli.lpar_where import Where
@@ -37,8 +38,14 @@ def boot(where: Where, args: argparse.Namespace) -> int:
         f"boot loader  {'dynamic' if told['dynamic_keys'] else 'static'} keys; its objects are locked",
         *(f"kernel       plpks: {message}" for message in chain.kernel.messages),
     ]
-    show(args, told, lines)
+    show(args, told, [*lines, _after(args)])
     return OK
+
+
+def _after(args: argparse.Namespace) -> str:
+    """Return the end of the passwords: without it, a locked partition looks like a broken one."""
+    kept = f"the kernel's is in {args.output}, and the others are lost" if args.output else "they are lost"
+    return f"passwords    set until the next IPL, and {kept}; to unset them: {ipl_command(args)}"
 
 
 def _run(where: Where, seconds: float) -> tuple[BootedChain, dict[str, Any]]:

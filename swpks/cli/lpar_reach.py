@@ -1,14 +1,13 @@
-"""Why a partition is not reached: a name that does not exist, a partition that is off, or no server.
+"""Why a partition is not reached: a name that does not exist, a partition that is not served, or no server.
 
-The socket of a partition is missing in all three cases.  The control channel beside it tells them apart.
+The socket of a partition is missing in all of these cases.  The control channel beside it tells them apart.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hcall_abi.errors import OperatorError, PeerError, SwpksError
 from hcall_abi.frames import OpenStatus
@@ -17,6 +16,7 @@ from hcall_abi.rules import service as rules
 from hcall_abi.rules.console import NAME_EXISTS
 from hcall_abi.scarcity import scarcity_of
 from hcall_client.errors import NotReached, OpenRefused
+from swpks.cli.absent import no_server
 from swpks.cli.refusals import reason_of
 
 if TYPE_CHECKING:
@@ -26,26 +26,50 @@ PATIENCE = 5.0
 """Most seconds that the control channel is asked for the reason of an error."""
 _GONE = (FileNotFoundError, ConnectionRefusedError)
 """Errors of a socket that nothing listens at."""
+_UNSERVED = (OpenStatus.NOT_ACTIVATED, OpenStatus.NO_SUCH_PARTITION)
+"""Refusals of OPEN whose reason may be the state of the partition."""
+
+Target = Path | tuple[str, int]
 
 
-def unreached(target: Path | tuple[str, int], name: str, error: OSError, timeout: float) -> SwpksError:
+class Sought(NamedTuple):
+    """The partition of a command: its place, its name, the seconds to wait; the state, where it is known."""
+
+    target: Target
+    name: str
+    timeout: float
+    state: Path | None = None
+
+    @property
+    def control(self) -> Path | None:
+        """The control socket of its system, None where that is not known."""
+        run = self.target.parent if isinstance(self.target, Path) else self.state and self.state / "run"
+        return run and run / "control.sock"
+
+
+def unreached(sought: Sought, error: OSError) -> SwpksError:
     """Return the error of a command that reached no partition: the place, the reason and what to do."""
     if scarce := scarcity_of(error):
         return scarce
+    target = sought.target
     place = str(target) if isinstance(target, Path) else f"{target[0]}:{target[1]}"
-    if isinstance(error, TimeoutError):
-        told = f"the server at {place} did not answer within {timeout:g} s: see its log, or set --timeout"
-        return PeerError(rules.COMMAND_ANSWERED, told)
     if isinstance(target, Path) and isinstance(error, _GONE):
-        return _without_listener(target, name, min(timeout, PATIENCE))
+        return _without_listener(target, sought)
+    if isinstance(error, TimeoutError):  # calls of a frozen partition are held, connections in Recovery too
+        told = f"the server at {place} did not answer within {sought.timeout:g} s"
+        told += ": see its log, or set --timeout"
+        return _standstill(sought) or PeerError(rules.COMMAND_ANSWERED, told)
     advice = "" if isinstance(target, Path) else "; its ready line tells where a server listens (tcp)"
     return NotReached(f"no server answers at {place}: {reason_of(error)}{advice}")
 
 
-def refused_open(error: OpenRefused, name: str, *, numbered: bool) -> SwpksError:
+def refused_open(sought: Sought, error: OpenRefused, *, numbered: bool) -> SwpksError:
     """Return the refusal of a session with advice; `numbered` says whether --partition was given."""
+    if error.status in _UNSERVED and (found := _standstill(sought)):
+        return found
     if error.status == OpenStatus.NOT_ACTIVATED:
-        advice = f"{name} is powered off, or about to move: swpks hmc power {shlex.quote(name)} on"
+        name, state = shlex.quote(sought.name), _state_option(sought.state)
+        advice = f"{sought.name} is powered off, or about to move: swpks hmc{state} power {name} on"
     elif error.status == OpenStatus.NO_SUCH_PARTITION and not numbered:
         advice = "the listener serves several partitions: add --partition N; swpks hmc status shows the ids"
     else:
@@ -63,31 +87,35 @@ def system_at(control: Path, timeout: float) -> SystemView | None:
         return None
 
 
-def _without_listener(path: Path, name: str, timeout: float) -> SwpksError:
-    run = path.parent
-    system = system_at(run / "control.sock", timeout)
-    if system is not None:
-        return _known(system, path, name)
-    state = shlex.quote(str(run.parent))
-    in_state = run.name == "run"
-    advice = f"start one: swpks serve --state {state}" if in_state else "see the ready line of the server"
-    others = _sockets(run)
-    found = f"; the sockets there are {', '.join(others)}" if others else ""
-    missing = "" if run.parent.is_dir() else f" (there is no folder {run.parent})"
-    return NotReached(f"no server runs here: nothing listens at {path}{missing}{found}; {advice}")
+def _system(sought: Sought) -> SystemView | None:
+    return system_at(sought.control, min(sought.timeout, PATIENCE)) if sought.control else None
 
 
-def _sockets(folder: Path) -> Sequence[str]:
-    try:
-        return sorted(each.name for each in folder.iterdir() if each.is_socket())
-    except OSError:
-        return ()
+def _standstill(sought: Sought) -> SwpksError | None:
+    """Return the reason that the system itself has for not serving a partition, None if it has none."""
+    system = _system(sought)
+    if system is None:
+        return None
+    from swpks.cli.lpar_standstill import unserved
+
+    return unserved(system, sought.name)
+
+
+def _without_listener(path: Path, sought: Sought) -> SwpksError:
+    system = _system(sought)
+    if system is None:
+        return no_server(path)
+    return _known(system, path, sought.name)
 
 
 def _known(system: SystemView, path: Path, name: str) -> SwpksError:
     """Return the reason that a running system has for a partition without a socket."""
+    from swpks.cli.lpar_standstill import unserved
+
+    if standing := unserved(system, name):
+        return standing
     found = next((each for each in system.partitions if each.name == name), None)
-    state = f"--state {shlex.quote(str(path.parent.parent))}"
+    state = _state_option(path.parent.parent)
     if found is None:
         names = ", ".join(each.name for each in system.partitions) or "no partition"
         told = f"there is no partition {name!r} at {path}: the system {system.name} has {names}"
@@ -95,6 +123,10 @@ def _known(system: SystemView, path: Path, name: str) -> SwpksError:
     return OperatorError(
         protocol.OPEN_POWER, f"{_reason(found)} (nothing listens at {path}): {_advice(found, state)}"
     )
+
+
+def _state_option(state: Path | None) -> str:
+    return f" --state {shlex.quote(str(state))}" if state else ""
 
 
 def _reason(partition: PartitionView) -> str:
@@ -108,7 +140,7 @@ def _reason(partition: PartitionView) -> str:
 def _advice(partition: PartitionView, state: str) -> str:
     name = shlex.quote(partition.name)
     if partition.refused:
-        return f"for the reason, swpks hmc {state} status {name}"
+        return f"for the reason, swpks hmc{state} status {name}"
     if partition.power == "running":
         return "see the field sockets of the server's ready line, and give --socket"
-    return f"swpks hmc {state} power {name} on"
+    return f"swpks hmc{state} power {name} on"

@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from hcall_abi.rules.service import COMMAND_AUTH_FILE
 from hcall_abi.variables import FLAG_APPEND
 from hcall_client.blocking import BlockingChannel
 from hcall_client.busy import until_done
@@ -39,18 +40,23 @@ def _taken_apart(data: bytes, flags: str | None, path: Path | None) -> authvar.A
     form = authvar.form_of(data)
     if form is authvar.FileForm.LISTS:
         told = "holds signature lists, which nobody has signed: sign them with sign-efi-sig-list first"
-        raise UsageError(f"{name} {told}")
+        raise _wrong(f"{name} {told}")
     if flags is not None:
         if form is authvar.FileForm.AUTH_FILE:
-            raise UsageError(f"{name} has 8 bytes of flags before its payload: leave --flags out")
+            raise _wrong(f"{name} has 8 bytes of flags before its payload: leave --flags out")
         return authvar.AuthFile(UPDATE_FLAGS[flags], data)
     if form is authvar.FileForm.PAYLOAD:
         told = (
             "begins with EFI_VARIABLE_AUTHENTICATION_2, as sign-efi-sig-list and sbvarsign write it; an auth "
             "file has 8 bytes of flags before it: add --flags none, or --flags append if it was made with -a"
         )
-        raise UsageError(f"{name} {told}")
+        raise _wrong(f"{name} {told}")
     try:
         return authvar.parse_auth_file(data)
     except ValueError as error:
-        raise UsageError(f"{name}: {error}") from None
+        raise _wrong(f"{name}: {error}") from None
+
+
+def _wrong(message: str) -> UsageError:
+    """Return the error of a file that is no auth file: the words of the command line are right."""
+    return UsageError(message, COMMAND_AUTH_FILE)

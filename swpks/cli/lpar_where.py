@@ -13,6 +13,7 @@ from hcall_abi.console import is_partition_name
 from hcall_abi.consumers import Consumer
 from hcall_abi.errors import OperatorError
 from hcall_abi.rules.console import NAME_EXISTS, NAME_FORM
+from hcall_abi.rules.storage import ACCESS_KEY_CONTENT
 from swpks.cli import lpar_values as values
 from swpks.cli.lpar_values import UsageError
 from swpks.cli.where import for_every_verb, state_folder, state_path
@@ -66,6 +67,10 @@ def _number(args: argparse.Namespace) -> int:
         return 0
     numbers = {each.name: each.number for each in system.partitions}
     if args.name not in numbers:
+        from swpks.cli.lpar_standstill import unserved
+
+        if found := unserved(system, args.name):
+            raise found
         known = ", ".join(numbers) or "no partition"
         raise UsageError(f"there is no partition {args.name!r}: {args.state} has {known}", NAME_EXISTS)
     return numbers[args.name]
@@ -94,7 +99,8 @@ def _read_key(path: Path) -> bytes:
     except ValueError:
         key = b""
     if len(key) != ACCESS_KEY_SIZE:
-        raise UsageError(f"{path} does not hold a key: {ACCESS_KEY_SIZE} bytes in hexadecimal")
+        told = f"{path} does not hold a key: {ACCESS_KEY_SIZE} bytes in hexadecimal"
+        raise UsageError(told, ACCESS_KEY_CONTENT)
     return key
 
 

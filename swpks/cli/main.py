@@ -17,7 +17,8 @@ from hcall_abi.rules.rule import Fault
 from hcall_abi.scarcity import scarcity_of
 from hcall_server import __version__
 from swpks.cli import refusals, streams
-from swpks.cli.parser import CommandParser, WrongWords
+from swpks.cli.parser import CommandParser, WrongWords, lines_elsewhere
+from swpks.hmc.names import LINES
 
 COMMANDS = {
     "serve": "serve a managed system: one socket a partition, one for the console",
@@ -166,6 +167,7 @@ def whole_parser() -> argparse.ArgumentParser:
 def _parser(chosen: Sequence[str | None]) -> argparse.ArgumentParser:
     """Return the parser; the commands that are not chosen have their names alone."""
     parser = CommandParser(prog="swpks", description="A software PowerVM Platform KeyStore.")
+    parser.elsewhere = lines_elsewhere(LINES)
     parser.add_argument("--version", action="version", version=f"swpks {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():

@@ -263,4 +263,20 @@ def _sentence(ready: dict[str, Any], unsized: list[str]) -> str:
     refused += "".join(f"; {name} has no keystore: --partition {name}:KBYTES gives it one" for name in off)
     start = f"swpks {ready['version']} ({ready['firmware']}) is ready"
     state = "" if ready["state"] == "Operating" else f"; the system is in the state {ready['state']}"
+    state += f"; {_standing(ready['unserved'])}" if ready["unserved"] else ""
     return f"{start}: {', '.join(told) or 'no partition runs'}{tcp}{refused}{state}"
+
+
+def _standing(unserved: dict[str, dict[str, Any]]) -> str:
+    """Return why partitions are not served, and the remedies; partitions with one reason stand together."""
+    from hcall_abi.standstills import KnownConsole, standstill  # most starts serve every partition
+
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for name, facts in unserved.items():
+        console = facts["console"] and KnownConsole(**facts["console"])
+        if found := standstill(facts["custody"], facts["mode"], name, console):
+            reasons.setdefault((found.told, found.remedy), []).append(name)
+    return "; ".join(
+        f"{', '.join(names)}{' ' if len(names) == 1 else ': each '}{told}: {remedy}"
+        for (told, remedy), names in reasons.items()
+    )

@@ -165,9 +165,19 @@ async def test_boot_locks_everything(command, tmp_path):
     assert "plpks: POWER LPAR Platform KeyStore initialized successfully" in text
     assert await command("read", "SB_VERSION", "--consumer", "firmware") == b"\1"
     await command("write", "x", "--password-file", tmp_path / "pw", data=b"1")
+    ipl = f"swpks hmc --state {command.state} ipl lpar1"
+    assert f"the kernel's is in {tmp_path / 'pw'}, and the others are lost; to unset them: {ipl}" in text
     await command("write", "x", data=b"1", status=1)
+    assert (
+        f"; if its password is set: --password-file F; if the password is lost, {ipl} unsets it ["
+        in command.err
+    )
+    (tmp_path / "other").write_bytes(b"other")
+    await command("rm", "x", "--password-file", tmp_path / "other", status=1)
+    assert f"H_AUTHORITY; if the password is lost, {ipl} unsets it [" in command.err
     await command("boot", status=1)
     assert "H_PKS_SET_PASSWORD was refused with H_IN_USE" in command.err
+    assert f"; to unset the password: {ipl} [" in command.err
     await command.emulated.ipl()
     assert (await command.json("boot"))["ipl_count"] == 2
 
@@ -181,6 +191,8 @@ async def test_policies_are_told_with_refusals(command):
     assert (told["policy"], told["policy_word"], told["size"]) == ("WORLDREADABLE", 0x08000000, 1)
     await command("read", "x", "--consumer", "firmware", "--size", "0", status=1)
     assert "the object has 1 bytes; policy of the object: WORLDREADABLE" in command.err
+    await command("write", "y", "--consumer", "firmware", "--policy", "0x08000008", data=b"1", status=1)
+    assert "ipl" not in command.err, "the policy is the reason, and no password"
 
 
 async def test_raw_calls(command, tmp_path):

@@ -91,6 +91,7 @@ async def test_what_the_command_refuses_itself(command):
     """A file without a payload is nothing to send; another policy word is the caller's affair."""
     await command("update", "PK", data=bytes(8), status=2)
     assert "8 bytes of flags" in command.err
+    assert "rule command.auth-file: " in command.err
     await command("update", "PK", "--policy", "worldreadable", data=authvar.auth_file(first_pk()), status=1)
     assert "H_P4" in command.err
     policy = "worldreadable,signedupdate"
@@ -116,6 +117,7 @@ async def test_files_of_public_tools(command, tmp_path):
     for words in ([], ["--flags", "none"]):
         await command("update", "db", *words, data=kek().lists, status=2)
         assert "signature lists, which nobody has signed" in command.err
+        assert "see spec/secure-boot-variables.md#auth-file" in command.err
     assert (await command("ls")).decode().splitlines() == [":utf16:PK (Linux)", ":utf16:dbx (Linux)"]
     assert (await command("read", "--os-label", ":utf16:PK"))[8:] == pk().lists
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hcall_abi.control_views import ConsoleLinkView
 from hcall_abi.messages import OWN, PUBLIC
 from hcall_client.console import (
     create_partition,
@@ -16,6 +17,7 @@ from hcall_client.console import (
     show_partition,
     show_system,
 )
+from swpks.cli.main import main
 from swpks.testing import ServerProcess
 from tests.migration_processes.client import Watch
 from tests.migration_processes.fleet import NAME, Fleet
@@ -124,16 +126,37 @@ def test_a_source_that_is_restarted_remotely_at_prepared(fleet: Fleet) -> None:
     assert not east.socket(NAME).exists()
 
 
-def test_a_start_without_the_console(fleet: Fleet) -> None:
+def demand_told(east: ServerProcess, link: ConsoleLinkView, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ready line, `lpar` and `power on` name the console, and the ways with it and without it."""
+    console = {"name": link.name, "id": link.id}
+    asking = {"custody": "own", "mode": "asking", "epoch": 0, "peer_id": "", "console": console}
+    assert east.ready["unserved"] == {NAME: asking}
+    (ready,) = east.log_lines("is ready: no partition runs; ")
+    assert f"; {NAME} waits until the console {link.name!r} ({link.id}) agrees to its start: " in ready
+    assert "start that console, if it does not run: swpks hmc serve --store DIR" in ready
+    assert "swpks serve --without-console: if another one has it, two systems serve it" in ready
+    for words, status in ((["lpar", NAME, "config"], 3), (["hmc", "power", NAME, "on"], 1)):
+        assert main([*words, "--state", str(east.state)]) == status
+        told = capsys.readouterr().err
+        assert "rule custody.confirmed: " in told
+        assert "powered off" not in told
+        assert "swpks hmc serve --store DIR" in told
+        assert "swpks serve --without-console" in told
+
+
+def test_a_start_without_the_console(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     """R-54: a system with a console asks; `--without-console` starts all the same, and health says so."""
     east = fleet.source
     with fleet.load():
         pass
+    link = fleet.view(east).console
     fleet.console.kill()
     fleet.start_again(east)
     found = fleet.partition(east)
     assert found is not None
     assert (found.power, found.mode, east.socket(NAME).exists()) == ("off", "asking", False)
+    assert link
+    demand_told(east, link, capsys)
     east.options.append("--without-console")
     fleet.start_again(east)
     with east.connect_blocking(NAME) as channel:

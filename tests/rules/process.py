@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -25,7 +26,7 @@ from hcall_server.data_channel.sockets import listen_tcp, listen_unix, passed_so
 from hcall_server.machine import logs
 from hcall_server.service.settings import parse_partition
 from hcall_server.service.state import State
-from swpks.cli import lpar_verbs, streams
+from swpks.cli import lpar_update, lpar_verbs, streams
 from swpks.cli.main import main
 from swpks.testing import ServerProcess
 from tests.data_channel.support import write
@@ -165,6 +166,13 @@ def _silent(folder: Path) -> Rule:
         return command("lpar", "a", "config", "--timeout", "0.05", "--socket", folder / "a.sock")
 
 
+def _no_auth_file(folder: Path) -> Rule:
+    file = folder / "PK.auth"
+    file.write_bytes(bytes(8))
+    given = argparse.Namespace(auth=file, flags=None)
+    return refused(lpar_update.update, mock.Mock(), given)
+
+
 def _not_durable(_: Path) -> Rule:
     channel = mock.Mock()
     channel.call.return_value = Confirmation(flushed=False, present=True)
@@ -185,6 +193,7 @@ BREAKS: Breaks = {
     "explain.known": lambda folder: command("explain", "no-such-rule"),
     "command.usage": lambda _: command("lpar", "a", "read"),
     "command.file": lambda folder: command("bench", "--json", folder),
+    "command.auth-file": _no_auth_file,
     "command.answered": _silent,
     "command.durable": _not_durable,
     "partition.form": breaks(parse_partition, "a,keystore_kbytes=8"),

@@ -89,10 +89,12 @@ def test_an_option_that_does_not_exist(words: list[str], capsys: pytest.CaptureF
         ("lpar lpar1 config", "command.usage"),
         ("lpar lpar1 config --socket s --tcp h:1", "command.usage"),
         ("lpar lpar1 config --socket s --timeout 0", "command.usage"),
-        ("lpar lpar1 write x --socket s --in none", "open.place"),
         ("lpar lpar1 config --socket s --access-key-file none", "command.file"),
-        ("lpar lpar1 config --state none", "open.place"),
-        ("lpar lpar1 boot --state none", "open.place"),
+        ("lpar lpar1 config --socket s --access-key-file empty", "access-key.content"),
+        ("lpar lpar1 config --state none", "console.served"),
+        ("lpar lpar1 boot --state none", "console.served"),
+        ("lpar lpar1 write x --socket s --in none", "console.served"),
+        ("hmc status --socket s", "console.served"),
         ("lpar lpar1 config --tcp 127.0.0.1:1 --access-key-file key", "open.place"),
         ("hmc status", "hmc.target"),
         ("hmc systems --state s", "hmc.target"),
@@ -112,7 +114,7 @@ def test_an_option_that_does_not_exist(words: list[str], capsys: pytest.CaptureF
         ("qemu --partition a --kernel none --state s", "kernel.image"),
         ("simulate", "command.usage"),
         ("simulate --seed x", "command.usage"),
-        ("bench --socket none", "open.place"),
+        ("bench --socket none", "console.served"),
         ("bench --json no/f", "command.file"),
         ("demo --state key", None),
     ],
@@ -120,6 +122,7 @@ def test_an_option_that_does_not_exist(words: list[str], capsys: pytest.CaptureF
 def test_wrong_words_and_places(line: str, rule: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     """Each with its rule, and never with a traceback."""
     Path("key").write_text("00" * 32)
+    Path("empty").write_text("")
     found = told(shlex.split(line), capsys, statuses=(1, 2, 3))
     assert rule in (None, found)
 
@@ -150,6 +153,33 @@ def test_a_refusal_as_json(line: str, capsys: pytest.CaptureFixture[str]) -> Non
         rule.fault.value,
     )
     assert problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "line,near",
+    [
+        ("migrlpar -o m -m sys1 -p lpar1", "did you mean swpks hmc migrlpar?"),
+        ("migrlpr -o m", "did you mean swpks hmc migrlpar"),
+        ("hmc lsyscfg -r lpar -m sys1", "did you mean swpks hmc lssyscfg or "),
+        ("hmc --store s lsyscfg", "did you mean swpks hmc lssyscfg or "),
+        ("hmc statsu", "did you mean swpks hmc status?"),
+        ("hmc bogus", "and the lines of the management console: lssyscfg, chsyscfg, "),
+        ("lpar lpar1 raed", "did you mean swpks lpar read?"),
+        ("serv --state s", "did you mean swpks serve?"),
+        ("serve --state s --firmware FW111", "did you mean FW1110"),
+        ("hmc power lpar1 onn --state s", "did you mean on?"),
+    ],
+)
+def test_a_word_that_is_near_another(line: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The names that the user may have meant, each as a whole command."""
+    assert main(shlex.split(line)) == 2
+    assert near in capsys.readouterr().err
+
+
+def test_a_word_that_is_near_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is guessed."""
+    assert main(["hmc", "zzzz"]) == 2
+    assert "did you mean" not in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +231,7 @@ def test_why_a_partition_is_not_there(server: ServerProcess, capsys: pytest.Capt
     assert "there is no folder nowhere" in message("lpar1", "--state", "nowhere")
     assert main(["hmc", "status", "--state", "other"]) == 3
     err = capsys.readouterr().err
-    assert "other/run/control.sock: no server listens there" in err
-    assert "to start it: swpks serve --state other [" in err
+    assert err.partition(": ")[2] == stopped.partition(": ")[2].replace("lpar1.sock", "control.sock")
 
 
 @pytest.mark.process
@@ -213,7 +242,7 @@ def test_tcp_takes_the_id_of_the_name(server: ServerProcess, capsys: pytest.Capt
     assert main(["lpar", "lpar1", "config", "--tcp", tcp, "--state", state, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["partition"] == 1
     assert main(["lpar", "lpar2", "config", "--tcp", tcp, "--state", state]) == 3
-    assert "lpar2 is powered off, or about to move: swpks hmc power lpar2 on" in capsys.readouterr().err
+    assert f"or about to move: swpks hmc --state {state} power lpar2 on" in capsys.readouterr().err
     key = f"{state}/access-keys/lpar1.key"
     assert main(["lpar", "lpar1", "config", "--tcp", tcp, "--access-key-file", key]) == 3
     assert "add --partition N; swpks hmc status shows the ids" in capsys.readouterr().err

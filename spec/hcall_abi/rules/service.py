@@ -110,6 +110,12 @@ COMMAND_FILE = Rule(
     "spec/service.md#files",
     _OPERATOR,
 )
+COMMAND_AUTH_FILE = Rule(
+    "command.auth-file",
+    "the file of an update is a signed payload, behind 8 bytes of flags or with --flags",
+    "spec/secure-boot-variables.md#auth-file",
+    _OPERATOR,
+)
 COMMAND_ANSWERED = Rule(
     "command.answered", "a server answers a command within its --timeout", _COMMANDS, _PEER
 )

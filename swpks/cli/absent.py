@@ -1,0 +1,34 @@
+"""The error of a command that finds no server: one message and one rule for all commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules.console import CONSOLE_SERVED
+
+
+def no_server(path: Path) -> OperatorError:
+    """Return the error of a command that nothing answers at `path`, a socket of a server.
+
+    A socket in a folder `run` belongs to a state, whose server can be started.
+    """
+    run = path.parent
+    in_state, state = run.name == "run", run.parent
+    advice = f"start one: swpks serve --state {shlex.quote(str(state))}"
+    if not in_state:
+        advice = "see the ready line of the server"
+    others = _sockets(run)
+    found = f"; the sockets there are {', '.join(others)}" if others else ""
+    missing = f" (there is no folder {state})" if in_state and not state.is_dir() else ""
+    told = f"no server runs here: nothing listens at {path}{missing}{found}; {advice}"
+    return OperatorError(CONSOLE_SERVED, told)
+
+
+def _sockets(folder: Path) -> Sequence[str]:
+    try:
+        return sorted(each.name for each in folder.iterdir() if each.is_socket())
+    except OSError:
+        return ()

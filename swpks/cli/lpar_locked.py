@@ -1,0 +1,28 @@
+"""A consumer whose password is set and lost: the command that unsets it, and the refusals that name it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+from hcall_abi.calls import Opcode
+from hcall_abi.statuses import Status
+from hcall_client.errors import HcallError, told_anew
+
+
+def ipl_command(args: argparse.Namespace) -> str:
+    """Return the command that restarts the partition, which unsets the passwords of its consumers."""
+    state = f" --state {shlex.quote(str(args.state))}" if args.state and not args.socket else ""
+    return f"swpks hmc{state} ipl {shlex.quote(args.name)}"
+
+
+def advised(error: HcallError, args: argparse.Namespace) -> HcallError:
+    """Return a refusal with the way out, if a password may be its reason."""
+    if error.status == Status.H_IN_USE:
+        return told_anew(error, f"{error.message}; to unset the password: {ipl_command(args)}")
+    if error.status != Status.H_AUTHORITY or error.policy or error.opcode == Opcode.SIGNED_UPDATE:
+        return error
+    # The answer of some calls does not say whether the password or the policy is the reason.
+    given = "" if args.password_file else "if its password is set: --password-file F; "
+    lost = f"if the password is lost, {ipl_command(args)} unsets it"
+    return told_anew(error, f"{error.message}; {given}{lost}")

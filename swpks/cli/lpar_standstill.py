@@ -1,0 +1,46 @@
+"""The partition of a `swpks lpar` command that its system does not serve: the state, and the remedy."""
+
+from __future__ import annotations
+
+from hcall_abi.control_views import CustodyView, PartitionView, SystemView
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules.console import SYSTEM_OPERATING
+from hcall_abi.standstills import KnownConsole, not_operating, standstill
+from swpks.cli.hmc_output import attempt
+
+
+def unserved(system: SystemView, name: str) -> OperatorError | None:
+    """Return the error of a partition that its system does not serve, whatever its power.
+
+    None for a partition that is served or off, for one that was refused, and for one that never was here.
+    """
+    if system.state != "Operating":
+        lost = f" ({', '.join(system.lost)}: known and not restored)" if system.lost else ""
+        told = f"{name!r} is not served{lost}: {not_operating(system.state)}"
+        return OperatorError(SYSTEM_OPERATING, told)
+    partition = next((each for each in system.partitions if each.name == name), None)
+    if partition is not None and partition.refused:
+        return None
+    return _standing(system, partition, name)
+
+
+def _standing(system: SystemView, partition: PartitionView | None, name: str) -> OperatorError | None:
+    facts = _custody(system, partition, name)
+    state = partition or facts
+    if state is None:
+        return None
+    link = system.console
+    console = KnownConsole(link.name, link.id, link.connected) if link else None
+    found = standstill(state.custody, state.mode, name, console)
+    if found is None or found.rule is None:
+        return None
+    history = attempt(facts) if facts and facts.epoch else ""
+    return OperatorError(found.rule, f"{name} {found.told}{history}: {found.remedy}")
+
+
+def _custody(system: SystemView, partition: PartitionView | None, name: str) -> CustodyView | None:
+    """Return the custody of a partition; without one of this name, that of the last one that had it."""
+    if partition is not None:
+        return next((each for each in system.custody if each.uuid == partition.uuid), None)
+    left = [each for each in system.custody if each.name == name]
+    return max(left, key=lambda each: each.epoch, default=None)

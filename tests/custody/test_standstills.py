@@ -1,0 +1,198 @@
+"""Each state of custody has a true sentence, and a remedy whose commands exist (R-51, R-54)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from hcall_abi import standstills
+from hcall_abi.control_views import SystemView
+from hcall_abi.errors import OperatorError
+from hcall_abi.rules import backup
+from hcall_abi.rules import migration as rules
+from hcall_abi.standstills import KnownConsole, standstill
+from hcall_server.control_channel.views import system_view
+from hcall_server.platform.custody import (
+    OWNING,
+    SERVES,
+    SYSTEM,
+    Custody,
+    Mode,
+    Word,
+    mode_after_start,
+)
+from hcall_server.platform.system_state import SystemState
+from swpks.cli.hmc_line import line_of
+from swpks.cli.lpar_standstill import unserved
+from swpks.cli.main import whole_parser
+from swpks.hmc.names import LINES
+from tests.custody.conftest import Stage
+from tests.custody.world import HMC, A, E
+
+PARSER = whole_parser()
+State = tuple[Custody, Mode]
+
+
+def every_state() -> Iterator[State]:
+    """The states of the tables: after a start, and behind each row."""
+    for custody in Custody:
+        for asks in (False, True):
+            yield custody, mode_after_start(custody, asks=asks)
+    for row in SYSTEM:
+        for custody in row.at:
+            yield from ((custody, mode) for mode in row.mode)
+            yield row.to or custody, row.then
+
+
+REACHED = {(custody.name.lower(), mode.value) for custody, mode in every_state()}
+UNSERVED = sorted(REACHED - {(c.name.lower(), m.value) for c in OWNING for m in SERVES})
+
+
+def test_the_table_has_every_state_and_no_other() -> None:
+    """A state without a row would be told as a step that soon ends."""
+    assert set(standstills.STATES) == REACHED
+    served = {state for state, row in standstills.STATES.items() if row.rule is None}
+    assert served == REACHED - set(UNSERVED)
+
+
+@pytest.mark.parametrize("console", [None, KnownConsole("", ""), *(
+    KnownConsole("hmc1", "ab", connected) for connected in (None, True, False))], ids=str)  # fmt: skip
+@pytest.mark.parametrize("state", UNSERVED, ids="-".join)
+def test_each_state_is_told_with_commands_that_exist(
+    state: tuple[str, str], console: KnownConsole | None
+) -> None:
+    """No placeholder is left, and nobody is sent to a command that is not there."""
+    found = standstill(*state, "lpar1", console)
+    assert found is not None
+    assert found.rule in (rules.CUSTODY_OWNED, rules.CUSTODY_CONFIRMED)
+    assert found.told
+    assert found.remedy
+    assert not re.search("[{}]", found.told + found.remedy)
+    demand_commands(found.remedy)
+    assert "power" not in found.remedy, "power on is refused in every one of these states"
+    assert ("--without-console" in found.remedy) is (state[1] == "asking"), "the others do not end by it"
+
+
+@pytest.mark.parametrize("state", standstills.SYSTEM_REMEDIES)
+def test_each_state_of_a_system_too(state: str) -> None:
+    """Recovery and Reset pending."""
+    demand_commands(standstills.not_operating(state))
+    demand_commands(standstills.KEY_FIRST)
+
+
+def demand_commands(text: str) -> None:
+    """Each command of a remedy is one: argparse or the console's lines take its words."""
+    parser, commands = PARSER, re.findall(r"swpks [^;,()]+?(?=[;,()]|: |$| shows| has | for each)", text)
+    assert commands or "swpks" not in text
+    for command in commands:
+        words = shlex.split(command)[1:]
+        if len(words) > 1 and words[0] == "hmc" and words[1] in LINES and words[1] != "chtskey":
+            assert line_of(["--store", "hmc", *words[1:]])
+        else:
+            parser.parse_args(words)
+
+
+def test_between_two_states() -> None:
+    """While a step is being stored its record is the next one, and its mode the last one."""
+    found = standstill("released", "in-doubt", "lpar1")
+    assert found is not None
+    assert (found.told, found.remedy) == ("takes a step of a migration", "try again in a moment")
+
+
+def shown(view: SystemView, name: str = A) -> str:
+    """What `swpks lpar` is told of a partition, "" for nothing but its power."""
+    found = unserved(view, name)
+    return f"{found.rule.id}: {found.message}" if found else ""
+
+
+WALK = {
+    "copying": ("", ""),
+    "frozen": ("a is frozen, and waits for its target (attempt 5, other system T)", ""),
+    "in_doubt": ("a is frozen, and waits for the console (attempt 5, other system T)", ""),
+    "prepared": ("a is frozen", "a is prepared here, and not served yet (attempt 5, other system S)"),
+    "released": ("a is released to its target, and its store is still here (attempt 5, other system T)",
+                 "a is prepared here"),
+    "arrived": ("a is released to its target", ""),
+    "gone": ("a has left (attempt 5, other system T)", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("step", WALK)
+async def test_a_migration_step_by_step(stage: Stage, step: str) -> None:
+    """R-51: at both systems, by their own views; power is refused with the same remedy."""
+    await getattr(stage, step)()
+    ids = {stage.s.id.hex(): "S", stage.t.id.hex(): "T"}
+    for home, expected in zip((stage.s, stage.t), WALK[step], strict=True):
+        told = shown(system_view(home.machine))
+        for number, letter in ids.items():
+            told = told.replace(number, letter)
+        assert told.startswith(f"custody.owned: {expected}" if expected else "")
+        assert bool(told) is bool(expected)
+        if told and A in home.machine.system.partitions:
+            with pytest.raises(OperatorError) as refused:
+                home.a.demand_owned()
+            found = standstill(home.a.profile.custody.name.lower(), home.a.mode.value, A)
+            assert found
+            assert refused.value.message.endswith(f"it {found.told}; {found.remedy}")
+
+
+async def test_a_copy_that_was_dropped(stage: Stage) -> None:
+    """R-51: the name is that of a partition elsewhere."""
+    await stage.prepared()
+    assert await stage.t.take(stage.uuid, Word.BAR, E + 1)
+    view = system_view(stage.t.machine)
+    assert "custody.owned: a is not here: a copy of it was dropped" in shown(view)
+    assert shown(view, "other") == ""
+
+
+async def test_a_partition_that_asks(stage: Stage) -> None:
+    """R-54: the sentence names the console, and the remedy depends on whether it is connected."""
+    await stage.s.machine.attachment.attach(HMC, "hmc1")
+    await stage.s.start()
+    told = shown(system_view(stage.s.machine))
+    assert told.startswith(f"custody.confirmed: a waits until the console 'hmc1' ({HMC.hex()}) agrees to its")
+    assert "that console is away; start it: swpks hmc serve --store DIR" in told
+    assert "--without-console: if another one has it, two systems serve it" in told
+    with stage.s.machine.attachment.stream(HMC.hex()):
+        told = shown(system_view(stage.s.machine))
+    assert "the console is connected, and custody.unanswered in its log has the reason" in told
+    with pytest.raises(OperatorError, match="--without-console") as refused:
+        stage.s.machine.power_on(A)
+    assert refused.value.rule is rules.CUSTODY_CONFIRMED
+    assert await stage.s.take(stage.uuid, Word.SERVE, 0)
+    assert shown(system_view(stage.s.machine)) == ""
+
+
+async def test_recovery_names_the_steps_in_their_order(stage: Stage) -> None:
+    """R-48: no partition exists; the key comes before the copies, and a restore without it says so."""
+    machine = stage.t.machine
+    await machine.recovery.begin()
+    steps = "swpks hmc chtskey -o return --sealed FILE, then swpks hmc restore FILE for each copy, then swpks"
+    expected = (
+        f"system.operating: 'a' is not served: the system is in the state Recovery: {{}}{steps} hmc recover"
+    )
+    told = shown(system_view(machine))
+    assert told == expected.format("its console restores the stores; by hand, in this order: ")
+    lost = shown(msgspec.structs.replace(system_view(machine), lost=["a", "b"]))
+    assert lost.startswith("system.operating: 'a' is not served (a, b: known and not restored): the system")
+    with pytest.raises(OperatorError) as refused:
+        await machine.backups.restore(b"copy")
+    assert refused.value.rule is backup.TRUSTED_KEY_SET
+    assert f"in the state Recovery the key comes first: {steps}" in refused.value.message
+    for request in (machine.power_on, machine.system.create):
+        with pytest.raises(OperatorError) as refused:
+            request(A)
+        assert refused.value.message.endswith(steps + " hmc recover")
+
+
+async def test_the_other_states_of_a_system(stage: Stage) -> None:
+    """Reset pending has another way out, and a system that is Operating has none of them."""
+    machine = stage.t.machine
+    with pytest.raises(OperatorError, match="enable a keystore, or chtskey -o restore --newkey FILE"):
+        await machine.backups.restore(b"copy")
+    machine.system.state = SystemState.RESET_PENDING
+    assert "Reset pending: swpks hmc stop, and then swpks asmi reset-settings" in shown(system_view(machine))
