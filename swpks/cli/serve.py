@@ -243,18 +243,16 @@ def _begin(ready: dict[str, Any], descriptor: int | None, unsized: list[str]) ->
 
 def _announce(ready: dict[str, Any], descriptor: int | None, unsized: list[str]) -> None:
     """Announce that every socket listens: a line for people, and one of JSON for programs."""
-    announce(_sentence(ready, unsized), json.dumps(ready), descriptor, sys.stdout.encoding or "utf-8")
+    announce(sentence(ready, unsized), json.dumps(ready), descriptor, sys.stdout.encoding or "utf-8")
 
 
-def _sentence(ready: dict[str, Any], unsized: list[str]) -> str:
+def sentence(ready: dict[str, Any], unsized: list[str]) -> str:
     """Return the line for people.
 
     A partition that was named without a size, and has no keystore, is probably an oversight.
     """
     sockets, running = ready["sockets"], ready["running"]
-    told = [
-        f"{name} at {path}{'' if name in running else ' (powered off)'}" for name, path in sockets.items()
-    ]
+    told = [f"{name} at {path}{_power(ready, name)}" for name, path in sockets.items()]
     told += [f"{name} on tcp" for name in running if name not in sockets]
     tcp = "".join(f"; tcp {address}" for address in ready["tcp"])
     tcp += f"; console at https://{ready['control_tcp']}" if ready["control_tcp"] else ""
@@ -265,6 +263,13 @@ def _sentence(ready: dict[str, Any], unsized: list[str]) -> str:
     state = "" if ready["state"] == "Operating" else f"; the system is in the state {ready['state']}"
     state += f"; {_standing(ready['unserved'])}" if ready["unserved"] else ""
     return f"{start}: {', '.join(told) or 'no partition runs'}{tcp}{refused}{state}"
+
+
+def _power(ready: dict[str, Any], name: str) -> str:
+    """Return why a partition does not answer at its socket, which a service manager has passed; or ""."""
+    if name in ready["running"]:
+        return ""
+    return " (not served)" if name in ready["unserved"] else " (powered off)"
 
 
 def _standing(unserved: dict[str, dict[str, Any]]) -> str:

@@ -1,0 +1,126 @@
+"""Each way by which `swpks lpar` meets a partition that is not served ends in the reason of its system."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hcall_abi.control_views import CustodyView, SystemView, Trouble
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.frames import OpenStatus
+from hcall_client.errors import OpenRefused
+from swpks.cli import lpar_reach, lpar_where, serve
+from swpks.cli.lpar_reach import Sought, refused_open, unreached
+from tests.console.facts import partition, system
+
+STATE, TCP = Path("s"), ("host", 1)
+SOCKET = STATE / "run" / "a.sock"
+ASKS = system(partition("a", power="off", mode="asking"))
+OFF = system(partition("a", power="off"))
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[SystemView | None]:
+    """The views that the control socket of the state answers; the last one again and again."""
+    views: list[SystemView | None] = [ASKS]
+
+    def answer(control: Path, _seconds: float) -> SystemView | None:
+        assert control == STATE / "run" / "control.sock"
+        return views[-1]
+
+    monkeypatch.setattr(lpar_reach, "system_at", answer)
+    return views
+
+
+MET = {
+    "no socket": lambda: unreached(Sought(SOCKET, "a", 1.0), FileNotFoundError()),
+    "held": lambda: unreached(Sought(SOCKET, "a", 1.0), TimeoutError()),
+    "held over TCP": lambda: unreached(Sought(TCP, "a", 1.0, STATE), TimeoutError()),
+    "refused": lambda: refused_open(
+        Sought(SOCKET, "a", 1.0), OpenRefused(OpenStatus.NOT_ACTIVATED), numbered=False
+    ),
+    "not there": lambda: refused_open(
+        Sought(TCP, "a", 1.0, STATE), OpenRefused(OpenStatus.NO_SUCH_PARTITION), numbered=True
+    ),
+}
+OTHERWISE = {
+    "no socket": ("open.power", "a is powered off (nothing listens at s/run/a.sock): swpks hmc"),
+    "held": ("command.answered", "the server at s/run/a.sock did not answer within 1 s"),
+    "held over TCP": ("command.answered", "the server at host:1 did not answer within 1 s"),
+    "refused": ("open.power", "a is powered off, or about to move: swpks hmc power a on"),
+    "not there": ("open.partition", "NO_SUCH_PARTITION"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", MET)
+def test_each_way_to_a_partition_that_is_not_served(shown: list[SystemView | None], way: str) -> None:
+    """The state of the partition comes first; without one, the error is that of its place."""
+    told = MET[way]()
+    assert told.rule.id == "custody.confirmed"
+    assert told.message.startswith("a waits until the console agrees to its start: no console is attached")
+    shown.append(OFF)
+    rule, words = OTHERWISE[way]
+    assert MET[way]().rule.id == rule
+    assert words in MET[way]().message
+    shown.append(None)
+    assert "waits" not in MET[way]().message
+
+
+def test_without_a_state_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener over TCP alone has no control socket beside it."""
+    monkeypatch.delattr(lpar_reach, "system_at")
+    told: SwpksError = unreached(Sought(TCP, "a", 1.0), TimeoutError())
+    assert told.rule.id == "command.answered"
+
+
+def test_a_name_whose_partition_has_left(shown: list[SystemView | None]) -> None:
+    """Over TCP its id is looked for; of several partitions that had the name, the last one counts."""
+    old = CustodyView(uuid="1", name="a", custody="none", mode="settled", epoch=3, generation=0, peer_id="")
+    new = CustodyView(uuid="2", name="a", custody="gone", mode="settled", epoch=7, generation=0, peer_id="ab")
+    shown.append(system(custody=[old, new]))
+    args = argparse.Namespace(partition=None, state=STATE, timeout=1.0, name="a", socket=None, tcp="host:1")
+    with pytest.raises(
+        OperatorError, match=r"a has left \(attempt 7, other system ab\): use it at its owner"
+    ):
+        lpar_where.where_of(args)
+    args.name = "b"
+    with pytest.raises(OperatorError, match="there is no partition 'b': s has no partition"):
+        lpar_where.where_of(args)
+
+
+def test_a_partition_that_was_refused_keeps_its_own_reason(shown: list[SystemView | None]) -> None:
+    """Its custody is not known: its records did not open."""
+    trouble = Trouble(detail="damaged", rule_id="r", rule="r", section="s")
+    shown.append(system(partition("a", power="off", mode="asking", refused=trouble)))
+    assert "a is refused by its server" in MET["no socket"]().message
+
+
+def test_the_ready_line_tells_partitions_with_one_reason_together() -> None:
+    """The remedy stands once; a partition that is served is none of them."""
+    console = {"name": "hmc1", "id": "ab"}
+    asks = {"custody": "own", "mode": "asking", "epoch": 0, "peer_id": "", "console": console}
+    frozen = {**asks, "custody": "frozen", "mode": "in-doubt", "console": None}
+    served = {**asks, "mode": "serving"}
+    ready: dict[str, Any] = {
+        "version": "1",
+        "firmware": "F",
+        "state": "Operating",
+        "sockets": {},
+        "running": [],
+    }
+    ready |= {"tcp": [], "control_tcp": None, "refused": {}, "keystore_off": []}
+    ready["unserved"] = {"a": asks, "b": asks, "c": frozen, "d": served}
+    line = serve.sentence(ready, [])
+    assert line.startswith(
+        "swpks 1 (F) is ready: no partition runs; a, b: each waits until the console 'hmc1' (ab) agrees to "
+        "its start: start that console, if it does not run: swpks hmc serve --store DIR; if it is lost"
+    )
+    assert "; c is frozen, and waits for the console: no console is attached; start one: " in line
+    assert line.count("--without-console") == 1
+    assert " d " not in line
+    assert serve.sentence(ready | {"unserved": {}}, []).endswith("no partition runs")
+    passed = serve.sentence(ready | {"sockets": {"a": "x", "e": "y", "f": "z"}, "running": ["f"]}, [])
+    assert "is ready: a at x (not served), e at y (powered off), f at z; " in passed
