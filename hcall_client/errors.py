@@ -56,10 +56,21 @@ CALL_RULES: Mapping[tuple[int, int], Rule] = {
     (Opcode.GET_OBJECTLABELS, Status.H_AUTHORITY): calls.PASSWORD_FITS,
     (Opcode.CONFIRM_OBJECT_FLUSHED, Status.H_AUTHORITY): calls.PASSWORD_FITS,
     (Opcode.UNWRAP_OBJECT, Status.H_NOT_FOUND): calls.UNWRAP_KEY,
+    (Opcode.SIGNED_UPDATE, Status.H_FUNCTION): calls.FUNCTION_UPDATE,
     (Opcode.SIGNED_UPDATE, Status.H_AUTHORITY): calls.AUTHORITY_UPDATE,
     (Opcode.SIGNED_UPDATE, Status.H_NO_MEM): calls.SPACE_UPDATE,
 }
 """The rule that a client shows for a status of one h-call, where `STATUS_RULES` has another."""
+
+ADVICE: Mapping[Rule, str] = {
+    calls.FUNCTION_UPDATE: "the server's log has the reason; to switch signed updates on, power the "
+    "partition off, `swpks hmc set NAME keystore_signed_updates=1`, and power it on",
+    **dict.fromkeys(
+        (calls.AUTHORITY_UPDATE, calls.SPACE_UPDATE, calls.ARGUMENT_RIGHT),
+        "the answer of an h-call has no room for the reason: the server's log has the exact rule",
+    ),
+}
+"""The advice for a refused SIGNED_UPDATE, by the rule that is shown: each covers many rules of the server."""
 
 OPEN_RULES: Mapping[int, Rule] = {int(status): rule for status, rule in protocol.OPEN_RULES.items()}
 """The rule behind each answer that refuses OPEN."""
@@ -185,7 +196,8 @@ class HcallError(SwpksError):
             text += f"; the object has {self.size} bytes"
         if self.policy is not None:
             text += f"; policy of the object: {describe(self.policy)}"
-        return text
+        advice = ADVICE.get(_rule(self.status, self.opcode)) if self.opcode == Opcode.SIGNED_UPDATE else None
+        return f"{text}; {advice}" if advice else text
 
 
 def _rule(status: int, opcode: int) -> Rule:

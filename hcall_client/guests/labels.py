@@ -6,11 +6,13 @@ header that says who uses the object (spec/structures.md#label); firmware writes
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from construct import ConstructError
 
 from hcall_abi.structures import LABEL_HEADER, LABEL_HEADER_SIZE, OS_COMMON, OS_LINUX
+from hcall_abi.variables import wide
 
 COMPONENT_SIZE = 8
 """Most bytes that a component's name may have."""
@@ -20,7 +22,14 @@ OS_NAMES = {OS_LINUX: "Linux", OS_COMMON: "common"}
 """Who an operating system's flag in the header stands for."""
 
 
-_UTF16 = "utf16:"
+_HEX, _UTF16 = "hex:", "utf16:"
+_KINDS = frozenset({"hex", "utf16"})
+_SHOWN = re.compile(
+    r"(?P<component>hex:[0-9a-f]*|(?!hex:|utf16:)[^:]*):(?P<name>.*)"
+    r" \((?P<os>Linux|common|OS 0x[0-9A-F]{2})\)",
+    re.DOTALL,
+)
+"""The text of a label with a header, as `describe_label` returns it."""
 
 
 class OsLabel(NamedTuple):
@@ -65,15 +74,49 @@ def parse_label(label: bytes) -> OsLabel | None:
 def describe_label(label: bytes) -> str:
     """Return a label for people: `component:name (Linux)`, plain text, or `hex:...`.
 
-    A name in UTF-16, such as that of a secure-boot variable, is `utf16:` and its text.  So different labels
-    have different texts, and `swpks lpar` takes each part of a text as it stands.
+    A name in UTF-16, such as that of a secure-boot variable, is `utf16:` and its text.  Different labels
+    have different texts: `label_of` returns the label of a text.
     """
     parts = parse_label(label)
     if parts is None:
-        return _text(label)
+        text = _text(label)
+        return f"{_HEX}{label.hex()}" if _SHOWN.fullmatch(text) else text
     name = parts.text
     shown = _text(parts.name) if name is None else f"{_UTF16}{name}"
-    return f"{_text(parts.component)}:{shown} ({OS_NAMES.get(parts.os, f'OS 0x{parts.os:02X}')})"
+    return f"{_component(parts.component)}:{shown} ({OS_NAMES.get(parts.os, f'OS 0x{parts.os:02X}')})"
+
+
+def _component(component: bytes) -> str:
+    """Return a component as text; in hexadecimal also if a reader would take it for something else."""
+    text = _text(component)
+    unclear = text in _KINDS or (":" in text and not text.startswith(_HEX))
+    return f"{_HEX}{component.hex()}" if unclear else text
+
+
+def label_of(text: str) -> bytes:
+    """Return the label of a text as `describe_label` returns it; ValueError for another one.
+
+    A text without a header's form is a plain label: `utf16:` and a name, `hex:` and bytes, or its own bytes.
+    """
+    found = _SHOWN.fullmatch(text)
+    if found is None:
+        return plain_bytes(text)
+    flags = {shown: flag for flag, shown in OS_NAMES.items()}
+    shown = found["os"]
+    flag = flags[shown] if shown in flags else int(shown.removeprefix("OS "), 16)
+    return os_label(plain_bytes(found["component"]), plain_bytes(found["name"]), flag)
+
+
+def plain_bytes(text: str) -> bytes:
+    """Return the bytes of a part of a label; ValueError for bad hexadecimal."""
+    if text.startswith(_UTF16):
+        return wide(text.removeprefix(_UTF16))
+    if not text.startswith(_HEX):
+        return text.encode(errors="surrogateescape")
+    try:
+        return bytes.fromhex(text[len(_HEX) :])
+    except ValueError:
+        raise ValueError(f"{text!r} is not in hexadecimal") from None
 
 
 def _bytes(text: str | bytes) -> bytes:
@@ -83,5 +126,5 @@ def _bytes(text: str | bytes) -> bytes:
 def _text(data: bytes) -> str:
     """Return bytes as text where they are printable ASCII, else in hexadecimal."""
     text = data.decode("ascii", "replace")
-    plain = text.isascii() and text.isprintable() and not text.startswith(("hex:", _UTF16))
-    return text if plain else f"hex:{data.hex()}"
+    plain = text.isascii() and text.isprintable() and not text.startswith((_HEX, _UTF16))
+    return text if plain else f"{_HEX}{data.hex()}"

@@ -126,7 +126,7 @@ class HypervisorCalls:
         handler = self._handlers.get(opcode)
         try:
             if keystore is None or handler is None:
-                raise _no_function(keystore)
+                raise _no_function(partition, opcode)
             if partition.state is not RUNNING:
                 raise Refusal(rules.CALL_POWER, "the partition is not activated")
             _, arguments, collect, answer = handler
@@ -166,7 +166,11 @@ def _context(keystore: Keystore, partition: Partition) -> Context:
     )
 
 
-def _no_function(keystore: Keystore | None) -> Refusal:
-    if keystore is None:
+def _no_function(partition: Partition, opcode: int) -> Refusal:
+    """Return the refusal of an h-call that the partition does not have, with the reason."""
+    if partition.keystore is None:
         return Refusal(rules.CALL_KEYSTORE, "the keystore is off")
+    if opcode in partition.switched_off:
+        advice = "power the partition off, and set keystore_signed_updates=1 (swpks hmc set)"
+        return Refusal(rules.CALL_SWITCHED, f"signed updates are off for this partition: {advice}")
     return Refusal(rules.CALL_SERVED, "no such h-call")

@@ -7,8 +7,10 @@ and uses up the permission for an update without verification.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING
 
+from hcall_abi.calls import Opcode
 from hcall_abi.console import ConsoleAttributes
 from hcall_abi.consumers import Consumer, SecureBoot
 from hcall_abi.errors import OperatorError, SwpksError
@@ -88,6 +90,11 @@ class Partition:
     def running(self) -> bool:
         """Whether the partition is activated."""
         return self.state is RUNNING
+
+    @property
+    def switched_off(self) -> Set[Opcode]:
+        """The h-calls that its firmware has and an attribute of the console switches off."""
+        return self._firmware.calls - self.level.calls
 
     @property
     def refused(self) -> SwpksError | None:

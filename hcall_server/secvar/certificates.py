@@ -38,6 +38,12 @@ class _Usable(NamedTuple):
     key: RSAPublicKey
 
 
+def fault_of(der: bytes | None) -> str | None:
+    """Return why a certificate does not count, for the log; None for one that counts."""
+    found = _judged(der)
+    return found if isinstance(found, str) else None
+
+
 def rsa_key(der: bytes | None) -> RSAPublicKey | None:
     """Return a certificate's key, None for a certificate or a key that does not count."""
     found = _usable(der)
@@ -69,21 +75,42 @@ _BAD_EXTENSIONS = (
 
 
 def _usable(der: bytes | None) -> _Usable | None:
+    found = _judged(der)
+    return None if isinstance(found, str) else found
+
+
+def _judged(der: bytes | None) -> _Usable | str:
+    """Return a certificate that counts, or the reason why it does not; nothing of its contents is in that."""
     if der is None:
-        return None
+        return "a signature is in a list of another type than X.509"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old certificates; those of the guest are not ours
             certificate = x509.load_der_x509_certificate(der)
             key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
-        return None
-    if certificate.version is not x509.Version.v3 or not isinstance(key, RSAPublicKey):
-        return None
+    except x509.InvalidVersion as error:
+        return f"a certificate has version number {error.parsed_version}; X.509 v3 has 2"
+    except (ValueError, UnsupportedAlgorithm):
+        return "a signature is no X.509 certificate in DER, or its key cannot be read"
+    if certificate.version is not x509.Version.v3:
+        return f"a certificate is X.509 v1: {_TO_V3}"
+    return _usable_key(certificate, key)
+
+
+_TO_V3 = "openssl x509 -req makes v3 with -extfile (spec/secure-boot-variables.md#certificates)"
+
+
+def _usable_key(certificate: x509.Certificate, key: object) -> _Usable | str:
+    if not isinstance(key, RSAPublicKey):
+        return "the key of a certificate is not RSA"
     if certificate.public_key_algorithm_oid != PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5:
-        return None  # id-RSASSA-PSS: the key object is the same, so only this tells them apart
-    counts = key.key_size in KEY_SIZES and _is_small(key.public_numbers().e)
-    return _Usable(certificate, key) if counts else None
+        # The key object is the same, so only the algorithm tells them apart.
+        return "the key of a certificate is for RSASSA-PSS alone (id-RSASSA-PSS)"
+    if key.key_size not in KEY_SIZES:
+        return f"the key of a certificate has {key.key_size} bits; 2048, 3072 and 4096 count"
+    if not _is_small(key.public_numbers().e):
+        return f"the public exponent of a certificate's key is not odd and from 3 to 2^{EXPONENT_BITS} - 1"
+    return _Usable(certificate, key)
 
 
 def _is_small(exponent: int) -> bool:

@@ -191,7 +191,7 @@ def _trusted(request: UpdateRequest) -> Iterator[tuple[Authority, RSAPublicKey]]
 
 
 def _keys(variable: bytes | None) -> Iterator[RSAPublicKey]:
-    from hcall_server.secvar.certificates import certificates, rsa_key
+    from hcall_server.secvar.certificates import certificates, fault_of, rsa_key
 
     if variable is None:
         return
@@ -201,7 +201,8 @@ def _keys(variable: bytes | None) -> Iterator[RSAPublicKey]:
     for certificate in certificates(parse_lists(stored.contents, rules.UPDATE_TRUSTED_KEYS)):
         key = rsa_key(certificate)
         if key is None:
-            raise RuleBroken(rules.UPDATE_TRUSTED_KEYS, "a certificate in PK or KEK cannot be used")
+            found = fault_of(certificate)
+            raise RuleBroken(rules.UPDATE_TRUSTED_KEYS, f"a certificate in PK or KEK cannot be used: {found}")
         yield key
 
 
@@ -240,19 +241,21 @@ def _pack(request: UpdateRequest, variable: StoredVariable, new: bytes) -> Repla
 
 
 def _check_keys(contents: bytes, rule: Rule, *, exactly_one: bool) -> None:
-    from hcall_server.secvar.certificates import certificates, rsa_key
+    from hcall_server.secvar.certificates import certificates, fault_of
 
     lists = parse_lists(contents, rule)
     found = list(certificates(lists))
     if exactly_one and not len(lists) == len(found) == 1:
         raise RuleBroken(rule, f"{len(found)} signatures in {len(lists)} lists")
-    if not all(rsa_key(each) for each in found):
-        raise RuleBroken(rule, "a signature is not a usable certificate")
+    for reason in map(fault_of, found):
+        if reason:
+            raise RuleBroken(rule, reason)
 
 
 def _check_authorities(contents: bytes) -> None:
-    from hcall_server.secvar.certificates import certificates, is_authority
+    from hcall_server.secvar.certificates import certificates, fault_of, is_authority
 
     rule = rules.UPDATE_CA_CONTENTS
-    if not all(is_authority(each) for each in certificates(parse_lists(contents, rule))):
-        raise RuleBroken(rule, "a signature is not a usable certificate of an authority")
+    for each in certificates(parse_lists(contents, rule)):
+        if not is_authority(each):
+            raise RuleBroken(rule, fault_of(each) or "a certificate is not one of an authority (CA:TRUE)")

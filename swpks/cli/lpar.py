@@ -119,7 +119,13 @@ def _fail(args: argparse.Namespace, error: SwpksError, status: int) -> int:
 
 
 def _add_label(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("label", nargs="?", type=values.plain_label, metavar="LABEL", help="text or hex:...")
+    parser.add_argument(
+        "label",
+        nargs="?",
+        type=values.shown_label,
+        metavar="LABEL",
+        help="as ls shows it, in quotes: text, hex:..., or 'COMPONENT:NAME (Linux)'",
+    )
     parser.add_argument(
         "--os-label",
         type=values.headed_label,

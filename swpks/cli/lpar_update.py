@@ -12,7 +12,7 @@ from hcall_client.blocking import BlockingChannel
 from hcall_client.busy import until_done
 from hcall_client.calls import Request, signed_update
 from hcall_client.guests import authvar
-from swpks.cli.lpar_doubts import warn_of_doubts
+from swpks.cli.lpar_doubts import warn_of_case, warn_of_doubts
 from swpks.cli.lpar_values import UsageError, read_file
 from swpks.cli.lpar_verbs import OK, wait_flushed, who
 
@@ -23,6 +23,7 @@ UPDATE_FLAGS = {"none": 0, "append": FLAG_APPEND}
 def update(channel: BlockingChannel, args: argparse.Namespace) -> int:
     """Change a secure-boot variable by an auth file, as Linux does for a write to `update`."""
     flags, payload = _taken_apart(read_file(args.auth), args.flags, args.auth)
+    warn_of_case(args.name, args.variable)
     warn_of_doubts(args.name, payload)
     label, authorization = authvar.variable_label(args.variable), who(args)
     policy = authvar.variable_policy(args.variable) if args.policy is None else args.policy

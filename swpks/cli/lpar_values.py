@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,9 +16,8 @@ from hcall_abi.policies import Policy
 from hcall_abi.rules import service as rules
 from hcall_abi.rules.rule import Rule
 from hcall_abi.structures import OS_COMMON, OS_LINUX
-from hcall_abi.variables import wide
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WrapFlag
-from hcall_client.guests.labels import os_label
+from hcall_client.guests.labels import label_of, os_label, plain_bytes
 from swpks.cli.durations import bounded_seconds
 from swpks.cli.files import output, read_input
 from swpks.cli.refusals import reason_of
@@ -79,18 +77,23 @@ def consumer(text: str) -> int:
 
 def plain_label(text: str) -> bytes:
     """Return a label: text, `utf16:` and a name as secure-boot variables have it, or `hex:` and its bytes."""
-    if text.startswith("utf16:"):
-        return wide(text.removeprefix("utf16:"))
-    if not text.startswith("hex:"):
-        return os.fsencode(text)
+    return _label(plain_bytes, text)
+
+
+def shown_label(text: str) -> bytes:
+    """Return a label as `ls` shows it, with or without a header; else as `plain_label`."""
+    return _label(label_of, text)
+
+
+def _label(read: Callable[[str], bytes], text: str) -> bytes:
     try:
-        return bytes.fromhex(text[4:])
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not in hexadecimal") from None
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def headed_label(text: str) -> tuple[str, bytes]:
-    """Return component and name out of COMPONENT:NAME; the name may be `hex:` and its bytes."""
+    """Return component and name out of COMPONENT:NAME; the name may be `hex:` or `utf16:` and more."""
     component, colon, name = text.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"{text!r} is not COMPONENT:NAME")

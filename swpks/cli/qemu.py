@@ -38,6 +38,13 @@ PANIC, POWER_OFF = 4, 5
 """Exit statuses of machines that have ended in order, but not by the guest's wish."""
 
 
+_NO_ROOT = (
+    ". The command line names no root file system, and a kernel panics without one: give --initrd FILE, or a "
+    "disk (-- -drive ...) with root= in --append"
+)
+"""The end of the message of a panic, if neither an initramfs nor a root is on the command line."""
+
+
 class QemuParser(CommandParser):
     """The parser of `swpks qemu`, which takes what is behind `--` as it stands.
 
@@ -138,7 +145,7 @@ def run(options: argparse.Namespace) -> int:
         server_on(state, wanted, cleanup),
     ):
         end = _run(options, state, wanted, cleanup, machine, image)
-    return _status(end, wanted.name)
+    return status_of(end, options)
 
 
 def _run(
@@ -167,14 +174,21 @@ def _run(
     return trio.run(unless_ended, main)
 
 
-def _status(end: MachineEnd, name: str) -> int:
+def _rootless(options: argparse.Namespace) -> bool:
+    """Whether the guest has no root file system, as far as the command line tells."""
+    others = any(word.lstrip("-") == "initrd" for word in options.options)
+    return options.initrd is None and not others and "root=" not in options.append
+
+
+def status_of(end: MachineEnd, options: argparse.Namespace) -> int:
     """Return the exit status for an end, and tell of one that the guest has not wished."""
     from swpks.qemu.run import MachineEnd
 
     if end is MachineEnd.PANIC:
-        _say("the guest has panicked; its console is above")
+        _say(f"the guest has panicked; its console is above{_NO_ROOT if _rootless(options) else ''}")
         return PANIC
     if end is MachineEnd.POWER_OFF:
+        name = options.partition.partition(":")[0]
         _say(f"the console has powered {name} off, which has ended the machine")
         return POWER_OFF
     return 0

@@ -10,7 +10,7 @@ from hcall_abi.levels import FW950, FW1110
 from hcall_abi.statuses import Status
 from hcall_abi.structures import OS_COMMON, OS_LINUX, Config
 from hcall_client.guests import linux
-from hcall_client.guests.labels import OsLabel, describe_label, os_label, parse_label
+from hcall_client.guests.labels import OsLabel, describe_label, label_of, os_label, parse_label
 from tests.client.engine import Engine
 
 CONFIG = Config(3, 0, 32, 64, 255, 0xFFFF, 65536, 0, 0x7F800000, 1 << 17, 3 << 62, 1 << 63)
@@ -66,6 +66,38 @@ def test_what_the_header_has_no_room_for(component, os):
 )
 def test_labels_for_people(label, text):
     assert describe_label(label) == text
+    assert label_of(text) == label
+
+
+PIECES = st.sampled_from(
+    [
+        b"hex:",
+        b"utf16:",
+        b"hex",
+        b":",
+        b" (Linux)",
+        b" (common)",
+        b" (OS 0x01)",
+        b"a",
+        b"P\0K\0",
+        b"\n",
+        b"0f",
+    ]
+)
+TEXTS = st.lists(PIECES, max_size=5).map(b"".join) | st.binary(max_size=40)
+COMPONENTS = TEXTS.map(lambda text: text[:8].rstrip(b"\0"))
+
+
+@given(TEXTS | st.builds(os_label, COMPONENTS, TEXTS, st.sampled_from([OS_LINUX, OS_COMMON, 0, 255])))
+def test_the_text_of_a_label_leads_back_to_it(label):
+    """No two labels have the same text, and a command takes each text of `ls`."""
+    assert label_of(describe_label(label)) == label
+
+
+@pytest.mark.parametrize("text", ["hex:0", "a:hex:xy (Linux)", "ninebytes:x (Linux)"])
+def test_texts_of_no_label(text):
+    with pytest.raises(ValueError, match=r"is not in hexadecimal|at most 8 bytes"):
+        label_of(text)
 
 
 # Linux

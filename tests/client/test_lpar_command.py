@@ -138,6 +138,11 @@ async def test_labels_of_every_kind(command):
     assert (listed[3]["name"], listed[3]["name_hex"]) == ("PK", "50004b00")
     assert await command("read", "--os-label", ":hex:50004b00") == b"4"
     assert await command("read", "--os-label", ":utf16:PK") == b"4"
+    assert [await command("read", line) for line in lines] == [b"1", b"2", b"3", b"4"]
+    await command("rm", ":utf16:PK (Linux)")
+    assert (await command("ls")).decode().splitlines() == lines[:3]
+    await command("read", "ninebytes:x (Linux)", status=2)
+    assert "a component has at most 8 bytes" in command.err
     assert await command("ls", "--consumer", "firmware") == b""
 
 

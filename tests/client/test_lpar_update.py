@@ -41,6 +41,7 @@ async def test_auth_files(command, tmp_path):
     assert "H_PKS_SIGNED_UPDATE was refused with H_AUTHORITY" in command.err
     assert "rule authority.update: the password fits" in command.err
     assert "see spec/hcalls/signed_update.md#rules" in command.err
+    assert "the server's log has the exact rule" in command.err
     await command("update", "dbx", data=authvar.auth_file(more, append=True))
     assert stranger().der in await contents(command, "dbx")
     nothing = update("dbx", b"", time=NOW._replace(year=2030))
@@ -96,6 +97,29 @@ async def test_what_the_command_refuses_itself(command):
     assert "H_P4" in command.err
     policy = "worldreadable,signedupdate"
     await command("update", "PK", "--policy", policy, data=authvar.auth_file(first_pk()))
+
+
+async def test_a_name_of_another_case(command):
+    """The hint comes before the answer, whatever that is: any name may be used, under another GUID."""
+    await command("update", "PK", data=authvar.auth_file(first_pk()))
+    assert command.err == ""
+    await command("update", "DB", data=authvar.auth_file(update("db", kek().lists)), status=1)
+    hint, refusal = command.err.splitlines()[:2]
+    assert hint.startswith("swpks lpar lpar1 update: warning: DB is another variable than db")
+    assert hint.endswith("write db")
+    assert "H_AUTHORITY" in refusal
+    await command("update", "DB", data=authvar.auth_file(update("DB", kek().lists)))
+    await command("update", "mine", data=authvar.auth_file(update("mine", kek().lists)))
+    assert "warning" not in command.err
+
+
+async def test_updates_that_are_off(tmp_path, capsysbinary, monkeypatch):
+    """R-36: the refusal says how to switch them on, and the server's log has the reason."""
+    async with serving(tmp_path, capsysbinary, monkeypatch) as command:
+        await command("update", "PK", data=authvar.auth_file(first_pk()), status=1)
+        assert "was refused with H_FUNCTION; the server's log has the reason" in command.err
+        assert "`swpks hmc set NAME keystore_signed_updates=1`" in command.err
+        assert "rule function.update: " in command.err
 
 
 async def test_files_of_public_tools(command, tmp_path):

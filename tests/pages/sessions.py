@@ -37,7 +37,7 @@ def run(folder: Path, commands: list[str], then: str = "", seconds: float = SECO
     done = subprocess.run(
         ["bash", "-c", "\n".join([*lines, then])], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=seconds,
-        check=False,
+        check=False, start_new_session=True,
     )  # fmt: skip
     written = done.stdout.split(f"{_MARK}\n")
     assert len(written) == len(commands) + 1, (

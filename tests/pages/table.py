@@ -74,6 +74,7 @@ WHOLE = (
     Whole("docs/console.md", 50, OP_TEST.strip(), "...keystore_kbytes=0..."),
     Whole("docs/migration.md", 40),
     Whole("docs/recipes.md", 50, measured=False),
+    Whole("docs/signed-updates.md", 35, measured=False),
     Whole("docs/simulate.md", 4),
 )
 
@@ -113,8 +114,10 @@ ELSEWHERE = (
 )  # fmt: skip
 
 IN_SOAK = (
+    InSoak(_KERNEL, "What you need", "kernel-page"),
     InSoak(_KERNEL, "A kernel with the secure-boot variables", "kernel-page"),
     InSoak(_KERNEL, "Enrol them in the guest", "kernel-page"),
+    InSoak(_KERNEL, "At the end", "kernel-page"),
 )
 
 NOT_RUN = (

@@ -14,6 +14,7 @@ from swpks.testing import (
     emulated_console,
     fresh_partition,
 )
+from tests.pages.ends import repository
 from tests.pages.sessions import ONLY_OURS, run, shows
 from tests.pages.told import Told
 from tests.spec.markdown import ROOT, tables
@@ -43,11 +44,13 @@ def test_the_project_of_the_page(tmp_path, monkeypatch, told: Told) -> None:
         monkeypatch.setenv(name, value)
     page = told.session()
     commands = list(page.commands)
-    assert len(commands) == 5
+    assert len(commands) == 7
     commands[-1] += " || true"  # the shell would end at a failure
-    *written, _ = run(tmp_path, commands)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    *written, _ = run(repository(tmp_path / "repository"), commands)
     for command, shown, found in zip(commands, page.shown, written, strict=True):
-        assert shows(shown, found), f"$ {command}\n{found}"
+        assert shows(shown, found), f"$ {command}
+{found}"
 
 
 def test_the_options_are_those_of_the_fixtures() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages.sessions import follow, shows
+from tests.pages.ends import LEFT, begins, ends, repository, with_end
+from tests.pages.sessions import follow, run
 from tests.pages.table import ELSEWHERE, IN_SOAK, NOT_RUN, WHOLE, Whole
 from tests.spec.markdown import ROOT, Session, programs, whole
 
@@ -20,14 +21,66 @@ def told_by(row: Whole) -> Session:
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("row", WHOLE, ids=lambda row: row.page)
-def test_every_command_of_the_page(row: Whole, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """R-04, R-06, R-10, R-13, R-36, R-44 to R-46, R-50 to R-52, R-54, R-75: all in one shell."""
+def test_every_command_of_the_page(
+    row: Whole,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """R-04, R-06, R-10, R-13, R-36, R-44 to R-46, R-50 to R-52, R-54, R-75: all in one shell.
+
+    From the head of the page to its end, after which no process is left.
+    """
     if not row.measured:
         request.getfixturevalue("not_measured")
     told = told_by(row)
     assert len(told.commands) >= row.least
+    work = tmp_path_factory.mktemp("p")  # the path of a socket has to be short
+    monkeypatch.setenv("TMPDIR", str(work))
+    place = repository(work / "r")
     for name, program in programs(ROOT / row.page).items():
         assert any(re.match(rf"python {re.escape(name)}\b", command) for command in told.commands), name
-        (tmp_path / name).write_text(program)
-    last = follow(tmp_path, told, f"PYTHONPATH={ROOT}:{ROOT}/spec\nexport PYTHONPATH\n{row.then}")
-    assert shows(row.last, last), f"$ {row.then}\n{last}"
+        (place / name).write_text(program)
+        told.commands[1] += f"; cp {place / name} ."  # as the reader saves it, in the folder of the page
+    then = f"PYTHONPATH={ROOT}:{ROOT}/spec\nexport PYTHONPATH\n{row.then}"
+    follow(place, with_end(told, then, row.last))
+
+
+def told_in(page: str) -> Session:
+    """All sessions of a page but those that are no commands of a user."""
+    return whole(ROOT / page, {row.heading for row in NOT_RUN if row.page == page})
+
+
+ALL_PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = [page for page in ALL_PAGES if re.search(r"^\$ ", (ROOT / page).read_text("utf-8"), re.MULTILINE)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_page_has_a_head_and_an_end(page: str) -> None:
+    """A reader of the next page in the same shell would meet the folders and the servers of this one."""
+    text = (ROOT / page).read_text("utf-8")
+    assert begins(told_in(page))
+    assert ends(told_in(page))
+    assert "Use a new shell (bash) and an empty folder." in text
+
+
+def test_pages_with_commands_are_found() -> None:
+    """The list above is not empty by an error of reading."""
+    assert {"docs/kernel.md", *(row.page for row in WHOLE)} <= set(PAGES)
+
+
+def test_a_page_without_a_head_or_an_end_is_found() -> None:
+    """A page whose server goes on, and one that begins in the folder of the last one."""
+    page = Session(["swpks serve &", "swpks hmc status"], [], [], ["", ""], ["", ""])
+    assert not begins(page)
+    assert not ends(page)
+
+
+@pytest.mark.process
+def test_a_process_that_is_left_is_found(tmp_path: Path) -> None:
+    """Also an orphan, which is no job of the shell; the processes of the shell itself are not in the list."""
+    orphan = "(sleep 60 >/dev/null 2>&1 & echo $! >pid)"
+    gone = "kill $(cat pid); while [ -e /proc/$(cat pid) ]; do :; done"
+    first, _, found, _, none, _ = run(tmp_path, [LEFT, orphan, LEFT, gone, LEFT])
+    assert (first, none) == ("", "")
+    assert found.split(maxsplit=1)[1].strip() == "sleep 60"

@@ -237,7 +237,10 @@ def test_without_signed_updates_the_call_does_not_exist() -> None:
     guest = Guest(partition)
     assert guest.config().algorithms == 0
     assert guest.do(Opcode.SIGNED_UPDATE) == Answer(-2)
-    assert guest.refusals[0].rule.id == "call.served"
+    assert guest.refusals[0].rule.id == "call.switched"
+    assert "set keystore_signed_updates=1" in guest.refusals[0].message
+    assert guest.do(Opcode.REVOKE_OBJECT) == Answer(-2)
+    assert guest.refusals[1].rule.id == "call.served"
 
 
 SB_VERSION = b"SB_VERSION"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
+from swpks.cli import qemu
 from swpks.cli.main import main
+from swpks.qemu.run import MachineEnd
 from swpks.testing.own_process import OwnProcess, ServerFailed
 from tests.qemu.running import fake_kernel, fake_qemu
 
@@ -57,6 +60,18 @@ def test_a_state_that_cannot_be_made(
     assert f"swpks qemu: {state.parent}: " in said
     assert "; choose another --state [operator fault; rule server.starts" in said
     assert main(["qemu", "--partition", "lpar1", "--kernel", "vmlinux", "--state"]) == 2
+
+
+@pytest.mark.parametrize("words", ["", "--initrd i", "--append root=/dev/sda -- -drive d", "-- -initrd i"])
+def test_a_panic_without_a_root(capsys: pytest.CaptureFixture[str], words: str) -> None:
+    """The message of the panic has the missing --initrd, and does not guess where there is a root."""
+    parser = argparse.ArgumentParser()
+    command = qemu.add_parser(parser.add_subparsers())
+    found = command.parse_args([*OURS[1:], *words.split()])
+    assert qemu.status_of(MachineEnd.PANIC, found) == 4
+    said = capsys.readouterr().err
+    assert "the guest has panicked; its console is above" in said
+    assert ("give --initrd FILE" in said) == (words == "")
 
 
 class _Version(OwnProcess):

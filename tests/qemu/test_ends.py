@@ -81,6 +81,7 @@ def test_a_state_below_a_missing_folder(tmp_path: Path, path: str) -> None:
     state = tmp_path / "n" / "d" / "s"  # short: the path of a socket has a bound
     command = Running("--kernel", fake_kernel(tmp_path, PANIC), "--state", state, PATH=path)
     assert command.end() == 4, command.said
-    assert "the guest has panicked" in command.said
+    assert "the guest has panicked; its console is above. The command line names no root" in command.said
+    assert "give --initrd FILE, or a disk (-- -drive ...) with root= in --append" in command.said
     assert "the keystore of lpar1 gets 64 KiB; --partition lpar1:KBYTES chooses another size" in command.said
     assert state.with_name("s.log").stat().st_mode & 0o777 == 0o600

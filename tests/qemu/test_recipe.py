@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.debian.reporting import needed, reported
+from tests.pages.ends import repository
 from tests.pages.sessions import absent
 from tests.pages.told import Told
 from tests.qemu.guest import PATIENCE, backports_kernel, busybox, need_qemu
@@ -30,17 +31,16 @@ esac
 @pytest.fixture
 def recipe() -> Session:
     """What the page tells the reader to type, and what it shows."""
-    return session(ROOT / "docs" / "kernel.md", "Five minutes: a stock kernel")
+    found = session(ROOT / "docs" / "kernel.md", "Five minutes: a stock kernel")
+    head = session(ROOT / "docs" / "kernel.md", "What you need").commands
+    return found._replace(commands=[*head, *found.commands])
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with the tools of the repository, as the page expects it."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tools of the repository, as the page expects it, with a short path for sockets."""
     needed("cpio", shutil.which("cpio"))
-    work = tmp_path / "work"
-    work.mkdir()
-    work.joinpath("tools").symlink_to(ROOT / "tools")
-    return work
+    return repository(tmp_path_factory.mktemp("k") / "r")
 
 
 def make_package(debs: Path, name: str, path: str, mode: int, depends: str = "") -> None:
@@ -76,13 +76,15 @@ def offline(tmp_path: Path) -> dict[str, str]:
 
 
 def shell(commands: list[str], folder: Path, environment: dict[str, str], typed: str = "") -> str:
-    """Run commands as one script; the first one that fails ends it. Returns what they print.
+    """Run commands as one script in a folder; the first one that fails ends it. Returns what they print.
+
+    The page's own folder is made below it.
 
     timeout(1) ends the machine as well: it signals all processes that the script has started.
     """
     done = subprocess.run(
         ["timeout", "--kill-after=10", str(PATIENCE), "bash", "-euo", "pipefail", "-c", "\n".join(commands)],
-        cwd=folder, env=environment, input=typed, check=False,
+        cwd=folder, env={**environment, "TMPDIR": str(folder)}, input=typed, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:]
@@ -95,11 +97,11 @@ def test_the_recipe_packs_an_initramfs_that_starts(
     """All commands before the boot: the kernel finds an init that it can run, and a shell for it."""
     *prepare, boot = recipe.commands
     assert boot.startswith("swpks qemu ")
-    kernel = shell([*prepare, 'echo "$kernel"'], folder, offline).strip()
+    kernel, place = shell([*prepare, 'echo "$kernel"; pwd'], folder, offline).splitlines()
     assert Path(kernel).read_text() == "linux-image-9"
     unpacked = tmp_path / "unpacked"
     unpacked.mkdir()
-    archive = gzip.decompress(folder.joinpath("initrd.gz").read_bytes())
+    archive = gzip.decompress(Path(place, "initrd.gz").read_bytes())
     subprocess.run(["cpio", "-id", "--quiet"], cwd=unpacked, input=archive, check=True)
     init = unpacked / "init"
     interpreter = unpacked / init.read_text().split()[0].removeprefix("#!/")

@@ -82,6 +82,7 @@ BREAKS: Breaks = {
     "answer.config": written(get_config(), bytes([9]) * 520),
     "argument.right": status(READ, Status.H_P3),
     "function": status(READ, Status.H_FUNCTION),
+    "function.update": status(UPDATE, Status.H_FUNCTION),
     "authority": status(READ, Status.H_AUTHORITY),
     "authority.update": status(UPDATE, Status.H_AUTHORITY),
     "space.update": status(UPDATE, Status.H_NO_MEM),

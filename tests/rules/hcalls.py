@@ -137,6 +137,7 @@ def spoilt(place: int) -> bytes:
 
 BREAKS: Breaks = {
     "call.keystore": user(lambda: Guest(make_partition("NEXT", 0)), Opcode.GET_CONFIG),
+    "call.switched": user(lambda: Guest(make_partition("NEXT", attributes={})), Opcode.SIGNED_UPDATE),
     "call.served": user(lambda: guest("FW950"), Opcode.WRAP_OBJECT),
     "call.power": user(lambda: Guest(make_partition("NEXT", running=False)), Opcode.GET_CONFIG),
     "argument.bits": registers(Opcode.WRITE_OBJECT, policy=1 << 32),

@@ -22,7 +22,7 @@ from hcall_client.errors import OPEN_RULES, HcallError
 ID = re.compile(r"[a-z]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)?")
 LONGEST = 24
 """Words of a sentence: 20, and a few for the one that lists the characters of a name."""
-COVERING = (rows.FUNCTION, rows.AUTHORITY, rows.AUTHORITY_UPDATE, rows.SPACE_UPDATE)
+COVERING = (rows.FUNCTION, rows.FUNCTION_UPDATE, rows.AUTHORITY, rows.AUTHORITY_UPDATE, rows.SPACE_UPDATE)
 """Rows that a client shows where the server has several rules for one status."""
 
 

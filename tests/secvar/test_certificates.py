@@ -1,5 +1,7 @@
 """Which certificates count: their version, the kind and size of their key, and its exponent."""
 
+from collections.abc import Callable
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -78,6 +80,32 @@ def test_only_version_3_counts(number: int | None) -> None:
         assert outcome(judge(name, update(name, authvar.certificate_lists([old])))) is rule
     trusting = judge("db", update("db", b"contents"), platform_key=stored(old))
     assert outcome(trusting) is rules.UPDATE_TRUSTED_KEYS
+
+
+REASONS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "v1": (lambda: of_version(None, pk().der), "X.509 v1: openssl x509 -req makes v3 with -extfile"),
+    "v2": (lambda: of_version(1, pk().der), "version number 1; X.509 v3 has 2"),
+    "noise": (lambda: b"noise", "no X.509 certificate in DER"),
+    "elliptic": (elliptic, "is not RSA"),
+    "PSS": (lambda: for_pss(pk().der), "for RSASSA-PSS alone"),
+    "length": (lambda: public_key(1024, 65537), "has 1024 bits; 2048, 3072 and 4096 count"),
+    "exponent": (lambda: public_key(2048, 2**32 + 1), "not odd and from 3 to 2^32 - 1"),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_the_reason_of_a_refused_certificate(case: str) -> None:
+    """R-70: the log has it, for one that is to come into PK, KEK or trustedcadb, and for one in KEK."""
+    make, reason = REASONS[case]
+    lists = authvar.certificate_lists([make()])
+    decisions = [judge(name, update(name, lists)) for name in ("PK", "KEK", "trustedcadb")]
+    decisions.append(judge("db", update("db", b"contents"), platform_key=stored(make())))
+    for decision in decisions:
+        assert isinstance(decision, Refused)
+        assert reason in decision.message
+    decision = judge("trustedcadb", update("trustedcadb", pk().lists))
+    assert isinstance(decision, Refused)
+    assert decision.message.endswith("not one of an authority (CA:TRUE)")
 
 
 @pytest.mark.parametrize("bits,counts", SIZES)

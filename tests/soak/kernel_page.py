@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from tests.pages.ends import repository, with_end
 from tests.pages.sessions import follow
 from tests.spec.markdown import ROOT, Session, whole
 
@@ -21,10 +22,9 @@ def walk() -> dict[str, int]:
     """
     told = whole(PAGE)
     with tempfile.TemporaryDirectory(prefix="swpks-kernel-") as folder:
-        for name in ("docs", "tools"):
-            Path(folder, name).symlink_to(ROOT / name)
-        follow(Path(folder), told._replace(commands=[checked(command) for command in told.commands]),
-               seconds=SECONDS)  # fmt: skip
+        commands = [f"export TMPDIR={folder}", *(checked(command) for command in told.commands)]
+        told_all = told._replace(commands=commands, shown=["", *told.shown], typed=["", *told.typed])
+        follow(repository(Path(folder, "repository")), with_end(told_all, "", ""), seconds=SECONDS)
     return {"commands": len(told.commands), "typed into guests": len(told.guest), "boots": boots(told)}
 
 

@@ -31,6 +31,12 @@ _UNWRAP = "spec/hcalls/unwrap_object.md#checks"
 
 CALL_KEYSTORE = Rule("call.keystore", "the keystore has a size above 0", _ORDER, Status.H_FUNCTION)
 CALL_SERVED = Rule("call.served", "the partition's firmware level has the h-call", _ORDER, Status.H_FUNCTION)
+CALL_SWITCHED = Rule(
+    "call.switched",
+    "the console has the h-call switched on for the partition",
+    "spec/control.md#attributes",
+    Status.H_FUNCTION,
+)
 CALL_POWER = Rule("call.power", "the partition is activated", _ORDER, Status.H_STATE)
 CALL_BUSY = Rule(
     "call.busy",
@@ -264,6 +270,12 @@ WRAPPED_INTACT = Rule(
 ARGUMENT_RIGHT = Rule("argument.right", "an argument is as the page of its h-call says", _ORDER, _ARGUMENT)
 FUNCTION = Rule(
     "function", "the keystore is on, and the firmware level has the h-call", _ORDER, Status.H_FUNCTION
+)
+FUNCTION_UPDATE = Rule(
+    "function.update",
+    "the keystore is on, the firmware level has SIGNED_UPDATE, and keystore_signed_updates is 1",
+    _ORDER,
+    Status.H_FUNCTION,
 )
 AUTHORITY = Rule(
     "authority", "the consumer's password fits, and the policy of the object is met", _ORDER, _AUTHORITY

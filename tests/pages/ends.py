@@ -1,0 +1,65 @@
+"""The head of a page makes the reader's folder; its end leaves no process."""
+
+import sys
+from pathlib import Path
+
+from tests.spec.markdown import ROOT, Session
+
+HEAD = (". .venv/bin/activate", 'cd "$(mktemp -d)"')
+"""The first commands of a page: pages share names of folders, so each page begins in an empty one."""
+END = "kill $(jobs -p); wait"
+"""The last command of a page that starts servers."""
+
+LEFT = r"""
+own=$(cut -d ' ' -f 6 /proc/$$/stat)
+for place in /proc/[0-9]*; do
+    read -r line 2>/dev/null <$place/stat || continue
+    set -- ${line##*) }
+    if [ "$4" = "$own" ] && [ "$1" != Z ] && [ "${place#/proc/}" != $$ ]; then
+        echo "${place#/proc/} $(tr '\0' ' ' <$place/cmdline)"
+    fi
+done 2>/dev/null
+""".strip()
+"""Prints each other process of the shell's kernel session: `run` gives the shell one of its own.
+
+An orphan is in it as well.  Bash reads the files itself: a program of its own would be in the list.
+"""
+
+
+def begins(told: Session) -> bool:
+    """Whether a page begins in an empty folder; kernel.md keeps the place of the repository first."""
+    first = [command for command in told.commands[:3] if command != "repository=$PWD"]
+    return tuple(first[: len(HEAD)]) == HEAD
+
+
+def ends(told: Session) -> bool:
+    """Whether a page ends its servers; one that starts none has nothing to end."""
+    started = any(command.endswith("&") for command in told.commands)
+    return told.commands[-1] == END or not started
+
+
+def with_end(told: Session, then: str, last: str) -> Session:
+    """A page with a command before its servers are ended, and with the list of processes after that.
+
+    No process is in that list.
+    """
+    at = len(told.commands) - (told.commands[-1] == END)
+    commands, shown, typed = list(told.commands), list(told.shown), list(told.typed)
+    for place, command, output in ((at, then or ":", last), (len(commands) + 1, LEFT, "")):
+        commands.insert(place, command)
+        shown.insert(place, output)
+        typed.insert(place, "")
+    return told._replace(commands=commands, shown=shown, typed=typed)
+
+
+def repository(folder: Path) -> Path:
+    """Make a folder with the parts of this repository that pages use, and the environment of this test."""
+    folder.mkdir()
+    for name in ("docs", "tools"):
+        folder.joinpath(name).symlink_to(ROOT / name)
+    if Path(sys.prefix, "bin", "activate").exists():
+        folder.joinpath(".venv").symlink_to(sys.prefix)
+    else:  # an interpreter of the system is on the path already
+        folder.joinpath(".venv", "bin").mkdir(parents=True)
+        folder.joinpath(".venv", "bin", "activate").touch()
+    return folder

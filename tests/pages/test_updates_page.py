@@ -1,0 +1,24 @@
+"""docs/signed-updates.md and spec/secure-boot-variables.md have the same commands; they are run as a page."""
+
+import re
+
+from tests.spec.markdown import ROOT, blocks, whole
+
+GUIDE = ROOT / "docs" / "signed-updates.md"
+SPEC = (ROOT / "spec" / "secure-boot-variables.md").read_text("utf-8")
+
+
+def test_the_commands_of_openssl_are_those_of_the_guide() -> None:
+    """Each one of the contract's page is run there; in the function the signer is a parameter."""
+    run = "\n".join(whole(GUIDE).commands).replace('"$3.', '"KEK.').replace('"KEK.crt"', "KEK.crt")
+    run = run.replace('"KEK.key"', "KEK.key")
+    lines = re.findall(r"^    (openssl .*)$", SPEC, re.MULTILINE)
+    assert [line.split()[1] for line in lines] == ["req", "x509", "cms"]
+    for line in lines:
+        assert line in run
+
+
+def test_the_extensions_of_a_leaf_are_those_of_the_guide() -> None:
+    """Both lines of `leaf.ext`, in the sentence below the commands."""
+    (told,) = re.findall(r"^`leaf\.ext` has the lines `(.*?)` and `(.*?)`\.", SPEC, re.MULTILINE)
+    assert "\n".join(["<<'EOF'", *told, "EOF"]) in "".join(blocks(GUIDE, "Certificates"))
