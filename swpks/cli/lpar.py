@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     except UsageError as error:
         return _fail(args, error, USAGE)
     except HcallError as error:
-        from swpks.cli.lpar_locked import advised
+        from swpks.cli.lpar_advice import advised
 
         return _fail(args, advised(error, args), REFUSED)
     except (CallTooLarge, NotFlushed) as error:

@@ -12,7 +12,8 @@ from hcall_client.blocking import BlockingChannel
 from hcall_client.busy import until_done
 from hcall_client.calls import Request, signed_update
 from hcall_client.guests import authvar
-from swpks.cli.lpar_doubts import warn_of_case, warn_of_doubts
+from swpks.cli.lpar_doubts import warn_of_doubts
+from swpks.cli.lpar_names import warn_of_case
 from swpks.cli.lpar_values import UsageError, read_file
 from swpks.cli.lpar_verbs import OK, wait_flushed, who
 

@@ -144,6 +144,14 @@ async def test_files_of_public_tools(command, tmp_path):
         assert "see spec/secure-boot-variables.md#auth-file" in command.err
     assert (await command("ls")).decode().splitlines() == [":utf16:PK (Linux)", ":utf16:dbx (Linux)"]
     assert (await command("read", "--os-label", ":utf16:PK"))[8:] == pk().lists
+    await command("read", "PK", status=1)
+    assert (
+        "refused with H_NOT_FOUND; the label of the secure-boot variable is ':utf16:PK (Linux)' ["
+        in command.err
+    )
+    assert (await command("read", ":utf16:PK (Linux)"))[8:] == pk().lists
+    await command("read", "mine", status=1)
+    assert "secure-boot variable" not in command.err
 
 
 def send(channel, name, payload):

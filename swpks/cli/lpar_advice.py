@@ -1,4 +1,4 @@
-"""A consumer whose password is set and lost: the command that unsets it, and the refusals that name it."""
+"""Refusals of h-calls with the way out: a lost password, or the plain name of a secure-boot variable."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 from hcall_abi.calls import Opcode
 from hcall_abi.statuses import Status
 from hcall_client.errors import HcallError, told_anew
+from swpks.cli.lpar_names import label_of_variable
 
 
 def ipl_command(args: argparse.Namespace) -> str:
@@ -17,9 +18,11 @@ def ipl_command(args: argparse.Namespace) -> str:
 
 
 def advised(error: HcallError, args: argparse.Namespace) -> HcallError:
-    """Return a refusal with the way out, if a password may be its reason."""
+    """Return a refusal with the way out, if a password or the name may be its reason."""
     if error.status == Status.H_IN_USE:
         return told_anew(error, f"{error.message}; to unset the password: {ipl_command(args)}")
+    if error.status == Status.H_NOT_FOUND and (shown := label_of_variable(getattr(args, "label", None))):
+        return told_anew(error, f"{error.message}; the label of the secure-boot variable is '{shown}'")
     if error.status != Status.H_AUTHORITY or error.policy or error.opcode == Opcode.SIGNED_UPDATE:
         return error
     # The answer of some calls does not say whether the password or the policy is the reason.
