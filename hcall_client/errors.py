@@ -99,7 +99,7 @@ def in_flight(error: SwpksError, opcode: int) -> SwpksError:
     spec = _spec(opcode)
     if spec is None or not spec.modifies or not isinstance(error, PeerError) or has_moved(error):
         return error
-    told = told_anew(error, f"{error.message}; it is not known whether {spec.name} has run")
+    told = with_message(error, f"{error.message}; it is not known whether {spec.name} has run")
     told.unknown = True
     return told
 
@@ -112,7 +112,7 @@ def not_reached(error: Exception, place: object) -> Exception:
     """
     where = f" (at {_place_text(place)})" if place is not None else ""
     if isinstance(error, SwpksError):
-        return told_anew(error, error.message + where)
+        return with_message(error, error.message + where)
     if isinstance(error, TimeoutError):
         told: Exception = TimeoutError(f"{error}{where}")
     else:
@@ -132,7 +132,7 @@ def _place_text(place: object) -> str:
 _Told = TypeVar("_Told", bound=SwpksError)
 
 
-def told_anew(error: _Told, message: str) -> _Told:
+def with_message(error: _Told, message: str) -> _Told:
     """Return an error of the same type and fields with another message."""
     told = type(error).__new__(type(error))
     told.__dict__.update(error.__dict__)

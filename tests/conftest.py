@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.memory import in_memory
-from tests.pages.told import note_outcome, told
+from tests.pages.page_blocks import note_outcome, page_blocks
 
-__all__ = ["told"]  # a fixture of all folders
+__all__ = ["page_blocks"]  # a fixture of all folders
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -34,7 +34,7 @@ if memory := in_memory():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Tell the fixture `told` whether its test has passed."""
+    """Tell the fixture `page_blocks` whether its test has passed."""
     report = yield
     note_outcome(item, report)
     return report

@@ -7,7 +7,7 @@ import shlex
 
 from hcall_abi.calls import Opcode
 from hcall_abi.statuses import Status
-from hcall_client.errors import HcallError, told_anew
+from hcall_client.errors import HcallError, with_message
 from swpks.cli.lpar_names import label_of_variable
 
 
@@ -20,12 +20,12 @@ def ipl_command(args: argparse.Namespace) -> str:
 def advised(error: HcallError, args: argparse.Namespace) -> HcallError:
     """Return a refusal with the way out, if a password or the name may be its reason."""
     if error.status == Status.H_IN_USE:
-        return told_anew(error, f"{error.message}; to unset the password: {ipl_command(args)}")
+        return with_message(error, f"{error.message}; to unset the password: {ipl_command(args)}")
     if error.status == Status.H_NOT_FOUND and (shown := label_of_variable(getattr(args, "label", None))):
-        return told_anew(error, f"{error.message}; the label of the secure-boot variable is '{shown}'")
+        return with_message(error, f"{error.message}; the label of the secure-boot variable is '{shown}'")
     if error.status != Status.H_AUTHORITY or error.policy or error.opcode == Opcode.SIGNED_UPDATE:
         return error
     # The answer of some calls does not say whether the password or the policy is the reason.
     given = "" if args.password_file else "if its password is set: --password-file F; "
     lost = f"if the password is lost, {ipl_command(args)} unsets it"
-    return told_anew(error, f"{error.message}; {given}{lost}")
+    return with_message(error, f"{error.message}; {given}{lost}")

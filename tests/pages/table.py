@@ -35,7 +35,7 @@ class Elsewhere(NamedTuple):
     kind: str
     """`python`, `indented`, or nothing for a session."""
     test: str
-    """FILE::FUNCTION. The function takes the blocks by the fixture `told` (told.py)."""
+    """FILE::FUNCTION. The function takes the blocks by the fixture `page_blocks` (told.py)."""
     has: str = ""
     """Text of the blocks that are meant; others under the heading have rows of their own."""
 

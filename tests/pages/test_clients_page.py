@@ -12,12 +12,12 @@ from hcall_client.calls import Authorization, HcallError, read_object, write_obj
 from hcall_client.errors import ConnectionLost, in_flight
 from hcall_client.request import Request
 from tests.client.moving import System, where_socket
-from tests.pages.told import Told
+from tests.pages.page_blocks import PageBlocks
 
 
-async def test_the_program_follows_its_partition(tmp_path: Path, told: Told) -> None:
+async def test_the_program_follows_its_partition(tmp_path: Path, page_blocks: PageBlocks) -> None:
     """Each object is written once, and is durable, wherever the moves fall."""
-    (program,) = told.programs()
+    (program,) = page_blocks.programs()
     names: dict = {"__name__": "program"}
     exec(program, names)
     system, moves = System("sockets", tmp_path), []
@@ -37,9 +37,9 @@ async def test_the_program_follows_its_partition(tmp_path: Path, told: Told) -> 
     assert system.ran(Opcode.WRITE_OBJECT) == {0: 100}
 
 
-async def test_an_end_that_is_unknown(pks_partition, told: Told) -> None:
+async def test_an_end_that_is_unknown(pks_partition, page_blocks: PageBlocks) -> None:
     """The second example goes on after a session that has broken, and lets any other error pass."""
-    (example,) = told.programs()
+    (example,) = page_blocks.programs()
     code = compile(example, "docs/clients.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     names = {"channel": pks_partition.channel, "OS": Authorization(3), "PeerError": PeerError}
     names["write_object"] = write_object

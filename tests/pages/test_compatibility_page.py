@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hcall_server.components.anchor_card import CARD_LEVELS
+from tests.pages.page_blocks import PageBlocks
 from tests.pages.sessions import follow
-from tests.pages.told import Told
 
 PIP = """#!/bin/sh
 [ "$1 $2" = "install -q" ] && [ $# = 3 ] && [ -x "$3/swpks" ] || { echo "no release: $*"; exit 1; }
@@ -43,7 +43,7 @@ sys.exit(status)
 
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
-def test_an_upgrade_and_a_step_back(tmp_path: Path, told: Told) -> None:
+def test_an_upgrade_and_a_step_back(tmp_path: Path, page_blocks: PageBlocks) -> None:
     """R-22: each command of the page in its order; at the end the earlier release serves the saved state."""
     earlier = Path(sys.executable).parent / "swpks"
     for name, text in (
@@ -55,7 +55,7 @@ def test_an_upgrade_and_a_step_back(tmp_path: Path, told: Told) -> None:
         path.parent.mkdir()
         path.write_text(text)
         path.chmod(0o755)
-    both = told.session()
+    both = page_blocks.session()
     prepared = f"export PATH=$PWD/bin:$PATH EARLIER={earlier}"
     assert len(both.commands) > 15
     first = both._replace(

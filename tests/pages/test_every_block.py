@@ -9,8 +9,8 @@ from itertools import chain
 
 import pytest
 
+from tests.pages.page_blocks import PageBlocks, given_to
 from tests.pages.table import ELSEWHERE, IN_SOAK, NOT_RUN, WHOLE, Elsewhere
-from tests.pages.told import Told, given_to
 from tests.soak.parts import PARTS
 from tests.spec.markdown import ROOT, Block, all_blocks, programs
 
@@ -71,18 +71,20 @@ def test_a_named_test_takes_its_blocks(test: str) -> None:
     defined = ast.walk(ast.parse((ROOT / file).read_text("utf-8")))
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     (found,) = (node for node in defined if isinstance(node, functions) and node.name == function)
-    assert "told" in {argument.arg for argument in found.args.args}
+    assert "page_blocks" in {argument.arg for argument in found.args.args}
 
 
 def test_a_block_that_a_test_does_not_take_is_found() -> None:
     """Of sessions, programs and lines; those of another row are not meant."""
-    given = Told([Elsewhere("docs/testing.md", "*", "", ""), Elsewhere("docs/testing.md", "*", "python", "")])
+    given = PageBlocks(
+        [Elsewhere("docs/testing.md", "*", "", ""), Elsewhere("docs/testing.md", "*", "python", "")]
+    )
     assert {block.kind for block in given.left} == {"", "python"}
     assert len(given.programs()) > 1
     assert {block.kind for block in given.left} == {""}
     assert len(given.session().commands) > 1
     assert given.left == []
-    own = Told([Elsewhere("README.md", "From your own code", "python", "", "test_my_runbook")])
+    own = PageBlocks([Elsewhere("README.md", "From your own code", "python", "", "test_my_runbook")])
     assert own.lines() == []
     assert len(own.left) == 1
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.debian.reporting import needed
+from tests.pages.page_blocks import PageBlocks
 from tests.pages.sessions import follow, run
-from tests.pages.told import Told
 from tests.soak.kernel_page import INSTALL, PAGE, boots, checked
 from tests.spec.markdown import ROOT, whole
 
@@ -30,27 +30,27 @@ swpks lpar lpar1 update KEK --auth root/KEK-wrong.update 2>refused || grep -o H_
 
 
 @pytest.mark.process
-def test_the_keys_of_the_page(tmp_path: Path, told: Told) -> None:
+def test_the_keys_of_the_page(tmp_path: Path, page_blocks: PageBlocks) -> None:
     """Each file is made by the page's commands, and each update has the end that the page says."""
     for command in ("openssl", "cert-to-efi-sig-list", "sign-efi-sig-list", "cpio"):
         needed(command, shutil.which(command))
     (tmp_path / "root").mkdir()
-    ends = follow(tmp_path, told.session(), UPDATES)
+    ends = follow(tmp_path, page_blocks.session(), UPDATES)
     assert ends.split() == ["PK", "db", "H_AUTHORITY"]
 
 
 def test_the_session_of_the_build_returns_to_its_folder() -> None:
     """The boots name `build/vmlinux`: they are typed where the build was begun."""
-    told = whole(PAGE)
+    page = whole(PAGE)
     folder, built = ".", ""
-    for command in told.commands:
+    for command in page.commands:
         if command.startswith("cd "):
             folder = str(Path(folder, command[3:]))
         if " vmlinux" in command:
             built = str(Path(folder, "../build/vmlinux"))
         for kernel in re.findall(r"--kernel (\S*vmlinux)", command):
             assert Path(folder, kernel).resolve() == Path(built).resolve()
-    assert boots(told) >= 3
+    assert boots(page) >= 3
 
 
 def test_the_packages_of_the_page_are_those_that_the_soak_asks_for() -> None:

@@ -8,42 +8,42 @@ from typing import Any
 
 import pytest
 
+from tests.pages.page_blocks import PageBlocks
 from tests.pages.sessions import absent
-from tests.pages.told import Told
 from tests.spec.markdown import ROOT, session
 
 RECIPE = session(ROOT / "docs" / "kernel.md", "Five minutes: a stock kernel")
 
 
-def test_the_boot_is_that_of_the_recipe(told: Told) -> None:
+def test_the_boot_is_that_of_the_recipe(page_blocks: PageBlocks) -> None:
     """tests/qemu/test_recipe.py boots it: the same command, and a part of what is typed and shown there."""
-    boot = told.session()
+    boot = page_blocks.session()
     assert boot.commands == RECIPE.commands[-1:]
     assert set(boot.guest) <= set(RECIPE.guest)
     assert len(boot.output) > 3
     assert absent("\n".join(boot.output), "\n".join(RECIPE.output)) is None
 
 
-def the_test_of(told: Told) -> Callable[[Any], Awaitable[None]]:
+def the_test_of(page_blocks: PageBlocks) -> Callable[[Any], Awaitable[None]]:
     """The test in the page's example."""
-    (example,) = told.programs()
+    (example,) = page_blocks.programs()
     names: dict[str, Any] = {}
     exec(example, names)
     (test,) = (value for name, value in names.items() if name.startswith("test_"))
     return test
 
 
-async def test_the_test_of_a_partition(pks_partition, told: Told) -> None:
+async def test_the_test_of_a_partition(pks_partition, page_blocks: PageBlocks) -> None:
     """The example of the fixture is a test that passes."""
-    await the_test_of(told)(pks_partition)
+    await the_test_of(page_blocks)(pks_partition)
 
 
-async def test_the_test_of_a_console(pks_console, told: Told) -> None:
+async def test_the_test_of_a_console(pks_console, page_blocks: PageBlocks) -> None:
     """R-45, R-46: the same for a console and its systems."""
-    await the_test_of(told)(pks_console)
+    await the_test_of(page_blocks)(pks_console)
 
 
 @pytest.mark.pks_console(partitions={"a": ["lpar1"], "b": []})
-async def test_the_test_of_a_move(pks_console, told: Told) -> None:
+async def test_the_test_of_a_move(pks_console, page_blocks: PageBlocks) -> None:
     """R-51: the guest's channel follows its partition."""
-    await the_test_of(told)(pks_console)
+    await the_test_of(page_blocks)(pks_console)

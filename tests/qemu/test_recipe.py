@@ -11,8 +11,8 @@ import pytest
 
 from tests.debian.reporting import needed, reported
 from tests.pages.ends import repository
+from tests.pages.page_blocks import PageBlocks
 from tests.pages.sessions import absent
-from tests.pages.told import Told
 from tests.qemu.guest import PATIENCE, backports_kernel, busybox, need_qemu
 from tests.spec.markdown import ROOT, Session, session
 
@@ -112,9 +112,9 @@ def test_the_recipe_packs_an_initramfs_that_starts(
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_the_recipe_boots_and_prints_what_the_page_shows(told: Told, folder: Path) -> None:
+def test_the_recipe_boots_and_prints_what_the_page_shows(page_blocks: PageBlocks, folder: Path) -> None:
     """R-73: the page as a whole, with Debian's packages: all that it shows is printed, in its order."""
-    recipe = told.session()
+    recipe = page_blocks.session()
     with reported():
         busybox()
         need_qemu(backports_kernel())

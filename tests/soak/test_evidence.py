@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages.told import Told
+from tests.pages.page_blocks import PageBlocks
 from tests.soak.__main__ import commit_of, parsed
 from tests.soak.parts import KILLS, PARTS, ROUNDS, RUNS, STATES
 from tests.spec.markdown import ROOT
@@ -23,9 +23,9 @@ TOLD = {part["part"]: part for part in map(json.loads, re.findall(r'^\{"part".*\
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_page(command: str, told: Told) -> None:
+def test_commands_of_the_page(command: str, page_blocks: PageBlocks) -> None:
     """`make` makes a command of each, and that one takes its arguments."""
-    assert [re.split("   +", line)[0] for line in told.lines()] == COMMANDS
+    assert [re.split("   +", line)[0] for line in page_blocks.lines()] == COMMANDS
     shown = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", *shlex.split(command)[1:]],
         cwd=ROOT, capture_output=True, text=True, check=True,

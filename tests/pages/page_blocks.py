@@ -1,4 +1,4 @@
-"""The fixture `told`: a test of the table gets the blocks of its page by it, and fails if it leaves one out.
+"""The fixture `page_blocks`: it gives a test the blocks of its page, and fails it for one that it leaves out.
 
 So a row of `ELSEWHERE` (table.py) proves more than a name: its test has taken every block of the row.
 """
@@ -15,7 +15,7 @@ from tests.spec.markdown import ROOT, Block, Session, all_blocks, session
 PASSED = pytest.StashKey[bool]()
 
 
-class Told:
+class PageBlocks:
     """The blocks of some rows of one page."""
 
     def __init__(self, rows: Sequence[Elsewhere]) -> None:
@@ -51,17 +51,17 @@ class Told:
 
 
 @pytest.fixture
-def told(request: pytest.FixtureRequest) -> Iterator[Told]:
+def page_blocks(request: pytest.FixtureRequest) -> Iterator[PageBlocks]:
     """The blocks that the table gives to this test, which has to take all of them."""
     name = f"{request.path.relative_to(ROOT)}::{request.node.originalname}"
     yield from given_to(name, lambda: request.node.stash.get(PASSED, False))
 
 
-def given_to(name: str, passed: Callable[[], bool]) -> Iterator[Told]:
+def given_to(name: str, passed: Callable[[], bool]) -> Iterator[PageBlocks]:
     """Yield the blocks of a test; AssertionError if it has passed and has left one out."""
     rows = [row for row in ELSEWHERE if row.test == name]
     assert rows, f"tests/pages/table.py has no row for {name}"
-    given = Told(rows)
+    given = PageBlocks(rows)
     yield given
     if passed():  # a test that was skipped or has failed says so itself
         assert given.left == [], f"{name} leaves out blocks of its page"
