@@ -20,11 +20,12 @@ from typing import Any, Self, TypeVar
 
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import Opened
+from hcall_abi.mistakes import check_seconds, of_caller
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
-from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket
+from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket, ticket_of
 from hcall_client.errors import ConnectionLost, HcallError, OpenRefused
-from hcall_client.mistakes import several
+from hcall_client.mistakes import check_place, several
 from hcall_client.patience import Attempts, Patience, milliseconds
 from hcall_client.request import Request
 from hcall_client.results import result_of, results_of
@@ -35,6 +36,8 @@ T = TypeVar("T")
 Target = str | os.PathLike[str] | tuple[str, int] | socket.socket
 """The address of the server: a Unix socket's path, a TCP host and port, or a connected socket."""
 
+__tracebackhide__ = of_caller
+_EXAMPLE = 'BlockingChannel.connect("state/run/lpar1.sock")'
 GOODBYE_PATIENCE = 0.5
 """Seconds that a closing channel waits to send its GOODBYE."""
 
@@ -82,7 +85,9 @@ class BlockingChannel:
         raised (spec/protocol.md#waiting).  Without a timeout, only a full queue is waited for.  A connected
         socket has one attempt.
         """
-        ticket, patience = Ticket(partition, access_key, name), Patience(timeout, time.monotonic)
+        check_place(target, socket.socket, _EXAMPLE)
+        check_seconds("timeout", timeout)
+        ticket, patience = ticket_of(partition, access_key, name), Patience(timeout, time.monotonic)
         if isinstance(target, socket.socket):
             return cls._open(target, ticket, timeout, patience)
         return cls.reach(lambda: target, ticket, timeout, Attempts(patience))
@@ -276,6 +281,7 @@ class BlockingChannel:
 
 
 def _connect(target: Target, patience: Patience) -> socket.socket:
+    check_place(target, socket.socket, _EXAMPLE)  # `locate` may have returned anything
     if isinstance(target, socket.socket):
         return target
     if isinstance(target, tuple):

@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from hcall_abi.errors import PeerError, SwpksError
+from hcall_abi.mistakes import check_function, check_seconds, of_caller
 from hcall_abi.structures import Config
 from hcall_client.blocking import BlockingChannel, Target
 from hcall_client.calls import get_config
-from hcall_client.conversation import Pending, Ticket
+from hcall_client.conversation import Pending, ticket_of
 from hcall_client.errors import HcallError, has_moved, not_reached
 from hcall_client.mistakes import several
 from hcall_client.moving import Moving, not_found_again
@@ -35,6 +36,8 @@ from hcall_client.request import Request
 from hcall_client.results import result_of, results_of
 
 T = TypeVar("T")
+
+__tracebackhide__ = of_caller
 
 
 class FollowingBlockingChannel(Moving[BlockingChannel]):
@@ -57,8 +60,13 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
         timeout: float | None = None,
         move_patience: float = MOVE_PATIENCE,
     ) -> None:
+        check_function(
+            "locate", locate, 'FollowingBlockingChannel(locate_at("store/run/where.sock", "lpar1"))'
+        )
+        check_seconds("timeout", timeout)
+        check_seconds("move_patience", move_patience)
         self._locate = locate
-        self._ticket = Ticket(partition, access_key, name)
+        self._ticket = ticket_of(partition, access_key, name)
         self._timeout = timeout
         self._move_patience = move_patience
         self._lost: SwpksError | None = None

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.frames import HReturn, Segment
+from hcall_abi.mistakes import WrongValue, all_of, of_caller
 from hcall_abi.policies import Policy
 from hcall_abi.rules import protocol as rules
 from hcall_abi.statuses import Status
@@ -64,6 +65,7 @@ __all__ = [
     "write_object",
 ]
 
+__tracebackhide__ = of_caller
 _LABELS, _READ = CALLS[Opcode.GET_OBJECTLABELS], CALLS[Opcode.READ_OBJECT]
 _CONFIRM = CALLS[Opcode.CONFIRM_OBJECT_FLUSHED]
 
@@ -226,11 +228,12 @@ def raw_call(
     The result is the whole answer, with any status; PeerError only for writes outside the writable
     segments.  ValueError for numbers that a frame cannot hold.
     """
-    memory = tuple(segments)
+    example = 'raw_call(opcode, [r4], [Segment.read(r4, b"...")])'
+    memory = all_of(Segment, "segments", segments, example)
     if not 0 <= as_number(("an opcode",), opcode) < 1 << 64 or len(memory) > 0xFFFF:
-        raise ValueError("an opcode has 64 bits, and a call at most 65535 segments")
+        raise WrongValue("an opcode has 64 bits, and a call at most 65535 segments")
     if any(
         not (0 <= s.address < 1 << 64 and 0 <= s.length < 1 << 32 and 0 <= s.access < 1 << 32) for s in memory
     ):
-        raise ValueError("a segment has an address of 64 bits, a length and an access of 32")
+        raise WrongValue("a segment has an address of 64 bits, a length and an access of 32")
     return Request(opcode, check_registers(registers), memory, lambda answer, _: answer, accepts=None)

@@ -20,11 +20,12 @@ import trio
 
 from hcall_abi.errors import PeerError, SwpksError
 from hcall_abi.frames import Opened
+from hcall_abi.mistakes import check_seconds, of_caller
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
-from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket
+from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket, ticket_of
 from hcall_client.errors import ConnectionLost, HcallError, OpenRefused
-from hcall_client.mistakes import several
+from hcall_client.mistakes import check_place, several
 from hcall_client.patience import TOO_LATE, Attempts, Patience
 from hcall_client.request import Request
 from hcall_client.results import result_of, results_of
@@ -41,6 +42,8 @@ Locate = Callable[[], Target | Awaitable[Target]]
 A plain function must not block for long.  It may raise OSError or LookupError, if the place is not known yet.
 """
 
+__tracebackhide__ = of_caller
+_EXAMPLE = 'open_channel("state/run/lpar1.sock")'
 PATIENCE = 0.5
 """Seconds that a closing channel waits to send its last bytes, and a broken one for a GOODBYE."""
 
@@ -203,6 +206,7 @@ async def settled(pending: Pending) -> None:
 
 
 async def _connect(target: Target, patience: Patience) -> trio.abc.Stream:
+    check_place(target, trio.abc.Stream, _EXAMPLE)  # `locate` may have returned anything
     if isinstance(target, trio.abc.Stream):
         return target
     if isinstance(target, tuple):
@@ -305,7 +309,9 @@ async def open_channel(
     (spec/protocol.md#waiting).  Without patience, only a full queue is waited for.  A connected stream has
     one attempt.
     """
-    ticket = Ticket(partition, access_key, name)
+    check_place(target, trio.abc.Stream, _EXAMPLE)
+    check_seconds("patience", patience)
+    ticket = ticket_of(partition, access_key, name)
     patient = Patience(patience, trio.current_time)
     if isinstance(target, trio.abc.Stream):
         channel = await _attempt(target, ticket, patient)

@@ -27,6 +27,7 @@ from hcall_abi.bounds import LONGEST_TIMEOUT
 from hcall_abi.control import PROBLEM_JSON
 from hcall_abi.control_views import Problem
 from hcall_abi.errors import OperatorError, PeerError, SwpksError
+from hcall_abi.mistakes import WrongType, check_seconds, kind_of, of_caller
 from hcall_abi.requests import (
     ConsoleRequest,
     attach_console,
@@ -76,6 +77,8 @@ if TYPE_CHECKING:
     from hcall_client.in_thread import Threads
 
 T = TypeVar("T")
+
+__tracebackhide__ = of_caller
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -127,6 +130,7 @@ DEFAULT_TIMEOUT = 30.0
 """Seconds that a whole call may take.
 
 Half a minute, because the first request to a busy server loads its HTTP stack."""
+_PLACE = 'BlockingConsole("state/run/control.sock")'
 PLACES = 32
 """Requests of one `Console` that are carried at once: as many as a server serves."""
 _ABSENT = (FileNotFoundError, ConnectionRefusedError)
@@ -214,6 +218,8 @@ class BlockingConsole:
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise WrongType(f"a console is at a path, not {kind_of(path)}: write {_PLACE}")
         self.socket = os.fsdecode(path)
         self.timeout = _checked_timeout(timeout)
 
@@ -261,6 +267,8 @@ class Console:
     def __init__(
         self, target: str | os.PathLike[str] | httpx.AsyncBaseTransport, timeout: float = DEFAULT_TIMEOUT
     ) -> None:
+        if not isinstance(target, str | os.PathLike) and not hasattr(target, "handle_async_request"):
+            raise WrongType(f"a console is at a path or behind a transport of httpx, not {kind_of(target)}")
         self.target = target
         self.timeout = _checked_timeout(timeout)
         self._threads: Threads | None = None
@@ -317,8 +325,9 @@ def _check(request: object) -> None:
         raise no_request(request, 'ipl("lpar1")')
 
 
-def _checked_timeout(seconds: float) -> float:
+def _checked_timeout(seconds: float | None) -> float:
     """Return a timeout that a socket can have; OperatorError for any other."""
-    if not 0 < seconds <= LONGEST_TIMEOUT:
+    check_seconds("timeout", seconds)
+    if seconds is None or not 0 < seconds <= LONGEST_TIMEOUT:
         raise OperatorError(rules.CONSOLE_TIMEOUT, f"a timeout of {seconds} seconds")
     return seconds

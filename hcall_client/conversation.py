@@ -32,6 +32,7 @@ from hcall_abi.frames import (
     OpenStatus,
     ProofKind,
 )
+from hcall_abi.mistakes import WrongValue, check_bytes, check_number, check_text, of_caller
 from hcall_abi.proof import NO_PROOF, client_proof, proofs_equal, server_proof
 from hcall_abi.session import Event, Role, Session, SessionState, complaint
 from hcall_client.errors import (
@@ -45,6 +46,7 @@ from hcall_client.errors import (
 from hcall_client.mistakes import no_request
 from hcall_client.request import Request
 
+__tracebackhide__ = of_caller
 HIGH_WATER = 64 * 1024
 """Bytes that may wait to be sent before a pipeline waits for room."""
 RECEIVE_SIZE = 64 * 1024
@@ -67,6 +69,15 @@ class Ticket(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Ticket(partition={self.partition}, name={self.name!r})"
+
+
+def ticket_of(partition: int, access_key: bytes | None, name: str) -> Ticket:
+    """Return a ticket; WrongType for an argument of another type, before anything is sent."""
+    check_number("partition, the id of the partition,", partition)
+    check_text("name, the name of this client,", name)
+    if access_key is not None:
+        check_bytes("access_key", access_key)
+    return Ticket(partition, access_key, name)
 
 
 class Pending:
@@ -107,7 +118,7 @@ class Conversation:
 
     def __init__(self, ticket: Ticket) -> None:
         if ticket.access_key == b"" or len(ticket.name.encode()) > 255 or not 0 <= ticket.partition < 1 << 16:
-            raise ValueError(
+            raise WrongValue(
                 "a ticket has a key that is not empty, a name of 255 bytes, a 16-bit partition id"
             )
         self.ticket = ticket

@@ -118,9 +118,19 @@ def not_reached(error: Exception, place: object) -> Exception:
     else:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         path = getattr(error, "filename", None)
-        told = NotReached(f"{reason}{where or (path and f' (at {path})') or ''}")
+        told = NotReached(f"{reason}{where or (path and f' (at {path})') or ''}{_advice(error, place)}")
     told.__cause__ = error
     return told
+
+
+def _advice(error: Exception, place: object) -> str:
+    """Return the remedy for a partition that was not found; the errors of a where socket have theirs."""
+    if isinstance(error, LookupError):
+        line = "lssyscfg -r lpar -m SYSTEM -F name,state"
+        return f"; at the console, {line} lists the partitions, and those that run"
+    if place is not None and isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return "; no server listens there: start that of its system, such as swpks serve --state DIR"
+    return ""
 
 
 def _place_text(place: object) -> str:

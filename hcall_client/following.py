@@ -24,10 +24,11 @@ import trio
 
 from hcall_abi.errors import PeerError, SwpksError
 from hcall_abi.frames import GoodbyeReason
+from hcall_abi.mistakes import check_function, check_seconds, of_caller
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.channel import Channel, Locate, reach, serving, settled
-from hcall_client.conversation import Pending, Ticket
+from hcall_client.conversation import Pending, Ticket, ticket_of
 from hcall_client.errors import (
     CallTooLarge,
     HcallError,
@@ -50,6 +51,8 @@ from hcall_client.results import result_of, results_of
 from hcall_client.where import Address, locate_at
 
 T = TypeVar("T")
+
+__tracebackhide__ = of_caller
 
 
 class _Call(Generic[T]):
@@ -235,7 +238,10 @@ async def open_following(
     nobody answers at the place, or the partition has left it, or is not served there yet.  When that time is
     over, the calls without an answer have not run, and raise SessionEnded with reason MIGRATED.
     """
-    following = FollowingChannel(locate, Ticket(partition, access_key, name), patience, move_patience)
+    check_function("locate", locate, 'open_following(locate_at_async("store/run/where.sock", "lpar1"))')
+    check_seconds("patience", patience)
+    check_seconds("move_patience", move_patience)
+    following = FollowingChannel(locate, ticket_of(partition, access_key, name), patience, move_patience)
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         try:

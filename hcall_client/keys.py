@@ -11,10 +11,13 @@ from functools import partial
 
 from hcall_abi.calls import CALLS, Opcode, Output
 from hcall_abi.frames import HReturn
+from hcall_abi.mistakes import of_caller
 from hcall_abi.policies import Policy
 from hcall_abi.rules import protocol as rules
 from hcall_abi.wrapping import DEFAULT_WRAP_FLAGS, WRAP_OVERHEAD, WRAPPING_KEY_SIZE
 from hcall_client.request import Authorization, Request, as_bytes, build, nothing, read_policy, untrue
+
+__tracebackhide__ = of_caller
 
 
 def gen_key(authorization: Authorization, label: bytes, length: int, policy: int = 0) -> Request[bytes]:

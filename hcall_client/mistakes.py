@@ -6,56 +6,71 @@ A value may be a password or a key.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from hcall_abi.mistakes import WrongType, of_caller
+from hcall_abi.mistakes import kind_of as _kind
+
+__tracebackhide__ = of_caller
 T = TypeVar("T")
 
 Place = tuple[str, ...]
 """An argument, and the call that it belongs to; joined only in an error, because each call passes its own."""
 
 
-def no_request(given: object, example: str) -> TypeError:
+def no_request(given: object, example: str) -> WrongType:
     """Return the error of a `call` that was given no request; `example` is a request as in a program."""
     name = getattr(given, "__name__", None)
     if not callable(given) or name is None:
-        return TypeError(f"call takes a request such as {example}, not {_kind(given)}")
-    return TypeError(
+        return WrongType(f"call takes a request such as {example}, not {_kind(given)}")
+    return WrongType(
         f"call takes a request, not the function {name}: write call({name}{_parentheses(given)})"
     )
 
 
+def check_place(given: object, connected: type, example: str) -> None:
+    """Raise WrongType for a value that is no address of a data channel, and no open connection."""
+    if isinstance(given, connected | str | os.PathLike):
+        return
+    if isinstance(given, tuple) and len(given) == 2:
+        host, port = given
+        if isinstance(host, str) and isinstance(port, int):
+            return
+    raise WrongType(
+        f"the place of a data channel is a path, or a tuple of host and port number, not {_kind(given)}: "
+        f"write {example}"
+    )
+
+
 def several(requests: Iterable[T]) -> Iterator[T]:
-    """Return an iterator of the requests of a pipeline; TypeError that says what to write for one request."""
+    """Return an iterator of the requests of a pipeline; WrongType that says what to write for one request."""
     if not isinstance(requests, Iterable):
-        raise TypeError(f"pipeline takes several requests, not {_kind(requests)}: write pipeline([...])")
+        raise WrongType(f"pipeline takes several requests, not {_kind(requests)}: write pipeline([...])")
     return iter(requests)
 
 
-def no_bytes(place: Place, given: object) -> TypeError:
+def no_bytes(place: Place, given: object) -> WrongType:
     """Return the error of an argument that has to be bytes."""
     hint = ': write b"..." or encode the text' if isinstance(given, str) else ""
-    return TypeError(f"{_named(place)} is bytes, not {_kind(given)}{hint}")
+    return WrongType(f"{_named(place)} is bytes, not {_kind(given)}{hint}")
 
 
-def no_number(place: Place, given: object) -> TypeError:
+def no_number(place: Place, given: object) -> WrongType:
     """Return the error of an argument that has to be a whole number."""
-    return TypeError(f"{_named(place)} is a whole number, not {_kind(given)}")
+    return WrongType(f"{_named(place)} is a whole number, not {_kind(given)}")
 
 
-def no_authorization(place: Place, given: object) -> TypeError:
+def no_authorization(place: Place, given: object) -> WrongType:
     """Return the error of an argument that has to be an `Authorization`."""
-    return TypeError(
+    return WrongType(
         f"{_named(place)} is an Authorization, not {_kind(given)}: write Authorization(consumer, password)"
     )
 
 
 def _named(place: Place) -> str:
     return " of ".join(place)
-
-
-def _kind(given: object) -> str:
-    return type(given).__name__
 
 
 def _parentheses(function: object) -> str:

@@ -7,7 +7,7 @@ buffer pages of its own in a made-up memory.  So no buffer breaks a rule on alig
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import index
 from typing import Generic, NamedTuple, TypeVar
@@ -16,6 +16,7 @@ from hcall_abi.arguments import PAGE, Arg, Kind
 from hcall_abi.calls import CALLS, HCallSpec, Opcode
 from hcall_abi.errors import PeerError
 from hcall_abi.frames import Access, HCall, HReturn, Segment, Write
+from hcall_abi.mistakes import Mistake, WrongType, WrongValue, kind_of, of_caller
 from hcall_abi.policies import Policy
 from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
@@ -25,6 +26,8 @@ from hcall_client.errors import HcallError
 from hcall_client.mistakes import Place, no_authorization, no_bytes, no_number
 
 T = TypeVar("T")
+
+__tracebackhide__ = of_caller
 
 FIRST_ADDRESS = 0x0010_0000
 """Where the made-up guest memory of a call begins."""
@@ -147,6 +150,13 @@ def build(opcode: Opcode, reader: Reader[T], *, also: Iterable[int] = (), **valu
     are statuses beside H_SUCCESS that the reader takes.  ValueError for a value that fits no
     register, TypeError for one of another type, KeyError for one that is missing.
     """
+    try:
+        return _built(opcode, reader, also, values)
+    except Mistake as error:
+        raise error.with_traceback(None) from None  # the caller's line says more than ours
+
+
+def _built(opcode: Opcode, reader: Reader[T], also: Iterable[int], values: Mapping[str, Value]) -> Request[T]:
     spec = CALLS[opcode]
     memory = _Memory()
     registers = [0] * REGISTERS
@@ -166,14 +176,22 @@ def build(opcode: Opcode, reader: Reader[T], *, also: Iterable[int] = (), **valu
 def _place(place: Place, arg: Arg, value: Value, memory: _Memory) -> int:
     """Return what goes into the argument's register, with its buffer put into memory."""
     if arg.kind.is_number:
-        return as_number(place, value)
+        return _unsigned(place, value)
     if isinstance(value, Authorization):
         value = _auth_block(value)
     elif arg.kind is Kind.AUTHORIZATION and not isinstance(value, bytes):
         raise no_authorization(place, value)
     if arg.kind.writable and not isinstance(value, bytes):
-        return memory.place(as_number(("the size", *place), value))
+        return memory.place(_unsigned(("the size", *place), value))
     return memory.place(as_bytes(place, value))
+
+
+def _unsigned(place: Place, value: object) -> int:
+    """Return a whole number that a register can hold."""
+    number = as_number(place, value)
+    if not 0 <= number < _ADDRESSES:
+        raise WrongValue(f"{' of '.join(place)} is 0 to 2**64 - 1, not {number}")
+    return number
 
 
 def as_number(place: Place, value: object) -> int:
@@ -198,7 +216,7 @@ def _auth_block(who: Authorization) -> bytes:
     try:
         return build_auth(consumer, password)
     except struct.error:
-        raise ValueError("a consumer is a byte, a password has at most 65535 bytes") from None
+        raise WrongValue("a consumer is a byte, a password has at most 65535 bytes") from None
 
 
 def _set_length(spec: HCallSpec, arg: Arg, memory: _Memory, registers: list[int]) -> None:
@@ -209,7 +227,9 @@ def _set_length(spec: HCallSpec, arg: Arg, memory: _Memory, registers: list[int]
 
 def check_registers(registers: Iterable[int]) -> tuple[int, ...]:
     """Return r4 to r12, filled up with zeros; ValueError for what registers cannot hold."""
+    if not isinstance(registers, Iterable):
+        raise WrongType(f"registers are a list, not {kind_of(registers)}: write raw_call(opcode, [r4, r5])")
     given = tuple(as_number(("a register",), each) for each in registers)
     if len(given) > REGISTERS or any(not 0 <= value < _ADDRESSES for value in given):
-        raise ValueError("at most nine unsigned 64-bit numbers go into r4 to r12")
+        raise WrongValue("at most nine unsigned 64-bit numbers go into r4 to r12")
     return given + (0,) * (REGISTERS - len(given))

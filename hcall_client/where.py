@@ -23,7 +23,8 @@ Address = str | os.PathLike[str] | tuple[str, int]
 SECONDS = 5.0
 """How long the console may take to answer."""
 _LONGEST = 4096
-_SILENT = "the console does not answer"
+_SILENT = "the console does not answer: its log says why, or whether it is stopped"
+_PLACE = "/run/where.sock"
 _TCP = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 
 
@@ -37,23 +38,43 @@ def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS)
     The function blocks for `seconds` at most.  It raises NotLocated for an answer without an address, and
     OSError if the console can't be asked.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a partition is text, not {type(name).__name__}")
+    if "\n" in name:
+        raise ValueError(f"the name of a partition has no newline: {name[:40]!r}")
+    asked = os.fspath(path)
 
     def locate() -> Address:
         with socket.socket(socket.AF_UNIX) as asking:
             asking.settimeout(seconds)
             try:
-                asking.connect(os.fspath(path))
+                asking.connect(asked)
             except TimeoutError:
-                raise TimeoutError(errno.ETIMEDOUT, _SILENT, os.fspath(path)) from None
+                raise TimeoutError(errno.ETIMEDOUT, _SILENT, asked) from None
             except OSError as error:
-                raise with_path(error, path) from None
+                raise _not_asked(error, asked) from None
             try:
                 asking.sendall(f"{name}\n".encode())
                 return parse_address(_line(asking))
             except TimeoutError:
-                raise TimeoutError(errno.ETIMEDOUT, _SILENT, os.fspath(path)) from None
+                raise TimeoutError(errno.ETIMEDOUT, _SILENT, asked) from None
+            except OSError as error:  # the console has ended meanwhile
+                raise _not_asked(error, asked) from None
 
     return locate
+
+
+def _not_asked(error: OSError, path: str) -> OSError:
+    """Return the error of a where socket with its path, and the remedy."""
+    told = with_path(error, path)
+    store = path.removesuffix(_PLACE) if path.endswith(_PLACE) else "STORE"
+    if told.errno in (errno.ENOENT, errno.ECONNREFUSED):
+        remedy = f"no console serves this socket; to start one: swpks hmc serve --store {store}"
+    elif told.errno == errno.EACCES:
+        remedy = f"the socket belongs to another user: run this program as the owner of {store}"
+    else:
+        return told
+    return OSError(told.errno, f"{told.strerror}; {remedy}", path)
 
 
 def parse_address(text: str) -> Address:

@@ -31,6 +31,7 @@ from hcall_abi.efi import (
     parse_update,
 )
 from hcall_abi.errors import RuleBroken
+from hcall_abi.mistakes import all_of, check_bytes, check_kind, check_text, of_caller
 from hcall_abi.variables import FLAG_APPEND, POLICIES, SIGNED_ONLY, signed_bytes, wide
 from hcall_client.guests.labels import os_label
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.x509 import Certificate
 
+__tracebackhide__ = of_caller
 FLAGS_SIZE = 8
 """Bytes of flags before the payload, big-endian as the rest of what Linux sends."""
 _PKCS7_PART = CERTIFICATE_PART.build({"length": 0})[4:]
@@ -65,26 +67,36 @@ class AuthFile(NamedTuple):
 
 def variable_label(name: str) -> bytes:
     """Return the label under which Linux keeps a secure-boot variable."""
+    check_text("the name of a variable", name)
     return os_label(b"", wide(name))
 
 
 def variable_policy(name: str) -> int:
     """Return the policy word that Linux sends for a variable; any other name counts as private."""
+    check_text("the name of a variable", name)
     return POLICIES.get(name, SIGNED_ONLY)
 
 
 def efi_time(moment: datetime) -> EfiTime:
     """Return a moment as updates carry it: whole seconds, in the time zone that it is given in."""
+    from datetime import datetime as kind
+
+    check_kind(kind, "a moment", moment, "efi_time(datetime.now())")
     return EfiTime(*moment.timetuple()[:6])
 
 
 def certificate_lists(certificates: Iterable[bytes], owner: bytes = bytes(16)) -> bytes:
     """Return signature lists of certificates in DER, each in a list of its own."""
+    certificates = all_of(bytes, "certificates", certificates, 'certificate_lists([b"..."])')
+    check_bytes("owner", owner)
     return build_lists(SignatureList(GUID_X509, b"", (owner + each,)) for each in certificates)
 
 
 def to_sign(name: str, contents: bytes, time: EfiTime, *, append: bool = False) -> bytes:
     """Return the bytes that the signature of an update is over."""
+    check_text("the name of a variable", name)
+    check_bytes("contents", contents)
+    check_kind(EfiTime, "time", time, "efi_time(datetime.now())")
     return signed_bytes(wide(name), time, contents, append=append)
 
 
@@ -107,6 +119,7 @@ def certificates_in(data: bytes) -> list[Certificate]:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
 
+    check_bytes("a payload", data)
     try:
         pkcs7 = parse_update(data).pkcs7
     except RuleBroken as error:
@@ -134,16 +147,21 @@ def _tlv(tag: int, body: bytes) -> bytes:
 
 def payload(time: EfiTime, pkcs7: bytes, contents: bytes) -> bytes:
     """Put an update together: the data of a SIGNED_UPDATE."""
+    check_kind(EfiTime, "time", time, "efi_time(datetime.now())")
+    check_bytes("pkcs7", pkcs7)
+    check_bytes("contents", contents)
     return build_update(UpdatePayload(time, pkcs7, contents))
 
 
 def auth_file(data: bytes, *, append: bool = False) -> bytes:
     """Return the auth file of a payload."""
+    check_bytes("a payload", data)
     return (FLAG_APPEND if append else 0).to_bytes(FLAGS_SIZE, "big") + data
 
 
 def form_of(data: bytes) -> FileForm:
     """Return the form of a file; no h-call is made for it."""
+    check_bytes("a file", data)
     if data[: len(GUID_X509)] in (GUID_X509, GUID_SHA256):
         return FileForm.LISTS
     if data[FLAGS_SIZE + TIME_SIZE :][_KIND] == _PKCS7_PART:
@@ -153,6 +171,7 @@ def form_of(data: bytes) -> FileForm:
 
 def parse_auth_file(data: bytes) -> AuthFile:
     """Take an auth file apart as Linux does; ValueError for one that has no room for its flags."""
+    check_bytes("an auth file", data)
     if len(data) <= FLAGS_SIZE:
         raise ValueError(f"an auth file has {FLAGS_SIZE} bytes of flags and then a payload")
     return AuthFile(int.from_bytes(data[:FLAGS_SIZE], "big"), data[FLAGS_SIZE:])

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
+from hcall_abi.mistakes import WrongType, kind_of, of_caller
 from hcall_client.guests.boot_loader import BootLoader
 from hcall_client.guests.common import Caller
 from hcall_client.guests.firmware import PartitionFirmware
 from hcall_client.guests.kernel import LinuxKernel
 from hcall_client.guests.linux import LINUX_7_0, Driver
 
+__tracebackhide__ = of_caller
 S = TypeVar("S")
 Step = Callable[[S], Awaitable[object]]
 """The work of a stage before it locks: it stores, reads, publishes."""
@@ -44,6 +46,9 @@ async def boot(
     SB_VERSION and the boot loader reads it.  Raises HcallError if a stage is refused, for instance with
     H_IN_USE if there was no IPL.  Raises LinuxError if the kernel's driver does not start.
     """
+    if not hasattr(channel, "limits"):
+        given = kind_of(channel)
+        raise WrongType(f"boot takes a channel, not {given}: write boot(channel), or boot(partition.channel)")
     first = PartitionFirmware(channel)
     await (firmware or PartitionFirmware.store_sb_version)(first)
     await first.lock()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from hcall_abi.consumers import Consumer
+from hcall_abi.mistakes import of_caller
 from hcall_abi.statuses import Status
 from hcall_client.calls import HcallError
 from hcall_client.guests.common import Stage
 from hcall_client.guests.labels import SB_VERSION
 
+__tracebackhide__ = of_caller
 _STATIC = (Status.H_NOT_FOUND, Status.H_AUTHORITY)
 
 

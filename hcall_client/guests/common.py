@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import ClassVar, Protocol, TypeVar
 
 from hcall_abi.consumers import Consumer
+from hcall_abi.mistakes import check_bytes, check_number, of_caller
 from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
 from hcall_abi.structures import Config
@@ -30,6 +31,8 @@ from hcall_client.calls import (
 )
 
 T = TypeVar("T")
+
+__tracebackhide__ = of_caller
 
 
 class Caller(Protocol):
@@ -103,6 +106,8 @@ class Stage:
         Objects outlive an IPL.  So an object that is right already stays, and another one is removed
         first, because a write never overwrites (R-08).
         """
+        check_bytes("data", data)  # before the present object is removed
+        check_number("policy", policy)
         try:
             if await self.read(label) == (data, policy):
                 return False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from hcall_abi.consumers import Consumer
+from hcall_abi.mistakes import of_caller
 from hcall_abi.policies import Policy
 from hcall_client.guests.common import Stage
 from hcall_client.guests.labels import SB_VERSION
 
+__tracebackhide__ = of_caller
 DYNAMIC_KEYS = b"\x01"
 """Content of SB_VERSION where secure boot takes its keys from the keystore."""
 

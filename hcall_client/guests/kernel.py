@@ -14,6 +14,13 @@ from typing import NamedTuple, Self, TypeVar
 import trio
 
 from hcall_abi.consumers import Consumer
+from hcall_abi.mistakes import (
+    check_bytes,
+    check_kind,
+    check_number,
+    check_text_or_bytes,
+    of_caller,
+)
 from hcall_abi.policies import Policy
 from hcall_abi.statuses import Status
 from hcall_abi.structures import OS_LINUX, Config
@@ -42,6 +49,8 @@ from hcall_client.guests.linux import (
 )
 
 T = TypeVar("T")
+
+__tracebackhide__ = of_caller
 
 PASSWORD_PROPERTY = "ibm,plpks-pw"  # noqa: S105 - a property's name
 """The property of /chosen in which kexec hands the password to the next kernel."""
@@ -135,6 +144,8 @@ class LinuxKernel:
 
     async def write(self, name: Name, data: bytes, policy: int = 0) -> None:
         """Write an object and wait until it is durable (`plpks_write_var`)."""
+        check_bytes("data of write", data)
+        check_number("policy of write", policy)
         invalid = not 0 < len(data) <= MAX_DATA_SIZE or policy & (Policy.SIGNEDUPDATE | Policy.WRAPPINGKEY)
         label = self._label(name, invalid=bool(invalid))
         await self._hcall(write_object(self._authorization, label, data, policy), "write")
@@ -179,6 +190,8 @@ class LinuxKernel:
 
     def _label(self, name: Name, *, invalid: bool = False) -> bytes:
         """Return the label of a name; LinuxError for one that the driver refuses itself."""
+        check_kind(Name, "the name of an object", name, 'Name("mydriver", "key")')
+        check_text_or_bytes("the name in Name", name.name)
         size = len(name.name.encode() if isinstance(name.name, str) else name.name)
         if invalid or not 0 < size <= MAX_NAME_SIZE:
             raise LinuxError(-errno.EINVAL, "the driver's own checks")

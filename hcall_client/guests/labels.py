@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from construct import ConstructError
 
+from hcall_abi.mistakes import check_bytes, check_number, check_text_or_bytes, of_caller
 from hcall_abi.structures import LABEL_HEADER, LABEL_HEADER_SIZE, OS_COMMON, OS_LINUX
 from hcall_abi.variables import wide
 
+__tracebackhide__ = of_caller
 COMPONENT_SIZE = 8
 """Most bytes that a component's name may have."""
 SB_VERSION = b"SB_VERSION"
@@ -55,6 +57,9 @@ def os_label(component: str | bytes, name: str | bytes, os: int = OS_LINUX) -> b
     `component` has at most 8 bytes and may be empty, as it is for secure-boot variables.
     ValueError for a component that does not fit into the header.
     """
+    check_text_or_bytes("the component of a label", component)
+    check_text_or_bytes("the name of a label", name)
+    check_number("the operating system of a label", os)
     prefix = _bytes(component)
     if len(prefix) > COMPONENT_SIZE or not 0 <= os <= 0xFF:
         raise ValueError("a component has at most 8 bytes, and an operating system's flag is one byte")
@@ -64,6 +69,7 @@ def os_label(component: str | bytes, name: str | bytes, os: int = OS_LINUX) -> b
 
 def parse_label(label: bytes) -> OsLabel | None:
     """Take a label apart; None for one without a header of exactly the agreed form."""
+    check_bytes("a label", label)
     try:
         fields = LABEL_HEADER.parse(label)
     except ConstructError:

@@ -14,9 +14,11 @@ from typing import ClassVar, Literal, get_args
 from hcall_abi.bounds import MAX_COUNT, MAX_FAULTS, MAX_SECONDS
 from hcall_abi.calls import CALLS, Opcode
 from hcall_abi.errors import OperatorError
+from hcall_abi.mistakes import check_text, of_caller
 from hcall_abi.rules import console as rules
 from hcall_abi.statuses import Status
 
+__tracebackhide__ = of_caller
 NvramTrouble = Literal["full", "io", "busy", "corrupt", "stall"]
 """What NVRAM does: it refuses a commit for want of space, an I/O error, a lock or damage, or hangs."""
 NvramOperation = Literal["load", "commit"]
@@ -121,6 +123,7 @@ def busy_fault(
 
 def parse_fault(text: str) -> BusyFault:
     """Return the fault in "HCALL=STATUS[,nth=N][,times=K|,seconds=S]"; OperatorError if it is none."""
+    check_text("a fault", text)
     match = _TEXT.fullmatch(text)
     if match is None:
         raise OperatorError(rules.FAULT_FORM, f"{text!r} is no fault")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -57,10 +57,13 @@ from hcall_abi.control_views import (
 )
 from hcall_abi.errors import OperatorError
 from hcall_abi.faults import BusyFault, ConsoleTrouble
+from hcall_abi.mistakes import all_of, check_bytes, check_mapping, check_number, check_text, listed, of_caller
 from hcall_abi.rules import backup
 from hcall_abi.rules import console as rules
 
 T = TypeVar("T")
+__tracebackhide__ = of_caller
+_FAULTS = 'set_faults("lpar1", [parse_fault("READ_OBJECT=H_BUSY")])'
 _VERBS = {verb.operation: verb for verb in VERBS}
 
 
@@ -120,6 +123,9 @@ def create_partition(
 
     Without a `number` it gets the lowest free one.  `attributes` are further ones, by the console's names.
     """
+    check_number("kbytes of create_partition", kbytes)
+    if number is not None:
+        check_number("number of create_partition", number)
     body = NewPartition(
         name=_checked(name),
         keystore_kbytes=kbytes,
@@ -169,7 +175,7 @@ def set_faults(name: str, faults: Iterable[BusyFault] = ()) -> ConsoleRequest[Pa
             times=each.times,
             seconds=each.seconds,
         )
-        for each in faults
+        for each in all_of(BusyFault, "faults", faults, _FAULTS)
     ]
     return _about("setFaults", name, FaultPlanSetting(faults=settings))
 
@@ -181,6 +187,11 @@ def set_nvram_fault(
 
     `commits` goes with "full" and "io": so many are refused, one without it.
     """
+    if trouble != "none" and trouble not in get_args(ConsoleTrouble):
+        names = listed(("none", *get_args(ConsoleTrouble)))
+        raise OperatorError(rules.TROUBLE_KNOWN, f"no trouble {trouble!r}; they are {names}")
+    if commits is not None:
+        check_number("commits of set_nvram_fault", commits)
     try:
         body = NvramFaultSetting(trouble=trouble, commits=msgspec.UNSET if commits is None else commits)
     except ValueError as error:
@@ -208,6 +219,9 @@ def set_trusted_key(
 
     `change` and `restore` take `key` (32 bytes); `return` takes `sealed`, the blob of `show_trusted_key`.
     """
+    for place, given in {"key": key, "old_key": old_key, "sealed": sealed}.items():
+        if given is not None:
+            check_bytes(f"{place} of set_trusted_key", given)
     try:
         body = TrustedKeySetting(operation=operation, key=key, old_key=old_key, sealed=sealed)
     except ValueError as error:
@@ -226,6 +240,7 @@ def restore_copy(copy: bytes, *, older: bool = True, check: bool = False) -> Con
     `older`: the copy may be older than the present store, whose later changes are lost then.  `check`:
     nothing is changed, and the answer is the partition as the restore would leave it.
     """
+    check_bytes("copy of restore_copy", copy)
     body = CopyToRestore(copy=copy, older=older, check=check)
     return ConsoleRequest(_VERBS["restoreCopy"], PartitionView, body=body)
 
@@ -266,6 +281,7 @@ def forget_copies(uuids: Iterable[str]) -> ConsoleRequest[SystemView]:
 
 def set_system(name: str) -> ConsoleRequest[SystemView]:
     """Give the managed system another name."""
+    check_text("the name of a system", name)
     return ConsoleRequest(_VERBS["setSystem"], SystemView, body=SystemChanges(name=name))
 
 
@@ -356,6 +372,7 @@ def show_metrics() -> ConsoleRequest[str]:
 
 def _numbers(changes: Mapping[str, int]) -> Body:
     """Return the body of attribute changes; OperatorError for a name or a number that no partition has."""
+    check_mapping("attributes", changes, '{"secure_boot": 2}')
     return AttributeChanges(**{each: attribute_number(each, value) for each, value in changes.items()})
 
 
@@ -369,6 +386,7 @@ def _checked(name: str) -> str:
 
     Whether there is such a partition is for its system to say, and whether there can be one.
     """
+    check_text("the name of a partition", name)
     encodable = name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
     if name in ("", ".", "..") or not encodable or len(name) > LONGEST_NAME:
         raise OperatorError(rules.NAME_PATH, f"{name[:40]!r} is no name for a partition")

@@ -9,6 +9,7 @@ loop: a plain test would test another server than an asynchronous one.
 
 from __future__ import annotations
 
+import inspect
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,11 +17,12 @@ from typing import TypeVar, Unpack
 
 from hcall_abi.attributes import attribute_number
 from hcall_abi.consumers import SecureBoot
-from hcall_abi.faults import parse_fault
+from hcall_abi.mistakes import WrongType, check_function, check_seconds
 from hcall_client.blocking import BlockingChannel
+from swpks.testing.at_caller import at_caller, block
 from swpks.testing.block import tasks_around
 from swpks.testing.loop_thread import LoopThread
-from swpks.testing.options import FreshPartition, PartitionOptions, fresh_partition
+from swpks.testing.options import FreshPartition, PartitionOptions, check_known, faults_of, fresh_partition
 
 T = TypeVar("T")
 
@@ -47,8 +49,12 @@ class BlockingPartition:
     def __repr__(self) -> str:
         return f"BlockingPartition({self.partition!r})"
 
+    @at_caller
     def run(self, function: Callable[[], T]) -> T:
         """Run a plain function in the thread of the server, and return its result."""
+        check_function("the argument of run", function, "run(lambda: ...)")
+        if inspect.iscoroutinefunction(function):
+            raise WrongType("run takes a plain function, not an asynchronous one: write run(lambda: ...)")
         return self._loop.run_sync(function)
 
     def locate(self) -> socket.socket:
@@ -64,12 +70,15 @@ class BlockingPartition:
             raise
         return ours
 
+    @at_caller
     def connect(self, timeout: float | None = TIMEOUT) -> BlockingChannel:
         """Open one more session with the partition; it is closed at the end of the test, if not before."""
+        check_seconds("timeout", timeout)
         channel = BlockingChannel.connect(self.locate(), name="test", timeout=timeout)
         self._channels.append(channel)
         return channel
 
+    @at_caller
     def ipl(self, secure_boot: SecureBoot | str | None = None) -> BlockingChannel:
         """Restart the partition, with another secure-boot mode if one is given ("off", "audit", "enforce").
 
@@ -84,12 +93,13 @@ class BlockingPartition:
         self.channel = self.connect()
         return self.channel
 
+    @at_caller
     def set_faults(self, *faults: str) -> None:
         """Give the partition a fault plan from its next call on; none of them takes the plan away.
 
         As `EmulatedPartition.set_faults`; seconds are those of the real clock.
         """
-        plan = [parse_fault(each) for each in faults]
+        plan = faults_of(faults)
         self.run(lambda: self.machine.set_faults(self.partition.name, plan))
 
     def power_off(self) -> None:
@@ -111,7 +121,7 @@ class BlockingPartition:
                 channel.close()
 
 
-@contextmanager
+@block
 def blocking_partition(
     name: str = "lpar1", **options: Unpack[PartitionOptions]
 ) -> Iterator[BlockingPartition]:
@@ -119,6 +129,7 @@ def blocking_partition(
 
     The options are those of `swpks.testing.fresh_partition`.  A failure of the server is raised at the end.
     """
+    check_known(fresh_partition, options)
     loop = LoopThread(lambda: _served(name, options))
     fresh = loop.start()
     try:

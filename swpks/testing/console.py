@@ -15,19 +15,20 @@ and `start_system`.
 from __future__ import annotations
 
 import os
-import shlex
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from hcall_abi.errors import SwpksError
+from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.mistakes import UnknownName, check_kind, check_text, listed
 from hcall_client.where import NotLocated
+from swpks.testing.at_caller import Explained, async_block, at_caller
 from swpks.testing.block import tasks_around
 from swpks.testing.console_caller import ConsoleLog, LineAnswer, LineFiles, LoggedEvent
+from swpks.testing.console_mistakes import ConsoleOff, Systems, told_of_the_mark, words_of
 from swpks.testing.options import check_console, numbers_of
 from swpks.testing.peers import MemoryNetwork
 from swpks.testing.system import EmulatedSystem
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from hcall_server.service.settings import Settings
     from swpks.testing.partition import EmulatedPartition
 
+Move = Callable[["KnownSystem", "KnownSystem", str], Awaitable["Job"]]
 PARTITIONS: Mapping[str, Sequence[str]] = MappingProxyType({"a": ("lpar1",), "b": ("lpar1",)})
 """The systems of an emulated console, and their partitions."""
 _STARTED = "console.started"
@@ -48,7 +50,7 @@ COPY_INTERVAL = 60.0
 """Seconds between two looks for changed stores, those of the trio clock: `backup` does not wait for them."""
 
 
-class JobFailed(Exception):
+class JobFailed(Explained):
     """A job of the console has failed; `job` has its lines, and the text is the last of them."""
 
     def __init__(self, job: Job) -> None:
@@ -74,7 +76,7 @@ class EmulatedConsole:
     ) -> None:
         from hcall_server.console.store import ConsoleStore
 
-        self.systems = systems
+        self.systems: Mapping[str, EmulatedSystem] = Systems(systems)
         self.files: dict[str, bytes] = {}
         self.log = ConsoleLog()
         self._store = ConsoleStore()
@@ -90,28 +92,39 @@ class EmulatedConsole:
 
     # Lines and jobs
 
+    @at_caller
     async def line(self, line: str | Sequence[str]) -> LineAnswer:
         """Run a line of the console; a string is taken apart as by a shell.
 
         A path of a file in the line is one of `files`, or if it is absolute one on disk.
         """
+        words = words_of(line)
         from hcall_server.console.lines.run import run_line
 
-        words = shlex.split(line) if isinstance(line, str) else line
         caller = LineFiles(self.files, words)
         status = await run_line(self.management, words, caller)
         return LineAnswer(status, caller.text)
 
+    @at_caller
     async def backup(self, system: str) -> Job:
         """Take copies of all stores of a system now; return the job, or raise JobFailed."""
-        return await self.finish(self.management.back_up(self.known(system)))
+        known = self.known(system)
+        self._demand_on()
+        return await self.finish(self.management.back_up(known))
 
+    @at_caller
     async def recover(self, system: str, *, give_up: bool = False) -> Job:
         """Restore all stores of a system; return the job, or raise JobFailed."""
-        return await self.finish(self.management.recover(self.known(system), give_up=give_up))
+        known = self.known(system)
+        self._demand_on()
+        return await self.finish(self.management.recover(known, give_up=give_up))
 
+    @at_caller
     async def finish(self, job: Job) -> Job:
         """Wait for the end of a job and return it; JobFailed if it has failed."""
+        from hcall_server.console.jobs import Job
+
+        check_kind(Job, "the argument of finish", job, 'await finish(await backup("a"))')
         await self.management.jobs.follow(job, _unwatched)
         if job.state == "failed":
             raise JobFailed(job)
@@ -119,19 +132,29 @@ class EmulatedConsole:
 
     # Migration
 
+    @at_caller
     async def migrate(self, name: str, source: str, target: str) -> Job:
         """Move a partition to another system: live if it runs, else inactive; return the job.
 
         SwpksError if it can't move, JobFailed if it has not.  Afterwards ask for the partition again.
         """
-        systems = self.known(source), self.known(target)
-        return await self.finish(await self.management.migrations.migrate(*systems, name))
+        return await self._moved(self.management.migrations.migrate, name, source, target)
 
+    @at_caller
     async def restart_remotely(self, name: str, source: str, target: str) -> Job:
         """Restart a partition of a lost system on another one; return the job, or raise as `migrate`."""
-        systems = self.known(source), self.known(target)
-        return await self.finish(await self.management.migrations.restart(*systems, name))
+        return await self._moved(self.management.migrations.restart, name, source, target)
 
+    async def _moved(self, move: Move, name: str, source: str, target: str) -> Job:
+        check_text("the name of a partition", name)
+        systems = self.known(source), self.known(target)
+        self._demand_on()
+        try:
+            return await self.finish(await move(*systems, name))
+        except OperatorError as error:
+            raise told_of_the_mark(error, name, source, target, self.systems) from None
+
+    @at_caller
     def locate(self, name: str, system: str | None = None) -> Callable[[], trio.abc.Stream]:
         """Return the `locate` of a channel that follows a partition (`swpks.open_following`).
 
@@ -140,11 +163,14 @@ class EmulatedConsole:
         """
         from hcall_server.console.whereabouts import place_of
 
+        check_text("the name of a partition", name)
+        self._check_whose(name, system)
+
         def connect() -> trio.abc.Stream:
             try:
                 place = place_of(self.management.systems, f"{system}/{name}" if system else name)
             except SwpksError as error:
-                raise NotLocated(error.message) from None
+                raise NotLocated(f"{error.message}; the partitions are {self._partitions()}") from None
             owner = self.systems[place.system.where]
             if not owner.serves(place.name):
                 raise NotLocated(f"no system serves {name}")
@@ -154,25 +180,39 @@ class EmulatedConsole:
 
     # Systems
 
+    @at_caller
     async def partition(self, name: str, system: str) -> EmulatedPartition:
         """Return a partition with an open session; it is powered on before, if it is off.
 
         It lives until its machine ends: ask for it again after a power cut.  After a start, the console has
         to agree before it is served; OperatorError if the console is off then.
         """
+        owner = self.systems[system]
+        if owner.running:
+            owner.check_name(name)
         if self._scope and self.known(system).connected:
-            await self.systems[system].answered(name)
-        return await self.systems[system].partition(name)
+            await owner.answered(name)
+        return await owner.partition(name)
 
+    @at_caller
     def known(self, system: str) -> KnownSystem:
         """Return what the console knows about a system, such as its `copies`."""
-        return next(each for each in self.management.systems if each.where == system)
+        owner = self.systems[system]
+        for each in self.management.systems:
+            if each.where == owner.name:
+                return each
+        raise UnknownName(
+            f"the console does not manage the system {system}: write await add({system!r}) first"
+        )
 
+    @at_caller
     async def add(self, system: str) -> None:
         """Let the console manage a system, and wait until it has a stream to it."""
-        await self.management.add_system(system)
+        self._demand_on()
+        await self.management.add_system(self.systems[system].name)
         await self._connected(system)
 
+    @at_caller
     async def power_cut_system(self, system: str) -> None:
         """End a system at once, and wait until the console has noticed it."""
         await self.systems[system].power_cut()
@@ -180,6 +220,7 @@ class EmulatedConsole:
             known = self.known(system)
             await self.log.until(lambda: not known.connected)
 
+    @at_caller
     async def start_system(self, system: str) -> None:
         """Start a system over its parts, and wait until the console has a stream to it again."""
         await self.systems[system].start()
@@ -187,6 +228,7 @@ class EmulatedConsole:
             self.known(system).wake()
             await self._connected(system)
 
+    @at_caller
     async def replace_service_processor(self, system: str) -> Job | None:
         """Cut the power of a system, put an empty NVRAM in, and start it.
 
@@ -198,6 +240,7 @@ class EmulatedConsole:
         await self.start_system(system)
         return await self.recovered(system)
 
+    @at_caller
     async def recovered(self, system: str) -> Job | None:
         """Wait for the end of a recovery that the console begins by itself; as `replace_service_processor`.
 
@@ -247,6 +290,25 @@ class EmulatedConsole:
         await self.power_cut()
         await self.start()
 
+    def _demand_on(self) -> None:
+        if self._scope is None:
+            raise ConsoleOff("the console is off: write await start() first")
+
+    def _check_whose(self, name: str, system: str | None) -> None:
+        """Raise UnknownName for an unknown system, and for a name alone that several systems have."""
+        if system is not None:
+            self.systems[system]  # an unknown name is an error
+            return
+        owners = [each for each, found in self.systems.items() if found.has(name)]
+        uuids = {self.systems[each].machine.system.find(name).profile.uuid for each in owners}
+        if len(uuids) > 1:  # during a move, two systems have the same partition
+            raise UnknownName(
+                f"{listed(owners)} each have a partition {name!r}: write locate({name!r}, {owners[0]!r})"
+            )
+
+    def _partitions(self) -> str:
+        return listed(f"{each}/{name}" for each, system in self.systems.items() for name in system.names)
+
     async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
         self._ended = trio.Event()
         try:
@@ -275,7 +337,7 @@ async def _unwatched(_: Job) -> None:
     await trio.lowlevel.checkpoint()
 
 
-@asynccontextmanager
+@async_block
 async def emulated_console(
     partitions: Mapping[str, Sequence[str]] = PARTITIONS,
     *,

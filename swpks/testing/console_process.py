@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swpks.testing.at_caller import at_caller
 from swpks.testing.options import check_words
 from swpks.testing.own_process import OwnProcess, ServerFailed, run_swpks
 
@@ -22,6 +23,7 @@ class ConsoleProcess(OwnProcess):
     fields that the console wrote to --ready-fd.
     """
 
+    @at_caller
     def __init__(self, store: Path, systems: Sequence[str] = (), options: Sequence[str] = ()) -> None:
         super().__init__(store)
         self.store = store
@@ -39,23 +41,27 @@ class ConsoleProcess(OwnProcess):
         """The path of the console's Unix socket."""
         return self.store / "run" / "console.sock"
 
+    @at_caller
     def locate(self, name: str) -> Callable[[], Address]:
         """Return the function that asks this console for the data channel of a partition; it blocks."""
         from hcall_client.where import locate_at
 
         return locate_at(self.store / "run" / "where.sock", name)
 
+    @at_caller
     def start(self) -> ConsoleProcess:
         """Start the console and wait until it is ready; ServerFailed when it is not."""
         self.spawn()
         return self
 
+    @at_caller
     def restart(self) -> ConsoleProcess:
         """Stop the console if it runs, and start it again on the same store."""
         if self.pid is not None:
             self.stop()
         return self.start()
 
+    @at_caller
     def run(self, *words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run `swpks hmc` with these words against this console, such as ``run("lssyscfg", "-r", "sys")``.
 
@@ -63,6 +69,7 @@ class ConsoleProcess(OwnProcess):
         """
         return run_swpks(["hmc", *words], data, SWPKS_HMC=str(self.store))
 
+    @at_caller
     def hmc(self, *words: str) -> str:
         """Run `swpks hmc` with these words, and return its output; ServerFailed when it refuses."""
         done = self.run(*words)

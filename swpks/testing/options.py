@@ -6,13 +6,16 @@ anything runs, and the error names the option.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from hcall_abi.attributes import attribute_number
 from hcall_abi.consumers import SecureBoot
+from hcall_abi.faults import BusyFault, parse_fault
 from hcall_abi.levels import LEVELS
+from hcall_abi.mistakes import Mistake, WrongType, kind_of
 from swpks.testing.seams import simulated_seams
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ FLUSH_DELAY = 0.0
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "name": ((str,), "text"),
     "level": ((str,), "the name of a firmware level"),
-    "kbytes": ((int, str), "a number of KiB"),
+    "kbytes": ((int,), "a number of KiB"),
     "strict_memory": ((bool,), "True or False"),
     "flush_delay": ((int, float), "a number of seconds"),
     "confirm_wait": ((int, float), "a number of seconds"),
@@ -39,7 +42,7 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 """The type of each option, and its description for an error."""
 
 
-class WrongOption(ValueError):
+class WrongOption(Mistake, ValueError):
     """An option of a partition, a console or a server has a value that it cannot have."""
 
 
@@ -71,8 +74,13 @@ def check_options(**options: object) -> None:
         kinds, words = _KINDS[name]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise WrongOption(f"{name}={value!r}: it is {words}")
-    if options.get("keep", 1) == 0:
-        raise WrongOption("keep=0: a console keeps 1 copy of each store or more")
+    keep = options.get("keep", 1)
+    if isinstance(keep, int) and keep < 1:
+        raise WrongOption(f"keep={keep}: a console keeps 1 copy of each store or more")
+    attributes = options.get("attributes")
+    if isinstance(attributes, Mapping) and "keystore_kbytes" in attributes:
+        told = f"the size is an option of its own: write kbytes={attributes['keystore_kbytes']!r}"
+        raise WrongOption(f"attributes={attributes!r}: {told}")
     level = options.get("level", "FW1110")
     if level not in LEVELS:
         raise WrongOption(f"level={level!r}: the levels are {', '.join(LEVELS)}")
@@ -98,8 +106,27 @@ def check_console(partitions: object, **options: object) -> None:
         example = '{"a": ["lpar1"], "b": []}'
         raise WrongOption(f"partitions={partitions!r}: it is a dictionary, such as {example}")
     for each, names in partitions.items():
+        if not isinstance(each, str):
+            raise WrongOption(f"partitions={partitions!r}: the name of a system is text, not {each!r}")
         check_words(f"partitions[{each!r}]", names, '["lpar1"]')
     check_options(**options)
+
+
+def check_known(maker: Callable[..., object], options: Mapping[str, object]) -> None:
+    """Raise WrongOption for an option that a function does not have."""
+    known = inspect.signature(maker).parameters
+    for name in options:
+        if name not in known:
+            raise WrongOption(f"there is no option {name!r}; the names are {', '.join(known)}")
+
+
+def faults_of(faults: Sequence[object]) -> list[BusyFault]:
+    """Return the faults that `set_faults` was given; WrongType for a list in place of texts."""
+    for each in faults:
+        if not isinstance(each, str):
+            told = f"set_faults takes texts, one for each fault, not {kind_of(each)}"
+            raise WrongType(f'{told}: write set_faults("READ_OBJECT=H_BUSY", "WRITE_OBJECT=H_BUSY,times=2")')
+    return [parse_fault(str(each)) for each in faults]
 
 
 def fresh_partition(

@@ -14,6 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hcall_abi.mistakes import Mistake, all_of, check_bytes, check_kind, check_number, check_text
+from swpks.testing.at_caller import Explained, at_caller
+
 START_SECONDS = 20.0
 """Longest wait for a process to become ready; generous, because test machines are busy."""
 STOP_SECONDS = 20.0
@@ -24,8 +27,12 @@ LOG_SECONDS = 20.0
 COMMAND = (sys.executable, "-m", "swpks")
 
 
-class ServerFailed(Exception):
+class ServerFailed(Explained):
     """A server process did not start or did not end; the text holds the end of its log."""
+
+
+class NotRunning(Mistake, ServerFailed):
+    """The program uses a server that was not started."""
 
 
 class OwnProcess:
@@ -36,7 +43,8 @@ class OwnProcess:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        check_kind(os.PathLike, "the folder of a process", folder, 'Path("state")')
+        self.folder = folder = Path(folder)
         self.ready: dict[str, Any] = {}
         self.environment: dict[str, str] = {}
         self.log_path = folder.with_name(folder.name + ".log")
@@ -64,11 +72,14 @@ class OwnProcess:
         """
         return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
 
+    @at_caller
     def log_lines(self, text: str, least: int = 1) -> list[str]:
         """Wait until the log has at least `least` lines with this text; return all that it has.
 
         ServerFailed if they do not come in LOG_SECONDS.
         """
+        check_text("the text of log_lines", text)
+        check_number("least", least)
         deadline = time.monotonic() + LOG_SECONDS
         while len(found := [line for line in self._whole_lines() if text in line]) < least:
             if time.monotonic() > deadline:
@@ -84,6 +95,7 @@ class OwnProcess:
             self._process.kill()
             self._process.wait()
 
+    @at_caller
     def stop(self) -> int:
         """End the process with SIGTERM, wait, and return its exit status; ServerFailed if it hangs."""
         if not self._process:
@@ -91,6 +103,7 @@ class OwnProcess:
         self._process.send_signal(signal.SIGTERM)
         return self.wait()
 
+    @at_caller
     def wait(self) -> int:
         """Wait for the end of the process, and return its exit status; ServerFailed if it hangs."""
         if not self._process:
@@ -100,6 +113,7 @@ class OwnProcess:
         except subprocess.TimeoutExpired:
             raise ServerFailed(f"the server did not stop in {STOP_SECONDS:g} s\n{self._tail()}") from None
 
+    @at_caller
     def spawn(self) -> None:
         """Start the process and wait until it is ready; ServerFailed when it is not."""
         if self.pid is not None:
@@ -150,6 +164,8 @@ class OwnProcess:
 
 def run_swpks(words: list[str], data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run a `swpks` command; `data` is its standard input."""
+    all_of(str, "the words of a command", words, 'run("lpar", "lpar1", "ls")')
+    check_bytes("data", data)
     return subprocess.run(  # noqa: S603 - our own interpreter and program
         [*COMMAND, *words],
         input=data,

@@ -14,10 +14,10 @@ import trio
 
 from hcall_abi.attributes import attribute_number
 from hcall_abi.consumers import SecureBoot
-from hcall_abi.faults import parse_fault
 from hcall_client.channel import Channel, open_channel
+from swpks.testing.at_caller import async_block, at_caller
 from swpks.testing.block import tasks_around
-from swpks.testing.options import PartitionOptions, fresh_partition
+from swpks.testing.options import PartitionOptions, check_known, faults_of, fresh_partition
 
 if TYPE_CHECKING:
     from hcall_server.data_channel.memory import MemoryTransport
@@ -62,6 +62,7 @@ class EmulatedPartition:
         """Open one more session with the partition, for the length of a block."""
         return open_channel(self.locate(), name="test")
 
+    @at_caller
     async def ipl(self, secure_boot: SecureBoot | str | None = None) -> Channel:
         """Restart the partition, with another secure-boot mode if one is given ("off", "audit", "enforce").
 
@@ -78,13 +79,14 @@ class EmulatedPartition:
         """Open the session `channel`, which is also returned; the partition is powered on if it is off."""
         return await (self._open() if self.partition.running else self.ipl())
 
+    @at_caller
     async def set_faults(self, *faults: str) -> None:
         """Give the partition a fault plan from its next call on; none of them takes the plan away.
 
         Each is "HCALL=STATUS[,nth=N][,times=K|,seconds=S]", such as "WRITE_OBJECT=H_BUSY,times=2"
         (spec/faults.md); seconds are those of the trio clock, so of a MockClock where one runs.
         """
-        self.machine.set_faults(self.partition.name, map(parse_fault, faults))
+        self.machine.set_faults(self.partition.name, faults_of(faults))
         await trio.lowlevel.checkpoint()
 
     async def power_off(self) -> None:
@@ -122,7 +124,7 @@ class EmulatedPartition:
                 self._nursery = None
 
 
-@asynccontextmanager
+@async_block
 async def emulated_partition(
     name: str = "lpar1", **options: Unpack[PartitionOptions]
 ) -> AsyncIterator[EmulatedPartition]:
@@ -130,6 +132,7 @@ async def emulated_partition(
 
     The options are those of `swpks.testing.fresh_partition`, with the same errors.
     """
+    check_known(fresh_partition, options)
     emulated = EmulatedPartition(*fresh_partition(name, **options))
     async with emulated._served():
         yield emulated

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcall_abi.errors import SwpksError
-from hcall_abi.faults import parse_fault
-from swpks.testing.options import check_words
-from swpks.testing.own_process import OwnProcess, ServerFailed, run_swpks
+from hcall_abi.mistakes import UnknownName, check_text, listed
+from swpks.testing.at_caller import at_caller
+from swpks.testing.options import check_words, faults_of
+from swpks.testing.own_process import NotRunning, OwnProcess, ServerFailed, run_swpks
 
 if TYPE_CHECKING:
     from hcall_abi.control_views import PartitionView
@@ -33,6 +34,7 @@ class ServerProcess(OwnProcess):
     `ready` holds the fields that the server wrote to --ready-fd.  WrongOption for a text in place of a list.
     """
 
+    @at_caller
     def __init__(
         self,
         state: Path,
@@ -50,8 +52,10 @@ class ServerProcess(OwnProcess):
         named = [word for partition in self.partitions for word in ("--partition", partition)]
         return ["serve", "--state", str(self.state), *named, *self.options]
 
+    @at_caller
     def socket(self, name: str = "lpar1") -> Path:
-        """Return the path of a partition's Unix socket."""
+        """Return the path of a partition's Unix socket, also if there is no such partition."""
+        check_text("the name of a partition", name)
         return self.state / "run" / f"{name}.sock"
 
     @property
@@ -59,33 +63,42 @@ class ServerProcess(OwnProcess):
         """The path of the control channel's Unix socket."""
         return self.socket("control")
 
+    @at_caller
     def access_key(self, name: str = "lpar1") -> bytes:
         """Return the key with which clients of a partition prove themselves over TCP."""
+        self._check_name(name)
         return bytes.fromhex((self.state / "access-keys" / f"{name}.key").read_text("ascii"))
 
+    @at_caller
     def start(self) -> ServerProcess:
         """Start the server and wait until it is ready; ServerFailed when it is not."""
         self.spawn()
         return self
 
+    @at_caller
     def restart(self) -> ServerProcess:
         """Stop the server if it runs, and start it again on the same state."""
         if self.pid is not None:
             self.stop()
         return self.start()
 
+    @at_caller
     def connect(self, name: str = "lpar1") -> AbstractAsyncContextManager[Channel]:
         """Open an asynchronous session with a partition, for the length of a block."""
         from hcall_client.channel import open_channel
 
+        self._check_name(name)
         return open_channel(self.socket(name), name="test")
 
+    @at_caller
     def connect_blocking(self, name: str = "lpar1", timeout: float = 20.0) -> BlockingChannel:
         """Open a blocking session with a partition."""
         from hcall_client.blocking import BlockingChannel
 
+        self._check_name(name)
         return BlockingChannel.connect(self.socket(name), name="test", timeout=timeout)
 
+    @at_caller
     def run(self, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run another `swpks` command against this state, such as ``run("hmc", "ipl", "lpar1")``.
 
@@ -93,6 +106,7 @@ class ServerProcess(OwnProcess):
         """
         return run_swpks(list(arguments), data, SWPKS_STATE=str(self.state))
 
+    @at_caller
     def hmc(self, *arguments: str) -> str:
         """Run `swpks hmc` with these words, such as ``hmc("power", "lpar1", "off")``; return its output.
 
@@ -110,21 +124,40 @@ class ServerProcess(OwnProcess):
 
         return BlockingConsole(self.control_socket)
 
+    @at_caller
     def ipl(self, name: str = "lpar1") -> None:
         """Restart a partition, which ends its sessions and forgets its passwords."""
         from hcall_client.console import ipl
 
         self._ask(ipl(name))
 
+    @at_caller
     def set_faults(self, *faults: str, name: str = "lpar1") -> None:
         """Give a partition a fault plan, such as ``set_faults("READ_OBJECT=H_BUSY,nth=2")``; none ends it."""
         from hcall_client.console import set_faults
 
-        self._ask(set_faults(name, map(parse_fault, faults)))
+        self._ask(set_faults(name, faults_of(faults)))
 
     def _ask(self, request: ConsoleRequest[PartitionView]) -> None:
         """Make a request of the console; ServerFailed when it is refused."""
         try:
             self.console.call(request)
         except SwpksError as error:
-            raise ServerFailed(f"{request.verb.operation} {request.name}: {error}") from None
+            told = f"{request.verb.operation} {request.name}: {error}"
+            known = "" if request.name in self._names() else f"; the partitions are {listed(self._names())}"
+            raise ServerFailed(told + known) from None
+
+    def _names(self) -> list[str]:
+        """Return the names of the partitions that have a socket."""
+        names = {path.stem for path in self.socket().parent.glob("*.sock")} - {"control"}
+        return sorted(names - ({"mobility"} - self.ready.get("sockets", {}).keys()))
+
+    def _check_name(self, name: str) -> None:
+        """Raise UnknownName for a partition that the server does not have, NotRunning if it never ran."""
+        check_text("the name of a partition", name)
+        if self._process is None:
+            raise NotRunning("the server was never started: write start() first")
+        if self.pid is not None and name not in (known := self._names()):
+            mark = f"@pytest.mark.swpks_server(partitions={[*self.partitions, f'{name}:64']})"
+            told = f"the server has no partition {name!r}; it has {listed(known)}"
+            raise UnknownName(f"{told}: name one of them, or write {mark}")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hcall_abi.mistakes import Mistake, UnknownName, check_text, listed
+from swpks.testing.at_caller import at_caller
 from swpks.testing.console_link import MachineLink
 from swpks.testing.partition import EmulatedPartition
 from swpks.testing.peers import MemoryNetwork
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from hcall_server.data_channel.memory import MemoryTransport
     from hcall_server.machine.machine import Machine
     from hcall_server.service.settings import Settings
+
+
+class SystemPower(Mistake, RuntimeError):
+    """The system is off and has to be on, or the other way round."""
 
 
 class EmulatedSystem:
@@ -64,13 +70,37 @@ class EmulatedSystem:
     def machine(self) -> Machine:
         """The server's own object, to be looked at; RuntimeError while the system is off."""
         if self.link.machine is None:
-            raise RuntimeError(f"the system {self.name} is off")
+            raise self._off()
         return self.link.machine
 
     @property
     def state(self) -> str:
         """The state of the system, such as "Operating" (spec/control.md); RuntimeError while it is off."""
         return self.machine.system.state.value
+
+    @property
+    def wished(self) -> tuple[str, ...]:
+        """The names of the partitions that a new system has."""
+        return tuple(each.name for each in self.settings.partition)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its partitions; none while it is off."""
+        return tuple(self.link.machine.system.partitions) if self.link.machine else ()
+
+    def has(self, name: str) -> bool:
+        """Whether it has a partition of this name, on a system that is powered on."""
+        return name in self.names
+
+    @at_caller
+    def check_name(self, name: str) -> None:
+        """Raise UnknownName if the system has no such partition; RuntimeError while it is off."""
+        check_text("the name of a partition", name)
+        self._demand_on()
+        if not self.has(name):
+            told = f"the system {self.name} has no partition {name!r}; it has {listed(self.names)}"
+            mark = f"@pytest.mark.pks_console(partitions={ {self.name: [*self.wished, name]} })"
+            raise UnknownName(f"{told}: name one of them, or write {mark}")
 
     async def start(self) -> None:
         """Assemble the machine over the parts as they are, and power it on, with its partitions."""
@@ -93,6 +123,7 @@ class EmulatedSystem:
             self._scope.cancel()
             await self._ended.wait()
 
+    @at_caller
     def replace_service_processor(self) -> None:
         """Put an empty NVRAM in; the system has to be off."""
         from hcall_server.nvram.memory import MemoryNvram
@@ -100,6 +131,7 @@ class EmulatedSystem:
         self._demand_off()
         self.nvram = MemoryNvram()
 
+    @at_caller
     def replace_card_and_tpm(self) -> None:
         """Put in a new anchor card and a new TPM: the root key is lost; the system has to be off."""
         from hcall_server.components.memory import MemoryCard, MemoryTpm
@@ -107,6 +139,7 @@ class EmulatedSystem:
         self._demand_off()
         self.card, self.tpm = MemoryCard(), MemoryTpm()
 
+    @at_caller
     async def partition(self, name: str) -> EmulatedPartition:
         """Return a partition with an open session; it is powered on before, if it is off.
 
@@ -114,6 +147,7 @@ class EmulatedSystem:
         """
         if self._transport is None:
             raise RuntimeError(f"the system {self.name} was never started")
+        self.check_name(name)
         machine = self.machine
         found = EmulatedPartition(
             machine, machine.system.find(name), self._transport, self.nvram, self._nursery
@@ -121,18 +155,22 @@ class EmulatedSystem:
         await found.open()
         return found
 
+    @at_caller
     async def answered(self, name: str) -> None:
         """Wait until the console has agreed that a partition is served after a start, or has not (R-54)."""
         from hcall_server.platform.custody import Mode
 
+        self.check_name(name)
         partition = self.machine.system.find(name)
         while partition.mode is Mode.ASKING:
             await self.machine.custodian.changed(partition.profile.uuid)
 
+    @at_caller
     def connect(self, name: str) -> trio.abc.Stream:
         """Return a new connection to a partition's data channel; RuntimeError while the system is off."""
-        if self._transport is None or not self.running:
-            raise RuntimeError(f"the system {self.name} is off")
+        self.check_name(name)
+        if self._transport is None:
+            raise self._off()
         return self._transport.connect(name)
 
     def serves(self, name: str) -> bool:
@@ -148,6 +186,16 @@ class EmulatedSystem:
         finally:
             self._ended.set()
 
+    def _demand_on(self) -> None:
+        if not self.running:
+            raise self._off()
+
+    def _off(self) -> SystemPower:
+        return SystemPower(
+            f"the system {self.name} is off: write await start_system({self.name!r}) of the console, "
+            "or await start() of the system"
+        )
+
     def _demand_off(self) -> None:
         if self.running:
-            raise RuntimeError(f"the system {self.name} runs: cut its power first")
+            raise SystemPower(f"the system {self.name} runs: cut its power first, by await power_cut()")

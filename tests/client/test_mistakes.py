@@ -1,21 +1,38 @@
 """Values of the wrong type: the error says what to write, and shows no secret."""
 
+import socket
+from datetime import datetime
 from typing import Any
 
 import pytest
 
+import hcall_client.console
+import hcall_client.guests.authvar
+import hcall_client.guests.labels
 import swpks
 from hcall_abi.calls import Opcode
+from hcall_abi.errors import OperatorError
+from hcall_abi.faults import parse_fault
 from hcall_abi.frames import GoodbyeReason
 from hcall_abi.statuses import Status
 from hcall_client.console import ipl
+from hcall_client.errors import NotReached
 from hcall_client.request import build, nothing
+from hcall_client.where import NotLocated
+from tests.client import star_import
 from tests.client.peer import answer, scripted
 
 OS = swpks.Authorization(3)
 WRONG: Any = swpks
 """The same names, without the types that would find each mistake earlier."""
 WHO: Any = swpks.Authorization
+CONNECT: Any = swpks.BlockingChannel.connect
+FOLLOW: Any = swpks.FollowingBlockingChannel
+FAULT: Any = parse_fault
+console: Any = hcall_client.console
+labels: Any = hcall_client.guests.labels
+authvar: Any = hcall_client.guests.authvar
+TIME = authvar.efi_time(datetime(2026, 1, 1))
 
 MISTAKES = [
     (lambda: WRONG.set_password(3, "secret"), 'password of H_PKS_SET_PASSWORD is bytes, not str: write b"'),
@@ -36,6 +53,55 @@ MISTAKES = [
     (lambda: WRONG.gen_key(OS, b"x", 1.5), "the size of key of H_PKS_GEN_KEY is a whole number, not float"),
     (lambda: WRONG.raw_call("secret"), "an opcode is a whole number, not str"),
     (lambda: WRONG.raw_call(1, ["secret"]), "a register is a whole number, not str"),
+    (lambda: WRONG.raw_call(1, 5), r"registers are a list, not int: write raw_call\(opcode, \[r4, r5\]\)"),
+    (lambda: WRONG.raw_call(1, [], [b"secret"]), "segments has a value of type bytes: write raw_call"),
+    (lambda: WRONG.write_object(OS, b"x", b"", -1), r"policy of .* is 0 to 2\*\*64 - 1, not -1"),
+    (lambda: WRONG.read_object(OS, b"x", -1), r"the size of data of H_PKS_READ_OBJECT is 0 to 2\*\*64"),
+    (lambda: WRONG.read_object(WHO(300), b"x"), "a consumer is a byte"),
+    (lambda: console.ipl(5), "the name of a partition is text, not int"),
+    (lambda: console.ipl(b"secret"), 'not bytes, without the b before the quotes: write "'),
+    (lambda: console.set_system(5), "the name of a system is text, not int"),
+    (lambda: console.create_partition("x", "8"), "kbytes of .* not str: write it without quotes"),
+    (lambda: console.create_partition("x", True), "kbytes of .* is a whole number, not bool"),
+    (lambda: console.create_partition("x", 8, number="2"), "number of .* write it without quotes"),
+    (lambda: console.set_attributes("x", ["secure_boot"]), "attributes is a dictionary, not list: write {"),
+    (lambda: console.set_faults("x", "READ_OBJECT=H_BUSY"), r"faults is a list, not str: .*parse_fault\("),
+    (lambda: console.set_faults("x", ["READ_OBJECT=H_BUSY"]), "a value of type str: write set_faults"),
+    (lambda: console.set_nvram_fault("full", "3"), "commits of set_nvram_fault is a whole number"),
+    (lambda: console.set_trusted_key("change", "secret"), "key of set_trusted_key is bytes, not str"),
+    (lambda: console.restore_copy("secret"), "copy of restore_copy is bytes, not str"),
+    (lambda: console.BlockingConsole(5), "a console is at a path, not int: write BlockingConsole"),
+    (lambda: console.BlockingConsole("x", "5"), "timeout is a number of seconds or None, not str"),
+    (lambda: console.Console(5), "at a path or behind a transport of httpx, not int"),
+    (lambda: FAULT(["READ_OBJECT=H_BUSY"]), "a fault is text, not list"),
+    (lambda: CONNECT(5), "a path, or a tuple of host and port number, not int: write BlockingChannel.conn"),
+    (lambda: CONNECT(("localhost", "secret")), "a tuple of host and port number, not tuple"),
+    (lambda: CONNECT("x", partition="lpar1"), "the id of the partition, is a whole number, not str"),
+    (lambda: CONNECT("x", access_key="secret"), "access_key is bytes, not str"),
+    (lambda: CONNECT("x", name=5), "the name of this client, is text, not int"),
+    (lambda: CONNECT("x", timeout="5"), "timeout is a number of seconds or None, not str"),
+    (lambda: FOLLOW("/where.sock"), r"locate is a function, not str: write Follow.*\(locate_at\("),
+    (lambda: FOLLOW(lambda: "x", timeout="5"), "timeout is a number of seconds"),
+    (lambda: FOLLOW(lambda: "x", move_patience="5"), "move_patience is a number of seconds"),
+    (lambda: FOLLOW(lambda: None), "the place of a data channel is a path"),
+    (lambda: WRONG.locate_at("x", 5), "the name of a partition is text, not int"),
+    (lambda: WRONG.locate_at("x", "a\nb"), "the name of a partition has no newline"),
+    (lambda: WRONG.Name(5, "key").label, "the component of a label is text or bytes, not int"),
+    (lambda: WRONG.Name("a", 5).label, "the name of a label is text or bytes, not int"),
+    (lambda: WRONG.Name("a", "b", "2").label, "the operating system of a label is a whole number"),
+    (lambda: labels.parse_label("x"), "a label is bytes, not str"),
+    (lambda: labels.describe_label("x"), "a label is bytes, not str"),
+    (lambda: authvar.variable_label(b"db"), "the name of a variable is text, not bytes"),
+    (lambda: authvar.variable_policy(5), "the name of a variable is text, not int"),
+    (lambda: authvar.efi_time("now"), r"a moment is a datetime, not str: write efi_time\(datetime.now\(\)\)"),
+    (lambda: authvar.certificate_lists(b"x"), "certificates is a list, not bytes"),
+    (lambda: authvar.certificate_lists(["x"]), "certificates has a value of type str"),
+    (lambda: authvar.to_sign("db", b"", "now"), "time is a EfiTime, not str"),
+    (lambda: authvar.payload(TIME, "x", b""), "pkcs7 is bytes, not str"),
+    (lambda: authvar.auth_file("x"), "a payload is bytes, not str"),
+    (lambda: authvar.form_of("x"), "a file is bytes, not str"),
+    (lambda: authvar.parse_auth_file("x"), "an auth file is bytes, not str"),
+    (lambda: authvar.certificates_in("x"), "a payload is bytes, not str"),
 ]
 NO_REQUESTS: list[tuple[Any, str]] = [
     (swpks.get_config, r"not the function get_config: write call\(get_config\(\)\)"),
@@ -49,10 +115,20 @@ NO_REQUESTS: list[tuple[Any, str]] = [
 @pytest.mark.parametrize("make,told", MISTAKES, ids=[row[1][:40] for row in MISTAKES])
 def test_an_argument_of_another_type_is_named(make, told):
     """The error names the argument and the call; the value, which may be a password, is in no text."""
-    with pytest.raises(TypeError, match=told) as caught:
+    with pytest.raises((TypeError, ValueError), match=told) as caught:
         make()
     assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("make", [row[0] for row in MISTAKES if "WRONG.locate_at" not in str(row)][:10])
+def test_pytest_shows_the_line_of_the_caller_alone(make):
+    """The frames that build a request say nothing more, so their modules hide them."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make()
+    assert str(caught.traceback.filter(caught)[-1].path) == __file__
+    assert len(caught.traceback) <= 5
 
 
 def test_every_buffer_is_bytes():
@@ -93,6 +169,98 @@ async def test_asynchronous_channels_say_it_too(pks_partition):
     assert (await pks_partition.channel.call(swpks.get_config())).used_space == 0
 
 
+GUESTS = [
+    (
+        lambda chain: chain.kernel.write("key", b"data"),
+        r'is a Name, not str: write Name\("',
+    ),
+    (lambda chain: chain.kernel.write(swpks.Name("a", "b"), "secret"), "data of write is bytes, not str"),
+    (lambda chain: chain.kernel.write(swpks.Name("a", "b"), b"", "1"), "policy of write is a whole number"),
+    (lambda chain: chain.kernel.read(b"key"), "is a Name, not bytes"),
+    (lambda chain: chain.kernel.remove(("a", "b")), "is a Name, not tuple"),
+    (lambda chain: chain.kernel.read_firmware("key"), "label of H_PKS_READ_OBJECT is bytes, not str"),
+    (lambda chain: chain.firmware.write("key", b""), "label of H_PKS_WRITE_OBJECT is bytes, not str"),
+    (lambda chain: chain.firmware.read(b"key", "os"), "consumer of Authorization is a whole number"),
+    (lambda chain: chain.firmware.provide(b"key", "secret"), "data is bytes, not str"),
+    (lambda chain: chain.firmware.provide(b"key", b"", "1"), "policy is a whole number, not str"),
+    (lambda chain: chain.firmware.store_sb_version("1"), "data is bytes, not str"),
+]
+
+
+async def test_the_guests_say_it_too(pks_partition):
+    """No mistake costs an object: `provide` replaces one only if the new one can be written."""
+    with pytest.raises(TypeError, match=r"boot takes a channel, not EmulatedPartition: .*partition.channel"):
+        await swpks.boot(pks_partition)
+    chain = await swpks.boot(pks_partition.channel)
+    await chain.firmware.write(b"key", b"kept")
+    for use, told in GUESTS:
+        with pytest.raises(TypeError, match=told) as caught:
+            await use(chain)
+        assert "secret" not in str(caught.value)
+        assert str(caught.traceback.filter(caught)[-1].path) == __file__
+    assert (await chain.firmware.read(b"key")).data == b"kept"
+    assert await chain.kernel.dynamic_keys()
+
+
+OPENINGS: list[tuple[Any, dict, str]] = [
+    (5, {}, r'not int: write open_channel\("state/run/lpar1.sock"\)'),
+    ("x", {"partition": "lpar1"}, "the id of the partition, is a whole number, not str"),
+    ("x", {"access_key": "secret"}, "access_key is bytes, not str"),
+    ("x", {"patience": "5"}, "patience is a number of seconds or None, not str"),
+]
+
+
+async def test_the_openings_say_it_too(pks_partition):
+    """Before a connection is made."""
+    wrong: Any = swpks
+    for target, options, told in OPENINGS:
+        with pytest.raises(TypeError, match=told):
+            await wrong.open_channel(target, **options).__aenter__()
+    with pytest.raises(TypeError, match="not EmulatedPartition"):
+        await wrong.open_channel(pks_partition).__aenter__()
+    for locate, told in (("/where.sock", "locate is a function, not str"), (lambda: None, "not NoneType")):
+        with pytest.raises(TypeError, match=told):
+            await wrong.open_following(locate).__aenter__()
+    for option in ("patience", "move_patience"):
+        with pytest.raises(TypeError, match=f"{option} is a number of seconds"):
+            await wrong.open_following(pks_partition.locate, **{option: "5"}).__aenter__()
+
+
+def test_a_trouble_that_nvram_does_not_have():
+    with pytest.raises(OperatorError, match=r"no trouble 'fulll'; they are none, full, io, stall"):
+        console.set_nvram_fault("fulll")
+    with pytest.raises(OperatorError, match="a timeout of None seconds"):
+        console.BlockingConsole("x", None)
+
+
+def test_a_where_socket_without_a_console(tmp_path):
+    """The remedy is in both errors: that of the question, and that of the channel that asks it."""
+    path = tmp_path / "run" / "where.sock"
+    remedy = rf"no console serves this socket; to start one: swpks hmc serve --store {tmp_path}"
+    for dead in (False, True):
+        if dead:
+            path.parent.mkdir()
+            with socket.socket(socket.AF_UNIX) as left:
+                left.bind(str(path))
+        with pytest.raises(OSError, match=remedy) as caught:
+            swpks.locate_at(path, "lpar1")()
+        assert caught.value.filename == str(path)
+        with pytest.raises(NotReached, match=remedy):
+            FOLLOW(swpks.locate_at(path, "lpar1"), timeout=0.001)
+
+
+def test_a_partition_that_is_nowhere(tmp_path):
+    """The console does not know it, or no server listens at its place: each has its own remedy."""
+
+    def nowhere():
+        raise NotLocated("lpar1: no system has it")
+
+    with pytest.raises(NotReached, match="no system has it; at the console, lssyscfg -r lpar -m SYSTEM"):
+        FOLLOW(nowhere, timeout=0.001)
+    with pytest.raises(NotReached, match="no server listens there: start that of its system, such as sw"):
+        FOLLOW(lambda: str(tmp_path / "lpar1.sock"), timeout=0.001)
+
+
 async def test_a_console_says_it_too(tmp_path):
     with pytest.raises(TypeError, match=r"not the function ipl: write call\(ipl\(\.\.\.\)\)"):
         WRONG.BlockingConsole(tmp_path / "control.sock").call(ipl)
@@ -122,3 +290,9 @@ def test_all_typed_calls_can_be_imported():
     assert set(names) == set(swpks.calls.__all__)
     functions = {name for name in swpks.__all__ if name.endswith(("_object", "_key", "_password"))}
     assert functions <= set(names)
+
+
+def test_a_program_with_a_star_import_runs():
+    """`mypy tests` checks the same program: its names are known to a type checker."""
+    write, remove = star_import.requests_of(b"password")
+    assert (write.opcode, remove.opcode) == (Opcode.WRITE_OBJECT, Opcode.REMOVE_OBJECT)

@@ -3,13 +3,13 @@
 import ast
 import inspect
 import re
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import pytest
 
+import swpks
 from swpks.testing import (
-    BlockingPartition,
-    EmulatedPartition,
     ServerProcess,
     emulated_console,
     fresh_partition,
@@ -55,7 +55,7 @@ def test_the_project_of_the_page(tmp_path, monkeypatch, page_blocks: PageBlocks)
 def test_the_options_are_those_of_the_fixtures() -> None:
     """The tables have every option, with its default."""
     makers: tuple[Any, ...] = (fresh_partition, emulated_console, ServerProcess)
-    for table, maker in zip(tables(TEXT)[2:], makers, strict=True):
+    for table, maker in zip(tables(TEXT)[2:5], makers, strict=True):
         documented = {name: row[1] for row in table[1:] for name in re.findall(r"`(\w+)`", row[0])[:3]}
         found = {name: each.default for name, each in inspect.signature(maker).parameters.items()}
         found.pop("state", None)
@@ -65,12 +65,67 @@ def test_the_options_are_those_of_the_fixtures() -> None:
                 assert _plain(ast.literal_eval(default.strip("`"))) == _plain(found[name])
 
 
-def test_the_members_are_those_of_both_partitions() -> None:
-    """Each name of the table is one of the classes; the asynchronous one has no `run`."""
-    documented = {name for row in tables(TEXT)[1][1:] for name in re.findall(r"`(\w+)[`(]", row[0])}
-    functions = documented - {"channel", "machine", "partition", "nvram"}
-    assert functions <= set(vars(BlockingPartition))
-    assert functions - set(vars(EmulatedPartition)) == {"run"}
+class Members(NamedTuple):
+    """A table of the members of a fixture: their names, and the examples."""
+
+    names: set[str]
+    examples: dict[str, str]
+
+
+def members(number: int) -> Members:
+    """Read a table; `code | code` in a cell would be read as two cells."""
+    rows = tables(TEXT)[number][1:]
+    names = [re.findall(r"`(\w+)[`(]", row[0]) for row in rows]
+    assert all(len(row) == 3 for row in rows)
+    return Members(
+        set(chain(*names)), {name[0]: row[2].strip("`") for name, row in zip(names, rows, strict=True)}
+    )
+
+
+def public(given: object) -> set[str]:
+    """The public members of an object."""
+    return {name for name in dir(given) if not name.startswith("_")}
+
+
+async def run_example(text: str, **names: Any) -> dict[str, Any]:
+    """Run an example of a table, and return the names that it has made."""
+    names["swpks"] = swpks
+    coroutine = eval(compile(text, str(PAGE), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+    if coroutine is not None:
+        await coroutine
+    return names
+
+
+async def test_the_members_of_both_partitions(pks_partition, pks_partition_sync) -> None:
+    """Each public member is in the table, and no other; the asynchronous one has `open`, and no `run`."""
+    documented = members(1)
+    assert documented.names == public(pks_partition_sync)
+    assert documented.names - {"run"} | {"open"} == public(pks_partition)
+    for example in documented.examples.values():
+        await run_example(example, pks_partition_sync=pks_partition_sync)
+    assert pks_partition_sync.partition.running
+
+
+@pytest.mark.pks_console(partitions={"a": ["lpar1"], "b": []})
+async def test_the_members_of_a_console(pks_console) -> None:
+    """The same; the examples run in the order of the table.  Two orders need a loss that is not in it."""
+    documented = members(5)
+    assert documented.names == public(pks_console)
+    names: dict[str, Any] = {}
+    for member, example in documented.examples.items():
+        assert f"pks_console.{member}" in example
+        if member not in ("recover", "restart_remotely"):
+            names = await run_example(example, **{**names, "pks_console": pks_console})
+    assert pks_console.known("b").connected
+
+
+def test_the_members_of_a_server(tmp_path) -> None:
+    """The same; each example is Python about its member.  `test_server_fixture.py` runs such calls."""
+    documented = members(6)
+    assert documented.names == public(ServerProcess(tmp_path))
+    for member, example in documented.examples.items():
+        assert f"swpks_server.{member}" in example
+        compile(example, str(PAGE), "exec")
 
 
 def _plain(value: Any) -> Any:

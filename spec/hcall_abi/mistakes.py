@@ -1,0 +1,113 @@
+"""Mistakes of the calling program: an argument of the wrong type, or a name that nothing has.
+
+Each text is one line: it names the argument, the mistake, and the way to write it.  No text shows the value
+of an argument that may be a password, a key or the data of an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class Mistake(Exception):
+    """The program calls a function in a wrong way; nothing has happened yet.
+
+    `swpks.testing` raises it at the line of the caller, without the frames between.
+    """
+
+
+class WrongType(Mistake, TypeError):
+    """An argument has another type."""
+
+
+class WrongValue(Mistake, ValueError):
+    """An argument has a value that it cannot have."""
+
+
+class UnknownName(Mistake, LookupError):
+    """An argument names a thing that is not there."""
+
+
+def of_caller(found: Any) -> bool:
+    """Return whether pytest leaves out the frames of a module whose `__tracebackhide__` is this function.
+
+    pytest passes its view of the exception.  Only a mistake of the caller says more without these frames.
+    """
+    hidden: bool = found.errisinstance(Mistake)
+    return hidden
+
+
+__tracebackhide__ = of_caller
+
+
+def kind_of(given: object) -> str:
+    """Return the name of a value's type, for an error that must not show the value."""
+    return type(given).__name__
+
+
+def check_text(place: str, given: object) -> None:
+    """Raise WrongType for a value that is no text."""
+    if not isinstance(given, str):
+        hint = ', without the b before the quotes: write "..."' if isinstance(given, bytes) else ""
+        raise WrongType(f"{place} is text, not {kind_of(given)}{hint}")
+
+
+def check_text_or_bytes(place: str, given: object) -> None:
+    """Raise WrongType for a value that is neither text nor bytes."""
+    if not isinstance(given, str | bytes):
+        raise WrongType(f"{place} is text or bytes, not {kind_of(given)}")
+
+
+def check_number(place: str, given: object) -> None:
+    """Raise WrongType for a value that is no whole number; a text with digits is none."""
+    if not isinstance(given, int) or isinstance(given, bool):
+        hint = ": write it without quotes" if isinstance(given, str) else ""
+        raise WrongType(f"{place} is a whole number, not {kind_of(given)}{hint}")
+
+
+def check_bytes(place: str, given: object) -> None:
+    """Raise WrongType for a value that is no bytes, without the value: it may be a secret."""
+    if not isinstance(given, bytes | bytearray | memoryview):
+        hint = ': write b"..." or encode the text' if isinstance(given, str) else ""
+        raise WrongType(f"{place} is bytes, not {kind_of(given)}{hint}")
+
+
+def check_seconds(place: str, given: object) -> None:
+    """Raise WrongType for a value that is no number of seconds; None is for ever."""
+    if given is not None and (not isinstance(given, int | float) or isinstance(given, bool)):
+        raise WrongType(f"{place} is a number of seconds or None, not {kind_of(given)}")
+
+
+def check_function(place: str, given: object, example: str) -> None:
+    """Raise WrongType for a value that can't be called."""
+    if not callable(given):
+        raise WrongType(f"{place} is a function, not {kind_of(given)}: write {example}")
+
+
+def check_kind(kind: type, place: str, given: object, example: str) -> None:
+    """Raise WrongType for a value of another type than this one of ours."""
+    if not isinstance(given, kind):
+        raise WrongType(f"{place} is a {kind.__name__}, not {kind_of(given)}: write {example}")
+
+
+def check_mapping(place: str, given: object, example: str) -> None:
+    """Raise WrongType for a value that is no dictionary."""
+    if not isinstance(given, Mapping):
+        raise WrongType(f"{place} is a dictionary, not {kind_of(given)}: write {example}")
+
+
+def all_of(kind: type, place: str, given: object, example: str) -> tuple[Any, ...]:
+    """Return the values of one type in an iterable; WrongType for any other value, and for a single text."""
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+        raise WrongType(f"{place} is a list, not {kind_of(given)}: write {example}")
+    found = tuple(given)
+    for each in found:
+        if not isinstance(each, kind):
+            raise WrongType(f"{place} has a value of type {kind_of(each)}: write {example}")
+    return found
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return names as a list for people; "none" for no name."""
+    return ", ".join(map(str, names)) or "none"

@@ -1,0 +1,67 @@
+"""Mistakes in the use of an emulated console: unknown systems, lines that are none, and the wrong mark."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.mistakes import Mistake, UnknownName, WrongValue, all_of, check_text, listed
+from hcall_abi.rules import migration
+from swpks.testing.at_caller import at_caller
+
+if TYPE_CHECKING:
+    from swpks.testing.system import EmulatedSystem
+
+
+class ConsoleOff(Mistake, RuntimeError):
+    """The console has no power: nothing carries an order out."""
+
+
+class Systems(dict[str, "EmulatedSystem"]):
+    """The systems of a console by their names; UnknownName, with the names, for any other."""
+
+    @at_caller
+    def __getitem__(self, name: str) -> EmulatedSystem:
+        check_text("the name of a system", name)
+        return super().__getitem__(name)
+
+    def __missing__(self, name: object) -> NoReturn:
+        partitions = {each: list(system.wished) for each, system in self.items()} | {name: ["lpar1"]}
+        raise UnknownName(
+            f"there is no system {name!r}; the systems are {listed(self)}: name one of them, "
+            f"or write @pytest.mark.pks_console(partitions={partitions})"
+        )
+
+
+def words_of(line: str | Sequence[str]) -> Sequence[str]:
+    """Return the words of a line; WrongType or WrongValue if it has none."""
+    if not isinstance(line, str):
+        return all_of(str, "a line that is no text", line, 'line("lssyscfg -r sys")')
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        told = f"the line {line!r} can't be taken apart as by a shell: {error}"
+        raise WrongValue(f"{told}; write the quotes as in a shell, or a list of words") from None
+
+
+def told_of_the_mark(
+    error: OperatorError, name: str, source: str, target: str, systems: Mapping[str, EmulatedSystem]
+) -> OperatorError:
+    """Return the refusal of a move; if the mark is the reason, with the mark that helps.
+
+    The default systems `a` and `b` both have a partition `lpar1`.  So the first move of a new test is
+    refused.
+    """
+    told = error.message
+    if error.rule is migration.ARRIVAL_NAME and systems[target].has(name):
+        partitions = {each: list(system.wished) for each, system in systems.items()}
+        partitions[target] = [each for each in partitions[target] if each != name]
+        mark = f"@pytest.mark.pks_console(partitions={partitions})"
+        told = f"{target} has a partition {name} of its own: leave it out by {mark}"
+    elif not systems[source].has(name) and systems[source].running:
+        told = f"{source} has no partition {name!r}; it has {listed(systems[source].names)}"
+    else:
+        return error
+    return OperatorError(error.rule, told)
