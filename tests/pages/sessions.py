@@ -28,7 +28,8 @@ def run(folder: Path, commands: list[str], then: str = "", seconds: float = SECO
     """
     lines = ["trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
     for number, command in enumerate(commands):
-        lines += _awaited(command, f".ready{number}") if command.endswith("&") else [command]
+        server = command.endswith("&") and " serve " in command
+        lines += _awaited(command, f".ready{number}") if server else [command]
         lines.append(f"echo '{_MARK}'")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SWPKS_")}
     if "SWPKS_CACHE" in os.environ:

@@ -70,6 +70,7 @@ which removes both."""
 
 WHOLE = (
     Whole("README.md", 35, "python program.py; python program.py", "b'secret'\nb'secret'"),
+    Whole("docs/clients.md", 10, measured=False),
     Whole("docs/bench.md", 8, "test -s figures.json && grep -o '^<svg ' figures.svg", "<svg"),
     Whole("docs/console.md", 50, OP_TEST.strip(), "...keystore_kbytes=0..."),
     Whole("docs/migration.md", 40),
@@ -80,7 +81,6 @@ WHOLE = (
 
 _OWN = "From your own code"
 _README = "tests/pages/test_readme.py"
-_CLIENTS = "tests/pages/test_clients_page.py"
 _COMPATIBILITY = "docs/compatibility.md"
 _UPGRADE = "tests/pages/test_compatibility_page.py::test_an_upgrade_and_a_step_back"
 _KERNEL = "docs/kernel.md"
@@ -90,11 +90,6 @@ ELSEWHERE = (
     Elsewhere("README.md", _OWN, "python", f"{_README}::test_the_test_of_a_console", "test_my_runbook"),
     Elsewhere("README.md", _OWN, "python", f"{_README}::test_the_test_of_a_move", "test_my_guest_moves"),
     Elsewhere("README.md", "Under a real kernel", "", f"{_README}::test_the_boot_is_that_of_the_recipe"),
-    Elsewhere(
-        "docs/clients.md", "A client whose partition moves", "python",
-        f"{_CLIENTS}::test_the_program_follows_its_partition",
-    ),
-    Elsewhere("docs/clients.md", "Ends of a session", "python", f"{_CLIENTS}::test_an_end_that_is_unknown"),
     Elsewhere(_COMPATIBILITY, "An upgrade", "", _UPGRADE),
     Elsewhere(_COMPATIBILITY, "A step back", "", _UPGRADE),
     Elsewhere(

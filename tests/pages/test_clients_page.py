@@ -1,55 +1,62 @@
-"""docs/clients.md is true: its program runs to its end while the partition moves (R-55)."""
+"""The programs of docs/clients.md where a page can't bring them: several moves, and a session that breaks.
 
-import ast
+`test_whole_pages.py` runs all of them as the page says.
+"""
+
 from pathlib import Path
 
 import pytest
 import trio
 
 from hcall_abi.calls import Opcode
-from hcall_abi.errors import PeerError
-from hcall_client.calls import Authorization, HcallError, read_object, write_object
+from hcall_client.calls import Authorization, HcallError, read_object
 from hcall_client.errors import ConnectionLost, in_flight
 from hcall_client.request import Request
 from tests.client.moving import System, where_socket
-from tests.pages.page_blocks import PageBlocks
+from tests.spec.markdown import ROOT, programs
+
+PAGE = ROOT / "docs" / "clients.md"
 
 
-async def test_the_program_follows_its_partition(tmp_path: Path, page_blocks: PageBlocks) -> None:
-    """Each object is written once, and is durable, wherever the moves fall."""
-    (program,) = page_blocks.programs()
+def names_of(program: str) -> dict:
+    """The names that a program of the page defines."""
     names: dict = {"__name__": "program"}
-    exec(program, names)
-    system, moves = System("sockets", tmp_path), []
+    exec(compile(programs(PAGE)[program], program, "exec"), names)
+    return names
+
+
+async def test_the_program_follows_its_partition(tmp_path: Path) -> None:
+    """R-55: each object is written once, is durable, and is removed once, wherever the moves fall."""
+    main = names_of("follow.py")["main"]
+    system, written = System("sockets", tmp_path), []
     (tmp_path / "store" / "run").mkdir(parents=True)
 
     async def follow() -> None:
-        moves.append(await names["main"](str(tmp_path / "store"), "lpar1"))
+        written.append(await main(str(tmp_path / "store"), "lpar1", 3))
 
     with where_socket(tmp_path / "store" / "run" / "where.sock", lambda _: f"unix:{system.locate()}\n"):
         async with system.running(), trio.open_nursery() as nursery:
             nursery.start_soon(follow)
-            for written in (1, 20, 60):
-                while system.ran().get(0, 0) < written:
+            for count in (1, 20, 60):
+                while system.ran().get(0, 0) < count:
                     await trio.lowlevel.checkpoint()
                 system.move()
-    assert moves == [3]
-    assert system.ran(Opcode.WRITE_OBJECT) == {0: 100}
+    assert written[0] >= 60
+    assert system.ran(Opcode.WRITE_OBJECT) == system.ran(Opcode.REMOVE_OBJECT) == {0: written[0]}
 
 
-async def test_an_end_that_is_unknown(pks_partition, page_blocks: PageBlocks) -> None:
-    """The second example goes on after a session that has broken, and lets any other error pass."""
-    (example,) = page_blocks.programs()
-    code = compile(example, "docs/clients.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    names = {"channel": pks_partition.channel, "OS": Authorization(3), "PeerError": PeerError}
-    names["write_object"] = write_object
-    await eval(code, names)
+async def test_an_end_that_is_unknown(pks_partition, capsys) -> None:
+    """The program goes on after a session that has broken, and lets any other error pass."""
+    write = names_of("ends.py")["write"]
+    await write(pks_partition.channel)
     assert (await pks_partition.channel.call(read_object(Authorization(3), b"label"))).data == b"data"
     with pytest.raises(HcallError, match="H_RESOURCE"):
-        await eval(code, names)
+        await write(pks_partition.channel)
+    assert capsys.readouterr().out == ""
     broken = BrokenChannel()
-    await eval(code, {**names, "channel": broken})
+    await write(broken)
     assert broken.calls == 1
+    assert "unknown" in capsys.readouterr().out
 
 
 class BrokenChannel:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.pages.ends import LEFT, begins, ends, repository, with_end
-from tests.pages.sessions import follow, run
+from tests.pages.sessions import ONLY_OURS, follow, run
 from tests.pages.table import ELSEWHERE, IN_SOAK, NOT_RUN, WHOLE, Whole
 from tests.spec.markdown import ROOT, Session, programs, whole
 
@@ -33,13 +33,16 @@ def test_every_command_of_the_page(
     """
     if not row.measured:
         request.getfixturevalue("not_measured")
+    for name, value in ONLY_OURS.items():
+        monkeypatch.setenv(name, value)
     told = told_by(row)
     assert len(told.commands) >= row.least
     work = tmp_path_factory.mktemp("p")  # the path of a socket has to be short
     monkeypatch.setenv("TMPDIR", str(work))
     place = repository(work / "r")
     for name, program in programs(ROOT / row.page).items():
-        assert any(re.match(rf"python {re.escape(name)}\b", command) for command in told.commands), name
+        begun = re.compile(rf"(python|pytest\b.*) {re.escape(name)}\b")
+        assert any(map(begun.match, told.commands)), name
         (place / name).write_text(program)
         told.commands[1] += f"; cp {place / name} ."  # as the reader saves it, in the folder of the page
     then = f"PYTHONPATH={ROOT}:{ROOT}/spec\nexport PYTHONPATH\n{row.then}"
