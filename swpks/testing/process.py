@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["ServerFailed", "ServerProcess"]
 
 
+class NoSuchPartition(UnknownName, FileNotFoundError):
+    """The server has no socket of such a partition, perhaps not any more: a program may wait for it."""
+
+
 class ServerProcess(OwnProcess):
     """A `swpks serve` process over one state folder.
 
@@ -153,11 +157,11 @@ class ServerProcess(OwnProcess):
         return sorted(names - ({"mobility"} - self.ready.get("sockets", {}).keys()))
 
     def _check_name(self, name: str) -> None:
-        """Raise UnknownName for a partition that the server does not have, NotRunning if it never ran."""
+        """Raise NoSuchPartition if the server has no such partition now, NotRunning if it never ran."""
         check_text("the name of a partition", name)
         if self._process is None:
             raise NotRunning("the server was never started: write start() first")
         if self.pid is not None and name not in (known := self._names()):
             mark = f"@pytest.mark.swpks_server(partitions={[*self.partitions, f'{name}:64']})"
             told = f"the server has no partition {name!r}; it has {listed(known)}"
-            raise UnknownName(f"{told}: name one of them, or write {mark}")
+            raise NoSuchPartition(f"{told}: name one of them, or write {mark}")

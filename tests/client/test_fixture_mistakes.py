@@ -197,5 +197,7 @@ async def test_a_partition_that_the_server_does_not_have(swpks_server):
     told = r"no partition 'two'; it has lpar1: .*swpks_server\(partitions=\['lpar1:64', 'two:64'\]\)"
     for use in (swpks_server.connect, swpks_server.connect_blocking, swpks_server.access_key):
         await refused(lambda use=use: use("two"), told)  # type: ignore[misc]
+    with pytest.raises(FileNotFoundError, match="no partition 'two'"):  # as a program that waits expects
+        swpks_server.connect_blocking("two")
     await refused(lambda: swpks_server.ipl("two"), "ipl two: .*the partitions are lpar1")
     await refused(swpks_server.start, "the server runs already")
