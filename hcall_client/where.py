@@ -74,7 +74,7 @@ def _not_asked(error: OSError, path: str) -> OSError:
         remedy = f"the socket belongs to another user: run this program as the owner of {store}"
     else:
         return told
-    return OSError(told.errno, f"{told.strerror}; {remedy}", path)
+    return OSError(told.errno, f"{told.strerror or told}; {remedy}", path)
 
 
 def parse_address(text: str) -> Address:
