@@ -6,6 +6,7 @@ from hcall_abi.calls import Opcode
 from hcall_abi.console import ATTRIBUTES, SWITCH, AttributeRow
 from hcall_abi.levels import KEYSTORE_LEVELS, LEVELS
 from hcall_abi.messages import NO_NUMBER, message_number
+from hcall_abi.remedies import REMEDIES
 from hcall_abi.rules.catalogue import RULES
 from hcall_server.console.lines import changes, ignored, keys, lists, moves, preludes
 from hcall_server.console.lines.run import COMMANDS
@@ -49,7 +50,7 @@ def powers() -> Lines:
         yield power.value, event.value, becomes + (way if found is Power.RUNNING else "")
 
 
-MESSAGE_HEAD = "number | rule | sentence"
+MESSAGE_HEAD = "number | rule | sentence | what to do"
 
 
 def messages() -> Lines:
@@ -57,7 +58,7 @@ def messages() -> Lines:
     numbers = {rule: message_number(row) for rule, row in RULES.items()}
     for rule, number in sorted(numbers.items(), key=lambda item: item[1]):
         if number != NO_NUMBER:
-            yield number, f"`{rule}`", RULES[rule].sentence
+            yield number, f"`{rule}`", RULES[rule].sentence, REMEDIES.get(rule, "-")
 
 
 LINE_HEAD = "command | options | accepted, and without effect"

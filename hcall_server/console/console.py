@@ -24,23 +24,25 @@ from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import ConsoleRequest, detach_console, show_system
 from hcall_abi.rules import hmc as rules
 from hcall_abi.rules import migration
+from hcall_server.console.advice import at_store, to_accept_loss, to_connect
 from hcall_server.console.answers import demand_form
 from hcall_server.console.backup import BackupPlan, backup
 from hcall_server.console.courier import Courier
 from hcall_server.console.jobs import Job, JobKind, JobRun, Jobs, may_repeat
-from hcall_server.console.link import Dial
+from hcall_server.console.link import Dial, SystemLink
 from hcall_server.console.migration_tools import MigrationTools, StoreGuard
 from hcall_server.console.migrations import Migrations
 from hcall_server.console.profile_files import ProfileFiles
 from hcall_server.console.profile_format import ProfileBackup
 from hcall_server.console.profile_plan import RestoreLevel, RestorePlan, StorePlaces, plan_restore
 from hcall_server.console.profiles import ProfileTools
-from hcall_server.console.recovery import RecoveryPlan, RecoveryTools, accept_loss, recovery_plan
+from hcall_server.console.recovery import RecoveryPlan, RecoveryTools, recovery_plan
 from hcall_server.console.registry import Registry
 from hcall_server.console.seen import is_check
-from hcall_server.console.store import ConsoleStore
-from hcall_server.console.systems import EventLog, KnownSystem, NoLog
+from hcall_server.console.store import ConsoleStore, SystemRow
+from hcall_server.console.systems import AwaitedSystem, EventLog, KnownSystem, NoLog
 from hcall_server.console.taking import Taker
+from hcall_server.console.waiting import reason
 from hcall_server.console.watch import StreamKeeper
 from hcall_server.sealing.copies import read_copy
 
@@ -84,8 +86,12 @@ class ManagementConsole:
         self.taker = Taker(store, self.settings.keep, date)
         self._dial = dial
         self.id, self.name = self._identity(entropy)
-        self._systems = {row.key: KnownSystem(row, dial(row.where), store, date) for row in store.systems()}
+        self._systems: dict[int, KnownSystem] = {}
         self.registry = Registry(store, self._systems.values)
+        for row in store.systems():
+            self._know(row, dial(row.where))
+        self.awaited: dict[str, AwaitedSystem] = {}
+        """Systems that were given at the start and are not known yet, by their places."""
         self.courier = Courier(self.registry, self._systems.values, self.log)
         tools = MigrationTools(store, self.taker, self.registry, self.courier, entropy)
         self.migrations, self._guard = Migrations(tools), StoreGuard(tools)
@@ -140,16 +146,18 @@ class ManagementConsole:
         if name is None:
             if len(systems) != 1:
                 message = f"the console knows {len(systems)} systems ({known}): name one with -m"
-                raise OperatorError(rules.HMC_SYSTEM_NAMED, message)
+                raise OperatorError(rules.HMC_SYSTEM_NAMED, message, advised=True)
             return systems[0]
         found = [each for each in systems if name in (each.name, each.type_model_serial)]
         if not found:
             raise OperatorError(
-                rules.HMC_SYSTEM_KNOWN, f"the console knows no system {name[:80]!r}; known: {known}"
+                rules.HMC_SYSTEM_KNOWN,
+                f"the console knows no system {name[:80]!r}; known: {known}",
+                advised=True,
             )
         if len(found) > 1:
             message = f"{len(found)} systems are called {name!r}: use the serial number ({known})"
-            raise OperatorError(rules.HMC_SYSTEM_NAMED, message)
+            raise OperatorError(rules.HMC_SYSTEM_NAMED, message, advised=True)
         return found[0]
 
     async def add_system(self, where: str, name: str | None = None) -> KnownSystem:
@@ -157,6 +165,11 @@ class ManagementConsole:
 
         A given name must be the system's own.  The system has to answer, unless its place is known.
         """
+        system = await self._add_system(where, name)
+        self.awaited.pop(where, None)
+        return system
+
+    async def _add_system(self, where: str, name: str | None) -> KnownSystem:
         at_place = next((each for each in self._systems.values() if each.where == where), None)
         if at_place and name in (None, at_place.name, at_place.type_model_serial):
             at_place.wake()
@@ -178,11 +191,18 @@ class ManagementConsole:
             present.link = link
         else:
             row = self.store.add_system(view.name, view.system_id, view.type_model_serial, where)
-            present = self._systems[row.key] = KnownSystem(row, link, self.store, self.date)
+            present = self._know(row, link)
         present.show(view)
         self.log.info("system.added", system=present.name, place=where)
         self._watch(present)
         return present
+
+    def note_awaited(self, where: str, name: str | None, error: SwpksError) -> None:
+        """Note why a given system is not known yet; it is shown until it is added."""
+        before = self.awaited.get(where)
+        since = before.since if before else self.date()
+        advice = to_connect(error, where, name or "")
+        self.awaited[where] = AwaitedSystem(name or "", where, error.message, advice, since)
 
     async def remove_system(self, name: str) -> str:
         """Remove a system, durably; return "", or the reason why the system still has this console's id.
@@ -207,6 +227,10 @@ class ManagementConsole:
         self._systems.pop(system.key, None)
         self.log.info("system.removed", system=system.name, trouble=left)
         return left and f"{system.name} still has the id of this console: {left}"
+
+    def waits(self, system: KnownSystem, uuid: str) -> str:
+        """Return why a partition of a system is not served, and what to do; "" if it does not wait."""
+        return at_store(reason(self.registry, system, uuid), self.store.folder)
 
     # Jobs
 
@@ -272,7 +296,10 @@ class ManagementConsole:
 
     def _demand_restorable(self, system: KnownSystem, uuid: str) -> None:
         if reason := self._guard.refusal(system, uuid):
-            raise OperatorError(migration.CUSTODY_OWNED, f"the store {uuid} is not restored: {reason}")
+            partition = self.registry.names.partition(uuid)
+            raise OperatorError(
+                migration.CUSTODY_OWNED, f"the store of {partition} is not restored: {reason}"
+            )
 
     async def settle(self, system: KnownSystem) -> None:
         """Answer what restored partitions of a system ask, so that the next order may start them (R-54)."""
@@ -304,7 +331,8 @@ class ManagementConsole:
         if plan.stores:
             self.jobs.start("recover", system, plan)
         else:
-            self.log.warning("recovery.no_copies", system=system.name, end=accept_loss(system))
+            end = to_accept_loss(system, self.store.folder)
+            self.log.warning("recovery.no_copies", system=system.name, end=end)
 
     def _after_job(self, job: Job, system: KnownSystem) -> None:
         """Recover a system that has lost its stores while the job ran: a system has one job at a time.
@@ -319,6 +347,12 @@ class ManagementConsole:
                 self._recover_by_itself(system)
         except SwpksError as error:  # the store can't be written; the next connect tries again
             self.log.warning("recovery.not_begun", system=system.name, error=error.message)
+
+    def _know(self, row: SystemRow, link: SystemLink) -> KnownSystem:
+        """Return a system of the store, which belongs to this console from now on."""
+        system = self._systems[row.key] = KnownSystem(row, link, self.store, self.date)
+        system.put_names = self.registry.names.put
+        return system
 
     def _watch(self, system: KnownSystem) -> None:
         """Begin to watch a system, if the console runs; a stream that is open ends."""

@@ -53,6 +53,7 @@ from hcall_server.platform.custody import Decision, Mode
 
 if TYPE_CHECKING:
     from hcall_server.console.registry import Registry
+from hcall_server.console.waiting import reason
 
 _LOOK = EventView(number=0, kind="ask-custody")
 
@@ -134,7 +135,8 @@ class Courier:
         if decided is None:
             about = {"partition": fact.name, "uuid": fact.uuid, "epoch": fact.epoch, "claimed_by": claimed}
             peer = self.registry.name_of(fact.peer_id)
-            self._log.warning("custody.unanswered", system=system.name, peer=peer, **about)
+            why = reason(self.registry, system, fact.uuid)
+            self._log.warning("custody.unanswered", system=system.name, peer=peer, waits=why, **about)
             return
         now, word = decided
         if now is not None and now != entry:

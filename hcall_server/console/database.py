@@ -115,6 +115,11 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({self._where!r})"
 
+    @property
+    def folder(self) -> str:
+        """The folder of the file, "" in memory."""
+        return str(self._path.parent) if self._path else ""
+
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         with self._translated():
@@ -152,7 +157,9 @@ class Database:
 
     def _demand_in_place(self) -> None:
         if self._place and (lost := self._place.lost()):
-            raise StorageError(rules.HMC_STORE_WRITTEN, f"{lost}: stop the console, and put its store back")
+            raise StorageError(
+                rules.HMC_STORE_WRITTEN, f"{lost}: stop the console, and put its store back", advised=True
+            )
 
     def _find_or_make(self, path: Path) -> None:
         """Make a database that is not there; StorageError for anything that is no database."""
@@ -236,7 +243,7 @@ class Database:
             code = getattr(error, "sqlite_errorcode", _NO_CODE) & 0xFF
             if code in _BUSY:
                 message = f"another console uses {self._where}: stop it first"
-                raise OperatorError(rules.HMC_STORE_OWNER, message) from None
+                raise OperatorError(rules.HMC_STORE_OWNER, message, advised=True) from None
             if code in _DAMAGED or any(each in str(error) for each in _ODD):
                 raise self._unusable(str(error)) from None
             message = (

@@ -268,7 +268,7 @@ def restarted(entry: Entry, kind: Kind, epoch: int, source: str, target: str, fi
 
 def _busy(entry: Entry) -> OperatorError:
     message = f"the attempt {entry.epoch} of {entry.name} is {entry.decision.value}"
-    return OperatorError(rules.CUSTODY_IDLE, f"{message}: bring it to its end first")
+    return OperatorError(rules.CUSTODY_IDLE, f"{message}: bring it to its end first", advised=True)
 
 
 def answered(

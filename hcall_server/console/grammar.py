@@ -184,6 +184,7 @@ def parse_columns(words: Sequence[str], known: Sequence[str]) -> Columns:
             raise OperatorError(
                 rules.LINE_ATTRIBUTE,
                 f"-F: there is no attribute {name[:40]!r}; the attributes are {', '.join(known)}",
+                advised=True,
             )
     return Columns(names, "".join(found[1] or " " for found in _DELIMITER.finditer(text)))
 
@@ -196,6 +197,7 @@ def parse_filter(text: str, known: Sequence[str]) -> dict[str, list[str]]:
             raise OperatorError(
                 rules.LINE_ATTRIBUTE,
                 f"--filter: no {pair.name[:40]!r} to filter by; there is {', '.join(known) or 'none'}",
+                advised=True,
             )
         filters[pair.name] = pair.value.split(",")
     return filters

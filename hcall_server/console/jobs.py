@@ -202,7 +202,7 @@ class Jobs:
         present = self.running(system)
         if present:
             message = f"job {present.number} ({present.kind}) of {system.name} runs: wait for its end"
-            raise OperatorError(rules.HMC_JOB_ALONE, message)
+            raise OperatorError(rules.HMC_JOB_ALONE, message, advised=True)
         number = self._store.start_job(kind, system.key, msgspec.msgpack.encode(plan))
         job = Job(number, kind, system.name)
         self._begin(JobRun(job, system, plan, JobProgress(), self))

@@ -87,6 +87,6 @@ class KeyRing:
     def _other(self, key_id: str, reason: str) -> str:
         """Return which key the copies need, which one the system has, and the command that sets the first."""
         name = self._run.system.name
-        command = f"chtskey -m {shlex.quote(name)} -o restore --newkey FILE"
+        command = f"`chtskey -m {shlex.quote(name)} -o restore --newkey FILE`"
         keys = f"the copies need the trusted system key {key_id}, and {name} has {self._present or 'none'}"
         return f"{keys} ({reason}): set {key_id} from its file with {command}"

@@ -5,6 +5,7 @@ Page: spec/migration.md#orders.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -41,7 +42,8 @@ class MigrationTools(NamedTuple):
         """Return the entry of a partition that has one; OperatorError for another."""
         entry = self.registry.of(uuid)
         if entry is None:
-            raise OperatorError(rules.MIGRATION_RUNNING, f"the partition {uuid} takes part in no migration")
+            partition = self.registry.names.partition(uuid)
+            raise OperatorError(rules.MIGRATION_RUNNING, f"{partition} takes part in no migration")
         return entry
 
     def enter(self, entry: Entry, point: ConsolePoint | None = None) -> None:
@@ -54,7 +56,7 @@ class MigrationTools(NamedTuple):
         system = self.registry.system(system_id)
         if system is None:
             message = f"the console does not know the system {system_id} any more: add it again"
-            raise OperatorError(rules.MIGRATION_SYSTEMS, message)
+            raise OperatorError(rules.MIGRATION_SYSTEMS, message, advised=True)
         return system
 
     async def view(self, system: KnownSystem) -> SystemView:
@@ -91,7 +93,12 @@ async def demand_key(target: KnownSystem, key_id: str, name: str) -> None:
     if present == key_id and key_id:
         return
     needed = f"the copy of {name} needs the trusted system key {key_id or '(none)'}"
-    raise OperatorError(rules.RESTART_KEY, f"{needed}, and {target.name} has {present or 'none'}")
+    command = f"`chtskey -m {shlex.quote(target.name)} -o restore --newkey FILE`"
+    advice = (
+        f"set that key from its file: {command}; without its file, change the key of {name}'s system first"
+    )
+    finding = f"{needed}, and {target.name} has {present or 'none'}"
+    raise OperatorError(rules.RESTART_KEY, f"{finding}; {advice}", advised=True)
 
 
 # The end of an attempt

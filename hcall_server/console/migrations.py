@@ -16,6 +16,7 @@ from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import check_arrival, show_needs, show_trusted_key, tell_custody
 from hcall_abi.rules import console, hmc
 from hcall_abi.rules import migration as rules
+from hcall_abi.rules.rule import Rule
 from hcall_server.console.carried import left, serves_elsewhere
 from hcall_server.console.entries import (
     Entry,
@@ -82,7 +83,7 @@ class Migrations:
         partition = self._idle(source, validated.uuid, name)  # another order may have come meanwhile
         if partition.power != validated.power:  # the checks were those of the other kind of migration
             message = f"{name} was powered on or off meanwhile: repeat the order"
-            raise OperatorError(rules.MIGRATION_POWER, message)
+            raise OperatorError(rules.MIGRATION_POWER, message, advised=True)
         live = partition.power == "running"
         plan = MigrationPlan(partition.uuid, name, target.system_id, live)
         return self.jobs.start(MIGRATE, source, plan)
@@ -97,7 +98,7 @@ class Migrations:
         if partition.power == "running":
             if not (await self._tools.view(target)).mobility:
                 message = f"{target.name} does not listen: start it with --mobility"
-                raise OperatorError(rules.MOBILITY_LISTENS, message)
+                raise OperatorError(rules.MOBILITY_LISTENS, message, advised=True)
         else:
             key = (await source.call(show_trusted_key())).id or ""
             await demand_key(target, key, name)
@@ -109,7 +110,10 @@ class Migrations:
         demand_owned(self._tools, source, uuid, name)
         partition = partition_of(source, uuid)
         if partition is None:
-            raise OperatorError(console.NAME_EXISTS, f"{source.name} has no partition {name!r} any more")
+            raise OperatorError(
+                console.NAME_EXISTS,
+                f"{source.name} has no partition {name!r} any more{self._registry.found_at(name)}",
+            )
         entry = self._registry.of(partition.uuid)
         forced_now = entry is not None and entry.decision is Decision.FORCED
         if partition.mode != "serving" or forced_now or self._job_of(partition.uuid):
@@ -156,7 +160,9 @@ class Migrations:
     async def recover_restart(self, source: KnownSystem, name: str) -> Job | str:
         """Bring a remote restart to its end: `rrstartlpar -o recover`; return the same as `recover`."""
         if self._running(source, name).kind != "restart":
-            raise OperatorError(rules.MIGRATION_RUNNING, f"no remote restart of {name} runs")
+            raise OperatorError(
+                rules.MIGRATION_RUNNING, f"no remote restart of {name} runs{self._registry.found_at(name)}"
+            )
         return await self.recover(source, name)
 
     async def _refreshed(self, entry: Entry) -> None:
@@ -223,7 +229,12 @@ class Migrations:
             here = source.system_id in (entry.source, entry.target)
             if entry.name == name and here and (not _has_ended(entry) or self._job_of(entry.uuid)):
                 return entry
-        raise OperatorError(rules.MIGRATION_RUNNING, f"no migration of {name} from {source.name} runs")
+        raise self._lacks(rules.MIGRATION_RUNNING, f"no migration of {name} from {source.name} runs", name)
+
+    def _lacks(self, rule: Rule, finding: str, name: str) -> OperatorError:
+        """Return the refusal of an order about a partition that is not there; it says where it is."""
+        place = self._registry.found_at(name)
+        return OperatorError(rule, f"{finding}; {place}" if place else finding)
 
     def _job_of(self, uuid: str) -> Job | None:
         """Return the running job about a partition, None if there is none."""
@@ -284,7 +295,10 @@ class Migrations:
         named = [each for each in self._registry.entries if each.name == name]
         kept = [each for each in named if self._has_store_of(source, each)]
         if not kept:
-            raise OperatorError(rules.RESTART_CLEANUP, f"{source.name} has nothing of {name} to clean up")
+            raise OperatorError(
+                rules.RESTART_CLEANUP,
+                f"{source.name} has nothing of {name} to clean up{self._registry.found_at(name)}",
+            )
         facts = {each.uuid: fact_of(self._tools, source, each.uuid) for each in kept}
         released = (each for each in kept if (at := facts[each.uuid]) and record(at) is Custody.RELEASED)
         return next(released, kept[0])  # an earlier partition may have had this name
@@ -311,7 +325,9 @@ class Migrations:
         if entry and entry.kind == "restart" and entry.decision is Decision.DONE and run:
             raise decided(entry)
         if run is None:
-            raise OperatorError(rules.MIGRATION_RUNNING, f"no remote restart of {name} runs")
+            raise OperatorError(
+                rules.MIGRATION_RUNNING, f"no remote restart of {name} runs{self._registry.found_at(name)}"
+            )
         await self._end_restart(run)
         return f"the remote restart of {name} is cancelled"
 
@@ -320,7 +336,7 @@ class Migrations:
         source = self._tools.system(entry.source)
         if other := self.jobs.running(source):
             message = f"job {other.number} ({other.kind}) of {source.name} runs: wait for its end"
-            raise OperatorError(hmc.HMC_JOB_ALONE, message)
+            raise OperatorError(hmc.HMC_JOB_ALONE, message, advised=True)
         if run:
             await self._end_restart(run)
         await give_back(self._tools, entry)

@@ -117,7 +117,7 @@ class Syntax:
         return words
 
     def _refused(self, rule: Rule, finding: str) -> OperatorError:
-        return OperatorError(rule, f"{self.command}: {finding}.\n{self.usage}")
+        return OperatorError(rule, f"{self.command}: {finding}.\n{self.usage}", advised=True)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class ProfileFiles:
         _demand_bare(serial, name)
         if not replace and name in self.names(serial):
             message = f"the profile backup {name} exists: use --force to replace it"
-            raise OperatorError(rules.HMC_PROFILE_NAME, message)
+            raise OperatorError(rules.HMC_PROFILE_NAME, message, advised=True)
 
     def write(self, serial: str, name: str, content: bytes, *, replace: bool) -> None:
         """Store a backup durably; an existing one only if `replace`."""
@@ -93,14 +93,14 @@ class ProfileFiles:
         if name not in self.names(serial):
             known = ", ".join(self.names(serial)) or "none"
             message = f"there is no profile backup {name!r} of {serial}; there are: {known}"
-            raise OperatorError(rules.HMC_PROFILE_NAME, message)
+            raise OperatorError(rules.HMC_PROFILE_NAME, message, advised=True)
 
 
 def _demand_bare(*names: str) -> None:
     for name in names:
         if not is_partition_name(name):
             message = f"{name[:40]!r} is no bare name: use letters, digits, dots and dashes"
-            raise OperatorError(rules.HMC_PROFILE_NAME, message)
+            raise OperatorError(rules.HMC_PROFILE_NAME, message, advised=True)
 
 
 def _failed(path: Path, error: OSError) -> StorageError:

@@ -99,7 +99,7 @@ class RestorePlan(msgspec.Struct):
             raise OperatorError(console.SIZE_TOTAL, self.room)
         if self.running:
             message = f"running: {', '.join(self.running)}; power off each of them first"
-            raise OperatorError(rules.HMC_PROFILE_IDLE, message)
+            raise OperatorError(rules.HMC_PROFILE_IDLE, message, advised=True)
         if self.forced and not force:
             raise OperatorError(rules.HMC_PROFILE_FORCED, f"this would be lost: {'; '.join(self.forced)}")
 
@@ -126,7 +126,7 @@ def plan_restore(
     """
     if view.state != "Operating":
         message = f"{view.name} is in the state {view.state}: use recover"
-        raise OperatorError(rules.HMC_PROFILE_STATE, message)
+        raise OperatorError(rules.HMC_PROFILE_STATE, message, advised=True)
     plan = RestorePlan(level, keys=backup.keys if backup else [])
     present = {each.uuid: each for each in view.partitions}
     saved = {} if level == INITIALIZE or backup is None else _own(plan, backup, present, places)

@@ -176,7 +176,7 @@ class ProfileRestore:
             if error.rule not in _RUNS:
                 raise
             message = f"{step.name}: {error.message}; power it off, and the restore goes on"
-            raise OperatorError(error.rule, message) from None
+            raise OperatorError(error.rule, message, advised=True) from None
 
     async def _do(self, step: RestoreStep) -> str:
         """Do a step, which may have been done before; return the line about it.

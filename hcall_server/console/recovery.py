@@ -18,7 +18,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -30,6 +29,7 @@ from hcall_abi.requests import begin_recovery, end_recovery, restore_copy, set_s
 from hcall_abi.rules import backup as copy_rules
 from hcall_abi.rules import console
 from hcall_abi.rules import hmc as rules
+from hcall_server.console.advice import to_accept_loss
 from hcall_server.console.copies import CopyFacts, by_store, origin_text
 from hcall_server.console.jobs import JobRun
 from hcall_server.console.keys import KeyRing
@@ -228,7 +228,7 @@ class SystemRecovery:
         lost = self._with_result(_LOST)
         if lost and not self._plan.give_up:
             names = ", ".join(store.name for store in self._plan.stores if store.uuid in lost)
-            message = f"{run.system.name} stays in Recovery: not restored: {names}; {accept_loss(run.system)}"
+            message = f"{run.system.name} stays in Recovery: not restored: {names}; {self._accept_loss()}"
             raise OperatorError(rules.HMC_RECOVERY_COPIES, message)
         run.note(_ENDING)
         await self._settle(run.system)  # so that the end starts what the console has agreed to
@@ -236,7 +236,7 @@ class SystemRecovery:
             done = await run.call(end_recovery(give_up=self._plan.give_up))
         except SwpksError as error:
             if error.rule is console.RECOVERY_COMPLETE:
-                message = f"{run.system.name} stays in Recovery: {error.message}; {accept_loss(run.system)}"
+                message = f"{run.system.name} stays in Recovery: {error.message}; {self._accept_loss()}"
                 raise OperatorError(rules.HMC_RECOVERY_COPIES, message) from None
             view = await run.call(show_system())
             if error.rule is not console.RECOVERY_STATE or view.state != "Operating":
@@ -256,6 +256,9 @@ class SystemRecovery:
         restored = sum(result == _THERE or result.startswith(_RESTORED) for result in run.steps.values())
         run.finish(_NAMED, *lines, f"{name} is Operating, with {restored} restored stores")
 
+    def _accept_loss(self) -> str:
+        return to_accept_loss(self._run.system, self._store.folder)
+
     def _with_result(self, *results: str) -> list[str]:
         """Return the UUIDs of the stores whose step had one of these results."""
         return [store.uuid for store in self._plan.stores if self._run.steps.get(store.uuid) in results]
@@ -271,8 +274,3 @@ class SystemRecovery:
             return f"the name {name} could not be set back: {error.message}"
         system.store_facts(system.row._replace(name=name))
         return f"the name {name} is set back"
-
-
-def accept_loss(system: KnownSystem) -> str:
-    """Return how an operator ends the recovery of a system whose stores have no copy."""
-    return f"accept that by: swpks hmc recover -m {shlex.quote(system.name)} --give-up"

@@ -15,6 +15,8 @@ import msgspec
 from hcall_abi.control_views import CustodyView
 from hcall_server import failpoints
 from hcall_server.console.entries import Entry, Facts, next_epoch
+from hcall_server.console.naming import Names
+from hcall_server.console.whereabouts import found_at
 from hcall_server.platform.custody import Decision
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Registry:
         self._store = store
         self._systems = systems
         self._entries = {each.uuid: each for each in store.register()}
+        self.names = Names(systems, self._entries.values)
 
     def __repr__(self) -> str:
         return f"Registry({len(self._entries)} partitions)"
@@ -98,6 +101,10 @@ class Registry:
     def _id(self, system_id: str) -> str:
         system = self.system(system_id) if system_id else None
         return system.system_id if system else system_id
+
+    def found_at(self, name: str) -> str:
+        """Return in words where a partition with a name is, "" if no system shows it."""
+        return found_at(self._systems(), name)
 
     # Custody as the systems show it
 

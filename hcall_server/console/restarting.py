@@ -77,7 +77,8 @@ def find_uuid(tools: MigrationTools, source: KnownSystem, name: str) -> str:
     entries = [each for each in tools.registry.entries if each.name == name]
     found += [each.uuid for each in entries if source.system_id in (each.owner, each.source)]
     if not found:
-        message = f"{source.name} has shown no partition {name!r}"
+        place = tools.registry.found_at(name)
+        message = f"{source.name} has shown no partition {name!r}{place and f'; {place}'}"
         raise OperatorError(rules.RESTART_COPY, message)
     return found[0]
 
@@ -240,7 +241,7 @@ async def demand_dead(tools: MigrationTools, source: KnownSystem, uuid: str) -> 
         answers = True
     if answers and not _has_lost(tools, source, uuid):
         message = f"{source.name} is connected: migrate the partition, or power the system off"
-        raise OperatorError(rules.RESTART_SOURCE, message)
+        raise OperatorError(rules.RESTART_SOURCE, message, advised=True)
 
 
 def _demand_capable(partition: PartitionView) -> None:

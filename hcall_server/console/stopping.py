@@ -52,7 +52,7 @@ def _demand_stoppable(tools: MigrationTools, source: KnownSystem, entry: Entry) 
         message = (
             f"{entry.name} moves from {place}, and not from {source.name}: stop it at its source, {place}"
         )
-        raise OperatorError(rules.MIGRATION_SYSTEMS, message)
+        raise OperatorError(rules.MIGRATION_SYSTEMS, message, advised=True)
     if entry.decision not in (Decision.OPEN, Decision.ABORTED):
         raise decided(entry)
     _demand_here(tools, source, entry)  # for a source that is dead too

@@ -129,6 +129,11 @@ class ConsoleStore:
     def __repr__(self) -> str:
         return f"ConsoleStore({self._database!r})"
 
+    @property
+    def folder(self) -> str:
+        """The folder of the store as a command names it, "" in memory."""
+        return self._database.folder
+
     def close(self) -> None:
         """Release the file."""
         self._database.close()

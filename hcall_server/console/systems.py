@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -57,6 +58,20 @@ def _last_view(view: SystemView) -> LastView:
     return LastView(view.state, view.firmware_level, view.total_kbytes, view.assigned_kbytes, partitions)
 
 
+@dataclass(frozen=True)
+class AwaitedSystem:
+    """A system that was given at the start, and was not reached yet; `name` is "" if none was given.
+
+    `trouble` says why, `advice` what helps; `since` is in seconds since 1970.
+    """
+
+    name: str
+    where: str
+    trouble: str
+    advice: str
+    since: float
+
+
 class KnownSystem:
     """A system of the console: its stored facts, and the facts that its stream has shown since.
 
@@ -76,6 +91,10 @@ class KnownSystem:
         self.since = _away_since(self._stored) or date()
         self.last = self._stored.view if self._stored else None
         self.trouble = "not reached since the console started"
+        self.advice = ""
+        """What connects it again, "" while that is not known."""
+        self.tried = trio.Event()
+        """Set when the first attempt to connect has ended."""
         self._store = store
         self._seen = SeenStores(store)
         self._date = date
@@ -85,6 +104,8 @@ class KnownSystem:
         """Ends the task that watches the system."""
         self.ask: Callable[[EventView], None] = lambda event: None
         """Has the stream answer an event as if the system had sent it; without a stream nothing happens."""
+        self.put_names: Callable[[SwpksError], None] = lambda error: None
+        """Puts names in place of the ids in an error of this system."""
         self._woken = trio.Event()
         self._notes = 0
 
@@ -141,6 +162,11 @@ class KnownSystem:
             return present
         return present | {each.uuid for each in self.copies}
 
+    @property
+    def reason(self) -> str:
+        """Why the system is away, and what an operator does about it; "" while it is connected."""
+        return f"{self.trouble}; {self.advice}" if self.advice else self.trouble
+
     async def call(self, request: ConsoleRequest[T]) -> T:
         """Make a request of this system, and keep the view that its answer shows.
 
@@ -148,7 +174,11 @@ class KnownSystem:
         restore gets the largest counters that the console has seen of this store.
         """
         before = self._notes
-        answer = await self.link.call(self._seen.completed(request).only_for(self.system_id))
+        try:
+            answer = await self.link.call(self._seen.completed(request).only_for(self.system_id))
+        except SwpksError as error:
+            self.put_names(error)
+            raise
         demand_form(answer)
         if not is_check(request):
             overtaken, stores = self._notes != before, self.stores
@@ -189,16 +219,18 @@ class KnownSystem:
     def note_connected(self) -> None:
         """Note that the stream is open."""
         if not self.connected:
-            self.connected, self.since, self.trouble = True, self._date(), ""
+            self.connected, self.since, self.trouble, self.advice = True, self._date(), "", ""
             self._store_link()
+            self.tried.set()
             self.wake()
 
-    def note_away(self, trouble: str) -> None:
-        """Note why there is no stream; `since` stays the time at which the stream ended."""
+    def note_away(self, trouble: str, advice: str = "") -> None:
+        """Note why there is no stream, and what helps; `since` stays the time at which the stream ended."""
         if self.connected:
             self.connected, self.since = False, self._date()
             self._store_link()
-        self.trouble = trouble
+        self.trouble, self.advice = trouble, advice
+        self.tried.set()
 
     def note_stop(self) -> None:
         """Note until when the system was connected: the console stops."""

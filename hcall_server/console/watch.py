@@ -27,6 +27,7 @@ from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.requests import attach_console, forget_copies, show_system
 from hcall_abi.rules import console
 from hcall_abi.rules import hmc as rules
+from hcall_server.console.advice import to_connect
 from hcall_server.console.courier import Courier
 from hcall_server.console.patience import LONGEST_WAIT, waits
 from hcall_server.console.store import ConsoleStore
@@ -35,6 +36,7 @@ from hcall_server.console.taking import Taker
 
 _BREAKING = (console.CONSOLE_SERVED, console.CONSOLE_ANSWER)
 """Rules of errors that end a stream: the system can't be reached, or does not speak as it should."""
+_REPORT = "see the log of the console, and report it"
 
 
 class StreamKeeper:
@@ -72,25 +74,24 @@ class StreamKeeper:
             pauses = waits()
             while True:
                 began = trio.current_time()
-                trouble = await self._trouble(system)
+                trouble, advice = await self._explained(system, self._hold(system))
                 if system.connected and trio.current_time() - began > LONGEST_WAIT:
                     pauses = waits()
-                self._away(system, trouble)
+                self._away(system, trouble, advice)
                 await system.pause(next(pauses))
 
-    async def _trouble(self, system: KnownSystem) -> str:
-        """Hold one stream; return the reason why it ended."""
-        return await self._explained(system, self._hold(system))
+    async def _explained(self, system: KnownSystem, work: Awaitable[str]) -> tuple[str, str]:
+        """Await work that returns a reason to end the stream, "" for none; an error is such a reason.
 
-    async def _explained(self, system: KnownSystem, work: Awaitable[str]) -> str:
-        """Await work that returns a reason to end the stream, "" for none; an error is such a reason."""
+        Return the reason, and what an operator does about it, "" for nothing.
+        """
         try:
-            return await work
+            return await work, ""
         except SwpksError as error:
-            return error.message
+            return error.message, to_connect(error, system.where, system.name)
         except Exception as error:  # a bug that one system brings out must not end the watch of the others
             self._log.warning("system.failed", system=system.name, exc_info=error)
-            return f"the console failed at this system ({type(error).__name__}); see its log"
+            return f"the console failed at this system ({type(error).__name__})", _REPORT
 
     async def _hold(self, system: KnownSystem) -> str:
         """Attach to a system, and answer its events until the stream ends; return the reason of its end."""
@@ -108,10 +109,10 @@ class StreamKeeper:
             nursery.cancel_scope.cancel()
         return inbox.trouble or "its stream has ended"
 
-    def _away(self, system: KnownSystem, trouble: str) -> None:
+    def _away(self, system: KnownSystem, trouble: str, advice: str) -> None:
         if system.connected or system.trouble != trouble:
-            self._log.warning("system.away", system=system.name, error=trouble)
-        system.note_away(trouble)
+            self._log.warning("system.away", system=system.name, error=trouble, advice=advice)
+        system.note_away(trouble, advice)
 
     def _identify(self, system: KnownSystem, view: SystemView) -> None:
         """Note the identity of the system at this place; OperatorError if the console knows it elsewhere."""
@@ -140,7 +141,7 @@ class StreamKeeper:
         """Answer events until one of them can't be answered on this stream."""
         while not inbox.trouble:
             event = await inbox.first()
-            inbox.trouble = await self._explained(system, self._answer(system, event, inbox))
+            inbox.trouble, _ = await self._explained(system, self._answer(system, event, inbox))
             inbox.drop(event)
         stream.cancel()
 

@@ -83,6 +83,21 @@ def place_of(systems: Iterable[S], asked: str) -> Whereabouts[S]:
     return max(found, key=lambda each: (each.epoch, each.custody != "frozen"))
 
 
+def found_at(systems: Iterable[S], name: str) -> str:
+    """Return in words which systems have a partition with this name, "" for none."""
+    found = {each.system.type_model_serial: each.system for each in _owned(systems, name)}
+    names = [each.name for each in found.values()]
+    if len(names) > 1:
+        return f"partitions named {name} are on the systems {', '.join(names)}"
+    return f"partition {name} is on system {names[0]}" if names else ""
+
+
+def _owned(systems: Iterable[S], name: str) -> list[Whereabouts[S]]:
+    """Return the partitions with a name, each on the system that owns it by its last view."""
+    places = [place for system in systems for place in _places(system)]
+    return [each for each in places if each.name == name and each.custody in _OWNING]
+
+
 def _arriving(named: list[Whereabouts[S]]) -> list[Whereabouts[S]]:
     """Return the target of an attempt whose source has released the partition: it will serve at once."""
     released = {each.epoch for each in named if each.custody == "released"}

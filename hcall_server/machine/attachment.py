@@ -160,7 +160,7 @@ class Attachment:
         before = self._record
         if before is None or before.id != console_id:
             if before and self.connected:
-                message = f"the console {before.name} ({before.id.hex()}) is connected; detach it first"
+                message = f"the console {before.name} ({before.id.hex()}) is connected"
                 raise OperatorError(rules.CONSOLE_ATTACHED, message)
             self._begin(ConsoleRecord(console_id, name, {}))
             other = {"before": before.name, "before_id": before.id.hex()} if before else {}

@@ -30,6 +30,7 @@ The caller holds the lock of the state, and has proven presence.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -66,10 +67,14 @@ from hcall_server.writeback.commits import Commits
 
 Entropy = Callable[[int], bytes]
 
-_NO_WAY_BACK = (
-    "The trusted system key died with the old root key: copies on the console do not open any more.",
-    "An operator who kept its file can bring it back: swpks hmc chtskey -o restore --newkey FILE.",
-)
+
+def _no_way_back(folder: Path) -> tuple[str, str]:
+    """Return what the end of the trusted system key means, and the way back, a sentence each."""
+    command = f"swpks hmc chtskey -o restore --newkey FILE --state {shlex.quote(str(folder))}"
+    return (
+        "The trusted system key died with the old root key: copies on the console do not open any more.",
+        f"An operator who kept its file can bring it back: `{command}`.",
+    )
 
 
 def losses(folder: Path, action: str) -> list[str]:
@@ -126,7 +131,7 @@ def _clear_all(folder: Path, entropy: Entropy) -> str:
     _destroy_removed(folder)
     if known is None:
         notes.append("No part held the system id: the system has a new one, and a new serial number.")
-    done = ["The old root key is destroyed, and a new one is made.", *_NO_WAY_BACK, *notes]
+    done = ["The old root key is destroyed, and a new one is made.", *_no_way_back(folder), *notes]
     return "\n".join([*done, "Now run reset-settings: until then the system serves nothing."])
 
 
@@ -137,10 +142,11 @@ def _reset_settings(folder: Path, entropy: Entropy) -> str:
     if not held.reset_pending:
         finish_wipe(folder)
         text = "All PKS data are wiped.  The root key is kept, so the next start is in the state Recovery."
-        return f"{text}\nRestore the stores from the console, or give them up: swpks hmc recover --give-up."
+        command = f"swpks hmc recover --give-up --state {shlex.quote(str(folder))}"
+        return f"{text}\nRestore the stores from the console, or give them up: `{command}`."
     notes = _begin_again(folder, held, entropy)
     text = "All PKS data are wiped.  The next start is that of a new, empty system."
-    return "\n".join([text, *_NO_WAY_BACK, *notes])
+    return "\n".join([text, *_no_way_back(folder), *notes])
 
 
 def _begin_again(folder: Path, held: Card, entropy: Entropy) -> list[str]:

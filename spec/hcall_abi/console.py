@@ -40,7 +40,8 @@ _LATER = SYSTEM_NAME_SIZE - 1
 """Most characters of a name behind its first one."""
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LATER}}}")
 _SYSTEM_NAME = re.compile(rf"[A-Za-z0-9]([A-Za-z0-9 ._-]{{0,{_LATER - 1}}}[A-Za-z0-9._-])?")
-_RESERVED_NAMES = frozenset({"control", "mobility", "tcp"})
+RESERVED_NAMES = ("control", "mobility", "tcp")
+"""Names that no partition has: those of the other sockets, and of the listener on TCP."""
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -211,7 +212,7 @@ AT_FIRST = ConsoleAttributes(**_DEFAULTS)
 
 def is_partition_name(name: str) -> bool:
     """Return whether a partition can have this name: it becomes the name of a socket and of a file."""
-    return bool(_NAME.fullmatch(name)) and name not in _RESERVED_NAMES
+    return bool(_NAME.fullmatch(name)) and name not in RESERVED_NAMES
 
 
 def is_system_name(name: str) -> bool:

@@ -13,13 +13,15 @@ from hcall_abi.rules.rule import Fault, Rule
 class SwpksError(Exception):
     """A broken rule: `rule` is its row, `message` is the finding of this case.
 
-    The text begins with the message number of the real console, where the rule has one.
+    The text begins with the message number of the real console, where the rule has one.  `advised`: the
+    message says what to do in this case, so a line prints no remedy of the rule (`hcall_abi.remedies`).
     """
 
-    def __init__(self, rule: Rule, message: str) -> None:
+    def __init__(self, rule: Rule, message: str, *, advised: bool = False) -> None:
         super().__init__(message)
         self.rule = rule
         self.message = message
+        self.advised = advised
 
     @property
     def fault(self) -> Fault:

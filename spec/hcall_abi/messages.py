@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from hcall_abi.errors import SwpksError
+from hcall_abi.remedies import with_remedy
 from hcall_abi.rules.rule import Rule
 
 PUBLIC: Mapping[str, str] = MappingProxyType(
@@ -199,5 +200,6 @@ def message_number(rule: Rule) -> str:
 
 
 def message(error: SwpksError) -> str:
-    """Return a refusal as a line prints it: the number and the finding."""
-    return f"{message_number(error.rule)} {error.message}"
+    """Return a refusal as a line prints it: the number, the finding, and what to do about it."""
+    told = error.message if error.advised else with_remedy(error.message, error.rule.id)
+    return f"{message_number(error.rule)} {told}"

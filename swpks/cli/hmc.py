@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import msgspec
 
-from hcall_abi.control_views import Answered, HealthView
+from hcall_abi.control_views import Answered, HealthView, SystemView
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import backup
 from hcall_abi.rules import hmc as hmc_rules
@@ -47,6 +47,7 @@ from swpks.cli.where import for_every_verb, state_path
 from swpks.hmc.line_client import LAYOUT, escaped
 from swpks.hmc.names import ALSO_VERBS, LINES
 from swpks.hmc.store_console import StoreConsole
+from swpks.hmc.views import KnownSystemView
 
 REFUSED = 1
 UNREACHABLE = 3
@@ -191,7 +192,15 @@ def _carried_out(args: argparse.Namespace, end: End) -> int:
     answer = _asked(end, ask)
     if ask.saving and str(ask.saving.path) == "-":
         return 0
-    return _show(args, answer, ask.shown)
+    return _show(args, answer if args.json else _named(answer, end), ask.shown)
+
+
+def _named(answer: Answered | str, end: End) -> Answered | str:
+    """Return the answer for people: a console knows the names of the systems that a view has by their ids."""
+    if not (isinstance(answer, SystemView) and answer.custody and isinstance(end, StoreConsole)):
+        return answer
+    systems = end.order(list[KnownSystemView], "systems")
+    return output.with_names(answer, hmc_console.names_of(systems))
 
 
 def _ordered(args: argparse.Namespace, end: StoreConsole) -> OrderAnswer | None:

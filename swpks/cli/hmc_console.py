@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from hcall_abi.control_views import SystemView
@@ -44,17 +44,27 @@ def status(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer | Non
     if args.name is not None:
         return None
     systems = console.order(list[KnownSystemView], "systems")
-    if args.system is None and len(systems) != 1:
+    if args.system is None and (len(systems) != 1 or not systems[0].system_id):
         return OrderAnswer(systems, output.systems)
-    chosen = [each for each in systems if args.system in (None, each.name, each.type_model_serial)]
+    chosen = [
+        each
+        for each in systems
+        if each.system_id and args.system in (None, each.name, each.type_model_serial)
+    ]
     if len(chosen) != 1:
         return None
     view = console.call(requests.show_system())
 
     def shown(answer: SystemView) -> str:
-        return f"{hmc_output.system(answer)}\n\n{output.link(hmc_output.plain(chosen[0]))}"
+        named = hmc_output.with_names(answer, names_of(systems))
+        return f"{hmc_output.system(named)}\n\n{output.link(hmc_output.plain(chosen[0]))}"
 
     return OrderAnswer(view, shown)
+
+
+def names_of(systems: Sequence[KnownSystemView]) -> dict[str, str]:
+    """Return the names of the systems of a console by their ids."""
+    return {each.system_id: hmc_output.plain(each.name) for each in systems}
 
 
 def recover(args: argparse.Namespace, console: StoreConsole) -> OrderAnswer:

@@ -16,20 +16,22 @@ def systems(answer: Sequence[KnownSystemView]) -> str:
         ("SYSTEM", "TYPE-MODEL*SERIAL", "STATE", "PARTITIONS", "LINK", "SINCE", "OLDEST COPY", "WHERE")
     ]
     rows += [_system(each) for each in answer]
-    away = [f"{each.name} is away: {each.trouble}" for each in answer if not each.connected]
+    away = [_away(each) for each in answer if not each.connected]
     bare = [f"{each.name}: {_bare(each)}" for each in answer if each.without_copy]
-    return "\n".join([*table(rows), *away, *bare])
+    waiting = [f"{each.name}: {line}" for each in answer for line in each.waiting]
+    return "\n".join([*table(rows), *away, *bare, *waiting])
 
 
 def link(answer: KnownSystemView) -> str:
     """Return since when a system is connected or away, and how old its copies are, in a line."""
     state = f"connected since {moment(answer.since)}"
     if not answer.connected:
-        state = f"away since {moment(answer.since)}: {answer.trouble}"
+        state = f"away since {moment(answer.since)}: {_reason(answer)}"
     copied = "no copies"
     if answer.copied is not None and answer.age is not None:
         copied = f"oldest copy {age(answer.age)} old, from {moment(answer.copied)}"
-    return f"console: {state}; " + "; ".join([copied, *([_bare(answer)] if answer.without_copy else [])])
+    told = f"console: {state}; " + "; ".join([copied, *([_bare(answer)] if answer.without_copy else [])])
+    return "\n".join([told, *answer.waiting])
 
 
 def added(answer: KnownSystemView) -> str:
@@ -64,7 +66,15 @@ def _system(each: KnownSystemView) -> tuple[str, ...]:
     linked = "connected" if each.connected else "away"
     copied = "none" if each.age is None else age(each.age)
     link = (linked, moment(each.since))
-    return (each.name, each.type_model_serial, _state(each), partitions, *link, copied, each.where)
+    return (
+        each.name or "-",
+        each.type_model_serial or "-",
+        _state(each),
+        partitions,
+        *link,
+        copied,
+        each.where,
+    )
 
 
 def _state(each: KnownSystemView) -> str:
@@ -72,6 +82,16 @@ def _state(each: KnownSystemView) -> str:
     if each.connected:
         return each.state or "-"
     return f"No Connection ({each.state})" if each.state else "No Connection"
+
+
+def _away(each: KnownSystemView) -> str:
+    """Return why a system is away; one that was never reached may have no name."""
+    named = each.name or f"the system at {each.where}"
+    return f"{named} {'is away' if each.system_id else 'was not reached yet'}: {_reason(each)}"
+
+
+def _reason(each: KnownSystemView) -> str:
+    return f"{each.trouble}; {each.advice}" if each.advice else each.trouble
 
 
 def _bare(each: KnownSystemView) -> str:

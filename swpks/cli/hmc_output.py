@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -64,6 +64,15 @@ def system(answer: SystemView) -> str:
     if answer.console:
         rows = [(*row, cell) for row, cell in zip(rows, ("COPY", *map(_copy_age, partitions)), strict=True)]
     return "\n".join([head, "", *table(rows), *notes])
+
+
+def with_names(answer: SystemView, names: Mapping[str, str]) -> SystemView:
+    """Return a system whose partitions name the system at the other end of a move, as a console knows it."""
+    custody = [
+        msgspec.structs.replace(each, peer_id=names.get(each.peer_id, each.peer_id))
+        for each in answer.custody
+    ]
+    return msgspec.structs.replace(answer, custody=custody)
 
 
 def custody(answer: CustodyView) -> str:
@@ -154,11 +163,11 @@ def trusted_key(answer: TrustedKeyView) -> str:
     return f"trusted system key {answer.id}" if answer.id else "no trusted system key yet"
 
 
-def copy(answer: CopyView) -> str:
-    """Return the clear facts of a copy."""
+def copy(name: str, answer: CopyView) -> str:
+    """Return the clear facts of a copy of the partition with a name."""
     restores = f" after {answer.restores} restores" if answer.restores else ""
     return (
-        f"copy of {answer.uuid}: generation {answer.generation}{restores}, {answer.keystore_kbytes} KiB, "
+        f"copy of {name}: generation {answer.generation}{restores}, {answer.keystore_kbytes} KiB, "
         f"trusted system key {answer.trusted_key_id}"
     )
 

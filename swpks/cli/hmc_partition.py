@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import Any, get_args
 
 from hcall_abi.attributes import attribute_number, parse_attributes
@@ -64,12 +65,29 @@ def _power(args: argparse.Namespace) -> Ask:
 
 
 def _secure_boot(args: argparse.Namespace) -> Ask:
-    mode = attribute_number("secure_boot", args.mode)
+    mode = _after_the_name(args, "secure_boot", args.mode)
     return Ask(console.set_attributes(args.name, {"secure_boot": mode}))
 
 
 def _keystore(args: argparse.Namespace) -> Ask:
-    return Ask(console.set_attributes(args.name, {"keystore_kbytes": _kbytes(args.kbytes)}))
+    return Ask(
+        console.set_attributes(
+            args.name, {"keystore_kbytes": _after_the_name(args, "keystore_kbytes", args.kbytes)}
+        )
+    )
+
+
+def _after_the_name(args: argparse.Namespace, attribute: str, value: str) -> int:
+    """Return the number of a value that stands behind the partition's name; OperatorError for a wrong one."""
+    try:
+        return attribute_number(attribute, value)
+    except OperatorError as error:
+        try:
+            attribute_number(attribute, args.name)
+        except OperatorError:
+            raise error from None
+        advice = f"the name comes first: swpks hmc {args.verb} {shlex.quote(value)} {args.name}"
+        raise OperatorError(error.rule, f"{error.message}; {advice}") from None
 
 
 def _set(args: argparse.Namespace) -> Ask:

@@ -14,6 +14,7 @@ from hcall_abi.rules import console as console_rules
 from hcall_abi.rules import hmc as rules
 from hcall_abi.rules import service as service_rules
 from swpks.cli import streams
+from swpks.hmc.line_client import escaped
 
 SUMMARY = "be a management console: hold copies, recover systems, answer lines"
 
@@ -98,9 +99,18 @@ def _serve(
 
 
 def _sentence(ready: dict[str, Any]) -> str:
-    """Return the line for people."""
+    """Return the line for people, and a line for each system that is not connected."""
     systems = ", ".join(ready["systems"]) or "no system yet"
-    return f"swpks {ready['version']} console {ready['console']} is ready at {ready['socket']}: {systems}"
+    head = f"swpks {ready['version']} console {ready['console']} is ready at {ready['socket']}: {systems}"
+    return "\n".join([head, *map(_not_connected, ready["away"])])
+
+
+def _not_connected(system: dict[str, str]) -> str:
+    named = f"{system['name']} at {system['place']}" if system["name"] else f"the system at {system['place']}"
+    advice = f"; {system['advice']}" if system["advice"] else ""
+    return (
+        f"{escaped(f'{named} is not connected: ' + system['trouble'] + advice)}; the console goes on dialling"
+    )
 
 
 def _copies(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def _change_key(args: argparse.Namespace) -> Ask:
 
 
 def _copy(args: argparse.Namespace) -> Ask:
-    return Ask(console.show_copy(args.name), output.copy, Saving(args.file, _blob))
+    return Ask(console.show_copy(args.name), partial(output.copy, args.name), Saving(args.file, _blob))
 
 
 def _blob(answer: CopyView) -> bytes:

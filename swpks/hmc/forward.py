@@ -12,6 +12,7 @@ from hcall_abi.control_views import HealthView
 from hcall_abi.errors import PeerError, SwpksError
 from hcall_abi.problems import problem_of
 from hcall_abi.requests import ConsoleRequest
+from hcall_abi.rules import console
 from hcall_abi.rules import hmc as rules
 from hcall_client.console import ConsoleRefused
 from hcall_server.console.systems import KnownSystem
@@ -45,18 +46,33 @@ def request_of(asked: wire.Forwarded) -> ConsoleRequest[Any]:
 
 
 async def forwarded(
-    request: ConsoleRequest[Any], system: KnownSystem, call: Call = KnownSystem.call
+    request: ConsoleRequest[Any],
+    system: KnownSystem,
+    call: Call = KnownSystem.call,
+    found_at: Callable[[str], str] = lambda name: "",
 ) -> bytes:
-    """Make a request of a system, by `call`; return the last message for the command."""
+    """Make a request of a system, by `call`; return the last message for the command.
+
+    `found_at` says in words which system has a partition that this one lacks.
+    """
     try:
         answer = await call(system, request)
     except SwpksError as error:
-        return refusal(system.explained(error))
+        place = found_at(request.name or "") if error.rule.id == console.NAME_EXISTS.id else ""
+        return refusal(_placed(system.explained(error), place))
     statuses = list(request.verb.answers)
     if isinstance(answer, str):
         return wire.answer(statuses[0], PROMETHEUS, answer.encode())
     status = statuses[-1] if isinstance(answer, HealthView) and not answer.ok else statuses[0]
     return wire.answer(status, JSON, msgspec.json.encode(answer))
+
+
+def _placed(error: SwpksError, place: str) -> SwpksError:
+    """Return a refusal with the console's names, and the words about the place of its partition."""
+    error.message = f"{error.message}; {place}" if place else error.message
+    if isinstance(error, ConsoleRefused):
+        return ConsoleRefused(msgspec.structs.replace(error.problem, detail=error.message))
+    return error
 
 
 def refusal(error: SwpksError) -> bytes:

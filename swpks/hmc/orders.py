@@ -17,9 +17,11 @@ from hcall_server.console.console import ManagementConsole
 from hcall_server.console.copies import CopyFacts, by_store
 from hcall_server.console.jobs import Job
 from hcall_server.console.lines.run import run_line
-from hcall_server.console.systems import KnownSystem
+from hcall_server.console.registry import shown
+from hcall_server.console.systems import AwaitedSystem, KnownSystem
+from hcall_server.console.whereabouts import found_at
 from swpks.hmc import wire
-from swpks.hmc.forward import forwarded, refusal, request_of
+from swpks.hmc.forward import Call, forwarded, refusal, request_of
 from swpks.hmc.serving import WireCaller
 from swpks.hmc.views import JobView, KnownSystemView, RemovedSystemView, StoredCopyView
 
@@ -59,9 +61,12 @@ class ConsoleHandler:
 
     async def _forwarded(self, request: wire.Forwarded) -> bytes:
         asked, system = request_of(request), self._console.find(request.system)
-        if not isinstance(asked.body, CopyToRestore):
-            return await forwarded(asked, system)
-        return await forwarded(asked, system, self._console.restore)
+        restores = isinstance(asked.body, CopyToRestore)
+        call: Call = self._console.restore if restores else KnownSystem.call
+        return await forwarded(asked, system, call, self._elsewhere)
+
+    def _elsewhere(self, name: str) -> str:
+        return found_at(self._console.systems, name)
 
     def stopped(self, request: wire.WireRequest) -> bytes:
         """Return the last messages for a command that waits when the console stops."""
@@ -82,10 +87,39 @@ class ConsoleHandler:
         return await self._works[order.verb](order, caller)
 
     def _list_systems(self, _order: wire.Order) -> list[KnownSystemView]:
-        return [_system_view(each, self._console.date()) for each in self._console.systems]
+        known = [self._system_view(each) for each in self._console.systems]
+        return [*known, *map(_awaited_view, self._console.awaited.values())]
+
+    def _system_view(self, system: KnownSystem) -> KnownSystemView:
+        last, now = system.last, self._console.date()
+        newest = {uuid: copies[0].time for uuid, copies in by_store(system.copies).items()}
+        copied = min(newest.values(), default=None)
+        named = last.partitions.items() if last else ()
+        without = [name for uuid, name in named if uuid not in newest]
+        return KnownSystemView(
+            name=system.name,
+            type_model_serial=system.type_model_serial,
+            system_id=system.system_id,
+            where=system.where,
+            connected=system.connected,
+            since=system.since,
+            trouble=system.trouble,
+            state=last.state if last else None,
+            partitions=len(last.partitions) if last else None,
+            copied=copied,
+            age=None if copied is None else max(0.0, now - copied),
+            without_copy=without,
+            advice=system.advice,
+            waiting=self._waiting(system),
+        )
+
+    def _waiting(self, system: KnownSystem) -> list[str]:
+        """Return a line for each partition of a system that waits."""
+        waits = [(each.name, self._console.waits(system, each.uuid)) for each in shown(system)]
+        return [f"{name} waits: {why}" for name, why in waits if why]
 
     async def _add_system(self, order: wire.Order, _caller: WireCaller) -> KnownSystemView:
-        return _system_view(await self._console.add_system(order.where, order.name), self._console.date())
+        return self._system_view(await self._console.add_system(order.where, order.name))
 
     async def _remove_system(self, order: wire.Order, _caller: WireCaller) -> RemovedSystemView:
         system = self._console.find(order.name)
@@ -121,23 +155,21 @@ def _sorted(system: KnownSystem) -> list[CopyFacts]:
     return [copy for found in by_store(system.copies).values() for copy in found]
 
 
-def _system_view(system: KnownSystem, now: float) -> KnownSystemView:
-    last = system.last
-    newest = {uuid: copies[0].time for uuid, copies in by_store(system.copies).items()}
-    copied = min(newest.values(), default=None)
+def _awaited_view(system: AwaitedSystem) -> KnownSystemView:
     return KnownSystemView(
         name=system.name,
-        type_model_serial=system.type_model_serial,
-        system_id=system.system_id,
+        type_model_serial="",
+        system_id="",
         where=system.where,
-        connected=system.connected,
+        connected=False,
         since=system.since,
         trouble=system.trouble,
-        state=last.state if last else None,
-        partitions=len(last.partitions) if last else None,
-        copied=copied,
-        age=None if copied is None else max(0.0, now - copied),
-        without_copy=[name for uuid, name in last.partitions.items() if uuid not in newest] if last else [],
+        state=None,
+        partitions=None,
+        copied=None,
+        age=None,
+        without_copy=[],
+        advice=system.advice,
     )
 
 

@@ -14,14 +14,16 @@ from typing import Any
 
 import trio
 
-from hcall_abi.errors import SwpksError
+from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import console as console_rules
 from hcall_abi.rules import hmc as rules
 from hcall_client.control_transport import TlsFiles
 from hcall_server import __version__
+from hcall_server.console.advice import to_connect
 from hcall_server.console.console import ConsoleSettings, ManagementConsole
 from hcall_server.console.patience import waits
 from hcall_server.console.store import ConsoleStore
+from hcall_server.console.systems import AwaitedSystem, KnownSystem
 from hcall_server.console.whereabouts import whereabouts
 from hcall_server.data_channel.sockets import SocketFile, listen_unix
 from hcall_server.machine import logs
@@ -39,6 +41,10 @@ Announce = Callable[[dict[str, Any]], None]
 """Called once, when the socket listens, with the fields of the ready line."""
 
 _AWAY = (console_rules.CONSOLE_SERVED, console_rules.CONSOLE_ANSWER)
+
+_SILENT = OperatorError(
+    console_rules.CONSOLE_SERVED, f"the system did not answer within {FIRST_SECONDS:g} seconds"
+)
 
 _log = logs.Log()
 
@@ -122,8 +128,10 @@ class ConsoleServer:
 
         try:
             await nursery.start(self.console.run)
-            for name, where in await self._add_given():
+            deadline = trio.current_time() + FIRST_SECONDS
+            for name, where in await self._add_given(deadline):
                 nursery.start_soon(self._dial_on, name, where)
+            await self._try_known(deadline)
             await nursery.start(self._tell_where)
             await nursery.start(serve_commands)
         except BaseException:
@@ -138,21 +146,29 @@ class ConsoleServer:
     def _where(self, asked: str) -> str:
         return whereabouts(self.console.systems, asked)
 
-    async def _add_given(self) -> list[tuple[str | None, str]]:
+    async def _try_known(self, deadline: float) -> None:
+        """Wait until each known system was tried: the ready line names those that are away."""
+        with trio.CancelScope(deadline=deadline):
+            for system in self.console.systems:
+                await system.tried.wait()
+
+    async def _add_given(self, deadline: float) -> list[tuple[str | None, str]]:
         """Add the given systems; return those that can't be reached yet."""
         away: list[tuple[str | None, str]] = []
         failures: list[SwpksError] = []
 
         async def add(name: str | None, where: str) -> None:
-            with trio.move_on_after(FIRST_SECONDS) as scope:
+            with trio.CancelScope(deadline=deadline) as scope:
                 try:
                     await self.console.add_system(where, name)
                 except SwpksError as error:
                     if error.rule not in _AWAY:
                         failures.append(error)
                         return
+                    self.console.note_awaited(where, name, error)
                     away.append((name, where))
             if scope.cancelled_caught:
+                self.console.note_awaited(where, name, _SILENT)
                 away.append((name, where))
 
         async with trio.open_nursery() as nursery:
@@ -169,9 +185,11 @@ class ConsoleServer:
             try:
                 await self.console.add_system(where, name)
             except SwpksError as error:
+                self.console.note_awaited(where, name, error)
                 if logged != error.message:
                     logged = error.message
-                    _log.warning("system.not_reached", place=where, **logs.explained(error))
+                    advice = to_connect(error, where, name or "")
+                    _log.warning("system.not_reached", place=where, **logs.explained(error), advice=advice)
                 if error.rule is rules.HMC_SYSTEM_OWN_NAME:
                     return
                 await trio.sleep(seconds)
@@ -197,7 +215,17 @@ class ConsoleServer:
             "socket": str(self._folder.socket),
             "console": self.console.id,
             "systems": [each.name for each in self.console.systems],
+            "away": self._away(),
         }
+
+    def _away(self) -> list[dict[str, str]]:
+        """Return the systems that are not connected: each with its name, its place, why, and what helps."""
+        known = [each for each in self.console.systems if not each.connected]
+        away: list[KnownSystem | AwaitedSystem] = [*known, *self.console.awaited.values()]
+        return [
+            {"name": each.name, "place": each.where, "trouble": each.trouble, "advice": each.advice}
+            for each in away
+        ]
 
 
 @contextmanager

@@ -11,9 +11,12 @@ from hcall_abi.control_views import View
 class KnownSystemView(View):
     """A system that the console knows; `state` and `partitions` are those of the last contact.
 
-    `since`: from when on it has been connected or away; `trouble`: why it is away.  `copied` is the time of
+    `since`: from when on it has been connected or away; `trouble`: why it is away, and `advice`
+    what connects it.  One that was given at the start and was never reached has no serial number and no id,
+    and its name is "" if none was given.  `copied` is the time of
     the oldest among the newest copies of its stores, null while there is none, and `age` is its age in
-    seconds, by the console's clock.  `without_copy` names the partitions that have no copy.
+    seconds, by the console's clock.  `without_copy` names the partitions that have no copy, and
+    `waiting` has a line for each partition that is not served: why, and what to do.
     """
 
     name: str
@@ -28,6 +31,8 @@ class KnownSystemView(View):
     copied: int | None
     age: float | None
     without_copy: list[str]
+    advice: str = ""
+    waiting: list[str] = []
 
 
 class RemovedSystemView(View):

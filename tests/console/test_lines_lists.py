@@ -118,7 +118,7 @@ async def test_systems(full: Stand) -> None:
     assert line == (
         f"name=S,type_model=9105-22A,serial_num={serial.partition('*')[2]},ipaddr=,state=Operating,"
         'detailed_state=None,"capabilities=lpar_proc_compat_mode_capable,partition_keystore_capable",'
-        "firmware_level=FW1110,keystore_total_kbytes=16384,keystore_assigned_kbytes=64"
+        "firmware_level=FW1110,keystore_total_kbytes=16384,keystore_assigned_kbytes=64,trouble="
     )
     assert await full.done(f"lssyscfg -r sys -m {serial} -F name:state") == "S:Operating"
     assert await full.done("lssyscfg -r sys -F state") == "Operating"

@@ -14,6 +14,7 @@ import trio.testing
 
 from hcall_abi.control_views import PartitionView
 from hcall_abi.errors import OperatorError
+from hcall_abi.remedies import REMEDIES
 from hcall_abi.rules import console as control
 from hcall_abi.rules import migration as rules
 from hcall_abi.rules.rule import Rule
@@ -253,7 +254,7 @@ async def test_one_refused_partition_keeps_no_other_one(pair: MovingStand) -> No
     pair.moves.refuse("lpar1", rules.ARRIVAL_SIZE, "lpar1 needs 64 KiB, and T has 16")
     assert await pair.run("migrlpar -o m -m S -t T -p lpar1,lpar2") == (
         1,
-        "SWPK0708 lpar1 needs 64 KiB, and T has 16\nrow 2\nlpar2: the end",
+        f"SWPK0708 lpar1 needs 64 KiB, and T has 16; {REMEDIES['arrival.size']}\nrow 2\nlpar2: the end",
     )
     assert pair.moves.asked == ["migrate S T lpar1", "migrate S T lpar2"]
 
@@ -262,7 +263,8 @@ async def test_a_job_that_fails_has_the_number_of_its_rule(pair: MovingStand) ->
     """So that a script can tell an attempt that ended at its source from another failure."""
     pair.moves.failed = rules.MIGRATION_FAILED
     told = await pair.refused("migrlpar -o m -m S -t T -p lpar1")
-    assert told == "row 2\nlpar1: the end\nSWPK0726 job 1 (migrate) failed: lpar1: the end"
+    refusal = f"SWPK0726 job 1 (migrate) failed: lpar1: the end; {REMEDIES['migration.failed']}"
+    assert told == f"row 2\nlpar1: the end\n{refusal}"
 
 
 async def test_a_system_that_is_away_is_named(pair: MovingStand) -> None:
@@ -271,10 +273,11 @@ async def test_a_system_that_is_away_is_named(pair: MovingStand) -> None:
     pair.moves.refusals["lpar1"] = away
     pair.console.find("T").note_away("gone")
     told = await pair.refused("rrstartlpar -o validate -m S -t T -p lpar1")
-    assert told == "SWPK0204 T is away since 2027-01-15 08:00:00 UTC: nothing serves this system"
+    remedy = REMEDIES["console.served"]
+    assert told == f"SWPK0204 T is away since 2027-01-15 08:00:00 UTC: nothing serves this system; {remedy}"
     pair.console.find("S").note_away("gone")
     told = await pair.refused("rrstartlpar -o validate -m S -t T -p lpar1")
-    assert told == "SWPK0204 nothing serves this system"
+    assert told == f"SWPK0204 nothing serves this system; {remedy}"
 
 
 async def test_all_of_a_system_without_partitions(pair: MovingStand) -> None:
@@ -355,9 +358,9 @@ async def test_a_recovery_that_ends_with_one_owner_has_succeeded(pair: MovingSta
     told = await pair.done("migrlpar -o r -m S -p lpar1")
     assert told == "row 2\nlpar1: the end\nthe attempt has ended: lpar1 is at S"
     assert (await pair.refused("migrlpar -o r -m S -p gone")).endswith(
-        "SWPK0726 job 1 (migrate) failed: gone: the end"
+        f"SWPK0726 job 1 (migrate) failed: gone: the end; {REMEDIES['migration.failed']}"
     )
     pair.moves.failed = rules.MIGRATION_FORCE
     assert (await pair.refused("migrlpar -o r -m S -p lpar1")).endswith(
-        "SWPK0725 job 1 (migrate) failed: lpar1: the end"
+        f"SWPK0725 job 1 (migrate) failed: lpar1: the end; {REMEDIES['migration.force']}"
     )

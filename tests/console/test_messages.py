@@ -7,6 +7,7 @@ from collections import Counter
 
 from hcall_abi.errors import OperatorError
 from hcall_abi.messages import NO_NUMBER, OWN, PUBLIC, message, message_number
+from hcall_abi.remedies import REMEDIES
 from hcall_abi.rules import backup, console, hmc
 from hcall_abi.rules.catalogue import RULES, rows_of
 
@@ -43,5 +44,19 @@ def test_a_refusal_begins_with_its_number() -> None:
     """The public number where there is one."""
     assert message(OperatorError(console.SIZE_IN_USE, "x")) == "HSCL0DC8 x"
     assert message(OperatorError(console.NAME_EXISTS, "x")) == "HSCL8012 x"
-    assert message(OperatorError(hmc.LINE_COMMAND, "x")) == "SWPK0101 x"
+    assert message(OperatorError(hmc.LINE_COMMAND, "x")) == f"SWPK0101 x; {REMEDIES['line.command']}"
+    assert message(OperatorError(hmc.LINE_COMMAND, "x", advised=True)) == "SWPK0101 x"
     assert message(OperatorError(hmc.LINE_RMC, "x")) == "HSCL0DB4 x"
+
+
+def test_every_number_of_ours_has_a_remedy() -> None:
+    """A line prints it behind the finding; no remedy belongs to a rule without a number of ours."""
+    assert REMEDIES.keys() == OWN.keys()
+    for rule, remedy in REMEDIES.items():
+        told = message(OperatorError(RULES[rule], "the finding"))
+        assert told == f"{OWN[rule]} the finding; {remedy}"
+        assert len(remedy.split()) > 1
+        assert "\n" not in remedy
+        assert not remedy.endswith((".", " ", ";"))
+        assert remedy != RULES[rule].sentence
+        assert remedy.count("`") % 2 == 0

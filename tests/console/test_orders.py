@@ -266,9 +266,50 @@ async def test_a_partition_that_has_left_is_found_elsewhere(autojump_clock) -> N
         assert await run_line(world.rig.console, line("lssyscfg -r lpar -m b -F name"), caller) == 0
         assert await run_line(world.rig.console, line("chsysstate -r lpar -m a -n x -o on"), caller) == 1
         assert await run_line(world.rig.console, line("migrlpar -o v -m a -t b -p x"), caller) == 1
-        assert caller.told == ["x", *["HSCL8012 The partition named x was not found. It is at b now."] * 2]
+        missing = "HSCL8012 The partition named x was not found. The partition x is on system b"
+        assert caller.told == ["x", f"{missing}.", f"{missing}: -m is the source, and -t the target."]
         states = {name: world.migrations.status(world.known(name))[0].state for name in "ab"}
         assert states == {"a": "Moved", "b": "Not Moving"}
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "migrlpar -o m -m b -t a -p x",
+        "migrlpar -o v -m b -t a -p x",
+        "migrlpar -o s -m b -p x",
+        "migrlpar -o r -m b -p x",
+        "rrstartlpar -o restart -m b -t a -p x",
+        "rrstartlpar -o cancel -m b -p x",
+        "rrstartlpar -o cleanup -m b -p x",
+        "chsysstate -r lpar -m b -n x -o on",
+        "chsyscfg -r lpar -m b -i name=x,secure_boot=2",
+        "rmsyscfg -r lpar -m b -n x",
+        "lssyscfg -r lpar -m b --filter lpar_names=x",
+        "lssyscfg -r prof -m b --filter lpar_names=x",
+        "lsrefcode -r lpar -m b --filter lpar_names=x",
+        "lslparmigr -r lpar -m b --filter lpar_names=x",
+    ],
+)
+async def test_an_order_to_the_wrong_system_says_where_the_partition_is(order: str, autojump_clock) -> None:
+    """Source and target are swapped, or -m is another system: one that never had the partition."""
+    async with moving() as world:
+        caller = StandCaller()
+        assert await run_line(world.rig.console, line(order), caller) == 1
+        (told,) = caller.told
+        assert "partition x is on system a" in told
+        assert ("-m is the source, and -t the target" in told) == order.startswith("migrlpar -o") & (
+            "-t" in order
+        )
+
+
+async def test_a_verb_for_the_wrong_system_says_where_the_partition_is(autojump_clock) -> None:
+    """Also one that the console forwards."""
+    async with moving() as world:
+        handler = ConsoleHandler(world.rig.console)
+        asked = wire.Forwarded(operation="powerOn", system="b", name="x")
+        answer = await handler.handle(wire.WireRequest(ask=asked), None)  # type: ignore[arg-type]
+        assert b"partition x is on system a" in answer
 
 
 def line(text: str) -> list[str]:

@@ -180,7 +180,7 @@ async def test_a_new_system_takes_the_stores_with_the_operators_key(autojump_clo
         assert job.state == "failed"
         needed = rig.system.row.trusted_key_id
         assert f"need the trusted system key {needed}, and lab has none" in job.lines[-1]
-        assert "chtskey -m lab -o restore --newkey FILE, then recover again" in job.lines[-1]
+        assert "`chtskey -m lab -o restore --newkey FILE`, then recover again" in job.lines[-1]
         assert (await state(rig)).state == "Operating"
         wrong = (await rig.ask(set_trusted_key("restore", key=bytes(32)))).id
         job = await rig.ended(rig.console.recover(rig.system))

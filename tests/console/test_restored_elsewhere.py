@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 import trio
 
@@ -9,8 +11,10 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.requests import delete_partition, power_off, restore_copy, show_copy
 from hcall_abi.rules import console as console_rules
 from hcall_abi.rules import migration as rules
+from hcall_server.console.lines.run import run_line
 from hcall_server.platform.custody import Mode
 from tests.console.moving import Moving, moving
+from tests.console.stand import StandCaller
 
 
 async def copy_at(world: Moving, name: str) -> bytes:
@@ -73,8 +77,21 @@ async def test_a_partition_that_was_restored_past_the_console_waits(autojump_clo
         restored = await world.rig.ask(restore_copy(copy), world.site("b"))
         await trio.sleep(30)
         assert (restored.mode, world.serving()) == ("asking", ["a"])
+        assert await waits(world, "a") == ""
+        assert await waits(world, "b") == (
+            "a shows its store; delete one of the two, such as by `swpks hmc delete x -m a`; "
+            "if a is lost: `swpks hmc remove-system a`"
+        )
         await deleted_at(world, "a")
         await world.rig.until(lambda: world.serving() == ["b"])
+
+
+async def waits(world: Moving, system: str) -> str:
+    """The attribute of lslparmigr for the partition on a system."""
+    caller = StandCaller()
+    line = shlex.split(f"lslparmigr -r lpar -m {system} -F waits")
+    assert await run_line(world.rig.console, line, caller) == 0
+    return "" if caller.told == ["null"] else caller.told[0].strip('"')
 
 
 async def test_a_dead_source_is_fenced_after_a_deletion(autojump_clock) -> None:

@@ -162,6 +162,8 @@ def test_usage(words) -> None:
             "keystore_kbytes is 0 to 65535, not '65536'",
         ),
         ("secure-boot lpar1 on", "attribute.range", "off, audit, enforce, not 'on'"),
+        ("secure-boot enforce lpar1", "attribute.range", "first: swpks hmc secure-boot lpar1 enforce"),
+        ("keystore 64 lpar1", "attribute.range", "first: swpks hmc keystore lpar1 64"),
         ("keystore lpar1 -1", "attribute.range", "keystore_kbytes is 0 to 65535, not '-1'"),
         ("keystore lpar1 4k", "attribute.range", "keystore_kbytes is 0 to 65535, not '4k'"),
         ("create lpar1 x", "attribute.range", "keystore_kbytes is 0 to 65535, not 'x'"),

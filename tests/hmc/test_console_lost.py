@@ -55,7 +55,11 @@ def test_the_console_is_lost_and_the_old_one_comes_back(pair: tuple[Plant, Keepe
     plant.recovered()
     plant.demand("second")
     old.console.start()
-    until(lambda: "is connected; detach it first" in old.systems()["sys1"].trouble)
+    (away,) = old.console.ready["away"]  # the ready line tells it: a stream of the other one is open
+    assert away["trouble"].startswith("the console new (")
+    assert away["trouble"].endswith(" is connected")
+    assert away["advice"].startswith("stop the other console, or take the system out of it there: ")
+    until(lambda: "is connected" in old.systems()["sys1"].trouble)
     assert f"the console new ({new.console.ready['console']})" in old.systems()["sys1"].trouble
     assert new.systems()["sys1"].connected
     plant.fill("third")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from hcall_abi.control_views import CustodyView, SystemView
 from swpks.cli import hmc_console_output as output
+from swpks.cli import hmc_output
+from swpks.cli.hmc_console import names_of
 from swpks.hmc.views import KnownSystemView
 
 SINCE = 1_800_000_000.0
@@ -53,6 +56,29 @@ def test_a_system_that_is_away_has_its_last_state() -> None:
     away = known(connected=False, trouble="no server")
     assert cells(away)[2:5] == ["No Connection (Operating)", "2", "away"]
     assert output.systems([away]).splitlines()[-1] == "sys1 is away: no server"
+    advised = known(connected=False, trouble="no server", advice="start it")
+    assert output.systems([advised]).splitlines()[-1] == "sys1 is away: no server; start it"
+    assert "UTC: no server; start it; oldest copy" in output.link(advised)
     never = known(connected=False, trouble="no server", state=None, partitions=None)
     assert cells(never)[2:5] == ["No Connection", "-", "away"]
     assert output.link(never).startswith("console: away since 2027-01-15 08:00:00 UTC: no server; ")
+
+
+def test_a_partition_that_waits_says_why() -> None:
+    """In the status of its system, and in the list of all."""
+    waits = "lpar1 waits: sys2 shows its store; delete one of the two"
+    view = known(waiting=[waits])
+    assert output.systems([view]).splitlines()[-1] == f"sys1: {waits}"
+    assert output.link(view).splitlines()[1:] == [waits]
+
+
+def test_the_other_system_of_a_move_has_its_name() -> None:
+    """A view has its id; the id stays where the console knows no name."""
+    peers = {"lpar1": "5" * 32, "lpar2": "6" * 32}
+    moves = [CustodyView("u", name, "gone", "settled", 3, 0, peer) for name, peer in peers.items()]
+    view = SystemView("s", "t", "Operating", None, [], [], "7" * 32, "FW1110", 1, 0, [], moves)
+    names = names_of([known(name="sys2")])
+    assert hmc_output.system(hmc_output.with_names(view, names)).splitlines()[-2:] == [
+        "lpar1 has left (attempt 3, other system sys2)",
+        f"lpar2 has left (attempt 3, other system {'6' * 32})",
+    ]

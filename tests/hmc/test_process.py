@@ -42,10 +42,10 @@ def failed(console: ConsoleProcess) -> str:
 def test_a_start_makes_a_private_store(console) -> None:
     """The ready line has what a script needs, and nobody else may enter."""
     ready = console.start().ready
-    assert set(ready) == {"version", "pid", "store", "socket", "console", "systems"}
+    assert set(ready) == {"version", "pid", "store", "socket", "console", "systems", "away"}
     assert (ready["version"], ready["pid"]) == (__version__, console.pid)
     assert (ready["store"], ready["socket"]) == (str(console.store), str(console.socket))
-    assert ready["systems"] == []
+    assert (ready["systems"], ready["away"]) == ([], [])
     assert {mode(console.store / name) for name in ("", "run", "profiles")} == {0o700}
     assert {mode(console.store / name) for name in ("console.sqlite", "run/console.sock")} == {0o600}
     assert f"console {ready['console']} is ready at {console.socket}: no system yet" in console.log
@@ -189,16 +189,27 @@ def test_a_kill_leaves_a_command_with_a_clear_line(console, systems, tmp_path) -
 
 def test_a_system_that_is_away_does_not_hinder_the_start(console, systems) -> None:
     """It is dialled until it answers, and known from then on."""
-    console.systems = [f"sys1={systems[0].control_socket}"]
+    place = systems[0].control_socket
+    console.systems = [f"sys1={place}"]
     assert console.start().ready["systems"] == []
+    advice = f"start it: `swpks serve --state {systems[0].state}`"
+    (away,) = console.ready["away"]
+    assert (away["name"], away["place"], away["advice"]) == ("sys1", str(place), advice)
+    told = f"sys1 at {place} is not connected: {away['trouble']}; {advice}; the console goes on dialling\n"
+    assert f"console.sock: no system yet\n{told}" in console.log  # both lines are on standard output
+    shown = console.hmc("status").splitlines()
+    assert shown[-1] == f"sys1 was not reached yet: {away['trouble']}; {advice}"
     console.log_lines("system.not_reached")
     systems[0].start()
     console.log_lines("system.added")
     assert [each.name for each in known(console)] == ["sys1"]
     systems[0].kill()
     assert console.restart().ready["systems"] == ["sys1"]
+    assert [(each["name"], each["advice"]) for each in console.ready["away"]] == [("sys1", advice)]
     (system,) = known(console)
-    assert (system.connected, system.trouble != "") == (False, True)
+    assert (system.connected, system.trouble != "", system.advice) == (False, True, advice)
+    listed = console.hmc("lssyscfg", "-r", "sys", "-F", "name,state,trouble").strip()
+    assert listed == f"sys1,No Connection,{system.trouble}; {advice}"
 
 
 def known(console: ConsoleProcess) -> list[KnownSystemView]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from hcall_abi.console import RESERVED_NAMES
 from hcall_abi.errors import OperatorError
 from hcall_abi.levels import LEVELS
 from hcall_abi.rules import console as rules
@@ -103,6 +104,13 @@ def test_name_start_and_attributes_change_together(system: ManagedSystem) -> Non
 def test_a_change_is_all_or_nothing(system: ManagedSystem, wish: PartitionWish, rule: Rule) -> None:
     """R-36: whichever part of it breaks a rule."""
     assert broken(system, lambda: system.change("a", wish)) is rule
+
+
+@pytest.mark.parametrize("name", RESERVED_NAMES)
+def test_reserved_names_are_in_the_rule(system: ManagedSystem, name: str) -> None:
+    """Each is refused, and the sentence of the rule has it."""
+    assert broken(system, lambda: system.create(name)) is rules.NAME_FORM
+    assert name in rules.NAME_FORM.sentence.replace(",", "").split()
 
 
 def test_a_running_partition_keeps_its_name(system: ManagedSystem) -> None:

@@ -19,7 +19,7 @@ from hcall_abi.requests import change_partition, create_partition, delete_partit
 from hcall_abi.rules import hmc as rules
 from hcall_server.console.grammar import Pair
 from hcall_server.console.lines import ignored
-from hcall_server.console.lines.line import SYSTEM, Line, LineCommand, named, numbered
+from hcall_server.console.lines.line import SYSTEM, Line, LineCommand, named_at, numbered
 from hcall_server.console.options import Option, Syntax, switch
 
 _SWITCH = {"0": False, "1": True}
@@ -136,7 +136,7 @@ async def _wanted(line: Line, change: RecordChange, name: str) -> PartitionView:
     number = change.partition_id()
     view = await line.system()
     if number is None or name in change.texts:
-        return named(view, change.text(name))
+        return named_at(line, view, change.text(name))
     return numbered(view, str(number))
 
 

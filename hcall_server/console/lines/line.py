@@ -10,9 +10,11 @@ from trio.lowlevel import checkpoint
 
 from hcall_abi.control_views import PartitionView, SystemView
 from hcall_abi.errors import OperatorError, SwpksError
+from hcall_abi.messages import message
 from hcall_abi.requests import show_system
 from hcall_abi.rules import console as system_rules
 from hcall_abi.rules import hmc as rules
+from hcall_server.console.advice import at_store
 from hcall_server.console.grammar import (
     NO_RESULTS,
     Pair,
@@ -22,7 +24,7 @@ from hcall_server.console.grammar import (
     print_record,
 )
 from hcall_server.console.options import Option, Options, Syntax, switch
-from hcall_server.console.whereabouts import place_of
+from hcall_server.console.whereabouts import found_at, place_of
 
 if TYPE_CHECKING:
     from hcall_server.console.caller import LineCaller
@@ -57,6 +59,10 @@ class Line:
         """Print lines to the caller's standard output, nothing for none."""
         if lines:
             await self.caller.say("\n".join(lines))
+
+    async def refuse(self, error: SwpksError) -> None:
+        """Print a refusal."""
+        await self.caller.say(refusal(self.console, error))
 
     @property
     def known(self) -> KnownSystem:
@@ -126,6 +132,11 @@ class LineCommand:
     run: Command
 
 
+def refusal(console: ManagementConsole, error: SwpksError) -> str:
+    """Return a refusal as a line of this console prints it: its commands name the store."""
+    return at_store(message(error), console.store.folder)
+
+
 def named(view: SystemView, name: str) -> PartitionView:
     """Return the partition with a name; OperatorError (HSCL8012) if there is none."""
     return _found(view, [each for each in view.partitions if each.name == name], _named(name))
@@ -144,13 +155,22 @@ def owner_of(line: Line, name: str) -> str:
 
 
 def named_at(line: Line, view: SystemView, name: str) -> PartitionView:
-    """Return the partition with a name; OperatorError (HSCL8012), which says where it is, if it has left."""
+    """Return the partition with a name; OperatorError (HSCL8012), which says where it is, for another."""
     try:
         return named(view, name)
     except OperatorError as error:
-        if not (owner := owner_of(line, name)):
-            raise
-        raise OperatorError(error.rule, f"{error.message} It is at {owner} now.") from None
+        raise OperatorError(error.rule, f"{error.message}{elsewhere(line, name)}") from None
+
+
+def elsewhere(line: Line, name: str) -> str:
+    """Return a sentence about the system where a partition is that the system of the line lacks, or ""."""
+    owner = owner_of(line, name)
+    place = f"partition {name} is on system {owner}" if owner else found_at(line.console.systems, name)
+    if not place:
+        return ""
+    target = line.options.value("-t") if "-t" in line.options else None
+    swapped = target and place.endswith(f" {line.console.find(target).name}")
+    return f" The {place}{': -m is the source, and -t the target' if swapped else ''}."
 
 
 def numbered(view: SystemView, number: str) -> PartitionView:

@@ -23,7 +23,7 @@ from hcall_server.console.lines.line import (
     Line,
     LineCommand,
     constant,
-    named,
+    named_at,
     numbered,
 )
 from hcall_server.console.options import Option, Syntax
@@ -158,18 +158,16 @@ SYSTEMS: Getters[ListedSystem] = {
     "firmware_level": lambda it: it.shown(lambda view: view.firmware_level),
     "keystore_total_kbytes": lambda it: it.shown(lambda view: view.total_kbytes),
     "keystore_assigned_kbytes": lambda it: it.shown(lambda view: view.assigned_kbytes),
+    "trouble": lambda it: it.known.reason,
 }
 """The attributes of `lssyscfg -r sys`."""
 
 
 def selected(system: SystemView, filters: dict[str, list[str]]) -> list[ListedPartition]:
-    """Return the partitions that match every filter, by number; HSCL8012 for one that does not exist."""
+    """Return the partitions that match every filter, by number; HSCL8012 for an id that does not exist."""
     found = sorted(system.partitions, key=lambda each: each.number)
     if "lpar_names" in filters:
-        names = set(filters["lpar_names"])
-        for missing in sorted(names - {each.name for each in system.partitions}):
-            named(system, missing)
-        found = [each for each in found if each.name in names]
+        found = [each for each in found if each.name in filters["lpar_names"]]
     if "lpar_ids" in filters:
         numbers = set(filters["lpar_ids"])
         for missing in sorted(numbers - {str(each.number) for each in system.partitions}):
@@ -180,6 +178,13 @@ def selected(system: SystemView, filters: dict[str, list[str]]) -> list[ListedPa
     if not _matches(filters, "profile_names", PROFILE):
         return []
     return [ListedPartition(system, each, state_of(each)) for each in found]
+
+
+def _selected(line: Line, view: SystemView, filters: dict[str, list[str]]) -> list[ListedPartition]:
+    """Return the partitions that match; the refusal of a name says which system has the partition."""
+    for name in sorted(set(filters.get("lpar_names", []))):
+        named_at(line, view, name)
+    return selected(view, filters)
 
 
 def _matches(filters: dict[str, list[str]], name: str, value: str) -> bool:
@@ -195,13 +200,13 @@ def filters_of(line: Line, *names: str) -> dict[str, list[str]]:
 async def filtered(line: Line, *names: str) -> list[ListedPartition]:
     """Return the partitions of the line's --filter, which has some of these names."""
     filters = filters_of(line, *names)
-    return selected(await line.system(), filters)
+    return _selected(line, await line.system(), filters)
 
 
 async def _partitions(line: Line) -> None:
     filters = filters_of(line, "lpar_names", "lpar_ids", "work_groups")
     view, away = await line.last_view()
-    found = [_with_words(line, each) for each in selected(view, filters)]
+    found = [_with_words(line, each) for each in _selected(line, view, filters)]
     await line.show(PARTITIONS, [replace(each, state=NOT_AVAILABLE) for each in found] if away else found)
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from hcall_abi.errors import OperatorError, SwpksError
-from hcall_abi.messages import message
 from hcall_abi.rules import console as control
 from hcall_abi.rules import hmc as rules
 from hcall_abi.rules import migration as moving
@@ -183,14 +182,14 @@ def _check(line: Line) -> None:
         raise OperatorError(moving.MIGRATION_SYSTEMS, f"{line.options.command}: {finding}")
 
 
-def _refusal(line: Line, error: SwpksError) -> str:
+def _explained(line: Line, error: SwpksError) -> SwpksError:
     """Return a refusal as the line prints it; a system that is away is named, with the time since then."""
     if error.rule is control.CONSOLE_SERVED:
         given = [line.options.value(flag) for flag in ("-m", "-t") if flag in line.options]
         away = [each for each in map(line.console.find, given) if not each.connected]
         if len(away) == 1:
-            return message(away[0].explained(error))
-    return message(error)
+            return away[0].explained(error)
+    return error
 
 
 async def _each(line: Line, operations: Mapping[str, Work]) -> int:
@@ -205,7 +204,7 @@ async def _each(line: Line, operations: Mapping[str, Work]) -> int:
             await work(line, name)
         except SwpksError as error:
             status = 1
-            await line.say(_refusal(line, error))
+            await line.refuse(_explained(line, error))
     return status
 
 

@@ -13,7 +13,7 @@ from hcall_abi.control_views import PartitionView, SystemView
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.rules import console as control
 from hcall_server.console.grammar import NO_RESULTS
-from hcall_server.console.lines.line import Getters, Line, constant
+from hcall_server.console.lines.line import Getters, Line, constant, elsewhere
 from hcall_server.console.lines.lists import filters_of, list_command
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class ListedMove:
     uuid: str
     partition: PartitionView | None
     move: MigrationStatus | None
+    waits: str = ""
+    """Why it is not served, and what to do."""
 
     @property
     def name(self) -> str:
@@ -63,6 +65,7 @@ PARTITIONS: Getters[ListedMove] = {
     "custody": lambda it: it.partition.custody if it.partition else None,
     "mode": lambda it: it.partition.mode if it.partition else None,
     "uuid": lambda it: it.uuid,
+    "waits": lambda it: _known_by_record(it.waits),
 }
 """The attributes of `lslparmigr -r lpar`."""
 
@@ -107,11 +110,16 @@ async def _moves(line: Line) -> list[ListedMove]:
         if error.rule is not control.CONSOLE_SERVED or not records:
             raise
         partitions = []
-    here = [ListedMove(each.uuid, each, records.pop(each.uuid, None)) for each in partitions]
-    return [*here, *(ListedMove(each.uuid, None, each) for each in records.values())]
+    waits = line.console.waits
+    here = [
+        ListedMove(each.uuid, each, records.pop(each.uuid, None), waits(line.known, each.uuid))
+        for each in partitions
+    ]
+    gone = records.values()
+    return [*here, *(ListedMove(each.uuid, None, each, waits(line.known, each.uuid)) for each in gone)]
 
 
-def _selected(moves: list[ListedMove], filters: dict[str, list[str]]) -> list[ListedMove]:
+def _selected(line: Line, moves: list[ListedMove], filters: dict[str, list[str]]) -> list[ListedMove]:
     """Return the moves that match every filter; OperatorError (HSCL8012) for an unknown partition."""
     found = sorted(moves, key=lambda each: (each.partition is None, int(each.number or 0), each.name))
     for key, described in ("lpar_names", "named"), ("lpar_ids", "with ID"):
@@ -120,7 +128,8 @@ def _selected(moves: list[ListedMove], filters: dict[str, list[str]]) -> list[Li
             continue
         values = {each.uuid: each.name if key == "lpar_names" else each.number for each in moves}
         for missing in sorted(set(wanted) - set(values.values())):
-            message = f"The partition {described} {missing[:80]} was not found."
+            place = elsewhere(line, missing) if key == "lpar_names" else ""
+            message = f"The partition {described} {missing[:80]} was not found.{place}"
             raise OperatorError(control.NAME_EXISTS, message)
         found = [each for each in found if values[each.uuid] in wanted]
     return found
@@ -128,7 +137,7 @@ def _selected(moves: list[ListedMove], filters: dict[str, list[str]]) -> list[Li
 
 async def _partitions(line: Line) -> None:
     filters = filters_of(line, "lpar_names", "lpar_ids")
-    await line.show(PARTITIONS, _selected(await _moves(line), filters))
+    await line.show(PARTITIONS, _selected(line, await _moves(line), filters))
 
 
 async def _system(line: Line) -> None:

@@ -8,6 +8,7 @@ from hcall_abi.control_views import PartitionView
 from hcall_abi.errors import OperatorError
 from hcall_abi.requests import ConsoleRequest, ipl, power_off, power_on, stop_system
 from hcall_abi.rules import hmc as rules
+from hcall_server.console.advice import to_start
 from hcall_server.console.lines.jobs import follow_recovery
 from hcall_server.console.lines.line import SYSTEM, Line, LineCommand
 from hcall_server.console.options import Option, Syntax, switch
@@ -55,8 +56,8 @@ _OF_SYSTEMS: dict[str, Callable[[Line], Awaitable[int]]] = {
 async def _chsysstate(line: Line) -> int:
     kind, operation = line.options.needed("-r"), line.options.needed("-o")
     if kind == "sys" and operation == "on":
-        message = f"a managed system is powered on where it runs: start swpks serve for {line.known.name}"
-        raise OperatorError(rules.LINE_SYSTEM_ON, message)
+        message = f"no line powers {line.known.name} on; {to_start(line.known.where)}"
+        raise OperatorError(rules.LINE_SYSTEM_ON, message, advised=True)
     if operation not in (_OF_PARTITIONS if kind == "lpar" else _OF_SYSTEMS):
         raise OperatorError(rules.LINE_CHOICE, f"chsysstate: -o {operation} does not go with -r {kind}")
     if kind == "lpar":

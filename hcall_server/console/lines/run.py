@@ -7,11 +7,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hcall_abi.errors import OperatorError, SwpksError
-from hcall_abi.messages import message
 from hcall_abi.rules import console as control
 from hcall_abi.rules import hmc as rules
 from hcall_server.console.lines import changes, keys, lists, migration, moves, power, preludes, profiles
-from hcall_server.console.lines.line import Line, LineCommand
+from hcall_server.console.lines.line import Line, LineCommand, refusal
 
 if TYPE_CHECKING:
     from hcall_server.console.caller import LineCaller
@@ -45,14 +44,14 @@ async def run_line(console: ManagementConsole, argv: Sequence[str], caller: Line
             return 0
         line = Line(console, command.syntax.parse(argv[1:]), caller)
     except SwpksError as error:
-        await caller.say(message(error))
+        await caller.say(refusal(console, error))
         return 1
     try:
         status = command.run(line)
         return status if isinstance(status, int) else await status
     except SwpksError as error:
         away = error.rule is control.CONSOLE_SERVED
-        await caller.say(message(line.known.explained(error) if away else error))
+        await line.refuse(line.known.explained(error) if away else error)
         return 1
 
 
@@ -60,5 +59,7 @@ def _command(name: str) -> LineCommand:
     """Return a command; OperatorError for one that the console does not have."""
     if name not in COMMANDS:
         known = ", ".join(sorted(COMMANDS))
-        raise OperatorError(rules.LINE_COMMAND, f"there is no command {name[:40]!r}; there are {known}")
+        raise OperatorError(
+            rules.LINE_COMMAND, f"there is no command {name[:40]!r}; there are {known}", advised=True
+        )
     return COMMANDS[name]

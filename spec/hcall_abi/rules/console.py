@@ -12,7 +12,7 @@ from hcall_abi.bounds import (
     MAX_STREAMS,
     REQUEST_BODY_SECONDS,
 )
-from hcall_abi.console import IN_USE_CODE, LARGEST_PARTITION_ID
+from hcall_abi.console import IN_USE_CODE, LARGEST_PARTITION_ID, RESERVED_NAMES
 from hcall_abi.rules.rule import Fault, Rule
 
 _OPERATOR = Fault.OPERATOR
@@ -57,7 +57,7 @@ RECOVERY_COMPLETE = Rule(
 NAME_FORM = Rule(
     "name.form",
     "a name is 1 to 31 letters, digits, dots, dashes or underscores, starts with a letter or digit, "
-    "and is not control or tcp",
+    f"and not {', '.join(RESERVED_NAMES[:-1])} or {RESERVED_NAMES[-1]}",
     _NAMES,
     _OPERATOR,
 )

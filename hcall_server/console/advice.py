@@ -1,0 +1,49 @@
+"""What an operator does about a system that is not connected, or a recovery that lacks copies.
+
+Each command in backquotes can be typed as it is printed, but for words in capitals.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+from hcall_abi.errors import SwpksError
+from hcall_abi.remedies import REMEDIES
+from hcall_abi.rules import console as rules
+
+if TYPE_CHECKING:
+    from hcall_server.console.systems import KnownSystem
+
+_SOCKET = "/run/control.sock"
+"""The control socket, below the state folder of a system."""
+_OWN_COMMAND = re.compile("(?<=`)swpks hmc (?![^`]*--store)(?=[^-])")
+"""A command in backquotes that is about this console, and does not name its store."""
+
+
+def to_connect(error: SwpksError, where: str, name: str) -> str:
+    """Return what connects a system at a place again, after the error of an attempt; `name` may be ""."""
+    if error.rule.id == rules.CONSOLE_SERVED.id:
+        return to_start(where)
+    remedy = REMEDIES.get(error.rule.id, "see the log of the console")
+    return remedy.replace("SYSTEM", shlex.quote(name)) if name else remedy
+
+
+def to_start(where: str) -> str:
+    """Return how the system at a place is started; the place of one on TCP may be wrong as well."""
+    if where.endswith(_SOCKET):
+        return f"start it: `swpks serve --state {shlex.quote(where.removesuffix(_SOCKET))}`"
+    return REMEDIES[rules.CONSOLE_SERVED.id]
+
+
+def to_accept_loss(system: KnownSystem, folder: str) -> str:
+    """Return how an operator ends the recovery of a system whose stores have no copy."""
+    return at_store(f"accept that by: `swpks hmc recover -m {shlex.quote(system.name)} --give-up`", folder)
+
+
+def at_store(text: str, folder: str) -> str:
+    """Return a text whose commands name the store of this console; one in memory has no folder."""
+    if not folder:
+        return text
+    return _OWN_COMMAND.sub(lambda found: f"{found[0]}--store {shlex.quote(folder)} ", text)

@@ -1,0 +1,70 @@
+"""Why a partition waits, in words for the operator: it is not served, and no order of the operator runs.
+
+Without these words only the log has the reason (`custody.unanswered`).
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from hcall_abi.control_views import CustodyView
+from hcall_server.console.entries import record
+from hcall_server.platform.custody import Custody, Mode
+
+if TYPE_CHECKING:
+    from hcall_server.console.registry import Registry
+    from hcall_server.console.systems import KnownSystem
+
+_BETWEEN = (Mode.WAITING.value, Mode.IN_DOUBT.value)
+"""Modes of a source that waits for the other system of its attempt."""
+
+
+def reason(registry: Registry, system: KnownSystem, uuid: str) -> str:
+    """Return why a partition of a system is not served, and what to do; "" for one that does not wait."""
+    fact = next((each for each in registry.facts_of(system) if each.uuid == uuid), None)
+    if fact is None:
+        return ""
+    if fact.mode == Mode.ASKING.value:
+        return _asking(registry, system, fact)
+    if fact.mode in _BETWEEN or record(fact) is Custody.PREPARED:
+        return _other_end(registry, fact)
+    return ""
+
+
+def _asking(registry: Registry, system: KnownSystem, fact: CustodyView) -> str:
+    """Return why the console does not agree to the start of a partition (R-54)."""
+    if not system.connected:
+        return f"{system.name} is away, and asks this console when it is back"
+    if place := registry.claimed(system, fact.uuid):
+        return shown_by(place, fact.name)
+    entry = registry.of(fact.uuid)
+    if entry and entry.owner not in ("", system.system_id):
+        return f"it belongs to {registry.name_of(entry.owner)}"
+    if entry and entry.final:
+        return f"the attempt {entry.epoch} brings it to {registry.name_of(entry.target)}"
+    if later := _prepared_at(registry, fact.uuid):
+        return f"{later} holds a later copy of it: `lslparmigr -r lpar -m {shlex.quote(later)}` shows it"
+    return "the answer of this console is on its way"
+
+
+def shown_by(place: str, name: str) -> str:
+    """Return that another system shows the store of a partition, and how that ends."""
+    other, lpar = shlex.quote(place), shlex.quote(name)
+    deleted = f"delete one of the two, such as by `swpks hmc delete {lpar} -m {other}`"
+    return f"{place} shows its store; {deleted}; if {place} is lost: `swpks hmc remove-system {other}`"
+
+
+def _prepared_at(registry: Registry, uuid: str) -> str:
+    """Return the name of a system that holds a copy of an attempt, "" for none."""
+    facts = registry.facts(uuid)
+    prepared = [each for each, fact in facts.items() if record(fact) is Custody.PREPARED]
+    return registry.name_of(prepared[0]) if prepared else ""
+
+
+def _other_end(registry: Registry, fact: CustodyView) -> str:
+    """Return why the other system of an attempt says nothing, "" for one that is connected."""
+    peer = registry.system(fact.peer_id)
+    if peer is None:
+        return f"{registry.name_of(fact.peer_id)} is not at this console: `swpks hmc add-system WHERE`"
+    return "" if peer.connected else f"{peer.name} is away: {peer.reason}"

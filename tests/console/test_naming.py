@@ -1,0 +1,61 @@
+"""Names stand in place of the ids of systems and the UUIDs of partitions, where the console knows them."""
+
+from __future__ import annotations
+
+import pytest
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.requests import power_on, show_system
+from hcall_abi.rules import console as control
+from hcall_abi.rules import migration as rules
+from tests.console.moving import Moving, moving
+
+FOREIGN = "0123456789abcdef" * 2
+
+
+async def refusal(world: Moving, system: str) -> str:
+    """The refusal of a power-on of x by a system."""
+    with pytest.raises(OperatorError) as caught:
+        await world.known(system).call(power_on("x"))
+    assert caught.value.message == str(caught.value.args[0])
+    return caught.value.message
+
+
+async def test_a_refusal_of_a_system_names_the_other_one(autojump_clock) -> None:
+    """A system knows its peer by its id alone."""
+    async with moving() as world:
+        world.refuse("b", "takePartition")
+        await world.ended(await world.migrate())
+        told = await refusal(world, "a")
+        assert told.endswith(", with the system b")
+        assert world.known("b").system_id not in told
+
+
+async def test_texts(autojump_clock) -> None:
+    """A known id becomes a name; an unknown one, one behind its name, and a comparison of UUIDs stay."""
+    async with moving() as world:
+        names, b = world.rig.console.registry.names, world.known("b").system_id
+        other = world.uuid.translate(str.maketrans("0123456789abcdef", "123456789abcdef0"))
+        assert names.told(f"{world.uuid} moves to {b}.") == "x moves to b."
+        assert names.told(f"{other} moves to {FOREIGN}") == f"{other} moves to {FOREIGN}"
+        assert (
+            names.told(f"this one is b ({b}), x ({world.uuid})") == f"this one is b ({b}), x ({world.uuid})"
+        )
+        assert names.told(f"{b}0") == f"{b}0"
+        assert (names.partition(world.uuid), names.partition(other)) == ("x", f"the partition {other}")
+        for rule in (rules.CUSTODY_UUID, control.CONSOLE_COPY):
+            error = OperatorError(rule, f"x is {world.uuid}, not {other}")
+            names.put(error)
+            assert error.message == f"x is {world.uuid}, not {other}"
+
+
+async def test_a_system_that_is_away_leaves_its_names(autojump_clock) -> None:
+    """Its last view, and the copies of its stores, have them."""
+    async with moving() as world:
+        await world.rig.ask(show_system(), world.site("a"))
+        await world.kill("a")
+        assert world.rig.console.registry.names.of(world.uuid) == "x"
+        assert world.rig.console.registry.names.of(world.known("a").system_id) == "a"
+        with pytest.raises(OperatorError) as caught:
+            world.migrations._tools.entry(world.uuid)
+        assert caught.value.message == "x takes part in no migration"

@@ -1,0 +1,136 @@
+"""Every command that a message advises is one that swpks takes, as it is printed."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from hcall_abi.errors import OperatorError
+from hcall_abi.remedies import REMEDIES
+from hcall_server.console.advice import at_store
+from hcall_server.console.lines.run import COMMANDS, usage_of
+from swpks.cli import main as command
+from swpks.cli.hmc_line import line_of
+from swpks.hmc.names import LINES
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("hcall_server", "hcall_client", "swpks", "spec/hcall_abi")
+SHOWN_ALONE = ("swpks/demo/", "swpks/testing/")
+"""Rooms whose texts show commands that they run themselves: a wrong one fails there."""
+FILLED = ("NAME", "64", "--state DIR", "tpm", "lstskey")
+"""Texts that stand in a command where the message has a value of the case."""
+HOLE = "\0"
+QUOTED = re.compile(r"`([^`]+)`")
+BARE = re.compile(r"(?<!`)\bswpks (?:hmc|lpar|serve|asmi)\b(?! server)[^`;:,()\n]*")
+ADVICE = re.compile(f"swpks (?:hmc|lpar|serve|asmi) |`(?:swpks|{'|'.join(LINES)}) ")
+"""A file without such words has no advice: parsing every file takes a second."""
+PROSE = re.compile(r" (?:shows|refuses|lists|and|or|first|then)\b.*|\.*$")
+"""The sentence around a command, and its full stop."""
+
+
+def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Each text of a module that is no docstring, with its line; a value of an f-string is a hole."""
+    expressions = {id(each.value) for each in ast.walk(tree) if isinstance(each, ast.Expr)}
+    pieces = set[int]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            pieces.update(map(id, node.values))
+            parts = [str(each.value) if isinstance(each, ast.Constant) else HOLE for each in node.values]
+            yield node.lineno, "".join(parts)
+    for node in ast.walk(tree):
+        free = isinstance(node, ast.Constant) and id(node) not in expressions | pieces
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and free:
+            yield node.lineno, re.sub(r"\{[0-9]\}", HOLE, node.value)
+
+
+def advised(text: str) -> list[str]:
+    """The commands in a text: those in backquotes, and bare ones up to the end of their clause."""
+    quoted = [each for each in QUOTED.findall(text) if each.split()[0] in ("swpks", *LINES)]
+    bare = [each[0] for each in BARE.finditer(QUOTED.sub("", text)) if each.start()]
+    return [*quoted, *(PROSE.sub("", each) for each in bare)]
+
+
+def in_the_code() -> Iterator[tuple[str, str]]:
+    """Each advised command in the code, with its place."""
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            where, source = str(path.relative_to(ROOT)), path.read_text()
+            if ADVICE.search(source) and not where.startswith(SHOWN_ALONE):
+                for number, text in texts(ast.parse(source)):
+                    yield from ((f"{where}:{number}", each) for each in advised(text))
+
+
+@cache
+def parser() -> argparse.ArgumentParser:
+    """The real parser of all commands."""
+    return command.whole_parser()
+
+
+def takes(words: list[str]) -> bool:
+    """Whether swpks takes a command: argparse, or the syntax of a line."""
+    if words[0] in LINES:
+        words = ["swpks", "hmc", "--store", "DIR", *words]
+    assert words[0] == "swpks"
+    try:
+        line = line_of(words[2:]) if words[1:2] == ["hmc"] else None
+        if line is None:
+            return not parser().parse_known_args(words[1:])[1]
+        if line[1][1:] != ["--help"]:
+            COMMANDS[line[1][0]].syntax.parse(line[1][1:])
+    except OperatorError:
+        return False
+    except SystemExit as ended:  # --help
+        return ended.code == 0
+    return True
+
+
+def is_taken(text: str) -> bool:
+    """Whether swpks takes a command with some value in each of its holes."""
+    parts = text.replace("[NAME=]", "NAME=").removesuffix("...").split(HOLE)
+    for values in product(FILLED, repeat=len(parts) - 1):
+        whole = parts[0] + "".join(value + part for value, part in zip(values, parts[1:], strict=True))
+        if takes(shlex.split(whole)):
+            return True
+    return False
+
+
+def test_each_advised_command_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    """A reader copies it: its verbs, options and the order of its words are those of the real parsers."""
+    found = sorted(set(in_the_code()))
+    assert [(where, text) for where, text in found if not is_taken(text)] == []
+    assert len(found) > 60
+    assert any(text.startswith("chtskey ") for _, text in found)
+    assert any(text.startswith("swpks serve --state") for _, text in found)
+    assert {where.partition("/")[0] for where, _ in found} == {"hcall_server", "spec", "swpks"}
+
+
+def test_a_wrong_advice_is_found() -> None:
+    """The search and the parsers of the test above see one."""
+    assert advised("is off: swpks hmc power on lpar1.") == ["swpks hmc power on lpar1"]
+    assert advised("see `swpks hmc jobs -x`, which") == ["swpks hmc jobs -x"]
+    for wrong in ("swpks hmc power on lpar1", "swpks hmc jobs -x", "chtskey -o restore -x FILE"):
+        assert not is_taken(wrong)
+
+
+def test_a_line_has_its_help() -> None:
+    """`COMMAND --help` holds for every line."""
+    assert any("`COMMAND --help`" in each for each in REMEDIES.values())
+    assert all(usage_of(name).startswith("Usage: ") for name in COMMANDS)
+
+
+def test_a_command_names_the_store_of_its_console() -> None:
+    """So it works without SWPKS_HMC as well; one that names an end, and a line, stay as they are."""
+    told = at_store("`swpks hmc jobs`, `swpks hmc serve --store DIR`, `lstskey -m SYS`; swpks hmc", "/a b")
+    assert told == (
+        "`swpks hmc --store '/a b' jobs`, `swpks hmc serve --store DIR`, `lstskey -m SYS`; swpks hmc"
+    )
+    assert at_store("`swpks hmc jobs`", "") == "`swpks hmc jobs`"
+    assert is_taken(at_store("`swpks hmc jobs`", "/a b").strip("`"))
