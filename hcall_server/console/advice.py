@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hcall_abi.errors import SwpksError
@@ -20,6 +21,8 @@ _SOCKET = "/run/control.sock"
 """The control socket, below the state folder of a system."""
 _OWN_COMMAND = re.compile("(?<=`)swpks hmc (?![^`]*--store)(?=[^-])")
 """A command in backquotes that is about this console, and does not name its store."""
+
+_COMMAND = re.compile("`[^`]+`")
 
 
 def to_connect(error: SwpksError, where: str, name: str) -> str:
@@ -47,3 +50,13 @@ def at_store(text: str, folder: str) -> str:
     if not folder:
         return text
     return _OWN_COMMAND.sub(lambda found: f"{found[0]}--store {shlex.quote(folder)} ", text)
+
+
+def put_words(text: str, words: Mapping[str, str | None]) -> str:
+    """Return a text with words of the case in place of capitals, in its commands alone; None leaves them."""
+    put = {capitals: shlex.quote(word) for capitals, word in words.items() if word}
+
+    def filled(command: re.Match[str]) -> str:
+        return re.sub(r"\b[A-Z]+\b", lambda found: put.get(found[0], found[0]), command[0])
+
+    return _COMMAND.sub(filled, text)

@@ -218,6 +218,10 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
 """The remedies by the id of the rule: one for each number of ours."""
 
 
+OF_ONE_SYSTEM = frozenset({*_PARTITIONS, *_COPIES})
+"""Rules whose remedy is about the system that the line names: SYSTEM is that one."""
+
+
 def with_remedy(finding: str, rule_id: str) -> str:
     """Return a finding and the remedy of its rule; the finding alone if the rule has none."""
     remedy = REMEDIES.get(rule_id)

@@ -60,9 +60,9 @@ async def test_it_grows_while_off_and_never_shrinks(lpar1: Stand) -> None:
         "SWPK0308 "
     )
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o on -f normal -b norm")
-    assert (await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=128")).startswith(
-        "SWPK0309 "
-    )
+    told = await lpar1.refused("chsyscfg -r lpar -m S -i name=lpar1,keystore_kbytes=128")
+    assert told.startswith("SWPK0309 ")
+    assert told.endswith("; `chsysstate -r lpar -m S -n NAME -o shutdown --immed` powers it off")
     assert await shown(lpar1) == "100"
 
 
@@ -204,7 +204,10 @@ async def test_a_partition_is_removed(lpar1: Stand) -> None:
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o on")
     lpar1.write("lpar1")
     remove = "rmsyscfg -r lpar -m S -n lpar1 --vioscfg --vdisks"
-    assert (await lpar1.refused(remove)).startswith("SWPK0320 ")
+    told = await lpar1.refused(remove)
+    assert told.startswith("SWPK0320 ")
+    advised = "chsysstate -r lpar -m S -n lpar1 -o shutdown --immed"  # the next line of this test
+    assert f"; `{advised}` " in told
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o shutdown --immed")
     assert (await lpar1.refused(remove)).startswith("SWPK0321 ")
     await lpar1.done("chsysstate -r lpar -m S -n lpar1 -o on")

@@ -11,10 +11,11 @@ from trio.lowlevel import checkpoint
 from hcall_abi.control_views import PartitionView, SystemView
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.messages import message
+from hcall_abi.remedies import OF_ONE_SYSTEM
 from hcall_abi.requests import show_system
 from hcall_abi.rules import console as system_rules
 from hcall_abi.rules import hmc as rules
-from hcall_server.console.advice import at_store
+from hcall_server.console.advice import at_store, put_words
 from hcall_server.console.grammar import (
     NO_RESULTS,
     Pair,
@@ -61,8 +62,18 @@ class Line:
             await self.caller.say("\n".join(lines))
 
     async def refuse(self, error: SwpksError) -> None:
-        """Print a refusal."""
-        await self.caller.say(refusal(self.console, error))
+        """Print a refusal; in its remedy stand the names of this line, as far as they are known."""
+        told = refusal(self.console, error)
+        if error.rule.id in OF_ONE_SYSTEM and not error.advised:
+            told = put_words(told, {"SYSTEM": self._system_name(), "NAME": self.options.value("-n")})
+        await self.caller.say(told)
+
+    def _system_name(self) -> str:
+        """Return the name of the system of the line, "" if it was removed meanwhile."""
+        try:
+            return self.known.name
+        except OperatorError:
+            return ""
 
     @property
     def known(self) -> KnownSystem:
