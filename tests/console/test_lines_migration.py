@@ -313,7 +313,7 @@ async def test_the_row_of_the_state_table_is_listed(pair: MovingStand) -> None:
     assert await pair.done("lslparmigr -r lpar -m S --filter lpar_names=lpar1") == (
         "name=lpar1,lpar_id=1,migration_state=Migration In Progress,migration_type=live,source_sys_name=S,"
         "target_sys_name=T,owner_sys_name=S,epoch=7,decision=open,row=row 6: RELEASED(7) at S,job=3,"
-        f"custody=own,mode=serving,uuid={uuid}"
+        f"custody=own,mode=serving,uuid={uuid},waits="
     )
     assert await pair.done("lslparmigr -r lpar -m S -F name,lpar_id,migration_state,row,job --header") == (
         "name,lpar_id,migration_state,row,job\n"
