@@ -105,7 +105,7 @@ VERDICTS: Mapping[Verdict, Rule] = {
 _RETURNS_POLICY = frozenset(
     opcode for opcode, spec in CALLS.items() if any(output.name == "policy" for output in spec.outputs)
 )
-"""Calls that return the policy of an object with H_AUTHORITY, if it is the reason (choice 17)."""
+"""Calls that return the policy of an object with H_AUTHORITY, if it is the reason (choice C-17)."""
 
 
 def refusal_of(call: Opcode, error: KeystoreRefusal) -> Refusal:

@@ -1,7 +1,7 @@
 """Rules of a signed update, in the order of the checks (R-70).
 
 The rules are those of the public library that PowerVM builds in (open-power's libstb-secvar).  The status
-that reports each rule is not public (spec/choices.md#choices, 18).
+that reports each rule is not public (choice C-18 of spec/choices.md).
 """
 
 from __future__ import annotations
