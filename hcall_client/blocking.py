@@ -23,7 +23,7 @@ from hcall_abi.frames import Opened
 from hcall_abi.mistakes import check_seconds, of_caller
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
-from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket, ticket_of
+from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, OpenRequest, Pending, ticket_of
 from hcall_client.errors import ConnectionLost, HcallError, OpenRefused
 from hcall_client.mistakes import check_place, several
 from hcall_client.patience import Attempts, Patience, milliseconds
@@ -53,13 +53,13 @@ class BlockingChannel:
     def __init__(
         self,
         sock: socket.socket,
-        ticket: Ticket,
+        opening: OpenRequest,
         timeout: float | None = None,
         patience: Patience | None = None,
     ) -> None:
         self.timeout = timeout
         self._socket = sock
-        self._conversation = Conversation(ticket)
+        self._conversation = Conversation(opening)
         self._poll = select.poll()
         self._limits: Config | None = None
         sock.setblocking(False)
@@ -87,14 +87,18 @@ class BlockingChannel:
         """
         check_place(target, socket.socket, _EXAMPLE)
         check_seconds("timeout", timeout)
-        ticket, patience = ticket_of(partition, access_key, name), Patience(timeout, time.monotonic)
+        opening, patience = ticket_of(partition, access_key, name), Patience(timeout, time.monotonic)
         if isinstance(target, socket.socket):
-            return cls._open(target, ticket, timeout, patience)
-        return cls.reach(lambda: target, ticket, timeout, Attempts(patience))
+            return cls._open(target, opening, timeout, patience)
+        return cls.reach(lambda: target, opening, timeout, Attempts(patience))
 
     @classmethod
     def reach(
-        cls, locate: Callable[[], Target], ticket: Ticket, timeout: float | None, attempts: Attempts
+        cls,
+        locate: Callable[[], Target],
+        opening: OpenRequest,
+        timeout: float | None,
+        attempts: Attempts,
     ) -> Self:
         """Open a session at the place that `locate` tells; it is asked again before each attempt."""
         while True:
@@ -103,14 +107,16 @@ class BlockingChannel:
                 place = locate()
                 attempts.go_to(place)
                 sock = _connect(place, attempts.patience)
-                return cls._open(sock, ticket, timeout, attempts.patience)
+                return cls._open(sock, opening, timeout, attempts.patience)
             except (OSError, OpenRefused, PeerError, LookupError) as error:
                 time.sleep(attempts.pause_after(error))
 
     @classmethod
-    def _open(cls, sock: socket.socket, ticket: Ticket, timeout: float | None, patience: Patience) -> Self:
+    def _open(
+        cls, sock: socket.socket, opening: OpenRequest, timeout: float | None, patience: Patience
+    ) -> Self:
         try:
-            return cls(sock, ticket, timeout, patience)
+            return cls(sock, opening, timeout, patience)
         except BaseException:
             sock.close()
             raise

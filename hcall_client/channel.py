@@ -23,7 +23,7 @@ from hcall_abi.frames import Opened
 from hcall_abi.mistakes import check_seconds, of_caller
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
-from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, Pending, Ticket, ticket_of
+from hcall_client.conversation import HIGH_WATER, RECEIVE_SIZE, Conversation, OpenRequest, Pending, ticket_of
 from hcall_client.errors import ConnectionLost, HcallError, OpenRefused
 from hcall_client.mistakes import check_place, several
 from hcall_client.patience import TOO_LATE, Attempts, Patience
@@ -239,7 +239,7 @@ async def place_of(locate: Locate) -> Target:
     return await found if isinstance(found, Awaitable) else found
 
 
-async def reach(locate: Locate, ticket: Ticket, attempts: Attempts) -> Channel:
+async def reach(locate: Locate, opening: OpenRequest, attempts: Attempts) -> Channel:
     """Return a channel whose tasks do not run yet; repeats the attempt, at the place of that time.
 
     The caller runs the tasks by `serving`.
@@ -250,14 +250,14 @@ async def reach(locate: Locate, ticket: Ticket, attempts: Attempts) -> Channel:
             place = await place_of(locate)
             attempts.go_to(place)
             stream = await _connect(place, attempts.patience)
-            return await _attempt(stream, ticket, attempts.patience)
+            return await _attempt(stream, opening, attempts.patience)
         except (OSError, OpenRefused, PeerError, LookupError) as error:
             await trio.sleep(attempts.pause_after(error))
 
 
-async def _attempt(stream: trio.abc.Stream, ticket: Ticket, patience: Patience) -> Channel:
+async def _attempt(stream: trio.abc.Stream, opening: OpenRequest, patience: Patience) -> Channel:
     """Open a session over a stream, which is closed if that fails."""
-    conversation = Conversation(ticket)
+    conversation = Conversation(opening)
     try:
         return Channel(stream, conversation, await _greet(stream, conversation, patience))
     except BaseException:
@@ -311,12 +311,12 @@ async def open_channel(
     """
     check_place(target, trio.abc.Stream, _EXAMPLE)
     check_seconds("patience", patience)
-    ticket = ticket_of(partition, access_key, name)
+    opening = ticket_of(partition, access_key, name)
     patient = Patience(patience, trio.current_time)
     if isinstance(target, trio.abc.Stream):
-        channel = await _attempt(target, ticket, patient)
+        channel = await _attempt(target, opening, patient)
     else:
-        channel = await reach(lambda: target, ticket, Attempts(patient))
+        channel = await reach(lambda: target, opening, Attempts(patient))
     async with serving(channel):
         yield channel
 

@@ -56,7 +56,7 @@ _HEAD_SIZE: int = HCALL_HEAD.sizeof()
 _SEGMENT_SIZE: int = SEGMENT.sizeof()
 
 
-class Ticket(NamedTuple):
+class OpenRequest(NamedTuple):
     """The partition that a client opens, and its access key.
 
     Partition 0 is the listener's only one.  With a key the client proves that it holds the key, and
@@ -68,16 +68,16 @@ class Ticket(NamedTuple):
     name: str = "hcall_client"
 
     def __repr__(self) -> str:
-        return f"Ticket(partition={self.partition}, name={self.name!r})"
+        return f"OpenRequest(partition={self.partition}, name={self.name!r})"
 
 
-def ticket_of(partition: int, access_key: bytes | None, name: str) -> Ticket:
-    """Return a ticket; WrongType for an argument of another type, before anything is sent."""
+def ticket_of(partition: int, access_key: bytes | None, name: str) -> OpenRequest:
+    """Return an open request; WrongType for an argument of another type, before anything is sent."""
     check_number("partition, the id of the partition,", partition)
     check_text("name, the name of this client,", name)
     if access_key is not None:
         check_bytes("access_key", access_key)
-    return Ticket(partition, access_key, name)
+    return OpenRequest(partition, access_key, name)
 
 
 class Pending:
@@ -116,12 +116,16 @@ class Conversation:
     session: from then on every call raises it.  `process` is the process that has the session.
     """
 
-    def __init__(self, ticket: Ticket) -> None:
-        if ticket.access_key == b"" or len(ticket.name.encode()) > 255 or not 0 <= ticket.partition < 1 << 16:
+    def __init__(self, opening: OpenRequest) -> None:
+        if (
+            opening.access_key == b""
+            or len(opening.name.encode()) > 255
+            or not 0 <= opening.partition < 1 << 16
+        ):
             raise WrongValue(
-                "a ticket has a key that is not empty, a name of 255 bytes, a 16-bit partition id"
+                "an open request has a key that is not empty, a name of 255 bytes, a 16-bit partition id"
             )
-        self.ticket = ticket
+        self.opening = opening
         self.process = os.getpid()
         self.outgoing = bytearray()
         self.opened: Opened | None = None
@@ -220,7 +224,7 @@ class Conversation:
         if not hello.lowest <= VERSION <= hello.highest:
             self.end(OpenRefused(OpenStatus.VERSION_NOT_SUPPORTED))
             return
-        partition, key, name = self.ticket
+        partition, key, name = self.opening
         proof = client_proof(key, hello.nonce, self._nonce, partition) if key else NO_PROOF
         kind = ProofKind.HMAC_SHA256 if key else ProofKind.NONE
         self.outgoing += self._session.send(Open(1, partition, kind, self._nonce, proof, name))
@@ -230,7 +234,7 @@ class Conversation:
         if opened.status != OpenStatus.OPENED:
             self.end(OpenRefused(opened.status))
             return
-        partition, key, _ = self.ticket
+        partition, key, _ = self.opening
         if key and self._hello:
             expected = server_proof(key, self._hello.nonce, self._nonce, partition)
             if not proofs_equal(opened.proof, expected):

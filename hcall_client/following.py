@@ -28,7 +28,7 @@ from hcall_abi.mistakes import check_function, check_seconds, of_caller
 from hcall_abi.structures import Config
 from hcall_client.calls import get_config
 from hcall_client.channel import Channel, Locate, reach, serving, settled
-from hcall_client.conversation import Pending, Ticket, ticket_of
+from hcall_client.conversation import OpenRequest, Pending, ticket_of
 from hcall_client.errors import (
     CallTooLarge,
     HcallError,
@@ -70,9 +70,11 @@ class FollowingChannel(Moving[Channel]):
     It has the functions of `Channel`.  `moves` counts how often it has followed the partition.
     """
 
-    def __init__(self, locate: Locate, ticket: Ticket, patience: float | None, move_patience: float) -> None:
+    def __init__(
+        self, locate: Locate, opening: OpenRequest, patience: float | None, move_patience: float
+    ) -> None:
         self._locate = locate
-        self._ticket = ticket
+        self._opening = opening
         self._patience = patience
         self._move_patience = move_patience
         self._waiting: deque[_Call[Any]] = deque()  # calls without a session, in order
@@ -185,7 +187,7 @@ class FollowingChannel(Moving[Channel]):
 
     async def _open(self, attempts: Attempts) -> Channel:
         try:
-            return await reach(self._locate, self._ticket, attempts)
+            return await reach(self._locate, self._opening, attempts)
         except (OSError, SwpksError, LookupError) as error:
             raise not_reached(error, attempts.place) from error
 

@@ -160,7 +160,7 @@ def _refused(request: Request, error: Exception) -> Response:
     context = _log.bind(method=request.method, path=request.url.path, status=problem.status)
     log = PeerLog(request.app.state.allowance, context)
     if found.rule is not rules.REQUEST_ANSWERED:
-        log.info("control.refused", sort=found.rule.id, **explained(found))
+        log.info("control.refused", kind=found.rule.id, **explained(found))
     else:
         log.error("control.failed", exc_info=error)
     headers = {"allow": error.allow} if isinstance(error, ProblemError) and error.allow else None

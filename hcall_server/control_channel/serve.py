@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import ssl
 
     from hcall_server.control_channel.http import Http
-    from hcall_server.control_channel.tls import TlsDoor, TlsStream
+    from hcall_server.control_channel.tls import TlsHandshakes, TlsStream
 
 MAX_CONNECTIONS = 32
 """Connections served at once; the next ones wait in the socket's queue."""
@@ -72,7 +72,7 @@ async def serve_control(
     listen_socket.setblocking(False)
     failed = ""
     log = PeerLog(machine.noise.of(CONTROL_TCP if tls else CONTROL), _log)
-    door = _tls_door(tls, log) if tls else None
+    handshakes = _tls_handshakes(tls, log) if tls else None
     with closing(machine.reserve) as reserve:
         task_status.started()
         while True:
@@ -84,18 +84,18 @@ async def serve_control(
                 before, failed = failed, repr(error)
                 if failed != before:  # without a descriptor it fails ten times a second
                     log.error("control.not_loaded", **_reason(error))
-                if door:
+                if handshakes:
                     await trio.sleep(ASKING_SECONDS)  # a client over TCP gets no reason before its handshake
                 else:
                     await _turn_away(listen_socket, reserve, error)
             else:
-                await _ControlListener(machine, listen_socket, http, log, door).run()
+                await _ControlListener(machine, listen_socket, http, log, handshakes).run()
 
 
-def _tls_door(context: ssl.SSLContext, log: PeerLog) -> TlsDoor:
-    from hcall_server.control_channel.tls import TlsDoor
+def _tls_handshakes(context: ssl.SSLContext, log: PeerLog) -> TlsHandshakes:
+    from hcall_server.control_channel.tls import TlsHandshakes
 
-    return TlsDoor(context, log)
+    return TlsHandshakes(context, log)
 
 
 def _load(machine: Machine) -> Http:
@@ -144,10 +144,10 @@ class _ControlListener:
         listen_socket: socket.socket,
         http: Http,
         log: PeerLog,
-        door: TlsDoor | None,
+        handshakes: TlsHandshakes | None,
     ) -> None:
         self._machine = machine
-        self._door = door
+        self._tls = handshakes
         self._socket = listen_socket
         self._log = log
         self._http = http
@@ -163,8 +163,8 @@ class _ControlListener:
         async with trio.open_nursery() as connections:
             try:
                 while True:
-                    if self._door:
-                        connections.start_soon(self._admit, self._door, await self._next())
+                    if self._tls:
+                        connections.start_soon(self._admit, self._tls, await self._next())
                     else:
                         await self._room.acquire()
                         connections.start_soon(self._serve, await self._next())
@@ -180,7 +180,7 @@ class _ControlListener:
         logged = False
         while True:
             await wait_readable(self._socket)
-            if self._door:
+            if self._tls:
                 await self._reserve.wait_whole()
             try:
                 accepted = self._accept()
@@ -197,9 +197,9 @@ class _ControlListener:
 
     def _accept(self) -> socket.socket:
         """Accept a connection.  The reserve is for the operator of this host, not for clients over TCP."""
-        return self._socket.accept()[0] if self._door else self._reserve.accept(self._socket)
+        return self._socket.accept()[0] if self._tls else self._reserve.accept(self._socket)
 
-    async def _admit(self, door: TlsDoor, plain: trio.SocketStream) -> None:
+    async def _admit(self, handshakes: TlsHandshakes, plain: trio.SocketStream) -> None:
         """Serve a connection of TCP after its handshake, which ends at once when the server stops.
 
         A stranger without a certificate takes no place of those that are served.  If many of them come, the
@@ -212,7 +212,7 @@ class _ControlListener:
                 self._handshakes.append(handshake)
                 if len(self._handshakes) > MAX_HANDSHAKES:
                     self._handshakes.pop(0).cancel()
-                admitted = await door.admit(plain)
+                admitted = await handshakes.admit(plain)
             if admitted:
                 self._leave(handshake)
                 await self._room.acquire()

@@ -98,7 +98,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
 
-class TlsDoor:
+class TlsHandshakes:
     """Makes the handshake with clients that show a certificate of the CA; logs those that it refuses."""
 
     def __init__(self, context: ssl.SSLContext, log: PeerLog) -> None:
@@ -106,24 +106,24 @@ class TlsDoor:
         self._log = log
 
     def __repr__(self) -> str:
-        return "TlsDoor()"
+        return "TlsHandshakes()"
 
     async def admit(self, plain: trio.SocketStream) -> TlsStream | None:
         """Make the handshake; None if the client is refused.  The caller closes `plain`."""
         made = _Context(self._context)
         stream = trio.SSLStream(plain, cast(ssl.SSLContext, made), server_side=True, https_compatible=True)
-        reason, sort = f"no handshake within {HANDSHAKE_SECONDS:.0f} seconds", "time"
+        reason, kind = f"no handshake within {HANDSHAKE_SECONDS:.0f} seconds", "time"
         with trio.move_on_after(HANDSHAKE_SECONDS):
             try:
                 await stream.do_handshake()
             except trio.BrokenResourceError as error:
-                reason, sort = _failure(error)
+                reason, kind = _failure(error)
             else:
                 return TlsStream(stream)
         refused = PeerError(rules.TLS_HANDSHAKE, f"{_peer(plain)}: {reason}")
-        self._log.info("control.handshake_failed", sort=sort, **explained(refused))
+        self._log.info("control.handshake_failed", kind=kind, **explained(refused))
         with trio.move_on_after(PARTING_SECONDS), suppress(trio.BrokenResourceError):
-            await plain.send_all(answer_by_hand(refused) if sort in _PLAIN_HTTP else made.outgoing.read())
+            await plain.send_all(answer_by_hand(refused) if kind in _PLAIN_HTTP else made.outgoing.read())
         return None
 
 
@@ -144,13 +144,13 @@ class _Context:
 
 
 def _failure(error: trio.BrokenResourceError) -> tuple[str, str]:
-    """Return the reason of a failed handshake, and its sort: OpenSSL has a fixed list of them."""
+    """Return the reason of a failed handshake, and its kind: OpenSSL has a fixed list of them."""
     cause = error.__cause__
     if not isinstance(cause, ssl.SSLError):
         return "the connection is broken", "broken"
-    sort = cause.reason or type(cause).__name__
+    kind = cause.reason or type(cause).__name__
     detail = getattr(cause, "verify_message", "")  # only errors about a certificate have it
-    return f"{openssl_words(sort)}{f' ({detail})' if detail else ''}", sort
+    return f"{openssl_words(kind)}{f' ({detail})' if detail else ''}", kind
 
 
 def _peer(plain: trio.SocketStream) -> str:

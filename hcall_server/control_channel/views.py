@@ -28,7 +28,7 @@ from hcall_abi.errors import SwpksError
 from hcall_abi.faults import BusyFault
 from hcall_server import __version__
 from hcall_server.faults.nvram import FaultyNvram
-from hcall_server.faults.plan import Planned
+from hcall_server.faults.plan import FaultProgress
 from hcall_server.keystore.store import Keystore
 from hcall_server.machine.attachment import ConsoleLink
 from hcall_server.machine.backups import StoreCopy
@@ -201,7 +201,7 @@ def _keystore_view(keystore: Keystore | None) -> KeystoreView | None:
     )
 
 
-def _fault_view(planned: Planned[BusyFault]) -> FaultView:
+def _fault_view(planned: FaultProgress[BusyFault]) -> FaultView:
     fault = planned.fault
     return FaultView(
         hcall=fault.call.name,

@@ -22,7 +22,7 @@ from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 from hcall_abi.errors import ScarcityError
 from hcall_server.data_channel.conversation import ServerConversation
 from hcall_server.data_channel.lane import Lane, Seat
-from hcall_server.data_channel.opening import Door
+from hcall_server.data_channel.opening import ListenerFacts
 from hcall_server.data_channel.stream import RECEIVE_SIZE, CountedStream, SocketStream
 from hcall_server.machine import logs
 from hcall_server.machine.sessions import Entrance, Link, Wait
@@ -42,7 +42,7 @@ async def serve_stream(
     partitions.  `demand_proof` is for listeners that other users can reach.  The connection takes no place of
     an entrance.  The turns of the machine have to run (`Turns.run`).
     """
-    await Connection(machine, stream, Door(partition, demand_proof)).run()
+    await Connection(machine, stream, ListenerFacts(partition, demand_proof)).run()
 
 
 class Connection:
@@ -55,7 +55,7 @@ class Connection:
         self,
         machine: Machine,
         stream: Stream,
-        door: Door,
+        facts: ListenerFacts,
         entrance: Entrance | None = None,
         lane: Lane | None = None,
     ) -> None:
@@ -67,7 +67,7 @@ class Connection:
         self._stream = stream
         self._lane = lane
         log = logs.Log(connection=self._counters.connections)
-        self._conversation = ServerConversation(machine, self.link, door, log)
+        self._conversation = ServerConversation(machine, self.link, facts, log)
         machine.sessions.admit(self.link)
 
     def __repr__(self) -> str:

@@ -30,7 +30,7 @@ from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
 from hcall_abi.session import Session, Span, complaint
 from hcall_server import __version__
-from hcall_server.data_channel.opening import Door, accepted, judge, refusal
+from hcall_server.data_channel.opening import ListenerFacts, accepted, judge, refusal
 from hcall_server.data_channel.refusals import log_refusal
 from hcall_server.machine import logs
 from hcall_server.machine.noise import PeerLog
@@ -63,8 +63,8 @@ class ServerConversation:
     of the connection; once a session is open its lines name the partition.
     """
 
-    def __init__(self, machine: Machine, link: Link, door: Door, log: logs.Log) -> None:
-        self.log = PeerLog(machine.noise.of(door.source), log)
+    def __init__(self, machine: Machine, link: Link, facts: ListenerFacts, log: logs.Log) -> None:
+        self.log = PeerLog(machine.noise.of(facts.source), log)
         self.over = False
         """Whether no more bytes are taken: an end has left the session, or the peer broke the protocol."""
         self.ready = False
@@ -73,7 +73,7 @@ class ServerConversation:
         """How to wait until the call that is held may run; None if none is held."""
         self._machine = machine
         self._link = link
-        self._door = door
+        self._facts = facts
         self._nonce = b""  # until HELLO
         self._session = Session(Role.SERVER)
         self._violation: Goodbye | None = None
@@ -144,7 +144,7 @@ class ServerConversation:
     def say(self, goodbye: Goodbye) -> bytes:
         """Return the bytes of a GOODBYE; it ends the session."""
         reason = GoodbyeReason(goodbye.reason).name.lower()
-        self.log.info("session.ended", sort=reason, reason=reason, text=goodbye.text)
+        self.log.info("session.ended", kind=reason, reason=reason, text=goodbye.text)
         return self._session.send(goodbye)
 
     def end_batch(self) -> None:
@@ -186,7 +186,7 @@ class ServerConversation:
 
     def _violated(self, error: ProtocolError) -> None:
         """Prepare GOODBYE 1 for a peer that broke the protocol."""
-        self.log.warning("protocol.error", sort=error.rule.id, **logs.explained(error))
+        self.log.warning("protocol.error", kind=error.rule.id, **logs.explained(error))
         self.over = True
         self._violation = complaint(error)
         self._drop_calls()
@@ -274,7 +274,7 @@ class ServerConversation:
 
     def _open(self, frame: Open) -> bytes:
         machine = self._machine
-        judged = judge(frame, self._door, machine.system, self._nonce, machine.has_room, machine.holds.held)
+        judged = judge(frame, self._facts, machine.system, self._nonce, machine.has_room, machine.holds.held)
         if isinstance(judged, Rule):
             return self._refuse(judged, frame.tag, frame.partition, frame.name)
         self._opened(judged.partition, frame.name)
@@ -295,7 +295,7 @@ class ServerConversation:
         self._machine.counters.opens[frame.status] += 1
         status = OpenStatus(frame.status).name.lower()
         named = logs.named(rule)
-        self.log.warning("session.refused", sort=status, status=status, client=client, **named)
+        self.log.warning("session.refused", kind=status, status=status, client=client, **named)
         return self._session.send(frame)
 
     def _log_refusal(self, refused: Refusal, opcode: int) -> None:

@@ -19,7 +19,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
 from hcall_server.data_channel.connection import Connection
 from hcall_server.data_channel.lane import Lane
-from hcall_server.data_channel.opening import Door
+from hcall_server.data_channel.opening import ListenerFacts
 from hcall_server.data_channel.reaper import reap
 from hcall_server.data_channel.sockets import SocketFile, bound_path, listen_unix, remove_quietly
 from hcall_server.data_channel.stream import SocketStream
@@ -242,8 +242,8 @@ class _Listener:
 
         While all places of this listener are taken, further connections wait in the kernel's queue.
         """
-        entrance, door = Entrance(machine.limits.max_unopened), self._door()
-        log = PeerLog(machine.noise.of(door.source), _log)
+        entrance, facts = Entrance(machine.limits.max_unopened), self._facts()
+        log = PeerLog(machine.noise.of(facts.source), _log)
         with self._scope:
             while not self._is_closed():  # `stop` may come before this task has begun
                 await wait_readable(self._socket)
@@ -263,12 +263,12 @@ class _Listener:
                     accepted.close()
                     continue
                 # Make the connection here and not in its task: it must take its place before the next accept.
-                connection = Connection(machine, SocketStream(accepted), door, entrance, lane)
+                connection = Connection(machine, SocketStream(accepted), facts, entrance, lane)
                 nursery.start_soon(connection.run)
 
-    def _door(self) -> Door:
+    def _facts(self) -> ListenerFacts:
         private = self._socket.family == socket.AF_UNIX and self._partition is not None
-        return Door(self._partition, demand_proof=not private, listener=_address(self._socket))
+        return ListenerFacts(self._partition, demand_proof=not private, listener=_address(self._socket))
 
 
 def _address(listening: socket.socket) -> str:

@@ -9,7 +9,7 @@ import trio.testing
 
 from hcall_server.data_channel.connection import Connection
 from hcall_server.data_channel.lane import Lane
-from hcall_server.data_channel.opening import Door
+from hcall_server.data_channel.opening import ListenerFacts
 from hcall_server.data_channel.reaper import reap
 from hcall_server.data_channel.stream import CountedStream
 from hcall_server.machine.sessions import Entrance
@@ -129,7 +129,7 @@ class MemoryTransport:
 
         async def run() -> None:
             await entrance.wait_place()
-            door = Door(partition, demand_proof)
-            await Connection(machine, stream, door, entrance, self.lane).run()
+            facts = ListenerFacts(partition, demand_proof)
+            await Connection(machine, stream, facts, entrance, self.lane).run()
 
         nursery.start_soon(run)

@@ -23,7 +23,7 @@ _LEFT = LEFT | {Custody.RELEASED}
 """The records of a system whose partition is on another one."""
 
 
-class Door(NamedTuple):
+class ListenerFacts(NamedTuple):
     """The listener of a connection: its partition (None: all), and whether it demands a proof.
 
     `listener` names the listening socket of all partitions, for the log.
@@ -51,7 +51,7 @@ class Admitted(NamedTuple):
 
 def judge(
     frame: Open,
-    door: Door,
+    facts: ListenerFacts,
     system: ManagedSystem,
     nonce: bytes,
     has_room: Callable[[int], bool],
@@ -62,11 +62,11 @@ def judge(
     `nonce` is that of the HELLO.  `held` says whether no call of a partition runs, because it is about to
     move.  The partition counts as left only after its hold: before that its record may not be durable.
     """
-    partition = _wanted(frame.partition, door, system)
+    partition = _wanted(frame.partition, facts, system)
     if partition is None or (partition.profile.custody in _LEFT and not held(partition)):
         return rules.OPEN_PARTITION
     key = partition.access_key if frame.proof_kind == ProofKind.HMAC_SHA256 else b""
-    if not _proven(frame, door, nonce, key):
+    if not _proven(frame, facts, nonce, key):
         return rules.OPEN_PROOF
     if not partition.running or held(partition) or not partition.owned:
         return rules.OPEN_POWER
@@ -95,9 +95,9 @@ def refusal(tag: int, rule: Rule, partition: int = 0) -> Opened:
     return Opened(tag, int(rule.answer), partition, 0, NO_PROOF, "")
 
 
-def _wanted(number: int, door: Door, system: ManagedSystem) -> Partition | None:
+def _wanted(number: int, facts: ListenerFacts, system: ManagedSystem) -> Partition | None:
     """Return the partition that an OPEN means, or None."""
-    only = door.partition
+    only = facts.partition
     if only is None:
         if number:
             return system.by_number(number)
@@ -106,8 +106,8 @@ def _wanted(number: int, door: Door, system: ManagedSystem) -> Partition | None:
     return only if number in (0, only.number) else None
 
 
-def _proven(frame: Open, door: Door, nonce: bytes, key: bytes) -> bool:
+def _proven(frame: Open, facts: ListenerFacts, nonce: bytes, key: bytes) -> bool:
     if frame.proof_kind != ProofKind.HMAC_SHA256:
-        return not door.demand_proof
+        return not facts.demand_proof
     # Without a key no proof is right: every client can make an HMAC under an empty key.
     return bool(key) and proofs_equal(frame.proof, client_proof(key, nonce, frame.nonce, frame.partition))

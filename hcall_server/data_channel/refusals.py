@@ -1,6 +1,6 @@
 """Log lines of refused h-calls, bounded because a hostile guest can cause refusals without end.
 
-The bound is that of the partition (`hcall_server.machine.noise`).  A sort is an h-call and a rule, so a
+The bound is that of the partition (`hcall_server.machine.noise`).  A kind is an h-call and a rule, so a
 refusal that repeats hides no other.
 """
 
@@ -21,8 +21,8 @@ _NAMES = {int(opcode): opcode.name for opcode in Opcode}
 
 def log_refusal(log: PeerLog, refusal: Refusal, opcode: int) -> None:
     """Write a refusal to the log, within the bound of its partition."""
-    sort = _NAMES.get(opcode, OTHER), refusal.rule.id
-    missing = log.missing("info", EVENT, sort)
+    kind = _NAMES.get(opcode, OTHER), refusal.rule.id
+    missing = log.missing("info", EVENT, kind)
     if missing is None:
         return
     argument = {"argument": refusal.argument} if refusal.argument else {}

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Mapping
 
 from hcall_abi.faults import NvramFault, NvramOperation
-from hcall_server.faults.plan import Plan, Planned
+from hcall_server.faults.plan import FaultProgress, Plan
 from hcall_server.nvram.seam import Mark, Nvram, NvramError, Trouble
 
 
@@ -48,7 +48,7 @@ class FaultyNvram:
             self._plan, self._released = plan, threading.Event()
             self.stalled.clear()
 
-    def active(self) -> Planned[NvramFault] | None:
+    def active(self) -> FaultProgress[NvramFault] | None:
         """Return the first fault that is not over."""
         with self._lock:
             return next((planned for planned in self._plan.planned if not planned.spent), None)

@@ -15,7 +15,7 @@ F = TypeVar("F", BusyFault, NvramFault)
 
 
 @dataclass
-class Planned(Generic[F]):
+class FaultProgress(Generic[F]):
     """A fault of a plan: operations `seen`, operations `answered`, and when it ends if it has begun."""
 
     fault: F
@@ -50,7 +50,7 @@ class Plan(Generic[F]):
     """
 
     def __init__(self, faults: Iterable[F] = ()) -> None:
-        self.planned: list[Planned[F]] = [Planned(fault) for fault in faults]
+        self.planned: list[FaultProgress[F]] = [FaultProgress(fault) for fault in faults]
 
     def __repr__(self) -> str:
         return f"Plan({[str(planned.fault) for planned in self.planned]})"

@@ -36,7 +36,7 @@ Key = tuple[int, bytes]
 """The key of an object: its owner's number and its label."""
 
 
-class Held:
+class KeystoreObject:
     """An object in memory, with the generation at which it was last changed."""
 
     __slots__ = ("data", "generation", "policy")
@@ -47,7 +47,8 @@ class Held:
         self.generation = generation
 
     def __repr__(self) -> str:
-        return f"Held(policy=0x{self.policy:08X}, {len(self.data)} bytes, generation {self.generation})"
+        sizes = f"{len(self.data)} bytes, generation {self.generation}"
+        return f"KeystoreObject(policy=0x{self.policy:08X}, {sizes})"
 
 
 class Contents:
@@ -64,9 +65,9 @@ class Contents:
         self.generation = self.flushed + (1 if replaces and not image else 0)
         self.awaited = 0
         self.used = 0
-        self._objects: dict[Key, Held] = {}
+        self._objects: dict[Key, KeystoreObject] = {}
         self._entries: dict[Key, bytes] = {}  # in the order of the objects; without the volatile ones
-        self.find: Callable[[Key], Held | None] = self._objects.get
+        self.find: Callable[[Key], KeystoreObject | None] = self._objects.get
         """Returns the object of a key, or None.  It is the dict's own method, because every READ calls it."""
         self.key_ids = KeyIds()
         self._removed: dict[Key, int] = {}
@@ -77,7 +78,7 @@ class Contents:
     def _load(self, entry: bytes) -> None:
         """Take an object in that was in NVRAM."""
         consumer, label, policy, data = object_of(entry)
-        self._hold((consumer, label), Held(policy, data, self.generation), entry)
+        self._hold((consumer, label), KeystoreObject(policy, data, self.generation), entry)
         self.used += self._cost(label, data)
 
     def __repr__(self) -> str:
@@ -97,7 +98,7 @@ class Contents:
         """Count a change of data that is committed with the image, so that the next flush includes it."""
         self.generation += 1
 
-    def get(self, key: Key) -> Held:
+    def get(self, key: Key) -> KeystoreObject:
         """Return the object of a key; NotFound where there is none."""
         held = self._objects.get(key)
         if held is None:
@@ -149,7 +150,7 @@ class Contents:
         """Put volatile objects of another system into their places, in ascending order of these."""
         order = list(self._objects)
         for place, (consumer, label, policy, data) in objects:
-            self._hold((consumer, label), Held(policy, data, self.generation))
+            self._hold((consumer, label), KeystoreObject(policy, data, self.generation))
             self.used += 0 if policy & PROVIDED else self._cost(label, data)
             order.insert(place, (consumer, label))
         found = {key: self._objects[key] for key in order}
@@ -170,7 +171,7 @@ class Contents:
         key = (consumer, label)
         if key in self._objects:
             self.remove(key)
-        self._hold(key, Held(policy | PROVIDED, data, self.generation))
+        self._hold(key, KeystoreObject(policy | PROVIDED, data, self.generation))
 
     # Changes; the caller has checked that each is allowed
 
@@ -191,10 +192,10 @@ class Contents:
         self._demand_space(cost)
         if not policy & VOLATILE:
             self.generation += 1
-        self._hold(key, Held(policy, data, self.generation))
+        self._hold(key, KeystoreObject(policy, data, self.generation))
         self.used += cost
 
-    def _hold(self, key: Key, held: Held, entry: bytes | None = None) -> None:
+    def _hold(self, key: Key, held: KeystoreObject, entry: bytes | None = None) -> None:
         """Store an object, with its entry if there is one yet, in place of the old one of its key."""
         before = self._objects.get(key)
         if before is not None and before.policy & _WRAPPING:
@@ -204,7 +205,7 @@ class Contents:
         if held.policy & _WRAPPING:
             self.key_ids.add(*key, held.data)
 
-    def _keep_entry(self, key: Key, held: Held, entry: bytes | None = None) -> None:
+    def _keep_entry(self, key: Key, held: KeystoreObject, entry: bytes | None = None) -> None:
         if held.policy & VOLATILE:
             self._entries.pop(key, None)
         else:
@@ -225,7 +226,7 @@ class Contents:
             self.generation += 1
             held.generation = self.generation
 
-    def _drop(self, key: Key) -> Held:
+    def _drop(self, key: Key) -> KeystoreObject:
         held = self._objects.pop(key)
         self._entries.pop(key, None)
         if held.policy & _WRAPPING:

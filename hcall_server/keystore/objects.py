@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from hcall_abi.calls import Opcode
 from hcall_server.keystore.access import AccessControl, Credentials
-from hcall_server.keystore.contents import Contents, Held
+from hcall_server.keystore.contents import Contents, KeystoreObject
 from hcall_server.keystore.refusals import NotFound
 from hcall_server.keystore.tokens import Listings
 
@@ -55,7 +55,7 @@ class Objects:
         self._contents.put((who.consumer, label), policy, made)
         return made
 
-    def read(self, who: Credentials, label: bytes) -> Held:
+    def read(self, who: Credentials, label: bytes) -> KeystoreObject:
         """Return an object that the caller may read; Forbidden or NotFound."""
         state = self._state(who)
         held = self._find((who.consumer, label))

@@ -13,13 +13,13 @@ from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
 
 MAX_OPEN = 16
-"""How many tokens of a sort are open; the oldest is dropped for a new one and goes stale."""
+"""How many tokens of a kind are open; the oldest is dropped for a new one and goes stale."""
 
 T = TypeVar("T")
 
 
 class Tokens(Generic[T]):
-    """The open tokens of one sort, each with its item; `entropy` makes them."""
+    """The open tokens of one kind, each with its item; `entropy` makes them."""
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy

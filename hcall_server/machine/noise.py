@@ -17,19 +17,19 @@ from hcall_server.machine import logs
 # listener of all partitions, for peers without a proof yet; or the control channel.  The lines of one source
 # never hide a line of another.
 #
-# A developer needs the first lines of each sort.  A sort is an event together with its rule or h-call, so
+# A developer needs the first lines of each kind.  A kind is an event together with its rule or h-call, so
 # there are few sorts.  The first `FIRST` lines of each are always written.  Further ones need a token.  A
 # source has `BURST` tokens and gets one a second.  So the lines of an interactive session are all written.
 # A flood writes 86,400 lines a day for each source: about 35 MB instead of 100 GB.
 #
-# If lines of a sort were left out, the next one has their number.  Once a minute, and when the server stops,
+# If lines of a kind were left out, the next one has their number.  Once a minute, and when the server stops,
 # `log.shortened` has the counts of each source.  The metrics have their totals.
 #
 # We dropped doubling distances (lines 1, 2, 4, 8, ...): after an hour of noise, a developer who starts the
 # next experiment sees no line of it.
 
 FIRST = 16
-"""The number of lines of each sort that are always written, for each source."""
+"""The number of lines of each kind that are always written, for each source."""
 
 BURST = 256
 """Most further lines at once, from each source."""
@@ -53,7 +53,7 @@ Clock = Callable[[], float]
 
 
 class LinePace(NamedTuple):
-    """The bound of a source beyond the first lines of each sort: lines at once, and a second."""
+    """The bound of a source beyond the first lines of each kind: lines at once, and a second."""
 
     burst: int = BURST
     per_second: float = PER_SECOND
@@ -63,7 +63,7 @@ ORDINARY = LinePace()
 
 
 class _Tally:
-    """The lines of one sort: how many came, and how many are missing since the last one."""
+    """The lines of one kind: how many came, and how many are missing since the last one."""
 
     __slots__ = ("missing", "seen")
 
@@ -85,14 +85,14 @@ class Allowance:
         self._told_at = self._filled_at = clock()
         self._tokens = float(pace.burst)
 
-    def take(self, event: str, sort: Hashable = "") -> int | None:
-        """Count a line; return how many of its sort are missing before it, None if it is left out itself.
+    def take(self, event: str, kind: Hashable = "") -> int | None:
+        """Count a line; return how many of its kind are missing before it, None if it is left out itself.
 
         Sorts of one event must be few: each takes memory.
         """
-        tally = self._tallies.get((event, sort))
+        tally = self._tallies.get((event, kind))
         if tally is None:
-            tally = self._tallies[event, sort] = _Tally()
+            tally = self._tallies[event, kind] = _Tally()
         tally.seen += 1
         if tally.seen > FIRST and not self._pay():
             tally.missing += 1
@@ -166,27 +166,27 @@ class PeerLog:
         """Write detail of interest to a developer of swpks."""
         self._write("debug", event, "", fields)
 
-    def missing(self, level: str, event: str, sort: Hashable = "") -> int | None:
+    def missing(self, level: str, event: str, kind: Hashable = "") -> int | None:
         """Count a line whose fields are costly to make; return how many are missing before it.
 
         None if it is not to be written.  Else the caller writes it to `log`.
         """
-        return self._allowance.take(event, sort) if logs.shown(level) else None
+        return self._allowance.take(event, kind) if logs.shown(level) else None
 
-    def info(self, event: str, *, sort: Hashable = "", **fields: Any) -> None:
-        """Write an event; `sort` tells lines of one event apart that must not hide each other."""
-        self._write("info", event, sort, fields)
+    def info(self, event: str, *, kind: Hashable = "", **fields: Any) -> None:
+        """Write an event; `kind` tells lines of one event apart that must not hide each other."""
+        self._write("info", event, kind, fields)
 
-    def warning(self, event: str, *, sort: Hashable = "", **fields: Any) -> None:
+    def warning(self, event: str, *, kind: Hashable = "", **fields: Any) -> None:
         """Write a line that needs attention."""
-        self._write("warning", event, sort, fields)
+        self._write("warning", event, kind, fields)
 
     def error(self, event: str, **fields: Any) -> None:
         """Write a failure."""
         self._write("error", event, "", fields)
 
-    def _write(self, level: str, event: str, sort: Hashable, fields: dict[str, Any]) -> None:
-        missing = self.missing(level, event, sort)
+    def _write(self, level: str, event: str, kind: Hashable, fields: dict[str, Any]) -> None:
+        missing = self.missing(level, event, kind)
         if missing is not None:
             getattr(self.log, level)(event, **fields, **left_out(missing))
 

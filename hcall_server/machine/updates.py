@@ -30,7 +30,7 @@ def log_doubts(signed: SignedObjects, log: PeerLog) -> None:
         variable = _name(label)
         log.warning(
             "signed_update.doubted",
-            sort=variable,
+            kind=variable,
             what="hardware may refuse this update",
             variable=variable,
             reasons=list(reasons),

@@ -86,7 +86,7 @@ class Targets:
         except LineLost:
             pass
         except SwpksError as error:
-            self._log.warning("migration.refused", sort=error.rule.id, **explained(error))
+            self._log.warning("migration.refused", kind=error.rule.id, **explained(error))
         except Exception as error:  # this connection ends, and the system goes on
             self._log.error("migration.connection_failed", exc_info=error)
         finally:

@@ -22,7 +22,7 @@ WRAPPED_LEVEL = 1
 
 
 class WrapperKind(IntEnum):
-    """The sort of TPM that wrapped a copy: one byte of its record."""
+    """The kind of TPM that wrapped a copy: one byte of its record."""
 
     EMBEDDED = 1
     TPM_2 = 2
@@ -46,7 +46,7 @@ _IDENTITY = FixedLayout(IDENTITY)
 
 
 class WrappedKey(NamedTuple):
-    """A wrapped copy of the root key: the sort of its TPM, and the blob of that TPM."""
+    """A wrapped copy of the root key: the kind of its TPM, and the blob of that TPM."""
 
     kind: WrapperKind
     blob: bytes

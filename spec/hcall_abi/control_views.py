@@ -25,7 +25,7 @@ class View(msgspec.Struct, kw_only=True):
 
 
 class FaultView(View):
-    """A fault of the plan, the calls of its sort since the plan was set, and those it has answered."""
+    """A fault of the plan, the calls of its kind since the plan was set, and those it has answered."""
 
     hcall: str
     status: str

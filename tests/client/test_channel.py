@@ -118,10 +118,10 @@ async def test_goodbye_before_the_session_is_open():
     assert (error.reason, error.text) == (GoodbyeReason.SERVER_STOPPING, "later")
 
 
-async def test_no_ticket_without_key_or_name():
+async def test_no_open_request_without_key_or_name():
     ours, _ = trio.testing.memory_stream_pair()
     for options in ({"access_key": b""}, {"name": "x" * 256}, {"partition": 1 << 16}):
-        with pytest.raises(ValueError, match="a ticket"):
+        with pytest.raises(ValueError, match="an open request"):
             async with open_channel(ours, **options):
                 pass
 

@@ -10,7 +10,7 @@ from hcall_abi.errors import PeerError, SwpksError
 from hcall_abi.frames import Goodbye, GoodbyeReason, HCall, Hello, Open, Opened
 from hcall_abi.session import LocalProtocolError, Role, Session
 from hcall_client.calls import Authorization, raw_call, write_object
-from hcall_client.conversation import Conversation, Ticket
+from hcall_client.conversation import Conversation, OpenRequest
 from hcall_client.errors import ConnectionLost
 from tests.client.peer import HELLO, KEY, READ, answer, read_answer
 
@@ -20,7 +20,7 @@ OPENED = Opened(1, 0, 7, 3, bytes(32), "FW1110")
 
 def opened_pair():
     """A conversation that is open, and the server's session at the other end."""
-    client, server = Conversation(Ticket()), Session(Role.SERVER)
+    client, server = Conversation(OpenRequest()), Session(Role.SERVER)
     client.receive(server.send(HELLO))
     server.receive_data(client.take_outgoing())
     assert isinstance(next(server.events()), Open)
@@ -50,7 +50,7 @@ def test_answers_may_come_in_any_pieces(cuts):
 @given(st.binary(min_size=1, max_size=400), st.booleans())
 def test_any_bytes_are_an_answer_or_a_clean_end(data, opened):
     """`receive` never raises: what is not the protocol ends the session with an error that says so."""
-    client = opened_pair()[0] if opened else Conversation(Ticket())
+    client = opened_pair()[0] if opened else Conversation(OpenRequest())
     client.receive(data)
     client.receive(b"")
     assert isinstance(client.ended, SwpksError)
@@ -72,7 +72,7 @@ def test_tags_go_round():
 
 def test_no_call_before_the_session_is_open():
     with pytest.raises(LocalProtocolError):
-        Conversation(Ticket()).submit(READ)
+        Conversation(OpenRequest()).submit(READ)
 
 
 def test_the_end_of_the_stream_ends_every_call():
@@ -125,23 +125,23 @@ def test_a_read_in_flight_has_changed_nothing():
 
 
 def test_a_hello_with_a_range_of_versions_is_fine():
-    client, server = Conversation(Ticket()), Session(Role.SERVER)
+    client, server = Conversation(OpenRequest()), Session(Role.SERVER)
     client.receive(server.send(Hello(0, 9, 1 << 20, 5, bytes(32), "newer")))
     assert client.ended is None
     assert client.outgoing
 
 
 def test_keys_and_nonces_are_not_shown():
-    ticket = Ticket(3, KEY)
-    assert repr(ticket) == "Ticket(partition=3, name='hcall_client')"
-    assert "x00" not in repr(Conversation(ticket))
+    opening = OpenRequest(3, KEY)
+    assert repr(opening) == "OpenRequest(partition=3, name='hcall_client')"
+    assert "x00" not in repr(Conversation(opening))
 
 
 def test_each_session_has_its_own_nonce():
     """A proof that was recorded opens nothing later."""
     nonces = set()
     for _ in range(5):
-        client, server = Conversation(Ticket(access_key=KEY)), Session(Role.SERVER)
+        client, server = Conversation(OpenRequest(access_key=KEY)), Session(Role.SERVER)
         client.receive(server.send(HELLO))
         server.receive_data(client.take_outgoing())
         asked = next(server.events())

@@ -329,7 +329,7 @@ async def test_a_bug_in_a_handshake_ends_one_connection(port, client, monkeypatc
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as patch, logged("control.connection_failed") as lines:
-        patch.setattr(tls.TlsDoor, "admit", crash)
+        patch.setattr(tls.TlsHandshakes, "admit", crash)
         stream = await plain(port)
         assert await everything(stream) == b""
         await stream.aclose()

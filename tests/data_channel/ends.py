@@ -8,7 +8,7 @@ from hcall_abi.frames import Frame, Hello, Open, Opened, OpenStatus
 from hcall_abi.proof import NO_PROOF
 from hcall_abi.session import Session
 from hcall_server.data_channel.conversation import ServerConversation
-from hcall_server.data_channel.opening import Door
+from hcall_server.data_channel.opening import ListenerFacts
 from hcall_server.machine import logs
 from hcall_server.machine.machine import Machine
 from hcall_server.machine.sessions import Link
@@ -25,8 +25,8 @@ class End:
         self.woken = 0
         self.link = Link(0.0, self._wake)
         self.machine.sessions.admit(self.link)
-        door = Door(self.machine.system.find("alpha"), demand_proof)
-        self.conversation = ServerConversation(self.machine, self.link, door, logs.Log())
+        facts = ListenerFacts(self.machine.system.find("alpha"), demand_proof)
+        self.conversation = ServerConversation(self.machine, self.link, facts, logs.Log())
         self.client = Session(Role.CLIENT)
         self._tag = 0
         assert isinstance(self.heard([self.conversation.greet()])[0], Hello)

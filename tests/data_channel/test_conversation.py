@@ -22,10 +22,10 @@ from hcall_abi.proof import NO_PROOF
 from hcall_abi.rules import protocol as rules
 from hcall_abi.rules.rule import Rule
 from hcall_abi.session import complaint
-from hcall_client.conversation import Conversation, Ticket
+from hcall_client.conversation import Conversation, OpenRequest
 from hcall_client.errors import SessionEnded
 from hcall_server.data_channel.conversation import FLUSH_SIZE, ServerConversation
-from hcall_server.data_channel.opening import Door, refusal
+from hcall_server.data_channel.opening import ListenerFacts, refusal
 from hcall_server.machine import logs
 from hcall_server.machine.limits import Limits
 from hcall_server.machine.sessions import Link
@@ -39,8 +39,8 @@ def test_two_conversations_talk_to_each_other() -> None:
     """The client's end and the server's end, with nothing between them: OPEN, calls, GOODBYE."""
     machine = make_machine("alpha")
     link = Link(0.0, lambda: None)
-    server = ServerConversation(machine, link, Door(None, demand_proof=True), logs.Log())
-    client = Conversation(Ticket(access_key=KEY))
+    server = ServerConversation(machine, link, ListenerFacts(None, demand_proof=True), logs.Log())
+    client = Conversation(OpenRequest(access_key=KEY))
     client.receive(server.greet())
     client.receive(b"".join(answers(server, client.take_outgoing())))
     assert client.opened is not None

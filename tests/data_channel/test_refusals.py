@@ -24,7 +24,7 @@ from hcall_client.errors import HcallError
 from hcall_client.guests.authvar import variable_label
 from hcall_server.control_channel.metrics import exposition
 from hcall_server.data_channel.conversation import ServerConversation
-from hcall_server.data_channel.opening import Door
+from hcall_server.data_channel.opening import ListenerFacts
 from hcall_server.data_channel.refusals import log_refusal
 from hcall_server.hcalls.refusals import Refusal
 from hcall_server.keystore.signed import Doubt
@@ -87,8 +87,10 @@ def visit(machine: Machine, name: str | None = "alpha") -> None:
     """A connection by a partition's listener breaks the protocol; one by that of all (None) has no proof."""
     link = Link(0.0, lambda: None)
     machine.sessions.admit(link)
-    door = Door(machine.system.find(name) if name else None, demand_proof=name is None, listener="[::]:7000")
-    server, client = ServerConversation(machine, link, door, logs.Log()), Session(Role.CLIENT)
+    facts = ListenerFacts(
+        machine.system.find(name) if name else None, demand_proof=name is None, listener="[::]:7000"
+    )
+    server, client = ServerConversation(machine, link, facts, logs.Log()), Session(Role.CLIENT)
     client.receive_data(server.greet())
     list(client.events())
     client.receive_data(

@@ -17,7 +17,7 @@ from typing import Any
 from hcall_abi.structures import Config
 from hcall_client import calls
 from hcall_client.calls import Authorization, Confirmation, HcallError, Labels, ObjectRead
-from hcall_client.conversation import Conversation, Pending, Ticket
+from hcall_client.conversation import Conversation, OpenRequest, Pending
 from hcall_client.request import Request
 from swpks.testing import ServerProcess
 from tests.hcalls.model import Model
@@ -68,7 +68,7 @@ class Lane:
         self.password = password
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(str(path))
-        self.talk = Conversation(Ticket())
+        self.talk = Conversation(OpenRequest())
         while self.talk.opened is None:
             self.talk.receive(self.socket.recv(65536))
             self.socket.sendall(self.talk.take_outgoing())
