@@ -1,16 +1,16 @@
 """Access control: passwords, secure-boot mode, and the only caller of the authorisation decision."""
 
-# Every operation on objects runs the same steps, in this order:
+# Every operation on objects runs the same steps, in this order (`authority.py` has the reasons):
 #
 #   1. `AccessControl.state` compares the presented password with the one that is set.  That happens once and
 #      first, so the time that it takes depends on no label and no object.
-#   2. The operation looks its object up.
-#   3. `AccessControl.demand` asks `authorise` whether the call may go on, with the policy of the object.
-#   4. The operation changes the contents, which may find no room.
+#   2. `AccessControl.demand`, with None for the policy, raises Forbidden if the password does not fit.
+#      `enter` is steps 1 and 2 together.
+#   3. The operation finds its object.  If there is none, it raises NotFound.
+#   4. `AccessControl.demand`, with the policy of the object, raises Forbidden if that is not met.
+#   5. The operation changes the contents, which may find no room.
 #
-# An operation demands the password before it reports that an object is absent.  So a caller without the
-# password learns nothing about labels.  READ is the exception, because every caller may read a world-readable
-# object.  It demands once, with the policy of the object if there is one.
+# READ leaves step 2 out if it finds an object, because every caller may read a world-readable object.
 #
 # Passwords are ephemeral (R-04) and never persisted:
 #
@@ -60,6 +60,7 @@ class Passwords:
 
         The time depends on the length of the presented password, but not on its bytes.
         """
+        # Wrong guesses are not slowed: a call waits for nothing, so a delay would stop every partition.
         consumer, presented = who
         actual = self._passwords.get(consumer)
         if actual is None:
@@ -70,16 +71,17 @@ class Passwords:
 
     def set(self, consumer: Consumer, password: bytes) -> None:
         """Set a consumer's password; Taken when it has one in this IPL."""
+        # Not even the holder of the old password may change it (choice C-4); the public record is silent.
         if consumer in self._passwords:
             raise Taken(f"the {consumer.name} consumer already has a password")
         self._passwords[consumer] = password
 
     def items(self) -> list[tuple[int, bytes]]:
-        """Return each consumer that has a password, with it: for a partition that moves."""
+        """Return pairs of a consumer and its password, for a partition that moves."""
         return sorted(self._passwords.items())
 
     def take(self, consumer: int, password: bytes) -> None:
-        """Set a password that was set in this IPL on another system."""
+        """Set a password that was set on another system; a live migration is no IPL."""
         self._passwords[consumer] = password
 
     def reset(self) -> None:

@@ -1,9 +1,54 @@
-"""The authorisation decision: whether a call may go on with an object.
+"""The authorisation decision: whether a call may go on with an object."""
 
-`authorise` is one pure function of (call, policy of the object, password state, secure-boot mode).  It
-reads two small tables: the demands of each call, and the condition of each policy bit.  A generated matrix
-in the tests compares every combination with rules that were written down independently (R-17).
-"""
+# Authorisation
+#
+# A call names a consumer and mostly a label, and presents a password.  The keystore decides whether the call
+# may go on.  It guarantees:
+#
+#   1. A refused call has changed nothing.
+#   2. A caller without the password learns no label and no data, except those of world-readable objects.
+#   3. Each combination of call, policy word, password state and secure-boot mode has one verdict.
+#
+# Argument checks come first, and read no object.  Then each call takes these steps, in this order:
+#
+#   password     of the consumer that the call names
+#   existence    an object of the label, or no object if the call makes one
+#   policy       the word of the object, or of the object to be made: its maker must be able to reach it
+#   space        for the change
+#
+# The password precedes existence.  So a caller without it gets the same refusal for a used label and for a
+# free one, and cannot search for labels.  Policy follows existence, because a policy belongs to an object.
+# `access.py` has the functions for these steps.
+#
+# `authorise` decides about password and policy.  It is one pure function of four values, and reads no store.
+# So the tests run every combination without a keystore, and compare it with rules that were written down
+# independently (R-17).  The rights of a call are one row of `_DEMANDS`.  A reader can compare the rows with
+# spec/policies.md; conditions in each handler could differ from each other unseen.  A call may ask several
+# times: with None for the password alone, then with a policy.  UNWRAP asks about two words, that of the key
+# and that in the wrapped object.
+#
+# READ is the exception.  The public record lets every consumer read a world-readable object without a
+# password.  Linux reads the firmware's SB_VERSION in this way.  So READ must find the object before it can
+# decide about the password.  `authorise` still puts the password before the policy.  So a protected object
+# and a free label have the same refusal.  The exception has these costs:
+#
+#   - Every caller can learn that a world-readable label exists, and its policy word, even if a bit refuses.
+#   - READ has an order of steps of its own (`Objects.read`).
+#   - A guest that presents a wrong password to a world-readable object does not notice its mistake.
+#
+# What was dropped:
+#
+#   - A check of the password that a world-readable READ presents (choice C-C).  It would protect nothing: the
+#     same caller may read the object without a password.
+#   - Policy checks in CONFIRM, GET_OBJECTLABELS and, but for IMMUTABLE and HVPROVISIONED, REMOVE (C-D, C-19).
+#     They return no object data, and an owner may remove an object that it may not read at this secure-boot
+#     mode.
+#   - A refusal of OSSECBOOTAUDIT together with OSSECBOOTENFORCE (C-E).  The flags of WRAP refuse both because
+#     Linux does.  For policy words the public record is silent, and the stricter bit has a clear meaning.
+#   - Free space for TRANSIENT objects (C-K).  They never reach NVRAM, but the size of the store is the only
+#     bound on the memory that a partition's objects take here.
+#   - A short cut in READ for the usual case, before this function.  It was a second decision, and had to
+#     agree with this one.  Now the usual case is short here: if no set bit can refuse, none is examined.
 
 from __future__ import annotations
 
@@ -19,6 +64,7 @@ from hcall_abi.policies import Policy
 class PasswordState(Enum):
     """The consumer's password in this IPL, against the one that the call presents."""
 
+    # spec/policies.md shows these texts as the rows of a table (tools/spec_tables.py).
     UNSET = "none is set and none is presented"
     UNSET_PRESENTED = "none is set but one is presented"
     MATCHED = "the one that is set is presented"
@@ -32,7 +78,7 @@ class PasswordState(Enum):
 
 
 class Verdict(Enum):
-    """The answer to an authorisation question; the values are the words of the tables."""
+    """Whether a call may go on, or the reason why not."""
 
     ALLOWED = "allowed"
     PASSWORD = "password"  # noqa: S105 - the name of a verdict
@@ -65,6 +111,7 @@ _SIGNED = int(Policy.SIGNEDUPDATE)
 _ACCESS = _PWSET | _AUDIT | _ENFORCE
 
 
+# Names of the module: a look-up on the Enum class would cost each h-call more than the comparison itself.
 _MATCHED, _UNSET, _ALLOWED = PasswordState.MATCHED, PasswordState.UNSET, Verdict.ALLOWED
 
 
@@ -80,9 +127,11 @@ class _Demand(NamedTuple):
     needed: int = 0
 
 
+# GET_CONFIG, SET_PASSWORD and GEN_PASSWORD have no row: they need no authority.
 _DEMANDS: Mapping[Opcode, _Demand] = {
     Opcode.WRITE_OBJECT: _Demand(_ACCESS),
     Opcode.READ_OBJECT: _Demand(_ACCESS | _WRAPPING | _REVOKED, free=_WORLD),
+    # No WRAPPINGKEY here: Linux itself demands that a key is revoked before it is removed (choice C-19).
     Opcode.REMOVE_OBJECT: _Demand(_IMMUTABLE | _PROVIDED),
     Opcode.CONFIRM_OBJECT_FLUSHED: _Demand(0),
     Opcode.GET_OBJECTLABELS: _Demand(0),
@@ -105,6 +154,7 @@ def authorise(call: Opcode, policy: int | None, password: PasswordState, secure_
     heeded, free, needed = _DEMANDS[call]
     word = policy or 0
     authentic = password is _MATCHED or password is _UNSET
+    # Before any policy bit: a caller without the password must not learn that the object exists.
     if not authentic and not word & free:
         return Verdict.PASSWORD
     if needed and policy is not None and not word & needed:
@@ -123,6 +173,7 @@ _REFUSING = (
 
 
 def _policy_verdict(heeded: int, password: PasswordState, secure_boot: SecureBoot) -> Verdict:
+    # The first bit that refuses decides, and the log shows its rule (order: spec/policies.md#the-order).
     if heeded & _PWSET and not password.is_set:
         return Verdict.PASSWORD_UNSET
     wanted = SecureBoot.ENFORCE if heeded & _ENFORCE else SecureBoot.AUDIT

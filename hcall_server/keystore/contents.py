@@ -3,7 +3,7 @@
 No function here checks access.  The operations in `objects`, `keys` and `signed` call
 `hcall_server.keystore.access` first.
 
-There are three sorts of objects.  Persistent objects are stored in NVRAM.  TRANSIENT objects end with the
+There are three kinds of objects.  Persistent objects are stored in NVRAM.  TRANSIENT objects end with the
 IPL.  Every IPL makes the hypervisor's own objects again.  `generation` counts the changes of persistent
 objects.  Write-behind seals a `snapshot`, commits it, and calls `mark_flushed`.  Until then an object of a
 newer generation is pending (R-20).
@@ -25,7 +25,10 @@ from hcall_server.keystore.limits import KeystoreLimits
 from hcall_server.keystore.refusals import NoRoom, NotFound, Taken
 
 MAX_PENDING_REMOVALS = 4096
-"""Most removals that are stored by label; beyond it every absent label is pending until the next flush."""
+"""Most removals that are stored by label; beyond it every absent label is pending until the next flush.
+
+A guest that writes and removes while NVRAM refuses could otherwise fill the memory of the server.
+"""
 
 PROVIDED = int(Policy.HVPROVISIONED)
 VOLATILE = int(Policy.TRANSIENT | Policy.HVPROVISIONED)
@@ -57,11 +60,14 @@ class Contents:
     `image`, if given, is the stored image; it counts as flushed.  Without one the store is empty.  Then
     `replaces` is the generation of the partition's previous store (0: none).  Until the empty store is
     durable, a crash may bring the old objects back.  So the absence of every label is pending.
+
+    `awaited` is the newest generation for which CONFIRM was answered "not yet".
     """
 
     def __init__(self, limits: KeystoreLimits, image: StoreImage | None = None, *, replaces: int = 0) -> None:
         self.limits = limits
         self.flushed = image.generation if image else replaces
+        # The removal of the previous store is a change: the first flush of an empty store makes it durable.
         self.generation = self.flushed + (1 if replaces and not image else 0)
         self.awaited = 0
         self.used = 0
@@ -70,14 +76,18 @@ class Contents:
         self.find: Callable[[Key], KeystoreObject | None] = self._objects.get
         """Returns the object of a key, or None.  It is the dict's own method, because every READ calls it."""
         self.key_ids = KeyIds()
+        # Removals that are not flushed, each with its generation.  CONFIRM must not answer "gone" before they
+        # are: a crash would bring the object back.  `_unnamed_removals` is the newest generation of removals
+        # whose labels are not known: those of a previous store, and those beyond MAX_PENDING_REMOVALS.
         self._removed: dict[Key, int] = {}
         self._unnamed_removals = self.generation if not image else 0
         for entry in image.entries if image else ():
             self._load(entry)
 
     def _load(self, entry: bytes) -> None:
-        """Take an object in that was in NVRAM."""
+        """Add an object from its entry in the stored image."""
         consumer, label, policy, data = object_of(entry)
+        # An image has no generation for each object.  All are flushed, so that of the image will do.
         self._hold((consumer, label), KeystoreObject(policy, data, self.generation), entry)
         self.used += self._cost(label, data)
 
@@ -91,7 +101,7 @@ class Contents:
 
     @property
     def object_count(self) -> int:
-        """How many objects there are, of all consumers, without those that the hypervisor provides."""
+        """The number of objects of all consumers, without those that the hypervisor provides."""
         return sum(1 for held in self._objects.values() if not held.policy & PROVIDED)
 
     def touch(self) -> None:
@@ -128,6 +138,7 @@ class Contents:
 
     def mark_flushed(self, generation: int) -> None:
         """Mark the snapshot of `generation` as durable."""
+        # An older commit may be reported after a newer one; it must not make flushed changes pending again.
         self.flushed = max(self.flushed, generation)
         self._removed = {key: when for key, when in self._removed.items() if when > self.flushed}
 
@@ -135,7 +146,7 @@ class Contents:
         """Return all objects, the oldest first."""
         return [StoredObject(*key, held.policy, held.data) for key, held in self._objects.items()]
 
-    # Objects that a partition keeps when it moves, and loses at an IPL
+    # Volatile objects: they travel with a partition that moves, and end at an IPL
 
     def volatile(self) -> list[tuple[int, StoredObject]]:
         """Return the volatile objects, each with its place among all objects."""
@@ -147,14 +158,18 @@ class Contents:
         ]
 
     def take_volatile(self, objects: Iterable[tuple[int, StoredObject]]) -> None:
-        """Put volatile objects of another system into their places, in ascending order of these."""
+        """Insert volatile objects of another system at their places, given in ascending order.
+
+        So a list of labels has the same order at both systems.
+        """
         order = list(self._objects)
         for place, (consumer, label, policy, data) in objects:
+            # An insertion moves only what follows it, so in ascending order no later place becomes wrong.
             self._hold((consumer, label), KeystoreObject(policy, data, self.generation))
             self.used += 0 if policy & PROVIDED else self._cost(label, data)
             order.insert(place, (consumer, label))
         found = {key: self._objects[key] for key in order}
-        # `find` and its users have this very dict.
+        # The dict stays the same object: `find`, and `Objects`, have its bound method.
         self._objects.clear()
         self._objects.update(found)
 
@@ -169,6 +184,7 @@ class Contents:
         removed.
         """
         key = (consumer, label)
+        # A removal, not a silent replacement: the consumer's object must leave the stored image too.
         if key in self._objects:
             self.remove(key)
         self._hold(key, KeystoreObject(policy | PROVIDED, data, self.generation))
@@ -187,8 +203,10 @@ class Contents:
     def put(self, key: Key, policy: int, data: bytes) -> None:
         """Make or replace an object, if there is space for it."""
         held = self._objects.get(key)
+        # The old data count as free, so a signed update fits into a store that its variable fills.
         freed = self._cost(key[1], held.data) if held else 0
         cost = self._cost(key[1], data) - freed
+        # Before the first change: a call that finds no room has changed nothing.
         self._demand_space(cost)
         if not policy & VOLATILE:
             self.generation += 1
@@ -196,7 +214,10 @@ class Contents:
         self.used += cost
 
     def _hold(self, key: Key, held: KeystoreObject, entry: bytes | None = None) -> None:
-        """Store an object, with its entry if there is one yet, in place of the old one of its key."""
+        """Put an object into the place of the old one of its key, if there is one.
+
+        `entry` is its encoded entry, if the caller has it already.
+        """
         before = self._objects.get(key)
         if before is not None and before.policy & _WRAPPING:
             self.key_ids.drop(*key)
@@ -221,7 +242,7 @@ class Contents:
         """Give an object another policy word, which counts as a change of it."""
         held = self._objects[key]
         held.policy = policy
-        self._keep_entry(key, held)
+        self._keep_entry(key, held)  # the policy word is part of the entry
         if not policy & VOLATILE:
             self.generation += 1
             held.generation = self.generation
@@ -243,6 +264,8 @@ class Contents:
 
     def _note_removal(self, key: Key) -> None:
         """Store a removal until it is flushed, in bounded memory."""
+        # Beyond the bound the labels are forgotten, and the newest generation counts for every absent label.
+        # That is the safe side: CONFIRM may say "not yet" for an unrelated label, but never "gone" too early.
         if len(self._removed) >= MAX_PENDING_REMOVALS:
             self._removed.clear()
             self._unnamed_removals = self.generation
@@ -251,6 +274,8 @@ class Contents:
     def pending(self, key: Key) -> bool:
         """Return whether the newest change to a label is not durable yet; if so, its flush is awaited."""
         held = self._objects.get(key)
+        # The newest change of a label is its object's, if that is persistent.  A TRANSIENT object has none in
+        # NVRAM; an older persistent object of its label may be there until its removal is flushed (C-G).
         changed = self._removed.get(key, self._unnamed_removals)
         if held is not None and not held.policy & VOLATILE:
             changed = held.generation

@@ -86,5 +86,5 @@ class StoreImage(NamedTuple):
 
     @property
     def objects(self) -> tuple[StoredObject, ...]:
-        """The objects, decoded anew each time."""
+        """The objects; each access decodes all entries."""
         return tuple(map(object_of, self.entries))

@@ -1,8 +1,10 @@
 """The ids of wrapping keys, by which UNWRAP finds the key that a wrapped object names.
 
-An id is a function of the key (spec/wrapped.md#the-key-id) and is not stored in NVRAM.  It is derived once,
-when a key enters the keystore.  So the time of a call does not grow with the number of keys.
+An id is a function of the key (spec/wrapped.md#the-key-id) and is not stored in NVRAM.
 """
+
+# An id is derived once, when a key enters the keystore.  A search at every UNWRAP was dropped: it derived the
+# id of every wrapping key, and with 1,900 keys it stopped all partitions for 15 ms.
 
 from __future__ import annotations
 
@@ -30,12 +32,13 @@ class KeyIds:
         return f"KeyIds({len(self._ids)} keys)"
 
     def add(self, owner: int, label: bytes, key: bytes) -> None:
-        """Add a key; its label must have none."""
+        """Add a key.  The label must not have one yet."""
         self._ids[owner, label] = key_id = key_id_of(key)
+        # A list of labels, because nothing forbids two labels with the same key.
         self._labels.setdefault((owner, key_id), []).append(label)
 
     def drop(self, owner: int, label: bytes) -> None:
-        """Remove the key of a label; another label with the same key keeps it."""
+        """Remove the key of a label; if another label has the same key, the id stays known."""
         key_id = self._ids.pop((owner, label))
         labels = self._labels[owner, key_id]
         labels.remove(label)

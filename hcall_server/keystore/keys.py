@@ -44,16 +44,19 @@ class Keys:
         """Return the key of a label for WRAP; Forbidden, NotFound, or WrongKind for any other object."""
         state = self._access.enter(Opcode.WRAP_OBJECT, who)
         held = self._contents.get((who.consumer, label))
+        # Not a verdict of `authorise`: the call has a status of its own for it, H_INVALID_KEY (choice C-40).
         if not held.policy & _WRAPPING:
             raise WrongKind("the object is no wrapping key")
         self._access.demand(Opcode.WRAP_OBJECT, state, held.policy)
         return WrappingKey(self._contents.key_ids.id_of(who.consumer, label), held.data)
 
     def for_unwrapping(self, who: Credentials, state: PasswordState, key_id: bytes) -> WrappingKey:
-        """Return the key of an id for UNWRAP, to a caller whose password has the state `state`.
+        """Return the key of an id for UNWRAP.
 
-        Raises NotFound where the consumer has no key of this id any more, and Forbidden.
+        `state` is the state of the caller's password, which the caller of this function has checked.  Raises
+        NotFound if the consumer has no key of this id or has removed it, and Forbidden.
         """
+        # Only keys of the consumer in the authorization block: its password opens no other key (choice C-43).
         label = self._contents.key_ids.label_of(who.consumer, key_id)
         if label is None:
             raise NotFound("this consumer has no wrapping key of this id")
@@ -64,7 +67,8 @@ class Keys:
     def set_revoked(self, who: Credentials, label: bytes, *, revoked: bool) -> int:
         """Revoke or unrevoke a wrapping key; return its new policy word (R-72).
 
-        A key that is already so stays unchanged.  Raises NotFound, and Forbidden for any other object.
+        A key that is in the wanted state already does not change.  Raises NotFound, and Forbidden for any
+        other object.
         """
         call = Opcode.REVOKE_OBJECT if revoked else Opcode.UNREVOKE_OBJECT
         state = self._access.enter(call, who)
@@ -72,6 +76,7 @@ class Keys:
         held = self._contents.get(key)
         self._access.demand(call, state, held.policy)
         wanted = held.policy | _REVOKED if revoked else held.policy & ~_REVOKED
+        # A call that changes nothing counts no generation: it must make no flushed key pending.
         if wanted != held.policy:
             self._contents.set_policy(key, wanted)
         return held.policy

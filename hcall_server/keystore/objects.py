@@ -14,7 +14,7 @@ _READ = Opcode.READ_OBJECT
 
 
 class Objects:
-    """The objects of one partition, as consumers reach them; `entropy` makes random ones."""
+    """The operations of consumers on the objects of one partition; `entropy` makes random objects."""
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class Objects:
         return f"Objects({self._contents!r})"
 
     def write(self, who: Credentials, label: bytes, policy: int, data: bytes) -> None:
-        """Make a new object (R-08).  Raises Taken for a label that has one, Forbidden, and NoRoom."""
+        """Make a new object (R-08).  Raises Taken if the label has an object, Forbidden, and NoRoom."""
         self._make(Opcode.WRITE_OBJECT, who, label, policy, lambda: data)
 
     def generate(self, who: Credentials, label: bytes, policy: int, length: int) -> bytes:
-        """Make an object of `length` random bytes and return them, as `write` does.
+        """Make an object of `length` random bytes and return the bytes; raises the errors of `write`.
 
-        The bytes of a wrapping key are not to be passed on.
+        The caller must not pass the bytes of a wrapping key to the guest.
         """
         return self._make(Opcode.GEN_KEY, who, label, policy, lambda: self._entropy(length))
 
@@ -51,6 +51,7 @@ class Objects:
         state = self._access.enter(call, who)
         self._contents.demand_vacant((who.consumer, label))
         self._access.demand(call, state, policy)
+        # A function, so that a refused GEN_KEY takes no entropy; if the host gives none, nothing has changed.
         made = data()
         self._contents.put((who.consumer, label), policy, made)
         return made
@@ -58,6 +59,7 @@ class Objects:
     def read(self, who: Credentials, label: bytes) -> KeystoreObject:
         """Return an object that the caller may read; Forbidden or NotFound."""
         state = self._state(who)
+        # Not `enter`: a world-readable object needs no password, and only the object shows whether it is one.
         held = self._find((who.consumer, label))
         if held is None:
             self._demand(_READ, state, None)
@@ -79,6 +81,8 @@ class Objects:
         removal, as for any other pending change.
         """
         self._access.enter(Opcode.CONFIRM_OBJECT_FLUSHED, who)
+        # First, because NotFound means here that the absence is durable; Linux takes "not found, not yet
+        # durable" for a failure (spec/hcalls/confirm_object_flushed.md).
         if self._contents.pending((who.consumer, label)):
             return False
         self._contents.get((who.consumer, label))

@@ -58,7 +58,7 @@ class NoLatch:
 
 
 class Doubt(NamedTuple):
-    """Why real firmware may refuse an update that was accepted: the label of its variable, the reasons."""
+    """An accepted update that real firmware may refuse: the label of its variable, and the reasons."""
 
     label: bytes
     reasons: tuple[str, ...]
@@ -67,8 +67,8 @@ class Doubt(NamedTuple):
 class SignedObjects:
     """The signed-update objects of one partition (R-15).
 
-    `strict`: updates are refused that real firmware may refuse.  Without it they are in `doubts` until the
-    log has them.
+    `strict`: refuse updates that real firmware may refuse.  Otherwise they are accepted, and `doubts` has
+    them until they are in the log.
     """
 
     def __init__(self, contents: Contents, access: AccessControl, *, strict: bool = False) -> None:
@@ -94,19 +94,26 @@ class SignedObjects:
         """
         state = self._access.enter(Opcode.SIGNED_UPDATE, who)
         held = self._contents.find((who.consumer, label))
+        # Before the policy is checked, because that check is of the word in the request.  With another word a
+        # caller could leave out a bit that the object has (choice C-21).
         if held is not None and held.policy != policy:
             raise WrongKind("the object has another policy")
+        # IMMUTABLE forbids changes, and the first update is none: without this, no such object could be made.
         heeded = policy & ~_IMMUTABLE if held is None else policy
         self._access.demand(Opcode.SIGNED_UPDATE, state, heeded)
         return held.data if held else None
 
     def data(self, consumer: Consumer, label: bytes) -> bytes | None:
-        """Return the data of a signed-update object, None where there is none: the hypervisor's own look."""
+        """Return the data of a signed-update object, None where there is none; checks no access.
+
+        The hypervisor needs PK and KEK to verify an update, also if their policy denies the guest a READ.
+        """
+        # Only with SIGNEDUPDATE: WRITE could make an object named PK, and its author would be trusted.
         held = self._contents.find((consumer, label))
         return held.data if held is not None and held.policy & _SIGNED else None
 
     def update(self, consumer: Consumer, label: bytes, policy: int, data: bytes | None) -> None:
-        """Make, replace or (None) remove a signed-update object that `begin` has passed.
+        """Make, replace or (None) remove a signed-update object, after `begin` for the same object.
 
         Raises NoRoom if the new data do not fit; the bytes of the old data count as free.  Removing an
         absent object changes nothing.
@@ -119,6 +126,7 @@ class SignedObjects:
 
     def remove_all(self, consumer: Consumer) -> int:
         """Remove all signed-update objects of a consumer, with any policy; return their number."""
+        # A list first, because each removal changes the dict that `with_bit` reads.
         doomed = [key for key in self._contents.with_bit(_SIGNED) if key[0] == consumer]
         for key in doomed:
             self._contents.remove(key)

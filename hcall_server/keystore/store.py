@@ -30,8 +30,8 @@ class Keystore:
     """The objects and passwords of one partition.
 
     `entropy` makes passwords, keys and tokens.  `image` and `replaces` are as in `Contents`.
-    `secure_boot` is the mode of the current IPL; `latch` belongs to the partition.  `strict_updates`: signed
-    updates are refused that real firmware may refuse.
+    `secure_boot` is the mode of the current IPL; `latch` belongs to the partition.  `strict_updates`: refuse
+    signed updates that real firmware may refuse.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Keystore:
 
     def used_state(self) -> UsedState:
         """Return the state that a move keeps and an IPL ends: passwords, volatile objects, label lists."""
+        # Imported here, because only a partition that moves needs it: a start loads one module less.
         from hcall_server.keystore import used
 
         return used.UsedState(
@@ -85,6 +86,7 @@ class Keystore:
 
     def generate_password(self, consumer: Consumer, length: int) -> bytes:
         """Make, set and return a random password of `length` bytes (R-05); Taken when there is one."""
+        # If the host gives no random bytes, this raises before a password is set, so the guest may repeat it.
         password = self.random(length)
         self.access.passwords.set(consumer, password)
         return password

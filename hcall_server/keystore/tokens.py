@@ -1,8 +1,11 @@
 """Tokens of calls that continue later: random, bounded in number, and stale once they are used.
 
-There are two sorts: a list of labels that takes several calls, and a call that was answered "busy".  A busy
+There are two kinds: a list of labels that takes several calls, and a call that was answered "busy".  A busy
 answer has changed nothing yet.  So the continued call is checked as if it were the first.
 """
+
+# Tokens are random and not counted up, because an argument check compares them: that is before the password.
+# With a counter, a caller without the password could find out by the refusals which lists are open.
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from hcall_abi.calls import Opcode
 from hcall_abi.consumers import Consumer
 
 MAX_OPEN = 16
-"""How many tokens of a kind are open; the oldest is dropped for a new one and goes stale."""
+"""Most open tokens of a kind in one partition.
+
+A guest may begin lists and never end them.  A new token then replaces the oldest one, which goes stale.
+"""
 
 T = TypeVar("T")
 
@@ -32,7 +38,7 @@ class Tokens(Generic[T]):
         return token
 
     def retire(self, token: int) -> None:
-        """Drop a token that was used; 0 is none."""
+        """Drop a token that was used; 0 stands for no token."""
         self._open.pop(token, None)
 
     def clear(self) -> None:
@@ -41,7 +47,7 @@ class Tokens(Generic[T]):
 
     def _place(self, token: int, item: T) -> None:
         if len(self._open) >= MAX_OPEN:
-            del self._open[next(iter(self._open))]
+            del self._open[next(iter(self._open))]  # the oldest: a dict has the order of insertion
         self._open[token] = item
 
     def _new(self) -> int:
@@ -53,7 +59,7 @@ class Tokens(Generic[T]):
 
 
 class Continuations(Tokens[Opcode]):
-    """The busy calls of one partition; a token is good for one more call of the same h-call."""
+    """The busy calls of one partition; a token is good for one further call of the same h-call."""
 
     def __contains__(self, key: tuple[Opcode, int]) -> bool:
         call, token = key
@@ -84,6 +90,7 @@ class Listings(Tokens[tuple[Consumer, Sequence[bytes]]]):
 
         If the entropy fails, `used` stays good.
         """
+        # First the step that can fail: a call that is refused for lack of entropy has used up no token.
         token = self._new() if rest else 0
         self.retire(used)
         if token:
