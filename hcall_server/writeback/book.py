@@ -1,4 +1,4 @@
-"""The book of changes that are not durable: the contents of the next flight and of this one."""
+"""The changes that are not durable: those for the next flight, and those of the present one."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ class Snapshot(NamedTuple):
 
     def covers(self, partition: Partition) -> bool:
         """Return whether this snapshot is still current."""
+        # The profile has the generation of the keystore, so equal profiles mean that no object has changed.
+        # `is` for the keystore, because the landing marks the keystore of the snapshot and no other.
         return self.keystore is partition.keystore and self.profile == partition.profile
 
     def sealed(self, sealer: Sealer) -> bytes:
@@ -41,6 +43,7 @@ class Snapshot(NamedTuple):
 
     def mark_flushed(self) -> None:
         """Mark the image durable in the keystore."""
+        # In the keystore of the snapshot.  The partition may have got another store during the flight.
         if self.keystore:
             self.keystore.contents.mark_flushed(self.profile.image_generation)
 
@@ -56,11 +59,10 @@ class Batch(NamedTuple):
     since: float
 
     def sealed(self, sealer: Sealer) -> dict[str, bytes | None]:
-        """Return the sealed records by their names in NVRAM.
-
-        A partition that was deleted may have come back by a restore: its record counts, not its removal.
-        """
+        """Return the sealed records by their names in NVRAM; None removes a record."""
         records = {name: seal(sealer) for name, seal in self.own.items()}
+        # Partitions last.  One that was deleted may have come back by a restore, before its removal was
+        # flushed.  Then both have the same name here, and the record counts.
         for each in self.snapshots.values():
             records[partition_name(each.profile.uuid)] = each.sealed(sealer)
         return records
@@ -70,7 +72,7 @@ _NOTHING = Batch(MappingProxyType({}), MappingProxyType({}), 0.0)
 
 
 class Book:
-    """Partitions and records of the system that are dirty, and those that are flying.
+    """Partitions and records of the system that are dirty, and those in the present flight.
 
     A partition can be both: changes after its snapshot belong to the next flight.
     """
@@ -92,11 +94,9 @@ class Book:
         return self._dirty.get(partition.number) is partition
 
     def add(self, partition: Partition, now: float) -> bool:
-        """Mark a partition dirty; return False if it is refused, gone, or the flight has all of its changes.
-
-        The records of a refused partition are never written: the operator may repair them.  One that is gone
-        was deleted, or a restored one has its place.
-        """
+        """Mark a partition dirty; False if it is refused, gone, or the flight has all of its changes."""
+        # The records of a refused partition stay byte for byte, because the operator may repair them.  A
+        # partition that is gone was deleted or replaced by a restored one: its record would come back.
         if partition.refused or partition.gone:
             return False
         flying = self._flying.snapshots.get(partition.number)
@@ -114,6 +114,7 @@ class Book:
 
     def drop(self, partition: Partition) -> None:
         """Forget the dirty changes of a partition that is gone."""
+        # `is_dirty` compares the object: a new partition may have the number of the deleted one already.
         if self.is_dirty(partition):
             del self._dirty[partition.number]
 
@@ -138,8 +139,9 @@ class Book:
         flown, self._flying = self._flying, _NOTHING
         for number, snapshot in flown.snapshots.items():
             if not snapshot.partition.gone:
+                # Not over a dirty one: during the flight a restored partition may have taken the number.
                 self._dirty.setdefault(number, snapshot.partition)
-        self._own = {**flown.own, **self._own}
+        self._own = {**flown.own, **self._own}  # the newer mark wins, such as a removal after a write
         self.since = flown.since
         return any(awaited(snapshot.keystore) for snapshot in flown.snapshots.values())
 

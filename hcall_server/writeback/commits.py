@@ -46,6 +46,7 @@ class Commit:
 
     def run(self) -> None:
         """Commit, then note it in the mark; NvramError when either fails."""
+        # In this order: the mark must never be ahead of the records, or the next start would be refused.
         self._nvram.commit(self.changes)
         self._nvram.mark.note(self.mark)
 
@@ -72,16 +73,19 @@ class Commits:
         """
         listed = {record_id(name): blob for name, blob in changes.items() if not parse_old_name(name)}
         following = self.last.after(listed)
+        # The number is used up now, its entries count once the commit has taken effect (`done`).
         self.last = self.last._replace(number=following.number)
         record = self._authority.encode(following)
         mark = self._authority.mark(following.number)
         return Commit(self._nvram, {**changes, COMMIT: record}, following, mark)
 
     def make(self, changes: Records) -> None:
-        """Make a commit of a start, and its mark: durable with the first commit of all, else noted.
+        """Make a commit of a start, and its mark.
 
         Blocks; NvramError if either fails.
         """
+        # The mark of the first commit must be durable: afterwards a missing mark means a loss, never a new
+        # system (spec/sealed.md#high-water-mark).
         first = not self.last.entries
         commit = self.prepared(changes)
         self._nvram.commit(commit.changes)

@@ -39,7 +39,7 @@ def converted(
 ) -> Changes:
     """Return the changes that make a state of level 1 one of level 2, all of them for one commit.
 
-    `missing` is how many IPL counts each partition leaves out, if older records were accepted.
+    `missing` is the number of IPL counts that each partition leaves out if older records were accepted.
 
     SealingError when the system record does not open.
     """
@@ -53,12 +53,15 @@ def converted(
             before = reader.profile(number)
             image = reader.image(before)
         except StorageError:
-            continue  # `recover_left_over` has the reason
+            # Its records stay as they are, for a repair; `recover_left_over` finds the reason again and
+            # shows it at every start.
+            continue
         key = known_key(before.name) or entropy(ACCESS_KEY_SIZE)
         profile = _renewed(before, new_uuid(entropy), key)
         record = PartitionRecord(profile.counted_on(missing) if missing else profile, image)
         roster.append(Listed(record.profile.uuid, number, profile.name))
         changes[partition_name(record.profile.uuid)] = seal_partition(sealer, record)
+        # Only names that NVRAM has: a partition without a keystore has no image.
         changes |= {name: None for name in _names(number) if name in records}
     system = open_system(old, records[SYSTEM])._replace(roster=tuple(roster))
     return {SYSTEM: seal_system(sealer, system), **changes}
@@ -69,7 +72,8 @@ def recover_left_over(
 ) -> None:
     """Show the partitions whose records of level 1 could not be converted, each refused with its reason.
 
-    Called when all others are in the system.  `roster` has them: a record may have come from one of them.
+    Call it when all other partitions are in the system.  `roster` lists these: it explains a record that was
+    exchanged with one of theirs.
     """
     reader = _Reader(records, old, [each.number for each in roster])
     for number in reader.numbers:
@@ -87,7 +91,9 @@ def recover_left_over(
 
 
 def _refuse(system: ManagedSystem, number: int, name: str | None, reason: StorageError) -> None:
-    """Show a partition of level 1 under its name, or under one that stands in for it."""
+    """Show a partition of level 1 under its name, or under a placeholder."""
+    # It gets a UUID only by its conversion.  This one has no version, so `records_of` knows that its records
+    # are those of level 1.
     no_uuid = UUID(int=number)
     taken = system.by_number(number) is not None
     if name is None or taken or name in system.partitions:
@@ -128,6 +134,7 @@ class _Reader:
             image = open_image(self._sealer, profile.number, blob)
         except SealingError as error:
             raise self._sealer.explain(error, blob, self._known) from None
+        # At level 1 profile and image were two records, so one of them could be put back alone.
         if image.generation != profile.image_generation:
             raise StorageError(
                 rules.RECORDS_TOGETHER,

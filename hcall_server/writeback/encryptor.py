@@ -13,6 +13,23 @@
 #   4. Each waiter is called exactly once, by a landing or by its patience; or it is dropped, and never
 #      called.
 #
+# Generations: how a store knows which of its changes are durable.  Each keystore counts its changes
+# (`Contents.generation`), and an object has the count of its last change.  A snapshot has the count at which
+# it was taken.  When its commit has returned, the keystore stores that number as `flushed`.  A change is
+# pending while its number is larger than `flushed`.  So guarantee 1 is one comparison of two integers.  And a
+# change that comes during a flight stays pending, although nothing notes that it came late.
+#
+#   - A removed object has no place for a number, so a table has the removals that are not flushed.
+#   - A failed commit flushes nothing.  Its partitions become dirty again, and the next flight takes new
+#     snapshots.  The commit may have taken effect all the same, so no later commit gets its number.
+#   - A store that replaces another one goes on counting: no generation names two images of a partition.  A
+#     snapshot refers to the keystore that it was taken of.  So a landing after a replacement marks the old
+#     keystore, and flushes nothing of the new one.
+#   - A restored store has the largest known generation plus 1, and its image counts as flushed.  That is
+#     right because its partition is powered off until the restored record is committed: no guest can ask.
+#   - An empty store in the place of an old one is not durable yet.  A crash could still bring the old objects
+#     back.  So even the absence of a label is pending.
+#
 # A flight is one commit with all that is dirty when it starts.  Its states (`schedule.TABLE`):
 #
 #     IDLE     No flight is under way.  A waiter starts one if the company is complete; else a deadline does.
@@ -114,7 +131,7 @@ class Encryptor:
     ) -> None:
         self.on_trouble = on_trouble
         self.after_waiters: Callable[[], None] = lambda: None
-        """Called at the end of each step of the loop that may have called waiters; must not raise."""
+        """Called after each step on the event loop that may have called waiters; must not raise."""
         self._clock = clock
         self._schedule = Schedule(delay)
         self._flights = Flights(
@@ -122,6 +139,8 @@ class Encryptor:
         )
         self._landing: _Landing | None = None
         self._end: BaseException | None = None
+        # The scope in which `run` sleeps; None while there is no such task.  `_alarm_at` is its deadline as a
+        # time of the clock seam: -inf for at once, inf for none.
         self._alarm: trio.CancelScope | None = None
         self._alarm_at = math.inf
 
@@ -166,6 +185,7 @@ class Encryptor:
         once `go_on` was called, it does nothing.
         """
         drop = self._flights.wait_landing(go_on, until)
+        # A patience that ends after the alarm is not the next deadline, so the alarm stays as it is.
         if until < self._alarm_at or self._alarm_at == -math.inf:
             self._set_alarm()
         return drop
@@ -180,6 +200,8 @@ class Encryptor:
             while True:
                 self._flights.do_what_is_due()
                 self.after_waiters()
+                # A new scope each time, because a scope that was cancelled by its deadline stays cancelled.
+                # No await stands between the work above and the alarm, so no change can come unnoticed.
                 with trio.CancelScope() as self._alarm:
                     self._alarm_at = math.inf
                     self._set_alarm()
@@ -204,6 +226,8 @@ class Encryptor:
             self._raise_end()
             if flight > before:
                 return flushed
+        # With the first line a checkpoint on every path, as in Trio's own functions.  Shielded, because a
+        # flush that has happened must not be reported as cancelled.
         await trio.lowlevel.cancel_shielded_checkpoint()
         return True
 
@@ -214,6 +238,8 @@ class Encryptor:
         """
         before = self._schedule.started
         while self._flights.pending:
+            # Only the first flight is started here.  If it fails, `run` starts the next one after its pause:
+            # NVRAM that refuses gets no additional attempts from each caller.
             if not self._flights.flying and self._schedule.started == before:
                 self._flights.start()
                 self._set_alarm()
@@ -243,6 +269,8 @@ class Encryptor:
         return landing.flushed
 
     def _landed(self, error: BaseException | None) -> None:
+        # No task calls this: the worker has it called by `run_sync_soon`, and Trio turns an exception there
+        # into a TrioInternalError.  So a task that wakes raises it instead (`_raise_end`).
         if error is not None and not isinstance(error, Exception):
             self._end = error
         landing, self._landing = self._landing, None
@@ -265,8 +293,8 @@ class Encryptor:
     def _set_alarm(self) -> None:
         """Let `run` wake at the next deadline.
 
-        If it wakes too early, it finds nothing due and sets the alarm itself.  But an alarm for at once is
-        moved to a later deadline: the task would keep the worker's thread from running.
+        If it wakes too early, it finds nothing due and sets the alarm itself.  Only an alarm for "at once" is
+        moved to a later deadline: the task would run, and delay the worker's thread, for nothing.
         """
         deadline = self._flights.next_deadline() if self._end is None else -math.inf
         if self._alarm is not None and (deadline < self._alarm_at or self._alarm_at == -math.inf):

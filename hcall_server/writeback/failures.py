@@ -21,7 +21,7 @@ def flush_error(error: Exception) -> SwpksError:
 
 
 def waiter_error(error: Exception) -> SwpksError:
-    """Return the error for a bug in the function of a waiter; its `__cause__` is the exception."""
+    """Return the error for a bug in a waiter's function; its `__cause__` is the exception."""
     return _bug(error, "a bug ended a CONFIRM that waited for the flush")
 
 

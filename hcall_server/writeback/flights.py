@@ -1,4 +1,7 @@
-"""Flights of changes to NVRAM, without an event loop: see the essay in `hcall_server.writeback.encryptor`."""
+"""The flights of changes to NVRAM, without an event loop.
+
+The essay in `hcall_server.writeback.encryptor` explains them.
+"""
 
 from __future__ import annotations
 
@@ -74,8 +77,10 @@ class Flights:
     def changed(self, partition: Partition) -> bool:
         """Mark a partition dirty; start the flight earlier if a CONFIRM has asked for its changes.
 
-        Returns whether `next_deadline` may have changed: not for each of many batches before one flight.
+        Returns whether `next_deadline` may have changed.
         """
+        # Called after every batch of h-calls.  For a partition that is dirty already it must cost little, so
+        # it does not even read the clock.
         if self.book.is_dirty(partition) and (self._schedule.hurried or not awaited(partition.keystore)):
             return False
         now = self._clock()
@@ -114,11 +119,14 @@ class Flights:
     def start(self) -> None:
         """Start a flight with all that is dirty: take it, seal it, hand it to the worker."""
         now = self._clock()
+        # First: the table raises KeyError for a second flight before the book is touched (R-22).
         self._schedule.start(now)
         if now - self._prepared_at > FRESH:
             self._sealer.prepare(())
+        # No await from here to the worker: a snapshot is sealed as it was taken.
         batch = self.book.take()
         self._worker.start(self._job(batch), self._land)
+        # After the hand-over: the keys are made while the disk works, and delay no commit.
         self._prepare(batch, now)
 
     def _start_if_complete(self) -> None:
@@ -128,6 +136,8 @@ class Flights:
 
     def _job(self, batch: Batch) -> Job:
         """Return the commit of a batch.  If sealing fails, the job raises that error like a commit."""
+        # A failure here lands like one of the disk.  Raised from `start`, it would end the caller, and the
+        # flight would never land.
         sealed = outcome.capture(lambda: self._commits.prepared(batch.sealed(self._sealer)))
         if isinstance(sealed, outcome.Error):
             return sealed.unwrap
@@ -155,6 +165,8 @@ class Flights:
             self._note_success()
         else:
             pause = self._note_failure(error, now)
+        # Waiters are called when the outcome is noted: their CONFIRMs run again and read it.  The state is
+        # still LANDED then, so a waiter that waits again starts no flight before all have been called.
         self._waiters.serve()
         self._schedule.finish(now, pause)
         self._start_if_complete()
@@ -179,6 +191,7 @@ class Flights:
 
         An exception that ends the process, such as KeyboardInterrupt, is no failure of NVRAM: no pause.
         """
+        # The start of the flight has ended the hurry, but its guests still wait for these changes.
         if self.book.put_back():
             self._schedule.hurry(now)
         if not isinstance(error, Exception):

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from hcall_server.writeback.book import Book
 
 FIRST_RETRY = 0.05
+"""Seconds before the first retry of a failed flight; each further pause is twice as long."""
 LAST_RETRY = 5.0
-"""Seconds between tries while NVRAM refuses: doubling from the first to the last."""
+"""The longest pause before a retry, in seconds."""
 STALL = 2.0
 """Seconds after which a commit that has not returned counts as stalled."""
 
@@ -20,8 +21,8 @@ FlushState = Literal["idle", "waiting", "flushing", "retrying", "stalled"]
 class Health(NamedTuple):
     """The state of write-behind at one moment.
 
-    `pending` counts partitions with changes that are not durable; `oldest_pending` is how many
-    seconds the oldest of those changes has waited.
+    `pending` is the number of partitions with changes that are not durable.  `oldest_pending` is the age of
+    the oldest of these changes in seconds.
     """
 
     state: FlushState
@@ -33,12 +34,12 @@ class Health(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether the last flush did not fail, and no commit is stalled."""
+        """Whether the last flush succeeded, or none has ended yet, and no commit is stalled."""
         return self.state not in ("retrying", "stalled")
 
 
 class Tally:
-    """How the landings went: their numbers, the error of the last one, the pause before the next try."""
+    """The outcomes of landings: their numbers, the last error if it stands, the pause before the retry."""
 
     def __init__(self) -> None:
         self.commits = 0
@@ -47,7 +48,7 @@ class Tally:
         self.pause = 0.0
 
     def succeeded(self) -> bool:
-        """Count a success; return whether it ends a trouble."""
+        """Count a success; return whether the landing before it had failed."""
         self.commits += 1
         ended, self.error, self.pause = self.error is not None, None, 0.0
         return ended
@@ -59,7 +60,7 @@ class Tally:
         self.pause = min(max(2 * self.pause, FIRST_RETRY), LAST_RETRY)
 
     def health(self, book: Book, flying_since: float | None, now: float) -> Health:
-        """Return how write-behind is doing; `flying_since` is None while no flight is under way."""
+        """Return the health at time `now`; `flying_since` is None while no flight is under way."""
         return Health(
             state=self._state(book, flying_since, now),
             last_error=self.error.message if self.error else None,
@@ -70,6 +71,8 @@ class Tally:
         )
 
     def _state(self, book: Book, flying_since: float | None, now: float) -> FlushState:
+        # "retrying" before "flushing": the error stands until a flight has succeeded, also while the next one
+        # is under way.  Otherwise health would change to and fro with each retry.
         if flying_since is not None and now - flying_since > STALL:
             return "stalled"
         if self.error:

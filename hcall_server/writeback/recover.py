@@ -47,7 +47,7 @@ def recover_system(records: Records, commit: CommitRecord, sealer: Sealer) -> Sy
 
 
 def loss_of(what: str, records: Records) -> StorageError:
-    """Return the error for a system whose NVRAM has records, but which lacks `what`."""
+    """Return the error for NVRAM that has records, but not the one that `what` names."""
     return StorageError(rules.SYSTEM_KEYS, f"{what} is missing, and NVRAM holds {len(records)} records")
 
 
@@ -60,10 +60,12 @@ def recover_partitions(
 ) -> list[Partition]:
     """Bring every stored partition into `system`; return those with `refused` set.
 
-    `roster` is that of the system record: it names partitions whose own records do not.
+    `roster` is that of the system record.  It has the names of partitions whose own records do not open.
     """
     ids = (UUID(bytes=record) for record in commit.records)
     listed = {each for each in ids if each.version is not None}  # all other records are listed by their names
+    # Both sets: a partition that is listed and not found has lost its record, and one that is found and not
+    # listed has an older copy or a foreign one.  Either is shown as refused.
     found = {uuid for name in records if (uuid := parse_partition(name))}
     recovery = _Recovery(system, records, commit, sealer, listed | found, roster)
     recovery.bring_back_all()
@@ -71,9 +73,9 @@ def recover_partitions(
 
 
 def stand_in(system: ManagedSystem, name: str, reason: SwpksError, *, number: int, uuid: UUID) -> None:
-    """Add a partition whose own name is lost, as ``unreadable:`` and the name of its record.
+    """Add a partition whose own name is lost, under the placeholder ``unreadable:`` and `name`.
 
-    No partition can be given such a name, so it never hides another one.
+    No partition can get such a name from an operator, so the placeholder never hides another partition.
     """
     profile = PartitionProfile(
         number=number, name=f"unreadable:{name}", uuid=uuid, access_key=b"", auto_start=False
@@ -107,10 +109,10 @@ class _Recovery:
         self._roster = {each.uuid: each for each in roster}
 
     def bring_back_all(self) -> None:
-        """Bring every partition back, whole or refused.
-
-        Partitions whose records are in order come first: a foreign copy may claim the number of one of them.
-        """
+        """Bring every partition back, whole or refused."""
+        # In the order of trust.  First records of the last commit, then older or foreign copies, last those
+        # that do not open.  A copy may claim the name or number of a partition that is in order, and must not
+        # get it.
         opened: list[PartitionRecord] = []
         lost: list[tuple[UUID, StorageError]] = []
         for uuid in self._uuids:
@@ -139,11 +141,13 @@ class _Recovery:
         if objection is None:
             self._system.adopt(profile, image)
         elif isinstance(objection, OperatorError):
+            # The record is the present one, only its keystore is too large for the level: it keeps its key.
             self._system.adopt(profile, state=refused(objection))
         elif self._is_taken(profile.number, profile.name):
             lost.append((profile.uuid, objection))
         else:
-            # The key of an older copy may have been replaced since: it is neither published nor accepted.
+            # The access key of an older copy may have been replaced since.  The start would write it over the
+            # new one in `access-keys/`, and accept a proof with it.
             self._system.adopt(profile._replace(access_key=b""), state=refused(objection))
 
     def _stand_in(self, uuid: UUID, error: StorageError) -> None:

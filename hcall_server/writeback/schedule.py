@@ -1,4 +1,4 @@
-"""The start of a flight: its states as a table, and the deadlines in each of them."""
+"""The states of a flight as a table, and the time at which the next one starts."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ class Schedule:
 
     def hurry(self, now: float) -> None:
         """Note that a guest waits for a dirty change."""
+        # The first guest decides: if each later one moved the time, a flight could be put off for long.
         if self._hurried_at is None:
             self._hurried_at = now
 
@@ -113,6 +114,7 @@ class Schedule:
         latest = since + self._delay
         if self._hurried_at is None:
             return latest
+        # The last landing served one waiter at most: there is no company to wait for, so at once.
         return min(latest, self._hurried_at + GATHERING) if company > 1 else -math.inf
 
     def _step(self, event: FlightEvent) -> None:

@@ -11,7 +11,7 @@ Drop = Callable[[], None]
 
 
 class _Waiter:
-    """One call that is due.  Those who call it take it out of all that wait first, so they call it once."""
+    """One call that is due."""
 
     __slots__ = ("_go_on", "until")
 
@@ -20,11 +20,12 @@ class _Waiter:
         self.until = until
 
     def call(self) -> None:
-        """Call, unless the waiter was dropped while others were called."""
+        """Call the function, unless the waiter was dropped while others were called."""
         if self._go_on is not None:
             self._go_on()
 
     def drop(self) -> None:
+        # To take it out of `Waiters` is not enough: it may be in the list that is being called just now.
         self._go_on = None
 
 
@@ -56,6 +57,7 @@ class Waiters:
 
     def serve(self) -> None:
         """Call all present waiters, because a flight has landed; new ones wait for the next landing."""
+        # Taken out before the first call: a waiter that waits again in its call is not called twice.
         waiting, self._waiting = self._waiting, {}
         self.company, self.deadline = max(1, len(waiting)), math.inf
         self._call(waiting)
@@ -76,6 +78,7 @@ class Waiters:
 
     def _call(self, waiters: Iterable[_Waiter]) -> None:
         for waiter in waiters:
+            # A bug in one waiter must not keep the others from being called.
             try:
                 waiter.call()
             except Exception as error:
