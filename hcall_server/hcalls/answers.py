@@ -36,10 +36,10 @@ Parts = tuple[bytes, bytes]
 """A frame as its fixed part and the data behind it, so that a join of many frames copies once."""
 
 OTHER_CALL = 0
-"""Stands for every opcode that is no h-call of the keystore: a guest must not be able to grow the table."""
+"""Stands in `Counts` for all unknown opcodes.  With a row for each, a guest could make the table grow."""
 
 Counts = MutableMapping[tuple[int, int], int]
-"""Answered calls, by opcode and status; a pair that is not there counts as 0."""
+"""Numbers of answered calls, by opcode and status; an absent pair stands for 0."""
 
 
 class Calls(Protocol):
@@ -59,4 +59,4 @@ class Calls(Protocol):
         """
 
     def execute(self, call: HCall) -> HReturn:
-        """Run one call and return its answer; it is not counted."""
+        """Run one call and return its answer.  The call is not counted."""

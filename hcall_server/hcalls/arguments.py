@@ -8,7 +8,7 @@
 # at an object.
 #
 # A buffer and its length are two registers and one field.  They are neighbours in every call, so one check
-# tests both, the address first.  A wrong address and a wrong length are blamed on their own registers.
+# tests both, the address first.  A wrong address and a wrong length have the statuses of their own registers.
 #
 # Checks are closures, made once from the rows of `hcall_abi.calls`, one for each kind of argument.  Dispatch
 # runs the checks of a call in order and puts their results into the call's own named tuple.  A generated
@@ -47,7 +47,7 @@ LengthCheck = Callable[[Registers, KeystoreLimits], None]
 def field_checks(spec: HCallSpec) -> Mapping[str, Check]:
     """Return the checks of a call's arguments by name, in register order.
 
-    A length has none of its own.  The check of an authorization block returns `Credentials`, that of an
+    A length has no check of its own.  The check of an authorization block returns `Credentials`, that of an
     output buffer its `Place`, that of any other buffer its bytes.  The check of a consumer returns the
     `Consumer`, that of a number the number.
     """
@@ -66,6 +66,7 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
         data, offset = readable_at(segments, address)
         if context.strict and address % alignment:
             raise bad_argument(arg, rules.BUFFER_PLACE)
+        # In two steps: only the head, once it is known to be readable, has the length of the password.
         room = len(data) - offset
         if room < size:
             raise bad_argument(arg, rules.AUTHORIZATION_READABLE)
@@ -75,6 +76,7 @@ def _authorization(spec: HCallSpec, arg: Arg) -> Check:
         owner = CONSUMERS.get(consumer)
         if owner is None:
             raise bad_argument(arg, rules.CONSUMER_KNOWN)
+        # A bad block, and no wrong password: the same status as for the rest of the block (choice C-F).
         if length > context.limits.max_password_size:
             raise bad_argument(arg, rules.AUTHORIZATION_PASSWORD, f"{length} bytes")
         end = size + length
@@ -95,7 +97,7 @@ def _input(spec: HCallSpec, arg: Arg) -> Callable[[Registers, Pieces, Context], 
 
     def check(registers: Registers, segments: Pieces, context: Context) -> bytes:
         address, length = registers[index], registers[length_index]
-        found = b""  # a buffer without bytes needs no memory
+        found = b""  # a buffer without bytes needs no memory, so its address is not checked (choice C-A)
         if length:
             for start, extent, access, data in segments:
                 if start <= address and address + length <= start + extent and access & IN:
@@ -106,6 +108,8 @@ def _input(spec: HCallSpec, arg: Arg) -> Callable[[Registers, Pieces, Context], 
             misplaced = placed and (address % alignment or address % PAGE + length > room)
             if misplaced and context.strict and (context.page_aligned or not relaxable):
                 raise bad_argument(arg, rules.BUFFER_PLACE)
+        # After the address: a buffer that ends outside the memory is refused at the register of its address,
+        # which comes first.
         if check_length:
             check_length(registers, context.limits)
         return found
@@ -156,8 +160,10 @@ def _key_output(spec: HCallSpec, arg: Arg) -> Check:
     policy = spec.kind(Kind.POLICY).place
 
     def check(registers: Registers, segments: Pieces, context: Context) -> Place:
+        # The policy is an earlier register, so its own check has passed.
         if not registers[policy] & _WRAPPING:
             return plain(registers, segments, context)
+        # The driver's form of the call for a wrapping key: address 0 and length 32.
         if registers[index]:
             raise bad_argument(arg, rules.KEY_ADDRESS)
         if registers[length_index] != WRAPPING_KEY_SIZE:

@@ -13,7 +13,8 @@ from hcall_server.keystore.tokens import Continuations, Listings
 class Context(NamedTuple):
     """The partition's limits and open tokens, and how strict its memory is.
 
-    `strict` says that alignment and page crossing count (R-76), `page_aligned` that those of wrap buffers do.
+    `strict`: check alignment and page crossing (R-76).  `page_aligned`: check that wrap buffers start at a
+    page; the operator can relax this alone.
     """
 
     limits: KeystoreLimits

@@ -7,6 +7,10 @@ A call waits for nothing and runs to its end, so every h-call is atomic.  No cal
 refusal becomes a status, and `on_refusal` gets the reason.  Only a body that is no h-call raises.
 """
 
+# A call has two ways from a frame to its handler.  The express way serves frequent calls in the plain shape
+# (`express.py`).  The ordinary way serves all others, and it alone refuses arguments.  Both end in the same
+# handler, so they differ in time only.
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -42,12 +46,13 @@ class _Way(NamedTuple):
 
 def _way_of(handler: Handler) -> _Way:
     opcode, arguments, _, answer = handler
-    costly = opcode is Opcode.GET_OBJECTLABELS  # it looks at every object
+    costly = opcode is Opcode.GET_OBJECTLABELS  # it visits every object
     return _Way(int(opcode), express_of(CALLS[opcode], arguments), answer, costly)
 
 
 _OPCODE = HCALL_HEAD_LAYOUT.fields[0].size
 """Bytes of the opcode, the first field of a body."""
+# By the bytes of the opcode: so the look-up needs a slice of the frame, and no number has to be decoded.
 _WAYS: Mapping[Opcode, tuple[bytes, _Way]] = {
     opcode: (int(opcode).to_bytes(_OPCODE, "big"), _way_of(HANDLERS[opcode])) for opcode in SERVED
 }
@@ -100,6 +105,7 @@ class HypervisorCalls:
             call = decode_hcall(tag, data, start, end)
             opcode = call.opcode if call.opcode in CALLS else OTHER_CALL
             outcome = self._outcome(call)
+            # It may be a signed update, which tries several RSA keys: the turn has to read its clock.
             self.costly = True
         else:
             opcode, _, answer, self.costly = way
@@ -107,6 +113,7 @@ class HypervisorCalls:
                 outcome = answer(self._keystore, self._level, arguments)
             except _REFUSALS as error:
                 outcome = self._refused(error, opcode)
+        # Before the count: a CONFIRM that is held runs again later, and is one call.
         if hold and outcome is NOT_YET:
             return None
         status, outputs, writes = outcome
@@ -120,6 +127,8 @@ class HypervisorCalls:
 
     def _outcome(self, call: HCall) -> Outcome:
         """Run one call by the ordinary way."""
+        # The fixed order of checks of spec/hcalls/index.md: call served, power, arguments; the rest is the
+        # keystore's.
         _, opcode, registers, segments = call
         partition = self._partition
         keystore = partition.keystore
@@ -137,6 +146,7 @@ class HypervisorCalls:
 
     def _context_of(self, keystore: Keystore) -> Context:
         """Return the context of a call: the last one, if its limits and strictness are still the same."""
+        # One context serves many calls: only a change of the store's size makes another one necessary.
         context, partition = self._context, self._partition
         if (
             context is None

@@ -67,7 +67,7 @@ Target = str | int | bytes | None
 
 
 class _Source:
-    """The function of one call while it is written: its format, variables, conditions, slices and scope."""
+    """The source of one function in the making: its format, variables, conditions, slices and scope."""
 
     def __init__(self, spec: HCallSpec, arguments: type[tuple[object, ...]]) -> None:
         self._spec = spec
@@ -139,7 +139,7 @@ class _Source:
             self._names.append(target)
 
     def _end_constant(self) -> None:
-        """Demand the last constants, which are adjacent, with one comparison."""
+        """Demand the last constants with one comparison; they are adjacent in the frame."""
         constant, self._constant = self._constant, b""
         if constant:
             name = f"c{len(self._names)}"
@@ -155,6 +155,7 @@ class _Source:
         carried = [f"l{n}" for n, arg in enumerate(self._buffers) if arg.kind.readable]
         self._demands.append(f"end - start == {' + '.join([str(table), *carried])}")
         for n, arg in enumerate(self._buffers):
+            # Ascending and apart: so no two segments overlap, which would break the protocol.
             limit = f"a{n + 1}" if n + 1 < len(self._buffers) else str(ADDRESS_SPACE)
             self._demands += [f"a{n} == r{arg.register}", f"a{n} + l{n} <= {limit}"]
             if arg.alignment > 1:
@@ -176,6 +177,7 @@ class _Source:
             case Kind.POLICY:
                 return self._policy(arg)
             case Kind.LIST_TOKEN:
+                # A token of a list that goes on needs the table of open lists: the ordinary way has that.
                 self._demands.append(f"not r{arg.register}")
                 return "0"
             case _:
@@ -195,9 +197,11 @@ class _Source:
         bounds = length.bounds
         if bounds is None:
             return
+        # A table row that needs more must fail at import, and not get a function with a condition left out.
         if bounds.beyond:
             raise TypeError("no express way for a length that depends on another")
         fixed = str(bounds.most or ADDRESS_SPACE)
+        # Not written into the text as a number: a partition's limits change when its store grows.
         most = f"limits.{bounds.most.value}" if isinstance(bounds.most, Limit) else fixed
         self._demands.append(f"{bounds.least} <= r{length.register} <= {most}")
 

@@ -28,7 +28,7 @@ Collect = Callable[[Registers, Pieces, Context], tuple[object, ...]]
 
 
 class Handler(NamedTuple):
-    """How one h-call is answered: `answer` takes `arguments`, made of the results of `collect`."""
+    """The handler of one h-call: `collect` makes the fields of `arguments`, and `answer` takes that tuple."""
 
     opcode: Opcode
     arguments: type[tuple[object, ...]]
@@ -44,7 +44,8 @@ def _handler(opcode: Opcode, arguments: type[A], answer: Answer[A]) -> Handler:
 
 
 def _in_order(*checks: Check) -> Collect:
-    """Return the checks as one function: a loop over them would cost every READ 3 % of its time."""
+    """Return the checks as one function, which runs them in order."""
+    # Written out for up to four checks: a loop over them would cost every READ 3 % of its time.
     match checks:
         case (a,):
             return lambda r, s, x: (a(r, s, x),)

@@ -43,19 +43,19 @@ class UnrevokeObject(NamedTuple):
 
 
 def gen_key(keystore: Keystore, level: FirmwareLevel, args: GenKey) -> Outcome:
-    """Make a random key; only a plain one is written to the guest (R-71)."""
+    """Make a random key; only a plain key is written to the guest (R-71)."""
     address, length = args.key
     key = keystore.objects.generate(args.authorization, args.label, args.policy, length)
     return DONE if args.policy & _WRAPPING else Outcome(SUCCESS, (), (Write(address, key),))
 
 
 def revoke_object(keystore: Keystore, level: FirmwareLevel, args: RevokeObject) -> Outcome:
-    """Take a wrapping key out of use (R-72); its policy comes back."""
+    """Take a wrapping key out of use (R-72); return its new policy."""
     policy = keystore.keys.set_revoked(args.authorization, args.label, revoked=True)
     return Outcome(SUCCESS, _REVOKE.results(policy=policy))
 
 
 def unrevoke_object(keystore: Keystore, level: FirmwareLevel, args: UnrevokeObject) -> Outcome:
-    """Put a revoked wrapping key into use again (R-72); its policy comes back."""
+    """Put a revoked wrapping key into use again (R-72); return its new policy."""
     policy = keystore.keys.set_revoked(args.authorization, args.label, revoked=False)
     return Outcome(SUCCESS, _UNREVOKE.results(policy=policy))

@@ -1,7 +1,7 @@
-"""Checks of arguments that are numbers: consumers, policy words, flags, tokens.
+"""Checks of arguments that are numbers: consumers, policy words, flags, tokens."""
 
-If a check depends on an earlier argument, it reads that register again: its own check has passed by then.
-"""
+# Some checks depend on an earlier argument, such as flags on the label.  They read its register and memory
+# again, without any test: the checks run in register order, so the check of that argument has passed.
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WRAP_BITS = sum(WrapFlag) | ALGORITHM_MASK
 _BOTH_MODES = int(WrapFlag.OSSECBOOTAUDIT | WrapFlag.OSSECBOOTENFORCE)
 
 Judge = Callable[[int, Registers, Pieces, Context], Rule | None]
-"""Returns the rule that a number breaks, None for a good one."""
+"""Returns the rule that a number breaks, or None."""
 
 
 def number_check(spec: HCallSpec, arg: Arg) -> Check:
@@ -41,6 +41,7 @@ def number_check(spec: HCallSpec, arg: Arg) -> Check:
 
     def check(registers: Registers, segments: Pieces, context: Context) -> object:
         value = registers[index]
+        # A register has 64 bits.  A value that is too wide for its argument is refused, not cut (choice C-M).
         if value >= top:
             raise bad_argument(arg, rules.ARGUMENT_BITS, f"{value:#x} has more than {arg.bits} bits")
         if broken := judge(value, registers, segments, context):
@@ -56,6 +57,7 @@ def refused_word(words: Words, policy: int, supported: int) -> Rule | None:
     `words` are those of the call, `supported` the bits that the firmware level offers
     (spec/policies.md#words-that-are-refused).
     """
+    # In the order of spec/policies.md#words-that-are-refused: the log names the first rule that is broken.
     if policy & STATUS_BITS:
         return rules.POLICY_STATUS_BITS
     if policy & ~supported:
@@ -103,7 +105,8 @@ def _broken_by_wrap_flags(value: int) -> Rule | None:
     if value & ALGORITHM_MASK != AES_256_GCM:
         return rules.WRAP_ALGORITHM
     if not value & WrapFlag.PWSET:
-        return rules.WRAP_PWSET
+        return rules.WRAP_PWSET  # the driver's comment says that it is mandatory (choice C-26)
+    # Unlike a policy word, which may have both: Linux refuses both modes in wrap flags.
     return rules.WRAP_MODES if value & _BOTH_MODES == _BOTH_MODES else None
 
 

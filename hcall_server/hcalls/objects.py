@@ -78,6 +78,7 @@ def read_object(keystore: Keystore, level: FirmwareLevel, args: ReadObject) -> O
     held = keystore.objects.read(authorization, label)
     data = held.data
     outputs = (len(data), held.policy)  # the order of `results`, which would cost every READ a call
+    # Only now, and not among the arguments: without access a caller must not learn the size (choice C-15).
     if len(data) > length:
         message = f"the object has {len(data)} bytes and the buffer {length}"
         raise Refusal(rules.OBJECT_FITS_BUFFER, message, argument="data_length", outputs=outputs)
@@ -99,6 +100,7 @@ def get_objectlabels(keystore: Keystore, level: FirmwareLevel, args: GetObjectLa
     """Write as many whole entries of the list as fit; return a token for the rest."""
     labels = keystore.objects.labels(args.authorization, args.token)
     listed = _fitting(labels, args.labels.length)
+    # H_CONTINUE with no entry would let a guest ask for ever (choice C-29).
     if labels and not listed:
         raise bad_argument(_LABELS.arg("labels_length"), rules.LIST_ROOM, f"{args.labels.length} bytes")
     rest = labels[len(listed) :]

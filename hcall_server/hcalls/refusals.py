@@ -1,9 +1,11 @@
-"""From a refusal to an answer: its rule, status and output registers.
+"""From a refusal to an answer: its rule, status and output registers."""
 
-The keystore knows no statuses (`hcall_server.keystore.refusals`).  One table here maps a call and a refusal
-to a rule, the blamed argument and the output registers.  The status is that of the rule; a positional rule
-has the status of the blamed argument.
-"""
+# The keystore knows no statuses (`hcall_server.keystore.refusals`).  One table here maps a call and a refusal
+# to a rule, an argument and output registers.  Handlers have no such code: the same refusal has different
+# statuses in different calls, and in one table a reader sees them side by side.
+#
+# Most rules have a status of their own.  A positional rule has none: its status is that of the argument's
+# register, such as H_P2 for r5.
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ from hcall_server.keystore.refusals import (
 class Refusal(SwpksError):
     """An h-call is answered with a status other than H_SUCCESS, and nothing was changed.
 
-    `status` is that of the rule, unless another is given.  `argument` is the name of the blamed
-    argument, if there is one; `outputs` are the values of r4, r5, ... that go with the status.
+    `status` is that of the rule, unless another is given.  `argument` is the name of the argument that broke
+    the rule, if there is one.  `outputs` are the values of r4, r5, ... that go with the status.
     """
 
     def __init__(
@@ -57,13 +59,13 @@ OnRefusal = Callable[[Refusal, int], None]
 
 
 def bad_argument(arg: Arg, rule: Rule, found: str = "") -> Refusal:
-    """Return the refusal of one argument; `found` is the finding, without a secret."""
+    """Return the refusal of one argument.  `found` is the finding for the log; it must have no secret."""
     message = f"bad argument {arg.name} in r{arg.register}"
     return Refusal(rule, f"{message}: {found}" if found else message, status=arg.status, argument=arg.name)
 
 
 class Translation(NamedTuple):
-    """How a refusal of the keystore is answered: the rule, the blamed argument, the output registers."""
+    """The answer to a refusal of the keystore: the rule, the argument that broke it, the output registers."""
 
     rule: Rule
     argument: str | None = None
@@ -71,14 +73,14 @@ class Translation(NamedTuple):
 
 
 _FLUSHED = CALLS[Opcode.CONFIRM_OBJECT_FLUSHED].results(flushed=1)
-"""The absence of the object is durable."""
+"""The output registers of CONFIRM for an object whose absence is durable."""
 
 REFUSALS: Mapping[type[KeystoreRefusal], Translation] = {
     NotFound: Translation(rules.OBJECT_EXISTS, "label"),
     Taken: Translation(rules.OBJECT_NEW),
     NoRoom: Translation(rules.SPACE),
 }
-"""How every call answers a refusal, if `REFUSALS_OF` has no other row for it."""
+"""The answers of all calls that have no row in `REFUSALS_OF`."""
 
 REFUSALS_OF: Mapping[tuple[Opcode, type[KeystoreRefusal]], Translation] = {
     (Opcode.SET_PASSWORD, Taken): Translation(rules.PASSWORD_ONCE),

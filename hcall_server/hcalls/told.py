@@ -13,6 +13,7 @@ Registers are shown as they are.  Of guest memory, only the label and the head o
 #   3. if it has four bytes in a row of the presented password, or of one that is set;
 #   4. if it looks like the head of an authorization block.
 #
+# Passwords that are set count in 3 too: the memory may still have a password that this call does not present.
 # A shorter test, to show the labels of successful calls only, would hide those that a developer looks for.
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ class _Block(NamedTuple):
 
 
 def told(call: HCall, answer: HReturn, passwords: Iterable[bytes] = ()) -> Told:
-    """Return the fields of a call; of one that is no h-call of the keystore only number and status.
+    """Return the fields of a call; for an unknown opcode, only the opcode and the status.
 
-    `passwords` are those that are set: a label that has a part of one is hidden.
+    `passwords` are those that are set: a label with a part of one is hidden.
     """
     spec = CALLS.get(Opcode(call.opcode)) if call.opcode in CALLS else None
     if spec is None:
@@ -77,7 +78,7 @@ def _result(out: Output, value: int) -> str | int:
 def _identity(
     spec: HCallSpec, call: HCall, passwords: Iterable[bytes]
 ) -> dict[str, str | int | Mapping[str, str | int]]:
-    """Return whose objects are meant, how long the password is, and the label."""
+    """Return the consumer, the length of the password, and the label, as far as the call has them."""
     authorization = _of_kind(spec, (Kind.AUTHORIZATION,))
     block = _block(call, authorization) if authorization else None
     found: dict[str, str | int | Mapping[str, str | int]] = {}
@@ -121,7 +122,7 @@ def _head(data: bytes, offset: int) -> tuple[int, int] | None:
 
 
 def _bytes_at(call: HCall, address_register: int, length_register: int) -> bytes | None:
-    """Return the readable bytes of a buffer; None if it is empty, or not whole in one segment."""
+    """Return the readable bytes of a buffer; None if it is empty, or does not lie in one segment."""
     address, length = (call.registers[each - 4] for each in (address_register, length_register))
     data, offset = readable_at(call.segments, address)
     found = data[offset : offset + length]
@@ -131,16 +132,18 @@ def _bytes_at(call: HCall, address_register: int, length_register: int) -> bytes
 def _harmless(
     spec: HCallSpec, call: HCall, arg: Arg, label: bytes, block: _Block | None, passwords: Iterable[bytes]
 ) -> bool:
-    """Whether a label can be no password and no object data of a guest that has confused its registers."""
+    """Whether a label may be shown: it is no password and no object data, even if registers are swapped."""
     if block is None or _head(label, 0) is not None:
         return False
     start = call.registers[arg.place]
+    # By addresses and not by bytes: a part of the data may have any content.
     if any(start < end and begin < start + len(label) for begin, end in _others(spec, call, arg, block)):
         return False
     return not any(_has_part(label, password) for password in (block.password, *passwords))
 
 
 def _has_part(label: bytes, password: bytes) -> bool:
+    # A password of fewer than four bytes counts as one run; the empty one, as no run at all.
     runs = (password[n : n + _RUN] for n in range(max(len(password) - _RUN + 1, 1)))
     return any(run and run in label for run in runs)
 
@@ -160,7 +163,7 @@ def _hidden(data: bytes) -> str:
 
 
 def label_text(label: bytes) -> str:
-    """Return a label as text: UTF-8, or COMPONENT:NAME behind the header of operating systems, else hex."""
+    """Return a label as text: UTF-8, or hex; COMPONENT:NAME if it has the header of operating systems."""
     name, component = label, ""
     if len(label) > LABEL_HEADER_SIZE and label[8] == 0 and label[10] == LABEL_HEADER_SIZE:
         prefix = label[:8].rstrip(bytes(1))

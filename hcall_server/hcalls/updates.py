@@ -45,9 +45,12 @@ def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) 
     A success makes all changes at once, with the latch of the unverified PK.  A refusal changes nothing.
     """
     consumer = args.authorization.consumer
+    # First: the decision tries RSA keys, and a caller without the password must not cost that time.
     stored = keystore.signed.begin(args.authorization, args.label, args.policy)
     unverified = keystore.latch.armed and is_platform_key(consumer, args.label)
     use = _carried_out(_decided(keystore, args, stored, unverified=unverified), keystore, args)
+    # After the change, and in the same call: object and latch are in the same snapshot, so in one commit.  A
+    # refused update raises before this, and leaves the latch armed.
     if unverified:
         keystore.latch.disarm(use)
     else:
@@ -57,12 +60,10 @@ def signed_update(keystore: Keystore, level: FirmwareLevel, args: SignedUpdate) 
 
 
 def _decided(keystore: Keystore, args: SignedUpdate, stored: bytes | None, *, unverified: bool) -> Decision:
-    """Decide about an update; ScarcityError if its modules can't be loaded for lack of descriptors.
-
-    The first update loads them, and the library for certificates: a server without updates starts faster.
-    """
+    """Decide about an update; ScarcityError if its modules can't be loaded for lack of descriptors."""
     consumer, label = args.authorization.consumer, args.label
     try:
+        # Loaded by the first update, with the library for certificates: a start without them is faster.
         from hcall_server.secvar.update import UpdateRequest, decide
 
         return decide(
@@ -97,10 +98,8 @@ def _carried_out(decision: Decision, keystore: Keystore, args: SignedUpdate) -> 
 
 
 def _note_doubts(keystore: Keystore, args: SignedUpdate) -> None:
-    """Keep for the log why real firmware may refuse this verified update; strict updates have no reason.
-
-    Reading the PKCS#7 again costs less than a trial of a key, and the decision needs no second result.
-    """
+    """Store the reasons why real firmware may refuse this verified update, until the log has them."""
+    # Reading the PKCS#7 again costs less than a trial of a key, and the decision needs no second result.
     from hcall_server.secvar.update import doubts_of
 
     if reasons := doubts_of(args.data):

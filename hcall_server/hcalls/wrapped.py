@@ -1,7 +1,7 @@
 """WRAP and UNWRAP: bytes of the guest, encrypted under a key that it never sees (R-71).
 
-A wrapping is done at once, so neither call is ever busy without a fault plan.  A token that comes with one
-is from a busy answer of such a plan (spec/faults.md).
+A wrapping is done at once, so neither call is ever busy without a fault plan (spec/faults.md).  Tokens exist
+only because such a plan issued them.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def unwrap_object(keystore: Keystore, level: FirmwareLevel, args: UnwrapObject) 
     """Decrypt a wrapped object, if its own policy and that of its key are met."""
     who = args.authorization
     state = keystore.access.enter(_UNWRAP, who)
+    # In the order of spec/wrapped.md#order-of-checks.  The policy in the flags is last: before the object has
+    # authenticated, the flags may have been changed.
     try:
         header = read_header(args.input)
         key = keystore.keys.for_unwrapping(who, state, header.key_id)
@@ -71,6 +73,7 @@ def unwrap_object(keystore: Keystore, level: FirmwareLevel, args: UnwrapObject) 
 
 
 def _written(call: Opcode, keystore: Keystore, token: int, output: Place, data: bytes) -> Outcome:
+    # Only a call that succeeds uses its token up: a refused one has changed nothing.
     keystore.continuations.retire(token)
     results = CALLS[call].results(token=0, size=len(data))
     return Outcome(SUCCESS, results, (Write(output.address, data),))
