@@ -3,7 +3,7 @@
 `Nvram` is the seam; `SqliteNvram` is the default behind it, `MemoryNvram` and `FaultyNvram` are its
 simulated twins.  The records are sealed already: NVRAM has names and bytes, never a key.
 
-The back ends are imported from their own modules, so that a simulation does not load SQLite.
+Import the back ends from their own modules: a simulation then does not load SQLite.
 """
 
 from hcall_server.nvram.names import (

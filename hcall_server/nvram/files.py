@@ -14,12 +14,10 @@ from hcall_server.nvram.seam import NvramError
 
 
 def make_private_file(path: Path) -> None:
-    """Make the file with mode 0600 if it is new, or give it that mode; a link is refused.
-
-    An existing file is not opened.  Closing a descriptor drops the locks of this process on that file,
-    and another `SqliteNvram` may hold some.
-    """
+    """Make the file with mode 0600 if it is new, or give it that mode; a link is refused."""
     try:
+        # An existing file is not opened.  Closing a descriptor drops all POSIX locks of this process on the
+        # file, and another `SqliteNvram` may hold some.
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except FileExistsError:
@@ -34,7 +32,8 @@ def make_private_file(path: Path) -> None:
 
 
 def demand_plain_companions(path: Path) -> None:
-    """Refuse a journal or log of SQLite that is no plain file: SQLite would wait for ever at a pipe."""
+    """Raise OperatorError if a journal or log of SQLite is no plain file."""
+    # At a pipe in their place SQLite would wait for ever.
     for name in (f"{path.name}-journal", f"{path.name}-wal"):
         companion = path.with_name(name)
         if os.path.lexists(companion) and not stat.S_ISREG(companion.lstat().st_mode):

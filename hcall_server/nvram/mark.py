@@ -62,7 +62,7 @@ class MemoryMark:
 
 
 class FileMark:
-    """The mark in a file of its own, mode 0600; raises NvramError where it can't be read or written."""
+    """The mark in a file of its own, mode 0600; raises NvramError if it can't be read or written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -85,7 +85,9 @@ class FileMark:
         first slot, and stays readable until the new mark is durable.
         """
         self._next = keep or 0
-        self._sync()  # the last write to the slot that is kept was without a sync, maybe by a killed server
+        # A killed server may have written the slot that is kept, without a sync.  It must be durable before
+        # the other slot is written: else a power cut now could leave neither, and that is refused.
+        self._sync()
         self._write(content, 1 - self._next)
         self._sync()
         self._noted, self._last = 0, content
@@ -107,7 +109,7 @@ class FileMark:
         if self._descriptor >= 0:
             if self._last:
                 with contextlib.suppress(NvramError):
-                    self._sync()  # before the durable slot is written
+                    self._sync()  # before the other slot, the durable one, is overwritten
                     self._write(self._last, 1 - self._next)
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,4 +1,4 @@
-"""NVRAM that lives as long as its object: for tests and for systems that need not survive."""
+"""NVRAM in memory: for tests, and for systems that need not survive their process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hcall_server.nvram.mark import MemoryMark
 class MemoryNvram:
     """Records in a dictionary.
 
-    It outlives the system that uses it, so a simulated power cut is: drop the system, keep this.
+    A simulated power cut drops the system and gives this object to the next one.
     """
 
     def __init__(self, records: Mapping[str, bytes] | None = None) -> None:
         self.mark = MemoryMark()
         self.records: dict[str, bytes] = dict(records or {})
         self.commits = 0
-        """How many commits took effect."""
+        """The number of commits that took effect."""
         self.old_number = 0
         """The number of the last commit, for records of level 1."""
 

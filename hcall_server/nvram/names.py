@@ -19,6 +19,7 @@ CONSOLE = "console"
 CUSTODY = "custody"
 """The sealed custody record."""
 
+# One spelling alone: UUID() also reads capitals and braces, so two names could stand for one partition.
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PARTITION = re.compile(rf"partition/({_UUID})", re.ASCII)
 _OLD_RECORD = re.compile(r"partition/([0-9]{5})/(image|profile)", re.ASCII)
@@ -41,17 +42,16 @@ def parse_partition(name: str) -> UUID | None:
 
 
 def records_of(uuid: UUID) -> tuple[str, ...]:
-    """Return the names of all records of a partition.
-
-    One that was left at sealed level 1 has no UUID of its own: there it has its number, and two records.
-    """
+    """Return the names of all records of a partition."""
+    # A partition that could not be converted from sealed level 1 has no UUID of its own.  `writeback.convert`
+    # puts its number into the place of one, and it has two records.
     if uuid.version is None:
         return old_profile_name(uuid.int), old_image_name(uuid.int)
     return (partition_name(uuid),)
 
 
 class OldName(NamedTuple):
-    """The name of a partition's record at sealed level 1, taken apart."""
+    """The parts of a record's name at sealed level 1."""
 
     partition: int
     what: str
@@ -69,7 +69,7 @@ def old_profile_name(partition: int) -> str:
 
 
 def parse_old_name(name: str) -> OldName | None:
-    """Return a name of sealed level 1 taken apart, None for any other name."""
+    """Return the parts of a name of sealed level 1, None for any other name."""
     match = _OLD_RECORD.fullmatch(name)
     if match is None or not 1 <= int(match[1]) <= LARGEST_PARTITION_ID:
         return None

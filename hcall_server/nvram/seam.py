@@ -10,7 +10,7 @@ from hcall_abi.rules import storage as rules
 from hcall_abi.rules.rule import Rule
 
 Trouble = Literal["full", "io", "busy", "corrupt"]
-"""The kind of an error: no space, an I/O error or a lost file, held by another process, or damage."""
+"""The kind of an error: no space; an I/O error or a lost file; a lock of another process; damage."""
 
 
 class NvramError(StorageError):
@@ -33,13 +33,14 @@ class NvramInUseError(OperatorError):
 
 
 class Mark(Protocol):
-    """The high-water mark of one NVRAM: two slots of bytes, whose meaning needs the key.
+    """The high-water mark of one NVRAM: two slots of bytes.
 
-    Everything raises NvramError on trouble.
+    Their content is made and checked with a key of the system (`sealing.commits`).  Every function raises
+    NvramError if it fails.
     """
 
     def slots(self) -> tuple[bytes, ...]:
-        """Return the contents of the slots, in order, maybe with zeros behind; b"" for one never written."""
+        """Return the contents of the slots, in order; zeros may follow each.  A slot never written is b""."""
 
     def make_durable(self, content: bytes, keep: int | None) -> None:
         """Make `content` durable in another slot than `keep`, and write to `keep` from then on.
@@ -54,8 +55,11 @@ class Mark(Protocol):
 class Nvram(Protocol):
     """A place for sealed records, by name.
 
-    Used by one thread at a time, not always the same.  Everything raises NvramError on trouble.
+    Used by one thread at a time, not always the same.  Every function raises NvramError if it fails.
     """
+
+    # There is no operation that reads one record: a start loads all, and from then on memory has the present
+    # state.  So a back end needs durable transactions, and no queries.
 
     @property
     def mark(self) -> Mark:

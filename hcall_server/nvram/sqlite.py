@@ -1,11 +1,15 @@
-"""NVRAM in one SQLite file: durable commits, one owner, damage found at open (spec/sealed.md#nvram).
+"""NVRAM in one SQLite file: durable commits, one owner, damage found at open (spec/sealed.md#nvram)."""
 
-Write-ahead log with synchronous=FULL: of SQLite's journals the one with the fewest syncs for a
-durable commit.  Measured for a 64 KiB record, medians of interleaved runs on one machine, in
-microseconds: WAL 230 to 430, rollback journal DELETE 760, PERSIST 820, TRUNCATE 3,000; an ordinary
-rowid table 15 % less than one WITHOUT ROWID.  A checkpoint after every thousand pages keeps the log
-near 4 MB; smaller and larger limits cost the same.
-"""
+# Why the write-ahead log (WAL) with synchronous=FULL: of SQLite's journals it needs the fewest syncs for a
+# durable commit.  Measured for a 64 KiB record, medians of interleaved runs on one machine, in microseconds:
+#
+#     WAL                          230 to 430
+#     rollback journal DELETE      760
+#     rollback journal PERSIST     820
+#     rollback journal TRUNCATE    3,000
+#
+# An ordinary rowid table takes 15 % less than one WITHOUT ROWID.  A checkpoint after every thousand pages
+# keeps the log near 4 MB; smaller and larger limits cost the same.
 
 from __future__ import annotations
 
@@ -59,10 +63,10 @@ _KINDS: dict[int, Trouble] = {
 _UNUSABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY})
 _NO_CODE = 0
 _BESIDE = ("-wal", "-mark", "-journal", "-shm")
-"""Files beside the database, by the ends of their names; SQLite makes the last two only in passing."""
+"""Files beside the database, by the ends of their names; SQLite makes the last two for short times only."""
 
 PlaceCheck = Callable[[], str | None]
-"""Returns in words why a file that NVRAM depends on is no longer in place; None where it is."""
+"""Returns in words why a file that NVRAM depends on is no longer in place; None if it is."""
 
 _PUT = "INSERT INTO record VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET blob = excluded.blob"
 _REMOVE = "DELETE FROM record WHERE name = ?"
@@ -83,6 +87,8 @@ class SqliteNvram:
         self._renewal: tuple[str, ...] = ()
         self.old_number = 0
         """The number of the last commit in a file of level 1."""
+        # All this before SQLite opens anything: it follows links, makes new files that others may read, and
+        # would wait for ever at a pipe in the place of its log.
         for end in _BESIDE:
             refuse_link(_beside(path, end))
         make_private_file(path)
@@ -124,6 +130,8 @@ class SqliteNvram:
             with self._translated("io"):
                 self._transaction(changes)
         finally:
+            # After a failure too: SQLite may have written pages, and the next check must not take these for
+            # the writes of another program.
             moved = self._place.written()
         if moved:
             raise self._moved(moved)
@@ -147,11 +155,13 @@ class SqliteNvram:
         except BaseException:
             self._roll_back()
             raise
+        # Only now: a conversion that fails is tried again, with the same statements.
         self._renewal, self.old_number = (), 0
 
     def _check_place(self) -> None:
-        """Raise NvramError where a later start would not find the files that are open here."""
+        """Raise NvramError if a later start would not find the files that are open here."""
         if moved := self._place.trouble():
+            # The commits in the lost log were confirmed.  They are still readable here, and nowhere else.
             if self._place.only_log_lost:
                 self._fold_log()
             raise self._moved(moved)
@@ -180,6 +190,7 @@ class SqliteNvram:
             self._connection.execute(f"PRAGMA {pragma}")
         found = dict(self._connection.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL"))
         application, level = self._pragma("application_id"), self._pragma("user_version")
+        # Both: a database of ours that has lost its tables is damaged, and not a new one.
         if not found and not application:
             self._make_schema()
             return 0
@@ -201,13 +212,12 @@ class SqliteNvram:
     def _make_log_durable(self) -> None:
         """Make the commits in the log durable.
 
-        SQLite reads a log whose last sync a kill has prevented.  A power cut may still lose its commits, but
-        the mark and every CONFIRM say that they are durable.
-
-        The sync is enough, unless an earlier one has failed: then the system no longer writes those pages.
-        So the log is folded into the file and emptied, if there is room.  The log must be empty afterwards:
-        its rest would hide newer pages of the file.
+        Otherwise a power cut could lose commits that the mark and every CONFIRM say are durable.
         """
+        # A kill may have prevented the last sync of the log; SQLite reads it all the same.  Our sync is
+        # enough, unless an earlier one has failed: then the kernel no longer writes those pages.  So the log
+        # is also folded into the file and emptied, if there is room.  The second sync makes the empty log
+        # durable: a rest of the old one would hide newer pages of the file.
         log = _beside(self._path, "-wal")
         with self._synced():
             sync_file(log)
@@ -237,10 +247,11 @@ class SqliteNvram:
         execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _check_integrity(self) -> None:
-        """Have SQLite check the whole file: it finds records that are lost by damage, which no seal can.
+        """Check the whole file, by SQLite; NvramError if it is damaged.
 
         It takes about as long as loading (1 to 3 ms for 64 images of 64 KiB).
         """
+        # The seals find records that are changed.  Only this finds records that damage has made disappear.
         verdict = self._pragma("integrity_check(1)")
         if verdict != "ok":
             raise self._corrupt(str(verdict).replace("\n", " "))
@@ -250,6 +261,7 @@ class SqliteNvram:
         rows = self._connection.execute("SELECT number FROM commits").fetchall()
         if len(rows) != 1 or not isinstance(rows[0][0], int):
             raise self._corrupt("it has no commit number")
+        # An emptied table passes every other check, and the start would take the system for a new one.
         if rows[0][0] and not self._connection.execute("SELECT count(*) FROM record").fetchone()[0]:
             raise self._corrupt("it has had commits, and its records are gone")
         return rows[0][0]
@@ -271,12 +283,10 @@ class SqliteNvram:
 
     @contextlib.contextmanager
     def _translated(self, unclear: Trouble, *, opening: bool = False) -> Iterator[None]:
-        """Turn SQLite's errors into ours; one that names no cause is `unclear`.
-
-        Damaged names make SQLite quote bytes that are no text, in results and in its own messages.
-        """
+        """Turn SQLite's errors into ours; an error without a known code gets the kind `unclear`."""
         try:
             yield
+        # UnicodeDecodeError: a damaged name has bytes that are no text, in results and in SQLite's messages.
         except (sqlite3.Error, UnicodeDecodeError) as error:
             code = getattr(error, "sqlite_errorcode", _NO_CODE) & 0xFF
             if opening and code == sqlite3.SQLITE_BUSY:
@@ -306,23 +316,21 @@ class SqliteNvram:
 
 
 class _Place:
-    """The three files of an open NVRAM under their names.
-
-    The mark is written after each commit and without a sync, so its time may change later.
-    """
+    """The check that the names of NVRAM's three files still have the files that are open."""
 
     def __init__(self, path: Path) -> None:
         self._database = InPlace(path, ours=True)
         self._log = InPlace(_beside(path, "-wal"), ours=True)
+        # Without `ours`: the mark is written after each commit, so its time differs from the one noted then.
         self._mark = InPlace(_beside(path, "-mark"))
 
     def trouble(self) -> str | None:
-        """Return why one of them is not as the last commit left it, None where all are."""
+        """Return why one of the files is not as the last commit left it, None if all are."""
         return self._database.trouble() or self._log.trouble() or self._mark.trouble()
 
     def written(self) -> str | None:
-        """Store the stamps after a commit; return why one of the names has another file, or none."""
-        database, log = self._database.written(), self._log.written()
+        """Store the stamps after a commit; return why one of the names has another file or no file."""
+        database, log = self._database.written(), self._log.written()  # both, also if the first one is lost
         return database or log or self._mark.trouble()
 
     @property
