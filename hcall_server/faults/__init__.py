@@ -1,1 +1,1 @@
-"""Faults on demand: busy answers of h-calls and troubles of NVRAM, as decorators around the seams."""
+"""Faults on demand: busy answers of h-calls and faults of NVRAM, as decorators around the seams."""

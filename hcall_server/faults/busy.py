@@ -32,10 +32,7 @@ _TOKEN_AT = {
 
 
 class BusyCalls:
-    """The h-calls of a partition, with a plan before them; `clock` returns seconds.
-
-    A CONFIRM that is held is one operation of the plan, when it is answered.
-    """
+    """The h-calls of a partition, with a fault plan before them; `clock` returns seconds."""
 
     def __init__(
         self,
@@ -59,10 +56,12 @@ class BusyCalls:
         self._inner.begin()
 
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
-        """Answer the call in `data[start:end]` as a frame, unless the plan has it busy (see `Calls`)."""
+        """Return the frame of the answer to the call in `data[start:end]`: by the plan, else as `Calls`."""
         call = decode_hcall(tag, data, start, end)
         if self._planned(call) is None:
             return self._inner.answer(tag, data, start, end, hold)
+        # In two steps, because a CONFIRM that is held counts once, when it is answered.  Only the inner call
+        # shows whether it is held.
         now = self._clock()
         if self._plan.would_meet(call.opcode, now):
             answer = self.execute(call)
@@ -79,6 +78,7 @@ class BusyCalls:
         fault = self._plan.met_by(call.opcode, self._clock()) if keystore else None
         if keystore is None or fault is None:
             return self._inner.execute(call)
+        # A busy answer may need a random token: without entropy it is an aborted call, as any other.
         try:
             outputs, refusal = _outputs(keystore, call), _busy(fault)
         except ScarcityError as error:
@@ -88,6 +88,8 @@ class BusyCalls:
 
     def _planned(self, call: HCall) -> Keystore | None:
         """Return the keystore if the plan counts this call: it is served, and its continue token is good."""
+        # H_FUNCTION and H_STATE come before "busy" (spec/faults.md), and the argument checks must get a wrong
+        # token.  The inner calls answer all of these.
         keystore = self._partition.keystore
         if keystore is None or not self._partition.running or call.opcode not in self._partition.level.calls:
             return None
@@ -97,14 +99,12 @@ class BusyCalls:
 
 
 def _outputs(keystore: Keystore, call: HCall) -> tuple[int, ...]:
-    """Return the output registers of a busy answer: for a call that continues with a token, the token.
-
-    It is the token that the call presented, or a new one.
-    """
+    """Return the output registers of a busy answer: the continue token, if the call has one."""
     opcode = Opcode(call.opcode)
     place = _TOKEN_AT.get(opcode)
     if place is None:
         return ()
+    # The same token while the fault lasts: a guest that repeats a call drops no token of another call.
     return CALLS[opcode].results(token=call.registers[place] or keystore.continuations.issue(opcode))
 
 

@@ -14,7 +14,7 @@ from hcall_server.nvram.seam import Mark, Nvram, NvramError, Trouble
 
 
 class FaultyNvram:
-    """Another NVRAM with a plan of faults before it.
+    """NVRAM wrapped in the fault injector.
 
     `load` and `commit` run in the worker thread; `set_faults` and `active` run on the event loop.
     A stalled commit hangs its thread until other faults, or none, are set.
@@ -23,7 +23,7 @@ class FaultyNvram:
     def __init__(self, inner: Nvram, faults: Iterable[NvramFault] = ()) -> None:
         self.inner = inner
         self.counts: dict[NvramOperation, int] = {"load": 0, "commit": 0}
-        """How many operations of each kind were begun."""
+        """The number of operations of each kind that have begun."""
         self.stalled = threading.Event()
         """Set once an operation hangs."""
         self._plan: Plan[NvramFault] = Plan(faults)
@@ -44,6 +44,8 @@ class FaultyNvram:
         """Replace the faults, and end the stall of an operation that hangs."""
         plan = Plan(faults)
         with self._lock:
+            # Each plan has an event of its own.  A shared one, cleared again, would catch a thread that has
+            # met the old plan and has not begun to wait.
             self._released.set()
             self._plan, self._released = plan, threading.Event()
             self.stalled.clear()
@@ -76,10 +78,12 @@ class FaultyNvram:
             self.counts[operation] += 1
             fault = self._plan.met_by(operation)
             released = self._released
+            # Under the lock, so that `set_faults` comes before this fault, or clears the event after it.
             if fault is not None and fault.trouble == "stall":
                 self.stalled.set()
         if fault is None:
             return None
+        # Outside of the lock: `set_faults` needs it to end the stall.
         if fault.trouble == "stall":
             released.wait()
         elif not fault.after:

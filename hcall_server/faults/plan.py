@@ -16,7 +16,11 @@ F = TypeVar("F", BusyFault, NvramFault)
 
 @dataclass
 class FaultProgress(Generic[F]):
-    """A fault of a plan: operations `seen`, operations `answered`, and when it ends if it has begun."""
+    """The progress of one fault.
+
+    `seen` operations of its kind have come, and it has answered `answered` of them.  `until` is its end in
+    seconds of the caller's clock, once it has begun to last a time.  `spent`: it answers no more.
+    """
 
     fault: F
     seen: int = 0
@@ -25,15 +29,16 @@ class FaultProgress(Generic[F]):
     spent: bool = False
 
     def would_meet(self, now: float) -> bool:
-        """Say whether this fault answers the next operation; `now` is in seconds."""
+        """Return whether this fault answers the next operation; `now` is in seconds."""
         if self.seen + 1 < self.fault.nth or self.spent:
             return False
         return self.until is None or now < self.until
 
     def meets(self, now: float) -> bool:
-        """Count an operation, and say whether this fault answers it; `now` is in seconds."""
+        """Count an operation, and return whether this fault answers it; `now` is in seconds."""
         met, fault = self.would_meet(now), self.fault
         self.seen += 1
+        # A duration counts from the first answer, not from the plan: the guest decides when it calls.
         if self.until is not None:
             self.spent = not met
         elif met and fault.seconds is not None:
@@ -56,12 +61,13 @@ class Plan(Generic[F]):
         return f"Plan({[str(planned.fault) for planned in self.planned]})"
 
     def would_meet(self, kind: object, now: float = 0.0) -> bool:
-        """Say whether a fault answers the next operation of a kind; count nothing."""
+        """Return whether a fault answers the next operation of a kind; count nothing."""
         return any(each.fault.kind == kind and each.would_meet(now) for each in self.planned)
 
     def met_by(self, kind: object, now: float = 0.0) -> F | None:
         """Count an operation of a kind and return the fault that answers it, if one does."""
         met = None
+        # No early return: each fault counts all operations of its kind, whichever fault answers them.
         for planned in self.planned:
             if planned.fault.kind == kind and planned.meets(now) and met is None:
                 planned.answered += 1
