@@ -1,10 +1,11 @@
 """X.509 certificates in signature lists: which keys count (RSA of three lengths, small exponent, version 3).
 
-Neither validity nor a chain is checked, as in PowerVM's library: a key counts because its certificate is in
-PK or KEK.  A key that its certificate keeps for RSASSA-PSS signatures does not count: updates have none.
-
 This module loads `cryptography`; import it where an update is checked, not before.
 """
+
+# Neither validity nor a chain is checked, as in PowerVM's public library: a key counts because its
+# certificate is in PK or KEK.  A key that its certificate restricts to RSASSA-PSS does not count, because no
+# update has such a signature.
 
 from __future__ import annotations
 
@@ -26,6 +27,7 @@ KEY_SIZES = frozenset({2048, 3072, 4096})
 
 def certificates(lists: Iterable[SignatureList]) -> Iterator[bytes | None]:
     """Yield every certificate in DER, None for a signature in a list of another type."""
+    # None, and not left out: a signature of another type in PK or KEK must end the search for a key.
     for each in lists:
         for signature in each.signatures:
             yield signature[OWNER_SIZE:] if each.type == GUID_X509 else None
@@ -51,7 +53,7 @@ def rsa_key(der: bytes | None) -> RSAPublicKey | None:
 
 
 def is_authority(der: bytes | None) -> bool:
-    """Whether a certificate counts and is that of an authority: its basicConstraints say CA."""
+    """Whether a certificate counts, and its basicConstraints say CA."""
     found = _usable(der)
     if found is None:
         return False
@@ -71,7 +73,7 @@ _BAD_EXTENSIONS = (
     x509.ExtensionNotFound,
     x509.UnsupportedGeneralNameType,
 )
-"""Raised for extensions that are missing, twice, or cannot be read."""
+"""The exceptions of `cryptography` for extensions that are absent, present twice, or unreadable."""
 
 
 def _usable(der: bytes | None) -> _Usable | None:
@@ -104,7 +106,7 @@ def _usable_key(certificate: x509.Certificate, key: object) -> _Usable | str:
     if not isinstance(key, RSAPublicKey):
         return "the key of a certificate is not RSA"
     if certificate.public_key_algorithm_oid != PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5:
-        # The key object is the same, so only the algorithm tells them apart.
+        # A key of id-RSASSA-PSS is an RSAPublicKey too: only the id of its algorithm shows the restriction.
         return "the key of a certificate is for RSASSA-PSS alone (id-RSASSA-PSS)"
     if key.key_size not in KEY_SIZES:
         return f"the key of a certificate has {key.key_size} bits; 2048, 3072 and 4096 count"
@@ -115,4 +117,5 @@ def _usable_key(certificate: x509.Certificate, key: object) -> _Usable | str:
 
 def _is_small(exponent: int) -> bool:
     """Whether a public exponent makes a verification cheap; RSA has no even exponent, and not 1."""
+    # A verification takes time by the length of the exponent; nearly all keys have 65537 (choice C-Y).
     return exponent >= 3 and exponent % 2 == 1 and exponent.bit_length() <= EXPONENT_BITS

@@ -1,4 +1,4 @@
-"""Label and flags of an update: the rules that need nothing but the arguments."""
+"""Label and flags of an update: the rules that need the arguments only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLATFORM_KEY = LABEL_HEADER.build({"prefix": _NO_PREFIX, "os": OS_LINUX}) + PK
 
 
 def broken_by_label(label: bytes) -> Rule | None:
-    """Return the rule that a label breaks as that of a variable."""
+    """Return the rule that a label breaks as the label of a variable, or None."""
     try:
         header = LABEL_HEADER.parse(label)
     except ConstructError:
@@ -31,14 +31,15 @@ def broken_by_label(label: bytes) -> Rule | None:
 
 
 def broken_by_flags(flags: int, label: bytes) -> Rule | None:
-    """Return the rule that the flags of an update break, for the variable of this label."""
+    """Return the rule that the flags of an update break for the variable of this label, or None."""
     if flags & ~FLAG_APPEND:
         return rules.UPDATE_FLAGS
+    # PK holds exactly one certificate, so nothing can be added to it.
     return rules.UPDATE_PK_APPEND if flags and name_of(label) == PK else None
 
 
 def name_of(label: bytes) -> bytes:
-    """Return the variable's name, in UTF-16, out of its label."""
+    """Return the name of a variable, in UTF-16, from its label."""
     return label[LABEL_HEADER_SIZE:]
 
 
@@ -47,9 +48,10 @@ def is_platform_key(consumer: Consumer, label: bytes) -> bool:
 
     A PK of another consumer, or under another flag in its header, is an object as any other.
     """
+    # Otherwise a boot loader with a PK of its own could use up the permission that the console gave to Linux.
     return consumer is Consumer.OPERATING_SYSTEM and label == _PLATFORM_KEY
 
 
 def sibling(label: bytes, name: bytes) -> bytes:
-    """Return the label under which the same operating system keeps another variable."""
+    """Return the label of another variable of the same operating system."""
     return label[:LABEL_HEADER_SIZE] + name

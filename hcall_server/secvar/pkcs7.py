@@ -11,6 +11,10 @@ and each is tried on the signatures (spec/secure-boot-variables.md#signature).
 This module loads `cryptography`; import it where an update is checked, not before.
 """
 
+# Every byte here comes from a guest, and other partitions wait while one update is decided.  So the work has
+# bounds: at most MAX_SIGNERS signers, and at most MAX_TRIALS verifications, each by a key with a short
+# exponent (`certificates`).  Without them one call could stop every partition for seconds.
+
 from __future__ import annotations
 
 import hashlib
@@ -40,7 +44,7 @@ _DIGEST_OF_SHA256 = Prehashed(SHA256())
 
 
 Algorithm = list[asn1.TLV]
-"""AlgorithmIdentifier: a SEQUENCE of the algorithm and, mostly, parameters, which are not looked into."""
+"""AlgorithmIdentifier: a SEQUENCE of the algorithm and, mostly, parameters, which are not examined."""
 
 
 @asn1.sequence
@@ -107,7 +111,7 @@ class Signature(NamedTuple):
     """A signature by one signer.
 
     Without signed attributes it is over the update's SHA-256 digest.  With them it is over the digest
-    `attributes`, and `told` is the update's digest in these attributes.
+    `attributes`, and `told` is the digest of the update that these attributes state.
     """
 
     value: bytes
@@ -137,12 +141,12 @@ def read_signatures(der: bytes, message: bytes, *, strict: bool = False) -> tupl
 
 
 def doubts_of(der: bytes) -> tuple[str, ...]:
-    """Return why real firmware may refuse SignedData that this reader accepts, in words.
+    """Return the reasons why real firmware may refuse SignedData that this reader accepts.
 
-    PowerVM's public library compares a signature with the digest of the update, so it knows no signed
-    attributes, and no signer that is named by a key identifier.  Nothing for bytes that are no SignedData:
-    they are refused here too.
+    Returns none for bytes that are no SignedData: they are refused here too.
     """
+    # PowerVM's public library compares a signature with the digest of the update alone.  So it refuses signed
+    # attributes, and a signer that is named by a key identifier.
     try:
         return _doubts(_signed_data(der).signers.as_list())
     except RuleBroken:
@@ -179,6 +183,7 @@ class Trials:
     """
 
     def __init__(self, signatures: Iterable[Signature], update: bytes, verify: Verify = verifies) -> None:
+        # Equal signatures need one trial, and one that states the digest of another update needs none.
         distinct = dict.fromkeys(signatures)
         self._signatures = [each for each in distinct if each.told is None or each.told == update]
         self._update = update
@@ -189,6 +194,7 @@ class Trials:
     def made_by(self, key: RSAPublicKey) -> bool:
         """Whether `key` made one of the signatures; RuleBroken once there have been too many trials."""
         numbers, size = key.public_numbers(), key.key_size // 8
+        # KEK may hold one key in many certificates.  A second trial of it would only use up the bound.
         if numbers in self._tried:
             return False
         self._tried.add(numbers)
@@ -202,6 +208,8 @@ class Trials:
 
 
 def _signed_data(der: bytes) -> SignedData:
+    # Bare SignedData first, as efitools and sbsigntools make it.  No bytes are both: SignedData begins with a
+    # number, ContentInfo with an object identifier.
     try:
         return asn1.decode_der(SignedData, der)
     except ValueError:
@@ -247,11 +255,13 @@ def _signature(signer: SignerInfo, content_type: ObjectIdentifier) -> Signature:
         raise RuleBroken(rules.UPDATE_PKCS7_ATTRIBUTES, "a signed attribute is missing or bad") from None
     if kind != content_type:
         raise RuleBroken(rules.UPDATE_PKCS7_ATTRIBUTES, "the signed content type is another")
+    # The message has the attributes under the tag [0], and the signature is over them as a SET: RFC 5652,
+    # section 5.4.  So they are encoded again.
     as_set = asn1.encode_der(signer.signed_attributes)
     return Signature(signer.signature, hashlib.sha256(as_set).digest(), told)
 
 
 def _single(attributes: list[Attribute], kind: ObjectIdentifier) -> asn1.TLV:
-    """Return the one value of the one attribute of a type; ValueError where there is not just one."""
+    """Return the only value of the only attribute of a type; ValueError if there are none or several."""
     (value,) = [tlv for each in attributes if each.type == kind for tlv in each.values.as_list()]
     return value

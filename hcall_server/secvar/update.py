@@ -65,7 +65,7 @@ class UpdateRequest(NamedTuple):
     `name` is in UTF-16.  `stored`, `platform_key` (PK) and `exchange_keys` (KEK) are variables as they are
     stored, None if there is none.  `unverified`: an update of PK without verification is armed; this
     concerns no other variable.  `largest` is the largest size of the stored variable in bytes.  `strict`:
-    signatures are refused that real firmware may refuse.
+    refuse signatures that real firmware may refuse.
     """
 
     name: bytes
@@ -84,7 +84,7 @@ class UpdateRequest(NamedTuple):
 
 
 class Replace(NamedTuple):
-    """The variable is to be stored like this."""
+    """Store the variable with this data."""
 
     data: bytes
 
@@ -93,15 +93,15 @@ class Replace(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """The variable is to be removed, if it is there."""
+    """Remove the variable, if it exists."""
 
 
 class DeleteEverything(NamedTuple):
-    """All variables are to be removed: keys are static again."""
+    """Remove all variables: keys are static again."""
 
 
 class Refused(NamedTuple):
-    """Nothing is to be changed, because the update breaks this rule; `message` says how."""
+    """Change nothing: the update breaks this rule; `message` says how."""
 
     rule: Rule
     message: str
@@ -111,9 +111,9 @@ Decision = Replace | Delete | DeleteEverything | Refused
 
 
 def doubts_of(payload: bytes) -> tuple[str, ...]:
-    """Return why real firmware may refuse an update that is accepted here; nothing for one that is not read.
+    """Return the reasons why real firmware may refuse an update that is accepted here.
 
-    This looks at the form of the signatures alone.  It is the same for an update that needs no signature.
+    They depend on the form of the signatures alone.  Returns none for a payload that cannot be read.
     """
     from hcall_server.secvar import pkcs7
 
@@ -146,6 +146,8 @@ def _decide(request: UpdateRequest, verify: Verify | None) -> Decision:
     unverified = request.unverified and request.name == PK
     authority = Authority.PLATFORM_KEY if unverified else _authority(request, update, verify)
     stored = parse_stored(request.stored) if request.stored is not None else None
+    # The time prevents a replay of old signed bytes.  An append is not compared, as in the public library
+    # (spec/secure-boot-variables.md#replay).
     if stored and not request.append and not unverified and update.time <= stored.time:
         raise RuleBroken(rules.UPDATE_TIME_LATER, f"{update.time} is not after {stored.time}")
     if request.append:
@@ -183,8 +185,10 @@ def _authority(request: UpdateRequest, update: UpdatePayload, verify: Verify | N
 
 def _trusted(request: UpdateRequest) -> Iterator[tuple[Authority, RSAPublicKey]]:
     """Yield the keys that may sign an update, PK's first; one that cannot be read ends the search."""
+    # A generator: certificates after the one that fits are never parsed.
     for key in _keys(request.platform_key):
         yield Authority.PLATFORM_KEY, key
+    # A holder of KEK must not be able to make itself PK, or to put further keys into KEK.
     if request.name not in (PK, KEK):
         for key in _keys(request.exchange_keys):
             yield Authority.EXCHANGE_KEY, key
@@ -215,6 +219,7 @@ def _appended(request: UpdateRequest, update: UpdatePayload, stored: StoredVaria
         raise RuleBroken(rules.UPDATE_APPEND_LISTS, "an append without contents")
     if request.stored is not None and stored is None:
         raise RuleBroken(rules.UPDATE_STORED_LISTS, "what is stored is not a variable")
+    # A first append is a replacement, so any contents pass; merging needs whole lists on both sides.
     before = stored or StoredVariable(EfiTime(0, 0, 0), b"")
     contents = before.contents + update.contents
     if before.contents and vendor_of(request.name) == VENDOR_SECURITY:
@@ -224,10 +229,9 @@ def _appended(request: UpdateRequest, update: UpdatePayload, stored: StoredVaria
 
 
 def _pack(request: UpdateRequest, variable: StoredVariable, new: bytes) -> Replace:
-    """Return the variable to be stored, when its contents are allowed and fit; `new` are those of the update.
-
-    An append to trustedcadb is judged by the new certificates alone: an earlier version took any contents.
-    """
+    """Return the variable to store, if its contents are allowed and fit; `new` are those of the update."""
+    # Of trustedcadb only the new certificates are checked.  An earlier version accepted any contents, and an
+    # append to such a variable must still be possible.
     if request.name == PK:
         _check_keys(variable.contents, rules.UPDATE_PK_CONTENTS, exactly_one=True)
     elif request.name == KEK:
@@ -235,6 +239,7 @@ def _pack(request: UpdateRequest, variable: StoredVariable, new: bytes) -> Repla
     elif request.name == TRUSTED_CA:
         _check_authorities(new)
     data = build_stored(variable)
+    # `largest` is not the limit of WRITE: READ must be able to deliver the whole variable.
     if len(data) > request.largest:
         raise RuleBroken(rules.UPDATE_VARIABLE_FITS, f"{len(data)} bytes, {request.largest} are the most")
     return Replace(data)
