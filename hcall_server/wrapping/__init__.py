@@ -1,4 +1,4 @@
-"""The format of wrapped objects, which WRAP returns and UNWRAP takes (spec/wrapped.md).
+"""The format of wrapped objects: the output of WRAP and the input of UNWRAP (spec/wrapped.md).
 
 Pure: the caller passes the salt.  The keystore finds the key and checks its use.
 """

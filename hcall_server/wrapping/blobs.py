@@ -1,9 +1,9 @@
-"""Making and opening wrapped objects: AES-256-GCM under a fresh key for every wrapping.
+"""Making and opening wrapped objects: AES-256-GCM under a fresh key for every wrapping."""
 
-HKDF-SHA256 derives key and nonce of one wrapping from the wrapping key and 32 random bytes, which are in
-the object.  So no pair of key and nonce is used twice, also after many wrappings or a restored store
-(spec/wrapped.md#keys).
-"""
+# HKDF-SHA256 derives key and nonce of one wrapping from the wrapping key and 32 random bytes, which are in
+# the object.  So no pair of key and nonce is used twice, also after many wrappings or a restored store
+# (spec/wrapped.md#keys).  A counter is not used: each WRAP would change the store, and a restored store would
+# repeat its numbers.
 
 from __future__ import annotations
 
@@ -37,15 +37,16 @@ class Header(NamedTuple):
 
 
 def wrap(key: bytes, key_id: bytes, flags: int, salt: bytes, data: bytes) -> bytes:
-    """Return `data` wrapped under a key of 32 bytes, 1024 bytes longer.
+    """Return `data` wrapped under a key of 32 bytes; the result is 1024 bytes longer.
 
-    `flags` are WRAP's, policy and algorithm; `salt` are 32 random bytes that were never used before.
+    `flags` are those of WRAP: policy and algorithm.  `salt` is 32 random bytes that were never used before.
     """
     if len(key) != WRAPPING_KEY_SIZE or len(salt) != SALT_SIZE:
         raise ValueError("a wrapping key and a salt have 32 bytes each")
     header = _HEADER.pack(flags, key_id, salt, len(data))
     cipher, nonce = _fresh_cipher(key, salt)
     sealed = cipher.encrypt(nonce, data, header)
+    # The library appends the tag; the format has it at a fixed offset, in front of the ciphertext.
     return header + sealed[len(data) :] + sealed[: len(data)]
 
 
@@ -54,6 +55,7 @@ def read_header(wrapped: bytes) -> Header:
 
     Raises UnknownFormat, or DamagedObject for bytes that no wrapped object of this format can have.
     """
+    # Before the layout: an object of another level must be "unknown" (H_UNSUPPORTED) and not "damaged".
     if wrapped[: len(_BEGINNING)] != _BEGINNING:
         raise UnknownFormat
     try:

@@ -11,14 +11,14 @@ class WrappedObjectError(SwpksError):
 
 
 class UnknownFormat(WrappedObjectError):
-    """It does not begin as a wrapped object of a format level and algorithm that are known here."""
+    """The object has another beginning, format level or algorithm than this release knows."""
 
     def __init__(self) -> None:
         super().__init__(rules.WRAPPED_FORMAT, "not a wrapped object of a known format")
 
 
 class DamagedObject(WrappedObjectError):
-    """WRAP did not make these bytes: `reason` is the finding."""
+    """WRAP did not make these bytes; `reason` is the finding."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(rules.WRAPPED_INTACT, f"a damaged wrapped object: {reason}")

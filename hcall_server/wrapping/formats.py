@@ -11,11 +11,12 @@ LEVEL = 1
 """The format level that is written; older ones stay readable for ever."""
 KEY_ID_SIZE = 16
 SALT_SIZE = 32
-"""Random bytes that every wrapping takes, in bytes."""
+"""Length of the random bytes of one wrapping, in bytes."""
 TAG_SIZE = 16
 
 _FIELDS = 4 + 1 + 3 + 8 + KEY_ID_SIZE + SALT_SIZE + 4
 
+# With the tag 1024 bytes: the only public fact about the format, because Linux computes with it (C-25).
 WRAPPED_HEADER = Struct(
     "magic" / Const(MAGIC),
     "level" / Const(LEVEL, Int8ub),
