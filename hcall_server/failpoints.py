@@ -1,8 +1,8 @@
-"""Points where a test has the process killed: it is SIGKILL, so nothing is cleaned up.
+"""Fail points: a test names one, and the process kills itself there by SIGKILL, without any clean-up.
 
     SWPKS_FAIL_AT=released swpks serve ...
 
-Without the variable a point costs one comparison.  `spec/migration.md#fail-points` shows the names.
+Without the variable a point costs one comparison.  `spec/migration.md#fail-points` has the names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WANTED = os.environ.get(VARIABLE, "")
 SourcePoint = Literal[
     "begun", "frozen", "final-sent", "released", "fenced", "released-off", "gone", "resumed"
 ]
-"""Points of the system that a partition leaves: `released` is row 6, `fenced` row 12 or 18."""
+"""Points of the system that a partition leaves: `released` is row 6 of custody, `fenced` row 12 or 18."""
 TargetPoint = Literal["expected", "prepared", "activated", "taken", "dropped"]
 """Points of the system that a partition comes to."""
 SystemPoint = SourcePoint | TargetPoint
@@ -42,11 +42,12 @@ POINTS: tuple[str, ...] = tuple(name for names in PROCESSES.values() for name in
 def reached(name: Point) -> None:
     """Kill the own process if this is the wanted point."""
     if name == _WANTED:
+        # Not an exception or an exit: these run `finally` blocks, and a power cut does not.
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def unknown() -> str:
-    """Return the trouble with the wanted point, "" if there is such a point or none is wanted."""
+    """Return the error in words if no point has the wanted name, else ""."""
     if _WANTED in ("", *POINTS):
         return ""
     return f"{VARIABLE} is {_WANTED!r}, which is none of {', '.join(POINTS)}"

@@ -24,11 +24,12 @@ _Stamp = tuple[int, int]
 class InPlace:
     """Checks that a path still names the file that the server opened under it.
 
-    Make it once the file is open, and keep the file open: otherwise the system may give its inode number to
+    Make it once the file is open, and leave the file open: otherwise the system may give its inode number to
     another file.  With `ours`, only this process may write the file: `written` stores the size and time
-    of an own write, and `trouble` compares them.  A check costs one stat.  It never opens the file, because
-    closing it would release the locks that this process holds on it.
+    of an own write, and `trouble` compares them.  A check costs one stat.
     """
+
+    # A check never opens the file: closing it again would release the POSIX locks of this process on it.
 
     def __init__(self, path: Path, *, ours: bool = False) -> None:
         self._path = path
@@ -49,6 +50,7 @@ class InPlace:
         if isinstance(found, str):
             return found
         stamp = _stamp(found)
+        # Permanent, because a foreign write may have destroyed records; a file that is renamed back has not.
         if self._ours and self._stamp not in (None, stamp):
             self._spoiled = True
         self._stamp = stamp
@@ -87,7 +89,7 @@ def replace_private(path: Path, content: bytes) -> None:
     """
     new = path.with_name(f"{path.name}.new")
     try:
-        new.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)  # of a start that was killed; `_write_new` accepts no existing name
         _write_new(new, content)
         new.replace(path)
         sync_folder(path.parent)
@@ -98,7 +100,7 @@ def replace_private(path: Path, content: bytes) -> None:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise OperatorError where `path` itself is a symbolic link; links above it are permitted."""
+    """Raise OperatorError if `path` itself is a symbolic link; links above it are permitted."""
     if path.is_symlink():
         raise OperatorError(rules.STATE_LINK, f"{path} is a symbolic link to {path.readlink()}")
 
@@ -123,6 +125,7 @@ def make_folder(folder: Path) -> None:
 
 def make_private(folder: Path) -> None:
     """Give an existing folder the mode 0700; OSError if it is a link."""
+    # By a descriptor, because `chmod` with a path would follow a link that was put there meanwhile.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchmod(descriptor, PRIVATE)
@@ -158,6 +161,7 @@ def destroy(path: Path) -> None:
     The overwriting reaches the old blocks only where the file system writes in place.  Links are removed and
     not followed; what is missing already is no error.
     """
+    # A link first: `is_dir` follows it, and its target may belong to another program.
     if path.is_symlink() or not path.is_dir():
         _destroy_file(path)
         return
@@ -174,12 +178,15 @@ def overwritten_after(path: Path) -> Iterator[None]:
     Nothing happens if there was none.  `destroy` says how far this reaches.
     """
     try:
+        # Opened before the block: afterwards the old file has no name.  O_NONBLOCK: a pipe in its place must
+        # not make the open wait.
         descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         yield
         return
     with os.fdopen(descriptor, "wb") as file:
         yield
+        # No name left: it was replaced.  A block that did not replace it has left the file in use.
         if os.fstat(descriptor).st_nlink == 0:
             file.write(bytes(os.fstat(descriptor).st_size))
             file.flush()
