@@ -6,7 +6,7 @@ system record into them.  `CommitAuthority` makes and checks the list of the rec
 
 A start needs all of these.  Modules that few starts need are imported by their own names: `trusted_key`,
 `console_record`, `copies` and `restoring` for the console, `custody_record` for partitions that have left,
-`traveller` for those on their way, `wrapped_key` for the copies of the root key.
+`traveller` for partitions in a live migration, `wrapped_key` for the copies of the root key.
 """
 
 from hcall_server.sealing.commits import NO_COMMIT, CommitAuthority, CommitRecord

@@ -17,7 +17,8 @@ FIELDS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row
 BITS = {name: row.sealed for name, row in ATTRIBUTES.items() if isinstance(row.sealed, int)}
 """Attributes that are switches, each a bit of the header's `attributes`.
 
-A bit is set while the switch differs from its default.  So a record of before the attribute has the default.
+A bit is set while the switch differs from its default.  So a record that is older than an attribute has the
+default of that attribute.
 """
 
 
@@ -36,6 +37,8 @@ def numbers_of(header: Any, switches: int) -> dict[str, int]:
     numbers = {attribute: getattr(header, field) for attribute, field in FIELDS.items()}
     numbers |= {name: ATTRIBUTES[name].default ^ bool(switches & bit) for name, bit in BITS.items()}
     inside = all(numbers[attribute] in row.numbers for attribute, row in ATTRIBUTES.items())
+    # A bit that this release does not know may be a restriction of a later one. To ignore it could serve a
+    # partition that must not be served, so the record is refused.
     if switches & ~sum(BITS.values()) or not inside:
         raise out_of_range()
     return numbers

@@ -1,21 +1,35 @@
 """The commit record: an authenticated list of all records, renewed with every commit.
 
 Page: spec/sealed.md#commit-record.
-
-Each sealed record is genuine for ever.  So an older record could replace the present one without an error.
-Then a removed object would return, and enforced secure boot would be off.  The commit record lists the
-present records.  It is written in the same transaction as the records that it lists.
-
-    the list fits, all of it            the records are those of the last commit
-    a record does not fit               that record alone was replaced: its partition is refused
-    the record's MAC is wrong           no record can be checked: the start is refused
-    the record is older than the mark   the whole of NVRAM was put back: the start is refused
-
-The list is kept as its bytes, sorted, and an entry is patched in its place: with 1,000 partitions a commit
-of one record costs 33 us, 25 of them for the MAC (spec/sealed.md#commit-record has the conditions).  A hash
-tree would save the MAC over the whole list; at this size it gains nothing.  An entry holds a tag, not a
-digest.  A tag of AES-GCM under a key used once names its blob as well, and needs no second pass over 64 KiB.
 """
+
+# The commit record: which records are the present ones
+#
+# Each sealed record is genuine for ever. So an older record could replace the present one without an error: a
+# removed object would return, enforced secure boot would be off, and a used latch would be armed again. The
+# commit record must guarantee two things:
+#
+#   1. A start serves no partition from a record that the last commit did not contain.
+#   2. One replaced record costs its own partition, and not the system.
+#
+# It lists the id, the generation and the tag of every present record, under a MAC. It is written in the same
+# transaction as these records, so after a crash list and records are of the same commit.
+#
+#     finding                             meaning, and effect on the start
+#     the whole list fits                 the records are those of the last commit
+#     a record does not fit               that record alone was replaced: its partition is refused
+#     the MAC of the list is wrong        no record can be checked: the start is refused
+#     the list is older than the mark     the whole of NVRAM was put back: the start is refused
+#
+# The list can't protect itself: an old NVRAM has an old and genuine list. So the number of each durable
+# commit is also written to the high-water mark, a small file beside NVRAM (spec/sealed.md#high-water-mark).
+#
+# An entry holds a tag, not a digest. A tag of AES-GCM under a key that is used once names its blob as well. A
+# digest would need a second pass over each blob of up to 128 KiB.
+#
+# The list is stored as its bytes, sorted by id, and an entry is patched in its place. With 1,000 partitions a
+# commit of one record costs 33 us, 25 of them for the MAC (spec/sealed.md#commit-record has the
+# conditions). A hash tree would save the MAC over the whole list; at this size it gains nothing.
 
 from __future__ import annotations
 
@@ -68,6 +82,7 @@ MARK = Struct(
 )
 """A slot of the high-water mark, 48 bytes (spec/sealed.md#high-water-mark); bytes behind it are ignored."""
 
+# Every commit packs these two while its clients wait for the flush, so both are derived codecs.
 _COMMIT = FixedLayout(COMMIT_HEADER)
 _MARK = FixedLayout(MARK)
 _ENTRY_SIZE: int = ENTRY.sizeof()
@@ -97,13 +112,13 @@ class CommitRecord(NamedTuple):
         return CommitRecord(self.number + 1, bytes(entries))
 
     def lists(self, record: bytes, blob: bytes) -> bool:
-        """Whether the list has this blob under an id."""
+        """Whether the list has this blob under this id."""
         at = _place(self.entries, record) * _ENTRY_SIZE
         return self.entries[at : at + _ENTRY_SIZE] == _entry(record, blob)
 
     @property
     def records(self) -> list[bytes]:
-        """The ids of all records that there are."""
+        """The ids of the listed records, in ascending order."""
         return [self.entries[at : at + ID_SIZE] for at in range(0, len(self.entries), _ENTRY_SIZE)]
 
 
@@ -130,6 +145,8 @@ class CommitAuthority:
 
         LaterLevelError for one whose level is that of a later release.
         """
+        # The MAC covers number and entries, not the level. So a record whose MAC is right at our level has
+        # only a damaged level byte. It is reported as damage, and not as a record of a later release.
         if (level := _later_level(blob, COMMIT_MAGIC, COMMIT_LEVEL)) and not self._all_but_level(blob):
             finding = of_later_release(level, [COMMIT_LEVEL])
             raise LaterLevelError(rules.STATE_LEVEL, f"the commit record has {finding}")
@@ -156,7 +173,7 @@ class CommitAuthority:
         return int(number) if hmac.compare_digest(mac, self._mark_mac(number)) else None
 
     def _all_but_level(self, blob: bytes) -> bool:
-        """Whether only the level of a commit record is another one: then it is damaged, and no later one."""
+        """Whether a commit record is whole except for its level: then that byte is damaged."""
         at = len(COMMIT_MAGIC)
         try:
             self.decode(blob[:at] + bytes([COMMIT_LEVEL]) + blob[at + 1 :])
@@ -188,5 +205,7 @@ def _entry(record: bytes, blob: bytes) -> bytes:
 
 def _place(entries: bytes | bytearray, record: bytes) -> int:
     """Return the index at which an id stands in the entries, or would stand."""
+    # Entries have one size, so bisection works on the bytes themselves. A list of tuples beside them would
+    # have to be joined again for each MAC.
     starts = range(0, len(entries), _ENTRY_SIZE)
     return bisect_left(starts, record, key=lambda at: bytes(entries[at : at + ID_SIZE]))

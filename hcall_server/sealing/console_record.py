@@ -41,8 +41,8 @@ class Kept(NamedTuple):
 class ConsoleRecord(NamedTuple):
     """The attached console: its id (16 bytes), its name, and its copies.
 
-    `kept` has the last copy of each store by UUID.  `forgotten` are deleted partitions whose copies the
-    console has not put aside yet.
+    `kept` has the last copy of each store by UUID.  `forgotten` are deleted partitions: the
+    console has not yet put their copies aside.
     """
 
     id: bytes
@@ -53,6 +53,8 @@ class ConsoleRecord(NamedTuple):
 
 def encode_console(record: ConsoleRecord) -> bytes:
     """Return the plaintext of the console record (1,000 copies take about a millisecond)."""
+    # The entries are packed by the derived codec. The record is renewed each time that the console holds a
+    # new copy, on the event loop.
     header = CONSOLE_HEADER.build({"id": record.id, "name": record.name.encode()})
     kept = [_KEPT.pack(uuid.bytes, *each) for uuid, each in sorted(record.kept.items())]
     forgotten = [uuid.bytes for uuid in record.forgotten]
@@ -67,6 +69,8 @@ def decode_console(plaintext: bytes) -> ConsoleRecord:
         raise layout_error(plaintext, CONSOLE_LEVEL, rules.CONSOLE_LAYOUT, error) from None
     later_fields(found.later, CONSOLE_TAGS)
     kept = {UUID(bytes=each.uuid): _kept(each) for each in found.kept}
+    # One content has one form. Two entries of a UUID would leave it to the reader which copy counts as the
+    # last.
     if len(kept) < len(found.kept) or list(kept) != sorted(kept):
         raise PlaintextError(rules.CONSOLE_LAYOUT, "has copies that are not in the order of their UUIDs")
     forgotten = tuple(UUID(bytes=each) for each in found.forgotten)

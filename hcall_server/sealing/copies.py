@@ -1,7 +1,7 @@
 """Console copies: one partition's record, sealed under the trusted system key (spec/sealed.md#console-copy).
 
-The system makes them, and they lie on the console, which cannot open them.  Every system with the same
-trusted system key can.  So nothing in a copy depends on the root key of the system that made it.
+The system makes the copies, and the console stores them.  The console cannot open them.  Every system with
+the same trusted system key can.  So no byte of a copy depends on the root key of the system that made it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class CopyHeader(NamedTuple):
 
     @property
     def age(self) -> tuple[int, int]:
-        """What orders the copies of one partition: the restores, then the generation."""
+        """The sort key of the copies of one partition: the restores, then the generation."""
+        # A generation alone does not order them. A restore that did not know the largest generation, as
+        # after a lost service processor, may give a smaller one than an earlier copy has.
         return self.restores, self.generation
 
 
@@ -95,8 +97,8 @@ def seal_copy(
 ) -> bytes:
     """Return the console copy of a partition record; `time` is in whole seconds since the epoch (UTC).
 
-    Every copy says custody OWN, and has no epoch and no peer: who may serve a partition is no fact of its
-    contents.
+    Every copy has custody OWN, no epoch and no peer.  Custody is decided where the copy is used, and is no
+    fact of the contents.
     """
     profile = record.profile
     plaintext = encode_partition(record._replace(profile=profile.at_home))
@@ -119,13 +121,15 @@ def read_copy(blob: bytes) -> CopyHeader:
 
 
 def open_copy(key: TrustedSystemKey, blob: bytes) -> OpenedCopy:
-    """Return what a console copy holds; CopyError with a subclass for each reason.
+    """Return the header and the record of a console copy; CopyError with a subclass for each reason.
 
     A copy of another trusted system key is refused by the id in its header, before any decryption.  The
-    record says custody OWN without an epoch, whatever the copy has: the caller decides about custody.
+    record has custody OWN without an epoch, whatever the copy has: the caller decides about custody.
     """
     found = _parsed(blob)
     header = _facts(found)
+    # Without this check, a copy of another key would fail below as "damaged". The operator would look for
+    # another file, although this one is good and only the key is missing.
     if header.tsk_id != key.id:
         raise OtherKeyError(header.tsk_id, key.id, header.uuid)
     cipher, nonce = _keys(key, found.header.salt, header.uuid)
@@ -154,15 +158,20 @@ def _keys(key: TrustedSystemKey, salt: bytes, uuid: UUID) -> tuple[AESGCM, bytes
 
 def _parsed(blob: bytes) -> Any:
     """Return the header of a copy, after every check that needs no key."""
+    # Both sides are cut to the shorter length. So a file of fewer than 4 right bytes is reported as
+    # truncated, and not as a file of another kind.
     if blob[: len(COPY_MAGIC)] != COPY_MAGIC[: len(blob)]:
         raise NotCopyError("is not one: the magic is missing")
     if len(blob) < LEAST_SIZE:
         raise CopyLengthError(f"is truncated: {len(blob)} bytes, fewer than the least possible")
     level = blob[len(COPY_MAGIC)]
     if level not in _LEVELS:
+        # No release wrote level 0, so this is damage, and no later release would help.
         known = of_later_release(level, _LEVELS, FILE) if level else "the unknown level 0"
         raise CopyLevelError(f"has {known}")
     layout, size = _LEVELS[level]
+    # The length of the firmware name is read by hand. Construct would report a header that is cut short in
+    # the same way as a wrong field.
     least = size + _SIZES + TAG_SIZE + blob[size]
     if len(blob) < least:
         raise CopyLengthError(f"is truncated: {len(blob)} bytes, and its header alone needs more")
@@ -200,6 +209,8 @@ def _record(plaintext: bytes, header: CopyHeader) -> PartitionRecord:
     except PlaintextError as error:
         raise CopyUnreadableError(f"is authentic but unreadable: {error.message}", header.uuid) from None
     kbytes = profile.attributes.keystore_kbytes
+    # The header is authenticated with the record. So a difference is a fault of the release that wrote the
+    # copy. The console sorts copies by the header, so it must not differ from the record that is restored.
     if kbytes != header.kbytes:
         reason = f"has a keystore of {kbytes} KiB, and its header says {header.kbytes} KiB"
         raise CopyUnreadableError(reason, header.uuid)

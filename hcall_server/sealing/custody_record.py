@@ -25,7 +25,7 @@ from hcall_server.sealing.sealer import SYSTEM_OWNER, Sealer
 from hcall_server.sealing.text import decoded_text
 
 CustodyRecord = tuple[Departed, ...]
-"""All partitions that a system has no store of and took part in an attempt with, in the order of UUIDs."""
+"""The partitions that took part in an attempt to move them and have no store here, in the order of UUIDs."""
 
 _NOBODY = bytes(SYSTEM_ID_SIZE)
 """Stands for no other system."""
@@ -76,6 +76,8 @@ def open_custody(sealer: Sealer, blob: bytes) -> CustodyRecord:
 
 
 def _departed(found: Any) -> Departed:
+    # A system writes only GONE and NONE here: every other custody has a store, and is in a partition
+    # record. An epoch of 0 would let every old message count. An empty name can't be reserved.
     nameless = found.reserves_name and not found.name
     if found.custody not in LEFT or found.reserves_name not in SWITCH or not found.epoch or nameless:
         raise PlaintextError(rules.CUSTODY_RECORD, "a field has a value outside its range")

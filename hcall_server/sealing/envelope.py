@@ -64,6 +64,8 @@ class FreshKey(NamedTuple):
 
 def sealed(kind: int, generation: int, fresh: FreshKey, plaintext: bytes, bound: bytes) -> bytes:
     """Return a blob: header, ciphertext, tag.  `bound` is authenticated behind the header."""
+    # The whole clear header is associated data. So the kind, the generation and the length can't be
+    # changed, although they are not encrypted.
     header = _HEADER.pack(kind, fresh.salt, generation, len(plaintext) + TAG_SIZE)
     return header + fresh.cipher.encrypt(fresh.nonce, plaintext, header + bound)
 
@@ -100,8 +102,11 @@ def explained(
 
     Only a blob that does not authenticate is tried.
     """
+    # The other errors come from the clear header, so they would be the same for every owner.
     if type(error) is not NotAuthenticError:
         return error
+    # Each try costs a key derivation and a decryption. That is acceptable, because a start does it only for
+    # a record that it is about to refuse.
     for other in others:
         if other == error.owner:
             continue
@@ -112,11 +117,15 @@ def explained(
 
 
 def read_label(level: int, kind: int, owner: Owner, blob: bytes) -> Label:
-    """Return salt and generation of a header, after every check that needs no key."""
+    """Return the salt and the generation of a header, after every check that needs no key."""
+    # A blob of fewer than 4 bytes passes if they are the start of the magic: the next check reports it as
+    # truncated.
     if blob[: len(MAGIC)] != MAGIC[: len(blob)]:
         raise NotSealedError(kind, owner, "not a sealed blob: the magic is missing")
     if len(blob) < HEADER_SIZE + TAG_SIZE:
         raise SealedLengthError(kind, owner, f"truncated: {len(blob)} bytes, fewer than the least possible")
+    # unpack_raw does not check the constants. So each wrong field gets its own error, in the order of the
+    # page; unpack would report all of them as one mismatch.
     _, found_level, found, reserved, salt, generation, length = _HEADER.unpack_raw(blob)
     if found_level != level:
         reason = f"has the format level {found_level} where a record of level {level} belongs"

@@ -32,10 +32,12 @@ SYSTEM_MOVES_TAG = 2
 """The field of the system record of a system that partitions have left or come to by a migration."""
 
 RESTORES_TAG = 1
-"""The field of the partition record with the count of its restores; a store without one has no field."""
+"""The field of the partition record with the count of its restores.  A store that was never restored has no
+such field."""
 
 EPOCH_TAG = 2
-"""The field of the partition record with the last attempt to move it; 0 has no field."""
+"""The field of the partition record with the number of the last attempt to move it.  Without an attempt there
+is no such field."""
 
 PEER_TAG = 3
 """The field of the partition record with the system at the other end of that attempt."""
@@ -54,6 +56,8 @@ CUSTODY_TAGS: frozenset[int] = frozenset()
 
 def layout_error(plaintext: bytes, level: int, rule: Rule, error: Exception) -> PlaintextError:
     """Return the error of a plaintext that does not have the layout of `level`, the newest one."""
+    # Every plaintext keeps its level in its first two bytes, at all levels. So a later level can be
+    # reported by its number, though nothing else of that plaintext can be read.
     found = int.from_bytes(plaintext[:_LEVEL_SIZE], "big")
     if len(plaintext) >= _LEVEL_SIZE and found > level:
         return PlaintextError(rules.STATE_LEVEL, f"has {of_later_release(found, [level])}")
@@ -79,6 +83,8 @@ def taken_apart(plaintext: bytes, begin: int) -> tuple[list[Any], int] | None:
             return None
         tag, length = _START.unpack_raw(plaintext, at)
         at = value + length
+        # A value that runs past the end is cut short by the slice. The comparison after the loop finds
+        # that, because `at` counts the stated length.
         found.append(Container(tag=tag, value=plaintext[value:at]))
     return (found, at) if at <= len(plaintext) else None
 
@@ -94,6 +100,7 @@ def later_fields(fields: Iterable[Any], known: Collection[int]) -> dict[int, byt
         if field.tag not in known:
             finding = of_later_release(field.tag, known, what="tag")
             raise PlaintextError(rules.SEALED_FIELD, f"has a field with the unknown {finding}")
+        # Ascending tags give each content one form, and rule out two values of one tag.
         if field.tag <= last:
             raise PlaintextError(rules.SEALED_FIELD, f"has the tag {field.tag} after the tag {last}")
         found[field.tag], last = field.value, field.tag

@@ -1,4 +1,4 @@
-"""The layouts of everything sealed, as Construct definitions: the truth that spec/sealed.md describes.
+"""The layouts of all sealed records, as Construct definitions; the tests check spec/sealed.md against them.
 
 The envelope is around every blob and is read before authentication.  Plaintexts are read only
 afterwards, as strictly.  Where a layout is on a hot path, its `FixedLayout` is derived from the
@@ -30,9 +30,12 @@ from hcall_server.platform.identity import SEALED_LEVEL, SYSTEM_ID_SIZE, UUID_SI
 MAGIC = b"SPKS"
 ENVELOPE_LEVEL = SEALED_LEVEL
 """The sealed level that is written; older ones stay readable for ever."""
+# A key is used for one sealing, so two sealings must never have the same salt. With 32 random bytes the
+# probability of that is about 2^-193 after 2^32 sealings (spec/sealed.md#keys).
 SALT_SIZE = 32
 TAG_SIZE = 16
 KEY_SIZE = 32
+# 96 bits is the length that GCM uses without a hash of the nonce (NIST SP 800-38D, 7.1).
 NONCE_SIZE = 12
 
 IMAGE_LEVEL = 1
@@ -49,6 +52,7 @@ def envelope_header(level: int) -> Struct:
         "kind" / Int8ub,
         "reserved" / Const(0, Int16ub),
         "salt" / Bytes(SALT_SIZE),
+        # In the clear: the commit record lists generation and tag of a blob without its key.
         "generation" / Int64ub,
         "sealed_length" / Int32ub,
     )
@@ -69,7 +73,7 @@ ASSOCIATED_DATA = Struct(
     "system_id" / Bytes(SYSTEM_ID_SIZE),
     "uuid" / Bytes(UUID_SIZE),
 )
-"""What is authenticated besides the ciphertext: the clear header, and whose blob it is."""
+"""The associated data of a blob: its clear header, then the system and the partition that own it."""
 
 OBJECT = Struct(
     "header" / OBJECT_HEADER,
@@ -113,6 +117,7 @@ PARTITION = Struct(
     "header" / PARTITION_HEADER,
     "name" / Bytes(this.header.name_length),
     "later" / LATER_FIELDS,
+    # The image takes all bytes that are left: `decode_image` checks its end, so it needs no length here.
     "image" / GreedyBytes,
 )
 """The plaintext of a partition record: profile, then image (spec/sealed.md#partition-record)."""

@@ -1,7 +1,8 @@
 """The partition image: the whole store of one partition, within its record (spec/sealed.md#partition-image).
 
-Encoding runs at every flush, so it only joins the entries that the keystore keeps.  Decoding uses `struct`
-codecs that are derived from the Construct definitions in `formats`.  A property test holds the two equal.
+Encoding runs at every flush, so it only joins the entries that the keystore has encoded already.  Decoding
+uses `struct` codecs that are derived from the Construct definitions in `formats`.  A property test holds
+the two equal.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def decode_image(plaintext: bytes, generation: int) -> StoreImage:
     begin = _HEADER.size
     for number in range(count):
         key, end = _object(plaintext, begin, number)
+        # A keystore finds objects by consumer and label. The second one of two could never be read or
+        # removed, and would still take space.
         if key in entries:
             raise PlaintextError(rules.IMAGE_LABELS, f"object {number} repeats a label of its consumer")
         entries[key] = plaintext[begin:end]
@@ -47,12 +50,16 @@ def _object_count(plaintext: bytes) -> int:
     """Return the number of objects from an image's header, bounded by the bytes that are there."""
     if len(plaintext) < _HEADER.size:
         raise PlaintextError(rules.IMAGE_HEADER, "truncated in its header")
+    # unpack_raw leaves the constants unchecked, so that each of them can have a rule and a message of its
+    # own.
     level, reserved, count = _HEADER.unpack_raw(plaintext)
     if level != IMAGE_LEVEL:
         finding = of_later_release(level, [IMAGE_LEVEL]) if level else "the unknown level 0"
         raise PlaintextError(rules.IMAGE_LEVEL, f"the image has {finding}")
     if reserved:
         raise PlaintextError(rules.IMAGE_RESERVED, f"reserved bytes hold 0x{reserved:04x}")
+    # Bound the count before the loop: each object has at least its header. So a wrong count is reported as
+    # such, and not as an object that is cut short.
     if count > (len(plaintext) - _HEADER.size) // _OBJECT.size:
         raise PlaintextError(rules.IMAGE_OBJECTS, f"{count} objects can't be in {len(plaintext)} bytes")
     return int(count)

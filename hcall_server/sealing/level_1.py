@@ -67,6 +67,7 @@ class OldSealer:
 
         def keys_for(salt: bytes) -> tuple[bytes, bytes]:
             system_id, root_key = self._identity.system_id, self._identity.root_key
+            # No key is cached: each record of this level is opened once, by the conversion.
             key = HKDF(_SHA256, KEY_SIZE, system_id, PARTITION_KEY_INFO + number).derive(root_key)
             material = HKDF(_SHA256, KEY_SIZE + NONCE_SIZE, salt, SEALING_INFO).derive(key)
             return material[:KEY_SIZE], material[KEY_SIZE:]
@@ -93,6 +94,8 @@ def open_profile(sealer: OldSealer, partition: int, blob: bytes) -> OldProfile:
     _, plaintext = sealer.open(kind, partition, blob)
     try:
         profile = decode_profile(plaintext)
+        # The number is bound by the seal already. A difference means that the writer put a wrong profile
+        # under it.
         if profile.number != partition:
             raise PlaintextError(rules.PROFILE_OWNER, f"is the profile of partition {profile.number}")
     except PlaintextError as error:
@@ -120,6 +123,8 @@ def decode_profile(plaintext: bytes) -> OldProfile:
     header = found.header
     switches = 0 if oldest else header.attributes
     numbers = numbers_of(header, switches)
+    # A release of level 1 knew these switches alone. A later bit in such a profile is damage, even if this
+    # release has an attribute for it.
     if header.auto_start not in SWITCH or not found.name or switches & ~_SWITCHES:
         raise out_of_range()
     return OldProfile(
@@ -138,6 +143,8 @@ def old_marked(slot: bytes) -> int | None:
         number, check = _MARK.unpack(slot)
     except LayoutMismatch:
         return None
+    # The codec accepts bytes behind the mark, as level 2 has them. A mark of level 1 was the whole file, so
+    # a longer one is damaged.
     whole = len(slot) == _MARK.size and zlib.crc32(slot[:-_CHECK_SIZE]) == check
     return int(number) if whole else None
 

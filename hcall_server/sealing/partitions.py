@@ -1,7 +1,7 @@
 """The partition record: profile and image of one partition as one blob (spec/sealed.md#partition-record).
 
-There is one blob, so a flush seals once, and neither part can be replaced without the other.  The
-envelope's generation is that of the image.
+Both are in one blob.  So a flush seals once, and neither part can be replaced without the other.  The
+envelope has the generation of the image.
 """
 
 from __future__ import annotations
@@ -79,18 +79,20 @@ def decode_partition(plaintext: bytes, uuid: UUID, generation: int) -> Partition
     profile = _profile(found.header, found.name, uuid, generation)
     if later:
         profile = _with_later(profile, later)
+    # Each custody but OWN was entered by a word of some attempt, and a word has an epoch above 0.
     if profile.custody is not Custody.OWN and not profile.epoch:
         raise out_of_range()
+    # An image is at least its header, also that of an empty store. So no bytes means no image.
     if bool(found.image) != bool(profile.attributes.keystore_kbytes):
         raise PlaintextError(rules.RECORDS_WHOLE, "has an image and no keystore, or a keystore and no image")
     return PartitionRecord(profile, decode_image(found.image, generation) if found.image else None)
 
 
 def parsed(plaintext: bytes) -> Any:
-    """Return or raise what `PARTITION.parse` does.
+    """Return the result of `PARTITION.parse`, or raise its error.
 
-    A start parses the record of every partition.  So a whole one is taken apart by derived codecs, in a
-    tenth of the time.  Construct judges all others.
+    A start parses the record of every partition.  So derived codecs take a whole record apart, in a
+    tenth of the time.  All other records go to Construct, which parses them or raises the error.
     """
     try:
         header = Container(zip(_HEADER.names, _HEADER.unpack(plaintext), strict=True))
@@ -139,6 +141,8 @@ def _profile(header: Any, name: bytes, uuid: UUID, generation: int) -> Partition
 def _later(profile: PartitionProfile) -> bytes:
     """Return the tagged list; a profile that was never restored or moved has none of these fields."""
     restores, epoch, peer = profile.restores, profile.epoch, profile.peer
+    # Fields without a value are left out. So a partition that was never moved or restored has a record that
+    # older releases read, and they refuse one that they could serve wrongly.
     if not (restores or epoch or peer):
         return NO_FIELDS
     fields = {
@@ -160,7 +164,7 @@ def _with_later(profile: PartitionProfile, later: Mapping[int, bytes]) -> Partit
 
 
 def _number_in(later: Mapping[int, bytes], tag: int, size: int, what: str) -> int:
-    """Return the number in a field, 0 if there is no such field: zero has this form alone."""
+    """Return the number in a field, 0 if there is no such field.  A field never holds 0."""
     if tag not in later:
         return 0
     value = later[tag]

@@ -1,4 +1,4 @@
-"""What a restore makes of an older partition record: contents go back, and counters never do.
+"""Makes a restored record of an older one: contents go back, and counters never do.
 
 Page: spec/sealed.md#restored-partitions.
 """
@@ -44,12 +44,11 @@ def restored(
     epoch: int = 0,
     peer: bytes = b"",
 ) -> PartitionRecord:
-    """Return the record of a partition that goes back to `record`; commit it before it is adopted.
+    """Return the record of a partition that goes back to `record`.  Commit it before the system adopts it.
 
     `seen_generation`, `seen_ipl_count` and `seen_restores` are the largest known ones of the partition, 0 if
-    none is known.
-    Its latch is off.  `custody`, `epoch` and `peer` are as given: those of the present store, where there is
-    one.  StorageError when a counter is at its largest value.
+    none is known.  The latch of the restored partition is off.  `custody`, `epoch` and `peer` are as given:
+    those of the present store, if there is one.  StorageError when a counter is at its largest value.
     """
     profile, image = record
     generation = _next("generation", profile.image_generation, seen_generation, GENERATION_LIMIT)

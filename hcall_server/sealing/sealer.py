@@ -1,9 +1,28 @@
 """Making and opening sealed blobs: AES-256-GCM under a fresh key for every sealing.
 
-HKDF-SHA256 derives key and nonce of one sealing from the partition's key and the 32 random bytes in
-the blob.  So there is no counter that a crash, a restore or a clone could repeat.  Every layout,
-derivation and check: spec/sealed.md.
+Every layout, derivation and check: spec/sealed.md.
 """
+
+# A fresh key for every sealing
+#
+# AES-GCM fails completely if one key encrypts two plaintexts under the same nonce. The usual remedy is a
+# counter as the nonce. Here a counter would have to be durable before each use. A crash, a restored backup, a
+# clone of the machine and a migration can all set it back, and none of them would be noticed.
+#
+# So a sealing uses no stored number. It draws 32 random bytes, the salt. HKDF derives the key and the nonce
+# of this one sealing from the key of the partition and the salt. The salt is in the clear header of the
+# blob, so `open` derives both again. Two sealings share a key only if 32 random bytes come twice.
+#
+#     root key --HKDF(system id, UUID)--> partition key --HKDF-Expand(salt)--> key and nonce of one sealing
+#
+# The partition key encrypts nothing itself. It is derived once for each owner and cached: a cached key saves
+# a derivation in each flush, and is as secret as the root key, which is in the same memory.
+#
+# The nonce is derived too, although under a key used once any nonce is fresh, even a constant one. NIST SP
+# 800-38D, 8.2 has two constructions of the nonce, and this is neither; spec/sealed.md#keys has the argument.
+#
+# UUID and system id are associated data as well. So a blob opens only as the record of its own partition and
+# system, although a foreign one would already fail by its key: the binding does not rest on the derivation.
 
 from __future__ import annotations
 
@@ -22,7 +41,7 @@ from hcall_server.sealing.formats import ENVELOPE_LEVEL, KEY_SIZE, NONCE_SIZE, S
 PARTITION_KEY_INFO = b"swpks partition key 2"
 SEALING_INFO = b"swpks sealing 2"
 SYSTEM_OWNER = UUID(int=0)
-"""Stands in the place of a partition's UUID for records of the system itself."""
+"""The owner of the records of the system itself, in place of a partition's UUID."""
 _SHA256 = SHA256()
 
 
@@ -49,17 +68,19 @@ class Sealer:
 
     def seal(self, kind: int, owner: UUID, generation: int, plaintext: bytes) -> bytes:
         """Return `plaintext` sealed under a fresh key (64 KiB take some ten microseconds)."""
+        # Pop, so that a prepared key can't seal twice.
         fresh = self._prepared.pop(owner, None) or self._new_key(owner)
         return sealed(kind, generation, fresh, plaintext, self._bound(owner))
 
     def prepare(self, owners: Iterable[UUID]) -> None:
         """Make the keys of the next sealings of these owners, while no client waits; drop all other ones.
 
-        So a key that is not used, as that of a partition that is gone, is kept until the next call at most.
-        Raises what the entropy source raises.  The keys that were made until then are kept.
+        So an unused key, as that of a deleted partition, stays in memory until the next call at most.
+        Errors of the entropy source are raised; the keys that were made before the error stay.
         """
         before, self._prepared = self._prepared, {}
         for owner in owners:
+            # A key that was prepared before and not used is as fresh as a new one.
             self._prepared[owner] = before.get(owner) or self._new_key(owner)
 
     def open(self, kind: int, owner: UUID, blob: bytes) -> Unsealed:

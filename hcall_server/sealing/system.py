@@ -50,7 +50,8 @@ class SystemRecord(NamedTuple):
 
     `roster` lists its partitions.  It gives the name of a partition whose own record does not open.
     `name` is the console's name of the system, "" where the record has none.  `moved`: a partition has taken
-    part in a migration.  A release without migrations would not see that it has left, and make it anew.
+    part in a migration.  A release without migrations would not see that the partition has left, and would
+    make it again.
     """
 
     firmware: str
@@ -72,6 +73,8 @@ class SystemRecord(NamedTuple):
 def encode_system(record: SystemRecord) -> bytes:
     """Return the plaintext of the system record (a roster of 1,000 partitions takes about a millisecond)."""
     header = SYSTEM_HEADER.build({"total_kbytes": record.total_kbytes, "firmware": record.firmware.encode()})
+    # Packed by a derived codec: Construct would interpret the layout again for each partition, on the event
+    # loop.
     roster = b"".join(_listed(each) for each in record.roster)
     return bytes(header) + len(record.roster).to_bytes(COUNT_SIZE, "big") + roster + _later(record)
 
@@ -110,10 +113,12 @@ def open_system(sealer: Sealer, blob: bytes) -> SystemRecord:
 
 
 def _later(record: SystemRecord) -> bytes:
-    """Return the later fields; ValueError for a name that no reader would accept."""
+    """Return the later fields; ValueError for a name that is too long for every reader."""
     name = record.name.encode()
     if len(name) > SYSTEM_NAME_SIZE:
         raise ValueError(f"a system's name has 1 to {SYSTEM_NAME_SIZE} bytes")
+    # An empty value has no field. So a system without a name and without moves has the record of the
+    # releases before these fields, byte for byte.
     fields = {SYSTEM_NAME_TAG: name, SYSTEM_MOVES_TAG: _MOVED if record.moved else b""}
     return encode_fields({tag: value for tag, value in fields.items() if value})
 

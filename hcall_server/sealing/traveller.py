@@ -52,10 +52,10 @@ _MODES = frozenset(int(mode) for mode in SecureBoot)
 
 
 class Traveller(NamedTuple):
-    """A partition on its way: its record, and for a running one the used state of its keystore.
+    """A partition in a live migration: its record, and for a running one the used state of its keystore.
 
     `used` is None for a partition that is powered off, or has no keystore.  `secure_boot` is the mode of its
-    IPL.  The record says nothing of custody.
+    IPL.  The record has custody OWN and no attempt.
     """
 
     record: PartitionRecord
@@ -101,6 +101,8 @@ def decode_traveller(plaintext: bytes) -> Traveller:
         _refuse(f"does not have the layout of its level ({type(error).__name__})")
     except PlaintextError as error:
         _refuse(f"has an unreadable record: {error.message}")
+    # The target decides about custody by its own table. A record that brings one along could make it own
+    # the partition before the source has released it.
     if record.profile != record.profile.at_home:
         _refuse("says something of custody")
     if found.secure_boot not in _MODES or found.used not in SWITCH:
@@ -129,10 +131,11 @@ _LIST_SIZE = 8 + 1 + 4
 
 
 def _used_in(found: Any, record: PartitionRecord) -> UsedState | None:
-    """Return the used state of a running keystore, None for none."""
+    """Return the used state of a running keystore, None if the partition has none."""
     passwords = tuple(Password(each.consumer, each.secret) for each in found.passwords)
     used = UsedState(passwords, _objects_in(found, record), tuple(map(_listing, found.listings)))
     owners = [each.consumer for each in passwords]
+    # An empty password is none: a consumer without a password is not in the list.
     if owners != sorted(set(owners)) or not _CONSUMERS.issuperset(owners) or not all(p[1] for p in passwords):
         _refuse("has passwords that no keystore has")
     tokens = [each.token for each in used.listings]
@@ -160,6 +163,8 @@ def _objects_in(found: Any, record: PartitionRecord) -> tuple[Placed, ...]:
     if _keys(stored) & _keys(objects):
         _refuse("has a volatile object under the label of another one")
     last = -1
+    # Places count the list of all objects, in which the guest sees them. So the volatile object with index
+    # n can stand behind all stored objects and n volatile ones, and no further.
     for number, place in enumerate(places):
         if not last < place <= len(stored) + number:
             _refuse(f"has its volatile object {number} at the place {place}")

@@ -1,6 +1,6 @@
 """The record of the trusted system key, sealed under the root key (spec/sealed.md#trusted-system-key).
 
-It lies in NVRAM, and the console gets the same blob.  Without the root key it is dead.
+The blob is a record in NVRAM, and the console stores the same blob.  It can't be opened without the root key.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The wrapped copies of the root key in NVRAM, as a TPM made them (spec/sealed.md#wrapped-root-key).
 
-The record is not sealed, because it is read before any root key is there.  The TPM protects the blob.
+The record is not sealed, because a start reads it before it has a root key.  The TPM protects the blob.
 System id and root key are inside the blob, so a new anchor card can be written from it.
 """
 
@@ -40,7 +40,7 @@ WRAPPED = Struct(
 """A wrapped copy as it lies in NVRAM."""
 
 IDENTITY = Struct("system_id" / Bytes(SYSTEM_ID_SIZE), "root_key" / Bytes(ROOT_KEY_SIZE))
-"""What the TPM wraps, 48 bytes."""
+"""The secret that a TPM wraps, 48 bytes."""
 
 _IDENTITY = FixedLayout(IDENTITY)
 
@@ -63,7 +63,8 @@ def encode_wrapped(kind: WrapperKind, blob: bytes) -> bytes:
 def decode_wrapped(record: bytes) -> WrappedKey:
     """Return the wrapped copy in an NVRAM record; StorageError if it is damaged or of an unknown kind.
 
-    One of a later level counts as unreadable too: other copies have the same key, and it is made again.
+    A copy of a later level is refused in the same way.  The other copies have the same key, so this start can
+    go on, and makes the copy again.
     """
     level = record[len(WRAPPED_MAGIC)] if len(record) > len(WRAPPED_MAGIC) else 0
     if record.startswith(WRAPPED_MAGIC) and level > WRAPPED_LEVEL:
