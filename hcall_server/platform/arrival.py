@@ -5,12 +5,15 @@ both before an attempt.  The target repeats the check with the partition that ha
 load this module.
 """
 
-# The check before, and the check behind
+# Why the same check runs three times
 #
-# A console asks before it begins (`migrlpar -o v`), and so does the source, while it still serves.  Between
-# these checks and the freeze a guest may set a longer password or write a larger object.  So the target makes
-# the needs of the partition that has arrived, and checks them once more before PREPARED.  If they do not fit
-# then, the attempt is aborted, and the source serves on.
+# A console checks before it begins an attempt (`migrlpar -o v`).  The source checks again, over the channel,
+# while it still serves.  Between this check and the freeze a guest may set a longer password or write a
+# larger object.  So the target computes the needs of the partition that has arrived, and checks them a third
+# time before PREPARED.  If they do not fit then, the attempt is aborted, and the source serves on.
+#
+# One check after the freeze would be simpler.  But then the calls of a partition that does not fit would be
+# held for nothing.
 #
 # The order is from the whole to the part: custody, name, format, level, sizes, and then the contents.  So the
 # first refusal is the one that the operator can do the most about.
@@ -41,7 +44,7 @@ MAKERS: Mapping[Policy, Opcode] = {
     Policy.WRAPPINGKEY: Opcode.WRAP_OBJECT,
     Policy.REVOKED: Opcode.REVOKE_OBJECT,
 }
-"""Policy bits of objects that are of no use without an h-call."""
+"""For each policy bit whose objects are of no use without an h-call, that h-call."""
 _STATUS = int(Policy.HVPROVISIONED | Policy.REVOKED)
 """Bits that no level lists: the hypervisor sets them."""
 
@@ -139,7 +142,7 @@ class Candidate(NamedTuple):
 
     @property
     def resized(self) -> bool:
-        """Whether the size is none of the level."""
+        """Whether the size is outside of the range of the level."""
         size = self.needs.kbytes
         return size > 0 and not self.level.min_kbytes <= size <= self.level.max_kbytes
 
@@ -168,6 +171,8 @@ ARRIVALS: tuple[Demand[Candidate], ...] = (
         "this system has {it.needs.name} itself: {it.custody.name} since attempt {it.epoch}",
     ),
     Demand(
+        # Only for a live move. A remote restart opens a copy of the console, and a released store gives way
+        # to it (row 16).
         lambda it: it.live and it.custody is Custody.RELEASED,
         rules.ARRIVAL_CUSTODY,
         "this system has not heard yet that {it.needs.name} serves elsewhere since attempt {it.epoch}",
@@ -247,8 +252,8 @@ def demand_fit(
 ) -> None:
     """OperatorError if a partition does not fit on a system; the first broken rule decides.
 
-    `formats` are those that the system reads.  They count for a live migration, as does that a released
-    store is still here.
+    `formats` are those that the system reads.  A live migration needs a common one.  It is also refused
+    while a released store is still here.
     """
     from hcall_server.platform import attributes
 
@@ -266,6 +271,8 @@ def _candidate(system: ManagedSystem, wanted: Needs, formats: Collection[int], *
     custody, epoch = (left.custody, left.epoch) if left else (Custody.NONE, 0)
     if before is not None:
         custody, epoch = before.profile.custody, before.profile.epoch
+    # A store of the same partition is replaced by the one that arrives. So neither its name nor its space
+    # counts as taken.
     others = [each for each in system.places.values() if each is not before]
     kept = system.reserving(wanted.name)
     return Candidate(

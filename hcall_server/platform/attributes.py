@@ -52,7 +52,7 @@ class Change(NamedTuple):
 
     @property
     def out_of_range(self) -> bool:
-        """Whether the size is none of the firmware level."""
+        """Whether the size is outside of the range of the firmware level."""
         return not self.level.min_kbytes <= self.kbytes <= self.level.max_kbytes
 
     @property
@@ -178,6 +178,8 @@ IDLE: Demand[Change] = Demand(
     "{it.name} is running",
 )
 
+# STORED is first: a refused partition has no keystore, so the rules about sizes would count no objects in
+# it and let the operator disable it.
 RULES = (STORED, *SIZES, *UPDATES, IDLE)
 """In the order of the checks; the first broken rule decides."""
 
@@ -190,6 +192,8 @@ def wished(before: ConsoleAttributes, changes: Mapping[str, int]) -> ConsoleAttr
     for name, number in changes.items():
         check(WISHES, Wish(name, number))
     after = before.with_numbers(changes)
+    # Without this, R-33 could not be met by one request: attributes of signed updates need a keystore, so a
+    # size of 0 alone would break a rule.
     if before.keystore_kbytes and not after.keystore_kbytes:
         after = before.with_numbers(dict.fromkeys(OF_UPDATES, 0) | dict(changes))
     return after

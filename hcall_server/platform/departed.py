@@ -13,8 +13,8 @@ class Departed(NamedTuple):
 
     `peer` is the id of the system at the other end of it, b"" for none: the present owner of one that is
     GONE.  `name` is its last name here, and may be "" for one that was never here.  `reserves_name`: the
-    settings of a server make no partition of this name, because it is this one, elsewhere; an operator may
-    free the name.
+    settings of a server make no second partition of this name, because this one has it on another system.  An
+    operator may free the name.
     """
 
     uuid: UUID

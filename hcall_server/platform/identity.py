@@ -1,6 +1,6 @@
-"""Who a managed system is: a public id and the PKS root key from which all keys at rest come.
+"""The identity of a managed system: a public id, and the PKS root key from which all keys at rest come.
 
-The sizes of all identities stand here.
+This module also has the sizes of all identities.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hcall_server.keystore.used import UsedState
 
 SB_VERSION = b"SB_VERSION"
-"""Label of the object that names the source of secure-boot keys for the guest; firmware's, no header."""
+"""Label of an object of the consumer firmware: it names the source of secure-boot keys for the guest."""
 DYNAMIC_KEYS = b"\x01"
 """The data of SB_VERSION: keys come from the keystore."""
 
@@ -65,7 +65,7 @@ class Partition:
         self._entropy = entropy
         self.state = state
         self.mode = mode_after_start(profile.custody, asks=False)
-        """The volatile half of its custody (`hcall_server.platform.custody`)."""
+        """The mode of its custody, which is in memory only (`hcall_server.platform.custody`)."""
         self.gone = False
         """Whether it has left the system: deleted, or a restored store has taken its place."""
         self._latch_use: LatchUse | None = None
@@ -109,6 +109,8 @@ class Partition:
     def next_power(self, event: PowerEvent) -> Power:
         """Return the state that an event leads to; OperatorError if custody or the table refuses it."""
         self.demand_owned()
+        # Custody comes before the power table. A partition that another system may serve must not start
+        # here, whatever its power is.
         if self.mode not in SERVES:
             raise OperatorError(migration.CUSTODY_CONFIRMED, self._standing)
         found = TABLE[self.power, event]
@@ -122,6 +124,8 @@ class Partition:
         A second call before that IPL changes nothing.  If the IPL never begins, the next one takes its
         number.
         """
+        # The profile is ahead of `_ipl_count` while the number of the next IPL is stored and that IPL has
+        # not begun.
         if self._profile.ipl_count == self._ipl_count:
             self._profile = self._profile._replace(ipl_count=(self._ipl_count + 1) % IPL_COUNT_LIMIT)
 
@@ -153,6 +157,7 @@ class Partition:
         self.state = RUNNING
         self.secure_boot = secure_boot
         if self.keystore:
+            # `_provision` is not called: the objects of the hypervisor travel with the volatile ones.
             self.keystore.access.ipl(secure_boot)
             if used is not None:
                 self.keystore.take_used(used)
@@ -182,6 +187,7 @@ class Partition:
         self.secure_boot = self.next_secure_boot
         if self.keystore:
             self.keystore.ipl(self.secure_boot)
+            # After `ipl`, which drops all volatile objects, and so those of the last IPL.
             self._provision(self.keystore)
 
     def _provision(self, keystore: Keystore) -> None:
@@ -219,7 +225,7 @@ class Partition:
         return f"{self.name} is {custody.name} ({self.mode.value}){attempt}{other}{told}"
 
     def set_custody(self, custody: Custody, epoch: int, peer: bytes) -> None:
-        """Take the custody of an attempt; the caller commits it before anybody is told."""
+        """Enter the custody of an attempt.  The caller commits it before any word or view shows it."""
         self._profile = self._profile._replace(custody=custody, epoch=epoch, peer=peer)
 
     # Its profile
@@ -230,6 +236,8 @@ class Partition:
         if self.keystore is None:
             return self._profile
         generation = self.keystore.contents.generation
+        # Views and snapshots read the profile often. So a copy is made once for each change, and not for each
+        # reader.
         if self._shown.image_generation != generation or self._shown_of is not self._profile:
             self._shown_of = self._profile
             self._shown = self._profile._replace(image_generation=generation)
@@ -272,7 +280,7 @@ class Partition:
 
     @property
     def next_secure_boot(self) -> SecureBoot:
-        """The secure-boot mode that the next IPL takes."""
+        """The secure-boot mode of the next IPL."""
         return self._profile.attributes.next_mode
 
     def set_auto_start(self, auto_start: bool) -> None:
@@ -280,11 +288,11 @@ class Partition:
         self._profile = self._profile._replace(auto_start=auto_start)
 
     def rename(self, name: str) -> None:
-        """Take another name, which the system has checked."""
+        """Set another name, which the system has checked."""
         self._profile = self._profile._replace(name=name)
 
     def set_access_key(self, key: bytes) -> None:
-        """Take another access key: sessions go on, the next OPEN needs the new one."""
+        """Set another access key.  Sessions go on; the next OPEN needs the new key."""
         self._profile = self._profile._replace(access_key=key)
 
     def change(self, attributes: ConsoleAttributes) -> None:
@@ -293,6 +301,8 @@ class Partition:
         A size of 0 removes the keystore.  A new keystore is empty.
         """
         resized = attributes.keystore_kbytes != self.kbytes
+        # `self.profile` and not `self._profile`: it has the generation of the keystore that may be removed
+        # below. A later keystore continues from it.
         self._profile = self.profile._replace(attributes=attributes)
         self.level = effective_level(self._firmware, attributes)
         if resized and self.keystore and attributes.keystore_kbytes:

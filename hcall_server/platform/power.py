@@ -23,7 +23,7 @@
 # Custody comes before this table: `Partition.next_power` refuses each event while another system may own the
 # partition, or while the console has not agreed yet (`hcall_server.platform.custody`).  A partition that is
 # frozen while it runs stays RUNNING.  Its calls are held, and no IPL ends the passwords that they rely on.
-# When another system owns it, `Partition.leave` stops it, and no table is asked: the operator has no say.
+# When another system owns it, `Partition.leave` stops it without this table: no operator may refuse that.
 #
 # State, reason and lost name are one value, `PowerState`.  They were three attributes once: a flag for
 # running, an error, and a flag for the name.  Then code could set the error of a running partition, and no

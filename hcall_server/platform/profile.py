@@ -16,7 +16,7 @@ IPL_COUNT_LIMIT = 1 << 32
 MOST_RESTORES = (1 << 32) - 1
 
 LATCH = "keystore_signed_updates_without_verification"
-"""The attribute that lets one update of PK in without verification."""
+"""The attribute that permits one update of PK without verification."""
 
 
 class PartitionProfile(NamedTuple):
@@ -26,7 +26,7 @@ class PartitionProfile(NamedTuple):
     key of its clients' proofs over TCP, 32 bytes; with b"" no proof is right.  `attributes` are those that
     the console has set.  `image_generation` is the generation of the image that is committed with the
     profile; while the keystore is off, it is that of the last image.  `restores` counts the restores of the
-    store: after one, generations of before say nothing about the objects.
+    store: generations from before a restore and after it can't be compared.
 
     `custody` is that of this system after the attempt `epoch`, 0 if none was made.  `peer` is the id of the
     system at the other end of it, b"" for none: the target of FROZEN and RELEASED, the source of PREPARED.
@@ -48,16 +48,19 @@ class PartitionProfile(NamedTuple):
     def counted_on(self, missing: int) -> PartitionProfile:
         """Return the profile of an older store: `missing` IPL counts are left out, and the latch is off.
 
-        Going on with older records is a restore: copies of the time that is lost are of another history.
+        To go on with older records is a restore too.  The count of restores keeps console copies of the lost
+        time from passing for later ones.
         """
         attributes = self.attributes.with_numbers({LATCH: 0})
         ipl_count = (self.ipl_count + missing) % IPL_COUNT_LIMIT
+        # At its largest value the count stays. To refuse, as a restore does, would stop the start of the
+        # system.
         restores = min(self.restores + 1, MOST_RESTORES)
         return self._replace(attributes=attributes, ipl_count=ipl_count, restores=restores)
 
     @property
     def at_home(self) -> PartitionProfile:
-        """The profile without the facts of custody: who may serve a partition is no fact of its contents."""
+        """The profile without the facts of custody, which are no contents of a partition."""
         return self._replace(custody=Custody.OWN, epoch=0, peer=b"")
 
     def __repr__(self) -> str:

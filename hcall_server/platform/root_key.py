@@ -3,17 +3,39 @@
 The page `spec/root-key.md` shows the same rows.
 """
 
-# A system keeps its root key several times: in clear on the anchor card, and wrapped by each TPM in the NVRAM
-# of the service processor.  Each part can be replaced, lost or damaged on its own.  At a start all copies are
-# read, and one row of this table decides.  It must guarantee:
+# The root of trust: which key a start may use
 #
-#   1. If two copies differ, the start stops.  No copy is preferred, because either may be the foreign one.
-#   2. A new key is made only if neither a copy nor a record exists.  Otherwise records would be lost.
+# Every key at rest is derived from the PKS root key.  A system has it several times: in clear on the anchor
+# card, and wrapped by each TPM in the NVRAM of the service processor.  Each part can be replaced, lost or
+# damaged on its own.  A start reads all copies, and one row of this table decides.  It must guarantee:
+#
+#   1. If two readable copies differ, the start stops.  No copy is preferred, because each may be the foreign
+#      one: a card of another system, or an NVRAM with its TPM.
+#   2. A new key is made only if there is neither a copy nor a record.  A new key beside old
+#      records would make them unreadable for ever.
 #   3. A readable copy restores each missing one.  No copy is removed here.
 #   4. Records that do not open with the key stop the start: the card or the records are of another system.
 #
-# The findings are relative to one key, the candidate: that of the anchor card, or else that of the wrapped
-# copies.  With two TPMs there are two wrapped copies; `summary` makes one finding of them.
+# So one lost part costs nothing.  If all readable copies are lost, the start stops: the lost part may still
+# be found.  Only Clear All replaces a key, by order of the operator.
+#
+# The findings are relative to one key, the candidate: that of the anchor card, or else that of the first
+# wrapped copy that a TPM unwraps.  The candidate is no preference: a copy with another key is `DIFFERS`, and
+# that row stops.  With two TPMs there are two wrapped copies; `summary` makes one finding of them.
+#
+# The finding about the records is that of the commit record alone, a MAC under a key from the root key.  A
+# damaged partition record says nothing about the root key, and costs its own partition only.
+#
+# A damaged card counts as a new one only beside a good wrapped copy.  Otherwise the start stops, although
+# NVRAM may be empty: damage must never look like a new system (guarantee 2).  A TPM that does not answer is
+# `SILENT` and not `UNREADABLE`: nothing is known about its copy.  Another copy lets the start go on without
+# it.  The missing redundancy is reported, and a later start wraps the key.  The first start of a new system
+# is the exception: it stops at a silent TPM.  A crash before the card is written would leave records without
+# a readable key.
+#
+# The main thread asks the TPMs before the event loop runs, so a silent one delays a start by a bounded time.
+# The worker thread of NVRAM looks better, and isn't used: a library that hangs would hold it for ever, and
+# every later flush would wait (C-57).
 #
 # Why a table: there are 72 combinations, and operators meet most of them only in trouble.  Nested conditions
 # would hide a forgotten one.  With rows as data, a test finds exactly one row for each combination.
@@ -49,9 +71,9 @@ class CopyFinding(Enum):
 
 
 class RecordsFinding(Enum):
-    """All other records in NVRAM, tried with the key.
+    """All other records in NVRAM, checked with the key.
 
-    NONE: no record, or a genuine commit record that lists no system record: the data were cleared.
+    NONE: there is no record, or a genuine commit record lists no system record.  Then the data were cleared.
     """
 
     NONE = "none"
@@ -128,6 +150,8 @@ ROOT_KEY_TABLE: tuple[RootKeyRow, ...] = (
 )  # fmt: skip
 """Every decision.  `STALE` exists beside a card with the mark only, and is in its row."""
 
+# The order of danger. A copy with another key must stop the start, also beside a good one. After that, one
+# good copy is enough, and the others are restored from it.
 _PRECEDENCE = (
     CopyFinding.DIFFERS,
     CopyFinding.AGREES,
@@ -141,7 +165,7 @@ _PRECEDENCE = (
 def summary(copies: Iterable[CopyFinding]) -> CopyFinding:
     """Return one finding for the wrapped copies of all TPMs.
 
-    One that differs stops the start.  One that agrees restores the others.
+    It is the first finding of `_PRECEDENCE` that a copy has.
     """
     found = tuple(copies)
     return next((each for each in _PRECEDENCE if each in found), CopyFinding.NONE)
@@ -156,7 +180,7 @@ def decide(card: CardFinding, copies: Iterable[CopyFinding], records: RecordsFin
 
 
 class AccessStep(NamedTuple):
-    """One step of the procedure that gives access to the stores: its number (1 to 9), and what was found.
+    """One step of the procedure that gives access to the stores: its number (1 to 9), and the finding.
 
     ARCHITECTURE.md has the nine steps, and the code that does each.
     """
@@ -168,8 +192,8 @@ class AccessStep(NamedTuple):
 class PartReport(NamedTuple):
     """One replaceable part at this start: its name and kind, the finding about its copy, and details.
 
-    `copy` is "agrees", "restored" or "silent"; for the service processor, which keeps the wrapped copies, it
-    is "present" or "none".  `ok` is False if redundancy is missing.
+    `copy` is "agrees", "restored" or "silent"; for the service processor, which stores the wrapped copies,
+    it is "present" or "none".  `ok` is False if redundancy is missing.
     """
 
     name: str

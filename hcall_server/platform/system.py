@@ -80,7 +80,7 @@ class ManagedSystem:
 
     @property
     def places(self) -> dict[str, Partition]:
-        """Where stores belong in the present state: the partitions, or in Recovery the restored ones."""
+        """The stores of the system by name: its partitions, or in the state Recovery the restored ones."""
         return self.restored if self.state is SystemState.RECOVERY else self.partitions
 
     def demand_identity(self, system_id: str) -> None:
@@ -108,7 +108,7 @@ class ManagedSystem:
         return not_operating(self.state.value)
 
     def begin_recovery(self) -> None:
-        """Enter the state Recovery: the stores that there are become no partitions yet."""
+        """Enter the state Recovery: the present stores are set aside, and no partition is served."""
         self.restored, self.partitions = self.partitions, {}
         self.state = SystemState.RECOVERY
 
@@ -176,7 +176,7 @@ class ManagedSystem:
         )
 
     def demand_room(self, profile: PartitionProfile, before: Partition | None) -> None:
-        """OperatorError if a stored profile does not fit: its name, its sizes, what the level has.
+        """OperatorError if a stored profile does not fit: its name, its size, or its needs of the level.
 
         `before` is the present partition of the same UUID; its name and its space are not taken.
         """
@@ -190,7 +190,7 @@ class ManagedSystem:
         self._demand_fit(profile, taken, self.total_kbytes)
 
     def demand_level(self, profile: PartitionProfile) -> None:
-        """OperatorError if the firmware level does not have what a stored profile needs."""
+        """OperatorError if the firmware level lacks a size or an h-call that a stored profile needs."""
         self._demand_fit(profile, 0, max(self.total_kbytes, profile.attributes.keystore_kbytes))
 
     def _demand_fit(self, profile: PartitionProfile, taken: int, total: int) -> None:
@@ -228,6 +228,7 @@ class ManagedSystem:
             attributes=first,
             auto_start=auto_start,
         )
+        # Freed last, after every check: a refused request must not change the custody record.
         if reserving := self.reserving(name):
             self.departed[reserving.uuid] = reserving._replace(reserves_name=False)
         return self.adopt(profile)
@@ -235,7 +236,7 @@ class ManagedSystem:
     def set_attributes(self, name: str, changes: Mapping[str, int]) -> Partition:
         """Change console attributes by their names, all of them or none (R-36).
 
-        Attributes that have their value already are no change and never refused.
+        A value that an attribute has already is no change, and is never refused.
         """
         partition = self.owned(name)
         after = self._checked(partition, changes)
@@ -244,9 +245,9 @@ class ManagedSystem:
         return partition
 
     def demand_change(self, name: str, wish: PartitionWish) -> None:
-        """OperatorError if a partition may not be changed so.
+        """OperatorError if these changes of a partition are refused.
 
-        What has its value already is no change and never refused.
+        A value that the partition has already is no change, and is never refused.
         """
         from hcall_server.platform import whole
 
@@ -268,7 +269,7 @@ class ManagedSystem:
             partition.set_auto_start(wish.auto_start)
         if wish.new_name is not None:
             partition.rename(wish.new_name)
-            # It keeps its place in the order.
+            # Rebuilt and not popped and added: the partition keeps its place in the order of the lists.
             self.partitions = {each.name: each for each in self.partitions.values()}
         return partition
 
@@ -291,7 +292,7 @@ class ManagedSystem:
         return partition
 
     def set_name(self, name: str) -> None:
-        """Take another name for the console; OperatorError for one that no system has."""
+        """Set the console's name of the system; OperatorError if its form is wrong."""
         self.demand_not_pending()
         if not is_system_name(name):
             raise OperatorError(service.SYSTEM_NAME_FORM, f"{name!r} is no name for a system")
@@ -324,6 +325,8 @@ class ManagedSystem:
         return partition
 
     def _demand_new(self, name: str, *, frees_name: bool = False) -> None:
+        # A partition whose profile can't be read may be the one of this name. To make another one would
+        # take its place.
         unreadable = any(partition.name_unknown for partition in self.partitions.values())
         reserved = not frees_name and self.reserving(name) is not None
         check(names.RULES, NewName(name, name in self.partitions, unreadable, reserved))
@@ -337,6 +340,8 @@ class ManagedSystem:
         """Return the attributes of a partition after changes that the rules allow."""
         after = attributes.wished(partition.attributes, changes)
         if after != partition.attributes:
+            # While its question is open, the partition may be restarted elsewhere from a copy that still
+            # permits it. If it stopped to ask, two systems would serve it.
             if partition.mode is Mode.ASKING and _asks_no_more(partition.attributes, after):
                 message = f"{partition.name} waits for its console, which has to agree before this change"
                 raise OperatorError(migration.CUSTODY_CONFIRMED, message)

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class SystemState(Enum):
-    """What a managed system does; the value is the word that the console shows.
+    """The state of a managed system; the value is the word that the console shows.
 
     OPERATING: it serves partitions.  RECOVERY: its records were cleared, and it waits for copies or for
     the operator (R-48).  RESET_PENDING: Clear All was done, and reset-settings has to follow.

@@ -1,6 +1,6 @@
-"""The trusted system key (TSK): the key of the copies that lie on the console.
+"""The trusted system key (TSK): the key of the copies that the console stores.
 
-Systems that hold the same key can open each other's copies.  Page: spec/sealed.md#trusted-system-key.
+Systems that have the same key can open each other's copies.  Page: spec/sealed.md#trusted-system-key.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import backup as rules
 
 ID_SIZE = 8
-"""Bytes of the id: enough to tell the keys of all systems of one console apart."""
+"""Bytes of the id: enough to distinguish the keys of all systems of one console."""
 ID_INFO = b"swpks tsk id 1"
 
 

@@ -1,4 +1,4 @@
-"""Partitions as wholes: changes of several things at once, and the rules of numbers, renames and deletions.
+"""Changes of several facts of a partition at once, and the rules of numbers, renames and deletions.
 
 Page: spec/control.md#partitions.  A start does not load this module.
 """
@@ -66,6 +66,7 @@ RENAMES: tuple[Demand[PartitionState], ...] = (_OFF,)
 DELETIONS: tuple[Demand[PartitionState], ...] = (
     _OFF,
     Demand(
+        # A refused partition has no keystore in memory, so the rule about objects would count 0.
         lambda it: it.refused and not it.destroy,
         rules.PARTITION_EMPTY,
         "the stored keystore of {it.name} was refused, so nobody knows what it holds",
