@@ -1,12 +1,55 @@
 """The mobility channel: encrypted frames between two systems, over any Trio stream (spec/migration.md).
 
-A frame is a length of two bytes, and as many bytes.  The first frame is the introduction, in the clear.  Two
-frames of the handshake follow, and then transport messages of Noise.  The first of these is empty: it proves
-that the source has answered this handshake, and is no recording of an earlier one.
-
-A connection that breaks, or ends between two frames, is a `LineLost`.  Everything else that is wrong is
-a PeerError with its rule.  After an error the channel is of no use: the caller closes it.
+`open_channel` and `answer_channel` return an open `MobilityChannel`.  Its methods raise LineLost if the
+connection breaks or ends between two frames, and PeerError with a rule for every other fault.  After an error
+the channel is of no use: the caller closes it.
 """
+
+# The mobility channel: what passes between source and target
+#
+# A live migration has one connection, from the source to the target. It carries the store, the passwords of
+# the consumers, and the words that decide who serves the partition. It must guarantee four things:
+#
+#   1. Both ends mean the same attempt: UUID, epoch, source and target. Another system can't take part in it.
+#   2. A peer without the token of the attempt learns nothing, and changes nothing.
+#   3. A message is received once, whole, and in its order, or the connection ends.
+#   4. The end of a connection says nothing about the attempt. The records of custody decide, and the source
+#      dials again.
+#
+# Three words carry the move. Each means that something is durable, so the sender commits before it sends:
+#
+#   FROZEN    At the source, before FINAL ends. No call of the partition runs from here on, so the bytes that
+#             follow are its last state.
+#   PREPARED  From the target: it has a sealed copy of exactly this generation. It may not serve it.
+#   RELEASED  At the source, after PREPARED; the word on the wire is ACTIVATE. From here on only the
+#             target can own the partition.
+#
+# FINAL is the header, the bytes of the partition, and an empty message. The bytes may be sent while the
+# commit of FROZEN runs: nothing changes the partition any more. The empty message waits for the commit. If
+# the source ends before it, the target has received nothing. So the freeze is shorter by the transfer, and
+# PREPARED still never precedes FROZEN.
+#
+# There is no pre-copy. A virtual machine copies memory while the guest runs, because gigabytes would take too
+# long in the freeze. A store has 128 KiB at most (C-139). So the whole transfer is a few messages, and
+# rounds of copies would save little.
+#
+# Why Noise NNpsk0: the two systems share no certificate authority and no long-lived keys. They share one
+# secret, the token, 32 random bytes that the console gives to both ends for one attempt. NNpsk0 is the
+# pattern for exactly that. Both ends prove the token, and the keys of each connection are new. So a token
+# that leaks after the move opens no recorded connection. TLS with a pre-shared key needs Python 3.13
+# (C-142). TLS with certificates would need an authority that both systems trust.
+#
+# The order of frames on a connection:
+#
+#     introduction    source    in clear: version, UUID and epoch. So the target finds the token
+#     handshake 1     source    fails at the target if token, epoch or a system differs (the prologue)
+#     handshake 2     target    proves the token to the source
+#     proof           source    an empty transport message, see below
+#     messages        both      one transport message each
+#
+# The target can't know from handshake 1 alone that the source is alive: an attacker may have recorded it.
+# Only the source of this handshake can encrypt under the new keys. So the target acts on nothing before the
+# proof.
 
 from __future__ import annotations
 
@@ -41,18 +84,18 @@ from hcall_server.mobility.noise import (
 )
 
 OPEN_SECONDS = 5.0
-"""How long introduction and handshake may take together."""
+"""Seconds for the introduction and the handshake together."""
 FRAME_SECONDS = 10.0
-"""How long one frame may take, from its first byte to its last."""
+"""Seconds for one frame, from its first byte to its last."""
 FINAL_SECONDS = 30.0
-"""How long a partition may take on its way, from its header to the empty message."""
+"""Seconds for a partition at the target, from its header to the empty message."""
 
 Entropy = Callable[[int], bytes]
 _LENGTH = 2
 
 
 class LineLost(Exception):
-    """The other end is gone, or cannot be reached any more; it says nothing about the attempt."""
+    """The connection has ended or is broken.  This says nothing about the attempt."""
 
 
 class LineClosed(LineLost):
@@ -65,6 +108,7 @@ class MobilityChannel:
     def __init__(self, frames: _Frames, ciphers: Ciphers) -> None:
         self._frames = frames
         self._ciphers = ciphers
+        # The pieces of a partition must stay together: the target expects no other message between them.
         self._sending = trio.Lock()
 
     def __repr__(self) -> str:
@@ -75,7 +119,7 @@ class MobilityChannel:
         await self._send(b"")
 
     async def demand_proof(self) -> None:
-        """Wait for that message; PeerError for any other one."""
+        """Wait for the message of `prove`; PeerError for any other one."""
         if await self._receive():
             raise PeerError(rules.MOBILITY_FORM, "the handshake does not end with its proof")
 
@@ -89,7 +133,8 @@ class MobilityChannel:
     ) -> None:
         """Send a partition: its header, its bytes, and an empty message.  PeerError if it is too large.
 
-        `before_end` is awaited before the empty message: without that, the partition has not arrived.
+        `before_end` is awaited before the empty message.  Without the empty message the partition does not
+        count as received.
         """
         if len(plaintext) > MAX_FINAL:
             raise PeerError(rules.MOBILITY_SIZE, f"the partition has {len(plaintext)} bytes")
@@ -105,9 +150,10 @@ class MobilityChannel:
         return decode(await self._receive())
 
     async def receive_final(self, final: Final, ahead: Callable[[bytes], None] = lambda _: None) -> bytes:
-        """Return the bytes of a partition behind its header; nothing is kept of one that is too large.
+        """Return the bytes that follow the header of a partition; PeerError at once if it is too large.
 
-        `ahead` gets them before the empty message has come: it may read them, and may not use them.
+        `ahead` gets the bytes before the empty message has come.  It may parse them, and must not act on
+        them.
         """
         if final.total > MAX_FINAL:
             raise PeerError(rules.MOBILITY_SIZE, f"the partition has {final.total} bytes")
@@ -118,6 +164,7 @@ class MobilityChannel:
                 if not piece:
                     raise PeerError(rules.MOBILITY_FORM, "the partition is shorter than its header says")
                 pieces += piece
+            # Parse while the source commits: this takes its time out of the freeze.
             if len(pieces) == final.total:
                 ahead(bytes(pieces))
             if len(pieces) > final.total or await self._receive():
@@ -190,6 +237,7 @@ class _Frames:
 
     async def receive(self, least: int, most: int) -> bytes:
         """Return the next frame, which has `least` to `most` bytes."""
+        # No deadline here: between two messages a connection may be idle for as long as the attempt needs.
         if not self._came and not await self._more():
             raise LineClosed("the other end has closed the connection")
         with in_time(FRAME_SECONDS, "a message that is received"):

@@ -11,12 +11,14 @@ from hcall_server.mobility.channel import LineLost
 
 
 async def either(*tasks: Callable[[], Awaitable[None]]) -> None:
-    """Run tasks until the first of them ends, and raise the trouble of the connection that ended it."""
+    """Run tasks until the first of them ends; raise the LineLost or the SwpksError that ended it, if any."""
     failures: list[LineLost | SwpksError] = []
 
     async def run(task: Callable[[], Awaitable[None]]) -> None:
         try:
             await task()
+        # Stored and raised below: out of a nursery it would arrive inside an ExceptionGroup, and every
+        # caller would have to unpack that.
         except (LineLost, SwpksError) as error:
             failures.append(error)
         nursery.cancel_scope.cancel()

@@ -45,12 +45,12 @@ ATTEMPT = Struct(
     "source" / Bytes(SYSTEM_ID_SIZE),
     "target" / Bytes(SYSTEM_ID_SIZE),
 )
-"""The prologue of the handshake: both ends have to mean the same attempt."""
+"""The prologue of the handshake.  The handshake fails if the two ends have different ones."""
 
 INTRODUCTION = Struct("version" / Const(VERSION, Int16ub), "uuid" / Bytes(UUID_SIZE), "epoch" / Int64ub)
 """The first frame of a connection, in the clear: the attempt, so that the target finds its token.
 
-Neither field is a secret.  Both are in the prologue as well, so a changed one makes the handshake fail.
+UUID and epoch are no secrets.  Both are in the prologue as well, so a changed one makes the handshake fail.
 """
 
 
@@ -86,7 +86,7 @@ LAYOUTS: dict[MessageKind, Struct] = {
         (MessageKind.PREPARED, MessageKind.ACTIVATE, MessageKind.ACTIVE, MessageKind.ABORTED), _TOLD
     ),
 }
-"""The fields behind the kind."""
+"""The fields that follow the kind."""
 
 _WORDS = {
     Word.PREPARED: MessageKind.PREPARED,
@@ -98,7 +98,7 @@ _OF_KIND = {kind: word for word, kind in _WORDS.items()}
 
 
 class Attempt(NamedTuple):
-    """One attempt as both ends of its channel know it; `token` is the secret that the console gave them."""
+    """One attempt, the same at both ends of its channel; `token` is their secret from the console."""
 
     uuid: UUID
     epoch: int
@@ -129,17 +129,17 @@ def read_introduction(frame: bytes) -> tuple[UUID, int]:
 
 
 class NeedsMessage(NamedTuple):
-    """The source asks whether the partition fits; `facts` is the body of `checkArrival`."""
+    """The needs of the partition, as in the body of `checkArrival`; the target checks them."""
 
     facts: ArrivalCheck
 
 
 class Fits(NamedTuple):
-    """The target would take the partition as it is."""
+    """The partition fits on the target as it is."""
 
 
 class RefusedMessage(NamedTuple):
-    """The target does not take the partition: the id of the broken rule, and the finding."""
+    """The target refuses the partition: the id of the broken rule, and the finding."""
 
     rule: str
     detail: str
@@ -153,7 +153,7 @@ class Final(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A word of the protocol, of this attempt; `generation` goes with PREPARED and is 0 elsewhere."""
+    """A word about the attempt `epoch`; `generation` belongs to PREPARED and is 0 in all other words."""
 
     word: Word
     epoch: int
@@ -171,6 +171,7 @@ def encode(message: Message) -> bytes:
         case Fits():
             return _built(MessageKind.FITS, {})
         case RefusedMessage(rule, detail):
+            # The cut may split a character; the decoder drops the half of it, so the text stays UTF-8.
             text = detail.encode()[:MAX_DETAIL].decode(errors="ignore")
             return _built(MessageKind.REFUSED, {"rule": rule, "detail": text})
         case Final():

@@ -45,9 +45,12 @@ class LiveMigrations:
         if partition.uuid != uuid:
             raise OperatorError(rules.CUSTODY_UUID, f"{name} is {partition.uuid}, not {uuid}")
         under_way = self._sources.get(uuid)
+        # The console repeats an order whose answer was lost. The second one must not begin the attempt
+        # again.
         if under_way and under_way.attempt.epoch == order.epoch and not under_way.ended:
             return
-        # First: a partition that waits for its console is off as well.
+        # Before the check of power: a partition that waits for its console is powered off as well, and the
+        # operator needs the true reason.
         self._demand_new(name, uuid, order.epoch)
         if not partition.running:
             raise OperatorError(rules.MIGRATION_POWER, f"{name} is powered off")
@@ -55,7 +58,7 @@ class LiveMigrations:
             raise OperatorError(rules.MOBILITY_REACHED, "this system has no way to others")
         target = bytes.fromhex(order.target_id)
         if before := self._sources.get(uuid):
-            before.stop()  # its attempt has ended; it may still try to say so
+            before.stop()  # its attempt has ended; it may still try to send ABORTED
         attempt = Attempt(uuid, order.epoch, own.system_id, target, order.token)
         source = self._sources[uuid] = MigrationSource(own, attempt, order.address)
         begun = trio.Event()
@@ -86,7 +89,7 @@ class LiveMigrations:
     async def abort(self, uuid: UUID, epoch: int) -> None:
         """End an attempt at its source, as far as that is still possible there.
 
-        It returns behind a step under way: the view that answers shows whether the partition has left.
+        It returns after a step under way.  So the view of the answer shows whether the partition has left.
         """
         source = self._sources.get(uuid)
         if source and source.attempt.epoch == epoch:
@@ -102,12 +105,14 @@ class LiveMigrations:
         before = self._sources.get(uuid)
         if at.mode is not Mode.SERVING or (before and not before.begun):
             raise _busy(name, at)
+        # An attempt that failed in the copy phase leaves no record. Its number is remembered in `tried`, so
+        # a delayed order does not begin it again.
         last = max(at.epoch, shown.tried if shown else 0)
         if epoch <= last:
             raise OperatorError(rules.CUSTODY_EPOCH, f"attempt {epoch} of {name} comes after attempt {last}")
 
     async def _run(self, source: MigrationSource, begun: trio.Event) -> None:
-        """Drive an attempt.  It is a task of its own, because an order may be cancelled behind its BEGIN."""
+        """Drive an attempt, in a task of its own: the request of the order may be cancelled after BEGIN."""
         try:
             if await source.begin():
                 begun.set()
@@ -120,6 +125,7 @@ class LiveMigrations:
                 await source.give_up("its driver has failed")
         finally:
             begun.set()
+            # A later attempt may have taken the place already.
             if self._sources.get(source.attempt.uuid) is source:
                 del self._sources[source.attempt.uuid]
 

@@ -34,7 +34,7 @@ def demand_needs(system: ManagedSystem, facts: ArrivalCheck) -> None:
 
 
 def demand_traveller(system: ManagedSystem, traveller: Traveller, epoch: int) -> None:
-    """OperatorError if a partition that has arrived does not fit: it has changed since it was checked."""
+    """OperatorError if a partition that has arrived does not fit, after its changes since NEEDS."""
     (profile, image), used = traveller.record, traveller.used
     stored = [object_of(each) for each in image.entries] if image else []
     more = [each.object for each in used.objects] if used else []

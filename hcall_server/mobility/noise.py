@@ -12,8 +12,8 @@ handshake.  A cipher still opens the right message afterwards.
 
 # Why Noise, and why our own lines of it
 #
-# The pattern NNpsk0 is exactly our case: no static keys, and one secret that both ends have from the console.
-# It has a name, a proof and test vectors.  Python's `ssl` has no TLS with a shared secret before 3.13.
+# The pattern NNpsk0 fits: no static keys, and one secret that both ends have from the console.  It has a
+# name, a proof and test vectors.  Python's `ssl` has no TLS with a shared secret before 3.13.
 #
 # The package `noiseprotocol` has had no release since 2018, and `cryptography` has every primitive.  So the
 # pattern is written here, in its two fixed messages.  The tests hold it against that package in both roles.
@@ -62,6 +62,8 @@ class Cipher:
     def decrypt(self, message: bytes, bound: bytes = b"") -> bytes:
         """Return the text of the next message; NotProven if it is another one."""
         try:
+            # The count goes on only after a message that opens. So a forged one does not shift the nonces
+            # of the right ones.
             text = self._aead.decrypt(self._nonce(), message, bound)
         except InvalidTag:
             raise NotProven from None
@@ -99,7 +101,7 @@ class Handshake:
         self._opens = opens
         self._own = X25519PrivateKey.from_private_bytes(ephemeral)
         self._peer = b""
-        self._chain = self._hash = NAME  # exactly as long as a hash, so it is not hashed itself
+        self._chain = self._hash = NAME  # 32 bytes, as long as a hash, so it is not hashed (section 5.2)
         self._cipher = Cipher(bytes(KEY_SIZE))  # no message passes before the token is mixed in
         self._mix_hash(prologue)
         self._chain, both, key = _derived(self._chain, token, 3)
@@ -119,7 +121,7 @@ class Handshake:
         return self._with_ephemeral() + self._seal()
 
     def read_first(self, message: bytes) -> None:
-        """Take the first message; NotProven unless its sender has the token and the prologue."""
+        """Read the first message; NotProven unless its sender has the token and the prologue."""
         self._take_ephemeral(message)
         self._open(message[KEY_SIZE:])
 
@@ -130,13 +132,15 @@ class Handshake:
         return public + self._seal()
 
     def read_second(self, message: bytes) -> None:
-        """Take the second message; NotProven unless its sender has the token and the prologue."""
+        """Read the second message; NotProven unless its sender has the token and the prologue."""
         self._take_ephemeral(message)
         self._agree()
         self._open(message[KEY_SIZE:])
 
     def split(self) -> Ciphers:
         """Return the ciphers of the channel, after the second message."""
+        # A key for each direction: both ends count their nonces from 0, so one key would encrypt two
+        # messages under the same nonce.
         first, second = _derived(self._chain, b"", 2)
         mine, theirs = (first, second) if self._opens else (second, first)
         return Ciphers(Cipher(mine), Cipher(theirs))
@@ -172,6 +176,8 @@ class Handshake:
         self._hash = hashlib.sha256(self._hash + data).digest()
 
     def _seal(self) -> bytes:
+        # The payload is empty, but its tag authenticates all that was exchanged so far. This is the proof
+        # of the token.
         tag = self._cipher.encrypt(b"", self._hash)
         self._mix_hash(tag)
         return tag

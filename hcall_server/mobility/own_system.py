@@ -35,6 +35,8 @@ def own_system_of(machine: Machine) -> OwnSystem:
     def unpack(packed: Packed, uuid: UUID) -> Traveller:
         traveller = decode_traveller(packed.plaintext)
         profile = traveller.record.profile
+        # The generation in the header becomes that of PREPARED, by which the source releases. It must be
+        # that of the bytes.
         if (profile.uuid, profile.image_generation) != (uuid, packed.generation):
             raise PeerError(rules.MOBILITY_FORM, "another partition has arrived than was announced")
         return traveller

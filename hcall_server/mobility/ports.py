@@ -24,7 +24,7 @@ class Keeper(Protocol):
         """Return the state in memory, which may not be durable yet."""
 
     def facts_of(self, uuid: UUID) -> CustodyFacts | None:
-        """Return the durable state, None if there is none: this may be told to others."""
+        """Return the durable state, None if there is none.  Only this state may be sent to others."""
 
     async def changed(self, uuid: UUID) -> None:
         """Return at the next change of the durable state or of its mode."""
@@ -43,13 +43,13 @@ class Keeper(Protocol):
         traveller: Traveller | None = None,
         on_mark: Callable[[], None] = ...,
     ) -> Standing | None:
-        """Take a step and return when it is durable; None if the word has no effect.
+        """Perform the step of a word, and return when it is durable; None if the word has no effect.
 
-        `on_mark` is called when its commit begins: memory has the new record then.
+        `on_mark` is called when the commit of the step begins.  Memory has the new record then.
         """
 
     def failed(self, uuid: UUID, trouble: str) -> None:
-        """Note why the last attempt of a partition ended here."""
+        """Store the reason why the last attempt of a partition ended here, for views; "" clears it."""
 
 
 class Named(NamedTuple):
@@ -67,12 +67,12 @@ class Packed(NamedTuple):
 
 
 class OwnSystem(NamedTuple):
-    """A system, as far as its migrations see it.
+    """A system, as its migrations use it.
 
     `find` raises OperatorError for an unknown name.  `check` raises the error of the broken rule if a
-    partition does not fit.  `unpack` reads one that arrives, and `demand` is `check` for it.  `peers` returns
-    None while the system has no way to others.  `run_beside` starts a task that ends with the system, if not
-    before.
+    partition does not fit.  `unpack` reads the bytes of a partition that arrives, and `demand` is `check`
+    for such a partition.  `peers` returns None while the system has no way to others.  `run_beside` starts
+    a task that ends with the system, if not before.
     """
 
     keeper: Keeper
@@ -88,7 +88,7 @@ class OwnSystem(NamedTuple):
     unpack: Callable[[Packed, UUID], Traveller]
     demand: Callable[[Traveller, int], None]
     allowance: Allowance
-    """For the lines of the log that strangers can cause."""
+    """The bound on log lines that peers without a proof can cause."""
 
     def name_of(self, uuid: UUID) -> str:
         """Return the name of a partition, "" for one that was never here."""

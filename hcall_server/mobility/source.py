@@ -1,7 +1,7 @@
 """The source of a live migration: one attempt, from BEGIN to its end (spec/migration.md).
 
-The durable custody of its partition permits certain words.  It says these, again after each change of
-custody, on one connection after the other.  To the custodian it says AGREED, ABORT, and the words it hears.
+The durable custody of the partition permits certain words.  The source sends these, again after each change
+of custody and on each new connection.  It passes AGREED, ABORT and the received words to the custodian.
 """
 
 # The end of an attempt
@@ -10,11 +10,20 @@ custody, on one connection after the other.  To the custodian it says AGREED, AB
 # and the partition is served on.  A broken connection is dialled again.
 #
 # From FROZEN on the custody decides.  The driver ends when the target serves (GONE), or when the console has
-# answered RESUME (OWN).  Then it says ABORTED once: the console carries it too.  While the source is in
+# answered RESUME (OWN).  Then it sends ABORTED once: the console carries it too.  While the source is in
 # doubt, the driver goes on to listen, because PREPARED may still come.
 #
-# ABORTED is never said about an attempt that did not freeze.  A crash forgets that such an attempt was tried.
+# ABORTED is never sent about an attempt that did not freeze.  A crash forgets that such an attempt was tried.
 # If its BEGIN is repeated later, an old ABORTED could meet the copy of the second try, after its release.
+#
+# A time-out here never decides who owns the partition.  It only ends the copy phase, or moves the source from
+# waiting to in doubt.  A source in doubt serves nothing and asks the console (C-134).  To resume after a
+# silent time looks better for the clients.  But the target may be PREPARED, and the console may have forced
+# it already: then two systems would serve.
+#
+# FINAL is sent while FROZEN is committed.  `_freeze` runs both, and joins them: the commit sets `marked` when
+# memory has the new record, so the bytes are those of the commit; the end of the commit sets `frozen`, and
+# only then the empty message goes out.
 
 from __future__ import annotations
 
@@ -34,20 +43,22 @@ from hcall_server.mobility.ports import OwnSystem
 from hcall_server.platform.custody import OWNING, Custody, Mode, Party, Standing, Word, says
 
 COPY_SECONDS = 30.0
-"""How long the copy phase may take."""
+"""Seconds of the copy phase, then the attempt ends (row 3)."""
 PREPARED_SECONDS = 10.0
-"""How long a source is frozen without PREPARED before it is in doubt; it sends FINAL in this time."""
+"""Seconds without PREPARED after FROZEN, then the source is in doubt.  It sends FINAL within this time, and
+calls of the partition wait for it."""
 DIAL_SECONDS = 10.0
-"""How long it may take to reach the target."""
+"""Seconds to reach the target."""
 FIRST_WAIT = 0.1
-"""The first pause before ACTIVATE is said again, and before the target is dialled again."""
+"""Seconds of the first pause before ACTIVATE is sent again, and before the target is dialled again."""
 LONGEST_WAIT = 5.0
-"""The longest of these pauses: each is twice the one before."""
+"""Seconds of the longest of these pauses: each is twice the one before."""
 ABORTED_SECONDS = 5.0
-"""How long the source tries to say ABORTED; the console carries it too."""
+"""Seconds in which the source tries to send ABORTED; the console carries it too."""
 
 _PASSING = (rules.MOBILITY_FORM, rules.MOBILITY_TIME)
-"""Rules that a broken connection breaks as well: the next one may be better."""
+"""Rules that a broken connection can break too.  The next connection may succeed, so they do not end the
+attempt."""
 
 _log = Log()
 
@@ -64,7 +75,7 @@ class Phase(Enum):
 
 
 _SAYING = {Word.FINAL: Phase.SENDING, Word.ACTIVATE: Phase.RELEASED, Word.ABORTED: Phase.ABORTED}
-"""The phase in which each word is said to the target."""
+"""The phase in which each word is sent to the target."""
 _LIVE = (Phase.COPYING, Phase.SENDING, Phase.IN_DOUBT, Phase.RELEASED)
 
 
@@ -88,7 +99,7 @@ class MigrationSource:
         self._own = own
         self._address = address
         self.refused: SwpksError | None = None
-        """The reason why BEGIN was not taken."""
+        """The reason why BEGIN was refused, None if it was not."""
         self.begun = False
         self._scope = trio.CancelScope()
         self._trouble = ""
@@ -100,7 +111,7 @@ class MigrationSource:
         return f"MigrationSource({self.attempt!r})"
 
     async def begin(self) -> bool:
-        """Take BEGIN; return whether the attempt has begun."""
+        """Begin the attempt; return whether it has begun.  If not, `refused` has the reason."""
         uuid, epoch = self.attempt.uuid, self.attempt.epoch
         try:
             began = await self._own.keeper.take(uuid, Word.BEGIN, epoch, peer=self.attempt.target)
@@ -130,7 +141,7 @@ class MigrationSource:
         if self._scope.cancelled_caught:
             return
         at = self._own.durable(self.attempt.uuid)
-        if self._trouble and at.custody not in OWNING:  # it was in doubt, and has left all the same
+        if self._trouble and at.custody not in OWNING:  # it was in doubt, and the move succeeded all the same
             self._own.keeper.failed(self.attempt.uuid, "")
         _log.info(
             "migration.ended",
@@ -158,7 +169,7 @@ class MigrationSource:
 
     @property
     def ended(self) -> bool:
-        """Whether the attempt has ended here; its driver may still try to say so."""
+        """Whether the attempt has ended here; its driver may still try to send ABORTED."""
         return self.begun and self.phase not in _LIVE
 
     async def _while(self, *phases: Phase) -> None:
@@ -178,7 +189,7 @@ class MigrationSource:
             await self.give_up(_late("PREPARED", PREPARED_SECONDS, self._last))
 
     async def _talk(self, scope: trio.CancelScope) -> None:
-        """Talk with the target on one connection after the other, until there is nothing to say."""
+        """Talk with the target on one connection after the other, until no word is left."""
         pause = FIRST_WAIT
         while not self._all_said():
             self._heard = False
@@ -186,6 +197,8 @@ class MigrationSource:
                 await self._connect()
             except (LineLost, SwpksError) as error:
                 await self._broken(error)
+            # Only a message of the target makes the pauses short again. A target that accepts and closes
+            # would otherwise be dialled ten times a second.
             if self._heard:
                 pause = FIRST_WAIT
             if not self._all_said():
@@ -195,7 +208,7 @@ class MigrationSource:
         scope.cancel()
 
     async def _broken(self, error: LineLost | SwpksError) -> None:
-        """Note the end of a connection; in the copy phase a refusal ends the attempt."""
+        """Store why a connection ended; in the copy phase a refusal ends the attempt."""
         self._last = error.message if isinstance(error, SwpksError) else str(error)
         if isinstance(error, LineLost) or error.rule in _PASSING:
             return
@@ -234,6 +247,7 @@ class MigrationSource:
             return False
         if not isinstance(answer, Fits):
             raise _out_of_place(answer)
+        # Measured before the freeze, so that a partition that is too large is not frozen for nothing.
         size = len(self._own.pack(uuid).plaintext)
         if size > MAX_FINAL:
             raise PeerError(rules.MOBILITY_SIZE, f"the partition has {size} bytes")
@@ -242,7 +256,7 @@ class MigrationSource:
         return await self._freeze(channel)
 
     async def _freeze(self, channel: MobilityChannel) -> bool:
-        """Freeze the partition, and send it while the commit runs; False if FINAL is not said here.
+        """Freeze the partition, and send it while the commit runs; False if the empty message was not sent.
 
         From the mark on nothing changes the partition.  So its bytes are those of the commit.
         """
@@ -275,9 +289,9 @@ class MigrationSource:
         return frozen.is_set()
 
     async def _say(self, channel: MobilityChannel, sent: bool) -> None:
-        """Say the words of the phase, again after each change; returns when all is said.
+        """Send the words of the phase, again after each change; return when no word is left.
 
-        `sent`: FINAL was said on this connection.
+        `sent`: FINAL was sent on this connection.
         """
         pause = FIRST_WAIT
         while True:
@@ -294,7 +308,7 @@ class MigrationSource:
             elif phase is Phase.ABORTED:
                 await channel.send(Told(Word.ABORTED, self.attempt.epoch))
                 self._said_aborted = True
-                await trio.sleep(ABORTED_SECONDS)  # the target closes: it is to read this before the end
+                await trio.sleep(ABORTED_SECONDS)  # the target closes first, after it has read ABORTED
                 return
             elif phase is Phase.OVER:
                 return

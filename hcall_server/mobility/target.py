@@ -1,8 +1,18 @@
-"""The target of a live migration: expected partitions, and its side of the conversation (spec/migration.md).
+"""The target of a live migration: expected partitions, and its part of the talk (spec/migration.md)."""
 
-It answers each message, and says the words of its durable custody, again after each change of it.  It acts
-on no time-out: a copy that it holds is neither served nor dropped before a word says so.
-"""
+# The target never decides
+#
+# The target answers each message, and sends the words of its durable custody, again after each change.  From
+# PREPARED on it holds a copy that it may neither serve nor drop.  It waits for a word, for ever if it must
+# (C-135).  A time-out would be a decision: to serve could make a second owner, and to drop could lose the
+# only store, because the source may have released meanwhile.
+#
+# So all time-outs in this module end only connections and tokens.  A connection can end at any moment, and
+# the source dials again.  A token that is forgotten ends the channel of the attempt; after that the console
+# carries the words.
+#
+# Strangers can connect too.  A connection proves nothing before its handshake has ended.  So connections
+# without a proof are few (MAX_UNOPENED) and short, get no answer, and share one allowance of log lines.
 
 from __future__ import annotations
 
@@ -29,15 +39,16 @@ if TYPE_CHECKING:
     from hcall_server.sealing.traveller import Traveller
 
 EXPECT_SECONDS = 60.0
-"""How long a token waits for a partition: longer than a source tries.  It is of no use after that."""
+"""Seconds that a token waits for a partition.  A source tries for a shorter time, so later it is of no
+use."""
 MAX_UNOPENED = 32
-"""Connections that have not proven anything yet."""
+"""Connections without a proof, at most; one more ends the oldest of them."""
 AFTER_SECONDS = 30.0
-"""How long a connection stays open after its attempt has ended here, so that ACTIVE can be said again."""
+"""Seconds that a connection stays open after its attempt has ended here, so that ACTIVE can be sent again."""
 
 
 def word_for_source(at: Standing, epoch: int) -> Word | None:
-    """Return what the target of an attempt says to its source, None for nothing."""
+    """Return the word of the target to the source of an attempt, None if there is none."""
     words = [each.word for each in says(at) if Party.SOURCE in each.to and at.epoch == epoch]
     return words[0] if words else None
 
@@ -50,7 +61,7 @@ def has_ended(at: Standing, epoch: int) -> bool:
 class Targets:
     """The partitions that a system expects, by UUID: the last attempt of each, with its token.
 
-    Of a token that was forgotten the epoch stays, so that no delayed order makes it valid again.
+    The epoch of a forgotten token stays, so that no delayed order makes the attempt valid again.
     """
 
     def __init__(self, own: OwnSystem) -> None:
@@ -70,6 +81,7 @@ class Targets:
         if at.custody not in LEFT and at.custody is not Custody.PREPARED:
             custody = at.custody.name.lower()
             raise OperatorError(rules.ARRIVAL_CUSTODY, f"{attempt.uuid} is here, in custody {custody}")
+        # The console repeats an order whose answer was lost.
         if known and known.epoch == attempt.epoch and hmac.compare_digest(known.token, attempt.token):
             return
         if attempt.epoch <= max(at.epoch, self._last.get(attempt.uuid, 0)):
@@ -100,7 +112,8 @@ class Targets:
     async def _opened(self, stream: trio.abc.Stream) -> tuple[MobilityChannel, Attempt]:
         """Open the channel of a connection.
 
-        If too many strangers come, the oldest connection without a proof ends: an honest one is done before.
+        If too many connections have no proof, the oldest of them ends.  That of a true source has proven
+        itself long before.
         """
         with trio.CancelScope() as scope:
             self._unopened.append(scope)
@@ -121,6 +134,8 @@ class Targets:
 
     async def _alone(self, conversation: TargetConversation) -> None:
         uuid = conversation.attempt.uuid
+        # The source dials again only if the earlier connection is broken for it. This end may not know that
+        # yet.
         if before := self._talking.get(uuid):
             before.cancel()
         with trio.CancelScope() as scope:
@@ -165,19 +180,23 @@ class TargetConversation:
         await either(self._hear, self._say, self._watch)
 
     async def _watch(self) -> None:
-        """Have each change of custody told."""
+        """Wake `_say` after each change of custody."""
         while True:
             self._bell.set()
             await self._own.keeper.changed(self.attempt.uuid)
 
     async def _say(self) -> None:
-        """Say the custody of this attempt: when it has changed, and when it was asked for."""
+        """Send the word of the custody: when it has changed, and after each message of the source."""
         said: Told | None = None
         while True:
+            # A new event before the state is read: a change after the read sets this event, so no change is
+            # missed.
             bell = self._bell = trio.Event()
             asked, self._asked = self._asked, False
             at = self._own.durable(self.attempt.uuid)
             now = self._told(at)
+            # A repeated ACTIVATE means that the source has not received ACTIVE, so the same word is sent
+            # again then.
             if now and (asked or now != said):
                 await self._channel.send(now)
                 said = now
@@ -194,7 +213,7 @@ class TargetConversation:
         return Told(word, at.epoch, at.generation if word is Word.PREPARED else 0)
 
     async def _hear(self) -> None:
-        """Take the words of the source until it says ABORTED, or is refused."""
+        """Process the messages of the source until it sends ABORTED, or is refused."""
         uuid, epoch, keeper = self.attempt.uuid, self.attempt.epoch, self._own.keeper
         while True:
             message = await self._channel.receive()
@@ -229,7 +248,7 @@ class TargetConversation:
         return True
 
     async def _take(self, final: Final) -> None:
-        """Take the partition that follows; a refusal is told, so that the source does not wait."""
+        """Store the partition that follows.  A refusal is sent to the source, so that it does not wait."""
         uuid, epoch = self.attempt.uuid, self.attempt.epoch
         read: list[outcome.Outcome[Traveller]] = []
 
