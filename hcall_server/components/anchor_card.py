@@ -1,4 +1,4 @@
-"""The protected anchor card: the component of a managed system that keeps the PKS root key.
+"""The protected anchor card: the component of a managed system that stores the PKS root key in clear.
 
 It is a file in a folder of its own, and only this module reads and writes it.  Layout and checks:
 spec/sealed.md#anchor-card.
@@ -41,7 +41,8 @@ CARD = Struct("body" / Bytes(CARD_BODY.sizeof()), "check" / Bytes(CHECK_SIZE), T
 
 CARD_SIZE: int = CARD_BODY.sizeof() + CHECK_SIZE
 _LONGEST = 4096
-"""Bytes that a card of a later level may have."""
+"""Bytes of the longest card that is read.  A card of a later level may be longer than this one, and has to be
+reported as such, not as damaged."""
 
 
 class AnchorCard:
@@ -79,7 +80,7 @@ class AnchorCard:
         self._hold(card)
 
     def moved(self) -> str | None:
-        """Return in words why the next start would not find this card's content; None where it would.
+        """Return why the next start would not find the content of this card, None if it would find it.
 
         It costs one stat.  If the file or its time is another, the card is read: an equal copy is accepted.
         """
@@ -90,6 +91,8 @@ class AnchorCard:
             found = self._read()
         except SwpksError as error:
             return error.message
+        # An equal copy, as after a restore of the folder, is as good as the old file. It becomes the one to
+        # compare with.
         if found is None or found != self._held:
             return trouble
         self._hold(found)
@@ -113,6 +116,8 @@ class AnchorCard:
             raise LaterLevelError(rules.STATE_LEVEL, message)
         try:
             card = CARD.parse(content)
+            # The check value comes before the fields. So a damaged field is reported as damage, and not as
+            # a wrong value.
             if hashlib.sha256(card.body).digest() != card.check:
                 raise self._file.damaged("is damaged: its check value is wrong")
             body = CARD_BODY.parse(card.body)
@@ -133,8 +138,8 @@ def _encoded(card: Card) -> bytes:
 def _later_level(content: bytes) -> int | None:
     """Return the level of a card that a later release wrote; None for any other content.
 
-    Magic, level and the check value at the end are those of every level.  So it is not taken as damaged, and
-    written again from the copy of a TPM.
+    Magic, level and the check value at the end are those of every level.  So a later card does not count as
+    damaged.  A damaged card would be written again from the copy of a TPM.
     """
     body, check = content[:-CHECK_SIZE], content[-CHECK_SIZE:]
     if not body.startswith(_MAGIC) or len(body) <= len(_MAGIC) or hashlib.sha256(body).digest() != check:

@@ -1,4 +1,4 @@
-"""Components that live as long as their objects: for tests and simulations."""
+"""Components in memory, for tests and simulations."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class MemoryTpm:
     """
 
     kind = "embedded"
+    # Counted and not random: a simulation takes no random bytes from the host.
     _seeds = itertools.count(1)
 
     def __init__(self, name: str = "tpm", seed: int | None = None) -> None:

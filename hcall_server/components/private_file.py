@@ -1,4 +1,4 @@
-"""A small private file in a folder of its own, replaced whole: each part of a managed system is one.
+"""A small private file in a folder of its own, which is replaced as a whole.  Each part of a system has one.
 
 It has mode 0600, its folder has mode 0700.  Neither may be a symbolic link.
 """
@@ -57,7 +57,7 @@ class PrivateFile:
             raise self.damaged(f"can't be written: {error.strerror or error}") from None
 
     def damaged(self, reason: str) -> StorageError:
-        """Return the error of a file that is not as it should be; `reason` follows its path."""
+        """Return the error of a damaged file; `reason` follows its path in the message."""
         return StorageError(self._whole, f"{self._name}: {self.path} {reason}")
 
     def _refuse_links(self) -> None:
@@ -66,9 +66,13 @@ class PrivateFile:
 
     def _content(self) -> bytes:
         """Return the file's bytes if it is a private plain file."""
+        # O_NOFOLLOW, because a link could appear after `_refuse_links`. O_NONBLOCK, because the open of a
+        # FIFO would wait for its writer, and the start with it.
         descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
+            # fstat of the open file and not stat of the path: the path may name another file by now.
             self._check_private(os.fstat(descriptor))
+            # One byte more than the limit, so that the caller sees a file that is too long.
             return os.read(descriptor, self._limit + 1)
         finally:
             os.close(descriptor)

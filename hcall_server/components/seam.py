@@ -3,7 +3,7 @@
     anchor card          holds system id and root key in clear
     TPM                  holds no copy; it wraps one that lies in service-processor NVRAM
 
-What each part promises, and what becomes of it when it is replaced: spec/components.md.
+spec/components.md has the guarantees of each part, and the effect of its replacement.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ SEED_FILE = Struct("body" / Bytes(SEED_BODY.sizeof()), "check" / Bytes(CHECK_SIZ
 SEED_FILE_SIZE: int = SEED_BODY.sizeof() + CHECK_SIZE
 
 BLOB_HEADER = Struct("level" / Const(EMBEDDED_LEVEL, Int8ub), "salt" / Bytes(SALT_SIZE))
-"""The part of a blob that is not encrypted, but authenticated."""
+"""The clear header of a blob; all of it is associated data."""
 
 BLOB = Struct("header" / BLOB_HEADER, "sealed" / GreedyBytes)
 """A blob: `sealed` is the ciphertext with its tag of 16 bytes."""
@@ -62,6 +62,7 @@ def decoded_seed(content: bytes) -> bytes:
         file = SEED_FILE.parse(content)
         if hashlib.sha256(file.body).digest() != file.check:
             raise NotOursError("is damaged: its check value is wrong")
+        # After the check value, so that a damaged byte does not look like a later level.
         if (level := file.body[len(SEED_MAGIC)]) > EMBEDDED_LEVEL and file.body.startswith(SEED_MAGIC):
             raise NotOursError(f"has {of_later_release(level, [EMBEDDED_LEVEL])}")
         return bytes(SEED_BODY.parse(file.body).seed)

@@ -1,4 +1,4 @@
-"""The size of what a TPM seals."""
+"""The size of a secret that a TPM seals."""
 
 from __future__ import annotations
 

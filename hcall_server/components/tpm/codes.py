@@ -1,11 +1,15 @@
-"""What a response code of a TPM means for a blob: not its own, or nothing.  Pure.
+"""The meaning of a TPM's response code for a blob: the blob is not its own, or nothing is known.  Pure."""
 
-A code of format one (bit 0x080) blames a handle, a session or a parameter of the command.  As the answer to
-LOAD or UNSEAL it blames the blob, since all the rest is ours and always the same.  0x1df is an example: the
-integrity of the blob is wrong, because another TPM made it or because it is damaged.  Every other code is
-about the TPM: not started, in failure mode, testing, out of memory, locked.  Such a code must never count as
-a foreign blob, or a busy TPM would cost the system its wrapped copy.
-"""
+# Which codes are about the blob
+#
+# A start treats two failures of a TPM in opposite ways.  A blob that another TPM made is replaced: the root
+# key is wrapped again.  A TPM that can't work now keeps its blob.  So a code that is about the TPM must never
+# count as a foreign blob, or a busy TPM would cost the system its wrapped copy.
+#
+# A code of format one (bit 0x080) names a handle, a session or a parameter of the command as wrong.  As the
+# answer to LOAD or UNSEAL it is about the blob, since all the rest is ours and always the same.  0x1df is an
+# example: the integrity of the blob is wrong, because another TPM made it or because it is damaged.  Every
+# other code is about the TPM: not started, in failure mode, testing, out of memory, locked.
 
 from __future__ import annotations
 
@@ -52,6 +56,8 @@ MEANINGS: Mapping[int, tuple[str, str]] = MappingProxyType(
 
 def error_of(name: str, command: TpmCommand, code: int) -> StorageError:
     """Return the error for a response code other than 0."""
+    # Codes above 0xfff are those of layers between this program and the TPM, where the bit 0x080 has
+    # another meaning.
     if code & FORMAT_ONE and command in OF_BLOB and code <= 0xFFF:
         return TpmRefusedError(
             f"{name}: the TPM answers {command.name} with {code:#05x}: "

@@ -34,7 +34,7 @@ class TpmCommand(IntEnum):
 
 
 class TpmAnswer(NamedTuple):
-    """An answer: its response code, 0 for success, and what follows the header.  The body may be secret."""
+    """An answer: its response code (0: success), and the bytes after its header.  The body may be secret."""
 
     code: int
     body: bytes
@@ -44,7 +44,7 @@ class TpmAnswer(NamedTuple):
 
 
 class MalformedAnswerError(ValueError):
-    """An answer that is none; the text is the reason."""
+    """Bytes that are no answer of a TPM; the text is the reason."""
 
 
 _SESSIONS, _NO_SESSIONS = 0x8002, 0x8001
@@ -55,6 +55,8 @@ _EMPTY_PASSWORD = bytes.fromhex("40000009 0000 00 0000")
 """One session, the password: handle, nonce, attributes, the empty password."""
 
 _ECC, _KEYED_HASH, _SHA256, _NULL, _AES, _CFB, _P256 = 0x23, 0x08, 0x0B, 0x10, 0x06, 0x43, 0x03
+# noDA: after wrong passwords of any program, a TPM refuses the objects that do not have this bit. The root
+# key has to unwrap all the same. fixedTPM and fixedParent: the blob can't be moved to another TPM.
 _FIXED_TPM, _FIXED_PARENT, _SENSITIVE_DATA_ORIGIN, _USER_WITH_AUTH = 1 << 1, 1 << 4, 1 << 5, 1 << 6
 _NO_DA, _RESTRICTED, _DECRYPT = 1 << 10, 1 << 16, 1 << 17
 _BOUND = _FIXED_TPM | _FIXED_PARENT | _USER_WITH_AUTH | _NO_DA
@@ -148,6 +150,8 @@ def answer_size(header: bytes) -> int:
     found = _HEADER.parse(header)
     if found.tag not in (_SESSIONS, _NO_SESSIONS):
         raise MalformedAnswerError(f"begins with the tag {found.tag:#06x}")
+    # The size comes from the other end of the socket, which may be any program. The bound keeps its bytes
+    # from filling the memory.
     if not HEADER_SIZE <= found.size <= ANSWER_MOST:
         raise MalformedAnswerError(f"states a length of {found.size} bytes")
     return int(found.size) - HEADER_SIZE

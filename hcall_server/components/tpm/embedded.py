@@ -53,6 +53,8 @@ class EmbeddedTpm:
     def unseal(self, blob: bytes) -> bytes:
         """Return the secret in a blob; TpmRefusedError if the seed is new or another one."""
         seed = self._seed()
+        # A seed is never made here. A new one could not open the blob, and would hide that the old one is
+        # lost.
         if seed is None:
             raise TpmRefusedError(f"{self.name}: {self._file.path} does not exist: this is a new TPM")
         try:
@@ -71,6 +73,7 @@ class EmbeddedTpm:
         seed = self._entropy(SEED_SIZE)
         if len(seed) != SEED_SIZE:
             raise ValueError("the entropy source gave too few bytes")
+        # Durable before the first blob exists. A blob without its seed would be a copy that no TPM unwraps.
         self._file.write(encoded_seed(seed))
         return seed
 

@@ -1,8 +1,8 @@
 """The kind of a TPM: `--tpm embedded`, `--tpm swtpm:PATH` or `--tpm tcti:STRING`, remembered in its folder.
 
 A start without the option uses the remembered kind.  If it used the embedded TPM instead, it would find a
-copy that this one does not unwrap, and would wrap the root key again: for a TPM that is only a file.  So the
-kind is remembered before the first use, and another one is refused until the operator replaces the TPM.
+copy that this one does not unwrap, and would wrap the root key again: for a TPM that is only a file.  So
+the kind is stored before the first use, and another kind is refused until the operator replaces the TPM.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hcall_server.components.tpm.embedded import SEED_NAME, EmbeddedTpm, replace
 
 EXTERNAL_NAME = "external"
 LINE_MOST = 4096
-"""Bytes of the longest name of a TPM: that of a path."""
+"""Bytes of the longest name of a TPM; a path has at most as many (PATH_MAX)."""
 SOCKET_PATH_MOST = 107
 """Bytes of the longest path of a Unix socket (unix(7))."""
 _OWN_KINDS = ("swtpm", "tcti")
@@ -38,7 +38,7 @@ class TpmKind(NamedTuple):
 
     @classmethod
     def parse(cls, word: str) -> TpmKind:
-        """Return what the word of `--tpm` names, relative paths made absolute; OperatorError if nothing."""
+        """Return the kind of a word of `--tpm`, with absolute paths; OperatorError if there is none."""
         kind, colon, place = word.partition(":")
         if word == EMBEDDED.kind:
             return EMBEDDED
@@ -71,6 +71,7 @@ def open_tpm(folder: Path, name: str, wanted: TpmKind | None, entropy: Callable[
             + replace_advice(folder, name),
         )
     tpm = _opened(found, folder, name, entropy)
+    # The embedded kind needs no file `external`: its seed is the mark.
     if found not in (EMBEDDED, remembered):
         _external(folder, name).write(os.fsencode(f"{found}\n"))
     return tpm
@@ -100,6 +101,8 @@ def remembered_kind(folder: Path, name: str) -> TpmKind | None:
 def _line(content: bytes) -> TpmKind:
     word = os.fsdecode(content)
     found = TpmKind.parse(word.removesuffix("\n"))
+    # Only the exact line that `open_tpm` writes counts. A line that parses to another one was edited, and
+    # may name a TPM that the operator did not mean.
     if found == EMBEDDED or f"{found}\n" != word:
         raise ValueError("not a line that was written here")
     return found
@@ -111,7 +114,7 @@ def _external(folder: Path, name: str) -> PrivateFile:
 
 
 def _opened(found: TpmKind, folder: Path, name: str, entropy: Callable[[int], bytes]) -> Tpm:
-    """Make the TPM object; only its own module is loaded."""
+    """Make the TPM object.  Only the module of its kind is loaded."""
     if found.kind == "swtpm":
         from hcall_server.components.tpm.swtpm import SwtpmTpm
 

@@ -1,9 +1,12 @@
-"""Bounds the time of an operation that blocks in a library.
+"""Bounds the time of an operation that blocks in a library."""
 
-A socket has a time-out of its own.  A library may have none, and a thread that hangs in C can't be ended.
-So the operation gets a daemon thread of its own: in the thread of NVRAM it would keep every later flush
-waiting, for as long as the process lives.
-"""
+# A socket has a time-out of its own.  A library may have none, and a thread that hangs in C can't be ended.
+# So the operation gets a thread of its own, which is left behind after the time.  The worker thread of
+# NVRAM looks better, because it is there already.  But then every later flush would wait for as long as the
+# process lives.
+#
+# It is a daemon thread: otherwise the interpreter would wait for it at the end, and the server would never
+# stop.
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class SwtpmTpm:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[_TpmLink]:
-        """Open a connection; what goes wrong with it or with its answers becomes a TpmSilentError."""
+        """Open a connection; every failure of it or of its answers becomes a TpmSilentError."""
         place = f"{self.name} at {self._path}"
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
@@ -79,7 +79,7 @@ class SwtpmTpm:
 
 
 class _TpmLink:
-    """One connection.  Its deadline is that of the operation, so a TPM that trickles can't exceed it."""
+    """One connection.  Its deadline is that of the operation, so a TPM that sends slowly can't extend it."""
 
     def __init__(self, stream: socket.socket, name: str, patience: float) -> None:
         self._stream = stream
@@ -89,19 +89,22 @@ class _TpmLink:
     def connect(self, path: str) -> None:
         """Connect to the socket of the TPM, and wait until it serves this client.
 
-        A TPM that is busy with another client reads a waiting command later, also when the one who sent it
-        has given up.  If that command made an object, it would stay in the TPM's memory.  So the first one
-        makes none.
+        TimeoutError if it does not serve this client in time.
         """
         self._connect(path)
+        # A TPM that is busy with another client reads a waiting command later, also if this end has given
+        # up by then. An object that this command made would stay in the TPM's memory. So the first command
+        # makes none.
         self.run(TpmCommand.GET_TEST_RESULT, commands.get_test_result())
 
     def _connect(self, path: str) -> None:
         """Connect, also where the queue of the socket is full: that of swtpm holds one or two clients.
 
-        With Python's time-out the socket is non-blocking, and a full queue is an error at once.
+        TimeoutError if there is no place in time.
         """
         left = self._left()
+        # Python's settimeout makes the socket non-blocking, and then a full queue is an error at once. With
+        # SO_SNDTIMEO the kernel waits for a place, and the time still has a bound.
         limit = struct.pack("@ll", int(left), max(1, int(left % 1 * 1_000_000)))
         self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         try:

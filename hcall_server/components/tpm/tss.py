@@ -20,7 +20,7 @@ from hcall_server.components.tpm.commands import PRIMARY_TEMPLATE, SEALED_TEMPLA
 from hcall_server.components.tpm.patience import patiently
 
 _TPM_CODES = 0xFFF
-"""Codes up to here are the TPM's own; above it, a layer of the software stack gives them."""
+"""The largest code of the TPM itself; larger codes come from a layer of the software stack."""
 
 
 class TssTpm:
@@ -130,6 +130,8 @@ class _TssLink:
         arguments = (key, library.ESYS_TR.NONE, library.TPM2_SE.HMAC, cipher, library.TPM2_ALG.SHA256)
         started = lambda: self._esapi.start_auth_session(*arguments)  # noqa: E731
         with self._made(TpmCommand.START_AUTH_SESSION, started) as session:
+            # CONTINUESESSION keeps the session after its one command, so that `_made` can remove it on
+            # every path.
             attributes = direction | library.TPMA_SESSION.CONTINUESESSION
             self._esapi.trsess_set_attributes(session, attributes)
             yield session
@@ -157,7 +159,8 @@ class _TssLink:
 
 
 def _library(name: str) -> Any:
-    """Return tpm2-pytss.  It takes 0.1 s to load, and the C library would write to stderr."""
+    """Return tpm2-pytss, imported when it is first needed: it takes 0.1 s to load."""
+    # Before the import: the C library reads the variable once, and would write to stderr otherwise.
     os.environ.setdefault("TSS2_LOG", "all+NONE")
     try:
         import tpm2_pytss
