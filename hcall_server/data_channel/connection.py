@@ -109,7 +109,8 @@ class Connection:
             await self._answer()
 
     async def _ride(self, lane: Lane) -> bool:
-        """Ride in the lane, then send the unsent rest of the answers; False if it has no place."""
+        """Let the lane serve the connection, then send the unsent answers; False if the lane has no place."""
+        # Memory streams have no descriptor, and so no place in an epoll set.
         if not isinstance(self._stream, SocketStream):
             return False
         rest = await Seat(self._machine, self.link, self._conversation, self._stream).ride(lane)
@@ -137,6 +138,8 @@ class Connection:
         waiting = [current_task()]
 
         def serve(turn: Quantum) -> bool:
+            # A cancelled connection can't withdraw its request for a turn, so the turn may come later and
+            # find no task.
             if waiting:
                 reschedule(waiting.pop(), outcome.capture(self._conversation.turn, turn))
             return False
@@ -154,6 +157,8 @@ class Connection:
         if not data:  # a send of nothing would fail if the client has closed its socket behind GOODBYE
             return
         link = self.link
+        # The reaper reads `sending` and `progress`: a send has a deadline of its own, and needs no timer
+        # here.
         link.sending = True
         await self._stream.send_all(data)
         link.sending = False
@@ -169,10 +174,14 @@ class Connection:
         if goodbye is None:
             return
         frame = self._conversation.say(goodbye)
+        # A frame that is half sent is finished first; otherwise the peer would read GOODBYE as a part of
+        # it.
         rest = self._unsent()
         if rest is None:
             return
         self._counters.goodbyes[goodbye.reason] += 1
+        # Shielded, because the scope of the connection may be cancelled already: that is how the machine
+        # ends it.
         with trio.move_on_after(self._machine.limits.goodbye_seconds, shield=True):
             await self._stream.send_all(bytes(rest) + frame)
 

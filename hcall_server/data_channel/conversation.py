@@ -2,12 +2,30 @@
 
 A `Connection`, or its seat in the lane, has the stream.  It gives received bytes to `take`, calls `turn`
 in the partition's turns, and sends the returned answers.  Nothing here waits.
-
-A CONFIRM of a change that is not durable can be held (`Machine.confirm_wait`).  It runs again when a flush
-has ended, as a new call: password, session and fault plan are checked anew.  It is counted and logged once,
-with its answer.  Every call of a partition that is about to move is held (`hcall_server.machine.holds`): it
-runs later, or never.  Calls behind it on the same connection wait, so answers stay in order.
 """
+
+# The server's end of a session
+#
+# `hcall_abi.exchange` has the rules of frames, and both ends run it. This module adds the duties that only
+# the server has:
+#
+#   1. No call runs once the machine has ended the session, or a new IPL has begun. A call that was sent
+#      before an IPL must not act on the next one. So each turn checks this again, after every wait.
+#   2. Answers leave in the order of the calls, and those of one turn together.
+#   3. Before an answer leaves, its change has been reported to the encryptor (`end_batch`).
+#   4. The memory of a connection is bounded, whatever its peer sends or does not read.
+#
+# It is a state machine without I/O: `ready`, `held` and `over` say what the connection does next. So the
+# task of a connection and its seat in the lane can share it, and tests need no sockets.
+#
+# Most calls are taken as spans: offsets in the received bytes, without a frame object and without a step of
+# the session, which costs a tenth of a call. Every other frame ends the spans, and takes its step (`_reply`).
+#
+# A call can be held in two cases. A CONFIRM of a change that is not durable waits for a flush
+# (`Machine.confirm_wait`), so that the guest need not poll. It then runs as a new call: password,
+# session and fault plan are checked anew, since all of them may have changed. It is counted and logged once,
+# with its answer. Every call of a partition that is about to move is held too
+# (`hcall_server.machine.holds`): it runs later, or never. Calls behind a held one wait, so the order stays.
 
 from __future__ import annotations
 
@@ -49,7 +67,7 @@ HEAVY = 8192
 """A call that has more bytes than this, with its answer, may take long: the clock is read after it."""
 
 LANDINGS = 2
-"""Landings that a CONFIRM waits for at most: the first may lack its change, the second has it."""
+"""Flushes that a CONFIRM waits for at most: the first may have begun before its change, the second has it."""
 
 SERVER_NAME = f"swpks {__version__}"
 
@@ -66,7 +84,7 @@ class ServerConversation:
     def __init__(self, machine: Machine, link: Link, facts: ListenerFacts, log: logs.Log) -> None:
         self.log = PeerLog(machine.noise.of(facts.source), log)
         self.over = False
-        """Whether no more bytes are taken: an end has left the session, or the peer broke the protocol."""
+        """Whether no more bytes are accepted: an end has left the session, or the peer broke the protocol."""
         self.ready = False
         """Whether there may be frames to process."""
         self.held: Wait | None = None
@@ -92,7 +110,7 @@ class ServerConversation:
     def farewell(self) -> Goodbye | None:
         """The GOODBYE that this end owes its peer, None where it owes none.
 
-        An end that the machine asked for counts before a protocol error.
+        The reason of the machine has precedence over a protocol error.
         """
         return None if self._session.state in _OVER else self._link.ending or self._violation
 
@@ -134,7 +152,7 @@ class ServerConversation:
         return self._to_send(b"".join(answers)) if answers else b""
 
     def go_on(self) -> None:
-        """Have the held call run: a flush or the wait of a CONFIRM has ended, or the hold has changed."""
+        """Let the held call run: a flush or the wait of a CONFIRM has ended, or the hold has changed."""
         if self._flush_awaited:
             self._landings += 1
             self._patient = self._landings < LANDINGS and self._clock() < self._deadline
@@ -239,6 +257,7 @@ class ServerConversation:
             ran += 1
             written = len(parts[1])
             size += written
+            # Cheap calls share a reading of the clock, four of them. A costly one may use up the turn alone.
             if not ran & 3 or calls.costly or end - start + written > HEAVY:
                 over = self._clock() >= turn.until
                 if over or size >= FLUSH_SIZE:
@@ -256,6 +275,7 @@ class ServerConversation:
         if hold is not None:
             self.held = hold
             return
+        # A CONFIRM that waits again keeps its first deadline.
         if not self._landings:
             self._deadline = self._clock() + self._machine.confirm_wait
         self.held = partial(self._machine.encryptor.wait_landing, until=self._deadline)

@@ -85,7 +85,7 @@ class Lane:
         return True
 
     def leave(self, seat: Seat) -> None:
-        """Stop serving a socket."""
+        """Remove a socket from the set; nothing if it is not in it."""
         if self._seats.pop(seat.descriptor, None):
             self._epoll.unregister(seat.descriptor)
 
@@ -98,7 +98,8 @@ class Lane:
         os.eventfd_write(self._woken, 1)
 
     def poll(self) -> int:
-        """Have each socket with bytes ask for a turn of its partition; return the number of events."""
+        """Request a turn for each socket that has bytes; return the number of events."""
+        # Never blocks: Trio waits for this set as for a single descriptor (`wait`).
         ready = self._epoll.poll(0, EVENTS)
         for descriptor, events in ready:
             seat = self._seats.get(descriptor)
@@ -129,7 +130,7 @@ _IDLE, _ASKING, _HELD, _OUT = SeatState
 
 
 class Seat:
-    """The place of one connection with an open session in the lane; each ride has a new one."""
+    """The place of one connection with an open session in the lane; each `ride` needs a new one."""
 
     def __init__(
         self, machine: Machine, link: Link, conversation: ServerConversation, stream: SocketStream
@@ -165,7 +166,7 @@ class Seat:
             self._drop_wait()
 
     def notice(self, ending: bool) -> None:
-        """Take an event of the set: bytes have come, or, with `ending`, the end of the stream."""
+        """Process an event of the set: bytes have come, or, with `ending`, the end of the stream."""
         self._ending = self._ending or ending
         if self._state is _IDLE:
             self._ask()
@@ -209,6 +210,7 @@ class Seat:
 
     def _receive(self) -> bool:
         """Receive once; False if there are no bytes, or at the end of the stream."""
+        # One receive for each turn, so a socket that is never empty can't keep the others out.
         data = self._stream.receive_now()
         if data is None:
             self._drained, self._state = True, _IDLE
@@ -229,7 +231,7 @@ class Seat:
         return False
 
     def _go_on(self) -> None:
-        """Ask for a turn, in which the held call runs; who calls this runs the turns (`Turns.serve`) then."""
+        """Request a turn, in which the held call runs.  The caller runs the turns (`Turns.serve`) then."""
         self._drop = None
         self._conversation.go_on()
         self._ask(wake=False)

@@ -38,7 +38,7 @@ _log = logs.Log()
 
 
 class KeyFiles(Protocol):
-    """The place where clients find access keys; raises SwpksError if it can't be used."""
+    """The store of access keys for clients; raises SwpksError if it can't be used."""
 
     def publish(self, name: str, key: bytes) -> None:
         """Write the key of the partition `name`."""
@@ -92,7 +92,7 @@ class Listeners:
         if before in self._passed:
             self._passed[after] = self._passed.pop(before)
         if before in self._reserved:
-            self.close_passed(after)  # nobody waits there: no partition had this name
+            self.close_passed(after)  # it has no clients: no partition had this name
             self._reserved[after] = self._reserved.pop(before)
 
     def close_passed(self, name: str) -> None:
@@ -126,7 +126,7 @@ class Listeners:
                 self._serving = None
 
     def path(self, name: str) -> Path:
-        """Return where a partition's private socket is."""
+        """Return the path of a partition's private socket."""
         return self._folder / f"{name}.sock"
 
     @property
@@ -136,9 +136,9 @@ class Listeners:
         return {name: str(self.path(name)) for name in self._own} | passed
 
     def address(self, name: str) -> str:
-        """Return where the private socket of a partition is, passed or its own; "" if it has none.
+        """Return the address of a partition's private socket, passed or its own; "" if it has none.
 
-        One that is not activated yet will have it there.
+        A partition that is powered off has its future address.
         """
         if self._closed:
             return ""
@@ -208,7 +208,7 @@ class Listeners:
 
 
 class _Listener:
-    """One listening socket: of one partition, or (None) of all; `path` is that of a socket made here."""
+    """One listening socket, of one partition or (None) of all.  `path`: where it was made here."""
 
     def __init__(
         self, listening: socket.socket, partition: Partition | None, path: Path | None = None
@@ -220,7 +220,7 @@ class _Listener:
 
     @property
     def owner(self) -> str | None:
-        """The name of its partition, None for one of all."""
+        """The name of its partition, None for a listener of all partitions."""
         return self._partition.name if self._partition else None
 
     def remove(self) -> None:
@@ -231,6 +231,7 @@ class _Listener:
     def stop(self) -> None:
         """Accept no more, and close the socket."""
         self._scope.cancel()
+        # Trio has to forget the descriptor before it is closed: another file may get its number at once.
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
 
@@ -247,7 +248,11 @@ class _Listener:
         with self._scope:
             while not self._is_closed():  # `stop` may come before this task has begun
                 await wait_readable(self._socket)
+                # Wait before accept, not after it. A connection in the kernel's queue costs no descriptor,
+                # and keeps its order.
                 await entrance.wait_place()
+                # Guests that wait for a descriptor must not take the one that the console's next request
+                # needs.
                 await machine.reserve.wait_whole()
                 try:
                     accepted, _ = self._socket.accept()
@@ -267,6 +272,8 @@ class _Listener:
                 nursery.start_soon(connection.run)
 
     def _facts(self) -> ListenerFacts:
+        # The mode of a private Unix socket decides who can connect, and it is 0600 if it was made here. Every
+        # other listener can be reached by clients of other partitions.
         private = self._socket.family == socket.AF_UNIX and self._partition is not None
         return ListenerFacts(self._partition, demand_proof=not private, listener=_address(self._socket))
 
@@ -283,6 +290,8 @@ def _address(listening: socket.socket) -> str:
 def _tuned(accepted: socket.socket) -> bool:
     """Set the options of a TCP connection for small frames; False if it has ended already."""
     try:
+        # An answer is a small frame and leaves at once. With Nagle's algorithm it would wait for the
+        # client's ACK.
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     except OSError:
@@ -293,7 +302,7 @@ def _tuned(accepted: socket.socket) -> bool:
 def assign(
     passed: list[tuple[str, socket.socket]], partitions: list[str]
 ) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
-    """Sort passed sockets by their names: those of `partitions`, common ones ("tcp"), and "control".
+    """Return passed sockets by their names: those of `partitions`, common ones ("tcp"), and "control".
 
     A name can be that of a systemd unit, as `_owner` says.  OperatorError for any other name.
     """
@@ -320,8 +329,8 @@ def assign(
 def _owner(name: str, partitions: set[str], alone: str | None) -> str | None:
     """Return the owner of a socket's name: a partition, "control" or "tcp"; None if the name fits none.
 
-    These are tried in order: the name itself; without ".socket", which a unit's name ends in; without
-    "swpks-" before it.  No name, and the unit of the service itself (`swpks.socket`), mean the partition
+    Three forms are tried in order: the name itself; without the suffix ".socket" of a unit; and without the
+    prefix "swpks-" as well.  No name, and the unit of the service itself (`swpks.socket`), mean the partition
     that is `alone` with its only socket.
     """
     unit = name.removesuffix(".socket")

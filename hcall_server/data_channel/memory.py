@@ -32,6 +32,8 @@ class _MemoryEnd(CountedStream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`; a cancellation comes before that."""
         self.unsent = data
+        # A memory stream is cancelled before it takes any byte, so all of `data` counts as unsent until it
+        # returns.
         await self._stream.send_all(data)
         self.unsent = b""
 
@@ -86,16 +88,16 @@ class MemoryTransport:
         return ""
 
     def publish_key(self, partition: Partition) -> None:
-        """Keep the key of a partition; clients in this process read it there."""
+        """Store the key of a partition; clients in this process read it there."""
         if self._kept_keys is not None:
             self._kept_keys[partition.name] = partition.access_key
 
     def known_key(self, name: str) -> bytes | None:
-        """Return the key that was kept for a partition, or None."""
+        """Return the stored key of a partition, None if there is none."""
         return (self._kept_keys or {}).get(name)
 
     def known_names(self) -> list[str]:
-        """Return the names of all partitions whose key was kept."""
+        """Return the names of all partitions that have a stored key."""
         return sorted(self._kept_keys or {})
 
     def forget_key(self, name: str) -> None:

@@ -59,12 +59,15 @@ def judge(
 ) -> Admitted | Rule:
     """Decide about an OPEN; return the rule that it breaks, if it breaks one.
 
-    `nonce` is that of the HELLO.  `held` says whether no call of a partition runs, because it is about to
-    move.  The partition counts as left only after its hold: before that its record may not be durable.
+    `nonce` is that of the HELLO.  `held` returns whether the calls of a partition are held, because it is
+    about to move.  The partition counts as left only after its hold: before that its record may not be
+    durable.
     """
     partition = _wanted(frame.partition, facts, system)
     if partition is None or (partition.profile.custody in _LEFT and not held(partition)):
         return rules.OPEN_PARTITION
+    # The proof comes before power and sessions: a client without the key does not learn whether the
+    # partition runs.
     key = partition.access_key if frame.proof_kind == ProofKind.HMAC_SHA256 else b""
     if not _proven(frame, facts, nonce, key):
         return rules.OPEN_PROOF
@@ -80,7 +83,7 @@ def accepted(frame: Open, admitted: Admitted, nonce: bytes) -> Opened:
     partition = admitted.partition
     proof = NO_PROOF
     if frame.proof_kind == ProofKind.HMAC_SHA256:
-        # "The same fields" as the client signed: the id as it stood in OPEN, be it 0.
+        # The id as it was in OPEN, also if it was 0: the client has signed these fields and checks them.
         proof = server_proof(admitted.key, nonce, frame.nonce, frame.partition)
     return Opened(frame.tag, 0, partition.number, partition.ipl_count, proof, partition.level.name)
 
@@ -96,7 +99,7 @@ def refusal(tag: int, rule: Rule, partition: int = 0) -> Opened:
 
 
 def _wanted(number: int, facts: ListenerFacts, system: ManagedSystem) -> Partition | None:
-    """Return the partition that an OPEN means, or None."""
+    """Return the partition that an OPEN names, None if there is none."""
     only = facts.partition
     if only is None:
         if number:

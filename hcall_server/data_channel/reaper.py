@@ -1,18 +1,21 @@
 """One task that ends connections past their deadline, so that no call has to set a timer.
 
-It sweeps all connections ten times within the shortest deadline.  A sweep compares each connection's
-progress with that of the last sweep, and ends those without progress for too long.  So an end comes at most
-one interval late, which is a second or less.
-
-A pause of the server is no fault of its peers.  The clock counts almost nothing of it
-(`hcall_server.machine.awake`).  Besides, all deadlines start again at the first sweep after a pause: bytes
-that a peer sent meanwhile may still be unread.  A connection gets this only once until it makes progress.
-Otherwise a guest that blocks the loop again and again would keep every idle connection open.
-
-A session whose calls are held does not count as idle: its peer waits for an answer.
-
 The same task logs the counts of left-out log lines.
 """
+
+# Deadlines without timers
+#
+# A timer for each call would have to be set and cleared on the path of every call. So calls only count
+# progress (`Link.progress`). One task sweeps all connections ten times within the shortest deadline. A sweep
+# compares the progress of each connection with that of the last sweep, and ends those without progress for
+# too long. So an end comes at most one interval late, which is a second or less.
+#
+# A pause of the server is no fault of its peers. The clock counts almost nothing of it
+# (`hcall_server.machine.awake`). Besides, all deadlines start again at the first sweep after a pause: bytes
+# that a peer sent meanwhile may still be unread. A connection gets this only once until it makes progress.
+# Otherwise a guest that blocks the loop again and again would keep every idle connection open.
+#
+# A session whose calls are held does not count as idle: its peer waits for an answer.
 
 from __future__ import annotations
 
@@ -70,6 +73,8 @@ def sweep(sessions: Sessions, limits: Limits, now: float) -> None:
             # Before OPEN, single bytes are no reason to start the deadline a second time.
             link.forgiven = link.forgiven and unopened
         end_if_late(link, unopened, limits, now)
+        # Only while others wait for a place of the same listener. A slow client does no harm at an empty
+        # one.
         if link.entrance is not None and link.entrance.crowded:
             make_room(sessions, link, limits, now)
 

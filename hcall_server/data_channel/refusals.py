@@ -12,7 +12,7 @@ from hcall_server.machine import logs
 from hcall_server.machine.noise import PeerLog, left_out
 
 OTHER = "other"
-"""Stands for every number that is no h-call of the keystore: guests must not grow the table."""
+"""The kind of every opcode that is unknown: a guest must not make the table of kinds grow."""
 
 EVENT = "hcall.refused"
 
@@ -22,6 +22,7 @@ _NAMES = {int(opcode): opcode.name for opcode in Opcode}
 def log_refusal(log: PeerLog, refusal: Refusal, opcode: int) -> None:
     """Write a refusal to the log, within the bound of its partition."""
     kind = _NAMES.get(opcode, OTHER), refusal.rule.id
+    # Asked before the fields are made: a refusal that is left out costs no formatting.
     missing = log.missing("info", EVENT, kind)
     if missing is None:
         return

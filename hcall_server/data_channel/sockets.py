@@ -51,6 +51,7 @@ def listen_unix(path: Path) -> socket.socket:
             undo.callback(listener.close)
             listener.setblocking(False)
             _bind_private(listener, path)
+            # From bind on the path exists. An error in listen must not leave it to clients.
             undo.callback(remove_quietly, path)
             listener.listen(BACKLOG)
         except OSError as error:
@@ -88,7 +89,7 @@ class SocketFile:
 
 
 def remove_quietly(path: Path) -> None:
-    """Remove a socket that has no listener any more; log it if that fails.
+    """Remove a socket that has no listener any more; log a failure.
 
     A socket that stays is harmless: connections to it are refused, and the next `listen_unix` removes it.
     """
@@ -177,6 +178,7 @@ def _unfit(passed: socket.socket) -> str | None:
         return "does not listen"
     if passed.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
         return f"is of family {passed.family.name}"
+    # A path has a mode that keeps other users out. An abstract name has none.
     if passed.family == socket.AF_UNIX and bound_path(passed) is None:
         return "has an abstract name, which every user of the host can connect to"
     return None

@@ -1,8 +1,8 @@
 """A stream over a plain non-blocking socket, for the data channel's hot path.
 
-Trio's own SocketStream takes a lock, checks a closed flag and passes a checkpoint on each
-operation.  Here one task owns each connection, so none of that is needed.  The task calls `recv` and `send`
-directly, and waits only if the kernel returns EAGAIN.
+Trio's own SocketStream takes a lock, checks a closed flag and runs a checkpoint in each operation.  Here one
+task owns each connection, so none of that is needed.  The task calls `recv` and `send` directly, and waits
+only if the kernel returns EAGAIN.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trio.abc import Stream
 from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
 
 RECEIVE_SIZE = 64 * 1024
-"""How many bytes one receive takes at most: the largest batch of calls."""
+"""Bytes of one receive, at most.  This bounds the calls of a batch, and the memory of a connection."""
 
 
 class CountedStream(Stream):
@@ -92,6 +92,7 @@ class SocketStream(CountedStream):
 
     async def _send_rest(self, rest: memoryview) -> None:
         while rest:
+            # Stored before each wait, which may be cancelled: GOODBYE has to follow the rest of this frame.
             self.unsent = rest
             try:
                 await wait_writable(self._socket)
