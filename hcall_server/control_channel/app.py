@@ -1,7 +1,7 @@
 """The ASGI application: the table of verbs behind Starlette's router.
 
-The checks of every request: methods, query, body (size, time, type, shape), existence of the
-partition.  Every error becomes a problem.
+The checks of each request are made here: method, query, identity of the system, existence of the partition,
+and the body (size, time, type, shape).  Every error becomes a problem.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def make_app(machine: Machine) -> Starlette:
     routes = [Route(path, _Path(machine, verbs)) for path, verbs in paths.items()]
     routes.append(Route(openapi.PATH, _Description()))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _not_routed})
+    # Starlette would answer a path with a slash too many by a redirect, which is in no row of the table.
     app.router.redirect_slashes = False
     app.state.allowance = machine.noise.of(CONTROL)
     return app
@@ -72,6 +73,8 @@ class _Path:
 
     async def _answer(self, request: Request) -> Response:
         verb = self._verb(request)
+        # Before the partition is looked up: another system can have a partition of the same name, and must
+        # not be changed in its place.
         self._machine.system.demand_identity(request.headers.get(SYSTEM_HEADER, ""))
         name = request.path_params.get("name", "")
         if "name" in request.path_params:
@@ -79,6 +82,8 @@ class _Path:
         body = await self._body(request, verb)
         perform, load = PERFORMED[verb.operation]
         if load and verb.operation not in self._loaded:
+            # Imported at the first request that needs it, so that a start stays short, and in a thread, so
+            # that h-calls go on.
             await loaded(partial(load, self._machine), self._machine.reserve)
             self._loaded.add(verb.operation)
         answer = perform(Call(self._machine, name, body, request.headers.get(CONSOLE_HEADER)))
@@ -97,6 +102,7 @@ class _Path:
         return verb
 
     async def _body(self, request: Request, verb: Verb) -> Body | None:
+        # Read also for a verb without a body, so that one that was sent is refused and not ignored.
         content = await _content(request)
         decoder = self._decoders.get(verb.method)
         if decoder is None:
@@ -112,7 +118,7 @@ class _Path:
 
 
 class _Description:
-    """The OpenAPI description, encoded when it is first asked for."""
+    """The OpenAPI description, encoded at its first request."""
 
     def __init__(self) -> None:
         self._encoded = b""
@@ -135,6 +141,7 @@ async def _content(request: Request) -> bytes:
         async with aclosing(request.stream()) as chunks:
             async for chunk in chunks:
                 content += chunk
+                # Counted as it comes: Content-Length may be missing, or wrong.
                 if len(content) > MAX_REQUEST_BODY:
                     raise ProblemError(rules.REQUEST_SIZE, f"the body has more than {MAX_REQUEST_BODY} bytes")
     if limit.cancelled_caught:
@@ -159,6 +166,7 @@ def _refused(request: Request, error: Exception) -> Response:
     problem = problem_of(found)
     context = _log.bind(method=request.method, path=request.url.path, status=problem.status)
     log = PeerLog(request.app.state.allowance, context)
+    # An error without a rule of its own is a bug of the server. Only such an error is logged with its trace.
     if found.rule is not rules.REQUEST_ANSWERED:
         log.info("control.refused", kind=found.rule.id, **explained(found))
     else:

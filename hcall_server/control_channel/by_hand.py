@@ -1,4 +1,4 @@
-"""An answer of HTTP written by hand: for a server that cannot load its HTTP stack."""
+"""An HTTP answer without the HTTP stack, for a server that can't load it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hcall_server.control_channel.problems import explained_error
 
 
 def answer_by_hand(error: Exception) -> bytes:
-    """Return a whole answer with the problem that `error` is; the connection closes after it."""
+    """Return a whole answer with the problem of `error`.  The caller closes the connection after it."""
     problem = problem_of(explained_error(error))
     content = msgspec.json.encode(problem)
     head = (

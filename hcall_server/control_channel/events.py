@@ -15,7 +15,7 @@ from hcall_server.machine.machine import Machine
 from hcall_server.machine.streams import EventReader, demand_stream, opened_stream
 
 HEARTBEAT = b":\n\n"
-"""A comment, which readers leave out."""
+"""A comment of the stream; readers ignore it."""
 _HEADERS = [(b"content-type", EVENT_STREAM.encode()), (b"cache-control", b"no-store")]
 _HTTP_1 = {"1.0", "1.1"}
 
@@ -29,8 +29,8 @@ def encoded(event: EventView) -> bytes:
 class EventStream(Response):
     """An answer that ends with the server, with its reader, or with a newer stream of the same console.
 
-    `console` is the id of the console whose stream it is, None for a spectator's.  OperatorError for an id
-    that is not attached, and for one stream too many.
+    `console` is the id of the console that reads the stream, None for another reader.  OperatorError for an
+    id that is not attached, and if there are too many streams.
     """
 
     def __init__(self, machine: Machine, console: str | None) -> None:
@@ -46,7 +46,8 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b""})
             return
         with opened_stream(self._machine, self._console) as reader:
-            # A connection of HTTP/2 has other requests meanwhile: they must not share the exemption.
+            # A connection of HTTP/2 carries other requests at the same time. They must not share the
+            # exemption.
             if scope["http_version"] in _HTTP_1 and EXEMPT in scope.get("state", {}):
                 scope["state"][EXEMPT]()
             async with trio.open_nursery() as nursery:
@@ -54,11 +55,13 @@ class EventStream(Response):
                 await _begin(scope, send)
                 await _write(reader, send)
                 nursery.cancel_scope.cancel()
-            # Behind the nursery: Hypercorn reports its own end of the answer as that of the reader.
+            # After the nursery: Hypercorn reports the end of an answer to the app as if its reader had
+            # left, and `_until_gone` would cancel this send.
             await send({"type": "http.response.body", "body": b""})
 
 
 async def _begin(scope: Any, send: Any) -> None:
+    # A reader of HTTP/1 can't send another request after an endless answer, so its connection ends with it.
     closing = [(b"connection", b"close")] if scope["http_version"] in _HTTP_1 else []
     await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *closing]})
 

@@ -20,10 +20,10 @@ HEADER_BYTES = 16 * 1024
 """Bytes that a request line and its headers may have, at most."""
 
 SEND_SECONDS = 10.0
-"""How long a client may take to read one piece of an answer."""
+"""Seconds in which a client has to read one piece of an answer."""
 
 PARTING_SECONDS = 0.2
-"""How long the reader of a stream may take to read its end when the server stops."""
+"""Seconds in which the reader of a stream has to read its end when the server stops."""
 
 EXEMPT = "swpks.exempt"
 """Key in the state of an ASGI scope; its value is a function, to be called for a stream of events."""
@@ -67,7 +67,7 @@ class Http:
             self._streams.discard(bounded)
 
     async def stop(self) -> None:
-        """Close idle connections, and the others after the answer that they wait for; does not wait."""
+        """Close idle connections at once, and the others after their present answer.  It does not wait."""
         self._stopping = True
         for stream in self._streams:
             stream.hurry()
@@ -99,6 +99,7 @@ class BoundedStream(trio.abc.HalfCloseableStream):
         with trio.move_on_after(self._seconds) as self._limit:
             await self._stream.send_all(data)
         if self._limit.cancelled_caught:
+            # A send that was cut has left half a piece. Nothing after it could be understood.
             await trio.aclose_forcefully(self._stream)
             raise trio.BrokenResourceError("the client does not read its answer")
 
@@ -128,6 +129,8 @@ class BoundedStream(trio.abc.HalfCloseableStream):
 def _config() -> Config:
     config = Config()
     config.include_server_header = False
+    # This server logs by events. Hypercorn's own loggers would write other lines, without the bounds on
+    # lines that peers cause.
     config.accesslog = None
     config.errorlog = None
     config.h11_max_incomplete_size = HEADER_BYTES

@@ -1,4 +1,4 @@
-"""Imports in a thread beside a busy event loop, also when no descriptor is left."""
+"""Imports modules in a thread while the event loop runs, also if no descriptor is left."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from hcall_server.machine.reserve import Reserve
 T = TypeVar("T")
 
 SWITCH_SECONDS = 0.00001
-"""How long the event loop and an import wait for each other, in seconds."""
+"""Seconds for which the event loop and an import wait for each other at most, while one is loaded."""
 
 
 _one_at_a_time = threading.Lock()
-"""Two loads at once would take each other's switch interval for the usual one."""
+"""Two loads at the same time would restore each other's switch interval instead of the usual one."""
 
 
 async def loaded(load: Callable[[], T], reserve: Reserve) -> T:
-    """Return what `load` returns, which imports modules in a thread; the reserve is lent meanwhile."""
+    """Return the result of `load`, which imports modules in a thread and may use the reserve meanwhile."""
+    # An import opens files. Without the reserve, a host without free descriptors could not even load the
+    # answer that says so.
     with reserve.lent():
         return await trio.to_thread.run_sync(_beside_the_loop, load)
 
@@ -35,11 +37,9 @@ def _beside_the_loop(load: Callable[[], T]) -> T:
 
 @contextmanager
 def _quick_switches() -> Iterator[None]:
-    """Let the imports of a thread come forward while the event loop is busy.
-
-    An import gives the interpreter away at each of its many file reads.  If the event loop then kept
-    it for Python's usual 5 ms each time, loading the HTTP stack would take half a minute.
-    """
+    """Shorten the switch interval of the interpreter for the imports of a thread."""
+    # An import releases the interpreter's lock at each of its many file reads.  If a busy event loop held the
+    # lock for Python's usual 5 ms each time, loading the HTTP stack would take half a minute.
     usual = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:

@@ -1,7 +1,7 @@
-"""Figures for Prometheus, read from the machine's own counters when they are asked for.
+"""Figures for Prometheus, read from the machine's own counters at each request.
 
 Labels are bounded: partitions by name (the operator's), h-calls and statuses by the tables of
-`hcall_abi`.  Labels of objects, passwords and the like are never among them.
+`hcall_abi`.  No label of a figure is the label of an object, or any other text of a guest.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ MEDIA_TYPE = CONTENT_TYPE_LATEST
 
 def exposition(machine: Machine) -> bytes:
     """Return all figures of `machine` in Prometheus' text format."""
+    # A registry for each request, and not the global one: a process can have several machines, as tests do.
+    # auto_describe would collect once more.
     registry = CollectorRegistry(auto_describe=False)
     registry.register(MachineCollector(machine))
     return generate_latest(registry)
 
 
 class MachineCollector(Collector):
-    """Reads a machine; holds nothing itself."""
+    """Reads a machine, and stores nothing itself."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -57,6 +59,8 @@ class MachineCollector(Collector):
     def _calls(self) -> Iterator[Metric]:
         labels = ["partition", "hcall", "status"]
         family = CounterMetricFamily("swpks_hcalls", "answered h-calls", labels=labels)
+        # Several unknown opcodes share the name OTHER, so their counts are added before a sample is made:
+        # Prometheus refuses two samples with the same labels.
         counts: Counter[tuple[str, str, str]] = Counter()
         for partition in self._machine.system.partitions.values():
             for (opcode, status), count in self._machine.counters.calls[partition.number].items():

@@ -99,10 +99,11 @@ async def release_partition(call: Call) -> CopyView:
 
 
 async def tell_custody(call: Call) -> SystemView:
-    """Take a word of the migration protocol; one without effect in this state is no error."""
+    """Perform a word of the migration protocol.  A word without effect in this state is no error."""
     body: CustodyMessage = call.body
     call.machine.system.demand_not_pending()
     uuid, word = UUID(body.uuid), Word(body.word)
+    # ABORT goes to the driver of the attempt, if there is one: it has to end its connection as well.
     if word is Word.ABORT:
         step: Awaitable[object] = call.machine.migrations.abort(uuid, body.epoch)
     else:
@@ -121,13 +122,15 @@ def load_custody(_: Machine) -> None:
 
 
 def load_mobility(machine: Machine) -> Mobility:
-    """Import the channel of a live migration as well; the assembly knows where it is."""
+    """Import the channel of a live migration as well.  Its module is known to the assembly alone."""
     load_custody(machine)
     return machine.migrations
 
 
 async def _in_time(step: Awaitable[T], what: str) -> T:
-    """Wait for a step; StorageError if NVRAM does not take it in time: the step goes on all the same."""
+    """Wait for a step; StorageError if NVRAM does not store it in time.  The step goes on all the same."""
+    # A request has to end in a bounded time, and the step may not: its commit can be under way. So only the
+    # waiting is cancelled. Every word may be repeated, so the console repeats it.
     with trio.move_on_after(PATIENCE):
         return await step
     message = f"NVRAM has not stored {what} within {PATIENCE:g} seconds: it is retried, so repeat the request"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Call(NamedTuple):
     """One request, checked against its row.
 
-    `name` is that of an existing partition, "" if the path has none; `body` has the struct of the row.
+    `name` is the name of an existing partition, "" if the path has none.  `body` is of the type in the row.
     `console` is the header Swpks-Console, None without it.
     """
 
@@ -27,21 +27,21 @@ class Call(NamedTuple):
 
 
 class Text(NamedTuple):
-    """An answer that is no struct."""
+    """An answer as text, with its media type."""
 
     media_type: str
     content: bytes
 
 
 class Reply(NamedTuple):
-    """An answer with another status than the row's first."""
+    """An answer with another status than the first one of its row."""
 
     status: int
     body: Answered
 
 
 class StreamAnswer(NamedTuple):
-    """An answer without an end: it writes itself, as an ASGI application."""
+    """An answer without a fixed end; `response` writes it, as an ASGI application."""
 
     response: Response
 

@@ -11,7 +11,7 @@ from hcall_abi.scarcity import scarcity_of
 class ProblemError(SwpksError):
     """A request that HTTP itself refuses, by a rule that belongs to one kind of problem.
 
-    `allow` has the methods of a path when none of them was asked for.
+    `allow` lists the methods of the path, if the request has another method.
     """
 
     def __init__(self, rule: Rule, message: str, *, allow: str = "") -> None:

@@ -1,10 +1,23 @@
 """The control channel's server: listens at once, loads the HTTP stack when the first request comes.
 
-HTTP itself is Hypercorn's, one `TCPServer` a connection.  Three effects of `hypercorn.trio.serve` are
-wrong for us.  An error in one connection ends all.  A client that does not read delays the stop for
-ever.  The number of connections has no bound.  So accepting, deadlines and the end of a connection are
-our own.
+Hypercorn speaks HTTP, with one `TCPServer` for each connection.  This module accepts and ends connections.
 """
+
+# Why we accept connections ourselves
+#
+# `hypercorn.trio.serve` would do all of this, but three of its effects are wrong for this server. An error in
+# one connection ends all of them. A client that does not read delays the stop for ever. The number of
+# connections has no bound. So accepting, deadlines and the end of a connection are our own, and Hypercorn
+# only gets a stream for each connection.
+#
+# The operator must reach the server also in trouble. Three things serve that:
+#
+#   1. The HTTP stack is loaded at the first request. Until then it costs a start neither time nor memory. If
+#      it can't be loaded, the client gets a problem that was encoded by hand, and the next request tries again.
+#   2. Some descriptors are kept in reserve for this channel. So a request gets through while guests have
+#      taken all others. Clients over TCP do not get the reserve: they are not the operator of this host.
+#   3. No client keeps a place for ever: a connection has a lifetime, and a deadline for each send. Over TCP,
+#      a client has no place before its certificate is verified.
 
 from __future__ import annotations
 
@@ -38,19 +51,20 @@ MAX_HANDSHAKES = 32
 """Connections over TCP that have not finished their handshake; one more ends the oldest of them."""
 
 LIFETIME_SECONDS = 300.0
-"""The longest life of a connection: bounds what no other deadline does, such as an HTTP/2 flow window."""
+"""Seconds of the longest life of a connection.  It bounds all waits without a deadline of their own, as that for
+an HTTP/2 flow window."""
 
 GRACE_SECONDS = 2.0
-"""How long requests that are under way may still take when the server stops."""
+"""Seconds that requests under way have left when the server stops."""
 
 RETRY_SECONDS = 0.1
-"""How long to wait when the system gives no more connections."""
+"""Seconds before another try if the host accepts no connection."""
 
 ASKING_SECONDS = 1.0
-"""How long the client of a server that cannot load its HTTP stack may take to send a request."""
+"""Seconds in which a client has to send its request, if the server can't load its HTTP stack."""
 
 REQUEST_BYTES = MAX_REQUEST_BODY + 64 * 1024
-"""More than a request with its largest body."""
+"""Bytes: more than a request with its largest body."""
 
 _log = Log()
 
@@ -116,6 +130,8 @@ async def _turn_away(listen_socket: socket.socket, reserve: Reserve, error: Exce
         return
     async with trio.SocketStream(trio.socket.from_stdlib_socket(accepted)) as stream:
         with trio.move_on_after(ASKING_SECONDS), contextlib.suppress(trio.BrokenResourceError):
+            # Read the request first. A close with unread bytes would reset the connection, and the client
+            # could lose the answer.
             await stream.receive_some(REQUEST_BYTES)
             await stream.send_all(answer)
 
@@ -164,6 +180,8 @@ class _ControlListener:
             try:
                 while True:
                     if self._tls:
+                        # Over TCP the handshake comes before the place, so that strangers can't take all
+                        # places.
                         connections.start_soon(self._admit, self._tls, await self._next())
                     else:
                         await self._room.acquire()
@@ -202,8 +220,9 @@ class _ControlListener:
     async def _admit(self, handshakes: TlsHandshakes, plain: trio.SocketStream) -> None:
         """Serve a connection of TCP after its handshake, which ends at once when the server stops.
 
-        A stranger without a certificate takes no place of those that are served.  If many of them come, the
-        oldest handshake ends: an honest one is done long before.  Who has finished waits for a place.
+        A client without a certificate takes no place of those that are served.  If many of them come, the
+        oldest handshake ends; that of a true client has finished long before.  A client that has finished
+        waits for a place.
         """
         admitted: TlsStream | None = None
         placed, handshake = False, trio.CancelScope()

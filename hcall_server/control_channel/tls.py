@@ -21,10 +21,10 @@ from hcall_server.machine.logs import explained
 from hcall_server.machine.noise import PeerLog
 
 HANDSHAKE_SECONDS = 5.0
-"""How long a client may take for its handshake."""
+"""Seconds in which a client has to finish its handshake."""
 
 PARTING_SECONDS = 1.0
-"""How long a client may take to read why it was refused."""
+"""Seconds in which a refused client has to read the reason."""
 
 _PLAIN_HTTP = ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST")
 """Names of OpenSSL for a client that speaks HTTP without TLS."""
@@ -41,7 +41,7 @@ class ServerFiles(NamedTuple):
 def server_context(files: ServerFiles) -> ssl.SSLContext:
     """Return the context of a server; OperatorError for files that can't be read, or do not fit.
 
-    The files are read here, once: other contents count from the next start on.
+    The files are read once, here.  A changed file counts from the next start on.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -99,7 +99,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
 
 class TlsHandshakes:
-    """Makes the handshake with clients that show a certificate of the CA; logs those that it refuses."""
+    """Makes the handshakes with clients.  A client without a certificate of the CA is refused and logged."""
 
     def __init__(self, context: ssl.SSLContext, log: PeerLog) -> None:
         self._context = context
@@ -111,6 +111,7 @@ class TlsHandshakes:
     async def admit(self, plain: trio.SocketStream) -> TlsStream | None:
         """Make the handshake; None if the client is refused.  The caller closes `plain`."""
         made = _Context(self._context)
+        # https_compatible: clients of HTTP close without the alert close_notify, and that is no error here.
         stream = trio.SSLStream(plain, cast(ssl.SSLContext, made), server_side=True, https_compatible=True)
         reason, kind = f"no handshake within {HANDSHAKE_SECONDS:.0f} seconds", "time"
         with trio.move_on_after(HANDSHAKE_SECONDS):
@@ -128,10 +129,10 @@ class TlsHandshakes:
 
 
 class _Context:
-    """Makes the TLS of one connection, and keeps its outgoing bytes.
+    """Makes the TLS object of one connection, and gives access to its outgoing bytes."""
 
-    If a handshake fails, OpenSSL makes an alert with the reason for the client.  Trio does not send it.
-    """
+    # If a handshake fails, OpenSSL writes an alert with the reason into the outgoing bytes.  Trio does not
+    # send them, and the client would only see a closed connection.  So `admit` sends them itself.
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context

@@ -1,8 +1,7 @@
 """The functions of the verbs: each returns the answer of its row in `hcall_abi.control.VERBS`.
 
-A function returns a struct, or raises an error that becomes a problem.  The managed system checks the
-rules.  A function here calls the machine, and shows the partition afterwards.  One that waits for NVRAM is
-asynchronous.
+A function calls the machine, and returns a struct with the result.  An error of it becomes a problem.  The
+managed system checks the rules.  A function that waits for NVRAM is asynchronous.
 """
 
 from __future__ import annotations
@@ -109,7 +108,8 @@ async def set_system(call: Call) -> SystemView:
 
 
 def stop_system(call: Call) -> SystemView:
-    """Power the system off; requests that are under way, this one too, are answered before the end."""
+    """Power the system off.  Requests under way, with this one, are answered before the end."""
+    # Only the event is set. To stop here would cancel the task that sends this answer.
     call.machine.stop_asked.set()
     return system_view(call.machine)
 
@@ -150,7 +150,7 @@ def set_faults(call: Call) -> PartitionView:
 
 
 def set_nvram_fault(call: Call) -> WritebackView:
-    """Trouble NVRAM, or end it."""
+    """Inject a fault into NVRAM, or end it."""
     body: NvramFaultSetting = call.body
     times = None if body.trouble == "stall" else body.commits or 1
     call.machine.set_nvram_fault(None if body.trouble == "none" else NvramFault(body.trouble, times=times))
@@ -186,7 +186,7 @@ async def show_copy(call: Call) -> CopyView:
 
 
 async def keep_copy(call: Call) -> PartitionView:
-    """Note durably that the console holds a copy."""
+    """Store durably that the console has a copy."""
     body: KeptCopy = call.body
     partition = call.machine.system.find(call.name)
     await call.machine.attachment.keep(
@@ -200,7 +200,7 @@ async def keep_copy(call: Call) -> PartitionView:
 
 
 async def forget_copies(call: Call) -> SystemView:
-    """Note durably that the console has put copies aside."""
+    """Store durably that the console has put copies aside."""
     body: ForgottenCopies = call.body
     await call.machine.attachment.forget(map(UUID, body.uuids))
     return system_view(call.machine)
@@ -224,7 +224,7 @@ def show_components(call: Call) -> ComponentsView:
 
 
 async def show_trusted_key(call: Call) -> TrustedKeyView:
-    """Show the id of the trusted system key; it is made now, if a keystore needs one and there is none."""
+    """Show the id of the trusted system key.  It is made now if a keystore needs one and there is none."""
     await call.machine.backups.provide_key()
     return trusted_key_view(call.machine)
 
@@ -239,7 +239,7 @@ async def set_trusted_key(call: Call) -> TrustedKeyView:
         old = None if body.old_key is None else TrustedSystemKey.of_file(body.old_key)
         take = backups.change_key if body.operation == "change" else backups.restore_key
         await take(TrustedSystemKey.of_file(body.key), old)
-        call.machine.attachment.look()  # the file of the new key opens no copy of before
+        call.machine.attachment.look()  # copies under the old key are of no use now: request new ones
     return trusted_key_view(call.machine)
 
 
@@ -294,10 +294,11 @@ def load_changes(_: Machine) -> None:
 
 @contextmanager
 def _reported(machine: Machine) -> Iterator[None]:
-    """Report a change of the system to the readers of events, also if it is not durable yet."""
+    """Send the events of a change of the system, also if it is not durable yet."""
     try:
         yield
     finally:
+        # In a finally: a request whose wait has ended has changed memory all the same, and views show it.
         machine.tell_watchers()
 
 
@@ -306,12 +307,12 @@ def _shown(machine: Machine, name: str) -> PartitionView:
 
 
 def _given(value: T | msgspec.UnsetType) -> T | None:
-    """Return the value of a field that may be left away, None without one."""
+    """Return the value of an optional field, None if it was left out."""
     return None if isinstance(value, msgspec.UnsetType) else value
 
 
 def _numbers(attributes: object) -> Mapping[str, int]:
-    """Return the attributes of a body by their names, without those that are left away."""
+    """Return the attributes of a body by their names, without those that were left out."""
     given = _given(attributes)
     return {} if given is None else cast(Mapping[str, int], msgspec.to_builtins(given))
 

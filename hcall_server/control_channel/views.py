@@ -55,6 +55,8 @@ def partition_view(machine: Machine, partition: Partition) -> PartitionView:
         power="running" if partition.running else "off",
         custody=_custody_name(custody),
         mode=mode.value,
+        # A partition that is about to arrive has its address already. So clients can follow it before its
+        # first call is answered.
         address=machine.transport.address(partition.name) if partition.running or arrives else "",
         ipl_count=partition.ipl_count,
         restores=partition.profile.restores,
@@ -237,7 +239,7 @@ def writeback_view(machine: Machine) -> WritebackView:
 
 
 def _nvram_fault(nvram: FaultyNvram) -> str | None:
-    """Return the requested trouble in words."""
+    """Return the active fault of NVRAM in words, None if there is none."""
     planned = nvram.active()
     if planned is None:
         return None
