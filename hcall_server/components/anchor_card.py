@@ -63,8 +63,8 @@ class AnchorCard:
     def read(self) -> Card | None:
         """Return the content of the card, None when there is no card yet.
 
-        Raises OperatorError when others may read the card or it is a link, StorageError when it is damaged,
-        and LaterLevelError when a later release wrote it.
+        Raises OperatorError if others may read the card or it is a link, StorageError if it is damaged, and
+        LaterLevelError if a later release wrote it.
         """
         card = self._read()
         if card is not None:

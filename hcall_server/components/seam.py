@@ -1,7 +1,7 @@
 """The seams of the replaceable parts: the anchor card, and the TPMs that wrap the PKS root key (R-40).
 
     anchor card          holds system id and root key in clear
-    TPM                  holds no copy; it wraps one that lies in service-processor NVRAM
+    TPM                  holds no copy; it wraps a copy, which service-processor NVRAM stores
 
 spec/components.md has the guarantees of each part, and the effect of its replacement.
 """

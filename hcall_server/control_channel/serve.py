@@ -13,7 +13,7 @@ Hypercorn speaks HTTP, with one `TCPServer` for each connection.  This module ac
 # The operator must reach the server also in trouble. Three things serve that:
 #
 #   1. The HTTP stack is loaded at the first request. Until then it costs a start neither time nor memory. If
-#      it can't be loaded, the client gets a problem that was encoded by hand, and the next request tries again.
+#      it can't be loaded, the client gets an answer made without it, and the next request tries again.
 #   2. Some descriptors are kept in reserve for this channel. So a request gets through while guests have
 #      taken all others. Clients over TCP do not get the reserve: they are not the operator of this host.
 #   3. No client keeps a place for ever: a connection has a lifetime, and a deadline for each send. Over TCP,
@@ -51,8 +51,8 @@ MAX_HANDSHAKES = 32
 """Connections over TCP that have not finished their handshake; one more ends the oldest of them."""
 
 LIFETIME_SECONDS = 300.0
-"""Seconds of the longest life of a connection.  It bounds all waits without a deadline of their own, as that for
-an HTTP/2 flow window."""
+"""Seconds of the longest life of a connection.  It bounds waits without a deadline of their own, as for an
+HTTP/2 flow window."""
 
 GRACE_SECONDS = 2.0
 """Seconds that requests under way have left when the server stops."""
@@ -220,7 +220,7 @@ class _ControlListener:
     async def _admit(self, handshakes: TlsHandshakes, plain: trio.SocketStream) -> None:
         """Serve a connection of TCP after its handshake, which ends at once when the server stops.
 
-        A client without a certificate takes no place of those that are served.  If many of them come, the
+        A client without a certificate gets none of the places for requests.  If many of them come, the
         oldest handshake ends; that of a true client has finished long before.  A client that has finished
         waits for a place.
         """

@@ -39,8 +39,8 @@ async def serve_stream(
     """Serve one connection to its end; no input of the peer raises.
 
     `partition` is that of the private listener which accepted the connection, None for a listener of all
-    partitions.  `demand_proof` is for listeners that other users can reach.  The connection takes no place of
-    an entrance.  The turns of the machine have to run (`Turns.run`).
+    partitions.  `demand_proof` is for listeners that other users can reach.  The connection does not count at
+    any entrance.  The turns of the machine have to run (`Turns.run`).
     """
     await Connection(machine, stream, ListenerFacts(partition, demand_proof)).run()
 
@@ -48,7 +48,8 @@ async def serve_stream(
 class Connection:
     """A connection; its `link` shows it to the rest of the machine.
 
-    It takes its place of the entrance when it is made.  So `run` has to follow, in a task.
+    The constructor takes a place of the entrance.  So `run` has to follow, in a task: it gives the place
+    back.
     """
 
     def __init__(
@@ -122,7 +123,8 @@ class Connection:
     async def _answer(self) -> None:
         """Run the calls that have come, turn by turn, and send the answers of each turn.
 
-        A call can be held from the lane already, if the socket did not take the answers before it.
+        A call may be held already: the lane held it, and then the socket was too full for the answers
+        before it.
         """
         conversation = self._conversation
         while True:

@@ -1,4 +1,4 @@
-"""The server's end of one data channel without I/O: HELLO, OPEN, then calls until one end says GOODBYE.
+"""The server's end of one data channel without I/O: HELLO, OPEN, then calls until a GOODBYE.
 
 A `Connection`, or its seat in the lane, has the stream.  It gives received bytes to `take`, calls `turn`
 in the partition's turns, and sends the returned answers.  Nothing here waits.
@@ -64,7 +64,7 @@ FLUSH_SIZE = 256 * 1024
 """Bytes of answers after which a turn ends, so that memory is bounded."""
 
 HEAVY = 8192
-"""A call that has more bytes than this, with its answer, may take long: the clock is read after it."""
+"""Bytes of a call and its answer.  After a larger one the clock is read, because it may have taken long."""
 
 LANDINGS = 2
 """Flushes that a CONFIRM waits for at most: the first may have begun before its change, the second has it."""
@@ -212,7 +212,7 @@ class ServerConversation:
     def _drop_calls(self) -> None:
         self._spans, self.ready, self.held = [], False, None
 
-    # Calls
+    # Calls: the loop of every h-call, so it makes no frame objects.
 
     def _run(self, turn: Quantum, answers: list[bytes]) -> None:
         """Run calls, and answer other frames on the way."""
@@ -280,7 +280,7 @@ class ServerConversation:
             self._deadline = self._clock() + self._machine.confirm_wait
         self.held = partial(self._machine.encryptor.wait_landing, until=self._deadline)
 
-    # The frames that come once a session
+    # All other frames: they come once a session, so clarity counts more than speed here.
 
     def _reply(self, event: Event) -> list[bytes]:
         """Return the answer to a frame that is no call, if it has one."""

@@ -128,9 +128,9 @@ def passed_sockets(environment: Mapping[str, str], process: int) -> list[tuple[s
     """Return the listening sockets that a service manager passed to this process, with their names.
 
     `environment` holds LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds); an unnamed one is
-    called "".  Raises OperatorError for a descriptor that was not passed, and for one that is no listening
-    stream socket of TCP or with a path.  Call it before this process opens a file: a count that is too large
-    would otherwise name that file.
+    called "".  Raises OperatorError for a descriptor that was not passed, and for one that is not a
+    listening stream socket of TCP or of a path.  Call it before this process opens a file: a count that is
+    too large would otherwise name that file.
     """
     if environment.get("LISTEN_PID") != str(process):
         return []

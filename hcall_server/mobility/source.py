@@ -238,7 +238,7 @@ class MigrationSource:
         await either(lambda: self._say(channel, sent), lambda: self._hear(channel))
 
     async def _agree(self, channel: MobilityChannel) -> bool:
-        """Ask the target, freeze, and say FINAL; False if FINAL was not said."""
+        """Send NEEDS, freeze, and send FINAL; False if FINAL was not sent."""
         uuid, epoch = self.attempt.uuid, self.attempt.epoch
         await channel.send(NeedsMessage(self._own.needs(uuid, epoch)))
         answer = await channel.receive()

@@ -52,8 +52,9 @@ _STATUS = int(Policy.HVPROVISIONED | Policy.REVOKED)
 class Needs(NamedTuple):
     """The needs of a partition at its target; the fields are those of `control_bodies.ArrivalCheck`.
 
-    `used_bytes` are those of labels and data, without any overhead.  `policies` are all bits of all objects
-    that a caller asked for.  `calls` are h-calls without which some objects are of no use, by name.
+    `used_bytes` are those of labels and data, without any overhead.  `policies` are all policy bits of
+    all objects, without the bits that the hypervisor sets.  `calls` are h-calls without which some objects
+    are of no use, by name.
     """
 
     uuid: UUID
@@ -148,7 +149,7 @@ class Candidate(NamedTuple):
 
     @property
     def needed_bytes(self) -> int:
-        """The space that the objects take with the overhead of this level."""
+        """The space of the objects in bytes, with the overhead of this level."""
         return self.needs.used_bytes + self.needs.objects * self.level.object_overhead
 
     @property

@@ -112,9 +112,9 @@ class Mode(Enum):
     COPYING = "copying"
     """It serves, and prepares an attempt with the target."""
     WAITING = "waiting"
-    """It is frozen: calls are held, the store is sent, PREPARED is awaited."""
+    """It is frozen: calls are held, it sends the store and waits for PREPARED."""
     IN_DOUBT = "in-doubt"
-    """It is frozen and does not know the end: the console is asked."""
+    """It is frozen and does not know the end: it asks the console."""
     ASKING = "asking"
     """It has started and serves only after the console has agreed (R-54)."""
     SETTLED = "settled"
@@ -295,7 +295,7 @@ SAYS: tuple[Saying, ...] = (
 )
 """The words of a system in each state: the source and the target over their channel, the console for both.
 
-ABORTED of epoch 0 is not said: no attempt was made.
+ABORTED of epoch 0 is not sent: no attempt was made.
 """
 
 
@@ -313,7 +313,7 @@ class Decision(Enum):
     OPEN = "open"
     """The attempt runs: either end may still be the owner."""
     ABORTED = "aborted"
-    """The source was told to resume; this attempt is never forced."""
+    """The console has answered RESUME; this attempt is never forced."""
     FORCED = "forced"
     """The console has made the target the owner: it sends FORCE or COPY there, and never RESUME."""
     DONE = "done"

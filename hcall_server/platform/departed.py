@@ -1,4 +1,4 @@
-"""The facts that a system keeps of partitions without a store here (spec/sealed.md#custody-record)."""
+"""The stored facts about partitions without a store here (spec/sealed.md#custody-record)."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Partition:
     def __repr__(self) -> str:
         return f"Partition({self.number}, {self.name!r}, {self.kbytes} KiB, {self.power.value})"
 
-    # Its power
+    # Its power: each change is an event of `power.TABLE`, but `leave`, which nothing may refuse.
 
     @property
     def power(self) -> Power:
@@ -195,7 +195,7 @@ class Partition:
         if self.attributes.linux_dynamic_key_secure_boot:
             keystore.contents.provide(Consumer.FIRMWARE, SB_VERSION, int(Policy.WORLDREADABLE), DYNAMIC_KEYS)
 
-    # Its custody
+    # Its custody: the custodian decides and commits; the partition only stores the result.
 
     @property
     def owned(self) -> bool:
@@ -228,7 +228,7 @@ class Partition:
         """Enter the custody of an attempt.  The caller commits it before any word or view shows it."""
         self._profile = self._profile._replace(custody=custody, epoch=epoch, peer=peer)
 
-    # Its profile
+    # Its profile: immutable, so a snapshot of it is a reference and never changes under a commit.
 
     @property
     def profile(self) -> PartitionProfile:

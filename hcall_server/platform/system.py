@@ -132,7 +132,7 @@ class ManagedSystem:
         return partition
 
     def reserving(self, name: str) -> Departed | None:
-        """Return the partition that has left and whose name is kept for it, None if the name is not kept."""
+        """Return the partition that has left and still reserves this name, None if there is none."""
         return next(
             (each for each in self.departed.values() if each.reserves_name and each.name == name), None
         )
@@ -209,9 +209,9 @@ class ManagedSystem:
     ) -> Partition:
         """Make a partition, powered off; with 0 `kbytes` its keystore is off (R-30).
 
-        It gets the lowest free partition id, unless a `number` is asked for.  `further` are attributes by
-        their names.  `frees_name`: a name that is kept for a partition that has left is free for this one;
-        then the custody record has changed.
+        Without a `number` it gets the lowest free partition id.  `further` are attributes by their names.
+        `frees_name`: also a name that is reserved for a partition that has left; then the custody record has
+        changed.
         """
         self.demand_operating()
         self._demand_new(name, frees_name=frees_name)

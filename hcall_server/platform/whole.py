@@ -69,7 +69,7 @@ DELETIONS: tuple[Demand[PartitionState], ...] = (
         # A refused partition has no keystore in memory, so the rule about objects would count 0.
         lambda it: it.refused and not it.destroy,
         rules.PARTITION_EMPTY,
-        "the stored keystore of {it.name} was refused, so nobody knows what it holds",
+        "the stored keystore of {it.name} was refused, so its objects are not known",
     ),
     Demand(
         lambda it: it.objects > 0 and not it.destroy,

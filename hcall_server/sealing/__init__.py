@@ -4,9 +4,12 @@
 system record into them.  `CommitAuthority` makes and checks the list of the records of one commit.
 `level_1` reads the records of older releases.  Pure, except for the entropy that the caller passes.
 
-A start needs all of these.  Modules that few starts need are imported by their own names: `trusted_key`,
-`console_record`, `copies` and `restoring` for the console, `custody_record` for partitions that have left,
-`traveller` for partitions in a live migration, `wrapped_key` for the copies of the root key.
+A start needs all of these.  Modules that few starts need are imported by their own names:
+
+    trusted_key, console_record, copies, restoring      the console and its copies
+    custody_record                                      partitions that have left
+    traveller                                           partitions in a live migration
+    wrapped_key                                         the wrapped copies of the root key
 """
 
 from hcall_server.sealing.commits import NO_COMMIT, CommitAuthority, CommitRecord

@@ -1,4 +1,4 @@
-"""The console record: what a system remembers of its management console (spec/sealed.md#console-record).
+"""The console record: a system's facts about its management console (spec/sealed.md#console-record).
 
 It is a record of its own, and no part of the system record: in the state Recovery there is no system record.
 """
@@ -21,7 +21,7 @@ from hcall_server.sealing.sealer import SYSTEM_OWNER, Sealer
 from hcall_server.sealing.text import decoded_text
 
 COUNT_SIZE = 4
-"""Bytes of the number of kept copies, and of that of forgotten UUIDs."""
+"""Bytes of each of the two counts: of copies, and of forgotten UUIDs."""
 _KEPT = FixedLayout(KEPT)
 
 

@@ -1,7 +1,7 @@
 """The custody record: partitions that a system has no store of (spec/sealed.md#custody-record).
 
-A partition that has left stays known here, for two reasons.  Its last epoch keeps old messages from having an
-effect.  Its name keeps a start from making another partition in its place.
+A partition that has left stays in this record, for two reasons.  By its last epoch the system recognizes old
+messages, and ignores them.  By its name a start knows that it must not make another partition in its place.
 """
 
 from __future__ import annotations

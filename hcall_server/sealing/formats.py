@@ -80,7 +80,7 @@ OBJECT = Struct(
     "label" / Bytes(this.header.label_length),
     "data" / Bytes(this.header.data_length),
 )
-"""The entry of one object; the keystore makes and keeps them (`hcall_server.keystore.image`)."""
+"""The entry of one object; `hcall_server.keystore.image` encodes it."""
 
 IMAGE_HEADER = Struct(
     "level" / Const(IMAGE_LEVEL, Int16ub),

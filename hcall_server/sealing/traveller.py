@@ -5,14 +5,15 @@ The bytes are never stored.  The channel protects them on the way, so they are n
 
 # A partition that travels
 #
-# It has all that is at rest, and all that a running keystore has besides (`hcall_server.keystore.used`).  The
-# source sends it while its calls are held, so making and reading it has to be quick.  So volatile objects
-# have the encoding of an image, whose codec takes a microsecond for each.
+# It has the stored record, and the volatile state of a running keystore (`hcall_server.keystore.used`).  The
+# source sends it while its calls are held, so encoding and decoding have to be quick.  So volatile objects
+# have the encoding of an image, whose codec needs a microsecond for each.
 #
 # The whole is bounded.  A store has 128 KiB at most, and each object's entry is smaller than the space that
 # the object takes of it.  Open lists of labels may be larger than the store that they were made of: 16 of
-# them, each with labels that may be removed since.  So lists that do not fit stay behind, the oldest first.
-# The guest's next call with such a token is answered H_P2, as after 16 further lists, and it starts anew.
+# them, each with labels that may be removed since.  So lists that do not fit are left out, the oldest first.
+# The guest's next call with such a token is answered H_P2, as after 16 further lists, and the guest starts a
+# new list.
 #
 # The other end has proven that it holds the token of this attempt.  It may still be faulty, or of another
 # release, so reading is strict and total: any bytes give a partition that could have been sent, or an error.

@@ -37,7 +37,7 @@ WRAPPED = Struct(
     "blob" / Bytes(this.length),
     Terminated,
 )
-"""A wrapped copy as it lies in NVRAM."""
+"""The record of a wrapped copy in NVRAM."""
 
 IDENTITY = Struct("system_id" / Bytes(SYSTEM_ID_SIZE), "root_key" / Bytes(ROOT_KEY_SIZE))
 """The secret that a TPM wraps, 48 bytes."""

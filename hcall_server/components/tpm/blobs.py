@@ -1,7 +1,7 @@
 """The blob of the embedded TPM and its seed file, as bytes.  Pure.  Layouts: spec/components.md#embedded-tpm.
 
-Each sealing has a key and a nonce of its own, which HKDF-SHA256 derives from the seed and 32 random bytes in
-the blob.  So there is no counter that a crash or a copy of the folder could repeat.
+Each sealing has its own key and nonce.  HKDF-SHA256 derives both from the seed and 32 random bytes in the
+blob.  So there is no counter that a crash or a copy of the folder could repeat.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The embedded TPM: software inside the server, which needs nothing installed.
 
 It binds a wrapped copy of the root key to one file, the seed, and to nothing else.  A process that can read
-the folder has the key.  A real TPM keeps its seed where no file shows it.  So this one protects only a copy
-of NVRAM that was taken without the folder of the TPM.
+the folder has the key.  A real TPM has its seed in the chip.  So this one protects only a copy of NVRAM that
+was taken without the folder of the TPM.
 """
 
 from __future__ import annotations

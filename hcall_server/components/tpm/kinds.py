@@ -1,7 +1,7 @@
 """The kind of a TPM: `--tpm embedded`, `--tpm swtpm:PATH` or `--tpm tcti:STRING`, remembered in its folder.
 
-A start without the option uses the remembered kind.  If it used the embedded TPM instead, it would find a
-copy that this one does not unwrap, and would wrap the root key again: for a TPM that is only a file.  So
+A start without the option uses the remembered kind.  The embedded TPM would be a dangerous default there: it
+would not unwrap the copy, and the start would wrap the root key again, for a TPM that is only a file.  So
 the kind is stored before the first use, and another kind is refused until the operator replaces the TPM.
 """
 
