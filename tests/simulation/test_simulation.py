@@ -87,6 +87,13 @@ def test_a_system_that_asks_has_no_memory_to_lose() -> None:
     assert not outcome.failure, outcome.failure
 
 
+def test_a_source_that_is_fenced_before_its_target_serves() -> None:
+    """Seed 232930: the target of a restart crashes behind its commit, and the dead source comes first."""
+    outcome = simulate(232930)
+    assert not outcome.failure, outcome.failure
+    assert outcome.figures["restarts"] == 1
+
+
 def test_a_failure_has_its_seed_and_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     from swpks.testing.simulation import migrants
 

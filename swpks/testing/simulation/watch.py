@@ -9,7 +9,7 @@ from uuid import UUID
 
 import trio
 
-from hcall_server.platform.custody import OWNING, Custody, Mode, Standing
+from hcall_server.platform.custody import OWNING, Custody, Mode, Standing, Word
 from swpks.testing.simulation.decisions import DecisionWatch
 from swpks.testing.simulation.histories import KEPT, Event, Fate, Values
 from swpks.testing.simulation.lineage import Lineage
@@ -52,6 +52,8 @@ class Watch:
         self._seen: dict[tuple[str, UUID], Standing] = {}
         self._before: dict[tuple[str, UUID], Standing] = {}
         self._arrived: set[tuple[UUID, int]] = set()
+        self._released_by_fence: set[tuple[str, UUID, int]] = set()
+        """Owners that the console has fenced, by epoch: the copy at the target is older than their store."""
         self._lines: dict[UUID, Lineage] = defaultdict(Lineage)
         self._ordered: dict[UUID, list[int]] = defaultdict(list)
         """The least generation that each order of a remote restart may bring."""
@@ -114,6 +116,8 @@ class Watch:
     def _heard(self, site: Site, word: HeardWord) -> None:
         self.records.heard(site.name, word)
         self.decisions.heard(site, word)
+        if word.on is Word.FENCED and self.standing(site, word.uuid).custody in OWNING:
+            self._released_by_fence.add((site.name, word.uuid, word.epoch))
 
     def look(self, site: Site) -> None:
         """Note changes of custody at a system; two systems that own a partition are a failure."""
@@ -156,8 +160,9 @@ class Watch:
         peer = partition.profile.peer.hex()
         source = next(each for each in self._sites if each.system_id == peer)
         there = self._seen.get((source.name, uuid), Standing())
-        if there.custody is Custody.RELEASED and there.epoch == now.epoch:
-            return
+        fenced = (source.name, uuid, now.epoch) in self._released_by_fence
+        if there.custody is Custody.RELEASED and there.epoch == now.epoch and not fenced:
+            return  # an inactive migration: the copy is the last store of its source
         self.restarts += 1
         values, line = values_of(partition), self._lines[uuid]
         if not line.had(values):
