@@ -16,10 +16,11 @@ from hcall_server.files import make_folder, make_private, refuse_link, sync_fold
 class LockedFolder:
     """A folder that one process uses at a time.  `make` comes first, then `try_lock`.
 
-    A folder is known by its lock, or by a file of one of the names `also`: a backup may lack the lock.
+    An existing folder is recognised by its lock, or by a file of one of the names `also`: a backup may lack
+    the lock.
 
-    Both raise OperatorError for what the operator has to change, and OSError; `trouble` makes an error
-    with a rule of the latter.
+    `make` and `try_lock` raise OperatorError if the operator has to change something, and OSError.  `trouble`
+    turns an OSError into an error with a rule.
     """
 
     def __init__(self, folder: Path, *also: str) -> None:
@@ -32,7 +33,7 @@ class LockedFolder:
         return f"{type(self).__name__}({str(self.path)!r})"
 
     def make(self) -> None:
-        """Make the folder, or take an empty one; any other one has to be one of these already."""
+        """Make the folder, or use an empty one.  OperatorError if an existing folder has other content."""
         refuse_link(self.path)
         make_folder(self.path)
         refuse_link(self.lock_path)
@@ -44,12 +45,15 @@ class LockedFolder:
 
     def try_lock(self) -> str | None:
         """Take the lock; if another process holds it, return the id of that process, or "unknown"."""
+        # flock, and not a file that exists while the server runs: the kernel releases the lock at any end of
+        # the process, so a killed server leaves no lock that an operator would have to remove.
         new = not self.lock_path.exists()
         lock = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._lock = lock
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            # The owner may be between its flock and its pwrite: then there is no id yet.
             return os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
@@ -73,7 +77,7 @@ class LockedFolder:
 
 
 def trouble(error: OSError, folder: Path) -> SwpksError:
-    """Return the error for a state that cannot be taken: the device fails, or the operator has to act."""
+    """Return the error with a rule for an OSError: the device fails, or the operator has to act."""
     message = f"{error.filename or folder}: {error.strerror or error}"
     if error.errno == errno.EIO:
         return StorageError(rules.STATE_DEVICE, f"{message}; see the log of the kernel")
@@ -91,6 +95,6 @@ def check_private(folder: Path) -> None:
 
 
 def _is_new(folder: Path) -> bool:
-    """Return whether a folder holds nothing, or `run` with sockets that a service manager has made."""
+    """Return whether a folder is empty, or has only `run` with sockets that a service manager has made."""
     names = [path.name for path in folder.iterdir()]
     return not names or (names == ["run"] and all(path.is_socket() for path in (folder / "run").iterdir()))

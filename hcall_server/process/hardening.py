@@ -12,9 +12,10 @@ def forbid_dumps() -> bool:
     """Forbid core dumps and debuggers, for good; return whether the system has done so.
 
     Only root can read the memory of a process that is not dumpable: ptrace, `/proc/PID/mem` and core dumps
-    need the same right.  A limit of the core file is not enough: it does not stop a program that the
-    system pipes dumps to.
+    need the same right.
     """
+    # The limit alone is not enough: if kernel.core_pattern is a pipe, the kernel gives the dump to a program
+    # whatever the limit is (core(5)).
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)

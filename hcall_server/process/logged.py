@@ -1,4 +1,4 @@
-"""A server process from its first log line to its last: the part that all our servers have in common."""
+"""Run a server process with its log: the part that all our servers have in common."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hcall_server.process.hardening import forbid_dumps
 CRASHED = 1
 """Exit status after an error in the server itself."""
 PATIENCE = 1.0
-"""Seconds that an end waits for the reader of the log."""
+"""Seconds that the process waits at its end for the reader of the log, which may have stopped for ever."""
 _STANDARD_ERROR = 2
 
 
 def run_logged(serve: Callable[[], None], crashed: str, *, level: str, style: str | None) -> int:
     """Call `serve`, with its log on standard error; return the exit status, 0 or CRASHED.
 
-    A SwpksError passes, and a scarcity of the host becomes one.  Any other error is a bug: it is logged as
-    the event `crashed`.
+    Raises the SwpksError of `serve`, and a ScarcityError if the host lacked a resource.  Any other error is a
+    bug: it is logged as the event `crashed`.
     """
     logs.configure(level=level, style=style)
     logs.write_behind(_STANDARD_ERROR, sys.stderr.encoding or "utf-8")

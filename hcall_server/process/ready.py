@@ -1,7 +1,4 @@
-"""The descriptor of `--ready-fd`: checked before anything is opened, written when every socket listens.
-
-A number that was not passed would otherwise soon belong to a file that the server opens, such as NVRAM.
-"""
+"""The descriptor of `--ready-fd`: checked before anything is opened, written when every socket listens."""
 
 from __future__ import annotations
 
@@ -31,6 +28,8 @@ def take_descriptor(number: int) -> int:
     The original is left open if it is a standard stream.  OperatorError if it was not passed, or can't be
     written to; nothing is written then.
     """
+    # A number that was not passed is free.  The next file that the server opens, such as NVRAM, would get
+    # it, and the ready line would go into that file.  So the number is checked before the first open.
     try:
         _check(number)
         copy: int = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _STANDARD + 1)
@@ -44,7 +43,7 @@ def take_descriptor(number: int) -> int:
 
 
 def tell(descriptor: int, line: str) -> str | None:
-    """Write a line and close the descriptor; return None, or why the line was not taken in time."""
+    """Write a line and close the descriptor; return None, or the reason why no reader took it in time."""
     return give(descriptor, f"{line}\n".encode(), PATIENCE, close=True)
 
 
@@ -64,6 +63,7 @@ def announce(sentence: str, fields: str, descriptor: int | None, encoding: str) 
 
 def _check(number: int) -> None:
     """Refuse a descriptor that was not passed, or can't be written to; OSError if it is closed."""
+    # A descriptor that was passed through exec has no FD_CLOEXEC, and Python sets it on each that it opens.
     if fcntl.fcntl(number, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
         raise _refused(number, "this process opened it itself; it was not passed")
     if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
@@ -76,6 +76,8 @@ def _check(number: int) -> None:
 
 
 def _check_connected(number: int) -> None:
+    """Raise OSError for a socket without a peer, such as a listening one."""
+    # A copy, because the end of the block would close the descriptor itself.
     with socket.socket(fileno=os.dup(number)) as copy:
         copy.getpeername()
 

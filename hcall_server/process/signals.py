@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+# The default action of each of these signals ends the process at once, which is a power cut for the guests:
+# pending changes may be lost.  So the server stops in order, also if the signal had another purpose.
 _ALWAYS = {signal.SIGTERM, signal.SIGINT}
 _UNLESS_IGNORED = {
     signal.SIGHUP,  # the terminal was closed
@@ -19,4 +21,5 @@ HURRY_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 def stop_signals() -> set[signal.Signals]:
     """Return the signals that stop the server; one that is ignored at start, as by nohup, stays ignored."""
+    # SIGINT is not tested for SIG_DFL: Python has installed a handler of its own for it.
     return _ALWAYS | {each for each in _UNLESS_IGNORED if signal.getsignal(each) is signal.SIG_DFL}
