@@ -35,13 +35,14 @@ class AccessKeys:
         return f"AccessKeys({str(self._folder)!r})"
 
     def publish(self, name: str, key: bytes) -> None:
-        """Write the file of a partition, if it does not hold this key: all or nothing, durable.
+        """Write the file of a partition, all or nothing and durably; no effect if it has this key already.
 
-        Raises OperatorError when something else is in its place or others may read it, StorageError when it
-        can't be written.
+        Raises OperatorError if the path is no plain file or others may read it, StorageError if it can't be
+        written.
         """
         shown = key.hex().encode() + b"\n"
         found = self._content(name)
+        # Every start publishes every key.  A file that has the key already must not cost two syncs each time.
         if found == shown:
             return
         if found is not None:
@@ -64,10 +65,10 @@ class AccessKeys:
                 replace_private(self._path(name), content)
 
     def known(self, name: str) -> bytes | None:
-        """Return the key in the file of a partition, None where there is no file.
+        """Return the key in the file of a partition, None if there is no file.
 
-        Raises OperatorError when it is not a private plain file, or holds anything but one key: a line of
-        hexadecimal digits, whose end may be missing or that of Windows.
+        Raises OperatorError if it is not a private plain file, or if its content is not one key: a line of
+        hexadecimal digits, which ends with LF, with CRLF, or without either.
         """
         content = self._content(name)
         if content is None:
@@ -115,6 +116,7 @@ class AccessKeys:
                 raise OperatorError(rules.ACCESS_KEY_FILE, f"{path} is no plain file")
             if found.st_mode & 0o077:
                 raise OperatorError(rules.ACCESS_KEY_MODE, f"{path} is readable by others")
+            # One byte more than a key has: a longer file must not pass for its beginning.
             return os.read(descriptor, _LONGEST + 1)
         except OSError as error:
             raise OperatorError(rules.ACCESS_KEY_FILE, f"{path}: {error.strerror or error}") from None

@@ -1,9 +1,19 @@
-"""The check of NVRAM against its high-water mark, at both sealed levels (spec/sealed.md#high-water-mark).
+"""The check of NVRAM against its high-water mark, at both sealed levels (spec/sealed.md#high-water-mark)."""
 
-Level 1 counts its commits in NVRAM, and its mark has a check value.  Level 2 counts them in the commit
-record, and its mark has a MAC.  Either way older records are refused, unless the operator accepts them for
-this start.  Then the caller gets the number of missing commits, because no count may go back.
-"""
+# Why records have an age
+#
+# SQLite answers damage in its write-ahead log by going back to the commit before it, without an error.  And
+# an attacker who can write files can put back an older copy of the whole database.  Both would undo a
+# confirmed change.  So the number of each durable commit is noted beside NVRAM, in the mark, and a start
+# compares.
+#
+# Level 1 counts its commits in NVRAM, and its mark has a check value.  Level 2 counts them in the commit
+# record, and its mark has a MAC: every program can compute a check value, so it proves nothing about an
+# attacker.
+#
+# A larger number in the mark means older records.  They are refused, unless the operator accepts them for
+# this start.  Then the caller gets the number of missing commits.  Contents go back, but no count may: an
+# IPL count that came twice would name two IPLs.
 
 from __future__ import annotations
 
@@ -16,7 +26,7 @@ from hcall_server.sealing import CommitAuthority, CommitRecord
 from hcall_server.sealing.commits import later_mark
 
 UNKNOWN_COMMITS = 1 << 16
-"""Stands for the commits that older records lack, if no mark has their number."""
+"""The number of missing commits to assume if no mark has the real one."""
 
 
 class Age(NamedTuple):
@@ -70,9 +80,9 @@ class AgeCheck:
         return max(missing, UNKNOWN_COMMITS) if missing else 0
 
     def of_level_2(self, authority: CommitAuthority, last: CommitRecord, *, promised: bool) -> Age:
-        """Compare the last commit with the mark; `promised`: whether the card promises a mark.
+        """Compare the last commit with the mark; `promised`: whether a missing mark means older records.
 
-        A conversion that was cut short before its mark has no promise yet.
+        A conversion that was killed before it wrote its mark has promised none yet.
         """
         slots = enumerate(self._nvram.mark.slots())
         marked = {slot: number for slot, each in slots if (number := authority.marked(each)) is not None}

@@ -3,11 +3,37 @@
     assemble(State(folder).seams(), settings)                    # a server
     assemble(Seams(chance, clock, MemoryNvram(), ...), settings)    # a simulation
 
-The order: stored records (`service/stored.py`), partitions, changes by the settings.  None of it needs an
-event loop.  Settings change memory only, so a refused start keeps its records: those that were stored, or
-those of the first commit of a new or a converted system.
 A power cut, in a test, is `assemble` again over what NVRAM and the components hold.
 """
+
+# The order of a start
+#
+# A start must guarantee:
+#
+#   1. A refused start changes no stored partition.  Of a new or a converted system the first commit stays.
+#   2. A start that is killed at any moment can be repeated.
+#   3. A partition whose records do not open stops itself alone, and not the start.
+#   4. A server activates no partition before its IPL count is durable (`hcall_server.machine.ipls`).
+#
+# The steps of `assemble`, and why each of them comes where it does:
+#
+#     root key and mark   First, because nothing opens without the key.  It writes repairs, which can be
+#                         repeated, and the first commit of a new or a converted system.
+#     partitions          Before the settings, which change stored partitions and make the missing ones.
+#     departed            Before the settings as well: a name in them may be that of a partition that has
+#                         moved away, and then no new one is made.
+#     modes               Before the state, because Recovery sets the stored partitions aside.
+#     state               Before the settings: in another state than Operating they are postponed.
+#     settings            In memory only (guarantee 1).  The encryptor commits them once it runs.
+#     key files           Last, so that new partitions of the settings get theirs as well.
+#
+# The server then goes on (`service/server.py`): it opens its sockets, runs the machine and the control
+# channel, and waits for the IPL counts.  The control channel comes before that wait.  So an operator reaches
+# a server whose NVRAM hangs, and sees the reason in its health.
+#
+# All of `assemble` runs without an event loop.  The first step asks the TPMs, and these calls block, up to
+# ten seconds each.  No client is connected yet that would wait for them.  So there is no asynchronous
+# variant of it.
 
 from __future__ import annotations
 
@@ -74,9 +100,9 @@ def assemble(seams: Seams, settings: Settings, *, accept_older: bool = False) ->
     `accept_older`: go on also with NVRAM that is older than its high-water mark, or has none.  That is a
     decision about one start, and therefore no setting.
 
-    Raises OperatorError for an impossible wish, StorageError when the system as a whole can't be opened.
-    A partition that can't be opened is in the system, with `refused` set.  No partition is activated yet:
-    `Machine.start` does that.
+    Raises OperatorError if the settings can't be applied, StorageError if the system as a whole can't be
+    opened.  A partition that can't be opened is in the system, with `refused` set.  No partition is activated
+    yet: `Machine.start` does that.
     """
     seams = seams._replace(entropy=checked(seams.entropy))
     nvram = FaultyNvram(seams.nvram)
@@ -230,7 +256,7 @@ def _migrations(machine: Machine) -> Mobility:
 
 
 def _attachment_of(stored: Stored, seams: Seams) -> Callable[[Machine], Attachment]:
-    """Return what makes the console's side of a machine; the console has been away since now."""
+    """Return the maker of a machine's attachment.  Its console counts as away since this start."""
     sealed, since = _listed(stored, CONSOLE, "the console record"), seams.date()
 
     def make(machine: Machine) -> Attachment:
@@ -300,7 +326,7 @@ def _record(stored: SystemRecord | None, settings: Settings) -> SystemRecord:
 
 
 def _warn_of_left_out(system: ManagedSystem, settings: Settings) -> None:
-    """Log the partitions that are asked for and not made, because an unreadable one may have their name."""
+    """Log the partitions of the settings that are not made: an unreadable one may have their name."""
     unreadable = [each.name for each in system.partitions.values() if each.name_unknown]
     left_out = [wish.name for wish in settings.partition if wish.name not in system.partitions]
     if unreadable and left_out:
@@ -338,11 +364,11 @@ def _fulfil(machine: Machine, wish: PartitionSettings) -> None:
 
 
 def _provide(system: ManagedSystem, wish: PartitionSettings) -> Partition | None:
-    """Make or change a partition as the settings say; None when there was nothing to do.
+    """Make or change a partition as the settings say; None if nothing was to be changed.
 
-    A partition whose store was refused stays as it is; `Machine.start` logs it.  While the name of a
-    refused partition can't be read, no partition is made: it may be that one.  Nor is one made or changed
-    that another system owns.
+    A partition whose store was refused stays as it is; `Machine.start` logs it.  While the name of a refused
+    partition can't be read, no partition is made, because that one may have the name.  A partition that
+    another system owns is neither made nor changed.
     """
     if is_elsewhere(system, wish.name):
         return None

@@ -36,7 +36,7 @@ _TABLE = msgspec.defstruct(
 
 
 class _Partitions(msgspec.Struct):
-    """The part of a file that is lists of partitions."""
+    """The `[[partition]]` tables of a file."""
 
     partition: list[_TABLE] = []  # type: ignore[valid-type]  # made from the rows of the attributes
 
@@ -73,6 +73,7 @@ def read_config(path: Path) -> Settings:
 
 def _content(path: Path) -> bytes:
     """Return the bytes of a plain file; OperatorError for anything else, such as a pipe without a writer."""
+    # O_NONBLOCK: the open of a fifo would otherwise wait for a writer, before its kind can be checked.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -98,7 +99,9 @@ def _settings(content: dict[str, Any]) -> Settings:
 
 
 def _unknown(table: dict[str, Any], cls: type, where: str) -> Iterator[str]:
-    """Yield the path of every field that a table has and its class does not."""
+    """Yield the path of every field of a table that its class does not have."""
+    # msgspec ignores a field that a dataclass does not have.  So a mistyped name would silently have no
+    # effect.
     for name, value in table.items():
         path = f"{where}{name}"
         if name not in _FIELDS[cls]:

@@ -1,4 +1,4 @@
-"""Custody at a start: the partitions that are served, those that ask, and the names that are elsewhere.
+"""Custody at a start: which partitions are served, which ask the console, which names are on other systems.
 
 Page: spec/migration.md#after-a-start.
 """
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _log = Log()
 _KEPT = OWNING | {Custody.FROZEN}
-"""The records of a system whose clients may need the access key again."""
+"""The custodies of partitions whose clients may need the access key again."""
 
 
 def open_departed(system: ManagedSystem, stored: Stored, record: bytes | None) -> None:
-    """Bring back the partitions that have left; few systems have this record.
+    """Load the partitions that have left from their record; few systems have this record.
 
     StorageError if it does not open, or if it contradicts the record of a partition.
     """
@@ -42,11 +42,14 @@ def open_departed(system: ManagedSystem, stored: Stored, record: bytes | None) -
 
 
 def set_modes(machine: Machine, stored: Stored, *, without_console: bool) -> None:
-    """Give each stored partition its mode: after a crash nobody knows any other.
+    """Give each stored partition its mode.  Modes are not stored, so custody and attributes decide it.
 
-    A partition that may be restarted remotely asks the console before it is served, if there is one (R-54).
-    So does every partition of older records that were accepted: they may have left since.  So does one whose
-    attribute the console may not know yet: it could have restarted an older copy, which says that it may.
+    If a console is attached, some partitions ask it before they are served (R-54):
+
+    - a partition that may be restarted remotely: the console may have done so while this system was down;
+    - every partition, if older records were accepted: it may have left since;
+    - a partition whose present attributes the console may not know: it could have restarted an older copy, in
+      which the attribute permits that.
     """
     attached = CONSOLE in stored.records
     for partition in machine.system.partitions.values():
@@ -68,10 +71,9 @@ def set_modes(machine: Machine, stored: Stored, *, without_console: bool) -> Non
 
 
 def publish_keys(machine: Machine) -> None:
-    """Write the key files of the partitions that are served here, and remove those of the ones that are not.
-
-    A kill may have come between the commit of a step and its file.
-    """
+    """Write the key file of each partition that is served here, and remove the file of each other one."""
+    # A file is no part of the commit of a step, so a kill may have come between the two.  Each start repairs
+    # that.  A file too many would count as a lost store in a later state Recovery.
     system, transport = machine.system, machine.transport
     left = {each.name for each in system.departed.values() if each.name}
     for partition in system.places.values():
@@ -86,7 +88,7 @@ def publish_keys(machine: Machine) -> None:
 
 
 def is_elsewhere(system: ManagedSystem, name: str) -> bool:
-    """Whether a name of the settings is that of a partition which another system owns; log where it is."""
+    """Whether another system owns the partition of a name in the settings; if so, log which system."""
     present = system.partitions.get(name)
     advice = f"nothing is made; a new partition of this name: swpks hmc create {name}"
     if present is not None:

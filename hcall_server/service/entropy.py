@@ -11,7 +11,7 @@ from hcall_abi.rules import service as rules
 def checked(entropy: Callable[[int], bytes]) -> Callable[[int], bytes]:
     """Return `entropy` with a check: ScarcityError if it fails, or returns another number of bytes.
 
-    Without the check a short answer would become a short password, key or nonce.
+    Without the check a short result would become a short password, key or nonce.
     """
 
     def random(size: int) -> bytes:

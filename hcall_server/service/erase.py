@@ -69,7 +69,7 @@ Entropy = Callable[[int], bytes]
 
 
 def _no_way_back(folder: Path) -> tuple[str, str]:
-    """Return what the end of the trusted system key means, and the way back, a sentence each."""
+    """Return two sentences: the effect of losing the trusted system key, and the way back."""
     command = f"swpks hmc chtskey -o restore --newkey FILE --state {shlex.quote(str(folder))}"
     return (
         "The trusted system key died with the old root key: copies on the console do not open any more.",
@@ -78,7 +78,7 @@ def _no_way_back(folder: Path) -> tuple[str, str]:
 
 
 def losses(folder: Path, action: str) -> list[str]:
-    """Return what an action destroys, a sentence each; SwpksError if the action is refused now."""
+    """Return the losses by an action, a sentence each; SwpksError if the action is refused now."""
     removed = f"parts that were taken out and lie in {folder / REMOVED}"
     if action == "reset-settings":
         lost = [

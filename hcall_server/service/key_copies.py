@@ -19,7 +19,7 @@ from hcall_server.writeback.commits import record_id
 Records = Mapping[str, bytes]
 _FIRST = {SYSTEM, COMMIT}
 WRAPPED = frozenset({wrapped_name(1), wrapped_name(2)})
-"""The names of all wrapped copies, of TPMs that are not there any more as well."""
+"""The names of all wrapped copies, also of a TPM that was removed."""
 
 
 class WrappedCopy(NamedTuple):
@@ -88,20 +88,20 @@ class KeyCopies(NamedTuple):
 
 
 def same_key(one: SystemIdentity, other: SystemIdentity) -> bool:
-    """Whether two copies are of one system and one key; their sealed levels may differ."""
+    """Whether two copies have the same system id and the same key; their sealed levels may differ."""
     return one[:2] == other[:2]
 
 
 def read_copies(components: Components, records: Records) -> KeyCopies:
-    """Read the anchor card, and have each TPM unwrap its copy; it changes nothing.
+    """Read the anchor card, and have each TPM unwrap its copy; change nothing.
 
-    LaterLevelError for a card of a later release: to write it again would destroy that one.
+    LaterLevelError for a card of a later release.
     """
     damage = None
     try:
         card = components.anchor_card.read()
     except LaterLevelError:
-        raise
+        raise  # if it counted as damaged, the repair would overwrite the key of the later release
     except StorageError as error:
         card, damage = None, error
     wrapped = tuple(_read_wrapped(tpm, slot, records) for slot, tpm in enumerate(components.tpms, 1))
@@ -120,10 +120,12 @@ def _read_wrapped(tpm: Tpm, slot: int, records: Records) -> WrappedCopy:
 
 
 def records_finding(records: Records, identity: SystemIdentity | None) -> RecordsFinding:
-    """Return whether the records other than wrapped copies open with a key; `identity` None: with none.
+    """Return whether the records other than wrapped copies open with a key; None stands for no key.
 
     LaterLevelError for a commit record of a later release.
     """
+    # The commit record alone decides (C-55).  If one damaged partition record did, it would stop the system,
+    # and not just its partition.
     others = records.keys() - WRAPPED
     if not others:
         return RecordsFinding.NONE
@@ -148,5 +150,5 @@ def holds_old_records(records: Records) -> bool:
 
 
 def _of_a_first_start(records: Records) -> bool:
-    """Whether an earlier release left these records in a first start that was cut short: no partition."""
+    """Whether these records are those of an earlier release's first start that was killed: no partition."""
     return not records.keys() - _FIRST and len(records.get(COMMIT, b"")) <= FIRST_SIZE

@@ -1,7 +1,7 @@
 """Repairs of the copies of the root key: a missing one is written, read back, and reported (R-41).
 
-Nothing is removed.  Each repair can be repeated, so a start that is cut short between two is simply done
-again.
+Nothing is removed.  Each repair can be repeated, so after a kill between two repairs the next start does the
+rest.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Wrapping(NamedTuple):
 
 
 def wrap_missing(copies: KeyCopies, identity: SystemIdentity) -> Wrapping:
-    """Have each TPM wrap the key whose copy is missing; a silent TPM is reported, and does not stop it."""
+    """Have each TPM without a good copy wrap the key.  A silent TPM is reported and stops no other one."""
     changes: dict[str, bytes] = {}
     reports = []
     for copy, finding in zip(copies.wrapped, copies.findings, strict=True):
@@ -63,6 +63,8 @@ def wrap_all(tpms: tuple[Tpm, ...], identity: SystemIdentity) -> dict[str, bytes
 
 def wrap(tpm: Tpm, identity: SystemIdentity) -> bytes:
     """Return a wrapped record, after the TPM has unwrapped it once; TpmSilentError if it does not work."""
+    # Unwrapped at once.  Otherwise a blob that does not unwrap would be found at a later start, and the card
+    # may be lost by then.
     record = encode_wrapped(KIND_CODES[tpm.kind], tpm.seal(pack_identity(identity)))
     try:
         unwrapped = unpack_identity(tpm.unseal(decode_wrapped(record).blob))
@@ -96,7 +98,7 @@ def restore_card(part: AnchorCardPart, copies: KeyCopies, identity: SystemIdenti
 
 
 def write_card(part: AnchorCardPart, card: Card) -> None:
-    """Write a card and read it back; StorageError if it holds anything else then."""
+    """Write a card and read it back; StorageError if the content differs."""
     part.write(card)
     if part.read() != card:
         raise StorageError(rules.CARD_WHOLE, f"{part.name}: what was written can't be read back")

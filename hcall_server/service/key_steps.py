@@ -1,4 +1,4 @@
-"""The account of a start, in the steps of the procedure that gives access to the stores.
+"""The account of a start: its steps of the procedure that gives access to the stores.
 
 The procedure is public (2020); ARCHITECTURE.md maps its nine steps to the code.  Steps 1 to 4 are about the
 root key, 5 to 7 about the records.  Steps 8 and 9, the write-behind and the copies, happen later.

@@ -1,4 +1,4 @@
-"""The errors of a start that a row of the root-key table stops: which part holds what, and the way out."""
+"""The errors of starts that a row of the root-key table stops: the finding of each part, and the way out."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _commit_trouble(copies: KeyCopies, records: Records) -> str:
 
 
 def _told(copies: KeyCopies) -> Iterator[str]:
-    """Yield a phrase for each part: what it holds."""
+    """Yield a phrase for each part: its name and its finding."""
     damage = f": {copies.damage.message}" if copies.damage else ""
     yield f"the anchor card: {copies.card_finding.value}{damage}"
     for copy, finding in zip(copies.wrapped, copies.findings, strict=True):
@@ -63,7 +63,8 @@ def _told(copies: KeyCopies) -> Iterator[str]:
 
 
 def _opening(copies: KeyCopies, records: Records) -> str:
-    """Return in words which of several different keys the records open with; it chooses nothing."""
+    """Return a phrase for the message: which of the different keys open the records."""
+    # Only a phrase.  No copy is ever preferred to another one (C-51), so the operator decides.
     keys: list[tuple[str, SystemIdentity]] = []
     if copies.card is not None:
         keys.append(("the anchor card", copies.card.identity))

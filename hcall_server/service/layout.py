@@ -23,7 +23,7 @@ NVRAM = "nvram.sqlite"
 REMOVED = "removed"
 """The folder of parts that a technician took out (`swpks hmc replace`)."""
 _WIPED = Path("asmi") / "wiped"
-"""The folder of what an erase has taken away, until it is destroyed."""
+"""The folder of parts that an erase has taken away and not destroyed yet."""
 
 _MOVED = ("-mark", "-wal", "-journal", "-shm", "")
 """The files of NVRAM by the ends of their names, in the order of their moves.
@@ -78,16 +78,15 @@ def take_away(path: Path, state: Path) -> None:
 
 
 def finish_wipe(state: Path) -> None:
-    """Destroy all that an erase has taken away, also one that was killed."""
+    """Destroy all that an erase has taken away, also an erase that was killed."""
     if (state / _WIPED).exists():
         destroy(state / _WIPED)
 
 
 def replace_part(state: Path, part: str) -> Path | None:
-    """Put a new, empty part into the place of one; return where the old one lies now, None if it was new.
+    """Replace a part by a new, empty one; return the new path of the old part, None if that was empty.
 
-    The old part is kept below `removed`, so a technician can put it back.  A second call finishes one that
-    was killed between its two renames.
+    The old part is kept below `removed`, so a technician can put it back.
     """
     if part == SERVICE_PROCESSOR:
         make_service_processor(state)
@@ -99,6 +98,8 @@ def replace_part(state: Path, part: str) -> Path | None:
         return None  # an empty folder would be a second TPM, in a system that has one
     if folder.is_dir() and not is_empty(folder):
         make_folder(state / REMOVED)
+        # `new` is made before the part goes.  If a kill comes between the two renames, the next call finds
+        # it, and does only the second one.
         make_folder(new)
         old = next(path for path in _shelf(state / REMOVED, part) if not path.exists())
         folder.rename(old)

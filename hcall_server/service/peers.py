@@ -25,7 +25,7 @@ from hcall_server.service.settings import UNIX, parse_listen
 NAME = "mobility"
 SOCKET = f"{NAME}.sock"
 PAUSE = 0.1
-"""Seconds to wait if the system gives no more connections."""
+"""Seconds to wait if the host has no descriptor for another connection."""
 
 _log = Log()
 
@@ -34,8 +34,8 @@ class SocketPeers:
     """The way of a server to other systems; it listens from the moment it is made.
 
     `wanted` is "unix" for a socket in `folder`, or "tcp:HOST:PORT".  OperatorError or ScarcityError if it
-    can't listen.  Where no Unix socket can be, it does not listen, and reaches others all the same.  `taken`:
-    a partition of an older release has the name of that socket.
+    can't listen.  If no Unix socket can be made there, it does not listen, and still reaches other systems.
+    `taken`: a partition of an older release has the name of that socket.
     """
 
     def __init__(self, folder: Path, wanted: str, *, taken: bool = False) -> None:
@@ -70,6 +70,8 @@ class SocketPeers:
         with self._scope:
             while listener.fileno() >= 0:
                 await wait_readable(listener)
+                # Without this an accept here could take a descriptor that was freed for the console's
+                # imports.
                 await machine.reserve.wait_whole()
                 try:
                     accepted, _ = listener.accept()
@@ -101,7 +103,7 @@ class SocketPeers:
         self.address = f"unix:{path}"
 
     async def _serve(self, machine: Machine, accepted: socket.socket) -> None:
-        """Have a connection served; the first one waits for the room to be loaded."""
+        """Begin to serve a connection; the first one waits until the room `mobility` is loaded."""
         try:
             if not self._loaded:
                 await loaded(_load, machine.reserve)

@@ -1,8 +1,27 @@
-"""The whole server: boot, listen, announce, serve, and stop in good order.
+"""The whole server: boot, listen, announce, serve, and stop in good order."""
 
-Stopping: the server accepts no new connections.  It flushes while sessions still run, so a client gets the
-CONFIRM that it waits for.  It says GOODBYE 4 to all, and flushes the changes that came meanwhile.
-"""
+# A stop
+#
+# A signal or the console stops the server.  The stop guarantees:
+#
+#   1. Exit status 0 means that each call and each verb that was answered is durable.
+#   2. A client that waits for its CONFIRM gets it, if NVRAM works.
+#   3. The stop ends in bounded time, whatever NVRAM, a guest or a client of the console does.
+#
+# The order, in `_until_stopped` and then in `run`:
+#
+#   - No new connections, no new requests, no new sockets: a power-on from now on is refused.
+#   - The first flush, while sessions go on.  Durability would need only the last flush.  But then GOODBYE
+#     would end a client that waits in CONFIRM (guarantee 2).
+#   - GOODBYE 4 to all sessions, then the end of the requests under way.  Both have a bound of their own.  An
+#     earlier version did not wait for the requests: a verb could be answered after the last flush, and be
+#     lost.
+#   - The last flush, for the changes since the first one.  Both flushes share `drain_seconds`.
+#   - The worker ends, NVRAM is closed, and the lock is released last: the next server finds closed files.
+#
+# If the last flush fails, the worker may still be in a commit.  Then the process ends with status 3 and
+# closes nothing.  A second signal of `HURRY_SIGNALS` skips all waits; the check of `pending` decides the
+# status then too.
 
 from __future__ import annotations
 
@@ -65,18 +84,12 @@ If an IPL count is not durable by then, its partition starts later, as soon as i
 
 
 def run(
-    folder: Path,
-    settings: Settings,
-    announce: Announce,
-    passed: Passed = (),
-    *,
-    accept_older: bool = False,
+    folder: Path, settings: Settings, announce: Announce, passed: Passed = (), *, accept_older: bool = False
 ) -> None:
     """Serve a state folder until a stop signal, on its own sockets and those that were `passed`.
 
-    `accept_older` is as in `assemble`.
-
-    Raises OperatorError and StorageError if it can't start, StorageError if the last flush failed.
+    `accept_older` is as in `assemble`.  Raises OperatorError and StorageError if it can't start, StorageError
+    if the last flush failed.
     """
     tls = _tls_of(settings)
     with ExitStack() as undo:
@@ -187,13 +200,13 @@ class Server:
         )
 
     def _close(self) -> None:
-        """Accept nothing more on the data channel and of other systems."""
+        """Accept no more connections of clients and of other systems."""
         self._listeners.close_all()
         if self._peers:
             self._peers.close()
 
     def _assigned(self) -> tuple[dict[str, socket.socket], list[socket.socket], socket.socket | None]:
-        """Sort the passed sockets: private by partition name, common, control.  Remove stale sockets."""
+        """Return the passed sockets: private by partition name, common, control.  Remove stale sockets."""
         private, common, control = assign(self._passed, self._expected())
         owners = [*private.items(), *(("tcp", each) for each in common)]
         if control:
@@ -204,7 +217,7 @@ class Server:
         return private, common, control
 
     def _expected(self) -> list[str]:
-        """Return the names of the partitions, and in the state Recovery those that may come into being."""
+        """Return the names of the partitions; in the state Recovery, of all that its end may make."""
         system = self.machine.system
         if system.state is SystemState.OPERATING:
             return list(system.partitions)
@@ -212,11 +225,7 @@ class Server:
         return sorted({*system.restored, *self.machine.recovery.lost, *wished})
 
     async def _serve_control(
-        self,
-        control: socket.socket,
-        made: SocketFile | None,
-        *,
-        task_status: trio.TaskStatus[None],
+        self, control: socket.socket, made: SocketFile | None, *, task_status: trio.TaskStatus[None]
     ) -> None:
         """Serve the control channel; its module is loaded here and its HTTP stack by the first request.
 
@@ -299,7 +308,7 @@ async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope
 
 
 def log_access(access: AccessAccount) -> None:
-    """Log how this start got access to the keystores, step by step, and each part that is not well."""
+    """Log each step of this start's access to the keystores, and each part without a good copy of the key."""
     for step in access.steps:
         _log.info("root_key.step", step=step.number, finding=step.text)
     for part in access.parts:
@@ -355,7 +364,7 @@ def _ready(
 def _unserved(machine: Machine) -> dict[str, dict[str, Any]]:
     """Return the custody of each partition that this system may not serve now, and its console."""
     stands = {each.name for each in machine.system.partitions.values() if not each.may_serve}
-    if not stands:  # then the parts that are asked below are not loaded
+    if not stands:  # then attachment and custodian are not loaded
         return {}
     link = machine.attachment.link
     console = {"name": link.name, "id": link.id} if link else None

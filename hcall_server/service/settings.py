@@ -38,12 +38,12 @@ _TIMES = {
     "confirm_wait_ms": (0, MAX_CONFIRM_WAIT_MS, rules.CONFIRM_WAIT_RANGE),
     "copy_interval_s": (MIN_COPY_INTERVAL_S, MAX_COPY_INTERVAL_S, rules.COPY_INTERVAL_RANGE),
 }
-"""The range of each time of the settings, and the rule that has it."""
+"""The range of each time in the settings, and the rule that a value out of range breaks."""
 
 
 @dataclass(frozen=True)
 class PartitionSettings:
-    """A partition that shall exist: made at the first start, stored, and changed by later settings.
+    """A partition that the operator wants: made at the first start, stored, and changed by later settings.
 
         PartitionSettings.of("lpar1", 64, secure_boot="audit", keystore_signed_updates=1)
 
@@ -139,6 +139,8 @@ class Settings:
             raise OperatorError(rules.SYSTEM_NAME_FORM, f"{self.name!r} is no name for a managed system")
         if len(self.tpm) > MAX_TPMS:
             raise OperatorError(rules.TPM_COUNT, f"{len(self.tpm)} TPMs are given")
+        # Two embedded TPMs are two parts, each with a seed of its own.  The same external TPM twice would be
+        # one part, and no second copy.
         external = [word for word in self.tpm if word != "embedded"]
         if len(set(external)) < len(external):
             raise OperatorError(rules.TPM_COUNT, f"{external[0]} is given twice")

@@ -46,9 +46,9 @@ from hcall_server.writeback.worker import ThreadWorker
 class State:
     """The folder of one managed system, locked for this process until it ends.
 
-    Raises OperatorError when another server has it, when it is not private, when it is a link, or when
-    the folder is somebody else's altogether; StorageError when its device fails.  All that it makes is
-    durable before NVRAM is opened.
+    Raises OperatorError if another server uses it, if it is not private, if it is a link, or if it has other
+    content than a state; StorageError if its device fails.  All files that it makes are durable before NVRAM
+    is opened.
     """
 
     def __init__(self, folder: Path, entropy: Entropy = os.urandom) -> None:
@@ -89,6 +89,8 @@ class State:
         card = AnchorCard(self.folder / ANCHOR_CARD)
         components = Components(card, open_tpms(self.folder, self._entropy, tpms))
         self._make_service_processor()
+        # Each commit checks these paths.  A commit into a file that has lost its name must not be confirmed
+        # (spec/service.md#files-in-place).
         place = InPlace(self.folder / SERVICE_PROCESSOR)
         beside = (*(each.trouble for each in (*self._in_place, place)), card.moved)
         return Seams(
@@ -96,6 +98,7 @@ class State:
             clock=clock,
             nvram=SqliteNvram(nvram_path(self.folder), beside),
             components=components,
+            # Started now: a host without a free thread then refuses the start, and not the first commit.
             worker=ThreadWorker().started(),
             transport=self.listeners,
         )

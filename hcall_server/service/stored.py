@@ -7,9 +7,9 @@
     Recovery         the same, without a system record
     Reset pending    wrapped copies of the card's key; no record is read
 
-A new system writes its card last, and its wrapped copies with its first commit.  So a start that is cut short
-before that commit has left nothing, and after it only the card is missing.  A system whose system record is
-missing was cleared.
+A new system writes its card last, and its wrapped copies with its first commit.  So a start that is killed
+before that commit leaves nothing behind, and after it only the card is missing.  A system whose system record
+is missing was cleared.
 
 Records of sealed level 1 are converted, in one commit, if they are not older than the mark.
 """
@@ -178,6 +178,7 @@ class Opening:
         """Restore the copies that are missing; return the reports, and whether records have changed."""
         from hcall_server.service.key_repair import demand_stored, restore_card, wrap_missing
 
+        # All wrapped copies in one commit, then the card: after a kill in between, fewer copies are missing.
         wrapping = wrap_missing(copies, identity)
         if wrapping.changes:
             commits.make(wrapping.changes)
@@ -202,8 +203,8 @@ class Opening:
     def _checked(self, identity: SystemIdentity, copies: KeyCopies, records: Records) -> _Ready:
         """Compare the records with the mark, and make the mark durable again.
 
-        If older records are accepted, commits count on from the mark.  It stays above the records until
-        the next commit: a start that is cut short before it is refused again.
+        If older records are accepted, commits count on from the mark.  The mark stays above the records until
+        the next commit.  So if this start is killed before that commit, the next one is refused again.
         """
         authority = CommitAuthority(identity.root_key)
         if holds_old_records(records):
@@ -242,7 +243,7 @@ class Opening:
         ready: _Ready,
         kept: Records | None,
     ) -> Stored:
-        """Return the result; `kept` are the records if this start has not changed them."""
+        """Return the result; `kept` are the records if this start has not changed them, else None."""
         card, *tpms = reports
         stored = self._nvram.load() if kept is None else kept
         records = {} if state is SystemState.RESET_PENDING else stored  # there, none is of the card's key
@@ -261,7 +262,7 @@ class Opening:
 
 
 def _first_start_of_level_1(copies: KeyCopies, records: Records) -> bool:
-    """Whether a first start of sealed level 1 was cut short: it wrote its card first, and no record yet."""
+    """Whether a first start of sealed level 1 was killed: that level wrote its card before any record."""
     card = copies.card
     return card is not None and card.identity.sealed_level < SEALED_LEVEL and not records
 

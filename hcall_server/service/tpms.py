@@ -1,4 +1,4 @@
-"""The TPMs of a state folder: the first one always, the second one if it was asked for or has a folder."""
+"""The TPMs of a state folder: one, or two if a second one was named in the settings or has a folder."""
 
 from __future__ import annotations
 
