@@ -1,4 +1,4 @@
-"""Partitions that move without running: released here, or owned from their console copy (rows 15, 16).
+"""Partitions that move powered off: released here, or owned from their console copy (rows 15 and 16).
 
 The checks before any migration are here as well.
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ArrivingStore(NamedTuple):
-    """A console copy to own by an attempt; `seen` are counters that were seen elsewhere."""
+    """A console copy that this system is to own by an attempt; `seen` are counters that the console knows."""
 
     copy: bytes
     epoch: int
@@ -49,12 +49,13 @@ def demand_fit(system: ManagedSystem, wanted: Needs) -> None:
 
 
 async def take(custodian: Custodian, backups: Backups, arrival: ArrivingStore) -> Partition:
-    """Own the partition of a copy, powered off and durably; a repeated order finds it done.
+    """Own the partition of a copy, powered off and durably; a repeated order has no further effect.
 
     CopyError for a copy that does not open, OperatorError if the system owns the partition already, has seen
     a later attempt, or has no room.
     """
     uuid = read_copy(arrival.copy).uuid
+    # The console repeats an order whose answer was lost.  The first one may still be under way.
     await custodian.settled(uuid)
     present = custodian.partition(uuid)
     if present is not None and _is_done(present, Custody.ARRIVED, arrival.epoch, arrival.source):
@@ -77,7 +78,7 @@ def checked(custodian: Custodian, backups: Backups, arrival: ArrivingStore) -> P
 
 
 async def release(custodian: Custodian, partition: Partition, epoch: int, target: bytes) -> None:
-    """Release a partition that is powered off to another system, durably; a repeated order finds it done."""
+    """Release a powered-off partition to another system, durably; a repeated order has no further effect."""
     uuid = partition.profile.uuid
     await custodian.settled(uuid)
     if _is_done(partition, Custody.RELEASED, epoch, target):

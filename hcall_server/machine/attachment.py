@@ -71,7 +71,7 @@ UNKNOWN = bytes(FINGERPRINT_SIZE)
 
 
 class ConsoleLink(NamedTuple):
-    """The attached console; `since` is the time (since 1970) from which on it has been connected, or away."""
+    """The attached console; `since` is when it connected, or went away (seconds since 1970)."""
 
     id: str
     name: str
@@ -208,11 +208,12 @@ class Attachment:
     def look(self) -> None:
         """Ask the connected console all open questions.
 
-        They are: the custody of partitions that are not served without its answer, each copy that it does not
-        hold, and to put copies aside.
+        They are: who owns the partitions that are not served without its answer; to take each copy that it
+        does not hold; to put copies of deleted partitions aside.
         """
         if self._system.state is not SystemState.OPERATING or self._record is None:
             return
+        # Nothing is pending, so every deletion is durable, also one whose caller has stopped waiting.
         if not self._encryptor.pending:
             self._fresh.clear()
         present = {each.profile.uuid for each in self._system.partitions.values()}
@@ -234,11 +235,12 @@ class Attachment:
                 self._ask("take-copy", partition.profile.uuid, partition.name)
 
     def made(self, profile: PartitionProfile, time: int) -> None:
-        """Note that a copy of a store was made now; the console may say later that it holds it."""
+        """Note that a copy of a store was made now: the console may confirm later that it holds the copy."""
         facts = self._facts(profile, time)
         before = self._made.get(profile.uuid)
         if before is not None and before[:3] == facts[:3] and before.profile != facts.profile:
-            facts = facts._replace(profile=UNKNOWN)  # two copies with the same clear facts
+            # Two copies with the same clear facts: keepCopy could not name one of them.
+            facts = facts._replace(profile=UNKNOWN)
         self._made[profile.uuid] = facts
 
     async def keep(
@@ -306,7 +308,7 @@ class Attachment:
         return self._record
 
     def _begin(self, record: ConsoleRecord | None) -> None:
-        """Begin or end an attachment: no question is open, and nothing is held."""
+        """Begin or end an attachment, without open questions and held copies."""
         self._asked.clear()
         self._fresh.clear()
         self._since = self._date()
@@ -337,7 +339,7 @@ class Attachment:
     def _can_copy(self) -> bool:
         try:
             return bool(self._key_id()) or self._system.assigned_kbytes > 0
-        except SwpksError:  # the key does not open: no copy can be made, and the verb tells why
+        except SwpksError:  # the key does not open: no copy can be made, and the verb has the reason
             return False
 
     def _is_old(self, profile: PartitionProfile) -> bool:

@@ -1,17 +1,18 @@
-"""A clock that stands still while the server does not run.
+"""A clock that stands still while the server does not run."""
 
-SIGSTOP, the freezer of a container, a debugger or an overloaded machine can pause a server.  Its peers can
-do nothing about that, so no deadline may count the pause.  There are many deadlines: of connections, of
-requests of the console, of the last frames, of a commit that hangs.  All of them read one clock, the clock
-of the loop.  So only this module handles pauses.
-
-The loop asks the clock how long it may sleep, and reads it after the sleep.  If the loop returns much later
-than that, the server was paused.  The same holds between two readings without a sleep.  Of such a gap only
-`COUNTED` seconds count.
-
-Why a gap counts at all: a guest's calls can keep the loop busy for longer than `COUNTED`, again and again.
-If such gaps counted nothing, the guest would stop the clock, and with it the deadlines of all other peers.
-"""
+# Pauses of the server
+#
+# SIGSTOP, the freezer of a container, a debugger or an overloaded machine can pause a server.  Its peers can
+# do nothing about that, so no deadline may count the pause.  There are many deadlines: of connections, of
+# requests of the console, of the last frames, of a commit that hangs.  All of them read one clock, the clock
+# of the loop.  So only this module handles pauses.
+#
+# The loop asks the clock how long it may sleep, and reads it after the sleep.  If the loop returns much later
+# than that, the server was paused.  The same holds between two readings without a sleep.  Of such a gap only
+# `COUNTED` seconds count.
+#
+# Why a gap counts at all: a guest's calls can keep the loop busy for longer than `COUNTED`, again and again.
+# If such gaps counted nothing, the guest would stop the clock, and with it the deadlines of all other peers.
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ COUNTED = 0.25
 
 
 class AwakeClock(trio.abc.Clock):
-    """A clock of a Trio loop, in seconds; `now` is the same time for those that have no loop yet.
+    """A clock of a Trio loop, in seconds; `now` is the same time for callers outside the loop.
 
     `raw` returns seconds that go on during a pause, such as `time.monotonic`.
     """

@@ -38,7 +38,7 @@ NEVER_SEEN: Counters = (0, 0, 0)
 
 
 class ClientKeys(Protocol):
-    """The part of the transport that knows the access keys of clients."""
+    """The part of the transport that has the access keys of clients."""
 
     def publish_key(self, partition: Partition) -> None:
         """Write a partition's access key to the place where clients find it."""
@@ -107,7 +107,7 @@ class Backups:
         return None if self.key is None else seal_trusted_key(self._sealer, self.key)
 
     async def change_key(self, key: TrustedSystemKey, old: TrustedSystemKey | None = None) -> None:
-        """Set another key; copies of before need the old one.  A given `old` must be the present key."""
+        """Set another key; earlier copies need the old one.  A given `old` must be the present key."""
         self._check_old(old)
         await self._set_key_durably(key, "trusted_key.changed")
 
@@ -121,7 +121,7 @@ class Backups:
         await self._set_key_durably(key, "trusted_key.restored")
 
     async def return_key(self, sealed: bytes) -> None:
-        """Set the key back from the blob on the console; OperatorError if it is not of this system."""
+        """Set the key back from its sealed blob; OperatorError if another root key has sealed the blob."""
         try:
             key = open_trusted_key(self._sealer, sealed)
         except SealingError as error:
@@ -145,11 +145,12 @@ class Backups:
         self._encryptor.record_changed(TRUSTED_KEY, lambda sealer: seal_trusted_key(sealer, key))
 
     async def _flush_key(self) -> None:
-        """Wait until the present key is durable; each caller that needs it waits."""
+        """Wait until the present key is durable, and log it once."""
         if self.key is None or not self._unsaved:
             return
         key = self.key
         await flushed(self._encryptor, f"the trusted system key {key.id.hex()}")
+        # Several callers may wait for one key, and another key may be set meanwhile.  The first caller logs.
         if self._unsaved and self.key is key:
             self._log.info(self._unsaved, id=key.id.hex())
             self._unsaved = ""
@@ -183,12 +184,13 @@ class Backups:
         """Put a partition's store back to a copy, whole or not at all; return the partition, powered off.
 
         A partition of the same UUID keeps its name, number, access key and custody.  Otherwise a new
-        partition comes into being, with another number if its own is taken.  Without `older` the copy may
-        not be behind the present store.  Its counters become larger than those that were `seen` elsewhere.
+        partition is made, with another number if its own is taken.  Without `older` the copy may not be older
+        than the present store.  `seen` are counters of this store that the console knows: the new ones are
+        larger.
 
         Raises CopyError for a copy that does not open, OperatorError if the partition runs, if the copy is
-        behind, or if name or space are taken, StorageError if NVRAM has not stored it in time; then it is
-        retried.
+        older, or if name or space are taken.  StorageError if NVRAM has not stored it in time; the encryptor
+        goes on trying.
         """
         await self.provide_key()
         header, record, before = self._opened(blob, older=older)
@@ -207,7 +209,7 @@ class Backups:
     async def checked(self, blob: bytes, *, older: bool = True, seen: Counters = NEVER_SEEN) -> Partition:
         """Return the partition as `restore` would leave it, and change nothing; raises as it does.
 
-        Name and room are not checked: other partitions may go before.
+        Name and free space are not checked: the console may delete or shrink other partitions before.
         """
         await self.provide_key()
         _, record, before = self._opened(blob, older=older)
@@ -234,7 +236,7 @@ class Backups:
     ) -> tuple[CopyHeader, PartitionRecord, Partition | None]:
         """Return header and record of a copy, and the present partition, None for none.
 
-        `arrives`: this system is to own it from now on.  Otherwise it has to own it already.
+        With `arrives` this system is about to own the partition.  Otherwise it has to own it already.
         """
         header, record = open_copy(self._present_key(), blob)
         before = self._system.by_uuid(header.uuid)
@@ -249,10 +251,8 @@ class Backups:
         return header, record, before
 
     def _adopt(self, record: PartitionRecord, before: Partition | None) -> Partition:
-        """Put the partition of a record in the place of `before`, and hand it to the encryptor.
-
-        Only the first step, the file of its access key, can fail.
-        """
+        """Put the partition of a record in the place of `before`, and mark its records dirty."""
+        # The file of the access key comes first, because only this step can fail: then nothing has changed.
         partition = self._system.made(record.profile, record.image)
         self._keys.publish_key(partition)
         partition.mode = self._mode(partition, before)
@@ -265,12 +265,13 @@ class Backups:
             del self._system.departed[partition.profile.uuid]
             self._encryptor.departed_changed(self._system)
         self._encryptor.changed(partition)
+        # In Recovery a system record would end the state, before all stores are back.
         if self._system.state is SystemState.OPERATING:
             self._encryptor.system_changed(self._system)
         return partition
 
     def _mode(self, partition: Partition, before: Partition | None) -> Mode:
-        """Return the mode of a restored partition: a lost one may be on another system since."""
+        """Return the mode of a restored partition; a lost one may have been restarted on another system."""
         if before is not None and not before.refused:
             return before.mode
         capable = bool(partition.attributes.simplified_remote_restart_capable)
@@ -287,7 +288,7 @@ class Backups:
 
 
 def _demand_ahead(header: CopyHeader, before: Partition) -> None:
-    """OperatorError if a copy is behind the present store of its partition."""
+    """OperatorError if a copy is older than the present store of its partition."""
     restores, generation = present = before.profile.restores, before.profile.image_generation
     if header.age < present:
         made = f"{datetime.fromtimestamp(header.time, UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -305,10 +306,12 @@ def restored_over(
     keys: ClientKeys,
     seen: Counters = NEVER_SEEN,
 ) -> PartitionRecord:
-    """Return the record to store: old contents, the identity of the present, and larger counters.
+    """Return the record to store: contents of the copy, identity of the present partition, larger counters.
 
-    `seen` are counters of this store that were seen elsewhere: it was deleted, or lost, since.
+    `seen` are counters of this store that the console knows.
     """
+    # A system has no counters of a store that was deleted, or lost with the service processor.  Without those
+    # of the console, a copy of the lost time could count as newer than the restored store.
     profile = record.profile
     if before is None:
         number = system.free_number() if system.number_taken(profile.number) else profile.number

@@ -54,7 +54,7 @@ class LoggedCalls:
         self._rule: str | None = None
 
     def begin(self) -> None:
-        """Look at the partition before the calls of one turn."""
+        """Begin a turn: the calls behind this log read the state of the partition."""
         self._inner.begin()
 
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
@@ -73,7 +73,8 @@ class LoggedCalls:
         return answer
 
     def _passwords(self) -> list[bytes]:
-        """Return the passwords that are set now; a call that confuses its registers may have one as label."""
+        """Return the passwords that are set now: the log must not have one, in any field."""
+        # A guest that confuses its registers may send a password as a label, and labels are logged.
         keystore = self._partition.keystore
         return [password for _, password in keystore.access.passwords.items()] if keystore else []
 
@@ -83,6 +84,7 @@ class LoggedCalls:
 
     def _tell(self, read: Callable[[], tuple[HCall, HReturn]]) -> None:
         """Write the line of a call, if its level and the pace allow one.  The call has run: never raise."""
+        # The allowance is paid first: in a flood, a line that is left out must not cost a decoded frame.
         missing = self._log.missing("info", EVENT)
         if missing is None:
             return

@@ -22,8 +22,8 @@ Pages: spec/control.md#partitions.  A start does not load this module.
 # after a kill.  A start would have to read all files to find it.
 #
 # All of a change but the wait for its commit is one step of the event loop.  If NVRAM does not take the
-# commit in time, the change stays in force in memory and is retried: nobody knows whether the commit that
-# hangs will take effect.
+# commit in time, the change stays in force in memory and is retried: a commit that hangs may still take
+# effect.
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class Tell(Protocol):
 class Changes:
     """Makes, deletes, renames and changes partitions of a machine, and names its system.
 
-    `forget` is called with each partition that is deleted, in the step that deletes it, and `gone` when its
-    end is durable.
+    `forget` is called with each deleted partition, in the step that deletes it.  `gone` is called when the
+    deletion is durable.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Changes:
     ) -> Partition:
         """Make a partition, powered off; any error leaves the system without it.
 
-        A name that is kept for a partition which has moved away is free for the new one.
+        A name that is reserved for a partition which has moved away is free for the new one.
         """
         kept = self._system.reserving(name)
         wish: dict[str, Any] = {"auto_start": auto_start, "number": number, "further": further}
@@ -178,6 +178,7 @@ class Changes:
         try:
             await self._stored(f"the changes of {partition.name}")
         finally:
+            # Also if the commit is late: the new name is in force in memory, and needs its file.
             if renamed and not partition.gone:
                 self._places.publish_key(partition)
         return partition
@@ -213,6 +214,7 @@ class Changes:
         StorageError if NVRAM does not store it in time: then the old key is in force again.  NVRAM may still
         complete that commit, so after a kill before the next flush either key may be in force.
         """
+        # One rotation at a time: a second one would take the undurable key of the first for the old key.
         async with self._key_turn:
             before = self._system.find(name).access_key
             partition = self.rotate_key(name)
@@ -228,7 +230,7 @@ class Changes:
         raise StorageError(storage.ACCESS_KEY_STORED, message)
 
     def _without_key(self, partition: Partition) -> ExitStack:
-        """Remove the key file of a partition; the block puts it back if it fails."""
+        """Remove the key file of a partition; an error in the block puts it back."""
         with ExitStack() as undo:
             undo.push(lambda kind, *_: self._put_back(partition) if kind else None)
             self._places.forget_key(partition.name)

@@ -6,7 +6,7 @@ needs it.
 
 # A step of custody
 #
-# The other end of a migration, and the console, act on a system's words.  So this must hold:
+# The other end of a migration, and the console, rely on the words of a system.  So this must hold:
 #
 #   1. The step of a word is durable before another process hears of it.  A view is a word as well: until a
 #      step is durable, `facts` shows the state before it.
@@ -57,9 +57,9 @@ POINTS: dict[int, failpoints.SystemPoint] = {
 }  # fmt: skip
 """The fail-point of each row of `custody.SYSTEM` that has one: it lies behind the commit."""
 LATER_SECONDS = 0.02
-"""How long work that nobody waits for is put off while a partition moves live: a freeze takes less."""
+"""Seconds by which work without a waiting client is put off: a freeze of a live migration takes less."""
 TOLD_LATER = (4, 7)
-"""The rows whose readers of events are told later.
+"""The rows that are reported to the readers of events later.
 
 The console answers each event by a request for a view.  That would hold up the commit of FROZEN, and behind
 ARRIVED the first calls of the clients.  The where socket needs neither: it waits for PREPARED and RELEASED.
@@ -169,7 +169,7 @@ class Custodian:
     # Travellers
 
     def traveller_of(self, partition: Partition) -> Traveller:
-        """Return a partition as it travels now: its record, and the state that ends with an IPL."""
+        """Return all that travels of a partition: its record, and the state that ends with an IPL."""
         from hcall_server.sealing import PartitionRecord
         from hcall_server.sealing.traveller import Traveller
 
@@ -220,7 +220,8 @@ class Custodian:
         return step.standing
 
     async def settled(self, uuid: UUID) -> None:
-        """Return when no step of a partition is under way; without one, nothing else runs meanwhile."""
+        """Return when no step of a partition is under way; at once, without a checkpoint, if none is."""
+        # A loop: another caller that waited for the same step may have begun the next one.
         while step := self._under_way.get(uuid):
             await step.ended.wait()
 
@@ -229,7 +230,7 @@ class Custodian:
         self._steps.deleted(partition)
 
     def failed(self, uuid: UUID, trouble: str) -> None:
-        """Note why the last attempt of a partition ended here: views show it."""
+        """Note the reason why the last attempt of a partition ended here; views show it."""
         self._tried[uuid] = self._tried.get(uuid, (0, ""))[0], trouble
         self._tell(self._system.by_uuid(uuid))
 
@@ -242,11 +243,12 @@ class Custodian:
                 failpoints.reached(POINTS[row.number])
             self._durable(step, row, partition, order)
         finally:
+            # Also if the machine stops in the wait: `take` then raises, because `durable` is still false.
             self._under_way.pop(order.uuid, None)
             step.ended.set()
 
     def _durable(self, step: _Step, row: Row, partition: Partition | None, order: StepOrder) -> None:
-        """Make the effects of a durable step, and tell of it."""
+        """Make the effects of a durable step, and report it."""
         step.durable = True
         self._rows[order.uuid] = row.number
         if row.on is Word.BEGIN:

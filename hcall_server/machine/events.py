@@ -36,6 +36,8 @@ class Watcher:
 
     def put(self, event: EventView) -> None:
         """Add an event, in the place of an earlier one of the same kind about the same partition."""
+        # Removed first, so that the new one stands last: the reader gets events in the order of their
+        # numbers.
         self._unsent.pop((event.kind, event.uuid), None)
         self._unsent[event.kind, event.uuid] = event
         self._news.set()
@@ -113,7 +115,8 @@ class Events:
             console.put(EventView(number=self._number, kind=kind, partition=partition, uuid=uuid))
 
     def end_console(self) -> None:
-        """End the stream of the console; it counts no more, also while its last bytes are sent."""
+        """End the stream of the console."""
+        # Removed at once: the console no longer counts as connected, although the last bytes are still sent.
         if console := self.console:
             self._watchers.remove(console)
             console.end()

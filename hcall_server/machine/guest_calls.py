@@ -1,4 +1,4 @@
-"""What answers the h-calls of one session, with all that stands before it (hcall_server.hcalls.answers)."""
+"""The h-calls of one session, behind its fault plan, its hold and the log (`hcall_server.hcalls.answers`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Before(NamedTuple):
-    """What stands before the calls of a partition: its counts, its fault plan and hold, and the log.
+    """The layers before the calls of a partition: its counts, its fault plan, its hold, and the log.
 
     `make` makes the calls themselves.
     """
@@ -31,7 +31,8 @@ class Before(NamedTuple):
 
 
 def calls_behind(before: Before, partition: Partition, on_refusal: OnRefusal) -> Calls:
-    """Return the h-calls of a session.  What a partition does not have costs its calls nothing."""
+    """Return the h-calls of a session.  A layer that the partition does not need costs its calls nothing."""
+    # The log is outermost, so that it also has the answers of a fault plan and of a hold.
     if before.log is None:
         return _calls(before, partition, on_refusal)
     return before.log.before(partition, lambda note: _calls(before, partition, note), on_refusal)
@@ -44,4 +45,5 @@ def _calls(before: Before, partition: Partition, on_refusal: OnRefusal) -> Calls
         from hcall_server.faults.busy import BusyCalls
 
         calls = BusyCalls(calls, partition, plan, clock, on_refusal, counts)
+    # The hold replaces all calls, the fault plan included.  So the plan counts a call when it runs.
     return holds.before(partition, calls, on_refusal, counts)

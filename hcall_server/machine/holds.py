@@ -68,7 +68,7 @@ class Hold:
         return f"Hold({len(self._waiting)} connections wait)"
 
     def wait(self, go_on: GoOn) -> Drop:
-        """Call `go_on` once, when the hold changes; the returned function drops it."""
+        """Call `go_on` once, when the hold changes; the returned function cancels that."""
         key = object()
         self._waiting[key] = go_on
 
@@ -78,7 +78,9 @@ class Hold:
         return drop
 
     def wake(self) -> None:
-        """Call all that wait; those that wait again are not called."""
+        """Call each function that waits now; one that waits again meanwhile is not called."""
+        # A call that is still held waits again during this loop.  Only those that
+        # waited at its beginning are called, so the loop ends.
         waiting = list(self._waiting)
         for each in waiting:
             go_on = self._waiting.pop(each, None)
@@ -89,7 +91,8 @@ class Hold:
 class Holds:
     """The holds of a machine, each by the UUID of its partition.
 
-    `renew_calls` has the sessions of a partition ask `before` again.  `run_beside` runs a task.
+    `renew_calls` gives the sessions of a partition their calls again, through `before`.  `run_beside` runs a
+    task.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class Holds:
         return partition.profile.uuid in self._holds
 
     def begin(self, partition: Partition) -> None:
-        """Run no call of a partition from now on; no effect if it is held already."""
+        """Hold all calls of a partition from now on; no effect if they are held already."""
         if self.held(partition):
             return
         hold = self._holds[partition.profile.uuid] = Hold()
@@ -121,7 +124,7 @@ class Holds:
         self._run_beside(partial(self._refuse, hold))
 
     def end(self, partition: Partition) -> None:
-        """Let the calls that wait run, and all others; no effect without a hold."""
+        """Run the calls that wait, and allow all later ones; no effect without a hold."""
         hold = self._take(partition)
         if hold is not None:
             self._put(partition, None)
@@ -179,7 +182,7 @@ class HeldCalls:
         """Do nothing: no call reads the partition."""
 
     def answer(self, tag: int, data: bytes, start: int, end: int, hold: bool = False) -> Parts | None:
-        """Return None, so that the call waits; or H_R_STATE, if it modifies and the hold lasts too long."""
+        """Return None: the call waits.  Return H_R_STATE if the call modifies and the hold lasts too long."""
         if not self._hold.refuses:
             return None
         call = decode_hcall(tag, data, start, end)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class CountedIpls:
     """Begins IPLs once their numbers are durable.
 
-    `waiting` has the partitions, by number, whose first IPL of this server waits for its count.
+    `waiting` has the partitions, by number, whose first IPL in this server waits for its durable count.
     """
 
     def __init__(self, encryptor: Encryptor) -> None:
@@ -48,7 +48,7 @@ class CountedIpls:
         """Call `ipl` with the partition's name once its next IPL is counted durably.
 
         Raises OperatorError if the power table refuses the event, StorageError if NVRAM refuses the count
-        or does not take it in time.  Then no IPL has begun, and the partition is as it was.
+        or does not store it in time.  Then no IPL has begun, and the partition is unchanged.
         """
         partition.next_power(event)
         with trio.move_on_after(PATIENCE):
@@ -79,6 +79,7 @@ class CountedIpls:
             partition = next(iter(self.waiting.values()))
             async with self._turns[partition.number]:
                 await self._encryptor.durable(partition)
+                # Checked again: an operator may have powered it off, deleted or activated it during the wait.
                 if self.waiting.pop(partition.number, None) and not partition.gone:
                     ipl(partition.name)
 
@@ -92,7 +93,7 @@ class CountedIpls:
         return self.waiting.get(partition.number) is partition
 
     def forget(self, partition: Partition) -> bool:
-        """Begin no IPL of a partition that is gone, or is to stay off; return whether one waited."""
+        """Cancel the waiting IPL of a partition; return whether there was one."""
         waits = self.waits(partition)
         if waits:
             del self.waiting[partition.number]

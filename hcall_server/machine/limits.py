@@ -9,9 +9,9 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import service as rules
 
 GRACE = 5
-"""A crowded listener keeps each connection for a fifth of `open_seconds`: two seconds by default.
+"""Divides `open_seconds`: at a crowded listener a connection has a fifth of it, two seconds by default.
 
-An honest client answers HELLO in milliseconds, and still within this if the machine is overloaded."""
+An honest client answers HELLO in milliseconds, and also on an overloaded host within this time."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Limits:
 
     `open_seconds`: from the connection to a good OPEN.  `idle_seconds`: without any byte from the
     client; 0 means no such limit.  `send_seconds`: for the answers to one batch of calls.
-    `goodbye_seconds`: how long a last frame may take to leave.  `drain_seconds`: for the last
-    flush when the server stops.  `max_unopened`: connections of one listener without a session.
-    `max_sessions`: sessions of one partition.  `min_sessions`: those of them that no other partition can
-    take.  `max_connections`: sessions of all partitions.  OperatorError for a limit out of range.
+    `goodbye_seconds`: for the last frame.  `drain_seconds`: for the flushes when the server stops.
+    `max_unopened`: connections of one listener without a session.  `max_sessions`: sessions of one partition.
+    `min_sessions`: those of them that no other partition can take.  `max_connections`: sessions of all
+    partitions.  OperatorError for a limit out of range.
     """
 
     open_seconds: float = 10.0

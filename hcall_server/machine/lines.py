@@ -75,7 +75,7 @@ def _printable_character(character: str) -> str:
 
 
 def _told(value: Any) -> str:
-    """Return a value as people read it.  Other text than a word is quoted, so that it forges no field."""
+    """Return a value as text for people.  Text with blanks, quotes or "=" is quoted: it forges no field."""
     if not isinstance(value, str):
         return str(value)
     return json.dumps(value, ensure_ascii=False) if not value or set(value) & set(' "=') else value

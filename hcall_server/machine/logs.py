@@ -27,17 +27,17 @@ class Stream(Protocol):
     """The part of a text stream that a log needs."""
 
     def write(self, text: str, /) -> int:
-        """Take a line."""
+        """Write a line."""
 
     def flush(self) -> None:
-        """Pass on every line."""
+        """Pass every line on to the descriptor."""
 
     def isatty(self) -> bool:
         """Return whether a person looks at the lines."""
 
 
 class _Sink:
-    """Where lines go: one for the process, changed by `configure`."""
+    """The destination of all lines of the process, changed by `configure`."""
 
     level = LEVELS["warning"]
     format: str | None = None
@@ -95,8 +95,8 @@ def configure(*, level: str = "info", style: str | None = None, stream: Stream |
 def write_behind(descriptor: int, encoding: str = "utf-8") -> None:
     """Write lines to a descriptor from now on, by a thread, so that no caller waits for its reader.
 
-    A line that can't be written is dropped and counted; `log.dropped` tells the number once lines are taken
-    again.
+    A line that can't be written is dropped and counted.  Once lines can be written again, `log.dropped` has
+    the number.
     """
     outlet = Outlet(descriptor, lambda number: _notice(number, encoding))
     _Sink.stream = OutletText(outlet, encoding=encoding, terminal=os.isatty(descriptor))

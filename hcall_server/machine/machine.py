@@ -75,12 +75,12 @@ class Machine:
     `entropy` makes nonces; `clock` measures the age of connections and the time of timed faults.
     `confirm_wait` is how many seconds a CONFIRM waits for its flush; 0: it is answered at once.
     `make_backups`, `make_attachment` and `make_migrations` make parts that a start does not need.  A
-    connected console is asked for copies every `copy_interval` seconds.  `access` is the account of the
+    connected console is asked to take copies every `copy_interval` seconds.  `access` is the account of the
     start.
     """
 
     peers: Peers | None = None
-    """How this system reaches others, and where it expects partitions; None: it does not listen."""
+    """The connections to other systems; None: this system takes part in no live migration."""
     call_log: CallLog | None = None
     """The log of all h-calls; None: they are not logged."""
     unconfirmed: tuple[str, ...] = ()
@@ -183,7 +183,7 @@ class Machine:
         return custodian.Custodian(self)
 
     def custody_facts(self) -> list[CustodyFacts]:
-        """Return the durable custody of partitions that moved, or that ask; few systems have any."""
+        """Return the durable custody of partitions that moved, or ask their console; few systems have any."""
         stored = any(each.profile.epoch or each.mode is Mode.ASKING for each in self.system.places.values())
         told = stored or self.system.departed or "custodian" in vars(self)
         return self.custodian.facts() if told else []
@@ -226,7 +226,7 @@ class Machine:
         self.starts.now()
 
     async def counted_start(self) -> None:
-        """Do the same once their IPL counts are durable; it waits while NVRAM refuses them.
+        """Do the same as `start` once the IPL counts are durable; wait while NVRAM refuses them.
 
         If the caller cancels it, `start_waiting` activates the rest.
         """
@@ -262,17 +262,17 @@ class Machine:
         return calls_behind(before, partition, on_refusal)
 
     def renew_calls(self, partition: Partition) -> None:
-        """Have all sessions of a partition answer their next call by `calls_of`."""
+        """Give all sessions of a partition their calls again, from their next call on."""
         for link in self.sessions.of(partition.number):
             link.calls = self.calls_of(partition, link.on_refusal)
 
     def run_beside(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Run a task beside the connections, until it or the machine ends; none while the machine stands."""
+        """Run a task beside the connections, until it or the machine ends; no effect before `run`."""
         if self._nursery:
             self._nursery.start_soon(work)
 
     def after_calls(self, partition: Partition, log: logs.Log) -> None:
-        """End a batch of calls, before its answers leave: tell the encryptor of changes, log some updates."""
+        """End a batch of calls, before its answers leave: report changes to the encryptor, log updates."""
         keystore = partition.keystore
         if keystore is not None and keystore.contents.dirty:
             self.encryptor.changed(partition)
@@ -371,7 +371,7 @@ class Machine:
         self._log.info("nvram.fault", trouble=fault.trouble if fault else "none")
 
     def forget(self, partition: Partition) -> None:
-        """Drop what is kept of a partition by its number, which another one may have next."""
+        """Drop all data that are kept under a partition's number: another partition may get the number."""
         self.faults.pop(partition.number, None)
         self.counters.calls.pop(partition.number, None)
         self.starts.ipls.forget(partition)

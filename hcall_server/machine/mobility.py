@@ -1,4 +1,4 @@
-"""Migrations, as a machine sees them: the seam to other systems, and the requests of the console.
+"""The parts of migrations that a machine needs: the seam to other systems, and the requests of the console.
 
 `hcall_server.mobility` has the channel, and the drivers of both ends.
 """
@@ -19,7 +19,7 @@ class Peers(Protocol):
 
     @property
     def address(self) -> str:
-        """Where this system expects partitions: ``unix:PATH`` or ``tcp:HOST:PORT``."""
+        """The address for partitions of other systems: ``unix:PATH`` or ``tcp:HOST:PORT``."""
 
     async def dial(self, address: str) -> trio.abc.Stream:
         """Return a connection to another system; OSError if it is not reached."""
@@ -35,10 +35,10 @@ class Mobility(Protocol):
         """
 
     async def expect(self, expected: ExpectedPartition) -> str:
-        """Expect a partition of another system; return the address for its source."""
+        """Permit another system to send a partition; return the address for that system."""
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve a connection of another system."""
 
     async def abort(self, uuid: UUID, epoch: int) -> None:
-        """End an attempt at its source, as far as that is still possible there."""
+        """End an attempt at its source, if the custody table still permits that."""

@@ -1,4 +1,4 @@
-"""Log lines that peers can cause, bounded for each source of them (spec/service.md#log)."""
+"""Log lines that peers can cause at will, with a bound for each source (spec/service.md#log)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hcall_server.machine import logs
 # never hide a line of another.
 #
 # A developer needs the first lines of each kind.  A kind is an event together with its rule or h-call, so
-# there are few sorts.  The first `FIRST` lines of each are always written.  Further ones need a token.  A
+# there are few kinds.  The first `FIRST` lines of each are always written.  Further ones need a token.  A
 # source has `BURST` tokens and gets one a second.  So the lines of an interactive session are all written.
 # A flood writes 86,400 lines a day for each source: about 35 MB instead of 100 GB.
 #
@@ -53,7 +53,7 @@ Clock = Callable[[], float]
 
 
 class LinePace(NamedTuple):
-    """The bound of a source beyond the first lines of each kind: lines at once, and a second."""
+    """The bound of a source beyond the first lines of each kind: lines at once, and lines per second."""
 
     burst: int = BURST
     per_second: float = PER_SECOND
@@ -88,7 +88,7 @@ class Allowance:
     def take(self, event: str, kind: Hashable = "") -> int | None:
         """Count a line; return how many of its kind are missing before it, None if it is left out itself.
 
-        Sorts of one event must be few: each takes memory.
+        The kinds of one event must be few: each takes memory.
         """
         tally = self._tallies.get((event, kind))
         if tally is None:
@@ -102,7 +102,7 @@ class Allowance:
         return missing
 
     def summary(self, *, at_once: bool = False) -> dict[str, int]:
-        """Return the counts of left-out lines since the last summary, by event; {} before the next is due."""
+        """Return the counts of left-out lines since the last summary, by event; {} if none is due."""
         now = self._clock()
         untold = self.left_out - self._told
         if not untold or (now - self._told_at < TOLD_EVERY and not at_once):
@@ -142,7 +142,7 @@ class Noise:
                 yield source, event, count
 
     def sum_up(self, *, at_once: bool = False) -> None:
-        """Log how many lines were left out, for each source whose time has come."""
+        """Log how many lines were left out, for each source whose summary is due."""
         for source, allowance in self._sources.items():
             if told := allowance.summary(at_once=at_once):
                 self._log.info("log.shortened", source=source, left_out=told)
@@ -163,7 +163,7 @@ class PeerLog:
         return f"PeerLog({self.log!r})"
 
     def debug(self, event: str, **fields: Any) -> None:
-        """Write detail of interest to a developer of swpks."""
+        """Write detail for developers of swpks."""
         self._write("debug", event, "", fields)
 
     def missing(self, level: str, event: str, kind: Hashable = "") -> int | None:
@@ -174,7 +174,7 @@ class PeerLog:
         return self._allowance.take(event, kind) if logs.shown(level) else None
 
     def info(self, event: str, *, kind: Hashable = "", **fields: Any) -> None:
-        """Write an event; `kind` tells lines of one event apart that must not hide each other."""
+        """Write an event; lines of one event with different kinds do not hide each other."""
         self._write("info", event, kind, fields)
 
     def warning(self, event: str, *, kind: Hashable = "", **fields: Any) -> None:
@@ -192,5 +192,5 @@ class PeerLog:
 
 
 def left_out(missing: int) -> dict[str, int]:
-    """Return the field that says how many lines are missing before this one."""
+    """Return the field with the number of lines that are missing before this one; {} for none."""
     return {"left_out": missing} if missing else {}

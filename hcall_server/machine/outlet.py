@@ -1,4 +1,4 @@
-"""A descriptor that takes lines and never makes the caller wait: where the log of a server goes."""
+"""Writes lines to a descriptor without a wait for the caller: the destination of a server's log."""
 
 # Why a thread
 #
@@ -15,11 +15,11 @@
 # and a pipe that is read: 9 us by the thread (mean 10), 15 us by a write on the loop (mean 48, because each
 # write wakes the reader). The queue alone is 1 us of it.
 #
-# The queue holds lines and, between them, numbers of lines that were dropped at that place. So the reader
-# of the log finds a gap where it is. If the notice of a gap cannot be made, the lines behind it are written
-# all the same, and the gap is told after them. The thread writes whole lines, at most PIPE_BUF bytes at once,
-# or one longer line. A pipe takes PIPE_BUF bytes in one piece, so lines of servers that share a pipe are not
-# mixed.
+# The queue holds lines and, between them, numbers of lines that were dropped at that place. So the reader of
+# the log finds a gap where it is. If the notice of a gap cannot be made, the lines behind it are written all
+# the same, and a later notice counts the gap too. The thread writes whole lines, at most PIPE_BUF bytes at
+# once, or one longer line. A pipe takes PIPE_BUF bytes in one piece, so lines of servers that share a pipe
+# are not mixed.
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ PIECE = select.PIPE_BUF
 class Outlet:
     """Writes lines to `descriptor` in order, from a daemon thread that starts with the first line.
 
-    `notice` returns the line that stands for a number of dropped lines; it is called in the thread.
-    `room` bounds the bytes that wait.  The descriptor stays the caller's.
+    `notice` returns the line that reports a number of dropped lines; it is called in the thread.  `room` is
+    the largest number of bytes that wait.  The caller owns the descriptor, and closes it.
     """
 
     def __init__(self, descriptor: int, notice: Callable[[int], bytes], room: int = ROOM) -> None:
@@ -75,19 +75,19 @@ class Outlet:
                 self._changed.notify_all()
 
     def drop(self) -> None:
-        """Count a line that could not even be made."""
+        """Count a line that could not be made, such as for want of memory."""
         with self._changed:
             self._gap_at_end()
             if self._idle and self._has_thread():
                 self._changed.notify_all()
 
     def flush(self, seconds: float) -> bool:
-        """Wait until every queued line is written or dropped, for a bounded time; return whether it is so."""
+        """Wait for some seconds at most; return whether every queued line is written or dropped."""
         with self._changed:
             return self._changed.wait_for(lambda: self._idle and not self._size, seconds)
 
     def _has_thread(self) -> bool:
-        """Return whether the thread runs; start it if not.  False where the system has no thread left."""
+        """Start the thread if needed; return whether it runs.  False if the host has no thread left."""
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="swpks-log", daemon=True)
             try:
@@ -111,7 +111,7 @@ class Outlet:
             self._count_lost(0 if told and written else gap, lost)
 
     def _told(self, gap: int) -> list[bytes]:
-        """Return the line that stands for a gap; none if there is no gap, or if the line cannot be made.
+        """Return the line that reports a gap; none if there is no gap, or if the line cannot be made.
 
         If a notice fails, the thread and the log go on.  A later notice then has the number of this gap too.
         """
@@ -121,7 +121,7 @@ class Outlet:
             return []
 
     def _next(self) -> tuple[int, list[bytes]]:
-        """Wait for something to write; return how many lines were dropped before it, and whole lines."""
+        """Wait for work; return how many lines were dropped before the next ones, and these lines."""
         with self._changed:
             while not self._due():
                 self._idle = True
@@ -132,7 +132,8 @@ class Outlet:
             return gap, self._take_lines()
 
     def _due(self) -> bool:
-        """Return whether there is something to write: a gap alone is none while the descriptor fails."""
+        """Return whether the thread has work.  While the descriptor fails, a gap alone is no work."""
+        # Otherwise the thread would try to write the notice of the gap again and again, without a pause.
         return bool(self._size) or bool(self._queue and not self._failing)
 
     def _gap_at_start(self) -> int:
@@ -154,7 +155,7 @@ class Outlet:
         return lines
 
     def _count_lost(self, untold: int, lost: int) -> None:
-        """Count `lost` lines as dropped, and note them where they stood, with a gap that is untold yet."""
+        """Count `lost` lines as dropped; put them and an unreported gap at the start of the queue."""
         with self._changed:
             self._failing = untold + lost > 0
             self.dropped += lost
@@ -163,7 +164,8 @@ class Outlet:
 
     def _written(self, items: list[bytes]) -> int:
         """Write items; return how many the descriptor has taken whole before it refused one."""
-        start = b"\n" if self._torn else b""  # ends the piece of a line that an earlier refusal has left
+        # A refusal in the middle of a line has left a piece of it.  This newline ends that piece.
+        start = b"\n" if self._torn else b""
         try:
             done = write_all(self._descriptor, start + b"".join(items))
         except MemoryError:  # the thread goes on
@@ -197,10 +199,10 @@ class OutletText(io.TextIOBase):
 
 
 def give(descriptor: int, data: bytes, seconds: float, *, close: bool = False) -> str | None:
-    """Write bytes once, by a thread of their own; wait for it at most `seconds`.
+    """Write bytes once, in a thread of their own; wait for it at most `seconds`.
 
-    Returns None if all was written, else why not.  `close` closes the descriptor behind the last byte,
-    however late that is.
+    Returns None if all was written, else the reason.  With `close` the thread closes the descriptor after the
+    last byte, however late that is.
     """
     taken: list[int] = []
 
@@ -222,7 +224,7 @@ def give(descriptor: int, data: bytes, seconds: float, *, close: bool = False) -
 
 
 def _write_unblocked(descriptor: int, data: bytes) -> int:
-    """Write bytes if the descriptor takes them without a wait; return how many it took."""
+    """Write bytes if that needs no wait; return how many were written."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     ready = len(data) <= PIECE and poll.poll(0)
@@ -230,7 +232,7 @@ def _write_unblocked(descriptor: int, data: bytes) -> int:
 
 
 def write_all(descriptor: int, data: bytes) -> int:
-    """Write bytes, however long it takes; return how many the descriptor took before it refused."""
+    """Write bytes, however long it takes; return how many were written before an error."""
     rest = memoryview(data)
     while rest:
         try:

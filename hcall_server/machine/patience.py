@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from hcall_server.writeback.encryptor import Encryptor
 
 PATIENCE = 5.0
-"""Seconds that a verb waits for NVRAM: longer than a slow disk, shorter than a console's timeout."""
+"""Seconds that a verb waits for NVRAM: more than a slow disk needs, less than a console's timeout."""
 
 
 async def flushed(encryptor: Encryptor, what: str, rule: Rule = rules.BACKUP_STORED) -> None:
-    """Wait until all is durable; StorageError by `rule` if NVRAM does not take it in time: it is retried."""
+    """Wait until all changes are durable; StorageError by `rule` if NVRAM does not store them in time.
+
+    The encryptor goes on trying then.  `what` names the change in the message.
+    """
     with trio.move_on_after(PATIENCE):
         if await encryptor.flush():
             return

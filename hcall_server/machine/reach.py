@@ -21,9 +21,9 @@ class Reach(Protocol):
         """Stop listening for a partition; never raises, because a power-off may not fail half-way."""
 
     def address(self, name: str) -> str:
-        """Return where the data channel of a partition listens, ``unix:PATH``; "" if it has no such place.
+        """Return the address of a partition's data channel, ``unix:PATH``; "" if it has none.
 
-        The same for one that arrives: it will listen there.
+        A partition that is about to arrive has its future address.
         """
 
     def publish_key(self, partition: Partition) -> None:
@@ -42,7 +42,7 @@ class Reach(Protocol):
         """Remove the key of a name that no partition has any more."""
 
     def rename_passed(self, before: str, after: str) -> None:
-        """Keep the sockets that were passed for a partition, under its new name."""
+        """Assign the sockets that were passed for a partition to its new name."""
 
     def close_passed(self, name: str) -> None:
         """Close the sockets that were passed for a partition which does not exist any more."""

@@ -5,20 +5,41 @@ Page: spec/recovery.md.
 
 # Recovery
 #
-# The root key is there, and no system record: the service processor was replaced, or its settings were
-# reset.  The partitions that the system had are unknown to it.  If it served an empty system now, a guest
-# would find an empty keystore, and might put new keys in the place of lost ones.  So it waits, and must
-# guarantee:
+# The root key is there, and no system record: the service processor was replaced, its settings were reset,
+# or an operator began the state.  The system does not know which partitions it had.  If it served partitions
+# now, a guest would find an empty keystore, and might put new keys in the place of lost ones.  So the system
+# waits, and guarantees:
 #
-#   1. No partition exists until the operator ends the state.  Settings that would create some are kept back.
-#   2. A store that was restored stays: it is durable before the answer, and a restart is Recovery again,
-#      with that store in its list.
-#   3. The state ends on purpose.  If a store is known that was not restored, its loss has to be accepted.
-#   4. A kill at the end leaves the one state or the other.  The commit that writes the system record ends it.
+#   1. No partition exists until an operator or the console ends the state.  Partitions of the settings are
+#      postponed.
+#   2. A restored store stays: it is durable before the restore is answered.  A restart is Recovery again,
+#      with that store among the restored ones.
+#   3. The state ends on purpose only.  If a known store was not restored, the caller has to accept its loss.
+#   4. A kill at any time leaves Recovery or Operating, and nothing between them.
 #
-# The known stores are those whose access keys lie in the state: the folder of the keys is no part of the
+# The state is not stored as a word: a start with a root key and without a system record is in Recovery.  So
+# `begin` removes that record, and the first commit that has one again ends the state.  This gives guarantee 4
+# without a second record that could contradict the first.
+#
+# A store is known if the state has a file with its access key.  The folder of the keys is no part of the
 # service processor, so it outlives it.  We dropped a list of partitions on the anchor card: the real card
 # has none, and it would have to be written with each new partition.
+#
+# The order of the end:
+#
+#   - In memory: the restored stores become partitions, powered off, and the settings make missing ones.  The
+#     two lists of the answer are made before the settings, so a new partition does not pass for a restored
+#     one.
+#   - One commit with the system record and the new partitions.
+#   - The access keys and passed sockets of the stores that were given up are removed.  If that came before
+#     the commit, a kill would lead back to Recovery without these keys.  Then the stores would not be known
+#     any more, and the next end would lose them without a question (guarantee 3).  A kill after the commit
+#     leaves a key too many: a later Recovery lists its store as lost, which an operator can see and accept.
+#   - Partitions that start by themselves are activated.
+#
+# If NVRAM does not take the commit in time, memory stays Operating, because a commit that hangs may still
+# take effect.  `_unsaved` keeps the answer.  A repeated request waits again and then does the rest.  If
+# the request is not repeated, the partitions still start, as soon as their IPL counts are durable.
 
 from __future__ import annotations
 
@@ -51,7 +72,7 @@ class KnownKeys(Protocol):
 
 
 class Recovered(NamedTuple):
-    """The end of a recovery: names of the partitions that came back, and of those that were given up."""
+    """The end of a recovery: the names of the restored partitions, and of those that were given up."""
 
     restored: list[str]
     given_up: list[str]
@@ -60,9 +81,8 @@ class Recovered(NamedTuple):
 class Recovery:
     """Begins and ends the state Recovery of a system.
 
-    `start` activates the partitions that start by themselves, and `start_later` does so when NVRAM stores
-    again.  `apply_settings` makes the partitions of the
-    settings that are missing then.
+    `start` activates the partitions that start by themselves, and `start_later` does so in a task, once NVRAM
+    stores again.  `apply_settings` makes the missing partitions of the settings.
     """
 
     def __init__(
@@ -97,8 +117,8 @@ class Recovery:
     async def begin(self) -> None:
         """Put an empty system into the state Recovery; OperatorError for any other system.
 
-        The system record is removed, so a restart is Recovery as well.  StorageError if NVRAM has not done
-        that in time: then it is retried.
+        The system record is removed, so a restart is in Recovery as well.  StorageError if NVRAM has not
+        stored that in time; the encryptor goes on trying.
         """
         system = self._system
         if system.state is not SystemState.OPERATING or system.partitions:
@@ -110,11 +130,11 @@ class Recovery:
         await flushed(self._encryptor, "the state Recovery")
 
     async def end(self, *, give_up: bool) -> Recovered:
-        """Leave the state Recovery; return what came back, and what was given up.
+        """Leave the state Recovery; return the names that were restored and given up.
 
-        OperatorError in another state, and without `give_up` if a known store, or every store, is missing.
-        StorageError if NVRAM has not stored the system record in time.  That is retried, and so may the
-        request be.
+        OperatorError in another state.  OperatorError without `give_up`, if a known store was not restored or
+        if no store was restored at all.  StorageError if NVRAM has not stored the system record in time; the
+        encryptor goes on trying, and the caller may repeat the request.
         """
         done = self._unsaved or self._ended(give_up=give_up)
         self._unsaved = done
@@ -124,6 +144,8 @@ class Recovery:
             self._start_later()
             raise
         self._unsaved = None
+        # A new partition of the settings may have the name of a store that was given up: then the key and the
+        # sockets are its own.
         for name in set(done.given_up) - self._system.partitions.keys():
             self._keys.forget_key(name)
             self._keys.close_passed(name)
@@ -132,7 +154,7 @@ class Recovery:
         return done
 
     def _ended(self, *, give_up: bool) -> Recovered:
-        """Leave the state in memory, and apply the settings that were kept back."""
+        """Leave the state in memory, and apply the settings that were postponed."""
         system, lost = self._system, self.lost
         if system.state is not SystemState.RECOVERY:
             raise OperatorError(console.RECOVERY_STATE, f"the state is {system.state.value}")

@@ -1,4 +1,4 @@
-"""Descriptors kept for the console: it accepts connections when guests' connections have all others."""
+"""Descriptors in reserve for the console: it accepts connections even if guests' have all other ones."""
 
 # How a descriptor of the reserve reaches the console
 #
@@ -28,8 +28,8 @@ from collections.abc import Iterator
 import trio
 
 SIZE = 2
-"""Descriptors: while something is loaded, one for its files and one for NVRAM's journal; later one for a
-connection of the console."""
+"""Descriptors in the reserve.  While modules are loaded, one is for their files and one for NVRAM's journal.
+Later one is for a connection of the console."""
 
 _OUT = (errno.EMFILE, errno.ENFILE)
 
@@ -60,7 +60,7 @@ class Reserve:
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
-        """Close the whole reserve for the length of a block; meanwhile `wait_whole` waits."""
+        """Close the whole reserve during the block; meanwhile `wait_whole` waits."""
         self._loans += 1
         if self._loans == 1:
             self._whole = trio.Event()
@@ -74,11 +74,11 @@ class Reserve:
                 self._whole.set()
 
     async def wait_whole(self) -> None:
-        """Return when nothing is lent, at once if so: then the caller may accept without a wait."""
+        """Return when nothing is lent.  The caller may then accept, if it does not wait before that."""
         await self._whole.wait()
 
     def refill(self) -> None:
-        """Open descriptors again, up to `SIZE` and as far as there are any, unless they are lent."""
+        """Open descriptors again, up to `SIZE` or as many as the host has; none while the reserve is lent."""
         with contextlib.suppress(OSError):
             while len(self._held) < SIZE and not self._loans:
                 self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))

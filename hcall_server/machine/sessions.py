@@ -50,9 +50,25 @@ if TYPE_CHECKING:
 #
 # A session without a place is refused at once with OPENED status 5.  So the client learns the reason, and
 # its library tries again within the client's own timeout.
+#
+# Links: how the machine and a connection meet
+#
+# A connection has a task in `hcall_server.data_channel`.  The machine ends sessions, moves partitions and
+# changes fault plans, and must not know that task.  Both sides meet in a `Link`, and this must hold:
+#
+#   1. The machine never waits for a connection.  `end` notes the GOODBYE and cancels the task's wait; the
+#      task sends the frame later.  So a peer that does not read delays no IPL and no power-off.
+#   2. After `end` no call of the peer runs: each turn checks `ending` before it takes a call.
+#   3. A session counts for its partition until its end or the end of its IPL, never longer.  `end_partition`
+#      forgets all sessions at once: another partition may get the number before the tasks have ended.
+#   4. The first reason counts: a power-off does not change the GOODBYE of a session that has ended for
+#      another reason.
+#
+# A session keeps its `calls` in the link, and not the partition in its task.  So a fault plan or a hold gets
+# in front of the calls of open sessions by one assignment, and a call pays nothing while there is neither.
 
 Wait = Callable[[Callable[[], None]], Callable[[], None]]
-"""Calls its argument once, when a held call may run; the function that it returns drops the wait."""
+"""Calls its argument once, when a held call may run.  Returns a function that cancels the wait."""
 
 
 class Entrance:
@@ -100,8 +116,8 @@ class Link:
     and the value of the last progress; `forgiven`, whether the deadlines started again after a pause of the
     server.  Times are seconds of the machine's clock.  With a session there are `partition`, the `calls`
     that answer its h-calls, and `on_refusal`, which is called for each refusal.  `entrance` is the place
-    without a session, None once the connection has left it.  `hold` is how to wait while the calls of the
-    partition are held.  `cancel` wakes the connection's task.
+    without a session, None once the connection has left it.  `hold` waits for the end of a hold of the
+    partition's calls, None without one.  `cancel` wakes the connection's task.
     """
 
     calls: Calls
@@ -128,8 +144,8 @@ class Link:
     def end(self, reason: GoodbyeReason, text: str) -> None:
         """Make the connection say GOODBYE and close, soon; the first reason counts.  Does not wait.
 
-        No call of the peer runs after this.  It has priority over a protocol error whose GOODBYE still
-        waits behind unsent answers: those answers are dropped.
+        No call of the peer runs after this.  This reason has priority over a protocol error whose GOODBYE
+        still waits behind unsent answers: those answers are dropped.
         """
         if self.ending is None:
             self.ending = Goodbye(int(reason), text)

@@ -1,7 +1,7 @@
-"""Which partitions start by themselves, and when: at a start, after a recovery, or when they may be served.
+"""The partitions that start by themselves: at a start, after a recovery, or once this system may serve them.
 
-A partition that waits for its console (R-54), or that this system does not own, is left out.  `Starts.served`
-starts it later.
+A start leaves out a partition that waits for its console (R-54), or that this system does not own.
+`Starts.served` starts it later.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Starts:
             self._power_on(partition.name)
 
     async def counted(self) -> None:
-        """Do the same once their IPL counts are durable; it waits while NVRAM refuses them.
+        """Do the same as `now` once the IPL counts are durable; wait while NVRAM refuses them.
 
         If the caller cancels it, `wait` activates the rest.
         """
@@ -63,18 +63,20 @@ class Starts:
         await self.ipls.begin_waiting(self.late)
 
     async def after_recovery(self) -> None:
-        """Activate the partitions that start by themselves; those whose count waits for NVRAM come later."""
+        """Activate the partitions that start by themselves; if NVRAM is late, a task does the rest."""
         with trio.move_on_after(PATIENCE):
             await self.ipls.begin_all(self._starting(), self.late)
         if self.waiting:
             self._run_beside(self.wait)
 
     def later(self) -> None:
-        """Do the same, in a task of its own."""
+        """Do the same as `after_recovery`, in a task of its own."""
         self._run_beside(self.after_recovery)
 
     def served(self, partition: Partition) -> None:
         """Activate a partition that may be served from now on, if it starts by itself, once it is counted."""
+        # Counted now and begun in a task.  The caller is a step of custody, which must not wait for NVRAM
+        # again.
         if partition.auto_start:
             self.ipls.count(partition)
             self._run_beside(self.wait)

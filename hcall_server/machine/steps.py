@@ -1,6 +1,6 @@
 """The changes by a step of custody: records before its commit; sessions, sockets and power after it.
 
-`hcall_server.machine.custodian` calls these functions in its order; none of them waits, except in a task.
+`hcall_server.machine.custodian` decides when they are called.  None of them waits, except in a task.
 """
 
 # Marks and effects
@@ -8,7 +8,7 @@
 # A mark changes memory before the commit.  It may refuse its step, and has changed nothing then.  An effect
 # follows the commit.  It fails only in ways that a start repairs as well: a socket that can't be made, a file
 # that can't be removed.  Such a failure is logged.  An activation that has failed is tried again: without it
-# nobody serves the partition.
+# no system serves the partition.
 #
 # The file of an access key follows the owner.  A start writes it for each partition that is served here, and
 # removes it for each that has been released or has left.  So a kill between commit and effect leaves no file
@@ -53,7 +53,7 @@ LONGEST_PAUSE = 5.0
 
 
 class StepOrder(NamedTuple):
-    """A word about a partition, with all that comes with it."""
+    """The contents of a word about a partition, as the other end or the console sent it."""
 
     uuid: UUID
     epoch: int
@@ -82,7 +82,7 @@ class Host(Protocol):
         """The attached console."""
 
     def forget(self, partition: Partition) -> None:
-        """Drop all that is kept of a partition by its number."""
+        """Drop all data that are kept under a partition's number."""
 
     def arrive(self, partition: Partition, traveller: Traveller) -> None:
         """Activate a partition as it ran elsewhere."""
@@ -94,7 +94,7 @@ class Host(Protocol):
         """Run a task beside the connections."""
 
     def tell_watchers(self, partition: Partition | None = None) -> None:
-        """Tell the readers of events of a change."""
+        """Report a change to the readers of events."""
 
 
 class Steps:
@@ -114,7 +114,7 @@ class Steps:
     # Before the commit
 
     def marked(self, row: Row, partition: Partition | None, order: StepOrder) -> Partition | None:
-        """Take a row in memory and mark its records dirty; return the partition behind it, None for none.
+        """Make a row's changes in memory and mark its records dirty; return the partition, None for none.
 
         OperatorError, and no change, if the step is refused.
         """
@@ -135,7 +135,7 @@ class Steps:
         return partition
 
     def _note_moves(self) -> None:
-        """Have the system record say that partitions move: in the commit of the first step."""
+        """Note in the system record that partitions of it move, in the commit of the first step."""
         if not self._noted:
             self._roster_changed()
             self._noted = self._system.state is SystemState.OPERATING
@@ -154,7 +154,8 @@ class Steps:
             raise OperatorError(rules.MIGRATION_POWER, f"{partition.name} is about to start")
 
     def _demand_known(self, partition: Partition | None, order: StepOrder) -> None:
-        """OperatorError for one unknown partition too many: their record has to fit into NVRAM."""
+        """OperatorError if this step would bar one unknown partition too many."""
+        # The record of all departed partitions has to fit into NVRAM, and a bar may name any UUID.
         departed = self._system.departed
         if partition is not None or order.uuid in departed:
             return
@@ -166,6 +167,8 @@ class Steps:
         """Give a partition its new record."""
         if partition is None or row.to is None:
             raise ValueError(f"row {row.number} needs a stored partition")
+        # Held from the turn that marks the record: a call that ran later would change the store after its
+        # last snapshot.
         if row.to is Custody.FROZEN:
             self._machine.holds.begin(partition)
         if row.to is Custody.ARRIVED and order.uuid not in self._travellers:
@@ -203,7 +206,7 @@ class Steps:
         return partition
 
     def _leave(self, to: Custody, partition: Partition | None, order: StepOrder) -> None:
-        """Take a partition out of the system; keep its `Departed` for messages that come late."""
+        """Remove a partition from the system; keep its `Departed` for words that come late."""
         system, before = self._system, self._system.departed.get(order.uuid)
         name, peer = (before.name, before.peer) if before else ("", b"")
         reserves = before is not None and before.reserves_name
@@ -266,14 +269,14 @@ class Steps:
             self._forget_key(partition.name)
 
     def _served(self, partition: Partition) -> None:
-        """Serve a partition: it runs still, or it starts as at a start of the system."""
+        """Serve a partition: end its hold if it still runs, else start it as at a start of the system."""
         if partition.running:
             self._machine.holds.end(partition)
         elif self._machine.system.state is SystemState.OPERATING:  # else the end of the recovery starts it
             self._machine.starts.served(partition)
 
     def _arrived(self, partition: Partition, order: StepOrder, *, runs: bool) -> None:
-        """Serve a partition that has arrived: as it was, or by an IPL if that was lost meanwhile."""
+        """Serve a partition that has arrived: as it ran, or by an IPL if a restart has lost that state."""
         traveller = self._travellers.pop(order.uuid, None)
         if not self._activated(partition, traveller, runs=runs):
             self._machine.run_beside(partial(self._activate_later, partition, traveller, runs=runs))
@@ -293,10 +296,10 @@ class Steps:
             return False
 
     async def _activate_later(self, partition: Partition, traveller: Traveller | None, *, runs: bool) -> None:
-        """Try again until it is activated: it is owned here, and nobody else serves it.
+        """Try again until it is activated: it is owned here, so no other system serves it.
 
-        The reason is a full disk, or descriptors that are used up.  If an operator has powered it on
-        meanwhile, this was an IPL: what has arrived in memory is lost with it.
+        It failed because of a full disk, or for want of descriptors.  If an operator has powered it on
+        meanwhile, that was an IPL, which ends the state that has arrived in memory.
         """
         pause, done, count = FIRST_PAUSE, False, partition.ipl_count
         while not done:

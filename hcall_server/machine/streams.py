@@ -1,7 +1,7 @@
-"""One stream of events from its beginning to its end, whatever carries it (spec/control.md#events).
+"""One stream of events from its beginning to its end, over HTTP or in memory (spec/control.md#events).
 
-The task that reads the stream of the console also looks for changed stores, every copy interval.  So no task
-runs for a console that is away.
+The task that reads the console's stream also looks for changed stores, once in each copy interval.  So no
+task runs for a console that is away.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class EventReader:
         self._look = self._beat = trio.current_time()
 
     async def next(self) -> list[EventView] | None:
-        """Wait for the next events; none of them is a heartbeat, and None is the end of the stream.
+        """Wait for the next events; an empty list stands for a heartbeat, None for the end of the stream.
 
         The times of looks and heartbeats go on while the caller sends: at most one of each is late.
         """
@@ -38,6 +38,7 @@ class EventReader:
         while True:
             if watcher.is_console and not watcher.ended and trio.current_time() >= self._look:
                 self._machine.attachment.look()
+                # From now, and not from the last time: after a long send no looks are made up for.
                 self._look = trio.current_time() + self._machine.copy_interval
             if events := watcher.take():
                 return events

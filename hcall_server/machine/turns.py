@@ -145,7 +145,8 @@ class Turns:
     def serve(self) -> None:
         """Run a pass of turns now, if the task sleeps; not to be called within a turn."""
         if self._sleeping and self._ring:
-            self._sleeping = False  # who asks in this pass needs no wake: a poll would consume it
+            # A connection that asks in this pass needs no wake: a poll would consume it.
+            self._sleeping = False
             self._pass()
             self._sleeping = True
             if self._ring:

@@ -40,6 +40,8 @@ def log_doubts(signed: SignedObjects, log: PeerLog) -> None:
 
 
 def _name(label: bytes) -> str:
-    """Return the name of one of the nine variables; the guest chooses any other name."""
+    """Return the name of one of the nine variables, or "another name"."""
+    # The name is a kind of log line, and each kind takes memory.  A guest chooses the other names, so they
+    # share one kind.
     name = label[LABEL_HEADER_SIZE:].decode("utf-16-le", "replace")
     return name if name in POLICIES else "another name"
