@@ -13,7 +13,7 @@ needs it.
 #   2. A step that has begun is completed: a caller that is cancelled, or loses its patience, changes nothing.
 #   3. NVRAM that fails or hangs delays a step, and never cancels it: a commit that hangs may still take
 #      effect.
-#   4. A partition takes one step at a time.  The next word waits, and is judged by the state behind it.
+#   4. A partition takes one step at a time.  The next word waits, and is checked against the state after it.
 #   5. A crash between the commit and the effects is repaired by the restart alone.
 #
 # A step has four parts.  `marked` changes memory and marks records dirty, in one turn of the loop: so one

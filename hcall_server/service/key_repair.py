@@ -78,7 +78,7 @@ def wrap(tpm: Tpm, identity: SystemIdentity) -> bytes:
 
 
 def demand_stored(nvram: Nvram, changes: Mapping[str, bytes]) -> None:
-    """Read wrapped copies back from NVRAM; StorageError where one is not what was written."""
+    """Read wrapped copies back from NVRAM; StorageError if one differs from the record that was written."""
     stored = nvram.load()
     for name, record in changes.items():
         if stored.get(name) != record:
