@@ -110,7 +110,7 @@ class Database:
             self._find_or_make(path)
         self._connection = self._opened(path, new=path is None)
         if path:
-            self._place = InPlace(path)
+            self._place = self._placed(path)
 
     def __repr__(self) -> str:
         return f"Database({self._where!r})"
@@ -160,6 +160,14 @@ class Database:
             raise StorageError(
                 rules.HMC_STORE_WRITTEN, f"{lost}: stop the console, and put its store back", advised=True
             )
+
+    def _placed(self, path: Path) -> InPlace:
+        """Return the check of the file's place; StorageError, and a closed database, if it has gone."""
+        try:
+            return InPlace(path)
+        except OSError as error:
+            self.close()
+            raise StorageError(rules.HMC_STORE_FILE, f"{path}: {error.strerror or error}") from None
 
     def _find_or_make(self, path: Path) -> None:
         """Make a database that is not there; StorageError for anything that is no database."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,14 +32,14 @@ from swpks.testing.console_caller import ConsoleLog, LineAnswer, LineFiles, Logg
 from swpks.testing.console_mistakes import ConsoleOff, Systems, told_of_the_mark, words_of
 from swpks.testing.options import check_console, numbers_of
 from swpks.testing.peers import MemoryNetwork
-from swpks.testing.system import EmulatedSystem
+from swpks.testing.system import EmulatedSystem, settings_of
 
 if TYPE_CHECKING:
     from hcall_server.console.console import ManagementConsole
     from hcall_server.console.jobs import Job
     from hcall_server.console.profile_files import ProfileFiles
+    from hcall_server.console.store import ConsoleStore
     from hcall_server.console.systems import KnownSystem
-    from hcall_server.service.settings import Settings
     from swpks.testing.partition import EmulatedPartition
 
 Move = Callable[["KnownSystem", "KnownSystem", str], Awaitable["Job"]]
@@ -69,17 +70,16 @@ class EmulatedConsole:
 
     def __init__(
         self,
+        store: ConsoleStore,
         systems: Mapping[str, EmulatedSystem],
         nursery: trio.Nursery,
         date: Callable[[], float],
         **settings: Any,
     ) -> None:
-        from hcall_server.console.store import ConsoleStore
-
         self.systems: Mapping[str, EmulatedSystem] = Systems(systems)
         self.files: dict[str, bytes] = {}
         self.log = ConsoleLog()
-        self._store = ConsoleStore()
+        self._store = store
         self._profile_files: ProfileFiles | None = None
         self._nursery = nursery
         self._date = date
@@ -359,6 +359,8 @@ async def emulated_console(
         partitions, level=level, kbytes=kbytes, attributes=attributes, copy_interval=copy_interval, keep=keep,
         manual_recovery=manual_recovery,
     )  # fmt: skip
+    from hcall_server.console.store import ConsoleStore
+
     began, loop_began = time.time(), trio.current_time()
 
     def date() -> float:
@@ -366,31 +368,31 @@ async def emulated_console(
         return began + trio.current_time() - loop_began
 
     numbers = numbers_of({**attributes, "keystore_kbytes": kbytes})
-    async with tasks_around() as nursery:
-        network = MemoryNetwork()
-        systems = {
-            name: EmulatedSystem(
-                name,
-                _settings(name, names, numbers, firmware=level, copy_interval_s=copy_interval),
-                date=date,
-                nursery=nursery,
-                network=network,
+    with closing(ConsoleStore()) as store:  # closed when no task uses it any more
+        async with tasks_around() as nursery:
+            network = MemoryNetwork()
+            systems = {
+                name: EmulatedSystem(
+                    name,
+                    settings_of(name, names, numbers, firmware=level, copy_interval_s=copy_interval),
+                    date=date,
+                    nursery=nursery,
+                    network=network,
+                )
+                for name, names in partitions.items()
+            }
+            console = EmulatedConsole(
+                store, systems, nursery, date, keep=keep, manual_recovery=manual_recovery
             )
-            for name, names in partitions.items()
-        }
-        console = EmulatedConsole(systems, nursery, date, keep=keep, manual_recovery=manual_recovery)
-        await console.start()
-        for name, system in systems.items():
-            await system.start()
-            await console.add(name)
-        yield console
-        if console.log.bugs:
-            raise console.log.bugs[0]
+            await _begin(console)
+            yield console
+            if console.log.bugs:
+                raise console.log.bugs[0]
 
 
-def _settings(name: str, partitions: Sequence[str], numbers: Mapping[str, int], **options: Any) -> Settings:
-    """Return the settings of a system whose partitions have these attributes."""
-    from hcall_server.service.settings import PartitionSettings, Settings
-
-    wishes = tuple(PartitionSettings(each, numbers) for each in partitions)
-    return Settings(name=name, flush_delay_ms=0, confirm_wait_ms=0, partition=wishes, **options)
+async def _begin(console: EmulatedConsole) -> None:
+    """Start the console and its systems, and let it manage them."""
+    await console.start()
+    for name, system in console.systems.items():
+        await system.start()
+        await console.add(name)

@@ -5,8 +5,8 @@ The parts outlive the machine.  So a power cut, and a part that is replaced, are
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -199,3 +199,11 @@ class EmulatedSystem:
     def _demand_off(self) -> None:
         if self.running:
             raise SystemPower(f"the system {self.name} runs: cut its power first, by await power_cut()")
+
+
+def settings_of(name: str, partitions: Sequence[str], numbers: Mapping[str, int], **options: Any) -> Settings:
+    """Return the settings of a system whose partitions have these attributes."""
+    from hcall_server.service.settings import PartitionSettings, Settings
+
+    wishes = tuple(PartitionSettings(each, numbers) for each in partitions)
+    return Settings(name=name, flush_delay_ms=0, confirm_wait_ms=0, partition=wishes, **options)

@@ -8,7 +8,7 @@ async with running(Site("lab")) as rig:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,6 +153,10 @@ class Rig:
         """End the console at once; its store stays as it is."""
         self._scope.cancel()
 
+    def close(self) -> None:
+        """Release the present store."""
+        self.store.close()
+
     async def restart_console(self) -> None:
         """Kill it and start it again."""
         self.kill_console()
@@ -213,16 +217,18 @@ class Rig:
 @asynccontextmanager
 async def running(*sites: Site, path: Path | None = None, **settings: Any) -> AsyncIterator[Rig]:
     """Sites that run, and a console that knows them."""
-    async with trio.open_nursery() as nursery:
-        rig = Rig(nursery, sites, path, **settings)
-        for site in sites:
-            await site.start(nursery)
-        await rig.start_console()
-        for where in rig.sites:
-            await rig.console.add_system(where)
-        await rig.until(lambda: all(each.connected for each in rig.console.systems))
-        yield rig
-        nursery.cancel_scope.cancel()
+    with ExitStack() as at_end:
+        async with trio.open_nursery() as nursery:
+            rig = Rig(nursery, sites, path, **settings)
+            at_end.callback(rig.close)
+            for site in sites:
+                await site.start(nursery)
+            await rig.start_console()
+            for where in rig.sites:
+                await rig.console.add_system(where)
+            await rig.until(lambda: all(each.connected for each in rig.console.systems))
+            yield rig
+            nursery.cancel_scope.cancel()
 
 
 async def _ignored(_: Job) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import TypeVar
 
 import trio
@@ -131,17 +131,18 @@ async def standing(*names: str, manual: bool = False) -> AsyncIterator[Stand]:
     """A console that knows systems with these names, and that runs; `manual`: recoveries wait for a line."""
     cards = {name: MemoryCard() for name in names}
     links = {name: MachineLink(make_machine(name, cards[name])) for name in names}
-    console = ManagementConsole(
-        ConsoleStore(),
-        links.__getitem__,
-        entropy=Chance(b"console"),
-        date=lambda: 1_800_000_000.0,
-        settings=ConsoleSettings(manual_recovery=manual),
-    )
-    async with trio.open_nursery() as nursery:
-        for name in names:
-            await console.add_system(name)
-        await nursery.start(console.run)
-        await trio.testing.wait_all_tasks_blocked()
-        yield Stand(console, links, cards)
-        nursery.cancel_scope.cancel()
+    with closing(ConsoleStore()) as store:
+        console = ManagementConsole(
+            store,
+            links.__getitem__,
+            entropy=Chance(b"console"),
+            date=lambda: 1_800_000_000.0,
+            settings=ConsoleSettings(manual_recovery=manual),
+        )
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                await console.add_system(name)
+            await nursery.start(console.run)
+            await trio.testing.wait_all_tasks_blocked()
+            yield Stand(console, links, cards)
+            nursery.cancel_scope.cancel()

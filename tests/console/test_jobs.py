@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
+
 import msgspec
 import pytest
 import trio
@@ -65,13 +68,21 @@ class Rig:
         return jobs.start("work", self.known, Plan(word))
 
 
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """Such a rig; its store is closed afterwards."""
+    made = Rig()
+    with closing(made.store):
+        yield made
+
+
 async def ignored(_: Job) -> None:
     await trio.lowlevel.checkpoint()
 
 
-async def test_a_job_is_answered_at_once_and_followed_by_any_number(autojump_clock) -> None:
+async def test_a_job_is_answered_at_once_and_followed_by_any_number(rig: Rig, autojump_clock) -> None:
     """Each follower sees the end, also one that comes late."""
-    rig, seen = Rig(), list[tuple[int, int, str]]()
+    seen = list[tuple[int, int, str]]()
     jobs = rig.jobs()
 
     async def told(job: Job) -> None:
@@ -93,9 +104,8 @@ async def test_a_job_is_answered_at_once_and_followed_by_any_number(autojump_clo
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
-async def test_a_killed_job_goes_on_with_its_plan(step: int, autojump_clock) -> None:
+async def test_a_killed_job_goes_on_with_its_plan(step: int, rig: Rig, autojump_clock) -> None:
     """It was killed after a step was performed and before that was noted: that step alone is repeated."""
-    rig = Rig()
     rig.kill_after = step
     jobs = rig.jobs()
     with trio.move_on_after(10):
@@ -116,9 +126,9 @@ async def test_a_killed_job_goes_on_with_its_plan(step: int, autojump_clock) -> 
     assert [each.state for each in rig.jobs().all] == ["done"]
 
 
-async def test_a_job_waits_for_a_system_that_is_away(autojump_clock) -> None:
+async def test_a_job_waits_for_a_system_that_is_away(rig: Rig, autojump_clock) -> None:
     """It tells what it waits for, and goes on when the system is back."""
-    rig, waits = Rig(), set[str]()
+    waits = set[str]()
     rig.away = 12
 
     async def told(job: Job) -> None:
@@ -144,9 +154,8 @@ async def run_to_end(rig: Rig) -> Job:
     return job
 
 
-async def test_a_refusal_and_a_bug_end_their_own_job(autojump_clock) -> None:
+async def test_a_refusal_and_a_bug_end_their_own_job(rig: Rig, autojump_clock) -> None:
     """With the reason as its last line; the next job of the system may begin."""
-    rig = Rig()
     rig.error = OperatorError(system_rules.NAME_EXISTS, "there is no partition x")
     job = await run_to_end(rig)
     assert (job.state, job.lines) == ("failed", ["there is no partition x"])
@@ -160,9 +169,8 @@ async def test_a_refusal_and_a_bug_end_their_own_job(autojump_clock) -> None:
     assert (await run_to_end(rig)).state == "done"
 
 
-async def test_a_full_disk_of_the_console_delays_a_job(autojump_clock) -> None:
+async def test_a_full_disk_of_the_console_delays_a_job(rig: Rig, autojump_clock) -> None:
     """No step is lost, and none is noted that is not durable."""
-    rig = Rig()
     jobs, save, left = rig.jobs(), rig.store.save_job, [5]
 
     def full(*arguments: object) -> None:
@@ -180,8 +188,7 @@ async def test_a_full_disk_of_the_console_delays_a_job(autojump_clock) -> None:
     assert rig.performed.count("old 0") == 5
 
 
-async def test_a_system_has_one_running_job(autojump_clock) -> None:
-    rig = Rig()
+async def test_a_system_has_one_running_job(rig: Rig, autojump_clock) -> None:
     jobs = rig.jobs()
     rig.start(jobs)
     with pytest.raises(OperatorError) as caught:
@@ -193,8 +200,7 @@ async def test_a_system_has_one_running_job(autojump_clock) -> None:
     await trio.lowlevel.checkpoint()
 
 
-async def test_the_job_of_a_removed_system_ends(autojump_clock) -> None:
-    rig = Rig()
+async def test_the_job_of_a_removed_system_ends(rig: Rig, autojump_clock) -> None:
     rig.away = 1000
     jobs = rig.jobs()
     async with trio.open_nursery() as nursery:

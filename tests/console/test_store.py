@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,13 @@ def filled(path: Path | None = None) -> ConsoleStore:
     return store
 
 
+@pytest.fixture
+def store() -> Iterator[ConsoleStore]:
+    """Such a store in memory."""
+    with closing(filled()) as made:
+        yield made
+
+
 def contents(store: ConsoleStore) -> list[Any]:
     """All that a store tells."""
     keys = [store.trusted_key(1, key) for key in ("k1", "k2")]
@@ -41,15 +48,15 @@ def contents(store: ConsoleStore) -> list[Any]:
     return [store.identity(), store.systems(), store.copies(1), sorted(store.forgotten(1)), keys, jobs, seen]
 
 
-def test_a_store_is_there_again_after_a_restart(tmp_path: Path) -> None:
+def test_a_store_is_there_again_after_a_restart(store: ConsoleStore, tmp_path: Path) -> None:
     """All of it, and its file is private."""
     path = tmp_path / "console.sqlite"
-    with closing(filled(path)) as store:
-        before = contents(store)
+    with closing(filled(path)) as first:
+        before = contents(first)
     assert path.stat().st_mode & 0o777 == 0o600
-    with closing(ConsoleStore(path)) as store:
-        assert contents(store) == before == contents(filled())
-        assert store.blob(store.copies(1)[0].number) == BLOB
+    with closing(ConsoleStore(path)) as again:
+        assert contents(again) == before == contents(store)
+        assert again.blob(again.copies(1)[0].number) == BLOB
 
 
 CHANGES: dict[str, Callable[[ConsoleStore], object]] = {
@@ -78,18 +85,19 @@ def test_a_power_cut_at_any_statement_leaves_all_or_nothing(
     """The files as they are before each statement, and after the last one, are opened again."""
     folder = tmp_path / "store"
     folder.mkdir()
-    store = filled(folder / "console.sqlite")
-    before, cuts = contents(store), list[Path]()
+    cuts = list[Path]()
 
     def cut(_: str) -> None:
         cuts.append(tmp_path / f"cut-{len(cuts)}")
         shutil.copytree(folder, cuts[-1])
 
-    store._database._connection.set_trace_callback(cut)
-    change(store)
-    cut("")
-    store._database._connection.set_trace_callback(None)
-    after = contents(store)
+    with closing(filled(folder / "console.sqlite")) as store:
+        before = contents(store)
+        store._database._connection.set_trace_callback(cut)
+        change(store)
+        cut("")
+        store._database._connection.set_trace_callback(None)
+        after = contents(store)
     assert after != before
     found = list[Any]()
     for each in cuts:
@@ -98,13 +106,11 @@ def test_a_power_cut_at_any_statement_leaves_all_or_nothing(
     assert found[0] == before
     assert found[-1] == after
     assert all(each in (before, after) for each in found)
-    store.close()
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_full_disk_changes_nothing(change: Callable[[ConsoleStore], object]) -> None:
+def test_a_full_disk_changes_nothing(change: Callable[[ConsoleStore], object], store: ConsoleStore) -> None:
     """The console goes on, and the same change succeeds when there is room."""
-    store = filled()
     connection = store._database._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -178,9 +184,8 @@ def test_a_store_whose_file_is_gone_answers_nothing(tmp_path: Path) -> None:
         assert caught.value.rule is rules.HMC_STORE_WRITTEN
 
 
-def test_a_removed_system_comes_back_with_its_copies() -> None:
+def test_a_removed_system_comes_back_with_its_copies(store: ConsoleStore) -> None:
     """Under its own identity alone."""
-    store = filled()
     store.remove_system(1)
     assert store.systems() == []
     assert store.jobs()[0].state == "failed"
@@ -190,18 +195,16 @@ def test_a_removed_system_comes_back_with_its_copies() -> None:
     assert len(store.copies(again.key)) == 2
 
 
-def test_old_finished_jobs_go() -> None:
+def test_old_finished_jobs_go(store: ConsoleStore) -> None:
     """Running ones stay."""
-    store = filled()
     for _ in range(FINISHED_JOBS + 5):
         store.save_job(store.start_job("backup", 1, b""), "done", JobProgress())
     assert len(store.jobs()) == FINISHED_JOBS + 2
     assert store.jobs()[0].state == "running"
 
 
-def test_a_row_whose_types_are_damaged() -> None:
+def test_a_row_whose_types_are_damaged(store: ConsoleStore) -> None:
     """A copy comes as the bytes that are left, for the system to refuse; a text that is none is a damage."""
-    store = filled()
     damage = "UPDATE copy SET blob = CAST(x'ff00fe' AS TEXT), name = CAST(x'ff00fe' AS TEXT)"
     number = store.copies(1)[0].number
     store._database._connection.execute(damage)
@@ -211,9 +214,8 @@ def test_a_row_whose_types_are_damaged() -> None:
     assert caught.value.rule is rules.HMC_STORE_FILE
 
 
-def test_the_largest_counters_of_a_store_stay() -> None:
+def test_the_largest_counters_of_a_store_stay(store: ConsoleStore) -> None:
     """R-45: each counter for itself; those of copies too, also after the copies are gone."""
-    store = filled()
     assert store.seen(A) == (0, 1, 0)
     store.note_seen({A: (2, 6, 9), B: (0, 1 << 64, 1)})
     store.note_seen({A: (3, 2, 1)})
@@ -266,6 +268,37 @@ def test_a_file_that_is_moved_during_a_change_is_noticed(tmp_path: Path) -> None
         assert contents(store) == before
 
 
+def test_a_file_that_is_moved_during_the_start_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start is refused, and holds the file no longer: a console that has it back can use it."""
+    path, opened, connect = tmp_path / "console.sqlite", list[sqlite3.Connection](), sqlite3.connect
+    filled(path).close()
+
+    class Moved(sqlite3.Connection):
+        """A connection to a file that is moved when its tables are looked for."""
+
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            found = super().execute(statement, *values)
+            if "sqlite_master" in statement:
+                path.rename(tmp_path / "moved")
+            return found
+
+    def watched(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **options, factory=Moved))
+        return opened[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", watched)
+        with pytest.raises(StorageError, match="No such file") as caught:
+            ConsoleStore(path)
+    assert caught.value.rule is rules.HMC_STORE_FILE
+    assert len(opened) == 1
+    (tmp_path / "moved").rename(path)
+    with closing(ConsoleStore(path)) as again:
+        assert again.systems()
+
+
 def replaced_by(make: Callable[[Path], object]) -> Callable[[Path], None]:
     def replace(path: Path) -> None:
         path.unlink()
@@ -310,9 +343,8 @@ def test_an_odd_store_is_told_of(spoil, reason, tmp_path: Path) -> None:
     assert caught.value.rule is rules.HMC_STORE_FILE
 
 
-def test_an_odd_plan_is_told_of() -> None:
+def test_an_odd_plan_is_told_of(store: ConsoleStore) -> None:
     """The plan of a running job is read by the jobs."""
-    store = ConsoleStore()
     for odd in (b"", b"\xc1", b"\x91" * 9999):
         with pytest.raises(StorageError) as caught:
             store.decoded(JobProgress, odd)

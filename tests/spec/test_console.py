@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -103,7 +104,7 @@ def test_the_file_of_a_profile_backup() -> None:
 def test_the_tables_of_the_store(tmp_path: Path) -> None:
     """Every table with its columns, in order."""
     Database(tmp_path / "store").close()
-    with sqlite3.connect(tmp_path / "store") as made:
+    with closing(sqlite3.connect(tmp_path / "store")) as made:
         found = [row[0] for row in made.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         columns = {
             name: ", ".join(row[1] for row in made.execute(f"PRAGMA table_info({name})")) for name in found

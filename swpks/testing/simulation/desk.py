@@ -113,6 +113,10 @@ class Desk:
     def _end(self) -> None:
         self._around.trace.note("console", f"crashes after {self.life.steps} transactions")
 
+    def close(self) -> None:
+        """Release the store, at the end of the world."""
+        self._store.close()
+
     # Its log
 
     def info(self, event: str, **fields: object) -> None:

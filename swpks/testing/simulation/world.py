@@ -202,6 +202,9 @@ async def _simulated(seed: int, *, traced: bool) -> Simulated:
                 nursery.cancel_scope.cancel()
         except* Exception as errors:
             failures.append(_explained(errors))
+        finally:
+            for each in worlds:
+                each.desk.close()
     (world,) = worlds
     failures[:0] = world.around.trace.failures
     return Simulated(seed, world.around.trace.lines, world.figures, failures[0] if failures else "")
