@@ -19,6 +19,20 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hcall_client.control_transport import TlsFiles
 
+# RFC 5280, 4.2.1.3: a CA has it.  From Python 3.13 on, `ssl.create_default_context` refuses one without it.
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+_CRITICAL = (x509.BasicConstraints, x509.KeyUsage)
 HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -29,7 +43,9 @@ class Authority:
         self._folder = folder
         self._name = name
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._cert = self._signed(name, self._key, x509.BasicConstraints(ca=True, path_length=0))
+        self._cert = self._signed(
+            name, self._key, x509.BasicConstraints(ca=True, path_length=0), _SIGNS_CERTIFICATES
+        )
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self._cert.public_bytes(Encoding.PEM))
 
@@ -78,7 +94,7 @@ class Authority:
             )
         )
         for each in extensions:
-            builder = builder.add_extension(each, critical=isinstance(each, x509.BasicConstraints))
+            builder = builder.add_extension(each, critical=isinstance(each, _CRITICAL))
         return builder.sign(self._key, hashes.SHA256())
 
 

@@ -101,7 +101,11 @@ async def secure(port: int, files: TlsFiles, *, small: bool = False) -> trio.SSL
     context.load_cert_chain(files.cert, files.key)
     wire = await plain(port, small=small)
     stream = trio.SSLStream(wire, context, server_hostname="127.0.0.1", https_compatible=True)
-    await stream.do_handshake()
+    try:
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(wire)
+        raise
     return stream
 
 

@@ -55,8 +55,9 @@ def reached(server: ServerProcess, files: TlsFiles) -> ServerProcess:
 
 
 def client_context(client: TlsFiles) -> ssl.SSLContext:
-    """The TLS of a console, made as any program would."""
+    """The TLS of a console, made as any program would; strict as from Python 3.13 on."""
     context = ssl.create_default_context(cafile=client.ca)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.load_cert_chain(client.cert, client.key)
     return context
 
