@@ -22,8 +22,12 @@ BENCH_ARGS ?=
 SOAK_ARGS ?=
 SOAK_SCALE ?= 1
 MUTANTS_ARGS ?=
-# Another interpreter has an environment of its own: `make test PYTHON=python3.13` works in .venv-3.13.
-OTHER := $(if $(filter python3,$(PYTHON)),,$(shell "$(PYTHON)" -c 'import sys; print("-%d.%d" % sys.version_info[:2])' 2>/dev/null))
+# Another interpreter has an environment of its own: `make test PYTHON=python3.13` works in .venv-3.13. One that does
+# not run has none: with that of python3, the tests would pass on another Python than the one that was asked for.
+ifneq ($(PYTHON),python3)
+override PYTHON := $(shell tools/find-python "$(PYTHON)")
+OTHER := -$(or $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null),unusable)
+endif
 VENV := .venv$(OTHER)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -93,7 +93,7 @@ def candidates() -> Iterator[Path]:
 def version_of(python: Path) -> str | None:
     """Return the version of an interpreter; None for a preview, and for one that makes no environments."""
     try:
-        command = [python, "-c", _VERSION]
+        command: list[str | Path] = [python, "-c", _VERSION]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -1,4 +1,4 @@
-"""swpks on the newest Python of the machine: a start, h-calls, and the tests of two pure rooms.
+"""swpks on the newest Python of the machine: a start, h-calls, and the tests of some rooms.
 
 `make test` prepares the environment (`tools/newer_python.py`).  `make test PYTHON=...` runs everything.
 """
@@ -80,10 +80,18 @@ def test_a_start_and_h_calls(newer: Path, tmp_path: Path) -> None:
 
 @pytest.mark.process
 @pytest.mark.usefixtures("not_measured")
-def test_the_pure_rooms(newer: Path) -> None:
-    """The tests of a keystore's rules and of wrapped objects, as they run here."""
+def test_some_rooms(newer: Path) -> None:
+    """The tests of a keystore's rules, of wrapped objects, and of consoles: they close what they open.
+
+    Python 3.13 is the first that warns of a database which is not closed.
+    """
     files = ("contents", "key_ids", "provided", "tokens", "used")
-    rooms = ("tests/wrapping", *(f"tests/keystore/test_{name}.py" for name in files))
+    consoles = (
+        "tests/console/test_store.py",
+        "tests/console/test_jobs.py",
+        "tests/client/test_console_fixture.py",
+    )
+    rooms = ("tests/wrapping", *(f"tests/keystore/test_{name}.py" for name in files), *consoles)
     options = ("-q", "-p", "no:cacheprovider", "-p", "swpks.testing.pytest_plugin")
     printed = run(newer, "-m", "pytest", *options, *rooms)
     found = re.search(r"^(\d+) passed in", printed, re.MULTILINE)
@@ -108,6 +116,37 @@ def test_the_newest_release_is_chosen(tmp_path: Path, monkeypatch: pytest.Monkey
     newer_python.main(folder)
     assert (folder / "why-not").read_text().startswith(f"no Python newer than 3.{minor} ")
     assert [path.name for path in folder.iterdir()] == ["why-not"]
+
+
+def test_the_interpreter_that_make_takes(tmp_path: Path) -> None:
+    """`make PYTHON=...` finds those of pyenv; one that does not run never gets the environment of another."""
+    shims, versions = tmp_path / "shims", tmp_path / "versions"
+    for path, answer in (
+        (shims / "python3.98", "exit 127"),
+        (shims / "python3.99", "exit 127"),
+        (versions / "3.99.2" / "bin" / "python3.99", "echo 3.99"),
+        (versions / "3.99.10" / "bin" / "python3.99", "echo 3.99"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{answer}\n")
+        path.chmod(0o700)
+    outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
+    environment = {
+        **outside,
+        "PATH": f"{shims}{os.pathsep}{os.environ['PATH']}",
+        "PYENV_ROOT": f"{tmp_path}",
+    }
+
+    def make(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+
+    planned = make("-n", "setup", "PYTHON=python3.99").stdout
+    assert f'tools/make-venv "{versions}/3.99.10/bin/python3.99" ".venv-3.99"' in planned
+    refused = make("setup", "PYTHON=python3.98")
+    assert refused.returncode == 2
+    assert "swpks needs Python 3.11 or newer; 'python3.98' is " in refused.stderr
 
 
 def test_the_lock_of_the_smoke_test() -> None:
