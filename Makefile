@@ -60,7 +60,7 @@ typecheck: setup
 test: lint typecheck
 	@tools/debian-packages test
 	@tools/extra-tpm $(VENV)
-	@$(BIN)/python -m tools.newer_python .venv-newer
+	@$(BIN)/python -m tools.newer_python
 	$(if $(MEASURED),@$(BIN)/coverage erase)
 	$(BIN)/python $(MEASURED) -m pytest --numprocesses auto --dist worksteal $(PYTEST_ARGS)
 	$(if $(MEASURED),@tools/coverage-gates $(BIN))

@@ -1,10 +1,11 @@
 """An environment of the newest Python on this machine, for the smoke test of `make test`.
 
-    python -m tools.newer_python .venv-newer
+    python -m tools.newer_python
 
-It holds what swpks needs at run time and pytest, from requirements-dev.lock with its hashes.  A second run
-costs nothing, until the lock or the newest Python changes.  If there is no newer Python, or its wheels can't
-be installed, nothing fails: `why-not` in the folder has the reason, and the test shows it.
+It is in `FOLDER`: each Python that runs this has one of its own.  It holds what swpks needs at run time and
+pytest, from requirements-dev.lock with its hashes.  A second run costs nothing, until the lock or the newest
+Python changes.  If there is no newer Python, or its wheels can't be installed, nothing fails: `why-not` in
+the folder has the reason, and the test shows it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".venv-newer-than-{}.{}".format(*sys.version_info)
 TESTS = ("pytest", "pytest-trio", "hypothesis", "coverage")
 _VERSION = "import sys, venv; print('%d.%d.%d%s' % sys.version_info[:4])"
 _NAME = re.compile(r"python3\.(\d+)")
@@ -140,4 +142,4 @@ def name_of(requirement: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(FOLDER)

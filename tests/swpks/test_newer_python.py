@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from tools import newer_python
-from tools.newer_python import NONE_NEWER
+from tools.newer_python import FOLDER, NONE_NEWER
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / ".venv-newer"
 
 PROGRAM = """
 import sys
@@ -48,7 +47,7 @@ def newer() -> Path:
     python, file = FOLDER / "bin" / "python", FOLDER / "why-not"
     if python.exists():
         return python
-    reason = "`make test` has not prepared .venv-newer: python -m tools.newer_python .venv-newer"
+    reason = f"`make test` has not prepared {FOLDER.name}: python -m tools.newer_python"
     if file.is_file():
         reason = file.read_text("utf-8").strip()
     if os.environ.get("CI") and not reason.startswith(NONE_NEWER):
