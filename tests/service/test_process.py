@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 from uuid import UUID
 
@@ -104,7 +105,11 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
             channel.call(write(b"label"))
         assert "SIGHUP" in signals(server.ready["pid"], "SigIgn")
         others = {"SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGPWR", "SIGXCPU"}
-        assert signals(server.ready["pid"], "SigCgt") == others
+        caught = signals(server.ready["pid"], "SigCgt")
+        # construct loads pdb, which from 3.13 on loads readline.  That catches this one, which stops nothing.
+        if sys.version_info >= (3, 13):
+            caught -= {"SIGWINCH"}
+        assert caught == others
         assert server.stop() == 0
 
 
