@@ -76,6 +76,9 @@ Passed = Sequence[tuple[str, socket.socket]]
 
 _log = logs.Log()
 
+_LAST_COMMIT = 1.0
+"""Seconds that a failed start waits for a commit that runs, before it leaves NVRAM open."""
+
 ANNOUNCE_PATIENCE = 1.0
 """Seconds that a start waits for its own changes (IPL counts, new partitions) to become durable.
 
@@ -103,7 +106,13 @@ def run(
     log_access(machine.access)
     _allow_many_descriptors()
     server = Server(machine, state, settings, passed, tls)
-    trio.run(server.serve, announce, clock=clock)
+    try:
+        trio.run(server.serve, announce, clock=clock)
+    except BaseException:
+        if state.idle(_LAST_COMMIT):  # else a commit still uses NVRAM, until the process ends
+            seams.nvram.close()
+            state.close()
+        raise
     seams.worker.close()
     if not server.flushed:  # the worker thread may still use NVRAM, so NVRAM is not closed
         raise StorageError(

@@ -57,6 +57,7 @@ class State:
         self._keys = self.folder / "access-keys"
         self.listeners = Listeners(self.run_folder, AccessKeys(self._keys))
         self._entropy = entropy
+        self._worker = ThreadWorker()
         self._held = StateFolder(self.folder)
         try:
             self._held.make()
@@ -80,6 +81,10 @@ class State:
         """Release the lock of the state; a second close does nothing."""
         self._held.close()
 
+    def idle(self, seconds: float) -> bool:
+        """End the worker thread of the seams; return whether no commit runs after at most this time."""
+        return self._worker.ended(seconds)
+
     def seams(self, clock: Clock = time.monotonic, tpms: Sequence[str] = ()) -> Seams:
         """Open the parts of the machine that lie in the folder; return them with the other real seams.
 
@@ -99,7 +104,7 @@ class State:
             nvram=SqliteNvram(nvram_path(self.folder), beside),
             components=components,
             # Started now: a host without a free thread then refuses the start, and not the first commit.
-            worker=ThreadWorker().started(),
+            worker=self._worker.started(),
             transport=self.listeners,
         )
 

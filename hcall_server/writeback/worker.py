@@ -104,6 +104,13 @@ class ThreadWorker:
         """End the thread when the jobs that it has are done; does not wait for that."""
         self._errands.put(None)
 
+    def ended(self, seconds: float) -> bool:
+        """End the thread; return whether it has done its last job after at most this time."""
+        self.close()
+        if self._thread:
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
+
     def _work(self) -> None:
         while (errand := self._errands.get()) is not None:
             errand.run()

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import socket
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -10,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from hcall_abi.errors import OperatorError
+from hcall_server.service import server
+from hcall_server.service.settings import Settings
+from hcall_server.service.state import State
 from swpks import __main__
 
 pytestmark = pytest.mark.process
@@ -85,3 +90,17 @@ def test_other_commands_collect_when_they_run(monkeypatch: pytest.MonkeyPatch) -
     finally:
         gc.enable()
     assert seen == [False, True]
+
+
+def test_a_start_that_is_refused_releases_the_state(tmp_path: Path) -> None:
+    """Its address is taken: NVRAM and the lock of the state are free again in the same process."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(listen=(f"tcp:127.0.0.1:{taken.getsockname()[1]}",))
+        with pytest.raises(OperatorError, match="in use"):
+            server.run(tmp_path / "state", settings, lambda ready: None)
+    state = State(tmp_path / "state")
+    try:
+        state.seams().nvram.close()
+        assert state.idle(10)
+    finally:
+        state.close()
