@@ -10,23 +10,20 @@
 #
 # The order, in `_until_stopped` and then in `run`:
 #
-#   - No new connections, no new requests, no new sockets: a power-on from now on is refused.
-#   - The first flush, while sessions go on.  Durability would need only the last flush.  But then GOODBYE
-#     would end a client that waits in CONFIRM (guarantee 2).
-#   - GOODBYE 4 to all sessions, then the end of the requests under way.  Both have a bound of their own.  An
-#     earlier version did not wait for the requests: a verb could be answered after the last flush, and be
-#     lost.
-#   - The last flush, for the changes since the first one.  Both flushes share `drain_seconds`.
+#   - No new connections, requests or sockets: a power-on from now on is refused.
+#   - The first flush, while sessions go on.  Durability needs only the last one, but a client that waits in
+#     CONFIRM would get GOODBYE in place of its answer (guarantee 2).
+#   - GOODBYE 4 to all sessions, then the end of the requests under way, in bounded time.  An earlier version
+#     did not wait for requests: a verb could be answered after the last flush, and be lost.
+#   - The last flush, for the changes since the first one.  Both share `drain_seconds`.
 #   - The worker ends, NVRAM is closed, and the lock is released last: the next server finds closed files.
 #
-# If the last flush fails, the worker may still be in a commit.  Then the process ends with status 3 and
-# closes nothing.  A second signal of `HURRY_SIGNALS` skips all waits; the check of `pending` decides the
-# status then too.
+# If the last flush fails, the worker may still be in a commit: the process ends with status 3 and closes
+# nothing.  A second signal of `HURRY_SIGNALS` skips all waits; `pending` decides the status then too.
 
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import time
@@ -55,6 +52,7 @@ from hcall_server.machine.awake import AwakeClock
 from hcall_server.machine.machine import Machine
 from hcall_server.platform.root_key import AccessAccount
 from hcall_server.platform.system_state import SystemState
+from hcall_server.process.descriptors import allow_many_descriptors
 from hcall_server.process.signals import HURRY_SIGNALS, stop_signals
 from hcall_server.service import peers
 from hcall_server.service.assembly import assemble
@@ -104,12 +102,12 @@ def run(
         machine = assemble(seams, settings, accept_older=accept_older)
         undo.pop_all()
     log_access(machine.access)
-    _allow_many_descriptors()
+    allow_many_descriptors()
     server = Server(machine, state, settings, passed, tls)
     try:
         trio.run(server.serve, announce, clock=clock)
     except BaseException:
-        if state.idle(_LAST_COMMIT):  # else a commit still uses NVRAM, until the process ends
+        if state.idle(_LAST_COMMIT):  # else a commit still uses NVRAM
             seams.nvram.close()
             state.close()
         raise
@@ -395,11 +393,3 @@ def _without_keystore(system: ManagedSystem) -> list[str]:
     if not system.level.has_keystore:
         return []
     return [each.name for each in system.partitions.values() if not each.kbytes and not each.refused]
-
-
-def _allow_many_descriptors() -> None:
-    """Raise this process's limit of open descriptors, because each connection takes one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -381,9 +381,8 @@ async def emulated_console(
                 )
                 for name, names in partitions.items()
             }
-            console = EmulatedConsole(
-                store, systems, nursery, date, keep=keep, manual_recovery=manual_recovery
-            )
+            settings = {"keep": keep, "manual_recovery": manual_recovery}
+            console = EmulatedConsole(store, systems, nursery, date, **settings)
             await _begin(console)
             yield console
             if console.log.bugs:
