@@ -1,6 +1,6 @@
-"""What an operator does about a system that is not connected, or a recovery that lacks copies.
+"""Advice for operators about a system that is not connected, or a recovery that lacks copies.
 
-Each command in backquotes can be typed as it is printed, but for words in capitals.
+Each command in backquotes can be typed as it is printed, after its words in capitals are replaced.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _COMMAND = re.compile("`[^`]+`")
 
 
 def to_connect(error: SwpksError, where: str, name: str) -> str:
-    """Return what connects a system at a place again, after the error of an attempt; `name` may be ""."""
+    """Return the advice that connects the system at a place, after this error; `name` may be ""."""
+    # The catalogue's remedy has DIR in capitals.  The place of a socket shows the folder, so the command has
+    # it.
     if error.rule.id == rules.CONSOLE_SERVED.id:
         return to_start(where)
     remedy = REMEDIES.get(error.rule.id, "see the log of the console")
@@ -34,26 +36,27 @@ def to_connect(error: SwpksError, where: str, name: str) -> str:
 
 
 def to_start(where: str) -> str:
-    """Return how the system at a place is started; the place of one on TCP may be wrong as well."""
+    """Return the advice to start the system at a place, or for a place on TCP also to correct it."""
     if where.endswith(_SOCKET):
         return f"start it: `swpks serve --state {shlex.quote(where.removesuffix(_SOCKET))}`"
     return REMEDIES[rules.CONSOLE_SERVED.id]
 
 
 def to_accept_loss(system: KnownSystem, folder: str) -> str:
-    """Return how an operator ends the recovery of a system whose stores have no copy."""
+    """Return the command that ends the recovery of a system whose stores have no copy."""
     return at_store(f"accept that by: `swpks hmc recover -m {shlex.quote(system.name)} --give-up`", folder)
 
 
 def at_store(text: str, folder: str) -> str:
-    """Return a text whose commands name the store of this console; one in memory has no folder."""
+    """Return a text with the store of this console in its commands; a store in memory has no folder."""
     if not folder:
         return text
+    # `swpks hmc` without --store takes SWPKS_HMC, which may name another console.
     return _OWN_COMMAND.sub(lambda found: f"{found[0]}--store {shlex.quote(folder)} ", text)
 
 
 def put_words(text: str, words: Mapping[str, str | None]) -> str:
-    """Return a text with words of the case in place of capitals, in its commands alone; None leaves them."""
+    """Replace words in capitals, such as SYSTEM, in the commands of a text; None leaves a word as it is."""
     put = {capitals: shlex.quote(word) for capitals, word in words.items() if word}
 
     def filled(command: re.Match[str]) -> str:

@@ -1,7 +1,7 @@
 """The check of the answers of a system: names that the console stores and prints (spec/console.md#systems).
 
-A system may be replaced by a malicious one.  Its name goes into rows of lists, and its serial number into the
-path of a folder.  So each has its form, or the answer breaks the protocol.
+A malicious program may take the place of a system.  The console prints its name in rows of lists, and makes a
+folder that is called by its serial number.  So a name of another form breaks the protocol (`console.answer`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LEVEL = re.compile(r"[0-9A-Za-z._-]{1,31}")
 _PARTITION = re.compile(r"(unreadable:)?[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
-"""Also that of a partition whose own name is lost."""
+"""The name of a partition, or the placeholder of one whose own name is lost."""
 
 
 def demand_form(answer: object) -> None:
-    """PeerError (console.answer) for a view with a name, or an id, that is none."""
+    """PeerError (console.answer) for a view with a malformed name or id; other answers pass."""
     if isinstance(answer, SystemView):
         _demand("name of a system", [answer.name] if not is_system_name(answer.name) else [])
         _demand_match("type, model and serial number", _SERIAL, [answer.type_model_serial])
@@ -39,7 +39,7 @@ def demand_form(answer: object) -> None:
 
 
 def _demand_custody(facts: Iterable[CustodyView]) -> None:
-    """The register stores these names and ids; an id is empty where there is no other system."""
+    """Check the names and ids that the register stores; the id of a peer is empty if there is none."""
     facts = list(facts)
     _demand_match("name of a partition", _PARTITION, [each.name for each in facts])
     _demand_match("UUID", _UUID, [each.uuid for each in facts])

@@ -1,6 +1,6 @@
-"""The job `backup`: copies of all stores of a system now (spec/console.md#copies).
+"""The job `backup`: take copies of all stores of a system now (spec/console.md#copies).
 
-It does not wait for a system that is away, because it promises a copy of the present state.
+The job does not wait for a system that is away, because it promises a copy of the present state.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from hcall_server.console.jobs import JobRun
 from hcall_server.console.taking import Taker
 
 _SKIPPED = (console.NAME_EXISTS, console.POWER_STORED, copy_rules.TRUSTED_KEY_SET)
-"""Rules by which one store has no copy, and the others may have: deleted meanwhile, refused, no key yet."""
+"""Rules that skip one store alone: it was deleted meanwhile, it can't be opened, or there is no key yet."""
 
 
 class BackupPlan(msgspec.Struct):
-    """The plan of a backup: all stores."""
+    """The plan of a backup.  It is empty: the names come from the view at the first step."""
 
 
 def backup(taker: Taker) -> Callable[[JobRun], Awaitable[None]]:
@@ -37,6 +37,7 @@ def backup(taker: Taker) -> Callable[[JobRun], Awaitable[None]]:
         for name in names:
             if name not in run.steps:
                 run.finish(name, await _line(taker, run, name))
+        # A job without a step has no line, and the operator would not know whether it has done anything.
         if not names:
             run.finish("", f"{view.name} has no partitions")
 

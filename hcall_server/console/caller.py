@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 class LineCaller(Protocol):
     """The command that has sent a line.
 
-    Files are those of the command: it opens them with the rights of its own user, and only if the path stands
-    in its own arguments.  OperatorError with rule `hmc.file` if it can't.
+    The command opens all files: with the rights of its own user, and only if the path is one of its own
+    arguments.  OperatorError with rule `hmc.file` if it can't.
     """
 
     async def read(self, path: str, limit: int) -> bytes:
@@ -22,7 +22,7 @@ class LineCaller(Protocol):
         """Write a file, with mode 0600; an existing one only if `replace`."""
 
     async def test(self, path: str, *, replace: bool) -> None:
-        """Refuse a file that could not be written, as far as that is known before; nothing is changed."""
+        """OperatorError if a file can't be written, as far as that is known before; nothing is changed."""
 
     async def say(self, text: str) -> None:
         """Print lines to standard output."""

@@ -2,7 +2,7 @@
 
     words = words_for(entry, system_id, facts)
 
-A word follows from the present entry and the last views alone.  Nothing is stored or sent here.
+A word follows from the present entry and the last views alone.  This module stores and sends nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from hcall_server.platform.custody import Custody, Decision, Mode, Word
 
 
 def words_for(entry: Entry | None, system: str, facts: Facts, away: Iterable[str] = ()) -> list[Carried]:
-    """Return the words that a system has to hear about a partition, as its record and those of others are.
+    """Return the words about a partition that are due for a system.
 
-    `facts` has the custody of the partition wherever it is known.  `away` are systems that are not connected:
-    a source in doubt does not release the partition to one of them.
+    `facts` has the custody of the partition at each system, by the last views.  `away` are the systems that
+    are not connected: a source in doubt does not release the partition to one of them.
     """
     here = facts.get(system)
     if here is None:
@@ -26,6 +26,8 @@ def words_for(entry: Entry | None, system: str, facts: Facts, away: Iterable[str
     others = {each: fact for each, fact in facts.items() if each != system}
     at = record(here)
     if at is Custody.FROZEN:
+        # Only in doubt, where the console can let the source serve on instead (row 10).  In mode waiting it
+        # asks nothing.
         if here.mode == Mode.IN_DOUBT.value:
             others = {each: fact for each, fact in others.items() if each not in away}
         return _for_frozen(here, others)
@@ -47,27 +49,31 @@ def _for_frozen(here: CustodyView, others: Facts) -> list[Carried]:
 
 
 def _for_released(entry: Entry | None, system: str, here: CustodyView, others: Facts) -> list[Carried]:
-    """A source drops its store when the owner was seen; after a remote restart, an operator orders that."""
+    """Return ACTIVE once the owner was seen; after a remote restart only an operator sends it."""
+    # The store that the source had at its death is the only one with the changes since the copy.
     if entry is None or (entry.kind == "restart" and entry.source == system):
         return []
     return [left(entry, here)] if serves_elsewhere(entry, system, here, others) else []
 
 
 def left(entry: Entry, here: CustodyView) -> Carried:
-    """Return the word by which a system that has released a partition removes it, and keeps its owner."""
+    """Return ACTIVE for a system that has released a partition: it drops the store and stores the owner."""
+    # Row 8 takes any later epoch.  The epoch of the move also ends a store that was released by an earlier
+    # attempt.
     return Carried(here.uuid, max(here.epoch, entry.moved), "active", peer=entry.owner)
 
 
 def serves_elsewhere(entry: Entry, system: str, here: CustodyView, facts: Facts) -> bool:
-    """Whether the owner of a partition was seen, and it is another system than this one.
+    """Return whether a view shows that another system than this one owns the partition.
 
-    A partition without an owner was deleted at one.  If it had moved, no released store of it serves again.
+    A partition without an owner was deleted there.  Its move proves that no earlier store serves again.
     """
     if not entry.owner:
         return entry.moved >= here.epoch
     owner = facts.get(entry.owner)
     if owner is None or entry.owner == system:
         return False
+    # ABORTED counts too: the owner has the partition by OWN if an attempt to move it on has ended there.
     return not said(owner).isdisjoint((Word.ACTIVE, Word.ABORTED)) and owner.epoch >= here.epoch
 
 
@@ -75,6 +81,7 @@ def _for_prepared(entry: Entry | None, system: str, here: CustodyView, others: F
     forces = entry and entry.decision is Decision.FORCED and entry.kind == "live"
     if entry and forces and (entry.epoch, entry.target) == (here.epoch, system):
         return [Carried(here.uuid, here.epoch, "force")]
+    # A later move proves that this copy is of no use, also if the word of its own attempt was lost (row 13).
     for owner, fact in others.items():
         if Word.ACTIVE in said(fact) and fact.epoch > here.epoch:
             return [Carried(here.uuid, fact.epoch, "active", peer=owner)]

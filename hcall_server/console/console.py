@@ -1,5 +1,7 @@
 """The management console: several systems, their copies, and jobs about them (spec/console.md).
 
+The package begins with the essay: guarantees, kinds of state, sources of work.
+
     console = ManagementConsole(ConsoleStore(path), dial, entropy=os.urandom, date=time.time)
     async with trio.open_nursery() as nursery:
         await nursery.start(console.run)
@@ -47,26 +49,25 @@ from hcall_server.console.watch import StreamKeeper
 from hcall_server.sealing.copies import read_copy
 
 DETACH_SECONDS = 5.0
-"""How long a system that is removed may take to answer detachConsole."""
+"""Seconds that a removed system has to answer detachConsole."""
 _ID_SIZE = 16
 
 
 @dataclass(frozen=True)
 class ConsoleSettings:
-    """Settings: the console's name, copies kept of each store, whether recoveries wait for an order."""
+    """Settings: the console's name, the number of copies of each store, manual recovery or not."""
 
     name: str = "console"
     keep: int = 3
     manual_recovery: bool = False
     profiles: Path | None = None
-    """The folder of profile backups with bare names, None for one in memory."""
+    """The folder of profile backups with bare names; None holds them in memory."""
 
 
 class ManagementConsole:
     """A management console.
 
-    `dial` makes the link to a place.  `entropy` makes the console's id, and `date` returns
-    seconds since 1970.
+    `dial` makes the link to a place.  `entropy` returns random bytes, and `date` seconds since 1970.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class ManagementConsole:
         return found[0]
 
     async def add_system(self, where: str, name: str | None = None) -> KnownSystem:
-        """Add the system at a place, durably; a known system gets this place as its new one.
+        """Add the system at a place, durably; a known system moves to this place.
 
         A given name must be the system's own.  The system has to answer, unless its place is known.
         """
@@ -184,7 +185,7 @@ class ManagementConsole:
         if at_place and present and present is not at_place:
             message = f"{where} leads to {present.name}, which is known at {present.where}"
             raise OperatorError(rules.HMC_SYSTEM_PLACE, message)
-        if at_place:  # it has another name now, or was replaced: its stream notes that
+        if at_place:  # renamed or replaced: its stream stores that
             return at_place
         if present:
             present.store_facts(present.row._replace(where=where))
@@ -198,7 +199,7 @@ class ManagementConsole:
         return present
 
     def note_awaited(self, where: str, name: str | None, error: SwpksError) -> None:
-        """Note why a given system is not known yet; it is shown until it is added."""
+        """Note why the system at a given place is not known yet; lists show it until it is added."""
         before = self.awaited.get(where)
         since = before.since if before else self.date()
         advice = to_connect(error, where, name or "")
@@ -207,7 +208,7 @@ class ManagementConsole:
     async def remove_system(self, name: str) -> str:
         """Remove a system, durably; return "", or the reason why the system still has this console's id.
 
-        Its copies stay in the store, for the case that it is added again.
+        Its copies stay in the store.  They are there again if the system is added again.
         """
         system = self.find(name)
         system.scope.cancel()
@@ -221,7 +222,7 @@ class ManagementConsole:
         try:
             self.jobs.end_of(system)
             self.store.remove_system(system.key)
-        except SwpksError:  # it was not removed, so it is watched again
+        except SwpksError:  # the store can't be written: the system stays
             self._watch(system)
             raise
         self._systems.pop(system.key, None)
@@ -229,7 +230,7 @@ class ManagementConsole:
         return left and f"{system.name} still has the id of this console: {left}"
 
     def waits(self, system: KnownSystem, uuid: str) -> str:
-        """Return why a partition of a system is not served, and what to do; "" if it does not wait."""
+        """Return why a partition of a system is not served, with the remedy; "" if it does not wait."""
         return at_store(reason(self.registry, system, uuid), self.store.folder)
 
     # Jobs
@@ -239,14 +240,14 @@ class ManagementConsole:
         return self.jobs.start("backup", system, BackupPlan())
 
     def recover(self, system: KnownSystem, *, give_up: bool = False) -> Job:
-        """Begin to restore all stores of a system; `give_up` accepts the loss of the others."""
+        """Begin to restore all stores of a system; `give_up` accepts the loss of stores without a copy."""
         self.migrations.make_room(system)
         return self.jobs.start("recover", system, recovery_plan(system, give_up=give_up))
 
     def recovery(self, system: KnownSystem, *, give_up: bool = False) -> Job:
-        """Return the recovery of a system that runs, to be followed; begin one if none does.
+        """Return the running recovery of a system; begin one if there is none.
 
-        With `give_up` a running one is refused: it may not accept the loss, and its end is near.
+        With `give_up` a running recovery is a refusal (`hmc.job-alone`): its plan does not accept the loss.
         """
         running = self.jobs.running(system)
         if running is not None and running.kind == "recover" and not give_up:
@@ -260,7 +261,7 @@ class ManagementConsole:
     async def plan_profiles(
         self, system: KnownSystem, level: RestoreLevel, backup: ProfileBackup | None
     ) -> RestorePlan:
-        """Return the plan of a profile restore.  Nothing is done; `restore_profiles` may refuse the plan."""
+        """Return the plan of a profile restore; nothing is changed.  `restore_profiles` may refuse it."""
         view = await system.call(show_system())
         others = [each for each in self.systems if each is not system]
         shown = {uuid: other.name for other in others for uuid in other.stores}
@@ -270,19 +271,19 @@ class ManagementConsole:
         return plan_restore(level, backup, view, StorePlaces(own, elsewhere))
 
     def restore_profiles(self, system: KnownSystem, plan: RestorePlan, *, force: bool = False) -> Job:
-        """Begin a profile restore that has steps; OperatorError before the first one if it is refused."""
+        """Begin a profile restore; OperatorError if the plan is refused, and then nothing is changed."""
         plan.demand(force=force)
         return self.jobs.start("restore-profiles", system, plan)
 
     async def restore(self, system: KnownSystem, request: ConsoleRequest[PartitionView]) -> PartitionView:
-        """Have a system restore a copy, by order of an operator; OperatorError if it may not.
+        """Order a system to restore a copy, for an operator; OperatorError if another system may have it.
 
-        The system owns the partition from now on.  That ends with a refusal, but not with a lost answer: the
-        store may be there.
+        The system becomes the owner of the partition first.  A refusal takes that back.  A lost answer does
+        not, because the store may be there.
         """
         uuid = _uuid_of(request)
         async with self.courier.turn(uuid):
-            await system.call(show_system())  # one that is away gets nothing
+            await system.call(show_system())  # a system that is away must not become the owner
             self._demand_restorable(system, uuid)
             given = uuid and not is_check(request) and self.registry.give(system, uuid)
             try:
@@ -302,8 +303,8 @@ class ManagementConsole:
             )
 
     async def settle(self, system: KnownSystem) -> None:
-        """Answer what restored partitions of a system ask, so that the next order may start them (R-54)."""
-        with suppress(SwpksError):  # it asks again
+        """Answer the questions of restored partitions, so that the next order can start them (R-54)."""
+        with suppress(SwpksError):  # the system asks again
             await system.call(show_system())
             await self.courier.look(system)
 
@@ -311,17 +312,20 @@ class ManagementConsole:
         restored = [step.uuid for step in run.plan.steps if step.kind == "restore"]
         for uuid in restored:
             self._demand_restorable(run.system, uuid)
+        # Before any step, as in `restore`: a lost answer must not leave a restored store without an owner.
         given = [uuid for uuid in restored if self.registry.give(run.system, uuid)]
         try:
             await self._profiles.perform(run)
         except SwpksError:
+            # A store that the system shows was restored before the refusal.  It stays there, and so does its
+            # owner.
             for uuid in set(given) - run.system.stores:
                 self.registry.release_owner(run.system, uuid)
             raise
         await self.settle(run.system)
 
     def _recover_by_itself(self, system: KnownSystem) -> None:
-        """Begin to recover a system that has lost its stores, unless the operator has to order that."""
+        """Begin to recover a system that has lost its stores, unless recoveries need an order."""
         if self.settings.manual_recovery:
             return
         self.migrations.make_room(system)
@@ -335,10 +339,7 @@ class ManagementConsole:
             self.log.warning("recovery.no_copies", system=system.name, end=end)
 
     def _after_job(self, job: Job, system: KnownSystem) -> None:
-        """Recover a system that has lost its stores while the job ran: a system has one job at a time.
-
-        A migration that has made room for a recovery goes on.
-        """
+        """Begin the recovery or the migration that has waited for the end of this job."""
         lost = system.view is not None and system.view.state == "Recovery"
         try:
             if job.kind == "recover":
@@ -349,13 +350,13 @@ class ManagementConsole:
             self.log.warning("recovery.not_begun", system=system.name, error=error.message)
 
     def _know(self, row: SystemRow, link: SystemLink) -> KnownSystem:
-        """Return a system of the store, which belongs to this console from now on."""
+        """Make the object of a stored system, and return it."""
         system = self._systems[row.key] = KnownSystem(row, link, self.store, self.date)
         system.put_names = self.registry.names.put
         return system
 
     def _watch(self, system: KnownSystem) -> None:
-        """Begin to watch a system, if the console runs; a stream that is open ends."""
+        """Begin to watch a system, if the console runs; end an open stream."""
         system.scope.cancel()
         system.scope = trio.CancelScope()
         if self._nursery:
@@ -371,7 +372,7 @@ class ManagementConsole:
         }
 
     def _identity(self, entropy: Callable[[int], bytes]) -> tuple[str, str]:
-        """Return id and name of this console, made and stored if it is new."""
+        """Return id and name of this console; store them if they are new."""
         found = self.store.identity()
         console_id = found[0] if found else entropy(_ID_SIZE).hex()
         if found != (console_id, self.settings.name):
@@ -380,7 +381,7 @@ class ManagementConsole:
 
 
 def _uuid_of(request: ConsoleRequest[PartitionView]) -> str:
-    """Return the UUID of the copy in a request; "" for one that can't be read: the system says why."""
+    """Return the UUID of the copy in a request; "" if it can't be read, which the system will refuse."""
     if not isinstance(request.body, CopyToRestore):
         raise ValueError(f"{request.verb.operation} restores no copy")
     try:

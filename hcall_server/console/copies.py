@@ -19,10 +19,10 @@ from hcall_server.sealing.copies import read_copy
 
 
 class CopyFacts(NamedTuple):
-    """The clear facts of a stored copy; `number` is its place in the store.
+    """The clear facts of a stored copy; `number` is its key in the store.
 
-    `name` is that of the partition when the copy was taken.  `time` is the time of the copy, by the clock of
-    the system, and `received` that of its arrival; both in seconds since 1970.
+    `name` is the partition's name when the copy was taken.  `time` is the time of the copy by the clock of
+    the system, `received` its arrival by the clock of the console; both in seconds since 1970.
     """
 
     number: int
@@ -43,11 +43,12 @@ class CopyFacts(NamedTuple):
 
 
 def arrived(view: CopyView, name: str, received: float) -> CopyFacts:
-    """Return the facts of a copy that has just come, without a number.
+    """Return the facts of a copy that has just arrived, with the number 0.
 
     CopyError if its clear header does not parse; OperatorError if the header differs from the answer.
     """
     header = read_copy(view.copy)
+    # The facts of the answer order the copies here, but only the header is sealed with the copy.
     found = (str(header.uuid), *header.age, header.time, header.tsk_id.hex())
     if found != (view.uuid, view.restores, view.generation, view.time, view.trusted_key_id):
         raise OperatorError(rules.COPY_HEADER, f"the copy of {name} has another header than its answer says")
@@ -74,14 +75,15 @@ def by_store(copies: Iterable[CopyFacts]) -> dict[str, list[CopyFacts]]:
 
 
 def superfluous(copies: Iterable[CopyFacts], stores: Collection[str], key_id: str, keep: int) -> set[int]:
-    """Return the numbers of the copies that may go.
+    """Return the numbers of the copies that may be dropped.
 
-    Of each store the `keep` newest stay, under each trusted system key.  Of copies with the same restores
-    and generation only the last one stays: their contents are equal.  Copies under another key than `key_id`
-    stay until each of the `stores`, and their own store as well, has one under `key_id`.
+    Of each store, the `keep` newest under each trusted system key stay.  Of copies with the same restores and
+    generation only the last one stays: their contents are equal.  Copies under another key than `key_id` stay
+    until each of the `stores`, and their own store as well, has a copy under `key_id`.
     """
     copies = list(copies)
     renewed = {each.uuid for each in copies if each.trusted_key_id == key_id}
+    # Until then only the old key brings every store back, if the operator has to bring a key as a file.
     complete = renewed >= set(stores)
     gone = set[int]()
     for uuid, found in by_store(copies).items():
@@ -111,11 +113,12 @@ def time_text(time: float) -> str:
     """Return a time in seconds since 1970 as UTC, such as ``2026-08-01 12:00:00 UTC``."""
     try:
         return datetime.fromtimestamp(int(time), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    # The clock of the system may be wrong by any amount, and the line has to be printed all the same.
     except (OverflowError, OSError, ValueError):
         return f"{int(time)} s since 1970"
 
 
 def origin_text(copy: CopyFacts, now: float) -> str:
-    """Return from when a copy is: its time, its age, its generation."""
+    """Return the time, the age and the generation of a copy as text for a line."""
     age = age_text(now - copy.time)
     return f"from {time_text(copy.time)}, {age} ago, generation {copy.generation}"

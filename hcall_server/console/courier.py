@@ -1,4 +1,4 @@
-"""The courier: it hears custody, decides, and carries words between systems (spec/migration.md).
+"""The courier: it reads custody from views, decides, and sends words to systems (spec/migration.md).
 
 await courier.look(system)      # after each new view of a system
 await courier.changed(5.0)      # until any custody or entry has changed
@@ -6,29 +6,42 @@ await courier.changed(5.0)      # until any custody or entry has changed
 
 # Level-triggered
 #
-# A word is not kept in a queue.  It follows from the present entry and the last view of each system.  So it
-# is sent again after each view: at each connect, at each change, and at each question.  A word that has had
-# its effect has no row in the new state of its system, and does not follow any more.
+# The two systems of a migration talk over their own channel while it stands.  The console carries the same
+# words as well: it reads the records in the view of one system, and sends the words that follow from them to
+# the other one.  There is no queue of words.  A word follows from the present entry and the last view
+# of each system.  So it is sent again after each view: at each connect, change and question.  A word that has
+# had its effect has no row in the new state of its system, and does not follow any more.
 #
-#   1. An entry is durable before a word that follows from it is told.
-#   2. Each `CustodyView` is durable at its system.  So a view of any age may be carried.
-#   3. Each system hears words by its own stream.  One that hangs, or is away, delays no other.
-#   4. An answer (RESUME, SERVE, FENCED) is decided and told under the lock of its partition, and each telling
-#      is decided anew.  A restart elsewhere takes the same lock.  A request ends with its connection, and a
-#      connection with the process of the system.  So no answer of before a restart arrives behind it.
-#   5. A word that could not be told (a full disk, a lost answer) follows again at the next look.  Some
+# A queue would have to be durable, because a console that was killed must send the rest.  It would also keep
+# words that a later step has made useless.  With the present state alone a kill loses nothing.
+#
+# The courier must guarantee:
+#
+#   1. An entry is durable before a word that follows from it is sent.
+#   2. Each `CustodyView` is durable at its system.  So words that follow from a view of any age are true.
+#   3. Each system gets its words in the task of its own stream.  A system that hangs, or is away, delays no
+#      other system.
+#   4. An answer (RESUME, SERVE, FENCED) belongs to one run of a system.  It is decided and sent under the
+#      lock of its partition, and each attempt to send is decided anew.  A remote restart takes the same lock.
+#      A request ends with its connection, and a connection ends with the process of the system.  So no answer
+#      from before a restart arrives after it.
+#   5. A word that could not be sent (a full disk, a lost answer) follows again at the next look.  Some
 #      systems ask nothing meanwhile, so the courier looks every few seconds while a word is due.
+#
+# At first a changed view woke the streams of all systems that knew the partition, and each one asked for a
+# view again.  That was about four views a row of a live migration, and they delayed the commits of the
+# systems.  Now a stream is woken only if a word or an answer for its system follows.
 
-# Words kept back
+# Words that are kept back
 #
 # Four rules are not in the tables.  They keep back words, and a word that is kept back is only late:
 #
-#   `stopping`  An operator stops an attempt: its source in doubt hears no PREPARED, so that it can resume.
-#   `barring`   A target is being barred: the copy of an inactive migration is not sent there meanwhile.
-#   `away`      A source in doubt hears no word that is known from a system which is not connected.  It would
-#               release the partition to a system that may be dead.  The answer of row 10 lets it serve on.
-#
-#   restart     The source of a remote restart hears ACTIVE only when an operator cleans it up: until then it
+#   `stopping`  While an operator stops an attempt, its source in doubt gets no PREPARED.  So it can resume.
+#   `barring`   While a target is barred, the copy of an inactive migration is not sent there.
+#   `away`      A source in doubt gets no word that is only known from a system that is not connected.  Such a
+#               word would release the partition to a system that may be dead.  The answer of row 10 lets the
+#               source serve on.
+#   restart     The source of a remote restart gets ACTIVE only when an operator cleans it up.  Until then it
 #               keeps the store that it had when it died (`carried`).
 #
 # The first two end with the order, also if it fails.  The third one ends when the system is back.
@@ -66,9 +79,9 @@ class Courier:
     ) -> None:
         self.registry = registry
         self.stopping: set[tuple[str, int]] = set()
-        """Attempts that an operator has stopped: their source gets no PREPARED any more."""
+        """Attempts that an operator is stopping, by UUID and epoch: their sources get no PREPARED."""
         self.barring: set[str] = set()
-        """Partitions whose target is being barred: its copy is not sent there meanwhile."""
+        """Partitions whose target is being barred: their copy is not sent there meanwhile."""
         self._systems = systems
         self._log = log
         self._turns = defaultdict[str, trio.Lock](trio.Lock)
@@ -79,7 +92,7 @@ class Courier:
         return f"Courier({self.registry!r})"
 
     async def run(self) -> None:
-        """Look at systems that have to hear a word, again and again, until cancelled."""
+        """Look every few seconds at the systems for which a word is due, until cancelled."""
         while True:
             await trio.sleep(LONGEST_WAIT)
             for system in list(self._systems()):
@@ -87,24 +100,26 @@ class Courier:
                     system.ask(_LOOK)
 
     async def changed(self, seconds: float) -> bool:
-        """Wait until custody or an entry has changed, at most some seconds; return whether it has."""
+        """Wait `seconds` at most until custody or an entry has changed; return whether it has changed."""
         with trio.move_on_after(seconds):
             await self._change.wait()
             return True
         return False
 
     def notify(self) -> None:
-        """Wake those that wait for a change."""
+        """Wake the tasks that wait for a change."""
         self._change.set()
         self._change = trio.Event()
 
     async def look(self, system: KnownSystem) -> None:
-        """Store the facts of a system's last view, send it the words that follow, and wake the others.
+        """Store the facts of a system's last view, send it the words that follow, and wake the other systems.
 
         SwpksError if the system does not answer, or the console's store can't be written.
         """
         told = set[Carried]()
         self._hear(system)
+        # Anew after each word, because its answer is a new view.  A word that has no effect is sent once a
+        # look: without `told` this loop would not end.
         while word := next((each for each in self._due(system) if each not in told), None):
             told.add(word)
             await self._tell(system, word)
@@ -114,11 +129,11 @@ class Courier:
         self._spread(system)
 
     def turn(self, uuid: str) -> trio.Lock:
-        """Return the lock under which a partition gets another owner, and its systems are answered."""
+        """Return the lock that is held while a partition gets another owner, or a system is answered."""
         return self._turns[uuid]
 
     async def answer(self, system: KnownSystem, fact: CustodyView) -> None:
-        """Answer a system that asks; the decision is durable before.
+        """Answer a system that asks; the decision is stored before it is sent.
 
         Nothing else is decided about the partition until the answer has arrived or failed.
         """
@@ -126,12 +141,13 @@ class Courier:
             await self._answer(system, fact)
 
     async def _answer(self, system: KnownSystem, fact: CustodyView) -> None:
-        for each in list(self._systems()):  # one that was added now may be the owner
+        for each in list(self._systems()):  # a system that was just added may be the owner
             self._hear(each, fact.uuid)
         entry, facts = self.registry.of(fact.uuid), self.registry.facts(fact.uuid)
         claimed = self.registry.claimed(system, fact.uuid)
         heard_of = self.registry.heard()
         decided = answered(entry, system.system_id, fact, heard_of, facts, claimed=bool(claimed))
+        # To send no answer is safe: the system does not serve, and asks again.
         if decided is None:
             about = {"partition": fact.name, "uuid": fact.uuid, "epoch": fact.epoch, "claimed_by": claimed}
             peer = self.registry.name_of(fact.peer_id)
@@ -145,16 +161,18 @@ class Courier:
         await self._tell(system, word)
 
     def poke(self, uuid: str) -> None:
-        """Wake those that wait for a change, and have the systems of a partition looked at."""
+        """Wake the tasks that wait for a change, and look again at the systems of a partition."""
         self.look_again(uuid)
         self.notify()
 
     def look_again(self, uuid: str) -> None:
-        """Have all systems looked at that may have to hear a word about a partition."""
+        """Look again at all systems that may need a word about a partition."""
         entry, facts = self.registry.of(uuid), self.registry.facts(uuid)
         named = {entry.source, entry.target, entry.owner} if entry else set[str]()
         for system in list(self._systems()):
             if system.system_id in named or system.system_id in facts:
+                # By the stream of each system, and not here: a look makes requests, and a system that hangs
+                # would hold up the rest.
                 system.ask(_LOOK)
 
     async def _tell(self, system: KnownSystem, word: Carried) -> None:
@@ -168,7 +186,7 @@ class Courier:
         self._hear(system)
 
     def _hear(self, system: KnownSystem, uuid: str = "") -> None:
-        """Store the facts of a system's view, or of one partition in it, in the register, durably."""
+        """Store the facts of a system's view in the register, durably; `uuid` limits them to a partition."""
         for fact in self.registry.facts_of(system):
             if uuid not in ("", fact.uuid):
                 continue
@@ -180,11 +198,11 @@ class Courier:
                 self.notify()
 
     def _has_to_hear(self, system: KnownSystem) -> bool:
-        """Whether a word or an answer for a system follows from what is known now."""
+        """Return whether a word or an answer for a system is due."""
         return bool(self._due(system)) or any(map(asks, self.registry.facts_of(system)))
 
     def _due(self, system: KnownSystem) -> list[Carried]:
-        """Return the words that a system has to hear now, without answers to its questions."""
+        """Return the words that are due for a system, without answers to its questions."""
         words = list[Carried]()
         for here in self.registry.facts_of(system):
             entry, facts = self.registry.of(here.uuid), self.registry.facts(here.uuid)
@@ -194,7 +212,7 @@ class Courier:
         return words
 
     def _spread(self, system: KnownSystem) -> None:
-        """Wake the streams of other systems that are concerned by a change of this one."""
+        """Wake the streams of other systems that need a word after a change at this one."""
         facts = {fact.uuid: fact for fact in self.registry.facts_of(system)}
         now = {uuid: _heard_by_others(fact) for uuid, fact in facts.items()}
         before = self._shown.get(system.key, {})
@@ -215,7 +233,10 @@ class Courier:
 
 
 def _heard_by_others(fact: CustodyView) -> object:
-    """Return the facts that concern other systems: the generation of a store that is served does not."""
+    """Return the facts from which words for other systems follow.
+
+    The generation counts for a prepared copy only.  That of a served store changes with each write.
+    """
     prepared = fact.custody == "prepared"
     return msgspec.structs.replace(fact, generation=fact.generation if prepared else 0)
 

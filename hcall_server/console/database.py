@@ -5,17 +5,17 @@ The console writes rarely, so it does so on its loop: a commit with a copy takes
 
 # Answered changes stand in the one file
 #
-# NVRAM has a write-ahead log.  There, a commit is in a second file, until a checkpoint.  Whoever tidies up a
-# folder and removes ``console.sqlite-wal`` while the console runs, would take answered changes away.  So here
-# the journal is one of rollback: it has the old pages, and only for the time of a commit.
+# NVRAM has a write-ahead log: until a checkpoint, a commit is in a second file.  An operator who tidies up
+# the folder and removes ``console.sqlite-wal`` while the console runs would remove answered changes.  So this
+# database has a rollback journal: the second file has the old pages, and only for the time of a commit.
 #
-# With an exclusive lock, SQLite keeps that file open, and ends a commit by zeros in its header, which it
-# syncs.  If somebody removes the file between two changes, nothing is lost; a kill in the middle of the next
-# change would do harm.  So its place is checked before each change, and the database is opened again if it
-# is gone.
+# With an exclusive lock, SQLite holds the journal open.  It ends a commit with zeros in the header of the
+# journal, and syncs them.  If an operator removes the file between two changes, nothing is lost.  But a kill
+# in the middle of the next change would do harm: the journal that could undo it has no name.  So the name is
+# checked before each change, and the database is opened again if the file is gone.
 #
-# An empty file is a legal database of SQLite.  A console that took it would begin anew, without its copies.
-# So a new database gets its name when it is whole, and an empty one is a damaged one.
+# SQLite accepts an empty file as a database.  A console that accepted it would begin anew, without its
+# copies. So a new database gets its name when it is complete, and an empty file counts as damaged.
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ _SCHEMA = (
         REFERENCES system (key), state TEXT NOT NULL, plan BLOB NOT NULL, progress BLOB NOT NULL)""",
 )
 _BESIDE = ("-journal", "-wal", "-shm")
-"""Files that SQLite makes beside a database; those of a lost one would spoil a new one."""
+"""Files that SQLite makes beside a database; the files of a lost database would damage a new one."""
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NO_CODE = 0
 _ODD = ("Could not decode to UTF-8", "no such table", "no such column")
-"""What Python says of a text that is none, without a code, and SQLite of tables that another program made."""
+"""Messages about damage that have no code of damage: Python's about text, SQLite's about missing tables."""
 _TABLES = frozenset(("console", "system", "copy", "trusted_key", "forgotten", "job", "register"))
 
 
@@ -127,7 +127,7 @@ class Database:
 
     @contextlib.contextmanager
     def changes(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of the block is durable after it, or nothing has changed."""
+        """Return a block that is one transaction: after it all changes are durable, or there are none."""
         self._demand_in_place()
         if self._journal and self._journal.lost():
             self._open_again()
@@ -135,6 +135,8 @@ class Database:
             with self._translated():
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
+                # Once more before COMMIT: a file that was removed during the block would take an answered
+                # change with it.
                 self._demand_in_place()
                 self._connection.execute("COMMIT")
         except BaseException:
@@ -147,7 +149,7 @@ class Database:
                 self._journal = InPlace(self._path.with_name(f"{self._path.name}-journal"))
 
     def damaged(self, reason: str) -> StorageError:
-        """Return the error for a row that makes no sense."""
+        """Return the error for a row of another shape."""
         return self._unusable(reason)
 
     def close(self) -> None:
@@ -170,7 +172,7 @@ class Database:
             raise StorageError(rules.HMC_STORE_FILE, f"{path}: {error.strerror or error}") from None
 
     def _find_or_make(self, path: Path) -> None:
-        """Make a database that is not there; StorageError for anything that is no database."""
+        """Make the database if there is none; StorageError if the path is no usable file."""
         refuse_link(path)
         try:
             if not os.path.lexists(path):
@@ -185,11 +187,12 @@ class Database:
             raise self._unusable("it is empty")
 
     def _make(self, path: Path) -> None:
-        """Make a database under another name; it gets its own one when it is whole."""
+        """Make a database under another name, and rename it when it is complete."""
         new = path.with_name(f"{path.name}.new")
         for each in (new, *(Path(f"{name}{end}") for name in (new, path) for end in _BESIDE)):
             each.unlink(missing_ok=True)
         new.touch(mode=0o600, exist_ok=False)
+        # Closed before the rename: SQLite's own files beside it would keep the old name.
         self._opened(new, new=True).close()
         new.replace(path)
         sync_folder(path.parent)
@@ -201,6 +204,8 @@ class Database:
             with self._translated():
                 for pragma in _PRAGMAS:
                     connection.execute(f"PRAGMA {pragma}")
+                # The pragma alone takes no lock.  It is taken here, so that a second console is refused at
+                # its start.
                 connection.execute("BEGIN EXCLUSIVE")  # the lock stays until the end
                 connection.execute("COMMIT")
                 if new:
@@ -225,6 +230,7 @@ class Database:
         if level not in READ_LEVELS:
             finding = of_later_release(level, READ_LEVELS) if level else "the unknown level 0"
             raise StorageError(rules.HMC_STORE_LEVEL, f"{self._where} has {finding}")
+        # At each start, and one finding is enough: a damaged page must be found before a copy is needed.
         verdict = _pragma(connection, "integrity_check(1)")
         if verdict != "ok":
             raise self._unusable(str(verdict).replace("\n", " "))
@@ -244,11 +250,13 @@ class Database:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """Raise the error of a rule in place of one of SQLite."""
+        """Return a block in which errors of SQLite become errors of rules."""
         try:
             yield
         except sqlite3.Error as error:
+            # The low byte is the primary code; SQLite puts details such as the kind of I/O error above it.
             code = getattr(error, "sqlite_errorcode", _NO_CODE) & 0xFF
+            # The lock is exclusive, and the timeout is 0: only another console can hold it.
             if code in _BUSY:
                 message = f"another console uses {self._where}: stop it first"
                 raise OperatorError(rules.HMC_STORE_OWNER, message, advised=True) from None
@@ -270,7 +278,7 @@ def _make_schema(connection: sqlite3.Connection) -> None:
 
 
 def _add_register(connection: sqlite3.Connection) -> None:
-    """Make a store of level 2 of one of level 1: an older release would restore stores that have moved."""
+    """Raise a store from level 1 to 2; an older release must not open it: it would restore moved stores."""
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(_REGISTER)
     connection.execute(f"PRAGMA user_version = {STORE_LEVEL}")

@@ -1,12 +1,35 @@
-"""The console's register: which system owns a partition, and how its last attempt stands.  Pure.
+"""The console's register: which system owns a partition, and the state of its last attempt.  Pure.
 
-    entry = heard(entry, system_id, fact)              # of each custody that a system shows
-    entry, word = answered(entry, system_id, fact, known)   # to a system that asks
+    entry = heard(entry, system_id, fact)                   # after each custody that a system shows
+    entry, word = answered(entry, system_id, fact, known)   # when a system asks
 
-Each decision is a row of `hcall_server.platform.custody`.  An entry is durable before anything that follows
-from it is said (`hcall_server.console.registry`).
+Each decision is a row of `hcall_server.platform.custody`.  An entry is durable before the console sends
+anything that follows from it (`hcall_server.console.registry`).
 """
 
+# The register of owners
+#
+# The console has one entry for each partition that it has moved, or restored at a system.  A system that does
+# not know whether it owns the partition asks the console, and the entry decides.  So one entry makes one
+# owner.  It must guarantee:
+#
+#   1. At most one system hears that it may serve (RESUME, SERVE).  Only a console with a new store needs the
+#      help of the operator for this (spec/migration.md#new-store).
+#   2. A decision is never taken back: FORCED is never followed by RESUME in the same attempt, and ABORTED is
+#      never followed by FORCED.
+#   3. An entry can be rebuilt: a console with a new or an older store learns it from its systems.
+#   4. Each attempt ends, as far as its systems come back.
+#
+# Two numbers say where a partition is.  `epoch` is the number of the last attempt, and `decision` belongs
+# to it.  `moved` is the number of the attempt by which the partition came to its owner.  It stays when later
+# attempts fail.  A question about an attempt up to `moved` is answered FENCED.  Otherwise a source that was
+# dead during a whole later migration would hear RESUME, because its attempt is older than the console's last.
+# For the same reason an entry is never deleted: a deletion of the partition only clears `owner`.
+#
+# This module is pure: entry and fact in, entry out.  So the search over all interleavings
+# (tests/platform/test_custody_search.py) and the running console use the same rows, and a test needs no
+# system.
+#
 # Conclusions that hold for ever
 #
 # A system shows only durable custody, and an epoch never comes back.  So these conclusions hold for ever,
@@ -20,11 +43,17 @@ from it is said (`hcall_server.console.registry`).
 #
 # The last two end an attempt: `over`.  While an attempt is not over, its source may have released the
 # partition, so only its target may get it.  Another attempt may begin all the same: a source that has
-# frozen for the first one refuses it.  But a late BEGIN of the first one may still come, so `others` keeps
-# its target.  A restart bars all of them.
+# frozen for the first one refuses it.  But a late BEGIN of the first one may still arrive, so `others` keeps
+# its target.  A remote restart bars all of them.
 #
-# A console without an entry, or with an older store, takes the facts of its systems.  A source in doubt is
-# then answered only if its target was heard: the earlier console may have forced that target.
+# A console without an entry, or with an older store, takes the facts of its systems.  It then answers a
+# source in doubt only if it has a view of the target: the earlier console may have forced that target.
+#
+# Dropped, because the search finds two owners or none (spec/migration.md#proof):
+#
+#   - To ignore ACTIVE of an older attempt: the register names a system that does not have the partition.
+#   - To bar the target of the last attempt only: an earlier source may activate its own target later.
+#   - To send the end of an attempt to its target by the console's own decision, before a system shows it.
 
 from __future__ import annotations
 
@@ -46,12 +75,13 @@ Kind = Literal["", "live", "inactive", "restart"]
 class Entry(NamedTuple):
     """The console's row of a partition, by its UUID.
 
-    `epoch`, `decision` and `moved` are those of `custody.Register`.  `kind`, `source` and `target` are those
-    of the attempt `epoch`; `owner` is the present owner, "" if there is none, or if
-    it is unknown.  Systems are named by their ids.
+    `epoch`, `decision` and `moved` are those of `custody.Register`.  `kind`, `source` and `target` belong to
+    the attempt `epoch`.  `owner` is the present owner, "" if there is none or it is unknown.  Systems are
+    named by their ids.
+
     `over`: the attempt can't move the partition any more.  `final` is the sealed copy that the target of an
-    inactive migration or of a restart has to take, b"" for none.  `others` are the targets of attempts before
-    it, since the last move, that are not over either.
+    inactive migration or of a restart has to open, b"" for none.  `others` are the targets of earlier
+    attempts since the last move that are not over either.
     """
 
     uuid: str
@@ -69,12 +99,12 @@ class Entry(NamedTuple):
 
     @property
     def register(self) -> Register:
-        """The part that the tables of custody decide about."""
+        """The part of the entry that the tables of custody change."""
         return Register(self.epoch, self.decision, self.moved)
 
     @property
     def open_targets(self) -> tuple[str, ...]:
-        """The systems that may have, or get, a copy by an attempt that is not over; the last is last."""
+        """The systems that may have or get a copy by an attempt that is not over, the last attempt last."""
         if self.over:
             return ()
         return (*(each for each in self.others if each != self.target), self.target)
@@ -88,7 +118,7 @@ class Entry(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """A word for a system, as `tellCustody` takes it."""
+    """A word for a system: the body of `tellCustody`."""
 
     uuid: str
     epoch: int
@@ -109,7 +139,7 @@ def record(fact: CustodyView) -> Custody:
 
 
 def said(fact: CustodyView) -> set[Word]:
-    """Return the words that follow from a view, as `custody.SAYS` has them."""
+    """Return the words that follow from a view by the table `custody.SAYS`."""
     return {each.word for each in custody.says(Standing(record(fact), Mode(fact.mode), fact.epoch))}
 
 
@@ -123,6 +153,7 @@ def asks(fact: CustodyView) -> bool:
 
 def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
     """Return the entry after a fact of a system; None if the fact changes nothing."""
+    # An entry that took such a number would leave no number for a new attempt.
     if fact.epoch > MAX_EPOCH:  # no console has given this number
         return entry
     at = record(fact)
@@ -133,7 +164,7 @@ def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
         changed = _moved(known, fact.epoch, source=system, owner=fact.peer_id)
     elif entry and at is Custody.OWN and 0 < known.moved <= fact.epoch and not known.owner and not asks(fact):
         changed = known._replace(owner=system)  # it was deleted there, and restored
-    elif at is Custody.OWN and fact.epoch > known.epoch:  # by the console's earlier store
+    elif at is Custody.OWN and fact.epoch > known.epoch:  # the console had a newer store, which is lost
         changed = known._replace(
             epoch=fact.epoch,
             decision=Decision.ABORTED,
@@ -145,7 +176,7 @@ def heard(entry: Entry | None, system: str, fact: CustodyView) -> Entry | None:
             final=b"",
             others=(),
         )
-    elif at is Custody.PREPARED and fact.epoch > known.epoch:  # the same; nobody knows if it was aborted
+    elif at is Custody.PREPARED and fact.epoch > known.epoch:  # the same; its source may have heard RESUME
         changed = _opened(known, fact.peer_id, system, fact.epoch)._replace(decision=Decision.ABORTED)
     else:
         changed = _ended(known, system, at, fact.epoch)
@@ -185,10 +216,13 @@ def _moved(known: Entry, epoch: int, *, source: str, owner: str) -> Entry:
 
 
 def _ended(known: Entry, system: str, at: Custody, epoch: int) -> Entry:
-    """Return the entry behind a record that may prove that its attempts can't move the partition any more."""
+    """Return the entry after a record of a system, which may prove that attempts are over."""
+    # A record of an earlier attempt proves nothing about the present one: its words may still be under way.
     if known.over or epoch < known.epoch:
         return known
     forced = known.decision is Decision.FORCED
+    # Not while forced: a dead source may come back with its old record, and the target gets the partition all
+    # the same.
     if system == known.source and at in OWNING and not forced:
         return known._replace(over=True, others=())
     if at is not Custody.NONE or (forced and epoch == known.epoch):  # it was not barred: it has nothing yet
@@ -205,6 +239,7 @@ def next_epoch(entry: Entry | None, facts: Iterable[CustodyView]) -> int:
 
     OperatorError if none is left.
     """
+    # `tried` too: an attempt that ended before FROZEN has left no record, and its number must not come back.
     known = [max(fact.epoch, fact.tried) for fact in facts]
     last = max([entry.epoch if entry else 0, *known])
     if last >= MAX_EPOCH:
@@ -219,6 +254,7 @@ def begun(entry: Entry, kind: Kind, epoch: int, source: str, target: str) -> Ent
     """
     if entry.final or entry.decision is Decision.FORCED:
         raise _busy(entry)
+    # Without this check the search finds a partition that ends with another number of owners than one.
     if entry.owner not in ("", source):
         raise OperatorError(rules.CUSTODY_OWNED, f"{entry.name} belongs to the system {entry.owner}")
     others = entry.open_targets
@@ -227,7 +263,7 @@ def begun(entry: Entry, kind: Kind, epoch: int, source: str, target: str) -> Ent
 
 
 def renumbered(entry: Entry, epoch: int) -> Entry:
-    """Return the entry whose attempt has a new number (row 1): for a bar, or behind one."""
+    """Return the entry whose attempt has a new number (row 1): for a bar, or after one."""
     row = custody.console_step(entry.register, Word.BEGIN, epoch)
     if row is None:
         raise _busy(entry)
@@ -245,12 +281,13 @@ def aborted(entry: Entry, *, over: bool = False) -> Entry:
 def forced(entry: Entry, fact: CustodyView | None) -> Entry:
     """Return the entry whose target is forced (row 14); `fact` is that of the target.
 
-    OperatorError if the target does not hold the copy of this attempt, or its source was told to resume.
+    OperatorError if the target does not hold the copy of this attempt, or its source may resume.
     """
     row = custody.console_step(entry.register, Word.FORCE, entry.epoch)
     attempt = f"the attempt {entry.epoch} of {entry.name}"
     if row is None:
         raise OperatorError(rules.MIGRATION_FORCE, f"{attempt} is {entry.decision.value}")
+    # A target without PREPARED has nothing to serve: forced, it would make the partition end with no owner.
     if fact is None or (record(fact), fact.epoch) != (Custody.PREPARED, entry.epoch):
         raise OperatorError(rules.MIGRATION_FORCE, f"the target has no copy of {attempt}")
     return entry._behind(row, entry.epoch)._replace(owner=entry.target, over=False)
@@ -282,17 +319,20 @@ def answered(
 ) -> tuple[Entry | None, Carried] | None:
     """Return the entry and the answer to a system that asks; None for no answer yet.
 
-    `known` are the systems that the console has heard since its start, and `facts` those of their views.
-    `claimed`: another system shows a store of the partition too, and nobody is known to own it.
+    `known` are the systems with a view since the start of the console, and `facts` come from these views.
+    `claimed`: another system shows a store of the partition too, and the register has no owner.
     """
     if fact.epoch > MAX_EPOCH:
         return None
     if fact.mode == Mode.ASKING.value:
         return None if claimed else _agreed(entry, system, fact, facts)
     if entry is None or fact.epoch > entry.epoch or entry.decision is Decision.NEW:
+        # The console that began this attempt may have forced the target.  Only the target's view can show
+        # that.
         if fact.peer_id not in known:
             return None
         entry = _opened(entry or Entry(fact.uuid, fact.name), system, fact.peer_id, fact.epoch)
+    # An older attempt: nothing is decided any more.  `moved` alone gives the answer.
     if fact.epoch < entry.epoch:
         word = custody.answer(entry.register, fact.epoch)
     else:
@@ -306,7 +346,7 @@ def answered(
 
 
 def _opened(entry: Entry, source: str, target: str, epoch: int) -> Entry:
-    """Return the entry of an attempt that only its two systems know: the store of the console is older."""
+    """Return the entry of an attempt that only its systems know: the console's store is older than it."""
     others = entry.open_targets
     return entry._replace(
         kind="live",
@@ -326,14 +366,16 @@ def _agreed(
 ) -> tuple[Entry | None, Carried] | None:
     """Return the answer to a system that has started (R-54): only the owner serves.
 
-    No answer to a store that is older than a copy which was made of it: its records were lost since.  A
-    partition that was deleted has no owner: the first system that has it again, behind its last move, is one.
+    There is no answer if another system holds a later copy of this store: the asking system has lost its
+    records since.  A deleted partition has no owner.  The first system that has it again, with an epoch of
+    its last move or later, becomes the owner.
     """
     if entry and not entry.owner:
         if fact.epoch < entry.moved:
             return entry, Carried(fact.uuid, entry.moved, "fenced", peer=entry.target)
         entry = entry._replace(owner=system)
     if entry is None or entry.owner == system:
+        # A copy of an attempt that is over can't be activated, so it does not hold up the answer.
         over = max(entry.moved, entry.epoch if entry.over else 0) if entry else 0
         since = max(fact.epoch, over)
         later = any(record(each) is Custody.PREPARED and each.epoch > since for each in facts.values())

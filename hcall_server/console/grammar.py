@@ -3,8 +3,8 @@
     print_record([("name", "lpar1"), ("lpar_ids", "1,2")])     name=lpar1,"lpar_ids=1,2"
     parse_record('name=lpar1, keystore_kbytes=64')             two pairs
 
-Printing and parsing are inverse to each other for every text that fits in a line.  Pure: nothing here knows a
-command or an attribute.
+A printed record parses back to the same pairs, for every text that fits in a line.  Pure: this module knows
+no command and no attribute.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hcall_abi.errors import OperatorError
 from hcall_abi.rules import hmc as rules
 
 NO_RESULTS = "No results were found."
-"""What a command that lists prints if nothing matches; its exit status is 0."""
+"""The output of a list command if nothing matches; its exit status is 0."""
 
 LONGEST_RECORD = 1 << 16
 """Characters of a record, of the names after `-F`, and of a filter, at most: they are read at once."""
@@ -28,7 +28,7 @@ MOST_RECORDS = 1000
 """Records of a line at most."""
 
 NOT_APPLICABLE = "null"
-"""What `-F` prints for an attribute that does not apply."""
+"""The value that `-F` prints for an attribute that does not apply."""
 
 Operator = Literal["=", "+=", "-="]
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -39,7 +39,7 @@ _DELIMITER = re.compile(r"\s*([,:])\s*|\s+")
 
 @dataclass(frozen=True)
 class Pair:
-    """An attribute of a record: `=` sets its value, `+=` and `-=` add to a list and take from it."""
+    """An attribute of a record: `=` sets its value, `+=` adds to a list, and `-=` removes from it."""
 
     name: str
     value: str
@@ -48,6 +48,7 @@ class Pair:
 
 def print_record(pairs: Iterable[tuple[str, str | None]]) -> str:
     """Return a record in one line; None, an attribute that does not apply, is empty."""
+    # The pair is quoted as a whole, as the real console does: "lpar_names=a,b", and not lpar_names="a,b".
     return ",".join(_quoted(f"{name}={value or ''}", ",") for name, value in pairs)
 
 
@@ -65,7 +66,7 @@ def parse_record(text: str) -> list[Pair]:
 
 
 def divide_records(texts: Iterable[str]) -> list[str]:
-    """Return the records of some texts, one a line, unread; empty lines are skipped."""
+    """Return the lines of some texts without parsing them, one record each; empty lines are skipped."""
     lines = [line.strip("\r") for text in texts for line in text.split("\n")]
     records = [line for line in lines if line.strip()]
     _demand_number("a line", len(records), MOST_RECORDS, "records")
@@ -101,16 +102,17 @@ def _bad(text: str, why: str) -> OperatorError:
 
 def _quoted(text: str, delimiters: str) -> str:
     """Return a text in quotes, its own quotes doubled, if it holds a delimiter or begins with a quote."""
+    # A text that begins with a quote is quoted too, because the parser would take that quote for its own.
     if not text.startswith('"') and not any(each in text for each in delimiters):
         return text
     return '"' + text.replace('"', '""') + '"'
 
 
 def _split(text: str, delimiters: str, *, blanks: bool = False) -> Iterator[str]:
-    """Divide a text at delimiters that stand outside of quotes, and take the quotes away.
+    """Divide a text at delimiters outside of quotes, and remove the quotes.
 
-    The n-th delimiter is the n-th of `delimiters`; the last of them divides all that follows.  Only an item
-    that begins with a quote is quoted.  `blanks`: those before an item are skipped.
+    The n-th item ends at the n-th of `delimiters`; the last delimiter ends all further items.  Only an item
+    that begins with a quote is quoted.  `blanks`: skip blanks before an item.
     """
     position, number = 0, 0
     while True:
@@ -121,6 +123,7 @@ def _split(text: str, delimiters: str, *, blanks: bool = False) -> Iterator[str]
         yield item
         if position >= len(text):
             return
+        # Only after a closing quote: an item without quotes ends at the delimiter or at the end of the text.
         if text[position] != delimiter:
             raise _bad(text, f"{text[position : position + 20]!r} follows a closing quote")
         position += 1
@@ -128,7 +131,7 @@ def _split(text: str, delimiters: str, *, blanks: bool = False) -> Iterator[str]
 
 
 def _item(text: str, position: int, delimiter: str) -> tuple[str, int]:
-    """Return the item that begins here, and the position behind it."""
+    """Return the item that begins at a position, and the position after it."""
     if not text.startswith('"', position):
         end = text.find(delimiter, position)
         end = len(text) if end < 0 else end
@@ -141,7 +144,7 @@ def _item(text: str, position: int, delimiter: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class Columns:
-    """The names after `-F`, and the delimiters between them, which divide the values as well."""
+    """The names after `-F`, and the delimiters between them; the same delimiters divide the values."""
 
     names: tuple[str, ...]
     delimiters: str = ""
@@ -169,10 +172,11 @@ class Columns:
 
 
 def parse_columns(words: Sequence[str], known: Sequence[str]) -> Columns:
-    """Return the columns that the words after `-F` name; without a word all that are known.
+    """Return the columns that the words after `-F` name; without a word all known columns.
 
     OperatorError for a name that is not known.
     """
+    # The shell has divided the names at blanks.  Joined again, a blank is a delimiter like comma and colon.
     text = " ".join(words).strip(" ,:")
     _demand_length("-F", text)
     if not text:

@@ -1,16 +1,55 @@
 """Jobs: long work of the management console (spec/console.md#jobs)."""
 
-# The command that starts a job gets its number at once, and then follows the job.  This must hold:
+# The command that starts a job gets its number at once, and then follows the job.  A job must guarantee:
 #
-#   1. The plan of a job is durable before its first step, and each step once it is done.
-#   2. After a kill it goes on with the same plan.  A step that was done and not noted is repeated.  So every
-#      step is one that may be repeated.
-#   3. A system that goes away delays its job.  A refusal of the system ends it.
-#   4. A job never disturbs another one: an error belongs to the job in which it happened.
-#   5. A system has one running job, because two recoveries, or a recovery and a profile restore, would undo
-#      each other's steps.
+#   1. The plan is durable before the first step, and each step is durable once it is done.
+#   2. After a kill the job goes on with the same plan, from its last durable step.
+#   3. A system that goes away delays its job.  Any other refusal of the system ends the job.
+#   4. A job never disturbs another job: an error belongs to the job in which it happened.
+#   5. A system has at most one running job.
 #
-# A store that can't be written (a full disk) delays a job as well: it goes on from its last durable step.
+# Plan before steps.  `start` checks, stores the plan and begins, without an await in between.  So two orders
+# can't both find the system idle.  The operator has seen the plan, for example the losses of a profile
+# restore.  A job that made its plan anew after a kill could do something else than it announced.
+#
+# Why each step may be repeated.  A step changes a system, and the note of the step changes the console's
+# store.  No transaction has both.  The job acts first and notes afterwards, because the other order would
+# lose a step at a kill.  So a kill between the two repeats the step, and so does a lost answer.  Each kind of
+# job makes this harmless in its own way:
+#
+#   backup            takes another copy.
+#   recover           restores with `older=False`: the system refuses a copy that is behind its store.
+#   restore-profiles  looks at the system first.  A restore that goes back on purpose can't be refused so.
+#                     The count of restores is noted before it, and another count shows that it was done.
+#   migrate, restart  carry the number of their attempt.  A system ignores the words of an old one.
+#
+# Steps have names, not positions: a recovery restores a store again if the system has lost it again, and the
+# new result replaces the old one.  Memory changes after the store (`JobRun._save`).  So a follower never sees
+# a step that a crash could take back.
+#
+# One job a system.  Two recoveries, or a recovery and a profile restore, would undo each other's steps: each
+# of them sets trusted system keys, and sets the earlier key back at its end.  If a system loses its stores
+# while a job runs, its recovery begins after this job (`Jobs.after`).  A migration or a remote restart ends
+# early instead.  One that brings a partition by its copy begins again after the recovery
+# (`Migrations.go_on`).
+#
+# Three ways out of a step that fails:
+#
+#   the system is away      or its disk takes no write: `persist` makes the request again, first after 0.1 s,
+#                           at last every 5 s.  A connection of the system ends the pause.
+#   the system refuses      the job ends, with the reason as its last line.  An operator has to remove the
+#                           cause.
+#   the store is full       the job is performed again from its last durable step, as after a kill.
+#
+# A `backup` makes its requests without `persist`: it promises a copy of now, and not of some later time.
+#
+# Tried and dropped:
+#
+#   - At first a system whose disk was full ended a job.  So one refused write at the target ended an inactive
+#     migration whose source had released the partition.  Now errors of its storage delay the job.
+#   - At first a migration stored each row as soon as it saw it.  If the systems and the console have one
+#     disk, these commits delay those of the freeze.  Now the rows gather for a moment
+#     (`migration.GATHER_SECONDS`).
 
 from __future__ import annotations
 
@@ -48,7 +87,7 @@ _AWAY = (
 
 
 def may_repeat(error: SwpksError) -> bool:
-    """Whether a request may be made again after an error: it may have been performed, or may be later."""
+    """Return whether a request may be repeated after an error: it was perhaps performed, or may be later."""
     return error.rule in _AWAY
 
 
@@ -56,9 +95,9 @@ def may_repeat(error: SwpksError) -> bool:
 class Job:
     """Long work, which survives a restart of the console.
 
-    `done` of `total` steps are done.  `lines` are for the operator: findings, and at the end the result.
-    `waiting` is the reason why a running job waits, "" if it does not.  `rule_id` is that of the rule by
-    which a job failed, "" for none; then the last line has the message.
+    `done` and `total` count steps.  `lines` are for the operator: findings, and at the end the result.
+    `waiting` is the reason why a running job waits, "" if it does not wait.  `rule_id` is the rule by which a
+    job failed, "" for none.  The last line of a failed job is the message.
     """
 
     number: int
@@ -73,14 +112,14 @@ class Job:
 
 
 class JobKind(NamedTuple):
-    """A kind of job: the type of its plan, and the function that performs it from its last step on."""
+    """A kind of job: the type of its plan, and the function that performs it from the last durable step."""
 
     plan: Any
     perform: Callable[[JobRun], Awaitable[None]]
 
 
 class JobRun:
-    """A job that is performed: its plan, and the steps that are durably done."""
+    """A running job: its plan, and the steps that are durably done."""
 
     def __init__(self, job: Job, system: KnownSystem, plan: Any, progress: JobProgress, jobs: Jobs) -> None:
         self.job = job
@@ -107,7 +146,10 @@ class JobRun:
         self._save({**self.steps, step: result}, [*self.job.lines, *lines], self.job.done + 1)
 
     def _save(self, steps: dict[str, str], lines: list[str], done: int) -> None:
+        # A step that is repeated, such as a store that was lost again, counts once more.  The total follows,
+        # so that no follower sees 4 of 3.
         total = max(self.job.total, done)
+        # If this raises, memory is unchanged, and the job goes on from the last durable step.
         self._jobs.save(self.job, "running", JobProgress(done, total, lines, steps))
         self.steps, self.job.lines, self.job.done, self.job.total = steps, lines, done, total
         self._jobs.wake_followers(self.job)
@@ -117,9 +159,9 @@ class JobRun:
         self._save(self.steps, [*self.job.lines, *lines], self.job.done)
 
     async def call(self, request: ConsoleRequest[T], system: KnownSystem | None = None) -> T:
-        """Make a request of the job's system, or of another one.
+        """Make a request of the job's system, or of `system`; return the answer.
 
-        While that system is away, or its disk takes no write, it is made again.
+        While the system is away, or its disk takes no write, the request is made again.
         """
         asked = system or self.system
         return await self.persist(lambda: asked.call(request), system=asked)
@@ -127,23 +169,27 @@ class JobRun:
     async def persist(
         self, attempt: Callable[[], Awaitable[T]], *also: Rule, system: KnownSystem | None = None
     ) -> T:
-        """Await an attempt; while the system is away, or its disk takes no write, await another one.
+        """Await an attempt, and repeat it while the system is away, or its disk takes no write.
 
-        The same for an error of the rules `also`.  An attempt that failed may have been performed, and only
-        its answer was lost.
+        An error of the rules `also` is repeated as well.  A failed attempt may have been performed: perhaps
+        only its answer was lost.
         """
         asked = system or self.system
         for seconds in waits():
             try:
                 answer = await attempt()
             except SwpksError as error:
+                # An error of an unknown rule ends the job too.  Otherwise a refusal might be repeated for
+                # ever.
                 if not may_repeat(error) and error.rule not in also:
                     raise
                 self.wait(f"{asked.name}: {error.message}")
+                # Not a plain sleep: the stream of the system ends the pause when it connects.
                 await asked.pause(seconds)
             else:
                 self.wait("")
                 return answer
+        # For the type checker: `waits` is endless.
         raise RuntimeError("the waits have no end")
 
     def wait(self, reason: str) -> None:
@@ -172,8 +218,8 @@ class Jobs:
         self._nursery: trio.Nursery | None = None
         self._jobs: dict[int, Job] = {}
         self._running: dict[int, JobRun] = {}
-        """By the key of the system."""
-        self._scopes: dict[int, trio.CancelScope] = {}
+        """The running job of each system, by the key of the system."""
+        self._scopes: dict[int, trio.CancelScope] = {}  # by the number of the job
         self._beats: dict[int, trio.Event] = {}
         for row in store.jobs():
             self._take(row)
@@ -199,6 +245,7 @@ class Jobs:
 
     def start(self, kind: str, system: KnownSystem, plan: object) -> Job:
         """Store a job and begin it; OperatorError if the system has a running one."""
+        # No await from here to _begin: two orders at once must not both find the system idle.
         present = self.running(system)
         if present:
             message = f"job {present.number} ({present.kind}) of {system.name} runs: wait for its end"
@@ -214,6 +261,7 @@ class Jobs:
         A slow follower misses changes, and never the last one.
         """
         while True:
+            # Before the report: a change during the report sets this event, so the next turn reports it.
             beat = self._beats.setdefault(job.number, trio.Event())
             ended = job.state != "running"  # it may end while the report is made
             await report(job)
@@ -222,7 +270,7 @@ class Jobs:
             await beat.wait()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Perform the running jobs, and those that are started later, until cancelled."""
+        """Perform all running jobs, and later ones as they start, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for run in self._running.values():
@@ -238,6 +286,7 @@ class Jobs:
         """End the running job of a system that is removed, or for another reason."""
         run = self._running.get(system.key)
         if run:
+            # There is no await between this and the stored end.  So the job takes no further step in between.
             self._scopes.setdefault(run.job.number, trio.CancelScope()).cancel()
             self._end(run, "failed", reason or f"{system.name} was removed from the console")
 
@@ -250,8 +299,9 @@ class Jobs:
         self._beats.pop(job.number, trio.Event()).set()
 
     def _take(self, row: JobRow) -> None:
-        """Take a job from the store; one whose system is gone has ended."""
+        """Read a job from the store.  A job whose system is gone has failed."""
         system, progress = self._system_of(row.system), row.progress
+        # A stored "running" is not enough: the job needs its system, and the function of its kind.
         state: JobState = "done" if row.state == "done" else "failed"
         name = system.name if system else ""
         job = Job(row.number, row.kind, name, state, progress.done, progress.total, progress.lines)
@@ -270,7 +320,7 @@ class Jobs:
             self._nursery.start_soon(self._perform, run)
 
     async def _perform(self, run: JobRun) -> None:
-        """Perform a job to its end; while the store can't be written, begin at its last step again."""
+        """Perform a job to its end; repeat it from its last durable step while the store can't be written."""
         with self._scopes.setdefault(run.job.number, trio.CancelScope()):
             for seconds in waits():
                 try:
@@ -287,6 +337,7 @@ class Jobs:
         try:
             await self._kinds[run.job.kind].perform(run)
         except SwpksError as error:
+            # The end of the job could not be stored either.  `_perform` repeats the job instead.
             if error.rule is rules.HMC_STORE_WRITTEN:
                 raise
             self._end(run, "failed", error.message, rule_id=error.rule.id)
@@ -299,8 +350,10 @@ class Jobs:
     def _end(self, run: JobRun, state: JobState, *lines: str, rule_id: str = "") -> None:
         job = run.job
         all_lines = [*job.lines, *lines]
+        # Durable first: a command that has printed the end must find it after a restart too.
         self.save(job, state, JobProgress(job.done, job.total, all_lines, run.steps, rule_id))
         job.lines, job.state, job.waiting, job.rule_id = all_lines, state, "", rule_id
+        # Before `after` below, which may begin the next job of this system.
         self._running.pop(run.system.key, None)
         self._scopes.pop(job.number, None)
         self._log.info("job.ended", job=job.number, kind=job.kind, system=run.system.name, state=state)

@@ -1,8 +1,8 @@
-"""Trusted system keys during a job: each copy needs the one that it was made under.
+"""Trusted system keys during a job: each copy opens only under the key that it was made under.
 
-The console holds these keys sealed, and a system takes back those that it has sealed itself.  A system with
-another root key opens none of them: then the operator has to bring the key as a file (`chtskey -o restore`).
-A refusal names the key that is needed and the one that is there: the operator may have brought another file.
+The console holds these keys sealed.  A system accepts a key that it has sealed itself.  A system with another
+root key opens none of them.  Then the operator has to bring the key as a file (`chtskey -o restore`).  A
+refusal names the key that is needed and the present key: the operator may have brought another file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BEFORE = "key before"
 
 
 class KeyRing:
-    """Sets the keys of a job's system, and at the end the one that it had before."""
+    """Sets trusted system keys of a job's system, and at the end the key that it had before."""
 
     def __init__(self, run: JobRun, store: ConsoleStore) -> None:
         self._run = run
@@ -35,13 +35,14 @@ class KeyRing:
         """Store the present key of the system, and note its id."""
         view = await self._run.call(show_trusted_key())
         self._present = self._store.keep_shown_key(self._run.system.key, view)
+        # Only once a job.  After a kill the present key may be one that this job has set.
         if _BEFORE not in self._run.steps:
             self._run.note(_BEFORE, self._present)
 
     async def use(self, key_id: str, *, raises: bool = False) -> str:
         """Set the key with an id; return "", or the reason why that is impossible.
 
-        With `raises`, that a partition runs is a SwpksError (trusted-key.idle): it may be off later.
+        With `raises`, a running partition is a SwpksError (trusted-key.idle): it may be powered off later.
         """
         if self._present is None:
             await self._look()
@@ -49,17 +50,18 @@ class KeyRing:
             return ""
         refused = self._refused.get(key_id) or await self._set(key_id, raises=raises)
         if refused:
+            # Remembered, because each further copy under this key would make the same request for nothing.
             self._refused[key_id] = refused
         return refused
 
     def forget(self) -> None:
-        """Read the key of the system again before the next use: the system was replaced meanwhile."""
+        """Have the next use read the key of the system again: the system was replaced meanwhile."""
         self._present = None
 
     async def back(self, otherwise: str) -> str:
-        """Set the key that the system had before the job; if it had none, the key with the id `otherwise`.
+        """Set the key that the system had before the job, or if it had none, the key with the id `otherwise`.
 
-        Return "", or the reason why the system has another key now.
+        Return "", or the reason why the system keeps another key.
         """
         wanted = self._run.steps.get(_BEFORE) or otherwise
         refused = await self.use(wanted) if wanted else ""
@@ -85,7 +87,7 @@ class KeyRing:
         return "" if self._present == key_id else f"the sealed trusted system key {key_id} is another one"
 
     def _other(self, key_id: str, reason: str) -> str:
-        """Return which key the copies need, which one the system has, and the command that sets the first."""
+        """Return the ids of the needed key and the present key, and the command that sets the needed one."""
         name = self._run.system.name
         command = f"`chtskey -m {shlex.quote(name)} -o restore --newkey FILE`"
         keys = f"the copies need the trusted system key {key_id}, and {name} has {self._present or 'none'}"

@@ -1,4 +1,4 @@
-"""The seam between the management console and a managed system (spec/console.md#systems).
+"""The interface between the management console and a managed system (spec/console.md#systems).
 
 `swpks.hmc` makes links over sockets, `swpks.testing` makes links to machines in the same process.
 """
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 
 class SystemLink(Protocol):
-    """The way to one managed system.
+    """The connection to one managed system.
 
-    Every function raises SwpksError: with rule `console.served` if the system can't be reached,
+    Every function raises SwpksError.  The rule is `console.served` if the system can't be reached,
     `console.answer` if it breaks the protocol, and otherwise the rule by which the system refused.
     """
 
@@ -32,4 +32,4 @@ class SystemLink(Protocol):
 
 
 Dial = Callable[[str], SystemLink]
-"""Returns the link to a place, a path or ``https://HOST:PORT``; OperatorError if the place makes no sense."""
+"""Returns the link to a place, a path or ``https://HOST:PORT``; OperatorError for a malformed place."""

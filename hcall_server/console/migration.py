@@ -1,18 +1,21 @@
 """The job `migrate`: a partition moves to another system (spec/migration.md#orders).
 
-A partition that runs moves live: the two systems do it themselves, and the console follows.  One that is
-powered off is released, and its copy is taken by the target.
+A running partition moves live: the two systems do it themselves, and the console follows.  A partition that
+is powered off is released by its source, and the target opens its copy.
 """
 
-# A live migration that the console has begun goes on without it.  So after a kill of the console:
+# A live migration that the console has begun goes on without the console.  So after a kill of the console:
 #
-#   1. The token is lost with it.  If the source was told to begin, the job only follows.
-#   2. If the source was not told, or has crashed before it froze, a new attempt begins, with another number
-#      and another token.
+#   1. The token is lost, because it is never stored.  If the source has the order, the job only follows.
+#   2. If the source does not have the order, or has crashed before it froze the partition, a new attempt
+#      begins, with another number and another token.
 #   3. The job ends when the register says that the target serves, or when the source shows that it serves on.
 #
-# An inactive one depends on the console: the copy that the source has released the partition with is durable
-# in the register until the target owns the partition.
+# An inactive migration depends on the console.  The answer to the release is the copy of the store at this
+# moment.  It is durable in the register until the target owns the partition.
+#
+# The job reads the register and the last views, and never its own memory of an attempt: a stop, a recovery or
+# a remote restart may have changed the entry during any await.
 
 from __future__ import annotations
 
@@ -52,21 +55,21 @@ from hcall_server.console.systems import KnownSystem
 from hcall_server.platform.custody import OWNING, Custody, Decision
 
 GATHER_SECONDS = 0.05
-"""How long the rows of a live attempt gather before they are stored.
+"""Seconds for which the rows of a live attempt gather before they are stored.
 
-A freeze takes less.  Its commits would wait for those of the console, if both are on one disk.
+A freeze takes less.  Its commits would wait for those of the console if both are on one disk.
 """
 LOOK_SECONDS = 5.0
 """The longest time between two looks at the systems of an attempt."""
 HEALTH_SECONDS = 5.0
-"""How long the target may take to tell its health when an attempt has ended."""
+"""Seconds that the target has to report its health when an attempt has ended."""
 _ATTEMPT, _BEGUN, _FORCED, _RELEASED, _END = "attempt", "begun", "forced", "released", "end"
 _AT_REST = ("serving", "asking")
 _LIVE_STEPS, _INACTIVE_STEPS = 6, 4
 
 
 class MigrationPlan(msgspec.Struct):
-    """A partition, its target by the id of the system, and the attempt to be followed, 0 for a new one."""
+    """A partition, the id of its target system, and the attempt to follow, 0 for a new one."""
 
     uuid: str
     name: str
@@ -76,7 +79,7 @@ class MigrationPlan(msgspec.Struct):
 
 
 class EndedAttempt(NamedTuple):
-    """An attempt that has ended at its source; `began` is false if the source was never told of it."""
+    """An attempt that has ended at its source; `began` is false if the source did not begin it."""
 
     began: bool
     reason: str
@@ -116,6 +119,8 @@ class MigrationJob:
         if begins:
             await self._begin()
         ended = await self._follow()
+        # Only an attempt of an earlier run: its token is gone.  One that began here and did not arrive is an
+        # error.
         if ended and not ended.began and not begins and self._is_open():
             await self._begin()
             ended = await self._follow()
@@ -125,7 +130,7 @@ class MigrationJob:
         self._finish()
 
     async def _explained(self, ended: EndedAttempt) -> str:
-        """Return why an attempt has ended, with its target, and what the health of the target tells."""
+        """Return why an attempt has ended, with the name and the health of its target."""
         if not ended.began or ended.rule is not rules.MIGRATION_FAILED:
             return ended.reason
         try:
@@ -150,9 +155,9 @@ class MigrationJob:
             raise
 
     def _open(self, kind: Kind) -> None:
-        """Store a new attempt (row 1), before anybody hears of it; OperatorError unless its source owns.
+        """Store a new attempt (row 1) before any system hears of it; OperatorError unless its source owns.
 
-        The checks of the order may be old: nothing is awaited between these and the entry.
+        The checks of the order may be old, so they are repeated here, without an await before the entry.
         """
         plan, registry = self._plan, self._registry
         demand_owned(self._tools, self._source, plan.uuid, plan.name)
@@ -178,7 +183,10 @@ class MigrationJob:
         self._run.note(_BEGUN, str(epoch))
 
     async def _ordered(self, order: MigrationOrder) -> None:
-        """Order the migration at its source, unless it was stopped; a refusal may follow a lost answer."""
+        """Order the migration at its source, unless it was stopped.
+
+        A refusal counts as done if the source shows the attempt: the answer to an earlier order was lost.
+        """
         if self._tools.entry(order.uuid).decision is Decision.DONE:
             return  # an earlier order has done it all
         self._demand_open()
@@ -198,12 +206,15 @@ class MigrationJob:
             await trio.sleep(GATHER_SECONDS)
             self._say_rows()
             entry = self._tools.entry(self._plan.uuid)
-            if entry.owner == self._target.system_id:  # by an earlier attempt, if this one was only a bar
+            # Not only by this attempt: a bar has a number as well, and an earlier attempt may move the
+            # partition.
+            if entry.owner == self._target.system_id:
                 return None
             if entry.moved >= self._attempt:
                 return self._overtaken(entry)
             if entry.epoch > self._attempt:
                 return self._overtaken(entry)
+            # The last view may be older than the order, and would show a source that has not begun.
             if self._ended() and (ended := await self._confirmed()):
                 return ended
             away = [each for each in (self._source, self._target) if not each.connected]
@@ -217,7 +228,7 @@ class MigrationJob:
         return EndedAttempt(True, f"the attempt {self._attempt} was {end}; {place}")
 
     async def _confirmed(self) -> EndedAttempt | None:
-        """Return how the attempt has ended by a view of now."""
+        """Return how the attempt has ended, by a view that is asked for now."""
         try:
             await self._source.call(show_system())
         except SwpksError:
@@ -250,7 +261,7 @@ class MigrationJob:
         return EndedAttempt(False, f"{place}, and has not begun the attempt {self._attempt}")
 
     def _left(self, fact: CustodyView) -> EndedAttempt | None:
-        """Return the end of an attempt whose source has released the partition before, by another one."""
+        """Return the end of an attempt whose source had released the partition by an earlier attempt."""
         owner = self._registry.elsewhere(self._source, self._plan.uuid)
         if not owner or record(fact) in (Custody.FROZEN, Custody.PREPARED) or fact.epoch >= self._attempt:
             return None
@@ -266,7 +277,7 @@ class MigrationJob:
             raise OperatorError(rules.MIGRATION_FAILED, f"the attempt {self._attempt} was stopped")
 
     def _note_aborted(self) -> None:
-        """Note that this attempt is never forced; one that has not been opened stays as it is."""
+        """Store that this attempt is never forced, if it was opened."""
         entry = self._registry.of(self._plan.uuid)
         if entry and entry.epoch == self._attempt:
             self._tools.enter(aborted(entry))
@@ -290,8 +301,8 @@ class MigrationJob:
     async def _settle(self) -> None:
         """Wait until the source of a stopped attempt shows whether it has released the partition.
 
-        An earlier console has stopped the attempt, and its order to release may be under way.  The source
-        answers ABORT behind that step.
+        The attempt was stopped before a restart of the console, and the order to release may be under way.
+        The source answers ABORT after that step.
         """
         order = tell_custody(self._plan.uuid, self._attempt, "abort")
         await self._run.persist(lambda: self._source.call(order))
@@ -313,7 +324,7 @@ class MigrationJob:
         self._run.finish(_RELEASED, f"row 15: RELEASED({attempt}) at {self._source.name}")
 
     def _unless_stopped(self, request: ConsoleRequest[CopyView]) -> ConsoleRequest[CopyView]:
-        if not self._shows_release():  # the stop came too late for one that was under way
+        if not self._shows_release():  # otherwise the stop came too late
             self._demand_open()
         return request
 
@@ -325,14 +336,14 @@ class MigrationJob:
         try:
             await self._source.call(show_system())
         except SwpksError:
-            return True  # nobody knows: it may be
+            return True  # unknown: an attempt that may be released is not aborted
         fact = fact_of(self._tools, self._source, self._plan.uuid)
         return fact is not None and record(fact) is Custody.RELEASED
 
     # Progress for the operator
 
     def _say_rows(self) -> None:
-        """Note each row of the state table that a system has reached."""
+        """Store a line for each row of the state table that a system has reached."""
         entry = self._tools.entry(self._plan.uuid)
         if entry.decision is Decision.FORCED and self._plan.live and _FORCED not in self._run.steps:
             self._run.note(_FORCED)

@@ -1,4 +1,4 @@
-"""Migrations and remote restarts as a person sees them: states, rows of the table, words of lssyscfg."""
+"""Migrations and remote restarts in the words of lists: states, rows of the table, words of lssyscfg."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MOVING = ("copying", "waiting", "in-doubt")
 class MigrationStatus(NamedTuple):
     """A partition with a row in the register.
 
-    `kind` is ``live``, ``inactive`` or ``restart``, "" before the first attempt.  `decision` is that of
+    `kind` is ``live``, ``inactive`` or ``restart``, "" before the first attempt.  `decision` is a value of
     `custody.Decision`.  `state` is ``Migration In Progress``, ``Remote Restart In Progress``, ``Moved``,
     ``Aborted`` or ``Not Moving``.  `row` names the row of the state table that was reached last, such as
     ``row 6: RELEASED(7) at a``.  `source`, `target` and `owner` are names of systems, "" if unknown.
-    `job` is the number of the job that runs for it, 0 for none.
+    `job` is the number of the running job about the partition, 0 for none.
     """
 
     uuid: str
@@ -40,13 +40,13 @@ class MigrationStatus(NamedTuple):
 
 
 class Statuses(NamedTuple):
-    """The register for people; `job_of` returns the running job about a partition."""
+    """The register in the words of lists; `job_of` returns the running job about a partition."""
 
     registry: Registry
     job_of: Callable[[str], Job | None]
 
     def all(self, system: KnownSystem | None) -> list[MigrationStatus]:
-        """Return the entries about a system, or all; a partition that was only restored has no attempt."""
+        """Return the attempts about a system, or all; a partition that was only restored has none."""
         entries = [each for each in self.registry.entries if each.epoch]
         if system is not None:
             wanted = system.system_id
@@ -54,7 +54,7 @@ class Statuses(NamedTuple):
         return [_at(system, each, self._status(each)) for each in entries]
 
     def moving(self, system: KnownSystem, partition: PartitionView) -> bool:
-        """Whether a partition of a system moves now."""
+        """Return whether a partition of a system moves now."""
         if partition.mode in _MOVING or partition.custody in ("frozen", "prepared"):
             return True
         entry = self.registry.of(partition.uuid)
@@ -94,7 +94,7 @@ class Statuses(NamedTuple):
         )
 
     def _row(self, entry: Entry) -> str:
-        """Return the row that was reached last: that of the target after that of the source."""
+        """Return the row that was reached last; a row of the target counts after one of the source."""
         if entry.decision is Decision.NEW:
             return ""
         reached = list[tuple[int, str]]()
@@ -106,7 +106,7 @@ class Statuses(NamedTuple):
 
 
 def _at(system: KnownSystem | None, entry: Entry, status: MigrationStatus) -> MigrationStatus:
-    """Return what a system shows: where a partition that has moved is now, it does not move."""
+    """Return the status as a list of one system shows it: at its owner, a moved partition is "Not Moving"."""
     here = system is not None and entry.owner == system.system_id
     return status._replace(state="Not Moving") if here and status.state == "Moved" else status
 
@@ -146,6 +146,7 @@ def _decision_text(entry: Entry) -> str:
 def _row(at: Custody, *, kind: str, mode: str) -> int:
     """Return the row of the state table that has led to a record."""
     return {
+        # Several rows lead to one record.  Kind and mode choose the usual one.
         Custody.FROZEN: 9 if mode == "in-doubt" else 4,
         Custody.RELEASED: 15 if kind == "inactive" else 18 if kind == "restart" else 6,
         Custody.GONE: 8,
@@ -159,7 +160,7 @@ def _row(at: Custody, *, kind: str, mode: str) -> int:
 def row_text(entry: Entry, fact: CustodyView, system: str) -> str:
     """Return the row that a system has reached, such as ``row 6: RELEASED(7) at a``.
 
-    A system that has started since then does not know it: then it is the usual row of its record.
+    A system that was restarted since then has forgotten its row.  Then it is the usual row of its record.
     """
     at = record(fact)
     row = fact.row or _row(at, kind=entry.kind, mode=fact.mode)
@@ -176,14 +177,15 @@ class End(NamedTuple):
 def live_rows(entry: Entry, source: End, target: End, *, forced: bool) -> list[str]:
     """Return the rows that a live attempt has reached, in their order.
 
-    Views are samples: the row of a record that nobody has seen follows from a later one.  `forced`: the
-    target did not wait for RELEASED.
+    Views are samples.  So a row that no view has shown follows from a later row.  `forced`: the target did
+    not wait for RELEASED.
     """
     ends = [
         each for each in (target, source) if each.fact and record(each.fact) in (Custody.OWN, Custody.NONE)
     ]
     rows = [row_text(entry, each.fact, each.name) for each in ends if each.fact]
     passed, released, resumed = False, False, source in ends
+    # From the end to the beginning, because only a later row proves that an earlier one was reached.
     for at, end, usual in reversed(_path(source, target, forced=forced)):
         shown = end.fact is not None and record(end.fact) is at
         follows = released if at is Custody.RELEASED else passed or (resumed and at is Custody.FROZEN)

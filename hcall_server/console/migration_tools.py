@@ -1,4 +1,4 @@
-"""The parts of the console that migrations use, and their steps that more than one of them takes.
+"""The parts of the console that migrations and remote restarts use, and the steps that they share.
 
 Page: spec/migration.md#orders.
 """
@@ -39,7 +39,7 @@ class MigrationTools(NamedTuple):
     entropy: Callable[[int], bytes]
 
     def entry(self, uuid: str) -> Entry:
-        """Return the entry of a partition that has one; OperatorError for another."""
+        """Return the entry of a partition; OperatorError if it has none."""
         entry = self.registry.of(uuid)
         if entry is None:
             partition = self.registry.names.partition(uuid)
@@ -60,7 +60,7 @@ class MigrationTools(NamedTuple):
         return system
 
     async def view(self, system: KnownSystem) -> SystemView:
-        """Return the present view of a system, after the register has noted it."""
+        """Return the present view of a system; the register has its facts then."""
         view = await system.call(show_system())
         await self.courier.look(system)
         return system.view or view
@@ -88,7 +88,10 @@ def demand_owned(tools: MigrationTools, source: KnownSystem, uuid: str, name: st
 
 
 async def demand_key(target: KnownSystem, key_id: str, name: str) -> None:
-    """OperatorError unless a system has the trusted system key of a copy: nothing else is sent before."""
+    """OperatorError unless a system has the trusted system key of a copy.
+
+    Called before anything else is sent: a system without this key must not get the copy.
+    """
     present = (await target.call(show_trusted_key())).id
     if present == key_id and key_id:
         return
@@ -105,10 +108,10 @@ async def demand_key(target: KnownSystem, key_id: str, name: str) -> None:
 
 
 async def barred(tools: MigrationTools, entry: Entry) -> Entry:
-    """Return the entry whose attempts are over: their targets take no copy of them any more (row 19).
+    """Bar the targets of all open attempts (row 19); return the entry, whose attempts are over then.
 
-    OperatorError if one of them can't be reached.  The caller looks at the owner: the target may have served
-    already.
+    OperatorError if a target can't be reached.  The caller has to check the owner in the entry: a target may
+    serve already.
     """
     if _has_ended(entry):
         return entry
@@ -126,7 +129,7 @@ def _has_ended(entry: Entry) -> bool:
 def _holders(tools: MigrationTools, entry: Entry) -> list[KnownSystem]:
     """Return the systems that have to be barred, the target of the entry last.
 
-    OperatorError if the console does not know one of them any more.
+    OperatorError if one of them was removed from the console.
     """
     holders = {uid for uid, fact in tools.registry.facts(entry.uuid).items() if fact.custody == "prepared"}
     others = holders.union(entry.open_targets) - {entry.target}
@@ -153,6 +156,8 @@ async def _barred(tools: MigrationTools, entry: Entry) -> Entry:
         return entry
     epoch = registry.next_epoch(entry.uuid)
     systems = _holders(tools, entry)
+    # A forced attempt keeps its number: it must stay decided if a bar fails.  The bar alone has the new
+    # number.
     if entry.decision is not Decision.FORCED:
         registry.enter(renumbered(entry, epoch))
     for system in systems:
@@ -162,7 +167,7 @@ async def _barred(tools: MigrationTools, entry: Entry) -> Entry:
 
 
 async def _bar(tools: MigrationTools, entry: Entry, system: KnownSystem, epoch: int) -> None:
-    """Have a system drop its copy of an attempt, and take none of it; unless it owns the partition."""
+    """Order a system to drop its copy of an attempt and to take none of it; return also if it owns."""
     trouble = "its answer shows the copy still"
     for _ in range(_BAR_TRIES):
         try:
@@ -173,6 +178,7 @@ async def _bar(tools: MigrationTools, entry: Entry, system: KnownSystem, epoch: 
                 raise
             trouble = error.message
         fact = fact_of(tools, system, entry.uuid)
+        # By its record, and not by its answer: an answer may be lost, and a view shows durable records only.
         if fact and record(fact) in LEFT and fact.epoch >= epoch:
             return
         if tools.entry(entry.uuid).moved > entry.moved:
@@ -189,7 +195,7 @@ def _may_hold(system: KnownSystem, entry: Entry, trouble: str) -> OperatorError:
 
 
 class StoreGuard(NamedTuple):
-    """Keeps recoveries from bringing a store back that another system has, or may get."""
+    """Refuses restores of a store that another system has, or may get."""
 
     tools: MigrationTools
 
@@ -217,7 +223,7 @@ class StoreGuard(NamedTuple):
         return ""
 
     async def settle(self, system: KnownSystem, uuid: str) -> str:
-        """End an attempt that the loss of this system has left open; return "", or why that is impossible."""
+        """End the open attempt of a system that has lost its stores; return "", or why it can't be ended."""
         entry = self.tools.registry.unfinished(system, uuid)
         if entry is None or entry.source != system.system_id or entry.final:
             return ""
@@ -234,9 +240,10 @@ class StoreGuard(NamedTuple):
 
 
 async def hand_over(run: JobRun, tools: MigrationTools, uuid: str) -> Entry:
-    """Have the target of an entry own the partition from its final copy; return the entry that is done.
+    """Send the final copy of an entry to its target until the target owns it; return the entry after that.
 
-    While the target is away it waits.  Every attempt reads the entry: an operator may change the target.
+    While the target is away, the job waits.  Each turn reads the entry anew, because an operator may have
+    changed the target.
     """
     for seconds in waits():
         entry = tools.entry(uuid)
@@ -245,6 +252,8 @@ async def hand_over(run: JobRun, tools: MigrationTools, uuid: str) -> Entry:
             return entry
         target = tools.system(entry.target)
         try:
+            # The entry has the number of the bar by now.  A copy with this number could reach the target
+            # before the bar.
             if uuid not in tools.courier.barring:
                 await _take(tools, target, entry)
         except SwpksError as error:
@@ -275,7 +284,7 @@ async def _take(tools: MigrationTools, target: KnownSystem, entry: Entry) -> Non
 
 
 def _renumber(tools: MigrationTools, entry: Entry) -> None:
-    """Give a copy that waits for its target a new number: a bar that led to nothing has taken the old one."""
+    """Give a copy that waits for its target a new number: a bar without a result has used the old number."""
     epoch = tools.registry.next_epoch(entry.uuid)
     if entry.decision is Decision.FORCED:
         again = restarted(

@@ -1,9 +1,9 @@
-"""Migration and remote restart as the lines of the console order them (spec/migration.md#orders).
+"""The orders of migration and remote restart, for the lines of the console (spec/migration.md#orders).
 
     job = await console.migrations.migrate(source, target, "lpar1")
     await console.jobs.follow(job, report)
 
-Each function raises SwpksError with the rule of a refusal, and nothing has changed then.
+A refused order raises SwpksError with its rule, and has changed nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = ["MigrationStatus", "Migrations"]
 MIGRATE, RESTART = "migrate", "restart"
 """The kinds of jobs."""
 STOP_SECONDS = 10.0
-"""How long a stop waits for the end of the job."""
+"""Seconds for which a stop waits for the end of the job."""
 
 
 class Migrations:
@@ -56,7 +56,7 @@ class Migrations:
         self._registry = tools.registry
         self._restarter = Restarter(tools, self._end_migration)
         self.jobs: Jobs
-        """The jobs of the console, which are made with the kinds of this object."""
+        """The jobs of the console.  They need the kinds of this object, so they are set after it was made."""
 
     def __repr__(self) -> str:
         return f"Migrations({self._registry!r})"
@@ -78,9 +78,9 @@ class Migrations:
         await self._validated(source, target, name)
 
     async def migrate(self, source: KnownSystem, target: KnownSystem, name: str) -> Job:
-        """Validate, and begin to move a partition: live if it runs, inactive if it is off: `-o m`."""
+        """Validate, and begin to move a partition, live if it runs, inactive if it is off: `-o m`."""
         validated = await self._validated(source, target, name)
-        partition = self._idle(source, validated.uuid, name)  # another order may have come meanwhile
+        partition = self._idle(source, validated.uuid, name)  # again: another order may have begun meanwhile
         if partition.power != validated.power:  # the checks were those of the other kind of migration
             message = f"{name} was powered on or off meanwhile: repeat the order"
             raise OperatorError(rules.MIGRATION_POWER, message, advised=True)
@@ -126,7 +126,7 @@ class Migrations:
         return await stop(self._tools, source, entry, lambda: self._unended(entry.uuid))
 
     async def _unended(self, uuid: str) -> Job | None:
-        """Wait until the job about a partition has ended; return one that takes too long."""
+        """Wait until the job about a partition has ended; return the job if it takes too long."""
         job = self._job_of(uuid)
         if job is None:
             return None
@@ -137,8 +137,8 @@ class Migrations:
     async def recover(self, source: KnownSystem, name: str, *, force: bool = False) -> Job | str:
         """Bring an attempt to its end: `-o r`.
 
-        Return the job to follow, or the line about an attempt that has ended without a job.
-        `force`: a live one is activated at its target, because its source is lost; an inactive one goes back.
+        Return the job to follow, or the line about an attempt that has ended without a job.  `force`: the
+        target of a live attempt serves, because its source is lost; an inactive attempt goes back.
         """
         entry = self._running(source, name)
         await self._refreshed(entry)
@@ -158,7 +158,7 @@ class Migrations:
         return f"the attempt {entry.epoch} has ended: {entry.name} is at {owner}"
 
     async def recover_restart(self, source: KnownSystem, name: str) -> Job | str:
-        """Bring a remote restart to its end: `rrstartlpar -o recover`; return the same as `recover`."""
+        """Bring a remote restart to its end: `rrstartlpar -o recover`; return as `recover` does."""
         if self._running(source, name).kind != "restart":
             raise OperatorError(
                 rules.MIGRATION_RUNNING, f"no remote restart of {name} runs{self._registry.found_at(name)}"
@@ -166,7 +166,7 @@ class Migrations:
         return await self.recover(source, name)
 
     async def _refreshed(self, entry: Entry) -> None:
-        """Look at both ends of an attempt; one that is away delays nothing."""
+        """Look at both systems of an attempt; a system that is away is skipped."""
         for system_id in (entry.source, entry.target):
             system = self._registry.system(system_id)
             if system is not None:
@@ -178,7 +178,7 @@ class Migrations:
                         raise
 
     async def _force(self, entry: Entry) -> None:
-        """Have the target of a lost source serve (row 14)."""
+        """Decide that the target of a lost source serves (row 14)."""
         target = self._tools.system(entry.target)
         await self._tools.view(target)
         async with self._tools.courier.turn(entry.uuid):
@@ -191,7 +191,7 @@ class Migrations:
     async def _send_back(self, source: KnownSystem, entry: Entry) -> None:
         """Give a released partition back to its source by a new attempt, after its target was barred.
 
-        SwpksError if the source can't take it, or the target can't be barred.
+        SwpksError if the source can't open it, or the target can't be barred.
         """
         if entry.owner != source.system_id:
             raise decided(entry)
@@ -205,7 +205,7 @@ class Migrations:
             self.jobs.end_of(system, f"the recovery of {system.name} comes first")
 
     def go_on(self, system: KnownSystem) -> None:
-        """Begin the job again that brings a partition from or to a system by its copy, after a recovery."""
+        """After a recovery, begin the job again that brings a partition from or to a system by its copy."""
         for entry in self._registry.entries:
             of = entry.target if entry.kind == "restart" else entry.source
             if entry.final and of == system.system_id and not self.jobs.running(system):
@@ -224,7 +224,7 @@ class Migrations:
         return self.jobs.start(MIGRATE, source, plan)
 
     def _running(self, source: KnownSystem, name: str) -> Entry:
-        """Return the entry of an attempt from a system that has not ended; OperatorError if there is none."""
+        """Return the entry of an open attempt from or to a system; OperatorError if there is none."""
         for entry in self._registry.entries:
             here = source.system_id in (entry.source, entry.target)
             if entry.name == name and here and (not _has_ended(entry) or self._job_of(entry.uuid)):
@@ -232,7 +232,7 @@ class Migrations:
         raise self._lacks(rules.MIGRATION_RUNNING, f"no migration of {name} from {source.name} runs", name)
 
     def _lacks(self, rule: Rule, finding: str, name: str) -> OperatorError:
-        """Return the refusal of an order about a partition that is not there; it says where it is."""
+        """Return the refusal of an order about a partition, with the system that has the partition."""
         place = self._registry.found_at(name)
         return OperatorError(rule, f"{finding}; {place}" if place else finding)
 
@@ -249,9 +249,11 @@ class Migrations:
         await self._restarter.validate(source, target, uuid, name)
 
     async def restart(self, source: KnownSystem, target: KnownSystem, name: str) -> Job:
-        """Validate, and begin to restart a partition of a lost system: the job is one of the target."""
+        """Validate, and begin to restart a partition of a lost system; the job belongs to the target."""
         uuid = find_uuid(self._tools, source, name)
         entry = self._registry.of(uuid)
+        # A decided restart is only continued: the target is the owner already, whatever the checks would find
+        # now.
         if not is_decided(entry, target):
             self._demand_alone(uuid, name)
             await self._restarter.validate(source, target, uuid, name)
@@ -259,7 +261,7 @@ class Migrations:
         return self.jobs.start(RESTART, target, RestartPlan(uuid, name, source.system_id))
 
     def _end_migration(self, uuid: str) -> None:
-        """End the job of the migration whose partition a remote restart gives to another system."""
+        """End the job of a migration whose partition was given to another system by a remote restart."""
         for run in self.jobs.plans(MIGRATE):
             if run.plan.uuid == uuid:
                 self.jobs.end_of(run.system, "a remote restart takes its place")
@@ -270,7 +272,7 @@ class Migrations:
             raise OperatorError(hmc.HMC_JOB_ALONE, f"job {running.number} restarts {name} already")
 
     async def cleanup(self, source: KnownSystem, name: str) -> str:
-        """Remove a partition where it was, after it was restarted elsewhere; return the line about it."""
+        """Remove a partition from its former system after a restart elsewhere; return the line about it."""
         entry = self._left_behind(source, name)
         await self._refreshed(entry)
         await self._tools.view(source)
@@ -304,7 +306,7 @@ class Migrations:
         return next(released, kept[0])  # an earlier partition may have had this name
 
     def _has_store_of(self, source: KnownSystem, entry: Entry) -> bool:
-        """Whether a system may have a store of a partition that belongs to another one, or was deleted."""
+        """Return whether a system may have a store of a partition that has another owner, or was deleted."""
         shown = source.system_id in self._registry.facts(entry.uuid)
         if not entry.owner:
             return bool(entry.moved) and shown
@@ -312,10 +314,10 @@ class Migrations:
         return known and bool(self._registry.elsewhere(source, entry.uuid))
 
     async def cancel(self, source: KnownSystem, name: str) -> Job | str:
-        """Cancel a remote restart whose target has not taken the partition: `rrstartlpar -o cancel`.
+        """Cancel a remote restart whose target has not opened the copy: `rrstartlpar -o cancel`.
 
-        Return the line about one that was not decided.  A decided one goes back to its source, which has
-        released the partition; return the job of this.
+        If it was not decided, return the line about it.  If it was decided, the partition goes back to its
+        source, which has released it; return the job.
         """
         uuid = find_uuid(self._tools, source, name)
         run = next((each for each in self.jobs.plans(RESTART) if each.plan.uuid == uuid), None)
@@ -349,11 +351,11 @@ class Migrations:
     # Views
 
     def status(self, system: KnownSystem | None = None) -> list[MigrationStatus]:
-        """Return all partitions of the register, or those that move from, to, or are at a system."""
+        """Return all partitions of the register, or those that move from or to a system, or are there."""
         return self._statuses().all(system)
 
     def moving(self, system: KnownSystem, partition: PartitionView) -> bool:
-        """Whether the state of a partition is `Migrating - ...` on this system (lssyscfg)."""
+        """Return whether the state of a partition is `Migrating - ...` on this system (lssyscfg)."""
         return self._statuses().moving(system, partition)
 
     def remote_restart_status(self, system: KnownSystem, partition: PartitionView) -> str:
@@ -365,7 +367,7 @@ class Migrations:
 
 
 def _has_ended(entry: Entry) -> bool:
-    """Whether an attempt can't move the partition any more."""
+    """Return whether an attempt can't move the partition any more."""
     return (entry.over and not entry.final) or entry.decision in (Decision.NEW, Decision.DONE)
 
 

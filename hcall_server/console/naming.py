@@ -1,4 +1,4 @@
-"""Names in place of ids: a system knows others by their ids alone, and the console has their names.
+"""Names in place of ids in messages: a system knows other systems by id alone, the console knows the names.
 
 names = Names(systems, entries)
 names.put(error)          # "lpar1 is RELEASED, with the system 5e1f..." becomes "..., with the system sys2"
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from hcall_server.console.systems import KnownSystem
 
 _ID = re.compile(r"(?<![\w(-])(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32})(?![\w-])")
-"""The UUID of a partition, or the id of a system.  One in brackets stands behind its name already."""
+"""The UUID of a partition, or the id of a system.  An id in brackets already follows its name."""
 _ABOUT_IDS = (migration.CUSTODY_UUID.id, console.CONSOLE_COPY.id)
-"""Rules of refusals that compare two UUIDs: the name of both may be the same."""
+"""Rules of refusals that compare two UUIDs: both partitions may have the same name."""
 
 
 class Names:
@@ -52,7 +52,7 @@ class Names:
         return next((name for uuid, name in self._partitions() if uuid == known_id), "")
 
     def partition(self, uuid: str) -> str:
-        """Return the partition with a UUID in words: by its name, or by its UUID where no name is known."""
+        """Return the name of a partition for a message, or "the partition UUID" if its name is unknown."""
         return self.of(uuid) or f"the partition {uuid}"
 
     def _of_system(self, system_id: str) -> str:
@@ -61,10 +61,12 @@ class Names:
         return present or next((each.name for each in systems if system_id in each.former_ids), "")
 
     def _partitions(self) -> Iterable[tuple[str, str]]:
-        """Yield UUIDs and names: those of present views first."""
+        """Yield UUIDs and names of partitions, those of present views first."""
         for system in self._systems():
             if system.view:
                 yield from ((each.uuid, each.name) for each in system.view.partitions)
+        # A second loop: a present view of any system is newer than an old name that another system has
+        # stored.
         for system in self._systems():
             if system.view:
                 yield from ((each.uuid, each.name) for each in system.view.custody)

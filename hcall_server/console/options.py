@@ -1,7 +1,7 @@
 """The options of the console's commands as tables, and the one parser of them (spec/console.md#lines).
 
-Options may stand in any order.  Each row has the values that its option takes: none, one, or all words up to
-the next option.  Pure: only the command of an option knows the meaning of a value.
+Options may stand in any order.  An option takes no value, one value, or all words up to the next option.
+Pure: only the command of an option knows the meaning of a value.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ Ignored = Literal["nothing", "value", "number"]
 
 @dataclass(frozen=True)
 class Option:
-    """An option: its argument, its permitted values (none listed: any), whether it is required.
+    """An option: its flag, the values that it takes, and whether a line needs it.
 
-    `shown` is its value in a usage line.  `number`: the value is a decimal number.
+    `choices` are the permitted values; without them any value is.  `shown` stands for the value in a usage
+    line.  `number`: the value is a decimal number.
     """
 
     flag: str
@@ -34,7 +35,7 @@ class Option:
 
     @property
     def usage(self) -> str:
-        """The option as it stands in a usage line."""
+        """The option in a usage line: in brackets, unless it is required."""
         values = "{" + " | ".join(self.choices) + "}" if len(self.choices) > 1 else "".join(self.choices)
         text = f"{self.flag} {values or self.shown}".rstrip()
         return text if self.required else f"[{text}]"
@@ -53,8 +54,8 @@ def _unused(flag: str, takes: Ignored) -> Option:
 class Syntax:
     """The options of one command.
 
-    `one_of` has groups of options of which a line has exactly one.  `ignored` are options of the real
-    console that change nothing here, with what they take.
+    `one_of` has groups of options: a line has exactly one option of each group.  `ignored` are options of the
+    real console that change nothing here, with the kind of value that they take.
     """
 
     command: str
@@ -95,6 +96,8 @@ class Syntax:
                 raise self._refused(rules.LINE_OPTION, f"{words[position][:40]!r} is not one of its options")
             if option.flag in given:
                 raise self._refused(rules.LINE_OPTION, f"the option {option.flag} is given twice")
+            # Words end at the next word that begins with a dash.  A single value is any word: it may begin
+            # with a dash.
             end = position + 1
             if option.takes == "words":
                 while end < len(words) and not words[end].startswith("-"):
@@ -106,9 +109,12 @@ class Syntax:
         return given
 
     def _checked(self, option: Option, words: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the words of an option; OperatorError if they are too few, or none of its choices."""
+        """Return the words of an option; OperatorError if the value is missing or is not permitted."""
+        # A known flag is never a value: `-m -n lpar1` lacks the system, and would otherwise look for one
+        # called -n.
         if option.takes == "value" and (not words or words[0] in self.known):
             raise self._refused(rules.LINE_OPTION, f"the option {option.flag} needs a value")
+        # `isdigit` alone is true for digits of other scripts and for superscripts.
         if option.number and not (words[0].isascii() and words[0].isdigit()):
             raise self._refused(rules.LINE_CHOICE, f"{option.flag} takes a number, not {words[0][:40]!r}")
         if option.choices and words[0] not in option.choices:
@@ -122,7 +128,7 @@ class Syntax:
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one line: the words behind each flag."""
+    """The options of one line, each with the words after its flag."""
 
     command: str
     given: Mapping[str, tuple[str, ...]]

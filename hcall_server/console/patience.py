@@ -1,4 +1,4 @@
-"""How long the console waits before it tries again."""
+"""The waits of the console before it tries again."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 5.0
-"""Seconds before the first repetition, and before each late one."""
+"""Seconds before the first repetition, and the most before each later one."""
 
 
 def waits() -> Iterator[float]:
-    """Yield the waits in seconds, each twice as long as the one before, up to the longest; without an end."""
+    """Yield waits in seconds without an end: each is twice the one before, up to the longest."""
     seconds = FIRST_WAIT
     while True:
         yield seconds

@@ -1,7 +1,7 @@
 """The console's own folder of profile backups: STORE/profiles/SERIAL/NAME (spec/console.md#profile-backups).
 
-It stands for /var/hsc/profiles of the real console.  A bare name of a line means a file here.  A name with a
-slash is a file of the command, and never comes here.
+It stands for /var/hsc/profiles of the real console.  A bare name in a line is a file here.  A name with a
+slash is a file of the command, and this module never sees it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hcall_server.files import make_folder, refuse_link, replace_private, sync_f
 
 
 class ProfileFiles:
-    """Profile backups below a folder, or (None) in memory; `serial` names their system.
+    """Profile backups below a folder, or in memory (None); `serial` is the serial number of their system.
 
     OperatorError for a name that is a path, is missing or is taken; StorageError if the folder fails.
     """
@@ -48,12 +48,13 @@ class ProfileFiles:
             raise OperatorError(rules.HMC_PROFILE_FILE, f"{path} is no file")
         try:
             with path.open("rb") as file:
+                # One byte more than the most: it shows that the file is too long, without reading all of it.
                 return file.read(MAX_PROFILE + 1)
         except OSError as error:
             raise _failed(path, error) from None
 
     def test(self, serial: str, name: str, *, replace: bool) -> None:
-        """OperatorError for a name that no backup can have, or that one has and is not to be replaced."""
+        """OperatorError for a malformed name, and for the name of an existing backup unless `replace`."""
         _demand_bare(serial, name)
         if not replace and name in self.names(serial):
             message = f"the profile backup {name} exists: use --force to replace it"

@@ -3,11 +3,12 @@ r"""The file of a profile backup: facts of a system's partitions, and sealed cop
     swpks profile backup 1 SHA256\n
     {"taken": ..., "system": {...}, "partitions": [...], "keys": [...]}
 
-The first line has the format level, and the SHA-256 of the rest in hex: it finds damage, and is no seal.  The
-rest is JSON.  No part of the file opens a copy: the trusted system key is sealed under the system's root key.
+The first line has the format level, and the SHA-256 of the rest in hex, which finds damage, and is no seal.
+The rest is JSON.  No part of the file opens a copy: the trusted system key is sealed under the root key of
+its system.
 
-Whoever can write the file can change the JSON.  So facts that decide about a loss have to be those in the
-header of each copy, which is authenticated when the system opens the copy.
+A program that can write the file can change the JSON and its SHA-256.  So facts that decide about a loss must
+be equal to those in the header of each copy.  The system authenticates that header when it opens the copy.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from hcall_server.sealing.copy_errors import CopyError
 
 PROFILE_LEVEL = 1
 MAX_PROFILE = 16 << 20
-"""Bytes of a file at most."""
+"""The most bytes of a file."""
 _MAGIC = b"swpks profile backup "
 
 
@@ -45,8 +46,8 @@ class SavedSystem(msgspec.Struct):
 class SavedPartition(msgspec.Struct):
     """A partition in a profile backup; `attributes` are in the console's numbers.
 
-    `copy` is None for a partition whose store had none: its keystore was off, and the system had no trusted
-    system key.  `time` is that of the copy, in seconds since 1970, `key_id` the key that it was made under.
+    `copy` is None if there was none: the keystore was off, and the system had no trusted system key.  `time`
+    is the time of the copy in seconds since 1970, `key_id` the key under which it was made.
     """
 
     uuid: str
@@ -68,7 +69,7 @@ class SavedPartition(msgspec.Struct):
 
     @property
     def keystore_kbytes(self) -> int:
-        """The size of the keystore that goes back: that of the copy, if there is one."""
+        """The size of the keystore after a restore: that of the copy, if there is one."""
         return read_copy(self.copy).kbytes if self.copy else self.attributes.get("keystore_kbytes", 0)
 
     def __repr__(self) -> str:
@@ -122,7 +123,7 @@ def encode_profiles(backup: ProfileBackup) -> bytes:
 
 
 def decode_profiles(content: bytes) -> ProfileBackup:
-    """Return the profile backup in a file; OperatorError for a foreign, a damaged or a newer one."""
+    """Return the profile backup in a file; OperatorError for a foreign, damaged or newer file."""
     first, _, body = content.partition(b"\n")
     if not first.startswith(_MAGIC):
         raise _refused("the file is no profile backup: its first line is another one")
@@ -132,6 +133,7 @@ def decode_profiles(content: bytes) -> ProfileBackup:
     if int(level) != PROFILE_LEVEL:
         known = of_later_release(int(level), [PROFILE_LEVEL], FILE) if int(level) else "the unknown level 0"
         raise OperatorError(rules.HMC_PROFILE_LEVEL, f"the profile backup has {known}")
+    # The level first: a later level may have another digest, and its file is not damaged.
     if digest != _digest(body):
         raise _refused("the profile backup is damaged: its content is not that of its first line")
     try:
@@ -145,9 +147,10 @@ def decode_profiles(content: bytes) -> ProfileBackup:
 def demand_own_copies(backup: ProfileBackup) -> None:
     """OperatorError unless the facts of each partition are those in the clear header of its copy.
 
-    The facts decide what is announced before a restore, and the copy is what goes back.  A system opens a
-    copy only with the header that it has sealed.  So a restore does what was announced, or is refused.
+    A restore announces the facts, and puts the copy back.  A system opens a copy only with the header that it
+    has sealed.  So a restore does what was announced, or is refused.
     """
+    # A second row of a partition could announce one loss and carry out another.
     if len({each.uuid for each in backup.partitions}) < len(backup.partitions):
         raise _refused("the profile backup has a partition twice")
     for each in backup.partitions:

@@ -12,13 +12,12 @@
 #
 #   1. Each loss is printed before anything is done.  A restore that gives up objects is refused as a whole,
 #      unless --forcekeystore is given.  It gives up objects if a store goes behind its present (restores,
-#      generation), or if a partition that has objects is deleted.  The system is asked for no more than was
-#      announced: a step whose loss was not printed may not lose anything, and one that has changed since
-#      is not done.
+#      generation), or if a partition that has objects is deleted.  No step loses more than was announced: a
+#      step without a printed loss may lose nothing, and a step whose partition has changed since is refused.
 #   2. Contents go back, counters never.  The system does that; so each restored store is newer than before.
 #   3. Two systems must never serve one store.  So a partition that another known system has is skipped, with
-#      a line.  A partition of the backup of a third system is skipped as well, unless it is here already:
-#      that system may serve it, also if this console can't see it.
+#      a line.  If the backup was made by another system, its partitions are skipped too, unless they are here
+#      already: that system may serve them, also if this console does not know it.
 #   4. A running partition that the plan touches refuses the restore as a whole, by name.
 #   5. All of it is done, or nothing, as far as that can be known: the stores fit into the system, and the
 #      system has checked every copy before the first step.  A step that fails all the same ends the restore,
@@ -27,8 +26,8 @@
 #      as it was announced, also if the system looks different now.
 #
 # The order of the steps: deletions, names, stores, new partitions, attributes; before them the keys of all
-# copies, and after them the key of before.  A name that a deleted partition had is free then.  Names that two
-# partitions have exchanged are left as they are, with a line: there is no step between.
+# copies, and after them the earlier key.  So the names of deleted partitions are free for the others.  If two
+# partitions have exchanged their names, they stay so, with a line: it would need a third name in between.
 
 from __future__ import annotations
 
@@ -57,9 +56,9 @@ StepKind = Literal["delete", "rename", "restore", "create", "change"]
 
 
 class RestoreStep(msgspec.Struct):
-    """One step: `name` is the present name of the partition, or the future one of a new one.
+    """One step: `name` is the present name of the partition, or the future name of a new one.
 
-    `loss`: it gives up objects, as announced.  `before` is the (restores, generation) that is given up.
+    `loss`: the step gives up objects, as announced.  `before` is the (restores, generation) that it gives up.
     """
 
     kind: StepKind
@@ -73,9 +72,9 @@ class RestoreStep(msgspec.Struct):
 class RestorePlan(msgspec.Struct):
     """The plan of a profile restore.
 
-    `lines` describe all of it.  `forced` has a line for each loss that needs --forcekeystore.
-    `running` are the partitions that have to be powered off before.  `skipped` are those of the backup that
-    another system may have.  `room` says why all of it does not fit, "" if it does.
+    `lines` describe the whole plan.  `forced` has a line for each loss that needs --forcekeystore.  `running`
+    names the partitions that have to be powered off before.  `skipped` names those of the backup that are
+    left out.  `room` is the reason if the stores do not fit into the system, "" if they do.
     """
 
     level: int
@@ -89,7 +88,7 @@ class RestorePlan(msgspec.Struct):
 
     @property
     def result(self) -> str:
-        """What the system has after the restore."""
+        """The state of the system after the restore, for the last line."""
         skipped = f"; skipped: {', '.join(self.skipped)}" if self.skipped else ""
         return f"{_RESULTS[self.level]}{skipped}"
 
@@ -105,7 +104,7 @@ class RestorePlan(msgspec.Struct):
 
 
 class StorePlaces(NamedTuple):
-    """Where stores are: `own` are the identities that the system has and had.
+    """The places of stores: `own` are the present and the former identities of the system.
 
     `elsewhere` has the UUIDs of partitions on other known systems, with the names of these systems.
     """
@@ -150,7 +149,7 @@ def plan_restore(
 def _own(
     plan: RestorePlan, backup: ProfileBackup, present: Collection[str], places: StorePlaces
 ) -> dict[str, SavedPartition]:
-    """Return the partitions of a backup that this system may serve, by UUID; say which it may not."""
+    """Return the partitions of a backup that this system may serve, by UUID; add a line for each other."""
     origin = backup.system
     foreign = origin.system_id not in places.own
     own = dict[str, SavedPartition]()
@@ -171,17 +170,19 @@ _ORDER: Mapping[StepKind, int] = {"delete": 0, "rename": 1, "restore": 2, "creat
 
 
 def _find_room(plan: RestorePlan, present: Mapping[str, PartitionView], total: int) -> None:
-    """Order the steps, those that free space first, and say if the stores don't fit in the end."""
+    """Order the steps, those that free space first, and set `room` if the stores don't fit in the end."""
     growth = {step.uuid: _kbytes(step) - _present_kbytes(present, step.uuid) for step in plan.steps}
     plan.steps.sort(key=lambda step: (_ORDER[step.kind], growth[step.uuid]))
     needed = sum(each.keystore_kbytes for each in present.values())
+    # A rename changes no size, and its partition may have a second step that counts.
     needed += sum(growth[step.uuid] for step in plan.steps if step.kind != "rename")
+    # A system that is too full already may still be restored, if no store grows.
     if needed > total and any(each > 0 for each in growth.values()):
         plan.room = f"all keystores would need {needed} KiB, and the system has {total} KiB"
 
 
 def _kbytes(step: RestoreStep) -> int:
-    """Return the size of the keystore after a step; the copy tells it, where there is one."""
+    """Return the size of the keystore after a step, in KiB: that of the copy, if there is one."""
     if step.saved is None:
         return 0
     return step.saved.keystore_kbytes
@@ -219,7 +220,7 @@ def rank_of(partition: PartitionView) -> tuple[int, int]:
 
 
 def _put_back(plan: RestorePlan, saved: SavedPartition, partition: PartitionView) -> None:
-    """Put a partition that exists back to its backup."""
+    """Plan to put an existing partition back to its backup."""
     if saved.copy is None:
         if not saved.keystore_kbytes and partition.keystore and partition.keystore.objects:
             plan.lines.append(f"{partition.name}: skipped: its keystore was off, and has objects now")
@@ -231,6 +232,7 @@ def _put_back(plan: RestorePlan, saved: SavedPartition, partition: PartitionView
         return
     _touch(plan, partition)
     before = rank_of(partition)
+    # With `!=`, a copy of a later rank would be announced as a loss, and it loses nothing.
     loss = saved.rank < before
     plan.steps.append(RestoreStep("restore", saved.uuid, partition.name, saved, loss, before))
     line = f"{partition.name}: back to {time_text(saved.time)}, generation {saved.generation}"
@@ -243,7 +245,7 @@ def _put_back(plan: RestorePlan, saved: SavedPartition, partition: PartitionView
 def _rename(
     plan: RestorePlan, saved: Mapping[str, SavedPartition], present: Mapping[str, PartitionView]
 ) -> None:
-    """Set names back, as far as they are free after the deletions."""
+    """Plan to set names back, as far as they are free after the deletions."""
     deleted = {step.uuid for step in plan.steps if step.kind == "delete"}
     for uuid, old in saved.items():
         if uuid not in present or present[uuid].name == old.name:
@@ -259,7 +261,7 @@ def _rename(
 def _add_missing(
     plan: RestorePlan, saved: Mapping[str, SavedPartition], present: Mapping[str, PartitionView]
 ) -> None:
-    """Bring partitions back that do not exist now."""
+    """Plan to bring back partitions that do not exist now."""
     gone = {step.uuid for step in plan.steps if step.kind == "delete"}
     freed = {step.name for step in plan.steps if step.kind == "rename"}
     taken = {each.name for uuid, each in present.items() if uuid not in gone} - freed

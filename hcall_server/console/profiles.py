@@ -1,4 +1,23 @@
-"""Profile backups: make one, and the job `restore-profiles` that puts a system back to one (R-46)."""
+"""Profile backups: make one, and the job `restore-profiles` that puts a system back to it (R-46).
+
+`profile_plan` begins with the guarantees of a restore.
+"""
+
+# A step is performed with the view of now, and with the loss that was announced.  Between the plan and a step
+# the system may have changed, restarted, or performed the step already without an answer.  So each step looks
+# first:
+#
+#   delete    A partition that is gone was deleted.  With `loss` its rank must be the announced one; without
+#             `loss` the system refuses to destroy objects.
+#   rename    The present name shows whether it was done.
+#   restore   With `loss`, the system can't know an old order from a repeated one.  So the count of restores
+#             is noted before the order, and another count shows that it was done.  Without `loss` the system
+#             refuses a copy that is behind (`copy.behind`).
+#   create    A partition of this name was made by the lost order.
+#   change    May be repeated: it sets attributes.
+#
+# A partition that runs by now delays its step and does not end the job: the plan was announced, and half of
+# it may be done.  The job names the partition, and goes on when it is powered off.
 
 from __future__ import annotations
 
@@ -55,7 +74,7 @@ class ProfileTools(NamedTuple):
     date: Callable[[], float]
 
     async def save(self, system: KnownSystem) -> ProfileBackup:
-        """Return a profile backup of a system as it is now; its copies are also kept in the store."""
+        """Return a profile backup of a system as it is now; its copies are stored on the console too."""
         view = await system.call(show_system())
         if view.state != "Operating":
             message = f"{view.name} is in the state {view.state}: its profiles can't be saved"
@@ -149,7 +168,7 @@ class ProfileRestore:
                     _demand_name(step, view)
 
     async def _half_way(self, error: SwpksError) -> SwpksError:
-        """Set the earlier key again; return the error of a step, with the finished and the open steps."""
+        """Set the earlier key again; return the error of a step with lists of the finished and open steps."""
         if error.rule is rules.HMC_STORE_WRITTEN:
             return error  # the job goes on at this step
         kept = await self._key_back()
@@ -159,7 +178,7 @@ class ProfileRestore:
         return OperatorError(error.rule, message)
 
     async def _key_back(self) -> str:
-        """Set the earlier key again after a failure; return the remark for the message if that fails."""
+        """Set the earlier key again after a failure; if that fails, return a remark for the message."""
         try:
             kept = await self._keys.back("")
         except SwpksError as error:
@@ -169,7 +188,7 @@ class ProfileRestore:
         return kept and f"; {kept}"
 
     async def _attempt(self, step: RestoreStep) -> str:
-        """Do a step.  If the system has restarted since the plan was made, partitions may run again."""
+        """Perform a step; the error about a running partition says to power it off."""
         try:
             return await self._do(step)
         except SwpksError as error:
@@ -179,7 +198,7 @@ class ProfileRestore:
             raise OperatorError(error.rule, message, advised=True) from None
 
     async def _do(self, step: RestoreStep) -> str:
-        """Do a step, which may have been done before; return the line about it.
+        """Perform a step that may have been done before; return the line about it.
 
         It reads the system first, because the answer to an earlier attempt may have been lost.
         """
@@ -288,7 +307,7 @@ def _demand_as_announced(step: RestoreStep, partition: PartitionView) -> None:
 
 @contextmanager
 def _changed_since(name: str) -> Iterator[None]:
-    """Say of a refusal that a partition was to lose nothing, and would lose something now."""
+    """Return a block in which a refusal to lose objects becomes the error of a changed partition."""
     try:
         yield
     except SwpksError as error:

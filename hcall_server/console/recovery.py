@@ -1,20 +1,45 @@
 """The job `recover`: all stores of a system go back to their last copies (R-45, spec/console.md#recovery)."""
 
-# A system in the state Recovery has lost its stores.  The console restores them, by itself or on demand, and
-# says from when each one is.  It must guarantee:
+# Recovery on the console's side
 #
-#   1. A store goes back to the newest copy that opens.  If that is not the last known one, a line says so.
-#   2. Nothing newer is overwritten: each restore is asked for with `older=False`.  So a restore whose answer
-#      was lost, or that a kill has cut off, may be asked for again.  The system refuses it by `copy.behind`
-#      if it was done.
-#   3. Every restore is checked.  Before the end the stores are compared with the view of the system.  A store
-#      that was lost again, because the service processor was replaced again, is restored again.
+# A system in the state Recovery has lost its stores.  The console restores them, by itself or by order, and
+# reports the time of each copy that it used.  It must guarantee:
+#
+#   1. A store goes back to the newest copy that opens.  If this is not the last known copy, a line says so.
+#   2. Nothing newer is overwritten: each restore is ordered with `older=False`.
+#   3. Every restore is checked.  Before the end the stores are compared with the view of the system.
 #   4. Only an operator accepts the loss of a store (--give-up).  Otherwise the system stays in Recovery.
-#   5. A system that goes away delays the job; a kill of the console does so as well.
+#   5. A system that goes away delays the job, and so does a kill of the console.
 #   6. No store comes back that the register gives to another system, or that an attempt may still move there.
 #
-# The order: key, [begin], stores, key, answers (R-54), end, name.  The key comes first: without any key
-# nothing can be restored, and a system that is Operating shall not be put into Recovery for nothing.
+# The order of the steps is: key, [begin], stores, key, answers (R-54), end, name.
+#
+#   key      First, because without a key nothing can be restored.  An empty system that is Operating is put
+#            into Recovery only when it has taken the key of some copy.  Otherwise it would be there for
+#            nothing.
+#   stores   Each copy is tried from the newest to the oldest.  A copy that is damaged, or made under a key
+#            that the system does not have, costs only the changes since the next older one.
+#   key      Before the end, because the end starts partitions, and a trusted system key changes only while no
+#            partition with a keystore runs (`trusted-key.idle`).
+#   answers  Also before the end: a partition that asks starts only if the console has agreed by then.
+#   end      Noted as a decision before it is ordered.  If its answer is lost, the system is Operating, and
+#            its partitions may run.  Without the note, the repeated job would refuse such a system.
+#   name     A system that lost its data has the name of its settings.  A name that is set in Recovery is
+#            stored with the end, so it is looked at once more behind the end.
+#
+# Repetition.  A restore whose answer was lost, or that a kill has cut off, is ordered again.  If it was done,
+# the system refuses it by `copy.behind`, and the store counts as there.  The result of a restore has the name
+# of the partition, and the view of a system in Recovery lists the restored ones by name.  So if the service
+# processor is replaced again half way, these names are missing in the view, and the stores are restored
+# again. A loop around "compare, restore" does that.  A single pass over the plan would end with a system that
+# is empty.
+#
+# The plan has the numbers of the copies, and --give-up.  So a running recovery can't become one that accepts
+# losses: an order with --give-up is refused until it has ended (`hmc.job-alone`).  No copy of a newer store
+# can arrive meanwhile, because no partition exists in Recovery.
+#
+# Copies of stores that were given up, or belong elsewhere now, are put aside and not erased.  A profile
+# restore takes them up again (spec/choices.md, C-87).
 
 from __future__ import annotations
 
@@ -63,7 +88,7 @@ class RecoveryPlan(msgspec.Struct):
 def recovery_plan(system: KnownSystem, *, give_up: bool = False) -> RecoveryPlan:
     """Return the plan to recover a system from all copies that were not put aside.
 
-    Of stores with the same name, that whose copy came last is first: the others had the name before it.
+    Of stores with the same name, the one with the latest copy is first: it had the name last.
     """
     found = sorted(by_store(system.copies).values(), key=lambda copies: (copies[0].name, -copies[0].received))
     stores = [StoreToRestore(each[0].uuid, each[0].name, [copy.number for copy in each]) for each in found]
@@ -73,7 +98,7 @@ def recovery_plan(system: KnownSystem, *, give_up: bool = False) -> RecoveryPlan
 class RecoveryTools(NamedTuple):
     """The parts of the console that a recovery uses; `date` returns seconds since 1970.
 
-    `settle` answers what the partitions of a system ask (R-54).
+    `settle` answers the questions of a system's partitions (R-54).
     """
 
     store: ConsoleStore
@@ -105,8 +130,11 @@ class SystemRecovery:
     async def perform(self) -> None:
         """Perform the recovery, from its last durable step on."""
         run = self._run
+        # One more than the stores: the end counts as a step.
         run.expect(len(self._plan.stores) + 1)
         view = await run.call(show_system())
+        # Both are needed.  The note alone may precede another loss of the stores, and then the system is in
+        # Recovery.
         if not (_ENDING in run.steps and view.state == "Operating"):
             await self._enter(view)
             while missing := self._missing(await run.call(show_system())):
@@ -122,6 +150,7 @@ class SystemRecovery:
     async def _enter(self, view: SystemView) -> None:
         if view.state == "Recovery":
             return
+        # Refused here, and not by begin_recovery alone: the key of the system would be changed for nothing.
         if view.state != "Operating" or view.partitions:
             message = f"{view.name} is in the state {view.state}, with {len(view.partitions)} partitions"
             raise OperatorError(rules.HMC_RECOVERY_EMPTY, message)
@@ -136,7 +165,7 @@ class SystemRecovery:
                 raise
 
     async def _demand_key(self) -> None:
-        """OperatorError if the system takes the key of no copy."""
+        """OperatorError unless the system accepts the trusted system key of at least one copy."""
         keys = dict.fromkeys(each.trusted_key_id for each in self._candidates())
         if not keys:
             message = f"the console has no copies of {self._run.system.name}"
@@ -156,16 +185,19 @@ class SystemRecovery:
     def _missing(self, view: SystemView) -> list[StoreToRestore]:
         """Return the stores that were not tried yet, and those that the system has lost again."""
         there = {f"{_RESTORED}{name}" for name in view.restored}
+        # These results are final.  Only a restore is compared with the present view.
         there |= {_THERE, _LOST, _ASIDE}
         done = {uuid for uuid, result in self._run.steps.items() if result in there}
         return [each for each in self._plan.stores if each.uuid not in done]
 
     async def _restore(self, store: StoreToRestore) -> None:
-        """Restore a store from its newest copy that opens, and say from when it is.
+        """Restore a store from its newest copy that opens, and report the time of this copy.
 
-        One that has moved to another system stays there.
+        A store that has moved to another system stays there.
         """
         system = self._run.system
+        # Before the question who owns it: an attempt that left from here may have moved it, and the bar finds
+        # out.
         unsettled = await self._guard.settle(system, store.uuid)
         if place := self._guard.elsewhere(system, store.uuid):
             self._run.finish(store.uuid, f"{store.name}: not restored: {place}", result=_ASIDE)
@@ -176,6 +208,7 @@ class SystemRecovery:
         reasons = list[str]()
         for number in store.copies:
             copy = self._copies.get(number)
+            # The store has dropped it since the plan was made: the partition has a newer copy elsewhere.
             if copy is None:
                 continue
             result, reason = await self._restore_from(copy)
@@ -201,7 +234,7 @@ class SystemRecovery:
         return lines
 
     async def _restore_from(self, copy: CopyFacts, *, again: bool = False) -> tuple[str, str]:
-        """Restore a copy; return the result of the step, and the reason if nothing was restored."""
+        """Order the restore of a copy; return the result of the step, and why nothing was restored, or ""."""
         if refused := await self._keys.use(copy.trusted_key_id):
             return _LOST, refused
         try:
@@ -209,9 +242,12 @@ class SystemRecovery:
         except SwpksError as error:
             if error.rule is rules.HMC_STORE_WRITTEN:
                 raise
+            # Once only: a system that refuses the key right after it was set would otherwise be asked for
+            # ever.
             if error.rule in _OTHER_KEY and not again:  # the system was replaced since the key was set
                 self._keys.forget()
                 return await self._restore_from(copy, again=True)
+            # Another store has the name: stores are tried in the order in which they had it last.
             if error.rule is console.NAME_NEW:
                 return _ASIDE, error.message
             if error.rule is copy_rules.COPY_BEHIND:
@@ -249,6 +285,8 @@ class SystemRecovery:
         """Put aside the copies of stores that were not restored, and set the name back."""
         run, name = self._run, self._plan.name
         view = await run.call(show_system())
+        # Only behind the end: a system that stays in Recovery is recovered again, and needs these copies
+        # then.
         self._store.forget(run.system.key, self._with_result(_LOST, _ASIDE))
         lines = list[str]()
         if view.name != name:

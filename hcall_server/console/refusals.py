@@ -8,10 +8,10 @@ from hcall_server.console.entries import Entry
 
 
 def decided(entry: Entry) -> OperatorError:
-    """Return the refusal of an order about an attempt that is not taken back."""
+    """Return the refusal of an order that would take back a decided attempt."""
     return OperatorError(rules.MIGRATION_DECIDED, decided_text(entry))
 
 
 def decided_text(entry: Entry) -> str:
-    """Return the sentence about an attempt that is not taken back."""
+    """Return the sentence that an attempt has passed its point of no return."""
     return f"the attempt {entry.epoch} of {entry.name} has passed its point of no return"

@@ -5,6 +5,29 @@ registry.enter(entry, "opened")
 name = registry.elsewhere(system, uuid)
 """
 
+# Entries, and the facts of views
+#
+# `entries` decides, and this module has the present values: the stored entries, and the custody in the last
+# view of each system.  It must guarantee:
+#
+#   1. An entry is in the store before it is in memory.  So no request to a system follows from an entry that
+#      a crash could take back.  If the store can't be written, memory has the old entry.
+#   2. Each id in an entry or a fact that is returned is the present one.  A system that was replaced has
+#      another id, and takes the place of its predecessor (`KnownSystem.former_ids`).  Ids are mapped when
+#      they are read, so a replacement rewrites no entry.
+#
+# Three questions about a store are different ones:
+#
+#   elsewhere   By the register: another system is the owner.
+#   claimed     By the views, for a partition without an entry or an owner: another system shows a store of
+#               it. A system that is away, or is not Operating, also counts by its copies, because it may come
+#               back with the stores of these copies.
+#   unfinished  By an open attempt: the system may still lose the partition, or get it.
+#
+# A restore by an operator makes its system the owner before the system gets the copy (`give`).  An answer may
+# be lost, and the store may be there all the same.  If the owner was entered after the answer, another order
+# could restore the same copy elsewhere in between.  A refusal takes the owner back (`release_owner`).
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -27,8 +50,7 @@ if TYPE_CHECKING:
 class Registry:
     """The register; `systems` returns all systems of the console.
 
-    In the entries that it returns, each system has its present id: a system that was replaced takes the place
-    of its predecessor.
+    Each system in a returned entry has its present id: a successor takes the place of its predecessor.
     """
 
     def __init__(self, store: ConsoleStore, systems: Callable[[], Iterable[KnownSystem]]) -> None:
@@ -51,7 +73,7 @@ class Registry:
         return entry and self._present(entry)
 
     def enter(self, entry: Entry, point: failpoints.ConsolePoint | None = None) -> None:
-        """Store an entry, durably; `point` is the fail-point behind it."""
+        """Store an entry, durably; `point` is the fail-point after it."""
         if entry != self._entries.get(entry.uuid):
             self._store.enter(entry)
             self._entries[entry.uuid] = entry
@@ -59,13 +81,13 @@ class Registry:
             failpoints.reached(point)
 
     def release_owner(self, system: KnownSystem, uuid: str) -> None:
-        """Note that the owner of a partition has deleted it: nobody owns it."""
+        """Store that a system does not own a partition any more; the entry stays without an owner."""
         entry = self.of(uuid)
         if entry and entry.owner == system.system_id:
             self.enter(entry._replace(owner=""))
 
     def give(self, system: KnownSystem, uuid: str) -> bool:
-        """Note that an operator restores a partition at a system; return whether it had no owner before.
+        """Store that a system owns a partition, before an operator's restore; False if it had an owner.
 
         An owner that was removed from the console does not count.
         """
@@ -82,14 +104,16 @@ class Registry:
     # Systems
 
     def system(self, system_id: str) -> KnownSystem | None:
-        """Return the system with this id, or the one that has taken its place; None for a foreign one."""
+        """Return the system with this id, or its successor; None if the console has neither."""
+        # Present ids first: an id that is another entry's former one must not hide the system that has it
+        # now.
         for each in self._systems():
             if system_id == each.system_id:
                 return each
         return next((each for each in self._systems() if system_id in each.former_ids), None)
 
     def name_of(self, system_id: str) -> str:
-        """Return the name of a system for people."""
+        """Return the name of a system; an unknown one is called by its id."""
         system = self.system(system_id)
         return system.name if system else system_id and f"an unknown system ({system_id})"
 
@@ -103,13 +127,13 @@ class Registry:
         return system.system_id if system else system_id
 
     def found_at(self, name: str) -> str:
-        """Return in words where a partition with a name is, "" if no system shows it."""
+        """Return a sentence about the systems that have a partition with this name, "" for none."""
         return found_at(self._systems(), name)
 
     # Custody as the systems show it
 
     def facts(self, uuid: str) -> Facts:
-        """Return the last shown custody of a partition on each system, by the present id of the system."""
+        """Return the custody of a partition in the last view of each system, by the system's present id."""
         return {
             system.system_id: _with_peer(fact, self._id)
             for system in self._systems()
@@ -118,11 +142,11 @@ class Registry:
         }
 
     def facts_of(self, system: KnownSystem) -> list[CustodyView]:
-        """Return the custody that a system has shown."""
+        """Return all custody in the last view of a system."""
         return [_with_peer(fact, self._id) for fact in shown(system)]
 
     def heard(self) -> set[str]:
-        """Return the ids of the systems that have shown themselves since the console started."""
+        """Return the ids of the systems that have a view since the console started."""
         return {each.system_id for each in self._systems() if each.view}
 
     def away(self) -> set[str]:
@@ -130,13 +154,13 @@ class Registry:
         return {each.system_id for each in self._systems() if not each.connected}
 
     def next_epoch(self, uuid: str) -> int:
-        """Return the number of a new attempt of a partition."""
+        """Return the number of a new attempt to move a partition."""
         return next_epoch(self.of(uuid), self.facts(uuid).values())
 
     # Who may have a store
 
     def elsewhere(self, system: KnownSystem, uuid: str) -> str:
-        """Return the name of the other system that owns a partition, "" if this one may have it."""
+        """Return the name of the owner if another system owns the partition, otherwise ""."""
         entry = self.of(uuid)
         if entry is None or entry.owner in ("", system.system_id):
             return ""
@@ -145,8 +169,8 @@ class Registry:
     def claimed(self, system: KnownSystem, uuid: str) -> str:
         """Return the name of another system that shows a store of a partition without an owner, "" for none.
 
-        The register knows the owner of a partition that has moved.  Of another one the views decide, and the
-        copies of systems that are away.
+        For a partition that has moved, the register decides.  For all others the views decide, and the copies
+        of systems that are away.
         """
         entry = self.of(uuid)
         if entry and (entry.moved or self.owner_of(entry)):
@@ -163,12 +187,12 @@ class Registry:
         return {uuid: place for uuid, place in found.items() if place}
 
     def is_here(self, system: KnownSystem, uuid: str) -> bool:
-        """Whether the register says that a system owns a partition, and that no attempt may move it."""
+        """Return whether a system owns a partition by the register, and no attempt may move it."""
         entry = self.of(uuid)
         return entry is not None and entry.owner == system.system_id and not self.unfinished(system, uuid)
 
     def unfinished(self, system: KnownSystem, uuid: str) -> Entry | None:
-        """Return the entry of a partition whose attempt from this system may still move it."""
+        """Return the entry if an attempt from or to this system may still move the partition, else None."""
         entry = self.of(uuid)
         if entry is None or entry.over or entry.decision is Decision.DONE:
             return None
@@ -176,7 +200,7 @@ class Registry:
 
 
 def shown(system: KnownSystem) -> list[CustodyView]:
-    """Return the custody in the last view of a system, as it was shown."""
+    """Return the custody in the last view of a system, with the ids that it has shown."""
     return system.view.custody if system.view else []
 
 

@@ -3,17 +3,24 @@
 Page: spec/migration.md#remote-restart.
 """
 
-# The source is dead, or cut off.  It can't agree, so this must hold:
+# The source is dead, or cut off.  It can't agree.  So the job must guarantee:
 #
-#   1. It learns of the new owner before it serves again: it asks (R-54).  The owner is durable in the
-#      register before the target gets the copy.  From then on the order can't be taken back.
-#   2. Nothing is sent to a target whose trusted system key is missing or another one.
+#   1. The source learns of the new owner before it serves again: it asks (R-54).  The new owner is durable in
+#      the register before the target gets the copy.  From then on the order can't be taken back.
+#   2. Nothing is sent to a target whose trusted system key is missing, or is another one.
 #   3. The target has checked the copy, its level and its space before the owner changes.
-#   4. The targets of all unfinished attempts are barred before.  Otherwise a source that has released the
-#      partition before its death could still activate it there.
-#   5. The source is asked once more under the lock of the answers, and then decided without a pause.
+#   4. The targets of all unfinished attempts are barred before the owner changes.  Otherwise a source that
+#      released the partition before its death could still activate it at one of them.
+#   5. The source is asked once more under the lock of the answers.  The decision follows without an await.
 #
 # A source that comes back as RELEASED counts as dead: it never serves this store again.
+#
+# Bars take time, and the source may come back meanwhile, serve, leave a newer copy, and die again.  So the
+# newest copy is looked up again under the lock, and all checks are repeated if there is a newer one.
+#
+# If the operator is wrong, and the source serves while it is cut off, two systems serve.  A lease would
+# prevent that.  It was dropped, because a console that is away for long would stop its partitions
+# (spec/migration.md).
 
 from __future__ import annotations
 
@@ -61,14 +68,14 @@ class LastCopy(NamedTuple):
 
 
 def is_decided(entry: Entry | None, target: KnownSystem) -> bool:
-    """Whether the register says that a restart gives the partition to this target, which is not done."""
+    """Return whether the register has decided a restart at this target that is not done yet."""
     if entry is None or entry.kind != "restart":
         return False
     return entry.decision is Decision.FORCED and entry.target == target.system_id
 
 
 def find_uuid(tools: MigrationTools, source: KnownSystem, name: str) -> str:
-    """Return the UUID of a partition that a lost system has shown; OperatorError for an unknown name."""
+    """Return the UUID of a partition that a lost system had; OperatorError for an unknown name."""
     if source.view:
         found = [each.uuid for each in source.view.partitions if each.name == name]
     else:
@@ -143,8 +150,7 @@ class Restarter(NamedTuple):
     async def _decide(self, run: JobRun, plan: RestartPlan) -> None:
         """Make the target the owner, durably (row 20); OperatorError if that is not allowed.
 
-        The source may come back during the bars, serve, leave a newer copy, and die again.  Then the checks
-        begin again with this copy.
+        If a newer copy arrives during the bars, the checks begin again with this copy.
         """
         while not await self._is_decided_with(run, plan, await self._checked(run, plan)):
             pass
@@ -205,6 +211,7 @@ class Restarter(NamedTuple):
         async def started() -> None:
             await self.tools.view(target)
             partition = partition_of(target, plan.uuid)
+            # Not an error otherwise: an earlier request, whose answer was lost, has started it.
             if partition and partition.power == "off":
                 await target.call(power_on(partition.name))
 
@@ -213,9 +220,10 @@ class Restarter(NamedTuple):
 
 
 def _has_lost(tools: MigrationTools, source: KnownSystem, uuid: str) -> bool:
-    """Whether a system has released a partition by an attempt whose target can get it no more.
+    """Return whether a system has released a partition by an attempt whose target can't get it any more.
 
-    One that still brings it to its target has more than the last copy: it is recovered, and not restarted.
+    An attempt that still brings the partition to its target has newer contents than the last copy.  So it is
+    recovered, and not restarted.
     """
     fact, entry = fact_of(tools, source, uuid), tools.registry.of(uuid)
     if fact is None or record(fact) is not Custody.RELEASED:
@@ -229,13 +237,14 @@ def _has_lost(tools: MigrationTools, source: KnownSystem, uuid: str) -> bool:
 
 
 async def demand_dead(tools: MigrationTools, source: KnownSystem, uuid: str) -> None:
-    """OperatorError while a system answers, unless it has released the partition: then it never serves it.
+    """OperatorError while a system answers, unless it has released the partition and never serves it again.
 
-    It is asked: a console that has just started has no stream yet.
+    The system gets a request, because a console that has just started has no stream yet.
     """
     try:
         await source.call(show_system())
     except SwpksError:
+        # A request may fail for another reason while the stream stands: then the system lives.
         answers = source.connected
     else:
         answers = True

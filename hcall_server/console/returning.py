@@ -1,4 +1,4 @@
-"""A partition goes back to the source of an attempt whose target has not taken the copy (rows 19 and 20).
+"""Give a partition back to the source of an attempt whose target has not opened the copy (rows 19 and 20).
 
 Pages: spec/migration.md#orders, spec/migration.md#remote-restart.
 """
@@ -25,8 +25,8 @@ from hcall_server.sealing.copies import read_copy
 async def demand_returnable(tools: MigrationTools, entry: Entry) -> None:
     """OperatorError unless a decided restart can go back to its source; nothing is changed.
 
-    The source must show RELEASED, and be able to take the copy (row 16).  The target must answer: it is
-    barred.
+    The source must show RELEASED, and be able to open the copy (row 16).  The target must answer, because it
+    has to be barred.
     """
     source = tools.system(entry.source)
     state = "away"
@@ -49,9 +49,9 @@ async def demand_returnable(tools: MigrationTools, entry: Entry) -> None:
 
 
 async def demand_takes(tools: MigrationTools, entry: Entry) -> None:
-    """SwpksError unless the source of an attempt can take its copy; nothing is changed.
+    """SwpksError unless the source of an attempt can open its copy; nothing is changed.
 
-    Behind the decision it would be too late: the target is barred then, and no order asks another system.
+    After the decision a refusal would be too late: the target is barred, and the source is the owner.
     """
     source = tools.system(entry.source)
     await demand_key(source, read_copy(entry.final).tsk_id.hex(), entry.name)
@@ -60,10 +60,11 @@ async def demand_takes(tools: MigrationTools, entry: Entry) -> None:
 
 
 async def give_back(tools: MigrationTools, entry: Entry) -> None:
-    """Bar the target of an attempt, then decide that its source takes the copy, by a new attempt.
+    """Bar the target of an attempt, then decide by a new attempt that its source gets the copy.
 
     OperatorError if the target can't be barred, or owns the partition.
     """
+    # Outside of the lock: a bar looks at systems, and a look takes this lock to answer them.
     now = await barred(tools, entry)
     async with tools.courier.turn(entry.uuid):
         changed = tools.entry(entry.uuid) != now  # another order came meanwhile

@@ -1,8 +1,8 @@
 """The largest counters of each store that the console has seen, on any of its systems (R-45).
 
-A system that has lost or deleted a store does not know its counters any more, and the target of a migration
-has never known them.  The console tells them with each restore, and with each copy that a system has to own.
-Otherwise a copy of before could outrank the restored store, and the next recovery would take it.
+A system that has lost or deleted a store does not know its counters any more.  The target of a migration has
+never known them.  So the console sends them with each restore, and with each copy that a system has to own.
+Otherwise an older copy could have larger counters than the restored store.  The next recovery would use it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ StoreCounters = tuple[int, int, int]
 
 
 class SeenStores:
-    """Notes counters from views of partitions; those of copies are stored with the copy.
+    """Stores counters from views of partitions; counters of copies are stored with the copy.
 
-    While the disk of the console is full, counters are noted later; no answer of a system fails.
+    While the disk of the console is full, counters stay in memory and are stored later.  No answer fails.
     """
 
     def __init__(self, store: ConsoleStore) -> None:
@@ -41,7 +41,7 @@ class SeenStores:
         return f"SeenStores({len(self._noted)} noted, {len(self._unsaved)} unsaved)"
 
     def note(self, *views: PartitionView) -> None:
-        """Note the counters of partitions."""
+        """Take the counters of partitions from their views."""
         for view in views:
             counters = view.restores, view.generation, view.ipl_count
             larger = _larger(counters, self._noted.get(view.uuid, (0, 0, 0)))
@@ -55,7 +55,7 @@ class SeenStores:
             self._unsaved = {}
 
     def completed(self, request: ConsoleRequest[T]) -> ConsoleRequest[T]:
-        """Return a request; one to restore or take a copy gets the largest counters of its store."""
+        """Return the request; a request to restore or take a copy gets the largest counters of its store."""
         body = request.body
         if not isinstance(body, CopyToRestore | ArrivingCopy):
             return request
@@ -74,7 +74,7 @@ class SeenStores:
 
 
 def is_check(request: ConsoleRequest[T]) -> bool:
-    """Return whether a request only checks a copy: its answer is no view of the present store."""
+    """Return whether a request only checks a copy: its answer does not show the present store."""
     return isinstance(request.body, CopyToRestore | ArrivingCopy) and request.body.check
 
 

@@ -1,11 +1,15 @@
-"""A migration is stopped before its point of no return: `migrlpar -o s`.
+"""Stop a migration before its point of no return: `migrlpar -o s`.
 
 Page: spec/migration.md#orders.
 """
 
 # A stop and the job of the migration run at the same time.  The job may have sent an order (BEGIN or RELEASE)
-# that is not at the source yet.  The ABORT of the stop overtakes it, and the partition moves behind the stop.
-# The job ends when it has the answer of its order.  So the stop waits for its end, and looks again.
+# that has not reached the source yet.  The ABORT of the stop can overtake this order.  Then the partition
+# moves although the operator has read that it was stopped.  The job ends when it has the answer to its order.
+# So the stop waits for the end of the job, and looks at the source again.
+#
+# Meanwhile the source must not hear that its target is ready: with PREPARED it would release the partition.
+# So the attempt stands in `Courier.stopping` for the length of the stop.
 
 from __future__ import annotations
 
@@ -25,10 +29,10 @@ from hcall_server.platform.custody import Custody, Decision
 async def stop(
     tools: MigrationTools, source: KnownSystem, entry: Entry, unended: Callable[[], Awaitable[Job | None]]
 ) -> str:
-    """Stop an attempt; return the line about it.  SwpksError if it can't be stopped, or nobody knows.
+    """Stop an attempt; return the line about it.  SwpksError if it can't be stopped, or its state is unknown.
 
-    Each order tells the source again: the word may have been lost.  `unended` waits for the end of the job,
-    and returns one that takes too long.
+    Each order sends ABORT to the source again, because the word may have been lost.  `unended` waits for the
+    end of the job, and returns a job that takes too long.
     """
     _demand_stoppable(tools, source, entry)
     tools.courier.stopping.add((entry.uuid, entry.epoch))
@@ -55,7 +59,7 @@ def _demand_stoppable(tools: MigrationTools, source: KnownSystem, entry: Entry) 
         raise OperatorError(rules.MIGRATION_SYSTEMS, message, advised=True)
     if entry.decision not in (Decision.OPEN, Decision.ABORTED):
         raise decided(entry)
-    _demand_here(tools, source, entry)  # for a source that is dead too
+    _demand_here(tools, source, entry)  # before any request: a dead source would only be `console.served`
 
 
 def _demand_here(tools: MigrationTools, source: KnownSystem, entry: Entry) -> None:
@@ -81,7 +85,7 @@ async def _settle(tools: MigrationTools, source: KnownSystem, entry: Entry) -> N
 
 
 def _place(tools: MigrationTools, source: KnownSystem, entry: Entry) -> str:
-    """Return the sentence about the partition at the source of a stopped attempt."""
+    """Return a phrase with the state of the partition at the source of a stopped attempt."""
     partition, fact = partition_of(source, entry.uuid), fact_of(tools, source, entry.uuid)
     mode = fact.mode if fact else partition.mode if partition else "unknown"
     return f"{source.name} serves it" if mode == "serving" else f"it is {mode} at {source.name}"

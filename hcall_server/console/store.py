@@ -3,8 +3,23 @@
     store = ConsoleStore(Path("store/console.sqlite"))        # or ConsoleStore() in memory
 
 Each function is one transaction, durable on return.  Nothing in the store opens a copy (R-44): the trusted
-system keys are sealed under root keys that the console never sees.
+system keys are sealed under root keys that never leave their systems.
 """
+
+# Rows that stay
+#
+# Some rows stay although nothing uses them at present:
+#
+#   system     A removed system keeps its row, so that its copies are there when it is added again.
+#   former     The ids that an entry had before its system was replaced.  A register entry or a profile backup
+#              may still name them.
+#   forgotten  A deleted partition is put aside, and its copies stay.  A recovery skips them.  A profile
+#              restore takes them up again.
+#   seen       The largest counters of each store, by its UUID alone: a store may come back on another system.
+#   register   A partition that was deleted keeps its entry (`entries`).
+#
+# Only copies and finished jobs are bounded, by `superfluous` and FINISHED_JOBS: they are the rows that grow
+# with time, and not with the number of systems and partitions.
 
 from __future__ import annotations
 
@@ -22,10 +37,10 @@ from hcall_server.console.entries import Entry
 T = TypeVar("T")
 
 FINISHED_JOBS = 100
-"""Finished jobs that are kept; older ones are dropped."""
+"""The most finished jobs in the store; older ones are dropped."""
 
 _LARGEST = (1 << 63) - 1
-"""The largest number of the database."""
+"""The largest integer of SQLite."""
 _SYSTEMS = """SELECT key, name, system_id, type_model_serial, place, trusted_key_id FROM system
               WHERE NOT removed ORDER BY name, key"""
 _REMOVED = "SELECT key FROM system WHERE removed AND system_id = ?"
@@ -61,7 +76,7 @@ _DROP_JOBS = """DELETE FROM job WHERE number IN
 
 
 class SystemRow(NamedTuple):
-    """A stored system; `trusted_key_id` is the key of its present copies, "" before the first one."""
+    """A stored system; `trusted_key_id` is the key of its last copy, "" before the first copy."""
 
     key: int
     name: str
@@ -72,7 +87,7 @@ class SystemRow(NamedTuple):
 
 
 class LastView(msgspec.Struct, frozen=True):
-    """What the console shows of a system that is away; `partitions` has their names by UUID."""
+    """The facts that lists show of a system that is away; `partitions` has names by UUID."""
 
     state: str
     firmware_level: str
@@ -82,9 +97,9 @@ class LastView(msgspec.Struct, frozen=True):
 
 
 class LinkRow(NamedTuple):
-    """The link to a system: since when it has been connected, or away, and its last view.
+    """The link to a system: connected or away, since when, and the last view.
 
-    `heard` is the last time at which a connected system was noted.
+    `heard` is the last contact that is stored.  Times are in seconds since 1970.
     """
 
     connected: bool
@@ -94,9 +109,9 @@ class LinkRow(NamedTuple):
 
 
 class JobProgress(msgspec.Struct):
-    """How far a job is: `steps` are the finished ones with their results, `lines` are for the operator.
+    """The progress of a job: `steps` has the result of each finished step, `lines` are for the operator.
 
-    `rule_id` names the rule by which it failed.
+    `rule_id` is the rule by which it failed, "" for none.
     """
 
     done: int = 0
@@ -169,7 +184,7 @@ class ConsoleStore:
         return next(each for each in self.systems() if each.system_id == system_id)
 
     def note_system(self, row: SystemRow) -> None:
-        """Store changed facts of a system; another identity is that of its successor."""
+        """Store changed facts of a system; if the id changes, the old one becomes a former id."""
         with self._database.changes() as change:
             change.execute(_FORMER, (row.key, row.system_id))
             change.execute(_NOTE, (*row[1:], row.key))
@@ -179,10 +194,11 @@ class ConsoleStore:
         return {row[0] for row in self._database.rows("SELECT system_id FROM former WHERE system = ?", key)}
 
     def remove_system(self, key: int) -> None:
-        """Remove a system; its copies stay for the case that it is added again."""
+        """Remove a system; its copies stay, and are there if it is added again."""
         with self._database.changes() as change:
             change.execute("UPDATE system SET removed = 1 WHERE key = ?", (key,))
             change.execute("DELETE FROM link WHERE system = ?", (key,))
+            # In the same transaction: a job without its system could not go on at the next start.
             change.execute("UPDATE job SET state = 'failed' WHERE system = ? AND state = 'running'", (key,))
 
     def link(self, system: int) -> LinkRow | None:
@@ -191,6 +207,7 @@ class ConsoleStore:
         if not rows:
             return None
         connected, since, heard, view = rows[0]
+        # A copy is a contact too, and is stored more often than the link.
         copied = self._database.rows(_HEARD, system)[0][0] or 0.0
         shown = None if view is None else msgspec.msgpack.decode(view, type=LastView)
         return LinkRow(bool(connected), since, max(heard, copied), shown)
@@ -208,7 +225,9 @@ class ConsoleStore:
         return [self._row(CopyFacts, row) for row in self._database.rows(_COPIES, system)]
 
     def blob(self, number: int) -> bytes:
-        """Return a copy, sealed as it came, unless the disk has damaged it."""
+        """Return a sealed copy; a damaged one is found by the system that opens it."""
+        # With the CAST a damaged type is bytes as well.  The seal of the copy then shows the damage, for this
+        # copy alone.
         query = "SELECT CAST(blob AS BLOB) FROM copy WHERE number = ?"
         blob: bytes = self._database.rows(query, number)[0][0]
         return blob
@@ -216,11 +235,11 @@ class ConsoleStore:
     def keep_copy(
         self, system: int, facts: CopyFacts, blob: bytes, stores: Collection[str], keep: int
     ) -> bool:
-        """Store a copy, and drop those that it makes superfluous; return whether it is kept itself.
+        """Store a copy, and drop those that it makes superfluous; return False if it was dropped itself.
 
-        `stores` are the UUIDs of all present stores of the system.  A copy never takes the place of a newer
-        one: it is dropped itself if there are `keep` newer ones.  The first copy of a partition that has
-        moved to this system drops those of the system where it was.
+        `stores` are the UUIDs of all present stores of the system.  A copy never replaces a newer copy: it is
+        dropped if there are `keep` newer ones.  The first copy of a partition that has moved to this system
+        drops the copies of its former system.
         """
         key_id = facts.trusted_key_id
         with self._database.changes() as change:
@@ -228,22 +247,26 @@ class ConsoleStore:
             change.execute(_NOTE_SEEN, (facts.uuid, *facts.rank, 0))
             change.execute(_REMEMBER, (system, facts.uuid))
             change.execute("UPDATE system SET trusted_key_id = ? WHERE key = ?", (key_id, system))
+            # The new copy is in the table by now, so it is compared like all others.
             gone = superfluous(self.copies(system), {facts.uuid, *stores}, key_id, keep)
             change.executemany("DELETE FROM copy WHERE number = ?", [(each,) for each in gone])
+            # Only then: until the new system has a copy of its own, those of the former system are the only
+            # ones.
             if number not in gone and change.execute(_ARRIVED, (facts.uuid, system)).fetchone()[0]:
                 change.execute(_DROP_LEFT, (facts.uuid, system, *facts.rank))
         return number not in gone
 
     def note_seen(self, counters: Mapping[str, tuple[int, int, int]]) -> None:
-        """Note restores, generation and IPL count of stores, by UUID; the largest ones stay for ever."""
+        """Store restores, generation and IPL count of stores, by UUID, where they are larger than before."""
+        # A system may answer with a larger number, for which SQLite raises OverflowError.
         rows = [(uuid, *(min(each, _LARGEST) for each in seen)) for uuid, seen in counters.items()]
         with self._database.changes() as change:
             change.executemany(_NOTE_SEEN, rows)
 
     def seen(self, uuid: str) -> tuple[int, int, int]:
-        """Return the largest restores, generation and IPL count of a store that were ever noted, 0 for none.
+        """Return the largest restores, generation and IPL count ever seen of a store, 0 for none.
 
-        They are those of all systems, because a store may come back on another one.
+        They come from all systems, because a store may come back on another system.
         """
         rows = self._database.rows(_SEEN, uuid)
         return rows[0] if rows else (0, 0, 0)
@@ -255,7 +278,7 @@ class ConsoleStore:
             change.executemany("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", rows)
 
     def remember(self, system: int, uuid: str) -> None:
-        """End putting a store aside: a recovery restores it again."""
+        """Take up the copies of a partition that was put aside: a recovery restores it again."""
         with self._database.changes() as change:
             change.execute(_REMEMBER, (system, uuid))
 
@@ -311,7 +334,7 @@ class ConsoleStore:
         return number or 0
 
     def save_job(self, number: int, state: str, progress: JobProgress) -> None:
-        """Store how far a job is; the plan of a finished one goes."""
+        """Store the progress of a job; the plan of a finished job is dropped."""
         with self._database.changes() as change:
             update = "UPDATE job SET state = ?, progress = ? WHERE number = ?"
             change.execute(update, (state, _encoded(progress), number))
@@ -331,7 +354,7 @@ class ConsoleStore:
             raise self._database.damaged(f"a job is of another shape ({error})") from None
 
     def _row(self, kind: type[T], row: tuple[object, ...]) -> T:
-        """Return a row with its types; StorageError if one is another: SQLite takes every value."""
+        """Return a row with its types; StorageError for another type, because SQLite stores every type."""
         try:
             return msgspec.convert(row, kind)
         except (msgspec.ValidationError, ValueError) as error:

@@ -44,9 +44,9 @@ class NoLog:
 
 
 def _away_since(link: LinkRow | None) -> float:
-    """Return since when a system is away at a start of the console; 0.0 if that is not known.
+    """Return the time from which a system counts as away at a start of the console; 0.0 if it is not known.
 
-    One that was connected may have gone while the console was off: the console heard of it before.
+    A system that was connected may have gone while the console was off.  Then it is the last contact.
     """
     if link is None:
         return 0.0
@@ -60,9 +60,9 @@ def _last_view(view: SystemView) -> LastView:
 
 @dataclass(frozen=True)
 class AwaitedSystem:
-    """A system that was given at the start, and was not reached yet; `name` is "" if none was given.
+    """A system that was given at the start and was not reached yet; `name` is "" if none was given.
 
-    `trouble` says why, `advice` what helps; `since` is in seconds since 1970.
+    `trouble` is the reason, `advice` the remedy; `since` is in seconds since 1970.
     """
 
     name: str
@@ -73,11 +73,11 @@ class AwaitedSystem:
 
 
 class KnownSystem:
-    """A system of the console: its stored facts, and the facts that its stream has shown since.
+    """A system of the console: its stored facts, and its views since the console started.
 
-    `view` is the last view since the console started, None before the first contact; `last` has what is shown
-    of it, from before the start as well.  `since` is the time in seconds since 1970 from which on the system
-    has been connected or away.  `trouble` is the reason why it is away, "" while it is connected.
+    `view` is the last view, None before the first contact.  `last` is its short form for lists, and survives
+    a restart of the console.  `since` is the time, in seconds since 1970, from which the system has been
+    connected or away.  `trouble` is the reason why it is away, "" while it is connected.
     """
 
     def __init__(
@@ -92,20 +92,20 @@ class KnownSystem:
         self.last = self._stored.view if self._stored else None
         self.trouble = "not reached since the console started"
         self.advice = ""
-        """What connects it again, "" while that is not known."""
+        """The remedy that connects it again, "" if none is known."""
         self.tried = trio.Event()
         """Set when the first attempt to connect has ended."""
         self._store = store
         self._seen = SeenStores(store)
         self._date = date
         self.recovered = False
-        """Whether its state Recovery was noticed on this stream."""
+        """Whether the state Recovery was handled on this stream."""
         self.scope = trio.CancelScope()
         """Ends the task that watches the system."""
         self.ask: Callable[[EventView], None] = lambda event: None
-        """Has the stream answer an event as if the system had sent it; without a stream nothing happens."""
+        """Adds an event to the stream as if the system had sent it; without a stream nothing happens."""
         self.put_names: Callable[[SwpksError], None] = lambda error: None
-        """Puts names in place of the ids in an error of this system."""
+        """Replaces ids by names in an error of this system."""
         self._woken = trio.Event()
         self._notes = 0
 
@@ -144,7 +144,7 @@ class KnownSystem:
 
     @property
     def where(self) -> str:
-        """The place that the console dials."""
+        """The place at which the console reaches the system."""
         return self.row.where
 
     @property
@@ -155,24 +155,27 @@ class KnownSystem:
 
     @property
     def stores(self) -> set[str]:
-        """The UUIDs of its partitions; those of its copies too unless it is connected and Operating."""
+        """The UUIDs of its partitions, with those of its copies unless it is connected and Operating."""
         seen = self.last.partitions if self.last else {}
         present = {each.uuid for each in self.view.partitions} if self.view else set(seen)
+        # A view of now is complete.  A system in Recovery shows no partitions, and one that is away may come
+        # back with the stores of its copies.
         if self.view and self.view.state == "Operating" and self.connected:
             return present
         return present | {each.uuid for each in self.copies}
 
     @property
     def reason(self) -> str:
-        """Why the system is away, and what an operator does about it; "" while it is connected."""
+        """The reason why the system is away, with the remedy; "" while it is connected."""
         return f"{self.trouble}; {self.advice}" if self.advice else self.trouble
 
     async def call(self, request: ConsoleRequest[T]) -> T:
-        """Make a request of this system, and keep the view that its answer shows.
+        """Make a request of this system, and keep the view in its answer.
 
-        Another system at its place refuses it: after a change of places, no verb reaches the wrong one.  A
-        restore gets the largest counters that the console has seen of this store.
+        The request names the system.  So after a change of places, another system at this place refuses it.
+        A restore gets the largest counters that the console has seen of this store.
         """
+        # Two requests may run at once, and their answers may cross.
         before = self._notes
         try:
             answer = await self.link.call(self._seen.completed(request).only_for(self.system_id))
@@ -183,19 +186,19 @@ class KnownSystem:
         if not is_check(request):
             overtaken, stores = self._notes != before, self.stores
             self.note(answer)
-            if overtaken and self.stores != stores:  # which one of the two answers is the newer one?
+            if overtaken and self.stores != stores:  # either of the two answers may be the newer one
                 self.ask(EventView(number=0, kind="ask-custody"))
         return answer
 
     def explained(self, error: SwpksError) -> SwpksError:
-        """Return the error of a request; if the system is away, it says since when."""
+        """Return the error of a request; if the system is away, with the time from which it is away."""
         if error.rule is not console.CONSOLE_SERVED or self.connected:
             return error
         away = f"{self.name} is away since {time_text(self.since)}"
         return OperatorError(error.rule, f"{away}: {error.message}")
 
     def note(self, answer: object) -> None:
-        """Keep the view that an answer shows."""
+        """Keep the view in an answer, and the counters of its partitions."""
         self._notes += 1
         if isinstance(answer, SystemView):
             self.show(answer)
@@ -212,12 +215,12 @@ class KnownSystem:
             self.show(msgspec.structs.replace(self.view, partitions=present))
 
     def show(self, view: SystemView) -> None:
-        """Take a view as the present one."""
+        """Make a view the present one."""
         self.view, self.last = view, _last_view(view)
         self._store_link()
 
     def note_connected(self) -> None:
-        """Note that the stream is open."""
+        """Note that the stream is open, and end all pauses of this system."""
         if not self.connected:
             self.connected, self.since, self.trouble, self.advice = True, self._date(), "", ""
             self._store_link()
@@ -225,7 +228,7 @@ class KnownSystem:
             self.wake()
 
     def note_away(self, trouble: str, advice: str = "") -> None:
-        """Note why there is no stream, and what helps; `since` stays the time at which the stream ended."""
+        """Note why there is no stream, and the remedy; `since` stays the time at which the stream ended."""
         if self.connected:
             self.connected, self.since = False, self._date()
             self._store_link()
@@ -233,22 +236,24 @@ class KnownSystem:
         self.tried.set()
 
     def note_stop(self) -> None:
-        """Note until when the system was connected: the console stops."""
+        """Store that the system is connected until now, because the console stops."""
         if self.connected:
+            # Otherwise nothing is stored: only `heard` has changed, which alone is no change.
             self._stored = None
             self._store_link()
 
     def _store_link(self) -> None:
-        """Store the link if it has changed; while the store can't be written, the next change stores it."""
+        """Store the link if it has changed; if the store can't be written, the next change stores it."""
         link = LinkRow(self.connected, self.since, self._date(), self.last)
         before = self._stored
+        # Without `heard`, which is new each time: a row for each view would be a commit for each view.
         if before is None or before._replace(heard=link.heard) != link:
             with suppress(SwpksError):
                 self._store.note_link(self.key, link)
                 self._stored = link
 
     async def pause(self, seconds: float) -> None:
-        """Wait before the next attempt: some seconds, or until `wake`."""
+        """Wait before the next attempt, for `seconds` or until `wake`."""
         with trio.move_on_after(seconds):
             await self._woken.wait()
 

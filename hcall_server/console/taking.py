@@ -1,6 +1,6 @@
-"""Taking a copy of a store: ask the system for it, check it, store it, and tell the system (R-44).
+"""Take a copy of a store: ask the system for it, check it, store it, and confirm it to the system (R-44).
 
-`keep_copy` is sent last: the copy, and the sealed key that opens it, are durable in the store then.  If an
+`keep_copy` is sent last: by then the copy, and the sealed key that opens it, are durable in the store.  If an
 answer is lost, the system asks for the copy again.
 """
 
@@ -19,7 +19,7 @@ from hcall_server.sealing.copies import read_copy
 
 
 class TakenCopy(NamedTuple):
-    """A copy that a system has made; `kept` is false for one that is older than all in the store."""
+    """A copy that a system has made; `kept` is false if the store has enough newer ones."""
 
     facts: CopyFacts
     blob: bytes
@@ -27,7 +27,7 @@ class TakenCopy(NamedTuple):
 
 
 class Taker:
-    """Takes copies into a store; `keep` are kept of each store, and `date` returns seconds since 1970."""
+    """Puts copies into the console's store, `keep` of each partition; `date` returns seconds since 1970."""
 
     def __init__(self, store: ConsoleStore, keep: int, date: Callable[[], float]) -> None:
         self._store = store
@@ -35,13 +35,14 @@ class Taker:
         self._date = date
 
     async def take(self, system: KnownSystem, name: str) -> CopyFacts | None:
-        """Take the copy of a partition, durably; None for one that is older than all that are kept."""
+        """Take the copy of a partition, durably; None if the store has enough newer ones."""
         taken = await self.fetch(system, name)
         return taken.facts if taken.kept else None
 
     async def fetch(self, system: KnownSystem, name: str) -> TakenCopy:
         """Take the copy of a partition, durably, and return it."""
         view = await system.call(show_copy(name))
+        # Before the copy: otherwise a kill could leave a copy whose key the console does not hold.
         if self._store.trusted_key(system.key, view.trusted_key_id) is None:
             await self.take_key(system)
         facts, kept = self.keep(system, name, view)
@@ -67,10 +68,11 @@ class Taker:
     def put_aside(self, system: KnownSystem, view: SystemView) -> None:
         """Put aside the copies of stores that the system does not have any more.
 
-        They were deleted while this console was away, so no event reported it.  Copies of another system
-        stay: one that was replaced, or is empty, may take them back.
+        They were deleted while this console was away, so no event reported it.  Copies of a predecessor stay:
+        a system that was replaced, or is empty, may get them back.
         """
         present = {each.uuid for each in view.partitions}
+        # An empty system has deleted everything, or has lost everything.  Copies that are left do no harm.
         if not present:
             return
         gone = [found[0] for uuid, found in by_store(system.copies).items() if uuid not in present]
@@ -79,9 +81,9 @@ class Taker:
             self._store.forget(system.key, deleted)
 
     def missing(self, system: KnownSystem, view: SystemView) -> list[PartitionView]:
-        """Return the partitions whose last kept copy, by the record of the system, is not in this store.
+        """Return the partitions whose last confirmed copy, by the record of the system, is not in this store.
 
-        This store may be an older one, which the operator has put back; or another entry has the copy.
+        The operator may have put an older store back, or the copy belongs to another entry.
         """
         held = {uuid: found[0].rank for uuid, found in by_store(system.copies).items()}
         return [

@@ -1,6 +1,6 @@
-"""Why a partition waits, in words for the operator: it is not served, and no order of the operator runs.
+"""Reasons why a partition is not served, for the operator; otherwise only the log has them.
 
-Without these words only the log has the reason (`custody.unanswered`).
+The log event is `custody.unanswered`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BETWEEN = (Mode.WAITING.value, Mode.IN_DOUBT.value)
 
 
 def reason(registry: Registry, system: KnownSystem, uuid: str) -> str:
-    """Return why a partition of a system is not served, and what to do; "" for one that does not wait."""
+    """Return why a partition of a system is not served, with the remedy; "" if it does not wait."""
     fact = next((each for each in registry.facts_of(system) if each.uuid == uuid), None)
     if fact is None:
         return ""
@@ -33,7 +33,7 @@ def reason(registry: Registry, system: KnownSystem, uuid: str) -> str:
 
 
 def _asking(registry: Registry, system: KnownSystem, fact: CustodyView) -> str:
-    """Return why the console does not agree to the start of a partition (R-54)."""
+    """Return the reason why the console does not agree to the start of a partition (R-54)."""
     if not system.connected:
         return f"{system.name} is away, and asks this console when it is back"
     if place := registry.claimed(system, fact.uuid):
@@ -49,7 +49,7 @@ def _asking(registry: Registry, system: KnownSystem, fact: CustodyView) -> str:
 
 
 def shown_by(place: str, name: str) -> str:
-    """Return that another system shows the store of a partition, and how that ends."""
+    """Return the text that another system shows the store of a partition, with the remedies."""
     other, lpar = shlex.quote(place), shlex.quote(name)
     deleted = f"delete one of the two, such as by `swpks hmc delete {lpar} -m {other}`"
     return f"{place} shows its store; {deleted}; if {place} is lost: `swpks hmc remove-system {other}`"
@@ -63,7 +63,7 @@ def _prepared_at(registry: Registry, uuid: str) -> str:
 
 
 def _other_end(registry: Registry, fact: CustodyView) -> str:
-    """Return why the other system of an attempt says nothing, "" for one that is connected."""
+    """Return why the other system of an attempt is silent, "" if it is connected."""
     peer = registry.system(fact.peer_id)
     if peer is None:
         return f"{registry.name_of(fact.peer_id)} is not at this console: `swpks hmc add-system WHERE`"

@@ -1,19 +1,19 @@
-"""The stream of each system: attach, answer its questions, and come back when it breaks."""
+"""The stream of each system: attach, answer its questions, and connect again when it breaks."""
 
 # The console dials; a system never does.  For each system one task holds one stream.  It must guarantee:
 #
-#   1. No answered copy is lost.  `keep_copy` is sent when the copy, and the sealed key that opens it, are
+#   1. No confirmed copy is lost.  `keep_copy` is sent when the copy, and the sealed key that opens it, are
 #      durable in the store.  If anything fails before, the question stays open, and the system asks again.
-#   2. A system that is away delays its copies and nothing else.  The task tries again, first after 0.1 s, at
-#      last every 5 s.  A console that was away is in the same position: the system keeps its questions.
-#   3. An error of one system never reaches another one: each task catches its own.
-#   4. Every output shows since when a system is connected or away, and why.
-#   5. The console notices another system at a place.  It goes on with it under the old entry: a replaced
-#      system has to get the copies of its predecessor.
+#   2. A system that is away delays its own copies and nothing else.  The task tries again, first after 0.1 s,
+#      at last every 5 s.  After an absence of the console the system still has its open questions.
+#   3. An error of one system never reaches another one: each task catches its own errors.
+#   4. Every output shows since when a system has been connected or away, and why.
+#   5. The console notices another system at a place, and goes on with it under the old entry.  A replacement
+#      has to get the copies of its predecessor.
 #
-# The reader of the stream only notes events; a second task answers them, in their order.  So a slow copy
-# keeps no event in the pipe, and a hundred `changed` cost one request.  While the console's disk is full, it
-# tries the same answer again, and the stream stays open.  If the system refuses a request, the event is
+# The reader of the stream only collects events.  A second task answers them, in their order.  So a slow copy
+# leaves no event in the pipe, and a hundred `changed` cost one request.  While the console's disk is full,
+# the task repeats the same answer, and the stream stays open.  If the system refuses a request, the event is
 # logged and dropped: the system asks again at its next interval.
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from hcall_server.console.systems import EventLog, KnownSystem
 from hcall_server.console.taking import Taker
 
 _BREAKING = (console.CONSOLE_SERVED, console.CONSOLE_ANSWER)
-"""Rules of errors that end a stream: the system can't be reached, or does not speak as it should."""
+"""Rules of errors that end a stream: the system can't be reached, or breaks the protocol."""
 _REPORT = "see the log of the console, and report it"
 
 
@@ -69,33 +69,34 @@ class StreamKeeper:
         return f"StreamKeeper({self._identity[1]!r})"
 
     async def watch(self, system: KnownSystem) -> None:
-        """Hold a stream to a system, until its scope is cancelled."""
+        """Keep a stream to a system open, until its scope is cancelled."""
         with system.scope:
             pauses = waits()
             while True:
                 began = trio.current_time()
                 trouble, advice = await self._explained(system, self._hold(system))
+                # A stream that breaks at once, again and again, must not begin with short pauses each time.
                 if system.connected and trio.current_time() - began > LONGEST_WAIT:
                     pauses = waits()
                 self._away(system, trouble, advice)
                 await system.pause(next(pauses))
 
     async def _explained(self, system: KnownSystem, work: Awaitable[str]) -> tuple[str, str]:
-        """Await work that returns a reason to end the stream, "" for none; an error is such a reason.
+        """Await work that returns the reason to end the stream, or ""; an error is a reason too.
 
-        Return the reason, and what an operator does about it, "" for nothing.
+        Return the reason, and the remedy for the operator, "" for none.
         """
         try:
             return await work, ""
         except SwpksError as error:
             return error.message, to_connect(error, system.where, system.name)
-        except Exception as error:  # a bug that one system brings out must not end the watch of the others
+        except Exception as error:  # a bug at one system must not end the watch of the others
             self._log.warning("system.failed", system=system.name, exc_info=error)
             return f"the console failed at this system ({type(error).__name__})", _REPORT
 
     async def _hold(self, system: KnownSystem) -> str:
         """Attach to a system, and answer its events until the stream ends; return the reason of its end."""
-        view = await system.link.call(show_system())  # of any system: the console finds out which one it is
+        view = await system.link.call(show_system())  # past system.call, which names the expected system
         self._identify(system, view)
         system.note(view)
         await system.call(attach_console(*self._identity))
@@ -115,7 +116,7 @@ class StreamKeeper:
         system.note_away(trouble, advice)
 
     def _identify(self, system: KnownSystem, view: SystemView) -> None:
-        """Note the identity of the system at this place; OperatorError if the console knows it elsewhere."""
+        """Store the identity of the system at this place; OperatorError if it is known at another place."""
         if view.system_id != system.system_id:
             for other in self._others():
                 if other.system_id == view.system_id:
@@ -146,7 +147,7 @@ class StreamKeeper:
         stream.cancel()
 
     async def _answer(self, system: KnownSystem, event: EventView, inbox: _Inbox) -> str:
-        """Answer an event; while the store can't be written, try again.  Return ""."""
+        """Answer an event, and repeat that while the store can't be written; return ""."""
         for seconds in waits():
             try:
                 await self._answer_once(system, event, inbox)
@@ -169,6 +170,7 @@ class StreamKeeper:
             await self._taker.take(system, event.partition)
         elif event.kind == "forget-copies":
             self._store.forget(system.key, [event.uuid])
+            # The view decides, and not the event: an operator may have restored the partition since.
             view = await system.call(show_system())
             if event.uuid not in (each.uuid for each in view.partitions):
                 self._courier.registry.release_owner(system, event.uuid)
@@ -183,9 +185,10 @@ class StreamKeeper:
             await self._courier.look(system)
 
     async def _greet(self, system: KnownSystem) -> list[EventView]:
-        """Begin a stream; return further events to handle.
+        """Begin a stream; return further events to answer.
 
-        These are about the custody of its partitions, and each copy that only the record of the system has.
+        They are about the custody of the partitions, and about each copy that the store lacks although the
+        system has its confirmation.
         """
         system.note_connected()
         self._log.info("system.connected", system=system.name)
@@ -214,7 +217,7 @@ class StreamKeeper:
 
 
 class _Inbox:
-    """Events that wait for their answer, in order; a newer one replaces one of its kind and store."""
+    """Events that wait for their answer, in order; a newer event replaces one of the same kind and store."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], EventView] = {}
@@ -228,14 +231,14 @@ class _Inbox:
         self._filled.set()
 
     async def first(self) -> EventView:
-        """Wait for an event; return the oldest, which stays here."""
+        """Wait for an event; return the oldest one, which stays in the inbox until `drop`."""
         while not self._waiting:
             self._filled = trio.Event()
             await self._filled.wait()
         return next(iter(self._waiting.values()))
 
     def drop(self, event: EventView) -> None:
-        """Drop an answered event; one that has come since stays, behind the others."""
+        """Drop an answered event; an event that has replaced it meanwhile stays, behind the others."""
         key = event.kind, event.uuid
         latest = self._waiting.pop(key)
         if latest is not event:
@@ -243,7 +246,7 @@ class _Inbox:
 
 
 async def _read(events: AsyncIterable[EventView], inbox: _Inbox) -> bool:
-    """Note all events until the stream ends; return whether `stopping` was among them."""
+    """Collect all events until the stream ends; return whether `stopping` was among them."""
     stopping = False
     async for event in events:
         stopping = stopping or event.kind == "stopping"

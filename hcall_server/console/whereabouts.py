@@ -2,7 +2,7 @@
 
     address = whereabouts(console.systems, "lpar1")        # or its UUID, or SYSTEM/NAME
 
-The answer is that of the last view of the system that owns the partition.  Nothing is asked of a system, so a
+The answer comes from the last view of the system that owns the partition.  No request goes to a system, so a
 question costs the console almost nothing.
 """
 
@@ -20,7 +20,7 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OWNING = ("own", "arrived", "frozen")
 """A frozen partition is still at its source: its clients wait there for the end of the attempt."""
 _SHOWN = 80
-"""Characters of a question that an error repeats."""
+"""The most characters of a question that an error repeats."""
 
 
 class SeenSystem(Protocol):
@@ -43,7 +43,7 @@ S = TypeVar("S", bound=SeenSystem)
 
 
 class Whereabouts(NamedTuple, Generic[S]):
-    """A partition on a system: with its address while it is there, "" if it has left."""
+    """A partition on a system; `address` is "" if it has left, or is not served."""
 
     system: S
     uuid: str
@@ -56,7 +56,7 @@ class Whereabouts(NamedTuple, Generic[S]):
 def whereabouts(systems: Iterable[SeenSystem], asked: str) -> str:
     """Return the address of a partition's data channel, ``unix:PATH`` or ``tcp:HOST:PORT``.
 
-    As `place_of`; OperatorError also if its owner does not serve it.
+    Errors are those of `place_of`, and OperatorError if the owner does not serve the partition.
     """
     owner = place_of(systems, asked)
     if not owner.address:
@@ -65,9 +65,9 @@ def whereabouts(systems: Iterable[SeenSystem], asked: str) -> str:
 
 
 def place_of(systems: Iterable[S], asked: str) -> Whereabouts[S]:
-    """Return where a partition is: on the system that owns it.
+    """Return the place of a partition on the system that owns it.
 
-    `asked` is its UUID, its name, or SYSTEM/NAME with a system that has it, or has had it.  OperatorError if
+    `asked` is its UUID, its name, or SYSTEM/NAME with a system that has it or has had it.  OperatorError if
     there is no such partition, if several have the name, or if no system owns it at present.  A partition
     that its source has released is at its target: clients wait there for the last step of the move.
     """
@@ -80,11 +80,13 @@ def place_of(systems: Iterable[S], asked: str) -> Whereabouts[S]:
     found = [each for each in named if each.custody in _OWNING] or _arriving(named)
     if not found:
         raise OperatorError(rules.HMC_WHERE, f"{asked[:_SHOWN]}: no system owns it at present")
+    # Views are of different moments, so two systems may show that they own it.  The later epoch is the newer
+    # record, and a frozen one gives way to its target.
     return max(found, key=lambda each: (each.epoch, each.custody != "frozen"))
 
 
 def found_at(systems: Iterable[S], name: str) -> str:
-    """Return in words which systems have a partition with this name, "" for none."""
+    """Return a phrase with the systems that have a partition with this name, "" for none."""
     found = {each.system.type_model_serial: each.system for each in _owned(systems, name)}
     names = [each.name for each in found.values()]
     if len(names) > 1:
@@ -99,7 +101,7 @@ def _owned(systems: Iterable[S], name: str) -> list[Whereabouts[S]]:
 
 
 def _arriving(named: list[Whereabouts[S]]) -> list[Whereabouts[S]]:
-    """Return the target of an attempt whose source has released the partition: it will serve at once."""
+    """Return the target of an attempt whose source has released the partition: it will serve soon."""
     released = {each.epoch for each in named if each.custody == "released"}
     return [each for each in named if each.custody == "prepared" and each.epoch in released]
 
