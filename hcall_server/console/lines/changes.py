@@ -1,7 +1,7 @@
-"""mksyscfg, chsyscfg, rmsyscfg: partitions made, changed and deleted by records (spec/console.md#changes).
+"""mksyscfg, chsyscfg, rmsyscfg: make, change and delete partitions by records (spec/console.md#changes).
 
-Every record of a line is read before the first one is carried out.  A record is carried out as a whole or
-not at all, because it is one request.  If a later record is refused, the earlier ones stay.
+A line is read completely before its first record is carried out.  A record is carried out as a whole or not
+at all, because it is one request.  If a later record is refused, the earlier ones stay.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _SWITCH = {"0": False, "1": True}
 
 @dataclass
 class RecordChange:
-    """The change that a record orders: its texts by name, and the numbers of our attributes."""
+    """The change that a record orders: `texts` by name, and `numbers` of the attributes of PKS."""
 
     command: str
     texts: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
-        """Return a value that the record must have; OperatorError if it is missing or empty."""
+        """Return the value of an attribute; OperatorError if it is missing or empty."""
         if not self.texts.get(name):
             raise OperatorError(rules.LINE_RECORD, f"{self.command}: the record needs {name}=VALUE")
         return self.texts[name]
 
     def demand(self, needs: tuple[str, ...]) -> None:
-        """OperatorError if the record lacks all of `needs`, or has a value that no partition can have."""
+        """OperatorError if the record has none of `needs`, or a value that no partition can have."""
         if not any(self.texts.get(name) for name in needs):
             pairs = " or ".join(f"{name}=VALUE" for name in needs)
             raise OperatorError(rules.LINE_RECORD, f"{self.command}: the record needs {pairs}")
@@ -50,7 +50,7 @@ class RecordChange:
             self.text("new_name")
 
     def switch(self, name: str) -> bool | None:
-        """Return an attribute that is 0 or 1, None if the record does not have it."""
+        """Return an attribute that is 0 or 1 as a bool, None if the record does not have it."""
         if (given := self.texts.get(name)) is None:
             return None
         if given not in _SWITCH:
@@ -61,6 +61,7 @@ class RecordChange:
         """Return lpar_id, None if the record does not have it."""
         if (given := self.texts.get("lpar_id")) is None:
             return None
+        # The length is bounded because Python refuses to convert very long numbers, with an error of its own.
         number = int(given) if given.isascii() and given.isdigit() and len(given) < 9 else 0
         if not 1 <= number <= LARGEST_PARTITION_ID:
             raise OperatorError(
@@ -91,6 +92,7 @@ class Vocabulary:
             if pair.name not in self.texts and pair.name not in self.numbers:
                 message = f"{command}: {pair.name[:40]!r} is no attribute that it can set"
                 raise OperatorError(rules.LINE_ATTRIBUTE, message)
+            # `+=` is part of the grammar, and refused here: no attribute of an emulated system is a list.
             if pair.operator != "=":
                 message = f"{command}: {pair.name} is no list, so it takes = and not {pair.operator}"
                 raise OperatorError(rules.LINE_ATTRIBUTE, message)
@@ -105,6 +107,8 @@ class Vocabulary:
 _MADE = Vocabulary(
     ("name", "lpar_id", "auto_start"),
     ("name",),
+    # A record that makes a partition has both kinds of attributes.  `new_name` means nothing for a new
+    # partition.
     ignored.OF_PARTITIONS | (ignored.OF_PROFILES - {"new_name"}),
     tuple(ATTRIBUTES),
 )
@@ -117,6 +121,7 @@ _CHANGED = Vocabulary(
 _PROFILE = Vocabulary(
     ("lpar_name", "lpar_id", "auto_start"),
     ("lpar_name", "lpar_id"),
+    # `name` is the name of a profile here.  Scripts make profiles of other names, and each partition has one.
     ignored.OF_PARTITIONS | ignored.OF_PROFILES | {"name"},
     tuple(ATTRIBUTES),
 )
@@ -144,6 +149,7 @@ async def _make(line: Line, change: RecordChange) -> str:
     numbers = dict(change.numbers)
     request = create_partition(
         change.text("name"),
+        # The request has the size as a field of its own, and all other numbers as attributes.
         numbers.pop("keystore_kbytes", 0),
         auto_start=change.switch("auto_start") or False,
         number=change.partition_id(),
@@ -173,12 +179,13 @@ async def _change_profile(line: Line, change: RecordChange) -> str:
 async def _change_system(line: Line, change: RecordChange) -> str:
     known = line.known
     view = await known.call(set_system(change.text("new_name")))
+    # At once, and not with the next view: the next line of a script may name the system by its new name.
     known.store_facts(known.row._replace(name=view.name))
     return view.name
 
 
 Perform = Callable[[Line, RecordChange], Awaitable[str]]
-"""Carries out a record; returns the name of the partition or system."""
+"""Carries out a record, and returns the name of the partition or system."""
 
 
 async def _each(line: Line, vocabulary: Vocabulary, perform: Perform) -> int:
@@ -194,6 +201,7 @@ async def _each(line: Line, vocabulary: Vocabulary, perform: Perform) -> int:
         try:
             done.append(await perform(line, change))
         except SwpksError:
+            # A script that sees a refusal has to know where to go on.
             if done:
                 await line.say(f"{len(done)} of {len(changes)} records are done: {', '.join(done)}.")
             raise
@@ -208,7 +216,7 @@ async def _mksyscfg(line: Line) -> int:
 
 
 async def _save_profile(line: Line) -> int:
-    """Check the line.  A partition's one profile is its present configuration, so nothing is saved."""
+    """Check the line, and save nothing: the only profile of a partition is its present configuration."""
     _demand(line, "-p", "--id")
     _demand(line, "-n")
     _demand(line, "-o")

@@ -3,6 +3,10 @@
 They are about processors, memory, I/O and power, of which an emulated system has none.
 """
 
+# They are listed by name, so that a misspelt name is still refused (`line.attribute`, `line.option`).  A
+# pattern or a general "ignore the rest" would also ignore `keystore_kbyte`, and a script would go on without
+# a keystore.
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -97,6 +101,7 @@ OF_PROFILES = frozenset(
 )
 """Attributes of partition profiles."""
 
+# With the kind of its value, because the parser has to know whether the next word belongs to the option.
 _OF_MOVES: Mapping[str, Ignored] = {
     "-w": "number",
     "-d": "number",

@@ -1,4 +1,4 @@
-"""Lines that are long work: they start a job and follow it to its end (spec/console.md#jobs)."""
+"""Lines that start a job and follow it to its end (spec/console.md#jobs)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def follow(line: Line, job: Job) -> int:
-    """Follow a job to its end; the caller prints its lines as they come.  OperatorError if it failed."""
+    """Follow a job to its end, while the caller prints its lines.  OperatorError if the job failed."""
     await line.console.jobs.follow(job, line.caller.progress)
     if job.state == "failed":
         reason = job.lines[-1] if job.lines else "no reason is known"
@@ -22,5 +22,5 @@ async def follow(line: Line, job: Job) -> int:
 
 
 async def follow_recovery(line: Line) -> int:
-    """Restore the stores of a system from the console's copies; a recovery that runs is followed."""
+    """Follow the running recovery of a system, or begin one and follow it."""
     return await follow(line, line.console.recovery(line.known))

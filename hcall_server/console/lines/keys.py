@@ -20,7 +20,7 @@ ATTRIBUTES: Getters[TrustedKeyView] = {
     "key_status": lambda it: "1" if it.id else "2",
     "key_id": lambda it: it.id or "none",
 }
-"""The attributes of lstskey.  A status of 1 is a key that is set, and 2 is none yet."""
+"""The attributes of lstskey.  Status 1: a key is set; status 2: there is none yet."""
 
 
 async def _read_key(line: Line, flag: str) -> bytes | None:
@@ -36,12 +36,14 @@ async def _read_key(line: Line, flag: str) -> bytes | None:
 
 async def _chtskey(line: Line) -> int:
     operation = cast("Literal['change', 'restore']", line.options.needed("-o"))
+    # Both files are read before the system gets anything: the second one may be missing.
     new, old = await _read_key(line, "--newkey"), await _read_key(line, "--oldkey")
     await line.known.call(set_trusted_key(operation, new, old))
     return 0
 
 
 async def _lstskey(line: Line) -> int:
+    # Checks -F before the request: a misspelt name is refused also while the system is away.
     line.listed(ATTRIBUTES, [])
     await line.show(ATTRIBUTES, [await line.known.call(show_trusted_key())])
     return 0

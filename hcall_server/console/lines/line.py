@@ -1,4 +1,4 @@
-"""A line that is being run: its console, options and caller, and the functions that most commands need."""
+"""A running line: its console, options and caller, and the functions that most commands need."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Getters = Mapping[str, Callable[[T], str | None]]
-"""The attributes that a command lists, each by its name, in the order of a record."""
+"""The getter of each attribute that a command lists, by name, in the order of a record."""
 
 SYSTEM = Option("-m", "SYSTEM")
 COLUMNS = (Option("-F", "[NAMES]", takes="words"), switch("--header"))
 FILTER = Option("--filter", "FILTER")
 LARGEST_RECORDS = 1 << 20
-"""Most bytes of a file with records."""
+"""The most bytes of a file with records."""
 
 
 def constant(text: str) -> Callable[[object], str]:
@@ -50,7 +50,7 @@ def constant(text: str) -> Callable[[object], str]:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a caller: `options` are those of its command."""
+    """One line of a caller, with the parsed options of its command."""
 
     console: ManagementConsole
     options: Options
@@ -62,8 +62,10 @@ class Line:
             await self.caller.say("\n".join(lines))
 
     async def refuse(self, error: SwpksError) -> None:
-        """Print a refusal; in its remedy stand the names of this line, as far as they are known."""
+        """Print a refusal.  Its remedy has the system and the partition of this line, if they are known."""
         told = refusal(self.console, error)
+        # Only remedies of the catalogue have words in capitals.  An error with advice of its own names its
+        # case already.
         if error.rule.id in OF_ONE_SYSTEM and not error.advised:
             told = put_words(told, {"SYSTEM": self._system_name(), "NAME": self.options.value("-n")})
         await self.caller.say(told)
@@ -77,7 +79,7 @@ class Line:
 
     @property
     def known(self) -> KnownSystem:
-        """The managed system of -m; without it the only one."""
+        """The managed system of -m; without -m the only system of the console."""
         return self.console.find(self.options.value("-m"))
 
     async def system(self) -> SystemView:
@@ -85,7 +87,7 @@ class Line:
         return await self.known.call(show_system())
 
     async def last_view(self) -> tuple[SystemView, bool]:
-        """Return the system of -m as it is now, or if it is away as it was last, and whether it is away.
+        """Return the present view of the system of -m and False, or if it is away, its last view and True.
 
         SwpksError if it is away, and the console has seen no partition of it since its own start.
         """
@@ -93,6 +95,7 @@ class Line:
             return await self.system(), False
         except SwpksError as error:
             last = self.known.view
+            # A system that answers with a refusal is not away: its last view would hide the refusal.
             if error.rule is not system_rules.CONSOLE_SERVED or last is None or not last.partitions:
                 raise
             return last, True
@@ -108,6 +111,7 @@ class Line:
         """Return the records of -i, or of the file of -f."""
         texts = self.options.words("-i")
         if (path := self.options.value("-f")) is not None:
+            # A byte that is no UTF-8 becomes U+FFFD, which no name and no number permits.
             texts = ((await self.caller.read(path, LARGEST_RECORDS)).decode("utf-8", "replace"),)
         records = []
         for record in divide_records(texts):
@@ -116,7 +120,7 @@ class Line:
         return records
 
     async def show(self, getters: Getters[T], subjects: Sequence[T]) -> None:
-        """List subjects: a record for each, or with -F its values."""
+        """Print a record for each subject, or with -F its values."""
         lines = self.listed(getters, subjects)
         await self.say(*(lines or [NO_RESULTS]))
 
@@ -126,8 +130,10 @@ class Line:
             if "--header" in self.options:
                 raise OperatorError(rules.LINE_NEEDED, f"{self.options.command}: --header goes with -F")
             return [print_record((name, get(each)) for name, get in getters.items()) for each in subjects]
+        # Also for an empty list, so that a script with a misspelt name fails on its first run.
         columns = parse_columns(self.options.words("-F"), tuple(getters))
         lines = [columns.line([getters[name](each) for name in columns.names]) for each in subjects]
+        # No header above "No results were found.": a script would take it for a row.
         return [columns.header, *lines] if lines and "--header" in self.options else lines
 
 
@@ -144,7 +150,7 @@ class LineCommand:
 
 
 def refusal(console: ManagementConsole, error: SwpksError) -> str:
-    """Return a refusal as a line of this console prints it: its commands name the store."""
+    """Return a refusal as a line prints it: the commands in it name the store of this console."""
     return at_store(message(error), console.store.folder)
 
 
@@ -154,9 +160,9 @@ def named(view: SystemView, name: str) -> PartitionView:
 
 
 def owner_of(line: Line, name: str) -> str:
-    """Return the name of the system that owns a partition which the system of the line has, or has had.
+    """Return the name of the system that owns a partition, "" if no system has shown that it owns it.
 
-    "" if no system has shown that it owns it.
+    The partition is on the system of the line, or has been there.
     """
     try:
         place = place_of(line.console.systems, f"{line.known.type_model_serial}/{name}")
@@ -166,7 +172,7 @@ def owner_of(line: Line, name: str) -> str:
 
 
 def named_at(line: Line, view: SystemView, name: str) -> PartitionView:
-    """Return the partition with a name; OperatorError (HSCL8012), which says where it is, for another."""
+    """Return the partition with a name; OperatorError (HSCL8012) with its system if it is not here."""
     try:
         return named(view, name)
     except OperatorError as error:
@@ -174,12 +180,13 @@ def named_at(line: Line, view: SystemView, name: str) -> PartitionView:
 
 
 def elsewhere(line: Line, name: str) -> str:
-    """Return a sentence about the system where a partition is that the system of the line lacks, or ""."""
+    """Return a sentence about the systems that have a partition which is not here, "" for none."""
     owner = owner_of(line, name)
     place = f"partition {name} is on system {owner}" if owner else found_at(line.console.systems, name)
     if not place:
         return ""
     target = line.options.value("-t") if "-t" in line.options else None
+    # The partition is on the target: -m and -t were exchanged, which is easily done in a line with both.
     swapped = target and place.endswith(f" {line.console.find(target).name}")
     return f" The {place}{': -m is the source, and -t the target' if swapped else ''}."
 
@@ -191,7 +198,8 @@ def numbered(view: SystemView, number: str) -> PartitionView:
 
 
 def _named(name: str) -> str:
-    """Return how a refusal names a partition: a name of the line may have control characters, or be empty."""
+    """Return the name of a partition for a refusal: the line may have an empty one, or control characters."""
+    # Escaped, so that a name in a line can't add a second line to the output that a script reads.
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name[:80])
     return f"named {shown}" if shown else "with an empty name"
 

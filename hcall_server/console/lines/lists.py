@@ -1,6 +1,6 @@
 """lssyscfg: partitions, their profiles, managed systems (spec/console.md#lists).
 
-The records of partitions have the order of the real console, because people's scripts cut them by place.
+The attributes of partitions have the order of the real console, because scripts cut records by place.
 Attributes that an emulated partition does not have are constants.
 """
 
@@ -44,9 +44,9 @@ NOT_AVAILABLE = "Not Available"
 
 @dataclass(frozen=True)
 class ListedPartition:
-    """A partition and its system, for the attributes of both.
+    """A partition with its system, for the attributes of both.
 
-    `state` and `restart`, the remote restart status, are in the console's words.
+    `state`, and the remote restart status `restart`, are in the console's words.
     """
 
     system: SystemView
@@ -63,7 +63,7 @@ def state_of(partition: PartitionView) -> str:
 
 
 def _setting(name: str) -> Callable[[ListedPartition], str]:
-    """Return the getter of an attribute of PKS or secure boot: the number that the console has for it."""
+    """Return the getter of an attribute of PKS or secure boot; it returns the console's number."""
     row = ATTRIBUTES[name]
     return lambda it: str(row.number_of(getattr(it.partition, name)))
 
@@ -98,6 +98,8 @@ PARTITIONS: Getters[ListedPartition] = {
     "curr_lpar_proc_compat_mode": constant("default"),
     "suspend_capable": constant("0"),
     "remote_restart_capable": constant("0"),
+    # At the place of the real console; the other attributes of PKS have no public place (spec/choices.md,
+    # C-96).
     _CAPABLE: _setting(_CAPABLE),
     "remote_restart_status": lambda it: it.restart,
     "sync_curr_profile": constant("0"),
@@ -105,6 +107,7 @@ PARTITIONS: Getters[ListedPartition] = {
     "vtpm_enabled": constant("0"),
     "secure_boot": _setting("secure_boot"),
     "curr_secure_boot": lambda it: str(SECURE_BOOT_MODES.index(it.partition.curr_secure_boot)),
+    # Behind all attributes with a public place, so that a script that cuts by place finds those unchanged.
     **{name: _setting(name) for name in ATTRIBUTES if name not in ("secure_boot", _CAPABLE)},
     "uuid": lambda it: it.partition.uuid,
 }
@@ -138,7 +141,7 @@ class ListedSystem:
     connected: bool
 
     def shown(self, get: Callable[[LastView], object]) -> str | None:
-        """Return a fact of the last view, which is old while the system is away; None without one."""
+        """Return a fact of the last view, None if there was no view; it is old while the system is away."""
         return None if self.known.last is None else str(get(self.known.last))
 
 
@@ -170,6 +173,7 @@ def selected(system: SystemView, filters: dict[str, list[str]]) -> list[ListedPa
         found = [each for each in found if each.name in filters["lpar_names"]]
     if "lpar_ids" in filters:
         numbers = set(filters["lpar_ids"])
+        # Called for its error: a filter with an id that does not exist is refused (spec/choices.md, C-93).
         for missing in sorted(numbers - {str(each.number) for each in system.partitions}):
             numbered(system, missing)
         found = [each for each in found if str(each.number) in numbers]
@@ -181,14 +185,14 @@ def selected(system: SystemView, filters: dict[str, list[str]]) -> list[ListedPa
 
 
 def _selected(line: Line, view: SystemView, filters: dict[str, list[str]]) -> list[ListedPartition]:
-    """Return the partitions that match; the refusal of a name says which system has the partition."""
+    """Return the partitions that match; the refusal of a name has the system of that partition."""
     for name in sorted(set(filters.get("lpar_names", []))):
         named_at(line, view, name)
     return selected(view, filters)
 
 
 def _matches(filters: dict[str, list[str]], name: str, value: str) -> bool:
-    """Return whether a value that all partitions have matches its filter, if there is one."""
+    """Return whether a value of all partitions matches its filter; True without this filter."""
     return value in filters.get(name, [value])
 
 
@@ -204,14 +208,16 @@ async def filtered(line: Line, *names: str) -> list[ListedPartition]:
 
 
 async def _partitions(line: Line) -> None:
+    # Parsed before the request, so that a mistake is reported also while the system is away.
     filters = filters_of(line, "lpar_names", "lpar_ids", "work_groups")
     view, away = await line.last_view()
+    # The register is asked also for a system that is away: a restart elsewhere shows in the status here.
     found = [_with_words(line, each) for each in _selected(line, view, filters)]
     await line.show(PARTITIONS, [replace(each, state=NOT_AVAILABLE) for each in found] if away else found)
 
 
 def _with_words(line: Line, it: ListedPartition) -> ListedPartition:
-    """Return a partition with the words that depend on the console's records of migrations."""
+    """Return a partition with its state and restart status by the console's register."""
     migrations, known = line.console.migrations, line.known
     moving = migrations.moving(known, it.partition)
     return replace(
@@ -233,7 +239,8 @@ async def _systems(line: Line) -> None:
 
 
 async def listed_system(known: KnownSystem) -> ListedSystem:
-    """Return a system as it is now, or as it was last if it can't be reached."""
+    """Return a system after a request for its view, or with its last view if it can't be reached."""
+    # Without a request: it would wait for the time-out of a system that is known to be away.
     if not known.connected:
         return ListedSystem(known, connected=False)
     try:
@@ -245,6 +252,7 @@ async def listed_system(known: KnownSystem) -> ListedSystem:
 
 async def _system_profiles(line: Line) -> None:
     """Print an empty list: no system has a profile."""
+    # The list is always empty, and a misspelt name is refused all the same.
     parse_columns(line.options.words("-F"), ("name", "lpar_names", "profile_names"))
     await line.system()
     await line.say(NO_RESULTS)

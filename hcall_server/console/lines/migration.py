@@ -1,6 +1,6 @@
-"""migrlpar, rrstartlpar: partitions move to another system (spec/console.md#migration).
+"""migrlpar, rrstartlpar: move partitions to another system (spec/console.md#migration).
 
-A line about several partitions goes on after one that is refused; its exit status is 1 then.
+A line about several partitions goes on after a refusal; its exit status is 1 then.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _OTHER_CONSOLE = "--ip"
 LATE = 2.0
-"""Seconds after which a line says that it waits for its systems."""
+"""Seconds after which a line prints that it waits for its systems."""
 T = TypeVar("T")
 
 Work = Callable[[Line, str], Awaitable[None]]
@@ -43,13 +43,14 @@ def _target(line: Line) -> KnownSystem:
 
 
 async def _told_late(line: Line, name: str, order: Callable[[], Awaitable[T]]) -> T:
-    """Carry out an order that says nothing itself; if it takes long, the line says that it waits."""
+    """Carry out an order that prints nothing itself; if it takes long, print that the line waits."""
     result: list[T] = []
     refusal: SwpksError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_tell_late, line, name)
         try:
             result.append(await order())
+        # Raised behind the nursery, which would wrap it into an exception group.
         except SwpksError as error:  # not in a group
             refusal = error
         nursery.cancel_scope.cancel()
@@ -64,16 +65,17 @@ async def _tell_late(line: Line, name: str) -> None:
 
 
 async def _follow(line: Line, job: Job) -> None:
-    """Follow a job to its end; if it has failed, OperatorError with the rule by which it did."""
+    """Follow a job to its end; if it has failed, OperatorError with the rule of the failure."""
     await line.console.jobs.follow(job, line.caller.progress)
     if job.state == "failed":
         reason = job.lines[-1] if job.lines else "no reason is known"
+        # The rule of the failure has its own number and remedy, which help more than `line.job`.
         rule = RULES.get(job.rule_id, rules.LINE_JOB)
         raise OperatorError(rule, f"job {job.number} ({job.kind}) failed: {reason}")
 
 
 async def _told(line: Line, result: Job | str) -> None:
-    """Print the line of an order that is done, or follow its job."""
+    """Print the line of a finished order, or follow its job."""
     await (line.say(result) if isinstance(result, str) else _follow(line, result))
 
 
@@ -96,7 +98,7 @@ async def _stop(line: Line, name: str) -> None:
 
 
 async def _recover(line: Line, name: str) -> None:
-    """Bring an attempt to its end. Either end is a success, if one system owns the partition."""
+    """Bring an attempt to its end.  Both ends are a success, if one system owns the partition."""
     force = "--force" in line.options
     recovered = await line.console.migrations.recover(line.known, name, force=force)
     try:
@@ -156,10 +158,12 @@ _FORCED = ("r", "restart", "recover", "cleanup")
 async def _names(line: Line) -> list[str]:
     """Return the names of the partitions that the line is about.
 
-    A name need not be there any more: the partition may have left.  The console knows it by its records.
+    A name of -p is not looked up: the partition may have left, and then only the register knows it.
     """
     if (given := line.options.value("-p")) is not None:
         names = [each.strip() for each in given.split(",")]
+        # Without duplicates: the second order about one partition would be refused.  An empty -p stays, to be
+        # refused.
         return list(dict.fromkeys(each for each in names if each)) or [given]
     view, _ = await line.last_view()
     if (number := line.options.value("--id")) is not None:
@@ -183,10 +187,11 @@ def _check(line: Line) -> None:
 
 
 def _explained(line: Line, error: SwpksError) -> SwpksError:
-    """Return a refusal as the line prints it; a system that is away is named, with the time since then."""
+    """Return a refusal as the line prints it: with the system that is away, and the time since then."""
     if error.rule is control.CONSOLE_SERVED:
         given = [line.options.value(flag) for flag in ("-m", "-t") if flag in line.options]
         away = [each for each in map(line.console.find, given) if not each.connected]
+        # With both systems away the error does not say which one it is about.
         if len(away) == 1:
             return away[0].explained(error)
     return error
@@ -195,6 +200,8 @@ def _explained(line: Line, error: SwpksError) -> SwpksError:
 async def _each(line: Line, operations: Mapping[str, Work]) -> int:
     """Carry out an operation on each partition of the line; the exit status is 1 if any was refused."""
     work, status = operations[line.options.needed("-o")], 0
+    # Once for the line, and before the first partition: such a mistake would be the same refusal for each of
+    # them.
     _check(line)
     names = await _names(line)
     if not names:

@@ -1,6 +1,6 @@
 """lslparmigr: partitions that move, and the rows of the state table (spec/console.md#migration).
 
-It shows the records of the console.  So it also shows a partition that has left, and a system that is away.
+The list comes from the console's register.  So it has partitions that have left, and systems that are away.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from hcall_server.console.migrations import MigrationStatus
 
 _AT_ONCE = "1"
-"""Migrations of a system at once: each is a job, and a system has one."""
+"""The most migrations of a system at once: each is a job, and a system has one job."""
 _ENDED = ("Not Moving", "Moved", "Aborted")
 
 
 @dataclass(frozen=True)
 class ListedMove:
-    """A partition of a system, or one that has left it or comes to it; `move` is the console's record."""
+    """A partition that is on a system, has left it or comes to it; `move` is the console's record."""
 
     uuid: str
     partition: PartitionView | None
     move: MigrationStatus | None
     waits: str = ""
-    """Why it is not served, and what to do."""
+    """Why it is not served, and the remedy."""
 
     @property
     def name(self) -> str:
-        """Its name, on this system if it is there."""
+        """Its name on this system, or the name in the console's record if it is not here."""
         return self.partition.name if self.partition else self.move.name if self.move else ""
 
     @property
@@ -46,7 +46,7 @@ class ListedMove:
 
 
 def _known_by_record(text: str) -> str | None:
-    """Return a word of the record, or None, an attribute that does not apply, for ""."""
+    """Return a text of the record, or None for "": the attribute does not apply then."""
     return text or None
 
 
@@ -101,12 +101,13 @@ MANAGERS: Getters[None] = {
 
 
 async def _moves(line: Line) -> list[ListedMove]:
-    """Return the partitions of the system, and those that the console has a record of there."""
+    """Return the partitions of the system, and others with a record about this system."""
     records = {each.uuid: each for each in line.console.migrations.status(line.known)}
     try:
         view, _ = await line.last_view()
         partitions = view.partitions
     except SwpksError as error:
+        # The register alone is enough: it is what an operator needs when a system is lost in a migration.
         if error.rule is not control.CONSOLE_SERVED or not records:
             raise
         partitions = []
@@ -121,6 +122,7 @@ async def _moves(line: Line) -> list[ListedMove]:
 
 def _selected(line: Line, moves: list[ListedMove], filters: dict[str, list[str]]) -> list[ListedMove]:
     """Return the moves that match every filter; OperatorError (HSCL8012) for an unknown partition."""
+    # Partitions that are not here come last: they have no number to sort by.
     found = sorted(moves, key=lambda each: (each.partition is None, int(each.number or 0), each.name))
     for key, described in ("lpar_names", "named"), ("lpar_ids", "with ID"):
         wanted = filters.get(key)

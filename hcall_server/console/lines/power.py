@@ -1,4 +1,4 @@
-"""chsysstate: partitions and managed systems on and off (spec/console.md#lines)."""
+"""chsysstate: power partitions and managed systems on and off (spec/console.md#power)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ Power = Callable[[str], ConsoleRequest[PartitionView]]
 
 
 def _request(line: Line, operation: str) -> Power:
-    """Return the request of an operation on a partition; OperatorError for one that needs RMC."""
+    """Return the request for an operation on a partition; OperatorError if it needs RMC."""
     if operation == "osshutdown":
         message = "osshutdown: the partition has no RMC connection; use chsysstate -o shutdown"
         raise OperatorError(rules.LINE_RMC, message)
     if operation == "shutdown":
         return ipl if "--restart" in line.options else power_off
+    # The rest is `dumprestart`, which is an IPL here (spec/console.md#power).
     return power_on if operation == "on" else ipl
 
 
 async def _partition(line: Line, operation: str) -> int:
+    # Not a group of the table: these options belong to -r lpar alone.
     if ("-n" in line.options) == ("--id" in line.options):
         raise OperatorError(rules.LINE_NEEDED, "chsysstate -r lpar takes one of -n, --id")
     partition = await line.partition()

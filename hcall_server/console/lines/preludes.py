@@ -1,8 +1,12 @@
 """Short lists that clients read before their work: lshmc, lslic, lsrefcode, terminals, resources.
 
-The facts are true where the console has them.  Processors, memory, RMC and service processors are constants
-of an emulated system (spec/choices.md#the-consoles-lines).
+Facts that the console has are true.  Processors, memory, RMC and service processors are constants of an
+emulated system (spec/choices.md#the-consoles-lines).
 """
+
+# Clients such as op-test send these lines before their work.  So each command is there, with its options and
+# the form of its output.  A value that a client could act on is the truth: no RMC connection, no open
+# terminal, no further resources.
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from hcall_server.console.lines.lists import ListedPartition, filtered, listed_s
 from hcall_server.console.options import Option, Syntax, switch
 
 _LEVEL = "V10R3"
-"""The console release whose lines these are."""
+"""The release of the real console whose lines these are."""
 _OF_PARTITIONS = (SYSTEM, FILTER, *COLUMNS)
 
 
@@ -124,7 +128,7 @@ async def _mkvterm(line: Line) -> int:
 
 
 async def _lspartition(line: Line) -> int:
-    """List the partitions of all systems that are connected.  None has RMC, so none is active."""
+    """List the partitions of all connected systems.  None of them has RMC, so none is active."""
     systems = [await listed_system(known) for known in line.console.systems]
     partitions = [
         found
@@ -141,6 +145,7 @@ async def _lspartition(line: Line) -> int:
     return 0
 
 
+# The same numbers as in `lssyscfg -r prof`: a client may compare the two.
 _MEMORY: Getters[ListedPartition] = {
     "lpar_name": lambda it: it.partition.name,
     "lpar_id": lambda it: str(it.partition.number),

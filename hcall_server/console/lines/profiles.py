@@ -35,7 +35,7 @@ async def _write(line: Line, name: str, content: bytes) -> None:
 
 
 async def _test(line: Line, name: str) -> None:
-    """OperatorError if a file can't be written; copies would be made for nothing."""
+    """OperatorError if a file can't be written; called before copies are made, which take long."""
     force = "--force" in line.options
     if "/" in name:
         await line.caller.test(name, replace=force)
@@ -66,6 +66,7 @@ async def _rstprofdata(line: Line) -> int:
         raise OperatorError(rules.LINE_NEEDED, message)
     known, saved = line.known, await _read(line, name) if name is not None else None
     plan = await line.console.plan_profiles(known, cast("RestoreLevel", level), saved)
+    # Before `restore_profiles` may refuse the plan: the refusal is about the losses in these lines.
     await line.say(*plan.lines)
     if not plan.steps:
         return 0
@@ -79,7 +80,7 @@ def _rmprofdata(line: Line) -> int:
 
 
 async def _mkprofdata(line: Line) -> int:
-    """Turn a backup, or without -b the present data, into XML without copies and keys."""
+    """Write a backup, or without -b the present data, as XML without copies and keys."""
     name = line.options.value("-b")
     await _test(line, line.options.needed("-x"))
     saved = await (line.console.save_profiles(line.known) if name is None else _read(line, name))

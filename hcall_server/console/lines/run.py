@@ -36,27 +36,30 @@ def usage_of(command: str) -> str:
 
 
 async def run_line(console: ManagementConsole, argv: Sequence[str], caller: LineCaller) -> int:
-    """Run a line and return its exit status: 0, or 1 after a refusal, which the caller has printed."""
+    """Run a line and return its exit status: 0, or 1 after a refusal, which is printed."""
     try:
         command = _command(argv[0] if argv else "")
+        # Before the parser: --help is no option of a table, and needs none of the others.
         if HELP in argv[1:]:
             await caller.say(command.syntax.usage)
             return 0
         line = Line(console, command.syntax.parse(argv[1:]), caller)
     except SwpksError as error:
+        # Without names in the remedy: there is no parsed line that could have them.
         await caller.say(refusal(console, error))
         return 1
     try:
         status = command.run(line)
         return status if isinstance(status, int) else await status
     except SwpksError as error:
+        # The link knows a place only.  The operator needs the name of the system, and since when it is away.
         away = error.rule is control.CONSOLE_SERVED
         await line.refuse(line.known.explained(error) if away else error)
         return 1
 
 
 def _command(name: str) -> LineCommand:
-    """Return a command; OperatorError for one that the console does not have."""
+    """Return a command by its name; OperatorError if the console does not have it."""
     if name not in COMMANDS:
         known = ", ".join(sorted(COMMANDS))
         raise OperatorError(
