@@ -1,4 +1,4 @@
-"""Accepting connections of clients at a socket of the console."""
+"""Accept connections of clients at a socket of the console."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from hcall_abi.scarcity import scarcity_of
 from hcall_server.machine.logs import Log, explained
 
 RETRY_SECONDS = 0.1
-"""How long to wait when the system gives no more connections."""
+"""Seconds to wait if the operating system refuses a connection, such as for lack of descriptors."""
 
 _log = Log()
 
 
 async def next_connection(listener: socket.socket, refused: str) -> trio.SocketStream:
-    """Return the next connection; a failure is the log event `refused`, and is retried."""
+    """Return the next connection; log a failure as the event `refused`, and retry."""
     while True:
         await wait_readable(listener)
         try:
             accepted, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            continue
+            continue  # the client has gone between the two calls
         except OSError as error:
+            # The listener stays readable, so without a pause this loop would use all of the processor.
             found = scarcity_of(error)
             _log.warning(refused, **(explained(found) if found else {"reason": error.strerror}))
             await trio.sleep(RETRY_SECONDS)

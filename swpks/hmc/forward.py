@@ -19,14 +19,15 @@ from hcall_server.console.systems import KnownSystem
 from swpks.hmc import wire
 
 Call = Callable[[KnownSystem, ConsoleRequest[Any]], Awaitable[Any]]
-"""How a request of a system is made."""
+"""Makes a request of a system: `KnownSystem.call`, or `ManagementConsole.restore`."""
 _VERBS = {verb.operation: verb for verb in VERBS if verb.operation != "watchEvents"}
 _LINK = ("attachConsole", "detachConsole", "keepCopy", "forgetCopies")
 _MOVES = ("expectPartition", "takePartition", "beginMigration", "releasePartition", "tellCustody")
 _OWN = (*_LINK, *_MOVES)
-"""Verbs of the console itself: a command that forwards them would break its record in the system.
+"""Verbs of the console itself, which no command may forward.
 
-Past the console's register of attempts, two systems might own one partition.
+The first ones would break the console's record in the system.  The others go past the register, so that two
+systems might own one partition.
 """
 
 
@@ -41,6 +42,7 @@ def request_of(asked: wire.Forwarded) -> ConsoleRequest[Any]:
         raise PeerError(
             rules.HMC_OPERATION, f"{asked.operation}: a body of another shape ({error})"
         ) from None
+    # All statuses of a verb have the same type of answer, and metrics have text.
     kind = next(iter(verb.answers.values()))
     return ConsoleRequest(verb, kind or str, asked.name, body)
 
@@ -53,7 +55,7 @@ async def forwarded(
 ) -> bytes:
     """Make a request of a system, by `call`; return the last message for the command.
 
-    `found_at` says in words which system has a partition that this one lacks.
+    `found_at` returns a phrase with the system that has a partition, for a refusal by a system that lacks it.
     """
     try:
         answer = await call(system, request)
@@ -63,19 +65,21 @@ async def forwarded(
     statuses = list(request.verb.answers)
     if isinstance(answer, str):
         return wire.answer(statuses[0], PROMETHEUS, answer.encode())
+    # Health is the only verb whose status depends on its answer: a failed check is an error for a monitor.
     status = statuses[-1] if isinstance(answer, HealthView) and not answer.ok else statuses[0]
     return wire.answer(status, JSON, msgspec.json.encode(answer))
 
 
 def _placed(error: SwpksError, place: str) -> SwpksError:
-    """Return a refusal with the console's names, and the words about the place of its partition."""
+    """Return a refusal with the place of its partition, which is "" if that is not needed."""
     error.message = f"{error.message}; {place}" if place else error.message
+    # The problem of the system is passed on, with its own fields; only the detail has the console's words.
     if isinstance(error, ConsoleRefused):
         return ConsoleRefused(msgspec.structs.replace(error.problem, detail=error.message))
     return error
 
 
 def refusal(error: SwpksError) -> bytes:
-    """Return the last message after a refused request: a problem, as a system would answer it."""
+    """Return the last message after a refused request: a problem, as the control channel has it."""
     problem = error.problem if isinstance(error, ConsoleRefused) else problem_of(error)
     return wire.answer(problem.status, PROBLEM_JSON, msgspec.json.encode(problem))

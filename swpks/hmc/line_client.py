@@ -1,9 +1,9 @@
-"""A command of the management console: sends its words to the console, and opens files for it.
+"""A command of the management console: send its words to the console, and open files for it.
 
-This file needs nothing but Python's own library: `swpks hmc links` copies it into a folder, where it answers
-to the names of the real console's commands.  A start of httpx or argparse would cost more than the answer.
-It opens files with the rights of its user.  A malicious console must not get them, so tables have the options
-that name a file to be read or to be written.  The wire: spec/console.md#the-wire.
+This program needs nothing but Python's own library: `swpks hmc links` copies it into a folder, under the
+names of the real console's commands.  An import of httpx or argparse would take longer than the answer.  It
+opens files with the rights of its user.  A malicious console must get no other file, so tables have the
+options that name a file to be read or to be written.  The wire: spec/console.md#the-wire.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LAYOUT = "\n\t"
 REFUSED = 1
 INTERRUPTED = 130
 SILENCE = 5.0
-"""Seconds without a first byte of the console after which the command says so, and waits on."""
+"""Seconds without a first byte of the console after which the command reports that, and waits on."""
 _WAITS = "this command waits on: Ctrl-C ends it, and no job"
 
 Options = dict[str, tuple[str, ...]]
@@ -52,7 +52,7 @@ Message = dict[str, Any]
 
 
 class NoConsole(Exception):
-    """No console serves the store, or it went away, or it does not speak as the wire does."""
+    """No console serves the store, or it went away, or it breaks the wire."""
 
 
 class Wire:
@@ -81,7 +81,7 @@ class Wire:
         self._socket.close()
 
     def send(self, message: Message) -> None:
-        """Send a message.  One that the console no longer reads is dropped: its own last message says why."""
+        """Send a message.  If the console does not read it, its last message has the reason."""
         line = json.dumps(message).encode("ascii") + b"\n"
         if len(line) > LONGEST_LINE:
             raise NoConsole(f"a message of {len(line)} bytes, {LONGEST_LINE} are the most")
@@ -128,8 +128,8 @@ class Wire:
 class NamedFiles:
     """The files that a command names in its own words; no other path is opened.
 
-    A file that it names to be read is never written, and an existing one is replaced only with --force:
-    a malicious console may ask for anything.
+    A file that is named to be read is never written, and an existing file is replaced only with --force: a
+    malicious console may ask for any path.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -189,7 +189,7 @@ class NamedFiles:
 
 
 def _named(words: Sequence[str], table: Options) -> frozenset[str]:
-    """Return the words behind the options that the table has for a line."""
+    """Return the values of those options of a line that the table lists."""
     options = table.get(words[0], ()) if words else ()
     return frozenset(words[at + 1] for at in range(1, len(words) - 1) if words[at] in options)
 
@@ -201,7 +201,7 @@ def _allowed(path: object, named: frozenset[str], how: str) -> str:
 
 
 def _replace(path: str, content: bytes) -> None:
-    """Put another file in the place of a file: it is the old one or the new one, also after a power cut."""
+    """Replace a file by a second file and a rename: it is the old or the new one, also after a power cut."""
     folder = os.path.dirname(path)
     new = os.path.join(folder, f".swpks-{os.urandom(8).hex()}")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -222,7 +222,7 @@ def _replace(path: str, content: bytes) -> None:
 
 
 def _fill(descriptor: int, content: bytes) -> None:
-    """Replace the contents of a file, or write to a device or a pipe."""
+    """Replace the contents of a regular file, durably, or write to a device or a pipe."""
     plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
     if plain:
         os.fchmod(descriptor, 0o600)
@@ -243,7 +243,7 @@ def escaped(text: object, keep: str = "") -> str:
 class Shown:
     """The output of a command: text, and the progress of a job as a bar on a terminal or as lines.
 
-    `write` takes text with its newlines, and raises OSError if it is not taken.
+    `write` gets text with its newlines, and raises OSError if it can't write it.
     """
 
     WIDTH = 24
@@ -257,7 +257,7 @@ class Shown:
         self._lines = 0
 
     def say(self, text: object) -> None:
-        """Print lines.  A console, or a system behind it, may send control characters: they are escaped."""
+        """Print lines.  Control characters of the console, or of a system behind it, are escaped."""
         self.end()
         self._write(f"{escaped(text, LAYOUT)}\n")
 
@@ -298,7 +298,7 @@ class Shown:
 def converse(wire: Wire, request: Message, files: NamedFiles, shown: Shown) -> Message:
     """Send a request, serve the files that the console asks for, return its last message.
 
-    Raises NoConsole, and OSError if the output is not taken.
+    Raises NoConsole, and OSError if the output can't be written.
     """
     wire.send(request)
     while True:
@@ -334,7 +334,7 @@ def _file(message: Message, files: NamedFiles) -> Message:
 
 
 def line(words: Sequence[str], store: str) -> int:
-    """Carry out a line, its first word the command's name; return its exit status: 0 or 1."""
+    """Carry out a line, whose first word is the command's name; return the exit status, 130 after Ctrl-C."""
     try:
         request = {"line": [_utf8(word) for word in words]}
         wire = Wire(store)
@@ -383,7 +383,7 @@ def _complain(text: str) -> None:
 
 
 def main() -> int:
-    """Be the command whose name this file was started by; return the exit status."""
+    """Run the command whose name is that of the started file; return the exit status."""
     for number in range(3):  # a file that is opened later must not get the number of a closed stream
         try:
             os.fstat(number)

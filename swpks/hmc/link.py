@@ -1,4 +1,4 @@
-"""The way to a managed system over its control channel (`hcall_server.console.link`).
+"""The link to a managed system over its control channel (`hcall_server.console.link`).
 
 A place is the path of a control socket, or ``https://HOST:PORT`` with mutual TLS.
 """
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class SocketLink:
-    """The link to one system; each request is a connection of its own, the stream of events is another."""
+    """The link to one system.  Each request has a connection of its own, and so has the stream of events."""
 
     def __init__(self, where: str, tls: TlsFiles | None = None) -> None:
         self._where = where
@@ -45,14 +45,17 @@ class SocketLink:
 
 
 class _Ending(trio.abc.ReceiveChannel[EventView]):
-    """Events up to the end of their stream.  An error is such an end: raised, it would come as a group."""
+    """Events up to the end of their stream.  An error ends them like an end of the stream.
+
+    If it was raised, the nursery of the stream would wrap it into an exception group.
+    """
 
     def __init__(self, events: trio.abc.ReceiveChannel[EventView], where: str) -> None:
         self._events = events
         self._where = where
 
     async def receive(self) -> EventView:
-        """Return the next event; EndOfChannel when there will be none."""
+        """Return the next event; EndOfChannel after the last one."""
         try:
             return await self._events.receive()
         except SwpksError as error:
@@ -65,11 +68,11 @@ class _Ending(trio.abc.ReceiveChannel[EventView]):
 
 
 class SocketDial:
-    """Makes links; `tls` names this console's files for places with https."""
+    """Makes links; `tls` names the files of this console for places with https."""
 
     def __init__(self, tls: TlsFiles | None = None) -> None:
         self._tls = tls
 
     def __call__(self, where: str) -> SocketLink:
-        """Return the link to a place; OperatorError if the place makes no sense."""
+        """Return the link to a place; OperatorError for a malformed place."""
         return SocketLink(where, self._tls)

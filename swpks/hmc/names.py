@@ -8,12 +8,12 @@ LINES = (
     *("chtskey", "lstskey", "lsrefcode", "lshmc", "lshwres", "lslic", "lspartition", "mkvterm", "rmvterm"),
     *("migrlpar", "lslparmigr", "rrstartlpar"),
 )
-"""A command that begins with one of these words goes to the console as it stands."""
+"""A command that begins with one of these words is a line: it goes to the console unchanged."""
 
 ALSO_VERBS = ("chtskey", "lstskey")
-"""Lines that are verbs of our own as well, at the control channel of a system."""
+"""Lines whose names are also verbs at the control channel of a system."""
 
 SOCKET = "run/console.sock"
 """The console's socket, below its store."""
 WHERE = "run/where.sock"
-"""The socket that tells clients where a partition is served, below the store."""
+"""The socket that answers where a partition is served, below the store."""

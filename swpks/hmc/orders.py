@@ -1,4 +1,4 @@
-"""Answers the requests of commands: lines, forwarded verbs, and the console's own verbs."""
+"""Answer the requests of commands: lines, forwarded verbs, and the console's own verbs."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ class ConsoleHandler:
 
     async def _forwarded(self, request: wire.Forwarded) -> bytes:
         asked, system = request_of(request), self._console.find(request.system)
+        # A restore goes by way of the register, which decides whether this system may have the store.
         restores = isinstance(asked.body, CopyToRestore)
         call: Call = self._console.restore if restores else KnownSystem.call
         return await forwarded(asked, system, call, self._elsewhere)
@@ -69,7 +70,7 @@ class ConsoleHandler:
         return found_at(self._console.systems, name)
 
     def stopped(self, request: wire.WireRequest) -> bytes:
-        """Return the last messages for a command that waits when the console stops."""
+        """Return the last messages for a command that still waits when the console stops."""
         if request.line is not msgspec.UNSET:
             return wire.say(_STOPPED) + wire.exit_status(1)
         return refusal(OperatorError(rules.HMC_STOPPED, _STOPPED))
@@ -92,6 +93,7 @@ class ConsoleHandler:
 
     def _system_view(self, system: KnownSystem) -> KnownSystemView:
         last, now = system.last, self._console.date()
+        # The oldest of these copies is shown: it belongs to the store that a recovery puts back furthest.
         newest = {uuid: copies[0].time for uuid, copies in by_store(system.copies).items()}
         copied = min(newest.values(), default=None)
         named = last.partitions.items() if last else ()
@@ -107,6 +109,7 @@ class ConsoleHandler:
             state=last.state if last else None,
             partitions=len(last.partitions) if last else None,
             copied=copied,
+            # The clock of a system may be ahead of the console's, and no copy has a negative age.
             age=None if copied is None else max(0.0, now - copied),
             without_copy=without,
             advice=system.advice,
@@ -114,7 +117,7 @@ class ConsoleHandler:
         )
 
     def _waiting(self, system: KnownSystem) -> list[str]:
-        """Return a line for each partition of a system that waits."""
+        """Return a line for each partition of a system that is not served."""
         waits = [(each.name, self._console.waits(system, each.uuid)) for each in shown(system)]
         return [f"{name} waits: {why}" for name, why in waits if why]
 
@@ -123,6 +126,7 @@ class ConsoleHandler:
 
     async def _remove_system(self, order: wire.Order, _caller: WireCaller) -> RemovedSystemView:
         system = self._console.find(order.name)
+        # By the serial number: two systems may have the name, and `find` has chosen one of them.
         trouble = await self._console.remove_system(system.type_model_serial)
         return RemovedSystemView(name=system.name, trouble=trouble)
 

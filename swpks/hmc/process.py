@@ -1,4 +1,22 @@
-"""The console's process: its store, its socket, and a stop in good order (spec/console.md#the-process)."""
+"""The console's process: its store, its sockets, its start and its stop (spec/console.md#the-process)."""
+
+# Start
+#
+# A console must start although systems are down: it is the tool that brings them back.  So a start waits 5
+# seconds for its systems, and announces those that are away.  It goes on dialling them.  Only a mistake of
+# the operator ends the start: a malformed place, another name than the given one, a damaged store.
+#
+# The order: lock of the folder, store, socket of commands, jobs and streams, where socket, commands, ready
+# line. The socket of commands listens before a system is dialled: a start that fails there has attached
+# itself to no system.  But commands are accepted last, so the first command finds that each system was tried
+# once.
+#
+# Stop
+#
+# The first signal stops accepting.  Requests that are under way get a short time, because a verb may have
+# been sent to a system already.  A command that follows a job ends at once: the job is durable, and goes on
+# at the next start.  A second signal ends everything at once.  Nothing is written at the end but the links of
+# the systems: each answered change is durable already.
 
 from __future__ import annotations
 
@@ -35,10 +53,10 @@ from swpks.hmc.store_folder import StoreFolder
 from swpks.hmc.where import WhereServer
 
 FIRST_SECONDS = 5.0
-"""How long a start waits for the given systems; it goes on dialling those that are away."""
+"""Seconds for which a start waits for its systems; it goes on dialling those that are away."""
 
 Announce = Callable[[dict[str, Any]], None]
-"""Called once, when the socket listens, with the fields of the ready line."""
+"""Called once with the fields of the ready line, when commands are accepted."""
 
 _AWAY = (console_rules.CONSOLE_SERVED, console_rules.CONSOLE_ANSWER)
 
@@ -51,7 +69,7 @@ _log = logs.Log()
 
 @dataclass(frozen=True)
 class ProcessSettings:
-    """Settings of a start: those of the console, the given systems as (name, place), files for https."""
+    """Settings of a start: those of the console, the given systems as (name, place), files for TLS."""
 
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     systems: tuple[tuple[str | None, str], ...] = ()
@@ -59,7 +77,7 @@ class ProcessSettings:
 
 
 def run(folder: Path, settings: ProcessSettings, announce: Announce) -> None:
-    """Be the console with this store until a stop signal.
+    """Run the console with this store until a stop signal.
 
     Raises OperatorError and StorageError if it can't start.
     """
@@ -80,7 +98,7 @@ def run(folder: Path, settings: ProcessSettings, announce: Announce) -> None:
 
 
 class ConsoleServer:
-    """A console on its store, with everything that serves it in a process."""
+    """A console in a process: its commands, its where socket, its start and its stop."""
 
     def __init__(self, console: ManagementConsole, folder: StoreFolder, settings: ProcessSettings) -> None:
         self.console = console
@@ -93,7 +111,7 @@ class ConsoleServer:
         return f"ConsoleServer({self.console!r})"
 
     async def serve(self, announce: Announce) -> None:
-        """Serve until a stop signal; raises the error that makes a start impossible."""
+        """Serve until a stop signal; raise the error that makes a start impossible."""
         failure: SwpksError | None = None
         with trio.open_signal_receiver(*stop_signals()) as signals:
             async with trio.open_nursery() as nursery:
@@ -134,6 +152,7 @@ class ConsoleServer:
             await self._try_known(deadline)
             await nursery.start(self._tell_where)
             await nursery.start(serve_commands)
+        # Also if cancelled: a socket file that is left behind would look like a console that does not answer.
         except BaseException:
             close()
             raise
@@ -147,7 +166,7 @@ class ConsoleServer:
         return whereabouts(self.console.systems, asked)
 
     async def _try_known(self, deadline: float) -> None:
-        """Wait until each known system was tried: the ready line names those that are away."""
+        """Wait until each known system was tried once: the ready line names the systems that are away."""
         with trio.CancelScope(deadline=deadline):
             for system in self.console.systems:
                 await system.tried.wait()
@@ -179,17 +198,20 @@ class ConsoleServer:
         return away
 
     async def _dial_on(self, name: str | None, where: str) -> None:
-        """Dial a system that was not reached yet until it is added, or refuses."""
+        """Dial a system that was not reached yet, until it is added, or has another name than the given."""
         logged = ""
         for seconds in waits():
             try:
                 await self.console.add_system(where, name)
             except SwpksError as error:
                 self.console.note_awaited(where, name, error)
+                # Once for each reason: a system that is down for a week would otherwise fill the log.
                 if logged != error.message:
                     logged = error.message
                     advice = to_connect(error, where, name or "")
                     _log.warning("system.not_reached", place=where, **logs.explained(error), advice=advice)
+                # No later attempt changes that: another system is at this place.  Lists show it, with the
+                # remedy.
                 if error.rule is rules.HMC_SYSTEM_OWN_NAME:
                     return
                 await trio.sleep(seconds)
@@ -219,7 +241,7 @@ class ConsoleServer:
         }
 
     def _away(self) -> list[dict[str, str]]:
-        """Return the systems that are not connected: each with its name, its place, why, and what helps."""
+        """Return the systems that are not connected, each with its name, place, reason and remedy."""
         known = [each for each in self.console.systems if not each.connected]
         away: list[KnownSystem | AwaitedSystem] = [*known, *self.console.awaited.values()]
         return [

@@ -1,4 +1,4 @@
-"""Serves commands: each has one connection and sends one request (spec/console.md#the-wire)."""
+"""Serve commands: each has one connection and sends one request (spec/console.md#the-wire)."""
 
 # A command that goes away
 #
@@ -8,11 +8,17 @@
 #   2. A line. It may have several steps, such as the records of a file. It runs to its end, because a
 #      cancelled line would leave some steps done, without a report. Its output is dropped. A file that it
 #      asks for is an error of the line.
-#   3. A job that is followed. The job is the console's, so only the following ends. Otherwise the
+#   3. A job that is followed. The job belongs to the console, so only the following ends. Otherwise the
 #      connections of commands that are gone would take every place while a job waits for its system.
 #
-# So the end of the input cancels a handler only while its last message was the progress of a job. A task of
-# its own reads the connection, because only a read finds the end.
+# So the end of the input cancels a handler only if its last message was the progress of a job. A second task
+# reads the connection all the time, because only a read finds the end.
+#
+# Places
+#
+# 32 commands are served at once. A command that follows a job may hold its place for hours, so a place is
+# never taken from a command that has sent its request. One that has sent none gives way to the next command:
+# otherwise 32 silent connections would lock out the operator for the 10 seconds of a request.
 
 from __future__ import annotations
 
@@ -34,19 +40,19 @@ MAX_CONNECTIONS = 32
 """Commands served at once.  One more ends the oldest connection without a request, or waits in the queue."""
 
 REQUEST_SECONDS = 10.0
-"""How long a command may take to send its request."""
+"""Seconds that a command has to send its request."""
 
 SEND_SECONDS = 10.0
-"""How long a command may take to read one message."""
+"""Seconds that a command has to read one message."""
 
 FILE_SECONDS = 60.0
-"""How long a command may take with a file: it may be a pipe that another program writes."""
+"""Seconds that a command has for a file: it may be a pipe that another program writes."""
 
 GRACE_SECONDS = 2.0
-"""How long a request that is under way may take when the console stops."""
+"""Seconds that a request under way has when the console stops."""
 
 PIECE = 1 << 16
-"""Bytes that are received at once."""
+"""The most bytes of one receive call."""
 
 _log = Log()
 
@@ -78,7 +84,7 @@ class WireCaller:
         self._following = False
 
     async def read(self, path: str, limit: int) -> bytes:
-        """Return the content of a file that the command names; OperatorError if it can't be had."""
+        """Return the content of a file that the command names; OperatorError if the command sends none."""
         reply = await self._ask(path, wire.read(path, limit))
         content = reply.content
         if content is None or len(content) > limit:
@@ -88,7 +94,7 @@ class WireCaller:
         return content
 
     async def write(self, path: str, content: bytes, *, replace: bool) -> None:
-        """Have the command write a file that it names; OperatorError if it does not."""
+        """Ask the command to write a file that it names; OperatorError if it does not."""
         reply = await self._ask(path, wire.write(path, content, replace=replace))
         if not reply.written:
             raise OperatorError(rules.HMC_FILE, f"{path}: the command did not write it")
@@ -100,12 +106,13 @@ class WireCaller:
             raise OperatorError(rules.HMC_FILE, f"{path}: the command can't write it")
 
     async def say(self, text: str) -> None:
-        """Print lines; without a reader they are dropped."""
+        """Have the command print lines; they are dropped if the command is gone."""
         self._following = False
         await self.send(wire.say(text))
 
     async def progress(self, job: Job) -> None:
         """Show the progress of a job; ends the handler if the command is gone."""
+        # Before the send: it may wait, and the command may go away meanwhile.
         self._following = True
         await self.send(wire.progress(job))
         if self._gone:
@@ -118,7 +125,8 @@ class WireCaller:
             self._scope.cancel()
 
     async def send(self, message: bytes) -> None:
-        """Send a message; a command that takes no more is gone."""
+        """Send a message; a command that does not read it in time counts as gone."""
+        # A line may send from two tasks: one reports that the other waits.  Their messages must not mix.
         async with self._sending:
             if self._gone:
                 return
@@ -131,7 +139,8 @@ class WireCaller:
                 self.leave()
 
     def take(self, reply: wire.FileReply) -> None:
-        """Take the reply of the command about a file; PeerError if it was not asked."""
+        """Pass on the command's reply about a file; PeerError if there was no question."""
+        # Set also before the first question, so a reply without a question is found here.
         if self._replied.is_set():
             raise PeerError(rules.HMC_WIRE, "a reply without a question about a file")
         self._replies.append(reply)
@@ -145,6 +154,7 @@ class WireCaller:
 
     async def _ask(self, path: str, message: bytes) -> wire.FileReply:
         self._following = False
+        # A late reply to an earlier question, which had timed out, is not the answer to this one.
         self._replies.clear()
         self._replied = trio.Event()
         await self.send(message)
@@ -162,8 +172,8 @@ class WireCaller:
 class CommandServer:
     """Accepts commands on a listening socket until it is cancelled; the socket stays the caller's.
 
-    `ended` is called when no more are accepted.  It closes the socket: a command that comes during the stop
-    would wait without an answer.
+    `ended` is called when no more commands are accepted.  It closes the socket: otherwise a command that
+    comes during the stop would wait without an answer.
     """
 
     def __init__(
@@ -203,7 +213,7 @@ class CommandServer:
             each.stop(deadline)
 
     async def _make_room(self) -> None:
-        """Wait for a place; if all are taken and a command comes, end the oldest that has sent no request."""
+        """Wait for a place.  If a command comes and none is free, end the oldest one without a request."""
         if not self._places.value:
             await wait_readable(self._listener)
             idle = next((each for each in self._running if not each.asked), None)
@@ -227,7 +237,7 @@ class CommandServer:
 
 
 class _Conversation:
-    """One connection: its request, the files of its command, and its end."""
+    """One connection: its request, the files of its command, and how it ends."""
 
     def __init__(self, stream: trio.SocketStream, handler: RequestHandler) -> None:
         self._stream = stream
@@ -284,6 +294,8 @@ class _Conversation:
                 except Exception as error:  # the command has to hear of a bug as well
                     _log.error("command.failed", exc_info=error)
                     last = self._handler.failed(request)
+            # `last` is empty only if the scope of the work was cancelled: by a stop, or because the command
+            # is gone.
             await self._caller.send(last or self._handler.stopped(request))
             nursery.cancel_scope.cancel()
 

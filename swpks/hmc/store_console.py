@@ -1,4 +1,4 @@
-"""A command's view of a console: the verbs of its systems, and its own (spec/console.md#own-verbs).
+"""The console as a command sees it: the verbs of its systems, and its own verbs (spec/console.md#own-verbs).
 
     console = StoreConsole("store", system="sys1")
     view = console.call(ipl("lpar1"))                       # as hcall_client.console.BlockingConsole has it
@@ -43,9 +43,9 @@ class StoreUnreachable(ConsoleUnreachable):
 
 
 class StoreConsole:
-    """The console with this store; `system` is the -m of its verbs.  `timeout` bounds each wait of a call.
+    """The console with this store; `system` is the -m of its verbs, `timeout` the seconds of each wait.
 
-    A call raises ConsoleRefused where a rule forbids it, StoreUnreachable, and ConsoleMisspoken.
+    A call raises ConsoleRefused for a refusal, StoreUnreachable, or ConsoleMisspoken.
     """
 
     def __init__(
@@ -70,8 +70,9 @@ class StoreConsole:
         return self._ordered(kind, verb, operands, self.timeout, _silent())
 
     def follow(self, kind: type[T], verb: str, write: Callable[[str], None] | Shown, **operands: Any) -> T:
-        """Carry out an own verb that begins or follows a job, until its end; `write` shows its progress."""
+        """Carry out an own verb that begins or follows a job; return at its end.  `write` shows progress."""
         shown = write if isinstance(write, Shown) else Shown(write, terminal=os.isatty(1))
+        # Without a timeout: a job may wait for its system for days.
         return self._ordered(kind, verb, operands, None, shown)
 
     def _ordered(
@@ -92,6 +93,7 @@ class StoreConsole:
     def _answer(self, message: dict[str, Any], timeout: float | None, shown: Shown) -> WireAnswer:
         try:
             with closing(Wire(self.store, timeout)) as wire:
+                # A verb names no file, so the console can't open any.
                 last = converse(wire, message, NamedFiles(()), shown)
             found = msgspec.convert(last.get("answer"), WireAnswer)
         except NoConsole as error:

@@ -1,4 +1,4 @@
-"""The folder of a console: its database, its socket, and the profile backups (spec/console.md#store)."""
+"""The folder of a console: its database, its sockets, and the profile backups (spec/console.md#store)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hcall_server.process.folder import LockedFolder, trouble
 from swpks.hmc.names import SOCKET, WHERE
 
 DATABASE = "console.sqlite"
-"""It shows that a folder is a store, also if a selective backup has left the lock out."""
+"""The file by which a folder is a store: a backup of the store may leave the lock out."""
 
 _OF_A_SYSTEM = ("service-processor", "anchor-card", "nvram.sqlite")
 
@@ -20,8 +20,8 @@ _OF_A_SYSTEM = ("service-processor", "anchor-card", "nvram.sqlite")
 class StoreFolder:
     """The locked folder of a console, made if it is not there; the lock is held until the end of the block.
 
-    OperatorError if another console uses it, or if it is something else, not private, or can't be written;
-    StorageError if its device fails.
+    OperatorError if another console uses it, if it is no store of a console, or is not private, or can't be
+    written.  StorageError if its device fails.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,6 +52,7 @@ class StoreFolder:
         self._held.close()
 
     def _open(self) -> None:
+        # Before anything is made there: the folder of a system stays as it is.
         if any((self.path / name).exists() for name in _OF_A_SYSTEM):
             message = f"{self.path} is the state folder of a system; choose another --store"
             raise OperatorError(rules.HMC_STORE_FOLDER, message)
@@ -64,7 +65,7 @@ class StoreFolder:
 
 
 def _about_store(error: SwpksError) -> SwpksError:
-    """Return the error with the store's rule: a folder is checked with the rules of a state."""
+    """Return an error of the folder with the rule of a console's store, in place of a rule of a state."""
     if isinstance(error, OperatorError) and error.rule is not rules.HMC_STORE_OWNER:
         return OperatorError(rules.HMC_STORE_FOLDER, error.message)
     return error

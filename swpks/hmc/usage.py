@@ -1,4 +1,4 @@
-"""The usage of a line without a console: the tables of its options are in this installation (--help)."""
+"""The usage of a line without a console (--help): this installation has the tables of its options."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["options_of", "usage_of"]
 
 
 def options_of(command: str) -> list[tuple[str, bool, tuple[str, ...]]]:
-    """Return the options of a line: flag, whether a value follows, and the values that it can have."""
+    """Return the options of a line, each as (flag, whether a value follows, permitted values)."""
     return [(each.flag, each.takes != "nothing", each.choices) for each in COMMANDS[command].syntax.options]

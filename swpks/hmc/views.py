@@ -11,12 +11,12 @@ from hcall_abi.control_views import View
 class KnownSystemView(View):
     """A system that the console knows; `state` and `partitions` are those of the last contact.
 
-    `since`: from when on it has been connected or away; `trouble`: why it is away, and `advice`
-    what connects it.  One that was given at the start and was never reached has no serial number and no id,
-    and its name is "" if none was given.  `copied` is the time of
-    the oldest among the newest copies of its stores, null while there is none, and `age` is its age in
-    seconds, by the console's clock.  `without_copy` names the partitions that have no copy, and
-    `waiting` has a line for each partition that is not served: why, and what to do.
+    `since` is the time from which it has been connected or away, `trouble` the reason why it is away, and
+    `advice` the remedy.  A system that was given at the start and was never reached has no serial number and
+    no id, and its name is "" if none was given.  `copied` is the time of the oldest among the newest copies
+    of its stores, null while there is none.  `age` is the age of this copy in seconds, by the console's
+    clock.  `without_copy` names the partitions that have no copy.  `waiting` has a line for each partition
+    that is not served, with the reason and the remedy.
     """
 
     name: str
@@ -36,7 +36,7 @@ class KnownSystemView(View):
 
 
 class RemovedSystemView(View):
-    """A system that was removed; `trouble`: why it still has the id of the console, "" if it has not."""
+    """A removed system; `trouble` is the reason why it still has the id of the console, "" if it has not."""
 
     name: str
     trouble: str
@@ -61,8 +61,7 @@ class StoredCopyView(View):
 class JobView(View):
     """A job of the console.
 
-    `waiting` is the reason why a running one waits, and `rule_id` that of the rule by which one failed; both
-    may be "".
+    `waiting` is the reason why it waits, `rule_id` the rule by which it failed; both may be "".
     """
 
     number: int

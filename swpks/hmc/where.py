@@ -1,7 +1,7 @@
-"""Tells clients where the data channel of a partition is (spec/console.md#where).
+"""Answer clients where the data channel of a partition is (spec/console.md#where).
 
-A client sends one line and gets one line, on STORE/run/where.sock.  Nothing else can be asked here: the code
-of a guest needs no access to the console's own socket, which is that of the operator.
+A client sends one line and gets one line, on STORE/run/where.sock.  This socket answers no other question.
+So the code of a guest needs no access to the socket of commands, which belongs to the operator.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from hcall_server.machine.logs import Log
 from swpks.hmc.accepting import next_connection
 
 MAX_QUESTIONS = 64
-"""Connections at once; one more waits in the queue of the socket."""
+"""The most connections at once; one more waits in the queue of the socket."""
 LONGEST_QUESTION = 256
-"""Bytes of a question, its newline included: a longer one is answered with an error."""
+"""The most bytes of a question, with its newline; the answer to a longer one is an error."""
 SECONDS = 5.0
-"""How long a connection may take in all."""
+"""Seconds that a connection has in all."""
 
 _ERROR = "error: "
 _log = Log()
@@ -42,6 +42,7 @@ def answer_to(locate: Callable[[str], str], question: bytes) -> bytes:
 
 def _line(text: str) -> bytes:
     """Return a text as one line; characters that would end it are escaped."""
+    # The answer repeats the question, and a guest may send any characters in it.
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
     return f"{shown}\n".encode("utf-8", "backslashreplace")
 
@@ -60,12 +61,14 @@ class WhereServer:
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
+                # Before the accept: a connection without a place stays in the queue, and its time does not
+                # run yet.
                 await self._places.acquire()
                 stream = await next_connection(self._listener, "question.not_accepted")
                 nursery.start_soon(self._serve, stream)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        """Answer the one question of a connection; a client that breaks off, or is too slow, is dropped."""
+        """Answer the question of a connection; a client that goes away, or is too slow, is dropped."""
         try:
             with trio.move_on_after(SECONDS):
                 await stream.send_all(answer_to(self._locate, await _question(stream)))

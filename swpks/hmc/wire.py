@@ -1,7 +1,7 @@
-"""The console's end of the wire: requests of commands, and its messages to them (spec/console.md#the-wire).
+"""The console's end of the wire: requests of commands, and messages to them (spec/console.md#the-wire).
 
-Bytes in and values out: `swpks.hmc.serving` has the sockets.  The other end is `swpks.hmc.line_client`, which
-may import nothing of this package.
+This module turns bytes into values and values into bytes; `swpks.hmc.serving` has the sockets.  The other end
+is `swpks.hmc.line_client`, which may import nothing of this package.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from swpks.hmc.views import JobView
 T = TypeVar("T")
 
 LONGEST_LINE = 24 << 20
-"""Bytes of one message, at most: a file of 16 MiB in base64, and some room."""
+"""The most bytes of one message: a file of 16 MiB in base64 has 21.3 MiB."""
 
 MOST_WORDS = 4096
-"""Words of a line, at most."""
+"""The most words of a line."""
 
 
 class Forwarded(msgspec.Struct, forbid_unknown_fields=True):
-    """A verb of the control channel, for one system; `name` stands in its path, `body` is its body."""
+    """A verb of the control channel for one system; `name` is the name in its path, `body` its body."""
 
     operation: str
     system: str | None = None
@@ -52,6 +52,7 @@ class WireRequest(msgspec.Struct, forbid_unknown_fields=True):
     order: Order | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
+        # Three optional fields and this check, because msgspec tells a union of structs apart by a tag only.
         given = [each for each in (self.line, self.ask, self.order) if each is not msgspec.UNSET]
         if len(given) != 1:
             raise ValueError("a request is one of line, ask and order")
@@ -60,7 +61,7 @@ class WireRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class FileReply(msgspec.Struct, forbid_unknown_fields=True):
-    """The reply of a command about a file: its content, that it was or can be written, or why not."""
+    """The reply of a command about a file: its content, whether it was or can be written, or an error."""
 
     content: bytes | None = None
     written: bool = False
@@ -68,19 +69,21 @@ class FileReply(msgspec.Struct, forbid_unknown_fields=True):
     error: str | None = None
 
     def __repr__(self) -> str:
+        # The content may be a trusted system key, and a repr may reach the log.
         return "FileReply(content hidden)"
 
 
 class LineBuffer:
-    """Cuts received bytes into lines; PeerError for one that is too long."""
+    """Cuts received bytes into lines; PeerError for a line that is too long."""
 
     def __init__(self, longest: int = LONGEST_LINE) -> None:
         self._longest = longest
+        # Pieces, joined once: to add each piece to one bytes object would copy 24 MiB again and again.
         self._pieces: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes; return the lines that are whole now, without their newlines."""
+        """Add received bytes; return the lines that are complete now, without their newlines."""
         *ends, rest = data.split(b"\n")
         lines = []
         for end in ends:
@@ -92,6 +95,7 @@ class LineBuffer:
 
     def _add(self, piece: bytes) -> None:
         self._size += len(piece)
+        # Checked for an unfinished line too: its rest must not fill the memory.
         if self._size > self._longest:
             raise PeerError(rules.HMC_WIRE, f"a message of more than {self._longest} bytes")
         self._pieces.append(piece)
