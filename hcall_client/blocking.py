@@ -8,6 +8,19 @@ deadlock.  A channel belongs to one thread at a time, and to the process that op
 opens one of its own.
 """
 
+# One thread, both directions
+#
+# The socket does not block. One loop (`_step`) waits until the socket can send or has bytes, and does what
+# is possible. A blocking `sendall` would be shorter, but it deadlocks: a server stops reading a connection
+# while its answers are not taken (spec/protocol.md#deadlines). If a pipeline is larger than the buffers of
+# both ends, the client waits in `sendall` and the server in its own send.
+#
+# A call that runs into the timeout stays in the queue of the conversation. Its late answer finishes it
+# there, where no caller looks any more, and the answers behind it still meet their own calls. So the
+# channel stays usable.
+#
+# `poll` is used and not `select.select`, which fails for descriptors from 1024 on.
+
 from __future__ import annotations
 
 import os
@@ -45,9 +58,9 @@ GOODBYE_PATIENCE = 0.5
 class BlockingChannel:
     """An open session with one partition; made by `connect`.
 
-    `timeout` is the time in seconds for each call, pipeline or the opening (None: for ever); TimeoutError
-    after that.  Then the call may or may not have run; the channel stays usable, and late answers are
-    dropped.  The timeout counts almost nothing of a pause of this process (`hcall_client.patience`).
+    `timeout` is the longest time in seconds for each call, each pipeline and the opening (None: for ever).
+    After that TimeoutError is raised, and the call may or may not have run.  The channel stays usable.  Late
+    answers are dropped.  A pause of this process uses almost none of it (`hcall_client.patience`).
     """
 
     def __init__(
@@ -63,6 +76,7 @@ class BlockingChannel:
         self._poll = select.poll()
         self._limits: Config | None = None
         sock.setblocking(False)
+        # Last, because it uses all other fields. If it raises, `_open` closes the socket.
         self._opened = self._greet(patience or self._patience())
 
     @classmethod
@@ -87,7 +101,9 @@ class BlockingChannel:
         """
         check_place(target, socket.socket, _EXAMPLE)
         check_seconds("timeout", timeout)
+        # The clock starts here: name lookup, connect and opening share one timeout.
         opening, patience = ticket_of(partition, access_key, name), Patience(timeout, time.monotonic)
+        # A connected socket can be used once. A second attempt would need a new connection.
         if isinstance(target, socket.socket):
             return cls._open(target, opening, timeout, patience)
         return cls.reach(lambda: target, opening, timeout, Attempts(patience))
@@ -100,7 +116,7 @@ class BlockingChannel:
         timeout: float | None,
         attempts: Attempts,
     ) -> Self:
-        """Open a session at the place that `locate` tells; it is asked again before each attempt."""
+        """Open a session at the place that `locate` returns; it is called again before each attempt."""
         while True:
             try:
                 attempts.ask()
@@ -108,6 +124,7 @@ class BlockingChannel:
                 attempts.go_to(place)
                 sock = _connect(place, attempts.patience)
                 return cls._open(sock, opening, timeout, attempts.patience)
+            # `pause_after` raises the error if another attempt would not help.
             except (OSError, OpenRefused, PeerError, LookupError) as error:
                 time.sleep(attempts.pause_after(error))
 
@@ -164,6 +181,8 @@ class BlockingChannel:
 
         Returns a result or the refusal for each.  Raises the error that ends the session.
         """
+        # A list, because the requests are needed again to parse the answers, and an iterator has each
+        # once.
         asked = list(several(requests))
         sent = self.run(asked)
         if self.ended and len(sent) < len(asked):
@@ -171,9 +190,10 @@ class BlockingChannel:
         return results_of(zip(asked, sent, strict=True), self.complain)
 
     def run(self, requests: Iterable[Request[Any]]) -> list[Pending]:
-        """Make many h-calls as `pipeline` does; return them, in their order, also if the session ends.
+        """Make many h-calls as `pipeline` does, and return them in their order.
 
-        Calls that were not begun before the end are not in the list.
+        It also returns if the session ends.  Each call in the list has an answer or an error.  Calls that
+        were not queued before the end are missing.
         """
         patience = self._patience()
         sent: list[Pending] = []
@@ -181,8 +201,10 @@ class BlockingChannel:
             if self.ended:
                 break
             sent.append(self._conversation.submit(request))
+            # Bound the memory: a pipeline of a generator may have any length.
             while len(self._conversation.outgoing) > HIGH_WATER and not self.ended:
                 self._step(patience)
+        # Answers come in order, so the answer of the last call is the last answer.
         if sent:
             self._settle(sent[-1], patience)
         return sent
@@ -195,6 +217,7 @@ class BlockingChannel:
 
     def close(self) -> None:
         """Say GOODBYE, if the server takes it soon, and close the socket."""
+        # Closed twice: by the caller, and at the end of the `with` block.
         if self._socket.fileno() < 0:
             return
         self._conversation.goodbye()
@@ -210,6 +233,7 @@ class BlockingChannel:
         conversation = self._conversation
         while conversation.opened is None and conversation.ended is None:
             self._step(patience)
+        # `complain` may have queued a GOODBYE 1 that tells the server which rule it broke.
         if conversation.opened is None or conversation.ended is not None:
             self._flush_complaint()
             raise conversation.ended or ConnectionLost()
@@ -228,12 +252,14 @@ class BlockingChannel:
         return Patience(self.timeout, time.monotonic)
 
     def _step(self, patience: Patience) -> None:
-        """Wait until the socket can send or has received something, and do that.
+        """Wait until the socket can send or has received bytes, then send or receive them.
 
         Raises TimeoutError once the time is over, also if the socket is ready.
         """
         ready = self._wait(patience)
         try:
+            # POLLIN, POLLHUP and POLLERR alike: only `recv` says which bytes or which error there are.
+            # Received first, because a GOODBYE ends what would be sent.
             if ready & ~select.POLLOUT:
                 self._receive()
             if ready & select.POLLOUT:
@@ -254,6 +280,7 @@ class BlockingChannel:
             data = self._socket.recv(RECEIVE_SIZE)
         except BlockingIOError:
             return
+        # The server has closed. It reads nothing more, so `close` must not wait to send to it.
         if not data:
             self._conversation.outgoing.clear()
         self._conversation.receive(data)
@@ -261,6 +288,8 @@ class BlockingChannel:
     def _send(self) -> None:
         outgoing = self._conversation.outgoing
         try:
+            # A view: slicing a bytearray would copy all that waits for each piece that the socket
+            # takes.
             sent = self._socket.send(memoryview(outgoing)[:HIGH_WATER])
         except BlockingIOError:
             return
@@ -269,6 +298,8 @@ class BlockingChannel:
     def _lose(self, error: OSError) -> None:
         """Read a GOODBYE that may precede the break, then end the conversation."""
         self._conversation.outgoing.clear()
+        # A server that says GOODBYE and closes resets the connection if unread bytes of ours remain.
+        # The send then fails before the GOODBYE is read, but it lies in the socket.
         try:
             while not self._conversation.ended and (data := self._socket.recv(RECEIVE_SIZE)):
                 self._conversation.receive(data)
@@ -320,6 +351,7 @@ def _connect_address(sock: socket.socket, address: Any, patience: Patience, rest
     try:
         sock.settimeout(patience.share(rest))
         sock.connect(address)
+        # Without it the kernel would hold a small call back until the last one is acknowledged.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
         sock.close()

@@ -4,9 +4,26 @@
     with FollowingBlockingChannel(locate, timeout=5) as channel:
         channel.call(write_object(who, b"label", b"data"))
 
-It does the same as `hcall_client.following`: after GOODBYE 3 it makes exactly the calls again that have no
-answer, in their order.
+It does the same as `hcall_client.following`: after GOODBYE 3 it repeats the calls that have no answer, in
+their order, and no others.
 """
+
+# How one thread repeats the calls of a moved partition
+#
+# `hcall_client.following` has the guarantees and the reasons. This channel has one thread, so it needs no
+# queue of calls between two sessions. `_answered` holds the list of all requests of a pipeline, and the
+# answers so far.
+#
+#   - Answers come in the order of the calls. So the answered calls are a prefix of the list, and its length
+#     says where to go on. `requests[len(answered):]` is sent in the next session: no call twice, none left
+#     out.
+#   - `BlockingChannel.run` returns also if the session ends in the middle. It lists the calls that were
+#     submitted, each with an answer or an error. Calls behind them were never sent.
+#   - The first error decides. GOODBYE 3 opens the next session; every other error is raised, because a call
+#     of it may have run.
+#
+# If a call runs into `timeout`, TimeoutError leaves `_answered`. The call may have run, so it is not
+# repeated.
 
 from __future__ import annotations
 
@@ -43,11 +60,11 @@ __tracebackhide__ = of_caller
 class FollowingBlockingChannel(Moving[BlockingChannel]):
     """The sessions of one partition, one after the other; it has the functions of `BlockingChannel`.
 
-    `locate` returns where the partition is; it is asked before each attempt, and may raise OSError or
-    LookupError.  The other parameters are those of `BlockingChannel.connect`.  `timeout` is for the calls of
-    one session.  The first opening looks for the partition for 5 seconds (`FIRST_PATIENCE`), or for `timeout`
-    if that is shorter, and raises NotReached or the last refusal then.  `move_patience`
-    is the time for the way to the next session in seconds.
+    `locate` returns the place of the partition.  It is called before each attempt, and may raise OSError or
+    LookupError.  The other parameters are those of `BlockingChannel.connect`.  `timeout` bounds the calls of
+    one session, in seconds.  The first opening looks for the partition for 5 seconds (`FIRST_PATIENCE`), or
+    for `timeout` if that is shorter.  Then it raises NotReached or the last refusal.  `move_patience` is the
+    longest time in seconds from a GOODBYE 3 to the next open session.
     """
 
     def __init__(
@@ -70,6 +87,7 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
         self._timeout = timeout
         self._move_patience = move_patience
         self._lost: SwpksError | None = None
+        # Last: `__repr__` and `close` need the channel, and an opening that fails raises from here.
         self._channel = self._open(FirstAttempts(Patience(timeout, time.monotonic), time.monotonic))
 
     def __repr__(self) -> str:
@@ -110,13 +128,18 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
         self._channel.close()
 
     def _answered(self, requests: list[Request[Any]]) -> list[Pending]:
-        """Make calls, in one session after the other if need be, until each has an answer."""
+        """Make calls until each has an answer; after a GOODBYE 3 go on in the next session."""
         answered: list[Pending] = []
         while len(answered) < len(requests):
+            # The search after the last GOODBYE 3 failed. A new call would look for another
+            # `move_patience` seconds, so it gets the same error at once.
             if self._lost:
                 raise self._lost
+            # The session may have ended before this call, so the list can be empty.
             sent = self._channel.run(requests[len(answered) :])
             answered += (each for each in sent if each.answer is not None)
+            # A call that was too large to be sent has its own error; a session that ended before the
+            # first call has its end.
             error = next((each.error for each in sent if each.error), self._channel.ended)
             if len(answered) < len(requests):
                 self._move_on(error)
@@ -126,6 +149,7 @@ class FollowingBlockingChannel(Moving[BlockingChannel]):
         """Open the next session after GOODBYE 3; raise every other error."""
         if error is not None and not has_moved(error):
             raise error
+        # Close the old socket first: its place belongs to a session that is over.
         self._channel.close()
         try:
             patience = Patience(self._move_patience, time.monotonic)

@@ -1,4 +1,4 @@
-"""Going on after "busy": repeat a call with the token that came back, as the Linux driver does.
+"""Repeating busy calls: make a call again with the token of its busy answer, as the Linux driver does.
 
     blob = until_done(channel.call, lambda token: wrap_object(who, label, data, token=token), time.sleep)
 
@@ -29,11 +29,14 @@ class _Waits:
         self.token = 0
         self.patience = patience
 
-    def heed(self, error: HcallError) -> float:
-        """Return the seconds to sleep after a refusal; one that is not "busy" is raised."""
+    def after(self, error: HcallError) -> float:
+        """Return the seconds to sleep after a busy answer; raise every other refusal."""
         if error.retry_after is None:
             raise error
+        # H_BUSY of most calls has no token. Then the call begins again, with token 0.
         self.token = error.token or 0
+        # Linux counts its sleeps, not the time of the calls between them (spec/linux.md). A sum needs
+        # no clock either.
         self.patience -= error.retry_after
         return error.retry_after
 
@@ -54,7 +57,7 @@ def until_done(
         try:
             return call(make(waits.token))
         except HcallError as error:
-            sleep(waits.heed(error))
+            sleep(waits.after(error))
             if waits.patience <= 0:
                 raise
 
@@ -71,6 +74,6 @@ async def until_done_async(
         try:
             return await call(make(waits.token))
         except HcallError as error:
-            await sleep(waits.heed(error))
+            await sleep(waits.after(error))
             if waits.patience <= 0:
                 raise

@@ -70,7 +70,7 @@ _LABELS, _READ = CALLS[Opcode.GET_OBJECTLABELS], CALLS[Opcode.READ_OBJECT]
 _CONFIRM = CALLS[Opcode.CONFIRM_OBJECT_FLUSHED]
 
 LARGEST_PLAIN_OBJECT = 0xFFFF
-"""Largest object in bytes that READ as Linux issues it can take: the usual length of its buffer."""
+"""Length in bytes of the buffer with which Linux usually makes READ: the largest plain object."""
 LABEL_LIST_SIZE = 4096
 """Length in bytes of the buffer with which Linux asks for labels."""
 
@@ -94,7 +94,7 @@ class Labels(NamedTuple):
 
 
 class Confirmation(NamedTuple):
-    """The answer to "is it durable?": whether it is flushed, and whether the object exists."""
+    """The result of CONFIRM_OBJECT_FLUSHED: whether the change is durable, and whether the object exists."""
 
     flushed: bool
     present: bool
@@ -119,6 +119,7 @@ def set_password(consumer: int, password: bytes) -> Request[Authorization]:
 def gen_password(consumer: int, length: int) -> Request[Authorization]:
     """Have the hypervisor make and set a random password of `length` bytes."""
 
+    # A shorter password would be set in the hypervisor, and the caller would use a wrong one.
     def read(_: HReturn, written: bytes) -> Authorization:
         if len(written) != length:
             raise untrue(rules.ANSWER_WHOLE, f"a password of {len(written)} bytes, not {length}")
@@ -134,6 +135,7 @@ def get_object_labels(
     return build(
         Opcode.GET_OBJECTLABELS,
         _read_labels,
+        # H_CONTINUE is positive and no error: the list has further parts.
         also={Status.H_CONTINUE},
         authorization=authorization,
         token=token,
@@ -144,8 +146,12 @@ def get_object_labels(
 def _read_labels(answer: HReturn, written: bytes) -> Labels:
     count, token = (_LABELS.output(name).of(answer.registers) for name in ("count", "token"))
     more = answer.status == Status.H_CONTINUE
+    # Without a token the caller would start again at the first part; without a label it might never
+    # end.
     if more and not (count and token):
         raise untrue(rules.ANSWER_CONTINUE, "an unfinished list without label or token")
+    # Each entry has at least its 16-bit length. Checked before parsing, so a count of a bad server
+    # makes no work.
     if count * 2 > len(written):
         raise untrue(rules.ANSWER_LABELS, f"{count} labels in {len(written)} bytes")
     return Labels(tuple(parse_label_list(written, count)), token, more)
@@ -182,7 +188,7 @@ def signed_update(
 ) -> Request[None]:
     """Change a signed-update object by an authenticated payload; flag 1 appends.
 
-    A busy answer's token goes on (`hcall_client.busy`).
+    After a busy answer, make the call again with its `token` (`hcall_client.busy`).
     """
     return build(
         Opcode.SIGNED_UPDATE,
@@ -204,6 +210,7 @@ def confirm_object_flushed(authorization: Authorization, label: bytes) -> Reques
     return build(
         Opcode.CONFIRM_OBJECT_FLUSHED,
         _read_flushed,
+        # r4 has a meaning with H_NOT_FOUND too: 1 says that the removal is durable.
         also={Status.H_NOT_FOUND},
         authorization=authorization,
         label=label,
@@ -230,6 +237,8 @@ def raw_call(
     """
     example = 'raw_call(opcode, [r4], [Segment.read(r4, b"...")])'
     memory = all_of(Segment, "segments", segments, example)
+    # Only sizes of the frame's fields are checked. Everything else is the hypervisor's to refuse: tests
+    # send wrong calls with this function.
     if not 0 <= as_number(("an opcode",), opcode) < 1 << 64 or len(memory) > 0xFFFF:
         raise WrongValue("an opcode has 64 bits, and a call at most 65535 segments")
     if any(

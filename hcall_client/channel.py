@@ -8,6 +8,20 @@ is cut in two.  A pipeline larger than all buffers between the two ends cannot d
 received while calls are sent.
 """
 
+# Two tasks, and callers that may be cancelled
+#
+# A caller could send its own call and wait for the answer in one function. Then a cancellation in the
+# middle of a send would leave half a frame on the stream, and no later frame could be read. So callers
+# never touch the stream. They put a frame into the conversation's buffer and wait for their `Pending`. One
+# task sends the buffer, another one receives.
+#
+# Both tasks are shielded. A cancelled scope of the user must not stop a send in its middle. `_close` ends
+# them, after it has given the GOODBYE half a second.
+#
+# An error of the stream ends the conversation, and each caller gets it from its own call. It is not raised
+# in the tasks: the nursery would cancel the block of the user, also a part of it that makes no call at that
+# moment.
+
 from __future__ import annotations
 
 import math
@@ -37,7 +51,7 @@ Target = str | os.PathLike[str] | tuple[str, int] | trio.abc.Stream
 """The address of the server: a Unix socket's path, a TCP host and port, or a connected stream."""
 
 Locate = Callable[[], Target | Awaitable[Target]]
-"""Returns where a partition is now, each time anew.
+"""A function that returns the present place of a partition; it is called before each attempt.
 
 A plain function must not block for long.  It may raise OSError or LookupError, if the place is not known yet.
 """
@@ -61,6 +75,8 @@ class Channel:
         self._stream = stream
         self._conversation = conversation
         self._opened = opened
+        # `_work`: there are bytes to send. `_taken`: some were taken. `_over`: the session has ended.
+        # `_sent`: the sender has returned.
         self._work = trio.Event()
         self._taken = trio.Event()
         self._over = trio.Event()
@@ -115,6 +131,7 @@ class Channel:
         for request in several(requests):
             await self.room()
             sent.append((request, self.submit(request)))
+        # Answers come in order, so the answer of the last call is the last answer.
         if sent:
             await settled(sent[-1][1])
         return results_of(sent, self.complain)
@@ -133,6 +150,7 @@ class Channel:
 
     async def room(self) -> None:
         """Wait until few bytes wait to be sent, or the session is over."""
+        # Bound the memory of a pipeline that is produced faster than the server takes it.
         while len(self._conversation.outgoing) > HIGH_WATER and not self._conversation.ended:
             await self._taken.wait()
 
@@ -158,12 +176,16 @@ class Channel:
             while self._conversation.outgoing or not self._conversation.ended:
                 if not self._conversation.outgoing:
                     await self._work.wait()
+                # Renewed before the buffer is taken: bytes that come during the send set the new event,
+                # so the next round does not wait. The same for `_taken`.
                 self._work = trio.Event()
                 data = self._conversation.take_outgoing()
                 self._taken.set()
                 self._taken = trio.Event()
                 try:
                     await self._stream.send_all(data)
+                # A server that says GOODBYE closes at once. The send may fail before the receiver has
+                # read it.
                 except _BROKEN:
                     await self._await_goodbye()
         self._sent.set()
@@ -183,12 +205,14 @@ class Channel:
                     self._conversation.receive(bytes(await self._stream.receive_some(RECEIVE_SIZE)))
                 except _BROKEN:
                     self._conversation.end(ConnectionLost("the connection broke while receiving"))
+                # Also behind an error, because callers and the sender wait for the end.
                 self._note()
 
     async def _close(self) -> None:
         """Say GOODBYE, if the server takes it soon, and end the two tasks."""
         self._conversation.goodbye()
         self._note()
+        # A dead server takes nothing. Half a second is a courtesy, not a promise.
         with trio.move_on_after(PATIENCE, shield=True):
             await self._sent.wait()
         self._sender.cancel()
@@ -198,6 +222,7 @@ class Channel:
 async def settled(pending: Pending) -> None:
     """Wait until a call has an answer, or an error because none will come."""
     if pending.done:
+        # Trio's rule: an async function yields in every case, so that a loop of calls can be cancelled.
         await trio.lowlevel.checkpoint()
         return
     done = trio.Event()
@@ -210,8 +235,11 @@ async def _connect(target: Target, patience: Patience) -> trio.abc.Stream:
     if isinstance(target, trio.abc.Stream):
         return target
     if isinstance(target, tuple):
+        # One wait that cannot be cut: Trio resolves the name in a thread and tries the addresses
+        # itself.
         with _within(patience.rest()):
             return await trio.open_tcp_stream(*target)
+    # `connect_unix` does not wait, so this is the checkpoint of the function.
     await trio.lowlevel.checkpoint()
     return trio.SocketStream(trio.socket.from_stdlib_socket(connect_unix(target)))
 
@@ -228,19 +256,20 @@ def _within(seconds: float | None) -> Iterator[None]:
 async def _receive(stream: trio.abc.Stream, patience: Patience) -> bytes:
     """Return the next bytes; TimeoutError if none come in time, not counting a pause of this process."""
     while True:
+        # A wait in pieces, so that `patience` sees a pause of this process.
         look = patience.look()
         with trio.move_on_after(math.inf if look is None else look):
             return bytes(await stream.receive_some(RECEIVE_SIZE))
 
 
 async def place_of(locate: Locate) -> Target:
-    """Return the present answer of `locate`."""
+    """Call `locate`, wait for its result if it is asynchronous, and return the place."""
     found = locate()
     return await found if isinstance(found, Awaitable) else found
 
 
 async def reach(locate: Locate, opening: OpenRequest, attempts: Attempts) -> Channel:
-    """Return a channel whose tasks do not run yet; repeats the attempt, at the place of that time.
+    """Return a channel whose tasks do not run yet.  Each attempt calls `locate` anew.
 
     The caller runs the tasks by `serving`.
     """
@@ -260,6 +289,7 @@ async def _attempt(stream: trio.abc.Stream, opening: OpenRequest, patience: Pati
     conversation = Conversation(opening)
     try:
         return Channel(stream, conversation, await _greet(stream, conversation, patience))
+    # BaseException: Cancelled is one, and a stream that is left open takes a place at the server.
     except BaseException:
         await _close_at_once(stream)
         raise
@@ -279,6 +309,7 @@ async def _greet(stream: trio.abc.Stream, conversation: Conversation, patience: 
             if outgoing := conversation.take_outgoing():
                 with _within(patience.rest()):
                     await stream.send_all(outgoing)
+        # It is an OSError, so the next clause would take it for a broken connection.
         except TimeoutError:
             raise
         except _BROKEN:
@@ -313,6 +344,7 @@ async def open_channel(
     check_seconds("patience", patience)
     opening = ticket_of(partition, access_key, name)
     patient = Patience(patience, trio.current_time)
+    # A connected stream can be used once, so there is no second attempt.
     if isinstance(target, trio.abc.Stream):
         channel = await _attempt(target, opening, patient)
     else:

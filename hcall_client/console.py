@@ -133,8 +133,9 @@ Half a minute, because the first request to a busy server loads its HTTP stack."
 _PLACE = 'BlockingConsole("state/run/control.sock")'
 PLACES = 32
 """Requests of one `Console` that are carried at once: as many as a server serves."""
+# No socket, or one that an ended server has left behind.
 _ABSENT = (FileNotFoundError, ConnectionRefusedError)
-"""Errors of a socket that nothing listens at."""
+"""Errors of a connect to a socket without a server."""
 _HOST = "swpks"
 """The host that HTTP requires; the server ignores it."""
 
@@ -149,6 +150,7 @@ class ConsoleRefused(SwpksError):
 
 def _rule_of(problem: Problem) -> Rule:
     """Return the rule that a problem names; for a rule of a newer server, a row made from the problem."""
+    # Imported here: only a refusal needs all rules, and a command that succeeds starts faster without.
     from hcall_abi.rules.catalogue import RULES
 
     code = None if problem.code is None else printable(problem.code)
@@ -158,9 +160,9 @@ def _rule_of(problem: Problem) -> Rule:
 
 
 class ConsoleUnreachable(OperatorError):
-    """Nothing serves the control channel at this place, or it does not answer in time; `reason` says more.
+    """No server serves the control channel at this place, or it does not answer in time.
 
-    `absent`: nothing listens there.
+    `reason` is the finding.  `absent` is true if no server listens there.
     """
 
     absent = False
@@ -172,7 +174,7 @@ class ConsoleUnreachable(OperatorError):
 
 
 class ConsoleMisspoken(PeerError):
-    """Something answers at the control channel, but not as spec/control.md says."""
+    """The answer of the control channel breaks spec/control.md."""
 
     def __init__(self, operation: str, reason: str) -> None:
         super().__init__(rules.CONSOLE_ANSWER, f"{operation} was answered with {printable(reason)}")
@@ -184,11 +186,13 @@ def answer_of(request: ConsoleRequest[T], status: int, media_type: str, content:
     try:
         if media_type.split(";", maxsplit=1)[0].strip() == PROBLEM_JSON:
             raise ConsoleRefused(_decoded(content, Problem))
+        # Problems come before this check: their statuses are not in the row of the verb.
         if status not in verb.answers:
             raise ConsoleMisspoken(verb.operation, f"status {status}")
         if verb.answers[status] is None:
             return request.answer(content.decode())  # type: ignore[call-arg]  # it is str
         return _decoded(content, request.answer)
+    # RecursionError: msgspec raises it for JSON that is nested too deeply.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConsoleMisspoken(verb.operation, f"a body of another shape ({error})") from None
 
@@ -200,9 +204,10 @@ _making = threading.Lock()
 def _decoded(content: bytes, kind: type[T]) -> T:
     """Return the struct in a body; any thread may call it.
 
-    msgspec (0.22) completes what it knows of a struct at the first use of that struct.  A second thread that
-    uses it meanwhile reads a null pointer, and the process ends with a segmentation fault.
+    msgspec (0.22) completes its description of a struct at the first use of it.  A second thread that
+    uses the struct meanwhile reads a null pointer, and the process ends with a segmentation fault.
     """
+    # Read without the lock: a decoder in the table is complete.
     decoder = _decoders.get(kind)
     if decoder is None:
         with _making:
@@ -211,10 +216,10 @@ def _decoded(content: bytes, kind: type[T]) -> T:
 
 
 class BlockingConsole:
-    """A console of one system, over the control channel's Unix socket; each call is a connection of its own.
+    """A console of one system, over the control channel's Unix socket.  Each call has its own connection.
 
-    A call raises ConsoleRefused where a rule forbids it, ConsoleUnreachable, and ConsoleMisspoken.
-    `timeout` is in seconds, for all of a call.  A pause of this process uses almost none of it.
+    A call raises ConsoleRefused if a rule forbids it, ConsoleUnreachable, or ConsoleMisspoken.
+    `timeout` is in seconds, for the whole call.  A pause of this process uses almost none of it.
     """
 
     def __init__(self, path: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -284,6 +289,7 @@ class Console:
         return await self._call_by(self.target, request)
 
     async def _call_by(self, transport: httpx.AsyncBaseTransport, request: ConsoleRequest[T]) -> T:
+        # Imported here: Trio and httpx take much of a command's start, and a path needs no httpx.
         import httpx
 
         from hcall_client.in_thread import in_time
@@ -294,6 +300,7 @@ class Console:
                 asked = client.build_request(
                     request.verb.method, request.path, content=request.content, headers=request.headers
                 )
+                # A stream, so that the body is bounded while it is read, and not after it is in memory.
                 answer = await client.send(asked, stream=True)
                 return answer, await bounded(answer, LARGEST_ANSWER)
 
@@ -310,6 +317,7 @@ class Console:
         from hcall_client.in_thread import Threads
 
         self._threads = self._threads or Threads(PLACES)
+        # The clock starts before the wait for a thread: that wait is a part of the timeout.
         console, patience = BlockingConsole(path, self.timeout), Patience(self.timeout, time.monotonic)
         try:
             return await self._threads.run(partial(console._call_within, patience, request), patience)

@@ -4,7 +4,7 @@
     console = Console(transport)
     async with watch_events(transport) as events: ...
 
-Each request has a connection of its own.  So many tasks may use a transport, and nobody has to close it.
+Each request has a connection of its own.  So many tasks may use one transport, and it need not be closed.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def transport_to(where: str | os.PathLike[str], tls: TlsFiles | None = None) -> 
     if "://" not in place:
         if not place or "\0" in place:
             raise OperatorError(rules.CONSOLE_PLACE, f"{place!r} is no path")
+        # `trust_env`: a proxy of the environment must not get a console's requests. `verify`: no TLS
+        # here, but httpx would load the system's authorities all the same.
         inner = httpx.AsyncHTTPTransport(uds=place, verify=_no_authorities(), trust_env=False, limits=_LIMITS)
         return ControlTransport(inner, httpx.URL("http://swpks"), place)
     host, port = parse_https(place)
@@ -85,6 +87,7 @@ class ControlTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Make one request; while the queue of a Unix socket is full, try again."""
+        # A redirect or a mistaken base URL must not send a request, with its keys, to another host.
         base = self._base
         request.url = request.url.copy_with(scheme=base.scheme, host=base.host, port=base.port)
         request.headers["host"] = base.netloc.decode()
@@ -101,6 +104,7 @@ class ControlTransport(httpx.AsyncBaseTransport):
 
         httpx leaves a connection open when it is cancelled in a TLS handshake.
         """
+        # httpx passes its streams to trace functions and nowhere else, so they are collected there.
         opened: list[Any] = []
 
         async def trace(step: str, info: dict[str, Any]) -> None:
@@ -141,7 +145,9 @@ def _no_authorities() -> ssl.SSLContext:
 def _context(tls: TlsFiles) -> ssl.SSLContext:
     """Return the context of a client; OperatorError for files that can't be read, or do not fit."""
     context = _no_authorities()
+    # Both ends are of this project, so nothing older has to be spoken.
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # `path` is the file at which an error happens: OpenSSL names none.
     path = tls.cert
     try:
         for path in tls:

@@ -2,11 +2,36 @@
 
 Both channels (`hcall_client.channel` and `hcall_client.blocking`) add a stream: they pass received bytes to
 `receive` and send the bytes of `outgoing`.  Answers come in the order of the calls, so the waiting calls are
-a queue.  A call whose caller was cancelled keeps its place: its answer is taken and dropped.
+a queue.  A call whose caller was cancelled keeps its place, and its answer is dropped.
 
 A forked process has a copy of the conversation and of its socket.  A frame of the copy would end the session
 of the process that opened it, or take an answer from it.  So the copy sends nothing.
 """
+
+# The client's end: one queue, one end
+#
+# Two channels use this module, one with an event loop and one without. Both must treat a bad answer, a lost
+# connection and a GOODBYE alike. So everything but the stream is here, and every test of it needs no
+# socket. It guarantees:
+#
+#   1. Each submitted call is finished exactly once: with its answer, or with the error that ended the
+#      session.
+#   2. The session has one end, the first one. What comes later changes nothing.
+#   3. `receive` never raises. In the Trio channel it runs in a task of its own, which has no caller. Errors
+#      reach the callers through their calls.
+#
+# Answers come in the order of the calls (`hcall_abi.exchange`), so the pending calls are a queue, and an
+# answer belongs to its head. A dictionary by tag would find the same call at a higher price.
+#
+# A caller that is cancelled leaves its `Pending` in the queue. If it were taken out, the answer on its way
+# would finish the next call instead.
+#
+# `end` first stores the error, then finishes the pending calls in their order. A callback that submits a
+# call meanwhile gets the error. The order matters to `hcall_client.following`, which queues these calls for
+# the next session.
+#
+# After the end this client sends the GOODBYE that it owes, and no more. If the peer has said GOODBYE, the
+# bytes that wait are dropped as well, because the peer reads nothing more.
 
 from __future__ import annotations
 
@@ -81,7 +106,7 @@ def ticket_of(partition: int, access_key: bytes | None, name: str) -> OpenReques
 
 
 class Pending:
-    """A call that waits for its answer; `on_done`, if set, is called when it has one."""
+    """A call in flight.  `on_done`, if set, is called once, when the call has an answer or an error."""
 
     __slots__ = ("answer", "error", "on_done", "opcode")
 
@@ -126,6 +151,7 @@ class Conversation:
                 "an open request has a key that is not empty, a name of 255 bytes, a 16-bit partition id"
             )
         self.opening = opening
+        # Compared before each send: a forked process has copies of this object and of the socket.
         self.process = os.getpid()
         self.outgoing = bytearray()
         self.opened: Opened | None = None
@@ -137,7 +163,8 @@ class Conversation:
         self._tag = 0
 
     def receive(self, data: bytes) -> None:
-        """Take received bytes (b"": the end of the stream); never raises."""
+        """Process received bytes; b"" is the end of the stream.  Never raises: errors end the session."""
+        # Bytes behind the end are dropped. The peer may have sent them before it read our GOODBYE.
         if self.ended is not None:
             return
         try:
@@ -166,8 +193,11 @@ class Conversation:
             size = _body_size(request)
         except AttributeError:
             raise no_request(request, "get_config()") from None
+        # Checked before the frame is made: the session would refuse it too, but as a bug of this end.
+        # The caller gets an error that names both sizes, and the session goes on.
         if self._hello is not None and size > self._hello.max_body:
             raise CallTooLarge(size, self._hello.max_body)
+        # Tags may repeat after 2**32 calls: only the order of the answers counts.
         self._tag = (self._tag + 1) & 0xFFFFFFFF
         self.outgoing += self._session.send(request.frame(self._tag))
         pending = Pending(request.opcode)
@@ -199,6 +229,8 @@ class Conversation:
                 pending.finish(None, in_flight(error, pending.opcode))
 
     def _say(self, goodbye: Goodbye) -> None:
+        # A forked copy must not end the session of its parent. It also drops what waits: the parent has
+        # the same bytes, and sends them.
         if os.getpid() != self.process:
             self.outgoing.clear()
         elif self.ended is None and self._session.state is not SessionState.CLOSED:
@@ -207,6 +239,8 @@ class Conversation:
     def _take(self, event: Event) -> None:
         match event:
             case HReturn():
+                # The session has checked that the tag is that of the oldest call, so the queue is not
+                # empty.
                 self._pending.popleft().finish(event)
             case Hello():
                 self._greet(event)
@@ -224,17 +258,20 @@ class Conversation:
         if not hello.lowest <= VERSION <= hello.highest:
             self.end(OpenRefused(OpenStatus.VERSION_NOT_SUPPORTED))
             return
+        # The proof is over both nonces, so it can only be made now that HELLO has come.
         partition, key, name = self.opening
         proof = client_proof(key, hello.nonce, self._nonce, partition) if key else NO_PROOF
         kind = ProofKind.HMAC_SHA256 if key else ProofKind.NONE
         self.outgoing += self._session.send(Open(1, partition, kind, self._nonce, proof, name))
 
     def _admit(self, opened: Opened) -> None:
-        """Take OPENED; a server that cannot prove itself is refused."""
+        """Open the session by OPENED; ServerNotProven if a key was given and the proof is wrong."""
         if opened.status != OpenStatus.OPENED:
             self.end(OpenRefused(opened.status))
             return
         partition, key, _ = self.opening
+        # A proof that is wrong raises, and does not end quietly: `receive` then sends GOODBYE 1 with
+        # the rule. No call can have been sent yet, so an impostor has seen no password.
         if key and self._hello:
             expected = server_proof(key, self._hello.nonce, self._nonce, partition)
             if not proofs_equal(opened.proof, expected):

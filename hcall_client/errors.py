@@ -86,45 +86,49 @@ GOODBYES = {
 }
 """The reasons of GOODBYE in words."""
 
+# A set of numbers: `Status(number)` raises for an unknown one, and a later server may send one.
 _STATUSES = frozenset(map(int, Status))
-_TELLS_POLICY = (Status.H_AUTHORITY, Status.H_TOO_BIG)
+_WITH_POLICY = (Status.H_AUTHORITY, Status.H_TOO_BIG)
 
 
 def in_flight(error: SwpksError, opcode: int) -> SwpksError:
     """Return the error of a call that was in flight when `error` ended the session.
 
-    Only GOODBYE 3 promises that the call has not run.  After every other end nobody knows it.  So the error
-    of a call that changes something says this, and nothing here repeats such a call.
+    Only GOODBYE 3 promises that the call has not run.  After every other end it may have run.  So the error
+    of a call that changes something says that this is not known.  This package never repeats such a call.
     """
+    # A call that changes nothing may be repeated by its caller, so its error needs no warning.
+    # `has_moved`: the promise of GOODBYE 3 holds for each call.
     spec = _spec(opcode)
     if spec is None or not spec.modifies or not isinstance(error, PeerError) or has_moved(error):
         return error
-    told = with_message(error, f"{error.message}; it is not known whether {spec.name} has run")
-    told.unknown = True
-    return told
+    changed = with_message(error, f"{error.message}; it is not known whether {spec.name} has run")
+    changed.unknown = True
+    return changed
 
 
 def not_reached(error: Exception, place: object) -> Exception:
-    """Return the error of a partition that was looked for, with the place of the last attempt.
+    """Return the error of a search for a partition, with the place of the last attempt.
 
-    A refusal, and the end of a session, keep their types.  A place that is not known, or without a server, is
-    NotReached.  A timeout stays a TimeoutError.
+    A refusal and the end of a session keep their types.  NotReached is raised if the place is unknown, or if
+    no server listens there.  A timeout stays a TimeoutError.
     """
     where = f" (at {_place_text(place)})" if place is not None else ""
+    # The type stays, because callers catch OpenRefused and look at its status.
     if isinstance(error, SwpksError):
         return with_message(error, error.message + where)
     if isinstance(error, TimeoutError):
-        told: Exception = TimeoutError(f"{error}{where}")
+        changed: Exception = TimeoutError(f"{error}{where}")
     else:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         path = getattr(error, "filename", None)
-        told = NotReached(f"{reason}{where or (path and f' (at {path})') or ''}{_advice(error, place)}")
-    told.__cause__ = error
-    return told
+        changed = NotReached(f"{reason}{where or (path and f' (at {path})') or ''}{_advice(error, place)}")
+    changed.__cause__ = error
+    return changed
 
 
 def _advice(error: Exception, place: object) -> str:
-    """Return the remedy for a partition that was not found; the errors of a where socket have theirs."""
+    """Return the remedy for a partition that was not found; "" if the error has its own."""
     if isinstance(error, LookupError):
         line = "lssyscfg -r lpar -m SYSTEM -F name,state"
         return f"; at the console, {line} lists the partitions, and those that run"
@@ -139,15 +143,17 @@ def _place_text(place: object) -> str:
     return f"{place[0]}:{place[1]}" if isinstance(place, tuple) else type(place).__name__
 
 
-_Told = TypeVar("_Told", bound=SwpksError)
+_E = TypeVar("_E", bound=SwpksError)
 
 
-def with_message(error: _Told, message: str) -> _Told:
+def with_message(error: _E, message: str) -> _E:
     """Return an error of the same type and fields with another message."""
-    told = type(error).__new__(type(error))
-    told.__dict__.update(error.__dict__)
-    told.message, told.args, told.__cause__ = message, (message,), error
-    return told
+    # Without `__init__`: each class has other parameters. Another exception object, because one error
+    # may end many calls, and each gets a text of its own.
+    changed = type(error).__new__(type(error))
+    changed.__dict__.update(error.__dict__)
+    changed.message, changed.args, changed.__cause__ = message, (message,), error
+    return changed
 
 
 def has_moved(error: BaseException | None) -> bool:
@@ -185,8 +191,8 @@ class HcallError(SwpksError):
 
     @property
     def facts(self) -> dict[str, object]:
-        """The h-call, its status by name and number, and what the answer tells beside them."""
-        told = {
+        """The h-call, its status by name and number, and the further facts of the answer."""
+        facts = {
             "hcall": self.hcall,
             "status": status_name(self.status),
             "r3": self.status,
@@ -195,7 +201,7 @@ class HcallError(SwpksError):
             "policy": None if self.policy is None else describe(self.policy),
             "size": self.size,
         }
-        return {name: value for name, value in told.items() if value is not None}
+        return {name: value for name, value in facts.items() if value is not None}
 
     def _describe(self, spec: HCallSpec | None) -> str:
         text = f"{self.hcall} was refused with {status_name(self.status)}"
@@ -218,6 +224,7 @@ def _rule(status: int, opcode: int) -> Rule:
 
 
 def _spec(opcode: int) -> HCallSpec | None:
+    # `raw_call` sends any number, and `Opcode(number)` raises for an unknown one.
     return CALLS.get(Opcode(opcode)) if opcode in CALLS else None
 
 
@@ -236,8 +243,9 @@ def _output(spec: HCallSpec | None, name: str, outputs: Sequence[int]) -> int | 
 
 
 def _policy(spec: HCallSpec | None, status: int, outputs: Sequence[int]) -> Policy | None:
-    """Return the policy word that goes with a refusal; a word of 0 tells nothing."""
-    word = _output(spec, "policy", outputs) if status in _TELLS_POLICY else None
+    """Return the policy word of a refusal; None for 0, which means that the policy is not the reason."""
+    # Only with these two statuses is the register a policy (choices C-15 and C-17).
+    word = _output(spec, "policy", outputs) if status in _WITH_POLICY else None
     return Policy(word & 0xFFFFFFFF) if word else None
 
 
@@ -249,9 +257,10 @@ class CallTooLarge(SwpksError):
 
 
 class OpenRefused(SwpksError):
-    """The server did not open a session; `status` says why."""
+    """The server did not open a session; `status` is the reason."""
 
     def __init__(self, status: int) -> None:
+        # A later server may refuse with a status that this release does not know.
         known = status in OPEN_RULES
         self.status: int = OpenStatus(status) if known else status
         name = OpenStatus(status).name if known else f"status {status}"

@@ -29,7 +29,7 @@ _decoder = msgspec.json.Decoder(EventView)
 
 
 class EventParser:
-    """Turns received bytes into events; raises ConsoleMisspoken at anything that is no such stream."""
+    """Turns received bytes into events; raises ConsoleMisspoken if the bytes are no such stream."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -42,11 +42,14 @@ class EventParser:
         An event of a kind that this release does not know is None as well: a later server may have it.
         """
         self._rest += data
+        # Search only new bytes: a peer that sends single bytes would else cost the square of a line's
+        # length.
         while (end := self._rest.find(b"\n", self._searched)) >= 0:
             line = bytes(self._rest[:end])
             del self._rest[: end + 1]
             self._searched = 0
             yield from self._take(line)
+        # Also an unfinished line is bounded, or a stream without a newline would fill the memory.
         self._searched = len(self._rest)
         _check_length(self._searched)
 
@@ -55,6 +58,8 @@ class EventParser:
         if line.startswith(b":"):
             yield None
         elif line:
+            # The server sends the three fields in one order. SSE allows any order and more fields; a
+            # strict reader finds a damaged stream at once.
             self._values.append(_value(line, _FIELDS[len(self._values) :]))
         elif self._values:
             values, self._values = self._values, []
@@ -80,16 +85,18 @@ def _value(line: bytes, expected: tuple[str, ...]) -> str:
 
 
 def _event(values: list[str]) -> EventView | None:
-    """Return the event that these values tell; None for one of an unknown kind."""
+    """Return the event with these values; None for one of an unknown kind."""
     if len(values) < len(_FIELDS):
         raise _wrong(f"an event without {_FIELDS[len(values)]!r}")
     number, kind, data = values
+    # Before its data are read: a later kind may have other fields.
     if kind not in _KINDS:
         return None
     try:
         event = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise _wrong(f"an event of another shape ({error})") from None
+    # Both places have the number and the kind. If they differ, lines of two events were mixed.
     if (str(event.number), event.kind) != (number, kind):
         raise _wrong("an event whose data are of another event")
     return event

@@ -7,6 +7,20 @@
 The loop never ends by itself: it raises ConsoleUnreachable when the stream has ended.
 """
 
+# How the stream ends, and who learns of it
+#
+# A task reads the stream and puts events into a bounded channel. The reader of `watch_events` takes them
+# from there.
+#
+#   - An end of the stream is always an error, never a normal end of the loop. A system sends events for as
+#     long as it runs. A loop that ended quietly would leave a console that believes that nothing happens.
+#   - The reason waits behind the events that came before it. So the reader first gets all that the system
+#     has said.
+#   - A silence of 30 seconds is an end too. TCP does not notice a host that is gone, and the server sends a
+#     comment every 10 seconds for this.
+#   - A slow reader is no silence. While the channel is full, the task does not read, and the deadline is
+#     off.
+
 from __future__ import annotations
 
 import math
@@ -36,10 +50,10 @@ SILENCE_SECONDS = 30.0
 """How long the stream may be silent; the server sends a comment every 10 seconds."""
 
 WAITING = 256
-"""Events that wait for their reader.  Beyond these the connection is not read."""
+"""Events that may wait for their reader.  While so many wait, nothing is read from the connection."""
 
 LONGEST_PROBLEM = 64 * 1024
-"""Bytes of an answer that is no stream."""
+"""Longest answer in bytes that is no stream, such as a problem."""
 
 _WATCH = ConsoleRequest(next(verb for verb in VERBS if verb.operation == "watchEvents"), str)
 
@@ -51,9 +65,9 @@ async def watch_events(
     """Open the stream of events of the system at `target`, a path or a transport of `transport_to`.
 
     With `console_id` it is the stream of that attached console; without, that of a spectator.  Raises
-    ConsoleRefused if the system refuses the stream, and ConsoleUnreachable.  Later `receive` raises
-    ConsoleUnreachable, once the events before are received: when the stream ends or breaks, or when nothing,
-    not even a comment, has come for `SILENCE_SECONDS`.  Anything else that comes is a ConsoleMisspoken.
+    ConsoleRefused if the system refuses the stream, and ConsoleUnreachable if it is not reached.  When the
+    stream ends, breaks, or is silent for `SILENCE_SECONDS` (without even a comment), `receive` first returns
+    the events that have come, then raises ConsoleUnreachable.  Bytes that are no event are ConsoleMisspoken.
     """
     transport = target if isinstance(target, httpx.AsyncBaseTransport) else transport_to(target)
     failure: Exception | None = None
@@ -63,6 +77,7 @@ async def watch_events(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(events.fill, response)
             try:
+                # Not BaseException: Cancelled has to pass through the nursery, which must see it.
                 yield events
             except Exception as error:
                 failure = error
@@ -78,7 +93,9 @@ async def _opened(
     """Return the response whose body is the stream; `stack` closes it."""
 
     async def ask() -> httpx.Response:
+        # No timeout of httpx: it bounds the time between two pieces of a body, and `fill` does that.
         client = await stack.enter_async_context(client_of(transport, None))
+        # `identity`: compressed events would wait in a buffer until a block is full.
         headers = {"accept": EVENT_STREAM, "accept-encoding": "identity"}
         if console_id:
             headers[CONSOLE_HEADER] = console_id
@@ -87,6 +104,7 @@ async def _opened(
         await _check_stream(response)
         return response
 
+    # The opening is a request like others, and has their timeout.
     try:
         return await in_time(ask, DEFAULT_TIMEOUT)
     except (httpx.HTTPError, OSError) as error:
@@ -111,7 +129,7 @@ async def _short_body(response: httpx.Response) -> bytes:
 
 
 class _Events(trio.abc.ReceiveChannel[EventView]):
-    """The events that have come, in their order, and then the reason why no more will come."""
+    """The received events in their order, and then the error that ended the stream."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
@@ -123,6 +141,7 @@ class _Events(trio.abc.ReceiveChannel[EventView]):
         try:
             return await self._receive.receive()
         except trio.EndOfChannel:
+            # The block has ended, and the task was cancelled before it found a reason.
             if self._failure is None:
                 raise
             raise self._failure from None
@@ -136,7 +155,7 @@ class _Events(trio.abc.ReceiveChannel[EventView]):
         self._receive.close()
 
     async def fill(self, response: httpx.Response) -> None:
-        """Read the stream until it ends; note why."""
+        """Read the stream until it ends, and store the reason of the end."""
         with self._send:
             try:
                 with trio.CancelScope() as silence:
@@ -166,4 +185,6 @@ class _Events(trio.abc.ReceiveChannel[EventView]):
         try:
             await self._send.send(event)
         except trio.BrokenResourceError:
+            # The reader has closed its end but is still in the block. This task waits to be cancelled
+            # by the end of the block; it must not end the stream as if the server had.
             await trio.sleep_forever()

@@ -3,13 +3,54 @@
     async with open_following(locate_at_async("store/run/where.sock", "lpar1")) as channel:
         await channel.call(write_object(who, b"label", b"data"))
 
-When a partition has left its system, each session ends with GOODBYE 3.  That promises: a call without an
-answer has not run.  So the channel asks again where the partition is, opens a session there, and makes
-exactly these calls again, in their order.  Callers see a call that takes longer.
+When a partition has left its system, each session ends with GOODBYE 3.  This reason promises that a call
+without an answer has not run.  So the channel asks for the new place, opens a session there, and makes these
+calls again, in their order.  Their callers only notice that the call takes longer.
 
-Every other end promises nothing.  It ends the channel, and each caller gets the error that a plain channel
-raises.  Nothing is repeated then.
+Every other end promises nothing.  It ends the channel.  Each caller gets the error that a plain channel
+raises, and nothing is repeated.
 """
+
+# After GOODBYE 3: each call without an answer runs exactly once
+#
+# A partition moves to another system while its client has calls in flight. The client must not see this. It
+# must not lose a call, because a guest's WRITE that is lost looks like a bug of the keystore. It must not
+# make a call twice, because the second WRITE is refused with H_RESOURCE, and a second REMOVE with
+# H_NOT_FOUND. So this module guarantees four things:
+#
+#   1. A call that has an answer is never sent again.
+#   2. A call without an answer is sent again only if it has certainly not run.
+#   3. Such calls are sent in the order in which the callers made them, and before every newer call.
+#   4. If the partition is not found again, each such call raises SessionEnded with reason MIGRATED. That
+#      error still says that the call has not run, so the caller may repeat it.
+#
+# The server makes guarantee 2 possible (spec/protocol.md#moves). From the freeze on, the source runs no
+# call of the partition. When the partition leaves, the source drops the calls that wait, sends the answers
+# of all that ran, and sends GOODBYE 3 behind them. If it cannot send an answer, it sends no GOODBYE 3. So
+# the client needs no record of its own: the queue of unanswered calls in `Conversation` is the list of the
+# calls that have not run.
+#
+# All other ends promise nothing. A broken connection may have lost an HCALL on its way out or an HRETURN on
+# its way back, and the client cannot tell which. The channel then ends, and nothing is repeated.
+# `hcall_client.errors.in_flight` marks the errors of the calls that may have changed something.
+#
+# Guarantee 3 follows from one queue and one rule. `Conversation.end` finishes the unanswered calls in their
+# order, and `_done` appends each to `_waiting`. Calls that are made between two sessions go behind them.
+# `_stay` sends the whole queue before any other task can run: there is no checkpoint between the moment at
+# which `_channel` is the new session and the moment at which the queue is empty.
+#
+# The search for the partition cannot break guarantee 1 or 2. No HCALL is sent before OPENED with status 0,
+# so a failed attempt has run nothing, whatever its error is. A session that opens and gets GOODBYE 3 at
+# once is one more turn of the same loop.
+#
+# A caller that was cancelled has `wanted` false. Its call may have been sent and may run, as with a plain
+# channel. But it is not sent again: its caller is gone, and nothing would read the answer.
+#
+# Another way was considered: the source could answer H_R_STATE during the whole freeze, and the guest would
+# try again (spec/choices.md, C-36). But Linux turns H_R_STATE into -EIO and does not repeat a WRITE, and
+# the wait for a flush ends with a failure at any error (spec/linux.md). So calls are held for a second
+# first, and those that a hold has not answered are repeated here. H_R_STATE remains only for holds that
+# last longer.
 
 from __future__ import annotations
 
@@ -56,7 +97,7 @@ __tracebackhide__ = of_caller
 
 
 class _Call(Generic[T]):
-    """A call of the channel, which one session after the other may have sent; `wanted`: its caller waits."""
+    """A call of the channel; several sessions may send it in turn.  `wanted`: its caller still waits."""
 
     def __init__(self, request: Request[T]) -> None:
         self.request = request
@@ -77,10 +118,12 @@ class FollowingChannel(Moving[Channel]):
         self._opening = opening
         self._patience = patience
         self._move_patience = move_patience
+        # GOODBYE 3 fills this in the order of the old session; `_start` appends newer calls.
         self._waiting: deque[_Call[Any]] = deque()  # calls without a session, in order
         self._was_open = False
         self._ended: SwpksError | None = None
         self._changed = trio.Event()
+        # The next system may have another firmware level, so the answer is dropped at each move.
         self._limits: Config | None = None
 
     def __repr__(self) -> str:
@@ -117,6 +160,7 @@ class FollowingChannel(Moving[Channel]):
                 await self._room()
                 calls.append(self._start(request))
         except trio.Cancelled:
+            # Calls of the part that was started must not run on the next system without a reader.
             _give_up(calls)
             raise
         await _awaited(calls)
@@ -134,6 +178,8 @@ class FollowingChannel(Moving[Channel]):
         if not isinstance(request, Request):
             raise no_request(request, "get_config()")
         call = _Call(request)
+        # `ended` is set before the unanswered calls are moved to `_waiting`, in one step without a
+        # checkpoint. So a new call can never stand before an older one.
         if self._channel.ended is None:
             self._send(call)
         else:
@@ -144,13 +190,15 @@ class FollowingChannel(Moving[Channel]):
         """Send a call in the present session."""
         try:
             sent = self._channel.submit(call.request)
+        # The next server may accept smaller bodies than the last one. The call has not been sent, so
+        # only this call fails.
         except CallTooLarge as error:
             call.pending.finish(None, error)
         else:
             sent.on_done = partial(self._done, call, sent)
 
     def _done(self, call: _Call[Any], sent: Pending) -> None:
-        """Take the answer of a call, or the reason why there is none; GOODBYE 3 has it wait for a session."""
+        """Finish a call with its answer or its error.  After GOODBYE 3, queue it for the next session."""
         if has_moved(sent.error):
             self._waiting.append(call)
         else:
@@ -160,6 +208,7 @@ class FollowingChannel(Moving[Channel]):
         self._channel.complain(error)
 
     async def _room(self) -> None:
+        # Between two sessions nothing bounds `_waiting`, so a pipeline adds no calls to it then.
         while self._ended is None and self._channel.ended is not None:
             await self._changed.wait()
         await self._channel.room()
@@ -167,11 +216,12 @@ class FollowingChannel(Moving[Channel]):
     # The sessions, one after the other
 
     async def _follow(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Keep a session open, and open the next one after each GOODBYE 3, until another end comes."""
+        """Open a session, and after each GOODBYE 3 the next one.  Any other end ends the channel."""
         error: SwpksError = SessionEnded(GoodbyeReason.DONE, "closed by this end")
         try:
             first = Patience(self._patience, trio.current_time)
             self._channel = await self._open(FirstAttempts(first, trio.current_time))
+            # Only GOODBYE 3 goes round this loop. After any other end a call may have run.
             while has_moved(found := await self._stay(task_status)):
                 patience = Patience(self._move_patience, trio.current_time)
                 self._channel = await self._open(Attempts(patience, may_arrive, ON_THE_WAY))
@@ -179,6 +229,7 @@ class FollowingChannel(Moving[Channel]):
                 self._limits = None
             error = found or error
         except (OSError, SwpksError, LookupError) as lost:
+            # The first opening has a caller that waits in `nursery.start`, and gets the error as it is.
             if not self._was_open:
                 raise
             error = not_found_again(lost)
@@ -192,13 +243,15 @@ class FollowingChannel(Moving[Channel]):
             raise not_reached(error, attempts.place) from error
 
     async def _stay(self, task_status: trio.TaskStatus[None]) -> SwpksError | None:
-        """Keep the present session open for as long as it lasts; return its end."""
+        """Run the present session until it ends, and return the error that ended it."""
         async with serving(self._channel):
+            # A fresh queue first: if this session gets GOODBYE 3 at once, `_done` fills it again.
+            # Nothing is awaited until the queue is sent, so no newer call can be sent before these.
             waiting, self._waiting = self._waiting, deque()
             for call in waiting:
                 if call.wanted:
                     self._send(call)
-            self._tell()
+            self._wake()
             if not self._was_open:
                 self._was_open = True
                 task_status.started()
@@ -208,15 +261,18 @@ class FollowingChannel(Moving[Channel]):
         self._ended = error
         while self._waiting:
             self._waiting.popleft().pending.finish(None, error)
-        self._tell()
+        self._wake()
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
+        # A new event for the next change: a Trio event can't be reset.
         self._changed.set()
         self._changed = trio.Event()
 
 
 def locate_at_async(path: str | os.PathLike[str], name: str) -> Callable[[], Awaitable[Address]]:
-    """Return a function as `locate_at` does, whose question runs in a thread."""
+    """Return the function of `locate_at` as an asynchronous one: it asks the console in a worker thread."""
+    # `abandon_on_cancel`: the function ends by its own timeout, and a cancelled caller must not wait
+    # for it.
     return partial(trio.to_thread.run_sync, locate_at(path, name), abandon_on_cancel=True)
 
 
@@ -232,13 +288,14 @@ async def open_following(
 ) -> AsyncIterator[FollowingChannel]:
     """Open a session where `locate` says, and follow the partition until the end of the block.
 
-    As `open_channel`.  `locate` is asked before each attempt.  The partition may be on its way just then.  So
-    the first opening looks for it for 5 seconds (`FIRST_PATIENCE`), or for `patience` if that is shorter.
-    Then NotReached is raised, or the last refusal; both name the place.
+    The parameters are those of `open_channel`.  `locate` is called before each attempt.  The partition may be
+    moving at that moment.  So the first opening looks for it for 5 seconds (`FIRST_PATIENCE`), or for
+    `patience` if that is shorter.  Then it raises NotReached or the last refusal; both name the place.
 
-    After GOODBYE 3 the channel tries for `move_patience` seconds to open the next session: it goes on if
-    nobody answers at the place, or the partition has left it, or is not served there yet.  When that time is
-    over, the calls without an answer have not run, and raise SessionEnded with reason MIGRATED.
+    After GOODBYE 3 the channel tries for `move_patience` seconds to open the next session.  It repeats the
+    attempt if no server listens at the place, if the partition has left it, and if it is not served there
+    yet.  When the time is over, each call without an answer raises SessionEnded with reason MIGRATED.  It has
+    not run.
     """
     check_function("locate", locate, 'open_following(locate_at_async("store/run/where.sock", "lpar1"))')
     check_seconds("patience", patience)
@@ -249,6 +306,8 @@ async def open_following(
         try:
             await nursery.start(following._follow)
             yield following
+        # Trio would wrap an exception of the block in a group. The caller of `open_following` need not
+        # know that there is a nursery, so the exception is raised outside of it.
         except BaseException as error:
             failure = error
         nursery.cancel_scope.cancel()

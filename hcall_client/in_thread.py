@@ -1,4 +1,4 @@
-"""What plain clients need of Trio: blocking calls in threads, and a bound on time."""
+"""Helpers of clients that use Trio: blocking calls in worker threads, and a bound on time."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class Threads:
     async def run(self, function: Callable[[], T], patience: Patience) -> T:
         """Run a function in a thread and return its result.
 
-        TimeoutError if no thread becomes free in time; `function` bounds itself.  When the caller is
-        cancelled, the thread is left to itself: it ends with its own timeout, and counts until then.
+        TimeoutError if no thread becomes free in time.  `function` has its own timeout.  If the caller is
+        cancelled, the thread goes on until then, and takes its place among the `count` until it ends.
         """
+        # A cast: Trio calls two methods of a limiter, and CapacityLimiter is final.
         limiter = cast(trio.CapacityLimiter, _Bounded(self.places, patience))
         return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
 
@@ -41,7 +42,7 @@ async def in_time(function: Callable[[], Awaitable[T]], seconds: float) -> T:
 
 
 class _Bounded:
-    """A limiter whose places are waited for no longer than `patience`; Trio needs no more of it than this.
+    """A limiter that raises TimeoutError if no place becomes free in time.  Trio uses these two methods.
 
     A deadline around the whole call would end it too early after a pause of this process.
     """
@@ -52,6 +53,8 @@ class _Bounded:
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:
         """Take a place; TimeoutError when the time is over."""
+        # The wait for a place is one that cannot be cut: leaving the queue for a look at the clock
+        # would lose the place in it.
         rest = self._patience.rest()
         take = partial(self._places.acquire_on_behalf_of, borrower)
         await in_time(take, math.inf if rest is None else rest)

@@ -21,7 +21,7 @@ __tracebackhide__ = of_caller
 
 
 def gen_key(authorization: Authorization, label: bytes, length: int, policy: int = 0) -> Request[bytes]:
-    """Make a new object of `length` random bytes; the result is the key, which the hypervisor keeps too."""
+    """Make a new object of `length` random bytes; the result is the key, which the hypervisor stores too."""
 
     def read(_: HReturn, written: bytes) -> bytes:
         if len(written) != length:
@@ -35,6 +35,8 @@ def gen_wrapping_key(
     authorization: Authorization, label: bytes, policy: int = int(Policy.WRAPPINGKEY)
 ) -> Request[None]:
     """Make a wrapping key, which never leaves the hypervisor: no buffer, and the length of an AES-256 key."""
+    # `build` takes a length from its buffer. This call alone has a length without a buffer, so its
+    # registers are set afterwards.
     call = build(Opcode.GEN_KEY, nothing, authorization=authorization, label=label, policy=policy, key=b"")
     return _with_register(call, "key_length", WRAPPING_KEY_SIZE, without="key")
 
@@ -48,8 +50,7 @@ def wrap_object(
 ) -> Request[bytes]:
     """Encrypt `data` under the wrapping key `label`; the wrapped object is 1024 bytes longer.
 
-    `flags` are `hcall_abi.wrapping.WrapFlag` bits and the algorithm; `token` goes on after a busy
-    answer.
+    `flags` are `hcall_abi.wrapping.WrapFlag` bits and the algorithm.  `token` is 0, or that of a busy answer.
     """
     plain = as_bytes(("data", "H_PKS_WRAP_OBJECT"), data)
     return build(
@@ -69,7 +70,7 @@ def unwrap_object(
 ) -> Request[bytes]:
     """Decrypt a wrapped object, which names its wrapping key itself.
 
-    `size` is the room for the result in bytes; the length that Linux computes when left out.
+    `size` is the length of the output buffer in bytes; None is the length that Linux uses.
     """
     given = as_bytes(("the wrapped object", "H_PKS_UNWRAP_OBJECT"), wrapped)
     return build(
@@ -78,13 +79,14 @@ def unwrap_object(
         authorization=authorization,
         flags=flags,
         input=given,
+        # Not below 0: a blob that is too short shall be refused by the hypervisor, not here.
         output=max(0, len(given) - WRAP_OVERHEAD) if size is None else size,
         token=token,
     )
 
 
-def _read_output(told: Output, answer: HReturn, written: bytes) -> bytes:
-    size = told.of(answer.registers)
+def _read_output(size_of: Output, answer: HReturn, written: bytes) -> bytes:
+    size = size_of.of(answer.registers)
     if size > len(written):
         raise untrue(rules.ANSWER_SIZE, f"{size} bytes, of which {len(written)} came")
     return written[:size]
@@ -116,6 +118,7 @@ def _with_register(call: Request[None], name: str, value: int, *, without: str) 
     registers = list(call.registers)
     registers[spec.arg(name).place] = value
     place = spec.arg(without).place
+    # The address must be 0 (`key.address`), so the empty segment behind it goes too.
     segments = tuple(each for each in call.segments if each.address != registers[place])
     registers[place] = 0
     return replace(call, registers=tuple(registers), segments=segments)

@@ -7,9 +7,23 @@ h-call needs only the registers and access to guest memory:
     answer = channel.call(marshal(opcode, registers, memory))
     deliver(answer, memory)
 
-This module checks no argument.  Memory that the guest does not have is left out.  Then the hypervisor blames
-the argument, as spec/protocol.md#memory says.
+This module checks no argument.  It leaves out memory that the guest does not have.  The hypervisor then
+refuses the argument (spec/protocol.md#memory).
 """
+
+# Which memory a call takes along
+#
+# A real hypervisor reads guest memory when it needs it. The data channel has no way back into the guest, so
+# the front end sends all memory beforehand that the call may use. The table of h-calls says which: each
+# address argument has a length argument, and an authorization block has its own length.
+#
+#   - Nothing is refused here. If a buffer is too long for a frame, or the guest has not all of its memory,
+#     the segment is left out. The hypervisor then finds no memory behind the address, and answers the
+#     status of that argument. So a wrong call has one judge, and its answer is the same over every front
+#     end.
+#   - Segments of one frame may not share a byte (`hcall.overlap`), but buffers of a guest may. So buffers
+#     that overlap become one segment, with the access of all.
+#   - Neighbours that only touch stay apart: a buffer lies in one segment in any case.
 
 from __future__ import annotations
 
@@ -56,10 +70,11 @@ class _Range(NamedTuple):
 def marshal(opcode: int, registers: Sequence[int], memory: GuestMemory) -> Request[HReturn]:
     """Return the call that a guest makes with `opcode` in r3 and `registers` in r4 and on.
 
-    Buffers that share bytes become one segment.  A call that the table does not have takes no
-    memory along.  The request's result is the answer as it came, whatever its status; ValueError
-    for what does not fit nine 64-bit registers.
+    Buffers that share bytes become one segment.  A call that the table does not have gets no memory.  The
+    result of the request is the answer with any status.  ValueError for values that do not fit into nine
+    64-bit registers.
     """
+    # A front end may know only the registers that the call uses.
     padded = (*registers, *(0,) * (9 - len(registers)))
     spec = _ROW_OF.get(opcode)
     ranges = _ranges(spec, padded, memory) if spec else ()
@@ -86,6 +101,7 @@ def _ranges(spec: HCallSpec, registers: Sequence[int], memory: GuestMemory) -> I
         start = registers[arg.place]
         length = _length(spec, arg, registers, memory)
         written = arg.kind.writable
+        # Bytes of an output buffer do not travel with the call, so only the length field bounds it.
         longest = _LONGEST_OUTPUT if written else LONGEST_INPUT
         if 0 < length <= longest and start + length <= ADDRESS_SPACE and memory.holds(start, length):
             yield _Range(start, start + length, Access.OUT if written else Access.IN)
@@ -98,12 +114,15 @@ def _length(spec: HCallSpec, arg: Arg, registers: Sequence[int], memory: GuestMe
 
 
 def _block_length(address: int, memory: GuestMemory) -> int:
-    """Return how long the authorization block says that it is, its header alone if the rest is missing."""
+    """Return the length in the authorization block; that of its header if the rest is not in guest memory."""
+    # The guest may have put any number into the register.
     if address + _HEADER > ADDRESS_SPACE or not memory.holds(address, _HEADER):
         return 0
-    told = _HEADER + int.from_bytes(memory.read(address, _HEADER)[_PASSWORD_LENGTH], "big")
-    whole = address + told <= ADDRESS_SPACE and memory.holds(address, told)
-    return told if whole else _HEADER
+    length = _HEADER + int.from_bytes(memory.read(address, _HEADER)[_PASSWORD_LENGTH], "big")
+    # The header alone goes if the password is not in memory: the engine then blames the block, as it
+    # would for any length that is wrong.
+    whole = address + length <= ADDRESS_SPACE and memory.holds(address, length)
+    return length if whole else _HEADER
 
 
 def _merged(ranges: Iterable[_Range]) -> list[_Range]:

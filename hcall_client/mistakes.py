@@ -22,6 +22,7 @@ Place = tuple[str, ...]
 
 def no_request(given: object, example: str) -> WrongType:
     """Return the error of a `call` that was given no request; `example` is a request as in a program."""
+    # The usual mistake is a function without its parentheses, such as call(get_config).
     name = getattr(given, "__name__", None)
     if not callable(given) or name is None:
         return WrongType(f"call takes a request such as {example}, not {_kind(given)}")
@@ -77,6 +78,7 @@ def _parentheses(function: object) -> str:
     """Return the parentheses behind the name of a function, with dots if it needs arguments."""
     try:
         parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
+    # Functions in C may have no signature.
     except (TypeError, ValueError):
         return "(...)"
     return "(...)" if any(each.default is each.empty for each in parameters) else "()"

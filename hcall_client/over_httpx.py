@@ -1,4 +1,4 @@
-"""What a console needs of httpx; loaded with the first request that goes over a transport of httpx."""
+"""Helpers of a console that uses httpx; loaded with the first request that goes over a transport of httpx."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 import trio
 
 BASE = "http://swpks"
-"""The place that a URL requires; a transport goes to its own."""
+"""A base URL, which httpx requires; the transport ignores its host."""
 
 
 def client_of(transport: httpx.AsyncBaseTransport, timeout: float | None) -> httpx.AsyncClient:
@@ -21,8 +21,9 @@ def client_of(transport: httpx.AsyncBaseTransport, timeout: float | None) -> htt
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the reason of an error: the first of its causes that says one, such as that of TLS."""
+    """Return the text of the first error in a chain of causes that has one, such as the error of TLS."""
     found: BaseException | None = error
+    # httpx wraps errors of httpcore, which wrap those of ssl. Only the innermost may have a text.
     while found and not str(found):
         found = found.__cause__ or found.__context__  # httpcore raises some "from None"
     return str(found) if found else type(error).__name__
@@ -39,6 +40,8 @@ async def body_of(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes
     try:
         yield chunks
     finally:
+        # Shielded: the block is often left because it was cancelled, and the generators must end all
+        # the same.
         with trio.CancelScope(shield=True), suppress(httpx.HTTPError):
             await response.aclose()
             async for _ in chunks:
@@ -49,6 +52,7 @@ async def bounded(response: httpx.Response, longest: int) -> bytes | None:
     """Return the body of an answer, None for one of more than `longest` bytes; the rest is not read."""
     if response.is_stream_consumed:  # a transport that is no network has read it
         return response.content if len(response.content) <= longest else None
+    # Bounded while it comes: the stated length of a bad server means nothing.
     content = bytearray()
     async with body_of(response) as chunks:
         async for chunk in chunks:

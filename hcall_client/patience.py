@@ -8,6 +8,32 @@ the next attempt may succeed (spec/protocol.md#waiting).  A client repeats its a
 after these, within its own timeout.
 """
 
+# Time of a client: what counts, and when to try again
+#
+# A timeout shall end a wait for a server that is dead or slow. It shall not end one only because this
+# process stood still. A plain deadline (`now + seconds`) does that: after a pause of a minute every
+# deadline is over, also if the answer lies in the socket. So `Patience` counts time in small steps. Each
+# wait says beforehand how long it may take (`_expected`). A gap between two looks at the clock that is
+# longer than that was a pause, and counts `COUNTED` seconds.
+#
+#   - A wait is cut into pieces of `LOOK` seconds, so a pause in a long wait is seen as well.
+#   - A wait that cannot be cut, such as a name lookup or a connect, is announced as a whole (`rest`,
+#     `share`). A pause within it counts in full up to its length.
+#   - If the time is over, the look raises, also if the socket is ready. Else a server that sends a byte now
+#     and then would never be too late.
+#
+# `Attempts` decides about the next attempt to open a session. The error alone decides, never the number of
+# attempts:
+#
+#   - A full queue (EAGAIN) is no answer. The kernel would wait for it in a blocking connect, so it is
+#     waited for even without a timeout.
+#   - A refusal is an answer. It may pass (`may_pass`), but without a timeout nothing would bound the wait.
+#     So it is raised at once then.
+#   - All else is raised: another attempt within the timeout would end in the same way.
+#
+# Pauses grow, so that a burst of clients does not become a burst of attempts, and each is shortened by a
+# random part, so that clients that were refused together do not come back together.
+
 from __future__ import annotations
 
 import math
@@ -25,15 +51,15 @@ LOOK = 1.0
 """Seconds between two looks at the clock, at most."""
 
 COUNTED = 0.25
-"""Seconds of a pause that count; a delay up to this is no pause."""
+"""Seconds that a pause counts.  A wait may take this much longer than announced without being a pause."""
 
 LEAST = 0.001
-"""Seconds of a wait that is tried although no time is left."""
+"""Shortest wait in seconds of `share`, also if no time is left."""
 
 NONE_LEFT = 1e-9
-"""So few seconds are none: a sum of floats may leave them, and no deadline of a clock is that near.
+"""Up to this many seconds count as none.  A sum of floats may leave such a rest, and no clock can show it.
 
-A clock of tests stands still until a deadline comes, so a wait for them would be repeated for ever.
+A test's clock stands still until a deadline.  It would repeat a wait for such a rest for ever.
 """
 
 FIRST_PAUSE = 0.005
@@ -49,22 +75,21 @@ class Pace(NamedTuple):
 
 
 FOR_A_PLACE = Pace(FIRST_PAUSE, 2.0)
-"""A burst of clients waits: each of them asks seldom."""
+"""For a busy server: many clients wait at once, so each of them asks seldom."""
 ON_THE_WAY = Pace(0.001, 1.25)
-"""A live move takes milliseconds, and few clients wait: a pause is a small part of the time so far."""
+"""For a moving partition: a live move takes milliseconds and few clients wait, so pauses begin short."""
 
 MOVE_PATIENCE = 30.0
 """Seconds that the way from one system to the other may take."""
 
 FIRST_PATIENCE = 5.0
-"""Seconds in which the first opening looks for a partition that may be on its way just then.
+"""Seconds for which the first opening looks for a partition that may be moving.
 
-They are few: one that is powered off, or that nobody has, shall be told soon.
+They are few: if the partition is powered off or does not exist, the caller shall get an error soon.
 """
 
 _ON_THE_WAY = (OpenStatus.NO_SUCH_PARTITION, OpenStatus.NOT_ACTIVATED)
-"""Answers to OPEN while a partition is on its way: the old place does not have it any more, or the new one
-does not serve it yet."""
+"""Answers to OPEN during a move: the partition has left the source, or the target does not serve it yet."""
 
 
 class Patience:
@@ -86,6 +111,7 @@ class Patience:
         now = self._clock()
         gap = now - self._last
         self._last = now
+        # A longer gap than announced: the process was stopped. Its length says nothing of the server.
         self._left -= gap if gap <= self._expected else COUNTED
         self._expected = COUNTED
         return max(0.0, self._left)
@@ -93,7 +119,7 @@ class Patience:
     def look(self, longest: float = LOOK) -> float | None:
         """Return how many seconds to wait before the next look; None is for ever.
 
-        Waiting for as long is no pause.  Raises TimeoutError when no time is left.
+        A wait of that length is no pause.  Raises TimeoutError when no time is left.
         """
         left = self.left()
         if left is None:
@@ -105,12 +131,12 @@ class Patience:
         return wait
 
     def expect_wait(self) -> None:
-        """Count the next wait as a whole, however long it is: it is no pause of this process."""
+        """Announce a wait of unknown length: all of it counts, and none of it is a pause of this process."""
         self.left()
         self._expected = math.inf
 
     def rest(self) -> float | None:
-        """Return all seconds that are left, for one wait that cannot be divided; as `look`."""
+        """Return the seconds that are left, for a wait that cannot be cut; TimeoutError if there are none."""
         return self.look(math.inf)
 
     def share(self, parts: int) -> float | None:
@@ -132,7 +158,7 @@ def milliseconds(seconds: float | None) -> int | None:
 
 
 class Attempts:
-    """The attempts to open one session: it decides whether another one follows, and when.
+    """The attempts to open one session.  It decides whether another attempt follows, and when.
 
     A refusal is an answer.  Without a timeout nothing bounds the wait for a better one, so it is raised at
     once.  A full queue is no answer: it is waited for, as the kernel does for a blocking socket.  `may_pass`
@@ -154,7 +180,7 @@ class Attempts:
         """The address of the present attempt, None while it is asked for."""
 
     def ask(self) -> None:
-        """Begin an attempt: the place is asked for, which may take long."""
+        """Begin an attempt: the caller asks for the place next, which may take long."""
         self.place = None
         self.patience.expect_wait()
 
@@ -174,13 +200,17 @@ class Attempts:
         the middle of an attempt, the refusal before it says more than a timeout.
         """
         left, full = self._left_after(error), is_full(error)
+        # The time ended while the server was silent. The refusal before tells the caller the cause;
+        # "did not answer in time" would not.
         if isinstance(error, TimeoutError) and self._refused:
             raise self._refused from None
         if not full and (left is None or not self._may_pass(error)):
             raise error
         self._refused = None if full else error
+        # A byte is 0 to 255, so the pause is shortened by up to a half.
         pause = self._pause * (1 - os.urandom(1)[0] / 512)
         self._pause = min(self._growth * self._pause, LAST_PAUSE)
+        # A pause that uses up the rest of the time would leave none for the attempt behind it.
         if left is not None and left <= pause:
             raise TimeoutError("the queue of the server was full all the time") if full else error
         return pause
@@ -195,6 +225,8 @@ class FirstAttempts(Attempts):
 
     def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
         super().__init__(patience, may_arrive, ON_THE_WAY)
+        # A second clock beside the timeout: lack of a place may take all of the timeout, the search for
+        # a missing partition only 5 seconds.
         self._search = Patience(FIRST_PATIENCE, clock)
 
     def ask(self) -> None:
@@ -219,6 +251,7 @@ def lacks_place(error: Exception) -> bool:
 
     `error` came while the session was being opened: later, GOODBYE 5 ends a session whose calls have run.
     """
+    # These are the rows of spec/protocol.md#waiting.
     if isinstance(error, OpenRefused):
         return error.status == OpenStatus.TOO_MANY_SESSIONS
     return isinstance(error, SessionEnded) and error.reason == GoodbyeReason.IDLE_TOO_LONG
@@ -231,4 +264,5 @@ def may_arrive(error: Exception) -> bool:
     """
     if isinstance(error, OpenRefused):
         return error.status in _ON_THE_WAY or lacks_place(error)
+    # SessionEnded with any reason: before OPENED it cannot say that a call has run.
     return isinstance(error, OSError | LookupError | ConnectionLost | SessionEnded)

@@ -32,10 +32,13 @@ def content_of(answer: HTTPResponse) -> bytes:
 
     `http.client` makes room for as many bytes as the answer states.
     """
+    # Such a body ends with its connection, so one that was cut off would pass for a whole one.
     if answer.length is None and not answer.chunked:
         raise WrongAnswer("a body without a length")
     if (answer.length or 0) > LARGEST_ANSWER:
         raise WrongAnswer(f"a body of more than {LARGEST_ANSWER} bytes")
+    # One byte more than allowed: a chunked body has no stated length, so this shows that it is too
+    # large.
     content = answer.read(LARGEST_ANSWER + 1)
     if len(content) > LARGEST_ANSWER:
         raise WrongAnswer(f"a body of more than {LARGEST_ANSWER} bytes")
@@ -57,6 +60,7 @@ class UnixConnection(HTTPConnection):
 
     def connect(self) -> None:
         """Connect; while the queue of the server is full, try again."""
+        # No other error than a full queue is repeated here: `Attempts` raises it.
         attempts = Attempts(self._patience)
         while True:
             try:
@@ -64,7 +68,7 @@ class UnixConnection(HTTPConnection):
             except OSError as error:
                 time.sleep(attempts.pause_after(error))
             else:
-                # `http.client` asks of a socket what this one has.
+                # A cast: `http.client` uses only the three methods that this class has.
                 self.sock = cast(socket.socket, connected)
                 return
 
@@ -77,6 +81,7 @@ class _PatientSocket:
         self._patience = patience
         self._poll = select.poll()
         self._received = 0
+        # Users of the socket: the connection, and each file of `makefile`.
         self._open = 1
 
     def sendall(self, data: bytes) -> None:
@@ -102,6 +107,8 @@ class _PatientSocket:
                 size = self._socket.recv_into(buffer)
             except BlockingIOError:
                 continue
+            # A bound over all answers together: `http.client` skips interim answers (1xx) without a
+            # limit.
             self._received += size
             if self._received > LARGEST_HEAD + LARGEST_ANSWER:
                 raise WrongAnswer(f"more than {LARGEST_HEAD + LARGEST_ANSWER} bytes")
@@ -118,23 +125,25 @@ class _PatientSocket:
 
     def _wait(self, event: int) -> None:
         """Wait until the socket is ready; TimeoutError when the time is over, also while it is ready."""
+        # `look` raises when the time is over, also if the socket is ready. So single bytes can't extend
+        # the time.
         self._poll.register(self._socket, event)
         while not self._poll.poll(milliseconds(self._patience.look())):
             pass
 
 
 class _Received(io.RawIOBase):
-    """What a patient socket receives, as a file."""
+    """A file over the received bytes of a patient socket."""
 
     def __init__(self, sock: _PatientSocket) -> None:
         self._patient = sock
 
     def readable(self) -> bool:
-        """It can be read."""
+        """Return True: `io.BufferedReader` demands it."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # BufferedReader gives one
-        """Read what there is, at least a byte; 0 at the end."""
+        """Read the bytes that are there, at least one; return their number, 0 at the end."""
         return self._patient.receive_into(buffer)
 
     def close(self) -> None:

@@ -4,6 +4,17 @@
 buffer pages of its own in a made-up memory.  So no buffer breaks a rule on alignment or page crossing.
 """
 
+# A made-up guest memory
+#
+# An h-call takes addresses, so a client without a guest needs a memory to point into. `build` makes one for
+# each call: every buffer begins a page of its own, from `FIRST_ADDRESS` on. Pages satisfy every rule of
+# strict memory (16 bytes for an authorization block, one page for WRAP, no crossing), so a program need not
+# know these rules. Tests that break them use `raw_call`.
+#
+# The answer is checked before it is read. A client must not trust a server with its memory: each write has
+# to lie within one writable segment of this call. Then the bytes from the start of the output buffer are
+# joined. A gap ends them: bytes behind it belong to no position that the result could state.
+
 from __future__ import annotations
 
 import struct
@@ -48,7 +59,7 @@ class Authorization(NamedTuple):
 
 
 Value = int | bytes | Authorization
-"""An argument of `build`: a number, the length of an output buffer, bytes to be read, or who asks."""
+"""An argument of `build`: a number, the length of an output buffer, input bytes, or an authorization."""
 
 Reader = Callable[[HReturn, bytes], T]
 """Makes the result out of an answer and the bytes written from the start of the output buffer."""
@@ -87,6 +98,7 @@ class Request(Generic[T]):
 
     def _check_write(self, start: int, size: int) -> None:
         for address, length, access, _ in self.segments:
+            # One segment has to hold the whole write: two neighbours are two buffers.
             if access & Access.OUT and address <= start and start + size <= address + length:
                 return
         message = f"a write of {size} bytes at 0x{start:X}"
@@ -95,6 +107,7 @@ class Request(Generic[T]):
     def _written(self, writes: Iterable[Write]) -> bytes:
         """Return the bytes written from the start of the output buffer up to the first gap."""
         parts, end = [], self.output
+        # The server may send writes in any order.
         for address, data in sorted(writes):
             if address == end:
                 parts.append(data)
@@ -113,7 +126,7 @@ def untrue(rule: Rule, message: str) -> PeerError:
 
 
 def nothing(_: HReturn, __: bytes) -> None:
-    """Read an answer that has nothing to tell but its status."""
+    """Read an answer without results: its status is all that it has."""
     return
 
 
@@ -132,13 +145,14 @@ class _Memory:
         self._free = FIRST_ADDRESS
 
     def place(self, value: int | bytes) -> int:
-        """Return the address of a new buffer: bytes to be read, or room for as many as told."""
+        """Return the address of a new buffer: bytes to be read, or room for that number of bytes."""
         address = self._free
         if isinstance(value, int):
             segment = Segment.written(address, value)
         else:
             segment = Segment.read(address, bytes(value))
         self.segments.append(segment)
+        # At least one page: a buffer of length 0 needs an address that no other buffer has.
         self._free += max(1, -(-segment.length // PAGE)) * PAGE
         return address
 
@@ -146,9 +160,9 @@ class _Memory:
 def build(opcode: Opcode, reader: Reader[T], *, also: Iterable[int] = (), **values: Value) -> Request[T]:
     """Return the request for an h-call of the table.
 
-    `values` has every argument by name but the lengths, which follow from their buffers.  `also`
-    are statuses beside H_SUCCESS that the reader takes.  ValueError for a value that fits no
-    register, TypeError for one of another type, KeyError for one that is missing.
+    `values` has each argument by its name.  Lengths are left out: they follow from their buffers.  `also` are
+    statuses that the reader accepts beside H_SUCCESS.  ValueError for a value that fits no register,
+    TypeError for a value of another type, KeyError for a missing one.
     """
     try:
         return _built(opcode, reader, also, values)
@@ -166,15 +180,17 @@ def _built(opcode: Opcode, reader: Reader[T], also: Iterable[int], values: Mappi
             continue
         number = _place((arg.name, spec.name), arg, values[arg.name], memory)
         registers[arg.place] = number
+        # No call has two output buffers.
         output = number if arg.kind.writable else output
         _set_length(spec, arg, memory, registers)
+    # Most calls share one set, so a request costs no new one.
     accepts = _SUCCESS.union(map(int, also)) if also else _SUCCESS
     checked = check_registers(registers)
     return Request(int(opcode), checked, tuple(memory.segments), reader, accepts, output)
 
 
 def _place(place: Place, arg: Arg, value: Value, memory: _Memory) -> int:
-    """Return what goes into the argument's register, with its buffer put into memory."""
+    """Return the value of the argument's register; a buffer is first placed into memory."""
     if arg.kind.is_number:
         return _unsigned(place, value)
     if isinstance(value, Authorization):
@@ -197,6 +213,7 @@ def _unsigned(place: Place, value: object) -> int:
 def as_number(place: Place, value: object) -> int:
     """Return a whole number; TypeError that names the place for any other value."""
     try:
+        # `index` and not `int`: int would take a text with digits and cut a float.
         return index(value)  # type: ignore[arg-type]
     except TypeError:
         raise no_number(place, value) from None
@@ -205,6 +222,7 @@ def as_number(place: Place, value: object) -> int:
 def as_bytes(place: Place, value: object) -> bytes:
     """Return the bytes of a buffer; TypeError that names the place, and shows no value, for any other."""
     try:
+        # Over memoryview: bytes(5) would be five zeros, and a list of numbers would be accepted.
         return bytes(memoryview(value))  # type: ignore[arg-type]
     except TypeError:
         raise no_bytes(place, value) from None
@@ -226,7 +244,7 @@ def _set_length(spec: HCallSpec, arg: Arg, memory: _Memory, registers: list[int]
 
 
 def check_registers(registers: Iterable[int]) -> tuple[int, ...]:
-    """Return r4 to r12, filled up with zeros; ValueError for what registers cannot hold."""
+    """Return r4 to r12, filled up with zeros; ValueError for values that registers cannot hold."""
     if not isinstance(registers, Iterable):
         raise WrongType(f"registers are a list, not {kind_of(registers)}: write raw_call(opcode, [r4, r5])")
     given = tuple(as_number(("a register",), each) for each in registers)

@@ -22,12 +22,14 @@ def result_of(request: Request[T], pending: Pending, complain: Complain) -> T:
     try:
         return request.parse(answer)
     except PeerError as error:
+        # An answer that breaks a rule makes all later ones doubtful, so the session ends here.
         complain(error)
         raise
 
 
 def results_of(calls: Iterable[tuple[Request[T], Pending]], complain: Complain) -> list[T | HcallError]:
     """Return the result of each call, or its refusal; raises the first other error that ended one."""
+    # A refusal is a result of its call and stops no other call. Any other error is about the session.
     found: list[T | HcallError] = []
     for request, pending in calls:
         try:

@@ -21,6 +21,7 @@ def connect_unix(path: str | os.PathLike[str]) -> socket.socket:
     except OSError as error:
         sock.close()
         raise with_path(error, path) from None
+    # TypeError for a path of another type, and a KeyboardInterrupt: neither may leave a descriptor.
     except BaseException:
         sock.close()
         raise

@@ -1,10 +1,10 @@
-"""Where the data channel of a partition is: the console tells it on a socket (spec/console.md#where).
+"""Asks the console where the data channel of a partition is (spec/console.md#where).
 
     locate = locate_at("store/run/where.sock", "lpar1")
     locate()                                                # "/srv/a/run/lpar1.sock"
 
 One line goes in, the name of the partition, and one line comes out.  A client needs no other access to the
-console: it is told where its partition is, and nothing else.  This module needs no other package.
+console, and learns nothing else there.  This module needs no other package.
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS)
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a partition is text, not {type(name).__name__}")
+    # A newline would end the question in the middle of the name.
     if "\n" in name:
         raise ValueError(f"the name of a partition has no newline: {name[:40]!r}")
     asked = os.fspath(path)
 
     def locate() -> Address:
         with socket.socket(socket.AF_UNIX) as asking:
+            # The timeout holds for connect, send and each receive alone. The console ends a connection
+            # after 5 seconds itself (spec/console.md#where).
             asking.settimeout(seconds)
             try:
                 asking.connect(asked)
@@ -66,15 +69,15 @@ def locate_at(path: str | os.PathLike[str], name: str, seconds: float = SECONDS)
 
 def _not_asked(error: OSError, path: str) -> OSError:
     """Return the error of a where socket with its path, and the remedy."""
-    told = with_path(error, path)
+    named = with_path(error, path)
     store = path.removesuffix(_PLACE) if path.endswith(_PLACE) else "STORE"
-    if told.errno in (errno.ENOENT, errno.ECONNREFUSED):
+    if named.errno in (errno.ENOENT, errno.ECONNREFUSED):
         remedy = f"no console serves this socket; to start one: swpks hmc serve --store {store}"
-    elif told.errno == errno.EACCES:
+    elif named.errno == errno.EACCES:
         remedy = f"the socket belongs to another user: run this program as the owner of {store}"
     else:
-        return told
-    return OSError(told.errno, f"{told.strerror or told}; {remedy}", path)
+        return named
+    return OSError(named.errno, f"{named.strerror or named}; {remedy}", path)
 
 
 def parse_address(text: str) -> Address:
@@ -83,13 +86,14 @@ def parse_address(text: str) -> Address:
     if kind == "unix" and rest:
         return rest
     found = _TCP.fullmatch(rest) if kind == "tcp" else None
+    # The console's own reason comes behind "error: ".
     if found is None:
         raise NotLocated(text.removeprefix("error: ") or "the console has not answered")
     return found[1] or found[2], int(found[3])
 
 
 def _line(asking: socket.socket) -> str:
-    """Return the line that comes, without its end; "" if the stream ends before it."""
+    """Return the next line without its newline; "" if the stream ends before it."""
     received = b""
     while b"\n" not in received and len(received) < _LONGEST:
         data = asking.recv(_LONGEST)

@@ -46,11 +46,12 @@ FLAGS_SIZE = 8
 """Bytes of flags before the payload, big-endian as the rest of what Linux sends."""
 _PKCS7_PART = CERTIFICATE_PART.build({"length": 0})[4:]
 """Revision, type and GUID of the certificate part; they stand behind the time and the length."""
+# Counted from the end of the time: behind the length of 4 bytes.
 _KIND = slice(4, 4 + len(_PKCS7_PART))
 
 
 class FileForm(Enum):
-    """The form of a file of secure-boot tools, as far as its first bytes tell."""
+    """The form of a file of secure-boot tools, by its first bytes."""
 
     AUTH_FILE = "flags, then a payload"
     PAYLOAD = "a payload without flags"
@@ -66,7 +67,7 @@ class AuthFile(NamedTuple):
 
 
 def variable_label(name: str) -> bytes:
-    """Return the label under which Linux keeps a secure-boot variable."""
+    """Return the label under which Linux stores a secure-boot variable."""
     check_text("the name of a variable", name)
     return os_label(b"", wide(name))
 
@@ -79,6 +80,8 @@ def variable_policy(name: str) -> int:
 
 def efi_time(moment: datetime) -> EfiTime:
     """Return a moment as updates carry it: whole seconds, in the time zone that it is given in."""
+    # Imported here, as cryptography below: labels and auth files are read by commands that need
+    # neither.
     from datetime import datetime as kind
 
     check_kind(kind, "a moment", moment, "efi_time(datetime.now())")
@@ -89,6 +92,7 @@ def certificate_lists(certificates: Iterable[bytes], owner: bytes = bytes(16)) -
     """Return signature lists of certificates in DER, each in a list of its own."""
     certificates = all_of(bytes, "certificates", certificates, 'certificate_lists([b"..."])')
     check_bytes("owner", owner)
+    # A list has signatures of one length, and two certificates seldom have the same.
     return build_lists(SignatureList(GUID_X509, b"", (owner + each,)) for each in certificates)
 
 
@@ -107,6 +111,7 @@ def sign(data: bytes, key: RSAPrivateKey, certificate: Certificate) -> bytes:
     from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
 
     builder = PKCS7SignatureBuilder().set_data(data).add_signer(certificate, key, SHA256())
+    # Detached and without attributes: PowerVM's public library refuses signed attributes (choice C-T).
     options = [PKCS7Options.DetachedSignature, PKCS7Options.Binary, PKCS7Options.NoAttributes]
     return builder.sign(Encoding.DER, options)
 
@@ -114,7 +119,7 @@ def sign(data: bytes, key: RSAPrivateKey, certificate: Certificate) -> bytes:
 def certificates_in(data: bytes) -> list[Certificate]:
     """Return the certificates that come with a payload; ValueError if it has none, or can't be read.
 
-    They are for people: no update is accepted because of them.
+    They are for display: no update is accepted because of them.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
@@ -124,6 +129,7 @@ def certificates_in(data: bytes) -> list[Certificate]:
         pkcs7 = parse_update(data).pkcs7
     except RuleBroken as error:
         raise ValueError(str(error)) from None
+    # efitools make bare SignedData, openssl a ContentInfo (spec/secure-boot-variables.md#signature).
     for whole in (pkcs7, _content_info(pkcs7)):  # bare SignedData is not read by the library
         with suppress(ValueError, UnsupportedAlgorithm):
             return load_der_pkcs7_certificates(whole)
@@ -141,6 +147,8 @@ def _content_info(signed_data: bytes) -> bytes:
 
 def _tlv(tag: int, body: bytes) -> bytes:
     """Return an element of DER, with the shortest length."""
+    # DER has one form of a length only: one byte below 128, else the number of bytes and as few bytes
+    # as possible.
     size = len(body).to_bytes((len(body).bit_length() + 7) // 8, "big")
     return bytes([tag, len(body)] if len(body) < 0x80 else [tag, 0x80 | len(size), *size]) + body
 
@@ -162,6 +170,8 @@ def auth_file(data: bytes, *, append: bool = False) -> bytes:
 def form_of(data: bytes) -> FileForm:
     """Return the form of a file; no h-call is made for it."""
     check_bytes("a file", data)
+    # Lists have no magic, so their first GUID tells them apart. The other two forms have the fixed
+    # fields of the certificate part at different offsets.
     if data[: len(GUID_X509)] in (GUID_X509, GUID_SHA256):
         return FileForm.LISTS
     if data[FLAGS_SIZE + TIME_SIZE :][_KIND] == _PKCS7_PART:

@@ -1,4 +1,4 @@
-"""The boot of a partition: firmware, boot loader, kernel, each locking its objects before the next.
+"""The boot of a partition: firmware, boot loader, kernel.  Each locks its objects before the next one runs.
 
     async with open_channel(path) as channel:
         chain = await boot(channel)
@@ -22,11 +22,11 @@ from hcall_client.guests.linux import LINUX_7_0, Driver
 __tracebackhide__ = of_caller
 S = TypeVar("S")
 Step = Callable[[S], Awaitable[object]]
-"""The work of a stage before it locks: it stores, reads, publishes."""
+"""The work of a stage before it locks, such as storing and reading objects."""
 
 
 class BootedChain(NamedTuple):
-    """A booted partition: the kernel runs; the stages before it are kept for tests to look at."""
+    """A booted partition.  The kernel runs; tests can inspect the two stages before it."""
 
     firmware: PartitionFirmware
     boot_loader: BootLoader
@@ -49,6 +49,8 @@ async def boot(
     if not hasattr(channel, "limits"):
         given = kind_of(channel)
         raise WrongType(f"boot takes a channel, not {given}: write boot(channel), or boot(partition.channel)")
+    # The order is the protection: each stage locks before the next one runs, so no later stage can make
+    # the password of an earlier one.
     first = PartitionFirmware(channel)
     await (firmware or PartitionFirmware.store_sb_version)(first)
     await first.lock()

@@ -36,7 +36,7 @@ __tracebackhide__ = of_caller
 
 
 class Caller(Protocol):
-    """Something that makes h-calls: an open `Channel`."""
+    """A channel that makes h-calls, such as an open `Channel`."""
 
     async def call(self, request: Request[T]) -> T:
         """Make one h-call and return its result."""
@@ -69,6 +69,7 @@ class Stage:
 
     async def lock(self) -> None:
         """Set a random password of the greatest length; no other stage knows it in this IPL."""
+        # The greatest length, as Linux asks for (spec/linux.md).
         size = (await self._channel.limits()).max_password_size
         self._authorization = await self._channel.call(set_password(self.consumer, self._entropy(size)))
 
@@ -79,6 +80,8 @@ class Stage:
     async def read(self, label: bytes, owner: int | None = None) -> ObjectRead:
         """Read an object of this consumer, or of another `owner` without authorization."""
         other = owner is not None and owner != self.consumer
+        # Without a password: the password of this consumer counts for its own objects only. Another
+        # consumer's object can be read if it is world-readable.
         who = Authorization(owner) if other and owner is not None else self._authorization
         size = (await self._channel.limits()).max_object_size
         return await self._channel.call(read_object(who, label, size))
@@ -94,6 +97,7 @@ class Stage:
     async def labels(self) -> list[bytes]:
         """List all labels of this consumer."""
         found: list[bytes] = []
+        # As before the first part: token 0 takes a new list.
         part = Labels((), 0, more=True)
         while part.more:
             part = await self._channel.call(get_object_labels(self._authorization, part.token))
@@ -109,6 +113,7 @@ class Stage:
         check_bytes("data", data)  # before the present object is removed
         check_number("policy", policy)
         try:
+            # An ObjectRead is a tuple, and a policy compares as its number.
             if await self.read(label) == (data, policy):
                 return False
             await self.remove(label)

@@ -72,6 +72,7 @@ class KexecHandover:
 
     def take_password(self) -> bytes:
         """Return the password, if one was handed over, and blank the property as early boot does."""
+        # Removed as soon as it is read (spec/linux.md): user space can read the device tree.
         return self.chosen.pop(PASSWORD_PROPERTY, b"")
 
 
@@ -115,7 +116,7 @@ class LinuxKernel:
 
     @property
     def has_password(self) -> bool:
-        """Whether this kernel can act for its consumer."""
+        """Whether this kernel has the password of its consumer."""
         return bool(self._authorization.password)
 
     @property
@@ -170,7 +171,7 @@ class LinuxKernel:
         return await self._read(Authorization(Consumer.BOOT_LOADER), label)
 
     async def dynamic_keys(self) -> bool:
-        """Say whether SB_VERSION tells of dynamic keys; absent or forbidden means static ones."""
+        """Return whether SB_VERSION says that keys are dynamic; static if it is absent or forbidden."""
         try:
             return any((await self.read_firmware(SB_VERSION)).data)
         except LinuxError as error:
@@ -179,12 +180,13 @@ class LinuxKernel:
             raise
 
     def kexec(self, *, file: bool = True) -> KexecHandover:
-        """Leave for the next kernel; this one does nothing any more.
+        """Hand over to the next kernel.  This one can make no more calls with the password.
 
-        A load by `kexec_file` carries the password in the device tree; an older one (`file` false)
-        does not know of it.
+        With `kexec_file` the password travels in the device tree.  The older system call (`file` false) hands
+        no password on.
         """
         password = self._authorization.password
+        # Two kernels with one password would be one consumer twice. A real kernel ends here.
         self._authorization = Authorization(Consumer.OPERATING_SYSTEM)
         return KexecHandover({PASSWORD_PROPERTY: password} if file and password else {})
 
@@ -204,6 +206,7 @@ class LinuxKernel:
         try:
             self._authorization = await self._channel.call(gen_password(Consumer.OPERATING_SYSTEM, size))
         except HcallError as error:
+            # The last kernel has handed no password on. The driver warns and goes on (spec/linux.md).
             if error.status != Status.H_IN_USE:
                 raise self._error(error, "generate password") from error
             self.messages.append(PASSWORD_IN_USE)
@@ -241,5 +244,7 @@ class LinuxKernel:
         try:
             answer = await self._channel.call(confirm_object_flushed(self._authorization, label))
         except HcallError as error:
+            # The driver sees a status and a register, so a refusal is not raised here: `poll_step`
+            # decides about it.
             return error.status, 0
         return (Status.H_SUCCESS if answer.present else Status.H_NOT_FOUND), int(answer.flushed)

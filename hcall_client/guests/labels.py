@@ -19,9 +19,9 @@ __tracebackhide__ = of_caller
 COMPONENT_SIZE = 8
 """Most bytes that a component's name may have."""
 SB_VERSION = b"SB_VERSION"
-"""Label of the firmware-owned object that tells of dynamic secure-boot keys; it has no header."""
+"""Label of firmware's object that switches dynamic secure-boot keys on; it has no header."""
 OS_NAMES = {OS_LINUX: "Linux", OS_COMMON: "common"}
-"""Who an operating system's flag in the header stands for."""
+"""Names of the operating systems by their flag in the header."""
 
 
 _HEX, _UTF16 = "hex:", "utf16:"
@@ -84,6 +84,7 @@ def describe_label(label: bytes) -> str:
     have different texts: `label_of` returns the label of a text.
     """
     parts = parse_label(label)
+    # A plain label that reads like a header's text is shown in hexadecimal: each text has one label.
     if parts is None:
         text = _text(label)
         return f"{_HEX}{label.hex()}" if _SHOWN.fullmatch(text) else text
@@ -95,6 +96,7 @@ def describe_label(label: bytes) -> str:
 def _component(component: bytes) -> str:
     """Return a component as text; in hexadecimal also if a reader would take it for something else."""
     text = _text(component)
+    # A colon in it, or the words `hex` and `utf16`, would move the border between component and name.
     unclear = text in _KINDS or (":" in text and not text.startswith(_HEX))
     return f"{_HEX}{component.hex()}" if unclear else text
 
@@ -118,6 +120,7 @@ def plain_bytes(text: str) -> bytes:
     if text.startswith(_UTF16):
         return wide(text.removeprefix(_UTF16))
     if not text.startswith(_HEX):
+        # Bytes of a command line that are no UTF-8 come as surrogates, and go back to the same bytes.
         return text.encode(errors="surrogateescape")
     try:
         return bytes.fromhex(text[len(_HEX) :])

@@ -1,7 +1,7 @@
-"""What Linux's PLPKS driver makes of the keystore's answers, as data and pure functions.
+"""The reactions of Linux's PLPKS driver to the keystore's answers, as data and pure functions.
 
-`hcall_client.guests.kernel` acts by these.  Facts: spec/linux.md; numbers are Linux's errno
-values as the driver returns them, 0 or negative.
+`hcall_client.guests.kernel` uses them.  Facts: spec/linux.md.  Numbers are Linux's errno values as the driver
+returns them, 0 or negative.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ MAX_NAME_SIZE = 239
 """Most bytes of an object's name: a label of 255 without its header."""
 MAX_DATA_SIZE = 4000
 """Most bytes that the driver writes; a limit of Linux, not of the keystore."""
+# The driver's sanity tests of GET_CONFIG (spec/structures.md#config-block).
 MIN_PASSWORD_SIZE = 32
 MIN_LABEL_SIZE = 255
 MAX_LABEL_SIZE = 0x7FFF
@@ -25,6 +26,7 @@ MIN_TOTAL_SIZE = 4096
 LARGE_OBJECT_SIZE = 0x10000
 
 _INVALID = -errno.EINVAL
+# The driver's function maps each of the six long-busy statuses alike.
 _BUSY: dict[int, int] = {
     int(status): -errno.EBUSY for status in Status if status.name.startswith("H_LONG_BUSY")
 }
@@ -52,12 +54,12 @@ ERRNO: Mapping[int, int] = MappingProxyType(
         Status.H_IN_USE: -errno.EEXIST,
     }
 )
-"""`pseries_status_to_err`: what becomes of each status; any other is -EINVAL."""
+"""`pseries_status_to_err`: the errno of each status; any other is -EINVAL."""
 
 
 @dataclass(frozen=True)
 class Driver:
-    """How one version of the driver behaves where versions differ.
+    """The points in which versions of the driver differ.
 
     `poll_interval` and `poll_limit` are in seconds.  `converts_twice` is a wart: WRITE and REMOVE
     convert the result of the flush poll, already an errno, as if it were a status again.
@@ -72,17 +74,18 @@ class Driver:
     knows_continue: bool = False
 
     def to_errno(self, status: int) -> int:
-        """Return what a status becomes: 0 or a negative errno."""
+        """Return the errno of a status: 0 or a negative number."""
         if self.knows_continue and status == Status.H_CONTINUE:
             return -errno.EAGAIN
         return ERRNO.get(status, _INVALID)
 
     def poll_result(self, error: int) -> int:
-        """Return what WRITE and REMOVE make of the errno with which their flush poll ended.
+        """Return the result of WRITE and REMOVE for the errno with which their flush poll ended.
 
-        With the wart a timeout becomes -EINVAL, -ENOENT becomes -ENXIO and -EBUSY -EEXIST,
-        because their numbers are those of other statuses.
+        With `converts_twice` a timeout becomes -EINVAL, -ENOENT becomes -ENXIO and -EBUSY -EEXIST.
         """
+        # Statuses and errno values are both small negative numbers: -ETIMEDOUT is no status, so it
+        # becomes -EINVAL; -ENOENT is -2, the number of H_FUNCTION.
         return self.to_errno(error) if self.converts_twice else error
 
 
@@ -91,15 +94,16 @@ LINUX_7_0 = Driver("Linux 7.0")
 LINUX_6_19 = replace(LINUX_7_0, name="Linux 6.19", config_size=512)
 """The driver as of early 2023 to Linux 6.19: the same, with the older length of the config block."""
 WITHOUT_WARTS = replace(LINUX_7_0, name="Linux without warts", converts_twice=False)
-"""What the driver means to do."""
+"""The driver as it is meant: the errno of the flush poll is returned as it is."""
 
 
 def poll_step(status: int, flushed: int) -> int | None:
-    """Say what one answer to CONFIRM_OBJECT_FLUSHED means for the flush poll.
+    """Return the status with which the flush poll ends after this answer, or None to ask again.
 
-    `flushed` is r4, of which the low byte counts.  Returns the status with which the poll ends, or
-    None to ask again.  "Not found" is the normal end of a removal when r4 says that it is flushed.
+    `status` and `flushed` (r4, of which the low byte counts) are those of CONFIRM_OBJECT_FLUSHED.
+    H_NOT_FOUND with r4 = 1 is the normal end of a removal.
     """
+    # The public driver reads the result as a byte.
     done = flushed & 0xFF == 1
     if status == Status.H_SUCCESS:
         return Status.H_SUCCESS if done else None
@@ -109,13 +113,14 @@ def poll_step(status: int, flushed: int) -> int | None:
 
 
 def broken_limit(config: Config) -> str | None:
-    """Return which of the driver's sanity tests a config block fails, or None when it passes all."""
+    """Return the text of the first sanity test that a config block fails; None if it passes all."""
     if config.max_password_size < MIN_PASSWORD_SIZE:
         return f"max password size {config.max_password_size} is below {MIN_PASSWORD_SIZE}"
     if not MIN_LABEL_SIZE <= config.max_label_size <= MAX_LABEL_SIZE:
         return f"max label size {config.max_label_size} is not {MIN_LABEL_SIZE} to {MAX_LABEL_SIZE}"
     if config.total_size < MIN_TOTAL_SIZE:
         return f"total size {config.total_size} is below {MIN_TOTAL_SIZE}"
+    # Only version 3 has the field; in older blocks its bytes are 0.
     large = config.version >= 3 and config.max_large_object_size >= LARGE_OBJECT_SIZE
     if large and config.max_object_size != LARGE_OBJECT_SIZE - 1:
         return f"max object size {config.max_object_size} is not 65535 though objects can be larger"
