@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
+# An IPv6 address stands in brackets, so that its colons can't be taken for the one before the port.
 _PLACE = re.compile(r"unix:(.+)|tcp:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", re.DOTALL)
 
 
 def is_host(text: str) -> bool:
     """Whether a name or an address can be looked up: printable, and with labels as DNS has them.
 
-    The system's resolver is never asked with any other: Python raises a ValueError of its own for it.
+    Check a host with this before a lookup: for other texts the resolver of Python raises a ValueError.
     """
     if not text.isprintable() or " " in text:
         return False
@@ -23,6 +24,7 @@ def is_host(text: str) -> bool:
 def is_place(text: str) -> bool:
     """Whether a text is the address of a listener: ``unix:PATH`` or ``tcp:HOST:PORT``."""
     found = _PLACE.fullmatch(text)
+    # A path with a NUL would end in its middle in the kernel.
     if found is None or "\0" in text:
         return False
     return bool(found[1]) or (is_host(found[2] or found[3]) and 1 <= int(found[4]) <= 0xFFFF)

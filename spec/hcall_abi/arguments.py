@@ -1,10 +1,10 @@
 """The arguments of h-calls as values: the kind of each register, and the bounds of each length.
 
 A buffer argument is an address in one register.  The length that belongs to it is the next
-argument of the same call, named by `Arg.length`.  An authorization block tells its own length.
+argument of the same call, named by `Arg.length`.  An authorization block contains its own length.
 
-Each argument has a kind, and each kind has one check in the engine.  So engine, client and pages know
-no call by its number: a new h-call is a row of `hcall_abi.calls`, and its handler.
+Each argument has a kind, and each kind has one check in the engine.  So engine, client and pages have no code
+for single calls: a new h-call is a row of `hcall_abi.calls`, and its handler.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Kind(Enum):
     CONTINUE_TOKEN = "continue token"  # noqa: S105
     """0, or the token with which a busy call continues."""
     AUTHORIZATION = "authorization block"
-    """The address of an authorization block, which tells its own length."""
+    """The address of an authorization block, which contains its own length."""
     LABEL = "label"
     """The address of a label, read by the hypervisor."""
     VARIABLE_LABEL = "label of a variable"
@@ -46,12 +46,16 @@ class Kind(Enum):
     """The address of bytes that the hypervisor reads."""
     PASSWORD = "password"  # noqa: S105
     """The address of a password that the hypervisor reads."""
+    # Kinds of their own beside INPUT and OUTPUT: the operator may relax the alignment of these two
+    # alone.
     WRAP_INPUT = "page-aligned input buffer"
     """The address of bytes that WRAP or UNWRAP reads; their alignment can be relaxed alone (R-76)."""
     OUTPUT = "output buffer"
     """The address of bytes that the hypervisor may write."""
     WRAP_OUTPUT = "page-aligned output buffer"
     """The address of bytes that WRAP or UNWRAP may write; their alignment can be relaxed alone (R-76)."""
+    # GEN_KEY decides by the policy word whether there is a buffer at all, so a plain OUTPUT would not
+    # do.
     KEY_OUTPUT = "output buffer of a key"
     """The address of bytes for a new key; 0 for a wrapping key, which no guest gets."""
     LENGTH = "length"
@@ -78,6 +82,7 @@ class Kind(Enum):
         return not (self.readable or self.writable or self.is_length)
 
 
+# Sets and not a flag in each kind: an enum's value is the text that the pages show.
 _READABLE = frozenset(
     {
         Kind.AUTHORIZATION,
@@ -91,6 +96,8 @@ _READABLE = frozenset(
 _WRITABLE = frozenset({Kind.OUTPUT, Kind.WRAP_OUTPUT, Kind.KEY_OUTPUT})
 
 
+# By name and not by value: the numbers are those of the firmware level, which a partition has at run
+# time.
 class Limit(Enum):
     """A size in bytes that depends on the partition; the value is its name in the keystore's limits."""
 
@@ -109,11 +116,13 @@ class Bounds(NamedTuple):
     rule: Rule
     least: int = 0
     most: int | Limit | None = None
+    # WRAP and UNWRAP: the room for the output depends on the length of the input, which stands before
+    # it.
     beyond: str | None = None
 
 
 class Words(NamedTuple):
-    """Which policy words a call takes for its new object, beside the words that no call takes.
+    """The policy words that a call refuses for its new object, beside those that all calls refuse.
 
     A word with a bit of `refused`, or without one of `demanded`, breaks `rule`.
     """
@@ -127,15 +136,17 @@ class Arg(NamedTuple):
     """One argument of an h-call.
 
     `register` is 4 to 12; a row of the table sets it from the argument's place.  `length` names
-    the length argument of a buffer, and `bounds` tells which lengths are right (None: any).
-    `words` tells which policy words are.
+    the length argument of a buffer.  `bounds` are the allowed lengths (None: any), and `words` the allowed
+    policy words.
     `one_page` says that the buffer must not cross a 4 KiB page, and its address is a multiple of
     `alignment`, where memory is strict (R-76).
     """
 
     name: str
     kind: Kind
+    # Set by `_spec` from the place in the row, so no two arguments of a call have the same register.
     register: int = 0
+    # A wider number is refused by the status of the argument (choice C-M), not cut off.
     bits: int = 64
     length: str | None = None
     bounds: Bounds | None = None
@@ -145,10 +156,10 @@ class Arg(NamedTuple):
 
     @property
     def place(self) -> int:
-        """Where its value is in the registers of a frame: 0 for r4, up to 8 for r12."""
+        """The index of its value in the registers of a frame: 0 for r4, up to 8 for r12."""
         return self.register - FIRST_ARGUMENT_REGISTER
 
     @property
     def status(self) -> Status:
-        """The status that blames this argument."""
+        """The status with which this argument is refused."""
         return positional(self.register)

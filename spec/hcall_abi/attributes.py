@@ -20,6 +20,8 @@ def attribute_number(name: str, given: int | str) -> int:
         raise OperatorError(rules.ATTRIBUTE_KNOWN, f"no attribute {name!r}; the attributes are {names}")
     try:
         return row.parse(given)
+    # `parse` raises no rule: `hcall_abi.console` is read by the rules themselves, so it can't import
+    # them.
     except ValueError as error:
         raise OperatorError(rules.ATTRIBUTE_RANGE, f"{name} {error}") from None
 

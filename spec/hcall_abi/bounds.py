@@ -29,14 +29,15 @@ LONGEST_TIMEOUT = 86400.0
 MAX_STREAMS = 8
 """Most streams of events at once (spec/control.md#events)."""
 
+# A third of the silence after which a client gives the stream up (`hcall_client.events`).
 HEARTBEAT_SECONDS = 10.0
 """Longest time between two pieces of a stream of events, in seconds."""
 
 MIN_COPY_INTERVAL_S = 0.01
-"""Shortest time between two looks for changed stores, in seconds."""
+"""Shortest time between two searches for changed stores, in seconds."""
 
 MAX_COPY_INTERVAL_S = 86_400
-"""Longest time between two looks for changed stores, in seconds: a day."""
+"""Longest time between two searches for changed stores, in seconds: a day."""
 
 MAX_FLUSH_DELAY_MS = 60_000
 """Longest time that a change may wait before it is written, in milliseconds: a minute."""
@@ -50,6 +51,7 @@ MAX_LIMIT = 1_000_000
 MAX_TOTAL_KBYTES = 1 << 20
 """Largest PKS total of a system in KiB: 1 GiB, far above that of every firmware level."""
 
+# sun_path of <sys/un.h>; Python raises an OSError without a number for a longer path.
 LONGEST_SOCKET_PATH = 107
 """Most bytes in the path of a Unix socket: the 108 of Linux without the terminator."""
 
@@ -70,8 +72,8 @@ TOKEN_SIZE = 32
 MAX_FINAL = 256 * 1024
 """Most bytes of a partition that travels: FINAL of spec/migration.md."""
 HOLD_SECONDS = 1.0
-"""How long the calls of a frozen partition are held before those that list H_R_STATE answer it."""
+"""Seconds for which every call of a frozen partition is held.  Later calls that list H_R_STATE answer it."""
 MAX_EPOCH = 1 << 62
 """The largest number of an attempt: the console stores numbers of 63 bits, and never reaches it."""
 MAX_BARRED = 4096
-"""How many partitions that were never here a system knows by a bar."""
+"""Most bars that a system stores for partitions that were never here."""

@@ -18,13 +18,13 @@ from hcall_abi.rules.rule import Rule
 class _Breach(NamedTuple):
     """An error of class `error` inside `part` of the body breaks `rule`; "" is any part.
 
-    `told` stands in the message if the error names no field.
+    `place` stands in the message if the error names no field.
     """
 
     error: type[Exception] | tuple[type[Exception], ...]
     part: str
     rule: Rule
-    told: str
+    place: str
 
 
 _TEXT = (StringError, UnicodeDecodeError)  # which of them depends on the version of Construct
@@ -82,13 +82,15 @@ def breach(kind: FrameType, error: Exception) -> tuple[Rule, str]:
 
     The message holds no byte of the body.
     """
+    # Construct's own text is not used: it shows the bytes, which may be a password or object data.
     fields = _path(error)
     part, field = (fields[0], fields[-1]) if fields else ("", "")
     row = next(row for row in _BREACHES[kind] if isinstance(error, row.error) and row.part in ("", part))
-    return row.rule, f"malformed {kind.name}: {field or row.told}"
+    return row.rule, f"malformed {kind.name}: {field or row.place}"
 
 
 def _path(error: Exception) -> list[str]:
     """Return the fields on the way to an error; its path is such as "(parsing) -> head -> count"."""
+    # A UnicodeDecodeError comes from Python's codec, and has no path.
     path: str | None = getattr(error, "path", None)
     return path.split(" -> ")[1:] if path else []

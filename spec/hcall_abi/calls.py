@@ -3,7 +3,7 @@
 Dispatch and argument checks of the server, the typed calls of the client, the pages in `spec/hcalls/` and the
 test matrices read this table.  So a fact about an h-call is written once.
 Facts: opcodes and argument order are those of the public Linux driver (spec/hcalls/index.md);
-SET_PASSWORD's arguments are not public, so they are our choice (spec/choices.md).
+SET_PASSWORD's arguments are not public, so they are our choice (C-1).
 
 The shape of an argument is `hcall_abi.arguments.Arg`.
 """
@@ -26,6 +26,7 @@ from hcall_abi.wrapping import MAX_WRAP_INPUT, WRAP_OVERHEAD
 class Opcode(IntEnum):
     """The number in r3 that selects an h-call."""
 
+    # Numbers of the kernel's asm/hvcall.h. The gaps are no PKS calls, or not public ones.
     GET_CONFIG = 0x41C
     SET_PASSWORD = 0x420
     GEN_PASSWORD = 0x424
@@ -50,7 +51,7 @@ class Output(NamedTuple):
 
     @property
     def place(self) -> int:
-        """Where its value is in the registers of a frame: 0 for r4."""
+        """The index of its value in the registers of a frame: 0 for r4."""
         return self.register - FIRST_ARGUMENT_REGISTER
 
     def of(self, registers: Sequence[int]) -> int:
@@ -87,9 +88,9 @@ class HCallSpec(NamedTuple):
         raise KeyError(name)
 
     def results(self, **values: int) -> tuple[int, ...]:
-        """Return results by name as the values of r4, r5, ...; those that are not named are 0.
+        """Return results by name as the values of r4, r5, ...; results without a value are 0.
 
-        The tuple ends with the last one that is named.  KeyError for a name that the call does not have.
+        The tuple ends with the last named result.  KeyError for a name that the call does not have.
         """
         places = {self.output(name).place: value for name, value in values.items()}
         return tuple(places.get(place, 0) for place in range(max(places) + 1))
@@ -124,6 +125,7 @@ def _buffer(
     return address, Arg(length, Kind.LENGTH, bounds=bounds)
 
 
+# Alignment and page rules follow from fixes of the Linux driver (spec/hcalls/index.md#strict-memory).
 _AUTH = Arg("authorization", Kind.AUTHORIZATION, one_page=True, alignment=16)
 _LABEL = _buffer("label", Kind.LABEL, _LABEL_BOUNDS, one_page=True)
 _PLAIN = Words(rules.POLICY_PLAIN, refused=int(Policy.SIGNEDUPDATE | Policy.WRAPPINGKEY))
@@ -141,6 +143,8 @@ _CONSUMER = Arg("consumer", Kind.CONSUMER, bits=8)
 _RESERVED = Arg("reserved", Kind.RESERVED)
 
 
+# Every call may return these: H_FUNCTION and H_STATE come before the arguments, and H_ABORTED is an
+# error inside (C-45).
 _COMMON = {Status.H_SUCCESS, Status.H_FUNCTION, Status.H_STATE, Status.H_ABORTED}
 _LONG_BUSY = {status for status in Status if status.name.startswith("H_LONG_BUSY")}
 
@@ -156,6 +160,8 @@ def _spec(
     """Build a row: arguments and results take the registers from r4 on, in order."""
     placed = tuple(arg._replace(register=FIRST_ARGUMENT_REGISTER + n) for n, arg in enumerate(args))
     results = tuple(Output(name, FIRST_ARGUMENT_REGISTER + n) for n, name in enumerate(outputs))
+    # Lists that are not public follow from rules: a call that modifies can meet a frozen partition, and
+    # each argument can be refused by its position.
     state = {Status.H_R_STATE} if modifies else set()
     retry = {Status.H_BUSY} if busy else set()
     statuses = _COMMON | state | retry | {arg.status for arg in placed} | set(also)
@@ -168,6 +174,7 @@ _ROWS = (
         *_buffer("config", Kind.OUTPUT, Bounds(rules.CONFIG_LENGTH, CONFIG_MIN_SIZE), one_page=True),
     ),
     _spec(
+        # As GEN_PASSWORD (C-1): no public program makes this call.
         Opcode.SET_PASSWORD,
         _CONSUMER,
         _RESERVED,
@@ -192,6 +199,8 @@ _ROWS = (
         Opcode.GET_OBJECTLABELS,
         _AUTH,
         Arg("token", Kind.LIST_TOKEN),
+        # Count in r4, token in r5: both drivers read it so, although papr_hcalls.rst lists the token
+        # first.
         *_buffer("labels", Kind.OUTPUT),
         outputs=("count", "token"),
         also={Status.H_AUTHORITY, Status.H_CONTINUE},
@@ -218,6 +227,8 @@ _ROWS = (
         Opcode.READ_OBJECT,
         _AUTH,
         *_LABEL,
+        # No bounds: a buffer that is too small is no wrong argument. H_TOO_BIG returns the size, so a
+        # guest may begin with a length of 0.
         *_buffer("data", Kind.OUTPUT),
         outputs=("size", "policy"),
         also={Status.H_AUTHORITY, Status.H_NOT_FOUND, Status.H_TOO_BIG},
@@ -263,6 +274,7 @@ _ROWS = (
         ),
         _TOKEN,
         outputs=("token", "size"),
+        # papr_hcalls.rst lists H_R_STATE, although the call changes nothing in the store.
         also={
             Status.H_R_STATE,
             Status.H_AUTHORITY,
@@ -279,6 +291,7 @@ _ROWS = (
         *_buffer(
             "output",
             Kind.WRAP_OUTPUT,
+            # Negative: the output is smaller than the input by the overhead.
             Bounds(rules.UNWRAP_ROOM, -WRAP_OVERHEAD, beyond="input_length"),
             alignment=PAGE,
         ),

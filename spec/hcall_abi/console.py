@@ -37,28 +37,32 @@ SWITCH = range(2)
 """The numbers of an attribute that is off (0) or on (1)."""
 
 _LATER = SYSTEM_NAME_SIZE - 1
-"""Most characters of a name behind its first one."""
+"""Most characters of a name after its first one."""
+# No blank and no slash, because the name becomes a file name and stands in lines without quotes.
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LATER}}}")
 _SYSTEM_NAME = re.compile(rf"[A-Za-z0-9]([A-Za-z0-9 ._-]{{0,{_LATER - 1}}}[A-Za-z0-9._-])?")
 RESERVED_NAMES = ("control", "mobility", "tcp")
-"""Names that no partition has: those of the other sockets, and of the listener on TCP."""
+"""Names that no partition may have: those of the other sockets, and of the listener on TCP."""
+# At most nine digits: `int` takes time by the square of the length of a text.
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class AttributeRow(NamedTuple):
     """The row of one attribute.
 
-    `numbers` are those that it may have at all.  `sealed` is its place in the partition record
+    `numbers` are all allowed numbers.  `sealed` is its place in the partition record
     (spec/sealed.md#partition-record): the name of a field, or for a switch its bit of `attributes`, which is
     set while the switch differs from its `default`.
-    `words` are the names of its numbers, from 0 on.  `needs` is the h-call without which a firmware
-    level does not have it, or another attribute without which it cannot be on.  `of_updates` marks
+    `words` are the names of its numbers, from 0 on.  `needs` is an h-call or another
+    attribute.  A firmware level without that call does not have this attribute.  Without that attribute it
+    can't be on.  `of_updates` marks
     attributes of signed updates: they change while the partition is powered off, and go with the keystore.
-    `while_off` marks others that change only while it is powered off.
+    `while_off` marks other attributes that change only while it is powered off.
     """
 
     description: str
     numbers: range
+    # A part of a format at rest: a number that was given once keeps its meaning.
     sealed: str | int
     words: tuple[str, ...] = ()
     default: int = 0
@@ -68,29 +72,29 @@ class AttributeRow(NamedTuple):
 
     @property
     def span(self) -> str:
-        """Its numbers, in words."""
+        """The range of its numbers as text."""
         return f"{self.numbers[0]} to {self.numbers[-1]}"
 
     @property
     def values(self) -> str:
-        """All that may be given for it: numbers, and words where it has them."""
+        """The allowed values as text: numbers, and words if it has them."""
         return f"{self.span}, or {', '.join(self.words)}" if self.words else self.span
 
     @property
     def legend(self) -> str:
-        """Its numbers with the names that they have, "" where they have none."""
+        """Its numbers with their words, "" if it has no words."""
         return ", ".join(f"{number} {word}" for number, word in enumerate(self.words))
 
     def shown(self, number: int) -> int | str:
-        """Return a number as views and settings have it: by its name where it has one."""
+        """Return a number as views and settings show it: as a word if it has words."""
         return self.words[number] if self.words else number
 
     def number_of(self, shown: int | str) -> int:
-        """Return the number behind a value of `shown`."""
+        """Return the number of a value that `shown` has returned."""
         return self.words.index(shown) if isinstance(shown, str) else shown
 
     def parse(self, given: int | str) -> int:
-        """Return the number of a word, of digits or of a number; ValueError for all that it cannot be."""
+        """Return the number for a word, digits or a number; ValueError for any other value."""
         if given in self.words:
             return self.words.index(str(given))
         number = int(given) if _NUMBER.fullmatch(str(given)) else -1
@@ -126,6 +130,8 @@ class ConsoleAttributes:
     ]
     keystore_signed_updates_without_verification: Annotated[
         int,
+        # A latch and not a switch: the first PK has no key that could sign it, and a second unsigned PK
+        # would take the system over.
         AttributeRow(
             "a latch: while it is 1, one update of Linux's PK needs no signature; "
             "the first that succeeds, a deletion too, sets it back to 0",
@@ -157,6 +163,7 @@ class ConsoleAttributes:
             "so it asks its console before it starts with its system",
             SWITCH,
             8,
+            # The record stores differences from the default, so older records count as capable.
             default=1,
             while_off=True,
         ),
@@ -164,17 +171,17 @@ class ConsoleAttributes:
 
     @property
     def numbers(self) -> dict[str, int]:
-        """All of them in the console's numbers."""
+        """The console's number of each attribute, by name."""
         return {name: row.number_of(getattr(self, name)) for name, row in ATTRIBUTES.items()}
 
     @property
     def of_updates(self) -> tuple[int, ...]:
-        """The numbers of those about signed updates."""
+        """The numbers of the attributes of signed updates."""
         return tuple(getattr(self, name) for name in OF_UPDATES)
 
     @property
     def while_off(self) -> tuple[int, ...]:
-        """The numbers of others that change only while the partition is powered off."""
+        """The numbers of the other attributes that change only while the partition is powered off."""
         return tuple(getattr(self, name) for name in WHILE_OFF)
 
     @property
@@ -189,6 +196,7 @@ class ConsoleAttributes:
 
 
 def _rows() -> Mapping[str, AttributeRow]:
+    # From the annotations: a field and its row can't be apart.
     hints = get_type_hints(ConsoleAttributes, include_extras=True)
     return MappingProxyType({name: get_args(hint)[1] for name, hint in hints.items()})
 

@@ -63,6 +63,7 @@ class ProblemKind(Enum):
     NOT_FOUND = (404, "Not found", rules.REQUEST_PATH)
     NO_METHOD = (405, "Method not allowed", rules.REQUEST_METHOD)
     TOO_SLOW = (408, "Request too slow", rules.REQUEST_TIME)
+    # None: many rules have this kind, so the problem names the rule itself.
     REFUSED = (409, "Refused by a rule", None)
     TOO_LARGE = (413, "Body too large", rules.REQUEST_SIZE)
     NOT_JSON = (415, "Not JSON", rules.REQUEST_JSON)
@@ -87,17 +88,17 @@ PROMETHEUS = "text/plain"
 EVENT_STREAM = "text/event-stream"
 
 CONSOLE_HEADER = "Swpks-Console"
-"""The header of watchEvents with the id of the console whose stream it is."""
+"""The header of watchEvents: the id of the console that opens the stream."""
 SYSTEM_HEADER = "Swpks-System"
-"""The header that names the system of a request by its id: no other system answers it."""
+"""The header with the id of the system that a request is for.  Every other system refuses it."""
 
 
 class Verb(NamedTuple):
     """One verb of the control channel.
 
     `operation` is its id in the description; `body` is None for a verb that takes none; `answers` has
-    the struct of each status, None where the answer is text, of the media type `text`; `problems` are those
-    of this verb beside the ones that any request may meet.
+    the struct of each status, None for an answer of the media type `text`; `problems` are those of this verb
+    beside the problems of every request.
     """
 
     method: str
@@ -120,7 +121,7 @@ class Parameter(NamedTuple):
 PARAMETERS: Mapping[str, Parameter] = {
     "name": Parameter("name of a partition", {"type": "string", "minLength": 1}),
 }
-"""What stands in braces in the paths."""
+"""The parameters of the paths, by the name in braces."""
 
 ALWAYS = (ProblemKind.MALFORMED, ProblemKind.INTERNAL, ProblemKind.SCARCITY)
 """Problems that any request may meet."""

@@ -37,6 +37,7 @@ Counter = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_NUMBER)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME, description="name of a partition")]
 
 
+# A misspelt field must not be ignored: a default would be taken in its place.
 class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The base of every struct in a request: unknown fields are refused."""
 
@@ -148,7 +149,7 @@ class ForgottenCopies(Body):
 class FaultSetting(Body):
     """A busy answer on demand: which call, which status, from the n-th call on, and for how long.
 
-    It lasts `times` calls in a row or `seconds` from the first; once, where neither is given.
+    It lasts `times` calls in a row, or `seconds` from the first one.  Without both it answers one call.
     """
 
     hcall: Annotated[str, msgspec.Meta(description="such as WRITE_OBJECT")]
@@ -159,7 +160,7 @@ class FaultSetting(Body):
 
 
 class FaultPlanSetting(Body):
-    """The faults that a partition is to have, in the place of those that it has."""
+    """The new fault plan of a partition; it replaces the present one."""
 
     faults: Annotated[list[FaultSetting], msgspec.Meta(extra_json_schema={"maxItems": MAX_FAULTS})]
 
@@ -252,7 +253,7 @@ class MigrationOrder(Body):
 
 
 class ExpectedPartition(Body):
-    """Expect a partition at the target of an attempt: the token opens its channel, until the attempt ends."""
+    """Expect a partition at the target of an attempt.  The token opens the channel until the attempt ends."""
 
     uuid: Uuid
     epoch: Epoch
@@ -273,7 +274,7 @@ CustodyWord = Literal[
 
 
 class CustodyMessage(Body):
-    """A word of the migration protocol for a system: an answer, an order, or one that the console carries.
+    """A word of the migration protocol for a system: an answer, an order, or a word of the other system.
 
     `generation` goes with `prepared`; `peer_id` is the new owner, and goes with `fenced`.
     """
@@ -339,6 +340,8 @@ def _check_token(token: bytes) -> None:
         raise ValueError(f"a token has {TOKEN_SIZE} bytes")
 
 
+# msgspec's schema has nothing about `__post_init__`. A test compares the judgement of this schema with
+# that of the server.
 OF_SEVERAL_FIELDS: Mapping[type[Body], Mapping[str, Any]] = {
     NvramFaultSetting: {
         "anyOf": [forms.given("trouble", *COUNTED_TROUBLES), {"not": {"required": ["commits"]}}]

@@ -20,6 +20,8 @@ CustodyName = Literal["own", "frozen", "released", "gone", "none", "prepared", "
 ModeName = Literal["serving", "copying", "waiting", "in-doubt", "asking", "settled"]
 
 
+# Unknown fields are accepted here and refused in `Body`: an older client must go on with a newer
+# server.
 class View(msgspec.Struct, kw_only=True):
     """The base of every struct in an answer: a later version may add fields."""
 
@@ -38,7 +40,7 @@ class FaultView(View):
 
 
 class KeystoreView(View):
-    """A keystore that is on: bytes in all and taken, objects, and how far NVRAM is behind."""
+    """A keystore that is on: all bytes and used bytes, objects, changes so far and durable changes."""
 
     total_bytes: int
     used_bytes: int
@@ -80,7 +82,7 @@ class EventView(View):
 
 
 class Trouble(View):
-    """Why something does not work: what happened, the rule, the page that has it."""
+    """The reason of a trouble: the finding, the broken rule, and its page."""
 
     detail: str
     rule_id: str
@@ -90,9 +92,9 @@ class Trouble(View):
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionFacts:
-    """What the console shows of a partition before its attributes; `uuid` names it for life.
+    """The facts of a partition that views have before its attributes; its `uuid` never changes.
 
-    `custody` is durable, and `mode` tells whether it serves (spec/migration.md#custody).  `address` is where
+    `custody` is durable, and `mode` shows whether it serves (spec/migration.md#custody).  `address` is where
     its data channel listens, ``unix:PATH`` or ``tcp:HOST:PORT``, "" if it does not.  A partition in custody
     PREPARED shows where it will listen.
     `restores` counts the restores of its store.  `generation` is that of its store, also while that is off.
@@ -175,8 +177,8 @@ class SystemView(View):
 class ComponentView(View):
     """A replaceable part as the last start found it.
 
-    `copy` tells about its copy of the root key: agrees, restored, present, none, or silent (its TPM does not
-    answer).  `ok` is false if redundancy is missing.
+    `copy` is the state of its copy of the root key: agrees, restored, present, none, or silent (its TPM
+    does not answer).  `ok` is false if redundancy is missing.
     """
 
     name: str
@@ -230,6 +232,7 @@ class ExpectationView(View):
     address: str
 
 
+# A struct of its own beside ArrivalCheck: views are open for new fields, bodies are closed.
 class NeedsView(View):
     """The needs of a partition at another system, as `control_bodies.ArrivalCheck`; it fits into one."""
 
@@ -250,7 +253,7 @@ class NeedsView(View):
 
 
 class ArrivalView(View):
-    """The partition fits; there is nothing else to say."""
+    """The name of the partition, which fits."""
 
     name: str
 
@@ -263,7 +266,7 @@ class RecoveredView(View):
 
 
 class WritebackView(View):
-    """How writing to NVRAM goes: partitions waiting, commits and failures, age of the oldest change.
+    """The state of write-behind: partitions that wait, commits and failures, age of the oldest change.
 
     `fault` is the trouble that was asked for, if it is not over.
     """
@@ -278,9 +281,9 @@ class WritebackView(View):
 
 
 class HealthView(View):
-    """Whether all is well; `reasons` has a sentence for each thing that is not.
+    """The health of a system: `reasons` has a sentence for each trouble.
 
-    `console` is the management console, null for none; that it is away is no reason.
+    `console` is the management console, null for none.  A console that is away is no trouble.
     """
 
     ok: bool
@@ -296,8 +299,8 @@ class HealthView(View):
 class Problem(View, omit_defaults=True):
     """A refusal or an error (RFC 9457, `application/problem+json`).
 
-    `fault` tells who has to change something, `rule_id` and `rule` which rule was broken (spec/rules.md),
-    `section` the page that has it; `code` is the real console's message number where it has one.
+    `fault` is the party that has to change something.  `rule_id` and `rule` are the broken rule
+    (spec/rules.md), `section` is its page, and `code` is the real console's message number where it has one.
     """
 
     type: str
@@ -312,4 +315,4 @@ class Problem(View, omit_defaults=True):
 
 
 Answered = View | PartitionView
-"""What an answer holds, where it is not plain text."""
+"""The body of an answer that is not plain text."""

@@ -27,7 +27,7 @@ _MOMENT = ("year", "month", "day", "hour", "minute", "second")
 _TIME_FIELDS = tuple(name / kind for name, kind in zip(_MOMENT, [Int16ul] + [Int8ul] * 5, strict=True))
 
 TIME = Struct(*_TIME_FIELDS, Const(bytes(9)))
-"""EFI time; what an update does not use (nanosecond, time zone, daylight, padding) is 0."""
+"""EFI time.  The fields that no update uses (nanosecond, time zone, daylight, padding) are 0."""
 
 CERTIFICATE_PART = Struct(
     "length" / Int32ul,
@@ -43,7 +43,7 @@ LIST_HEADER = Struct(
 """The head of a signature list."""
 
 STORED_HEADER = Struct("version" / Const(0, Int8ul), *_TIME_FIELDS)
-"""What stands before the contents of a stored variable."""
+"""The header of a stored variable, before its contents."""
 
 TIME_SIZE: int = TIME.sizeof()
 PART_SIZE: int = CERTIFICATE_PART.sizeof()
@@ -63,7 +63,7 @@ _PART_RULES = {
 class EfiTime(NamedTuple):
     """A moment as updates carry it; the order of tuples is the order of time.
 
-    No calendar is asked: fields are compared as numbers, as PowerVM's library does it.
+    No calendar is used: fields are compared as numbers, as PowerVM's library does (choice C-R).
     """
 
     year: int
@@ -80,7 +80,7 @@ class EfiTime(NamedTuple):
 
 
 class UpdatePayload(NamedTuple):
-    """A payload taken apart: its time, the PKCS#7 in DER, and the new contents of the variable."""
+    """The parts of a payload: its time, the PKCS#7 in DER, and the new contents of the variable."""
 
     time: EfiTime
     pkcs7: bytes
@@ -117,13 +117,14 @@ def build_time(time: EfiTime) -> bytes:
 
 
 def parse_update(payload: bytes) -> UpdatePayload:
-    """Take a payload apart; RuleBroken names what is wrong with it."""
+    """Split a payload into its parts; RuleBroken names the first broken rule."""
     if len(payload) < HEADER_SIZE:
         raise RuleBroken(rules.UPDATE_HEADER, f"a payload of {len(payload)} bytes")
     try:
         time = _time(TIME.parse(payload))
     except ConstructError:
         raise RuleBroken(rules.UPDATE_TIME_RESERVED, "a reserved field of the time is not 0") from None
+    # Read before the part is parsed: a wrong length is a rule of its own, and comes first.
     length = int.from_bytes(payload[TIME_SIZE : TIME_SIZE + 4], "little")
     end = TIME_SIZE + length
     if length <= PART_SIZE:
@@ -133,6 +134,7 @@ def parse_update(payload: bytes) -> UpdatePayload:
     try:
         CERTIFICATE_PART.parse(payload[TIME_SIZE:])
     except ConstructError as error:
+        # The last word of Construct's path is the name of the field.
         name = (error.path or "").rpartition(" ")[2]
         raise RuleBroken(_PART_RULES[name], f"the certificate part's {name} is another") from None
     return UpdatePayload(time, payload[HEADER_SIZE:end], payload[end:])
@@ -145,7 +147,7 @@ def build_update(update: UpdatePayload) -> bytes:
 
 
 def parse_lists(data: bytes, rule: Rule) -> list[SignatureList]:
-    """Take signature lists apart, back to back and nothing after them; none for no bytes.
+    """Return the signature lists in `data`, back to back and with no bytes after them; none for no bytes.
 
     Every list has at least one signature, and every signature at least one byte after its owner.
     RuleBroken with `rule` for anything else.
@@ -167,6 +169,7 @@ def _parse_list(data: bytes, at: int, rule: Rule) -> tuple[SignatureList, int]:
     room, size = head.list_size - first, head.signature_size
     if head.list_size > left:
         raise RuleBroken(rule, f"a signature list of {head.list_size} bytes, {left} are there")
+    # The sizes are the sender's. `size` of 0 is caught first, so the remainder never divides by it.
     if size <= OWNER_SIZE or room < size or room % size:
         raise RuleBroken(rule, f"{room} bytes of signatures of {size} bytes each")
     end = at + head.list_size
@@ -192,7 +195,7 @@ def _build_list(each: SignatureList) -> bytes:
 
 
 def parse_stored(data: bytes) -> StoredVariable | None:
-    """Take a stored variable apart; None for bytes that are not of that form."""
+    """Return the parts of a stored variable; None for bytes of another form."""
     try:
         fields = STORED_HEADER.parse(data)
     except ConstructError:

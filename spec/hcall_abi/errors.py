@@ -14,7 +14,7 @@ class SwpksError(Exception):
     """A broken rule: `rule` is its row, `message` is the finding of this case.
 
     The text begins with the message number of the real console, where the rule has one.  `advised`: the
-    message says what to do in this case, so a line prints no remedy of the rule (`hcall_abi.remedies`).
+    message already has the remedy, so a line does not add that of the rule (`hcall_abi.remedies`).
     """
 
     def __init__(self, rule: Rule, message: str, *, advised: bool = False) -> None:
@@ -35,8 +35,8 @@ class SwpksError(Exception):
 
     def __str__(self) -> str:
         rule = self.rule
-        told = f"{rule.code}: {self.message}" if rule.code else self.message
-        return f"{told} [{rule.fault.value} fault; rule {rule.id}: {rule.sentence}; see {rule.page}]"
+        text = f"{rule.code}: {self.message}" if rule.code else self.message
+        return f"{text} [{rule.fault.value} fault; rule {rule.id}: {rule.sentence}; see {rule.page}]"
 
 
 class PeerError(SwpksError):
@@ -49,19 +49,19 @@ class PeerError(SwpksError):
 
 
 class OperatorError(SwpksError):
-    """A configuration or a command asks for something that the rules refuse."""
+    """A configuration or a command breaks a rule."""
 
 
 class StorageError(SwpksError):
-    """Something at rest is damaged, missing, foreign or cannot be written."""
+    """A stored record or file is damaged, missing, foreign or cannot be written."""
 
 
 class LaterLevelError(StorageError):
-    """Something at rest has a level of a later release.  It is neither repaired nor replaced."""
+    """A stored record or file has a level of a later release.  It is neither repaired nor replaced."""
 
 
 class ScarcityError(SwpksError):
-    """The host gives too little: descriptors, memory, threads, random bytes or space.  Nothing was changed.
+    """The host lacks a resource: descriptors, memory, threads, random bytes, space.  Nothing was changed.
 
     The same request may succeed later.
     """

@@ -76,7 +76,7 @@ class Role(Enum):
 
 
 class SessionState(Enum):
-    """Where a session stands."""
+    """The state of a session."""
 
     START = "start"
     GREETED = "greeted"
@@ -87,7 +87,7 @@ class SessionState(Enum):
 
 
 class Condition(Enum):
-    """Tells rows of the same state, sender and frame type apart; the value is the text in the page."""
+    """Distinguishes rows of one state, sender and frame type; the value is the text in the page."""
 
     NONE = "-"
     STATUS_ZERO = "status 0"
@@ -96,7 +96,7 @@ class Condition(Enum):
 
 
 class TagUse(Enum):
-    """What the tag of a frame type means; the value is the text in the page."""
+    """The meaning of the tag of a frame type; the value is the text in the page."""
 
     ZERO = "0"
     ASKS = "chosen by the sender"
@@ -131,7 +131,7 @@ TABLE: tuple[Turn, ...] = (
         for sender in Role
     ),
 )
-"""Every legal row: what is not here cannot happen."""
+"""Every legal row.  All other combinations are refused."""
 
 TAGS: dict[int, TagUse] = {
     FrameType.HELLO: TagUse.ZERO,
@@ -171,7 +171,7 @@ _TYPES: dict[type[Event], FrameType] = {
 
 
 class OutOfTurn(SwpksError):
-    """A frame breaks a rule of the session; `hcall_abi.session` says whose fault that is."""
+    """A frame breaks a rule of the session; `hcall_abi.session` knows which end sent it."""
 
 
 class Exchange:
@@ -190,8 +190,9 @@ class Exchange:
         return len(self._unanswered)
 
     def step(self, sender: Role, event: Event) -> None:
-        """Follow one frame of `sender`; OutOfTurn where a rule forbids it, and then nothing has changed."""
+        """Take the step for a frame of `sender`; OutOfTurn, with nothing changed, if a rule forbids it."""
         kind = _TYPES[type(event)]
+        # First the row, then the tag, then the state: nothing changes before both checks have passed.
         turn = self._turn(sender, kind, _condition(event))
         if not isinstance(event, (Hello, Goodbye)):
             if TAGS[kind] is TagUse.ASKS:
@@ -206,6 +207,7 @@ class Exchange:
 
         `kind` is one of `FrameType`.  `step` still has to follow, once the body has come.
         """
+        # Only the tag that must be 0 can be checked by the header. `step` checks the others.
         if tag and TAGS[kind] is TagUse.ZERO:
             raise OutOfTurn(rules.FRAME_TAG, f"{FrameType(kind).name} with tag {tag}")
         self._turn(sender, kind, None)
@@ -221,6 +223,7 @@ class Exchange:
 
     def _enter(self, state: SessionState) -> None:
         self.state = state
+        # The rows of the present state, looked up once for each change and not for each frame.
         self._turns = _TURNS[state]
 
     def _turn(self, sender: Role, kind: int, condition: Condition | None) -> Turn:

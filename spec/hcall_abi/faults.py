@@ -1,4 +1,4 @@
-"""Faults on demand: the words of a fault plan, for server, clients and command line (spec/faults.md).
+"""Faults on demand: the grammar of fault plans, for server, clients and command line (spec/faults.md).
 
 A fault answers operations of its kind: from the `nth` one on, `times` in a row or for `seconds`.  The count
 begins when the plan is set.  Busy answers count the calls of one h-call; NVRAM faults count commits.
@@ -20,15 +20,16 @@ from hcall_abi.statuses import Status
 
 __tracebackhide__ = of_caller
 NvramTrouble = Literal["full", "io", "busy", "corrupt", "stall"]
-"""What NVRAM does: it refuses a commit for want of space, an I/O error, a lock or damage, or hangs."""
+"""The troubles of NVRAM: a commit is refused (no space, I/O error, lock, damage), or hangs."""
 NvramOperation = Literal["load", "commit"]
 
 ConsoleTrouble = Literal["full", "io", "stall"]
 """The troubles that the console can ask for; the others are for simulations."""
 COUNTED_TROUBLES = ("full", "io")
-"""Those of them that last for a number of commits."""
+"""The troubles that last for a number of commits."""
 
 _LONG_BUSY = frozenset(status for status in Status if status.name.startswith("H_LONG_BUSY_ORDER"))
+# The digits are bounded in the pattern: `int` of a text of any length takes time by its square.
 _TEXT = re.compile(
     r"(?P<hcall>\w+)=(?P<status>\w+)(,nth=(?P<nth>\d{1,7}))?"
     r"(,times=(?P<times>\d{1,7})|,seconds=(?P<seconds>\d{1,4}(\.\d{1,6})?))?",
@@ -41,8 +42,8 @@ class BusyFault:
     """Answer `call` with `status` from its `nth` time on, counted from when the plan was set.
 
     `times` in a row, or as long as `seconds`; exactly one of them is given.  A status is H_BUSY or one
-    of the call's H_LONG_BUSY_ORDER_*; H_BUSY is allowed to every call, so to CONFIRM too, whose row of
-    the table does not have it (spec/faults.md#busy-answers).  OperatorError for any other status, and
+    of the call's H_LONG_BUSY_ORDER_*.  H_BUSY is allowed for every call, also for CONFIRM, whose row of the
+    table does not have it (spec/faults.md#busy-answers).  OperatorError for any other status, and
     for counts and times out of range.
     """
 
@@ -58,6 +59,8 @@ class BusyFault:
             names = ", ".join(status.name for status in sorted(allowed))
             message = f"{self.call.name} never answers {self.status.name}; its busy answers are {names}"
             raise OperatorError(rules.FAULT_STATUS, message)
+        # Exactly one: with both it would be unclear which ends the fault, with neither it would never
+        # end.
         if (self.times is None) == (self.seconds is None):
             raise OperatorError(rules.FAULT_LASTING, "a fault with both times and seconds, or neither")
         if not 1 <= self.nth <= MAX_COUNT or (self.times is not None and not 1 <= self.times <= MAX_COUNT):
@@ -96,6 +99,8 @@ class NvramFault:
     def __post_init__(self) -> None:
         if self.trouble not in get_args(NvramTrouble):
             raise OperatorError(rules.TROUBLE_KNOWN, f"no trouble {self.trouble!r}")
+        # A commit that hangs does not return, so there is no second one to count, and no effect before
+        # its answer.
         if self.trouble == "stall" and (self.times is not None or self.after):
             raise OperatorError(rules.TROUBLE_STALL, "a stall with a number or an effect")
         if self.nth < 1 or (self.times is not None and self.times < 1):
@@ -110,7 +115,7 @@ class NvramFault:
 def busy_fault(
     hcall: str, status: str, nth: int = 1, times: int | None = None, seconds: float | None = None
 ) -> BusyFault:
-    """Return the fault with these names, once unless it says how long; OperatorError if there is none."""
+    """Return the fault with these names; without `times` and `seconds` it answers one call."""
     if hcall not in Opcode.__members__:
         names = ", ".join(Opcode.__members__)
         raise OperatorError(rules.FAULT_CALL, f"no h-call {hcall!r}; the h-calls are {names}")

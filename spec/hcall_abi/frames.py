@@ -92,7 +92,7 @@ _ACCESSES = frozenset(int(access) for access in Access)
 
 
 class Hello(NamedTuple):
-    """HELLO: what the server speaks, sent at once on accept."""
+    """HELLO: versions and largest body of the server; sent as soon as it has accepted the connection."""
 
     lowest: int
     highest: int
@@ -107,7 +107,7 @@ new_tuple = tuple.__new__
 
 
 class Open(NamedTuple):
-    """OPEN: which partition the client wants, with its proof."""
+    """OPEN: the partition that the client opens, and its proof."""
 
     tag: int
     partition: int
@@ -212,8 +212,10 @@ Frame = Hello | Open | Opened | HCall | HReturn | Goodbye
 
 
 def overlapping(segments: list[tuple[int, int]]) -> bool:
-    """Say whether any two (address, length) pieces of memory share a byte or leave the address space."""
+    """Return whether any two (address, length) pieces of memory share a byte or leave the address space."""
     end = 0
+    # Sorted by address, so that only neighbours need a comparison. Pieces of length 0 are no memory,
+    # and may lie anywhere.
     for address, length in sorted(piece for piece in segments if piece[1]):
         if address < end:
             return True
@@ -234,6 +236,7 @@ def _segments_apart(context: Any) -> bool:
     return not overlapping([(segment.address, segment.length) for segment in context.segments])
 
 
+# One byte of length, so every name is bounded by 255 bytes without a check.
 _NAME = PascalString(Int8ub, "utf8")
 
 HEADER = Struct(
@@ -253,6 +256,7 @@ HELLO = Struct(
     "features" / Int64ub,
     "nonce" / Bytes(NONCE_SIZE),
     "name" / _NAME,
+    # `Terminated` at the end of every body: without it Construct ignores bytes that are left over.
     Check(this.lowest <= this.highest),
     Terminated,
 )
@@ -264,6 +268,7 @@ OPEN = Struct(
     "nonce" / Bytes(NONCE_SIZE),
     "proof" / Bytes(PROOF_SIZE),
     "name" / _NAME,
+    # A proof with kind 0 would be a proof that is not checked.
     Check(lambda context: context.proof_kind != ProofKind.NONE or not any(context.proof)),
     Terminated,
 )
@@ -289,8 +294,11 @@ SEGMENT = Struct("address" / Int64ub, "length" / Int32ub, "access" / Int32ub)
 HCALL = Struct(
     "head" / HCALL_HEAD,
     "segments" / Array(this.head.count, SEGMENT),
+    # Both checks have names: a CheckError has no field, so `hcall_abi.breaches` finds the rule by the
+    # name.
     "accesses_known" / Check(_accesses_known),
     "segments_apart" / Check(_segments_apart),
+    # Its length follows from the table. A length field of its own could contradict the table.
     "data" / Bytes(lambda context: _carried(context.segments)),
     Terminated,
 )

@@ -1,7 +1,7 @@
 """JSON Schema of checks that a body's types do not express, for the description of the control channel.
 
 The server checks bodies by the structs of `hcall_abi.control_bodies`.  A client that checks a body by the
-description first gets the same judgement.  Two checks have no exact form in JSON Schema, so the description
+description first gets the same result.  Two checks have no exact form in JSON Schema, so the description
 accepts more there: printable text beyond control characters and blanks, and the labels of a host's name.
 """
 
@@ -19,6 +19,8 @@ TOKEN = {"pattern": f"^[A-Za-z0-9+/]{{{_CHARACTERS - 1}}}=$"}
 PRINTABLE = {"pattern": r"^[^\x00-\x1f\x7f-\xa0\xad\u2028\u2029]*$"}
 """Text for people."""
 _HOST = r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]\x00-\x20\x7f-\xa0\xad\u2028\u2029]+)"
+# A regular expression has no numbers: 1 to 65535 digit by digit, with leading zeros as the server
+# accepts them.
 _PORT = "(?!0+$)(0?[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 PLACE = {"pattern": rf"^(unix:[^\x00]+|tcp:{_HOST}:{_PORT})$"}
 """The address of a listener (`hcall_abi.addresses.is_place`)."""

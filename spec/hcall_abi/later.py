@@ -1,9 +1,10 @@
-"""The words about a format that a later release wrote.  Each reader refuses such a format by its level."""
+"""The message about a format of a later release.  Each reader refuses such a format by its level."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+# The whole folder: a single older file beside newer ones would be refused by the commit record.
 FOLDER = "start the later release again, or put back a copy of the whole folder from before its first start"
 """The advice for a state or a store."""
 FILE = "use it with the later release"
@@ -11,7 +12,7 @@ FILE = "use it with the later release"
 
 
 def of_later_release(found: int, read: Iterable[int], advice: str = FOLDER, what: str = "level") -> str:
-    """Return the finding about a level, or a tag, above all that this release reads; it follows "has"."""
+    """Return the text about a level (or `what`) that this release cannot read; it follows "has"."""
     known = sorted(read)
     plural = "s" if len(known) > 1 else ""
     reads = f"reads {what}{plural} {' and '.join(map(str, known))}" if known else f"reads no {what}"

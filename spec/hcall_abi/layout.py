@@ -49,6 +49,8 @@ def _fields(con: Any, name: str | None = None) -> Iterator[Field]:
     match con:
         case construct.Renamed():
             yield from _fields(con.subcon, con.name)
+        # Big-endian only, because the items are joined under one `>`. EFI structures stay with
+        # Construct.
         case construct.FormatField(fmtstr=code) if code[0] == ">" and code[1:] in _INTEGERS:
             yield Field(name, code[1:])
         case construct.Bytes(length=int(length)):
@@ -60,6 +62,8 @@ def _fields(con: Any, name: str | None = None) -> Iterator[Field]:
         case construct.Struct():
             for subcon in con.subcons:
                 yield from _fields(subcon)
+        # At import, not at the first frame: a construct that this module would misread must not reach a
+        # peer.
         case _:
             raise TypeError(f"no fixed layout for {con!r}")
 
@@ -105,6 +109,8 @@ class FixedLayout:
         self._template = [field.constant for field in fields for _ in range(field.items)]
         self._holes = [n for n, value in enumerate(self._template) if value is None]
         self._runs = _constant_runs(fields)
+        # Pad bytes in the place of constants: `unpack` has compared them as bytes, so they need not
+        # become numbers.
         skipping = [field.packed if field.constant is None else f"{field.size}x" for field in fields]
         self._unpack_values = struct.Struct(">" + "".join(skipping)).unpack_from
         self.unpack_raw: Callable[..., tuple[Any, ...]] = self._struct.unpack_from

@@ -20,8 +20,8 @@ class FirmwareLevel(NamedTuple):
     """The calls, limits and masks of one firmware level.
 
     Sizes of passwords, labels and objects are in bytes, those of stores in KiB.  `max_object_size`
-    is an upper bound: a partition whose whole store is smaller tells the smaller figure where
-    `config_version` is below 3.  A `max_large_object_size` of 0 means that the level has no
+    is an upper bound.  Below `config_version` 3, GET_CONFIG returns the size of the whole store if that is
+    smaller.  A `max_large_object_size` of 0 means that the level has no
     objects of 64 KiB or more.
     """
 
@@ -47,7 +47,7 @@ class FirmwareLevel(NamedTuple):
 
     @property
     def sizes(self) -> str:
-        """The sizes that a keystore can have, in words."""
+        """The allowed sizes of a keystore, as text."""
         if not self.has_keystore:
             return f"0 alone on {self.name}, which has no keystore"
         return f"0, or {self.min_kbytes} to {self.max_kbytes} KiB on {self.name}"
@@ -69,6 +69,8 @@ _FIRST_CALLS = frozenset(
 _WRAPPING_CALLS = frozenset({Opcode.WRAP_OBJECT, Opcode.UNWRAP_OBJECT})
 _REVOKING_CALLS = frozenset({Opcode.REVOKE_OBJECT, Opcode.UNREVOKE_OBJECT})
 
+# Needed as the target of migrations: a partition with a keystore must be refused there
+# (`arrival.level`).
 FW940 = FirmwareLevel(
     name="FW940",
     calls=frozenset(),
@@ -93,9 +95,12 @@ FW950 = FirmwareLevel(
     config_version=1,
     max_password_size=32,
     max_label_size=255,
+    # 16 bits in the config block. Linux refuses another figure once objects may be larger
+    # (spec/structures.md).
     max_object_size=0xFFFF,
     max_large_object_size=0,
     object_overhead=32,
+    # Bits 1 to 7, without the status bits (C-10).
     supported_policies=0x7F000000,
     signed_update_algorithms=0,
     wrapping_features=0,
@@ -106,12 +111,13 @@ FW950 = FirmwareLevel(
 """The first level with a keystore (POWER9, 2020)."""
 
 FW1010 = FW950._replace(name="FW1010", config_version=2, max_password_size=64, system_total_kbytes=4 * KIB)
-"""The first of Power10: tells the object overhead, and takes longer passwords."""
+"""The first level of Power10: GET_CONFIG has the object overhead, and passwords may be longer."""
 
 FW1030 = FW1010._replace(
     name="FW1030",
     calls=FW1010.calls | {Opcode.SIGNED_UPDATE},
     config_version=3,
+    # Bits 0 and 1: RSA-2048 and RSA-4096. RSA-3072 counts too, but has no public bit (C-Y).
     signed_update_algorithms=0xC000000000000000,
 )
 """Signed updates, and the fields of config version 3."""
@@ -120,12 +126,13 @@ FW1050 = FW1030._replace(name="FW1050", max_large_object_size=64 * KIB)
 """Objects of 64 KiB, as far as a store of 64 KiB has room."""
 
 FW1060 = FW1050._replace(name="FW1060")
-"""The last of Power10 alone; to a guest as FW1050."""
+"""The last level of Power10 alone.  A guest sees no difference from FW1050."""
 
 FW1110 = FW1060._replace(
     name="FW1110",
     calls=FW1060.calls | _WRAPPING_CALLS,
     max_large_object_size=128 * KIB,
+    # Bit 8, WRAPPINGKEY, is new.
     supported_policies=0x7F800000,
     wrapping_features=0x8000000000000000,
     max_kbytes=128,
@@ -134,7 +141,7 @@ FW1110 = FW1060._replace(
 """Power11, with key wrapping and stores of up to 128 KiB."""
 
 NEXT = FW1110._replace(name="NEXT", calls=FW1110.calls | _REVOKING_CALLS)
-"""What follows FW1110, with revocation.  No release of real firmware has this name."""
+"""The level after FW1110, with revocation.  No release of real firmware has this name."""
 
 LEVELS: Mapping[str, FirmwareLevel] = MappingProxyType(
     {level.name: level for level in (FW940, FW950, FW1010, FW1030, FW1050, FW1060, FW1110, NEXT)}

@@ -20,11 +20,13 @@ PUBLIC: Mapping[str, str] = MappingProxyType(
         "power.running": "HSCL1558",
     }
 )
-"""Public numbers by the id of the rule, where only a line shows them.  Others are in their rows."""
+"""Public numbers that only lines show, by the id of the rule.  Others are in the rows of the rules."""
 
 NO_NUMBER = "SWPK0000"
-"""The number of every rule that no line is expected to meet."""
+"""The number of every rule that no line is expected to break."""
 
+# The number follows from the place in the group. So a row is only appended, and never moved or removed:
+# scripts of operators compare the numbers.
 _GROUPS: Mapping[int, tuple[str, ...]] = {
     100: (
         "line.command",
@@ -196,10 +198,11 @@ OWN: Mapping[str, str] = MappingProxyType(
 
 def message_number(rule: Rule) -> str:
     """Return the message number of a rule."""
+    # The real console's number first: a script that was written for it finds the same one here.
     return rule.code or PUBLIC.get(rule.id) or OWN.get(rule.id, NO_NUMBER)
 
 
 def message(error: SwpksError) -> str:
     """Return a refusal as a line prints it: the number, the finding, and what to do about it."""
-    told = error.message if error.advised else with_remedy(error.message, error.rule.id)
-    return f"{message_number(error.rule)} {told}"
+    text = error.message if error.advised else with_remedy(error.message, error.rule.id)
+    return f"{message_number(error.rule)} {text}"

@@ -34,6 +34,7 @@ def of_caller(found: Any) -> bool:
 
     pytest passes its view of the exception.  Only a mistake of the caller says more without these frames.
     """
+    # Errors of other kinds keep their frames: they are bugs here, and the frames show where.
     hidden: bool = found.errisinstance(Mistake)
     return hidden
 
@@ -61,6 +62,7 @@ def check_text_or_bytes(place: str, given: object) -> None:
 
 def check_number(place: str, given: object) -> None:
     """Raise WrongType for a value that is no whole number; a text with digits is none."""
+    # A bool is an int in Python, but True as a number of bytes is a mistake.
     if not isinstance(given, int) or isinstance(given, bool):
         hint = ": write it without quotes" if isinstance(given, str) else ""
         raise WrongType(f"{place} is a whole number, not {kind_of(given)}{hint}")
@@ -99,6 +101,7 @@ def check_mapping(place: str, given: object, example: str) -> None:
 
 def all_of(kind: type, place: str, given: object, example: str) -> tuple[Any, ...]:
     """Return the values of one type in an iterable; WrongType for any other value, and for a single text."""
+    # A text is iterable too: each of its characters would be taken for a value.
     if not isinstance(given, Iterable) or isinstance(given, str | bytes):
         raise WrongType(f"{place} is a list, not {kind_of(given)}: write {example}")
     found = tuple(given)

@@ -47,6 +47,7 @@ CALLER_BITS: int = KNOWN_BITS & ~STATUS_BITS
 def describe(policy: int) -> str:
     """Return a policy word as text: names for known bits, hexadecimal for unknown ones."""
     names = [bit.name or "" for bit in Policy if policy & bit]
+    # Unknown bits are shown too: a word in a log or an error must be complete.
     unknown = policy & ~KNOWN_BITS
     if unknown:
         names.append(f"0x{unknown:08X}")

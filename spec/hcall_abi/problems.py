@@ -22,6 +22,7 @@ _SCARCE = (
 _BY_RULE = {
     **{kind.rule: kind for kind in ProblemKind if kind.rule},
     **dict.fromkeys(_SCARCE, ProblemKind.SCARCITY),
+    # An operator's mistake by its fault, but HTTP clients expect 404 for a path without a resource.
     rules.NAME_EXISTS: ProblemKind.NOT_FOUND,
 }
 _BY_FAULT = {Fault.PEER: ProblemKind.MALFORMED, Fault.STORAGE: ProblemKind.STORAGE}

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+# Different texts: a peer that reflects the client's proof must not pass as the server.
 _CLIENT_TEXT = b"swpks open 1"
 _SERVER_TEXT = b"swpks opened 1"
 
 NO_PROOF = bytes(32)
-"""What the proof field holds where no proof is given."""
+"""The content of the proof field if no proof is given."""
 
 
 def _proof(text: bytes, key: bytes, server_nonce: bytes, client_nonce: bytes, partition: int) -> bytes:
+    # All parts but the text have fixed lengths, so no two inputs make the same message.
     message = text + server_nonce + client_nonce + partition.to_bytes(2, "big")
     return hmac.digest(key, message, hashlib.sha256)
 

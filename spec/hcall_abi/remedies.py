@@ -1,8 +1,8 @@
-"""What an operator does about a refusal with a SWPK number, by the id of its rule.
+"""The remedies of refusals with a SWPK number, by the id of the rule.
 
 Page: spec/console.md#message-numbers.  A line prints the finding of the case and then this text.  Words in
-backquotes are a command as it is typed at a console; its words in capitals are to be replaced.  A refusal
-whose own text has the remedy is `advised`.
+backquotes are a command for a console; replace its words in capitals.  A refusal whose own text has the
+remedy is `advised`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+# Apart from the rules: a sentence says what holds, for every reader; a remedy is for the operator of a
+# console alone. A test parses each command in backquotes with the real parsers.
 _PROGRAM = "this is a fault of the program that sent it: correct that program"
 _BUG = "this is a fault of swpks: report it, with the lines of the log"
 _SPACE = "make room on the disk of the console's store, or mount it for writing; the log has the reason"
@@ -218,6 +220,8 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
 """The remedies by the id of the rule: one for each number of ours."""
 
 
+# Their SYSTEM and NAME are replaced by those of the line. In other remedies SYSTEM may be another
+# system, such as the target.
 OF_ONE_SYSTEM = frozenset({*_PARTITIONS, *_COPIES})
 """Rules whose remedy is about the system that the line names: SYSTEM is that one."""
 

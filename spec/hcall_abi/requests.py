@@ -152,7 +152,7 @@ def ipl(name: str) -> ConsoleRequest[PartitionView]:
 
 
 def rotate_key(name: str) -> ConsoleRequest[PartitionView]:
-    """Give a partition a new access key for TCP; the answer does not hold it, the state's key file does."""
+    """Give a partition a new access key for TCP.  The key is in the state's key file, not in the answer."""
     return _about("rotateKey", name)
 
 
@@ -183,9 +183,9 @@ def set_faults(name: str, faults: Iterable[BusyFault] = ()) -> ConsoleRequest[Pa
 def set_nvram_fault(
     trouble: Literal["none", ConsoleTrouble], commits: int | None = None
 ) -> ConsoleRequest[WritebackView]:
-    """Trouble NVRAM, or ("none") end it; OperatorError where no number of commits belongs.
+    """Begin a trouble of NVRAM, or end it ("none"); OperatorError for commits with a trouble that has none.
 
-    `commits` goes with "full" and "io": so many are refused, one without it.
+    `commits` goes with "full" and "io": the number of commits that are refused, 1 without it.
     """
     if trouble != "none" and trouble not in get_args(ConsoleTrouble):
         names = listed(("none", *get_args(ConsoleTrouble)))
@@ -327,7 +327,7 @@ def check_arrival(needs: NeedsView) -> ConsoleRequest[ArrivalView]:
 
 
 def expect_partition(uuid: str, epoch: int, source_id: str, token: bytes) -> ConsoleRequest[ExpectationView]:
-    """Have a target expect a partition; the answer has the address for its source."""
+    """Order a target to expect a partition; the answer has the address for its source."""
     body = ExpectedPartition(uuid=uuid, epoch=epoch, source_id=source_id, token=token)
     return ConsoleRequest(_VERBS["expectPartition"], ExpectationView, body=body)
 
@@ -346,7 +346,7 @@ def release_partition(name: str, uuid: str, epoch: int, target_id: str) -> Conso
 def take_partition(
     copy: bytes, epoch: int, source_id: str, *, check: bool = False
 ) -> ConsoleRequest[PartitionView]:
-    """Have a system own a partition from its console copy."""
+    """Order a system to own a partition from its console copy."""
     body = ArrivingCopy(copy=copy, epoch=epoch, source_id=source_id, check=check)
     return ConsoleRequest(_VERBS["takePartition"], PartitionView, body=body)
 
@@ -354,7 +354,7 @@ def take_partition(
 def tell_custody(
     uuid: str, epoch: int, word: CustodyWord, *, generation: int = 0, peer_id: str = ""
 ) -> ConsoleRequest[SystemView]:
-    """Tell a system a word of the migration protocol; one without effect there is no error."""
+    """Send a system a word of the migration protocol.  A word without effect there is no error."""
     peer = peer_id or msgspec.UNSET
     body = CustodyMessage(uuid=uuid, epoch=epoch, word=word, generation=generation, peer_id=peer)
     return ConsoleRequest(_VERBS["tellCustody"], SystemView, body=body)
@@ -384,7 +384,7 @@ def _about(operation: str, name: str, body: Body | None = None) -> ConsoleReques
 def _checked(name: str) -> str:
     """Return a name that can stand in a path; OperatorError for any other.
 
-    Whether there is such a partition is for its system to say, and whether there can be one.
+    The system itself checks whether such a partition exists, and whether it can exist.
     """
     check_text("the name of a partition", name)
     encodable = name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)

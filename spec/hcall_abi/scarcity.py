@@ -71,9 +71,12 @@ def _found(error: BaseException) -> Scarcity | None:
         return BY_ERRNO.get(error.errno or 0)
     if isinstance(error, BaseExceptionGroup):
         found = [_found(each) for each in error.exceptions]
+        # A group may hold another error beside the scarcity. That error must not be hidden by the
+        # advice.
         return found[0] if all(found) else None
     if isinstance(error, MemoryError):
         return _MEMORY
+    # Python has no type and no number for it, so its English text is compared.
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
         return _THREADS
     return None

@@ -8,6 +8,26 @@ its memory is bounded by the header, the largest body and the size of one receiv
 fixed number of times, for pieces of any size.
 """
 
+# Bytes to frames, with bounded memory
+#
+# A peer chooses how it cuts its stream: one byte at a time, or a thousand calls in one piece. It also
+# chooses the lengths in the headers. This module must stay correct, fast and small for all of these:
+#
+#   1. A frame is refused by its header as soon as the header is there. No byte of a body is stored for a
+#      frame that its header forbids.
+#   2. Memory is bounded by one header, one largest body and one receive.
+#   3. Each byte is copied a fixed number of times. So a peer that sends single bytes slows down only
+#      itself.
+#
+# There are two stores. `data` is the last piece, read in place from `_position` on. In the usual case all
+# frames of a piece are whole, so nothing is copied. `_partial` collects an unfinished frame until `_needed`
+# bytes are there, and then becomes `data`. `_needed` is a header at first, and the whole frame once the
+# header has been read.
+#
+# `spans` is for the server. It returns the calls of a window as offsets, without a frame object and without
+# a step of the exchange. It stops in front of everything that is not a whole HCALL with a good header. So
+# each check of `next_event` still meets every frame that could break a rule.
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -42,10 +62,10 @@ _OPEN, _CLOSED = SessionState.OPEN, SessionState.CLOSED
 _KNOWN_TYPES = frozenset(int(kind) for kind in FrameType)
 _HEADER_SIZE = HEADER_LAYOUT.size
 _HCALL_START = HEADER_LAYOUT.pack(VERSION, int(FrameType.HCALL), 0, 0)[:8]
-"""Magic, version, type and flags of every HCALL frame: the header that passes all the time."""
+"""The first 8 bytes of every HCALL: magic, version, type and flags."""
 _TAG_AND_LENGTH = Struct(">II").unpack_from
 _LONGEST_TEXT = 255
-"""Bytes of UTF-8 that a GOODBYE takes."""
+"""Longest text of a GOODBYE, in bytes of UTF-8."""
 
 
 Span = tuple[int, int, int]
@@ -63,6 +83,8 @@ class LocalProtocolError(Exception):
 def complaint(error: SwpksError) -> Goodbye:
     """Return the GOODBYE for a peer that broke the protocol: reason 1, and the rule in its text."""
     text = f"{error.rule.id}: {error.message}; {error.rule.sentence}"
+    # Cut in bytes, and then back to whole characters: a cut in the middle of one would break
+    # `goodbye.text`.
     shortened = text.encode()[:_LONGEST_TEXT].decode(errors="ignore")
     return Goodbye(int(GoodbyeReason.PROTOCOL_ERROR), shortened)
 
@@ -71,8 +93,8 @@ class Session:
     """One end of one data channel.
 
     `max_body` is the largest body in bytes that this end accepts.  Give received bytes to
-    `receive_data`, then take events from `events`; a ProtocolError from there is final: say
-    GOODBYE 1 and close.
+    `receive_data`, then take events from `events`.  A ProtocolError from there is final: send GOODBYE 1 and
+    close.
     """
 
     def __init__(self, role: Role, *, max_body: int = MAX_BODY) -> None:
@@ -93,7 +115,7 @@ class Session:
 
     @property
     def state(self) -> SessionState:
-        """Where the session stands."""
+        """The state of the session."""
         return self._exchange.state
 
     @property
@@ -114,6 +136,7 @@ class Session:
         """
         if self._exchange.state is _CLOSED:
             return
+        # Bytes that the caller has not taken yet. They would be lost with the old `data`.
         if self._position < len(self.data):
             self._wait_for(_HEADER_SIZE)
         if self._partial:
@@ -124,6 +147,7 @@ class Session:
 
     def receive_eof(self) -> None:
         """Take the end of the stream; ProtocolError when it comes inside a frame."""
+        # In `closed` left-over bytes are no error: they were sent before the peer read our GOODBYE.
         if self.buffered and self.state is not SessionState.CLOSED:
             raise ProtocolError(rules.FRAME_WHOLE, "the stream ended inside a frame")
         self._exchange.end()
@@ -144,9 +168,9 @@ class Session:
     def spans(self, most: int) -> list[Span]:
         """Take up to `most` h-calls that wait whole, one behind the other, without decoding them.
 
-        This is for a server, which answers each of them in order: the spans point into `data`, which stays
-        until the next `receive_data`.  It stops in front of whatever is not plainly the next call;
-        `next_event` tells what that is.
+        This is for a server, which answers them in order.  The spans point into `data`, which stays until the
+        next `receive_data`.  They end before the first frame that is not a whole and legal HCALL;
+        `next_event` returns that frame or raises its error.
         """
         spans: list[Span] = []
         if not self._serves or self._exchange.state is not _OPEN:
@@ -155,6 +179,7 @@ class Session:
             self._take_partial()
         data, start = self.data, self._position
         size, longest = len(data), self.max_body
+        # One comparison checks magic, version, type and flags.
         while data.startswith(_HCALL_START, start) and len(spans) < most:
             body = start + _HEADER_SIZE
             if body > size:
@@ -170,6 +195,7 @@ class Session:
 
     def send(self, frame: Frame) -> bytes:
         """Return the bytes of `frame`; LocalProtocolError when it may not be sent now."""
+        # Encoded before the step: a frame that can't be built must not change the state.
         data = encode(frame)
         size = len(data) - _HEADER_SIZE
         if size > self._peer_max_body and type(frame) is HCall:
@@ -197,7 +223,9 @@ class Session:
         if len(data) < end:
             self._wait_for(_HEADER_SIZE + length)
             return None
+        # A body of another version has an unknown layout, so it is skipped by its length.
         event = decode(kind, tag, data, body, end) if version == VERSION else OtherVersion(tag, version)
+        # The position moves last: a frame that breaks a rule stays, and a second call refuses it again.
         self._follow(event)
         self._position = end
         return event
@@ -228,6 +256,7 @@ class Session:
         """Refuse a frame by its header alone, before its body has come."""
         if magic != MAGIC:
             raise ProtocolError(rules.FRAME_MAGIC, "bad magic")
+        # Before flags and type: only magic, version and length have the same meaning in every version.
         if version != VERSION:
             if not self._exchange.skips(self.peer, kind):
                 raise ProtocolError(rules.FRAME_VERSION, f"a frame of version {version}")
@@ -239,7 +268,7 @@ class Session:
         self._exchange.admit(self.peer, kind, tag)
 
     def _follow(self, event: Event) -> None:
-        """Take the step for a frame from the peer that is whole."""
+        """Take the exchange's step for a whole frame of the peer."""
         try:
             self._exchange.step(self.peer, event)
         except OutOfTurn as broken:

@@ -1,7 +1,7 @@
-"""Why a system does not serve a partition, and what its operator can do: one row for each state.
+"""The states in which a system does not serve a partition, each with its reason and its remedy.
 
 A state is a custody record and a mode (spec/migration.md#custody), by the names that views have.  The ready
-line, `swpks lpar`, `swpks hmc status` and the refusals of power all take their words from here.
+line, `swpks lpar`, `swpks hmc status` and the refusals of power use the texts of this table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hcall_abi.rules.rule import Rule
 
 
 class Standstill(NamedTuple):
-    """A state of a partition: the rule that keeps it from being served, the state in words, the remedy.
+    """A state of a partition: the rule that forbids to serve it, the state as text, the remedy.
 
     `rule` is None for a state that is served.  `told` follows the partition's name.  {console} stands for the
     console, {reach} for the way to it, {name} for the partition.
@@ -35,7 +35,7 @@ class KnownConsole(NamedTuple):
 
 
 NO_CONSOLE = KnownConsole("", "")
-"""The place of a console that is not known."""
+"""Stands for a console that is not known."""
 
 _SHOWN = "swpks hmc lslparmigr -r lpar"
 _OWNER = f"use it at its owner; at the console: {_SHOWN} -F name,owner_sys_name"
@@ -97,7 +97,8 @@ BETWEEN = Standstill(rules.CUSTODY_OWNED, "takes a step of a migration", "try ag
 def standstill(
     custody: str, mode: str, name: str, console: KnownConsole | None = NO_CONSOLE
 ) -> Standstill | None:
-    """Return the state of a partition in words, None if it is served; `console` None: there is none."""
+    """Return the state of a partition as text, None if it is served.  `console` is None if there is none."""
+    # A view may catch a system between two steps, so an unknown pair is no error.
     found = STATES.get((custody, mode), BETWEEN)
     if found.rule is None:
         return None
@@ -106,7 +107,7 @@ def standstill(
 
 
 def told(custody: str, mode: str) -> str:
-    """Return a state in words that follow the partition's name, "" for the usual ones."""
+    """Return a state as text that follows the partition's name, "" for states without a message."""
     return STATES.get((custody, mode), BETWEEN).told.format(console="the console")
 
 

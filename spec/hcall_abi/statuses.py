@@ -51,6 +51,7 @@ class Status(IntEnum):
     H_NOT_ACTIVE = -71
     H_STATE = -75
     H_IN_USE = -77
+    # Our choice (C-13): papr_hcalls.rst has the name, and no public header a number.
     H_INVALID_KEY = -78
 
 
@@ -59,6 +60,7 @@ LAST_ARGUMENT_REGISTER = 12
 REGISTERS = LAST_ARGUMENT_REGISTER - FIRST_ARGUMENT_REGISTER + 1
 """How many registers go into an h-call besides r3, and come back."""
 
+# In register order. The numbers are not: H_PARAMETER is far from H_P2.
 _POSITIONAL = (
     Status.H_PARAMETER,
     Status.H_P2,
@@ -76,7 +78,7 @@ _REGISTER_OF = {status: FIRST_ARGUMENT_REGISTER + n for n, status in enumerate(_
 
 
 def positional(register: int) -> Status:
-    """Return the status that blames the argument in `register` (4 to 12).
+    """Return the status with which the argument in `register` (4 to 12) is refused.
 
     r4 is H_PARAMETER, r5 is H_P2 and so on to r12, which is H_P9.
     """
@@ -84,10 +86,10 @@ def positional(register: int) -> Status:
 
 
 def blamed_register(status: int) -> int | None:
-    """Return the register (4 to 12) that a positional `status` blames, or None for any other."""
+    """Return the register (4 to 12) of a positional `status`, or None for any other status."""
     return _REGISTER_OF.get(Status(status)) if status in _KNOWN else None
 
 
 def status_name(status: int) -> str:
-    """Return the name of a status, or its number for one that nobody has defined."""
+    """Return the name of a status, or its number for a status that no table has."""
     return Status(status).name if status in _KNOWN else f"status {status}"

@@ -58,6 +58,7 @@ class Config(NamedTuple):
 
 def _since(version: int, first: int, name: str, kind: Construct[Any, Any]) -> Any:
     """Return the field where `version` has it, else zeros in its place."""
+    # Every version has the same offsets, so a driver can read any block with the newest layout.
     return name / kind if version >= first else Const(bytes(kind.sizeof()))
 
 
@@ -100,6 +101,7 @@ def parse_config(data: bytes) -> Config:
     try:
         if definition is None:
             raise ConstructError("unknown version or length")
+        # Fields beyond the end of a short buffer count as 0 (spec/structures.md#config-block).
         fields = definition.parse(data.ljust(CONFIG_SIZE, b"\0"))
     except ConstructError:
         raise PeerError(rules.ANSWER_CONFIG, "unreadable config block") from None
@@ -120,6 +122,7 @@ AUTH_HEAD = Struct(
 AUTH_BLOCK = Struct("head" / AUTH_HEAD, "password" / Bytes(this.head.password_length), Terminated)
 """The authorization block: whose objects are meant, and that consumer's password."""
 
+# A derived layout, because nearly every call has such a block.
 AUTH_LAYOUT = FixedLayout(AUTH_HEAD)
 """The first 16 bytes of an authorization block, as (consumer, password length)."""
 
@@ -138,11 +141,12 @@ LABEL_HEADER = Struct(
     "length" / Const(16, Int8ub),
     Const(bytes(5)),
 )
-"""The attribute header with which operating systems start a label; only SIGNED_UPDATE looks into it."""
+"""The header with which operating systems begin a label; only SIGNED_UPDATE reads it."""
 LABEL_HEADER_SIZE: int = LABEL_HEADER.sizeof()
 """Bytes of the header before the name: 16."""
 
 
+# The count is in a register and not in memory, so the definition is made for each list.
 def label_list(count: int) -> Struct:
     """Return the definition of the list that GET_OBJECTLABELS writes, with `count` entries."""
     return Struct("labels" / Array(count, Prefixed(Int16ub, GreedyBytes)), Terminated)

@@ -1,4 +1,4 @@
-"""Checks of the files of mutual TLS: a server and its client refuse the same ones (spec/control.md#over-tcp).
+"""Checks of the files of mutual TLS, the same for server and client (spec/control.md#over-tcp).
 
 Pure: each end reads its files itself, and passes modes and errors here.
 """
@@ -14,7 +14,7 @@ from hcall_abi.rules import service as rules
 
 
 def check_mode(path: object, mode: int, *, private: bool) -> None:
-    """OperatorError if a file is not a plain one, or if it is `private` and others have access to it."""
+    """Raise OperatorError for a file that is not plain, or that is `private` and open to other users."""
     if not stat.S_ISREG(mode):  # a pipe without a writer would hold up the start
         raise OperatorError(rules.TLS_FILES, f"{path} is not a plain file")
     if private and stat.S_IMODE(mode) & 0o077:
@@ -30,7 +30,8 @@ def unreadable(path: object, error: Exception) -> OperatorError:
 
 
 def no_passphrase() -> NoReturn:
-    """OperatorError: OpenSSL calls this for a key that is encrypted."""
+    """Raise OperatorError.  OpenSSL calls this for a key that is encrypted."""
+    # Without this callback OpenSSL asks at the terminal, and a service would wait for ever.
     raise OperatorError(rules.TLS_FILES, "the key is encrypted; give one without a passphrase")
 
 

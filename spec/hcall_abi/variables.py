@@ -25,7 +25,7 @@ VENDOR_OTHER = bytes.fromhex("8375fd366a98154b8228041664342d51")
 """36fd7583-986a-4b15-8228-041664342d51: every other name."""
 
 ATTRIBUTES = 0x27
-"""What the signature says of a variable: kept, seen at boot and run time, authenticated by time."""
+"""EFI attributes in the signed bytes: non-volatile, boot and runtime access, time-based authentication."""
 ATTRIBUTE_APPEND = 0x40
 
 SIGNED_ONLY = int(Policy.SIGNEDUPDATE)
@@ -47,11 +47,11 @@ POLICIES: Mapping[str, int] = MappingProxyType(
 """The variables by name, each with the policy word that Linux sends."""
 
 WIPE_SENTENCE = b"Yes, I want to delete all secure variables and reset secure boot to static keys.\n"
-"""What an armed update of PK says, after the head of a signature list, to delete everything."""
+"""Contents of an armed update of PK that deletes everything, after the head of a signature list."""
 
 
 def wide(name: str) -> bytes:
-    """Return a variable's name as it stands in labels and in what is signed."""
+    """Return a variable's name in the form of labels and of the signed bytes."""
     return name.encode("utf-16-le")
 
 
@@ -70,7 +70,7 @@ def vendor_of(name: bytes) -> bytes:
 
 
 def signed_bytes(name: bytes, time: EfiTime, contents: bytes, *, append: bool) -> bytes:
-    """Return what the signature of an update is over (spec/secure-boot-variables.md#signature)."""
+    """Return the bytes that the signature of an update covers (spec/secure-boot-variables.md#signature)."""
     attributes = ATTRIBUTES | (ATTRIBUTE_APPEND if append else 0)
     head = name + vendor_of(name) + attributes.to_bytes(4, "little")
     from hcall_abi.efi import build_time  # a server without updates starts without it

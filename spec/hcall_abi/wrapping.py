@@ -10,7 +10,7 @@ from enum import IntFlag
 WRAPPING_KEY_SIZE = 32
 """Length in bytes that GEN_KEY takes for a wrapping key: AES-256."""
 WRAP_OVERHEAD = 1024
-"""How many bytes a wrapped object has beyond its input; Linux computes with it in both directions."""
+"""Bytes of a wrapped object beyond its input; Linux computes with this number in both directions."""
 
 MAX_WRAP_INPUT = 0xFFFF
 """Most bytes that WRAP takes: as many as the largest plain object has (spec/choices.md#choices)."""
@@ -24,6 +24,7 @@ AES_256_GCM = 1
 class WrapFlag(IntFlag):
     """The policy in the wrap flags, 64 bits: when the wrapped object may be unwrapped."""
 
+    # The same order as in a policy word, from bit 1 on, but in a word of 64 bits.
     OSSECBOOTAUDIT = 1 << 62
     """Only while OS secure boot is in audit or enforce mode."""
     OSSECBOOTENFORCE = 1 << 61
@@ -33,4 +34,4 @@ class WrapFlag(IntFlag):
 
 
 DEFAULT_WRAP_FLAGS = int(WrapFlag.PWSET) | AES_256_GCM
-"""The least that WRAP takes, and what Linux sends without options."""
+"""The fewest flags that WRAP accepts; Linux sends these without options."""

@@ -67,6 +67,7 @@ CONSOLE_LAYOUT = Rule(
 COPY_HEADER = Rule(
     "copy.header", "a console copy begins with its magic, and its fixed fields are right", _COPY, _OPERATOR
 )
+# Before the length: a later level may have another length.
 COPY_LEVEL = Rule(
     "copy.level", "the level of a console copy is one that this release knows", _COPY, _OPERATOR
 )
@@ -77,6 +78,8 @@ COPY_KEY = Rule(
     _COPY,
     _OPERATOR,
 )
+# A right key id and a wrong tag mean damage; another key id means another key. The remedies differ, so
+# these are two rules.
 COPY_AUTHENTIC = Rule(
     "copy.authentic", "a console copy authenticates under the key whose id is in its header", _COPY, _OPERATOR
 )
@@ -86,6 +89,7 @@ COPY_CONTENTS = Rule(
     _COPY,
     _OPERATOR,
 )
+# Contents may go back, counters never do: an old copy must not pass for a newer one afterwards.
 COPY_COUNTERS = Rule(
     "copy.counters",
     "generation, IPL count and restore count of a restored partition are larger than any before",
@@ -94,6 +98,7 @@ COPY_COUNTERS = Rule(
 )
 BACKUP_FILE = Rule("backup.file", "the file of a key or a copy can be read and written", _RESTORE, _OPERATOR)
 COPY_IDLE = Rule("copy.idle", "a store is restored while its partition is powered off", _RESTORE, _OPERATOR)
+# Only with `--not-older`. Without it an operator may go back on purpose.
 COPY_BEHIND = Rule(
     "copy.behind",
     "a copy that may not be older has the restore count and generation of the present store, or larger ones",

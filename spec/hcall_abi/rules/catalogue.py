@@ -11,9 +11,12 @@ from hcall_abi.rules.rule import Rule
 
 def rows_of(chapter: ModuleType) -> tuple[Rule, ...]:
     """Return the rules of a module of this package, in the order in which they stand there."""
+    # In the order of the module, because `vars` keeps it. So a new rule is one row and no list has to
+    # name it.
     return tuple(row for row in vars(chapter).values() if isinstance(row, Rule))
 
 
+# All chapters are loaded here, so a client imports this module only when it shows a refusal.
 CHAPTERS = (protocol, hcalls, updates, console, storage, backup, service, hmc, migration)
 """The modules of rules, in the order of spec/rules.md."""
 

@@ -30,6 +30,7 @@ _LINK = "spec/control.md#the-console-of-a-system"
 
 # The system
 
+# Another system may have taken over the address of this one. An order of the console must not reach it.
 SYSTEM_IDENTITY = Rule(
     "system.identity",
     "a request that names a system by its id is for that system alone",
@@ -54,6 +55,7 @@ RECOVERY_COMPLETE = Rule(
 
 # Names
 
+# The name becomes a file name and the name of a socket (`hcall_abi.console.is_partition_name`).
 NAME_FORM = Rule(
     "name.form",
     "a name is 1 to 31 letters, digits, dots, dashes or underscores, starts with a letter or digit, "
@@ -63,6 +65,8 @@ NAME_FORM = Rule(
 )
 NAME_EXISTS = Rule("name.exists", "the partition exists", _NAMES, _OPERATOR)
 NAME_NEW = Rule("name.new", "no two partitions of a system have the same name", _NAMES, _OPERATOR)
+# The unreadable record may have the wanted name; two partitions of one name could not be told apart
+# later.
 NAME_UNREADABLE = Rule(
     "name.unreadable",
     "no partition is made or renamed while the name of a stored one cannot be read",
@@ -105,10 +109,12 @@ PARTITION_STORED = Rule(
 
 # Sizes
 
+# The real console's rules for `keystore_kbytes`, in the order of their checks.
 SIZE_RANGE = Rule("size.range", "a size is 0, or in the range of the firmware level", _SIZES, _OPERATOR)
 SIZE_TOTAL = Rule("size.total", "all keystores of a system stay within its total", _SIZES, _OPERATOR)
 SIZE_IN_USE = Rule("size.in-use", "only an empty keystore is switched off", _SIZES, _OPERATOR, IN_USE_CODE)
 SIZE_SHRINKS = Rule("size.shrinks", "a keystore never shrinks, except to 0", _SIZES, _OPERATOR)
+# Switching it off is allowed in every power state, as on the real console.
 SIZE_RUNNING = Rule(
     "size.running",
     "a keystore is switched on or grown while the partition is powered off",
@@ -125,12 +131,15 @@ ATTRIBUTE_FORM = Rule(
     "attribute.form", "an attribute is given once, as ATTRIBUTE=VALUE", _ATTRIBUTES, _OPERATOR
 )
 ATTRIBUTE_RANGE = Rule("attribute.range", "an attribute has a number in its range", _ATTRIBUTES, _OPERATOR)
+# So a used latch can be armed again with the partition powered off only.
 ATTRIBUTE_RUNNING = Rule(
     "attribute.running",
     "attributes of signed updates change while the partition is powered off",
     _ATTRIBUTES,
     _OPERATOR,
 )
+# A partition that runs has asked its console if it had to. So a remote restart never meets one that has
+# not.
 ATTRIBUTE_IDLE = Rule(
     "attribute.idle",
     "simplified_remote_restart_capable changes while the partition is powered off",
@@ -149,6 +158,7 @@ ATTRIBUTE_NEEDS = Rule(
     _ATTRIBUTES,
     _OPERATOR,
 )
+# Without signed updates no call could change these objects.
 ATTRIBUTE_IN_USE = Rule(
     "attribute.in-use",
     "signed updates and dynamic keys are switched off only while no object of signed updates exists",
@@ -161,6 +171,7 @@ ATTRIBUTE_IN_USE = Rule(
 
 POWER_STOPPED = Rule("power.stopped", "only a stopped partition is powered on", _POWER, _OPERATOR)
 POWER_RUNNING = Rule("power.running", "only a running partition is stopped or restarted", _POWER, _OPERATOR)
+# Clients and guests see an IPL by its count. After a crash the same count must not come twice.
 POWER_COUNTED = Rule(
     "power.counted",
     "an IPL takes effect once NVRAM has stored its IPL count",
@@ -173,6 +184,7 @@ POWER_OPENED = Rule(
     "spec/sealed.md#refusals",
     _OPERATOR,
 )
+# A damaged record may hold objects. A change would replace it, and the chance to repair it.
 POWER_STORED = Rule(
     "power.stored",
     "a partition whose stored keystore could not be opened stays as it was stored",
@@ -218,6 +230,7 @@ FAULT_PLAN = Rule("fault.plan", f"a plan has at most {MAX_FAULTS} faults", _BUSY
 TROUBLE_KNOWN = Rule(
     "trouble.known", "a trouble of NVRAM is full, io, busy, corrupt or stall", _NVRAM, _OPERATOR
 )
+# A commit that hangs does not return, so a number of stalls has no meaning.
 TROUBLE_STALL = Rule("trouble.stall", "a stall lasts until it is ended", _NVRAM, _OPERATOR)
 TROUBLE_COUNT = Rule(
     "trouble.count", f"nth and times are 1 or more, commits are 1 to {MAX_COUNT}", _NVRAM, _OPERATOR
@@ -226,6 +239,8 @@ TROUBLE_COMMITS = Rule("trouble.commits", "only full and io take a number of com
 
 # The console of a system, and its stream of events
 
+# An open stream shows that the first console is alive. Without one it is lost or away, and another may
+# help.
 CONSOLE_ATTACHED = Rule(
     "console.attached",
     "another console takes a system over only while the attached one has no stream open",
@@ -238,12 +253,13 @@ CONSOLE_KNOWN = Rule(
     _LINK,
     _OPERATOR,
 )
+# If the claim were too new, later changes would count as saved although no copy has them.
 CONSOLE_COPY = Rule(
     "console.copy", "a kept copy is one of this partition, and not newer than its store", _LINK, _OPERATOR
 )
 CONSOLE_STORED = Rule(
     "console.stored",
-    "what a console attaches, detaches, keeps or forgets is durable when it is answered",
+    "attachments, detachments, stored copies and forgotten copies of a console are durable when answered",
     _LINK,
     Fault.STORAGE,
 )

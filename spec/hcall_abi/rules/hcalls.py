@@ -29,6 +29,8 @@ _UNWRAP = "spec/hcalls/unwrap_object.md#checks"
 
 # Before the arguments
 
+# Three rules with one status. The guest can't tell them apart, but the log can, and their remedies
+# differ.
 CALL_KEYSTORE = Rule("call.keystore", "the keystore has a size above 0", _ORDER, Status.H_FUNCTION)
 CALL_SERVED = Rule("call.served", "the partition's firmware level has the h-call", _ORDER, Status.H_FUNCTION)
 CALL_SWITCHED = Rule(
@@ -47,9 +49,12 @@ CALL_BUSY = Rule(
 
 # Arguments
 
+# Arguments are checked in register order, r4 first, before the password: they read no object, so they
+# show nothing of a store.
 ARGUMENT_BITS = Rule("argument.bits", "a number has no more bits than its argument", _ORDER, _ARGUMENT)
 ARGUMENT_ZERO = Rule("argument.zero", "a reserved argument is 0", _ORDER, _ARGUMENT)
 CONSUMER_KNOWN = Rule("consumer.known", "the consumer is 1, 2 or 3", _PASSWORDS, _ARGUMENT)
+# Everything that is wrong with the block is refused at r4 (C-F): it has no other argument.
 AUTHORIZATION_READABLE = Rule(
     "authorization.readable", "the authorization block lies in one readable segment", _BLOCK, _ARGUMENT
 )
@@ -64,6 +69,7 @@ AUTHORIZATION_PASSWORD = Rule(
 )
 BUFFER_READABLE = Rule("buffer.readable", "an input buffer lies in one readable segment", _ORDER, _ARGUMENT)
 BUFFER_WRITABLE = Rule("buffer.writable", "an output buffer lies in one writable segment", _ORDER, _ARGUMENT)
+# The only rule of arguments that an operator can relax (spec/hcalls/index.md#strict-memory).
 BUFFER_PLACE = Rule(
     "buffer.place",
     "with strict memory, a buffer has its alignment and stays within its page",
@@ -97,6 +103,7 @@ OBJECT_LENGTH = Rule(
     "spec/hcalls/write_object.md#checks",
     _ARGUMENT,
 )
+# Checked before the password, so tokens are random: a caller without it can't guess one.
 LIST_TOKEN = Rule(
     "list.token",
     "the token is 0, or the one that the last answer to this consumer returned",
@@ -121,6 +128,7 @@ KEY_LENGTH = Rule(
     "spec/hcalls/gen_key.md#checks",
     _ARGUMENT,
 )
+# An address would mean that the guest expects a copy of the key.
 KEY_ADDRESS = Rule(
     "key.address",
     "the address is 0 for a wrapping key, which is never written to memory",
@@ -188,15 +196,19 @@ POLICY_WORLD_KEY = Rule("policy.world-key", "a wrapping key is not world-readabl
 PASSWORD_ONCE = Rule(
     "password.once", "a consumer's password is set once in an IPL", _PASSWORDS, Status.H_IN_USE
 )
+# Also against a password before one is set (C-5): that caller believes in another state than the
+# keystore has.
 PASSWORD_FITS = Rule(
     "password.fits",
     "a call presents the consumer's password once it is set, and no password before",
     _PASSWORDS,
     _AUTHORITY,
 )
+# Behind the password: a caller without it must not learn which labels exist.
 OBJECT_EXISTS = Rule(
     "object.exists", "the label names an object of this consumer", _ORDER, Status.H_NOT_FOUND
 )
+# Public: a WRITE of a label that exists is H_RESOURCE. Linux removes the object first.
 OBJECT_NEW = Rule(
     "object.new",
     "a write never overwrites; remove the object first",
@@ -215,6 +227,7 @@ SPACE = Rule(
     "spec/policies.md#space",
     Status.H_NO_MEM,
 )
+# The verdicts are checked in the order of spec/policies.md#the-order.
 VERDICT_PWSET = Rule(
     "verdict.pwset",
     "a PWSET object is used only after its owner's password is set",
@@ -267,6 +280,8 @@ WRAPPED_INTACT = Rule(
 
 # Rules that a client shows for a status alone
 
+# A status stands for several rules of the server. These rows cover all of them, so that a client claims
+# no more than it knows.
 ARGUMENT_RIGHT = Rule("argument.right", "an argument is as the page of its h-call says", _ORDER, _ARGUMENT)
 FUNCTION = Rule(
     "function", "the keystore is on, and the firmware level has the h-call", _ORDER, Status.H_FUNCTION

@@ -19,6 +19,7 @@ _RECOVERY = "spec/console.md#recovery"
 HMC_SYSTEM_KNOWN = Rule(
     "hmc.system-known", "a command names a managed system that the console knows", _SYSTEMS, _OPERATOR
 )
+# With one system no line needs -m. With more, a wrong guess could change the wrong system.
 HMC_SYSTEM_NAMED = Rule(
     "hmc.system-named",
     "a command names its managed system with -m, unless the console knows exactly one",
@@ -45,7 +46,10 @@ HMC_STORE_LEVEL = Rule(
 )
 HMC_STORE_OWNER = Rule("hmc.store-owner", "one console at a time uses a store", _STORE, _OPERATOR)
 HMC_STORE_WRITTEN = Rule(
-    "hmc.store-written", "what the console answers is durable in its store before", _STORE, _STORAGE
+    "hmc.store-written",
+    "a change is durable in the console's store before the console answers",
+    _STORE,
+    _STORAGE,
 )
 
 # Jobs
@@ -79,6 +83,7 @@ HMC_PROFILE_FILE = Rule(
 HMC_PROFILE_LEVEL = Rule(
     "hmc.profile-level", "a profile backup has a format level that this release knows", _PROFILES, _OPERATOR
 )
+# A bare name must not lead out of the folder of its system.
 HMC_PROFILE_NAME = Rule(
     "hmc.profile-name",
     "a bare name of a profile backup is one of the folder of its system, and no path",
@@ -100,6 +105,8 @@ HMC_PROFILE_FORCED = Rule(
 
 # Files of a command
 
+# The command opens only paths of its own line: a console must not get other files of the command's
+# user.
 HMC_FILE = Rule(
     "hmc.file",
     "a file of a command is named in its arguments, can be opened by its caller, and is not too large",
@@ -111,7 +118,7 @@ HMC_FILE = Rule(
 
 HMC_WIRE = Rule(
     "hmc.wire",
-    "a command sends one request, and replies to what the console asks for, in lines of JSON",
+    "a command sends one request, and replies to the questions of the console, in lines of JSON",
     "spec/console.md#the-wire",
     Fault.PEER,
 )
@@ -145,6 +152,7 @@ HMC_WHERE = Rule(
     "spec/console.md#where",
     _OPERATOR,
 )
+# Jobs are in the store, so they survive the process; commands are connections, and do not.
 HMC_STOPPED = Rule(
     "hmc.stopped",
     "a console that stops ends the commands that wait for it; jobs go on at its next start",
@@ -202,6 +210,7 @@ LINE_LATER = Rule(
     _LINES,
     _OPERATOR,
 )
+# HSCL0DB4 is the real console's number for this, so scripts meet the message that they know.
 LINE_RMC = Rule(
     "line.rmc",
     "osshutdown needs an RMC connection, which no emulated partition has",

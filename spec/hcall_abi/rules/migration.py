@@ -13,9 +13,11 @@ _RESTART = "spec/migration.md#remote-restart"
 
 # Custody
 
+# The rule behind all others of this chapter: one owner at every moment.
 CUSTODY_OWNED = Rule(
     "custody.owned", "a system serves and changes only partitions that it owns", _CUSTODY, _OPERATOR
 )
+# While its system was down, the console may have restarted the partition on another one.
 CUSTODY_CONFIRMED = Rule(
     "custody.confirmed",
     "a partition that may be restarted remotely starts only after its console has agreed",
@@ -23,21 +25,23 @@ CUSTODY_CONFIRMED = Rule(
     _OPERATOR,
 )
 CUSTODY_IDLE = Rule("custody.idle", "a partition takes part in one migration at a time", _CUSTODY, _OPERATOR)
+# A message of an older attempt may arrive late. Its smaller number shows that it counts no more.
 CUSTODY_EPOCH = Rule(
     "custody.epoch", "an attempt has a larger number than every one before it", _CUSTODY, _OPERATOR
 )
 CUSTODY_STORED = Rule(
     "custody.stored",
-    "a step of a migration is durable before anybody is told of it",
+    "a step of a migration is durable before it is reported",
     _CUSTODY,
     Fault.STORAGE,
 )
 CUSTODY_UUID = Rule(
     "custody.uuid", "a request about a migration names its partition by its UUID", _CUSTODY, _OPERATOR
 )
+# A bar is a durable record of a partition that has no store here, so their number needs a bound.
 CUSTODY_BARRED = Rule(
     "custody.barred",
-    "a system knows 4,096 partitions at most that were barred here and never were here",
+    "a system stores at most 4,096 bars of partitions that were never here",
     _CUSTODY,
     _OPERATOR,
 )
@@ -104,7 +108,7 @@ MOBILITY_PROVEN = Rule(
 )
 MOBILITY_FORM = Rule(
     "mobility.form",
-    "every message of the channel has the form of its page, and its place",
+    "every message of the channel has the documented form, and comes in its turn",
     _CHANNEL,
     Fault.PEER,
 )
@@ -128,6 +132,7 @@ MIGRATION_RUNNING = Rule(
     _ORDERS,
     _OPERATOR,
 )
+# The point of no return is the source's durable RELEASED: from then on only the target may serve.
 MIGRATION_DECIDED = Rule(
     "migration.decided",
     "a migration that has passed its point of no return can't be stopped",
@@ -136,7 +141,7 @@ MIGRATION_DECIDED = Rule(
 )
 MIGRATION_FORCE = Rule(
     "migration.force",
-    "a target is forced only if it has the copy of an attempt whose source was not told to resume",
+    "a target is forced only if it has the copy of an attempt whose source was not ordered to resume",
     _ORDERS,
     _OPERATOR,
 )
@@ -152,6 +157,8 @@ RESTART_CAPABLE = Rule(
     _RESTART,
     _OPERATOR,
 )
+# The console can't know whether a system that is away is dead. A connected one is not, so it is
+# migrated instead.
 RESTART_SOURCE = Rule(
     "restart.source",
     "a partition is restarted remotely only while its own system is not connected",
@@ -161,6 +168,7 @@ RESTART_SOURCE = Rule(
 RESTART_COPY = Rule(
     "restart.copy", "a remote restart needs a copy of the partition on the console", _RESTART, _OPERATOR
 )
+# The console has the copies but no key to open them.
 RESTART_KEY = Rule(
     "restart.key",
     "source and target have the same trusted system key, set up ahead of time",
@@ -175,7 +183,7 @@ RESTART_TARGET = Rule(
 )
 RESTART_CLEANUP = Rule(
     "restart.cleanup",
-    "a partition is cleaned up where it was, after it serves elsewhere, or was deleted there",
+    "a partition is cleaned up at its old system, after another system serves it or has deleted it",
     _RESTART,
     _OPERATOR,
 )

@@ -1,4 +1,4 @@
-"""Rules of the data channel: frames, sessions, OPEN, and answers that a client can believe."""
+"""Rules of the data channel: frames, sessions, OPEN, and answers as a client checks them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ _GOODBYE = "spec/protocol.md#goodbye"
 
 # Headers
 
+# Checked by the header alone, before the body has come. So a frame that is refused costs no memory.
 FRAME_MAGIC = Rule("frame.magic", "a frame begins with HCAL", _HEADER, _PEER)
 FRAME_VERSION = Rule("frame.version", "the version of a frame is 1", _HEADER, _PEER)
 FRAME_FLAGS = Rule("frame.flags", "the flags of a frame are 0", _HEADER, _PEER)
 FRAME_TYPE = Rule("frame.type", "a frame type is 1 to 6", _HEADER, _PEER)
 FRAME_TAG = Rule("frame.tag", "HELLO and GOODBYE have tag 0", _HEADER, _PEER)
 FRAME_LENGTH = Rule("frame.length", "a body is no longer than the receiver accepts", _FRAMING, _PEER)
+# The peer has closed, so this is only logged: no GOODBYE could reach it.
 FRAME_WHOLE = Rule("frame.whole", "a stream ends between two frames", _FRAMING, _PEER)
 
 # Bodies
 
+# A rule for each way in which a body can be wrong: the author of another client needs the field, and
+# not only the frame.
 HELLO_FIELDS = Rule("hello.fields", "the body of HELLO has all its fields", _HELLO, _PEER)
 HELLO_RESERVED = Rule("hello.reserved", "the reserved field of HELLO is 0", _HELLO, _PEER)
 HELLO_VERSIONS = Rule("hello.versions", "the lowest version of HELLO is not above the highest", _HELLO, _PEER)
@@ -55,6 +59,7 @@ HCALL_ACCESS = Rule("hcall.access", "the access of a segment is 1, 2 or 3", _HCA
 HCALL_BYTES = Rule(
     "hcall.bytes", "the bytes of all readable segments follow, no fewer and no more", _HCALL, _PEER
 )
+# With two segments over one byte the result would depend on their order.
 HCALL_OVERLAP = Rule(
     "hcall.overlap", "segments do not overlap, and end within 64-bit addresses", _HCALL, _PEER
 )
@@ -84,6 +89,8 @@ SESSION_GOODBYE = Rule("session.goodbye", "a session ends with GOODBYE", _GOODBY
 
 # OPEN
 
+# The order of checks is another: version, partition, proof, power, number of sessions
+# (spec/protocol.md#opened).
 OPEN_PARTITION = Rule(
     "open.partition",
     "the partition id is one that the listener serves, or 0 where it serves only one",
@@ -114,6 +121,7 @@ OPEN_SESSIONS = Rule(
     "spec/protocol.md#sessions",
     OpenStatus.TOO_MANY_SESSIONS,
 )
+# Raised by clients only: there is no server that could answer.
 OPEN_PLACE = Rule(
     "open.place",
     "a system listens at the place where a client looks for its partition",
@@ -131,6 +139,7 @@ OPEN_RULES: Mapping[OpenStatus, Rule] = MappingProxyType(
 )
 """The rule behind each answer that refuses OPEN, for the server's log and the client's error."""
 OPENED_STATUS = Rule("opened.status", "the status of OPENED is 0 to 5", _OPENED, _PEER)
+# Without it a program at the server's address would get the guest's passwords.
 OPENED_PROOF = Rule(
     "opened.proof",
     "a client that proves its access key gets a proof from the server",
@@ -143,6 +152,8 @@ OPENED_PROOF = Rule(
 CALL_SIZE = Rule(
     "call.size", "the body of a call is no longer than the server accepts", _FRAMING, Fault.GUEST
 )
+# A client copies writes into guest memory, so a write elsewhere would let the server change any byte of
+# it.
 ANSWER_WRITES = Rule(
     "answer.writes", "an answer writes only into the output buffers of its call", _HRETURN, _PEER
 )

@@ -1,4 +1,4 @@
-"""A rule of the contract as a value: the one shape in which every refusal tells its reason.
+"""A rule of the contract as a value: every refusal has its reason in this form.
 
     raise OperatorError(console.SIZE_RANGE, "2 KiB is no size for a keystore")
 
@@ -31,6 +31,7 @@ class Fault(Enum):
     """The emulator itself: a bug."""
 
 
+# Not a status: the same rule is H_P2 in one call and H_P5 in another.
 class Positional(Enum):
     """Marks rules about one argument of an h-call."""
 
@@ -54,6 +55,8 @@ class Rule(NamedTuple):
     positional rule of one h-call is about.
     """
 
+    # The id is for programs and never changes. The sentence is for people; it states what holds, and
+    # not what went wrong, so one text fits the log, the page and the answer.
     id: str
     sentence: str
     page: str
@@ -66,6 +69,8 @@ class Rule(NamedTuple):
         """Who has to change something: the guest for an h-call, the operator for an OPEN."""
         if isinstance(self.answer, Fault):
             return self.answer
+        # Partition, access key, power and places at OPEN are all set by an operator; the guest can't
+        # change them.
         return Fault.OPERATOR if isinstance(self.answer, OpenStatus) else Fault.GUEST
 
     @property

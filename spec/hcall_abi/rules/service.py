@@ -62,6 +62,7 @@ FLUSH_DELAY_RANGE = Rule(
     _CONFIGURATION,
     _OPERATOR,
 )
+# Later calls of the connection wait behind a CONFIRM, so its wait is short.
 CONFIRM_WAIT_RANGE = Rule(
     "confirm-wait.range",
     f"a CONFIRM waits 0 to {MAX_CONFIRM_WAIT_MS} ms for its flush",
@@ -80,6 +81,7 @@ LISTEN_FORM = Rule(
     _CONFIGURATION,
     _OPERATOR,
 )
+# 0 idle seconds mean no limit (spec/protocol.md#deadlines).
 LIMIT_RANGE = Rule(
     "limit.range",
     f"a limit is above 0 and at most {MAX_LIMIT}; idle_seconds alone may be 0",
@@ -128,6 +130,8 @@ PARTITION_FORM = Rule(
     _CONFIGURATION,
     _OPERATOR,
 )
+# The command line overrides the file for each partition, so two entries in one of them contradict each
+# other.
 PARTITION_TWICE = Rule("partition.twice", "the settings name each partition once", _CONFIGURATION, _OPERATOR)
 
 # Sockets
@@ -136,12 +140,15 @@ SOCKET_PATH = Rule(
     "socket.path", f"the path of a Unix socket has at most {LONGEST_SOCKET_PATH} bytes", _SOCKETS, _OPERATOR
 )
 SOCKET_FOLDER = Rule("socket.folder", "the folder of a socket exists and is writable", _SOCKETS, _OPERATOR)
+# Any other file there may be the operator's, and is never removed.
 SOCKET_PLACE = Rule(
     "socket.place", "at the path of a socket there is nothing, or an old socket", _SOCKETS, _OPERATOR
 )
 SOCKET_ADDRESS = Rule("socket.address", "the address of a listener is free and local", _SOCKETS, _OPERATOR)
 SOCKET_COUNT = Rule("socket.count", "LISTEN_FDS is a number of at most four digits", _SOCKETS, _OPERATOR)
 SOCKET_NAMES = Rule("socket.names", "LISTEN_FDNAMES names every socket", _SOCKETS, _OPERATOR)
+# A number that the service manager has not passed could be a file that this process opens later, such
+# as NVRAM.
 SOCKET_PASSED = Rule(
     "socket.passed",
     "LISTEN_FDS is the number of passed descriptors; all are sockets",
@@ -196,6 +203,8 @@ READY_DESCRIPTOR = Rule(
     "spec/service.md#ready",
     _OPERATOR,
 )
+# A closed descriptor 0 to 2 would be given to the next file that is opened, and log lines would go into
+# it.
 STREAM_CLOSED = Rule(
     "stream.closed", "a standard stream that is closed at start is replaced by /dev/null", _STREAMS, _OPERATOR
 )
@@ -271,6 +280,7 @@ PARTITION_SERVED = Rule(
 PARTITION_SIZE = Rule(
     "partition.size", "a running server keeps the sizes that its console has set", _PARTITION, _OPERATOR
 )
+# A second machine would IPL the partition of the first, which then loses its session and its password.
 PARTITION_MACHINE = Rule(
     "partition.machine", "one machine at a time runs on a partition", _PARTITION, _OPERATOR
 )

@@ -29,6 +29,8 @@ _STATE = "spec/service.md#state"
 SEALED_MAGIC = Rule(
     "sealed.magic", "a sealed blob begins with its magic, and its reserved bytes are zero", _SEALED, _STORAGE
 )
+# Checked before the length: a later level may have another one, and must be called later and not
+# damaged.
 SEALED_LEVEL = Rule(
     "sealed.level", "the format level of a sealed blob is one that this release knows", _SEALED, _STORAGE
 )
@@ -42,6 +44,7 @@ SEALED_AUTHENTIC = Rule(
     _SEALED,
     _STORAGE,
 )
+# A blob is bound to its partition, so records that were swapped in the file are found.
 SEALED_OWNER = Rule(
     "sealed.owner",
     "a sealed blob opens only for the partition that it was sealed for",
@@ -117,6 +120,8 @@ SYSTEM_KEYS = Rule(
 
 # What belongs together
 
+# Each record alone can be right and old. The commit record lists all of them, so an older or a missing
+# one is found.
 COMMIT_RECORD = Rule(
     "commit.record",
     "from sealed level 2 on NVRAM has a commit record that authenticates under the root key",
@@ -168,6 +173,7 @@ CARD_WHOLE = Rule(
 
 # The copies of the root key
 
+# Two different keys: a part of another system was put in. Neither is preferred, and the start stops.
 ROOT_KEY_AGREE = Rule(
     "root-key.agree",
     "all readable copies of the root key are of one system and equal",
@@ -210,12 +216,14 @@ NVRAM_MARK = Rule(
     _MARK,
     _STORAGE,
 )
+# A confirmed change must not be lost without a word. `--accept-older` allows it on purpose.
 NVRAM_AGE = Rule(
     "nvram.age", "the records found at start are never older than the last confirmed ones", _MARK, _STORAGE
 )
 NVRAM_WRITABLE = Rule(
     "nvram.writable", "NVRAM is a plain file that the server may read and write", _NVRAM, _OPERATOR
 )
+# SQLite goes on with a file whose name is gone, and reports success.
 NVRAM_PLACE = Rule(
     "nvram.place",
     "while a server runs, the files of its state stay in place, and only the server writes them",
@@ -239,6 +247,7 @@ STATE_EMPTY = Rule("state.empty", "a new state is made in a folder that is new o
 STATE_EXISTS = Rule(
     "state.exists", "a command for a powered-off system names an existing state folder", _STATE, _OPERATOR
 )
+# An older release must not take a newer record for a damaged one, and replace it.
 STATE_LEVEL = Rule("state.level", "no part of a state has a level of a later release", _LEVELS, _STORAGE)
 STATE_LAYOUT = Rule("state.layout", "a state has the files of its NVRAM once", _STATE, _STORAGE)
 STATE_PRIVATE = Rule(
@@ -247,6 +256,7 @@ STATE_PRIVATE = Rule(
     _STATE,
     _OPERATOR,
 )
+# A link could make the server change a file, or its mode, outside of the state.
 STATE_LINK = Rule(
     "state.link",
     "neither the state folder nor a file or folder of the server in it is a symbolic link",

@@ -12,6 +12,7 @@ from hcall_abi.statuses import Status
 MAX_SIGNERS = 16
 """Most signers of one update; more are refused, so that judging one takes bounded time."""
 
+# The calls of other partitions wait during a verification, so its number is bounded (C-Z).
 MAX_TRIALS = 16
 """Most pairs of a trusted key and a signature that are tried for one update: 1 to 2.4 ms with RSA-4096."""
 
@@ -31,6 +32,7 @@ _AUTHORITY = Status.H_AUTHORITY
 
 def _rule(name: str, broken: Status | str, sentence: str) -> Rule:
     """Return the row of a rule that blames an argument by name, or is answered with a status."""
+    # By name and not by register: the register follows from the row of the call.
     page = "spec/hcalls/signed_update.md#rules"
     if isinstance(broken, str):
         return Rule(f"update.{name}", sentence, page, Positional.ARGUMENT, argument=broken)
@@ -67,11 +69,13 @@ UPDATE_PKCS7_ATTRIBUTES = _rule(
     _PAYLOAD,
     "signed attributes hold the content type of the SignedData and one message digest",
 )
+# Off by default. Files that pass with it are accepted by PowerVM's public library too (C-T).
 UPDATE_STRICT = _rule(
     "strict",
     _PAYLOAD,
     "with strict updates, signers have no signed attributes and are named by issuer and serial number",
 )
+# H_AUTHORITY and not H_P6: the stored keys are at fault, and not the payload.
 UPDATE_TRUSTED_KEYS = _rule("trusted-keys", _AUTHORITY, f"PK and KEK hold X.509 v3 certificates with {_KEYS}")
 UPDATE_TRIALS = _rule(
     "trials",
@@ -82,11 +86,14 @@ UPDATE_BY_PK = _rule("by-pk", _AUTHORITY, "PK and KEK are updated by the holder 
 UPDATE_BY_PK_OR_KEK = _rule(
     "by-pk-or-kek", _AUTHORITY, "a variable is updated by the holder of PK or of a key in KEK"
 )
+# Else an old update with a good signature could be replayed.
 UPDATE_TIME_LATER = _rule("time-later", _AUTHORITY, "the time is later than that of the variable")
 UPDATE_APPEND_LISTS = _rule(
     "append-lists", _PAYLOAD, "appended contents are whole signature lists, at least one"
 )
 UPDATE_STORED_LISTS = _rule("stored-lists", _PAYLOAD, "an append extends whole signature lists")
+# The sentence is public, so everybody can send it; only the operator's latch makes it count (C-34,
+# C-X).
 UPDATE_WIPE_ARMED = _rule(
     "wipe-armed",
     _AUTHORITY,
