@@ -217,7 +217,7 @@ class BlockingChannel:
 
     def close(self) -> None:
         """Say GOODBYE, if the server takes it soon, and close the socket."""
-        # Closed twice: by the caller, and at the end of the `with` block.
+        # Already closed: callers may close a channel inside of its `with` block.
         if self._socket.fileno() < 0:
             return
         self._conversation.goodbye()
@@ -233,7 +233,7 @@ class BlockingChannel:
         conversation = self._conversation
         while conversation.opened is None and conversation.ended is None:
             self._step(patience)
-        # `complain` may have queued a GOODBYE 1 that tells the server which rule it broke.
+        # `complain` may have queued a GOODBYE 1 that names the rule that the server broke.
         if conversation.opened is None or conversation.ended is not None:
             self._flush_complaint()
             raise conversation.ended or ConnectionLost()

@@ -35,8 +35,8 @@ class _Waits:
             raise error
         # H_BUSY of most calls has no token. Then the call begins again, with token 0.
         self.token = error.token or 0
-        # Linux counts its sleeps, not the time of the calls between them (spec/linux.md). A sum needs
-        # no clock either.
+        # Linux adds up its sleeps, without the time of the calls between them (spec/faults.md). So no
+        # clock is needed.
         self.patience -= error.retry_after
         return error.retry_after
 

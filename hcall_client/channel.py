@@ -212,7 +212,7 @@ class Channel:
         """Say GOODBYE, if the server takes it soon, and end the two tasks."""
         self._conversation.goodbye()
         self._note()
-        # A dead server takes nothing. Half a second is a courtesy, not a promise.
+        # A dead server takes nothing, so the wait is bounded.
         with trio.move_on_after(PATIENCE, shield=True):
             await self._sent.wait()
         self._sender.cancel()

@@ -170,7 +170,7 @@ class HcallError(SwpksError):
     """An h-call was refused.
 
     `status` is r3, a `Status` (an int if no table has the number), and `opcode` the h-call.  If the status
-    blames an argument by its position, `register` (4 to 12) and `argument` (its name in the table) name it.
+    is that of an argument's position, `register` (4 to 12) and `argument` (its name in the table) name it.
     `policy` is the object's policy word, if the answer has it.  `size` is the size of the object in bytes,
     with H_TOO_BIG.  With a busy status, `retry_after` is the hinted wait in seconds, and `token` the token of
     the next call, if the h-call has one.  Fields without a value are None.

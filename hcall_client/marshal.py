@@ -17,10 +17,9 @@ refuses the argument (spec/protocol.md#memory).
 # the front end sends all memory beforehand that the call may use. The table of h-calls says which: each
 # address argument has a length argument, and an authorization block has its own length.
 #
-#   - Nothing is refused here. If a buffer is too long for a frame, or the guest has not all of its memory,
-#     the segment is left out. The hypervisor then finds no memory behind the address, and answers the
-#     status of that argument. So a wrong call has one judge, and its answer is the same over every front
-#     end.
+#   - Nothing is refused here. If a buffer is too long for a frame, or the guest has not all of its memory, the
+#     segment is left out. The hypervisor then finds no memory behind the address, and answers the status of
+#     that argument. So a wrong call is refused in one place, and the answer is the same over every front end.
 #   - Segments of one frame may not share a byte (`hcall.overlap`), but buffers of a guest may. So buffers
 #     that overlap become one segment, with the access of all.
 #   - Neighbours that only touch stay apart: a buffer lies in one segment in any case.
@@ -119,8 +118,8 @@ def _block_length(address: int, memory: GuestMemory) -> int:
     if address + _HEADER > ADDRESS_SPACE or not memory.holds(address, _HEADER):
         return 0
     length = _HEADER + int.from_bytes(memory.read(address, _HEADER)[_PASSWORD_LENGTH], "big")
-    # The header alone goes if the password is not in memory: the engine then blames the block, as it
-    # would for any length that is wrong.
+    # If the password is not in memory, only the header is sent. The engine then refuses the block, as
+    # it refuses any wrong length.
     whole = address + length <= ADDRESS_SPACE and memory.holds(address, length)
     return length if whole else _HEADER
 

@@ -142,7 +142,7 @@ class Patience:
     def share(self, parts: int) -> float | None:
         """Return the seconds for the first of `parts` waits, one after the other; None is for ever.
 
-        Each wait gets an equal part of what is left, and at least `LEAST`: so each of them is tried.
+        Each wait gets an equal part of the rest, and at least `LEAST`, so each of them is tried.
         """
         left = self.left()
         if left is None:
@@ -200,8 +200,8 @@ class Attempts:
         the middle of an attempt, the refusal before it says more than a timeout.
         """
         left, full = self._left_after(error), is_full(error)
-        # The time ended while the server was silent. The refusal before tells the caller the cause;
-        # "did not answer in time" would not.
+        # The time ended while the server was silent. The refusal before names the cause; "did not
+        # answer in time" would not.
         if isinstance(error, TimeoutError) and self._refused:
             raise self._refused from None
         if not full and (left is None or not self._may_pass(error)):

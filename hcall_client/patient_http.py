@@ -1,8 +1,7 @@
 """HTTP of Python's own library over a Unix socket, with one timeout for the whole request.
 
 A command starts faster with it than with httpx.  The timeout of `http.client` would begin anew with the
-connection and with each piece of an answer, so a server that sends a byte now and then would never be too
-late.
+connection and with each piece of an answer.  So a server that sends single bytes would never be too late.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def with_path(error: OSError, path: str | os.PathLike[str]) -> OSError:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether the queue of a Unix socket was full: the server lives, and nothing of the client is there.
+    """Whether the queue of a Unix socket was full: the server runs, and has received nothing from the client.
 
     A Unix socket without a server answers ECONNREFUSED, and a full queue answers EAGAIN.  So ECONNREFUSED is
     never a reason to wait.

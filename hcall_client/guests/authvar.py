@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = of_caller
 FLAGS_SIZE = 8
-"""Bytes of flags before the payload, big-endian as the rest of what Linux sends."""
+"""Bytes of flags before the payload, big-endian as all other numbers of h-calls."""
 _PKCS7_PART = CERTIFICATE_PART.build({"length": 0})[4:]
 """Revision, type and GUID of the certificate part; they stand behind the time and the length."""
 # Counted from the end of the time: behind the length of 4 bytes.

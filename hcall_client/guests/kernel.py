@@ -186,7 +186,7 @@ class LinuxKernel:
         no password on.
         """
         password = self._authorization.password
-        # Two kernels with one password would be one consumer twice. A real kernel ends here.
+        # Only the next kernel may use the password: a real kernel ends here.
         self._authorization = Authorization(Consumer.OPERATING_SYSTEM)
         return KexecHandover({PASSWORD_PROPERTY: password} if file and password else {})
 
