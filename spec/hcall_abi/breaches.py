@@ -1,7 +1,7 @@
 """The rule that a malformed body breaks, derived from the error of its Construct definition.
 
 The author of a peer needs the id of a rule and the name of a field.  Both follow from Construct's error:
-its class tells the kind of damage, and the last part of its path is the field.
+its class is the kind of damage, and the last part of its path is the field.
 """
 
 from __future__ import annotations

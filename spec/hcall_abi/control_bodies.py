@@ -101,7 +101,7 @@ class NewPartition(Body):
 
 
 class PartitionChanges(Body):
-    """Changes of a partition, all of them or none; what is not named stays as it is."""
+    """Changes of a partition, all of them or none.  Fields that are left out stay as they are."""
 
     new_name: Name | msgspec.UnsetType = msgspec.UNSET
     auto_start: AutoStart | msgspec.UnsetType = msgspec.UNSET
@@ -340,8 +340,8 @@ def _check_token(token: bytes) -> None:
         raise ValueError(f"a token has {TOKEN_SIZE} bytes")
 
 
-# msgspec's schema has nothing about `__post_init__`. A test compares the judgement of this schema with
-# that of the server.
+# msgspec's schema has nothing about `__post_init__`. A test compares this schema with the checks of the
+# server.
 OF_SEVERAL_FIELDS: Mapping[type[Body], Mapping[str, Any]] = {
     NvramFaultSetting: {
         "anyOf": [forms.given("trouble", *COUNTED_TROUBLES), {"not": {"required": ["commits"]}}]

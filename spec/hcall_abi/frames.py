@@ -190,7 +190,7 @@ class Write(NamedTuple):
 
 
 class HReturn(NamedTuple):
-    """HRETURN: r3 (signed) and r4 to r12 as the call left them, and what it wrote."""
+    """HRETURN: r3 (signed) and r4 to r12 as the call left them, and the written bytes."""
 
     tag: int
     status: int

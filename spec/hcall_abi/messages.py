@@ -203,6 +203,6 @@ def message_number(rule: Rule) -> str:
 
 
 def message(error: SwpksError) -> str:
-    """Return a refusal as a line prints it: the number, the finding, and what to do about it."""
+    """Return a refusal as a line prints it: the number, the finding, and the remedy."""
     text = error.message if error.advised else with_remedy(error.message, error.rule.id)
     return f"{message_number(error.rule)} {text}"

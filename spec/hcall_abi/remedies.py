@@ -223,7 +223,7 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
 # Their SYSTEM and NAME are replaced by those of the line. In other remedies SYSTEM may be another
 # system, such as the target.
 OF_ONE_SYSTEM = frozenset({*_PARTITIONS, *_COPIES})
-"""Rules whose remedy is about the system that the line names: SYSTEM is that one."""
+"""Rules whose remedy is about the system of the line: SYSTEM in the remedy is its name."""
 
 
 def with_remedy(finding: str, rule_id: str) -> str:

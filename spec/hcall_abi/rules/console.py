@@ -239,7 +239,7 @@ TROUBLE_COMMITS = Rule("trouble.commits", "only full and io take a number of com
 
 # The console of a system, and its stream of events
 
-# An open stream shows that the first console is alive. Without one it is lost or away, and another may
+# An open stream shows that the first console runs. Without one it is lost or away, and another may
 # help.
 CONSOLE_ATTACHED = Rule(
     "console.attached",

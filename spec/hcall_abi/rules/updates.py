@@ -31,7 +31,7 @@ _AUTHORITY = Status.H_AUTHORITY
 
 
 def _rule(name: str, broken: Status | str, sentence: str) -> Rule:
-    """Return the row of a rule that blames an argument by name, or is answered with a status."""
+    """Return the row of a rule about an argument, by its name, or of a rule with a status."""
     # By name and not by register: the register follows from the row of the call.
     page = "spec/hcalls/signed_update.md#rules"
     if isinstance(broken, str):
