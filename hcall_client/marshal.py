@@ -17,7 +17,7 @@ refuses the argument (spec/protocol.md#memory).
 # the front end sends all memory beforehand that the call may use. The table of h-calls says which: each
 # address argument has a length argument, and an authorization block has its own length.
 #
-#   - Nothing is refused here. If a buffer is too long for a frame, or the guest has not all of its memory, the
+#   - Nothing is refused here. If a buffer is too long for a frame, or the guest lacks a part of it, the
 #     segment is left out. The hypervisor then finds no memory behind the address, and answers the status of
 #     that argument. So a wrong call is refused in one place, and the answer is the same over every front end.
 #   - Segments of one frame may not share a byte (`hcall.overlap`), but buffers of a guest may. So buffers
