@@ -1,4 +1,4 @@
-"""A simulated world for migrations: two systems, a console and guests in virtual time, and faults by a seed.
+"""A simulated world for migrations: systems, a console and guests in virtual time, with faults from a seed.
 
 outcome = simulate(7)
 assert not outcome.failure, outcome.failure

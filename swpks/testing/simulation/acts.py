@@ -1,4 +1,4 @@
-"""The steps of a story as they are performed: orders, crashes, disturbances of lines, disks and network."""
+"""How the steps of a story are performed: orders, crashes, disturbances of lines, disks and network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class Performance:
         return f"Performance({self.operator!r})"
 
     async def perform(self, step: Step, ends: float) -> None:
-        """Perform a step of the story, once its state is reached; nothing if that is too late."""
+        """Wait for the state of a step, then perform the step; nothing if `ends` comes before the state."""
+        # Only the wait ends with the story. A step that has begun goes on: it must undo its disturbances.
         with trio.move_on_at(ends) as waiting:
             if step.on:
                 await self.watch.reached(step.on)
@@ -63,12 +64,12 @@ class Performance:
         await self.operator.order(step.what, step.who)
 
     def _owner(self) -> str:
-        """Return the system where the partition is served, or was last."""
+        """Return the system that serves the partition; a drawn one if no system does."""
         owners = self.watch.owners(self.uuid)
         return owners[0].name if owners else self._chance.choice(self._ways.systems)
 
     async def _moved(self, step: Step) -> None:
-        """Order a move from the system that owns the partition, rightly; some conditions are set up first."""
+        """Order a move that the rules allow, after its conditions are set up: power off, or a lost source."""
         owner = self._owner()
         if step.what == "migrate":
             await self.operator.order("migrate", owner)
@@ -77,6 +78,7 @@ class Performance:
             await self.operator.order("migrate", owner)
             await self.operator.order("power-on", self._owner())
         elif step.what == "restart-dead":
+            # The console refuses a restart while its stream to the source is open.
             self.sites[owner].life.end()
             await trio.sleep(0.5)
             await self.operator.order("restart", owner)
@@ -91,13 +93,14 @@ class Performance:
             site.line.away = False
 
     async def _crashed(self, step: Step) -> None:
-        """End a life, now or at a durable step, and begin another one some time later."""
+        """End a life, now or at a durable step, and begin the next one `step.seconds` later."""
         name = "console" if step.what.startswith("console") else step.who
         life = self.desk.life if name == "console" else self.sites[name].life
         if step.what == "crash":
             life.end()
         else:
             life.crash_at = life.steps + step.number, step.late
+            # A console or a system without work makes no durable step. Then the step gives up.
             with trio.move_on_after(LENGTH):
                 await life.over.wait()
             life.crash_at = None
@@ -108,7 +111,7 @@ class Performance:
         await (self.desk if name == "console" else self.sites[name]).start()
 
     async def _disturbed(self, step: Step) -> None:
-        """Disturb lines, a disk or the network for a time."""
+        """Disturb lines, a disk or the network for `step.seconds`, then end the disturbance."""
         network, site = self.around.network, self.sites[step.who]
         all_lines = [each.line for each in self.sites.values()]
         lines = {"silence": all_lines, "island": [site.line], "away": [site.line]}.get(step.what, [])
@@ -127,7 +130,7 @@ class Performance:
         site.line.bad, network.cut_one_in = 0.0, 0
 
     async def _lost_source(self, step: Step) -> None:
-        """Lose the source of a migration, and force its target, which the operator may do then."""
+        """Lose the source of a migration, and force its target: an order that is right then."""
         source = self._source()
         if step.late:
             self.sites[source].life.end()
@@ -140,10 +143,14 @@ class Performance:
         self.sites[source].line.away = False
 
     async def _late_force(self, step: Step) -> None:
-        """Force the target by a word that is late, while the console restarts, and the source asks it.
+        """Force the target by a word that comes late; the console restarts meanwhile, and the source asks it.
 
-        The new console has heard of the target's copy if `step.number` is 1.
+        The new console can see the target's copy if `step.number` is 1.  The source crashes if `step.late`,
+        else it is only cut off.
         """
+        # The order of events makes the doubt: FORCE leaves the console, the console loses its memory, the
+        # source asks the new console, and FORCE arrives last. A console that answers by memory alone would
+        # give the partition to the source, and the target would serve it too.
         source, target = self.sites[step.who], self.sites[self._ways.last(step.who)]
         self.around.network.cut_one_in = 1
         source.line.away = True
@@ -174,7 +181,8 @@ class Performance:
         self.around.network.cut_one_in = 0
 
     def _source(self) -> str:
-        """Return the system that a partition is leaving, any if there is none."""
+        """Return the system that the partition leaves; its owner if no attempt is under way."""
+        # The surest sign first. The source may be dead or already back; then its target still shows it.
         at = {name: self.watch.standing(site, self.uuid) for name, site in self.sites.items()}
         found = [name for name in at if at[name].custody is Custody.FROZEN or at[name].mode is Mode.COPYING]
         arrives = [self._peer(name) for name in at if at[name].custody is Custody.PREPARED]
@@ -182,15 +190,16 @@ class Performance:
         return next(iter([*found, *arrives, *leaves]), self._owner())
 
     def _peer(self, name: str) -> str:
-        """Return the system at the other end of an attempt."""
+        """Return the name of the system at the other end of the last attempt of a system."""
         partition = self.sites[name].running.system.by_uuid(self.uuid)
         peer = partition.profile.peer.hex() if partition else ""
         return next((each.name for each in self.sites.values() if each.system_id == peer), self._owner())
 
     async def _force_after_resume(self, step: Step) -> None:
-        """Force a target whose source was told to resume, and which has not heard of it: this is refused.
+        """Force a target twice, and both orders must be refused.
 
-        So it is before the target has a copy; then the step is not `late`.
+        The first one comes before the target has a copy, if the step is not `late`.  The second one comes
+        after the source has resumed, while the target does not know this yet.
         """
         source, target = self.sites[step.who], self.sites[self._ways.last(step.who)]
         self.around.network.cut_one_in = 1
@@ -211,7 +220,10 @@ class Performance:
         self.around.network.cut_one_in = 0
 
     async def _restart_in_doubt(self, step: Step) -> None:
-        """Restart a partition whose source is lost in the middle of a migration, and then comes back."""
+        """Restart a partition whose source is lost in the middle of a migration and comes back later.
+
+        The source is cut off if `step.late`, else it crashes.
+        """
         source = self.sites[step.who]
         self.around.network.cut_one_in = 1
         if step.late:
@@ -222,6 +234,7 @@ class Performance:
         await trio.sleep(0.3)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.operator.order, "restart", source.name)
+            # Beside the order, so that the source may come back at any step of it.
             await trio.sleep(step.seconds)
             self.around.network.cut_one_in = 0
             await source.start()
@@ -239,4 +252,4 @@ _ACTS: dict[str, Callable[[Performance, Step], Awaitable[None]]] = {
     "force-after-resume": Performance._force_after_resume,
     "restart-in-doubt": Performance._restart_in_doubt,
 }
-"""The steps that are more than one order of the operator."""
+"""The function of each step that is more than one order of the operator."""

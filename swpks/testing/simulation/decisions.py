@@ -1,8 +1,17 @@
-"""The durable decisions of the console, held against the state of the world in the moment of each.
+"""Checks of the console's decisions: each one against the records of all systems at its moment.
 
-A decision that is wrong may break a promise much later, or only by a further fault.  So each one is judged
-when it is stored.  Each word of the console has to follow from a stored one.
+A wrong decision may break a promise much later, or only after a further fault.  So each one is checked when
+it is stored.  Each word of the console has to follow from a stored decision.
 """
+
+# The check knows more than the console: the durable records of all systems, also of those that are dead or
+# cut off. But a decision is wrong only if the console could have known better. So a restart is wrong if its
+# source was connected and owned the partition, and not if the source lived and could not be reached. Such an
+# order is a mistake of the operator, and R-54 fences the source.
+#
+# Tried and dropped: a SERVE or FENCED was right if any entry that was ever stored allowed it. Then SERVE to a
+# former owner was no failure until two systems served (seed 7). A forced target needed only that it had the
+# copy once. Now the last entry and the present record count (tests/simulation/test_decisions.py).
 
 from __future__ import annotations
 
@@ -25,11 +34,11 @@ _FURTHER: Mapping[Decision, frozenset[Decision]] = {
     Decision.FORCED: frozenset({Decision.FORCED, Decision.DONE}),
     Decision.DONE: frozenset({Decision.DONE}),
 }
-"""The decisions that may follow about the same attempt."""
+"""The decisions that may follow each decision about the same attempt."""
 
 
 class DecisionWatch:
-    """Looks at each entry of the register that the console stores, and at each word that follows."""
+    """Checks each entry of the register that the console stores, and each word that follows from it."""
 
     def __init__(self, sites: Mapping[str, Site], records: DurableRecords, trace: Trace) -> None:
         self._sites = sites
@@ -41,7 +50,7 @@ class DecisionWatch:
         return f"DecisionWatch({self._stored!r})"
 
     def entered(self, entry: Entry) -> None:
-        """Judge an entry that is durable now."""
+        """Check an entry that is durable now; a wrong one is a broken promise."""
         uuid = UUID(entry.uuid)
         known = self._stored.setdefault(uuid, [Entry(entry.uuid, entry.name)])
         before = known[-1]
@@ -54,6 +63,8 @@ class DecisionWatch:
         elif entry.epoch == before.epoch:
             if entry.decision not in _FURTHER[before.decision]:
                 self._trace.fail(f"the console takes back {before!r}: {entry!r}")
+        # A new attempt. Its number must be new for every system, also for one that the console can't reach: a
+        # late word of the older attempt would otherwise fit to this one.
         elif entry.epoch <= self._records.largest(uuid):
             self._trace.fail(f"the console gives the number {entry.epoch} twice: {entry!r}")
         if entry.decision is Decision.FORCED and (before.decision, before.epoch) != (
@@ -63,24 +74,25 @@ class DecisionWatch:
             self._forced(uuid, before, entry)
 
     def _forced(self, uuid: UUID, before: Entry, entry: Entry) -> None:
-        """Judge a decision that gives a partition to a target without the agreement of its source."""
+        """Check a decision that gives a partition to a target without the agreement of its source."""
         target = self._at(entry.target)
         if entry.kind == "live":
             if target and not self._has_copy(target, uuid, entry.epoch):
                 self._trace.fail(f"the console forces {target.name}, which has no copy: {entry!r}")
             return
         self._demand_barred(uuid, entry)
+        # A restart that is decided again for the same target is the same decision: its source may be back.
         again = (before.kind, before.decision, before.target) == ("restart", Decision.FORCED, entry.target)
         if entry.kind == "restart" and not again:
             self._demand_away(uuid, entry)
 
     def _has_copy(self, target: Site, uuid: UUID, epoch: int) -> bool:
-        """Whether a system has the copy of an attempt now, or owns the partition by it already."""
+        """Whether a system has the copy of an attempt, or has come to own the partition by it."""
         now = self._records.at(target.name, uuid)
         return now.custody in (Custody.PREPARED, Custody.ARRIVED) and now.epoch == epoch
 
     def _demand_barred(self, uuid: UUID, entry: Entry) -> None:
-        """No system has a copy that a source of an earlier attempt may still activate."""
+        """Demand that no system has a copy that the source of an earlier attempt may still activate."""
         for site in self._sites.values():
             copy = self._records.at(site.name, uuid)
             if copy.custody is not Custody.PREPARED:
@@ -92,7 +104,7 @@ class DecisionWatch:
                     self._trace.fail(f"the console restarts a partition without a bar: {at}")
 
     def _demand_away(self, uuid: UUID, entry: Entry) -> None:
-        """The source can't be reached, or it has released the partition for ever."""
+        """Demand that the source can't be reached, or has released the partition."""
         source = self._at(entry.source)
         if source is None or source.machine is None or source.line.away or source.line.unanswered:
             return
@@ -100,7 +112,9 @@ class DecisionWatch:
             self._trace.fail(f"the console restarts a partition whose source {source.name} is connected")
 
     def heard(self, site: Site, word: HeardWord) -> None:
-        """Judge a word of the console: a stored decision says it, and of SERVE and FENCED the last one."""
+        """Check a word of the console: a stored entry must allow it; for SERVE and FENCED, the last one."""
+        # Any entry will do for the other words: they have the epoch of their attempt, so a system refuses one
+        # that comes late. SERVE and FENCED are about the present owner.
         if word.on not in _OF_CONSOLE:
             return
         stored = self._stored.get(word.uuid, [])[1:]
@@ -115,7 +129,7 @@ class DecisionWatch:
             self._trace.fail(f"{site.name} hears {said}, and the console has stored nothing like it")
 
     def _may_serve(self, site: Site, uuid: UUID, stored: Sequence[Entry]) -> bool:
-        """Whether a system owns a partition: by the last entry, or without one because no other has it."""
+        """Whether a system may serve: the last entry names it, or there is no entry and no other owner."""
         if stored:
             return stored[-1].owner == site.system_id
         owners = [name for name in self._sites if self._records.at(name, uuid).custody in OWNING]
@@ -131,7 +145,10 @@ _OF_CONSOLE = frozenset(
 
 
 def _says(entry: Entry, word: HeardWord, system_id: str) -> bool:
-    """Whether an entry says a word about an attempt to a system; a bar has no entry of its own in FORCED."""
+    """Whether an entry allows a word to a system about an attempt.
+
+    RESUME also follows from a restart, which bars older attempts and has no entry for each of them.
+    """
     same = entry.epoch == word.epoch
     match word.on:
         case Word.BEGIN | Word.RELEASE:

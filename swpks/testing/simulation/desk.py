@@ -1,4 +1,4 @@
-"""A simulated management console: its store, and one life of a console after the other on it."""
+"""A simulated management console: one store, and the lives of consoles on it, one after the other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from swpks.testing.simulation.sites import Site, Surroundings, date
 
 
 class LivingDatabase(Database):
-    """A database in memory whose changes end with the console's life."""
+    """A database in memory; a transaction has no effect if the console's life is over."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -30,22 +30,24 @@ class LivingDatabase(Database):
 
     @contextlib.contextmanager
     def changes(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, unless the life ends before."""
+        """Return a transaction; StorageError if the life ends before it."""
         if self.life.crashes_before():
             raise StorageError(rules.HMC_STORE_WRITTEN, "the console is dead")
         with super().changes() as connection:
             yield connection
+        # Behind the commit: a crash at this step leaves the change durable, and the console without a result.
         self.life.crash_after()
 
 
 class WatchedStore(ConsoleStore):
-    """A store that shows each entry of the register, as it is durable now."""
+    """A store that passes each entry of the register to `entered` once it is durable."""
 
     entered: Callable[[Entry], None]
 
     def enter(self, entry: Entry) -> None:
         """Store the entry of a partition."""
         super().enter(entry)
+        # Read it back: the watch must see the row that is stored, and not the argument.
         for each in self.register():
             if each.uuid == entry.uuid:
                 self.entered(each)
@@ -84,7 +86,7 @@ class Desk:
         return self._console
 
     def copied(self, uuid: UUID) -> int:
-        """Return the generation of the newest copy that the console has stored of a partition, 0 for none."""
+        """Return the generation of the console's newest copy of a partition, 0 for none."""
         ages = [facts.rank for _, facts in self._store.copies_of(str(uuid))]
         return max(ages)[-1] if ages else 0
 
@@ -120,11 +122,12 @@ class Desk:
     # Its log
 
     def info(self, event: str, **fields: object) -> None:
-        """Take an event of the console's log."""
+        """Write an event of the console's log into the trace."""
         self._around.trace.note("console", f"{event} {_shown(fields)}")
 
     def warning(self, event: str, **fields: object) -> None:
-        """Take a warning; one with an exception is a bug."""
+        """Write a warning into the trace; one with an exception is a broken promise."""
+        # Not after a crash: then the simulation itself makes the errors, as each way to the outside fails.
         if self.life.alive and isinstance(error := fields.get("exc_info"), BaseException):
             text = "".join(traceback.format_exception(error))
             self._around.trace.fail(f"the console has crashed in its code: {text}")

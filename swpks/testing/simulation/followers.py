@@ -1,7 +1,11 @@
-"""A guest that follows its partition by the product's own channel, and knows each answer before it comes.
+"""A guest that follows its partition by `open_following`, and knows each answer before it comes.
 
-It is alone with its label.  So a call that runs twice, never, or out of order has another answer.
+No other guest uses its label.  So a call that runs twice, never, or out of order has another answer.
 """
+
+# Why this guest beside the others: their history can't show it. A lost answer makes the outcome of a call
+# unknown, and the checker then allows both outcomes. A channel that repeats lost calls would pass there. Here
+# the promise of the channel is exact: each call runs once, in its order, or the channel ends.
 
 from __future__ import annotations
 
@@ -26,11 +30,11 @@ from swpks.testing.simulation.sites import Site, Surroundings
 from swpks.testing.simulation.trace import MARK
 
 AT_ONCE = (1, 1, 2, 4)
-"""How many calls are made at once, by chance."""
+"""The numbers of calls that are made at once; one of these is drawn."""
 
 
 class CountedCall(NamedTuple):
-    """A call about the label of a follower; the data of a write has a number of its own."""
+    """A call about the label of a follower; no two writes have the same data."""
 
     did: Did
     data: bytes = b""
@@ -45,7 +49,7 @@ class CountedCall(NamedTuple):
         return calls.read_object(who, label, SIZE)
 
     def outcome(self, held: bytes | None) -> tuple[Answer | bytes, bytes | None]:
-        """Return the answer while the label holds an object, and the object behind the call."""
+        """Return the right answer if the label has the object `held`, and the object after the call."""
         if self.did is Did.WRITE:
             return (Answer.DONE, self.data) if held is None else (Answer.TAKEN, held)
         if held is None:
@@ -54,7 +58,9 @@ class CountedCall(NamedTuple):
 
 
 class BrittleStream(trio.abc.Stream):
-    """A client's end of a connection that breaks at a time: answers after it are lost."""
+    """A client's end of a connection that breaks at the time `breaks`: later answers are lost."""
+
+    # Sending goes on behind the break. So calls run whose answers are lost, which is the hard case.
 
     def __init__(self, inner: trio.abc.Stream, breaks: float) -> None:
         self._inner = inner
@@ -98,7 +104,7 @@ class Follower:
         return f"Follower({self._name!r}, {self.moves} moves)"
 
     async def run(self, pace: float) -> None:
-        """Make calls over one channel after the other, until `over`."""
+        """Make calls over one channel after the other, until `over` is set."""
         while not self.over:
             try:
                 async with open_following(self._locate, access_key=self.key, patience=1.0) as channel:
@@ -112,7 +118,7 @@ class Follower:
             await trio.sleep(self._chance.uniform(0.2, 1.0))
 
     def _locate(self) -> trio.abc.Stream:
-        """Return a connection to the place that the console knows."""
+        """Return a connection to the system that serves the partition, as the console knows it."""
         console = self._desk.console
         if console is None:
             raise OSError("the console is dead")
@@ -125,7 +131,8 @@ class Follower:
         return BrittleStream(stream, trio.current_time() + lasts)
 
     async def _talk(self, channel: FollowingChannel, label: bytes, pace: float) -> None:
-        """Make calls about a new label, and judge each answer; return at an IPL, which may lose some."""
+        """Make calls about a new label, and check each answer; return at an IPL, which may lose changes."""
+        # A new label for each channel: what a channel that has ended did with its last calls is unknown.
         held: bytes | None = None
         ipl = channel.ipl_count
         while not self.over:
@@ -144,7 +151,7 @@ class Follower:
         return CountedCall(did, MARK + b"number %d" % self._written if did is Did.WRITE else b"")
 
     def _judged(self, call: CountedCall, found: object, held: bytes | None) -> bytes | None:
-        """Return the object behind a call; another answer than the expected one is a failure."""
+        """Return the object of the label after a call; an answer that is not the right one is a failure."""
         if isinstance(found, HcallError) and found.status in NOT_RUN:
             return held
         right, after = call.outcome(held)

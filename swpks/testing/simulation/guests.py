@@ -1,4 +1,4 @@
-"""The guests of a partition: they write, confirm and read all the while, and follow it to its system."""
+"""The guests of a partition: they write, confirm and read until the end, and look for it at all systems."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OWNERS = {GUARDED: 2}
 OTHERS = 3
 SIZE = 2000
 NOT_RUN = frozenset({Status.H_R_STATE, Status.H_BUSY})
-"""Answers of a call that has not run."""
+"""The statuses of a call that has not run."""
 ANSWERS = {
     Status.H_RESOURCE: Answer.TAKEN,
     Status.H_IN_USE: Answer.TAKEN,
@@ -33,22 +33,23 @@ ANSWERS = {
     Status.H_AUTHORITY: Answer.DENIED,
 }
 AT_ONCE = (1, 1, 1, 2, 3)
-"""How many calls a guest makes at once, by chance."""
+"""The numbers of calls that a guest makes at once; one of these is drawn."""
 PATIENCE = 4.0
-"""Seconds after which a guest leaves a session that does not answer."""
+"""Seconds after which a guest leaves a session without an answer."""
 
 
 class Visit(NamedTuple):
-    """The calls of one connection, in order."""
+    """The calls of one connection, in their order, and the server's end of it."""
 
     calls: list[GuestCall]
     served: Served
 
     def known(self) -> list[GuestCall]:
-        """Return the calls of a history: without those that have never run.
+        """Return the calls that the history needs: all but those that have certainly not run.
 
-        A call without an answer can't have run after that end either.
+        A call without an answer can't have run after the end of the connection.
         """
+        # This bound matters to the checker: a call that may run at any later time doubles its work.
         ended = math.inf if self.served.ended is None else self.served.ended
         made = [call for call in self.calls if call.called < ended and call.answer is not Answer.NEVER]
         return [each._replace(answered=ended) if each.answer is Answer.UNKNOWN else each for each in made]
@@ -72,8 +73,10 @@ class Guests:
         return f"Guests({self.name!r}, {self.calls} calls)"
 
     async def run(self, number: int, pace: float) -> None:
-        """Be one of the guests, until `over`."""
+        """Visit systems as one of the guests, until `over` is set."""
         chance = self._around.chance(f"guest {self.name} {number}")
+        # A guest asks any system, and not only the owner: a system that serves although it may not would
+        # have no guest otherwise.
         while not self.over:
             site, longest = chance.choice(self._sites), 0.4
             try:
@@ -89,13 +92,13 @@ class Guests:
             await trio.sleep(chance.uniform(0.05, longest))
 
     async def greet(self, site: Site) -> None:
-        """Make a call in a session of its own; raises if that fails."""
+        """Make one call in a session of its own; an error of the session or the call is raised."""
         stream, _ = site.connect(self.name)
         async with open_channel(stream, access_key=self.key) as channel:
             await channel.limits()
 
     async def look(self, site: Site) -> None:
-        """Read all persistent objects as one call, for the end of a simulation; raises if that fails."""
+        """Read all persistent objects, and enter this into the history as one call; errors are raised."""
         stream, served = site.connect(self.name)
         async with open_channel(stream, access_key=self.key) as channel:
             called, found = self._around.trace.moment(), []
@@ -107,7 +110,8 @@ class Guests:
             self.sessions.append(Visit([call._replace(answer=tuple(found))], served))
 
     async def _talk(self, channel: Channel, session: Visit, site: Site, number: int, pace: float) -> None:
-        """Make calls, some of them at once, until the session ends, or the guest has had enough of it."""
+        """Make up to 12 rounds of calls; return earlier if the session ends or gives no answer."""
+        # A generator for each visit: when one visit ends does not change the draws of the next one.
         chance = self._around.chance(f"talk {self.name} {number} {len(self.sessions)}")
         for _ in range(chance.randint(1, 12)):
             if self.over:
@@ -132,6 +136,7 @@ class Guests:
 
     async def _make(self, channel: Channel, session: Visit, request: Request[Any], call: GuestCall) -> None:
         """Make a call, and enter it into the history in the order of the connection."""
+        # No checkpoint between here and the send of the channel, so the history has the order of the wire.
         entry = len(session.calls)
         trace = self._around.trace
         session.calls.append(call := call._replace(called=trace.moment()))
@@ -148,7 +153,8 @@ class Guests:
             trace.note("guest", str(session.calls[entry]))
 
     def _wish(self, kind: float, label: str, luck: float) -> tuple[Request[Any], GuestCall]:
-        """Return a call that is to be made, and its entry in the history."""
+        """Return a call, and its entry for the history, by the drawn numbers `kind` and `luck`."""
+        # All data and passwords have numbers of their own. Then a read shows which write it has seen.
         owner = OWNERS.get(label, OTHERS)
         password = self._password if label == GUARDED and luck < 0.8 else b""
         who, name = Authorization(owner, password), label.encode()
@@ -171,13 +177,14 @@ class Guests:
 
 
 async def _answer(channel: Channel, request: Request[Any]) -> Answer | bytes:
-    """Make a call; return its answer in the words of the model."""
+    """Make a call, and return its answer as the model has it."""
     try:
         result = await channel.call(request)
     except HcallError as error:
         status = Status(error.status)
         if status in NOT_RUN:
             return Answer.NEVER
+        # No other status is right for these calls, and no exception of the product: pass it to the world.
         if status not in ANSWERS:
             raise RuntimeError(f"a guest gets the answer {status.name} from a partition that runs") from None
         return ANSWERS[status]
@@ -191,7 +198,10 @@ async def _answer(channel: Channel, request: Request[Any]) -> Answer | bytes:
 
 
 async def _read(channel: Channel, who: Authorization, label: str, password: bytes) -> bytes | None:
-    """Read an object; with the password if there is one."""
+    """Return an object, None if there is none.
+
+    RuntimeError if neither the last password nor an empty one is right: then an older one is still set.
+    """
     for each in dict.fromkeys([password, b""]):
         try:
             request = calls.read_object(who._replace(password=each), label.encode(), SIZE)

@@ -1,4 +1,7 @@
-"""The log of all systems during a simulation: a line about a bug of the product is a failure."""
+"""The log of all systems during a simulation: a line that reports a bug of the product is a failure."""
+
+# The server logs the unexpected exception of a request, and goes on. Then no promise may be broken, and the
+# bug is seen only here.
 
 from __future__ import annotations
 
@@ -8,32 +11,32 @@ from collections.abc import Callable, Iterator
 from hcall_server.machine import logs
 
 _BUGS = ("exception", '"fault": "internal"')
-"""Text of a line that reports a bug: a trace, or a rule about the inside of the server."""
+"""Parts of a line that reports a bug: a traceback, or a rule whose fault is inside the server."""
 
 
 class _LogReader:
-    """A stream that reads the lines of the log."""
+    """A stream that searches the lines of the log."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
 
     def write(self, text: str) -> int:
-        """Take a line."""
+        """Search a line, and return its length."""
         if any(each in text for each in _BUGS):
-            self._tell(f"the log of a system tells of a bug: {text}")
+            self._tell(f"the log of a system reports a bug: {text}")
         return len(text)
 
     def flush(self) -> None:
         """Do nothing."""
 
     def isatty(self) -> bool:
-        """Nobody looks at the lines."""
+        """Return False: no terminal shows the lines."""
         return False
 
 
 @contextlib.contextmanager
 def journal(tell: Callable[[str], None]) -> Iterator[None]:
-    """Read the errors of the log for a block; `tell` hears of each bug."""
+    """Search the errors of the log during a block; `tell` is called with the text of each bug."""
     logs.configure(level="error", style="json", stream=_LogReader(tell))
     try:
         yield

@@ -1,8 +1,13 @@
 """A life: the time between a start and a crash of a system or a console.
 
-A real crash ends everything at once.  Here, tasks that are cancelled may run on for some steps, and shielded
-ones for longer.  So all ways to the outside ask whether the life goes on: NVRAM, store, links and wires.
+A real crash ends everything at once.  Here, cancelled tasks may run on for some steps, and shielded ones for
+longer.  So each way to the outside checks that the life goes on: NVRAM, store, links and wires.
 """
+
+# Why a flag, and not the cancellation alone. Trio cancels a task at its next checkpoint, and `finally` blocks
+# run after it. A task of a crashed system could still commit, answer a guest or send a word there. A real
+# power cut lets none of this happen, and a history with it would be one that no real crash has. So the flag
+# changes first, and the cancellation only clears the tasks away.
 
 from __future__ import annotations
 
@@ -21,22 +26,22 @@ if TYPE_CHECKING:
 
 
 class Life:
-    """One life; `end` ends it, and calls each function of `at_end` once."""
+    """One life; `end` ends it, and calls each function of `at_end` in order, once."""
 
     def __init__(self) -> None:
         self.alive = True
         self.over = trio.Event()
         self.at_end: list[Callable[[], None]] = []
         self.steps = 0
-        """How many durable steps were made: commits of NVRAM, or transactions of a store."""
+        """The number of durable steps so far: commits of NVRAM, or transactions of a store."""
         self.crash_at: tuple[int, bool] | None = None
-        """The step at which it ends, and whether that step takes effect."""
+        """The number of the durable step at which the life ends, and whether that step takes effect."""
 
     def __repr__(self) -> str:
         return f"Life({'alive' if self.alive else 'over'}, {self.steps} steps)"
 
     def end(self) -> None:
-        """End it; nothing if it is over."""
+        """End the life; do nothing if it is over."""
         if self.alive:
             self.alive = False
             self.over.set()
@@ -46,22 +51,23 @@ class Life:
     def crashes_before(self) -> bool:
         """Count a durable step; return whether the life is over before it takes effect."""
         self.steps += 1
+
         if self.crash_at and self.crash_at[0] <= self.steps and not self.crash_at[1]:
             self.end()
         return not self.alive
 
     def crash_after(self) -> None:
-        """End the life if the step that was counted last is the one of `crash_at`."""
+        """End the life if `crash_at` names the step that was counted last, or an earlier one."""
         if self.crash_at and self.crash_at[0] <= self.steps:
             self.end()
 
 
 class PowerCut(Exception):
-    """Nothing that follows in this life has any effect."""
+    """The life of this NVRAM is over; nothing that the caller does has any effect."""
 
 
 class LivingNvram:
-    """NVRAM as one life of a machine reaches it; `committed` is called after each commit."""
+    """The NVRAM of one life of a machine; `committed` is called after each commit."""
 
     def __init__(
         self, inner: MemoryNvram, life: Life, committed: Callable[[Mapping[str, bytes | None]], None]
@@ -85,10 +91,12 @@ class LivingNvram:
         return self._inner.load()
 
     def commit(self, changes: Mapping[str, bytes | None]) -> None:
-        """Put or remove records; PowerCut if the life ends before that, or at once behind it."""
+        """Put or remove records; PowerCut if the life ends before the commit or behind it."""
         if self._life.crashes_before():
             raise PowerCut
         self._inner.commit(changes)
+        # The watch sees the commit also if the life ends now: the records are durable, and the next life
+        # will start from them. But the machine gets no result, as after a real cut behind an fsync.
         self._committed(changes)
         self._life.crash_after()
         if not self._life.alive:
@@ -99,7 +107,9 @@ class LivingNvram:
 
 
 class SlowWorker:
-    """Runs commits in the order of their starts; each takes its time, and a crash drops its outcome."""
+    """Runs commits one after the other, each after a drawn time; a crash drops those that have not run."""
+
+    # A task in place of the product's worker thread: the end of a thread would be decided by the kernel.
 
     def __init__(self, life: Life, nursery: trio.Nursery, chance: Random) -> None:
         self._life = life
@@ -107,11 +117,12 @@ class SlowWorker:
         self._chance = chance
         self._free_at = 0.0
         self.sealed: Callable[[], None] = lambda: None
-        """Called when a job begins: its records were sealed in this turn of the loop."""
+        """Called when a job is handed over: its records were sealed in this turn of the loop."""
 
     def start(self, job: Job, landed: Landed) -> None:
-        """Run `job` in a while, and call `landed` with its outcome if the life goes on."""
+        """Run `job` after a drawn time, and call `landed` with its outcome if the life goes on."""
         self.sealed()
+        # Up to 4 ms, and one in ten up to 200 ms: then other messages overtake the commit.
         slow = self._chance.random() < 0.1
         begins = max(self._free_at, trio.current_time())
         self._free_at = begins + self._chance.uniform(0.0001, 0.2 if slow else 0.004)
@@ -124,5 +135,5 @@ class SlowWorker:
         await trio.sleep_until(at)
         if self._life.alive:
             result = outcome.capture(job)
-            if self._life.alive:
+            if self._life.alive:  # the commit itself may have been the end of this life
                 landed(result)

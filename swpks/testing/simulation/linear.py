@@ -5,6 +5,44 @@ linearizable if all calls can be put in one order: it keeps the order within eac
 called" between lanes, and the model takes each call in that order.
 """
 
+# The checker of linearizability
+#
+# Several connections call one partition at the same time. The promise (R-01) is that the calls take effect
+# one after the other. `outcomes` decides whether some order explains all answers. It must guarantee two
+# things:
+#
+#   1. No false alarm. If such an order exists, it is found: the search is complete.
+#   2. No free pass. An order counts only if it keeps three rules:
+#        - Calls of one lane stay in their order. A server runs the calls of a connection in order.
+#        - A call that was answered before another one was called precedes it.
+#        - `step`, the model, allows each answer in its state.
+#
+# The search is that of Wing and Gong. A node is a position in each lane and a state of the model. From a
+# node, the head of each lane is a candidate for the next call. A head is excluded if it was called after the
+# answer of another head: that other call must come first. Then `step` returns the states behind the call. A
+# dead end returns to the node before it, here by a stack.
+#
+# That search alone visits a node once for each way that leads to it. Lowe added a memory: if the same calls
+# have led to the same state before, the rest needs no second search. Here the calls of a node are the
+# positions in the lanes, so a node is a pair that can be hashed, and `seen` is a set. This is why a state of
+# a model has to be hashable and has to have one form only: two forms of the same state would be two nodes.
+#
+# How much work it is. The problem is NP-complete in general. A history of n calls in k lanes has at most
+# (n/k + 1)^k positions. The rule "answered before called" leaves far fewer: only calls that overlap have
+# more than one order. So callers bound the overlap, and not this module the time:
+#
+#   - A guest makes at most three calls at once, and a visit has a dozen of such rounds.
+#   - A round of the soak has up to five calls on each of four sockets. The next round begins in the states
+#     in which the last one may have ended. This is why all ends are returned, and not the first one.
+#   - A call without an answer may run at any time until `answered`, or never. If that moment is infinity, it
+#     stays a candidate to the end, and may double the nodes. So a guest's visit sets the end of its
+#     connection there, and `histories` leaves out lost calls that change nothing.
+#
+# Two things that look better and are not used. Stopping at the first order found is quicker, but loses the
+# other ends, in which the next round may begin. A checker for each label would be much quicker, because
+# linearizability is local: a history is linearizable if the calls of each object are. But labels of one
+# partition share passwords, IPLs, crashes and flushes. They are one object.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -16,11 +54,11 @@ class Timed(Protocol):
 
     @property
     def called(self) -> float:
-        """The moment before which it has not run."""
+        """The moment at which the call was made: it has not run before."""
 
     @property
     def answered(self) -> float:
-        """The moment after which it does not run; infinity if no such moment is known."""
+        """The moment of its answer: it does not run later.  Infinity if no such moment is known."""
 
 
 C = TypeVar("C", bound=Timed)
@@ -34,10 +72,11 @@ class NotLinearizable(AssertionError):
 def outcomes(
     lanes: Sequence[Sequence[C]], starts: Iterable[S], step: Callable[[S, C], Iterable[S]]
 ) -> set[S]:
-    """Return every state that all calls may lead to; NotLinearizable if there is none.
+    """Return every state in which a history may end; NotLinearizable if no order of its calls exists.
 
-    `step` returns the states behind a call in a state, none if its answer can't be that one.  A call with an
-    unknown outcome returns the state itself too, because it may never have run.
+    The history begins in one of `starts`.  `step` returns the states behind a call in a state; none if the
+    model gives another answer.  For a call without an answer it also returns the unchanged state, because
+    the call may never have run.
     """
     done = tuple(len(lane) for lane in lanes)
     todo = [((0,) * len(lanes), start) for start in starts]
@@ -48,14 +87,17 @@ def outcomes(
         if at == done:
             ends.add(state)
             continue
+        # Only for the text of a failure: a reader begins where the longest order has ended.
         if sum(at) >= sum(furthest):
             furthest = at
+        # The later calls of a lane are answered after its head, so the first answer is that of a head.
         heads = [lane[n] for lane, n in zip(lanes, at, strict=True) if n < len(lane)]
         first = min(call.answered for call in heads)
         for number, (lane, n) in enumerate(zip(lanes, at, strict=True)):
             if n == len(lane) or lane[n].called > first:
                 continue
             further = (*at[:number], n + 1, *at[number + 1 :])
+            # Noted when a node is put on the stack, not when it is taken: else it could lie there twice.
             for after in step(state, lane[n]):
                 if (further, after) not in seen:
                     seen.add((further, after))
@@ -66,7 +108,7 @@ def outcomes(
 
 
 def _shown(lanes: Sequence[Sequence[C]], furthest: tuple[int, ...]) -> str:
-    """Return all calls by their moments; those that no order of the search has reached have a mark."""
+    """Return all calls by their moments; `>` marks those that the longest order found does not have."""
     marked = [
         (call.called, f"{'' if n < reached else '> '}{call}")
         for lane, reached in zip(lanes, furthest or (0,) * len(lanes), strict=True)

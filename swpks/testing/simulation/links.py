@@ -1,5 +1,9 @@
 """The control channel between the console and a system: answers are lost, requests are late or repeated."""
 
+# The hard cases of this channel have the same look for the console: no answer. The request may be lost, or
+# performed with a lost answer, or still be under way. In the last case it arrives at a system whose state has
+# changed, and perhaps after the console has decided something else. The epoch of the request must then make
+# it harmless, so only requests with an epoch come late here (REPEATED).
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -27,11 +31,11 @@ T = TypeVar("T")
 REPEATED = frozenset(
     {"tellCustody", "expectPartition", "beginMigration", "releasePartition", "takePartition"}
 )
-"""Operations whose requests may come late or twice: each has its epoch, so an old one has no effect."""
+"""Operations whose requests may come late or twice: each has an epoch, so an old one has no effect."""
 
 
 class ControlLine(MachineLink):
-    """The way from a console to a system.  `bad` is how often something goes wrong with a request."""
+    """The link from a console to a system; `bad` is the share of requests that go wrong, from 0 to 1."""
 
     def __init__(self, name: str, chance: Random, trace: Trace, tap: Tap) -> None:
         super().__init__(None)
@@ -40,7 +44,7 @@ class ControlLine(MachineLink):
         self.slowest = 0.01
         self.background: trio.Nursery | None = None
         self.delays: dict[str, float] = {}
-        """How late the next request of an operation comes: it has left the console, which gets no answer."""
+        """Seconds by which the next request of an operation is late; the console gets no answer to it."""
         self.delayed = trio.Event()
         self.unanswered = False
         """Whether the last request of the console got no answer."""
@@ -55,7 +59,7 @@ class ControlLine(MachineLink):
         return LineOfConsole(self, life)
 
     async def call(self, request: ConsoleRequest[T]) -> T:
-        """Perform a request as the control channel does, or go wrong."""
+        """Perform a request as the control channel does; OperatorError if it or its answer is lost."""
         try:
             answer = await self._tried(request)
         except SwpksError as error:
@@ -74,7 +78,10 @@ class ControlLine(MachineLink):
             self.background.start_soon(self._late, request, self.machine, self.delays.pop(operation))
             self.delayed.set()
             self._trace.note(self.name, f"{operation}: the request is under way")
+            # The console waits for an answer until its life ends, or until its operator gives up.
             await trio.sleep_forever()
+        # One draw decides: a third of the bad ones is lost, a third is late or doubled, and of the last third
+        # the answer is lost. A request without an epoch is never late; its answer is lost instead of that.
         fate = self._chance.random() if self.bad else 1.0
         if fate < self.bad / 3:
             self._trace.note(self.name, f"{operation}: the request is lost")
@@ -99,7 +106,7 @@ class ControlLine(MachineLink):
         return answer
 
     async def _late(self, request: ConsoleRequest[T], machine: Machine | None, seconds: float) -> None:
-        """Perform a request some time later, if its system has not ended; nobody hears the answer."""
+        """Perform a request `seconds` later, unless its machine has ended; the answer is dropped."""
         await trio.sleep(seconds)
         self._trace.note(self.name, f"{request.verb.operation}: a request comes late")
         try:
@@ -109,7 +116,7 @@ class ControlLine(MachineLink):
 
 
 class LineOfConsole:
-    """A line that ends with the console's life."""
+    """A line as one life of a console has it; it fails after the end of that life."""
 
     def __init__(self, line: ControlLine, life: Life) -> None:
         self._line = line
@@ -119,7 +126,7 @@ class LineOfConsole:
         return f"LineOfConsole({self._line!r})"
 
     async def call(self, request: ConsoleRequest[T]) -> T:
-        """Perform a request, unless the console is dead."""
+        """Perform a request; OperatorError if the console is dead, also if it died during the request."""
         self._demand_life()
         answer = await self._line.call(request)
         self._demand_life()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Migrant:
-    """The partition `name`, which is at the system `home` first; `uuid` is known after `find`."""
+    """The partition `name`, which begins at the system `home`; `uuid` is known after `find`."""
 
     def __init__(
         self,
@@ -54,14 +54,14 @@ class Migrant:
         return f"Migrant({self.name!r})"
 
     def find(self) -> None:
-        """Take UUID and access key, which no wire may show, from the system where it is at first."""
+        """Read UUID and access key from the first system of the partition; no wire may show the key."""
         found = self._sites[self.home].running.system.find(self.name)
         self.uuid = self.acts.uuid = found.profile.uuid
         self._around.tap.forbid(found.access_key)
         self.guests.key = self.follower.key = found.access_key
 
     def visit(self, nursery: trio.Nursery, story: Story, guests: int) -> None:
-        """Let some guests come; `leave` ends their visits."""
+        """Start the visits of `guests` guests, and of one that follows if the story has it."""
         for number in range(guests):
             nursery.start_soon(self.guests.run, number, story.pace)
         if story.follows:
@@ -77,7 +77,7 @@ class Migrant:
     # The end
 
     def settled(self) -> bool:
-        """Whether one system owns it, no other one may get it, and no order is under way."""
+        """Whether one system owns the partition, no other one has a claim, and no order is under way."""
         others = [site for site in self._sites.values() if site.machine and not self._owns(site)]
         owners = self._watch.owners(self.uuid)
         return not self.operator.busy and len(owners) == 1 and all(map(self._has_left, others))
@@ -86,7 +86,7 @@ class Migrant:
         return site in self._watch.owners(self.uuid)
 
     def _has_left(self, site: Site) -> bool:
-        """Whether a system has nothing of it; the source of a remote restart keeps its store (R-54)."""
+        """Whether a system has no store of the partition; the source of a remote restart may (R-54)."""
         at = site.running.custodian.standing(self.uuid)
         if at.custody is not Custody.RELEASED:
             return at.custody in LEFT
@@ -94,16 +94,18 @@ class Migrant:
         return entry is not None and (entry.kind, entry.source) == ("restart", site.system_id)
 
     def standings(self) -> str:
-        """Return its state on each system."""
+        """Return the state of the partition on each system, as text."""
         found = {name: self._watch.standing(site, self.uuid) for name, site in self._sites.items()}
         return f"{self.name}: {', '.join(f'{name}: {at}' for name, at in found.items())}"
 
     async def end(self) -> None:
-        """Begin an IPL, read everything, and judge the history."""
+        """Begin an IPL, read all objects, and check the history."""
+        # Behind an IPL, so that a password or a TRANSIENT object that outlives it is seen by this last look.
         (site,) = self._watch.owners(self.uuid)
         machine = site.running
         partition = machine.system.find(self.name)
         try:
+            # An owner must serve: a call in the present IPL has to work before the next one begins.
             if partition.running:
                 await self.guests.greet(site)
             await (machine.counted_ipl if partition.running else machine.counted_power_on)(self.name)

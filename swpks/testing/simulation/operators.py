@@ -1,4 +1,4 @@
-"""The operator of a simulated console, who is right or wrong, and may lose the console in the middle."""
+"""The operator of a simulated console, whose orders may be wrong, and whose console may crash meanwhile."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE = 8.0
-"""Seconds that an operator follows a job."""
+"""Seconds for which an operator follows a job."""
 
 
 class Ways:
-    """The systems, and where the partition goes from each of them."""
+    """The names of the systems, and the target of the last order at each of them."""
 
     def __init__(self, systems: Sequence[str], chance: Random) -> None:
         self.systems = tuple(systems)
@@ -38,18 +38,18 @@ class Ways:
         return f"Ways({self._last!r})"
 
     def choose(self, source: str) -> str:
-        """Return the target of a new order."""
+        """Draw the target of a new order; `last` returns it from then on."""
         others = [each for each in self.systems if each != source]
         self._last[source] = target = self._chance.choice(others)
         return target
 
     def last(self, source: str) -> str:
-        """Return the target of the last order; any other system if there was none."""
+        """Return the target of the last order at a source; some other system if there was none."""
         return self._last.get(source) or next(each for each in self.systems if each != source)
 
 
 class Operator:
-    """Orders about the partition `name`; a refusal is an answer, and no error."""
+    """Gives orders about the partition `name`; a refusal is counted, and is not raised."""
 
     def __init__(
         self, desk: Desk, name: str, ways: Ways, trace: Trace, restarts: Callable[[], Callable[[], None]]
@@ -59,9 +59,9 @@ class Operator:
         self._ways = ways
         self._trace = trace
         self._restarts = restarts
-        """Called before each order of a remote restart; it returns the way to take the order back."""
+        """Called before each order of a remote restart; it returns the function that withdraws the order."""
         self.busy = 0
-        """How many orders have no answer yet."""
+        """The number of orders without an answer."""
         self.done = 0
         self.refused = 0
 
@@ -69,12 +69,13 @@ class Operator:
         return f"Operator({self.done} orders done, {self.refused} refused)"
 
     async def order(self, what: str, where: str) -> bool:
-        """Give an order about the partition at a system; return whether it was not refused."""
+        """Give an order about the partition at a system; return whether it was carried out in time."""
         console = self._desk.console
         if console is None:
             return False
         text = "no answer"
         self.busy += 1
+        # Before the order: from now on the console may choose its newest copy, so that copy is the bound.
         refused = self._restarts() if what == "restart" else _nothing
         try:
             with trio.move_on_after(PATIENCE):
@@ -128,7 +129,7 @@ def _known(console: ManagementConsole, where: str) -> KnownSystem:
 
 
 async def _followed(console: ManagementConsole, job: Job | str) -> None:
-    """Follow a job to its end; OperatorError if it fails.  An order that is done has a line, and no job."""
+    """Follow a job to its end; OperatorError if it fails.  A text in place of a job: the order is done."""
     if isinstance(job, str):
         return
     ended = await console.jobs.follow(job, _unwatched)

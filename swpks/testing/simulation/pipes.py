@@ -1,15 +1,15 @@
-"""Byte streams in memory, with buffers of any size: quicker than those of `trio.testing`."""
+"""Byte streams in memory, with a limited buffer: quicker than those of `trio.testing`."""
 
 from __future__ import annotations
 
 import trio
 
 ROOMY = 1 << 20
-"""Room for all that a simulation ever sends at once."""
+"""Bytes of a buffer: more than a simulation ever sends at once, so a send does not wait for the reader."""
 
 
 class Pipe(trio.abc.Stream):
-    """One end of a stream; `limit` is the room of the buffer for bytes that come to this end."""
+    """One end of a stream; `limit` is the size in bytes of its buffer for arriving bytes."""
 
     def __init__(self, limit: int) -> None:
         self.peer = self
@@ -22,7 +22,7 @@ class Pipe(trio.abc.Stream):
         return f"Pipe({'closed' if self._closed else 'open'}, {len(self._arrived)} bytes)"
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes; wait for room for each of them."""
+        """Send bytes, and wait while the buffer of the other end is full."""
         await trio.lowlevel.checkpoint()
         rest, peer = memoryview(data), self.peer
         while not self._closed:
@@ -38,13 +38,14 @@ class Pipe(trio.abc.Stream):
         raise trio.ClosedResourceError("this end is closed")
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Return when there is room."""
+        """Return when the other end has room for a byte, or one end is closed."""
         await trio.lowlevel.checkpoint()
         while not (self._closed or self.peer._closed or len(self.peer._arrived) < self.peer._limit):
             await self._change()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return bytes that have arrived, b"" if the other end is closed."""
+        # One checkpoint in each case, as Trio demands of a stream: the wait below is one as well.
         if self._closed or self._arrived or self.peer._closed:
             await trio.lowlevel.checkpoint()
         while not (self._closed or self._arrived or self.peer._closed):
@@ -62,7 +63,7 @@ class Pipe(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """Close this end at once; the other one still reads the bytes that have been sent."""
+        """Close this end without a checkpoint; the other end can still read the bytes that were sent."""
         self._closed = True
         self._wake()
         self.peer._wake()

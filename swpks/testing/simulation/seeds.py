@@ -1,6 +1,7 @@
 """One seed is one history: everything that chance decides in a run comes from the seed.
 
-Trio shuffles the tasks that are ready; a set of them has no order of its own; the clients make nonces.
+Three things would differ from run to run: the order of ready tasks, which Trio shuffles; the order of a set;
+and the nonces of clients.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ T = TypeVar("T")
 class Entropy:
     """Random bytes that follow from a seed and a purpose."""
 
+    # A hash of a counter: the n-th bytes depend on n alone, and not on the lengths that were drawn before.
+
     def __init__(self, seed: int, purpose: str) -> None:
         self._seed = f"{seed} {purpose} ".encode()
         self._count = 0
@@ -39,11 +42,12 @@ class Entropy:
 
 def choices(seed: int, purpose: str) -> Random:
     """Return a source of choices that follow from a seed and a purpose."""
+    # A seed of text: Random hashes it by SHA-512, so the hashes of Python don't change the choices.
     return Random(f"{seed} {purpose}")  # noqa: S311 - no secret is made of it
 
 
 class VirtualClock(trio.abc.Clock):
-    """A clock that goes on to the next deadline as soon as all tasks wait.
+    """A clock that jumps to the next deadline as soon as all tasks wait.
 
     Trio's own MockClock takes two more rounds of the loop, and asks the real clock, for each deadline.
     """
@@ -62,7 +66,8 @@ class VirtualClock(trio.abc.Clock):
         return self._now
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Go on to a deadline: the loop asks only while no task is ready."""
+        """Jump to a deadline, and return 0 seconds to sleep; infinity if there is no deadline."""
+        # Trio calls this only while no task is ready, so nothing is overtaken. A deadline may be past.
         if math.isinf(deadline):
             return deadline
         self._now = max(self._now, deadline)
@@ -70,10 +75,12 @@ class VirtualClock(trio.abc.Clock):
 
 
 class NoInput:
-    """The input and output of a simulation: there is none, so the loop has nothing to ask the kernel for.
+    """Trio's input and output without a kernel: a simulation has no sockets and no files to wait for.
 
-    Only trio's own task waits for a socket: it takes functions that have to be called in the loop.
+    One task of Trio's own waits for a socket. It calls the functions of `run_sync_soon` in the loop.
     """
+
+    # Trio's own class makes a system call in each round of the loop, with nothing to wait for.
 
     def __init__(self) -> None:
         self._caller: trio.lowlevel.Task | None = None
@@ -82,21 +89,23 @@ class NoInput:
         return "NoInput()"
 
     def get_events(self, seconds: float) -> bool:
-        """Return whether functions wait; RuntimeError if nothing is ready, and nothing will ever be."""
+        """Return whether functions wait to be called; RuntimeError if every task waits for ever."""
         queue = trio_run.GLOBAL_RUN_CONTEXT.runner.entry_queue
         waiting = bool(queue.queue or queue.idempotent_queue)
+        # `VirtualClock` returns 0 seconds for each deadline. Other seconds mean that there is none, so a real
+        # loop would hang here for ever.
         if seconds and not waiting:
             raise RuntimeError("every task waits, and nothing will ever happen")
         return waiting
 
     def process_events(self, waiting: bool) -> None:
-        """Have the functions called that wait."""
+        """Wake the task that calls the functions, if some wait."""
         if waiting and self._caller:
             trio.lowlevel.reschedule(self._caller)
             self._caller = None
 
     async def wait_readable(self, _: object) -> None:
-        """Wait until functions have to be called."""
+        """Wait until functions have to be called; only Trio's own task calls this."""
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._caller = None
@@ -113,11 +122,10 @@ class NoInput:
 
 
 def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
-    """Run a main task in virtual time; two runs of one seed are the same, step by step.
+    """Run a main task in virtual time, and return its result; two runs of a seed have the same steps.
 
-    Machines and consoles get their entropy through their seams.  The nonces and pauses of clients, which
-    have no such seam, come from the seed as well.  The garbage collector waits: it would end generators at
-    moments of its own.
+    Machines and consoles get their entropy through their seams.  Clients have no such seam, so `os.urandom`
+    and `secrets.token_bytes` are replaced for the time of the run.
     """
     with _determined(seed):
         return trio.run(main, clock=VirtualClock())
@@ -126,9 +134,13 @@ def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
 @contextlib.contextmanager
 def _determined(seed: int) -> Iterator[None]:
     nonces = Entropy(seed, "nonces")
+    # The collector closes generators that lie in a cycle. When it runs depends on all that the process has
+    # allocated before, so it is off.
     collects = gc.isenabled()
     gc.disable()
     core: Any = trio_run
+    # Trio has no public way to its shuffle. With the first name set, it sorts the ready tasks by their age
+    # before it shuffles them. Otherwise their order may come from sets, which differ between processes.
     try:
         with (
             _replaced(core, "_ALLOW_DETERMINISTIC_SCHEDULING", value=True),

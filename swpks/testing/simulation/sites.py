@@ -39,7 +39,7 @@ _PLACES = "unix:/"
 
 
 def date() -> float:
-    """Return the seconds since 1970 of the virtual clock."""
+    """Return the seconds since 1970 by the virtual clock."""
     return EPOCH + trio.current_time()
 
 
@@ -53,7 +53,7 @@ class Surroundings:
         self.tap = Tap(self.trace)
         self.network = Network(self.chance("network"), self.tap)
         self.slow_answers = SLOW_ANSWERS
-        """How many of the answers to guests take their time."""
+        """The share of the answers to guests that are late, from 0 to 1."""
 
     def chance(self, purpose: str) -> Random:
         """Return a source of choices for one purpose."""
@@ -61,7 +61,7 @@ class Surroundings:
 
 
 class Neighbours:
-    """The other systems, as one life of a machine reaches them."""
+    """Connections to the other systems, for one life of a machine."""
 
     def __init__(self, network: Network, life: Life, name: str) -> None:
         self.address = f"{_PLACES}{name}"
@@ -75,7 +75,10 @@ class Neighbours:
 
 
 class Site:
-    """A system with the name `name`.  `crashed` is called at the end of each of its lives."""
+    """A system with the name `name`: its parts outlive its machines.  The callbacks belong to the watch."""
+
+    # NVRAM, anchor card, TPM and access keys stay over all lives; a machine is assembled anew for each. So a
+    # crash loses exactly what a power cut loses: memory, and commits that have not returned.
 
     def __init__(self, name: str, number: int, settings: Settings, around: Surroundings) -> None:
         self.name = name
@@ -91,12 +94,12 @@ class Site:
         self.crashed: Callable[[Site], None] = lambda site: None
         self.committed: Callable[[Site, Mapping[str, bytes | None]], None] = lambda site, changes: None
         self.told: Callable[[Site], None] = lambda site: None
-        """Called whenever the watchers of the machine are told of a change."""
+        """Called at each change that the machine reports to its watchers."""
         self.served: Callable[[Site, Partition], None] = lambda site, partition: None
         self.started: Callable[[Machine], None] = lambda machine: None
         self.sealed: Callable[[Machine], None] = lambda machine: None
         self.heard: Callable[[Site, HeardWord], None] = lambda site, word: None
-        """Called with each word of another system or of the console."""
+        """Called with each word of another system or of the console, before it is taken."""
         self._around = around
         self._answers = around.chance(f"answers {name}")
         self._entropy = Entropy(around.seed, name)
@@ -118,7 +121,7 @@ class Site:
         return self.line.machine
 
     async def start(self) -> None:
-        """Begin a life: assemble the machine over the parts, and power it on; nothing if it is alive."""
+        """Begin a life: assemble the machine over the parts and power it on; do nothing if one is alive."""
         if self.life.alive:
             return
         self.lives += 1
@@ -134,6 +137,7 @@ class Site:
             self._listen(machine, life, nursery)
             await nursery.start(machine.run)
             self.line.restart(machine)
+            # The caller goes on here, before the partitions are up: a step may crash a start in the middle.
             task_status.started()
             await machine.counted_start()
             await trio.sleep_forever()
@@ -157,12 +161,16 @@ class Site:
         return machine
 
     def _watch(self, machine: Machine, life: Life) -> None:
-        """Have each batch of calls, each change and each word of custody looked at."""
+        """Report each batch of calls, each change and each word of custody to the watch."""
+        # Wrapped from outside, so that the product has no hook that only a test uses. Nothing is reported
+        # after the end of a life: tasks that still run have no effect then.
         after_calls, ran = machine.after_calls, 0
 
         def after(partition: Partition, log: Log) -> None:
             nonlocal ran
             after_calls(partition, log)
+            # A batch may consist of calls that a hold has refused. They have not run, so a system that does
+            # not own the partition may answer them.
             before, ran = ran, _run(machine)
             if life.alive and ran > before:
                 self.served(self, partition)
@@ -188,7 +196,7 @@ class Site:
         machine.custodian.take = taken  # type: ignore[method-assign]
 
     def _listen(self, machine: Machine, life: Life, nursery: trio.Nursery) -> None:
-        """Let other systems reach this one, and this one reach them."""
+        """Connect the machine to the network, in both directions, until its life ends."""
         network = self._around.network
         machine.peers = Neighbours(network, life, self.name)
 
@@ -204,12 +212,13 @@ class Site:
         life.at_end.append(leave)
 
     def connect(self, name: str) -> tuple[trio.abc.Stream, Served]:
-        """Return a client's end of a new connection to a partition; OSError if nobody serves it."""
+        """Return a client's end of a new connection to a partition; OSError if it is not served here."""
         if not self.life.alive or self.machine is None or name not in self.machine.system.partitions:
             raise OSError(f"no socket {name} on {self.name}")
         ours, theirs = pipes()
         served = Served(theirs, self._around, self._answers)
         try:
+            # With a proof, as over TCP. So each visit checks that the access key has come with the partition.
             self._transport.serve(served, name, demand_proof=True)
         except RuntimeError as error:
             raise OSError(str(error)) from None
@@ -226,7 +235,7 @@ class Site:
 
 
 def _run(machine: Machine) -> int:
-    """Return how many calls have run; those that a hold has refused have not."""
+    """Return the number of calls that have run; a call that a hold has refused has not."""
     counts = machine.counters.calls.values()
     return sum(n for each in counts for (_, status), n in each.items() if status != Status.H_R_STATE)
 
@@ -234,8 +243,11 @@ def _run(machine: Machine) -> int:
 class Served(CountedStream):
     """The server's end of a client's connection; `ended` is the moment of its end, None before.
 
-    It sends as a socket does whose buffer is full: some bytes at once, and the others when there is room.
+    It sends like a socket with a full buffer: some bytes at once, the others later.
     """
+
+    # `unsent` has the bytes that a GOODBYE must follow. A server that sends its GOODBYE first shows only
+    # while answers are slow (a mistake of tests/simulation/test_bugs.py). So slow answers are drawn here.
 
     def __init__(self, inner: trio.abc.Stream, around: Surroundings, chance: Random) -> None:
         self._inner = inner

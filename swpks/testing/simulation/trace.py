@@ -1,4 +1,4 @@
-"""The events of a simulation, line by line, and the secrets that must not be on a wire."""
+"""The trace of a simulation, line by line, and the tap that finds secrets on its wires."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import base64
 import trio
 
 MARK = b"CANARY-"
-"""All data and passwords of guests begin so: no wire and no answer may show it outside of a sealed blob."""
+"""The first bytes of all data and passwords of guests: no wire may show them."""
 
 
 class Trace:
-    """The lines of a simulation, and its clock of moments: no two of them are the same."""
+    """The lines of a simulation, its broken promises, and its moments, which count from 1."""
+
+    # Moments order the calls of a history, and not the virtual time. Many steps have the same time, but each
+    # call needs to be before or after each other one, or to overlap it.
 
     def __init__(self, *, kept: bool = True) -> None:
         self.lines: list[str] = []
         self.failures: list[str] = []
-        """The promises that were broken, the first one first."""
+        """The broken promises, in their order."""
         self.failed = trio.Event()
         self._kept = kept
         self._moment = 0
@@ -26,24 +29,26 @@ class Trace:
         return f"Trace({len(self.lines)} lines)"
 
     def fail(self, text: str) -> None:
-        """Note a broken promise.  It is no exception: the product would catch it, and go on."""
+        """Note a broken promise.  It is not raised: the product might catch the exception and go on."""
         self.note("FAILURE", text)
         self.failures.append(text)
         self.failed.set()
 
     def moment(self) -> int:
-        """Return the next moment."""
+        """Return the next moment; no two calls get the same one."""
         self._moment += 1
         return self._moment
 
     def note(self, who: str, text: str) -> None:
-        """Add a line, with virtual time and moment."""
+        """Add a line with the virtual time in seconds, the last moment, and the part `who`."""
         if self._kept:
             self.lines.append(f"{trio.current_time() - self._began:10.4f} {self._moment:5} {who:10} {text}")
 
 
 class Tap:
-    """Listens on wires for secrets; `heard` counts the bytes."""
+    """Searches the bytes of wires for secrets; `heard` counts these bytes."""
+
+    # A secret that is split between two sends is not found. The product sends whole frames and whole bodies.
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
@@ -54,11 +59,12 @@ class Tap:
         return f"Tap({self.heard} bytes heard)"
 
     def forbid(self, secret: bytes) -> None:
-        """Name a further secret, such as an access key or a token."""
+        """Add a secret, such as an access key or a token."""
+        # Also as hexadecimal digits and base64: bodies of the control channel are JSON.
         self._secrets += [secret, secret.hex().encode(), *in_base64(secret)]
 
     def listen(self, where: str, data: bytes) -> None:
-        """Take bytes of a wire; a secret in them is a failure."""
+        """Search bytes of a wire; a secret in them is a broken promise."""
         self.heard += len(data)
         for number, secret in enumerate(self._secrets):
             if secret in data:
@@ -66,6 +72,8 @@ class Tap:
 
 
 def in_base64(secret: bytes) -> list[bytes]:
-    """Return a secret in base64, at each of its three places, without the ends that its neighbours change."""
+    """Return the three forms that a secret can have within a longer text in base64."""
+    # Base64 makes 4 characters of 3 bytes. So the form depends on the place of the secret modulo 3. The first
+    # and the last characters may share bits with neighbours, and are left out.
     texts = (base64.b64encode(b"\0" * n + secret) for n in range(3))
     return [text[-(-8 * n // 6) : 8 * (n + len(secret)) // 6] for n, text in enumerate(texts)]

@@ -1,4 +1,4 @@
-"""The network between systems: byte streams that are late, are cut, and are listened to."""
+"""The network between systems: streams whose bytes are late or lost, and are searched for secrets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Cable(trio.abc.Stream):
-    """One end of a stream; its bytes arrive late, or never if the stream is cut before."""
+    """One end of a stream; its bytes arrive late, or never if the stream is cut first."""
 
     def __init__(self, inner: Pipe, name: str, net: Network) -> None:
         self._inner = inner
@@ -31,6 +31,7 @@ class Cable(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes; BrokenResourceError if the stream was cut."""
+        # The tap hears them before the network may lose them: an attacker could have read them.
         self._net.tap.listen(self._name, bytes(data))
         await self._net.pass_on(self)
         with self._broken():
@@ -53,7 +54,9 @@ class Cable(trio.abc.Stream):
 
     @contextmanager
     def _broken(self) -> Iterator[None]:
-        """Make the error of a stream that was closed here that of one which the network has cut."""
+        """Raise BrokenResourceError in place of ClosedResourceError, unless the user has closed this end."""
+        # A cut closes the pipes of both ends. A real connection that breaks is a BrokenResourceError at both
+        # ends; Trio keeps ClosedResourceError for an end that its own user has closed.
         try:
             yield
         except trio.ClosedResourceError:
@@ -67,7 +70,7 @@ class Cable(trio.abc.Stream):
 
 
 class Network:
-    """The streams between systems.  `cut_one_in` is how often a send finds its stream cut, 0 for never."""
+    """The streams between systems.  One send in `cut_one_in` finds its stream cut; 0 for none."""
 
     def __init__(self, chance: Random, tap: Tap) -> None:
         self.tap = tap
@@ -81,7 +84,7 @@ class Network:
         return f"Network({len(self.listeners)} listeners)"
 
     async def dial(self, address: str, life: Life, name: str) -> trio.abc.Stream:
-        """Connect to a listener; OSError if there is none."""
+        """Connect to a listener; OSError if there is none, or if the caller's life is over."""
         await trio.sleep(self._chance.uniform(0, self.slowest))
         listener = self.listeners.get(address)
         if listener is None or not life.alive:
@@ -99,7 +102,7 @@ class Network:
         return ours, theirs
 
     async def pass_on(self, wire: Cable) -> None:
-        """Take the time of a message, and cut the stream now and then."""
+        """Wait for the time of a message; BrokenResourceError if the draw cuts the stream."""
         await trio.sleep(self._chance.uniform(0, self.slowest))
         if self.cut_one_in and not self._chance.randrange(self.cut_one_in):
             wire.cut()
