@@ -1,6 +1,6 @@
 """Partitions and consoles for tests: inside the process over memory streams, or real processes.
 
-The pytest plugin makes fixtures of them; other test frameworks use them as they are.
+The pytest plugin has a fixture for each of them.  Other test frameworks use them directly.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Errors at the line of the caller: a wrong use of a fixture is one line, and not the way inside.
+"""Errors at the line of the caller: a wrong use of a fixture has a traceback of one line.
 
-A test author has written that line.  The frames below it belong to swpks, and say nothing that the text of
-the error does not say.  pytest hides frames by `__tracebackhide__`, but not in the group of exceptions that a
-failed asynchronous test is.  So the frames are dropped as well.
+A test author has written that line.  The frames below it belong to swpks, and the text of the error has all
+that they could say.  pytest hides frames by `__tracebackhide__`, but not in a group of exceptions, and a
+failed asynchronous test is such a group.  So the frames are dropped as well.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ T = TypeVar("T")
 
 
 class Explained(Exception):
-    """An error whose text says more than the way of its exception, such as that of a server with its log."""
+    """An error whose text says more than its traceback, such as the error of a server with its log."""
 
 
 EXPLAINED = (Mistake, SwpksError, Explained)
-"""Errors whose text has all that there is to know."""
+"""Errors whose text is enough, so their traceback may end at the caller's line."""
 
 
 def at_caller(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function, plain or asynchronous, whose explained errors have no frames below the caller's."""
+    """Return the function, plain or asynchronous, with no frames of swpks in its explained errors."""
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)
         async def waited(*given: P.args, **options: P.kwargs) -> Any:
             __tracebackhide__ = True
+            # Only errors that are explained. Any other one may be a bug of swpks, and needs each frame.
             try:
                 return await function(*given, **options)
             except EXPLAINED as error:
@@ -63,7 +64,8 @@ def at_caller(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def block(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextManager[T]]:
-    """`contextmanager`, with the explained errors of its entry at the line of the caller."""
+    """As `contextmanager`, with the explained errors of its entry at the line of the caller."""
+    # A generator runs to its `yield` in `__enter__`, and not at the call. So `__enter__` has to be wrapped.
     make = contextmanager(function)
 
     @wraps(function)
@@ -74,7 +76,7 @@ def block(function: Callable[P, Iterator[T]]) -> Callable[P, AbstractContextMana
 
 
 def async_block(function: Callable[P, AsyncIterator[T]]) -> Callable[P, AbstractAsyncContextManager[T]]:
-    """`asynccontextmanager`, with the explained errors of its entry at the line of the caller."""
+    """As `asynccontextmanager`, with the explained errors of its entry at the line of the caller."""
     make = asynccontextmanager(function)
 
     @wraps(function)
@@ -85,7 +87,7 @@ def async_block(function: Callable[P, AsyncIterator[T]]) -> Callable[P, Abstract
 
 
 class _EnteredBlock(AbstractContextManager[T], ContextDecorator, Generic[T]):
-    """A block whose entry is called at the line of its `with`."""
+    """A block that is made and entered at the line of its `with`."""
 
     def __init__(self, make: Callable[[], AbstractContextManager[T]]) -> None:
         self._make = make
@@ -102,7 +104,7 @@ class _EnteredBlock(AbstractContextManager[T], ContextDecorator, Generic[T]):
 
 
 class _EnteredAsyncBlock(AbstractAsyncContextManager[T], AsyncContextDecorator, Generic[T]):
-    """The same for `async with`."""
+    """A block that is made and entered at the line of its `async with`."""
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self._make = make

@@ -1,4 +1,4 @@
-"""Tasks that serve the block of a test."""
+"""Background tasks around the block of a test."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import trio
 async def tasks_around() -> AsyncIterator[trio.Nursery]:
     """Open a nursery for a block, and cancel it at the end.
 
-    An exception of the block is not wrapped in a group: a test expects what it has raised.
+    An exception of the block is raised as it is, and not in a group.
     """
+    # A nursery wraps each exception of its body in a group. Then `pytest.raises(HcallError)` around a block
+    # would not match. So the nursery ends normally, and the exception is raised behind it. An exception of a
+    # background task still comes in a group.
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         try:

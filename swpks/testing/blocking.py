@@ -3,8 +3,8 @@
     with blocking_partition(level="FW1060") as partition:
         config = partition.channel.call(get_config())
 
-The engine alone, without a loop, would start in less time, but sessions, write-behind and CONFIRM live in the
-loop: a plain test would test another server than an asynchronous one.
+The engine alone, without a loop, would start in less time.  But sessions, write-behind and CONFIRM run in the
+loop.  So a plain test without it would test another server than an asynchronous one.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from swpks.testing.options import FreshPartition, PartitionOptions, check_known,
 T = TypeVar("T")
 
 TIMEOUT = 20.0
-"""Seconds for each call of a channel: a test that would hang fails instead."""
+"""Most seconds of each call of a channel, so that a test fails and does not hang."""
 
 
 class BlockingPartition:
     """A running partition with an open session, for a test without an event loop.
 
     `channel` is a session of the current IPL.  `partition`, `machine`, `encryptor` and `nvram` are the
-    server's own objects.  They belong to the server's thread: to change one, or to look at several at the
-    same moment, use `run`.
+    server's own objects.  They belong to the server's thread.  To change one, or to read several at the same
+    moment, use `run`.
     """
 
     channel: BlockingChannel
@@ -58,9 +58,11 @@ class BlockingPartition:
         return self._loop.run_sync(function)
 
     def locate(self) -> socket.socket:
-        """Return a new connection to the partition, as `FollowingBlockingChannel` asks for it."""
+        """Return a new connection to the partition, for `FollowingBlockingChannel`."""
         from hcall_server.data_channel.stream import SocketStream
 
+        # A real socket, and not a memory stream: the channel of a plain test blocks in the kernel, in
+        # another thread than the server's loop.
         ours, theirs = socket.socketpair()
         try:
             self.run(lambda: self._transport.serve(SocketStream(theirs), self.partition.name))
@@ -72,7 +74,7 @@ class BlockingPartition:
 
     @at_caller
     def connect(self, timeout: float | None = TIMEOUT) -> BlockingChannel:
-        """Open one more session with the partition; it is closed at the end of the test, if not before."""
+        """Open one more session with the partition; it is closed at the end of the test at the latest."""
         check_seconds("timeout", timeout)
         channel = BlockingChannel.connect(self.locate(), name="test", timeout=timeout)
         self._channels.append(channel)
@@ -95,9 +97,9 @@ class BlockingPartition:
 
     @at_caller
     def set_faults(self, *faults: str) -> None:
-        """Give the partition a fault plan from its next call on; none of them takes the plan away.
+        """Give the partition a fault plan from its next call on; without faults, remove the plan.
 
-        As `EmulatedPartition.set_faults`; seconds are those of the real clock.
+        The texts are those of `EmulatedPartition.set_faults`.  Seconds are those of the real clock.
         """
         plan = faults_of(faults)
         self.run(lambda: self.machine.set_faults(self.partition.name, plan))
@@ -107,12 +109,12 @@ class BlockingPartition:
         self.run(lambda: self.machine.power_off(self.partition.name))
 
     def flush(self) -> bool:
-        """Make everything durable now; False when NVRAM refused."""
+        """Flush all changes now; return False if NVRAM refused."""
         return self._loop.run(self.encryptor.flush)
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Open the session around a block, and close all sessions behind it."""
+        """Open the session `channel` for a block, and close all sessions at its end."""
         try:
             self.channel = self.connect()
             yield
@@ -142,7 +144,8 @@ def blocking_partition(
 
 @asynccontextmanager
 async def _served(name: str, options: PartitionOptions) -> AsyncIterator[FreshPartition]:
-    """Make a partition in the loop, because its clock is that of the loop, and serve it around a block."""
+    """Make a partition and serve it around a block."""
+    # Made within the loop, because the machine takes the clock of the loop.
     fresh = fresh_partition(name, **options)
     async with tasks_around() as nursery:
         await nursery.start(fresh.machine.run)

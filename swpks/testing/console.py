@@ -1,4 +1,4 @@
-"""A management console and its systems inside the process: no sockets, no disk, and nothing is mocked.
+"""A management console and its systems inside the process: the real code, without sockets and disk.
 
 async with emulated_console({"a": ["lpar1"], "b": []}) as console:
     lpar1 = await console.partition("lpar1", "a")
@@ -7,9 +7,9 @@ async with emulated_console({"a": ["lpar1"], "b": []}) as console:
     await console.replace_service_processor("a")        # its console restores the store by itself
     status, text = await console.line("lssyscfg -r lpar -m a -F name,state")
 
-Each function returns when what it promises is done.  None of them waits for time, so a MockClock may run.
-A test of a console that is away uses `power_cut` and `start`, one of a system that is away `power_cut_system`
-and `start_system`.
+Each function returns when its promise is kept.  None of them waits for time, so a MockClock may run.  A test
+of a console that is away uses `power_cut` and `start`.  A test of a system that is away uses
+`power_cut_system` and `start_system`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PARTITIONS: Mapping[str, Sequence[str]] = MappingProxyType({"a": ("lpar1",), "b"
 _STARTED = "console.started"
 _RECOVERY = ("job.started", "recovery.no_copies")
 COPY_INTERVAL = 60.0
-"""Seconds between two looks for changed stores, those of the trio clock: `backup` does not wait for them."""
+"""Seconds by the trio clock after which a changed store is copied; `backup` does not wait for them."""
 
 
 class JobFailed(Explained):
@@ -62,8 +62,8 @@ class JobFailed(Explained):
 class EmulatedConsole:
     """A running management console with its systems.
 
-    `management` is the console's own object, to be looked at.  `files` are the files of those who type lines,
-    by their relative paths.  `log` is the console's log.
+    `management` is the console's own object; a test may read it.  `files` are the files of the operator who
+    types lines, by their relative paths.  `log` is the console's log.
     """
 
     management: ManagementConsole
@@ -94,9 +94,9 @@ class EmulatedConsole:
 
     @at_caller
     async def line(self, line: str | Sequence[str]) -> LineAnswer:
-        """Run a line of the console; a string is taken apart as by a shell.
+        """Run a line of the console, and return its answer; a string is split as by a shell.
 
-        A path of a file in the line is one of `files`, or if it is absolute one on disk.
+        A relative path in the line names one of `files`.  An absolute path names a file on disk.
         """
         words = words_of(line)
         from hcall_server.console.lines.run import run_line
@@ -136,7 +136,8 @@ class EmulatedConsole:
     async def migrate(self, name: str, source: str, target: str) -> Job:
         """Move a partition to another system: live if it runs, else inactive; return the job.
 
-        SwpksError if it can't move, JobFailed if it has not.  Afterwards ask for the partition again.
+        SwpksError if the order is refused, JobFailed if the job fails.  An open `EmulatedPartition` ends
+        with the move: call `partition` again.
         """
         return await self._moved(self.management.migrations.migrate, name, source, target)
 
@@ -156,10 +157,11 @@ class EmulatedConsole:
 
     @at_caller
     def locate(self, name: str, system: str | None = None) -> Callable[[], trio.abc.Stream]:
-        """Return the `locate` of a channel that follows a partition (`swpks.open_following`).
+        """Return the argument `locate` for `swpks.open_following`, which follows a partition.
 
-        The console says where it is, as its where socket does.  If several partitions have the name, `system`
-        is one that has this one, or has had it.  NotLocated while no system serves it.
+        The returned function connects to the system that serves the partition, as the console knows it.  If
+        several partitions have the name, `system` names a system that has this one or has had it.  The
+        function raises NotLocated while no system serves it.
         """
         from hcall_server.console.whereabouts import place_of
 
@@ -182,10 +184,10 @@ class EmulatedConsole:
 
     @at_caller
     async def partition(self, name: str, system: str) -> EmulatedPartition:
-        """Return a partition with an open session; it is powered on before, if it is off.
+        """Return a partition with an open session; a partition that is off is powered on first.
 
-        It lives until its machine ends: ask for it again after a power cut.  After a start, the console has
-        to agree before it is served; OperatorError if the console is off then.
+        The session ends with its machine, so call this again after a power cut.  After a start, the console
+        has to agree before the partition is served; OperatorError if the console is off then.
         """
         owner = self.systems[system]
         if owner.running:
@@ -196,7 +198,7 @@ class EmulatedConsole:
 
     @at_caller
     def known(self, system: str) -> KnownSystem:
-        """Return what the console knows about a system, such as its `copies`."""
+        """Return the console's object of a system, with its `copies` for example."""
         owner = self.systems[system]
         for each in self.management.systems:
             if each.where == owner.name:
@@ -214,7 +216,7 @@ class EmulatedConsole:
 
     @at_caller
     async def power_cut_system(self, system: str) -> None:
-        """End a system at once, and wait until the console has noticed it."""
+        """End a system at once, and wait until the console has lost its stream."""
         await self.systems[system].power_cut()
         if self._scope:
             known = self.known(system)
@@ -230,7 +232,7 @@ class EmulatedConsole:
 
     @at_caller
     async def replace_service_processor(self, system: str) -> Job | None:
-        """Cut the power of a system, put an empty NVRAM in, and start it.
+        """Cut the power of a system, put an empty NVRAM in, and start the system.
 
         Wait until the console has recovered it by itself, and return that job; JobFailed if it has failed.
         Return None if the console is off, has no copies, or waits for an order.
@@ -242,9 +244,9 @@ class EmulatedConsole:
 
     @at_caller
     async def recovered(self, system: str) -> Job | None:
-        """Wait for the end of a recovery that the console begins by itself; as `replace_service_processor`.
+        """Wait for a recovery that the console begins by itself; results as `replace_service_processor`.
 
-        It is for a console that was off while the service processor was replaced.
+        Use it if the console was off while the service processor was replaced.
         """
         if self._scope is None or self.management.settings.manual_recovery:
             return None
@@ -322,7 +324,7 @@ class EmulatedConsole:
         await self.log.until(lambda: known.connected)
 
     def _begun(self, known: KnownSystem) -> LoggedEvent | None:
-        """Return the event of this stream by which the console has begun a recovery, or has refused to."""
+        """Return the event since the last connection that began a recovery, or found no copies for it."""
         for each in reversed(self.log.events):
             ours = each.fields.get("system") == known.name
             if each.event == _STARTED or (ours and each.event == "system.away"):
@@ -353,7 +355,7 @@ async def emulated_console(
     `partitions` has the names of each system's partitions by the name of the system; `level`, `kbytes` and
     `attributes` are those of all, as for `emulated_partition`.  `copy_interval` is the time in seconds after
     which a changed store is copied without `EmulatedConsole.backup`.  The console keeps the `keep` newest
-    copies of each store.  With `manual_recovery` it restores a lost store only when it is told to.
+    copies of each store.  With `manual_recovery` it restores a lost store only by an order.
     """
     check_console(
         partitions, level=level, kbytes=kbytes, attributes=attributes, copy_interval=copy_interval, keep=keep,
@@ -364,7 +366,7 @@ async def emulated_console(
     began, loop_began = time.time(), trio.current_time()
 
     def date() -> float:
-        """The time since 1970, which a MockClock moves."""
+        """Return the seconds since 1970 by the trio clock, so a MockClock moves them."""
         return began + trio.current_time() - loop_began
 
     numbers = numbers_of({**attributes, "keystore_kbytes": kbytes})

@@ -1,4 +1,4 @@
-"""The surroundings of a console that runs inside a test: its caller with files, and its log."""
+"""The caller of a line, with its files, and the log of a console that runs inside a test."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ T = TypeVar("T")
 
 
 class LineAnswer(NamedTuple):
-    """The exit status of a line, and what it has printed, without the last newline."""
+    """The exit status of a line, and its output without the last newline."""
 
     status: int
     text: str
 
 
 class LineFiles:
-    """The caller of a line: an absolute path is a file on disk, any other one is in `files`.
+    """The caller of a line: an absolute path is a file on disk, any other path is a key of `files`.
 
-    A file on disk is opened as by the command `swpks hmc`: only if it stands in `words`.
+    A file on disk is opened by the rule of the command `swpks hmc`: only if its path is one of `words`.
     """
+
+    # Files in memory have the same errors as those on disk, with the numbers of the operating system. So a
+    # test sees the messages that an operator would see.
 
     def __init__(self, files: MutableMapping[str, bytes], words: Sequence[str]) -> None:
         from swpks.hmc.line_client import NamedFiles
@@ -48,7 +51,7 @@ class LineFiles:
         return "\n".join(self._printed)
 
     async def read(self, path: str, limit: int) -> bytes:
-        """Return the content of a file; OperatorError if it can't be read, or is too long."""
+        """Return the content of a file; OperatorError if it can't be read or has more than `limit` bytes."""
         await trio.lowlevel.checkpoint()
         with _translated(path):
             if Path(path).is_absolute():
@@ -71,7 +74,7 @@ class LineFiles:
                 self._files[path] = content
 
     async def test(self, path: str, *, replace: bool) -> None:
-        """OperatorError if a file exists and is not to be replaced, or can't be written."""
+        """Raise OperatorError if a file can't be written, or exists and must not be replaced."""
         await trio.lowlevel.checkpoint()
         with _translated(path):
             if Path(path).is_absolute():
@@ -80,12 +83,12 @@ class LineFiles:
                 raise OSError(errno.EEXIST, "the file exists")
 
     async def say(self, text: str) -> None:
-        """Take lines of standard output."""
+        """Add lines of standard output to `text`."""
         await trio.lowlevel.checkpoint()
         self._printed.append(text)
 
     async def progress(self, job: Job) -> None:
-        """Take the lines of a job, at its end."""
+        """Add the lines of a job to `text` when the job has ended."""
         await trio.lowlevel.checkpoint()
         if job.state != "running":
             self._printed += job.lines
@@ -118,22 +121,22 @@ class ConsoleLog:
 
     @property
     def bugs(self) -> list[Exception]:
-        """Exceptions inside the console, which it survives, and which a test should not."""
+        """Exceptions inside the console: it logs them and goes on, but the test must fail."""
         found = (each.fields.get("exc_info") for each in self.events)
         return [error for error in found if isinstance(error, Exception)]
 
     def info(self, event: str, **fields: object) -> None:
-        """Note an event."""
+        """Add an event, and wake the tasks that wait in `until`."""
         self.events.append(LoggedEvent(event, fields))
         self._beat.set()
         self._beat = trio.Event()
 
     def warning(self, event: str, **fields: object) -> None:
-        """Note an event as well."""
+        """Add a warning, as an event like any other."""
         self.info(event, **fields)
 
     async def until(self, find: Callable[[], T | None]) -> T:
-        """Return what `find` finds; it is asked again after each event, until that is true."""
+        """Call `find` now and after each event, until its result is true; return that result."""
         while not (found := find()):
             await self._beat.wait()
         return found

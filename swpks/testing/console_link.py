@@ -3,8 +3,8 @@
     link = MachineLink(machine)
     console = ManagementConsole(ConsoleStore(), {"lab": link}.__getitem__, entropy=..., date=...)
 
-The link performs the verbs of the control channel directly.  It troubles its console on demand: it can be
-away, lose an answer after the verb was performed, and break its stream.
+The link performs the verbs of the control channel directly.  A test can let it fail in three ways: no system
+is reached, an answer is lost after its verb was performed, or a stream breaks.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ T = TypeVar("T")
 
 
 class MachineLink:
-    """A `SystemLink` to `machine`, which a test may replace: that is a restart of the system.
+    """A `SystemLink` to `machine`.  A test may replace the machine, which is a restart of the system.
 
-    `away`: nothing is reached.  `lost_answers` counts down with each request that is performed and not
-    answered.  `asked` has the operation of each request that was performed.
+    While `away` is set, the machine can't be reached.  `lost_answers` is the number of further requests that
+    are performed without an answer.  `asked` has the operation of each request that was performed.
     """
 
     def __init__(self, machine: Machine | None) -> None:
@@ -45,12 +45,12 @@ class MachineLink:
         return f"MachineLink({self.machine!r})"
 
     def restart(self, machine: Machine | None) -> None:
-        """Put another machine in the place of the present one, or (None) power the system off."""
+        """Replace the machine, and break the stream; None powers the system off."""
         self.machine = machine
         self.break_stream()
 
     def break_stream(self) -> None:
-        """End the streams of events."""
+        """End all streams of events, as a broken connection does."""
         for scope in self._streams:
             scope.cancel()
 
@@ -60,7 +60,7 @@ class MachineLink:
         return await self.perform(request)
 
     async def perform(self, request: ConsoleRequest[T]) -> T:
-        """Perform a request that has arrived."""
+        """Perform a request without the way to the system; OperatorError if the answer is lost."""
         from hcall_server.control_channel.performing import Call, Reply
         from hcall_server.control_channel.verbs import PERFORMED
 
@@ -75,6 +75,7 @@ class MachineLink:
         found = await answer if isinstance(answer, Awaitable) else answer
         self.asked.append(request.verb.operation)
         await trio.lowlevel.checkpoint()  # an answer takes its time: a console that was killed gets none
+        # Only now: a lost answer is the case in which the verb has its effect and the console can't know it.
         if self.lost_answers:
             self.lost_answers -= 1
             raise OperatorError(rules.CONSOLE_SERVED, "the answer was lost")
@@ -89,6 +90,7 @@ class MachineLink:
 
         machine = self._reached()
         demand_stream(machine, console_id)
+        # Without a bound: `_pump` sends without waiting, and a full channel would be an error.
         send, receive = trio.open_memory_channel["EventView"](math.inf)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pump, machine, console_id, send)

@@ -1,4 +1,4 @@
-"""Mistakes in the use of an emulated console: unknown systems, lines that are none, and the wrong mark."""
+"""Mistakes in the use of an emulated console: unknown systems, malformed lines, and a wrong mark."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class ConsoleOff(Mistake, RuntimeError):
-    """The console has no power: nothing carries an order out."""
+    """The console is off, so it can't carry out the order."""
 
 
 class Systems(dict[str, "EmulatedSystem"]):
-    """The systems of a console by their names; UnknownName, with the names, for any other."""
+    """The systems of a console by their names; UnknownName, with the known names, for any other name."""
 
     @at_caller
     def __getitem__(self, name: str) -> EmulatedSystem:
@@ -36,7 +36,7 @@ class Systems(dict[str, "EmulatedSystem"]):
 
 
 def words_of(line: str | Sequence[str]) -> Sequence[str]:
-    """Return the words of a line; WrongType or WrongValue if it has none."""
+    """Return the words of a line; WrongType or WrongValue if they can't be found."""
     if not isinstance(line, str):
         return all_of(str, "a line that is no text", line, 'line("lssyscfg -r sys")')
     try:
@@ -49,7 +49,7 @@ def words_of(line: str | Sequence[str]) -> Sequence[str]:
 def told_of_the_mark(
     error: OperatorError, name: str, source: str, target: str, systems: Mapping[str, EmulatedSystem]
 ) -> OperatorError:
-    """Return the refusal of a move; if the mark is the reason, with the mark that helps.
+    """Return the refusal of a move.  If the mark of the test is the reason, name the mark that helps.
 
     The default systems `a` and `b` both have a partition `lpar1`.  So the first move of a new test is
     refused.

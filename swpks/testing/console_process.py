@@ -32,7 +32,7 @@ class ConsoleProcess(OwnProcess):
 
     @property
     def command(self) -> list[str]:
-        """The words behind `swpks`."""
+        """The words of the command line after `swpks`."""
         named = [word for system in self.systems for word in ("--system", system)]
         return ["hmc", "serve", "--store", str(self.store), *named, *self.options]
 
@@ -43,7 +43,7 @@ class ConsoleProcess(OwnProcess):
 
     @at_caller
     def locate(self, name: str) -> Callable[[], Address]:
-        """Return the function that asks this console for the data channel of a partition; it blocks."""
+        """Return a blocking function that asks this console for the address of a partition."""
         from hcall_client.where import locate_at
 
         return locate_at(self.store / "run" / "where.sock", name)
@@ -65,13 +65,13 @@ class ConsoleProcess(OwnProcess):
     def run(self, *words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run `swpks hmc` with these words against this console, such as ``run("lssyscfg", "-r", "sys")``.
 
-        SWPKS_HMC tells it where the console is; `data` is its standard input.
+        SWPKS_HMC of its environment names the console's store; `data` is its standard input.
         """
         return run_swpks(["hmc", *words], data, SWPKS_HMC=str(self.store))
 
     @at_caller
     def hmc(self, *words: str) -> str:
-        """Run `swpks hmc` with these words, and return its output; ServerFailed when it refuses."""
+        """Run `swpks hmc` with these words, and return its output; ServerFailed if it fails."""
         done = self.run(*words)
         if done.returncode:
             reason = (done.stderr or done.stdout).decode()
@@ -79,7 +79,7 @@ class ConsoleProcess(OwnProcess):
         return done.stdout.decode()
 
     def console(self, system: str | None = None) -> StoreConsole:
-        """Return the console, with the system that its requests are about."""
+        """Return a client of the console; its requests are about `system`."""
         from swpks.hmc.store_console import StoreConsole
 
         return StoreConsole(self.store, system)

@@ -1,5 +1,8 @@
 """A trio loop in a thread of its own, for plain tests that use a server in the same process."""
 
+# Each call is a future. When the loop has ended, `_main` answers those that still wait. So a failure of the
+# server ends the test, and does not hang it.
+
 from __future__ import annotations
 
 import os
@@ -18,8 +21,8 @@ V = TypeVar("V")
 class LoopThread(Generic[V]):
     """Runs an asynchronous block from `start` to `stop`, and functions beside it.
 
-    A failure of the block ends the loop.  `stop` raises it.  A forked process has no such thread: there `run`
-    raises RuntimeError, and `stop` does nothing.
+    A failure of the block ends the loop, and `stop` raises it.  A forked process does not have this thread:
+    there `run` raises RuntimeError, and `stop` does nothing.
     """
 
     def __init__(self, block: Callable[[], AbstractAsyncContextManager[V]]) -> None:
@@ -31,7 +34,7 @@ class LoopThread(Generic[V]):
         self._thread = threading.Thread(target=self._main, name="swpks server", daemon=True)
 
     def start(self) -> V:
-        """Start the loop, enter the block and return its value; raises an error of the entry."""
+        """Start the loop, enter the block and return its value; an error of the entry is raised."""
         self._thread.start()
         try:
             return self._ready.result()
@@ -45,6 +48,7 @@ class LoopThread(Generic[V]):
         answer: Future[T] = Future()
 
         async def task() -> None:
+            # Into the future, and not into the nursery: an error of one call must not end the server.
             try:
                 answer.set_result(await function())
             except Exception as error:
@@ -69,7 +73,7 @@ class LoopThread(Generic[V]):
         return self.run(at_once)
 
     def stop(self) -> None:
-        """Leave the block, and wait for the end of the thread; raises the failure of the block."""
+        """Leave the block, wait for the end of the thread, and raise a failure of the block."""
         if os.getpid() != self._process:
             return
         with suppress(trio.RunFinishedError):

@@ -1,5 +1,9 @@
 """The options in a mark, tried before the fixture of the mark begins."""
 
+# pytest-trio runs an asynchronous fixture within the test. An error of it comes in a group of exceptions,
+# below the lines of four modules. So the options are tried before, by the functions that the fixture will
+# call: a list of checks of its own could differ from them.
+
 from __future__ import annotations
 
 import inspect
@@ -14,7 +18,7 @@ from swpks.testing.process import ServerProcess
 
 
 def reason_against(mark: str, given: Sequence[object], options: Mapping[str, Any]) -> str | None:
-    """Return why a mark with these positional and named arguments is wrong, or None."""
+    """Return the reason why a mark with these arguments is wrong; None if it is right."""
     known, trial = _KINDS[mark]
     names = ", ".join(known)
     if given:
@@ -29,7 +33,7 @@ def reason_against(mark: str, given: Sequence[object], options: Mapping[str, Any
 
 
 def _try_console(partitions: Mapping[str, Sequence[str]] = PARTITIONS, **options: Any) -> None:
-    """Make the settings of each system and each partition of a console, as its fixture will."""
+    """Make the settings of each system and each partition of a console, as the fixture does."""
     from hcall_server.service.settings import Settings
 
     check_console(partitions, **options)
@@ -45,7 +49,7 @@ def _try_server(**options: Any) -> None:
 
 
 def _names(maker: Callable[..., object], *others: str) -> list[str]:
-    """Return the parameters of a function or a class, without some of them."""
+    """Return the names of the parameters of a function or a class, without `others`."""
     return [name for name in inspect.signature(maker).parameters if name not in others]
 
 
@@ -54,4 +58,4 @@ _KINDS: Mapping[str, tuple[list[str], Callable[..., object]]] = {
     "pks_console": (_names(emulated_console), _try_console),
     "swpks_server": (_names(ServerProcess, "state"), _try_server),
 }
-"""The names of the options of each mark, and their trial."""
+"""The names of the options of each mark, and the function that tries them."""

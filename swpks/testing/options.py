@@ -1,6 +1,6 @@
 """The options of an emulated partition: the checks of each, and the machine that they describe.
 
-A test author writes them in a mark, far from the place where they count.  So each value is checked before
+A test author writes them in a mark, far from the code that uses them.  So each value is checked before
 anything runs, and the error names the option.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hcall_server.platform.partition import Partition
 
 FLUSH_DELAY = 0.0
-"""Seconds that a change waits for others before it is flushed: none, so that tests need no time."""
+"""Seconds for which a change waits for others before it is flushed: none, so that tests need no time."""
 
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "name": ((str,), "text"),
@@ -43,7 +43,7 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 
 
 class WrongOption(Mistake, ValueError):
-    """An option of a partition, a console or a server has a value that it cannot have."""
+    """An option of a partition, a console or a server has a wrong value."""
 
 
 class PartitionOptions(TypedDict, total=False):
@@ -72,6 +72,7 @@ def check_options(**options: object) -> None:
     """Raise WrongOption for an option of the wrong type, and for a firmware level that is not known."""
     for name, value in options.items():
         kinds, words = _KINDS[name]
+        # A bool is an int in Python. Without the second part, kbytes=True would be 1 KiB.
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise WrongOption(f"{name}={value!r}: it is {words}")
     keep = options.get("keep", 1)
@@ -87,7 +88,8 @@ def check_options(**options: object) -> None:
 
 
 def check_words(name: str, value: object, example: str) -> tuple[str, ...]:
-    """Return a list of texts as a tuple; WrongOption for a single text, which would be taken apart."""
+    """Return a list of texts as a tuple; WrongOption for anything else."""
+    # A single text is a sequence too. Without this check it would become a list of its letters.
     if not isinstance(value, Sequence | set | frozenset) or isinstance(value, str | bytes):
         raise WrongOption(f"{name}={value!r}: it is a list, such as {name}={example}")
     if wrong := [each for each in value if not isinstance(each, str)]:
@@ -96,7 +98,7 @@ def check_words(name: str, value: object, example: str) -> tuple[str, ...]:
 
 
 def numbers_of(attributes: Mapping[str, int | str]) -> dict[str, int]:
-    """Return the numbers of console attributes; OperatorError for a name or a value that there is not."""
+    """Return the numbers of console attributes; OperatorError for an unknown name or a wrong value."""
     return {name: attribute_number(name, value) for name, value in attributes.items()}
 
 
@@ -121,7 +123,7 @@ def check_known(maker: Callable[..., object], options: Mapping[str, object]) -> 
 
 
 def faults_of(faults: Sequence[object]) -> list[BusyFault]:
-    """Return the faults that `set_faults` was given; WrongType for a list in place of texts."""
+    """Return the faults from the arguments of `set_faults`; WrongType for one that is not a text."""
     for each in faults:
         if not isinstance(each, str):
             told = f"set_faults takes texts, one for each fault, not {kind_of(each)}"
@@ -141,7 +143,7 @@ def fresh_partition(
     attributes: Mapping[str, int | str] = MappingProxyType({}),
     faults: Sequence[str] = (),
 ) -> FreshPartition:
-    """Make a machine with one new partition; it runs when `Machine.run` does.
+    """Make a machine with one new partition; both run while `Machine.run` runs.
 
     `level` is a firmware level's name, `kbytes` the size of the keystore in KiB (0: none).  `secure_boot` is
     a mode or its name, such as "enforce".  `flush_delay` is the time in seconds that a change may wait for
@@ -149,7 +151,7 @@ def fresh_partition(
     `attributes` are further console attributes by their names, such as ``{"keystore_signed_updates": 1}``
     (spec/control.md#attributes).  `faults` is a plan as for `EmulatedPartition.set_faults`.
 
-    WrongOption for a value of another type, OperatorError for one that a rule refuses.
+    WrongOption for a value of the wrong type, OperatorError for a value that breaks a rule.
     """
     check_options(
         name=name, level=level, kbytes=kbytes, strict_memory=strict_memory, flush_delay=flush_delay,

@@ -1,4 +1,4 @@
-"""A process of ours that tells when it is ready, to be killed, stopped and started again by tests."""
+"""A process of swpks that reports when it is ready.  Tests kill it, stop it, and start it again."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from hcall_abi.mistakes import Mistake, all_of, check_bytes, check_kind, check_n
 from swpks.testing.at_caller import Explained, at_caller
 
 START_SECONDS = 20.0
-"""Longest wait for a process to become ready; generous, because test machines are busy."""
+"""Longest wait in seconds for a process to become ready; generous, because test machines are busy."""
 STOP_SECONDS = 20.0
-"""Longest wait for a process to end after SIGTERM."""
+"""Longest wait in seconds for a process to end after SIGTERM."""
 LOG_SECONDS = 20.0
-"""Longest wait for a line of the log."""
+"""Longest wait in seconds for a line of the log."""
 
 COMMAND = (sys.executable, "-m", "swpks")
 
 
 class ServerFailed(Explained):
-    """A server process did not start or did not end; the text holds the end of its log."""
+    """A server process did not start or did not end; the text has the end of its log."""
 
 
 class NotRunning(Mistake, ServerFailed):
-    """The program uses a server that was not started."""
+    """A test uses a server that was not started."""
 
 
 class OwnProcess:
     """A `swpks` process over one folder; `command` is its command line without --ready-fd.
 
-    `ready` holds the fields that it wrote to --ready-fd.  `environment` are further variables
-    of the next start.
+    `ready` has the fields that the process wrote to --ready-fd.  `environment` has further variables for the
+    next start.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class OwnProcess:
 
     @property
     def command(self) -> list[str]:
-        """The words behind `swpks`."""
+        """The words of the command line after `swpks`."""
         raise NotImplementedError
 
     @property
@@ -67,16 +67,16 @@ class OwnProcess:
     def log(self) -> str:
         """The process's standard error so far.
 
-        A server writes its log behind its answers, so only that of a stopped server is complete: see
-        `log_lines`.  A server that is killed may leave its last lines unwritten.
+        A server writes its log after its answers.  So the log is complete only when the server has stopped;
+        until then, use `log_lines`.  A server that is killed may leave its last lines unwritten.
         """
         return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
 
     @at_caller
     def log_lines(self, text: str, least: int = 1) -> list[str]:
-        """Wait until the log has at least `least` lines with this text; return all that it has.
+        """Wait until the log has at least `least` lines with this text; return all such lines.
 
-        ServerFailed if they do not come in LOG_SECONDS.
+        ServerFailed after LOG_SECONDS.
         """
         check_text("the text of log_lines", text)
         check_number("least", least)
@@ -90,14 +90,14 @@ class OwnProcess:
         return found
 
     def kill(self) -> None:
-        """Kill the process as a power cut would, with SIGKILL; nothing when it does not run."""
+        """Kill the process with SIGKILL, as a power cut would; do nothing if it does not run."""
         if self._process:
             self._process.kill()
             self._process.wait()
 
     @at_caller
     def stop(self) -> int:
-        """End the process with SIGTERM, wait, and return its exit status; ServerFailed if it hangs."""
+        """End the process with SIGTERM, and return its exit status; ServerFailed after STOP_SECONDS."""
         if not self._process:
             raise ServerFailed("the server was never started")
         self._process.send_signal(signal.SIGTERM)
@@ -105,7 +105,7 @@ class OwnProcess:
 
     @at_caller
     def wait(self) -> int:
-        """Wait for the end of the process, and return its exit status; ServerFailed if it hangs."""
+        """Wait for the end of the process, and return its exit status; ServerFailed after STOP_SECONDS."""
         if not self._process:
             raise ServerFailed("the server was never started")
         try:
@@ -115,10 +115,12 @@ class OwnProcess:
 
     @at_caller
     def spawn(self) -> None:
-        """Start the process and wait until it is ready; ServerFailed when it is not."""
+        """Start the process and wait until it is ready; ServerFailed if it ends, or after START_SECONDS."""
         if self.pid is not None:
             raise ServerFailed("the server runs already")
         reader, writer = _pipe()
+        # Close our copy of the writing end. Otherwise the pipe has no end of file if the process ends early,
+        # and the wait below would take its whole time.
         try:
             self._process = self._started(writer)
         finally:
@@ -143,6 +145,7 @@ class OwnProcess:
             )
 
     def _whole_lines(self) -> list[str]:
+        # The last line may be half written at this moment.
         whole, _, _ = self.log.rpartition("\n")
         return whole.splitlines()
 
@@ -177,7 +180,7 @@ def run_swpks(words: list[str], data: bytes = b"", **environment: str) -> subpro
 
 
 def _private(path: str, flags: int) -> int:
-    """Open a log that only its owner can read, also one that was made otherwise."""
+    """Open a log that only its owner can read; an older log with another mode gets this one."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.fchmod(descriptor, 0o600)
@@ -185,7 +188,9 @@ def _private(path: str, flags: int) -> int:
 
 
 def _pipe() -> tuple[int, int]:
-    """Return a pipe above the standard streams, which the process gets from elsewhere."""
+    """Return a pipe whose descriptors are above 2."""
+    # If a test runs with closed standard streams, `os.pipe` may return 0 to 2. The new process replaces those
+    # by its own standard streams, so it would lose the pipe.
     low = os.pipe()
     reader, writer = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in low)
     for end in low:

@@ -1,7 +1,7 @@
 """A fresh partition inside the process: the real server over memory streams, NVRAM in memory.
 
-Nothing of it is a mock: the same engine, session, write-behind and sealing as in `swpks serve`.
-Only sockets, disk and the NVRAM thread are replaced, so it starts in a few milliseconds.
+Engine, session, write-behind and sealing are those of `swpks serve`.  Only sockets, disk and the NVRAM thread
+are replaced, so a partition starts in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class EmulatedPartition:
     """A running partition with an open session.
 
-    `channel` is a session of the current IPL; `partition`, `machine`, `encryptor` and `nvram` are
-    the server's own objects, to be looked at.
+    `channel` is a session of the current IPL.  `partition`, `machine`, `encryptor` and `nvram` are the
+    server's own objects; a test may read them.
     """
 
     channel: Channel
@@ -55,7 +55,7 @@ class EmulatedPartition:
         return f"EmulatedPartition({self.partition!r})"
 
     def locate(self) -> trio.abc.Stream:
-        """Return a new way to the partition, as `open_following` asks for it."""
+        """Return a new connection to the partition, for `open_following`."""
         return self._transport.connect(self.partition.name)
 
     def connect(self) -> AbstractAsyncContextManager[Channel]:
@@ -76,14 +76,14 @@ class EmulatedPartition:
         return await self._open()
 
     async def open(self) -> Channel:
-        """Open the session `channel`, which is also returned; the partition is powered on if it is off."""
+        """Open the session `channel` and return it; a partition that is off is powered on first."""
         return await (self._open() if self.partition.running else self.ipl())
 
     @at_caller
     async def set_faults(self, *faults: str) -> None:
-        """Give the partition a fault plan from its next call on; none of them takes the plan away.
+        """Give the partition a fault plan from its next call on; without faults, remove the plan.
 
-        Each is "HCALL=STATUS[,nth=N][,times=K|,seconds=S]", such as "WRITE_OBJECT=H_BUSY,times=2"
+        A fault is "HCALL=STATUS[,nth=N][,times=K|,seconds=S]", such as "WRITE_OBJECT=H_BUSY,times=2"
         (spec/faults.md); seconds are those of the trio clock, so of a MockClock where one runs.
         """
         self.machine.set_faults(self.partition.name, faults_of(faults))
@@ -95,11 +95,13 @@ class EmulatedPartition:
         await trio.lowlevel.checkpoint()
 
     async def flush(self) -> bool:
-        """Make everything durable now; False when NVRAM refused."""
+        """Flush all changes now; return False if NVRAM refused."""
         return await self.encryptor.flush()
 
     async def _open(self) -> Channel:
-        """Open the session of an IPL in a task of its own: it lives as long as the partition."""
+        """Open the session of an IPL in a task of its own; it stays open until the session ends."""
+        # A channel is a block with tasks. A test that calls `ipl` has no block around it, so the background
+        # nursery holds the block open.
         if self._nursery is None:
             raise RuntimeError("the partition is not served any more")
         self.channel = await self._nursery.start(self._hold)
@@ -118,6 +120,7 @@ class EmulatedPartition:
             await nursery.start(self.machine.run)
             self.machine.start()
             await self._open()
+            # A partition that is used after its block gets a clear error, and not that of a closed nursery.
             try:
                 yield
             finally:

@@ -1,8 +1,8 @@
-"""The ways between systems inside the process: memory streams instead of sockets.
+"""Connections between systems inside the process: memory streams instead of sockets.
 
 network = MemoryNetwork()
 machine.peers = network.attach("a", machine)        # as `EmulatedSystem` does when it starts
-network.carry = spoiled                             # each new connection passes it: a test may break it there
+network.carry = spoiled                             # called with each new connection: a test may break it
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PeerLine(NamedTuple):
-    """Both ends of a new connection, and the names of the systems that they belong to."""
+    """Both ends of a new connection, and the names of its two systems."""
 
     source: str
     target: str
@@ -28,9 +28,10 @@ class PeerLine(NamedTuple):
 
 
 class MemoryNetwork:
-    """Connects systems by their names; one that does not run refuses each connection.
+    """Connects systems by their names; a system that does not run refuses each connection.
 
-    `carry` may change the ends of each new connection, or raise an OSError.  `lines` counts them.
+    `carry` is called with each new connection: it may replace the ends, or raise an OSError.  `lines` is the
+    number of connections so far.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class MemoryNetwork:
         return f"MemoryNetwork({', '.join(self._machines)})"
 
     def attach(self, name: str, machine: Machine) -> MemoryPeers:
-        """Return the way of a machine to others; it is reached by the name of its system from now on."""
+        """Let others reach a machine by the name of its system; return its own way to the others."""
         self._machines[name] = machine
         return MemoryPeers(self, name)
 
@@ -62,7 +63,7 @@ class MemoryNetwork:
 
 
 class MemoryPeers:
-    """The way of one system to the others of its network."""
+    """The connections of one system to the others of its network."""
 
     def __init__(self, network: MemoryNetwork, name: str) -> None:
         self._network = network
@@ -73,10 +74,10 @@ class MemoryPeers:
 
     @property
     def address(self) -> str:
-        """Where other systems find this one."""
+        """The address by which other systems dial this one."""
         return f"unix:/memory/{self._name}"
 
     async def dial(self, address: str) -> trio.abc.Stream:
-        """Connect with another system; ConnectionRefusedError if it does not run."""
+        """Connect to another system; ConnectionRefusedError if it does not run."""
         await trio.lowlevel.checkpoint()
         return self._network.connect(self._name, address.removeprefix("unix:/memory/"))

@@ -1,7 +1,7 @@
-"""A real server process on real Unix sockets, to be killed, stopped and started again by tests.
+"""A real server process on real Unix sockets.  Tests kill it, stop it, and start it again.
 
-It is synchronous, so that tests of both channels can use it.  A start takes a fraction of a second.  It waits
-for the line that the server writes when every socket listens.
+It blocks, so that tests with and without an event loop can use it.  A start takes a fraction of a second: it
+waits for the line that the server writes when every socket listens.
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ __all__ = ["ServerFailed", "ServerProcess"]
 
 
 class NoSuchPartition(UnknownName, FileNotFoundError):
-    """The server has no socket of such a partition, perhaps not any more: a program may wait for it."""
+    """The server has no socket of such a partition now.
+
+    It is a FileNotFoundError too, because programs wait for a socket by catching that.
+    """
 
 
 class ServerProcess(OwnProcess):
     """A `swpks serve` process over one state folder.
 
-    `partitions` are NAME:KBYTES as on the command line; `options` are more of its options.
-    `ready` holds the fields that the server wrote to --ready-fd.  WrongOption for a text in place of a list.
+    `partitions` are NAME:KBYTES as on the command line; `options` are further options.  `ready` has the
+    fields that the server wrote to --ready-fd.  WrongOption for a text in place of a list.
     """
 
     @at_caller
@@ -52,13 +55,13 @@ class ServerProcess(OwnProcess):
 
     @property
     def command(self) -> list[str]:
-        """The words behind `swpks`."""
+        """The words of the command line after `swpks`."""
         named = [word for partition in self.partitions for word in ("--partition", partition)]
         return ["serve", "--state", str(self.state), *named, *self.options]
 
     @at_caller
     def socket(self, name: str = "lpar1") -> Path:
-        """Return the path of a partition's Unix socket, also if there is no such partition."""
+        """Return the path of a partition's Unix socket; the partition need not exist."""
         check_text("the name of a partition", name)
         return self.state / "run" / f"{name}.sock"
 
@@ -69,13 +72,13 @@ class ServerProcess(OwnProcess):
 
     @at_caller
     def access_key(self, name: str = "lpar1") -> bytes:
-        """Return the key with which clients of a partition prove themselves over TCP."""
+        """Return the access key of a partition, which its clients need over TCP."""
         self._check_name(name)
         return bytes.fromhex((self.state / "access-keys" / f"{name}.key").read_text("ascii"))
 
     @at_caller
     def start(self) -> ServerProcess:
-        """Start the server and wait until it is ready; ServerFailed when it is not."""
+        """Start the server and wait until it is ready; ServerFailed if it does not become ready."""
         self.spawn()
         return self
 
@@ -106,7 +109,7 @@ class ServerProcess(OwnProcess):
     def run(self, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run another `swpks` command against this state, such as ``run("hmc", "ipl", "lpar1")``.
 
-        SWPKS_STATE tells it where the state is; `data` is its standard input.
+        SWPKS_STATE of its environment names the state; `data` is its standard input.
         """
         return run_swpks(list(arguments), data, SWPKS_STATE=str(self.state))
 
@@ -114,7 +117,7 @@ class ServerProcess(OwnProcess):
     def hmc(self, *arguments: str) -> str:
         """Run `swpks hmc` with these words, such as ``hmc("power", "lpar1", "off")``; return its output.
 
-        ServerFailed when it refuses.
+        ServerFailed if it fails.
         """
         done = self.run("hmc", *arguments)
         if done.returncode:
@@ -137,13 +140,16 @@ class ServerProcess(OwnProcess):
 
     @at_caller
     def set_faults(self, *faults: str, name: str = "lpar1") -> None:
-        """Give a partition a fault plan, such as ``set_faults("READ_OBJECT=H_BUSY,nth=2")``; none ends it."""
+        """Give a partition a fault plan, such as ``set_faults("READ_OBJECT=H_BUSY,nth=2")``.
+
+        Without faults, remove the plan.
+        """
         from hcall_client.console import set_faults
 
         self._ask(set_faults(name, faults_of(faults)))
 
     def _ask(self, request: ConsoleRequest[PartitionView]) -> None:
-        """Make a request of the console; ServerFailed when it is refused."""
+        """Make a request of the console; ServerFailed if it is refused."""
         try:
             self.console.call(request)
         except SwpksError as error:
@@ -153,6 +159,8 @@ class ServerProcess(OwnProcess):
 
     def _names(self) -> list[str]:
         """Return the names of the partitions that have a socket."""
+        # `control` and `mobility` are sockets of the server. But "mobility" in the ready line is the socket
+        # of a partition with that name.
         names = {path.stem for path in self.socket().parent.glob("*.sock")} - {"control"}
         return sorted(names - ({"mobility"} - self.ready.get("sockets", {}).keys()))
 

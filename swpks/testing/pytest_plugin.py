@@ -1,4 +1,4 @@
-"""The fixtures that other projects get by installing swpks; imported by pytest through its entry point.
+"""The fixtures that other projects get with swpks; pytest imports this module through its entry point.
 
 `pks_partition`        a fresh partition inside the test's process (an asynchronous fixture for pytest-trio)
 `pks_partition_sync`   the same for a plain test: the server runs in a thread
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from swpks.testing import BlockingPartition, EmulatedConsole, EmulatedPartition, ServerProcess
 
 _MARKS = (
-    "pks_partition(name, level, kbytes, secure_boot, ...): what the fixture's partition is like",
-    "pks_console(partitions, level, kbytes, ...): what the systems of the fixture's console are like",
-    "swpks_server(partitions, options): how the fixture's server process is started",
+    "pks_partition(name, level, kbytes, secure_boot, ...): options of the fixture's partition",
+    "pks_console(partitions, level, kbytes, ...): options of the systems of the fixture's console",
+    "swpks_server(partitions, options): options of the fixture's server process",
 )
 _ASYNCHRONOUS = ("pks_partition", "pks_console")
 _FIXTURES = (*_ASYNCHRONOUS, "pks_partition_sync", "swpks_server")
 _SHOWN = 16_000
-"""Characters of a server's log that the report of a failed test shows: its end."""
+"""Most characters of a server's log in the report of a failed test; the end of the log is shown."""
 
 _driven = pytest.StashKey[bool]()
-"""Whether some plugin runs the asynchronous fixture of a test."""
+"""Whether a plugin has run the asynchronous fixture of a test."""
 _server = pytest.StashKey["ServerProcess"]()
 
 
@@ -107,7 +107,7 @@ def _given(request: pytest.FixtureRequest, mark: str) -> dict[str, Any]:
 
 
 def _check_options(request: pytest.FixtureRequest, fixture: str) -> None:
-    """Fail the test if an option in its mark is wrong; the reason names the mark, and has no traceback."""
+    """Fail the test if an option in its mark is wrong; the report has the mark and no traceback."""
     mark = fixture.removesuffix("_sync")
     found = request.node.get_closest_marker(mark)
     if found is None:
@@ -118,13 +118,13 @@ def _check_options(request: pytest.FixtureRequest, fixture: str) -> None:
         pytest.fail(f"@pytest.mark.{mark} of {request.node.nodeid}: {reason}", pytrace=False)
 
 
-# The asynchronous fixtures need Trio.  Some plugin of pytest has to run them.  Without one, pytest hands the
-# test a generator, or names a plugin that would not help.  With the wrong one, the first error is about a
-# missing loop, somewhere in Trio.
+# The asynchronous fixtures need Trio, and a plugin of pytest has to run them.  Without a plugin, pytest gives
+# the test a generator, or names a plugin that would not help.  With the wrong plugin, the first error is
+# about a missing loop, somewhere in Trio.
 
 
 def _demand_trio(request: pytest.FixtureRequest) -> None:
-    """Note that the fixture is run; the test fails if it is run by another loop than Trio's."""
+    """Note that a plugin runs the fixture; fail the test if another loop than Trio's runs."""
     import trio
 
     request.node.stash[_driven] = True
@@ -136,14 +136,17 @@ def _demand_trio(request: pytest.FixtureRequest) -> None:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, Any, Any]:
-    """Check the options of a fixture of this module, and that some plugin runs it if it is asynchronous."""
+    """Check the options of a fixture of this module, and that a plugin runs it if it is asynchronous."""
     name = fixturedef.argname
+    # A project may have a fixture with one of these names.
     if name not in _FIXTURES or fixturedef.func.__module__ != __name__:
         return (yield)
     with _failure_kept(fixturedef, request):
         _check_options(request, name)
         if name not in _ASYNCHRONOUS:
             return (yield)
+        # Without a plugin, pytest fails or returns a generator that was never begun. If the fixture was
+        # begun, the error is its own.
         try:
             value = yield
         except (RuntimeError, pytest.fail.Exception):
@@ -157,10 +160,9 @@ def pytest_fixture_setup(
 
 @contextmanager
 def _failure_kept(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
-    """Keep a failure as the result of the fixture, as pytest does.
-
-    pytest ends only fixtures with a result.  The next test with such a fixture would fail in pytest.
-    """
+    """Store a failure as the result of the fixture, as pytest itself does."""
+    # pytest ends only fixtures that have a result. Without one, the next test with such a fixture would fail
+    # within pytest.
     try:
         yield
     except BaseException as error:
@@ -170,7 +172,7 @@ def _failure_kept(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureReq
 
 
 def _reason(request: pytest.FixtureRequest, trouble: str) -> str:
-    """Return why a test does not get its asynchronous fixture, and the change that helps."""
+    """Return the reason why a test does not get its asynchronous fixture, and the change that helps."""
     test, fixture = request.node.nodeid, request.fixturename
     plain = fixture == "pks_partition"
     if not _is_asynchronous(request):
@@ -182,7 +184,7 @@ def _reason(request: pytest.FixtureRequest, trouble: str) -> str:
 
 
 def _missing(config: pytest.Config) -> Iterator[str]:
-    """Yield the changes of an installation and a configuration that let Trio run asynchronous tests."""
+    """Yield the changes to installation and configuration after which Trio runs asynchronous tests."""
     installed = any(map(config.pluginmanager.hasplugin, ("trio", "pytest_trio.plugin")))
     if not installed:
         yield "install pytest-trio"
@@ -194,6 +196,7 @@ def _missing(config: pytest.Config) -> Iterator[str]:
 
 def _is_asynchronous(request: pytest.FixtureRequest) -> bool:
     test = request.function
+    # Hypothesis replaces an asynchronous test by a plain one that runs it.
     inner = getattr(getattr(test, "hypothesis", None), "inner_test", test)
     return inspect.iscoroutinefunction(inner)
 
@@ -202,7 +205,8 @@ def _is_asynchronous(request: pytest.FixtureRequest) -> bool:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the log of a failed test's server; an error of its start has the log already."""
+    """Add the log of the server to the report of a failed test, unless it failed at the start."""
+    # The error of a start has the end of the log in its own text.
     report = yield
     server = item.stash.get(_server, None)
     if server and report.failed and call.when != "setup" and (log := server.log):

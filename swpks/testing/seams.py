@@ -1,4 +1,4 @@
-"""The simulated side of every seam: a machine without sockets, disk and threads.
+"""Simulated seams: a machine without sockets, disk and threads.
 
 nvram, card = MemoryNvram(), MemoryCard()
 machine = assemble(simulated_seams(nvram=nvram, card=card), settings)
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def loop_time() -> float:
-    """Return the time of the trio loop, so of a MockClock where one runs; 0 where there is no loop yet."""
+    """Return the seconds of the trio clock, which may be a MockClock; 0 if no loop runs yet."""
     return trio.current_time() if trio.lowlevel.in_trio_run() else 0.0
 
 
@@ -37,11 +37,13 @@ def simulated_seams(
     entropy: Callable[[int], bytes] = os.urandom,
     clock: Callable[[], float] = loop_time,
 ) -> Seams:
-    """Return seams for `hcall_server.service.assembly.assemble`: those given, else simulated ones.
+    """Return seams for `hcall_server.service.assembly.assemble`: the given ones, else simulated ones.
 
     By default NVRAM and anchor card are new and in memory, and the TPM is always the same one.  Commits run
     on the loop, connections are memory streams, and the clock is `loop_time`.
     """
+    # Commits run inline by default. With a MockClock that jumps when all tasks wait, a thread would be
+    # overtaken: the clock does not see that its work is under way.
     from hcall_server.components.memory import MemoryCard, MemoryTpm
     from hcall_server.components.seam import Components
     from hcall_server.data_channel.memory import MemoryTransport

@@ -1,4 +1,4 @@
-"""A short way to a folder, for sockets: the path of a Unix socket has at most 107 bytes."""
+"""A short path of a folder, for sockets: the path of a Unix socket has at most 107 bytes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from hcall_abi.bounds import LONGEST_SOCKET_PATH
 
 _BEHIND = len("/state/run/.sock") + 31
-"""Bytes of the longest path of a socket behind a folder; a name has 31 (spec/control.md#names)."""
+"""Most bytes of a socket's path after the folder; a name has 31 at most (spec/control.md#names)."""
 _PLACES = ("/tmp", "/dev/shm", "/var/tmp")  # noqa: S108 - `mkdtemp` makes a private folder there
-"""Where a short path can begin if TMPDIR is long."""
+"""Folders for a short path if TMPDIR is long; the first one that can be written is used."""
 
 
 @contextmanager
 def short_path(folder: Path) -> Iterator[Path]:
     """Return a path of a folder that leaves room for each socket of a state in it.
 
-    That is the folder's own path, if it is short enough.  Otherwise it is a symbolic link in a private
-    folder, which is removed at the end of the block.  The files stay in the folder, where pytest keeps or
-    removes them.  OSError if no place for the link can be written.
+    If the folder's own path is short enough, it is returned.  Otherwise the result is a symbolic link in a
+    private folder, which is removed at the end of the block.  The files stay in `folder`, where pytest may
+    remove them later.  OSError if no folder for the link can be written.
     """
     if len(os.fsencode(folder)) + _BEHIND <= LONGEST_SOCKET_PATH:
         yield folder

@@ -1,6 +1,7 @@
 """A managed system inside the process: its parts in memory, and the machine that runs on them.
 
-The parts outlive the machine.  So a power cut, and a part that is replaced, are the machine assembled again.
+The parts outlive the machine.  After a power cut, or when a part was replaced, a new machine is assembled
+over the parts.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ if TYPE_CHECKING:
 
 
 class SystemPower(Mistake, RuntimeError):
-    """The system is off and has to be on, or the other way round."""
+    """The system is off and must be on, or it is on and must be off."""
 
 
 class EmulatedSystem:
     """A system that a console manages: `nvram`, `card` and `tpm` are its parts.
 
-    `keys` are the access keys of its partitions, which belong to no part.  `link` is the way of the console
-    to it: a test may set `link.away`, or let it lose answers.  Systems of one `network` reach each other.
+    `keys` are the access keys of its partitions, which are stored outside of these parts.  `link` connects
+    the console with the system: a test may set `link.away`, or let it lose answers.  Systems of one `network`
+    reach each other.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class EmulatedSystem:
 
     @property
     def machine(self) -> Machine:
-        """The server's own object, to be looked at; RuntimeError while the system is off."""
+        """The server's own object, which a test may read; RuntimeError while the system is off."""
         if self.link.machine is None:
             raise self._off()
         return self.link.machine
@@ -80,16 +82,16 @@ class EmulatedSystem:
 
     @property
     def wished(self) -> tuple[str, ...]:
-        """The names of the partitions that a new system has."""
+        """The names of the partitions that the settings give to a new system."""
         return tuple(each.name for each in self.settings.partition)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of its partitions; none while it is off."""
+        """The names of the partitions now; none while the system is off."""
         return tuple(self.link.machine.system.partitions) if self.link.machine else ()
 
     def has(self, name: str) -> bool:
-        """Whether it has a partition of this name, on a system that is powered on."""
+        """Whether the system is on and has a partition of this name."""
         return name in self.names
 
     @at_caller
@@ -103,7 +105,7 @@ class EmulatedSystem:
             raise UnknownName(f"{told}: name one of them, or write {mark}")
 
     async def start(self) -> None:
-        """Assemble the machine over the parts as they are, and power it on, with its partitions."""
+        """Assemble a machine over the present parts, and power it on, with its partitions."""
         from hcall_server.data_channel.memory import MemoryTransport
         from hcall_server.service.assembly import assemble
 
@@ -113,11 +115,13 @@ class EmulatedSystem:
         machine.peers = self.network.attach(self.name, machine)
         await self._nursery.start(self._run, machine)
         machine.start()
+        # Last: the console may only reach a machine that has started.
         self.link.restart(machine)
 
     async def power_cut(self) -> None:
-        """End the machine at once, as a power cut does; nothing if it is off."""
+        """End the machine at once, as a power cut does; do nothing if it is off."""
         if self.running:
+            # First: the console must not get an answer from a machine that is being cancelled.
             self.link.restart(None)
             self.network.detach(self.name)
             self._scope.cancel()
@@ -125,7 +129,7 @@ class EmulatedSystem:
 
     @at_caller
     def replace_service_processor(self) -> None:
-        """Put an empty NVRAM in; the system has to be off."""
+        """Replace NVRAM by an empty one; SystemPower unless the system is off."""
         from hcall_server.nvram.memory import MemoryNvram
 
         self._demand_off()
@@ -133,7 +137,7 @@ class EmulatedSystem:
 
     @at_caller
     def replace_card_and_tpm(self) -> None:
-        """Put in a new anchor card and a new TPM: the root key is lost; the system has to be off."""
+        """Replace anchor card and TPM, so that the root key is lost; SystemPower unless the system is off."""
         from hcall_server.components.memory import MemoryCard, MemoryTpm
 
         self._demand_off()
@@ -141,9 +145,9 @@ class EmulatedSystem:
 
     @at_caller
     async def partition(self, name: str) -> EmulatedPartition:
-        """Return a partition with an open session; it is powered on before, if it is off.
+        """Return a partition with an open session; a partition that is off is powered on first.
 
-        It lives until the machine ends: ask for it again after a power cut.
+        The session ends with the machine: call this again after a power cut.
         """
         if self._transport is None:
             raise RuntimeError(f"the system {self.name} was never started")
@@ -157,7 +161,7 @@ class EmulatedSystem:
 
     @at_caller
     async def answered(self, name: str) -> None:
-        """Wait until the console has agreed that a partition is served after a start, or has not (R-54)."""
+        """Wait until the console has answered whether a partition may be served after a start (R-54)."""
         from hcall_server.platform.custody import Mode
 
         self.check_name(name)
@@ -174,7 +178,7 @@ class EmulatedSystem:
         return self._transport.connect(name)
 
     def serves(self, name: str) -> bool:
-        """Whether a partition runs here, on a system that is powered on."""
+        """Whether the system is on and serves the partition."""
         partition = self.machine.system.partitions.get(name) if self.running else None
         return partition is not None and partition.running and partition.owned
 
