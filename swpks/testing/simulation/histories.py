@@ -1,8 +1,8 @@
-"""The history of one partition: the calls of its guests, and its events; checked against a model.
+"""The history of one partition: the calls of its guests and its events, checked against a model.
 
-The model is a register for each label: a write takes a free label, a removal frees it.  `versions` are the
-states of all labels since the last one that is known to be durable, oldest first.  A crash leaves any of
-them.  A confirmation drops those before the last change of its label.
+The model is a register for each label: a write needs a free label, a removal frees it.  `versions` are the
+states of all labels since the last one that is known to be durable, oldest first.  A crash leaves one of
+them, and any one is right.  A confirmation drops the versions before the last change of its label.
 
 IPLs need no entries of their own: each call has the IPL count of its session.  A call of a later IPL finds
 no password and no TRANSIENT object of the earlier one.  A call of an earlier IPL can't run any more.
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from swpks.testing.simulation.linear import outcomes
 
 Values = tuple[bytes | None, ...]
-"""The object of each label, None for none."""
+"""The object of each label; None for a label without an object."""
 KEPT, VOLATILE = ("x", "y", "g"), ("t",)
 """The labels of persistent objects, and those of TRANSIENT ones."""
 GUARDED = "g"
@@ -34,11 +34,11 @@ class Did(Enum):
     CONFIRM = "confirm"
     SET = "set password"
     LOOK = "look"
-    """Reads all labels as one call: that of a simulation's end."""
+    """The last call of a simulation, which reads all labels at once."""
 
 
 class Answer(Enum):
-    """An answer in the words of the model; a read has its object, or ABSENT."""
+    """An answer as the model has it.  The answer of a read is its object, or ABSENT."""
 
     DONE = "done"
     TAKEN = "taken"
@@ -49,7 +49,7 @@ class Answer(Enum):
     UNKNOWN = "unknown"
     """There was no answer: the call may have run, or not."""
     NEVER = "never run"
-    """It has not run, as its answer or the GOODBYE of its session says."""
+    """The call has not run: its status or the GOODBYE of its session says so."""
 
 
 class GuestCall(NamedTuple):
@@ -82,9 +82,9 @@ class Fate(Enum):
     FLUSHED = "flushed"
     """All its changes have become durable."""
     RESTARTED = "restarted"
-    """It serves on another system from an older copy, whose values are `values`."""
+    """Another system serves it from an older copy, whose values are `values`."""
     LOST = "lost"
-    """The system that had it before a restart has heard that it is fenced."""
+    """The system that had it before a restart has learned that it is fenced."""
 
 
 class Event(NamedTuple):
@@ -97,7 +97,7 @@ class Event(NamedTuple):
 
     @property
     def answered(self) -> float:
-        """An event is no longer than its moment."""
+        """The moment of the event: it takes no time."""
         return self.called
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ class Store(NamedTuple):
 
 
 class ModelState(NamedTuple):
-    """The store, and behind restarts from a copy those that fenced systems may still serve."""
+    """The store of the owner, and in `lost` the stores that fenced systems may still serve after restarts."""
 
     store: Store = Store()
     lost: tuple[tuple[str, Store], ...] = ()
@@ -138,11 +138,12 @@ class ModelState(NamedTuple):
 def check(
     calls: Iterable[Iterable[GuestCall]], events: Iterable[Event] = (), start: ModelState | None = None
 ) -> set[ModelState]:
-    """Return every state that a history may end in; NotLinearizable if it can't have been.
+    """Return every state in which a history may end; NotLinearizable if no order explains it.
 
-    `calls` has the answered calls of each session in order.  Calls with an unknown outcome may stand among
-    them: they are taken out, because such a call may run after later ones of its guest.
+    `calls` has the calls of each session in order.  A call with an unknown outcome gets a lane of its own,
+    because it may run after later calls of its guest.
     """
+    # The events of a partition are one lane, so they keep their order and take part in the search like calls.
     lanes: list[list[GuestCall | Event]] = [list(events)]
     for session in calls:
         known: list[GuestCall | Event] = []
@@ -158,7 +159,7 @@ def check(
 
 
 def step(state: ModelState, entry: GuestCall | Event) -> Iterator[ModelState]:
-    """Yield the states behind an entry of a history, none if it can't stand there."""
+    """Yield the states after an entry of a history; none if the entry is impossible in `state`."""
     if isinstance(entry, Event):
         yield from _befallen(state, entry)
         return
@@ -220,7 +221,7 @@ def _password(store: Store, call: GuestCall) -> Iterator[Store]:
 
 
 def _granted(store: Store, call: GuestCall) -> Iterator[Store]:
-    """Yield the state behind a call that presents the right password."""
+    """Yield the state after a call that has the right password; none if its answer is wrong."""
     held = _held(store, call.label)
     answer, unknown = call.answer, call.answer is Answer.UNKNOWN
     if call.did is Did.READ:
@@ -240,7 +241,11 @@ def _granted(store: Store, call: GuestCall) -> Iterator[Store]:
 
 
 def _confirmed(store: Store, call: GuestCall) -> Iterator[Store]:
-    """Judge a confirmation: a flush may come at any time, and takes all older changes with it."""
+    """Yield the state after a confirmation; none if its answer is wrong.
+
+    A flush may come at any time, and makes all older changes durable too.
+    """
+    # Back to the version that made the last change of this label: all since then may still be pending.
     at = KEPT.index(call.label)
     last = len(store.versions) - 1
     while last and store.versions[last - 1][at] == store.versions[last][at]:

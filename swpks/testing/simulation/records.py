@@ -1,7 +1,7 @@
-"""The durable custody of each system; every view and every word is held against it.
+"""The durable custody of each system, and checks of every view and every word against it.
 
-The search of custody supposes that a system stores first and speaks afterwards.  Here this is checked: of
-each view that leaves a system, and of each word that comes to one.
+The search of custody (tests/platform) assumes that a system stores first and speaks afterwards.  Here this is
+checked: for each view that leaves a system, and for each word that reaches one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class StoredState(NamedTuple):
-    """The custody of a partition in one record of NVRAM; a system without a record has NONE."""
+    """The custody of a partition in a record of NVRAM; NONE if the system has no record of it."""
 
     custody: Custody = Custody.NONE
     epoch: int = 0
@@ -32,7 +32,7 @@ class StoredState(NamedTuple):
 
 
 class HeardWord(NamedTuple):
-    """A word that has come to a system."""
+    """A word that has reached a system."""
 
     uuid: UUID
     on: Word
@@ -47,19 +47,19 @@ SAID_IN: Mapping[Word, frozenset[Custody]] = {
     Word.ACTIVE: OWNING,
     Word.ABORTED: OWNING,
 }
-"""The records in which another system says a word; a word of the console is no key."""
+"""For each word between systems, the records in which a system may say it."""
 _LATER = frozenset({Word.ACTIVE, Word.ABORTED})
-"""Words that also a later attempt proves."""
+"""Words that the record of a later attempt proves as well."""
 
 
 class DurableRecords:
-    """The custody in NVRAM of each system now, and all that there ever was."""
+    """The custody in NVRAM of each system, now and at every earlier time."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
         self._now: dict[str, dict[UUID, StoredState]] = defaultdict(dict)
         self._ever: dict[UUID, dict[tuple[str, Custody, int], int]] = defaultdict(dict)
-        """The largest generation of each record that was ever durable."""
+        """The largest durable generation of each record that a system has ever had."""
         self._sealed: dict[str, dict[UUID, tuple[str, StoredState]]] = {}
 
     def __repr__(self) -> str:
@@ -74,13 +74,13 @@ class DurableRecords:
         return max((epoch for _, _, epoch in self._ever[uuid]), default=0)
 
     def was(self, name: str, uuid: UUID, custody: Custody, epoch: int) -> bool:
-        """Whether a system has ever had a record."""
+        """Whether a system has ever stored this custody with this epoch."""
         return (name, custody, epoch) in self._ever[uuid]
 
     # Calls of the sites
 
     def started(self, name: str, machine: Machine) -> None:
-        """Compare the custody of a system that starts with its records; the first start has none."""
+        """Check that a system starts with the custody that it has stored; a first start has stored none."""
         found = {uuid: state for uuid, (_, state) in _in_memory(machine).items()}
         for uuid, stored in self._now[name].items():
             read = found.get(uuid, StoredState())
@@ -90,17 +90,18 @@ class DurableRecords:
             self._keep(name, uuid, state)
 
     def sealed(self, name: str, machine: Machine) -> None:
-        """Take the state of a system at the moment at which a commit has sealed it."""
+        """Note the state of a system at the moment at which a commit seals it."""
+        # The commit lands later. Memory may change until then, but the record has the state of this moment.
         self._sealed[name] = _in_memory(machine)
 
     def committed(self, name: str, changes: Mapping[str, bytes | None]) -> None:
-        """Take the records of a commit that has taken effect."""
+        """Note the records of a commit that has taken effect."""
         for uuid, (record, state) in self._sealed.pop(name, {}).items():
             if record in changes:
                 self._keep(name, uuid, state)
 
     def shown(self, name: str, answer: object) -> None:
-        """Judge a view that a system shows: each custody in it was stored before."""
+        """Check a view that a system shows: each custody in it was stored before."""
         for fact in answer.custody if isinstance(answer, SystemView) else ():
             uuid, custody = UUID(fact.uuid), Custody[fact.custody.upper()]
             if fact.epoch and not self.was(name, uuid, custody, fact.epoch):
@@ -109,7 +110,8 @@ class DurableRecords:
                 self._trace.fail(f"{name} shows generation {fact.generation}, which is not stored")
 
     def heard(self, name: str, word: HeardWord) -> None:
-        """Judge a word of another system: it has stored the record in which it says this."""
+        """Check a word of another system: that system has stored a record that allows the word."""
+        # A word of the console is not in SAID_IN; `decisions` checks those.
         records = SAID_IN.get(word.on)
         if records is None:
             return
@@ -129,7 +131,7 @@ class DurableRecords:
 
 
 def _in_memory(machine: Machine) -> dict[UUID, tuple[str, StoredState]]:
-    """Return the custody of each partition in memory, and the name of the record that has it."""
+    """Return the custody of each partition in memory, and the name of its record."""
     system = machine.system
     found = {uuid: (CUSTODY, StoredState(each.custody, each.epoch)) for uuid, each in system.departed.items()}
     for each in system.places.values():

@@ -1,4 +1,4 @@
-"""Who owns each partition, at every step; and the events of custody that its history needs."""
+"""The owner of each partition at every step, and the events of custody that its history needs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SERVES = frozenset({Mode.SERVING, Mode.COPYING})
 class Fenced(NamedTuple):
     """A life of a system that may serve although another one owns the partition.
 
-    Only a remote restart of a partition whose source lives can do that: the operator was wrong, and the
-    source has not heard it yet.
+    Only a remote restart can cause this, if its source lives: the operator was wrong, and the source does not
+    know it yet.
     """
 
     uuid: UUID
@@ -38,13 +38,13 @@ class Fenced(NamedTuple):
 
 
 class Watch:
-    """Looks at all systems: after each commit, each change of custody, and each batch of answered calls."""
+    """Checks all systems after each commit, each change of custody, and each batch of answered calls."""
 
     def __init__(self, sites: Sequence[Site], trace: Trace) -> None:
         self.events: dict[UUID, list[Event]] = defaultdict(list)
         self.fenced: set[Fenced] = set()
         self.moves = 0
-        """How often a partition has come to another system."""
+        """The number of arrivals of partitions at another system."""
         self.restarts = 0
         self._reached: dict[str, trio.Event] = defaultdict(trio.Event)
         self._sites = sites
@@ -72,11 +72,11 @@ class Watch:
     # States
 
     def owners(self, uuid: UUID) -> list[Site]:
-        """Return the systems that serve a partition or may begin to."""
+        """Return the systems that may serve a partition, without those that will be fenced."""
         return [site for site in self._sites if self._owns(site, uuid)]
 
     def _owns(self, site: Site, uuid: UUID) -> bool:
-        """Whether a partition may be served, and this life is not one that will be fenced."""
+        """Whether this system may serve a partition, and this life of it will not be fenced."""
         at = self.standing(site, uuid)
         return at.custody in OWNING and at.mode in SERVES and not self._is_fenced(site, uuid)
 
@@ -93,11 +93,12 @@ class Watch:
         await self._reached[state].wait()
 
     def ordered(self, uuid: UUID, copied: int) -> Callable[[], None]:
-        """Take the order of a remote restart, while the console has a copy of generation `copied`.
+        """Note an order of a remote restart; the console has a copy of generation `copied` now.
 
-        The restart has to bring the state of that copy or a later one.  Return the way to take the order
-        back.
+        The restart has to bring the state of that copy or a later one.  Return the function that withdraws
+        the order.
         """
+        # Several orders may be open at once. Any of them may cause the restart, so the least bound counts.
         orders, least = self._ordered[uuid], self._lines[uuid].least(copied)
         orders.append(least)
 
@@ -120,7 +121,7 @@ class Watch:
             self._released_by_fence.add((site.name, word.uuid, word.epoch))
 
     def look(self, site: Site) -> None:
-        """Note changes of custody at a system; two systems that own a partition are a failure."""
+        """Note the changes of custody at a system; two owners of one partition are a failure."""
         machine = site.machine
         if machine is None:
             return
@@ -130,6 +131,7 @@ class Watch:
             if (now.custody, now.mode, now.epoch) != (before.custody, before.mode, before.epoch):
                 self._seen[site.name, uuid] = now
                 self._changed(site, partition, before, now)
+
             if partition.running and now.mode is Mode.SETTLED:
                 self._trace.fail(f"{site.name} runs a partition in {now.custody.name}({now.epoch})")
             self._demand_one(uuid)
@@ -150,7 +152,7 @@ class Watch:
             self._arrives(site, partition, now)
 
     def _arrives(self, site: Site, partition: Partition, now: Standing) -> None:
-        """Note that a partition is served by a system that it has come to."""
+        """Note that a partition has arrived at a system, by a move or by a remote restart."""
         uuid = partition.profile.uuid
         self.moves += 1
         before = self._before[site.name, uuid]
@@ -177,7 +179,7 @@ class Watch:
             self._lost(source.name, uuid)
 
     def _served(self, site: Site, partition: Partition) -> None:
-        """Take a batch of calls that have run; a failure if this system may not run them."""
+        """Note the state after a batch of calls; it is a failure if this system may not run them."""
         uuid = partition.profile.uuid
         self.look(site)
         values, generation = values_of(partition), partition.profile.image_generation
@@ -189,7 +191,7 @@ class Watch:
             self._trace.fail(f"{site.name} runs a call in {standing.custody.name} {standing.mode.value}")
 
     def _crashed(self, site: Site) -> None:
-        """Note the crash of a system that has a partition."""
+        """Note the effect of a crash on the history of each partition of a system."""
         machine = site.machine
         for partition in machine.system.partitions.values() if machine else ():
             uuid = partition.profile.uuid
@@ -200,6 +202,7 @@ class Watch:
             held = (*OWNING, Custody.FROZEN, Custody.RELEASED)
             if served and standing.custody in held and durable in OWNING:
                 self._note(uuid, site.name, Fate.CRASHED)
+            # FROZEN stands in the record that has the store, and nothing changes after it: no change is lost.
             elif durable is Custody.FROZEN:
                 self._note(uuid, site.name, Fate.FLUSHED)
             if self._is_fenced(site, uuid):
