@@ -174,5 +174,6 @@ def fresh_partition(
         partition=(PartitionSettings.of(name, kbytes, faults=plan),),
     )
     machine = assemble(simulated_seams(nvram=nvram, transport=transport), settings)
+    # By the console's verb: a value that breaks a rule is refused by the OperatorError of that rule.
     machine.set_attributes(name, changes)
     return FreshPartition(machine, machine.system.find(name), transport, nvram)

@@ -58,6 +58,7 @@ class MemoryNetwork:
             raise ConnectionRefusedError(f"the system {target} does not run")
         line = self.carry(PeerLine(source, target, *trio.testing.memory_stream_pair()))
         self.lines += 1
+        # A task of the target's machine: a power cut of the target ends it, and so breaks the connection.
         machine.run_beside(partial(machine.migrations.serve, line.far))
         return line.near
 
