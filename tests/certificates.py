@@ -37,7 +37,7 @@ HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 class Authority:
-    """A CA whose files stand in a folder."""
+    """A CA whose files are in a folder."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         self._folder = folder
@@ -52,7 +52,7 @@ class Authority:
     def files(
         self, name: str, *hosts: str, passphrase: bytes = b"", purpose: x509.ObjectIdentifier | None = None
     ) -> TlsFiles:
-        """The files of one end, whose certificate is for these hosts and, where given, for one purpose."""
+        """Return the files of one end, whose certificate is for these hosts, and for one purpose if given."""
         key = ec.generate_private_key(ec.SECP256R1())
         extensions: list[x509.ExtensionType] = [x509.BasicConstraints(ca=False, path_length=None)]
         if hosts:
@@ -68,11 +68,11 @@ class Authority:
         return TlsFiles(cert_file, key_file, self.file)
 
     def server(self) -> TlsFiles:
-        """The files of a server on this host."""
+        """Return the files of a server on this host."""
         return self.files("server", *HOSTS, purpose=ExtendedKeyUsageOID.SERVER_AUTH)
 
     def client(self, name: str = "client") -> TlsFiles:
-        """The files of a console."""
+        """Return the files of a console."""
         return self.files(name, purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def _signed(

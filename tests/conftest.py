@@ -1,7 +1,7 @@
-"""What every test shares: hypothesis profiles, where temporary folders are, a fixture against measurements.
+"""Settings of all tests: profiles of Hypothesis, the place of temporary folders, a fixture without coverage.
 
-`HYPOTHESIS_PROFILE=thorough make test PYTEST_ARGS=tests/abi/test_layout.py` looks much longer at one file.
-No profile has a deadline: a busy machine would fail it, and it would test the machine instead of the code.
+`HYPOTHESIS_PROFILE=thorough make test PYTEST_ARGS=tests/abi/test_layout.py` tries many more examples.
+No profile has a deadline: a busy machine would exceed it, and that says nothing about the code.
 """
 
 import os
@@ -34,7 +34,7 @@ if memory := in_memory():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Tell the fixture `page_blocks` whether its test has passed."""
+    """Report to the fixture `page_blocks` whether its test has passed."""
     report = yield
     note_outcome(item, report)
     return report

@@ -1,4 +1,4 @@
-"""A guest's side of an h-call, by hand: buffers in guest memory, registers, and the answer taken apart.
+"""A guest's side of an h-call, by hand: buffers in guest memory, registers, and the parsed answer.
 
 Independent of `hcall_client`, so that a mistake there cannot hide one in the server.  Every argument
 of a call has a page-aligned place of its own, found by its register.
@@ -94,7 +94,7 @@ def auth_block(consumer: int, password: bytes = b"", *, version: int = 1, length
 
 
 class Place(NamedTuple):
-    """Where an argument goes: the address of its memory, the name of its length, its kind."""
+    """The place of an argument: the address of its memory, the name of its length, its kind."""
 
     address: int
     length: str | None
@@ -108,7 +108,7 @@ PLACES = {
 
 
 class Layout:
-    """An h-call in the making: registers and segments by the name of the argument they are for."""
+    """The registers and segments of an h-call, by the names of its arguments."""
 
     def __init__(self, opcode: Opcode) -> None:
         self.opcode = opcode
@@ -117,17 +117,17 @@ class Layout:
         self.memory: dict[str, Segment] = {}
 
     def readable(self, name: str, data: bytes, address: int | None = None) -> None:
-        """Put `data` behind a buffer argument."""
+        """Place `data` in guest memory, and its address in a buffer argument."""
         at = self.places[name].address if address is None else address
         self._place(name, Segment(at, len(data), IN, data))
 
     def writable(self, name: str, length: int, address: int | None = None) -> None:
-        """Give a buffer argument room to be written."""
+        """Place a writable buffer in guest memory, and its address in a buffer argument."""
         at = self.places[name].address if address is None else address
         self._place(name, Segment(at, length, OUT, b""))
 
     def frame(self) -> HCall:
-        """Return the frame as the data channel would hand it on."""
+        """Return the frame of the call, as the data channel passes it to the machine."""
         registers = (*self.registers.values(), 0, 0, 0, 0, 0, 0, 0, 0)[:9]
         segments = tuple([segment for segment in self.memory.values() if segment.length])
         return HCall(TAG, int(self.opcode), registers, segments)
@@ -154,7 +154,7 @@ def lay_out(opcode: Opcode, **values: int | bytes) -> Layout:
 
 
 class Answer(NamedTuple):
-    """What came back: r3, the registers that a call of the keystore uses, and what it wrote."""
+    """The answer of a call: r3, the registers that a call of the keystore uses, and the written bytes."""
 
     status: int
     r4: int = 0
@@ -163,7 +163,7 @@ class Answer(NamedTuple):
 
 
 class Config(NamedTuple):
-    """The config block, taken apart by hand."""
+    """The fields of a config block."""
 
     version: int
     flags: int
@@ -180,13 +180,13 @@ class Config(NamedTuple):
 
 
 def parse_config(block: bytes) -> Config:
-    """Take a config block of 24 to 520 bytes apart; what it is too short for is 0."""
+    """Parse a config block of 24 to 520 bytes; a field behind its end is 0."""
     version, flags, *rest = struct.unpack(">BBxxHHHHIIIIQQ476x", block.ljust(520, b"\0"))
     return Config(version, flags, *rest)
 
 
 def parse_labels(listed: bytes) -> list[bytes]:
-    """Take a label list apart."""
+    """Parse a label list."""
     labels = []
     while listed:
         end = 2 + int.from_bytes(listed[:2], "big")
@@ -197,7 +197,7 @@ def parse_labels(listed: bytes) -> list[bytes]:
 
 
 class Guest:
-    """Calls of one partition's guest; `refusals` are those that the log would be told of."""
+    """The calls of a partition's guest; `refusals` are those that the log would report."""
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
@@ -219,7 +219,7 @@ class Guest:
         return self.send(lay_out(opcode, **values).frame())
 
     def config(self, length: int = 520) -> Config:
-        """GET_CONFIG, which has to succeed."""
+        """GET_CONFIG; the test fails if it is refused."""
         status, _, _, block = self.do(Opcode.GET_CONFIG, config=length)
         assert (status, len(block)) == (0, min(length, 520))
         return parse_config(block)
@@ -260,7 +260,7 @@ class Guest:
         return self.do(Opcode.GET_OBJECTLABELS, authorization=auth, token=token, labels=room)
 
     def all_labels(self, consumer: int, *, room: int = 4096, password: bytes = b"") -> list[bytes]:
-        """GET_OBJECTLABELS as often as it takes."""
+        """All labels, by as many calls of GET_OBJECTLABELS as needed."""
         found: list[bytes] = []
         status, token = 18, 0
         while status == 18:
@@ -294,7 +294,7 @@ class Guest:
         token: int = 0,
         password: bytes = b"",
     ) -> Answer:
-        """WRAP_OBJECT into a buffer of just the size."""
+        """WRAP_OBJECT into a buffer of the exact size."""
         return self.do(
             Opcode.WRAP_OBJECT,
             authorization=auth_block(consumer, password),
@@ -306,7 +306,7 @@ class Guest:
         )
 
     def unwrap(self, consumer: int, wrapped: bytes, *, token: int = 0, password: bytes = b"") -> Answer:
-        """UNWRAP_OBJECT into a buffer of just the size."""
+        """UNWRAP_OBJECT into a buffer of the exact size."""
         auth, room = auth_block(consumer, password), max(0, len(wrapped) - 1024)
         return self.do(Opcode.UNWRAP_OBJECT, authorization=auth, input=wrapped, output=room, token=token)
 
@@ -321,7 +321,7 @@ class Guest:
         return self.do(Opcode.UNREVOKE_OBJECT, authorization=auth, label=label, flags=flags)
 
     def flush(self) -> None:
-        """What write-behind does in the end."""
+        """Make all changes durable, as write-behind does."""
         store = self.partition.keystore
         assert store is not None
         store.contents.mark_flushed(store.contents.generation)

@@ -1,4 +1,4 @@
-"""The machinery behind test_house.py: read modules with `ast`, say in plain words which rule each one breaks.
+"""The machinery behind test_house.py: read modules with `ast`, report which rule each one breaks.
 
 Nothing here knows the project's rules; they are tables in test_house.py, and rows of spec/requirements.md.
 Every finding is one line "file:line: what is wrong", so that a failed test reads like a linter's output.
@@ -18,7 +18,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Module:
-    """One source file: its import name, where it is (for messages), and its tree."""
+    """One source file: its import name, its place for messages, and its tree."""
 
     name: str
     where: str
@@ -37,12 +37,12 @@ class Import:
 
 
 def parse(name: str, source: str, where: str | None = None) -> Module:
-    """A module from source text; a test gives it broken ones."""
+    """Return a module from source text; a test passes broken ones."""
     return Module(name, where or name.replace(".", "/") + ".py", source, ast.parse(source))
 
 
 def load(root: Path, base: str, top: str) -> list[Module]:
-    """Every module under root/base/top; base is the folder that is on the import path ("" or "spec")."""
+    """Return every module under root/base/top; `base` is the folder on the import path ("" or "spec")."""
     modules = []
     for path in sorted((root / base / top).rglob("*.py")):
         parts = path.relative_to(root / base).with_suffix("").parts
@@ -57,7 +57,7 @@ def within(name: str, prefix: str) -> bool:
 
 
 def longest(name: str, prefixes: Collection[str]) -> str | None:
-    """The most exact of the prefixes that the name lies within."""
+    """Return the longest of the prefixes that the name lies within."""
     return max((p for p in prefixes if within(name, p)), key=len, default=None)
 
 
@@ -107,7 +107,7 @@ def wrong_arrows(module: Module, rooms: Rooms, ours: Collection[str]) -> Iterato
 
 
 def unused_arrows(modules: Collection[Module], room: str, rooms: Rooms) -> set[str]:
-    """The arrows that a room's row allows and none of its modules takes."""
+    """The imports that a room's row allows, and that none of its modules has."""
     own = [module for module in modules if longest(module.name, rooms) == room]
     taken = {longest(found.name, rooms[room]) for module in own for found in imports(module)}
     return {arrow for arrow in rooms[room] if arrow not in taken}
@@ -159,7 +159,7 @@ def longest_chain(modules: Collection[Module]) -> tuple[str, ...]:
 def forbidden_imports(
     module: Module, forbidden: Collection[str], why: str, *, but: Collection[str] = ()
 ) -> Iterator[str]:
-    """Imports of (or from) any of the forbidden modules, but for these names."""
+    """Imports of or from any of the forbidden modules, except of these names."""
     for found in imports(module):
         if found.name not in but and any(within(found.name, name) for name in forbidden):
             yield f"{module.where}:{found.line}: {module.name} may not import {found.name}: {why}"
@@ -197,7 +197,7 @@ def long_functions(module: Module, limit: int) -> Iterator[str]:
 
 
 def missing_docstrings(module: Module) -> Iterator[str]:
-    """Public modules, classes, functions and methods that nobody described."""
+    """Public modules, classes, functions and methods without a docstring."""
     if any(part.startswith("_") for part in module.name.split(".")):
         return
     if not ast.get_docstring(module.tree):
@@ -216,13 +216,13 @@ def _undescribed(module: Module, body: list[ast.stmt], outer: str) -> Iterator[s
 
 
 def _described_elsewhere(node: FunctionNode | ast.ClassDef) -> bool:
-    """An overload or an overriding method says its word at the original; a setter at its property."""
+    """Whether the docstring is elsewhere: at the original of an override, at the property of a setter."""
     names = {ast.unparse(each).rpartition(".")[2] for each in node.decorator_list}
     return bool(names & {"overload", "override", "setter", "deleter"})
 
 
 def idle_coroutines(module: Module, allowed: Collection[str]) -> Iterator[str]:
-    """Async functions that await nothing; those of a Protocol only say how others are called."""
+    """Async functions that await nothing, except those of a Protocol, which have no body."""
     for node in ast.walk(module.tree):
         if not isinstance(node, ast.AsyncFunctionDef) or node.name in allowed or _is_signature(node):
             continue
@@ -236,7 +236,7 @@ def _is_signature(node: ast.AsyncFunctionDef) -> bool:
 
 
 def classes_of_one_name(modules: Collection[Module]) -> dict[str, list[str]]:
-    """The class names that stand more than once, each with the files where they stand."""
+    """The class names that are defined more than once, each with its files."""
     places: dict[str, list[str]] = {}
     for module in modules:
         for node in ast.walk(module.tree):
@@ -267,7 +267,7 @@ def opened_files(module: Module) -> Iterator[str]:
 
 
 def logged_secrets(module: Module, words: Collection[str]) -> Iterator[str]:
-    """Log calls that are handed something named like a secret: a keyword, a name or an attribute."""
+    """Log calls with an argument that is named like a secret: a keyword, a name or an attribute."""
     for call in _calls(module):
         if not (isinstance(call.func, ast.Attribute) and call.func.attr in LOG_METHODS):
             continue
@@ -328,7 +328,7 @@ def requirements(page: str, where: str) -> list[Requirement]:
 
 
 def wrong_requirements(rows: Collection[Requirement], named: Mapping[str, str]) -> Iterator[str]:
-    """Rows whose state is not true to the tests, and tests that name a row that is not there."""
+    """Rows whose state does not agree with the tests, and tests that name an unknown row."""
     known: set[str] = set()
     for row in rows:
         yield from (f"{row.where}: {row.number} {what}" for what in _wrong(row, named))

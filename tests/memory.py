@@ -1,4 +1,4 @@
-"""A folder in memory for what the tests write: nothing of it has to outlive the machine.
+"""A folder in memory for the files of tests, which need not outlive the machine.
 
 A state syncs its files some ten times a start.  A disk takes milliseconds for each, and no test sees a
 difference: kill -9 takes nothing from the page cache.  Power cuts are tested on recorded disks (tests/soak).
@@ -10,11 +10,11 @@ from pathlib import Path
 
 IN_MEMORY = Path("/dev/shm")
 ROOM = 512 << 20
-"""Bytes that have to be free there: a container often has 64 MiB alone."""
+"""Bytes that must be free in the folder; a container often has only 64 MiB."""
 
 
 def in_memory() -> Path | None:
-    """Return the folder, None where the usual one has to do."""
+    """Return the folder; None if the usual temporary folder must be used."""
     if os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free >= ROOM:
         return IN_MEMORY
     return None

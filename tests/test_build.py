@@ -1,4 +1,4 @@
-"""Distributions are reproducible: the same sources give the same bytes, wherever and whenever."""
+"""Distributions are reproducible: the same sources give the same bytes, in each folder and at each time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from hatchling.build import build_sdist, build_wheel
 build_sdist(sys.argv[1])
 build_wheel(sys.argv[1])
 """
-"""The build backend as a frontend such as pip calls it: in a process of its own, and without a network."""
+"""Calls the build backend as pip does: in a process of its own, without a network."""
 
 
 def build(source: Path, out: Path, order: str, umask: str, **more: str) -> dict[str, bytes]:
@@ -44,7 +44,7 @@ def build(source: Path, out: Path, order: str, umask: str, **more: str) -> dict[
 
 
 def unpacked(distribution: Path, to: Path) -> Path:
-    """Unpack a source distribution with other times and modes, and with remains of a working day."""
+    """Unpack a source distribution with other times and modes, and add files that work leaves behind."""
     with tarfile.open(distribution) as archive:
         archive.extractall(to, filter="data")
     (source,) = to.iterdir()
@@ -68,7 +68,7 @@ Built = tuple[Path, dict[str, bytes], dict[str, bytes]]
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Two builds: of this folder, and of the source distribution that it gave, in another folder and time."""
+    """Two builds: of this folder, and of its source distribution in another folder at another time."""
     folder = tmp_path_factory.mktemp("builds")
     first = build(ROOT, folder / "first", "as it is", "022")
     (distribution,) = (folder / "first").glob("*.tar.gz")

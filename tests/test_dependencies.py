@@ -24,17 +24,17 @@ PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("u
 
 
 def distribution(requirement: str) -> str:
-    """The name out of a requirement: `hypercorn[trio]>=0.17` is hypercorn."""
+    """Return the name in a requirement: hypercorn for `hypercorn[trio]>=0.17`."""
     return re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower()
 
 
 def modules_of(distributions: set[str]) -> set[str]:
-    """The import names of distributions; few are called otherwise than they are imported."""
+    """Return the import names of distributions; a few differ from the distribution's name."""
     return {_IMPORTED_AS.get(name, name.replace("-", "_")) for name in distributions}
 
 
 def declared(*, everything: bool) -> set[str]:
-    """The distributions that pyproject.toml names: for run time, or with the build's and the developers'."""
+    """Return the distributions that pyproject.toml names: for run time, or for build and development too."""
     project = list(PYPROJECT["project"]["dependencies"])
     groups = PYPROJECT["dependency-groups"].values()
     tools = [*PYPROJECT["build-system"]["requires"], *(each for group in groups for each in group)]
@@ -48,7 +48,7 @@ def extra(name: str) -> set[str]:
 
 
 def test_every_dependency_has_its_reason() -> None:
-    """docs/dependencies.md has one line a dependency, and none for what is not one any more."""
+    """docs/dependencies.md has one line for each dependency, and no other line."""
     page = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
     explained = set(re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE))
     assert explained == declared(everything=True)
@@ -65,7 +65,7 @@ def test_imports_come_from_declared_dependencies() -> None:
 
 
 def test_an_extra_is_loaded_only_when_it_is_used() -> None:
-    """Its module can be imported without it, and so can say in words what is missing."""
+    """Its module can be imported without it, so an error can name the missing package."""
     assert EXTRAS.keys() == PYPROJECT["project"]["optional-dependencies"].keys()
     for name, room in EXTRAS.items():
         (module,) = (each for each in PACKAGES if each.name == room)
@@ -91,7 +91,7 @@ def test_the_lock_is_whole_and_says_nothing_of_a_machine() -> None:
 
 
 def test_the_locks_of_extras_fit_the_one_for_development() -> None:
-    """One environment has all of them: no lock takes another version of what the others have."""
+    """One environment has all of them: a package has the same version in each lock."""
     text = {path.name: path.read_text("utf-8") for path in ROOT.glob("requirements-*.lock")}
     pins = {
         name: dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock, re.MULTILINE)) for name, lock in text.items()

@@ -1,4 +1,4 @@
-"""The house rules: which room may import which, what is pure, how big things get, what has to be said.
+"""The house rules: imports between rooms, pure rooms, sizes, and docstrings.
 
 The rules are the tables at the top. A new room needs a row; to change a row is to decide about the design,
 and ARCHITECTURE.md tells it too.
@@ -208,12 +208,12 @@ def expect_none(findings: Iterator[str], rule: str) -> None:
 
 
 def over(modules: list[house.Module], check: Callable[[house.Module], Iterator[str]]) -> Iterator[str]:
-    """One check over many modules."""
+    """Run one check on many modules."""
     return (finding for module in modules for finding in check(module))
 
 
 def in_rooms(*rooms: str) -> list[house.Module]:
-    """The modules of some rooms."""
+    """Return the modules of some rooms."""
     return [module for module in PACKAGES if any(house.within(module.name, room) for room in rooms)]
 
 
@@ -223,7 +223,7 @@ def test_arrows_point_one_way() -> None:
 
 
 def test_no_arrow_is_allowed_that_nobody_takes() -> None:
-    """The table says how things are, not how they might be."""
+    """The table has only imports that exist."""
     unused = {room: house.unused_arrows(in_rooms(room), room, ROOMS) for room in ROOMS}
     assert {room: arrows for room, arrows in unused.items() if arrows} == {}
 
@@ -252,7 +252,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def test_no_import_chain_of_the_server_is_long() -> None:
-    """What the longest way down through the server's modules costs a reader."""
+    """A reader can follow each chain of imports to its end."""
     server = in_rooms("hcall_server")
     chain = house.longest_chain(server)
     assert len(chain) <= SERVER_CHAIN, " > ".join(chain)
@@ -288,7 +288,7 @@ def test_conversations_and_flights_touch_nothing_outside() -> None:
 
 
 def test_no_any_on_the_way_of_a_call() -> None:
-    """A value of type Any is not checked by anybody until a guest finds the mistake."""
+    """The type checker skips a value of type Any, so the first one to find a mistake would be a guest."""
     findings = over(
         in_rooms(*FULLY_TYPED), lambda m: house.forbidden_imports(m, {"typing.Any"}, "name the type")
     )
@@ -304,7 +304,7 @@ def test_the_blocking_client_needs_no_trio() -> None:
 @pytest.mark.usefixtures("not_measured")
 @pytest.mark.parametrize("module,unwanted", NEVER_LOADED, ids=[row[0] for row in NEVER_LOADED])
 def test_importing_loads_nothing_unwanted(module: str, unwanted: set[str]) -> None:
-    """Really imported in a new process: what the module promises not to need is not loaded."""
+    """Import each module in a new process: the modules that it must not need are not loaded."""
     loaded = f"[name for name in sorted(sys.modules) for each in {unwanted!r} if fnmatch(name, each)]"
     code = f"import sys, {module}; from fnmatch import fnmatch; print(*{loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -346,7 +346,7 @@ def test_no_prints_in_the_libraries() -> None:
 
 
 def test_no_asserts_in_the_packages() -> None:
-    """A run-time check has to work under python -O and to name its rule."""
+    """A run-time check must work under python -O, and name its rule."""
     expect_none(over(PACKAGES, house.asserts), "No assert here.")
 
 
@@ -383,7 +383,7 @@ FOREIGN_TO_THE_KEYSTORE = {
 
 
 def test_the_keystore_speaks_of_its_own_matters() -> None:
-    """It refuses in its own words; statuses, registers and arguments are the business of `hcalls`."""
+    """It refuses by errors of its own; statuses, registers and arguments belong to `hcalls`."""
     keystore = [module for module in PACKAGES if house.within(module.name, "hcall_server.keystore")]
     assert len(keystore) > 8
     for module in keystore:

@@ -28,14 +28,14 @@ KEY = bytes(range(32))
 
 
 class Network:
-    """Connections between sites; `cut` lets none through, and a `silent` one is never answered."""
+    """Connections between sites; `cut` refuses new ones, and a `silent` one gets no answer."""
 
     def __init__(self) -> None:
         self.listeners: dict[str, Callable[[trio.abc.Stream], None]] = {}
         self.cut = False
         self.silent = False
         self.deaf: dict[str, Callable[[], bool]] = {}
-        """Whether the end `source` or `target` of a connection hears nothing."""
+        """For the end `source` or `target`: the function that returns whether no bytes arrive there now."""
 
     def connect(self, address: str) -> trio.abc.Stream:
         """Return a connection; OSError without a listener."""
@@ -52,7 +52,7 @@ class Network:
 
 
 class Wire(trio.abc.Stream):
-    """One end of a connection: its bytes are lost while the other end is deaf."""
+    """One end of a connection; while the other end is deaf, a send waits for ever."""
 
     def __init__(self, stream: trio.abc.Stream, deaf: Callable[[], bool]) -> None:
         self._stream = stream
@@ -65,7 +65,7 @@ class Wire(trio.abc.Stream):
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """It never blocks."""
+        """Return at once: a send never blocks."""
         await trio.lowlevel.checkpoint()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -78,7 +78,7 @@ class Wire(trio.abc.Stream):
 
 
 class Peers:
-    """The way of one site to the others."""
+    """The connections of one site to the others."""
 
     def __init__(self, network: Network, name: str) -> None:
         self._network = network
@@ -100,7 +100,7 @@ class MovingSite(Site):
         self._served: list[trio.CancelScope] = []
 
     async def start(self, nursery: trio.Nursery, settings: Settings | None = None) -> None:
-        """Start it, and let it listen for the others."""
+        """Start the site, and let it listen for the others."""
         await super().start(nursery, settings)
         self.machine.peers = Peers(self.network, self.name) if self.mobile else None
         self.network.listeners[f"unix:/{self.name}"] = self._accept
@@ -117,7 +117,7 @@ class MovingSite(Site):
             await machine.migrations.serve(stream)
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the site at once."""
         self.network.listeners.pop(f"unix:/{self.name}", None)
         for scope in self._served:
             scope.cancel()
@@ -154,7 +154,7 @@ class Moving:
         return self.sites[name]
 
     async def view(self, name: str) -> SystemView:
-        """The present view of a site, past the console."""
+        """The present view of a site, asked without the console."""
         return await self.rig.ask(show_system(), self.sites[name])
 
     async def custody(self, name: str) -> tuple[str, int]:
@@ -214,7 +214,7 @@ class Moving:
         return refused
 
     def deafen(self, name: str, word: str) -> set[str]:
-        """Let a site miss a word of the console, until the returned set is empty."""
+        """Drop a word of the console to a site, until the returned set is empty."""
         site, missed = self.sites[name], {word}
         perform = site.link.call
 
@@ -247,12 +247,12 @@ class Moving:
         await self.rig.until(lambda: self.known(name).connected)
 
     async def demand_here(self, name: str, data: bytes) -> None:
-        """X is served at one site alone, with its data."""
+        """Demand that x is served at one site only, with its data."""
         await self.rig.until(lambda: self.serving() == [name])
         assert self.data(name) == data
 
     async def demand_at(self, name: str, data: bytes) -> None:
-        """X is at one site with its data, served by nobody else, and gone from all others."""
+        """Demand that x is served at one site only, with its data, and is gone from all others."""
         await self.demand_here(name, data)
         assert self.rig.console.registry.name_of(self.entry.owner) == name
 

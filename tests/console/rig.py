@@ -102,11 +102,11 @@ class Site:
             await machine.run(task_status=task_status)
 
     def lose_service_processor(self) -> None:
-        """Take the records away."""
+        """Replace NVRAM by an empty one."""
         self.nvram = MemoryNvram()
 
     def lose_card_and_service_processor(self) -> None:
-        """Take all away that knows the root key: the next start is a new system."""
+        """Replace each part that has the root key: the next start is a new system."""
         self.nvram, self.card, self.tpm = MemoryNvram(), MemoryCard(), MemoryTpm()
         self.keys.clear()
 
@@ -165,7 +165,7 @@ class Rig:
     # What a guest and an operator do
 
     async def ask(self, request: ConsoleRequest[T], site: Site | None = None) -> T:
-        """Make a request past the console."""
+        """Make a request at the machine, without the console."""
         return await MachineLink((site or self.site).machine).call(request)
 
     async def write(self, name: str, data: bytes, site: Site | None = None) -> None:
@@ -193,7 +193,7 @@ class Rig:
         return await self.console.jobs.follow(job, _ignored)
 
     async def until(self, true: Callable[[], object], seconds: float = 600) -> None:
-        """Wait in virtual time until something is true."""
+        """Wait in virtual time until a condition is true."""
         with trio.move_on_after(seconds):
             while not true():  # noqa: ASYNC110 - any change of any part may make it true
                 await trio.sleep(0.2)

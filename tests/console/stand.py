@@ -1,4 +1,4 @@
-"""A console over machines in the same process, and a caller whose lines and files tests can see."""
+"""A console over machines in the same process, and a caller whose output and files tests can read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class StandCaller:
-    """A caller: what it was told, and its files."""
+    """A caller: the lines that it got, and its files."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -56,12 +56,12 @@ class StandCaller:
             raise OperatorError(rules.HMC_FILE, f"{path} exists; --force replaces it")
 
     async def say(self, text: str) -> None:
-        """Take lines."""
+        """Add lines of output."""
         await trio.lowlevel.checkpoint()
         self.told.append(text)
 
     async def progress(self, job: Job) -> None:
-        """Take the lines of a job at its end."""
+        """Add the lines of a job at its end."""
         await trio.lowlevel.checkpoint()
         if job.state != "running":
             self.told += job.lines
@@ -85,19 +85,19 @@ class Stand:
         assert self.console.find(name).connected
 
     async def run(self, line: str) -> tuple[int, str]:
-        """Run a line as a shell takes it apart; return its exit status and what it printed."""
+        """Run a line, split as by a shell; return its exit status and its output."""
         self.caller.told.clear()
         status = await run_line(self.console, shlex.split(line), self.caller)
         return status, "\n".join(self.caller.told)
 
     async def done(self, line: str) -> str:
-        """Run a line that is not refused; return what it printed."""
+        """Run a line that succeeds; return its output."""
         status, told = await self.run(line)
         assert status == 0, told
         return told
 
     async def refused(self, line: str) -> str:
-        """Run a line that is refused; return what it printed."""
+        """Run a line that is refused; return its output."""
         status, told = await self.run(line)
         assert status == 1, told
         return told

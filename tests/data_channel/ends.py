@@ -35,7 +35,7 @@ class End:
         self.woken += 1
 
     def heard(self, pieces: Iterable[bytes]) -> list[Event]:
-        """What the client makes of the server's bytes."""
+        """Return the client's events for the server's bytes."""
         self.client.receive_data(b"".join(pieces))
         return list(self.client.events())
 

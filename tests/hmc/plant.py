@@ -1,4 +1,4 @@
-"""A system and the console that looks after it, each a real process, for the tests of disasters.
+"""A system and its console, each a real process, for the tests of disasters.
 
 plant = Plant(tmp_path / "sys1", keeper)
 plant.begin()
@@ -50,7 +50,7 @@ class Keeper:
         return self
 
     def line(self, *words: str) -> tuple[int, str]:
-        """Run a line by its link; return its exit status and what it said."""
+        """Run a line by its link; return its exit status and its output."""
         done = subprocess.run(
             [self.links / words[0], *words[1:]], capture_output=True, text=True, check=False, timeout=60
         )
@@ -75,7 +75,7 @@ class Keeper:
 
 
 class Plant:
-    """A system at a console; the console looks after others as well."""
+    """A system and its console, which may manage other systems as well."""
 
     def __init__(
         self, state: Path, keeper: Keeper, stores: Sequence[str] = STORES, options: Sequence[str] = ()
@@ -85,7 +85,7 @@ class Plant:
         self.name = state.name
         self.stores = tuple(stores)
         self.tap: Path | None = None
-        """Where the console dials, if that is not the control socket itself."""
+        """The address that the console dials; the control socket if it is not set."""
 
     # The system
 
@@ -104,7 +104,7 @@ class Plant:
         return self
 
     def start(self) -> Plant:
-        """Start the system again; the console need not wait for its next try."""
+        """Start the system again, and let the console dial it at once."""
         self.server.start()
         self.wake()
         self.noticed()
@@ -142,11 +142,11 @@ class Plant:
         reset_settings(self.server.state, os.urandom)
 
     def view(self) -> SystemView:
-        """The system as it shows itself."""
+        """The view of the system."""
         return self.server.console.call(show_system())
 
     def partition(self, name: str) -> PartitionView:
-        """A partition as the system shows it."""
+        """The view of a partition."""
         return self.server.console.call(show_partition(name))
 
     def settle(self, held: Callable[[PartitionView], bool] | None = None) -> None:
@@ -184,7 +184,7 @@ class Plant:
             return channel.call(read_object(OS, LABEL)).data
 
     def demand(self, text: str, stores: Collection[str] | None = None) -> None:
-        """Each store has what `fill` has written."""
+        """Demand that each store has the object of `fill`."""
         for each in self.stores if stores is None else stores:
             assert self.read(each) == f"{text} of {each}".encode()
 
@@ -213,7 +213,7 @@ class Plant:
         return [each for each in self.keeper.jobs(self.name) if each.kind == "recover"]
 
     def recovered(self, count: int = 1, state: str = "done") -> JobView:
-        """Wait for the end of the recovery with this number, which nobody has ordered; return it."""
+        """Wait for the end of the recovery with this number, which the console began by itself; return it."""
         begun = f'"kind": "recover", "system": "{self.name}", "event": "job.started"'
         self.keeper.console.log_lines(begun, count)
         job = self.recoveries()[count - 1]
@@ -227,7 +227,7 @@ class Plant:
         return self.keeper.console.hmc(words[0], "-m", self.name, *words[1:])
 
     def refused(self, *words: str) -> str:
-        """The same for a verb that is refused; return what is said."""
+        """Run `swpks hmc` with a verb that is refused; return its output."""
         done = self.keeper.console.run(words[0], "-m", self.name, *words[1:])
         assert (done.returncode, b"Traceback" in done.stderr) == (1, False)
         return (done.stdout + done.stderr).decode()
@@ -239,13 +239,13 @@ class Plant:
         return told
 
     def refused_line(self, *words: str) -> str:
-        """The same for a line that is refused; return what is said."""
+        """Run a line that is refused; return its output."""
         status, told = self.keeper.line(words[0], "-m", self.name, *words[1:])
         assert status == 1, told
         return told
 
     def log(self, event: str, least: int = 1) -> None:
-        """Wait until the console's log has so many of these events of the system, without more fields."""
+        """Wait until the console's log has a number of these events of the system, without further fields."""
         self.keeper.console.log_lines(f'"system": "{self.name}", "event": "{event}"', least)
 
     def end(self) -> None:
@@ -256,7 +256,7 @@ class Plant:
 
 
 def until(true: Callable[[], object]) -> None:
-    """Ask until something is true; each look is a request, which is the pause."""
+    """Call a condition until it is true; each call makes a request, so no further pause is needed."""
     deadline = time.monotonic() + 20
     while not true():
         assert time.monotonic() < deadline, "it never came true"

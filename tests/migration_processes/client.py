@@ -1,4 +1,4 @@
-"""A client that follows its partition and writes, confirms and reads all the while; and a watch on sockets.
+"""A client that follows its partition while it writes, confirms and reads; and a watch on sockets.
 
     with Load(console.locate("lpar1"), ledger) as load: ...     # raises the first failure at its end
 
@@ -38,21 +38,21 @@ CONSUMER = 3
 PASSWORD = b"a password that travels"
 OWNER = Authorization(CONSUMER, PASSWORD)
 KEPT = 24
-"""So many confirmed objects stay; older ones are removed."""
+"""Most confirmed objects in the store; the client removes older ones."""
 SIZE = 600
 PATIENCE = 40.0
-"""Seconds that a client waits for a partition which is on its way, or whose system starts again."""
+"""Seconds for which a client waits for a partition that moves, or whose system restarts."""
 ENDS = (ConnectionLost, SessionEnded, OpenRefused, NotReached, PeerError, OSError, LookupError)
-"""Errors of a client whose system dies."""
+"""Errors of a client whose system was killed."""
 
 
 class Ledger:
-    """The answers to a client: objects that are there for certain, by number, over many sessions."""
+    """The confirmed objects of a client, by their numbers, over many sessions."""
 
     def __init__(self) -> None:
         self.kept: dict[int, bytes] = {}
         self.strays: set[int] = set()
-        """Objects that may be there, and have to go."""
+        """Numbers of objects that may be in the store, and have to be removed."""
         self.last = 0
         self.confirmed = 0
         self.ipls = 0
@@ -68,7 +68,7 @@ class Ledger:
             assert found == data, f"write {number} of {self.last}: {found[:20]!r}, not {data[:20]!r}"
 
     def own(self, channel: BlockingChannel | FollowingBlockingChannel) -> None:
-        """Set the password if an IPL has forgotten it, and only then."""
+        """Set the password if an IPL has unset it, and only then."""
         if channel.ipl_count == self.ipls:
             assert self.password_set
             return
@@ -121,7 +121,7 @@ class Load:
             raise self._failure
 
     def goes_on(self, writes: int = 4) -> None:
-        """Wait until so many further writes are confirmed."""
+        """Wait until `writes` further writes are confirmed."""
         goal = self.ledger.confirmed + writes
         with self._beat:
             came = self._beat.wait_for(lambda: self._failure or self.ledger.confirmed >= goal, PATIENCE)
@@ -162,7 +162,7 @@ class Load:
             self._beat.notify_all()
 
     def _note(self, error: Exception) -> None:
-        """An end of a session is told clearly; nothing is repeated unless it is certain not to have run."""
+        """Note the error that has ended a session, and pause before the next one."""
         self.ledger.ends.append(error)
         self._over.wait(0.005)
 
@@ -230,7 +230,7 @@ class Load:
 
 
 class Watch:
-    """Asks one system's socket of a partition all the time, and notes each answer that it served."""
+    """Makes calls at one system's socket of a partition, and notes the times of the first and last answer."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
@@ -270,12 +270,12 @@ class Watch:
 
 
 def demand_one_owner(before: Watch, after: Watch) -> None:
-    """Two watches, of the first owner and of the next one: the first never answers once the next one has."""
+    """Demand that the first owner gave no answer after the next owner had given one."""
     if after.first_end is not None and before.last_start is not None:
         late = before.last_start - after.first_end
         assert late < 0, f"{before.socket} served {late:.3f} s after {after.socket} had answered"
 
 
 def has_moved(error: BaseException) -> bool:
-    """Whether a client was told that its partition has left."""
+    """Whether a session ended because its partition has left."""
     return isinstance(error, SessionEnded) and error.reason == GoodbyeReason.MIGRATED

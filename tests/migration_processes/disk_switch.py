@@ -1,4 +1,4 @@
-"""Lets one storage operation of a running process fail, from outside of it (`tests/soak/recorder.c`)."""
+"""Lets one storage operation of a running process fail, from another process (`tests/soak/recorder.c`)."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class DiskFault(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name for people."""
+        """Its name in messages."""
         return f"{self.kind}-{self.role}-{errno.errorcode[self.error]}"
 
 
@@ -45,7 +45,7 @@ def switch_of(fleet: Fleet, role: str) -> DiskSwitch:
 
 
 Fails = Callable[[], AbstractContextManager[None]]
-"""Makes the block in which the operation fails."""
+"""Returns the block in which the operation fails."""
 
 
 def sweep(fleet: Fleet, fault: DiskFault, first: int = 1, stride: int = 1) -> int:
@@ -61,7 +61,7 @@ def sweep(fleet: Fleet, fault: DiskFault, first: int = 1, stride: int = 1) -> in
 
 
 def attempt(fleet: Fleet, fault: DiskFault, nth: int) -> bool:
-    """Make one attempt in which operation `nth` fails; return whether it had so many."""
+    """Make one attempt in which operation `nth` fails; return whether it had that many operations."""
     calls = list[int]()
 
     @contextmanager
@@ -148,7 +148,7 @@ def _restarted(fleet: Fleet) -> bool:
 
 
 def _revive(fleet: Fleet) -> None:
-    """A console may end by an error of its store; a system may not."""
+    """Start a console that has ended by an error of its store; a system must still run."""
     if fleet.console.pid is None:
         fleet.start_again(fleet.console)
 

@@ -26,14 +26,14 @@ from tests.migration_processes.disk_switch import DiskSwitch
 
 NAME = "lpar1"
 SECONDS = 45.0
-"""How long anything may take on a busy machine."""
+"""Most seconds of each wait; generous, because test machines are busy."""
 KEY = bytes(range(32))
 """The trusted system key of both systems."""
 OWNING = ("own", "arrived")
 
 
 class Line:
-    """A line that an operator has given, and that runs."""
+    """A running command line of an operator."""
 
     def __init__(self, words: Sequence[str | Path]) -> None:
         self.words = words
@@ -81,12 +81,12 @@ class Fleet:
 
     @property
     def systems(self) -> tuple[ServerProcess, ServerProcess]:
-        """Both."""
+        """Both systems."""
         return self.source, self.target
 
     @property
     def processes(self) -> tuple[OwnProcess, ...]:
-        """All of them."""
+        """Both systems and the console."""
         return *self.systems, self.console
 
     def start(self) -> Fleet:
@@ -127,7 +127,7 @@ class Fleet:
         self.until(lambda: process.pid is None, f"{process} did not reach its point")
 
     def connected(self, system: ServerProcess) -> None:
-        """Have the console dial a system now, and wait until it has done so; a dead console is no matter."""
+        """Let the console dial a system now, and wait for the connection; nothing if the console is dead."""
         if self.console.pid is None:
             return
         known = self.known
@@ -146,34 +146,34 @@ class Fleet:
     # Lines
 
     def order(self, *words: str) -> Line:
-        """Give a line, and return at once."""
+        """Start a command line, and return at once."""
         self.lines.append(Line([self.links / words[0], *words[1:]]))
         return self.lines[-1]
 
     def line(self, *words: str) -> str:
-        """Give a line that is done; return its output."""
+        """Run a command line that succeeds; return its output."""
         status, told = self.order(*words).ended()
         assert status == 0, f"{words}: {told}"
         return told
 
     def refused(self, *words: str) -> str:
-        """Give a line that is refused; return its output."""
+        """Run a command line that is refused; return its output."""
         status, told = self.order(*words).ended()
         assert status == 1, f"{words}: {told}"
         return told
 
     def move(self) -> Line:
-        """Order the move."""
+        """Start the command line of the move."""
         return self.order("migrlpar", "-o", "m", *self.way)
 
     @property
     def way(self) -> list[str]:
-        """Source, target and partition, as the lines name them."""
+        """The options of a command line for source, target and partition."""
         return ["-m", self.source.state.name, "-t", self.target.state.name, "-p", NAME]
 
     @property
     def here(self) -> list[str]:
-        """Source and partition."""
+        """The options of a command line for source and partition."""
         return ["-m", self.source.state.name, "-p", NAME]
 
     # Power
@@ -192,14 +192,14 @@ class Fleet:
     # States
 
     def until(self, true: Callable[[], object], trouble: str) -> None:
-        """Ask until something is true; each look is a request or a pause."""
+        """Call a condition until it is true; each call makes a request or a pause."""
         deadline = time.monotonic() + SECONDS
         while not true():
             assert time.monotonic() < deadline, f"{trouble}\n{self.told()}"
             time.sleep(0.004)
 
     def view(self, system: ServerProcess) -> SystemView:
-        """A system as it shows itself."""
+        """The view of a system."""
         return system.console.call(show_system())
 
     def custody(self, system: ServerProcess) -> CustodyView | None:
@@ -229,7 +229,7 @@ class Fleet:
         )
 
     def is_gone(self, system: ServerProcess) -> bool:
-        """Whether nothing of the partition is left at a system but the word that it has left."""
+        """Whether a system has nothing of the partition but the record that it has left."""
         return self.partition(system) is None
 
     def jobs(self) -> list[JobView]:
@@ -253,7 +253,7 @@ class Fleet:
         return [each for each in self.jobs() if each.kind in ("migrate", "restart")]
 
     def told(self) -> str:
-        """The states of all, for a test that fails."""
+        """The states of all processes, for the message of a failed test."""
         lines = []
         for each in self.systems:
             with suppress(SwpksError, OSError):

@@ -1,6 +1,6 @@
 """kill -9 of source, target and console in an inactive migration, and the owner of each end.
 
-The client pauses while the partition is off, and both sockets are watched all the while.
+The client pauses while the partition is off, and both sockets are watched during the whole attempt.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.migration_processes.fleet import KEY, Fleet
 from tests.migration_processes.live import Scenario, process_of, stall
 
 FOR_EVER = 1_000_000
-"""Commits that are refused until the trouble is ended."""
+"""Number of commits that are refused: more than come before the trouble ends."""
 End = Literal["source", "target", "either"]
 
 
@@ -99,7 +99,7 @@ def sent_back(role: str, point: str) -> Scenario:
 
 
 def _shown(fleet: Fleet, column: str) -> str:
-    """A column of the attempt, as the console shows it."""
+    """Return a column of the attempt, as the console shows it."""
     return fleet.line("lslparmigr", "-r", "lpar", "-m", fleet.source.state.name, "-F", column).strip()
 
 

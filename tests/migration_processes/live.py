@@ -22,13 +22,13 @@ TROUBLES: tuple[TroubleName, ...] = ("io", "full", "stall")
 
 
 def process_of(fleet: Fleet, role: str) -> OwnProcess:
-    """Source, target or console."""
+    """Return the process of the source, the target or the console."""
     found: OwnProcess = {"source": fleet.source, "target": fleet.target, "console": fleet.console}[role]
     return found
 
 
 def live(role: str, point: str) -> Scenario:
-    """A live move whose `role` dies at a point and comes back at once; nobody orders anything else."""
+    """A live move whose `role` dies at a point and is started again at once; no further order follows."""
 
     def scenario(fleet: Fleet) -> None:
         victim = process_of(fleet, role)
@@ -115,7 +115,7 @@ def _prepared(fleet: Fleet) -> None:
 
 
 def console_tells_and_dies(fleet: Fleet) -> None:
-    """The source dies when it has sent FINAL; the console dies when it has told it a word."""
+    """The source dies after it has sent FINAL; the console dies after it has sent the source a word."""
     source, console = fleet.source, fleet.console
     fleet.start_again(source, "final-sent")
     fleet.settled()  # it was told that it may serve
@@ -188,7 +188,7 @@ def _target_stays_away(fleet: Fleet, *orders: tuple[str, ...]) -> None:
 
 
 def console_is_dead(fleet: Fleet) -> None:
-    """The console dies during the move and stays away: the two systems need none."""
+    """The console dies during the move and stays away: the two systems need no console."""
     console, target = fleet.console, fleet.target
     with fleet.load() as load:
         fleet.move()
@@ -255,7 +255,7 @@ POINTS = {
     "target": ("expected", "prepared", "activated"),
     "console": ("opened", "done"),
 }
-"""Points of a live move in which nobody orders anything else."""
+"""Fail-points of a live move without any further order."""
 
 LIVE: dict[str, Scenario] = {
     **{f"{role}-{point}": live(role, point) for role, points in POINTS.items() for point in points},

@@ -13,7 +13,7 @@ from tests.migration_processes.live import Scenario, process_of
 
 
 def lose_source(fleet: Fleet, load: Load) -> None:
-    """Kill the source behind a copy that has every confirmed write, until the console has noticed."""
+    """Kill the source after a copy with every confirmed write, and wait until the console has noticed."""
     with load.paused():
         copy(fleet)
         fleet.source.kill()
@@ -21,7 +21,7 @@ def lose_source(fleet: Fleet, load: Load) -> None:
 
 
 def copy(fleet: Fleet) -> None:
-    """Have the console make a copy of each store of the source."""
+    """Let the console make a copy of each store of the source."""
     job = fleet.console.console().order(JobView, "backup", system=fleet.source.state.name)
     assert job.state == "done", job
 
@@ -37,7 +37,7 @@ def order_restart(fleet: Fleet) -> Line:
 
 
 def ends_at_target(fleet: Fleet, load: Load, point: str = "") -> None:
-    """The target serves without the source; that one comes back, dies once more at `point`, and is fenced."""
+    """The target serves without the source; the source comes back, dies again at `point`, and is fenced."""
     serves_alone(fleet, load)
     source = fleet.source
     fleet.start_again(source, point)
@@ -62,7 +62,7 @@ def is_fenced(fleet: Fleet) -> None:
 
 
 def clean_up(fleet: Fleet) -> Line:
-    """Order that the source of a restart has nothing of the partition any more."""
+    """Order that the source of a restart removes the partition's store."""
     return fleet.order("rrstartlpar", "-o", "cleanup", *fleet.here)
 
 
@@ -115,7 +115,7 @@ def source_is_cleaned_up_and_dies(fleet: Fleet) -> None:
 
 
 def console_fences_and_dies(fleet: Fleet) -> None:
-    """The dead source comes back, and the console dies when it has told it FENCED."""
+    """The dead source comes back, and the console dies after it has sent FENCED."""
     console = fleet.console
     with fleet.load() as load:
         lose_source(fleet, load)

@@ -1,4 +1,4 @@
-"""Whole ways of a partition between real processes: both directions, dead systems, inactive, refused."""
+"""Moves of a partition between real processes: both directions, dead systems, inactive, refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make soak`: the attack on the server as the project's own (docs/evidence.md).
+"""`make soak`: the long attacks on the server (docs/evidence.md).
 
     python -m tests.soak [PART ...] [--seed SEED] [--scale SCALE] [--keep FOLDER]
 
@@ -41,7 +41,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the parts that are asked for, all of them without a name; stop at the first failure."""
+    """Run the named parts, or all parts if none is named; stop at the first failure."""
     given = parsed(arguments)
     keep = given.keep or Path(tempfile.mkdtemp(prefix="swpks-soak-", dir=in_memory()))
     places = {name: Place(keep / name, given.seed, given.scale) for name in given.parts or PARTS}
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 
 
 def commit_of(folder: Path) -> str:
-    """Return the short name of the commit in a work tree, with -dirty if files differ from it.
+    """Return the short id of the commit of a work tree, with -dirty if files differ from the commit.
 
     "unknown" without git, or where `folder` is not the top of a work tree, as in an unpacked archive.
     """
@@ -69,7 +69,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def run(name: str, place: Place) -> bool:
-    """Run one part and print its line; return whether all was well."""
+    """Run one part and print its line; return whether it has passed."""
     commit = commit_of(ROOT)  # before the part runs: the tree may change meanwhile
     place.folder.mkdir(parents=True)
     begun = time.monotonic()

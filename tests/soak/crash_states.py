@@ -1,6 +1,6 @@
 """Crash states of a system's files: record a run, leave the disk as a power cut may leave it, and start.
 
-The judge opens each state by the server's own assembly. It fails if the start is refused, if a partition is
+The check opens each state by the server's own assembly. It fails if the start is refused, if a partition is
 refused or missing, or if a partition holds a state that it never had, or one older than confirmed.
 """
 
@@ -21,13 +21,13 @@ from tests.soak.scenario import NAMES, Scenario
 from tests.soak.stored import stored
 
 ABSENT = Whole({}, "off")
-"""A partition that was never confirmed may be missing; it counts as its first state."""
+"""The state of a missing partition, which is right if it was never confirmed."""
 TRIES = 1.25
-"""States that are made for each one that is new: between two syncs there are not many different ones."""
+"""States that are made for each new one: between two syncs, only a few states differ."""
 
 
 class Crash(NamedTuple):
-    """A disk after a power cut behind event number `event`, the oldest states and IPL counts allowed."""
+    """A disk after a power cut behind the event `event`, with the oldest allowed states and IPL counts."""
 
     event: int
     tree: Tree
@@ -36,7 +36,7 @@ class Crash(NamedTuple):
 
 
 def crashes(scenario: Scenario, count: int, chance: Random) -> Iterator[Crash]:
-    """Yield `count` different crash states or some more, spread over a recording."""
+    """Yield at least `count` different crash states, spread over a recording."""
     told = list(events(scenario.log))
     places = Counter(chance.choices(range(len(told)), k=round(count * TRIES)))
     disk, floors, ipls = Disk(chance), dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)

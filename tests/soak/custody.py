@@ -10,7 +10,7 @@ from tests.platform.custody_world import World
 
 
 def figures(scale: float) -> dict[str, int]:
-    """Search all of it, or a part; return the numbers of states."""
+    """Search all plans at scale 1, and one small plan below it; return the numbers of states."""
     if scale < 1:
         return _of("fixed", [fixed(2, 2)], eager=False)
     return {

@@ -32,23 +32,23 @@ PLANS = ("none", "all", "prefix", "until", "subset", "sectors", "junk", "mixed",
 
 @dataclass
 class File:
-    """What is surely on the disk, the changes since, and the content that processes see."""
+    """A file: its durable content, the changes since, and the content that processes see."""
 
     durable: bytes = b""
     content: bytearray = field(default_factory=bytearray)
     pending: list[Change] = field(default_factory=list)
     covered: int | None = None
-    """How many of the changes a sync that is under way will cover."""
+    """The number of pending changes that the running sync covers; None if no sync runs."""
 
     def change(self, change: Change) -> None:
-        """Note a change."""
+        """Add a change."""
         self.pending.append(change)
         enact(self.content, change)
 
 
 @dataclass
 class Folder:
-    """Entries that are surely on the disk, and the changes since, each with its time."""
+    """A folder: its durable entries, and the changes since, each with its time."""
 
     durable: dict[str, File | Folder] = field(default_factory=dict)
     pending: list[tuple[int, dict[str, File | Folder | None]]] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Move(NamedTuple):
 
 
 class Disk:
-    """The files below one folder. `apply` each event, and ask for crash states in between."""
+    """The files below one folder. Call `apply` for each event; `crash` returns crash states in between."""
 
     def __init__(self, chance: Random) -> None:
         self.root = Folder()
@@ -81,7 +81,7 @@ class Disk:
         self._moves: list[Move] = []
 
     def hold(self, path: str, inode: int, content: bytes | None) -> None:
-        """Have a file, or with None a folder, on the disk for sure: before the first event."""
+        """Add a durable file, or (None) a durable folder, before the first event."""
         folder, _, name = path.rpartition("/")
         node: File | Folder = Folder() if content is None else File(content, bytearray(content))
         self._find(folder).durable[name] = node
@@ -89,7 +89,7 @@ class Disk:
             self._files[inode] = node
 
     def apply(self, event: Event) -> None:
-        """Follow one event."""
+        """Apply one event of a recording."""
         self.time += 1
         match event.kind:
             case "W" | "T":
@@ -109,13 +109,13 @@ class Disk:
                 self._sync(node, ended=event.kind == "E", good=bool(event.flag))
 
     def restarted(self) -> None:
-        """The process is gone, and with it every sync that was under way."""
+        """End the process, and with it each running sync."""
         nodes: list[File | Folder] = [*self._files.values(), *self._folders(self.root)]
         for node in nodes:
             node.covered = None
 
     def seen(self) -> Tree:
-        """What processes see now; what a kill leaves."""
+        """The files as processes see them now, and as a kill leaves them."""
         return dict(self._tree(self.root, "", _Plan("seen", self._chance, self.time)))
 
     def crash(self) -> Tree:
@@ -186,7 +186,7 @@ class Disk:
 
 
 class _Plan:
-    """How much of the pending changes a power cut leaves."""
+    """The choice of the pending changes that a power cut leaves."""
 
     def __init__(self, plan: str, chance: Random, now: int) -> None:
         self._plan = plan
@@ -195,7 +195,7 @@ class _Plan:
         self._counts: dict[int, int] = {}
 
     def settle(self, moves: Sequence[Move]) -> None:
-        """Choose for the folders of moves, so that both halves of each move are there, or neither is."""
+        """Choose for folders with moves, so that both halves of each move are on the disk, or neither is."""
         while True:
             half = [each for each in moves if self._has(each.left, each) != self._has(each.entered, each)]
             if not half:
@@ -209,7 +209,7 @@ class _Plan:
         return any(time == move.time for time, _ in folder.pending[: self.entries(folder)])
 
     def entries(self, folder: Folder) -> int:
-        """How many of a folder's pending changes are there."""
+        """Return the number of a folder's pending changes that are on the disk."""
         if id(folder) not in self._counts:
             self._counts[id(folder)] = self._chosen(folder)
         return self._counts[id(folder)]

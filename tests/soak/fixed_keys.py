@@ -1,6 +1,6 @@
 """Keys that are the same in every run, so that a fuzzer's input can be tried again.
 
-Everybody knows their primes: they are for the fuzz targets alone.
+Their primes are public: they are for the fuzz targets only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""atheris on one target: a process of its own, which stops at the first promise that is broken.
+"""Run atheris on one target, in a process of its own that stops at the first broken promise.
 
     python -m tests.soak.fuzz TARGET RUNS SEED FOLDER
 
@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 4096
-"""Bytes of an input at most."""
+"""Most bytes of an input."""
 PACKAGES = ["hcall_abi", "hcall_server"]
 
 
 class Fuzzed(NamedTuple):
-    """Runs of a target, and how many places in the code they reached."""
+    """The number of runs of a target, and of the places in the code that they reached."""
 
     runs: int
     reached: int
@@ -40,7 +40,7 @@ def fuzz(name: str, runs: int, seed: int, folder: Path) -> Fuzzed:
 
 
 def main(name: str, runs: int, seed: int, folder: Path) -> None:
-    """Fuzz until so many runs are done; atheris ends the process."""
+    """Fuzz for a number of runs; then atheris ends the process."""
     import atheris
 
     with atheris.instrument_imports(include=PACKAGES):

@@ -1,4 +1,4 @@
-"""What is fuzzed: functions of any bytes, which raise if a promise about hostile bytes is broken.
+"""The targets of fuzzing: functions of any bytes that raise if a promise about hostile bytes is broken.
 
 `TARGETS` has each with seeds, from which a fuzzer starts. The same functions run under atheris (`fuzz.py`)
 and under the plain mutator of `make test` (`mutator.py`).
@@ -55,14 +55,14 @@ UUID_OF_ALL = UUID(int=7)
 
 
 class Target(NamedTuple):
-    """A function that is fuzzed; `seeds` makes inputs that get far."""
+    """A function that is fuzzed; `seeds` makes inputs that pass its first checks."""
 
     run: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
 
 
 def codec(data: bytes) -> None:
-    """Both decoders of a body say the same, and what they take is written back to the same bytes.
+    """Both decoders of a body agree; a body that they accept is encoded to the same bytes.
 
     The first byte chooses the frame, the next how the stream of a session is cut into pieces.
     """
@@ -86,7 +86,7 @@ def _outcome(read: Callable[[], Frame]) -> Frame | None:
 
 
 def _events(stream: bytes, piece: int) -> list[object]:
-    """What a server's session makes of a stream that arrives in pieces of one size."""
+    """Return the events of a server's session for a stream that arrives in pieces of one size."""
     session, found = Session(Role.SERVER), list[object]()
     session.send(Hello(1, 1, 1 << 20, 0, bytes(32), "swpks"))
     try:
@@ -114,7 +114,7 @@ def _codec_seeds() -> list[bytes]:
 
 
 def image(data: bytes) -> None:
-    """Any plaintext is a record, or refused; a record is written back to the same plaintext.
+    """Any plaintext is a record or is refused; a record is encoded to the same plaintext.
 
     The first byte chooses the kind: a partition image, a partition record with its image, the system record.
     """
@@ -154,7 +154,7 @@ def _image_seeds() -> list[bytes]:
 
 
 def recovery(data: bytes) -> None:
-    """A start on damaged records: each partition is as it was or refused, or the start is refused.
+    """A start on damaged records: each partition is unchanged or refused, or the start is refused.
 
     Nothing that is damaged is taken, and nothing but the server's own errors comes out. The first byte
     chooses how the rest damages the records.
@@ -175,7 +175,7 @@ def recovery(data: bytes) -> None:
 
 
 def updates(data: bytes) -> None:
-    """A signed update in any bytes: refused, or it puts exactly that in place which its holder has signed."""
+    """A signed update of any bytes: it is refused, or it writes exactly what its holder has signed."""
     for name in ("db", "PK"):
         decision = _decided(name, data)
         assert not isinstance(decision, Delete | DeleteEverything), "nobody has signed a deletion"

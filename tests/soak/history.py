@@ -1,4 +1,4 @@
-"""A partition's history with one attribute of the console, and the floor below which nothing may fall.
+"""A partition's history with one attribute of the console, and the oldest state that a start may find.
 
 `History` numbers the states of one life of the server. A power cut or a kill may bring back a state of an
 earlier life, as long as nothing newer was confirmed. So `Chronicle` keeps the states of all lives.
@@ -20,7 +20,7 @@ class Whole(NamedTuple):
 
 
 class Chronicle(History):
-    """The states of one partition over all lives of its server; `floor` is the oldest that may be found."""
+    """The states of one partition over all lives of its server; `floor` is the oldest allowed one."""
 
     def __init__(self, chance: Random, kbytes: int) -> None:
         super().__init__(chance, kbytes)
@@ -28,19 +28,19 @@ class Chronicle(History):
         self.everything: list[Whole] = [Whole({}, "off")]
         self.floor = 0
         self.ipls = 0
-        """The highest IPL count that anybody was told; it may not be given again."""
+        """The highest IPL count that a guest or the console has seen; it may not be used again."""
         self._first = 0
         self._modes = ["off"]
         self._facts = 0
 
     def console_sets(self, mode: str) -> None:
-        """The console has set the mode, or has tried to and was not answered."""
+        """Add the states after the console has set the mode, or has tried to and got no answer."""
         self.mode = mode
         self.states.append(dict(self.states[-1]))
         self.note()
 
     def note(self) -> None:
-        """Bring `everything` and `floor` up to what the writer knows now."""
+        """Update `everything` and `floor` from the writer."""
         self._modes += [self.mode] * (len(self.states) - len(self._modes))
         known = len(self.everything) - self._first
         for state, mode in zip(self.states[known:], self._modes[known:], strict=True):
@@ -50,11 +50,11 @@ class Chronicle(History):
             self.floor = max(self.floor, self._first + self.confirmed)
 
     def allowed(self) -> list[Whole]:
-        """Every state that a start may find now."""
+        """All states that a start may find now."""
         return self.everything[self.floor :]
 
     def found_whole(self, found: Whole) -> int:
-        """Take over what a start has found; return how many of the newest states were lost.
+        """Continue from the state that a start has found; return the number of newest states that were lost.
 
         Fails unless it is a state that was there, and not older than the last one confirmed.
         """
@@ -72,7 +72,7 @@ class Chronicle(History):
 
 
 def difference(found: Whole, known: list[Whole]) -> str:
-    """Name what distinguishes a state from the nearest one, without object data."""
+    """Describe how a state differs from the nearest known one, without object data."""
     nearest = min(known, key=lambda each: len(set(each.objects.items()) ^ set(found.objects.items())))
     keys = sorted(key for key, _ in set(nearest.objects.items()) ^ set(found.objects.items()))
     return f"{len(found.objects)} objects and mode {found.mode}; the nearest has mode {nearest.mode}; {keys=}"

@@ -16,7 +16,7 @@ INSTALL = "apt-get install "
 
 
 def walk() -> dict[str, int]:
-    """Do the page in one shell, and compare all outputs; return how much was done.
+    """Run the page in one shell, and compare all outputs; return the figures.
 
     The folder is on disk: a kernel's source and build take two gigabytes.
     """
@@ -29,7 +29,7 @@ def walk() -> dict[str, int]:
 
 
 def checked(command: str) -> str:
-    """A command as it is; in place of an installation, whether these packages are installed.
+    """Return a command unchanged; in place of an installation, one that checks for these packages.
 
     `make soak` installs them (tools/debian-packages), as far as it may.
     """

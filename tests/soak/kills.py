@@ -26,14 +26,14 @@ from tests.soak.history import Chronicle, Whole
 NAMES = ("a", "b", "c", "d")
 KBYTES = 16
 ENDS = {"work": 6, "start": 3, "stop": 3, "order": 1}
-"""How a life ends, and how often: killed at work, at its start, at its stop; or stopped in good order."""
+"""The ends of a life, by their weights: killed at work, at its start or at its stop; or a normal stop."""
 ENDLESS = 1 << 30
 LOST = (ConnectionLost, SessionEnded, OpenRefused, ConsoleUnreachable, ConsoleMisspoken, OSError)
 """Errors that a client sees when the server was killed."""
 
 
 class Attack:
-    """One system, its writers and its console; `run` kills its server so many times."""
+    """One system, its writers and its console; `run` kills its server again and again."""
 
     def __init__(self, folder: Path, chance: Random) -> None:
         folder.mkdir()
@@ -45,7 +45,7 @@ class Attack:
         self._dead = threading.Event()
 
     def run(self, kills: int) -> None:
-        """Let the server live and die, and look at it a last time."""
+        """Start and kill the server again and again, then check it a last time."""
         try:
             while self.counts["kills"] < kills:
                 end = self.chance.choices(list(ENDS), list(ENDS.values()))[0]
@@ -81,7 +81,7 @@ class Attack:
             self._stop()
 
     def _judge(self) -> None:
-        """Hold every partition against its chronicle, as its guest and the console see it."""
+        """Compare every partition with its chronicle, as its guest and the console see it."""
         views = {view.name: view for view in self.server.console.call(show_system()).partitions}
         for name, chronicle in self.chronicles.items():
             assert views[name].ipl_count > chronicle.ipls, "no number names two IPLs"
@@ -94,13 +94,13 @@ class Attack:
             chronicle.opened_with(writer.LOOK)
 
     def _work(self, batches: int) -> None:
-        """Let all writers and the console work at once, until they are done or the server is gone."""
+        """Let all writers and the console work at once, until they have finished or the server has ended."""
         with ThreadPoolExecutor(len(NAMES)) as pool:
             for done in [pool.submit(self._write, name, batches) for name in NAMES]:
                 done.result()
 
     def _write(self, name: str, batches: int) -> None:
-        """One partition's writer, who is its console as well: so each knows the order of both."""
+        """The writer of one partition, which also makes its console requests: so it knows their order."""
         chronicle, chance = self.chronicles[name], Random(self.chance.random())
         with ExitStack() as stack, suppress(*LOST if batches == ENDLESS else ()):
             channel = stack.enter_context(self.server.connect_blocking(name))
@@ -130,7 +130,7 @@ class Attack:
         return channel
 
     def _stop(self) -> None:
-        """SIGTERM, and wait for the end: all is flushed then, unless a kill came in between."""
+        """Stop the server by SIGTERM, and wait: all changes are flushed, unless a kill came first."""
         status = self.server.stop()
         assert status in (0, -signal.SIGKILL), self.server.log[-2000:]
         if status == 0:
@@ -140,7 +140,7 @@ class Attack:
                 chronicle.note()
 
     def _killed(self, within: float, work: Callable[[], None]) -> None:
-        """Do something while a kill comes at any moment of so many seconds."""
+        """Run a block during which a kill comes at a random moment within `seconds`."""
         self._dead.clear()
         timer = threading.Timer(self.chance.uniform(0, within), self._kill)
         timer.start()

@@ -16,11 +16,11 @@ __all__ = ["Call", "NotLinearizable", "State", "confirmed", "freeze", "outcomes"
 
 LEVEL = "FW1110"
 State = tuple[frozenset[Any], tuple[Any, ...], tuple[Any, ...]]
-"""A model that can be compared: objects, passwords, and the keys that are not flushed, oldest first."""
+"""A model as a value: objects, passwords, and the keys of unflushed changes, oldest first."""
 
 
 class Call(NamedTuple):
-    """A call as it was seen; `legal` applies it to a model and says if the answer is one that may come.
+    """A call as it was seen; `legal` applies it to a model, and returns whether its answer is allowed.
 
     `called` and `answered` are moments of one clock.
     """
@@ -63,7 +63,7 @@ def freeze(model: Model) -> State:
 
 
 def confirmed(model: Model, owner: int, label: bytes, password: bytes, answer: tuple[int, int]) -> bool:
-    """Judge a CONFIRM. A flush may end at any time, so only the order of flushes is determined.
+    """Return whether the answer of a CONFIRM is right. Flushes have an order, and may end at any time.
 
     "Flushed" takes all older changes with it, and nothing flushed is pending again.
     """

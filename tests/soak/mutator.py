@@ -1,4 +1,4 @@
-"""A plain mutator: any bytes from a seed and from chance, the same in every run with the same chance."""
+"""A plain mutator: bytes from a seed input and a generator; the same generator gives the same bytes."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ from tests.soak.stored import held
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
-"""Seconds that a sample may take on a busy machine."""
+"""Most seconds of a sample on a busy machine."""
 _found: list[str] = []
 WISHES = (PartitionSettings.of("a", 64), PartitionSettings.of("b", 8))
 FLUSHED = (0, 1)
@@ -62,7 +62,7 @@ def faults(scale: float) -> Iterator[Fault]:
 
 
 def serve(folder: Path, settings: Settings, fault: Fault | None = None, nth: int = 0) -> bool:
-    """Start a server in a process of its own, and stop it in good order as soon as it is ready.
+    """Start a server in a process of its own, and stop it normally as soon as it is ready.
 
     Returns whether the fault has struck. AssertionError if the server ends with an error that is not its own.
     """
@@ -89,7 +89,7 @@ def _child(folder: Path, settings: Settings, fault: Fault | None, nth: int) -> i
 
 
 def _run(folder: Path, settings: Settings, fault: Fault | None) -> None:
-    """Do what `server.run` does; a cancellation strikes in the loop of the server."""
+    """Do the work of `server.run`; a cancellation strikes in the loop of the server."""
     state = State(folder)
     seams = state.seams()
     machine = assemble(seams, settings)
@@ -111,7 +111,7 @@ def _stop(_: dict[str, Any]) -> None:
 
 
 def _close(seams: Seams) -> None:
-    """Wait for the thread of NVRAM, which a cancelled commit leaves at work, and close NVRAM."""
+    """Wait for the thread of NVRAM, which a cancelled commit leaves running, and close NVRAM."""
     seams.worker.close()
     for thread in threading.enumerate():
         if thread.name == "swpks-nvram":
@@ -180,7 +180,7 @@ async def try_flushes(folder: Path, fault: Fault, prefill: int = 0) -> int:
 
 
 def change(machine: Machine, guest: Guest, objects: Objects, size: int) -> Objects:
-    """Replace all objects of a partition by a new one; return what it holds then."""
+    """Replace all objects of a partition by a new one; return its contents then."""
     for _, label in objects:
         assert guest.remove(3, label).status == 0
     made = b"object " + os.urandom(8), os.urandom(size)
@@ -190,7 +190,7 @@ def change(machine: Machine, guest: Guest, objects: Objects, size: int) -> Objec
 
 
 async def _flush(machine: Machine, fault: Fault, nth: int) -> bool:
-    """Flush while a fault may strike; a cancelled flush has promised nothing, and its commit goes on."""
+    """Flush while a fault may strike; a cancelled flush promises nothing, and its commit goes on."""
     with fault.armed(nth):
         if isinstance(fault, Cancellation):
             trio.lowlevel.add_instrument(fault)
@@ -202,7 +202,7 @@ async def _flush(machine: Machine, fault: Fault, nth: int) -> bool:
 
 
 def _after_kill(folder: Path) -> Objects:
-    """What a start would find of partition a if the process were killed now."""
+    """Return the state of partition a that a start would find if the process were killed now."""
     return held(_copy(folder / "state", folder / "copy"))["a"].objects
 
 
@@ -227,7 +227,7 @@ async def running(folder: Path) -> AsyncIterator[Machine]:
 
 @contextmanager
 def place(fault: Fault, operation: str, nth: int) -> Iterator[None]:
-    """Note what is wrong, and where the fault has struck; the next n is tried all the same."""
+    """Report a failure with the place of its fault; the sweep goes on with the next n."""
     try:
         yield
     except Exception as error:
@@ -249,7 +249,7 @@ def base_state(folder: Path) -> Path:
 
 
 def main(folder: Path, scale: float) -> None:
-    """Try everything, and print how many faults struck in each kind of operation."""
+    """Try all operations and faults, and print the number of faults that struck in each."""
     logs.configure(level="error", stream=(folder / "log").open("w"))
     stride = max(1, round(1 / scale))
     told: dict[str, int] = {}
@@ -270,7 +270,7 @@ def main(folder: Path, scale: float) -> None:
 
 
 def run(folder: Path, scale: float) -> dict[str, int]:
-    """Run this program in a process with the recorder; AssertionError with its words if it fails."""
+    """Run this program in a process with the recorder; AssertionError with its output if it fails."""
     command = [sys.executable, "-m", __name__, str(folder), str(scale)]
     with recorded(build(folder), folder, Path(os.devnull)):
         done = subprocess.run(

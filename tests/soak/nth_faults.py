@@ -1,6 +1,6 @@
 """Faults that strike at the n-th occasion, for n = 1, 2, 3 and so on until an operation has no more.
 
-Each arms itself for one operation, and tells afterwards if it has struck.
+Each is armed for one operation, and then reports whether it has struck.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Fault(Protocol):
 
     @property
     def struck(self) -> bool:
-        """Whether the last operation had so many occasions."""
+        """Whether the fault has struck: the last operation had at least that many occasions."""
 
 
 class OsFault:

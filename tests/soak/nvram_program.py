@@ -44,7 +44,7 @@ def slot(number: int) -> bytes:
 
 
 def number_in(content: bytes) -> int | None:
-    """Return the number in a slot, None where there is none; zeros up to the next slot are no part of it."""
+    """Return the number in a slot, None for an empty slot; zeros up to the next slot are ignored."""
     digits = content[:SLOT_SIZE]
     return int(digits) if len(digits) == SLOT_SIZE and digits.isdigit() else None
 
@@ -58,7 +58,7 @@ def prepare(end: str) -> None:
 
 
 def main(path: Path, log: Path, first: int, commits: int, end: str) -> None:
-    """Confirm what is found and each commit that returns; an error of NVRAM ends the program."""
+    """Confirm the number that was found, and each commit that returns; an error of NVRAM ends the program."""
     if end == "mark":
         use_mark(path, log, first, commits)
     notes = Notes(log)

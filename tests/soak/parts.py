@@ -1,4 +1,4 @@
-"""The parts of the soak: what each does at full scale, and what it returns."""
+"""The parts of the soak, with their sizes at full scale and the figures that they return."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ RUNS = {"codec": 1_500_000, "image": 3_500_000, "recovery": 400_000, "updates": 
 
 
 class Place(NamedTuple):
-    """Where and how much: a folder for files, a seed, and a scale (1: the full figures)."""
+    """The settings of a run: a folder for files, a seed, and a scale (1: the full figures)."""
 
     folder: Path
     seed: str
     scale: float
 
     def amount(self, full: int) -> int:
-        """The share of a full figure, 1 at least."""
+        """Return the share of a full figure, 1 at least."""
         return max(1, math.ceil(full * self.scale))
 
 
@@ -187,6 +187,6 @@ PARTS: dict[str, Callable[[Place], Figures]] = {
 
 
 def _shares(whole: int, parts: int) -> list[int]:
-    """Split a number into so many, as equal as possible."""
+    """Split a number into equal parts, as far as possible."""
     parts = min(parts, whole)
     return [whole // parts + (n < whole % parts) for n in range(parts)]

@@ -38,13 +38,13 @@ class Race(Exception):
 
 
 class Wish:
-    """A call that is to be made, and how its answer is judged."""
+    """A call to make, and the check of its answer."""
 
     def __init__(self, words: str, request: Request[Any], legal: Any) -> None:
         self.words, self.request, self.legal = words, request, legal
 
     def answer(self, pending: Pending) -> Any:
-        """The answer in the words of the model."""
+        """Return the answer as the model has it."""
         try:
             result = self.request.parse(pending.result())
         except HcallError as error:
@@ -62,7 +62,7 @@ class Wish:
 
 
 class Lane:
-    """One session, and the password that it sets if it comes first."""
+    """One session, and the password that it tries to set."""
 
     def __init__(self, path: Path, password: bytes) -> None:
         self.password = password
@@ -82,7 +82,7 @@ class Lane:
         return pending
 
     def receive(self) -> None:
-        """Take what has come."""
+        """Read the answers that have arrived."""
         self.talk.receive(self.socket.recv(65536))
         if self.talk.ended:
             raise Race(str(self.talk.ended))
@@ -109,7 +109,7 @@ class Races:
             lane.socket.close()
 
     def restarted(self) -> None:
-        """The partition was restarted: open new sessions; passwords and TRANSIENT objects are gone."""
+        """Open new sessions after an IPL; the model loses passwords and TRANSIENT objects."""
         self.close()
         self.lanes = self._connected()
         models = [thaw(state, self.total) for state in self.states]
@@ -121,7 +121,7 @@ class Races:
         return [Lane(self.path, b"password %d" % number) for number in range(LANES)]
 
     def round(self) -> None:
-        """Make some calls on each socket and judge all answers; NotLinearizable if they have no order."""
+        """Make calls on each socket, and check all answers; NotLinearizable if no order explains them."""
         wishes = [[self._wish(lane) for _ in range(self.chance.randint(1, LONGEST))] for lane in self.lanes]
         history = self._run(wishes)
         self.calls += sum(map(len, history))
@@ -155,7 +155,7 @@ class Races:
         return history
 
     def _answered(self, flying: list[deque[Any]], *, wait: bool) -> Iterator[int]:
-        """The lanes that have received something."""
+        """Wait for answers; return the lanes that have some."""
         poll = select.poll()
         numbers = {self.lanes[n].socket.fileno(): n for n, lane in enumerate(flying) if lane}
         for descriptor in numbers:
@@ -170,7 +170,7 @@ class Races:
         return self._moment
 
     def _wish(self, lane: Lane) -> Wish:
-        """Any call, on any of the few labels."""
+        """Draw a call on one of the few labels."""
         owner, label = self.chance.choice(LABELS)
         password = lane.password if owner == GUARDED and self.chance.random() < 0.8 else b""
         kind = self.chance.choices(_KINDS, _WEIGHTS)[0]
@@ -221,7 +221,7 @@ class Races:
 
 
 def race(folder: Path, chance: Random, rounds: int) -> dict[str, int]:
-    """Let calls race on a new server for so many rounds, with IPLs in between; return the figures."""
+    """Let calls race on a new server for a number of rounds, with IPLs between; return the figures."""
     server = ServerProcess(folder / "state", [f"a:{KBYTES}"], ["--flush-delay", "1"]).start()
     try:
         races = Races(server.socket("a"), chance)

@@ -1,4 +1,4 @@
-"""What a process did to its files, as `recorder.c` has written it down, and the tools to record.
+"""The recording that `recorder.c` makes of a process's changes to its files, and the tools to record.
 
     library = build(folder)
     with recorded(library, state.parent, log_file, Accident(kill=120)):
@@ -28,10 +28,10 @@ _NOTE = ord("N")
 
 
 class Event(NamedTuple):
-    """One record: kind, path below the root, and what belongs to the kind.
+    """One record: its kind, the path below the root, and the fields of its kind.
 
     Kinds: C file created, D folder created, W write, T truncate (to `offset`), S and E start and end of a
-    sync (`flag` tells that it succeeded), R rename (old and new path, a newline between), U unlink, N note.
+    sync (`flag`: it succeeded), R rename (old and new path, a newline between), U unlink, N note.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Event(NamedTuple):
 
     @property
     def note(self) -> dict[str, Any]:
-        """The content of a note."""
+        """The content of a note record."""
         told: dict[str, Any] = json.loads(self.data)
         return told
 
@@ -59,7 +59,7 @@ def build(folder: Path) -> Path:
 
 
 class Accident(NamedTuple):
-    """What happens to a recorded process; each number counts its operations from 1, and 0 is never.
+    """An accident of a recorded process; each number counts its operations from 1, and 0 means never.
 
     It kills itself in place of a change, or of a sync of a file. A sync of a file fails, or of a folder.
     """

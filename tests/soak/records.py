@@ -1,4 +1,4 @@
-"""The records of a small system in memory, damage to them, and what the server's start finds of them."""
+"""The records of a small system in memory, damage to them, and the result of a server's start on them."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ def _system() -> _System:
 
 
 def sound() -> dict[str, bytes]:
-    """The records as the last commit has left them."""
+    """Return the records after the last commit."""
     return dict(_system().now)
 
 
 @functools.cache
 def contents() -> dict[str, Held | None]:
-    """What each partition holds."""
+    """Return the contents of each partition."""
     return recovered(sound())
 
 
 def recovered(records: Records) -> dict[str, Held | None]:
-    """What a start finds, by name; None for a partition that is refused. Raises what the start raises.
+    """Return the contents that a start finds, by name; None for a refused partition. Errors are passed on.
 
     A partition whose name could not be read stands under another one.
     """
@@ -85,7 +85,7 @@ def recovered(records: Records) -> dict[str, Held | None]:
 
 
 def damage(records: Records, data: bytes) -> dict[str, bytes]:
-    """Damage records as some bytes say: seven ways, of which several follow each other."""
+    """Damage records in several of seven ways, which the given bytes choose."""
     damaged, past, at = dict(records), _system().past, 0
     while len(data) - at >= 4 and damaged:
         way, which, place, value = data[at : at + 4]
@@ -114,5 +114,5 @@ def damage(records: Records, data: bytes) -> dict[str, bytes]:
 
 
 def seeds() -> list[bytes]:
-    """Damage of each way."""
+    """Return bytes that choose each way of damage."""
     return [bytes([way, which, 30, 9]) for way in range(7) for which in range(8)] + [b""]

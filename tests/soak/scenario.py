@@ -1,6 +1,6 @@
 """A system at work on a recorded disk: several lives of a real server, its guests, and its console.
 
-Each life begins with a judgement of what the last one has left, as its guests and the console see it. It
+Each life begins with a check of the state that the last one has left, as guests and console see it. It
 ends in good order, or the server kills itself in the place of one of its changes to the disk.
 """
 
@@ -37,9 +37,9 @@ from tests.soak.stored import stored
 NAMES = ("a", "b", "c")
 KBYTES = 8
 FIRST_CHANGES = 10
-"""States that the first life makes at least, over all partitions: so there is something to lose."""
+"""Least states that the first life makes, over all partitions: so a power cut can lose some."""
 MOST_ROUNDS = 200
-"""Rounds of one life; a writer needs some 10 for `FIRST_CHANGES`."""
+"""Rounds of one life; a writer needs about 10 for `FIRST_CHANGES`."""
 OLD = "89ecc72", "killed"
 """The state of sealed level 1 with which every other scenario begins (tests/states)."""
 GONE = (ConnectionLost, SessionEnded, ConsoleUnreachable, ConnectionError, ServerFailed)
@@ -47,7 +47,7 @@ GONE = (ConnectionLost, SessionEnded, ConsoleUnreachable, ConnectionError, Serve
 
 
 class First(NamedTuple):
-    """A file or folder (content None) that is on the disk before the first life; `path` is below the root."""
+    """A file or folder (content None) on the disk before the first life; `path` is below the root."""
 
     path: str
     inode: int
@@ -63,7 +63,7 @@ class Scenario:
     """
 
     def __init__(self, folder: Path, library: Path, chance: Random, *, old: bool | None = None) -> None:
-        """`old` tells whether the state is old; None leaves it to chance."""
+        """`old`: whether the state is old; None draws it."""
         self.chance = chance
         self.root = folder / "disk"
         self.log = folder / "recording"
@@ -79,7 +79,7 @@ class Scenario:
             self._begin_old(folder / "old")
 
     def _begin_old(self, copy: Path) -> None:
-        """Put the old state on the disk; what it holds is found by a conversion of a copy, undisturbed."""
+        """Put the old state on the disk; its contents are read from an undisturbed conversion of a copy."""
         self.kept = stored(old_state(copy, *OLD))
         old_state(self.root / "state", *OLD)
         for path in sorted(self.root.rglob("*")):
@@ -102,7 +102,7 @@ class Scenario:
             self.notes.close()
 
     def _accident(self) -> Accident:
-        """Anything that may happen in one life, nothing included."""
+        """Draw the accident of one life, which may be none."""
         random = self.chance.randint
         return self.chance.choice(
             (
@@ -132,7 +132,7 @@ class Scenario:
             chronicle.note()  # a commit may have taken a part of the batch that the kill cut off
 
     def _work(self, changes: int) -> None:
-        """Let the writers and the console work for some rounds, and until so many states were made."""
+        """Let the writers and the console work for some rounds, and until there are enough states."""
         self._provide()
         with ExitStack() as stack:
             channels = {name: self._open(stack, name) for name in NAMES}
@@ -156,7 +156,7 @@ class Scenario:
         return sum(len(chronicle.states) - 1 for chronicle in self.chronicles.values())
 
     def _provide(self) -> None:
-        """Make each partition that is not there, which is wrong if something of it was confirmed."""
+        """Make each missing partition; one that was confirmed may not be missing."""
         call = self.server.console.call
         views = {view.name: view for view in call(show_system()).partitions}
         assert not self.server.ready["refused"]
@@ -210,7 +210,7 @@ class Scenario:
         channels[name] = self._open(stack, name, restarted=True)
 
     def _note(self) -> None:
-        """Write down what may not be lost from here on."""
+        """Note in the recording which states may not be lost from here on."""
         for name, chronicle in self.chronicles.items():
             chronicle.note()
             self.notes.add(name=name, floor=chronicle.floor, ipls=chronicle.ipls)

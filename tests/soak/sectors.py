@@ -89,7 +89,7 @@ def _touched(write: Change, size: int) -> range:
 
 
 def _chosen(touches: Counter[int], chance: Random) -> dict[int, int]:
-    """How many of its changes each sector has seen: any number, or all and none but for one sector."""
+    """Choose the number of changes that each sector has: any number, or all or none except in one sector."""
     match chance.randrange(3):
         case 0:
             return {sector: chance.randint(0, count) for sector, count in touches.items()}

@@ -1,4 +1,4 @@
-"""What a state folder holds, as the server's own start finds it."""
+"""The contents of a state folder, as the server's own start finds them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.soak.history import Whole
 
 
 def held(folder: Path) -> dict[str, Whole]:
-    """What each partition holds in a state folder."""
+    """Return the contents of each partition in a state folder."""
     return {name: whole for name, (whole, _) in stored(folder).items()}
 
 
 def stored(folder: Path) -> dict[str, tuple[Whole, int]]:
-    """What the server's own start finds of each partition: what it holds, and its IPL count.
+    """Return the contents and the IPL count of each partition, as the server's own start finds them.
 
-    AssertionError for whatever the start refuses.
+    AssertionError if the start or a partition is refused.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     try:

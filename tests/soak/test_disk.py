@@ -1,4 +1,4 @@
-"""The model of a disk: what a power cut may leave, and what it may not."""
+"""The model of a disk: the states that a power cut may leave, and those that it may not."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_sync_covers_only_what_came_before_its_start() -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_sector_holds_one_of_its_contents(seed: int) -> None:
-    """Whatever the writes: each sector is as it was after some of them."""
+    """For any writes, each sector is as it was after some of them."""
     chance = Random(seed)
     changes = [Change(n, chance.randrange(9000), chance.randbytes(chance.randrange(3000))) for n in range(6)]
     versions = [replay(OLD, changes[:n]).ljust(16384, b"\0") for n in range(7)]

@@ -24,7 +24,7 @@ TOLD = {part["part"]: part for part in map(json.loads, re.findall(r'^\{"part".*\
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_of_the_page(command: str, page_blocks: PageBlocks) -> None:
-    """`make` makes a command of each, and that one takes its arguments."""
+    """`make` accepts each command of the page, and its arguments."""
     assert [re.split("   +", line)[0] for line in page_blocks.lines()] == COMMANDS
     shown = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", *shlex.split(command)[1:]],
@@ -103,7 +103,7 @@ def test_a_line_names_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_part_that_fails_says_how_to_repeat_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The seed, the command, and the place of what it left."""
+    """The seed, the command, and the folder with its files."""
     from tests.soak import __main__ as soak
 
     def broken(place: object) -> dict[str, int]:
@@ -118,6 +118,6 @@ def test_a_part_that_fails_says_how_to_repeat_it(
 
 
 def test_a_part_that_is_not_there() -> None:
-    """A wrong name ends the command before anything runs."""
+    """An unknown name ends the command before any part runs."""
     with pytest.raises(SystemExit):
         parsed(["kill"])

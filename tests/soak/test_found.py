@@ -1,4 +1,4 @@
-"""Faults that the soak has found in the storage, each as its smallest story."""
+"""Faults that the soak has found in the storage, each in its shortest form."""
 
 from __future__ import annotations
 

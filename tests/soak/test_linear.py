@@ -1,4 +1,4 @@
-"""The linearizability checker finds what is wrong, and a server's racing calls have an order (a sample)."""
+"""The linearizability checker finds wrong histories, and racing calls have an order (a sample)."""
 
 from __future__ import annotations
 

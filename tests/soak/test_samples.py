@@ -25,14 +25,14 @@ def test_a_sample_of_kills(soak_folder: Path, soak_seed: str) -> None:
 
 @pytest.mark.process
 def test_a_sample_of_crash_states(soak_folder: Path, soak_seed: str) -> None:
-    """R-20 to R-22: a start on whatever a power cut may leave of a recorded disk."""
+    """R-20 to R-22: a start on the states that a power cut may leave of a recorded disk."""
     figures = power_cuts(Place(soak_folder, soak_seed, 0.01))
     assert figures["states: lost news"] > 50
 
 
 @pytest.mark.process
 def test_a_sample_of_faults_and_cancellations(soak_folder: Path) -> None:
-    """R-21 to R-23: after each of them the next start works, and nothing that was confirmed is lost."""
+    """R-21 to R-23: after each of them the next start works, and no confirmed change is lost."""
     figures = nth_faults(Place(soak_folder, "", 0.04))
     assert min(figures.values()) >= 1
     assert figures["flush, os EIO"] > 5, "SQLite's own calls are among them"

@@ -20,7 +20,7 @@ LIBRARY = Path("/nothing is started")
 
 
 def test_an_old_state_is_on_the_disk_before_the_first_life(tmp_path: Path) -> None:
-    """Each of its files is durable, so no power cut takes it; what its partitions hold is known."""
+    """Each of its files is durable, so no power cut takes it; the contents of its partitions are known."""
     scenario = Scenario(tmp_path, LIBRARY, Random(1), old=True)
     disk = Disk(Random(1))
     for first in scenario.first:
