@@ -41,11 +41,11 @@ All parts are those of the product; the seams and the clock are simulated.  One 
 #   world       at the end: the faults are over, and each partition has exactly one owner
 #
 # The first version checked effects only: owners, histories and secrets. `records` and `decisions` were added
-# later. A wrong decision may break a promise much later, or only by a further fault. They report it at the
-# step where it is made. tests/simulation/test_bugs.py puts mistakes into the product, and states the seeds
-# within which each one is found.
+# later. A wrong decision may break a promise much later, or only by a further fault. These two report it at
+# the step where it is made. tests/simulation/test_bugs.py puts mistakes into the product, and states the
+# seeds within which each one is found.
 #
-# Tried and dropped:
+# Not used, and dropped:
 #
 #   - Faults at any time. A migration is short beside a story of 6 s, so a fault would hardly ever meet one.
 #     Most steps wait for a state of custody instead (`plan`).
