@@ -287,7 +287,8 @@ class Jobs:
         run = self._running.get(system.key)
         if run:
             # There is no await between this and the stored end.  So the job takes no further step in between.
-            self._scopes.setdefault(run.job.number, trio.CancelScope()).cancel()
+            if scope := self._scopes.get(run.job.number):
+                scope.cancel()
             self._end(run, "failed", reason or f"{system.name} was removed from the console")
 
     def save(self, job: Job, state: JobState, progress: JobProgress) -> None:
@@ -321,6 +322,8 @@ class Jobs:
 
     async def _perform(self, run: JobRun) -> None:
         """Perform a job to its end; repeat it from its last durable step while the store can't be written."""
+        if run.job.state != "running":
+            return  # `end_of` came before the first turn of this task, and there was no scope to cancel
         with self._scopes.setdefault(run.job.number, trio.CancelScope()):
             for seconds in waits():
                 try:

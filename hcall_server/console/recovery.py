@@ -251,9 +251,18 @@ class SystemRecovery:
             if error.rule is console.NAME_NEW:
                 return _ASIDE, error.message
             if error.rule is copy_rules.COPY_BEHIND:
-                return _THERE, f"is there already; the copy {origin_text(copy, self._date())} is older"
+                note = f"is there already; the copy {origin_text(copy, self._date())} is older"
+                return await self._there(copy.name), note
             return _LOST, error.message
         return f"{_RESTORED}{view.name}", ""
+
+    async def _there(self, name: str) -> str:
+        """Return the result of a step whose store is there: a restored one may be lost again.
+
+        A view without the name gives the final result, because `_missing` would ask for that store for ever.
+        """
+        view = await self._run.call(show_system())
+        return f"{_RESTORED}{name}" if name in view.restored else _THERE
 
     # Out of the state Recovery
 

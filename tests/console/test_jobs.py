@@ -8,6 +8,7 @@ from contextlib import closing
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from hcall_abi.control_views import SystemView
 from hcall_abi.errors import OperatorError, StorageError
@@ -101,6 +102,18 @@ async def test_a_job_is_answered_at_once_and_followed_by_any_number(rig: Rig, au
     assert seen[-2:] == [(STEPS, STEPS, "done")] * 2
     assert job.lines == ["step 0", "step 1", "step 2"]
     assert [each[0] for each in seen] == sorted(each[0] for each in seen)
+
+
+async def test_a_job_that_ends_before_its_first_turn_takes_no_step(rig: Rig, autojump_clock) -> None:
+    """Its system is removed at once; the task of the job exists already, and has not run."""
+    jobs = rig.jobs()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(jobs.run)
+        job = rig.start(jobs)
+        jobs.end_of(rig.known)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert (job.state, rig.performed) == ("failed", [])
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))

@@ -304,6 +304,32 @@ async def test_a_second_loss_in_the_middle_is_noticed(autojump_clock) -> None:
         await demand_recovered(rig)
 
 
+async def test_a_second_loss_behind_a_lost_answer_is_noticed(autojump_clock) -> None:
+    """A store whose restore was repeated, because its answer was lost, is restored again as well."""
+    async with running(Site(), manual_recovery=True) as rig:
+        await filled(rig)
+        await lost(rig)
+        await rig.until(lambda: rig.system.connected)
+        await trio.sleep(10)
+        done = trio.Event()
+
+        def replace() -> None:
+            rig.site.kill()
+            rig.site.lose_service_processor()
+            done.set()
+
+        def lose_answer() -> None:
+            rig.site.link.lost_answers = 1
+            interrupt(rig, nth("restoreCopy", 1, rig), replace)  # at the next store
+
+        interrupt(rig, nth("restoreCopy", 1, rig), lose_answer)
+        job = rig.console.recover(rig.system)
+        await done.wait()
+        await rig.site.start(rig.nursery, BARE)
+        await rig.ended(job)
+        await demand_recovered(rig)
+
+
 def nth(operation: str, number: int, rig: Rig):
     """A condition: the request with this operation, for the n-th time from now on."""
     before = rig.site.link.asked.count(operation)
