@@ -221,7 +221,7 @@ class Partition:
         from hcall_abi.standstills import standstill  # an error alone needs it, and no start
 
         state = standstill(custody.name.lower(), self.mode.value, self.name)
-        told = f": it {state.told}; {state.remedy}" if state else ""
+        told = f": it {state.words}; {state.remedy}" if state else ""
         return f"{self.name} is {custody.name} ({self.mode.value}){attempt}{other}{told}"
 
     def set_custody(self, custody: Custody, epoch: int, peer: bytes) -> None:

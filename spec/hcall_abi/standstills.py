@@ -17,12 +17,12 @@ from hcall_abi.rules.rule import Rule
 class Standstill(NamedTuple):
     """A state of a partition: the rule that forbids to serve it, the state as text, the remedy.
 
-    `rule` is None for a state that is served.  `told` follows the partition's name.  {console} stands for the
+    `rule` is None for a state that is served.  `words` follow the partition's name.  {console} stands for the
     console, {reach} for the way to it, {name} for the partition.
     """
 
     rule: Rule | None
-    told: str
+    words: str
     remedy: str = ""
 
 
@@ -102,13 +102,13 @@ def standstill(
     found = STATES.get((custody, mode), BETWEEN)
     if found.rule is None:
         return None
-    words = {"name": name, "console": _named(console), "reach": _reach(console)}
-    return found._replace(told=found.told.format(**words), remedy=found.remedy.format(**words))
+    names = {"name": name, "console": _named(console), "reach": _reach(console)}
+    return found._replace(words=found.words.format(**names), remedy=found.remedy.format(**names))
 
 
-def told(custody: str, mode: str) -> str:
+def words(custody: str, mode: str) -> str:
     """Return a state as text that follows the partition's name, "" for states without a message."""
-    return STATES.get((custody, mode), BETWEEN).told.format(console="the console")
+    return STATES.get((custody, mode), BETWEEN).words.format(console="the console")
 
 
 def _named(console: KnownConsole | None) -> str:

@@ -93,12 +93,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the verbs and their options."""
-    _add_where(parser, default=None)
+    _add_target_options(parser, default=None)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     rows = [(name, row.summary, row.operands) for name, row in _every_verb().items()]
     for name, summary, operands in [*rows, (REPLACE, _SUMMARY, _REPLACED)]:
         verb = verbs.add_parser(name, help=summary, description=summary)
-        _add_where(verb, default=argparse.SUPPRESS)
+        _add_target_options(verb, default=argparse.SUPPRESS)
         for operand, options in operands.items():
             verb.add_argument(operand, **options)
     for name, module in ((SERVE, hmc_serve), (LINKS, hmc_links)):
@@ -252,7 +252,7 @@ def _fail(args: argparse.Namespace, error: SwpksError, status: int) -> int:
     return status
 
 
-def _add_where(parser: argparse.ArgumentParser, default: Any) -> None:
+def _add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:
     _add_store(parser, default)
     add = for_every_verb(parser, "of a system, and the form of the answer", default)
     add("--state", None, type=state_path, metavar="DIR", help="the system's state folder")

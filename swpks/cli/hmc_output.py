@@ -92,7 +92,7 @@ def attempt(answer: CustodyView) -> str:
 
 def _moves(answer: CustodyView | PartitionView) -> str:
     """Return an unusual state of a partition in words; that of a partition which never was here is none."""
-    return "" if answer.custody == "none" else standstills.told(answer.custody, answer.mode)
+    return "" if answer.custody == "none" else standstills.words(answer.custody, answer.mode)
 
 
 def console(answer: ConsoleLinkView) -> str:

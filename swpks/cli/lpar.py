@@ -26,10 +26,10 @@ from hcall_client.guests.linux import LinuxError
 from swpks.cli import lpar_values as values
 from swpks.cli import refusals
 from swpks.cli.lpar_keys import KEY_VERBS
+from swpks.cli.lpar_target import LparTarget, add_target_options, target_of
 from swpks.cli.lpar_update import UPDATE_FLAGS, update
 from swpks.cli.lpar_values import UsageError
 from swpks.cli.lpar_verbs import REFUSED, VERBS, NotFlushed
-from swpks.cli.lpar_where import Where, add_where, where_of
 
 USAGE = 2
 UNREACHABLE = 3
@@ -45,11 +45,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=run)
     parser.add_argument("name", metavar="NAME", help="the partition's name")
-    add_where(parser, default=None)
+    add_target_options(parser, default=None)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, add in _VERB_OPTIONS.items():
         verb = verbs.add_parser(name, help=_HELP[name], description=_HELP[name])
-        add_where(verb, default=argparse.SUPPRESS)
+        add_target_options(verb, default=argparse.SUPPRESS)
         add(verb)
     return parser
 
@@ -75,32 +75,32 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    where = where_of(args)
+    target = target_of(args)
     try:
-        return _carried_out(where, args)
+        return _carried_out(target, args)
     except OpenRefused as error:
         from swpks.cli.lpar_reach import Sought, refused_open
 
-        sought = Sought(where.target, args.name, args.timeout, args.state)
-        raise refused_open(sought, error, numbered=bool(where.partition)) from None
+        sought = Sought(target.address, args.name, args.timeout, args.state)
+        raise refused_open(sought, error, numbered=bool(target.partition)) from None
     except LinuxError:
         raise
     except OSError as error:
         from swpks.cli.lpar_reach import Sought, unreached
 
-        sought = Sought(where.target, args.name, args.timeout, args.state)
+        sought = Sought(target.address, args.name, args.timeout, args.state)
         raise unreached(sought, error) from None
 
 
-def _carried_out(where: Where, args: argparse.Namespace) -> int:
+def _carried_out(target: LparTarget, args: argparse.Namespace) -> int:
     if args.verb == "boot":
         from swpks.cli.lpar_boot import boot
 
-        return boot(where, args)
+        return boot(target, args)
     with BlockingChannel.connect(
-        where.target,
-        partition=where.partition,
-        access_key=where.access_key,
+        target.address,
+        partition=target.partition,
+        access_key=target.access_key,
         name="swpks lpar",
         timeout=args.timeout,
     ) as channel:

@@ -12,15 +12,15 @@ from hcall_client.channel import open_channel
 from hcall_client.guests.boot import BootedChain
 from hcall_client.guests.boot import boot as run_boot
 from swpks.cli.lpar_advice import ipl_command
+from swpks.cli.lpar_target import LparTarget
 from swpks.cli.lpar_values import opened_output
 from swpks.cli.lpar_verbs import OK, show
-from swpks.cli.lpar_where import Where
 
 LONGEST_PASSWORD = max(level.max_password_size for level in LEVELS.values())
 """Bytes of a password on any firmware level."""
 
 
-def boot(where: Where, args: argparse.Namespace) -> int:
+def boot(target: LparTarget, args: argparse.Namespace) -> int:
     """Boot the chain in the partition's current IPL and print the result.
 
     The passwords are lost at the end of this command.  The kernel's can be saved in a file for later use.
@@ -28,10 +28,10 @@ def boot(where: Where, args: argparse.Namespace) -> int:
     if args.output:
         # Opened before the passwords are set: one that cannot be kept would lock the kernel out.
         with opened_output(args.output, LONGEST_PASSWORD) as put:
-            chain, told = _run(where, args.timeout)
+            chain, told = _run(target, args.timeout)
             put(chain.kernel.password)
     else:
-        chain, told = _run(where, args.timeout)
+        chain, told = _run(target, args.timeout)
     lines = [
         f"partition {told['partition']} ({told['firmware']}), IPL {told['ipl_count']}",
         "firmware     SB_VERSION is published; its objects are locked",
@@ -48,19 +48,19 @@ def _after(args: argparse.Namespace) -> str:
     return f"passwords    set until the next IPL, and {kept}; to unset them: {ipl_command(args)}"
 
 
-def _run(where: Where, seconds: float) -> tuple[BootedChain, dict[str, Any]]:
+def _run(target: LparTarget, seconds: float) -> tuple[BootedChain, dict[str, Any]]:
     try:
-        return trio.run(_boot, where, seconds)
+        return trio.run(_boot, target, seconds)
     except trio.TooSlowError:
         raise TimeoutError("the server did not answer in time") from None
 
 
-async def _boot(where: Where, seconds: float) -> tuple[BootedChain, dict[str, Any]]:
+async def _boot(target: LparTarget, seconds: float) -> tuple[BootedChain, dict[str, Any]]:
     with trio.fail_after(seconds):
         async with open_channel(
-            where.target,
-            partition=where.partition,
-            access_key=where.access_key,
+            target.address,
+            partition=target.partition,
+            access_key=target.access_key,
             name="swpks lpar",
             patience=seconds,
         ) as channel:

@@ -35,7 +35,7 @@ def _standing(system: SystemView, partition: PartitionView | None, name: str) ->
     if found is None or found.rule is None:
         return None
     history = attempt(facts) if facts and facts.epoch else ""
-    return OperatorError(found.rule, f"{name} {found.told}{history}: {found.remedy}")
+    return OperatorError(found.rule, f"{name} {found.words}{history}: {found.remedy}")
 
 
 def _custody(system: SystemView, partition: PartitionView | None, name: str) -> CustodyView | None:

@@ -280,8 +280,8 @@ def _standing(unserved: dict[str, dict[str, Any]]) -> str:
     for name, facts in unserved.items():
         console = facts["console"] and KnownConsole(**facts["console"])
         if found := standstill(facts["custody"], facts["mode"], name, console):
-            reasons.setdefault((found.told, found.remedy), []).append(name)
+            reasons.setdefault((found.words, found.remedy), []).append(name)
     return "; ".join(
-        f"{', '.join(names)}{' ' if len(names) == 1 else ': each '}{told}: {remedy}"
-        for (told, remedy), names in reasons.items()
+        f"{', '.join(names)}{' ' if len(names) == 1 else ': each '}{words}: {remedy}"
+        for (words, remedy), names in reasons.items()
     )

@@ -69,9 +69,9 @@ def test_each_state_is_told_with_commands_that_exist(
     found = standstill(*state, "lpar1", console)
     assert found is not None
     assert found.rule in (rules.CUSTODY_OWNED, rules.CUSTODY_CONFIRMED)
-    assert found.told
+    assert found.words
     assert found.remedy
-    assert not re.search("[{}]", found.told + found.remedy)
+    assert not re.search("[{}]", found.words + found.remedy)
     demand_commands(found.remedy)
     assert "power" not in found.remedy, "power on is refused in every one of these states"
     assert ("--without-console" in found.remedy) is (state[1] == "asking"), "the others do not end by it"
@@ -100,7 +100,7 @@ def test_between_two_states() -> None:
     """While a step is being stored its record is the next one, and its mode the last one."""
     found = standstill("released", "in-doubt", "lpar1")
     assert found is not None
-    assert (found.told, found.remedy) == ("takes a step of a migration", "try again in a moment")
+    assert (found.words, found.remedy) == ("takes a step of a migration", "try again in a moment")
 
 
 def shown(view: SystemView, name: str = A) -> str:
@@ -137,7 +137,7 @@ async def test_a_migration_step_by_step(stage: Stage, step: str) -> None:
                 home.a.demand_owned()
             found = standstill(home.a.profile.custody.name.lower(), home.a.mode.value, A)
             assert found
-            assert refused.value.message.endswith(f"it {found.told}; {found.remedy}")
+            assert refused.value.message.endswith(f"it {found.words}; {found.remedy}")
 
 
 async def test_a_copy_that_was_dropped(stage: Stage) -> None:

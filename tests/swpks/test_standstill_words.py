@@ -12,7 +12,7 @@ from hcall_abi.control_views import CustodyView, SystemView, Trouble
 from hcall_abi.errors import OperatorError, SwpksError
 from hcall_abi.frames import OpenStatus
 from hcall_client.errors import OpenRefused
-from swpks.cli import lpar_reach, lpar_where, serve
+from swpks.cli import lpar_reach, lpar_target, serve
 from swpks.cli.lpar_reach import Sought, refused_open, unreached
 from tests.console.facts import partition, system
 
@@ -85,10 +85,10 @@ def test_a_name_whose_partition_has_left(shown: list[SystemView | None]) -> None
     with pytest.raises(
         OperatorError, match=r"a has left \(attempt 7, other system ab\): use it at its owner"
     ):
-        lpar_where.where_of(args)
+        lpar_target.target_of(args)
     args.name = "b"
     with pytest.raises(OperatorError, match="there is no partition 'b': s has no partition"):
-        lpar_where.where_of(args)
+        lpar_target.target_of(args)
 
 
 def test_a_partition_that_was_refused_keeps_its_own_reason(shown: list[SystemView | None]) -> None:

@@ -23,32 +23,32 @@ DEFAULT_TIMEOUT = 10.0
 LARGEST_PORT = 0xFFFF
 
 
-class Where(NamedTuple):
+class LparTarget(NamedTuple):
     """Where a partition is reached, and how."""
 
-    target: Path | tuple[str, int]
+    address: Path | tuple[str, int]
     partition: int = 0
     access_key: bytes | None = None
 
     def __repr__(self) -> str:
-        return f"Where({self.target})"
+        return f"LparTarget({self.address})"
 
 
-def where_of(args: argparse.Namespace) -> Where:
+def target_of(args: argparse.Namespace) -> LparTarget:
     """Return the address in the options; UsageError if they name none."""
     if args.socket and args.tcp:
         raise UsageError("--socket and --tcp exclude each other")
     if args.tcp:
-        return Where(_address(args.tcp), _number(args), _key(args))
+        return LparTarget(_address(args.tcp), _number(args), _key(args))
     number = args.partition or 0
     if args.socket:
         key = _read_key(args.access_key_file) if args.access_key_file else None
-        return Where(args.socket, number, key)
+        return LparTarget(args.socket, number, key)
     if args.state is None:
         raise UsageError("say where the server is: --state DIR (or SWPKS_STATE), --socket or --tcp")
     if not is_partition_name(args.name):
         raise OperatorError(NAME_FORM, f"{args.name[:80]!r} is no name for a partition")
-    return Where(args.state / "run" / f"{args.name}.sock", number)
+    return LparTarget(args.state / "run" / f"{args.name}.sock", number)
 
 
 def _number(args: argparse.Namespace) -> int:
@@ -104,7 +104,7 @@ def _read_key(path: Path) -> bytes:
     return key
 
 
-def add_where(parser: argparse.ArgumentParser, default: Any) -> None:
+def add_target_options(parser: argparse.ArgumentParser, default: Any) -> None:
     """Add the options that every verb of `swpks lpar` takes."""
     add = for_every_verb(parser, "where the partition is, and who asks", default)
     add("--state", state_folder(), type=state_path, metavar="DIR", help="the server's state folder")
