@@ -2,11 +2,49 @@
 
 The kernel starts          a machine that was reset has an IPL; the device tree is completed
 The driver calls a gate    the ``sc 1`` instructions of the gate become breakpoints, the call goes on
-A hypervisor call          one of ours goes to the partition; any other is left to QEMU
-
-Only the driver's call sites have permanent breakpoints.  The gates serve all h-calls of the kernel, and QEMU
-runs a page of code with a breakpoint several times slower.
+A hypervisor call          an H_PKS call goes to the partition; QEMU carries out any other one
 """
+
+# How the h-calls of a kernel reach the partition
+#
+# QEMU's pseries machine has no keystore: it answers every H_PKS call with H_FUNCTION.  The bridge stops the
+# guest before such a call gets to QEMU, and answers it from the partition.  It guarantees four things:
+#
+#   1. Neither QEMU nor the kernel is changed.  A breakpoint of QEMU's gdb stub changes no memory of the
+#      guest. The bridge changes registers, output buffers of a call, and the flattened device tree before it
+#      is read.
+#   2. The partition gets exactly the h-calls of the kernel's driver, in their order.  The guest is stopped
+#      during each of them.
+#   3. Each call has one answer, or the command ends.  If the session breaks during a call, the answer is
+#      H_ABORTED, because the call may or may not have run.  The bridge never repeats a call by itself.
+#   4. Each reset of the machine is one IPL of the partition.  A kexec is none: passwords survive it.
+#
+# Why two kinds of breakpoints.  The instruction that makes an h-call is `sc 1`, in `plpar_hcall` and
+# `plpar_hcall9`.  The whole kernel makes h-calls by these two functions.  QEMU runs a 4 KiB page of code with
+# a breakpoint several times slower: permanent breakpoints there cost a factor of three.  So the permanent
+# breakpoints are at the calls of these functions in the keystore's driver.  Such a breakpoint arms those at
+# `sc 1`; the end of the call clears them.  While they are armed, another processor may stop at them with
+# another h-call.  Then the bridge lets this processor run the one instruction, and QEMU answers.
+#
+# Why the bridge counts.  With several processors, two calls of the driver may be in a gate at once.  The
+# first one to end must not clear the breakpoints of the other.  So `_under_way` has the calls in each gate,
+# and only the last one clears.  A reset sets the count to zero, because no processor returns from a call that
+# it cut off.
+#
+# Why the device tree.  The driver does nothing unless `/rtas/ibm,hypertas-functions` has `hcall-pks`.
+# `early_setup` is the last function before the tree is read, and has its address in r3.  The address of a
+# breakpoint is virtual, and the kernel may run with or without translation there.  So there is a breakpoint
+# at the virtual address and one at the real address.
+#
+# What was tried and dropped:
+#
+#   - Breakpoints at `sc 1` all the time: simpler, no emulated branch and no count, but too slow (see above).
+#   - A change of the device tree in SLOF, QEMU's usual firmware: it does not survive into Linux.
+#   - A socket with an address for the stub: another process could connect, and read all of the guest's
+#     memory. The stub is an inherited socket pair (machine.py).
+#
+# A second way to test the driver is its C file in user space (docs/driver.md): about 100,000 writes a
+# second.  But it has no page tables and no userland.  So both exist.
 
 from __future__ import annotations
 
@@ -29,11 +67,11 @@ KERNEL_ENTRY = "early_setup"
 """The first function of the kernel that has the device tree, in r3, and the last before it is read."""
 FUNCTIONS = ("/rtas", "ibm,hypertas-functions")
 ADVERTISED = b"hcall-pks"
-"""The string that says that there is a keystore (spec/qemu.md#the-device-tree)."""
+"""The name of the keystore's h-calls in that list (spec/qemu.md#the-device-tree)."""
 SECURE_BOOT = "ibm,secure-boot"
 """The root's property with the secure-boot mode of the current IPL, in four bytes."""
 STEPS = 10
-"""Most steps that are tried to run one instruction."""
+"""Most steps to get over one instruction; a guest that is stuck there is an error and no endless loop."""
 ARGUMENTS = tuple(f"r{number}" for number in range(4, 13))
 
 _REAL = (1 << 60) - 1
@@ -47,7 +85,7 @@ Hook = Callable[[Stop], Awaitable[None]]
 
 
 def real(address: int) -> int:
-    """Return the real address behind one of the kernel's linear mapping: without its highest four bits."""
+    """Return the real address of a virtual one in the kernel's linear mapping: its lowest 60 bits."""
     return address & _REAL
 
 
@@ -85,6 +123,7 @@ class Bridge:
         """Serve the guest until its machine ends; GuestStopped where it stops and cannot go on."""
         self._memory_size = await self.monitor.memory_size()
         for address in (*self._places, *self._hooks):
+            # Those of the gates are armed only during a call of the driver; see the essay.
             if not self._is_gate(address):
                 await self.stub.set_breakpoint(address)
         while True:
@@ -102,6 +141,8 @@ class Bridge:
             await self._step_from(stop, address)
         elif address in self._places:
             await self._places[address](stop, address)
+        # A trap without an entry is a breakpoint that another processor has cleared meanwhile: the guest goes
+        # on.
         elif stop.signal != _TRAP:
             raise GuestStopped(f"the guest has stopped at 0x{address:X} for good (signal {stop.signal})")
 
@@ -134,14 +175,16 @@ class Bridge:
         return any(address in gate.hypervisor_calls for gate in self._sites.gates)
 
     async def _kernel_starts(self, stop: Stop, address: int) -> None:
-        """Take note of a reset, and complete the device tree.
+        """Restart the partition after a reset, and complete the device tree.
 
         A kernel that was started by kexec comes here as well; it has no IPL.
         """
+        # early_setup also runs after a kexec. Only a reset, which QEMU reports over QMP, is an IPL.
         resets = await self.monitor.resets()
         if resets != self._resets:
             self._resets = resets
             await self._partition.ipl()
+        # A call that the reset has cut off never comes to its `sc 1` again: nothing else would clear these.
         for gate in list(self._under_way):
             await self._disarm(gate, all_of_them=True)
         await self._advertise()
@@ -156,6 +199,8 @@ class Bridge:
         mode = await self._partition.secure_boot()
         if mode != SecureBoot.OFF:  # to Linux a tree without the property says the same
             after = devicetree.with_root_property(after, SECURE_BOOT, mode.to_bytes(4, "big"))
+        # A tree of the machine has much padding, and a write needs a packet for each KiB: only the changed
+        # part is written.
         changed = [n for n in range(size) if before[n] != after[n]]
         if changed:
             await self.stub.write_memory(at + changed[0], after[changed[0] : changed[-1] + 1])
@@ -170,7 +215,7 @@ class Bridge:
         await self.stub.write({"lr": address + 4, "pc": gate.entry})
 
     async def _hypervisor_call(self, stop: Stop, address: int) -> None:
-        """Answer an h-call of ours; leave any other to QEMU, by running the instruction."""
+        """Answer an H_PKS call; for any other, run the instruction, so that QEMU answers."""
         opcode, *registers = await self.stub.read("r3", *ARGUMENTS)
         if opcode not in CALLS:
             await self._step_from(stop, address)
@@ -179,6 +224,8 @@ class Bridge:
         for at, data in answer.writes:
             await self.stub.write_memory(at, data)
         results = dict(zip(ARGUMENTS, answer.registers, strict=True))
+        # The processor goes on behind `sc 1`, so QEMU never sees this h-call. r3 is signed: a negative status
+        # has to fill all 64 bits.
         await self.stub.write({"r3": answer.status & _WORD, **results, "pc": address + 4})
         gate = next(each for each in self._sites.gates if address in each.hypervisor_calls)
         await self._disarm(gate)
@@ -192,7 +239,7 @@ class Bridge:
         return answer
 
     async def _disarm(self, gate: Gate, *, all_of_them: bool = False) -> None:
-        """One call is over; the breakpoints go with the last one."""
+        """Count one call less, or none at all; clear the breakpoints of the gate with the last one."""
         if not self._under_way[gate]:
             return  # the machine was reset while this processor stood here
         self._under_way[gate] -= self._under_way[gate] if all_of_them else 1

@@ -15,11 +15,11 @@ from swpks.qemu.elf import KernelImage, Symbol
 from swpks.qemu.errors import KernelUnsuitable
 
 DRIVER = "plpks"
-"""What the names of the driver's functions have in common."""
+"""Part of the name of each function of the driver."""
 GATES = ("plpar_hcall", "plpar_hcall9")
 """The functions that make h-calls."""
 TRACED = "_trace"
-"""What is behind a gate's name where the kernel makes traced calls in a function of their own."""
+"""The end of the name of a gate's twin for traced calls, in kernels that have one."""
 HYPERVISOR_CALL = 0x44000022
 """The instruction ``sc 1``."""
 
@@ -60,14 +60,16 @@ def find_callsites(image: KernelImage) -> CallSites:
 
 
 def calls_of(image: KernelImage, function: Symbol) -> Iterator[tuple[int, int]]:
-    """Yield each ``bl`` of a function and where it goes."""
+    """Yield the address and the target of each ``bl`` of a function."""
     for address, word in _words(image, function):
+        # Opcode 18 with LK set and AA clear: the target is relative to the instruction (Power ISA, I-form).
         if word & _BRANCH_MASK == _BRANCH:
             offset = word & _OFFSET
             yield address, address + offset - ((offset & _SIGN) << 1)
 
 
 def _gate(image: KernelImage, name: str) -> Gate:
+    # With tracepoints on, a gate makes the call in its twin, by another `sc 1`.
     bodies = [image.find(name), *filter(None, [image.symbols.get(name + TRACED)])]
     words = (pair for body in bodies for pair in _words(image, body))
     calls = {address for address, word in words if word == HYPERVISOR_CALL}
@@ -77,7 +79,7 @@ def _gate(image: KernelImage, name: str) -> Gate:
 
 
 def _entries(image: KernelImage, name: str) -> set[int]:
-    """Return both entries of a function: callers with another r2 go to the first."""
+    """Return both entries of a function: global, for callers with another r2, and local."""
     symbol = image.find(name)
     return {symbol.address, symbol.local_entry}
 

@@ -17,7 +17,7 @@ from hcall_abi.rules import service as rules
 from swpks.qemu.errors import PartitionUnusable
 
 ENDING = ".qemu"
-"""What the name of a claim has behind the name of the socket."""
+"""The end of a claim's file name, behind the name of the socket."""
 
 
 class Claims:
@@ -41,6 +41,7 @@ class Claims:
         """Give up all claims and remove their files."""
         while self._held:
             path, descriptor = self._held.popitem()
+            # Removed while the lock is held: a process that opens the file in between sees that it is gone.
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
@@ -50,7 +51,10 @@ def _locked(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
+            # A lock, and no process id alone: the kernel releases it however the process ends, and an id may
+            # be reused.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The last holder removes its file. A lock on a removed file would exclude no other process.
             if _is_at(descriptor, path):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -1,7 +1,7 @@
 """A small process that cleans up after this one, also if this one is killed by SIGKILL.
 
-It is told of processes and folders.  When its socket closes, it ends the processes, waits for them, and
-removes the folders.  After an orderly end nothing of that is there any more.
+This process sends it processes and folders.  When the socket closes, it ends the processes, waits for them,
+and removes the folders.  After an orderly end it finds nothing to do.
 
 PR_SET_PDEATHSIG is not used.  It signals a child when the *thread* that started it ends, and Trio starts
 processes from threads that end early; and it removes no folder.
@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 END_SECONDS = 20.0
-"""How long the processes may take to end by themselves before they are killed; a server flushes first."""
+"""Seconds from SIGTERM to SIGKILL.  A server flushes in this time."""
 LONGEST_PATH = 4096
 _PROCESS, _FOLDER = b"p", b"f"
 
@@ -36,6 +36,7 @@ class Cleanup:
         with theirs:
             # A session of its own: no signal of the terminal or of a process group reaches it.
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
+                # -I and -S: without site-packages and variables of Python, the start takes some 20 ms.
                 [sys.executable, "-I", "-S", __file__],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
@@ -54,7 +55,7 @@ class Cleanup:
         self._process.wait()
 
     def end_process(self, pid: int) -> None:
-        """Have a child of this process ended, if it still runs when this process has ended."""
+        """Register a child of this process: it is ended if it still runs after this process."""
         descriptor = os.pidfd_open(pid)  # unlike a number, it never names another process
         try:
             socket.send_fds(self._socket, [_PROCESS], [descriptor])
@@ -62,12 +63,12 @@ class Cleanup:
             os.close(descriptor)
 
     def remove_folder(self, folder: Path) -> None:
-        """Have a folder removed with all that is in it, if it is still there when this process has ended."""
+        """Register a folder: it is removed with its content if it is still there after this process."""
         self._socket.sendall(_FOLDER + os.fsencode(folder))
 
 
 def clean_up(wire: socket.socket) -> None:
-    """Take orders until the other end is closed; then carry them out."""
+    """Receive processes and folders until the other end is closed; then end and remove them."""
     processes: list[int] = []
     folders: list[bytes] = []
     while True:
@@ -78,6 +79,7 @@ def clean_up(wire: socket.socket) -> None:
         if message[:1] == _FOLDER:
             folders.append(message[1:])
     _end(processes)
+    # Processes first: a server that still runs would write into a folder that is being removed.
     for folder in folders:
         _remove(folder)
 
@@ -93,7 +95,7 @@ def _send(process: int, signum: int) -> None:
     try:
         signal.pidfd_send_signal(process, signum)
     except ProcessLookupError:
-        pass
+        pass  # it has ended already, as after an orderly end
 
 
 def _running(processes: list[int], seconds: float) -> list[int]:

@@ -1,4 +1,4 @@
-"""Power and IPL of one partition, by a console that waits for a server which is away.
+"""Power and IPL of one partition, by a console that waits for a server that is away.
 
 A machine that is reset is a partition with an IPL; one that ends is a partition without power.
 """
@@ -26,14 +26,14 @@ from hcall_client.console import (
 from swpks.qemu.errors import PartitionUnusable
 
 PATIENCE = 60.0
-"""Seconds that a server may be away, being started again, before this gives up."""
+"""Seconds to wait for a server that is away, such as one that is being restarted."""
 PAUSE = 0.1
 """Seconds between two tries."""
 CONTROL_SOCKET = "control.sock"
 """The socket of the control channel, beside the sockets of the partitions."""
 
 Tell = Callable[[str], None]
-"""Called with a sentence for the user: what is waited for, and how long."""
+"""Called with a sentence for the user: the server that is awaited, and the seconds."""
 
 
 def tell_no_one(_sentence: str) -> None:
@@ -41,7 +41,7 @@ def tell_no_one(_sentence: str) -> None:
 
 
 class PatientConsole:
-    """The console of one partition; raises PartitionUnusable with what its system says.
+    """The console of one partition; raises PartitionUnusable with the message of its system.
 
     `tell` is called before it waits.
     """
@@ -56,7 +56,7 @@ class PatientConsole:
         return f"PatientConsole({self._console.target}, {self.name!r})"
 
     def follow(self, data_channel: Path) -> None:
-        """Ask the system from now on whose socket for the partition's data channel is at this path."""
+        """Use another system from now on: that of the data channel at this path."""
         control = data_channel.with_name(CONTROL_SOCKET)
         if self._console.target != control:
             self._console = Console(control)
@@ -80,13 +80,13 @@ class PatientConsole:
         return SecureBoot(SECURE_BOOT_MODES.index((await self._view()).curr_secure_boot))
 
     async def power_off(self) -> None:
-        """Stop the partition where it runs; a server that is away is not waited for."""
+        """Stop the partition if it runs; do not wait for a server that is away."""
         view = await self._call(console.show_partition(self.name), patience=0)
         if view.power == "running":
             await self._call(console.power_off(self.name), patience=0)
 
     async def is_off(self) -> bool:
-        """Whether the partition is powered off; a server that is away is not waited for, and says nothing."""
+        """Return whether the partition is powered off; False if the server is away, without a wait."""
         try:
             view = await self._call(console.show_partition(self.name), patience=0)
         except PartitionUnusable:
@@ -103,6 +103,7 @@ class PatientConsole:
         while True:
             try:
                 return await self._console.call(request)
+            # A refusal stays one, however often it is repeated; only an absent server may come back.
             except (ConsoleRefused, ConsoleMisspoken) as error:
                 raise PartitionUnusable(error.message) from None
             except ConsoleUnreachable as error:

@@ -47,19 +47,19 @@ def tree_size(header: bytes) -> int:
 
 
 def property_of(tree: bytes, path: str, name: str) -> bytes:
-    """Return a property's value; TreeUnsuitable where the node has no such property."""
+    """Return a property's value; TreeUnsuitable if the node has no such property."""
     return _find(tree, path, name).value
 
 
 def string_list(tree: bytes, path: str, name: str) -> list[bytes]:
-    """Return a property that is a list of strings; TreeUnsuitable where the node has no such property."""
+    """Return a property that is a list of strings; TreeUnsuitable if the node has no such property."""
     return property_of(tree, path, name).removesuffix(b"\0").split(b"\0")
 
 
 def with_string(tree: bytes, path: str, name: str, string: bytes) -> bytes:
     """Return a tree of the same size whose property `name` of node `path` ends in one more string.
 
-    One that has the string already comes back as it is; TreeUnsuitable where there is no room.
+    A tree that has the string already is returned unchanged.  TreeUnsuitable if there is no room.
     """
     found = _find(tree, path, name)
     if string in found.value.removesuffix(b"\0").split(b"\0"):
@@ -72,8 +72,8 @@ def with_string(tree: bytes, path: str, name: str, string: bytes) -> bytes:
 def with_root_property(tree: bytes, name: str, value: bytes) -> bytes:
     """Return a tree of the same size whose root has the property `name` with this value.
 
-    One that is there already gets the value; TreeUnsuitable where there is no room, or the one that is
-    there has another size.
+    A present property gets the value.  TreeUnsuitable if there is no room, or if the present one has another
+    size.
     """
     there, _ = _walked(tree)
     own = next((each for each in there if (each.path, each.name) == ("/", name)), None)
@@ -92,6 +92,8 @@ def _with_name(tree: bytes, name: bytes) -> tuple[bytes, int]:
     """Return a tree whose strings have a name, and the name's place among them."""
     header = _header(tree)
     end = header.strings + header.strings_size
+    # The name may also be the end of a longer one: a property refers to an offset, and reads up to the zero
+    # byte.
     at = tree.find(name, header.strings, end)
     if at >= 0:
         return tree, at - header.strings
@@ -111,6 +113,7 @@ def _replaced(tree: bytes, start: int, after: int, body: bytes) -> bytes:
         raise TreeUnsuitable(f"no room for {len(rest) + start - end} more bytes of the structure block")
     out = bytearray(tree)
     out[start : start + len(rest)] = rest
+    # Version 16 has no field for the size of the structure block; its end is the token alone.
     if header.version >= 17:
         struct.pack_into(">I", out, _STRUCTURE_SIZE, start + len(rest) - header.structure)
     return bytes(out)
@@ -126,7 +129,7 @@ def _header(tree: bytes) -> _Header:
 
 
 def _room(header: _Header, block: int) -> int:
-    """Return where the padding behind a block ends: at the next block, or the tree's end."""
+    """Return the end of the padding behind a block: the start of the next block, or the end of the tree."""
     others = (header.structure, header.strings, header.reservations, header.total)
     return min((offset for offset in others if offset > block), default=block)
 

@@ -24,7 +24,7 @@ _SECTION_HEADER = 64
 
 
 class Symbol(NamedTuple):
-    """A symbol: where it begins, how many bytes it has (0: not said), its `st_other`, and what it is.
+    """A symbol: its address, its size in bytes (0: unknown), its `st_other`, and whether it is a function.
 
     Labels of assembly, such as plpar_hcall_trace, are no `function` and have no size.
     """
@@ -37,10 +37,10 @@ class Symbol(NamedTuple):
 
     @property
     def local_entry(self) -> int:
-        """The address that calls from the same module go to.
+        """The address for calls from the same module, which share r2.
 
-        The ELFv2 ABI puts it behind the instructions that set up r2; the three highest bits of
-        `st_other` say how many: 2 to the power of their value in bytes, none for 0 and 1.
+        In the ELFv2 ABI it is behind the instructions that set up r2.  The three highest bits of `st_other`
+        have their length: 2 to the power of the value in bytes, none for 0 and 1.
         """
         power = self.other >> 5
         return self.address + ((1 << power) if power > 1 else 0)
@@ -63,9 +63,9 @@ class KernelImage:
         return (symbol for name, symbol in self.symbols.items() if symbol.function and part in name)
 
     def code(self, symbol: Symbol) -> bytes:
-        """Return the instructions from a symbol on; none for what is no code.
+        """Return the instructions from a symbol on; none for a symbol outside of code.
 
-        One without a size, as assembly leaves it, ends where the next function begins.
+        A symbol without a size, as assembly leaves it, ends at the next function.
         """
         at = bisect_right(self._starts, symbol.address) - 1
         if at < 0:
@@ -90,7 +90,7 @@ _GZIP = b"\x1f\x8b"
 
 
 def load(path: Path) -> KernelImage:
-    """Read a kernel's file; KernelUnsuitable with the reason for what cannot be served."""
+    """Read a kernel's file; KernelUnsuitable with the reason if it cannot be served."""
     try:
         with open(path, "rb", opener=_at_once) as stream:
             return _load(stream)
@@ -112,6 +112,7 @@ def _load(stream: Any) -> KernelImage:
     try:
         if stream.read(len(_GZIP)) == _GZIP:
             raise KernelUnsuitable("a gzip file: unpack it first, such as zcat FILE > vmlinux")
+        # A pipe raises OSError here: it has no positions.
         size = stream.seek(0, os.SEEK_END)
         elf = ELFFile(stream)
         if elf.elfclass != 64 or not elf.little_endian or elf["e_machine"] != "EM_PPC64":
@@ -124,7 +125,8 @@ def _load(stream: Any) -> KernelImage:
 
 
 def _image(elf: Any, size: int) -> KernelImage:
-    """Return what a file of `size` bytes has; headers are held against that before anything is read."""
+    """Return symbols and code of a file of `size` bytes."""
+    # Headers come from any file that the user names. A damaged size would have gigabytes allocated.
     if elf["e_shentsize"] != _SECTION_HEADER or elf["e_shoff"] + elf.num_sections() * _SECTION_HEADER > size:
         raise KernelUnsuitable("damaged: the section headers do not lie within the file")
     table = elf.get_section_by_name(".symtab")
@@ -141,7 +143,7 @@ def _image(elf: Any, size: int) -> KernelImage:
 
 
 def _content(section: Any, size: int) -> bytes:
-    """Return a section's bytes as they are in the file, and only where the file has them all."""
+    """Return the bytes of a section; KernelUnsuitable if it does not lie within the file."""
     start, length = section["sh_offset"], section["sh_size"]
     if start + length > size:
         raise KernelUnsuitable("damaged: a section does not lie within the file")
@@ -152,6 +154,7 @@ def _content(section: Any, size: int) -> bytes:
 def _symbols(table: bytes, names: bytes) -> Iterator[Symbol]:
     """Yield the defined symbols that may be functions."""
     for name, info, other, section, address, size in _SYMBOL.iter_unpack(table):
+        # Untyped ones too: assembly labels such as plpar_hcall_trace have no type.
         if info & 0xF in (_FUNCTION, _UNTYPED) and section != _UNDEFINED and name:
             text = names[name : names.index(b"\0", name)].decode()
             yield Symbol(text, address, size, other, info & 0xF == _FUNCTION)

@@ -15,21 +15,21 @@ class KernelUnsuitable(OperatorError):
 
 
 class MachineFailed(OperatorError):
-    """QEMU is not installed, or ended otherwise than by the guest's or its user's wish."""
+    """QEMU is not installed, or it failed: neither the guest nor the user has ended it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(rules.MACHINE_RUNS, message)
 
 
 class StubError(PeerError):
-    """QEMU's gdb stub is gone, answers with an error, or not at all as the protocol says."""
+    """QEMU's gdb stub is gone, answers with an error, or breaks its protocol."""
 
     def __init__(self, message: str) -> None:
         super().__init__(rules.STUB_ANSWERS, message)
 
 
 class TreeUnsuitable(PeerError):
-    """The guest's flattened device tree is damaged, or has no room for what is to be added."""
+    """The guest's flattened device tree is damaged, or has no room for another property."""
 
     def __init__(self, message: str) -> None:
         super().__init__(rules.TREE_SOUND, message)
@@ -43,7 +43,7 @@ class GuestStopped(PeerError):
 
 
 class PartitionUnusable(OperatorError):
-    """The partition is not as it was asked for, or the control channel refused it or is not served."""
+    """The partition has another size, was refused, or its control channel is not served."""
 
     def __init__(self, message: str, rule: Rule = rules.PARTITION_SERVED) -> None:
         super().__init__(rule, message)

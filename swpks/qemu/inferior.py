@@ -13,10 +13,10 @@ from swpks.qemu.stub import Ended, Stop
 
 FIRST_ARGUMENT = 3
 MOST_ARGUMENTS = 8
-"""As many arguments go into registers, r3 to r10."""
+"""Arguments in registers, r3 to r10; further ones would need the stack."""
 
 _SAVED = (*(f"r{number}" for number in range(13)), "lr", "pc")
-"""What a callee may change; r13 is the processor's own, and the task may come back on another one."""
+"""What a callee may change.  Not r13: it is the processor's own, and the task may return on another one."""
 _WORD = (1 << 64) - 1
 
 
@@ -32,6 +32,8 @@ async def call_function(bridge: Bridge, stop: Stop, name: str, *arguments: int) 
     await bridge.stub.select(stop.thread)
     saved = dict(zip(_SAVED, await bridge.stub.read(*_SAVED), strict=True))
     given = {f"r{FIRST_ARGUMENT + n}": value & _WORD for n, value in enumerate(arguments)}
+    # r12 and the global entry: by the ELFv2 ABI a function computes r2 there from r12. The local entry would
+    # use the r2 of the hooked function.
     entry = {"r12": function.address, "lr": saved["pc"], "pc": function.address}
     await bridge.stub.write({**given, **entry})
     await _until(bridge, saved["pc"], saved["r1"])
@@ -47,6 +49,8 @@ async def _until(bridge: Bridge, address: int, stack: int) -> None:
         if isinstance(stop, Ended):
             raise GuestStopped("the machine has ended in the middle of a call from outside")
         await bridge.stub.select(stop.thread)
+        # The address alone is not enough: another task may call the hooked function meanwhile, on a stack of
+        # its own.
         if await bridge.stub.read("pc", "r1") == [address, stack]:
             return
         await bridge.handle(stop)

@@ -1,7 +1,7 @@
 """QEMU itself: its command line, and a process whose stub and monitor are connected before it runs.
 
-Both are socket pairs that QEMU inherits: no port to choose, no path to clean up, and nobody else
-can get at the stub, which could read all of the guest's memory.
+Both are socket pairs that QEMU inherits: there is no port to choose and no path to clean up.  No other
+process can connect to the stub, which gives access to all of the guest's memory.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ TERMINAL = "mon:stdio"
 """The console on this terminal, with QEMU's escape character Ctrl-A (x ends QEMU, h tells more)."""
 
 END_SECONDS = 5.0
-"""How long QEMU may take to end by itself before it is killed."""
+"""Seconds from SIGTERM to SIGKILL."""
 
 
 @dataclass(frozen=True)
 class QemuMachine:
-    """What to start: a kernel, its initramfs and command line, and options of QEMU's own.
+    """A machine to start: a kernel, its initramfs and command line, and further options of QEMU.
 
-    `serial` is QEMU's name of where the console is; `program` is QEMU.
+    `serial` is the console, as QEMU's option -serial names it; `program` is QEMU.
     """
 
     kernel: Path
@@ -69,13 +69,13 @@ def command_line(machine: QemuMachine, stub: int, monitor: int) -> list[str]:
         *("-chardev", f"socket,id=swpks-stub,fd={stub}", "-gdb", "chardev:swpks-stub"),
         *("-chardev", f"socket,id=swpks-monitor,fd={monitor}"),
         *("-mon", "chardev=swpks-monitor,mode=control"),
-        "-S",
+        "-S",  # halted: breakpoints are set before the first instruction
         *machine.options,
     ]
 
 
 def check(machine: QemuMachine) -> None:
-    """Raise MachineFailed where QEMU is not installed, or a file is not there."""
+    """Raise MachineFailed if QEMU is not installed, or a file is missing."""
     if shutil.which(machine.program) is None:
         raise MachineFailed(f"{machine.program} is not installed (Debian: apt-get install qemu-system-ppc)")
     for needed in filter(None, (machine.kernel, machine.initrd)):
@@ -93,11 +93,13 @@ async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams:
     """
     check(machine)
     (ours_stub, theirs_stub), (ours_monitor, theirs_monitor) = socket.socketpair(), socket.socketpair()
+    # Our copies of QEMU's ends are closed after its start: otherwise its end would not close the streams.
     with theirs_stub, theirs_monitor:
         fds = (theirs_stub.fileno(), theirs_monitor.fileno())
         process = await trio.lowlevel.open_process(command_line(machine, *fds), pass_fds=fds, **streams)
     try:
         if cleanup:
+            # Before anything else: a SIGKILL of this process from here on does not leave QEMU behind.
             cleanup.end_process(process.pid)
         async with _stream(ours_stub) as stub, _stream(ours_monitor) as monitor:
             yield Wires(stub, monitor, process)
@@ -106,7 +108,7 @@ async def start(machine: QemuMachine, cleanup: Cleanup | None = None, **streams:
 
 
 async def _end(process: trio.Process) -> None:
-    """End QEMU: SIGTERM first, with which it leaves the terminal as it found it."""
+    """End QEMU: SIGTERM first, because then it restores the settings of the terminal."""
     with trio.CancelScope(shield=True):
         process.terminate()
         with trio.move_on_after(END_SECONDS):

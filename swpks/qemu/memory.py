@@ -1,4 +1,4 @@
-"""Guest memory for synchronous code: the pieces that were read so far.
+"""Guest memory for synchronous code: the pieces that have been read.
 
 `hcall_client.marshal` is synchronous, but a read through the stub is not.  So the call is marshalled again
 and again.  If it needs memory that was not read yet, it raises `NotRead`, and the bridge reads that piece.  A
@@ -18,7 +18,7 @@ ReadMemory = Callable[[int, int], Awaitable[bytes]]
 
 
 class NotRead(Exception):
-    """Memory is wanted that has not been read yet."""
+    """The call needs memory that has not been read yet."""
 
     def __init__(self, address: int, length: int) -> None:
         super().__init__(f"{length} bytes at 0x{address:X}")
@@ -34,11 +34,12 @@ class SeenMemory:
         self._pieces: dict[tuple[int, int], bytes] = {}
 
     def holds(self, address: int, length: int) -> bool:
-        """Say whether the guest has all of this memory."""
+        """Return whether the guest has all of this memory."""
+        # A buffer outside of memory gets no segment; the server then answers the status of that argument.
         return address + length <= self._size
 
     def read(self, address: int, length: int) -> bytes:
-        """Return bytes that have been seen; NotRead for others."""
+        """Return bytes of a piece that has been read; NotRead for any other."""
         try:
             return self._pieces[address, length]
         except KeyError:
@@ -49,14 +50,15 @@ class SeenMemory:
         self.see(address, data)
 
     def see(self, address: int, data: bytes) -> None:
-        """Take a piece that has been read."""
+        """Add a piece that has been read."""
         self._pieces[address, len(data)] = data
 
 
 async def marshal_slowly(
     opcode: int, registers: tuple[int, ...], memory: SeenMemory, read: ReadMemory
 ) -> Request[HReturn]:
-    """Return the call that a guest makes, with the needed pieces of its memory read."""
+    """Return the call of a guest; read the pieces of its memory that the call needs."""
+    # An asynchronous copy of `marshal` would be a second version of the rules for buffers.
     while True:
         try:
             return marshal(opcode, registers, memory)

@@ -1,4 +1,4 @@
-"""The partition behind a machine: its session, opened again whenever it is over, and its console.
+"""The partition of a machine: its session, opened again after each end, and its console.
 
 The server may end and start again while the guest runs: the next call reconnects.  A call that was in flight
 when the connection broke may or may not have run.  It returns H_ABORTED to the guest, the status for an error
@@ -8,7 +8,7 @@ A partition can be followed to another system (`hcall_client.following`).  The g
 longer then.
 
 `wait_powered_off` keeps a session open from the first IPL on, also while the guest makes no call: the end of
-the session tells of a power-off, and of a server that is away.
+the session reports a power-off, and a server that is away.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ NAME = "swpks qemu"
 class ServedPartition:
     """A partition of a running server; made by `partition_of`.
 
-    `started` says whether it has had an IPL from here, or may have had it.  `target` is an address, or tells
-    where the partition is now: then it is followed, and claimed where it is.
+    `started` is true once this object has asked for an IPL, also if the answer was lost.  `target` is an
+    address, or a function that returns the present one.  Then the partition is followed to other systems, and
+    claimed there.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class ServedPartition:
         channel = await self._session()
         try:
             return await channel.call(request)
+        # Not repeated: the call may have run, and a WRITE that runs twice fails the second time.
         except (PeerError, CallTooLarge):
             return HReturn(0, Status.H_ABORTED, request.registers, ())
 
     async def ipl(self) -> None:
         """Restart the partition: passwords are forgotten, and the session is a new one."""
+        # Before the request: if its answer is lost, the partition may run, and has to be stopped at the end.
         self.started = True
         self._left = self._channel
         await self._console.ipl()
@@ -97,13 +100,15 @@ class ServedPartition:
     async def wait_powered_off(self) -> None:
         """Return when the console has powered the partition off, after an IPL from here.
 
-        It tells of every other end of the session that an IPL from here is not the reason of.
+        Every other end of the session is reported to the user, except one by an IPL from here.
         """
         await self._begun.wait()
         while True:
             channel = await self._kept_open()
             reason = await channel.wait_ended()
             stopped = _is(reason, GoodbyeReason.IPL_OR_POWER_OFF)
+            # An IPL from here ends the session for the same reason as a power-off.  `_left` marks that
+            # session, so the console is asked only about other ends.
             if stopped and channel is not self._left and await self._console.is_off():
                 return
             if channel is not self._left:
@@ -119,7 +124,7 @@ class ServedPartition:
             self._console.tell(f"the session with {self._console.name} is lost: {_brief(reason)}; {advice}")
 
     async def _kept_open(self) -> Channel | FollowingChannel:
-        """Return an open session, however long that takes."""
+        """Return an open session; retry without a bound, because no call waits for it."""
         while True:
             try:
                 return await self._opened()
@@ -134,6 +139,8 @@ class ServedPartition:
             try:
                 return await self._opened()
             except _NOT_OPENED as error:
+                # A server that is away may come back.  A refusal other than `_MAY_PASS` would be repeated
+                # each time.
                 refused = isinstance(error, OpenRefused) and error.status not in _MAY_PASS
                 if refused or trio.current_time() >= deadline:
                     raise PartitionUnusable(f"no session with the partition: {error}") from None
@@ -149,6 +156,8 @@ class ServedPartition:
 
     async def _opened(self) -> Channel | FollowingChannel:
         """Return the open session, or open one; one of `_NOT_OPENED` if that fails."""
+        # The guest's call and `wait_powered_off` may both find that the session has ended; one of them opens
+        # it.
         async with self._opens:
             if self._channel is None or self._channel.ended:
                 self._channel = await self._nursery.start(self._hold)
@@ -170,7 +179,7 @@ class ServedPartition:
         return open_following(partial(self._place, target), name=NAME, move_patience=self._patience)
 
     async def _place(self, locate: Locate) -> Target:
-        """Return where the partition is now; the console of the system there has its power."""
+        """Return the present address; claim the partition there, and use the console of that system."""
         place = await place_of(locate)
         if isinstance(place, str | os.PathLike):
             self._claims.take(Path(place))
@@ -183,7 +192,7 @@ def _is(reason: SwpksError | None, goodbye: GoodbyeReason) -> bool:
 
 
 def _brief(error: Exception | None) -> str:
-    """Return the message of an error without its rule, which is none of the user's doing."""
+    """Return the message of an error without its rule: the user has broken none."""
     return error.message if isinstance(error, SwpksError) else str(error)
 
 
@@ -191,9 +200,9 @@ def _brief(error: Exception | None) -> str:
 async def partition_of(
     target: Target | Locate, console: PatientConsole, patience: float = PATIENCE
 ) -> AsyncIterator[ServedPartition]:
-    """Be a partition's machine for the length of a block.
+    """Yield the partition of a machine, claimed for the length of a block.
 
-    PartitionUnusable if another process is that already.
+    PartitionUnusable if another process has a machine on it.
     """
     failure: BaseException | None = None
     claims = Claims()
@@ -203,8 +212,9 @@ async def partition_of(
         async with trio.open_nursery() as nursery:
             try:
                 yield ServedPartition(nursery, target, console, patience, claims)
-            except BaseException as error:
+            except BaseException as error:  # raised below, where no nursery wraps it into a group
                 failure = error
+            # The sessions of `_hold` would keep the nursery open for ever.
             nursery.cancel_scope.cancel()
     finally:
         claims.release()

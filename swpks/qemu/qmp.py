@@ -15,7 +15,7 @@ import trio
 from swpks.qemu.errors import StubError
 
 LONGEST_LINE = 1 << 20
-"""Longest message in bytes that is taken."""
+"""Longest message in bytes that is received."""
 
 RUNS_ON = "run"
 """The action of QEMU at a panic that changes nothing: its user has asked for `-action panic=none`."""
@@ -26,8 +26,8 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 class Qmp:
     """QEMU's monitor over a stream.  Raises StubError where QEMU is gone.
 
-    `panicked` tells whether the guest has reported a panic that stopped the machine, as far as messages of
-    QEMU have been received: by an answer to a later command, or by `drain`.
+    `panicked`: whether the guest has reported a panic that stopped the machine.  It is up to date after a
+    command, and after `drain`.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -38,7 +38,7 @@ class Qmp:
         self._turn = trio.Lock()
 
     async def start(self) -> None:
-        """Take the greeting and leave the state in which nothing but that can be done."""
+        """Read the greeting, and send `qmp_capabilities`: QEMU refuses every other command before it."""
         if "QMP" not in await self._message():
             raise StubError("QEMU's monitor does not greet")
         await self.command("qmp_capabilities")
@@ -50,6 +50,7 @@ class Qmp:
 
     async def resets(self) -> int:
         """Return how often the machine has been reset so far, by the guest or from outside."""
+        # The status is not used. The answer guarantees that all earlier events have been counted.
         await self.command("query-status")
         return self._resets
 
@@ -87,11 +88,12 @@ class Qmp:
             self._take(message)
 
     def _take(self, message: dict[str, Any]) -> None:
-        """Take note of an event."""
+        """Count a reset; set or clear `panicked`."""
         if message.get("event") == "RESET":
             self._resets += 1
             self.panicked = False
         elif message.get("event") == "GUEST_PANICKED":
+            # With `-action panic=none` the guest runs on, and its later end is no panic.
             self.panicked = message["data"]["action"] != RUNS_ON
 
     async def _message(self) -> dict[str, Any]:

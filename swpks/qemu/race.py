@@ -23,9 +23,12 @@ async def first_of(*tasks: Callable[[], Awaitable[T]]) -> T:
             result = await task()
         except trio.Cancelled:
             raise
+        # Kept and raised outside of the nursery: a nursery would wrap it into a group, and callers match
+        # plain errors.
         except BaseException as error:
             failures.append(error)
         else:
+            # An error that came first decides, even if another task ends well before it is cancelled.
             if not failures:
                 results.append(result)
         nursery.cancel_scope.cancel()

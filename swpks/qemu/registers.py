@@ -1,8 +1,8 @@
-"""Which registers a stub has: made from the XML that it describes itself with.
+"""The registers of a stub, from the XML with which it describes them.
 
 The stub's target.xml includes a file for each part of the processor.  Registers are numbered from 0
 in the order of the files, unless one says its number; `p` and `P` packets take these numbers.
-QEMU's files name some registers twice, such as lr among the special ones: the first is the one.
+QEMU's files name some registers twice, such as lr among the special ones: the first one counts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from xml.parsers import expat
 from swpks.qemu.errors import StubError
 
 LITTLE_ENDIAN = 1
-"""MSR[LE]: in which order the stub sends the bytes of every register, this one included."""
+"""MSR[LE]: set if the stub sends the bytes of all registers, MSR included, in little-endian order."""
 
 
 class GuestRegister(NamedTuple):
@@ -54,6 +54,7 @@ def register_map(files: list[bytes]) -> Mapping[str, GuestRegister]:
             if name == "reg":
                 number = _number(attributes.get("regnum"), number)
                 size = _number(attributes.get("bitsize"), 0) // 8
+                # The number counts up for a repeated name too: later registers would be off by one otherwise.
                 registers.setdefault(attributes.get("name", ""), GuestRegister(number, size))
                 number += 1
     return registers
@@ -67,7 +68,7 @@ def _number(text: str | None, otherwise: int) -> int:
 
 
 def is_little_endian(msr: bytes) -> bool:
-    """Tell from the bytes of MSR in which order they are: its lowest bit is LE, its highest is SF.
+    """Return whether the bytes of MSR are in little-endian order: its lowest bit is LE, its highest SF.
 
     A little-endian MSR starts with its lowest byte.  A big-endian one starts with its highest, whose
     lowest bit no processor uses.

@@ -23,7 +23,7 @@ _REPEAT_BIAS = 29
 
 
 class Sign(Enum):
-    """What stands between packets."""
+    """An event of the stream that is no packet."""
 
     ACK = b"+"
     NACK = b"-"
@@ -47,7 +47,7 @@ def encode(payload: bytes) -> bytes:
 
 
 def expand(raw: bytes) -> bytes:
-    """Undo escapes and repeats; StubError for a packet in which they make no sense."""
+    """Return a payload without escapes and repeats; StubError for a packet that ends inside of one."""
     out = bytearray()
     rest = iter(raw)
     try:
@@ -83,6 +83,7 @@ class Decoder:
     def events(self) -> Iterator[Event]:
         """Yield what is complete; bytes that belong to no packet are skipped, as the protocol says."""
         while self._buffer:
+            # Signs stand outside of packets: inside, + and - are ordinary bytes.
             first = bytes(self._buffer[:1])
             if first in {b"+", b"-"}:
                 del self._buffer[:1]
@@ -98,6 +99,7 @@ class Decoder:
     def _packet(self) -> Event | None:
         """Take the packet at the start of the buffer; None while it is not whole."""
         end = self._buffer.find(b"#")
+        # A stub that never sends the end of a packet must not fill the memory.
         if max(end, 0 if end >= 0 else len(self._buffer)) > MAX_PACKET:
             raise StubError(f"a packet of more than {MAX_PACKET} bytes")
         if end < 0 or len(self._buffer) < end + 3:

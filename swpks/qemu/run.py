@@ -22,9 +22,9 @@ from swpks.qemu.race import first_of
 from swpks.qemu.stub import Stub
 
 POWER_OFF_SECONDS = 10.0
-"""How long the power-off at the end may take, whatever ended the machine."""
+"""Seconds that the power-off at the end may take; it is shielded from cancellation for so long."""
 NOTICE_SECONDS = 1.0
-"""How long a bridge may take to notice that QEMU has ended; one that waits for a server does not."""
+"""Seconds for a bridge to notice the end of QEMU; one that waits for a server does not notice it."""
 
 Prepare = Callable[[Bridge], None]
 """Called with the bridge before the guest runs: the place to put hooks."""
@@ -85,8 +85,9 @@ async def _served(
         return MachineEnd.POWER_OFF
 
     async def process() -> MachineEnd:
-        """The bridge may be waiting for a server, and not notice."""
+        """Return the reason if QEMU ends while the bridge waits for a server."""
         await wires.process.wait()
+        # The bridge may end first, with an error that says more than the end of QEMU.
         await trio.sleep(NOTICE_SECONDS)
         return await _reason(bridge)
 
@@ -104,7 +105,7 @@ async def _guest(wires: Wires, bridge: Bridge, prepare: Prepare | None) -> Machi
     except StubError as error:
         await _blame(wires.process, error)
     except GuestStopped:
-        await bridge.monitor.resets()  # events come before the answer
+        await bridge.monitor.resets()  # its answer guarantees that the event of a panic has been received
         if not bridge.monitor.panicked:
             raise
         return MachineEnd.PANIC
@@ -112,7 +113,7 @@ async def _guest(wires: Wires, bridge: Bridge, prepare: Prepare | None) -> Machi
 
 
 async def _reason(bridge: Bridge) -> MachineEnd:
-    """Return why a machine that is gone has ended."""
+    """Return why a machine has ended, from the last events of QEMU."""
     with trio.move_on_after(END_SECONDS):
         await bridge.monitor.drain()
     return MachineEnd.PANIC if bridge.monitor.panicked else MachineEnd.GUEST
@@ -120,7 +121,7 @@ async def _reason(bridge: Bridge) -> MachineEnd:
 
 @asynccontextmanager
 async def _stopped_at_the_end(partition: ServedPartition) -> AsyncIterator[None]:
-    """Stop the partition, if it was started, when the block ends; what ended the block is told first."""
+    """Stop the partition at the end of the block, if it was started; an error of the block has priority."""
     try:
         yield
     except BaseException:
@@ -139,7 +140,7 @@ async def _stop(partition: ServedPartition) -> None:
 
 
 async def _blame(process: trio.Process, error: StubError) -> None:
-    """Raise a stub's error, unless QEMU has ended: then its exit status says more."""
+    """Raise a stub's error, unless QEMU has ended: then its exit status is reported."""
     with trio.move_on_after(END_SECONDS):
         await process.wait()
     if process.returncode is None:

@@ -1,7 +1,7 @@
-"""A gdb stub over a stream: registers, memory, breakpoints, and letting the guest run.
+"""A gdb stub over a stream: registers, memory, breakpoints, step and continue.
 
-One task uses it, and the guest is stopped whenever it does: between `start` and the first
-`resume`, and from each stop to the next `resume`.
+One task uses it.  Its methods need a guest that is stopped: between `start` and the first `resume`, and from
+each stop to the next `resume`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from swpks.qemu.rsp import Sign
 
 RECEIVE_SIZE = 64 * 1024
 RESENDS = 3
-"""How often a packet is resent that the other end could not read."""
+"""Tries to send a packet that the other end reports as damaged."""
 INSTRUCTION = 4
 """The kind of a breakpoint in Z packets: the size of the instruction in bytes."""
 DEFAULT_PACKET = 1024
@@ -30,7 +30,7 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
 class Stop(NamedTuple):
-    """Why the guest stands still: in which thread (the stub's name for it), with which signal."""
+    """A stop of the guest: the thread that stopped (the stub's name of a processor), and the signal."""
 
     thread: bytes
     signal: int
@@ -43,7 +43,7 @@ class Ended(NamedTuple):
 
 
 class Stub:
-    """QEMU's gdb stub; see the module.  Every method raises StubError when the stub does not do it."""
+    """QEMU's gdb stub; see the module.  Every method raises StubError if the stub refuses or is gone."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
@@ -59,10 +59,15 @@ class Stub:
         features = await self.ask(b"qSupported:multiprocess+;vContSupported+;xmlRegisters=powerpc")
         offered = features.split(b";")
         size = next((each[11:] for each in offered if each.startswith(b"PacketSize=")), b"400")
+        # Memory travels as two hexadecimal digits a byte, with a verb before it: half of the packet size
+        # could be too much.
         self._chunk = max(int(size, 16) // 4, 1)
+        # A socket pair loses nothing, so acknowledgements would only double the number of packets.
         if b"QStartNoAckMode+" in offered:
             await self._demand(b"QStartNoAckMode")
             self._acknowledge = False
+        # Buffers of h-calls are real addresses. Without this mode, the stub would translate them with the
+        # page table of the processor that stopped.
         await self._demand(b"Qqemu.PhyMemMode:1")
         target = await self._document("target.xml")
         files = [await self._document(name) for name in included(target)]
@@ -144,6 +149,7 @@ class Stub:
             raise StubError(f"the stub answers {_shown(request)} with {_shown(answer)}, not OK")
 
     async def _run(self, request: bytes) -> Stop | Ended:
+        # The stub selects the thread that stops, so the last choice does not hold any more.
         self._thread = b""
         try:
             await self._send(request)
@@ -172,7 +178,10 @@ class Stub:
         return raw
 
     async def _byte_order(self) -> Literal["little", "big"]:
-        """Return the order of the bytes of registers now: it follows the processor's mode."""
+        """Return the order of the bytes of registers now.
+
+        It is read each time: the kernel starts big-endian in its prom_init, and changes MSR[LE] later.
+        """
         return "little" if is_little_endian(await self._raw("msr")) else "big"
 
     async def _send(self, payload: bytes) -> None:
@@ -189,13 +198,15 @@ class Stub:
             raise StubError(f"the stub cannot read {_shown(payload)}")
 
     async def _receive(self, request: bytes | None) -> bytes:
-        """Return the next packet's payload; a damaged one is asked for again."""
+        """Return the payload of the next packet; have a damaged one sent again."""
         while True:
             event = await self._next()
             if isinstance(event, bytes):
                 if self._acknowledge:
                     with contextlib.suppress(StubGone):  # the last packet before its end needs no answer
                         await self._write(b"+")
+                # While the guest runs, the stub may send text of its monitor (O and hexadecimal digits). It
+                # is no stop reply.
                 if request is None and event[:1] == b"O" and event != b"OK":
                     continue
                 return event
